@@ -26,8 +26,8 @@ from app.sampling.pipeline import differences
 from app.sampling.throughput import Throughput
 from app.serving.admission import Slots
 from app.serving.job import UpscaleHandler
+from app.serving.make import Encoded
 from app.serving.service import Observer, UpscaleService
-from app.serving.work import Work
 from app.settings import Settings
 from app.stores.base import JobKind, Stores
 from app.stores.folders import held
@@ -249,11 +249,13 @@ async def report_calibrations(parts: Parts) -> None:
             log.error("calibration_mismatch", upscaler=upscaler.name, differences=found)
 
 
-def _count(metrics: Metrics, work: Work) -> None:
+def _count(metrics: Metrics, answer: Encoded) -> None:
     """Record what an answer says, whoever asked for it."""
-    result = work.result
-    seconds_per_sample = result.timings_ms["samples"] / 1e3 / result.samples
-    metrics.observe("sample_seconds", seconds_per_sample, result.upscaler)
+    made, result = answer.picture, answer.result
+    seconds_per_sample = made.timings_ms["samples"] / 1e3 / made.samples
+    metrics.observe("sample_seconds", seconds_per_sample, made.upscaler)
+    if result is None:
+        return
     metrics.observe("trusted_fraction", result.trusted_fraction, result.upscaler)
     metrics.observe("typicality", result.typicality, result.upscaler)
 

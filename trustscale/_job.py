@@ -82,8 +82,8 @@ class _JobMethods:
 
     async def _result(self, found: Mapping[str, Any]) -> Result:
         files = {}
-        for part in ("image", "mask", "trust"):
-            link = found["links"][part]
+        links = found["links"]
+        for link in (links[part] for part in ("image", "mask", "trust") if part in links):
             response = await self._asking.send("GET", link)
             files[link.rpartition("/")[2]] = response.content
         return Result(found, files)

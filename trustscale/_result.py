@@ -14,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from trustscale._problem import Problem
+
 _NEVER = 65535  # trust.png: the value of pixels that are trusted at no α
 _STEPS = 65534
 
@@ -105,7 +107,9 @@ class Result:
         (path / "result.json").write_text(text + "\n", "utf-8")
 
     def _picture(self, part: str) -> Image.Image:
-        name = next(name for name in self.files if name.partition(".")[0] == part)
+        name = next((name for name in self.files if name.partition(".")[0] == part), None)
+        if name is None:
+            raise Problem({"detail": f"{self.id} has no {part}: it was asked for with mask=none."})
         picture = Image.open(io.BytesIO(self.files[name]))
         picture.load()
         return picture

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from fastapi import Request, params
+from fastapi import Request, UploadFile, params
+from pydantic import BaseModel
 from starlette.datastructures import FormData
 
 from app.errors import BadRequest, shortened
@@ -25,12 +26,15 @@ async def check_form(request: Request) -> None:
         BadRequest: `fields` names those it does not take, with what was probably meant.
     """
     operation = request.scope["route"].dependant
-    taken = {
-        field.alias: isinstance(field.field_info, params.File)
-        for part in (operation, *operation.dependencies)
-        for field in part.body_params
-        if isinstance(field.field_info, params.Form)
-    }
+    taken: dict[str, bool] = {}
+    for part in (operation, *operation.dependencies):
+        for field in part.body_params:
+            info = field.field_info
+            if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel):
+                fields = info.annotation.model_fields.items()
+                taken |= {name: one.annotation is UploadFile for name, one in fields}
+            elif isinstance(info, params.Form):
+                taken[field.alias] = isinstance(info, params.File)
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if taken and kind in _FORMS:
         # Read already, under the limits of the operation; this is the same object again.

@@ -7,7 +7,6 @@ from collections.abc import Coroutine
 from contextlib import closing
 from typing import Annotated, Any, Literal
 
-import numpy as np
 from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import RedirectResponse, Response
 from PIL import Image
@@ -22,8 +21,10 @@ from app.images.metadata import metadata_of
 from app.serving.answer import (
     MASK,
     TRUST,
+    UNMASKED,
     ChosenForm,
     Result,
+    Unmasked,
     check_alpha,
     form_of,
     image_file,
@@ -31,6 +32,8 @@ from app.serving.answer import (
     png_text,
     read_codes,
     read_mask,
+    stored_picture,
+    stored_result,
 )
 from app.system import to_the_end
 
@@ -49,7 +52,7 @@ _ELSEWHERE: Any = {307: {"description": "The object store gives the file, for so
 
 @router.get(
     "/{result_id}",
-    response_model=Result,
+    response_model=Result | Unmasked,
     responses=problem_responses("not-found", "unauthorized"),
 )
 async def get_result(result_id: ResultId, state: StateDep, _: ClientDep) -> Response:
@@ -75,7 +78,7 @@ async def get_result_image(
     the request counts as a request of the client.
     """
     results = state.stores.results
-    result = Result.model_validate_json(await results.document(result_id))
+    result = stored_picture(await results.document(result_id))
     if form == result.format:
         return await _stored(state, request, result_id, image_file(result), FORMS[form].media_type)
     data = await results.blob(result_id, image_file(result))
@@ -108,7 +111,7 @@ async def get_result_file(
     """
     if part == "trust":
         return await _stored(state, request, result_id, TRUST, "image/png")
-    result = Result.model_validate_json(await state.stores.results.document(result_id))
+    result = stored_result(await state.stores.results.document(result_id))
     asked = check_alpha(alpha, result.alpha)
     if part == "mask" and asked == result.alpha:
         return await _stored(state, request, result_id, MASK, "image/png")
@@ -144,7 +147,7 @@ async def _in_turn(state: State, drawing: Coroutine[Any, Any, bytes]) -> bytes:
             return await drawing
 
 
-async def _in_form(state: State, result: Result, data: bytes, form: FormName) -> bytes:
+async def _in_form(state: State, result: Result | Unmasked, data: bytes, form: FormName) -> bytes:
     """The stored picture in another form; as TIFF with the pages of its result. Raises BadRequest.
 
     What the stored file keeps of the upload's metadata, the other one keeps too.
@@ -154,14 +157,18 @@ async def _in_form(state: State, result: Result, data: bytes, form: FormName) ->
             f"The picture was stored as {result.format}, with loss: it can be had in that form "
             "only. Send format=png with the request to have it in all of them."
         )
-    trust = await state.stores.results.blob(result.id, TRUST) if form == "tiff" else b""
-    stored = await _mask(state, result, result.alpha)
+    trust = mask_file = b""
+    if isinstance(result, Result):
+        trust = await state.stores.results.blob(result.id, TRUST) if form == "tiff" else b""
+        mask_file = await _mask(state, result, result.alpha)
 
     def made() -> bytes:
-        mask, text = read_mask(stored)
         image = Image.open(io.BytesIO(data))
         ChosenForm(form, None).check(max(image.size), transparent=image.mode == "RGBA")
-        pages = Pages(mask, np.asarray(Image.open(io.BytesIO(trust)))) if trust else None
+        text, pages = dict(UNMASKED), None
+        if mask_file:
+            mask, text = read_mask(mask_file)
+            pages = Pages(mask, read_codes(trust)) if trust else None
         kept, _ = metadata_of(image, with_place=True)
         return picture(image, form, text=text, metadata=kept, pages=pages)
 

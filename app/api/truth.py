@@ -22,7 +22,7 @@ from app.monitor.truth import (
     read_truth,
     score,
 )
-from app.serving.answer import INPUT, MASK, TRUST, Result, form_of, image_file
+from app.serving.answer import INPUT, MASK, TRUST, Result, form_of, image_file, stored_result
 from app.serving.footprint import truth_footprint
 from app.stores.base import Label
 from app.system import to_the_end
@@ -67,7 +67,7 @@ async def tell_truth(
 ) -> Truth:
     """Measure the served mask against the truth and count it; the calibration stays as it is."""
     await state.limits.take(client_name(request, key), "requests")
-    result = Result.model_validate_json(await state.stores.results.document(result_id))
+    result = stored_result(await state.stores.results.document(result_id))
     whole = await state.calibrations.stored(result.calibration)
     calibration = result.part_of(whole)
     cost = truth_footprint(result.height, result.width, calibration.pipeline)

@@ -21,14 +21,12 @@ from app.api.document import BINARY
 from app.api.idempotency import IdempotencyKey, StoredResponse
 from app.api.jobs import JobOut, Webhook, accepted, shown
 from app.api.problems import problem_responses
-from app.calibration.guarantee import GuaranteeKind
 from app.errors import BadRequest, Overloaded
-from app.images.decode import KeepMetadata
-from app.images.encode import BEST_QUALITY, FormName
 from app.monitor.watch import client_digest
-from app.serving.answer import MASK, TRUST, Result, image_file
+from app.serving.answer import MASK, TRUST, Picture, Result, Unmasked, image_file, stored_picture
 from app.serving.job import expected, spooled_request
-from app.serving.work import UpscaleRequest, Work
+from app.serving.options import UpscaleOptions, UpscaleRequest
+from app.serving.prepare import Admitted
 from app.stores.base import Job, JobStatus
 from app.stores.uploads import spooled_for
 
@@ -44,9 +42,16 @@ _QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"?', re.DOTALL)
 _QUALITY = re.compile(r"0(\.\d{0,3})?|1(\.0{0,3})?")
 
 
+class UpscaleForm(UpscaleOptions):
+    """What is sent: the picture, and what is to be made of it."""
+
+    image: Annotated[UploadFile, File(description="PNG, JPEG, WebP, AVIF, TIFF, BMP or GIF.")]
+    webhook: Webhook = None
+
+
 @router.post(
     "/v1/upscale",
-    response_model=Result,
+    response_model=Result | Unmasked,
     responses={
         200: {
             "description": "The result; with `Accept: application/zip` image.png, mask.png, "
@@ -80,56 +85,7 @@ async def upscale(
     request: Request,
     state: StateDep,
     key: ClientDep,
-    image: Annotated[UploadFile, File(description="PNG, JPEG, WebP, AVIF, TIFF, BMP or GIF.")],
-    upscaler: Annotated[str | None, Form(description="Name; default: the first one.")] = None,
-    alpha: Annotated[
-        float | None,
-        Form(
-            ge=0,
-            allow_inf_nan=False,
-            description="Largest expected error tolerated in the mask; default: the calibration's.",
-            examples=[0.1],
-        ),
-    ] = None,
-    seed: Annotated[
-        int | None, Form(description="Same seed and pipeline: same bytes.", ge=0, lt=2**63)
-    ] = None,
-    background: Annotated[
-        str | None, Form(description="Colour that transparent pixels are flattened onto.")
-    ] = None,
-    group: Annotated[
-        str | None,
-        Form(
-            description="Group of images that this one belongs to, of those that the calibration "
-            "has: its curve is used. Default: the curve of all images.",
-        ),
-    ] = None,
-    format: Annotated[  # noqa: A002 - the name of the form field
-        FormName, Form(description="Of the picture; masks and trust levels are PNG files.")
-    ] = "png",
-    quality: Annotated[
-        int | None,
-        Form(description="Of webp (100: lossless), avif, jpeg; default 90.", ge=1, le=BEST_QUALITY),
-    ] = None,
-    metadata: Annotated[
-        KeepMetadata,
-        Form(
-            description="`keep`: camera, exposure, dates, author and description of the upload; "
-            "`keep-gps`: the place, too."
-        ),
-    ] = "none",
-    fit: Annotated[
-        int | None,
-        Form(description="Longest side in pixels that the image is reduced to before.", ge=1),
-    ] = None,
-    guarantee: Annotated[
-        GuaranteeKind | None,
-        Form(
-            description="Default: the calibration's. `post_hoc`, also from one in expectation: α "
-            "may be chosen after looking, from `trust.png` or by `?alpha=`."
-        ),
-    ] = None,
-    webhook: Webhook = None,
+    form: Annotated[UpscaleForm, Form(media_type="multipart/form-data")],
     idempotency_key: IdempotencyKey = None,
     accept: Annotated[str, Header()] = _JSON,
     _: Annotated[str, Header(alias="prefer", title="Prefer")] = "",
@@ -138,20 +94,9 @@ async def upscale(
     media_type = negotiate(accept)
     client = client_name(request, key)
     results = state.stores.results
-    fields = UpscaleRequest(
-        upscaler,
-        alpha,
-        seed,
-        background,
-        client_digest(client),
-        group,
-        format,
-        quality,
-        metadata,
-        fit,
-        guarantee,
-        None if idempotency_key is None else state.settings.idempotency_ttl_s,
-    )
+    keep_s = None if idempotency_key is None else state.settings.idempotency_ttl_s
+    fields = UpscaleRequest(**form.chosen(), client=client_digest(client), keep_s=keep_s)
+    image, webhook = form.image, form.webhook
     as_job = prefers("respond-async", request.headers.getlist("prefer"))
     state.settings.webhooks.check(webhook, is_job=as_job)
 
@@ -181,19 +126,20 @@ async def upscale(
                 # Nobody will ever know its id: it would be paid for in vain.
                 await state.queue.cancel(job.id)
             return StoredResponse(job.id, accepted(job, **_ASYNC))
+        has_begun = asyncio.Event()
         answer = await while_connected(
             request,
-            state.service.run(prepared),
+            state.service.run(prepared, on_begin=has_begun.set),
             # What is paid for is kept for who asks again.
-            finishes=lambda: idempotency_key is not None and prepared.has_begun,
+            finishes=lambda: idempotency_key is not None and has_begun.is_set(),
         )
-        files = {name: answer.files[name] for name in _parts(answer.result, media_type)}
-        return StoredResponse(answer.result.id, await _respond(answer.result, files, media_type))
+        files = {name: answer.files[name] for name in _parts(answer.picture, media_type)}
+        return StoredResponse(answer.picture.id, await _respond(answer.picture, files, media_type))
 
     async def recall(made: str) -> Response:
         if made.startswith(JOB):
             return accepted(await shown(state, await state.stores.jobs.get(made)), **_ASYNC)
-        result = Result.model_validate_json(await results.document(made))
+        result = stored_picture(await results.document(made))
         names = _parts(result, media_type)
         return await _respond(result, {n: await results.blob(made, n) for n in names}, media_type)
 
@@ -245,7 +191,7 @@ async def _check_queue(state: State) -> None:
 
 
 async def _submit(
-    state: State, image: UploadFile, fields: UpscaleRequest, work: Work, webhook: str | None
+    state: State, image: UploadFile, fields: UpscaleRequest, prepared: Admitted, webhook: str | None
 ) -> JobStatus:
     """Store the upload and the job."""
     job_id = f"{JOB}{secrets.token_urlsafe(15)}"
@@ -258,18 +204,19 @@ async def _submit(
                 id=job_id,
                 kind="upscale",
                 created_at=datetime.now(UTC),
-                about={"webhook": webhook, **expected(work)},
-                request=spooled_request(fields, work.seed),
+                about={"webhook": webhook, **expected(prepared)},
+                request=spooled_request(fields, prepared.chosen.seed),
             )
         )
 
 
-def _parts(result: Result, media_type: str) -> tuple[str, ...]:
+def _parts(result: Picture, media_type: str) -> tuple[str, ...]:
     """The files that an answer of this type carries."""
-    return () if media_type == _JSON else (image_file(result), MASK, TRUST)
+    masks = (MASK, TRUST) if isinstance(result, Result) else ()
+    return () if media_type == _JSON else (image_file(result), *masks)
 
 
-async def _respond(result: Result, files: Mapping[str, bytes], media_type: str) -> Response:
+async def _respond(result: Picture, files: Mapping[str, bytes], media_type: str) -> Response:
     document = result.model_dump_json().encode()
     headers = {"Content-Location": result.links.self}
     if media_type == _JSON:

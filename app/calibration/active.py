@@ -140,7 +140,8 @@ class Calibrations:
         if calibration is None:
             raise NoCalibration(
                 f"The upscaler {upscaler!r} has no active calibration, so no mask would have a "
-                "foundation. Calibrate it first: trustscale calibrate, or the admin API.",
+                f"foundation. Calibrate it: trustscale calibrate FOLDER --upscaler {upscaler} "
+                "--activate. Or ask for the picture alone: mask=none, --mask none.",
                 upscaler=upscaler,
             )
         return await self.get(calibration)

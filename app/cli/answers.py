@@ -22,7 +22,7 @@ from app.stores.folders import replace_file
 RECORD: Final = "result.json"
 
 _PART: Final = re.compile(r"(?P<stem>.+)\.(image\.\w+|(mask|trust|overlay)\.png|result\.json)")
-_FILES_OF_AN_ANSWER: Final = 5
+_FILES_OF_AN_ANSWER: Final = {"trust": 5, "none": 2}
 
 State = Literal["new", "done", "other", "foreign"]
 
@@ -51,7 +51,8 @@ class Place:
             return "foreign"
         if differences(self.record, asked):
             return "other"
-        return "done" if len(self.there) == _FILES_OF_AN_ANSWER else "new"
+        files = _FILES_OF_AN_ANSWER[asked["request"]["mask"]]
+        return "done" if len(self.there) == files else "new"
 
     @storage_errors()
     def write(self, answer: Answer, asked: Mapping[str, Any]) -> dict[str, Any]:

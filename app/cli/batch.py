@@ -24,7 +24,7 @@ from app.cli.remote import AWAY, RemoteError
 from app.cli.sources import Source, storage_errors, targets
 from app.errors import ConfigError, TrustscaleError
 from app.problems import problem_of
-from app.serving.work import UpscaleRequest
+from app.serving.options import UpscaleRequest
 
 MANIFEST: Final = "trustscale.manifest.json"
 
@@ -242,10 +242,13 @@ def _lost(place: Place, asked: Mapping[str, Any]) -> str:
 
 def _summary(source: Source, record: Mapping[str, Any], note: str = "") -> str:
     """The promise first, then the figures, then what must be known besides."""
+    warnings = [f"  warning: {warning}" for warning in record["warnings"]]
+    if record["mask"] == "none":
+        size = f"{record['width']}×{record['height']}, seed {record['seed']}"
+        return "\n".join([f"{source}: {size}, without a mask{note}", *warnings])
     figures = (
         f"  {record['trusted_fraction']:.1%} of {record['width']}×{record['height']} trusted at "
         f"α = {record['alpha']:g} (typicality {record['typicality']:.2f}, seed {record['seed']})"
     )
     promise = record["guarantee"]["sentence"]
-    warnings = [f"  warning: {warning}" for warning in record["warnings"]]
     return "\n".join([f"{source}: {promise}{note}", figures, *warnings])

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any, Final, TypeAlias
 
 from app.cli.local import local
 from app.cli.remote import PATIENT, connection, refusals
 from app.errors import NotFound
-from app.serving.answer import MASK, TRUST, image_file, png_overlay
-from app.serving.pipeline import ANSWER, store
+from app.serving.answer import MASK, png_overlay
+from app.serving.options import UpscaleRequest
 from app.serving.service import UpscaleService
-from app.serving.work import UpscaleRequest
 from trustscale import AsyncTrustscale, Problem
 
 OVERLAY: Final = "overlay.png"
@@ -29,27 +28,23 @@ class Answer:
     files: Mapping[str, bytes]
 
 
-def asked(request: UpscaleRequest) -> dict[str, Any]:
-    """The fields of a request that a person chooses."""
-    chosen = asdict(request)
-    return {name: chosen[name] for name in chosen if name not in {"client", "keep_s"}}
-
-
 class _Here:
     """Answers in this process; `at_once` is how many requests it is best given at the same time."""
 
     def __init__(self, service: UpscaleService) -> None:
         self.at_once = service.slots.running
         # The files are the result here: no store keeps it.
-        self._service = replace(service, steps=[step for step in ANSWER if step is not store])
+        self._service = replace(service, results=None)
 
-    async def serves(self, request: UpscaleRequest) -> dict[str, str]:
+    async def serves(self, request: UpscaleRequest) -> dict[str, str | None]:
         """The upscaler that a request means, and the calibration that it would be served from.
 
         Raises:
             NotFound, NoCalibration.
         """
         upscaler = self._service.upscaler(request.upscaler)
+        if request.mask == "none":
+            return {"upscaler": upscaler.name, "calibration": None}
         calibration = await self._service.calibrations.active(upscaler.name)
         return {"upscaler": upscaler.name, "calibration": calibration.id}
 
@@ -59,11 +54,11 @@ class _Here:
         """Upscale a file. The same key stands for the same file and request."""
         del key
         prepared = await self._service.prepare(data, request, patient=True, as_job=True)
-        work = await self._service.run(
+        made = await self._service.run(
             prepared, patient=True, on_progress=lambda *step: on_progress(*step[:2])
         )
-        files = {name: work.files[name] for name in (image_file(work.result), MASK, TRUST)}
-        return Answer(work.result.model_dump(mode="json", exclude={"links"}), _complete(files))
+        document = made.picture.model_dump(mode="json", exclude={"links"})
+        return Answer(document, _complete(made.files))
 
 
 class _There:
@@ -75,12 +70,13 @@ class _There:
         self._service = service
         self._server = server
 
-    async def serves(self, request: UpscaleRequest) -> dict[str, str]:
+    async def serves(self, request: UpscaleRequest) -> dict[str, str | None]:
         with refusals(self._server):
             rows = await self._service.upscalers()
         for row in rows:
             if row["name"] == request.upscaler or (request.upscaler is None and row["default"]):
-                return {"upscaler": row["name"], "calibration": row["calibration"]}
+                calibration = row["calibration"] if request.mask == "trust" else None
+                return {"upscaler": row["name"], "calibration": calibration}
         known = ", ".join(row["name"] for row in rows)
         raise NotFound(f"{self._server} has no upscaler {request.upscaler!r}; it has {known}.")
 
@@ -89,13 +85,13 @@ class _There:
     ) -> Answer:
         with refusals(self._server):
             try:
-                result = await self._service.upscale(data, idempotency_key=key, **asked(request))
+                result = await self._service.upscale(data, idempotency_key=key, **request.chosen())
             except Problem as problem:
                 # The server has made nothing of it, and says that it would do so as a job.
                 if problem.members.get("prefer") != "respond-async":
                     raise
                 job = await self._service.submit(
-                    data, idempotency_key=f"{key}-job", **asked(request)
+                    data, idempotency_key=f"{key}-job", **request.chosen()
                 )
                 result = await job.wait(on_progress)
         document = {name: value for name, value in result.document.items() if name != "links"}
@@ -121,6 +117,8 @@ async def engine(
 
 
 def _complete(files: Mapping[str, bytes]) -> dict[str, bytes]:
-    """The files with the overlay, which carries the facts of the mask."""
+    """The files with the overlay, which carries the facts of the mask; where there is one."""
+    if MASK not in files:
+        return dict(files)
     picture = next(data for name, data in files.items() if name.startswith("image."))
     return {**files, OVERLAY: png_overlay(picture, files[MASK])}

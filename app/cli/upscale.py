@@ -10,10 +10,10 @@ import typer
 
 from app.cli import options
 from app.cli.batch import MANIFEST, Run
-from app.cli.engines import asked, engine
+from app.cli.engines import engine
 from app.cli.local import interruptible
 from app.cli.sources import STREAM, found, is_tree, opened
-from app.serving.work import UpscaleRequest
+from app.serving.options import options_of
 from app.settings import KEY_VARIABLE
 
 
@@ -53,6 +53,9 @@ def upscale(
         float | None, typer.Option(help="Largest expected error tolerated in the mask.")
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Same seed, same bytes.")] = None,
+    mask: Annotated[
+        str | None, typer.Option(help="none: the picture alone, also without a calibration.")
+    ] = None,
     background: Annotated[
         str | None, typer.Option(help="Colour that transparent pixels are flattened onto.")
     ] = None,
@@ -86,11 +89,12 @@ def upscale(
     Exit codes: 0 all is done; 1 some images failed, and are listed; 2 wrong usage, or answers to
     something else would be lost; 130 interrupted.
     """
-    request = UpscaleRequest(
-        upscaler,
-        alpha,
-        seed,
-        background,
+    request = options_of(
+        upscaler=upscaler,
+        alpha=alpha,
+        seed=seed,
+        mask=mask,
+        background=background,
         group=group,
         format=form,
         quality=quality,
@@ -111,7 +115,7 @@ def upscale(
 
     async def work() -> None:
         async with engine(upscaler, server, key_env, many=many) as answers:
-            run.asked = {**asked(request), **await answers.serves(request)}
+            run.asked = {**request.chosen(), **await answers.serves(request)}
             if folder is None:
                 await run.to_stream(images[0], answers)
             else:

@@ -41,7 +41,7 @@ from app.monitor.state import (
     load_points,
     load_state,
 )
-from app.serving.work import Work
+from app.serving.make import Encoded
 from app.stores.base import Label, MonitorStore, Stores, StoreUnavailable, Update
 from app.telemetry.metrics import Metrics
 
@@ -133,17 +133,20 @@ class Monitor:
         self._waiting.append(_Waiting(calibration, counted))
         self._wake.set()
 
-    def answered(self, work: Work) -> None:
+    def answered(self, answer: Encoded) -> None:
         """Tell of a request that was answered (`app.serving.service.Observer`)."""
+        result, wanted = answer.result, answer.admitted.mask
+        if result is None or wanted is None:
+            return  # without a mask nothing was promised
         seen = Seen(
             at=time.time(),
-            mean_log_sigma=work.mean_log_sigma,
-            typicality=work.result.typicality,
-            trusted_fraction=work.result.trusted_fraction,
-            digest=work.digest,
-            unusual=work.result.unusual,
+            mean_log_sigma=answer.mean_log_sigma,
+            typicality=result.typicality,
+            trusted_fraction=result.trusted_fraction,
+            digest=answer.admitted.decoded.digest,
+            unusual=result.unusual,
         )
-        self.note(work.subject.part, seen, work.request.client)
+        self.note(wanted.subject.part, seen, answer.admitted.chosen.request.client)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from app.conformal import indecision
 from app.conformal.folding import mean_image
-from app.errors import DegenerateSamples, UpscalerUnavailable
+from app.errors import DegenerateSamples, TimedOut
 from app.images.enlarge import Enlarged
 from app.sampling.draw import OnProgress, draw
 from app.sampling.pipeline import Pipeline, Prediction, guard
@@ -32,6 +32,7 @@ from app.upscalers.seeds import sample_seeds
 from app.upscalers.turns import Folding
 
 T = TypeVar("T")
+OnFirst = Callable[[RGB], None]
 
 SPARES = 4
 """Seeds in reserve for samples that fail for good, such as those that a filter withholds."""
@@ -66,7 +67,7 @@ async def measure(
     patience_s: float = 0.0,
     on_sample: Callable[[int, RGB], None] | None = None,
     on_progress: OnProgress | None = None,
-    on_first: Callable[[RGB], None] | None = None,
+    on_first: OnFirst | None = None,
 ) -> Measurement:
     """Draw M samples and reduce them to Ŷ and σ; memory does not grow with M.
 
@@ -109,9 +110,7 @@ async def measure(
     # Whoever wants each sample, and other estimators, need the samples themselves.
     folds = on_sample is None and pipeline.indecision.row.of_variance
     wish = Folding(mean=pipeline.prediction == "mean") if folds else None
-    most = upscaler.capabilities.max_samples
-    spares = SPARES if most is None else max(0, min(SPARES, most - pipeline.samples))
-    seeds = sample_seeds(seed, pipeline.samples + spares)
+    seeds = sample_seeds(seed, pipeline.samples + _spares(upscaler, pipeline.samples))
     ends_at = None if deadline is None else asyncio.get_running_loop().time() + deadline
     with span(
         "samples",
@@ -159,6 +158,39 @@ async def measure(
     )
 
 
+def _spares(upscaler: Upscaler, samples: int) -> int:
+    """How many seeds there are in reserve."""
+    most = upscaler.capabilities.max_samples
+    return SPARES if most is None else max(0, min(SPARES, most - samples))
+
+
+async def predict(
+    upscaler: Upscaler,
+    source: Source,
+    seed: int,
+    *,
+    deadline: float | None = None,
+    on_progress: OnProgress | None = None,
+) -> RGB:
+    """The Ŷ of `measure` by the rule `first`, from one sample and without σ.
+
+    Arguments and errors are those of `measure`.
+    """
+    found: list[RGB] = []
+    seeds = sample_seeds(seed, 1 + _spares(upscaler, 1))
+    with span("samples", {"trustscale.upscaler": upscaler.name, "trustscale.samples": 1}):
+        await draw(
+            upscaler,
+            source,
+            seeds[:1],
+            on_sample=lambda _, sample: found.append(sample),
+            spare_seeds=seeds[1:],
+            deadline=None if deadline is None else asyncio.get_running_loop().time() + deadline,
+            on_progress=on_progress,
+        )
+    return found[0]
+
+
 def measured_again(
     samples: Sequence[RGB], source: Source, pipeline: Pipeline, witness: RGB | None = None
 ) -> Measurement:
@@ -197,7 +229,7 @@ async def _beside(work: Coroutine[Any, Any, T]) -> AsyncIterator[asyncio.Task[T]
 async def _ask_witness(
     upscaler: Upscaler, source: Source, pipeline: Pipeline, ends_at: float | None
 ) -> RGB | None:
-    """The witness's answer, where the pipeline has one. Raises UpscalerUnavailable."""
+    """The witness's answer, where the pipeline has one. Raises TimedOut."""
     witness = witness_of(upscaler)
     if pipeline.witness is None or witness is None:
         return None
@@ -205,7 +237,7 @@ async def _ask_witness(
         async with asyncio.timeout_at(ends_at):
             return await witness.answer(source, pipeline.scale)
     except TimeoutError as error:
-        raise UpscalerUnavailable("The deadline passed before the witness had answered.") from error
+        raise TimedOut("The deadline passed before the witness had answered.") from error
 
 
 def _accumulator(source: Source, pipeline: Pipeline) -> indecision.Accumulator:

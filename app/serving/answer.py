@@ -8,26 +8,28 @@ from __future__ import annotations
 import io
 import math
 from dataclasses import dataclass
-from typing import Final, Literal, cast
+from typing import Annotated, Final, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 from PIL.PngImagePlugin import PngImageFile
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, TypeAdapter
 
 from app import __version__
 from app.calibration.guarantee import GuaranteeKind
 from app.calibration.record import Calibration
 from app.calibration.sizes import Applicability
 from app.conformal.fidelity import Labels, Unit
-from app.errors import BadAlpha, BadRequest
+from app.errors import BadAlpha, BadRequest, NotFound
 from app.images.encode import BEST_QUALITY, DEFAULT_QUALITY, FORMS, FormName, png_rgb
 from app.images.overlay import overlay
 from app.sampling.pipeline import Prediction
 
 MASK: Final = "mask.png"
 TRUST: Final = "trust.png"
+UNMASKED: Final = {"Software": f"trustscale {__version__}", "trustscale:mask": "none"}
+"""The text chunks of a picture that was asked for without a mask."""
 INPUT: Final = "input.digest"
 """Tells whether two results are of the same image."""
 
@@ -90,44 +92,66 @@ class InputClass(BaseModel):
     n: int = Field(description="Number of calibration scenes of this class.")
 
 
-class Links(BaseModel):
-    """Where the parts of the result are, until it expires."""
+class PictureLinks(BaseModel):
+    """Where the result is, until it expires."""
 
     self: str
     image: str
+
+
+class Links(PictureLinks):
+    """Where the parts of the result are, until it expires."""
+
     mask: str
     trust: str
     overlay: str
 
 
-class Result(BaseModel):
-    """The JSON answer of an upscaling request. Sizes are those of the output in pixels."""
+class Picture(BaseModel):
+    """What every answer says of its picture. Sizes are those of the output in pixels."""
 
     id: str
     upscaler: str
-    calibration: str
-    group: str | None = Field(None, description="Group of images whose curve was used.")
-    input_class: InputClass | None = Field(
-        None, description="Class of the upload; null: the calibration has no classes."
-    )
     scale: int
     width: int
     height: int
-    alpha: float
-    threshold: float | Literal["-inf", "inf"] = Field(description="t_α; trusted is σ < t_α.")
-    trusted_fraction: float = Field(ge=0, le=1)
     samples: int
     seed: int
     prediction: Prediction
     format: str = Field("png", description="Of the picture.")
     quality: int | None = Field(None, description="Of a lossy format, where one was asked for.")
+    warnings: list[str]
+    timings_ms: dict[str, float]
+    links: PictureLinks
+
+
+class Unmasked(Picture):
+    """The JSON answer with `mask=none`: a picture of which nothing says where to believe it."""
+
+    mask: Literal["none"] = "none"
+    calibration: None = None
+    alpha: None = None
+    trusted_fraction: None = None
+    guarantee: None = None
+
+
+class Result(Picture):
+    """The JSON answer of an upscaling request."""
+
+    mask: Literal["trust"] = "trust"
+    calibration: str
+    group: str | None = Field(None, description="Group of images whose curve was used.")
+    input_class: InputClass | None = Field(
+        None, description="Class of the upload; null: the calibration has no classes."
+    )
+    alpha: float
+    threshold: float | Literal["-inf", "inf"] = Field(description="t_α; trusted is σ < t_α.")
+    trusted_fraction: float = Field(ge=0, le=1)
     guarantee: Guarantee
     typicality: float = Field(gt=0, le=1)
     unusual: bool = Field(
         False, description="Whether `typicality` is so small that it is warned of."
     )
-    warnings: list[str]
-    timings_ms: dict[str, float]
     links: Links
 
     def part_of(self, calibration: Calibration) -> Calibration:
@@ -136,6 +160,28 @@ class Result(BaseModel):
         return calibration.under(self.guarantee.kind).part(
             self.group, name, (self.height, self.width)
         )
+
+
+_STORED: Final[TypeAdapter[Result | Unmasked]] = TypeAdapter(
+    Annotated[Result | Unmasked, Field(discriminator="mask")]
+)
+
+
+def stored_picture(document: bytes) -> Result | Unmasked:
+    """The document of a stored answer."""
+    return _STORED.validate_json(document)
+
+
+def stored_result(document: bytes) -> Result:
+    """The document of a stored answer with a mask.
+
+    Raises:
+        NotFound: it was asked for without one.
+    """
+    found = stored_picture(document)
+    if isinstance(found, Unmasked):
+        raise NotFound(f"{found.id} was asked for with mask=none: it has no mask and no guarantee.")
+    return found
 
 
 def check_alpha(alpha: float | None, default: float) -> float:
@@ -222,7 +268,7 @@ def form_of(name: str, quality: int | None) -> ChosenForm:
     return ChosenForm(form, quality)
 
 
-def image_file(result: Result) -> str:
+def image_file(result: Picture) -> str:
     """The name of the picture's file in a stored result."""
     return result.links.image.rsplit("/", 1)[-1]
 

@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
 from PIL import Image
 
 from app.images.encode import picture
 from app.jobs.handlers import JobContext
+from app.serving.options import UpscaleRequest
+from app.serving.prepare import Admitted
 from app.serving.service import UpscaleService
-from app.serving.work import UpscaleRequest, Work
 from app.stores.base import Job, Spool, StoreUnavailable
 from app.upscalers.base import RGB
 
@@ -27,13 +28,13 @@ _Telling: TypeAlias = Callable[[], Awaitable[None]]
 
 def spooled_request(request: UpscaleRequest, seed: int) -> dict[str, Any]:
     """The request as the job store keeps it; the seed is fixed, so a second attempt is the same."""
-    return {**asdict(request), "seed": seed}
+    return {**request.model_dump(), "seed": seed}
 
 
-def expected(work: Work) -> dict[str, str]:
+def expected(admitted: Admitted) -> dict[str, str]:
     """What lists say of a job before it runs: the size of its picture, and about how long."""
-    scale, estimate = work.calibration.pipeline.scale, work.estimate_s
-    height, width = work.size
+    scale, estimate = admitted.chosen.pipeline.scale, admitted.estimate_s
+    height, width = admitted.size
     told = {"width": str(width * scale), "height": str(height * scale)}
     return told if estimate is None else {**told, "estimate_s": f"{estimate:.1f}"}
 
@@ -67,7 +68,7 @@ class UpscaleHandler:
                 on_progress=lambda *step: report(lambda: context.progress(*step)),
                 on_first=on_first,
             )
-        return answer.result.links.self
+        return answer.picture.links.self
 
     async def _keep(self, job: str, small: bytes) -> None:
         # A store that is away costs a look at it, not the job.

@@ -4,39 +4,35 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from app.images.decoders import File
 from app.sampling.draw import OnProgress
-from app.serving.pipeline import ANSWER, PREPARE, Step
-from app.serving.work import Means, UpscaleRequest, Work
+from app.sampling.measure import OnFirst
+from app.serving.context import ServiceContext
+from app.serving.make import Encoded, cut, encode, generate, sign, store
+from app.serving.options import UpscaleRequest
+from app.serving.prepare import Admitted, Upload, admit, choose, decode
 from app.telemetry.tracing import span
-from app.upscalers.base import RGB
 
-Observer = Callable[[Work], None]
+Observer = Callable[[Encoded], None]
 """Is told of every answer that was stored; it returns at once, and raises nothing."""
 
 
 @dataclass(slots=True)
-class UpscaleService(Means):
-    """Runs upscaling requests within bounded capacity.
-
-    observers: are told of every answer.
-    steps: make the answer, in a slot.
-    """
+class UpscaleService(ServiceContext):
+    """Runs upscaling requests within bounded capacity; observers are told of every answer."""
 
     observers: Sequence[Observer] = ()
-    steps: Sequence[Step] = ANSWER
 
     async def prepare(
         self,
-        upload: bytes | Callable[[], Awaitable[File]],
+        upload: Upload,
         request: UpscaleRequest,
         *,
         patient: bool = False,
         as_job: bool = False,
-    ) -> Work:
+    ) -> Admitted:
         """Check everything that can be checked without generating.
 
         Args:
@@ -48,35 +44,49 @@ class UpscaleService(Means):
         Raises:
             BadInput, NotFound, NoCalibration, CalibrationMismatch, UpscalerUnavailable, Overloaded.
         """
-        work = Work(self, request, upload, patient, as_job)
-        for step in PREPARE:
-            await step(work)
-        return work
+        chosen = await choose(self, request)
+        decoded = await decode(self, chosen, upload, patient=patient)
+        return await admit(self, decoded, as_job=as_job)
 
     async def run(
         self,
-        work: Work,
+        admitted: Admitted,
         *,
         result_id: str | None = None,
         patient: bool = False,
+        on_begin: Callable[[], None] = lambda: None,
         on_progress: OnProgress | None = None,
-        on_first: Callable[[RGB], None] | None = None,
-    ) -> Work:
-        """Generate, mask and store; `patient` waits for a slot however long the queue is.
+        on_first: OnFirst | None = None,
+    ) -> Encoded:
+        """Generate, mask and store.
 
-        `on_progress` and `on_first` are those of `measure`.
+        Args:
+            admitted: what `prepare` has made.
+            result_id: default: a fresh one.
+            patient: whether to wait for a slot however long the queue is.
+            on_begin: called when it has its slot: from then on samples are paid for.
+            on_progress: see `measure`.
+            on_first: see `measure`.
 
         Raises:
             Overloaded, UpscalerError, DegenerateSamples.
         """
-        work.result_id = result_id or f"res-{secrets.token_urlsafe(15)}"
-        work.on_progress, work.on_first = on_progress, on_first
         arrived = time.perf_counter()
-        with span("upscale", work.facts):
-            async with self.slots.slot(work.footprint, patient=patient):
-                work.timings_ms["wait"] = 1e3 * (time.perf_counter() - arrived)
-                for step in self.steps:
-                    await step(work)
+        with span("upscale", admitted.facts):
+            async with self.slots.slot(admitted.footprint, patient=patient):
+                waited = {"wait": 1e3 * (time.perf_counter() - arrived)}
+                on_begin()
+                # Nested, so that each step's input is let go when the step has ended.
+                encoded = await encode(
+                    await cut(
+                        await generate(
+                            self, admitted, waited, on_progress=on_progress, on_first=on_first
+                        )
+                    ),
+                    result_id or f"res-{secrets.token_urlsafe(15)}",
+                )
+                encoded = await sign(self, encoded)
+                await store(self, encoded)
         for observer in self.observers:
-            observer(work)
-        return work
+            observer(encoded)
+        return encoded

@@ -99,9 +99,19 @@ class TestFailures:
         """The known ones are listed."""
         run("upscale", picture, "--upscaler", "other").check_error(1, "'other'", "fake")
 
-    def test_no_calibration(self, run, picture):
-        """Without a calibration the way to one is told."""
-        run("upscale", picture).check_error(1, "trustscale calibrate")
+    def test_no_calibration(self, run, place, picture):
+        """Without a calibration the ways out are told, and the picture alone can be had."""
+        run("upscale", picture).check_error(1, "trustscale calibrate", "--mask none")
+        alone = ("upscale", picture, "--mask", "none", "--out", "alone")
+        assert "without a mask" in run(*alone).out
+        files = {path.name for path in (place / "alone").iterdir()}
+        assert files == {"bird.image.png", "bird.result.json"}
+        assert "(kept)" in run(*alone).out
+
+    def test_what_cannot_be_asked_for(self, run, picture):
+        """A value that no option has is one line that names it."""
+        run("upscale", picture, "--format", "bmp").check_error(1, "format", "'webp'")
+        run("upscale", picture, "--mask", "none", "--alpha", 0.1).check_error(1, "mask=none")
 
     def test_a_folder_that_cannot_be_written(self, run, calibrated, picture):
         """--out inside a file is an error of one line."""

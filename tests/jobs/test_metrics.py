@@ -14,7 +14,7 @@ from app.api.worker import listening, worker_app
 from app.assembly import open_parts
 from app.errors import ConfigError
 from app.serving.job import spooled_request
-from app.serving.work import UpscaleRequest
+from app.serving.options import UpscaleRequest
 from app.settings import Settings
 from app.stores.base import Job
 from app.telemetry.metrics import Metrics

@@ -12,7 +12,7 @@ import pytest
 from app.calibration.record import Calibration
 from app.monitor.state import MonitorState, Seen, fold_label
 from app.monitor.watch import Change, Monitor, client_digest, reference_of
-from app.serving.pipeline import digest_of
+from app.serving.prepare import digest_of
 from app.stores.base import Label, Snapshot, Stores, StoreUnavailable, Update
 from app.telemetry.metrics import Metrics
 from tests.factories import calibration_of, changed

@@ -22,8 +22,8 @@ from app.images.decode import Limits
 from app.sampling.measure import measure
 from app.sampling.pipeline import Pipeline, differences, guard, learn
 from app.serving.admission import Slots
+from app.serving.options import UpscaleRequest
 from app.serving.service import UpscaleService
-from app.serving.work import UpscaleRequest
 from app.upscalers.base import Capabilities, Source, settings_of
 from app.upscalers.embedded import EmbeddedUpscaler
 from app.upscalers.remote.errors import Filtered

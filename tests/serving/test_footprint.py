@@ -16,7 +16,7 @@ from app.sampling.measure import measure
 from app.sampling.pipeline import Pipeline
 from app.serving.answer import form_of
 from app.serving.footprint import footprint, measuring, truth_footprint
-from app.serving.work import UpscaleRequest
+from app.serving.options import UpscaleRequest
 from app.upscalers.base import Capabilities, Source
 from tests.api.gateway import gateway
 from tests.deploy.files import compose

@@ -11,7 +11,7 @@ import pytest
 from app.errors import Conflict
 from app.serving import job as upscale
 from app.serving.job import UpscaleHandler
-from app.serving.work import UpscaleRequest
+from app.serving.options import UpscaleRequest
 from app.stores.base import Job
 
 
@@ -26,7 +26,7 @@ class Service:
     async def run(self, prepared, **options):
         for done in (1, 2):
             options["on_progress"](done, 2, "samples")
-        return SimpleNamespace(result=SimpleNamespace(links=SimpleNamespace(self="/v1/results/a")))
+        return SimpleNamespace(picture=SimpleNamespace(links=SimpleNamespace(self="/v1/results/a")))
 
 
 class Context:

@@ -5,10 +5,8 @@ from __future__ import annotations
 import asyncio
 import threading
 from contextlib import suppress
-from dataclasses import replace
 
-from app.serving.work import UpscaleRequest
-from app.system import to_the_end
+from app.serving.options import UpscaleRequest
 from tests.api.gateway import IMAGE, gateway
 from tests.factories import calibration_of
 from tests.fakes import FakeUpscaler
@@ -20,17 +18,15 @@ async def test_a_thread_keeps_its_slot(tmp_path):
     app = gateway(tmp_path, upscaler, calibrations=[await calibration_of(upscaler)])
     started, may_end, ended = threading.Event(), threading.Event(), threading.Event()
 
-    def slow():
+    def slow(_):
         started.set()
         may_end.wait(60)
         ended.set()
 
-    async def slowly(_):
-        await to_the_end(slow)
-
     async with app.router.lifespan_context(app) as state:
-        service = replace(state["trustscale"].service, steps=[slowly])
-        run = asyncio.create_task(service.run(await service.prepare(IMAGE, UpscaleRequest())))
+        service = state["trustscale"].service
+        admitted = await service.prepare(IMAGE, UpscaleRequest())
+        run = asyncio.create_task(service.run(admitted, on_first=slow))
         assert await asyncio.to_thread(started.wait, 60)
         run.cancel()
         for _ in range(20):  # turns of the loop, in which it would end if it could

@@ -1,0 +1,53 @@
+"""What requests are answered with: upscalers, calibrations, stores, and room for the work."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from app.calibration.active import Calibrations
+from app.canary.watch import CanaryWatch
+from app.images.decode import Limits
+from app.sampling.throughput import Throughput
+from app.serving.admission import Slots
+from app.serving.credentials import Credentials
+from app.stores.base import ResultStore
+from app.upscalers.base import Upscaler, named
+
+
+@dataclass(slots=True)
+class ServiceContext:
+    """What the steps work with.
+
+    results: keeps the answers; None: nothing does.
+    timeout_s, job_timeout_s: the deadlines of a request and of a job.
+    """
+
+    upscalers: Mapping[str, Upscaler]
+    default: str
+    calibrations: Calibrations
+    results: ResultStore | None
+    slots: Slots
+    limits: Limits
+    timeout_s: float
+    canaries: CanaryWatch | None = None
+    job_timeout_s: float = field(default=86400.0, kw_only=True)
+    throughput: Throughput = field(default_factory=Throughput, kw_only=True)
+    credentials: Credentials | None = field(default=None, kw_only=True)
+    # Uploads that are decoded or wait for it; the decoders take them in turn.
+    decoding: Slots = field(init=False)
+    # Masks and overlays of stored results for another α; they never wait for generations.
+    drawing: Slots = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Give short work places of its own."""
+        self.decoding = self.slots.for_uploads()
+        self.drawing = self.slots.for_short_work()
+
+    def upscaler(self, name: str | None) -> Upscaler:
+        """The named upscaler, or the default one.
+
+        Raises:
+            NotFound: no upscaler has this name.
+        """
+        return named(self.upscalers, name, self.default)

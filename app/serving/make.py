@@ -1,0 +1,303 @@
+"""How an answer is made, in a slot (`admission.py`), and kept.
+
+    Admitted ──generate──▶ Measured ──cut──▶ Masked ──encode──▶ Encoded ──sign, store──▶ answer
+
+What a step has used up is let go with it: a large σ is not held while files are written.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from app.images.encode import FORMS, Pages, picture, png_grey16, png_mask
+from app.sampling.draw import OnProgress
+from app.sampling.measure import OnFirst, measure, predict
+from app.serving.answer import (
+    INPUT,
+    MASK,
+    TRUST,
+    UNMASKED,
+    Links,
+    Picture,
+    PictureLinks,
+    Result,
+    Unmasked,
+    png_text,
+    threshold_json,
+)
+from app.serving.context import ServiceContext
+from app.serving.credentials import UNSIGNED
+from app.serving.prepare import Admitted, Mask
+from app.serving.promise import guarantee, warnings_of
+from app.stores.base import Blob
+from app.system import to_the_end
+from app.telemetry.tracing import span
+from app.upscalers.base import Source
+
+Timings = Mapping[str, float]
+"""Milliseconds by what was done."""
+
+# Of the answer, what its picture's credentials repeat.
+_SIGNED: Final = {
+    "id", "upscaler", "calibration", "group", "input_class", "alpha", "threshold",
+    "trusted_fraction", "samples", "seed", "guarantee", "warnings",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """Ŷ, with transparency if the upload has some, and σ, float32 [H, W]; None without a mask."""
+
+    admitted: Admitted
+    picture: Image.Image
+    sigma: NDArray[np.float32] | None
+    mean_log_sigma: float
+    timings_ms: Timings
+
+
+@dataclass(frozen=True, slots=True)
+class Trust:
+    """Where Ŷ is trusted at α, bool [H, W], and the codes of α(p), uint16 [H, W]."""
+
+    wanted: Mask
+    mask: NDArray[np.bool_]
+    codes: NDArray[np.uint16]
+    fraction: float
+
+
+@dataclass(frozen=True, slots=True)
+class Masked:
+    """Ŷ and its trust; None: no mask is wanted."""
+
+    admitted: Admitted
+    picture: Image.Image
+    trust: Trust | None
+    mean_log_sigma: float
+    timings_ms: Timings
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """An answer: its document and its files by name, the picture first.
+
+    result: None without a mask, when `picture` says all there is to say.
+    """
+
+    admitted: Admitted
+    picture: Picture
+    files: Mapping[str, bytes]
+    mean_log_sigma: float
+
+    @property
+    def result(self) -> Result | None:
+        """The document of an answer with a mask."""
+        return self.picture if isinstance(self.picture, Result) else None
+
+
+async def generate(
+    context: ServiceContext,
+    admitted: Admitted,
+    timings_ms: Timings,
+    *,
+    on_progress: OnProgress | None,
+    on_first: OnFirst | None,
+) -> Measured:
+    """Ŷ and σ from M samples, or Ŷ from one. Raises UpscalerError, DegenerateSamples."""
+    chosen, image = admitted.chosen, admitted.decoded.image
+    source = Source(image.rgb, admitted.mask.facts if admitted.mask else None)
+    deadline = admitted.deadline_s
+    sigma, mean_log_sigma = None, math.nan
+    if admitted.mask is None:
+        started = time.perf_counter()
+        rgb = await predict(
+            chosen.upscaler, source, chosen.seed, deadline=deadline, on_progress=on_progress
+        )
+        took = {"samples": 1e3 * (time.perf_counter() - started)}
+    else:
+        measured = await measure(
+            chosen.upscaler,
+            source,
+            chosen.pipeline,
+            chosen.seed,
+            deadline=deadline,
+            on_progress=on_progress,
+            on_first=on_first,
+        )
+        sigma, mean_log_sigma = measured.sigma, measured.mean_log_sigma
+        rgb, took = measured.prediction, measured.timings_ms
+    pixels, samples = math.prod(admitted.size), chosen.pipeline.samples
+    context.throughput.note(chosen.upscaler, pixels, samples, took["samples"] / 1e3)
+    made = await to_the_end(_with_alpha, rgb, image.alpha, sigma)
+    return Measured(admitted, made, sigma, mean_log_sigma, {**timings_ms, **took})
+
+
+def _with_alpha(
+    rgb: NDArray[np.uint8], alpha: NDArray[np.uint8] | None, sigma: NDArray[np.float32] | None
+) -> Image.Image:
+    """Ŷ with the transparency of the upload, by interpolation.
+
+    What is not opaque has no σ, so it is trusted at no α: σ is changed in place.
+    """
+    made = Image.fromarray(rgb)
+    if alpha is not None:
+        large = Image.fromarray(alpha).resize(made.size, Image.Resampling.BICUBIC)
+        made.putalpha(large)
+        if sigma is not None:
+            sigma[np.asarray(large) < 255] = np.inf
+    return made
+
+
+async def cut(measured: Measured) -> Masked:
+    """The trust mask at α, and the trust level for every other α."""
+    admitted, timings_ms = measured.admitted, dict(measured.timings_ms)
+    trust = None
+    if admitted.mask is not None and measured.sigma is not None:
+        with _timed(timings_ms, "mask"), span("mask", {"trustscale.alpha": admitted.mask.alpha}):
+            trust = await to_the_end(_trust, admitted.mask, measured.sigma)
+    return Masked(admitted, measured.picture, trust, measured.mean_log_sigma, timings_ms)
+
+
+def _trust(wanted: Mask, sigma: NDArray[np.float32]) -> Trust:
+    curve = wanted.subject.part.curve
+    mask = curve.mask(sigma, wanted.alpha)
+    fraction = float(np.count_nonzero(mask)) / mask.size
+    return Trust(wanted, mask, curve.trust_code(sigma), fraction)
+
+
+async def encode(masked: Masked, result_id: str) -> Encoded:
+    """The files of the answer and its document: the promise, and what its reader must know."""
+    timings_ms = dict(masked.timings_ms)
+    with _timed(timings_ms, "encode"), span("encode"):
+        files = await to_the_end(_files, masked)
+    document = await to_the_end(_document, masked, result_id, timings_ms)
+    return Encoded(masked.admitted, document, files, masked.mean_log_sigma)
+
+
+def _files(masked: Masked) -> dict[str, bytes]:
+    """The picture first; the other files are made beside it."""
+    chosen, trust = masked.admitted.chosen, masked.trust
+    text = {**UNMASKED, "trustscale:fingerprint": chosen.pipeline.fingerprint}
+    if trust is not None:
+        wanted, subject = trust.wanted, trust.wanted.subject
+        text = png_text(
+            wanted.calibration, subject.part, wanted.alpha, subject.group, subject.input_class
+        )
+
+    def image() -> bytes:
+        return picture(
+            masked.picture,
+            chosen.form.name,
+            quality=chosen.form.quality,
+            text=text,
+            metadata=masked.admitted.decoded.image.metadata.enlarged(chosen.pipeline.scale),
+            pages=Pages(trust.mask, trust.codes) if trust else None,
+        )
+
+    if trust is None:
+        return {chosen.form.file: image()}
+
+    def others() -> dict[str, bytes]:
+        return {MASK: png_mask(trust.mask, text), TRUST: png_grey16(trust.codes, text)}
+
+    with ThreadPoolExecutor(1, "trustscale-encode") as beside:
+        rest = beside.submit(others)
+        return {chosen.form.file: image(), **rest.result()}
+
+
+async def sign(context: ServiceContext, encoded: Encoded) -> Encoded:
+    """Content credentials of the picture, where the operator has a certificate."""
+    credentials, result = context.credentials, encoded.result
+    chosen, parent = encoded.admitted.chosen, encoded.admitted.decoded.parent
+    if credentials is None or result is None or parent is None or chosen.form.name in UNSIGNED:
+        return encoded
+    told = result.model_dump(mode="json", include=_SIGNED)
+    with _timed(result.timings_ms, "sign"), span("sign"):
+        signed = await to_the_end(
+            credentials.sign,
+            encoded.files[chosen.form.file],
+            FORMS[chosen.form.name].media_type,
+            upload=parent,
+            mask=encoded.files[MASK],
+            promise={**told, "fingerprint": chosen.pipeline.fingerprint},
+        )
+    return replace(encoded, files={**encoded.files, chosen.form.file: signed})
+
+
+async def store(context: ServiceContext, encoded: Encoded) -> None:
+    """Keep the answer. It still is in its slot: what a slow store has not taken is memory, too."""
+    if context.results is None:
+        return
+    decoded = encoded.admitted.decoded
+    with span("store"):
+        document = encoded.picture.model_dump_json().encode()
+        files: dict[str, Blob] = {**encoded.files, INPUT: decoded.digest.to_bytes(8, "little")}
+        keep_s = decoded.chosen.request.keep_s
+        await context.results.put(encoded.picture.id, document, files, ttl_s=keep_s)
+
+
+def _document(masked: Masked, result_id: str, timings_ms: dict[str, float]) -> Picture:
+    admitted, chosen, trust = masked.admitted, masked.admitted.chosen, masked.trust
+    width, height = masked.picture.size
+    base = f"/v1/results/{result_id}"
+    links = {"self": base, "image": f"{base}/{chosen.form.file}"}
+    common = {
+        "id": result_id,
+        "upscaler": chosen.upscaler.name,
+        "scale": chosen.pipeline.scale,
+        "width": width,
+        "height": height,
+        "samples": chosen.pipeline.samples,
+        "seed": chosen.seed,
+        "prediction": chosen.pipeline.prediction,
+        "format": chosen.form.name,
+        "quality": chosen.form.quality,
+        "timings_ms": timings_ms,
+    }
+    if trust is None:
+        return Unmasked(**common, warnings=list(admitted.warnings), links=PictureLinks(**links))
+    alpha, subject, part = trust.wanted.alpha, trust.wanted.subject, trust.wanted.subject.part
+    typicality = part.typicality(masked.mean_log_sigma, trust.wanted.facts)
+    return Result(
+        **common,
+        calibration=trust.wanted.calibration.id,
+        group=subject.group,
+        input_class=subject.document,
+        alpha=alpha,
+        threshold=threshold_json(part.curve.threshold(alpha)),
+        trusted_fraction=trust.fraction,
+        guarantee=guarantee(subject, alpha),
+        typicality=typicality,
+        unusual=typicality <= part.unusual,
+        warnings=warnings_of(
+            subject,
+            alpha,
+            trusted=trust.fraction,
+            typicality=typicality,
+            notes=list(admitted.warnings),
+            lossless=chosen.upscaler.capabilities.lossless,
+        ),
+        links=Links(
+            **links,
+            mask=f"{base}/{MASK}",
+            trust=f"{base}/{TRUST}",
+            overlay=f"{base}/overlay.png",
+        ),
+    )
+
+
+@contextmanager
+def _timed(timings_ms: dict[str, float], name: str) -> Iterator[None]:
+    """Note how long the body took."""
+    started = time.perf_counter()
+    yield
+    timings_ms[name] = 1e3 * (time.perf_counter() - started)

@@ -1,0 +1,107 @@
+"""What one can ask of an upscaling: the fields of the form, of a job, and of the command line."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from app.calibration.guarantee import GuaranteeKind
+from app.errors import BadRequest
+from app.images.decode import KeepMetadata
+from app.images.encode import BEST_QUALITY, FormName
+from app.mistakes import mistakes
+from app.upscalers.seeds import MAX_REQUEST_SEED
+
+Pixels = Annotated[int, Field(ge=1)]
+
+
+class UpscaleOptions(BaseModel):
+    """What a person chooses; None is the default, and so is an empty text, as forms send it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    upscaler: str | None = Field(None, description="Name; default: the first one.")
+    alpha: float | None = Field(
+        None,
+        ge=0,
+        allow_inf_nan=False,
+        description="Largest expected error tolerated in the mask; default: the calibration's.",
+        examples=[0.1],
+    )
+    seed: int | None = Field(
+        None, ge=0, le=MAX_REQUEST_SEED, description="Same seed and pipeline: same bytes."
+    )
+    mask: Literal["trust", "none"] = Field(
+        "trust",
+        description="`none`: the picture alone. It needs no calibration, and nothing says where it "
+        "can be trusted.",
+    )
+    background: str | None = Field(
+        None, description="Colour that transparent pixels are flattened onto."
+    )
+    group: str | None = Field(
+        None,
+        description="Group of images that this one belongs to, of those that the calibration has: "
+        "its curve is used. Default: the curve of all images.",
+    )
+    format: FormName = Field(
+        "png", description="Of the picture; masks and trust levels are PNG files."
+    )
+    quality: int | None = Field(
+        None, ge=1, le=BEST_QUALITY, description="Of webp (100: lossless), avif, jpeg; default 90."
+    )
+    metadata: KeepMetadata = Field(
+        "none",
+        description="`keep`: camera, exposure, dates, author and description of the upload; "
+        "`keep-gps`: the place, too.",
+    )
+    fit: Pixels | None = Field(
+        None, description="Longest side in pixels that the image is reduced to before."
+    )
+
+    guarantee: GuaranteeKind | None = Field(
+        None,
+        description="Default: the calibration's. `post_hoc`, also from one in expectation: α may "
+        "be chosen after looking, from `trust.png` or by `?alpha=`.",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_empty(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        return {name: value for name, value in values.items() if value != ""}
+
+    @model_validator(mode="after")
+    def _mask_is_wanted(self) -> Self:
+        if self.mask == "none" and {self.alpha, self.group, self.guarantee} != {None}:
+            raise ValueError("alpha, group and guarantee choose a mask, and mask=none wants none")
+        return self
+
+    def chosen(self) -> dict[str, Any]:
+        """The fields that a person chooses, as JSON has them."""
+        return self.model_dump(include=set(UpscaleOptions.model_fields))
+
+
+class UpscaleRequest(UpscaleOptions):
+    """The options of a request, with what the service adds.
+
+    client: who asks, as a digest; only the monitor reads it.
+    keep_s: how long the result is kept, so that the request may be repeated.
+    """
+
+    client: str | None = None
+    keep_s: float | None = None
+
+
+def options_of(**given: Any) -> UpscaleRequest:
+    """The request of these options; None is the default.
+
+    Raises:
+        BadRequest: naming all that is wrong.
+    """
+    try:
+        return UpscaleRequest(**{name: one for name, one in given.items() if one is not None})
+    except ValidationError as error:
+        raise BadRequest(mistakes(error, UpscaleOptions)) from None

@@ -1,0 +1,326 @@
+"""What happens before anything is generated: all that can be checked for nothing.
+
+    UpscaleRequest ──choose──▶ Chosen ──decode──▶ Decoded ──admit──▶ Admitted ──▶ `make.py`
+
+Each step makes what the next one needs, so none can be called too early.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import io
+import math
+import secrets
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Final
+
+from app.calibration.record import Calibration
+from app.conformal.indecision import IndecisionSettings
+from app.errors import ImageTooLarge, TooSlow
+from app.images import decode as images
+from app.images.decoders import File, decoding, size_of
+from app.images.facts import Facts, look_at
+from app.sampling.pipeline import Pipeline, guard, learn
+from app.serving.answer import ChosenForm, check_alpha, form_of
+from app.serving.context import ServiceContext
+from app.serving.credentials import UNSIGNED, Parent, parent_of
+from app.serving.footprint import fitting, footprint
+from app.serving.options import UpscaleRequest
+from app.serving.subject import Subject
+from app.system import to_the_end
+from app.telemetry.tracing import span
+from app.upscalers.base import Upscaler
+
+Upload = bytes | Callable[[], Awaitable[File]]
+"""A file, or what gives it when it has a place among those that are decoded."""
+
+UNMASKED: Final = (
+    "There is no trust mask (mask=none): nothing says where this picture can be believed."
+)
+
+# Of the deadline, what the estimate of a reduced image takes.
+_IN_TIME: Final = 0.8
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """What answers a request, known before its upload is read.
+
+    pipeline: makes the picture; that of the calibration, if there is one.
+    calibration: what the mask is read from; None: a picture without a mask is wanted.
+    """
+
+    request: UpscaleRequest
+    upscaler: Upscaler
+    pipeline: Pipeline
+    calibration: Calibration | None
+    seed: int
+    form: ChosenForm
+    warnings: tuple[str, ...]
+
+    def footprint(self, height: int, width: int) -> int:
+        """Bytes that making the answer to an h×w upload holds at most."""
+        form_bytes = self.form.bytes_per_pixel
+        return footprint(height, width, self.pipeline, self.upscaler.capabilities, form_bytes)
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """The upload as pixels.
+
+    digest: of the file. parent: the file, for content credentials; None: the picture has none.
+    """
+
+    chosen: Chosen
+    image: images.Decoded
+    digest: int
+    parent: Parent | None
+    warnings: tuple[str, ...]
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the upload."""
+        height, width, _ = self.image.rgb.shape
+        return height, width
+
+
+@dataclass(frozen=True, slots=True)
+class Mask:
+    """Which mask is wanted: α, and the part of the calibration that speaks about the upload."""
+
+    calibration: Calibration
+    alpha: float
+    subject: Subject
+    facts: Facts
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """A request that can be answered.
+
+    footprint: bytes that this holds at most. estimate_s: of the samples; None: nothing is known.
+    mask: None: none is wanted.
+    """
+
+    decoded: Decoded
+    mask: Mask | None
+    footprint: int
+    deadline_s: float
+    estimate_s: float | None
+    warnings: tuple[str, ...]
+
+    @property
+    def chosen(self) -> Chosen:
+        return self.decoded.chosen
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the upload."""
+        return self.decoded.size
+
+    @property
+    def facts(self) -> dict[str, str | int]:
+        """What a trace says of it."""
+        height, width = self.size
+        calibration = self.chosen.calibration
+        return {
+            "trustscale.upscaler": self.chosen.upscaler.name,
+            "trustscale.calibration": calibration.id if calibration else "",
+            "trustscale.samples": self.chosen.pipeline.samples,
+            "trustscale.width": width,
+            "trustscale.height": height,
+        }
+
+
+async def choose(context: ServiceContext, request: UpscaleRequest) -> Chosen:
+    """What answers; nothing is served under another pipeline than the calibrated one.
+
+    Raises:
+        NotFound, NoCalibration, CalibrationMismatch, UpscalerUnavailable, BadGroup, BadRequest.
+    """
+    upscaler = context.upscaler(request.upscaler)
+    calibration, warnings = None, [UNMASKED]
+    if request.mask == "none":
+        await learn(upscaler)
+        pipeline = Pipeline(
+            fingerprint=upscaler.fingerprint,
+            scale=upscaler.scale,
+            samples=1,
+            indecision=IndecisionSettings("residual"),
+        )
+    else:
+        calibration = await context.calibrations.active(upscaler.name)
+        await learn(upscaler)
+        pipeline = calibration.pipeline
+        guard(pipeline, upscaler, calibration.manifest.provenance.settings)
+        warnings = []
+        if context.canaries is not None:
+            warnings += await context.canaries.check(upscaler.name, calibration.id)
+        calibration.under(request.guarantee).of_group(request.group)
+    seed = secrets.randbits(53) if request.seed is None else request.seed
+    form = form_of(request.format, request.quality)
+    return Chosen(request, upscaler, pipeline, calibration, seed, form, tuple(warnings))
+
+
+async def decode(
+    context: ServiceContext, chosen: Chosen, upload: Upload, *, patient: bool
+) -> Decoded:
+    """Pixels of the upload; `patient` waits for a place.
+
+    Raises:
+        BadInput, Overloaded.
+    """
+    request = chosen.request
+    async with context.decoding.slot(patient=patient):
+        file = upload if isinstance(upload, bytes) else await upload()
+        with span("decode", {"trustscale.upload_bytes": size_of(file)}):
+            try:
+                image = await decoding(
+                    images.decode,
+                    file,
+                    context.limits,
+                    background=request.background,
+                    with_alpha=True,
+                    keep=request.metadata,
+                    fit=request.fit,
+                )
+            except ImageTooLarge as error:
+                if error.members["limit"] != "max_pixels" or "actual" not in error.members:
+                    raise
+                raise _with_cost(error, context, chosen, error.members["actual"]) from None
+        digest = await to_the_end(digest_of, file)
+        parent, notes = None, list[str]()
+        if context.credentials:
+            keeps_place = request.metadata == "keep-gps"
+            parent, notes = await decoding(
+                parent_of, file, image.format, with_credentials=keeps_place
+            )
+    warnings = (*image.notes, *chosen.warnings, *notes)
+    return Decoded(chosen, image, digest, parent, warnings)
+
+
+async def admit(context: ServiceContext, decoded: Decoded, *, as_job: bool) -> Admitted:
+    """Whether the picture can be held by its form, by memory, and be made in time.
+
+    Raises:
+        BadRequest, ImageTooLarge, TooSlow.
+    """
+    chosen = decoded.chosen
+    height, width = decoded.size
+    warnings = [*decoded.warnings, *_form_warnings(context, decoded)]
+    _check_pixels(chosen.upscaler, height, width)
+    footprint = chosen.footprint(height, width)
+    try:
+        context.slots.check_size(footprint)
+    except ImageTooLarge as error:
+        longest = fitting(height, width, footprint, error.members["maximum"])
+        detail = f"{error.detail} With fit={longest} it is reduced to that longest side first."
+        error = ImageTooLarge(detail, **error.members)
+        raise _with_cost(error, context, chosen, height * width) from None
+    samples = chosen.pipeline.samples
+    estimate = context.throughput.estimate(chosen.upscaler, height * width, samples)
+    deadline = context.job_timeout_s if as_job else context.timeout_s
+    if estimate is not None and estimate > deadline:
+        raise _too_slow(decoded, estimate, deadline, as_job=as_job)
+    mask = None
+    if chosen.calibration is not None:
+        mask = await asyncio.to_thread(_wanted, decoded, chosen.calibration)
+    return Admitted(decoded, mask, footprint, deadline, estimate, tuple(warnings))
+
+
+def _wanted(decoded: Decoded, calibration: Calibration) -> Mask:
+    """The mask of the request, by the curve of images of its group, class and size.
+
+    Of a class that the calibration lacks no part speaks; all pairs are used then, and the answer
+    says so.
+    """
+    request, image = decoded.chosen.request, decoded.image
+    facts = look_at(image.rgb, image.compression)
+    promised = calibration.under(request.guarantee)
+    height, width = (side * promised.pipeline.scale for side in decoded.size)
+    subject = Subject.of(promised, request.group, facts, size=(height, width))
+    _ = subject.part.curve  # made once, and kept
+    alpha = check_alpha(request.alpha, calibration.manifest.default_alpha)
+    return Mask(calibration, alpha, subject, facts)
+
+
+def _form_warnings(context: ServiceContext, decoded: Decoded) -> list[str]:
+    """What the form of the picture does to it. Raises BadRequest: it cannot hold it."""
+    form, is_transparent = decoded.chosen.form, decoded.image.alpha is not None
+    longest = max(decoded.size) * decoded.chosen.pipeline.scale
+    form.check(longest, transparent=is_transparent)
+    found = form.warnings()
+    if context.credentials and form.name in UNSIGNED:
+        found.append(f"A picture of format={form.name} has no content credentials.")
+    if is_transparent:
+        found.append(
+            "The image has transparent pixels: transparency was enlarged apart from the colours, "
+            "and only pixels that are wholly opaque can be trusted."
+        )
+    return found
+
+
+def _check_pixels(upscaler: Upscaler, height: int, width: int) -> None:
+    most = upscaler.capabilities.max_input_pixels
+    if most is not None and height * width > most:
+        raise ImageTooLarge(
+            f"The image is {width}×{height}; the upscaler {upscaler.name!r} takes at most "
+            f"{most:,} pixels.",
+            limit="upscaler_max_input_pixels",
+            maximum=most,
+            actual=height * width,
+        )
+
+
+def _with_cost(
+    error: ImageTooLarge, context: ServiceContext, chosen: Chosen, pixels: int
+) -> ImageTooLarge:
+    """The error, saying what the answer to an input of so many pixels would cost here."""
+    cost = chosen.footprint(pixels, 1)
+    error.members["bytes"] = cost
+    told = f" Its answer would take about {cost / 1e9:.1f} GB of memory"
+    seconds = context.throughput.estimate(chosen.upscaler, pixels, chosen.pipeline.samples)
+    if seconds is not None:
+        error.members["seconds"] = round(seconds, 1)
+        told += f" and about {duration(seconds)}"
+    detail = f"{error.detail}{told} (settings max_input_pixels, max_in_flight_bytes)."
+    return ImageTooLarge(detail, **error.members)
+
+
+def _too_slow(decoded: Decoded, estimate: float, deadline: float, *, as_job: bool) -> TooSlow:
+    """The error of too little time, with the ways out."""
+    height, width = decoded.size
+    longest = int(max(height, width) * math.sqrt(_IN_TIME * deadline / estimate))
+    ways, members = [f"fit={longest}, which reduces the image to that longest side first"], {}
+    if not as_job:
+        ways.insert(0, "Prefer: respond-async, which makes it as a job")
+        members["prefer"] = "respond-async"
+    return TooSlow(
+        f"The answer to {width}×{height} pixels would take about {duration(estimate)}, and may "
+        f"take {duration(deadline)}. Send {', or '.join(ways)}.",
+        estimate=round(estimate, 1),
+        deadline=deadline,
+        fit=longest,
+        **members,
+    )
+
+
+def duration(seconds: float) -> str:
+    """A time as people say it."""
+    for size, unit in ((3600, "hours"), (60, "minutes")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} seconds"
+
+
+def digest_of(file: File) -> int:
+    """A number below 2^64 that is the same for equal inputs."""
+    opened = io.BytesIO(file) if isinstance(file, bytes) else file
+    opened.seek(0)
+    digest = hashlib.blake2b(digest_size=8)
+    for piece in iter(partial(opened.read, 2**20), b""):
+        digest.update(piece)
+    return int.from_bytes(digest.digest(), "little")
