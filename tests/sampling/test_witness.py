@@ -51,7 +51,7 @@ class TestWitness:
         """The deadline is the witness's, too."""
         witness = FakeWitness()
         witness.gate.clear()
-        with pytest.raises(UpscalerUnavailable, match="witness"):
+        with pytest.raises(TimedOut, match="deadline"):
             await measure(FakeUpscaler(witness=witness), source(), WITNESSED, 5, deadline=0.01)
 
     async def test_the_samples_fail(self):
