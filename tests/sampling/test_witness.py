@@ -6,7 +6,7 @@ import pytest
 
 from app.calibration.config import CalibrationConfig
 from app.conformal.indecision import IndecisionSettings
-from app.errors import BadRequest, CalibrationMismatch, UpscalerUnavailable
+from app.errors import BadRequest, CalibrationMismatch, TimedOut, UpscalerUnavailable
 from app.sampling.measure import measure, measured_again
 from app.sampling.pipeline import Pipeline
 from app.upscalers.base import Source
