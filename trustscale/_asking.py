@@ -116,7 +116,7 @@ class Asking:
                 is_over = isinstance(error, httpx.ReadTimeout)  # it would be so again
                 passes = is_known_again or isinstance(error, _BEFORE_SENDING)
                 if is_last or is_over or not passes:
-                    raise
+                    raise _named(error, self._http.base_url) from error
             else:
                 if response.is_success:
                     return response
@@ -146,6 +146,12 @@ class Asking:
         if not fits:
             raise Problem.of_another(response)
         return found
+
+
+def _named(error: httpx.TransportError, address: httpx.URL) -> httpx.TransportError:
+    """The same error, whose message says who could not be reached."""
+    message = f"{address}: {error or type(error).__name__}"
+    return type(error)(message, request=error.request)
 
 
 async def _settled(value: Value | Awaitable[Value]) -> Value:

@@ -8,12 +8,20 @@ import secrets
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import closing
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, Generic, Self, TypeVar, Unpack
 
 import httpx
 
 from trustscale._asking import Asking, Awaited, Blocking, method
 from trustscale._job import CALIBRATIONS, AsyncJob, Job, Progress
+from trustscale._options import (
+    ActivateOptions,
+    CalibrationOptions,
+    DeriveOptions,
+    SubmitOptions,
+    UpscaleOptions,
+    checked,
+)
 from trustscale._problem import Problem
 from trustscale._result import Result
 from trustscale._upload import GROUP, Pairs, Picture, Tar, archive_of, content, form, manifest
@@ -39,7 +47,12 @@ class _Service(Generic[J]):
 
     @method
     async def upscale(
-        self, /, image: Picture, *, idempotency_key: str | None = None, **options: Any
+        self,
+        /,
+        image: Picture,
+        *,
+        idempotency_key: str | None = None,
+        **options: Unpack[UpscaleOptions],
     ) -> Result:
         """Upscale an image and mark where it can be trusted.
 
@@ -49,7 +62,8 @@ class _Service(Generic[J]):
                 a fresh one.
             options: the form's fields: `alpha`, `seed`, `upscaler`, `group`, `background`, …
         """
-        sent = _upload(image, options, idempotency_key, Accept="application/zip")
+        fields = checked(UpscaleOptions, options)
+        sent = _upload(image, fields, idempotency_key, Accept="application/zip")
         response = await self._asking.send("POST", "/v1/upscale", **sent)
         if response.headers.get("Content-Type") != "application/zip":
             raise Problem.of_another(response)
@@ -57,10 +71,16 @@ class _Service(Generic[J]):
 
     @method
     async def submit(
-        self, /, image: Picture, *, idempotency_key: str | None = None, **options: Any
+        self,
+        /,
+        image: Picture,
+        *,
+        idempotency_key: str | None = None,
+        **options: Unpack[SubmitOptions],
     ) -> J:
         """As `upscale`, as a job; it goes on when this program ends."""
-        sent = _upload(image, options, idempotency_key, Prefer="respond-async")
+        fields = checked(SubmitOptions, options)
+        sent = _upload(image, fields, idempotency_key, Prefer="respond-async")
         return await self._begun("POST", "/v1/upscale", **sent)
 
     @method
@@ -74,7 +94,7 @@ class _Service(Generic[J]):
         group_by: str | None = None,
         scene_by: str | None = None,
         on_sent: Progress | None = None,
-        **config: Any,
+        **config: Unpack[CalibrationOptions],
     ) -> J:
         """Calibrate (admin); the files are packed while they are sent.
 
@@ -88,7 +108,11 @@ class _Service(Generic[J]):
             config: the fields of the configuration: `samples`, `fidelity`, `activate`, …
         """
         group_by = group_by or (GROUP if groups else None)
-        naming = form(group_by=group_by, scene_by=scene_by, config=json.dumps(config))
+        naming = form(
+            group_by=group_by,
+            scene_by=scene_by,
+            config=json.dumps(checked(CalibrationOptions, config)),
+        )
         return await self._sent("", pairs, manifest(groups, scenes), on_sent, naming)
 
     @method
@@ -137,15 +161,19 @@ class _Service(Generic[J]):
         return await self._object("GET", f"/{calibration}", params=form(group=group))
 
     @method
-    async def activate(self, /, calibration: str, **options: Any) -> dict[str, Any]:
+    async def activate(
+        self, /, calibration: str, **options: Unpack[ActivateOptions]
+    ) -> dict[str, Any]:
         """Serve from it; the answer names the one that is replaced (admin)."""
-        sent = {"json": options} if options else {}
+        sent = {"json": checked(ActivateOptions, options)} if options else {}
         return await self._object("POST", f"/{calibration}/activate", "previous", **sent)
 
     @method
-    async def derive(self, /, calibration: str, **changes: Any) -> dict[str, Any]:
+    async def derive(self, /, calibration: str, **changes: Unpack[DeriveOptions]) -> dict[str, Any]:
         """The same pairs under another guarantee; nothing is generated (admin)."""
-        return await self._object("POST", f"/{calibration}/derive", json=changes)
+        return await self._object(
+            "POST", f"/{calibration}/derive", json=checked(DeriveOptions, changes)
+        )
 
     @method
     async def backtest(

@@ -25,6 +25,9 @@ class _JobMethods:
         self._asking = asking
         self.document = document
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.id}: {self.document.get('kind')}, {self.state}>"
+
     @property
     def id(self) -> str:
         return str(self.document["id"])

@@ -19,18 +19,35 @@ from trustscale._problem import Problem
 _NEVER = 65535  # trust.png: the value of pixels that are trusted at no α
 _STEPS = 65534
 
+_TINT = np.array([196, 0, 130], np.float32)
+_STRENGTH = np.float32(0.45)
+_LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
+
 
 class Guarantee(TypedDict, total=False):
-    """What is promised about the mask; `statement` says it in one sentence."""
+    """What is promised about the mask: `sentence` for people, `statement` as a theorem."""
 
     kind: str
+    delta: float | None
+    method: str | None
+    tolerance: float | None
+    level: float | None
+    menu: list[float] | None
+    between: list[float] | None
     metric: str
+    labels: str | None
+    error: str
+    unit: str | None
     alpha: float
     bound: float
+    counted_up_to: float | None
     n: int
+    pairs: int
+    sentence: str
     statement: str
     lab_psnr_lower_bound_db: float | None
     applicability: str
+    share_of_windows: float | None
     voids: list[str]
 
 
@@ -47,6 +64,12 @@ class Result:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             files = {name: archive.read(name) for name in archive.namelist()}
         return cls(json.loads(files.pop("result.json")), files)
+
+    def __repr__(self) -> str:
+        width, height = self.document["width"], self.document["height"]
+        share = self.document.get("trusted_fraction")
+        trusted = "no mask" if share is None else f"{share:.1%} trusted at α = {self.alpha:g}"
+        return f"<Result {self.id}: {width}×{height}, {trusted}>"
 
     @property
     def id(self) -> str:
@@ -97,12 +120,26 @@ class Result:
         # The conversion may round down, and α is rounded, too, where both are compared.
         return np.where(code == _NEVER, endless, np.nextafter(level, endless))
 
+    @cached_property
+    def overlay(self) -> Image.Image:
+        """The image with what is not trusted in grey under a magenta tint, as the service draws."""
+        pixels = np.array(self.image.convert("RGB"))
+        untrusted = ~self.mask
+        grey = pixels[untrusted].astype(np.float32) @ _LUMA
+        pixels[untrusted] = np.rint(grey[:, None] * (1 - _STRENGTH) + _TINT * _STRENGTH)
+        around = np.pad(untrusted, 1, constant_values=True)
+        inner = around[:-2, 1:-1] & around[2:, 1:-1] & around[1:-1, :-2] & around[1:-1, 2:]
+        pixels[untrusted & ~inner] = _TINT.astype(np.uint8)
+        return Image.fromarray(pixels)
+
     def save(self, folder: str | Path) -> None:
-        """Write the files and result.json into a folder."""
+        """Write the files, overlay.png and result.json into a folder."""
         path = Path(folder)
         path.mkdir(parents=True, exist_ok=True)
         for name, data in self.files.items():
             (path / Path(name).name).write_bytes(data)  # a server's name may lead elsewhere
+        if any(name.partition(".")[0] == "mask" for name in self.files):
+            self.overlay.save(path / "overlay.png")
         text = json.dumps(self.document, indent=2, ensure_ascii=False)
         (path / "result.json").write_text(text + "\n", "utf-8")
 

@@ -1,0 +1,84 @@
+"""What calls can be told besides what they are about; a test holds it against the service."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, TypedDict
+
+Guarantees = Literal["expectation", "high_probability", "probability", "post_hoc"]
+
+
+class UpscaleOptions(TypedDict, total=False):
+    """Fields of `POST /v1/upscale`; None is the service's default."""
+
+    upscaler: str | None
+    alpha: float | None
+    seed: int | None
+    mask: Literal["trust", "none"]
+    background: str | None
+    group: str | None
+    format: Literal["png", "webp", "avif", "jpeg", "tiff"]
+    quality: int | None
+    metadata: Literal["none", "keep", "keep-gps"]
+    fit: int | None
+    guarantee: Guarantees | None
+
+
+class SubmitOptions(UpscaleOptions, total=False):
+    """The same of a job, and who is told of its end."""
+
+    webhook: str | None
+
+
+class CalibrationOptions(TypedDict, total=False):
+    """Fields of the `config` of `POST /v1/admin/calibrations`."""
+
+    name: str | None
+    upscaler: str | None
+    samples: int | None
+    prediction: Literal["first", "mean"]
+    indecision: Mapping[str, Any] | None
+    fit_indecision: float | None
+    fidelity: Mapping[str, Any]
+    default_alpha: float
+    guarantee: Mapping[str, Any]
+    degradation: Mapping[str, Any] | None
+    input_rule: str | None
+    activate: bool
+    force: bool
+    seed: int
+    on_bad_pair: Literal["fail", "skip"]
+    note: str | None
+    attributions: Sequence[str]
+
+
+class ActivateOptions(TypedDict, total=False):
+    """How a calibration is activated."""
+
+    force: bool
+
+
+class DeriveOptions(TypedDict, total=False):
+    """What a derived calibration differs in."""
+
+    guarantee: Mapping[str, Any] | None
+    fidelity: Mapping[str, Any] | None
+    name: str | None
+    activate: bool
+    force: bool
+
+
+def checked(kind: type, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of a call.
+
+    Raises:
+        TypeError: one is unknown; the message names what was probably meant.
+    """
+    known = kind.__annotations__
+    for name in options:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 1)
+            meant = f" Did you mean {near[0]!r}?" if near else ""
+            raise TypeError(f"There is no option {name!r}.{meant}")
+    return dict(options)
