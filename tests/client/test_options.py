@@ -26,7 +26,7 @@ SCHEMAS = DOCUMENT["components"]["schemas"]
 @pytest.mark.parametrize(
     ("typed", "served"),
     [
-        (_options.SubmitOptions, SCHEMAS["Body_upscale"]["properties"].keys() - {"image"}),
+        (_options.SubmitOptions, SCHEMAS["UpscaleForm"]["properties"].keys() - {"image"}),
         (_options.CalibrationOptions, CalibrationConfig.model_fields.keys()),
         (_options.ActivateOptions, SCHEMAS["ActivateIn"]["properties"].keys()),
         (_options.DeriveOptions, SCHEMAS["DeriveIn"]["properties"].keys()),
@@ -67,9 +67,11 @@ def test_mypy_knows_them(tmp_path: Path):
 def test_who_could_not_be_reached():
     """An error of the network names the address."""
     transport = httpx.MockTransport(_refuse)
-    with Trustscale("http://x.example:81", transport=transport, retries=0) as service:
-        with pytest.raises(httpx.ConnectError, match=r"http://x\.example:81.*refused"):
-            service.upscalers()
+    with (
+        Trustscale("http://x.example:81", transport=transport, retries=0) as service,
+        pytest.raises(httpx.ConnectError, match=r"http://x\.example:81.*refused"),
+    ):
+        service.upscalers()
 
 
 def _refuse(request: httpx.Request) -> httpx.Response:
