@@ -1,4 +1,4 @@
-"""Whether anything innocent is given up: `python -m benchmarks.stalls [--only NAME …]`.
+"""Whether anything innocent is given up: `python -m benchmarks.stalls [--only NAME …] [--lease S]`.
 
 Queue, stores and workers are the real ones, the work sleeps. Each row says how many jobs ended
 well, and how often a task was started again: one that nobody was at when something was disturbed
