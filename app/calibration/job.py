@@ -1,6 +1,6 @@
-"""The calibration job: one unit per pair, on all job workers; then all pairs make the calibration.
+"""The calibration job: one task per pair, on all job workers; then all pairs make the calibration.
 
-A unit ends in one of three checkpoints: the measured pair, a pair that waits for its label
+A task ends in one of three checkpoints: the measured pair, a pair that waits for its label
 (semantic metric), or a pair that cannot be used, with the reason. With labels missing the job ends
 in `awaiting_labels`; it is resumed when the admin has drawn them.
 """
@@ -72,21 +72,21 @@ class CalibrationHandler:
     watched: Collection[str] = ()
     keeps_pictures: bool = True
 
-    async def units(self, job: Job) -> Sequence[str]:
-        """One unit per pair."""
+    async def tasks(self, job: Job) -> Sequence[str]:
+        """One task per pair."""
         return [pair.name for pair in CalibrationRequest.of(job).pairs]
 
-    async def unit(self, job: Job, unit: str) -> bytes:
+    async def run(self, job: Job, task: str) -> bytes:
         """Generate for one pair and reduce it."""
         request = CalibrationRequest.of(job)
         upscaler = self.upscalers.get(request.upscaler)
         if upscaler is None:
             raise NotFound(f"The upscaler {request.upscaler!r} is no longer configured.")
         await learn(upscaler)
-        source = request.pair(unit).source
+        source = request.pair(task).source
         try:
-            pair = await self._load(job.id, request, unit)
-            act = Act(job.id, request, pair, upscaler, self._canary(job.id, request, unit))
+            pair = await self._load(job.id, request, task)
+            act = Act(job.id, request, pair, upscaler, self._canary(job.id, request, task))
             if fidelity.needs_label(request.pipeline.fidelity):
                 return await self._semantic(act)
             if request.shares.fitted:
@@ -251,9 +251,9 @@ class CalibrationHandler:
         return _WAITING + waiting.model_dump_json().encode()
 
     async def _first(self, job: str, pair: Pair, measurement: Measurement) -> Measurement:
-        """What the first execution of this unit measured; a label is drawn on that, for good.
+        """What the first execution of this task measured; a label is drawn on that, for good.
 
-        A unit may be executed again, after its worker was thought dead, and an upscaler without
+        A task may be executed again, after its worker was thought dead, and an upscaler without
         seeds then answers with other samples.
         """
         name = f"{_FIRST}/{pair.name}"

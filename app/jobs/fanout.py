@@ -27,7 +27,7 @@ TICK_S: Final = 0.2
 _SHARE: Final = 0.05
 _LONGEST_TICK_S: Final = 2.0  # a store that was frozen does not make it wait on
 
-# Sends units of a job to the queue; those that it knows already are left alone.
+# Sends tasks of a job to the queue; those that it knows already are left alone.
 Send = Callable[[str, Sequence[str]], Awaitable[None]]
 
 
@@ -64,7 +64,7 @@ class Coordinator:
 
     async def _until_recorded(self, job: Job, fan_out: FanOut) -> None:
         context = JobContext(job.id, self._runner.jobs)
-        tasks = await fan_out.units(job)
+        tasks = await fan_out.tasks(job)
         clock = asyncio.get_running_loop().time
         sent: dict[str, float] = {}
         shown = -1

@@ -78,10 +78,10 @@ class Handler(Protocol):
 class FanOut(Protocol):
     """Does a job in parts, each recorded, on all job workers at once."""
 
-    async def units(self, job: Job) -> Sequence[str]:
+    async def tasks(self, job: Job) -> Sequence[str]:
         """The names of all parts, distinct, not empty, the same whenever they are asked for."""
 
-    async def unit(self, job: Job, unit: str) -> bytes:
+    async def run(self, job: Job, task: str) -> bytes:
         """Do one part; the bytes are recorded.
 
         Runs on any worker. BadInput, NotFound, UpscalerRejected and the like fail the job at

@@ -1,7 +1,7 @@
 """The seam over docket, the queue engine: which job is run by whom, and when again.
 
 Four queues
-    `upscale`, `calibration` and `webhook` carry jobs, `unit` the parts of calibrations. Each has
+    `upscale`, `calibration` and `webhook` carry jobs, `task` the parts of calibrations. Each has
     its own message stream and its own slots in a worker, so a thousand queued pairs do not delay an
     upscale, and coordinators, which only wait, do not take the slots of the pairs they wait for.
 
@@ -62,7 +62,7 @@ from app.stores.redis_client import check_url, redis_errors
 from app.telemetry.metrics import Metrics
 from app.telemetry.tracing import context, span
 
-QUEUES: Final = (*get_args(JobKind), "unit")
+QUEUES: Final = (*get_args(JobKind), "task")
 
 # Coordinators only wait; this bounds how many calibrations one worker has under way.
 COORDINATORS: Final = 32
@@ -131,7 +131,7 @@ class JobQueue:
         self._cancel_again_s = cancel_again_s
         self.owner = f"{socket.gethostname()}#{os.getpid()}#{uuid4().hex[:12]}".replace(" ", "-")
         self._dockets: dict[str, Docket] = {}
-        # Jobs and units under way here, by queue and key.
+        # Jobs and tasks under way here, by queue and key.
         self._at_work: dict[tuple[str, str], asyncio.Event] = {}
         self._stack = AsyncExitStack()
 
@@ -224,7 +224,7 @@ class JobQueue:
         """Run jobs of the kinds that have a handler, until `stop` is set and the work has ended.
 
         `concurrency` is how many of a kind run at once in this process (of a FanOut: how many
-        units), 1 if not given. With `unfinished` also those of the store that nobody submits now.
+        tasks), 1 if not given. With `unfinished` also those of the store that nobody submits now.
         One `run` at a time per queue object.
         """
         limits = {"patience_s": 2 * self._lease_s, "lease_s": self._lease_s}
@@ -293,15 +293,15 @@ class JobQueue:
     ) -> Iterable[tuple[str, int]]:
         """Tell the queues what to run; which queues to work on, with how many slots."""
         if sum(isinstance(handler, FanOut) for handler in handlers.values()) > 1:
-            raise ValueError("the unit queue serves one kind of job")
+            raise ValueError("the task queue serves one kind of job")
         runner, light = self._runner(supervisor), self._runner(waiting)
         for kind, handler in handlers.items():
             if isinstance(handler, FanOut):
-                send = self._send_units
+                send = self._send_tasks
                 coordinator = Coordinator(runner, waiting, send, resend_s=self._lease_s)
-                self._serve("unit", partial(runner.one, fan_out=handler))
+                self._serve("task", partial(runner.one, fan_out=handler))
                 self._serve(kind, partial(coordinator.run, fan_out=handler))
-                yield "unit", slots.get(kind, 1)
+                yield "task", slots.get(kind, 1)
                 yield kind, COORDINATORS
             else:
                 whole = (light if kind == "webhook" else runner).whole
@@ -323,8 +323,8 @@ class JobQueue:
     def _serve(self, name: str, run: Callable[..., Awaitable[float | None]]) -> None:
         docket = self._dockets[name]
 
-        async def do(job_id: str, unit: str = "") -> None:
-            task = (job_id, unit) if unit else (job_id,)
+        async def do(job_id: str, part: str = "") -> None:
+            task = (job_id, part) if part else (job_id,)
             key = _key(task)
             async with self._once(name, key) as is_first:
                 if is_first and (seconds := await run(*task)) is not None:
@@ -353,9 +353,9 @@ class JobQueue:
         for kind in get_args(JobKind):
             await self._send(kind, [(job.id,) for job in jobs if job.kind == kind])
 
-    async def _send_units(self, job_id: str, units: Sequence[str]) -> None:
+    async def _send_tasks(self, job_id: str, tasks: Sequence[str]) -> None:
         async with _later("Units are sent", SEND_S):
-            await self._send("unit", [(job_id, unit) for unit in units])
+            await self._send("task", [(job_id, task) for task in tasks])
 
     async def _send(self, name: str, tasks: Sequence[tuple[str, ...]]) -> None:
         docket = self._dockets[name]
@@ -374,9 +374,9 @@ def _key(task: tuple[str, ...]) -> str:
     return ":".join(task)
 
 
-async def _elsewhere(job_id: str, unit: str = "") -> None:
+async def _elsewhere(job_id: str, part: str = "") -> None:
     """Stands for the handler in a process that only sends."""
-    raise NotImplementedError(job_id, unit)
+    raise NotImplementedError(job_id, part)
 
 
 @asynccontextmanager

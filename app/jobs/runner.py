@@ -41,8 +41,10 @@ Living = Callable[[], Awaitable[set[str] | None]]
 WHOLE: Final = ""
 """The task that is a whole job, or that puts its parts together."""
 
-# After so many deaths a task runs alone.
+# After so many deaths a task runs alone, and after so many alone it is poison. One alone would do,
+# but for processes that are killed from outside again and again (`benchmarks.stalls`).
 DEATHS: Final = 2
+DEATHS_ALONE: Final = 2
 
 # Errors that would come again.
 PERMANENT: Final = (
@@ -163,11 +165,11 @@ class TaskRunner:
             if job is None:
                 return None
             started = time.monotonic()
-            with span("unit", kind="consumer", parent=resumed(job.trace)):
+            with span("task", kind="consumer", parent=resumed(job.trace)):
                 outcome, again_s = await self._recorded(job, task, fan_out)
-            self.metrics.count("job_units", outcome)
+            self.metrics.count("job_tasks", outcome)
             if outcome == "ok":
-                self.metrics.observe("job_unit_seconds", time.monotonic() - started)
+                self.metrics.observe("job_task_seconds", time.monotonic() - started)
         return again_s
 
     async def begin(self, job_id: str, task: str | None, *, alone: bool = False) -> Job | None:
@@ -194,7 +196,7 @@ class TaskRunner:
         # Who lives has only slept. Where nobody knows, nobody is blamed.
         dead = [] if living is None else [one for one in left if one.owner not in living]
         dead = [one for one in dead if one.owner != self.owner]
-        is_poison = any(one.alone for one in dead)
+        is_poison = sum(one.alone for one in dead) >= DEATHS_ALONE
         alone = len(dead) >= DEATHS and not is_poison
         async with self._turns.take(alone=alone):
             job = await self.begin(job_id, task, alone=alone)
@@ -244,7 +246,7 @@ class TaskRunner:
         """The value of a part, tried again where that may help."""
         for pause_s in (*self.policy.errors_s, None):
             try:
-                return await fan_out.unit(job, task)
+                return await fan_out.run(job, task)
             except (*PERMANENT, StoreUnavailable, UpscalerUnavailable):
                 raise
             except Exception as error:
@@ -328,7 +330,7 @@ def _poison(times: int, task: str) -> dict[str, Any]:
     """The problem of a job whose worker died every time, at the task if it is one of many."""
     where = f" while working on {task}" if task else ""
     items = [{"name": task, "reason": "its worker died each time"}] if task else []
-    reason = f"its worker died {times} times{where}, the last time with nothing beside it."
+    reason = f"its worker died {times} times{where}, at last with nothing beside it."
     return {**_given_up(reason), "items": items}
 
 

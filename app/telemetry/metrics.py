@@ -23,7 +23,7 @@ _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120
 _FRACTIONS = (0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1)
 _P_VALUES = (0.001, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1)
 _JOB_SECONDS = (1, 2.5, 5, 10, 30, 60, 150, 300, 600, 1800, 3600, 4 * 3600, 12 * 3600, 48 * 3600)
-_UNIT_SECONDS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
+_TASK_SECONDS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
 
 _Row: TypeAlias = tuple[str, tuple[str, ...]]
 _Metric = TypeVar("_Metric", Counter, Histogram, Gauge)
@@ -51,7 +51,7 @@ COUNTERS: Final[dict[str, _Row]] = {
         "Attempts that began because the one before ended without a word.",
         ("kind",),
     ),
-    "job_units": (
+    "job_tasks": (
         "Calibration pairs that this process has worked on, every delivery for itself.",
         ("outcome",),
     ),
@@ -73,7 +73,7 @@ HISTOGRAMS: Final[dict[str, tuple[*_Row, tuple[float, ...]]]] = {
         ("kind", "state"),
         _JOB_SECONDS,
     ),
-    "job_unit_seconds": ("Time of one calibration pair that was measured.", (), _UNIT_SECONDS),
+    "job_task_seconds": ("Time of one calibration pair that was measured.", (), _TASK_SECONDS),
 }
 
 # Name: what it shows, and its labels.

@@ -105,9 +105,9 @@ def test_a_calibration_job(spans, admin):
     admin.create(truth_files(3))
     submit = spans.one("submit")
     trace = f"{submit.context.trace_id:032x}"
-    assert {"job attempt", "unit", "reduce", "samples", "call"} <= of_trace(spans, trace)
-    assert len(spans.named("unit")) == 3
-    assert all(spans.parent(unit) == "submit" for unit in spans.named("unit"))
+    assert {"job attempt", "task", "reduce", "samples", "call"} <= of_trace(spans, trace)
+    assert len(spans.named("task")) == 3
+    assert all(spans.parent(task) == "submit" for task in spans.named("task"))
     assert spans.parent(spans.one("reduce")) == "job attempt"
     assert "000" not in {word.strip("'}") for word in spans.said().split()}
     assert ADMIN_KEY not in spans.said()

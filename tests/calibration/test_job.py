@@ -72,8 +72,8 @@ async def submitted(
 
 async def measured(stores: Stores, handler: CalibrationHandler, job: Job) -> None:
     """All units done and recorded, in no particular order."""
-    for unit in reversed(list(await handler.units(job))):
-        await stores.jobs.record(job.id, unit, await handler.unit(job, unit))
+    for unit in reversed(list(await handler.tasks(job))):
+        await stores.jobs.record(job.id, unit, await handler.run(job, unit))
 
 
 async def only(stores: Stores) -> str:
@@ -85,10 +85,10 @@ class TestUnits:
     async def test_one_per_pair(self, stores, handler, upscaler):
         """A unit is a pair; doing it again gives the same bytes."""
         job = await submitted(stores, upscaler)
-        assert list(await handler.units(job)) == ["0", "1", "2"]
-        first = await handler.unit(job, "1")
+        assert list(await handler.tasks(job)) == ["0", "1", "2"]
+        first = await handler.run(job, "1")
         assert record_state(first) == "measured"
-        assert await handler.unit(job, "1") == first
+        assert await handler.run(job, "1") == first
         assert len(upscaler.calls) == 2 * 4
 
     async def test_a_label_belongs_to_the_first_prediction(self, stores):
@@ -98,26 +98,26 @@ class TestUnits:
             {"fake": upscaler}, Calibrations(stores.calibrations), stores.spool
         )
         job = await submitted(stores, upscaler, 1, fidelity={"metric": "semantic"})
-        first = await handler.unit(job, "0")
+        first = await handler.run(job, "0")
         shown = await pictures.of_job(stores.spool, job.id, "0", "prediction")
-        assert await handler.unit(job, "0") == first
+        assert await handler.run(job, "0") == first
         assert await pictures.of_job(stores.spool, job.id, "0", "prediction") == shown
         assert image_digest(decode(shown, PAIR_LIMITS).rgb) == unlabelled(first).prediction_sha256
 
     async def test_upscaler_that_changed(self, stores, handler, upscaler):
         """A pair is never measured under another fingerprint than the job began with."""
         job = await submitted(stores, upscaler)
-        await handler.unit(job, "0")
+        await handler.run(job, "0")
         upscaler.fingerprint = "fake:2"
         with pytest.raises(CalibrationMismatch):
-            await handler.unit(job, "1")
+            await handler.run(job, "1")
 
     async def test_upscaler_that_is_gone(self, stores, handler, upscaler):
         """An upscaler that is no longer configured is named."""
         job = await submitted(stores, upscaler)
         handler.upscalers = {}
         with pytest.raises(NotFound, match="'fake' is no longer configured"):
-            await handler.unit(job, "0")
+            await handler.run(job, "0")
 
     @pytest.mark.parametrize("policy", ["fail", "skip"])
     @pytest.mark.parametrize("data", [encoded(photo(1, 48, 48))[:-200], encoded(photo(7, 48, 48))])
@@ -129,10 +129,10 @@ class TestUnits:
         await stores.spool.put(job.id, "y/1", data)
         if policy == "fail":
             with pytest.raises(BadPairs) as caught:
-                await handler.unit(job, "1")
+                await handler.run(job, "1")
             assert [item["name"] for item in caught.value.members["items"]] == ["1"]
         else:
-            assert record_state(await handler.unit(job, "1")) == "skipped"
+            assert record_state(await handler.run(job, "1")) == "skipped"
 
 
 class TestReduce:

@@ -115,8 +115,8 @@ class TestJob:
         handler = CalibrationHandler(
             {"fake": upscaler}, Calibrations(stores.calibrations), stores.spool, watched
         )
-        for unit in await handler.units(job):
-            await stores.jobs.record(job.id, unit, await handler.unit(job, unit))
+        for unit in await handler.tasks(job):
+            await stores.jobs.record(job.id, unit, await handler.run(job, unit))
         link = await handler.reduce(job, JobContext(job.id, stores.jobs))
         return link.rsplit("/", 1)[-1]
 

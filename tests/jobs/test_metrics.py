@@ -49,8 +49,8 @@ class TestCounts:
     async def test_a_calibration(self, place, stores):
         """Pairs by outcome with their time, the attempt, and the time of the whole job."""
         found = await counted(place, stores)
-        assert found["trustscale_job_units_total", "ok"] == 4
-        assert found["trustscale_job_unit_seconds_count",] == 4
+        assert found["trustscale_job_tasks_total", "ok"] == 4
+        assert found["trustscale_job_task_seconds_count",] == 4
         assert found["trustscale_job_attempts_total", "calibration", "succeeded"] == 1
         assert found["trustscale_job_seconds_count", "calibration", "succeeded"] == 1
         assert found["trustscale_job_lost_leases_total", "calibration"] == 0
@@ -58,14 +58,14 @@ class TestCounts:
     async def test_a_failure(self, place, stores):
         """A pair that fails its job is counted as such, and is no measured pair."""
         found = await counted(place, stores, bad="pair0000")
-        assert found["trustscale_job_units_total", "failed"] == 1
-        measured = found.get(("trustscale_job_units_total", "ok"), 0)
-        assert found["trustscale_job_unit_seconds_count",] == measured < 4
+        assert found["trustscale_job_tasks_total", "failed"] == 1
+        measured = found.get(("trustscale_job_tasks_total", "ok"), 0)
+        assert found["trustscale_job_task_seconds_count",] == measured < 4
 
     async def test_a_cancellation(self, place, stores):
         """Every pair under way sees it, and the job counts once."""
         found = await counted(place, stores, cancelled=True)
-        assert found["trustscale_job_units_total", "stopped"] == 4
+        assert found["trustscale_job_tasks_total", "stopped"] == 4
         assert found["trustscale_job_seconds_count", "calibration", "cancelled"] == 1
 
     async def test_a_lost_lease(self, place, stores):

@@ -38,8 +38,8 @@ class TestRun:
         pairs = {f"pair{i:04}": 1 for i in range(5)}
         assert place.starts() == {"u": 1, "u-ended": 1, "reduce": 1, **pairs}
 
-    async def test_more_units_than_the_window(self, place: Place, stores: Stores):
-        """Every unit of a large job is done once."""
+    async def test_more_tasks_than_the_window(self, place: Place, stores: Stores):
+        """Every task of a large job is done once."""
         async with place.working(stores, slots=20) as queue:
             await queue.submit(place.job("c", pairs=WINDOW + 6))
             assert (await ended(stores, "c")).state is JobState.SUCCEEDED
@@ -47,16 +47,16 @@ class TestRun:
 
     @pytest.mark.servers
     async def test_no_more_than_the_window(self, redis_place: Place, stores: Stores):
-        """No more units of a job are in the queue, so that those of another come between."""
+        """No more tasks of a job are in the queue, so that those of another come between."""
         place = redis_place
-        units = Docket("trustscale:queue:unit", place.queue_url).stream_key
+        tasks = Docket("trustscale:queue:task", place.queue_url).stream_key
         with redis.Redis.from_url(place.queue_url) as client:
             async with place.working(stores, drain_s=0) as queue:
                 await queue.submit(place.job("c", pairs=WINDOW + 6, waits=True))
-                await until(lambda: client.xlen(units) >= WINDOW)
+                await until(lambda: client.xlen(tasks) >= WINDOW)
                 await queue.submit(place.job("u"))
                 await ended(stores, "u")
-                assert client.xlen(units) == WINDOW
+                assert client.xlen(tasks) == WINDOW
                 await queue.cancel("c")
                 await ended(stores, "c")
 
@@ -159,7 +159,7 @@ class TestErrors:
         assert "inside" not in str(error)
         assert "RuntimeError: the inside" in caplog.text
 
-    async def test_bad_unit(self, place: Place, stores: Stores, working: JobQueue):
+    async def test_bad_task(self, place: Place, stores: Stores, working: JobQueue):
         """A pair that cannot be used fails the job at once, and is named."""
         job = place.job("c", pairs=9, bad="pair0003", seconds=0.1)
         error = await self.failed(working, stores, job)
@@ -168,7 +168,7 @@ class TestErrors:
         assert place.starts()["pair0003"] == 1
 
     @pytest.mark.parametrize(("way", "words"), [("refused", "token"), ("unpaid", "credit")])
-    async def test_refused_unit(
+    async def test_refused_task(
         self, place: Place, stores: Stores, working: JobQueue, way: str, words: str
     ):
         """Nobody waits for what only the operator can mend: the job fails, and says why."""
@@ -176,7 +176,7 @@ class TestErrors:
         assert words in error["detail"]
         assert place.starts() == {"pair0000": 1}
 
-    async def test_flaky_unit(self, place: Place, stores: Stores):
+    async def test_flaky_task(self, place: Place, stores: Stores):
         """A pair that fails for a passing reason is tried again."""
         async with place.working(
             stores, settings={"policy": RetryPolicy(errors_s=(0.0,))}
@@ -296,6 +296,23 @@ class TestStop:
             await until(lambda: place.starts()["u"] == 1)
         assert (await stores.jobs.get("u")).state is JobState.SUCCEEDED
         assert place.starts() == {"u": 1, "u-ended": 1}
+
+    async def test_receivers_that_say_nothing(self, place: Place, stores: Stores):
+        """Nobody waits for a webhook to drain: it is given back at once, for another worker."""
+        place.lease_s, begun = 3600.0, asyncio.Event()
+
+        async def hangs(_: Job, __: JobContext) -> str:
+            begun.set()
+            await asyncio.sleep(3600)
+            return "told"
+
+        job = place.job("hook").model_copy(update={"kind": "webhook"})
+        async with asyncio.timeout(PATIENCE_S):
+            async with place.working(stores, drain_s=3600.0, webhook=hangs) as queue:
+                await queue.submit(job)
+                await begun.wait()
+        assert (await stores.jobs.get("hook")).state is JobState.QUEUED
+        assert await stores.jobs.attempts("hook", "") == set()
 
     async def test_restart_of_everything(self, tmp_path: Path):
         """With memory:// a new process finds its unfinished jobs in the store."""

@@ -105,30 +105,30 @@ class TestAsleep:
 
 class TestPoison:
     async def test_job(self, place: Place, stores: Stores, queue: JobQueue):
-        """A job that kills three workers, the last one alone, is given up, and says so."""
+        """A job that kills four workers, two of them alone, is given up, and says so."""
         place.lease_s = LEASE_ALONE_S
         await queue.submit(place.job("u", kill=True))
-        for _ in range(3):
+        for _ in range(4):
             await place.work_until_dead(stores)
         place.start_worker()
         job = await ended(stores, "u")
         assert job.state is JobState.FAILED
         assert job.error is not None
-        assert "died 3 times" in job.error["detail"]
-        assert place.starts()["u"] == 3
+        assert "died 4 times" in job.error["detail"]
+        assert place.starts()["u"] == 4
 
     async def test_pair(self, place: Place, stores: Stores, queue: JobQueue):
         """A pair that kills its worker is named; the pairs beside it are done and not blamed."""
         place.lease_s = LEASE_ALONE_S
         await queue.submit(place.job("c", pairs=8, kill="pair0002", seconds=0.3))
-        for _ in range(3):
+        for _ in range(4):
             await place.work_until_dead(stores, slots=4)
         place.start_worker(slots=4)
         job = await ended(stores, "c")
         assert job.state is JobState.FAILED
         assert job.error is not None
-        assert "while working on pair0002, the last" in job.error["detail"]
-        assert place.starts()["pair0002"] == 3
+        assert "while working on pair0002, at last" in job.error["detail"]
+        assert place.starts()["pair0002"] == 4
 
 
 class TestFleet:

@@ -89,37 +89,37 @@ class SleepingPairs:
     def __init__(self, stores: Stores) -> None:
         self.stores = stores
 
-    async def units(self, job: Job) -> Sequence[str]:
+    async def tasks(self, job: Job) -> Sequence[str]:
         return [f"pair{i:04}" for i in range(job.request["pairs"])]
 
-    async def unit(self, job: Job, unit: str) -> bytes:
-        note(job, unit)
-        if job.request.get("kill") == unit:
+    async def run(self, job: Job, task: str) -> bytes:
+        note(job, task)
+        if job.request.get("kill") == task:
             await asyncio.sleep(0.1)
             os.kill(os.getpid(), signal.SIGKILL)
-        if job.request.get("bad") == unit:
+        if job.request.get("bad") == task:
             raise BadPairs("The sizes differ.")
-        if job.request.get("refused") == unit:
+        if job.request.get("refused") == task:
             raise BadCredentials("The token is wrong.")
-        if job.request.get("unpaid") == unit:
+        if job.request.get("unpaid") == task:
             raise QuotaSpent("No credit is left.")
-        if job.request.get("flaky") == unit and starts(Path(job.request["log"]))[unit] < 2:
+        if job.request.get("flaky") == task and starts(Path(job.request["log"]))[task] < 2:
             raise UpscalerFailed("It made nothing.")
-        if job.request.get("away") == unit and starts(Path(job.request["log"]))[unit] < 2:
+        if job.request.get("away") == task and starts(Path(job.request["log"]))[task] < 2:
             raise UpscalerUnavailable("It is asleep.", retry_after=0.0)
         try:
             await asyncio.sleep(job.request.get("seconds", 0))
             if not job.request.get("reduces_behind_gate"):
                 await pass_gate(job)
         except asyncio.CancelledError:
-            note(job, f"{unit}-stopped")
+            note(job, f"{task}-stopped")
             raise
-        return unit.encode()
+        return task.encode()
 
     async def reduce(self, job: Job, context: JobContext) -> str:
         note(job, "reduce")
         kept = [key async for key, value in context.records() if value == key.encode()]
-        assert kept == list(await self.units(job))
+        assert kept == list(await self.tasks(job))
         if job.request.get("reduces_behind_gate"):
             await pass_gate(job)
         head = CalibrationHead(
