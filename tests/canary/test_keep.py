@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from hashlib import sha256
+
 import numpy as np
 import pytest
 
@@ -92,19 +94,22 @@ class TestJob:
     async def made(
         self, stores, upscaler, *, watched=("fake",), job_id="job-c", parent=None, **config
     ):
-        """The id of the calibration that a job of ten pairs makes; each unit is done."""
+        """The id of the calibration that a job of ten pairs makes; each task is done."""
         settings = CalibrationConfig(samples=4, degradation=Degradation(), **config)
         names = [f"{job_id}-{k}" for k in range(10)]
         first = 100 if parent else 0  # other images than those of the parent
+        pairs = []
         for k, name in enumerate(names):
-            await stores.spool.put(job_id, f"y/{name}", png_rgb(photo(first + k, 48, 48)))
+            y = png_rgb(photo(first + k, 48, 48))
+            pairs.append({"name": name, "source": name, "y_sha256": sha256(y).hexdigest()})
+            await stores.spool.put(job_id, f"y/{name}", y)
             black = png_rgb(np.zeros((48, 48, 3), np.uint8))
             await stores.spool.put(job_id, f"labels/{name}", black)
         request = CalibrationRequest(
             config=settings,
             pipeline=settings.pipeline(upscaler),
             upscaler="fake",
-            pairs=[{"name": n, "x": False, "label": False, "prediction": None} for n in names],
+            pairs=pairs,
             skipped=[],
             created_by="key 12345678",
             parent=parent,
@@ -115,8 +120,8 @@ class TestJob:
         handler = CalibrationHandler(
             {"fake": upscaler}, Calibrations(stores.calibrations), stores.spool, watched
         )
-        for unit in await handler.tasks(job):
-            await stores.jobs.record(job.id, unit, await handler.run(job, unit))
+        for task in await handler.tasks(job):
+            await stores.jobs.record(job.id, task, await handler.run(job, task))
         link = await handler.reduce(job, JobContext(job.id, stores.jobs))
         return link.rsplit("/", 1)[-1]
 
