@@ -1,75 +1,130 @@
-"""Fit σ to the embedded upscaler: `python -m benchmarks.power_fit PHOTOGRAPHS --samples M`.
+"""Fit σ to a shipped upscaler: `python -m benchmarks.power_fit PHOTOGRAPHS --upscaler span-x4`.
 
 Prints the artefact that stands in `app/conformal/fits/`. The photographs must have no part in any
-calibration that it is used with. `--choose` cross-validates the settings of the fit instead,
-photographs of one scene (`pool_id` or `group` of the manifest.csv) always on one side.
+calibration that it is used with. Each is degraded as uploads usually are, in WAYS of the classes,
+which take turns, so that every class is seen as often. `--choose` cross-validates instead, scenes
+(`pool_id` or `group` of the manifest.csv) always on one side, what is fitted: with the facts of the
+input, without, and for each kind of class alone.
 """
 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import csv
 import dataclasses
 import json
-import os
-from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
-from functools import partial
+from collections import defaultdict
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from tempfile import gettempdir
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from app.calibration.fit import FIT_DIGITS
+from app.calibration.intake import find_in
+from app.calibration.pairs import load_pair
 from app.conformal import RiskCurve, Staircase, fidelity, fitting
 from app.conformal.fitted import Fit
-from app.images.decode import PAIR_LIMITS, decode
-from app.upscalers.base import image_digest
+from app.conformal.folding import Folded
+from app.images.degrade import USUAL
+from app.images.enlarge import Enlarged
+from app.images.facts import UPLOAD, classify
+from app.sampling.pipeline import Pipeline
+from app.upscalers.base import Source, witness_of
 from app.upscalers.embedded import EmbeddedUpscaler
-from benchmarks.power import ALPHAS, folded, photographs
+from app.upscalers.seeds import sample_seeds
+from app.upscalers.shipped import SHIPPED
+from app.upscalers.witness import FaithfulWitness
 from benchmarks.table import print_table
 
-CHOICES = [(ridge, terms) for ridge in (0.01, 0.03, 0.1) for terms in (100, 48, 24, 12)]
+ALPHAS = (0.05, 0.075, 0.1)
+CELLS = 90  # of a photograph in a way: as many as one core fits on in a minute
+TERMS = 30
+CUT = 0.5
+
+CHOICES: dict[str, Callable[[str], bool]] = {
+    "all terms": lambda _: True,
+    "without the facts of the input": lambda term: not term.startswith("fact "),
+    "without the witness": lambda term: "witness" not in term,
+}
 
 
-def seen(path: Path, samples: int) -> fitting.Seen:
-    """The cells of a photograph that the fit sees."""
-    with np.load(path) as arrays:
-        truth, first = arrays["y"], arrays["s"][0]
-        maps = folded(arrays["x"], arrays["s"][:samples]).maps()
-    return fitting.seen(maps, fidelity.error(truth, first))
+class Cells(NamedTuple):
+    """What the fit sees of a photograph in one way of making X."""
+
+    scene: str
+    input_class: str
+    digest: str
+    seen: fitting.Seen
 
 
-def area(photos: Sequence[fitting.Seen], fit: Fit) -> NDArray[np.float64]:
-    """Mean area of the mask for each of `ALPHAS`, calibrated and measured on the same cells.
+def cells(
+    runner: asyncio.Runner,
+    upscaler: EmbeddedUpscaler,
+    path: Path,
+    way: str,
+    scene: str,
+    cache: Path,
+) -> Cells:
+    """From the cache, or made."""
+    kept = cache / f"{path.stem}~{way.replace('/', '_')}.npz"
+    if not kept.exists():
+        pipeline = Pipeline(
+            fingerprint=upscaler.fingerprint,
+            scale=upscaler.scale,
+            samples=1,
+            indecision={"estimator": "residual"},  # type: ignore[arg-type]
+        )
+        pair = load_pair(
+            path.stem, path.read_bytes(), None, pipeline, degradation=USUAL, seed=0, variant=way
+        )
+        source = Source(pair.x, pair.facts)
+        folded = Folded(pair.y.shape, Enlarged(pair.x, upscaler.scale))
+        folded.facts = pair.facts.terms()
+        if witness := witness_of(upscaler):
+            folded.witness = runner.run(witness.answer(source, upscaler.scale))
+        [sample] = runner.run(upscaler.generate(source, sample_seeds(pair.seed, 1)))
+        folded.add(sample)
+        settings = fidelity.FidelitySettings(bound=CUT)
+        seen = fitting.seen(folded.maps(), fidelity.error(pair.y, sample, settings))
+        np.savez(
+            kept,
+            input_class=classify(UPLOAD, pair.facts),
+            digest=pair.pixels_sha256[:FIT_DIGITS],
+            names=np.array(seen.names),
+            terms=seen.terms.astype(np.float16),
+            error=seen.error,
+            share=seen.share,
+        )
+    with np.load(kept) as found:
+        seen = fitting.Seen(
+            tuple(map(str, found["names"])),
+            found["terms"].astype(np.float32),
+            np.minimum(found["error"], CUT),
+            found["share"],
+        )
+        return Cells(scene, str(found["input_class"]), str(found["digest"]), seen)
 
-    As if there were 243 of them: for comparing weights, not for a promise.
-    """
-    places = [photos[0].names.index(term) for term, _ in fit.weights]
-    weights = np.array([weight for _, weight in fit.weights], np.float32)
-    sigmas = [np.exp(photo.terms[:, places] @ weights) for photo in photos]
-    stairs = [Staircase.from_maps(s, p.error) for s, p in zip(sigmas, photos, strict=True)]
-    curve = RiskCurve.from_staircases(stairs * (243 // len(stairs) + 1), fidelity.bound())
-    limits = [curve.threshold(alpha) for alpha in ALPHAS]
-    pairs = list(zip(sigmas, photos, strict=True))
-    return np.array([np.mean([p.share @ (s < limit) for s, p in pairs]) for limit in limits])
 
-
-def choose(photos: Sequence[fitting.Seen], scenes: Sequence[str]) -> None:
-    """Two-fold cross-validation over scenes."""
-    side = np.array([sorted(set(scenes)).index(scene) % 2 for scene in scenes])
-    rows = []
-    for ridge, terms in CHOICES:
-        found = []
-        for held in (0, 1):
-            of = [
-                [p for p, s in zip(photos, side, strict=True) if (s == held) == t] for t in (0, 1)
-            ]
-            found.append(area(of[1], fitting.fit(of[0], terms=terms, ridge=ridge)))
-        mean = np.mean(found, axis=0)
-        rows.append((ridge, terms, *(f"{a:.3f}" for a in mean), f"{mean.mean():.3f}"))
-    print_table(("ridge", "terms", *(f"α = {alpha:g}" for alpha in ALPHAS), "mean"), rows)
+def all_cells(
+    folders: Sequence[Path], upscaler: EmbeddedUpscaler, ways: int, cache: Path
+) -> list[Cells]:
+    """Of every photograph, in so many of the usual ways."""
+    names = list(USUAL.variants())
+    cache.mkdir(parents=True, exist_ok=True)
+    found = []
+    with asyncio.Runner() as runner:
+        for folder in folders:
+            rows = rows_of(folder)
+            for place, files in enumerate(find_in(folder)):
+                path = Path(str(files.y))
+                scene = rows[path.stem].get("pool_id") or rows[path.stem]["group"]
+                for turn in range(ways):
+                    way = names[(5 * place + 3 * turn) % len(names)]
+                    found.append(cells(runner, upscaler, path, way, scene, cache))
+    return found
 
 
 def rows_of(folder: Path) -> dict[str, dict[str, str]]:
@@ -78,36 +133,93 @@ def rows_of(folder: Path) -> dict[str, dict[str, str]]:
         return {Path(row["file"]).stem: row for row in csv.DictReader(table)}
 
 
+def only(seen: fitting.Seen, wanted: Callable[[str], bool]) -> fitting.Seen:
+    """Of the terms those that are wanted."""
+    places = [place for place, name in enumerate(seen.names) if wanted(name)]
+    names = tuple(seen.names[place] for place in places)
+    return dataclasses.replace(seen, names=names, terms=seen.terms[:, places])
+
+
+def areas(held: Sequence[Cells], fit: Fit) -> dict[str, list[float]]:
+    """By class the mean area of the mask at `ALPHAS`, calibrated and measured on the same cells.
+
+    As if there were 240 of each class: for comparing weights, not for a promise.
+    """
+    by_class = defaultdict(list)
+    for one in held:
+        places = [one.seen.names.index(term) for term, _ in fit.weights]
+        sigma = np.exp(fit.log_sigma(one.seen.terms[:, places].T)).astype(np.float32)
+        by_class[one.input_class].append((one.seen, sigma))
+    found = {}
+    for name, members in by_class.items():
+        stairs = [Staircase.from_maps(sigma, seen.error) for seen, sigma in members]
+        curve = RiskCurve.from_staircases(stairs * (240 // len(stairs) + 1), CUT)
+        limits = [curve.threshold(alpha) for alpha in ALPHAS]
+        found[name] = [
+            float(np.mean([seen.share @ (sigma < limit) for seen, sigma in members]))
+            for limit in limits
+        ]
+    return found
+
+
+def choose(found: Sequence[Cells]) -> None:
+    """Two-fold cross-validation over scenes."""
+    order = sorted({one.scene for one in found})
+    rows = []
+    for name, wanted in CHOICES.items():
+        by_class = defaultdict(list)
+        for held in (0, 1):
+            sides = ([], [])
+            for one in found:
+                part = one._replace(seen=only(one.seen, wanted))
+                sides[order.index(one.scene) % 2 == held].append(part)
+            for each, area in areas(sides[1], fitted(sides[0])).items():
+                by_class[each].append(area)
+        means = {each: np.mean(area, axis=0) for each, area in by_class.items()}
+        told = [np.mean(list(means.values()), axis=0), means["lossless"], means["jpeg-68"]]
+        rows.append((name, *(" / ".join(f"{a:.3f}" for a in each) for each in told)))
+    print_table(("fitted on", "mean of the classes", "lossless", "jpeg-68"), rows)
+
+
+def fitted(found: Sequence[Cells]) -> Fit:
+    """The fit on all of these."""
+    scenes = len({one.scene for one in found})
+    return fitting.fit(
+        [one.seen for one in found], terms=TERMS, units=fitting.units_for(scenes), cells=CELLS
+    )
+
+
 def main() -> None:
+    """Print the artefact, or the table of choices."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("photographs", type=Path, nargs="+")
-    parser.add_argument("--samples", type=int, default=2)
-    parser.add_argument("--name", default="span-x4")
+    parser.add_argument("--upscaler", choices=list(SHIPPED), default="span-x4")
+    parser.add_argument("--precision", choices=["f32", "bf16"], default="f32")
+    parser.add_argument("--ways", type=int, default=4)
     parser.add_argument("--note", default="")
-    parser.add_argument("--choose", action="store_true", help="cross-validate the settings")
-    parser.add_argument("--cache", type=Path, default=Path(gettempdir()) / "trustscale-power")
+    parser.add_argument("--choose", action="store_true", help="cross-validate what is fitted")
+    parser.add_argument("--cache", type=Path, default=Path(gettempdir()) / "trustscale-fit")
     given = parser.parse_args()
-    paths = [p for f in given.photographs for p in photographs(f, given.cache, given.samples)]
-    with ProcessPoolExecutor(os.cpu_count()) as pool:
-        photos = list(pool.map(partial(seen, samples=given.samples), paths, chunksize=4))
-    known = {stem: row for folder in given.photographs for stem, row in rows_of(folder).items()}
-    scenes = [known[path.stem].get("pool_id") or known[path.stem]["group"] for path in paths]
+    upscaler = EmbeddedUpscaler(
+        given.upscaler,
+        given.upscaler,
+        precision=given.precision,
+        witness=FaithfulWitness(given.precision),
+    )
+    cache = given.cache / f"{given.upscaler}-{given.precision}"
+    found = all_cells(given.photographs, upscaler, given.ways, cache)
     if given.choose:
-        choose(photos, scenes)
+        choose(found)
         return
-    files = {path.stem: path for folder in given.photographs for path in folder.iterdir()}
     fit = dataclasses.replace(
-        fitting.fit(photos, units=fitting.units_for(len(set(scenes)))),
-        name=given.name,
-        upscaler=EmbeddedUpscaler().fingerprint,
-        samples=given.samples,
+        fitted(found),
+        name=given.upscaler,
+        upscaler=upscaler.fingerprint,
+        samples=1,
         metric=fidelity.FidelitySettings().title,
-        scenes=len(set(scenes)),
-        pairs=len(photos),
-        photographs=tuple(
-            image_digest(decode(files[path.stem].read_bytes(), PAIR_LIMITS).rgb)[:FIT_DIGITS]
-            for path in paths
-        ),
+        scenes=len({one.scene for one in found}),
+        pairs=len(found),
+        photographs=tuple(dict.fromkeys(one.digest for one in found)),
         note=given.note,
     )
     print(json.dumps(dataclasses.asdict(fit), indent=1))
