@@ -137,7 +137,7 @@ async def answered(
     measured = await measure(upscaler, source, pipeline, zlib.crc32(upload.rgb.tobytes()))
     error = fidelity.error(truth, measured.prediction, pipeline.fidelity)
     stairs = Staircase.from_maps(measured.sigma, error)
-    subject = Subject.of(calibration, None, facts)
+    subject = Subject.of(calibration, None, facts, size=truth.shape[:2])
     typicality = subject.part.typicality(measured.mean_log_sigma, facts)
     thresholds = [subject.part.curve.threshold(alpha) for alpha in ALPHAS]
     return Seen(

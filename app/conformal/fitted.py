@@ -136,8 +136,8 @@ class Fit:
         return np.asarray(total)
 
 
-SHIPPED = ("span-x4-m1", "span-x4-m2")
-"""The fits for the embedded upscaler; of each, for one M."""
+SHIPPED = ("span-x4-m1", "realesr-x4-m1")
+"""The fits for the embedded upscalers; of each, for one M."""
 
 
 def shipped_for(upscaler: str, samples: int, metric: str) -> Fit | None:

@@ -40,7 +40,7 @@ MANY_SCENES = 150  # from which on units gain more than they learn by heart
 # Cells of a photograph that the fit sees: of those with the largest D, and of the others.
 _WORST, _OTHERS = 700, 800
 _WORST_SHARE = 1 / 23
-_MOST_CELLS = 600_000  # of all photographs: half a gigabyte of terms
+MOST_CELLS = 600_000  # of all photographs: half a gigabyte of terms
 _CHOICE = 3  # the terms are chosen on every third cell, and weighed on all
 
 LEAST_SCENES = 20
@@ -111,7 +111,12 @@ def units_for(scenes: int) -> int:
 
 
 def fit(
-    photographs: Sequence[Seen], *, terms: int = TERMS, ridge: float = RIDGE, units: int = 0
+    photographs: Sequence[Seen],
+    *,
+    terms: int = TERMS,
+    ridge: float = RIDGE,
+    units: int = 0,
+    cells: int = MOST_CELLS,
 ) -> Fit:
     """Weights that trust as much as can be for a given mean of the worst error.
 
@@ -120,11 +125,12 @@ def fit(
         terms: how many terms have a weight.
         ridge: penalty on the squared weights of the standardised terms.
         units: how many units bend.
+        cells: of all photographs, that are looked at.
 
     Raises:
         ValueError: no photographs, or photographs with different terms.
     """
-    rows = _Rows.of(photographs)
+    rows = _Rows.of(photographs, cells)
     effect = np.abs(_minimise(rows.every(_CHOICE), ridge, 0).linear)
     kept = np.sort(np.argsort(-effect, kind="stable")[:terms])
     chosen = replace(rows, terms=rows.terms[:, :, kept])
@@ -176,13 +182,13 @@ class _Rows:
         return _Rows(self.terms[:, ::step], self.error[:, ::step], share / whole)
 
     @classmethod
-    def of(cls, photographs: Sequence[Seen]) -> _Rows:
+    def of(cls, photographs: Sequence[Seen], cells: int) -> _Rows:
         """All photographs with as many cells as the smallest one has."""
         if not photographs:
             raise ValueError("there are no photographs to fit σ on")
         if len({photo.names for photo in photographs}) > 1:
             raise ValueError("the photographs have different terms")
-        most = min(_MOST_CELLS // len(photographs), *(len(p.error) for p in photographs))
+        most = min(cells // len(photographs), *(len(p.error) for p in photographs))
         parts = []
         for photo in photographs:
             # Cells are in order: the worst of all first.

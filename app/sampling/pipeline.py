@@ -155,7 +155,8 @@ def default_indecision(
 ) -> IndecisionSettings:
     """The σ that was fitted to this very upscaler, or else the plain one."""
     witness = witness_of(upscaler) is not None
-    fit = shipped_for(upscaler.fingerprint, samples, fidelity.title)
+    exact = getattr(upscaler, "exact_fingerprint", upscaler.fingerprint)
+    fit = shipped_for(exact, samples, fidelity.title)
     if fit and (witness or not fit.needs_witness):
         return IndecisionSettings("fitted", fit=fit)
     return IndecisionSettings(default_estimator(samples, witness=witness))

@@ -87,6 +87,9 @@ class EmbeddedUpscaler:
     255 in a rare pixel, far below what a calibration can tell. Were they in the fingerprint, every
     update of a library would throw away a calibration that still holds.
 
+    `exact_fingerprint` is that of the same upscaler in float32: a σ that was fitted to the one
+    precision suits the other.
+
     Args:
         name: the upscaler's name in the configuration.
         model: the name of a shipped model, or an ONNX file.
@@ -143,6 +146,7 @@ class EmbeddedUpscaler:
             "symmetry": f"seed % {GROUP_ORDER}, on tiles",
             "rounding": "half up",
         }
+        self.exact_fingerprint = fingerprint_of(self.facts)
         if self.model.precision != "f32":
             self.facts["precision"] = self.model.precision
         self.fingerprint = fingerprint_of(self.facts)

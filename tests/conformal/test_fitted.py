@@ -52,15 +52,25 @@ class TestSigma:
         np.testing.assert_allclose(accumulator.result(), expected, rtol=1e-4)
         np.testing.assert_allclose(fit.log_sigma(f), total + fit.offset, atol=1e-9)
 
-    def test_its_values_are_fixed(self):
+    @pytest.mark.parametrize(
+        ("name", "expected"),
+        [
+            ("span-x4-m1", [0.04558974504, 0.04453940317, 0.04509269446, 0.04514594419]),
+            ("realesr-x4-m1", [0.05180066824, 0.05366104096, 0.05304709077, 0.05338687221]),
+        ],
+    )
+    def test_its_values_are_fixed(self, name, expected):
         """A calibration is portable: these values must not move with a machine or a library."""
         y, x = np.mgrid[:64, :64]
         mean = np.stack([x * 7 + y * 3 & 63, (x * y & 31) + 16, (x + 2 * y & 15) * 4]) / 64
-        variance, residual = (((x * a + y * b) % 97 / 97e3) for a, b in ((5, 11), (3, 7)))
-        maps = texture.Maps(*(part.astype(np.float32) for part in (mean, variance, residual)))
-        sigma = shipped("span-x4-m2").sigma(maps)
+        residual, witness = (((x * a + y * b) % 97 / 97e3) for a, b in ((5, 11), (3, 7)))
+        facts = {
+            "loss": 0.25, "lossy": 1.0, "jpeg": 1.0, "softness": 0.5, "noise": 0.3, "detail": 2.0
+        }  # fmt: skip
+        mean, residual, witness = (part.astype(np.float32) for part in (mean, residual, witness))
+        maps = texture.Maps(mean, None, residual, witness, facts)
+        sigma = shipped(name).sigma(maps)
         found = [sigma[0, 0], sigma[10, 33], sigma[63, 63], sigma.mean(dtype=np.float64)]
-        expected = [0.02960084938, 0.03275016695, 0.03120741248, 0.03214464645]
         np.testing.assert_allclose(found, expected, rtol=3e-6)
 
     @settings(max_examples=15, deadline=None)

@@ -28,6 +28,8 @@ from app.upscalers.base import Capabilities, Source, settings_of
 from app.upscalers.embedded import EmbeddedUpscaler
 from app.upscalers.remote.errors import Filtered
 from app.upscalers.seeds import sample_seeds
+from app.upscalers.shipped import SHIPPED as MODELS
+from app.upscalers.witness import WITNESS, FaithfulWitness
 from tests.factories import calibration_of, encoded, photo
 from tests.fakes import FakeUpscaler
 from tests.waiting import until
@@ -320,23 +322,23 @@ def embedded():
     return EmbeddedUpscaler("span-x4")
 
 
-def test_the_embedded_one_is_served_with_its_fit(embedded):
-    """One sample and the σ that was fitted to it; with two samples the fit for two."""
-    for config, fit in (
-        ({}, "span-x4-m1"),
-        ({"samples": 2}, SHIPPED[1]),
-        ({"samples": 1}, SHIPPED[0]),
-    ):
-        made = CalibrationConfig(**config).pipeline(embedded)
-        assert made.indecision.fit == shipped(fit)
-        assert made.samples == shipped(fit).samples
+@pytest.mark.parametrize("precision", ["f32", "auto"])
+@pytest.mark.parametrize("name", MODELS)
+def test_shipped_models_are_served_with_their_fits(name, precision):
+    """One sample and the σ that was fitted to it, at any precision."""
+    upscaler = EmbeddedUpscaler(
+        name, name, precision=precision, witness=FaithfulWitness(precision), threads=1
+    )
+    made = CalibrationConfig().pipeline(upscaler)
+    assert made.indecision.fit == shipped(f"{name}-m1")
+    assert (made.samples, made.witness is None) == (1, name == WITNESS)
 
 
 @pytest.mark.parametrize(
     ("config", "estimator"),
     [
         ({"samples": 8}, "smoothed_variance"),
-        ({"fidelity": {"metric": "pointwise"}, "samples": 2}, "smoothed_variance"),
+        ({"samples": 2}, "smoothed_variance"),
         ({"fidelity": {"metric": "pointwise"}}, "residual"),
         ({"indecision": {"estimator": "patch_variance"}}, "patch_variance"),
         ({"indecision": {"size": 3}, "samples": 1}, "residual"),
@@ -360,15 +362,15 @@ def test_what_cannot_be_done_is_said(embedded, config, words):
         CalibrationConfig(**config).pipeline(embedded)
 
 
-@pytest.mark.parametrize(
-    ("name", "scenes", "pairs"), [(SHIPPED[0], 40, 64), (SHIPPED[1], 225, 292)]
-)
-def test_a_shipped_fit_tells_where_it_comes_from(embedded, name, scenes, pairs):
-    """Upscaler, M, D, how many photographs, and which."""
+@pytest.mark.parametrize("name", SHIPPED)
+def test_a_shipped_fit_tells_where_it_comes_from(name):
+    """Upscaler, M, D, how many photographs and which, and the shape of the risk on them."""
     fit = shipped(name)
-    assert fit.upscaler == embedded.fingerprint
-    assert fit.samples is not None
-    assert fit.least_samples <= fit.samples
-    assert (fit.metric, fit.scenes, fit.pairs) == ("neighborhood", scenes, pairs)
-    assert len(set(fit.photographs)) == pairs
+    model = name.removesuffix("-m1")
+    assert fit.upscaler == EmbeddedUpscaler(model, model, threads=1).exact_fingerprint
+    assert (fit.samples, fit.least_samples, fit.metric) == (1, 1, "neighborhood")
+    assert (fit.scenes, fit.pairs, len(set(fit.photographs))) == (185, 1024, 228)
+    assert fit.needs_facts
+    assert fit.needs_witness == (model != WITNESS)
     assert fit.note
+    assert fit.shape
