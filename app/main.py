@@ -81,7 +81,7 @@ def create_app(settings: Settings, *, build: Build | None = None, pace: Pace = P
         metrics,
         title="Trustscale",
         version=__version__,
-        summary="Upscale an image and say, with a guarantee, where to believe it.",
+        summary="Upscale an image and say, with a guarantee, where its colours are right.",
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,

@@ -35,7 +35,7 @@ def main() -> int:
     print(  # noqa: T201 - the summary is what the demo is for
         f"""
 Look at {OUT.name}/:
-  side-by-side.png     photograph, upscaled, where not to believe it (tinted), trust mask
+  side-by-side.png     photograph, upscaled, where errors may be larger (tinted), trust mask
   {PHOTO}.image.png     the upscaled image
   {PHOTO}.mask.png      white: trusted
   {PHOTO}.overlay.png   untrusted regions tinted

@@ -1,4 +1,4 @@
-"""Trustscale's client library: upscaled images, and where to believe them.
+"""Trustscale's client library: upscaled images, and where their colours are right.
 
 For example:
 

@@ -53,6 +53,7 @@ class UpscalerOut(BaseModel):
     price_per_call: float | None = Field(description="As configured.")
     calibration: str | None
     guarantee: GuaranteeFacts | None = Field(description="Of the active calibration.")
+    calibrated_on: str | None = Field(description="What its pictures are.")
     groups: dict[str, int] = Field(description="Its groups, with the number of pairs of each.")
     classes: list[CalibratedClass] = Field(
         description="The classes of uploads that it covers, each with a curve of its own."
@@ -103,6 +104,7 @@ async def list_upscalers(state: StateDep, _: ClientDep) -> list[UpscalerOut]:
                 price_per_call=state.settings.price_per_call(upscaler.name),
                 calibration=active,
                 guarantee=GuaranteeFacts(**calibration.guarantee.facts()) if calibration else None,
+                calibrated_on=calibration.made_of if calibration else None,
                 groups=dict(calibration.groups) if calibration else {},
                 classes=[
                     CalibratedClass(**row, tables=_shown(by_class[row["name"]])) for row in classes

@@ -31,7 +31,7 @@ from app.sources import read_secret_files
 
 app = typer.Typer(
     name="trustscale",
-    help="Upscale images and mark, with a guarantee, where to believe them.",
+    help="Upscale images and mark, with a guarantee, where their colours are right.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},

@@ -103,7 +103,7 @@ def _gallery(upscaler: str, cell: Cell, shown: Sequence[Shown], alpha: float) ->
         f"Test images and their masks at α = {alpha:g}",
         "The paper's Figures 1 and 3. Grey under magenta: not trusted. The error runs from "
         f"black (0) to light ({3 * alpha:g} and more).",
-        ["photograph", "upscaled", "where not to believe it", "trust mask", "error D"],
+        ["photograph", "upscaled", "where errors may be larger", "trust mask", "error D"],
         rows,
         records,
     )

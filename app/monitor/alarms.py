@@ -53,7 +53,7 @@ def state_alarms(calibration: Calibration, state: MonitorState) -> list[Alarm]:
                 kind="feedback",
                 severity="page",
                 since=time_of(state.feedback_alarm_since),
-                message=f"The mean loss of {known.n} labelled results is {known.mean_loss:.3g}, "
+                message=f"The losses of {known.n} labelled results average {known.mean_loss:.3g}, "
                 f"above α = {feedback.mean_alpha(known, calibration.bound):.3g} by more than "
                 "chance and the draw of the calibration explain. If the labels are a random "
                 "sample of the requests, calibrate again.",

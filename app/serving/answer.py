@@ -71,6 +71,7 @@ class Guarantee(BaseModel):
     )
     n: int = Field(description="Number of calibration scenes, of the group and class in question.")
     pairs: int = Field(0, description="Number of their pairs: several may show one scene.")
+    calibrated_on: str = Field("", description="What the calibration's pictures are.")
     sentence: str = Field("", description="The promise, for people who are no statisticians.")
     statement: str = Field(description="The theorem.")
     lab_psnr_lower_bound_db: float | None

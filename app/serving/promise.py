@@ -33,6 +33,7 @@ def guarantee(subject: Subject, alpha: float) -> Guarantee:
         counted_up_to=calibration.bound if counts_errors and clips(settings) else None,
         n=calibration.n,
         pairs=calibration.pairs,
+        calibrated_on=calibration.made_of,
         sentence=sentence(subject, alpha),
         statement=statement(subject, alpha),
         lab_psnr_lower_bound_db=(
@@ -57,7 +58,9 @@ def _voids(subject: Subject) -> list[str]:
     degradation = calibration.manifest.degradation
     result = "upscaled" if calibration.pipeline.scale > 1 else "restored"
     made = ""
-    if degradation is not None:
+    if subject.input_class is not None and subject.is_covered:
+        made = f" (uploads {in_words(subject.input_class)})"
+    elif degradation is not None:
         made = f" (made by {degradation.in_words(calibration.pipeline.scale)})"
     found = [
         f"an image from elsewhere, of another subject, camera or processing than the pairs{made}",
@@ -140,8 +143,7 @@ def warnings_of(
     if typicality <= calibration.unusual:
         found.append(
             f"This image is unlike the calibration images (typicality {typicality:.3g}): in "
-            "detail, noise, contrast, light, colour or the disagreement of its samples, so the "
-            "guarantee may not speak about it."
+            "detail, noise, contrast, light, colour or σ, so the guarantee may not speak about it."
         )
     if not lossless:
         found.append("The upscaler delivers lossy images; compression adds to the disagreement.")

@@ -244,6 +244,7 @@ class TestUpscalers:
             "samples": 4,
             "calibration": calibration.id,
             "guarantee": Expectation().facts(),
+            "calibrated_on": "30 pictures, of which nothing more is said",
             "default": False,
             "default_alpha": calibration.manifest.default_alpha,
             "min_alpha": calibration.curve.min_alpha,

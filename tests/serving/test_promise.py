@@ -221,6 +221,14 @@ class TestHighProbability:
         assert likely.minimal_n(0.1) == math.ceil(math.log(20) / -math.log1p(-0.1 / LAB_BOUND))
 
 
+def test_what_it_was_calibrated_on(calibration):
+    """Every answer says what the pictures were, in the words of who made the calibration."""
+    assert promised(calibration).calibrated_on == "20 pictures, of which nothing more is said"
+    words = "street photographs, none at night"
+    told = {**calibration.document["provenance"], "subject": words}
+    assert promised(changed(calibration, provenance=told)).calibrated_on == words
+
+
 class TestSentence:
     """The first sentence, for people who are no statisticians."""
 

@@ -28,9 +28,9 @@ function truths(feedback) {
   const above = n - within;
   const checked = `of ${count(n)} checked ${above === 0 ? "none" : count(above)} lay above α`;
   if (known && known.lower > alpha)
-    return `${checked}; the promise is broken: the mean loss is at least ${level(known.lower)}`;
+    return `${checked}; these labels average above α, at least ${level(known.lower)}: if they are a random sample, recalibrate`;
   if (known && known.upper <= alpha)
-    return `${checked}; the promise holds: the mean loss is at most ${level(known.upper)}`;
+    return `${checked}; these labels average below α, at most ${level(known.upper)}`;
   if (n < FEW_TRUTHS) return `${checked}; too few to tell`;
-  return `${checked}, on average ${level(mean)}; ${mean <= alpha ? "that agrees with the promise" : "that is above the promise, but may be chance"}`;
+  return `${checked}, on average ${level(mean)}; ${mean <= alpha ? "not above α" : "that is above α, but may be chance"}`;
 }
