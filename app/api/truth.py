@@ -92,12 +92,17 @@ async def _served(state: State, result: Result) -> Served:
     """What was served.
 
     Raises:
-        Conflict: the picture was compressed, so what the mask speaks about is gone.
+        Conflict: the picture was compressed or reduced: what the mask speaks about is gone.
     """
     if not form_of(result.format, result.quality).is_lossless:
         raise Conflict(
             f"The picture of {result.id!r} was compressed as {result.format}; only results with "
             "format=png, tiff, or webp of quality 100 can be measured."
+        )
+    if result.reduced_from is not None:
+        raise Conflict(
+            f"{result.id!r} was reduced after its mask was made; only results without `to` can be "
+            "measured."
         )
     blob = state.stores.results.blob
     return Served(

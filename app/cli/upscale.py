@@ -74,6 +74,9 @@ def upscale(
     fit: Annotated[
         int | None, typer.Option(help="Longest side that images are reduced to before.")
     ] = None,
+    to: Annotated[
+        int | None, typer.Option(help="Longest side that the pictures are reduced to afterwards.")
+    ] = None,
     guarantee: Annotated[
         str | None,
         typer.Option(help="post_hoc: α may be chosen after looking. Default: the calibration's."),
@@ -100,6 +103,7 @@ def upscale(
         quality=quality,
         metadata=metadata,
         fit=fit,
+        to=to,
         guarantee=guarantee,
     )
     to_stream = out == STREAM or (out is None and sources == [STREAM])

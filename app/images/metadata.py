@@ -53,7 +53,7 @@ class Metadata:
     xmp: bytes = b""
     geo: Mapping[int, object] = field(default_factory=dict)
 
-    def enlarged(self, scale: int) -> Metadata:
+    def enlarged(self, scale: float) -> Metadata:
         """For a picture of `scale` times the pixels in each direction: each is as much smaller."""
         geo = dict(self.geo)
         if isinstance(size := geo.get(_PIXEL_SCALE), tuple):

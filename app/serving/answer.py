@@ -116,6 +116,9 @@ class Picture(BaseModel):
     scale: int
     width: int
     height: int
+    reduced_from: tuple[int, int] | None = Field(
+        None, description="With `to`: width and height before, of which the promise speaks."
+    )
     samples: int
     seed: int
     prediction: Prediction
@@ -158,9 +161,8 @@ class Result(Picture):
     def part_of(self, calibration: Calibration) -> Calibration:
         """The part of its calibration that the mask was read from."""
         name = self.input_class.name if self.input_class else None
-        return calibration.under(self.guarantee.kind).part(
-            self.group, name, (self.height, self.width)
-        )
+        width, height = self.reduced_from or (self.width, self.height)
+        return calibration.under(self.guarantee.kind).part(self.group, name, (height, width))
 
 
 _STORED: Final[TypeAdapter[Result | Unmasked]] = TypeAdapter(

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from app.images.encode import FORMS, Pages, picture, png_grey16, png_mask
+from app.images.reduce import largest_within, reduced
 from app.sampling.draw import OnProgress
 from app.sampling.measure import OnFirst, measure, predict
 from app.serving.answer import (
@@ -158,13 +159,29 @@ def _with_alpha(
 
 
 async def cut(measured: Measured) -> Masked:
-    """The trust mask at α, and the trust level for every other α."""
+    """The trust mask at α, and the trust level for every other α, in the size that is wanted."""
     admitted, timings_ms = measured.admitted, dict(measured.timings_ms)
-    trust = None
+    trust, made = None, measured.picture
     if admitted.mask is not None and measured.sigma is not None:
         with _timed(timings_ms, "mask"), span("mask", {"trustscale.alpha": admitted.mask.alpha}):
             trust = await to_the_end(_trust, admitted.mask, measured.sigma)
-    return Masked(admitted, measured.picture, trust, measured.mean_log_sigma, timings_ms)
+    wanted = admitted.chosen.request.to
+    if wanted is not None and wanted < max(made.size):
+        made, trust = await to_the_end(_reduced, made, trust, wanted)
+    return Masked(admitted, made, trust, measured.mean_log_sigma, timings_ms)
+
+
+def _reduced(
+    made: Image.Image, trust: Trust | None, longest: int
+) -> tuple[Image.Image, Trust | None]:
+    """The picture with this longest side, each pixel as little trusted as any that it covers."""
+    small = reduced(made, longest)
+    if trust is None:
+        return small, None
+    mask = ~largest_within(~trust.mask, small.height, small.width)
+    codes = largest_within(trust.codes, small.height, small.width)
+    fraction = float(np.count_nonzero(mask)) / mask.size
+    return small, replace(trust, mask=mask, codes=codes, fraction=fraction)
 
 
 def _trust(wanted: Mask, sigma: NDArray[np.float32]) -> Trust:
@@ -199,7 +216,9 @@ def _files(masked: Masked) -> dict[str, bytes]:
             chosen.form.name,
             quality=chosen.form.quality,
             text=text,
-            metadata=masked.admitted.decoded.image.metadata.enlarged(chosen.pipeline.scale),
+            metadata=masked.admitted.decoded.image.metadata.enlarged(
+                masked.picture.width / masked.admitted.size[1]
+            ),
             pages=Pages(trust.mask, trust.codes) if trust else None,
         )
 
@@ -256,6 +275,7 @@ def _document(masked: Masked, result_id: str, timings_ms: dict[str, float]) -> P
         "scale": chosen.pipeline.scale,
         "width": width,
         "height": height,
+        "reduced_from": _reduced_from(masked),
         "samples": chosen.pipeline.samples,
         "seed": chosen.seed,
         "prediction": chosen.pipeline.prediction,
@@ -293,6 +313,13 @@ def _document(masked: Masked, result_id: str, timings_ms: dict[str, float]) -> P
             overlay=f"{base}/overlay.png",
         ),
     )
+
+
+def _reduced_from(masked: Masked) -> tuple[int, int] | None:
+    """(width, height) of the picture before its reduction."""
+    scale = masked.admitted.chosen.pipeline.scale
+    height, width = (side * scale for side in masked.admitted.size)
+    return None if masked.picture.size == (width, height) else (width, height)
 
 
 @contextmanager

@@ -60,6 +60,11 @@ class UpscaleOptions(BaseModel):
         None, description="Longest side in pixels that the image is reduced to before."
     )
 
+    to: Pixels | None = Field(
+        None,
+        description="Longest side in pixels of the picture, which is upscaled and then reduced to "
+        "it; a pixel is trusted where all that it was made of is.",
+    )
     guarantee: GuaranteeKind | None = Field(
         None,
         description="Default: the calibration's. `post_hoc`, also from one in expectation: α may "

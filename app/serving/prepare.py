@@ -19,7 +19,7 @@ from typing import Final
 
 from app.calibration.record import Calibration
 from app.conformal.indecision import IndecisionSettings
-from app.errors import ImageTooLarge, TooSlow
+from app.errors import BadRequest, ImageTooLarge, TooSlow
 from app.images import decode as images
 from app.images.decoders import File, decoding, size_of
 from app.images.facts import Facts, look_at
@@ -250,9 +250,16 @@ def _wanted(decoded: Decoded, calibration: Calibration) -> Mask:
 def _form_warnings(context: ServiceContext, decoded: Decoded) -> list[str]:
     """What the form of the picture does to it. Raises BadRequest: it cannot hold it."""
     form, is_transparent = decoded.chosen.form, decoded.image.alpha is not None
-    longest = max(decoded.size) * decoded.chosen.pipeline.scale
-    form.check(longest, transparent=is_transparent)
+    longest, wanted = max(decoded.size) * decoded.chosen.pipeline.scale, decoded.chosen.request.to
+    if wanted is not None and wanted > longest:
+        raise BadRequest(f"The longest side of the picture is {longest}; to={wanted} is more.")
+    form.check(wanted or longest, transparent=is_transparent)
     found = form.warnings()
+    if wanted is not None and wanted < longest:
+        found.append(
+            f"The picture was reduced to {wanted} pixels after the mask was made (to={wanted}): "
+            "the promise speaks about the picture before that."
+        )
     if context.credentials and form.name in UNSIGNED:
         found.append(f"A picture of format={form.name} has no content credentials.")
     if is_transparent:
