@@ -47,6 +47,8 @@ _TIMES: Final[dict[str, Any]] = {
     },
 }
 
+_DELETES: Final = 10
+
 _SCRATCH: Final = re.compile(r".+#\d+")  # what obstore is writing into a folder
 _OS_ERROR: Final = re.compile(r"\(os error (\d+)\)")
 
@@ -106,8 +108,10 @@ class BlobStore:
         return sorted([_named(path.rpartition("/")[2]) for path, _ in await self._listed(folder)])
 
     async def delete(self, folder: str) -> None:
-        while paths := [path for path, _ in await self._listed(folder)]:
-            # One that somebody else removes ends the call, so it is looked again.
+        # A file that somebody else removes ends the call, so it is looked again.
+        for _ in range(_DELETES):
+            if not (paths := [path for path, _ in await self._listed(folder)]):
+                return
             with self._errors(), suppress(FileNotFoundError):
                 await obstore.delete_async(self._store, paths)
 
