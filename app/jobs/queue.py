@@ -354,7 +354,7 @@ class JobQueue:
             await self._send(kind, [(job.id,) for job in jobs if job.kind == kind])
 
     async def _send_tasks(self, job_id: str, tasks: Sequence[str]) -> None:
-        async with _later("Units are sent", SEND_S):
+        async with _later("Tasks are sent", SEND_S):
             await self._send("task", [(job_id, task) for task in tasks])
 
     async def _send(self, name: str, tasks: Sequence[tuple[str, ...]]) -> None:
