@@ -22,6 +22,7 @@ class UpscaleOptions(TypedDict, total=False):
     quality: int | None
     metadata: Literal["none", "keep", "keep-gps"]
     fit: int | None
+    to: int | None
     guarantee: Guarantees | None
 
 
