@@ -149,6 +149,8 @@ async def open_parts(
         observers,
         credentials=settings.credentials,
         job_timeout_s=settings.job_timeout_s,
+        auto=settings.auto_table,
+        prefers_auto=settings.prefers_auto,
         throughput=Throughput(settings.data_dir / "throughput.json"),
     )
     queue = await stack.enter_async_context(_queue(settings, stores, metrics))

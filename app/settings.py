@@ -35,6 +35,7 @@ from app.errors import ConfigError
 from app.images.decode import Limits
 from app.jobs.webhooks import Webhooks, secret_of
 from app.mistakes import field_names, reason, together
+from app.serving.auto import AUTO, TABLE
 from app.serving.credentials import Credentials
 from app.sources import CONFIG_VARIABLE, PREFIX, read_file
 from app.upscalers.config import BaseUrl, EmbeddedConfig, Name
@@ -86,6 +87,10 @@ class Settings(BaseSettings):
         default_factory=_embedded_default, min_length=1, validate_default=True
     )
     default_upscaler: str | None = None
+    auto: dict[str, Name] = Field(
+        default_factory=lambda: dict(TABLE),
+        description="Upscalers by patterns of classes; `auto` takes the first that fits.",
+    )
     precision: PrecisionSetting = Field(
         "f32",
         description="Of embedded models; auto: bf16 where the processor has it, else f32.",
@@ -235,8 +240,13 @@ class Settings(BaseSettings):
         names = [upscaler.name for upscaler in self.upscalers]
         if len(set(names)) < len(names):
             raise ValueError("two upscalers have the same name")
-        if self.default_upscaler is not None and self.default_upscaler not in names:
+        if AUTO in names:
+            raise ValueError(f"no upscaler can be called {AUTO}")
+        known = {*names, AUTO} if self.auto_table else {*names}
+        if self.default_upscaler is not None and self.default_upscaler not in known:
             raise ValueError(f"default_upscaler {self.default_upscaler!r} is not an upscaler")
+        if "auto" in self.model_fields_set and not self.auto_table:
+            raise ValueError("auto names an upscaler that there is not, or has no pattern *")
         return self
 
     @model_validator(mode="after")
@@ -269,8 +279,20 @@ class Settings(BaseSettings):
 
     @property
     def default(self) -> str:
-        """Name of the upscaler that answers when a request names none."""
-        return self.default_upscaler or self.upscalers[0].name
+        """Name of the upscaler that is meant where none is named and no upload can decide."""
+        first = self.upscalers[0].name
+        return first if self.default_upscaler in {None, AUTO} else self.default_upscaler or first
+
+    @property
+    def auto_table(self) -> dict[str, str]:
+        """Upscalers by patterns of classes; empty: one of them is not there, so nor is `auto`."""
+        names = {one.name for one in self.upscalers}
+        return self.auto if "*" in self.auto and names.issuperset(self.auto.values()) else {}
+
+    @property
+    def prefers_auto(self) -> bool:
+        """Whether an upload decides which upscaler answers it, when its request names none."""
+        return bool(self.auto_table) and self.default_upscaler in {None, AUTO}
 
     def upscaler(self, name: str) -> UpscalerConfig | None:
         """The entry of an upscaler; None: there is none."""

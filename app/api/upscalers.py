@@ -58,7 +58,9 @@ class UpscalerOut(BaseModel):
     classes: list[CalibratedClass] = Field(
         description="The classes of uploads that it covers, each with a curve of its own."
     )
-    default: bool
+    default: bool = Field(
+        description="Asked where a request names none; of several, the class of the upload decides."
+    )
     default_alpha: float | None
     min_alpha: float | None
     bound: float | None
@@ -109,7 +111,7 @@ async def list_upscalers(state: StateDep, _: ClientDep) -> list[UpscalerOut]:
                 classes=[
                     CalibratedClass(**row, tables=_shown(by_class[row["name"]])) for row in classes
                 ],
-                default=upscaler.name == state.service.default,
+                default=upscaler in state.service.candidates(None),
                 default_alpha=calibration.manifest.default_alpha if calibration else None,
                 min_alpha=calibration.curve.min_alpha if calibration else None,
                 bound=calibration.bound if calibration else None,

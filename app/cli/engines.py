@@ -11,6 +11,7 @@ from app.cli.local import local
 from app.cli.remote import PATIENT, connection, refusals
 from app.errors import NotFound
 from app.serving.answer import MASK, png_overlay
+from app.serving.auto import AUTO
 from app.serving.options import UpscaleRequest
 from app.serving.service import UpscaleService
 from trustscale import AsyncTrustscale, Problem
@@ -42,11 +43,15 @@ class _Here:
         Raises:
             NotFound, NoCalibration.
         """
-        upscaler = self._service.upscaler(request.upscaler)
+        upscalers = self._service.candidates(request.upscaler)
+        name = upscalers[0].name if len(upscalers) == 1 else AUTO
         if request.mask == "none":
-            return {"upscaler": upscaler.name, "calibration": None}
-        calibration = await self._service.calibrations.active(upscaler.name)
-        return {"upscaler": upscaler.name, "calibration": calibration.id}
+            return {"upscaler": name, "calibration": None}
+        if name != AUTO:
+            calibration = await self._service.calibrations.active(name)
+            return {"upscaler": name, "calibration": calibration.id}
+        active = [await self._service.calibrations.active_id(one.name) for one in upscalers]
+        return {"upscaler": name, "calibration": " ".join(filter(None, active))}
 
     async def answer(
         self, data: bytes, request: UpscaleRequest, key: str, on_progress: Progress
@@ -73,10 +78,15 @@ class _There:
     async def serves(self, request: UpscaleRequest) -> dict[str, str | None]:
         with refusals(self._server):
             rows = await self._service.upscalers()
-        for row in rows:
-            if row["name"] == request.upscaler or (request.upscaler is None and row["default"]):
-                calibration = row["calibration"] if request.mask == "trust" else None
-                return {"upscaler": row["name"], "calibration": calibration}
+        meant = [row for row in rows if row["name"] == request.upscaler]
+        if request.upscaler in {None, AUTO}:
+            meant = [row for row in rows if row["default"]]
+        if meant:
+            active = " ".join(filter(None, (row["calibration"] for row in meant)))
+            return {
+                "upscaler": meant[0]["name"] if len(meant) == 1 else AUTO,
+                "calibration": (active or None) if request.mask == "trust" else None,
+            }
         known = ", ".join(row["name"] for row in rows)
         raise NotFound(f"{self._server} has no upscaler {request.upscaler!r}; it has {known}.")
 

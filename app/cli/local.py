@@ -20,6 +20,7 @@ from rich.progress import (
 )
 
 from app.assembly import Parts, open_parts
+from app.serving.auto import AUTO
 from app.settings import load_settings
 from app.system import usable_cores
 from app.telemetry.logs import configure_logs
@@ -39,16 +40,18 @@ _MOST_AT_ONCE = 8
 async def local(upscaler: str | None = ALL, *, many: bool = False) -> AsyncIterator[Parts]:
     """Open everything that the settings name; shipped calibrations are installed.
 
-    `upscaler`: the only one that the command uses, None for the default one. The others are not
-    opened, so that nobody waits for them or is warned of them.
+    `upscaler`: the only one that the command uses, None for the default one, or those that `auto`
+    chooses from. The others are not opened, so that nobody waits for them or is warned of them.
     `many`: for work on many images, where samples per hour count and not the wait for the first:
     embedded upscalers whose threads are not set make one sample per core at a time.
     """
     settings = load_settings()
     if upscaler != ALL:
-        wanted = upscaler or settings.default
+        wanted = {upscaler or settings.default}
+        if upscaler == AUTO or (upscaler is None and settings.prefers_auto):
+            wanted = set(settings.auto_table.values())
         # Of a name that is not configured the error lists the others.
-        chosen = tuple(one for one in settings.upscalers if one.name == wanted)
+        chosen = tuple(one for one in settings.upscalers if one.name in wanted)
         settings = settings.model_copy(update={"upscalers": chosen or settings.upscalers})
     if many:
         upscalers = tuple(_at_once(config) for config in settings.upscalers)

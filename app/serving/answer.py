@@ -113,6 +113,9 @@ class Picture(BaseModel):
 
     id: str
     upscaler: str
+    chosen: str | None = Field(
+        None, description="Why this upscaler, where `auto` chose it; null: it was asked for."
+    )
     scale: int
     width: int
     height: int

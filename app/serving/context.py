@@ -10,6 +10,7 @@ from app.canary.watch import CanaryWatch
 from app.images.decode import Limits
 from app.sampling.throughput import Throughput
 from app.serving.admission import Slots
+from app.serving.auto import AUTO
 from app.serving.credentials import Credentials
 from app.stores.base import ResultStore
 from app.upscalers.base import Upscaler, named
@@ -21,6 +22,8 @@ class ServiceContext:
 
     results: keeps the answers; None: nothing does.
     timeout_s, job_timeout_s: the deadlines of a request and of a job.
+    auto: which upscaler `auto` takes by the class of an upload; empty: there is no `auto`.
+    prefers_auto: whether a request that names no upscaler means `auto`.
     """
 
     upscalers: Mapping[str, Upscaler]
@@ -34,6 +37,8 @@ class ServiceContext:
     job_timeout_s: float = field(default=86400.0, kw_only=True)
     throughput: Throughput = field(default_factory=Throughput, kw_only=True)
     credentials: Credentials | None = field(default=None, kw_only=True)
+    auto: Mapping[str, str] = field(default_factory=dict, kw_only=True)
+    prefers_auto: bool = field(default=False, kw_only=True)
     # Uploads that are decoded or wait for it; the decoders take them in turn.
     decoding: Slots = field(init=False)
     # Masks and overlays of stored results for another α; they never wait for generations.
@@ -51,3 +56,13 @@ class ServiceContext:
             NotFound: no upscaler has this name.
         """
         return named(self.upscalers, name, self.default)
+
+    def candidates(self, name: str | None) -> list[Upscaler]:
+        """The upscalers that a request may mean by this name: several where `auto` chooses.
+
+        Raises:
+            NotFound: no upscaler has this name.
+        """
+        if self.auto and (name == AUTO or (not name and self.prefers_auto)):
+            return [self.upscaler(one) for one in dict.fromkeys(self.auto.values())]
+        return [self.upscaler(name)]

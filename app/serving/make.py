@@ -272,6 +272,7 @@ def _document(masked: Masked, result_id: str, timings_ms: dict[str, float]) -> P
     common = {
         "id": result_id,
         "upscaler": chosen.upscaler.name,
+        "chosen": chosen.why,
         "scale": chosen.pipeline.scale,
         "width": width,
         "height": height,

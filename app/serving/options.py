@@ -21,7 +21,11 @@ class UpscaleOptions(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    upscaler: str | None = Field(None, description="Name; default: the first one.")
+    upscaler: str | None = Field(
+        None,
+        description="Name, or auto: the class of the upload decides; default: auto where its "
+        "upscalers are there, else the first.",
+    )
     alpha: float | None = Field(
         None,
         ge=0,

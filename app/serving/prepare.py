@@ -1,6 +1,8 @@
 """What happens before anything is generated: all that can be checked for nothing.
 
-    UpscaleRequest ──choose──▶ Chosen ──decode──▶ Decoded ──admit──▶ Admitted ──▶ `make.py`
+    UpscaleRequest ──choose──▶ Chosen ──decode──▶ Decoded ──settle──▶ Decoded ──admit──▶ Admitted
+
+After them comes `make.py`.
 
 Each step makes what the next one needs, so none can be called too early.
 """
@@ -12,8 +14,8 @@ import hashlib
 import io
 import math
 import secrets
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
 
@@ -25,6 +27,7 @@ from app.images.decoders import File, decoding, size_of
 from app.images.facts import Facts, look_at
 from app.sampling.pipeline import Pipeline, guard, learn
 from app.serving.answer import ChosenForm, check_alpha, form_of
+from app.serving.auto import chosen_for
 from app.serving.context import ServiceContext
 from app.serving.credentials import UNSIGNED, Parent, parent_of
 from app.serving.footprint import fitting, footprint
@@ -51,6 +54,7 @@ class Chosen:
 
     pipeline: makes the picture; that of the calibration, if there is one.
     calibration: what the mask is read from; None: a picture without a mask is wanted.
+    why: it is this upscaler, where `auto` chose it.
     """
 
     request: UpscaleRequest
@@ -60,6 +64,7 @@ class Chosen:
     seed: int
     form: ChosenForm
     warnings: tuple[str, ...]
+    why: str | None = None
 
     def footprint(self, height: int, width: int) -> int:
         """Bytes that making the answer to an h×w upload holds at most."""
@@ -76,6 +81,7 @@ class Decoded:
 
     chosen: Chosen
     image: images.Decoded
+    facts: Facts
     digest: int
     parent: Parent | None
     warnings: tuple[str, ...]
@@ -136,12 +142,50 @@ class Admitted:
 
 
 async def choose(context: ServiceContext, request: UpscaleRequest) -> Chosen:
-    """What answers; nothing is served under another pipeline than the calibrated one.
+    """What answers; where `auto` chooses, the first that can, until `settle` has seen the upload.
 
     Raises:
         NotFound, NoCalibration, CalibrationMismatch, UpscalerUnavailable, BadGroup, BadRequest.
     """
-    upscaler = context.upscaler(request.upscaler)
+    candidates = context.candidates(request.upscaler)
+    able = await _able(context, request, candidates)
+    return await _choose(context, request, (able or candidates)[0])
+
+
+async def settle(context: ServiceContext, decoded: Decoded) -> Decoded:
+    """The upload with the upscaler for its class, where `auto` chooses.
+
+    Raises:
+        NoCalibration, CalibrationMismatch, UpscalerUnavailable, BadGroup, BadRequest.
+    """
+    chosen, request = decoded.chosen, decoded.chosen.request
+    candidates = context.candidates(request.upscaler)
+    if len(candidates) == 1:
+        return decoded
+    name, words = chosen_for(context.auto, decoded.facts)
+    able = [one for one in await _able(context, request, candidates) if one.name == name]
+    if not able:
+        why = f"{name}, for uploads of this class ({words}), has no calibration."
+        return replace(decoded, chosen=replace(chosen, why=f"{why} Another was taken."))
+    if able[0] is not chosen.upscaler:
+        rest = tuple(one for one in decoded.warnings if one not in chosen.warnings)
+        chosen = await _choose(context, request, able[0])
+        decoded = replace(decoded, warnings=(*rest, *chosen.warnings))
+    why = f"{name} was chosen, as for every upload of this class: {words}."
+    return replace(decoded, chosen=replace(chosen, why=why))
+
+
+async def _able(
+    context: ServiceContext, request: UpscaleRequest, candidates: Sequence[Upscaler]
+) -> list[Upscaler]:
+    """Of the candidates, those that have an active calibration, or need none."""
+    if request.mask == "none":
+        return list(candidates)
+    return [one for one in candidates if await context.calibrations.active_id(one.name)]
+
+
+async def _choose(context: ServiceContext, request: UpscaleRequest, upscaler: Upscaler) -> Chosen:
+    """Nothing is served under another pipeline than the calibrated one."""
     calibration, warnings = None, [UNMASKED]
     if request.mask == "none":
         await learn(upscaler)
@@ -198,8 +242,9 @@ async def decode(
             parent, notes = await decoding(
                 parent_of, file, image.format, with_credentials=keeps_place
             )
+    facts = await asyncio.to_thread(look_at, image.rgb, image.compression)
     warnings = (*image.notes, *chosen.warnings, *notes)
-    return Decoded(chosen, image, digest, parent, warnings)
+    return Decoded(chosen, image, facts, digest, parent, warnings)
 
 
 async def admit(context: ServiceContext, decoded: Decoded, *, as_job: bool) -> Admitted:
@@ -237,8 +282,7 @@ def _wanted(decoded: Decoded, calibration: Calibration) -> Mask:
     Of a class that the calibration lacks no part speaks; all pairs are used then, and the answer
     says so.
     """
-    request, image = decoded.chosen.request, decoded.image
-    facts = look_at(image.rgb, image.compression)
+    request, facts = decoded.chosen.request, decoded.facts
     promised = calibration.under(request.guarantee)
     height, width = (side * promised.pipeline.scale for side in decoded.size)
     subject = Subject.of(promised, request.group, facts, size=(height, width))

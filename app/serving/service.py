@@ -12,7 +12,7 @@ from app.sampling.measure import OnFirst
 from app.serving.context import ServiceContext
 from app.serving.make import Encoded, cut, encode, generate, sign, store
 from app.serving.options import UpscaleRequest
-from app.serving.prepare import Admitted, Upload, admit, choose, decode
+from app.serving.prepare import Admitted, Upload, admit, choose, decode, settle
 from app.telemetry.tracing import span
 
 Observer = Callable[[Encoded], None]
@@ -46,6 +46,7 @@ class UpscaleService(ServiceContext):
         """
         chosen = await choose(self, request)
         decoded = await decode(self, chosen, upload, patient=patient)
+        decoded = await settle(self, decoded)
         return await admit(self, decoded, as_job=as_job)
 
     async def run(

@@ -1,0 +1,99 @@
+"""`auto`: the upscaler follows from the class of the upload."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from pydantic import ValidationError
+
+from app.images.compression import Compression
+from app.images.facts import look_at
+from app.serving.auto import TABLE, chosen_for
+from app.settings import Settings
+from tests.factories import calibration_of, encoded, photo
+from tests.fakes import FakeUpscaler
+
+from .gateway import check_problem
+
+FAITHFUL, SHARP = "span-x4", "realesr-x4"
+IMAGE = photo(1, 96, 96)
+
+
+def upscalers():
+    return [FakeUpscaler(name, fingerprint=f"fake:{name}") for name in (FAITHFUL, SHARP)]
+
+
+@pytest.fixture
+async def calibrations():
+    return [await calibration_of(upscaler, 3, side=192) for upscaler in upscalers()]
+
+
+async def test_it_follows_the_class(serve, calibrations):
+    """Lossless: faithful; a JPEG: sharp; whoever names one gets it. The answer says why."""
+    async with serve(*upscalers(), calibrations=calibrations) as served:
+        png, jpeg = encoded(IMAGE), encoded(IMAGE, "JPEG", quality=60)
+        for fields in ({}, {"upscaler": "auto"}):
+            made = (await served.post(png, **fields)).json()
+            assert (made["upscaler"], made["calibration"]) == (FAITHFUL, calibrations[0].id)
+            made = (await served.post(jpeg, **fields)).json()
+            assert (made["upscaler"], made["calibration"]) == (SHARP, calibrations[1].id)
+            assert "JPEG of quality" in made["chosen"]
+        named = (await served.post(jpeg, upscaler=FAITHFUL)).json()
+        assert (named["upscaler"], named["chosen"]) == (FAITHFUL, None)
+        listed = (await served.client.get("/v1/upscalers")).json()
+        assert [row["default"] for row in listed] == [True, True]
+
+
+async def test_one_is_not_calibrated(serve, calibrations):
+    """The other answers in its place, and the answer says so; without any it is no-calibration."""
+    jpeg = encoded(IMAGE, "JPEG", quality=60)
+    async with serve(*upscalers(), calibrations=calibrations[:1]) as served:
+        made = (await served.post(jpeg)).json()
+        assert made["upscaler"] == FAITHFUL
+        assert f"{SHARP}, for uploads of this class" in made["chosen"]
+    async with serve(*upscalers(), calibrations=(), folder="empty") as served:
+        check_problem(await served.post(jpeg), "no-calibration")
+
+
+async def test_without_the_models(serve, calibration):
+    """Where an upscaler of the table is not there the first one is the default, and no auto."""
+    async with serve() as served:
+        assert (await served.post()).json()["chosen"] is None
+        check_problem(await served.post(upscaler="auto"), "not-found")
+
+
+@pytest.mark.parametrize("softness", [0.0, 2.0])
+@pytest.mark.parametrize("codec", ["lossless", "jpeg", "webp", "avif", "palette", "other"])
+def test_every_class_has_an_upscaler(codec, softness):
+    """Lossless and sharp uploads have the faithful one, all others the sharp one."""
+    facts = replace(look_at(IMAGE, Compression(codec)), softness=softness)
+    name, words = chosen_for(TABLE, facts)
+    assert name == (FAITHFUL if (codec, softness) == ("lossless", 0) else SHARP)
+    assert words
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"auto": {"lossless": FAITHFUL}}, r"no pattern \*"),
+        ({"auto": {"*": "other"}}, "there is not"),
+        ({"upscalers": [{"name": "auto", "kind": "embedded"}]}, "can be called auto"),
+        ({"upscalers": [{"name": "a", "kind": "embedded"}], "default_upscaler": "auto"}, "auto"),
+    ],
+)
+def test_mistakes(settings, words):
+    """Each setting that makes no sense is named at the start."""
+    with pytest.raises(ValidationError, match=words):
+        Settings(**settings)
+
+
+def test_a_table_of_ones_own():
+    """The first pattern that fits counts; a default that is named switches `auto` off."""
+    table = {"jpeg-*": FAITHFUL, "*": SHARP}
+    facts = replace(look_at(IMAGE, Compression("jpeg", 95)), softness=0.0)
+    assert chosen_for(table, facts)[0] == FAITHFUL
+    assert Settings(auto=table).auto_table == table
+    assert Settings().prefers_auto
+    named = Settings(default_upscaler=SHARP)
+    assert (named.prefers_auto, named.default) == (False, SHARP)
