@@ -113,15 +113,15 @@ class Fit:
         """From the values of its terms, float [T, ...] in their order: float64 [...]."""
         return self._joined(np.tensordot(self._matrix, terms, 1)) + self.offset
 
-    def sigma(self, maps: texture.Measured) -> NDArray[np.float32]:
-        """σ, float32 [H, W], finite and > 0."""
+    def sigma(self, maps: texture.Measured, each: texture.Each = map) -> NDArray[np.float32]:
+        """σ, float32 [H, W], finite and > 0; `each` is that of `texture.log_sigma`."""
         names = [term for term, _ in self.weights]
         weights = dict(zip(names, self._matrix.T, strict=True))
-        cells = texture.log_sigma(maps, weights, self._joined)
+        cells = texture.log_sigma(maps, weights, self._joined, each)
         cells += self.offset
         np.clip(cells, -_MOST_LOG, _MOST_LOG, out=cells)
         np.exp(cells, out=cells)
-        return texture.enlarge(cells, maps.shape)
+        return texture.enlarge(cells, maps.shape, each)
 
     @property
     def _matrix(self) -> NDArray[np.float64]:

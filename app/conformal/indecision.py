@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from app.conformal.filters import Kernel, gaussian_blur, gaussian_radius, smooth
 from app.conformal.fitted import Fit
 from app.conformal.folding import Folded, Image
+from app.conformal.texture import Each
 
 WITNESS_BLURS = (4.0, 8.0)  # in pixels; the larger of both counts (docs/mask-power.md)
 
@@ -135,6 +136,8 @@ class Accumulator(Folded):
         settings: None: the defaults.
         enlarged: as of `Folded`; only estimators that look at it (`needs_input`) need it.
         samples: as of `Folded`.
+
+    `each` goes through the strips of a fitted σ, as `map` does, or in threads.
     """
 
     def __init__(
@@ -146,6 +149,7 @@ class Accumulator(Folded):
     ) -> None:
         super().__init__(shape, enlarged, samples)
         self.settings = settings or IndecisionSettings()
+        self.each: Each = map
 
     def result(self) -> NDArray[np.float32]:
         """σ, float32 [H, W], finite and ≥ 0.
@@ -188,7 +192,7 @@ def _departed(folded: Accumulator) -> NDArray[np.float32]:
 
 def _fitted(folded: Accumulator) -> NDArray[np.float32]:
     assert folded.settings.fit is not None  # noqa: S101 - __post_init__ sees to it
-    return folded.settings.fit.sigma(folded)
+    return folded.settings.fit.sigma(folded, folded.each)
 
 
 def _blur_radius(settings: IndecisionSettings) -> int | None:

@@ -29,6 +29,7 @@ The module is the formula; weights are a `Fit` (`fitted.py`), and `fitting.py` f
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any, NamedTuple, Protocol
@@ -106,6 +107,12 @@ class Maps(NamedTuple):
         )
 
 
+class Each(Protocol):
+    """Calls a function with every one of some numbers, like `map`, in threads or not."""
+
+    def __call__(self, function: Callable[[int], None], numbers: range, /) -> Iterable[None]: ...
+
+
 class Measured(Protocol):
     """`Maps` of an image that are made strip by strip, so that they are never there as a whole."""
 
@@ -168,7 +175,10 @@ def bytes_per_pixel(terms: Iterable[str]) -> float:
 
 
 def log_sigma(
-    maps: Measured, weights: Mapping[str, NDArray[np.float64]], join: Callable[[Plane], Plane]
+    maps: Measured,
+    weights: Mapping[str, NDArray[np.float64]],
+    join: Callable[[Plane], Plane],
+    each: Each = map,
 ) -> Plane:
     """join(Σ_j w_kj f_j) on the cells of level 0, float64 [⌈H/4⌉, ⌈W/4⌉].
 
@@ -180,6 +190,7 @@ def log_sigma(
         maps: of one image.
         weights: w_kj, float64 [K] by the name of the term.
         join: makes one plane of the K sums, [K, h, w], cell by cell.
+        each: goes through the strips; they do not depend on each other, nor on their order.
 
     Raises:
         ValueError: a name is not that of a term, or the maps do not tell it.
@@ -192,18 +203,26 @@ def log_sigma(
         start=np.zeros(len(next(iter(weights.values())))),
     )
     weights = {name: weight for name, weight in weights.items() if name not in of_facts}
-    levels = _pyramid(maps, frozenset(weights))
+    levels = _pyramid(maps, frozenset(weights), each)
     height, width = (-(-side // CELL) for side in maps.shape)
     joined = np.empty((height, width))
+
     # K planes of a large level never exist at once.
-    for top in range(0, height, _STRIP):
-        bottom = min(top + _STRIP, height)
-        sums = _sums(levels, weights, len(same), top, bottom)
-        joined[top:bottom] = join(sums + same[:, None, None])[:, :width]
-    joined *= _ROUNDING
-    np.rint(joined, out=joined)
-    joined /= _ROUNDING
+    def strip(top: int) -> None:
+        place = joined[top : min(top + _STRIP, height)]
+        sums = _sums(levels, weights, len(same), top, top + len(place))
+        place[:] = join(sums + same[:, None, None])[:, :width]
+        place *= _ROUNDING
+        np.rint(place, out=place)
+        place /= _ROUNDING
+
+    _all(each(strip, range(0, height, _STRIP)))
     return joined
+
+
+def _all(results: Iterable[None]) -> None:
+    """Wait for all of them."""
+    deque(results, maxlen=0)
 
 
 def is_fact(term: str) -> bool:
@@ -246,7 +265,7 @@ def dense_terms(maps: Measured) -> dict[str, NDArray[np.float32]]:
     """Every known term on the cells of level 0, float32 [⌈H/4⌉, ⌈W/4⌉] each."""
     height, width = (-(-side // CELL) for side in maps.shape)
     dense = {}
-    for depth, level in enumerate(_pyramid(maps, maps.known)):
+    for depth, level in enumerate(_pyramid(maps, maps.known, map)):
         for name, values in level.terms.items():
             plane = values
             for _ in range(depth):
@@ -257,15 +276,18 @@ def dense_terms(maps: Measured) -> dict[str, NDArray[np.float32]]:
     return dense
 
 
-def enlarge(cells: Plane, shape: tuple[int, int]) -> NDArray[np.float32]:
+def enlarge(cells: Plane, shape: tuple[int, int], each: Each = map) -> NDArray[np.float32]:
     """Cells of level 0 as pixels by linear interpolation, float32 of the shape [H, W]."""
     pixels = np.empty(shape, np.float32)
-    for top in range(0, len(cells), _STRIP):
+
+    def strip(top: int) -> None:
         # Two more rows of cells on either side: a pixel lies between two of them, twice.
         above, below = max(0, top - 2), min(len(cells), top + _STRIP + 2)
-        strip = double(double(cells[above:below].astype(np.float32)))[CELL * (top - above) :]
+        large = double(double(cells[above:below].astype(np.float32)))[CELL * (top - above) :]
         place = pixels[CELL * top : CELL * (top + _STRIP)]
-        place[:] = strip[: len(place), : shape[1]]
+        place[:] = large[: len(place), : shape[1]]
+
+    _all(each(strip, range(0, len(cells), _STRIP)))
     return pixels
 
 
@@ -284,10 +306,10 @@ def double(plane: NDArray[Any]) -> NDArray[Any]:
     return large
 
 
-def _pyramid(maps: Measured, wanted: frozenset[str]) -> list[_Level]:
+def _pyramid(maps: Measured, wanted: frozenset[str], each: Each) -> list[_Level]:
     """The levels from fine to coarse; what no wanted term needs is not measured."""
     energies = {name.partition("@")[0].removeprefix("log ") for name in wanted}
-    color, measured = _cells(maps, energies)
+    color, measured = _cells(maps, energies, each)
     height, width = color.shape[1:]
     terms: dict[str, Plane] = {}
     # One energy after the other: on the finest level each is large.
@@ -332,7 +354,7 @@ def _terms_of(name: str, energy: Plane, depth: int, wanted: frozenset[str]) -> d
         energy = _halve(energy)
 
 
-def _cells(maps: Measured, wanted: set[str]) -> tuple[Plane, dict[str, Plane]]:
+def _cells(maps: Measured, wanted: set[str], each: Each) -> tuple[Plane, dict[str, Plane]]:
     """Mean colour [3, h, w] and energies [h, w] of the cells of level 0.
 
     Borders are reflected, first to whole cells, then to whole cells of the coarsest level.
@@ -346,7 +368,8 @@ def _cells(maps: Measured, wanted: set[str]) -> tuple[Plane, dict[str, Plane]]:
     measures = {name: np.empty(whole) for name in _OF_PIXELS if name in wanted}
     color = np.empty((3, *whole))
     rows = _STRIP * CELL
-    for top in range(0, len(places) - 2, rows):
+
+    def measure(top: int) -> None:
         here = slice(top // CELL, min(top // CELL + _STRIP, height)), slice(width)
         place = places[top : top + rows + 2]
         first = int(place.min())
@@ -372,6 +395,8 @@ def _cells(maps: Measured, wanted: set[str]) -> tuple[Plane, dict[str, Plane]]:
             if name in measures and plane is not None:
                 padded = _padded(plane[place[1:-1]], [(0, 0), (0, wide)])
                 measures[name][here] = _means(padded)
+
+    _all(each(measure, range(0, len(places) - 2, rows)))
     for plane in (*color, *measures.values()):
         _reflect(plane, height, width)
     return color, measures

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -25,7 +26,7 @@ from app.errors import DegenerateSamples, TimedOut
 from app.images.enlarge import Enlarged
 from app.sampling.draw import OnProgress, draw
 from app.sampling.pipeline import Pipeline, Prediction, guard
-from app.system import to_the_end
+from app.system import to_the_end, usable_cores
 from app.telemetry.tracing import span
 from app.upscalers.base import RGB, Source, Upscaler, witness_of
 from app.upscalers.seeds import sample_seeds
@@ -254,7 +255,9 @@ def _accumulator(source: Source, pipeline: Pipeline) -> indecision.Accumulator:
 
 
 def _finish(accumulator: indecision.Accumulator) -> tuple[NDArray[np.float32], float]:
-    sigma = accumulator.result()
+    with ThreadPoolExecutor(usable_cores(), "trustscale-score") as threads:
+        accumulator.each = threads.map
+        sigma = accumulator.result()
     total = np.float64(0)
     for block in np.split(sigma.reshape(-1), range(_BLOCK, sigma.size, _BLOCK)):
         # The floor keeps flat regions (σ = 0) finite; it is far below any σ of 8-bit samples.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -151,3 +152,12 @@ class TestSettings:
         for wrong in ({"estimator": "fitted"}, {"fit": OF_ONE}):
             with pytest.raises(ValueError, match="a fit belongs to"):
                 IndecisionSettings(**wrong)
+
+
+def test_threads_do_not_matter():
+    """Strips that are made beside each other, in whatever order, give the same bits."""
+    accumulator = measured(samples(2, 300, 200), FITTED[2])
+    alone = accumulator.result()
+    with ThreadPoolExecutor(3) as threads:
+        accumulator.each = lambda function, numbers: threads.map(function, reversed(numbers))
+        np.testing.assert_array_equal(accumulator.result(), alone)
