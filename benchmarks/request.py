@@ -1,8 +1,9 @@
-"""One request of 512×512 → 2048×2048 over HTTP, embedded, by M and σ.
+"""One request of 512×512 → 2048×2048 over HTTP, by embedded upscaler and precision.
 
-`python -m benchmarks.request [PHOTO [ROUNDS]]`. The whole service runs: decode, M samples, σ, mask,
-PNGs, the stored result, and the answer. Only times count here, so M = 1 and 8 serve from the
-staircases of the shipped calibration of M = 2. On a busy machine read the processor times.
+`python -m benchmarks.request [PHOTO [ROUNDS]]`. The whole service runs under the shipped
+calibrations: decode, samples and witness, σ, mask, PNGs, the stored result, and the answer. The
+last rows compare it with one pass of SPAN through onnxruntime in float32, made in turn with the
+requests. On a busy machine read the processor times.
 """
 
 from __future__ import annotations
@@ -16,56 +17,66 @@ import time
 from pathlib import Path
 
 import httpx
+import numpy as np
 from PIL import Image
 
-from app.calibration.active import shipped_calibrations
-from app.conformal.indecision import IndecisionSettings
 from app.main import create_app
-from app.sampling.pipeline import default_indecision
 from app.settings import Settings
+from app.system import usable_cores
+from app.upscalers.embedded import EmbeddedUpscaler, symmetric_sample
+from app.upscalers.runtime import CPU, has_bf16, load_session
+from app.upscalers.shipped import SHIPPED
 from benchmarks.table import print_table
+from benchmarks.timing import timed
 
 WHOLE, PROCESSORS = "whole request", "the same in processor time"
+PASS, PASS_PROCESSORS = "one float32 pass of SPAN", "the same pass in processor time"
 EXAMPLE = Path(__file__).parent.parent / "examples" / "bridge.png"
 
 
 async def main(photo: Path, rounds: int) -> None:
+    picture = Image.open(photo).convert("RGB").resize((512, 512), Image.Resampling.BICUBIC)
     out = io.BytesIO()
-    Image.open(photo).convert("RGB").resize((512, 512), Image.Resampling.BICUBIC).save(out, "PNG")
-    (shipped,) = shipped_calibrations()
-    usual = shipped.pipeline
-    kinds = {
-        "M = 1, fitted": (1, default_indecision(usual.fingerprint, 1, usual.fidelity)),
-        "M = 2, fitted (default)": (2, usual.indecision),
-        "M = 8, smoothed_variance": (8, IndecisionSettings("smoothed_variance")),
-    }
+    picture.save(out, "PNG")
+    plain = EmbeddedUpscaler()
+    plain.model.session = load_session(
+        SHIPPED["span-x4"].read(), name="span-x4", threads=usable_cores(), among=[CPU]
+    )
+    pixels = np.asarray(picture)
     medians: dict[str, dict[str, float]] = {}
-    with tempfile.TemporaryDirectory() as folder:
-        app = create_app(Settings(data_dir=Path(folder), log_level="error"))
-        async with app.router.lifespan_context(app) as state:
-            transport = httpx.ASGITransport(_with_state(app, state))
-            async with httpx.AsyncClient(transport=transport, base_url="http://a") as client:
-                for name, (samples, sigma) in kinds.items():
-                    pipeline = usual.model_copy(update={"samples": samples, "indecision": sigma})
-                    made = shipped.with_pairs(
-                        shipped.measured_pairs(), created_by="benchmark", pipeline=pipeline
-                    )
-                    await state["trustscale"].calibrations.add(made, activate=True)
-                    if not medians:
-                        await one(client, out.getvalue())  # loads the model and the tables
-                    rows = [await one(client, out.getvalue()) for _ in range(rounds)]
-                    medians[name] = {
-                        part: statistics.median(row[part] for row in rows) for part in rows[0]
-                    }
+    for precision in ("f32", "bf16") if has_bf16() else ("f32",):
+        with tempfile.TemporaryDirectory() as folder:
+            app = create_app(
+                Settings(data_dir=Path(folder), precision=precision, log_level="error")
+            )
+            async with app.router.lifespan_context(app) as state:
+                transport = httpx.ASGITransport(_with_state(app, state))
+                async with httpx.AsyncClient(transport=transport, base_url="http://a") as client:
+                    for name in SHIPPED:
+                        rows = []
+                        for _ in range(rounds + 1):
+                            row = await one(client, out.getvalue(), name)
+                            _, wall, used = timed(
+                                lambda: symmetric_sample(plain.model, pixels, 0, plain.plan)
+                            )
+                            rows.append(row | {PASS: 1e3 * wall, PASS_PROCESSORS: 1e3 * used})
+                        medians[f"{name}, {precision}"] = {
+                            # The first one loads the model and the tables.
+                            part: statistics.median(row[part] for row in rows[1:])
+                            for part in rows[0]
+                        }
     print(f"\nOne 512×512 → 2048×2048 request, ms, median of {rounds}\n")
-    *_, most = medians.values()
+    parts = next(iter(medians.values()))
     print_table(
         ("part", *medians),
         [
-            *((part, *(f"{row[part]:.0f}" for row in medians.values())) for part in most),
+            *((part, *(f"{row[part]:.0f}" for row in medians.values())) for part in parts),
             *(
-                (f"{part}, ratio", *(f"{row[part] / most[part]:.2f}×" for row in medians.values()))
-                for part in (WHOLE, PROCESSORS)
+                (
+                    f"{part} / {other}",
+                    *(f"{row[part] / row[other]:.2f}" for row in medians.values()),
+                )
+                for part, other in ((WHOLE, PASS), (PROCESSORS, PASS_PROCESSORS))
             ),
         ],
     )
@@ -78,9 +89,14 @@ def _with_state(app, state):
     return with_state
 
 
-async def one(client: httpx.AsyncClient, data: bytes) -> dict[str, float]:
+async def one(client: httpx.AsyncClient, data: bytes, upscaler: str) -> dict[str, float]:
     started, used = time.perf_counter(), time.process_time()
-    answer = await client.post("/v1/upscale", files={"image": ("photo.png", data)}, timeout=None)
+    answer = await client.post(
+        "/v1/upscale",
+        files={"image": ("photo.png", data)},
+        data={"upscaler": upscaler},
+        timeout=None,
+    )
     total = 1e3 * (time.perf_counter() - started)
     answer.raise_for_status()
     timings = answer.json()["timings_ms"]
