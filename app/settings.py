@@ -326,17 +326,18 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         del dotenv_settings, file_secret_settings
-        return (init_settings, env_settings, InitSettingsSource(settings_cls, read_file()))
+        return (init_settings, env_settings, InitSettingsSource(settings_cls, read_file()[0]))
 
 
 def load_settings(**overrides: Any) -> Settings:
     """The settings of this process.
 
     Raises:
-        ConfigError: one line that names the setting and what is wrong with it.
+        ConfigError: one line that names every wrong setting and what is wrong with it.
     """
+    _, mistakes = read_file()
     try:
-        return Settings(**overrides)
+        settings = Settings(**overrides)
     except ValidationError as error:
         names = [_name_of(entry) for entry in _entries(overrides)]
         known = field_names(Settings)
@@ -344,9 +345,14 @@ def load_settings(**overrides: Any) -> Settings:
             (_place(item["loc"], names), reason(item, known))
             for item in error.errors(include_input=False, include_url=False)
         ]
-        raise ConfigError(f"Wrong configuration: {together(problems)}") from None
+        found = "; ".join([*mistakes, together(problems)])
+        raise ConfigError(f"Wrong configuration: {found}") from None
     except ValueError as error:  # an environment variable that is not the JSON it should be
-        raise ConfigError(f"Wrong configuration: {error}.") from None
+        found = "; ".join([*mistakes, str(error)])
+        raise ConfigError(f"Wrong configuration: {found}.") from None
+    if mistakes:
+        raise ConfigError(f"Wrong configuration: {'; '.join(mistakes)}.")
+    return settings
 
 
 def _place(loc: tuple[int | str, ...], names: Sequence[str | None]) -> str:
@@ -366,7 +372,7 @@ def _entries(overrides: Mapping[str, Any]) -> list[Any]:
         given = overrides.get("upscalers") or json.loads(os.environ.get(f"{PREFIX}UPSCALERS", "0"))
     except ValueError:
         given = None
-    given = given or read_file().get("upscalers")
+    given = given or read_file()[0].get("upscalers")
     return list(given) if isinstance(given, list | tuple) else []
 
 

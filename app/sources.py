@@ -58,11 +58,17 @@ def _file() -> Path | None:
     return path if named or path.is_file() else None
 
 
-def read_file() -> dict[str, Any]:
-    """The file of settings as a dictionary, empty if there is none. Raises ConfigError."""
+def read_file() -> tuple[dict[str, Any], list[str]]:
+    """The file of settings as a dictionary, empty if there is none, and what is wrong in it.
+
+    A reference to a variable that is not set stays as it is written.
+
+    Raises:
+        ConfigError: it cannot be read, or is no TOML.
+    """
     path = _file()
     if path is None:
-        return {}
+        return {}, []
     try:
         document = tomllib.loads(path.read_text("utf-8"))
     except OSError as error:
@@ -87,9 +93,7 @@ def read_file() -> dict[str, Any]:
     unset: list[str] = []
     resolved: dict[str, Any] = _resolve(document, unset)
     mistakes += [f"the environment variable {name} is not set" for name in unset]
-    if mistakes:
-        raise ConfigError(f"{path}: {'; '.join(dict.fromkeys(mistakes))}.")
-    return resolved
+    return resolved, [f"{path}: {mistake}" for mistake in dict.fromkeys(mistakes)]
 
 
 def _resolve(value: Any, unset: list[str]) -> Any:
@@ -101,4 +105,4 @@ def _resolve(value: Any, unset: list[str]) -> Any:
     if not isinstance(value, str):
         return value
     unset += [name for name in _REFERENCE.findall(value) if name not in os.environ]
-    return _REFERENCE.sub(lambda match: os.environ.get(match[1], ""), value)
+    return _REFERENCE.sub(lambda match: os.environ.get(match[1], match[0]), value)

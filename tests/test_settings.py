@@ -202,9 +202,18 @@ class TestMistakes:
 
     def test_all_in_the_file(self, toml, monkeypatch):
         """Every mistake of the file is named at once; a file that was named must exist."""
-        toml('client_keys = ["plain"]\ndata_dir = "${NOWHERE}"\nspool = "${ELSEWHERE}"')
+        toml(
+            'client_keys = ["plain"]\ndata_dir = "${NOWHERE}"\nmax_side = 0\nspool = "${ELSEWHERE}"'
+        )
         detail = refused()
-        assert all(word in detail for word in ("client_keys", "NOWHERE is not set", "ELSEWHERE"))
+        words = (
+            "client_keys",
+            "NOWHERE is not set",
+            "ELSEWHERE",
+            "max_side: ",
+            "spool: there is no",
+        )
+        assert all(word in detail for word in words)
         monkeypatch.setenv("TRUSTSCALE_CONFIG", "missing.toml")
         assert "missing.toml" in refused()
 

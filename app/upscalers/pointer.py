@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from itertools import islice
 from typing import Any, Final
 
 from jsonpointer import EndOfList, JsonPointer, JsonPointerException
 
 _EVERY: Final = re.compile(r"/\*(?=/|$)")
 _NOTHING: Final = object()
+# A data URI, a link, or the first letters of PNG, JPEG, WebP, AVIF and GIF in base64.
+_IMAGE: Final = re.compile(r"data:image/|https?://|iVBORw0KGgo|/9j/|UklGR|AAAA.{5}0eXBhdm|R0lGOD")
+_MOST_NAMED: Final = 12
+_MOST_LETTERS: Final = 100
 
 
 def find(document: Any, pointer: str) -> list[Any]:
@@ -37,3 +43,37 @@ def checked(pointer: str) -> str:
     except JsonPointerException as error:
         raise ValueError(f"no JSON pointer (RFC 6901): {error}") from error
     return pointer
+
+
+def outline(document: Any) -> str:
+    """What a document holds, by its pointers and never by its values, for whoever writes one.
+
+    Such as "/id, /output/0/b64 (looks like an image)"; at most a dozen pointers.
+    """
+    leaves = list(islice(_leaves(document, ""), 10_000))
+    leaves.sort(key=lambda leaf: not _is_image(leaf[1]))
+    named = [
+        pointer[:_MOST_LETTERS] + (" (looks like an image)" if _is_image(value) else "")
+        for pointer, value in leaves[:_MOST_NAMED]
+    ]
+    more = ["…"] if len(leaves) > _MOST_NAMED else []
+    return ", ".join([*named, *more]) or "nothing"
+
+
+def _is_image(value: Any) -> bool:
+    return isinstance(value, str) and _IMAGE.match(value) is not None
+
+
+def _leaves(value: Any, pointer: str) -> Iterator[tuple[str, Any]]:
+    """Pointers and values of all that is neither an object nor an array."""
+    waiting = [(pointer, value)]
+    while waiting:
+        pointer, value = waiting.pop()
+        if isinstance(value, dict):
+            parts = [(JsonPointer.from_parts([name]).path, one) for name, one in value.items()]
+        elif isinstance(value, list):
+            parts = [(f"/{place}", one) for place, one in enumerate(value)]
+        else:
+            yield pointer, value
+            continue
+        waiting += [(pointer + part, one) for part, one in reversed(parts)]

@@ -107,7 +107,8 @@ class HttpUpscaler(Adapter[HttpConfig]):
         if not images:
             raise ProtocolError(
                 f"{self.name!r} sent no image at {self._config.answer.pointer!r}: "
-                f"{explanation(reply, self._config.answer.error_text) or 'unexpected JSON'}"
+                f"{explanation(reply, self._config.answer.error_text) or 'unexpected JSON'}. "
+                f"The answer holds {pointer.outline(reply.json())}"
             )
         return await self._read_all(images, source, len(seeds), turn)
 
