@@ -47,9 +47,15 @@ class Law:
         ]
 
 
-def law_and_shape(input_class: str) -> tuple[Law, Shape]:
-    """The law of a class of the shipped calibration, and the shape of a third of its scenes."""
-    part = shipped_calibrations()[0].of_class(input_class)
+def law_and_shape(input_class: str | None) -> tuple[Law, Shape]:
+    """The law of a class of the shipped calibration, and the shape of a third of its scenes.
+
+    input_class: None means the one with most scenes that were saved without loss.
+    """
+    shipped = shipped_calibrations()[0]
+    clean = [name for name in shipped.classes if name.startswith("lossless")]
+    input_class = input_class or max(clean, key=shipped.classes.__getitem__)
+    part = shipped.of_class(input_class)
     order = np.random.default_rng(0).permutation(part.pairs)
     apart, kept = np.split(order, [part.pairs // 3])
     shape = Shape.of([part.staircases[k] for k in apart])
@@ -140,7 +146,7 @@ def of_sizes(law: Law, n: int, draws: int) -> list[list[str]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--draws", type=int, default=2000, help="Calibrations for each row.")
-    parser.add_argument("--input-class", default="lossless/detail-2", help="Of the shipped one.")
+    parser.add_argument("--input-class", help="Of the shipped calibration.")
     parser.add_argument("--scenes", type=int, nargs="*", default=SIZES)
     asked = parser.parse_args()
     law, shape = law_and_shape(asked.input_class)

@@ -70,12 +70,12 @@ class CalibrationConfig(BaseModel):
     force: bool = Field(False, description="Activate it also if it would serve worse.")
     seed: int = Field(0, ge=0, lt=2**63)
     on_bad_pair: OnBadPair = "fail"
-    subject: str | None = Field(
+    note: str | None = Field(
         None,
-        max_length=100,
-        description="What the images show, and what not, in a few words; every answer repeats it.",
+        max_length=2000,
+        description="What the images show, what not, and where they come from; every answer "
+        "repeats the first line.",
     )
-    note: str | None = Field(None, max_length=2000, description="Where the images come from.")
     attributions: list[Annotated[str, Field(max_length=1000)]] = Field(
         default_factory=list, max_length=10_000, description="Who is to be named for them."
     )
@@ -152,7 +152,6 @@ class CalibrationConfig(BaseModel):
             activate=activate,
             force=force,
             seed=manifest.seed,
-            subject=manifest.provenance.subject,
             note=manifest.provenance.note,
             attributions=manifest.provenance.attributions,
         )

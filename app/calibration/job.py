@@ -181,7 +181,6 @@ class CalibrationHandler:
                 provenance=Provenance(
                     created_by=request.created_by,
                     parent=request.parent,
-                    subject=config.subject,
                     note="\n".join(filter(None, (config.note, request.shares.note))) or None,
                     attributions=config.attributions,
                     settings=request.settings,

@@ -69,7 +69,6 @@ class Provenance(BaseModel):
     software: str = f"trustscale {__version__}"
     created_by: str = "local"
     parent: str | None = None
-    subject: str | None = None
     note: str | None = None
     attributions: list[str] = Field(default_factory=list)
     settings: dict[str, str] = Field(default_factory=dict)

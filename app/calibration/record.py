@@ -194,8 +194,9 @@ class Calibration:
     @property
     def made_of(self) -> str:
         """What its pictures are, as far as somebody has said so."""
+        note = self.manifest.provenance.note or ""
         pictures = f"{self.n} scenes" if self.pairs > self.n else f"{self.n} pictures"
-        return self.manifest.provenance.subject or f"{pictures}, of which nothing more is said"
+        return note.partition("\n")[0] or f"{pictures}, of which nothing more is said"
 
     def minimal_n(self, alpha: float) -> int:
         """The number of scenes below which its guarantee trusts no pixel at α."""

@@ -135,13 +135,13 @@ def calibrate(
     activate: Annotated[bool, typer.Option(help="Serve from it when it is done.")] = False,
     force: options.Force = False,
     export: Annotated[Path | None, typer.Option(help="Also write the one-file form.")] = None,
-    subject: Annotated[
+    note: Annotated[
         str | None,
         typer.Option(
-            help="What the images show and what not, in a few words: every answer repeats it."
+            help="What the images show, what not, and where they come from; every answer repeats "
+            "the first line."
         ),
     ] = None,
-    note: Annotated[str | None, typer.Option(help="Where the images come from.")] = None,
     attributions: Annotated[
         Path | None, typer.Option(help="A text file with one attribution per line.")
     ] = None,
@@ -184,7 +184,6 @@ def calibrate(
         force=force,
         seed=seed,
         on_bad_pair="skip" if skip_bad_pairs else "fail",
-        subject=subject,
         note=note,
         attributions=_lines(attributions) if attributions else [],
     )

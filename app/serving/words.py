@@ -36,7 +36,7 @@ def sentence(subject: Subject, alpha: float) -> str:
         return f"{share} nothing in the trusted part differs in meaning."
     if usual is not None and usual.error < part.error_bound:
         error = _error(usual, settings)
-        free = ", whatever α is chosen" if isinstance(part.guarantee, PostHoc) else ""
+        free = ", though α is chosen after looking" if isinstance(part.guarantee, PostHoc) else ""
         share = _share_of(such, usual.share)
         return f"{share} nothing in the trusted part is off by more {error}{free}."
     likely = part.guarantee.facts()["delta"]
@@ -64,7 +64,7 @@ def _error(usual: Usual, settings: FidelitySettings) -> str:
     if settings.row.blurs:
         mean = f", as a mean over about {max(1, round(2.355 * settings.blur))} pixels"
     return (
-        f"than {error:g}: {100 * error:.3g} of the 100 steps of lightness, or {254 * error:.3g} of "
+        f"than {error:g}: {100 * error:.2g} of the 100 steps of lightness, or {254 * error:.2g} of "
         f"the 254 of a colour axis{mean}"
     )
 
@@ -81,7 +81,8 @@ def statement(subject: Subject, alpha: float) -> str:
         sizes = _listed(subject.part.sizes.all)
         where = f"in the part of the mask inside a window of {sizes} pixels"
     parts = [_theorem(subject, alpha, where)]
-    usual = subject.part.usual(alpha)
+    is_empty = alpha < subject.part.curve.min_alpha
+    usual = None if is_empty else subject.part.usual(alpha)
     match subject.part.guarantee:
         case Probability() as promise:
             parts += _at_hand(subject, promise, alpha)

@@ -225,7 +225,7 @@ def test_what_it_was_calibrated_on(calibration):
     """Every answer says what the pictures were, in the words of who made the calibration."""
     assert promised(calibration).calibrated_on == "20 pictures, of which nothing more is said"
     words = "street photographs, none at night"
-    told = {**calibration.document["provenance"], "subject": words}
+    told = {**calibration.document["provenance"], "note": f"{words}\nσ was fitted."}
     assert promised(changed(calibration, provenance=told)).calibrated_on == words
 
 
@@ -237,7 +237,7 @@ class TestSentence:
         error = rounded_up(calibration.usual(0.125).error)
         assert promised(calibration, 0.125).sentence == (
             "In 9 of 10 such pictures nothing in the trusted part is off by more than "
-            f"{error:g}: {100 * error:.3g} of the 100 steps of lightness, or {254 * error:.3g} of "
+            f"{error:g}: {100 * error:.2g} of the 100 steps of lightness, or {254 * error:.2g} of "
             "the 254 of a colour axis, as a mean over about 9 pixels."
         )
         assert (
@@ -378,7 +378,7 @@ class TestAfterLooking:
         promise, named = promised(free, 0.1), promised(cut, 0.1)
         assert (promise.kind, promise.between, promise.menu) == ("post_hoc", (0.05, 0.15), None)
         assert "is at most 1 when divided by an α between 0.05 and 0.15" in promise.statement
-        assert promise.sentence.endswith(", whatever α is chosen.")
+        assert promise.sentence.endswith(", though α is chosen after looking.")
         assert [void for void in named.voids if void not in promise.voids] == [
             "choosing alpha after looking at this image or its mask"
         ]
