@@ -149,11 +149,12 @@ def _decoder(there: socket.socket, file: int, out: int) -> None:
     with suppress(Exception):
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # libraries say there what files make them say
-        function, args, kwargs = pickle.loads(_message(there))  # noqa: S301 - from our own side
+        asked = _message(there)
         size = os.fstat(file).st_size
         _limit(size)
         allowance.on_admit(lambda pixels: _ask(there, pixels, size))
         try:
+            function, args, kwargs = pickle.loads(asked)  # noqa: S301 - from our own side
             kind, said = DONE, function(os.pread(file, size, 0), *args, **kwargs)
         except BadInput as refusal:
             kind, said = REFUSED, refusal

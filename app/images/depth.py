@@ -15,6 +15,8 @@ _BITS: Final = 0x0102  # a tag of TIFF
 # 16-bit data that end below a quarter of the range: probably of 10 or 12 bits.
 _DARK: Final = 64
 
+_ROWS: Final = 64
+
 
 def depth_of(image: Image.Image, data: bytes) -> int:
     """Bits per channel of the file; Pillow keeps only the upper 8 of colours."""
@@ -54,10 +56,15 @@ def from_deep_grey(image: Image.Image, notes: list[str], *, is_negative: bool) -
     """
     values = np.asarray(image)
     top = 65535 if image.mode.startswith("I") else 1
-    if cut := values.size - np.count_nonzero((values >= 0) & (values <= top)):
+    grey = np.empty(values.shape, np.uint8)
+    cut = 0
+    for start in range(0, len(values), _ROWS):  # floats of all would take many times the image
+        part = values[start : start + _ROWS]
+        cut += part.size - np.count_nonzero((part >= 0) & (part <= top))
+        share = np.clip(np.nan_to_num(part.astype(np.float64)) / top, 0, 1)
+        grey[start : start + _ROWS] = np.rint((1 - share if is_negative else share) * 255)
+    if cut:
         notes.append(f"{cut:,} of its values lie outside of 0 … {top:,} and were cut.")
-    share = np.clip(np.nan_to_num(values.astype(np.float64)) / top, 0, 1)
-    grey = np.rint((1 - share if is_negative else share) * 255).astype(np.uint8)
     shallow = Image.fromarray(grey)
     # Compared at full depth: neighbours that round to the same grey are not transparent.
     transparent = image.info.get("transparency")
