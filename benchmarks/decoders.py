@@ -116,7 +116,7 @@ def per_pixel(side: int) -> list[list[str]]:
     return [*rows, ["allowed", "", *map(str, allowed)]]
 
 
-def parent(data: bytes) -> int:
+def parent(data: bytes) -> int:  # noqa: ARG001 - of a file
     """The process that decoders come from."""
     return os.getppid()
 

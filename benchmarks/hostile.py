@@ -1,56 +1,175 @@
-"""What hostile input costs at most: files just under the bounds, and the same files beyond them.
+"""What hostile input costs the others: an honest upload beside it, and the memory of the gateway.
 
-    python -m benchmarks.hostile
+    python -m benchmarks.hostile [uploads|archives|overlays]...
 
-Seconds are of one core (process time, threads included), memory is the growth of the process's
-peak. "Under" is the costliest file of its kind that is still taken to pieces, "over" the same kind
-ten times as large, which is refused by its bytes.
+Uploads: a gateway of its own as `trustscale serve` starts it; of each kind `--at-once` files come
+at the same time, and beside them an honest photograph of 256×192. "Waits" is the longest of its
+answers beyond the median of an idle gateway. Memory is that of the gateway's process at its peak,
+and the largest sum that its decoders held. At the end SIGTERM comes while the slowest are decoded.
 
-The second table is the time of an honest upload beside a client that asks for overlays of one
-result.
+Archives: "under" is the costliest archive of its kind that is taken to pieces, "over" the same kind
+ten times as large; seconds are of one core.
+
+Overlays: an honest upload beside a client that asks for many overlays of one result.
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import io
+import os
+import signal
+import statistics
 import subprocess
 import sys
 import tarfile
 import tempfile
+import threading
 import time
 import zipfile
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Self
 
 import httpx
 
 from app.calibration.archive import ArchiveLimits, archive_files
 from app.errors import TrustscaleError
-from app.images.decode import Limits, decode
 from app.telemetry.logs import configure_logs
 from benchmarks.table import print_table
 from tests.api.gateway import client_of, form, gateway, running
 from tests.factories import calibration_of, encoded, photo
 from tests.fakes import FakeUpscaler
 from tests.images import hostile
+from tests.servers import ProcessGroup, free_port
 
 Asked = asyncio.Task[httpx.Response]
 
-PHOTOSHOP = b"Photoshop 3.0\0" + b"8BIM\0\1\0\0\0\0\0\0" * 5000
+HONEST = encoded(photo(1, 192, 256))
+DRAIN_S = 60.0
+_TIMEOUT_S = 300.0
+_SLOWEST = ("TIFF, tiles of a pixel", "JPEG, scans")
 
-# By kind: what makes the file, and the size of the largest one that is let through.
-IMAGES: dict[str, tuple[Callable[[int], bytes], int]] = {
-    "JPEG, 1 megapixel, scans": (lambda n: hostile.jpeg_of_scans(n, 1024), 480),
-    "JPEG, 8×8, scans": (lambda n: hostile.jpeg_of_scans(n, 8), 250_000),
-    "JPEG, remarks": (hostile.jpeg_of_segments, 120_000),
-    "JPEG, another program's data": (lambda n: hostile.jpeg_of_segments(n, 0xED, PHOTOSHOP), 100),
-    "PNG, empty chunks": (hostile.png_of_chunks, 120_000),
-    "PNG, repeated profile": (hostile.png_of_profiles, 260),
-    "PNG, idle deflate": (hostile.png_of_idle_deflate, 9_000_000),
-    "WebP, unknown chunks": (hostile.webp_of_chunks, 120_000),
-}
+
+@contextmanager
+def served(folder: Path) -> Iterator[tuple[ProcessGroup, str]]:
+    """A gateway with its own settings, and its address."""
+    port = free_port()
+    command = [sys.executable, "-m", "app", "serve", "--port", str(port)]
+    settings = {
+        "TRUSTSCALE_DATA_DIR": str(folder),
+        "TRUSTSCALE_REQUEST_TIMEOUT_S": str(DRAIN_S),
+    }
+    with ProcessGroup(command, log=folder / "log", env=settings) as server:
+        server.wait_for(f"http://127.0.0.1:{port}/readyz", "the gateway")
+        yield server, f"http://127.0.0.1:{port}/v1/upscale"
+
+
+def upload(url: str, data: bytes) -> tuple[str, float]:
+    """The outcome of an upload, and its seconds."""
+    began = time.perf_counter()
+    try:
+        answer = httpx.post(url, files={"image": data}, timeout=_TIMEOUT_S)
+        told = answer.json()
+        outcome = "taken" if answer.is_success else told["type"].rsplit("/", 1)[-1]
+    except httpx.TransportError:
+        outcome = "cut off"
+    return outcome, time.perf_counter() - began
+
+
+def status_mb(process: int, kind: str) -> float:
+    """VmRSS or VmHWM of a process; 0 of one that has ended. Linux only."""
+    with suppress(OSError, StopIteration):
+        lines = Path(f"/proc/{process}/status").read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith(kind)) / 1024
+    return 0.0
+
+
+def below(process: int) -> list[int]:
+    """The children of a process, and theirs."""
+    try:
+        told = Path(f"/proc/{process}/task/{process}/children").read_text()
+    except OSError:
+        return []
+    children = [int(child) for child in told.split()]
+    return [*children, *(deeper for child in children for deeper in below(child))]
+
+
+class Watch:
+    """Looks at the memory of a gateway while a `with` lasts."""
+
+    def __init__(self, process: int) -> None:
+        self._process = process
+        self._ends = threading.Event()
+        self._thread = threading.Thread(target=self._look)
+        self.decoders = 0.0
+
+    def _look(self) -> None:
+        while not self._ends.wait(0.02):
+            held = sum(status_mb(child, "VmRSS:") for child in below(self._process))
+            self.decoders = max(self.decoders, held)
+
+    def __enter__(self) -> Self:
+        Path(f"/proc/{self._process}/clear_refs").write_text("5")  # the peak begins anew
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ends.set()
+        self._thread.join()
+
+    @property
+    def gateway(self) -> float:
+        """MB that the gateway has held at most."""
+        return status_mb(self._process, "VmHWM:")
+
+
+def beside_uploads(at_once: int) -> None:
+    """An honest upload beside each kind of hostile ones, and the end of the gateway."""
+    rows = []
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        served(Path(folder)) as (server, url),
+        ThreadPoolExecutor(at_once) as clients,
+    ):
+        process = server.process.pid
+        idle = statistics.median([upload(url, HONEST)[1] for _ in range(6)][1:])
+        for kind, make in hostile.UPLOADS.items():
+            data = make()
+            with Watch(process) as watch:
+                asked = [clients.submit(upload, url, data) for _ in range(at_once)]
+                waited = [upload(url, HONEST)]
+                while not all(one.done() for one in asked):
+                    waited.append(upload(url, HONEST))
+            outcomes = Counter(one.result()[0] for one in asked)
+            rows.append(
+                [
+                    kind,
+                    f"{len(data) / 1024:,.1f}",
+                    f"{max(seconds for _, seconds in waited) - idle:.2f}",
+                    ", ".join(sorted({outcome for outcome, _ in waited})),
+                    f"{max(one.result()[1] for one in asked):.1f}",
+                    f"{watch.gateway:.0f}",
+                    f"{watch.decoders:.0f}",
+                    ", ".join(f"{count} × {outcome}" for outcome, count in outcomes.items()),
+                ]
+            )
+            print(rows[-1], file=sys.stderr)
+        files = [hostile.UPLOADS[kind]() for kind in _SLOWEST] * 2
+        last = [clients.submit(upload, url, data) for data in files[:at_once]]
+        with suppress(TimeoutError):
+            last[0].result(1)
+        began = time.perf_counter()
+        server.send(signal.SIGTERM)
+        server.process.wait()
+        ended = time.perf_counter() - began
+    head = ["file", "KB", "waits, s", "answer", "hostile, s", "MB", "decoders, MB", "outcome"]
+    print_table(head, rows)
+    print(f"idle: {idle:.2f} s; SIGTERM while they are decoded: ended after {ended:.1f} s")
 
 
 def tar_of_clutter(size: int) -> bytes:
@@ -79,48 +198,39 @@ ARCHIVES: dict[str, tuple[Callable[[int], bytes], int]] = {
 }
 
 
-def memory_kb(kind: str) -> int:
-    """What the process holds now (VmRSS), or has held at most (VmHWM); Linux only."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith(f"{kind}:"))
-
-
-def look(path: Path, *, is_archive: bool) -> str:
-    """Seconds, megabytes and outcome of one file in a process of its own."""
+def look(path: Path) -> str:
+    """Seconds, megabytes and outcome of one archive in a process of its own."""
     data = path.read_bytes()
     Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
-    before = memory_kb("VmRSS")
+    before = status_mb(os.getpid(), "VmRSS:")
     began = time.process_time()
     try:
-        if is_archive:
-            for file in archive_files(io.BytesIO(data), ArchiveLimits()):
-                file.read()
-        else:
-            decode(data, Limits())
+        for file in archive_files(io.BytesIO(data), ArchiveLimits()):
+            file.read()
         outcome = "taken"
     except TrustscaleError as error:
         outcome = type(error).__name__
     seconds = time.process_time() - began
-    grown = (memory_kb("VmHWM") - before) / 1024
+    grown = status_mb(os.getpid(), "VmHWM:") - before
     return f"{seconds:.2f}|{grown:.0f}|{outcome}"
 
 
-def rows() -> list[list[str]]:
+def archives() -> list[list[str]]:
+    """A row for each archive."""
     found = []
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "file"
-        for is_archive, kinds in ((False, IMAGES), (True, ARCHIVES)):
-            for kind, (make, largest) in kinds.items():
-                for place, size in (("under", largest), ("over", 10 * largest)):
-                    path.write_bytes(make(size))
-                    done = subprocess.run(
-                        [sys.executable, "-m", __spec__.name, str(path), str(int(is_archive))],
-                        capture_output=True,
-                        text=True,
-                        check=True,
-                    )
-                    size_kb = f"{path.stat().st_size / 1024:,.0f}"
-                    found.append([kind, place, size_kb, *done.stdout.strip().split("|")])
+        for kind, (make, largest) in ARCHIVES.items():
+            for place, size in (("under", largest), ("over", 10 * largest)):
+                path.write_bytes(make(size))
+                done = subprocess.run(
+                    [sys.executable, "-m", __spec__.name, "--look", str(path)],
+                    capture_output=True,
+                    text=True,
+                    check=True,
+                )
+                size_kb = f"{path.stat().st_size / 1024:,.0f}"
+                found.append([kind, place, size_kb, *done.stdout.strip().split("|")])
     return found
 
 
@@ -152,10 +262,19 @@ async def beside_overlays(count: int = 200) -> list[list[str]]:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) > 1:
-        print(look(Path(sys.argv[1]), is_archive=sys.argv[2] == "1"))
-    else:
-        configure_logs("error", "console")
-        print_table(["file", "bound", "KB", "seconds", "MB", "outcome"], rows())
+    parser = argparse.ArgumentParser()
+    parser.add_argument("what", nargs="*", default=["uploads", "archives", "overlays"])
+    parser.add_argument("--at-once", type=int, default=4)
+    parser.add_argument("--look", type=Path)
+    chosen = parser.parse_args()
+    if chosen.look:
+        print(look(chosen.look))
+        sys.exit()
+    configure_logs("error", "console")
+    if "uploads" in chosen.what:
+        beside_uploads(chosen.at_once)
+    if "archives" in chosen.what:
+        print_table(["archive", "bound", "KB", "seconds", "MB", "outcome"], archives())
+    if "overlays" in chosen.what:
         overlays = asyncio.run(beside_overlays())
         print_table(["honest upload", "seconds", "status", "overlays"], overlays)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 import struct
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from importlib.util import find_spec
 
 import numpy as np
 from PIL import Image
@@ -204,3 +205,38 @@ def bomb(width: int, height: int) -> bytes:
     """A PNG header that promises many pixels; the body does not matter."""
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 99))
+
+
+_PHOTOSHOP = b"Photoshop 3.0\0" + b"8BIM\0\1\0\0\0\0\0\0" * 5000
+
+ENDLESS: dict[str, Callable[[], bytes]] = {
+    "TIFF, a large tile, deflate": tiff_of_a_tile,
+    "TIFF, a large tile, LZW": lambda: tiff_of_a_tile(LZW),
+    "TIFF, a large tile, PackBits": lambda: tiff_of_a_tile(PACKBITS),
+    "TIFF, a tile of a gigabyte": lambda: tiff_of_a_tile(tile=(16384, 21840)),
+    "TIFF, tiles of a pixel": lambda: tiff_of_small_tiles(1024, 1024),
+    "PNG, EXIF of rationals": lambda: png_of_rationals(3_500_000),
+    "WebP, EXIF of rationals": lambda: webp_of_rationals(3_500_000),
+    "PNG, chunks": lambda: png_of_chunks(2_000_000),
+    "PNG, profiles": lambda: png_of_profiles(30_000),
+    "PNG, idle deflate": lambda: png_of_idle_deflate(30_000_000),
+    "BMP, idle runs": lambda: bmp_of_idle_runs(7_000_000),
+    "BMP, idle runs from the top": lambda: bmp_of_runs(b"\0\2\0\0" * 7_000_000, 1024, -1024),
+    "JPEG, scans": lambda: jpeg_of_scans(20_000, 1024),
+    "JPEG, remarks": lambda: jpeg_of_segments(7_000_000),
+    "JPEG, pieces of EXIF": lambda: jpeg_of_segments(450, 0xE1, b"Exif\0\0" + bytes(60_000)),
+}
+"""Files that take more than their pixels justify, by what they are."""
+
+UPLOADS: dict[str, Callable[[], bytes]] = {
+    **ENDLESS,
+    "BMP, ends of lines": lambda: bmp_of_line_ends(10_000),
+    "GIF, more behind the picture": lambda: gif_with_more(31 * 2**20),
+    "AVIF, a size that lies": avif_that_lies,
+    "JPEG, another program's data": lambda: jpeg_of_segments(500, 0xED, _PHOTOSHOP),
+    "WebP, chunks": lambda: webp_of_chunks(3_000_000),
+}
+"""The same, and others that were once costly."""
+
+if find_spec("pillow_jxl"):
+    UPLOADS["JPEG XL, one colour"] = jpeg_xl_bomb

@@ -21,33 +21,14 @@ from tests.images import hostile, work
 from tests.waiting import until
 
 LIMITS = Limits()
-PHOTOSHOP = b"Photoshop 3.0\0" + b"8BIM\0\1\0\0\0\0\0\0" * 5000
-
-HOSTILE = {
-    "a large tile in deflate": hostile.tiff_of_a_tile,
-    "in LZW": lambda: hostile.tiff_of_a_tile(hostile.LZW),
-    "in PackBits": lambda: hostile.tiff_of_a_tile(hostile.PACKBITS),
-    "a tile of a gigabyte": lambda: hostile.tiff_of_a_tile(tile=(16384, 21840)),
-    "small tiles": lambda: hostile.tiff_of_small_tiles(1024, 1024),
-    "rationals in PNG": lambda: hostile.png_of_rationals(3_500_000),
-    "rationals in WebP": lambda: hostile.webp_of_rationals(3_500_000),
-    "runs of BMP": lambda: hostile.bmp_of_idle_runs(7_000_000),
-    "runs from the top": lambda: hostile.bmp_of_runs(b"\0\2\0\0" * 7_000_000, 1024, -1024),
-    "chunks": lambda: hostile.png_of_chunks(2_000_000),
-    "profiles": lambda: hostile.png_of_profiles(30_000),
-    "idle deflate": lambda: hostile.png_of_idle_deflate(30_000_000),
-    "scans": lambda: hostile.jpeg_of_scans(20_000, 1024),
-    "remarks": lambda: hostile.jpeg_of_segments(7_000_000),
-    "pieces of EXIF": lambda: hostile.jpeg_of_segments(450, 0xE1, b"Exif\0\0" + bytes(60_000)),
-}
 
 
-@pytest.mark.parametrize("kind", HOSTILE)
+@pytest.mark.parametrize("kind", hostile.ENDLESS)
 @pytest.mark.slow
 def test_hostile_files(kind):
     """Each is given up, and said to take more than its pixels justify."""
     with pytest.raises(DecodeLimit, match="justify"):
-        in_decoder(decode, HOSTILE[kind](), LIMITS)
+        in_decoder(decode, hostile.ENDLESS[kind](), LIMITS)
 
 
 def test_more_behind_the_picture():
