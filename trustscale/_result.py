@@ -16,6 +16,7 @@ from PIL import Image
 
 from trustscale._problem import Problem
 
+_OPAQUE = 255
 _NEVER = 65535  # trust.png: the value of pixels that are trusted at no α
 _STEPS = 65534
 
@@ -94,7 +95,7 @@ class Result:
 
     @property
     def trusted_fraction(self) -> float:
-        """The share of the pixels that are trusted."""
+        """The share of the pixels that are trusted, of those that are wholly opaque."""
         return float(self.document["trusted_fraction"])
 
     @cached_property
@@ -123,14 +124,18 @@ class Result:
     @cached_property
     def overlay(self) -> Image.Image:
         """The image with what is not trusted in grey under a magenta tint, as the service draws."""
+        alpha = np.asarray(self.image.convert("RGBA").getchannel("A"))
         pixels = np.array(self.image.convert("RGB"))
-        untrusted = ~self.mask
+        untrusted = ~self.mask & (alpha == _OPAQUE)  # the rest is neither trusted nor guessed
         grey = pixels[untrusted].astype(np.float32) @ _LUMA
         pixels[untrusted] = np.rint(grey[:, None] * (1 - _STRENGTH) + _TINT * _STRENGTH)
         around = np.pad(untrusted, 1, constant_values=True)
         inner = around[:-2, 1:-1] & around[2:, 1:-1] & around[1:-1, :-2] & around[1:-1, 2:]
         pixels[untrusted & ~inner] = _TINT.astype(np.uint8)
-        return Image.fromarray(pixels)
+        drawn = Image.fromarray(pixels)
+        if self.image.has_transparency_data:
+            drawn.putalpha(Image.fromarray(alpha))
+        return drawn
 
     def save(self, folder: str | Path) -> None:
         """Write the files, overlay.png and result.json into a folder."""

@@ -246,9 +246,10 @@ def _summary(source: Source, record: Mapping[str, Any], note: str = "") -> str:
     if record["mask"] == "none":
         size = f"{record['width']}×{record['height']}, seed {record['seed']}"
         return "\n".join([f"{source}: {size}, without a mask{note}", *warnings])
+    part = "the opaque part of " if record["opaque_fraction"] < 1 else ""
     figures = (
-        f"  {record['trusted_fraction']:.1%} of {record['width']}×{record['height']} trusted at "
-        f"α = {record['alpha']:g} (typicality {record['typicality']:.2f}, seed {record['seed']})"
+        f"  {record['trusted_fraction']:.1%} of {part}{record['width']}×{record['height']} trusted "
+        f"at α = {record['alpha']:g} (typicality {record['typicality']:.2f}, seed {record['seed']})"
     )
     promise = record["guarantee"]["sentence"]
     figures += f"\n  calibrated on {record['guarantee']['calibrated_on']}"

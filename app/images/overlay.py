@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 from scipy import ndimage
+
+_OPAQUE = 255
 
 # Magenta is rare in photographs and told apart from grey in all common forms of colour blindness.
 _TINT = np.array([196, 0, 130], np.float32)
 _STRENGTH = np.float32(0.45)
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
+
+
+def opaque_part(picture: Image.Image) -> NDArray[np.bool_]:
+    """Where a picture is wholly opaque, bool [H, W]: only there anything can be trusted or not."""
+    if not picture.has_transparency_data:
+        return np.ones((picture.height, picture.width), np.bool_)
+    return np.asarray(picture.convert("RGBA").getchannel("A")) == _OPAQUE
 
 
 def overlay(image: NDArray[np.uint8], mask: NDArray[np.bool_]) -> NDArray[np.uint8]:

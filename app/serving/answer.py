@@ -23,7 +23,7 @@ from app.calibration.sizes import Applicability
 from app.conformal.fidelity import Labels, Unit
 from app.errors import BadAlpha, BadRequest, NotFound
 from app.images.encode import BEST_QUALITY, DEFAULT_QUALITY, FORMS, FormName, png_rgb
-from app.images.overlay import overlay
+from app.images.overlay import opaque_part, overlay
 from app.sampling.pipeline import Prediction
 
 MASK: Final = "mask.png"
@@ -153,7 +153,12 @@ class Result(Picture):
     )
     alpha: float
     threshold: float | Literal["-inf", "inf"] = Field(description="t_α; trusted is σ < t_α.")
-    trusted_fraction: float = Field(ge=0, le=1)
+    trusted_fraction: float = Field(
+        ge=0, le=1, description="Trusted of the pixels that are wholly opaque."
+    )
+    opaque_fraction: float = Field(
+        1.0, ge=0, le=1, description="Wholly opaque of all pixels; no other is judged."
+    )
     guarantee: Guarantee
     typicality: float = Field(gt=0, le=1)
     unusual: bool = Field(
@@ -322,6 +327,10 @@ def read_codes(data: bytes) -> NDArray[np.uint16]:
 
 def png_overlay(image: bytes, mask: bytes) -> bytes:
     """The overlay of an upscaled image of any form, from its mask file, whose facts it carries."""
-    pixels = np.asarray(Image.open(io.BytesIO(image)).convert("RGB"))
     trusted, text = read_mask(mask)
-    return png_rgb(overlay(pixels, trusted), text)
+    with Image.open(io.BytesIO(image)) as picture:
+        drawn = overlay(np.asarray(picture.convert("RGB")), trusted | ~opaque_part(picture))
+        if not picture.has_transparency_data:
+            return png_rgb(drawn, text)
+        alpha = np.asarray(picture.convert("RGBA").getchannel("A"))
+    return png_rgb(np.dstack([drawn, alpha]), text)

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from app.images.encode import FORMS, Pages, picture, png_grey16, png_mask
+from app.images.overlay import opaque_part
 from app.images.reduce import largest_within, reduced
 from app.sampling.draw import OnProgress
 from app.sampling.measure import OnFirst, measure, predict
@@ -68,12 +69,16 @@ class Measured:
 
 @dataclass(frozen=True, slots=True)
 class Trust:
-    """Where Ŷ is trusted at α, bool [H, W], and the codes of α(p), uint16 [H, W]."""
+    """Where Ŷ is trusted at α, bool [H, W], and the codes of α(p), uint16 [H, W].
+
+    fraction: trusted of the pixels that are wholly opaque. opaque: these of all pixels.
+    """
 
     wanted: Mask
     mask: NDArray[np.bool_]
     codes: NDArray[np.uint16]
     fraction: float
+    opaque: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +169,7 @@ async def cut(measured: Measured) -> Masked:
     trust, made = None, measured.picture
     if admitted.mask is not None and measured.sigma is not None:
         with _timed(timings_ms, "mask"), span("mask", {"trustscale.alpha": admitted.mask.alpha}):
-            trust = await to_the_end(_trust, admitted.mask, measured.sigma)
+            trust = await to_the_end(_trust, admitted.mask, measured.sigma, measured.picture)
     wanted = admitted.chosen.request.to
     if wanted is not None and wanted < max(made.size):
         made, trust = await to_the_end(_reduced, made, trust, wanted)
@@ -179,16 +184,21 @@ def _reduced(
     if trust is None:
         return small, None
     mask = ~largest_within(~trust.mask, small.height, small.width)
+    opaque = ~largest_within(~opaque_part(made), small.height, small.width)
     codes = largest_within(trust.codes, small.height, small.width)
-    fraction = float(np.count_nonzero(mask)) / mask.size
-    return small, replace(trust, mask=mask, codes=codes, fraction=fraction)
+    return small, Trust(trust.wanted, mask, codes, *_shares(mask, opaque))
 
 
-def _trust(wanted: Mask, sigma: NDArray[np.float32]) -> Trust:
+def _trust(wanted: Mask, sigma: NDArray[np.float32], picture: Image.Image) -> Trust:
     curve = wanted.subject.part.curve
     mask = curve.mask(sigma, wanted.alpha)
-    fraction = float(np.count_nonzero(mask)) / mask.size
-    return Trust(wanted, mask, curve.trust_code(sigma), fraction)
+    return Trust(wanted, mask, curve.trust_code(sigma), *_shares(mask, opaque_part(picture)))
+
+
+def _shares(mask: NDArray[np.bool_], opaque: NDArray[np.bool_]) -> tuple[float, float]:
+    """The trusted share of the pixels that are wholly opaque, and the share of these."""
+    count = int(np.count_nonzero(opaque))
+    return int(np.count_nonzero(mask)) / max(1, count), count / opaque.size
 
 
 async def encode(masked: Masked, result_id: str) -> Encoded:
@@ -296,6 +306,7 @@ def _document(masked: Masked, result_id: str, timings_ms: dict[str, float]) -> P
         alpha=alpha,
         threshold=threshold_json(part.curve.threshold(alpha)),
         trusted_fraction=trust.fraction,
+        opaque_fraction=trust.opaque,
         guarantee=guarantee(subject, alpha),
         typicality=typicality,
         unusual=typicality <= part.unusual,

@@ -77,8 +77,22 @@ def test_transparency_is_enlarged_and_never_trusted(client):
         assert not mask[alpha < 255].any()
     trust = np.asarray(Image.open(io.BytesIO(client.get(answer["links"]["trust"]).content)))
     assert (trust[alpha < 255] == 65535).all()
-    assert answer["trusted_fraction"] < opaque["trusted_fraction"]
     assert answer["threshold"] == opaque["threshold"]
+
+
+def test_the_transparent_part_is_neither_trusted_nor_guessed(client):
+    """The share is of opaque pixels, and the overlay leaves all others as they are."""
+    answer = post(client, TRANSPARENT, seed=1).json()
+    picture = np.asarray(picture_of(client, answer))
+    is_opaque = picture[..., 3] == 255
+    mask = np.asarray(Image.open(io.BytesIO(client.get(answer["links"]["mask"]).content)))
+    assert answer["trusted_fraction"] == mask[is_opaque].mean()
+    assert answer["opaque_fraction"] == is_opaque.mean()
+    drawn = client.get(f"{answer['links']['overlay']}?alpha=0").content
+    overlay = np.asarray(Image.open(io.BytesIO(drawn)))
+    np.testing.assert_array_equal(overlay[~is_opaque], picture[~is_opaque])
+    assert (overlay[is_opaque] != picture[is_opaque]).any(axis=1).all()
+    assert post(client, IMAGE).json()["opaque_fraction"] == 1
 
 
 def test_what_cannot_be_had(client):

@@ -73,7 +73,7 @@ class TestFiles:
     def test_a_background(self, run, place, calibrated):
         """Of transparent images nothing is trusted, unless they are flattened."""
         (place / "clear.png").write_bytes(encoded(np.zeros((24, 24, 4), np.uint8)))
-        assert "0.0% of 48×48 trusted" in run("upscale", "clear.png").out
+        assert "0.0% of the opaque part of 48×48 trusted" in run("upscale", "clear.png").out
         white = ("--background", "white", "--out", "white")
         assert run("upscale", "clear.png", *white).code == 0
 

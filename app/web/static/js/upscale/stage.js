@@ -24,6 +24,7 @@ export const held = {
   trust: null,
   counts: new Uint32Array(65536),
   bound: 1,
+  opaque: 1, // share of the pixels, of which alone something is said
   served: 0, // code of the α that was asked for
   axis: { low: 1, high: 2 },
 };
@@ -33,7 +34,7 @@ let turn = 0;
 /** α on the screen. */
 export const alphaNow = () => alphaOf(dial.state.code, held.bound);
 export const isMoved = () => dial.state.code !== held.served;
-export const shareAt = (code) => held.counts[code] / Math.max(1, held.counts[65535]);
+export const shareAt = (code) => held.counts[code] / Math.max(1, held.opaque * held.counts[65535]);
 
 /** The smallest α at which a code is trusted, or null. */
 export const levelOf = (code) => (code > 65534 ? null : alphaOf(code, held.bound));
@@ -57,7 +58,8 @@ export async function open({ result, name, file, settings = {} }) {
     const { bound } = result.guarantee;
     const served = codeOf(result.alpha, bound);
     const { counts } = decoded;
-    Object.assign(held, { image, trust, counts, bound, served, axis: axis(counts, served) });
+    const opaque = result.opaque_fraction;
+    Object.assign(held, { image, trust, counts, bound, opaque, served, axis: axis(counts, served) });
     const { width, height } = result;
     document.body.style.setProperty("--wide", String(Math.min(Math.max(width / height, 0.75), 3)));
     viewer.canvas.ariaLabel = `${name}, ${done(result)}`;
