@@ -13,15 +13,14 @@ import structlog
 
 from app.calibration.active import Calibrations
 from app.calibration.admin import CalibrationAdmin
+from app.calibration.canaries import CanaryStore
 from app.calibration.job import CalibrationHandler
-from app.canary.watch import CanaryWatch, policies
 from app.errors import ConfigError, TrustscaleError, UpscalerError
 from app.images import decoders
 from app.jobs.handlers import FanOut, Handler
 from app.jobs.queue import JobQueue, check_queue_url
 from app.jobs.runner import RetryPolicy
 from app.jobs.webhooks import WebhookHandler
-from app.monitor.watch import Monitor
 from app.sampling.pipeline import differences
 from app.sampling.throughput import Throughput
 from app.serving.admission import Slots
@@ -42,6 +41,8 @@ from app.upscalers.config import RemoteConfig
 from app.upscalers.registry import UpscalerConfig, build_upscaler
 from app.upscalers.remote.http import missing_token
 from app.upscalers.witness import FaithfulWitness
+from app.watch.canaries import CanaryWatch, policies
+from app.watch.monitor import Monitor
 
 Build = Callable[[UpscalerConfig, Mapping[str, str]], Upscaler]
 
@@ -71,7 +72,11 @@ class Parts:
         return {
             "upscale": UpscaleHandler(self.service, self.stores.spool),
             "calibration": CalibrationHandler(
-                self.upscalers, self.calibrations, self.stores.spool, self.canaries.policies
+                self.upscalers,
+                self.calibrations,
+                self.stores.spool,
+                self.stores.monitor,
+                self.canaries.policies,
             ),
             "webhook": WebhookHandler(self.stores.jobs, self.settings.webhooks),
         }
@@ -125,7 +130,7 @@ async def open_parts(
         upscalers,
         policies(settings.upscalers),
         calibrations,
-        stores.spool,
+        CanaryStore(stores.spool, stores.monitor),
         metrics,
         interval_s=settings.canary_interval_s,
         timeout_s=settings.request_timeout_s,

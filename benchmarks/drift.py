@@ -24,9 +24,9 @@ from app.calibration.active import shipped_calibrations
 from app.conformal import RiskCurve, drift, feedback
 from app.conformal.drift import CEILING, DELTA, EPOCH, Drift
 from app.conformal.feedback import Feedback
-from app.monitor.state import Seen
-from app.monitor.watch import Monitor
 from app.stores.open import open_stores
+from app.watch.monitor import Monitor
+from app.watch.requests import Observation
 from benchmarks.table import print_table
 
 ALPHA = 0.1
@@ -182,7 +182,9 @@ async def cost() -> None:
         monitor = Monitor(stores.monitor)
         for _ in range(EPOCH):
             started = time.perf_counter()
-            monitor.note(calibration, Seen(time.time(), random.normal(), 0.5, 0.5, next(digests)))
+            monitor.note(
+                calibration, Observation(time.time(), random.normal(), 0.5, 0.5, next(digests))
+            )
             told.append(time.perf_counter() - started)
             started = time.perf_counter()
             await monitor.settle()

@@ -23,10 +23,10 @@ from app.conformal import drift, feedback
 from app.conformal.drift import CEILING, DELTA, Drift
 from app.conformal.feedback import Feedback
 from app.images.degrade import Degradation
-from app.monitor.watch import reference_of
 from app.sampling.measure import measure
 from app.upscalers.base import Source
 from app.upscalers.embedded import EmbeddedUpscaler
+from app.watch.monitor import reference_of
 from benchmarks.arguments import folder_and_count
 from benchmarks.table import print_table
 

@@ -11,13 +11,13 @@ from app.assembly import Parts
 from app.calibration.record import Calibration
 from app.conformal import feedback
 from app.errors import BadCalibration, NotFound, UpscalerUnavailable
-from app.monitor.watch import Part
 from app.sampling.pipeline import differences
 from app.serving.admission import Slots
 from app.stores.base import JobKind, JobStatus, StoreUnavailable
 from app.telemetry.metrics import Metrics
 from app.upscalers.base import Upscaler
 from app.upscalers.resilience import HealthFacts
+from app.watch.monitor import Part
 
 _LN10: Final = math.log(10)
 

@@ -11,11 +11,11 @@ from fastapi import Query
 
 from app.api.deps import AdminDep, State, StateDep, admin_router
 from app.errors import UpscalerUnavailable
-from app.monitor.report import MonitorReport, UpscalerReport, report_of, uncalibrated
 from app.sampling.pipeline import differences
 from app.stores.base import MOST_POINTS
 from app.upscalers.base import Upscaler, named
 from app.upscalers.resilience import HealthFacts
+from app.watch.report import MonitorReport, UpscalerReport, report_of, uncalibrated
 
 router = admin_router("monitor", "not-found", "bad-request", "overloaded")
 

@@ -12,7 +12,11 @@ from app.api.deps import ClientDep, State, StateDep
 from app.api.problems import problem_responses
 from app.api.results import ResultId
 from app.errors import Conflict
-from app.monitor.truth import (
+from app.serving.answer import INPUT, MASK, TRUST, Result, form_of, image_file, stored_result
+from app.serving.footprint import truth_footprint
+from app.stores.base import Label
+from app.system import to_the_end
+from app.watch.truth import (
     MAX_TRUTH_BYTES,
     FeedbackPoint,
     Score,
@@ -22,10 +26,6 @@ from app.monitor.truth import (
     read_truth,
     score,
 )
-from app.serving.answer import INPUT, MASK, TRUST, Result, form_of, image_file, stored_result
-from app.serving.footprint import truth_footprint
-from app.stores.base import Label
-from app.system import to_the_end
 
 router = APIRouter(prefix="/v1/results", tags=["upscale"])
 

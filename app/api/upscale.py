@@ -22,13 +22,13 @@ from app.api.idempotency import IdempotencyKey, StoredResponse
 from app.api.jobs import JobOut, Webhook, accepted, shown
 from app.api.problems import problem_responses
 from app.errors import BadRequest, Overloaded
-from app.monitor.watch import client_digest
 from app.serving.answer import MASK, TRUST, Picture, Result, Unmasked, image_file, stored_picture
 from app.serving.job import expected, spooled_request
 from app.serving.options import UpscaleOptions, UpscaleRequest
 from app.serving.prepare import Admitted
 from app.stores.base import Job, JobStatus
 from app.stores.uploads import spooled_for
+from app.watch.monitor import client_digest
 
 router = APIRouter(tags=["upscale"])
 

@@ -15,6 +15,7 @@ from pydantic import BaseModel
 
 from app.calibration import file, labels, pictures
 from app.calibration.active import Calibrations, Changes
+from app.calibration.canaries import CanaryStore
 from app.calibration.config import CalibrationConfig, CalibrationRequest
 from app.calibration.guarantee import GuaranteeSettings
 from app.calibration.intake import Files, find, take_in
@@ -24,7 +25,6 @@ from app.calibration.manifest import REMOVED
 from app.calibration.naming import Naming, claimed_predictions
 from app.calibration.pairs import bad_pairs, check_left_out, decode_label
 from app.calibration.record import Calibration
-from app.canary.keep import inherit
 from app.conformal.fidelity import clips
 from app.errors import BadImage, BadInput, BadRequest, Conflict, NotFound
 from app.images.encode import png_mask
@@ -206,7 +206,7 @@ class CalibrationAdmin:
 
     async def _store(self, parent: Calibration, made: Calibration) -> None:
         """Store it with the canaries and pictures of its parent."""
-        await inherit(self.stores.spool, parent.id, made.id)
+        await CanaryStore(self.stores.spool, self.stores.monitor).inherit(parent.id, made.id)
         await pictures.inherit(self.stores.spool, parent.id, made.id)
         await self.calibrations.add(made, activate=False)
 

@@ -25,7 +25,7 @@ from app.calibration.record import Calibration
 from app.errors import NotFound, TrustscaleError
 from app.jobs.queue import JobQueue
 from app.sampling.pipeline import Pipeline
-from app.stores.base import Job, JobState, JobStatus, Spool
+from app.stores.base import Job, JobState, JobStatus, MonitorStore, Spool
 from app.stores.database import Database
 from app.stores.folders import held
 from app.stores.sqlite_jobs import SqliteJobs
@@ -47,6 +47,7 @@ class Here:
     upscalers: Mapping[str, Upscaler]
     calibrations: Calibrations
     spool: Spool
+    states: MonitorStore
     watched: Sequence[str] = ()
 
     async def make(
@@ -76,7 +77,12 @@ class Here:
         job = request.as_job(run_id(request))
         spool = _InPlace(self.spool, job.id, files)
         handler = CalibrationHandler(
-            self.upscalers, self.calibrations, spool, self.watched, keeps_pictures=False
+            self.upscalers,
+            self.calibrations,
+            spool,
+            self.states,
+            self.watched,
+            keeps_pictures=False,
         )
         busy = "Another process is making this calibration."
         with held(self.data_dir / f"{job.id}.lock", busy):

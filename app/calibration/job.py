@@ -19,6 +19,7 @@ from pydantic import BaseModel
 
 from app.calibration import fit, labels, pictures
 from app.calibration.active import Calibrations
+from app.calibration.canaries import CanaryStore, CanaryTaker, chosen
 from app.calibration.config import AskedPair, CalibrationRequest
 from app.calibration.layout import PREDICTIONS
 from app.calibration.manifest import MeasuredPair, PairInfo, Provenance
@@ -34,13 +35,12 @@ from app.calibration.measure import (
 )
 from app.calibration.pairs import Pair, bad_pairs, decode_label, load_pair
 from app.calibration.record import Calibration
-from app.canary.keep import CanaryTaker, chosen, publish
 from app.conformal import fidelity
 from app.errors import BadInput, BadPairs, NotFound
 from app.jobs.handlers import JobContext
 from app.sampling.measure import Measurement
 from app.sampling.pipeline import learn
-from app.stores.base import Job, JobState, Spool
+from app.stores.base import Job, JobState, MonitorStore, Spool
 from app.upscalers.base import Upscaler, image_digest
 
 _MEASURED, _WAITING, _BAD = b"M", b"W", b"B"
@@ -69,6 +69,7 @@ class CalibrationHandler:
     upscalers: Mapping[str, Upscaler]
     calibrations: Calibrations
     spool: Spool
+    states: MonitorStore
     watched: Collection[str] = ()
     keeps_pictures: bool = True
 
@@ -131,8 +132,7 @@ class CalibrationHandler:
         measured = [_named(pair, asked[pair.info.name]) for pair in (*measured, *late)]
         calibration = await self._calibration(request, measured, skipped, job.created_at)
         await self.calibrations.add(calibration, activate=False)
-        await publish(
-            self.spool,
+        await CanaryStore(self.spool, self.states).publish(
             job.id,
             calibration.id,
             fingerprint=request.pipeline.fingerprint,

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from app.calibration.canaries import CanaryTaker
 from app.calibration.config import CalibrationRequest
 from app.calibration.manifest import MeasuredPair, PairInfo
 from app.calibration.pairs import Pair
 from app.calibration.record import SIGMA_QUANTILES
-from app.canary.keep import CanaryTaker
 from app.conformal import Staircase, fidelity
 from app.conformal.backtest import sigma_quantiles
 from app.errors import BadCalibration

@@ -5,8 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from app.calibration import pictures
-from app.canary import keep as canaries
+from app.calibration import canaries, pictures
 from app.errors import NotFound
 from app.stores import results
 from app.stores.base import Stores

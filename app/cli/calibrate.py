@@ -323,6 +323,7 @@ async def _here(folder: Path, config: CalibrationConfig, naming: Naming) -> _Mad
                 session.upscalers,
                 session.calibrations,
                 session.stores.spool,
+                session.stores.monitor,
                 [*session.canaries.policies],
             )
             calibration = await here.make(

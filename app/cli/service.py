@@ -16,7 +16,7 @@ from app.calibration.record import Calibration
 from app.cli.local import local
 from app.cli.remote import connection, refusals
 from app.jobs.queue import JobQueue
-from app.monitor.watch import delete_calibration
+from app.watch.monitor import delete_calibration
 from trustscale import AsyncTrustscale
 
 Answer = TypeVar("Answer")

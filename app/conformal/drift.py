@@ -27,7 +27,9 @@ Sources: Vovk, Gammerman, Shafer, "Algorithmic Learning in a Random World", 2nd 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,7 +46,10 @@ CEILING = 100_000.0
 JUMP = 0.01
 BETS = (-1.0, 0.0, 1.0)
 
-_THIRD = 1 / len(BETS)
+Accounts: TypeAlias = tuple[float, float, float]
+"""Capital of those that bet on small ranks, on nothing, and on large ones."""
+
+START: Accounts = (1 / 3, 1 / 3, 1 / 3)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -58,7 +63,7 @@ class Drift:
     """
 
     seen: NDArray[np.float32] = field(default_factory=lambda: np.empty(0, np.float32))
-    shares: tuple[float, float, float] = (_THIRD, _THIRD, _THIRD)
+    shares: Accounts = START
     log_s: float = 0.0
     log_v: float = -math.inf
     highest_s: float = 0.0
@@ -74,42 +79,36 @@ class Drift:
         return self.highest_s >= -math.log(DELTA) or self.highest_v >= math.log(CEILING)
 
 
-def rank(
-    reference: NDArray[np.float32], seen: NDArray[np.float32], z: float, uniform: float
-) -> float:
-    """The randomised rank of z among both arrays: uniform in [0, 1] if all are exchangeable.
+def rank(earlier: Sequence[NDArray[np.floating]], value: float, uniform: float) -> float:
+    """The randomised rank of a value among earlier ones: uniform if all are exchangeable.
 
-    p = (#{greater} + U · (#{equal} + 1)) / (m + 1) with m the size of both together.
+    p = (#{greater} + U · (#{equal} + 1)) / (m + 1) with m the number of earlier values.
 
     Args:
-        reference: z of the calibration images, float32, sorted.
-        seen: z of the earlier requests, float32, sorted.
-        z: the new value; it is compared as float32, as the others were kept.
+        earlier: sorted arrays [m_i] of one dtype; the value is compared as one of it.
+        value: the new one.
         uniform: a draw U from U(0, 1), which breaks ties.
     """
-    value = np.float32(z)
     greater = equal = 0
-    for values in (reference, seen):
-        below = int(values.searchsorted(value, "left"))
-        up_to = int(values.searchsorted(value, "right"))
+    for values in earlier:
+        new = values.dtype.type(value)
+        below, up_to = (int(values.searchsorted(new, side)) for side in ("left", "right"))
         greater += len(values) - up_to
         equal += up_to - below
-    return (greater + uniform * (equal + 1)) / (len(reference) + len(seen) + 1)
+    return (greater + uniform * (equal + 1)) / (sum(map(len, earlier)) + 1)
 
 
-def jump_and_bet(
-    shares: tuple[float, float, float], p: float
-) -> tuple[tuple[float, float, float], float]:
-    """One round of the simple jumper: the new shares, and the factor by which the capital grew.
+def bet(accounts: Accounts, p: float) -> Accounts:
+    """One round of the simple jumper on three accounts of any capital.
 
-    C_e ← ((1 − J) C_e + J/3 · Σ C) · (1 + e (p − ½)); the factor lies in [½, 3/2].
+    C_e ← ((1 − J) C_e + J/3 · Σ C) · (1 + e (p − ½)); their sum grows by ½ to 3/2 times.
     """
-    after = [
-        ((1 - JUMP) * share + JUMP * _THIRD) * (1 + bet * (p - 0.5))
-        for share, bet in zip(shares, BETS, strict=True)
-    ]
-    total = sum(after)
-    return (after[0] / total, after[1] / total, after[2] / total), total
+    total = sum(accounts)
+    low, none, high = (
+        ((1 - JUMP) * account + JUMP * total / len(BETS)) * (1 + stake * (p - 0.5))
+        for account, stake in zip(accounts, BETS, strict=True)
+    )
+    return low, none, high
 
 
 def observe(state: Drift, reference: NDArray[np.float32], z: float, uniform: float) -> Drift:
@@ -128,12 +127,13 @@ def observe(state: Drift, reference: NDArray[np.float32], z: float, uniform: flo
         raise ValueError("z must be a finite number")
     if state.is_full:
         state = Drift()
-    shares, factor = jump_and_bet(state.shares, rank(reference, state.seen, z, uniform))
+    shares = bet(state.shares, rank((reference, state.seen), z, uniform))
+    factor = sum(shares)
     log_s = state.log_s + math.log(factor)
     log_v = float(np.logaddexp(state.log_v, 0.0)) + math.log(factor)
     return Drift(
         seen=np.insert(state.seen, state.seen.searchsorted(np.float32(z)), np.float32(z)),
-        shares=shares,
+        shares=(shares[0] / factor, shares[1] / factor, shares[2] / factor),
         log_s=log_s,
         log_v=log_v,
         highest_s=max(state.highest_s, log_s),

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from app.calibration.active import Calibrations
-from app.canary.watch import CanaryWatch
 from app.images.decode import Limits
 from app.sampling.throughput import Throughput
 from app.serving.admission import Slots
@@ -14,6 +14,14 @@ from app.serving.auto import AUTO
 from app.serving.credentials import Credentials
 from app.stores.base import ResultStore
 from app.upscalers.base import Upscaler, named
+
+
+class ModelCheck(Protocol):
+    """Knows whether an upscaler still is the model that was calibrated."""
+
+    async def check(self, upscaler: str, calibration: str) -> list[str]:
+        """Warnings that an answer must carry. Raises CalibrationMismatch."""
+        ...
 
 
 @dataclass(slots=True)
@@ -33,7 +41,7 @@ class ServiceContext:
     slots: Slots
     limits: Limits
     timeout_s: float
-    canaries: CanaryWatch | None = None
+    canaries: ModelCheck | None = None
     job_timeout_s: float = field(default=86400.0, kw_only=True)
     throughput: Throughput = field(default_factory=Throughput, kw_only=True)
     credentials: Credentials | None = field(default=None, kw_only=True)

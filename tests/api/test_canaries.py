@@ -6,13 +6,13 @@ import asyncio
 from contextlib import asynccontextmanager
 
 from app.calibration.active import Calibrations
-from app.canary.keep import load
+from app.calibration.canaries import CanaryStore
 from app.main import create_app
 from app.settings import Settings
 from app.stores.open import open_stores
 from tests.api.gateway import PATIENT, check_problem, running
-from tests.canary.scenes import REMOTE, calibrate
 from tests.fakes import FakeUpscaler
+from tests.watch.scenes import REMOTE, calibrate
 
 EVIDENCE = 'trustscale_canary_evidence{upscaler="fake"}'
 
@@ -27,7 +27,9 @@ class TestCanaries:
         stores = open_stores("sqlite:///", folder, result_ttl_s=60, max_result_bytes=10**9)
         calibrations = Calibrations(stores.calibrations)
         if await calibrations.active_id("fake") is None:
-            calibration = await calibrate(upscaler, stores.spool, count=8)
+            calibration = await calibrate(
+                upscaler, CanaryStore(stores.spool, stores.monitor), count=8
+            )
             await calibrations.add(calibration, activate=True)
         await stores.close()
         app = create_app(effective, build=lambda *_: upscaler, pace=PATIENT)
@@ -75,11 +77,12 @@ class TestCanaries:
             derived = f"/v1/admin/calibrations/{served_from.calibration}/derive"
             keys = {"Authorization": "Bearer k"}
             made = (await served.client.post(derived, json=asked, headers=keys)).json()
+            canaries = CanaryStore(served.state.stores.spool, served.state.stores.monitor)
             kept = [
-                await load(served.state.stores.spool, calibration)
+                await canaries.load(calibration)
                 for calibration in (served_from.calibration, made["id"])
             ]
-            assert kept[0] == kept[1] is not None
+            assert kept[0] == kept[1] != (0, None)
 
     async def test_warn(self, tmp_path):
         """Every answer carries the warning; the gateway stays ready and shows the alarm."""

@@ -35,7 +35,7 @@ def upscaler() -> FakeUpscaler:
 @pytest.fixture
 def handler(stores, upscaler) -> CalibrationHandler:
     calibrations = Calibrations(stores.calibrations)
-    return CalibrationHandler({"fake": upscaler}, calibrations, stores.spool)
+    return CalibrationHandler({"fake": upscaler}, calibrations, stores.spool, stores.monitor)
 
 
 async def submitted(
@@ -95,7 +95,7 @@ class TestUnits:
         """A unit that is executed again shows and measures what its first execution made."""
         upscaler = Forgetful()
         handler = CalibrationHandler(
-            {"fake": upscaler}, Calibrations(stores.calibrations), stores.spool
+            {"fake": upscaler}, Calibrations(stores.calibrations), stores.spool, stores.monitor
         )
         job = await submitted(stores, upscaler, 1, fidelity={"metric": "semantic"})
         first = await handler.run(job, "0")

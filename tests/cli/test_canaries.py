@@ -10,9 +10,9 @@ import pytest
 from app.errors import UpscalerRejected
 from app.stores.open import open_stores
 from app.upscalers.base import Capabilities
-from tests.canary.scenes import REMOTE, Scene
 from tests.factories import truths
 from tests.fakes import FakeUpscaler
+from tests.watch.scenes import REMOTE, Scene
 
 
 class Tiring(FakeUpscaler):

@@ -8,8 +8,8 @@ import pytest
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from app.api.made import MAX_ARCHIVE_BYTES
-from app.monitor.truth import MAX_TRUTH_BYTES
 from app.settings import load_settings
+from app.watch.truth import MAX_TRUTH_BYTES
 from tests.deploy.files import DEPLOY, ROOT, configured, run
 
 CADDYFILE = DEPLOY / "Caddyfile"

@@ -9,16 +9,20 @@ import pytest
 
 from app.calibration.active import Calibrations
 from app.calibration.admin import CalibrationAdmin
+from app.calibration.canaries import CanaryStore, chosen
 from app.calibration.config import CalibrationConfig, CalibrationRequest
 from app.calibration.job import CalibrationHandler
-from app.canary.keep import chosen, forget, inherit, load, publish
 from app.errors import UpscalerRejected
 from app.images.degrade import Degradation
 from app.images.encode import png_rgb
 from app.jobs.handlers import JobContext
-from tests.canary.scenes import MemorySpool, Moody, Scene, calibrate
 from tests.factories import photo
 from tests.fakes import FakeUpscaler
+from tests.watch.scenes import MemoryStores, Moody, Scene, calibrate
+
+
+def canaries_of(stores):
+    return CanaryStore(stores.spool, stores.monitor)
 
 
 class TestTaking:
@@ -33,13 +37,13 @@ class TestTaking:
     async def test_exact(self):
         """A backend that repeats itself is compared by hash, for one call more than the M."""
         scene = await Scene.of()
-        assert all(item.sha256 for item in (await scene.kept()).canaries.items)
+        assert all(item.sha256 for item in (await scene.state()).items)
         assert len(scene.upscaler.calls) == 8 * (4 + 1)
 
     async def test_statistical(self):
         """Any other by the statistics of the M samples, which cost nothing."""
         scene = await Scene.of(Moody())
-        canaries = (await scene.kept()).canaries
+        canaries = await scene.state()
         assert {len(values) for i in canaries.items for values in i.draws.values()} == {4}
         assert canaries.evidence == pytest.approx(1)
         assert len(scene.upscaler.calls) == 8 * 4
@@ -55,14 +59,15 @@ class TestTaking:
                 return await super().generate(source, seeds, turn)
 
         scene = await Scene.of(Tired(), count=3)
-        assert {item.name for item in (await scene.kept()).canaries.items} == {"p1", "p2"}
+        assert {item.name for item in (await scene.state()).items} == {"p1", "p2"}
 
     async def test_published_once(self):
         """A job that reduces twice does not forget what was found in between."""
         scene = await Scene.of()
         await scene.round()
-        await publish(scene.spool, "run", scene.calibration, fingerprint="fake:1", samples=4)
-        assert (await scene.kept()).rounds == 1
+        given = {"fingerprint": "fake:1", "samples": 4, "parent": None}
+        await scene.store.publish("run", scene.calibration, **given)
+        assert (await scene.state()).rounds == 1
 
     async def test_derived_calibrations_inherit(self):
         """The canaries of old pairs, and what they have shown, go with the pairs."""
@@ -70,22 +75,24 @@ class TestTaking:
         scene.upscaler.strength = 0.6
         await scene.round()
         given = {"fingerprint": "fake:1", "samples": 4, "parent": scene.calibration}
-        await publish(scene.spool, "run", "cal-new", **given)
-        assert (await load(scene.spool, "cal-new")).alarm
-        assert not await inherit(scene.spool, "cal-none", "cal-other")
+        await scene.store.publish("run", "cal-new", **given)
+        assert (await scene.store.load("cal-new"))[1].alarm
+        assert not await scene.store.inherit("cal-none", "cal-other")
 
     async def test_forgetting(self):
         """Nothing of a calibration is left, and others keep theirs."""
         scene = await Scene.of()
-        other = await calibrate(scene.upscaler, scene.spool, seed=1)
-        await forget(scene.spool, scene.calibration)
-        assert {job for job, _ in scene.spool.files} == {f"canary-{other.id}"}
+        other = await calibrate(scene.upscaler, scene.store, seed=1)
+        await scene.round()
+        await scene.store.forget(scene.calibration)
+        assert {job for job, _ in scene.memory.files} == {f"canary-{other.id}"}
+        assert scene.memory.states == {}
 
     async def test_damage(self):
         """A damaged state counts as none."""
-        spool = MemorySpool()
-        await spool.put("canary-cal", "state.json", b"{")
-        assert await load(spool, "cal") is None
+        memory = MemoryStores()
+        await memory.put("canary-cal", "state.json", b"{")
+        assert await CanaryStore(memory, memory).load("cal") == (0, None)
 
 
 class TestJob:
@@ -118,7 +125,11 @@ class TestJob:
         await stores.jobs.create(job)
         await stores.jobs.start(job_id, None, "ann")
         handler = CalibrationHandler(
-            {"fake": upscaler}, Calibrations(stores.calibrations), stores.spool, watched
+            {"fake": upscaler},
+            Calibrations(stores.calibrations),
+            stores.spool,
+            stores.monitor,
+            watched,
         )
         for task in await handler.tasks(job):
             await stores.jobs.record(job.id, task, await handler.run(job, task))
@@ -131,24 +142,24 @@ class TestJob:
         upscaler = FakeUpscaler()
         made = await self.made(stores, upscaler, fidelity={"metric": metric})
         assert len(upscaler.calls) == 10 * 4 + 8
-        scene = Scene(upscaler, stores.spool, made)
+        scene = Scene(upscaler, canaries_of(stores), made)
         await scene.round()
-        kept = await scene.kept()
-        assert (len(kept.canaries.items), kept.rounds, kept.alarm) == (8, 1, False)
+        kept = await scene.state()
+        assert (len(kept.items), kept.rounds, kept.alarm) == (8, 1, False)
 
     async def test_of_another(self, stores):
         """Nothing is paid or kept for an upscaler that is not watched."""
         upscaler = FakeUpscaler()
         made = await self.made(stores, upscaler, watched=())
         assert len(upscaler.calls) == 10 * 4
-        assert await load(stores.spool, made) is None
+        assert await canaries_of(stores).load(made) == (0, None)
 
     async def test_extended(self, stores):
         """An extension keeps the canaries of the pairs that it extends."""
         upscaler = FakeUpscaler()
         first = await self.made(stores, upscaler)
         second = await self.made(stores, upscaler, job_id="job-d", parent=first)
-        assert await load(stores.spool, second) == await load(stores.spool, first)
+        assert await canaries_of(stores).load(second) == await canaries_of(stores).load(first)
 
     async def test_without_a_pair(self, stores):
         """So does a calibration from which a pair is removed."""
@@ -158,7 +169,7 @@ class TestJob:
         admin = CalibrationAdmin({"fake": upscaler}, "fake", calibrations, stores, None)
         smaller = await admin.without_pair(whole, "job-c-0", created_by="key 12345678")
         assert smaller.id != first
-        scene = Scene(upscaler, stores.spool, smaller.id)
+        scene = Scene(upscaler, canaries_of(stores), smaller.id)
         await scene.round()
-        assert (await scene.kept()).rounds == 1
-        assert (await load(stores.spool, first)).rounds == 0
+        assert (await scene.state()).rounds == 1
+        assert (await canaries_of(stores).load(first))[1].rounds == 0

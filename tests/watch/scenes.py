@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 
+from app.calibration.canaries import CanaryStore, CanaryTaker
 from app.calibration.config import CalibrationConfig
 from app.calibration.measure import reduce_pair
 from app.calibration.pairs import load_pair
 from app.calibration.record import Calibration
-from app.canary.keep import CanaryTaker, load, publish
-from app.canary.watch import CanaryWatch
 from app.errors import NotFound
 from app.images.encode import png_rgb
 from app.sampling.measure import measure
-from app.stores.base import StoreUnavailable
+from app.stores.base import Snapshot, StoreUnavailable
 from app.telemetry.metrics import Metrics
 from app.upscalers.base import Capabilities, Source
+from app.watch.canaries import CanaryWatch
 from tests.factories import photo
 from tests.fakes import FakeUpscaler
 from tests.numbers import numbers_of
@@ -49,24 +49,19 @@ class Symmetric(FakeUpscaler):
         return np.clip(sample, 0, 255).astype(np.uint8)
 
 
-class MemorySpool:
-    """`Spool` without a disk."""
+class MemoryStores:
+    """`Spool` and `MonitorStore` without a disk."""
 
     def __init__(self):
-        self.files = {}
+        self.files, self.states = {}, {}
         self.failure = None
         self.is_full = False
         self.looks = 0
 
     async def put(self, job, name, data):
-        if self.is_full:
-            raise StoreUnavailable("The disk is full.")
         self.files[job, name] = data
 
     async def get(self, job, name):
-        self.looks += 1
-        if self.failure is not None:
-            raise self.failure
         if (job, name) not in self.files:
             raise NotFound(f"There is no file {name!r}.")
         return self.files[job, name]
@@ -77,15 +72,33 @@ class MemorySpool:
     async def delete(self, job):
         self.files = {key: data for key, data in self.files.items() if key[0] != job}
 
+    async def load(self, key):
+        self.looks += 1
+        if self.failure is not None:
+            raise self.failure
+        return self.states.get(key)
 
-async def calibrate(upscaler, spool, *, samples=4, count=8, side=48, watched=True, seed=0):
+    async def save(self, key, update, *, expected):
+        if self.is_full:
+            raise StoreUnavailable("The disk is full.")
+        known = self.states.get(key)
+        if (known.version if known else 0) != expected:
+            return False
+        self.states[key] = Snapshot(expected + 1, update.state)
+        return True
+
+    async def forget(self, key):
+        self.states.pop(key, None)
+
+
+async def calibrate(upscaler, store, *, samples=4, count=8, side=48, watched=True, seed=0):
     """A calibration and its canaries, made pair by pair as a job does."""
     pipeline = CalibrationConfig(samples=samples).pipeline(upscaler)
     pairs = []
     for k in range(count):
         truth = png_rgb(photo(100 * seed + k, side, side))
         pair = load_pair(f"p{k}", truth, None, pipeline, degradation=None, seed=seed)
-        taker = CanaryTaker(spool, "run", pair.name) if watched else None
+        taker = CanaryTaker(store.spool, "run", pair.name) if watched else None
         measurement = await measure(
             upscaler, Source(pair.x), pipeline, pair.seed, on_sample=taker and taker.see
         )
@@ -93,17 +106,18 @@ async def calibrate(upscaler, spool, *, samples=4, count=8, side=48, watched=Tru
             await taker.keep(upscaler, pair.x, measurement.seeds)
         pairs.append(reduce_pair(pair, measurement, pipeline))
     calibration = Calibration.from_pairs(pairs, upscaler="fake", pipeline=pipeline)
-    await publish(spool, "run", calibration.id, fingerprint=pipeline.fingerprint, samples=samples)
-    await spool.delete("run")
+    given = {"fingerprint": pipeline.fingerprint, "samples": samples}
+    await store.publish("run", calibration.id, **given, parent=None)
+    await store.spool.delete("run")
     return calibration
 
 
 class Scene:
     """An active calibration with canaries in a spool, and gateways that watch its model."""
 
-    def __init__(self, upscaler, spool, calibration):
+    def __init__(self, upscaler, store, calibration):
         self.upscaler = upscaler
-        self.spool = spool
+        self.store, self.memory = store, store.states
         self.calibration = calibration
         self.metrics = Metrics()
         self.gateway = self.watch()
@@ -111,8 +125,9 @@ class Scene:
     @classmethod
     async def of(cls, upscaler=None, **options):
         """Of a model that was calibrated with these options; the usual one answers exactly."""
-        upscaler, spool = upscaler or FakeUpscaler(), MemorySpool()
-        return cls(upscaler, spool, (await calibrate(upscaler, spool, **options)).id)
+        upscaler, memory = upscaler or FakeUpscaler(), MemoryStores()
+        store = CanaryStore(memory, memory)
+        return cls(upscaler, store, (await calibrate(upscaler, store, **options)).id)
 
     async def active_id(self, upscaler):
         return self.calibration
@@ -123,7 +138,7 @@ class Scene:
             {"fake": upscaler or self.upscaler},
             {"fake": policy},
             self,
-            self.spool,
+            self.store,
             self.metrics,
             interval_s=interval_s,
             timeout_s=30,
@@ -137,8 +152,13 @@ class Scene:
         """What an answer under the calibration must carry."""
         return await self.gateway.check("fake", self.calibration)
 
-    async def kept(self):
-        return await load(self.spool, self.calibration)
+    async def state(self):
+        return (await self.store.load(self.calibration))[1]
+
+    def set(self, state, **changes):
+        """What the store says from now on."""
+        data = state.model_copy(update=changes).model_dump_json().encode()
+        self.memory.states[f"canary-{self.calibration}"] = Snapshot(100, data)
 
     def number(self, name, *labels):
         return numbers_of(self.metrics)[f"trustscale_canary_{name}", *labels]

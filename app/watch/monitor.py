@@ -18,7 +18,7 @@ from collections import OrderedDict, deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import KW_ONLY, dataclass, field, replace
-from typing import Final, Generic, NamedTuple, TypeVar
+from typing import Final, NamedTuple
 
 import numpy as np
 import structlog
@@ -26,29 +26,25 @@ from numpy.typing import NDArray
 
 from app.calibration import pictures
 from app.calibration.active import Calibrations
+from app.calibration.canaries import CanaryStore
 from app.calibration.record import Calibration
-from app.canary.keep import forget
 from app.conformal import drift
 from app.errors import Conflict, TrustscaleError
-from app.monitor.state import (
+from app.serving.make import Encoded
+from app.stores.base import MonitorStore, Stores
+from app.telemetry.metrics import Metrics
+from app.watch.requests import (
     BadState,
     HistoryPoint,
     MonitorState,
-    Seen,
+    Observation,
     dump_point,
     dump_state,
     fold,
     load_points,
     load_state,
 )
-from app.serving.make import Encoded
-from app.stores.base import Label, MonitorStore, Stores, StoreUnavailable, Update
-from app.telemetry.metrics import Metrics
-
-Outcome = TypeVar("Outcome")
-
-# Tries of a save before the round is given up; each means that another process has saved.
-_TRIES: Final = 50
+from app.watch.versioned import Change, Outcome_co, Versioned, swap
 
 _MOST_CLIENTS: Final = 10_000
 
@@ -60,23 +56,7 @@ log = structlog.get_logger(__name__)
 
 class _Waiting(NamedTuple):
     calibration: Calibration
-    seen: Seen
-
-
-class Known(NamedTuple):
-    """A state and its version in the store; version 0: nothing is stored."""
-
-    version: int
-    state: MonitorState
-
-
-class Change(NamedTuple, Generic[Outcome]):
-    """What a piece of work makes of a state: its answer, and what is stored with the new state."""
-
-    state: MonitorState
-    outcome: Outcome
-    label: Label | None = None
-    points: Sequence[bytes] = ()
+    seen: Observation
 
 
 class Part(NamedTuple):
@@ -118,10 +98,10 @@ class Monitor:
     _waiting: deque[_Waiting] = field(default_factory=deque, init=False)
     _wake: asyncio.Event = field(default_factory=asyncio.Event, init=False)
     _lock: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
-    _known: dict[str, Known] = field(default_factory=dict, init=False)
+    _known: dict[str, Versioned[MonitorState]] = field(default_factory=dict, init=False)
     _clients: OrderedDict[str, float] = field(default_factory=OrderedDict, init=False)
 
-    def note(self, calibration: Calibration, seen: Seen, client: str | None = None) -> None:
+    def note(self, calibration: Calibration, seen: Observation, client: str | None = None) -> None:
         """Tell of an answered request; returns at once and raises nothing.
 
         `calibration` is the part of the request's group and of the class of its upload.
@@ -138,7 +118,7 @@ class Monitor:
         result, wanted = answer.result, answer.admitted.mask
         if result is None or wanted is None:
             return  # without a mask nothing was promised
-        seen = Seen(
+        seen = Observation(
             at=time.time(),
             mean_log_sigma=answer.mean_log_sigma,
             typicality=result.typicality,
@@ -216,10 +196,10 @@ class Monitor:
     async def change(
         self,
         calibration: str,
-        work: Callable[[MonitorState], Change[Outcome]],
+        work: Callable[[MonitorState], Change[MonitorState, Outcome_co]],
         *,
-        known: Known | None = None,
-    ) -> Outcome | None:
+        known: Versioned[MonitorState] | None = None,
+    ) -> Outcome_co | None:
         """Change the state by `work`, which may run again on a newer one.
 
         None if the label that came with it exists already.
@@ -229,17 +209,16 @@ class Monitor:
         Raises:
             StoreUnavailable: it cannot be stored.
         """
-        for _ in range(_TRIES):
-            version, before = known or await self._load(calibration)
-            after, outcome, label, points = work(before)
-            if label is not None and await self.store.label(calibration, label.result):
-                return None
-            update = Update(dump_state(after), points, label)
-            if await self.store.save(calibration, update, expected=version):
-                self._remember(calibration, Known(version + 1, after))
-                return outcome
-            known = None
-        raise StoreUnavailable("The state of the monitor changes too often; try again.")
+        found, outcome = await swap(
+            self.store,
+            calibration,
+            load=lambda: self._load(calibration),
+            work=work,
+            dump=dump_state,
+            known=known,
+        )
+        self._remember(calibration, found)
+        return outcome
 
     async def _run(self) -> None:
         while True:
@@ -259,10 +238,10 @@ class Monitor:
                 self._waiting.clear()
             await asyncio.sleep(rest)
 
-    async def _fold(self, calibration: Calibration, batch: Sequence[Seen]) -> None:
+    async def _fold(self, calibration: Calibration, batch: Sequence[Observation]) -> None:
         reference = reference_of(calibration)
 
-        def work(state: MonitorState) -> Change[None]:
+        def work(state: MonitorState) -> Change[MonitorState, None]:
             points = []
             for seen in batch:
                 state, point = fold(state, reference, seen, self.uniform())
@@ -272,17 +251,17 @@ class Monitor:
 
         await self.change(calibration.id, work, known=self._known.get(calibration.id))
 
-    async def _load(self, calibration: str) -> Known:
+    async def _load(self, calibration: str) -> Versioned[MonitorState]:
         found = await self.store.load(calibration)
         if found is None:
-            return Known(0, MonitorState())
+            return Versioned(0, MonitorState())
         try:
-            return Known(found.version, load_state(found.state))
+            return Versioned(found.version, load_state(found.state))
         except BadState:
             log.exception("monitor_state_damaged", calibration=calibration)
-            return Known(found.version, MonitorState())
+            return Versioned(found.version, MonitorState())
 
-    def _remember(self, calibration: str, known: Known) -> None:
+    def _remember(self, calibration: str, known: Versioned[MonitorState]) -> None:
         self._known[calibration] = known
         while len(self._known) > _MOST_KNOWN:
             del self._known[next(iter(self._known))]
@@ -335,7 +314,7 @@ async def delete_calibration(stores: Stores, calibrations: Calibrations, name: s
     with suppress(TrustscaleError):  # unknown or damaged: the deletion itself tells
         monitored += [part.id for _, part in _parts_of(await calibrations.get(name))]
     await stores.calibrations.delete(name)
-    await forget(stores.spool, name)
+    await CanaryStore(stores.spool, stores.monitor).forget(name)
     for key in monitored:
         await stores.monitor.forget(key)
     await pictures.forget(stores.spool, name)

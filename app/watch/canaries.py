@@ -1,12 +1,9 @@
 """Watching for a model that its provider changes without telling.
 
 Every `interval_s` the canaries of each watched upscaler's active calibration are sent again,
-through the same retries, limits and spend guard as any request. What is known lies in the spool,
-under the id of the calibration: it survives restarts, every process sees it, and a new calibration
-starts afresh. When several gateways share a spool, the first one whose round is due makes it. Two
-that begin at the same moment both pay, and the later writer wins within the milliseconds of its
-write: a lost round delays the alarm by one interval and makes no false one, since which of two
-rounds is lost does not depend on what they saw.
+through the same retries, limits and spend guard as any request. What is known is a versioned state
+that all processes share: it survives restarts, a new calibration starts afresh, and of several
+gateways the one that first says so makes a round.
 """
 
 from __future__ import annotations
@@ -15,33 +12,42 @@ import asyncio
 import math
 import random
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import KW_ONLY, dataclass, field
-from datetime import UTC, datetime
-from typing import Any, Literal, Protocol
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final, Literal, Protocol, TypeAlias
 
 import structlog
 
-from app.canary.evidence import DELTA, Canary, observe
-from app.canary.keep import Kept, answer, input_of, load, save
-from app.errors import CalibrationMismatch, TrustscaleError, UpscalerError
+from app.calibration.canaries import (
+    DELTA,
+    KEY,
+    Canary,
+    CanaryState,
+    CanaryStore,
+    answer,
+    observe,
+)
+from app.errors import CalibrationMismatch, NotFound, TrustscaleError, UpscalerError
 from app.images.decode import PAIR_LIMITS, decode
 from app.sampling.measure import SPARES
 from app.sampling.pipeline import learn
-from app.stores.base import Spool, StoreUnavailable
+from app.stores.base import StoreUnavailable
 from app.telemetry.metrics import Metrics
 from app.upscalers.base import RGB, Upscaler
 from app.upscalers.config import RemoteConfig
 from app.upscalers.registry import UpscalerConfig
 from app.upscalers.seeds import sample_seeds
+from app.watch.versioned import Change, Versioned, swap
 
 Policy = Literal["warn", "refuse"]
+_Work: TypeAlias = Callable[[CanaryState], Change[CanaryState, bool] | None]
 
 # A round is due this share of the interval later, at random, so that gateways do not begin at once.
-_JITTER = 0.1
+_JITTER: Final = 0.1
 
-# A round that came to nothing is tried again after this share of the interval.
-_AFTER_FAILURE = 1 / 24
+# A round that came to nothing is made again after this share of the interval.
+_AFTER_FAILURE: Final = 1 / 24
 
 log = structlog.get_logger(__name__)
 
@@ -56,11 +62,11 @@ def policies(configs: Collection[UpscalerConfig]) -> dict[str, Policy]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Seen:
-    """What the spool said of an upscaler's active calibration; None: it has no canaries."""
+class _Cached:
+    """What was last known of an upscaler's active calibration; None: it has no canaries."""
 
     calibration: str
-    kept: Kept | None
+    state: CanaryState | None
     at: float
 
 
@@ -82,33 +88,33 @@ class CanaryWatch:
     upscalers: Mapping[str, Upscaler]
     policies: Mapping[str, Policy]
     calibrations: Active
-    spool: Spool
+    store: CanaryStore
     metrics: Metrics = field(default_factory=Metrics)
     _: KW_ONLY
     interval_s: float
     timeout_s: float
     fresh_s: float = 60.0
     chance: random.Random = field(default_factory=random.Random)
-    _seen: dict[str, _Seen] = field(default_factory=dict, init=False)
+    _cached: dict[str, _Cached] = field(default_factory=dict, init=False)
 
     async def check(self, upscaler: str, calibration: str) -> list[str]:
         """Warnings that an answer under this calibration must carry.
 
         Raises:
             CalibrationMismatch: the model seems to have changed, and the policy is "refuse".
-            StoreUnavailable: nothing is known and the spool cannot be read.
+            StoreUnavailable: nothing is known and the store cannot be read.
         """
-        kept = await self._kept(upscaler, calibration)
-        if kept is None or not kept.alarm:
+        state = await self._fresh(upscaler, calibration)
+        if state is None or not state.alarm:
             return []
         what = (
             f"The model behind {upscaler!r} seems to have changed since it was calibrated: "
-            f"{_finding(kept)}."
+            f"{_finding(state)}."
         )
         if self.policies[upscaler] == "refuse":
             raise CalibrationMismatch(
                 f"{what} Calibrate it again; a new calibration is watched afresh.",
-                differences=[_difference(kept)],
+                differences=[_difference(state)],
             )
         return [f"{what} The guarantee may not hold until it is calibrated again."]
 
@@ -116,20 +122,19 @@ class CanaryWatch:
         """Members of the upscaler's component on /readyz; empty if it is not watched."""
         if upscaler not in self.policies:
             return {}
-        policy, kept = self.policies[upscaler], await self._kept(upscaler, calibration)
-        if kept is None:
+        policy, state = self.policies[upscaler], await self._fresh(upscaler, calibration)
+        if state is None:
             detail = "this calibration has no canaries: it was imported, or made without them"
             return {"canary": {"policy": policy, "detail": detail}}
-        evidence = kept.canaries.evidence
         canary = {
             "policy": policy,
-            "alarm": kept.alarm,
-            "evidence": evidence if math.isfinite(evidence) else "inf",
-            "rounds": kept.rounds,
-            "at": kept.at.isoformat(timespec="seconds"),
+            "alarm": state.alarm,
+            "evidence": state.evidence if math.isfinite(state.evidence) else "inf",
+            "rounds": state.rounds,
+            "at": state.at.isoformat(timespec="seconds"),
         }
-        if kept.alarm and policy == "refuse":
-            found = {"detail": "calibration-mismatch", "differences": [_difference(kept)]}
+        if state.alarm and policy == "refuse":
+            found = {"detail": "calibration-mismatch", "differences": [_difference(state)]}
             return {"ready": False, **found, "canary": canary}
         return {"canary": canary}
 
@@ -137,53 +142,60 @@ class CanaryWatch:
         """Make every round that is due, until cancelled."""
         await asyncio.gather(*(self._watch(upscaler) for upscaler in self.policies))
 
-    async def round(self, upscaler: str) -> None:
-        """Send the canaries of the active calibration once.
+    async def round(self, upscaler: str, *, due_s: float = 0.0) -> None:
+        """Send the canaries of the active calibration once, if the last round is so long ago.
 
         Nothing happens, and nothing is paid, when there are none, when the alarm is raised already,
-        or when the upscaler openly is another one, which every request is told anyway.
+        when another process has begun a round, or when the upscaler openly is another one, which
+        every request is told anyway.
 
         Raises:
             TrustscaleError: a store cannot be used.
         """
         calibration = await self.calibrations.active_id(upscaler)
-        kept = calibration and await load(self.spool, calibration)
-        if not calibration or not kept or kept.alarm:
+        state = calibration and (await self.store.load(calibration))[1]
+        if not calibration or not state or not self._is_due(state, due_s):
             return
+
+        def begin(newest: CanaryState) -> Change[CanaryState, bool] | None:
+            if newest.begun != state.begun or not self._is_due(newest, due_s):
+                return None
+            return Change(newest.model_copy(update={"begun": datetime.now(UTC)}), outcome=True)
+
+        if not await self._change(upscaler, calibration, begin):
+            return
+        answers = await self._answers(upscaler, calibration, state)
+        if not answers:
+            self.metrics.count("canary_rounds", upscaler, "failed")
+            return
+
+        def end(newest: CanaryState) -> Change[CanaryState, bool]:
+            after = observe(newest, answers, self.chance.random, datetime.now(UTC))
+            return Change(after, outcome=True)
+
+        await self._change(upscaler, calibration, end)
+        self.metrics.count("canary_rounds", upscaler, "ok")
+
+    async def _answers(self, upscaler: str, calibration: str, state: CanaryState) -> dict[str, RGB]:
+        """One answer for each canary, as far as they can be had."""
         model = self.upscalers[upscaler]
         answers: dict[str, RGB] = {}
         failure: UpscalerError | None = None
         # One after the other: a round must not crowd out requests.
-        for item in kept.canaries.items:
+        for item in state.items:
             try:
                 await learn(model)
-                if model.fingerprint != kept.canaries.fingerprint:
-                    return
-                answers[item.name] = await self._answer(model, calibration, item, kept.samples)
+                if model.fingerprint != state.fingerprint:
+                    return {}
+                answers[item.name] = await self._answer(model, calibration, item, state.samples)
             except UpscalerError as error:
                 failure = error
         if failure is not None:
             log.warning("canary_failed", upscaler=upscaler, detail=failure.detail)
-        if not answers:
-            self.metrics.count("canary_rounds", upscaler, "failed")
-            return
-        # Another gateway may have made a round meanwhile: its evidence is not thrown away.
-        newest = await load(self.spool, calibration) or kept
-        canaries = await asyncio.to_thread(observe, newest.canaries, answers, self.chance.random)
-        after = newest.model_copy(
-            update={
-                "canaries": canaries,
-                "at": datetime.now(UTC),
-                "rounds": newest.rounds + 1,
-                "alarm": newest.alarm or canaries.alarms(),
-            }
-        )
-        await save(self.spool, calibration, after)
-        self.metrics.count("canary_rounds", upscaler, "ok")
-        self._remember(upscaler, calibration, after)
+        return answers
 
     async def _answer(self, model: Upscaler, calibration: str, item: Canary, samples: int) -> RGB:
-        data = await input_of(self.spool, calibration, item.name)
+        data = await self.store.input_of(calibration, item.name)
         x = (await asyncio.to_thread(decode, data, PAIR_LIMITS)).rgb
         seed, spares = item.seed, list[int]()
         if item.sha256 is None:
@@ -203,72 +215,93 @@ class CanaryWatch:
         """
         late = self.chance.uniform(1, 1 + _JITTER)
         look_s = late * min(self.fresh_s, self.interval_s)
-        not_before = time.monotonic() + look_s / 2
         while True:
             try:
-                is_due = await self._is_due(upscaler, late * self.interval_s)
-                if is_due and time.monotonic() > not_before:
-                    # However it ends: its calls are paid, also if the store then refuses them.
-                    not_before = time.monotonic() + _AFTER_FAILURE * self.interval_s
-                    await self.round(upscaler)
+                if (calibration := await self.calibrations.active_id(upscaler)) is not None:
+                    await self._look(upscaler, calibration)
+                await asyncio.sleep(look_s)
+                await self.round(upscaler, due_s=late * self.interval_s)
             except TrustscaleError as error:
                 log.warning("canary_failed", upscaler=upscaler, detail=error.detail)
+                await asyncio.sleep(look_s)
             except Exception:
                 # The watch outlives a mistake of its own; requests do not depend on it.
                 log.exception("canary_failed", upscaler=upscaler)
-            await asyncio.sleep(look_s)
+                await asyncio.sleep(look_s)
 
-    async def _is_due(self, upscaler: str, interval_s: float) -> bool:
-        calibration = await self.calibrations.active_id(upscaler)
-        kept = None if calibration is None else await self._look(upscaler, calibration)
-        return kept is not None and (datetime.now(UTC) - kept.at).total_seconds() >= interval_s
+    def _is_due(self, state: CanaryState, due_s: float) -> bool:
+        now = datetime.now(UTC)
+        begun = state.begun or datetime.min.replace(tzinfo=UTC)
+        return (
+            not state.alarm
+            and now - state.at >= timedelta(seconds=due_s)
+            and now - begun >= timedelta(seconds=due_s * _AFTER_FAILURE)
+        )
 
-    async def _kept(self, upscaler: str, calibration: str) -> Kept | None:
+    async def _change(self, upscaler: str, calibration: str, work: _Work) -> bool:
+        """Whether the state was changed by `work`; see `swap`."""
+
+        async def load() -> Versioned[CanaryState]:
+            version, state = await self.store.load(calibration)
+            if state is None:
+                raise NotFound("The canaries were deleted.")
+            return Versioned(version, state)
+
+        found, is_done = await swap(
+            self.store.states,
+            KEY + calibration,
+            load=load,
+            work=work,
+            dump=lambda state: state.model_dump_json().encode(),
+        )
+        self._remember(upscaler, calibration, found.state)
+        return bool(is_done)
+
+    async def _fresh(self, upscaler: str, calibration: str) -> CanaryState | None:
         """The state, read again when it is older than `fresh_s` or of another calibration."""
         if upscaler not in self.policies:
             return None
-        seen = self._seen.get(upscaler)
-        if seen is None or seen.calibration != calibration:
+        cached = self._cached.get(upscaler)
+        if cached is None or cached.calibration != calibration:
             return await self._look(upscaler, calibration)
-        if time.monotonic() - seen.at < self.fresh_s:
-            return seen.kept
+        if time.monotonic() - cached.at < self.fresh_s:
+            return cached.state
         try:
             return await self._look(upscaler, calibration)
         except StoreUnavailable as error:
             log.warning("canary_state_unread", upscaler=upscaler, detail=error.detail)
-            return seen.kept
+            return cached.state
 
-    async def _look(self, upscaler: str, calibration: str) -> Kept | None:
-        """The state as it is in the spool now."""
-        kept = await load(self.spool, calibration)
-        self._remember(upscaler, calibration, kept)
-        return kept
+    async def _look(self, upscaler: str, calibration: str) -> CanaryState | None:
+        """The state as it is in the store now."""
+        _, state = await self.store.load(calibration)
+        self._remember(upscaler, calibration, state)
+        return state
 
-    def _remember(self, upscaler: str, calibration: str, kept: Kept | None) -> None:
-        before = self._seen.get(upscaler)
-        if before is not None and before.calibration != calibration:
-            before = None
-        self._seen[upscaler] = _Seen(calibration, kept, time.monotonic())
-        evidence, alarm = (kept.canaries.evidence, kept.alarm) if kept else (0.0, False)
+    def _remember(self, upscaler: str, calibration: str, state: CanaryState | None) -> None:
+        before = self._cached.get(upscaler)
+        is_new = before is None or before.calibration != calibration
+        was_alarming = not is_new and before is not None and before.state and before.state.alarm
+        self._cached[upscaler] = _Cached(calibration, state, time.monotonic())
+        evidence, alarm = (state.evidence, state.alarm) if state else (0.0, False)
         self.metrics.set("canary_evidence", evidence, upscaler)
         self.metrics.set("canary_alarm", alarm, upscaler)
-        if kept is None and before is None:
+        if state is None and is_new:
             log.warning("no_canaries", upscaler=upscaler, calibration=calibration)
-        elif kept and alarm and not (before and before.kept and before.kept.alarm):
+        elif state and alarm and not was_alarming:
             log.error(
                 "model_changed",
                 upscaler=upscaler,
                 calibration=calibration,
                 policy=self.policies[upscaler],
-                finding=_finding(kept),
+                finding=_finding(state),
             )
 
 
-def _finding(kept: Kept) -> str:
-    changed = kept.canaries.changed
-    if changed:
+def _finding(state: CanaryState) -> str:
+    if state.changed:
         return (
-            f"{len(changed)} of {len(kept.canaries.items)} canaries no longer give the same bytes "
+            f"{len(state.changed)} of {len(state.items)} canaries no longer give the same bytes "
             "for the same seed"
         )
     return (
@@ -277,5 +310,5 @@ def _finding(kept: Kept) -> str:
     )
 
 
-def _difference(kept: Kept) -> dict[str, Any]:
-    return {"field": "canary", "calibrated": "the answers kept then", "live": _finding(kept)}
+def _difference(state: CanaryState) -> dict[str, Any]:
+    return {"field": "canary", "calibrated": "the answers kept then", "live": _finding(state)}

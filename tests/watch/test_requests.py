@@ -11,12 +11,13 @@ import pytest
 
 from app.conformal import drift
 from app.conformal.drift import EPOCH
-from app.monitor.state import (
+from app.stores.base import MOST_POINTS
+from app.watch.requests import (
     MOST_LABELLED,
     BadState,
     HistoryPoint,
     MonitorState,
-    Seen,
+    Observation,
     dump_point,
     dump_state,
     fold,
@@ -25,14 +26,13 @@ from app.monitor.state import (
     load_state,
     time_of,
 )
-from app.stores.base import MOST_POINTS
 
 REFERENCE = drift.reference_of(np.random.default_rng(0).normal(size=200))
 
 
-def seen(digest: int, z: float = 0.0, *, at: float = 100.0, **fields: object) -> Seen:
+def seen(digest: int, z: float = 0.0, *, at: float = 100.0, **fields: object) -> Observation:
     values = {"typicality": 0.5, "trusted_fraction": 0.25, **fields}
-    return Seen(at=at, mean_log_sigma=z, digest=digest, **values)
+    return Observation(at=at, mean_log_sigma=z, digest=digest, **values)
 
 
 def follow(count: int, *, shift: float = 0.0, state: MonitorState | None = None, first: int = 0):

@@ -2,7 +2,7 @@
 
 A value is some 28 kB at most, however many requests it has seen: the z and the digests of one epoch
 (`app/conformal/drift.py`), the digests of the last labelled images, and numbers. Everything here is
-pure; `app/monitor/watch.py` stores it.
+pure; `app/watch/monitor.py` stores it.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class BadState(TrustscaleError):
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class Observation:
     """What the monitor is told of one answered request.
 
     at: seconds since 1970.
@@ -120,7 +120,7 @@ class MonitorState:
 
 
 def fold(
-    state: MonitorState, reference: NDArray[np.float32], seen: Seen, uniform: float
+    state: MonitorState, reference: NDArray[np.float32], seen: Observation, uniform: float
 ) -> tuple[MonitorState, HistoryPoint | None]:
     """The state after one more request, and the point of history that it completes, if it does.
 
@@ -202,7 +202,7 @@ def _next_epoch(state: MonitorState) -> MonitorState:
     )
 
 
-def _pending(pending: Pending, after: Drift, seen: Seen) -> Pending:
+def _pending(pending: Pending, after: Drift, seen: Observation) -> Pending:
     return Pending(
         count=pending.count + 1,
         log_s=max(pending.log_s, after.log_s),

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 
 from app.calibration.sizes import Sizes
-from app.monitor.truth import Window, window_of
+from app.watch.truth import Window, window_of
 
 
 def window(name: str, sizes: list[tuple[int, int]], *, applicability: str = "per_window"):

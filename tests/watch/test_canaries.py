@@ -6,19 +6,18 @@ import asyncio
 import math
 import random
 from contextlib import asynccontextmanager
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from scipy import stats
 
-from app.canary.keep import save
-from app.canary.watch import policies
 from app.errors import CalibrationMismatch, UpscalerRejected, UpscalerUnavailable
 from app.settings import Settings
 from app.stores.base import StoreUnavailable
-from tests.canary.scenes import REMOTE, Moody, Scene, Symmetric, calibrate
+from app.watch.canaries import policies
 from tests.fakes import FakeUpscaler
 from tests.waiting import until
+from tests.watch.scenes import REMOTE, Moody, Scene, Symmetric, calibrate
 
 ALL = 8 * (4 + 1)  # calls of the calibration: four samples of each pair, and one more that repeats
 
@@ -63,18 +62,19 @@ class TestRounds:
     async def test_the_alarm_outlives_the_evidence(self):
         """Later draws may make the capital smaller; what was raised once stays."""
         scene = await Scene.of(Moody())
-        kept = await scene.kept()
-        await save(scene.spool, scene.calibration, kept.model_copy(update={"alarm": True}))
-        assert kept.canaries.evidence < 100
+        state = await scene.state()
+        scene.set(state, alarm=True)
+        assert state.evidence < 100
         assert await scene.warnings()
 
     async def test_upstream_down(self):
-        """A round without an answer changes nothing and is counted."""
+        """A round without an answer is no evidence, and counted."""
         scene = await Scene.of()
-        before = await scene.kept()
+        before = await scene.state()
         scene.upscaler.failure = UpscalerUnavailable("It sleeps.")
         await scene.round()
-        assert await scene.kept() == before
+        after = await scene.state()
+        assert (after.rounds, after.at, after.items) == (0, before.at, before.items)
         assert scene.number("rounds_total", "failed", "fake") == 1
 
     async def test_part_of_the_answers(self):
@@ -89,7 +89,7 @@ class TestRounds:
 
         scene = await Scene.of()
         await scene.watch(Picky(strength=0.6)).round("fake")
-        assert len((await scene.kept()).canaries.changed) == 6
+        assert len((await scene.state()).changed) == 6
 
     async def test_openly_another_model(self):
         """With another fingerprint every request is refused anyway, and nothing is paid."""
@@ -105,7 +105,7 @@ class TestRounds:
         await watch.round("fake")
         with pytest.raises(CalibrationMismatch):
             await watch.check("fake", scene.calibration)
-        new = await calibrate(scene.upscaler, scene.spool, seed=1)
+        new = await calibrate(scene.upscaler, scene.store, seed=1)
         assert await watch.check("fake", new.id) == []
 
     async def test_two_gateways(self):
@@ -120,17 +120,26 @@ class TestRounds:
                 return await super().generate(source, seeds, turn)
 
         await scene.watch(Slow()).round("fake")
-        kept = await scene.kept()
-        assert (kept.rounds, kept.alarm) == (2, True)
+        state = await scene.state()
+        assert (state.rounds, state.alarm) == (2, True)
+
+    async def test_many_gateways(self):
+        """Of those whose round is due at the same moment one makes it, and pays for it."""
+        scene = await Scene.of()
+        scene.set(await scene.state(), at=datetime.now(UTC) - timedelta(hours=30))
+        watches = [scene.watch(interval_s=86400) for _ in range(8)]
+        await asyncio.gather(*(watch.round("fake", due_s=86400) for watch in watches))
+        assert (await scene.state()).rounds == 1
+        assert len(scene.upscaler.calls) == ALL + 8
 
     async def test_restart(self):
         """Another process goes on where the first one stopped."""
         scene = await Scene.of(Moody())
         for rounds in (1, 2):
             await scene.watch().round("fake")
-            kept = await scene.kept()
-            assert kept.rounds == rounds
-            assert {len(i.draws["sharpness"]) for i in kept.canaries.items} == {4 + rounds}
+            state = await scene.state()
+            assert state.rounds == rounds
+            assert {len(i.draws["sharpness"]) for i in state.items} == {4 + rounds}
 
 
 @pytest.mark.slow
@@ -148,9 +157,9 @@ async def test_false_alarms_are_as_rare_as_promised(model, samples):
         most = 0.0
         for _ in range(10):
             await watch.round("fake")
-            kept = await scene.kept()
-            most = max(most, kept.canaries.evidence)
-        alarms += kept.alarm
+            state = await scene.state()
+            most = max(most, state.evidence)
+        alarms += state.alarm
         near += most >= 10
     assert alarms <= stats.binom.ppf(0.999, 24, 0.01)
     assert near <= stats.binom.ppf(0.999, 24, 0.1)
@@ -176,7 +185,7 @@ class TestWhatIsKnown:
     async def test_not_watched(self):
         """An upscaler without a policy costs nothing, not even a look at the spool."""
         scene = await Scene.of()
-        scene.spool.failure = StoreUnavailable("away")
+        scene.memory.failure = StoreUnavailable("away")
         assert await scene.gateway.check("other", scene.calibration) == []
         assert await scene.gateway.report("other", scene.calibration) == {}
 
@@ -185,7 +194,7 @@ class TestWhatIsKnown:
         scene = await Scene.of()
         watch = scene.watch(fresh_s=0.0)
         for failure in (None, StoreUnavailable("away")):
-            scene.spool.failure = failure
+            scene.memory.failure = failure
             assert await watch.check("fake", scene.calibration) == []
         with pytest.raises(StoreUnavailable):
             await scene.warnings()
@@ -220,7 +229,7 @@ class TestSchedule:
     async def reached(self, scene, rounds):
         """Return when so many rounds were made."""
         async with asyncio.timeout(60):
-            while (await scene.kept()).rounds < rounds:  # noqa: ASYNC110 - no event
+            while (await scene.state()).rounds < rounds:  # noqa: ASYNC110 - no event
                 await asyncio.sleep(0.01)
 
     async def test_rounds(self, small):
@@ -231,38 +240,40 @@ class TestSchedule:
     async def test_not_at_every_start(self, small):
         """Starts make no round while the last one is younger than the interval."""
         for _ in range(3):
-            looks = small.spool.looks
+            looks = small.memory.looks
             async with self.watching(small, interval_s=86400, fresh_s=0.01):
-                await until(lambda looks=looks: small.spool.looks > looks + 2)
+                await until(lambda looks=looks: small.memory.looks > looks + 2)
         assert len(small.upscaler.calls) == 2 * (4 + 1)
 
     async def test_a_daily_restart_does_not_put_it_off(self, small):
         """A round that became due while no gateway ran is made soon after the start."""
-        kept = await small.kept()
-        old = kept.model_copy(update={"at": kept.at - timedelta(hours=30)})
-        await save(small.spool, small.calibration, old)
+        state = await small.state()
+        small.set(state, at=state.at - timedelta(hours=30))
         async with self.watching(small, interval_s=86400, fresh_s=0.01):
             await self.reached(small, 1)
 
     async def test_a_full_disk_costs_one_round(self, small):
         """Calls whose answers cannot be stored are not paid again at every look."""
-        kept = await small.kept()
-        old = kept.model_copy(update={"at": kept.at - timedelta(hours=30)})
-        await save(small.spool, small.calibration, old)
-        small.spool.is_full = True
-        calls = len(small.upscaler.calls)
+
+        class Filling(FakeUpscaler):
+            async def generate(self, source, seeds, turn=None):
+                small.memory.is_full = True
+                return await super().generate(source, seeds, turn)
+
+        small.upscaler = Filling()
+        small.set(await small.state(), at=datetime.now(UTC) - timedelta(hours=30))
         async with self.watching(small, interval_s=86400, fresh_s=0.01):
-            await until(lambda: len(small.upscaler.calls) >= calls + 2)
-            looks = small.spool.looks
-            await until(lambda: small.spool.looks > looks + 10)
-        assert len(small.upscaler.calls) == calls + 2
+            await until(lambda: len(small.upscaler.calls) >= 2)
+            looks = small.memory.looks
+            await until(lambda: small.memory.looks > looks + 10)
+        assert len(small.upscaler.calls) == 2
 
     async def test_it_outlives_failures(self, small):
         """Neither a store that is away nor a mistake of ours ends the watch."""
-        small.spool.failure = StoreUnavailable("away")
+        small.memory.failure = StoreUnavailable("away")
         async with self.watching(small, interval_s=0.05):
             for failure in (RuntimeError("a mistake"), None):
-                looks = small.spool.looks
-                await until(lambda looks=looks: small.spool.looks > looks + 1)
-                small.spool.failure = failure
+                looks = small.memory.looks
+                await until(lambda looks=looks: small.memory.looks > looks + 1)
+                small.memory.failure = failure
             await self.reached(small, 1)

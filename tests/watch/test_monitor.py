@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 
 from app.calibration.record import Calibration
-from app.monitor.state import MonitorState, Seen, fold_label
-from app.monitor.watch import Change, Monitor, client_digest, reference_of
 from app.serving.prepare import digest_of
 from app.stores.base import Label, Snapshot, Stores, StoreUnavailable, Update
 from app.telemetry.metrics import Metrics
+from app.watch.monitor import Monitor, client_digest, reference_of
+from app.watch.requests import MonitorState, Observation, fold_label
+from app.watch.versioned import Change
 from tests.factories import calibration_of, changed
 from tests.fakes import FakeUpscaler
 from tests.waiting import until
@@ -36,7 +37,7 @@ def note(
     client: str | None = None,
 ) -> None:
     for _ in range(count):
-        monitor.note(calibration, Seen(time.time(), z, 0.5, 0.5, next(_DIGESTS)), client)
+        monitor.note(calibration, Observation(time.time(), z, 0.5, 0.5, next(_DIGESTS)), client)
 
 
 def patient(*parts: Any, **options: Any) -> Monitor:

@@ -35,11 +35,11 @@ from app.conformal.fidelity import needs_label
 from app.errors import BadImage, BadRequest
 from app.images.decode import Limits, decode
 from app.images.decoders import File, decoding
-from app.monitor.state import MonitorState, fold_label
-from app.monitor.watch import Change
 from app.serving.answer import Result, read_codes
 from app.stores.base import Label
 from app.upscalers.base import RGB
+from app.watch.requests import MonitorState, fold_label
+from app.watch.versioned import Change
 
 
 class Window(BaseModel):
@@ -222,11 +222,11 @@ def score(calibration: Calibration, served: Served, pixels: RGB) -> Score:
     return Score(digest, image_digest, result.guarantee.applicability != "unknown", measured)
 
 
-def counting(scored: Score, at: float) -> Callable[[MonitorState], Change[Truth]]:
+def counting(scored: Score, at: float) -> Callable[[MonitorState], Change[MonitorState, Truth]]:
     """What the score makes of the monitor's state: the state after it, the answer, the label."""
     measured = scored.measured
 
-    def count(state: MonitorState) -> Change[Truth]:
+    def count(state: MonitorState) -> Change[MonitorState, Truth]:
         uncounted = None
         if not scored.counts:
             uncounted = "whether the promise applies to an output of this size is not known"

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from app.errors import UpscalerUnavailable
-from app.monitor.alarms import canary_alarms, health_alarms, mismatch_alarms
 from app.upscalers.base import Source
 from app.upscalers.resilience import HealthFacts
+from app.watch.report import canary_alarms, health_alarms, mismatch_alarms
 from tests.factories import photo
 from tests.fakes import FakeUpscaler
 from tests.upscalers.resilient import guarded

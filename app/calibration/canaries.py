@@ -1,0 +1,305 @@
+"""Canaries: inputs of a calibration that are sent again, since a provider may replace the model.
+
+If the same seed gives the same bytes, their digests must not change. Otherwise each answer is
+reduced to a few numbers, and every new number is ranked among those drawn before: as long as the
+model is the same, all ranks are equally likely. They are bet against (`app/conformal/drift.py`):
+under an unchanged model the capital exceeds 1/δ at any time with probability at most δ (Ville's
+inequality), so one may look as often as one likes. Each statistic has accounts of its own; the mean
+of their capitals is again a test martingale.
+
+The M samples of a pair are draws already; only whether the backend repeats exactly costs one more
+call per canary. While a calibration is being made its canaries lie beside its other files in the
+spool. Then inputs and first state move to a key of the calibration, and what rounds find out
+(`app/watch/canaries.py`) is kept as a versioned state, which all processes share.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final
+
+import numpy as np
+import structlog
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from app.conformal.drift import START, Accounts, bet, rank
+from app.errors import NotFound, UpscalerError
+from app.images.encode import png_rgb
+from app.sampling.draw import draw
+from app.stores.base import MonitorStore, Spool
+from app.upscalers.base import RGB, Source, Upscaler, image_digest
+
+DELTA: Final = 0.01
+"""Probability that an unchanged model ever raises the alarm."""
+
+MOST: Final = 8
+"""Canaries of one calibration: a round is as many generations."""
+
+PREFIX: Final = "canary/"
+"""Of the spooled files while a calibration is being made."""
+
+KEY: Final = "canary-"
+"""Begins the key of a calibration in the spool, and that of its state."""
+
+_FIRST: Final = "state.json"
+_LUMA: Final = np.array([0.299, 0.587, 0.114], np.float32)
+
+log = structlog.get_logger(__name__)
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Canary(_Frozen):
+    """One input and what its answers were; the input itself is stored elsewhere, by this name.
+
+    seed: sent with every call when answers are compared exactly.
+    sha256: of the answer to it; None where the same seed does not repeat, or nobody compares it.
+    draws: values of each statistic of answers to other seeds so far, sorted.
+    """
+
+    name: str
+    seed: int
+    sha256: str | None = None
+    draws: dict[str, tuple[float, ...]] = Field(default_factory=dict)
+
+
+class CanaryState(_Frozen):
+    """All canaries of one calibration, and the evidence so far.
+
+    samples: M; fresh draws take their seeds as the M first ones did.
+    capital: of the accounts of each statistic.
+    changed: canaries whose exact answer changed.
+    at: of the last round; before the first one, of the calibration.
+    begun: when a process began the last round, which may have come to nothing.
+    alarm: once raised it stays, also when later draws make the evidence smaller again.
+    """
+
+    fingerprint: str
+    samples: int
+    items: tuple[Canary, ...]
+    at: datetime
+    begun: datetime | None = None
+    capital: dict[str, Accounts] = Field(default_factory=dict)
+    changed: tuple[str, ...] = ()
+    rounds: int = 0
+    alarm: bool = False
+
+    @property
+    def evidence(self) -> float:
+        """Capital against "nothing has changed": at least 1/δ with probability ≤ δ if so."""
+        if self.changed:
+            return math.inf
+        return float(np.mean([sum(each) for each in self.capital.values()] or 1.0))
+
+
+def start(fingerprint: str, samples: int, canaries: Sequence[Canary]) -> CanaryState:
+    """What is watched from now on, of canaries that tell both their answer and their draws.
+
+    Answers will be compared exactly if every canary gave the same bytes to the same seed twice,
+    else statistically: then the number of draws decides how small a rank can get.
+
+    Raises:
+        ValueError: no canary.
+    """
+    if not canaries:
+        raise ValueError("at least one canary is needed")
+    exact = all(canary.sha256 is not None for canary in canaries)
+    unused: dict[str, object] = {"draws": {}} if exact else {"sha256": None}
+    return CanaryState(
+        fingerprint=fingerprint,
+        samples=samples,
+        items=tuple(canary.model_copy(update=unused) for canary in canaries),
+        at=datetime.now(UTC),
+        capital={} if exact else dict.fromkeys(canaries[0].draws, START),
+    )
+
+
+def observe(
+    state: CanaryState, answers: Mapping[str, RGB], uniform: Callable[[], float], at: datetime
+) -> CanaryState:
+    """The state after a round; canaries without an answer stay as they are.
+
+    Args:
+        state: so far.
+        answers: by the canary's name. Statistical canaries need a fresh draw: a new seed where the
+            API has seeds, and no cache.
+        uniform: draws from U(0, 1), to break ties.
+        at: the time of the round.
+    """
+    capital, changed, items = dict(state.capital), set(state.changed), []
+    for item in state.items:
+        answer = answers.get(item.name)
+        after = item
+        if answer is not None and item.sha256 is not None:
+            changed |= {item.name} if image_digest(answer) != item.sha256 else set()
+        elif answer is not None:
+            draws = dict(item.draws)
+            for key, value in statistics_of(answer).items():
+                p = rank((np.array(draws[key]),), value, uniform())
+                capital[key] = bet(capital[key], p)
+                draws[key] = tuple(sorted((*draws[key], value)))
+            after = item.model_copy(update={"draws": draws})
+        items.append(after)
+    found = {"items": tuple(items), "capital": capital, "changed": tuple(sorted(changed))}
+    state = state.model_copy(update={**found, "at": at, "rounds": state.rounds + 1})
+    return state.model_copy(update={"alarm": state.alarm or state.evidence >= 1 / DELTA})
+
+
+def statistics_of(sample: RGB) -> dict[str, float]:
+    """Numbers that another model would change: brightness, contrast, sharpness (log scale)."""
+    grey = sample.astype(np.float32) @ _LUMA
+    steps = float(np.abs(np.diff(grey, axis=0)).mean() + np.abs(np.diff(grey, axis=1)).mean())
+    return {
+        "brightness": float(grey.mean()),
+        "contrast": math.log(float(grey.std()) + 1e-6),
+        "sharpness": math.log(steps + 1e-6),
+    }
+
+
+def chosen(names: Sequence[str]) -> list[str]:
+    """Which pairs are canaries: up to eight, spread evenly, since neighbours are often alike."""
+    places = np.linspace(0, len(names) - 1, min(MOST, len(names))).round().astype(int)
+    return [names[place] for place in places]
+
+
+class CanaryTaker:
+    """Looks at the samples of one pair as they arrive, and keeps what its canary needs."""
+
+    def __init__(self, spool: Spool, job: str, name: str) -> None:
+        self._spool = spool
+        self._job = job
+        self._name = name
+        self._values: list[dict[str, float]] = []
+        self._sha256 = ""
+
+    def see(self, index: int, sample: RGB) -> None:
+        """Reduce one sample; calls must not overlap."""
+        self._values.append(statistics_of(sample))
+        if index == 0:
+            self._sha256 = image_digest(sample)
+
+    async def keep(self, upscaler: Upscaler, x: RGB, seeds: Sequence[int]) -> None:
+        """Store the canary; one more generation tells whether the same seed repeats exactly.
+
+        Without it the canary is given up, not the pair.
+        """
+        repeats = False
+        if upscaler.capabilities.seeds:
+            try:
+                repeats = image_digest(await answer(upscaler, x, seeds[0])) == self._sha256
+            except UpscalerError as error:
+                log.warning("canary_not_kept", canary=self._name, detail=error.detail)
+                return
+        canary = Canary(
+            name=self._name,
+            seed=seeds[0],
+            sha256=self._sha256 if repeats else None,
+            draws={key: tuple(sorted(v[key] for v in self._values)) for key in self._values[0]},
+        )
+        png = await asyncio.to_thread(png_rgb, x)
+        place = f"{PREFIX}{_file(self._name)}"
+        await self._spool.put(self._job, f"{place}.png", png)
+        await self._spool.put(self._job, f"{place}.json", canary.model_dump_json().encode())
+
+
+async def answer(
+    upscaler: Upscaler,
+    x: RGB,
+    seed: int,
+    *,
+    spare_seeds: Sequence[int] = (),
+    deadline: float | None = None,
+) -> RGB:
+    """One sample, drawn as a request draws its own; `deadline` as for `draw`.
+
+    Raises:
+        UpscalerError: it could not be had.
+    """
+    samples: list[RGB] = []
+    await draw(
+        upscaler,
+        Source(x),
+        [seed],
+        spare_seeds=spare_seeds,
+        on_sample=lambda _, sample: samples.append(sample),
+        deadline=deadline,
+    )
+    return samples[0]
+
+
+@dataclass(frozen=True, slots=True)
+class CanaryStore:
+    """Where the canaries of calibrations are: inputs and first state as files, then a state."""
+
+    spool: Spool
+    states: MonitorStore
+
+    async def publish(
+        self, job: str, calibration: str, *, fingerprint: str, samples: int, parent: str | None
+    ) -> None:
+        """Give a finished calibration the canaries of its job; one that has some keeps them.
+
+        A calibration that extends another has that one's canaries and their evidence: the old pairs
+        are still in it.
+        """
+        if _FIRST in await self.spool.names(KEY + calibration):
+            return
+        if parent is not None and await self.inherit(parent, calibration):
+            return
+        canaries = [
+            Canary.model_validate_json(await self.spool.get(job, name))
+            for name in await self.spool.names(job)
+            if name.startswith(PREFIX) and name.endswith(".json")
+        ]
+        if canaries:
+            state = start(fingerprint, samples, canaries)
+            await self._put(calibration, state, job, PREFIX)
+
+    async def inherit(self, parent: str, calibration: str) -> bool:
+        """Copy the canaries of a calibration to one that follows from it; false: it has none."""
+        _, state = await self.load(parent)
+        if state is None:
+            return False
+        await self._put(calibration, state, KEY + parent, "")
+        return True
+
+    async def load(self, calibration: str) -> tuple[int, CanaryState | None]:
+        """The state and its version; None: there are no canaries, or not any that can be read."""
+        found = await self.states.load(KEY + calibration)
+        version = found.version if found else 0
+        try:
+            data = found.state if found else await self.spool.get(KEY + calibration, _FIRST)
+            return version, CanaryState.model_validate_json(data)
+        except NotFound:
+            return version, None
+        except ValidationError:
+            log.exception("canary_state_damaged", calibration=calibration)
+            return version, None
+
+    async def input_of(self, calibration: str, name: str) -> bytes:
+        """The input of a canary as a PNG file."""
+        return await self.spool.get(KEY + calibration, f"{_file(name)}.png")
+
+    async def forget(self, calibration: str) -> None:
+        """Remove the canaries of a calibration that is deleted: they hold images of its pairs."""
+        await self.spool.delete(KEY + calibration)
+        await self.states.forget(KEY + calibration)
+
+    async def _put(self, calibration: str, state: CanaryState, key: str, prefix: str) -> None:
+        """Copy the inputs from another key of the spool, then write the first state."""
+        for item in state.items:
+            png = f"{_file(item.name)}.png"
+            await self.spool.put(KEY + calibration, png, await self.spool.get(key, prefix + png))
+        await self.spool.put(KEY + calibration, _FIRST, state.model_dump_json().encode())
+
+
+def _file(name: str) -> str:
+    """A file name of fixed length: names of pairs may be as long as a file system allows."""
+    return hashlib.sha256(name.encode()).hexdigest()[:20]
