@@ -31,7 +31,6 @@ from app.calibration import file
 from app.calibration.admin import WaitingPair
 from app.calibration.insight import coarser, expected, leaked
 from app.stores.base import JobStatus
-from app.watch import monitor
 
 _ROWS_AT_ONCE = 5000
 
@@ -179,7 +178,7 @@ async def activate_calibration(
 @router.delete("/{calibration_id}", status_code=204)
 async def delete_calibration(calibration_id: str, state: StateDep, key: AdminDep) -> Response:
     """Remove a calibration that is not active, and that no pending job extends."""
-    await monitor.delete_calibration(state.stores, state.calibrations, calibration_id)
+    await state.admin.delete(calibration_id)
     await state.audit("calibration.delete", key, calibration=calibration_id)
     return Response(status_code=204)
 

@@ -16,6 +16,7 @@ from app.serving.answer import INPUT, MASK, TRUST, Result, form_of, image_file, 
 from app.serving.footprint import truth_footprint
 from app.stores.base import Label
 from app.system import to_the_end
+from app.watch.monitor import watched_part
 from app.watch.truth import (
     MAX_TRUTH_BYTES,
     FeedbackPoint,
@@ -80,10 +81,11 @@ async def tell_truth(
             return await to_the_end(score, calibration, served, pixels)
 
     scored = await while_connected(request, measure())
-    told = await state.monitor.change(calibration.id, counting(scored, time.time()))
+    watched = watched_part(whole, result).id
+    told = await state.monitor.change(watched, counting(scored, time.time()))
     if told is not None:
         return told
-    earlier = await state.monitor.store.label(calibration.id, result_id)
+    earlier = await state.monitor.store.label(watched, result_id)
     response.status_code = 200
     return _same(earlier, scored.digest, result_id)
 

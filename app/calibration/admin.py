@@ -9,6 +9,7 @@ import asyncio
 import functools
 import secrets
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from pydantic import BaseModel
@@ -26,7 +27,7 @@ from app.calibration.naming import Naming, claimed_predictions
 from app.calibration.pairs import bad_pairs, check_left_out, decode_label
 from app.calibration.record import Calibration
 from app.conformal.fidelity import clips
-from app.errors import BadImage, BadInput, BadRequest, Conflict, NotFound
+from app.errors import BadImage, BadInput, BadRequest, Conflict, NotFound, TrustscaleError
 from app.images.encode import png_mask
 from app.images.look import alike_in_words
 from app.jobs.queue import JobQueue
@@ -249,6 +250,27 @@ class CalibrationAdmin:
             CalibrationMismatch: it was made under another pipeline than the live one.
         """
         guard(calibration.pipeline, await self._learned(calibration.manifest.upscaler))
+
+    async def delete(self, name: str) -> None:
+        """Remove a calibration with its canaries, its pictures, and what is known of its requests.
+
+        Raises:
+            NotFound: there is none.
+            Conflict: it is active, or a pending job extends it.
+        """
+        for job in await self.stores.jobs.pending("calibration"):
+            if job.about["parent"] == name:
+                raise Conflict(
+                    f"The job {job.id} extends this calibration; cancel it, or let it end."
+                )
+        parts = [name]
+        with suppress(TrustscaleError):  # unknown or damaged: the deletion itself tells
+            parts += [part.id for _, part in (await self.calibrations.get(name)).parts()]
+        await self.stores.calibrations.delete(name)
+        await CanaryStore(self.stores.spool, self.stores.monitor).forget(name)
+        for part in parts:
+            await self.stores.monitor.forget(part)
+        await pictures.forget(self.stores.spool, name)
 
     async def activate(
         self, calibration: Calibration, *, force: bool = False

@@ -287,6 +287,19 @@ class Calibration:
         """
         return self.of_group(group).of_class(input_class).of_size(*size)
 
+    def parts(self) -> list[tuple[str, Calibration]]:
+        """Those of its groups, of its classes of inputs, and of both together, by name."""
+        found = []
+        for group in (None, *self.groups):
+            of_group = self.of_group(group)
+            if group is not None:
+                found.append((group, of_group))
+            found += [
+                (name if group is None else f"{group}, {name}", of_group.of_class(name))
+                for name in of_group.classes
+            ]
+        return found
+
     def of_group(self, group: str | None) -> Calibration:
         """The part of one group, whose curve speaks about images of that group; None: all of it.
 

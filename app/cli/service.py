@@ -16,7 +16,6 @@ from app.calibration.record import Calibration
 from app.cli.local import local
 from app.cli.remote import connection, refusals
 from app.jobs.queue import JobQueue
-from app.watch.monitor import delete_calibration
 from trustscale import AsyncTrustscale
 
 Answer = TypeVar("Answer")
@@ -91,7 +90,7 @@ class Here:
         return expected(found, splits)
 
     async def delete(self, calibration: str) -> None:
-        await delete_calibration(self._stores, self._calibrations, calibration)
+        await self._parts.admin.delete(calibration)
         await audit(self._parts, "delete", calibration=calibration)
 
     async def export(self, calibration: str) -> bytes:

@@ -1,11 +1,9 @@
-"""Every answered request is told to the monitor here, and folded into the shared state beside it.
+"""Folds answered requests into a state that all gateways share.
 
 A request only appends to a queue in memory. One task per process folds what has gathered, a few
-times a second at most: read the state (from memory, if nobody else has changed it), fold, save it
-under the version that was read, and begin again if another process was faster. So several gateways
-keep one state, and a request waits for nothing. What the queue holds when a process dies, or what
-a store refuses for too long, is forgotten: whether that happens does not depend on what the images
-were like, so no promise changes.
+times a second at most, so a request waits for nothing. What the queue holds when a process dies, or
+what a store refuses for too long, is forgotten: whether that happens does not depend on what the
+images were like, so no promise changes.
 """
 
 from __future__ import annotations
@@ -16,7 +14,7 @@ import random
 import time
 from collections import OrderedDict, deque
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import KW_ONLY, dataclass, field, replace
 from typing import Final, NamedTuple
 
@@ -24,14 +22,12 @@ import numpy as np
 import structlog
 from numpy.typing import NDArray
 
-from app.calibration import pictures
-from app.calibration.active import Calibrations
-from app.calibration.canaries import CanaryStore
 from app.calibration.record import Calibration
 from app.conformal import drift
-from app.errors import Conflict, TrustscaleError
+from app.errors import TrustscaleError
+from app.serving.answer import Result
 from app.serving.make import Encoded
-from app.stores.base import MonitorStore, Stores
+from app.stores.base import MonitorStore
 from app.telemetry.metrics import Metrics
 from app.watch.requests import (
     BadState,
@@ -115,8 +111,8 @@ class Monitor:
 
     def answered(self, answer: Encoded) -> None:
         """Tell of a request that was answered (`app.serving.service.Observer`)."""
-        result, wanted = answer.result, answer.admitted.mask
-        if result is None or wanted is None:
+        result, chosen = answer.result, answer.admitted.chosen
+        if result is None or chosen.calibration is None:
             return  # without a mask nothing was promised
         seen = Observation(
             at=time.time(),
@@ -126,7 +122,7 @@ class Monitor:
             digest=answer.admitted.decoded.digest,
             unusual=result.unusual,
         )
-        self.note(wanted.subject.part, seen, answer.admitted.chosen.request.client)
+        self.note(watched_part(chosen.calibration, result), seen, chosen.request.client)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -149,8 +145,7 @@ class Monitor:
     async def settle(self) -> None:
         """Fold everything that this process has been told of so far.
 
-        Raises:
-            TrustscaleError: the store cannot be used; what waits goes on waiting.
+        Raises StoreUnavailable; what waits goes on waiting then.
         """
         async with self._lock:
             while self._waiting:
@@ -161,32 +156,23 @@ class Monitor:
                 self._waiting = deque(one for one in self._waiting if id(one) not in done)
 
     async def known(self, calibration: str) -> MonitorState:
-        """The newest state of a calibration.
-
-        Raises:
-            StoreUnavailable: it cannot be read.
-        """
+        """The newest state of a calibration. Raises StoreUnavailable."""
         return (await self._load(calibration)).state
 
     async def parts(self, calibration: Calibration) -> list[Part]:
-        """What is known of a calibration; of its parts only those that were asked for.
+        """What is known of a calibration, and of the parts that requests have asked for.
 
-        Raises:
-            StoreUnavailable: it cannot be read.
+        Raises StoreUnavailable.
         """
         found = [Part(None, calibration, await self.known(calibration.id))]
-        for name, part in _parts_of(calibration):
+        for name, part in calibration.parts():
             state = await self.known(part.id)
             if state.since:
                 found.append(Part(name, part, state))
         return found
 
     async def points(self, calibration: str) -> list[HistoryPoint]:
-        """The history, the oldest point first; empty if it is damaged.
-
-        Raises:
-            StoreUnavailable: it cannot be read.
-        """
+        """The history, the oldest first; empty if it is damaged. Raises StoreUnavailable."""
         try:
             return load_points(await self.store.points(calibration))
         except BadState:
@@ -200,15 +186,7 @@ class Monitor:
         *,
         known: Versioned[MonitorState] | None = None,
     ) -> Outcome_co | None:
-        """Change the state by `work`, which may run again on a newer one.
-
-        None if the label that came with it exists already.
-
-        known: what the state is, if no other process has changed it.
-
-        Raises:
-            StoreUnavailable: it cannot be stored.
-        """
+        """Change the state by `work`; see `swap`."""
         found, outcome = await swap(
             self.store,
             calibration,
@@ -286,38 +264,13 @@ class Monitor:
             self.metrics.count("monitor_lost", by=requests)
 
 
-def _parts_of(calibration: Calibration) -> list[tuple[str, Calibration]]:
-    """The groups of a calibration, its classes of inputs, and both together, by name."""
-    found = []
-    for group in (None, *calibration.groups):
-        of_group = calibration.of_group(group)
-        if group is not None:
-            found.append((group, of_group))
-        found += [
-            (name if group is None else f"{group}, {name}", of_group.of_class(name))
-            for name in of_group.classes
-        ]
-    return found
+def watched_part(calibration: Calibration, result: Result) -> Calibration:
+    """The part of a result's calibration under whose id it is watched: of its group and class.
 
-
-async def delete_calibration(stores: Stores, calibrations: Calibrations, name: str) -> None:
-    """Remove a calibration with its canaries, its pictures, and what is known of its requests.
-
-    Raises:
-        NotFound: there is none.
-        Conflict: it is active, or a pending job extends it.
+    Neither of its size nor of its guarantee: there would be too many to watch.
     """
-    for job in await stores.jobs.pending("calibration"):
-        if job.about["parent"] == name:
-            raise Conflict(f"The job {job.id} extends this calibration; cancel it, or let it end.")
-    monitored = [name]
-    with suppress(TrustscaleError):  # unknown or damaged: the deletion itself tells
-        monitored += [part.id for _, part in _parts_of(await calibrations.get(name))]
-    await stores.calibrations.delete(name)
-    await CanaryStore(stores.spool, stores.monitor).forget(name)
-    for key in monitored:
-        await stores.monitor.forget(key)
-    await pictures.forget(stores.spool, name)
+    name = result.input_class.name if result.input_class else None
+    return calibration.of_group(result.group).of_class(name)
 
 
 def reference_of(calibration: Calibration) -> NDArray[np.float32]:

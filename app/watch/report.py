@@ -169,9 +169,7 @@ class FeedbackFacts(BaseModel):
 
 
 class LabelPoint(BaseModel):
-    """One labelled result, and what was known after it."""
-
-    # Read from a stored `FeedbackPoint`.
+    """One labelled result, and what was known after it: of a stored `FeedbackPoint`."""
 
     at: datetime
     result: str = Field(validation_alias=AliasPath("truth", "result"))
@@ -183,15 +181,6 @@ class LabelPoint(BaseModel):
     lower: float | None
     upper: float | None
     log10_e_value: float
-
-
-def _label_points(labels: Sequence[Label]) -> list[LabelPoint]:
-    """The points of stored labels, without those that are damaged."""
-    found = []
-    for label in labels:
-        with suppress(ValidationError):
-            found.append(LabelPoint.model_validate_json(label.record))
-    return found
 
 
 class UpscalerReport(BaseModel):
@@ -238,7 +227,10 @@ def report_of(
 ) -> UpscalerReport:
     """The entry of an upscaler with an active calibration."""
     group, calibration, state = part
-    counted = state.counted
+    counted, feedback_history = state.counted, []
+    for label in labels:
+        with suppress(ValidationError):  # a damaged one
+            feedback_history.append(LabelPoint.model_validate_json(label.record))
     alarms = state_alarms(calibration, state)
     if group is None:  # what concerns all parts is told once
         alarms = [
@@ -263,7 +255,7 @@ def report_of(
         health=health,
         alarms=alarms,
         history=list(points),
-        feedback_history=_label_points(labels),
+        feedback_history=feedback_history,
     )
 
 

@@ -72,6 +72,20 @@ class TestReport:
         assert (report["feedback"], report["health"], report["canary"]) == (None, None, None)
         assert report["alarms"] == report["history"] == report["feedback_history"] == []
 
+    def test_of_every_size(self, start, calibration):
+        """What a part of some sizes has answered is in the report, and so is the truth about it."""
+        pairs = [
+            {**pair, "width": 96, "height": 96} if k % 2 else pair
+            for k, pair in enumerate(calibration.document["pairs"])
+        ]
+        client = start(calibrations=[changed(calibration, pairs=pairs)])
+        for side in (24, 48):
+            answer = post(client, encoded(photo(side, side, side))).json()
+            truth = {"image": ("y.png", encoded(photo(1, 2 * side, 2 * side)), "image/png")}
+            assert client.post(f"{answer['links']['self']}/truth", files=truth).is_success
+        report = monitor(client)
+        assert (report["requests"]["counted"], len(report["feedback_history"])) == (2, 2)
+
     def test_requests_are_counted(self, client):
         """Answered requests are in the next report, with the numbers that their answers gave.
 
