@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from typing import Final
 
@@ -34,6 +35,7 @@ _INTERRUPTED: Final = 130
 
 # More at once would take memory rather than save time.
 _MOST_AT_ONCE = 8
+_LINE_EVERY_S: Final = 10.0
 
 
 @asynccontextmanager
@@ -83,16 +85,24 @@ def interruptible(words: str) -> Iterator[None]:
 
 
 class Bars:
-    """One progress bar per thing that is done; total None: not known yet."""
+    """One progress bar per thing that is done; total None: not known yet.
 
-    def __init__(self, progress: Progress) -> None:
+    Where there is no terminal, a line every ten seconds says how far it is.
+    """
+
+    def __init__(self, progress: Progress, clock: Callable[[], float] = time.monotonic) -> None:
         self._progress = progress
+        self._clock = clock
         self._tasks: dict[str, TaskID] = {}
+        self._last_line = clock()
 
     def __call__(self, what: str, done: float, total: int | None) -> None:
         if what not in self._tasks:
             self._tasks[what] = self._progress.add_task(what, total=total)
         self._progress.update(self._tasks[what], completed=done, total=total)
+        if self._progress.disable and self._clock() - self._last_line >= _LINE_EVERY_S:
+            self._last_line = self._clock()
+            self.tell(f"{what}: {done:,.0f} of {'?' if total is None else f'{total:,}'}")
 
     def tell(self, words: str) -> None:
         """Print a line above the bars."""
@@ -101,7 +111,7 @@ class Bars:
 
 @contextmanager
 def progress_bars(*, is_bytes: bool = False) -> Iterator[Bars]:
-    """Progress bars on standard error; nothing is drawn when it is not a terminal."""
+    """Progress on standard error: bars on a terminal, else a line every ten seconds."""
     console = Console(stderr=True)
     with Progress(
         TextColumn("{task.description}"),

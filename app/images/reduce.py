@@ -31,4 +31,5 @@ def _largest(values: NDArray[Scalar], count: int) -> NDArray[Scalar]:
     edges = np.arange(count + 1) * len(values) / count
     first, last = np.floor(edges[:-1]).astype(int), np.ceil(edges[1:]).astype(int) - 1
     largest: NDArray[Scalar] = np.maximum.reduceat(values, first, axis=0)
-    return np.maximum(largest, values[last], out=largest)
+    np.maximum(largest, values[last], out=largest)
+    return largest

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-import pytest
+import io
 
-from app.cli.local import local
+import pytest
+from rich.console import Console
+from rich.progress import Progress
+
+from app.cli.local import Bars, local
 from app.system import usable_cores
 from app.upscalers.base import Upscaler
 
@@ -31,3 +35,15 @@ async def test_many_images(tmp_path, monkeypatch, lines, together):
     assert one.capabilities.concurrency == 1
     assert many.capabilities.concurrency == (min(8, usable_cores()) if together else 1)
     assert many.fingerprint == one.fingerprint
+
+
+def test_progress_without_a_terminal():
+    """A line every ten seconds says how far a long command is."""
+    now = 0.0
+    out = io.StringIO()
+    with Progress(console=Console(file=out, width=80), disable=True) as progress:
+        bars = Bars(progress, lambda: now)
+        for done in range(25):
+            now = float(done)
+            bars("measuring pairs", done, 1200)
+    assert out.getvalue() == "measuring pairs: 10 of 1,200\nmeasuring pairs: 20 of 1,200\n"
