@@ -116,17 +116,15 @@ class ResultStore:
         old = await self._index.get(result)
         if old is not None and old.expires <= stored:
             await self._remove(old, "age")
-        is_kept = False
-        try:
-            puts = [self._blobs.put(row.folder, name, data) for name, data in files.items()]
-            for error in await asyncio.gather(*puts, return_exceptions=True):
-                if error is not None:
-                    raise error
-            is_kept = await self._index.add(row)
-        finally:
-            if not is_kept:
-                with suppress(StoreUnavailable):  # a sweep finds them
-                    await self._blobs.delete(row.folder)
+        puts = [self._blobs.put(row.folder, name, data) for name, data in files.items()]
+        ended = await asyncio.gather(*puts, return_exceptions=True)
+        failure = next((error for error in ended if error is not None), None)
+        # If the index does not answer it may have kept the row all the same: the files stay then.
+        if failure is not None or not await self._index.add(row):
+            with suppress(StoreUnavailable):  # a sweep finds them
+                await self._blobs.delete(row.folder)
+        if failure is not None:
+            raise failure
         try:
             await self._make_room()
         except StoreUnavailable as error:

@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 
 from app.errors import NotFound
-from app.stores.base import Stores
+from app.stores.base import Stores, StoreUnavailable
 from app.stores.objects import BlobStore, open_blobs
+from app.stores.results import StoredResult
 from tests.contract.conftest import Opener
 
 LATER = datetime.now(UTC) + timedelta(days=1)
@@ -106,6 +107,19 @@ class TestResults:
         await stores.results.sweep()
         assert len(await stores.results.blob("huge", "a")) == 5000
         assert not await stores.results.has("r")
+
+    async def test_a_lost_answer(self, stores: Stores, monkeypatch: pytest.MonkeyPatch):
+        """A result that the index has kept, although it could not say so, is whole."""
+        add = stores.results._index.add
+
+        async def lost(row: StoredResult) -> bool:
+            await add(row)
+            raise StoreUnavailable("No answer in time.")
+
+        monkeypatch.setattr(stores.results._index, "add", lost)
+        with pytest.raises(StoreUnavailable):
+            await stores.results.put("r", b"{}", {"a": b"1"})
+        assert await stores.results.blob("r", "a") == b"1"
 
     async def test_folders(self, stores: Stores):
         """A result holds its folder; what nobody has a row for is told apart."""
