@@ -23,6 +23,7 @@ from app.api.documents import (
     PairDetail,
     PendingCalibration,
     PendingRow,
+    activation_of,
     detail,
 )
 from app.api.made import FORCE
@@ -41,11 +42,12 @@ Group = Annotated[str | None, Query(description="Only the pairs of this group.")
 
 
 class ActivateIn(BaseModel):
-    """How to activate; without a body nothing is forced."""
+    """How to activate; without a body nothing is forced, and the others stay active."""
 
     model_config = ConfigDict(extra="forbid")
 
     force: bool = Field(False, description=FORCE)
+    only: bool = Field(False, description="Make it the only active one of its upscaler.")
 
 
 @router.get("")
@@ -63,12 +65,11 @@ async def list_calibrations(
         jobs = await state.stores.jobs.pending("calibration")
         return [PendingRow.of(job) for job in jobs if upscaler in {None, job.about["upscaler"]}]
     active = await state.stores.calibrations.active()
+    ids = {one for item in active.values() for one in item.calibrations}
     previous = {item.calibration: item.previous for item in active.values()}
     heads = await state.stores.calibrations.heads(upscaler)
     return [
-        CalibrationRow(
-            **head.model_dump(), active=head.id in previous, previous=previous.get(head.id)
-        )
+        CalibrationRow(**head.model_dump(), active=head.id in ids, previous=previous.get(head.id))
         for head in heads
     ]
 
@@ -162,17 +163,25 @@ async def activate_calibration(
     # Not "or null": some generated clients cannot leave such a body out.
     asked: Annotated[ActivateIn, Body(default_factory=ActivateIn)],
 ) -> Activation:
-    """Serve from it; the answer names the one it replaces, whose activation is the way back.
+    """Ask it before the active ones, or alone; the answer tells what each of them answers now.
+
+    An upload is answered from the first that covers its class and size. `previous` was the first
+    before; its activation is the way back.
 
     409 `conflict` with the figures as `changes` if it would serve worse: its smallest α lies above
     its default α, or its trusted area is less than half of the present one's.
     """
     calibration = await state.admin.finished(calibration_id)
-    done, changes = await state.admin.activate(calibration, force=asked.force)
+    before = await state.calibrations.active_ids(calibration.manifest.upscaler)
+    done, changes = await state.admin.activate(calibration, force=asked.force, only=asked.only)
     await state.audit(
-        "calibration.activate", key, calibration=done.calibration, previous=done.previous
+        "calibration.activate",
+        key,
+        calibration=done.calibration,
+        previous=done.previous,
+        only=asked.only,
     )
-    return Activation(**done.model_dump(), changes=changes)
+    return await activation_of(state, done, changes, before)
 
 
 @router.delete("/{calibration_id}", status_code=204)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
+from contextlib import suppress
 from datetime import datetime
 from typing import Any, Literal
 
@@ -10,14 +12,14 @@ from pydantic import BaseModel, Field
 
 from app.api.jobs import JobOut
 from app.assembly import Parts
-from app.calibration import pictures
+from app.calibration import order, pictures
 from app.calibration.active import Changes
 from app.calibration.guarantee import GuaranteeKind
 from app.calibration.insight import classes_of, groups_of, thresholds
 from app.calibration.manifest import Provenance
 from app.calibration.record import Calibration
 from app.conformal.backtest import BacktestRow
-from app.errors import UpscalerUnavailable
+from app.errors import BadCalibration, NoCalibration, NotFound, UpscalerUnavailable
 from app.images.degrade import MadeBy
 from app.sampling.pipeline import Pipeline, differences
 from app.serving.answer import threshold_json
@@ -28,7 +30,7 @@ Threshold = float | Literal["-inf", "inf"]
 
 
 class CalibrationRow(CalibrationHead):
-    """A calibration in a list; `previous` is the one that an active one has replaced."""
+    """A calibration in a list; `previous` was asked first before the one that is now."""
 
     active: bool
     previous: str | None
@@ -64,9 +66,26 @@ class PendingCalibration(BaseModel):
     job: PendingRow
 
 
-class Activation(base.Activation):
-    """Which calibration is active now, and which one it replaced."""
+class Answering(BaseModel):
+    """An active calibration, and the classes of uploads that it answers; `*`: every upload."""
 
+    id: str
+    name: str | None
+    classes: list[str]
+
+
+class Activation(BaseModel):
+    """Which calibrations are active now, in the order in which they are asked.
+
+    previous: the one that was asked first before. lost: classes that nothing answers any more.
+    """
+
+    upscaler: str
+    calibration: str
+    calibrations: list[Answering]
+    previous: str | None
+    lost: list[str]
+    at: datetime
     changes: Changes
 
 
@@ -228,11 +247,43 @@ class Backtest(BaseModel):
     checks: Checks
 
 
+async def answering(parts: Parts, upscaler: str) -> list[Answering]:
+    """The active calibrations of an upscaler, in the order in which they are asked."""
+    try:
+        active = await parts.calibrations.order(upscaler)
+    except NoCalibration:
+        return []
+    answers = await asyncio.to_thread(active.answers)
+    return [
+        Answering(id=one.id, name=one.manifest.name, classes=classes)
+        for one, classes in zip(active.calibrations, answers, strict=True)
+    ]
+
+
+async def activation_of(
+    parts: Parts, done: base.Activation, changes: Changes, before: Sequence[str]
+) -> Activation:
+    """The document of an activation; `before` are the ids that were active."""
+    now = await answering(parts, done.upscaler)
+    covered: set[str] = set()
+    for one in set(before) - set(done.calibrations):
+        with suppress(BadCalibration, NotFound):  # what cannot be read answered nothing
+            covered.update(order.classes_of(await parts.calibrations.get(one)))
+    lost = covered.difference(*(one.classes for one in now))
+    return Activation(
+        **done.model_dump(exclude={"calibrations"}),
+        calibration=done.calibration,
+        calibrations=now,
+        lost=sorted(lost),
+        changes=changes,
+    )
+
+
 async def detail(
     parts: Parts, calibration: Calibration, group: str | None = None
 ) -> CalibrationDetail:
     """The document of a calibration, or of a group of it."""
-    active = await parts.calibrations.active_id(calibration.manifest.upscaler)
+    active = await parts.calibrations.active_ids(calibration.manifest.upscaler)
     found = _differences(parts, calibration)
     kept = await pictures.kept(parts.stores.spool, calibration.id)
     changes = await parts.calibrations.changes(calibration, force=True)
@@ -243,7 +294,7 @@ async def detail(
             {
                 **{name: value for name, value in calibration.document.items() if name != "pairs"},
                 "id": calibration.id,
-                "state": "active" if active == calibration.id else "ready",
+                "state": "active" if calibration.id in active else "ready",
                 "n": part.n,
                 "pairs": part.pairs,
                 "min_alpha": part.curve.min_alpha,

@@ -101,8 +101,14 @@ async def _upscaler(state: State, upscaler: Upscaler) -> ServicePart:
     active = await state.calibrations.active_id(upscaler.name)
     if active is None:
         return ServicePart(ready=True, calibration=None, detail="no active calibration")
-    calibration = await state.calibrations.get(active)
-    found = differences(calibration.pipeline, upscaler, calibration.manifest.provenance.settings)
+    found: list[dict[str, Any]] = []
+    for calibration in (await state.calibrations.order(upscaler.name)).calibrations:
+        settings = calibration.manifest.provenance.settings
+        differs = differences(calibration.pipeline, upscaler, settings)
+        if not differs:  # requests are answered from this one, and those after it
+            found = []
+            break
+        found = found or differs
     canary = await state.canaries.report(upscaler.name, active)
     if found:
         return ServicePart(

@@ -40,28 +40,34 @@ def _chosen(state: State, name: str | None) -> list[Upscaler]:
 
 
 async def _reports(state: State, upscaler: Upscaler, most: int) -> list[UpscalerReport]:
-    """The entry of an upscaler, and one more for each group that requests have named."""
+    """An entry for each active calibration, and for each group of it that requests have named."""
     monitor = state.monitor
-    active = await state.calibrations.active_id(upscaler.name)
+    active = await state.calibrations.active_ids(upscaler.name)
     health = await HealthFacts.of(upscaler)
-    if active is None:
+    if not active:
         return [uncalibrated(upscaler, health)]
-    calibration = await state.calibrations.get(active)
     await monitor.settle()
-    canary = await state.canaries.report(upscaler.name, active)
-    found = []
-    with suppress(UpscalerUnavailable):  # not reached yet, so what it is is not known
-        found = differences(calibration.pipeline, upscaler)
-    return [
-        report_of(
-            upscaler,
-            active,
-            part,
-            points=list(deque(await monitor.points(part.calibration.id), maxlen=most)),
-            labels=await monitor.store.labels(part.calibration.id, limit=most),
-            canary=canary.get("canary"),
-            differences=found,
-            health=health,
-        )
-        for part in await monitor.parts(calibration)
-    ]
+    reports = []
+    for one in active:
+        calibration = await state.calibrations.get(one)
+        found = []
+        with suppress(UpscalerUnavailable):  # not reached yet, so what it is is not known
+            found = differences(calibration.pipeline, upscaler)
+        is_first = one == active[0]
+        if found and not is_first:  # nothing is answered from it, and nobody need be told
+            continue
+        canary = await state.canaries.report(upscaler.name, one) if is_first else {}
+        reports += [
+            report_of(
+                upscaler,
+                one,
+                part,
+                points=list(deque(await monitor.points(part.calibration.id), maxlen=most)),
+                labels=await monitor.store.labels(part.calibration.id, limit=most),
+                canary=canary.get("canary"),
+                differences=found,
+                health=health if is_first else None,
+            )
+            for part in await monitor.parts(calibration)
+        ]
+    return reports

@@ -11,7 +11,7 @@ from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
 from app.api.deps import ClientDep, State, StateDep
-from app.api.documents import CalibratedClass, GuaranteeFacts
+from app.api.documents import Answering, CalibratedClass, GuaranteeFacts, answering
 from app.api.problems import problem_responses
 from app.calibration.insight import classes_of, tables, thresholds
 from app.conformal.fidelity import Unit
@@ -51,12 +51,16 @@ class UpscalerOut(BaseModel):
         description="Of input and sample, as measured here; null: not known yet."
     )
     price_per_call: float | None = Field(description="As configured.")
-    calibration: str | None
+    calibration: str | None = Field(description="The first of the active ones.")
+    calibrations: list[Answering] = Field(
+        description="All of them, in the order in which they are asked: an upload is answered from "
+        "the first that covers its class and size."
+    )
     guarantee: GuaranteeFacts | None = Field(description="Of the active calibration.")
     calibrated_on: str | None = Field(description="What its pictures are.")
     groups: dict[str, int] = Field(description="Its groups, with the number of pairs of each.")
     classes: list[CalibratedClass] = Field(
-        description="The classes of uploads that it covers, each with a curve of its own."
+        description="The classes of uploads that they cover, each with a curve of its own."
     )
     default: bool = Field(
         description="Asked where a request names none; of several, the class of the upload decides."
@@ -89,8 +93,8 @@ async def list_upscalers(state: StateDep, _: ClientDep) -> list[UpscalerOut]:
         active = await state.calibrations.active_id(upscaler.name)
         calibration = await state.calibrations.get(active) if active is not None else None
         table = await asyncio.to_thread(thresholds, calibration) if calibration else []
-        classes = await asyncio.to_thread(classes_of, calibration) if calibration else []
-        by_class = await asyncio.to_thread(tables, calibration) if calibration else {}
+        asked = await answering(state, upscaler.name)
+        classes = [row for one in asked for row in await _classes(state, one)]
         entry = state.settings.upscaler(upscaler.name)
         title, character = (upscaler.name, None) if entry is None else entry.shown
         found.append(
@@ -105,12 +109,11 @@ async def list_upscalers(state: StateDep, _: ClientDep) -> list[UpscalerOut]:
                 seconds_per_megapixel=_pace(state, upscaler),
                 price_per_call=state.settings.price_per_call(upscaler.name),
                 calibration=active,
+                calibrations=asked,
                 guarantee=GuaranteeFacts(**calibration.guarantee.facts()) if calibration else None,
                 calibrated_on=calibration.made_of if calibration else None,
                 groups=dict(calibration.groups) if calibration else {},
-                classes=[
-                    CalibratedClass(**row, tables=_shown(by_class[row["name"]])) for row in classes
-                ],
+                classes=classes,
                 default=upscaler in state.service.candidates(None),
                 default_alpha=calibration.manifest.default_alpha if calibration else None,
                 min_alpha=calibration.curve.min_alpha if calibration else None,
@@ -128,3 +131,14 @@ def _shown(tables: Mapping[str, list[dict[str, float]]]) -> dict[str, list[dict[
         kind: [{**row, "threshold": threshold_json(row["threshold"])} for row in rows]
         for kind, rows in tables.items()
     }
+
+
+async def _classes(state: State, asked: Answering) -> list[CalibratedClass]:
+    """The classes that one of the active calibrations answers."""
+    calibration = await state.calibrations.get(asked.id)
+    by_class = await asyncio.to_thread(tables, calibration)
+    return [
+        CalibratedClass(**row, tables=_shown(by_class[row["name"]]))
+        for row in await asyncio.to_thread(classes_of, calibration)
+        if row["name"] in asked.classes
+    ]

@@ -1,6 +1,6 @@
 """The calibrations a gateway serves from: the store's truth, with the parsed facts kept in memory.
 
-Calibrations are immutable, so a parsed one can be kept for ever; which one is active is read from
+Calibrations are immutable, so a parsed one can be kept for ever; which ones are active is read from
 the store on every request, so that an activation is seen at once by every process.
 """
 
@@ -15,12 +15,13 @@ from importlib import resources
 from pydantic import BaseModel
 
 from app.calibration import file
+from app.calibration.order import Order
 from app.calibration.record import Calibration
 from app.errors import BadCalibration, Conflict, NoCalibration, NotFound
-from app.stores.base import Activation, CalibrationStore
+from app.stores.base import MOST_ACTIVE, Activation, CalibrationStore
 from app.upscalers.base import Upscaler
 
-_KEPT = 8  # parsed calibrations in memory; each takes a few megabytes
+_KEPT = 2 * MOST_ACTIVE  # parsed calibrations in memory; each takes a few megabytes
 
 
 FAR_BELOW = 0.5  # a trusted area below this share of the present one is nobody's wish by default
@@ -104,6 +105,7 @@ class Calibrations:
     def __init__(self, store: CalibrationStore) -> None:
         self.store = store
         self._parsed: OrderedDict[str, Calibration] = OrderedDict()
+        self._orders: dict[str, Order] = {}
 
     async def get(self, calibration: str) -> Calibration:
         """The calibration of an id.
@@ -125,26 +127,38 @@ class Calibrations:
         await self.store.get(calibration)
         return await self.get(calibration)
 
-    async def active_id(self, upscaler: str) -> str | None:
-        """Id of the active calibration of an upscaler, or None."""
+    async def active_ids(self, upscaler: str) -> tuple[str, ...]:
+        """Ids of the active calibrations of an upscaler, in the order in which they are asked."""
         activation = (await self.store.active()).get(upscaler)
-        return activation.calibration if activation else None
+        return activation.calibrations if activation else ()
 
-    async def active(self, upscaler: str) -> Calibration:
-        """The active calibration of an upscaler.
+    async def active_id(self, upscaler: str) -> str | None:
+        """Id of the first of them, or None."""
+        return next(iter(await self.active_ids(upscaler)), None)
+
+    async def order(self, upscaler: str) -> Order:
+        """The active calibrations of an upscaler.
 
         Raises:
             NoCalibration: there is none.
+            BadCalibration: a stored file is damaged.
         """
-        calibration = await self.active_id(upscaler)
-        if calibration is None:
+        ids = await self.active_ids(upscaler)
+        if not ids:
             raise NoCalibration(
                 f"The upscaler {upscaler!r} has no active calibration, so no mask would have a "
                 f"foundation. Calibrate it: trustscale calibrate FOLDER --upscaler {upscaler} "
                 "--activate. Or ask for the picture alone: mask=none, --mask none.",
                 upscaler=upscaler,
             )
-        return await self.get(calibration)
+        known = self._orders.get(upscaler)
+        if known is None or [one.id for one in known.calibrations] != [*ids]:
+            known = self._orders[upscaler] = Order([await self.get(one) for one in ids])
+        return known
+
+    async def active(self, upscaler: str) -> Calibration:
+        """The first of them, as `order`."""
+        return (await self.order(upscaler)).first
 
     async def changes(self, calibration: Calibration, *, force: bool) -> Changes:
         """What serving from it would change for users; a calibration need not be stored for that.
@@ -164,22 +178,48 @@ class Calibrations:
         return changes
 
     async def activate(
-        self, calibration: Calibration, *, force: bool = False
+        self, calibration: Calibration, *, force: bool = False, only: bool = False
     ) -> tuple[Activation, Changes]:
-        """Serve from a stored calibration.
+        """Ask a stored calibration before the active ones, or alone.
 
         Raises:
             NotFound: it was deleted.
-            Conflict: as `changes`.
+            Conflict: as `changes`, or too many would be active.
         """
         changes = await self.changes(calibration, force=force)
-        return await self.store.activate(calibration.id), changes
+        return await self.switch(calibration, only=only), changes
+
+    async def switch(
+        self, calibration: Calibration, *, job: str | None = None, only: bool = False
+    ) -> Activation:
+        """As `activate`, whether it would serve worse or not, and while a job goes on.
+
+        Of the active ones those do not stay that could answer nothing behind it.
+        """
+        without = None if only else await self._superseded(calibration)
+        return await self.store.activate(calibration.id, job=job, without=without)
+
+    async def _superseded(self, calibration: Calibration) -> list[str]:
+        """The active ones that would answer no upload behind a calibration."""
+        active = [*await self.active_ids(calibration.manifest.upscaler)]
+        live = []
+        for one in active:
+            with suppress(BadCalibration, NotFound):  # else nothing is answered from it
+                other = await self.get(one)
+                if other.pipeline.fingerprint == calibration.pipeline.fingerprint:
+                    live.append(other)
+        order = Order([calibration, *(one for one in live if one.id != calibration.id)])
+        answers = await asyncio.to_thread(order.answers)
+        asked = {
+            one.id for one, classes in zip(order.calibrations, answers, strict=True) if classes
+        }
+        return [one for one in active if one not in asked]
 
     async def add(self, calibration: Calibration, *, activate: bool) -> Activation | None:
-        """Store a calibration, and make it the active one of its upscaler if asked to."""
+        """Store a calibration, and ask it before the active ones of its upscaler if so wanted."""
         blob = await asyncio.to_thread(file.dump, calibration)
         await self.store.put(calibration.head, blob)
-        return await self.store.activate(calibration.id) if activate else None
+        return await self.switch(calibration) if activate else None
 
     async def install_shipped(self, upscalers: Iterable[Upscaler]) -> None:
         """Give every upscaler without a calibration the shipped one that was made with it.

@@ -273,11 +273,11 @@ class CalibrationAdmin:
         await pictures.forget(self.stores.spool, name)
 
     async def activate(
-        self, calibration: Calibration, *, force: bool = False
+        self, calibration: Calibration, *, force: bool = False, only: bool = False
     ) -> tuple[Activation, Changes]:
-        """Serve from it, after the guard has compared its pipeline with the live upscaler."""
+        """As `Calibrations.activate`, once the guard has compared it with the live upscaler."""
         await self.check(calibration)
-        return await self.calibrations.activate(calibration, force=force)
+        return await self.calibrations.activate(calibration, force=force, only=only)
 
     async def waiting_pairs(self, job: JobStatus) -> list[WaitingPair]:
         """The pairs of a job: which are measured, labelled, or wait for their label."""

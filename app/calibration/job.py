@@ -151,7 +151,7 @@ class CalibrationHandler:
         if changes.is_worse and not force:
             log.warning("calibration.not_activated", calibration=calibration.id, why=str(changes))
         else:
-            await self.calibrations.store.activate(calibration.id, job=job)
+            await self.calibrations.switch(calibration, job=job)
 
     async def _calibration(
         self,

@@ -6,6 +6,7 @@ Every command works on the stores that the settings name, or with `--server` ove
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,10 +17,12 @@ from app.calibration import file
 from app.calibration.active import Changes
 from app.calibration.guarantee import guarantee_of
 from app.calibration.naming import Naming
+from app.calibration.order import EVERY
 from app.cli import options
 from app.cli.options import lines, tell
 from app.cli.remote import made_remotely
 from app.cli.service import ask
+from app.images.facts import in_words
 from app.mistakes import mistakes
 from app.settings import KEY_VARIABLE
 from trustscale import Job, Tar, Trustscale
@@ -106,13 +109,17 @@ def derive(
 @app.command()
 def activate(
     calibration: Id,
+    only: options.Only = False,
     force: options.Force = False,
     server: options.Server = None,
     key_env: options.Key = KEY_VARIABLE,
     as_json: options.Json = False,
 ) -> None:
-    """Serve from this calibration; the answer names the one it replaces, and what that changes."""
-    asked = {"force": True} if force else {}
+    """Ask this calibration before the active ones; what each of them answers then is said.
+
+    An upload is answered from the first that covers its class and size.
+    """
+    asked = {"force": force, "only": only}
     done = ask(server, key_env, lambda service: service.activate(calibration, **asked))
     tell(done, _switch, as_json=as_json)
 
@@ -305,9 +312,24 @@ def _row(row: dict[str, Any]) -> str:
 
 
 def _switch(done: dict[str, Any]) -> str:
-    replaced = f", replaced {done['previous']}" if done["previous"] else ""
-    changes = Changes.model_validate(done["changes"])
-    return f"{done['calibration']} is active{replaced}\n  {changes}"
+    active, before = done["calibrations"], done["previous"]
+    stays = before in {one["id"] for one in active}
+    told = f", {'before' if stays else 'replaced'} {before}" if before else ""
+    lines = [
+        f"{done['calibration']} is active{told}",
+        f"  {Changes.model_validate(done['changes'])}",
+        *(f"  {one['id']} answers {_uploads(one['classes'])}" for one in active),
+    ]
+    if done["lost"]:
+        lines.append(f"  warning: nothing answers {_uploads(done['lost'])} any more")
+    return "\n".join(lines)
+
+
+def _uploads(classes: Sequence[str]) -> str:
+    """Classes of uploads for people."""
+    if EVERY in classes:
+        return "every upload"
+    return "; ".join(map(in_words, classes)) or "no upload that those before it leave over"
 
 
 def _expectation(document: dict[str, Any]) -> str:

@@ -38,7 +38,7 @@ class _Here:
         self._service = replace(service, results=None)
 
     async def serves(self, request: UpscaleRequest) -> dict[str, str | None]:
-        """The upscaler that a request means, and the calibration that it would be served from.
+        """The upscaler that a request means, and the calibrations that it is served from, in order.
 
         Raises:
             NotFound, NoCalibration.
@@ -47,11 +47,10 @@ class _Here:
         name = upscalers[0].name if len(upscalers) == 1 else AUTO
         if request.mask == "none":
             return {"upscaler": name, "calibration": None}
-        if name != AUTO:
-            calibration = await self._service.calibrations.active(name)
-            return {"upscaler": name, "calibration": calibration.id}
-        active = [await self._service.calibrations.active_id(one.name) for one in upscalers]
-        return {"upscaler": name, "calibration": " ".join(filter(None, active))}
+        active = [await self._service.calibrations.active_ids(one.name) for one in upscalers]
+        if name != AUTO and not any(active):
+            await self._service.calibrations.order(name)  # which says what to do
+        return {"upscaler": name, "calibration": " ".join(one for ids in active for one in ids)}
 
     async def answer(
         self, data: bytes, request: UpscaleRequest, key: str, on_progress: Progress
@@ -82,7 +81,7 @@ class _There:
         if request.upscaler in {None, AUTO}:
             meant = [row for row in rows if row["default"]]
         if meant:
-            active = " ".join(filter(None, (row["calibration"] for row in meant)))
+            active = " ".join(one["id"] for row in meant for one in row["calibrations"])
             return {
                 "upscaler": meant[0]["name"] if len(meant) == 1 else AUTO,
                 "calibration": (active or None) if request.mask == "trust" else None,

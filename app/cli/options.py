@@ -52,6 +52,7 @@ Between = Annotated[
     typer.Option(help="The smallest and largest α to choose from after looking (post_hoc)."),
 ]
 Activate = Annotated[bool, typer.Option(help="Serve from it at once.")]
+Only = Annotated[bool, typer.Option("--only", help="Make it the only active one of its upscaler.")]
 Force = Annotated[bool, typer.Option("--force", help="Activate it also if it would serve worse.")]
 
 Grey = Annotated[bool, typer.Option(help="Degradation: drop the colour.")]

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeAlias, TypeVar
 
-from app.api.documents import detail
+from app.api.documents import activation_of, detail
 from app.api.jobs import JobOut, pending_jobs
 from app.assembly import Parts
 from app.calibration import file
@@ -32,7 +32,8 @@ class Here:
         self._stores = parts.stores
 
     async def calibrations(self) -> Rows:
-        active = {item.calibration for item in (await self._stores.calibrations.active()).values()}
+        activations = (await self._stores.calibrations.active()).values()
+        active = {one for activation in activations for one in activation.calibrations}
         heads = await self._stores.calibrations.heads()
         return [{**head.model_dump(mode="json"), "active": head.id in active} for head in heads]
 
@@ -71,17 +72,17 @@ class Here:
             await audit(self._parts, "derive", **facts)
         return await described(self._parts, made)
 
-    async def activate(self, calibration: str, *, force: bool = False) -> dict[str, Any]:
+    async def activate(
+        self, calibration: str, *, force: bool = False, only: bool = False
+    ) -> dict[str, Any]:
         found = await self._calibrations.get(calibration)
         await self._check_live(found)
-        activation, changes = await self._calibrations.activate(found, force=force)
-        facts = {"calibration": activation.calibration, "previous": activation.previous}
+        before = await self._calibrations.active_ids(found.manifest.upscaler)
+        done, changes = await self._calibrations.activate(found, force=force, only=only)
+        facts = {"calibration": done.calibration, "previous": done.previous, "only": only}
         await audit(self._parts, "activate", **facts)
-        return {
-            **activation.model_dump(),
-            "at": activation.at.isoformat(),
-            "changes": changes.model_dump(),
-        }
+        document = await activation_of(self._parts, done, changes, before)
+        return document.model_dump(mode="json")
 
     async def backtest(
         self, calibration: str, splits: int = 100, group: str | None = None

@@ -19,13 +19,14 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
 
+from app.calibration.order import Order
 from app.calibration.record import Calibration
 from app.conformal.indecision import IndecisionSettings
-from app.errors import BadRequest, ImageTooLarge, TooSlow
+from app.errors import BadGroup, BadRequest, ImageTooLarge, TooSlow
 from app.images import decode as images
 from app.images.decoders import File, decoding, size_of
 from app.images.facts import Facts, look_at
-from app.sampling.pipeline import Pipeline, guard, learn
+from app.sampling.pipeline import Pipeline, differences, guard, learn
 from app.serving.answer import ChosenForm, check_alpha, form_of
 from app.serving.auto import chosen_for
 from app.serving.context import ServiceContext
@@ -54,6 +55,7 @@ class Chosen:
 
     pipeline: makes the picture; that of the calibration, if there is one.
     calibration: what the mask is read from; None: a picture without a mask is wanted.
+    order: the active calibrations; that of the upload is known once it is read (`settle`).
     why: it is this upscaler, where `auto` chose it.
     """
 
@@ -61,6 +63,7 @@ class Chosen:
     upscaler: Upscaler
     pipeline: Pipeline
     calibration: Calibration | None
+    order: Order | None
     seed: int
     form: ChosenForm
     warnings: tuple[str, ...]
@@ -153,11 +156,16 @@ async def choose(context: ServiceContext, request: UpscaleRequest) -> Chosen:
 
 
 async def settle(context: ServiceContext, decoded: Decoded) -> Decoded:
-    """The upload with the upscaler for its class, where `auto` chooses.
+    """The upload with the upscaler for its class, where `auto` chooses, and its calibration.
 
     Raises:
         NoCalibration, CalibrationMismatch, UpscalerUnavailable, BadGroup, BadRequest.
     """
+    decoded = await _settle_upscaler(context, decoded)
+    return await asyncio.to_thread(_answered, decoded)
+
+
+async def _settle_upscaler(context: ServiceContext, decoded: Decoded) -> Decoded:
     chosen, request = decoded.chosen, decoded.chosen.request
     candidates = context.candidates(request.upscaler)
     if len(candidates) == 1:
@@ -175,6 +183,17 @@ async def settle(context: ServiceContext, decoded: Decoded) -> Decoded:
     return replace(decoded, chosen=replace(chosen, why=why))
 
 
+def _answered(decoded: Decoded) -> Decoded:
+    """The upload with the calibration that answers it: of several one that covers it."""
+    chosen = decoded.chosen
+    if chosen.order is None:
+        return decoded
+    height, width = (side * chosen.pipeline.scale for side in decoded.size)
+    calibration = chosen.order.choose(decoded.facts, height, width)
+    chosen = replace(chosen, calibration=calibration, pipeline=calibration.pipeline)
+    return replace(decoded, chosen=chosen)
+
+
 async def _able(
     context: ServiceContext, request: UpscaleRequest, candidates: Sequence[Upscaler]
 ) -> list[Upscaler]:
@@ -186,7 +205,7 @@ async def _able(
 
 async def _choose(context: ServiceContext, request: UpscaleRequest, upscaler: Upscaler) -> Chosen:
     """Nothing is served under another pipeline than the calibrated one."""
-    calibration, warnings = None, [UNMASKED]
+    calibration, order, warnings = None, None, [UNMASKED]
     if request.mask == "none":
         await learn(upscaler)
         pipeline = Pipeline(
@@ -196,17 +215,35 @@ async def _choose(context: ServiceContext, request: UpscaleRequest, upscaler: Up
             indecision=IndecisionSettings("residual"),
         )
     else:
-        calibration = await context.calibrations.active(upscaler.name)
+        active = await context.calibrations.order(upscaler.name)
         await learn(upscaler)
-        pipeline = calibration.pipeline
-        guard(pipeline, upscaler, calibration.manifest.provenance.settings)
-        warnings = []
+        order = _live(active, upscaler)
+        calibration, pipeline, warnings = order.first, order.first.pipeline, []
         if context.canaries is not None:
             warnings += await context.canaries.check(upscaler.name, calibration.id)
-        calibration.under(request.guarantee).of_group(request.group)
+        if not any(_promises(one, request) for one in order.calibrations):
+            calibration.under(request.guarantee).of_group(request.group)
     seed = secrets.randbits(53) if request.seed is None else request.seed
     form = form_of(request.format, request.quality)
-    return Chosen(request, upscaler, pipeline, calibration, seed, form, tuple(warnings))
+    return Chosen(request, upscaler, pipeline, calibration, order, seed, form, tuple(warnings))
+
+
+def _live(order: Order, upscaler: Upscaler) -> Order:
+    """The calibrations that were made under the live pipeline. Raises CalibrationMismatch: none."""
+    found = [one for one in order.calibrations if not differences(one.pipeline, upscaler)]
+    if not found:
+        first = order.first
+        guard(first.pipeline, upscaler, first.manifest.provenance.settings)
+    return order if len(found) == len(order.calibrations) else Order(found)
+
+
+def _promises(calibration: Calibration, request: UpscaleRequest) -> bool:
+    """Whether a calibration has the group and gives the guarantee of a request."""
+    try:
+        calibration.under(request.guarantee).of_group(request.group)
+    except (BadGroup, BadRequest):
+        return False
+    return True
 
 
 async def decode(

@@ -6,9 +6,9 @@ Every method is safe to call from several processes at once; none blocks the eve
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 
 from pydantic import BaseModel, ConfigDict
@@ -42,19 +42,54 @@ class CalibrationHead(BaseModel):
     delta: float | None = None
 
 
+MOST_ACTIVE: Final = 8
+"""Calibrations of an upscaler that are active at the same time."""
+
+
 class Activation(BaseModel):
-    """Which calibration of an upscaler is active now, and which one it replaced."""
+    """The active calibrations of an upscaler, in the order in which they are asked.
+
+    previous: the first one before the last change.
+    """
 
     model_config = ConfigDict(frozen=True)
 
     upscaler: str
-    calibration: str
+    calibrations: tuple[str, ...]
     previous: str | None
     at: datetime
 
+    @property
+    def calibration(self) -> str:
+        """The first one, which was activated last."""
+        return self.calibrations[0]
+
+
+def activated(
+    present: Activation | None, upscaler: str, calibration: str, without: Collection[str] | None
+) -> Activation:
+    """The activation that puts a calibration before the active ones `without` some; None: alone.
+
+    It is the present one if that changes nothing. Raises Conflict: too many would be active.
+    """
+    before = present.calibrations if present else ()
+    gone = before if without is None else without
+    after = (calibration, *(one for one in before if one != calibration and one not in gone))
+    if present is not None and after == before:
+        return present
+    if len(after) > MOST_ACTIVE:
+        raise Conflict(
+            f"{MOST_ACTIVE} calibrations of {upscaler!r} are active already: make this one the "
+            'only one ("only": true, --only).'
+        )
+    first = present.calibration if present else None
+    if present is not None and first == calibration:
+        first = present.previous
+    return Activation(upscaler=upscaler, calibrations=after, previous=first, at=datetime.now(UTC))
+
 
 class CalibrationStore(Protocol):
-    """Calibrations are immutable; which one is active is the only thing that changes."""
+    """Calibrations are immutable; which ones are active is the only thing that changes."""
 
     async def put(self, head: CalibrationHead, blob: bytes) -> None:
         """Store a calibration, whole or not at all. Putting the same id again changes nothing."""
@@ -65,13 +100,16 @@ class CalibrationStore(Protocol):
     async def heads(self, upscaler: str | None = None) -> list[CalibrationHead]:
         """All calibrations, the newest first."""
 
-    async def activate(self, calibration: str, *, job: str | None = None) -> Activation:
-        """Make it the active one of its upscaler, atomically; the answer names the replaced one.
+    async def activate(
+        self, calibration: str, *, job: str | None = None, without: Collection[str] | None = ()
+    ) -> Activation:
+        """Put it before the active ones of its upscaler `without` some, or alone, atomically.
 
-        Activating the active one again changes nothing and returns the present activation. With a
-        job it happens only while that job goes on: a worker that slept through its end must not
-        undo what an admin has chosen since.
-        Raises NotFound, or Conflict if the job has ended or is to be cancelled.
+        What changes nothing returns the present activation (`activated`). With a job it happens
+        only while that job goes on: a worker that slept through its end must not undo what an admin
+        has chosen since.
+        Raises NotFound, or Conflict if the job has ended or is to be cancelled, or too many would
+        be active.
         """
 
     async def active(self) -> Mapping[str, Activation]:
@@ -87,8 +125,8 @@ def no_calibration(calibration: str) -> NotFound:
 
 
 def still_active(calibration: str) -> Conflict:
-    """The error of deleting the active calibration."""
-    return Conflict(f"Calibration {calibration} is active; activate another one first.")
+    """The error of deleting an active calibration."""
+    return Conflict(f"Calibration {calibration} is active; make another one the only one first.")
 
 
 def over(job: str) -> Conflict:

@@ -51,9 +51,7 @@ CREATE TABLE calibrations (
 );
 CREATE TABLE active (
     upscaler TEXT PRIMARY KEY,
-    calibration TEXT NOT NULL REFERENCES calibrations (id),
-    previous TEXT,
-    at TEXT NOT NULL
+    activation TEXT NOT NULL
 );
 CREATE TABLE job (
     id TEXT PRIMARY KEY,

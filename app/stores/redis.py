@@ -27,7 +27,7 @@ Keys, all under `trustscale:`::
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 from uuid import uuid4
@@ -40,6 +40,7 @@ from app.stores.base import (
     Activation,
     AuditEntry,
     CalibrationHead,
+    activated,
     no_calibration,
     over,
     still_active,
@@ -161,23 +162,18 @@ class RedisCalibrations:
             reverse=True,
         )
 
-    async def activate(self, calibration: str, *, job: str | None = None) -> Activation:
+    async def activate(
+        self, calibration: str, *, job: str | None = None, without: Collection[str] | None = ()
+    ) -> Activation:
         async def switch(pipe: Client) -> Activation:
             if job is not None:
                 state, is_cancelled = await pipe.hmget(job_key(job), "state", "cancel_requested")
                 if state not in {b"running", b"queued"} or is_cancelled == b"1":
                     raise over(job)
             upscaler = await self._upscaler(pipe, calibration)
-            present = await pipe.hget(self._ACTIVE, upscaler)
-            replaced = present and Activation.model_validate_json(present)
-            if replaced and replaced.calibration == calibration:
-                return replaced
-            made = Activation(
-                upscaler=upscaler,
-                calibration=calibration,
-                previous=replaced.calibration if replaced else None,
-                at=datetime.now(UTC),
-            )
+            found = await pipe.hget(self._ACTIVE, upscaler)
+            present = Activation.model_validate_json(found) if found else None
+            made = activated(present, upscaler, calibration, without)
             pipe.multi()
             pipe.hset(self._ACTIVE, upscaler, made.model_dump_json())
             return made
@@ -206,7 +202,7 @@ class RedisCalibrations:
                     return
                 raise
             active = await pipe.hget(self._ACTIVE, upscaler)
-            if active and Activation.model_validate_json(active).calibration == calibration:
+            if active and calibration in Activation.model_validate_json(active).calibrations:
                 raise still_active(calibration)
             is_asked = True
             pipe.multi()

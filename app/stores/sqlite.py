@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -20,6 +20,7 @@ from app.stores.base import (
     Label,
     Snapshot,
     Update,
+    activated,
     no_calibration,
     over,
     still_active,
@@ -54,7 +55,9 @@ class SqliteCalibrations:
         )
         return [CalibrationHead.model_validate_json(row[0]) for row in rows]
 
-    async def activate(self, calibration: str, *, job: str | None = None) -> Activation:
+    async def activate(
+        self, calibration: str, *, job: str | None = None, without: Collection[str] | None = ()
+    ) -> Activation:
         def switch(c: sqlite3.Connection) -> Activation:
             if job is not None and not goes_on(c, job):
                 raise over(job)
@@ -63,28 +66,27 @@ class SqliteCalibrations:
             ).fetchone()
             if found is None:
                 raise no_calibration(calibration)
-            present = c.execute(
-                "SELECT upscaler, calibration, previous, at FROM active WHERE upscaler = ?", found
-            ).fetchone()
-            if present is not None and present[1] == calibration:
-                return _activation(present)
-            replaced = present[1] if present is not None else None
-            row = (found[0], calibration, replaced, as_text(datetime.now(UTC)))
-            c.execute("INSERT OR REPLACE INTO active VALUES (?, ?, ?, ?)", row)
-            return _activation(row)
+            made = activated(_present(c, found[0]), found[0], calibration, without)
+            row = (made.upscaler, made.model_dump_json())
+            c.execute("INSERT OR REPLACE INTO active VALUES (?, ?)", row)
+            return made
 
         return await self._database.write(switch)
 
     async def active(self) -> Mapping[str, Activation]:
-        rows = await self._database.rows("SELECT upscaler, calibration, previous, at FROM active")
-        return {row[0]: _activation(row) for row in rows}
+        rows = await self._database.rows("SELECT upscaler, activation FROM active")
+        return {row[0]: Activation.model_validate_json(row[1]) for row in rows}
 
     async def delete(self, calibration: str) -> None:
         def remove(c: sqlite3.Connection) -> None:
-            if c.execute("SELECT 1 FROM active WHERE calibration = ?", (calibration,)).fetchone():
-                raise still_active(calibration)
-            if not c.execute("DELETE FROM calibrations WHERE id = ?", (calibration,)).rowcount:
+            found = c.execute(
+                "DELETE FROM calibrations WHERE id = ? RETURNING upscaler", (calibration,)
+            ).fetchone()
+            if found is None:
                 raise no_calibration(calibration)
+            present = _present(c, found[0])
+            if present is not None and calibration in present.calibrations:
+                raise still_active(calibration)
 
         await self._database.write(remove)
 
@@ -295,9 +297,9 @@ class SqliteMonitor:
         await self._database.write(remove)
 
 
-def _activation(row: tuple[Any, ...]) -> Activation:
-    upscaler, calibration, previous, at = row
-    return Activation(upscaler=upscaler, calibration=calibration, previous=previous, at=at)
+def _present(c: sqlite3.Connection, upscaler: str) -> Activation | None:
+    row = c.execute("SELECT activation FROM active WHERE upscaler = ?", (upscaler,)).fetchone()
+    return None if row is None else Activation.model_validate_json(row[0])
 
 
 def _label(row: tuple[Any, ...]) -> Label:

@@ -9,7 +9,7 @@ from app.calibration.active import Changes
 from app.calibration.guarantee import HighProbability
 from tests.api.admin import Admin, truth_files
 from tests.api.gateway import check_problem, post
-from tests.factories import calibration_of, changed
+from tests.factories import calibration_of, changed, encoded, photo
 
 
 @pytest.fixture
@@ -63,6 +63,43 @@ def test_activate(fresh, calibration):
     assert back["previous"] == made
     assert back["changes"]["trusted_area"] == {"before": 0, "after": trusted(calibration)}
     assert post(fresh.client).json()["calibration"] == calibration.id
+
+
+def test_several(start):
+    """Each upload is answered from the first that covers its class, until one is the only one."""
+    admin = Admin(start(calibrations=()))
+    old, new = (
+        admin.create(truth_files(4), degradation=made, samples=2, name=name)["id"]
+        for name, made in (("old", {"mixture": [{}, {"jpeg": 80}]}), ("new", {}))
+    )
+
+    def activate(asked, **how):
+        return admin.send("POST", f"/{asked}/activate", json={"force": True, **how}).json()
+
+    def answered():
+        images = (encoded(photo(5)), encoded(photo(5), "JPEG", quality=80))
+        return [post(admin.client, image).json()["calibration"] for image in images]
+
+    activate(old)
+    done = activate(new)
+    told = [("new", ["lossless"]), ("old", ["jpeg-80"])]
+    assert [(one["name"], one["classes"]) for one in done["calibrations"]] == told
+    assert (done["calibration"], done["previous"], done["lost"]) == (new, old, [])
+    assert answered() == [new, old]
+    (listed,) = admin.client.get("/v1/upscalers").json()
+    assert listed["calibrations"] == done["calibrations"]
+    assert {row["name"] for row in listed["classes"]} == {"lossless", "jpeg-80"}
+    assert {row["id"] for row in admin.get() if row["active"]} == {old, new}
+    check_problem(admin.send("DELETE", f"/{old}"), "conflict")
+
+    done = activate(new, only=True)
+    assert ([one["id"] for one in done["calibrations"]], done["lost"]) == ([new], ["jpeg-80"])
+    assert answered() == [new, new]
+    assert [entry["facts"]["only"] for entry in admin.audit(limit=2)] == [True, False]
+    # What would answer nothing behind another one does not stay.
+    activate(new)
+    assert [one["id"] for one in activate(old)["calibrations"]] == [old]
+    assert admin.send("DELETE", f"/{new}").status_code == 204
 
 
 def test_a_job(fresh, calibration):

@@ -235,6 +235,7 @@ class TestUpscalers:
             "kind": "embedded",
             "groups": {},
             "classes": [],
+            "calibrations": [],
         }
         first, second = client.get("/v1/upscalers").json()
         assert first == of_both | {
@@ -243,6 +244,7 @@ class TestUpscalers:
             "fingerprint": "fake:1",
             "samples": 4,
             "calibration": calibration.id,
+            "calibrations": [{"id": calibration.id, "name": None, "classes": ["*"]}],
             "guarantee": Expectation().facts(),
             "calibrated_on": "30 pictures, of which nothing more is said",
             "default": False,

@@ -34,9 +34,13 @@ def test_activate(command, two):
     assert (done["calibration"], done["previous"]) == two
     back = command("calibrations", "activate", two[1], "--force").out
     assert f"{two[1]} is active, replaced {two[0]}" in back
-    log = command("calibrations", "audit", "--limit", 2, "--json").json
+    assert f"{two[1]} answers" in back
+    alone = command("calibrations", "activate", two[0], "--force", "--only", "--json").json
+    assert [one["id"] for one in alone["calibrations"]] == [two[0]]
+    command("calibrations", "activate", two[1], "--force")
+    log = command("calibrations", "audit", "--limit", 4, "--json").json
     assert [(one["action"], one["facts"]["calibration"]) for one in log] == [
-        ("calibration.activate", calibration) for calibration in (two[1], two[0])
+        ("calibration.activate", calibration) for calibration in (two[1], two[0], two[1], two[0])
     ]
 
 

@@ -47,9 +47,9 @@ class TestHeads:
 
 class TestActivate:
     async def test_names_the_replaced_one(self, stores: Stores):
-        """The first replaces nothing, the next names the first; other upscalers are untouched.
+        """The next one is asked before the first; other upscalers are untouched.
 
-        Activating the active one again answers the present activation, its time included.
+        What changes nothing answers the present activation, its time included.
         """
         for name in ("a", "b"):
             await stores.calibrations.put(head(name), b"")
@@ -57,12 +57,33 @@ class TestActivate:
         assert (await stores.calibrations.activate("a")).previous is None
         assert (await stores.calibrations.activate("c")).previous is None
         activation = await stores.calibrations.activate("b")
-        assert (activation.upscaler, activation.calibration) == ("span", "b")
+        assert (activation.upscaler, activation.calibrations) == ("span", ("b", "a"))
         assert activation.previous == "a"
         assert await stores.calibrations.activate("b") == activation
         active = await stores.calibrations.active()
         assert active["span"] == activation
         assert active["other"].calibration == "c"
+
+    async def test_what_stays(self, stores: Stores):
+        """The last one is asked first; without some, or alone; at most eight."""
+        for name in "abcdefghi":
+            await stores.calibrations.put(head(name), b"")
+        for name in "abca":
+            await stores.calibrations.activate(name)
+
+        async def asked() -> str:
+            return "".join((await stores.calibrations.active())["span"].calibrations)
+
+        assert await asked() == "acb"
+        await stores.calibrations.activate("d", without={"c", "d", "z"})
+        assert await asked() == "dab"
+        assert (await stores.calibrations.activate("a", without=None)).previous == "d"
+        assert await asked() == "a"
+        for name in "bcdefgh":
+            await stores.calibrations.activate(name)
+        with pytest.raises(Conflict, match="only"):
+            await stores.calibrations.activate("i")
+        assert await asked() == "hgfedcba"
 
     async def test_only_while_its_job_goes_on(self, stores: Stores):
         """A job that has ended, or is to be cancelled, activates nothing any more."""
@@ -87,7 +108,10 @@ class TestActivate:
         for name in names:
             await doors[0].calibrations.put(head(name), b"")
         done = await asyncio.gather(
-            *(doors[i % 3].calibrations.activate(name) for i, name in enumerate(names))
+            *(
+                doors[i % 3].calibrations.activate(name, without=None)
+                for i, name in enumerate(names)
+            )
         )
         assert sorted(str(a.previous) for a in done) == sorted(
             {"None", *names} - {(await doors[0].calibrations.active())["span"].calibration}
@@ -106,12 +130,14 @@ class TestDelete:
             await stores.calibrations.delete("a")
 
     async def test_active_is_kept(self, stores: Stores):
-        """The active one cannot be deleted, the replaced one can."""
+        """An active one cannot be deleted, be it the last that is asked; a replaced one can."""
         for name in ("a", "b"):
             await stores.calibrations.put(head(name), b"")
             await stores.calibrations.activate(name)
-        with pytest.raises(Conflict):
-            await stores.calibrations.delete("b")
+        for name in ("a", "b"):
+            with pytest.raises(Conflict):
+                await stores.calibrations.delete(name)
+        await stores.calibrations.activate("b", without=None)
         await stores.calibrations.delete("a")
         assert (await stores.calibrations.active())["span"].calibration == "b"
 

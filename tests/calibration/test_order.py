@@ -1,0 +1,160 @@
+"""Several active calibrations: the class and the size of an upload decide, and nothing else."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from app.calibration.manifest import MeasuredPair
+from app.calibration.order import EVERY, Order
+from app.calibration.record import Calibration
+from app.conformal import Staircase
+from app.images.compression import LOSSLESS, Compression, class_of
+from app.images.degrade import Degradation
+from app.images.facts import COMPRESSION, DETAIL, UPLOAD, Facts, classify
+from app.sampling.pipeline import Pipeline
+from tests.factories import changed
+
+QUANTILES = np.linspace(0, 1, 101).astype(np.float32)
+UPLOADS = [
+    Facts(compression, detail, 0.0, 3.0, 0.5, 3.0, softness)
+    for compression in (
+        LOSSLESS,
+        *(Compression("jpeg", quality) for quality in (85, 75, 40)),
+        Compression("webp", 60),
+    )
+    for detail in (1.0, 3.0)
+    for softness in (-9.0, 9.0)
+]
+SIDES = (48, 64, 96)
+PIPELINE = Pipeline(fingerprint="fake:1", scale=2, samples=4)
+
+Scene = tuple[Facts, int, float]
+"""An upload, the side of its output, and its loss wherever anything is trusted."""
+
+
+def made(template: Calibration, scenes: list[Scene], rule: str | None) -> Calibration:
+    """A calibration of these scenes, X given, under a rule for classes."""
+    info = template.manifest.pairs[0]
+    pairs = []
+    for k, (facts, side, loss) in enumerate(scenes):
+        update = {
+            "name": str(k),
+            "width": side,
+            "height": side,
+            "input_class": None if rule is None else classify(rule, facts),
+        }
+        staircase = Staircase(np.float32([0.5]), np.float32([loss]))
+        pairs.append(MeasuredPair(info.model_copy(update=update), staircase, QUANTILES))
+    pipeline = PIPELINE.model_copy(update={"input_rule": rule})
+    return Calibration.from_pairs(pairs, upscaler="fake", pipeline=pipeline)
+
+
+scenes = st.lists(
+    st.tuples(st.sampled_from(UPLOADS), st.sampled_from(SIDES), st.sampled_from([0.1, 0.4])),
+    min_size=4,
+    max_size=16,
+)
+several = st.lists(
+    st.tuples(scenes, st.sampled_from([COMPRESSION, UPLOAD, DETAIL, None])), min_size=1, max_size=4
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(several, st.sampled_from(UPLOADS), st.sampled_from([40, *SIDES, 400]))
+def test_a_curve_is_asked_for_its_own_pairs(calibration, parts, upload, side):
+    """A later calibration answers what it covers, by a curve of pairs that none before covers.
+
+    So what comes to a curve is exchangeable with what it was made of.
+    """
+    active = [made(calibration, some, rule) for some, rule in parts]
+    order = Order(active)
+    chosen = order.choose(upload, side, side)
+    assert order.choose(upload, side, side) is chosen
+    assert Order(active).choose(upload, side, side) is chosen
+    place = active.index(chosen)
+    if place == 0:
+        return
+    name = chosen.class_of(upload)
+    part = chosen.of_class(name)
+    assert chosen.covers(upload)
+    assert part.applicability(side, side) != "unknown"
+    used = part.of_size(side, side).sizes.all
+    for facts, its_side, _ in parts[place][0]:
+        if (its_side, its_side) in used and name in {None, chosen.class_of(facts)}:
+            for before in active[:place]:
+                own = before.of_class(before.class_of(facts))
+                covers = before.covers(facts)
+                assert not covers or own.applicability(its_side, its_side) == "unknown"
+
+
+@settings(max_examples=50, deadline=None)
+@given(several)
+def test_what_each_answers(calibration, parts):
+    """A class is told of a calibration if, and only if, uploads of it are answered from it."""
+    order = Order([made(calibration, some, rule) for some, rule in parts])
+    found = [set() for _ in parts]
+    for upload in UPLOADS:
+        for side in (*SIDES, 400):
+            chosen = order.choose(upload, side, side)
+            name = chosen.class_of(upload)
+            if (
+                chosen.covers(upload)
+                and chosen.of_class(name).applicability(side, side) != "unknown"
+            ):
+                found[order.calibrations.index(chosen)].add(name or EVERY)
+    assert [set(classes) for classes in order.answers()] == found
+
+
+def test_the_first_that_covers(calibration):
+    """A new one for PNG stands before that for JPEG; what neither covers is the first one's."""
+    png, jpeg, webp = UPLOADS[0], UPLOADS[4], UPLOADS[-1]
+    old = made(calibration, [(png, 48, 0.1), (jpeg, 48, 0.1)] * 4, COMPRESSION)
+    new = made(calibration, [(png, 48, 0.1)] * 4, COMPRESSION)
+    order = Order([new, old])
+    chosen = [order.choose(upload, 48, 48) for upload in (png, jpeg, webp)]
+    assert chosen == [new, old, new]
+    assert order.answers() == [["lossless"], [class_of(jpeg.compression)]]
+    assert Order([new]).choose(jpeg, 48, 48) is new
+
+
+def test_sizes(calibration):
+    """The class is the same: small outputs come from one, large ones from the other."""
+    png = UPLOADS[0]
+    small = made(calibration, [(png, 48, 0.1)] * 4, COMPRESSION)
+    large = made(calibration, [(png, 96, 0.1)] * 4, COMPRESSION)
+    order = Order([large, small])
+    assert [order.choose(png, side, side) for side in (48, 96)] == [small, large]
+    assert order.answers() == [["lossless"], ["lossless"]]
+
+
+@pytest.mark.parametrize(("count", "asked"), [(40, 1), (1, 0)])
+def test_a_mixed_calibration(calibration, count, asked):
+    """The first says nothing about larger outputs: another one answers by its large scenes alone.
+
+    Too few of these cannot; and all of its scenes together would promise too much, for the small
+    ones, which lose less, would have been answered by the first.
+    """
+    png = UPLOADS[0]
+    first = made(calibration, [(png, 48, 0.1)] * 4, COMPRESSION)
+    far = {**first.document["pipeline"], "indecision": {"blur": 20}}  # σ looks beyond a window
+    first = changed(first, pipeline=far)
+    mixed = made(calibration, [(png, 48, 0.1)] * 40 + [(png, 96, 0.4)] * count, COMPRESSION)
+    order = Order([first, mixed])
+    assert order.choose(png, 48, 48) is first
+    assert order.choose(png, 96, 96) is order.calibrations[asked]
+    assert order.answers() == [["lossless"], ["lossless"][:asked]]
+
+
+@pytest.mark.parametrize("upload", UPLOADS[::3])
+def test_without_a_rule(calibration, upload):
+    """Given X without classes cover every upload; X that were made cover how they were made."""
+    given_x = made(calibration, [(upload, 48, 0.1)] * 4, None)
+    jpeg = {"degradation": Degradation(jpeg=75).model_dump(mode="json")}
+    made_x = Calibration({**given_x.document, **jpeg}, given_x.staircases, given_x.sigma_quantiles)
+    assert Order([given_x]).answers() == [[EVERY]]
+    assert Order([given_x, made_x]).choose(upload, 48, 48) is given_x
+    assert Order([given_x, made_x]).answers()[1] == []
+    assert Order([made_x, given_x]).answers() == [["jpeg-68"], []]
