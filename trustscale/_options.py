@@ -58,6 +58,7 @@ class ActivateOptions(TypedDict, total=False):
     """How a calibration is activated."""
 
     force: bool
+    only: bool
 
 
 class DeriveOptions(TypedDict, total=False):
