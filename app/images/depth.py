@@ -60,7 +60,7 @@ def from_deep_grey(image: Image.Image, notes: list[str], *, is_negative: bool) -
     cut = 0
     for start in range(0, len(values), _ROWS):  # floats of all would take many times the image
         part = values[start : start + _ROWS]
-        cut += part.size - np.count_nonzero((part >= 0) & (part <= top))
+        cut += part.size - int(np.count_nonzero((part >= 0) & (part <= top)))
         share = np.clip(np.nan_to_num(part.astype(np.float64)) / top, 0, 1)
         grey[start : start + _ROWS] = np.rint((1 - share if is_negative else share) * 255)
     if cut:

@@ -19,7 +19,8 @@ def opaque_part(picture: Image.Image) -> NDArray[np.bool_]:
     """Where a picture is wholly opaque, bool [H, W]: only there anything can be trusted or not."""
     if not picture.has_transparency_data:
         return np.ones((picture.height, picture.width), np.bool_)
-    return np.asarray(picture.convert("RGBA").getchannel("A")) == _OPAQUE
+    found: NDArray[np.bool_] = np.asarray(picture.convert("RGBA").getchannel("A")) == _OPAQUE
+    return found
 
 
 def overlay(image: NDArray[np.uint8], mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
