@@ -31,7 +31,7 @@ from app.errors import BadImage, BadInput, BadRequest, Conflict, NotFound, Trust
 from app.images.encode import png_mask
 from app.images.look import alike_in_words
 from app.jobs.queue import JobQueue
-from app.sampling.pipeline import guard, learn
+from app.sampling.pipeline import guard, identify
 from app.stores.base import Activation, JobState, JobStatus, Stores
 from app.stores.uploads import spooled_for
 from app.upscalers.base import Upscaler, named
@@ -83,7 +83,7 @@ class CalibrationAdmin:
             CalibrationMismatch: the upscaler is not the one of the parent any more.
             Conflict: X of the new pairs would come about in another way than X of the parent's.
         """
-        upscaler = await self._learned(config.upscaler)
+        upscaler = await self._identified(config.upscaler)
         if parent is not None:
             guard(parent.pipeline, upscaler)
         pipeline = parent.pipeline if parent else config.pipeline(upscaler)
@@ -249,7 +249,7 @@ class CalibrationAdmin:
         Raises:
             CalibrationMismatch: it was made under another pipeline than the live one.
         """
-        guard(calibration.pipeline, await self._learned(calibration.manifest.upscaler))
+        guard(calibration.pipeline, await self._identified(calibration.manifest.upscaler))
 
     async def delete(self, name: str) -> None:
         """Remove a calibration with its canaries, its pictures, and what is known of its requests.
@@ -387,10 +387,10 @@ class CalibrationAdmin:
         await labels.freeze(self.stores.spool, job.id)
         return await self.queue.resume(job.id)
 
-    async def _learned(self, name: str | None) -> Upscaler:
+    async def _identified(self, name: str | None) -> Upscaler:
         """The upscaler of a name, which may have been away at the start."""
         found = named(self.upscalers, name, self.default)
-        await learn(found)
+        await identify(found)
         return found
 
 

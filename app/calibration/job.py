@@ -39,7 +39,7 @@ from app.conformal import fidelity
 from app.errors import BadInput, BadPairs, NotFound
 from app.jobs.handlers import JobContext
 from app.sampling.measure import Measurement
-from app.sampling.pipeline import learn
+from app.sampling.pipeline import identify
 from app.stores.base import Job, JobState, MonitorStore, Spool
 from app.upscalers.base import Upscaler, image_digest
 
@@ -83,7 +83,7 @@ class CalibrationHandler:
         upscaler = self.upscalers.get(request.upscaler)
         if upscaler is None:
             raise NotFound(f"The upscaler {request.upscaler!r} is no longer configured.")
-        await learn(upscaler)
+        await identify(upscaler)
         source = request.pair(task).source
         try:
             pair = await self._load(job.id, request, task)

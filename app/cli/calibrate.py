@@ -29,7 +29,7 @@ from app.errors import BadRequest, Conflict, TrustscaleError, reason_of
 from app.images.facts import RULES, UPLOAD
 from app.images.look import alike_in_words
 from app.mistakes import mistakes
-from app.sampling.pipeline import learn
+from app.sampling.pipeline import identify
 from app.settings import KEY_VARIABLE
 from trustscale import Job, Tar, Trustscale
 
@@ -303,7 +303,7 @@ def _degradation(mixture: str | None, **steps: Any) -> Any:
 async def _here(folder: Path, config: CalibrationConfig, naming: Naming) -> _Made:
     async with local(config.upscaler, many=True) as session:
         upscaler = session.service.upscaler(config.upscaler)
-        await learn(upscaler)
+        await identify(upscaler)
         pipeline = config.pipeline(upscaler)
         pairs = find_in(folder, naming)
         with progress_bars() as bars:

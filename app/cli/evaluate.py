@@ -26,7 +26,7 @@ from app.evaluation.run import Options
 from app.evaluation.variants import PRICED_SAMPLES, Variant, builtin, read_variants
 from app.images.degrade import Degradation
 from app.mistakes import mistakes
-from app.sampling.pipeline import learn
+from app.sampling.pipeline import identify
 
 ALPHAS = (0.05, 0.075, 0.1, 0.2, 0.3)
 REFERENCE = 0.1
@@ -152,7 +152,7 @@ async def _run(
     async with local(many=True) as session:
         upscalers = [session.service.upscaler(name) for name in dict.fromkeys(names or [""])]
         for upscaler in upscalers:
-            await learn(upscaler)
+            await identify(upscaler)
         if variants is None:
             most = [upscaler.capabilities.max_samples for upscaler in upscalers]
             samples = min([max(options.samples), *(limit for limit in most if limit is not None)])

@@ -32,7 +32,7 @@ from app.problems import problem_of
 from app.stores.base import Job, JobState, JobStatus, JobStore, StoreUnavailable
 from app.telemetry.metrics import Metrics
 from app.telemetry.tracing import fail, resumed, span
-from app.upscalers.remote.errors import is_for_operator
+from app.upscalers.remote.errors import needs_operator
 
 Announce = Callable[[JobStatus, JobState], Awaitable[None]]
 OnEnd = Callable[[JobStatus], Awaitable[None]]
@@ -250,7 +250,7 @@ class TaskRunner:
             except (*PERMANENT, StoreUnavailable, UpscalerUnavailable):
                 raise
             except Exception as error:
-                if pause_s is None or is_for_operator(error):
+                if pause_s is None or needs_operator(error):
                     raise
                 log.warning("%s of job %s failed, trying again: %s", task, job.id, error)
                 await asyncio.sleep(pause_s)
@@ -277,7 +277,7 @@ class TaskRunner:
             await self._insist(lambda: self.jobs.end(job.id, task))
             return "store_away", self.policy.first_s
         # Whoever asked for one picture is told that its time was not enough; it would not be again.
-        is_final = is_for_operator(error) or (isinstance(error, TimedOut) and not task)
+        is_final = needs_operator(error) or (isinstance(error, TimedOut) and not task)
         if isinstance(error, StoreUnavailable | UpscalerUnavailable) and not is_final:
             since = job.away_since or datetime.now(UTC)
             waited_s = (datetime.now(UTC) - since).total_seconds()

@@ -126,7 +126,7 @@ def guard(
         )
 
 
-async def learn(upscaler: Upscaler) -> None:
+async def identify(upscaler: Upscaler) -> None:
     """Have an upscaler that was away at the start say what it is, before it is compared.
 
     Raises:

@@ -26,7 +26,7 @@ from app.errors import BadGroup, BadRequest, ImageTooLarge, TooSlow
 from app.images import decode as images
 from app.images.decoders import File, decoding, size_of
 from app.images.facts import Facts, look_at
-from app.sampling.pipeline import Pipeline, differences, guard, learn
+from app.sampling.pipeline import Pipeline, differences, guard, identify
 from app.serving.answer import ChosenForm, check_alpha, form_of
 from app.serving.auto import chosen_for
 from app.serving.context import ServiceContext
@@ -207,7 +207,7 @@ async def _choose(context: ServiceContext, request: UpscaleRequest, upscaler: Up
     """Nothing is served under another pipeline than the calibrated one."""
     calibration, order, warnings = None, None, [UNMASKED]
     if request.mask == "none":
-        await learn(upscaler)
+        await identify(upscaler)
         pipeline = Pipeline(
             fingerprint=upscaler.fingerprint,
             scale=upscaler.scale,
@@ -216,7 +216,7 @@ async def _choose(context: ServiceContext, request: UpscaleRequest, upscaler: Up
         )
     else:
         active = await context.calibrations.order(upscaler.name)
-        await learn(upscaler)
+        await identify(upscaler)
         order = _live(active, upscaler)
         calibration, pipeline, warnings = order.first, order.first.pipeline, []
         if context.canaries is not None:

@@ -41,7 +41,7 @@ from app.upscalers.remote.errors import (
     ProtocolError,
     QuotaSpent,
     asked_wait,
-    is_for_operator,
+    needs_operator,
     reason,
 )
 from app.upscalers.retry import RetryPolicy, spread
@@ -174,7 +174,7 @@ class ResilientUpscaler:
         asked = asked_wait(error) or 0.0
         lives = asked > self._policy.longest_asked_s  # and has said when it will have time
         pause = max(pause, spread(asked)) if lives else pause
-        is_away = isinstance(error, UpscalerUnavailable) and not is_for_operator(error)
+        is_away = isinstance(error, UpscalerUnavailable) and not needs_operator(error)
         if not is_away or asyncio.get_running_loop().time() + pause >= until:
             raise error
         await asyncio.sleep(pause)

@@ -31,7 +31,7 @@ from app.calibration.canaries import (
 from app.errors import CalibrationMismatch, NotFound, TrustscaleError, UpscalerError
 from app.images.decode import PAIR_LIMITS, decode
 from app.sampling.measure import SPARES
-from app.sampling.pipeline import learn
+from app.sampling.pipeline import identify
 from app.stores.base import StoreUnavailable
 from app.telemetry.metrics import Metrics
 from app.upscalers.base import RGB, Upscaler
@@ -184,7 +184,7 @@ class CanaryWatch:
         # One after the other: a round must not crowd out requests.
         for item in state.items:
             try:
-                await learn(model)
+                await identify(model)
                 if model.fingerprint != state.fingerprint:
                     return {}
                 answers[item.name] = await self._answer(model, calibration, item, state.samples)

@@ -20,7 +20,7 @@ from app.errors import (
 )
 from app.images.decode import Limits
 from app.sampling.measure import measure
-from app.sampling.pipeline import Pipeline, differences, guard, learn
+from app.sampling.pipeline import Pipeline, differences, guard, identify
 from app.serving.admission import Slots
 from app.serving.options import UpscaleRequest
 from app.serving.service import UpscaleService
@@ -274,12 +274,12 @@ class Away(FakeUpscaler):
         self.checks += 1
 
 
-class TestLearn:
+class TestIdentify:
     async def test_one_that_was_away_is_asked_once(self):
         """After that it is compared like any other."""
         upscaler = Away()
         for _ in range(2):
-            await learn(upscaler)
+            await identify(upscaler)
             guard(PIPELINE, upscaler)
         assert upscaler.checks == 1
 
@@ -288,7 +288,7 @@ class TestLearn:
         upscaler = Away()
         upscaler.failure = UpscalerUnavailable("It sleeps.")
         with pytest.raises(UpscalerUnavailable, match="It sleeps"):
-            await learn(upscaler)
+            await identify(upscaler)
 
     async def test_a_request(self, stores):
         """A request has it asked before the guard compares."""

@@ -36,7 +36,7 @@ class Adapter(abc.ABC, Generic[Config]):
     """An `Upscaler` that makes one sample per call unless a subclass says more.
 
     The fingerprint covers the adapter, the address (or `identity`), every setting that reaches the
-    model, and what `_learn` found out about the version behind the address.
+    model, and what `_identify` found out about the version behind the address.
     """
 
     # Of a sample as text at most: base64 of a PNG file of noise, with 16 bits and alpha.
@@ -47,7 +47,7 @@ class Adapter(abc.ABC, Generic[Config]):
         self._config = config
         self._upstream = upstream
         self._reader = SampleReader(config, upstream)
-        self._learned: dict[str, Any] | None = None
+        self._identified: dict[str, Any] | None = None
         # Forgotten with the inputs.
         self._uploads: weakref.WeakKeyDictionary[Source, asyncio.Task[str]] = (
             weakref.WeakKeyDictionary()
@@ -66,7 +66,7 @@ class Adapter(abc.ABC, Generic[Config]):
         return {"url": identity["model"], **identity["settings"], "version": identity["learned"]}
 
     def _identity(self) -> dict[str, Any]:
-        if self._learned is None:
+        if self._identified is None:
             raise UpscalerUnavailable(f"{self.name!r} has not been reached yet.")
         settings = {
             key: value
@@ -74,7 +74,7 @@ class Adapter(abc.ABC, Generic[Config]):
             if key not in self._config.HOW_TO_CALL and not (key in _NEW and value is None)
         }
         where = self._config.identity or list(self._config.addresses)
-        return {"model": where, "settings": settings, "learned": self._learned}
+        return {"model": where, "settings": settings, "learned": self._identified}
 
     @property
     def capabilities(self) -> Capabilities:
@@ -106,7 +106,7 @@ class Adapter(abc.ABC, Generic[Config]):
     async def check(self) -> None:
         """See `Upscaler.check`."""
         try:
-            self._learned = await self._learn()
+            self._identified = await self._identify()
         except UpscalerUnavailable as error:
             self._upstream.redact_error(error)
             raise
@@ -125,7 +125,7 @@ class Adapter(abc.ABC, Generic[Config]):
         await self._upstream.close()
 
     @abc.abstractmethod
-    async def _learn(self) -> dict[str, Any]:
+    async def _identify(self) -> dict[str, Any]:
         """Reach the server; what identifies the model behind it, as far as it tells."""
 
     @abc.abstractmethod

@@ -104,7 +104,7 @@ def retriable(error: BaseException) -> bool:
     )
 
 
-def is_for_operator(error: BaseException) -> bool:
+def needs_operator(error: BaseException) -> bool:
     """Whether waiting does nothing: somebody has to mend a token or an address, or to pay."""
     return isinstance(error, _FOR_THE_OPERATOR)
 

@@ -90,7 +90,7 @@ class HttpUpscaler(Adapter[HttpConfig]):
     def _takes_seeds(self) -> bool:
         return self._config.seed is not None
 
-    async def _learn(self) -> dict[str, Any]:
+    async def _identify(self) -> dict[str, Any]:
         if self._config.health_path is not None:
             reply = await self._upstream.request("GET", self._config.health_path)
             if not reply.ok:

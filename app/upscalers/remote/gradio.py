@@ -48,7 +48,7 @@ class GradioUpscaler(Adapter[GradioConfig]):
     def _takes_seeds(self) -> bool:
         return "{seed}" in json.dumps(self._config.inputs)
 
-    async def _learn(self) -> dict[str, Any]:
+    async def _identify(self) -> dict[str, Any]:
         reply = await self._upstream.call("GET", "/config")
         config = reply.json()
         # Gradio 4 and older have no prefix.
@@ -63,7 +63,7 @@ class GradioUpscaler(Adapter[GradioConfig]):
         return {"version": pointer.first(config, "/version")}
 
     async def _sample(self, source: Source, seed: int, turn: Turn) -> RGB:
-        if self._learned is None:
+        if self._identified is None:
             await self.check()
         values = {"image": {"path": await self._uploaded(source), "meta": _FILE}, "seed": seed}
         body = {"data": fill(list(self._config.inputs), values)}

@@ -97,7 +97,7 @@ class Upstream:
             own[config.token_header] = f"{config.token_scheme} {sent}".strip()
         self._client = httpx.AsyncClient(headers=own, **options)
         # Results on other hosts are fetched without token, cookies or configured headers.
-        self._stranger = httpx.AsyncClient(headers=common, **options)
+        self._anonymous_client = httpx.AsyncClient(headers=common, **options)
 
     async def request(
         self,
@@ -140,13 +140,13 @@ class Upstream:
         if place.is_own:
             reply = await self.request("GET", place.url, turn=turn)
         else:
-            request = self._stranger.build_request(
+            request = self._anonymous_client.build_request(
                 "GET",
                 place.url,
                 headers={"Host": place.origin.authority},
                 extensions={"sni_hostname": place.origin.host},
             )
-            reply = await self._exchange(self._stranger, request, turn)
+            reply = await self._exchange(self._anonymous_client, request, turn)
         if 300 <= reply.status < 400:
             raise ProtocolError(f"The result of {self.name!r} redirects; redirects are refused.")
         if reply.status in {401, 403, 404, 410}:
@@ -212,7 +212,7 @@ class Upstream:
     async def close(self) -> None:
         """Close all connections."""
         await self._client.aclose()
-        await self._stranger.aclose()
+        await self._anonymous_client.aclose()
 
     async def _exchange(
         self, client: httpx.AsyncClient, request: httpx.Request, turn: Turn | None

@@ -72,7 +72,7 @@ class OipUpscaler(Adapter[OipConfig]):
     def _takes_seeds(self) -> bool:
         return self._config.seed_input is not None
 
-    async def _learn(self) -> dict[str, Any]:
+    async def _identify(self) -> dict[str, Any]:
         # Metadata first: of an unknown model Triton says "not ready" and nothing else.
         metadata = await self._upstream.call("GET", self._path)
         ready = await self._upstream.request("GET", f"{self._path}/ready")
@@ -88,7 +88,7 @@ class OipUpscaler(Adapter[OipConfig]):
         return {key: pointer.first(document, f"/{key}") for key in ("name", "versions", "platform")}
 
     async def _samples(self, source: Source, seeds: Sequence[int], turn: Turn) -> list[RGB]:
-        if self._learned is None:
+        if self._identified is None:
             await self.check()
         config = self._config
         inputs = {config.image_input: _image(config, source)}

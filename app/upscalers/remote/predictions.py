@@ -137,7 +137,7 @@ class PredictionsUpscaler(Adapter[Config]):
 class CogUpscaler(PredictionsUpscaler[CogConfig]):
     """An upscaler behind a Cog container."""
 
-    async def _learn(self) -> dict[str, Any]:
+    async def _identify(self) -> dict[str, Any]:
         reply = await self._upstream.call("GET", "/health-check")
         status = pointer.first(reply.json(), "/status")
         if status not in ("READY", "BUSY"):
@@ -166,7 +166,7 @@ class CogUpscaler(PredictionsUpscaler[CogConfig]):
 class ReplicateUpscaler(PredictionsUpscaler[ReplicateConfig]):
     """An upscaler behind Replicate."""
 
-    async def _learn(self) -> dict[str, Any]:
+    async def _identify(self) -> dict[str, Any]:
         config = self._config
         name, _, version = config.model.partition(":")
         path = f"/{name}" if name.startswith("deployments/") else f"/models/{name}"
@@ -187,7 +187,7 @@ class ReplicateUpscaler(PredictionsUpscaler[ReplicateConfig]):
 
     async def _predict(self, values: dict[str, Any], turn: Turn) -> Any:
         config = self._config
-        if self._learned is None:
+        if self._identified is None:
             await self.check()
         document = await self._begun(self._created(values), self._cancelled)
         try:
@@ -252,7 +252,7 @@ class ReplicateUpscaler(PredictionsUpscaler[ReplicateConfig]):
     def _endpoint(self) -> tuple[str, dict[str, Any]]:
         """Where to create a prediction: the very version that the fingerprint names."""
         name, _, version = self._config.model.partition(":")
-        learned = self._learned or {}
+        learned = self._identified or {}
         version = version or ("" if learned.get("official") else learned.get("latest") or "")
         if version:
             return "/predictions", {"version": version}
