@@ -241,7 +241,7 @@ def _words(document: dict[str, Any]) -> str:
         f"  upscaler     {document['upscaler']}, ×{pipeline['scale']}",
         f"  samples      {pipeline['samples']}, prediction {pipeline['prediction']}",
         f"  fingerprint  {pipeline['fingerprint']}",
-        f"  indecision   {json.dumps(pipeline['indecision'])}",
+        f"  indecision   {json.dumps(_without_weights(pipeline['indecision']))}",
         f"  fidelity     {json.dumps(pipeline['fidelity'])}",
         f"  guarantee    {_in_words(document['guarantee'])}",
         f"  scenes       {document['n']} ({document['pairs']} pairs)",
@@ -267,6 +267,12 @@ def _words(document: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def _without_weights(indecision: dict[str, Any]) -> dict[str, Any]:
+    """σ with the name of its fit in place of its numbers."""
+    fit = indecision.get("fit")
+    return indecision if fit is None else {**indecision, "fit": fit["name"]}
+
+
 def _shortfall(document: dict[str, Any]) -> str | None:
     """Why nothing is trusted at the default α, if that is so."""
     return guarantee_of(document["guarantee"]).shortfall(
@@ -286,8 +292,11 @@ def _in_words(guarantee: dict[str, Any]) -> str:
             return f"in expectation over images{likely} ({guarantee['method']})"
         case "post_hoc":
             choice = guarantee["menu"] or guarantee["between"]
-            words = ", ".join(f"{alpha:g}" for alpha in choice)
-            return f"for α {'of' if guarantee['menu'] else 'between'} {words} chosen after looking"
+            if guarantee["menu"]:
+                words = f"of {', '.join(f'{alpha:g}' for alpha in choice)}"
+            else:
+                words = f"between {choice[0]:g} and {choice[1]:g}"
+            return f"for α {words} chosen after looking"
         case _:
             return f"errors above {guarantee['tolerance']:g} in few pictures{likely}"
 

@@ -31,16 +31,16 @@ def sentence(subject: Subject, alpha: float) -> str:
         such = f"windows of {_listed(part.sizes.all)} pixels of such pictures"
     usual = part.usual(alpha)
     settings = part.pipeline.fidelity
+    likely = part.guarantee.facts()["delta"]
+    tail = "" if likely is None else f", with a probability of {1 - likely:g} over the calibration"
     if settings.row.unit == "label":
-        share = _share_of(such, alpha if usual is None else min(alpha, usual.share))
-        return f"{share} nothing in the trusted part differs in meaning."
+        most = part.guarantee.alphas[-1] if isinstance(part.guarantee, PostHoc) else alpha
+        return f"{_share_of(such, most)} nothing in the trusted part differs in meaning{tail}."
     if usual is not None and usual.error < part.error_bound:
         error = _error(usual, settings)
         free = ", though α is chosen after looking" if isinstance(part.guarantee, PostHoc) else ""
         share = _share_of(such, usual.share)
-        return f"{share} nothing in the trusted part is off by more {error}{free}."
-    likely = part.guarantee.facts()["delta"]
-    tail = "" if likely is None else f", with a probability of {1 - likely:g} over the calibration"
+        return f"{share} nothing in the trusted part is off by more {error}{free}{tail}."
     error = _error(Usual(alpha, 1), settings)
     return f"On average over {such} the largest error in the trusted part is no more {error}{tail}."
 

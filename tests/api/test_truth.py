@@ -52,6 +52,15 @@ def client(start: Start) -> TestClient:
     return start()
 
 
+def test_every_kind_of_guarantee_is_watched_together(client):
+    """What is served for an α that is chosen later is known under the same calibration."""
+    first, second = served(client, 1, guarantee="post_hoc"), served(client, 2)
+    assert tell(client, first["id"], photo(1, 48, 48)).json()["n_labels"] == 1
+    assert tell(client, second["id"]).json()["n_labels"] == 2
+    assert feedback(client)["feedback"]["n"] == 2
+    assert client.get("/v1/admin/monitor", headers=AS_ADMIN).json()["upscalers"][0]["requests"]
+
+
 class TestScore:
     def test_it_is_the_worst_error_in_the_served_mask(self, client, calibration):
         """The loss is the calibration's D against image.png, at its worst inside mask.png."""

@@ -268,6 +268,17 @@ class TestSentence:
             "In 19 of 20 such pictures nothing in the trusted part differs in meaning."
         )
 
+    def test_meaning_and_the_kinds(self, calibration):
+        """α itself is the share, however often nothing differs; one chosen later is the largest.
+
+        With high probability it is told how sure the calibration is.
+        """
+        marked = with_fidelity(calibration, metric="semantic", bound=1)
+        assert promised(marked, 0.5).sentence.startswith("In 1 of 2 such pictures")
+        assert promised(marked.under("post_hoc"), 0.1).sentence.startswith("In 85 % of such")
+        sure = changed(marked, guarantee={"kind": "high_probability", "delta": 0.1})
+        assert promised(sure, 0.5).sentence.endswith("of 0.9 over the calibration.")
+
     @pytest.mark.parametrize(("share", "words"), [(0.2, "4 of 5"), (0.15, "85 % of"), (0, "100 %")])
     def test_shares(self, calibration, share, words):
         """A share of pictures is told as some of so many, or else in percent."""
