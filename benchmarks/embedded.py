@@ -1,6 +1,6 @@
-"""Speed, memory and quality of the embedded upscaler on a folder of photographs.
+"""Speed, memory and quality of an embedded upscaler on a folder of photographs.
 
-    python benchmarks/embedded.py DIR [--limit 20] [--threads 0]
+    python -m benchmarks.embedded DIR [--upscaler realesr-x4] [--precision bf16] [--limit 20]
 
 Each photograph is cropped to a multiple of the scale, reduced by Pillow's bicubic filter, upscaled
 once without a symmetry, and compared with the original and with Pillow's bicubic upscaling. Their
@@ -19,6 +19,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +28,8 @@ from PIL import Image
 from app.system import usable_cores
 from app.upscalers.base import Source
 from app.upscalers.embedded import EmbeddedUpscaler, symmetric_sample
+from app.upscalers.runtime import PrecisionSetting
+from app.upscalers.shipped import SHIPPED
 from benchmarks.timing import timed
 
 Pixels = NDArray[np.uint8]
@@ -69,6 +72,8 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--limit", type=int, default=20, help="use the first N photographs")
     parser.add_argument("--threads", type=int, default=0, help="0: all cores")
+    parser.add_argument("--upscaler", choices=list(SHIPPED), default="span-x4")
+    parser.add_argument("--precision", choices=get_args(PrecisionSetting), default="f32")
     options = parser.parse_args()
     files = sorted(
         file
@@ -78,7 +83,13 @@ def main() -> None:
     if not files:
         parser.error(f"no images in {options.folder}")
 
-    upscaler = EmbeddedUpscaler(threads=options.threads)
+    chosen = {
+        "name": options.upscaler,
+        "model": options.upscaler,
+        "threads": options.threads,
+        "precision": options.precision,
+    }
+    upscaler = EmbeddedUpscaler(**chosen)
     model, k = upscaler.model, upscaler.scale
     model(np.zeros((64, 64, 3), np.uint8))  # the first run allocates
 
@@ -99,7 +110,7 @@ def main() -> None:
         inputs.append(pixels)
         wall, cpu, megapixels = wall + seconds, cpu + processor, megapixels + truth.size / 3e6
 
-    print(f"{upscaler.name} x{k}, {model.provider}, {len(files)} photographs\n")
+    print(f"{upscaler.name} x{k}, {model.provider}, {model.precision}, {len(files)} photographs\n")
     print("| input | s per output MP | CPU-s per output MP | CPU use | threads | peak RSS, MiB |")
     print("|---|---|---|---|---|---|")
     print(row("photographs, reduced", megapixels, wall, cpu, model.threads))
@@ -107,7 +118,7 @@ def main() -> None:
     output, wall, cpu = timed(lambda: symmetric_sample(model, mosaic, 0, upscaler.plan))
     print(row("512 x 512, tiled", output.size / 3e6, wall, cpu, model.threads))
 
-    crowd = EmbeddedUpscaler(threads=options.threads, concurrency=usable_cores())
+    crowd = EmbeddedUpscaler(**chosen, concurrency=usable_cores())
     ratios = []
     for _ in range(ROUNDS):
         one, many = (asyncio.run(sampling(each, inputs)) for each in (upscaler, crowd))
