@@ -70,7 +70,7 @@ export function settingsFields({ upscalers, upscaler, metric }, set) {
       ${field("Name", html`<input name="name" maxlength="200" placeholder="such as: street photographs" />`)}
       ${select("upscaler", "Upscaler", listed, { chosen: upscaler, run: (chosen) => set({ upscaler: chosen }) })}
       ${number("default_alpha", "Accepted error α", 0.1, { min: 0.0001, max: 3, hint: "What users get who choose nothing: 0.1 is about 10 of 100 steps of lightness." })}
-      ${number("samples", "Calls of the model per picture", live_?.samples ?? 8, { min: 1, max: 1024, step: "1", hint: "Now, and for every picture later. More make a larger mask and cost more." })}
+      ${number("samples", "Calls of the model per picture", live_?.samples ?? 1, { min: 1, max: 1024, step: "1", hint: "Now, and for every picture later. One is enough for most; more cost more." })}
     </div>
     ${check("activate", "Activate it as soon as it is finished")}
     <details>

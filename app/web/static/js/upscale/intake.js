@@ -18,7 +18,7 @@ export const load = (ask = true) => (loading ??= read(ask).finally(() => (loadin
 
 async function read(ask) {
   try {
-    const found = await getJson("/v1/upscalers", { ask });
+    const found = withAuto(await getJson("/v1/upscalers", { ask }));
     if (state.problem) store.set({ problem: null });
     if (JSON.stringify(found) === JSON.stringify(state.upscalers)) return;
     const chosen = upscalerOf({ ...state, upscalers: found }) ?? found.find((one) => one.default) ?? found[0];
@@ -28,6 +28,14 @@ async function read(ask) {
     // What is known is better than nothing.
     if (!state.upscalers.length) store.set({ problem: error.message });
   }
+}
+
+/** The upscalers, before them the automatic one where the service chooses by the class of a file. */
+function withAuto(found) {
+  const able = found.filter((one) => one.default);
+  if (able.length < 2) return found;
+  const first = able.find((one) => one.calibration) ?? able[0];
+  return [{ ...first, name: "auto", title: "Automatic: what suits the file" }, ...found];
 }
 
 /** An upscaler was chosen: its calibration says which α and kinds of picture there are. */

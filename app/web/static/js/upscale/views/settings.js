@@ -67,7 +67,10 @@ function words({ min_alpha: least, unit }, chosen, value) {
 }
 
 function upscalers({ upscalers, upscaler }) {
-  const entries = upscalers.map(({ name, scale }) => [name, scale ? `${name}, ×${scale}` : name]);
+  const entries = upscalers.map(({ name, title, character, scale }) => {
+    const shown = title === name && scale ? `${name}, ×${scale}` : title;
+    return [name, character && name !== "auto" ? `${shown}, ${character}` : shown];
+  });
   return select("upscaler", "Upscaler", entries, { chosen: upscaler, run: choose });
 }
 
