@@ -75,6 +75,7 @@ def serving(
     env = {
         "TRUSTSCALE_DATA_DIR": str(folder / "data"),
         "TRUSTSCALE_ADMIN_KEYS": ADMIN_KEY,
+        "TRUSTSCALE_UPSCALERS": '[{"name": "span-x4", "kind": "embedded"}]',
         **(settings or {}),
     }
     program = [sys.executable, *command, str(port)]
