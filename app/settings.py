@@ -173,7 +173,7 @@ class Settings(BaseSettings):
         description="Base URL of a collector that takes traces by OTLP over HTTP; none: no traces.",
     )
     log_level: Literal["debug", "info", "warning", "error"] = "info"
-    log_format: Literal["json", "console"] = "json"
+    log_format: Literal["auto", "json", "console"] = "auto"
 
     @field_validator("workers", mode="before")
     @classmethod

@@ -13,7 +13,7 @@ from app.telemetry.logs import configure_logs
 
 
 @contextmanager
-def logging_as(style: Literal["json", "console"]) -> Iterator[None]:
+def logging_as(style: Literal["auto", "json", "console"]) -> Iterator[None]:
     """Log to standard error in a style; at the end as before."""
     root = logging.getLogger()
     before = root.handlers, root.level, structlog.get_config()

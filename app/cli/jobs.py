@@ -64,7 +64,7 @@ def list_(
 ) -> None:
     """List the jobs that have not ended, the newest first."""
     rows = ask(server, key_env, lambda service: service.jobs())
-    tell(rows, lines(lambda row: f"{row['created_at'][:16]}  {_line(row)}"), as_json=as_json)
+    tell(rows, lines(_dated, "No job is queued or running."), as_json=as_json)
 
 
 @app.command()
@@ -82,6 +82,10 @@ def cancel(
         return asked.document
 
     tell(ask(server, key_env, cancelled), _line, as_json=as_json)
+
+
+def _dated(job: dict[str, Any]) -> str:
+    return f"{job['created_at'][:16]}  {_line(job)}"
 
 
 def _line(job: dict[str, Any]) -> str:

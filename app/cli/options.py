@@ -96,6 +96,8 @@ def tell(found: Found, words: Callable[[Found], str], *, as_json: bool) -> None:
         typer.echo(text)
 
 
-def lines(write: Callable[[dict[str, Any]], str]) -> Callable[[list[dict[str, Any]]], str]:
-    """The words of a list: a line for each of its rows."""
-    return lambda rows: "\n".join(map(write, rows))
+def lines(
+    write: Callable[[dict[str, Any]], str], nothing: str = ""
+) -> Callable[[list[dict[str, Any]]], str]:
+    """The words of a list: a line for each of its rows, or that there are none."""
+    return lambda rows: "\n".join(map(write, rows)) or nothing

@@ -29,6 +29,13 @@ class _Server(uvicorn.Server):
         super().__init__(config)
         self._stopping = stopping
 
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            host, port = self.servers[0].sockets[0].getsockname()[:2]
+            address = f"http://{f'[{host}]' if ':' in host else host}:{port}/"
+            structlog.get_logger(__name__).info("serving", address=address)
+
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._stopping.set()
         await super().shutdown(sockets)

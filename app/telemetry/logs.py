@@ -87,8 +87,11 @@ def _trace(_: object, __: str, event: structlog.typing.EventDict) -> structlog.t
     return event
 
 
-def configure_logs(level: str, style: Literal["json", "console"]) -> None:
-    """Send our events and those of libraries to standard error in one format."""
+def configure_logs(level: str, style: Literal["auto", "json", "console"]) -> None:
+    """Send our events and those of libraries to standard error in one format.
+
+    auto: for people on a terminal, else JSON.
+    """
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         _trace,
@@ -98,7 +101,7 @@ def configure_logs(level: str, style: Literal["json", "console"]) -> None:
     ]
     render: structlog.typing.Processor = (
         structlog.processors.JSONRenderer()
-        if style == "json"
+        if style == "json" or (style == "auto" and not sys.stderr.isatty())
         else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
     )
     structlog.configure(

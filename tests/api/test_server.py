@@ -58,6 +58,11 @@ def data(tmp_path_factory):
     return tmp_path_factory.mktemp("ending") / "data"
 
 
+def test_where_it_is(folder, client):
+    """The log names the address to open."""
+    assert f'"address": "{client.base_url}' in (folder.parent / "server.log").read_text("utf-8")
+
+
 def hang_up(client, image):
     """Upload an image and wait for its answer hardly longer than its generation begins.
 

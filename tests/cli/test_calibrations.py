@@ -159,6 +159,6 @@ def test_jobs(at, run, place):
     assert f"{job}  calibration  awaiting_labels  1 of 1 pairs" in at("jobs", "list").out
     assert at("jobs", "cancel", job, "--json").json["state"] == "cancelled"
     assert job not in {row["id"] for row in at("jobs", "list", "--json").json}
-    assert run("jobs", "list").out == ""
+    assert run("jobs", "list").out == "No job is queued or running.\n"
     for command in (at, run):
         command("jobs", "cancel", "job-unknown").check_error(1, "job-unknown")

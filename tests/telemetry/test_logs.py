@@ -85,3 +85,12 @@ def test_long_values(capsys, style):
     if style == "json":
         event = json.loads(written)
         assert (event["count"], event["few"]) == (3, [1, "a"])
+
+
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_for_whom(capsys, monkeypatch, is_terminal):
+    """People at a terminal read lines, collectors JSON."""
+    monkeypatch.setattr("sys.stderr.isatty", lambda: is_terminal)
+    with logging_as("auto"):
+        structlog.get_logger("x").info("event")
+    assert capsys.readouterr().err.startswith("{") is not is_terminal
