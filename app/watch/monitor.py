@@ -34,7 +34,6 @@ from app.watch.requests import (
     HistoryPoint,
     MonitorState,
     Observation,
-    dump_point,
     dump_state,
     fold,
     load_points,
@@ -224,7 +223,7 @@ class Monitor:
             for seen in batch:
                 state, point = fold(state, reference, seen, self.uniform())
                 if point is not None:
-                    points.append(dump_point(point))
+                    points.append(point.model_dump_json().encode())
             return Change(state, None, points=points)
 
         await self.change(calibration.id, work, known=self._known.get(calibration.id))

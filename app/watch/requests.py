@@ -160,9 +160,8 @@ def fold(
         drift=after,
         inputs=np.insert(state.inputs, place, np.uint64(seen.digest)),
         inputs_alarm_since=(state.inputs_alarm_since or seen.at) if raised else None,
-        pending=_pending(state.pending, after, seen),
     )
-    return _with_point(state, seen.at)
+    return _with_point(state, seen)
 
 
 def fold_label(
@@ -202,29 +201,25 @@ def _next_epoch(state: MonitorState) -> MonitorState:
     )
 
 
-def _pending(pending: Pending, after: Drift, seen: Observation) -> Pending:
-    return Pending(
-        count=pending.count + 1,
-        log_s=max(pending.log_s, after.log_s),
-        log_v=max(pending.log_v, after.log_v),
-        z=pending.z + seen.mean_log_sigma,
-        typicality=pending.typicality + seen.typicality,
-        trusted=pending.trusted + seen.trusted_fraction,
-    )
+def _with_point(state: MonitorState, seen: Observation) -> tuple[MonitorState, HistoryPoint | None]:
+    """Add a counted request to the next point, and take that if it is complete.
 
-
-def _with_point(state: MonitorState, at: float) -> tuple[MonitorState, HistoryPoint | None]:
-    """A point stands for one request at first, and for more the longer the history is.
-
-    A store keeps the last `MOST_POINTS`; with 2^k requests each, they reach back over at least the
-    last half of all requests.
+    A point stands for one request at first, and for more the longer the history is. A store keeps
+    the last `MOST_POINTS`; with 2^k requests each, they reach back over at least the last half.
     """
-    stride = 1 << max(0, (state.counted // MOST_POINTS).bit_length())
-    done = state.pending
-    if done.count < stride:
-        return state, None
+    before = state.pending
+    done = Pending(
+        count=before.count + 1,
+        log_s=max(before.log_s, state.drift.log_s),
+        log_v=max(before.log_v, state.drift.log_v),
+        z=before.z + seen.mean_log_sigma,
+        typicality=before.typicality + seen.typicality,
+        trusted=before.trusted + seen.trusted_fraction,
+    )
+    if done.count < 1 << max(0, (state.counted // MOST_POINTS).bit_length()):
+        return replace(state, pending=done), None
     point = HistoryPoint(
-        at=time_of(at),
+        at=time_of(seen.at),
         requests=state.counted,
         log10_martingale=done.log_s / math.log(10),
         log10_shiryaev_roberts=done.log_v / math.log(10),
@@ -261,11 +256,10 @@ def load_state(data: bytes) -> MonitorState:
         drifted["shares"] = tuple(drifted["shares"])
         labels = document.pop("feedback")
         labels["log_e"] = tuple(labels["log_e"])
-        document.pop("z_sum", None)  # which nobody read
         return MonitorState(
             drift=Drift(seen=_array(document.pop("seen_z"), "<f4", np.float32), **drifted),
             inputs=_array(document.pop("inputs"), "<u8", np.uint64),
-            labelled=_array(document.pop("labelled", ""), "<u8", np.uint64),
+            labelled=_array(document.pop("labelled"), "<u8", np.uint64),
             pending=Pending(**document.pop("pending")),
             feedback=Feedback(**labels),
             histogram=tuple(document.pop("histogram")),
@@ -275,17 +269,8 @@ def load_state(data: bytes) -> MonitorState:
         raise BadState("The state of the monitor is damaged.") from error
 
 
-def dump_point(point: HistoryPoint) -> bytes:
-    """The bytes of a point, which are JSON; its time is in seconds since 1970."""
-    return json.dumps({**point.model_dump(), "at": point.at.timestamp()}).encode()
-
-
 def load_points(found: Sequence[bytes]) -> list[HistoryPoint]:
-    """The points of `dump_point`.
-
-    Raises:
-        BadState: one is damaged.
-    """
+    """Stored points. Raises BadState."""
     try:
         return [HistoryPoint.model_validate_json(data) for data in found]
     except ValueError as error:

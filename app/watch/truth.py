@@ -242,7 +242,7 @@ def counting(scored: Score, at: float) -> Callable[[MonitorState], Change[Monito
                 slack=measured.tolerance,
                 at=at,
             )
-        told = _told(measured, state, uncounted)
+        told = _truth_of(measured, state, uncounted)
         record = FeedbackPoint.of(state, told, at).model_dump_json()
         return Change(state, told, Label(measured.result, scored.digest, record.encode()))
 
@@ -287,7 +287,7 @@ def confidence_sequence(state: MonitorState, bound: float) -> ConfidenceSequence
     return ConfidenceSequence(level=1 - feedback.DELTA, lower=found.lower, upper=found.upper)
 
 
-def _told(measured: Measured, state: MonitorState, uncounted: str | None) -> Truth:
+def _truth_of(measured: Measured, state: MonitorState, uncounted: str | None) -> Truth:
     known = state.feedback
     where = "in one window of the calibrated size" if measured.window else "in the mask"
     verb = "is within" if measured.within else "exceeds"
