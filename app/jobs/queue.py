@@ -78,6 +78,9 @@ LATER: Final = timedelta(seconds=0.5)
 # Whoever asks for readiness does not wait long; what could not be sent is sent by a later round.
 SEND_S: Final = 10.0
 
+# What was worked for is kept for so long while the store is away: longer than its restart.
+INSIST_S: Final = 120.0
+
 log = logging.getLogger(__name__)
 
 
@@ -227,7 +230,7 @@ class JobQueue:
         tasks), 1 if not given. With `unfinished` also those of the store that nobody submits now.
         One `run` at a time per queue object.
         """
-        limits = {"patience_s": 2 * self._lease_s, "lease_s": self._lease_s}
+        limits = {"patience_s": INSIST_S, "lease_s": self._lease_s}
         supervisor = Supervisor(self._jobs, **limits)
         waiting = Supervisor(self._jobs, **limits)  # what loses nothing when it is given back
         slots = concurrency or {}
