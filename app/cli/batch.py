@@ -243,6 +243,8 @@ def _lost(place: Place, asked: Mapping[str, Any]) -> str:
 def _summary(source: Source, record: Mapping[str, Any], note: str = "") -> str:
     """The promise first, then the figures, then what must be known besides."""
     warnings = [f"  warning: {warning}" for warning in record["warnings"]]
+    if record.get("chosen"):
+        warnings.insert(0, f"  {record['chosen']}")
     if record["mask"] == "none":
         size = f"{record['width']}×{record['height']}, seed {record['seed']}"
         return "\n".join([f"{source}: {size}, without a mask{note}", *warnings])

@@ -42,6 +42,16 @@ class TestFiles:
                 assert image.text["trustscale:alpha"] == "0.12"
                 assert image.text["Software"].startswith("trustscale ")
 
+    def test_why_this_upscaler(self, run, monkeypatch, calibrated, picture):
+        """Where the class of the file decides, the summary says which upscaler and why."""
+        names = ("fake", "sharp")
+        upscalers = [{"name": name, "kind": "embedded"} for name in names]
+        monkeypatch.setenv("TRUSTSCALE_UPSCALERS", json.dumps(upscalers))
+        monkeypatch.setenv("TRUSTSCALE_AUTO", json.dumps({"other": "sharp", "*": "fake"}))
+        outcome = run("upscale", picture)
+        assert outcome.code == 0, outcome.err
+        assert "fake was chosen, as for every upload of this class" in outcome.out
+
     def test_nothing_is_left_in_the_store(self, run, place, calibrated, picture):
         """The files are the result; the data folder keeps none."""
         assert run("upscale", picture).code == 0
