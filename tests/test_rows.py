@@ -58,7 +58,6 @@ DARKNESS = Estimator(
     sigma=lambda folded: np.ascontiguousarray(1 - folded.maps().mean[0]),
     title="Darkness",
     radius=lambda _: 0,
-    bytes_per_pixel=lambda _: 20,
     smooths=False,
 )
 

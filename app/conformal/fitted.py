@@ -103,12 +103,6 @@ class Fit:
     def _looks_at(self, energy: str) -> bool:
         return any(texture.energy_of(term) == energy for term, _ in self.weights)
 
-    @property
-    def bytes_per_pixel(self) -> int:
-        """What `sigma` allocates at most, without strips of a few rows."""
-        # σ beside its cells, or the pyramid.
-        return math.ceil(max(4.5, texture.bytes_per_pixel(term for term, _ in self.weights)))
-
     def log_sigma(self, terms: NDArray[Any]) -> NDArray[np.float64]:
         """From the values of its terms, float [T, ...] in their order: float64 [...]."""
         return self._joined(np.tensordot(self._matrix, terms, 1)) + self.offset

@@ -30,12 +30,11 @@ class Estimator:
     radius: σ of a pixel depends on the pixels at most so far away, along either axis; None: on most
         of the image.
     window: the smallest image side, in pixels, that it is meant for.
-    bytes_per_pixel: what `sigma` allocates at most, without the folded samples and strips of a few
-        rows.
     least_samples: M from which on it says anything.
     of_variance: whether `pixel_variance` of the samples is all that it looks at.
     needs_input: whether it looks at the input X.
     needs_witness: whether it looks at the witness's answer to X.
+    bytes_per_pixel: what it allocates at most beside the folded samples, and the witness's answer.
     smooths: whether kernel, size, blur and clip_quantile change it.
     takes_fit: whether the settings carry its weights.
     """
@@ -43,12 +42,12 @@ class Estimator:
     sigma: Callable[[Accumulator], NDArray[np.float32]]
     title: str
     radius: Callable[[IndecisionSettings], int | None]
-    bytes_per_pixel: Callable[[IndecisionSettings], int]
     window: Callable[[IndecisionSettings], int] = lambda _: 1
     least_samples: int = 1
     of_variance: bool = False
     needs_input: bool = False
     needs_witness: bool = False
+    bytes_per_pixel: int = 12
     smooths: bool = True
     takes_fit: bool = False
 
@@ -116,11 +115,6 @@ class IndecisionSettings:
     def needs_facts(self) -> bool:
         """Whether the accumulator has to be given facts of the input."""
         return self.fit is not None and self.fit.needs_facts
-
-    @property
-    def bytes_per_pixel(self) -> int:
-        """What making σ allocates at most, see `Estimator`."""
-        return self.row.bytes_per_pixel(self)
 
     @property
     def least_samples(self) -> int:
@@ -207,18 +201,12 @@ def _window_radius(settings: IndecisionSettings) -> int | None:
     return None if radius is None else radius + settings.size // 2
 
 
-def _plane(settings: IndecisionSettings) -> int:
-    """One plane that is smoothed in its place; a quantile sorts a copy of it."""
-    return 4 if settings.clip_quantile in {None, 1} else 8
-
-
 ESTIMATORS: dict[str, Estimator] = {
     "smoothed_variance": Estimator(
         sigma=lambda folded: _windowed(folded.pixel_variance(), folded.settings),
         title="Variance of the samples, smoothed",
         radius=_window_radius,
         window=lambda settings: settings.size,
-        bytes_per_pixel=_plane,
         least_samples=2,
         of_variance=True,
     ),
@@ -226,7 +214,6 @@ ESTIMATORS: dict[str, Estimator] = {
         sigma=_fitted,
         title="Fitted to the upscaler's errors (largest masks)",
         radius=lambda _: None,
-        bytes_per_pixel=lambda settings: settings.fit.bytes_per_pixel if settings.fit else 0,
         needs_input=True,
         smooths=False,
         takes_fit=True,
@@ -236,14 +223,12 @@ ESTIMATORS: dict[str, Estimator] = {
         title="What the upscaler adds to its input, smoothed (one sample suffices)",
         radius=_window_radius,
         window=lambda settings: settings.size,
-        bytes_per_pixel=_plane,
         needs_input=True,
     ),
     "witness": Estimator(
         sigma=_departed,
         title="How far the upscaler departs from a faithful one (one sample suffices)",
         radius=lambda _: gaussian_radius(max(WITNESS_BLURS)),
-        bytes_per_pixel=lambda _: 8,
         needs_witness=True,
         smooths=False,
     ),
@@ -255,13 +240,12 @@ ESTIMATORS: dict[str, Estimator] = {
         radius=_window_radius,
         window=lambda settings: settings.size,
         # Three planes of float64 beside the sums, which it makes even of two samples.
-        bytes_per_pixel=lambda _: 36,
+        bytes_per_pixel=36,
     ),
     "pixel_variance": Estimator(
         sigma=lambda folded: _smoothed(folded.pixel_variance(), folded.settings),
         title="Variance of each pixel",
         radius=_blur_radius,
-        bytes_per_pixel=_plane,
         least_samples=2,
         of_variance=True,
     ),

@@ -163,17 +163,6 @@ def _names(depth: int) -> Iterator[str]:
             yield f"log {energy}"
 
 
-def bytes_per_pixel(terms: Iterable[str]) -> float:
-    """What `log_sigma` of these terms allocates at most per output pixel, strips aside."""
-    wanted = frozenset(terms)
-    finest = sum(1 for name in wanted if name.endswith("@0"))
-    energies = {energy_of(name) for name in wanted} & set(_OF_PIXELS)
-    # The mean colour, the energies, two planes while an energy becomes terms, and the terms, of
-    # which those of each further level are a quarter as large.
-    planes = 3 + len(energies) + 2 + finest + (len(wanted) - finest) / 4
-    return planes * 8 / CELL**2
-
-
 def log_sigma(
     maps: Measured,
     weights: Mapping[str, NDArray[np.float64]],
