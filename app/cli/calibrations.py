@@ -33,6 +33,8 @@ app = typer.Typer(help="Stored calibrations.", no_args_is_help=True)
 _NOT_SHOWN = {"state", "bound", "differences", "leakage", "pictures", "changes"}
 
 _LARGE_SHARE = 0.1
+# Shares of such pictures that are trusted at the default α.
+_GOOD_AREA, _USABLE_AREA = 0.5, 0.1
 
 Id = Annotated[str, typer.Argument(help="Id of a calibration.")]
 Group = Annotated[str | None, typer.Option(help="Only the pairs of this group.")]
@@ -234,7 +236,6 @@ def shown(found: dict[str, Any], *, as_json: bool) -> None:
 
 def _words(document: dict[str, Any]) -> str:
     pipeline = document["pipeline"]
-    short = _shortfall(document)
     lines = [
         f"{document['id']}{' (active)' if document['active'] else ''}",
         f"  name         {document['name'] or '-'}",
@@ -262,9 +263,32 @@ def _words(document: dict[str, Any]) -> str:
             f"  {r['alpha']:<7g} {float(r['threshold']):<13.6g} {r['trusted']:.1%}"
             for r in document["thresholds"]
         ),
-        *([f"  note: the default {short}."] if short else []),
+        "",
+        *verdict_of(document),
     ]
     return "\n".join(lines)
+
+
+def verdict_of(document: dict[str, Any]) -> list[str]:
+    """Two sentences on what it is good for, and the next command."""
+    calibration, alpha = document["id"], document["default_alpha"]
+    if short := _shortfall(document):
+        return [
+            f"Not usable yet: the default {short}.",
+            f"Add scenes:  trustscale calibrations extend {calibration} DIR",
+        ]
+    # The area at the largest α of the table that is not above the default.
+    area = max((r["trusted"] for r in document["thresholds"] if r["alpha"] <= alpha), default=0.0)
+    grade = "Good" if area >= _GOOD_AREA else "Usable" if area >= _USABLE_AREA else "Hardly useful"
+    classes = len(document["classes"])
+    covered = f", in {classes} classes of uploads" if classes else ""
+    said = f"{grade}: at α = {alpha:g} about {area:.0%} of pictures like these are trusted. "
+    lines = [f"{said}It has {document['n']} scenes{covered}; other pictures have no promise."]
+    if area < _USABLE_AREA:
+        lines.append("Compare models and settings:  trustscale evaluate DIR")
+    elif not document["active"]:
+        lines.append(f"Serve from it:  trustscale calibrations activate {calibration}")
+    return lines
 
 
 def _without_weights(indecision: dict[str, Any]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from app.cli.calibrations import verdict_of
 from tests.cli.conftest import FORCED
 from tests.factories import pictures, truths
 
@@ -114,6 +115,37 @@ def test_an_upscaler_of_other_servers(run, place, calibrated, monkeypatch):
     for asked in (("activate", calibrated), ("import", "a.calibration", "--activate")):
         outcome = run("calibrations", *asked, "--force")
         assert (outcome.code, outcome.err) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("area", "active", "n", "grade", "command"),
+    [
+        (0.6, False, 80, "Good: at α = 0.1 about 60% of pic", "calibrations activate cal-1"),
+        (0.6, True, 80, "Good: at α = 0.1 about 60% of pic", None),
+        (0.2, False, 80, "Usable: at α = 0.1 about 20% of pic", "calibrations activate cal-1"),
+        (0.05, False, 80, "Hardly useful: at α = 0.1 about 5% of pic", "evaluate DIR"),
+        (0.0, False, 3, "Not usable yet: the default ", "calibrations extend cal-1 DIR"),
+    ],
+)
+def test_verdict(area, active, n, grade, command):
+    """What it is good for by its area at the default α, and the next command where there is one."""
+    document = {
+        "id": "cal-1",
+        "active": active,
+        "n": n,
+        "min_alpha": 0.5 / (n + 1),
+        "default_alpha": 0.1,
+        "classes": [],
+        "thresholds": [
+            {"alpha": 0.1, "trusted": area, "threshold": 1.0},
+            {"alpha": 0.15, "trusted": 1.0, "threshold": 1.0},
+        ],
+        "guarantee": {"kind": "expectation"},
+        "pipeline": {"fidelity": {"bound": 0.5}},
+    }
+    verdict, *rest = verdict_of(document)
+    assert verdict.startswith(grade)
+    assert [line.partition("trustscale ")[2] for line in rest] == ([command] if command else [])
 
 
 class TestServer:
