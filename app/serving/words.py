@@ -120,12 +120,12 @@ def _theorem(subject: Subject, alpha: float, where: str) -> str:
     else:
         cut = f"{part.error_bound:g}"
         counted = f" (where errors above {cut} count as {cut})" if clips(settings) else ""
-        largest = f"the expected value of {largest}{counted}"
-        bound = f"is at most {alpha:g}"
+        largest, bound = f"the expected value of {largest}{counted}", f"is at most {alpha:g}"
     if isinstance(promise, PostHoc):
+        largest = largest.replace("value of", "ratio of", 1)
         bound = (
-            f"is at most 1 when divided by an α {_choice(promise)} that is chosen after looking at "
-            "the image, its masks or anything else"
+            f"to an α {_choice(promise)}, chosen after looking at the image, its masks or anything "
+            "else, is at most 1"
         )
     delta = promise.facts()["delta"]
     if delta is None:

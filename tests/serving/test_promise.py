@@ -388,7 +388,7 @@ class TestAfterLooking:
         free = cut.under("post_hoc")
         promise, named = promised(free, 0.1), promised(cut, 0.1)
         assert (promise.kind, promise.between, promise.menu) == ("post_hoc", (0.05, 0.15), None)
-        assert "is at most 1 when divided by an α between 0.05 and 0.15" in promise.statement
+        assert "the expected ratio of the largest" in promise.statement
         assert promise.sentence.endswith(", though α is chosen after looking.")
         assert [void for void in named.voids if void not in promise.voids] == [
             "choosing alpha after looking at this image or its mask"
