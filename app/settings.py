@@ -37,14 +37,12 @@ from app.jobs.webhooks import Webhooks, secret_of
 from app.mistakes import field_names, reason, together
 from app.serving.auto import AUTO, TABLE
 from app.serving.credentials import Credentials
-from app.sources import CONFIG_VARIABLE, PREFIX, read_file
+from app.sources import CONFIG_VARIABLE, KEY_VARIABLE, PREFIX, read_file
 from app.upscalers.config import BaseUrl, EmbeddedConfig, Name
 from app.upscalers.registry import UpscalerConfig
 from app.upscalers.remote.worker import WorkerConfig
 from app.upscalers.runtime import PrecisionSetting
 from app.upscalers.shipped import SHIPPED
-
-KEY_VARIABLE = "TRUSTSCALE_KEY"  # the key that the command line sends to a server
 
 
 def _embedded_default() -> list[UpscalerConfig]:

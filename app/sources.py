@@ -12,6 +12,7 @@ from typing import Any
 from app.errors import ConfigError
 
 CONFIG_VARIABLE = "TRUSTSCALE_CONFIG"
+KEY_VARIABLE = "TRUSTSCALE_KEY"  # the key that the command line sends to a server
 PREFIX = "TRUSTSCALE_"
 SECRETS_FOLDER = "/run/secrets"  # where container engines mount what is secret
 

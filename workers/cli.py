@@ -1,4 +1,4 @@
-"""Commands of the worker, to be mounted on the program's typer application."""
+"""Commands of the worker, which `trustscale` has too."""
 
 import json
 import os
@@ -27,17 +27,10 @@ KEEP_ALIVE_S = 75
 DEFAULTS = WorkerSettings()
 
 
-def mount(app: typer.Typer) -> None:
-    """Add `worker`, `worker export` and the commands of `models` to a typer application."""
-    models = typer.Typer(help="Known models and weight files.", no_args_is_help=True)
-    models.command("list")(list_models)
-    models.command()(convert)
-    models.command()(verify)
-    serving = typer.Typer()
-    serving.callback(invoke_without_command=True)(worker)
-    serving.command()(export)
-    app.add_typer(serving, name="worker")
-    app.add_typer(models, name="models")
+serving = typer.Typer()
+"""`worker` and `worker export`."""
+
+models = typer.Typer(help="Known models and weight files.", no_args_is_help=True)
 
 
 def main() -> None:
@@ -49,7 +42,8 @@ def main() -> None:
         add_completion=False,
         context_settings={"help_option_names": ["-h", "--help"]},
     )
-    mount(app)
+    app.add_typer(serving, name="worker")
+    app.add_typer(models, name="models")
     app(prog_name="python -m workers")
 
 
@@ -81,6 +75,7 @@ Halo = Annotated[int | None, typer.Option(help="onnx: how far the parts overlap.
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 
 
+@serving.callback(invoke_without_command=True)
 def worker(
     context: typer.Context,
     model: Model = "",
@@ -164,6 +159,7 @@ def worker(
             server.run()
 
 
+@serving.command()
 def export(
     weights: Annotated[
         str, typer.Option(help="Where the weights will lie; of KServe: its storage URI.")
@@ -196,6 +192,7 @@ def export(
             typer.echo(path)
 
 
+@models.command("list")
 def list_models(as_json: AsJson = False) -> None:
     """Name the models that are known to run, with licence, source and files."""
     models = known_models()
@@ -219,6 +216,7 @@ def list_models(as_json: AsJson = False) -> None:
             typer.echo(f"  needs     pip install {row.needs}")
 
 
+@models.command()
 def convert(
     source: Annotated[
         Path, typer.Argument(help="Weight file to read (.pth), or a diffusers folder.")
@@ -263,6 +261,7 @@ def _pickled_parts(folder: Path) -> dict[Path, Path | None]:
     }
 
 
+@models.command()
 def verify(
     folder: Annotated[
         Path | None, typer.Argument(help="Tell which known models this folder holds.")

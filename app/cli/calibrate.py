@@ -30,7 +30,7 @@ from app.images.facts import RULES, UPLOAD
 from app.images.look import alike_in_words
 from app.mistakes import mistakes
 from app.sampling.pipeline import identify
-from app.settings import KEY_VARIABLE
+from app.sources import KEY_VARIABLE
 from trustscale import Job, Tar, Trustscale
 
 

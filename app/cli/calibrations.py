@@ -24,7 +24,7 @@ from app.cli.remote import made_remotely
 from app.cli.service import ask
 from app.images.facts import in_words
 from app.mistakes import mistakes
-from app.settings import KEY_VARIABLE
+from app.sources import KEY_VARIABLE
 from trustscale import Job, Tar, Trustscale
 
 app = typer.Typer(help="Stored calibrations.", no_args_is_help=True)

@@ -19,7 +19,8 @@ from app.cli.options import lines, tell
 from app.cli.service import Here, ask
 from app.errors import ConfigError
 from app.jobs.program import run_until_signalled
-from app.settings import KEY_VARIABLE, Settings, load_settings
+from app.settings import Settings, load_settings
+from app.sources import KEY_VARIABLE
 from app.telemetry.logs import configure_logs
 from app.telemetry.metrics import Metrics
 from app.telemetry.tracing import exporting

@@ -9,28 +9,56 @@ from __future__ import annotations
 import io
 import os
 import sys
-from typing import Annotated
+from collections.abc import Callable
+from importlib import import_module
+from typing import Annotated, Any, Final
 
 import typer
+from typer.core import TyperGroup
 
-import workers.cli
 from app import __version__
-from app.cli import (
-    calibrate,
-    calibrations,
-    config,
-    evaluate,
-    jobs,
-    openapi,
-    serve,
-    upscale,
-    upscalers,
-)
 from app.errors import ConfigError, TrustscaleError
 from app.sources import read_secret_files
 
+_COMMANDS: Final = {
+    "serve": "app.cli.serve:serve",
+    "upscale": "app.cli.upscale:upscale",
+    "calibrate": "app.cli.calibrate:calibrate",
+    "evaluate": "app.cli.evaluate:evaluate",
+    "openapi": "app.cli.openapi:openapi",
+    "jobs": "app.cli.jobs:app",
+    "calibrations": "app.cli.calibrations:app",
+    "upscalers": "app.cli.upscalers:app",
+    "config": "app.cli.config:app",
+    "worker": "workers.cli:serving",
+    "models": "workers.cli:models",
+}
+"""Where each command is. What a command does not need is not imported for it."""
+
+
+class _Commands(TyperGroup):
+    """Imports a command when it is asked for."""
+
+    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002 - click's signature
+        return [*_COMMANDS]
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002
+        if cmd_name not in _COMMANDS:
+            return None
+        module, _, name = _COMMANDS[cmd_name].partition(":")
+        found: typer.Typer | Callable[..., None] = getattr(import_module(module), name)
+        if not isinstance(found, typer.Typer):
+            alone = typer.Typer(add_completion=False)
+            alone.command(cmd_name)(found)
+            found = alone
+        command = typer.main.get_command(found)
+        command.name = cmd_name
+        return command
+
+
 app = typer.Typer(
     name="trustscale",
+    cls=_Commands,
     help="Upscale images and mark, with a guarantee, where their colours are right.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -51,19 +79,6 @@ def _options(
     ] = False,
 ) -> None:
     del version
-
-
-app.command("serve")(serve.serve)
-app.command("upscale")(upscale.upscale)
-app.command("calibrate")(calibrate.calibrate)
-app.command("evaluate")(evaluate.evaluate)
-app.command("openapi")(openapi.openapi)
-app.add_typer(jobs.app, name="jobs")
-app.add_typer(calibrations.app, name="calibrations")
-app.add_typer(upscalers.app, name="upscalers")
-app.add_typer(config.app, name="config")
-
-workers.cli.mount(app)
 
 
 def main() -> None:

@@ -5,6 +5,7 @@ A URL such as `s3://bucket/photos` is opened by fsspec and behaves as a path doe
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import sys
@@ -113,6 +114,13 @@ def found(texts: Sequence[str], out: Path | None, *, recursive: bool) -> list[So
             path = opened(text)
             sources.append(Source(path, PurePosixPath(path.name)))
     return sources
+
+
+def check_there(sources: Sequence[Source]) -> None:
+    """Return unless the only source is missing. Raises FileNotFoundError."""
+    path = sources[0].path if len(sources) == 1 else None
+    if path is not None and isinstance(path, Path) and not path.exists():
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
 
 
 def is_tree(texts: Sequence[str]) -> bool:

@@ -9,12 +9,8 @@ from typing import Annotated
 import typer
 
 from app.cli import options
-from app.cli.batch import MANIFEST, Run
-from app.cli.engines import engine
-from app.cli.local import interruptible
-from app.cli.sources import STREAM, found, is_tree, opened
-from app.serving.options import options_of
-from app.settings import KEY_VARIABLE
+from app.cli.sources import STREAM, check_there, found, is_tree, opened
+from app.sources import KEY_VARIABLE
 
 
 def upscale(
@@ -92,6 +88,20 @@ def upscale(
     Exit codes: 0 all is done; 1 some images failed, and are listed; 2 wrong usage, or answers to
     something else would be lost; 130 interrupted.
     """
+    to_stream = out == STREAM or (out is None and sources == [STREAM])
+    if to_stream and (len(sources) > 1 or is_tree(sources) or as_json):
+        raise typer.BadParameter("--out - takes one image, and no --json.")
+    if to_stream and sys.stdout.isatty():
+        raise typer.BadParameter("a picture is not written to a terminal: name a file with >.")
+    folder = None if to_stream else opened(out or ".")
+    images = found(sources, folder, recursive=recursive)
+    check_there(images)
+    # Imported only now: whoever mistypes a name is told at once.
+    from app.cli.batch import MANIFEST, Run  # noqa: PLC0415
+    from app.cli.engines import engine  # noqa: PLC0415
+    from app.cli.local import interruptible  # noqa: PLC0415
+    from app.serving.options import options_of  # noqa: PLC0415
+
     request = options_of(
         upscaler=upscaler,
         alpha=alpha,
@@ -106,13 +116,6 @@ def upscale(
         to=to,
         guarantee=guarantee,
     )
-    to_stream = out == STREAM or (out is None and sources == [STREAM])
-    if to_stream and (len(sources) > 1 or is_tree(sources) or as_json):
-        raise typer.BadParameter("--out - takes one image, and no --json.")
-    if to_stream and sys.stdout.isatty():
-        raise typer.BadParameter("a picture is not written to a terminal: name a file with >.")
-    folder = None if to_stream else opened(out or ".")
-    images = found(sources, folder, recursive=recursive)
     manifest = folder / MANIFEST if folder is not None and is_tree(sources) else None
     run = Run(request, overwrite=overwrite, as_json=as_json, manifest=manifest)
     many = len(images) > 1

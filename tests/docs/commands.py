@@ -11,8 +11,9 @@ from app.cli.main import app
 
 def all_commands() -> list[tuple[str, Any]]:
     """Every command with its full name, groups of commands too."""
-    found = [("trustscale", typer.main.get_command(app))]
+    found: list[tuple[str, Any]] = [("trustscale", typer.main.get_command(app))]
     for name, command in found:  # which grows meanwhile
-        inner = getattr(command, "commands", {})
-        found += [(f"{name} {word}", one) for word, one in inner.items()]
+        if hasattr(command, "list_commands"):
+            words = command.list_commands(None)
+            found += [(f"{name} {word}", command.get_command(None, word)) for word in words]
     return found

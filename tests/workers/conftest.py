@@ -72,5 +72,6 @@ def tiny(tiny_engine: SinSREngine) -> SinSR:
 def run() -> Callable[..., Result]:
     """Run one of the worker's commands."""
     app = typer.Typer()
-    cli.mount(app)
+    app.add_typer(cli.serving, name="worker")
+    app.add_typer(cli.models, name="models")
     return lambda *words: CliRunner().invoke(app, [str(word) for word in words])
