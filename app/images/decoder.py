@@ -99,22 +99,35 @@ def _serve(control: socket.socket) -> None:
                     for one in running.values():
                         os.kill(one.pid, signal.SIGKILL)
                     return
-                there = socket.socket(fileno=given[0])
-                pid = os.fork()
-                if pid == 0:
-                    signal.set_wakeup_fd(-1)
-                    for other in (control, *(one.there for one in running.values())):
-                        other.close()
-                    _decoder(there, *given[1:])
-                for file in given[1:]:
-                    os.close(file)
-                running[there.fileno()] = _Running(pid, there, time.monotonic() + _SLOW_S)
-                poll.register(there, 0)  # a hang-up is told in any case
+                begun = _begun(control, running, *given)
+                if begun is not None:
+                    running[begun.there.fileno()] = begun
+                    poll.register(begun.there, 0)  # a hang-up is told in any case
             else:  # whoever waits has gone
                 os.kill(running[ready].pid, signal.SIGKILL)
                 poll.unregister(ready)
         _tell_ends(running, poll)
         _slow_down(running)
+
+
+def _begun(
+    control: socket.socket, running: dict[int, _Running], there_number: int, *files: int
+) -> _Running | None:
+    """A decoder for files; None where the system gives no process, which its socket tells."""
+    there = socket.socket(fileno=there_number)
+    try:
+        pid = os.fork()
+    except OSError:
+        there.close()
+        pid = -1
+    if pid == 0:
+        signal.set_wakeup_fd(-1)
+        for other in (control, *(one.there for one in running.values())):
+            other.close()
+        _decoder(there, *files)
+    for file in files:
+        os.close(file)
+    return None if pid < 0 else _Running(pid, there, time.monotonic() + _SLOW_S)
 
 
 def _tell_ends(running: dict[int, _Running], poll: select.poll) -> None:

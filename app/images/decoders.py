@@ -36,7 +36,7 @@ from typing import Any, BinaryIO, Concatenate, Final, ParamSpec, Self, TypeAlias
 
 import numpy as np
 
-from app.errors import BadImage, BadInput, shortened
+from app.errors import BadImage, BadInput, Overloaded, shortened
 from app.images import allowance
 from app.images.decoder import ADMIT, DONE, FAILED, LENGTH, REFUSED
 from app.system import memory_limit, plain_environment, usable_cores
@@ -88,6 +88,7 @@ def in_decoder(
     Raises:
         DecodeLimit: it takes too long or too much memory.
         BadInput: what the function raises.
+        Overloaded: the system gives no process for it.
     """
     with ExitStack() as stack:
         found: Result = _Call().run(_opened(file, stack), (function, args, kwargs))
@@ -255,7 +256,7 @@ class _Call:
                 except ConnectionError:  # stopped, or the process of all decoders was killed
                     if self._stopped.is_set():
                         raise _Stopped from None
-            raise DecoderFailed("The process of the decoders does not live.")
+            raise Overloaded("No process could be had that reads the file.")
 
     def _answer(self, file: int, request: bytes, place: _Place) -> Any:
         with ExitStack() as stack:
