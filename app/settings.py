@@ -37,6 +37,7 @@ from app.jobs.webhooks import Webhooks, secret_of
 from app.mistakes import field_names, reason, together
 from app.serving.auto import AUTO, TABLE
 from app.serving.credentials import Credentials
+from app.serving.fetch import ImageHosts
 from app.sources import CONFIG_VARIABLE, KEY_VARIABLE, PREFIX, read_file
 from app.upscalers.config import BaseUrl, EmbeddedConfig, Name
 from app.upscalers.registry import UpscalerConfig
@@ -123,6 +124,13 @@ class Settings(BaseSettings):
     request_timeout_s: Seconds = Field(600.0, description="Deadline of one upscaling request.")
     job_timeout_s: Seconds = Field(86400.0, description="Deadline of one upscaling job.")
     result_ttl_s: Seconds = 3600.0
+    image_hosts: Annotated[list[str], NoDecode] = Field(
+        default_factory=list,
+        description="Hosts, with their subdomains, that `image_url` may name; empty: none.",
+    )
+    image_private: bool = Field(
+        False, description="Whether they may have private addresses, and answer by http."
+    )
     webhook_hosts: Annotated[list[str], NoDecode] = Field(
         default_factory=list,
         description="Hosts, with their subdomains, that are told of ended jobs; empty: none.",
@@ -193,7 +201,14 @@ class Settings(BaseSettings):
         workers = info.data.get("workers", {})
         return [*upscalers, *(WorkerConfig(name=name, urls=urls) for name, urls in workers.items())]
 
-    @field_validator("client_keys", "admin_keys", "webhook_secrets", "webhook_hosts", mode="before")
+    @field_validator(
+        "client_keys",
+        "admin_keys",
+        "webhook_secrets",
+        "webhook_hosts",
+        "image_hosts",
+        mode="before",
+    )
     @classmethod
     def _split(cls, value: Any) -> Any:
         """In an environment variable they are separated by commas."""
@@ -266,6 +281,11 @@ class Settings(BaseSettings):
         """Who may be told of ended jobs."""
         secrets = tuple(secret_of(one.get_secret_value()) for one in self.webhook_secrets)
         return Webhooks(tuple(self.webhook_hosts), secrets, self.webhook_private)
+
+    @property
+    def image_sources(self) -> ImageHosts:
+        """Where pictures may be fetched from."""
+        return ImageHosts(tuple(self.image_hosts), self.image_private)
 
     @property
     def credentials(self) -> Credentials | None:

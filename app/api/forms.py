@@ -7,6 +7,7 @@ of α = 0.1.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import get_args
 
 from fastapi import Request, UploadFile, params
 from pydantic import BaseModel
@@ -31,8 +32,9 @@ async def check_form(request: Request) -> None:
         for field in part.body_params:
             info = field.field_info
             if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel):
-                fields = info.annotation.model_fields.items()
-                taken |= {name: one.annotation is UploadFile for name, one in fields}
+                for name, one in info.annotation.model_fields.items():
+                    kinds = (one.annotation, *get_args(one.annotation))
+                    taken[name] = UploadFile in kinds
             elif isinstance(info, params.Form):
                 taken[field.alias] = isinstance(info, params.File)
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()

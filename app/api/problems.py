@@ -17,7 +17,7 @@ from starlette.requests import ClientDisconnect
 
 from app import errors
 from app.api.clients import Gone, answer_nobody
-from app.mistakes import Item, reason, together
+from app.mistakes import reason, together
 from app.problems import MEDIA_TYPE, PROBLEMS, body_too_large, problem, problem_of
 
 SCOPE_KEY = "trustscale.problem"
@@ -92,18 +92,12 @@ def _validation(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for this class
     found = error.errors()
     items = [
-        {"field": ".".join(map(str, item["loc"][1:])), "reason": _reason(item)} for item in found
+        {"field": ".".join(map(str, item["loc"][1:])), "reason": reason(item)} for item in found
     ]
     detail = together((item["field"], item["reason"]) for item in items)
     is_alpha = any(item["loc"] in _ALPHA and item["type"] != "extra_forbidden" for item in found)
     slug = "bad-alpha" if is_alpha else "bad-request"
     return _counted(request, problem(slug, detail, fields=items))
-
-
-def _reason(item: Item) -> str:
-    if item["type"] == "missing" and item["loc"] == ("body", "image"):
-        return "this is missing; send a form with the file, with curl: -F image=@FILE"
-    return reason(item)
 
 
 async def _http(request: Request, error: Exception) -> Response:

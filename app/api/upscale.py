@@ -9,8 +9,9 @@ import re
 import secrets
 import zipfile
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Annotated, BinaryIO
+from typing import Annotated
 
 from fastapi import APIRouter, File, Form, Header, Request, UploadFile
 from fastapi.responses import Response
@@ -22,10 +23,12 @@ from app.api.idempotency import IdempotencyKey, StoredResponse
 from app.api.jobs import JobOut, Webhook, accepted, shown
 from app.api.problems import problem_responses
 from app.errors import BadRequest, Overloaded
+from app.images.decoders import File as ImageFile
 from app.serving.answer import MASK, TRUST, Picture, Result, Unmasked, image_file, stored_picture
 from app.serving.job import expected, spooled_request
 from app.serving.options import UpscaleOptions, UpscaleRequest
 from app.serving.prepare import Admitted
+from app.settings import Settings
 from app.stores.base import Job, JobStatus
 from app.stores.uploads import spooled_for
 from app.watch.monitor import client_digest
@@ -45,7 +48,16 @@ _QUALITY = re.compile(r"0(\.\d{0,3})?|1(\.0{0,3})?")
 class UpscaleForm(UpscaleOptions):
     """What is sent: the picture, and what is to be made of it."""
 
-    image: Annotated[UploadFile, File(description="PNG, JPEG, WebP, AVIF, TIFF, BMP or GIF.")]
+    image: Annotated[
+        UploadFile | None, File(description="PNG, JPEG, WebP, AVIF, TIFF, BMP or GIF.")
+    ] = None
+    image_url: Annotated[
+        str | None,
+        Form(
+            max_length=2000,
+            description="In place of `image`: where it is, on a host that the service allows.",
+        ),
+    ] = None
     webhook: Webhook = None
 
 
@@ -96,7 +108,9 @@ async def upscale(
     results = state.stores.results
     keep_s = None if idempotency_key is None else state.settings.idempotency_ttl_s
     fields = UpscaleRequest(**form.chosen(), client=client_digest(client), keep_s=keep_s)
-    image, webhook = form.image, form.webhook
+    webhook = form.webhook
+    upload = _Upload(form, state.settings)
+    upload.check()
     as_job = prefers("respond-async", request.headers.getlist("prefer"))
     state.settings.webhooks.check(webhook, is_job=as_job)
 
@@ -106,12 +120,12 @@ async def upscale(
         else:
             state.service.slots.check_room(cost)
 
-    async def read() -> BinaryIO:
+    async def read() -> ImageFile:
         if not as_job:  # again: others came meanwhile, and decoding is work
             state.service.slots.check_room()
         # Not before: what the other fields forbid takes nothing from the client's share.
         await state.limits.take(client, "requests")
-        return image.file
+        return await upload.open()
 
     async def make() -> StoredResponse:
         await check_room()
@@ -121,7 +135,7 @@ async def upscale(
         await check_room(prepared.footprint)
         await state.limits.take(client, "pixels", math.prod(prepared.size))
         if as_job:
-            job = await _submit(state, image, fields, prepared, webhook)
+            job = await _submit(state, await upload.open(), fields, prepared, webhook)
             if idempotency_key is None and await request.is_disconnected():
                 # Nobody will ever know its id: it would be paid for in vain.
                 await state.queue.cancel(job.id)
@@ -144,6 +158,34 @@ async def upscale(
         return await _respond(result, {n: await results.blob(made, n) for n in names}, media_type)
 
     return await state.idempotency.once(request, client, make, recall)
+
+
+@dataclass(slots=True)
+class _Upload:
+    """The picture of a form, or where it says that it is."""
+
+    form: UpscaleForm
+    settings: Settings
+    fetched: bytes | None = None
+
+    def check(self) -> None:
+        """Return if there is one, and may be. Raises BadRequest."""
+        if self.form.image_url is not None:
+            if self.form.image is not None:
+                raise BadRequest("Send image or image_url, not both.")
+            self.settings.image_sources.check()
+        elif self.form.image is None:
+            reason = "this is missing; send a form with the file, with curl: -F image=@FILE"
+            raise BadRequest(f"image: {reason}.", fields=[{"field": "image", "reason": reason}])
+
+    async def open(self) -> ImageFile:
+        """The file, which is fetched once. Raises BadRequest, ImageTooLarge."""
+        if self.form.image is not None:
+            return self.form.image.file
+        if self.fetched is None:
+            hosts, most = self.settings.image_sources, self.settings.max_upload_bytes
+            self.fetched = await hosts.fetch(self.form.image_url or "", most)
+        return self.fetched
 
 
 def prefers(preference: str, headers: Sequence[str]) -> bool:
@@ -191,14 +233,14 @@ async def _check_queue(state: State) -> None:
 
 
 async def _submit(
-    state: State, image: UploadFile, fields: UpscaleRequest, prepared: Admitted, webhook: str | None
+    state: State, file: ImageFile, fields: UpscaleRequest, prepared: Admitted, webhook: str | None
 ) -> JobStatus:
     """Store the upload and the job."""
     job_id = f"{JOB}{secrets.token_urlsafe(15)}"
     async with spooled_for(state.stores, job_id):
         async with state.service.decoding.slot():
-            await image.seek(0)
-            await state.stores.spool.put(job_id, "image", await image.read())
+            data = await asyncio.to_thread(_whole, file)
+            await state.stores.spool.put(job_id, "image", data)
         return await state.queue.submit(
             Job(
                 id=job_id,
@@ -208,6 +250,13 @@ async def _submit(
                 request=spooled_request(fields, prepared.chosen.seed),
             )
         )
+
+
+def _whole(file: ImageFile) -> bytes:
+    if isinstance(file, bytes):
+        return file
+    file.seek(0)
+    return file.read()
 
 
 def _parts(result: Picture, media_type: str) -> tuple[str, ...]:

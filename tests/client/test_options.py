@@ -26,7 +26,10 @@ SCHEMAS = DOCUMENT["components"]["schemas"]
 @pytest.mark.parametrize(
     ("typed", "served"),
     [
-        (_options.SubmitOptions, SCHEMAS["UpscaleForm"]["properties"].keys() - {"image"}),
+        (
+            _options.SubmitOptions,
+            SCHEMAS["UpscaleForm"]["properties"].keys() - {"image", "image_url"},
+        ),
         (_options.CalibrationOptions, CalibrationConfig.model_fields.keys()),
         (_options.ActivateOptions, SCHEMAS["ActivateIn"]["properties"].keys()),
         (_options.DeriveOptions, SCHEMAS["DeriveIn"]["properties"].keys()),
