@@ -44,6 +44,7 @@ class Guarantee(TypedDict, total=False):
     counted_up_to: float | None
     n: int
     pairs: int
+    calibrated_on: str
     sentence: str
     statement: str
     lab_psnr_lower_bound_db: float | None
