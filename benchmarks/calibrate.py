@@ -21,7 +21,7 @@ import numpy as np
 from PIL import Image
 
 from app.calibration import file
-from app.calibration.active import shipped_calibrations
+from app.calibration.active import shipped_calibration
 from app.calibration.measure import pack, reduce_pair
 from app.calibration.pairs import Pair, load_pair
 from app.calibration.record import Calibration
@@ -81,7 +81,7 @@ def crops(folder: Path, count: int) -> list[tuple[bytes, bytes]]:
 
 async def overhead(pairs: Sequence[tuple[bytes, bytes]]) -> tuple[float, float]:
     """Seconds of generation and of everything else, per pair, with the embedded upscaler."""
-    (shipped,) = shipped_calibrations()
+    shipped = shipped_calibration()
     upscaler, pipeline = EmbeddedUpscaler("span-x4"), shipped.pipeline
     generation = everything = 0.0
     for number, (x, y) in enumerate(pairs):
@@ -109,7 +109,7 @@ async def rate(x: bytes, y: bytes, *, decoding: bool) -> Rate:
     """Pairs of 2048×2048, two at a time, when the samples cost nothing."""
     random = np.random.default_rng(0)
     truth = np.asarray(Image.open(io.BytesIO(y))).astype(np.int16)
-    (shipped,) = shipped_calibrations()
+    shipped = shipped_calibration()
     noise = [random.integers(-9, 10, truth.shape, np.int16) for _ in range(2)]
     upscaler = Instant([np.clip(truth + n, 0, 255).astype(np.uint8) for n in noise])
     pipeline = shipped.pipeline.model_copy(update={"fingerprint": upscaler.fingerprint})
@@ -136,7 +136,7 @@ async def rate(x: bytes, y: bytes, *, decoding: bool) -> Rate:
 
 def many() -> Calibration:
     """A calibration of 2,000 pairs whose staircases are as long as those of photographs."""
-    (shipped,) = shipped_calibrations()
+    shipped = shipped_calibration()
     random = np.random.default_rng(0)
     pairs, staircases, quantiles = [], [], []
     for k in range(MERGED):

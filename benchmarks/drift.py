@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from app.calibration.active import shipped_calibrations
+from app.calibration.active import shipped_calibration
 from app.conformal import RiskCurve, drift, feedback
 from app.conformal.drift import CEILING, DELTA, EPOCH, Drift
 from app.conformal.feedback import Feedback
@@ -106,7 +106,7 @@ def follow(losses: NDArray[np.float64], alpha: float, bound: float, slack: float
 
 def audits(repeats: int) -> None:
     """Losses of a fixed law with a mean of `ratio` α."""
-    calibration = shipped_calibrations()[0]
+    calibration = shipped_calibration()
     bound = calibration.bound
     threshold = calibration.curve.threshold(ALPHA)
     real = np.array([stair.loss_below(threshold) for stair in calibration.staircases])
@@ -140,7 +140,7 @@ def audits(repeats: int) -> None:
 
 def calibrations(repeats: int) -> None:
     """The loss given one calibration may be above α with nothing wrong: what tolerance does."""
-    calibration = shipped_calibrations()[0]
+    calibration = shipped_calibration()
     bound, every = calibration.bound, calibration.staircases
     rows = []
     for n, alpha in ((60, 0.1), (243, 0.05), (243, 0.1), (1000, 0.1)):
@@ -174,7 +174,7 @@ def calibrations(repeats: int) -> None:
 
 async def cost() -> None:
     """What one request costs beside its answer, at the end of an epoch."""
-    calibration = shipped_calibrations()[0]
+    calibration = shipped_calibration()
     random = np.random.default_rng(0)
     told, folded, digests = [], [], count()
     with tempfile.TemporaryDirectory() as folder:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from app.calibration.active import shipped_calibrations
+from app.calibration.active import shipped_calibration
 from app.calibration.intake import find_in
 from app.calibration.measure import reduce_pair
 from app.calibration.pairs import load_pair
@@ -42,7 +42,7 @@ KINDS = {
 
 
 async def main(folder: Path, most: int) -> None:
-    (calibration,) = shipped_calibrations()
+    calibration = shipped_calibration()
     upscaler = EmbeddedUpscaler("span-x4")
     reference = reference_of(calibration)
     threshold = calibration.curve.threshold(ALPHA)

@@ -7,37 +7,42 @@ error in the mask with its standard error, the trusted area, and the share of up
 warned of; then the same by class. `!`: broken, above α by more than two standard errors although
 fewer than nine of ten were warned of.
 
-`--keep FILE` keeps what was measured, so that a run that was stopped goes on.
+`--keep DIR` keeps what was measured: a run that was stopped goes on, and another calibration of the
+same pipeline is judged at once. `--measure` only measures.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import hashlib
 import io
 import json
-import sys
 import zlib
 from collections import defaultdict
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from tempfile import gettempdir
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageChops, ImageFilter
 from PIL.Image import Resampling
 
 from app.calibration import file
-from app.calibration.active import shipped_calibrations
+from app.calibration.active import shipped_calibration
+from app.calibration.config import CalibrationConfig
 from app.calibration.intake import find_in
+from app.calibration.measure import packed
 from app.calibration.record import Calibration
 from app.conformal import Staircase, fidelity
+from app.images.compression import Compression
 from app.images.decode import PAIR_LIMITS, decode
 from app.images.degrade import crop_to_multiple
-from app.images.facts import look_at
+from app.images.facts import Facts, look_at
 from app.sampling.measure import measure
-from app.sampling.pipeline import differences
+from app.sampling.pipeline import Pipeline
 from app.serving.subject import Subject
 from app.upscalers.base import RGB, Source
 from app.upscalers.embedded import EmbeddedUpscaler
@@ -116,36 +121,63 @@ UPLOADS: dict[str, Callable[[Image.Image], bytes]] = {
 }
 
 
-class Seen(NamedTuple):
-    """One answered upload: what it was, and loss, counted up to c, and area at each α."""
+class Measured(NamedTuple):
+    """An upload: what is known of it, its staircase, and quantiles of its σ, float32 [1001]."""
 
-    kind: str
+    facts: Facts
+    mean_log_sigma: float
+    stairs: Staircase
+    quantiles: NDArray[np.float32]
+
+
+class Seen(NamedTuple):
+    """One answered upload: its class, and loss, counted up to c, and area at each α."""
+
     input_class: str
     warned: bool
     losses: list[float]
     areas: list[float]
 
 
-async def answered(
-    upscaler: EmbeddedUpscaler, calibration: Calibration, truth: RGB, kind: str
-) -> Seen:
-    """Upload one photograph as a file of some kind."""
-    pipeline = calibration.pipeline
+async def measured(upscaler: EmbeddedUpscaler, pipeline: Pipeline, truth: RGB, kind: str) -> bytes:
+    """Upload one photograph as a file of some kind; what is kept of it."""
     upload = decode(UPLOADS[kind](Image.fromarray(truth)), PAIR_LIMITS)
     facts = look_at(upload.rgb, upload.compression)
     source = Source(upload.rgb, facts)
-    measured = await measure(upscaler, source, pipeline, zlib.crc32(upload.rgb.tobytes()))
-    error = fidelity.error(truth, measured.prediction, pipeline.fidelity)
-    stairs = Staircase.from_maps(measured.sigma, error)
-    subject = Subject.of(calibration, None, facts, size=truth.shape[:2])
-    typicality = subject.part.typicality(measured.mean_log_sigma, facts)
+    found = await measure(upscaler, source, pipeline, zlib.crc32(upload.rgb.tobytes()))
+    error = fidelity.error(truth, found.prediction, pipeline.fidelity)
+    stairs = Staircase.from_maps(found.sigma, error)
+    return packed(
+        facts=json.dumps([facts.compression, facts.numbers()]),
+        mean_log_sigma=found.mean_log_sigma,
+        levels=stairs.levels,
+        errors=stairs.errors,
+        quantiles=np.quantile(found.sigma, np.linspace(0, 1, 1001)).astype(np.float32),
+    )
+
+
+def read(path: Path) -> Measured:
+    """What `measured` gave."""
+    with np.load(path) as arrays:
+        compression, numbers = json.loads(str(arrays["facts"]))
+        return Measured(
+            Facts(Compression(*compression), **numbers),
+            float(arrays["mean_log_sigma"]),
+            Staircase(arrays["levels"], arrays["errors"]),
+            arrays["quantiles"],
+        )
+
+
+def answered(calibration: Calibration, found: Measured, size: tuple[int, int]) -> Seen:
+    """As the service answers from this calibration."""
+    subject = Subject.of(calibration, None, found.facts, size=size)
+    typicality = subject.part.typicality(found.mean_log_sigma, found.facts)
     thresholds = [subject.part.curve.threshold(alpha) for alpha in ALPHAS]
     return Seen(
-        kind,
         subject.input_class or "all",
         bool(not subject.is_covered or typicality <= subject.part.unusual),
-        [float(stairs.loss_below(t)) for t in thresholds],
-        [float((measured.sigma < t).mean()) for t in thresholds],
+        [float(found.stairs.loss_below(t)) for t in thresholds],
+        [float((found.quantiles < t).mean()) for t in thresholds],
     )
 
 
@@ -162,33 +194,21 @@ def row(name: str, seen: Sequence[Seen]) -> tuple[str, ...]:
     return (name, f"{len(seen)}", f"{warned:.0%}", *cells)
 
 
-def measured(
-    photographs: Sequence[Path], calibration: Calibration, upscaler: EmbeddedUpscaler, keep: Path
-) -> list[Seen]:
-    """Every photograph as every kind of upload, and what a run before has kept."""
-    known = {}
-    if keep.exists():
-        for line in keep.read_text().splitlines():
-            key, seen = json.loads(line)
-            known[tuple(key)] = Seen(*seen)
-    with keep.open("a") as kept, asyncio.Runner() as runner:
+def all_measured(
+    photographs: Sequence[Path], upscaler: EmbeddedUpscaler, pipeline: Pipeline, keep: Path
+) -> Iterator[tuple[str, Measured, tuple[int, int]]]:
+    """Kind, what was measured, and (height, width) of every photograph as every kind of upload."""
+    name = hashlib.sha256(pipeline.model_dump_json().encode()).hexdigest()[:12]
+    with asyncio.Runner() as runner:
         for path in photographs:
             truth = crop_to_multiple(decode(path.read_bytes(), PAIR_LIMITS).rgb, SCALE)
-            for kind in UPLOADS:
-                key = (calibration.id, path.stem, kind)
-                if key not in known:
-                    known[key] = runner.run(answered(upscaler, calibration, truth, kind))
-                    kept.write(json.dumps([key, known[key]]) + "\n")
-                    kept.flush()
-    return [seen for (made, _, _), seen in known.items() if made == calibration.id]
-
-
-def shipped_for(upscaler: EmbeddedUpscaler) -> Calibration:
-    """The calibration that a fresh installation serves this upscaler from."""
-    for calibration in shipped_calibrations():
-        if not differences(calibration.pipeline, upscaler):
-            return calibration
-    sys.exit(f"no calibration is shipped for {upscaler.name}")
+            for number, kind in enumerate(UPLOADS):
+                kept = keep / f"{name}-{path.stem}-{number:02}.npz"
+                if not kept.exists():
+                    data = runner.run(measured(upscaler, pipeline, truth, kind))
+                    kept.with_suffix(".part").write_bytes(data)
+                    kept.with_suffix(".part").replace(kept)
+                yield kind, read(kept), truth.shape[:2]
 
 
 def main() -> None:
@@ -199,25 +219,34 @@ def main() -> None:
     parser.add_argument("--precision", choices=["f32", "bf16"], default="f32")
     parser.add_argument("--calibration", type=Path, help="another than the shipped one")
     parser.add_argument("--every", type=int, default=1, help="take every so manieth photograph")
-    parser.add_argument("--keep", type=Path, default=Path("/dev/null"))
+    parser.add_argument("--keep", type=Path, default=Path(gettempdir()) / "trustscale-risk")
+    parser.add_argument("--measure", action="store_true", help="measure, and judge nothing yet")
     given = parser.parse_args()
-    witness = FaithfulWitness(given.precision)
-    make = partial(EmbeddedUpscaler, given.upscaler, given.upscaler, precision=given.precision)
-    upscaler = make(witness=witness)
+    given.keep.mkdir(parents=True, exist_ok=True)
+    upscaler = EmbeddedUpscaler(
+        given.upscaler,
+        given.upscaler,
+        precision=given.precision,
+        witness=FaithfulWitness(given.precision),
+    )
+    paths = [Path(str(files.y)) for files in find_in(given.folder)][:: given.every]
+    if given.measure:
+        pipeline = CalibrationConfig().pipeline(upscaler)
+        print(sum(1 for _ in all_measured(paths, upscaler, pipeline, given.keep)), "uploads")
+        return
     if given.calibration is None:
-        calibration = shipped_for(upscaler)
+        calibration = shipped_calibration(f"{given.upscaler}-{given.precision}")
     else:
         calibration = file.load(given.calibration.read_bytes())
-    paths = [Path(str(files.y)) for files in find_in(given.folder)][:: given.every]
-    seen = measured(paths, calibration, upscaler, given.keep)
+    kinds, classes = defaultdict(list), defaultdict(list)
+    for kind, found, size in all_measured(paths, upscaler, calibration.pipeline, given.keep):
+        seen = answered(calibration, found, size)
+        kinds[kind].append(seen)
+        classes[seen.input_class].append(seen)
     print(f"\n{calibration.id}, {calibration.n} scenes, errors up to {calibration.bound:g}")
     print("mean worst error in the mask ± standard error / trusted area\n")
-    kinds, classes = defaultdict(list), defaultdict(list)
-    for one in seen:
-        kinds[one.kind].append(one)
-        classes[one.input_class].append(one)
     head = ("images", "warned", *(f"α = {alpha:g}" for alpha in ALPHAS))
-    print_table(("upload", *head), [row(kind, kinds[kind]) for kind in UPLOADS if kinds[kind]])
+    print_table(("upload", *head), [row(kind, kinds[kind]) for kind in UPLOADS])
     print()
     print_table(("class", *head), [row(name, classes[name]) for name in sorted(classes)])
 

@@ -11,6 +11,7 @@ from collections import OrderedDict
 from collections.abc import Iterable
 from contextlib import suppress
 from importlib import resources
+from importlib.resources.abc import Traversable
 
 from pydantic import BaseModel
 
@@ -21,6 +22,7 @@ from app.errors import BadCalibration, Conflict, NoCalibration, NotFound
 from app.stores.base import MOST_ACTIVE, Activation, CalibrationStore
 from app.upscalers.base import Upscaler
 
+_SHIPPED = resources.files("app.calibration") / "shipped"
 _KEPT = 2 * MOST_ACTIVE  # parsed calibrations in memory; each takes a few megabytes
 
 
@@ -232,7 +234,8 @@ class Calibrations:
         ]
         if not missing:
             return
-        for data in await asyncio.to_thread(_shipped_files):
+        for entry in _shipped_files():
+            data = await asyncio.to_thread(entry.read_bytes)
             made_with = file.fingerprint(data)
             for upscaler in missing:
                 if upscaler.fingerprint == made_with:
@@ -240,11 +243,15 @@ class Calibrations:
                     await self.add(shipped.for_upscaler(upscaler.name), activate=True)
 
 
-def shipped_calibrations() -> list[Calibration]:
-    """The calibrations that come with the program."""
-    return [file.load(data) for data in _shipped_files()]
+def shipped_names() -> list[str]:
+    """The calibrations that come with the program, such as `span-x4-f32`: model and precision."""
+    return sorted(entry.name.removesuffix(file.SUFFIX) for entry in _shipped_files())
 
 
-def _shipped_files() -> list[bytes]:
-    folder = resources.files("app.calibration") / "shipped"
-    return [entry.read_bytes() for entry in folder.iterdir() if entry.name.endswith(file.SUFFIX)]
+def shipped_calibration(name: str = "span-x4-f32") -> Calibration:
+    """One of `shipped_names()`."""
+    return file.load((_SHIPPED / f"{name}{file.SUFFIX}").read_bytes())
+
+
+def _shipped_files() -> list[Traversable]:
+    return [entry for entry in _SHIPPED.iterdir() if entry.name.endswith(file.SUFFIX)]

@@ -14,7 +14,7 @@ from app.calibration.record import Calibration
 from app.conformal import StepCurve
 from app.conformal.backtest import BacktestRow, backtest
 from app.errors import BadRequest
-from app.images.facts import in_words
+from app.images.compression import class_in_words
 
 COMMON_ALPHAS: Final = (0.025, 0.05, 0.075, 0.1, 0.125, 0.15, 0.2, 0.3, 0.5)
 
@@ -68,7 +68,12 @@ def classes_of(calibration: Calibration) -> list[dict[str, Any]]:
     """Each class of inputs with its number of scenes and the smallest α that it can serve."""
     parts = {name: calibration.of_class(name) for name in calibration.classes}
     return [
-        {"name": name, "title": in_words(name), "n": part.n, "min_alpha": part.curve.min_alpha}
+        {
+            "name": name,
+            "title": class_in_words(name),
+            "n": part.n,
+            "min_alpha": part.curve.min_alpha,
+        }
         for name, part in parts.items()
     ]
 

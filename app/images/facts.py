@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from app.images.compression import LOSSLESS, Compression, class_in_words, class_of, worst_of
+from app.images.compression import LOSSLESS, Compression, class_of, worst_of
 
 UPLOAD: Final = "upload/1"
 """Classes by the strongest compression that an upload went through, and by whether it is soft.
@@ -21,17 +21,8 @@ UPLOAD: Final = "upload/1"
 The number rises when a file may change its class.
 """
 
-COMPRESSION: Final = "compression/1"
-DETAIL: Final = "compression-detail/1"
-"""Of the calibration that is shipped until there is one with `UPLOAD`."""
-
-RULES: Final = (UPLOAD, COMPRESSION, DETAIL)
+RULES: Final = (UPLOAD,)
 """The rules that this program has; another version of one is another rule."""
-
-# About terciles of `detail` among 228 photographs that have no part in the shipped calibration,
-# reduced by 4.
-_DETAIL_EDGES: Final = (1.85, 2.5)
-_DETAIL_WORDS: Final = ("little", "some", "much")
 
 _USUAL_QUALITY: Final = 50  # of a file that does not tell it
 _LEAST_ENERGY = 0.05  # of differences: rounding to 8 bits leaves as much
@@ -39,11 +30,10 @@ _MOST_SIDE = 512  # of the part in the middle that is looked at
 
 
 class _Softness(NamedTuple):
-    """log₂ of the factor by which a picture was probably enlarged, after a constant and weights.
+    """How softness follows from `energies`: a constant, a weight of each, and where soft begins.
 
-    The weights are of the logarithms of the mean squares of differences between neighbours, over
-    two pixels, and of the fourth order. soft: from which value on it counts as soft, which 7 % of
-    the photographs that chose the weights reach that are not (`benchmarks/softness.py`).
+    About 7 % of the photographs that chose these numbers and are not soft lie above
+    (`benchmarks/softness.py`).
     """
 
     constant: float
@@ -51,6 +41,10 @@ class _Softness(NamedTuple):
     over_two: float
     fourth: float
     soft: float
+
+    def of(self, luma: NDArray[np.float32]) -> float:
+        """Of the luma, float32 [h, w]."""
+        return float(self.constant + np.dot(self[1:4], energies(luma)))
 
 
 _CLEAN: Final = _Softness(1.540, 0.679, -0.335, -0.382, soft=0.25)
@@ -126,7 +120,7 @@ def look_at(rgb: NDArray[np.uint8], compression: Compression) -> Facts:
         contrast=float(np.log1p(luma.std())),
         light=float(luma.mean() / 255),
         colour=float(np.log1p(channels.mean())),
-        softness=_softness(luma, _weights(compression)),
+        softness=_weights(compression).of(luma),
     )
 
 
@@ -134,20 +128,21 @@ def _weights(compression: Compression) -> _Softness:
     return _CLEAN if compression == LOSSLESS else _LOSSY
 
 
-def _softness(luma: NDArray[np.float32], weights: _Softness) -> float:
-    """Of the luma, float32 [h, w], in grey levels."""
+def energies(luma: NDArray[np.float32]) -> tuple[float, float, float]:
+    """What softness is read from, of the luma, float32 [h, w], in grey levels.
+
+    Logarithms of the mean squares of differences between neighbours, over two pixels, and of the
+    fourth order, across and down together.
+    """
 
     def level(*differences: NDArray[np.float32]) -> float:
-        means = [
-            np.square(part).mean(dtype=np.float64) if part.size else 0.0 for part in differences
-        ]
+        means = [np.square(d).mean(dtype=np.float64) if d.size else 0.0 for d in differences]
         return float(np.log(np.mean(means) + _LEAST_ENERGY))
 
     return (
-        weights.constant
-        + weights.neighbours * level(np.diff(luma, axis=0), np.diff(luma, axis=1))
-        + weights.over_two * level(luma[2:] - luma[:-2], luma[:, 2:] - luma[:, :-2])
-        + weights.fourth * level(np.diff(luma, 4, axis=0), np.diff(luma, 4, axis=1))
+        level(np.diff(luma, axis=0), np.diff(luma, axis=1)),
+        level(luma[2:] - luma[:-2], luma[:, 2:] - luma[:, :-2]),
+        level(np.diff(luma, 4, axis=0), np.diff(luma, 4, axis=1)),
     )
 
 
@@ -159,16 +154,4 @@ def classify(rule: str, facts: Facts) -> str:
     """
     if rule not in RULES:
         raise ValueError(f"the rule must be one of {RULES}, got {rule!r}")
-    if rule == UPLOAD:
-        return class_of(facts.compression, is_soft=facts.is_soft)
-    name = class_of(facts.compression)
-    if rule == COMPRESSION:
-        return name
-    return f"{name}/detail-{1 + int(np.searchsorted(_DETAIL_EDGES, facts.detail, side='right'))}"
-
-
-def in_words(name: str) -> str:
-    """A class for people, such as "JPEG of quality 80 to 89"."""
-    compression, _, detail = name.partition("/detail-")
-    words = class_in_words(compression)
-    return f"{words}, with {_DETAIL_WORDS[int(detail) - 1]} detail" if detail else words
+    return class_of(facts.compression, is_soft=facts.is_soft)

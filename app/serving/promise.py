@@ -8,7 +8,7 @@ from app.calibration.guarantee import PostHoc, Probability, rounded_up
 from app.calibration.manifest import REMOVED
 from app.conformal.fidelity import clips
 from app.conformal.guarantees import lab_psnr_lower_bound_db
-from app.images.facts import in_words
+from app.images.compression import class_in_words
 from app.serving.answer import Guarantee
 from app.serving.subject import Subject
 from app.serving.words import outside, sentence, statement
@@ -160,7 +160,7 @@ def _uncovered(subject: Subject) -> str:
             "larger than alpha says. Calibrate with inputs like it."
         )
     known = ", ".join(whole.classes)
-    words = in_words(subject.input_class)
+    words = class_in_words(subject.input_class)
     return (
         f"The calibration has too few images like this upload ({words}; class "
         f"{subject.input_class!r}); it has {known}. The mask promises nothing about it, and its "

@@ -7,7 +7,8 @@ from typing import Self
 
 from app.calibration.record import Calibration
 from app.calibration.sizes import Applicability
-from app.images.facts import Facts, in_words
+from app.images.compression import class_in_words
+from app.images.facts import Facts
 from app.serving.answer import InputClass
 
 
@@ -69,7 +70,9 @@ class Subject:
         if self.input_class is None or rule is None:
             return None
         n = self.part.n if self.is_covered else 0
-        return InputClass(name=self.input_class, title=in_words(self.input_class), rule=rule, n=n)
+        return InputClass(
+            name=self.input_class, title=class_in_words(self.input_class), rule=rule, n=n
+        )
 
     @property
     def scenes(self) -> str:
@@ -82,5 +85,5 @@ class Subject:
             words += f" of the group {self.group!r}"
         if self.input_class is not None and self.is_covered:
             words += f" whose input was of the class {self.input_class!r}"
-            words += f" ({in_words(self.input_class)})"
+            words += f" ({class_in_words(self.input_class)})"
         return words

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from app.calibration.active import shipped_calibrations
+from app.calibration.active import shipped_calibration
 from app.conformal.indecision import Accumulator
 from app.images.decode import Limits, decode
 from app.images.encode import png_grey16, png_mask, png_rgb
@@ -41,7 +41,7 @@ def cpu_ms(work: Callable[[], object]) -> float:
 
 def parts(image: bytes) -> dict[str, float]:
     """Milliseconds of a core of everything that the bound counts."""
-    (calibration,) = shipped_calibrations()
+    calibration = shipped_calibration()
     samples = variants(decode(image, Limits()).rgb)[:SAMPLES]
 
     def fold() -> Accumulator:

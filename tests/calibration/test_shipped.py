@@ -4,50 +4,86 @@ from __future__ import annotations
 
 import pytest
 
-from app.calibration.active import shipped_calibrations
-from app.images.compression import LOSSLESS, Compression
-from app.images.facts import DETAIL, Facts
+from app.calibration.active import shipped_calibration, shipped_names
+from app.conformal.fitted import shipped as shipped_fit
+from app.images.compression import LOSSLESS, PALETTE, Compression
+from app.images.degrade import USUAL
+from app.images.facts import UPLOAD, Facts
 from app.sampling.pipeline import guard
 from app.serving.subject import Subject
 from app.upscalers.embedded import EmbeddedUpscaler
+from app.upscalers.runtime import has_bf16
+from app.upscalers.shipped import SHIPPED
+from app.upscalers.witness import FaithfulWitness
+
+COMPRESSIONS = [
+    LOSSLESS, PALETTE, *(Compression("jpeg", q) for q in (95, 85, 75, 60, 40)),
+    *(Compression("webp", q) for q in (90, 60, 20)), *(Compression("avif", q) for q in (80, 50)),
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module", params=shipped_names())
+def name(request):
+    return request.param
 
 
 @pytest.fixture(scope="module")
-def shipped():
-    (calibration,) = shipped_calibrations()
-    return calibration
+def shipped(name):
+    return shipped_calibration(name)
 
 
-def facts(compression: Compression, detail: float = 2.0) -> Facts:
-    return Facts(compression, detail, 0.0, 3.0, 0.5, 3.0, 0.0)
+def subject(shipped, compression: Compression, softness: float = 0.0, size=(512, 512)) -> Subject:
+    facts = Facts(compression, 2.0, 0.0, 3.0, 0.5, 3.0, softness)
+    return Subject.of(shipped, None, facts, size=size)
 
 
-def test_it_fits_the_embedded_upscaler(shipped):
+def test_every_model_has_one():
+    """Of each embedded model, in float32 at least."""
+    assert {f"{model}-f32" for model in SHIPPED} <= set(shipped_names())
+
+
+def test_it_fits_the_embedded_upscaler(name, shipped):
     """Its pipeline is the live one, errors count up to 0.5, and every scene is one photograph."""
-    guard(shipped.pipeline, EmbeddedUpscaler("span-x4"))
+    model, _, precision = name.rpartition("-")
+    if precision == "f32" or has_bf16():
+        witness = FaithfulWitness(precision)
+        upscaler = EmbeddedUpscaler(model, model, precision=precision, witness=witness, threads=1)
+        guard(shipped.pipeline, upscaler)
+    assert shipped.pipeline.indecision.fit == shipped_fit(f"{model}-m1")
     assert shipped.bound == 0.5
-    assert (shipped.n, shipped.pairs) == (247, 1729)
-    assert shipped.pipeline.input_rule == DETAIL
-    assert len(shipped.manifest.provenance.attributions) > 100
+    assert shipped.pairs == shipped.n * len(USUAL.variants())
+    assert shipped.manifest.degradation == USUAL
+    assert shipped.pipeline.input_rule == UPLOAD
+    assert len(shipped.manifest.provenance.attributions) > 20
 
 
-@pytest.mark.parametrize("quality", [None, 95, 85, 75, 60])
-@pytest.mark.parametrize("detail", [1.0, 2.0, 3.0])
-def test_common_uploads_are_covered(shipped, quality, detail):
-    """Files without loss and JPEG from 50 up have classes of dozens of scenes, and masks."""
+@pytest.mark.parametrize("compression", COMPRESSIONS)
+def test_common_uploads_are_covered(shipped, compression):
+    """Each class of sharp uploads has a curve on dozens of scenes, which trusts something."""
+    found = subject(shipped, compression)
+    assert found.applicability == "exact"
+    assert found.part.n >= 30
+    assert found.part.mean_trusted_fraction(found.part.curve.threshold(0.1)) > 0.1
+
+
+@pytest.mark.parametrize("quality", [None, 90, 60])
+def test_soft_uploads_are_covered(shipped, quality):
+    """Enlarged or blurred ones have curves of their own, without loss and as JPEG."""
     compression = LOSSLESS if quality is None else Compression("jpeg", quality)
-    subject = Subject.of(shipped, None, facts(compression, detail), size=(512, 512))
-    assert subject.is_covered
-    assert subject.part.n >= 60
-    assert subject.part.mean_trusted_fraction(subject.part.curve.threshold(0.1)) > 0.1
+    found = subject(shipped, compression, softness=1.0)
+    assert found.is_covered
+    assert found.input_class.startswith("soft/")
+    assert found.part.mean_trusted_fraction(found.part.curve.threshold(0.1)) > 0.1
 
 
-@pytest.mark.parametrize("compression", [Compression("jpeg", 30), Compression("other")])
+@pytest.mark.parametrize(
+    "compression", [Compression("jpeg", 20), Compression("other"), Compression("webp", 5)]
+)
 def test_what_nobody_measured_is_said(shipped, compression):
     """Strong or unknown compression has no class, so nothing is promised."""
-    subject = Subject.of(shipped, None, facts(compression), size=(512, 512))
-    assert not subject.is_covered
-    assert subject.applicability == "unknown"
+    found = subject(shipped, compression)
+    assert not found.is_covered
+    assert found.applicability == "unknown"
 
 
 @pytest.mark.parametrize(
@@ -55,4 +91,4 @@ def test_what_nobody_measured_is_said(shipped, compression):
 )
 def test_sizes(shipped, size, expected):
     """Outputs of 512×512 exactly, larger ones window by window; smaller than all: not known."""
-    assert Subject.of(shipped, None, facts(LOSSLESS), size=size).applicability == expected
+    assert subject(shipped, LOSSLESS, size=size).applicability == expected

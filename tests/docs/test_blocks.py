@@ -49,7 +49,6 @@ NOT_RUN = {
     "trustscale worker": "weights that nobody ships, and torch",
     "trustscale evaluate": "the extra evaluate, and hundreds of generations; tests/evaluation",
     "python -m benchmarks": "minutes to hours",
-    "trustscale calibrate DIR --input-rule compression-detail/1": "writes what is shipped",
     "trustscale models": "weights that nobody ships",
     "trustscale --install-completion": "the shell of whoever runs the tests",
     "eval ": "completion of an interactive shell",

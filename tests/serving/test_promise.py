@@ -21,7 +21,7 @@ from app.conformal.texture import term_names
 from app.errors import BadRequest
 from app.images.compression import LOSSLESS, Compression
 from app.images.degrade import Degradation
-from app.images.facts import COMPRESSION, Facts
+from app.images.facts import UPLOAD, Facts
 from app.serving.promise import guarantee, warnings_of
 from app.serving.subject import Subject
 from tests.factories import calibration_of, changed
@@ -450,7 +450,7 @@ class TestClasses:
             {**pair, "input_class": "lossless" if k < 12 else "jpeg-80"}
             for k, pair in enumerate(calibration.document["pairs"])
         ]
-        pipeline = {**calibration.document["pipeline"], "input_rule": COMPRESSION}
+        pipeline = {**calibration.document["pipeline"], "input_rule": UPLOAD}
         return changed(calibration, pairs=pairs, pipeline=pipeline)
 
     @pytest.mark.parametrize(
