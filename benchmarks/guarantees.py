@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from app.calibration.active import shipped_calibrations
+from app.calibration.active import shipped_calibration
 from app.calibration.guarantee import AFTER_LOOKING, Expectation, Probability
 from app.conformal import RiskCurve, Staircase, StepCurve
 from app.conformal.post_hoc import PostHocCurve, Shape, menu_between
@@ -52,7 +52,7 @@ def law_and_shape(input_class: str | None) -> tuple[Law, Shape]:
 
     input_class: None means the one with most scenes that were saved without loss.
     """
-    shipped = shipped_calibrations()[0]
+    shipped = shipped_calibration()
     clean = [name for name in shipped.classes if name.startswith("lossless")]
     input_class = input_class or max(clean, key=shipped.classes.__getitem__)
     part = shipped.of_class(input_class)

@@ -22,7 +22,6 @@ from app.cli import options
 from app.cli.options import lines, tell
 from app.cli.remote import made_remotely
 from app.cli.service import ask
-from app.images.facts import in_words
 from app.mistakes import mistakes
 from app.sources import KEY_VARIABLE
 from trustscale import Job, Tar, Trustscale
@@ -362,7 +361,7 @@ def _uploads(classes: Sequence[str]) -> str:
     """Classes of uploads for people."""
     if EVERY in classes:
         return "every upload"
-    return "; ".join(map(in_words, classes)) or "no upload that those before it leave over"
+    return "; ".join(map(class_in_words, classes)) or "no upload that those before it leave over"
 
 
 def _expectation(document: dict[str, Any]) -> str:

@@ -11,7 +11,8 @@ from fnmatch import fnmatchcase
 from types import MappingProxyType
 from typing import Final
 
-from app.images.facts import UPLOAD, Facts, classify, in_words
+from app.images.compression import class_in_words
+from app.images.facts import UPLOAD, Facts, classify
 
 AUTO: Final = "auto"
 
@@ -30,4 +31,4 @@ def chosen_for(table: Mapping[str, str], facts: Facts) -> tuple[str, str]:
     """
     name = classify(UPLOAD, facts)
     chosen = next(upscaler for pattern, upscaler in table.items() if fnmatchcase(name, pattern))
-    return chosen, in_words(name)
+    return chosen, class_in_words(name)

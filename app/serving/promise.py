@@ -59,7 +59,7 @@ def _voids(subject: Subject) -> list[str]:
     result = "upscaled" if calibration.pipeline.scale > 1 else "restored"
     made = ""
     if subject.input_class is not None and subject.is_covered:
-        made = f" (uploads {in_words(subject.input_class)})"
+        made = f" (uploads {class_in_words(subject.input_class)})"
     elif degradation is not None:
         made = f" (made by {degradation.in_words(calibration.pipeline.scale)})"
     found = [
