@@ -22,6 +22,7 @@ from app.cli import options
 from app.cli.options import lines, tell
 from app.cli.remote import made_remotely
 from app.cli.service import ask
+from app.images.compression import class_in_words
 from app.mistakes import mistakes
 from app.sources import KEY_VARIABLE
 from trustscale import Job, Tar, Trustscale

@@ -13,7 +13,7 @@ from app.calibration.record import Calibration
 from app.conformal import Staircase
 from app.images.compression import LOSSLESS, Compression, class_of
 from app.images.degrade import Degradation
-from app.images.facts import COMPRESSION, DETAIL, UPLOAD, Facts, classify
+from app.images.facts import UPLOAD, Facts, classify
 from app.sampling.pipeline import Pipeline
 from tests.factories import changed
 
@@ -57,9 +57,7 @@ scenes = st.lists(
     min_size=4,
     max_size=16,
 )
-several = st.lists(
-    st.tuples(scenes, st.sampled_from([COMPRESSION, UPLOAD, DETAIL, None])), min_size=1, max_size=4
-)
+several = st.lists(st.tuples(scenes, st.sampled_from([UPLOAD, None])), min_size=1, max_size=4)
 
 
 @settings(max_examples=150, deadline=None)
@@ -111,8 +109,8 @@ def test_what_each_answers(calibration, parts):
 def test_the_first_that_covers(calibration):
     """A new one for PNG stands before that for JPEG; what neither covers is the first one's."""
     png, jpeg, webp = UPLOADS[0], UPLOADS[4], UPLOADS[-1]
-    old = made(calibration, [(png, 48, 0.1), (jpeg, 48, 0.1)] * 4, COMPRESSION)
-    new = made(calibration, [(png, 48, 0.1)] * 4, COMPRESSION)
+    old = made(calibration, [(png, 48, 0.1), (jpeg, 48, 0.1)] * 4, UPLOAD)
+    new = made(calibration, [(png, 48, 0.1)] * 4, UPLOAD)
     order = Order([new, old])
     chosen = [order.choose(upload, 48, 48) for upload in (png, jpeg, webp)]
     assert chosen == [new, old, new]
@@ -123,8 +121,8 @@ def test_the_first_that_covers(calibration):
 def test_sizes(calibration):
     """The class is the same: small outputs come from one, large ones from the other."""
     png = UPLOADS[0]
-    small = made(calibration, [(png, 48, 0.1)] * 4, COMPRESSION)
-    large = made(calibration, [(png, 96, 0.1)] * 4, COMPRESSION)
+    small = made(calibration, [(png, 48, 0.1)] * 4, UPLOAD)
+    large = made(calibration, [(png, 96, 0.1)] * 4, UPLOAD)
     order = Order([large, small])
     assert [order.choose(png, side, side) for side in (48, 96)] == [small, large]
     assert order.answers() == [["lossless"], ["lossless"]]
@@ -138,10 +136,10 @@ def test_a_mixed_calibration(calibration, count, asked):
     ones, which lose less, would have been answered by the first.
     """
     png = UPLOADS[0]
-    first = made(calibration, [(png, 48, 0.1)] * 4, COMPRESSION)
+    first = made(calibration, [(png, 48, 0.1)] * 4, UPLOAD)
     far = {**first.document["pipeline"], "indecision": {"blur": 20}}  # σ looks beyond a window
     first = changed(first, pipeline=far)
-    mixed = made(calibration, [(png, 48, 0.1)] * 40 + [(png, 96, 0.4)] * count, COMPRESSION)
+    mixed = made(calibration, [(png, 48, 0.1)] * 40 + [(png, 96, 0.4)] * count, UPLOAD)
     order = Order([first, mixed])
     assert order.choose(png, 48, 48) is first
     assert order.choose(png, 96, 96) is order.calibrations[asked]
