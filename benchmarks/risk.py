@@ -219,6 +219,7 @@ def main() -> None:
     parser.add_argument("--precision", choices=["f32", "bf16"], default="f32")
     parser.add_argument("--calibration", type=Path, help="another than the shipped one")
     parser.add_argument("--every", type=int, default=1, help="take every so manieth photograph")
+    parser.add_argument("--first", type=int, default=0, help="from this one on")
     parser.add_argument("--keep", type=Path, default=Path(gettempdir()) / "trustscale-risk")
     parser.add_argument("--measure", action="store_true", help="measure, and judge nothing yet")
     given = parser.parse_args()
@@ -229,7 +230,7 @@ def main() -> None:
         precision=given.precision,
         witness=FaithfulWitness(given.precision),
     )
-    paths = [Path(str(files.y)) for files in find_in(given.folder)][:: given.every]
+    paths = [Path(str(files.y)) for files in find_in(given.folder)][given.first :: given.every]
     if given.measure:
         pipeline = CalibrationConfig().pipeline(upscaler)
         print(sum(1 for _ in all_measured(paths, upscaler, pipeline, given.keep)), "uploads")

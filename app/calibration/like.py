@@ -82,7 +82,7 @@ class Likeness(NamedTuple):
         lines = [size]
         made = self.mixture().variants()
         for name, count in self.classes.most_common():
-            without = "" if name in made else "; not covered"
+            without = "" if name.startswith(tuple(made)) else "; not covered"
             lines.append(f"  {count / total:4.0%}  {name}: {class_in_words(name)}{without}")
         never = [name for name in USUAL.variants() if name not in made]
         if never:

@@ -54,6 +54,7 @@ _SOFT: Final = "soft/"
 _TITLES: Final = {"jpeg": "JPEG", "webp": "WebP", "avif": "AVIF"}
 _WORDS: Final = {
     "lossless": "saved without loss",
+    "lossless/rough": "saved without loss, with noise or detail in every pixel",
     "palette": "with a palette of colours, as in GIF files",
     "other": "compressed in an unknown way",
 }
@@ -64,9 +65,11 @@ def edges_of(codec: str, *, is_soft: bool = False) -> tuple[int, ...]:
     return (_SOFT_EDGES if is_soft else EDGES).get(codec, ())
 
 
-def class_of(compression: Compression, *, is_soft: bool = False) -> str:
+def class_of(compression: Compression, *, is_soft: bool = False, is_rough: bool = False) -> str:
     """The class of an upload: `lossless`, `jpeg-80` (quality 80 to 89), `soft/webp-10`, `other`."""
     codec, quality = compression
+    if compression == LOSSLESS and is_rough and not is_soft:
+        return "lossless/rough"
     before = _SOFT if is_soft else ""
     edges = edges_of(codec, is_soft=is_soft)
     if not edges or quality is None:
@@ -78,7 +81,7 @@ def class_in_words(name: str) -> str:
     """The class for people, such as "JPEG of quality 80 to 89"."""
     softly = ", soft (enlarged or blurred before)" if name.startswith(_SOFT) else ""
     codec, _, edge = name.removeprefix(_SOFT).partition("-")
-    if codec in _WORDS:
+    if codec in _WORDS:  # without a quality
         return _WORDS[codec] + softly
     edges = edges_of(codec, is_soft=bool(softly))
     if edge == "low":

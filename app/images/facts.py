@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from app.images.compression import LOSSLESS, Compression, class_of, worst_of
 
 UPLOAD: Final = "upload/1"
-"""Classes by the strongest compression that an upload went through, and by whether it is soft.
+"""Classes by the strongest compression that an upload went through, and by whether it is soft, or
+rough without loss.
 
 The number rises when a file may change its class.
 """
@@ -26,6 +27,7 @@ RULES: Final = (UPLOAD,)
 
 _USUAL_QUALITY: Final = 50  # of a file that does not tell it
 _LEAST_ENERGY = 0.05  # of differences: rounding to 8 bits leaves as much
+_ROUGH = 1.2  # about what noise of 3 grey levels leaves
 _MOST_SIDE = 512  # of the part in the middle that is looked at
 
 
@@ -75,6 +77,11 @@ class Facts:
     def is_soft(self) -> bool:
         """Whether it was probably enlarged or blurred before it was uploaded."""
         return self.softness >= _weights(self.compression).soft
+
+    @property
+    def is_rough(self) -> bool:
+        """Whether neighbouring pixels differ everywhere, by noise or by dense detail."""
+        return self.noise >= _ROUGH
 
     def terms(self) -> dict[str, float]:
         """What a fitted σ may look at.
@@ -154,4 +161,4 @@ def classify(rule: str, facts: Facts) -> str:
     """
     if rule not in RULES:
         raise ValueError(f"the rule must be one of {RULES}, got {rule!r}")
-    return class_of(facts.compression, is_soft=facts.is_soft)
+    return class_of(facts.compression, is_soft=facts.is_soft, is_rough=facts.is_rough)

@@ -73,6 +73,9 @@ def test_classes():
     sharp = replace(look_at(photo(), JPEG), softness=0.0)
     soft = replace(sharp, softness=1.0)
     assert [classify(UPLOAD, each) for each in (sharp, soft)] == ["jpeg-68", "soft/jpeg-30"]
+    rough = [replace(each, noise=1.5, compression=LOSSLESS) for each in (sharp, soft)]
+    assert [classify(UPLOAD, each) for each in rough] == ["lossless/rough", "soft/lossless"]
+    assert classify(UPLOAD, replace(sharp, noise=1.5)) == "jpeg-68"
 
 
 def test_what_a_score_may_look_at():
