@@ -137,7 +137,8 @@ def beside_uploads(at_once: int) -> None:
         ThreadPoolExecutor(at_once) as clients,
     ):
         process = server.process.pid
-        idle = statistics.median([upload(url, HONEST)[1] for _ in range(6)][1:])
+        alone = [upload(url, HONEST)[1] for _ in range(9)][1:]
+        idle, first = statistics.median(alone), status_mb(process, "VmRSS:")
         for kind, make in hostile.UPLOADS.items():
             data = make()
             with Watch(process) as watch:
@@ -169,7 +170,8 @@ def beside_uploads(at_once: int) -> None:
         ended = time.perf_counter() - began
     head = ["file", "KB", "waits, s", "answer", "hostile, s", "MB", "decoders, MB", "outcome"]
     print_table(head, rows)
-    print(f"idle: {idle:.2f} s; SIGTERM while they are decoded: ended after {ended:.1f} s")
+    print(f"idle: {idle:.2f} s ({min(alone):.2f} to {max(alone):.2f}), {first:.0f} MB")
+    print(f"SIGTERM while they are decoded: ended after {ended:.1f} s")
 
 
 def tar_of_clutter(size: int) -> bytes:
