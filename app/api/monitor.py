@@ -10,7 +10,7 @@ from typing import Annotated
 from fastapi import Query
 
 from app.api.deps import AdminDep, State, StateDep, admin_router
-from app.errors import UpscalerUnavailable
+from app.errors import NoCalibration, UpscalerUnavailable
 from app.sampling.pipeline import differences
 from app.stores.base import MOST_POINTS
 from app.upscalers.base import Upscaler, named
@@ -42,18 +42,18 @@ def _chosen(state: State, name: str | None) -> list[Upscaler]:
 async def _reports(state: State, upscaler: Upscaler, most: int) -> list[UpscalerReport]:
     """An entry for each active calibration, and for each group of it that requests have named."""
     monitor = state.monitor
-    active = await state.calibrations.active_ids(upscaler.name)
     health = await HealthFacts.of(upscaler)
-    if not active:
+    try:
+        active = await state.calibrations.order(upscaler.name)
+    except NoCalibration:
         return [uncalibrated(upscaler, health)]
     await monitor.settle()
     reports = []
-    for one in active:
-        calibration = await state.calibrations.get(one)
+    for calibration in active.calibrations:
+        one, is_first = calibration.id, calibration is active.first
         found = []
         with suppress(UpscalerUnavailable):  # not reached yet, so what it is is not known
             found = differences(calibration.pipeline, upscaler)
-        is_first = one == active[0]
         if found and not is_first:  # nothing is answered from it, and nobody need be told
             continue
         canary = await state.canaries.report(upscaler.name, one) if is_first else {}

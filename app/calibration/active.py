@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from importlib import resources
 from importlib.resources.abc import Traversable
 
+import structlog
 from pydantic import BaseModel
 
 from app.calibration import file
@@ -21,6 +22,8 @@ from app.calibration.record import Calibration
 from app.errors import BadCalibration, Conflict, NoCalibration, NotFound
 from app.stores.base import MOST_ACTIVE, Activation, CalibrationStore
 from app.upscalers.base import Upscaler
+
+log = structlog.get_logger(__name__)
 
 _SHIPPED = resources.files("app.calibration") / "shipped"
 _KEPT = 2 * MOST_ACTIVE  # parsed calibrations in memory; each takes a few megabytes
@@ -107,7 +110,7 @@ class Calibrations:
     def __init__(self, store: CalibrationStore) -> None:
         self.store = store
         self._parsed: OrderedDict[str, Calibration] = OrderedDict()
-        self._orders: dict[str, Order] = {}
+        self._orders: dict[str, tuple[Sequence[str], Order]] = {}
 
     async def get(self, calibration: str) -> Calibration:
         """The calibration of an id.
@@ -139,11 +142,11 @@ class Calibrations:
         return next(iter(await self.active_ids(upscaler)), None)
 
     async def order(self, upscaler: str) -> Order:
-        """The active calibrations of an upscaler.
+        """The active calibrations of an upscaler; those behind the first that can be read.
 
         Raises:
             NoCalibration: there is none.
-            BadCalibration: a stored file is damaged.
+            BadCalibration: the stored file of the first is damaged.
         """
         ids = await self.active_ids(upscaler)
         if not ids:
@@ -153,10 +156,17 @@ class Calibrations:
                 "--activate. Or ask for the picture alone: mask=none, --mask none.",
                 upscaler=upscaler,
             )
-        known = self._orders.get(upscaler)
-        if known is None or [one.id for one in known.calibrations] != [*ids]:
-            known = self._orders[upscaler] = Order([await self.get(one) for one in ids])
-        return known
+        known, order = self._orders.get(upscaler, ((), None))
+        if order is None or known != ids:
+            found = [await self.get(ids[0])]
+            for one in ids[1:]:
+                try:
+                    found.append(await self.get(one))
+                except (BadCalibration, NotFound) as error:  # it must not stop the others
+                    log.warning("calibration_unread", calibration=one, detail=error.detail)
+            order = Order(found)
+            self._orders[upscaler] = ids, order
+        return order
 
     async def active(self, upscaler: str) -> Calibration:
         """The first of them, as `order`."""

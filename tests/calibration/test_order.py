@@ -7,10 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from app.calibration.active import Calibrations
 from app.calibration.manifest import MeasuredPair
 from app.calibration.order import EVERY, Order
 from app.calibration.record import Calibration
 from app.conformal import Staircase
+from app.errors import BadCalibration
 from app.images.compression import LOSSLESS, Compression, class_of
 from app.images.degrade import Degradation
 from app.images.facts import UPLOAD, Facts, classify
@@ -156,3 +158,17 @@ def test_without_a_rule(calibration, upload):
     assert Order([given_x, made_x]).choose(upload, 48, 48) is given_x
     assert Order([given_x, made_x]).answers()[1] == []
     assert Order([made_x, given_x]).answers() == [["jpeg-68"], []]
+
+
+async def test_what_cannot_be_read_stops_nobody(stores, calibration):
+    """A damaged calibration behind the first is passed over; the first is needed."""
+    calibrations = Calibrations(stores.calibrations)
+    await stores.calibrations.put(calibration.head.model_copy(update={"id": "damaged"}), b"text")
+    await stores.calibrations.activate("damaged")
+    with pytest.raises(BadCalibration):
+        await calibrations.order(calibration.manifest.upscaler)
+    await calibrations.add(calibration, activate=False)
+    await stores.calibrations.activate(calibration.id)
+    order = await calibrations.order(calibration.manifest.upscaler)
+    assert [one.id for one in order.calibrations] == [calibration.id]
+    assert await calibrations.order(calibration.manifest.upscaler) is order
