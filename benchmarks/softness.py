@@ -1,10 +1,9 @@
-"""Which uploads are told to be soft? `python -m benchmarks.softness FIT TEST…`.
+"""Which uploads are told to be soft? `python -m benchmarks.softness DIR…`.
 
-Folders hold high-resolution photographs, from which sharp and soft inputs are made and saved. The
-photographs of FIT choose the weights of `app/images/facts.py`, which are printed; those of TEST
-choose nothing. For each kind of file and of softness: the area under the ROC curve against sharp
-inputs, and the share that is told to be soft, by this program; then the former for the plain ratio
-of the energies of differences of neighbours and over two pixels.
+Folders hold high-resolution photographs, from which sharp and soft inputs are made and saved. For
+each kind of file and of softness: the area under the ROC curve against sharp inputs, the share that
+is told to be soft, and that area for the plain ratio of the energies of differences of neighbours
+and over two pixels.
 """
 
 from __future__ import annotations
@@ -32,45 +31,35 @@ FILES: dict[str, dict[str, Any]] = {
     "WebP 75": {"webp": 75},
 }
 SHARP: list[dict[str, Any]] = [{}, {"reduction": "area"}, {"reduction": "lanczos"}]
-SOFT: dict[str, list[tuple[float, dict[str, Any]]]] = {
+SOFT: dict[str, list[dict[str, Any]]] = {
     **{
         f"×{factor}": [
-            (np.log2(factor), {"enlarged": factor, "kernel": kernel})
-            for kernel in ("bilinear", "bicubic", "lanczos")
+            {"enlarged": factor, "kernel": kernel} for kernel in ("bilinear", "bicubic", "lanczos")
         ]
         for factor in (1.25, 1.5, 2)
     },
-    "blur 0.7": [(np.log2(1.5), {"blur": 0.7})],
-    "blur 1": [(1.0, {"blur": 1.0})],
+    "blur 0.7": [{"blur": 0.7}],
+    "blur 1": [{"blur": 1.0}],
 }
 
 Rows = list[tuple[float, ...]]
 
 
 def looked_at(folder: Path, every: int) -> dict[tuple[str, str], Rows]:
-    """By file and kind: factor, softness, whether it is told to be soft, and the energies."""
+    """By file and kind: softness, whether it is told to be soft, and two of the energies."""
     found = defaultdict(list)
-    kinds = {"sharp": [(0.0, steps) for steps in SHARP], **SOFT}
+    kinds = {"sharp": SHARP, **SOFT}
     for files in find_in(folder)[::every]:
         truth = decode(Path(str(files.y)).read_bytes(), PAIR_LIMITS).rgb
         for form, saved in FILES.items():
             for kind, ways in kinds.items():
-                for factor, steps in ways:
+                for steps in ways:
                     made = make_input(truth, SCALE, Degradation(**steps, **saved), 0)
                     facts = look_at(*made)
                     luma = made.pixels @ np.array([0.299, 0.587, 0.114], np.float32)
-                    seen = (factor, facts.softness, float(facts.is_soft), *energies(luma))
+                    seen = (facts.softness, float(facts.is_soft), *energies(luma)[:2])
                     found[form, kind].append(seen)
     return found
-
-
-def weights(found: dict[tuple[str, str], list[tuple[float, ...]]], lossy: bool) -> str:
-    """Constant and weights by least squares, of files without loss or of the others."""
-    rows = np.array(
-        [r for (form, _), rows in found.items() if (form != "PNG") == lossy for r in rows]
-    )
-    sides = np.column_stack([np.ones(len(rows)), rows[:, 3:]])
-    return ", ".join(f"{w:.3f}" for w in np.linalg.lstsq(sides, rows[:, 0], rcond=None)[0])
 
 
 def area(sharp: NDArray[Any], soft: NDArray[Any]) -> float:
@@ -79,27 +68,23 @@ def area(sharp: NDArray[Any], soft: NDArray[Any]) -> float:
 
 
 def main() -> None:
-    """Print weights and tables."""
+    """Print a table for each folder."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
-    parser.add_argument("fit", type=Path)
-    parser.add_argument("test", type=Path, nargs="+")
+    parser.add_argument("folders", type=Path, nargs="+")
     parser.add_argument("--every", type=int, default=1, help="take every so manieth photograph")
     given = parser.parse_args()
-    chose = looked_at(given.fit, given.every)
-    print("without loss:", weights(chose, {"PNG"}))
-    print("with loss:   ", weights(chose, FILES.keys() - {"PNG"}))
-    for folder in given.test:
+    for folder in given.folders:
         found = {key: np.array(rows) for key, rows in looked_at(folder, given.every).items()}
         print(f"\n{folder}: area under the curve / told to be soft / area by the plain ratio\n")
         rows = []
         for form in FILES:
             sharp = found[form, "sharp"]
-            cells = [f"{sharp[:, 2].mean():.2f}"]
+            cells = [f"{sharp[:, 1].mean():.2f}"]
             for kind in SOFT:
                 soft = found[form, kind]
-                plain = area(sharp[:, 4] - sharp[:, 3], soft[:, 4] - soft[:, 3])
-                own = area(sharp[:, 1], soft[:, 1])
-                cells.append(f"{own:.3f} / {soft[:, 2].mean():.2f} / {plain:.3f}")
+                plain = area(sharp[:, 3] - sharp[:, 2], soft[:, 3] - soft[:, 2])
+                own = area(sharp[:, 0], soft[:, 0])
+                cells.append(f"{own:.3f} / {soft[:, 1].mean():.2f} / {plain:.3f}")
             rows.append((form, *cells))
         print_table(("saved as", "sharp told to be soft", *SOFT), rows)
 

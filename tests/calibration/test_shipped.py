@@ -51,10 +51,11 @@ def test_it_fits_the_embedded_upscaler(name, shipped):
         guard(shipped.pipeline, upscaler)
     assert shipped.pipeline.indecision.fit == shipped_fit(f"{model}-m1")
     assert shipped.bound == 0.5
-    assert shipped.pairs == shipped.n * len(USUAL.variants())
+    assert 200 < shipped.n <= 247
+    assert shipped.classes.keys() == {*USUAL.variants(), "lossless/rough"}
     assert shipped.manifest.degradation == USUAL
     assert shipped.pipeline.input_rule == UPLOAD
-    assert len(shipped.manifest.provenance.attributions) > 20
+    assert len(shipped.manifest.provenance.attributions) > 100
 
 
 @pytest.mark.parametrize("compression", COMPRESSIONS)
@@ -62,7 +63,7 @@ def test_common_uploads_are_covered(shipped, compression):
     """Each class of sharp uploads has a curve on dozens of scenes, which trusts something."""
     found = subject(shipped, compression)
     assert found.applicability == "exact"
-    assert found.part.n >= 30
+    assert found.part.n >= (100 if compression == LOSSLESS else 30)
     assert found.part.mean_trusted_fraction(found.part.curve.threshold(0.1)) > 0.1
 
 
