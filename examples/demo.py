@@ -1,4 +1,4 @@
-"""`make demo`: a real photograph, four times larger, with its trust mask.
+"""`make demo`: a real photograph, four times larger by both shipped models, with their trust masks.
 
 Runs what a server would run, in a data folder of its own, and writes the pictures to `demo-output`.
 """
@@ -16,26 +16,33 @@ from PIL import Image
 HERE = Path(__file__).parent
 OUT = HERE.parent / "demo-output"
 PHOTO = "bridge"
+MODELS = ("span-x4", "realesr-x4")
 
 
 def main() -> int:
     """Upscale the photograph, put the pictures side by side, and say what they show."""
+    rows = []
     with tempfile.TemporaryDirectory() as data_dir:
-        done = subprocess.run(
-            [
-                *(sys.executable, "-m", "app", "upscale", str(HERE / f"{PHOTO}.png")),
-                *("--out", str(OUT), "--seed", "1", "--alpha", "0.05"),
-            ],
-            env={**os.environ, "TRUSTSCALE_DATA_DIR": data_dir},
-            check=False,
-        )
-    if done.returncode:
-        return done.returncode
-    side_by_side(HERE / f"{PHOTO}.png", OUT / PHOTO).save(OUT / "side-by-side.png")
+        for model in MODELS:
+            done = subprocess.run(
+                [
+                    *(sys.executable, "-m", "app", "upscale", str(HERE / f"{PHOTO}.png")),
+                    *("--out", str(OUT / model), "--seed", "1", "--alpha", "0.05"),
+                    *("--upscaler", model, "--overwrite"),
+                ],
+                env={**os.environ, "TRUSTSCALE_DATA_DIR": data_dir},
+                check=False,
+            )
+            if done.returncode:
+                return done.returncode
+            rows.append(side_by_side(HERE / f"{PHOTO}.png", OUT / model / PHOTO))
+    below_each_other(rows).save(OUT / "side-by-side.png")
     print(  # noqa: T201 - the summary is what the demo is for
         f"""
 Look at {OUT.name}/:
-  side-by-side.png     photograph, upscaled, where errors may be larger (tinted), trust mask
+  side-by-side.png     photograph, upscaled, where errors may be larger (tinted), trust mask;
+                       above by the faithful model, below by the sharp one, which repaints
+  {MODELS[0]}/, {MODELS[1]}/ the files of each:
   {PHOTO}.image.png     the upscaled image
   {PHOTO}.mask.png      white: trusted
   {PHOTO}.overlay.png   untrusted regions tinted
@@ -54,6 +61,15 @@ def side_by_side(photo: Path, stem: Path) -> Image.Image:
     sheet = Image.new("RGB", (4 * size[0] + 48, size[1]), "white")
     for place, part in enumerate([pixels, *parts]):
         sheet.paste(part, (place * (size[0] + 16), 0))
+    return sheet
+
+
+def below_each_other(rows: list[Image.Image]) -> Image.Image:
+    """The rows as one picture."""
+    width, height = rows[0].size
+    sheet = Image.new("RGB", (width, len(rows) * (height + 16) - 16), "white")
+    for place, row in enumerate(rows):
+        sheet.paste(row, (0, place * (height + 16)))
     return sheet
 
 
