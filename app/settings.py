@@ -91,7 +91,7 @@ class Settings(BaseSettings):
         description="Upscalers by patterns of classes; `auto` takes the first that fits.",
     )
     precision: PrecisionSetting = Field(
-        "f32",
+        "auto",
         description="Of embedded models; auto: bf16 where the processor has it, else f32.",
     )
 
