@@ -50,7 +50,6 @@ class Guarantee(TypedDict, total=False):
     lab_psnr_lower_bound_db: float | None
     applicability: str
     share_of_windows: float | None
-    calibrated_on: str | None
     voids: list[str]
 
 
