@@ -22,8 +22,6 @@ from pathlib import Path
 import httpx
 from PIL import Image
 
-from benchmarks.table import print_table
-
 EXAMPLE = Path(__file__).parent.parent / "examples" / "bridge.png"
 SMALL = (256, 192)
 
@@ -54,18 +52,18 @@ def measure(client: httpx.Client, large: bytes) -> None:
     """Print what becomes of the large picture, and of small ones beside it."""
     while not ready(client):
         time.sleep(0.2)
-    rows = []
+    print("| what | seconds | |\n|---|---|---|")
     refused, seconds = timed(client, large)
     problem = refused.json()
     told = {name: problem.get(name) for name in ("estimate", "deadline", "fit", "prefer")}
-    rows.append(("refused", f"{seconds:.2f}", f"{refused.status_code}: {told}"))
+    row(("refused", f"{seconds:.2f}", f"{refused.status_code}: {told}"))
     small = jpeg(SMALL)
     alone = [timed(client, small)[1] for _ in range(5)]
-    rows.append(("256×192, idle, slowest of 5", f"{max(alone):.2f}", ""))
+    row(("256×192, idle, slowest of 5", f"{max(alone):.2f}", ""))
     accepted, seconds = timed(client, large, {"Prefer": "respond-async"})
     job = accepted.json()
     about = f"{accepted.status_code}: {job['width']}×{job['height']}, about {job['estimate_s']} s"
-    rows.append(("accepted as a job", f"{seconds:.2f}", about))
+    row(("accepted as a job", f"{seconds:.2f}", about))
     began = time.perf_counter()
     beside: list[float] = []
     while job["state"] in {"queued", "running"}:
@@ -75,12 +73,16 @@ def measure(client: httpx.Client, large: bytes) -> None:
         time.sleep(1)
         job = client.get(f"/v1/jobs/{job['id']}").json()
     took = f"{time.perf_counter() - began:.0f}"
-    rows.append((f"256×192 beside it, slowest of {len(beside)}", f"{max(beside):.2f}", ""))
-    rows.append(("the job", took, f"{job['state']}, {job['progress']}"))
+    row((f"256×192 beside it, slowest of {len(beside)}", f"{max(beside):.2f}", ""))
+    row(("the job", took, f"{job['state']}, {job['progress']}"))
     picture = client.get(client.get(job["result"]).json()["links"]["image"]).content
     size = Image.open(io.BytesIO(picture)).size
-    rows.append(("its picture", "", f"{size[0]}×{size[1]}, {len(picture) / 1e6:.0f} MB"))
-    print_table(("what", "seconds", ""), rows)
+    row(("its picture", "", f"{size[0]}×{size[1]}, {len(picture) / 1e6:.0f} MB"))
+
+
+def row(cells: tuple[str, str, str]) -> None:
+    """Print a row as soon as it is known."""
+    print(f"| {' | '.join(cells)} |", flush=True)
 
 
 def timed(

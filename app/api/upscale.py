@@ -135,7 +135,7 @@ async def upscale(
         await check_room(prepared.footprint)
         await state.limits.take(client, "pixels", math.prod(prepared.size))
         if as_job:
-            job = await _submit(state, await upload.open(), fields, prepared, webhook)
+            job = await _submit(state, upload, fields, prepared, webhook)
             if idempotency_key is None and await request.is_disconnected():
                 # Nobody will ever know its id: it would be paid for in vain.
                 await state.queue.cancel(job.id)
@@ -187,6 +187,14 @@ class _Upload:
             self.fetched = await hosts.fetch(self.form.image_url or "", most)
         return self.fetched
 
+    async def read(self) -> bytes:
+        """The whole file. Raises as `open`."""
+        if self.form.image is None:
+            await self.open()
+            return self.fetched or b""
+        await self.form.image.seek(0)
+        return await self.form.image.read()
+
 
 def prefers(preference: str, headers: Sequence[str]) -> bool:
     """Whether a preference is among those of `Prefer` headers (RFC 7240)."""
@@ -233,14 +241,13 @@ async def _check_queue(state: State) -> None:
 
 
 async def _submit(
-    state: State, file: ImageFile, fields: UpscaleRequest, prepared: Admitted, webhook: str | None
+    state: State, upload: _Upload, fields: UpscaleRequest, prepared: Admitted, webhook: str | None
 ) -> JobStatus:
     """Store the upload and the job."""
     job_id = f"{JOB}{secrets.token_urlsafe(15)}"
     async with spooled_for(state.stores, job_id):
-        async with state.service.decoding.slot():
-            data = await asyncio.to_thread(_whole, file)
-            await state.stores.spool.put(job_id, "image", data)
+        async with state.service.drawing.slot():  # few whole files are in memory at once
+            await state.stores.spool.put(job_id, "image", await upload.read())
         return await state.queue.submit(
             Job(
                 id=job_id,
@@ -250,13 +257,6 @@ async def _submit(
                 request=spooled_request(fields, prepared.chosen.seed),
             )
         )
-
-
-def _whole(file: ImageFile) -> bytes:
-    if isinstance(file, bytes):
-        return file
-    file.seek(0)
-    return file.read()
 
 
 def _parts(result: Picture, media_type: str) -> tuple[str, ...]:
