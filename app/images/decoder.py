@@ -42,6 +42,9 @@ FAILED: Final = b"F"
 ENDED: Final = b"E"
 """What the socket tells begins with one of these; `ADMIT` waits for one byte of answer."""
 
+NO_MEMORY: Final = 3
+"""How a decoder ends that has none left to say so."""
+
 _SLOW_S: Final = 0.25
 _SLOW_NICE: Final = 10
 """Who takes longer leaves the cores to those that are quick, and to whatever makes answers."""
@@ -159,7 +162,8 @@ def _slow_down(running: dict[int, _Running]) -> None:
 
 def _decoder(there: socket.socket, file: int, out: int) -> None:
     """Read one file and end the process."""
-    with suppress(Exception):
+    code = 1
+    try:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # libraries say there what files make them say
         asked = _message(there)
@@ -176,7 +180,11 @@ def _decoder(there: socket.socket, file: int, out: int) -> None:
         except Exception:  # noqa: BLE001 - the other side raises it
             kind, said = FAILED, traceback.format_exc()
         _send(there, kind, said, out)
-    os._exit(0)
+        code = 0
+    except MemoryError:  # to say so takes some, too
+        code = NO_MEMORY
+    finally:
+        os._exit(code)
 
 
 def _send(there: socket.socket, kind: bytes, said: object, out: int) -> None:

@@ -38,7 +38,7 @@ import numpy as np
 
 from app.errors import BadImage, BadInput, Overloaded, shortened
 from app.images import allowance
-from app.images.decoder import ADMIT, DONE, FAILED, LENGTH, REFUSED
+from app.images.decoder import ADMIT, DONE, FAILED, LENGTH, NO_MEMORY, REFUSED
 from app.system import memory_limit, plain_environment, usable_cores
 
 Given = ParamSpec("Given")
@@ -336,7 +336,10 @@ def _end(code: int, seconds: float) -> Exception:
     """Why a decoder has ended before it said anything."""
     if -code in {signal.SIGPROF, signal.SIGXCPU}:
         return allowance.too_long(seconds)
-    if -code in {signal.SIGKILL, signal.SIGABRT}:  # by the system, or by libraries without memory
+    if code == NO_MEMORY or -code in {
+        signal.SIGKILL,
+        signal.SIGABRT,
+    }:  # by the system, or by libraries without memory
         return allowance.too_large()
     if code < 0:
         return BadImage(f"The image cannot be decoded: it broke its decoder (signal {-code}).")

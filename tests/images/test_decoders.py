@@ -95,6 +95,11 @@ class TestLimits:
         with pytest.raises(DecodeLimit, match="memory"):
             in_decoder(work.hungry, b"", 2**20, 2**28)
 
+    def test_no_memory_is_left(self):
+        """Even where there is none to say so."""
+        with pytest.raises(DecodeLimit, match="memory"):
+            in_decoder(work.exhausted, b"")
+
     @pytest.mark.parametrize("number", [signal.SIGABRT, signal.SIGKILL])
     def test_without_memory(self, number):
         """Libraries that end when there is none, and the system that ends them."""

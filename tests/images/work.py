@@ -56,6 +56,16 @@ def hungry(data: bytes, pixels: int, size: int) -> int:
     return len(bytearray(size))
 
 
+def exhausted(data: bytes) -> None:
+    """Take all memory, and leave none to say so."""
+    kept: list[object] = []
+    try:
+        while True:
+            kept.append(bytearray(2**12))
+    finally:
+        raise MemoryError(kept)
+
+
 def dying(data: bytes, number: int) -> None:
     """End as libraries do that break, or whose allocation fails."""
     os.kill(os.getpid(), number)
