@@ -49,7 +49,7 @@ File: TypeAlias = bytes | BinaryIO
 
 _MOMENT_S: Final = 0.25
 _PLACES_PER_CORE: Final = 2
-_PATIENCE: Final = 10
+_PATIENCE: Final = 30
 """So many times longer than of a core that is its own may decoding take on a busy machine."""
 
 _SMALL: Final = 64 * 2**20
