@@ -11,39 +11,63 @@ import pytest
 
 pytestmark = [pytest.mark.slow, pytest.mark.servers]
 
-GUARANTEE = {"kind": "expectation", "metric": "neighborhood", "labels": None, "n": 243}
-GUARANTEE |= {"error": "mean colour error around a pixel", "unit": "lab"}
-GUARANTEE |= {"alpha": 0.1, "bound": 1.9576, "applicability": "exact"}
+GUARANTEE = {"kind": "post_hoc", "between": [0.05, 0.15], "sentence": "In 9 of 10 …"}
+GUARANTEE |= {"alpha": 0.1, "bound": 0.5, "applicability": "exact"}
 RESULT = {"guarantee": GUARANTEE, "alpha": 0.1, "threshold": 0.01, "trusted_fraction": 0.5}
 RESULT |= {"warnings": [], "typicality": 0.5, "unusual": False}
 
-SURE = {0.1: "90 %", 0.07: "93 %", 0.014: "98.6 %", 0.1234: "87 %", 0.0001: "99.99 %"}
-
 
 def test_promises(call):
-    """A rule is not called a person, certainty is never rounded up, nothing is called nothing."""
+    """The service's sentence is of the α asked for; of another the page says what holds."""
 
-    def said(**changes: object) -> str:
-        own = {name: value for name, value in changes.items() if name in RESULT}
-        result = {**RESULT, **own, "guarantee": GUARANTEE | changes}
-        return str(call("upscale/words.js", "promise", result))
+    def said(alpha: float, *, moved: bool, **changes: object) -> str:
+        result = {**RESULT, "guarantee": GUARANTEE | changes}
+        return str(call("upscale/words.js", "promise", result, alpha, moved))
 
-    assert "about 10 of the 100 steps of lightness" in said()
-    assert "worst spot in the trusted area is off by at most" in said()
-    assert "over images like the 243 it was calibrated with" in said()
-    assert "81 scenes (243 pictures)" in said(n=81, pairs=243)
-    assert "an error above 50 steps counts as 50" in said(counted_up_to=0.5)
-    marked = said(unit="label", error="difference in meaning")
-    assert "at most about 10 of 100 have a difference in meaning anywhere" in marked
-    assert "the largest oddity in the trusted area is at most" in said(unit=None, error="oddity")
-    placed = "in a window of the calibrated size placed at random"
-    assert placed in said(applicability="per_window")
-    assert said(applicability="unknown").startswith("Not known")
-    assert said(threshold="-inf") == "Nothing is trusted, so nothing is promised."
-    assert said(alpha=2).startswith("This α promises nothing")
-    for delta, wanted in SURE.items():
-        high = said(kind="high_probability", delta=delta)
-        assert high.startswith(f"With a probability of at least {wanted} over the draw")
+    assert said(0.1, moved=False) == said(0.3, moved=True, kind="expectation") == "In 9 of 10 …"
+    assert said(0.07, moved=True, applicability="unknown") == "In 9 of 10 …"
+    assert said(0.07, moved=True).endswith("at most 1 time that level, here 0.07.")
+    assert said(0.3, moved=True).endswith("here 0.15.")  # masks of larger α are that of the largest
+    menu = {"between": None, "menu": [0.1, 0.2]}
+    assert said(0.3, moved=True, **menu).endswith("here 0.2.")
+    assert "window placed at random" in said(0.07, moved=True, applicability="per_window")
+
+
+def rows(*areas: float) -> list[dict]:
+    """A table of t_α and these trusted areas."""
+    alphas = (0.025, 0.05, 0.075, 0.1, 0.15, 0.2)
+    return [
+        {"alpha": alpha, "threshold": 1.0, "trusted_fraction": area}
+        for alpha, area in zip(alphas, areas, strict=True)
+    ]
+
+
+def test_looking_first(call):
+    """Asked for where every class can hold it, and only for α that may be chosen so."""
+    easy, hard = rows(0, 0.5, 0.6, 0.7, 0.8, 0.8), rows(0, 0.1, 0.2, 0.3, 0.4, 0.4)
+    few = [row | {"threshold": "-inf"} for row in hard]
+    for tables, answered, wanted in (
+        ((easy, hard), ["jpeg-80"], True),
+        ((easy, few), ["jpeg-80"], False),
+        ((easy, hard), ["*"], False),
+        ((), ["*"], False),
+    ):
+        classes = [{"tables": {"post_hoc": table}} for table in tables]
+        given = {"classes": classes, "calibrations": [{"classes": answered}]}
+        assert call("upscale/words.js", "looksFirst", given) is wanted
+    own = {"table": [], "default_alpha": 0.1, "min_alpha": 0.01, "looksFirst": True}
+    own["classes"] = [{"tables": {"post_hoc": table}} for table in (easy, hard)]
+    found = call("upscale/words.js", "choices", own)
+    strict, balanced, lenient = [(one["alpha"], one["low"], one["high"]) for one in found]
+    assert (strict, balanced, lenient) == ((0.05, 0.1, 0.5), (0.1, 0.3, 0.7), (0.15, 0.4, 0.8))
+    for alpha, group, wanted in (
+        (None, "", "post_hoc"),
+        (0.15, "", "post_hoc"),
+        (0.2, "", ""),
+        (0.02, "", ""),
+        (0.1, "faces", ""),
+    ):
+        assert call("upscale/words.js", "guaranteeFor", own, alpha, group) == wanted
 
 
 def test_alerts(call):
@@ -73,9 +97,15 @@ def test_choices(call):
 def test_the_command(call):
     """It repeats the request: group, quoted name, and the key by its variable."""
     result = {"upscaler": "span-x4", "seed": 7, "group": "faces", "alpha": 0.1}
+    result["guarantee"] = GUARANTEE
     facts = {"origin": "http://x", "name": 'a"b', "result": result, "needsKey": True}
     command = call("upscale/words.js", "curl", facts)
-    for part in ("group=faces'", 'image=@"a\\"b"\'', '"Authorization: Bearer $TRUSTSCALE_KEY"'):
+    for part in (
+        "group=faces'",
+        "guarantee=post_hoc'",
+        'image=@"a\\"b"\'',
+        '"Authorization: Bearer $TRUSTSCALE_KEY"',
+    ):
         assert part in command
 
 

@@ -5,7 +5,7 @@ import { getBlob, getJson } from "../lib/api.js";
 import { key } from "../lib/auth.js";
 import { download } from "../lib/dom.js";
 import { guarded, toast, told } from "../lib/toast.js";
-import { alphaNow, held, isMoved } from "./stage.js";
+import { alphaNow, held, isVoid } from "./stage.js";
 import { state } from "./state.js";
 import { curl, done, shown } from "./words.js";
 
@@ -50,7 +50,7 @@ export const savePart = (part) =>
 export const saveZip = () =>
   asking(async () => {
     const { result, name } = state.shown;
-    await zip(await partsOf(result, alphaNow(), isMoved()), `${stemOf(name)}.trustscale.zip`);
+    await zip(await partsOf(result, alphaNow(), isVoid()), `${stemOf(name)}.trustscale.zip`);
   });
 
 /** Save everything of many pictures in one zip, a folder each, at the α they were asked for. */
@@ -73,8 +73,8 @@ async function zip(files, name) {
   download(await downloadZip(files).blob(), name);
 }
 
-/** The files of a result, with a note where α was chosen after looking. */
-async function partsOf(result, alpha, moved, folder = "") {
+/** The files of a result, with a note where α was chosen after looking and the promise is for another. */
+async function partsOf(result, alpha, isWithout, folder = "") {
   const { links, format, alpha: served } = result;
   const at = `alpha-${shown(alpha)}.png`;
   const note =
@@ -86,7 +86,7 @@ async function partsOf(result, alpha, moved, folder = "") {
     [`overlay.${at}`]: getBlob(`${links.overlay}?alpha=${alpha}`),
     "trust.png": getBlob(links.trust),
     "result.json": getJson(links.self).then((document) => JSON.stringify(document, null, 2)),
-    ...(moved ? { "NOTE.txt": note } : {}),
+    ...(isWithout ? { "NOTE.txt": note } : {}),
   };
   const inputs = await Promise.all(Object.values(files));
   return Object.keys(files).map((name, k) => ({ name: folder + name, input: inputs[k] }));

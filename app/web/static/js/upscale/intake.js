@@ -4,6 +4,7 @@ import { getJson } from "../lib/api.js";
 import { toast } from "../lib/toast.js";
 import { codeOf, snap } from "./levels.js";
 import { state, store, upscalerOf } from "./state.js";
+import { guaranteeFor, looksFirst } from "./words.js";
 
 /** What happens with pictures that came in. */
 export const events = {
@@ -18,7 +19,7 @@ export const load = (ask = true) => (loading ??= read(ask).finally(() => (loadin
 
 async function read(ask) {
   try {
-    const found = withAuto(await getJson("/v1/upscalers", { ask }));
+    const found = withAuto((await getJson("/v1/upscalers", { ask })).map(seen));
     if (state.problem) store.set({ problem: null });
     if (JSON.stringify(found) === JSON.stringify(state.upscalers)) return;
     const chosen = upscalerOf({ ...state, upscalers: found }) ?? found.find((one) => one.default) ?? found[0];
@@ -30,12 +31,16 @@ async function read(ask) {
   }
 }
 
+/** An upscaler, and whether the promise can be one for an α that is chosen after looking. */
+const seen = (one) => ({ ...one, looksFirst: looksFirst(one) });
+
 /** The upscalers, before them the automatic one where the service chooses by the class of a file. */
 function withAuto(found) {
   const able = found.filter((one) => one.default);
   if (able.length < 2) return found;
   const first = able.find((one) => one.calibration) ?? able[0];
-  return [{ ...first, name: "auto", title: "Automatic: what suits the file" }, ...found];
+  const auto = { name: "auto", title: "Automatic: what suits the file" };
+  return [{ ...first, ...auto, looksFirst: able.every((one) => one.looksFirst) }, ...found];
 }
 
 /** An upscaler was chosen: its calibration says which α and kinds of picture there are. */
@@ -78,7 +83,10 @@ export async function take(files) {
   const words = `${upscaler} is not calibrated, so nothing can be marked as trusted. Calibrate it first.`;
   const wrong = isBare ? words : fault(alpha);
   if (wrong) toast(wrong, { kind: "error" });
-  else events.onFiles(usable, { upscaler, group, alpha: alphaToSend(), metadata });
+  else {
+    const guarantee = guaranteeFor(upscalerOf(state) ?? {}, numberOf(alpha), group);
+    events.onFiles(usable, { upscaler, group, alpha: alphaToSend(), guarantee, metadata });
+  }
 }
 
 /** One of the photographs that come with the page. */

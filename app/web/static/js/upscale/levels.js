@@ -63,7 +63,7 @@ function halve({ width, height, data }) {
 /**
  * The axis of the slider: codes between the lowest and highest of interest, in equal ratios.
  *
- * It begins where nothing of this image is trusted and ends where everything is, and has room for
+ * It begins where nothing of this image is trusted and ends where no more of it is, and has room for
  * the served code, whatever that is.
  */
 export function axis(counts, served) {
@@ -71,7 +71,7 @@ export function axis(counts, served) {
     counts.findIndex((count) => count > 0),
     STEPS,
   );
-  const highest = Math.min(counts.indexOf(counts[65535]), STEPS);
+  const highest = counts.indexOf(counts[STEPS]);
   const low = Math.max(1, Math.floor(Math.min(0.8 * lowest, 0.8 * served || Infinity)));
   const high = Math.min(STEPS, Math.ceil(Math.max(1.1 * highest, 1.25 * served, low + 100)));
   return { low, high };

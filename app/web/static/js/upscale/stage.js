@@ -6,7 +6,7 @@ import { decodeResult } from "./decode.js";
 import { alphaOf, axis, codeOf } from "./levels.js";
 import { store } from "./state.js";
 import { Viewer } from "./viewer.js";
-import { done, pixel } from "./words.js";
+import { done, isFree, pixel } from "./words.js";
 
 /** The code of the α on the screen. Apart from the other state: the slider changes it with every frame. */
 export const dial = new Store({ code: 0 });
@@ -26,6 +26,7 @@ export const held = {
   bound: 1,
   opaque: 1, // share of the pixels, of which alone something is said
   served: 0, // code of the α that was asked for
+  isFree: false, // whether the promise holds for any α
   axis: { low: 1, high: 2 },
 };
 
@@ -34,6 +35,8 @@ let turn = 0;
 /** α on the screen. */
 export const alphaNow = () => alphaOf(dial.state.code, held.bound);
 export const isMoved = () => dial.state.code !== held.served;
+/** Whether the α on the screen is one that nothing is promised for, since it was chosen after looking. */
+export const isVoid = () => isMoved() && !held.isFree;
 export const shareAt = (code) => held.counts[code] / Math.max(1, held.opaque * held.counts[65535]);
 
 /** The smallest α at which a code is trusted, or null. */
@@ -59,7 +62,8 @@ export async function open({ result, name, file, settings = {} }) {
     const served = codeOf(result.alpha, bound);
     const { counts } = decoded;
     const opaque = result.opaque_fraction;
-    Object.assign(held, { image, trust, counts, bound, opaque, served, axis: axis(counts, served) });
+    const facts = { image, trust, counts, bound, opaque, served, isFree: isFree(result) };
+    Object.assign(held, facts, { axis: axis(counts, served) });
     const { width, height } = result;
     document.body.style.setProperty("--wide", String(Math.min(Math.max(width / height, 0.75), 3)));
     viewer.canvas.ariaLabel = `${name}, ${done(result)}`;

@@ -168,7 +168,7 @@ function frame(viewer, id) {
         @input=${({ target }) => viewer.setShare(target.value / 100)}
       />
     </div>
-    <p class="legend"><i></i><span>the model is guessing</span></p>
+    <p class="legend"><i></i><span>errors may be larger</span></p>
     <output class="readout"></output>`;
 }
 

@@ -1,6 +1,6 @@
 // What the page says about a result: the promise, its limits, the unusual.
 
-import { certainty, count, level, percent, timeLeft } from "../lib/format.js";
+import { count, level, percent, timeLeft } from "../lib/format.js";
 import { remaining } from "./state.js";
 
 /** α as it is shown: three digits. The exact number is in the details and in every link. */
@@ -15,46 +15,22 @@ export function apart(a, b) {
   return [String(a), String(b)];
 }
 
-/** Why nothing is promised at all by a result; "" if something is. */
-function empty({ guarantee, alpha, threshold }) {
-  if (threshold === "-inf") return "Nothing is trusted, so nothing is promised.";
-  if (alpha < guarantee.bound) return "";
-  return `This α promises nothing: no error is larger than B = ${level(guarantee.bound)}.`;
-}
-
 /** α as a number of the 100 steps of lightness. */
 export const steps = (alpha) => level(Number((100 * alpha).toPrecision(2)));
 
-/** What it was calibrated with: n is a number of scenes, of which there may be several pictures each. */
-function population({ n, pairs }) {
-  return pairs && pairs !== n ? `${count(n)} scenes (${count(pairs)} pictures)` : count(n);
-}
+/** Whether the promise holds for every α, though it is chosen after looking. */
+export const isFree = ({ guarantee: { kind, applicability } }) =>
+  kind === "post_hoc" && applicability !== "unknown";
 
-/** The promise of a result in one sentence that can be read without knowing the method. */
-export function promise(result) {
-  if (empty(result)) return empty(result);
-  const { guarantee } = result;
-  const like = `over images like the ${population(guarantee)} it was calibrated with`;
-  const isWindow = guarantee.applicability === "per_window";
-  const where = isWindow ? ", in a window of the calibrated size placed at random," : "";
-  const scope = guarantee.applicability === "unknown" ? "Not known for this image: " : "";
-  const sure =
-    guarantee.kind === "high_probability"
-      ? `With a probability of at least ${certainty(guarantee.delta)} over the draw of the calibration images: `
-      : "";
-  return `${scope}${sure}On average ${like}, ${bounded(result, where)}.`;
-}
-
-/** What is bounded, and by what. */
-function bounded({ guarantee, alpha }, where) {
-  const { unit, error, counted_up_to: most } = guarantee;
-  if (unit === "label")
-    return `at most about ${steps(alpha)} of 100 have a ${error} anywhere in the trusted area${where.replace(/,$/, "")}`;
-  if (unit !== "lab")
-    return `the largest ${error} in the trusted area${where} is at most α = ${shown(alpha)}`;
+/** The promise for the α on the screen, in one sentence: the service's, until another α is chosen. */
+export function promise({ guarantee }, alpha, isMoved) {
+  if (!isMoved || guarantee.kind !== "post_hoc" || guarantee.applicability === "unknown")
+    return guarantee.sentence;
+  const chosen = Math.min(alpha, (guarantee.between ?? guarantee.menu).at(-1));
+  const where = guarantee.applicability === "per_window" ? " of a window placed at random" : "";
   return (
-    `the worst spot in the trusted area${where} is off by at most about ${steps(alpha)} of the 100 steps of ` +
-    `lightness from black to white${most ? ` (an error above ${steps(most)} steps counts as ${steps(most)})` : ""}`
+    `Whatever level you end with, the largest error in the trusted part${where} is on average over such ` +
+    `pictures at most 1 time that level, here ${shown(chosen)}.`
   );
 }
 
@@ -82,7 +58,7 @@ export function alertsOf({ warnings, guarantee, unusual, trusted_fraction: share
 export function typicality({ typicality: value, unusual }) {
   const share = percent(value, 0);
   if (unusual) return `Unlike the calibration images: ${share} of them are as unusual.`;
-  return `Looks like the calibration images: ${share} of them are at least as unusual.`;
+  return `Not conspicuous in detail, noise, contrast, light, colour and disagreement: ${share} of the calibration images are at least as unusual.`;
 }
 
 /** A pixel's trust level in words. `found`: {x, y, code} or null. */
@@ -95,29 +71,56 @@ export function pixel(found, { limit, levelOf }) {
   return `${where}: ${trusted}; it is from α = ${shown(least)}.`;
 }
 
-/** The slider's value for screen readers. */
-export function sliderValue(alpha, share, isMoved) {
-  return `α ${shown(alpha)}, ${percent(share)} ${isMoved ? "would be marked, without a promise" : "trusted"}`;
+/** The slider's value for screen readers; isVoid: nothing is promised there. */
+export function sliderValue(alpha, share, isVoid) {
+  return `α ${shown(alpha)}, ${percent(share)} ${isVoid ? "would be marked, without a promise" : "trusted"}`;
 }
 
 /** What was done with the image. */
 export const done = ({ scale }) => (scale === 1 ? "restored" : "upscaled");
 
+/** Between these α may be chosen after looking, where a request asks for that. */
+const AFTER_LOOKING = [0.05, 0.15];
+
 /**
- * Three α to choose from, of the calibration's own table: [{name, alpha, share}].
+ * Whether every class of uploads can be answered with a promise for an α that is chosen after looking.
+ * Without classes the service does not tell.
+ */
+export const looksFirst = ({ classes = [], calibrations = [] }) =>
+  classes.length > 0 &&
+  calibrations.every((one) => !one.classes.includes("*")) &&
+  classes.every(({ tables }) => tables.post_hoc?.some(({ threshold }) => threshold !== "-inf"));
+
+/** The guarantee to ask for with this α (null: the calibration's own); "": the calibration's. */
+export function guaranteeFor(upscaler, alpha, group) {
+  const value = alpha ?? upscaler.default_alpha;
+  const [low, high] = AFTER_LOOKING;
+  return upscaler.looksFirst && !group && value >= low && value <= high ? "post_hoc" : "";
+}
+
+/**
+ * Three α to choose from, of the calibration's own tables: [{name, alpha, low, high}], the area that is
+ * trusted in the hardest and the easiest class of uploads.
  *
  * Balanced is the calibration's default. Strict is about half of it, Lenient half as much again, as
- * near as the table has them and something is trusted.
+ * near as the tables have them and something is trusted.
  */
-export function choices({ table = [], default_alpha: own, min_alpha: least }) {
-  const all = table.map(({ alpha, trusted_fraction: share }) => ({ alpha, share }));
-  const rows = all.filter(({ alpha, share }) => alpha >= least && share > 0);
-  const share = all.find(({ alpha }) => alpha === own)?.share ?? null;
+export function choices(upscaler) {
+  const { looksFirst: isFree, classes = [], table = [], default_alpha: own, min_alpha: least } = upscaler;
+  const tables = isFree ? classes.map((one) => one.tables.post_hoc) : [table];
+  const [from, to] = isFree ? AFTER_LOOKING : [least, Infinity];
+  const all = (tables[0] ?? []).map(({ alpha }) => {
+    const areas = tables.flatMap((rows) => rows.filter((row) => row.alpha === alpha));
+    const shares = areas.map((row) => row.trusted_fraction);
+    return { alpha, low: Math.min(...shares), high: Math.max(...shares) };
+  });
+  const rows = all.filter(({ alpha, high }) => alpha >= from && alpha <= to && high > 0);
+  const { low = null, high = null } = all.find(({ alpha }) => alpha === own) ?? {};
   const strict = rows.findLast(({ alpha }) => alpha <= own / 2) ?? rows.find(({ alpha }) => alpha < own);
-  const lenient = rows.find((row) => row.alpha >= 1.4 * own && row.share > share);
+  const lenient = rows.find((row) => row.alpha >= 1.4 * own && row.low + row.high > low + high);
   return [
     strict && { name: "Strict", ...strict },
-    own !== null && { name: "Balanced", alpha: own, share },
+    own !== null && { name: "Balanced", alpha: own, low, high },
     lenient && { name: "Lenient", ...lenient },
   ].filter(Boolean);
 }
@@ -152,6 +155,7 @@ export function curl({ origin, name, settings = /** @type {any} */ ({}), result,
     `upscaler=${result.upscaler}`,
     ...(result.group ? [`group=${result.group}`] : []),
     `alpha=${result.alpha}`,
+    ...(result.guarantee.kind === "post_hoc" ? ["guarantee=post_hoc"] : []),
     `seed=${result.seed}`,
     ...(settings.metadata ? [`metadata=${settings.metadata}`] : []),
   ];

@@ -19,7 +19,7 @@ export function first(state) {
     <h1>Upscale a picture. See where to believe it.</h1>
     <figure class="example-stage">
       ${example.element}
-      <figcaption><b>Pink: the model is guessing.</b> Left the small photograph, right what the model makes of it.</figcaption>
+      <figcaption><b>Pink: errors may be larger.</b> Left the small photograph, right what the model makes of it.</figcaption>
     </figure>
     ${drop(upscaler)} ${state.problem ? away(state) : nothing}
     ${upscaler?.calibration ? settings(state) : nothing}

@@ -8,7 +8,7 @@ import { button, facts, items, segments } from "../../lib/widgets.js";
 import { command } from "../downloads.js";
 import { fault, numberOf, setAlpha } from "../intake.js";
 import { alphaOf, codeAt, codeOf, placeOf } from "../levels.js";
-import { alphaNow, dial, held, isMoved, setCode, shareAt, viewer } from "../stage.js";
+import { alphaNow, dial, held, isMoved, isVoid, setCode, shareAt, viewer } from "../stage.js";
 import { state, store } from "../state.js";
 import * as words from "../words.js";
 
@@ -28,13 +28,17 @@ export function alerts(found) {
 const card = document.createElement("section");
 Object.assign(card, { className: "card level", ariaLabel: "Trusted area" });
 const handle = document.createElement("span");
+const sentence = document.createElement("p");
+sentence.className = "plain";
 
 function drawLevel() {
   if (!state.shown) return;
   const { result } = state.shown;
   const trusted = percent(shareAt(dial.state.code));
   render(html`${share(result, trusted)} ${slider()} ${exploring(result)}`, card);
-  render(html`<b>${trusted}</b> ${isMoved() ? "would be marked" : "trusted"}`, handle);
+  const isTrusted = hasPromise(result) && !isVoid();
+  render(html`<b>${trusted}</b> ${isTrusted ? "trusted" : "would be marked"}`, handle);
+  render(words.promise(result, alphaNow(), isMoved()), sentence);
 }
 dial.watch(drawLevel);
 
@@ -54,7 +58,7 @@ export function panel(now) {
     ${card}
     <section class="card promise" id="promise" aria-labelledby="promise-title">
       <h2 id="promise-title">The promise</h2>
-      <p class="plain">${words.promise(result)}</p>
+      ${sentence}
       <p class="hint" id="typicality">${words.typicality(result)}</p>
       ${conditions(result)}
     </section>
@@ -70,6 +74,14 @@ function outdated({ upscalers }, result) {
     <strong>Another calibration is active now</strong>
     This result and its promise are of ${result.calibration}; new pictures are served from ${now.calibration}.
   </p>`;
+}
+
+const hasPromise = ({ guarantee }) => guarantee.applicability !== "unknown";
+
+/** What the share is of, the gravest first. */
+function shareWords(result) {
+  if (!hasPromise(result)) return "would be marked";
+  return isVoid() ? "would be marked, without a promise" : "of this picture is trusted";
 }
 
 function share(result, trusted) {
@@ -90,9 +102,11 @@ function share(result, trusted) {
       @change=${({ target }) => typed(target)}
     />
   </label>`;
-  return html`<div class="share" tabindex="-1" @pointerenter=${strong(true)} @pointerleave=${strong(false)}>
-      <span class="share-value ${isMoved() ? "moved" : ""}" id="share">${trusted}</span>
-      <span id="share-label">${isMoved() ? "would be marked, without a promise" : "of this picture is trusted"}</span>
+  const none = html`<p class="callout bad" id="no-promise"><strong>No promise applies to this picture</strong></p>`;
+  return html`${hasPromise(result) ? nothing : none}
+    <div class="share" tabindex="-1" @pointerenter=${strong(true)} @pointerleave=${strong(false)}>
+      <span class="share-value ${isVoid() || !hasPromise(result) ? "moved" : ""}" id="share">${trusted}</span>
+      <span id="share-label">${shareWords(result)}</span>
     </div>
     ${segments("How large an error is accepted", choices, dial.state.code, setCode, { kind: "choices", more: exact })}`;
 }
@@ -117,7 +131,7 @@ function slider() {
       max=${PLACES}
       step="1"
       aria-label="Explore other α"
-      aria-valuetext=${words.sliderValue(alphaNow(), shareAt(dial.state.code), isMoved())}
+      aria-valuetext=${words.sliderValue(alphaNow(), shareAt(dial.state.code), isVoid() || !hasPromise(state.shown.result))}
       .value=${live(String(Math.round(PLACES * place)))}
       @input=${({ target }) => setCode(codeAt(held.axis, Number(target.value) / PLACES))}
     />
@@ -141,13 +155,17 @@ function curve(place) {
   </svg>`;
 }
 
-/** Exploring is fine, believing the promise for the explored α is not. */
+/** Exploring is fine; whether the promise may be believed for the explored α depends on its kind. */
 function exploring(result) {
+  const asYouLike = "Move it as you like: the promise holds for the level that you end with.";
   if (!isMoved())
-    return html`<p class="hint moved-place">Move the slider to see what other α would mark.</p>`;
+    return html`<p class="hint moved-place">${held.isFree ? asYouLike : "Move the slider to see what other α would mark."}</p>`;
   const [here, served] = words.apart(alphaNow(), result.alpha);
-  return html`<div class="callout untrust moved-place" id="moved">
-    <p>Exploring ${here}. The promise is for ${served}, which was chosen before looking; one chosen after looking has none.</p>
+  const warning = hasPromise(result)
+    ? `Exploring ${here}. The promise is for ${served}, which was chosen before looking; one chosen after looking has none.`
+    : `Exploring ${here}. No promise applies to this picture, whatever α.`;
+  return html`<div class="callout ${held.isFree ? "" : "untrust"} moved-place" id="moved">
+    <p>${held.isFree ? asYouLike : warning}</p>
     <div class="button-row">
       ${button(`Back to ${served}`, back, { id: "back", kind: "small" })} ${button(`Use ${here} for the next pictures`, useNext, { kind: "small" })}
     </div>

@@ -6,7 +6,7 @@ import { html, live, nothing, render } from "../../lib/html.js";
 import { segments, select } from "../../lib/widgets.js";
 import { choose, fault, numberOf, setAlpha } from "../intake.js";
 import { state, store, upscalerOf } from "../state.js";
-import { choices, shown, steps } from "../words.js";
+import { choices, guaranteeFor, shown, steps } from "../words.js";
 
 const METADATA = [
   ["", "leave out"],
@@ -35,7 +35,7 @@ export function settings(now) {
     <details class="exact">
       <summary>Exact value and more</summary>
       <label class="field">
-        <span>Tolerated error α, chosen before you look</span>
+        <span>Tolerated error α</span>
         <input
           id="next-alpha"
           name="alpha"
@@ -47,12 +47,21 @@ export function settings(now) {
           @input=${({ target }) => setAlpha(target.value)}
         />
         <small id="alpha-hint">
-          ${wrong || `On average the worst spot in the trusted area is off by at most α. From ${shown(upscaler.min_alpha)}, below which nothing can be trusted.`}
+          ${wrong || hint(upscaler, value, now.group)}
         </small>
       </label>
       ${select("metadata", "What the camera wrote into the file", METADATA, metadata)} ${coverage(upscaler)}
     </details>
   </form>`;
+}
+
+/** What an α promises, and whether it must be chosen now. */
+function hint(upscaler, value, group) {
+  const least = `From ${shown(upscaler.min_alpha)}, below which nothing can be trusted.`;
+  const when = guaranteeFor(upscaler, value, group)
+    ? "You may choose again after looking."
+    : "Choose it before you look.";
+  return `On average the worst spot in the trusted area is off by at most α. ${when} ${least}`;
 }
 
 function words({ min_alpha: least, unit }, chosen, value) {
@@ -62,8 +71,10 @@ function words({ min_alpha: least, unit }, chosen, value) {
     label: `on average at most about ${steps(value)} of 100 photos mean something else anywhere in it`,
   };
   const error = errors[unit] ?? `the largest error in it is at most ${shown(value)}, on average`;
-  if (!chosen || chosen.share === null) return `Trusted area: ${error}.`;
-  return `About ${percent(chosen.share, 0)} of a typical photo is trusted: ${error}.`;
+  if (!chosen || chosen.low === null) return `Trusted area: ${error}.`;
+  const [low, high] = [chosen.low, chosen.high].map((share) => percent(share, 0));
+  const area = low === high ? `About ${low}` : `About ${low} to ${high}, by how it was saved,`;
+  return `${area} of a photo like the calibration’s is trusted: ${error}.`;
 }
 
 function upscalers({ upscalers, upscaler }) {
