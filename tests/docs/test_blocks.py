@@ -140,7 +140,7 @@ def _make_files(folder: Path) -> None:
     for name, members in {"photos": plain, "more": more, "bad": bad, "labels": marked}.items():
         (folder / f"{name}.zip").write_bytes(zipped(members))
     (folder / "label.png").write_bytes(label(differs=True))
-    (folder / "groups.csv").write_text("name,group\n0001,night\n")
+    (folder / "manifest.csv").write_text("name,group\n0001,night\n")
 
 
 def _truths(first: int, count: int) -> dict[str, bytes]:
