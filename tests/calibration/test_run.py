@@ -50,7 +50,7 @@ class Run:
         check_left_out(taken.skipped, len(taken.usable), self.config.on_bad_pair)
         stores = open_stores("sqlite:///", self.place, result_ttl_s=60, max_result_bytes=10**9)
         calibrations = Calibrations(stores.calibrations)
-        here = Here(self.place, {"fake": upscaler}, calibrations, stores.spool)
+        here = Here(self.place, {"fake": upscaler}, calibrations, stores.spool, stores.monitor)
         try:
             return await here.make(
                 upscaler, taken, files, self.config, pipeline, on_progress=on_progress

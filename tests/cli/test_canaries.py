@@ -7,6 +7,7 @@ import json
 
 import pytest
 
+from app.calibration.canaries import CanaryStore
 from app.errors import UpscalerRejected
 from app.stores.open import open_stores
 from app.upscalers.base import Capabilities
@@ -43,11 +44,11 @@ def test_an_interrupted_run(run, place, upscaler, monkeypatch):
 
     async def watched() -> None:
         stores = open_stores("sqlite:///", place / "data", result_ttl_s=9, max_result_bytes=10**9)
-        scene = Scene(upscaler, stores.spool, made["id"])
+        scene = Scene(upscaler, CanaryStore(stores.spool, stores.monitor), made["id"])
         # Calls refused may have been the second of a canary.
-        assert len((await scene.kept()).canaries.items) >= 6
+        assert len((await scene.state()).items) >= 6
         await scene.round()
-        kept = await scene.kept()
+        kept = await scene.state()
         assert (kept.rounds, kept.alarm) == (1, False)
         await stores.close()
 

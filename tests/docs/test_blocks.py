@@ -266,6 +266,10 @@ def _is_left_out(line: str) -> bool:
     return any(start.startswith(command) for command in NOT_RUN) or "list|" in line
 
 
+def _subcommands(command: Any) -> list[str]:
+    return command.list_commands(None) if hasattr(command, "list_commands") else []
+
+
 def _check_options(line: str, where: str) -> None:
     text = line.replace("\\\n", " ").strip().removeprefix("$ ").removeprefix(".venv/bin/")
     if not text.startswith("trustscale "):
@@ -274,10 +278,10 @@ def _check_options(line: str, where: str) -> None:
     command: Any = typer.main.get_command(app)
     options = {opt for p in command.params for opt in (*p.opts, *p.secondary_opts)}
     for word in words:
-        if hasattr(command, "commands") and word in command.commands:
-            command = command.commands[word]
+        if word in (names := _subcommands(command)):
+            command = command.get_command(None, word)
             options |= {opt for p in command.params for opt in (*p.opts, *p.secondary_opts)}
-        elif "|" in word and hasattr(command, "commands"):
-            assert set(word.split("|")) <= command.commands.keys(), f"{where}: {word}"
+        elif "|" in word and names:
+            assert set(word.split("|")) <= {*names}, f"{where}: {word}"
         elif word.startswith("--"):
             assert word.strip("[]") in options | {"--help"}, f"{where}: {word}"

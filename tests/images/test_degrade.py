@@ -132,7 +132,9 @@ class TestMixture:
         for name, part in variants.items():
             made = [make_input(truth, 2, part, seed) for seed in range(8)]
             found = [classify(UPLOAD, look_at(*one)) for one in made]
-            assert found.count(name) >= 4, (name, found)
+            # The photograph has noise in every pixel, which files without loss keep.
+            of_class = {name, f"{name}/rough"}
+            assert sum(one in of_class for one in found) >= 4, (name, found)
 
     def test_the_seed_draws(self):
         """Components are drawn by their weights, the same for the same seed."""
