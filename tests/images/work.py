@@ -6,6 +6,7 @@ import os
 import time
 from pathlib import Path
 
+from app.errors import BadInput
 from app.images.allowance import admit
 
 PAUSE_S = 0.01
@@ -56,14 +57,16 @@ def hungry(data: bytes, pixels: int, size: int) -> int:
     return len(bytearray(size))
 
 
+class Unsayable(BadInput):
+    """A refusal that takes more memory to send than is left."""
+
+    def __reduce__(self):
+        raise MemoryError
+
+
 def exhausted(data: bytes) -> None:
-    """Take all memory, and leave none to say so."""
-    kept: list[object] = []
-    try:
-        while True:
-            kept.append(bytearray(2**12))
-    finally:
-        raise MemoryError(kept)
+    """Have no memory to say why the file is refused."""
+    raise Unsayable("")
 
 
 def dying(data: bytes, number: int) -> None:
