@@ -45,7 +45,7 @@ SIGMA_QUANTILES = np.linspace(0, 1, 101)
 _MADE_ANEW: Final = {"created_at", "pairs"}
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Calibration:
     """A finished calibration. `id` is derived from the content, so equal content has equal id.
 
@@ -56,6 +56,9 @@ class Calibration:
     document: Mapping[str, Any]
     staircases: Sequence[Staircase]
     sigma_quantiles: NDArray[np.float32]  # [n, 101]
+
+    def __repr__(self) -> str:
+        return f"<Calibration {self.id}>"
 
     @classmethod
     def from_pairs(
