@@ -126,9 +126,10 @@ def _make_files(folder: Path) -> None:
     """What the pages bring: photographs with their small versions, uploads, archives, labels."""
     places = [("day", "night")[k % 2] for k in range(COUNT)]
     rows = [f"{place}.{k:04},{place},scene-{k}" for k, place in enumerate(places)]
+    table = "\n".join(["name,camera,scene", *rows])
     for top in ("DIR", "photos", "PHOTOS"):
         pictures(folder / top, *(f"y/{place}/{k:04}.png" for k, place in enumerate(places)))
-        (folder / top / "manifest.csv").write_text("\n".join(["name,camera,scene", *rows]))
+        (folder / top / "manifest.csv").write_text(table)
     pictures(folder / "UPLOADS", "0.jpg", "1.jpg", "2.jpg", side=32)
     for name in ("photo", "small", "old", "examples/coast"):
         pictures(folder, f"{name}.png", side=24, first=50)
@@ -137,10 +138,12 @@ def _make_files(folder: Path) -> None:
     first = plain["y/0000.png"]
     bad = {"y/0000.png": first, "y/copy.png": first, "y/notes.png": b"?"}
     marked = {"labels/0006.png": label(differs=True)}
-    for name, members in {"photos": plain, "more": more, "bad": bad, "labels": marked}.items():
+    photos = {f"y/{places[k]}/{k:04}.png": data for k, data in enumerate(plain.values())}
+    photos["manifest.csv"] = table.encode()
+    for name, members in {"photos": photos, "more": more, "bad": bad, "labels": marked}.items():
         (folder / f"{name}.zip").write_bytes(zipped(members))
     (folder / "label.png").write_bytes(label(differs=True))
-    (folder / "manifest.csv").write_text("name,group\n0001,night\n")
+    (folder / "manifest.csv").write_text("name,group\nnight.0001,night\n")
 
 
 def _truths(first: int, count: int) -> dict[str, bytes]:

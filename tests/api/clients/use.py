@@ -11,7 +11,7 @@ from client import AuthenticatedClient
 from client.api.admin import activate_calibration, create_calibration, get_calibration
 from client.api.jobs import get_job
 from client.api.upscale import list_upscalers, upscale
-from client.models import BodyCreateCalibration, BodyUpscale, JobState, Problem
+from client.models import BodyCreateCalibration, JobState, Problem, UpscaleForm
 from client.types import File
 
 url, key, image, archive = sys.argv[1:]
@@ -39,11 +39,11 @@ assert (made.n, made.pipeline.fidelity.metric) == (12, "neighborhood")
 activate_calibration.sync(made.id, client=client)
 assert list_upscalers.sync(client=client)[0].calibration == made.id
 
-result = upscale.sync(client=client, body=BodyUpscale(image=upload(image), alpha=0.3, seed=1))
+result = upscale.sync(client=client, body=UpscaleForm(image=upload(image), alpha=0.3, seed=1))
 assert (result.guarantee.alpha, result.calibration) == (0.3, made.id)
-body = BodyUpscale(image=upload(image), alpha=0.3, seed=1)
+body = UpscaleForm(image=upload(image), alpha=0.3, seed=1)
 job = ended(upscale.sync(client=client, body=body, prefer="respond-async"))
 assert job.state == JobState.SUCCEEDED, job
-refused = upscale.sync(client=client, body=BodyUpscale(image=upload(image), alpha=-1))
+refused = upscale.sync(client=client, body=UpscaleForm(image=upload(image), alpha=-1))
 assert isinstance(refused, Problem)
 assert refused.type_ == "/problems/bad-alpha"
