@@ -63,9 +63,9 @@ def test_limits(findings):
     assert "No photograph is on both sides" in findings.verdict.limits[0]
     shared = Plan(plan.calibration, [*plan.test, plan.calibration[0]], "given")
     assert "1 test images come from photographs that also" in limits_of(findings, shared)[0]
-    unknown = [[replace(i, group=None) for i in side] for side in (plan.calibration, plan.test)]
+    unknown = [[i._replace(group=None) for i in side] for side in (plan.calibration, plan.test)]
     assert "Nothing says which" in limits_of(findings, Plan(*unknown, "image"))[0]
-    given = [[replace(i, x=i.y) for i in side] for side in (plan.calibration, plan.test)]
+    given = [[i._replace(x=i.y) for i in side] for side in (plan.calibration, plan.test)]
     assert any(
         "Inputs and truths were given" in s for s in limits_of(findings, Plan(*given, "image"))
     )
