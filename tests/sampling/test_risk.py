@@ -91,7 +91,7 @@ class TestRisk:
         truth = photo(seed, 48, 48).astype(float)
         truth = np.clip(128 + (truth - 128) * random.uniform(0.2, 1.8), 0, 255).astype(np.uint8)
         low = degrade(truth, 2, Degradation(), 0)
-        return Pair(f"{seed}", low, truth, "", f"{seed}", seed, UNUSED)
+        return Pair(f"{seed}", low, truth, "", f"{seed}", f"{seed}", seed, UNUSED)
 
     @staticmethod
     async def serve(service, pair, alpha):
@@ -103,6 +103,6 @@ class TestRisk:
             np.asarray(Image.open(io.BytesIO(answer.files[name])))
             for name in ("image.png", "mask.png")
         )
-        error = fidelity.error(pair.y, image, prepared.calibration.pipeline.fidelity)
+        error = fidelity.error(pair.y, image, PIPELINE.fidelity)
         grown = ndimage.binary_dilation(mask, iterations=16)
         return (error.max(where=mask, initial=0), mask.mean(), error.max(where=grown, initial=0))
