@@ -9,6 +9,7 @@ from app.calibration.manifest import REMOVED
 from app.conformal.fidelity import clips
 from app.conformal.guarantees import lab_psnr_lower_bound_db
 from app.images.compression import class_in_words
+from app.images.degrade import Mixture
 from app.serving.answer import Guarantee
 from app.serving.subject import Subject
 from app.serving.words import outside, sentence, statement
@@ -57,11 +58,14 @@ def _voids(subject: Subject) -> list[str]:
     calibration = subject.part
     degradation = calibration.manifest.degradation
     result = "upscaled" if calibration.pipeline.scale > 1 else "restored"
-    made = ""
+    is_of_class = subject.input_class is not None and subject.is_covered
+    told = []
+    # The class says which part of a mixture is meant; of anything else it says only the file.
+    if degradation is not None and not (is_of_class and isinstance(degradation, Mixture)):
+        told.append(f"made by {degradation.in_words(calibration.pipeline.scale)}")
     if subject.input_class is not None and subject.is_covered:
-        made = f" (uploads {class_in_words(subject.input_class)})"
-    elif degradation is not None:
-        made = f" (made by {degradation.in_words(calibration.pipeline.scale)})"
+        told.append(f"uploads {class_in_words(subject.input_class)}")
+    made = f" ({'; '.join(told)})" if told else ""
     found = [
         f"an image from elsewhere, of another subject, camera or processing than the pairs{made}",
         *(
