@@ -37,7 +37,7 @@ class TestEvaluate:
         (found,) = shown["upscalers"]
         assert (found["images_generated"], len(upscaler.calls)) == (12, 12 * 3)
         drawn = {one["name"]: one["samples"] for one in found["variants"]}
-        assert drawn == dict.fromkeys(drawn, 2) | {"paper": 3, "paper-sigma": 3}
+        assert drawn == dict.fromkeys(drawn, 1) | {"paper": 3, "paper-sigma": 3}
         assert {row["samples"] for row in shown["price"]} == {1, 2}
         table = (place / "first" / "price.csv").read_text("utf-8")
         assert table.startswith("upscaler,samples,alpha,trusted_area,seconds,calls,money")
