@@ -25,6 +25,7 @@ from app.evaluation.variants import Variant, widest
 from app.evaluation.verdict import Verdict, judge
 from app.images.decode import PAIR_LIMITS, image_size
 from app.images.decoders import in_decoder
+from app.sampling.pipeline import Pipeline
 from app.upscalers.base import Upscaler
 
 
@@ -93,7 +94,7 @@ async def _usable(
         checked = await take_in(
             partial(files_of, files),
             Found(files, []),
-            widest(variant.pipeline(upscaler) for variant in variants),
+            _unfitted(widest(variant.pipeline(upscaler) for variant in variants)),
             labels_are_claimed=False,
             on_progress=partial(on_progress, "checking images"),
         )
@@ -109,6 +110,18 @@ async def _usable(
                 f"No usable image is left for the {name} side.", items=[*skipped.values()]
             )
     return replace(plan, calibration=calibration, test=test), [*skipped.values()]
+
+
+def _unfitted(pipeline: Pipeline) -> Pipeline:
+    """The pipeline as if its σ had seen no photograph: the report tells which it was fitted on.
+
+    Whether they stay must not depend on which of the variants has the largest window.
+    """
+    settings = pipeline.indecision
+    if settings.fit is None:
+        return pipeline
+    unseen = replace(settings, fit=replace(settings.fit, photographs=()))
+    return pipeline.model_copy(update={"indecision": unseen})
 
 
 def typical_side(files: Sequence[PairFiles]) -> float:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import math
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import numpy as np
 import pytest
 
 from app.calibration.config import CalibrationConfig
+from app.calibration.fit import FIT_DIGITS
 from app.calibration.pairs import load_pair
 from app.conformal import HighProbabilityCurve, RiskCurve, Staircase, fidelity
 from app.conformal.fitted import Fit
@@ -23,8 +23,9 @@ from app.evaluation.reduce import FIDELITY
 from app.evaluation.report import render
 from app.evaluation.showcase import choose
 from app.evaluation.variants import Variant
+from app.images.decode import PAIR_LIMITS, decode
 from app.sampling.measure import measure
-from app.upscalers.base import Capabilities, Source
+from app.upscalers.base import Capabilities, Source, image_digest
 from tests.evaluation.conftest import ALPHAS, evaluated, photographs, variants
 from tests.factories import encoded, photo
 from tests.fakes import FakeUpscaler
@@ -242,7 +243,7 @@ def test_bad_images_are_left_out(tmp_path):
 def test_photographs_that_sigma_was_fitted_on_are_told(tmp_path):
     """Their areas flatter the fit, so the report says how many there are."""
     folder = photographs(tmp_path / "photos", 3)
-    seen = hashlib.sha256((folder / "001-0.png").read_bytes()).hexdigest()[:16]
+    seen = image_digest(decode((folder / "001-0.png").read_bytes(), PAIR_LIMITS).rgb)[:FIT_DIGITS]
     fit = Fit(weights=(("residual@1", 0.4),), photographs=(seen, "elsewhere"))
     mine = Variant(name="mine", samples=2, indecision=IndecisionSettings("fitted", fit=fit))
     made = evaluated(folder, FakeUpscaler(), settings=[mine], **QUICK)
