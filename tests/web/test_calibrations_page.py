@@ -38,7 +38,7 @@ def test_charts_price_and_pictures(as_admin, api, made):
     backtest = page.locator("figure.chart", has_text="Backtest")
     backtest.get_by_role("button", name="Table").click()
     # All tabled α, none of them below B/(n+1) = 0.024; and the origin of the dashed line.
-    expect(backtest.locator("tbody tr")).to_have_count(9)
+    expect(backtest.locator("tbody tr")).to_have_count(10)
     with page.expect_download() as saved:
         risk.get_by_role("button", name="SVG").click()
     drawing = ET.parse(saved.value.path()).getroot()
