@@ -198,8 +198,9 @@ def test_cancelled_while_it_runs(as_admin, api):
 
 def test_failed(as_admin, api):
     """The page of a failed job says why, and names the pairs."""
-    whole = encoded(photo(0, 48, 48))
-    job = api.create({"y/a.png": whole[: len(whole) // 2]})
+    files = {"y/a.png": encoded(photo(0, 48, 48)), "labels/a.png": encoded(photo(1, 48, 48))}
+    files["labels/predictions.json"] = json.dumps({"a": "0" * 64}).encode()
+    job = api.create(files, fidelity={"metric": "semantic"})
     assert api.ended(job)["state"] == "failed"
     page = as_admin(f"/calibrations?id={job}")
     expect(page.get_by_role("alert")).to_contain_text("a: ")
