@@ -8,7 +8,7 @@ PARALLEL := -n 3 --dist worksteal
 
 IMAGES := gateway worker
 
-.PHONY: demo test install check fix openapi bench images stack-test sbom audit clean
+.PHONY: demo test install check fix reference docs bench images stack-test sbom audit clean
 
 demo: $(VENV)/.demo  ## upscale a photograph with its trust mask
 	$(BIN)/python -m examples.demo
@@ -37,8 +37,12 @@ fix: install  ## what the linters can mend by themselves
 	$(BIN)/ruff format .
 	@if command -v npm >/dev/null; then $(MAKE) --no-print-directory node_modules && npm run --silent fix; fi
 
-openapi: install  ## docs/openapi.json, from the program
+reference: install  ## the pages of docs/ that the program makes: its API, settings, commands, errors
 	$(BIN)/trustscale openapi > docs/openapi.json
+	$(BIN)/python deploy/docs/reference.py
+
+docs: install  ## docs/ as a site in site/, strictly: a broken link ends it
+	$(BIN)/python deploy/docs/site.py
 
 bench: install  ## the short ones of the benchmarks in docs/benchmarks.md
 	$(BIN)/python -m benchmarks.trust_layer
@@ -70,7 +74,7 @@ audit: install  ## known vulnerabilities of what the images are made of; asks Py
 	done
 
 clean:
-	rm -rf $(VENV) .servers demo-output sbom node_modules
+	rm -rf $(VENV) .servers demo-output sbom site node_modules
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)

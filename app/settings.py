@@ -46,6 +46,11 @@ from app.upscalers.runtime import PrecisionSetting
 from app.upscalers.shipped import SHIPPED
 
 
+def shown(default: str) -> dict[str, Any]:
+    """How docs/settings.md names a default that is not written as a value."""
+    return {"default": default}
+
+
 def _embedded_default() -> list[UpscalerConfig]:
     return [EmbeddedConfig(name=name, model=name) for name in SHIPPED]
 
@@ -65,50 +70,88 @@ class Settings(BaseSettings):
 
     data_dir: Path = Field(
         default_factory=lambda: platformdirs.user_data_path("trustscale"),
-        description="Folder of the database, results and uploads.",
+        description="Folder of database, results, uploads and admin key.",
+        json_schema_extra=shown("the platform's user data folder"),
     )
-    store: str = Field("sqlite:///", description="sqlite:///PATH (empty: data folder) or redis://…")
-    queue: str = Field("memory://", description="memory:// or redis://…")
+    store: str = Field(
+        "sqlite:///", description="`sqlite:///PATH` (empty: in the data folder) or `redis://…`."
+    )
+    queue: str = Field(
+        "memory://",
+        description="`memory://` (jobs run in the gateway) or `redis://…` (run `trustscale jobs`).",
+    )
     blobs: str | None = Field(
         None,
-        description="Results and uploads: file:///PATH, s3://…, gs://… or az://…, the same for all "
-        "processes; default: in the data folder.",
+        description="Where results and uploads lie: `file:///PATH`, `s3://BUCKET/PREFIX`, `gs://…` "
+        "or `az://CONTAINER/…`, the same for all processes.",
+        json_schema_extra=shown("in the data folder"),
     )
     presigned_links: bool = Field(
-        True, description="Whether results in an object store are fetched from there."
+        True, description="Whether clients fetch results from an object store directly."
     )
 
     workers: Annotated[dict[Name, tuple[BaseUrl, ...]], NoDecode] = Field(
         default_factory=dict,
-        description="Workers by upscaler, which join `upscalers`: [NAME=]URL, separated by commas.",
+        description="Further upscalers, in short: `[NAME=]URL`; addresses of one name (default "
+        "`worker`) serve the same model.",
     )
     upscalers: list[UpscalerConfig] = Field(
-        default_factory=_embedded_default, min_length=1, validate_default=True
+        default_factory=_embedded_default,
+        min_length=1,
+        validate_default=True,
+        description="A list of the entries below.",
+        json_schema_extra=shown("the shipped models"),
     )
-    default_upscaler: str | None = None
+    default_upscaler: str | None = Field(
+        None,
+        description="Which answers where a request names none.",
+        json_schema_extra=shown("`auto` where its upscalers are there, else the first"),
+    )
     auto: dict[str, Name] = Field(
         default_factory=lambda: dict(TABLE),
-        description="Upscalers by patterns of classes; `auto` takes the first that fits.",
+        description="Upscalers by patterns of classes of uploads; "
+        "[`auto`](upscalers.md#embedded) takes the first that fits.",
     )
     precision: PrecisionSetting = Field(
         "auto",
-        description="Of embedded models; auto: bf16 where the processor has it, else f32.",
+        description="Of [embedded models](upscalers.md#embedded) and of the "
+        "[witness](mask-power.md#the-witness): `auto` is bfloat16 where the processor has it, "
+        "else float32.",
     )
 
     client_keys: Annotated[list[SecretStr], NoDecode] = Field(
-        default_factory=list, description="Keys of clients; empty: the public API is open."
+        default_factory=list, description="Keys of clients; none: the public API is open."
     )
-    admin_keys: Annotated[list[SecretStr], NoDecode] = Field(default_factory=list)
+    admin_keys: Annotated[list[SecretStr], NoDecode] = Field(
+        default_factory=list,
+        description="Keys of admins.",
+        json_schema_extra=shown("one made at the first start"),
+    )
 
-    max_upload_bytes: int = Field(32 * 1024 * 1024, gt=0)
-    max_input_pixels: int = Field(24 * 1024 * 1024, gt=0)
-    max_side: int = Field(16384, gt=0)
-    max_in_flight: int = Field(2, gt=0, description="Requests that generate at the same time.")
-    max_waiting: int = Field(16, ge=0, description="Requests that wait for a slot; then 503.")
+    max_upload_bytes: int = Field(
+        32 * 1024 * 1024, gt=0, description="Of one image; checked before it is decoded."
+    )
+    max_input_pixels: int = Field(
+        24 * 1024 * 1024,
+        gt=0,
+        description="Of one image; unless it is set, no more than `client_pixels_per_minute`.",
+    )
+    max_side: int = Field(16384, gt=0, description="Of one image, pixels.")
+    max_in_flight: int = Field(
+        2,
+        gt=0,
+        description="Requests that generate at the same time. Decoding, and drawing for another "
+        "α, have as many places of their own.",
+    )
+    max_waiting: int = Field(
+        16, ge=0, description="Requests that wait for a place; then 503 with Retry-After."
+    )
     max_in_flight_bytes: int | None = Field(
         None,
         gt=0,
-        description="Memory of requests that generate; default: half of what the process may use.",
+        description="What requests that generate may hold together "
+        "([arithmetic](deployment.md#memory)); an image that alone is over it: 413.",
+        json_schema_extra=shown("half of the container's or machine's memory"),
     )
     max_queued_jobs: int = Field(
         100, gt=0, description="Upscaling jobs that are not finished; then 503."
@@ -121,42 +164,52 @@ class Settings(BaseSettings):
     client_pixels_per_minute: int | None = Field(
         None, gt=0, description="Input pixels of one key (open API: one address); then 429."
     )
-    request_timeout_s: Seconds = Field(600.0, description="Deadline of one upscaling request.")
-    job_timeout_s: Seconds = Field(86400.0, description="Deadline of one upscaling job.")
-    result_ttl_s: Seconds = 3600.0
+    request_timeout_s: Seconds = Field(
+        600.0,
+        description="Deadline of the samples of a request; what would take longer at the measured "
+        "pace is refused at once.",
+    )
+    job_timeout_s: Seconds = Field(86400.0, description="The same of a job.")
+    result_ttl_s: Seconds = Field(3600.0, description="How long results are kept.")
     image_hosts: Annotated[list[str], NoDecode] = Field(
         default_factory=list,
-        description="Hosts, with their subdomains, that `image_url` may name; empty: none.",
+        description="Hosts, with their subdomains, that `image_url` may name; guarded as "
+        "[webhooks](security.md#webhooks) are.",
     )
     image_private: bool = Field(
         False, description="Whether they may have private addresses, and answer by http."
     )
     webhook_hosts: Annotated[list[str], NoDecode] = Field(
         default_factory=list,
-        description="Hosts, with their subdomains, that are told of ended jobs; empty: none.",
+        description="Hosts, with their subdomains, that may be "
+        "[told of ended jobs](security.md#webhooks).",
     )
     webhook_secrets: Annotated[list[SecretStr], NoDecode] = Field(
-        default_factory=list, description="whsec_…: each signs what is sent to them."
+        default_factory=list, description="`whsec_…`: each signs what is sent to them."
     )
     webhook_private: bool = Field(
         False, description="Whether they may have private addresses, and be told by http."
     )
     credentials_certificate: str | None = Field(
-        None, description="PEM chain that signs pictures (content credentials); none: unsigned."
+        None,
+        description="PEM chain that [signs pictures](deployment.md#content-credentials).",
     )
     credentials_key: SecretStr | None = Field(None, description="PEM, of that certificate.")
     idempotency_ttl_s: Seconds = Field(
-        86400.0, description="How long an Idempotency-Key and the result under it are kept."
+        86400.0, description="How long an `Idempotency-Key` and the result under it are kept."
     )
-    max_result_bytes: int = Field(4 * 1024**3, gt=0)
+    max_result_bytes: int = Field(4 * 1024**3, gt=0, description="How much of results is kept.")
     run_jobs: bool | None = Field(
-        None, description="The gateway runs jobs itself; default: with queue=memory:// only."
+        None,
+        description="Whether the gateway runs jobs itself.",
+        json_schema_extra=shown("with `queue=memory://` only"),
     )
     job_concurrency: int = Field(2, gt=0, description="Pairs that one process measures at once.")
     job_lease_s: Seconds = Field(20.0, description="After this, a dead worker's job is retried.")
     job_patience_s: Seconds = Field(
         600.0,
-        description="So long a job waits in the queue for an upscaler, or a store, that is away.",
+        description="So long a job waits in the queue for an upscaler or a store that is away; "
+        "then it fails.",
     )
     job_ttl_s: Seconds = Field(
         7 * 86400.0, description="Ended jobs and uploads of calibrations are removed after this."
@@ -169,17 +222,23 @@ class Settings(BaseSettings):
         ge=0,
         le=_MOST_SECONDS,
         allow_inf_nan=False,
-        description="Of one client the monitor counts one image in so many seconds; 0: all.",
+        description="Of one client the [monitor](monitoring.md) counts one image in so many "
+        "seconds; 0: all.",
     )
 
-    web: bool = Field(True, description="Whether `serve` has pages for people, at /.")
+    web: bool = Field(True, description="Whether `serve` has [pages for people](page.md) at `/`.")
 
     otlp_endpoint: str | None = Field(
         default_factory=lambda: os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT") or None,
-        description="Base URL of a collector that takes traces by OTLP over HTTP; none: no traces.",
+        description="Base URL of a collector for [traces](deployment.md#traces).",
+        json_schema_extra=shown("`OTEL_EXPORTER_OTLP_ENDPOINT`, or none"),
     )
-    log_level: Literal["debug", "info", "warning", "error"] = "info"
-    log_format: Literal["auto", "json", "console"] = "auto"
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="`debug`, `info`, `warning` or `error`."
+    )
+    log_format: Literal["auto", "json", "console"] = Field(
+        "auto", description="`json` or `console`; `auto`: `console` on a terminal."
+    )
 
     @field_validator("workers", mode="before")
     @classmethod

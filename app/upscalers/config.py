@@ -84,13 +84,17 @@ class _Config(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: str
-    name: Name
+    name: Name = Field(description="Name in requests and answers.")
     price_per_call: float | None = Field(
-        None, ge=0, allow_inf_nan=False, description="What a call costs, in any currency."
+        None,
+        ge=0,
+        allow_inf_nan=False,
+        description="What a call costs, in any currency; told by `GET /v1/upscalers` and the "
+        "backtest.",
     )
     title: str | None = Field(None, max_length=80, description="Name for people.")
     character: Character | None = Field(
-        None, description="faithful: hardly invents, soft; sharp: repaints, crisp."
+        None, description="For people: `faithful` hardly invents, soft; `sharp` repaints, crisp."
     )
 
     @property
@@ -104,7 +108,8 @@ class EmbeddedConfig(_Config):
 
     kind: Literal["embedded"] = "embedded"
     model: ShippedName | Path = Field(
-        "span-x4", description="span-x4 or realesr-x4, which are shipped, or an ONNX file."
+        "span-x4",
+        description="`span-x4` or `realesr-x4`, which are shipped, or an ONNX file.",
     )
     threads: int = Field(0, ge=0, description="Threads; 0: one per core.")
     tile: PositiveInt | None = Field(None, description="Largest side of a tile, input pixels.")
@@ -138,34 +143,60 @@ class RemoteConfig(_Config):
         }
     )  # fmt: skip
 
-    token_env: EnvName | None = Field(None, description="Environment variable with the API token.")
-    token_header: HeaderName = "Authorization"  # noqa: S105 - the name of a header
-    token_scheme: HeaderValue = Field("Bearer", description="Word before the token; empty: none.")
+    token_env: EnvName | None = Field(
+        None,
+        description="Environment variable with the token, which goes to the configured address "
+        "and nowhere else, over TLS (but to loopback, or with `allow_private`).",
+    )
+    token_header: HeaderName = Field("Authorization", description="How the token is sent.")
+    token_scheme: HeaderValue = Field(
+        "Bearer",
+        description="Word before the token; `Basic` encodes `user:password`; empty: none.",
+    )
     headers: dict[HeaderName, HeaderValue] = Field(
         default_factory=dict, description="Further headers; no secrets."
     )
 
     identity: str | None = Field(
         None,
-        description="Stands for the address in the fingerprint, so that the same model can move.",
+        description="Stands for the address in the fingerprint: set it if the same model may move.",
     )
-    max_input_pixels: PositiveInt | None = None
-    concurrency: PositiveInt = Field(4, description="Calls in flight, over all requests.")
+    max_input_pixels: PositiveInt | None = Field(
+        None, description="Larger inputs are refused before anything is sent."
+    )
+    concurrency: PositiveInt = Field(
+        4,
+        description="Calls in flight over all requests of this process; lowered by itself when "
+        "the server says that it is busy.",
+    )
     call_timeout_s: PositiveFloat = Field(120.0, description="Longest time of one generation.")
     attempts: PositiveInt = Field(8, description="Tries of one call, the first one included.")
-    max_calls_per_hour: PositiveInt | None = Field(None, description="Spend limit; none: no limit.")
+    max_calls_per_hour: PositiveInt | None = Field(
+        None, description="Spend limit of all processes that share a store."
+    )
 
     allowed_hosts: tuple[HostName, ...] = Field(
-        (), description="Hosts, with their subdomains, that results may be fetched from."
+        (),
+        description="Hosts, with their subdomains, that results may be fetched from over https, "
+        "besides the configured address; redirects are not followed.",
     )
     allow_private: bool = Field(
         False, description="Results may be fetched from private addresses, also without TLS."
     )
-    max_answer_bytes: PositiveInt = 256 * 2**20
-    alignment: Literal["refuse", "ignore"] = Field(
-        "refuse", description="What to do with samples that do not lie on the input's pixels."
+    max_answer_bytes: PositiveInt = Field(
+        256 * 2**20,
+        description="Longest answer; of hosted APIs at most 8 MB and what pictures of the expected "
+        "size need as base64.",
     )
-    canary: CanaryPolicy = Field("warn", description="What a silent change of the model leads to.")
+    alignment: Literal["refuse", "ignore"] = Field(
+        "refuse",
+        description="`ignore`: take samples that do not lie on the input's pixels.",
+    )
+    canary: CanaryPolicy = Field(
+        "warn",
+        description="`off`, `warn` or `refuse` "
+        "[when the model seems to have changed](upscalers.md#when-the-provider-changes-the-model).",
+    )
 
     @property
     def addresses(self) -> tuple[str, ...]:
@@ -197,18 +228,24 @@ class OneAddress(RemoteConfig):
 
     HOW_TO_CALL = RemoteConfig.HOW_TO_CALL | {"url", "samples_per_call"}
 
-    url: BaseUrl
+    url: BaseUrl = Field(description="Where it is.")
     scale: PositiveInt = Field(description="Output side divided by input side.")
-    samples_per_call: PositiveInt = 1
+    samples_per_call: PositiveInt = Field(
+        1, description="For APIs that give several images in one call."
+    )
     fit: Literal["exact", "resize"] = Field(
         "exact",
-        description="resize: bring samples of the right aspect ratio to the wanted size.",
+        description="`resize`: bring samples of the right aspect ratio to the wanted size.",
     )
     mask_color: Color | None = Field(
-        None, description="Inpainting: pixels of exactly this colour are to be filled in."
+        None,
+        description="[Inpainting](restoration.md#inpainting): pixels of exactly this colour, such "
+        'as `"#ff00ff"`, are to be filled in.',
     )
     mask_field: str | None = Field(
-        None, description="Where the holes are also sent as a picture, white on black; none: not."
+        None,
+        description="Kinds `cog`, `replicate` and `http` forms: the field in which the holes are "
+        "also sent, as a PNG that is white there.",
     )
 
     @model_validator(mode="after")

@@ -1,37 +1,23 @@
-"""What can be set, asked or typed is documented: settings, fields, endpoints, commands, options;
-and what may come back: the fields of an answer, and every problem.
+"""What can be asked and what may come back is documented, pages that the program makes are as it
+would make them now, and all make a site in which every link leads somewhere.
 """
 
 from __future__ import annotations
 
 import re
-from typing import get_args
+import runpy
 
 import pytest
+from starlette.testclient import TestClient
 
 from app.main import create_app
-from app.problems import PROBLEMS
 from app.serving.answer import Result
 from app.settings import Settings
 from app.upscalers.presets import preset_names
-from app.upscalers.registry import UpscalerConfig
-from tests.docs.blocks import PAGES
-from tests.docs.commands import all_commands
+from tests.docs.blocks import PAGES, ROOT
 
 TEXT = "\n".join(page.read_text("utf-8") for page in PAGES)
 FORMS = ("/v1/admin/calibrations/{id}", "/v1/admin/calibrations")  # … in tables
-
-
-@pytest.mark.parametrize("name", Settings.model_fields)
-def test_settings(name):
-    """Every setting of the service."""
-    assert re.search(rf"\b(TRUSTSCALE_{name.upper()}|{name})\b", TEXT)
-
-
-@pytest.mark.parametrize("kind", get_args(get_args(UpscalerConfig)[0]), ids=lambda k: k.__name__)
-def test_upscalers(kind):
-    """Every setting of every kind of upscaler."""
-    assert [name for name in kind.model_fields if not re.search(rf"\b{name}\b", TEXT)] == []
 
 
 def test_endpoints(tmp_path):
@@ -55,14 +41,25 @@ def test_the_answer():
     assert [name for name in Result.model_fields if f"`{name}`" not in TEXT] == []
 
 
-def test_problems():
-    """Every type of problem."""
-    assert [name for name in PROBLEMS if f"`{name}`" not in TEXT] == []
+@pytest.mark.parametrize("page", ["settings.md", "commands.md", "errors.md"])
+def test_reference(page):
+    """Settings, commands and errors: `make reference` would change nothing."""
+    made = runpy.run_path(str(ROOT / "deploy/docs/reference.py"))["PAGES"][page]()
+    assert made == (ROOT / "docs" / page).read_text("utf-8")
 
 
-@pytest.mark.parametrize(("name", "command"), all_commands(), ids=lambda value: str(value)[:40])
-def test_commands(name, command):
-    """Every command of the program with all of its options."""
-    assert re.search(rf"{name}\b", TEXT)
-    options = {opt for p in command.params for opt in p.opts if opt.startswith("--")}
-    assert {opt for opt in options - {"--help"} if not re.search(rf"{opt}\b", TEXT)} == set()
+def test_the_site(tmp_path):
+    """It is built strictly: of every link, page and heading are there."""
+    build = runpy.run_path(str(ROOT / "deploy/docs/site.py"))["build"]
+    assert build(tmp_path / "site") == 0
+    assert (tmp_path / "site" / "api.html").exists()
+
+
+def test_the_reference_of_the_api(tmp_path):
+    """`/docs` comes from the service itself: nothing of it lies elsewhere."""
+    client = TestClient(create_app(Settings(data_dir=tmp_path)))
+    page = client.get("/docs").text
+    sources = re.findall(r'(?:src|href)="([^"]+)"', page)
+    assert len(sources) == 3
+    assert all(client.get(source).status_code == 200 for source in sources)
+    assert all(source.startswith("/swagger/") for source in sources)

@@ -46,12 +46,14 @@ class HttpConfig(OneAddress):
     HOW_TO_CALL = OneAddress.HOW_TO_CALL | {"preset", "poll", "cancel", "health_path"}
 
     kind: Literal["http"] = "http"
-    preset: str | None = None
-    request: Request
+    preset: str | None = Field(
+        None, description="A [description that is shipped](upscalers.md); what is set here wins."
+    )
+    request: Request = Field(description="The call.")
     seed: SeedField | None = Field(None, description="None: the API takes no seed.")
-    answer: Answer = Answer()
-    poll: Poll | None = None
-    cancel: Cancel | None = None
+    answer: Answer = Field(Answer(), description="Where the image is in the answer.")
+    poll: Poll | None = Field(None, description="For APIs with a queue.")
+    cancel: Cancel | None = Field(None, description="How queued work is cancelled.")
     health_path: str | None = Field(None, description="GET here must answer 2xx; none: no check.")
     parameters: dict[str, Any] = Field(
         default_factory=dict, description="Values of further placeholders, such as a prompt."

@@ -36,10 +36,12 @@ class OipConfig(OneAddress):
     HOW_TO_CALL = OneAddress.HOW_TO_CALL | {"tensor_format"}
 
     kind: Literal["oip"] = "oip"
-    model: str
-    version: str | None = None
-    tensor_format: Literal["auto", "binary", "json"] = "auto"
-    image_input: str = "image"
+    model: str = Field(description="Name of the model there.")
+    version: str | None = Field(None, description="Its version; none: the server's choice.")
+    tensor_format: Literal["auto", "binary", "json"] = Field(
+        "auto", description="`binary` or `json`; `auto`: binary where the server has it."
+    )
+    image_input: str = Field("image", description="Name of the input tensor.")
     image_layout: Literal["HWC", "NHWC", "CHW", "NCHW", "PNG"] = Field(
         "HWC", description="Axes of the image tensor; PNG: an encoded file as BYTES."
     )
@@ -48,9 +50,13 @@ class OipConfig(OneAddress):
     seed_shape: tuple[int, ...] = Field(
         (-1,), description="Shape of the seed tensor; -1 is the number of seeds."
     )
-    output: str = "samples"
-    output_layout: Literal["HWC", "NHWC", "CHW", "NCHW", "PNG"] = "NHWC"
-    parameters: dict[str, bool | int | float | str] = Field(default_factory=dict)
+    output: str = Field("samples", description="Name of the output tensor.")
+    output_layout: Literal["HWC", "NHWC", "CHW", "NCHW", "PNG"] = Field(
+        "NHWC", description="Its axes; `PNG`: encoded files as BYTES."
+    )
+    parameters: dict[str, bool | int | float | str] = Field(
+        default_factory=dict, description="Parameters of every request."
+    )
 
 
 class OipUpscaler(Adapter[OipConfig]):

@@ -38,11 +38,11 @@ _CANCEL_AGAIN_S = 0.25
 
 
 class _PredictionsConfig(OneAddress):
-    image_field: str = "image"
+    image_field: str = Field("image", description="Field of the image in `input`.")
     seed_field: str | None = Field(
         "seed", description='Field of the seed; none, or "" where there is no null: no seeds.'
     )
-    seed_max: PositiveInt = 2**31 - 1
+    seed_max: PositiveInt = Field(2**31 - 1, description="The largest seed it takes.")
     input: dict[str, Any] = Field(default_factory=dict, description="Further fields of `input`.")
     output_pointer: Pointer = Field("", description="JSON pointer to the image inside `output`.")
     samples_per_call: Literal[1] = 1
@@ -68,10 +68,10 @@ class ReplicateConfig(_PredictionsConfig):
     url: BaseUrl = "https://api.replicate.com/v1"
     token_env: EnvName | None = "REPLICATE_API_TOKEN"  # noqa: S105 - the name of a variable
     model: str = Field(
-        description="owner/name, owner/name:version, or deployments/owner/name.",
+        description="`owner/name`, `owner/name:version`, or `deployments/owner/name`.",
         pattern=r"^(deployments/)?[\w.-]+/[\w.-]+(:[0-9a-f]{64})?$",
     )
-    poll_interval_s: PositiveFloat = 0.5
+    poll_interval_s: PositiveFloat = Field(0.5, description="How often it is asked.")
     upload_above_bytes: int = Field(
         256_000, ge=0, description="Larger images are uploaded once, smaller ones sent inline."
     )

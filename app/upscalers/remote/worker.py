@@ -38,7 +38,7 @@ class WorkerConfig(RemoteConfig):
     """Our own GPU worker, one or several of the same model."""
 
     kind: Literal["worker"] = "worker"
-    urls: tuple[BaseUrl, ...] = Field(min_length=1)
+    urls: tuple[BaseUrl, ...] = Field(min_length=1, description="Workers of the same model.")
     model: str | None = Field(None, description="Model name; none: the only one of the worker.")
     concurrency: PositiveInt = Field(2, description="Calls in flight per worker.")
     max_answer_bytes: PositiveInt = 2**30

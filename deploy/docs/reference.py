@@ -1,0 +1,186 @@
+"""The pages of docs/ that are read off the program: settings, commands and errors.
+
+`make reference` writes them; a test holds them equal. A page is made by a function without
+arguments, so that it can be compared without being written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Final, get_args
+
+import typer.main
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from app.cli.main import app
+from app.problems import PROBLEMS
+from app.settings import Settings
+from app.upscalers.config import OneAddress
+from app.upscalers.registry import UpscalerConfig
+
+DOCS: Final = Path(__file__).parents[2] / "docs"
+
+
+def settings() -> str:
+    """Every setting of the service, and of each kind of upscaler."""
+    kinds = get_args(get_args(UpscalerConfig)[0])
+    embedded, remote = kinds[0], kinds[1:]
+    lines = [
+        "# Settings",
+        "",
+        (
+            "In `trustscale.toml` (or the file that `TRUSTSCALE_CONFIG` names) and as environment "
+            "variables with the prefix `TRUSTSCALE_`, which win. Lists are separated by commas "
+            'in the environment. In the file `"${NAME}"` stands for an environment variable; keys '
+            "may only be given that way. `trustscale config check` prints the effective values and "
+            "names every mistake. This page is made by `make reference`."
+        ),
+        "",
+        *_fields(_rows(Settings)),
+        "",
+        "## Upscalers",
+        "",
+        "Entries of `[[upscalers]]`; [upscalers](upscalers.md) says what each kind is for.",
+        "",
+        *_fields(shared := _common(kinds)),
+        "",
+        (
+            "All kinds but `embedded`, where their own table has no other default (`worker` has no "
+            "`url`, `scale`, `fit`, `mask_color`, `mask_field` and `samples_per_call`):"
+        ),
+        "",
+        *_fields(remote_rows := [row for row in _rows(OneAddress) if row not in shared]),
+    ]
+    shared += remote_rows
+    for kind in (embedded, *remote):
+        (name,) = get_args(kind.model_fields["kind"].annotation)
+        own = [row for row in _rows(kind) if row not in shared]
+        lines += ["", f"### `{name}`", "", *_fields(own)]
+    return _page(lines)
+
+
+def commands() -> str:
+    """Every command with its arguments and options."""
+    lines = [
+        "# All commands",
+        "",
+        (
+            "[The command line](command-line.md) says how they are used. This page is made by "
+            "`make reference`."
+        ),
+    ]
+    for name, command in _commands("trustscale", typer.main.get_command(app)):
+        lines += ["", f"## `{name}`", "", " ".join((command.help or "").split())]
+        rows = [row for parameter in command.params for row in _parameter(parameter)]
+        if rows:
+            lines += ["", "| | |", "|---|---|", *rows]
+    return _page(lines)
+
+
+def errors() -> str:
+    """Every type of problem."""
+    lines = [
+        "# Errors",
+        "",
+        (
+            "An error is a problem document (RFC 9457) over HTTP, with a page for its `type` under "
+            "`/problems/` of the service, and one line in the command line. This page is made by "
+            "`make reference`."
+        ),
+    ]
+    for slug, kind in PROBLEMS.items():
+        lines += ["", f"## `{slug}`", "", f"{kind.status}: {kind.title}. {kind.explanation}"]
+    return _page(lines)
+
+
+PAGES: Final[dict[str, Callable[[], str]]] = {
+    "settings.md": settings,
+    "commands.md": commands,
+    "errors.md": errors,
+}
+
+
+def _rows(model: type[BaseModel]) -> list[str]:
+    """A row for each field; a discriminator and nested documents stand elsewhere."""
+    return [
+        f"| `{name}` | {_default(field)} | {_cell(_told(model, name))} |"
+        for name, field in model.model_fields.items()
+        if name != "kind"
+    ]
+
+
+def _told(model: type[BaseModel], name: str) -> str:
+    """The description of a field; one that a kind only gives another default keeps its own."""
+    fields = [base.model_fields.get(name) for base in model.__mro__ if issubclass(base, BaseModel)]
+    return next((field.description for field in fields if field and field.description), "")
+
+
+def _common(models: Sequence[type[BaseModel]]) -> list[str]:
+    """The rows that all have, word for word."""
+    first, *others = map(_rows, models)
+    return [row for row in first if all(row in other for other in others)]
+
+
+def _fields(rows: Iterable[str]) -> Iterator[str]:
+    yield from ("| setting | default | meaning |", "|---|---|---|", *rows)
+
+
+def _default(field: FieldInfo) -> str:
+    extra = field.json_schema_extra
+    if isinstance(extra, dict) and "default" in extra:
+        return str(extra["default"])
+    if field.is_required():
+        return "required"
+    match field.get_default(call_default_factory=True, validated_data={}):
+        case bool(value):
+            told = "on" if value else "off"
+        case int() | float() as value:
+            told = f"{value:,}".removesuffix(".0").replace(",", " ")
+        case str(value) if value:
+            told = f"`{value}`"
+        case dict(value) if value:
+            told = ", ".join(f"`{key}`: `{one}`" for key, one in value.items())
+        case tuple(value) if value:
+            told = ", ".join(f"`{one}`" for one in value)
+        case _:
+            told = "none"
+    return told
+
+
+def _commands(name: str, command: Any) -> Iterator[tuple[str, Any]]:
+    yield name, command
+    if hasattr(command, "list_commands"):
+        for word in command.list_commands(None):
+            yield from _commands(f"{name} {word}", command.get_command(None, word))
+
+
+def _parameter(parameter: Any) -> Iterator[str]:
+    names = [*parameter.opts, *parameter.secondary_opts]
+    if parameter.hidden if hasattr(parameter, "hidden") else False:
+        return
+    shown = ", ".join(f"`{name}`" for name in names if name.startswith("-")) or (
+        f"`{parameter.name.upper()}`"
+    )
+    told = getattr(parameter, "help", None) or ""
+    choices = getattr(parameter.type, "choices", None)
+    if choices:
+        told += f" One of {', '.join(f'`{one}`' for one in choices)}."
+    default = parameter.default
+    if default not in (None, False, True, (), []) and not callable(default) and default != "":
+        told += f" Default: `{default}`."
+    yield f"| {shown} | {_cell(told.strip())} |"
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|")
+
+
+def _page(lines: list[str]) -> str:
+    return "\n".join(lines).rstrip() + "\n"
+
+
+if __name__ == "__main__":
+    for page, make in PAGES.items():
+        (DOCS / page).write_text(make(), "utf-8")
