@@ -27,8 +27,9 @@ ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=igno
 # image: it is partly under the GPL.
 ARG LOCK=gateway
 COPY requirements/${LOCK}.lock /tmp/requirements.lock
-# A third of what they install never runs in it: test suites, what onnxruntime has for converting models
-# and for programs in C, the parts of scipy that nothing here calls, and symbols for debuggers.
+# A third of what they install never runs in it: test suites, what onnxruntime and openvino have for
+# converting models, other devices and programs in C, the parts of scipy and scikit-image that nothing
+# here calls, and symbols for debuggers.
 # hadolint ignore=DL3008
 RUN apt-get update && apt-get install -y --no-install-recommends binutils \
  && python -m venv --without-pip /opt/trustscale \
@@ -38,6 +39,9 @@ RUN apt-get update && apt-get install -y --no-install-recommends binutils \
  && find "$site/numpy" "$site/scipy" -depth -type d -name tests -exec rm -r {} + \
  && rm -rf "$site"/onnxruntime/capi/libonnxruntime.so.* "$site/onnxruntime/quantization" \
       "$site/onnxruntime/tools" "$site/onnxruntime/transformers" \
+ && rm -rf "$site/networkx" "$site/skimage/data" "$site"/openvino/include "$site"/openvino/cmake \
+      "$site"/openvino/libs/cache.json "$site"/openvino/libs/libopenvino_intel_[gn]pu_plugin.so \
+ && find "$site" -name 'libopenvino_*_frontend.so*' ! -name '*_onnx_*' -delete \
  && for part in cluster datasets differentiate fftpack integrate interpolate io misc odr signal stats; \
     do rm -r "$site/scipy/$part"; done \
  && find "$site" -name '*.so' -not -path '*.libs/*' -exec strip --strip-debug {} +
@@ -46,7 +50,13 @@ COPY --from=wheel /wheels /tmp/wheels
 RUN pip --python /opt/trustscale/bin/python install --no-deps --no-index /tmp/wheels/*.whl \
  && /opt/trustscale/bin/python -c "import app, importlib, pkgutil; \
       [importlib.import_module(m.name) for m in pkgutil.walk_packages(app.__path__, 'app.') \
-       if not m.name.endswith('__main__')]"
+       if not m.name.endswith('__main__')]; \
+      from skimage.metrics import structural_similarity; \
+      from skimage.registration import phase_cross_correlation; \
+      from app.upscalers.runtime import load_session, runtimes; \
+      from app.upscalers.shipped import SHIPPED; \
+      ran = [load_session(model.read(), name=name, threads=1) for name, model in SHIPPED.items()]; \
+      assert {session.provider for session in ran} == {runtimes()[0]}"
 
 FROM ${PYTHON_IMAGE} AS worker-env
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore

@@ -26,9 +26,9 @@ from app.errors import NotFound, TrustscaleError
 from app.jobs.queue import JobQueue
 from app.sampling.pipeline import Pipeline
 from app.stores.base import Job, JobState, JobStatus, MonitorStore, Spool
-from app.stores.database import Database
 from app.stores.folders import held
-from app.stores.sqlite_jobs import SqliteJobs
+from app.stores.jobs import JobStore
+from app.stores.sqlite import SqliteDocuments
 from app.upscalers.base import Upscaler
 
 DATABASE: Final = "calibrate.sqlite3"
@@ -86,8 +86,8 @@ class Here:
         )
         busy = "Another process is making this calibration."
         with held(self.data_dir / f"{job.id}.lock", busy):
-            database = await asyncio.to_thread(Database, self.data_dir / DATABASE)
-            jobs = SqliteJobs(database)
+            database = await asyncio.to_thread(SqliteDocuments, self.data_dir / DATABASE)
+            jobs = JobStore(database)
             try:
                 slots = upscaler.capabilities.concurrency + 1
                 last = await _ended(job, jobs, handler, slots, on_progress)
@@ -100,7 +100,7 @@ class Here:
         return made
 
     async def _made(
-        self, last: JobStatus, jobs: SqliteJobs, request: CalibrationRequest
+        self, last: JobStatus, jobs: JobStore, request: CalibrationRequest
     ) -> Calibration:
         if last.state is JobState.SUCCEEDED and last.result:
             return await self.calibrations.get(last.result.rsplit("/", 1)[-1])
@@ -123,7 +123,7 @@ class Here:
 
 async def _ended(
     job: Job,
-    jobs: SqliteJobs,
+    jobs: JobStore,
     handler: CalibrationHandler,
     slots: int,
     on_progress: Callable[[int, int], None] | None,
@@ -153,7 +153,7 @@ async def _ended(
 
 
 async def _watched(
-    jobs: SqliteJobs, job: str, on_progress: Callable[[int, int], None] | None
+    jobs: JobStore, job: str, on_progress: Callable[[int, int], None] | None
 ) -> None:
     async with aclosing(jobs.watch(job)) as states:
         async for state in states:

@@ -14,8 +14,8 @@ A task is started, and ends
 Workers die
     The lease of a dead worker runs out, and another starts its tasks again. Everything that is
     stored is the same when it is done twice. A name that is found at a task, of a worker that does
-    not live, is a death. **Two deaths, and the task runs alone in its process; two more, alone, and
-    it is poison: its job fails and names it.** So what was beside it goes on.
+    not live, is a death. **Two deaths, and the task runs alone in its process; four more, alone,
+    and it is poison: its job fails and names it.** So what was beside it goes on.
 
 What is missing is waited for
     A task whose upscaler is away, or whose result cannot be stored, goes back to the queue and

@@ -42,9 +42,10 @@ WHOLE: Final = ""
 """The task that is a whole job, or that puts its parts together."""
 
 # After so many deaths a task runs alone, and after so many alone it is poison. One alone would do,
-# but for processes that are killed from outside again and again (`benchmarks.stalls`).
+# but for processes that are killed from outside again and again: a kill meets whatever runs alone
+# then, and each one more makes it a third as likely that all of them meet the same task.
 DEATHS: Final = 2
-DEATHS_ALONE: Final = 2
+DEATHS_ALONE: Final = 4
 
 # Errors that would come again.
 PERMANENT: Final = (

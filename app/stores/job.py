@@ -1,16 +1,12 @@
-"""A job: what it is, and the form in which every store keeps it."""
+"""What a job is."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from enum import StrEnum
 from typing import Any, Literal
 
 from pydantic import BaseModel
-
-from app.errors import NotFound
 
 
 class JobState(StrEnum):
@@ -79,47 +75,3 @@ class Job(JobStatus):
     """A job with its request: what it needs to run, again and again, from the start."""
 
     request: dict[str, Any]
-
-
-Fields = Mapping[str, Any]
-"""A status as it is stored: texts and numbers. Nothing is None or, on Redis, an empty text."""
-
-
-def as_text(moment: datetime) -> str:
-    """A time as it is stored: ISO 8601 in UTC with microseconds, which sorts as text."""
-    return moment.astimezone(UTC).isoformat(timespec="microseconds")
-
-
-def stored(status: JobStatus) -> dict[str, str | int | None]:
-    """The fields of a status as they are stored."""
-    started, finished, away = status.started_at, status.finished_at, status.away_since
-    return {
-        "id": status.id,
-        "kind": status.kind,
-        "state": status.state.value,
-        "progress": status.progress.model_dump_json(),
-        "created_at": as_text(status.created_at),
-        "started_at": as_text(started) if started else None,
-        "finished_at": as_text(finished) if finished else None,
-        "cancel_requested": int(status.cancel_requested),
-        "result": status.result,
-        "error": json.dumps(status.error) if status.error else None,
-        "trace": status.trace,
-        "away_since": as_text(away) if away else None,
-        "about": json.dumps(status.about),
-    }
-
-
-def status_of(fields: Fields) -> JobStatus:
-    """The status of stored fields. Raises ValueError if they are damaged."""
-    # No field of a job is meaningful when empty.
-    values = {name: fields[name] for name in JobStatus.model_fields if fields.get(name)}
-    for name in ("progress", "error", "about"):
-        if name in values:
-            values[name] = json.loads(values[name])
-    return JobStatus.model_validate(values)
-
-
-def no_job(job: str) -> NotFound:
-    """The error of a job that is unknown."""
-    return NotFound(f"There is no job {job}.")

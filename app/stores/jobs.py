@@ -1,46 +1,31 @@
-"""What may become of jobs, whatever store keeps them.
-
-It is decided here, on a `Draft` of the job. A backend (`sqlite_jobs.py`,
-`redis_jobs.py`) reads and writes the fields of jobs, and lets nothing happen in between.
-"""
+"""Jobs: the truth about them, and what may become of them."""
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
-from abc import ABC, abstractmethod
-from collections.abc import (
-    AsyncGenerator,
-    AsyncIterator,
-    Awaitable,
-    Callable,
-    Iterable,
-    Mapping,
-    Sequence,
-)
-from contextlib import AbstractAsyncContextManager, suppress
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
+from typing import Any, Final, NamedTuple, TypeAlias, TypeVar, get_args
 
-from pydantic import ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from app.errors import NotFound
-from app.stores.job import (
-    Fields,
-    Job,
-    JobKind,
-    JobState,
-    JobStatus,
-    Progress,
-    no_job,
-    status_of,
-)
+from app.stores.documents import Changes, Document, Documents, Key, Put
+from app.stores.job import Job, JobKind, JobState, JobStatus, Progress
 
 Answer = TypeVar("Answer")
 
 # Records are kilobytes each; this many are in memory at a time.
 RECORDS_AT_ONCE: Final = 64
+
+# Another process may change a job: a watcher looks again after this time, which costs some tens of
+# microseconds.
+WATCH_INTERVAL_S: Final = 0.2
+
+_ENDED: Final = "jobs-ended"
 
 log = logging.getLogger(__name__)
 
@@ -56,14 +41,16 @@ class Attempt(NamedTuple):
     alone: bool = False
 
 
-@dataclass(slots=True)
-class Draft:
-    """A job while it is decided what becomes of it; `has_record` and `value` are of one task."""
+class Draft(BaseModel):
+    """A job as it is stored, and while it is decided what becomes of it.
+
+    `has_record` and `value` are of one task.
+    """
 
     status: JobStatus
-    attempts: frozenset[Attempt]
-    has_record: bool
-    value: bytes | None = None
+    attempts: frozenset[Attempt] = frozenset()
+    has_record: bool = Field(default=False, exclude=True)
+    value: bytes | None = Field(default=None, exclude=True)
 
     def update(self, **changes: Any) -> None:
         """Change fields of the status."""
@@ -84,7 +71,7 @@ Decide: TypeAlias = Callable[[Draft], Answer]
 """Changes a draft; what it answers is told to whoever asked for the change."""
 
 
-class JobStore(ABC):
+class JobStore:
     """The truth about jobs; a queue only carries their ids.
 
     Tasks: a job is one task (the empty text), or many that are recorded one by one (the pairs of a
@@ -95,17 +82,28 @@ class JobStore(ABC):
     name that stays is of one who died at it, or who still is at it.
     """
 
+    def __init__(self, documents: Documents) -> None:
+        self._documents = documents
+
     async def create(self, job: Job) -> JobStatus:
         """Store a new job; if the id exists, return the stored one unchanged."""
-        await self._insert(job)
-        return await self.get(job.id)
+
+        def insert(found: Sequence[Document]) -> tuple[JobStatus, Changes]:
+            if found[0].version:
+                return _draft(found[0]).status, {}
+            draft = Draft(status=_status(job))
+            return draft.status, _stored(draft) | {_request(job.id): _texted(job.request)}
+
+        return await self._documents.change([job_key(job.id)], insert)
+
+    async def renew(self, job: Job) -> None:
+        """Store a job anew under its id, as it is given; what was recorded under it is kept."""
+        changes = _stored(Draft(status=_status(job))) | {_request(job.id): _texted(job.request)}
+        await self._documents.change([], lambda _: (None, changes))
 
     async def get(self, job: str) -> JobStatus:
         """Raises NotFound."""
-        fields = await self._fields(job)
-        if fields is None:
-            raise no_job(job)
-        return status_of(fields)
+        return (await self._load(job)).status
 
     async def load(self, job: str) -> Job:
         """The job with its request. Raises NotFound."""
@@ -113,25 +111,25 @@ class JobStore(ABC):
 
     async def request(self, job: str) -> dict[str, Any]:
         """The request, which never changes. Raises NotFound."""
-        request = await self._request(job)
-        if request is None:
-            raise no_job(job)
-        found: dict[str, Any] = json.loads(request)
+        (request,) = await self._documents.read(_request(job))
+        if not request.version:
+            raise _unknown(job)
+        found: dict[str, Any] = json.loads(request.value)
         return found
 
     async def unfinished(self) -> list[JobStatus]:
         """Jobs that are queued or running, the oldest first: what a restart must submit again."""
-        return [job for job in _readable(await self._open()) if job.goes_on]
+        found = [job for kind in get_args(JobKind) for job in await self._open(kind)]
+        return sorted((job for job in found if job.goes_on), key=lambda job: job.created_at)
 
     async def pending(self, kind: JobKind) -> list[JobStatus]:
         """Jobs of a kind that are queued, running or awaiting labels, the newest first."""
-        found = _readable(reversed(await self._open()))
         # One may have ended since it was listed.
-        return [job for job in found if job.kind == kind and not job.state.is_final]
+        return [job for job in await self._open(kind) if not job.state.is_final][::-1]
 
-    @abstractmethod
     async def count_pending(self, kind: JobKind) -> int:
         """How many there are of these; no job is read."""
+        return await self._documents.count(_open(kind))
 
     async def start(
         self, job: str, task: str | None, owner: str, *, alone: bool = False
@@ -161,7 +159,9 @@ class JobStore(ABC):
 
     async def attempts(self, job: str, task: str) -> set[Attempt]:
         """The attempts at a task that were started and have not ended."""
-        return {one for one in await self._attempts(job) if one.task == task}
+        with suppress(NotFound):
+            return {one for one in (await self._load(job)).attempts if one.task == task}
+        return set()
 
     async def end(self, job: str, task: str, *, away: bool = False) -> None:
         """A task ended without a result; a running job without any attempt is queued again.
@@ -197,19 +197,19 @@ class JobStore(ABC):
             return await self._change(job, keep, task)
         return False
 
-    @abstractmethod
     async def recorded(self, job: str) -> set[str]:
         """The tasks of a job that are recorded."""
+        return set(await self._documents.names(_records(job)))
 
     async def records(self, job: str) -> AsyncIterator[tuple[str, bytes]]:
         """All recorded tasks of a job, in their order, a few at a time in memory."""
         tasks = sorted(await self.recorded(job))
         for start in range(0, len(tasks), RECORDS_AT_ONCE):
             some = tasks[start : start + RECORDS_AT_ONCE]
-            values = await self._values(job, some)
-            for task in some:
-                if task in values:  # else it was removed meanwhile
-                    yield task, values[task]
+            values = await self._documents.read(*(Key(_records(job), task) for task in some))
+            for task, found in zip(some, values, strict=True):
+                if found.version:  # else it was removed meanwhile
+                    yield task, found.value
 
     async def progress(self, job: str, progress: Progress) -> None:
         """Show how far a job is, if it goes on."""
@@ -284,63 +284,124 @@ class JobStore(ABC):
         Changes in quick succession may be merged. Raises NotFound.
         """
         seen: JobStatus | None = None
-        async with self._news(job) as wait:
-            while True:
-                present = await self.get(job)
-                if present != seen:
-                    seen = present
-                    yield present
-                    if not present.goes_on:
-                        return
-                await wait()
+        while True:
+            present = await self.get(job)
+            if present != seen:
+                seen = present
+                yield present
+                if not present.goes_on:
+                    return
+            await asyncio.sleep(WATCH_INTERVAL_S)
 
-    @abstractmethod
     async def expire(self, before: datetime) -> Sequence[str]:
         """Remove final jobs that finished before a time, with all that is theirs; their ids."""
+        ended = await self._documents.names(_ENDED, most=before.timestamp())
+        return [job for job in ended if await self.forget(job)]
 
-    @abstractmethod
-    async def _insert(self, job: Job) -> None:
-        """Store a job, unless there is one of its id."""
+    async def forget(self, job: str) -> bool:
+        """Remove a job with all that is its own; whether there was one."""
+        key = job_key(job)
 
-    @abstractmethod
-    async def _fields(self, job: str) -> Fields | None:
-        """The stored fields; None if there is no such job."""
+        def remove(found: Sequence[Document]) -> tuple[bool, Changes]:
+            if not found[0].version:
+                return False, {}
+            status = _draft(found[0]).status
+            gone = (key, _request(job), Key(_open(status.kind), job), Key(_ENDED, job))
+            return True, dict.fromkeys(gone)
 
-    @abstractmethod
-    async def _open(self) -> Sequence[Fields]:
-        """The fields of all jobs that are not final, the oldest first."""
+        await self._documents.drop(_records(job))  # first: nobody would look for them later
+        return await self._documents.change([key], remove)
 
-    @abstractmethod
-    async def _request(self, job: str) -> str | bytes | None:
-        """The request, as JSON."""
+    async def _load(self, job: str) -> Draft:
+        (found,) = await self._documents.read(job_key(job))
+        if not found.version:
+            raise _unknown(job)
+        return _draft(found)
 
-    @abstractmethod
-    async def _attempts(self, job: str) -> set[Attempt]:
-        """All attempts at a job."""
+    async def _open(self, kind: JobKind) -> list[JobStatus]:
+        """The jobs of a kind that are not final, the oldest first, without those that are damaged.
 
-    @abstractmethod
-    async def _values(self, job: str, tasks: Sequence[str]) -> Mapping[str, bytes]:
-        """What is recorded of these tasks."""
+        A damaged one is logged, and keeps no other from being run.
+        """
+        names = await self._documents.names(_open(kind))
+        found = await self._documents.read(*map(job_key, names)) if names else []
+        jobs = []
+        for name, one in zip(names, found, strict=True):
+            try:
+                jobs += [_draft(one).status] if one.version else []
+            except ValidationError as error:
+                log.error("The job %s in the store cannot be read: %s", name, error)  # noqa: TRY400
+        return jobs
 
-    @abstractmethod
     async def _change(
         self, job: str, decide: Decide[Answer], task: str | None = None, *, durable: bool = True
     ) -> Answer:
-        """Store what is decided about a job and perhaps one task, with nothing in between.
+        keys = [job_key(job), *([] if task is None else [Key(_records(job), task)])]
 
-        The decision may be asked for again. A value is stored unless the task has one. Not
-        `durable`: a power cut may undo it. Raises NotFound.
-        """
+        def change(found: Sequence[Document]) -> tuple[Answer, Changes]:
+            if not found[0].version:
+                raise _unknown(job)
+            before = _draft(found[0])
+            has_record = any(one.version for one in found[1:])
+            draft = before.model_copy(update={"has_record": has_record})
+            answer = decide(draft)
+            is_new = (draft.status, draft.attempts) != (before.status, before.attempts)
+            changes = _stored(draft) if is_new else {}
+            if draft.value is not None and not has_record:
+                changes[keys[1]] = Put(draft.value)
+            return answer, changes
 
-    @abstractmethod
-    def _news(self, job: str) -> AbstractAsyncContextManager[Callable[[], Awaitable[None]]]:
-        """What waits for the next change, or for a moment after which it is time to look."""
+        return await self._documents.change(keys, change, durable=durable)
 
 
-def _readable(found: Iterable[Fields]) -> Iterable[JobStatus]:
-    """The jobs; one that is damaged is logged, and keeps no other from being run."""
-    for fields in found:
-        try:
-            yield status_of(fields)
-        except (ValidationError, ValueError) as error:
-            log.error("The job %s in the store cannot be read: %s", fields["id"], error)  # noqa: TRY400
+def job_key(job: str) -> Key:
+    """Where a job is stored."""
+    return Key("jobs", job)
+
+
+def accepts_work(found: Document) -> bool:
+    """Whether what is stored is a job that neither has ended nor is to be cancelled."""
+    if not found.version:
+        return False
+    status = _draft(found).status
+    return status.goes_on and not status.cancel_requested
+
+
+def _request(job: str) -> Key:
+    return Key("job-requests", job)
+
+
+def _records(job: str) -> str:
+    return f"job-records:{job}"
+
+
+def _open(kind: JobKind) -> str:
+    return f"jobs-open:{kind}"
+
+
+def _status(job: Job) -> JobStatus:
+    return JobStatus(**job.model_dump(exclude={"request"}))
+
+
+def _draft(found: Document) -> Draft:
+    return Draft.model_validate_json(found.value)
+
+
+def _texted(request: Mapping[str, Any]) -> Put:
+    return Put(json.dumps(request).encode())
+
+
+def _stored(draft: Draft) -> dict[Key, Put | None]:
+    """A job, and its places in the lists."""
+    status = draft.status
+    ended = None if status.finished_at is None else Put(order=status.finished_at.timestamp())
+    waiting = Put(order=status.created_at.timestamp()) if ended is None else None
+    return {
+        job_key(status.id): Put(draft.model_dump_json().encode()),
+        Key(_open(status.kind), status.id): waiting,
+        Key(_ENDED, status.id): ended,
+    }
+
+
+def _unknown(job: str) -> NotFound:
+    return NotFound(f"There is no job {job}.")

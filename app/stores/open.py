@@ -5,25 +5,23 @@ Another one, `blobs`, says where bytes lie.
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from app.errors import ConfigError
+from app.stores.audit import AuditLog
 from app.stores.base import Stores
-from app.stores.database import Database
+from app.stores.calibrations import CalibrationStore
+from app.stores.claims import CallStore, ClaimStore
+from app.stores.documents import Documents
 from app.stores.folders import PRIVATE, usable_folder
+from app.stores.jobs import JobStore
+from app.stores.monitor import MonitorStore
 from app.stores.objects import open_blobs
-from app.stores.results import Removed, ResultStore
-from app.stores.sqlite import (
-    SqliteAudit,
-    SqliteCalibrations,
-    SqliteCalls,
-    SqliteClaims,
-    SqliteMonitor,
-    SqliteResults,
-)
-from app.stores.sqlite_jobs import SqliteJobs
+from app.stores.results import Removed, ResultIndex, ResultStore
+from app.stores.sqlite import SqliteDocuments
 
 DATABASE_NAME = "trustscale.sqlite3"
 
@@ -46,43 +44,48 @@ def open_stores(
     Raises ConfigError, in one line and without passwords.
     """
     check_store_url(url, data_dir)
-    results = partial(ResultStore, ttl_s=result_ttl_s, max_bytes=max_result_bytes, removed=removed)
+    documents: Documents
+    checks: list[Callable[[], Awaitable[None]]]
+    close: Callable[[], Awaitable[None]]
+    persists: Callable[[], Awaitable[bool]]
     if urlsplit(url).scheme in {"redis", "rediss"}:
         from app.stores import redis  # noqa: PLC0415 - only where Redis is used
-        from app.stores.redis_jobs import RedisJobs  # noqa: PLC0415 - the same
-        from app.stores.redis_monitor import RedisMonitor  # noqa: PLC0415 - the same
 
         blobs = open_blobs(blobs_url, data_dir)
         client = redis.connected(url)
-        return Stores(
-            redis.RedisCalibrations(client),
-            RedisJobs(client),
-            results(redis.RedisResults(client), blobs),
-            blobs,
-            redis.RedisAudit(client),
-            RedisMonitor(client),
-            redis.RedisClaims(client),
-            redis.RedisCalls(client),
-            [partial(redis.check, client), partial(redis.check_blobs, client, blobs)],
-            [client.aclose],
-            persists=partial(redis.persists, client),
-        )
-    path = _sqlite_path(url, data_dir)
-    usable_folder(data_dir, mode=PRIVATE)
-    blobs = open_blobs(blobs_url, data_dir)
-    database = Database(path)
-    return Stores(
-        SqliteCalibrations(database),
-        SqliteJobs(database),
-        results(SqliteResults(database), blobs),
+        documents = redis.RedisDocuments(client)
+        checks = [partial(redis.check, client), partial(redis.check_blobs, client, blobs)]
+        close, persists = client.aclose, partial(redis.persists, client)
+    else:
+        path = _sqlite_path(url, data_dir)
+        usable_folder(data_dir, mode=PRIVATE)
+        blobs = open_blobs(blobs_url, data_dir)
+        documents = database = SqliteDocuments(path)
+        checks, close, persists = [database.check, blobs.check], database.close, _always
+    results = ResultStore(
+        ResultIndex(documents),
         blobs,
-        SqliteAudit(database),
-        SqliteMonitor(database),
-        SqliteClaims(database),
-        SqliteCalls(database),
-        [database.check, blobs.check],
-        [database.close],
+        ttl_s=result_ttl_s,
+        max_bytes=max_result_bytes,
+        removed=removed,
     )
+    return Stores(
+        calibrations=CalibrationStore(documents),
+        jobs=JobStore(documents),
+        results=results,
+        spool=blobs,
+        audit=AuditLog(documents),
+        monitor=MonitorStore(documents),
+        claims=ClaimStore(documents),
+        calls=CallStore(documents),
+        checks=checks,
+        close=close,
+        persists=persists,
+    )
+
+
+async def _always() -> bool:
+    return True
 
 
 def check_store_url(url: str, data_dir: Path) -> None:

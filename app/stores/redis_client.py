@@ -47,7 +47,7 @@ def retry() -> Retry:
 
 @asynccontextmanager
 async def redis_errors(within_s: float = ANSWER_TIMEOUT_S) -> AsyncIterator[None]:
-    """Tell every error of Redis as StoreUnavailable, in words of ours: no address, no secret."""
+    """Raise `StoreUnavailable` for every Redis error, without addresses and secrets."""
     try:
         async with asyncio.timeout(within_s):
             yield
@@ -71,13 +71,3 @@ def check_url(url: str, what: str) -> None:
             f"The {what} URL cannot be read; it is redis[s]://[[user]:password@]host[:port]"
             "[/database], with special characters of the password percent-encoded."
         ) from error
-
-
-def milliseconds(seconds: float) -> int:
-    """A time to live as Redis takes it."""
-    return max(1, round(1000 * seconds))
-
-
-def job_key(job: str) -> str:
-    """The key of a job's hash."""
-    return f"{PREFIX}job:{job}"

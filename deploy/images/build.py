@@ -32,7 +32,7 @@ def main() -> int:
     """Build what is asked for. The exit code is 1 when an image has outgrown its figure."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("targets", nargs="*", default=["gateway"], metavar="TARGET")
-    parser.add_argument("--engine", default="docker" if shutil.which("docker") else "buildah")
+    parser.add_argument("--engine", default="docker" if has_docker() else "buildah")
     parser.add_argument("--base", help=f"default: {BASE}, or one made of Debian's packages")
     parser.add_argument("--tag", default="local")
     parser.add_argument("--torch", help="where the worker's torch comes from, in pip's words")
@@ -57,6 +57,13 @@ def main() -> int:
     if outgrown:
         print("images: outgrown: " + "; ".join(outgrown), file=sys.stderr)
     return 1 if outgrown else 0
+
+
+def has_docker() -> bool:
+    """Whether docker is here, and not only its client."""
+    if shutil.which("docker") is None:
+        return False
+    return subprocess.run(["docker", "info"], capture_output=True, check=False).returncode == 0
 
 
 def figures() -> dict[str, float]:

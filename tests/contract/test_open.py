@@ -14,7 +14,7 @@ from redis.asyncio import Redis
 
 from app.errors import BadRequest, ConfigError, NotFound
 from app.stores.base import StoreUnavailable
-from app.stores.database import SCHEMA, SCHEMA_VERSION
+from app.stores.sqlite import SCHEMA, SCHEMA_VERSION
 from tests.contract.conftest import Opener, head, job
 from tests.servers import RedisServer
 
@@ -146,9 +146,9 @@ class TestDatabase:
             connection.executescript(SCHEMA)
             connection.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
             rows = [(f"c{i}", b"") for i in range(20_000)]
-            connection.executemany("INSERT INTO calibrations VALUES (?, '', '', '', ?)", rows)
+            connection.executemany("INSERT INTO document VALUES ('other', ?, 1, 0, ?)", rows)
             connection.commit()
-        monkeypatch.setattr("app.stores.database.CHECK_S", 0.0)
+        monkeypatch.setattr("app.stores.sqlite.CHECK_S", 0.0)
         opened("sqlite:///large.db")
         assert "large.db is large: it was checked" in caplog.text
 
@@ -169,7 +169,9 @@ class TestDatabase:
         for name in ("good", "bad"):
             await stores.jobs.create(job(name))
         with closing(sqlite3.connect(tmp_path / "trustscale.sqlite3")) as connection:
-            connection.execute("UPDATE job SET kind = 'nonsense' WHERE id = 'bad'")
+            connection.execute(
+                "UPDATE document SET value = X'7B' WHERE (folder, name) = ('jobs', 'bad')"
+            )
             connection.commit()
         assert [found.id for found in await stores.jobs.unfinished()] == ["good"]
         assert "The job bad in the store cannot be read" in caplog.text
@@ -185,7 +187,7 @@ class TestDatabase:
         """A database whose tables are gone is StoreUnavailable, not a crash."""
         stores = opened()
         with closing(sqlite3.connect(tmp_path / "trustscale.sqlite3")) as connection:
-            connection.execute("DROP TABLE checks")
+            connection.execute("DROP TABLE document")
         with pytest.raises(StoreUnavailable):
             await stores.check()
 

@@ -35,7 +35,7 @@ class Losing:
         async def ask() -> None:
             nonlocal is_lost
             while data := await reader.read(65536):
-                if self.is_armed and (b"EXEC" in data or b"EVALSHA" in data):
+                if self.is_armed and b"EVALSHA" in data:
                     self.is_armed, is_lost = False, True
                 requests.write(data)
 

@@ -9,11 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from app.stores.base import StoreUnavailable
-from app.stores.database import Database
-from app.stores.redis import RedisCalibrations, connected
+from app.stores.base import AuditLog, CalibrationStore, StoreUnavailable
+from app.stores.redis import RedisDocuments, connected
 from app.stores.redis_client import redis_errors
-from app.stores.sqlite import SqliteAudit
+from app.stores.sqlite import SqliteDocuments
 
 
 class TestRedis:
@@ -33,7 +32,7 @@ class TestRedis:
             port = server.sockets[0].getsockname()[1]
             client = connected(f"redis://127.0.0.1:{port}", answer_timeout_s=0.2)
             with pytest.raises(StoreUnavailable, match="in time"):
-                await RedisCalibrations(client).active()
+                await CalibrationStore(RedisDocuments(client)).active()
             assert connections <= 1  # 0 if this process stalled while it connected
             await client.aclose()
 
@@ -47,8 +46,8 @@ class TestRedis:
 class TestSqlite:
     async def test_a_lock_that_stays(self, tmp_path: Path):
         """Writes behind a foreign lock end together, none is done later; then writing goes on."""
-        database = Database(tmp_path / "x.sqlite3", patience_s=0.3)
-        audit = SqliteAudit(database)
+        database = SqliteDocuments(tmp_path / "x.sqlite3", patience_s=0.3)
+        audit = AuditLog(database)
         with closing(sqlite3.connect(database.path, isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
             loop = asyncio.get_running_loop()

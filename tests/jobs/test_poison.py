@@ -1,4 +1,4 @@
-"""Workers die at tasks: two deaths, and it runs alone; two more alone, and it is poison."""
+"""Workers die at tasks: two deaths, and it runs alone; four more alone, and it is poison."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack
 
 import pytest
 
+from app.jobs.runner import DEATHS_ALONE
 from app.stores.base import JobState, Stores
 from tests.jobs.conftest import Place, ended
 from tests.jobs.work import lines, sleep_in_one_piece
@@ -42,8 +43,8 @@ async def test_poison(place: Place, stores: Stores):
     for job in (place.job("c", pairs=4), place.job("u"), place.job("v"), place.job("alone")):
         await stores.jobs.create(job)
     await died(stores, 2, ("c", "pair0002"), ("c", "pair0001"), ("u", ""), ("alone", ""))
-    await died(stores, 2, ("c", "pair0002"), ("alone", ""), alone=True)
-    await died(stores, 1, ("v", ""), alone=True)  # by chance
+    await died(stores, DEATHS_ALONE, ("c", "pair0002"), ("alone", ""), alone=True)
+    await died(stores, DEATHS_ALONE - 1, ("v", ""), alone=True)  # by chance
     async with place.working(stores):
         pair, whole = await ended(stores, "c"), await ended(stores, "alone")
         for name in "uv":
@@ -51,9 +52,9 @@ async def test_poison(place: Place, stores: Stores):
     assert (pair.state, whole.state) == (JobState.FAILED, JobState.FAILED)
     assert pair.error is not None
     assert pair.error["items"] == [{"name": "pair0002", "reason": "its worker died each time"}]
-    assert "died 4 times while working on pair0002, at last" in pair.error["detail"]
+    assert "died 6 times while working on pair0002, at last" in pair.error["detail"]
     assert whole.error is not None
-    assert "its worker died 4 times, at last" in whole.error["detail"]
+    assert "its worker died 6 times, at last" in whole.error["detail"]
     assert not {"pair0002", "alone"} & place.starts().keys()
 
 
@@ -63,7 +64,7 @@ async def test_the_living_have_not_died(redis_place: Place, stores: Stores):
     place, names = redis_place, []
     async with AsyncExitStack() as stack:
         stop = asyncio.Event()
-        for _ in range(3):
+        for _ in range(DEATHS_ALONE + 1):
             other = await stack.enter_async_context(place.queue(stores))
             task = asyncio.create_task(other.run({"calibration": sleep_in_one_piece}, stop=stop))
             stack.push_async_callback(lambda task=task: asyncio.wait({task}))

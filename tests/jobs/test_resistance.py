@@ -12,7 +12,6 @@ import time_machine
 
 from app.errors import NotFound
 from app.stores.base import JobState, Stores
-from app.stores.redis_client import job_key
 from tests.jobs.conftest import Place, ended
 from tests.waiting import until
 
@@ -58,8 +57,8 @@ async def test_an_unreadable_job(place: Place, stores: Stores, caplog: pytest.Lo
         await stores.jobs.create(place.job(name))
     change(
         place,
-        "UPDATE job SET progress = '{' WHERE id = 'broken'",
-        *("HSET", job_key("broken"), "progress", "{"),
+        "UPDATE document SET value = X'7B' WHERE (folder, name) = ('jobs', 'broken')",
+        *("HSET", "trustscale:documents:jobs", "broken", "1 {"),
     )
     assert await stores.jobs.count_pending("upscale") == 2  # nothing is read to count
     async with place.working(stores) as queue:
@@ -72,7 +71,11 @@ async def test_an_unreadable_job(place: Place, stores: Stores, caplog: pytest.Lo
 async def test_looks_leave_the_request_alone(place: Place, stores: Stores):
     """Whoever only asks how a job does reads no request, which may be a megabyte."""
     await stores.jobs.create(place.job("u"))
-    change(place, "DELETE FROM job_request WHERE job = 'u'", *("DEL", f"{job_key('u')}:request"))
+    change(
+        place,
+        "DELETE FROM document WHERE folder = 'job-requests'",
+        *("DEL", "trustscale:documents:job-requests"),
+    )
     with pytest.raises(NotFound):
         await stores.jobs.load("u")
     status = await stores.jobs.get("u")

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from app.jobs.queue import JobQueue
+from app.jobs.runner import DEATHS, DEATHS_ALONE
 from app.stores.base import JobState, Stores
 from tests.jobs.conftest import Place, ended
 from tests.jobs.work import lines, workers
@@ -105,30 +106,30 @@ class TestAsleep:
 
 class TestPoison:
     async def test_job(self, place: Place, stores: Stores, queue: JobQueue):
-        """A job that kills four workers, two of them alone, is given up, and says so."""
+        """A job that kills six workers, four of them alone, is given up, and says so."""
         place.lease_s = LEASE_ALONE_S
         await queue.submit(place.job("u", kill=True))
-        for _ in range(4):
+        for _ in range(DEATHS + DEATHS_ALONE):
             await place.work_until_dead(stores)
         place.start_worker()
         job = await ended(stores, "u")
         assert job.state is JobState.FAILED
         assert job.error is not None
-        assert "died 4 times" in job.error["detail"]
-        assert place.starts()["u"] == 4
+        assert "died 6 times" in job.error["detail"]
+        assert place.starts()["u"] == 6
 
     async def test_pair(self, place: Place, stores: Stores, queue: JobQueue):
         """A pair that kills its worker is named; the pairs beside it are done and not blamed."""
         place.lease_s = LEASE_ALONE_S
         await queue.submit(place.job("c", pairs=8, kill="pair0002", seconds=0.3))
-        for _ in range(4):
+        for _ in range(DEATHS + DEATHS_ALONE):
             await place.work_until_dead(stores, slots=4)
         place.start_worker(slots=4)
         job = await ended(stores, "c")
         assert job.state is JobState.FAILED
         assert job.error is not None
         assert "while working on pair0002, at last" in job.error["detail"]
-        assert place.starts()["pair0002"] == 4
+        assert place.starts()["pair0002"] == 6
 
 
 class TestFleet:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from contextlib import suppress
 from typing import Any, Self
 
 import httpx
@@ -17,7 +18,7 @@ SMALL = encoded(photo(1000, 32, 32))
 
 
 class Client:
-    """Requests through the proxy; those that meet a restart are made again, as retries are."""
+    """Requests through the proxy. Each is made once: what fails once, a user sees."""
 
     def __init__(self, stack: Stack) -> None:
         self._stack = stack
@@ -43,8 +44,7 @@ class Client:
 
     def submit(self, image: bytes = SMALL) -> str:
         """An asynchronous upscaling; the path of its job."""
-        response = self._again(lambda: self.try_to_submit(image), 202)
-        return str(response.headers["Location"])
+        return _location(self.try_to_submit(image))
 
     def try_to_submit(self, image: bytes = SMALL) -> httpx.Response:
         """Whatever an asynchronous upscaling is answered with."""
@@ -56,13 +56,8 @@ class Client:
         """A calibration from photographs; the path of its job."""
         files = [("y", (f"{k:02}.png", encoded(photo(k, 128, 128)))) for k in range(count)]
         settings = {"upscaler": upscaler, "activate": False, **config}
-        response = self._again(
-            lambda: self._http.post(
-                CALIBRATIONS, files=files, data={"config": json.dumps(settings)}, headers=self.admin
-            ),
-            202,
-        )
-        return str(response.headers["Location"])
+        data = {"config": json.dumps(settings)}
+        return _location(self._http.post(CALIBRATIONS, files=files, data=data, headers=self.admin))
 
     def finished(self, job: str) -> dict[str, Any]:
         """The job once it has ended, however long it takes, if only it goes on."""
@@ -70,7 +65,7 @@ class Client:
 
         def went_on() -> bool:
             nonlocal found
-            before, found = found, self._again(lambda: self.get(job, **self.admin), 200).json()
+            before, found = found, _json(self.get(job, **self.admin))
             return found != before
 
         while found.get("state") not in {"succeeded", "failed", "cancelled"}:
@@ -79,30 +74,27 @@ class Client:
 
     def calibrations(self) -> set[str]:
         """The ids of all that are stored."""
-        listed = self._again(lambda: self.get(CALIBRATIONS, **self.admin), 200).json()
-        return {item["id"] for item in listed}
+        return {item["id"] for item in _json(self.get(CALIBRATIONS, **self.admin))}
 
     def answers(self) -> float:
-        """The seconds until an upscaling is answered."""
+        """The seconds until something is ready behind the proxy and an upscaling is answered."""
         began = time.monotonic()
-        self._again(self.upscale, 200)
-        return time.monotonic() - began
 
-    def _again(self, call: Any, status: int) -> httpx.Response:
-        response: httpx.Response | None = None
-
-        def came() -> bool:
-            nonlocal response
-            try:
-                response = call()
-            except httpx.TransportError:
-                return False
-            assert response is not None
-            if response.status_code not in {429, 502, 503, 504}:
-                assert response.status_code == status, response.text
-                return True
+        def is_ready() -> bool:
+            with suppress(httpx.TransportError):
+                return self.get("/readyz").status_code == 200
             return False
 
-        block_until(came)
-        assert response is not None
-        return response
+        block_until(is_ready)
+        _json(self.upscale())
+        return time.monotonic() - began
+
+
+def _json(answer: httpx.Response) -> Any:
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def _location(answer: httpx.Response) -> str:
+    assert answer.status_code == 202, answer.text
+    return answer.headers["Location"]

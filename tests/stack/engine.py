@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from deploy.images.build import has_docker
 from tests.servers import ServerMissing, free_port
 from tests.waiting import block_until
 
@@ -27,10 +29,9 @@ class Engine:
     """What both engines can do with a container."""
 
     def __init__(self) -> None:
-        name = next((name for name in ("docker", "podman") if shutil.which(name)), None)
-        if name is None:
+        if not has_docker() and not shutil.which("podman"):
             raise ServerMissing("neither docker nor podman is installed")
-        self.name = name
+        self.name = "docker" if has_docker() else "podman"
         self._environment = {
             **{name: value for name, value in os.environ.items() if "_KEY" not in name},
             "CONTAINERS_CONF": str(ROOT / "deploy" / "images" / "containers.conf"),
@@ -122,14 +123,39 @@ class Stack(Engine):
 
     def compose(self, *words: str, profiles: tuple[str, ...] = ()) -> None:
         """Run compose; its output is shown when it fails."""
-        chosen = [word for profile in profiles for word in ("--profile", profile)]
-        self._run(
+        self._run(*self._composing(profiles), *words)
+
+    def _composing(self, profiles: tuple[str, ...] = ()) -> list[str]:
+        return [
             *self._compose,
             *("--project-name", PROJECT, "--env-file", str(self.env_file)),
             *(word for file in self.files for word in ("--file", str(ROOT / file))),
-            *chosen,
-            *words,
+            *(word for profile in profiles for word in ("--profile", profile)),
+        ]
+
+    def shell(self, script: str, folder: Path) -> None:
+        """Run commands of the docs in a folder, with this engine as `docker`, on this project."""
+        compose = shlex.join(self._composing(("cpu-worker",)))
+        docker = folder / "bin" / "docker"
+        docker.parent.mkdir(exist_ok=True)
+        docker.write_text(
+            f'#!/bin/sh\nif [ "$1" = compose ]; then shift; cd {ROOT}; exec {compose} "$@"; fi\n'
+            f'exec {shutil.which(self.name)} "$@"\n'
         )
+        docker.chmod(0o755)
+        script = script.replace("trustscale_", f"{PROJECT}_")
+        line = f"set -e; PATH={docker.parent}:$PATH; cd {folder}; PWD={folder}\n{script}"
+        self._run("sh", "-c", line)
+
+    @contextmanager
+    def held(self, volume: str) -> Iterator[None]:
+        """Keep a volume in use."""
+        held = ("--volume", f"{PROJECT}_{volume}:/held", "redis:7.2-bookworm", "sleep", "infinity")
+        holder = self.call("run", "--detach", *held).split()[-1]
+        try:
+            yield
+        finally:
+            self.call("rm", "--force", holder)
 
     def up(self, *services: str, profiles: tuple[str, ...] = (), **scale: int) -> None:
         """Start what is named (else the core), and wait until all of it is healthy."""

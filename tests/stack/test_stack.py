@@ -6,10 +6,15 @@ The tests share one stack and run in the order in which they stand here.
 from __future__ import annotations
 
 import json
+import re
 import secrets
 import shutil
 import subprocess
 import sys
+import textwrap
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -19,6 +24,13 @@ from tests.stack.engine import CORE, ROOT, Stack
 from tests.waiting import block_until
 
 pytestmark = pytest.mark.stack
+
+
+def commands_of(page: Path, section: str) -> list[str]:
+    """The indented blocks of a section."""
+    text = page.read_text("utf-8").split(f"\n## {section}\n")[1].split("\n## ")[0]
+    found = re.findall(r"(?m)^ {4}.*\n(?:(?: {4}.*)?\n)*", text)
+    return [textwrap.dedent(block) for block in found]
 
 
 def test_curl_gets_a_mask_through_the_proxy(stack: Stack):
@@ -90,6 +102,31 @@ def test_three_gateways_share_the_requests(stack: Stack, client: Client):
     block_until(all_asked)
 
 
+def test_no_upload_fails_when_a_gateway_goes_away(stack: Stack, client: Client):
+    """Four clients that never try again send uploads all the while one of three gateways stops."""
+    stopped = threading.Event()
+
+    def upload() -> set[int]:
+        codes = set()
+        with Client(stack) as other:
+            while not stopped.is_set():
+                codes.add(other.upscale().status_code)
+        return codes
+
+    client.answers()
+    leaving = stack.containers("gateway")[0]
+    with ThreadPoolExecutor() as pool:
+        try:
+            sent = [pool.submit(upload) for _ in range(4)]
+            stack.stop(leaving)
+            others = [pool.submit(client.upscale) for _ in range(8)]
+            assert {one.result().status_code for one in others} == {200}
+        finally:
+            stopped.set()
+    assert [one.result() for one in sent] == [{200}] * 4
+    stack.start(leaving)
+
+
 @pytest.mark.parametrize("service", ["gateway", "jobs", "proxy", "redis"])
 def test_a_killed_container_loses_nothing(stack: Stack, client: Client, service: str):
     """Kill -9 in the middle of a calibration and of upscalings: all jobs succeed, all is kept."""
@@ -128,6 +165,30 @@ def test_a_full_volume_is_an_error_and_no_loss(stack: Stack, client: Client):
         stack.run_in(name, "rm", filler)
     assert client.finished(client.submit())["state"] == "succeeded"
     assert client.calibrations() == before
+
+
+def test_a_backup_is_restored(stack: Stack, client: Client, tmp_path):
+    """The commands of docs/operations.md: all is there again, and Redis can rewrite its file."""
+    stack.up()
+    save, restore = commands_of(ROOT / "docs" / "operations.md", "Backup")
+    before, result = client.calibrations(), client.upscale().json()["links"]["self"]
+    with stack.held("data"):  # in memory it lasts only as long as somebody uses it
+        stack.shell(save, tmp_path)
+        client.answers()
+        assert client.get(result).status_code == 200
+        stack.shell(restore, tmp_path)
+    client.answers()
+    assert client.calibrations() == before
+    assert client.get(result).status_code == 200
+    (redis,) = stack.containers("redis")
+    asked = "REDISCLI_AUTH=$(cut -d' ' -f2 /tmp/password.conf) redis-cli"
+    stack.run_in(redis, "sh", "-c", f"{asked} BGREWRITEAOF")
+
+    def found() -> str:
+        return stack.run_in(redis, "sh", "-c", f"{asked} INFO persistence")
+
+    block_until(lambda: "aof_rewrite_in_progress:0" in found())
+    assert "aof_last_bgrewrite_status:ok" in found()
 
 
 def test_the_admin_key_is_rotated_by_env(stack: Stack, client: Client):

@@ -1,0 +1,172 @@
+"""Calibrations, and which of them are active."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Final
+
+from pydantic import BaseModel, ConfigDict, TypeAdapter
+
+from app.errors import Conflict, NotFound
+from app.stores.documents import Changes, Document, Documents, Key, Put, read_folder
+from app.stores.jobs import accepts_work, job_key
+
+MOST_ACTIVE: Final = 8
+"""Calibrations of an upscaler that are active at the same time."""
+
+_HEADS: Final = "calibrations"
+_ACTIVE: Final = Key("active", "all")
+
+
+class CalibrationHead(BaseModel):
+    """What lists show of a calibration; the whole fact is the blob (`app/calibration/file.py`)."""
+
+    model_config = ConfigDict(frozen=True)
+
+    id: str
+    name: str | None
+    upscaler: str
+    created_at: datetime
+    n: int
+    min_alpha: float
+    default_alpha: float
+    metric: str
+    guarantee: str = "expectation"
+    delta: float | None = None
+
+
+class Activation(BaseModel):
+    """The active calibrations of an upscaler, in the order in which they are asked.
+
+    previous: the first one before the last change.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    upscaler: str
+    calibrations: tuple[str, ...]
+    previous: str | None
+    at: datetime
+
+    @property
+    def calibration(self) -> str:
+        """The first one, which was activated last."""
+        return self.calibrations[0]
+
+
+class CalibrationStore:
+    """Calibrations are immutable; which ones are active is the only thing that changes."""
+
+    def __init__(self, documents: Documents) -> None:
+        self._documents = documents
+
+    async def put(self, head: CalibrationHead, blob: bytes) -> None:
+        """Store a calibration, whole or not at all. Putting the same id again changes nothing."""
+        key = Key(_HEADS, head.id)
+
+        def keep(found: Sequence[Document]) -> tuple[None, Changes]:
+            if found[0].version:
+                return None, {}
+            entry = Put(head.model_dump_json().encode(), head.created_at.timestamp())
+            return None, {key: entry, _blob(head.id): Put(blob)}
+
+        await self._documents.change([key], keep)
+
+    async def get(self, calibration: str) -> bytes:
+        """The blob. Raises NotFound."""
+        (found,) = await self._documents.read(_blob(calibration))
+        if not found.version:
+            raise _unknown(calibration)
+        return found.value
+
+    async def heads(self, upscaler: str | None = None) -> list[CalibrationHead]:
+        """All calibrations, the newest first."""
+        found = await read_folder(self._documents, _HEADS, newest=True)
+        heads = map(CalibrationHead.model_validate_json, found.values())
+        return [head for head in heads if upscaler is None or head.upscaler == upscaler]
+
+    async def activate(
+        self, calibration: str, *, job: str | None = None, without: Collection[str] | None = ()
+    ) -> Activation:
+        """Put it before the active ones of its upscaler `without` some, or alone (None).
+
+        What changes nothing returns the present activation. With a job it happens only while that
+        job goes on: a worker that slept through its end must not undo what an admin has chosen
+        since.
+        Raises NotFound, or Conflict if the job has ended or is to be cancelled, or too many would
+        be active.
+        """
+        keys = [_ACTIVE, Key(_HEADS, calibration), *([] if job is None else [job_key(job)])]
+
+        def switch(found: Sequence[Document]) -> tuple[Activation, Changes]:
+            if job is not None and not accepts_work(found[2]):
+                raise Conflict(f"The job {job} has ended, so it activates nothing.")
+            if not found[1].version:
+                raise _unknown(calibration)
+            upscaler = CalibrationHead.model_validate_json(found[1].value).upscaler
+            present = _activations(found[0])
+            made = _activated(present.get(upscaler), upscaler, calibration, without)
+            if made is present.get(upscaler):
+                return made, {}
+            return made, {_ACTIVE: Put(_ALL.dump_json({**present, upscaler: made}))}
+
+        return await self._documents.change(keys, switch)
+
+    async def active(self) -> Mapping[str, Activation]:
+        """The active calibrations by upscaler: one consistent snapshot, cheap per request."""
+        return _activations(*await self._documents.read(_ACTIVE))
+
+    async def delete(self, calibration: str) -> None:
+        """Raises NotFound, or Conflict while it is active."""
+        key, was_there = Key(_HEADS, calibration), False
+
+        def remove(found: Sequence[Document]) -> tuple[None, Changes]:
+            nonlocal was_there
+            if not found[1].version:
+                if was_there:  # it was this call, whose answer got lost
+                    return None, {}
+                raise _unknown(calibration)
+            if any(calibration in one.calibrations for one in _activations(found[0]).values()):
+                raise Conflict(
+                    f"Calibration {calibration} is active; make another one the only one first."
+                )
+            was_there = True
+            return None, {key: None, _blob(calibration): None}
+
+        await self._documents.change([_ACTIVE, key], remove)
+
+
+_ALL: Final = TypeAdapter(dict[str, Activation])
+
+
+def _activations(found: Document) -> dict[str, Activation]:
+    return _ALL.validate_json(found.value) if found.version else {}
+
+
+def _activated(
+    present: Activation | None, upscaler: str, calibration: str, without: Collection[str] | None
+) -> Activation:
+    """The activation with one more calibration; the present one if that changes nothing."""
+    before = present.calibrations if present else ()
+    gone = before if without is None else without
+    after = (calibration, *(one for one in before if one != calibration and one not in gone))
+    if present is not None and after == before:
+        return present
+    if len(after) > MOST_ACTIVE:
+        raise Conflict(
+            f"{MOST_ACTIVE} calibrations of {upscaler!r} are active already: make this one the "
+            'only one ("only": true, --only).'
+        )
+    first = present.calibration if present else None
+    if present is not None and first == calibration:
+        first = present.previous
+    return Activation(upscaler=upscaler, calibrations=after, previous=first, at=datetime.now(UTC))
+
+
+def _blob(calibration: str) -> Key:
+    return Key("calibration-blobs", calibration)
+
+
+def _unknown(calibration: str) -> NotFound:
+    return NotFound(f"There is no calibration {calibration}.")
