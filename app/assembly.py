@@ -70,11 +70,11 @@ class Parts:
     def handlers(self) -> Mapping[JobKind, Handler | FanOut]:
         """What does the work of each kind of job."""
         return {
-            "upscale": UpscaleHandler(self.service, self.stores.spool),
+            "upscale": UpscaleHandler(self.service, self.stores.blobs),
             "calibration": CalibrationHandler(
                 self.upscalers,
                 self.calibrations,
-                self.stores.spool,
+                self.stores.blobs,
                 self.stores.monitor,
                 self.canaries.policies,
             ),
@@ -130,7 +130,7 @@ async def open_parts(
         upscalers,
         policies(settings.upscalers),
         calibrations,
-        CanaryStore(stores.spool, stores.monitor),
+        CanaryStore(stores.blobs, stores.monitor),
         metrics,
         interval_s=settings.canary_interval_s,
         timeout_s=settings.request_timeout_s,
@@ -283,7 +283,7 @@ def _queue(settings: Settings, stores: Stores, metrics: Metrics | None = None) -
         lease_s=settings.job_lease_s,
         policy=RetryPolicy(away_s=settings.job_patience_s),
         metrics=metrics,
-        on_end=functools.partial(forget_uploads, stores.spool),
+        on_end=functools.partial(forget_uploads, stores.blobs),
     )
 
 

@@ -193,7 +193,7 @@ async def _sweep(stores: Stores, job_ttl_s: float, pace: Pace) -> None:
             await stores.results.sweep()
             before = datetime.now(UTC) - timedelta(seconds=job_ttl_s)
             for job in await stores.jobs.expire(before):
-                await stores.spool.delete(job)
+                await stores.blobs.delete(job)
             if clock() >= orphans_at:
                 orphans_at = clock() + pace.orphans_s
                 await remove_orphans(stores, before)

@@ -30,7 +30,7 @@ class Pace(NamedTuple):
     """Seconds: how often and how long the gateway does what no setting says."""
 
     sweep_s: float = 60.0
-    # Looking for uploads without a job lists the whole spool, which an object store is paid for.
+    # Looking for uploads without a job lists the whole blobs, which an object store is paid for.
     orphans_s: float = 6 * 3600.0
     # What a stopping gateway gives a pair or an upscaling job in work; it is repeated otherwise.
     drain_s: float = 5.0

@@ -285,7 +285,7 @@ async def detail(
     """The document of a calibration, or of a group of it."""
     active = await parts.calibrations.active_ids(calibration.manifest.upscaler)
     found = _differences(parts, calibration)
-    kept = await pictures.kept(parts.stores.spool, calibration.id)
+    kept = await pictures.kept(parts.stores.blobs, calibration.id)
     changes = await parts.calibrations.changes(calibration, force=True)
 
     def made() -> CalibrationDetail:

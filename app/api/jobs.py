@@ -125,7 +125,7 @@ async def get_draft(job: JobDep, state: StateDep) -> Response:
     """The first sample of a running upscaling job, in small: a look at it while one waits."""
     if not _is_drafted(job):
         raise NotFound(f"The job {job.id} has no draft now.")
-    data = await state.stores.spool.get(job.id, DRAFT)
+    data = await state.stores.blobs.get(job.id, DRAFT)
     return Response(data, media_type="image/jpeg", headers={"Cache-Control": "no-store"})
 
 

@@ -39,16 +39,16 @@ async def get_pair_image(
 
     A label of a calibration that awaits its labels carries its version as `ETag`.
     """
-    found, spool = await state.admin.resolve(calibration_id), state.stores.spool
+    found, blobs = await state.admin.resolve(calibration_id), state.stores.blobs
     headers = {}
     if part != "label":
         read = pictures.of_job if isinstance(found, JobStatus) else pictures.of_calibration
-        data = await read(spool, found.id, name, part)
+        data = await read(blobs, found.id, name, part)
     elif isinstance(found, JobStatus):
-        data, version = await labels.read(spool, found.id, name)
+        data, version = await labels.read(blobs, found.id, name)
         headers["ETag"] = _etag(version)
     else:
-        data = await pictures.label_of_calibration(spool, found.id, name)
+        data = await pictures.label_of_calibration(blobs, found.id, name)
     return Response(data, media_type="image/png", headers=headers)
 
 

@@ -25,12 +25,12 @@ from app.api.problems import problem_responses
 from app.errors import BadRequest, Overloaded
 from app.images.decoders import File as ImageFile
 from app.serving.answer import MASK, TRUST, Picture, Result, Unmasked, image_file, stored_picture
-from app.serving.job import expected, spooled_request
+from app.serving.job import expected, uploaded_request
 from app.serving.options import UpscaleOptions, UpscaleRequest
 from app.serving.prepare import Admitted
 from app.settings import Settings
 from app.stores.base import Job, JobStatus
-from app.stores.uploads import spooled_for
+from app.stores.uploads import uploads_for
 from app.watch.monitor import client_digest
 
 router = APIRouter(tags=["upscale"])
@@ -245,16 +245,16 @@ async def _submit(
 ) -> JobStatus:
     """Store the upload and the job."""
     job_id = f"{JOB}{secrets.token_urlsafe(15)}"
-    async with spooled_for(state.stores, job_id):
+    async with uploads_for(state.stores, job_id):
         async with state.service.drawing.slot():  # few whole files are in memory at once
-            await state.stores.spool.put(job_id, "image", await upload.read())
+            await state.stores.blobs.put(job_id, "image", await upload.read())
         return await state.queue.submit(
             Job(
                 id=job_id,
                 kind="upscale",
                 created_at=datetime.now(UTC),
                 about={"webhook": webhook, **expected(prepared)},
-                request=spooled_request(fields, prepared.chosen.seed),
+                request=uploaded_request(fields, prepared.chosen.seed),
             )
         )
 

@@ -33,7 +33,7 @@ from app.images.look import alike_in_words
 from app.jobs.queue import JobQueue
 from app.sampling.pipeline import guard, identify
 from app.stores.base import Activation, JobState, JobStatus, Stores
-from app.stores.uploads import spooled_for
+from app.stores.uploads import uploads_for
 from app.upscalers.base import Upscaler, named
 
 _JOB_PREFIX = "job-"
@@ -72,7 +72,7 @@ class CalibrationAdmin:
         webhook: str | None = None,
         parent: Calibration | None = None,
     ) -> JobStatus:
-        """Check and spool the pairs, then queue the job.
+        """Check and store the pairs, then queue the job.
 
         `table` names groups and scenes, as `intake.find` says. With a parent, whose config it is,
         the calibration has its pairs, too; only the new ones are generated for.
@@ -94,14 +94,14 @@ class CalibrationAdmin:
                 files,
                 found,
                 pipeline,
-                keep=functools.partial(self.stores.spool.put, job_id),
+                keep=functools.partial(self.stores.blobs.put, job_id),
                 known=parent.manifest.pairs if parent else (),
             )
             check_left_out(taken.skipped, len(taken.usable), config.on_bad_pair)
             if parent is not None:
                 _check_same_origin(parent, given=taken.usable[0].x)
         except BaseException:
-            await self.stores.spool.delete(job_id)
+            await self.stores.blobs.delete(job_id)
             raise
         request = CalibrationRequest.asking(
             config,
@@ -114,7 +114,7 @@ class CalibrationAdmin:
         )
         told = "\n".join(map(alike_in_words, taken.alike)) or None
         job = request.as_job(job_id, webhook=webhook, warnings=told)
-        async with spooled_for(self.stores, job_id):
+        async with uploads_for(self.stores, job_id):
             status = await self.queue.submit(job)
         try:  # from now on the job keeps others from deleting its parent
             if parent is not None:
@@ -207,8 +207,8 @@ class CalibrationAdmin:
 
     async def _store(self, parent: Calibration, made: Calibration) -> None:
         """Store it with the canaries and pictures of its parent."""
-        await CanaryStore(self.stores.spool, self.stores.monitor).inherit(parent.id, made.id)
-        await pictures.inherit(self.stores.spool, parent.id, made.id)
+        await CanaryStore(self.stores.blobs, self.stores.monitor).inherit(parent.id, made.id)
+        await pictures.inherit(self.stores.blobs, parent.id, made.id)
         await self.calibrations.add(made, activate=False)
 
     async def resolve(self, calibration: str) -> Calibration | JobStatus:
@@ -267,10 +267,10 @@ class CalibrationAdmin:
         with suppress(TrustscaleError):  # unknown or damaged: the deletion itself tells
             parts += [part.id for _, part in (await self.calibrations.get(name)).parts()]
         await self.stores.calibrations.delete(name)
-        await CanaryStore(self.stores.spool, self.stores.monitor).forget(name)
+        await CanaryStore(self.stores.blobs, self.stores.monitor).forget(name)
         for part in parts:
             await self.stores.monitor.forget(part)
-        await pictures.forget(self.stores.spool, name)
+        await pictures.forget(self.stores.blobs, name)
 
     async def activate(
         self, calibration: Calibration, *, force: bool = False, only: bool = False
@@ -281,7 +281,7 @@ class CalibrationAdmin:
 
     async def waiting_pairs(self, job: JobStatus) -> list[WaitingPair]:
         """The pairs of a job: which are measured, labelled, or wait for their label."""
-        versions = labels.versions(await self.stores.spool.names(job.id))
+        versions = labels.versions(await self.stores.blobs.names(job.id))
         records = {name: data async for name, data in self.stores.jobs.records(job.id)}
         pairs = []
         for asked in CalibrationRequest.of(await self.stores.jobs.load(job.id)).pairs:
@@ -364,8 +364,8 @@ class CalibrationAdmin:
         shape = (pair.info.height, pair.info.width)
         label = await asyncio.to_thread(decode_label, data, shape)
         png = await asyncio.to_thread(png_mask, label)
-        version = await labels.save(self.stores.spool, job.id, pair.info.name, png, seen=seen)
-        if await labels.is_late(self.stores.spool, job.id, pair.info.name, version):
+        version = await labels.save(self.stores.blobs, job.id, pair.info.name, png, seen=seen)
+        if await labels.is_late(self.stores.blobs, job.id, pair.info.name, version):
             raise Conflict("The labels were finished before this one came; it does not count.")
         return version
 
@@ -384,7 +384,7 @@ class CalibrationAdmin:
         ]
         if missing:
             raise bad_pairs(missing, len(missing))
-        await labels.freeze(self.stores.spool, job.id)
+        await labels.freeze(self.stores.blobs, job.id)
         return await self.queue.resume(job.id)
 
     async def _identified(self, name: str | None) -> Upscaler:

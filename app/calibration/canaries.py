@@ -9,7 +9,7 @@ of their capitals is again a test martingale.
 
 The M samples of a pair are draws already; only whether the backend repeats exactly costs one more
 call per canary. While a calibration is being made its canaries lie beside its other files in the
-spool. Then inputs and first state move to a key of the calibration, and what rounds find out
+blobs. Then inputs and first state move to a key of the calibration, and what rounds find out
 (`app/watch/canaries.py`) is kept as a versioned state, which all processes share.
 """
 
@@ -31,7 +31,7 @@ from app.conformal.drift import START, Accounts, bet, rank
 from app.errors import NotFound, UpscalerError
 from app.images.encode import png_rgb
 from app.sampling.draw import draw
-from app.stores.base import MonitorStore, Spool
+from app.stores.base import Blobs, MonitorStore
 from app.upscalers.base import RGB, Source, Upscaler, image_digest
 
 DELTA: Final = 0.01
@@ -41,10 +41,10 @@ MOST: Final = 8
 """Canaries of one calibration: a round is as many generations."""
 
 PREFIX: Final = "canary/"
-"""Of the spooled files while a calibration is being made."""
+"""Of the blobs while a calibration is being made."""
 
 KEY: Final = "canary-"
-"""Begins the key of a calibration in the spool, and that of its state."""
+"""Begins the key of a calibration among the blobs, and that of its state."""
 
 _FIRST: Final = "state.json"
 _LUMA: Final = np.array([0.299, 0.587, 0.114], np.float32)
@@ -172,8 +172,8 @@ def chosen(names: Sequence[str]) -> list[str]:
 class CanaryTaker:
     """Looks at the samples of one pair as they arrive, and keeps what its canary needs."""
 
-    def __init__(self, spool: Spool, job: str, name: str) -> None:
-        self._spool = spool
+    def __init__(self, blobs: Blobs, job: str, name: str) -> None:
+        self._blobs = blobs
         self._job = job
         self._name = name
         self._values: list[dict[str, float]] = []
@@ -205,8 +205,8 @@ class CanaryTaker:
         )
         png = await asyncio.to_thread(png_rgb, x)
         place = f"{PREFIX}{_file(self._name)}"
-        await self._spool.put(self._job, f"{place}.png", png)
-        await self._spool.put(self._job, f"{place}.json", canary.model_dump_json().encode())
+        await self._blobs.put(self._job, f"{place}.png", png)
+        await self._blobs.put(self._job, f"{place}.json", canary.model_dump_json().encode())
 
 
 async def answer(
@@ -238,7 +238,7 @@ async def answer(
 class CanaryStore:
     """Where the canaries of calibrations are: inputs and first state as files, then a state."""
 
-    spool: Spool
+    blobs: Blobs
     states: MonitorStore
 
     async def publish(
@@ -249,13 +249,13 @@ class CanaryStore:
         A calibration that extends another has that one's canaries and their evidence: the old pairs
         are still in it.
         """
-        if _FIRST in await self.spool.names(KEY + calibration):
+        if _FIRST in await self.blobs.names(KEY + calibration):
             return
         if parent is not None and await self.inherit(parent, calibration):
             return
         canaries = [
-            Canary.model_validate_json(await self.spool.get(job, name))
-            for name in await self.spool.names(job)
+            Canary.model_validate_json(await self.blobs.get(job, name))
+            for name in await self.blobs.names(job)
             if name.startswith(PREFIX) and name.endswith(".json")
         ]
         if canaries:
@@ -275,7 +275,7 @@ class CanaryStore:
         found = await self.states.load(KEY + calibration)
         version = found.version if found else 0
         try:
-            data = found.state if found else await self.spool.get(KEY + calibration, _FIRST)
+            data = found.state if found else await self.blobs.get(KEY + calibration, _FIRST)
             return version, CanaryState.model_validate_json(data)
         except NotFound:
             return version, None
@@ -285,19 +285,19 @@ class CanaryStore:
 
     async def input_of(self, calibration: str, name: str) -> bytes:
         """The input of a canary as a PNG file."""
-        return await self.spool.get(KEY + calibration, f"{_file(name)}.png")
+        return await self.blobs.get(KEY + calibration, f"{_file(name)}.png")
 
     async def forget(self, calibration: str) -> None:
         """Remove the canaries of a calibration that is deleted: they hold images of its pairs."""
-        await self.spool.delete(KEY + calibration)
+        await self.blobs.delete(KEY + calibration)
         await self.states.forget(KEY + calibration)
 
     async def _put(self, calibration: str, state: CanaryState, key: str, prefix: str) -> None:
-        """Copy the inputs from another key of the spool, then write the first state."""
+        """Copy the inputs from another key of the blobs, then write the first state."""
         for item in state.items:
             png = f"{_file(item.name)}.png"
-            await self.spool.put(KEY + calibration, png, await self.spool.get(key, prefix + png))
-        await self.spool.put(KEY + calibration, _FIRST, state.model_dump_json().encode())
+            await self.blobs.put(KEY + calibration, png, await self.blobs.get(key, prefix + png))
+        await self.blobs.put(KEY + calibration, _FIRST, state.model_dump_json().encode())
 
 
 def _file(name: str) -> str:

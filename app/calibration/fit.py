@@ -1,7 +1,7 @@
 """Fitting σ as a part of calibrating: on a share of the scenes, which then measure nothing else.
 
 The other scenes calibrate. Their σ is known only when the fit is, so their samples wait in the
-spool: nothing is generated twice. Which scenes are fitted on follows from their names and the seed
+blobs: nothing is generated twice. Which scenes are fitted on follows from their names and the seed
 alone, so it was decided before anything was measured.
 """
 
@@ -26,17 +26,17 @@ from app.errors import BadPairs
 from app.images.enlarge import Enlarged
 from app.sampling.measure import Measurement, measured_again, predicted
 from app.sampling.pipeline import Pipeline
-from app.stores.base import Spool
+from app.stores.base import Blobs
 from app.upscalers.base import RGB, Source
 
 FIT_DIGITS = 16  # of the digests that an artefact keeps
 SEEN, DRAWN = b"F", b"D"
 """Records of pairs that σ is fitted on, and of pairs that wait for that σ."""
 
-_PLACE = "fit"  # where the spool keeps what waits
+_PLACE = "fit"  # where the blobs hold what waits
 
 
-async def drawn(spool: Spool, act: Act) -> tuple[bytes, Measurement]:
+async def drawn(blobs: Blobs, act: Act) -> tuple[bytes, Measurement]:
     """Generate, and keep what the fit sees or, until there is a fit, the samples; the record."""
     samples: dict[int, RGB] = {}
     pair, pipeline = act.pair, act.request.pipeline
@@ -45,15 +45,15 @@ async def drawn(spool: Spool, act: Act) -> tuple[bytes, Measurement]:
     # What came first stays: an upscaler without seeds answers differently the second time.
     if pair.name not in act.request.shares.fitted:
         kept = await asyncio.to_thread(_pack_samples, ordered, measurement.witness)
-        await spool.create(act.job, f"{_PLACE}/{pair.name}", kept)
+        await blobs.create(act.job, f"{_PLACE}/{pair.name}", kept)
         return DRAWN, measurement
     kept = await asyncio.to_thread(_pack_seen, pair, ordered, measurement.witness, pipeline)
-    await spool.create(act.job, f"{_PLACE}/{pair.name}", kept)
+    await blobs.create(act.job, f"{_PLACE}/{pair.name}", kept)
     return SEEN, measurement
 
 
 async def fitted(
-    spool: Spool,
+    blobs: Blobs,
     job: str,
     request: CalibrationRequest,
     waiting: Mapping[bytes, Sequence[str]],
@@ -68,13 +68,13 @@ async def fitted(
         return request.pipeline, []
     if not waiting[SEEN]:
         raise BadPairs("None of the pairs to fit σ on could be used.", items=[])
-    seen = [await spool.get(job, f"{_PLACE}/{name}") for name in waiting[SEEN]]
+    seen = [await blobs.get(job, f"{_PLACE}/{name}") for name in waiting[SEEN]]
     pipeline = await asyncio.to_thread(
         _fit, seen, request.pipeline, request.shares.scenes, request.upscaler
     )
     measured = []
     for name in waiting[DRAWN]:
-        samples = await spool.get(job, f"{_PLACE}/{name}")
+        samples = await blobs.get(job, f"{_PLACE}/{name}")
         pair = await load(name)
         measured.append(await asyncio.to_thread(_reduced, pair, samples, pipeline))
     return pipeline, measured

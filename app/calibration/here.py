@@ -25,7 +25,7 @@ from app.calibration.record import Calibration
 from app.errors import NotFound, TrustscaleError
 from app.jobs.queue import JobQueue
 from app.sampling.pipeline import Pipeline
-from app.stores.base import Job, JobState, JobStatus, MonitorStore, Spool
+from app.stores.base import Blobs, Job, JobState, JobStatus, MonitorStore
 from app.stores.folders import held
 from app.stores.jobs import JobStore
 from app.stores.sqlite import SqliteDocuments
@@ -46,7 +46,7 @@ class Here:
     data_dir: Path
     upscalers: Mapping[str, Upscaler]
     calibrations: Calibrations
-    spool: Spool
+    blobs: Blobs
     states: MonitorStore
     watched: Sequence[str] = ()
 
@@ -75,11 +75,11 @@ class Here:
             created_by="local",
         )
         job = request.as_job(run_id(request))
-        spool = _InPlace(self.spool, job.id, files)
+        blobs = _InPlace(self.blobs, job.id, files)
         handler = CalibrationHandler(
             self.upscalers,
             self.calibrations,
-            spool,
+            blobs,
             self.states,
             self.watched,
             keeps_pictures=False,
@@ -93,7 +93,7 @@ class Here:
                 last = await _ended(job, jobs, handler, slots, on_progress)
                 made = await self._made(last, jobs, request)
                 await jobs.forget(job.id)
-                await self.spool.delete(job.id)
+                await self.blobs.delete(job.id)
             finally:
                 await database.close()
         (self.data_dir / f"{job.id}.lock").unlink(missing_ok=True)
@@ -111,7 +111,7 @@ class Here:
         if error.get("type") == "/problems/bad-pairs":  # the same command would end in the same way
             if request.config.on_bad_pair == "skip" or not kept:
                 await jobs.forget(last.id)
-                await self.spool.delete(last.id)
+                await self.blobs.delete(last.id)
                 raise NotFinished(error["detail"], items=items)
             again = "Leave them out with --skip-bad-pairs"
         left_out = f", {len(request.skipped)} left out" if request.skipped else ""
@@ -177,32 +177,32 @@ def run_id(request: CalibrationRequest) -> str:
 
 
 class _InPlace:
-    """A spool that finds the files of one job where they lie: nothing is copied."""
+    """Blobs that find the files of one job where they lie: nothing is copied."""
 
-    def __init__(self, spool: Spool, job: str, pairs: Sequence[PairFiles]) -> None:
-        self._spool = spool
+    def __init__(self, blobs: Blobs, job: str, pairs: Sequence[PairFiles]) -> None:
+        self._blobs = blobs
         self._job = job
         self._files = {
             f"{role}/{pair.name}": Path(path)
             for pair in pairs
             for role, path in pair.by_role.items()
         }
-        self.put = spool.put
-        self.create = spool.create
-        self.delete = spool.delete
-        self.untouched = spool.untouched
-        self.link = spool.link
+        self.put = blobs.put
+        self.create = blobs.create
+        self.delete = blobs.delete
+        self.untouched = blobs.untouched
+        self.link = blobs.link
 
     async def get(self, job: str, name: str) -> bytes:
-        """See `Spool.get`."""
+        """See `Blobs.get`."""
         if job != self._job or name not in self._files:
-            return await self._spool.get(job, name)
+            return await self._blobs.get(job, name)
         try:
             return await asyncio.to_thread(self._files[name].read_bytes)
         except OSError as error:
             raise NotFound(f"{self._files[name]} cannot be read: {error.strerror}.") from error
 
     async def names(self, job: str) -> list[str]:
-        """See `Spool.names`."""
+        """See `Blobs.names`."""
         there = self._files if job == self._job else ()
-        return sorted({*there, *await self._spool.names(job)})
+        return sorted({*there, *await self._blobs.names(job)})

@@ -40,7 +40,7 @@ from app.errors import BadInput, BadPairs, NotFound
 from app.jobs.handlers import JobContext
 from app.sampling.measure import Measurement
 from app.sampling.pipeline import identify
-from app.stores.base import Job, JobState, MonitorStore, Spool
+from app.stores.base import Blobs, Job, JobState, MonitorStore
 from app.upscalers.base import Upscaler, image_digest
 
 _MEASURED, _WAITING, _BAD = b"M", b"W", b"B"
@@ -68,7 +68,7 @@ class CalibrationHandler:
 
     upscalers: Mapping[str, Upscaler]
     calibrations: Calibrations
-    spool: Spool
+    blobs: Blobs
     states: MonitorStore
     watched: Collection[str] = ()
     keeps_pictures: bool = True
@@ -91,7 +91,7 @@ class CalibrationHandler:
             if fidelity.needs_label(request.pipeline.fidelity):
                 return await self._semantic(act)
             if request.shares.fitted:
-                record, measurement = await fit.drawn(self.spool, act)
+                record, measurement = await fit.drawn(self.blobs, act)
                 await self._keep_pictures(act, measurement)
                 return record
             return _MEASURED + await self._measured(act)
@@ -108,7 +108,7 @@ class CalibrationHandler:
         skipped = [*request.skipped]
         missing = 0
         waiting: dict[bytes, list[str]] = {fit.SEEN: [], fit.DRAWN: []}
-        settled = await labels.frozen(self.spool, job.id)
+        settled = await labels.frozen(self.blobs, job.id)
         async for name, data in context.records():
             if data[:1] == _BAD:
                 item = json.loads(data[1:])
@@ -125,14 +125,14 @@ class CalibrationHandler:
         if missing:
             return JobState.AWAITING_LABELS
         pipeline, late = await fit.fitted(
-            self.spool, job.id, request, waiting, lambda name: self._load(job.id, request, name)
+            self.blobs, job.id, request, waiting, lambda name: self._load(job.id, request, name)
         )
         request = request.model_copy(update={"pipeline": pipeline})
         asked = {pair.name: pair for pair in request.pairs}
         measured = [_named(pair, asked[pair.info.name]) for pair in (*measured, *late)]
         calibration = await self._calibration(request, measured, skipped, job.created_at)
         await self.calibrations.add(calibration, activate=False)
-        await CanaryStore(self.spool, self.states).publish(
+        await CanaryStore(self.blobs, self.states).publish(
             job.id,
             calibration.id,
             fingerprint=request.pipeline.fingerprint,
@@ -140,7 +140,7 @@ class CalibrationHandler:
             parent=request.parent,
         )
         if self.keeps_pictures:
-            await pictures.link(self.spool, job.id, calibration.id, parent=request.parent)
+            await pictures.link(self.blobs, job.id, calibration.id, parent=request.parent)
         if request.config.activate:
             await self._activate(calibration, job.id, force=request.config.force)
         return f"/v1/admin/calibrations/{calibration.id}"
@@ -194,17 +194,17 @@ class CalibrationHandler:
             return None
         if name not in chosen([pair.name for pair in request.pairs]):
             return None
-        return CanaryTaker(self.spool, job, name)
+        return CanaryTaker(self.blobs, job, name)
 
     async def _keep_pictures(self, act: Act, measurement: Measurement) -> None:
         if self.keeps_pictures:
             pair = act.pair
-            await pictures.keep(self.spool, act.job, pair.name, pair.x, measurement.prediction)
+            await pictures.keep(self.blobs, act.job, pair.name, pair.x, measurement.prediction)
 
     async def _load(self, job: str, request: CalibrationRequest, name: str) -> Pair:
         pair = request.pair(name)
-        y = await self.spool.get(job, f"y/{pair.source}")
-        x = await self.spool.get(job, f"x/{pair.source}") if pair.x else None
+        y = await self.blobs.get(job, f"y/{pair.source}")
+        x = await self.blobs.get(job, f"x/{pair.source}") if pair.x else None
         loaded = await asyncio.to_thread(
             load_pair,
             pair.source,
@@ -241,7 +241,7 @@ class CalibrationHandler:
                 items=[],
             )
         if asked.label:  # a damaged one is named now, not when all pairs are measured
-            label, _ = await labels.read(self.spool, act.job, pair.name)
+            label, _ = await labels.read(self.blobs, act.job, pair.name)
             await asyncio.to_thread(decode_label, label, measurement.sigma.shape)
         await self._keep_pictures(act, measurement)
         waiting = Unlabelled(
@@ -258,9 +258,9 @@ class CalibrationHandler:
         """
         name = f"{_FIRST}/{pair.name}"
         kept = await asyncio.to_thread(pack_measurement, measurement)
-        if await self.spool.create(job, name, kept):
+        if await self.blobs.create(job, name, kept):
             return measurement
-        first = await self.spool.get(job, name)
+        first = await self.blobs.get(job, name)
         prediction, sigma, mean_log_sigma = await asyncio.to_thread(unpack_measurement, first)
         return replace(
             measurement, prediction=prediction, sigma=sigma, mean_log_sigma=mean_log_sigma
@@ -275,12 +275,12 @@ class CalibrationHandler:
         settled: Mapping[str, int],
     ) -> MeasuredPair:
         """The measured pair, once its label is there."""
-        label = await labels.used(self.spool, job, name, settled)
+        label = await labels.used(self.blobs, job, name, settled)
         waiting = unlabelled(data)
         if waiting is None:
             raise BadPairs("A checkpoint is damaged.", items=[{"name": name, "reason": "damaged"}])
         shape = (waiting.info.height, waiting.info.width)
-        first = await self.spool.get(job, f"{_FIRST}/{name}")
+        first = await self.blobs.get(job, f"{_FIRST}/{name}")
 
         def labelled(info: PairInfo) -> MeasuredPair:
             _, sigma, _ = unpack_measurement(first)

@@ -1,9 +1,9 @@
 """Labels as people draw them: every saved one is a version of its pair's label, the newest counts.
 
 Two annotators must not overwrite each other unseen. So a version is a file of its own that is
-created once and never replaced, which any spool can do: whoever saves names the version he has
-seen, and of all who have seen the same one exactly one creates the next. A crash between two
-versions leaves the older one. Versions end with the job's files; a label takes a few kilobytes.
+created once and never replaced: whoever saves names the version that he has seen, and of all who
+have seen the same one exactly one creates the next. A crash between two versions leaves the older
+one. Versions end with the job's files; a label takes a few kilobytes.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import json
 from collections.abc import Iterable, Mapping
 
 from app.errors import Conflict, NotFound, Superseded
-from app.stores.base import Spool
+from app.stores.base import Blobs
 
 FIRST = "labels"
 """The folder of the first versions, drawn here or uploaded with the pairs."""
@@ -35,47 +35,47 @@ def versions(names: Iterable[str]) -> dict[str, int]:
     return newest
 
 
-async def read(spool: Spool, job: str, name: str) -> tuple[bytes, int]:
+async def read(blobs: Blobs, job: str, name: str) -> tuple[bytes, int]:
     """The newest label of a pair as a file, and its version.
 
     Raises:
         NotFound: it has none.
     """
-    version = await _newest(spool, job, name)
+    version = await _newest(blobs, job, name)
     if not version:
         raise NotFound(f"The pair {name!r} has no label.")
-    return await spool.get(job, _file(version, name)), version
+    return await blobs.get(job, _file(version, name)), version
 
 
-async def freeze(spool: Spool, job: str) -> None:
+async def freeze(blobs: Blobs, job: str) -> None:
     """Settle which versions the calibration is made with: those that are the newest now."""
     settled: dict[str, int] | None = None
     # Who saves a label looks after that whether all is settled; so a label that is not seen here,
     # the second time, is told to be late.
-    while (present := versions(await spool.names(job))) != settled:
-        await spool.put(job, _USED, json.dumps(present).encode())
+    while (present := versions(await blobs.names(job))) != settled:
+        await blobs.put(job, _USED, json.dumps(present).encode())
         settled = present
 
 
-async def is_late(spool: Spool, job: str, name: str, version: int) -> bool:
+async def is_late(blobs: Blobs, job: str, name: str, version: int) -> bool:
     """Whether the labels were settled without this version."""
     try:
-        found: dict[str, int] = json.loads(await spool.get(job, _USED))
+        found: dict[str, int] = json.loads(await blobs.get(job, _USED))
     except NotFound:
         return False
     return found.get(name) != version
 
 
-async def frozen(spool: Spool, job: str) -> Mapping[str, int]:
+async def frozen(blobs: Blobs, job: str) -> Mapping[str, int]:
     """The settled versions by name of the pair; those that came with the pairs, if none were."""
     try:
-        found: dict[str, int] = json.loads(await spool.get(job, _USED))
+        found: dict[str, int] = json.loads(await blobs.get(job, _USED))
     except NotFound:
-        return versions(await spool.names(job))
+        return versions(await blobs.names(job))
     return found
 
 
-async def used(spool: Spool, job: str, name: str, settled: Mapping[str, int]) -> bytes:
+async def used(blobs: Blobs, job: str, name: str, settled: Mapping[str, int]) -> bytes:
     """The label of a pair that the calibration is made with, as a file.
 
     Raises:
@@ -83,10 +83,10 @@ async def used(spool: Spool, job: str, name: str, settled: Mapping[str, int]) ->
     """
     if name not in settled:
         raise NotFound(f"The pair {name!r} has no label.")
-    return await spool.get(job, _file(settled[name], name))
+    return await blobs.get(job, _file(settled[name], name))
 
 
-async def save(spool: Spool, job: str, name: str, data: bytes, *, seen: int | None) -> int:
+async def save(blobs: Blobs, job: str, name: str, data: bytes, *, seen: int | None) -> int:
     """Store the next version of the label of a pair; its number.
 
     `seen` is the version that the new one was drawn on, 0 for none; None: whatever there is.
@@ -97,44 +97,44 @@ async def save(spool: Spool, job: str, name: str, data: bytes, *, seen: int | No
     if seen is not None:
         # Versions follow one another without a gap: if this one is there and the next is not, it is
         # the newest.
-        known = seen == 0 or await _exists(spool, job, _file(seen, name))
-        if known and await _create(spool, job, seen + 1, name, data):
+        known = seen == 0 or await _exists(blobs, job, _file(seen, name))
+        if known and await _create(blobs, job, seen + 1, name, data):
             return seen + 1
-        newest = await _newest(spool, job, name)
+        newest = await _newest(blobs, job, name)
         raise Superseded(
             f"Somebody else has saved the label of {name!r} meanwhile: it is at version "
             f"{newest}, yours was drawn on version {seen}.",
             version=newest,
         )
     while True:
-        newest = await _newest(spool, job, name)
-        if await _create(spool, job, newest + 1, name, data):
+        newest = await _newest(blobs, job, name)
+        if await _create(blobs, job, newest + 1, name, data):
             return newest + 1
 
 
-async def _create(spool: Spool, job: str, version: int, name: str, data: bytes) -> bool:
+async def _create(blobs: Blobs, job: str, version: int, name: str, data: bytes) -> bool:
     if version > MOST_VERSIONS:
         raise Conflict(f"The label of {name!r} was saved too often.")
-    return await spool.create(job, _file(version, name), data)
+    return await blobs.create(job, _file(version, name), data)
 
 
-async def _exists(spool: Spool, job: str, file: str) -> bool:
+async def _exists(blobs: Blobs, job: str, file: str) -> bool:
     try:
-        await spool.get(job, file)
+        await blobs.get(job, file)
     except NotFound:
         return False
     return True
 
 
-async def _newest(spool: Spool, job: str, name: str) -> int:
+async def _newest(blobs: Blobs, job: str, name: str) -> int:
     """The newest version, 0 for none. Nothing is listed, which takes long in a large set."""
     # Versions follow one another without a gap; a page saves one at every pause of the hand.
     there, missing = 0, 1
-    while await _exists(spool, job, _file(missing, name)):
+    while await _exists(blobs, job, _file(missing, name)):
         there, missing = missing, 2 * missing
     while missing - there > 1:
         middle = (there + missing) // 2
-        if await _exists(spool, job, _file(middle, name)):
+        if await _exists(blobs, job, _file(middle, name)):
             there = middle
         else:
             missing = middle

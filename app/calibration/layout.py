@@ -31,7 +31,7 @@ MANIFEST: Final = "manifest.csv"
 PREDICTIONS: Final = "predictions.json"
 """Beside labels: the SHA-256 of the prediction that each was drawn on, by name of the pair."""
 
-MAX_NAME_BYTES: Final = 240  # percent-encoded; with its role it becomes a file name in the spool
+MAX_NAME_BYTES: Final = 240  # percent-encoded; with its role it becomes a file name among the blobs
 MAX_GROUP_LETTERS: Final = 100
 
 _CLUTTER = {"__MACOSX", "Thumbs.db", "desktop.ini"}

@@ -1,7 +1,7 @@
 """The pictures of the pairs, for people who look at them, as long as the job's uploads are kept.
 
-A calibration holds no image. While the files of the job that measured a pair lie in the spool, X as
-it was given to the upscaler, Y as it was uploaded and the prediction can be shown; which jobs those
+A calibration holds no image. While the files of the job that measured a pair are kept, X as it
+was given to the upscaler, Y as it was uploaded and the prediction can be shown; which jobs those
 are is noted under the key of the calibration.
 """
 
@@ -16,7 +16,7 @@ from app.errors import NotFound
 from app.images.decode import PAIR_LIMITS, decode
 from app.images.decoders import decoding
 from app.images.encode import png_rgb
-from app.stores.base import Spool
+from app.stores.base import Blobs
 from app.upscalers.base import RGB
 
 Part = Literal["x", "y", "prediction"]
@@ -25,64 +25,64 @@ _STORED: Final[dict[Part, str]] = {"x": "x-shown", "y": "y", "prediction": "pred
 _JOBS: Final = "jobs.json"
 
 KEY: Final = "pictures-"
-"""Begins the key of a calibration in the spool."""
+"""Begins the key of a calibration among the blobs."""
 
 
-async def keep(spool: Spool, job: str, name: str, x: RGB, prediction: RGB) -> None:
+async def keep(blobs: Blobs, job: str, name: str, x: RGB, prediction: RGB) -> None:
     """Keep what is not among the uploads."""
-    await spool.put(job, f"{_STORED['x']}/{name}", await asyncio.to_thread(png_rgb, x))
+    await blobs.put(job, f"{_STORED['x']}/{name}", await asyncio.to_thread(png_rgb, x))
     png = await asyncio.to_thread(png_rgb, prediction)
-    await spool.put(job, f"{_STORED['prediction']}/{name}", png)
+    await blobs.put(job, f"{_STORED['prediction']}/{name}", png)
 
 
-async def link(spool: Spool, job: str, calibration: str, *, parent: str | None) -> None:
+async def link(blobs: Blobs, job: str, calibration: str, *, parent: str | None) -> None:
     """Note that the pairs of a calibration were measured by a job, and the others by its parent's.
 
     Raises:
-        StoreUnavailable: the spool is away.
+        StoreUnavailable: the blobs are away.
     """
-    jobs = [job, *(await _jobs(spool, parent) if parent else [])]
-    await spool.put(_key(calibration), _JOBS, json.dumps(jobs).encode())
+    jobs = [job, *(await _jobs(blobs, parent) if parent else [])]
+    await blobs.put(_key(calibration), _JOBS, json.dumps(jobs).encode())
 
 
-async def inherit(spool: Spool, parent: str, calibration: str) -> None:
+async def inherit(blobs: Blobs, parent: str, calibration: str) -> None:
     """Note that the pairs of a calibration are those of another one."""
-    if jobs := await _jobs(spool, parent):
-        await spool.put(_key(calibration), _JOBS, json.dumps(jobs).encode())
+    if jobs := await _jobs(blobs, parent):
+        await blobs.put(_key(calibration), _JOBS, json.dumps(jobs).encode())
 
 
-async def forget(spool: Spool, calibration: str) -> None:
+async def forget(blobs: Blobs, calibration: str) -> None:
     """Remove the note of a calibration that is deleted."""
-    await spool.delete(_key(calibration))
+    await blobs.delete(_key(calibration))
 
 
-async def of_job(spool: Spool, job: str, name: str, part: Part) -> bytes:
+async def of_job(blobs: Blobs, job: str, name: str, part: Part) -> bytes:
     """A picture of a pair of a job as a PNG file, whatever it was uploaded as.
 
     Raises:
         NotFound: the pair is not measured yet, unknown, or its files have been removed.
     """
     try:
-        data = await spool.get(job, f"{_STORED[part]}/{name}")
+        data = await blobs.get(job, f"{_STORED[part]}/{name}")
     except NotFound:
         source, mark, _ = name.rpartition("~")
         if part != "y" or not mark:
             raise
-        data = await spool.get(job, f"{_STORED[part]}/{source}")  # the variants of one Y share it
+        data = await blobs.get(job, f"{_STORED[part]}/{source}")  # the variants of one Y share it
     if data.startswith(b"\x89PNG"):
         return data
     return await asyncio.to_thread(png_rgb, (await decoding(decode, data, PAIR_LIMITS)).rgb)
 
 
-async def of_calibration(spool: Spool, calibration: str, name: str, part: Part) -> bytes:
+async def of_calibration(blobs: Blobs, calibration: str, name: str, part: Part) -> bytes:
     """A picture of a pair of a finished calibration as a PNG file.
 
     Raises:
         NotFound: no job's files hold it, or no longer.
     """
-    for job in await _jobs(spool, calibration):
+    for job in await _jobs(blobs, calibration):
         try:
-            return await of_job(spool, job, name, part)
+            return await of_job(blobs, job, name, part)
         except NotFound:
             continue
     raise NotFound(
@@ -91,27 +91,27 @@ async def of_calibration(spool: Spool, calibration: str, name: str, part: Part) 
     )
 
 
-async def kept(spool: Spool, calibration: str) -> bool:
+async def kept(blobs: Blobs, calibration: str) -> bool:
     """Whether there is any use in asking for pictures of a finished calibration."""
-    for job in await _jobs(spool, calibration):
-        if await spool.names(job):
+    for job in await _jobs(blobs, calibration):
+        if await blobs.names(job):
             return True
     return False
 
 
-async def label_of_calibration(spool: Spool, calibration: str, name: str) -> bytes:
+async def label_of_calibration(blobs: Blobs, calibration: str, name: str) -> bytes:
     """The label that a finished calibration was made with, as `of_calibration`."""
-    for job in await _jobs(spool, calibration):
+    for job in await _jobs(blobs, calibration):
         try:
-            return await labels.used(spool, job, name, await labels.frozen(spool, job))
+            return await labels.used(blobs, job, name, await labels.frozen(blobs, job))
         except NotFound:
             continue
     raise NotFound(f"There is no label of the pair {name!r}, or no longer.")
 
 
-async def _jobs(spool: Spool, calibration: str) -> list[str]:
+async def _jobs(blobs: Blobs, calibration: str) -> list[str]:
     try:
-        return [str(job) for job in json.loads(await spool.get(_key(calibration), _JOBS))]
+        return [str(job) for job in json.loads(await blobs.get(_key(calibration), _JOBS))]
     except NotFound:
         return []
 

@@ -22,7 +22,7 @@ async def remove_orphans(stores: Stores, before: datetime) -> int:
     """Remove files older than `before` and a day whose job, result or calibration is unknown."""
     removed = 0
     calibrations: set[str] | None = None
-    for key in await stores.spool.untouched(min(before, datetime.now(UTC) - _ORPHAN_LIFE)):
+    for key in await stores.blobs.untouched(min(before, datetime.now(UTC) - _ORPHAN_LIFE)):
         if key.startswith(_OF_JOBS):
             known = await _is_job(stores, key)
         elif key.startswith(_OF_CALIBRATIONS):
@@ -34,7 +34,7 @@ async def remove_orphans(stores: Stores, before: datetime) -> int:
         else:
             continue
         if not known:
-            await stores.spool.delete(key)
+            await stores.blobs.delete(key)
             removed += 1
     return removed
 

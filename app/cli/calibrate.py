@@ -322,7 +322,7 @@ async def _here(folder: Path, config: CalibrationConfig, naming: Naming) -> _Mad
                 session.settings.data_dir,
                 session.upscalers,
                 session.calibrations,
-                session.stores.spool,
+                session.stores.blobs,
                 session.stores.monitor,
                 [*session.canaries.policies],
             )

@@ -1,4 +1,4 @@
-"""The job behind `Prefer: respond-async`: one upscaling request, run from its spooled upload."""
+"""The job behind `Prefer: respond-async`: one upscaling request, run from its upload."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from app.jobs.handlers import JobContext
 from app.serving.options import UpscaleRequest
 from app.serving.prepare import Admitted
 from app.serving.service import UpscaleService
-from app.stores.base import Job, Spool, StoreUnavailable
+from app.stores.base import Blobs, Job, StoreUnavailable
 from app.upscalers.base import RGB
 
 DRAFT: Final = "draft.jpeg"
@@ -26,7 +26,7 @@ _DRAFT_QUALITY: Final = 80
 _Telling: TypeAlias = Callable[[], Awaitable[None]]
 
 
-def spooled_request(request: UpscaleRequest, seed: int) -> dict[str, Any]:
+def uploaded_request(request: UpscaleRequest, seed: int) -> dict[str, Any]:
     """The request as the job store keeps it; the seed is fixed, so a second attempt is the same."""
     return {**request.model_dump(), "seed": seed}
 
@@ -44,12 +44,12 @@ class UpscaleHandler:
     """Runs upscale jobs (`app.jobs.handlers.Handler`)."""
 
     service: UpscaleService
-    spool: Spool
+    blobs: Blobs
 
     async def __call__(self, job: Job, context: JobContext) -> str:
         """Generate, store the result under the job's id, return its link."""
         prepared = await self.service.prepare(
-            lambda: self.spool.get(job.id, "image"),
+            lambda: self.blobs.get(job.id, "image"),
             UpscaleRequest(**job.request),
             patient=True,
             as_job=True,
@@ -73,7 +73,7 @@ class UpscaleHandler:
     async def _keep(self, job: str, small: bytes) -> None:
         # A store that is away costs a look at it, not the job.
         with suppress(StoreUnavailable):
-            await self.spool.put(job, DRAFT, small)
+            await self.blobs.put(job, DRAFT, small)
 
 
 def draft(sample: RGB) -> bytes:

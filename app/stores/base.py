@@ -19,13 +19,31 @@ from app.stores.monitor import MOST_POINTS, Label, MonitorStore, Snapshot, Updat
 from app.stores.results import ResultStore
 
 __all__ = [
-    "MOST_ACTIVE", "MOST_POINTS", "Activation", "AuditEntry", "AuditLog", "Blob", "Blobs",
-    "CalibrationHead", "CalibrationStore", "CallStore", "ClaimStore", "Job", "JobKind", "JobState",
-    "JobStatus", "JobStore", "Label", "MonitorStore", "Progress", "ResultStore", "Snapshot",
-    "Spool", "StoreUnavailable", "Stores", "Update",
+    "MOST_ACTIVE",
+    "MOST_POINTS",
+    "Activation",
+    "AuditEntry",
+    "AuditLog",
+    "Blob",
+    "Blobs",
+    "CalibrationHead",
+    "CalibrationStore",
+    "CallStore",
+    "ClaimStore",
+    "Job",
+    "JobKind",
+    "JobState",
+    "JobStatus",
+    "JobStore",
+    "Label",
+    "MonitorStore",
+    "Progress",
+    "ResultStore",
+    "Snapshot",
+    "StoreUnavailable",
+    "Stores",
+    "Update",
 ]  # fmt: skip
-
-Spool = Blobs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +57,7 @@ class Stores:
     calibrations: CalibrationStore
     jobs: JobStore
     results: ResultStore
-    spool: Blobs
+    blobs: Blobs
     audit: AuditLog
     monitor: MonitorStore
     claims: ClaimStore

@@ -73,7 +73,7 @@ def open_stores(
         calibrations=CalibrationStore(documents),
         jobs=JobStore(documents),
         results=results,
-        spool=blobs,
+        blobs=blobs,
         audit=AuditLog(documents),
         monitor=MonitorStore(documents),
         claims=ClaimStore(documents),

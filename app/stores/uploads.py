@@ -6,12 +6,12 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
 from app.errors import NotFound
-from app.stores.base import JobState, JobStatus, Spool, Stores, StoreUnavailable
+from app.stores.base import Blobs, JobState, JobStatus, Stores, StoreUnavailable
 
 
 @asynccontextmanager
-async def spooled_for(stores: Stores, job_id: str) -> AsyncIterator[None]:
-    """When the block fails, delete what was spooled for a job, unless the job is stored after all.
+async def uploads_for(stores: Stores, job_id: str) -> AsyncIterator[None]:
+    """When the block fails, delete the uploads of a job, unless the job is stored after all.
 
     A store may have done what it was told although its answer got lost; the job will then be run,
     and needs its files. Where even that cannot be asked now, the files are left to the sweep.
@@ -23,15 +23,15 @@ async def spooled_for(stores: Stores, job_id: str) -> AsyncIterator[None]:
             try:
                 await stores.jobs.get(job_id)
             except NotFound:
-                await stores.spool.delete(job_id)
+                await stores.blobs.delete(job_id)
         raise
 
 
-async def forget_uploads(spool: Spool, job: JobStatus) -> None:
-    """Delete what was spooled for a job that has ended, unless it can still be asked for.
+async def forget_uploads(blobs: Blobs, job: JobStatus) -> None:
+    """Delete the uploads of a job that has ended, unless it can still be asked for.
 
     Of a calibration X, Y and predictions can be looked at, and labels that people drew are kept,
     until the job is removed; but not if somebody has cancelled it.
     """
     if job.kind == "upscale" or job.state is JobState.CANCELLED:
-        await spool.delete(job.id)
+        await blobs.delete(job.id)

@@ -74,7 +74,7 @@ class TestUploads:
         assert all(len(pair["y_sha256"]) == 64 and pair["breakpoints"] >= 1 for pair in pairs)
 
     def test_nothing_stays_after_a_refusal(self, tmp_path, start):
-        """The spool holds nothing of an upload that was refused."""
+        """The blobs holds nothing of an upload that was refused."""
         check_problem(Admin(start()).post_files({"y/a.png": b"text"}), "bad-pairs")
         assert list((tmp_path / "blobs").glob("job-*")) == []
 

@@ -61,12 +61,12 @@ class TestPictures:
         """When the job has expired there are none, nor of a calibration that was deleted."""
         job = admin.ended(admin.post_files(truth_files(1, first=70)))
         made = job["result"].rsplit("/", 1)[-1]
-        spool = admin.client.app_state["trustscale"].stores.spool
-        admin.client.portal.call(spool.delete, job["id"])
+        blobs = admin.client.app_state["trustscale"].stores.blobs
+        admin.client.portal.call(blobs.delete, job["id"])
         gone = check_problem(admin.send("GET", f"/{made}/pairs/070/y.png"), "not-found")
         assert "no longer" in gone["detail"]
         assert admin.send("DELETE", f"/{made}").status_code == 204
-        assert not admin.client.portal.call(spool.names, f"{pictures.KEY}{made}")
+        assert not admin.client.portal.call(blobs.names, f"{pictures.KEY}{made}")
         check_problem(admin.send("GET", f"/{made}/pairs/070/y.png"), "not-found")
 
     def test_unknown(self, admin, made):

@@ -20,7 +20,7 @@ EVIDENCE = 'trustscale_canary_evidence{upscaler="fake"}'
 class TestCanaries:
     @asynccontextmanager
     async def gateway(self, folder, upscaler, policy, **settings):
-        """A gateway of a calibrated remote upscaler, its canaries in the spool."""
+        """A gateway of a calibrated remote upscaler, its canaries among the blobs."""
         effective = Settings(
             data_dir=folder, upscalers=[{**REMOTE, "canary": policy}], admin_keys=["k"], **settings
         )
@@ -28,7 +28,7 @@ class TestCanaries:
         calibrations = Calibrations(stores.calibrations)
         if await calibrations.active_id("fake") is None:
             calibration = await calibrate(
-                upscaler, CanaryStore(stores.spool, stores.monitor), count=8
+                upscaler, CanaryStore(stores.blobs, stores.monitor), count=8
             )
             await calibrations.add(calibration, activate=True)
         await stores.close()
@@ -77,7 +77,7 @@ class TestCanaries:
             derived = f"/v1/admin/calibrations/{served_from.calibration}/derive"
             keys = {"Authorization": "Bearer k"}
             made = (await served.client.post(derived, json=asked, headers=keys)).json()
-            canaries = CanaryStore(served.state.stores.spool, served.state.stores.monitor)
+            canaries = CanaryStore(served.state.stores.blobs, served.state.stores.monitor)
             kept = [
                 await canaries.load(calibration)
                 for calibration in (served_from.calibration, made["id"])

@@ -11,7 +11,7 @@ import pytest
 from app.calibration import file
 from app.jobs.queue import JobQueue
 from app.stores.base import Job, StoreUnavailable
-from app.stores.uploads import spooled_for
+from app.stores.uploads import uploads_for
 from tests.api.admin import BASE, Admin, truth_files
 from tests.api.gateway import AS_ADMIN, check_problem, client_of, post
 from tests.factories import encoded, photo
@@ -167,9 +167,9 @@ class TestUploadsWithoutAJob:
     async def test_they_stay_with_a_job(self, stores):
         """If only the answer of the store got lost, the job is there and needs its files."""
         job = Job(id="job-x", kind="upscale", created_at=datetime.now(UTC), request={})
-        await stores.spool.put(job.id, "image", b"1")
+        await stores.blobs.put(job.id, "image", b"1")
         await stores.jobs.create(job)
         with pytest.raises(StoreUnavailable):
-            async with spooled_for(stores, job.id):
+            async with uploads_for(stores, job.id):
                 raise StoreUnavailable("The answer got lost.")
-        assert await stores.spool.names(job.id) == ["image"]
+        assert await stores.blobs.names(job.id) == ["image"]

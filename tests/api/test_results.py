@@ -116,7 +116,7 @@ class TestObjectStore:
     def test_it_is_away(self, start, s3_url, monkeypatch):
         """While the object store does not answer, requests are 503, without its secrets."""
         client = start(blobs=s3_url)
-        store = client.app_state["trustscale"].stores.spool
+        store = client.app_state["trustscale"].stores.blobs
 
         async def away(*_, **__):
             raise GenericError("Generic S3 error: token=secret")

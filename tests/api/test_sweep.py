@@ -16,7 +16,7 @@ OFTEN = Pace(sweep_s=0.05, orphans_s=0.0)
 
 
 def left(folder) -> set[str]:
-    """The jobs whose uploads are in the spool."""
+    """The jobs whose uploads are among the blobs."""
     return {path.name for path in (folder / "blobs").glob("job-*")}
 
 
@@ -31,7 +31,7 @@ def counted(method, calls: Counter):
 
 
 def test_ended_jobs(start, tmp_path):
-    """Once `job_ttl_s` is over, an ended job and its spooled files are gone; its result stays."""
+    """Once `job_ttl_s` is over, an ended job and its files are gone; its result stays."""
     admin = Admin(start(job_ttl_s=3600))
     response = admin.post_files(truth_files(2))
     made = admin.made(response)
@@ -125,12 +125,12 @@ def test_after_a_surprise(start, monkeypatch):
     block_until(lambda: rounds.total() > 2)
 
 
-async def test_the_spool_is_listed_seldom(serve, monkeypatch):
-    """Results and jobs are swept again and again; the whole spool is listed once in hours."""
+async def test_the_blobs_are_listed_seldom(serve, monkeypatch):
+    """Results and jobs are swept again and again; the whole blobs is listed once in hours."""
     async with serve(pace=Pace(sweep_s=0.001)) as served:
         swept, listed = Counter(), Counter()
-        jobs, spool = served.state.stores.jobs, served.state.stores.spool
+        jobs, blobs = served.state.stores.jobs, served.state.stores.blobs
         monkeypatch.setattr(jobs, "expire", counted(jobs.expire, swept))
-        monkeypatch.setattr(spool, "untouched", counted(spool.untouched, listed))
+        monkeypatch.setattr(blobs, "untouched", counted(blobs.untouched, listed))
         await until(lambda: swept.total() > 50)
         assert listed.total() <= 1

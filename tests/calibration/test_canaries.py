@@ -22,7 +22,7 @@ from tests.watch.scenes import MemoryStores, Moody, Scene, calibrate
 
 
 def canaries_of(stores):
-    return CanaryStore(stores.spool, stores.monitor)
+    return CanaryStore(stores.blobs, stores.monitor)
 
 
 class TestTaking:
@@ -109,9 +109,9 @@ class TestJob:
         for k, name in enumerate(names):
             y = png_rgb(photo(first + k, 48, 48))
             pairs.append({"name": name, "source": name, "y_sha256": sha256(y).hexdigest()})
-            await stores.spool.put(job_id, f"y/{name}", y)
+            await stores.blobs.put(job_id, f"y/{name}", y)
             black = png_rgb(np.zeros((48, 48, 3), np.uint8))
-            await stores.spool.put(job_id, f"labels/{name}", black)
+            await stores.blobs.put(job_id, f"labels/{name}", black)
         request = CalibrationRequest(
             config=settings,
             pipeline=settings.pipeline(upscaler),
@@ -127,7 +127,7 @@ class TestJob:
         handler = CalibrationHandler(
             {"fake": upscaler},
             Calibrations(stores.calibrations),
-            stores.spool,
+            stores.blobs,
             stores.monitor,
             watched,
         )

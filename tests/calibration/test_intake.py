@@ -71,15 +71,15 @@ class TestOneRoad:
     @pytest.mark.parametrize("way", [folder, archive])
     async def test_folder_and_archive(self, tmp_path, way):
         """Both give the same pairs, and keep their files by role and name of the pair."""
-        files, spool = way(self, tmp_path / "set"), open_blobs(None, tmp_path / "spool")
+        files, blobs = way(self, tmp_path / "set"), open_blobs(None, tmp_path / "blobs")
         found = await take_in(
-            files, find(files(), Naming()), PIPELINE, keep=functools.partial(spool.put, "job")
+            files, find(files(), Naming()), PIPELINE, keep=functools.partial(blobs.put, "job")
         )
         assert [(pair.name, pair.group) for pair in found.usable] == [("b", None), ("day.a", "day")]
         assert found.usable[0].y_sha256 == hashlib.sha256(FILES["y/b.png"]).hexdigest()
         assert (found.skipped, found.alike) == ([], [])
-        assert await spool.names("job") == ["x/b", "x/day.a", "y/b", "y/day.a"]
-        assert await spool.get("job", "x/day.a") == FILES["x/day/a.webp"]
+        assert await blobs.names("job") == ["x/b", "x/day.a", "y/b", "y/day.a"]
+        assert await blobs.get("job", "x/day.a") == FILES["x/day/a.webp"]
 
     async def test_a_form(self, tmp_path):
         """A form's field says the role: suffix and folders in the name mean nothing."""
@@ -93,11 +93,11 @@ class TestOneRoad:
     @pytest.mark.parametrize("stray", ["a.png", "z/a.png", "set/a.png"])
     async def test_a_stray_file_never_takes_the_place_of_a_truth(self, tmp_path, stray):
         """Whatever lies beside y/, the bytes that are measured are those of y/, skipped or not."""
-        spool = open_blobs(None, tmp_path)
+        blobs = open_blobs(None, tmp_path)
         for files in ({stray: picture(5), "y/a.png": picture(1)},) * 2:
-            found = await taken(files, keep=functools.partial(spool.put, "job"))
+            found = await taken(files, keep=functools.partial(blobs.put, "job"))
             assert by_name(found.skipped) == {stray: OTHER}
-            assert await spool.get("job", "y/a") == picture(1)
+            assert await blobs.get("job", "y/a") == picture(1)
             (pair,) = found.usable
             assert pair.y_sha256 == hashlib.sha256(picture(1)).hexdigest()
 

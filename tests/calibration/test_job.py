@@ -35,7 +35,7 @@ def upscaler() -> FakeUpscaler:
 @pytest.fixture
 def handler(stores, upscaler) -> CalibrationHandler:
     calibrations = Calibrations(stores.calibrations)
-    return CalibrationHandler({"fake": upscaler}, calibrations, stores.spool, stores.monitor)
+    return CalibrationHandler({"fake": upscaler}, calibrations, stores.blobs, stores.monitor)
 
 
 async def submitted(
@@ -47,12 +47,12 @@ async def submitted(
     first: int = 0,
     **config,
 ) -> Job:
-    """A job of spooled truths, that runs."""
+    """A job of uploaded truths, that runs."""
     settings = CalibrationConfig(**{"samples": 4, "degradation": Degradation(), **config})
     asked = []
     for k in range(count):
         y, name = encoded(photo(first + k, 48, 48)), str(k)
-        await stores.spool.put("job-c", f"y/{name}", y)
+        await stores.blobs.put("job-c", f"y/{name}", y)
         digest = hashlib.sha256(y).hexdigest()
         asked.append(AskedPair(name=name, source=name, y_sha256=digest, group="day", scene=name))
     request = CalibrationRequest.asking(
@@ -95,13 +95,13 @@ class TestUnits:
         """A unit that is executed again shows and measures what its first execution made."""
         upscaler = Forgetful()
         handler = CalibrationHandler(
-            {"fake": upscaler}, Calibrations(stores.calibrations), stores.spool, stores.monitor
+            {"fake": upscaler}, Calibrations(stores.calibrations), stores.blobs, stores.monitor
         )
         job = await submitted(stores, upscaler, 1, fidelity={"metric": "semantic"})
         first = await handler.run(job, "0")
-        shown = await pictures.of_job(stores.spool, job.id, "0", "prediction")
+        shown = await pictures.of_job(stores.blobs, job.id, "0", "prediction")
         assert await handler.run(job, "0") == first
-        assert await pictures.of_job(stores.spool, job.id, "0", "prediction") == shown
+        assert await pictures.of_job(stores.blobs, job.id, "0", "prediction") == shown
         assert image_digest(decode(shown, PAIR_LIMITS).rgb) == unlabelled(first).prediction_sha256
 
     async def test_upscaler_that_changed(self, stores, handler, upscaler):
@@ -126,7 +126,7 @@ class TestUnits:
     ):
         """Damage, or other bytes, fail the job with the pair's name, or are a checkpoint."""
         job = await submitted(stores, upscaler, on_bad_pair=policy)
-        await stores.spool.put(job.id, "y/1", data)
+        await stores.blobs.put(job.id, "y/1", data)
         if policy == "fail":
             with pytest.raises(BadPairs) as caught:
                 await handler.run(job, "1")
@@ -181,7 +181,7 @@ class TestReduce:
     async def test_all_skipped(self, stores, handler, upscaler):
         """When no pair is left there is no calibration, and every reason is told."""
         job = await submitted(stores, upscaler, count=1, on_bad_pair="skip")
-        await stores.spool.put(job.id, "y/0", encoded(photo(0, 48, 48))[:-200])
+        await stores.blobs.put(job.id, "y/0", encoded(photo(0, 48, 48))[:-200])
         await measured(stores, handler, job)
         with pytest.raises(BadPairs) as caught:
             await handler.reduce(job, JobContext(job.id, stores.jobs))
@@ -191,6 +191,6 @@ class TestReduce:
 async def test_damaged_images_are_told(stores):
     """Showing a damaged upload is an error of ours, not a crash."""
     whole = encoded(photo(0, 64, 64), "JPEG")
-    await stores.spool.put("job-1", "y/a", whole[: len(whole) // 2])
+    await stores.blobs.put("job-1", "y/a", whole[: len(whole) // 2])
     with pytest.raises(BadImage, match="decoded"):
-        await pictures.of_job(stores.spool, "job-1", "a", "y")
+        await pictures.of_job(stores.blobs, "job-1", "a", "y")

@@ -13,66 +13,66 @@ from app.stores.objects import BlobStore, open_blobs
 
 
 @pytest.fixture
-def spool(tmp_path) -> BlobStore:
+def blobs(tmp_path) -> BlobStore:
     return open_blobs(None, tmp_path)
 
 
 async def test_one_of_many_wins(tmp_path):
     """Of all who have seen the same version exactly one creates the next."""
-    spools = [open_blobs(None, tmp_path) for _ in range(4)]
-    await labels.save(spools[0], "job", "a.b", b"first", seen=0)
+    doors = [open_blobs(None, tmp_path) for _ in range(4)]
+    await labels.save(doors[0], "job", "a.b", b"first", seen=0)
     told = await asyncio.gather(
-        *(labels.save(spools[i % 4], "job", "a.b", b"%d" % i, seen=1) for i in range(16)),
+        *(labels.save(doors[i % 4], "job", "a.b", b"%d" % i, seen=1) for i in range(16)),
         return_exceptions=True,
     )
     (winner,) = [i for i, outcome in enumerate(told) if outcome == 2]
     assert sum(isinstance(outcome, Superseded) for outcome in told) == 15
-    assert await labels.read(spools[0], "job", "a.b") == (b"%d" % winner, 2)
+    assert await labels.read(doors[0], "job", "a.b") == (b"%d" % winner, 2)
 
 
-async def test_versions_have_no_gap(spool):
+async def test_versions_have_no_gap(blobs):
     """Who names a version that never was is refused, and cannot hide what there is."""
-    await labels.save(spool, "job", "a", b"1", seen=0)
+    await labels.save(blobs, "job", "a", b"1", seen=0)
     with pytest.raises(Superseded) as refused:
-        await labels.save(spool, "job", "a", b"9", seen=8)
+        await labels.save(blobs, "job", "a", b"9", seen=8)
     assert refused.value.members == {"version": 1}
-    assert await labels.read(spool, "job", "a") == (b"1", 1)
+    assert await labels.read(blobs, "job", "a") == (b"1", 1)
 
 
-async def test_saved_too_often(spool, monkeypatch):
+async def test_saved_too_often(blobs, monkeypatch):
     """The number of versions has an end, since it is a part of the file's name."""
     monkeypatch.setattr(labels, "MOST_VERSIONS", 2)
     for seen in (0, 1):
-        await labels.save(spool, "job", "a", b"x", seen=seen)
+        await labels.save(blobs, "job", "a", b"x", seen=seen)
     with pytest.raises(Conflict, match="too often"):
-        await labels.save(spool, "job", "a", b"x", seen=None)
+        await labels.save(blobs, "job", "a", b"x", seen=None)
 
 
-async def test_unconditional_writers_all_count(spool):
+async def test_unconditional_writers_all_count(blobs):
     """Writers without a condition get versions of their own."""
     told = await asyncio.gather(
-        *(labels.save(spool, "job", "a", b"%d" % i, seen=None) for i in range(8))
+        *(labels.save(blobs, "job", "a", b"%d" % i, seen=None) for i in range(8))
     )
     assert sorted(told) == list(range(1, 9))
 
 
-async def test_newest_is_found_soon(spool, monkeypatch):
+async def test_newest_is_found_soon(blobs, monkeypatch):
     """No list of files is needed for it, and few looks, however many versions there are."""
-    monkeypatch.setattr(spool, "names", None)
+    monkeypatch.setattr(blobs, "names", None)
     asked = []
 
-    async def get(job, name, get=spool.get):
+    async def get(job, name, get=blobs.get):
         asked.append(name)
         return await get(job, name)
 
-    monkeypatch.setattr(spool, "get", get)
+    monkeypatch.setattr(blobs, "get", get)
     for version in range(1, 65):
-        assert await labels.save(spool, "job", "a", b"%d" % version, seen=None) == version
+        assert await labels.save(blobs, "job", "a", b"%d" % version, seen=None) == version
         asked.clear()
-        assert await labels.read(spool, "job", "a") == (b"%d" % version, version)
+        assert await labels.read(blobs, "job", "a") == (b"%d" % version, version)
         assert len(asked) <= 16
     with pytest.raises(NotFound):
-        await labels.read(spool, "job", "b")
+        await labels.read(blobs, "job", "b")
 
 
 def test_versions_of_files():
@@ -81,20 +81,20 @@ def test_versions_of_files():
     assert labels.versions(names) == {"a": 10, "labels.7": 1}
 
 
-async def test_what_is_settled_stays(spool):
+async def test_what_is_settled_stays(blobs):
     """A version that comes after the labels were settled is not the one that is used."""
-    await labels.save(spool, "job", "a", b"1", seen=None)
-    await labels.save(spool, "job", "a", b"2", seen=None)
-    assert await labels.frozen(spool, "job") == {"a": 2}  # the newest, while nothing is settled
-    await labels.freeze(spool, "job")
-    await labels.save(spool, "job", "a", b"3", seen=None)
-    await labels.save(spool, "job", "b", b"1", seen=None)
-    settled = await labels.frozen(spool, "job")
+    await labels.save(blobs, "job", "a", b"1", seen=None)
+    await labels.save(blobs, "job", "a", b"2", seen=None)
+    assert await labels.frozen(blobs, "job") == {"a": 2}  # the newest, while nothing is settled
+    await labels.freeze(blobs, "job")
+    await labels.save(blobs, "job", "a", b"3", seen=None)
+    await labels.save(blobs, "job", "b", b"1", seen=None)
+    settled = await labels.frozen(blobs, "job")
     assert settled == {"a": 2}
-    assert await labels.used(spool, "job", "a", settled) == b"2"
+    assert await labels.used(blobs, "job", "a", settled) == b"2"
     with pytest.raises(NotFound):
-        await labels.used(spool, "job", "b", settled)
-    assert await labels.read(spool, "job", "a") == (b"3", 3)
+        await labels.used(blobs, "job", "b", settled)
+    assert await labels.read(blobs, "job", "a") == (b"3", 3)
 
 
 async def test_a_label_that_comes_while_they_are_settled():
@@ -111,11 +111,11 @@ async def test_a_label_that_comes_while_they_are_settled():
                 await labels.save(self, job, "a", b"second", seen=1)
             await super().put(job, name, data)
 
-    spool = Racing(MemoryStore())
-    assert await labels.save(spool, "job", "a", b"first", seen=0) == 1
-    await labels.freeze(spool, "job")
-    settled = await labels.frozen(spool, "job")
-    assert await labels.used(spool, "job", "a", settled) == b"second"
-    assert not await labels.is_late(spool, "job", "a", 2)
-    assert await labels.save(spool, "job", "a", b"third", seen=2) == 3
-    assert await labels.is_late(spool, "job", "a", 3)
+    blobs = Racing(MemoryStore())
+    assert await labels.save(blobs, "job", "a", b"first", seen=0) == 1
+    await labels.freeze(blobs, "job")
+    settled = await labels.frozen(blobs, "job")
+    assert await labels.used(blobs, "job", "a", settled) == b"second"
+    assert not await labels.is_late(blobs, "job", "a", 2)
+    assert await labels.save(blobs, "job", "a", b"third", seen=2) == 3
+    assert await labels.is_late(blobs, "job", "a", 3)

@@ -50,7 +50,7 @@ class Run:
         check_left_out(taken.skipped, len(taken.usable), self.config.on_bad_pair)
         stores = open_stores("sqlite:///", self.place, result_ttl_s=60, max_result_bytes=10**9)
         calibrations = Calibrations(stores.calibrations)
-        here = Here(self.place, {"fake": upscaler}, calibrations, stores.spool, stores.monitor)
+        here = Here(self.place, {"fake": upscaler}, calibrations, stores.blobs, stores.monitor)
         try:
             return await here.make(
                 upscaler, taken, files, self.config, pipeline, on_progress=on_progress
@@ -182,7 +182,7 @@ class TestResume:
             await run(FakeUpscaler(capabilities=Capabilities(concurrency=1)), taken=taken)
         assert "Run the same command" not in caught.value.detail
         assert ("--skip-bad-pairs" in caught.value.detail) == bool(kept)
-        assert [*(tmp_path / "data" / "spool").rglob("*.*")] == []
+        assert [*(tmp_path / "data" / "blobs").rglob("*.*")] == []
 
     async def test_twice_at_a_time(self, tmp_path):
         """Two processes do not pay for the same pairs."""

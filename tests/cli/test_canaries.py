@@ -44,7 +44,7 @@ def test_an_interrupted_run(run, place, upscaler, monkeypatch):
 
     async def watched() -> None:
         stores = open_stores("sqlite:///", place / "data", result_ttl_s=9, max_result_bytes=10**9)
-        scene = Scene(upscaler, CanaryStore(stores.spool, stores.monitor), made["id"])
+        scene = Scene(upscaler, CanaryStore(stores.blobs, stores.monitor), made["id"])
         # Calls refused may have been the second of a canary.
         assert len((await scene.state()).items) >= 6
         await scene.round()

@@ -46,8 +46,8 @@ WRITES: dict[str, Callable[[Stores], Awaitable[object]]] = {
     "job": lambda s: s.jobs.create(job("new")),
     "start": lambda s: s.jobs.start("job", "", "ann"),
     "result": lambda s: s.results.put("r", b"{}", {"image.png": bytes(50_000)}),
-    "upload": lambda s: s.spool.put("job", "x/1.png", bytes(50_000)),
-    "label": lambda s: s.spool.create("job", "x/1.png", bytes(50_000)),
+    "upload": lambda s: s.blobs.put("job", "x/1.png", bytes(50_000)),
+    "label": lambda s: s.blobs.create("job", "x/1.png", bytes(50_000)),
     "check": lambda s: s.check(),
 }
 
@@ -65,7 +65,7 @@ async def test_full_disk(
     assert [await stores.jobs.load(j.id) for j in await stores.jobs.unfinished()] == [job()]
     with pytest.raises(NotFound):
         await stores.results.document("r")
-    assert await stores.spool.names("job") == []
+    assert await stores.blobs.names("job") == []
     assert half_written(tmp_path) == []
     await write(stores)
     await stores.check()
@@ -122,11 +122,11 @@ async def test_what_the_killed_leave(tmp_path: Path, opened: Opener):
     leave(".", ".tmp-")
     stores = opened()
     assert {path.name for path in half_written(tmp_path)} == {".tmp-2"}
-    await stores.spool.put("job", "image#1", b"1")
+    await stores.blobs.put("job", "image#1", b"1")
     leave("blobs/job", "image#")
-    assert await stores.spool.untouched(datetime.now(UTC) + timedelta(minutes=1)) == ["job"]
+    assert await stores.blobs.untouched(datetime.now(UTC) + timedelta(minutes=1)) == ["job"]
     assert {path.name for path in (tmp_path / "blobs/job").iterdir()} == {"image%231", "image#2"}
-    assert await stores.spool.names("job") == ["image#1"]
+    assert await stores.blobs.names("job") == ["image#1"]
 
 
 async def test_a_lost_folder(tmp_path: Path, opened: Opener):
@@ -135,8 +135,8 @@ async def test_a_lost_folder(tmp_path: Path, opened: Opener):
     shutil.rmtree(tmp_path / "blobs")
     (tmp_path / "blobs").touch()
     for call in (
-        stores.spool.put("job", "x/1.png", b""),
-        stores.spool.create("job", "x/1.png", b""),
+        stores.blobs.put("job", "x/1.png", b""),
+        stores.blobs.create("job", "x/1.png", b""),
         stores.results.put("r", b"{}", {"image.png": b""}),
     ):
         with pytest.raises(StoreUnavailable, match=r"blobs cannot be used now: Not a directory"):
@@ -153,7 +153,7 @@ async def test_what_others_leave_among_the_blobs(tmp_path: Path, opened: Opener)
     for name in "abc":
         await stores.results.put(name, b"{}", {"image.png": bytes(1000)})
     assert [await stores.results.has(name) for name in "abc"] == [False, True, True]
-    assert "job-x" not in await stores.spool.untouched(datetime.now(UTC))
+    assert "job-x" not in await stores.blobs.untouched(datetime.now(UTC))
     assert all(path.exists() for path in strangers)
 
 
@@ -167,7 +167,7 @@ async def test_no_room_made(
         raise StoreUnavailable("The disk is on fire.")
 
     await stores.results.put("old", b"{}", {})
-    monkeypatch.setattr(stores.spool, "delete", fail)
+    monkeypatch.setattr(stores.blobs, "delete", fail)
     await stores.results.put("r", b"{}", {})
     assert await stores.results.document("r") == b"{}"
     assert "No room was made for results: The disk is on fire." in caplog.text

@@ -71,7 +71,7 @@ class TestUrl:
     async def test_shared_folder(self, tmp_path: Path, opened: Opener, host: str):
         """A file URL is a folder of that path on this machine."""
         stores = opened(blobs_url=f"file://{host}{tmp_path}/shared%20folder")
-        await stores.spool.put("job", "a", b"1")
+        await stores.blobs.put("job", "a", b"1")
         assert (tmp_path / "shared folder" / "job" / "a").read_bytes() == b"1"
 
 
@@ -198,7 +198,7 @@ class TestNames:
         """An empty or too long name is BadRequest."""
         stores = opened()
         with pytest.raises(BadRequest):
-            await stores.spool.put("job", name, b"")
+            await stores.blobs.put("job", name, b"")
         with pytest.raises(BadRequest):
             await stores.results.put("r", b"{}", {name: b""})
         assert [p.name for p in (tmp_path / "blobs").iterdir()] == []

@@ -96,7 +96,7 @@ class TestResults:
         await stores.results.put("r11", b"{}", {"a": bytes(1000)}, ttl_s=5)
         assert removed == ["space", "space"]
         assert [i for i in range(12) if await stores.results.has(f"r{i}")] == list(range(2, 12))
-        folders = {name.split(":")[0] for name in await stores.spool.untouched(LATER)}
+        folders = {name.split(":")[0] for name in await stores.blobs.untouched(LATER)}
         assert folders == {f"result-r{i}" for i in range(2, 12)}
 
     async def test_the_newest_stays(self, opener: Opener):
@@ -124,7 +124,7 @@ class TestResults:
     async def test_folders(self, stores: Stores):
         """A result holds its folder; what nobody has a row for is told apart."""
         await stores.results.put("a:b", b"{}", {"a": b"1"})
-        folder = (await stores.spool.untouched(LATER))[0]
+        folder = (await stores.blobs.untouched(LATER))[0]
         assert await stores.results.holds(folder)
         assert not await stores.results.holds(f"{folder[:-1]}?")
 
@@ -147,7 +147,7 @@ class TestResults:
             *(doors[i % 3].results.put("r", b"%d" % i, {"a": b"%d" % i}) for i in range(15))
         )
         assert await doors[0].results.document("r") == await doors[1].results.blob("r", "a")
-        assert len(await doors[0].spool.untouched(LATER)) == 1
+        assert len(await doors[0].blobs.untouched(LATER)) == 1
 
 
 @pytest.fixture(params=["folder", pytest.param("s3", marks=pytest.mark.servers)])
@@ -165,19 +165,19 @@ def doors_to(blobs_url: str, tmp_path: Path) -> Callable[[], BlobStore]:
 
 
 @pytest.fixture
-def spool(doors_to: Callable[[], BlobStore]) -> BlobStore:
+def blobs(doors_to: Callable[[], BlobStore]) -> BlobStore:
     return doors_to()
 
 
 class TestBlobs:
     async def test_comes_back(self, doors_to: Callable[[], BlobStore]):
         """Files come back by folder and name, also in another process, and can be replaced."""
-        spool = doors_to()
+        blobs = doors_to()
         names = ["x/1.png", "y/1.png", *HOSTILE]
         for name in names:
-            await spool.put("job", name, name.encode())
-        await spool.put("other", "x/1.png", b"other")
-        await spool.put("job", "x/1.png", b"replaced")
+            await blobs.put("job", name, name.encode())
+        await blobs.put("other", "x/1.png", b"other")
+        await blobs.put("job", "x/1.png", b"replaced")
         again = doors_to()
         assert await again.get("job", "x/1.png") == b"replaced"
         assert await again.get("job", "../up") == b"../up"
@@ -194,40 +194,40 @@ class TestBlobs:
         assert await doors[0].get("job", "labels/a") == b"%d" % told.index(True)
         assert await doors[1].names("job") == ["labels/a"]
 
-    async def test_create(self, spool: BlobStore):
+    async def test_create(self, blobs: BlobStore):
         """A file is created unless there is one of its name, which then stays."""
-        await spool.put("job", "a", b"1")
-        assert not await spool.create("job", "a", b"2")
-        assert await spool.create("job", "b", b"3")
-        assert [await spool.get("job", name) for name in "ab"] == [b"1", b"3"]
+        await blobs.put("job", "a", b"1")
+        assert not await blobs.create("job", "a", b"2")
+        assert await blobs.create("job", "b", b"3")
+        assert [await blobs.get("job", name) for name in "ab"] == [b"1", b"3"]
 
-    async def test_untouched(self, spool: BlobStore):
+    async def test_untouched(self, blobs: BlobStore):
         """The jobs of which no file was stored since a moment are told apart from the others."""
         now = datetime.now(UTC)
-        await spool.put("job-1", "a", b"1")
-        await spool.put("job-2", "x/a", b"2")
-        assert await spool.untouched(now - timedelta(minutes=1)) == []
-        assert await spool.untouched(now + timedelta(minutes=1)) == ["job-1", "job-2"]
+        await blobs.put("job-1", "a", b"1")
+        await blobs.put("job-2", "x/a", b"2")
+        assert await blobs.untouched(now - timedelta(minutes=1)) == []
+        assert await blobs.untouched(now + timedelta(minutes=1)) == ["job-1", "job-2"]
 
-    async def test_missing(self, spool: BlobStore):
+    async def test_missing(self, blobs: BlobStore):
         """An unknown file is NotFound, an unknown job has no files."""
         with pytest.raises(NotFound):
-            await spool.get("job", "x")
-        assert await spool.names("job") == []
+            await blobs.get("job", "x")
+        assert await blobs.names("job") == []
 
-    async def test_delete(self, spool: BlobStore):
+    async def test_delete(self, blobs: BlobStore):
         """All files of a job go at once, those of others stay; deleting again does nothing."""
-        await spool.put("job", "a", b"1")
-        await spool.put("other", "a", b"2")
+        await blobs.put("job", "a", b"1")
+        await blobs.put("other", "a", b"2")
         for _ in range(2):
-            await spool.delete("job")
-        assert await spool.names("job") == []
-        assert await spool.get("other", "a") == b"2"
+            await blobs.delete("job")
+        assert await blobs.names("job") == []
+        assert await blobs.get("other", "a") == b"2"
 
-    async def test_links(self, spool: BlobStore, blobs_url: str):
+    async def test_links(self, blobs: BlobStore, blobs_url: str):
         """An object store gives a file to whoever has its link, a folder does not."""
-        await spool.put("a b", "c/%2F.png", b"12")
-        link = await spool.link("a b", "c/%2F.png", seconds=60)
+        await blobs.put("a b", "c/%2F.png", b"12")
+        link = await blobs.link("a b", "c/%2F.png", seconds=60)
         assert (link is not None) == blobs_url.startswith("s3:")
         if link is not None:
             async with httpx.AsyncClient(trust_env=False) as anybody:

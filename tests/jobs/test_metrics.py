@@ -13,7 +13,7 @@ import pytest
 from app.api.worker import listening, worker_app
 from app.assembly import open_parts
 from app.errors import ConfigError
-from app.serving.job import spooled_request
+from app.serving.job import uploaded_request
 from app.serving.options import UpscaleRequest
 from app.settings import Settings
 from app.stores.base import Job
@@ -92,8 +92,8 @@ class TestPort:
             asking = httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=60)
             client = await stack.enter_async_context(asking)
             assert (await client.get("/healthz")).text == "ok\n"
-            await parts.stores.spool.put("job-1", "image", IMAGE)
-            request = spooled_request(UpscaleRequest(), 1)
+            await parts.stores.blobs.put("job-1", "image", IMAGE)
+            request = uploaded_request(UpscaleRequest(), 1)
             await parts.queue.submit(
                 Job(id="job-1", kind="upscale", created_at=datetime.now(UTC), request=request)
             )

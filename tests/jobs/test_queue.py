@@ -252,7 +252,7 @@ class TestEndsAreTold:
         """Whoever cancels a job is told so also where its uploads cannot be deleted."""
 
         async def away(_: JobStatus) -> None:
-            raise StoreUnavailable("The spool is away.")
+            raise StoreUnavailable("The blobs is away.")
 
         async with place.queue(stores, on_end=away) as queue:
             await queue.submit(place.job("u"))

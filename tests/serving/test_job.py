@@ -56,10 +56,10 @@ def run():
             id="job-a",
             kind="upscale",
             created_at=datetime.now(UTC),
-            request=upscale.spooled_request(UpscaleRequest(), 3),
+            request=upscale.uploaded_request(UpscaleRequest(), 3),
         )
-        spool = SimpleNamespace(get=get)
-        return await UpscaleHandler(service, spool)(job, context or Context())
+        blobs = SimpleNamespace(get=get)
+        return await UpscaleHandler(service, blobs)(job, context or Context())
 
     return run
 

@@ -50,7 +50,7 @@ class Symmetric(FakeUpscaler):
 
 
 class MemoryStores:
-    """`Spool` and `MonitorStore` without a disk."""
+    """`Blobs` and `MonitorStore` without a disk."""
 
     def __init__(self):
         self.files, self.states = {}, {}
@@ -98,7 +98,7 @@ async def calibrate(upscaler, store, *, samples=4, count=8, side=48, watched=Tru
     for k in range(count):
         truth = png_rgb(photo(100 * seed + k, side, side))
         pair = load_pair(f"p{k}", truth, None, pipeline, degradation=None, seed=seed)
-        taker = CanaryTaker(store.spool, "run", pair.name) if watched else None
+        taker = CanaryTaker(store.blobs, "run", pair.name) if watched else None
         measurement = await measure(
             upscaler, Source(pair.x), pipeline, pair.seed, on_sample=taker and taker.see
         )
@@ -108,12 +108,12 @@ async def calibrate(upscaler, store, *, samples=4, count=8, side=48, watched=Tru
     calibration = Calibration.from_pairs(pairs, upscaler="fake", pipeline=pipeline)
     given = {"fingerprint": pipeline.fingerprint, "samples": samples}
     await store.publish("run", calibration.id, **given, parent=None)
-    await store.spool.delete("run")
+    await store.blobs.delete("run")
     return calibration
 
 
 class Scene:
-    """An active calibration with canaries in a spool, and gateways that watch its model."""
+    """An active calibration with canaries in a blobs, and gateways that watch its model."""
 
     def __init__(self, upscaler, store, calibration):
         self.upscaler = upscaler

@@ -183,13 +183,13 @@ class TestWhatIsKnown:
         assert len(scene.upscaler.calls) == 8 * 4
 
     async def test_not_watched(self):
-        """An upscaler without a policy costs nothing, not even a look at the spool."""
+        """An upscaler without a policy costs nothing, not even a look at the blobs."""
         scene = await Scene.of()
         scene.memory.failure = StoreUnavailable("away")
         assert await scene.gateway.check("other", scene.calibration) == []
         assert await scene.gateway.report("other", scene.calibration) == {}
 
-    async def test_spool_away(self):
+    async def test_blobs_away(self):
         """What is known keeps its worth; if nothing is known, nothing is promised."""
         scene = await Scene.of()
         watch = scene.watch(fresh_s=0.0)
