@@ -20,7 +20,7 @@ from app.stores.folders import PRIVATE, usable_folder
 from app.stores.jobs import JobStore
 from app.stores.monitor import MonitorStore
 from app.stores.objects import open_blobs
-from app.stores.results import Removed, ResultIndex, ResultStore
+from app.stores.results import Removed, ResultStore
 from app.stores.sqlite import SqliteDocuments
 
 DATABASE_NAME = "trustscale.sqlite3"
@@ -63,7 +63,7 @@ def open_stores(
         documents = database = SqliteDocuments(path)
         checks, close, persists = [database.check, blobs.check], database.close, _always
     results = ResultStore(
-        ResultIndex(documents),
+        documents,
         blobs,
         ttl_s=result_ttl_s,
         max_bytes=max_result_bytes,

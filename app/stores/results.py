@@ -55,73 +55,6 @@ class StoredResult(NamedTuple):
     document: bytes = b""
 
 
-class ResultIndex:
-    """Which results there are. Every call may be repeated."""
-
-    def __init__(self, documents: Documents) -> None:
-        self._documents = documents
-
-    async def add(self, row: StoredResult) -> bool:
-        """Keep a row, unless there is another one of its id: whether it is kept."""
-        place, expiry = Key(_ROWS, row.id), Key(_EXPIRY, row.id)
-
-        def keep(found: Sequence[Document]) -> tuple[bool, Changes]:
-            total, present = found
-            if present.version:
-                return _row(present.value).folder == row.folder, {}
-            return True, {
-                place: Put(_packed(row), row.stored),
-                expiry: Put(order=row.expires),
-                _BYTES: Put(b"%d" % (int(total.value or 0) + row.size)),
-            }
-
-        return await self._documents.change([_BYTES, place], keep)
-
-    async def get(self, result: str) -> StoredResult | None:
-        """The row of an id, also if it has expired."""
-        (found,) = await self._documents.read(Key(_ROWS, result))
-        return _row(found.value) if found.version else None
-
-    async def remove(self, row: StoredResult) -> bool:
-        """Remove a row of this id and folder; whether there was one."""
-        place, expiry = Key(_ROWS, row.id), Key(_EXPIRY, row.id)
-
-        def forget(found: Sequence[Document]) -> tuple[bool, Changes]:
-            total, present = found
-            if not present.version or _row(present.value).folder != row.folder:
-                return False, {}
-            left = Put(b"%d" % (int(total.value) - row.size))
-            return True, {place: None, expiry: None, _BYTES: left}
-
-        return await self._documents.change([_BYTES, place], forget)
-
-    async def expired(self, at: float) -> list[StoredResult]:
-        """The rows that have expired then."""
-        names = await self._documents.names(_EXPIRY, most=at)
-        found = await self._documents.read(*(Key(_ROWS, name) for name in names)) if names else []
-        return [_row(one.value) for one in found if one.version]
-
-    async def oldest(self, limit: int) -> list[StoredResult]:
-        """The rows that were stored first, in this order."""
-        found = await read_folder(self._documents, _ROWS, limit=limit)
-        return [_row(value) for value in found.values()]
-
-    async def total(self) -> int:
-        """The sum of all sizes."""
-        (found,) = await self._documents.read(_BYTES)
-        return int(found.value or 0)
-
-
-def _packed(row: StoredResult) -> bytes:
-    """A line of JSON, and the document."""
-    return json.dumps(row[:-1]).encode() + b"\n" + row.document
-
-
-def _row(value: bytes) -> StoredResult:
-    line, _, document = value.partition(b"\n")
-    return StoredResult(*json.loads(line))._replace(document=document)
-
-
 class ResultStore:
     """Results until they expire, or must make room; several processes may share them.
 
@@ -133,14 +66,14 @@ class ResultStore:
 
     def __init__(
         self,
-        index: ResultIndex,
+        documents: Documents,
         blobs: Blobs,
         *,
         ttl_s: float,
         max_bytes: int,
         removed: Removed = lambda _: None,
     ) -> None:
-        self._index = index
+        self._documents = documents
         self._blobs = blobs
         self._ttl_s = ttl_s
         self._max_bytes = max_bytes
@@ -164,14 +97,14 @@ class ResultStore:
             stored + (self._ttl_s if ttl_s is None else ttl_s),
             document,
         )
-        old = await self._index.get(result)
+        old = await self._stored(result)
         if old is not None and old.expires <= stored:
             await self._remove(old, "age")
         puts = [self._blobs.put(row.folder, name, data) for name, data in files.items()]
         ended = await asyncio.gather(*puts, return_exceptions=True)
         failure = next((error for error in ended if error is not None), None)
         # If the index does not answer it may have kept the row all the same: the files stay then.
-        if failure is not None or not await self._index.add(row):
+        if failure is not None or not await self._add(row):
             with suppress(StoreUnavailable):  # a sweep finds them
                 await self._blobs.delete(row.folder)
         if failure is not None:
@@ -206,22 +139,24 @@ class ResultStore:
 
     async def holds(self, folder: str) -> bool:
         """Whether a folder of the blobs is that of a result."""
-        row = await self._index.get(folder.removeprefix(KEY).rpartition(":")[0])
+        row = await self._stored(folder.removeprefix(KEY).rpartition(":")[0])
         return row is not None and row.folder == folder
 
     async def sweep(self) -> int:
         """Remove what has expired, and the oldest results above the limit; how many."""
-        expired = await self._index.expired(time.time())
+        names = await self._documents.names(_EXPIRY, most=time.time())
+        expired = [row for name in names if (row := await self._stored(name)) is not None]
         return await self._remove_all(expired, "age") + await self._make_room()
 
     async def _make_room(self) -> int:
-        total, removed = await self._index.total(), 0
+        (found,) = await self._documents.read(_BYTES)
+        total, removed = int(found.value or 0), 0
         if total <= self._max_bytes:
             return 0
         while total > LOW_WATER * self._max_bytes:
-            oldest = (await self._index.oldest(_ROWS_AT_ONCE + 1))[:-1]  # never the newest
+            oldest = await read_folder(self._documents, _ROWS, limit=_ROWS_AT_ONCE + 1)
             surplus = []
-            for row in oldest:
+            for row in list(map(_row, oldest.values()))[:-1]:  # never the newest
                 if total <= LOW_WATER * self._max_bytes:
                     break
                 surplus.append(row)
@@ -238,17 +173,57 @@ class ResultStore:
 
     async def _remove(self, row: StoredResult, reason: Literal["age", "space"]) -> bool:
         """Remove a row, then its files; False if another process has done it."""
-        if not await self._index.remove(row):
+        place = Key(_ROWS, row.id)
+
+        def forget(found: Sequence[Document]) -> tuple[bool, Changes]:
+            total, present = found
+            if not present.version or _row(present.value).folder != row.folder:
+                return False, {}
+            left = Put(b"%d" % (int(total.value) - row.size))
+            return True, {place: None, Key(_EXPIRY, row.id): None, _BYTES: left}
+
+        if not await self._documents.change([_BYTES, place], forget):
             return False
         self._removed(reason)
         await self._blobs.delete(row.folder)
         return True
 
+    async def _add(self, row: StoredResult) -> bool:
+        """Keep a row, unless there is another one of its id: whether it is kept."""
+        place = Key(_ROWS, row.id)
+
+        def keep(found: Sequence[Document]) -> tuple[bool, Changes]:
+            total, present = found
+            if present.version:
+                return _row(present.value).folder == row.folder, {}
+            return True, {
+                place: Put(_packed(row), row.stored),
+                Key(_EXPIRY, row.id): Put(order=row.expires),
+                _BYTES: Put(b"%d" % (int(total.value or 0) + row.size)),
+            }
+
+        return await self._documents.change([_BYTES, place], keep)
+
+    async def _stored(self, result: str) -> StoredResult | None:
+        """The row of an id, also if it has expired."""
+        (found,) = await self._documents.read(Key(_ROWS, result))
+        return _row(found.value) if found.version else None
+
     async def _row(self, result: str) -> StoredResult:
-        row = await self._index.get(result)
+        row = await self._stored(result)
         if row is None or row.expires <= time.time():
             raise _missing(result)
         return row
+
+
+def _packed(row: StoredResult) -> bytes:
+    """A line of JSON, and the document."""
+    return json.dumps(row[:-1]).encode() + b"\n" + row.document
+
+
+def _row(value: bytes) -> StoredResult:
+    line, _, document = value.partition(b"\n")
+    return StoredResult(*json.loads(line))._replace(document=document)
 
 
 def _missing(result: str) -> NotFound:

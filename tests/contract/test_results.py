@@ -7,6 +7,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
@@ -15,7 +16,7 @@ import pytest
 from app.errors import NotFound
 from app.stores.base import Stores, StoreUnavailable
 from app.stores.objects import BlobStore, open_blobs
-from app.stores.results import StoredResult
+from app.stores.sqlite import SqliteDocuments
 from tests.contract.conftest import Opener
 
 LATER = datetime.now(UTC) + timedelta(days=1)
@@ -108,15 +109,15 @@ class TestResults:
         assert len(await stores.results.blob("huge", "a")) == 5000
         assert not await stores.results.has("r")
 
-    async def test_a_lost_answer(self, stores: Stores, monkeypatch: pytest.MonkeyPatch):
+    async def test_a_lost_answer(self, opened: Opener, monkeypatch: pytest.MonkeyPatch):
         """A result that the index has kept, although it could not say so, is whole."""
-        add = stores.results._index.add
+        stores, change = opened(), SqliteDocuments.change
 
-        async def lost(row: StoredResult) -> bool:
-            await add(row)
+        async def lost(*args: Any, **settings: Any) -> None:
+            await change(*args, **settings)
             raise StoreUnavailable("No answer in time.")
 
-        monkeypatch.setattr(stores.results._index, "add", lost)
+        monkeypatch.setattr(SqliteDocuments, "change", lost)
         with pytest.raises(StoreUnavailable):
             await stores.results.put("r", b"{}", {"a": b"1"})
         assert await stores.results.blob("r", "a") == b"1"
