@@ -81,9 +81,10 @@ $(BIN)/python:
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	-$(BIN)/python -m pip install --quiet uv
 
-# Installs a lock by uv, which takes less than half of pip's time; by pip where uv is not to be had or
-# does not reach the index that pip's settings name.
-locked = $(BIN)/uv pip install --quiet --python $(BIN)/python \
+# Installs a lock by uv, which takes less than pip's time; by pip where uv is not to be had or
+# does not reach the index that pip's settings name. Byte code is compiled as pip does it: else every
+# process would, where Python may not write it.
+locked = $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python \
 	  --no-deps --require-hashes --requirement requirements/$(1).lock 2>/dev/null \
 	|| $(BIN)/python -m pip install --quiet \
 	  --no-deps --require-hashes --requirement requirements/$(1).lock

@@ -121,11 +121,14 @@ class Calibrations:
         """
         if calibration not in self._parsed:
             blob = await self.store.get(calibration)
-            self._parsed[calibration] = await asyncio.to_thread(file.load, blob)
-            while len(self._parsed) > _KEPT:
-                self._parsed.popitem(last=False)
+            self._keep(await asyncio.to_thread(file.load, blob))
         self._parsed.move_to_end(calibration)
         return self._parsed[calibration]
+
+    def _keep(self, calibration: Calibration) -> None:
+        self._parsed[calibration.id] = calibration
+        while len(self._parsed) > _KEPT:
+            self._parsed.popitem(last=False)
 
     async def stored(self, calibration: str) -> Calibration:
         """As `get`, but a calibration that any process has deleted is not found."""
@@ -214,6 +217,8 @@ class Calibrations:
     async def _superseded(self, calibration: Calibration) -> list[str]:
         """The active ones that would answer no upload behind a calibration."""
         active = [*await self.active_ids(calibration.manifest.upscaler)]
+        if not active:
+            return []
         live = []
         for one in active:
             with suppress(BadCalibration, NotFound):  # else nothing is answered from it
@@ -227,10 +232,16 @@ class Calibrations:
         }
         return [one for one in active if one not in asked]
 
-    async def add(self, calibration: Calibration, *, activate: bool) -> Activation | None:
-        """Store a calibration, and ask it before the active ones of its upscaler if so wanted."""
-        blob = await asyncio.to_thread(file.dump, calibration)
+    async def add(
+        self, calibration: Calibration, *, activate: bool, blob: bytes | None = None
+    ) -> Activation | None:
+        """Store a calibration, and ask it before the active ones of its upscaler if so wanted.
+
+        `blob` is its file, where that is there.
+        """
+        blob = blob or await asyncio.to_thread(file.dump, calibration)
         await self.store.put(calibration.head, blob)
+        self._keep(calibration)
         return await self.switch(calibration) if activate else None
 
     async def install_shipped(self, upscalers: Iterable[Upscaler]) -> None:
@@ -250,7 +261,9 @@ class Calibrations:
             for upscaler in missing:
                 if upscaler.fingerprint == made_with:
                     shipped = await asyncio.to_thread(file.load, data)
-                    await self.add(shipped.for_upscaler(upscaler.name), activate=True)
+                    renamed = shipped.for_upscaler(upscaler.name)
+                    blob = data if renamed is shipped else None
+                    await self.add(renamed, activate=True, blob=blob)
 
 
 def shipped_names() -> list[str]:

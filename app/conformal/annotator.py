@@ -24,8 +24,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from app.conformal.filters import gaussian_blur, gaussian_radius
 from app.conformal.lab import check_pair, normalised_lab
@@ -136,7 +136,7 @@ def structure_difference(
 
 def _brushed(marks: NDArray[np.bool_], settings: AnnotatorSettings) -> NDArray[np.bool_]:
     """The marks opened by a square, then grown by the margin."""
-    planes = ndimage.minimum_filter(marks.view(np.uint8), settings.opening)
+    planes = scipy.ndimage.minimum_filter(marks.view(np.uint8), settings.opening)
     # The second half of the opening and the margin are one dilation.
-    planes = ndimage.maximum_filter(planes, settings.opening + 2 * settings.margin)
+    planes = scipy.ndimage.maximum_filter(planes, settings.opening + 2 * settings.margin)
     return np.asarray(planes, np.bool_)

@@ -19,8 +19,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike, NDArray
-from scipy import special
 
 _BISECTIONS = 20  # of the WSR bound: it is at most 2^-20 too large
 
@@ -41,7 +41,7 @@ def clopper_pearson_bound(count: ArrayLike, n: int, delta: float) -> NDArray[np.
     """
     k = np.asarray(count, np.float64)
     inside = np.minimum(k, n - 1)  # P(Bin(n, A) ≤ k) = 1 − I_A(k + 1, n − k)
-    roots = special.betainccinv(inside + 1, n - inside, delta)
+    roots = scipy.special.betainccinv(inside + 1, n - inside, delta)
     return np.asarray(np.where(k < n, np.minimum(roots * SAFE, 1.0), 1.0))
 
 
@@ -58,7 +58,7 @@ def hoeffding_bentkus_p_value(mean: ArrayLike, n: int, alpha: ArrayLike) -> NDAr
     """
     x, share = np.asarray(mean, np.float64), np.asarray(alpha, np.float64)
     hoeffding = np.exp(-n * _divergence(np.minimum(x, share), share))
-    bentkus = math.e * special.bdtr(np.ceil(n * x), n, share)
+    bentkus = math.e * scipy.special.bdtr(np.ceil(n * x), n, share)
     return np.asarray(np.minimum(hoeffding, bentkus))
 
 
@@ -82,7 +82,7 @@ def hoeffding_bentkus_bound(
     k, place = np.unique(np.minimum(ceiling, n), return_inverse=True)
     roots = np.ones(len(k))
     inside = k < n
-    roots[inside] = special.betainccinv(k[inside] + 1, n - k[inside], delta / math.e)
+    roots[inside] = scipy.special.betainccinv(k[inside] + 1, n - k[inside], delta / math.e)
     bentkus = roots[place]
     least = np.minimum(_hoeffding_bound(mean, n, delta), bentkus)
     return np.asarray(np.minimum(least * SAFE, 1.0))
@@ -111,7 +111,7 @@ def wsr_bound(x: NDArray[np.float64], delta: float) -> NDArray[np.float64]:
 
 def _divergence(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
     """h₁(x, y) = x log(x/y) + (1 − x) log((1 − x)/(1 − y)), 0 log 0 being 0."""
-    return np.asarray(special.rel_entr(x, y) + special.rel_entr(1 - x, 1 - y))
+    return np.asarray(scipy.special.rel_entr(x, y) + scipy.special.rel_entr(1 - x, 1 - y))
 
 
 def _hoeffding_bound(mean: NDArray[np.float64], n: int, delta: float) -> NDArray[np.float64]:
@@ -124,7 +124,7 @@ def _hoeffding_bound(mean: NDArray[np.float64], n: int, delta: float) -> NDArray
     x = mean[inside]
     # Two values above the root: h₁ ≥ 2(A − x)² (Pinsker), and h₁ without its x log(1/A) ≥ 0.
     pinsker = x + math.sqrt(target / 2)
-    rest = -np.expm1((np.log1p(-x) * (1 - x) - target + special.xlogy(x, x)) / (1 - x))
+    rest = -np.expm1((np.log1p(-x) * (1 - x) - target + scipy.special.xlogy(x, x)) / (1 - x))
     share = np.minimum(np.where(pinsker < 1, pinsker, 1.0), rest)
     share = np.minimum(share, np.nextafter(1.0, 0.0))
     for _ in range(60):

@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import Literal, TypeVar
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import ndimage
 
 Real = TypeVar("Real", np.float32, np.float64)
 Kernel = Literal["box", "gaussian"]
@@ -29,7 +29,7 @@ def smooth(
         return values
     if kernel == "gaussian":
         return _gaussian(values, size / 6, size // 2, out)
-    found = ndimage.uniform_filter(values, size, mode="reflect", output=out)
+    found = scipy.ndimage.uniform_filter(values, size, mode="reflect", output=out)
     return np.asarray(found, values.dtype)
 
 
@@ -53,5 +53,7 @@ def gaussian_radius(deviation: float) -> int:
 def _gaussian(
     values: NDArray[Real], deviation: float, radius: int, out: NDArray[Real] | None
 ) -> NDArray[Real]:
-    blurred = ndimage.gaussian_filter(values, deviation, mode="reflect", radius=radius, output=out)
+    blurred = scipy.ndimage.gaussian_filter(
+        values, deviation, mode="reflect", radius=radius, output=out
+    )
     return np.asarray(blurred, values.dtype)

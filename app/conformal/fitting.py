@@ -19,9 +19,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.optimize import minimize
-from scipy.special import expit
 
 from app.conformal.fitted import Fit
 from app.conformal.post_hoc import Shape
@@ -231,7 +230,7 @@ def _minimise(rows: _Rows, ridge: float, units: int) -> _Net:
         """The quantile loss with a smooth bend."""
         residual = target - z @ x[1:].astype(np.float32) - np.float32(x[0])
         loss = QUANTILE * residual + BEND * np.logaddexp(0, -residual / BEND)
-        slope = (QUANTILE - expit(-residual / BEND)) * share
+        slope = (QUANTILE - scipy.special.expit(-residual / BEND)) * share
         gradient = -np.append(slope.sum(), z.T @ slope)
         gradient[1:] += ridge * x[1:]
         return float((loss * share).sum() + ridge / 2 * x[1:] @ x[1:]), gradient
@@ -243,7 +242,7 @@ def _minimise(rows: _Rows, ridge: float, units: int) -> _Net:
         log_sigma = z @ net.linear + bent @ net.out
         value, slope, slopes = 0.0, np.zeros_like(log_sigma), []
         for price, threshold in zip(PRICES, x[:steps], strict=True):
-            soft = expit((np.float32(threshold) - log_sigma) / np.float32(EDGE))
+            soft = scipy.special.expit((np.float32(threshold) - log_sigma) / np.float32(EDGE))
             # An image without any error has none in its mask either.
             masked = np.maximum(soft.reshape(photos, -1) * rows.error, np.float32(1e-12))
             largest = masked.max(axis=1, keepdims=True)
@@ -279,5 +278,7 @@ def _minimise(rows: _Rows, ridge: float, units: int) -> _Net:
 
 
 def _lowest(function: Any, begin: NDArray[np.float64], steps: int) -> NDArray[np.float64]:
-    found = minimize(function, begin, jac=True, method="L-BFGS-B", options={"maxiter": steps})
+    found = scipy.optimize.minimize(
+        function, begin, jac=True, method="L-BFGS-B", options={"maxiter": steps}
+    )
     return np.asarray(found.x, np.float64)

@@ -36,7 +36,6 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 Plane = NDArray[np.float64]
 
@@ -49,6 +48,11 @@ FACTS = ("loss", "lossy", "jpeg", "softness", "noise", "detail")
 _FACT = "fact "
 _STRIP = 16  # rows of cells that are measured, or summed, together: temporaries stay in cache
 _ROUNDING = 1 << 20
+
+# A Gaussian of one cell, cut at four, and the rows that are blurred together.
+_RADIUS, _ROWS = 4, 32
+_BLUR = np.exp(-0.5 * np.arange(-_RADIUS, _RADIUS + 1) ** 2)
+_BLUR /= _BLUR.sum()
 
 # Where the logarithm starts: below these, energies are rounding noise of 8-bit samples.
 _FLOORS = {
@@ -308,10 +312,10 @@ def _pyramid(maps: Measured, wanted: frozenset[str], each: Each) -> list[_Level]
         if depth:
             color = _halve(color)
         if (name := f"light{depth}") in energies:
-            terms |= _terms_of(name, _lost_by_a_blur(color[0]), depth, wanted)
+            terms |= _terms_of(name, lost_by_a_blur(color[0]), depth, wanted)
         if (name := f"color{depth}") in energies:
-            lost = _lost_by_a_blur(color[1])
-            lost += _lost_by_a_blur(color[2])
+            lost = lost_by_a_blur(color[1])
+            lost += lost_by_a_blur(color[2])
             terms |= _terms_of(name, lost, depth, wanted)
     return [
         _Level(
@@ -424,12 +428,28 @@ def _log(name: str, energy: Plane) -> Plane:
     return np.asarray(np.log(found, out=found))
 
 
-def _lost_by_a_blur(plane: Plane) -> Plane:
-    """Squares of what a Gaussian blur of one cell takes away."""
-    lost = np.asarray(ndimage.gaussian_filter(plane, 1.0, mode="reflect"))
-    np.subtract(plane, lost, out=lost)
+def lost_by_a_blur(plane: Plane) -> Plane:
+    """Squares of what a Gaussian blur of one cell takes away, in the bits of scipy's blur."""
+    height, width = plane.shape
+    padded = np.pad(plane, _RADIUS, mode="symmetric")
+    lost = np.empty_like(plane)
+    for top in range(0, height, _ROWS):
+        count = min(_ROWS, height - top)
+        tall = _weighted([padded[top + k : top + k + count] for k in range(len(_BLUR))])
+        wide = _weighted([tall[:, k : k + width] for k in range(len(_BLUR))])
+        np.subtract(plane[top : top + count], wide, out=lost[top : top + count])
     lost *= lost
     return lost
+
+
+def _weighted(shifted: Sequence[Plane]) -> Plane:
+    """The sum of planes by the weights of `_BLUR`; each two of equal weight are added first."""
+    total = shifted[_RADIUS] * _BLUR[_RADIUS]
+    for k in range(_RADIUS):
+        pair = shifted[k] + shifted[-1 - k]
+        pair *= _BLUR[k]
+        total += pair
+    return np.asarray(total)
 
 
 def _halve(plane: Plane) -> Plane:

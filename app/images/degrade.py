@@ -8,6 +8,7 @@ from itertools import pairwise, product
 from typing import Annotated, Any, Final, Literal, NamedTuple, Self, TypeVar, cast
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
 from PIL import Image
 from pydantic import (
@@ -18,7 +19,6 @@ from pydantic import (
     Field,
     Tag,
 )
-from scipy import ndimage
 
 from app.images.compression import (
     LOSSLESS,
@@ -342,7 +342,7 @@ def make_input(
     if degradation.grey:
         pixels = np.asarray(Image.fromarray(pixels).convert("L").convert("RGB"))
     if blur := scale * _drawn(degradation.blur, seed, _BLUR):
-        pixels = ndimage.gaussian_filter(pixels, (blur, blur, 0), mode="reflect")
+        pixels = scipy.ndimage.gaussian_filter(pixels, (blur, blur, 0), mode="reflect")
     pixels = _resized(pixels, scale, degradation, _drawn(degradation.enlarged, seed, _ENLARGED))
     if noise := _drawn(degradation.noise, seed, _NOISE):
         noisy = pixels + stream(seed, _NOISE).normal(0, noise, pixels.shape)

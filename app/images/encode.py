@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 import numpy as np
-import tifffile
 from numpy.typing import NDArray
 from PIL import Image
 from PIL.ExifTags import Base
@@ -177,6 +176,8 @@ def _png(
 
 def _tiff(pixels: NDArray[np.uint8], program: str, kept: Metadata, pages: Pages | None) -> bytes:
     """Pages in the order in which readers look for them: picture, its mask, trust levels."""
+    import tifffile  # noqa: PLC0415 - only who asks for a TIFF waits for it
+
     big = 4 * pixels.nbytes > 2**32
     main, directories = kept.tiff_of()
     main |= {PROGRAM: program, **kept.geo}
@@ -237,6 +238,8 @@ def _typed(value: Any) -> tuple[str, int, object]:
 
 def _append(out: io.BytesIO, directories: Mapping[int, Mapping[int, Any]], *, big: bool) -> None:
     """Write directories of EXIF behind a TIFF file, and where they lie into its first page."""
+    import tifffile  # noqa: PLC0415 - as above
+
     header = b"II\x2b\0\x08\0\0\0" + bytes(8) if big else b"II\x2a\0" + bytes(4)
     out.seek(0)
     with tifffile.TiffFile(out) as file:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from scipy import ndimage
 
 _OPAQUE = 255
 
@@ -32,6 +31,15 @@ def overlay(image: NDArray[np.uint8], mask: NDArray[np.bool_]) -> NDArray[np.uin
     untrusted = ~mask
     grey = image[untrusted].astype(np.float32) @ _LUMA
     out[untrusted] = np.rint(grey[:, None] * (1 - _STRENGTH) + _TINT * _STRENGTH)
-    border = untrusted & ~ndimage.binary_erosion(untrusted, border_value=1)
-    out[border] = _TINT.astype(np.uint8)
+    out[untrusted & _beside(mask)] = _TINT.astype(np.uint8)
     return out
+
+
+def _beside(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Which pixels have a neighbour of the mask above, below, left or right."""
+    found = np.zeros_like(mask)
+    found[1:] |= mask[:-1]
+    found[:-1] |= mask[1:]
+    found[:, 1:] |= mask[:, :-1]
+    found[:, :-1] |= mask[:, 1:]
+    return found

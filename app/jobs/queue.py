@@ -38,11 +38,8 @@ from collections.abc import (
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Final, Self, get_args
+from typing import TYPE_CHECKING, Final, Self, get_args
 from uuid import uuid4
-
-from docket import Docket, Worker
-from redis.exceptions import RedisError
 
 from app.errors import ConfigError
 from app.jobs.fanout import Coordinator
@@ -58,9 +55,11 @@ from app.stores.base import (
     JobStore,
     StoreUnavailable,
 )
-from app.stores.redis_client import check_url, redis_errors
 from app.telemetry.metrics import Metrics
 from app.telemetry.tracing import context, span
+
+if TYPE_CHECKING:  # what has no job to carry need not wait for their import
+    from docket import Docket
 
 QUEUES: Final = (*get_args(JobKind), "task")
 
@@ -87,6 +86,8 @@ log = logging.getLogger(__name__)
 def check_queue_url(url: str) -> None:
     """Return if a URL can be that of a queue; nothing is connected. Raises ConfigError."""
     if url.startswith(("redis://", "rediss://")):
+        from app.stores.redis_client import check_url  # noqa: PLC0415 - only where Redis is used
+
         check_url(url, "queue")
     elif not url.startswith("memory:"):
         raise ConfigError("A queue URL starts with memory:// or redis:// or rediss://.")
@@ -105,7 +106,8 @@ class JobQueue:
             await queue.submit(job)                                      # a gateway
             await queue.run({"calibration": calibrate}, stop=event)      # a worker; or both
 
-    `memory://` (optionally with a name) carries jobs inside one process only. `on_end` is called
+    `memory://` (optionally with a name) carries jobs inside one process only, and is opened for the
+    first of them. `on_end` is called
     with the status of every job that has ended here, perhaps more than once. `answer_s` is for the
     broker to answer, `cancel_again_s` for a loop that runs nothing to end once it is cancelled.
     """
@@ -134,23 +136,33 @@ class JobQueue:
         self._cancel_again_s = cancel_again_s
         self.owner = f"{socket.gethostname()}#{os.getpid()}#{uuid4().hex[:12]}".replace(" ", "-")
         self._dockets: dict[str, Docket] = {}
+        self._opening = asyncio.Lock()
         # Jobs and tasks under way here, by queue and key.
         self._at_work: dict[tuple[str, str], asyncio.Event] = {}
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
-        for name in QUEUES:
-            # Nothing is kept of a task that has ended: the store knows better.
-            docket = Docket(
-                name=f"trustscale:queue:{name}",
-                url=self._url,
-                execution_ttl=timedelta(0),
-                # A worker that died is known to be dead before its messages are taken over.
-                heartbeat_interval=timedelta(seconds=min(2.0, self._lease_s / 12)),
-            )
-            docket.register(_elsewhere, names=[name])
-            self._dockets[name] = await self._stack.enter_async_context(docket)
+        if not self._is_memory:
+            await self._open()
         return self
+
+    async def _open(self) -> None:
+        async with self._opening:
+            if self._dockets:
+                return
+            from docket import Docket  # noqa: PLC0415 - takes as long as everything else together
+
+            for name in QUEUES:
+                # Nothing is kept of a task that has ended: the store knows better.
+                docket = Docket(
+                    name=f"trustscale:queue:{name}",
+                    url=self._url,
+                    execution_ttl=timedelta(0),
+                    # A worker that died is known to be dead before its messages are taken over.
+                    heartbeat_interval=timedelta(seconds=min(2.0, self._lease_s / 12)),
+                )
+                docket.register(_elsewhere, names=[name])
+                self._dockets[name] = await self._stack.enter_async_context(docket)
 
     async def __aexit__(self, *_: object) -> None:
         await self._stack.aclose()
@@ -159,6 +171,8 @@ class JobQueue:
         """Return if jobs can be queued now. Raises StoreUnavailable."""
         if self._is_memory:
             return
+        from redis.exceptions import RedisError  # noqa: PLC0415 - only where Redis is used
+
         try:
             async with (
                 asyncio.timeout(self._answer_s),
@@ -208,6 +222,8 @@ class JobQueue:
         """The workers that are alive; None if nobody can say."""
         if self._is_memory:
             return {self.owner}  # what ran before this process is dead for certain
+        from redis.exceptions import RedisError  # noqa: PLC0415 - only where Redis is used
+
         try:
             async with asyncio.timeout(self._answer_s):
                 found = [await docket.workers() for docket in self._dockets.values()]
@@ -230,6 +246,7 @@ class JobQueue:
         tasks), 1 if not given. With `unfinished` also those of the store that nobody submits now.
         One `run` at a time per queue object.
         """
+        await self._open()
         limits = {"patience_s": INSIST_S, "lease_s": self._lease_s}
         supervisor = Supervisor(self._jobs, **limits)
         waiting = Supervisor(self._jobs, **limits)  # what loses nothing when it is given back
@@ -339,6 +356,8 @@ class JobQueue:
 
     @asynccontextmanager
     async def _looped(self, name: str, slots: int) -> AsyncIterator[asyncio.Task[None]]:
+        from docket import Worker  # noqa: PLC0415 - as above
+
         worker = Worker(
             self._dockets[name],
             name=self.owner,
@@ -361,8 +380,9 @@ class JobQueue:
             await self._send("task", [(job_id, task) for task in tasks])
 
     async def _send(self, name: str, tasks: Sequence[tuple[str, ...]]) -> None:
-        docket = self._dockets[name]
         if tasks:
+            await self._open()
+            docket = self._dockets[name]
             await docket.add_many([docket.call(name, key=_key(one))(*one) for one in tasks])
 
     async def _send_unfinished_for_ever(self) -> None:
@@ -385,6 +405,8 @@ async def _elsewhere(job_id: str, part: str = "") -> None:
 @asynccontextmanager
 async def _later(what: str, within_s: float) -> AsyncIterator[None]:
     """Give up on a queue that is away or frozen: the next round sends what was not sent."""
+    from app.stores.redis_client import redis_errors  # noqa: PLC0415 - only where jobs are
+
     try:
         async with redis_errors(within_s):
             yield

@@ -8,10 +8,13 @@ both; bfloat16 changes pixels, so the precision is a part of the fingerprint.
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -114,11 +117,21 @@ def load_session(
 @cache
 def runtimes() -> tuple[str, ...]:
     """What can run networks here, the fastest first: accelerators, OpenVINO, onnxruntime."""
-    import onnxruntime  # noqa: PLC0415 - takes time and memory that remote models do not need
+    return (*_accelerators(), *([OPENVINO] if _openvino() is not None else []), CPU)
+
+
+def _accelerators() -> list[str]:
+    """Those that the installed onnxruntime offers."""
+    found = find_spec("onnxruntime")
+    home = Path(found.origin).parent if found and found.origin else Path()
+    # On Linux the only one of ours is a library of its own, and to import onnxruntime takes longer
+    # than a small picture.
+    if sys.platform == "linux" and not any(home.glob("capi/*providers_cuda*")):
+        return []
+    import onnxruntime  # noqa: PLC0415 - as above
 
     offered = onnxruntime.get_available_providers()
-    accelerators = [provider for provider in _ACCELERATORS if provider in offered]
-    return (*accelerators, *([OPENVINO] if _openvino() is not None else []), CPU)
+    return [provider for provider in _ACCELERATORS if provider in offered]
 
 
 @cache

@@ -97,6 +97,14 @@ class TestTerms:
         got = term("light1@1", found)
         np.testing.assert_allclose(got, texture.double(lost), atol=1e-5)
 
+    @settings(max_examples=20, deadline=None)
+    @given(st.integers(1, 80), st.integers(1, 80), st.integers(0, 9))
+    def test_the_blur_has_the_bits_of_scipys(self, height, width, seed):
+        """Fits were made with scipy's, and σ must not change under them."""
+        plane = np.random.default_rng(seed).random((height, width))
+        expected = (plane - ndimage.gaussian_filter(plane, 1.0, mode="reflect")) ** 2
+        np.testing.assert_array_equal(texture.lost_by_a_blur(plane), expected)
+
     def test_both_averages_are_the_ones_they_are_called(self):
         """variance@2 is the log of the mean of 16×16 pixels, log variance@2 the mean log."""
         found = maps(512, 512)
