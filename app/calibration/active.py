@@ -239,7 +239,8 @@ class Calibrations:
 
         `blob` is its file, where that is there.
         """
-        blob = blob or await asyncio.to_thread(file.dump, calibration)
+        if blob is None:
+            blob = await asyncio.to_thread(file.dump, calibration)
         await self.store.put(calibration.head, blob)
         self._keep(calibration)
         return await self.switch(calibration) if activate else None

@@ -223,7 +223,7 @@ _MOST_BLOCKS = 1024  # that are looked at: 256×256 pixels
 _SEARCHED = 135  # pixels of a side, in which the place of the grid is looked for
 # The orthonormal cosine transform in the bits of scipy's `dct`, since classes of uploads rest on
 # them; its import would cost more than reading a photograph.
-_DCT: Final = np.array(
+_HALF: Final = np.array(
     [
         [0.35355338, 0.35355338, 0.35355338, 0.35355338],
         [0.49039263, 0.4157348, 0.2777851, 0.09754515],
@@ -236,7 +236,8 @@ _DCT: Final = np.array(
     ],
     np.float32,
 )
-_DCT = np.hstack([_DCT, _DCT[:, ::-1] * np.float32([[1], [-1]] * 4)])  # even and odd waves
+_DCT: Final = np.hstack([_HALF, _HALF[:, ::-1]])
+_DCT[1::2, _GRID // 2 :] *= -1  # the odd waves
 _RESAVED: Final = np.arange(30, 96)  # qualities whose traces are looked for
 _CLEARLY = 3  # as much lower must a quality be than that of a WebP or AVIF file
 _COARSER, _AGREED = 1.4, 0.28  # as much larger must steps be than a JPEG file's own, and agree
@@ -307,7 +308,7 @@ def _coefficients(luma: NDArray[np.float32]) -> NDArray[np.float32]:
     tiled = luma[: rows * _GRID, : columns * _GRID].reshape(rows, _GRID, columns, _GRID)
     blocks = tiled.swapaxes(1, 2).reshape(-1, _GRID, _GRID)
     blocks = blocks[:: max(1, -(-len(blocks) // _MOST_BLOCKS))] - np.float32(128)
-    found: NDArray[np.float32] = _DCT @ blocks @ _DCT.T
+    found = np.asarray(_DCT @ blocks @ _DCT.T, np.float32)
     return found.reshape(-1, _GRID * _GRID)
 
 
