@@ -28,6 +28,7 @@ from app.serving.answer import (
     check_alpha,
     form_of,
     image_file,
+    pixels_of,
     png_overlay,
     png_text,
     read_codes,
@@ -164,13 +165,14 @@ async def _in_form(state: State, result: Result | Unmasked, data: bytes, form: F
 
     def made() -> bytes:
         image = Image.open(io.BytesIO(data))
-        ChosenForm(form, None).check(max(image.size), transparent=image.mode == "RGBA")
+        pixels = pixels_of(image)
+        ChosenForm(form, None).check(max(image.size), transparent=pixels.shape[2] == 4)
         text, pages = dict(UNMASKED), None
         if mask_file:
             mask, text = read_mask(mask_file)
             pages = Pages(mask, read_codes(trust)) if trust else None
         kept, _ = metadata_of(image, with_place=True)
-        return picture(image, form, text=text, metadata=kept, pages=pages)
+        return picture(pixels, form, text=text, metadata=kept, pages=pages)
 
     return await to_the_end(made)
 

@@ -1,8 +1,4 @@
-"""Files from arrays: PNG for masks and trust levels, the picture in the form that was asked for.
-
-`compress_type=3` is zlib's run-length strategy. With PNG's row filters it gives files as small as
-Pillow's default at a quarter of the time; level 1 suffices, since the strategy ignores matches.
-"""
+"""Files from arrays: PNG for masks and trust levels, the picture in the form that was asked for."""
 
 from __future__ import annotations
 
@@ -19,8 +15,7 @@ from PIL.PngImagePlugin import PngInfo
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from app.images.metadata import PROGRAM, Metadata
-
-_FAST = {"compress_level": 1, "compress_type": 3}
+from app.images.png import png
 
 FormName = Literal["png", "webp", "avif", "jpeg", "tiff"]
 
@@ -99,7 +94,7 @@ class Pages:
 
 
 def picture(
-    image: Image.Image,
+    pixels: NDArray[np.uint8],
     form: FormName,
     *,
     quality: int | None = None,
@@ -110,8 +105,7 @@ def picture(
     """A file of an sRGB picture.
 
     Args:
-        image: the picture, of mode RGB or RGBA; an image of Pillow, since most encoders want that,
-            and it need not be there twice.
+        pixels: the picture, uint8 [h, w, 3 or 4].
         form: of the file.
         quality: 1 to 100 for lossy forms.
         text: facts that the file carries: text chunks of PNG, elsewhere one field of EXIF.
@@ -123,10 +117,10 @@ def picture(
         f"{key.removeprefix('trustscale:')}={value}" for key, value in (text or {}).items()
     )
     if form == "tiff":
-        return _tiff(np.asarray(image), program, kept, pages)
+        return _tiff(pixels, program, kept, pages)
     if form == "png":
         exif = kept.exif_of("trustscale") if kept.exif else b""
-        return _png(image, text, exif=exif, xmp=kept.xmp)
+        return _png(pixels, text, exif=exif, xmp=kept.xmp)
     options: dict[str, Any] = {
         "quality": quality or DEFAULT_QUALITY,
         "exif": kept.exif_of(program),
@@ -140,38 +134,38 @@ def picture(
     elif form == "jpeg":
         options |= {"subsampling": 0}
     out = io.BytesIO()
-    image.save(out, form.upper(), **options)
+    Image.fromarray(pixels).save(out, form.upper(), **options)
     return out.getvalue()
 
 
 def png_rgb(rgb: NDArray[np.uint8], text: Mapping[str, str] | None = None) -> bytes:
     """An 8-bit RGB (or RGBA) PNG of uint8 [h, w, 3 or 4]."""
-    return _png(Image.fromarray(rgb), text)
+    return _png(rgb, text)
 
 
 def png_mask(mask: NDArray[np.bool_], text: Mapping[str, str] | None = None) -> bytes:
     """A 1-bit grey PNG of bool [h, w]; True is white."""
-    return _png(Image.fromarray(mask), text)
+    return _png(mask, text)
 
 
 def png_grey16(values: NDArray[np.uint16], text: Mapping[str, str] | None = None) -> bytes:
     """A 16-bit grey PNG of uint16 [h, w]."""
-    return _png(Image.fromarray(values), text)
+    return _png(values, text)
 
 
 def _png(
-    image: Image.Image, text: Mapping[str, str] | None, *, exif: bytes = b"", xmp: bytes = b""
+    pixels: NDArray[Any], text: Mapping[str, str] | None, *, exif: bytes = b"", xmp: bytes = b""
 ) -> bytes:
     info = PngInfo()
-    if image.mode in {"RGB", "RGBA"}:
+    if pixels.ndim > 2:  # no mask and no levels
         info.add(b"sRGB", b"\0")  # perceptual
     for key, value in (text or {}).items():
         info.add_text(key, value)
     if xmp:
         info.add_itxt("XML:com.adobe.xmp", xmp.decode("utf-8", "replace"))
-    out = io.BytesIO()
-    image.save(out, "PNG", pnginfo=info, **_FAST, **({"exif": exif} if exif else {}))
-    return out.getvalue()
+    if exif:
+        info.add(b"eXIf", exif.removeprefix(b"Exif\0\0"))
+    return png(pixels, [(name, data) for name, data, *_ in info.chunks])
 
 
 def _tiff(pixels: NDArray[np.uint8], program: str, kept: Metadata, pages: Pages | None) -> bytes:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 _OPAQUE = 255
 
@@ -14,12 +13,12 @@ _STRENGTH = np.float32(0.45)
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
 
 
-def opaque_part(picture: Image.Image) -> NDArray[np.bool_]:
-    """Where a picture is wholly opaque, bool [H, W]: only there anything can be trusted or not."""
-    if not picture.has_transparency_data:
-        return np.ones((picture.height, picture.width), np.bool_)
-    found: NDArray[np.bool_] = np.asarray(picture.convert("RGBA").getchannel("A")) == _OPAQUE
-    return found
+def opaque_part(pixels: NDArray[np.uint8]) -> NDArray[np.bool_] | None:
+    """Where uint8 [H, W, 3 or 4] is wholly opaque, bool [H, W]; None: everywhere.
+
+    Only there anything can be trusted or not.
+    """
+    return None if pixels.shape[2] == 3 else pixels[..., 3] == _OPAQUE
 
 
 def overlay(image: NDArray[np.uint8], mask: NDArray[np.bool_]) -> NDArray[np.uint8]:

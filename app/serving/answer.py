@@ -329,8 +329,13 @@ def png_overlay(image: bytes, mask: bytes) -> bytes:
     """The overlay of an upscaled image of any form, from its mask file, whose facts it carries."""
     trusted, text = read_mask(mask)
     with Image.open(io.BytesIO(image)) as picture:
-        drawn = overlay(np.asarray(picture.convert("RGB")), trusted | ~opaque_part(picture))
-        if not picture.has_transparency_data:
-            return png_rgb(drawn, text)
-        alpha = np.asarray(picture.convert("RGBA").getchannel("A"))
-    return png_rgb(np.dstack([drawn, alpha]), text)
+        pixels = pixels_of(picture)
+    drawn, opaque = pixels.copy(), opaque_part(pixels)
+    judged = trusted if opaque is None else trusted | ~opaque
+    drawn[..., :3] = overlay(pixels[..., :3], judged)
+    return png_rgb(drawn, text)
+
+
+def pixels_of(picture: Image.Image) -> NDArray[np.uint8]:
+    """A stored picture, uint8 [H, W, 3], or 4 where it has transparent pixels."""
+    return np.asarray(picture.convert("RGBA" if picture.has_transparency_data else "RGB"))

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
+import numpy as np
 from PIL import Image
 
 from app.images.encode import picture
@@ -80,7 +81,7 @@ def draft(sample: RGB) -> bytes:
     """A small JPEG of uint8 [h, w, 3]."""
     image = Image.fromarray(sample)
     image.thumbnail((_DRAFT_SIDE, _DRAFT_SIDE), reducing_gap=2.0)
-    return picture(image, "jpeg", quality=_DRAFT_QUALITY)
+    return picture(np.asarray(image), "jpeg", quality=_DRAFT_QUALITY)
 
 
 @asynccontextmanager

@@ -58,10 +58,13 @@ _SIGNED: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """Ŷ, with transparency if the upload has some, and σ, float32 [H, W]; None without a mask."""
+    """Ŷ, uint8 [H, W, 3], or 4 if the upload is transparent, and σ, float32 [H, W].
+
+    sigma: None without a mask.
+    """
 
     admitted: Admitted
-    picture: Image.Image
+    picture: NDArray[np.uint8]
     sigma: NDArray[np.float32] | None
     mean_log_sigma: float
     timings_ms: Timings
@@ -86,7 +89,7 @@ class Masked:
     """Ŷ and its trust; None: no mask is wanted."""
 
     admitted: Admitted
-    picture: Image.Image
+    picture: NDArray[np.uint8]
     trust: Trust | None
     mean_log_sigma: float
     timings_ms: Timings
@@ -149,17 +152,18 @@ async def generate(
 
 def _with_alpha(
     rgb: NDArray[np.uint8], alpha: NDArray[np.uint8] | None, sigma: NDArray[np.float32] | None
-) -> Image.Image:
+) -> NDArray[np.uint8]:
     """Ŷ with the transparency of the upload, by interpolation.
 
     What is not opaque has no σ, so it is trusted at no α: σ is changed in place.
     """
-    made = Image.fromarray(rgb)
-    if alpha is not None:
-        large = Image.fromarray(alpha).resize(made.size, Image.Resampling.BICUBIC)
-        made.putalpha(large)
-        if sigma is not None:
-            sigma[np.asarray(large) < 255] = np.inf
+    if alpha is None:
+        return rgb
+    height, width, _ = rgb.shape
+    large = Image.fromarray(alpha).resize((width, height), Image.Resampling.BICUBIC)
+    made = np.dstack([rgb, np.asarray(large)])
+    if sigma is not None:
+        sigma[~opaque_part(made)] = np.inf
     return made
 
 
@@ -171,34 +175,37 @@ async def cut(measured: Measured) -> Masked:
         with _timed(timings_ms, "mask"), span("mask", {"trustscale.alpha": admitted.mask.alpha}):
             trust = await to_the_end(_trust, admitted.mask, measured.sigma, measured.picture)
     wanted = admitted.chosen.request.to
-    if wanted is not None and wanted < max(made.size):
+    if wanted is not None and wanted < max(made.shape):
         made, trust = await to_the_end(_reduced, made, trust, wanted)
     return Masked(admitted, made, trust, measured.mean_log_sigma, timings_ms)
 
 
 def _reduced(
-    made: Image.Image, trust: Trust | None, longest: int
-) -> tuple[Image.Image, Trust | None]:
+    made: NDArray[np.uint8], trust: Trust | None, longest: int
+) -> tuple[NDArray[np.uint8], Trust | None]:
     """The picture with this longest side, each pixel as little trusted as any that it covers."""
-    small = reduced(made, longest)
+    small = np.asarray(reduced(Image.fromarray(made), longest))
     if trust is None:
         return small, None
-    mask = ~largest_within(~trust.mask, small.height, small.width)
-    opaque = ~largest_within(~opaque_part(made), small.height, small.width)
-    codes = largest_within(trust.codes, small.height, small.width)
+    height, width, _ = small.shape
+    opaque = opaque_part(made)
+    if opaque is not None:
+        opaque = ~largest_within(~opaque, height, width)
+    mask = ~largest_within(~trust.mask, height, width)
+    codes = largest_within(trust.codes, height, width)
     return small, Trust(trust.wanted, mask, codes, *_shares(mask, opaque))
 
 
-def _trust(wanted: Mask, sigma: NDArray[np.float32], picture: Image.Image) -> Trust:
+def _trust(wanted: Mask, sigma: NDArray[np.float32], picture: NDArray[np.uint8]) -> Trust:
     curve = wanted.subject.part.curve
     mask = curve.mask(sigma, wanted.alpha)
     return Trust(wanted, mask, curve.trust_code(sigma), *_shares(mask, opaque_part(picture)))
 
 
-def _shares(mask: NDArray[np.bool_], opaque: NDArray[np.bool_]) -> tuple[float, float]:
+def _shares(mask: NDArray[np.bool_], opaque: NDArray[np.bool_] | None) -> tuple[float, float]:
     """The trusted share of the pixels that are wholly opaque, and the share of these."""
-    count = int(np.count_nonzero(opaque))
-    return int(np.count_nonzero(mask)) / max(1, count), count / opaque.size
+    count = mask.size if opaque is None else int(np.count_nonzero(opaque))
+    return int(np.count_nonzero(mask)) / max(1, count), count / mask.size
 
 
 async def encode(masked: Masked, result_id: str) -> Encoded:
@@ -227,7 +234,7 @@ def _files(masked: Masked) -> dict[str, bytes]:
             quality=chosen.form.quality,
             text=text,
             metadata=masked.admitted.decoded.image.metadata.enlarged(
-                masked.picture.width / masked.admitted.size[1]
+                masked.picture.shape[1] / masked.admitted.size[1]
             ),
             pages=Pages(trust.mask, trust.codes) if trust else None,
         )
@@ -276,7 +283,7 @@ async def store(context: ServiceContext, encoded: Encoded) -> None:
 
 def _document(masked: Masked, result_id: str, timings_ms: dict[str, float]) -> Picture:
     admitted, chosen, trust = masked.admitted, masked.admitted.chosen, masked.trust
-    width, height = masked.picture.size
+    height, width, _ = masked.picture.shape
     base = f"/v1/results/{result_id}"
     links = {"self": base, "image": f"{base}/{chosen.form.file}"}
     common = {
@@ -331,7 +338,7 @@ def _reduced_from(masked: Masked) -> tuple[int, int] | None:
     """(width, height) of the picture before its reduction."""
     scale = masked.admitted.chosen.pipeline.scale
     height, width = (side * scale for side in masked.admitted.size)
-    return None if masked.picture.size == (width, height) else (width, height)
+    return None if masked.picture.shape[:2] == (height, width) else (width, height)
 
 
 @contextmanager

@@ -72,7 +72,7 @@ class TestOut:
     def test_every_form_can_be_read_again(self, form):
         """ImageMagick's sizes and our own decoder agree; lossless forms keep every pixel."""
         data = picture(
-            Image.fromarray(photo()),
+            photo(),
             form,
             text={"Software": "trustscale", "trustscale:alpha": "0.1"},
         )
@@ -84,7 +84,7 @@ class TestOut:
     def test_the_best_webp_is_lossless(self):
         """Quality 100 keeps every pixel, also of pictures with alpha."""
         rgba = np.dstack([photo(), photo()[..., 0]])
-        data = picture(Image.fromarray(rgba), "webp", quality=100)
+        data = picture(rgba, "webp", quality=100)
         np.testing.assert_array_equal(
             np.asarray(Image.open(io.BytesIO(data)))[..., 3], rgba[..., 3]
         )
@@ -95,9 +95,7 @@ class TestOut:
         """α and the calibration are in each file, for exiftool or any reader of EXIF."""
         text = {"Software": "trustscale 1", "trustscale:alpha": "0.1"}
         for form in ("webp", "avif", "jpeg", "tiff"):
-            exif = Image.open(
-                io.BytesIO(picture(Image.fromarray(photo()), form, text=text))
-            ).getexif()
+            exif = Image.open(io.BytesIO(picture(photo(), form, text=text))).getexif()
             assert exif[0x000B] == "Software=trustscale 1; alpha=0.1"
 
     @pytest.mark.parametrize("alpha", [False, True])
@@ -107,7 +105,7 @@ class TestOut:
         trust = photo()[..., 1].astype(np.uint16) * 257
         pixels = np.dstack([photo(), photo()[..., 2]]) if alpha else photo()
         data = picture(
-            Image.fromarray(pixels),
+            pixels,
             "tiff",
             metadata=Metadata(geo=GEO).enlarged(4),
             pages=Pages(mask, trust),
@@ -127,7 +125,7 @@ class TestOut:
 
     def test_tags_survive_the_way_through(self):
         """Georeference of an uploaded TIFF file comes back, but only with the place."""
-        data = picture(Image.fromarray(photo()), "tiff", metadata=Metadata(geo=GEO))
+        data = picture(photo(), "tiff", metadata=Metadata(geo=GEO))
         assert decode(data, LIMITS).metadata == Metadata()
         assert decode(data, LIMITS, keep="keep").metadata.geo == {}
         assert decode(data, LIMITS, keep="keep-gps").metadata.geo == GEO

@@ -100,7 +100,7 @@ def test_what_travels(upload, tmp_path, form):
     for keep in get_args(KeepMetadata):
         decoded = decode(data, LIMITS, keep=keep)
         for out in FORMS:
-            file = picture(Image.fromarray(decoded.rgb), out, metadata=decoded.metadata)
+            file = picture(decoded.rgb, out, metadata=decoded.metadata)
             (tmp_path / f"{keep}.{out}").write_bytes(file)
     paths = [tmp_path / f"{keep}.{out}" for keep in get_args(KeepMetadata) for out in FORMS]
     for path, told in zip(paths, json.loads(read(*paths)), strict=True):
@@ -170,7 +170,7 @@ def test_what_writers_have_their_own_way_with(tmp_path, form):
     found[Base.ImageDescription], found[Base.XResolution] = "Bäumchen".encode(), 300.0
     kept = decode(encoded(photo(), exif=found), LIMITS, keep="keep").metadata
     path = tmp_path / f"a.{form}"
-    path.write_bytes(picture(Image.fromarray(photo()), form, text={"a": "b"}, metadata=kept))
+    path.write_bytes(picture(photo(), form, text={"a": "b"}, metadata=kept))
     (told,) = json.loads(read(path))
     assert (told["IFD0:ImageDescription"], told["IFD0:XResolution"]) == ("Bäumchen", 300)
     assert told.get("IFD0:ProcessingSoftware") == ("trustscale" if form == "png" else "a=b")
