@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-_OPAQUE = 255
+OPAQUE = 255
 
 # Magenta is rare in photographs and told apart from grey in all common forms of colour blindness.
 _TINT = np.array([196, 0, 130], np.float32)
@@ -18,7 +18,7 @@ def opaque_part(pixels: NDArray[np.uint8]) -> NDArray[np.bool_] | None:
 
     Only there anything can be trusted or not.
     """
-    return None if pixels.shape[2] == 3 else pixels[..., 3] == _OPAQUE
+    return None if pixels.shape[2] == 3 else pixels[..., 3] == OPAQUE
 
 
 def overlay(image: NDArray[np.uint8], mask: NDArray[np.bool_]) -> NDArray[np.uint8]:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from app.images.encode import FORMS, Pages, picture, png_grey16, png_mask
-from app.images.overlay import opaque_part
+from app.images.overlay import OPAQUE, opaque_part
 from app.images.reduce import largest_within, reduced
 from app.sampling.draw import OnProgress
 from app.sampling.measure import OnFirst, measure, predict
@@ -160,11 +160,11 @@ def _with_alpha(
     if alpha is None:
         return rgb
     height, width, _ = rgb.shape
-    large = Image.fromarray(alpha).resize((width, height), Image.Resampling.BICUBIC)
-    made = np.dstack([rgb, np.asarray(large)])
+    resized = Image.fromarray(alpha).resize((width, height), Image.Resampling.BICUBIC)
+    large = np.asarray(resized)
     if sigma is not None:
-        sigma[~opaque_part(made)] = np.inf
-    return made
+        sigma[large < OPAQUE] = np.inf
+    return np.dstack([rgb, large])
 
 
 async def cut(measured: Measured) -> Masked:
