@@ -19,30 +19,10 @@ from app.stores.monitor import MOST_POINTS, Label, MonitorStore, Snapshot, Updat
 from app.stores.results import ResultStore
 
 __all__ = [
-    "MOST_ACTIVE",
-    "MOST_POINTS",
-    "Activation",
-    "AuditEntry",
-    "AuditLog",
-    "Blob",
-    "Blobs",
-    "CalibrationHead",
-    "CalibrationStore",
-    "CallStore",
-    "ClaimStore",
-    "Job",
-    "JobKind",
-    "JobState",
-    "JobStatus",
-    "JobStore",
-    "Label",
-    "MonitorStore",
-    "Progress",
-    "ResultStore",
-    "Snapshot",
-    "StoreUnavailable",
-    "Stores",
-    "Update",
+    "MOST_ACTIVE", "MOST_POINTS", "Activation", "AuditEntry", "AuditLog", "Blob", "Blobs",
+    "CalibrationHead", "CalibrationStore", "CallStore", "ClaimStore", "Job", "JobKind",
+    "JobState", "JobStatus", "JobStore", "Label", "MonitorStore", "Progress", "ResultStore",
+    "Snapshot", "StoreUnavailable", "Stores", "Update",
 ]  # fmt: skip
 
 

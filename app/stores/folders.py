@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -34,21 +33,16 @@ def usable_folder(folder: Path, *, mode: int = 0o777) -> Path:
     """
     try:
         folder.mkdir(mode=mode, parents=True, exist_ok=True)
-        remove_old_scratch(folder)
+        for left in folder.glob(f"{SCRATCH}*"):
+            with suppress(FileNotFoundError):  # a process that begins beside this one
+                if left.stat().st_mtime < time.time() - SCRATCH_LIFE_S:
+                    left.unlink()
         probe = folder / f"{SCRATCH}{uuid4().hex}"
         probe.write_bytes(b"")
         probe.unlink()
     except OSError as error:
         raise ConfigError(f"The folder {folder} cannot be written: {error.strerror}.") from error
     return folder
-
-
-def _write_file(path: Path, data: bytes, permissions: int) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, permissions)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def sync(place: Path) -> None:
@@ -62,31 +56,36 @@ def sync(place: Path) -> None:
 
 def replace_file(path: Path, data: bytes) -> None:
     """Put a file at a path, whole or not at all, also across a power cut."""
-    scratch = path.parent / f"{SCRATCH}{uuid4().hex}"
-    try:
-        _write_file(scratch, data, 0o666)
+    with _scratch(path, data, 0o666) as scratch:
         scratch.replace(path)
-    except BaseException:
-        with suppress(OSError):
-            scratch.unlink()
-        raise
     sync(path.parent)
 
 
 def create_file(path: Path, data: bytes, *, permissions: int = 0o666) -> bool:
     """Put a file at a path as `replace_file` does, unless there is one: then False."""
-    scratch = path.parent / f"{SCRATCH}{uuid4().hex}"
-    try:
-        _write_file(scratch, data, permissions)
+    with _scratch(path, data, permissions) as scratch:
         try:
             path.hardlink_to(scratch)  # unlike a renaming, it never replaces a file
         except FileExistsError:
             return False
+    sync(path.parent)
+    return True
+
+
+@contextmanager
+def _scratch(path: Path, data: bytes, permissions: int) -> Iterator[Path]:
+    """A file on the disk, beside a path; at the end it is gone from there."""
+    scratch = path.parent / f"{SCRATCH}{uuid4().hex}"
+    try:
+        descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, permissions)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        yield scratch
     finally:
         with suppress(OSError):
             scratch.unlink()
-    sync(path.parent)
-    return True
 
 
 @contextmanager
@@ -110,17 +109,3 @@ def held(path: Path, taken: str) -> Iterator[None]:
             if error.errno not in NO_LOCKS:
                 raise
         yield
-
-
-def remove_old_scratch(folder: Path) -> None:
-    """Remove what killed processes left half done."""
-    limit = time.time() - SCRATCH_LIFE_S
-    for entry in folder.iterdir():
-        if not entry.name.startswith(SCRATCH):
-            continue
-        with suppress(OSError):
-            if entry.stat().st_mtime < limit:
-                if entry.is_dir():
-                    shutil.rmtree(entry, ignore_errors=True)
-                else:
-                    entry.unlink()
