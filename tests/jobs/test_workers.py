@@ -105,19 +105,6 @@ class TestAsleep:
 
 
 class TestPoison:
-    async def test_job(self, place: Place, stores: Stores, queue: JobQueue):
-        """A job that kills six workers, four of them alone, is given up, and says so."""
-        place.lease_s = LEASE_ALONE_S
-        await queue.submit(place.job("u", kill=True))
-        for _ in range(DEATHS + DEATHS_ALONE):
-            await place.work_until_dead(stores)
-        place.start_worker()
-        job = await ended(stores, "u")
-        assert job.state is JobState.FAILED
-        assert job.error is not None
-        assert "died 6 times" in job.error["detail"]
-        assert place.starts()["u"] == 6
-
     async def test_pair(self, place: Place, stores: Stores, queue: JobQueue):
         """A pair that kills its worker is named; the pairs beside it are done and not blamed."""
         place.lease_s = LEASE_ALONE_S
