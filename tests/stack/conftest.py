@@ -26,8 +26,9 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     )
     try:
         found.limit("data", 512)
-        found.up()
-        yield found
+        with found.held("data"):  # what lies in memory ends with its last user
+            found.up()
+            yield found
     finally:
         _keep_logs(found)
         found.down()

@@ -150,8 +150,10 @@ class Stack(Engine):
     @contextmanager
     def held(self, volume: str) -> Iterator[None]:
         """Keep a volume in use."""
-        held = ("--volume", f"{PROJECT}_{volume}:/held", "redis:7.2-bookworm", "sleep", "infinity")
-        holder = self.call("run", "--detach", *held).split()[-1]
+        # Whoever mounts it first owns it.
+        held = ("--user", "10001:10001", "--volume", f"{PROJECT}_{volume}:/held")
+        idle = ("redis:7.2-bookworm", "sleep", "infinity")
+        holder = self.call("run", "--detach", *held, *idle).split()[-1]
         try:
             yield
         finally:

@@ -172,11 +172,10 @@ def test_a_backup_is_restored(stack: Stack, client: Client, tmp_path):
     stack.up()
     save, restore = commands_of(ROOT / "docs" / "operations.md", "Backup")
     before, result = client.calibrations(), client.upscale().json()["links"]["self"]
-    with stack.held("data"):  # in memory it lasts only as long as somebody uses it
-        stack.shell(save, tmp_path)
-        client.answers()
-        assert client.get(result).status_code == 200
-        stack.shell(restore, tmp_path)
+    stack.shell(save, tmp_path)
+    client.answers()
+    assert client.get(result).status_code == 200
+    stack.shell(restore, tmp_path)
     client.answers()
     assert client.calibrations() == before
     assert client.get(result).status_code == 200
