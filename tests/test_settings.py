@@ -211,7 +211,7 @@ class TestMistakes:
             "NOWHERE is not set",
             "ELSEWHERE",
             "max_side: ",
-            "blobs: there is no",
+            "spool: there is no",
         )
         assert all(word in detail for word in words)
         monkeypatch.setenv("TRUSTSCALE_CONFIG", "missing.toml")
