@@ -9,17 +9,20 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from itertools import chain
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from app.conformal import texture
 from app.conformal.post_hoc import Shape
+
+T = TypeVar("T")
 
 MOST_WEIGHT = 100.0  # of one term; a fit that says more is no fit
 MOST_UNITS, MOST_OF_UNIT = 64, 1e4
@@ -107,15 +110,21 @@ class Fit:
         """From the values of its terms, float [T, ...] in their order: float64 [...]."""
         return self._joined(np.tensordot(self._matrix, terms, 1)) + self.offset
 
-    def sigma(self, maps: texture.Measured, each: texture.Each = map) -> NDArray[np.float32]:
-        """σ, float32 [H, W], finite and > 0; `each` is that of `texture.log_sigma`."""
+    def sigma(self, maps: texture.Measured) -> NDArray[np.float32]:
+        """σ, float32 [H, W], finite and > 0."""
+        return texture.whole(maps.shape, lambda look: self.strips(maps, look))
+
+    def strips(
+        self, maps: texture.Measured, look: texture.Look[T], each: texture.Each = map
+    ) -> Iterable[T]:
+        """What is said of σ, some rows after the others; `each` is that of `log_sigma`."""
         names = [term for term, _ in self.weights]
         weights = dict(zip(names, self._matrix.T, strict=True))
         cells = texture.log_sigma(maps, weights, self._joined, each)
         cells += self.offset
         np.clip(cells, -_MOST_LOG, _MOST_LOG, out=cells)
         np.exp(cells, out=cells)
-        return texture.enlarge(cells, maps.shape, each)
+        return texture.enlarged(cells, maps.shape, look, each)
 
     @property
     def _matrix(self) -> NDArray[np.float64]:
@@ -124,9 +133,12 @@ class Fit:
 
     def _joined(self, sums: NDArray[np.float64]) -> NDArray[np.float64]:
         """The linear sum and what the units add, of the sums [1 + K, ...]; one by one, in order."""
-        total = sums[0]
+        total = sums[0].copy()
         for bent, (out, bias, *_) in zip(sums[1:], self.units, strict=True):
-            total = total + out * np.maximum(bent + bias, 0)
+            unit = bent + bias
+            np.maximum(unit, 0, out=unit)
+            unit *= out
+            total += unit
         return np.asarray(total)
 
 

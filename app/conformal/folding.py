@@ -90,6 +90,7 @@ class Folded:
 
     `witness`, which may be set at any time: W, the witness's answer to X, uint8 [H, W, 3].
     `facts`, too: those of `texture.FACTS` of X.
+    `is_asked_once`: whether a fitted σ may let go of samples and W when it has measured them.
     """
 
     def __init__(
@@ -115,6 +116,7 @@ class Folded:
             self._check_size(enlarged.shape)
         self._witness: NDArray[np.uint8] | None = None
         self.facts: Mapping[str, float] | None = None
+        self.is_asked_once = False
 
     def add(self, rgb: NDArray[np.uint8]) -> None:
         """Fold one sample, uint8 [H, W, 3], which must not be changed afterwards.
@@ -347,6 +349,13 @@ class Folded:
             None if self._witness is None else next(planes),
             self.facts,
         )
+
+    def let_go(self) -> None:
+        """See `texture.Measured`."""
+        if self.is_asked_once:
+            self._unfolded.clear()
+            self._witness = None
+            self.sums, self.squares = self.sums[:, :0], self.squares[:0]
 
     def patch_variance(self, kernel: Kernel, size: int) -> NDArray[np.float32]:
         """Σ_c E_M[μ² * K] − (E_M[μ * K])², float32 [H, W] (paper §2.2, σ^ker, literally).

@@ -6,9 +6,9 @@ folded samples and enter its row; forms, commands, checks, admission and answers
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import get_args
+from typing import TypeVar, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,8 +16,11 @@ from numpy.typing import NDArray
 from app.conformal.filters import Kernel, gaussian_blur, gaussian_radius, smooth
 from app.conformal.fitted import Fit
 from app.conformal.folding import Folded, Image
-from app.conformal.texture import Each
+from app.conformal.texture import Each, Look
 
+T = TypeVar("T")
+
+_STRIP = 64  # rows of σ that are looked at together
 WITNESS_BLURS = (4.0, 8.0)  # in pixels; the larger of both counts (docs/mask-power.md)
 
 
@@ -131,7 +134,7 @@ class Accumulator(Folded):
         enlarged: as of `Folded`; only estimators that look at it (`needs_input`) need it.
         samples: as of `Folded`.
 
-    `each` goes through the strips of a fitted σ, as `map` does, or in threads.
+    `each` goes through strips of σ, as `map` does, or in threads.
     """
 
     def __init__(
@@ -151,13 +154,29 @@ class Accumulator(Folded):
         Raises:
             ValueError: too few samples have been added, or the enlarged input is missing.
         """
-        settings = self.settings
+        self._check_enough()
+        return self.settings.row.sigma(self)
+
+    def _check_enough(self) -> None:
         self.check_any()
-        if self.count < settings.least_samples:
+        if self.count < self.settings.least_samples:
             raise ValueError(
-                f"{settings.estimator} needs at least {settings.least_samples} samples"
+                f"{self.settings.estimator} needs at least {self.settings.least_samples} samples"
             )
-        return settings.row.sigma(self)
+
+    def strips(self, look: Look[T]) -> Iterable[T]:
+        """What is said of `result`, some rows after the others; a fitted σ is never there whole.
+
+        What has been looked at may be changed. Raises ValueError as `result`.
+        """
+        fit = self.settings.fit
+        if fit is not None:
+            self._check_enough()
+            return fit.strips(self, look, self.each)
+        sigma = self.result()
+        return self.each(
+            lambda top: look(top, sigma[top : top + _STRIP]), range(0, len(sigma), _STRIP)
+        )
 
 
 def _smoothed(sigma: NDArray[np.float32], settings: IndecisionSettings) -> NDArray[np.float32]:
@@ -186,7 +205,7 @@ def _departed(folded: Accumulator) -> NDArray[np.float32]:
 
 def _fitted(folded: Accumulator) -> NDArray[np.float32]:
     assert folded.settings.fit is not None  # noqa: S101 - __post_init__ sees to it
-    return folded.settings.fit.sigma(folded, folded.each)
+    return folded.settings.fit.sigma(folded)
 
 
 def _blur_radius(settings: IndecisionSettings) -> int | None:

@@ -32,12 +32,13 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from functools import cache
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 Plane = NDArray[np.float64]
+T = TypeVar("T")
 
 CELL = 4  # output pixels: the neighbourhood of D is as wide, so nothing finer is to be ranked
 LEVELS = 8  # the coarsest cell, 4 · 2^7 = 512 pixels, is one whole photograph of the fit
@@ -110,11 +111,18 @@ class Maps(NamedTuple):
             *(None if plane is None else plane[top:bottom] for plane in planes),
         )
 
+    def let_go(self) -> None:
+        """Somebody else holds them."""
+
 
 class Each(Protocol):
-    """Calls a function with every one of some numbers, like `map`, in threads or not."""
+    """What a function says of every one of some numbers, like `map`, in threads or not."""
 
-    def __call__(self, function: Callable[[int], None], numbers: range, /) -> Iterable[None]: ...
+    def __call__(self, function: Callable[[int], T], numbers: range, /) -> Iterable[T]: ...
+
+
+Look = Callable[[int, NDArray[np.float32]], T]
+"""Is given some rows of a plane, and the number of the first of them."""
 
 
 class Measured(Protocol):
@@ -127,6 +135,8 @@ class Measured(Protocol):
     @property
     def facts(self) -> Mapping[str, float] | None: ...
     def rows(self, top: int, bottom: int) -> Maps: ...
+    def let_go(self) -> None:
+        """All terms are measured: no rows are asked for any more."""
 
 
 def known_terms(there: Container[str], *, facts: bool) -> frozenset[str]:
@@ -207,7 +217,7 @@ def log_sigma(
         place[:] = join(sums + same[:, None, None])[:, :width]
         place *= _ROUNDING
         np.rint(place, out=place)
-        place /= _ROUNDING
+        place *= 1 / _ROUNDING  # exact
 
     _all(each(strip, range(0, height, _STRIP)))
     return joined
@@ -269,19 +279,35 @@ def dense_terms(maps: Measured) -> dict[str, NDArray[np.float32]]:
     return dense
 
 
-def enlarge(cells: Plane, shape: tuple[int, int], each: Each = map) -> NDArray[np.float32]:
+def enlarge(cells: Plane, shape: tuple[int, int]) -> NDArray[np.float32]:
     """Cells of level 0 as pixels by linear interpolation, float32 of the shape [H, W]."""
-    pixels = np.empty(shape, np.float32)
+    return whole(shape, lambda look: enlarged(cells, shape, look))
 
-    def strip(top: int) -> None:
+
+def whole(
+    shape: tuple[int, int], strips: Callable[[Look[None]], Iterable[None]]
+) -> NDArray[np.float32]:
+    """The plane, float32 [H, W], whose rows `strips` gives to whoever looks at them."""
+    plane = np.empty(shape, np.float32)
+
+    def keep(top: int, rows: NDArray[np.float32]) -> None:
+        plane[top : top + len(rows)] = rows
+
+    _all(strips(keep))
+    return plane
+
+
+def enlarged(cells: Plane, shape: tuple[int, int], look: Look[T], each: Each = map) -> Iterable[T]:
+    """What is said of the pixels of `enlarge`, some rows after the others."""
+
+    def strip(top: int) -> T:
         # Two more rows of cells on either side: a pixel lies between two of them, twice.
         above, below = max(0, top - 2), min(len(cells), top + _STRIP + 2)
-        large = double(double(cells[above:below].astype(np.float32)))[CELL * (top - above) :]
-        place = pixels[CELL * top : CELL * (top + _STRIP)]
-        place[:] = large[: len(place), : shape[1]]
+        first, end = CELL * top, min(CELL * (top + _STRIP), shape[0])
+        large = double(double(cells[above:below].astype(np.float32)))[first - CELL * above :]
+        return look(first, large[: end - first, : shape[1]])
 
-    _all(each(strip, range(0, len(cells), _STRIP)))
-    return pixels
+    return each(strip, range(0, len(cells), _STRIP))
 
 
 def double(plane: NDArray[Any]) -> NDArray[Any]:
@@ -289,34 +315,51 @@ def double(plane: NDArray[Any]) -> NDArray[Any]:
     *planes, height, width = plane.shape
     near = 3 * plane
     tall = np.empty((*planes, 2 * height, width), plane.dtype)
-    tall[..., ::2, :] = near + np.concatenate([plane[..., :1, :], plane[..., :-1, :]], axis=-2)
-    tall[..., 1::2, :] = near + np.concatenate([plane[..., 1:, :], plane[..., -1:, :]], axis=-2)
+    np.add(near[..., 1:, :], plane[..., :-1, :], out=tall[..., 2::2, :])
+    np.add(near[..., :-1, :], plane[..., 1:, :], out=tall[..., 1:-1:2, :])
+    for end in (0, -1):
+        np.add(near[..., end, :], plane[..., end, :], out=tall[..., end, :])
     near = 3 * tall
     large = np.empty((*planes, 2 * height, 2 * width), plane.dtype)
-    large[..., ::2] = near + np.concatenate([tall[..., :1], tall[..., :-1]], axis=-1)
-    large[..., 1::2] = near + np.concatenate([tall[..., 1:], tall[..., -1:]], axis=-1)
-    large /= 16  # exact
+    np.add(near[..., 1:], tall[..., :-1], out=large[..., 2::2])
+    np.add(near[..., :-1], tall[..., 1:], out=large[..., 1:-1:2])
+    for end in (0, -1):
+        np.add(near[..., end], tall[..., end], out=large[..., end])
+    large *= 1 / 16  # exact
     return large
+
+
+class _Energy(NamedTuple):
+    """An energy from the finest level on that it has terms at.
+
+    plane: its means over the cells of that level, float64 [h, w].
+    logs: means of its logarithms over the same cells; None: that would be the logarithm itself.
+    """
+
+    depth: int
+    plane: Plane
+    logs: Plane | None = None
 
 
 def _pyramid(maps: Measured, wanted: frozenset[str], each: Each) -> list[_Level]:
     """The levels from fine to coarse; what no wanted term needs is not measured."""
-    energies = {name.partition("@")[0].removeprefix("log ") for name in wanted}
-    color, measured = _cells(maps, energies, each)
-    height, width = color.shape[1:]
+    color, measured = _cells(maps, wanted, each)
+    maps.let_go()
+    _, height, width = color.shape
     terms: dict[str, Plane] = {}
     # One energy after the other: on the finest level each is large.
     for name in list(measured):
-        terms |= _terms_of(name, measured.pop(name), 0, wanted)
+        terms |= _terms_of(name, measured.pop(name), wanted)
+    energies = _energies(wanted)
     for depth in range(_BANDS):
         if depth:
             color = _halve(color)
         if (name := f"light{depth}") in energies:
-            terms |= _terms_of(name, lost_by_a_blur(color[0]), depth, wanted)
+            terms |= _terms_of(name, _Energy(depth, lost_by_a_blur(color[0])), wanted)
         if (name := f"color{depth}") in energies:
             lost = lost_by_a_blur(color[1])
             lost += lost_by_a_blur(color[2])
-            terms |= _terms_of(name, lost, depth, wanted)
+            terms |= _terms_of(name, _Energy(depth, lost), wanted)
     return [
         _Level(
             (height >> depth, width >> depth),
@@ -326,29 +369,69 @@ def _pyramid(maps: Measured, wanted: frozenset[str], each: Each) -> list[_Level]
     ]
 
 
-def _terms_of(name: str, energy: Plane, depth: int, wanted: frozenset[str]) -> dict[str, Plane]:
-    """The wanted terms of one energy, from the level on that it is measured at.
+def _energies(wanted: Iterable[str]) -> set[str]:
+    """The names of the energies that some terms are of."""
+    return {name.partition("@")[0].removeprefix("log ") for name in wanted}
 
-    No mean of logarithms is a term of that very level.
-    """
+
+def _has_logs(name: str, wanted: Iterable[str]) -> bool:
+    return any(full.startswith(f"log {name}@") for full in wanted)
+
+
+def _terms_of(name: str, energy: _Energy, wanted: frozenset[str]) -> dict[str, Plane]:
+    """The wanted terms of one energy."""
     terms = {}
-    logarithm: Plane | None = None
-    has_logs = any(full.startswith(f"log {name}@") for full in wanted)
+    depth, plane, logs = energy
+    has_logs = _has_logs(name, wanted)
     while True:
         if (full := f"{name}@{depth}") in wanted:
-            terms[full] = _log(name, energy)
-        if logarithm is not None and (full := f"log {name}@{depth}") in wanted:
-            terms[full] = logarithm
+            terms[full] = _log(name, plane)
+        if logs is not None and (full := f"log {name}@{depth}") in wanted:
+            terms[full] = logs
         depth += 1
         if depth == LEVELS:
             return terms
         if has_logs:
-            logarithm = _halve(_log(name, energy) if logarithm is None else logarithm)
-        energy = _halve(energy)
+            logs = _halve(_log(name, plane) if logs is None else logs)
+        plane = _halve(plane)
 
 
-def _cells(maps: Measured, wanted: set[str], each: Each) -> tuple[Plane, dict[str, Plane]]:
-    """Mean colour [3, h, w] and energies [h, w] of the cells of level 0.
+class _Growing:
+    """An energy of the pixels while it is measured, some rows of cells after the others.
+
+    Cells of level 0 are kept only where there is a term of them: they take half a byte of memory
+    per pixel and energy, those of level 1 an eighth.
+    """
+
+    def __init__(self, name: str, wanted: frozenset[str], shape: tuple[int, int]) -> None:
+        self._name = name
+        self._depth = 0 if f"{name}@0" in wanted else 1
+        size = tuple(-(-side >> self._depth) for side in shape)
+        self._plane = np.empty(size)
+        self._logs = np.empty(size) if self._depth and _has_logs(name, wanted) else None
+
+    def put(self, top: int, cells: Plane) -> None:
+        """Cells of level 0 from the row `top` on, which is even."""
+        if self._depth == 0:
+            self._plane[top : top + len(cells)] = cells
+            return
+        # The border is reflected: a cell at the end of an odd number stands twice.
+        cells = _padded(cells, [(0, side % 2) for side in cells.shape])
+        here = slice(top // 2, top // 2 + len(cells) // 2)
+        self._plane[here] = _halve(cells)
+        if self._logs is not None:
+            self._logs[here] = _halve(_log(self._name, cells))
+
+    def done(self, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> _Energy:
+        """All of it; where rows and columns of the reflected level 0 lie in the measured one."""
+        if self._depth:
+            rows, columns = rows[::2] // 2, columns[::2] // 2
+        logs = None if self._logs is None else _reflected(self._logs, rows, columns)
+        return _Energy(self._depth, _reflected(self._plane, rows, columns), logs)
+
+
+def _cells(maps: Measured, wanted: frozenset[str], each: Each) -> tuple[Plane, dict[str, _Energy]]:
+    """Mean colour [3, h, w] of the cells of level 0, and the wanted energies of the pixels.
 
     Borders are reflected, first to whole cells, then to whole cells of the coarsest level.
     """
@@ -356,64 +439,72 @@ def _cells(maps: Measured, wanted: set[str], each: Each) -> tuple[Plane, dict[st
     # Where each row of the padded image lies in the image, with one more at each end.
     places = np.pad(np.arange(maps.shape[0]), (1, 1 + tall), mode="symmetric")
     height, width = (-(-side // CELL) for side in maps.shape)
-    coarsest = 1 << (LEVELS - 1)
-    whole = tuple(-(-side // coarsest) * coarsest for side in (height, width))
-    measures = {name: np.empty(whole) for name in _OF_PIXELS if name in wanted}
-    color = np.empty((3, *whole))
+    measures = {
+        name: _Growing(name, wanted, (height, width))
+        for name in _OF_PIXELS
+        if name in _energies(wanted)
+    }
+    color = np.empty((3, height, width))
     rows = _STRIP * CELL
 
     def measure(top: int) -> None:
-        here = slice(top // CELL, min(top // CELL + _STRIP, height)), slice(width)
+        first_cell = top // CELL
+        here = slice(first_cell, min(first_cell + _STRIP, height))
         place = places[top : top + rows + 2]
         first = int(place.min())
         strip = maps.rows(first, int(place.max()) + 1)
         place = place - first
         lightness = strip.mean[0, place]
         around = np.pad(lightness, [(0, 0), (1, 1 + wide)], mode="symmetric")
-        inner = [_padded(plane[place[1:-1]], [(0, 0), (0, wide)]) for plane in strip.mean]
-        for whole_of, channel in zip(color, inner, strict=True):
-            whole_of[here] = _means(channel)
+        for whole_of, plane in zip(color, strip.mean, strict=True):
+            whole_of[here] = _means(_padded(plane[place[1:-1]], [(0, 0), (0, wide)]))
         middle = around[1:-1, 1:-1]
         right, below = around[1:-1, 2:] - middle, around[2:, 1:-1] - middle
+        found: dict[str, Plane] = {}
         if "detail" in measures:
-            exact = middle.astype(np.float64)
-            measures["detail"][here] = np.maximum(_means(exact**2) - _means(exact) ** 2, 0)
+            squares = _means(np.square(middle, dtype=np.float64))
+            found["detail"] = np.maximum(squares - color[0, here] ** 2, 0)
         if "slope" in measures:
-            measures["slope"][here] = _means(right**2 + below**2)
+            found["slope"] = _means(right**2 + below**2)
         if "curve" in measures:
-            laplacian = right + below + (around[1:-1, :-2] - middle) + (around[:-2, 1:-1] - middle)
-            measures["curve"][here] = _means(laplacian**2)
+            right += below
+            right += around[1:-1, :-2] - middle
+            right += around[:-2, 1:-1] - middle
+            found["curve"] = _means(right**2)
         for name in _OPTIONAL:
             plane = getattr(strip, name)
             if name in measures and plane is not None:
-                padded = _padded(plane[place[1:-1]], [(0, 0), (0, wide)])
-                measures[name][here] = _means(padded)
+                found[name] = _means(_padded(plane[place[1:-1]], [(0, 0), (0, wide)]))
+        for name, cells in found.items():
+            measures[name].put(first_cell, cells)
 
     _all(each(measure, range(0, len(places) - 2, rows)))
-    for plane in (*color, *measures.values()):
-        _reflect(plane, height, width)
-    return color, measures
+    coarsest = 1 << (LEVELS - 1)
+    mapped = [
+        np.pad(np.arange(side), (0, -side % coarsest), mode="symmetric") for side in (height, width)
+    ]
+    return _reflected(color, *mapped), {
+        name: measure.done(*mapped) for name, measure in measures.items()
+    }
+
+
+def _reflected(plane: Plane, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> Plane:
+    """Planes with these of their rows and columns; themselves where that is all of them."""
+    if plane.shape[-2:] == (len(rows), len(columns)):
+        return plane
+    return plane[..., rows, :][..., columns]
 
 
 def _means(values: NDArray[Any]) -> Plane:
     """Means of the cells, float64 [H/4, W/4]. Slices are added one by one: the order is fixed."""
-    tall = np.zeros((len(values) // CELL, values.shape[1]))
-    for row in range(CELL):
+    tall = values[::CELL].astype(np.float64)
+    for row in range(1, CELL):
         tall += values[row::CELL]
-    cells = np.zeros((len(tall), values.shape[1] // CELL))
-    for column in range(CELL):
+    cells = tall[:, ::CELL].copy()
+    for column in range(1, CELL):
         cells += tall[:, column::CELL]
-    return cells / CELL**2
-
-
-def _reflect(plane: Plane, height: int, width: int) -> None:
-    """Fill a plane of which so many rows and columns are known, by reflecting those."""
-    rows, columns = (
-        np.pad(np.arange(known), (0, side - known), mode="symmetric")
-        for known, side in zip((height, width), plane.shape, strict=True)
-    )
-    plane[height:, :width] = plane[rows[height:], :width]
-    plane[:, width:] = plane[:, columns[width:]]
+    cells *= 1 / CELL**2  # exact
+    return cells
 
 
 def _padded(plane: NDArray[Any], sides: list[tuple[int, int]]) -> NDArray[Any]:
@@ -455,4 +546,4 @@ def _weighted(shifted: Sequence[Plane]) -> Plane:
 def _halve(plane: Plane) -> Plane:
     """Means of 2×2 cells, of float64 [..., h, w] with even sides."""
     tall = plane[..., ::2, :] + plane[..., 1::2, :]
-    return np.asarray((tall[..., ::2] + tall[..., 1::2]) / 4)
+    return np.asarray((tall[..., ::2] + tall[..., 1::2]) * 0.25)

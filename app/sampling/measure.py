@@ -10,9 +10,9 @@ The very same code makes Ŷ and σ in calibration and in serving: the guarantee 
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -26,7 +26,7 @@ from app.errors import DegenerateSamples, TimedOut
 from app.images.enlarge import Enlarged
 from app.sampling.draw import OnProgress, draw
 from app.sampling.pipeline import Pipeline, Prediction, guard
-from app.system import to_the_end, usable_cores
+from app.system import all_cores, to_the_end
 from app.telemetry.tracing import span
 from app.upscalers.base import RGB, Source, Upscaler, witness_of
 from app.upscalers.seeds import sample_seeds
@@ -34,20 +34,23 @@ from app.upscalers.turns import Folding
 
 T = TypeVar("T")
 OnFirst = Callable[[RGB], None]
+OnSigma = Callable[[int, NDArray[np.float32]], None]
+"""Is given some rows of σ, and the number of the first of them."""
 
 SPARES = 4
 """Seeds in reserve for samples that fail for good, such as those that a filter withholds."""
 
-_BLOCK = 1 << 16
-"""Values of σ whose logarithms are there at once; numpy adds 8,192 at a time, which divides it."""
+_AT_ONCE = 8192
+"""So many numbers numpy adds in pairs, and to the sum of those before; the mean rests on that."""
 
 
 @dataclass(slots=True)
 class Measurement:
     """What M samples of one input give: Ŷ, σ and the time it took, in milliseconds.
 
-    `seeds` are those behind the samples, in order; of samples drawn before they are not known.
-    `witness` is what the samples were compared with, uint8 as Ŷ.
+    `sigma` has no rows where `on_sigma` was given them. `seeds` are those behind the samples, in
+    order; of samples drawn before they are not known. `witness` is what the samples were compared
+    with, uint8 as Ŷ; None also where σ is not kept.
     """
 
     prediction: RGB
@@ -69,6 +72,7 @@ async def measure(
     on_sample: Callable[[int, RGB], None] | None = None,
     on_progress: OnProgress | None = None,
     on_first: OnFirst | None = None,
+    on_sigma: OnSigma | None = None,
 ) -> Measurement:
     """Draw M samples and reduce them to Ŷ and σ; memory does not grow with M.
 
@@ -83,6 +87,8 @@ async def measure(
         on_progress: see `draw`.
         on_first: gets the first sample that arrives, in a thread; not when all come folded, for
             then the answer is here.
+        on_sigma: gets σ instead of the answer, some rows after the others, which it may change; in
+            threads.
 
     Raises:
         CalibrationMismatch: the upscaler is not, or no longer, the one of the pipeline.
@@ -136,6 +142,8 @@ async def measure(
         prediction.take(wish.answer.prediction)
     if witness is not None:
         accumulator.witness = witness
+    if on_sigma is not None:
+        witness = None
     sampled = time.perf_counter()
     if await to_the_end(accumulator.identical) and not source.is_flat:
         raise DegenerateSamples(
@@ -144,7 +152,7 @@ async def measure(
             "would be confident without reason."
         )
     with span("indecision"):
-        sigma, mean_log_sigma = await to_the_end(_finish, accumulator)
+        sigma, mean_log_sigma = await to_the_end(_finish, accumulator, on_sigma)
     finished = time.perf_counter()
     return Measurement(
         prediction.result(),
@@ -201,7 +209,7 @@ def measured_again(
         accumulator.add(sample)
     if witness is not None and pipeline.indecision.needs_witness:
         accumulator.witness = witness
-    sigma, mean_log_sigma = _finish(accumulator)
+    sigma, mean_log_sigma = _finish(accumulator, None)
     prediction = predicted(samples, pipeline.prediction)
     return Measurement(prediction, sigma, mean_log_sigma, witness=witness)
 
@@ -254,16 +262,32 @@ def _accumulator(source: Source, pipeline: Pipeline) -> indecision.Accumulator:
     return accumulator
 
 
-def _finish(accumulator: indecision.Accumulator) -> tuple[NDArray[np.float32], float]:
-    with ThreadPoolExecutor(usable_cores(), "trustscale-score") as threads:
-        accumulator.each = threads.map
-        sigma = accumulator.result()
-    total = np.float64(0)
-    for block in np.split(sigma.reshape(-1), range(_BLOCK, sigma.size, _BLOCK)):
+def _finish(
+    accumulator: indecision.Accumulator, on_sigma: OnSigma | None
+) -> tuple[NDArray[np.float32], float]:
+    """σ, without rows if somebody else gets them, and the mean of its logarithm."""
+    sigma = np.empty(accumulator.shape if on_sigma is None else (0, 0), np.float32)
+
+    def look(top: int, rows: NDArray[np.float32]) -> NDArray[np.float32]:
         # The floor keeps flat regions (σ = 0) finite; it is far below any σ of 8-bit samples.
-        logs = np.maximum(block, np.float32(1e-12))
-        total = np.add.reduce(np.log(logs, out=logs), dtype=np.float64, initial=total)
-    return sigma, float(total / sigma.size)
+        logs = np.maximum(rows, np.float32(1e-12))
+        np.log(logs, out=logs)
+        if on_sigma is None:
+            sigma[top : top + len(rows)] = rows
+        else:
+            on_sigma(top, rows)
+        return logs.reshape(-1)
+
+    total, rest = np.float64(0), np.empty(0, np.float32)
+    with all_cores("trustscale-score") as each:
+        accumulator.each, accumulator.is_asked_once = each, True
+        for logs in accumulator.strips(look):
+            found = np.concatenate([rest, logs])
+            whole = len(found) - len(found) % _AT_ONCE
+            total = np.add.reduce(found[:whole], dtype=np.float64, initial=total)
+            rest = found[whole:]
+    total = np.add.reduce(rest, dtype=np.float64, initial=total)
+    return sigma, float(total / math.prod(accumulator.shape))
 
 
 class _Prediction:

@@ -1,8 +1,8 @@
 """How an answer is made, in a slot (`admission.py`), and kept.
 
-    Admitted ──generate──▶ Measured ──cut──▶ Masked ──encode──▶ Encoded ──sign, store──▶ answer
+    Admitted ──generate──▶ Masked ──encode──▶ Encoded ──sign, store──▶ answer
 
-What a step has used up is let go with it: a large σ is not held while files are written.
+What a step has used up is let go with it, and σ becomes mask and trust levels strip by strip.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from app.images.encode import FORMS, Pages, picture, png_grey16, png_mask
-from app.images.overlay import OPAQUE, opaque_part
+from app.images.overlay import OPAQUE
 from app.images.reduce import largest_within, reduced
 from app.sampling.draw import OnProgress
 from app.sampling.measure import OnFirst, measure, predict
@@ -57,36 +57,47 @@ _SIGNED: Final = {
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
-    """Ŷ, uint8 [H, W, 3], or 4 if the upload is transparent, and σ, float32 [H, W].
-
-    sigma: None without a mask.
-    """
-
-    admitted: Admitted
-    picture: NDArray[np.uint8]
-    sigma: NDArray[np.float32] | None
-    mean_log_sigma: float
-    timings_ms: Timings
-
-
-@dataclass(frozen=True, slots=True)
 class Trust:
     """Where Ŷ is trusted at α, bool [H, W], and the codes of α(p), uint16 [H, W].
 
-    fraction: trusted of the pixels that are wholly opaque. opaque: these of all pixels.
+    opaque: where the picture is wholly opaque, bool [H, W]; None: everywhere.
     """
 
     wanted: Mask
     mask: NDArray[np.bool_]
     codes: NDArray[np.uint16]
-    fraction: float
-    opaque: float
+    opaque: NDArray[np.bool_] | None
+
+    @classmethod
+    def of(cls, wanted: Mask, alpha: NDArray[np.uint8] | None, height: int, width: int) -> Self:
+        """What `put` fills, for a picture with this transparency."""
+        size = height, width
+        opaque = None if alpha is None else alpha == OPAQUE
+        return cls(wanted, np.empty(size, np.bool_), np.empty(size, np.uint16), opaque)
+
+    def put(self, top: int, sigma: NDArray[np.float32]) -> None:
+        """Some rows of σ, from the row `top` on. What is not opaque is trusted at no α."""
+        here = slice(top, top + len(sigma))
+        if self.opaque is not None:
+            sigma[~self.opaque[here]] = np.inf
+        curve = self.wanted.subject.part.curve
+        self.mask[here] = curve.mask(sigma, self.wanted.alpha)
+        self.codes[here] = curve.trust_code(sigma)
+
+    @property
+    def shares(self) -> tuple[float, float]:
+        """The trusted share of the pixels that are wholly opaque, and the share of these."""
+        pixels = self.mask.size
+        opaque = pixels if self.opaque is None else int(np.count_nonzero(self.opaque))
+        return int(np.count_nonzero(self.mask)) / max(1, opaque), opaque / pixels
 
 
 @dataclass(frozen=True, slots=True)
 class Masked:
-    """Ŷ and its trust; None: no mask is wanted."""
+    """Ŷ, uint8 [H, W, 3], or 4 if the upload is transparent, and its trust.
+
+    trust: None: no mask is wanted.
+    """
 
     admitted: Admitted
     picture: NDArray[np.uint8]
@@ -120,13 +131,18 @@ async def generate(
     *,
     on_progress: OnProgress | None,
     on_first: OnFirst | None,
-) -> Measured:
-    """Ŷ and σ from M samples, or Ŷ from one. Raises UpscalerError, DegenerateSamples."""
+) -> Masked:
+    """Ŷ and its trust from M samples, or Ŷ from one, in the size that is wanted.
+
+    Raises UpscalerError, DegenerateSamples.
+    """
     chosen, image = admitted.chosen, admitted.decoded.image
     source = Source(image.rgb, admitted.mask.facts if admitted.mask else None)
-    deadline = admitted.deadline_s
-    sigma, mean_log_sigma = None, math.nan
-    if admitted.mask is None:
+    deadline, mean_log_sigma = admitted.deadline_s, math.nan
+    height, width = (side * chosen.pipeline.scale for side in admitted.size)
+    alpha = await to_the_end(_enlarged, image.alpha, height, width)
+    trust = Trust.of(admitted.mask, alpha, height, width) if admitted.mask else None
+    if trust is None:
         started = time.perf_counter()
         rgb = await predict(
             chosen.upscaler, source, chosen.seed, deadline=deadline, on_progress=on_progress
@@ -141,43 +157,25 @@ async def generate(
             deadline=deadline,
             on_progress=on_progress,
             on_first=on_first,
+            on_sigma=trust.put,
         )
-        sigma, mean_log_sigma = measured.sigma, measured.mean_log_sigma
+        mean_log_sigma = measured.mean_log_sigma
         rgb, took = measured.prediction, measured.timings_ms
     pixels, samples = math.prod(admitted.size), chosen.pipeline.samples
     context.throughput.note(chosen.upscaler, pixels, samples, took["samples"] / 1e3)
-    made = await to_the_end(_with_alpha, rgb, image.alpha, sigma)
-    return Measured(admitted, made, sigma, mean_log_sigma, {**timings_ms, **took})
+    if alpha is not None:
+        rgb = await to_the_end(np.dstack, [rgb, alpha])
+    if chosen.request.to is not None and chosen.request.to < max(height, width):
+        rgb, trust = await to_the_end(_reduced, rgb, trust, chosen.request.to)
+    return Masked(admitted, rgb, trust, mean_log_sigma, {**timings_ms, **took})
 
 
-def _with_alpha(
-    rgb: NDArray[np.uint8], alpha: NDArray[np.uint8] | None, sigma: NDArray[np.float32] | None
-) -> NDArray[np.uint8]:
-    """Ŷ with the transparency of the upload, by interpolation.
-
-    What is not opaque has no σ, so it is trusted at no α: σ is changed in place.
-    """
+def _enlarged(alpha: NDArray[np.uint8] | None, height: int, width: int) -> NDArray[np.uint8] | None:
+    """The transparency of an upload in the size of the output, by interpolation."""
     if alpha is None:
-        return rgb
-    height, width, _ = rgb.shape
+        return None
     resized = Image.fromarray(alpha).resize((width, height), Image.Resampling.BICUBIC)
-    large = np.asarray(resized)
-    if sigma is not None:
-        sigma[large < OPAQUE] = np.inf
-    return np.dstack([rgb, large])
-
-
-async def cut(measured: Measured) -> Masked:
-    """The trust mask at α, and the trust level for every other α, in the size that is wanted."""
-    admitted, timings_ms = measured.admitted, dict(measured.timings_ms)
-    trust, made = None, measured.picture
-    if admitted.mask is not None and measured.sigma is not None:
-        with _timed(timings_ms, "mask"), span("mask", {"trustscale.alpha": admitted.mask.alpha}):
-            trust = await to_the_end(_trust, admitted.mask, measured.sigma, measured.picture)
-    wanted = admitted.chosen.request.to
-    if wanted is not None and wanted < max(made.shape):
-        made, trust = await to_the_end(_reduced, made, trust, wanted)
-    return Masked(admitted, made, trust, measured.mean_log_sigma, timings_ms)
+    return np.asarray(resized)
 
 
 def _reduced(
@@ -188,24 +186,12 @@ def _reduced(
     if trust is None:
         return small, None
     height, width, _ = small.shape
-    opaque = opaque_part(made)
+    opaque = trust.opaque
     if opaque is not None:
         opaque = ~largest_within(~opaque, height, width)
     mask = ~largest_within(~trust.mask, height, width)
     codes = largest_within(trust.codes, height, width)
-    return small, Trust(trust.wanted, mask, codes, *_shares(mask, opaque))
-
-
-def _trust(wanted: Mask, sigma: NDArray[np.float32], picture: NDArray[np.uint8]) -> Trust:
-    curve = wanted.subject.part.curve
-    mask = curve.mask(sigma, wanted.alpha)
-    return Trust(wanted, mask, curve.trust_code(sigma), *_shares(mask, opaque_part(picture)))
-
-
-def _shares(mask: NDArray[np.bool_], opaque: NDArray[np.bool_] | None) -> tuple[float, float]:
-    """The trusted share of the pixels that are wholly opaque, and the share of these."""
-    count = mask.size if opaque is None else int(np.count_nonzero(opaque))
-    return int(np.count_nonzero(mask)) / max(1, count), count / mask.size
+    return small, Trust(trust.wanted, mask, codes, opaque)
 
 
 async def encode(masked: Masked, result_id: str) -> Encoded:
@@ -304,6 +290,7 @@ def _document(masked: Masked, result_id: str, timings_ms: dict[str, float]) -> P
     if trust is None:
         return Unmasked(**common, warnings=list(admitted.warnings), links=PictureLinks(**links))
     alpha, subject, part = trust.wanted.alpha, trust.wanted.subject, trust.wanted.subject.part
+    trusted, opaque = trust.shares
     typicality = part.typicality(masked.mean_log_sigma, trust.wanted.facts)
     return Result(
         **common,
@@ -312,15 +299,15 @@ def _document(masked: Masked, result_id: str, timings_ms: dict[str, float]) -> P
         input_class=subject.document,
         alpha=alpha,
         threshold=threshold_json(part.curve.threshold(alpha)),
-        trusted_fraction=trust.fraction,
-        opaque_fraction=trust.opaque,
+        trusted_fraction=trusted,
+        opaque_fraction=opaque,
         guarantee=guarantee(subject, alpha),
         typicality=typicality,
         unusual=typicality <= part.unusual,
         warnings=warnings_of(
             subject,
             alpha,
-            trusted=trust.fraction,
+            trusted=trusted,
             typicality=typicality,
             notes=list(admitted.warnings),
             lossless=chosen.upscaler.capabilities.lossless,

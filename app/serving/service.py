@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from app.sampling.draw import OnProgress
 from app.sampling.measure import OnFirst
 from app.serving.context import ServiceContext
-from app.serving.make import Encoded, cut, encode, generate, sign, store
+from app.serving.make import Encoded, encode, generate, sign, store
 from app.serving.options import UpscaleRequest
 from app.serving.prepare import Admitted, Upload, admit, choose, decode, settle
 from app.telemetry.tracing import span
@@ -79,10 +79,8 @@ class UpscaleService(ServiceContext):
                 on_begin()
                 # Nested, so that each step's input is let go when the step has ended.
                 encoded = await encode(
-                    await cut(
-                        await generate(
-                            self, admitted, waited, on_progress=on_progress, on_first=on_first
-                        )
+                    await generate(
+                        self, admitted, waited, on_progress=on_progress, on_first=on_first
                     ),
                     result_id or f"res-{secrets.token_urlsafe(15)}",
                 )

@@ -10,7 +10,8 @@ import pytest
 from app.calibration.active import Calibrations
 from app.calibration.admin import CalibrationAdmin
 from app.calibration.config import CalibrationConfig
-from app.conformal.fitted import SHIPPED, shipped
+from app.conformal.fitted import SHIPPED, Fit, shipped
+from app.conformal.indecision import IndecisionSettings
 from app.errors import (
     BadPairs,
     BadRequest,
@@ -104,6 +105,28 @@ class TestMeasure:
         expected = np.log(np.maximum(measured.sigma, 1e-12)).mean()
         assert measured.mean_log_sigma == pytest.approx(expected, rel=1e-6)
         assert set(measured.timings_ms) == {"samples", "indecision"}
+
+    @pytest.mark.parametrize("estimator", ["smoothed_variance", "fitted"])
+    async def test_strips(self, estimator):
+        """σ by strips, which may be changed, has the bits of σ; its mean log does not depend."""
+        fit = Fit(weights=(("detail@1", 0.4), ("residual@2", 0.3)))
+        settings = IndecisionSettings(estimator, fit=fit if estimator == "fitted" else None)
+        pipeline = PIPELINE.model_copy(update={"indecision": settings})
+        asked = Source(photo(1, 77, 131)), pipeline, 5
+        strips = {}
+
+        def look(top, rows):
+            strips[top] = rows.copy()
+            rows[:] = np.inf
+
+        whole = await measure(FakeUpscaler(), *asked)
+        seen = await measure(FakeUpscaler(), *asked, on_sigma=look)
+        found = np.concatenate([strips[top] for top in sorted(strips)])
+        np.testing.assert_array_equal(found, whole.sigma)
+        logs = np.log(np.maximum(whole.sigma, np.float32(1e-12)))
+        expected = float(np.add.reduce(logs.reshape(-1), dtype=np.float64) / logs.size)
+        assert whole.mean_log_sigma == seen.mean_log_sigma == expected
+        assert not seen.sigma.size
 
     async def test_cancellation_reaches_the_upscaler(self):
         """Whoever gives up the request gives up its samples."""
