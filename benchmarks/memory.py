@@ -1,9 +1,9 @@
-"""Memory and time of one request against megapixels, ×4, M = 2, with the shipped calibration.
+"""Memory and time of one request against megapixels, ×4, with a shipped calibration.
 
-`python -m benchmarks.memory MEGAPIXELS … [--embedded] [--format FORM]`. A JPEG of 4:3 goes through
-the whole service (decode, 2 samples, σ, mask, files, the stored result), in a process of its own.
-Without `--embedded` the upscaler repeats pixels: what is measured is the service. Memory is the
-highest of the process above what it held after a small request.
+`python -m benchmarks.memory MEGAPIXELS … [--embedded] [--format FORM] [--upscaler NAME]`. A JPEG of
+4:3 goes through the whole service (decode, sample, σ, mask, files, the stored result), in a process
+of its own. Without `--embedded` upscaler and witness repeat pixels: what is measured is the
+service. Memory is the highest of the process above what it held after a small request.
 """
 
 from __future__ import annotations
@@ -29,35 +29,46 @@ from app.serving.footprint import footprint
 from app.settings import Settings
 from app.upscalers.base import Capabilities, Source
 from app.upscalers.registry import build_upscaler
+from app.upscalers.shipped import SHIPPED
+from app.upscalers.witness import FaithfulWitness
 from benchmarks.table import print_table
 
 EXAMPLE = Path(__file__).parent.parent / "examples" / "bridge.png"
 
 
 class Repeated:
-    """Repeats pixels and flips their lowest bits, under the name of the embedded upscaler."""
+    """Repeats pixels, under the name of the embedded upscaler."""
 
     def __init__(self, embedded) -> None:
         self.name, self.kind, self.scale = embedded.name, embedded.kind, embedded.scale
         self.fingerprint = embedded.fingerprint
-        self.capabilities = Capabilities()
-        self.calls = 0
+        self.capabilities = Capabilities(by_tiles=True)
+        self.witness = None if embedded.witness is None else RepeatedWitness(embedded.witness)
 
     async def generate(self, source: Source, seeds, turn=None):  # noqa: ARG002 - the protocol
-        self.calls += 1  # one sample a call, and no two alike
-        return [await asyncio.to_thread(self._sample, source.rgb) for _ in seeds]
-
-    def _sample(self, rgb):
-        height, width, _ = rgb.shape
-        large = np.empty((height, self.scale, width, self.scale, 3), np.uint8)
-        large[:] = rgb[:, None, :, None]
-        large = large.reshape(height * self.scale, width * self.scale, 3)
-        large ^= np.uint8(self.calls % 2)
-        return large
+        return [await asyncio.to_thread(repeated, source.rgb, self.scale) for _ in seeds]
 
     async def check(self) -> None: ...
 
     async def close(self) -> None: ...
+
+
+class RepeatedWitness:
+    """The same under the fingerprint of the witness."""
+
+    def __init__(self, real) -> None:
+        self.fingerprint = real.fingerprint
+
+    async def answer(self, source: Source, scale: int):
+        return await asyncio.to_thread(repeated, source.rgb, scale)
+
+
+def repeated(rgb, scale: int):
+    """Every pixel so many times along both sides."""
+    height, width, _ = rgb.shape
+    large = np.empty((height, scale, width, scale, 3), np.uint8)
+    large[:] = rgb[:, None, :, None]
+    return large.reshape(height * scale, width * scale, 3)
 
 
 def photo(megapixels: float) -> bytes:
@@ -68,11 +79,12 @@ def photo(megapixels: float) -> bytes:
     return out.getvalue()
 
 
-async def one(megapixels: float, form: str, *, embedded: bool) -> None:
+async def one(megapixels: float, form: str, upscaler: str, *, embedded: bool) -> None:
     """Print the figures of one request, for the parent."""
+    witness = FaithfulWitness()
 
     def build(config, environ):
-        real = build_upscaler(config, environ)
+        real = build_upscaler(config, environ, witness=witness)
         return real if embedded else Repeated(real)
 
     with tempfile.TemporaryDirectory() as folder:
@@ -85,29 +97,28 @@ async def one(megapixels: float, form: str, *, embedded: bool) -> None:
 
             transport = httpx.ASGITransport(with_state)
             async with httpx.AsyncClient(transport=transport, base_url="http://x") as client:
-                await ask(client, 0.05, form)
+                await ask(client, 0.05, form, upscaler)
                 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
                 started = time.perf_counter()
-                answer = await ask(client, megapixels, form)
+                answer = await ask(client, megapixels, form, upscaler)
                 seconds = time.perf_counter() - started
                 after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
                 service = state["trustscale"].service
-                upscaler = service.upscaler(None)
-                calibration = await service.calibrations.active(upscaler.name)
+                calibration = await service.calibrations.active(upscaler)
                 counted = footprint(
                     answer["height"] // 4,
                     answer["width"] // 4,
                     calibration.pipeline,
-                    upscaler.capabilities,
+                    Capabilities(by_tiles=True),
                     form_of(form, None).bytes_per_pixel,
                 )
                 pixels = answer["width"] * answer["height"]
                 print(pixels, 1024 * (after - before), counted, seconds)
 
 
-async def ask(client: httpx.AsyncClient, megapixels: float, form: str):
+async def ask(client: httpx.AsyncClient, megapixels: float, form: str, upscaler: str):
     data = await asyncio.to_thread(photo, megapixels)
-    files, fields = {"image": ("p.jpg", data)}, {"format": form}
+    files, fields = {"image": ("p.jpg", data)}, {"format": form, "upscaler": upscaler}
     answer = await client.post("/v1/upscale", files=files, data=fields, timeout=None)
     answer.raise_for_status()
     return answer.json()
@@ -118,15 +129,17 @@ def main() -> None:
     parser.add_argument("megapixels", type=float, nargs="+")
     parser.add_argument("--embedded", action="store_true")
     parser.add_argument("--format", choices=FORMS, default="png")
+    parser.add_argument("--upscaler", choices=SHIPPED, default="span-x4")
     parser.add_argument("--child", action="store_true")
     given = parser.parse_args()
     if given.child:
-        asyncio.run(one(given.megapixels[0], given.format, embedded=given.embedded))
+        asyncio.run(one(given.megapixels[0], given.format, given.upscaler, embedded=given.embedded))
         return
     rows = []
     for megapixels in given.megapixels:
         command = [sys.executable, "-m", "benchmarks.memory", str(megapixels), "--child"]
-        command += ["--format", given.format, *(["--embedded"] if given.embedded else [])]
+        command += ["--format", given.format, "--upscaler", given.upscaler]
+        command += ["--embedded"] if given.embedded else []
         out = subprocess.run(command, check=True, capture_output=True, text=True).stdout
         pixels, memory, counted, seconds = (float(word) for word in out.split()[-4:])
         rows.append(

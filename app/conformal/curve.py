@@ -47,6 +47,7 @@ _SAFE = 1 + 1e-15
 # Look-up cells over the range of σ, see `_CodeTable`: so many per threshold, within these bounds.
 _CELLS_PER_THRESHOLD = 128
 _FEWEST_CELLS, _MOST_CELLS = 1 << 16, 1 << 19
+_FEW = 16  # thresholds in a cell, up to which they are gone through one by one
 _BLOCK = 1 << 16  # pixels that are looked up at once: their temporaries stay in the cache
 
 
@@ -239,8 +240,13 @@ class _CodeTable:
         count = (high >> self.shift) - (low >> self.shift) + 1
         starts = (np.arange(count + 1, dtype=np.int64) + self.offset + 1) << self.shift
         first = np.searchsorted(keys, starts, side="left")
-        self.of_cells = codes.take(np.concatenate([[0], first[:-1], [len(keys)]]))
-        self.split = np.concatenate([[False], np.diff(first) > 0, [False]])
+        inside = np.diff(first)
+        self.most = int(inside.max())
+        below = np.concatenate([[0], first[:-1], [len(keys)]])
+        self.of_cells = codes.take(below).astype(np.int32)
+        # Of the few that hold thresholds, how many lie below them.
+        split = 1 + np.flatnonzero(inside)
+        self.of_cells[split] = ~below[split]
 
     def take(self, indecision: NDArray[np.float32]) -> NDArray[np.uint16]:
         """The codes of σ of any shape."""
@@ -254,13 +260,20 @@ class _CodeTable:
             cell >>= self.shift
             cell -= np.int32(self.offset)
             found = self.of_cells.take(cell, mode="clip")
-            split = np.flatnonzero(self.split.take(cell, mode="clip"))
-            found[split] = self._searched(block[split])
+            split = np.flatnonzero(found < 0)
+            found[split] = self._searched(block[split], ~found[split])
             out[start : start + _BLOCK] = found
         return out.reshape(indecision.shape)
 
-    def _searched(self, sigma: NDArray[np.float32]) -> NDArray[np.uint16]:
-        return self.codes.take(np.searchsorted(self.thresholds, sigma, side="right"))
+    def _searched(
+        self, sigma: NDArray[np.float32], place: NDArray[np.int32] | None = None
+    ) -> NDArray[np.uint16]:
+        """The codes by the thresholds; `place` is how many of them lie below the cells of σ."""
+        if place is None or self.most > _FEW:
+            return self.codes.take(np.searchsorted(self.thresholds, sigma, side="right"))
+        for _ in range(self.most):
+            place += sigma >= self.thresholds.take(place, mode="clip")
+        return self.codes.take(np.minimum(place, len(self.thresholds)))
 
 
 def _check_no_nan(indecision: NDArray[np.float32]) -> None:

@@ -37,7 +37,7 @@ class Estimator:
     of_variance: whether `pixel_variance` of the samples is all that it looks at.
     needs_input: whether it looks at the input X.
     needs_witness: whether it looks at the witness's answer to X.
-    bytes_per_pixel: what it allocates at most beside the folded samples, and the witness's answer.
+    bytes_per_pixel: what it allocates at most beside the samples and the witness's answer.
     smooths: whether kernel, size, blur and clip_quantile change it.
     takes_fit: whether the settings carry its weights.
     """
@@ -234,6 +234,8 @@ ESTIMATORS: dict[str, Estimator] = {
         title="Fitted to the upscaler's errors (largest masks)",
         radius=lambda _: None,
         needs_input=True,
+        # Cells of colour, energies and their terms; mask and trust levels come when these go.
+        bytes_per_pixel=6,
         smooths=False,
         takes_fit=True,
     ),

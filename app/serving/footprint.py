@@ -14,12 +14,17 @@ from app.conformal.folding import MOST_KEPT
 from app.sampling.draw import largest_call
 from app.sampling.pipeline import Pipeline
 from app.upscalers.base import Capabilities
+from app.upscalers.witness import WITNESS_SCALE
 
 # Bytes per pixel of the output.
-_SAMPLE: Final = 3
+_SAMPLE: Final = 3  # also of what the witness answers, before it is reduced
 _SUMS: Final = 23  # of more samples than are kept, and Ŷ
 _MEAN: Final = 15  # more where Ŷ is the mean of the samples
-_ANSWER: Final = 14  # Ŷ, σ, mask and trust levels while files are made, and the files of masks
+_ANSWER: Final = 9  # Ŷ, mask and trust levels while files are made, and the files of masks
+_LARGE_ANSWER: Final = 7  # the same without trust levels: their file is made before
+LARGE: Final = 16 * 2**20
+"""Pixels of outputs whose files are made one after the other, so that less is held at once."""
+
 _TRUTH: Final = 20  # the images, one of them while it is decoded, the mask and σ
 
 _INPUT: Final = 3  # per pixel of X
@@ -34,12 +39,19 @@ def footprint(
     """
     output = height * width * pipeline.scale**2
     samples = pipeline.samples
-    kept = _SAMPLE * samples if samples <= MOST_KEPT else _SUMS
-    at_once = largest_call(capabilities, output * _SAMPLE) * capabilities.concurrency
-    measuring = kept + _SAMPLE * min(at_once, samples) + pipeline.indecision.row.bytes_per_pixel
+    measuring: float = _SAMPLE * samples if samples <= MOST_KEPT else _SUMS
+    if not (capabilities.by_tiles and samples <= MOST_KEPT):  # else what comes is what is kept
+        at_once = largest_call(capabilities, output * _SAMPLE) * capabilities.concurrency
+        measuring += _SAMPLE * min(at_once, samples)
     if pipeline.prediction == "mean":
         measuring += _MEAN
-    return height * width * _INPUT + output * max(measuring, _ANSWER + form_bytes)
+    scoring: float = pipeline.indecision.row.bytes_per_pixel
+    if pipeline.witness is not None:
+        is_reduced = 1 < pipeline.scale < WITNESS_SCALE
+        network = _SAMPLE * (WITNESS_SCALE / pipeline.scale) ** 2 if is_reduced else 0
+        scoring = _SAMPLE + max(scoring, network)
+    answer = (_ANSWER if output < LARGE else _LARGE_ANSWER) + form_bytes
+    return height * width * _INPUT + math.ceil(output * max(measuring + scoring, answer))
 
 
 def fitting(height: int, width: int, cost: int, budget: int) -> int:

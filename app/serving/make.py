@@ -39,6 +39,7 @@ from app.serving.answer import (
 )
 from app.serving.context import ServiceContext
 from app.serving.credentials import UNSIGNED
+from app.serving.footprint import LARGE
 from app.serving.prepare import Admitted, Mask
 from app.serving.promise import guarantee, warnings_of
 from app.stores.base import Blob
@@ -56,10 +57,11 @@ _SIGNED: Final = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Trust:
     """Where Ŷ is trusted at α, bool [H, W], and the codes of α(p), uint16 [H, W].
 
+    codes: let go of once they are in a file.
     opaque: where the picture is wholly opaque, bool [H, W]; None: everywhere.
     """
 
@@ -204,7 +206,7 @@ async def encode(masked: Masked, result_id: str) -> Encoded:
 
 
 def _files(masked: Masked) -> dict[str, bytes]:
-    """The picture first; the other files are made beside it."""
+    """The picture first; the others are made beside it, or before it where memory counts."""
     chosen, trust = masked.admitted.chosen, masked.trust
     text = {**UNMASKED, "trustscale:fingerprint": chosen.pipeline.fingerprint}
     if trust is not None:
@@ -231,9 +233,13 @@ def _files(masked: Masked) -> dict[str, bytes]:
     def others() -> dict[str, bytes]:
         return {MASK: png_mask(trust.mask, text), TRUST: png_grey16(trust.codes, text)}
 
+    if trust.mask.size >= LARGE and chosen.form.name != "tiff":
+        rest = others()
+        trust.codes = trust.codes[:0]
+        return {chosen.form.file: image(), **rest}
     with ThreadPoolExecutor(1, "trustscale-encode") as beside:
-        rest = beside.submit(others)
-        return {chosen.form.file: image(), **rest.result()}
+        made = beside.submit(others)
+        return {chosen.form.file: image(), **made.result()}
 
 
 async def sign(context: ServiceContext, encoded: Encoded) -> Encoded:

@@ -9,9 +9,10 @@ from contextlib import asynccontextmanager
 import numpy as np
 import pytest
 
-from app.conformal.fitted import Fit
+from app.conformal.fitted import SHIPPED, Fit, shipped
 from app.conformal.indecision import ESTIMATORS, IndecisionSettings
 from app.conformal.lab import lab_tables
+from app.conformal.texture import is_fact
 from app.sampling.measure import measure
 from app.sampling.pipeline import Pipeline
 from app.serving.answer import form_of
@@ -83,6 +84,19 @@ async def peak_of(pipeline, capabilities):
     return tracemalloc.get_traced_memory()[1] - before
 
 
+def served(name):
+    """The pipeline of a shipped model: one sample, and the terms of its fit but facts of X."""
+    terms = [term for term, _ in shipped(name).weights if not is_fact(term)]
+    fit = Fit(weights=tuple((term, 0.1) for term in terms))
+    return Pipeline(
+        fingerprint="fake:1",
+        witness="witness:1 x4" if fit.needs_witness else None,
+        scale=SCALE,
+        samples=1,
+        indecision=IndecisionSettings("fitted", fit=fit),
+    )
+
+
 def pipeline(estimator="smoothed_variance", prediction="first", samples=8, scale=SCALE):
     return Pipeline(
         fingerprint="fake:1",
@@ -112,6 +126,7 @@ def pipeline(estimator="smoothed_variance", prediction="first", samples=8, scale
         (pipeline("witness", samples=1, scale=2), Capabilities()),
         (pipeline(samples=4), Capabilities(concurrency=4)),
         (pipeline("fitted", "mean", samples=6), Capabilities()),
+        *((served(name), Capabilities(by_tiles=True)) for name in SHIPPED),
     ],
 )
 async def test_covers_what_is_allocated(asked, capabilities):
