@@ -43,7 +43,7 @@ WHOLE: Final = ""
 
 # After so many deaths a task runs alone, and after so many alone it is poison. One alone would do,
 # but for processes that are killed from outside again and again: a kill meets whatever runs alone
-# then, and each one more makes it a third as likely that all of them meet the same task.
+# then, and each one more makes it less likely that all of them meet the same task.
 DEATHS: Final = 2
 DEATHS_ALONE: Final = 4
 
