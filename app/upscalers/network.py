@@ -16,6 +16,8 @@ from app.upscalers.runtime import (
     trial,
 )
 
+_STRIP = 32  # rows that become pixels together: they stay in the cache
+
 
 class OnnxModel:
     """An ONNX super-resolution network on one window; thread-safe.
@@ -97,12 +99,17 @@ class OnnxModel:
                 f"{self.name} made {output.shape} of an input of {width} x {height}, "
                 f"not {self.scale} times as large"
             )
-        if not np.isfinite(output).all():
-            raise UpscalerFailed(f"{self.name} gave values that are not finite")
-        np.clip(output, 0, 1, out=output)
-        output *= 255
-        output += 0.5  # the conversion to uint8 truncates: together, rounding half up
-        return np.ascontiguousarray(output[0].astype(np.uint8).transpose(1, 2, 0))
+        pixels = np.empty((*output.shape[2:], 3), np.uint8)
+        for top in range(0, len(pixels), _STRIP):
+            strip = output[0, :, top : top + _STRIP]
+            if not np.isfinite([strip.min(), strip.max()]).all():
+                raise UpscalerFailed(f"{self.name} gave values that are not finite")
+            np.clip(strip, 0, 1, out=strip)
+            strip *= 255
+            strip += 0.5  # the conversion to uint8 truncates: together, rounding half up
+            for channel, plane in enumerate(strip):
+                pixels[top : top + _STRIP, :, channel] = plane
+        return pixels
 
     def _probe(self) -> int:
         """The scale, after checking that this is a super-resolution network."""

@@ -20,6 +20,7 @@ may therefore invert them in any order.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TypeVar
 
 import numpy as np
@@ -44,7 +45,7 @@ def apply(image: Pixels, element: int) -> Pixels:
 
     Returns:
         A C-contiguous image of the same dtype, [h, w, 3], or [w, h, 3] when the element turns
-        by an odd number of quarters. It may be `image` itself (element 0): do not write to it.
+        by an odd number of quarters.
 
     Raises:
         ValueError: another dtype or shape, or an element outside the group.
@@ -53,9 +54,7 @@ def apply(image: Pixels, element: int) -> Pixels:
     turned = np.rot90(image, turns)
     if mirror:
         turned = turned[:, ::-1]
-    if permutation != 0:
-        turned = turned[:, :, _PERMUTATIONS[permutation]]
-    return np.ascontiguousarray(_complement(turned) if invert else turned)
+    return _recoloured(turned, _PERMUTATIONS[permutation], invert=invert)
 
 
 def undo(image: Pixels, element: int) -> Pixels:
@@ -70,10 +69,9 @@ def undo(image: Pixels, element: int) -> Pixels:
     turns, mirror, permutation, invert = _split(image, element)
     if mirror:
         image = image[:, ::-1]
-    turned = np.rot90(image, -turns)
-    if permutation != 0:
-        turned = turned[:, :, np.argsort(_PERMUTATIONS[permutation])]
-    return np.ascontiguousarray(_complement(turned) if invert else turned)
+    order = _PERMUTATIONS[permutation]
+    inverse = [order.index(channel) for channel in range(3)]
+    return _recoloured(np.rot90(image, -turns), inverse, invert=invert)
 
 
 def _split(image: Pixels, element: int) -> tuple[int, bool, int, bool]:
@@ -90,8 +88,14 @@ def _split(image: Pixels, element: int) -> tuple[int, bool, int, bool]:
     return turns, mirror == 1, permutation, invert == 1
 
 
-def _complement(image: Pixels) -> Pixels:
-    """255 - x for uint8, 1 - x for float32."""
-    if image.dtype == np.uint8:
-        return np.subtract(255, image, dtype=image.dtype)
-    return np.subtract(1, image, dtype=image.dtype)
+def _recoloured(image: Pixels, order: Sequence[int], *, invert: bool) -> Pixels:
+    """The channels in another order, and 255 − x for uint8, 1 − x for float32; C-contiguous."""
+    out = np.empty_like(image, order="C")
+    largest = 255 if image.dtype == np.uint8 else 1
+    for channel, source in enumerate(order):  # three planes, since rows of three are slow
+        plane = image[..., source]
+        if invert:
+            np.subtract(largest, plane, out=out[..., channel])
+        else:
+            out[..., channel] = plane
+    return out
