@@ -113,9 +113,17 @@ def mean_losses(
 
 
 def sigma_quantiles(sigma: NDArray[np.float32], levels: NDArray[np.float64]) -> NDArray[np.float32]:
-    """The quantiles of σ at levels in [0, 1]; between two values it is interpolated in float64."""
-    # Sorted first, because numpy sorts a map faster than it selects some hundred ranks of it.
-    return np.quantile(np.sort(sigma, axis=None), levels).astype(np.float32)
+    """The quantiles of σ at levels in [0, 1]; between two values it is interpolated in float64.
+
+    The bits are those of `np.quantile`, which would select some hundred ranks; sorting is faster.
+    """
+    ordered = np.sort(sigma, axis=None)
+    place = levels * (ordered.size - 1)
+    below = np.floor(place).astype(np.intp)
+    low, high = ordered[below], ordered[np.minimum(below + 1, ordered.size - 1)]
+    share, step = place - below, high - low
+    found = np.where(share < 0.5, low + step * share, high - step * (1 - share))
+    return found.astype(np.float32)
 
 
 def trusted_share(

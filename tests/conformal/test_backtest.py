@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from app.conformal import Staircase
-from app.conformal.backtest import backtest, trusted_share
+from app.conformal.backtest import backtest, sigma_quantiles, trusted_share
 
 from . import oracle
 
@@ -23,6 +23,14 @@ def images(count: int, seed: int = 0, side: int = 12):
     sigmas = random.random((count, side, side)).astype(np.float32)
     errors = (sigmas * random.random((count, side, side)) * BOUND).astype(np.float32)
     return sigmas, errors
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 101, 1000, 70_001])
+def test_quantiles_have_the_bits_of_numpys(size):
+    """Calibrations hold numpy's, so σ of the same pairs must give the same."""
+    sigma = np.exp(np.random.default_rng(size).normal(0, 3, size)).astype(np.float32)
+    expected = np.quantile(sigma, LEVELS).astype(np.float32)
+    np.testing.assert_array_equal(sigma_quantiles(sigma, LEVELS), expected)
 
 
 def reduced(sigmas, errors):
