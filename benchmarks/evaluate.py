@@ -1,9 +1,9 @@
 """What an evaluation costs besides the generation. `python -m benchmarks.evaluate DIR [COUNT]`.
 
 DIR holds truths of 512×512, COUNT (100) of which are used, 70 % to calibrate. First their samples
-are generated and thrown away; then everything is done from the start: generation, cache, two σ and
-three D, the annotator, the baselines, tables, figures and report. A last run finds all samples in
-the cache. Processor time is the steadier figure on a machine with other work.
+are generated and thrown away; then everything is done from the start in the paper's setting:
+generation, cache, σ and D, the annotator, earlier methods, tables, figures and report. A last run
+finds all samples in the cache. Processor time is the steadier figure on a machine with other work.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from app.evaluation.conduct import conduct, typical_side
 from app.evaluation.plan import Plan, split
 from app.evaluation.plots import check_installed
 from app.evaluation.run import Options
-from app.evaluation.variants import PRICED_SAMPLES, Variant, builtin
+from app.evaluation.variants import paper
 from app.sampling.draw import draw
 from app.system import usable_cores
 from app.upscalers.base import Source
@@ -32,6 +32,7 @@ from benchmarks.table import print_table
 from benchmarks.timing import timed
 
 ALPHAS = (0.05, 0.075, 0.1, 0.2, 0.3)
+SAMPLES = 8
 
 
 def made() -> EmbeddedUpscaler:
@@ -39,10 +40,10 @@ def made() -> EmbeddedUpscaler:
     return EmbeddedUpscaler("span-x4", concurrency=usable_cores())
 
 
-async def generate(plan: Plan, variant: Variant) -> None:
+async def generate(plan: Plan) -> None:
     """The samples of every image, and nothing else."""
     upscaler = made()
-    pipeline = variant.pipeline(upscaler)
+    pipeline = paper([upscaler], SAMPLES, 0, 0.1)[0].pipeline(upscaler)
     places = asyncio.Semaphore(usable_cores())
 
     async def one(item: PairFiles) -> None:
@@ -56,10 +57,10 @@ async def generate(plan: Plan, variant: Variant) -> None:
     await upscaler.close()
 
 
-async def evaluate(plan: Plan, variants: list[Variant], place: Path) -> None:
+async def evaluate(plan: Plan, place: Path) -> None:
     """A whole evaluation with its report."""
-    upscaler = made()
-    options = Options(ALPHAS, 0.1, samples=PRICED_SAMPLES)
+    upscaler, options = made(), Options(ALPHAS, 0.1, with_earlier=True)
+    variants = paper([upscaler], SAMPLES, typical_side(plan.calibration), options.delta)
     cache = SampleCache(place / "samples")
     findings = await conduct([upscaler], plan, variants, cache, options)
     report.write(findings, place / "report")
@@ -71,12 +72,10 @@ def main(folder: Path, count: int) -> None:
     check_installed()  # imports what draws, as the command does
     items = find_in(folder)[:count]
     plan = Plan(*split(items, 0.7, 0), "image")
-    variants = builtin(max(PRICED_SAMPLES), typical_side(items))
-    most = variants[1]  # the paper's recipe takes the largest M
     with tempfile.TemporaryDirectory() as place:
-        alone = timed(lambda: asyncio.run(generate(plan, most)))
-        whole = timed(lambda: asyncio.run(evaluate(plan, variants, Path(place))))
-        again = timed(lambda: asyncio.run(evaluate(plan, variants, Path(place))))
+        alone = timed(lambda: asyncio.run(generate(plan)))
+        whole = timed(lambda: asyncio.run(evaluate(plan, Path(place))))
+        again = timed(lambda: asyncio.run(evaluate(plan, Path(place))))
         kept = sum(file.stat().st_size for file in (Path(place) / "samples").iterdir()) / 1e6
     rows = [
         (

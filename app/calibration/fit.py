@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import io
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 
@@ -36,6 +37,13 @@ SEEN, DRAWN = b"F", b"D"
 _PLACE = "fit"  # where the blobs hold what waits
 
 
+class Photograph(NamedTuple):
+    """What the fit sees of a pair: the digest of its pixels, and its cells."""
+
+    digest: str
+    seen: fitting.Seen
+
+
 async def drawn(blobs: Blobs, act: Act) -> tuple[bytes, Measurement]:
     """Generate, and keep what the fit sees or, until there is a fit, the samples; the record."""
     samples: dict[int, RGB] = {}
@@ -47,7 +55,9 @@ async def drawn(blobs: Blobs, act: Act) -> tuple[bytes, Measurement]:
         kept = await asyncio.to_thread(_pack_samples, ordered, measurement.witness)
         await blobs.create(act.job, f"{_PLACE}/{pair.name}", kept)
         return DRAWN, measurement
-    kept = await asyncio.to_thread(_pack_seen, pair, ordered, measurement.witness, pipeline)
+    kept = await asyncio.to_thread(
+        lambda: _pack_seen(seen_of(pair, ordered, measurement.witness, pipeline))
+    )
     await blobs.create(act.job, f"{_PLACE}/{pair.name}", kept)
     return SEEN, measurement
 
@@ -70,7 +80,7 @@ async def fitted(
         raise BadPairs("None of the pairs to fit σ on could be used.", items=[])
     seen = [await blobs.get(job, f"{_PLACE}/{name}") for name in waiting[SEEN]]
     pipeline = await asyncio.to_thread(
-        _fit, seen, request.pipeline, request.shares.scenes, request.upscaler
+        fit, map(_unpack_seen, seen), request.pipeline, request.shares.scenes, request.upscaler
     )
     measured = []
     for name in waiting[DRAWN]:
@@ -80,9 +90,9 @@ async def fitted(
     return pipeline, measured
 
 
-def _pack_seen(
+def seen_of(
     pair: Pair, samples: Sequence[RGB], witness: RGB | None, pipeline: Pipeline
-) -> bytes:
+) -> Photograph:
     """What the fit sees of a pair."""
     folded = Folded(pair.y.shape, Enlarged(pair.x, pipeline.scale))
     for sample in samples:
@@ -92,41 +102,45 @@ def _pack_seen(
         folded.witness = witness
     prediction = predicted(samples, pipeline.prediction)
     seen = fitting.seen(folded.maps(), fidelity.error(pair.y, prediction, pipeline.fidelity))
-    return packed(
-        digest=pair.pixels_sha256[:FIT_DIGITS],
-        names=seen.names,
-        terms=seen.terms,
-        error=seen.error,
-        share=seen.share,
-    )
+    return Photograph(pair.pixels_sha256[:FIT_DIGITS], seen)
 
 
-def _fit(records: Sequence[bytes], pipeline: Pipeline, scenes: int, name: str | None) -> Pipeline:
-    """The pipeline with the σ that was fitted on what `_pack_seen` kept.
+def fit(
+    photographs: Iterable[Photograph], pipeline: Pipeline, scenes: int, name: str | None
+) -> Pipeline:
+    """The pipeline with the σ that was fitted on photographs, in whatever order they come.
 
-    The order of the records does not matter.
+    `name` is the upscaler's, `scenes` the number of scenes that they show.
     """
-    found: list[tuple[str, fitting.Seen]] = []
-    for record in records:
-        with np.load(io.BytesIO(record), allow_pickle=False) as arrays:
-            seen = fitting.Seen(
-                tuple(map(str, arrays["names"])), arrays["terms"], arrays["error"], arrays["share"]
-            )
-            found.append((str(arrays["digest"]), seen))
-    found.sort(key=lambda item: item[0])
+    found = sorted(photographs, key=lambda photograph: photograph.digest)
     made = replace(
-        fitting.fit([seen for _, seen in found], units=fitting.units_for(scenes)),
+        fitting.fit([one.seen for one in found], units=fitting.units_for(scenes)),
         name=f"fitted for {name}" if name else "fitted",
         upscaler=pipeline.fingerprint,
         samples=pipeline.samples,
         metric=pipeline.fidelity.title,
         scenes=scenes,
         pairs=len(found),
-        photographs=tuple(digest for digest, _ in found),
+        photographs=tuple(one.digest for one in found),
     )
     witness = pipeline.witness if made.needs_witness else None
     indecision = IndecisionSettings("fitted", fit=made)
     return pipeline.model_copy(update={"indecision": indecision, "witness": witness})
+
+
+def _pack_seen(photograph: Photograph) -> bytes:
+    digest, seen = photograph
+    return packed(
+        digest=digest, names=seen.names, terms=seen.terms, error=seen.error, share=seen.share
+    )
+
+
+def _unpack_seen(record: bytes) -> Photograph:
+    with np.load(io.BytesIO(record), allow_pickle=False) as arrays:
+        seen = fitting.Seen(
+            tuple(map(str, arrays["names"])), arrays["terms"], arrays["error"], arrays["share"]
+        )
+        return Photograph(str(arrays["digest"]), seen)
 
 
 def _pack_samples(samples: Sequence[RGB], witness: RGB | None) -> bytes:

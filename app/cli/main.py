@@ -24,7 +24,7 @@ _COMMANDS: Final = {
     "serve": "app.cli.serve:serve",
     "upscale": "app.cli.upscale:upscale",
     "calibrate": "app.cli.calibrate:calibrate",
-    "evaluate": "app.cli.evaluate:evaluate",
+    "evaluate": "app.evaluation.command:evaluate",
     "openapi": "app.cli.openapi:openapi",
     "jobs": "app.cli.jobs:app",
     "calibrations": "app.cli.calibrations:app",

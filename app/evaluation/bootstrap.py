@@ -62,17 +62,16 @@ def percentile(replicates: NDArray[np.float64]) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def joint_intervals(
+def lost(
     calibration: NDArray[np.float64],
-    test: NDArray[np.float64],
+    test: NDArray[np.floating],
     bound: float,
     alphas: Sequence[float],
     drawn: tuple[NDArray[np.float64], NDArray[np.float64]],
-) -> list[tuple[float, float]]:
-    """Intervals of the realised loss over the draw of the calibration images *and* of the test.
+) -> NDArray[np.float64]:
+    """The sum of the losses of test images in every replicate of both sides, [A, R].
 
-    The promise is an average over both. In each replicate the threshold is found anew from the
-    resampled calibration scenes. Thresholds are looked for on a grid, which must be fine.
+    In each replicate the threshold is found anew from the resampled calibration scenes, on a grid.
 
     Args:
         calibration: losses L̄_i(t) of the calibration scenes at the grid of thresholds, [n, G]: the
@@ -84,16 +83,13 @@ def joint_intervals(
         drawn: `weights` of the n scenes and of the m images, of the same number of replicates.
     """
     of_calibration, of_test = drawn
-    n = len(calibration)
-    risks = (of_calibration @ calibration + bound) / (n + 1)
-    losses = (of_test @ test) / of_test.sum(axis=1, keepdims=True)
+    n = of_calibration.sum(axis=1)
+    risks = (of_calibration @ calibration + bound) / (n[:, None] + 1)
+    risks = np.append(risks, np.full((len(risks), 1), np.inf), axis=1)
+    losses = of_test @ test
     found = []
     for alpha in alphas:
-        place = np.argmax(
-            np.append(risks, np.full((len(risks), 1), np.inf), axis=1) > alpha, axis=1
-        )
-        realised = losses[np.arange(len(losses)), place]
-        if bound / (n + 1) > alpha:
-            realised[:] = 0  # the empty mask
-        found.append(percentile(realised))
-    return found
+        place = np.argmax(risks > alpha, axis=1)
+        is_empty = bound / (n + 1) > alpha
+        found.append(np.where(is_empty, 0, losses[np.arange(len(losses)), place]))
+    return np.array(found)

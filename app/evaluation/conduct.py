@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+from app.calibration.config import AskedPair
 from app.calibration.intake import Found, files_of, take_in
 from app.calibration.layout import PairFiles
 from app.calibration.pairs import check_left_out
@@ -20,8 +21,8 @@ from app.evaluation.plan import Plan
 from app.evaluation.plots import Picture
 from app.evaluation.run import Evaluation, Options, Progress
 from app.evaluation.showcase import showcase
-from app.evaluation.tables import Resamples, Row, cell_rows
-from app.evaluation.variants import Variant, widest
+from app.evaluation.tables import Resamples, Row, cell_rows, class_rows
+from app.evaluation.variants import Variant
 from app.evaluation.verdict import Verdict, judge
 from app.images.decode import PAIR_LIMITS, image_size
 from app.images.decoders import in_decoder
@@ -56,15 +57,16 @@ async def conduct(
         BadPairs: images that cannot be used, unless they may be skipped; or a side without images.
         UpscalerError: samples could not be had; those that came are kept in the cache.
     """
-    plan, skipped = await _usable(upscalers, plan, variants, options, on_progress)
-    draws = Resamples.of(plan, options.seed)
+    plan, asked, skipped = await _usable(upscalers, plan, variants, options, on_progress)
     results, rows, pictures = [], [], []
     for upscaler in upscalers:
-        result = Evaluation(upscaler, plan, variants, cache, options, on_progress)
+        result = Evaluation(upscaler, plan, asked, variants, cache, options, on_progress)
         await result.run()
         results.append(result)
+        draws = Resamples.of(result.test_scenes, options.seed)
         for cell in result.cells:
             rows += cell_rows(result.name, cell, draws, options.alphas)
+        rows += class_rows(result.name, result.main, draws, options.reference_alpha)
         if options.with_pictures:
             # Drawing lines holds the interpreter, sheets are files to read and write.
             shown, drawn = await asyncio.gather(
@@ -81,35 +83,42 @@ async def _usable(
     variants: Sequence[Variant],
     options: Options,
     on_progress: Progress,
-) -> tuple[Plan, Sequence[dict[str, str]]]:
+) -> tuple[Plan, Mapping[str, AskedPair], Sequence[dict[str, str]]]:
     """The plan without images that cannot be used, each of which is named; generates nothing.
+
+    Also what a calibration would be asked with each of the others, by its name.
 
     Raises:
         BadPairs: there are such images and none may be skipped, or a side is left without images.
     """
     files = [*plan.calibration, *plan.test]
     usable = {pair.name for pair in files}
+    asked: dict[str, AskedPair] = {}
     skipped: dict[str, dict[str, str]] = {}
+    given = [variant.calibration for variant in variants if variant.calibration is not None]
     for upscaler in {upscaler.scale: upscaler for upscaler in upscalers}.values():
+        pipelines = [variant.pipeline(upscaler) for variant in variants]
         checked = await take_in(
             partial(files_of, files),
             Found(files, []),
-            _unfitted(widest(variant.pipeline(upscaler) for variant in variants)),
+            _unfitted(max(pipelines, key=lambda pipeline: pipeline.indecision.window)),
+            known=[pair for calibration in given for pair in calibration.manifest.pairs],
             labels_are_claimed=False,
             on_progress=partial(on_progress, "checking images"),
         )
         check_left_out(checked.skipped, len(checked.usable), "skip" if options.skip_bad else "fail")
+        asked |= {pair.name: pair for pair in checked.usable}
         usable &= {pair.name for pair in checked.usable}
         skipped |= {item["name"]: item for item in checked.skipped}
     calibration, test = (
         [item for item in side if item.name in usable] for side in (plan.calibration, plan.test)
     )
     for side, name in ((calibration, "calibration"), (test, "test")):
-        if not side:
+        if not side and not (given and name == "calibration"):
             raise BadPairs(
                 f"No usable image is left for the {name} side.", items=[*skipped.values()]
             )
-    return replace(plan, calibration=calibration, test=test), [*skipped.values()]
+    return replace(plan, calibration=calibration, test=test), asked, [*skipped.values()]
 
 
 def _unfitted(pipeline: Pipeline) -> Pipeline:

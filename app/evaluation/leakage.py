@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.conformal import RiskCurve, Staircase
-from app.conformal.curve import places_of
 from app.conformal.guarantees import leakage_bound
 from app.evaluation.reduce import Cell
 
@@ -35,21 +34,20 @@ def leak(cell: Cell, alpha: float, seed: int) -> Leakage:
 
     Which scenes leak is drawn `DRAWS` times; `low` and `high` are the extremes over the draws.
     """
-    members = places_of(cell.scenes)
-    n = len(members)
-    counts = sorted({round(share * n) for share in SHARES} - {n})
+    made = cell.calibration
+    counts = sorted({round(share * made.n) for share in SHARES} - {made.n})
     random = np.random.Generator(np.random.PCG64(seed))
     realised = []
     for count in counts:
         draws = []
         for _ in range(DRAWS if count else 1):
-            leaked = {i for k in random.permutation(n)[:count] for i in members[k]}
-            images = [_PERFECT if i in leaked else one for i, one in enumerate(cell.calibration)]
+            leaked = {i for k in random.permutation(made.n)[:count] for i in made.members[k]}
+            images = [_PERFECT if i in leaked else one for i, one in enumerate(made.counted)]
             curve = RiskCurve.from_staircases(
-                images, cell.bound, scenes=cell.scenes, highest=cell.highest
+                images, made.bound, scenes=made.scenes, highest=made.highest
             )
             threshold = curve.threshold(alpha)
-            draws.append(np.mean([staircase.loss_below(threshold) for staircase in cell.test]))
+            draws.append(np.mean([one.losses.loss_below(threshold) for one in cell.tested_images]))
         realised.append(draws)
     return Leakage(
         alpha,
@@ -57,5 +55,5 @@ def leak(cell: Cell, alpha: float, seed: int) -> Leakage:
         np.array([np.mean(draws) for draws in realised]),
         np.array([min(draws) for draws in realised]),
         np.array([max(draws) for draws in realised]),
-        np.array([leakage_bound(alpha, n, count, cell.bound) for count in counts]),
+        np.array([leakage_bound(alpha, made.n, count, made.bound) for count in counts]),
     )

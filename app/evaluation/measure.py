@@ -1,4 +1,4 @@
-"""One image and what settings make of it: samples, Ŷ and σ, D, staircases, what masks hold.
+"""One upload and what settings make of it: samples, Ŷ and σ, D, what masks hold.
 
 The M samples come from the cache, or else are generated once and kept. Every Ŷ and σ comes from the
 code that serves, whatever settings it is asked for.
@@ -14,8 +14,9 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from app.calibration.measure import PATIENCE_S
 from app.calibration.pairs import Pair
-from app.conformal import Staircase, fidelity
+from app.conformal import fidelity
 from app.conformal.fidelity import FidelitySettings
 from app.conformal.lab import normalised_lab
 from app.evaluation.cache import SampleCache, Samples
@@ -25,9 +26,6 @@ from app.upscalers.base import RGB, Source, Upscaler, witness_of
 
 T = TypeVar("T")
 
-SEMANTIC = FidelitySettings(metric="semantic", labels="synthetic")
-"""The semantic columns: labels of a rule, since no person has marked these predictions."""
-
 
 def wanted(pipeline: Pipeline) -> Hashable:
     """What distinguishes two measurements of the same samples: σ, the prediction rule, and M."""
@@ -35,7 +33,7 @@ def wanted(pipeline: Pipeline) -> Hashable:
 
 
 class Image:
-    """One image; whatever is asked of it is made once.
+    """One upload; whatever is asked of it is made once.
 
     Args:
         place: on its side of the plan.
@@ -57,22 +55,22 @@ class Image:
         known: Mapping[Hashable, Measurement],
     ) -> None:
         self.place, self.pair, self.samples, self.is_new = place, pair, samples, is_new
-        self._witness = witness
+        self.witness = witness
         self._made: dict[Hashable, Any] = dict(known)
 
-    def measured(self, pipeline: Pipeline) -> Measurement:
-        """Ŷ and σ, as a request under this pipeline gets them.
+    def drawn(self, count: int) -> list[RGB]:
+        """The first so many samples, which are those that a smaller M would have drawn."""
+        return list(self.samples.images[:count])
 
-        Of an M below the largest one they are made of the first samples, which are those that the
-        smaller M would have drawn.
-        """
+    def measured(self, pipeline: Pipeline) -> Measurement:
+        """Ŷ and σ, as a request under this pipeline gets them."""
         return self._once(
             wanted(pipeline),
             lambda: measured_again(
-                list(self.samples.images[: pipeline.samples]),
+                self.drawn(pipeline.samples),
                 Source(self.pair.x, self.pair.facts),
                 pipeline,
-                self._witness,
+                self.witness,
             ),
         )
 
@@ -95,25 +93,13 @@ class Image:
             return measured
         return np.minimum(measured, fidelity.largest_float32(fidelity.bound(settings)))
 
-    def stairs(self, pipeline: Pipeline, settings: FidelitySettings) -> Staircase:
-        """The staircase of this D on σ."""
-        return self._once(
-            ("staircase", wanted(pipeline), settings),
-            lambda: Staircase.from_maps(self.sigma(pipeline), self.error(pipeline, settings)),
+    def inside(self, pipeline: Pipeline, thresholds: NDArray[np.float64]) -> dict[str, Any]:
+        """What the masks of `thresholds` hold, see `held`."""
+        squares = self._once(
+            ("squares", _rule(pipeline)),
+            lambda: _squares(self.pair.y, self.prediction(pipeline)),
         )
-
-    def inside(self, pipeline: Pipeline) -> Inside:
-        """What the masks by this σ hold."""
-        return self._once(
-            ("inside", wanted(pipeline)),
-            lambda: Inside(
-                self.sigma(pipeline),
-                self._once(
-                    ("squares", _rule(pipeline)),
-                    lambda: _squares(self.pair.y, self.prediction(pipeline)),
-                ),
-            ),
-        )
+        return held(self.sigma(pipeline), squares, thresholds)
 
     def _once(self, key: Hashable, make: Callable[[], T]) -> T:
         if key not in self._made:
@@ -127,8 +113,11 @@ def _rule(pipeline: Pipeline) -> Hashable:
     return pipeline.prediction, pipeline.samples if pipeline.prediction == "mean" else 0
 
 
-def _squares(truth: RGB, prediction: RGB) -> list[tuple[str, float, NDArray[np.float64]]]:
-    """(name of the PSNR, its peak, Σ over the channels of (Y − Ŷ)², float64 [H, W])."""
+Squares = Sequence[tuple[str, float, NDArray[np.float64]]]
+"""(name of the PSNR, its peak, Σ over the channels of (Y − Ŷ)², float64 [H, W])."""
+
+
+def _squares(truth: RGB, prediction: RGB) -> Squares:
     rgb = truth.astype(np.float64) - prediction
     lab = normalised_lab(truth).astype(np.float64) - normalised_lab(prediction)
     return [
@@ -137,39 +126,23 @@ def _squares(truth: RGB, prediction: RGB) -> list[tuple[str, float, NDArray[np.f
     ]
 
 
-class Inside:
-    """What the masks {σ < t} of one image hold: in the order of σ each is the first so many pixels.
+def held(
+    sigma: NDArray[np.float32], squares: Squares, thresholds: NDArray[np.float64]
+) -> dict[str, NDArray[np.float64]]:
+    """What the masks {σ < t} of one image hold, one entry per threshold; ±inf are allowed.
 
-    Args:
-        sigma: σ, float32 [H, W].
-        squares: as of `_squares`.
+    area: share of trusted pixels, the complement of the paper's "mask size". psnr, psnr_lab: in dB,
+    of sRGB and of normalised Lab with a peak of 1; NaN for an empty mask, infinite where every
+    trusted pixel is exact.
     """
-
-    def __init__(
-        self,
-        sigma: NDArray[np.float32],
-        squares: Sequence[tuple[str, float, NDArray[np.float64]]],
-    ) -> None:
-        order = np.argsort(sigma, axis=None)
-        self._sigma = sigma.reshape(-1)[order]
-        self._squares = [
-            (name, peak, np.append(0, np.cumsum(square.reshape(-1)[order])))
-            for name, peak, square in squares
-        ]
-
-    def at(self, thresholds: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
-        """One entry per threshold; −inf and inf are allowed.
-
-        area: share of trusted pixels, the complement of the paper's "mask size". psnr, psnr_lab: in
-        dB, of sRGB and of normalised Lab with a peak of 1; NaN for an empty mask, infinite where
-        every trusted pixel is exact.
-        """
-        count = np.searchsorted(self._sigma, thresholds, side="left")
-        found = {"area": count / len(self._sigma)}
-        with np.errstate(divide="ignore", invalid="ignore"):
-            for name, peak, total in self._squares:
-                found[name] = 10 * np.log10(peak**2 * 3 * count / total[count])
-        return found
+    order = np.argsort(sigma, axis=None)  # so each mask is the first so many pixels
+    count = np.searchsorted(sigma.reshape(-1)[order], thresholds, side="left")
+    found = {"area": count / sigma.size}
+    with np.errstate(divide="ignore", invalid="ignore"):
+        for name, peak, square in squares:
+            total = np.append(0, np.cumsum(square.reshape(-1)[order]))
+            found[name] = 10 * np.log10(peak**2 * 3 * count / total[count])
+    return found
 
 
 async def image_of(
@@ -190,19 +163,23 @@ async def image_of(
         UpscalerError: the samples could not be had.
     """
     source, count = Source(pair.x, pair.facts), largest.samples
-    witness = witness_of(upscaler) if witnessed else None
-    answer = await witness.answer(source, upscaler.scale) if witness else None
     path = cache.path(upscaler.fingerprint, source.digest, pair.seed, count)
-    kept = await asyncio.to_thread(cache.get, path)
-    if kept is not None:
-        return Image(place, pair, kept, answer, is_new=False, known={})
-    k = upscaler.scale
-    images = np.empty((count, k * source.height, k * source.width, 3), np.uint8)
+    samples = await asyncio.to_thread(cache.get, path)
+    made: Measurement | None = None
+    if samples is None:
+        k = upscaler.scale
+        images = np.empty((count, k * source.height, k * source.width, 3), np.uint8)
 
-    def keep(index: int, sample: RGB) -> None:
-        images[index] = sample
+        def keep(index: int, sample: RGB) -> None:
+            images[index] = sample
 
-    made = await measure(upscaler, source, largest, pair.seed, on_sample=keep)
-    samples = Samples(images, made.timings_ms["samples"] / 1e3)
-    await asyncio.to_thread(cache.put, path, samples)
-    return Image(place, pair, samples, answer, is_new=True, known={wanted(largest): made})
+        made = await measure(
+            upscaler, source, largest, pair.seed, patience_s=PATIENCE_S, on_sample=keep
+        )
+        samples = Samples(images, made.timings_ms["samples"] / 1e3)
+        await asyncio.to_thread(cache.put, path, samples)
+    answer = None if made is None else made.witness
+    if answer is None and witnessed and (witness := witness_of(upscaler)) is not None:
+        answer = await witness.answer(source, upscaler.scale)
+    known = {} if made is None else {wanted(largest): made}
+    return Image(place, pair, samples, answer, is_new=made is not None, known=known)

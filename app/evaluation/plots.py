@@ -1,7 +1,7 @@
 """Line plots, and sheets of images under column heads.
 
-Each is an SVG that follows light and dark surroundings, a PNG, and a CSV of the numbers behind it.
-This is the only module that knows matplotlib.
+Each is a PNG and a CSV of the numbers behind it; a plot is also an SVG that follows light and dark
+surroundings. This is the only module that knows matplotlib.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import io
 import re
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
 from typing import Any
 
@@ -55,6 +55,11 @@ class Line:
     dashed: bool = False
     color: str | None = None
 
+    def one_minus(self) -> Line:
+        """The curve of what is left to 1."""
+        low, high = (None if end is None else 1 - end for end in (self.high, self.low))
+        return replace(self, y=1 - self.y, low=low, high=high)
+
 
 @dataclass(frozen=True, slots=True)
 class Panel:
@@ -83,8 +88,8 @@ class Picture:
     figure: str
     title: str
     caption: str
-    svg: str
-    """For a page: without prolog, coloured by the page's `--ink` and `--faint`."""
+    inline: str
+    """For a page: an image, or an SVG that is coloured by the page's `--ink` and `--faint`."""
     png: bytes
     records: Sequence[Record]
     """The numbers behind it."""
@@ -95,10 +100,10 @@ class Picture:
         return f"{self.upscaler}-{self.figure}"
 
     @property
-    def file(self) -> str:
-        """The SVG as a file of its own."""
-        head, _, body = self.svg.partition(">")
-        return f"{head}><style>{THEME}</style>{body}"
+    def svg(self) -> str | None:
+        """The SVG as a file of its own; None: it is made of pixels."""
+        head, _, body = self.inline.partition(">")
+        return f"{head}><style>{THEME}</style>{body}" if head.startswith("<svg") else None
 
 
 def check_installed() -> None:
@@ -221,42 +226,28 @@ def sheet(
     tiles = [[_tile(image) for image in row.images] for row in rows]
     width = _GAP + sum(tile.width + _GAP for tile in tiles[0])
     height = _HEAD + sum(line[0].height + _FOOT for line in tiles)
-    # The same things are drawn into both.
-    svg: list[str] = []
     canvas = Image.new("RGB", (width, height), "white")
     pen = ImageDraw.Draw(canvas)
     # It comes with matplotlib and has Greek letters.
     font = ImageFont.truetype(mpl.get_data_path() + "/fonts/ttf/DejaVuSans.ttf", 12)
-
-    def write(x: int, y: int, words: str, *, faint: bool = False) -> None:
-        opacity = ' opacity="0.75"' if faint else ""
-        svg.append(
-            f'<text x="{x}" y="{y}" font-size="13" font-family="sans-serif" '
-            f'fill="var(--ink)"{opacity}>{escape(words)}</text>'
-        )
-        pen.text((x, y - 11), words, fill="#555555" if faint else "black", font=font)
-
     top = _HEAD
     for line, row in zip(tiles, rows, strict=True):
         left = _GAP
         for tile, head in zip(line, heads, strict=True):
             if line is tiles[0]:
-                write(left, _HEAD - 8, head)
-            file = io.BytesIO()
-            tile.save(file, "JPEG", quality=86)
-            svg.append(
-                f'<image x="{left}" y="{top}" width="{tile.width}" height="{tile.height}" '
-                f'href="data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}"/>'
-            )
+                pen.text((left, _HEAD - 19), head, fill="black", font=font)
             canvas.paste(tile, (left, top))
             left += tile.width + _GAP
-        write(_GAP, top + line[0].height + 15, row.caption, faint=True)
+        words = _GAP, top + line[0].height + 4
+        pen.text(words, row.caption, fill="#555555", font=font)
         top += line[0].height + _FOOT
-    head = (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" '
-        f'style="max-width:{width}px" role="img" aria-label="{escape(title)}">'
+    file = io.BytesIO()
+    canvas.save(file, "JPEG", quality=86)
+    told = escape(". ".join((title, *(row.caption for row in rows))))
+    whole = (
+        f'<img alt="{told}" style="max-width:{width}px" '
+        f'src="data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}"/>'
     )
-    whole = head + "".join(svg) + "</svg>"
     return Picture(upscaler, figure, title, caption, whole, png_rgb(np.asarray(canvas)), records)
 
 

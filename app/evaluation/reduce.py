@@ -1,30 +1,36 @@
-"""Thresholds from the calibration images, and what their masks hold in the test images.
+"""A calibration of the one side, and what its masks hold on the other.
 
-Thresholds are known before the first test image is looked at, so its maps are reduced at once and
-let go: memory does not grow with the number of images, and nothing is binned or approximated.
+The calibration is made and asked by the code of the service: what is judged is what would be
+served. Thresholds are known before the first test image is looked at, so its maps are reduced at
+once and let go: memory does not grow with the number of images, and nothing is binned.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from app.calibration.guarantee import Expectation, GuaranteeKind, HighProbability
-from app.conformal import Staircase, fidelity
+from app.calibration.config import AskedPair, CalibrationRequest
+from app.calibration.fit import Photograph, fit, seen_by, seen_of
+from app.calibration.manifest import MeasuredPair
+from app.calibration.measure import pair_info, reduced
+from app.calibration.record import Calibration
+from app.conformal import Staircase
 from app.conformal.fidelity import FidelitySettings
-from app.evaluation.measure import SEMANTIC, Image
-from app.sampling.pipeline import Pipeline
+from app.evaluation.measure import Image
+from app.evaluation.variants import Variant
+from app.sampling.pipeline import Pipeline, guard
+from app.serving.subject import Subject
+from app.upscalers.base import Upscaler
 
 Quantities = dict[str, NDArray[np.float64]]
 
 GRID_POINTS = 32
-
-FEW_CALIBRATION, FEW_TEST = 40, 12
-"""Images that are enough where only the shape of an effect is of interest."""
 
 
 class Part(Protocol):
@@ -35,113 +41,193 @@ class Part(Protocol):
     """
 
     def seen(self, image: Image) -> Any: ...
-    def calibrate(self, images: Sequence[Any], scenes: Sequence[str]) -> None: ...
+    def calibrate(self, images: Sequence[Any]) -> None: ...
     def tested(self, image: Image) -> Any: ...
     def gather(self, images: Sequence[Any]) -> None: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """Which error is kept below α, and in which sense."""
+class Tested(NamedTuple):
+    """A test image: what its answer would be about, its losses, and what its masks hold."""
 
-    name: str
-    title: str
-    is_semantic: bool = False
-    kind: GuaranteeKind = "expectation"
-
-
-FIDELITY = Rule("fidelity", "D in expectation")
-SEMANTICS = Rule("semantic", "semantic D in expectation", is_semantic=True)
-HIGH_PROBABILITY = Rule("high_probability", "D with high probability", kind="high_probability")
-RULES = (FIDELITY, SEMANTICS, HIGH_PROBABILITY)
+    subject: Subject
+    is_warned: bool
+    losses: Staircase
+    quantities: Quantities
 
 
 @dataclass(slots=True)
 class Cell:
-    """The masks of one pipeline by one rule (a `Part`).
+    """The masks of one variant (a `Part`).
 
-    variant: the name of the settings; None: only the area is measured, and only at the given α.
-    is_sketch: a few images are enough, each a scene of its own.
-    alphas: the levels in rising order; thresholds: t_α of each, and last inf, the whole image.
-    scenes, calibration, test: the scene of each calibration image, and the staircases of the error
-        that the rule keeps small, in the order of the plan.
-    highest: the largest σ of the calibration images: beyond it nothing is trusted, as in serving.
-    quantities: of the test images at each threshold, [m, A + 1]: `error` and `semantic`, the
-        largest D and the largest semantic D inside the mask, 0 for an empty one; and those of
-        `Inside.at`.
+    request: what a calibration of these images is asked; None: there is one already.
+    alphas: the levels in rising order.
+    tested_images: in the order of the plan.
+    quantities: of the test images at each level, and last of the whole image, [m, A + 1]: `loss`,
+        what the guarantee counts of the largest error inside the mask; `error`, the largest D; and
+        those of `held`.
     """
 
+    variant: Variant
+    upscaler: Upscaler
     pipeline: Pipeline
-    rule: Rule
+    request: CalibrationRequest | None
     alphas: NDArray[np.float64]
-    delta: float
-    variant: str | None = None
-    is_sketch: bool = False
-    thresholds: NDArray[np.float64] = field(init=False)
-    scenes: Sequence[str] = field(init=False)
-    calibration: Sequence[Staircase] = field(init=False)
-    highest: float = field(init=False)
-    test: Sequence[Staircase] = ()
+    calibration: Calibration = field(init=False)
+    tested_images: Sequence[Tested] = ()
     quantities: Quantities = field(default_factory=dict)
+    _thresholds: dict[Calibration, NDArray[np.float64]] = field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls,
+        variant: Variant,
+        upscaler: Upscaler,
+        pairs: Sequence[AskedPair],
+        alphas: Sequence[float],
+    ) -> Cell:
+        """The cell of a variant, whose calibration is made of these pairs.
+
+        Raises:
+            BadRequest: the upscaler or the estimator cannot do with so many samples.
+            CalibrationMismatch: the calibration that is there is of another pipeline.
+        """
+        pipeline, request = variant.pipeline(upscaler), None
+        if variant.calibration is not None:
+            guard(pipeline, upscaler)
+        else:
+            request = CalibrationRequest.asking(
+                variant.config, pipeline, upscaler, pairs, skipped=[], created_by="evaluate"
+            )
+            pipeline = request.pipeline
+        cell = cls(variant, upscaler, pipeline, request, np.array(alphas))
+        if variant.calibration is not None:
+            cell.calibration = variant.calibration
+            cell._spread()
+        return cell
 
     @property
-    def error(self) -> FidelitySettings:
-        """The D that the rule keeps small."""
-        return SEMANTIC if self.rule.is_semantic else self.pipeline.fidelity
+    def name(self) -> str:
+        """Of its variant."""
+        return self.variant.name
 
     @property
-    def controlled(self) -> str:
-        """Its name among the quantities."""
-        return "semantic" if self.rule.is_semantic else "error"
+    def classes(self) -> Mapping[str, list[int]]:
+        """The places of the test images of each class of uploads, by name; empty without a rule."""
+        found = defaultdict(list)
+        for place, one in enumerate(self.tested_images):
+            if one.subject.input_class is not None:
+                found[one.subject.input_class].append(place)
+        return dict(sorted(found.items()))
 
     @property
-    def bound(self) -> float:
-        """B."""
-        return fidelity.bound(self.error)
+    def fitted_elsewhere(self) -> bool:
+        """Whether its σ was fitted, but not on images of the plan."""
+        return self.variant.pipeline(self.upscaler).indecision.fit is not None
+
+    @property
+    def color_error(self) -> FidelitySettings:
+        """The D on colours that is told, whatever the guarantee counts."""
+        settings = self.pipeline.fidelity
+        return FidelitySettings() if settings.row.unit == "label" else settings
 
     def place(self, alpha: float) -> int:
         """The column of one of the levels."""
         return int(np.searchsorted(self.alphas, alpha))
 
-    def seen(self, image: Image) -> tuple[Staircase, float] | None:
-        """The staircase and the largest σ of a calibration image."""
-        if self.is_sketch and image.place >= FEW_CALIBRATION:
-            return None
-        largest = float(image.sigma(self.pipeline).max())
-        return image.stairs(self.pipeline, self.error), largest
+    def fits_on(self, name: str) -> bool:
+        """Whether σ is fitted on the pair of this name."""
+        return self.request is not None and name in self.request.shares.fitted
 
-    def calibrate(self, images: Sequence[tuple[Staircase, float]], scenes: Sequence[str]) -> None:
-        """Find the thresholds."""
-        self.scenes = [str(k) for k in range(len(images))] if self.is_sketch else scenes
-        self.calibration = [stairs for stairs, _ in images]
-        self.highest = max(largest for _, largest in images)
-        is_likely = self.rule.kind == "high_probability"
-        promise = HighProbability(delta=self.delta) if is_likely else Expectation()
-        curve = promise.curve(
-            self.calibration, self.bound, scenes=self.scenes, highest=self.highest
+    def was_fitted_on(self, image: Image) -> bool:
+        """Whether σ had seen the photograph before the evaluation."""
+        fit = self.variant.pipeline(self.upscaler).indecision.fit
+        return seen_by(fit, image.pair.pixels_sha256)
+
+    def seen_to_fit(self, image: Image) -> Photograph | None:
+        """What the fit sees of a calibration image."""
+        if not self.fits_on(image.pair.name):
+            return None
+        drawn = image.drawn(self.pipeline.samples)
+        return seen_of(image.pair, drawn, image.witness, self.pipeline)
+
+    def fit(self, photographs: Sequence[Photograph | None]) -> None:
+        """Fit σ, if it is to be fitted."""
+        found = [one for one in photographs if one is not None]
+        if found and self.request is not None:
+            scenes, name = self.request.shares.scenes, self.upscaler.name
+            self.pipeline = fit(found, self.pipeline, scenes, name)
+
+    def seen(self, image: Image) -> MeasuredPair | None:
+        """A calibration image, measured."""
+        if self.request is None or self.fits_on(image.pair.name):
+            return None
+        asked, measurement = self.request.pair(image.pair.name), image.measured(self.pipeline)
+        info = pair_info(image.pair, measurement, self.pipeline)
+        return reduced(
+            info.model_copy(update={"scene": asked.scene}),
+            measurement.sigma,
+            image.error(self.pipeline, self.pipeline.fidelity),
         )
-        if self.variant is not None:
-            # For the figures a grid, up to a little beyond the α at which everything is trusted.
-            grid = np.linspace(0, 1.15 * curve.risk(np.inf), GRID_POINTS + 1)[1:]
-            self.alphas = np.unique(np.concatenate([self.alphas, grid]))
-        self.thresholds = np.array([*map(curve.threshold, self.alphas.tolist()), np.inf])
 
-    def tested(self, image: Image) -> tuple[list[Staircase], Quantities] | None:
-        """The staircase of a test image, where it is wanted, and its quantities."""
-        if self.is_sketch and image.place >= FEW_TEST:
-            return None
-        pipeline, thresholds = self.pipeline, self.thresholds
-        if self.variant is None:
-            sigma = image.sigma(pipeline)
-            return [], {"area": np.array([np.mean(sigma < t) for t in thresholds])}
-        inside = image.inside(pipeline).at(thresholds)
-        for name, error in (("error", pipeline.fidelity), ("semantic", SEMANTIC)):
-            losses = image.stairs(pipeline, error).losses(thresholds, "left")
-            inside[name] = losses.astype(np.float64)
-        return [image.stairs(pipeline, self.error)], inside
+    def calibrate(self, images: Sequence[MeasuredPair]) -> None:
+        """Make the calibration, unless it was given."""
+        if self.request is None:
+            return
+        config = self.request.config
+        self.calibration = Calibration.from_pairs(
+            images,
+            upscaler=self.upscaler.name,
+            pipeline=self.pipeline,
+            default_alpha=config.default_alpha,
+            guarantee=config.guarantee,
+            degradation=config.degradation,
+        )
+        self._spread()
 
-    def gather(self, images: Sequence[tuple[list[Staircase], Quantities]]) -> None:
+    def _spread(self) -> None:
+        """Add levels for the figures, up to a little beyond where everything is trusted."""
+        grid = np.linspace(0, 1.15 * self.calibration.curve.risk(np.inf), GRID_POINTS + 1)[1:]
+        self.alphas = np.unique(np.concatenate([self.alphas, grid]))
+
+    def thresholds(self, part: Calibration) -> NDArray[np.float64]:
+        """t_α of each level from the curve of a part, and last inf, the whole image."""
+        if part not in self._thresholds:
+            found = [*map(part.curve.threshold, self.alphas.tolist()), np.inf]
+            self._thresholds[part] = np.array(found)
+        return self._thresholds[part]
+
+    def tested(self, image: Image) -> Tested:
+        """A test image under the part of the calibration that would answer it."""
+        pipeline, measurement = self.pipeline, image.measured(self.pipeline)
+        facts = image.pair.facts
+        subject = Subject.of(self.calibration, None, facts, size=measurement.sigma.shape)
+        part = subject.part
+        typicality = part.typicality(measurement.mean_log_sigma, facts)
+        thresholds = self.thresholds(part)
+        settings = pipeline.fidelity
+        stairs = Staircase.from_maps(measurement.sigma, image.error(pipeline, settings))
+        losses = self.calibration.guarantee.loss(stairs)
+        shown = stairs
+        if settings != self.color_error:
+            error = image.error(pipeline, self.color_error)
+            shown = Staircase.from_maps(measurement.sigma, error)
+        quantities = image.inside(pipeline, thresholds)
+        for name, one in (("loss", losses), ("error", shown)):
+            quantities[name] = one.losses(thresholds, "left").astype(np.float64)
+        warned = not subject.is_covered or typicality <= part.unusual
+        return Tested(subject, warned, losses, quantities)
+
+    def gather(self, images: Sequence[Tested]) -> None:
         """Keep what was found."""
-        self.test = [staircase for found, _ in images for staircase in found]
-        names = images[0][1].keys()
-        self.quantities = {name: np.array([found[name] for _, found in images]) for name in names}
+        self.tested_images = images
+        names = images[0].quantities
+        self.quantities = {
+            name: np.array([one.quantities[name] for one in images]) for name in names
+        }
+
+    def of_places(self, places: Sequence[int]) -> Cell:
+        """The same for some of the test images."""
+        some = replace(self, tested_images=[self.tested_images[place] for place in places])
+        some.calibration = self.calibration
+        some.quantities = {name: values[places] for name, values in self.quantities.items()}
+        return some

@@ -13,14 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from app import __version__
-from app.conformal.annotator import AnnotatorSettings
 from app.evaluation.conduct import Findings
 from app.evaluation.plots import Record
-from app.evaluation.price import advice
-from app.evaluation.reduce import FIDELITY, RULES
+from app.evaluation.reduce import Cell
 from app.evaluation.run import Evaluation
 from app.evaluation.tables import as_records
-from app.evaluation.variants import Variant
+from app.images.compression import class_in_words
 
 REPORT, SUMMARY, FIGURES = "report.html", "report.json", "figures"
 STATUS = {
@@ -29,6 +27,8 @@ STATUS = {
     "broken": "broken",
     "nothing": "nothing trusted",
 }
+_WORTH = 0.02
+"""Of the picture: what less than that is not worth another generation."""
 
 
 def write(findings: Findings, out: Path) -> None:
@@ -36,7 +36,8 @@ def write(findings: Findings, out: Path) -> None:
     (out / FIGURES).mkdir(parents=True, exist_ok=True)
     for picture in findings.pictures:
         stem = out / FIGURES / picture.name
-        stem.with_name(f"{picture.name}.svg").write_text(picture.file, "utf-8")
+        if picture.svg is not None:
+            stem.with_name(f"{picture.name}.svg").write_text(picture.svg, "utf-8")
         stem.with_name(f"{picture.name}.png").write_bytes(picture.png)
         stem.with_name(f"{picture.name}.csv").write_text(as_csv(picture.records), "utf-8")
     for name, records in _tables(findings).items():
@@ -77,9 +78,8 @@ def summary(findings: Findings) -> dict[str, Any]:
         "calibration_images": len(plan.calibration),
         "test_images": len(plan.test),
         "split": plan.how,
-        "test_images_of_calibrating_groups": plan.shared,
+        "test_images_of_calibrating_scenes": plan.shared,
         "reference_alpha": options.reference_alpha,
-        "delta": options.delta,
         "seed": options.seed,
         "upscalers": [
             {
@@ -87,7 +87,7 @@ def summary(findings: Findings) -> dict[str, Any]:
                 "fingerprint": result.upscaler.fingerprint,
                 "images_generated": result.generated,
                 "generation_seconds": round(result.seconds, 3),
-                "variants": [as_named(variant) for variant in result.variants],
+                "variants": [as_named(cell) for cell in result.cells],
             }
             for result in findings.results
         ],
@@ -108,15 +108,25 @@ def _tables(findings: Findings) -> dict[str, list[Record]]:
         "baselines": [
             {"upscaler": result.name, **row}
             for result in findings.results
-            for row in _baselines(result)
+            for row in _earlier(result)
         ],
     }
 
 
-def _baselines(result: Evaluation) -> list[Record]:
-    if result.baselines is None:
+def _earlier(result: Evaluation) -> list[Record]:
+    if result.earlier is None:
         return []
-    return result.baselines.records(float(result.cell(FIDELITY).quantities["error"][:, -1].mean()))
+    return result.earlier.records(float(result.main.quantities["error"][:, -1].mean()))
+
+
+def advice(rows: Sequence[dict[str, Any]], alpha: float) -> str | None:
+    """Which M is enough, in one sentence; None with nothing to choose from."""
+    areas = {row["samples"]: row["trusted_area"] for row in rows if row["alpha"] == alpha}
+    if len(areas) < 2:
+        return None
+    enough = min(m for m, area in areas.items() if area >= max(areas.values()) - _WORTH)
+    told = ", ".join(f"M = {m} trusts {area:.0%}" for m, area in sorted(areas.items()))
+    return f"At α = {alpha:g} {told} of the picture: {enough} is enough."
 
 
 def render(findings: Findings) -> str:
@@ -134,18 +144,28 @@ def render(findings: Findings) -> str:
         verdict=findings.verdict,
         plan=findings.plan,
         options=findings.options,
-        annotator=AnnotatorSettings().title,
-        rules={rule.name: rule.title for rule in RULES},
         status_words=STATUS,
+        class_in_words=class_in_words,
         advice=advice,
-        baselines=_baselines,
+        earlier=_earlier,
         as_named=as_named,
     )
 
 
-def as_named(variant: Variant) -> dict[str, Any]:
+def as_named(cell: Cell) -> dict[str, Any]:
     """The settings of a variant as JSON values; of a fitted σ the name."""
-    fields = variant.model_dump(mode="json")
-    fit = fields["indecision"]["fit"]
-    fields["indecision"]["fit"] = fit and fit["name"]
-    return fields
+    pipeline, guarantee = cell.pipeline, cell.calibration.guarantee.facts()
+    indecision = pipeline.model_dump(mode="json")["indecision"]
+    indecision["fit"] = pipeline.indecision.fit and pipeline.indecision.fit.name
+    return {
+        "name": cell.name,
+        "note": cell.variant.note,
+        "calibration": None if cell.request is not None else cell.calibration.id,
+        "samples": pipeline.samples,
+        "prediction": pipeline.prediction,
+        "indecision": indecision,
+        "fidelity": pipeline.model_dump(mode="json")["fidelity"],
+        "guarantee": {name: value for name, value in guarantee.items() if value is not None},
+        "input_rule": pipeline.input_rule,
+        "scenes": cell.calibration.n,
+    }

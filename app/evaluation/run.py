@@ -5,25 +5,19 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import chain
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
-import numpy as np
-
-from app.calibration.fit import seen_by
+from app.calibration.config import AskedPair
 from app.calibration.layout import PairFiles
-from app.calibration.pairs import Pair, load_pair
-from app.evaluation.baselines import Baselines
+from app.calibration.pairs import Pair, load_pair, variant_name, variants_of
 from app.evaluation.cache import SampleCache
+from app.evaluation.earlier.part import Earlier
 from app.evaluation.measure import Image, image_of
-from app.evaluation.plan import Plan
-from app.evaluation.price import PricePoint
-from app.evaluation.price import priced as with_prices
-from app.evaluation.reduce import FIDELITY, RULES, Cell, Part, Rule
-from app.evaluation.variants import Variant, blurred, priced, widest
-from app.images.degrade import Degradation
-from app.sampling.pipeline import Pipeline
+from app.evaluation.plan import Plan, scene_of
+from app.evaluation.reduce import Cell, Part
+from app.evaluation.variants import Variant
+from app.images.degrade import Degradation, Mixture
 from app.system import usable_cores
 from app.upscalers.base import Upscaler
 
@@ -37,68 +31,69 @@ Progress = Callable[[str, int, int], None]
 class Options:
     """What an evaluation needs besides images, upscalers and settings.
 
-    samples: numbers of generations whose price is compared.
-    skip_bad: leave out images that cannot be used.
+    degradation: how X is made where only Y is at hand; None: as a calibration would make it.
     price_per_call: of an upscaler, by its name.
+    skip_bad: leave out images that cannot be used.
     """
 
     alphas: Sequence[float]
     reference_alpha: float
     delta: float = 0.1
     seed: int = 0
-    degradation: Degradation | None = None
-    samples: Sequence[int] = ()
+    degradation: Degradation | Mixture | None = None
     price_per_call: Mapping[str, float] = field(default_factory=dict)
     skip_bad: bool = False
-    with_baselines: bool = True
+    with_earlier: bool = False
     with_pictures: bool = True
+
+
+class Upload(NamedTuple):
+    """An image of the plan, uploaded in one way; place: on its side."""
+
+    place: int
+    files: PairFiles
+    variant: str | None
+
+    @property
+    def name(self) -> str:
+        """Of the pair that it makes."""
+        return variant_name(self.files.name, self.variant)
 
 
 class Evaluation:
     """One upscaler's evaluation, on its way and when it is done.
 
     Attributes:
-        cells: of every variant by each of `RULES`.
-        priced: for each M whose price is compared; rows of `blurs` as of `variants.blurred`.
-        fitted_on: names of the images that a σ in use was fitted on.
-        quickest: seconds of generation of the image that took least: others may have waited.
+        made_by: how X is made from Y; None: it is given.
+        cells: of every variant.
+        fitted_on: names of the images that a σ in use was fitted on before.
+        quickest: seconds of generation of the upload that took least: others may have waited.
     """
 
     def __init__(
         self,
         upscaler: Upscaler,
         plan: Plan,
+        asked: Mapping[str, AskedPair],
         variants: Sequence[Variant],
         cache: SampleCache,
         options: Options,
         on_progress: Progress,
     ) -> None:
         self.upscaler, self.plan, self.options = upscaler, plan, options
-        self.variants = [variant.for_upscaler(upscaler) for variant in variants]
         self._cache, self._on_progress = cache, on_progress
-        own = {variant.name: variant.pipeline(upscaler) for variant in self.variants}
-        compared = priced(upscaler, options.samples)
-        self._largest = max([*own.values(), *compared], key=lambda pipeline: pipeline.samples)
-        self._widest = widest(own.values())
-        self._witnessed = any(one.witness for one in (*own.values(), *compared))
-        self._fits = {one.indecision.fit for one in (*own.values(), *compared)}
-
-        def cell(pipeline: Pipeline, rule: Rule = FIDELITY, **fields: Any) -> Cell:
-            return Cell(pipeline, rule, np.array(options.alphas), options.delta, **fields)
-
+        self.made_by = _made_by(upscaler, asked, variants[0], options.degradation)
+        pairs = [asked[item.name] for item in plan.calibration]
         self.cells = [
-            cell(pipeline, rule, variant=name) for name, pipeline in own.items() for rule in RULES
+            Cell.of(variant.made_by(self.made_by), upscaler, pairs, options.alphas)
+            for variant in variants
         ]
-        self.priced = [cell(pipeline) for pipeline in compared]
-        first, most = self.cells[0].pipeline, self._largest.samples
-        self.baselines = Baselines(first, options.delta) if options.with_baselines else None
-        # The plain σ needs two samples.
-        rows = blurred(upscaler, most) if options.with_pictures and most > 1 else []
-        alpha = np.array([options.reference_alpha])
-        self.blurs = [
-            [Cell(pipeline, FIDELITY, alpha, options.delta, is_sketch=True) for pipeline in row]
-            for row in rows
-        ]
+        pipelines = [cell.pipeline for cell in self.cells]
+        self._largest = max(pipelines, key=lambda pipeline: pipeline.samples)
+        self._widest = max(pipelines, key=lambda pipeline: pipeline.indecision.window)
+        self._witnessed = any(pipeline.witness for pipeline in pipelines)
+        self.calibration, self.test = map(self._uploads, (plan.calibration, plan.test))
+        self.earlier = Earlier(self.main.pipeline, options.delta) if options.with_earlier else None
         self.generated, self.seconds = 0, 0.0
         self.fitted_on: set[str] = set()
         self.quickest: float | None = None
@@ -109,54 +104,81 @@ class Evaluation:
         """Of the upscaler."""
         return self.upscaler.name
 
-    def cell(self, rule: Rule, variant: str | None = None) -> Cell:
-        """The cell of a rule, under the first variant unless another one is named."""
-        wanted = variant or self.variants[0].name
-        return next(cell for cell in self.cells if (cell.variant, cell.rule) == (wanted, rule))
+    @property
+    def main(self) -> Cell:
+        """The cell whose promise is judged first."""
+        return self.cells[0]
+
+    def cell(self, name: str) -> Cell | None:
+        """The cell of a variant, if there is one."""
+        return next((cell for cell in self.cells if cell.name == name), None)
+
+    @property
+    def test_scenes(self) -> list[str]:
+        """The scene of each test upload."""
+        return [scene_of(upload.files) for upload in self.test]
 
     def prices(self) -> list[dict[str, Any]]:
-        """What so many generations cost, and let one trust: a row per M and α."""
-        points = [
-            PricePoint(
-                samples=cell.pipeline.samples,
-                alpha=alpha,
-                trusted_area=float(area),
-                seconds=self.quickest
-                and round(self.quickest * cell.pipeline.samples / self._largest.samples, 3),
-            )
-            for cell in self.priced
-            for alpha, area in zip(
-                cell.alphas.tolist(), cell.quantities["area"].mean(axis=0)[:-1], strict=True
-            )
+        """What so many generations cost, and let one trust: a row per M and α.
+
+        Of the settings that differ from the first in M alone; nothing without such.
+        """
+        config = self.main.variant.config
+        cells = [
+            cell
+            for cell in self.cells
+            if cell.variant.calibration is None
+            and cell.variant.config == config.model_copy(update={"samples": cell.pipeline.samples})
         ]
+        cells = [self.main, *(cell for cell in cells if cell is not self.main)]
         per_call = self.options.price_per_call.get(self.name)
-        return with_prices(points, self.upscaler.capabilities.samples_per_call, per_call)
+        most, rows = self._largest.samples, []
+        for cell in sorted(cells, key=lambda cell: cell.pipeline.samples):
+            samples = cell.pipeline.samples
+            calls = -(-samples // self.upscaler.capabilities.samples_per_call)
+            areas = cell.quantities["area"].mean(axis=0)
+            rows += [
+                {
+                    "samples": samples,
+                    "alpha": alpha,
+                    "trusted_area": float(areas[cell.place(alpha)]),
+                    "seconds": self.quickest and round(self.quickest * samples / most, 3),
+                    "calls": calls,
+                    "money": None if per_call is None else calls * per_call,
+                }
+                for alpha in self.options.alphas
+            ]
+        return rows if len(cells) > 1 else []
 
     async def run(self) -> None:
         """Generate what is missing, calibrate, and measure the test images.
 
         Raises:
-            BadInput: an image that cannot be used (they are checked before, see `plan.usable`).
+            BadInput: an image that cannot be used (they are checked before, see `conduct`).
             UpscalerError: samples could not be had; those that came are kept.
         """
-        parts: list[Part] = [*self.cells, *self.priced, *chain(*self.blurs)]
-        if self.baselines is not None:
-            parts.append(self.baselines)
-        seen = await self.each(
-            enumerate(self.plan.calibration), lambda image: [part.seen(image) for part in parts]
+        to_fit = [
+            upload
+            for upload in self.calibration
+            if any(cell.fits_on(upload.name) for cell in self.cells)
+        ]
+        found = await self.each(
+            to_fit, lambda image: [cell.seen_to_fit(image) for cell in self.cells]
         )
-        for part, images in zip(parts, zip(*seen, strict=True), strict=True):
-            part.calibrate([one for one in images if one is not None], self.plan.scenes)
-        tested = await self.each(
-            enumerate(self.plan.test), lambda image: [part.tested(image) for part in parts]
-        )
-        for part, images in zip(parts, zip(*tested, strict=True), strict=True):
-            part.gather([one for one in images if one is not None])
+        for place, cell in enumerate(self.cells):
+            await asyncio.to_thread(cell.fit, [seen[place] for seen in found])
+        parts: list[Part] = [*self.cells, *([self.earlier] if self.earlier else [])]
+        seen = await self.each(self.calibration, lambda image: [part.seen(image) for part in parts])
+        for place, part in enumerate(parts):
+            part.calibrate([one[place] for one in seen if one[place] is not None])
+        tested = await self.each(self.test, lambda image: [part.tested(image) for part in parts])
+        for place, part in enumerate(parts):
+            part.gather([one[place] for one in tested])
 
     async def each(
-        self, items: Iterable[tuple[int, PairFiles]], reduce: Callable[[Image], Result]
+        self, uploads: Iterable[Upload], reduce: Callable[[Image], Result]
     ) -> list[Result]:
-        """What `reduce` makes, in a thread, of every image with its place; in the order given.
+        """What `reduce` makes, in a thread, of every upload; in the order given.
 
         One more image at once than the upscaler takes.
 
@@ -166,11 +188,11 @@ class Evaluation:
         at_once = max(self.upscaler.capabilities.concurrency + 1, usable_cores())
         turns = asyncio.Semaphore(at_once)
 
-        async def one(place: int, item: PairFiles) -> Result:
+        async def one(upload: Upload) -> Result:
             async with turns:
-                pair = await asyncio.to_thread(self._load, item)
+                pair = await asyncio.to_thread(self._load, upload)
                 image = await image_of(
-                    place,
+                    upload.place,
                     pair,
                     self.upscaler,
                     self._largest,
@@ -183,24 +205,30 @@ class Evaluation:
 
         try:
             async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(one(place, item)) for place, item in items]
+                tasks = [group.create_task(one(upload)) for upload in uploads]
         except BaseExceptionGroup as errors:
             raise errors.exceptions[0] from None  # the others fail for the same cause
         return [task.result() for task in tasks]
 
-    def _load(self, item: PairFiles) -> Pair:
+    def _uploads(self, side: Sequence[PairFiles]) -> list[Upload]:
+        found = [(item, variant) for item in side for variant in variants_of(self.made_by)]
+        return [Upload(place, *one) for place, one in enumerate(found)]
+
+    def _load(self, upload: Upload) -> Pair:
+        item = upload.files
         return load_pair(
             item.name,
             Path(item.y).read_bytes(),
             Path(item.x).read_bytes() if item.x else None,
             self._widest,
-            degradation=self.options.degradation,
+            degradation=self.made_by,
             seed=self.options.seed,
+            variant=upload.variant,
         )
 
     def _count(self, image: Image) -> None:
-        if any(seen_by(fit, image.pair.pixels_sha256) for fit in self._fits):
-            self.fitted_on.add(image.pair.name)
+        if any(cell.was_fitted_on(image) for cell in self.cells):
+            self.fitted_on.add(image.pair.y_sha256)
         took = image.samples.seconds
         if image.is_new:
             self.generated += 1
@@ -208,5 +236,19 @@ class Evaluation:
         if took:
             self.quickest = min(took, self.quickest or took)
         self._looked_at += 1
-        images = len(self.plan.calibration) + len(self.plan.test)
-        self._on_progress(f"evaluating {self.name}", min(self._looked_at, images), images)
+        uploads = len(self.calibration) + len(self.test)
+        self._on_progress(f"evaluating {self.name}", min(self._looked_at, uploads), uploads)
+
+
+def _made_by(
+    upscaler: Upscaler,
+    asked: Mapping[str, AskedPair],
+    first: Variant,
+    chosen: Degradation | Mixture | None,
+) -> Degradation | Mixture | None:
+    """How X is made from Y, for all settings of a report: as for the first of them."""
+    if next(iter(asked.values())).x:
+        return None
+    if chosen is not None:
+        return chosen
+    return first.config.input_made_by(first.pipeline(upscaler))

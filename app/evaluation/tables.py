@@ -1,4 +1,4 @@
-"""Table 1 of the paper, for every upscaler, variant and rule, with intervals and a judgement."""
+"""Table 1 of the paper, for every upscaler and variant, with intervals and a judgement."""
 
 from __future__ import annotations
 
@@ -9,15 +9,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from app.conformal.curve import places_of
-from app.evaluation.bootstrap import (
-    REPLICATES,
-    Interval,
-    joint_intervals,
-    mean_intervals,
-    weights,
-)
-from app.evaluation.plan import Plan
+from app.calibration.record import Calibration
+from app.evaluation.bootstrap import REPLICATES, Interval, lost, mean_intervals, percentile, weights
 from app.evaluation.plots import Record
 from app.evaluation.reduce import Cell
 
@@ -27,32 +20,29 @@ whole interval lies above α. nothing: too few images for this α, so that nothi
 
 JOINT_GRID = 512
 JOINT_REPLICATES = 1000
-QUANTITIES = ("error", "semantic", "area", "psnr", "psnr_lab")
+QUANTITIES = ("loss", "error", "area", "psnr", "psnr_lab")
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One line of the table; `alpha` None is the whole image, without the method.
+    """One line of the table.
 
+    input_class: of the uploads that it is about; None: of all.
+    alpha: None is the whole image, without the method.
+    warned: share of the uploads that the service would warn of.
     quantities: an interval over the test images for each of `QUANTITIES`.
     promise: the interval by which `status` is judged: over calibration and test images for a
-        promise in expectation, over test images for one with high probability.
+        promise in expectation, over test images for one about the calibration at hand.
     """
 
     upscaler: str
     variant: str
-    rule: str
+    input_class: str | None
     alpha: float | None
-    threshold: float
+    warned: float
     quantities: Mapping[str, Interval]
-    controlled: str
     promise: tuple[float, float] | None
     status: Status | None
-
-    @property
-    def realised(self) -> Interval:
-        """The quantity that the rule keeps below α."""
-        return self.quantities[self.controlled]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,67 +50,112 @@ class Resamples:
     """The bootstrap draws of an evaluation, made once and used for every number."""
 
     test: NDArray[np.float64]
-    joint: tuple[NDArray[np.float64], NDArray[np.float64]]
+    seed: int
 
     @classmethod
-    def of(cls, plan: Plan, seed: int) -> Resamples:
-        """Draws that respect the groups of both sides: of test images and calibration scenes."""
-        test = weights(plan.test_groups, REPLICATES, seed)
-        again = weights(list(dict.fromkeys(plan.scenes)), JOINT_REPLICATES, seed + 1)
-        return cls(test, (again, test[:JOINT_REPLICATES]))
+    def of(cls, test_scenes: Sequence[str], seed: int) -> Resamples:
+        """Draws of the scenes of the test images."""
+        return cls(weights(test_scenes, REPLICATES, seed), seed)
+
+    def of_places(self, places: Sequence[int]) -> Resamples:
+        """Of some of the test images."""
+        return Resamples(self.test[:, places], self.seed)
+
+    def of_scenes(self, scenes: Sequence[tuple[str, str]]) -> Mapping[tuple[str, str], int]:
+        """The column of each calibration scene among `calibration`."""
+        return {scene: column for column, scene in enumerate(dict.fromkeys(scenes))}
+
+    def calibration(self, scenes: int) -> NDArray[np.float64]:
+        """Draws of so many calibration scenes."""
+        return weights([f"{k:06}" for k in range(scenes)], JOINT_REPLICATES, self.seed + 1)
 
 
 def cell_rows(upscaler: str, cell: Cell, draws: Resamples, alphas: Sequence[float]) -> list[Row]:
     """One row per α and one for the whole image."""
-    columns = [*map(cell.place, alphas), len(cell.alphas)]
+    return _rows(upscaler, cell, draws, [*alphas, None])
+
+
+def class_rows(upscaler: str, cell: Cell, draws: Resamples, alpha: float) -> list[Row]:
+    """One row for each class of uploads, at one α."""
+    return [
+        row
+        for name, places in cell.classes.items()
+        for row in _rows(upscaler, cell.of_places(places), draws.of_places(places), [alpha], name)
+    ]
+
+
+def _rows(
+    upscaler: str,
+    cell: Cell,
+    draws: Resamples,
+    levels: Sequence[float | None],
+    input_class: str | None = None,
+) -> list[Row]:
+    alphas = [alpha for alpha in levels if alpha is not None]
+    columns = [len(cell.alphas) if alpha is None else cell.place(alpha) for alpha in levels]
     intervals = {
         name: mean_intervals(cell.quantities[name][:, columns], draws.test) for name in QUANTITIES
     }
-    promises = (
-        [(item.low, item.high) for item in intervals[cell.controlled][:-1]]
-        if cell.rule.kind == "high_probability"
-        else joint(cell, draws, alphas)
+    is_at_hand = cell.calibration.guarantee.facts()["delta"] is not None
+    promises = dict(
+        zip(
+            alphas,
+            [item[1:3] for item in intervals["loss"]] if is_at_hand else joint(cell, draws, alphas),
+            strict=False,
+        )
     )
+    warned = float(np.mean([one.is_warned for one in cell.tested_images]))
     rows = []
-    for number, (column, alpha, promise) in enumerate(
-        zip(columns, [*alphas, None], [*promises, None], strict=True)
-    ):
-        threshold = float(cell.thresholds[column])
+    for number, (column, alpha) in enumerate(zip(columns, levels, strict=True)):
         quantities = {name: intervals[name][number] for name in QUANTITIES}
-        realised = quantities[cell.controlled].mean
+        status = promise = None
+        # Of a class that is not covered nothing is promised.
+        if alpha is not None and (input_class is None or cell.tested_images[0].subject.is_covered):
+            promise = promises[alpha]
+            parts = {one.subject.part for one in cell.tested_images}
+            thresholds = [cell.thresholds(part)[column] for part in parts]
+            status = _status(alpha, max(thresholds), quantities["loss"].mean, promise)
         rows.append(
-            Row(
-                upscaler,
-                str(cell.variant),
-                cell.rule.name,
-                alpha,
-                threshold,
-                quantities,
-                cell.controlled,
-                promise,
-                _status(alpha, threshold, realised, promise) if alpha and promise else None,
-            )
+            Row(upscaler, cell.name, input_class, alpha, warned, quantities, promise, status)
         )
     return rows
 
 
 def joint(cell: Cell, draws: Resamples, alphas: Sequence[float]) -> list[tuple[float, float]]:
-    """Intervals of the realised loss over the draw of calibration and test images."""
-    end = np.nextafter(np.float32(cell.highest), np.inf)
+    """Intervals of the realised loss over the draw of calibration scenes *and* of test images.
+
+    The promise is an average over both. In each replicate the thresholds of every part of the
+    calibration are found anew from the resampled scenes, on a grid, which is fine.
+    """
+    column = draws.of_scenes(cell.calibration.scenes)
+    of_scenes, of_test = draws.calibration(len(column)), draws.test[:JOINT_REPLICATES]
+    asked: dict[Calibration, list[int]] = {}
+    for place, one in enumerate(cell.tested_images):
+        asked.setdefault(one.subject.part, []).append(place)
+    total = np.zeros((len(alphas), len(of_test)))
+    for part, places in asked.items():
+        levels = _grid(part)
+        risen = np.array([one.losses(levels, "right") for one in part.counted], np.float64)
+        scenes = [column[part.scenes[members[0]]] for members in part.members]
+        ends = np.append(levels, np.nextafter(np.float32(part.highest), np.inf))
+        total += lost(
+            np.array([risen[members].mean(axis=0) for members in part.members]),
+            np.array([cell.tested_images[i].losses.losses(ends, "left") for i in places]),
+            part.bound,
+            alphas,
+            (of_scenes[:, scenes], of_test[:, places]),
+        )
+    with np.errstate(invalid="ignore"):  # a class may be drawn never
+        return [percentile(values) for values in total / of_test.sum(axis=1)]
+
+
+def _grid(part: Calibration) -> NDArray[np.float32]:
     levels = np.unique(
-        np.concatenate([np.empty(0, np.float32), *(stairs.levels for stairs in cell.calibration)])
+        np.concatenate([np.empty(0, np.float32), *(stairs.levels for stairs in part.counted)])
     )
     if len(levels) > JOINT_GRID:
         levels = levels[np.linspace(0, len(levels) - 1, JOINT_GRID).round().astype(int)]
-    ends = np.append(levels, end)
-    losses = np.array([one.losses(levels, "right") for one in cell.calibration], np.float64)
-    return joint_intervals(
-        np.array([losses[places].mean(axis=0) for places in places_of(cell.scenes)]),
-        np.array([one.losses(ends, "left") for one in cell.test], np.float64),
-        cell.bound,
-        alphas,
-        draws.joint,
-    )
+    return levels
 
 
 def _status(alpha: float, threshold: float, mean: float, promise: tuple[float, float]) -> Status:
@@ -138,11 +173,10 @@ def as_records(rows: Sequence[Row]) -> list[Record]:
         record: Record = {
             "upscaler": row.upscaler,
             "variant": row.variant,
-            "rule": row.rule,
+            "input_class": row.input_class,
             "alpha": row.alpha,
-            "threshold": row.threshold,
             "status": row.status,
-            "controlled": row.controlled,
+            "warned": row.warned,
             "promise_low": row.promise and row.promise[0],
             "promise_high": row.promise and row.promise[1],
         }

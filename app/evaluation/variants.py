@@ -1,162 +1,149 @@
-"""The settings of σ and D that an evaluation compares, by name."""
+"""The settings that an evaluation compares, by name: those of a calibration."""
 
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import ValidationError
 
 from app.calibration.config import CalibrationConfig
-from app.conformal.fidelity import METRICS, FidelitySettings
-from app.conformal.folding import MAX_SAMPLES
+from app.calibration.guarantee import HighProbability
+from app.calibration.record import Calibration
+from app.conformal.fidelity import FidelitySettings, needs_label
 from app.conformal.indecision import IndecisionSettings
 from app.errors import BadRequest
+from app.images.degrade import Degradation, Mixture
 from app.mistakes import mistakes
-from app.sampling.pipeline import Pipeline, Prediction
-from app.upscalers.base import Upscaler
+from app.sampling.pipeline import DEFAULT_SAMPLES, Pipeline, default_estimator
+from app.upscalers.base import Upscaler, witness_of
 
-PRICED_SAMPLES = (1, 2, 4, 8)
-"""Numbers of generations that are compared unless others are named."""
+SERVED, PAPER, SEMANTIC_MASK, CERTAIN = "served", "paper", "paper, semantic D", "paper, certain"
+"""Names of built-in variants that words and figures know."""
+
+SEMANTIC: Final = FidelitySettings(metric="semantic", labels="synthetic")
+"""Labels of a rule, since no person has marked these predictions."""
 
 PAPER_SIDE = 2048
 """Side in pixels of the crops of the paper's experiments, to which its blurs belong."""
 
-BLURS = (0.0, 4.0, 16.0)
-"""Standard deviations in pixels that are combined: none, the default, four times the default."""
+PAPER_BLUR, PAPER_BOUND = 64.0, 3.0
 
-PAPER_BLUR = 64.0
-PAPER_BOUND = 3.0
+SETTINGS: Final = {
+    *("samples", "prediction", "indecision", "fit_indecision"),
+    *("fidelity", "guarantee", "input_rule"),
+}
+"""What a table of a file can set."""
 
 
-class Variant(BaseModel):
-    """One way to make Ŷ, σ and D from the same samples.
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """One way to calibrate, or a calibration that there is already."""
 
-    samples, indecision: None means those of a new calibration of the upscaler (`for_upscaler`).
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    name: str = Field(min_length=1, max_length=60)
-    samples: int | None = Field(None, ge=1, le=MAX_SAMPLES)
-    prediction: Prediction = "first"
-    indecision: IndecisionSettings | None = None
-    fidelity: FidelitySettings = FidelitySettings()
+    name: str
+    config: CalibrationConfig = field(default_factory=CalibrationConfig)
     note: str = ""
-
-    @field_validator("fidelity")
-    @classmethod
-    def _measures_colour(cls, fidelity: FidelitySettings) -> FidelitySettings:
-        if fidelity.row.unit == "label":
-            raise ValueError("semantic columns are always made; name a metric on colours")
-        return fidelity
-
-    def for_upscaler(self, upscaler: Upscaler) -> Variant:
-        """The same with M and σ named.
-
-        Raises:
-            BadRequest: the upscaler or the estimator cannot do with so many samples.
-        """
-        pipeline = self.pipeline(upscaler)
-        chosen = {"samples": pipeline.samples, "indecision": pipeline.indecision}
-        return self.model_copy(update=chosen)
+    calibration: Calibration | None = None
 
     def pipeline(self, upscaler: Upscaler) -> Pipeline:
-        """The pipeline that a calibration under these settings would have.
+        """The pipeline that the calibration would have, before σ is fitted on its images.
 
         Raises:
             BadRequest: the upscaler or the estimator cannot do with so many samples.
         """
-        config = CalibrationConfig(
-            samples=self.samples,
-            prediction=self.prediction,
-            indecision=self.indecision,
-            fidelity=self.fidelity,
-            input_rule=None,
-        )
-        return config.pipeline(upscaler)
+        if self.calibration is not None:
+            return self.calibration.pipeline
+        return self.config.pipeline(upscaler)
+
+    def made_by(self, degradation: Degradation | Mixture | None) -> Variant:
+        """The same with inputs made in this way."""
+        return replace(self, config=self.config.model_copy(update={"degradation": degradation}))
 
 
-def builtin(samples: int, side: float) -> list[Variant]:
-    """The default, and the paper's recipe of `samples`, scaled from its images to those of `side`.
+def served() -> list[Variant]:
+    """What the service would do by default; and σ without fit and witness, beside it."""
+    return [
+        Variant(SERVED, note="What `trustscale calibrate` makes of these images by default."),
+        Variant(
+            "no witness",
+            CalibrationConfig(indecision=IndecisionSettings("residual")),
+            "The same with a σ that compares one sample with the enlarged input: no fit, no "
+            "witness.",
+        ),
+    ]
 
-    They share their maps where they can: six variants cost four σ and three D.
+
+def compared(first: Variant, samples: Sequence[int]) -> list[Variant]:
+    """The same settings with other numbers of generations, whose price is compared."""
+    own = first.config.samples or DEFAULT_SAMPLES
+    return [
+        Variant(f"{first.name}, M = {count}", first.config.model_copy(update={"samples": count}))
+        for count in samples
+        if count != own
+    ]
+
+
+def paper(upscalers: Sequence[Upscaler], samples: int, side: float, delta: float) -> list[Variant]:
+    """The paper's setting: M samples, errors not cut, σ not fitted, no classes of uploads.
+
+    Its blurs are scaled from its images to those of `side` pixels. Beside it what one sample gives.
     """
+
+    def uncut(samples: int, estimator: str, **fields: Any) -> CalibrationConfig:
+        given = {"indecision": IndecisionSettings(estimator), "fidelity": FidelitySettings()}
+        return CalibrationConfig(
+            **{"samples": samples, "input_rule": None, "fit_indecision": 0.0, **given, **fields}
+        )
+
     blur = min(256.0, round(PAPER_BLUR * side / PAPER_SIDE, 2))
     recipe = IndecisionSettings(
         estimator="patch_variance", kernel="box", size=31, blur=blur, clip_quantile=0.95
     )
-    return [
-        Variant(name="default", note="M and σ of a new calibration, errors not cut."),
+    plain = default_estimator(samples)
+    found = [
+        Variant(PAPER, uncut(samples, plain), "Errors not cut, σ not fitted, no classes."),
+        Variant(SEMANTIC_MASK, uncut(samples, plain, fidelity=SEMANTIC), "The labels of a rule."),
         Variant(
-            name="paper",
-            samples=samples,
-            indecision=recipe,
-            fidelity=FidelitySettings(blur=blur, bound=PAPER_BOUND),
-            note=f"The paper's recipe: its blurs of {PAPER_BLUR:g} px on {PAPER_SIDE} px scaled to "
-            f"{blur:g} px, and B = {PAPER_BOUND:g}.",
+            CERTAIN,
+            uncut(samples, plain, guarantee=HighProbability(delta=delta)),
+            f"With probability {1 - delta:g} over the draw of the calibration images.",
         ),
         Variant(
-            name="paper-sigma",
-            samples=samples,
-            indecision=recipe,
-            note="The paper's σ with the default's D.",
+            "pointwise",
+            uncut(samples, plain, fidelity=FidelitySettings(metric="pointwise")),
+            "The pointwise D, for which the bound on the PSNR holds.",
         ),
         Variant(
-            name="residual",
-            samples=1,
-            indecision=IndecisionSettings("residual"),
-            note="One sample against the enlarged input: no fit and no witness.",
+            "one call",
+            uncut(DEFAULT_SAMPLES, "residual", indecision=None),
+            "One sample under the σ of a new calibration.",
         ),
-        Variant(
-            name="pointwise",
-            fidelity=FidelitySettings(metric="pointwise"),
-            note="The pointwise D, for which the bound on the PSNR holds.",
-        ),
-        Variant(
-            name="counted",
-            fidelity=FidelitySettings(bound=METRICS["neighborhood"].counted_up_to),
-            note="The default with errors counted up to c, as new calibrations promise them.",
-        ),
+        Variant("no witness", uncut(1, "residual"), "One sample against the enlarged input."),
     ]
-
-
-def priced(upscaler: Upscaler, samples: Sequence[int]) -> list[Pipeline]:
-    """What new calibrations with so many samples would use, for each M that can be drawn."""
-    most = upscaler.capabilities.max_samples or max(samples, default=0)
-    counts = sorted({count for count in samples if count <= most})
-    return [CalibrationConfig(samples=count).pipeline(upscaler) for count in counts]
-
-
-def blurred(upscaler: Upscaler, samples: int) -> list[list[Pipeline]]:
-    """The plain σ and D under every blur of `BLURS`, [blur of σ, blur of D] (Figure 5)."""
-    return [
-        [
-            Pipeline(
-                fingerprint=upscaler.fingerprint,
-                scale=upscaler.scale,
-                samples=samples,
-                indecision=IndecisionSettings(blur=of_sigma),
-                # Without blur the neighbourhood is the pixel; so named it shares that map.
-                fidelity=FidelitySettings(
-                    metric="neighborhood" if of_error else "pointwise", blur=of_error
+    if samples > 1:
+        found.append(
+            Variant(
+                "recipe",
+                uncut(
+                    samples,
+                    plain,
+                    indecision=recipe,
+                    fidelity=FidelitySettings(blur=blur, bound=PAPER_BOUND),
                 ),
+                f"The paper's σ and D: its blurs of {PAPER_BLUR:g} px on {PAPER_SIDE} px scaled to "
+                f"{blur:g} px, and B = {PAPER_BOUND:g}.",
             )
-            for of_error in BLURS
-        ]
-        for of_sigma in BLURS
-    ]
-
-
-def widest(pipelines: Iterable[Pipeline]) -> Pipeline:
-    """The pipeline with the largest window, which the images must not be smaller than."""
-    return max(pipelines, key=lambda pipeline: pipeline.indecision.window)
+        )
+    if all(witness_of(upscaler) is not None for upscaler in upscalers):
+        found.append(Variant("witness", uncut(1, "witness"), "One sample against the witness."))
+    return found
 
 
 def read_variants(path: Path) -> list[Variant]:
-    """The variants of a TOML file: one table each, named by its heading.
+    """The variants of a TOML file: one table of settings each, named by its heading.
 
     Raises:
         BadRequest: the file is not TOML, has no table, or a setting is wrong; the setting is named.
@@ -167,13 +154,21 @@ def read_variants(path: Path) -> list[Variant]:
         raise BadRequest(f"{path} is not a TOML file: {error}.") from error
     if not tables:
         raise BadRequest(f"{path} names no settings: one table per variant is needed.")
-    return [_variant(path, name, table) for name, table in tables.items()]
+    return [_variant(f"{path}: {name}", name, table) for name, table in tables.items()]
 
 
-def _variant(path: Path, name: str, table: Any) -> Variant:
+def _variant(place: str, name: str, table: Any) -> Variant:
     if not isinstance(table, dict):
-        raise BadRequest(f"{path}: {name} is not a table of settings.")
+        raise BadRequest(f"{place} is not a table of settings.")
+    if unknown := table.keys() - SETTINGS:
+        raise BadRequest(f"{place}: {min(unknown)} is none of {', '.join(sorted(SETTINGS))}.")
+    rule = {"input_rule": None} if table.get("input_rule") == "none" else {}
     try:
-        return Variant(name=name, **{key: value for key, value in table.items() if key != "name"})
+        config = CalibrationConfig(**{**table, **rule})
     except ValidationError as error:
-        raise BadRequest(f"{path}: {name}: {mistakes(error, Variant)}") from error
+        raise BadRequest(f"{place}: {mistakes(error, CalibrationConfig)}") from error
+    if needs_label(config.fidelity):
+        raise BadRequest(f"{place}: nobody labels here; name a metric on colours.")
+    if config.guarantee.kind == "post_hoc":
+        raise BadRequest(f"{place}: levels are fixed here; name a guarantee for one fixed α.")
+    return Variant(name, config)

@@ -1,4 +1,4 @@
-"""Images, and an evaluation that is made once for all tests that read it."""
+"""Images, and evaluations that are made once for all tests that read them."""
 
 from __future__ import annotations
 
@@ -8,23 +8,27 @@ from pathlib import Path
 
 import pytest
 
+from app.calibration.config import CalibrationConfig
+from app.conformal.fidelity import FidelitySettings
+from app.conformal.indecision import IndecisionSettings
 from app.evaluation import report
 from app.evaluation.cache import SampleCache
 from app.evaluation.conduct import Findings, conduct
 from app.evaluation.plan import make_plan
 from app.evaluation.run import Options
-from app.evaluation.variants import Variant
+from app.evaluation.variants import Variant, paper, served
 from tests.cli.conftest import place, run, upscaler  # noqa: F401 - fixtures of the command
 from tests.factories import encoded, photo
 from tests.fakes import FakeUpscaler
 
 ALPHAS = (0.1, 0.2, 0.3)
+QUICK = {"with_earlier": False, "with_pictures": False}
 
 
 def photographs(folder: Path, count: int, *, side: int = 48, crops: int = 2) -> Path:
     """A folder of `count` photographs with some images of each, named by a manifest."""
     folder.mkdir(parents=True, exist_ok=True)
-    lines = ["file,source_file"]
+    lines = ["file,scene"]
     for k in range(count):
         for crop in range(crops):
             name = f"{k:03}-{crop}.png"
@@ -34,19 +38,21 @@ def photographs(folder: Path, count: int, *, side: int = 48, crops: int = 2) -> 
     return folder
 
 
+def plain(name: str = "plain", **fields: object) -> Variant:
+    """Settings without classes of uploads."""
+    return Variant(name, CalibrationConfig(**{"samples": 4, "input_rule": None, **fields}))
+
+
 def variants() -> list[Variant]:
-    """Two σ, three D."""
-    return [
-        Variant(name="default", samples=4),
-        Variant(name="blurred", samples=4, fidelity={"blur": 2.0, "bound": 3.0}),
-        Variant(
-            name="pointwise",
-            samples=3,
-            prediction="mean",
-            indecision={"estimator": "pixel_variance", "blur": 1.0},
-            fidelity={"metric": "pointwise"},
-        ),
-    ]
+    """The paper's setting, small; and another σ, Ŷ and D."""
+    mean = plain(
+        "mean",
+        samples=3,
+        prediction="mean",
+        indecision=IndecisionSettings("pixel_variance", blur=1.0),
+        fidelity=FidelitySettings(blur=2.0, bound=3.0),
+    )
+    return [*paper([FakeUpscaler()], 4, 48, 0.1)[:4], mean]
 
 
 def evaluated(
@@ -54,20 +60,32 @@ def evaluated(
 ) -> Findings:
     """The evaluation of a folder of truths, with a cache beside it."""
     plan, cache = make_plan([folder], share=0.7, seed=0), SampleCache(folder.parent / "cache")
-    chosen = Options(ALPHAS, 0.2, **options)
+    chosen = Options(ALPHAS, 0.2, **{"with_earlier": True, **options})
     return asyncio.run(conduct(models, plan, settings or variants(), cache, chosen))
 
 
 @pytest.fixture(scope="session")
 def findings(tmp_path_factory) -> Findings:
-    """20 photographs, two images of each."""
+    """20 photographs, two images of each, in the paper's setting."""
     folder = tmp_path_factory.mktemp("evaluated")
-    return evaluated(photographs(folder / "photos", 20), FakeUpscaler(), samples=(1, 4))
+    return evaluated(photographs(folder / "photos", 20), FakeUpscaler())
+
+
+@pytest.fixture(scope="session")
+def as_served(tmp_path_factory) -> Findings:
+    """Ten photographs, as the service would serve them."""
+    folder = tmp_path_factory.mktemp("served")
+    return evaluated(
+        photographs(folder / "photos", 10, crops=1),
+        FakeUpscaler(),
+        settings=served(),
+        with_earlier=False,
+    )
 
 
 @pytest.fixture(scope="session")
 def written(findings, tmp_path_factory) -> Path:
-    """The folder of its report."""
+    """The folder of the report in the paper's setting."""
     out = tmp_path_factory.mktemp("report")
     report.write(findings, out)
     return out

@@ -6,11 +6,19 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from app.calibration.guarantee import HighProbability
+from app.calibration.manifest import MeasuredPair, PairInfo
+from app.calibration.record import Calibration
 from app.conformal import RiskCurve, Staircase
 from app.evaluation.bootstrap import mean_intervals, weights
-from app.evaluation.reduce import FIDELITY, Cell
-from app.evaluation.tables import Resamples, joint
+from app.evaluation.reduce import Cell, Tested
+from app.evaluation.tables import QUANTITIES, Resamples, cell_rows, joint
+from app.evaluation.variants import Variant
 from app.sampling.pipeline import Pipeline
+from app.serving.subject import Subject
+from tests.fakes import FakeUpscaler
+
+ALPHAS = (0.05, 0.3, 0.5, 0.9)
 
 
 def names(count: int) -> list[str]:
@@ -65,6 +73,40 @@ class TestMeanIntervals:
         assert 0.88 <= held <= 0.98
 
 
+def staircase(random: np.random.Generator) -> Staircase:
+    steps = np.unique(random.random(6).astype(np.float32))
+    errors = np.sort(random.random(len(steps)).astype(np.float32) + np.float32(0.01))
+    return Staircase(steps, errors)
+
+
+def cell_of(
+    stairs: list[Staircase], scenes: list[str], test: list[Staircase], guarantee=None
+) -> Cell:
+    """A cell of these images, each σ up to 1."""
+    pipeline = Pipeline(fingerprint="fake:1", scale=2, samples=4)
+    pairs = []
+    for k, (one, scene) in enumerate(zip(stairs, scenes, strict=True)):
+        digest = f"{k:064x}"
+        sizes = {"width": 8, "height": 8, "seed": 0, "mean_log_sigma": 0.0}
+        shas = {"x_sha256": digest, "y_sha256": digest, "pixels_sha256": digest}
+        info = PairInfo(name=f"{k:03}", scene=scene, **sizes, **shas)
+        pairs.append(MeasuredPair(info, one, np.linspace(0, 1, 101, dtype=np.float32)))
+    made = Calibration.from_pairs(pairs, upscaler="fake", pipeline=pipeline, guarantee=guarantee)
+    variant = Variant("given", calibration=made)
+    cell = Cell(variant, FakeUpscaler(), pipeline, None, np.array(ALPHAS))
+    cell.calibration = made
+    subject = Subject.of(made, None, None, size=(8, 8))
+    thresholds = cell.thresholds(made)
+    losses = [one.losses(thresholds, "left") for one in test]
+    cell.gather(
+        [
+            Tested(subject, False, one, dict.fromkeys(QUANTITIES, loss))
+            for one, loss in zip(test, losses, strict=True)
+        ]
+    )
+    return cell
+
+
 class TestJointIntervals:
     def test_by_hand(self):
         """The same as a risk curve of the drawn scenes, asked of every image, for every replicate.
@@ -72,35 +114,57 @@ class TestJointIntervals:
         A scene counts once, however many images it has: with the mean of their losses.
         """
         random = np.random.default_rng(0)
-
-        def staircase() -> Staircase:
-            steps = np.unique(random.random(6).astype(np.float32))
-            errors = np.sort(random.random(len(steps)).astype(np.float32) + np.float32(0.01))
-            return Staircase(steps, errors)
-
-        pipeline = Pipeline(fingerprint="fake:1", scale=2, samples=4)
-        cell = Cell(pipeline, FIDELITY, np.empty(0), 0.1)
-        cell.calibration, cell.test = ([staircase() for _ in range(n)] for n in (30, 12))
-        cell.highest = 1.0
-        cell.scenes = [f"{k * k // 60}" for k in range(30)]  # of one to eight images
-        scenes = dict.fromkeys(cell.scenes)
-        drawn = (weights(list(scenes), 200, 1), weights(names(12), 200, 2))
-        alphas = (0.05, 0.3, 0.5, 0.9)
-        got = joint(cell, Resamples(drawn[1], drawn), alphas)
+        calibration, test = ([staircase(random) for _ in range(n)] for n in (30, 12))
+        scenes = [f"{k * k // 60}" for k in range(30)]  # of one to eight images
+        cell = cell_of(calibration, scenes, test)
+        draws = Resamples.of(names(12), 2)
+        got = joint(cell, draws, ALPHAS)
         realised = []
-        for a, b in zip(*drawn, strict=True):
+        known = list(dict.fromkeys(scenes))
+        for a, b in zip(draws.calibration(len(known)), draws.test, strict=False):
             again = [
                 (image, (scene, copy))
-                for scene, count in zip(scenes, a, strict=True)
+                for scene, count in zip(known, a, strict=True)
                 for copy in range(int(count))
-                for image, own in zip(cell.calibration, cell.scenes, strict=True)
+                for image, own in zip(calibration, scenes, strict=True)
                 if own == scene
             ]
             images, of_scenes = zip(*again, strict=True)
-            curve = RiskCurve.from_staircases(images, cell.bound, scenes=of_scenes)
-            losses = [[s.loss_below(curve.threshold(t)) for t in alphas] for s in cell.test]
+            curve = RiskCurve.from_staircases(images, cell.calibration.bound, scenes=of_scenes)
+            losses = [[s.loss_below(curve.threshold(t)) for t in ALPHAS] for s in test]
             realised.append(np.average(losses, axis=0, weights=b))
         ends = np.quantile(realised, [0.025, 0.975], axis=0).T
         np.testing.assert_allclose(got, ends)
         assert (ends[0] == 0).all()  # so few scenes promise nothing at this level
         assert (ends[1:] > 0).all()
+
+    def test_parts_are_added(self):
+        """Where each image is answered from the whole, dividing them changes nothing."""
+        random = np.random.default_rng(1)
+        calibration, test = ([staircase(random) for _ in range(n)] for n in (30, 12))
+        cell = cell_of(calibration, names(30), test)
+        draws = Resamples.of(names(12), 2)
+        whole = joint(cell, draws, ALPHAS)
+        twin = cell.calibration.for_upscaler("twin")
+        subject = Subject.of(twin, None, None, size=(8, 8))
+        cell.tested_images = [
+            one._replace(subject=subject) if place % 2 else one
+            for place, one in enumerate(cell.tested_images)
+        ]
+        np.testing.assert_allclose(joint(cell, draws, ALPHAS), whole)
+
+
+@pytest.mark.parametrize("alpha", [0.3, 0.5])
+def test_a_threshold_that_is_too_large_is_found(alpha):
+    """Power: masks of 1.25 α that are passed off as those of α are judged broken."""
+    random = np.random.default_rng(4)
+    calibration, test = ([staircase(random) for _ in range(400)] for _ in range(2))
+    cell = cell_of(calibration, names(400), test, HighProbability())  # judged by the test alone
+    draws = Resamples.of(names(400), 0)
+    honest, _ = cell_rows("fake", cell, draws, [alpha])
+    assert honest.status == "kept"
+    false = RiskCurve.from_staircases(calibration, cell.calibration.bound).threshold(1.25 * alpha)
+    losses = np.array([one.loss_below(false) for one in test])
+    cell.quantities = dict.fromkeys(QUANTITIES, np.tile(losses[:, None], len(cell.alphas) + 1))
+    cheat, _ = cell_rows("fake", cell, draws, [alpha])
+    assert cheat.status == "broken"

@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from app.calibration import file
 from app.upscalers.base import Capabilities
 from tests.evaluation.conftest import photographs
 
@@ -18,40 +19,71 @@ def photos(place):
 
 class TestEvaluate:
     @pytest.mark.slow
-    def test_json(self, run, place, upscaler):
-        """The report is written, and described as JSON.
+    @pytest.mark.parametrize(
+        ("scenes", "options"),
+        [
+            pytest.param(6, [], id="classes"),
+            pytest.param(42, ["--noise", 1], id="fitted"),  # enough to fit σ by itself
+        ],
+    )
+    def test_what_is_judged_is_what_is_served(self, run, place, upscaler, scenes, options):
+        """By default: the calibration of `calibrate`, to the last digit, and its answers."""
+        photographs(place / "photos" / "calibration", scenes, side=32)
+        test = photographs(place / "photos" / "test", 3, side=40)
+        made = place / "made.calibration"
+        asked = ("photos/calibration", "--scene-by", "scene", *options, "--export", made)
+        assert run("calibrate", *asked, "--skip-bad-pairs").code == 0
+        levels = ("--alpha", 0.2, "--alpha", 0.4, "--json")
+        outcome = run("evaluate", "photos", *options, *levels, "--skip-bad-pairs")
+        assert outcome.code == 0, outcome.err
+        shown = outcome.json
+        settings = shown["upscalers"][0]["variants"][0]
+        calibration = file.load(made.read_bytes())
+        assert settings["scenes"] == calibration.n == (6 if scenes == 6 else 29)
+        assert (calibration.pipeline.indecision.fit is None) == (scenes == 6)
+        own = run("evaluate", test, "--calibration", made, "--out", "own", *levels)
+        assert own.code == 0, own.err
+        made_name = own.json["upscalers"][0]["variants"][0]["name"]
+        judged, again = (
+            [{**row, "variant": None} for row in rows if row["variant"] in {"served", made_name}]
+            for rows in (shown["table"], own.json["table"])
+        )
+        assert judged == again
+        assert "as the calibration" in own.json["findings"][0]
+        assert "0.2 was promised" in shown["findings"][0]
 
-        The built-in settings draw what the upscaler can give, and the price is told as far as that.
+    @pytest.mark.slow
+    def test_json(self, run, place, upscaler):
+        """The report in the paper's setting is written, and described as JSON.
+
+        It draws what the upscaler can give.
         """
         upscaler.capabilities = Capabilities(max_samples=3)
         photographs(place / "photos", 6, side=64)
-        options = ["--alpha", 0.5, "--split", 0.5, "--out", "first", "--json"]
-        outcome = run("evaluate", "photos", *options)
+        options = ["--settings", "paper", "--alpha", 0.5, "--split", 0.5, "--out", "first"]
+        outcome = run("evaluate", "photos", *options, "--json")
         assert (outcome.code, outcome.err) == (0, "")
         shown = outcome.json
         assert shown["report"] == "first/report.html"
         assert (place / "first" / "report.html").stat().st_size > 10_000
         sides = [shown[name] for name in ("calibration_images", "test_images", "split")]
-        assert sides == [6, 6, "group"]
+        assert sides == [6, 6, "scene"]
         assert {row["alpha"] for row in shown["table"]} == {0.5, None}
         (found,) = shown["upscalers"]
         assert (found["images_generated"], len(upscaler.calls)) == (12, 12 * 3)
         drawn = {one["name"]: one["samples"] for one in found["variants"]}
-        assert drawn == dict.fromkeys(drawn, 1) | {"paper": 3, "paper-sigma": 3}
-        assert {row["samples"] for row in shown["price"]} == {1, 2}
-        table = (place / "first" / "price.csv").read_text("utf-8")
-        assert table.startswith("upscaler,samples,alpha,trusted_area,seconds,calls,money")
+        assert (drawn["paper"], drawn["recipe"], drawn["one call"]) == (3, 3, 1)
 
     @pytest.mark.slow
     def test_text(self, run, place, photos):
-        """Without --json a person reads the verdict and where the report is."""
-        (place / "settings.toml").write_text(
-            "[small]\nsamples = 3\nindecision = {size = 3, blur = 1}\nfidelity = {blur = 1}\n"
-        )
-        outcome = run("evaluate", "photos", "--settings", "settings.toml", "--no-baselines")
+        """Without --json a person reads the verdict, the price, and where the report is."""
+        (place / "settings.toml").write_text('[small]\nsamples = 2\ninput_rule = "none"\n')
+        outcome = run("evaluate", "photos", "--settings", "settings.toml", "--samples", "2,3")
         assert outcome.code == 0
         assert "The promise was" in outcome.out or "too few" in outcome.out
-        assert "12 images were generated for; the report is evaluation/report.html." in outcome.out
+        assert "fake, with the settings “small”" in outcome.out
+        assert "is enough." in outcome.out
+        assert "12 uploads were generated for; the report is evaluation/report.html." in outcome.out
         assert "Earlier methods" not in (place / "evaluation" / "report.html").read_text("utf-8")
 
     @pytest.mark.parametrize(
@@ -60,10 +92,11 @@ class TestEvaluate:
             (["empty"], 1, "no images"),
             (["photos", "--upscaler", "other"], 1, "'other'"),
             (["photos", "--settings", "missing.toml"], 1, "missing.toml"),
+            (["photos", "--calibration", "active"], 1, "no active calibration"),
             (["photos", "--group-column", "camera"], 1, "no column 'camera'"),
             (["photos", "--jpeg", 101], 1, "jpeg"),
             (["photos", "--cache", "file"], 2, "file cannot be written"),
-            (["photos"], 1, "smaller than the window of 31 pixels"),
+            (["photos", "--settings", "paper"], 1, "smaller than the window of 31 pixels"),
         ],
     )
     def test_mistakes(self, run, place, upscaler, arguments, code, words):

@@ -11,7 +11,8 @@ from app.conformal.fidelity import FidelitySettings
 from app.conformal.indecision import IndecisionSettings
 from app.errors import DegenerateSamples
 from app.evaluation.cache import SampleCache
-from app.evaluation.measure import SEMANTIC, image_of
+from app.evaluation.measure import image_of
+from app.evaluation.variants import SEMANTIC
 from app.sampling.measure import measure
 from app.sampling.pipeline import Pipeline
 from app.upscalers.base import Source

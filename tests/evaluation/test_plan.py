@@ -10,14 +10,14 @@ from hypothesis import strategies as st
 
 from app.calibration.layout import PairFiles
 from app.errors import BadRequest
-from app.evaluation.plan import Plan, group_of, make_plan, split
+from app.evaluation.plan import Plan, make_plan, scene_of, split
 from tests.factories import encoded, photo
 
 
-def items(groups: list[int | None]) -> list[PairFiles]:
+def items(scenes: list[int | None]) -> list[PairFiles]:
     return [
-        PairFiles(f"{k:03}", f"{k}.png", group=None if g is None else f"g{g}")
-        for k, g in enumerate(groups)
+        PairFiles(f"{k:03}", f"{k}.png", scene=None if g is None else f"g{g}")
+        for k, g in enumerate(scenes)
     ]
 
 
@@ -34,10 +34,10 @@ class TestSplit:
         st.floats(0.01, 0.99),
         st.integers(0, 2**32),
     )
-    def test_no_photograph_is_on_both_sides(self, groups, share, seed):
-        """Every image is on one side, whole groups together, both sides filled, near the share."""
-        every = items(groups)
-        names = {group_of(item) for item in every}
+    def test_no_photograph_is_on_both_sides(self, scenes, share, seed):
+        """Every image is on one side, whole scenes together, both sides filled, near the share."""
+        every = items(scenes)
+        names = {scene_of(item) for item in every}
         if len(names) < 2:
             with pytest.raises(BadRequest, match="two photographs"):
                 split(every, share, seed)
@@ -46,8 +46,8 @@ class TestSplit:
         assert calibration
         assert test
         assert sorted(i.name for i in (*calibration, *test)) == [i.name for i in every]
-        assert not {group_of(i) for i in calibration} & {group_of(i) for i in test}
-        largest = max(sum(group_of(i) == name for i in every) for name in names)
+        assert not {scene_of(i) for i in calibration} & {scene_of(i) for i in test}
+        largest = max(sum(scene_of(i) == name for i in every) for name in names)
         assert abs(len(calibration) - share * len(every)) <= max(largest, 1)
 
     @given(st.permutations(range(12)), st.integers(0, 100))
@@ -58,7 +58,7 @@ class TestSplit:
         assert split(every, 0.5, seed) == split(shuffled, 0.5, seed)
 
     def test_the_seed_matters(self):
-        """Another seed draws other groups."""
+        """Another seed draws other scenes."""
         every = items(list(range(30)))
         assert split(every, 0.5, 0) != split(every, 0.5, 1)
 
@@ -73,35 +73,38 @@ class TestMakePlan:
         plan = make_plan([tmp_path], share=0.5, seed=0)
         assert plan.how == "given"
         assert [item.name for item in plan.test] == ["test/a", "test/b"]
-        assert [item.group for item in plan.test] == ["two", None]
+        assert [item.scene for item in plan.test] == ["two", None]
         assert plan.shared == 1
-        assert not plan.clustered
 
-    def test_sub_folders_are_groups(self, tmp_path):
+    def test_sub_folders_are_scenes(self, tmp_path):
         """Each sub-folder of images is a photograph."""
         for name in ("sea", "wood", "town"):
             images(tmp_path / name, ["1.png", "2.png"], seed=len(name))
         plan = make_plan([tmp_path], share=0.5, seed=0)
-        assert plan.how == "group"
+        assert plan.how == "scene"
         assert {i.name for i in (*plan.calibration, *plan.test)} >= {"sea.1", "wood.2"}
         assert plan.shared == 0
-        assert plan.clustered
 
-    def test_the_manifest_names_groups(self, tmp_path):
+    def test_the_manifest_names_scenes(self, tmp_path):
         """By the finest known column, or the one that is asked for."""
         images(tmp_path, [f"{k}.png" for k in range(4)])
         rows = [f"{k}.png,{k},shop" for k in range(4)]
         (tmp_path / "manifest.csv").write_text("\n".join(["file,source_file,source", *rows]))
-        assert len({*make_plan([tmp_path], share=0.5, seed=0).test_groups}) == 2
+        assert len({*make_plan([tmp_path], share=0.5, seed=0).test_scenes}) == 2
         with pytest.raises(BadRequest, match="1 photographs"):
             make_plan([tmp_path], share=0.5, seed=0, column="source")
 
-    def test_addresses_are_groups(self, tmp_path):
-        """Nothing is named by the groups of an evaluation, so whatever a cell holds is one."""
+    def test_addresses_are_scenes(self, tmp_path):
+        """Nothing is named by the scenes of an evaluation, so whatever a cell holds is one."""
         images(tmp_path, [f"{k}.png" for k in range(4)])
         rows = [f"{k}.png,https://example.org/{'a' * 100}/{k // 2}" for k in range(4)]
         (tmp_path / "manifest.csv").write_text("\n".join(["file,source", *rows]))
-        assert len({*make_plan([tmp_path], share=0.5, seed=0).test_groups}) == 1
+        assert len({*make_plan([tmp_path], share=0.5, seed=0).test_scenes}) == 1
+
+    def test_without_a_share(self, tmp_path):
+        """Everything tests: there is a calibration already."""
+        plan = make_plan([images(tmp_path, ["1.png", "2.png"])], share=None, seed=0)
+        assert (len(plan.calibration), len(plan.test)) == (0, 2)
 
     @pytest.mark.parametrize("inner", ["", "photos"])
     def test_several_folders(self, tmp_path, inner):
@@ -132,8 +135,8 @@ class TestMakePlan:
             make_plan([tmp_path], share=0.5, seed=0, column=column)
 
 
-def test_ungrouped_images_are_groups_of_their_own():
+def test_other_images_are_scenes_of_their_own():
     """Nothing known about two images does not make them one photograph."""
     plan = Plan(items([None, 0]), items([None, None, 0]), "given")
-    assert len(set(plan.test_groups)) == 3
+    assert len(set(plan.test_scenes)) == 3
     assert plan.shared == 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
@@ -13,123 +14,171 @@ from app.calibration.config import CalibrationConfig
 from app.calibration.fit import FIT_DIGITS
 from app.calibration.pairs import load_pair
 from app.conformal import HighProbabilityCurve, RiskCurve, Staircase, fidelity
+from app.conformal.fidelity import FidelitySettings
 from app.conformal.fitted import Fit
 from app.conformal.indecision import IndecisionSettings
 from app.conformal.lab import normalised_lab
 from app.errors import UpscalerFailed
 from app.evaluation.leakage import leak
-from app.evaluation.measure import SEMANTIC
-from app.evaluation.reduce import FIDELITY
-from app.evaluation.report import render
+from app.evaluation.report import advice, render
 from app.evaluation.showcase import choose
-from app.evaluation.variants import Variant
+from app.evaluation.variants import compared, served
 from app.images.decode import PAIR_LIMITS, decode
 from app.sampling.measure import measure
+from app.serving.subject import Subject
 from app.upscalers.base import Capabilities, Source, image_digest
-from tests.evaluation.conftest import ALPHAS, evaluated, photographs, variants
+from tests.evaluation.conftest import ALPHAS, QUICK, evaluated, photographs, plain
 from tests.factories import encoded, photo
 from tests.fakes import FakeUpscaler
 from tests.waiting import until
 
-QUICK = {"with_baselines": False, "with_pictures": False}
 
-
-def raw_maps(findings, items, variant):
-    """(truth, Ŷ, σ, D, semantic D) of every image, by the serving code and nothing else."""
-    upscaler = FakeUpscaler()
-    pipeline = variant.pipeline(upscaler)
-    maps = []
-    for item in items:
+def raw_maps(result, uploads, cell):
+    """(pair, Ŷ, σ, what is counted, D) of every upload, by the serving code and nothing else."""
+    maps, pipeline = [], cell.pipeline
+    is_semantic = pipeline.fidelity.metric == "semantic"
+    for item in uploads:
         pair = load_pair(
-            item.name, Path(item.y).read_bytes(), None, pipeline, degradation=None, seed=0
+            item.files.name,
+            Path(item.files.y).read_bytes(),
+            None,
+            pipeline,
+            degradation=result.made_by,
+            seed=0,
+            variant=item.variant,
         )
-        made = asyncio.run(measure(upscaler, Source(pair.x), pipeline, pair.seed))
-        errors = [
-            fidelity.error(pair.y, made.prediction, settings)
-            for settings in (pipeline.fidelity, SEMANTIC)
-        ]
-        maps.append((pair.y, made.prediction, made.sigma, *errors))
+        source = Source(pair.x, pair.facts)
+        made = asyncio.run(measure(FakeUpscaler(), source, pipeline, pair.seed))
+        counted = fidelity.error(pair.y, made.prediction, pipeline.fidelity)
+        shown = counted
+        if is_semantic:
+            shown = fidelity.error(pair.y, made.prediction, FidelitySettings())
+        maps.append((pair, made.prediction, made.sigma, counted, shown))
     return maps
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("number", [0, 1, 2])
-def test_the_table_by_brute_force(findings, number):
-    """Thresholds, areas, errors and PSNR of every rule and α follow from the raw maps."""
-    variant = variants()[number]
-    calibration = raw_maps(findings, findings.plan.calibration, variant)
-    test = raw_maps(findings, findings.plan.test, variant)
-    scenes = [item.group for item in findings.plan.calibration]
-    assert len(set(scenes)) < len(scenes)  # both crops of a photograph count as one
-    rows = [row for row in findings.rows if row.variant == variant.name]
-    assert len(rows) == 3 * (len(ALPHAS) + 1)
+def expected_rows(test, thresholds):
+    """The mean of every quantity, from masks that are drawn; thresholds: of each image."""
+    found = defaultdict(list)
+    for (pair, prediction, sigma, counted, error), threshold in zip(test, thresholds, strict=True):
+        mask = sigma < threshold
+        found["area"].append(mask.mean())
+        found["loss"].append(counted[mask].max(initial=0))
+        found["error"].append(error[mask].max(initial=0))
+        if mask.any():
+            rgb = (pair.y[mask].astype(float) - prediction[mask]) / 255
+            truth, guess = (normalised_lab(one)[:, mask] for one in (pair.y, prediction))
+            found["psnr"].append(-10 * np.log10(np.mean(rgb**2)))
+            found["psnr_lab"].append(-10 * np.log10(np.mean((truth.astype(float) - guess) ** 2)))
+    return found
+
+
+def check_rows(rows, test, threshold_of):
+    """Every row is what its thresholds give."""
     for row in rows:
-        side = 4 if row.rule == "semantic" else 3
-        bound = 1.0 if row.rule == "semantic" else fidelity.bound(variant.fidelity)
-        stairs = [Staircase.from_maps(image[2], image[side]) for image in calibration]
-        known = {"scenes": scenes, "highest": max(image[2].max() for image in calibration)}
-        curve = (
-            HighProbabilityCurve.from_staircases(stairs, bound, delta=0.1, **known)
-            if row.rule == "high_probability"
-            else RiskCurve.from_staircases(stairs, bound, **known)
-        )
-        threshold = math.inf if row.alpha is None else curve.threshold(row.alpha)
-        assert row.threshold == threshold
-        expected = {name: [] for name in row.quantities}
-        for truth, prediction, sigma, error, semantic in test:
-            mask = sigma < threshold
-            expected["area"].append(mask.mean())
-            expected["error"].append(error[mask].max(initial=0))
-            expected["semantic"].append(semantic[mask].max(initial=0))
-            if mask.any():
-                rgb = (truth[mask].astype(float) - prediction[mask]) / 255
-                lab = (
-                    normalised_lab(truth)[:, mask].astype(float)
-                    - normalised_lab(prediction)[:, mask]
-                )
-                expected["psnr"].append(-10 * np.log10(np.mean(rgb**2)))
-                expected["psnr_lab"].append(-10 * np.log10(np.mean(lab**2)))
-        for name, values in expected.items():
+        alpha = row.alpha
+        thresholds = [math.inf if alpha is None else threshold_of(one, alpha) for one in test]
+        for name, values in expected_rows(test, thresholds).items():
             interval = row.quantities[name]
             assert interval.images == len(values)
-            if values:
-                assert interval.mean == pytest.approx(np.mean(values), rel=1e-6)
-                assert interval.low - 1e-9 <= interval.mean <= interval.high + 1e-9
+            assert interval.mean == pytest.approx(np.mean(values), rel=1e-6)
+            assert interval.low - 1e-9 <= interval.mean <= interval.high + 1e-9
 
 
 @pytest.mark.slow
-def test_the_price_by_brute_force(findings):
-    """Areas of one and of four generations follow from calibrations of so many, errors cut at c."""
-    config = CalibrationConfig()
-    areas = []
-    for samples in (1, 4):
-        usual = Variant(name="usual", samples=samples, fidelity=config.fidelity)
-        calibration = raw_maps(findings, findings.plan.calibration, usual)
-        test = raw_maps(findings, findings.plan.test, usual)
-        curve = RiskCurve.from_staircases(
-            [Staircase.from_maps(image[2], image[3]) for image in calibration],
-            0.5,
-            scenes=[item.group for item in findings.plan.calibration],
-            highest=max(image[2].max() for image in calibration),
-        )
-        areas += [
-            np.mean([(image[2] < curve.threshold(a)).mean() for image in test]) for a in ALPHAS
-        ]
-    rows = findings.results[0].prices()
-    assert [(row["samples"], row["calls"]) for row in rows] == [(1, 1)] * 3 + [(4, 4)] * 3
-    assert [row["trusted_area"] for row in rows] == pytest.approx(areas)
-    assert all(row["seconds"] is not None and row["money"] is None for row in rows)
+@pytest.mark.parametrize("number", range(5))
+def test_the_table_by_brute_force(findings, number):
+    """Areas, errors and PSNR of every setting and α follow from the raw maps."""
+    (result,) = findings.results
+    cell = result.cells[number]
+    calibration = raw_maps(result, result.calibration, cell)
+    scenes = findings.plan.scenes
+    assert len(set(scenes)) < len(scenes)  # both crops of a photograph count as one
+    rows = [row for row in findings.rows if row.variant == cell.name]
+    assert [row.alpha for row in rows] == [*ALPHAS, None]
+    stairs = [Staircase.from_maps(sigma, counted) for _, _, sigma, counted, _ in calibration]
+    bound = fidelity.bound(cell.pipeline.fidelity)
+    known = {"scenes": scenes, "highest": max(sigma.max() for _, _, sigma, *_ in calibration)}
+    curve = (
+        HighProbabilityCurve.from_staircases(stairs, bound, delta=0.1, **known)
+        if cell.name == "paper, certain"
+        else RiskCurve.from_staircases(stairs, bound, **known)
+    )
+    test = raw_maps(result, result.test, cell)
+    check_rows(rows, test, lambda _, alpha: curve.threshold(alpha))
+
+
+@pytest.mark.slow
+def test_served_by_brute_force(as_served):
+    """Each upload is answered from the class that the service reads from it."""
+    (result,) = as_served.results
+    cell = result.main
+    assert len(cell.calibration.classes) > 10
+    test = raw_maps(result, result.test, cell)
+
+    def threshold(one, alpha):
+        subject = Subject.of(cell.calibration, None, one[0].facts, size=one[2].shape)
+        return subject.part.curve.threshold(alpha)
+
+    rows = [row for row in as_served.rows if row.variant == cell.name]
+    check_rows([row for row in rows if row.input_class is None], test, threshold)
+    by_class = {row.input_class: row for row in rows if row.input_class is not None}
+    assert sum(row.quantities["loss"].images for row in by_class.values()) == len(test)
+    for name, row in by_class.items():
+        own = [one for one in test if cell.calibration.class_of(one[0].facts) == name]
+        check_rows([row], own, threshold)
+        assert (row.status is None) == (name not in cell.calibration.classes)
+    assert "fake, as this service would serve it: masks set from" in as_served.verdict.findings[0]
+
+
+@pytest.mark.slow
+def test_the_price(tmp_path):
+    """Areas of other numbers of generations are those of the settings in the table."""
+    folder = photographs(tmp_path / "photos", 4, crops=1)
+    first = plain("one", samples=None)
+    model = FakeUpscaler(capabilities=Capabilities(samples_per_call=2))
+    known = {"fake": 0.5}
+    settings = [first, *compared(first, (1, 2, 4)), plain("other")]
+    found = evaluated(folder, model, settings=settings, price_per_call=known, **QUICK)
+    rows = found.results[0].prices()
+    assert [(row["samples"], row["calls"], row["money"]) for row in rows[:: len(ALPHAS)]] == [
+        (1, 1, 0.5),
+        (2, 1, 0.5),
+        (4, 2, 1.0),
+    ]
+    table = {(row.variant, row.alpha): row.quantities["area"].mean for row in found.rows}
+    for row in rows:
+        name = "one" if row["samples"] == 1 else f"one, M = {row['samples']}"
+        assert row["trusted_area"] == pytest.approx(table[name, row["alpha"]])
+        assert row["seconds"] is not None
+
+
+@pytest.mark.parametrize(
+    ("areas", "words"),
+    [
+        ({1: 0.5, 2: 0.79, 4: 0.8}, "2 is enough"),
+        ({1: 0.795, 2: 0.79, 4: 0.8}, "1 is enough"),
+        ({1: 0.5, 2: 0.7, 4: 0.8}, "4 is enough"),
+        ({4: 0.8}, None),
+    ],
+)
+def test_advice(areas, words):
+    """The smallest M within two hundredths of the best; one M alone says nothing."""
+    rows = [{"samples": m, "alpha": 0.1, "trusted_area": area} for m, area in areas.items()]
+    told = advice(rows, 0.1)
+    assert told is None if words is None else words in told
 
 
 @pytest.mark.slow
 def test_statuses(findings):
     """A promise is judged by its mean and its interval, and only for a given α."""
     for row in findings.rows:
+        loss = row.quantities["loss"].mean
         if row.alpha is None:
             assert (row.status, row.promise) == (None, None)
-        elif row.threshold == -math.inf:
-            assert (row.status, row.quantities["area"].mean) == ("nothing", 0)
-        elif row.realised.mean <= row.alpha:
+        elif row.status == "nothing":
+            assert row.quantities["area"].mean == 0
+        elif loss <= row.alpha:
             assert row.status == "kept"
         else:
             assert row.status == ("within" if row.promise[0] <= row.alpha else "broken")
@@ -139,21 +188,20 @@ def test_statuses(findings):
 @pytest.mark.slow
 def test_leakage(findings):
     """Leaked images can only enlarge the mask, and the bound of Proposition 3.2 grows with them."""
-    (result,) = findings.results
-    cell = result.cell(FIDELITY)
+    cell = findings.results[0].main
     leakage = leak(cell, 0.2, seed=0)
     place = cell.place(0.2)
     assert leakage.counts[0] == 0
-    assert leakage.realised[0] == pytest.approx(cell.quantities["error"][:, place].mean())
+    assert leakage.realised[0] == pytest.approx(cell.quantities["loss"][:, place].mean())
     assert (np.diff(leakage.bounds) >= 0).all()
     assert leakage.realised[-1] >= leakage.realised[0]
-    assert leakage.realised[-1] <= cell.quantities["error"][:, -1].mean() + 1e-12
+    assert leakage.realised[-1] <= cell.quantities["loss"][:, -1].mean() + 1e-12
 
 
 @pytest.mark.slow
 def test_chosen_images(findings):
     """The shown images are different ones, and the worst is the worst."""
-    cell = findings.results[0].cell(FIDELITY)
+    cell = findings.results[0].main
     chosen = choose(cell, 0.2)
     assert len(chosen) == 4
     losses = cell.quantities["error"][:, cell.place(0.2)]
@@ -163,18 +211,12 @@ def test_chosen_images(findings):
 
 class TestCache:
     def test_other_settings_generate_nothing(self, tmp_path):
-        """Samples do not depend on σ, D, α or δ."""
+        """Samples do not depend on σ, D, α or guarantee."""
         folder, upscaler = photographs(tmp_path / "photos", 3, side=24), FakeUpscaler()
-        first = evaluated(folder, upscaler, **QUICK)
-        assert first.results[0].generated == 6
+        settings = [plain()], [plain(fidelity={"blur": 2})]
+        found = [evaluated(folder, upscaler, settings=one, **QUICK) for one in settings]
+        assert [one.results[0].generated for one in found] == [6, 0]
         assert len(upscaler.calls) == 6 * 4
-        again = evaluated(folder, upscaler, delta=0.2, **QUICK)
-        assert again.results[0].generated == 0
-        assert len(upscaler.calls) == 6 * 4
-        whole = [
-            [row.realised for row in found.rows if row.alpha is None] for found in (first, again)
-        ]
-        assert whole[0] == whole[1]
 
     def test_a_failed_run_continues(self, tmp_path):
         """What came before a failure is kept, and only the rest is generated."""
@@ -191,11 +233,11 @@ class TestCache:
 
         upscaler.generate = dying
         with pytest.raises(UpscalerFailed):
-            evaluated(folder, upscaler, **QUICK)
+            evaluated(folder, upscaler, settings=[plain()], **QUICK)
         kept = len(list((tmp_path / "cache").iterdir()))
         assert 1 <= kept <= 7
         upscaler.generate = generate
-        again = evaluated(folder, upscaler, **QUICK)
+        again = evaluated(folder, upscaler, settings=[plain()], **QUICK)
         assert again.results[0].generated == 8 - kept
 
 
@@ -203,28 +245,15 @@ class TestCache:
 def test_two_upscalers(tmp_path):
     """Each is judged for itself on the same division, and has its own samples and section."""
     other = FakeUpscaler("a-b", scale=3, fingerprint="fake:2", strength=9.0)
-    found = evaluated(photographs(tmp_path / "photos", 6), FakeUpscaler("a"), other, **QUICK)
-    assert [result.name for result in found.results] == ["a", "a-b"]
-    assert [result.generated for result in found.results] == [12, 12]
+    folder, settings = photographs(tmp_path / "photos", 6), [plain()]
+    found = evaluated(folder, FakeUpscaler("a"), other, settings=settings, **QUICK)
+    assert [(result.name, result.generated) for result in found.results] == [("a", 12), ("a-b", 12)]
     rows = {name: [r for r in found.rows if r.upscaler == name] for name in ("a", "a-b")}
-    assert len(rows["a"]) == len(rows["a-b"]) == 3 * 3 * (len(ALPHAS) + 1)
-    whole = [next(r for r in rows[n] if r.alpha is None).realised.mean for n in ("a", "a-b")]
-    assert whole[0] < whole[1]
+    whole = [next(r for r in rows[n] if r.alpha is None) for n in ("a", "a-b")]
+    assert whole[0].quantities["loss"].mean < whole[1].quantities["loss"].mean
     page = render(found)
-    assert "<h2>a</h2>" in page
-    assert "<h2>a-b</h2>" in page
+    assert all(f"<h2>{name}</h2>" in page for name in rows)
     assert sum("masks set from" in sentence for sentence in found.verdict.findings) == 2
-
-
-@pytest.mark.slow
-def test_an_upscaler_of_one_sample(tmp_path):
-    """One sample has no variance: the figure of its blurs is left out, the others are drawn."""
-    folder = photographs(tmp_path / "photos", 3)
-    model, settings = FakeUpscaler(capabilities=Capabilities(max_samples=1)), [Variant(name="one")]
-    found = evaluated(folder, model, settings=settings, samples=(1, 2), with_baselines=False)
-    figures = {picture.figure for picture in found.pictures}
-    assert figures >= {"figure-1-gallery", "figure-2-error-and-mask", "settings"}
-    assert "figure-5-blurs" not in figures
 
 
 def test_bad_images_are_left_out(tmp_path):
@@ -233,7 +262,7 @@ def test_bad_images_are_left_out(tmp_path):
     (folder / "copy.png").write_bytes((folder / "000-0.png").read_bytes())
     (folder / "small.png").write_bytes(encoded(photo(1, 4, 4)))
     models = FakeUpscaler(), FakeUpscaler("other", scale=3)
-    findings = evaluated(folder, *models, skip_bad=True, **QUICK)
+    findings = evaluated(folder, *models, settings=[plain()], skip_bad=True, **QUICK)
     assert len(findings.skipped) == 2
     assert "small" in {item["name"] for item in findings.skipped}
     assert len(findings.plan.calibration) + len(findings.plan.test) == 8
@@ -245,7 +274,12 @@ def test_photographs_that_sigma_was_fitted_on_are_told(tmp_path):
     folder = photographs(tmp_path / "photos", 3)
     seen = image_digest(decode((folder / "001-0.png").read_bytes(), PAIR_LIMITS).rgb)[:FIT_DIGITS]
     fit = Fit(weights=(("residual@1", 0.4),), photographs=(seen, "elsewhere"))
-    mine = Variant(name="mine", samples=2, indecision=IndecisionSettings("fitted", fit=fit))
+    mine = plain(samples=2, indecision=IndecisionSettings("fitted", fit=fit))
     made = evaluated(folder, FakeUpscaler(), settings=[mine], **QUICK)
     assert len(made.results[0].fitted_on) == 1
-    assert any("was fitted on 1 of these images" in limit for limit in made.verdict.limits)
+    assert any("was fitted on 1 of these uploads" in limit for limit in made.verdict.limits)
+
+
+def test_the_first_settings_are_those_of_the_service():
+    """Nothing but defaults: classes, cut, one sample, the promise in expectation."""
+    assert served()[0].config == CalibrationConfig()

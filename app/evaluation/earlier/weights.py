@@ -7,7 +7,7 @@ calibration images, the *expected* weighted error of a new image is at most α.
 
 **The claim is false.** The condition is checked image by image, the expectation in the claim never
 enters, and the quantile has no correction for a finite sample (Appendix B; the counterexample runs
-in tests/conformal/test_baselines.py). The masks are for comparison only.
+in tests/evaluation/test_earlier.py). The masks are for comparison only.
 
 The paper's formula writes [σ] where c stands here: in it larger values mean *more* confidence, as
 in Kutiel et al., where a network predicts c. A model that can only be asked gives c by the root of

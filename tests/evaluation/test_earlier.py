@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from app.conformal import HighProbabilityCurve, RiskCurve, Staircase
-from app.conformal.baselines import intervals, weights
 from app.conformal.concentration import hoeffding_bentkus_p_value
+from app.evaluation.earlier import intervals, weights
 
 
 def drawn(seed, shape=(9, 7, 3), count=5, spread=12):

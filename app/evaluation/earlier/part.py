@@ -1,4 +1,4 @@
-"""The baselines of the paper on the same samples (its §4 and Figure 6)."""
+"""Earlier methods on the same samples (the paper's §4 and Figure 6)."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from app.conformal.baselines import intervals, weights
 from app.conformal.fidelity import FidelitySettings
+from app.evaluation.earlier import intervals, weights
 from app.evaluation.measure import Image
 from app.evaluation.plots import Record
 from app.sampling.pipeline import Pipeline
@@ -36,7 +36,7 @@ COLUMNS = (
 
 
 @dataclass(slots=True)
-class Baselines:
+class Earlier:
     """Both methods, calibrated on the calibration images (a `Part`).
 
     scale: λ̂ of the intervals. weighted: λ for each of `WEIGHTED_ALPHAS`, [k].
@@ -59,13 +59,8 @@ class Baselines:
             weights.image_scale(self._confidence(image), self._error(image), WEIGHTED_ALPHAS),
         )
 
-    def calibrate(
-        self,
-        images: Sequence[tuple[NDArray[np.float64], NDArray[np.float64]]],
-        scenes: Sequence[str],
-    ) -> None:
+    def calibrate(self, images: Sequence[tuple[NDArray[np.float64], NDArray[np.float64]]]) -> None:
         """Calibrate both; neither knows of scenes."""
-        del scenes
         curves, scales = (np.array(part) for part in zip(*images, strict=True))
         self.scale = intervals.calibrate(curves, alpha=MISS_ALPHA, delta=self.delta)
         self.weighted = np.array(

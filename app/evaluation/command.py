@@ -6,11 +6,16 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import typer
 from pydantic import ValidationError
 
+from app.assembly import Parts
+from app.calibration import file
+from app.calibration.active import Calibrations
+from app.calibration.config import CalibrationConfig
+from app.calibration.record import Calibration
 from app.cli import options
 from app.cli.local import local, progress_bars
 from app.cli.options import holes, tell
@@ -21,15 +26,16 @@ from app.evaluation.cache import SampleCache
 from app.evaluation.conduct import Findings, conduct, typical_side
 from app.evaluation.plan import Plan, make_plan
 from app.evaluation.plots import check_installed
-from app.evaluation.price import advice
 from app.evaluation.run import Options
-from app.evaluation.variants import PRICED_SAMPLES, Variant, builtin, read_variants
+from app.evaluation.variants import PAPER, Variant, compared, paper, read_variants, served
 from app.images.degrade import Degradation
 from app.mistakes import mistakes
 from app.sampling.pipeline import identify
+from app.upscalers.base import Upscaler
 
 ALPHAS = (0.05, 0.075, 0.1, 0.2, 0.3)
 REFERENCE = 0.1
+PAPER_SAMPLES = 8
 
 
 def evaluate(
@@ -45,14 +51,23 @@ def evaluate(
         list[str] | None, typer.Option(help="Name, repeatable; default: the first one.")
     ] = None,
     settings: Annotated[
-        Path | None,
-        typer.Option(help="TOML, one table per variant; default: shipped and the paper's."),
+        str | None,
+        typer.Option(
+            help="paper: its setting; or a TOML file, one table of a calibration's settings per "
+            "variant. Default: as this service would serve it."
+        ),
+    ] = None,
+    calibration: Annotated[
+        str | None,
+        typer.Option(
+            help="Judge one that there is, and calibrate nothing: active, an id, or a file."
+        ),
     ] = None,
     samples: Annotated[
         str | None,
         typer.Option(
-            help="Numbers of generations whose price is compared, such as 1,2,4,8 (default; none "
-            "with --settings); the paper's recipe takes the largest."
+            help="Numbers of generations whose price is compared, such as 1,2,4; with --settings "
+            f"paper its M (default: {PAPER_SAMPLES})."
         ),
     ] = None,
     alpha: Annotated[
@@ -77,7 +92,9 @@ def evaluate(
         Path | None,
         typer.Option(help="Folder of the samples; default: evaluation/ in the data folder."),
     ] = None,
-    baselines: Annotated[bool, typer.Option(help="Also the methods of earlier work.")] = True,
+    baselines: Annotated[
+        bool, typer.Option(help="With --settings paper: also the methods of earlier work.")
+    ] = True,
     skip_bad_pairs: Annotated[
         bool, typer.Option(help="Leave out images that cannot be used, and say so.")
     ] = False,
@@ -91,12 +108,21 @@ def evaluate(
     check_installed()
     if not 0 < split < 1 or not 0 < delta < 1:
         raise typer.BadParameter("--split and --delta must lie between 0 and 1.")
+    if settings and calibration:
+        raise typer.BadParameter("--calibration has its own settings; leave --settings out.")
     alphas = sorted(set(alpha or ALPHAS))
     if not all(0 < level < float("inf") for level in alphas):
         raise typer.BadParameter("--alpha must be a positive number.")
-    plan = make_plan(folders, share=split, seed=seed, column=group_column)
-    counts = _counts(samples) if samples or not settings else ()
-    variants = read_variants(settings) if settings else None
+    share = None if calibration else split
+    plan = make_plan(folders, share=share, seed=seed, column=group_column)
+    is_paper = settings == PAPER
+    asked = _Asked(
+        upscaler or [""],
+        read_variants(Path(settings)) if settings and not is_paper else None,
+        is_paper,
+        calibration,
+        _counts(samples),
+    )
     options = Options(
         alphas=alphas,
         reference_alpha=min(alphas, key=lambda level: abs(level - REFERENCE)),
@@ -109,11 +135,10 @@ def evaluate(
             jpeg=jpeg,
             inpaint=holes(inpaint, inpaint_shape, inpaint_color),
         ),
-        samples=counts,
         skip_bad=skip_bad_pairs,
-        with_baselines=baselines,
+        with_earlier=baselines and is_paper,
     )
-    findings = asyncio.run(_run(upscaler, plan, variants, cache, options))
+    findings = asyncio.run(_run(asked, plan, cache, options))
     report.write(findings, out)
     for item in findings.skipped:
         typer.echo(f"skipped {item['name']}: {item['reason']}", err=True)
@@ -121,10 +146,20 @@ def evaluate(
     tell(facts, lambda _: _words(findings, out), as_json=as_json)
 
 
+class _Asked(NamedTuple):
+    """Which upscalers and settings were asked for."""
+
+    upscalers: Sequence[str]
+    variants: Sequence[Variant] | None
+    is_paper: bool
+    calibration: str | None
+    samples: Sequence[int]
+
+
 def _counts(text: str | None) -> Sequence[int]:
     """The numbers of generations that `--samples` names."""
     if text is None:
-        return PRICED_SAMPLES
+        return ()
     try:
         counts = sorted({int(part) for part in text.split(",")})
     except ValueError:
@@ -142,40 +177,57 @@ def _degradation(**fields: Any) -> Degradation | None:
     return None if made == Degradation() else made
 
 
-async def _run(
-    names: list[str] | None,
-    plan: Plan,
-    variants: Sequence[Variant] | None,
-    cache: Path | None,
-    options: Options,
-) -> Findings:
+async def _run(asked: _Asked, plan: Plan, cache: Path | None, options: Options) -> Findings:
     async with local(many=True) as session:
-        upscalers = [session.service.upscaler(name) for name in dict.fromkeys(names or [""])]
+        upscalers = [session.service.upscaler(name) for name in dict.fromkeys(asked.upscalers)]
         for upscaler in upscalers:
             await identify(upscaler)
-        if variants is None:
-            most = [upscaler.capabilities.max_samples for upscaler in upscalers]
-            samples = min([max(options.samples), *(limit for limit in most if limit is not None)])
-            variants = builtin(samples, typical_side([*plan.calibration, *plan.test]))
         with progress_bars() as bars:
             prices = {one.name: session.settings.price_per_call(one.name) for one in upscalers}
             known = {name: price for name, price in prices.items() if price is not None}
             return await conduct(
                 upscalers,
                 plan,
-                variants,
+                await _variants(asked, session, upscalers, plan, options),
                 SampleCache(cache or session.settings.data_dir / "evaluation"),
                 replace(options, price_per_call=known),
                 bars,
             )
 
 
+async def _variants(
+    asked: _Asked, session: Parts, upscalers: Sequence[Upscaler], plan: Plan, options: Options
+) -> Sequence[Variant]:
+    """The settings that are compared; the first is judged."""
+    if asked.calibration is not None:
+        if len(upscalers) > 1:
+            raise BadRequest("A calibration is of one upscaler: name that one.")
+        made = await _calibration(asked.calibration, session.calibrations, upscalers[0].name)
+        config = CalibrationConfig.of(made.manifest, activate=False)
+        return [Variant(made.manifest.name or made.id, config, calibration=made)]
+    most = [one.capabilities.max_samples for one in upscalers]
+    limit = min((count for count in most if count is not None), default=MAX_SAMPLES)
+    if asked.is_paper:
+        wanted = max(asked.samples, default=PAPER_SAMPLES)
+        side = typical_side([*plan.calibration, *plan.test])
+        return paper(upscalers, min(wanted, limit), side, options.delta)
+    variants = [*(asked.variants or served())]
+    return variants + compared(variants[0], [count for count in asked.samples if count <= limit])
+
+
+async def _calibration(name: str, calibrations: Calibrations, upscaler: str) -> Calibration:
+    if name == "active":
+        return await calibrations.active(upscaler)
+    if name.endswith(file.SUFFIX):
+        return file.load(await asyncio.to_thread(Path(name).read_bytes))
+    return await calibrations.get(name)
+
+
 def _words(findings: Findings, out: Path) -> str:
     lines = [findings.verdict.headline, *findings.verdict.findings]
     generated = sum(result.generated for result in findings.results)
-    told = (
-        (r.name, advice(r.prices(), findings.options.reference_alpha)) for r in findings.results
-    )
+    alpha = findings.options.reference_alpha
+    told = [(result.name, report.advice(result.prices(), alpha)) for result in findings.results]
     lines += [f"{name}: {sentence}" for name, sentence in told if sentence]
-    lines.append(f"{generated} images were generated for; the report is {out / report.REPORT}.")
+    lines.append(f"{generated} uploads were generated for; the report is {out / report.REPORT}.")
     return "\n".join(lines)
