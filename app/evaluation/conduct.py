@@ -96,13 +96,18 @@ async def _usable(
     asked: dict[str, AskedPair] = {}
     skipped: dict[str, dict[str, str]] = {}
     given = [variant.calibration for variant in variants if variant.calibration is not None]
+    known = [
+        pair.model_copy(update={"name": f"calibration/{pair.name}"})
+        for calibration in given
+        for pair in calibration.manifest.pairs
+    ]
     for upscaler in {upscaler.scale: upscaler for upscaler in upscalers}.values():
         pipelines = [variant.pipeline(upscaler) for variant in variants]
         checked = await take_in(
             partial(files_of, files),
             Found(files, []),
             _unfitted(max(pipelines, key=lambda pipeline: pipeline.indecision.window)),
-            known=[pair for calibration in given for pair in calibration.manifest.pairs],
+            known=known,
             labels_are_claimed=False,
             on_progress=partial(on_progress, "checking images"),
         )

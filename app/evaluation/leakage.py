@@ -47,7 +47,7 @@ def leak(cell: Cell, alpha: float, seed: int) -> Leakage:
                 images, made.bound, scenes=made.scenes, highest=made.highest
             )
             threshold = curve.threshold(alpha)
-            draws.append(np.mean([one.losses.loss_below(threshold) for one in cell.tested_images]))
+            draws.append(np.mean([one.losses.loss_below(threshold) for one in cell.answers]))
         realised.append(draws)
     return Leakage(
         alpha,

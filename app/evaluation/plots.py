@@ -1,7 +1,7 @@
 """Line plots, and sheets of images under column heads.
 
-Each is a PNG and a CSV of the numbers behind it; a plot is also an SVG that follows light and dark
-surroundings. This is the only module that knows matplotlib.
+A plot is an SVG that follows light and dark surroundings, a sheet a JPEG; each has the numbers
+behind it. This is the only module that knows matplotlib.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from app.errors import ConfigError
-from app.images.encode import png_rgb
 
 _INK, _FAINT = "#1f2328", "#c8ced6"  # of print; in an SVG the page's own take their place
 THEME = f"""
@@ -32,8 +31,9 @@ THEME = f"""
 
 _PANEL = (4.6, 3.6)  # inches
 
-# Okabe and Ito: told apart in all common forms of colour blindness, readable on black and white.
-COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8a8a00")
+# Okabe and Ito and one more: told apart in all common forms of colour blindness, readable on
+# black and white.
+COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8a8a00", "#7b4fb5")
 GREY = "#7a7a7a"  # of what is no measurement
 
 Record = dict[str, object]
@@ -82,17 +82,18 @@ class SheetRow:
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """A finished figure in every form in which it is written."""
+    """A finished figure: an SVG, coloured by the page's `--ink` and `--faint`, or a JPEG.
+
+    told: what it shows, for those who do not see it. records: the numbers behind it.
+    """
 
     upscaler: str
     figure: str
     title: str
     caption: str
-    inline: str
-    """For a page: an image, or an SVG that is coloured by the page's `--ink` and `--faint`."""
-    png: bytes
+    told: str
+    drawing: str | bytes
     records: Sequence[Record]
-    """The numbers behind it."""
 
     @property
     def name(self) -> str:
@@ -100,10 +101,20 @@ class Picture:
         return f"{self.upscaler}-{self.figure}"
 
     @property
-    def svg(self) -> str | None:
-        """The SVG as a file of its own; None: it is made of pixels."""
-        head, _, body = self.inline.partition(">")
-        return f"{head}><style>{THEME}</style>{body}" if head.startswith("<svg") else None
+    def inline(self) -> str:
+        """As a part of a page."""
+        if isinstance(self.drawing, str):
+            return self.drawing
+        data = base64.b64encode(self.drawing).decode()
+        return f'<img alt="{escape(self.told)}" src="data:image/jpeg;base64,{data}"/>'
+
+    @property
+    def file(self) -> tuple[str, bytes]:
+        """Its suffix and its bytes as a file of its own."""
+        if not isinstance(self.drawing, str):
+            return "jpg", self.drawing
+        head, _, body = self.drawing.partition(">")
+        return "svg", f"{head}><style>{THEME}</style>{body}".encode()
 
 
 def check_installed() -> None:
@@ -142,7 +153,7 @@ def plot(upscaler: str, figure: str, title: str, caption: str, panels: Sequence[
         "legend.frameon": False,
     }
     width, height = _PANEL[0] * len(panels), _PANEL[1]
-    svg, png = io.StringIO(), io.BytesIO()
+    svg = io.StringIO()
     with mpl.rc_context(style):
         canvas = Figure(figsize=(width, height))
         # Margins in inches by hand: working them out would cost more than drawing.
@@ -160,9 +171,8 @@ def plot(upscaler: str, figure: str, title: str, caption: str, panels: Sequence[
             # It blames the amount of data wherever a stalled machine takes a second for a legend.
             warnings.filterwarnings("ignore", "Creating legend with loc", UserWarning)
             canvas.savefig(svg, format="svg", transparent=True, metadata=facts)
-            canvas.savefig(png, format="png", dpi=110, facecolor="white")
     themed = _themed(svg.getvalue(), name, title)
-    return Picture(upscaler, figure, title, caption, themed, png.getvalue(), _records(panels))
+    return Picture(upscaler, figure, title, caption, title, themed, _records(panels))
 
 
 def _draw(axes: Any, panel: Panel) -> None:
@@ -243,12 +253,8 @@ def sheet(
         top += line[0].height + _FOOT
     file = io.BytesIO()
     canvas.save(file, "JPEG", quality=86)
-    told = escape(". ".join((title, *(row.caption for row in rows))))
-    whole = (
-        f'<img alt="{told}" style="max-width:{width}px" '
-        f'src="data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}"/>'
-    )
-    return Picture(upscaler, figure, title, caption, whole, png_rgb(np.asarray(canvas)), records)
+    told = ". ".join((title, *(row.caption for row in rows)))
+    return Picture(upscaler, figure, title, caption, told, file.getvalue(), records)
 
 
 def heat(values: NDArray[np.floating], top: float) -> NDArray[np.uint8]:

@@ -46,7 +46,7 @@ class Part(Protocol):
     def gather(self, images: Sequence[Any]) -> None: ...
 
 
-class Tested(NamedTuple):
+class Answered(NamedTuple):
     """A test image: what its answer would be about, its losses, and what its masks hold."""
 
     subject: Subject
@@ -61,7 +61,7 @@ class Cell:
 
     request: what a calibration of these images is asked; None: there is one already.
     alphas: the levels in rising order.
-    tested_images: in the order of the plan.
+    answers: in the order of the plan.
     quantities: of the test images at each level, and last of the whole image, [m, A + 1]: `loss`,
         what the guarantee counts of the largest error inside the mask; `error`, the largest D; and
         those of `held`.
@@ -73,7 +73,7 @@ class Cell:
     request: CalibrationRequest | None
     alphas: NDArray[np.float64]
     calibration: Calibration = field(init=False)
-    tested_images: Sequence[Tested] = ()
+    answers: Sequence[Answered] = ()
     quantities: Quantities = field(default_factory=dict)
     _thresholds: dict[Calibration, NDArray[np.float64]] = field(default_factory=dict)
 
@@ -114,15 +114,10 @@ class Cell:
     def classes(self) -> Mapping[str, list[int]]:
         """The places of the test images of each class of uploads, by name; empty without a rule."""
         found = defaultdict(list)
-        for place, one in enumerate(self.tested_images):
+        for place, one in enumerate(self.answers):
             if one.subject.input_class is not None:
                 found[one.subject.input_class].append(place)
         return dict(sorted(found.items()))
-
-    @property
-    def fitted_elsewhere(self) -> bool:
-        """Whether its σ was fitted, but not on images of the plan."""
-        return self.variant.pipeline(self.upscaler).indecision.fit is not None
 
     @property
     def color_error(self) -> FidelitySettings:
@@ -196,7 +191,7 @@ class Cell:
             self._thresholds[part] = np.array(found)
         return self._thresholds[part]
 
-    def tested(self, image: Image) -> Tested:
+    def tested(self, image: Image) -> Answered:
         """A test image under the part of the calibration that would answer it."""
         pipeline, measurement = self.pipeline, image.measured(self.pipeline)
         facts = image.pair.facts
@@ -215,11 +210,11 @@ class Cell:
         for name, one in (("loss", losses), ("error", shown)):
             quantities[name] = one.losses(thresholds, "left").astype(np.float64)
         warned = not subject.is_covered or typicality <= part.unusual
-        return Tested(subject, warned, losses, quantities)
+        return Answered(subject, warned, losses, quantities)
 
-    def gather(self, images: Sequence[Tested]) -> None:
+    def gather(self, images: Sequence[Answered]) -> None:
         """Keep what was found."""
-        self.tested_images = images
+        self.answers = images
         names = images[0].quantities
         self.quantities = {
             name: np.array([one.quantities[name] for one in images]) for name in names
@@ -227,7 +222,7 @@ class Cell:
 
     def of_places(self, places: Sequence[int]) -> Cell:
         """The same for some of the test images."""
-        some = replace(self, tested_images=[self.tested_images[place] for place in places])
+        some = replace(self, answers=[self.answers[place] for place in places])
         some.calibration = self.calibration
         some.quantities = {name: values[places] for name, values in self.quantities.items()}
         return some

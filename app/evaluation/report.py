@@ -36,9 +36,8 @@ def write(findings: Findings, out: Path) -> None:
     (out / FIGURES).mkdir(parents=True, exist_ok=True)
     for picture in findings.pictures:
         stem = out / FIGURES / picture.name
-        if picture.svg is not None:
-            stem.with_name(f"{picture.name}.svg").write_text(picture.svg, "utf-8")
-        stem.with_name(f"{picture.name}.png").write_bytes(picture.png)
+        suffix, drawing = picture.file
+        stem.with_name(f"{picture.name}.{suffix}").write_bytes(drawing)
         stem.with_name(f"{picture.name}.csv").write_text(as_csv(picture.records), "utf-8")
     for name, records in _tables(findings).items():
         if records:

@@ -56,7 +56,7 @@ async def showcase(result: Evaluation) -> list[Picture]:
     chosen = choose(color, alpha)
 
     def trusted(cell: Cell, image: Image) -> NDArray[np.bool_]:
-        part = cell.tested_images[image.place].subject.part
+        part = cell.answers[image.place].subject.part
         return np.asarray(
             image.sigma(cell.pipeline) < cell.thresholds(part)[cell.place(alpha)], np.bool_
         )

@@ -61,10 +61,6 @@ class Resamples:
         """Of some of the test images."""
         return Resamples(self.test[:, places], self.seed)
 
-    def of_scenes(self, scenes: Sequence[tuple[str, str]]) -> Mapping[tuple[str, str], int]:
-        """The column of each calibration scene among `calibration`."""
-        return {scene: column for column, scene in enumerate(dict.fromkeys(scenes))}
-
     def calibration(self, scenes: int) -> NDArray[np.float64]:
         """Draws of so many calibration scenes."""
         return weights([f"{k:06}" for k in range(scenes)], JOINT_REPLICATES, self.seed + 1)
@@ -104,15 +100,15 @@ def _rows(
             strict=False,
         )
     )
-    warned = float(np.mean([one.is_warned for one in cell.tested_images]))
+    warned = float(np.mean([one.is_warned for one in cell.answers]))
     rows = []
     for number, (column, alpha) in enumerate(zip(columns, levels, strict=True)):
         quantities = {name: intervals[name][number] for name in QUANTITIES}
         status = promise = None
         # Of a class that is not covered nothing is promised.
-        if alpha is not None and (input_class is None or cell.tested_images[0].subject.is_covered):
+        if alpha is not None and (input_class is None or cell.answers[0].subject.is_covered):
             promise = promises[alpha]
-            parts = {one.subject.part for one in cell.tested_images}
+            parts = {one.subject.part for one in cell.answers}
             thresholds = [cell.thresholds(part)[column] for part in parts]
             status = _status(alpha, max(thresholds), quantities["loss"].mean, promise)
         rows.append(
@@ -127,10 +123,10 @@ def joint(cell: Cell, draws: Resamples, alphas: Sequence[float]) -> list[tuple[f
     The promise is an average over both. In each replicate the thresholds of every part of the
     calibration are found anew from the resampled scenes, on a grid, which is fine.
     """
-    column = draws.of_scenes(cell.calibration.scenes)
+    column = {scene: k for k, scene in enumerate(dict.fromkeys(cell.calibration.scenes))}
     of_scenes, of_test = draws.calibration(len(column)), draws.test[:JOINT_REPLICATES]
     asked: dict[Calibration, list[int]] = {}
-    for place, one in enumerate(cell.tested_images):
+    for place, one in enumerate(cell.answers):
         asked.setdefault(one.subject.part, []).append(place)
     total = np.zeros((len(alphas), len(of_test)))
     for part, places in asked.items():
@@ -140,7 +136,7 @@ def joint(cell: Cell, draws: Resamples, alphas: Sequence[float]) -> list[tuple[f
         ends = np.append(levels, np.nextafter(np.float32(part.highest), np.inf))
         total += lost(
             np.array([risen[members].mean(axis=0) for members in part.members]),
-            np.array([cell.tested_images[i].losses.losses(ends, "left") for i in places]),
+            np.array([cell.answers[i].losses.losses(ends, "left") for i in places]),
             part.bound,
             alphas,
             (of_scenes[:, scenes], of_test[:, places]),

@@ -148,7 +148,7 @@ def limits(results: Sequence[Evaluation], plan: Plan, options: Options) -> list[
         f"α = {options.reference_alpha:g} the largest error was above α in {above} of "
         f"{len(losses)} test uploads."
     )
-    least = max(one.subject.part.curve.min_alpha for one in main.tested_images)
+    least = max(one.subject.part.curve.min_alpha for one in main.answers)
     found.append(
         f"With {main.calibration.n} calibration scenes no α below {least:.4f} can be promised"
         f"{' for every class of uploads' if main.classes else ''}."

@@ -16,11 +16,11 @@ from app.conformal.curve import LARGEST
 from .strategies import CURVES
 
 
-def expected_losses(scenes: Sequence[Sequence[Staircase]], thresholds, side="left"):
-    """For each threshold E[L(t−)] of one crop of one scene of the population; "right": E[L(t)]."""
+def expected_losses(scenes: Sequence[Sequence[Staircase]], thresholds):
+    """For each threshold E[L(t−)] of one crop of one scene of the population."""
     different, places = np.unique(thresholds, return_inverse=True)
     of_scenes = [
-        np.mean([crop.losses(different, side) for crop in crops], axis=0, dtype=float)
+        np.mean([crop.losses(different, "left") for crop in crops], axis=0, dtype=float)
         for crops in scenes
     ]
     return np.mean(of_scenes, axis=0)[places]

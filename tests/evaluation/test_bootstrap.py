@@ -11,7 +11,7 @@ from app.calibration.manifest import MeasuredPair, PairInfo
 from app.calibration.record import Calibration
 from app.conformal import RiskCurve, Staircase
 from app.evaluation.bootstrap import mean_intervals, weights
-from app.evaluation.reduce import Cell, Tested
+from app.evaluation.reduce import Answered, Cell
 from app.evaluation.tables import QUANTITIES, Resamples, cell_rows, joint
 from app.evaluation.variants import Variant
 from app.sampling.pipeline import Pipeline
@@ -100,7 +100,7 @@ def cell_of(
     losses = [one.losses(thresholds, "left") for one in test]
     cell.gather(
         [
-            Tested(subject, False, one, dict.fromkeys(QUANTITIES, loss))
+            Answered(subject, False, one, dict.fromkeys(QUANTITIES, loss))
             for one, loss in zip(test, losses, strict=True)
         ]
     )
@@ -147,9 +147,9 @@ class TestJointIntervals:
         whole = joint(cell, draws, ALPHAS)
         twin = cell.calibration.for_upscaler("twin")
         subject = Subject.of(twin, None, None, size=(8, 8))
-        cell.tested_images = [
+        cell.answers = [
             one._replace(subject=subject) if place % 2 else one
-            for place, one in enumerate(cell.tested_images)
+            for place, one in enumerate(cell.answers)
         ]
         np.testing.assert_allclose(joint(cell, draws, ALPHAS), whole)
 

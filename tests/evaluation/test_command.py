@@ -39,7 +39,7 @@ class TestEvaluate:
         shown = outcome.json
         settings = shown["upscalers"][0]["variants"][0]
         calibration = file.load(made.read_bytes())
-        assert settings["scenes"] == calibration.n == (6 if scenes == 6 else 29)
+        assert settings["scenes"] == calibration.n == (6 if scenes == 6 else 22)
         assert (calibration.pipeline.indecision.fit is None) == (scenes == 6)
         own = run("evaluate", test, "--calibration", made, "--out", "own", *levels)
         assert own.code == 0, own.err

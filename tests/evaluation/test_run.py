@@ -138,7 +138,7 @@ def test_the_price(tmp_path):
     first = plain("one", samples=None)
     model = FakeUpscaler(capabilities=Capabilities(samples_per_call=2))
     known = {"fake": 0.5}
-    settings = [first, *compared(first, (1, 2, 4)), plain("other")]
+    settings = [first, *compared(first, (1, 2, 4)), plain("other", prediction="mean")]
     found = evaluated(folder, model, settings=settings, price_per_call=known, **QUICK)
     rows = found.results[0].prices()
     assert [(row["samples"], row["calls"], row["money"]) for row in rows[:: len(ALPHAS)]] == [
