@@ -344,8 +344,7 @@ class _Energy(NamedTuple):
 def _pyramid(maps: Measured, wanted: frozenset[str], each: Each) -> list[_Level]:
     """The levels from fine to coarse; what no wanted term needs is not measured."""
     color, measured = _cells(maps, wanted, each)
-    maps.let_go()
-    _, height, width = color.shape
+    height, width = color[0].shape
     terms: dict[str, Plane] = {}
     # One energy after the other: on the finest level each is large.
     for name in list(measured):
@@ -353,7 +352,7 @@ def _pyramid(maps: Measured, wanted: frozenset[str], each: Each) -> list[_Level]
     energies = _energies(wanted)
     for depth in range(_BANDS):
         if depth:
-            color = _halve(color)
+            color = [_halve(plane) for plane in color]
         if (name := f"light{depth}") in energies:
             terms |= _terms_of(name, _Energy(depth, lost_by_a_blur(color[0])), wanted)
         if (name := f"color{depth}") in energies:
@@ -430,8 +429,10 @@ class _Growing:
         return _Energy(self._depth, _reflected(self._plane, rows, columns), logs)
 
 
-def _cells(maps: Measured, wanted: frozenset[str], each: Each) -> tuple[Plane, dict[str, _Energy]]:
-    """Mean colour [3, h, w] of the cells of level 0, and the wanted energies of the pixels.
+def _cells(
+    maps: Measured, wanted: frozenset[str], each: Each
+) -> tuple[list[Plane], dict[str, _Energy]]:
+    """Mean L, a and b of the cells of level 0, and the wanted energies of the pixels.
 
     Borders are reflected, first to whole cells, then to whole cells of the coarsest level.
     """
@@ -444,7 +445,7 @@ def _cells(maps: Measured, wanted: frozenset[str], each: Each) -> tuple[Plane, d
         for name in _OF_PIXELS
         if name in _energies(wanted)
     }
-    color = np.empty((3, height, width))
+    color = [np.empty((height, width)) for _ in range(3)]
     rows = _STRIP * CELL
 
     def measure(top: int) -> None:
@@ -463,7 +464,7 @@ def _cells(maps: Measured, wanted: frozenset[str], each: Each) -> tuple[Plane, d
         found: dict[str, Plane] = {}
         if "detail" in measures:
             squares = _means(np.square(middle, dtype=np.float64))
-            found["detail"] = np.maximum(squares - color[0, here] ** 2, 0)
+            found["detail"] = np.maximum(squares - color[0][here] ** 2, 0)
         if "slope" in measures:
             found["slope"] = _means(right**2 + below**2)
         if "curve" in measures:
@@ -479,20 +480,21 @@ def _cells(maps: Measured, wanted: frozenset[str], each: Each) -> tuple[Plane, d
             measures[name].put(first_cell, cells)
 
     _all(each(measure, range(0, len(places) - 2, rows)))
+    maps.let_go()
     coarsest = 1 << (LEVELS - 1)
     mapped = [
         np.pad(np.arange(side), (0, -side % coarsest), mode="symmetric") for side in (height, width)
     ]
-    return _reflected(color, *mapped), {
-        name: measure.done(*mapped) for name, measure in measures.items()
-    }
+    # One after the other, since a copy takes as much again.
+    color = [_reflected(color.pop(0), *mapped) for _ in range(3)]
+    return color, {name: measures.pop(name).done(*mapped) for name in list(measures)}
 
 
 def _reflected(plane: Plane, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> Plane:
-    """Planes with these of their rows and columns; themselves where that is all of them."""
-    if plane.shape[-2:] == (len(rows), len(columns)):
+    """A plane with these of its rows and columns; itself where that is all of it."""
+    if plane.shape == (len(rows), len(columns)):
         return plane
-    return plane[..., rows, :][..., columns]
+    return plane[np.ix_(rows, columns)]
 
 
 def _means(values: NDArray[Any]) -> Plane:

@@ -30,7 +30,7 @@ class Form:
     lossless: at any quality; WebP also is at the best one.
     most: pixels that a side can have.
     bytes_per_pixel: what `picture` allocates at most, by the quality: the file, were it of noise,
-        and what its encoder needs.
+        and what its encoder needs, such as Pillow's own picture.
     """
 
     media_type: str
@@ -57,14 +57,14 @@ FORMS: Final[Mapping[FormName, Form]] = {
         lossless=False,
         alpha=True,
         most=16_383,
-        bytes_per_pixel=lambda quality: 38 if quality == BEST_QUALITY else 10,
+        bytes_per_pixel=lambda quality: 42 if quality == BEST_QUALITY else 14,
     ),
     "avif": Form(
         "image/avif",
         lossless=False,
         alpha=True,
         most=65_535,
-        bytes_per_pixel=lambda _: 28,
+        bytes_per_pixel=lambda _: 32,
     ),
     "jpeg": Form(
         "image/jpeg",
@@ -72,7 +72,7 @@ FORMS: Final[Mapping[FormName, Form]] = {
         alpha=False,
         most=65_500,
         # From 95 on Pillow's buffer is as large as any file.
-        bytes_per_pixel=lambda quality: 9 if quality >= 95 else 4,
+        bytes_per_pixel=lambda quality: 13 if quality >= 95 else 8,
     ),
     "tiff": Form(
         "image/tiff",

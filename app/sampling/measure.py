@@ -136,6 +136,7 @@ async def measure(
                 folding=wish,
             )
             witness = await asked
+    del asked  # it would hold the answer
     guard(pipeline, upscaler)  # it may have been replaced meanwhile
     if wish is not None and wish.answer is not None:
         accumulator.take(wish.answer)

@@ -21,7 +21,7 @@ _SAMPLE: Final = 3  # also of what the witness answers, before it is reduced
 _SUMS: Final = 23  # of more samples than are kept, and Ŷ
 _MEAN: Final = 15  # more where Ŷ is the mean of the samples
 _ANSWER: Final = 9  # Ŷ, mask and trust levels while files are made, and the files of masks
-_LARGE_ANSWER: Final = 7  # the same without trust levels: their file is made before
+_LARGE_ANSWER: Final = 6  # the same without trust levels: their file is made before
 LARGE: Final = 16 * 2**20
 """Pixels of outputs whose files are made one after the other, so that less is held at once."""
 
