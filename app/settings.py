@@ -11,6 +11,7 @@ import json
 import os
 import re
 from collections.abc import Mapping, Sequence
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -59,6 +60,10 @@ def _embedded_default() -> list[UpscalerConfig]:
 _MOST_SECONDS = 1e9
 
 Seconds = Annotated[float, Field(gt=0, le=_MOST_SECONDS, allow_inf_nan=False)]
+
+
+_file: ContextVar[Mapping[str, Any]] = ContextVar("file", default={})  # noqa: B039 - never changed
+"""What `load_settings` has read."""
 
 
 class Settings(BaseSettings):
@@ -403,7 +408,7 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         del dotenv_settings, file_secret_settings
-        return (init_settings, env_settings, InitSettingsSource(settings_cls, read_file()[0]))
+        return (init_settings, env_settings, InitSettingsSource(settings_cls, dict(_file.get())))
 
 
 def load_settings(**overrides: Any) -> Settings:
@@ -412,11 +417,12 @@ def load_settings(**overrides: Any) -> Settings:
     Raises:
         ConfigError: one line that names every wrong setting and what is wrong with it.
     """
-    _, mistakes = read_file()
+    document, mistakes = read_file()
+    token = _file.set(document)
     try:
         settings = Settings(**overrides)
     except ValidationError as error:
-        names = [_name_of(entry) for entry in _entries(overrides)]
+        names = [_name_of(entry) for entry in _entries(overrides, document)]
         known = field_names(Settings)
         problems = [
             (_place(item["loc"], names), reason(item, known))
@@ -427,6 +433,8 @@ def load_settings(**overrides: Any) -> Settings:
     except ValueError as error:  # an environment variable that is not the JSON it should be
         found = "; ".join([*mistakes, str(error)])
         raise ConfigError(f"Wrong configuration: {found}.") from None
+    finally:
+        _file.reset(token)
     if mistakes:
         raise ConfigError(f"Wrong configuration: {'; '.join(mistakes)}.")
     return settings
@@ -443,13 +451,13 @@ def _place(loc: tuple[int | str, ...], names: Sequence[str | None]) -> str:
             return ".".join(map(str, loc)) or "settings"
 
 
-def _entries(overrides: Mapping[str, Any]) -> list[Any]:
+def _entries(overrides: Mapping[str, Any], document: Mapping[str, Any]) -> list[Any]:
     """The entries of `upscalers` as they are given, from where the settings took them."""
     try:
         given = overrides.get("upscalers") or json.loads(os.environ.get(f"{PREFIX}UPSCALERS", "0"))
     except ValueError:
         given = None
-    given = given or read_file()[0].get("upscalers")
+    given = given or document.get("upscalers")
     return list(given) if isinstance(given, list | tuple) else []
 
 

@@ -42,6 +42,15 @@ def refused(**overrides):
 
 
 class TestSources:
+    def test_the_file_is_read_once(self, monkeypatch):
+        """So it may be a pipe, such as a shell's <(…)."""
+        read, write = os.pipe()
+        os.write(write, b"max_side = 77\n")
+        os.close(write)
+        monkeypatch.setenv("TRUSTSCALE_CONFIG", f"/dev/fd/{read}")
+        assert load_settings().max_side == 77
+        os.close(read)
+
     def test_nothing_is_needed(self):
         """Without file and environment the embedded upscaler serves from the user's data folder."""
         settings = load_settings()
