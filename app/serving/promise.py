@@ -12,7 +12,7 @@ from app.images.compression import class_in_words
 from app.images.degrade import Mixture
 from app.serving.answer import Guarantee
 from app.serving.subject import Subject
-from app.serving.words import outside, sentence, statement
+from app.serving.words import outside, sentence, statement, within
 
 _MOST_PAIRS: Final = 10**9
 """More pairs than anybody has; beyond it their exact number says nothing."""
@@ -142,7 +142,8 @@ def warnings_of(
     found += _of_mask(subject, alpha, trusted)
     if not subject.is_of_known_size:
         found.append(
-            f"The output is {outside(calibration)}; whether the guarantee applies is not known."
+            f"The output is {outside(calibration)}; whether the guarantee applies is not known. "
+            f"{within(subject)}, or calibrate with pictures of this size."
         )
     if typicality <= calibration.unusual:
         found.append(

@@ -190,6 +190,19 @@ def outside(calibration: Calibration) -> str:
     return f"of another size than the calibration images ({sizes} pixels)"
 
 
+def within(subject: Subject) -> str:
+    """What to send in place of a picture of a size that nothing is known about."""
+    sizes, scale = subject.part.sizes.all, subject.part.pipeline.scale
+    least = (min(w for w, _ in sizes), min(h for _, h in sizes))
+    width, height = (-(-side // scale) for side in least)
+    if subject.size[1] < least[0] or subject.size[0] < least[1]:
+        return (
+            f"The smallest output that it speaks about is {least[0]}×{least[1]}: send a picture of "
+            f"at least {width}×{height} pixels"
+        )
+    return f"Reduce it before, with fit={max(max(size) for size in sizes) // scale}"
+
+
 def _listed(sizes: list[tuple[int, int]]) -> str:
     """Sizes (width, height) that were measured, the most frequent first."""
     words = [f"{width}×{height}" for width, height in sizes[:_MOST_SIZES]]

@@ -16,6 +16,7 @@ from app.settings import Settings
 from app.upscalers.presets import preset_names
 from tests.docs.blocks import PAGES, ROOT
 
+README = (ROOT / "README.md").read_text("utf-8")
 TEXT = "\n".join(page.read_text("utf-8") for page in PAGES)
 FORMS = ("/v1/admin/calibrations/{id}", "/v1/admin/calibrations")  # … in tables
 
@@ -39,6 +40,14 @@ def test_presets():
 def test_the_answer():
     """Every field of the result document."""
     assert [name for name in Result.model_fields if f"`{name}`" not in TEXT] == []
+
+
+def test_the_readme_has_its_pictures():
+    """Whoever copies its commands in a clone has every picture that they read."""
+    blocks = re.findall(r"^```(?:sh|python)\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+    named = set(re.findall(r"[\w./-]+\.(?:png|jpe?g|webp)", "".join(blocks)))
+    assert "examples/coast.png" in named
+    assert [name for name in named - {"large.png"} if not (ROOT / name).is_file()] == []
 
 
 @pytest.mark.parametrize("page", ["settings.md", "commands.md", "errors.md"])

@@ -156,7 +156,7 @@ class TestWarnings:
             ({"alpha": LAB_BOUND}, "the promise says nothing"),
             ({"alpha": 0.05}, "with n = 20 pairs"),
             ({"alpha": 0.05}, "at least 39 pairs"),  # ⌈B/α − 1⌉
-            ({"size": (8, 480)}, "of another size"),
+            ({"size": (8, 480)}, "is 48×48: send a picture of at least 24×24 pixels"),
             ({"typicality": 0.01}, "unlike the calibration images"),
             ({"notes": ["A note."]}, "A note."),
             ({"lossless": False}, "lossy images"),
