@@ -14,6 +14,7 @@ import structlog
 from app.calibration.active import Calibrations
 from app.calibration.admin import CalibrationAdmin
 from app.calibration.canaries import CanaryStore
+from app.calibration.costs import Costs, Tariff
 from app.calibration.job import CalibrationHandler
 from app.errors import ConfigError, TrustscaleError, UpscalerError
 from app.images import decoders
@@ -98,6 +99,7 @@ async def open_parts(
     metrics: Metrics | None = None,
     *,
     monitored: bool = True,
+    stores: Stores | None = None,
 ) -> Parts:
     """Open everything; the stack closes it in reverse order.
 
@@ -107,13 +109,14 @@ async def open_parts(
         build: makes the upscalers; None: `build_upscaler`, whose calls `metrics` counts.
         metrics: gets the numbers of answers, jobs, remote calls, canaries and the monitor.
         monitored: whether the images that are upscaled count as requests of the service.
+        stores: None: those that the settings name.
 
     Raises:
         ConfigError: a setting, folder, database or model that cannot be used.
     """
     decoders.start()
     metrics = metrics or Metrics()
-    stores = await _open_stores(settings, stack, metrics)
+    stores = stores or await opened_stores(settings, stack, metrics)
     witness = FaithfulWitness(settings.precision)
     stack.push_async_callback(witness.close)
     build = build or functools.partial(
@@ -140,6 +143,7 @@ async def open_parts(
     if monitored:
         await stack.enter_async_context(monitor.running())
         observers.append(monitor.answered)
+    throughput = Throughput(settings.data_dir / "throughput.json")
     # Where jobs run beside requests, they leave them a slot.
     spare = int(monitored and settings.gateway_runs_jobs and settings.max_in_flight > 1)
     service = UpscaleService(
@@ -156,10 +160,11 @@ async def open_parts(
         job_timeout_s=settings.job_timeout_s,
         auto=settings.auto_table,
         prefers_auto=settings.prefers_auto,
-        throughput=Throughput(settings.data_dir / "throughput.json"),
+        throughput=throughput,
     )
     queue = await stack.enter_async_context(_queue(settings, stores, metrics))
-    admin = CalibrationAdmin(upscalers, settings.default, calibrations, stores, queue)
+    costs = Costs(throughput, functools.partial(_tariff, settings), settings.job_concurrency)
+    admin = CalibrationAdmin(upscalers, settings.default, calibrations, stores, queue, costs)
     return Parts(
         settings, stores, upscalers, calibrations, service, queue, admin, canaries, monitor
     )
@@ -198,7 +203,7 @@ async def check_start(settings: Settings) -> None:
     async with AsyncExitStack() as stack:
         stack.enter_context(alone(settings))
         stack.enter_context(exporting(settings.otlp_endpoint, "trustscale-gateway"))
-        _queue(settings, await _open_stores(settings, stack, Metrics()))
+        _queue(settings, await opened_stores(settings, stack, Metrics()))
 
 
 async def check_settings(settings: Settings) -> list[str]:
@@ -256,6 +261,13 @@ async def report_calibrations(parts: Parts) -> None:
             log.error("calibration_mismatch", upscaler=upscaler.name, differences=found)
 
 
+def _tariff(settings: Settings, upscaler: str) -> Tariff:
+    """What the settings say of the calls of an upscaler."""
+    entry = settings.upscaler(upscaler)
+    most = entry.max_calls_per_hour if isinstance(entry, RemoteConfig) else None
+    return Tariff(settings.price_per_call(upscaler), most)
+
+
 def _count(metrics: Metrics, answer: Encoded) -> None:
     """Record what an answer says, whoever asked for it."""
     made, result = answer.picture, answer.result
@@ -295,7 +307,8 @@ def _check_processes(settings: Settings) -> None:
         raise ConfigError("queue=memory:// serves one process only; WEB_CONCURRENCY must be 1.")
 
 
-async def _open_stores(settings: Settings, stack: AsyncExitStack, metrics: Metrics) -> Stores:
+async def opened_stores(settings: Settings, stack: AsyncExitStack, metrics: Metrics) -> Stores:
+    """The stores that the settings name, which work; the stack closes them. Raises ConfigError."""
     stores = open_stores(
         settings.store,
         settings.data_dir,

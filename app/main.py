@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager
-from dataclasses import fields
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final, TypedDict
+from functools import partial
+from typing import Any, TypedDict
 
 import structlog
 from fastapi import FastAPI
@@ -32,14 +32,12 @@ from app.api import (
     upscalers,
 )
 from app.api.auth import Keyring, stored_admin_key
-from app.api.deps import Pace, State
+from app.api.deps import PACE, Pace, State
 from app.api.document import finished, operation_id
-from app.api.idempotency import IdempotencyKeys
 from app.api.limits import open_limits
 from app.api.middleware import RequestContext
-from app.api.probes import Probes
 from app.api.reference import add_reference
-from app.assembly import Build, Parts, alone, measure_throughput, open_parts, report_calibrations
+from app.assembly import Build, alone, measure_throughput, open_parts, report_calibrations
 from app.calibration.sweep import remove_orphans
 from app.errors import TrustscaleError
 from app.settings import Settings
@@ -57,25 +55,38 @@ MultiPartParser.spool_max_size = 128 * 1024
 log = structlog.get_logger(__name__)
 
 
-PACE: Final = Pace()
-
-
 class LifespanState(TypedDict):
     """What the lifespan hands to every request."""
 
     trustscale: State
 
 
+Start = Callable[[AsyncExitStack, Metrics], Awaitable[State]]
+"""Opens what an application needs; the stack closes it."""
+
+
 def create_app(settings: Settings, *, build: Build | None = None, pace: Pace = PACE) -> FastAPI:
     """The gateway for these settings; nothing is opened before its lifespan starts."""
+
+    async def start(stack: AsyncExitStack, metrics: Metrics) -> State:
+        # Here, because the server ends the process by the signal that stopped it.
+        stack.enter_context(exporting(settings.otlp_endpoint, "trustscale-gateway"))
+        return await _start(settings, metrics, stack, build, pace)
+
+    app = application(start, max_upload_bytes=settings.max_upload_bytes)
+    if settings.web:
+        app.include_router(web_router())
+    return app
+
+
+def application(start: Start, *, max_upload_bytes: int) -> FastAPI:
+    """The HTTP API over what `start` opens when the lifespan begins."""
     metrics = Metrics()
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[LifespanState]:
         async with AsyncExitStack() as stack:
-            # Here, because the server ends the process by the signal that stopped it.
-            stack.enter_context(exporting(settings.otlp_endpoint, "trustscale-gateway"))
-            yield {"trustscale": await _start(settings, metrics, stack, build, pace)}
+            yield {"trustscale": await start(stack, metrics)}
 
     app = _Gateway(
         metrics,
@@ -86,7 +97,7 @@ def create_app(settings: Settings, *, build: Build | None = None, pace: Pace = P
         docs_url=None,
         redoc_url=None,
         generate_unique_id_function=operation_id,
-        max_body_size=settings.max_upload_bytes + _FORM_OVERHEAD,
+        max_body_size=max_upload_bytes + _FORM_OVERHEAD,
         form_limits={"max_part_size": 4096, "max_fields": 32, "max_files": 1},
     )
     problems.add_problem_handlers(app)
@@ -107,8 +118,6 @@ def create_app(settings: Settings, *, build: Build | None = None, pace: Pace = P
         audit,
     ):
         app.include_router(part.router)
-    if settings.web:
-        app.include_router(web_router())
     return app
 
 
@@ -148,17 +157,19 @@ async def _start(
     )
     worker = None
     if settings.gateway_runs_jobs:
-        worker = await stack.enter_async_context(_working(parts, pace.drain_s))
-    return State(
-        **{field.name: getattr(parts, field.name) for field in fields(parts)},
+        run = partial(
+            parts.queue.run, parts.handlers, concurrency=parts.concurrency, drain_s=pace.drain_s
+        )
+        worker = await stack.enter_async_context(working(run))
+    return await State.of(
+        parts,
+        stack,
+        metrics,
+        pace,
         worker=worker,
-        metrics=metrics,
-        pace=pace,
         client_keys=Keyring(key.get_secret_value() for key in settings.client_keys),
         admin_keys=Keyring(_admin_keys(settings)),
         limits=await stack.enter_async_context(limits),
-        probes=await stack.enter_async_context(aclosing(Probes(pace.probe_s))),
-        idempotency=IdempotencyKeys(parts.stores.claims, settings.idempotency_ttl_s),
     )
 
 
@@ -171,12 +182,12 @@ def _admin_keys(settings: Settings) -> list[str]:
 
 
 @asynccontextmanager
-async def _working(parts: Parts, drain_s: float) -> AsyncIterator[asyncio.Task[None]]:
-    """Run jobs beside the body; at its end, drain: what is not done goes back to the queue."""
+async def working(
+    run: Callable[..., Coroutine[Any, Any, None]],
+) -> AsyncIterator[asyncio.Task[None]]:
+    """`JobQueue.run` beside the body; at its end what is not done goes back to the queue."""
     stop = asyncio.Event()
-    worker = asyncio.create_task(
-        parts.queue.run(parts.handlers, stop=stop, concurrency=parts.concurrency, drain_s=drain_s)
-    )
+    worker = asyncio.create_task(run(stop=stop))
     try:
         yield worker
     finally:

@@ -96,8 +96,12 @@ class Asking:
         """Do nothing for a while."""
         await _settled(self._sleep(seconds))
 
-    async def send(self, verb: str, path: str, **options: Any) -> httpx.Response:
+    async def send(
+        self, verb: str, path: str, *, retries: int = 0, **options: Any
+    ) -> httpx.Response:
         """The answer to a request that succeeds; the options are those of httpx.
+
+        `retries`: at least so many.
 
         Raises:
             Problem: the service refuses.
@@ -106,9 +110,10 @@ class Asking:
         reads = verb == "GET"
         # Of a request under a key the answer may be lost; what it made is not.
         is_known_again = reads or "Idempotency-Key" in options.get("headers", ())
+        most = max(retries, self._retries)
         attempt = 0
         while True:
-            is_last = attempt == self._retries
+            is_last = attempt == most
             wait = _WAITS[min(attempt, len(_WAITS) - 1)]
             try:
                 response = await _settled(self._http.request(verb, path, **options))

@@ -141,9 +141,9 @@ class _Service(Generic[J]):
         return await self._begun("GET", f"/v1/jobs/{job}")
 
     @method
-    async def upscalers(self) -> list[dict[str, Any]]:
-        """What images can be upscaled by, with the active calibrations."""
-        return await self._list("/v1/upscalers")
+    async def upscalers(self, *, brief: bool = False) -> list[dict[str, Any]]:
+        """What images can be upscaled by, with the active calibrations; `brief`: only their ids."""
+        return await self._list("/v1/upscalers", params={"brief": True} if brief else {})
 
     @method
     async def jobs(self) -> list[dict[str, Any]]:

@@ -15,6 +15,8 @@ Progress = Callable[[int, int], None]
 """Is told (done, of how many)."""
 
 _PENDING: Final = frozenset({"queued", "running"})
+# While a job is watched its server may be restarted: some 50 s.
+_PATIENT: Final = 8
 _LOOKS: Final = (0.1, 0.2, 0.5, 1.0, 2.0)  # seconds between two looks at a job
 
 
@@ -65,9 +67,9 @@ class _JobMethods:
         """Give it up."""
         self.document = await self._asked("DELETE")
 
-    async def _asked(self, verb: str) -> dict[str, Any]:
-        path = f"/v1/jobs/{self.id}"
-        document: dict[str, Any] = await self._asking.document(verb, path, "state")
+    async def _asked(self, verb: str, retries: int = 0) -> dict[str, Any]:
+        ask, path = self._asking.document, f"/v1/jobs/{self.id}"
+        document: dict[str, Any] = await ask(verb, path, "state", retries=retries)
         return document
 
     async def _watch(self, progress: Progress | None) -> None:
@@ -75,7 +77,7 @@ class _JobMethods:
         looks = iter(_LOOKS)
         while self.state in _PENDING:
             await self._asking.pause(next(looks, _LOOKS[-1]))
-            present = await self._asked("GET")
+            present = await self._asked("GET", _PATIENT)
             if present == self.document:
                 continue
             looks = iter(_LOOKS)

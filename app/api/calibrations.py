@@ -159,7 +159,7 @@ async def export_calibration(calibration_id: str, state: StateDep, _: AdminDep) 
 async def activate_calibration(
     calibration_id: str,
     state: StateDep,
-    key: AdminDep,
+    actor: AdminDep,
     # Not "or null": some generated clients cannot leave such a body out.
     asked: Annotated[ActivateIn, Body(default_factory=ActivateIn)],
 ) -> Activation:
@@ -176,7 +176,7 @@ async def activate_calibration(
     done, changes = await state.admin.activate(calibration, force=asked.force, only=asked.only)
     await state.audit(
         "calibration.activate",
-        key,
+        actor,
         calibration=done.calibration,
         previous=done.previous,
         only=asked.only,
@@ -185,10 +185,10 @@ async def activate_calibration(
 
 
 @router.delete("/{calibration_id}", status_code=204)
-async def delete_calibration(calibration_id: str, state: StateDep, key: AdminDep) -> Response:
+async def delete_calibration(calibration_id: str, state: StateDep, actor: AdminDep) -> Response:
     """Remove a calibration that is not active, and that no pending job extends."""
     await state.admin.delete(calibration_id)
-    await state.audit("calibration.delete", key, calibration=calibration_id)
+    await state.audit("calibration.delete", actor, calibration=calibration_id)
     return Response(status_code=204)
 
 
@@ -210,13 +210,13 @@ async def list_pairs(
 
 @router.delete("/{calibration_id}/pairs/{name}", status_code=201)
 async def remove_pair(
-    calibration_id: str, name: str, response: Response, state: StateDep, key: AdminDep
+    calibration_id: str, name: str, response: Response, state: StateDep, actor: AdminDep
 ) -> CalibrationDetail:
     """A new calibration without this pair, from the stored staircases."""
     parent = await state.admin.finished(calibration_id)
-    smaller = await state.admin.without_pair(parent, name, created_by=f"key {key}")
+    smaller = await state.admin.without_pair(parent, name, created_by=actor)
     await state.audit(
-        "calibration.remove_pair", key, parent=parent.id, pair=name, calibration=smaller.id
+        "calibration.remove_pair", actor, parent=parent.id, pair=name, calibration=smaller.id
     )
     response.headers["Location"] = f"{router.prefix}/{smaller.id}"
     return await detail(state, smaller)

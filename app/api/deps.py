@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
-from typing import Annotated, Any, NamedTuple
+from contextlib import AsyncExitStack, aclosing
+from dataclasses import dataclass, fields
+from typing import Annotated, Any, Final, NamedTuple, Self
 
 import structlog
 from fastapi import APIRouter, Depends, Request, Response
@@ -40,6 +41,9 @@ class Pace(NamedTuple):
     probe_s: float = 10.0
 
 
+PACE: Final = Pace()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class State(Parts):
     """Everything `create_app` has wired together."""
@@ -52,11 +56,29 @@ class State(Parts):
     limits: ClientLimits
     idempotency: IdempotencyKeys
     probes: Probes
+    operator: str | None = None  # the admin of an application that only its own process can ask
 
-    async def audit(self, action: str, key: str, **facts: Any) -> None:
+    @classmethod
+    async def of(
+        cls,
+        parts: Parts,
+        stack: AsyncExitStack,
+        metrics: Metrics,
+        pace: Pace,
+        **more: Any,
+    ) -> Self:
+        """Parts with what requests need besides; the stack closes it."""
+        held = {field.name: getattr(parts, field.name) for field in fields(parts)}
+        common = {
+            "probes": await stack.enter_async_context(aclosing(Probes(pace.probe_s))),
+            "idempotency": IdempotencyKeys(parts.stores.claims, parts.settings.idempotency_ttl_s),
+        }
+        return cls(**{**held, **common, "metrics": metrics, "pace": pace, **more})
+
+    async def audit(self, action: str, actor: str, **facts: Any) -> None:
         """Keep an admin action in the audit log, and log it."""
-        await self.stores.audit.append(action, f"key {key}", facts)
-        log.info("admin_action", action=action, key=key, **facts)
+        await self.stores.audit.append(action, actor, facts)
+        log.info("admin_action", action=action, actor=actor, **facts)
 
 
 def _state(request: Request) -> State:
@@ -94,10 +116,12 @@ async def _admin(request: Request, state: StateDep, _: _Keys = None) -> str:
 
 
 def _admin_key(request: Request, state: State) -> str:
+    if state.operator is not None:
+        return state.operator
     key = sent_key(request.headers)
     if state.client_keys.key_id(key) and not state.admin_keys.key_id(key):
         raise Forbidden("This is a client's key; an admin's key is needed.")
-    return require(state.admin_keys, request.headers)
+    return f"key {require(state.admin_keys, request.headers)}"
 
 
 class AdminRoute(APIRoute):
@@ -136,4 +160,4 @@ ClientDep = Annotated[str | None, Depends(_client)]
 """Id of the client's key; None when the public API is open."""
 
 AdminDep = Annotated[str, Depends(_admin)]
-"""Id of the admin's key."""
+"""Who the admin is, as records and logs say it: `key` and the key's id."""

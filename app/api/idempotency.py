@@ -137,6 +137,21 @@ class IdempotencyKeys:
             await asyncio.gather(renewing, return_exceptions=True)
 
 
+class Unrepeated(IdempotencyKeys):
+    """Where nobody sends a request again: keys mean nothing."""
+
+    async def once(
+        self,
+        request: Request,  # noqa: ARG002 - as those of others
+        caller: str,  # noqa: ARG002
+        make: Callable[[], Awaitable[StoredResponse]],
+        recall: Callable[[str], Awaitable[Response]],  # noqa: ARG002
+        body: bytes | None = None,  # noqa: ARG002
+    ) -> Response:
+        """The answer of `make`."""
+        return (await make()).answer
+
+
 async def _digest(request: Request, body: bytes | None) -> str:
     """Of what is asked for, in whatever parts a form was sent."""
     parts: list[str | bytes | BinaryIO] = [request.method, request.url.path, request.url.query]

@@ -47,7 +47,11 @@ class JobOut(BaseModel):
     finished_at: datetime | None
     result: str | None
     estimate_s: float | None = Field(
-        None, description="Upscaling only: about how long the samples take, once it runs."
+        None, description="About how long the samples take, once it runs; null: not known."
+    )
+    calls: int | None = Field(None, description="Calibration only: of the upscaler, at most.")
+    price: float | None = Field(
+        None, description="Calibration only: of these calls, where that of one is configured."
     )
     width: int | None = Field(None, description="Upscaling only: of the picture that is made.")
     height: int | None = None
@@ -63,7 +67,10 @@ class JobOut(BaseModel):
     def of(cls, job: JobStatus) -> JobOut:
         """The public part of a stored job."""
         warnings = (job.about.get("warnings") or "").splitlines()
-        told = {name: job.about.get(name) for name in ("estimate_s", "width", "height")}
+        told = {
+            name: job.about.get(name)
+            for name in ("estimate_s", "calls", "price", "width", "height")
+        }
         shown = cls(**job.model_dump(include=set(cls.model_fields)), **told, warnings=warnings)
         if _is_drafted(job):
             shown.draft = f"/v1/jobs/{job.id}/{DRAFT}"

@@ -67,7 +67,7 @@ async def put_label(
     name: str,
     request: Request,
     state: StateDep,
-    key: AdminDep,
+    actor: AdminDep,
     if_match: Annotated[str | None, Header(description="The ETag it was drawn on.")] = None,
     if_none_match: Annotated[str | None, Header(description="`*`: only a first label.")] = None,
 ) -> Response:
@@ -79,7 +79,7 @@ async def put_label(
     seen, body = _seen(if_match, if_none_match), await request.body()
     job = await _pending(state, calibration_id)  # only now: a slow upload may outlast it
     version = await state.admin.put_label(job, name, body, seen=seen)
-    await state.audit("calibration.label", key, job=job.id, pair=name, version=version)
+    await state.audit("calibration.label", actor, job=job.id, pair=name, version=version)
     return Response(status_code=204, headers={"ETag": _etag(version)})
 
 
@@ -91,13 +91,13 @@ async def put_label(
 async def put_labels(
     calibration_id: str,
     state: StateDep,
-    key: AdminDep,
+    actor: AdminDep,
     archive: Annotated[UploadFile, File(description="zip or tar with labels/NAME.png")],
 ) -> list[WaitingPair]:
     """Many labels at once; the answer lists all pairs."""
     job = await _pending(state, calibration_id)
     await state.admin.put_labels(job, lambda: archive_files(archive.file, ArchiveLimits()))
-    await state.audit("calibration.labels", key, job=job.id)
+    await state.audit("calibration.labels", actor, job=job.id)
     return await state.admin.waiting_pairs(job)
 
 
@@ -107,10 +107,10 @@ async def put_labels(
     response_model=JobOut,
     responses=problem_responses("bad-pairs", "bad-request"),
 )
-async def finish_calibration(calibration_id: str, state: StateDep, key: AdminDep) -> JSONResponse:
+async def finish_calibration(calibration_id: str, state: StateDep, actor: AdminDep) -> JSONResponse:
     """Go on once all labels are there."""
     job = await state.admin.finish(await _pending(state, calibration_id))
-    await state.audit("calibration.finish", key, job=job.id)
+    await state.audit("calibration.finish", actor, job=job.id)
     return accepted(job)
 
 

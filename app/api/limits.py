@@ -5,21 +5,22 @@ request; what was refused does not count. With `redis://` all gateways share the
 memory each has its own.
 """
 
+# Where nothing is limited, nobody waits for the imports of what counts.
+# ruff: noqa: PLC0415
+
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
-from typing import Final, Literal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Final, Literal
 from urllib.parse import urlsplit
 
-from limits import RateLimitItemPerMinute
-from limits.aio.storage import MemoryStorage, RedisStorage, Storage
-from limits.aio.strategies import FixedWindowRateLimiter
-from redis.asyncio import ConnectionPool
-
 from app.errors import RateLimited
-from app.stores.redis_client import ANSWER_TIMEOUT_S, PREFIX, redis_errors, retry
+
+if TYPE_CHECKING:
+    from limits import RateLimitItemPerMinute
+    from limits.aio.strategies import FixedWindowRateLimiter
 
 Unit = Literal["requests", "pixels"]
 
@@ -27,14 +28,15 @@ _NAMESPACE: Final = "client"
 
 
 class ClientLimits:
-    """Counts what each client asks for; None means no limit."""
+    """Counts what each client asks for; what has no item is not limited."""
 
-    def __init__(self, storage: Storage, *, requests: int | None, pixels: int | None) -> None:
-        self._limiter = FixedWindowRateLimiter(storage)
-        self._items: Mapping[Unit, RateLimitItemPerMinute | None] = {
-            "requests": _per_minute(requests),
-            "pixels": _per_minute(pixels),
-        }
+    def __init__(
+        self,
+        limiter: FixedWindowRateLimiter | None = None,
+        items: dict[Unit, RateLimitItemPerMinute] | None = None,
+    ) -> None:
+        self._limiter = limiter
+        self._items = items or {}
 
     async def take(self, client: str, unit: Unit, amount: int = 1) -> None:
         """Count an amount.
@@ -44,9 +46,11 @@ class ClientLimits:
                 minute.
             StoreUnavailable: the counters cannot be reached.
         """
-        item = self._items[unit]
-        if item is None:
+        item = self._items.get(unit)
+        if item is None or self._limiter is None:
             return
+        from app.stores.redis_client import redis_errors
+
         async with redis_errors():
             # Asked first, because a hit that is refused would count.
             if await self._limiter.test(
@@ -62,30 +66,41 @@ class ClientLimits:
         )
 
 
-def _per_minute(amount: int | None) -> RateLimitItemPerMinute | None:
-    return None if amount is None else RateLimitItemPerMinute(amount, namespace=_NAMESPACE)
-
-
 @asynccontextmanager
 async def open_limits(
     store: str, *, requests: int | None, pixels: int | None
 ) -> AsyncIterator[ClientLimits]:
-    """Limits whose counters live behind the URL of the stores."""
-    pool: AbstractAsyncContextManager[object] = nullcontext()
-    storage: Storage = MemoryStorage()
-    if urlsplit(store).scheme in {"redis", "rediss"}:
-        connections = ConnectionPool.from_url(
-            store,
-            socket_timeout=ANSWER_TIMEOUT_S,
-            socket_connect_timeout=ANSWER_TIMEOUT_S,
-            retry=retry(),
-        )
-        pool = connections
+    """Limits whose counters live behind the URL of the stores; None: no limit."""
+    amounts: dict[Unit, int | None] = {"requests": requests, "pixels": pixels}
+    if not any(amounts.values()):
+        yield ClientLimits()
+        return
+    from limits import RateLimitItemPerMinute
+    from limits.aio.storage import MemoryStorage, RedisStorage
+    from limits.aio.strategies import FixedWindowRateLimiter
+
+    items = {
+        unit: RateLimitItemPerMinute(amount, namespace=_NAMESPACE)
+        for unit, amount in amounts.items()
+        if amount is not None
+    }
+    if urlsplit(store).scheme not in {"redis", "rediss"}:
+        yield ClientLimits(FixedWindowRateLimiter(MemoryStorage()), items)
+        return
+    from redis.asyncio import ConnectionPool
+
+    from app.stores.redis_client import ANSWER_TIMEOUT_S, PREFIX, retry
+
+    async with ConnectionPool.from_url(
+        store,
+        socket_timeout=ANSWER_TIMEOUT_S,
+        socket_connect_timeout=ANSWER_TIMEOUT_S,
+        retry=retry(),
+    ) as connections:
         storage = RedisStorage(
             f"async+{store}",
             implementation="redispy",
             key_prefix=f"{PREFIX}limits",
             connection_pool=connections,  # type: ignore[arg-type]
         )
-    async with pool:
-        yield ClientLimits(storage, requests=requests, pixels=pixels)
+        yield ClientLimits(FixedWindowRateLimiter(storage), items)

@@ -50,7 +50,7 @@ Force = Annotated[bool, Query(description=FORCE)]
 async def create_calibration(
     request: Request,
     state: StateDep,
-    key: AdminDep,
+    actor: AdminDep,
     form: PairsFormDep,
     config: Config = "{}",
     _: IdempotencyKey = None,
@@ -62,15 +62,15 @@ async def create_calibration(
         job = await state.admin.create(
             config_of(config),
             form.files,
-            created_by=f"key {key}",
+            created_by=actor,
             naming=form.naming,
             table=form.table(),
             webhook=form.webhook,
         )
-        await state.audit("calibration.create", key, job=job.id)
+        await state.audit("calibration.create", actor, job=job.id)
         return StoredResponse(job.id, accepted(job))
 
-    return await _once(request, state, key, make)
+    return await _once(request, state, actor, make)
 
 
 @router.post(
@@ -86,7 +86,7 @@ async def create_calibration(
 async def import_calibration(
     request: Request,
     state: StateDep,
-    key: AdminDep,
+    actor: AdminDep,
     activate: bool = False,
     force: Force = False,
     _: IdempotencyKey = None,
@@ -96,7 +96,9 @@ async def import_calibration(
 
     async def make() -> StoredResponse:
         calibration = await state.admin.import_file(data, activate=activate, force=force)
-        await state.audit("calibration.import", key, calibration=calibration.id, activate=activate)
+        await state.audit(
+            "calibration.import", actor, calibration=calibration.id, activate=activate
+        )
         return StoredResponse(calibration.id, await recall(calibration.id))
 
     async def recall(calibration: str) -> Response:
@@ -107,7 +109,7 @@ async def import_calibration(
             headers={"Location": f"{router.prefix}/{calibration}"},
         )
 
-    return await state.idempotency.once(request, f"key:{key}", make, recall, body=data)
+    return await state.idempotency.once(request, actor, make, recall, body=data)
 
 
 async def _sent_file(request: Request) -> bytes:
@@ -134,7 +136,7 @@ async def extend_calibration(
     request: Request,
     calibration_id: str,
     state: StateDep,
-    key: AdminDep,
+    actor: AdminDep,
     form: PairsFormDep,
     activate: Annotated[bool, Form()] = False,
     force: Annotated[bool, Form(description=FORCE)] = False,
@@ -148,16 +150,16 @@ async def extend_calibration(
         job = await state.admin.create(
             CalibrationConfig.of(parent.manifest, activate=activate, force=force),
             form.files,
-            created_by=f"key {key}",
+            created_by=actor,
             naming=form.naming,
             table=form.table(),
             webhook=form.webhook,
             parent=parent,
         )
-        await state.audit("calibration.extend", key, parent=parent.id, job=job.id)
+        await state.audit("calibration.extend", actor, parent=parent.id, job=job.id)
         return StoredResponse(job.id, accepted(job))
 
-    return await _once(request, state, key, make)
+    return await _once(request, state, actor, make)
 
 
 class FidelityIn(BaseModel):
@@ -192,7 +194,7 @@ class DeriveIn(BaseModel):
     responses=problem_responses("not-found", "bad-request", "conflict", "calibration-mismatch"),
 )
 async def derive_calibration(
-    calibration_id: str, asked: DeriveIn, response: Response, state: StateDep, key: AdminDep
+    calibration_id: str, asked: DeriveIn, response: Response, state: StateDep, actor: AdminDep
 ) -> CalibrationDetail:
     """A new calibration with another guarantee or bound, from the stored staircases, at once."""
     parent = await state.admin.finished(calibration_id)
@@ -203,7 +205,7 @@ async def derive_calibration(
         parent,
         asked.guarantee,
         bound=asked.fidelity.bound if asked.fidelity else None,
-        created_by=f"key {key}",
+        created_by=actor,
         name=asked.name,
         to_activate=asked.activate,
         force=asked.force,
@@ -215,18 +217,18 @@ async def derive_calibration(
             activated = True
     finally:  # it is stored, whatever has become of its activation
         await state.audit(
-            "calibration.derive", key, parent=parent.id, calibration=made.id, activate=activated
+            "calibration.derive", actor, parent=parent.id, calibration=made.id, activate=activated
         )
     response.headers["Location"] = f"{router.prefix}/{made.id}"
     return await detail(state, made)
 
 
 async def _once(
-    request: Request, state: State, key: str, make: Callable[[], Awaitable[StoredResponse]]
+    request: Request, state: State, actor: str, make: Callable[[], Awaitable[StoredResponse]]
 ) -> Response:
     """202 with the job that is made, or that was made by the same request before."""
 
     async def recall(job: str) -> Response:
         return accepted(await state.stores.jobs.get(job))
 
-    return await state.idempotency.once(request, f"key:{key}", make, recall)
+    return await state.idempotency.once(request, actor, make, recall)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
 
 from app.api.deps import ClientDep, State, StateDep
@@ -82,7 +82,13 @@ def _pace(state: State, upscaler: Upscaler) -> float | None:
 
 
 @router.get("", responses=problem_responses("unauthorized"))
-async def list_upscalers(state: StateDep, _: ClientDep) -> list[UpscalerOut]:
+async def list_upscalers(
+    state: StateDep,
+    _: ClientDep,
+    brief: Annotated[
+        bool, Query(description="Nothing that is read from calibrations, but their ids.")
+    ] = False,
+) -> list[UpscalerOut]:
     """All configured upscalers; `samples` is M of the active calibration."""
     found = []
     for upscaler in state.service.upscalers.values():
@@ -90,11 +96,14 @@ async def list_upscalers(state: StateDep, _: ClientDep) -> list[UpscalerOut]:
         fingerprint: str | None = None
         with suppress(UpscalerUnavailable):
             scale, fingerprint = upscaler.scale, upscaler.fingerprint
-        active = await state.calibrations.active_id(upscaler.name)
-        calibration = await state.calibrations.get(active) if active is not None else None
+        ids = await state.calibrations.active_ids(upscaler.name)
+        active = next(iter(ids), None)
+        calibration = await state.calibrations.get(ids[0]) if ids and not brief else None
         table = await asyncio.to_thread(thresholds, calibration) if calibration else []
-        asked = await answering(state, upscaler.name)
-        classes = [row for one in asked for row in await _classes(state, one)]
+        asked = [Answering(id=one, name=None, classes=[]) for one in ids]
+        if not brief:
+            asked = await answering(state, upscaler.name)
+        classes = [row for one in asked if not brief for row in await _classes(state, one)]
         entry = state.settings.upscaler(upscaler.name)
         title, character = (upscaler.name, None) if entry is None else entry.shown
         found.append(

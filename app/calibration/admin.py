@@ -8,9 +8,10 @@ from __future__ import annotations
 import asyncio
 import functools
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
 
 from pydantic import BaseModel
 
@@ -18,10 +19,11 @@ from app.calibration import file, labels, pictures
 from app.calibration.active import Calibrations, Changes
 from app.calibration.canaries import CanaryStore
 from app.calibration.config import CalibrationConfig, CalibrationRequest
+from app.calibration.costs import Costs
 from app.calibration.guarantee import GuaranteeSettings
 from app.calibration.intake import Files, find, take_in
 from app.calibration.job import PairState, Unlabelled, record_state, unlabelled
-from app.calibration.layout import NamedFile, placed
+from app.calibration.layout import NamedFile, PairFiles, placed
 from app.calibration.manifest import REMOVED
 from app.calibration.naming import Naming, claimed_predictions
 from app.calibration.pairs import bad_pairs, check_left_out, decode_label
@@ -51,6 +53,18 @@ class WaitingPair(BaseModel):
     prediction_sha256: str | None = None
 
 
+class Asked(NamedTuple):
+    """What a job is to do, the files of its pairs, what is to be said of them, and their size.
+
+    pixels: of an input X, on the average.
+    """
+
+    request: CalibrationRequest
+    pairs: Sequence[PairFiles]
+    warnings: str | None
+    pixels: float
+
+
 @dataclass(frozen=True, slots=True)
 class CalibrationAdmin:
     """The admin's actions."""
@@ -60,6 +74,7 @@ class CalibrationAdmin:
     calibrations: Calibrations
     stores: Stores
     queue: JobQueue
+    costs: Costs = field(default_factory=Costs)
 
     async def create(
         self,
@@ -83,37 +98,22 @@ class CalibrationAdmin:
             CalibrationMismatch: the upscaler is not the one of the parent any more.
             Conflict: X of the new pairs would come about in another way than X of the parent's.
         """
-        upscaler = await self._identified(config.upscaler)
-        if parent is not None:
-            guard(parent.pipeline, upscaler)
-        pipeline = parent.pipeline if parent else config.pipeline(upscaler)
         job_id = f"{_JOB_PREFIX}{secrets.token_urlsafe(15)}"
         try:
-            found = await asyncio.to_thread(lambda: find(files(), naming or Naming(), table))
-            taken = await take_in(
+            asked = await self._asked(
+                config,
                 files,
-                found,
-                pipeline,
+                created_by=created_by,
+                naming=naming,
+                table=table,
+                parent=parent,
                 keep=functools.partial(self.stores.blobs.put, job_id),
-                known=parent.manifest.pairs if parent else (),
             )
-            check_left_out(taken.skipped, len(taken.usable), config.on_bad_pair)
-            if parent is not None:
-                _check_same_origin(parent, given=taken.usable[0].x)
         except BaseException:
             await self.stores.blobs.delete(job_id)
             raise
-        request = CalibrationRequest.asking(
-            config,
-            pipeline,
-            upscaler,
-            taken.usable,
-            skipped=taken.skipped,
-            created_by=created_by,
-            parent=parent.id if parent else None,
-        )
-        told = "\n".join(map(alike_in_words, taken.alike)) or None
-        job = request.as_job(job_id, webhook=webhook, warnings=told)
+        about = {"webhook": webhook, "warnings": asked.warnings, **await self._costs(asked)}
+        job = asked.request.as_job(job_id, **about)
         async with uploads_for(self.stores, job_id):
             status = await self.queue.submit(job)
         try:  # from now on the job keeps others from deleting its parent
@@ -123,6 +123,50 @@ class CalibrationAdmin:
             await self.queue.cancel(job_id)
             raise Conflict("The calibration was deleted while the pairs came.") from error
         return status
+
+    async def _asked(
+        self,
+        config: CalibrationConfig,
+        files: Files,
+        *,
+        created_by: str,
+        naming: Naming | None = None,
+        table: bytes | None = None,
+        parent: Calibration | None = None,
+        **intake: Any,
+    ) -> Asked:
+        """Check the pairs; `intake` are options of `take_in`. Raises as `create`."""
+        upscaler = await self._identified(config.upscaler)
+        if parent is not None:
+            guard(parent.pipeline, upscaler)
+        pipeline = parent.pipeline if parent else config.pipeline(upscaler)
+        found = await asyncio.to_thread(lambda: find(files(), naming or Naming(), table))
+        known = parent.manifest.pairs if parent else ()
+        taken = await take_in(files, found, pipeline, known=known, **intake)
+        check_left_out(taken.skipped, len(taken.usable), config.on_bad_pair)
+        if parent is not None:
+            _check_same_origin(parent, given=taken.usable[0].x)
+        request = CalibrationRequest.asking(
+            config,
+            pipeline,
+            upscaler,
+            taken.usable,
+            skipped=taken.skipped,
+            created_by=created_by,
+            parent=parent.id if parent else None,
+        )
+        alike = "\n".join(map(alike_in_words, taken.alike)) or None
+        return Asked(request, found.pairs, alike, taken.pixels)
+
+    async def _costs(self, asked: Asked, *, measured: int = 0) -> Mapping[str, str]:
+        """What is to be generated costs, where so many pairs are measured already."""
+        request = asked.request
+        return await self.costs.of(
+            self.upscalers[request.upscaler],
+            pairs=len(request.pairs) - measured,
+            samples=request.pipeline.samples,
+            pixels=asked.pixels,
+        )
 
     async def derive(
         self,
@@ -237,19 +281,19 @@ class CalibrationAdmin:
         """Check and store a calibration file; what may not be activated is not stored either."""
         calibration = await asyncio.to_thread(file.load, data)
         if activate:
-            if calibration.manifest.upscaler in self.upscalers:
-                await self.check(calibration)
+            await self.check(calibration)
             await self.calibrations.changes(calibration, force=force)
         await self.calibrations.add(calibration, activate=activate)
         return calibration
 
     async def check(self, calibration: Calibration) -> None:
-        """Return if it could be served from now.
+        """Return if it could be served from now, as far as upscalers of this process tell.
 
         Raises:
             CalibrationMismatch: it was made under another pipeline than the live one.
         """
-        guard(calibration.pipeline, await self._identified(calibration.manifest.upscaler))
+        if calibration.manifest.upscaler in self.upscalers:
+            guard(calibration.pipeline, await self._identified(calibration.manifest.upscaler))
 
     async def delete(self, name: str) -> None:
         """Remove a calibration with its canaries, its pictures, and what is known of its requests.

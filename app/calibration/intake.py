@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import math
 import os
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -77,12 +78,14 @@ class FileFacts(NamedTuple):
 class Intake:
     """The pairs that can be used, and an item (name, reason) for every other one.
 
-    alike: of each set of truths that look like parts of one scene, their names.
+    alike: of each set of truths that look like parts of one scene, their names. pixels: of an
+    input X, on the average.
     """
 
     usable: list[AskedPair] = field(default_factory=list)
     skipped: list[dict[str, str]] = field(default_factory=list)
     alike: Sequence[Sequence[str]] = ()
+    pixels: float = 0.0
 
 
 def folder_files(folder: Path) -> Iterator[NamedFile]:
@@ -276,7 +279,9 @@ def _checked(
     leave_out({"name": name, "reason": FITTED_ON} for name in fitted)
     asked = [_asked(pair, facts) for pair, _ in usable.values()]
     looks = [(name, pair.scene, fact.look) for name, (pair, fact) in usable.items()]
-    return Intake(asked, items, near_duplicates(looks))
+    sizes = [math.prod(fact.size) / pipeline.scale**2 for _, fact in usable.values()]
+    pixels = sum(sizes) / max(len(sizes), 1)
+    return Intake(asked, items, near_duplicates(looks), pixels)
 
 
 def _wrong_file(

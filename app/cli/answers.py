@@ -15,11 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from app.cli.engines import Answer
 from app.cli.sources import storage_errors
+from app.serving.answer import MASK, png_overlay
 from app.stores.folders import replace_file
+from trustscale import Result
 
 RECORD: Final = "result.json"
+OVERLAY: Final = "overlay.png"
 
 _PART: Final = re.compile(r"(?P<stem>.+)\.(image\.\w+|(mask|trust|overlay)\.png|result\.json)")
 _FILES_OF_AN_ANSWER: Final = {"trust": 5, "none": 2}
@@ -55,23 +57,32 @@ class Place:
         return "done" if len(self.there) == files else "new"
 
     @storage_errors()
-    def write(self, answer: Answer, asked: Mapping[str, Any]) -> dict[str, Any]:
+    def write(self, result: Result, asked: Mapping[str, Any]) -> dict[str, Any]:
         """Write the record and the files; the record."""
         # Or a mask of an earlier answer could lie beside the picture of this one.
         for name in self.there:
             self.stem.with_name(name).unlink(missing_ok=True)
-        record = {**answer.document, **asked}
+        record = {**result.document, **asked}
+        del record["links"]  # the files are the result
         text = json.dumps(record, indent=2, ensure_ascii=False)
         self.stem.parent.mkdir(parents=True, exist_ok=True)
         # Bytes in the name of a file that are no letters are escaped as JSON does it.
         written = f"{text}\n".encode("utf-8", "backslashreplace")
-        for part, data in {RECORD: written, **answer.files}.items():
+        for part, data in {RECORD: written, **_complete(result.files)}.items():
             path = self.stem.with_name(f"{self.stem.name}.{part}")
             if isinstance(path, Path):
                 replace_file(path, data)
             else:  # object stores put an object whole or not at all
                 path.write_bytes(data)
         return record
+
+
+def _complete(files: Mapping[str, bytes]) -> dict[str, bytes]:
+    """The files with the overlay, which carries the facts of the mask; where there is one."""
+    if MASK not in files:
+        return dict(files)
+    picture = next(data for name, data in files.items() if name.startswith("image."))
+    return {**files, OVERLAY: png_overlay(picture, files[MASK])}
 
 
 @storage_errors()

@@ -18,18 +18,19 @@ from typing import Any, Final, NamedTuple
 import typer
 
 from app.cli.answers import Place, differences, look
-from app.cli.engines import Answer, Engine
-from app.cli.local import Bars, progress_bars
-from app.cli.remote import AWAY, RemoteError
+from app.cli.bars import Bars, progress_bars
+from app.cli.service import AWAY, refusals
 from app.cli.sources import Source, storage_errors, targets
-from app.errors import ConfigError, TrustscaleError
-from app.problems import problem_of
+from app.errors import ConfigError, NotFound, TrustscaleError
+from app.serving.auto import AUTO
 from app.serving.options import UpscaleRequest
+from app.serving.service import watcher
+from trustscale import AsyncTrustscale, Problem, Result
 
 MANIFEST: Final = "trustscale.manifest.json"
 
 # Every other image would end in the same way.
-_HOPELESS: Final = {
+FATAL_PROBLEMS: Final = {
     AWAY,
     "/problems/no-calibration",
     "/problems/calibration-mismatch",
@@ -43,6 +44,8 @@ _HOPELESS: Final = {
 class Run:
     """The images of one command, and what has become of them."""
 
+    service: AsyncTrustscale
+    server: str | None
     request: UpscaleRequest
     overwrite: bool
     as_json: bool
@@ -56,22 +59,22 @@ class Run:
     """Why those that are left were not made."""
     left: int = 0
 
-    async def to_stream(self, source: Source, answers: Engine) -> None:
+    async def to_stream(self, source: Source) -> None:
         """The picture to standard output, the words to standard error."""
+        self.asked = await self._served()
         with progress_bars() as bars:
-            answer = await self._answer(source, answers, _Bar(bars, 1))
-        sys.stdout.buffer.write(next(iter(answer.files.values())))
+            result = await self._result(source, _Bar(bars, 1))
+        sys.stdout.buffer.write(next(iter(result.files.values())))
         sys.stdout.buffer.flush()
-        typer.echo(_summary(source, answer.document), err=True)
+        typer.echo(_summary(source, result.document), err=True)
 
-    async def all(
-        self, images: Sequence[Source], folder: Path, answers: Engine, at_once: int
-    ) -> None:
+    async def all(self, images: Sequence[Source], folder: Path, at_once: int) -> None:
         """Upscale what is not done, several at once.
 
         Raises:
             ConfigError: files would be lost.
         """
+        self.asked = await self._served()
         todo = await asyncio.to_thread(self._plan, images, targets(images, folder))
         self.write_manifest()  # also for whoever looks at a run that was killed
         waiting = iter(todo)
@@ -80,7 +83,7 @@ class Run:
 
             async def work() -> None:
                 for task in waiting:
-                    await self._one(task, answers, bar)
+                    await self._one(task, bar)
                     if self.stopped:
                         return
 
@@ -113,10 +116,31 @@ class Run:
         self.left = len(todo)
         return todo
 
-    async def _one(self, task: _Task, answers: Engine, bar: _Bar) -> None:
+    async def _served(self) -> dict[str, Any]:
+        """What is asked for, with the upscaler that is meant and its calibrations, in order.
+
+        Raises:
+            RemoteError: there is no such upscaler.
+        """
+        with refusals(self.server):
+            rows = await self.service.upscalers(brief=True)
+        meant = [row for row in rows if row["name"] == self.request.upscaler]
+        if self.request.upscaler in {None, AUTO}:
+            meant = [row for row in rows if row["default"]]
+        if not meant:
+            known = ", ".join(row["name"] for row in rows)
+            raise NotFound(f"There is no upscaler {self.request.upscaler!r}; there is {known}.")
+        active = " ".join(one["id"] for row in meant for one in row["calibrations"])
+        return {
+            **self.request.chosen(),
+            "upscaler": meant[0]["name"] if len(meant) == 1 else AUTO,
+            "calibration": (active or None) if self.request.mask == "trust" else None,
+        }
+
+    async def _one(self, task: _Task, bar: _Bar) -> None:
         try:
-            answer = await self._answer(task.source, answers, bar)
-            record = await asyncio.to_thread(task.place.write, answer, task.asked)
+            result = await self._result(task.source, bar)
+            record = await asyncio.to_thread(task.place.write, result, task.asked)
         except (TrustscaleError, OSError) as error:
             self._fail(task.source, error)
         else:
@@ -124,15 +148,25 @@ class Run:
             self.left -= 1
         bar.show(task.source, 1, 1)
 
-    async def _answer(self, source: Source, answers: Engine, bar: _Bar) -> Answer:
+    async def _result(self, source: Source, bar: _Bar) -> Result:
         data = await asyncio.to_thread(_content, source)
-        shown = functools.partial(bar.show, source)
-        return await answers.answer(data, self.request, self._key(data), shown)
+        options, key = self.request.chosen(), self._key(data)
+        watcher.set(lambda done, total, _: bar.show(source, done, total))
+        with refusals(self.server):
+            try:
+                return await self.service.upscale(data, idempotency_key=key, **options)
+            except Problem as problem:
+                # A server has made nothing of it, and says that it would do so as a job.
+                if problem.members.get("prefer") != "respond-async":
+                    raise
+                job = await self.service.submit(data, idempotency_key=f"{key}-job", **options)
+                result: Result = await job.wait(functools.partial(bar.show, source))
+                return result
 
     def _fail(self, source: Source, error: TrustscaleError | OSError) -> None:
         if isinstance(error, OSError):
             self.failed[str(source)] = _reason(error, source)
-        elif _kind(error) in _HOPELESS:
+        elif error.members.get("type") in FATAL_PROBLEMS:
             self.stopped = error.detail
             return
         else:
@@ -168,16 +202,21 @@ class Run:
         self.manifest.parent.mkdir(parents=True, exist_ok=True)
         self.manifest.write_text(f"{text}\n", "utf-8", "backslashreplace")
 
-    def tell(self, *, many: bool) -> None:
-        """The errors at the end, where they are not lost among the answers."""
+    def tell(self, *, many: bool, skipped: int) -> None:
+        """The errors at the end, where they are not lost among the answers; and how many of what.
+
+        `skipped` files were no images.
+        """
         for name, detail in self.failed.items():
             typer.echo(f"trustscale: {name}: {detail}", err=True)
         if self.stopped:
             rest = f" {self.left} images are not done; run the same command again to continue."
-            typer.echo(f"trustscale: {self.stopped}{rest if self.left else ''}", err=True)
+            typer.echo(f"trustscale: {self.stopped}{rest if many else ''}", err=True)
         if many:
             made = len(self.done) - self.kept
-            typer.echo(f"{made} done, {self.kept} kept, {len(self.failed)} failed", err=True)
+            counts = f"{made} done, {self.kept} kept, {len(self.failed)} failed"
+            others = f", {skipped} skipped that are no images" if skipped else ""
+            typer.echo(counts + others, err=True)
 
 
 class _Task(NamedTuple):
@@ -208,12 +247,6 @@ def _reason(error: OSError, source: Source) -> str:
     if isinstance(error, FileNotFoundError) and str(source).endswith(reason):
         return os.strerror(errno.ENOENT)
     return reason
-
-
-def _kind(error: TrustscaleError) -> str:
-    """The type of the problem, wherever it was found."""
-    found = error.members if isinstance(error, RemoteError) else problem_of(error)
-    return str(found["type"])
 
 
 @storage_errors()

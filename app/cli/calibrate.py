@@ -2,36 +2,26 @@
 
 from __future__ import annotations
 
-import asyncio
-import functools
 import json
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
 import typer
 from pydantic import ValidationError
 
-from app.calibration import file
 from app.calibration.config import CalibrationConfig
-from app.calibration.here import Here
-from app.calibration.intake import Found, files_of, find_in, take_in
 from app.calibration.like import look_like
 from app.calibration.naming import Naming
-from app.calibration.pairs import check_left_out
 from app.cli import options
 from app.cli.calibrations import shown
-from app.cli.local import interruptible, local, progress_bars
+from app.cli.making import Making
 from app.cli.options import holes
-from app.cli.remote import RemoteError, made_remotely, remote
-from app.cli.service import audit, described
 from app.conformal.fidelity import metric_names
-from app.errors import BadRequest, Conflict, TrustscaleError, reason_of
+from app.errors import BadRequest, reason_of
 from app.images.facts import RULES, UPLOAD
-from app.images.look import alike_in_words
 from app.mistakes import mistakes
-from app.sampling.pipeline import identify
 from app.sources import KEY_VARIABLE
-from trustscale import Job, Tar, Trustscale
+from trustscale import AsyncJob, AsyncTrustscale, Tar
 
 
 def calibrate(
@@ -193,13 +183,24 @@ def calibrate(
         config = _like(like, config)
     if export is not None:
         _check_writable(export)
-    naming = Naming(group_by, scene_by)
-    made: _Made | None
-    if server is None:
-        with interruptible("What is measured is kept; run the same command again to continue."):
-            made = asyncio.run(_here(folder, config, naming))
-    else:
-        made = _there(folder, config, naming, server, key_env, with_file=export is not None)
+    sent = config.model_dump(mode="json", exclude=None if config.upscaler else {"upscaler"})
+    # One of the command line's jobs is activated when it has ended.
+    sent["activate"] = activate and server is not None
+
+    async def begin(service: AsyncTrustscale, pairs: Tar, **named: Any) -> AsyncJob:
+        return await service.calibrate(pairs, **named, **sent)
+
+    making = Making(
+        begin,
+        server,
+        key_env,
+        upscaler=upscaler,
+        activate=activate,
+        force=force,
+        skips=skip_bad_pairs,
+        with_file=export is not None,
+    )
+    made = making.run(folder, Naming(group_by, scene_by))
     if made is None:
         return
     if export is not None:
@@ -207,45 +208,6 @@ def calibrate(
     shown(made.document, as_json=as_json)
     if made.refusal is not None:  # what was asked for has not happened
         raise made.refusal
-
-
-class _Made(NamedTuple):
-    """A calibration as it is described, its file, and why it is not active though it should be."""
-
-    document: dict[str, Any]
-    file: bytes
-    refusal: TrustscaleError | None
-
-
-def _there(
-    folder: Path,
-    config: CalibrationConfig,
-    naming: Naming,
-    server: str,
-    key_env: str,
-    *,
-    with_file: bool,
-) -> _Made | None:
-    # Without a name the server's own default is meant.
-    asked = config.model_dump(mode="json", exclude=None if config.upscaler else {"upscaler"})
-
-    def begin(service: Trustscale, pairs: Tar, **named: Any) -> Job:
-        return service.calibrate(pairs, **named, **asked)
-
-    document = made_remotely(folder, begin, server, key_env, naming)
-    if document is None:
-        return None
-    refusal = None
-    with remote(server, key_env) as service:
-        data = service.export(document["id"]) if with_file else b""
-    if config.activate and document["state"] != "active":  # the server has only logged why
-        try:
-            with remote(server, key_env) as service:
-                service.activate(document["id"], force=config.force)
-            document["state"] = "active"
-        except RemoteError as error:
-            refusal = error
-    return _Made(document, data, refusal)
 
 
 def _check_writable(path: Path) -> None:
@@ -298,45 +260,3 @@ def _degradation(mixture: str | None, **steps: Any) -> Any:
         return json.loads(Path(mixture).read_text("utf-8"))
     except (OSError, ValueError) as error:
         raise BadRequest(f"{mixture} is not a JSON file: {reason_of(error)}.") from error
-
-
-async def _here(folder: Path, config: CalibrationConfig, naming: Naming) -> _Made:
-    async with local(config.upscaler, many=True) as session:
-        upscaler = session.service.upscaler(config.upscaler)
-        await identify(upscaler)
-        pipeline = config.pipeline(upscaler)
-        pairs = find_in(folder, naming)
-        with progress_bars() as bars:
-            taken = await take_in(
-                functools.partial(files_of, pairs),
-                Found(pairs, []),
-                pipeline,
-                labels_are_claimed=False,
-                on_progress=functools.partial(bars, "checking images"),
-            )
-            check_left_out(taken.skipped, len(taken.usable), config.on_bad_pair)
-            for names in taken.alike:
-                bars.tell(f"{alike_in_words(names)} (--scene-by)")
-            measuring = functools.partial(bars, "measuring pairs")
-            here = Here(
-                session.settings.data_dir,
-                session.upscalers,
-                session.calibrations,
-                session.stores.blobs,
-                session.stores.monitor,
-                [*session.canaries.policies],
-            )
-            calibration = await here.make(
-                upscaler, taken, pairs, config, pipeline, on_progress=measuring
-            )
-        for item in taken.skipped:
-            typer.echo(f"skipped {item['name']}: {item['reason']}", err=True)
-        refusal = None
-        if config.activate:
-            try:
-                await session.calibrations.activate(calibration, force=config.force)
-            except Conflict as conflict:
-                refusal = conflict
-        activated = config.activate and refusal is None
-        await audit(session, "create", calibration=calibration.id, activate=activated)
-        return _Made(await described(session, calibration), file.dump(calibration), refusal)

@@ -19,13 +19,13 @@ from app.calibration.guarantee import guarantee_of
 from app.calibration.naming import Naming
 from app.calibration.order import EVERY
 from app.cli import options
+from app.cli.making import Making
 from app.cli.options import lines, tell
-from app.cli.remote import made_remotely
 from app.cli.service import ask
 from app.images.compression import class_in_words
 from app.mistakes import mistakes
 from app.sources import KEY_VARIABLE
-from trustscale import Job, Tar, Trustscale
+from trustscale import AsyncJob, AsyncTrustscale, Tar
 
 app = typer.Typer(help="Stored calibrations.", no_args_is_help=True)
 
@@ -172,9 +172,6 @@ def backtest(
 def extend(
     calibration: Id,
     folder: Annotated[Path, typer.Argument(help="More pairs, as of `trustscale calibrate`.")],
-    server: Annotated[
-        str, typer.Option("--server", metavar="URL", help="The server that has the calibration.")
-    ],
     group_by: Annotated[
         str | None, typer.Option(help="Groups, as of `trustscale calibrate`.")
     ] = None,
@@ -183,17 +180,21 @@ def extend(
     ] = None,
     activate: options.Activate = False,
     force: options.Force = False,
+    server: options.Server = None,
     key_env: options.Key = KEY_VARIABLE,
     as_json: options.Json = False,
 ) -> None:
     """Make a calibration with more pairs; nothing is generated again for the old ones."""
 
-    def begin(service: Trustscale, pairs: Tar, **named: Any) -> Job:
-        return service.extend(calibration, pairs, activate=activate, force=force, **named)
+    async def begin(service: AsyncTrustscale, pairs: Tar, **named: Any) -> AsyncJob:
+        # One of the command line's jobs is activated when it has ended.
+        there = activate and server is not None
+        return await service.extend(calibration, pairs, activate=there, force=force, **named)
 
-    made = made_remotely(folder, begin, server, key_env, Naming(group_by, scene_by))
-    if made is not None:
-        shown(made, as_json=as_json)
+    making = Making(begin, server, key_env, activate=activate, force=force)
+    outcome = making.run(folder, Naming(group_by, scene_by))
+    if outcome is not None:
+        shown(outcome.document, as_json=as_json)
 
 
 @app.command()

@@ -16,7 +16,7 @@ from app.api.worker import listening, worker_app
 from app.assembly import open_parts
 from app.cli import options
 from app.cli.options import lines, tell
-from app.cli.service import Here, ask
+from app.cli.service import ask
 from app.errors import ConfigError
 from app.jobs.program import run_until_signalled
 from app.settings import Settings, load_settings
@@ -77,7 +77,7 @@ def cancel(
 ) -> None:
     """Give a job up: at once if it is queued, within seconds if it runs."""
 
-    async def cancelled(service: Here | AsyncTrustscale) -> dict[str, Any]:
+    async def cancelled(service: AsyncTrustscale) -> dict[str, Any]:
         asked = await service.job(job)
         await asked.cancel()
         return asked.document

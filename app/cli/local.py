@@ -1,70 +1,190 @@
-"""Running without a server: the same stores, upscalers and code that the gateway uses."""
+"""What runs inside the command line: the stores and upscalers of the settings, an application.
+
+The application is the gateway's, without what a service does besides: it knows no keys and no
+limits of clients, keeps no results, and looks after nothing but what it is asked for.
+"""
 
 from __future__ import annotations
 
-import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from typing import Final
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
+from functools import partial
+from typing import Any, Final
+from uuid import uuid4
 
-import typer
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+import httpx
+from starlette.types import Receive, Scope, Send
 
-from app.assembly import Parts, open_parts
+from app.api.auth import Keyring
+from app.api.deps import PACE, State
+from app.api.idempotency import Unrepeated
+from app.api.limits import ClientLimits
+from app.assembly import Parts, open_parts, opened_stores
+from app.calibration.job import CalibrationHandler
+from app.calibration.local import LocalAdmin, private_stores
+from app.main import application, working
 from app.serving.auto import AUTO
-from app.settings import load_settings
+from app.settings import Settings, load_settings
+from app.stores.base import Stores
 from app.system import usable_cores
 from app.telemetry.logs import configure_logs
+from app.telemetry.metrics import Metrics
 from app.upscalers.config import EmbeddedConfig
 from app.upscalers.registry import UpscalerConfig
+from trustscale import AsyncTrustscale
 
 # Stands for all upscalers; no name holds a star.
 ALL: Final = "*"
 
-_INTERRUPTED: Final = 130
+ACTOR: Final = "command line"
+"""Who has done what is done here, in records and in the log of admins."""
 
 # More at once would take memory rather than save time.
-_MOST_AT_ONCE = 8
-_LINE_EVERY_S: Final = 10.0
+_MOST_AT_ONCE: Final = 8
+
+Checked = Callable[[int, int], None]
 
 
 @asynccontextmanager
 async def local(upscaler: str | None = ALL, *, many: bool = False) -> AsyncIterator[Parts]:
-    """Open everything that the settings name; shipped calibrations are installed.
+    """Open everything that the settings name, for a command that needs more than the HTTP API."""
+    async with AsyncExitStack() as stack:
+        yield await _opened(_narrowed(load_settings(), upscaler, many=many), stack)
 
-    `upscaler`: the only one that the command uses, None for the default one, or those that `auto`
-    chooses from. The others are not opened, so that nobody waits for them or is warned of them.
-    `many`: for work on many images, where samples per hour count and not the wait for the first:
-    embedded upscalers whose threads are not set make one sample per core at a time.
+
+@asynccontextmanager
+async def inside(
+    settings: Settings | None = None,
+    *,
+    upscaler: str | None = ALL,
+    many: bool = False,
+    on_checked: Checked | None = None,
+) -> AsyncIterator[AsyncTrustscale]:
+    """A client of an application in this process.
+
+    Args:
+        settings: None: those of the environment.
+        upscaler: the only one that the command uses, None for the default one, or those that `auto`
+            chooses from. The others are not opened, so that nobody waits for them or is warned.
+        many: for work on many images, where samples per hour count and not the wait for the first:
+            embedded upscalers whose threads are not set make one sample per core at a time.
+        on_checked: for a command that calibrates: is told (images, all images) while they are
+            looked at.
     """
-    settings = load_settings()
+    settings = _narrowed(settings or load_settings(), upscaler, many=many)
+    start = partial(_start, settings, on_checked)
+    app = application(start, max_upload_bytes=settings.max_upload_bytes)
+    async with app.router.lifespan_context(app) as state:
+
+        async def served(scope: Scope, receive: Receive, send: Send) -> None:
+            await app({**scope, "state": dict(state or {})}, receive, send)
+
+        transport = httpx.ASGITransport(served)
+        async with AsyncTrustscale("http://localhost", retries=0, transport=transport) as service:
+            yield service
+
+
+async def _start(
+    settings: Settings, on_checked: Checked | None, stack: AsyncExitStack, metrics: Metrics
+) -> State:
+    private = None
+    if on_checked is not None:
+        shared = await opened_stores(settings, stack, metrics)
+        private = private_stores(shared, settings.data_dir, stack)
+    stores = private.stores if private else None
+    parts = await _opened(settings, stack, metrics=metrics, stores=stores)
+    more: dict[str, Any] = {"service": replace(parts.service, results=None), "worker": None}
+    if private is not None and on_checked is not None:
+        # What it holds is let go when the jobs have stopped.
+        held = await stack.enter_async_context(AsyncExitStack())
+        more["worker"] = await stack.enter_async_context(working(_calibrating(parts)))
+        more["admin"] = LocalAdmin(
+            parts.upscalers,
+            settings.default,
+            parts.calibrations,
+            parts.stores,
+            parts.queue,
+            data_dir=settings.data_dir,
+            stack=held,
+            jobs=private.jobs,
+            places=private.places,
+            on_checked=on_checked,
+            costs=replace(parts.admin.costs, at_once=_pairs_at_once(parts)),
+        )
+    nobody = Keyring(())
+    return await State.of(
+        parts,
+        stack,
+        metrics,
+        PACE,
+        client_keys=nobody,
+        admin_keys=nobody,
+        operator=ACTOR,
+        limits=ClientLimits(),
+        idempotency=Unrepeated(parts.stores.claims, settings.idempotency_ttl_s),
+        **more,
+    )
+
+
+async def _opened(
+    settings: Settings,
+    stack: AsyncExitStack,
+    *,
+    metrics: Metrics | None = None,
+    stores: Stores | None = None,
+) -> Parts:
+    configure_logs("warning", "console")
+    # What is tried by hand is no request of the service: the monitor does not count it.
+    return await open_parts(settings, stack, metrics=metrics, monitored=False, stores=stores)
+
+
+def _calibrating(parts: Parts) -> Callable[..., Any]:
+    """Runs the jobs that are submitted here, and gives them back at once when it stops.
+
+    What others left unfinished is none of its business.
+    """
+    handler = CalibrationHandler(
+        parts.upscalers,
+        parts.calibrations,
+        parts.stores.blobs,
+        parts.stores.monitor,
+        parts.canaries.policies,
+        keeps_pictures=False,
+    )
+    return partial(
+        parts.queue.run,
+        {"calibration": handler},
+        concurrency={"calibration": _pairs_at_once(parts)},
+        drain_s=0.0,
+        unfinished=False,
+    )
+
+
+def _pairs_at_once(parts: Parts) -> int:
+    """One is prepared while the upscaler has as many as it takes."""
+    return 1 + max(upscaler.capabilities.concurrency for upscaler in parts.upscalers.values())
+
+
+def _narrowed(settings: Settings, upscaler: str | None, *, many: bool) -> Settings:
+    """The settings for one command: its upscalers only, and nobody to share with."""
+    upscalers = tuple(settings.upscalers)
     if upscaler != ALL:
         wanted = {upscaler or settings.default}
         if upscaler == AUTO or (upscaler is None and settings.prefers_auto):
             wanted = set(settings.auto_table.values())
         # Of a name that is not configured the error lists the others.
-        chosen = tuple(one for one in settings.upscalers if one.name in wanted)
-        settings = settings.model_copy(update={"upscalers": chosen or settings.upscalers})
+        upscalers = tuple(one for one in upscalers if one.name in wanted) or upscalers
     if many:
-        upscalers = tuple(_at_once(config) for config in settings.upscalers)
-        settings = settings.model_copy(update={"upscalers": upscalers})
-    configure_logs("warning", "console")
-    async with AsyncExitStack() as stack:
-        # Jobs are not run here; a queue that is shared with servers need not be reachable.
-        # What is tried by hand is no request of the service: the monitor does not count it.
-        yield await open_parts(
-            settings.model_copy(update={"queue": "memory://"}), stack, monitored=False
-        )
+        upscalers = tuple(map(_at_once, upscalers))
+    changes = {
+        "upscalers": upscalers,
+        # Jobs of others are not run here; a queue that is shared need not be reachable.
+        "queue": f"memory://{uuid4().hex}",
+        "max_waiting": 1_000_000,
+        "request_timeout_s": settings.job_timeout_s,
+    }
+    return settings.model_copy(update=changes)
 
 
 def _at_once(config: UpscalerConfig) -> UpscalerConfig:
@@ -72,55 +192,3 @@ def _at_once(config: UpscalerConfig) -> UpscalerConfig:
     if chosen or not isinstance(config, EmbeddedConfig):
         return config
     return config.model_copy(update={"concurrency": min(usable_cores(), _MOST_AT_ONCE)})
-
-
-@contextmanager
-def interruptible(words: str) -> Iterator[None]:
-    """Whoever presses Ctrl-C is told how to go on."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        typer.echo(words, err=True)
-        raise typer.Exit(_INTERRUPTED) from None
-
-
-class Bars:
-    """One progress bar per thing that is done; total None: not known yet.
-
-    Where there is no terminal, a line every ten seconds says how far it is.
-    """
-
-    def __init__(self, progress: Progress, clock: Callable[[], float] = time.monotonic) -> None:
-        self._progress = progress
-        self._clock = clock
-        self._tasks: dict[str, TaskID] = {}
-        self._last_line = clock()
-
-    def __call__(self, what: str, done: float, total: int | None) -> None:
-        if what not in self._tasks:
-            self._tasks[what] = self._progress.add_task(what, total=total)
-        self._progress.update(self._tasks[what], completed=done, total=total)
-        if self._progress.disable and self._clock() - self._last_line >= _LINE_EVERY_S:
-            self._last_line = self._clock()
-            self.tell(f"{what}: {done:,.0f} of {'?' if total is None else f'{total:,}'}")
-
-    def tell(self, words: str) -> None:
-        """Print a line above the bars."""
-        self._progress.console.print(words, soft_wrap=True)
-
-
-@contextmanager
-def progress_bars(*, is_bytes: bool = False) -> Iterator[Bars]:
-    """Progress on standard error: bars on a terminal, else a line every ten seconds."""
-    console = Console(stderr=True)
-    with Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        DownloadColumn() if is_bytes else MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        console=console,
-        disable=not console.is_terminal,
-        transient=True,
-    ) as progress:
-        yield Bars(progress)

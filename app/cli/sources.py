@@ -90,8 +90,10 @@ def opened(text: str) -> Path:
 
 
 @storage_errors()
-def found(texts: Sequence[str], out: Path | None, *, recursive: bool) -> list[Source]:
-    """The images that the arguments name, in their order; a folder's in that of their names.
+def found(texts: Sequence[str], out: Path | None, *, recursive: bool) -> tuple[list[Source], int]:
+    """The images that the arguments name, and how many files of folders are no images.
+
+    They come in the order of the arguments; those of a folder in that of their names.
 
     The tree of one folder or pattern lies right below the output folder; of several folders each
     tree lies below the folder's own name.
@@ -101,19 +103,22 @@ def found(texts: Sequence[str], out: Path | None, *, recursive: bool) -> list[So
     """
     folders = [text for text in texts if _is_folder(text)]
     sources: list[Source] = []
+    skipped = 0
     for text in texts:
         if text == STREAM:
             sources.append(Source(None, PurePosixPath("stdin"), sys.stdin.buffer.read()))
         elif text in folders:
             base = opened(text)
             under = base.resolve().name if len(folders) > 1 else ""
-            sources += _in_folder(base, PurePosixPath(under), out, recursive=recursive)
+            images, others = _in_folder(base, PurePosixPath(under), out, recursive=recursive)
+            sources += images
+            skipped += others
         elif _PATTERN.search(text) and not opened(text).exists():
             sources += _matching(text)
         else:
             path = opened(text)
             sources.append(Source(path, PurePosixPath(path.name)))
-    return sources
+    return sources, skipped
 
 
 def check_there(sources: Sequence[Source]) -> None:
@@ -158,10 +163,10 @@ def _is_folder(text: str) -> bool:
 
 def _in_folder(
     base: Path, under: PurePosixPath, out: Path | None, *, recursive: bool
-) -> list[Source]:
+) -> tuple[list[Source], int]:
     if out is not None and _same(base, out):
         raise ConfigError(f"{base} cannot also hold the answers: name another folder with --out.")
-    sources, deeper = [], 0
+    sources, skipped, deeper = [], 0, 0
     for folder, names, files in _walk(base):
         # Hidden folders are not meant, and answers are no images to upscale.
         inner = [name for name in sorted(names) if not name.startswith(".")]
@@ -169,15 +174,14 @@ def _in_folder(
         deeper += 0 if recursive else len(inner)
         names[:] = inner if recursive else []
         below = PurePosixPath(*folder.relative_to(base).parts)
-        sources += [
-            Source(folder / name, under / below / name)
-            for name in sorted(files)
-            if PurePosixPath(name).suffix.lower() in SUFFIXES and not name.startswith(".")
-        ]
+        shown = [name for name in sorted(files) if not name.startswith(".")]
+        images = [name for name in shown if PurePosixPath(name).suffix.lower() in SUFFIXES]
+        skipped += len(shown) - len(images)
+        sources += [Source(folder / name, under / below / name) for name in images]
     if not sources:
         hint = f"; --recursive looks into the {deeper} folders in it, too" if deeper else ""
         raise ConfigError(f"{base} holds no images{hint}.")
-    return sources
+    return sources, skipped
 
 
 def _walk(base: Path) -> Iterator[tuple[Path, list[str], list[str]]]:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
 from app.cli import options
 from app.cli.sources import STREAM, check_there, found, is_tree, opened
 from app.sources import KEY_VARIABLE
+
+_AT_ONCE: Final = 4  # on a server
 
 
 def upscale(
@@ -94,13 +96,14 @@ def upscale(
     if to_stream and sys.stdout.isatty():
         raise typer.BadParameter("a picture is not written to a terminal: name a file with >.")
     folder = None if to_stream else opened(out or ".")
-    images = found(sources, folder, recursive=recursive)
+    images, skipped = found(sources, folder, recursive=recursive)
     check_there(images)
     # Imported only now: whoever mistypes a name is told at once.
+    from app.cli.bars import interruptible  # noqa: PLC0415
     from app.cli.batch import MANIFEST, Run  # noqa: PLC0415
-    from app.cli.engines import engine  # noqa: PLC0415
-    from app.cli.local import interruptible  # noqa: PLC0415
+    from app.cli.service import PATIENT, connected  # noqa: PLC0415
     from app.serving.options import options_of  # noqa: PLC0415
+    from app.settings import load_settings  # noqa: PLC0415
 
     request = options_of(
         upscaler=upscaler,
@@ -117,20 +120,23 @@ def upscale(
         guarantee=guarantee,
     )
     manifest = folder / MANIFEST if folder is not None and is_tree(sources) else None
-    run = Run(request, overwrite=overwrite, as_json=as_json, manifest=manifest)
     many = len(images) > 1
+    settings = load_settings() if server is None else None
+    here = {"settings": settings, "upscaler": upscaler, "many": many}
 
-    async def work() -> None:
-        async with engine(upscaler, server, key_env, many=many) as answers:
-            run.asked = {**request.chosen(), **await answers.serves(request)}
+    async def work() -> Run:
+        async with connected(server, key_env, needs_key=False, retries=PATIENT, **here) as service:
+            run = Run(service, server, request, overwrite, as_json, manifest)
             if folder is None:
-                await run.to_stream(images[0], answers)
+                await run.to_stream(images[0])
             else:
-                await run.all(images, folder, answers, at_once or answers.at_once)
+                most = settings.max_in_flight if settings else _AT_ONCE
+                await run.all(images, folder, at_once or most)
+            return run
 
     with interruptible("What is done is kept; run the same command again to continue."):
-        asyncio.run(work())
+        run = asyncio.run(work())
     run.write_manifest()
-    run.tell(many=many)
+    run.tell(many=many, skipped=skipped)
     if run.failed or run.stopped:
         raise typer.Exit(1)

@@ -12,33 +12,26 @@ import typer
 from app.cli import options
 from app.cli.local import local
 from app.cli.options import lines, tell
+from app.cli.service import ask
 from app.images.decode import decode
 from app.images.decoders import decoding
 from app.sampling.pipeline import DEFAULT_SAMPLES
+from app.sources import KEY_VARIABLE
 from app.upscalers.probe import ProbeReport, probe
 
 app = typer.Typer(help="The configured upscalers.", no_args_is_help=True)
 
 
 @app.command("list")
-def list_(as_json: options.Json = False) -> None:
+def list_(
+    server: options.Server = None,
+    key_env: options.Key = KEY_VARIABLE,
+    as_json: options.Json = False,
+) -> None:
     """List the configured upscalers and their active calibrations."""
-
-    async def run() -> list[dict[str, Any]]:
-        async with local() as session:
-            return [
-                {
-                    "name": upscaler.name,
-                    "kind": upscaler.kind,
-                    "calibration": await session.calibrations.active_id(upscaler.name),
-                }
-                for upscaler in session.upscalers.values()
-            ]
-
-    def line(row: dict[str, Any]) -> str:
-        return f"{row['name']}  {row['kind']}  {row['calibration'] or 'not calibrated'}"
-
-    tell(asyncio.run(run()), lines(line), as_json=as_json)
+    found = ask(server, key_env, lambda service: service.upscalers(brief=True), needs_key=False)
+    rows = [{name: row[name] for name in ("name", "kind", "calibration")} for row in found]
+    tell(rows, lines(_line), as_json=as_json)
 
 
 @app.command("test")
@@ -66,6 +59,10 @@ def try_upscaler(
     tell(found, lambda _: _text(report), as_json=as_json)
     if not report.usable:
         raise typer.Exit(1)
+
+
+def _line(row: dict[str, Any]) -> str:
+    return f"{row['name']}  {row['kind']}  {row['calibration'] or 'not calibrated'}"
 
 
 def _text(report: ProbeReport) -> str:

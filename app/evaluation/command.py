@@ -17,7 +17,8 @@ from app.calibration.active import Calibrations
 from app.calibration.config import CalibrationConfig
 from app.calibration.record import Calibration
 from app.cli import options
-from app.cli.local import local, progress_bars
+from app.cli.bars import progress_bars
+from app.cli.local import local
 from app.cli.options import holes, tell
 from app.conformal.folding import MAX_SAMPLES
 from app.errors import BadRequest

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Callable, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass
 
 from app.sampling.draw import OnProgress
@@ -17,6 +18,10 @@ from app.telemetry.tracing import span
 
 Observer = Callable[[Encoded], None]
 """Is told of every answer that was stored; it returns at once, and raises nothing."""
+
+
+watcher: ContextVar[OnProgress | None] = ContextVar("watcher", default=None)
+"""Is told of the samples of the requests that are made in its context, by this process itself."""
 
 
 @dataclass(slots=True)
@@ -66,7 +71,7 @@ class UpscaleService(ServiceContext):
             result_id: default: a fresh one.
             patient: whether to wait for a slot however long the queue is.
             on_begin: called when it has its slot: from then on samples are paid for.
-            on_progress: see `measure`.
+            on_progress: see `measure`; None: the `watcher` of the context.
             on_first: see `measure`.
 
         Raises:
@@ -80,7 +85,11 @@ class UpscaleService(ServiceContext):
                 # Nested, so that each step's input is let go when the step has ended.
                 encoded = await encode(
                     await generate(
-                        self, admitted, waited, on_progress=on_progress, on_first=on_first
+                        self,
+                        admitted,
+                        waited,
+                        on_progress=on_progress or watcher.get(),
+                        on_first=on_first,
                     ),
                     result_id or f"res-{secrets.token_urlsafe(15)}",
                 )

@@ -17,7 +17,6 @@ import httpx
 import pytest
 import structlog
 
-import app.assembly
 import app.cli.local
 from app.assembly import open_parts
 from app.cli.main import main
@@ -69,9 +68,10 @@ def place(tmp_path, monkeypatch, upscaler):
     opened = functools.partial(open_parts, build=lambda *_: upscaler)
     monkeypatch.setattr(app.cli.local, "open_parts", opened)
     monkeypatch.setattr(app.cli.local, "configure_logs", lambda *_: None)
-    quiet = structlog.make_filtering_bound_logger(logging.CRITICAL)
-    monkeypatch.setattr(app.assembly, "log", structlog.wrap_logger(None, wrapper_class=quiet))
-    return tmp_path
+    logs = structlog.get_config()
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    yield tmp_path
+    structlog.configure(**logs)
 
 
 @pytest.fixture
@@ -160,33 +160,3 @@ def server(place, running_server, monkeypatch) -> Gateway:
 def at(run, server):
     """Runs a command with `--server`."""
     return lambda *arguments: run(*arguments, "--server", server.url)
-
-
-@pytest.fixture(params=["here", "there"])
-def where(request) -> str:
-    """Here, or on a server."""
-    return request.param
-
-
-@pytest.fixture
-def command(where, request):
-    """Runs a command on this machine's stores, or with `--server`."""
-    return request.getfixturevalue("run" if where == "here" else "at")
-
-
-@pytest.fixture
-def used(where, request) -> FakeUpscaler:
-    """The upscaler behind `command`."""
-    here = where == "here"
-    return (
-        request.getfixturevalue("upscaler") if here else request.getfixturevalue("server").upscaler
-    )
-
-
-@pytest.fixture
-def two(command, place) -> tuple[str, str]:
-    """Ids of two calibrations of three photos that `command` has made; the second is active."""
-    truths(place / "photos", 3)
-    plain = ("calibrate", "photos", "--mixture", "none", "--samples", 2, "--json")
-    first, second = (command(*plain, *FORCED, "--seed", seed).json["id"] for seed in (1, 2))
-    return first, second

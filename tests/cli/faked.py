@@ -1,11 +1,14 @@
-"""The program with an upscaler that needs no model, for a test that kills it.
+"""The program with an upscaler that needs no model, for a test that stops it.
 
-It answers fifty times and then no more, so that whoever kills it is never too late.
+It answers fifty times and then no more, so that whoever stops it is never too late; then there is
+a file `waits`.
 """
 
 from __future__ import annotations
 
 import functools
+import signal
+from pathlib import Path
 from types import SimpleNamespace
 
 import app.cli.local
@@ -14,7 +17,15 @@ from app.cli.main import main
 from tests.fakes import FakeUpscaler
 
 if __name__ == "__main__":
+    # Programs that are started in the background ignore Ctrl-C, and so do their own.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     upscaler = FakeUpscaler()
-    upscaler.gate = SimpleNamespace(is_set=lambda: len(upscaler.calls) <= 50)
+
+    def answers() -> bool:
+        if len(upscaler.calls) > 50:
+            Path("waits").touch()
+        return len(upscaler.calls) <= 50
+
+    upscaler.gate = SimpleNamespace(is_set=answers)
     app.cli.local.open_parts = functools.partial(open_parts, build=lambda *_: upscaler)
     main()

@@ -13,7 +13,6 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import fsspec
-import numpy as np
 import pytest
 import upath.registry
 from fsspec.spec import AbstractFileSystem
@@ -203,9 +202,7 @@ class TestGoingOn:
         kept = {(d["source"]["name"], d["id"]) for d in map(json.loads, again.out.splitlines())}
         assert len(kept & {(d["source"]["name"], d["id"]) for d in first}) == 2
 
-    @pytest.mark.parametrize(
-        "change", [["--alpha", 0.2], ["--seed", 3], ["--format", "webp"]], ids=str
-    )
+    @pytest.mark.parametrize("change", [["--alpha", 0.2], ["--format", "webp"]], ids=str)
     def test_other_settings(self, run, place, calibrated, upscaler, change):
         """Answers to something else are not replaced unless asked; then nothing of them stays."""
         small(place / "in", "a.png", "b.png")
@@ -229,14 +226,6 @@ class TestGoingOn:
         truths(place / "others", 2)
         assert run("calibrate", "others", "--samples", 2, *FORCED).code == 0
         run("upscale", "a.png").check_error(2, calibrated, "calibration")
-
-    def test_a_changed_file(self, run, place, calibrated):
-        """A picture that was edited since is another one."""
-        small(place, "a.png")
-        assert run("upscale", "a.png").code == 0
-        (place / "a.png").write_bytes(encoded(photo(99, 24, 24)))
-        run("upscale", "a.png").check_error(2, "changed", "--overwrite")
-        assert "1 " in run("upscale", "a.png", "--overwrite").out
 
     def test_files_of_somebody_else(self, run, place, calibrated):
         """A file that is no answer of ours is not replaced."""
@@ -273,14 +262,18 @@ class TestGoingOn:
 
 class TestErrors:
     def test_are_listed_at_the_end(self, run, place, calibrated):
-        """One bad file stops nothing; each is named after all answers, and in the manifest."""
+        """One bad file stops nothing; each is named after all answers, and in the manifest.
+
+        What is no image is counted.
+        """
         small(place / "in", "a.png", "c.png")
         (place / "in" / "b.png").write_bytes(b"text")
+        (place / "in" / "notes.txt").write_text("no image")
         outcome = run("upscale", "in", "--out", "out")
         assert outcome.code == 1
         first, last = outcome.err.splitlines()
         assert first.startswith("trustscale: in/b.png: ")
-        assert last == "2 done, 0 kept, 1 failed"
+        assert last == "2 done, 0 kept, 1 failed, 1 skipped that are no images"
         manifest = json.loads((place / "out" / MANIFEST).read_text())
         assert (len(manifest["done"]), list(manifest["failed"])) == (2, ["in/b.png"])
 
@@ -314,32 +307,20 @@ class TestServer:
         return at
 
     def test_as_here(self, there, run, place, server):
-        """The same files and records from a server, and the run goes on the same way."""
+        """The same files and records from a server; the same file and settings are paid once."""
         small(place / "in", "a.png", "sub/b.jpg")
-        command = ("upscale", "in", "-r", "--seed", 4, "--out", "out")
-        assert "2 done, 0 kept" in there(*command).err
+        command = ("upscale", "in", "-r", "--seed", 4, "--out")
+        assert "2 done, 0 kept" in there(*command, "out").err
         assert made(place / "out") == ["a", "sub/b"]
         calls = len(server.upscaler.calls)
-        assert "0 done, 2 kept" in there(*command).err
+        assert "0 done, 2 kept" in there(*command, "out").err
+        assert "2 done, 0 kept" in there(*command, "other").err  # under the keys of the first
         assert len(server.upscaler.calls) == calls
         record = json.loads((place / "out" / "a.result.json").read_text())
         assert record["request"]["calibration"] == record["calibration"]
         assert "links" not in record
         overlay = Image.open(place / "out" / "a.overlay.png")
         assert overlay.text["trustscale:calibration"] == record["calibration"]
-        assert np.asarray(overlay).shape == (48, 48, 3)
-
-    def test_the_key_of_a_request(self, there, run, place, server):
-        """The same file and settings go under one Idempotency-Key, and are paid once."""
-        small(place, "a.png")
-        server.headers.clear()
-        calls = []
-        for out, alpha in (("one", 0.2), ("two", 0.2), ("three", 0.3)):
-            assert there("upscale", "a.png", "--alpha", alpha, "--out", out).code == 0
-            calls.append(len(server.upscaler.calls))
-        assert calls[0] == calls[1] < calls[2]
-        keys = [h[b"idempotency-key"] for h in server.headers if b"idempotency-key" in h]
-        assert (len(keys), len(set(keys))) == (3, 2)
 
     def test_what_is_too_slow_becomes_a_job(self, run, place, server):
         """Where a server refuses for the time, and would make it as a job, that is what is sent."""

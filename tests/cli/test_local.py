@@ -8,9 +8,12 @@ import pytest
 from rich.console import Console
 from rich.progress import Progress
 
-from app.cli.local import Bars, local
+from app.cli.bars import Bars
+from app.cli.local import inside, local
+from app.serving.service import watcher
 from app.system import usable_cores
 from app.upscalers.base import Upscaler
+from tests.factories import encoded, photo
 
 
 @pytest.mark.parametrize(
@@ -47,3 +50,12 @@ def test_progress_without_a_terminal():
             now = float(done)
             bars("measuring pairs", done, 1200)
     assert out.getvalue() == "measuring pairs: 10 of 1,200\nmeasuring pairs: 20 of 1,200\n"
+
+
+async def test_progress_within_a_picture(place):
+    """Whoever asks the application of this process is told of the samples while they come."""
+    told = []
+    watcher.set(lambda *step: told.append(step))
+    async with inside() as service:
+        await service.upscale(encoded(photo(1, 24, 24)), mask="none")
+    assert told[-1] == (1, 1, "samples")

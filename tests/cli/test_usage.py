@@ -173,7 +173,7 @@ def test_the_processes_of_a_server(run, monkeypatch):
     assert run("calibrations", "list").code == 0
 
 
-@pytest.mark.parametrize("command", ["calibrations list", "calibrate .", "upscale file"])
+@pytest.mark.parametrize("command", ["calibrations list", "upscale file"])
 def test_a_data_folder_that_cannot_be_written(run, place, monkeypatch, command):
     """One line and exit code 2."""
     (place / "file").write_text("")

@@ -1,0 +1,68 @@
+"""What a calibration costs before it begins: calls, time and money."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Final
+
+from app.errors import UpscalerError
+from app.sampling.throughput import Throughput
+from app.upscalers.base import Upscaler
+
+_HOUR_S: Final = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Tariff:
+    """What is configured of the calls of an upscaler."""
+
+    price: float | None = None
+    most_per_hour: int | None = None
+
+
+def no_tariff(_: str) -> Tariff:
+    """The tariff of every upscaler whose calls are free and as many as one likes."""
+    return Tariff()
+
+
+@dataclass(frozen=True, slots=True)
+class Costs:
+    """Says what pairs cost, from the pace that was measured and the tariffs by upscaler.
+
+    at_once: pairs that are measured at the same time.
+    """
+
+    throughput: Throughput = field(default_factory=Throughput)
+    tariff: Callable[[str], Tariff] = no_tariff
+    at_once: int = 1
+
+    async def of(
+        self, upscaler: Upscaler, *, pairs: int, samples: int, pixels: float
+    ) -> Mapping[str, str]:
+        """Calls, and where they are known seconds and price, as the job store keeps them.
+
+        Args:
+            upscaler: that is called; its pace is measured if it computes here and is not known.
+            pairs: that are still to be measured.
+            samples: of each.
+            pixels: of X, on the average.
+        """
+        capabilities, tariff = upscaler.capabilities, self.tariff(upscaler.name)
+        if capabilities.by_tiles and self.throughput.seconds_per_megapixel(upscaler) is None:
+            with suppress(UpscalerError):
+                await self.throughput.measure(upscaler)
+        calls = math.ceil(samples / capabilities.samples_per_call) * pairs
+        costs = {"calls": str(calls)}
+        if (seconds := self.throughput.estimate(upscaler, round(pixels), samples)) is not None:
+            # What computes here takes all cores for a pair already.
+            beside = 1 if capabilities.by_tiles else min(capabilities.concurrency, self.at_once)
+            estimate = seconds * pairs / beside
+            if tariff.most_per_hour is not None:
+                estimate = max(estimate, _HOUR_S * ((calls - 1) // tariff.most_per_hour))
+            costs["estimate_s"] = f"{estimate:.1f}"
+        if tariff.price is not None:
+            costs["price"] = f"{calls * tariff.price:.10g}"
+        return costs

@@ -1,0 +1,178 @@
+"""How the command line's own application makes calibrations: from files where they lie.
+
+It is asked as a server is, but for one thing: what it is sent in place of an archive is a list of
+where the files lie (`listed`), so nothing is copied. The id of a job follows from its pairs and
+settings, and what is recorded is kept until the job has succeeded: so the same command, given
+again, goes on where the last one stopped.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from app.calibration.admin import CalibrationAdmin
+from app.calibration.config import CalibrationConfig, CalibrationRequest
+from app.calibration.intake import Files
+from app.calibration.layout import NamedFile, PairFiles
+from app.errors import BadRequest, NotFound
+from app.stores.base import Blobs, JobState, JobStatus, JobStore, Stores
+from app.stores.folders import held
+from app.stores.open import open_stores
+
+DATABASE: Final = "calibrate.sqlite3"
+"""In the data folder: jobs of the command line. A server does not look there."""
+
+LIST: Final = "files.json"
+
+
+def listed(members: Mapping[str, Path]) -> dict[str, bytes]:
+    """What is sent in place of files: a table of where each of them lies, by its name."""
+    places = {name: str(path.absolute()) for name, path in members.items()}
+    return {LIST: json.dumps(places).encode()}
+
+
+def files_at(places: Mapping[str, str]) -> Iterator[NamedFile]:
+    """The files of such a table."""
+    for name, place in places.items():
+        yield NamedFile(name, Path(place).read_bytes)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LocalAdmin(CalibrationAdmin):
+    """Makes calibrations of files in their place, on `private_stores`.
+
+    data_dir: where locks lie. stack: closes what jobs hold. on_checked: is told (files, all files)
+    while they are looked at.
+    """
+
+    data_dir: Path
+    stack: AsyncExitStack
+    jobs: JobStore
+    places: InPlace
+    on_checked: Callable[[int, int], None] = lambda *_: None
+
+    async def create(
+        self,
+        config: CalibrationConfig,
+        files: Files,
+        *,
+        webhook: str | None = None,
+        **more: Any,
+    ) -> JobStatus:
+        """As `CalibrationAdmin.create`, of files that are `listed`; or go on with it.
+
+        Raises:
+            ConfigError: another process is making this calibration.
+        """
+        places = await asyncio.to_thread(_places, files)
+        asked = await self._asked(
+            config,
+            partial(files_at, places),
+            labels_are_claimed=False,
+            on_progress=self.on_checked,
+            **more,
+        )
+        job_id = run_id(asked.request)
+        lock = self.data_dir / f"{job_id}.lock"
+        self.stack.enter_context(held(lock, "Another process is making this calibration."))
+        self.stack.push_async_callback(self._leave, job_id)
+        costs = await self._costs(asked, measured=len(await self.jobs.recorded(job_id)))
+        job = asked.request.as_job(job_id, webhook=webhook, warnings=asked.warnings, **costs)
+        self.places.place(job.id, asked.pairs, places)
+        await self.jobs.renew(job)
+        return await self.queue.submit(job)
+
+    async def _leave(self, job: str) -> None:
+        """Forget a job that has succeeded: its calibration is stored."""
+        if (await self.jobs.get(job)).state is JobState.SUCCEEDED:
+            await self.jobs.forget(job)
+            await self.places.delete(job)
+            (self.data_dir / f"{job}.lock").unlink(missing_ok=True)
+
+
+class Private(NamedTuple):
+    """Stores with jobs of their own, whose files are read in their place."""
+
+    stores: Stores
+    jobs: JobStore
+    places: InPlace
+
+
+def private_stores(stores: Stores, data_dir: Path, stack: AsyncExitStack) -> Private:
+    """The same stores, but for the jobs; the stack closes what is opened."""
+    own = open_stores(f"sqlite:///{DATABASE}", data_dir, result_ttl_s=1.0, max_result_bytes=1)
+    stack.push_async_callback(own.close)
+    places = InPlace(stores.blobs)
+    return Private(replace(stores, jobs=own.jobs, blobs=places), own.jobs, places)
+
+
+def _places(files: Files) -> Mapping[str, str]:
+    """The table that was sent."""
+    for file in files():
+        if file.path == LIST:
+            places: dict[str, str] = json.loads(file.read())
+            return places
+    raise BadRequest(f"An application of the command line is sent {LIST}.")
+
+
+def run_id(request: CalibrationRequest) -> str:
+    """An id that the same pairs under the same settings always get: what a resumed run finds."""
+    digest = hashlib.sha256(request.pipeline.model_dump_json().encode())
+    settings = request.config.model_dump_json(include={"degradation", "seed", "fit_indecision"})
+    digest.update(settings.encode())
+    if request.parent is not None:
+        digest.update(request.parent.encode())
+    for key in sorted(
+        f"{pair.name}:{pair.x_sha256}:{pair.y_sha256}:{pair.label_sha256}" for pair in request.pairs
+    ):
+        digest.update(key.encode())
+    # They follow from the scenes too: none may calibrate in this run and be fitted on in that one.
+    for name in sorted(request.shares.fitted):
+        digest.update(name.encode())
+    return f"calibrate-{digest.hexdigest()[:24]}"
+
+
+@dataclass
+class InPlace:
+    """A blobs that finds the files of pairs where they lie."""
+
+    blobs: Blobs
+    _files: dict[str, dict[str, Path]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """The rest is that of the blobs."""
+        self.put = self.blobs.put
+        self.create = self.blobs.create
+        self.delete = self.blobs.delete
+        self.untouched = self.blobs.untouched
+        self.link = self.blobs.link
+
+    def place(self, job: str, pairs: Sequence[PairFiles], places: Mapping[str, str]) -> None:
+        """The files of the pairs of a job lie there."""
+        self._files[job] = {
+            f"{role}/{pair.name}": Path(places[path])
+            for pair in pairs
+            for role, path in pair.by_role.items()
+        }
+
+    async def get(self, job: str, name: str) -> bytes:
+        """See `Blobs.get`."""
+        path = self._files.get(job, {}).get(name)
+        if path is None:
+            return await self.blobs.get(job, name)
+        try:
+            return await asyncio.to_thread(path.read_bytes)
+        except OSError as error:
+            raise NotFound(f"{path} cannot be read: {error.strerror}.") from error
+
+    async def names(self, job: str) -> list[str]:
+        """See `Blobs.names`."""
+        return sorted({*self._files.get(job, ()), *await self.blobs.names(job)})

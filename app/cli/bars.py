@@ -1,0 +1,88 @@
+"""How far a command is, on standard error; and what is said when somebody stops it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Final
+
+import typer
+from rich.console import Console
+from rich.filesize import decimal
+from rich.progress import (
+    BarColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+_LINE_EVERY_S: Final = 10.0
+_INTERRUPTED: Final = 130
+
+
+@dataclass(slots=True)
+class Interruption:
+    """What whoever presses Ctrl-C is told: what becomes of the work, and how to go on."""
+
+    words: str = ""
+
+
+@contextmanager
+def interruptible(words: str = "") -> Iterator[Interruption]:
+    """End with these words and exit code 130 when somebody presses Ctrl-C."""
+    interruption = Interruption(words)
+    try:
+        yield interruption
+    except KeyboardInterrupt:
+        typer.echo(interruption.words, err=True)
+        raise typer.Exit(_INTERRUPTED) from None
+
+
+class Bars:
+    """One progress bar per thing that is done; total None: not known yet.
+
+    Where there is no terminal, a line every ten seconds says how far it is.
+    """
+
+    def __init__(self, progress: Progress, clock: Callable[[], float] = time.monotonic) -> None:
+        self._progress = progress
+        self._clock = clock
+        self._tasks: dict[str, TaskID] = {}
+        self._last_line = clock()
+
+    def __call__(
+        self, what: str, done: float, total: int | None, *, is_bytes: bool = False
+    ) -> None:
+        shown = decimal if is_bytes else "{:,.0f}".format
+        amount = f"{shown(int(done))} of {'?' if total is None else shown(total)}"
+        if what not in self._tasks:
+            self._tasks[what] = self._progress.add_task(what, total=total, amount=amount)
+        self._progress.update(self._tasks[what], completed=done, total=total, amount=amount)
+        if self._progress.disable and self._clock() - self._last_line >= _LINE_EVERY_S:
+            self._last_line = self._clock()
+            self.tell(f"{what}: {amount}")
+
+    def tell(self, words: str) -> None:
+        """Print a line above the bars."""
+        self._progress.console.print(words, soft_wrap=True, markup=False, highlight=False)
+
+
+@contextmanager
+def progress_bars() -> Iterator[Bars]:
+    """Progress on standard error: bars on a terminal, else a line every ten seconds."""
+    console = Console(stderr=True)
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.fields[amount]}"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        disable=not console.is_terminal,
+        transient=True,
+    ) as progress:
+        yield Bars(progress)

@@ -1,0 +1,147 @@
+"""Calibrations from a folder of pairs: a job is begun and watched to its end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from app.calibration.intake import find_in, folder_files
+from app.calibration.local import listed
+from app.calibration.naming import Naming
+from app.cli.bars import Bars, interruptible, progress_bars
+from app.cli.local import ALL
+from app.cli.service import RemoteError, connected, refusals
+from app.errors import TrustscaleError
+from app.serving.prepare import duration
+from trustscale import AsyncJob, AsyncTrustscale, Problem, Tar
+
+_BAD_PAIRS = "/problems/bad-pairs"
+
+
+class Outcome(NamedTuple):
+    """A calibration as it is described, its file, and why it is not active though it should be."""
+
+    document: dict[str, Any]
+    file: bytes
+    refusal: TrustscaleError | None
+
+
+def costs_of(job: Mapping[str, Any]) -> str:
+    """What a job will cost, in a line."""
+    calls, seconds, price = job["calls"], job["estimate_s"], job["price"]
+    parts = [f"{calls:,} call{'s' if calls != 1 else ''} of the upscaler"]
+    parts += [] if seconds is None else [f"about {duration(seconds)}"]
+    parts += [] if price is None else [f"for {price:g}"]
+    return ", ".join(parts)
+
+
+@dataclass(frozen=True, slots=True)
+class Making:
+    """How a calibration is made.
+
+    begin: sends the pairs. server: None: it is made in this process, from files in their place.
+    skips: whether pairs that cannot be used are left out.
+    """
+
+    begin: Callable[..., Awaitable[AsyncJob]]
+    server: str | None
+    key_env: str
+    upscaler: str | None = ALL
+    activate: bool = False
+    force: bool = False
+    skips: bool = False
+    with_file: bool = False
+
+    def run(self, folder: Path, naming: Naming) -> Outcome | None:
+        """What the job makes of the pairs of a folder; None if it awaits labels.
+
+        Raises:
+            RemoteError: the pairs were refused, or the job failed or was cancelled.
+            BadPairs: the folder holds no pairs.
+        """
+        used = {path for pair in find_in(folder, naming) for path in pair.by_role.values()}
+        members = {
+            file.path: path
+            for file in folder_files(folder)
+            if str(path := folder / file.path) in used or file.is_table or file.is_predictions
+        }
+        with interruptible() as interrupted, progress_bars() as bars:
+            interrupted.words = (
+                "What is measured is kept; run the same command again to continue."
+                if self.server is None
+                else "Nothing was begun."
+            )
+
+            async def work() -> Outcome | None:
+                async with connected(
+                    self.server,
+                    self.key_env,
+                    upscaler=self.upscaler,
+                    many=True,
+                    on_checked=partial(bars, "checking images"),
+                ) as service:
+                    job = await self._begun(service, members, naming, bars)
+                    if self.server is not None:
+                        look = f"trustscale calibrations show {job.id} --server {self.server}"
+                        interrupted.words = f"The job goes on. Look: {look}"
+                    return await self._ended(service, job, bars)
+
+            return asyncio.run(work())
+
+    async def _begun(
+        self, service: AsyncTrustscale, members: dict[str, Path], naming: Naming, bars: Bars
+    ) -> AsyncJob:
+        if self.server is None:
+            pairs = Tar(listed(members))
+        else:
+            pairs = Tar(members, partial(bars, "uploading", is_bytes=True))
+        job = await self.begin(service, pairs, group_by=naming.group_by, scene_by=naming.scene_by)
+        if self.server is not None:
+            bars.tell(f"{job.id} is queued on {self.server}")
+        for warning in job.document["warnings"]:
+            bars.tell(f"{warning} (--scene-by)")
+        bars.tell(costs_of(job.document))
+        return job
+
+    async def _ended(self, service: AsyncTrustscale, job: AsyncJob, bars: Bars) -> Outcome | None:
+        measuring = partial(bars, "measuring pairs")
+        measuring(0, None)  # it may wait for its turn
+        await job.watch(measuring)
+        if job.state == "awaiting_labels":
+            pairs = f"{self.server}/v1/admin/calibrations/{job.id}/pairs"
+            bars.tell(f"{job.id} awaits labels: {pairs}")
+            return None
+        try:
+            document: dict[str, Any] = await job.wait()
+        except Problem as problem:
+            if self.server is not None:
+                raise
+            raise Problem(
+                {**problem.members, "type": problem.type, "detail": self._with_advice(problem)}
+            ) from None
+        for item in document["skipped"]:
+            bars.tell(f"skipped {item['name']}: {item['reason']}")
+        refusal = None
+        if self.activate and document["state"] != "active":  # a server has only logged why
+            try:
+                with refusals(self.server):
+                    await service.activate(document["id"], force=self.force)
+                document["state"] = "active"
+            except RemoteError as error:
+                refusal = error
+        data = await service.export(document["id"]) if self.with_file else b""
+        return Outcome(document, data, refusal)
+
+    def _with_advice(self, problem: Problem) -> str:
+        """Why a job of this process failed, and how to go on where that leads anywhere."""
+        if problem.type != _BAD_PAIRS:
+            again = "Run the same command again to continue; what was measured is kept."
+        elif self.skips:  # no pair is left
+            return problem.detail
+        else:
+            again = "Leave them out with --skip-bad-pairs; what was measured is kept."
+        return f"{problem.detail} {again}"
