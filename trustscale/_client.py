@@ -12,7 +12,6 @@ from typing import Any, Generic, Self, TypeVar, Unpack
 
 import httpx
 
-from trustscale._asking import Asking, Awaited, Blocking, method
 from trustscale._job import CALIBRATIONS, AsyncJob, Job, Progress
 from trustscale._options import (
     ActivateOptions,
@@ -24,6 +23,7 @@ from trustscale._options import (
 )
 from trustscale._problem import Problem
 from trustscale._result import Result
+from trustscale._session import Awaited, Blocking, Session, method
 from trustscale._upload import GROUP, Pairs, Picture, Tar, archive_of, content, form, manifest
 
 # Longer than a server takes before it gives up: 600 s, and the time before that begins.
@@ -42,7 +42,7 @@ class _Service(Generic[J]):
     cannot be reached.
     """
 
-    _asking: Asking
+    _session: Session
     _job: type[J]
 
     @method
@@ -64,7 +64,7 @@ class _Service(Generic[J]):
         """
         fields = checked(UpscaleOptions, options)
         sent = _upload(image, fields, idempotency_key, Accept="application/zip")
-        response = await self._asking.send("POST", "/v1/upscale", **sent)
+        response = await self._session.send("POST", "/v1/upscale", **sent)
         if response.headers.get("Content-Type") != "application/zip":
             raise Problem.of_another(response)
         return Result.of_zip(response.content)
@@ -186,12 +186,12 @@ class _Service(Generic[J]):
     @method
     async def delete(self, calibration: str) -> None:
         """Remove a calibration that is not active (admin)."""
-        await self._asking.send("DELETE", f"{CALIBRATIONS}/{calibration}")
+        await self._session.send("DELETE", f"{CALIBRATIONS}/{calibration}")
 
     @method
     async def export(self, calibration: str) -> bytes:
         """The one-file form of a calibration (admin)."""
-        return (await self._asking.send("GET", f"{CALIBRATIONS}/{calibration}/export")).content
+        return (await self._session.send("GET", f"{CALIBRATIONS}/{calibration}/export")).content
 
     @method
     async def import_file(
@@ -207,14 +207,14 @@ class _Service(Generic[J]):
         return await self._list("/v1/admin/audit", params=form(limit=limit, before=before))
 
     async def _list(self, path: str, **options: Any) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = await self._asking.document("GET", path, None, **options)
+        found: list[dict[str, Any]] = await self._session.document("GET", path, None, **options)
         return found
 
     async def _object(
         self, verb: str, path: str, member: str = "id", **options: Any
     ) -> dict[str, Any]:
         path = f"{CALIBRATIONS}{path}"
-        found: dict[str, Any] = await self._asking.document(verb, path, member, **options)
+        found: dict[str, Any] = await self._session.document(verb, path, member, **options)
         return found
 
     async def _sent(
@@ -237,7 +237,9 @@ class _Service(Generic[J]):
             )
 
     async def _begun(self, verb: str, path: str, **options: Any) -> J:
-        return self._job(self._asking, await self._asking.document(verb, path, "state", **options))
+        return self._job(
+            self._session, await self._session.document(verb, path, "state", **options)
+        )
 
 
 class Trustscale(_Service[Job], Blocking):
@@ -264,7 +266,7 @@ class Trustscale(_Service[Job], Blocking):
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._http = httpx.Client(transport=transport, **_connection(url, key))
-        self._asking = Asking(self._http, sleep, retries)
+        self._session = Session(self._http, sleep, retries)
 
     def __enter__(self) -> Self:
         return self
@@ -292,7 +294,7 @@ class AsyncTrustscale(_Service[AsyncJob], Awaited):
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._http = httpx.AsyncClient(transport=transport, **_connection(url, key))
-        self._asking = Asking(self._http, sleep, retries)
+        self._session = Session(self._http, sleep, retries)
 
     async def __aenter__(self) -> Self:
         return self

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from trustscale._asking import Asking, Awaited, Blocking, method
 from trustscale._problem import Problem
 from trustscale._result import Result
+from trustscale._session import Awaited, Blocking, Session, method
 
 CALIBRATIONS: Final = "/v1/admin/calibrations"
 
@@ -23,8 +23,8 @@ _LOOKS: Final = (0.1, 0.2, 0.5, 1.0, 2.0)  # seconds between two looks at a job
 class _JobMethods:
     """A job of the service; `document` is what it said last."""
 
-    def __init__(self, asking: Asking, document: dict[str, Any]) -> None:
-        self._asking = asking
+    def __init__(self, session: Session, document: dict[str, Any]) -> None:
+        self._session = session
         self.document = document
 
     def __repr__(self) -> str:
@@ -49,7 +49,7 @@ class _JobMethods:
             Problem: it failed, was cancelled, or its result is gone (expired).
         """
         await self._watch(progress)
-        ask, job = self._asking.document, self.document
+        ask, job = self._session.document, self.document
         if self.state == "awaiting_labels":
             return await ask("GET", f"{CALIBRATIONS}/{self.id}")
         if self.state != "succeeded":
@@ -68,7 +68,7 @@ class _JobMethods:
         self.document = await self._asked("DELETE")
 
     async def _asked(self, verb: str, retries: int = 0) -> dict[str, Any]:
-        ask, path = self._asking.document, f"/v1/jobs/{self.id}"
+        ask, path = self._session.document, f"/v1/jobs/{self.id}"
         document: dict[str, Any] = await ask(verb, path, "state", retries=retries)
         return document
 
@@ -76,7 +76,7 @@ class _JobMethods:
         """Look at it until it has ended; less often as long as nothing changes."""
         looks = iter(_LOOKS)
         while self.state in _PENDING:
-            await self._asking.pause(next(looks, _LOOKS[-1]))
+            await self._session.pause(next(looks, _LOOKS[-1]))
             present = await self._asked("GET", _PATIENT)
             if present == self.document:
                 continue
@@ -89,7 +89,7 @@ class _JobMethods:
         files = {}
         links = found["links"]
         for link in (links[part] for part in ("image", "mask", "trust") if part in links):
-            response = await self._asking.send("GET", link)
+            response = await self._session.send("GET", link)
             files[link.rpartition("/")[2]] = response.content
         return Result(found, files)
 

@@ -81,7 +81,7 @@ def _pace(state: State, upscaler: Upscaler) -> float | None:
     return None
 
 
-@router.get("", responses=problem_responses("unauthorized"))
+@router.get("", responses=problem_responses("unauthorized", "bad-request"))
 async def list_upscalers(
     state: StateDep,
     _: ClientDep,

@@ -64,9 +64,9 @@ class Bars:
         self._progress.update(self._tasks[what], completed=done, total=total, amount=amount)
         if self._progress.disable and self._clock() - self._last_line >= _LINE_EVERY_S:
             self._last_line = self._clock()
-            self.tell(f"{what}: {amount}")
+            self.line(f"{what}: {amount}")
 
-    def tell(self, words: str) -> None:
+    def line(self, words: str) -> None:
         """Print a line above the bars."""
         self._progress.console.print(words, soft_wrap=True, markup=False, highlight=False)
 

@@ -103,7 +103,7 @@ class Run:
             state = place.state(asked)
             if state == "done" and place.record is not None:
                 self.kept += 1
-                self._tell(source, place.record, " (kept)")
+                self._report(source, place.record, " (kept)")
                 continue
             if state in {"other", "foreign"}:
                 lost.append(_lost(place, asked))
@@ -144,7 +144,7 @@ class Run:
         except (TrustscaleError, OSError) as error:
             self._fail(task.source, error)
         else:
-            self._tell(task.source, record)
+            self._report(task.source, record)
             self.left -= 1
         bar.show(task.source, 1, 1)
 
@@ -173,7 +173,7 @@ class Run:
             self.failed[str(source)] = error.detail
         self.left -= 1
 
-    def _tell(self, source: Source, record: Mapping[str, Any], note: str = "") -> None:
+    def _report(self, source: Source, record: Mapping[str, Any], note: str = "") -> None:
         self.done[str(source)] = record
         typer.echo(json.dumps(record) if self.as_json else _summary(source, record, note))
 
@@ -202,7 +202,7 @@ class Run:
         self.manifest.parent.mkdir(parents=True, exist_ok=True)
         self.manifest.write_text(f"{text}\n", "utf-8", "backslashreplace")
 
-    def tell(self, *, many: bool, skipped: int) -> None:
+    def report(self, *, many: bool, skipped: int) -> None:
         """The errors at the end, where they are not lost among the answers; and how many of what.
 
         `skipped` files were no images.

@@ -20,7 +20,7 @@ from app.calibration.naming import Naming
 from app.calibration.order import EVERY
 from app.cli import options
 from app.cli.making import Making
-from app.cli.options import lines, tell
+from app.cli.options import lines, output
 from app.cli.service import ask
 from app.images.compression import class_in_words
 from app.mistakes import mistakes
@@ -28,9 +28,6 @@ from app.sources import KEY_VARIABLE
 from trustscale import AsyncJob, AsyncTrustscale, Tar
 
 app = typer.Typer(help="Stored calibrations.", no_args_is_help=True)
-
-# What a description says of a service, and of the moment.
-_NOT_SHOWN = {"state", "bound", "differences", "leakage", "pictures", "changes"}
 
 _LARGE_SHARE = 0.1
 # Shares of such pictures that are trusted at the default α.
@@ -48,7 +45,7 @@ def list_(
 ) -> None:
     """List calibrations, the newest first; an asterisk marks the active ones."""
     rows = ask(server, key_env, lambda service: service.calibrations())
-    tell(rows, lines(_row), as_json=as_json)
+    output(rows, lines(_row), as_json=as_json)
 
 
 @app.command()
@@ -123,7 +120,7 @@ def activate(
     """
     asked = {"force": force, "only": only}
     done = ask(server, key_env, lambda service: service.activate(calibration, **asked))
-    tell(done, _switch, as_json=as_json)
+    output(done, _switch, as_json=as_json)
 
 
 @app.command()
@@ -165,7 +162,7 @@ def backtest(
 ) -> None:
     """Say what to expect: loss and trusted area where half of the pairs calibrates the other."""
     found = ask(server, key_env, lambda service: service.backtest(calibration, splits, group))
-    tell(found, _expectation, as_json=as_json)
+    output(found, _expectation, as_json=as_json)
 
 
 @app.command()
@@ -218,34 +215,25 @@ def audit(
 ) -> None:
     """Say what admins of a server did, the newest first."""
     entries = ask(server, key_env, lambda service: service.audit(limit, before))
-    tell(entries, lines(_entry), as_json=as_json)
+    output(entries, lines(_entry), as_json=as_json)
 
 
 def shown(found: dict[str, Any], *, as_json: bool) -> None:
     """Print a calibration as it was described, or the job that is making it."""
-    if found.get("job") is not None:
-        tell(found, lambda pending: _job(pending["job"]), as_json=as_json)
-        return
-    document = {name: value for name, value in found.items() if name not in _NOT_SHOWN}
-    document["active"] = found["state"] == "active"
-    document["thresholds"] = [
-        {"trusted" if name == "trusted_fraction" else name: value for name, value in row.items()}
-        for row in found["thresholds"]
-    ]
-    tell(document, _words, as_json=as_json)
+    output(found, lambda one: _job(one["job"]) if "job" in one else _words(one), as_json=as_json)
 
 
 def _words(document: dict[str, Any]) -> str:
     pipeline = document["pipeline"]
     lines = [
-        f"{document['id']}{' (active)' if document['active'] else ''}",
+        f"{document['id']}{' (active)' if document['state'] == 'active' else ''}",
         f"  name         {document['name'] or '-'}",
         f"  upscaler     {document['upscaler']}, ×{pipeline['scale']}",
         f"  samples      {pipeline['samples']}, prediction {pipeline['prediction']}",
         f"  fingerprint  {pipeline['fingerprint']}",
         f"  indecision   {json.dumps(_without_weights(pipeline['indecision']))}",
         f"  fidelity     {json.dumps(pipeline['fidelity'])}",
-        f"  guarantee    {_in_words(document['guarantee'])}",
+        f"  guarantee    {_describe(document['guarantee'])}",
         f"  scenes       {document['n']} ({document['pairs']} pairs)",
         f"  smallest α   {document['min_alpha']:.4f}",
         *(
@@ -261,7 +249,7 @@ def _words(document: dict[str, Any]) -> str:
         "",
         "  α       threshold     trusted area of the pairs",
         *(
-            f"  {r['alpha']:<7g} {float(r['threshold']):<13.6g} {r['trusted']:.1%}"
+            f"  {r['alpha']:<7g} {float(r['threshold']):<13.6g} {r['trusted_fraction']:.1%}"
             for r in document["thresholds"]
         ),
         "",
@@ -279,7 +267,8 @@ def verdict_of(document: dict[str, Any]) -> list[str]:
             f"Add scenes:  trustscale calibrations extend {calibration} DIR",
         ]
     # The area at the largest α of the table that is not above the default.
-    area = max((r["trusted"] for r in document["thresholds"] if r["alpha"] <= alpha), default=0.0)
+    rows = [row for row in document["thresholds"] if row["alpha"] <= alpha]
+    area = max((row["trusted_fraction"] for row in rows), default=0.0)
     grade = "Good" if area >= _GOOD_AREA else "Usable" if area >= _USABLE_AREA else "Hardly useful"
     classes = len(document["classes"])
     covered = f", in {classes} classes of uploads" if classes else ""
@@ -287,7 +276,7 @@ def verdict_of(document: dict[str, Any]) -> list[str]:
     lines = [f"{said}It has {document['n']} scenes{covered}; other pictures have no promise."]
     if area < _USABLE_AREA:
         lines.append("Compare models and settings:  trustscale evaluate DIR")
-    elif not document["active"]:
+    elif document["state"] != "active":
         lines.append(f"Serve from it:  trustscale calibrations activate {calibration}")
     return lines
 
@@ -308,7 +297,7 @@ def _shortfall(document: dict[str, Any]) -> str | None:
     )
 
 
-def _in_words(guarantee: dict[str, Any]) -> str:
+def _describe(guarantee: dict[str, Any]) -> str:
     likely = "" if guarantee["delta"] is None else f", with probability {1 - guarantee['delta']:g}"
     match guarantee["kind"]:
         case "expectation":

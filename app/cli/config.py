@@ -12,7 +12,7 @@ import typer
 
 from app.assembly import check_settings
 from app.cli import options
-from app.cli.options import tell
+from app.cli.options import output
 from app.mistakes import did_you_mean
 from app.settings import Settings, load_settings, unknown_variables
 from app.sources import PREFIX, referenced_values
@@ -36,7 +36,7 @@ def check(as_json: options.Json = False) -> None:
     """
     settings = load_settings()
     warnings = asyncio.run(check_settings(settings))
-    tell(effective(settings), _words, as_json=as_json)
+    output(effective(settings), _words, as_json=as_json)
     warnings += [
         f"no setting reads the environment variable {name}"
         f"{did_you_mean(name.removeprefix(PREFIX), Settings.model_fields)}"

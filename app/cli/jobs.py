@@ -15,7 +15,7 @@ import typer
 from app.api.worker import listening, worker_app
 from app.assembly import open_parts
 from app.cli import options
-from app.cli.options import lines, tell
+from app.cli.options import lines, output
 from app.cli.service import ask
 from app.errors import ConfigError
 from app.jobs.program import run_until_signalled
@@ -65,7 +65,7 @@ def list_(
 ) -> None:
     """List the jobs that have not ended, the newest first."""
     rows = ask(server, key_env, lambda service: service.jobs())
-    tell(rows, lines(_dated, "No job is queued or running."), as_json=as_json)
+    output(rows, lines(_dated, "No job is queued or running."), as_json=as_json)
 
 
 @app.command()
@@ -82,7 +82,7 @@ def cancel(
         await asked.cancel()
         return asked.document
 
-    tell(ask(server, key_env, cancelled), _line, as_json=as_json)
+    output(ask(server, key_env, cancelled), _line, as_json=as_json)
 
 
 def _dated(job: dict[str, Any]) -> str:

@@ -101,10 +101,10 @@ class Making:
             pairs = Tar(members, partial(bars, "uploading", is_bytes=True))
         job = await self.begin(service, pairs, group_by=naming.group_by, scene_by=naming.scene_by)
         if self.server is not None:
-            bars.tell(f"{job.id} is queued on {self.server}")
+            bars.line(f"{job.id} is queued on {self.server}")
         for warning in job.document["warnings"]:
-            bars.tell(f"{warning} (--scene-by)")
-        bars.tell(costs_of(job.document))
+            bars.line(f"{warning} (--scene-by)")
+        bars.line(costs_of(job.document))
         return job
 
     async def _ended(self, service: AsyncTrustscale, job: AsyncJob, bars: Bars) -> Outcome | None:
@@ -113,7 +113,7 @@ class Making:
         await job.watch(measuring)
         if job.state == "awaiting_labels":
             pairs = f"{self.server}/v1/admin/calibrations/{job.id}/pairs"
-            bars.tell(f"{job.id} awaits labels: {pairs}")
+            bars.line(f"{job.id} awaits labels: {pairs}")
             return None
         try:
             document: dict[str, Any] = await job.wait()
@@ -124,7 +124,7 @@ class Making:
                 {**problem.members, "type": problem.type, "detail": self._with_advice(problem)}
             ) from None
         for item in document["skipped"]:
-            bars.tell(f"skipped {item['name']}: {item['reason']}")
+            bars.line(f"skipped {item['name']}: {item['reason']}")
         refusal = None
         if self.activate and document["state"] != "active":  # a server has only logged why
             try:

@@ -89,7 +89,7 @@ def holes(share: float | None, shape: str, color: str) -> dict[str, Any] | None:
     return None if share is None else {"share": share, "shape": shape, "color": color.lower()}
 
 
-def tell(found: Found, words: Callable[[Found], str], *, as_json: bool) -> None:
+def output(found: Found, words: Callable[[Found], str], *, as_json: bool) -> None:
     """Print what was found, as JSON or in words; of nothing there are no words."""
     text = json.dumps(found, indent=2) if as_json else words(found)
     if text:

@@ -137,6 +137,6 @@ def upscale(
     with interruptible("What is done is kept; run the same command again to continue."):
         run = asyncio.run(work())
     run.write_manifest()
-    run.tell(many=many, skipped=skipped)
+    run.report(many=many, skipped=skipped)
     if run.failed or run.stopped:
         raise typer.Exit(1)

@@ -11,7 +11,7 @@ import typer
 
 from app.cli import options
 from app.cli.local import local
-from app.cli.options import lines, tell
+from app.cli.options import lines, output
 from app.cli.service import ask
 from app.images.decode import decode
 from app.images.decoders import decoding
@@ -31,7 +31,7 @@ def list_(
     """List the configured upscalers and their active calibrations."""
     found = ask(server, key_env, lambda service: service.upscalers(brief=True), needs_key=False)
     rows = [{name: row[name] for name in ("name", "kind", "calibration")} for row in found]
-    tell(rows, lines(_line), as_json=as_json)
+    output(rows, lines(_line), as_json=as_json)
 
 
 @app.command("test")
@@ -56,7 +56,7 @@ def try_upscaler(
 
     report = asyncio.run(run())
     found = {**asdict(report), "usable": report.usable}
-    tell(found, lambda _: _text(report), as_json=as_json)
+    output(found, lambda _: _text(report), as_json=as_json)
     if not report.usable:
         raise typer.Exit(1)
 

@@ -19,7 +19,7 @@ from app.calibration.record import Calibration
 from app.cli import options
 from app.cli.bars import progress_bars
 from app.cli.local import local
-from app.cli.options import holes, tell
+from app.cli.options import holes, output
 from app.conformal.folding import MAX_SAMPLES
 from app.errors import BadRequest
 from app.evaluation import report
@@ -144,7 +144,7 @@ def evaluate(
     for item in findings.skipped:
         typer.echo(f"skipped {item['name']}: {item['reason']}", err=True)
     facts = {**report.summary(findings), "report": str(out / report.REPORT)}
-    tell(facts, lambda _: _words(findings, out), as_json=as_json)
+    output(facts, lambda _: _words(findings, out), as_json=as_json)
 
 
 class _Asked(NamedTuple):

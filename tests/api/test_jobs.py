@@ -39,7 +39,7 @@ def test_what_a_client_prefers(headers, wanted):
 
 FIELDS = {
     "id", "kind", "state", "progress", "created_at", "started_at", "finished_at", "result",
-    "draft", "error", "warnings", "estimate_s", "width", "height",
+    "draft", "error", "warnings", "estimate_s", "calls", "price", "width", "height",
 }  # fmt: skip
 
 

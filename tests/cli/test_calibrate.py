@@ -31,13 +31,13 @@ def test_here_and_there(at, run, place):
     assert (here["degradation"]["noise"], here["degradation"]["jpeg"]) == (2, 90)
     assert [(row["group"], row["n"]) for row in here["groups"]] == [("day", 4), ("night", 2)]
     assert (here["guarantee"]["delta"], here["guarantee"]["method"]) == (0.3, "wsr")
-    assert here["thresholds"][0] == {"alpha": 0.025, "threshold": "-inf", "trusted": 0}
+    assert here["thresholds"][0] == {"alpha": 0.025, "threshold": "-inf", "trusted_fraction": 0}
     for made, name in ((here, "here"), (there.json, "there")):
-        assert made["active"] is False
+        assert made["state"] == "ready"
         assert made["provenance"]["attributions"] == ["A by B", "C by D"]
         assert made["provenance"]["note"] == "a note"
         assert file.load((place / f"{name}.calibration").read_bytes()).id == made["id"]
-    same = here.keys() - {"id", "created_at", "provenance"}
+    same = here.keys() - {"id", "created_at", "provenance", "pictures"}
     assert {name: there.json[name] for name in same} == {name: here[name] for name in same}
     text = run("calibrations", "show", here["id"]).out
     assert "with probability 0.7 (wsr)" in text
@@ -70,11 +70,11 @@ def test_worse_stays_inactive(request, place, where):
     first = command(*PLAIN, *FORCED).json["id"]
     arguments = (*PLAIN, "--seed", 3, "--activate")
     outcome = command(*arguments)
-    assert (outcome.code, outcome.json["active"]) == (1, False)
+    assert (outcome.code, outcome.json["state"]) == (1, "ready")
     assert all(word in outcome.err for word in (outcome.json["id"], "smallest α 0.", "force"))
-    assert command("calibrations", "show", first, "--json").json["active"]
+    assert command("calibrations", "show", first, "--json").json["state"] == "active"
     forced = command(*arguments, "--force")
-    assert (forced.code, forced.json["active"]) == (0, True)
+    assert (forced.code, forced.json["state"]) == (0, "active")
 
 
 @pytest.mark.parametrize("where", ["run", "at"])

@@ -38,15 +38,15 @@ def test_a_life(run, two, place, upscaler):
     assert f"{two[1]} is active, replaced {two[0]}" in back
     calls = len(upscaler.calls)
     made = run("calibrations", "derive", two[1], "--delta", 0.2, "--name", "mine", "--json").json
-    assert (made["guarantee"]["delta"], made["name"], made["active"]) == (0.2, "mine", False)
+    assert (made["guarantee"]["delta"], made["name"], made["state"]) == (0.2, "mine", "ready")
     cut = run("calibrations", "derive", two[1], "--bound", 0.2, "--activate", "--force", "--json")
-    assert (cut.json["pipeline"]["fidelity"]["bound"], cut.json["active"]) == (0.2, True)
+    assert (cut.json["pipeline"]["fidelity"]["bound"], cut.json["state"]) == (0.2, "active")
     run("calibrations", "derive", cut.json["id"], "--bound", 0.4).check_error(1, "were cut")
     assert "7 random halvings" in run("calibrations", "backtest", two[1], "--splits", 7).out
     assert len(upscaler.calls) == calls
     pictures(place / "more", "a.png", "b.png", first=7)
     extended = run("calibrations", "extend", two[0], "more", *FORCED, "--json").json
-    assert (extended["n"], extended["active"]) == (5, True)
+    assert (extended["n"], extended["state"]) == (5, "active")
     assert run("calibrations", "delete", two[0]).out == f"{two[0]} is deleted\n"
     run("calibrations", "delete", extended["id"]).check_error(1, "active")
     entries = run("calibrations", "audit", "--json").json
@@ -108,14 +108,14 @@ def test_verdict(area, active, n, grade, command):
     """What it is good for by its area at the default α, and the next command where there is one."""
     document = {
         "id": "cal-1",
-        "active": active,
+        "state": "active" if active else "ready",
         "n": n,
         "min_alpha": 0.5 / (n + 1),
         "default_alpha": 0.1,
         "classes": [],
         "thresholds": [
-            {"alpha": 0.1, "trusted": area, "threshold": 1.0},
-            {"alpha": 0.15, "trusted": 1.0, "threshold": 1.0},
+            {"alpha": 0.1, "trusted_fraction": area, "threshold": 1.0},
+            {"alpha": 0.15, "trusted_fraction": 1.0, "threshold": 1.0},
         ],
         "guarantee": {"kind": "expectation"},
         "pipeline": {"fidelity": {"bound": 0.5}},

@@ -76,7 +76,7 @@ def _value(coroutine: Coroutine[Any, Any, Value]) -> Value:
     raise AssertionError
 
 
-class Asking:
+class Session:
     """Sends requests, and repeats those that found no room or no server where that costs nothing.
 
     http, sleep: both blocking, or both awaited.
