@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 import numpy as np
+from isal import isal_zlib
 from numpy.typing import NDArray
 from PIL import Image
 from PIL.ExifTags import Base
@@ -21,6 +22,7 @@ FormName = Literal["png", "webp", "avif", "jpeg", "tiff"]
 
 DEFAULT_QUALITY: Final = 90
 BEST_QUALITY: Final = 100
+_ROWS: Final = 64  # of a strip of a TIFF file
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,42 +186,53 @@ def _tiff(pixels: NDArray[np.uint8], program: str, kept: Metadata, pages: Pages 
     # tifffile writes no tags of directories, so the number before each of them keeps its place.
     tags += [(tag - 1, "Q" if big else "I", 1, 0, True) for tag in directories]
     out = io.BytesIO()
-    common: dict[str, Any] = {
-        "compression": "zlib",
-        "compressionargs": {"level": 1},
-        "rowsperstrip": 64,
-        "metadata": None,
-    }
     with tifffile.TiffWriter(out, bigtiff=big, byteorder="<") as file:
         file.write(
-            pixels,
+            **_compressed(pixels),
             photometric="rgb",
             extrasamples=["unassalpha"] if pixels.shape[2] == 4 else None,
-            predictor=True,
             software="trustscale",
             description=description,
             resolution=resolution,
             resolutionunit=unit,
             extratags=tags,
-            **common,
         )
         if pages is not None:
             # Readers such as GDAL take a page of this type as the mask of the page before.
+            file.write(**_compressed(pages.mask), photometric="mask", subfiletype=4)
             file.write(
-                pages.mask,
-                photometric="mask",
-                subfiletype=4,
-                **common,
-            )
-            file.write(
-                pages.trust,
+                **_compressed(pages.trust),
                 photometric="minisblack",
                 description="trust level: value / 65534 of the bound B; 65535 is never trusted",
-                **common,
             )
     if directories:
         _append(out, directories, big=big)
     return out.getvalue()
+
+
+def _compressed(pixels: NDArray[Any]) -> dict[str, Any]:
+    """A page as tifffile takes it: strips that are compressed one after the other."""
+    is_mask = pixels.dtype == np.bool_
+
+    def strips() -> Iterator[bytes]:
+        for top in range(0, len(pixels), _ROWS):
+            rows = pixels[top : top + _ROWS]
+            if is_mask:
+                yield isal_zlib.compress(np.packbits(rows, axis=1), 1)
+                continue
+            steps = rows.astype(rows.dtype.newbyteorder("<"))  # what predictor 2 of TIFF says
+            np.subtract(rows[:, 1:], rows[:, :-1], out=steps[:, 1:])
+            yield isal_zlib.compress(steps, 1)
+
+    return {
+        "data": strips(),
+        "shape": pixels.shape,
+        "dtype": pixels.dtype,
+        "compression": "zlib",
+        "predictor": not is_mask,
+        "rowsperstrip": _ROWS,
+        "metadata": None,
+    }
 
 
 def _typed(value: Any) -> tuple[str, int, object]:

@@ -55,8 +55,7 @@ def named(name):
     return x509.Name([x509.NameAttribute(*part) for part in parts.items()])
 
 
-@pytest.fixture(scope="module")
-def chain():
+def new_chain():
     """The chain of a signer, its key, and the root, all PEM."""
     root_key, key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
     root = certificate(
@@ -72,6 +71,12 @@ def chain():
     )  # fmt: skip
     pem = [one.public_bytes(Encoding.PEM).decode() for one in (leaf, root)]
     return "".join(pem), secret_of(key), pem[1]
+
+
+@pytest.fixture(scope="module")
+def chain():
+    """The same, for all tests of this file."""
+    return new_chain()
 
 
 def secret_of(key):
