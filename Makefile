@@ -92,10 +92,12 @@ locked = $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python
 $(VENV)/.demo: $(BIN)/python pyproject.toml requirements/gateway.lock
 	$(call locked,gateway)
 	$(BIN)/python -m pip install --quiet --editable .
+	$(BIN)/python -m compileall -q app trustscale workers
 	touch $@
 
 # pip adds torch, in the build that its settings on this machine lead to.
 $(VENV)/.install: $(BIN)/python pyproject.toml requirements/dev.lock
 	$(call locked,dev)
 	$(BIN)/python -m pip install --quiet --editable '.[credentials,diffusers,evaluate,tracing,formats]' --group dev
+	$(BIN)/python -m compileall -q app trustscale workers
 	touch $@ $(VENV)/.demo

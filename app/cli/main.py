@@ -6,6 +6,7 @@ usage or a wrong setting, 130 interrupted.
 
 from __future__ import annotations
 
+import gc
 import io
 import os
 import sys
@@ -83,6 +84,8 @@ def _options(
 
 def main() -> None:
     """Run the program; every expected error is one line and an exit code."""
+    # Imports make many objects that stay; looking for cycles among them is a twentieth of a start.
+    gc.set_threshold(20_000)
     # The name of a file may hold bytes that are no letters.
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
