@@ -1,10 +1,10 @@
 """Documents in SQLite: for one machine.
 
-One file in WAL mode, shared by all processes. Each process keeps two connections,
-each on its own thread: one for writing, because SQLite has one writer at a time anyway and a queue
-in front of the lock is fairer than its busy loop; one for reading, because in WAL mode a reader
-sees one consistent snapshot and never waits for a writer. The threads are the database's own:
-in the shared pool of `asyncio.to_thread` a lookup would wait behind image work.
+One file in WAL mode, shared by all processes. Each process keeps two connections, each on its own
+thread: one for writing, because SQLite has one writer at a time anyway and a queue in front of the
+lock is fairer than its busy loop; one for reading, because in WAL mode a reader sees one consistent
+snapshot and never waits for a writer. The threads are the database's own: in the shared pool of
+`asyncio.to_thread` a lookup would wait behind image work.
 
 Every write is one transaction that takes the write lock at its first statement (`BEGIN IMMEDIATE`),
 so a read inside it cannot be overtaken. A process killed at any point leaves the transaction whole
