@@ -279,11 +279,6 @@ def dense_terms(maps: Measured) -> dict[str, NDArray[np.float32]]:
     return dense
 
 
-def enlarge(cells: Plane, shape: tuple[int, int]) -> NDArray[np.float32]:
-    """Cells of level 0 as pixels by linear interpolation, float32 of the shape [H, W]."""
-    return whole(shape, lambda look: enlarged(cells, shape, look))
-
-
 def whole(
     shape: tuple[int, int], strips: Callable[[Look[None]], Iterable[None]]
 ) -> NDArray[np.float32]:
@@ -298,7 +293,10 @@ def whole(
 
 
 def enlarged(cells: Plane, shape: tuple[int, int], look: Look[T], each: Each = map) -> Iterable[T]:
-    """What is said of the pixels of `enlarge`, some rows after the others."""
+    """What is said of cells of level 0 as pixels, by linear interpolation: float32 [H, W].
+
+    Some rows are made after the others.
+    """
 
     def strip(top: int) -> T:
         # Two more rows of cells on either side: a pixel lies between two of them, twice.

@@ -49,7 +49,8 @@ class TestSigma:
         total = sum(weight * plane for (_, weight), plane in zip(fit.weights, f, strict=True))
         for out, bias, *bent in fit.units:
             total += out * np.maximum(0, bias + sum(u * p for u, p in zip(bent, f, strict=True)))
-        expected = texture.enlarge(np.exp(total + fit.offset), (48, 56))
+        cells = np.exp(total + fit.offset)
+        expected = texture.whole((48, 56), lambda look: texture.enlarged(cells, (48, 56), look))
         np.testing.assert_allclose(accumulator.result(), expected, rtol=1e-4)
         np.testing.assert_allclose(fit.log_sigma(f), total + fit.offset, atol=1e-9)
 

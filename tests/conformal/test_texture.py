@@ -38,6 +38,10 @@ def term(name, found):
     return weighted(found, {name: 1.0})
 
 
+def enlarged(cells, shape):
+    return texture.whole(shape, lambda look: texture.enlarged(cells, shape, look))
+
+
 def blocks(plane, cell):
     height, width = plane.shape
     return plane.astype(np.float64).reshape(height // cell, cell, width // cell, cell)
@@ -173,9 +177,9 @@ class TestInterpolation:
 
     @given(st.integers(1, 40), st.integers(1, 40))
     def test_pixels_lie_between_their_cells(self, height, width):
-        """`enlarge` has the size of the image and leaves neither end of the range."""
+        """`enlarged` has the size of the image and leaves neither end of the range."""
         cells = np.random.default_rng(0).random((-(-height // 4), -(-width // 4)))
-        pixels = texture.enlarge(cells, (height, width))
+        pixels = enlarged(cells, (height, width))
         assert (pixels.shape, pixels.dtype) == ((height, width), np.float32)
         assert np.float32(cells.min()) <= pixels.min()
         assert pixels.max() <= np.float32(cells.max())
@@ -184,4 +188,4 @@ class TestInterpolation:
         """Pixels are made a few rows of cells at a time, and are the same as made at once."""
         cells = np.random.default_rng(0).random((53, 9))
         at_once = texture.double(texture.double(cells.astype(np.float32)))[:210, :35]
-        np.testing.assert_array_equal(texture.enlarge(cells, (210, 35)), at_once)
+        np.testing.assert_array_equal(enlarged(cells, (210, 35)), at_once)
