@@ -98,10 +98,17 @@ def lab_distance(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> NDArray
         ValueError: another dtype or shape, or two shapes.
     """
     check_pair(first, second)
-    difference = normalised_lab(first)
-    difference -= normalised_lab(second)
-    np.abs(difference, out=difference)
-    return np.asarray(difference.sum(axis=0, dtype=np.float32))
+    height, width, _ = first.shape
+    distance = np.empty(height * width, np.float32)
+    one, other = (image.reshape(-1, 3) for image in (first, second))
+    for block in pixel_blocks(height * width):
+        apart, lab = np.empty((2, 3, block.stop - block.start), np.float32)
+        lab_block(one[block], apart)
+        lab_block(other[block], lab)
+        apart -= lab
+        np.abs(apart, out=apart)
+        apart.sum(axis=0, out=distance[block])
+    return distance.reshape(height, width)
 
 
 def lab_block(pixels: NDArray[np.uint8], out: NDArray[np.float32]) -> None:

@@ -16,7 +16,7 @@ from app.conformal.texture import is_fact
 from app.sampling.measure import measure
 from app.sampling.pipeline import Pipeline
 from app.serving.answer import form_of
-from app.serving.footprint import footprint, truth_footprint
+from app.serving.footprint import LARGE, footprint, truth_footprint
 from app.serving.options import UpscaleRequest
 from app.upscalers.base import Capabilities, Source
 from tests.api.gateway import gateway
@@ -141,14 +141,19 @@ async def test_covers_what_is_allocated(asked, capabilities):
     assert peak - SMALL <= expected
 
 
+@pytest.mark.parametrize("large", [LARGE, 0])
 @pytest.mark.parametrize(
     ("form", "quality"), [("png", None), ("tiff", None), ("webp", 100), ("avif", 100)]
 )
-async def test_covers_the_answer(tmp_path, form, quality):
+async def test_covers_the_answer(tmp_path, monkeypatch, form, quality, large):
     """From the samples to the stored files of a picture of noise, a request stays below its cost.
+
+    So it does where files are made one after the other, as for pictures that are called large.
 
     Pillow's own images are not seen by tracemalloc; they are added.
     """
+    for module in ("footprint", "make"):
+        monkeypatch.setattr(f"app.serving.{module}.LARGE", large)
     upscaler = NoisyUpscaler(scale=SCALE, capabilities=Capabilities())
     calibration = await calibration_of(upscaler, samples=2)
     app = gateway(tmp_path, upscaler, calibrations=[calibration])
