@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from app.calibration.canaries import KEY
 from app.calibration.config import CalibrationConfig
 from app.calibration.local import listed
 from app.calibration.pairs import load_pair
@@ -23,6 +24,7 @@ from app.upscalers.base import Capabilities, Source, image_digest
 from tests.factories import encoded, photo, truths
 from tests.fakes import FakeUpscaler
 from tests.waiting import until
+from tests.watch.scenes import REMOTE
 from trustscale import Problem, Tar
 
 ROOT = Path(__file__).parents[2]
@@ -76,6 +78,17 @@ def test_only_missing_pairs_are_generated(run, place, upscaler, monkeypatch):
     calls = len(upscaler.calls)
     assert run(*MAKE).code == 0  # what has succeeded is measured anew
     assert len(upscaler.calls) == calls + 20
+
+
+def test_canaries(run, place, upscaler, monkeypatch):
+    """Of a remote upscaler some inputs are kept, also by a run that goes on."""
+    monkeypatch.setenv("TRUSTSCALE_UPSCALERS", json.dumps([REMOTE]))
+    truths(place / "photos", 10)
+    upscaler.call, upscaler.act = 23, lambda: fail(upscaler)
+    assert run(*MAKE).code == 1
+    upscaler.call, upscaler.failure = None, None
+    made = run(*MAKE).json["id"]
+    assert len(list((place / "data" / "blobs" / f"{KEY}{made}").iterdir())) >= 6
 
 
 def test_a_file_that_vanished(run, place, upscaler):

@@ -33,16 +33,10 @@ def test_version(run):
         [],
         ["nonsense"],
         ["calibrations"],
-        ["config"],
         ["upscale"],
-        ["upscale", "x.png", "--alpha", "abc"],
         ["upscale", "x.png", "--unknown"],
-        ["calibrate"],
         ["calibrate", ".", "--samples", "many"],
-        ["calibrations", "show"],
-        ["serve", "--port", "http"],
         ["serve", "--port", "65536"],
-        ["jobs", "--metrics-port", "99999"],
     ],
     ids=" ".join,
 )
@@ -95,21 +89,12 @@ class TestConfigCheck:
             assert "***/blobs" in outcome.out
         assert outcome.json["upscalers"][0]["headers"] == {"X-Tenant": "***"}
 
-    @pytest.mark.parametrize(
-        ("text", "word"),
-        [
-            ('client_keys = ["plain-key"]', "client_keys"),
-            ('data_dir = "${NOWHERE}"', "NOWHERE"),
-        ],
-    )
     @pytest.mark.parametrize("command", ["config check", "calibrations list", "serve"])
-    def test_mistakes(self, run, place, monkeypatch, text, word, command):
+    def test_mistakes(self, run, place, command):
         """A wrong setting stops every command with one line and exit code 2."""
-        if text.startswith("data_dir"):
-            monkeypatch.delenv("TRUSTSCALE_DATA_DIR")
-        (place / "trustscale.toml").write_text(text)
+        (place / "trustscale.toml").write_text('client_keys = ["plain-key"]')
         outcome = run(*command.split())
-        outcome.check_error(2, word)
+        outcome.check_error(2, "client_keys")
         assert "plain-key" not in outcome.err
 
     def test_every_mistake(self, run, place, monkeypatch):
@@ -144,15 +129,9 @@ class TestStart:
     @pytest.mark.parametrize(
         ("name", "value", "words"),
         [
-            ("TRUSTSCALE_QUEUE", "foo://x", "queue URL"),
             ("TRUSTSCALE_QUEUE", "redis://:secret@host:port/0", "queue URL"),
-            ("TRUSTSCALE_QUEUE", "redis://:secret/x@host/0", "queue URL"),
-            ("TRUSTSCALE_QUEUE", "redis://host/0?secret=1", "queue URL"),
-            ("TRUSTSCALE_STORE", "x", "store URL"),
             ("TRUSTSCALE_STORE", "redis://:secret/x@host/0", "URL cannot be read"),
             ("TRUSTSCALE_UPSCALERS", NO_MODEL, "none.onnx"),
-            ("WEB_CONCURRENCY", "", "WEB_CONCURRENCY"),
-            ("WEB_CONCURRENCY", "many", "WEB_CONCURRENCY"),
             ("WEB_CONCURRENCY", "2", "WEB_CONCURRENCY"),
         ],
     )

@@ -118,15 +118,6 @@ class TestUpscale:
         assert len(elsewhere) == 3
         assert not any(ADMIN_KEY in str(request.headers.raw) for request in elsewhere)
 
-    def test_one_key_for_both(self, client):
-        """What was made at once is no job, nor is a job a result: both are told as problems."""
-        client.upscale(IMAGE, idempotency_key="at once")
-        with pytest.raises(Problem):
-            client.submit(IMAGE, idempotency_key="at once")
-        client.submit(IMAGE, idempotency_key="later").watch()
-        with pytest.raises(Problem):
-            client.upscale(IMAGE, idempotency_key="later")
-
     def test_a_refusal(self, client):
         """A problem with type, status, sentence and members."""
         with pytest.raises(Problem, match="nobody") as caught:
@@ -161,16 +152,6 @@ class TestCalibrate:
         assert (made["n"], made["name"]) == (3, kind)
         assert (made["degradation"] is None) == (kind == "pairs")
         assert kind == "archive" or sent[-1][0] == sent[-1][1] > 0
-
-    def test_what_is_made(self, client):
-        """Activating tells what is replaced; a file that was exported can be imported."""
-        made = client.calibrate([photo(40, 48, 48)], samples=2, degradation={}).wait()
-        active = next(row["id"] for row in client.calibrations() if row["active"])
-        with pytest.raises(Problem, match="force"):  # one pair holds nothing at the default α
-            client.activate(made["id"])
-        assert client.activate(made["id"], force=True)["previous"] == active
-        client.activate(active)
-        assert client.import_file(client.export(made["id"]))["id"] == made["id"]
 
     def test_an_archive_is_whole_whatever_sizes_its_files_have(self):
         """Also if they are empty, or need no padding; the size that is declared is that read."""
