@@ -55,7 +55,7 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """Everything that runs requests and jobs."""
+    """Everything that runs requests and jobs; `serves`: see `open_parts`."""
 
     settings: Settings
     stores: Stores
@@ -66,6 +66,7 @@ class Parts:
     admin: CalibrationAdmin
     canaries: CanaryWatch
     monitor: Monitor
+    serves: bool = True
 
     @property
     def handlers(self) -> Mapping[JobKind, Handler | FanOut]:
@@ -78,6 +79,7 @@ class Parts:
                 self.stores.blobs,
                 self.stores.monitor,
                 self.canaries.policies,
+                keeps_pictures=self.serves,
             ),
             "webhook": WebhookHandler(self.stores.jobs, self.settings.webhooks),
         }
@@ -98,7 +100,7 @@ async def open_parts(
     build: Build | None = None,
     metrics: Metrics | None = None,
     *,
-    monitored: bool = True,
+    serves: bool = True,
     stores: Stores | None = None,
 ) -> Parts:
     """Open everything; the stack closes it in reverse order.
@@ -108,7 +110,8 @@ async def open_parts(
         stack: closes what is opened.
         build: makes the upscalers; None: `build_upscaler`, whose calls `metrics` counts.
         metrics: gets the numbers of answers, jobs, remote calls, canaries and the monitor.
-        monitored: whether the images that are upscaled count as requests of the service.
+        serves: whether images that are upscaled count as requests of a service, and pictures of
+            calibrations are kept for its pages.
         stores: None: those that the settings name.
 
     Raises:
@@ -140,12 +143,12 @@ async def open_parts(
     )
     observers: list[Observer] = [functools.partial(_count, metrics)]
     monitor = Monitor(stores.monitor, metrics, client_interval_s=settings.monitor_client_interval_s)
-    if monitored:
+    if serves:
         await stack.enter_async_context(monitor.running())
         observers.append(monitor.answered)
     throughput = Throughput(settings.data_dir / "throughput.json")
     # Where jobs run beside requests, they leave them a slot.
-    spare = int(monitored and settings.gateway_runs_jobs and settings.max_in_flight > 1)
+    spare = int(serves and settings.gateway_runs_jobs and settings.max_in_flight > 1)
     service = UpscaleService(
         upscalers,
         settings.default,
@@ -166,7 +169,16 @@ async def open_parts(
     costs = Costs(throughput, functools.partial(_tariff, settings), settings.job_concurrency)
     admin = CalibrationAdmin(upscalers, settings.default, calibrations, stores, queue, costs)
     return Parts(
-        settings, stores, upscalers, calibrations, service, queue, admin, canaries, monitor
+        settings,
+        stores,
+        upscalers,
+        calibrations,
+        service,
+        queue,
+        admin,
+        canaries,
+        monitor,
+        serves=serves,
     )
 
 

@@ -16,14 +16,14 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, cast
 
 from app.calibration.admin import CalibrationAdmin
 from app.calibration.config import CalibrationConfig, CalibrationRequest
 from app.calibration.intake import Files
 from app.calibration.layout import NamedFile, PairFiles
 from app.errors import BadRequest, NotFound
-from app.stores.base import Blobs, JobState, JobStatus, JobStore, Stores
+from app.stores.base import Blobs, JobState, JobStatus, Stores
 from app.stores.folders import held
 from app.stores.open import open_stores
 
@@ -55,8 +55,6 @@ class LocalAdmin(CalibrationAdmin):
 
     data_dir: Path
     stack: AsyncExitStack
-    jobs: JobStore
-    places: InPlace
     on_checked: Callable[[int, int], None] = lambda *_: None
 
     async def create(
@@ -84,34 +82,26 @@ class LocalAdmin(CalibrationAdmin):
         lock = self.data_dir / f"{job_id}.lock"
         self.stack.enter_context(held(lock, "Another process is making this calibration."))
         self.stack.push_async_callback(self._leave, job_id)
-        costs = await self._costs(asked, measured=len(await self.jobs.recorded(job_id)))
+        jobs, blobs = self.stores.jobs, cast("InPlace", self.stores.blobs)
+        costs = await self._costs(asked, measured=len(await jobs.recorded(job_id)))
         job = asked.request.as_job(job_id, webhook=webhook, warnings=asked.warnings, **costs)
-        self.places.place(job.id, asked.pairs, places)
-        await self.jobs.renew(job)
+        blobs.place(job.id, asked.pairs, places)
+        await jobs.renew(job)
         return await self.queue.submit(job)
 
     async def _leave(self, job: str) -> None:
         """Forget a job that has succeeded: its calibration is stored."""
-        if (await self.jobs.get(job)).state is JobState.SUCCEEDED:
-            await self.jobs.forget(job)
-            await self.places.delete(job)
+        if (await self.stores.jobs.get(job)).state is JobState.SUCCEEDED:
+            await self.stores.jobs.forget(job)
+            await self.stores.blobs.delete(job)
             (self.data_dir / f"{job}.lock").unlink(missing_ok=True)
 
 
-class Private(NamedTuple):
-    """Stores with jobs of their own, whose files are read in their place."""
-
-    stores: Stores
-    jobs: JobStore
-    places: InPlace
-
-
-def private_stores(stores: Stores, data_dir: Path, stack: AsyncExitStack) -> Private:
-    """The same stores, but for the jobs; the stack closes what is opened."""
+def private_stores(stores: Stores, data_dir: Path, stack: AsyncExitStack) -> Stores:
+    """The stores with jobs of their own, whose files are read in their place."""
     own = open_stores(f"sqlite:///{DATABASE}", data_dir, result_ttl_s=1.0, max_result_bytes=1)
     stack.push_async_callback(own.close)
-    places = InPlace(stores.blobs)
-    return Private(replace(stores, jobs=own.jobs, blobs=places), own.jobs, places)
+    return replace(stores, jobs=own.jobs, blobs=InPlace(stores.blobs))
 
 
 def _places(files: Files) -> Mapping[str, str]:

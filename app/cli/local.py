@@ -21,7 +21,6 @@ from app.api.deps import PACE, State
 from app.api.idempotency import Unrepeated
 from app.api.limits import ClientLimits
 from app.assembly import Parts, open_parts, opened_stores
-from app.calibration.job import CalibrationHandler
 from app.calibration.local import LocalAdmin, private_stores
 from app.main import application, working
 from app.serving.auto import AUTO
@@ -88,17 +87,23 @@ async def inside(
 async def _start(
     settings: Settings, on_checked: Checked | None, stack: AsyncExitStack, metrics: Metrics
 ) -> State:
-    private = None
+    stores = await opened_stores(settings, stack, metrics)
     if on_checked is not None:
-        shared = await opened_stores(settings, stack, metrics)
-        private = private_stores(shared, settings.data_dir, stack)
-    stores = private.stores if private else None
+        stores = private_stores(stores, settings.data_dir, stack)
     parts = await _opened(settings, stack, metrics=metrics, stores=stores)
     more: dict[str, Any] = {"service": replace(parts.service, results=None), "worker": None}
-    if private is not None and on_checked is not None:
+    if on_checked is not None:
         # What it holds is let go when the jobs have stopped.
         held = await stack.enter_async_context(AsyncExitStack())
-        more["worker"] = await stack.enter_async_context(working(_calibrating(parts)))
+        # Jobs that others left unfinished are none of its business.
+        run = partial(
+            parts.queue.run,
+            {"calibration": parts.handlers["calibration"]},
+            concurrency=parts.concurrency,
+            drain_s=0.0,
+            unfinished=False,
+        )
+        more["worker"] = await stack.enter_async_context(working(run))
         more["admin"] = LocalAdmin(
             parts.upscalers,
             settings.default,
@@ -107,10 +112,8 @@ async def _start(
             parts.queue,
             data_dir=settings.data_dir,
             stack=held,
-            jobs=private.jobs,
-            places=private.places,
             on_checked=on_checked,
-            costs=replace(parts.admin.costs, at_once=_pairs_at_once(parts)),
+            costs=parts.admin.costs,
         )
     nobody = Keyring(())
     return await State.of(
@@ -136,34 +139,7 @@ async def _opened(
 ) -> Parts:
     configure_logs("warning", "console")
     # What is tried by hand is no request of the service: the monitor does not count it.
-    return await open_parts(settings, stack, metrics=metrics, monitored=False, stores=stores)
-
-
-def _calibrating(parts: Parts) -> Callable[..., Any]:
-    """Runs the jobs that are submitted here, and gives them back at once when it stops.
-
-    What others left unfinished is none of its business.
-    """
-    handler = CalibrationHandler(
-        parts.upscalers,
-        parts.calibrations,
-        parts.stores.blobs,
-        parts.stores.monitor,
-        parts.canaries.policies,
-        keeps_pictures=False,
-    )
-    return partial(
-        parts.queue.run,
-        {"calibration": handler},
-        concurrency={"calibration": _pairs_at_once(parts)},
-        drain_s=0.0,
-        unfinished=False,
-    )
-
-
-def _pairs_at_once(parts: Parts) -> int:
-    """One is prepared while the upscaler has as many as it takes."""
-    return 1 + max(upscaler.capabilities.concurrency for upscaler in parts.upscalers.values())
+    return await open_parts(settings, stack, metrics=metrics, serves=False, stores=stores)
 
 
 def _narrowed(settings: Settings, upscaler: str | None, *, many: bool) -> Settings:
@@ -183,6 +159,8 @@ def _narrowed(settings: Settings, upscaler: str | None, *, many: bool) -> Settin
         "queue": f"memory://{uuid4().hex}",
         "max_waiting": 1_000_000,
         "request_timeout_s": settings.job_timeout_s,
+        # One pair is prepared while the upscaler has as many as it takes.
+        "job_concurrency": 1 + max(getattr(one, "concurrency", None) or 1 for one in upscalers),
     }
     return settings.model_copy(update=changes)
 
