@@ -18,7 +18,7 @@ from app.api.document import file_response
 from app.api.problems import Problem, problem_responses
 from app.errors import NotFound
 from app.serving.job import DRAFT
-from app.stores.base import JobKind, JobState, JobStatus, JobStore, Progress
+from app.stores.base import JobKind, JobState, JobStatus, Progress
 
 Webhook = Annotated[
     str | None,
@@ -147,13 +147,8 @@ async def cancel_job(job: JobDep, state: StateDep) -> JobOut:
 )
 async def list_jobs(state: StateDep, _: AdminDep) -> list[JobOut]:
     """All jobs that have not ended, the newest first."""
-    return [JobOut.of(job) for job in await pending_jobs(state.stores.jobs)]
-
-
-async def pending_jobs(jobs: JobStore) -> list[JobStatus]:
-    """Those of every kind that have not ended, the newest first."""
-    found = [job for kind in get_args(JobKind) for job in await jobs.pending(kind)]
-    return sorted(found, key=lambda job: job.created_at, reverse=True)
+    found = [job for kind in get_args(JobKind) for job in await state.stores.jobs.pending(kind)]
+    return [JobOut.of(job) for job in sorted(found, key=lambda job: job.created_at, reverse=True)]
 
 
 async def _until(
