@@ -9,8 +9,7 @@ the same is noticed by its checksum and counts as absent.
 from __future__ import annotations
 
 import hashlib
-import json
-import struct
+import io
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,8 +18,6 @@ from numpy.typing import NDArray
 
 from app.errors import ConfigError
 from app.stores.folders import replace_file
-
-_MAGIC = b"trustscale samples 2\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +50,7 @@ class SampleCache:
         """The samples, or None if there are none or the file is damaged."""
         try:
             return decode(path.read_bytes())
-        except (FileNotFoundError, KeyError, TypeError, ValueError):
+        except (FileNotFoundError, ValueError):
             return None
 
     def put(self, path: Path, samples: Samples) -> None:
@@ -65,14 +62,12 @@ def encode(samples: Samples) -> bytes:
     """The file of the samples."""
     import zstandard  # noqa: PLC0415 - an optional dependency, imported where it is used
 
-    images = samples.images
-    differences = images.copy()
-    differences[1:] -= images[0]
-    differences[0, :, 1:] -= images[0, :, :-1]
-    body = zstandard.ZstdCompressor(level=1, write_checksum=True).compress(differences.data)
-    facts = {"shape": images.shape, "seconds": samples.seconds}
-    head = json.dumps(facts).encode()
-    return _MAGIC + struct.pack(">I", len(head)) + head + body
+    differences = samples.images.copy()
+    differences[1:] -= samples.images[0]
+    differences[0, :, 1:] -= samples.images[0, :, :-1]
+    out = io.BytesIO()
+    np.savez(out, differences=differences, seconds=samples.seconds)
+    return zstandard.ZstdCompressor(level=1, write_checksum=True).compress(out.getbuffer())
 
 
 def decode(data: bytes) -> Samples:
@@ -83,18 +78,13 @@ def decode(data: bytes) -> Samples:
     """
     import zstandard  # noqa: PLC0415 - as above
 
-    start = len(_MAGIC) + 4
-    if data[: len(_MAGIC)] != _MAGIC or len(data) < start:
-        raise ValueError("not a file of samples")
-    (length,) = struct.unpack(">I", data[len(_MAGIC) : start])
-    head = json.loads(data[start : start + length])
-    body = memoryview(data)[start + length :]
     try:
-        raw = bytearray(zstandard.ZstdDecompressor().decompress(body))
+        raw = zstandard.ZstdDecompressor().decompress(data)
     except zstandard.ZstdError as error:
         raise ValueError("the file is damaged") from error
-    images = np.frombuffer(raw, np.uint8).reshape(head["shape"])
+    with np.load(io.BytesIO(raw)) as arrays:
+        images, seconds = arrays["differences"], float(arrays["seconds"])
     first = images[0]
     np.cumsum(first, axis=1, dtype=np.uint8, out=first)
     images[1:] += first
-    return Samples(images, head.get("seconds", 0.0))
+    return Samples(images, seconds)

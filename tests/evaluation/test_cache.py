@@ -51,24 +51,14 @@ class TestCache:
             found = cache.get(path)
             assert found is None or np.array_equal(found.images, some().images)
 
-    @pytest.mark.parametrize("damage", ["cut", "empty", "text", "head", "size"])
+    @pytest.mark.parametrize("damage", ["cut", "empty", "text"])
     def test_damage_counts_as_absent(self, tmp_path, damage):
         """A file that is not whole is never believed."""
         cache = SampleCache(tmp_path)
         path = cache.path("fp", "x", 7, 4)
         cache.put(path, some())
-        data = bytearray(path.read_bytes())
-        if damage == "size":  # what is left decodes, to something else than the head says
-            data = data.replace(b"[4, 6, 5, 3]", b"[4, 6, 5, 4]")
-        path.write_bytes(
-            {
-                "cut": data[: len(data) // 2],
-                "size": data,
-                "empty": b"",
-                "text": b"text",
-                "head": data[:23],
-            }[damage]
-        )
+        data = path.read_bytes()
+        path.write_bytes({"cut": data[: len(data) // 2], "empty": b"", "text": b"text"}[damage])
         assert cache.get(path) is None
 
     def test_a_folder_that_cannot_be_made(self, tmp_path):

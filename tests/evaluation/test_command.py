@@ -28,8 +28,8 @@ class TestEvaluate:
     )
     def test_what_is_judged_is_what_is_served(self, run, place, upscaler, scenes, options):
         """By default: the calibration of `calibrate`, to the last digit, and its answers."""
-        photographs(place / "photos" / "calibration", scenes, side=32)
-        test = photographs(place / "photos" / "test", 3, side=40)
+        photographs(place / "photos" / "calibration", scenes, side=32, crops=1)
+        test = photographs(place / "photos" / "test", 3, side=40, crops=1)
         made = place / "made.calibration"
         asked = ("photos/calibration", "--scene-by", "scene", *options, "--export", made)
         assert run("calibrate", *asked, "--skip-bad-pairs").code == 0

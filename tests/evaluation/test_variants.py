@@ -30,14 +30,6 @@ def test_paper():
     ]
 
 
-def test_paper_of_one_sample():
-    """An upscaler of one sample and without a witness has the settings that it can have."""
-    assert "residual" in {
-        v.pipeline(FakeUpscaler()).indecision.estimator
-        for v in paper([FakeUpscaler()], 1, 512, 0.1)
-    }
-
-
 def test_read(tmp_path):
     """One table is one variant: a calibration's settings, and what it leaves out is the default."""
     path = tmp_path / "settings.toml"
