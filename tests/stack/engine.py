@@ -157,6 +157,7 @@ class Stack(Engine):
         try:
             yield
         finally:
+            self.call("kill", holder)
             self.call("rm", "--force", holder)
 
     def up(self, *services: str, profiles: tuple[str, ...] = (), **scale: int) -> None:
