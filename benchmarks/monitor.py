@@ -61,7 +61,8 @@ async def main(folder: Path, most: int) -> None:
                 degradation=degradation,
                 seed=TEST_SEED,
             )
-            measured = await measure(upscaler, Source(pair.x), calibration.pipeline, pair.seed)
+            source = Source(pair.x, pair.facts)
+            measured = await measure(upscaler, source, calibration.pipeline, pair.seed)
             z = measured.mean_log_sigma
             loss = reduce_pair(pair, measured, calibration.pipeline).staircase.loss_below(threshold)
             state = drift.observe(state, reference, z, uniform.random())
