@@ -1,8 +1,9 @@
 """The pages and their static files, read once into memory.
 
 All static files live under one path with a digest of their whole content,
-`/static/DIGEST/js/upscale.js`. Modules import each other by relative paths, so a visit begins with
-files of one release only, and browsers may keep them for ever.
+`/static/DIGEST/bundle/upscale.js`, so a visit begins with files of one release only, and browsers
+may keep them for ever. Each page loads one bundle of its modules and one of its style sheets; the
+modules can be had one by one, too.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from functools import cached_property
 from importlib import resources
 from importlib.resources.abc import Traversable
 from string import Template
+
+from app.web import bundle
 
 MEDIA_TYPES = {
     "css": "text/css; charset=utf-8",
@@ -48,6 +51,9 @@ PAGES = (
     Page("monitor", "Monitor", ("/monitor",), needs_admin=True),
 )
 
+MISSING = Page("missing", "Not here", ())
+"""What is shown in the place of a page that there is not."""
+
 
 @dataclass(frozen=True, slots=True)
 class File:
@@ -68,8 +74,22 @@ class Site:
 
     @cached_property
     def static(self) -> Mapping[str, File]:
-        """Static files by path relative to `static/`."""
-        return dict(_walk(self._root / "static"))
+        """Static files by path relative to `static/`, and the bundles of the pages."""
+        found = dict(_walk(self._root / "static"))
+        texts = {
+            path: file.data.decode()
+            for path, file in found.items()
+            if path.startswith(("js/", "css/")) and not path.endswith("txt")
+        }
+        for entry in (*(page.name for page in (*PAGES, MISSING)), "upscale/worker"):
+            if (path := f"js/{entry}.js") in texts:
+                text = bundle.script(path, texts)
+                found[_bundled(path)] = _file(text.encode(), MEDIA_TYPES["js"])
+        for page in (*PAGES, MISSING):
+            sheets = [path for path in ("css/base.css", f"css/{page.name}.css") if path in texts]
+            text = bundle.style(sheets, texts)
+            found[_bundled(f"{page.name}.css")] = _file(text.encode(), MEDIA_TYPES["css"])
+        return found
 
     @cached_property
     def digest(self) -> str:
@@ -83,16 +103,14 @@ class Site:
     def pages(self) -> Mapping[str, File]:
         """The finished pages by name."""
         layout = Template(self._text("layout.html"))
-        return {page.name: self._page(layout, page) for page in PAGES}
+        return {page.name: self._page(layout, page) for page in (*PAGES, MISSING)}
 
     def _page(self, layout: Template, page: Page) -> File:
         base = f"/static/{self.digest}"
-        sheet = f"css/{page.name}.css"
         text = layout.substitute(
             title=html.escape(page.title),
             name=page.name,
             static=base,
-            style=f'<link rel="stylesheet" href="{base}/{sheet}">' if sheet in self.static else "",
             nav=_navigation(page),
             main=Template(self._text(f"{page.name}.html")).safe_substitute(static=base),
         )
@@ -100,6 +118,10 @@ class Site:
 
     def _text(self, name: str) -> str:
         return (self._root / "pages" / name).read_text("utf-8")
+
+
+def _bundled(path: str) -> str:
+    return f"bundle/{path.rpartition('/')[2]}"
 
 
 def _navigation(current: Page) -> str:

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from app.errors import NotFound
-from app.web.files import PAGES, File, Site
+from app.web.files import MISSING, PAGES, File, Site
 
 # Own files only: no inline code or style, nothing from elsewhere, no page that frames this one.
 # Pictures of results arrive by fetch, since their addresses may need a key, and are shown as blobs.
@@ -41,6 +41,15 @@ def web_router() -> APIRouter:
 
     router.add_api_route("/static/{digest}/{path:path}", static, methods=["GET", "HEAD"])
     router.add_api_route("/favicon.ico", _serve(site.static["img/icon.svg"]), methods=["GET"])
+    missing_page = site.pages[MISSING.name]
+
+    async def missing(path: str, request: Request) -> Response:
+        if "text/html" not in request.headers.get("accept", ""):
+            raise NotFound(f"There is nothing at /{path[:80]}.")
+        return _answer(request, missing_page, _ASK_FIRST, status=404)
+
+    # After all others, and one name deep: further down is the API, which refuses in JSON.
+    router.add_api_route("/{path}", missing, methods=["GET", "HEAD"])
     return router
 
 
@@ -51,7 +60,7 @@ def _serve(file: File) -> Callable[[Request], Awaitable[Response]]:
     return page
 
 
-def _answer(request: Request, file: File, cache: str) -> Response:
+def _answer(request: Request, file: File, cache: str, *, status: int = 200) -> Response:
     """The file, packed if it can be, or 304 for a browser that has it."""
     headers = {"Cache-Control": cache, "Content-Security-Policy": POLICY, "Vary": "Accept-Encoding"}
     if file.packed and "gzip" in request.headers.get("accept-encoding", ""):
@@ -60,4 +69,4 @@ def _answer(request: Request, file: File, cache: str) -> Response:
     headers["ETag"] = file.etag
     if request.headers.get("if-none-match") == file.etag:
         return Response(status_code=304, headers=headers)
-    return Response(file.data, media_type=file.media_type, headers=headers)
+    return Response(file.data, status, media_type=file.media_type, headers=headers)

@@ -145,17 +145,7 @@ def run(modules: Page) -> Callable[..., Any]:
 
     def run(body: str, *given: object) -> Any:
         script = f"async ([base, given]) => {{ const at = (path) => import(base + path); {body} }}"
-        return modules.evaluate(script, [f"{source.rpartition('/')[0]}/", list(given)])
+        return modules.evaluate(script, [f"{source.partition('/bundle/')[0]}/js/", list(given)])
 
     return run
 
-
-@pytest.fixture
-def call(run: Callable[..., Any]) -> Callable[..., Any]:
-    """Calls a function of a module in a page; what comes back is what JSON can hold."""
-
-    def call(path: str, name: str, *given: object) -> Any:
-        body = f"return JSON.parse(JSON.stringify(await (await at('{path}')).{name}(...given)));"
-        return run(body, *given)
-
-    return call

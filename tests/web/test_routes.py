@@ -7,6 +7,7 @@ import re
 import pytest
 from starlette.testclient import TestClient
 
+from app.web import bundle
 from app.web.files import PAGES, Site
 from tests.api.gateway import gateway
 
@@ -44,7 +45,7 @@ def test_what_a_page_names_exists(client, page):
     """Every file that the HTML links to is served and kept for ever."""
     html = client.get(page.paths[0].replace("{result_id}", "x")).text
     links = re.findall(r'(?:href|src)="(/static/[^"]+)"', html)
-    assert any(link.endswith(f"js/{page.name}.js") for link in links)
+    assert any(link.endswith(f"bundle/{page.name}.js") for link in links)
     for link in links:
         response = client.get(link)
         assert response.status_code == 200, link
@@ -96,19 +97,43 @@ def test_the_digest_depends_on_every_byte(tmp_path):
 
 
 def test_scripts_are_few_and_readable():
-    """All that is sent at first is below 250 kB; no file of ours is longer than 400 lines.
+    """All that the first view is sent is below 200 kB; no file of ours is longer than 400 lines.
 
     None of our modules makes markup of text.
     """
     sinks = r"\.(innerHTML|outerHTML)\s*=|insertAdjacentHTML|document\.write|\beval\(|new Function"
     sent = 0
+    first = ("bundle/upscale", "bundle/worker", "fonts/", "img/first/", "img/icon", "js/theme.js")
     for path, file in Site().static.items():
-        if path.startswith(("js/", "css/", "fonts/")) and not path.endswith("txt"):
+        if path.startswith(first) and not path.endswith("txt"):
             sent += len((file.packed or file).data)
-        if path.endswith((".js", ".css")) and "/vendor/" not in path:
+        if path.endswith((".js", ".css")) and not path.startswith(("bundle/", "js/vendor/")):
             assert file.data.count(b"\n") <= 400, path
             assert not re.search(sinks, file.data.decode()), path
-    assert sent < 250_000
+    assert sent < 195_000  # beside it the page itself, three thumbnails and the API's answer
+
+
+@pytest.mark.parametrize("accept", ["text/html,*/*;q=0.8", "*/*"])
+def test_an_address_that_leads_nowhere(client, accept):
+    """A person gets a page, a program a problem document."""
+    response = client.get("/calibrationz", headers={"Accept": accept})
+    assert response.status_code == 404
+    wanted = "text/html; charset=utf-8" if "html" in accept else "application/problem+json"
+    assert response.headers["content-type"] == wanted
+
+
+@pytest.mark.parametrize(
+    ("texts", "said"),
+    [
+        ({"a.js": 'import { b } from "./b.js";', "b.js": 'import { a } from "./a.js";'}, "circle"),
+        ({"a.js": "export default 1;"}, "export default"),
+        ({"a.js": "export let changing = 1;"}, "export let"),
+    ],
+)
+def test_what_cannot_be_bundled(texts, said):
+    """A bundle that would mean something else than its modules is not made."""
+    with pytest.raises(bundle.NotBundled, match=said):
+        bundle.script("a.js", texts)
 
 
 def test_pages_can_be_switched_off(tmp_path):

@@ -155,14 +155,14 @@ def test_a_large_result_stays_responsive(open_page):
     page.add_init_script(COUNT_DRAWING)
     page.clock.install(time=0)
     page.clock.pause_at(1)
-    page.route("**/upscale/worker.js", hold)
-    with page.expect_request("**/upscale/worker.js"):
+    page.route("**/bundle/worker.js", hold)
+    with page.expect_request("**/bundle/worker.js"):
         page.reload()
     page.click("#keys-button")  # the page is alive
     page.get_by_role("button", name="Cancel").click()
     shown = page.locator(f"#canvas[data-shown={result}]")
     expect(shown).to_have_count(0)
-    page.route("**/upscale/worker.js", lambda route: route.continue_())  # from now on
+    page.route("**/bundle/worker.js", lambda route: route.continue_())  # from now on
     for route in held:
         route.continue_()
     expect(shown).to_be_attached()

@@ -1,17 +1,16 @@
 // Calibrations: the list, a new one, a job at work, one in detail, two side by side. Which of them
 // is shown stands in the address, so that reloading, the back button and links all work.
 
+import * as compare from "./calibrations/compare.js";
+import * as create from "./calibrations/create.js";
+import * as detail from "./calibrations/detail.js";
+import * as job from "./calibrations/job.js";
+import * as list from "./calibrations/list.js";
 import { load } from "./calibrations/options.js";
 import { html } from "./lib/html.js";
 import { begin, root } from "./lib/shell.js";
 
-const VIEWS = {
-  list: () => import("./calibrations/list.js"),
-  new: () => import("./calibrations/create.js"),
-  job: () => import("./calibrations/job.js"),
-  detail: () => import("./calibrations/detail.js"),
-  compare: () => import("./calibrations/compare.js"),
-};
+const VIEWS = { list, new: create, job, detail, compare };
 
 function viewOf(query) {
   if (query.has("new")) return "new";
@@ -22,8 +21,8 @@ function viewOf(query) {
 
 async function show() {
   const query = new URLSearchParams(location.search);
-  const [view] = await Promise.all([VIEWS[viewOf(query)](), load()]);
-  await view.show(root, query);
+  await load();
+  await VIEWS[viewOf(query)].show(root, query);
 }
 
 begin(show, html`<a href="/calibrations">All calibrations</a>`);

@@ -8,11 +8,11 @@ import { ADMIN, getJson } from "../lib/api.js";
  *
  * @type {{metrics: any[], estimators: any[], usual_kinds: number}}
  */
-export let options = { metrics: [], estimators: [], usual_kinds: 1 };
+export const options = { metrics: [], estimators: [], usual_kinds: 1 };
 
 /** Ask for the options once; the words of all views rest on them. */
 export async function load() {
-  if (!options.metrics.length) options = await getJson("/v1/admin/options", ADMIN);
+  if (!options.metrics.length) Object.assign(options, await getJson("/v1/admin/options", ADMIN));
 }
 
 /** An estimator by its name; undefined where the service has none such. */

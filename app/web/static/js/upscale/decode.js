@@ -1,6 +1,6 @@
 // What the viewer needs of a result, decoded in a worker.
 
-const base = new URL("../", import.meta.url).href;
+const base = new URL("../../bundle/", import.meta.url).href;
 
 // The one door that trusted types leave open: workers from our own files.
 const policy = globalThis.trustedTypes?.createPolicy("trustscale", {
@@ -18,7 +18,7 @@ const policy = globalThis.trustedTypes?.createPolicy("trustscale", {
  */
 export async function decodeResult(image, trust) {
   const bytes = await trust.arrayBuffer();
-  const { href } = new URL("./worker.js", import.meta.url);
+  const { href } = new URL("worker.js", base);
   const worker = new Worker(policy?.createScriptURL(href) ?? href, { type: "module" });
   const refused = (reason) => new Error(`The result cannot be shown: ${reason}.`);
   try {

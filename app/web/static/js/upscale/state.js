@@ -49,7 +49,7 @@ export const store = new Store({
   isDropping: false,
 });
 
-export const { state } = store;
+export const state = store.state;
 
 /** The upscaler that the next pictures go to, as the service lists it. */
 export const upscalerOf = ({ upscalers, upscaler }) => upscalers.find(({ name }) => name === upscaler);

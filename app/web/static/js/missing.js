@@ -1,0 +1,13 @@
+// An address that leads nowhere.
+
+import { html, render } from "./lib/html.js";
+import { root } from "./lib/shell.js";
+
+render(
+  html`<div class="empty card">
+    <h1>There is nothing here</h1>
+    <p>The address leads nowhere. It may be mistyped.</p>
+    <p><a class="button primary" href="/">Upscale a picture</a></p>
+  </div>`,
+  root,
+);
