@@ -181,6 +181,10 @@ class CalibrationDetail(BaseModel):
     pipeline: Pipeline
     default_alpha: float
     degradation: MadeBy | None = Field(description="How X was made; null: it was given.")
+    made_by: str | None = Field(description="The same in one sentence.")
+    sizes: list[tuple[int, int]] = Field(
+        description="Width and height of the originals, the most frequent first, at most 20."
+    )
     seed: int
     skipped: list[Item]
     provenance: Provenance
@@ -219,7 +223,7 @@ class CurvePoint(BaseModel):
 
 
 class DominantPair(BaseModel):
-    """A pair whose loss is a large share of all losses."""
+    """The worst pair of a scene that has a large share of all losses."""
 
     name: str
     scene: str | None
@@ -290,6 +294,7 @@ async def detail(
 
     def made() -> CalibrationDetail:
         part = calibration.of_group(group)
+        ways = calibration.manifest.degradation
         return CalibrationDetail.model_validate(
             {
                 **{name: value for name, value in calibration.document.items() if name != "pairs"},
@@ -299,6 +304,8 @@ async def detail(
                 "pairs": part.pairs,
                 "min_alpha": part.curve.min_alpha,
                 "bound": calibration.bound,
+                "made_by": ways and ways.in_words(calibration.pipeline.scale),
+                "sizes": part.sizes.all[:20],
                 "differences": found,
                 "thresholds": [
                     {**row, "threshold": threshold_json(row["threshold"])}

@@ -79,16 +79,17 @@ def classes_of(calibration: Calibration) -> list[dict[str, Any]]:
 
 
 def checks(calibration: Calibration) -> dict[str, Any]:
-    """Whether the assumptions look sound: n, repeated images, image sizes, dominant pairs."""
+    """Whether the assumptions look sound: n, repeated images, image sizes, dominant scenes."""
     alpha = calibration.manifest.default_alpha
     threshold = calibration.curve.threshold(alpha)
     losses = np.array([s.loss_below(threshold) for s in calibration.counted])
-    # What a pair adds to the sum of the scenes' losses.
-    parts = np.empty(calibration.pairs)
-    for places in calibration.members:
-        parts[places] = losses[places] / len(places)
-    share = parts / parts.sum() if parts.sum() > 0 else parts
-    order = np.argsort(share)[::-1][:5]
+    # A scene counts with the mean of its pairs, and is named by the worst of them.
+    scenes = [
+        (float(losses[places].mean()), max(places, key=losses.__getitem__))
+        for places in calibration.members
+    ]
+    total = sum(loss for loss, _ in scenes) or 1.0
+    dominant = sorted(scenes, key=lambda scene: -scene[0])[:5]
     infos = calibration.manifest.pairs
     return {
         "n": calibration.n,
@@ -99,12 +100,12 @@ def checks(calibration: Calibration) -> dict[str, Any]:
         "sizes": sorted({f"{info.width}x{info.height}" for info in infos})[:20],
         "dominant_pairs": [
             {
-                "name": infos[i].name,
-                "scene": infos[i].scene,
-                "loss": float(losses[i]),
-                "share": float(share[i]),
+                "name": infos[worst].name,
+                "scene": infos[worst].scene,
+                "loss": float(losses[worst]),
+                "share": loss / total,
             }
-            for i in order
+            for loss, worst in dominant
         ],
     }
 

@@ -1,7 +1,7 @@
 """Many modules or style sheets as one file, so that a page begins with few requests.
 
-The sources stay modules, which browsers and Node can load one by one. A bundle holds each of them in
-a function of its own, those that others import first.
+The sources stay modules, which browsers and Node can load one by one. A bundle holds each of them
+in a function of its own, those that others import first.
 """
 
 from __future__ import annotations
@@ -16,9 +16,7 @@ _IMPORT = re.compile(
     re.MULTILINE,
 )
 _LIST = re.compile(r'(?:^|(?<=[;}]))export\s*\{([^}]*)\}(?:\s*from\s*"([^"]+)")?;', re.MULTILINE)
-_DECLARED = re.compile(
-    r"^export ((?:async )?(?:const|function\*?|class) ([\w$]+))", re.MULTILINE
-)
+_DECLARED = re.compile(r"^export ((?:async )?(?:const|function\*?|class) ([\w$]+))", re.MULTILINE)
 _DYNAMIC = re.compile(r'\bimport\("([^"]+)"\)')
 _SHEET = re.compile(r'^@import "([^"]+)";$', re.MULTILINE)
 
@@ -80,7 +78,8 @@ def _wrapped(path: str, text: str) -> str:
     if left := re.search(r"^(?:import|export)\b.*", text, re.MULTILINE):
         raise NotBundled(f"{path}: {left[0]}")
     given = ", ".join(f"{name}: {own}" for name, own in exports.items())
-    return f'// {path}\n__["{path}"] = (() => {{\n"use strict";\n{text}\nreturn {{ {given} }};\n}})();\n'
+    body = f'"use strict";\n{text}\nreturn {{ {given} }};'
+    return f'// {path}\n__["{path}"] = (() => {{\n{body}\n}})();\n'
 
 
 def _joined(path: str, source: str) -> str:

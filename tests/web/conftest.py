@@ -148,4 +148,3 @@ def run(modules: Page) -> Callable[..., Any]:
         return modules.evaluate(script, [f"{source.partition('/bundle/')[0]}/js/", list(given)])
 
     return run
-

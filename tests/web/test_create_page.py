@@ -34,7 +34,7 @@ def test_from_the_key_to_the_activation(open_page, admin_site, api):
     assert page.evaluate("Object.keys(localStorage)") == []
 
     twin = upload(encoded(photo(3, 48, 48)), "twin.png")
-    page.get_by_label("Accepted error α").fill("0.025")
+    page.get_by_label("Accepted error", exact=True).fill("0.025")
     field = page.locator("input[data-role=y]")
     field.set_input_files([*originals(5), twin, upload(b"no image", f"{MARKUP}.png")])
     expect(page.locator("[data-verdict=few]")).to_contain_text("14 more are needed")
@@ -67,8 +67,11 @@ def test_from_the_key_to_the_activation(open_page, admin_site, api):
     expect(dialog).to_contain_text(made)
     expect(dialog).to_contain_text(before)
     expect(dialog.locator("#changes")).to_contain_text(
-        re.compile("Trusted at 0.025: .* % → .* %.*Smallest α: .* → ", re.DOTALL)
+        re.compile("error of 0.025: .* % → .* %.*Smallest error: .* → ", re.DOTALL)
     )
+    expect(dialog.locator("#coverage")).to_contain_text("come with it")
+    expect(dialog.locator("#coverage")).to_contain_text("48 × 48")
+    dialog.get_by_label(re.compile("Only this one")).check()
     dialog.get_by_role("button", name="Activate").click()
     expect(page.locator(".page-head .badge.trust")).to_have_text("active")
     assert api.active() == made
@@ -158,7 +161,7 @@ def test_groups_and_promises(as_admin, api, tmp_path):
     dialog.get_by_role("button", name="Make it").click()
     page.wait_for_url(lambda url: "id=cal-" in url and made not in url)
     expect(page.get_by_role("heading", level=1)).to_have_text("surer")
-    promise = page.locator(".tile", has_text="Default α")
+    promise = page.locator(".tile", has_text="Accepted error")
     expect(promise).to_contain_text("with probability 98.6 %")
     assert api.get(f"{BASE}/{page.url.rpartition('=')[2]}")["guarantee"]["method"] == "wsr"
 

@@ -68,7 +68,7 @@ def test_figures_and_charts(as_admin, served):
     evidence.get_by_role("button", name="Table").click()
     expect(evidence.locator("tbody tr")).to_have_count(len(served["history"]))
     evidence.locator("svg").press("End")
-    expect(evidence.locator(".chart-readout")).to_contain_text("Martingale of this epoch: ×")
+    expect(evidence.locator(".chart-readout")).to_contain_text("Since it was begun anew: ×")
     with page.expect_download() as saved:
         evidence.get_by_role("button", name="CSV").click()
     rows = list(csv.reader(io.StringIO(saved.value.path().read_text("utf-8"))))
@@ -77,8 +77,11 @@ def test_figures_and_charts(as_admin, served):
     above = checked["n"] - checked["within"]
     verdict = fast.locator(".verdict")
     expect(verdict).to_contain_text("Inputs look as usual; of")
-    expect(verdict).to_contain_text(f"of {checked['n']} checked {above or 'none'} lay above α")
-    expect(panel(page, "bare")).to_contain_text("not calibrated")
+    expect(verdict).to_contain_text(f"of {checked['n']} checked {above or 'none'} lay above the accepted error")
+    row = page.locator(".overview tr", has_text="bare")
+    expect(row).to_contain_text("not calibrated")
+    row.get_by_role("button").click()
+    expect(panel(page, "bare")).to_contain_text("No calibration is active")
     assert barriers(page) == []
 
 
@@ -109,17 +112,18 @@ def test_a_remote_upscaler(as_admin, served):
     shown = {"at": served["updated_at"], "upscalers": [nasty, rest]}
     page.route(f"**{MONITOR}*", lambda route: route.fulfill(json=shown))
     page.goto("/monitor")
-    expect(page.locator(".verdict").last).to_have_text("Its requests are told by kind, below.")
     expect(page.get_by_role("group", name="Alarm")).to_contain_text(MARKUP)
-    expect(page.get_by_role("heading", level=2).first).to_have_text(f"nasty, kind {MARKUP}")
+    expect(page.get_by_role("heading", level=2).first).to_have_text(f"nasty: {MARKUP}")
     assert page.locator("main img").count() == 0
-    canaries = page.locator(".card", has_text="Canaries")
+    canaries = page.locator(".card", has_text="Known pairs, tried again")
     expect(canaries).to_contain_text("the upscaler has changed")
     expect(canaries).to_contain_text("answers carry a warning")
     way = page.locator(".card", has_text="The way to the upscaler")
-    expect(way).to_contain_text("open: requests are refused")
+    expect(way).to_contain_text("stopped after failures: requests are refused")
     expect(way).to_contain_text("12 of at most 100")
     assert barriers(page) == []
+    page.get_by_role("button", name="nasty", exact=True).click()
+    expect(page.locator(".verdict")).to_have_text("Its requests are told by kind, in the table.")
 
 
 def test_refreshed_while_it_is_seen(as_admin, served, complaints):

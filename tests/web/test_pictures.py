@@ -141,6 +141,45 @@ def test_waiting(open_page, admin_site, admin_folder):
     block_until(lambda: httpx.get(job).json()["state"] == "cancelled")
 
 
+def test_nothing_is_lost(open_page, admin_site, complaints):
+    """Two clicks are one wish; who is away is waited for; tabs share; what takes long is asked."""
+    page = open_page("/", url=admin_site)
+    ready(page)
+    other = page.context.new_page()
+    other.goto("/")
+    page.route("**/examples/dog.webp", lambda route: route.fulfill(body=crop()))
+    page.dblclick(".example[data-name=dog]")
+    finished(page, 1)
+    finished(other, 1)
+    expect(page.locator(".item")).to_have_count(1)
+    page.context.set_offline(True)
+    choose(page, upload(crop(40), "b.png"))
+    page.get_by_role("button", name="b.png: The service cannot be reached").click()
+    expect(page.get_by_role("button", name="Try now")).to_be_visible()
+    page.context.set_offline(False)  # which the browser says by an event
+    finished(page, 2)
+    finished(other, 2)
+    other.get_by_role("button", name="Remove b.png").press("Enter")
+    expect(page.locator(".item")).to_have_count(1)
+    assert all("DISCONNECTED" in text for text in complaints)
+    complaints.clear()
+    other.close()
+
+    [fast, *rest] = httpx.get(f"{admin_site}/v1/upscalers").json()
+    slow = {**fast, "seconds_per_megapixel": 600 / (fast["samples"] * 0.12)}
+    page.route("**/v1/upscalers", lambda route: route.fulfill(json=[slow, *rest]))
+    page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+    sent = []
+    page.on("request", lambda one: one.method == "POST" and sent.append(one.url))
+    choose(page, upload(encoded(photo(1, 300, 400)), "long.png"))
+    page.get_by_role(
+        "button", name=re.compile("long.png: It takes about 10 min, and gives 800 × 600")
+    ).click()
+    assert sent == []
+    page.get_by_role("button", name="Reduce it to 100 px before").click()
+    expect(page.locator(".stage-head .hint")).to_contain_text("200 × 150")
+
+
 def test_touch(open_page):
     """A tap reads a pixel, one finger scrolls until zoomed in, two zoom; targets are 44 px."""
     page = open_page("about:blank", **TOUCH)

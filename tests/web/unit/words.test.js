@@ -100,3 +100,63 @@ test("the marking is pink, unless the picture is full of it", () => {
   assert.deepEqual(paint.standingOut(Array(9).fill(grey)), [224, 0, 140]);
   assert.deepEqual(paint.standingOut(Array(9).fill(pink)), [255, 208, 0]);
 });
+
+test("the veil lies on the untrusted side of the result, and is seen on black; the input has lines only", () => {
+  const [colour, black] = [[224, 0, 140], 0xff000000];
+  const pixels = new Uint32Array(16).fill(black);
+  const untrusted = paint.untrustedLook("contour", pixels, 8, 0, colour);
+  assert.ok((untrusted[0] & 255) > 100); // red, where the picture has none
+  const codes = Uint16Array.from([9, 9, 9, 0, 0, 9, 9, 9, 9, 9, 9, 0, 0, 9, 9, 9]);
+  const shown = (given) => {
+    const out = new Uint32Array(16);
+    const all = { look: "contour", limit: 5, codes, pixels, untrusted, width: 8, edge: 4, outlines: true, colour, out };
+    paint.choose({ ...all, ...given });
+    const names = new Map([[black, "."], [0xffffffff, "w"], [untrusted[0], "v"]]);
+    return [...out.subarray(0, 8)].map((pixel) => names.get(pixel) ?? "c").join("");
+  };
+  assert.equal(shown({}), ".wc..cwv");
+  assert.equal(shown({ outlines: false }), ".....cwv");
+  assert.equal(shown({ look: "mask", untrusted: pixels }), "....w...");
+});
+
+test("transparent parts are a checkerboard that moves with the picture, and are not marked", () => {
+  const pixels = new Uint32Array(32).fill(0);
+  pixels[3] = 0xff112233;
+  const codes = new Uint16Array(32).fill(65535);
+  paint.checkered(pixels, codes, 32, 0, 0);
+  assert.equal(pixels[3], 0xff112233);
+  assert.deepEqual([codes[3], codes[4]], [65535, 0]);
+  assert.deepEqual([pixels[0], pixels[8], pixels[16]], [0xffd0d0d0, 0xfff4f4f4, 0xffd0d0d0]);
+  assert.match(words.pixel({ x: 1, y: 2, isClear: true }, {}), /transparent/);
+});
+
+test("what takes long is told in minutes and megapixels, and how small it would be quick", () => {
+  const upscaler = { seconds_per_megapixel: 45, samples: 1, scale: 4 };
+  const plan = words.planOf(upscaler, 4000, 3000);
+  assert.deepEqual(plan, { seconds: 540, width: 16000, height: 12000 });
+  assert.equal(words.planWords(plan), "It takes about 9 min, and gives 16,000 × 12,000 pixels, 190 megapixels");
+  assert.equal(words.fitFor(plan, 4, 30), 900);
+  assert.equal(words.planOf(upscaler, 4000, 3000, "400").seconds, 5.4);
+  assert.equal(words.planOf({ ...upscaler, seconds_per_megapixel: null }, 9, 9), null);
+});
+
+test("a job that is far away says so, and nothing of any moment now", () => {
+  const picture = { state: "running", isLost: true, progress: { done: 3, total: 4, unit: "tiles" } };
+  assert.match(words.stateWords(picture, []), /connection is lost/);
+  assert.match(words.stateWords({ state: "away", left: 4 }, []), /cannot be reached; again in 4 s/);
+});
+
+test("a page for others holds all of its pictures, and names are text in it", async () => {
+  globalThis.FileReader = class {
+    readAsDataURL(blob) {
+      this.result = `data:${blob}`;
+      this.onload();
+    }
+  };
+  const { shared } = await at("upscale/share.js");
+  const said = { name: '<img src=x onerror="alert(1)">', trusted: "9 %", sentence: "In 9 of 10 …", origin: "res-1" };
+  const text = await shared({ image: "a", marked: "b", input: "c" }, said, { width: 4, height: 3 });
+  for (const part of ['class="input" src="data:c"', "&#60;img src=x", "In 9 of 10 …", 'type="range"']) assert.ok(text.includes(part));
+  assert.ok(!/https?:|<img src=x/.test(text));
+  assert.ok(!(await shared({ image: "a", marked: "b", input: null }, said, { width: 4, height: 3 })).includes("id=\"share\""));
+});

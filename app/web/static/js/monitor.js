@@ -3,11 +3,13 @@
 import { getJson } from "./lib/api.js";
 import { announce } from "./lib/dom.js";
 import { plural } from "./lib/format.js";
-import { html, nothing, render, repeat } from "./lib/html.js";
+import { html, nothing, render } from "./lib/html.js";
 import { root } from "./lib/shell.js";
 import { Store } from "./lib/store.js";
 import { button, pageHead } from "./lib/widgets.js";
+import { overview } from "./monitor/overview.js";
 import { panel, toneOf } from "./monitor/panel.js";
+import { kindOf } from "./monitor/words.js";
 
 const EVERY_MS = 10_000;
 const POINTS = 400;
@@ -15,14 +17,14 @@ const POINTS = 400;
 const store = new Store({
   /** @type {any} */
   report: null,
+  titles: new Map(), // of kinds of upload, by their names
+  open: "", // key of the part whose charts are shown; "": the first
   problem: "",
   isPaused: false,
   isBusy: false,
 });
 const { state } = store;
 let timer;
-
-const keyOf = ({ upscaler, group }) => JSON.stringify([upscaler, group]);
 
 store.watch(() => render(page(), root));
 
@@ -40,15 +42,33 @@ function page() {
   </div>`;
   return html`${pageHead("Monitor", { lead, tools })}
     ${problem ? html`<p class="callout bad" role="alert"><strong>The monitor cannot be read</strong>${problem}</p>` : report ? verdict(report) : nothing}
-    <div class="stack">${repeat(sectionsOf(report?.upscalers ?? []), keyOf, panel)}</div>`;
+    ${report ? parts(report) : nothing}`;
 }
 
-/** Groups of images and kinds of upload are counted apart from the rest of their upscaler. */
+/** All parts in one table, and the charts of one of them. */
+function parts({ upscalers }) {
+  const all = sectionsOf(upscalers);
+  const open = all.find(({ key }) => key === state.open) ?? all[0];
+  if (!open) return nothing;
+  return html`${all.length > 1 ? overview(all, open, (key) => store.set({ open: key })) : nothing} ${panel(open)}`;
+}
+
+/**
+ * Upscalers and, apart from the rest of each, its groups of images and kinds of upload: those with alarms
+ * first, then those that were asked most.
+ */
 function sectionsOf(all) {
-  return all.map((one) => {
+  const named = all.map((one) => {
     const isKind = ({ upscaler, group, requests }) => upscaler === one.upscaler && group && requests.seen > 0;
-    return { ...one, hasKinds: !one.group && all.some(isKind) };
+    const key = JSON.stringify([one.upscaler, one.group]);
+    return {
+      ...one,
+      key,
+      kind_title: kindOf(one.group, state.titles),
+      hasKinds: !one.group && all.some(isKind),
+    };
   });
+  return named.sort((a, b) => b.alarms.length - a.alarms.length || b.requests.seen - a.requests.seen);
 }
 
 function alarmsOf({ upscalers }) {
@@ -79,7 +99,9 @@ async function refresh({ ask = true } = {}) {
   store.set({ isBusy: true });
   const before = state.report && alarmsOf(state.report).words;
   try {
-    const report = await getJson(`/v1/admin/monitor?points=${POINTS}`, { kind: "admin", ask });
+    const options = { kind: "admin", ask };
+    const report = await getJson(`/v1/admin/monitor?points=${POINTS}`, options);
+    if (!state.titles.size) await learnTitles(options);
     store.set({ report, problem: "" });
     const { words } = alarmsOf(report);
     if (words !== before) announce(words);
@@ -89,6 +111,12 @@ async function refresh({ ask = true } = {}) {
     store.set({ isBusy: false });
     schedule();
   }
+}
+
+/** What people call the kinds of upload. */
+async function learnTitles(options) {
+  const upscalers = await getJson("/v1/upscalers", options);
+  for (const { name, title } of upscalers.flatMap(({ classes }) => classes)) state.titles.set(name, title);
 }
 
 document.addEventListener("visibilitychange", () => {

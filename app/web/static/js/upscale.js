@@ -14,7 +14,7 @@ import * as queue from "./upscale/queue.js";
 import * as stage from "./upscale/stage.js";
 import { selectedOf, state, store } from "./upscale/state.js";
 import { first } from "./upscale/views/first.js";
-import { picked, result } from "./upscale/views/result.js";
+import { opening, picked, result } from "./upscale/views/result.js";
 import { strip } from "./upscale/views/strip.js";
 
 const { viewer } = stage;
@@ -24,9 +24,10 @@ function page(now) {
   const { shown } = now;
   document.body.classList.toggle("working", Boolean(picture || shown));
   document.title = `${picture?.name ?? shown?.name ?? "Upscale"} · Trustscale`;
-  const isFirst = !picture && !now.lost && !shown;
+  const isFirst = !picture && !now.lost && !shown && !now.isOpening;
   if (isFirst) loadExample();
-  const other = () => (now.lost ? lost(now.lost) : shown ? result(now) : first(now));
+  const other = () =>
+    now.lost ? lost(now.lost) : shown ? result(now) : now.isOpening ? opening : first(now);
   return html`${strip(now, (one) => select(one), !isFirst)} ${picture ? picked(picture, now) : other()}
   ${now.isDropping ? html`<div class="drop-veil">Drop to upscale</div>` : nothing}`;
 }
@@ -97,10 +98,13 @@ function lost({ title, text, id, again }) {
   </div>`;
 }
 
-/** Show what the address names: /r/ID or /?result=ID, or a picture of this browser. */
+/** The result that the address names: /r/ID or /?result=ID. */
+const idNamed = () =>
+  /^\/r\/([\w-]+)$/.exec(location.pathname)?.[1] ?? new URLSearchParams(location.search).get("result");
+
+/** Show what the address names, or a picture of this browser. */
 async function follow(step) {
-  const id =
-    /^\/r\/([\w-]+)$/.exec(location.pathname)?.[1] ?? new URLSearchParams(location.search).get("result");
+  const id = idNamed();
   const { pictures } = state;
   const own =
     pictures.find((one) => one.id === step?.id) ?? pictures.find((one) => id && one.result?.id === id);
@@ -111,9 +115,14 @@ async function follow(step) {
 }
 
 async function openLinked(id) {
+  store.set({ isOpening: true });
   try {
     const found = await getJson(`/v1/results/${encodeURIComponent(id)}`);
-    const isShown = await stage.open({ result: found, name: "Shared result", file: null });
+    const isShown = await stage.open({
+      result: found,
+      name: decodeURIComponent(location.hash.slice(1)) || "Shared result",
+      file: null,
+    });
     if (isShown) announce("The result is shown.");
   } catch (error) {
     const gone = error.status === 404;
@@ -121,7 +130,7 @@ async function openLinked(id) {
       ? "It has expired, or never was: the service keeps results for a limited time only. Upscale the picture again; with the same seed and pipeline it gives the same result."
       : error.message;
     const title = gone ? "The result is gone" : "The result cannot be shown";
-    store.set({ lost: { title, text, id, again: gone ? null : () => follow(null) } });
+    store.set({ isOpening: false, lost: { title, text, id, again: gone ? null : () => follow(null) } });
   }
 }
 
@@ -166,6 +175,7 @@ addEventListener("click", ({ target }) => closeMenus(target));
 addEventListener("popstate", (event) => follow(event.state));
 addEventListener("beforeunload", (event) => queue.isSending() && event.preventDefault());
 
+if (idNamed()) store.set({ isOpening: true }); // nobody who follows a link wants the start page
 intake.listen();
 intake.load();
 queue

@@ -42,11 +42,11 @@ export class Item {
     return this.saved !== this.edits;
   }
 
-  /** Fetch pictures and label. Throws ApiError. */
-  async load() {
+  /** Fetch the pictures and, if there is one, the label. Throws ApiError. */
+  async load(hasLabel) {
     const bitmap = async (part) => createImageBitmap(await getBlob(`${this.path}/${part}.png`, ADMIN));
     const pictures = Promise.all([bitmap("y"), bitmap("prediction")]);
-    const [[truth, prediction], label] = await Promise.all([pictures, this.fetchLabel()]);
+    const [[truth, prediction], label] = await Promise.all([pictures, hasLabel ? this.fetchLabel() : null]);
     Object.assign(this, { truth, prediction });
     this.mask = new Mask(prediction.width, prediction.height, (box) => this.onDrawn?.(box));
     if (label) {

@@ -46,7 +46,10 @@ export class Session {
     this.wanted = name;
     this.settle();
     this.current?.save();
-    const fresh = () => new Item(path(this.job, "pairs", name), name, () => this.tidy()).load();
+    const fresh = () =>
+      new Item(path(this.job, "pairs", name), name, () => this.tidy()).load(
+        this.rowOf(name)?.labelled ?? true,
+      );
     const item = this.items.get(name) ?? (await fresh());
     if (this.wanted !== name) {
       item.close(); // somebody was quicker than the network

@@ -18,7 +18,8 @@ export class View {
   brush = 0;
   outline = null; // the lasso while it is drawn
   showsMarks = true;
-  mode = "side";
+  // On a phone the two do not fit beside each other, so they take turns.
+  mode = matchMedia("(max-width: 42rem)").matches ? "flicker" : "side";
   shown = "prediction"; // in flicker mode
   marks = new OffscreenCanvas(1, 1);
   frame = null;

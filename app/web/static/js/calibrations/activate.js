@@ -1,25 +1,36 @@
-// Which calibration is served from: what a switch changes is said before it is made.
+// Which calibrations are served from: what a switch changes is said before it is made.
 
 import { sendJson } from "../lib/api.js";
-import { confirmDialog } from "../lib/dialog.js";
-import { level, percent } from "../lib/format.js";
+import { CANCEL, confirmDialog, openDialog } from "../lib/dialog.js";
+import { documentOf } from "../lib/form.js";
+import { level, percent, size } from "../lib/format.js";
 import { html, nothing } from "../lib/html.js";
 import { told } from "../lib/toast.js";
-import { detail, path, title } from "./service.js";
+import { check } from "../lib/widgets.js";
+import { detail, path, title, upscalers } from "./service.js";
 import { trustsNothing } from "./words.js";
 
-/** Ask, then serve from a calibration in the place of `present`; true if that was done. */
+const ALL = "*"; // the class of a calibration that sorts uploads into none
+
+/** Ask, then serve from a calibration before the others, or alone; true if that was done. */
 export async function activate(wanted, present, { back = false } = {}) {
-  const next = await detail(wanted.id);
+  const [next, listed] = await Promise.all([detail(wanted.id), upscalers()]);
+  const active = listed.find(({ name }) => name === next.upscaler)?.calibrations ?? [];
+  const others = await Promise.all(active.filter(({ id }) => id !== next.id).map(({ id }) => detail(id)));
   const verb = back ? "Back to" : "Serve from";
-  const sure = await confirmDialog({
+  const chosen = await openDialog({
     title: `${verb} ${title(wanted)}?`,
-    body: html`${changed(next)} ${trustsNothing(next)}
-      <p>The next request of every gateway follows the switch. The other calibration stays; activating it again is the way back.</p>
+    body: html`${changed(next)} ${trustsNothing(next)} ${coverage(next, others, active)}
+      <p>The next request of every gateway follows the switch. No calibration is deleted; activating another one again is the way back.</p>
+      ${others.length ? check("only", `Only this one: ${others.map(title).join(", ")} no longer stay behind it`) : nothing}
       <p class="hint">${present ? html`From <code>${present.id}</code> to ` : "To "}<code>${next.id}</code>, for ${next.upscaler}.</p>`,
-    confirm: back ? `Back to ${title(wanted)}` : "Activate",
+    actions: [
+      CANCEL,
+      { label: back ? `Back to ${title(wanted)}` : "Activate", value: documentOf, primary: true },
+    ],
   });
-  if (!sure || !(await switched(wanted.id))) return false;
+  const done = chosen && (await switched(wanted.id, chosen.only ? { only: true } : undefined));
+  if (!done) return false;
   told(`${title(wanted)} is active now${present ? `; it replaces ${title(present)}` : ""}.`);
   return true;
 }
@@ -31,15 +42,37 @@ function changed({ upscaler, changes }) {
   const isWorse = area.after < area.before || least.after > least.before;
   const line = (name, { before, after }, write) => html`<p>${name}: ${write(before)} → ${write(after)}</p>`;
   return html`<div class="callout ${isWorse ? "warn" : "good"}" id="changes">
-    ${line(`Trusted at ${level(alpha)}`, area, percent)} ${line("Smallest α", least, level)}
-    ${own.before === own.after ? nothing : line("Default α", own, level)}
+    ${line(`Trusted at an error of ${level(alpha)}`, area, percent)} ${line("Smallest error", least, level)}
+    ${own.before === own.after ? nothing : line("Accepted error", own, level)}
+  </div>`;
+}
+
+/** Kinds of upload and sizes that come with it, and those that only the others answer. */
+export function coverage(next, others, active) {
+  const titles = new Map(
+    [next, ...others].flatMap(({ classes }) => classes.map((one) => [one.name, one.title])),
+  );
+  const named = (names) =>
+    names.map((name) => (name === ALL ? "any" : (titles.get(name) ?? name))).join("; ");
+  const own = next.classes.length ? next.classes.map(({ name }) => name) : [ALL];
+  const before = [...new Set(active.flatMap(({ classes }) => classes))];
+  const less = (all, some) => all.filter((one) => !some.includes(one));
+  const sizesOf = (all) => [...new Set(all.flatMap(({ sizes }) => sizes.map((one) => size(...one))))];
+  const [ownSizes, otherSizes] = [sizesOf([next]), sizesOf(others)];
+  const line = (words, all) => (all.length ? html`<p>${words}: ${named(all)}.</p>` : nothing);
+  return html`<div class="stack" id="coverage">
+    ${line("Kinds of upload that come with it", less(own, before))}
+    ${line("Kinds that only the others answer, as long as they stay", less(before, own))}
+    <p>Sizes of its pictures: ${ownSizes.join(", ")}.</p>
+    ${line("Sizes that only the others have", less(otherSizes, ownSizes))}
+    ${others.length ? html`<p>It is asked first, behind it ${others.map(title).join(", then ")}.</p>` : nothing}
   </div>`;
 }
 
 /** Switch; where the service refuses because the new one is worse, the person may insist. Null: not done. */
-async function switched(id) {
+async function switched(id, asked) {
   try {
-    return await sendJson("POST", path(id, "activate"));
+    return await sendJson("POST", path(id, "activate"), asked);
   } catch (error) {
     if (error.slug !== "conflict") throw error;
     const insists = await confirmDialog({
@@ -48,6 +81,6 @@ async function switched(id) {
       confirm: "Activate anyway",
       danger: true,
     });
-    return insists ? sendJson("POST", path(id, "activate"), { force: true }) : null;
+    return insists ? sendJson("POST", path(id, "activate"), { ...asked, force: true }) : null;
   }
 }

@@ -1,14 +1,16 @@
 // Two calibrations. Its question: which trusts more at the same α? That decides, where both bound the same.
 
 import { chart } from "../charts/chart.js";
-import { certainty, count, level, percent, time } from "../lib/format.js";
-import { html, render } from "../lib/html.js";
+import { certainty, count, level, percent, plural, size, time } from "../lib/format.js";
+import { html, nothing, render } from "../lib/html.js";
 import { pageHead, table } from "../lib/widgets.js";
 import { areaChart } from "./curves.js";
 import { problem } from "./job.js";
 import { metricOf } from "./options.js";
 import * as service from "./service.js";
-import { above } from "./words.js";
+import { above, metricWords, pipelineWords } from "./words.js";
+
+const SAME = 0.005; // of a picture: less is nobody's difference
 
 /** Fill the view with the comparison of ?compare=ID,ID. */
 export async function show(root, query) {
@@ -21,13 +23,16 @@ export async function show(root, query) {
   const details = await Promise.all(ids.map((id) => service.detail(id)));
   const names = distinct(details);
   const [first, second] = details.map((one, k) => html`<a href=${service.page(one.id)}>${names[k]}</a>`);
+  const doubts = reservations(details);
+  const isComparable = !doubts.length;
   render(
     html`${pageHead("Compare", { above, lead: html`<p class="lead">${first} and ${second}</p>` })}
       <div class="stack">
-        ${reservations(details)}
+        ${isComparable ? nothing : doubts}
         <section class="card">${chart(areaChart(details, [], names))}</section>
-        <section class="card"><h2>Trusted area at common α</h2>${levels(details, names)}</section>
+        <section class="card"><h2>Trusted area by accepted error</h2>${levels(details, names)}</section>
         <section class="card"><h2>Settings</h2>${settings(details, names)}</section>
+        ${isComparable ? html`<p class="callout" id="verdict">${verdict(details, names)}</p>` : nothing}
       </div>`,
     root,
   );
@@ -41,9 +46,9 @@ function reservations(details) {
     const near = metricOf(metric, labels)?.blurs ? blur : null;
     return { metric, labels, annotator, near, bound: bound ?? fidelity.bound };
   };
-  const errors = html`<strong>They bound different errors</strong>Areas cannot be compared: α means another thing.`;
+  const errors = html`<strong>They bound different errors</strong>Areas cannot be compared: the same number means another thing.`;
   const upscalers = html`<strong>They are about different upscalers</strong>The areas tell what each trusts of its own pictures, at the
-    same α.`;
+    same accepted error.`;
   const found = [differ(bounded) && errors, differ(({ pipeline }) => pipeline.fingerprint) && upscalers];
   return found.filter(Boolean).map((words) => html`<p class="callout warn">${words}</p>`);
 }
@@ -64,50 +69,69 @@ function levels(details, names) {
     const b = second.get(alpha);
     return [level(alpha), percent(a), percent(b), a === b ? "none" : points(a, b)];
   });
-  const heads = ["α", ...[...names, "Difference"].map((name) => [name, "number"])];
-  return table("Trusted area at common α", heads, rows);
+  const heads = ["Accepted error", ...[...names, "Difference"].map((name) => [name, "number"])];
+  return table("Trusted area by accepted error", heads, rows);
 }
 
 function settings(details, names) {
   const [first, second] = details.map(facts);
-  const keys = Object.keys({ ...first, ...second });
+  const keys = Object.keys(first).filter((key) => first[key] ?? second[key]);
   const heads = (label) => [label, ...names.map((name) => [name, "value"])];
   const rows = (some) => some.map((key) => [key, first[key] ?? "not set", second[key] ?? "not set"]);
   const differing = keys.filter((key) => first[key] !== second[key]);
   const same = keys.filter((key) => first[key] === second[key]);
   return html`${table("Differing settings", heads("Differs"), rows(differing))}
     <details>
-      <summary>${same.length} settings are the same</summary>
+      <summary>${plural(same.length, "setting")} ${same.length === 1 ? "is" : "are"} the same</summary>
       ${table("Equal settings", heads("Setting"), rows(same))}
     </details>`;
 }
 
-/** Everything that was chosen for a calibration, flat: path → text. */
+/** What was chosen for a calibration and what it came to, in people's words. */
 function facts(detail) {
-  const found = {
-    scenes: count(detail.n),
-    pairs: count(detail.pairs),
-    "smallest α": level(detail.min_alpha),
-    made: time(detail.created_at),
-    upscaler: detail.upscaler,
-    "default α": level(detail.default_alpha),
-    seed: String(detail.seed),
+  const { pipeline, guarantee } = detail;
+  const { fidelity, indecision } = pipeline;
+  const { kind, delta, method } = guarantee ?? { kind: "expectation" };
+  const isSmoothed = metricOf(fidelity.metric, fidelity.labels)?.blurs;
+  const window = `${indecision.estimator} ${indecision.kernel} ${indecision.size}, blur ${indecision.blur}`;
+  return {
+    Scenes: count(detail.n),
+    Pairs: count(detail.pairs),
+    "Accepted error": level(detail.default_alpha),
+    "Smallest error": level(detail.min_alpha),
+    Promise: kind === "high_probability" ? `with probability ${certainty(delta)}, ${method}` : PROMISES[kind],
+    "Counts as an error": metricWords(fidelity.metric, fidelity.labels),
+    "Drawn by": fidelity.annotator,
+    "As a mean over": isSmoothed ? `${fidelity.blur} px` : null,
+    "Errors count up to": level(detail.bound ?? fidelity.bound),
+    Upscaler: detail.upscaler,
+    "Exact model": pipeline.fingerprint,
+    "How it is asked": pipelineWords(pipeline),
+    Score: indecision.fit?.name ?? (indecision.estimator === "fitted" ? "learned" : window),
+    "Small versions": detail.made_by ?? "were given",
+    "Kinds of upload": detail.classes.map(({ title }) => title).join(", ") || null,
+    Sizes: detail.sizes.map(([width, height]) => size(width, height)).join(", "),
+    Seed: String(detail.seed),
+    Made: time(detail.created_at),
   };
-  const { fidelity, ...rest } = detail.pipeline;
-  const { labels, ...error } = fidelity;
-  flatten(rest, "", found);
-  flatten(metricOf(fidelity.metric, labels)?.unit === "label" ? fidelity : error, "fidelity ", found);
-  if (detail.degradation) flatten(detail.degradation, "degradation ", found);
-  else found["small versions"] = "were given";
-  const { kind, delta, method } = detail.guarantee ?? { kind: "expectation" };
-  found.promise = kind === "expectation" ? "on average" : `with probability ${certainty(delta)}, ${method}`;
-  return found;
 }
 
-function flatten(value, prefix, into) {
-  for (const [key, inner] of Object.entries(value)) {
-    if (inner === null || inner === undefined) continue; // as good as missing
-    if (typeof inner === "object") flatten(inner, `${prefix}${key} `, into);
-    else into[`${prefix}${key}`] = String(inner);
-  }
+const PROMISES = {
+  expectation: "on average",
+  probability: "in so many of ten pictures",
+  post_hoc: "on average, for an error that is chosen after looking",
+};
+
+/** Which of the two is better for whoever sends pictures; "" where that cannot be said. */
+export function verdict(details, names) {
+  const [[first, second], [one, other]] = [details, names];
+  const alpha = first.default_alpha;
+  const [a, b] = [first, second].map(
+    ({ thresholds }) => thresholds.find((row) => row.alpha === alpha)?.trusted_fraction,
+  );
+  if (a === undefined || b === undefined || alpha !== second.default_alpha) return "";
+  if (Math.abs(b - a) < SAME)
+    return `For you: the same. Both trust ${percent(a)} at an accepted error of ${level(alpha)}.`;
+  const [better, worse] = b > a ? [other, one] : [one, other];
+  return `For you: ${better} is better. At an accepted error of ${level(alpha)} it trusts ${percent(Math.max(a, b))} of a picture, ${worse} ${percent(Math.min(a, b))}.`;
 }

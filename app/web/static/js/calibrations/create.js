@@ -2,20 +2,23 @@
 
 import { ADMIN, upload } from "../lib/api.js";
 import { $$ } from "../lib/dom.js";
-import { bytes, count, level, plural } from "../lib/format.js";
+import { bytes, count, duration, level, plural } from "../lib/format.js";
 import { documentOf } from "../lib/form.js";
 import { html, nothing, render } from "../lib/html.js";
 import { Store } from "../lib/store.js";
 import { button, check, hint, pageHead } from "../lib/widgets.js";
 import { Gathered, dropZone, summary } from "./gather.js";
 import { problem } from "./job.js";
-import { options } from "./options.js";
+import { metricOf, options } from "./options.js";
 import { manifestOf, minimalAlpha, minimalCount, sentName } from "./pairing.js";
 import * as service from "./service.js";
 import { boundOf, configOf, settingsFields } from "./settings.js";
 import { above, pipelineWords } from "./words.js";
 
 const GOOD = 100; // pairs that make a steady mask
+// As the service does it: at least so many scenes teach the score, by itself this share.
+const LEARNERS = 20;
+const USUAL_SHARE = 0.3;
 
 /** A file that misses the zone must not replace the page, and the form with it. */
 function keepPage(event) {
@@ -95,33 +98,55 @@ function needed({ pairs, scenes }, gathered) {
   const least = minimalCount({ alpha, bound, guarantee });
   if (!Number.isFinite(least)) return nothing;
   const what = scenes ? "scenes" : "pairs";
-  const n = scenes ?? pairs.length;
+  const all = scenes ?? pairs.length;
+  // Those that teach the score take no part in the promise.
+  const n = all - learners(all, config);
   const good = Math.max(GOOD, 4 * least);
   const smallest = level(minimalAlpha({ n, bound, guarantee }));
-  const enough = (number) => `${count(number)} ${what} are enough for the promise at α = ${level(alpha)}`;
+  const enough = (number) => `${count(number)} ${what} are enough to promise an error of ${level(alpha)}`;
   const better = n < good ? `; expect a small mask. ${count(good)} are better.` : ".";
+  const apart = n < all ? ` ${count(all - n)} of the ${count(all)} may teach the score what is hard.` : "";
   if (gathered.archive || !n) return hint(`${enough(least)}${better}`);
   if (n >= least)
-    return html`<p class="callout good" data-verdict="enough">${enough(n)}${better} The smallest α they reach is ${smallest}.</p>`;
+    return html`<p class="callout good" data-verdict="enough">${enough(n)}${better}${apart} The smallest error that they can promise is ${smallest}.</p>`;
   return html`<p class="callout warn" data-verdict="few">
-    <strong>Too few for α = ${level(alpha)}</strong>
-    ${count(n)} ${what} reach no smaller α than ${smallest}, so at this α nothing could be trusted. ${count(least - n)} more are needed.
+    <strong>Too few to promise an error of ${level(alpha)}</strong>
+    ${count(n)} ${what} can promise no smaller one than ${smallest}, so nothing could be trusted. ${count(least - n)} more are needed.
   </p>`;
 }
 
-/** How many calls of the model it takes, and what they cost where that is known. */
+/** How many of so many scenes the score may be learned from; for meanings it is not learned. */
+function learners(n, { fit_indecision: share, fidelity, indecision }) {
+  const isByItself = share === undefined;
+  if (
+    metricOf(fidelity.metric, fidelity.labels)?.unit === "label" ||
+    (isByItself && (indecision || n < 2 * LEARNERS))
+  )
+    return 0;
+  const wanted = Math.round((share ?? USUAL_SHARE) * n);
+  if (isByItself) return Math.max(wanted, LEARNERS);
+  return wanted < LEARNERS ? 0 : wanted;
+}
+
+/** How many calls of the model it takes, how long, and what they cost where that is known. */
 function cost({ parent, upscalers, upscaler }, { pairs, given }) {
   const form = formNow();
   const { samples, made } = form ? documentOf(form) : {};
   const asked = parent ? parent.pipeline.samples : samples;
   if (!asked) return nothing;
-  const price = upscalers.find(({ name }) => name === upscaler)?.price_per_call;
+  const {
+    price_per_call: price,
+    seconds_per_megapixel: pace,
+    scale,
+  } = upscalers.find(({ name }) => name === upscaler) ?? {};
   const money = (calls) =>
     price ? ` (${Number((calls * price).toPrecision(3))} at the provider's price)` : "";
   const kinds = given || made === "own" ? 1 : options.usual_kinds;
   const all = pairs.length * kinds * asked;
   const as = kinds > 1 ? `, each original as ${kinds} kinds of upload` : "";
-  const now = all ? `${count(all)} calls of the model now${as}${money(all)}, then ` : "";
+  const pixels = pairs.reduce((sum, { y }) => sum + (y.width * y.height) / (scale ?? 1) ** 2, 0);
+  const time = pace ? ` and takes about ${duration(pace * pixels * kinds * asked * 1e-3)}` : "";
+  const now = all ? `${count(all)} calls of the model now${as}${money(all)}${time}, then ` : "";
   return html`<p class="hint" id="cost">It costs ${now}${plural(asked, "call")} per picture${money(asked)}.</p>`;
 }
 

@@ -14,22 +14,28 @@ export const STEPS = 3000;
 export function riskChart({ id, default_alpha: alpha }, curve, threshold, whole) {
   const seriesOf = (steps) => {
     const points = steps.map((step) => ({ x: step.threshold, y: step.risk }));
-    return [{ name: "Risk R(t)", tone: 1, kind: "step", points }];
+    return [{ name: "Largest error, on average", tone: 1, kind: "step", points }];
   };
   const series = seriesOf(curve);
   const [{ points }] = series;
   const highest = Math.max(points.at(-1)?.y ?? 0, alpha);
   const t = { axis: "x", value: threshold, tone: "soft" };
   return {
-    title: "Risk curve",
+    title: "Error by score",
+    term: "risk curve R(t)",
     name: `${id}-risk`,
     whole: async () => seriesOf(await whole()),
-    x: { label: "Threshold t on the indecision σ", scale: "log", domain: interesting(points), format: small },
-    y: { label: "Expected largest error where σ < t", domain: [0, highest * 1.08 || 1], format: level },
+    x: {
+      label: "Score up to which a pixel is trusted",
+      scale: "log",
+      domain: interesting(points),
+      format: small,
+    },
+    y: { label: "Largest error there, on average", domain: [0, highest * 1.08 || 1], format: level },
     series,
     marks: [
-      { axis: "y", value: alpha, label: `α = ${level(alpha)}` },
-      ...(Number.isFinite(threshold) ? [{ ...t, label: `t = ${small(threshold)}` }] : []),
+      { axis: "y", value: alpha, label: `accepted ${level(alpha)}` },
+      ...(Number.isFinite(threshold) ? [{ ...t, label: `trusted up to ${small(threshold)}` }] : []),
     ],
   };
 }
@@ -60,18 +66,19 @@ export function areaChart(calibrations, splits = [], names = []) {
     return { name: isOne ? "All pairs, at least" : names[k], tone: k + 1, kind: "step", points };
   });
   const spread = {
-    name: "Half the pairs, 5 % to 95 % of splits",
+    name: "With half of the pairs, 90 % of the draws",
     tone: 2,
     kind: "ranges",
     points: rows.map((row) => ({ x: row.alpha, low: row.trusted_low, high: row.trusted_high })),
   };
   return {
-    title: "Trusted area against α",
+    title: "Trusted area by accepted error",
+    term: "against the risk level α",
     name: isOne ? `${id}-area` : "area-compared",
-    x: { label: "α", format: level, domain: [0, Math.max(...calibrations.map(end))] },
+    x: { label: "Accepted error", format: level, domain: [0, Math.max(...calibrations.map(end))] },
     y: { label: "Mean share of trusted pixels", domain: [0, 1], ...PERCENT },
     series: rows.length ? [spread, ...areas] : areas,
-    marks: isOne ? [{ axis: "x", value: least, label: `smallest α ${level(least)}`, tone: "soft" }] : [],
+    marks: isOne ? [{ axis: "x", value: least, label: `smallest ${level(least)}`, tone: "soft" }] : [],
   };
 }
 
@@ -87,17 +94,18 @@ export function backtestChart({ id, min_alpha: least }, all) {
   const last = all.at(-1)?.alpha ?? 1;
   const even = [0, last].map((alpha) => ({ x: alpha, y: alpha }));
   return {
-    title: "Backtest: realised risk against α",
+    title: "Tried out: error found against error promised",
+    term: "backtest: realised risk against α",
     name: `${id}-backtest`,
-    x: { label: "Promised α", domain: [0, last], format: level },
+    x: { label: "Promised error", domain: [0, last], format: level },
     y: {
-      label: "Mean largest error of held-out pairs",
+      label: "Largest error found, on average",
       domain: [0, Math.max(last, ...rows.map((row) => row.risk_high))],
       format: level,
     },
     series: [
       {
-        name: "Realised, 5 % to 95 % of splits",
+        name: "Found, 90 % of the draws",
         tone: 1,
         kind: "ranges",
         points: rows.map((row) => ({ x: row.alpha, y: row.risk, low: row.risk_low, high: row.risk_high })),
@@ -114,10 +122,4 @@ export function small(value) {
   const [digits, exponent] = value.toExponential(2).split("e");
   const power = powerOfTen(Number(exponent));
   return Number(digits) === 1 ? power : `${Number(digits)}·${power}`;
-}
-
-/** A threshold as the service writes it, as a person reads it. */
-export function thresholdWords(threshold) {
-  if (threshold === "-inf") return "nothing is trusted";
-  return threshold === "inf" ? "everything is trusted" : small(threshold);
 }

@@ -2,12 +2,12 @@
 
 import { chart } from "../charts/chart.js";
 import { $ } from "../lib/dom.js";
-import { count, level, percent } from "../lib/format.js";
+import { count, level, percent, threshold } from "../lib/format.js";
 import { html, nothing, render } from "../lib/html.js";
 import { guarded } from "../lib/toast.js";
 import { button, figures, hint, later, pageHead, table } from "../lib/widgets.js";
 import { activate } from "./activate.js";
-import { STEPS, areaChart, backtestChart, riskChart, thresholdWords } from "./curves.js";
+import { STEPS, areaChart, backtestChart, riskChart } from "./curves.js";
 import { audit, provenance } from "./origin.js";
 import { GONE, pairList, pictures } from "./pictures.js";
 import * as service from "./service.js";
@@ -41,12 +41,12 @@ export async function show(root, query) {
           <section class="card">${risk}</section>
         </div>
         <div class="two">
-          <section class="card"><h2>At common α</h2>${thresholdTable(found)}</section>
-          <section class="card stack"><h2>What to expect</h2>${later(part(expected, "backtest"), "Splitting the pairs at random…")}</section>
+          <section class="card"><h2>By accepted error</h2>${thresholdTable(found)}</section>
+          <section class="card stack"><h2>What to expect</h2>${later(part(expected, "backtest"), "Trying it out on its own photographs…")}</section>
         </div>
         ${found.classes.length ? classTable(found.classes) : nothing}
         <section class="card stack">
-          <h2>Pairs with the largest share of the risk</h2>
+          <h2>Photographs with the largest errors</h2>
           ${later(part(expected, "dominant").catch(none), "Looking…")}
         </section>
         <section class="card stack"><h2>All pairs</h2>${pairList(found)}</section>
@@ -118,7 +118,7 @@ function groupChoice(found, group) {
 
 /** Kinds of upload with a curve of their own, which the service tells apart by itself. */
 function classTable(classes) {
-  const heads = ["Kind of upload", ["Scenes", "number"], ["Smallest α", "number"]];
+  const heads = ["Kind of upload", ["Scenes", "number"], ["Smallest error", "number"]];
   const rows = classes.map(({ title, n, min_alpha: least }) => [title, count(n), level(least)]);
   return html`<section class="card"><h2>Kinds of upload</h2>${table("Kinds of upload", heads, rows, "narrow")}</section>`;
 }
@@ -128,30 +128,40 @@ function tiles(found, promised) {
   const area = promised ? percent(promised.trusted_fraction) : "not tabled";
   return figures([
     ["Scenes", count(found.n), found.pairs === found.n ? "" : `${count(found.pairs)} pairs`],
-    ["Smallest α", level(found.min_alpha), `B = ${level(found.bound ?? bound)}`],
-    ["Default α", level(found.default_alpha), howSure(found.guarantee ?? {}) || "on average"],
+    [
+      "Accepted error",
+      level(found.default_alpha),
+      howSure(found.guarantee ?? {}) || "on average",
+      "default risk level α",
+    ],
     ["Trusted area there", area, "mean over the pairs"],
-    ["Calls per picture", count(found.pipeline.samples), "of the model"],
-    ["It bounds", metricWords(metric, labels)],
+    [
+      "Smallest error",
+      level(found.min_alpha),
+      "that it can promise",
+      `smallest α = B/(n + 1), B = ${level(found.bound ?? bound)}`,
+    ],
+    ["Calls per picture", count(found.pipeline.samples), "of the model", "M"],
+    ["Counts as an error", metricWords(metric, labels), "", "metric D"],
   ]);
 }
 
 function thresholdTable({ thresholds }) {
-  const heads = ["α", ["Trusted area", "number"], ["Threshold on σ", "number"]];
+  const heads = ["Accepted error", ["Trusted area", "number"], ["Score up to", "number"]];
   const rows = thresholds.map((row) => [
     level(row.alpha),
     percent(row.trusted_fraction),
-    thresholdWords(row.threshold),
+    threshold(row.threshold),
   ]);
-  return table("At common α", heads, rows, "narrow");
+  return table("By accepted error", heads, rows, "narrow");
 }
 
 /** What repeated splits of the pairs tell: {backtest, dominant}. Throws ApiError. */
 async function expectations(found, group, area) {
   if (found.n < 2) {
     return {
-      backtest: hint("A backtest needs at least two pairs."),
-      dominant: hint("There is one pair only."),
+      backtest: hint("To be tried out it needs at least two scenes."),
+      dominant: hint("There is one scene only."),
     };
   }
   const expected = await service.backtest(found.id, SPLITS, group);
@@ -159,8 +169,8 @@ async function expectations(found, group, area) {
   area.update(areaChart([found], rows));
   const backtest = html`${chart(backtestChart(found, rows))}
     <p class="hint">
-      ${splits} times half of the pairs calibrate and the other half are served; nothing is generated. The risk should lie at or below the dashed
-      line. The bars are the spread over splits of the same images, not a confidence interval for new ones.
+      ${splits} times one half of the scenes makes the promise and the other half checks it, by what was measured. The dots should lie at or
+      below the dashed line. The bars are the spread over such halves, not a confidence interval for new pictures.
     </p>
     ${concerns(checks)}`;
   return { backtest, dominant: domination(found, checks) };
@@ -168,7 +178,7 @@ async function expectations(found, group, area) {
 
 /** What the checks of the assumptions have found. */
 function concerns({ n, minimal_n: least, alpha, duplicates, sizes }) {
-  const few = `At the default α = ${level(alpha)} at least ${count(least)} scenes are needed; there are ${count(n)}.`;
+  const few = `For an accepted error of ${level(alpha)} at least ${count(least)} scenes are needed; there are ${count(n)}.`;
   const twins = `Repeated images: ${duplicates.map(({ name, reason }) => `${name} (${reason})`).join(", ")}.`;
   const found = [n < least && few, duplicates.length > 0 && twins].filter(Boolean);
   const named = sizes.slice(0, 8).join(", ").replaceAll("x", "×");
@@ -178,15 +188,15 @@ function concerns({ n, minimal_n: least, alpha, duplicates, sizes }) {
 
 function domination(found, { dominant_pairs: pairs, alpha }) {
   const largest = Math.max(...pairs.map(({ share }) => share));
-  if (!largest) return hint(`At α = ${level(alpha)} no pair has any loss in its mask.`);
-  return html`${hint(`Losses at α = ${level(alpha)}. Look at them: a wrong crop or a mismatched original costs everybody’s mask.`)}
+  if (!largest) return hint(`At the accepted error, ${level(alpha)}, nothing in any mask is off.`);
+  return html`${hint(`The worst picture of each of the five scenes that cost most of the mask. Look at them: a wrong crop or a mismatched original costs everybody’s.`)}
     ${pairs.map(
       ({ name, loss, share }) =>
         html`<article class="dominant">
           <div class="dominant-head">
             <h3>${name}</h3>
-            <meter min="0" max=${largest} value=${share} aria-label="Share of the risk"></meter>
-            <span>${percent(share)} of the risk, loss ${level(loss)}</span>
+            <meter min="0" max=${largest} value=${share} aria-label="Share of all errors"></meter>
+            <span title="share of the risk, loss">${percent(share)} of all, largest error ${level(loss)}</span>
           </div>
           ${found.pictures ? pictures(found.id, name) : nothing}
         </article>`,

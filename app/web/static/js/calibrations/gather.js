@@ -11,6 +11,7 @@ import * as service from "./service.js";
 
 const AT_ONCE = 4;
 const MOST_LISTED = 200;
+const MOST_THUMBNAILS = 60;
 const FOLDERS = [
   ["group", "groups of pictures, with a promise for each"],
   ["scene", "scenes: several pictures of one thing, which count once"],
@@ -163,7 +164,7 @@ export function summary(gathered, { pairs, items, given, hashed, scenes }) {
       <strong>${plural(pairs.length, given ? "pair" : "original")}</strong> · ${facts.filter(Boolean).join(" · ")} ${button("Remove all", remove, { kind: "link" })}
     </p>
     ${gathered.arranged.groups?.length ? folderChoice(gathered) : nothing} ${items.length ? refused(items) : nothing}
-    ${pairs.length && !hashed ? hint(digests) : nothing}
+    ${pairs.length && !hashed ? hint(digests) : nothing} ${pairs.length ? thumbnails(pairs) : nothing}
     ${pairs.length ? html`<details><summary>The pairs</summary>${pairTable(pairs)}</details>` : nothing}`;
 }
 
@@ -175,6 +176,16 @@ function folderChoice(gathered) {
   };
   // It is no field of the settings, so it has no name.
   return select("", "Folders below y/ are", FOLDERS, { chosen: gathered.folders, run });
+}
+
+/** The originals in small: a wrong folder is seen at once. */
+function thumbnails(pairs) {
+  const thumbnail = ({ name, y }) => {
+    y.url ??= URL.createObjectURL(y.file);
+    return html`<img src=${y.url} alt=${name} title=${name} width="64" height="64" loading="lazy" />`;
+  };
+  return html`<div class="thumbnails">${pairs.slice(0, MOST_THUMBNAILS).map(thumbnail)}</div>
+    ${pairs.length > MOST_THUMBNAILS ? hint(`and ${count(pairs.length - MOST_THUMBNAILS)} more`) : nothing}`;
 }
 
 const refused = (items) =>

@@ -9,9 +9,10 @@ import { button, keyed, pageHead } from "../lib/widgets.js";
 import { activate } from "./activate.js";
 import { jobCard } from "./job.js";
 import * as service from "./service.js";
-import { activeBadge, mismatch, pipelineWords, promiseWords, trustsNothing } from "./words.js";
+import { activeBadge, mismatch, pipelineTerms, pipelineWords, promiseWords, trustsNothing } from "./words.js";
 
 const DETAILS_AT_ONCE = 3;
+const PLACES = ["first", "second", "third"];
 const EMPTY = html`<div class="empty card">
   <p>There is no calibration yet.</p>
   <p><a class="button primary" href="/calibrations?new">Make the first one</a></p>
@@ -69,7 +70,7 @@ function view({ rows, jobs, upscalers, details, chosen }, act) {
       <strong>${name} has no active calibration</strong>It answers no request until one is made or activated.
     </p>`;
   const lead = html`<p class="lead">
-    Each turns the disagreement of an upscaler with itself into a promise. One per upscaler is active.
+    Each makes a promise about the pictures of one upscaler. Several may be active: an upload is answered from the first that knows its kind and size.
   </p>`;
   const tools = html`<div class="button-row">
     ${rows.length > 1 ? button("Compare two", compare, { off: chosen.size !== 2 }) : nothing} ${button("Import…", () => $("#import").click())}
@@ -88,27 +89,32 @@ function view({ rows, jobs, upscalers, details, chosen }, act) {
       ${upscalers.filter((one) => !one.calibration).map(bare)}
       ${jobs.length ? html`<section class="stack" aria-labelledby="at-work"><h2 id="at-work">In the making</h2>${jobs}</section>` : nothing}
       <section aria-label="Finished calibrations">
-        ${rows.length ? html`<div class="table-scroll card flush">${table(rows, details, act)}</div>` : EMPTY}
+        ${rows.length ? html`<div class="table-scroll card flush">${table(rows, details, upscalers, act)}</div>` : EMPTY}
       </section>
     </div>`;
 }
 
-function table(rows, details, act) {
-  const head = (name, kind = "") => html`<th scope="col" class=${kind}>${name}</th>`;
+function table(rows, details, upscalers, act) {
+  const placeOf = (row) =>
+    upscalers.find(({ name }) => name === row.upscaler)?.calibrations.findIndex(({ id }) => id === row.id) ??
+    -1;
+  const head = (name, kind = "", title = "") =>
+    html`<th scope="col" class=${kind} title=${title || nothing}>${name}</th>`;
   const silent = html`<span class="visually-hidden">Choose or act</span>`;
   return html`<table class="calibrations">
     <thead>
       <tr>
-        ${head(silent)}${head("Calibration")}${head("Upscaler")}${head("State")}${head("Trusted at its α", "number")}${head("Scenes", "number")}
-        ${head("Smallest α", "number")}${head("What it bounds")}${head("Made")}${head(silent)}
+        ${head(silent)}${head("Calibration")}${head("Upscaler")}${head("State")}${head("Trusted area", "number", "mean trusted area at the default α")}
+        ${head("Scenes", "number")}${head("Smallest error", "number", "smallest α that so many scenes can promise")}${head("Counts as an error", "", "metric D")}
+        ${head("Made")}${head(silent)}
       </tr>
     </thead>
-    <tbody>${keyed(rows, (row) => line(row, rows, details.get(row.id), act))}</tbody>
+    <tbody>${keyed(rows, (row) => line(row, rows, { found: details.get(row.id), place: placeOf(row) }, act))}</tbody>
   </table>`;
 }
 
-/** `found`: its detail, once that is read. */
-function line(row, rows, found, act) {
+/** found: its detail, once that is read; place: at which it is asked, -1 for one that is not. */
+function line(row, rows, { found, place }, act) {
   const before = row.active && rows.find(({ id }) => id === row.previous);
   const own = found?.thresholds.find(({ alpha }) => alpha === row.default_alpha);
   const { metric = row.metric, labels } = found?.pipeline.fidelity ?? {};
@@ -125,16 +131,16 @@ function line(row, rows, found, act) {
     <td class="name" data-head="Calibration">
       <a href=${service.page(row.id)}>${service.title(row)}</a>
       ${row.name ? html`<div><code class="hint">${row.id}</code></div>` : nothing}
-      <div class="hint pipeline">${found ? pipelineWords(found.pipeline) : nothing}</div>
+      <div class="hint pipeline" title=${found ? pipelineTerms(found.pipeline) : nothing}>${found ? pipelineWords(found.pipeline) : nothing}</div>
     </td>
     <td data-head="Upscaler">${row.upscaler}</td>
     <td class="state" data-head="State">
-      ${activeBadge(row)} ${found ? mismatch(found) : nothing}
+      ${activeBadge(row)} ${place > 0 ? html`<span class="hint">asked ${PLACES[place] ?? `as number ${place + 1}`}</span>` : nothing} ${found ? mismatch(found) : nothing}
     </td>
-    <td class="number" data-head="Trusted at its α">${own ? `${percent(own.trusted_fraction)} at ${level(row.default_alpha)}` : "…"}</td>
+    <td class="number" data-head="Trusted area">${own ? `${percent(own.trusted_fraction)} at error ${level(row.default_alpha)}` : "…"}</td>
     <td class="number" data-head="Scenes">${count(row.n)}</td>
-    <td class="number" data-head="Smallest α">${level(row.min_alpha)}</td>
-    <td class="bounds" data-head="What it bounds">${promiseWords({ ...row, metric, labels })}</td>
+    <td class="number" data-head="Smallest error">${level(row.min_alpha)}</td>
+    <td class="bounds" data-head="Counts as an error">${promiseWords({ ...row, metric, labels })}</td>
     <td data-head="Made">${time(row.created_at)}</td>
     <td class="actions">
       ${before ? small(`Back to ${service.title(before)}`, () => act.activate(before, true)) : nothing}

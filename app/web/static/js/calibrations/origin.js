@@ -5,14 +5,14 @@ import { html, nothing } from "../lib/html.js";
 import { facts, hint, items } from "../lib/widgets.js";
 import { reasons } from "./job.js";
 import * as service from "./service.js";
-import { pipelineWords } from "./words.js";
+import { pipelineTerms, pipelineWords } from "./words.js";
 
 const AUDIT_TAIL = 1000;
 const MOST_ENTRIES = 20;
 
 /** Who made a calibration, when, with what, of what. */
 export function provenance(found) {
-  const { provenance: origin, degradation } = found;
+  const { provenance: origin } = found;
   return facts([
     ["Made", time(found.created_at)],
     ["By", origin.created_by],
@@ -20,9 +20,12 @@ export function provenance(found) {
     origin.parent && ["From", html`<a href=${service.page(origin.parent)}>${origin.parent}</a>`],
     origin.note && ["Note", origin.note],
     ["Upscaler", found.upscaler],
-    ["Fingerprint", html`<code>${found.pipeline.fingerprint}</code>`],
-    ["Pipeline", pipelineWords(found.pipeline)],
-    ["Small versions", degradation ? degradationWords(degradation) : "were given"],
+    ["Exact model", html`<code title="fingerprint">${found.pipeline.fingerprint}</code>`],
+    [
+      "How it is asked",
+      html`<span title=${pipelineTerms(found.pipeline)}>${pipelineWords(found.pipeline)}</span>`,
+    ],
+    ["Small versions", found.made_by ? `made from the originals: ${found.made_by}` : "were given"],
     ["Seed", String(found.seed)],
     origin.attributions.length > 0 && ["Images", attributions(origin.attributions)],
     found.skipped.length > 0 && ["Left out", reasons(found.skipped)],
@@ -31,19 +34,6 @@ export function provenance(found) {
 
 const attributions = (lines) =>
   html`<details><summary>${lines.length} attributions</summary>${items(lines)}</details>`;
-
-function degradationWords({ mixture, grey, blur, noise, jpeg }) {
-  if (mixture)
-    return mixture.map((part) => `${degradationWords(part)} (weight ${part.weight ?? 1})`).join("; or ");
-  const steps = [
-    grey && "without colour",
-    blur > 0 && `blurred (${blur})`,
-    "reduced bicubically",
-    noise > 0 && `noise (${noise})`,
-    jpeg && `JPEG quality ${jpeg}`,
-  ];
-  return `made from the originals: ${steps.filter(Boolean).join(", ")}`;
-}
 
 /** What the audit log tells about a calibration, the newest first. Throws ApiError. */
 export async function audit(found, rows) {

@@ -74,7 +74,7 @@ export async function derived(found) {
         This makes a new calibration of the same pairs, from the stored measurements. Nothing is generated, and nothing is activated.
       </p>
       ${select("guarantee.kind", "Promise", PROMISES, { chosen: isSure ? "expectation" : "high_probability" })}
-      ${number("fidelity.bound", "Errors count up to", "", { min: 0.0001, placeholder: found.bound, hint: "Errors above it count as it: a smaller number makes a larger mask of fewer pairs. Choose it before you look." })}
+      ${number("fidelity.bound", "Errors count up to", "", { min: 0.0001, placeholder: found.bound, term: "bound B", hint: "Errors above it count as it: a smaller number makes a larger mask of fewer pairs. Choose it before you look." })}
       ${riskOfDraw()} ${select("guarantee.method", "Method", METHODS, { hint: "Likewise. Choose it before you see what it gives." })}
       ${field("Name", html`<input name="name" maxlength="200" .value=${found.name ?? ""} />`)}
     </div>`,
@@ -87,7 +87,8 @@ export async function derived(found) {
 
 /** The field for δ. */
 export const riskOfDraw = () =>
-  number("guarantee.delta", "Risk of a bad draw δ", 0.1, {
+  number("guarantee.delta", "Risk of a bad draw", 0.1, {
+    term: "δ",
     min: 0.0001,
     max: 0.5,
     hint: "For the promise with high probability only.",

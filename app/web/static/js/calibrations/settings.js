@@ -16,7 +16,7 @@ const WAYS = {
   },
   pointwise: {
     words: "Colour of each pixel",
-    about: "Off where a single pixel is off. Strict; gives a bound on PSNR.",
+    about: "Off where a single pixel is off. Strict: little is trusted.",
     sketch: html`<svg viewBox="0 0 64 40" aria-hidden="true">
       <path class="line" d="M12 4v32M22 4v32M32 4v32M42 4v32M52 4v32M8 8h48M8 18h48M8 28h48" />
       <rect x="32" y="18" width="10" height="10" />
@@ -37,8 +37,8 @@ const KERNELS = [
   ["gaussian", "Gaussian"],
 ];
 const PREDICTIONS = [
-  ["first", "The first sample"],
-  ["mean", "The mean of the samples"],
+  ["first", "The first answer"],
+  ["mean", "The mean of the answers"],
 ];
 const BAD_PAIRS = [
   ["fail", "Stop and name them"],
@@ -69,7 +69,7 @@ export function settingsFields({ upscalers, upscaler, metric }, set) {
     <div class="form-grid">
       ${field("Name", html`<input name="name" maxlength="200" placeholder="such as: street photographs" />`)}
       ${select("upscaler", "Upscaler", listed, { chosen: upscaler, run: (chosen) => set({ upscaler: chosen }) })}
-      ${number("default_alpha", "Accepted error α", 0.1, { min: 0.0001, max: 3, hint: "What users get who choose nothing: 0.1 is about 10 of 100 steps of lightness." })}
+      ${number("default_alpha", "Accepted error", 0.1, { min: 0.0001, max: 3, term: "default risk level α", hint: "What users get who choose nothing: 0.1 is about 10 of 100 steps of lightness." })}
       ${number("samples", "Calls of the model per picture", live_?.samples ?? 1, { min: 1, max: 1024, step: "1", hint: "Now, and for every picture later. One is enough for most; more cost more." })}
     </div>
     ${check("activate", "Activate it as soon as it is finished")}
@@ -83,17 +83,17 @@ function advanced(metric, set) {
   const bounds = [...new Set(options.metrics.map((row) => level(row.counted_up_to)))].join(" or ");
   const metrics = options.metrics.map(({ listed, title }) => [listed, title]);
   return html`<div class="form-grid">
-    ${select("metric", "Error D", metrics, { chosen: metric, run: (chosen) => set({ metric: chosen }) })}
-    ${select("guarantee.kind", "Promise", PROMISES, { hint: "The second needs more pairs for the same α." })}
-    ${number("fidelity.bound", "Errors count up to", "", { min: 0.0001, placeholder: "natural", hint: `Bound B; empty: what is usual for the error, ${bounds}.` })}
-    ${number("fit_indecision", "Share of scenes to fit σ with", "", { min: 0, max: 0.9, placeholder: "by itself", hint: "They take no part in the promise. By itself: 0.3 with 40 scenes or more." })}
-    ${select("indecision.estimator", "Indecision σ", sigmas(), { hint: "What says where an error is likely. Window and blur count where one is chosen that smooths." })}
-    ${number("indecision.size", "Window of σ", 7, { min: 1, max: 511, step: "1", hint: "Pixels." })}
-    ${select("indecision.kernel", "Window shape", KERNELS)}
-    ${number("indecision.blur", "Blur of σ", 4, { min: 0, max: 256, hint: "Standard deviation in pixels; 0 for none." })}
-    ${number("indecision.clip_quantile", "Cut of σ", "", { min: 0.0001, max: 1, placeholder: "none", hint: "Quantile above which σ is cut before the blur." })}
-    ${number("fidelity.blur", "Blur of D", 4, { min: 0, max: 256, hint: "Width of the neighbourhood in pixels." })}
-    ${select("prediction", "Prediction", PREDICTIONS, { hint: "The image that is returned." })} ${riskOfDraw()}
+    ${select("metric", "What counts as an error", metrics, { term: "metric D", chosen: metric, run: (chosen) => set({ metric: chosen }) })}
+    ${select("guarantee.kind", "Promise", PROMISES, { hint: "The second needs more pairs for the same error." })}
+    ${number("fidelity.bound", "Errors count up to", "", { min: 0.0001, placeholder: "natural", term: "bound B", hint: `Empty: what is usual for the error, ${bounds}.` })}
+    ${number("fit_indecision", "Share of scenes to learn the score from", "", { term: "fit of σ", min: 0, max: 0.9, placeholder: "by itself", hint: "They take no part in the promise. By itself: 0.3 with 40 scenes or more." })}
+    ${select("indecision.estimator", "Score", sigmas(), { term: "indecision σ, its estimator", hint: "What says where an error is likely. Window and blur count where one is chosen that smooths." })}
+    ${number("indecision.size", "Window of the score", 7, { min: 1, max: 511, step: "1", hint: "Pixels." })}
+    ${select("indecision.kernel", "Window shape", KERNELS, { term: "kernel" })}
+    ${number("indecision.blur", "Blur of the score", 4, { min: 0, max: 256, hint: "Standard deviation in pixels; 0 for none." })}
+    ${number("indecision.clip_quantile", "Cut of the score", "", { term: "quantile of σ", min: 0.0001, max: 1, placeholder: "none", hint: "Share of the pixels above which it is cut before the blur." })}
+    ${number("fidelity.blur", "Width of the neighbourhood", 4, { min: 0, max: 256, term: "blur of D", hint: "Pixels over which an error is a mean." })}
+    ${select("prediction", "What is returned", PREDICTIONS, { term: "prediction" })} ${riskOfDraw()}
     ${number("seed", "Seed", 0, { min: 0, step: "1" })}
     ${select("on_bad_pair", "Unusable pairs", BAD_PAIRS)}
   </div>`;

@@ -1,15 +1,15 @@
 // How the facts about calibrations are put into words; several views share them.
 
-import { certainty, level } from "../lib/format.js";
+import { certainty, level, plural } from "../lib/format.js";
 import { html, nothing } from "../lib/html.js";
 import { estimatorOf, metricOf } from "./options.js";
 
 const FIELD_WORDS = {
-  fingerprint: "the upscaler itself",
+  fingerprint: "the model itself",
   scale: "the scale",
-  samples: "the number of samples",
+  samples: "the number of calls",
   color_space: "the colour space",
-  trust_layer: "the version of the trust layer",
+  trust_layer: "the version of this software",
 };
 
 /** The way back to the list. */
@@ -28,8 +28,20 @@ export function promiseWords({ metric, labels, guarantee, delta }) {
   return [metricWords(metric, labels), how].filter(Boolean).join(", ");
 }
 
+/** How a model is asked and what marks a pixel, for people. */
+export function pipelineWords({ samples, scale, prediction, indecision }) {
+  const isLearned = indecision.estimator === "fitted";
+  const parts = [
+    `×${scale}`,
+    `${plural(samples, "call")} per picture`,
+    prediction === "mean" && "the mean of the answers is returned",
+    isLearned ? "a learned score" : samples > 1 ? "how far the answers disagree" : "a fixed score",
+  ];
+  return parts.filter(Boolean).join(" · ");
+}
+
 /** M, σ and D of a pipeline in one line. */
-export function pipelineWords({ samples, scale, prediction, indecision, fidelity }) {
+export function pipelineTerms({ samples, scale, prediction, indecision, fidelity }) {
   const parts = [
     `M = ${samples}`,
     `×${scale}`,
@@ -48,7 +60,7 @@ export function trustsNothing({ thresholds = [], default_alpha: alpha, min_alpha
   const own = thresholds.find((row) => row.alpha === alpha);
   if (!own || own.trusted_fraction > 0) return nothing;
   return html`<p class="callout warn nothing-trusted">
-    It trusts nothing at its default α = ${level(alpha)}: the smallest α that it reaches is ${level(least)}.
+    It trusts nothing at the error that it accepts, ${level(alpha)}: the smallest that it can promise is ${level(least)}.
   </p>`;
 }
 
@@ -61,7 +73,7 @@ export function mismatch({ differences }) {
   if (differences === null)
     return html`<span class="badge warn" title="The upscaler cannot be reached, or is not configured.">upscaler away</span>`;
   if (!differences?.length) return nothing;
-  return html`<span class="badge bad" title=${mismatchWords(differences)}>mismatch</span>`;
+  return html`<span class="badge bad" title=${mismatchWords(differences)}>made for another model</span>`;
 }
 
 export const mismatchWords = (differences) =>

@@ -15,7 +15,7 @@ const HEIGHT = 280;
 /**
  * A chart as a <figure>, redrawn whenever its width changes or `figure.update(spec)` is called.
  *
- * spec: {title, name (of files), x, y, series, marks?}
+ * spec: {title, term? (how statisticians call it), name (of files), x, y, series, marks?}
  * x, y: {label, domain: [low, high], format(value), tick?(value)}; of x {scale?: "log" | "time"}, and the domain may be
  *   left out: then it is that of the points.
  * series: [{name, tone: 1…4, kind?: "line" | "step" | "ranges" | "bars", dashed?, points}],
@@ -47,7 +47,7 @@ export function chart(spec) {
     const read = drawn && cursor !== null ? reading(spec, drawn, cursor) : null;
     render(
       html`<figcaption>
-          <span class="chart-title">${spec.title}</span>
+          <span class="chart-title" title=${spec.term ?? nothing}>${spec.title}</span>
           <span class="chart-tools">
             <button type="button" class="quiet small" aria-expanded=${isOpen} @click=${toggle}>Table</button>
             ${button("SVG", saveSvg, { kind: "quiet small" })} ${button("CSV", () => guarded(saveCsv), { kind: "quiet small" })}

@@ -15,6 +15,10 @@ export function level(value) {
   return String(Number(value.toPrecision(4)));
 }
 
+/** A threshold on the score as the service writes it, as a person reads it. */
+export const threshold = (value) =>
+  ({ "-inf": "nothing is trusted", inf: "everything is trusted" })[value] ?? level(value);
+
 /** A share in 0..1 as a percentage. Only exactly 0 and 1 are shown as 0 % and 100 %. */
 export function percent(share, digits = 1) {
   if (share === 0 || share === 1) return `${100 * share} %`;

@@ -92,16 +92,16 @@ export function figures(rows) {
   return html`<dl class="tiles">${rows.filter(Boolean).map(tile)}</dl>`;
 }
 
-/** A field of a form with its label and a hint. */
-export const field = (label, input, hint = "") =>
-  html`<label class="field"><span>${label}</span>${input}${hint ? html`<small>${hint}</small>` : nothing}</label>`;
+/** A field of a form with its label and a hint; term: how statisticians call it. */
+export const field = (label, input, hint = "", term = "") =>
+  html`<label class="field"><span title=${term || nothing}>${label}</span>${input}${hint ? html`<small>${hint}</small>` : nothing}</label>`;
 
 /** A field for a number; one with a placeholder may stay empty. */
 export function number(
   name,
   label,
   value,
-  { min, max = nothing, step = "any", placeholder = nothing, hint = "" },
+  { min, max = nothing, step = "any", placeholder = nothing, hint = "", term = "" },
 ) {
   const input = html`<input
     type="number"
@@ -114,15 +114,15 @@ export function number(
     placeholder=${placeholder}
     ?required=${placeholder === nothing}
   />`;
-  return field(label, input, hint);
+  return field(label, input, hint, term);
 }
 
 /** A field for one of [value, words]; chosen: the value that is on. */
-export function select(name, label, options, { hint = "", chosen = "", run = (_) => {} } = {}) {
+export function select(name, label, options, { hint = "", term = "", chosen = "", run = (_) => {} } = {}) {
   const input = html`<select name=${name} @change=${({ target }) => run(target.value)}>
     ${options.map(([value, words]) => html`<option value=${value} .selected=${value === chosen}>${words}</option>`)}
   </select>`;
-  return field(label, input, hint);
+  return field(label, input, hint, term);
 }
 
 /** A box to tick. */

@@ -22,6 +22,7 @@ export function evidenceChart({ upscaler, drift, history }) {
   const values = [...martingale, ...statistic].map((p) => p.y).filter(Number.isFinite);
   return {
     title: "Signs that inputs differ from the calibration images",
+    term: "conformal test martingale of this epoch, and Shiryaev-Roberts statistic",
     name: `${upscaler}-evidence`,
     x: { label: "Time", scale: "time", format: clock },
     y: {
@@ -32,12 +33,12 @@ export function evidenceChart({ upscaler, drift, history }) {
       tick: (value) => (Number.isInteger(value) ? powerOfTen(value) : ""),
     },
     series: [
-      { name: "Martingale of this epoch", tone: 1, points: martingale },
-      { name: "Shiryaev-Roberts, without end", tone: 3, dashed: true, points: statistic },
+      { name: "Since it was begun anew", tone: 1, points: martingale },
+      { name: "Of a change at any time", tone: 3, dashed: true, points: statistic },
     ],
     marks: [
       { axis: "y", value: alarm, label: `alarm ×${count(drift.martingale_alarm_at)}` },
-      soft(endless, `alarm ×${count(drift.shiryaev_roberts_alarm_at)} (endless)`),
+      soft(endless, `alarm ×${count(drift.shiryaev_roberts_alarm_at)} (at any time)`),
     ],
   };
 }
@@ -45,13 +46,14 @@ export function evidenceChart({ upscaler, drift, history }) {
 /** Trusted area and typicality of the requests over time. */
 export function shareChart({ upscaler, history }) {
   return {
-    title: "Trusted area and typicality",
+    title: "Trusted area, and how usual the inputs are",
+    term: "trusted fraction and typicality",
     name: `${upscaler}-shares`,
     x: { label: "Time", scale: "time", format: clock },
     y: { label: "Mean of the requests", domain: [0, 1], ...PERCENT },
     series: [
       { name: "Trusted area", tone: 1, points: over(history, "trusted_fraction") },
-      { name: "Typicality (p-value)", tone: 4, points: over(history, "typicality") },
+      { name: "As usual as (1 = most)", tone: 4, points: over(history, "typicality") },
     ],
   };
 }
@@ -62,9 +64,10 @@ export function typicalityChart({ upscaler, typicality: { histogram } }) {
   const even = total / histogram.length;
   const points = histogram.map(({ from, to, count: y }) => ({ x: from, to, y }));
   return {
-    title: "Typicality of the requests",
+    title: "How usual the inputs are",
+    term: "typicality, a p-value among the calibration images",
     name: `${upscaler}-typicality`,
-    x: { label: "p-value among the calibration images", domain: [0, 1], format: level },
+    x: { label: "Share of calibration images that are at least as unusual", domain: [0, 1], format: level },
     y: {
       label: "Requests",
       domain: [0, 1.06 * Math.max(even, 1, ...points.map(({ y }) => y))],
@@ -88,8 +91,8 @@ export function feedbackChart({ upscaler, feedback, feedback_history: all }) {
     title: "Worst errors where the truth became known",
     name: `${upscaler}-feedback`,
     x: { label: "Number of known truths", domain: [0, most], format: count, tick: whole },
-    y: { label: "Mean loss", domain: [0, highest], format: level },
-    series: [{ name: "Mean, with its confidence sequence", tone: 1, points }],
-    marks: [{ axis: "y", value: feedback.alpha, label: `α = ${level(feedback.alpha)}` }],
+    y: { label: "Largest error, on average", domain: [0, highest], format: level },
+    series: [{ name: "Mean, and between what it may lie", tone: 1, points }],
+    marks: [{ axis: "y", value: feedback.alpha, label: `accepted ${level(feedback.alpha)}` }],
   };
 }

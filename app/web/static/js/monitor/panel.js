@@ -5,19 +5,19 @@ import { count, level, percent, plural, time } from "../lib/format.js";
 import { html, nothing } from "../lib/html.js";
 import { facts, figures as tilesOf, hint } from "../lib/widgets.js";
 import { evidenceChart, feedbackChart, shareChart, typicalityChart } from "./charts.js";
-import { sentence } from "./words.js";
+import { nameOf, sentence } from "./words.js";
 
 /** Charts are updated in place, so that a reader's place, focus and read-out stay. */
 const figures = new Map();
 
 /** The section of an upscaler, or of one group or kind of its images. */
 export function panel(data) {
-  const { upscaler, group, requests, hasKinds } = data;
-  const name = group ? `${upscaler}, kind ${group}` : upscaler;
+  const { upscaler, requests, hasKinds } = data;
+  const name = nameOf(data);
   const isTold = !hasKinds || requests.seen > 0;
   return html`<section class="panel stack" aria-label=${name} data-upscaler=${upscaler}>
     <div class="panel-head"><h2>${name}</h2>${badges(data)}</div>
-    <p class="verdict">${isTold ? sentence(data) : "Its requests are told by kind, below."}</p>
+    <p class="verdict">${isTold ? sentence(data) : "Its requests are told by kind, in the table."}</p>
     ${data.alarms.map(alarm)} ${isTold ? tiles(data) : nothing}
     <div class="two">
       ${figure(name, "evidence", data.drift && data.history.length && evidenceChart(data))}
@@ -52,7 +52,7 @@ function badges({ kind, alarms, calibration }) {
 function about({ calibration, since, updated_at: updated, hasKinds }) {
   if (!calibration) return nothing;
   const href = `/calibrations?id=${encodeURIComponent(calibration.id)}`;
-  return html`Under <a href=${href}>${calibration.name || calibration.id}</a> (${count(calibration.n)} scenes, default α
+  return html`Under <a href=${href}>${calibration.name || calibration.id}</a> (${count(calibration.n)} scenes, accepted error
     ${level(calibration.default_alpha)})${since ? `, first request ${time(since)}, last ${time(updated)}.` : hasKinds ? "." : ". No request yet."}`;
 }
 
@@ -76,7 +76,8 @@ function tiles({ calibration, requests, trusted_fraction: trusted, typicality, d
   }
   if (drift) {
     const { martingale, martingale_alarm_at: most, shift_sd: shift } = drift;
-    const words = `${shift < 0 ? "−" : "+"}${Math.abs(shift).toFixed(2)} sd`;
+    const words = `${Math.abs(shift) < 0.3 ? "as usual" : shift < 0 ? "easier" : "harder"}`;
+    const amount = `${shift < 0 ? "−" : "+"}${Math.abs(shift).toFixed(2)} standard deviations`;
     tile(
       "Signs of a change",
       "conformal test martingale",
@@ -84,11 +85,16 @@ function tiles({ calibration, requests, trusted_fraction: trusted, typicality, d
       `alarm at ×${count(most)}`,
     );
     if (Number.isFinite(shift))
-      tile("Disagreement", "shift of the mean of log σ", words, "against the calibration images");
+      tile(
+        "How hard they are",
+        "shift of the mean of log σ, in standard deviations",
+        words,
+        `${amount} from the calibration images`,
+      );
   }
   if (feedback) {
     const { n, within, mean_loss: mean } = feedback;
-    tile("Checked against the truth", "feedback", count(n), `${count(within)} within α`);
+    tile("Checked against the truth", "feedback", count(n), `${count(within)} within the accepted error`);
     tile("Their worst errors", "mean loss, confidence sequence", level(mean), interval(feedback));
   }
   return tilesOf(rows);
@@ -102,8 +108,8 @@ function setAside({ counted, duplicates, subsampled }) {
 }
 
 function interval({ alpha, confidence_sequence: known }) {
-  if (!known) return `promised α ${level(alpha)}`;
-  return `${percent(known.level, 0)} sure: ${level(known.lower)} to ${level(known.upper)}; α ${level(alpha)}`;
+  if (!known) return `accepted ${level(alpha)}`;
+  return `${percent(known.level, 0)} sure: ${level(known.lower)} to ${level(known.upper)}; accepted ${level(alpha)}`;
 }
 
 function canary(found) {
@@ -112,7 +118,7 @@ function canary(found) {
   const state = alarm ? "the upscaler has changed" : detail ? "not watched yet" : "unchanged";
   const policies = { refuse: "requests are refused", warn: "answers carry a warning" };
   const about = "Pairs that are generated again now and then, to see a silent change of a remote model.";
-  return card("Canaries", about, [
+  return card("Known pairs, tried again", about, [
     ["State", badge(alarm, state)],
     detail && ["Note", detail],
     rounds !== undefined && ["Rounds", count(rounds)],
@@ -130,7 +136,7 @@ function health(found) {
   const { breaker_open: isOpen, calls_last_hour: calls, max_calls_per_hour: most } = found;
   const limit = most === null ? "" : ` of at most ${count(most)}`;
   return card("The way to the upscaler", "As the gateway sees it that has answered this page.", [
-    ["Breaker", badge(isOpen, isOpen ? "open: requests are refused" : "closed")],
+    ["Calls", badge(isOpen, isOpen ? "stopped after failures: requests are refused" : "go through")],
     ["Failures in a row", count(found.failures_in_a_row)],
     calls !== null && ["Calls in the last hour", `${count(calls)}${limit}`],
   ]);

@@ -5,6 +5,22 @@ import { count, level, plural } from "../lib/format.js";
 const FEW_REQUESTS = 10; // fewer say nothing about how usual inputs are
 const FEW_TRUTHS = 30; // fewer say nothing about a mean
 
+/** What a kind is called: a class of uploads has a title, of its own or behind the name of a group. */
+export function kindOf(group, titles) {
+  if (!group) return "";
+  const [name, title] = [...titles].find(([name]) => group === name || group.endsWith(` ${name}`)) ?? [
+    group,
+    group,
+  ];
+  return group.slice(0, group.length - name.length) + title;
+}
+
+/** What people call a part of the monitor. */
+export const nameOf = ({ upscaler, kind_title: kind }) => (kind ? `${upscaler}: ${kind}` : upscaler);
+
+/** Whether its inputs look as usual, in a few words. */
+export const looks = ({ requests, drift, alarms }) => inputs(requests, drift, alarms);
+
 /** What a reader must know of an item of GET /v1/admin/monitor. */
 export function sentence({ calibration, requests, drift, feedback, alarms }) {
   if (!calibration) return "No calibration is active, so no request is answered.";
@@ -26,11 +42,11 @@ function truths(feedback) {
   if (!feedback?.n) return "no truth is known yet, so nobody checks the promise";
   const { n, within, alpha, mean_loss: mean, confidence_sequence: known } = feedback;
   const above = n - within;
-  const checked = `of ${count(n)} checked ${above === 0 ? "none" : count(above)} lay above α`;
+  const checked = `of ${count(n)} checked ${above === 0 ? "none" : count(above)} lay above the accepted error`;
   if (known && known.lower > alpha)
-    return `${checked}; these labels average above α, at least ${level(known.lower)}: if they are a random sample, recalibrate`;
+    return `${checked}; these labels average above it, at least ${level(known.lower)}: if they are a random sample, recalibrate`;
   if (known && known.upper <= alpha)
-    return `${checked}; these labels average below α, at most ${level(known.upper)}`;
+    return `${checked}; these labels average below it, at most ${level(known.upper)}`;
   if (n < FEW_TRUTHS) return `${checked}; too few to tell`;
-  return `${checked}, on average ${level(mean)}; ${mean <= alpha ? "not above α" : "that is above α, but may be chance"}`;
+  return `${checked}, on average ${level(mean)}; ${mean <= alpha ? "not above it" : "that is above it, but may be chance"}`;
 }

@@ -4,10 +4,12 @@
 import { getBlob, getJson } from "../lib/api.js";
 import { key } from "../lib/auth.js";
 import { download } from "../lib/dom.js";
+import { percent } from "../lib/format.js";
 import { guarded, toast, told } from "../lib/toast.js";
-import { alphaNow, held, isVoid } from "./stage.js";
+import { shared } from "./share.js";
+import { alphaNow, dial, held, isMoved, isVoid, shareAt } from "./stage.js";
 import { state } from "./state.js";
-import { curl, done, shown } from "./words.js";
+import { curl, done, promise, shown } from "./words.js";
 
 /** Forms of the picture; what is stored with loss can be had as it is only. */
 const LOSSLESS = ["png", "tiff"];
@@ -99,8 +101,22 @@ export function command() {
   return curl({ origin: location.origin, name: file, settings, result, needsKey: key("client") !== null });
 }
 
+/** Save a page that shows the result without the service; `input`: the picture beside it, if its owner wants that. */
+export const savePage = (input) =>
+  asking(async () => {
+    const { result, name } = state.shown;
+    const alpha = alphaNow();
+    const marked = await getBlob(`${result.links.overlay}?alpha=${alpha}`);
+    const trusted = `${percent(shareAt(dial.state.code))} ${isVoid() ? "would be marked." : "is trusted."}`;
+    const origin = `Result ${result.id} of ${result.upscaler} ×${result.scale}, accepted error ${shown(alpha)}.`;
+    const words = { name, trusted, sentence: promise(result, alpha, isMoved()), origin };
+    const text = await shared({ image: held.image, marked, input }, words, result);
+    download(new Blob([text], { type: "text/html" }), `${stemOf(name)}.html`);
+  });
+
+/** The name travels behind a #, which browsers keep to themselves. */
 export function copyLink() {
-  const link = `${location.origin}/r/${state.shown.result.id}`;
+  const link = `${location.origin}/r/${state.shown.result.id}#${encodeURIComponent(state.shown.name)}`;
   return copied(link, "The link is copied. It works while the result is kept.");
 }
 

@@ -20,7 +20,7 @@ async function show() {
   const [decoded, before] = await Promise.all([decodeResult(image, trust), createImageBitmap(input)]);
   example.setLimit(limit);
   example.canvas.ariaLabel = "Example: a photograph and what the model made of it, the guessed parts marked";
-  example.show({ width, height, before, covers: true, ...decoded });
+  example.show({ width, height, before, covers: true, isOpaque: true, ...decoded });
   example.canvas.dataset.shown = "example";
   sweep();
 }

@@ -61,7 +61,7 @@ export function numberOf(text) {
 /** What is wrong with a typed α; "" if nothing is. */
 export function fault(text) {
   const value = numberOf(text);
-  return value === null || value >= 0 ? "" : "α must be a number of at least 0.";
+  return value === null || value >= 0 ? "" : "The error must be a number of at least 0.";
 }
 
 /** α for the next pictures on the grid of trust.png, as text; "" for the calibration's own. */
@@ -89,8 +89,9 @@ export async function take(files) {
   }
 }
 
-/** One of the photographs that come with the page. */
-export async function takeExample(name) {
+/** One of the photographs that come with the page; the second click of two is the same wish. */
+export async function takeExample(name, event) {
+  if (event.detail > 1) return;
   const response = await fetch(new URL(`../../img/examples/${name}`, import.meta.url));
   await take([new File([await response.blob()], name, { type: "image/webp" })]);
 }

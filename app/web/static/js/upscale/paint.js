@@ -8,7 +8,10 @@ const WHITE = 0xffffffff;
 const BLACK = 0xff000000;
 const STRIPE = 12;
 const VEIL = 0.24;
+const VEIL_ON_BLACK = 0.5; // a thinner one would not be seen there
 const STRONG_VEIL = 0.65;
+const CHECK = 8; // pixels a side
+const CHECKS = [0xd0, 0xf4]; // the usual greys
 
 export const LOOKS = ["contour", "tint", "hatch", "mask", "off"];
 
@@ -101,31 +104,56 @@ function spans(from, to, origin, cell, count) {
 export function untrustedLook(look, pixels, width, phase, colour) {
   const out = new Uint32Array(pixels.length);
   if (look === "mask") return out.fill(BLACK);
-  if (look === "contour" || look === "strong")
-    return veiled(pixels, out, colour, look === "strong" ? STRONG_VEIL : VEIL);
+  if (look === "contour") return veiled(pixels, out, colour, VEIL, VEIL_ON_BLACK);
+  if (look === "strong") return veiled(pixels, out, colour, STRONG_VEIL, STRONG_VEIL);
   const tinted = table((grey) => {
     const mix = (value) => Math.round(0.55 * grey + 0.45 * value);
     return pack(mix(colour[0]), mix(colour[1]), mix(colour[2]));
   });
   for (let i = 0; i < pixels.length; i += 1) {
-    const pixel = pixels[i];
-    // ITU-R BT.601
-    const grey = (77 * (pixel & 255) + 150 * ((pixel >>> 8) & 255) + 29 * ((pixel >>> 16) & 255)) >> 8;
+    const grey = greyOf(pixels[i]);
     out[i] = look === "tint" ? tinted[grey] : grey;
   }
   if (look === "hatch") hatch(out, width, phase);
   return out;
 }
 
-/** The picture's own colours under a thin layer of another; red and blue are mixed in one go, for speed. */
-function veiled(pixels, out, [r, g, b], share) {
-  const veil = Math.round(256 * share);
-  const [own, redBlue, green] = [256 - veil, veil * ((b << 16) | r), veil * (g << 8)];
+/** The picture's own colours under a thin layer of another, which is thicker where it is dark. */
+function veiled(pixels, out, [r, g, b], light, dark) {
+  const shares = Int32Array.from({ length: 256 }, (_, grey) => {
+    return Math.round(256 * (light + (dark - light) * Math.max(0, 1 - grey / 128)));
+  });
+  const redBlueOf = (b << 16) | r;
   for (let i = 0; i < pixels.length; i += 1) {
-    const mixed = ((Math.imul(pixels[i] & 0xff00ff, own) + redBlue) >>> 8) & 0xff00ff;
-    out[i] = BLACK | mixed | (((Math.imul(pixels[i] & 0xff00, own) + green) >>> 8) & 0xff00);
+    const pixel = pixels[i];
+    const veil = shares[greyOf(pixel)];
+    // Red and blue are mixed in one go, for speed.
+    const mixed = ((Math.imul(pixel & 0xff00ff, 256 - veil) + veil * redBlueOf) >>> 8) & 0xff00ff;
+    out[i] = BLACK | mixed | (((Math.imul(pixel & 0xff00, 256 - veil) + veil * (g << 8)) >>> 8) & 0xff00);
   }
   return out;
+}
+
+// ITU-R BT.601
+const greyOf = (pixel) =>
+  (77 * (pixel & 255) + 150 * ((pixel >>> 8) & 255) + 29 * ((pixel >>> 16) & 255)) >> 8;
+
+/**
+ * Lay what is transparent over a checkerboard, in place: nothing is said there, so it is not marked, either.
+ *
+ * codes: of the same pixels, or null. (x, y): where the picture begins, so that the board moves with it.
+ */
+export function checkered(pixels, codes, width, x, y) {
+  for (let i = 0; i < pixels.length; i += 1) {
+    const pixel = pixels[i];
+    const alpha = pixel >>> 24;
+    if (alpha === 255) continue;
+    const [column, row] = [(i % width) - x, Math.floor(i / width) - y];
+    const board = CHECKS[(Math.floor(column / CHECK) + Math.floor(row / CHECK)) & 1];
+    const mix = (value) => Math.round((value * alpha + board * (255 - alpha)) / 255);
+    pixels[i] = pack(mix(pixel & 255), mix((pixel >>> 8) & 255), mix((pixel >>> 16) & 255));
+    if (codes) codes[i] = 0;
+  }
 }
 
 const DARK = table((grey) => pack(Math.round(0.35 * grey), 0, Math.round(0.35 * grey)));
@@ -150,10 +178,11 @@ function hatch(out, width, phase) {
 /**
  * Choose for every pixel: trusted where code ≤ limit. Writes `out`, Uint32Array of the area.
  *
- * From column `from` on; what lies before it is left as in `pixels`. A line of the colour with a
- * white one beside it marks where trusted and untrusted meet, except in the look of the mask.
+ * A line of the colour with a white one beside it, both on the untrusted side, marks where trusted and
+ * untrusted meet, except in the look of the mask. Columns before `edge` show the input, of which nothing
+ * is claimed: it gets the lines at most, and not even those without `outlines`.
  */
-export function choose({ look, limit, codes, pixels, untrusted, width, from, colour, out }) {
+export function choose({ look, limit, codes, pixels, untrusted, width, edge, outlines, colour, out }) {
   if (look === "off") {
     out.set(pixels);
     return;
@@ -163,7 +192,8 @@ export function choose({ look, limit, codes, pixels, untrusted, width, from, col
   const count = codes.length;
   for (let start = 0; start < count; start += width) {
     const end = start + width;
-    const first = start + Math.min(from, width);
+    const middle = start + Math.min(edge, width); // where the result begins
+    const first = plain || !outlines ? middle : start;
     for (let i = start; i < first; i += 1) out[i] = pixels[i];
     for (let i = first; i < end; i += 1) {
       if (codes[i] <= limit) {
@@ -185,7 +215,7 @@ export function choose({ look, limit, codes, pixels, untrusted, width, from, col
       ) {
         out[i] = WHITE;
       } else {
-        out[i] = untrusted[i];
+        out[i] = i < middle ? pixels[i] : untrusted[i];
       }
     }
   }

@@ -7,10 +7,12 @@ import { Pace } from "../lib/pace.js";
 import { pause, watchJob } from "../lib/sse.js";
 import { toast } from "../lib/toast.js";
 import { forget, keep, kept } from "./keep.js";
-import { isBusy, state, store } from "./state.js";
-import { alertsOf } from "./words.js";
+import { isBusy, isEnded, state, store, upscalerOf } from "./state.js";
+import { alertsOf, planOf } from "./words.js";
 
 const AT_ONCE = 3; // pictures that are sent or followed; the others wait here
+const LONG_S = 60; // what takes longer is asked about before it is sent
+const LONGEST_PAUSE_S = 30; // between two attempts to reach a service that is away
 
 /** @typedef {import("./state.js").Picture} Picture */
 
@@ -28,16 +30,64 @@ const aborted = () => new DOMException("Aborted", "AbortError");
 /** A picture as the page has it: what is kept, and what lives as long as the page. */
 function built(facts) {
   const now = { progress: null, pace: new Pace(), draft: null, left: 0, abort: null, wake: null };
-  return { ...facts, ...now, url: URL.createObjectURL(facts.file) };
+  const asked = { plan: null, isSure: false, isLost: false, estimate: null };
+  return { ...facts, ...now, ...asked, url: URL.createObjectURL(facts.file) };
 }
 
 const FRESH = { state: "waiting", job: null, result: null, error: null, pixels: 0 };
+const FACTS = ["id", "name", "file", "created", "settings", ...Object.keys(FRESH)];
+
+// Other tabs show the same pictures: each tells the others that something is kept or forgotten.
+const tabs = new BroadcastChannel("trustscale.pictures");
+tabs.onmessage = () => learn();
+const tell = (answer) => answer === null || tabs.postMessage(null); // where nothing is kept nothing is shared
+
+const removed = new Set(); // ids, so that what was read before a removal does not bring a picture back
 
 /** Keep a picture as it is now. */
-function save(picture) {
-  const facts = ["id", "name", "file", "created", "settings", ...Object.keys(FRESH)];
-  return keep(Object.fromEntries(facts.map((fact) => [fact, picture[fact]])));
+async function save(picture) {
+  removed.delete(picture.id);
+  picture.isSaving = true;
+  tell(await keep(Object.fromEntries(FACTS.map((fact) => [fact, picture[fact]]))));
+  picture.isSaving = false;
 }
+
+function drop(picture) {
+  removed.add(picture.id);
+  forget(picture.id).then(tell);
+}
+
+/** Take over what other tabs have kept, ended or removed. */
+async function learn() {
+  const all = await kept();
+  const ids = new Set(all.map(({ id }) => id));
+  const mine = new Map(state.pictures.map((one) => [one.id, one]));
+  for (const one of all) adopt(mine.get(one.id), one);
+  const fresh = all.filter(({ id }) => !mine.has(id) && !removed.has(id)).map(restored);
+  const rest = state.pictures.filter((one) => ids.has(one.id) || one.isSaving);
+  const isGone = state.selected && !rest.some(({ id }) => id === state.selected);
+  const pictures = [...rest, ...fresh].sort((a, b) => a.created - b.created);
+  if (fresh.length || rest.length < state.pictures.length)
+    store.set({ pictures, selected: isGone ? (pictures[0]?.id ?? null) : state.selected });
+  if (isGone) events.onGone();
+  pump();
+}
+
+/** A picture of this tab has ended in another one. */
+function adopt(own, kept) {
+  if (!own || !isEnded(kept) || isEnded(own)) return;
+  change(own, kept);
+  events.onEnded(own);
+}
+
+/** A picture that was kept; one that was under way goes on from where it was. */
+function restored(facts) {
+  return built(isBusy(facts) ? { ...facts, state: "waiting" } : facts);
+}
+
+/** Run for a picture in one tab at a time; the others wait, and see then what became of it. */
+const alone = (picture, run) =>
+  navigator.locks ? navigator.locks.request(`trustscale.${picture.id}`, run) : run();
 
 /** Add files with the settings they are to be upscaled with; the pictures. */
 export function add(files, settings) {
@@ -54,8 +104,7 @@ export function add(files, settings) {
 /** Bring back what was kept; jobs go on where they are. */
 export async function restore() {
   const known = new Set(state.pictures.map(({ id }) => id));
-  const before = (await kept()).filter(({ id }) => !known.has(id)).map(built);
-  for (const picture of before.filter(isBusy)) picture.state = "waiting";
+  const before = (await kept()).filter(({ id }) => !known.has(id)).map(restored);
   store.set({ pictures: [...before, ...state.pictures] });
   pump();
 }
@@ -66,7 +115,14 @@ export const isSending = () => state.pictures.some((one) => one.state === "sendi
 function pump() {
   const free = AT_ONCE - state.pictures.filter(isBusy).length;
   const waiting = state.pictures.filter((one) => one.state === "waiting");
-  waiting.slice(0, Math.max(0, free)).forEach(run);
+  for (const picture of waiting.slice(0, Math.max(0, free))) {
+    change(picture, { state: "queued" });
+    alone(picture, async () => {
+      const before = (await kept()).find(({ id }) => id === picture.id);
+      if (before) adopt(picture, before); // another tab may have made it meanwhile
+      if (picture.state === "queued") await run(picture);
+    });
+  }
 }
 
 function change(picture, changes) {
@@ -76,39 +132,88 @@ function change(picture, changes) {
 
 async function run(picture) {
   const abort = new AbortController();
-  change(picture, { state: "sending", left: 0, abort, error: null, pace: new Pace(), progress: null });
-  try {
-    if (!picture.job) {
-      const { id } = await send(picture);
-      if (abort.signal.aborted) {
-        // Given up while the answer was on its way: the job is there, and would be paid for.
-        await giveUp(id);
-        throw aborted();
-      }
-      change(picture, { job: id });
-      save(picture);
+  const begun = { left: 0, abort, error: null, pace: new Pace(), progress: null, plan: null, isLost: false };
+  change(picture, { state: "sending", ...begun });
+  if (!picture.job && !picture.isSure) {
+    const plan = await planned(picture);
+    if (plan?.seconds > LONG_S) {
+      change(picture, { state: "asking", plan });
+      return pump();
     }
-    change(picture, { state: "queued" });
-    const last = await watchJob(picture.job, { signal: abort.signal, onJob: (job) => follow(picture, job) });
-    if (last.state === "cancelled") throw aborted();
-    if (last.state === "failed") throw problem(last.error, "The job has failed.");
-    if (last.state === "expired") throw problem(null, "The result was removed before it was fetched.");
-    const result = await getJson(last.result, { signal: abort.signal });
-    change(picture, { state: "done", result, job: null });
-    const lines = alertsOf(result).lines.length ? " Read the warnings." : "";
-    announce(`${picture.name} is ready: ${percent(result.trusted_fraction)} is trusted.${lines}`);
-  } catch (error) {
-    const { name, message, slug = "", status = 0 } = error;
-    const isFault = name !== "AbortError";
-    const found = isFault ? { state: "failed", error: { message, slug, status } } : { state: "cancelled" };
-    change(picture, { ...found, job: null });
-    if (isFault) announce(`${picture.name} failed: ${message}`);
+  }
+  for (let pause_s = 2; ; pause_s = Math.min(2 * pause_s, LONGEST_PAUSE_S)) {
+    try {
+      await made(picture, abort);
+      break;
+    } catch (error) {
+      if (isAway(error) && !abort.signal.aborted) {
+        await held(picture, "away", pause_s).catch(() => {});
+        if (!abort.signal.aborted) continue;
+      }
+      const { name, message, slug = "", status = 0 } = error;
+      const isFault = name !== "AbortError" && !abort.signal.aborted;
+      const found = isFault ? { state: "failed", error: { message, slug, status } } : { state: "cancelled" };
+      change(picture, { ...found, job: null });
+      if (isFault) announce(`${picture.name} failed: ${message}`);
+      break;
+    }
   }
   if (picture.draft) URL.revokeObjectURL(picture.draft);
   picture.draft = null;
   if (state.pictures.includes(picture)) await save(picture);
   pump();
   events.onEnded(picture);
+}
+
+/** Send a picture if that was not done yet, follow its job, and read the result. */
+async function made(picture, abort) {
+  if (!picture.job) {
+    const { id } = await send(picture);
+    if (abort.signal.aborted) {
+      // Given up while the answer was on its way: the job is there, and would be paid for.
+      await giveUp(id);
+      throw aborted();
+    }
+    change(picture, { job: id });
+    save(picture);
+  }
+  change(picture, { state: "queued" });
+  const last = await watchJob(picture.job, {
+    signal: abort.signal,
+    onJob: (job) => follow(picture, job),
+    onLost: () => change(picture, { isLost: true }),
+  });
+  if (last.state === "cancelled") throw aborted();
+  if (last.state === "failed") throw problem(last.error, "The job has failed.");
+  if (last.state === "expired") throw problem(null, "The result was removed before it was fetched.");
+  const result = await getJson(last.result, { signal: abort.signal });
+  change(picture, { state: "done", result, job: null });
+  const lines = alertsOf(result).lines.length ? " Read the warnings." : "";
+  announce(`${picture.name} is ready: ${percent(result.trusted_fraction)} is trusted.${lines}`);
+}
+
+/** Whether the service, or the way to it, is away for now: nothing is wrong with the picture. */
+const isAway = ({ status, slug, name }) =>
+  name !== "AbortError" && (status === 0 || ([502, 503, 504].includes(status) && !slug));
+
+/** What a picture will take, as far as the browser can read it: {seconds, width, height}, or null. */
+async function planned({ url, settings }) {
+  const image = new Image();
+  image.src = url;
+  const seen = await image.decode().then(
+    () => true,
+    () => false,
+  );
+  const upscaler = upscalerOf({ ...state, upscaler: settings.upscaler });
+  return seen && upscaler ? planOf(upscaler, image.naturalWidth, image.naturalHeight, settings.fit) : null;
+}
+
+/** Send what was asked about: as it is, or with other settings. */
+export function confirm(picture, settings = {}) {
+  Object.assign(picture.settings, settings);
+  change(picture, { state: "waiting", isSure: true, abort: null });
+  save(picture);
+  pump();
 }
 
 /** Upload; a service that is full is asked again after the time that it names, or when the person says so. */
@@ -130,22 +235,30 @@ async function send(picture) {
       });
     } catch (error) {
       if (error.slug !== "overloaded" || !error.retryAfter) throw error;
-      const woken = new AbortController();
-      change(picture, { state: "full", wake: () => woken.abort() });
-      const either = AbortSignal.any([picture.abort.signal, woken.signal]);
-      for (let left = Math.ceil(error.retryAfter); left > 0 && !woken.signal.aborted; left -= 1) {
-        change(picture, { left });
-        await pause(1000, either).catch(() => {});
-        picture.abort.signal.throwIfAborted();
-      }
+      await held(picture, "full", error.retryAfter);
     }
   }
 }
 
-function follow(picture, { state: now, progress, draft }) {
+/** Wait so many seconds in a state, or until the person or the browser says that it is time. */
+async function held(picture, now, seconds) {
+  const woken = new AbortController();
+  const wake = () => woken.abort();
+  change(picture, { state: now, wake });
+  addEventListener("online", wake, { once: true });
+  const either = AbortSignal.any([picture.abort.signal, woken.signal]);
+  for (let left = Math.ceil(seconds); left > 0 && !woken.signal.aborted; left -= 1) {
+    change(picture, { left });
+    await pause(1000, either).catch(() => {});
+    picture.abort.signal.throwIfAborted();
+  }
+  removeEventListener("online", wake);
+}
+
+function follow(picture, { state: now, progress, draft, estimate_s: estimate }) {
   if (now !== "running") return;
   picture.pace.saw(progress.done);
-  change(picture, { state: "running", progress });
+  change(picture, { state: "running", progress, estimate, isLost: false });
   if (draft && picture.draft === null) look(picture, draft);
 }
 
@@ -163,8 +276,8 @@ setInterval(() => document.hidden || !state.pictures.some(isBusy) || store.tell(
 export function again(picture, settings = {}) {
   Object.assign(picture.settings, settings);
   // Another request than the one before, which must not be answered from memory.
-  const fresh = { ...picture, id: newId(), state: "waiting", result: null, error: null, job: null };
-  forget(picture.id);
+  const fresh = { ...picture, ...FRESH, id: newId(), isSure: false, abort: null };
+  drop(picture);
   save(fresh);
   const selected = state.selected === picture.id ? fresh.id : state.selected;
   store.set({ pictures: state.pictures.map((one) => (one === picture ? fresh : one)), selected });
@@ -174,7 +287,7 @@ export function again(picture, settings = {}) {
 
 /** Give up what is under way. */
 export function cancel(picture) {
-  if (picture.state === "waiting") {
+  if (!picture.abort || ["waiting", "asking"].includes(picture.state)) {
     change(picture, { state: "cancelled" });
     save(picture);
     return;
@@ -191,7 +304,7 @@ export function remove(gone) {
   const rest = before.filter((one) => !gone.includes(one));
   for (const picture of gone) {
     if (isBusy(picture) || picture.state === "waiting") cancel(picture);
-    forget(picture.id);
+    drop(picture);
   }
   const isSelected = gone.some(({ id }) => id === state.selected);
   const next = rest[Math.min(before.indexOf(gone[0]), rest.length - 1)];

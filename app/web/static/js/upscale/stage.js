@@ -22,6 +22,8 @@ export const held = {
   image: null,
   /** @type {Blob | null} */
   trust: null,
+  /** @type {Blob | null} its input, where the page has it */
+  input: null,
   counts: new Uint32Array(65536),
   bound: 1,
   opaque: 1, // share of the pixels, of which alone something is said
@@ -62,13 +64,13 @@ export async function open({ result, name, file, settings = {} }) {
     const served = codeOf(result.alpha, bound);
     const { counts } = decoded;
     const opaque = result.opaque_fraction;
-    const facts = { image, trust, counts, bound, opaque, served, isFree: isFree(result) };
+    const facts = { image, trust, input: file, counts, bound, opaque, served, isFree: isFree(result) };
     Object.assign(held, facts, { axis: axis(counts, served) });
     const { width, height } = result;
     document.body.style.setProperty("--wide", String(Math.min(Math.max(width / height, 0.75), 3)));
     viewer.canvas.ariaLabel = `${name}, ${done(result)}`;
     viewer.element.querySelector(".divider-side.right").textContent = done(result);
-    viewer.show({ width, height, before, ...decoded }, { keep: true });
+    viewer.show({ width, height, before, isOpaque: opaque === 1, ...decoded }, { keep: true });
     viewer.read(null);
     viewer.canvas.dataset.shown = result.id;
     store.set({ shown: { result, name, isOwn: Boolean(file), settings }, isSheetOpen: false });

@@ -10,16 +10,21 @@ import { Store } from "../lib/store.js";
  * @property {Blob} file
  * @property {number} created
  * @property {Record<string, string>} settings what it is sent with
- * @property {"waiting" | "sending" | "full" | "queued" | "running" | "done" | "failed" | "cancelled" | "expired"} state
+ * @property {"waiting" | "asking" | "sending" | "full" | "away" | "queued" | "running" | "done" | "failed" | "cancelled" | "expired"} state
  * @property {string | null} job
  * @property {any} result the document of the answer
  * @property {{message: string, slug: string, status: number} | null} error
  * @property {{done: number, total: number, unit: string} | null} progress
  * @property {Pace} pace of its samples
  * @property {string | null} draft the first sample, for an <img>: nothing of it is checked
- * @property {number} left seconds until a full service is asked again, or share that is sent
+ * @property {number} left seconds until a service that is full or away is asked again, or share that is sent
+ * @property {{seconds: number, width: number, height: number} | null} plan what it would take, where that is much
+ * @property {boolean} isSure whether it is sent though it takes long
+ * @property {boolean} isLost whether the connection that tells of its progress is broken
+ * @property {number | null} estimate seconds of all samples, by the service
  * @property {string} url of the file, for an <img>
  * @property {AbortController | null} abort
+ * @property {boolean} [isSaving] on its way into what this browser keeps, so that other tabs may not know it
  */
 
 export const store = new Store({
@@ -57,12 +62,13 @@ export const upscalerOf = ({ upscalers, upscaler }) => upscalers.find(({ name })
 /** @returns {Picture | undefined} */
 export const selectedOf = ({ pictures, selected }) => pictures.find(({ id }) => id === selected);
 
-export const isBusy = ({ state: now }) => ["sending", "full", "queued", "running"].includes(now);
+export const isBusy = ({ state: now }) => ["sending", "full", "away", "queued", "running"].includes(now);
 export const isEnded = ({ state: now }) => ["done", "failed", "cancelled", "expired"].includes(now);
 
 /** Milliseconds that a picture's samples still take, by its own pace or that of the last one like it; null: not known. */
-export function remaining({ state: now, progress, pace, settings, pixels }, pictures) {
-  if (now !== "running" || !progress?.total) return null;
+export function remaining({ state: now, progress, pace, settings, pixels, estimate, isLost }, pictures) {
+  if (now !== "running" || !progress?.total || isLost) return null;
+  if (estimate) return pace.left(progress.total, (1000 * estimate) / progress.total);
   const isAlike = (one) => one.result && one.pixels && one.settings.upscaler === settings.upscaler;
   const alike = pictures.findLast(isAlike);
   const sampled = alike?.result.timings_ms.samples;

@@ -4,7 +4,7 @@ import { announce } from "../lib/dom.js";
 import { html, render } from "../lib/html.js";
 import { covered, pixelAt } from "../viewport/geometry.js";
 import { Viewport } from "../viewport/viewport.js";
-import { choose, sampleCodes, untrustedLook } from "./paint.js";
+import { checkered, choose, sampleCodes, untrustedLook } from "./paint.js";
 
 export class Viewer {
   element = Object.assign(document.createElement("div"), { className: "frame" });
@@ -21,7 +21,7 @@ export class Viewer {
 
   /**
    * onView() after every change of the view; describe(found) puts a pixel in words.
-   * marksInput: whether the marking lies over the input as well.
+   * marksInput: whether the outlines lie over the input as well.
    */
   constructor({ onView = () => {}, describe = (_found) => "", marksInput = true, id = "canvas" }) {
     this.describe = describe;
@@ -41,7 +41,9 @@ export class Viewer {
     this.setShare(this.share);
   }
 
-  /** Show a result: {width, height, pictures, levels, colour, before}; `before` is the input or null. */
+  /**
+   * Show a result: {width, height, pictures, levels, colour, before, isOpaque}; `before` is the input or null.
+   */
   show(result, { keep = false } = {}) {
     // Bitmaps are large, and are not always let go in time by themselves.
     for (const bitmap of this.result?.pictures ?? []) bitmap.close();
@@ -82,7 +84,16 @@ export class Viewer {
     const pixel = this.result && pixelAt(this.viewport.view, this.result, x, y);
     if (!pixel) return null;
     const { width, data } = this.result.levels[0];
-    return { ...pixel, code: data[pixel.y * width + pixel.x] };
+    return { ...pixel, code: data[pixel.y * width + pixel.x], isClear: this.isClear(pixel) };
+  }
+
+  /** Whether a pixel is transparent, wholly or in part. */
+  isClear({ x, y }) {
+    const { isOpaque, pictures } = this.result;
+    if (isOpaque) return false;
+    const one = new OffscreenCanvas(1, 1).getContext("2d");
+    one.drawImage(pictures[0], -x, -y);
+    return one.getImageData(0, 0, 1, 1).data[3] < 255;
   }
 
   read(found) {
@@ -132,16 +143,20 @@ export class Viewer {
     if (this.image?.width !== width || this.image.height !== height)
       this.image = new ImageData(width, height);
     const isOff = look === "off";
-    const phase = view.x + view.y - area.x0 - area.y0;
+    const codes = isOff ? null : sampleCodes(result.levels, view, area);
+    const [left, top] = [view.x - area.x0, view.y - area.y0];
+    if (!result.isOpaque) checkered(pixels, look === "mask" ? null : codes, width, left, top);
+    const phase = left + top;
     this.prepared = {
       look,
       area,
       width,
       pixels,
       colour: result.colour,
-      codes: isOff ? null : sampleCodes(result.levels, view, area),
+      codes,
       untrusted: isOff ? null : untrustedLook(look, pixels, width, phase, result.colour),
-      from: this.marksInput ? 0 : Math.max(0, edge - area.x0),
+      edge: Math.max(0, edge - area.x0),
+      outlines: this.marksInput && result.isOpaque,
       out: new Uint32Array(this.image.data.buffer),
     };
   }

@@ -1,6 +1,6 @@
 // What the page says about a result: the promise, its limits, the unusual.
 
-import { count, level, percent, timeLeft } from "../lib/format.js";
+import { count, duration, level, percent, size, timeLeft } from "../lib/format.js";
 import { remaining } from "./state.js";
 
 /** α as it is shown: three digits. The exact number is in the details and in every link. */
@@ -47,7 +47,7 @@ export const APPLICABILITY = {
 export function alertsOf({ warnings, guarantee, unusual, trusted_fraction: share }) {
   const lines = [...warnings];
   if (share === 0 && !lines.length) {
-    lines.push(`At α = ${shown(guarantee.alpha)} no pixel of this image is trusted.`);
+    lines.push(`For an accepted error of ${shown(guarantee.alpha)} no pixel of this image is trusted.`);
   }
   const grave =
     unusual || guarantee.applicability === "unknown" || guarantee.alpha >= guarantee.bound || share === 0;
@@ -65,15 +65,16 @@ export function typicality({ typicality: value, unusual }) {
 export function pixel(found, { limit, levelOf }) {
   if (!found) return "";
   const where = `Pixel ${count(found.x)}, ${count(found.y)}`;
+  if (found.isClear) return `${where}: transparent, so nothing is said of it.`;
   const least = levelOf(found.code);
   const trusted = found.code <= limit ? "trusted" : "not trusted";
   if (least === null) return `${where}: never trusted.`;
-  return `${where}: ${trusted}; it is from α = ${shown(least)}.`;
+  return `${where}: ${trusted}; it is from an accepted error of ${shown(least)}.`;
 }
 
 /** The slider's value for screen readers; isVoid: nothing is promised there. */
 export function sliderValue(alpha, share, isVoid) {
-  return `α ${shown(alpha)}, ${percent(share)} ${isVoid ? "would be marked, without a promise" : "trusted"}`;
+  return `error ${shown(alpha)}, ${percent(share)} ${isVoid ? "would be marked, without a promise" : "trusted"}`;
 }
 
 /** What was done with the image. */
@@ -125,6 +126,26 @@ export function choices(upscaler) {
   ].filter(Boolean);
 }
 
+/** What a picture will take: {seconds, width, height} of the result; `fit`: what it is reduced to before. */
+export function planOf({ seconds_per_megapixel: pace, samples, scale }, width, height, fit = "") {
+  if (!pace) return null;
+  const part = Math.min(1, (Number(fit) || Infinity) / Math.max(width, height));
+  const seconds = (pace * samples * width * height * part * part) / 1e6;
+  const [wide, high] = [width, height].map((side) => Math.round(side * part) * (scale ?? 1));
+  return { seconds, width: wide, height: high };
+}
+
+/** The same in words. */
+export const planWords = ({ seconds, width, height }) =>
+  `It takes about ${duration(1000 * seconds)}, and gives ${size(width, height)} pixels, ` +
+  `${level(Number(((width * height) / 1e6).toPrecision(2)))} megapixels`;
+
+/** The longest side, in whole hundreds, of an input that takes about so many seconds. */
+export function fitFor({ seconds, width, height }, scale, wanted) {
+  const side = (Math.max(width, height) / scale) * Math.sqrt(wanted / seconds);
+  return Math.max(100, Math.floor(side / 100) * 100);
+}
+
 /** Whether the same request may fare better later: the fault is not in the image or its settings. */
 export const mayHelp = ({ status = 0 }) => status < 400 || status >= 500 || [401, 409, 429].includes(status);
 
@@ -135,8 +156,11 @@ export function stateWords(picture, pictures) {
   if (state === "failed") return error.message;
   if (state === "sending") return left > 0 && left < 1 ? `Sending, ${percent(left, 0)}` : "Sending";
   if (state === "full") return `The service is busy; again in ${left} s`;
+  if (state === "away") return `The service cannot be reached; again in ${left} s, or once it is back`;
+  if (state === "asking") return planWords(picture.plan);
   if (state !== "running")
     return { waiting: "Waiting", queued: "In the queue", cancelled: "Cancelled", expired: "Expired" }[state];
+  if (picture.isLost) return "The connection is lost; it goes on once it is back";
   if (!progress?.total) return "Starting";
   if (progress.done === progress.total) return "Making the mask";
   const steps = progress.unit === "tiles" ? "parts of the picture" : "answers of the model";

@@ -27,7 +27,7 @@ export function first(state) {
       <span class="hint">No picture at hand?</span>
       ${EXAMPLES.map(
         ([name, words, by]) =>
-          html`<button type="button" class="example" data-name=${name} @click=${() => takeExample(`${name}.webp`)}>
+          html`<button type="button" class="example" data-name=${name} @click=${(event) => takeExample(`${name}.webp`, event)}>
             <img src=${new URL(`../../../img/examples/${name}-small.webp`, import.meta.url).href} width="40" height="40" alt="" loading="lazy" />
             <span>${words}<small>${by}</small></span>
           </button>`,

@@ -1,7 +1,7 @@
 // Beside the picture: how much is trusted, the promise in words, and what other α would mark.
 
 import { $ } from "../../lib/dom.js";
-import { count, duration, level, percent, size } from "../../lib/format.js";
+import { count, duration, level, percent, size, threshold } from "../../lib/format.js";
 import { html, live, nothing, render, svg } from "../../lib/html.js";
 import { toast, told } from "../../lib/toast.js";
 import { button, facts, items, segments } from "../../lib/widgets.js";
@@ -81,7 +81,11 @@ const hasPromise = ({ guarantee }) => guarantee.applicability !== "unknown";
 /** What the share is of, the gravest first. */
 function shareWords(result) {
   if (!hasPromise(result)) return "would be marked";
-  return isVoid() ? "would be marked, without a promise" : "of this picture is trusted";
+  if (isVoid()) return "would be marked, without a promise";
+  const { opaque_fraction: opaque } = result;
+  return opaque < 1
+    ? `of the opaque part is trusted, which is ${percent(opaque)} of the picture`
+    : "of this picture is trusted";
 }
 
 function share(result, trusted) {
@@ -91,12 +95,12 @@ function share(result, trusted) {
   const choices = all.map((one) => [codeOf(one.alpha, held.bound), one.name]);
   const strong = (isStrong) => () => viewer.change({ isStrong });
   const exact = html`<label class="alpha-field">
-    <span>α</span>
+    <span title="risk level α">error</span>
     <input
       id="alpha"
       inputmode="decimal"
       autocomplete="off"
-      aria-label="Exact value of α"
+      aria-label="Accepted error, exactly"
       title="exactly ${alpha}"
       .value=${live(words.shown(alpha))}
       @change=${({ target }) => typed(target)}
@@ -113,7 +117,7 @@ function share(result, trusted) {
 
 function typed(input) {
   const value = numberOf(input.value);
-  const wrong = value === null ? "α must be a number." : fault(input.value);
+  const wrong = value === null ? "The error must be a number." : fault(input.value);
   if (wrong) toast(`${wrong} It stays ${words.shown(alphaNow())}.`, { kind: "error" });
   else setCode(codeOf(value, held.bound));
   input.value = words.shown(alphaNow());
@@ -130,12 +134,12 @@ function slider() {
       min="0"
       max=${PLACES}
       step="1"
-      aria-label="Explore other α"
+      aria-label="Accepted error"
       aria-valuetext=${words.sliderValue(alphaNow(), shareAt(dial.state.code), isVoid() || !hasPromise(state.shown.result))}
       .value=${live(String(Math.round(PLACES * place)))}
       @input=${({ target }) => setCode(codeAt(held.axis, Number(target.value) / PLACES))}
     />
-    <div class="ends"><span>${ends[0]}</span><span>smaller error ← α → larger mask</span><span>${ends[1]}</span></div>`;
+    <div class="ends"><span>${ends[0]}</span><span>smaller error ← → larger mask</span><span>${ends[1]}</span></div>`;
 }
 
 let drawn = { counts: null, path: "" };
@@ -159,11 +163,11 @@ function curve(place) {
 function exploring(result) {
   const asYouLike = "Move it as you like: the promise holds for the level that you end with.";
   if (!isMoved())
-    return html`<p class="hint moved-place">${held.isFree ? asYouLike : "Move the slider to see what other α would mark."}</p>`;
+    return html`<p class="hint moved-place">${held.isFree ? asYouLike : "Move the slider to see what would be marked for other errors."}</p>`;
   const [here, served] = words.apart(alphaNow(), result.alpha);
   const warning = hasPromise(result)
     ? `Exploring ${here}. The promise is for ${served}, which was chosen before looking; one chosen after looking has none.`
-    : `Exploring ${here}. No promise applies to this picture, whatever α.`;
+    : `Exploring ${here}. No promise applies to this picture, for whatever error.`;
   return html`<div class="callout ${held.isFree ? "" : "untrust"} moved-place" id="moved">
     <p>${held.isFree ? asYouLike : warning}</p>
     <div class="button-row">
@@ -179,7 +183,7 @@ function back() {
 
 function useNext() {
   setAlpha(words.shown(alphaNow()));
-  told("The next pictures are upscaled with this α, chosen before you see them.");
+  told("The next pictures are upscaled for this error, chosen before you see them.");
 }
 
 function conditions({ guarantee }) {
@@ -196,21 +200,20 @@ function conditions({ guarantee }) {
 
 function details(result) {
   const { guarantee } = result;
-  const { metric, labels, bound, n, pairs } = guarantee;
+  const { error, labels, bound, n, pairs } = guarantee;
   const kind = result.input_class;
   const rows = [
     ["Upscaler", `${result.upscaler}, ×${result.scale}`],
     ["Size", `${size(result.width, result.height)} px`],
-    ["α", String(result.alpha)],
-    ["Threshold t_α", String(result.threshold)],
-    ["Samples M", count(result.samples)],
+    ["Accepted error", level(result.alpha)],
+    ["Trusted up to a score of", threshold(result.threshold)],
+    ["Answers of the model", count(result.samples)],
     ["Seed", String(result.seed)],
-    ["Prediction", result.prediction],
-    ["Metric", `${metric}${labels ? `, labels: ${labels}` : ""}, bound B = ${bound}`],
+    ["What is returned", result.prediction === "mean" ? "the mean of the answers" : "the first answer"],
+    ["Counts as an error", `${error}${labels ? `, labels: ${labels}` : ""}, up to ${level(bound)}`],
     ["Kind of picture", result.group ?? "any"],
     kind && ["Kind of upload", `${kind.title}, ${count(kind.n)} scenes of this kind`],
     ["Calibration", `${result.calibration}, ${count(n)} scenes, ${count(pairs)} pairs`],
-    ["Typicality", level(Number(result.typicality.toPrecision(2)))],
     ["Time", duration(Object.values(result.timings_ms).reduce((sum, ms) => sum + ms, 0))],
     ["Result", result.id],
   ];

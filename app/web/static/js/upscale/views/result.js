@@ -1,13 +1,14 @@
 // One picture. Its question: what of it can I believe? Its one thing to do: download it.
 
 import { html, nothing } from "../../lib/html.js";
-import { size } from "../../lib/format.js";
+import { count, size } from "../../lib/format.js";
 import { button, segments } from "../../lib/widgets.js";
-import { copyCommand, copyLink, formsOf, savePart, savePicture, saveZip } from "../downloads.js";
+import { copyCommand, copyLink, formsOf, savePage, savePart, savePicture, saveZip } from "../downloads.js";
 import { LOOKS } from "../paint.js";
-import { again, cancel, remove } from "../queue.js";
-import { setView, viewer } from "../stage.js";
-import { mayHelp, stateWords } from "../words.js";
+import { again, cancel, confirm, remove } from "../queue.js";
+import { held, setView, viewer } from "../stage.js";
+import { state, upscalerOf } from "../state.js";
+import { fitFor, mayHelp, stateWords } from "../words.js";
 import { alerts, panel } from "./panel.js";
 
 const LOOK_WORDS = { contour: "Contour", tint: "Tint", hatch: "Hatch", mask: "Mask", off: "Off" };
@@ -16,10 +17,10 @@ const LOOK_WORDS = { contour: "Contour", tint: "Tint", hatch: "Hatch", mask: "Ma
 export function picked(picture, state) {
   if (["failed", "cancelled", "expired"].includes(picture.state)) return ended(picture);
   if (picture.state !== "done") return waiting(picture, state);
-  return state.shown
-    ? result(state)
-    : html`<p class="hint busy-first" role="status">Opening the result …</p>`;
+  return state.shown ? result(state) : opening;
 }
+
+export const opening = html`<p class="hint busy-first" role="status">Opening the result …</p>`;
 
 /** A result with its viewer and panel. */
 export function result(state) {
@@ -59,7 +60,8 @@ function downloads({ shown }) {
       <div role="menu">
         ${forms.length > 1 ? html`<div class="forms" role="group" aria-label="The picture as">${forms.map(as)}</div>` : nothing}
         ${item("Everything, as zip", saveZip)} ${item("Mask", () => savePart("mask"))} ${item("Marked picture", () => savePart("overlay"))}
-        ${item("Copy link", copyLink)} ${item("Copy as curl", copyCommand)}
+        ${item("Page for others, without the input", () => savePage(null))}
+        ${shown.isOwn ? item("Page for others, with the input", () => savePage(held.input)) : nothing} ${item("Copy link", copyLink)} ${item("Copy as curl", copyCommand)}
       </div>
     </details>
   </div>`;
@@ -93,6 +95,7 @@ function toolbar({ shown, look, compares, isSquare, zoom }) {
 /** The input is seen while the model is asked, and its first answer as soon as that is there. */
 function waiting(picture, { pictures }) {
   const { state, url, draft, name } = picture;
+  const canWake = ["full", "away"].includes(state);
   return html`<section class="waiting" id="waiting" aria-label="At work">
     <h1>${name}</h1>
     <div class="frame">
@@ -102,11 +105,25 @@ function waiting(picture, { pictures }) {
     </div>
     <div class="waiting-words">
       <p id="waiting-state" role="status">${stateWords(picture, pictures)}</p>
-      ${state === "full" ? button("Try now", () => picture.wake(), { kind: "small" }) : nothing}
-      ${button("Cancel", () => cancel(picture), { kind: "small" })}
+      ${canWake ? button("Try now", () => picture.wake(), { kind: "small" }) : nothing}
+      ${state === "asking" ? ways(picture, pictures) : nothing} ${button("Cancel", () => cancel(picture), { kind: "small" })}
     </div>
     <p class="hint">The model is asked more than once, or compared with what it was given: where that disagrees, it is guessing.</p>
   </section>`;
+}
+
+const QUICK_S = 30;
+
+/** What can be done about a picture that takes long: it is not sent before the person says so. */
+function ways({ plan, ...picture }, pictures) {
+  const own = pictures.find(({ id }) => id === picture.id);
+  const upscaler = upscalerOf({ ...state, upscaler: picture.settings.upscaler });
+  const fit = fitFor(plan, upscaler?.scale ?? 1, QUICK_S);
+  const asked = pictures.filter((one) => one.state === "asking");
+  const small = (words, run, title) => button(words, run, { kind: "small", title });
+  return html`${small("Send it all the same", () => confirm(own), "You may go on meanwhile.")}
+  ${small(`Reduce it to ${count(fit)} px before`, () => confirm(own, { fit: String(fit) }), "Its longest side; about half a minute")}
+  ${asked.length > 1 ? small(`Send all ${asked.length}`, () => asked.forEach((one) => confirm(one)), "") : nothing}`;
 }
 
 /** A picture without a result, and what can be done about it. */
@@ -125,6 +142,8 @@ function ended(picture) {
     if (state === "expired") {
       return way("Again with the same seed", { seed: String(before.seed), alpha: String(before.alpha) });
     }
+    const fit = /\bfit=(\d+)/.exec(error?.message ?? "")?.[1]; // the way out that the service names
+    if (fit) return way(`Reduce it to ${count(fit)} px before`, { fit });
     return !error || mayHelp(error) ? way("Try again", {}) : nothing;
   };
   return html`<section class="ended">

@@ -35,7 +35,7 @@ export function settings(now) {
     <details class="exact">
       <summary>Exact value and more</summary>
       <label class="field">
-        <span>Tolerated error α</span>
+        <span title="risk level α">Accepted error</span>
         <input
           id="next-alpha"
           name="alpha"
@@ -61,11 +61,11 @@ function hint(upscaler, value, group) {
   const when = guaranteeFor(upscaler, value, group)
     ? "You may choose again after looking."
     : "Choose it before you look.";
-  return `On average the worst spot in the trusted area is off by at most α. ${when} ${least}`;
+  return `On average the worst spot in the trusted area is off by at most so much: 0.1 is 10 of 100 steps of lightness. ${when} ${least}`;
 }
 
 function words({ min_alpha: least, unit }, chosen, value) {
-  if (value < least) return `Nothing can be trusted below α = ${shown(least)}.`;
+  if (value < least) return `Nothing can be trusted below an error of ${shown(least)}.`;
   const errors = {
     lab: `off by at most about ${steps(value)} of 100 steps of lightness at the worst spot, on average`,
     label: `on average at most about ${steps(value)} of 100 photos mean something else anywhere in it`,
@@ -97,7 +97,9 @@ function groups(now, { groups: all = {} }) {
 /** What the calibration covers. */
 function coverage({ classes = [] }) {
   if (!classes.length) return nothing;
-  const known = classes.map((one) => `${one.title} (${count(one.n)} scenes, from α ${shown(one.min_alpha)})`);
+  const known = classes.map(
+    (one) => `${one.title} (${count(one.n)} scenes, from an error of ${shown(one.min_alpha)})`,
+  );
   return html`<p class="hint">Kinds of upload it knows by itself: ${known.join(", ")}. Others are upscaled with a warning.</p>`;
 }
 

@@ -79,8 +79,9 @@ function card(picture, { selected, pictures }, onPick) {
         alt=""
         @load=${({ target }) => (picture.pixels ||= target.naturalWidth * target.naturalHeight)}
         @error=${({ target }) => target.classList.add("broken")}
-      />
-      ${isActive ? ring(picture) : nothing} ${state === "failed" || warns ? html`<i class="flag ${state}" aria-hidden="true">!</i>` : nothing}
+      /><span class="item-name">${name}</span>
+      ${isActive && state !== "asking" ? ring(picture) : nothing} ${state === "asking" ? html`<i class="flag" aria-hidden="true">?</i>` : nothing}
+      ${state === "failed" || warns ? html`<i class="flag ${state}" aria-hidden="true">!</i>` : nothing}
     </button>
     ${button("×", takeAway, { kind: "item-remove quiet icon", label: `${isActive ? "Cancel and remove" : "Remove"} ${name}` })}
   </li>`;

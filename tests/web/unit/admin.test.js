@@ -1,0 +1,35 @@
+// What the pages of an admin say of calibrations.
+
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { at, textOf } from "./page.js";
+
+const named = (name) => ({ name, title: name.toUpperCase() });
+const calibration = (name, classes, sizes) => ({ id: name, name, classes: classes.map(named), sizes });
+
+test("before a switch: kinds and sizes that come, and those that only the others answer", async () => {
+  const { coverage } = await at("calibrations/activate.js");
+  const next = calibration("new", ["png", "jpeg"], [[512, 512]]);
+  const old = calibration("old", ["png", "webp"], [[512, 512], [2048, 1024]]);
+  const said = textOf(coverage(next, [old], [{ id: "old", classes: ["png", "webp"] }])).replaceAll(/\s+/g, " ");
+  assert.match(said, /come with it: JPEG\./);
+  assert.match(said, /only the others answer, as long as they stay: WEBP\./);
+  assert.match(said, /only the others have: 2,048 × 1,024\./);
+  assert.match(said, /asked first, behind it old\./);
+});
+
+test("a comparison ends with who is better for you, and by how much", async () => {
+  const { verdict } = await at("calibrations/compare.js");
+  const own = (area) => ({ default_alpha: 0.1, thresholds: [{ alpha: 0.1, trusted_fraction: area }] });
+  assert.match(verdict([own(0.6), own(0.7)], ["a", "b"]), /^For you: b is better.*70.0 %.*a 60.0 %/);
+  assert.match(verdict([own(0.6), own(0.601)], ["a", "b"]), /the same/);
+  assert.equal(verdict([own(0.6), { ...own(0.7), default_alpha: 0.2 }], ["a", "b"]), "");
+});
+
+test("people's names of kinds of upload, also of those within a group", async () => {
+  const { kindOf } = await at("monitor/words.js");
+  const titles = new Map([["jpeg-80", "JPEG of quality 80 to 89"]]);
+  assert.equal(kindOf("jpeg-80", titles), "JPEG of quality 80 to 89");
+  assert.equal(kindOf("faces, jpeg-80", titles), "faces, JPEG of quality 80 to 89");
+  assert.equal(kindOf("faces", titles), "faces");
+});
