@@ -68,12 +68,18 @@ def zoom(page: Page) -> float:
     return float(page.locator("#zoom-value").text_content().removesuffix(" %"))
 
 
-# The middle of the canvas, as one letter per pixel: black, white or something else.
+# The middle of what is free of the canvas, as one letter per pixel: black, white or something else.
 SHOWN = """
 (side) => new Promise((resolve) => requestAnimationFrame(() => setTimeout(() => {
   const canvas = document.querySelector("#canvas");
   const own = new OffscreenCanvas(side, side).getContext("2d", { willReadFrequently: true });
-  const [x, y] = [(canvas.width - side) / 2, (canvas.height - side) / 2].map(Math.round);
+  const over = (selector, size) => {
+    const found = document.querySelector(selector);
+    return found ? found[size] + 24 : 0;
+  };
+  const [right, foot] = [over(".panel.open", "offsetWidth"), over(".strip", "offsetHeight")];
+  const room = [canvas.width - right, canvas.height - foot];
+  const [x, y] = room.map((length) => Math.round((length - side) / 2));
   own.drawImage(canvas, -x, -y);
   const pixels = new Uint32Array(own.getImageData(0, 0, side, side).data.buffer);
   const letters = new Map([[0xff000000, "#"], [0xffffffff, " "]]);

@@ -81,7 +81,7 @@ def test_every_screen(as_admin, api, made, look):
 def test_worse_needs_force(as_admin, small):
     """Worse is said in amber, trusting nothing beside the button; a refusal is insisted on."""
     page = as_admin(f"/calibrations?id={small}")
-    expect(page.locator(".nothing-trusted")).to_contain_text("trusts nothing at the error that it accepts")
+    expect(page.locator(".nothing-trusted")).to_contain_text("trusts nothing at the error")
     asked = []
 
     def refuse(route):

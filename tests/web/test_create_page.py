@@ -111,7 +111,10 @@ def test_pairs_of_a_folder(as_admin, tmp_path):
     """X and Y are told apart by their folders, matched by name, and compared in size."""
     files = {f"x/{name}.png": encoded(photo(50, 24, 24)) for name in ("0", "1", "2", "alone")}
     files |= {f"y/{k}.webp": encoded(photo(k, 48, 48 - k // 2 * 8), "WEBP") for k in range(3)}
-    page = as_admin("/calibrations?new")
+    page = as_admin("/calibrations?new=camera")
+    expect(page.get_by_role("heading", level=1)).to_have_text("Your camera in ten minutes")
+    expect(page.locator("[name=activate]")).to_be_checked()
+    page.goto("/calibrations?new")
     folder = page.locator("input[webkitdirectory]")
     folder.set_input_files(folder_of(tmp_path / "pairs", files))
     expect(page.locator(".tally")).to_contain_text("2 pairs")

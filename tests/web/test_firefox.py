@@ -118,6 +118,7 @@ const canvas = await seen("#canvas[data-shown]");
 document.body.dispatchEvent(new KeyboardEvent("keydown", {{ key: "1", bubbles: true }}));
 document.querySelector("#looks [data-value=mask]").click();
 const compares = !document.querySelector(".stage .divider").hidden;
+document.querySelector("#compare").click();
 return {{ shown: canvas.dataset.shown, compares, mask: await ({SHOWN})(given) }};
 """
 

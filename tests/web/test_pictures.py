@@ -181,7 +181,7 @@ def test_nothing_is_lost(open_page, admin_site, complaints):
 
 
 def test_touch(open_page):
-    """A tap reads a pixel, one finger scrolls until zoomed in, two zoom; targets are 44 px."""
+    """A tap tells of a pixel, one finger scrolls until zoomed in, two zoom; targets are 40 px."""
     page = open_page("about:blank", **TOUCH)
     page.clock.install(time=0)
     page.clock.pause_at(1)  # a finger that is slow to go up is not taken for held
@@ -192,6 +192,10 @@ def test_touch(open_page):
     x, y = box["x"] + box["width"] / 4, box["y"] + box["height"] / 2
     canvas.tap(position={"x": box["width"] / 4, "y": box["height"] / 2})
     expect(page.locator(".stage .readout")).to_contain_text("Pixel")
+    why = page.locator(".why")
+    expect(why).to_contain_text("It is trusted from an accepted error of")
+    expect(why.locator("canvas")).to_have_count(2)  # the input's pixels and the result's
+    why.get_by_role("button", name="Close").click()
     action = "one => getComputedStyle(one).touchAction"
     assert canvas.evaluate(action) == "pan-x pan-y"
     before = zoom(page)
@@ -199,11 +203,13 @@ def test_touch(open_page):
     expect(page.locator("#zoom-value")).not_to_have_text(f"{before:g} %")
     assert zoom(page) == pytest.approx(3 * before, rel=0.25)
     assert canvas.evaluate(action) == "none"
-    small = """() => [...document.querySelectorAll("button, summary.button, select")]
-        .filter((one) => one.checkVisibility() && !one.matches(".link, .item-remove"))
-        .map((one) => [one.textContent.trim(), one.getBoundingClientRect()])
-        .filter(([, { width, height }]) => width < 44 || height < 43.9)
+    small = """() => [...document.querySelectorAll("button, summary, select, main a, [type=range]")]
+        .filter((one) => one.checkVisibility())
+        .map((one) => [one.ariaLabel ?? one.textContent.trim(), one.getBoundingClientRect()])
+        .filter(([, { width, height }]) => width < 40 || height < 39.9)
         .map(([text]) => text)"""
+    assert page.evaluate(small) == []
+    page.click(".sheet-handle")
     assert page.evaluate(small) == []
     page.set_viewport_size({"width": 360, "height": 700})
     assert fits(page)

@@ -54,7 +54,10 @@ test("ticks are round and within the axis; the nearest point and the step before
     assert.match((ticks[1] - ticks[0]).toPrecision(6), /^[0.]*[125]/);
   }
   const points = [1, 2, 4, 8].map((x) => ({ x, y: 10 * x }));
-  assert.deepEqual([0, 2.9, 3.1, 9].map((x) => nearest(points, x)), [0, 1, 2, 3]);
+  assert.deepEqual(
+    [0, 2.9, 3.1, 9].map((x) => nearest(points, x)),
+    [0, 1, 2, 3],
+  );
   assert.deepEqual(pointAt({ kind: "step", points }, 3.9), points[1]);
   assert.equal(pointAt({ kind: "step", points }, 0.5), null);
   assert.equal(powerOfTen(-12), "10⁻¹²");
@@ -63,7 +66,13 @@ test("ticks are round and within the axis; the nearest point and the step before
 test("CSV: series are joined by x; hostile names are quoted and are no formulae", async () => {
   const { csv } = await at("charts/data.js");
   const series = [
-    { name: '=HYPERLINK("x")', points: [{ x: 1, y: -2 }, { x: 3, y: 4 }] },
+    {
+      name: '=HYPERLINK("x")',
+      points: [
+        { x: 1, y: -2 },
+        { x: 3, y: 4 },
+      ],
+    },
     { name: "band, wide", kind: "ranges", points: [{ x: 1, low: 5, high: 6 }] },
   ];
   const head = `α,"'=HYPERLINK(""x"")","band, wide, lower","band, wide, upper"`;
@@ -78,7 +87,13 @@ test("areas are steps, realised risks are apart, and left of the smallest α the
   const spread = { risk: 0.1, risk_low: 0, risk_high: 0.2, trusted_low: 0, trusted_high: 1 };
   const rows = alphas.map((alpha) => ({ alpha, ...spread }));
   const area = areaChart([found], rows);
-  assert.deepEqual(area.series.map(({ kind }) => kind), ["ranges", "step"]);
+  assert.deepEqual(
+    area.series.map(({ kind }) => kind),
+    ["ranges", "step"],
+  );
   for (const { points } of [...area.series, backtestChart(found, rows).series[0]])
-    assert.deepEqual(points.map(({ x }) => x), [0.1, 0.12]);
+    assert.deepEqual(
+      points.map(({ x }) => x),
+      [0.1, 0.12],
+    );
 });

@@ -15,7 +15,14 @@ const guarantee = {
   bound: 0.5,
   applicability: "exact",
 };
-const result = { guarantee, alpha: 0.1, trusted_fraction: 0.5, warnings: [], typicality: 0.5, unusual: false };
+const result = {
+  guarantee,
+  alpha: 0.1,
+  trusted_fraction: 0.5,
+  warnings: [],
+  typicality: 0.5,
+  unusual: false,
+};
 
 test("the service's sentence is of the α asked for; of another the page says what holds", () => {
   const said = (alpha, isMoved, changes = {}) =>
@@ -31,7 +38,11 @@ test("the service's sentence is of the α asked for; of another the page says wh
 
 /** A table of t_α and these trusted areas. */
 const rows = (...areas) =>
-  [0.025, 0.05, 0.075, 0.1, 0.15, 0.2].map((alpha, k) => ({ alpha, threshold: 1, trusted_fraction: areas[k] }));
+  [0.025, 0.05, 0.075, 0.1, 0.15, 0.2].map((alpha, k) => ({
+    alpha,
+    threshold: 1,
+    trusted_fraction: areas[k],
+  }));
 
 test("α after looking is asked for where every class can hold it, and only between its ends", () => {
   const [easy, hard] = [rows(0, 0.5, 0.6, 0.7, 0.8, 0.8), rows(0, 0.1, 0.2, 0.3, 0.4, 0.4)];
@@ -46,7 +57,13 @@ test("α after looking is asked for where every class can hold it, and only betw
     const given = { classes: classesOf(tables), calibrations: [{ classes: [answered] }] };
     assert.equal(words.looksFirst(given), wanted);
   }
-  const own = { table: [], default_alpha: 0.1, min_alpha: 0.01, looksFirst: true, classes: classesOf([easy, hard]) };
+  const own = {
+    table: [],
+    default_alpha: 0.1,
+    min_alpha: 0.01,
+    looksFirst: true,
+    classes: classesOf([easy, hard]),
+  };
   assert.deepEqual(
     words.choices(own).map(({ name: _, ...one }) => one),
     [
@@ -91,7 +108,12 @@ test("what is unlike the calibration images is grave; what was done to it has a 
 test("the command repeats the request: group, quoted name, and the key by its variable", () => {
   const asked = { ...result, upscaler: "span-x4", seed: 7, group: "faces" };
   const command = words.curl({ origin: "http://x", name: 'a"b', result: asked, needsKey: true });
-  for (const part of ["group=faces'", "guarantee=post_hoc'", `image=@"a\\"b"'`, '"Authorization: Bearer $TRUSTSCALE_KEY"'])
+  for (const part of [
+    "group=faces'",
+    "guarantee=post_hoc'",
+    `image=@"a\\"b"'`,
+    '"Authorization: Bearer $TRUSTSCALE_KEY"',
+  ])
     assert.ok(command.includes(part), part);
 });
 
@@ -109,9 +131,24 @@ test("the veil lies on the untrusted side of the result, and is seen on black; t
   const codes = Uint16Array.from([9, 9, 9, 0, 0, 9, 9, 9, 9, 9, 9, 0, 0, 9, 9, 9]);
   const shown = (given) => {
     const out = new Uint32Array(16);
-    const all = { look: "contour", limit: 5, codes, pixels, untrusted, width: 8, edge: 4, outlines: true, colour, out };
+    const all = {
+      look: "contour",
+      limit: 5,
+      codes,
+      pixels,
+      untrusted,
+      width: 8,
+      edge: 4,
+      outlines: true,
+      colour,
+      out,
+    };
     paint.choose({ ...all, ...given });
-    const names = new Map([[black, "."], [0xffffffff, "w"], [untrusted[0], "v"]]);
+    const names = new Map([
+      [black, "."],
+      [0xffffffff, "w"],
+      [untrusted[0], "v"],
+    ]);
     return [...out.subarray(0, 8)].map((pixel) => names.get(pixel) ?? "c").join("");
   };
   assert.equal(shown({}), ".wc..cwv");
@@ -134,7 +171,10 @@ test("what takes long is told in minutes and megapixels, and how small it would 
   const upscaler = { seconds_per_megapixel: 45, samples: 1, scale: 4 };
   const plan = words.planOf(upscaler, 4000, 3000);
   assert.deepEqual(plan, { seconds: 540, width: 16000, height: 12000 });
-  assert.equal(words.planWords(plan), "It takes about 9 min, and gives 16,000 × 12,000 pixels, 190 megapixels");
+  assert.equal(
+    words.planWords(plan),
+    "It takes about 9 min, and gives 16,000 × 12,000 pixels, 190 megapixels",
+  );
   assert.equal(words.fitFor(plan, 4, 30), 900);
   assert.equal(words.planOf(upscaler, 4000, 3000, "400").seconds, 5.4);
   assert.equal(words.planOf({ ...upscaler, seconds_per_megapixel: null }, 9, 9), null);
@@ -154,9 +194,47 @@ test("a page for others holds all of its pictures, and names are text in it", as
     }
   };
   const { shared } = await at("upscale/share.js");
-  const said = { name: '<img src=x onerror="alert(1)">', trusted: "9 %", sentence: "In 9 of 10 …", origin: "res-1" };
+  const said = {
+    name: '<img src=x onerror="alert(1)">',
+    trusted: "9 %",
+    sentence: "In 9 of 10 …",
+    origin: "res-1",
+  };
   const text = await shared({ image: "a", marked: "b", input: "c" }, said, { width: 4, height: 3 });
-  for (const part of ['class="input" src="data:c"', "&#60;img src=x", "In 9 of 10 …", 'type="range"']) assert.ok(text.includes(part));
+  for (const part of ['class="input" src="data:c"', "&#60;img src=x", "In 9 of 10 …", 'type="range"'])
+    assert.ok(text.includes(part));
   assert.ok(!/https?:|<img src=x/.test(text));
-  assert.ok(!(await shared({ image: "a", marked: "b", input: null }, said, { width: 4, height: 3 })).includes("id=\"share\""));
+  assert.ok(
+    !(await shared({ image: "a", marked: "b", input: null }, said, { width: 4, height: 3 })).includes(
+      'id="share"',
+    ),
+  );
+});
+
+test("why not here: what was added and the fine detail, against the trusted places; then the file", async () => {
+  const { energies, neighbourhood, reasons } = await at("upscale/why.js");
+  const [flat, rough] = [
+    new Float32Array(256).fill(90),
+    Float32Array.from({ length: 256 }, (_, i) => (i % 2 ? 120 : 60)),
+  ];
+  assert.deepEqual(energies(flat, flat, 16), { detail: 0, added: 0 });
+  assert.deepEqual(energies(rough, flat, 16), { detail: 900, added: 900 });
+  assert.equal(energies(rough, null, 16).added, null);
+  const jpeg = { input_class: { name: "jpeg-30", title: "JPEG of quality 30 to 49" }, samples: 1 };
+  const [first, second, third] = reasons({ detail: 3, added: 12 }, jpeg);
+  assert.match(first, /far more than your picture holds here: 12 times/);
+  assert.match(second, /finer detail.*3.0 times/);
+  assert.match(third, /JPEG of quality 30/);
+  assert.match(reasons({ detail: 1, added: 1 }, { ...jpeg, input_class: null })[0], /picture around it/);
+  assert.equal(neighbourhood({ guarantee: { statement: "Gaussian neighbourhood of 4 px" } }), 4);
+});
+
+test("what is usual of a kind of upload, at the error that was accepted", () => {
+  const upscaler = {
+    classes: [{ name: "jpeg-30", tables: { post_hoc: rows(0, 0.2, 0.3, 0.4, 0.5, 0.6) } }],
+    table: rows(9),
+  };
+  const asked = { ...result, input_class: { name: "jpeg-30" } };
+  assert.equal(words.usualShare(upscaler, asked), 0.4);
+  assert.equal(words.usualShare(upscaler, { ...asked, input_class: { name: "gif" } }), null);
 });

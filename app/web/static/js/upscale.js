@@ -7,7 +7,7 @@ import { html, nothing, render } from "./lib/html.js";
 import { onKey } from "./lib/keys.js";
 import { root } from "./lib/shell.js";
 import { toastError } from "./lib/toast.js";
-import { loadExample } from "./upscale/example.js";
+import { loadExample, shown } from "./upscale/example.js";
 import * as intake from "./upscale/intake.js";
 import { LOOKS } from "./upscale/paint.js";
 import * as queue from "./upscale/queue.js";
@@ -16,27 +16,33 @@ import { selectedOf, state, store } from "./upscale/state.js";
 import { first } from "./upscale/views/first.js";
 import { opening, picked, result } from "./upscale/views/result.js";
 import { strip } from "./upscale/views/strip.js";
+import { wall } from "./upscale/views/wall.js";
+import { probe } from "./upscale/views/why.js";
 
 const { viewer } = stage;
 
 function page(now) {
   const picture = selectedOf(now);
-  const { shown } = now;
-  document.body.classList.toggle("working", Boolean(picture || shown));
-  document.title = `${picture?.name ?? shown?.name ?? "Upscale"} · Trustscale`;
-  const isFirst = !picture && !now.lost && !shown && !now.isOpening;
+  document.body.classList.toggle("working", Boolean(picture || now.shown));
+  document.title = `${picture?.name ?? now.shown?.name ?? "Upscale"} · Trustscale`;
+  const isFirst = !picture && !now.lost && !now.shown && !now.isOpening;
   if (isFirst) loadExample();
   const other = () =>
-    now.lost ? lost(now.lost) : shown ? result(now) : now.isOpening ? opening : first(now);
+    now.lost ? lost(now.lost) : now.shown ? result(now) : now.isOpening ? opening : first(now);
+  if (now.isWall && now.pictures.length) return wall(now, (one) => select(one));
   return html`${strip(now, (one) => select(one), !isFirst)} ${picture ? picked(picture, now) : other()}
   ${now.isDropping ? html`<div class="drop-veil">Drop to upscale</div>` : nothing}`;
 }
 
+viewer.onPick = probe;
+stage.dial.watch(() => state.spot && store.tell());
 store.watch((now) => render(page(now), root));
+store.watch(() => requestAnimationFrame(stage.makeRoom));
+shown.watch(() => store.tell());
 
 /** Put a picture on the stage; `push`: as a step of the history. */
 function select(picture, { push = true } = {}) {
-  store.set({ selected: picture.id, lost: null });
+  store.set({ selected: picture.id, lost: null, isWall: false });
   if (picture.state === "done") openPicture(picture);
   else stage.leave();
   if (push) enter(picture);
@@ -145,7 +151,11 @@ onKey((key, event) => {
   if (event.ctrlKey || event.metaKey) return false;
   if (key === "Escape") {
     closeMenus();
-    store.set({ isSheetOpen: false });
+    if (state.spot) {
+      probe(null);
+      return true;
+    }
+    if (!stage.isWide()) store.set({ isSheetOpen: false });
     return false;
   }
   if (!state.shown && !state.selected) return false;
@@ -156,6 +166,8 @@ onKey((key, event) => {
     o: () => stage.setView({ look: LOOKS[(LOOKS.indexOf(state.look) + 1) % LOOKS.length] }),
     c: () => state.shown?.isOwn && stage.setView({ compares: !state.compares }),
     p: () => stage.setView({ isSquare: !state.isSquare }),
+    i: () => store.set({ isSheetOpen: !state.isSheetOpen }),
+    f: () => stage.setFull(!document.fullscreenElement),
     h: () => viewer.change({ isHidden: true }),
   };
   if (acts[key]) return (acts[key](), true);

@@ -28,10 +28,12 @@ function keepPage(event) {
 /** Fill the view with the form; with ?extend=ID it adds pairs to a calibration. */
 export async function show(root, query) {
   const parent = query.has("extend") ? await service.detail(query.get("extend")) : null;
+  const isCamera = query.get("new") === "camera";
   const upscalers = await service.upscalers();
   const chosen = upscalers.find((one) => one.default) ?? upscalers[0];
   const store = new Store({
     parent,
+    isCamera, // as few questions as can be
     upscalers,
     upscaler: parent ? parent.upscaler : chosen?.name,
     metric: options.metrics[0].listed,
@@ -40,7 +42,8 @@ export async function show(root, query) {
     refusal: null, // a template
     typed: 0, // counts what was typed, which the verdict depends on
   });
-  const heading = parent ? `More pairs for ${service.title(parent)}` : "New calibration";
+  const fresh = isCamera ? "Your camera in ten minutes" : "New calibration";
+  const heading = parent ? `More pairs for ${service.title(parent)}` : fresh;
   document.title = `${heading} · Trustscale`;
   addEventListener("dragover", keepPage);
   addEventListener("drop", keepPage);
@@ -54,10 +57,12 @@ const scaleOf = ({ upscalers, upscaler }) => upscalers.find(({ name }) => name =
 
 function page(heading, store) {
   const { state } = store;
-  const { parent, gathered } = state;
+  const { parent, gathered, isCamera } = state;
   const found = gathered.verdict(scaleOf(state));
   const isReady = (gathered.archive || found.pairs.length) && !gathered.waiting && !state.sending;
-  const lead = html`<p class="lead">The promise speaks about pictures drawn like these, and about no others.</p>`;
+  const forty =
+    "Drop forty sharp pictures of yours or more, each of something else: as you take them, not your best. ";
+  const lead = html`<p class="lead">${isCamera ? forty : ""}The promise speaks about pictures drawn like these, and about no others.</p>`;
   const set = (changes) => store.set(changes);
   return html`${pageHead(heading, { above, lead })}
     <form class="stack" novalidate @input=${() => set({ typed: state.typed + 1 })} @submit=${(event) => submit(event, store)}>
@@ -71,7 +76,7 @@ function page(heading, store) {
       </section>
       <section class="card stack">
         <h2>2. Settings</h2>
-        ${parent ? inherited(parent) : settingsFields(state, set)}
+        ${parent ? inherited(parent) : isCamera ? html`<details><summary>As usual; change them if you like</summary>${settingsFields(state, set)}</details>` : settingsFields(state, set)}
       </section>
       <section class="card stack">
         <h2>3. Start</h2>

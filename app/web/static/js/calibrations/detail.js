@@ -70,6 +70,7 @@ function head(found, rows, again) {
   const serve = (wanted, back) => async () => (await activate(wanted, present, { back })) && again();
   const id = encodeURIComponent(found.id);
   const lead = html`<p class="button-row"><code class="hint">${found.id}</code> ${activeBadge(row)} ${mismatch(found)}</p>
+    <p class="lead" id="verdict">${verdict(found)}</p>
     ${trustsNothing(found)}`;
   const derive = async () => {
     const made = await service.derived(found);
@@ -91,6 +92,14 @@ function head(found, rows, again) {
     ${row?.active ? undeletable : act("Delete", remove, { kind: "danger" })}
   </div>`;
   return pageHead(service.title(found), { above, lead, tools });
+}
+
+/** What it comes to, in one sentence. */
+function verdict({ n, default_alpha: alpha, thresholds, guarantee }) {
+  const own = thresholds.find((row) => row.alpha === alpha);
+  if (!own) return nothing;
+  const how = howSure(guarantee ?? {}) || "on average";
+  return `From ${count(n)} scenes: of a picture like these ${percent(own.trusted_fraction, 0)} is trusted, where the largest error is ${how} at most ${level(alpha)}.`;
 }
 
 const undeletable = html`<button type="button" class="danger" disabled aria-describedby="why-not">Delete</button>

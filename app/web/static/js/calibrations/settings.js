@@ -53,7 +53,7 @@ const MADE = [
 export const boundOf = ({ metric, labels, bound }) => bound ?? metricOf(metric, labels).counted_up_to;
 
 /** The form's fields. state: {upscalers, upscaler, metric}; set(changes) when one of those is chosen. */
-export function settingsFields({ upscalers, upscaler, metric }, set) {
+export function settingsFields({ upscalers, upscaler, metric, isCamera }, set) {
   const live_ = upscalers.find(({ name }) => name === upscaler);
   const listed = upscalers.map(({ name, scale }) => [name, scale ? `${name} (×${scale})` : name]);
   const way = (name, { words, about, sketch }) =>
@@ -67,12 +67,12 @@ export function settingsFields({ upscalers, upscaler, metric }, set) {
       ${ways.map(([name, one]) => way(name, one))}
     </fieldset>
     <div class="form-grid">
-      ${field("Name", html`<input name="name" maxlength="200" placeholder="such as: street photographs" />`)}
+      ${field("Name", html`<input name="name" maxlength="200" placeholder="such as: street photographs" value=${isCamera ? "My camera" : ""} />`)}
       ${select("upscaler", "Upscaler", listed, { chosen: upscaler, run: (chosen) => set({ upscaler: chosen }) })}
       ${number("default_alpha", "Accepted error", 0.1, { min: 0.0001, max: 3, term: "default risk level α", hint: "What users get who choose nothing: 0.1 is about 10 of 100 steps of lightness." })}
       ${number("samples", "Calls of the model per picture", live_?.samples ?? 1, { min: 1, max: 1024, step: "1", hint: "Now, and for every picture later. One is enough for most; more cost more." })}
     </div>
-    ${check("activate", "Activate it as soon as it is finished")}
+    ${check("activate", "Activate it as soon as it is finished", isCamera)}
     <details>
       <summary>Advanced settings</summary>
       ${advanced(metric, set)} ${degradations()}

@@ -126,5 +126,5 @@ export function select(name, label, options, { hint = "", term = "", chosen = ""
 }
 
 /** A box to tick. */
-export const check = (name, words) =>
-  html`<label class="check"><input type="checkbox" name=${name} /><span>${words}</span></label>`;
+export const check = (name, words, isOn = false) =>
+  html`<label class="check"><input type="checkbox" name=${name} .defaultChecked=${isOn} /><span>${words}</span></label>`;

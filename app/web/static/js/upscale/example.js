@@ -1,9 +1,23 @@
 // A result that was made before, for whoever has brought no picture yet.
 
+import { Store } from "../lib/store.js";
 import { decodeResult } from "./decode.js";
 import { Viewer } from "./viewer.js";
 
 export const example = new Viewer({ id: "example", marksInput: false });
+
+/** What lies left of the divider: the photograph as it was, or the small one that was sent. */
+export const SIDES = { truth: "the photograph", input: "what was sent" };
+export const shown = new Store({ side: "truth", facts: /** @type {any} */ (null) });
+const pictures = {};
+
+export function setSide(side) {
+  shown.set({ side });
+  if (!example.result) return;
+  example.result.before = pictures[side];
+  example.element.querySelector(".divider-side.left").textContent = SIDES[side];
+  example.request("view");
+}
 
 const SWEEP_MS = 1600;
 let loading = null;
@@ -13,14 +27,21 @@ export const loadExample = () => (loading ??= show().catch(() => example.element
 
 async function show() {
   const get = async (name) => (await fetch(new URL(`../../img/first/${name}`, import.meta.url))).blob();
-  const [input, image, trust, facts] = await Promise.all(
-    ["input.webp", "image.webp", "trust.png", "facts.json"].map(get),
+  const [input, truth, image, trust, facts] = await Promise.all(
+    ["input.webp", "truth.webp", "image.webp", "trust.png", "facts.json"].map(get),
   );
-  const { width, height, limit } = JSON.parse(await facts.text());
-  const [decoded, before] = await Promise.all([decodeResult(image, trust), createImageBitmap(input)]);
+  const { width, height, limit, look, ...more } = JSON.parse(await facts.text());
+  const bitmaps = Promise.all([input, truth].map((blob) => createImageBitmap(blob)));
+  const [decoded, [small, whole]] = await Promise.all([decodeResult(image, trust), bitmaps]);
+  Object.assign(pictures, { input: small, truth: whole });
   example.setLimit(limit);
-  example.canvas.ariaLabel = "Example: a photograph and what the model made of it, the guessed parts marked";
-  example.show({ width, height, before, covers: true, isOpaque: true, ...decoded });
+  example.smooths = true;
+  example.canvas.ariaLabel =
+    "Example: a photograph and what the model made of it in small, the untrusted parts marked";
+  example.element.querySelector(".divider-side.right").textContent = "the model";
+  example.show({ width, height, look, before: whole, isOpaque: true, ...decoded });
+  shown.set({ facts: more });
+  setSide(shown.state.side);
   example.canvas.dataset.shown = "example";
   sweep();
 }

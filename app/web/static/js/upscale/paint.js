@@ -9,11 +9,12 @@ const BLACK = 0xff000000;
 const STRIPE = 12;
 const VEIL = 0.24;
 const VEIL_ON_BLACK = 0.5; // a thinner one would not be seen there
-const STRONG_VEIL = 0.65;
 const CHECK = 8; // pixels a side
 const CHECKS = [0xd0, 0xf4]; // the usual greys
 
-export const LOOKS = ["contour", "tint", "hatch", "mask", "off"];
+export const LOOKS = ["contour", "tint", "hatch", "believed", "mask", "off"];
+/** Looks in which no line marks the border. */
+const LINELESS = ["mask", "believed"];
 
 /**
  * Colours of the marking. The first is that of overlay.png and is taken unless the picture is full of it.
@@ -99,13 +100,14 @@ function spans(from, to, origin, cell, count) {
 /**
  * How every pixel would look untrusted: Uint32Array of RGBA.
  *
- * pixels: the picture as it is on the screen, Uint32Array. width: of the area. colour: [r, g, b].
+ * pixels: the picture as it is on the screen, Uint32Array; input: the same of the enlarged input, or null.
+ * width: of the area. colour: [r, g, b].
  */
-export function untrustedLook(look, pixels, width, phase, colour) {
+export function untrustedLook(look, pixels, width, phase, colour, input = null) {
+  if (look === "believed" && input) return input;
   const out = new Uint32Array(pixels.length);
   if (look === "mask") return out.fill(BLACK);
-  if (look === "contour") return veiled(pixels, out, colour, VEIL, VEIL_ON_BLACK);
-  if (look === "strong") return veiled(pixels, out, colour, STRONG_VEIL, STRONG_VEIL);
+  if (look === "contour") return veiled(pixels, out, colour);
   const tinted = table((grey) => {
     const mix = (value) => Math.round(0.55 * grey + 0.45 * value);
     return pack(mix(colour[0]), mix(colour[1]), mix(colour[2]));
@@ -119,9 +121,9 @@ export function untrustedLook(look, pixels, width, phase, colour) {
 }
 
 /** The picture's own colours under a thin layer of another, which is thicker where it is dark. */
-function veiled(pixels, out, [r, g, b], light, dark) {
+function veiled(pixels, out, [r, g, b]) {
   const shares = Int32Array.from({ length: 256 }, (_, grey) => {
-    return Math.round(256 * (light + (dark - light) * Math.max(0, 1 - grey / 128)));
+    return Math.round(256 * (VEIL + (VEIL_ON_BLACK - VEIL) * Math.max(0, 1 - grey / 128)));
   });
   const redBlueOf = (b << 16) | r;
   for (let i = 0; i < pixels.length; i += 1) {
@@ -188,18 +190,19 @@ export function choose({ look, limit, codes, pixels, untrusted, width, edge, out
     return;
   }
   const plain = look === "mask";
+  const hasLines = !LINELESS.includes(look);
   const border = pack(...colour);
   const count = codes.length;
   for (let start = 0; start < count; start += width) {
     const end = start + width;
     const middle = start + Math.min(edge, width); // where the result begins
-    const first = plain || !outlines ? middle : start;
+    const first = hasLines && outlines ? start : middle;
     for (let i = start; i < first; i += 1) out[i] = pixels[i];
     for (let i = first; i < end; i += 1) {
       if (codes[i] <= limit) {
         out[i] = plain ? WHITE : pixels[i];
-      } else if (plain) {
-        out[i] = BLACK;
+      } else if (!hasLines) {
+        out[i] = untrusted[i];
       } else if (
         (i > first && codes[i - 1] <= limit) ||
         (i + 1 < end && codes[i + 1] <= limit) ||

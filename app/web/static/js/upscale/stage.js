@@ -1,10 +1,11 @@
 // One result on the screen: its files, its viewer, and the α that is looked at.
 
 import { getBlob } from "../lib/api.js";
+import { $$ } from "../lib/dom.js";
 import { Store } from "../lib/store.js";
 import { decodeResult } from "./decode.js";
 import { alphaOf, axis, codeOf } from "./levels.js";
-import { store } from "./state.js";
+import { state, store } from "./state.js";
 import { Viewer } from "./viewer.js";
 import { done, isFree, pixel } from "./words.js";
 
@@ -67,13 +68,14 @@ export async function open({ result, name, file, settings = {} }) {
     const facts = { image, trust, input: file, counts, bound, opaque, served, isFree: isFree(result) };
     Object.assign(held, facts, { axis: axis(counts, served) });
     const { width, height } = result;
-    document.body.style.setProperty("--wide", String(Math.min(Math.max(width / height, 0.75), 3)));
     viewer.canvas.ariaLabel = `${name}, ${done(result)}`;
     viewer.element.querySelector(".divider-side.right").textContent = done(result);
-    viewer.show({ width, height, before, isOpaque: opaque === 1, ...decoded }, { keep: true });
+    viewer.show({ width, height, before, input: before, isOpaque: opaque === 1, ...decoded }, { keep: true });
     viewer.read(null);
+    viewer.element.querySelector(".divider-side.left").textContent = "input";
     viewer.canvas.dataset.shown = result.id;
-    store.set({ shown: { result, name, isOwn: Boolean(file), settings }, isSheetOpen: false });
+    const isSheetOpen = isWide() && state.isSheetOpen;
+    store.set({ shown: { result, name, isOwn: Boolean(file), settings }, isSheetOpen, left: "", spot: null });
     setCode(served);
     return true;
   } finally {
@@ -81,10 +83,26 @@ export async function open({ result, name, file, settings = {} }) {
   }
 }
 
+/** Lay another result of the same file, or again the input, left of the divider. */
+export async function compareWith(picture = null) {
+  const mine = turn;
+  const { result } = viewer;
+  const blob = picture ? await getBlob(picture.result.links.image) : null;
+  const before = blob ? await createImageBitmap(blob) : result.input;
+  if (mine !== turn || viewer.result !== result) return;
+  if (result.before !== result.input) result.before.close();
+  result.before = before;
+  viewer.element.querySelector(".divider-side.left").textContent = picture
+    ? picture.result.upscaler
+    : "input";
+  store.set({ left: picture?.id ?? "" });
+  viewer.request("view");
+}
+
 /** Nothing is to be shown: what is on its way is not opened any more. */
 export function leave() {
   turn += 1;
-  store.set({ shown: null, isOpening: false });
+  store.set({ shown: null, isOpening: false, spot: null });
 }
 
 export function setCode(code) {
@@ -97,6 +115,38 @@ export function setView(changes) {
   store.set(changes);
   viewer.change(changes);
 }
+
+/** Whether the panel lies beside the picture, not at its foot. */
+export const isWide = () => matchMedia("(min-width: 42.01rem)").matches;
+
+const GAP = 12; // CSS pixels, as in the style sheet
+
+/** The picture is fitted into what the panel and the strip leave free, the divider in its middle. */
+export function makeRoom() {
+  const [panel] = $$(".panel.open");
+  const [strip] = $$(".strip");
+  if (isWide()) {
+    const right = panel ? panel.offsetWidth + 2 * GAP : 0;
+    viewer.viewport.setInset(right, strip ? strip.offsetHeight + 2 * GAP : 0);
+  } else {
+    const top = panel?.getBoundingClientRect().top ?? Infinity;
+    viewer.viewport.setInset(0, Math.max(0, viewer.element.getBoundingClientRect().bottom - top));
+  }
+  const { middle, screen } = viewer.viewport;
+  const share = middle.x / Math.max(1, screen.width);
+  if (!viewer.isShareChosen && share !== viewer.share) viewer.setShare(share);
+}
+
+/** Nothing but the picture on the screen, or all else as well. */
+export async function setFull(isFull) {
+  await (isFull ? document.documentElement.requestFullscreen() : document.exitFullscreen()).catch(() => {});
+}
+document.addEventListener("fullscreenchange", () => {
+  const isFull = Boolean(document.fullscreenElement);
+  document.body.classList.toggle("full", isFull);
+  store.set({ isSheetOpen: !isFull && isWide() });
+});
+addEventListener("resize", () => makeRoom());
 
 function showZoom() {
   const { view, density } = viewer.viewport;

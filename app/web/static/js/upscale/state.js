@@ -49,9 +49,14 @@ export const store = new Store({
   look: "contour",
   compares: true,
   isSquare: false,
+  /** @type {any} a spot of the picture that is looked into */
+  spot: null,
+  left: "", // of the divider: id of a picture that another model has made of the same file, "": the input
   zoom: "",
-  isSheetOpen: false,
+  isSheetOpen: globalThis.matchMedia?.("(min-width: 42.01rem)").matches ?? true, // the panel
   isDropping: false,
+  isWall: false, // all pictures at once
+  isLittleOnly: false, // of them those of which little is trusted
 });
 
 export const state = store.state;

@@ -12,10 +12,11 @@ export class Viewer {
   result = null;
   look = "contour";
   isHidden = false; // the marking, while somebody holds a key or the picture
-  isStrong = false;
   isSquare = false; // pixels of the input
   limit = 0;
   share = 0.5; // of the screen that shows the input
+  isShareChosen = false; // by a person
+  smooths = false; // the pixels of the result, too
   compares = true;
   dirty = null;
 
@@ -24,6 +25,8 @@ export class Viewer {
    * marksInput: whether the outlines lie over the input as well.
    */
   constructor({ onView = () => {}, describe = (_found) => "", marksInput = true, id = "canvas" }) {
+    /** @type {(found: any) => void} what a click on a spot does, beside reading it */
+    this.onPick = () => {};
     this.describe = describe;
     this.marksInput = marksInput;
     render(frame(this, id), this.element);
@@ -35,19 +38,21 @@ export class Viewer {
         onView();
       },
       onPoint: (place) => this.read(place && this.at(place)),
-      onTap: (place) => this.read(this.at(place)),
+      onTap: (place) => this.pick(this.at(place)),
       onHold: (isHeld) => this.change({ isHidden: isHeld }),
     });
     this.setShare(this.share);
   }
 
   /**
-   * Show a result: {width, height, pictures, levels, colour, before, isOpaque}; `before` is the input or null.
+   * Show a result: {width, height, pictures, levels, colour, before, input, isOpaque}; before: what lies left of
+   * the divider, input: what was sent, or null each.
    */
   show(result, { keep = false } = {}) {
     // Bitmaps are large, and are not always let go in time by themselves.
     for (const bitmap of this.result?.pictures ?? []) bitmap.close();
     this.result?.before?.close();
+    if (this.result?.input !== this.result?.before) this.result?.input?.close();
     this.result = result;
     this.element.style.setProperty("--mark", `rgb(${result.colour.join(" ")})`);
     this.change({});
@@ -59,7 +64,7 @@ export class Viewer {
     return this.compares && Boolean(this.result?.before);
   }
 
-  /** Change how it is shown: look, compares, isHidden, isStrong, isSquare. */
+  /** Change how it is shown: look, compares, isHidden, isSquare. */
   change(settings) {
     Object.assign(this, settings);
     /** @type {HTMLElement} */ (this.element.querySelector(".divider")).hidden = !this.isComparing;
@@ -100,11 +105,15 @@ export class Viewer {
     this.element.querySelector(".readout").textContent = this.describe(found);
   }
 
+  pick(found) {
+    this.read(found);
+    this.onPick(found);
+  }
+
   /** Read the pixel in the middle aloud. */
   readMiddle() {
-    const { width, height } = this.canvas;
-    const found = this.at({ x: width / 2, y: height / 2 });
-    this.read(found);
+    const found = this.at(this.viewport.middle);
+    this.pick(found);
     announce(this.describe(found));
   }
 
@@ -128,18 +137,20 @@ export class Viewer {
   prepare() {
     const { result, scene } = this;
     const { view, screen } = this.viewport;
-    const look = this.isHidden ? "off" : this.look === "contour" && this.isStrong ? "strong" : this.look;
+    const look = this.isHidden ? "off" : this.look;
     const area = covered(view, result, screen);
     const width = area.x1 - area.x0;
     const height = area.y1 - area.y0;
     if (scene.canvas.width !== screen.width || scene.canvas.height !== screen.height) {
-      Object.assign(scene.canvas, screen);
+      Object.assign(scene.canvas, { width: screen.width, height: screen.height });
     }
     const edge = this.isComparing ? Math.round(this.share * screen.width) : 0;
-    drawPart(scene, result.pictures, result, view, area, edge, area.x1, false);
+    const isInput = look === "believed" && result.input;
+    if (isInput) drawPart(scene, [result.input], result, view, area, area.x0, area.x1, true);
+    const input = isInput ? pixelsOf(scene, area) : null;
+    drawPart(scene, result.pictures, result, view, area, edge, area.x1, this.smooths);
     if (edge > area.x0) drawPart(scene, [result.before], result, view, area, area.x0, edge, !this.isSquare);
-    const read = scene.getImageData(area.x0, area.y0, width, height);
-    const pixels = new Uint32Array(read.data.buffer);
+    const pixels = pixelsOf(scene, area);
     if (this.image?.width !== width || this.image.height !== height)
       this.image = new ImageData(width, height);
     const isOff = look === "off";
@@ -154,13 +165,17 @@ export class Viewer {
       pixels,
       colour: result.colour,
       codes,
-      untrusted: isOff ? null : untrustedLook(look, pixels, width, phase, result.colour),
+      untrusted: isOff ? null : untrustedLook(look, pixels, width, phase, result.colour, input),
       edge: Math.max(0, edge - area.x0),
       outlines: this.marksInput && result.isOpaque,
       out: new Uint32Array(this.image.data.buffer),
     };
   }
 }
+
+/** What a canvas shows in an area. */
+const pixelsOf = (scene, { x0, y0, x1, y1 }) =>
+  new Uint32Array(scene.getImageData(x0, y0, x1 - x0, y1 - y0).data.buffer);
 
 /** What lies in a frame; drawn once, changed by the viewer. */
 function frame(viewer, id) {
@@ -180,7 +195,10 @@ function frame(viewer, id) {
         step="any"
         value="50"
         aria-label="Share of the view that shows the input"
-        @input=${({ target }) => viewer.setShare(target.value / 100)}
+        @input=${({ target }) => {
+          viewer.isShareChosen = true;
+          viewer.setShare(target.value / 100);
+        }}
       />
     </div>
     <p class="legend"><i></i><span>errors may be larger</span></p>

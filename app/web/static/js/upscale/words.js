@@ -146,6 +146,13 @@ export function fitFor({ seconds, width, height }, scale, wanted) {
   return Math.max(100, Math.floor(side / 100) * 100);
 }
 
+/** The share of pictures of the same kind that is trusted at the α of a result; null: not known. */
+export function usualShare(upscaler, { input_class: kind, alpha, guarantee }) {
+  const tables = upscaler?.classes?.find(({ name }) => name === kind?.name)?.tables;
+  const rows = tables?.[guarantee.kind] ?? (kind ? null : upscaler?.table);
+  return rows?.findLast((row) => row.alpha <= alpha + 1e-4)?.trusted_fraction ?? null;
+}
+
 /** Whether the same request may fare better later: the fault is not in the image or its settings. */
 export const mayHelp = ({ status = 0 }) => status < 400 || status >= 500 || [401, 409, 429].includes(status);
 

@@ -4,20 +4,24 @@
 
 const MAX_SCALE = 48;
 
-/** The whole picture, centred; or, for one that `covers` the screen, as much as that shows of it. */
+/** What of the screen is free: at its right and at its foot something may lie over it. */
+const roomOf = ({ width, height, right = 0, bottom = 0 }) => ({
+  width: width - right,
+  height: height - bottom,
+});
+
+/** The whole picture, or its part `look` [left, top, right, bottom], centred where there is room. */
 export function fit(picture, screen) {
-  const most = picture.covers ? Math.max : Math.min;
-  const scale = most(screen.width / picture.width, screen.height / picture.height);
-  return placed(Math.min(scale, MAX_SCALE), picture, screen, picture.width / 2, picture.height / 2);
+  const [left, top, right, bottom] = picture.look ?? [0, 0, picture.width, picture.height];
+  const { width, height } = roomOf(screen);
+  const scale = Math.min(width / (right - left), height / (bottom - top), MAX_SCALE);
+  return placed(scale, picture, screen, (left + right) / 2, (top + bottom) / 2);
 }
 
 /** At a scale, with a point of the picture in the middle of the screen. */
 export function placed(scale, picture, screen, px, py) {
-  const view = {
-    scale,
-    x: Math.round(screen.width / 2 - px * scale),
-    y: Math.round(screen.height / 2 - py * scale),
-  };
+  const { width, height } = roomOf(screen);
+  const view = { scale, x: Math.round(width / 2 - px * scale), y: Math.round(height / 2 - py * scale) };
   return kept(view, picture, screen);
 }
 
@@ -43,10 +47,11 @@ export function panned(view, dx, dy, picture, screen) {
 function kept(view, picture, screen) {
   const along = (at, length, room) =>
     length <= room ? Math.round((room - length) / 2) : Math.min(Math.max(at, Math.ceil(room - length)), 0);
+  const { width, height } = roomOf(screen);
   return {
     scale: view.scale,
-    x: along(view.x, picture.width * view.scale, screen.width),
-    y: along(view.y, picture.height * view.scale, screen.height),
+    x: along(view.x, picture.width * view.scale, width),
+    y: along(view.y, picture.height * view.scale, height),
   };
 }
 
@@ -73,7 +78,8 @@ export const toPicture = (view, { x, y }) => ({ x: (x - view.x) / view.scale, y:
 /** A view of another picture that shows the same part of it, at the same zoom relative to the whole. */
 export function carried(view, from, to, screen) {
   const scale = (view.scale / fit(from, screen).scale) * fit(to, screen).scale;
-  const middle = toPicture(view, { x: screen.width / 2, y: screen.height / 2 });
+  const room = roomOf(screen);
+  const middle = toPicture(view, { x: room.width / 2, y: room.height / 2 });
   const [px, py] = [(middle.x / from.width) * to.width, (middle.y / from.height) * to.height];
   return placed(Math.min(scale, MAX_SCALE), to, screen, px, py);
 }

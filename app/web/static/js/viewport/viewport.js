@@ -35,6 +35,7 @@ export class Viewport {
     this.picture = null;
     this.view = { scale: 1, x: 0, y: 0 };
     this.isFit = true;
+    this.inset = { right: 0, bottom: 0 };
     /** @type {Map<number, Place>} */
     this.held = new Map();
     this.mode = "";
@@ -42,10 +43,33 @@ export class Viewport {
     new ResizeObserver(() => this.resize()).observe(canvases[0]);
   }
 
-  /** Device pixels of each canvas. */
+  /** Device pixels of each canvas, and of what lies over it at its right and at its foot. */
   get screen() {
     const { width, height } = this.canvases[0];
-    return { width, height };
+    const { density } = this;
+    // Half of it is free, whatever lies over a canvas that is small, or not there yet.
+    const covered = (inset, length) => Math.min(inset * density, length / 2);
+    return {
+      width,
+      height,
+      right: covered(this.inset.right, width),
+      bottom: covered(this.inset.bottom, height),
+    };
+  }
+
+  /** The middle of what is free. @returns {Place} */
+  get middle() {
+    const { width, height, right, bottom } = this.screen;
+    return { x: (width - right) / 2, y: (height - bottom) / 2 };
+  }
+
+  /** So many CSS pixels of the canvas are covered. */
+  setInset(right, bottom) {
+    if (right === this.inset.right && bottom === this.inset.bottom) return;
+    this.inset = { right, bottom };
+    if (!this.picture) return;
+    if (this.isFit) this.fit();
+    else this.pan(0, 0);
   }
 
   /** Device pixels per CSS pixel. */
@@ -91,13 +115,12 @@ export class Viewport {
 
   /** At a scale in device pixels per picture pixel, the middle staying in the middle. */
   zoomTo(scale) {
-    const { width, height } = this.screen;
-    const { x, y } = toPicture(this.view, { x: width / 2, y: height / 2 });
+    const { x, y } = toPicture(this.view, this.middle);
     this.set(placed(scale, this.picture, this.screen, x, y));
   }
 
   /** Zoom around a device position; the middle by default. */
-  zoom(factor, x = this.screen.width / 2, y = this.screen.height / 2) {
+  zoom(factor, x = this.middle.x, y = this.middle.y) {
     if (!this.picture) return;
     const next = zoomed(this.view, factor, this.picture, this.screen, x, y);
     this.set(next, next.scale <= fit(this.picture, this.screen).scale);

@@ -1,8 +1,9 @@
 // The first screen. Its question: what is this? Its one thing to do: bring a picture.
 
 import { html, nothing } from "../../lib/html.js";
-import { plural } from "../../lib/format.js";
-import { example } from "../example.js";
+import { percent, plural } from "../../lib/format.js";
+import { segments } from "../../lib/widgets.js";
+import { SIDES, example, setSide, shown } from "../example.js";
 import { load, take, takeExample } from "../intake.js";
 import { upscalerOf } from "../state.js";
 import { settings } from "./settings.js";
@@ -19,7 +20,10 @@ export function first(state) {
     <h1>Upscale a picture. See where to believe it.</h1>
     <figure class="example-stage">
       ${example.element}
-      <figcaption><b>Pink: errors may be larger.</b> Left the small photograph, right what the model makes of it.</figcaption>
+      <figcaption>
+        <p><b>Six hikers. The model painted a pair of trousers.</b> ${trusted()}</p>
+        ${segments("Left of the divider", Object.entries(SIDES), shown.state.side, setSide, { id: "sides" })}
+      </figcaption>
     </figure>
     ${drop(upscaler)} ${state.problem ? away(state) : nothing}
     ${upscaler?.calibration ? settings(state) : nothing}
@@ -34,6 +38,15 @@ export function first(state) {
       )}
     </div>
   </section>`;
+}
+
+/** What the mask of the example says, once its facts are there. */
+function trusted() {
+  const { facts } = shown.state;
+  const words = facts
+    ? `${percent(facts.trusted_fraction)} of the picture is trusted; the hikers are not.`
+    : "";
+  return html`<span class="marked-words">Pink: errors may be larger.</span> ${words}`;
 }
 
 function drop(upscaler) {

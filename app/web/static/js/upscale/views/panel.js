@@ -8,15 +8,16 @@ import { button, facts, items, segments } from "../../lib/widgets.js";
 import { command } from "../downloads.js";
 import { fault, numberOf, setAlpha } from "../intake.js";
 import { alphaOf, codeAt, codeOf, placeOf } from "../levels.js";
-import { alphaNow, dial, held, isMoved, isVoid, setCode, shareAt, viewer } from "../stage.js";
+import { alphaNow, dial, held, isMoved, isVoid, setCode, shareAt } from "../stage.js";
 import { state, store } from "../state.js";
 import * as words from "../words.js";
 
 const PLACES = 1000; // of the slider
 const CURVE_POINTS = 160;
+const LITTLE = 0.05; // of a picture
 
 /** Everything that the service warns of, in one place that cannot be missed. */
-export function alerts(found) {
+function alerts(found) {
   const { lines, grave } = words.alertsOf(found);
   if (!lines.length) return nothing;
   return html`<div class="alerts callout ${grave ? "bad" : "warn"}" id="alerts" role="alert">
@@ -49,22 +50,34 @@ export function panel(now) {
     <button
       type="button"
       class="sheet-handle"
+      aria-label="Panel: share, promise, details"
+      title="Key I"
       aria-expanded=${now.isSheetOpen}
       @click=${() => store.set({ isSheetOpen: !now.isSheetOpen })}
     >
       ${handle}
     </button>
-    ${outdated(now, result)}
-    ${card}
+    ${alerts(result)} ${outdated(now, result)} ${card}
     <section class="card promise" id="promise" aria-labelledby="promise-title">
       <h2 id="promise-title">The promise</h2>
       ${sentence}
+      ${now.left ? CHOOSING : nothing}
       <p class="hint" id="typicality">${words.typicality(result)}</p>
       ${conditions(result)}
     </section>
-    ${details(result)}
+    ${details(result)} ${KEYS}
   </div>`;
 }
+
+const CHOOSING = html`<p class="callout warn" id="choosing">
+  Look as you like, but to take the nicer of two after looking is a choice that no promise covers: each speaks about pictures of one model that
+  was chosen before.
+</p>`;
+
+const KEYS = html`<p class="hint" id="canvas-keys">
+  Hold the picture or <kbd>h</kbd> to see it without marks. <kbd>o</kbd> marking <kbd>c</kbd> compare <kbd>p</kbd> pixels <kbd>i</kbd> panel
+  <kbd>f</kbd> full screen <kbd>+</kbd> <kbd>−</kbd> <kbd>0</kbd> <kbd>1</kbd> zoom <kbd>←</kbd> <kbd>→</kbd> picture before, next
+</p>`;
 
 /** A result keeps the promise of its own calibration, whichever is active by now. */
 function outdated({ upscalers }, result) {
@@ -93,7 +106,6 @@ function share(result, trusted) {
   const alpha = alphaNow();
   const all = now?.calibration === result.calibration ? words.choices(now) : [];
   const choices = all.map((one) => [codeOf(one.alpha, held.bound), one.name]);
-  const strong = (isStrong) => () => viewer.change({ isStrong });
   const exact = html`<label class="alpha-field">
     <span title="risk level α">error</span>
     <input
@@ -108,11 +120,38 @@ function share(result, trusted) {
   </label>`;
   const none = html`<p class="callout bad" id="no-promise"><strong>No promise applies to this picture</strong></p>`;
   return html`${hasPromise(result) ? nothing : none}
-    <div class="share" tabindex="-1" @pointerenter=${strong(true)} @pointerleave=${strong(false)}>
+    <div class="share" tabindex="-1">
       <span class="share-value ${isVoid() || !hasPromise(result) ? "moved" : ""}" id="share">${trusted}</span>
       <span id="share-label">${shareWords(result)}</span>
     </div>
-    ${segments("How large an error is accepted", choices, dial.state.code, setCode, { kind: "choices", more: exact })}`;
+    ${segments("How large an error is accepted", choices, dial.state.code, setCode, { kind: "choices", more: exact })}
+    ${shareAt(held.served) < LITTLE ? little(result, all, now) : nothing}`;
+}
+
+/** Why so little is trusted, what each level gives, and what would help. */
+function little(result, choices, upscaler) {
+  const { input_class: kind, alpha } = result;
+  const others = state.upscalers.filter(
+    ({ name, calibration }) => calibration && name !== result.upscaler && name !== "auto",
+  );
+  const usual = words.usualShare(upscaler, result);
+  const levels = choices
+    .map((one) => `${one.name} ${percent(shareAt(codeOf(one.alpha, held.bound)))}`)
+    .join(", ");
+  const helps = [
+    kind &&
+      !kind.name.startsWith("lossless") &&
+      "the original file, not one that was saved again or enlarged",
+    others.length > 0 && `another model, such as ${others[0].title}`,
+    html`a <a href="/calibrations?new">calibration</a> with pictures like yours`,
+  ];
+  return html`<div class="callout warn" id="little">
+    <strong>Little of it is trusted</strong>
+    ${usual === null ? nothing : html`<p>Of pictures like it${kind ? `, ${kind.title},` : ""} about ${percent(usual, 0)} is, at an error of ${words.shown(alpha)}.</p>`}
+    ${levels ? html`<p>Of this one: ${levels}.</p>` : nothing}
+    <p>What may help:</p>
+    ${items(helps.filter(Boolean))}
+  </div>`;
 }
 
 function typed(input) {

@@ -5,13 +5,21 @@ import { count, size } from "../../lib/format.js";
 import { button, segments } from "../../lib/widgets.js";
 import { copyCommand, copyLink, formsOf, savePage, savePart, savePicture, saveZip } from "../downloads.js";
 import { LOOKS } from "../paint.js";
-import { again, cancel, confirm, remove } from "../queue.js";
-import { held, setView, viewer } from "../stage.js";
+import { add, again, cancel, confirm, remove } from "../queue.js";
+import { compareWith, held, setFull, setView, viewer } from "../stage.js";
 import { state, upscalerOf } from "../state.js";
 import { fitFor, mayHelp, stateWords } from "../words.js";
-import { alerts, panel } from "./panel.js";
+import { panel } from "./panel.js";
+import { whyCard } from "./why.js";
 
-const LOOK_WORDS = { contour: "Contour", tint: "Tint", hatch: "Hatch", mask: "Mask", off: "Off" };
+const LOOK_WORDS = {
+  contour: "Contour",
+  tint: "Tint",
+  hatch: "Hatch",
+  believed: "Believed",
+  mask: "Mask",
+  off: "Off",
+};
 
 /** The picture that is picked, whatever state it is in. */
 export function picked(picture, state) {
@@ -29,17 +37,10 @@ export function result(state) {
     <div class="stage-head">
       <h1 id="result-title" tabindex="-1">${name}</h1>
       <span class="hint">${size(found.width, found.height)} px, ${found.upscaler} ×${found.scale}</span>
-      ${downloads(state)}
     </div>
-    ${toolbar(state)}
-    <div class="stage">
-      ${viewer.element}
-      <p class="hint" id="canvas-keys">
-        Hold the picture or <kbd>h</kbd> to see it without marks. <kbd>o</kbd> marking <kbd>c</kbd> compare <kbd>+</kbd> <kbd>−</kbd>
-        <kbd>0</kbd> <kbd>1</kbd> zoom <kbd>←</kbd> <kbd>→</kbd> picture before, next
-      </p>
-    </div>
-    ${alerts(found)} ${panel(state)}
+    ${toolbar(state)} ${downloads(state)}
+    <div class="stage">${viewer.element}${whyCard(state)}</div>
+    ${panel(state)}
   </section>`;
 }
 
@@ -60,6 +61,7 @@ function downloads({ shown }) {
       <div role="menu">
         ${forms.length > 1 ? html`<div class="forms" role="group" aria-label="The picture as">${forms.map(as)}</div>` : nothing}
         ${item("Everything, as zip", saveZip)} ${item("Mask", () => savePart("mask"))} ${item("Marked picture", () => savePart("overlay"))}
+        ${"believed" in shown.result.links ? item("Only what can be believed", () => savePart("believed")) : nothing}
         ${item("Page for others, without the input", () => savePage(null))}
         ${shown.isOwn ? item("Page for others, with the input", () => savePage(held.input)) : nothing} ${item("Copy link", copyLink)} ${item("Copy as curl", copyCommand)}
       </div>
@@ -67,7 +69,43 @@ function downloads({ shown }) {
   </div>`;
 }
 
-function toolbar({ shown, look, compares, isSquare, zoom }) {
+/** What lies left of the divider: the input, or what another model has made of it. */
+function leftOf({ pictures, selected, left, upscalers }) {
+  const own = pictures.find(({ id }) => id === selected);
+  if (!own) return nothing;
+  const others = pictures.filter((one) => isTwin(one, own));
+  const made = new Set([own, ...others].map(({ result: made }) => made.upscaler));
+  const more = upscalers.filter(
+    ({ name, calibration, scale }) =>
+      calibration && scale === own.result.scale && !made.has(name) && name !== "auto",
+  );
+  if (!others.length && !more.length) return nothing;
+  const entries = [["", "input"], ...others.map(({ id, result: { upscaler } }) => [id, upscaler])];
+  const run = (chosen) => {
+    if (chosen.startsWith("+"))
+      add([new File([own.file], own.name, { type: own.file.type })], {
+        ...own.settings,
+        upscaler: chosen.slice(1),
+      });
+    else compareWith(pictures.find(({ id }) => id === chosen));
+  };
+  const wanted = more.map(({ name }) => [`+${name}`, `make by ${name}…`]);
+  return html`<select aria-label="Left of the divider" id="left" @change=${({ target }) => run(target.value)}>
+    ${[...entries, ...wanted].map(([value, words]) => html`<option value=${value} .selected=${value === left}>${words}</option>`)}
+  </select>`;
+}
+
+/** Whether two pictures are what two models have made of one file. */
+const isTwin = (one, own) =>
+  one !== own &&
+  one.state === "done" &&
+  one.name === own.name &&
+  one.file.size === own.file.size &&
+  one.result.width === own.result.width &&
+  one.result.height === own.result.height;
+
+function toolbar(state) {
+  const { shown, look, compares, isSquare, zoom } = state;
   const hasInput = shown.isOwn;
   const { viewport } = viewer;
   const looks = LOOKS.map((one) => [one, LOOK_WORDS[one]]);
@@ -81,13 +119,14 @@ function toolbar({ shown, look, compares, isSquare, zoom }) {
       off: !hasInput,
       title: hasInput ? "" : "The input is not stored by the service, only the result is.",
     })}
-    ${compares && hasInput ? button("Pixels", () => setView({ isSquare: !isSquare }), squares) : nothing}
+    ${compares && hasInput ? leftOf(state) : nothing} ${compares && hasInput ? button("Pixels", () => setView({ isSquare: !isSquare }), squares) : nothing}
     <div class="zoom" role="group" aria-label="Zoom">
       <output class="hint" id="zoom-value" aria-label="Zoom">${zoom}</output>
       ${button("−", () => viewport.zoom(1 / 1.5), { id: "zoom-out", kind: "icon small", label: "Zoom out" })}
       ${button("Fit", () => viewport.fit(), { id: "zoom-fit", kind: "small" })}
       ${button("1 : 1", () => viewport.zoomTo(viewport.density), { id: "zoom-one", kind: "small" })}
       ${button("+", () => viewport.zoom(1.5), { id: "zoom-in", kind: "icon small", label: "Zoom in" })}
+      ${button("Full", () => setFull(true), { id: "full", kind: "small", label: "Full screen", title: "Key F" })}
     </div>
   </div>`;
 }

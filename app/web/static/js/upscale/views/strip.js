@@ -5,7 +5,7 @@ import { html, nothing } from "../../lib/html.js";
 import { button, keyed } from "../../lib/widgets.js";
 import { saveAll } from "../downloads.js";
 import { remove } from "../queue.js";
-import { isEnded, upscalerOf } from "../state.js";
+import { isEnded, store, upscalerOf } from "../state.js";
 import { alertsOf, stateWords } from "../words.js";
 import { files } from "./first.js";
 import { chosenOf, openSettings } from "./settings.js";
@@ -30,7 +30,7 @@ export function strip(state, onPick, adds) {
       pictures.length > 1
         ? html`<p class="strip-foot">
             <span class="hint" id="tally">${tally(pictures, done)}</span>
-            ${done.length > 1 ? link("Download all", () => saveAll(done)) : nothing}
+            ${link("All at once", () => store.set({ isWall: true }))} ${done.length > 1 ? link("Download all", () => saveAll(done)) : nothing}
             ${ended.length ? link("Clear done", () => remove(ended)) : nothing}
           </p>`
         : nothing

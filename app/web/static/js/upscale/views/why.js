@@ -1,0 +1,75 @@
+// A spot of the picture. Its question: why is it trusted, or not?
+
+import { html, nothing } from "../../lib/html.js";
+import { button, items } from "../../lib/widgets.js";
+import { dial, held, isVoid, levelOf, setCode, viewer } from "../stage.js";
+import { state, store } from "../state.js";
+import { conspicuous, neighbourhood, reasons } from "../why.js";
+import { shown } from "../words.js";
+
+const SIDE = 24; // pixels of the result that the loupe shows
+const LARGE = 132; // as wide as it shows them
+
+/** Look at a spot: {x, y, code, isClear}; null: at none. */
+export function probe(found) {
+  if (!found || !state.shown || found.isClear) return store.set({ spot: null });
+  const { result } = state.shown;
+  const why = reasons(conspicuous(viewer.result, found, held.served), result);
+  store.set({ spot: { ...found, why, loupes: loupes(found, neighbourhood(result)) } });
+}
+
+/** Canvases of the input's pixels and of the result around a spot, with a ring around what an error is a mean of. */
+function loupes({ x, y }, radius) {
+  const { pictures, input, width } = viewer.result;
+  const [left, top] = [x - SIDE / 2, y - SIDE / 2];
+  const draw = ([bitmap, words]) => {
+    const canvas = Object.assign(document.createElement("canvas"), {
+      width: LARGE,
+      height: LARGE,
+      ariaLabel: words,
+      role: "img",
+    });
+    const context = canvas.getContext("2d");
+    const [scale, zoom] = [width / bitmap.width, LARGE / SIDE];
+    context.imageSmoothingEnabled = false;
+    context.drawImage(
+      bitmap,
+      -left * zoom,
+      -top * zoom,
+      bitmap.width * scale * zoom,
+      bitmap.height * scale * zoom,
+    );
+    for (const [strokeStyle, lineWidth] of [
+      ["#000", 3],
+      ["#fff", 1.25],
+    ]) {
+      Object.assign(context, { strokeStyle, lineWidth });
+      context.beginPath();
+      context.arc(LARGE / 2, LARGE / 2, (radius ?? 1) * zoom, 0, 7);
+      context.stroke();
+    }
+    return html`<figure>${canvas}<figcaption>${words}</figcaption></figure>`;
+  };
+  const all = [input && [input, "Your pixels"], [pictures[0], "The result"]];
+  return all.filter(Boolean).map(draw);
+}
+
+export function whyCard({ spot }) {
+  if (!spot) return nothing;
+  const { code, why, loupes: both } = spot;
+  const least = levelOf(code);
+  const isTrusted = code <= dial.state.code;
+  const from =
+    least === null
+      ? "It is trusted for no error."
+      : `It is trusted from an accepted error of ${shown(least)}; you accept ${shown(levelOf(dial.state.code))}.`;
+  const accept = button(`Accept ${shown(least ?? 0)}`, () => setCode(code), { kind: "small" });
+  return html`<section class="why card" aria-label="Why not here?" tabindex="-1">
+    <h2>${isTrusted ? (isVoid() ? "Would be marked here" : "Trusted here") : "Why not here?"}</h2>
+    ${button("×", () => probe(null), { kind: "quiet icon", label: "Close" })}
+    <div class="loupes">${both}</div>
+    <p>${from} ${isTrusted || least === null ? nothing : accept}</p>
+    ${isTrusted ? nothing : items(why)}
+    <p class="hint">The ring: an error is a mean over it.</p>
+  </section>`;
+}
