@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Any, TypedDict
+from importlib import import_module
+from typing import Any, Final, TypedDict
 
 import structlog
 from fastapi import FastAPI
@@ -15,22 +16,7 @@ from starlette.formparsers import MultiPartParser
 from starlette.types import ASGIApp
 
 from app import __version__
-from app.api import (
-    audit,
-    calibrations,
-    health,
-    jobs,
-    labels,
-    made,
-    monitor,
-    options,
-    pairs,
-    problems,
-    results,
-    truth,
-    upscale,
-    upscalers,
-)
+from app.api import problems
 from app.api.auth import Keyring, stored_admin_key
 from app.api.deps import PACE, Pace, State
 from app.api.document import finished, operation_id
@@ -79,8 +65,15 @@ def create_app(settings: Settings, *, build: Build | None = None, pace: Pace = P
     return app
 
 
-def application(start: Start, *, max_upload_bytes: int) -> FastAPI:
-    """The HTTP API over what `start` opens when the lifespan begins."""
+ROUTES: Final = (
+    "health", "upscalers", "upscale", "results", "truth", "jobs", "calibrations", "made", "labels",
+    "options", "pairs", "monitor", "audit",
+)  # fmt: skip
+"""The modules of `app.api` with a router. What is not asked for is not imported."""
+
+
+def application(start: Start, *, max_upload_bytes: int, routes: Sequence[str] = ROUTES) -> FastAPI:
+    """The HTTP API, or these routes of it, over what `start` opens when the lifespan begins."""
     metrics = Metrics()
 
     @asynccontextmanager
@@ -102,22 +95,8 @@ def application(start: Start, *, max_upload_bytes: int) -> FastAPI:
     )
     problems.add_problem_handlers(app)
     add_reference(app)
-    for part in (
-        health,
-        upscalers,
-        upscale,
-        results,
-        truth,
-        jobs,
-        calibrations,
-        made,
-        labels,
-        options,
-        pairs,
-        monitor,
-        audit,
-    ):
-        app.include_router(part.router)
+    for name in routes:
+        app.include_router(import_module(f"app.api.{name}").router)
     return app
 
 

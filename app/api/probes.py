@@ -7,7 +7,6 @@ import math
 
 from app.errors import UpscalerUnavailable
 from app.upscalers.base import Upscaler
-from app.upscalers.resilience import ResilientUpscaler
 
 
 class Probes:
@@ -26,7 +25,7 @@ class Probes:
         Raises:
             UpscalerUnavailable: it did not, or is not called at all now: then it is not asked.
         """
-        if isinstance(upscaler, ResilientUpscaler) and upscaler.breaker_open:
+        if getattr(upscaler, "breaker_open", False):
             raise UpscalerUnavailable(
                 f"{upscaler.name!r} has failed many times in a row; it is called again as soon as "
                 "it is back."

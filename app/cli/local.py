@@ -6,7 +6,7 @@ limits of clients, keeps no results, and looks after nothing but what it is aske
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from functools import partial
@@ -22,7 +22,7 @@ from app.api.idempotency import Unrepeated
 from app.api.limits import ClientLimits
 from app.assembly import Parts, open_parts, opened_stores
 from app.calibration.local import LocalAdmin, private_stores
-from app.main import application, working
+from app.main import ROUTES, application, working
 from app.serving.auto import AUTO
 from app.settings import Settings, load_settings
 from app.stores.base import Stores
@@ -59,6 +59,7 @@ async def inside(
     upscaler: str | None = ALL,
     many: bool = False,
     on_checked: Checked | None = None,
+    routes: Sequence[str] = ROUTES,
 ) -> AsyncIterator[AsyncTrustscale]:
     """A client of an application in this process.
 
@@ -70,10 +71,11 @@ async def inside(
             embedded upscalers whose threads are not set make one sample per core at a time.
         on_checked: for a command that calibrates: is told (images, all images) while they are
             looked at.
+        routes: those that the command uses, where the time of imports counts.
     """
     settings = _narrowed(settings or load_settings(), upscaler, many=many)
     start = partial(_start, settings, on_checked)
-    app = application(start, max_upload_bytes=settings.max_upload_bytes)
+    app = application(start, max_upload_bytes=settings.max_upload_bytes, routes=routes)
     async with app.router.lifespan_context(app) as state:
 
         async def served(scope: Scope, receive: Receive, send: Send) -> None:

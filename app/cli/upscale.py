@@ -13,6 +13,7 @@ from app.cli.sources import STREAM, check_there, found, is_tree, opened
 from app.sources import KEY_VARIABLE
 
 _AT_ONCE: Final = 4  # on a server
+_ROUTES: Final = ("upscalers", "upscale")
 
 
 def upscale(
@@ -122,7 +123,7 @@ def upscale(
     manifest = folder / MANIFEST if folder is not None and is_tree(sources) else None
     many = len(images) > 1
     settings = load_settings() if server is None else None
-    here = {"settings": settings, "upscaler": upscaler, "many": many}
+    here = {"settings": settings, "upscaler": upscaler, "many": many, "routes": _ROUTES}
 
     async def work() -> Run:
         async with connected(server, key_env, needs_key=False, retries=PATIENT, **here) as service:
