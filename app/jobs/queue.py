@@ -171,16 +171,13 @@ class JobQueue:
         """Return if jobs can be queued now. Raises StoreUnavailable."""
         if self._is_memory:
             return
-        from redis.exceptions import RedisError  # noqa: PLC0415 - only where Redis is used
+        from app.stores.redis_client import redis_errors  # noqa: PLC0415 - only where Redis is used
 
         try:
-            async with (
-                asyncio.timeout(self._answer_s),
-                self._dockets["upscale"].redis() as redis,
-            ):
+            async with redis_errors(self._answer_s), self._dockets["upscale"].redis() as redis:
                 await redis.exists("trustscale:queue")
-        except (RedisError, OSError) as error:  # a TimeoutError is an OSError
-            raise StoreUnavailable("The queue's Redis cannot be reached now.") from error
+        except StoreUnavailable as error:
+            raise StoreUnavailable(f"The queue's {error.detail}") from error
 
     async def submit(self, job: Job) -> JobStatus:
         """Store a job and queue it; the stored one, unchanged, if the id exists.
@@ -222,12 +219,12 @@ class JobQueue:
         """The workers that are alive; None if nobody can say."""
         if self._is_memory:
             return {self.owner}  # what ran before this process is dead for certain
-        from redis.exceptions import RedisError  # noqa: PLC0415 - only where Redis is used
+        from app.stores.redis_client import redis_errors  # noqa: PLC0415 - only where Redis is used
 
         try:
-            async with asyncio.timeout(self._answer_s):
+            async with redis_errors(self._answer_s):
                 found = [await docket.workers() for docket in self._dockets.values()]
-        except (RedisError, OSError):
+        except StoreUnavailable:
             return None
         return {worker.name for workers in found for worker in workers}
 
