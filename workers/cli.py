@@ -11,7 +11,8 @@ from typing import Annotated
 
 import typer
 
-from app.errors import ConfigError as SharedConfigError
+from app.errors import TrustscaleError
+from app.sources import CONFIG_VARIABLE
 from workers.errors import ConfigError, WeightsError, WorkerError
 from workers.files import file_sha256, read_settings
 from workers.known import identify, known_models
@@ -261,6 +262,44 @@ def _pickled_parts(folder: Path) -> dict[Path, Path | None]:
     }
 
 
+@models.command("import")
+def import_(
+    source: Annotated[
+        Path,
+        typer.Argument(help="A .pth, .safetensors, .onnx or .param file (its .bin beside it)."),
+    ],
+    name: Annotated[str | None, typer.Option(help="Of the upscaler; default: the file's.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="ONNX file to write; default: the same with .onnx.")
+    ] = None,
+    config: Annotated[
+        Path, typer.Option(help="File of settings to add to.", envvar=CONFIG_VARIABLE)
+    ] = Path("trustscale.toml"),
+    picture: Annotated[
+        Path | None, typer.Option(help="Picture to compare on; default: a pattern.")
+    ] = None,
+    halo: Annotated[
+        int | None, typer.Option(help="Overlap of tiles, input pixels; default: measured.", min=0)
+    ] = None,
+    force: Annotated[bool, typer.Option(help="Replace an existing ONNX file.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Make an embedded upscaler of a model file, checked against the original."""
+    with _one_line_errors("import"):
+        from workers.importing.importer import import_model, picture_of  # noqa: PLC0415
+
+        found = import_model(
+            source,
+            config,
+            name=name or source.stem,
+            out=out or source.with_suffix(".onnx"),
+            picture=None if picture is None else picture_of(picture),
+            halo=halo,
+            force=force,
+        )
+        _print(found.model_dump(mode="json"), as_json=as_json)
+
+
 @models.command()
 def verify(
     folder: Annotated[
@@ -328,20 +367,22 @@ def _identify(folder: Path, *, as_json: bool) -> None:
 
 
 @contextmanager
-def _one_line_errors(*, whole: bool = False) -> Iterator[None]:
+def _one_line_errors(extra: str = "worker", *, whole: bool = False) -> Iterator[None]:
     """Turn what the operator can mend into one line and an exit code.
 
-    With `whole` the line names every fault, however many there are.
+    With `whole` the line names every fault, however many there are; `extra` has what is missing.
     """
     try:
         yield
     except WorkerError as error:
         text = error.summary if isinstance(error, WeightsError) and not whole else str(error)
         _fail(text, USAGE if isinstance(error, ConfigError) else FAILURE, error)
-    except SharedConfigError as error:  # of what workers share with the service
+    except TrustscaleError as error:  # of what workers share with the service
         _fail(error.detail, USAGE, error)
+    except OSError as error:
+        _fail(f"{error.filename}: {error.strerror}", FAILURE, error)
     except ModuleNotFoundError as error:
-        text = f"{error.name} is not installed; workers need trustscale[worker]"
+        text = f"{error.name} is not installed; this needs trustscale[{extra}]"
         _fail(text, FAILURE, error)
 
 

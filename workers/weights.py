@@ -73,11 +73,15 @@ def _unwrapped(content: object, path: Path) -> dict[str, torch.Tensor]:
 
 
 def _is_plain(value: object) -> bool:
-    """Whether it is a tensor with a number at each place, and not a sparse or an empty shell."""
+    """Whether it is a tensor with a number of its own at each place.
+
+    Not a sparse one, an empty shell, or a few numbers that claim to fill gigabytes.
+    """
     return (
         isinstance(value, torch.Tensor)
         and value.layout is torch.strided
         and not (value.is_meta or value.is_nested or value.is_quantized)
+        and value.nbytes <= value.untyped_storage().nbytes()
     )
 
 

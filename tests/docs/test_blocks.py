@@ -32,6 +32,7 @@ from tests.fakes import FakeUpscaler
 from tests.live import serving
 from tests.missing import not_here
 from tests.servers import ProcessGroup
+from tests.workers.ncnn_files import shuffled
 from trustscale import Trustscale
 
 # Commands that are not run here, by how they begin, and why. Options of ours are checked anyway.
@@ -49,7 +50,9 @@ NOT_RUN = {
     "trustscale worker": "weights that nobody ships, and torch",
     "trustscale evaluate": "the extra evaluate, and hundreds of generations; tests/evaluation",
     "python -m benchmarks": "minutes to hours",
-    "trustscale models": "weights that nobody ships",
+    "trustscale models convert": "weights that nobody ships",
+    "trustscale models list": "it needs nothing; tests/workers",
+    "trustscale models verify": "weights that nobody ships",
     "trustscale --install-completion": "the shell of whoever runs the tests",
     "eval ": "completion of an interactive shell",
 }
@@ -57,6 +60,8 @@ NOT_RUN = {
 SHELLS = {"sh", "console"}
 
 GROUPS = {"0001": "night", "0003": "night"}
+
+IMPORTED = "upscayl-lite-4x"  # the model that a page imports
 
 COUNT = 4  # of the photographs: so few that pages take seconds
 
@@ -144,6 +149,7 @@ def _make_files(folder: Path) -> None:
         (folder / f"{name}.zip").write_bytes(zipped(members))
     (folder / "label.png").write_bytes(label(differs=True))
     (folder / "manifest.csv").write_text("name,group\nnight.0001,night\n")
+    shuffled(folder / f"{IMPORTED}.param")
 
 
 def _truths(first: int, count: int) -> dict[str, bytes]:
@@ -168,11 +174,10 @@ def _make_things(server: str) -> dict[str, str]:
 
 
 def _upscalers() -> list[str]:
-    """The default upscaler and all that pages name."""
+    """The default upscaler and all that pages name and do not import."""
     pages = "".join(page.read_text("utf-8") for page in PAGES)
-    return list(
-        dict.fromkeys(["span-x4", *re.findall(r"(?:--upscaler|upscalers test) ([\w-]+)", pages)])
-    )
+    named = re.findall(r"(?:--upscaler|upscalers test) ([\w-]+)", pages)
+    return list(dict.fromkeys(["span-x4", *(name for name in named if name != IMPORTED)]))
 
 
 @pytest.mark.slow
@@ -189,7 +194,8 @@ def test_commands(page, place, tmp_path):
         pytest.skip("The page has no commands.")
     folder = tmp_path / "files"
     shutil.copytree(place.folder, folder)
-    env = {**place.env, "TRUSTSCALE_DATA_DIR": str(tmp_path / "data")}
+    config = shutil.copy(place.env["TRUSTSCALE_CONFIG"], tmp_path)
+    env = {**place.env, "TRUSTSCALE_DATA_DIR": str(tmp_path / "data"), "TRUSTSCALE_CONFIG": config}
     if any(line.startswith("trustscale ") for line in script):
         export = "$SERVER/v1/admin/calibrations/$CALIBRATION/export"
         script[:0] = [

@@ -11,6 +11,7 @@ random inside (`DRAWING`): there the seed decides the draws, and one draw serves
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -49,6 +50,8 @@ _TRIED, _ROUNDING = 32, 2
 
 # Side of the parts that larger images are worked on in, in input pixels.
 TILE = 512
+
+_LAYER_DIGITS = 4
 
 
 class _InSteps(TilePlan):
@@ -136,16 +139,7 @@ class CommunityEngine(OneByOneEngine):
         if path is None:
             raise ConfigError("spandrel needs a weight file: give --weights")
         use_threads(spec.threads)
-        state = weights.read_state(path)
-        named = weights.digest(state)
-        try:
-            loader = spandrel.ModelLoader("cpu", registry=_architectures())
-            descriptor = loader.load_from_state_dict(spandrel.canonicalize_state_dict(state))
-        except spandrel.UnsupportedModelError as error:
-            raise WeightsError(f"{path}: of no architecture that spandrel knows") from error
-        except Exception as error:  # architectures raise what they like on odd weights
-            first = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise WeightsError(f"{path}: cannot be loaded ({first})") from error
+        descriptor, named = read_network(path)
         return cls(descriptor, named, replace(spec, name=spec.name or path.stem))
 
     def memory(self) -> DeviceMemory:
@@ -200,6 +194,29 @@ class CommunityEngine(OneByOneEngine):
                 raise OutOfMemory("this image does not fit; start with a smaller --tile") from error
             raise
         return to_pixels(answer.float())
+
+
+def read_network(path: Path) -> tuple[Any, str]:
+    """Spandrel's descriptor of a .pth or .safetensors file, and the digest of its weights.
+
+    Raises:
+        WeightsError: damaged, unsafe, or of no architecture that spandrel knows.
+    """
+    state = weights.read_state(path)
+    # Spandrel builds as many layers as the highest number in a name says.
+    if any(
+        part.isdecimal() and len(part) > _LAYER_DIGITS for key in state for part in key.split(".")
+    ):
+        raise WeightsError(f"{path}: names of weights count to 10,000 and more")
+    named = weights.digest(state)
+    try:
+        loader = spandrel.ModelLoader("cpu", registry=_architectures())
+        return loader.load_from_state_dict(spandrel.canonicalize_state_dict(state)), named
+    except spandrel.UnsupportedModelError as error:
+        raise WeightsError(f"{path}: of no architecture that spandrel knows") from error
+    except Exception as error:  # architectures raise what they like on odd weights
+        first = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise WeightsError(f"{path}: cannot be loaded ({first})") from error
 
 
 def _architectures() -> spandrel.ArchRegistry:

@@ -1,0 +1,280 @@
+"""`trustscale models import`: model files become embedded upscalers, or are refused in a line."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import numpy as np
+import onnx
+import onnx.parser
+import pytest
+import torch
+
+pytest.importorskip("spandrel", reason="needs trustscale[import]")
+pytest.importorskip("ncnn", reason="needs trustscale[import]")
+
+from spandrel.architectures.Compact.__arch.SRVGG import SRVGGNetCompact
+from spandrel.architectures.SwinIR.__arch.SwinIR import SwinIR
+
+from app.settings import load_settings
+from app.upscalers.embedded import EmbeddedUpscaler
+from tests.workers.fakes import Bomb
+from tests.workers.ncnn_files import dense, ncnn, shuffled
+from workers import weights
+from workers.files import file_sha256
+from workers.importing import original
+
+# Some of spandrel's architectures still use what torch has deprecated.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:torch.meshgrid:UserWarning"),
+]
+
+
+def compact(path):
+    """A tiny SRVGGNetCompact of two times, as a file of torch: three convolutions of 3 x 3."""
+    torch.manual_seed(0)
+    network = SRVGGNetCompact(
+        num_in_ch=3, num_out_ch=3, num_feat=4, num_conv=1, upscale=2, act_type="prelu"
+    )
+    state = {"params": network.state_dict()}
+    if path.suffix == ".pth":
+        torch.save(state, path)
+    else:
+        weights.write_safetensors(state["params"], path)
+    return path
+
+
+def network(path, nodes):
+    """An ONNX file of nodes from x to y in ONNX's textual form."""
+    head = '<ir_version: 9, opset_import: ["" : 17]> toy (float[1,3,h,w] x) => (float[1,3,H,W] y)'
+    onnx.save(onnx.parser.parse_model(f"{head} {{{nodes}}}"), path)
+    return path
+
+
+def blurred(side, width):
+    """A depthwise blur of `side` taps whose weights fade as a Gaussian; it sums to one."""
+    taps = np.exp(-np.square(np.arange(side) - side // 2) / (2 * width**2))
+    kernel = np.outer(taps, taps) / np.square(taps.sum())
+    weight = np.ascontiguousarray(np.broadcast_to(kernel, (3, 1, side, side)), np.float32)
+    pads = np.array([0, 0, side // 2, side // 2] * 2)
+    model = onnx.parser.parse_model(
+        '<ir_version: 9, opset_import: ["" : 17]> blur (float[1,3,h,w] x) => (float[1,3,H,W] y) '
+        '{p = Pad <mode = "edge"> (x, pads) y = Conv <group = 3> (p, k)}'
+    )
+    constants = [onnx.numpy_helper.from_array(*each) for each in ((weight, "k"), (pads, "pads"))]
+    model.graph.initializer.extend(constants)
+    return model
+
+
+@pytest.fixture
+def load(run, tmp_path):
+    """Import a file into a new configuration."""
+    return lambda path, *options: run(
+        "models", "import", path, "--config", tmp_path / "trustscale.toml", "--json", *options
+    )
+
+
+@pytest.mark.parametrize(
+    ("make", "file", "halo"),
+    [
+        (compact, "a.pth", 3),
+        (compact, "a.safetensors", 3),
+        (dense, "a.param", 3),
+        (shuffled, "a.param", 3),
+    ],
+)
+def test_imported(load, tmp_path, monkeypatch, make, file, halo):
+    """The ONNX file computes what the model's own library does, and the service can serve it.
+
+    Scale and radius are those of the layers. The fingerprint follows from the file, which holds
+    the digest of what it was made of.
+    """
+    source = make(tmp_path / file)
+    result = load(source)
+    assert result.exit_code == 0, result.stderr
+    facts = json.loads(result.stdout)
+    assert (facts["name"], facts["scale"], facts["halo"]) == ("a", 2, halo)
+    assert facts["largest_difference"] < 0.01
+    assert facts["psnr_db"] is None or facts["psnr_db"] > 90
+    made = tmp_path / "a.onnx"
+    assert file_sha256(source) in str(onnx.load(made).metadata_props)
+    monkeypatch.setenv("TRUSTSCALE_CONFIG", str(tmp_path / "trustscale.toml"))
+    entries = load_settings(data_dir=tmp_path).upscalers
+    assert [entry.name for entry in entries] == ["span-x4", "realesr-x4", "a"]
+    upscaler = EmbeddedUpscaler("a", entries[2].model, halo=entries[2].halo)
+    assert upscaler.plan.halo == halo
+    assert upscaler.facts["weights"] == file_sha256(made)
+
+
+class TestOnnx:
+    def test_taken_as_it_is(self, load, tmp_path):
+        """The entry names the file itself; a picture of one's own is compared; no name twice."""
+        path = network(tmp_path / "same.onnx", "y = Identity(x)")
+        before = path.read_bytes()
+        facts = json.loads(load(path).stdout)
+        assert (facts["scale"], facts["halo"], facts["psnr_db"]) == (1, 0, None)
+        assert path.read_bytes() == before
+        again = load(path)
+        assert again.exit_code == 2
+        assert "has an upscaler same" in again.stderr
+        assert (tmp_path / "trustscale.toml").read_text().count("[[upscalers]]") == 3
+
+    def test_far_reaching(self, load, tmp_path):
+        """Of a network with a large radius the halo is where its answer settles."""
+        onnx.save(blurred(141, 12), tmp_path / "wide.onnx")
+        facts = json.loads(load(tmp_path / "wide.onnx").stdout)
+        assert 20 < facts["halo"] < 60
+
+    def test_whole_picture(self, load, tmp_path):
+        """A network that looks at the whole picture is refused, unless its user names a halo."""
+        path = network(
+            tmp_path / "mean.onnx",
+            """half = Constant <value_float = 0.5> ()
+               mean = GlobalAveragePool(x)
+               both = Add(x, mean)
+               y = Mul(both, half)""",
+        )
+        assert "more than 64 away" in load(path).stderr
+        assert json.loads(load(path, "--halo", 16).stdout)["halo"] == 16
+
+
+def _bomb(folder):
+    torch.save(
+        {"state_dict": {"a": torch.zeros(1)}, "bomb": Bomb(folder / "trap")}, folder / "a.pth"
+    )
+    return folder / "a.pth"
+
+
+def _claims(folder):
+    """Four bytes that claim to be a tensor of a terabyte."""
+    torch.save({"a": torch.zeros(1).expand(2**19, 2**19)}, folder / "a.pth")
+    return folder / "a.pth"
+
+
+def _counts(folder):
+    state = weights.read_state(compact(folder / "a.pth"))
+    torch.save(state | {"body.99999999.weight": torch.zeros(1)}, folder / "a.pth")
+    return folder / "a.pth"
+
+
+def _fixed(folder):
+    """A network whose traced graph holds the size of the trial."""
+    network = SwinIR(upscale=2, img_size=16, window_size=8, depths=[2], embed_dim=16,
+                     num_heads=[2], upsampler="pixelshuffledirect")  # fmt: skip
+    torch.save(network.state_dict(), folder / "a.pth")
+    return folder / "a.pth"
+
+
+def _drawing(folder):
+    return network(
+        folder / "a.onnx",
+        """noise = RandomNormalLike <scale = 0.1> (x)
+           y = Add(x, noise)""",
+    )
+
+
+def _elsewhere(folder):
+    model = onnx.parser.parse_model(
+        '<ir_version: 9, opset_import: ["" : 17]> toy (float[1,3,h,w] x) => (float[1,3,H,W] y) '
+        "<float[2] c = {0.0, 1.0}> {y = Identity(x)}"
+    )
+    [constant] = model.graph.initializer
+    constant.data_location = onnx.TensorProto.EXTERNAL
+    constant.external_data.add(key="location", value="../secret")
+    (folder / "a.onnx").write_bytes(model.SerializeToString())
+    return folder / "a.onnx"
+
+
+def _short(folder):
+    path = dense(folder / "a.param")
+    path.with_suffix(".bin").write_bytes(path.with_suffix(".bin").read_bytes()[:-4])
+    return path
+
+
+def _long(folder):
+    path = dense(folder / "a.param")
+    path.with_suffix(".bin").write_bytes(path.with_suffix(".bin").read_bytes() + bytes(8))
+    return path
+
+
+def _written(name, content):
+    def make(folder):
+        (folder / name).write_bytes(content)
+        return folder / name
+
+    return make
+
+
+def _layers(*layers):
+    return lambda folder: ncnn(folder / "a.param", "Input in 0 1 in", *layers)
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (_bomb, "nothing in it was executed"),
+        (_claims, "no plain tensors"),
+        (_counts, "count to 10,000"),
+        (_fixed, "where the original makes"),
+        (_drawing, "differs from the original"),
+        (_elsewhere, "in another file"),
+        (_short, "too short"),
+        (_long, "8 bytes of the .bin file belong to no layer"),
+        (_written("a.gguf", b""), "give a file of .pth"),
+        (_written("a.onnx", b"?"), "not an ONNX file"),
+        (_written("a.pth", b"PK\x03\x04"), "damaged"),
+        (_written("a.param", b"\xff"), "No such file"),
+        (lambda folder: folder / "none.pth", "No such file"),
+        (_layers("LSTM l 1 1 in out"), "LSTM"),
+        (_layers("ReLU r 1 1 other out"), "nothing makes its input"),
+        (_layers("Input more 0 1 more"), "a second input"),
+        (_layers("Split s 1 2 in a b"), "2 outputs"),
+        (_layers("Convolution c 1 1 in out 0=1 1=99999 5=1 6=9999800001"), "too short"),
+        (_layers("Convolution c 1 1 in out 0=0 1=3 6=9"), "its sizes"),
+        (_layers("Convolution c 1 1 in out 0=x"), "damaged"),
+        (_layers("Interp i 1 1 in out 0=1 1=1.0e+09 2=2.0"), "scales"),
+        (_layers("Eltwise e 1 1 in out 0=7"), "this operation"),
+    ],
+)
+def test_refused(load, tmp_path, make, words):
+    """What is unsafe, damaged, of unknown layers or no longer the original is refused in one line.
+
+    Nothing is written then.
+    """
+    result = load(make(tmp_path))
+    assert result.exit_code == 1
+    assert result.stderr.startswith("error: ")
+    assert result.stderr.count("\n") == 1
+    assert words in result.stderr
+    assert not (tmp_path / "trap").exists()
+    assert not (tmp_path / "trustscale.toml").exists()
+
+
+def test_too_large(load, tmp_path, monkeypatch):
+    """A file larger than the limit is not opened, nor one that unpacks to more."""
+    path = compact(tmp_path / "a.pth")
+    monkeypatch.setattr(original, "LARGEST_FILE", 1000)
+    assert "1000 at most" in load(path).stderr
+
+
+def test_kept(load, tmp_path):
+    """An ONNX file that is there is replaced when that is asked for, and no other file ever."""
+    path = compact(tmp_path / "a.pth")
+    (tmp_path / "a.onnx").write_text("mine")
+    assert "give --force" in load(path).stderr
+    assert (tmp_path / "a.onnx").read_text() == "mine"
+    assert load(path, "--force").exit_code == 0
+    assert "letters, digits" in load(path, "--force", "--name", "a b").stderr
+    assert "No such file" in load(path, "--force", "--picture", tmp_path / "none.png").stderr
+
+
+@pytest.mark.parametrize(("module", "file"), [("onnx", "a.onnx"), ("ncnn", "a.param")])
+def test_extra(load, tmp_path, monkeypatch, module, file):
+    """Without the libraries one line says which extra has them."""
+    for name in [name for name in sys.modules if name.startswith("workers.importing")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, module, None)
+    result = load(dense(tmp_path / file))
+    assert result.stderr == f"error: {module} is not installed; this needs trustscale[import]\n"
