@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from tests.missing import not_here
 
 ROOT = Path(__file__).parent.parent.parent
 DEPLOY = ROOT / "deploy"
-KUBERNETES = DEPLOY / "kubernetes"
+CHART = DEPLOY / "chart"
 
 # What an operator fills in; of no value anywhere.
 SECRETS = {
@@ -80,8 +81,19 @@ def filled(value: str, variables: Mapping[str, str]) -> str:
     return _REFERENCE.sub(text, value).replace("$$", "$")
 
 
-def run(program: str, *arguments: str | Path, **variables: str) -> str:
-    """What a program prints about a file that it accepts."""
+@cache
+def rendered(use: str, *arguments: str) -> list[dict[str, Any]]:
+    """What the chart makes of one of its files of values; not to be changed.
+
+    The release is `trustscale` in the namespace `default`.
+    """
+    values = ("--values", CHART / "values" / f"{use}.yaml")
+    text = run("helm", "template", "trustscale", CHART, *values, *arguments, split=True)
+    return [found for found in yaml.safe_load_all(text) if found]
+
+
+def run(program: str, *arguments: str | Path, split: bool = False, **variables: str) -> str:
+    """What a program prints about a file that it accepts; `split`: without standard error."""
     beside = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     found = shutil.which(program, path=beside)
     if found is None:
@@ -98,4 +110,4 @@ def run(program: str, *arguments: str | Path, **variables: str) -> str:
         cwd=ROOT,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout + done.stderr
+    return done.stdout if split else done.stdout + done.stderr

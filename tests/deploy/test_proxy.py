@@ -10,7 +10,7 @@ from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 from app.api.made import MAX_ARCHIVE_BYTES
 from app.settings import load_settings
 from app.watch.truth import MAX_TRUTH_BYTES
-from tests.deploy.files import DEPLOY, ROOT, configured, run
+from tests.deploy.files import CHART, DEPLOY, ROOT, configured, run
 
 CADDYFILE = DEPLOY / "Caddyfile"
 TEXT = CADDYFILE.read_text("utf-8")
@@ -62,7 +62,7 @@ def test_all_replicas_are_found():
     assert "lb_policy least_conn" in TEXT
 
 
-@pytest.mark.parametrize("file", [ROOT / "docker-compose.yml", DEPLOY / "kubernetes/gateway.yaml"])
+@pytest.mark.parametrize("file", [ROOT / "docker-compose.yml", CHART / "values.yaml"])
 @pytest.mark.parametrize(
     ("forwarded", "client"),
     [("203.0.113.7", "203.0.113.7"), ("198.51.100.1, 203.0.113.7, 10.0.0.3", "203.0.113.7")],
@@ -70,7 +70,7 @@ def test_all_replicas_are_found():
 )
 async def test_whose_word_on_the_address_counts(file, forwarded, client):
     """The address of a client is the last public one, whatever it sends itself."""
-    trusted = re.search(r"FORWARDED_ALLOW_IPS(?::|\n\s+value:) (\S+)\n", file.read_text("utf-8"))
+    trusted = re.search(r"(?:FORWARDED_ALLOW_IPS|trustedProxies): (\S+)\n", file.read_text("utf-8"))
     assert trusted is not None
     seen = []
 

@@ -1,4 +1,4 @@
-"""The pods of deploy/kubernetes as real containers, by `podman kube play`.
+"""The pods of the chart for one node as real containers, by `podman kube play`.
 
 `_told` says in podman's words what it does not read: groups of volumes (`fsGroup`), and probes by
 HTTP and TCP, for which it wants curl and nc in the image. It leaves out readiness probes and
@@ -17,7 +17,7 @@ import httpx
 import pytest
 import yaml
 
-from tests.deploy.files import KUBERNETES, documents
+from tests.deploy.files import rendered
 from tests.factories import encoded, photo
 from tests.missing import not_here
 from tests.servers import ServerMissing, free_port
@@ -29,25 +29,30 @@ pytestmark = pytest.mark.stack
 NAMES = ("redis", "gateway", "jobs")
 EVERY_POD = pytest.mark.parametrize("name", NAMES)
 NETWORK = "trustscale-pods-test"
-FOUND = [found for file in ("config", *NAMES) for found in documents(KUBERNETES / f"{file}.yaml")]
-PODS = {
-    found["metadata"]["name"]: found
-    for found in FOUND
-    if found["kind"] in {"Deployment", "StatefulSet"}
-}
-CONFIGURATION = [found for found in FOUND if found["kind"] == "ConfigMap"]
 GET = "from urllib.request import urlopen; urlopen('http://127.0.0.1:{port}{path}', timeout=4)"
 
 
+def _found(*kinds: str) -> list[dict[str, Any]]:
+    return [one for one in rendered("one-node") if one["kind"] in kinds]
+
+
+def _owner(name: str) -> dict[str, Any]:
+    wanted = f"trustscale-{name}"
+    found = _found("Deployment", "StatefulSet")
+    (owner,) = (one for one in found if one["metadata"]["name"] == wanted)
+    return owner
+
+
 def _spec(name: str) -> dict[str, Any]:
-    return deepcopy(PODS[name]["spec"]["template"]["spec"])
+    return deepcopy(_owner(name)["spec"]["template"]["spec"])
 
 
 def _told(name: str) -> list[dict[str, Any]]:
     """One pod and what it refers to, as podman reads it."""
     spec = _spec(name)
     (container,) = spec["containers"]
-    if container["image"] == "trustscale-gateway":
+    container["imagePullPolicy"] = "IfNotPresent"
+    if container["image"].startswith("trustscale-gateway:"):
         container["image"] = "localhost/trustscale-gateway:local"
     for kind in ("startupProbe", "livenessProbe"):
         probe = container.get(kind, {})
@@ -57,7 +62,7 @@ def _told(name: str) -> list[dict[str, Any]]:
             probe["exec"] = {"command": ["python", "-c", code]}
         if probe.pop("tcpSocket", None):
             probe["exec"] = container["readinessProbe"]["exec"]
-    for claim in PODS[name]["spec"].get("volumeClaimTemplates", []):
+    for claim in _owner(name)["spec"].get("volumeClaimTemplates", []):
         volume = claim["metadata"]["name"]
         spec["volumes"].append({"name": volume, "persistentVolumeClaim": {"claimName": volume}})
     claims = []
@@ -66,7 +71,7 @@ def _told(name: str) -> list[dict[str, Any]]:
             claimed["claimName"] = f"{NETWORK}-{claimed['claimName']}"
             claims.append(_claim(claimed["claimName"], str(spec["securityContext"]["fsGroup"])))
     pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": f"{NETWORK}-{name}"}}
-    return [*CONFIGURATION, *claims, {**pod, "spec": spec}]
+    return [*_found("ConfigMap"), *claims, {**pod, "spec": spec}]
 
 
 def _claim(name: str, group: str) -> dict[str, Any]:
@@ -91,7 +96,7 @@ class Pods(Engine):
         self._secret = {
             "apiVersion": "v1",
             "kind": "Secret",
-            "metadata": {"name": "trustscale"},
+            "metadata": {"name": "trustscale-keys"},
             "stringData": {
                 "redis-password": secrets.token_hex(16),
                 "admin-keys": secrets.token_hex(32),
@@ -105,14 +110,15 @@ class Pods(Engine):
             file = self._folder / f"{name}.yaml"
             file.write_text(yaml.safe_dump_all([self._secret, *_told(name)]), "utf-8")
             ports = ["--publish", f"127.0.0.1:{self.port}:8000"] if name == "gateway" else []
-            self.call("kube", "play", "--network", f"{NETWORK}:alias={name}", *ports, str(file))
+            network = f"{NETWORK}:alias=trustscale-{name}"
+            self.call("kube", "play", "--network", network, *ports, str(file))
 
     def down(self) -> None:
         for file in self._folder.iterdir():
             self.call("kube", "down", str(file))
         # What pods share goes last: claims, and what podman makes of configuration.
-        made = [f"{NETWORK}-blobs", f"{NETWORK}-data"]
-        made += [found["metadata"]["name"] for found in CONFIGURATION]
+        made = [f"{NETWORK}-trustscale-blobs", f"{NETWORK}-data"]
+        made += [found["metadata"]["name"] for found in _found("ConfigMap")]
         self.call("volume", "rm", "--force", *made)
         self.call("network", "rm", "--force", NETWORK)
 

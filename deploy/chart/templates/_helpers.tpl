@@ -1,0 +1,279 @@
+{{- define "trustscale.name" -}}
+{{ .root.Release.Name | trunc 40 | trimSuffix "-" }}-{{ .part }}
+{{- end }}
+
+{{- define "trustscale.selector" -}}
+app.kubernetes.io/name: trustscale
+app.kubernetes.io/instance: {{ .root.Release.Name }}
+app.kubernetes.io/component: {{ .part }}
+{{- end }}
+
+{{- define "trustscale.labels" -}}
+{{ include "trustscale.selector" . }}
+app.kubernetes.io/version: {{ .root.Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .root.Release.Service }}
+helm.sh/chart: {{ .root.Chart.Name }}-{{ .root.Chart.Version }}
+{{- end }}
+
+{{- /* metadata of a part; .suffix names one of several things of it */}}
+{{- define "trustscale.metadata" -}}
+name: {{ include "trustscale.name" . }}
+namespace: {{ .root.Release.Namespace }}
+labels:
+  {{- include "trustscale.labels" . | nindent 2 }}
+{{- end }}
+
+{{- define "trustscale.secret" -}}
+{{ .Values.existingSecret | default (include "trustscale.name" (dict "root" . "part" "keys")) }}
+{{- end }}
+
+{{- define "trustscale.image" -}}
+{{- $values := .root.Values.image -}}
+{{- $digest := index $values.digests .kind -}}
+{{ $values.repository }}-{{ .kind }}{{ if $digest }}@{{ $digest }}{{ else }}:{{ $values.tag | default .root.Chart.AppVersion }}{{ end }}
+{{- end }}
+
+{{- define "trustscale.redis" -}}
+{{- if .Values.redis.enabled -}}
+redis://:${REDIS_PASSWORD}@{{ include "trustscale.name" (dict "root" . "part" "redis") }}:6379/0
+{{- else -}}
+{{ required "redis.url: the address of a Redis, or redis.enabled" .Values.redis.url }}
+{{- end -}}
+{{- end }}
+
+{{- define "trustscale.podSecurity" -}}
+runAsNonRoot: true
+runAsUser: {{ . }}
+runAsGroup: {{ . }}
+fsGroup: {{ . }}
+fsGroupChangePolicy: OnRootMismatch
+seccompProfile: {type: RuntimeDefault}
+{{- end }}
+
+{{- define "trustscale.containerSecurity" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+capabilities: {drop: [ALL]}
+{{- end }}
+
+{{- /* Where the pods of a part go: .values has nodeSelector and tolerations */}}
+{{- define "trustscale.placement" -}}
+automountServiceAccountToken: false
+serviceAccountName: {{ include "trustscale.name" (dict "root" .root "part" "pods") }}
+{{- with .root.Values.image.pullSecrets }}
+imagePullSecrets:
+  {{- range . }}
+  - name: {{ . }}
+  {{- end }}
+{{- end }}
+topologySpreadConstraints:
+  {{- range list "topology.kubernetes.io/zone" "kubernetes.io/hostname" }}
+  - maxSkew: 1
+    topologyKey: {{ . }}
+    whenUnsatisfiable: ScheduleAnyway
+    labelSelector:
+      matchLabels:
+        {{- include "trustscale.selector" $ | nindent 8 }}
+  {{- end }}
+{{- with .values.nodeSelector }}
+nodeSelector:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .values.tolerations }}
+tolerations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+
+{{- define "trustscale.budget" -}}
+apiVersion: policy/v1
+kind: PodDisruptionBudget
+metadata:
+  {{- include "trustscale.metadata" . | nindent 2 }}
+spec:
+  maxUnavailable: 1
+  selector:
+    matchLabels:
+      {{- include "trustscale.selector" . | nindent 6 }}
+{{- end }}
+
+{{- /* How many pods: .replicas {min, max}; .query and .threshold for KEDA, "" for processors alone */}}
+{{- define "trustscale.scaling" -}}
+{{- if and .root.Values.keda.enabled .query -}}
+apiVersion: keda.sh/v1alpha1
+kind: ScaledObject
+metadata:
+  {{- include "trustscale.metadata" . | nindent 2 }}
+spec:
+  scaleTargetRef:
+    name: {{ include "trustscale.name" . }}
+  minReplicaCount: {{ .replicas.min }}
+  maxReplicaCount: {{ .replicas.max }}
+  cooldownPeriod: {{ .root.Values.keda.cooldownSeconds }}
+  triggers:
+    - type: prometheus
+      metadata:
+        serverAddress: {{ .root.Values.keda.prometheus }}
+        query: {{ .query | quote }}
+        threshold: {{ .threshold | quote }}
+{{- else -}}
+# In per cent of what is requested: above it a pod works most of the time.
+apiVersion: autoscaling/v2
+kind: HorizontalPodAutoscaler
+metadata:
+  {{- include "trustscale.metadata" . | nindent 2 }}
+spec:
+  scaleTargetRef:
+    apiVersion: apps/v1
+    kind: Deployment
+    name: {{ include "trustscale.name" . }}
+  minReplicas: {{ max .replicas.min 1 }}
+  maxReplicas: {{ .replicas.max }}
+  metrics:
+    - type: Resource
+      resource:
+        name: cpu
+        target: {type: Utilization, averageUtilization: 120}
+  behavior:
+    scaleDown: {stabilizationWindowSeconds: 300}
+{{- end }}
+{{- end }}
+
+{{- /* The pods of gateways and job workers, which differ in how they are started and probed */}}
+{{- define "trustscale.pod" -}}
+metadata:
+  labels:
+    {{- include "trustscale.labels" . | nindent 4 }}
+  annotations:
+    checksum/config: {{ include "trustscale.config" .root | sha256sum }}
+    {{- with .root.Values.podAnnotations }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
+spec:
+  {{- include "trustscale.placement" . | nindent 2 }}
+  terminationGracePeriodSeconds: {{ .grace }}
+  securityContext:
+    {{- include "trustscale.podSecurity" 10001 | nindent 4 }}
+  containers:
+    - name: {{ .part }}
+      image: {{ include "trustscale.image" (dict "root" .root "kind" "gateway") }}
+      imagePullPolicy: {{ .root.Values.image.pullPolicy }}
+      args: {{ .args | toJson }}
+      ports:
+        - {name: http, containerPort: {{ .port }}}
+      env:
+        - {name: TRUSTSCALE_CONFIG, value: /etc/trustscale/trustscale.toml}
+        - {name: TRUSTSCALE_DATA_DIR, value: /var/lib/trustscale}
+        {{- range $name, $key := dict "REDIS_PASSWORD" "redis-password" "TRUSTSCALE_ADMIN_KEYS" "admin-keys" "TRUSTSCALE_CLIENT_KEYS" "client-keys" }}
+        - name: {{ $name }}
+          valueFrom:
+            secretKeyRef: {name: {{ include "trustscale.secret" $.root }}, key: {{ $key }}}
+        {{- end }}
+        {{- range $name, $value := merge (dict) .env .root.Values.env }}
+        - {name: {{ $name }}, value: {{ $value | quote }}}
+        {{- end }}
+      {{- with .root.Values.envFrom }}
+      envFrom:
+        {{- range . }}
+        - secretRef: {name: {{ . }}}
+        {{- end }}
+      {{- end }}
+      {{- /* Not /readyz: one upscaler that is away would take all gateways out of service. */}}
+      startupProbe:
+        httpGet: {path: /healthz, port: http}
+        periodSeconds: 1
+        failureThreshold: 120
+      readinessProbe:
+        httpGet: {path: /healthz, port: http}
+        periodSeconds: 5
+        timeoutSeconds: 4
+      livenessProbe:
+        httpGet: {path: /healthz, port: http}
+        periodSeconds: 10
+        timeoutSeconds: 5
+        failureThreshold: 6
+      {{- if .pause }}
+      # New requests still arrive until every proxy knows that this pod is going.
+      lifecycle:
+        preStop:
+          exec: {command: [sleep, {{ .pause | quote }}]}
+      {{- end }}
+      resources:
+        {{- toYaml .values.resources | nindent 8 }}
+      securityContext:
+        {{- include "trustscale.containerSecurity" . | nindent 8 }}
+      volumeMounts:
+        - {name: config, mountPath: /etc/trustscale, readOnly: true}
+        - {name: data, mountPath: /var/lib/trustscale}
+        {{- if not .root.Values.blobs.url }}
+        - {name: blobs, mountPath: /var/blobs/trustscale}
+        {{- end }}
+        - {name: tmp, mountPath: /tmp}
+        - {name: uploads, mountPath: /var/tmp}
+  volumes:
+    - name: config
+      configMap: {name: {{ include "trustscale.name" (dict "root" .root "part" "config") }}}
+    # Everything that must last is in Redis and among the blobs.
+    - name: data
+      emptyDir: {sizeLimit: 1Gi}
+    {{- if not .root.Values.blobs.url }}
+    - name: blobs
+      persistentVolumeClaim:
+        claimName: {{ .root.Values.blobs.existingClaim | default (include "trustscale.name" (dict "root" .root "part" "blobs")) }}
+    {{- end }}
+    - name: tmp
+      emptyDir: {medium: Memory, sizeLimit: 64Mi}
+    - name: uploads
+      emptyDir: {sizeLimit: {{ .root.Values.gateway.uploads }}}
+{{- end }}
+
+{{- define "trustscale.config" -}}
+store = {{ include "trustscale.redis" . | quote }}
+queue = {{ include "trustscale.redis" . | quote }}
+blobs = {{ .Values.blobs.url | default "file:///var/blobs/trustscale" | quote }}
+request_timeout_s = {{ .Values.requestTimeoutSeconds }}
+{{ .Values.config }}
+{{- range .Values.embedded }}
+
+[[upscalers]]
+name = {{ . | quote }}
+kind = "embedded"
+model = {{ . | quote }}
+{{- end }}
+{{- range $name, $worker := .Values.workers }}
+
+[[upscalers]]
+name = {{ $name | quote }}
+kind = "worker"
+urls = ["http://{{ include "trustscale.name" (dict "root" $ "part" (printf "worker-%s" $name)) }}:8001"]
+concurrency = {{ mul 2 (dig "replicas" "max" 1 $worker) }}
+cold_start_s = {{ dig "coldStartSeconds" 0 $worker }}
+{{- end }}
+{{ end }}
+
+{{- define "trustscale.keys" -}}
+{{- $name := include "trustscale.secret" . -}}
+{{- $old := (lookup "v1" "Secret" .Release.Namespace $name).data | default dict -}}
+{{- range $key := list "redis-password" "admin-keys" }}
+{{ $key }}: {{ index $old $key | default (randAlphaNum 48 | b64enc) }}
+{{- end }}
+client-keys: {{ index $old "client-keys" | default "" | quote }}
+{{- end }}
+
+{{- define "trustscale.policy" -}}
+---
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata:
+  {{- include "trustscale.metadata" . | nindent 2 }}
+spec:
+  podSelector:
+    matchLabels:
+      {{- include "trustscale.selector" . | nindent 6 }}
+  policyTypes: [Ingress, Egress]
+{{- end }}
+{{- define "trustscale.peer" -}}
+- podSelector:
+    matchLabels:
+      {{- include "trustscale.selector" . | nindent 6 }}
+{{- end }}
