@@ -23,6 +23,7 @@ from app.conformal.indecision import IndecisionSettings
 from app.errors import CalibrationMismatch, UpscalerUnavailable
 from app.images.facts import RULES
 from app.upscalers.base import Upscaler, settings_of, witness_of
+from app.upscalers.resilience import ResilientUpscaler
 
 TRUST_LAYER_VERSION = 1
 """Raised whenever the same samples would give another σ, D or Ŷ."""
@@ -135,7 +136,7 @@ async def identify(upscaler: Upscaler) -> None:
     try:
         _ = upscaler.fingerprint
     except UpscalerUnavailable:
-        await upscaler.check()
+        await (upscaler.wake() if isinstance(upscaler, ResilientUpscaler) else upscaler.check())
 
 
 DEFAULT_SAMPLES = 1

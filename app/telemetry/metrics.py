@@ -83,6 +83,10 @@ GAUGES: Final[dict[str, _Row]] = {
         "1 while a remote upscaler is not called because it failed too often.",
         ("upscaler",),
     ),
+    "upstream_calls_open": (
+        "Calls that run, wait for their turn, or wait for an upscaler that is away.",
+        ("upscaler",),
+    ),
     "upstream_calls_last_hour": (
         "Calls of all processes that count against the spend limit.",
         ("upscaler",),

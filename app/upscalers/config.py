@@ -138,7 +138,7 @@ class RemoteConfig(_Config):
         {
             "name", "title", "character", "price_per_call", "token_env", "token_header",
             "token_scheme", "identity", "max_input_pixels", "concurrency", "call_timeout_s",
-            "attempts", "max_calls_per_hour", "allowed_hosts", "allow_private",
+            "attempts", "max_calls_per_hour", "cold_start_s", "allowed_hosts", "allow_private",
             "max_answer_bytes", "alignment", "canary",
         }
     )  # fmt: skip
@@ -173,6 +173,13 @@ class RemoteConfig(_Config):
     attempts: PositiveInt = Field(8, description="Tries of one call, the first one included.")
     max_calls_per_hour: PositiveInt | None = Field(
         None, description="Spend limit of all processes that share a store."
+    )
+    cold_start_s: float = Field(
+        0.0,
+        ge=0,
+        allow_inf_nan=False,
+        description="So long a call waits for an upscaler that is away, within the deadline of its "
+        "request: for one that is started by load.",
     )
 
     allowed_hosts: tuple[HostName, ...] = Field(

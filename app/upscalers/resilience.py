@@ -96,6 +96,8 @@ class ResilientUpscaler:
         self._calls = calls or MemoryCalls()
         self._slots = CallLimit(config.concurrency * len(config.addresses))
         self._recovery: asyncio.Task[None] | None = None
+        self._open = 0
+        self.metrics.set("upstream_calls_open", 0, self.name)
         # Left for each request, which is recognised by its source.
         self._retries: weakref.WeakKeyDictionary[Source, int] = weakref.WeakKeyDictionary()
 
@@ -136,7 +138,11 @@ class ResilientUpscaler:
         self, source: Source, seeds: Sequence[int], turn: Turn | None = None
     ) -> list[RGB]:
         """See `Upscaler.generate`; the last error is raised when trying has come to its end."""
-        turn = turn or Turn()
+        with self._counted_open():
+            return await self._generate(source, seeds, turn or Turn())
+
+    async def _generate(self, source: Source, seeds: Sequence[int], turn: Turn) -> list[RGB]:
+        patience_s = max(turn.patience_s, min(self._config.cold_start_s, turn.remaining_s()))
         self._retries[source] = self._retries.get(source, self._policy.spare) + 1
         clock, failed_at = asyncio.get_running_loop().time, math.inf
         tries = rounds = 0
@@ -153,8 +159,8 @@ class ResilientUpscaler:
                     if not isinstance(error, BreakerOpen):
                         rounds += 1
                     # Health checks may pass while generations fail.
-                    pause = turn.patience_s / self._policy.attempts if rounds > 1 else 0.0
-                    await self._wait_for_return(error, pause, failed_at + turn.patience_s)
+                    pause = patience_s / self._policy.attempts if rounds > 1 else 0.0
+                    await self._wait_for_return(error, pause, failed_at + patience_s)
                     tries = 0
                     continue
                 why = reason(error)
@@ -196,6 +202,30 @@ class ResilientUpscaler:
         """See `Upscaler.check`."""
         with self._understood():
             await self.inner.check()
+
+    async def wake(self) -> None:
+        """`check`, again and again within `cold_start_s`: that it is asked for starts it."""
+        clock = asyncio.get_running_loop().time
+        until = clock() + self._config.cold_start_s
+        with self._counted_open():
+            while True:
+                try:
+                    return await self.check()
+                except UpscalerUnavailable:
+                    if clock() + self._rest_s >= until:
+                        raise
+                await asyncio.sleep(self._rest_s)
+
+    @contextmanager
+    def _counted_open(self) -> Iterator[None]:
+        """What is inside is an open call: by these, workers are started and ended."""
+        self._open += 1
+        self.metrics.set("upstream_calls_open", self._open, self.name)
+        try:
+            yield
+        finally:
+            self._open -= 1
+            self.metrics.set("upstream_calls_open", self._open, self.name)
 
     async def close(self) -> None:
         """See `Upscaler.close`."""

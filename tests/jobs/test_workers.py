@@ -8,11 +8,15 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from app.api.gauges import observe_jobs
 from app.jobs.queue import JobQueue
 from app.jobs.runner import DEATHS, DEATHS_ALONE
 from app.stores.base import JobState, Stores
+from app.telemetry.metrics import Metrics
 from tests.jobs.conftest import Place, ended
 from tests.jobs.work import lines, workers
+from tests.numbers import numbers_of
+from tests.servers import ProcessGroup
 from tests.waiting import until
 
 pytestmark = [pytest.mark.servers, pytest.mark.slow]
@@ -117,6 +121,41 @@ class TestPoison:
         assert job.error is not None
         assert "while working on pair0002, at last" in job.error["detail"]
         assert place.starts()["pair0002"] == 6
+
+
+class TestFromZero:
+    """Workers that somebody starts and ends by what a gateway's metrics say, as KEDA does."""
+
+    async def test_by_load(self, place: Place, stores: Stores, queue: JobQueue):
+        """Without jobs there is no worker; one that is taken away in the middle loses nothing."""
+        place.lease_s = 3600  # nobody waits for its end
+        alive: list[ProcessGroup] = []
+
+        async def scale() -> int:
+            """One worker where the metric of the chart's query is above zero, else none."""
+            metrics = Metrics()
+            observe_jobs(metrics, await stores.jobs.unfinished())
+            found = numbers_of(metrics)
+            load = sum(n for key, n in found.items() if key[:2] == ("trustscale_jobs", "upscale"))
+            if load and not alive:
+                alive.append(place.start_worker())
+            if not load and alive:
+                assert await asyncio.to_thread(alive.pop().stop) == 0
+            return len(alive)
+
+        assert await scale() == 0
+        await queue.submit(place.job("a"))
+        assert await scale() == 1
+        assert (await ended(stores, "a")).state is JobState.SUCCEEDED
+        assert await scale() == 0
+        await queue.submit(place.job("b", waits=True))
+        assert await scale() == 1
+        await until(lambda: place.starts()["b"] == 1)
+        assert await asyncio.to_thread(alive.pop().stop) == 0
+        assert await scale() == 1
+        place.gate.touch()
+        assert (await ended(stores, "b")).state is JobState.SUCCEEDED
+        assert await scale() == 0
 
 
 class TestFleet:

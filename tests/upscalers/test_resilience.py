@@ -193,6 +193,49 @@ class TestRetries:
         await up.generate(SOURCE, [7])
 
 
+class TestColdStart:
+    """An upscaler that is started because it is asked for."""
+
+    class Cold(Inner):
+        """Is away for a call and two checks; what was open is noted at each."""
+
+        def __init__(self):
+            super().__init__([UpscalerUnavailable("x")])
+            self.away, self.open = 2, []
+
+        async def generate(self, source, seeds, turn=None):
+            self.note()
+            return await super().generate(source, seeds, turn)
+
+        async def check(self):
+            self.note()
+            self.away -= 1
+            if self.away >= 0:
+                raise UpscalerUnavailable("x")
+
+        def note(self):
+            self.open.append(self.calls_open())
+
+    @pytest.mark.parametrize("way", ["generate", "wake"])
+    @pytest.mark.parametrize("cold_start_s", [0, 60])
+    async def test_waited_for(self, way, cold_start_s):
+        """A call waits for it so long and no longer, and is counted as open all the while."""
+        inner = self.Cold()
+        up = guarded(inner, attempts=1, breaker_rest_s=0.01, cold_start_s=cold_start_s)
+        inner.calls_open = lambda: numbers_of(up.metrics)["trustscale_upstream_calls_open", "inner"]
+        assert inner.calls_open() == 0
+        call = up.generate(SOURCE, [7]) if way == "generate" else up.wake()
+        if cold_start_s:
+            await call
+            assert len(inner.open) >= 3
+        else:
+            with pytest.raises(UpscalerUnavailable):
+                await call
+            assert len(inner.open) == 1
+        assert set(inner.open) == {1}
+        assert inner.calls_open() == 0
+
+
 class TestWorstCase:
     """An upscaler that takes all of its time, and then has an excuse, for ever."""
 
