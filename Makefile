@@ -57,7 +57,7 @@ stack-test: images  ## docker-compose.yml as real containers: used, killed, fill
 
 chart: install $(BIN)/helm  ## the Helm chart, judged by checkov; `make test` has the other judges
 	for values in deploy/chart/values/*.yaml; do \
-	  $(BIN)/helm template trustscale deploy/chart --values $$values > $(VENV)/chart.yaml \
+	  $(BIN)/helm template trustscale deploy/chart --namespace trustscale --values $$values > $(VENV)/chart.yaml \
 	  && $(BIN)/uv tool run --quiet checkov==3.3.30 --file $(VENV)/chart.yaml --framework kubernetes \
 	    --compact --quiet --config-file deploy/checkov.yaml || exit 1; \
 	done

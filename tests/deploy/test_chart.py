@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import kubernetes_validate
@@ -13,6 +14,7 @@ import yaml
 import app
 from app.main import create_app
 from app.settings import load_settings, unknown_variables
+from app.sources import read_secret_files
 from tests.deploy.files import CHART, DEPLOY, document, rendered, run, services
 
 USES = sorted(path.stem for path in (CHART / "values").glob("*.yaml"))
@@ -21,6 +23,7 @@ VERSIONS = ("1.34", "1.35", "1.36", "1.37")
 OTHERS = {"ScaledObject", "ServiceMonitor", "PrometheusRule"}
 EVERY_USE = pytest.mark.parametrize("use", USES)
 OURS = ("gateway", "jobs")
+KEYS = ("redis-password", "admin-keys", "client-keys")
 
 
 def of_kind(use: str, kind: str, *arguments: str) -> dict[str, Any]:
@@ -111,16 +114,19 @@ def test_pods(use):
 
 @EVERY_USE
 def test_secrets(use):
-    """Passwords and keys are references, to a secret that exists or that the chart makes."""
+    """Passwords and keys are files, of a secret that exists or that the chart makes."""
     made = of_kind(use, "Secret")
-    for pod in pods(use).values():
-        for variable in container(pod)["env"]:
-            if re.search("PASSWORD|KEYS|AUTH", variable["name"]):
-                reference = variable["valueFrom"]["secretKeyRef"]
-                if made:
-                    assert reference["key"] in made["keys"]["data"]
-                assert reference["name"] == ("trustscale-keys" if made else "trustscale")
     assert bool(made) == (use == "one-node")
+    for name, pod in pods(use).items():
+        secrets = [volume["secret"] for volume in pod["spec"]["volumes"] if "secret" in volume]
+        assert len(secrets) == (not name.startswith("worker-"))
+        for secret in secrets:
+            assert secret["secretName"] == ("trustscale-keys" if made else "trustscale")
+        for variable in container(pod).get("env", []):
+            if re.search("PASSWORD|KEYS|AUTH", variable["name"]):
+                key = variable["value"].removeprefix("/run/secrets/trustscale/")
+                assert variable["name"].endswith("_FILE")
+                assert key in (made["keys"]["data"] if made else KEYS)
 
 
 @EVERY_USE
@@ -132,7 +138,12 @@ def test_settings(use, name, monkeypatch, tmp_path):
     """
     pod = pods(use)[name]
     own = container(pod)
-    given = {each["name"]: each.get("value", "secret") for each in own["env"]}
+    given = {each["name"]: each["value"] for each in own["env"]}
+    for key in KEYS:
+        (tmp_path / key).write_text("secret")
+    given = {k: v.replace("/run/secrets/trustscale", str(tmp_path)) for k, v in given.items()}
+    given["REDIS_PASSWORD"] = (tmp_path / Path(given.pop("REDIS_PASSWORD_FILE")).name).read_text()
+    read_secret_files(given)
     assert unknown_variables(given) == []
     for key, value in given.items():
         monkeypatch.setenv(key, value)

@@ -67,6 +67,8 @@ def _told(name: str) -> list[dict[str, Any]]:
         spec["volumes"].append({"name": volume, "persistentVolumeClaim": {"claimName": volume}})
     claims = []
     for volume in spec["volumes"]:
+        if secret := volume.get("secret"):
+            secret["defaultMode"] = 0o444  # its group is not that of the pod
         if claimed := volume.get("persistentVolumeClaim"):
             claimed["claimName"] = f"{NETWORK}-{claimed['claimName']}"
             claims.append(_claim(claimed["claimName"], str(spec["securityContext"]["fsGroup"])))

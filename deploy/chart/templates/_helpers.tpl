@@ -164,11 +164,9 @@ spec:
       env:
         - {name: TRUSTSCALE_CONFIG, value: /etc/trustscale/trustscale.toml}
         - {name: TRUSTSCALE_DATA_DIR, value: /var/lib/trustscale}
-        {{- range $name, $key := dict "REDIS_PASSWORD" "redis-password" "TRUSTSCALE_ADMIN_KEYS" "admin-keys" "TRUSTSCALE_CLIENT_KEYS" "client-keys" }}
-        - name: {{ $name }}
-          valueFrom:
-            secretKeyRef: {name: {{ include "trustscale.secret" $.root }}, key: {{ $key }}}
-        {{- end }}
+        - {name: REDIS_PASSWORD_FILE, value: /run/secrets/trustscale/redis-password}
+        - {name: TRUSTSCALE_ADMIN_KEYS_FILE, value: /run/secrets/trustscale/admin-keys}
+        - {name: TRUSTSCALE_CLIENT_KEYS_FILE, value: /run/secrets/trustscale/client-keys}
         {{- range $name, $value := merge (dict) .env .root.Values.env }}
         - {name: {{ $name }}, value: {{ $value | quote }}}
         {{- end }}
@@ -204,6 +202,7 @@ spec:
         {{- include "trustscale.containerSecurity" . | nindent 8 }}
       volumeMounts:
         - {name: config, mountPath: /etc/trustscale, readOnly: true}
+        - {name: keys, mountPath: /run/secrets/trustscale, readOnly: true}
         - {name: data, mountPath: /var/lib/trustscale}
         {{- if not .root.Values.blobs.url }}
         - {name: blobs, mountPath: /var/blobs/trustscale}
@@ -213,6 +212,8 @@ spec:
   volumes:
     - name: config
       configMap: {name: {{ include "trustscale.name" (dict "root" .root "part" "config") }}}
+    - name: keys
+      secret: {secretName: {{ include "trustscale.secret" .root }}, defaultMode: 0440}
     # Everything that must last is in Redis and among the blobs.
     - name: data
       emptyDir: {sizeLimit: 1Gi}
