@@ -112,7 +112,6 @@ def test_compared(as_admin, api, made):
     expect(page.locator(".chart-step")).to_have_count(2)
     areas = page.get_by_role("region", name="Trusted area by accepted error")
     expect(areas).to_contain_text("points")
-    expect(page.locator("#verdict")).to_contain_text("For you: ")
     differing = page.get_by_role("region", name="Differing settings")
     expect(differing.get_by_role("row", name="Scenes 20 30")).to_be_visible()
 

@@ -34,7 +34,7 @@ def test_from_the_key_to_the_activation(open_page, admin_site, api):
     assert page.evaluate("Object.keys(localStorage)") == []
 
     twin = upload(encoded(photo(3, 48, 48)), "twin.png")
-    page.get_by_label("Accepted error", exact=True).fill("0.025")
+    page.locator("[name=default_alpha]").fill("0.025")
     field = page.locator("input[data-role=y]")
     field.set_input_files([*originals(5), twin, upload(b"no image", f"{MARKUP}.png")])
     expect(page.locator("[data-verdict=few]")).to_contain_text("14 more are needed")
