@@ -122,7 +122,7 @@ def all_cells(
                 path = Path(str(files.y))
                 scene = rows[path.stem].get("pool_id") or rows[path.stem]["group"]
                 for turn in range(ways):
-                    way = names[(5 * place + 3 * turn) % len(names)]
+                    way = names[(3 * place + 7 * turn) % len(names)]
                     found.append(cells(runner, upscaler, path, way, scene, cache))
     return found
 

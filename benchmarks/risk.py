@@ -21,6 +21,7 @@ import json
 import zlib
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from tempfile import gettempdir
 from typing import Any, NamedTuple
@@ -29,6 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageChops, ImageFilter
 from PIL.Image import Resampling
+from skimage.restoration import denoise_nl_means, denoise_tv_chambolle
 
 from app.calibration import file
 from app.calibration.active import shipped_calibration
@@ -91,6 +93,12 @@ def phone(truth: Image.Image) -> bytes:
     return saved(image.filter(ImageFilter.UnsharpMask(1.2, 110, 2)), "JPEG", 93)
 
 
+def smoothed(truth: Image.Image, by: Callable[..., Any], **options: Any) -> Image.Image:
+    """With noise, and freed of it by a filter of scikit-image."""
+    noise_free = by(np.asarray(noisy(reduced(truth), 4)) / 255, channel_axis=2, **options)
+    return Image.fromarray(np.rint(255 * np.clip(noise_free, 0, 1)).astype(np.uint8))
+
+
 UPLOADS: dict[str, Callable[[Image.Image], bytes]] = {
     "PNG": lambda y: saved(reduced(y), "PNG"),
     "Lanczos": lambda y: saved(reduced(y, by=Resampling.LANCZOS), "PNG"),
@@ -108,6 +116,9 @@ UPLOADS: dict[str, Callable[[Image.Image], bytes]] = {
     "JPEG 60, then WebP 90": lambda y: saved(through(reduced(y), "JPEG", 60), "WEBP", 90),
     **{f"enlarged ×{f}": lambda y, f=f: saved(reduced(y, f), "PNG") for f in (1.25, 1.5, 2)},
     "enlarged ×1.5, bilinear": lambda y: saved(reduced(y, 1.5, Resampling.BILINEAR), "PNG"),
+    "enlarged ×2, bilinear, JPEG 90": lambda y: saved(
+        reduced(y, 2, Resampling.BILINEAR), "JPEG", 90
+    ),
     "enlarged ×2, JPEG 80": lambda y: saved(reduced(y, 2), "JPEG", 80),
     "enlarged ×1.5, JPEG 90": lambda y: saved(reduced(y, 1.5), "JPEG", 90),
     "blurred, sd 1": lambda y: saved(reduced(y.filter(ImageFilter.GaussianBlur(SCALE))), "PNG"),
@@ -118,6 +129,19 @@ UPLOADS: dict[str, Callable[[Image.Image], bytes]] = {
     **{f"AVIF {q}": lambda y, q=q: saved(reduced(y), "AVIF", q) for q in (80, 50)},
     "GIF": lambda y: saved(reduced(y), "GIF"),
     "phone": phone,
+    "noise 3, median": lambda y: saved(
+        noisy(reduced(y), 3).filter(ImageFilter.MedianFilter(3)), "PNG"
+    ),
+    "noise 4, total variation": lambda y: saved(
+        smoothed(y, denoise_tv_chambolle, weight=0.06), "PNG"
+    ),
+    "noise 4, non-local means, sharpened, JPEG 90": lambda y: saved(
+        smoothed(y, denoise_nl_means, sigma=4 / 255, h=3.2 / 255, patch_distance=6).filter(
+            ImageFilter.UnsharpMask(1, 100, 0)
+        ),
+        "JPEG",
+        90,
+    ),
 }
 
 
@@ -148,7 +172,7 @@ async def measured(upscaler: EmbeddedUpscaler, pipeline: Pipeline, truth: RGB, k
     error = fidelity.error(truth, found.prediction, pipeline.fidelity)
     stairs = Staircase.from_maps(found.sigma, error)
     return packed(
-        facts=json.dumps([facts.compression, facts.numbers()]),
+        facts=json.dumps(asdict(facts)),
         mean_log_sigma=found.mean_log_sigma,
         levels=stairs.levels,
         errors=stairs.errors,
@@ -159,9 +183,9 @@ async def measured(upscaler: EmbeddedUpscaler, pipeline: Pipeline, truth: RGB, k
 def read(path: Path) -> Measured:
     """What `measured` gave."""
     with np.load(path) as arrays:
-        compression, numbers = json.loads(str(arrays["facts"]))
+        facts = json.loads(str(arrays["facts"]))
         return Measured(
-            Facts(Compression(*compression), **numbers),
+            Facts(**{**facts, "compression": Compression(*facts["compression"])}),
             float(arrays["mean_log_sigma"]),
             Staircase(arrays["levels"], arrays["errors"]),
             arrays["quantiles"],
@@ -219,7 +243,7 @@ def main() -> None:
     parser.add_argument("--precision", choices=["f32", "bf16"], default="f32")
     parser.add_argument("--calibration", type=Path, help="another than the shipped one")
     parser.add_argument("--every", type=int, default=1, help="take every so manieth photograph")
-    parser.add_argument("--first", type=int, default=0, help="from this one on")
+    parser.add_argument("--first", type=int, nargs="+", default=[0], help="from this one on")
     parser.add_argument("--keep", type=Path, default=Path(gettempdir()) / "trustscale-risk")
     parser.add_argument("--measure", action="store_true", help="measure, and judge nothing yet")
     given = parser.parse_args()
@@ -230,7 +254,8 @@ def main() -> None:
         precision=given.precision,
         witness=FaithfulWitness(given.precision),
     )
-    paths = [Path(str(files.y)) for files in find_in(given.folder)][given.first :: given.every]
+    every = [Path(str(files.y)) for files in find_in(given.folder)]
+    paths = [path for first in given.first for path in every[first :: given.every]]
     if given.measure:
         pipeline = CalibrationConfig().pipeline(upscaler)
         print(sum(1 for _ in all_measured(paths, upscaler, pipeline, given.keep)), "uploads")

@@ -1,26 +1,40 @@
 """Make the calibrations that are shipped: `python -m benchmarks.ship DIR NAME…`.
 
 DIR holds photographs, one crop of each, with a manifest.csv that names attributions. For each NAME,
-such as `span-x4-f32` or `realesr-x4-bf16`, this runs `trustscale calibrate` with nothing but
-defaults on every EVERY-th of them, and on the others for uploads without loss alone, the commonest
-class; both together become `app/calibration/shipped/NAME.calibration`. A run that was stopped goes
-on, as `trustscale calibrate` does.
+such as `span-x4-f32` or `realesr-x4-bf16`, this measures what `trustscale calibrate` would with
+nothing but defaults: every EVERY-th photograph in all ways of making X, and the others for uploads
+without loss alone, the commonest class; together they become
+`app/calibration/shipped/NAME.calibration`.
+
+What that file holds already of the same X, seed and pipeline is not measured again, only looked at:
+another number of photographs, other ways of making X and other classes cost what is new in them. A
+run that was stopped goes on. `--only` names ways and `--measure` only measures.
 """
 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import csv
-import os
-import subprocess
-import sys
-import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from tempfile import gettempdir
 
 from app.calibration import file
+from app.calibration.active import shipped_calibration
+from app.calibration.config import CalibrationConfig
+from app.calibration.fit import seen_by
+from app.calibration.manifest import MeasuredPair, Provenance
+from app.calibration.measure import pack, reduce_pair, unpack
+from app.calibration.pairs import FITTED_ON, Pair, load_pair
 from app.calibration.record import Calibration
 from app.images.degrade import USUAL
+from app.images.facts import classify
+from app.sampling.measure import measure
+from app.sampling.pipeline import Pipeline
+from app.upscalers.base import Source, settings_of
+from app.upscalers.embedded import EmbeddedUpscaler
+from app.upscalers.witness import FaithfulWitness
 
 SHIPPED = Path("app/calibration/shipped")
 MORE = "lossless"  # the way of making X that all photographs go through
@@ -28,74 +42,125 @@ NOTE = (
     "One crop of 512×512 of each of {count} photographs by {people} people and series, {some} of "
     "them for all classes of uploads; nothing aerial, medical or drawn."
 )
+Row = Mapping[str, str]
+
+
+class Shipment:
+    """One calibration in the making."""
+
+    def __init__(self, name: str, keep: Path) -> None:
+        model, _, precision = name.rpartition("-")
+        witness = FaithfulWitness(precision)
+        self.name, self.keep = name, keep / name
+        self.keep.mkdir(parents=True, exist_ok=True)
+        self.upscaler = EmbeddedUpscaler(model, model, precision=precision, witness=witness)
+        self.config = CalibrationConfig(name=name)
+        self.pipeline = self.config.pipeline(self.upscaler)
+        self.known = known(name, self.pipeline)
+        self.runner = asyncio.Runner()
+        self.pairs: list[MeasuredPair] = []
+
+    def measured(self, pair: Pair) -> MeasuredPair:
+        """A pair, measured unless it is known."""
+        kept = self.keep / f"{pair.x_sha256[:32]}-{pair.seed}.npz"
+        found = self.known.get((pair.x_sha256, pair.seed))
+        if found is None and kept.exists():
+            found = unpack(kept.read_bytes())
+        if found is None:
+            source = Source(pair.x, pair.facts)
+            made = self.runner.run(measure(self.upscaler, source, self.pipeline, pair.seed))
+            found = reduce_pair(pair, made, self.pipeline)
+            kept.with_suffix(".part").write_bytes(pack(found))
+            kept.with_suffix(".part").replace(kept)
+        return looked_at_again(found, pair, self.pipeline)
+
+    def made(self, rows: Sequence[Row], some: int) -> Calibration:
+        """The calibration of the pairs of the photographs."""
+        fit = self.pipeline.indecision.fit
+        if any(seen_by(fit, pair.info.pixels_sha256) for pair in self.pairs):
+            raise SystemExit(FITTED_ON)
+        people = {f"{row['attribution']} ({row['licence']})"[:1000] for row in rows}
+        makers = len({row["group"] for row in rows})
+        return Calibration.from_pairs(
+            self.pairs,
+            name=self.name,
+            upscaler=self.upscaler.name,
+            pipeline=self.pipeline,
+            degradation=USUAL,
+            seed=self.config.seed,
+            provenance=Provenance(
+                note=NOTE.format(count=len(rows), people=makers, some=some),
+                attributions=sorted(people),
+                settings=settings_of(self.upscaler),
+            ),
+        )
+
+
+def known(name: str, pipeline: Pipeline) -> dict[tuple[str, int], MeasuredPair]:
+    """What the shipped file holds of this pipeline, by digest of X and seed; classes may differ."""
+    try:
+        shipped = shipped_calibration(name)
+    except FileNotFoundError:
+        return {}
+    rule = {"input_rule": pipeline.input_rule}
+    if shipped.pipeline.model_copy(update=rule) != pipeline:
+        return {}
+    return {(pair.info.x_sha256, pair.info.seed): pair for pair in shipped.measured_pairs()}
+
+
+def looked_at_again(measured: MeasuredPair, pair: Pair, pipeline: Pipeline) -> MeasuredPair:
+    """With the name, class and facts that this program gives the pair."""
+    facts = {name: round(value, 4) for name, value in pair.facts.numbers().items()}
+    assert pipeline.input_rule is not None
+    told = {
+        "name": pair.name,
+        "variant": pair.variant,
+        "input_class": classify(pipeline.input_rule, pair.facts),
+        "facts": facts,
+    }
+    info = measured.info.model_copy(update=told)
+    return MeasuredPair(info, measured.staircase, measured.sigma_quantiles)
 
 
 def main() -> None:
-    """Make them one after the other."""
+    """Make them, each X once for all."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("names", nargs="+")
     parser.add_argument("--every", type=int, default=1)
+    parser.add_argument("--only", nargs="+", default=list(USUAL.variants()))
+    parser.add_argument("--keep", type=Path, default=Path(gettempdir()) / "trustscale-ship")
+    parser.add_argument("--measure", action="store_true", help="measure, and write nothing yet")
     given = parser.parse_args()
     with (given.folder / "manifest.csv").open() as table:
         rows = sorted(csv.DictReader(table), key=lambda row: row["file"])
-    chosen, others = rows[:: given.every], [r for k, r in enumerate(rows) if k % given.every]
-    makers = len({row["group"] for row in rows})
-    note = NOTE.format(count=len(rows), people=makers, some=len(chosen))
-    for name in given.names:
-        whole = calibrated(given.folder, chosen, name, [])
-        more = whole
-        with tempfile.NamedTemporaryFile("w", suffix=".json") as mixture:
-            mixture.write(USUAL.variants()[MORE].model_dump_json())
-            mixture.flush()
-            if others:
-                more = calibrated(given.folder, others, name, ["--mixture", mixture.name])
-        made = joined(whole, more, note)
-        (SHIPPED / f"{name}.calibration").write_bytes(file.dump(made))
-
-
-def calibrated(
-    folder: Path, rows: Sequence[dict[str, str]], name: str, options: Sequence[str]
-) -> Calibration:
-    """By the command line of this program, from some photographs of the folder."""
-    upscaler, _, precision = name.rpartition("-")
-    with tempfile.TemporaryDirectory() as place:
-        photographs, people = Path(place) / "photographs", Path(place) / "attributions.txt"
-        photographs.mkdir()
-        for row in rows:
-            (photographs / row["file"]).symlink_to((folder / row["file"]).resolve())
-        credits_ = {f"{row['attribution']} ({row['licence']})"[:1000] for row in rows}
-        people.write_text("\n".join(sorted(credits_)))
-        out = Path(place) / "made.calibration"
-        command = Path(sys.executable).parent / "trustscale"
-        subprocess.run(
-            [
-                *(str(command), "calibrate", str(photographs), "--upscaler", upscaler),
-                *("--name", name, "--attributions", str(people), "--export", str(out), *options),
-            ],
-            env={**os.environ, "TRUSTSCALE_PRECISION": precision},
-            check=True,
-        )
-        return file.load(out.read_bytes())
-
-
-def joined(whole: Calibration, more: Calibration, note: str) -> Calibration:
-    """The pairs of both; what is known of their making is that of the first.
-
-    Of the second only those whose X is of the class that it was made for: strays would change the
-    law of the other classes.
-    """
-    told = whole.manifest.provenance
-    people = sorted({*told.attributions, *more.manifest.provenance.attributions})
-    pairs = whole.measured_pairs()
-    if more is not whole:
-        pairs += [p for p in more.measured_pairs() if (p.info.input_class or "").startswith(MORE)]
-    return whole.with_pairs(
-        pairs,
-        created_by=told.created_by,
-        created_at=whole.manifest.created_at,
-        provenance=told.model_copy(update={"attributions": people, "note": note}),
-    )
+    shipments = [Shipment(name, given.keep) for name in given.names]
+    first = shipments[0]  # all have one scale and seed, so the same X
+    for way in given.only:
+        for place, row in enumerate(rows):
+            is_chosen = place % given.every == 0
+            if not is_chosen and way != MORE:
+                continue
+            data = (given.folder / row["file"]).read_bytes()
+            pair = load_pair(
+                Path(row["file"]).stem,
+                data,
+                None,
+                first.pipeline,
+                degradation=USUAL,
+                seed=first.config.seed,
+                variant=way,
+            )
+            for shipment in shipments:
+                found = shipment.measured(pair)
+                # Strays of the others would change the law of other classes.
+                if is_chosen or (found.info.input_class or "").startswith(MORE):
+                    shipment.pairs.append(found)
+        print(way, *(len(shipment.pairs) for shipment in shipments), flush=True)
+    if not given.measure:
+        for shipment in shipments:
+            made = shipment.made(rows, len(rows[:: given.every]))
+            (SHIPPED / f"{shipment.name}.calibration").write_bytes(file.dump(made))
 
 
 if __name__ == "__main__":

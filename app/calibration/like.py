@@ -16,7 +16,7 @@ from app.errors import BadInput, BadPairs
 from app.images.compression import class_in_words
 from app.images.decode import PAIR_LIMITS, decode
 from app.images.decoders import in_decoder
-from app.images.degrade import SHARP_PARTS, SOFT_PARTS, USUAL, Component, Mixture
+from app.images.degrade import PARTS, USUAL, Component, Mixture
 from app.images.facts import UPLOAD, Facts, classify, look_at
 
 _MOST_FILES: Final = 2000  # of a folder that are looked at: more change nothing
@@ -64,8 +64,7 @@ class Likeness(NamedTuple):
             files: dict[str, Any] = {codec: (min(known), max(known))} if known else {}
             if codec == "palette":
                 files = {"palette": True}
-            pixels = SOFT_PARTS if found[0].is_soft else SHARP_PARTS
-            parts += Mixture.of(pixels, [files]).mixture
+            parts += Mixture.of(PARTS[found[0].look], [files]).mixture
         if not parts:
             raise BadPairs("No upload is of a kind that can be made from a photograph.", items=[])
         return Mixture(mixture=tuple(parts))

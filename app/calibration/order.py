@@ -113,4 +113,4 @@ def _meet(one: str, other: str) -> bool:
 
 def _codec(name: str) -> str:
     """How uploads of a class were compressed, without the quality: rules divide it differently."""
-    return name.removeprefix("soft/").partition("/")[0].partition("-")[0]
+    return name.removesuffix("/rough").rpartition("/")[2].partition("-")[0]

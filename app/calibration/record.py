@@ -250,7 +250,7 @@ class Calibration:
         if made is None:
             return True
         parts = made if isinstance(made, Mixture) else Mixture.single(made)
-        return class_of(facts.compression, is_soft=facts.is_soft) in parts.variants()
+        return class_of(facts.compression, facts.look) in parts.variants()
 
     def under(self, kind: str | None) -> Calibration:
         """The same for a request that wants a guarantee of this kind; None: its own.

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import struct
 from functools import cache
-from typing import Final, Literal, NamedTuple
+from typing import Final, Literal, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,9 +47,28 @@ LOSSLESS, PALETTE = Compression("lossless"), Compression("palette")
 
 # Of each codec the lowest quality of its classes, the best one first; below all of them is "low".
 EDGES: Final = {"jpeg": (90, 80, 68, 50, 30), "webp": (80, 50, 10), "avif": (65, 40)}
-# The same of pictures that were enlarged or blurred before.
+
+Look = Literal["sharp", "rough", "soft", "bilinear", "smoothed"]
+"""What the pixels say besides: as sharp as their size; with noise or detail in every pixel;
+enlarged or blurred before; enlarged by bilinear interpolation; freed of noise by a median or the
+like, which leaves edges sharp and no detail."""
+
+# The edges of pictures that are not sharp. What cannot be told by stronger compression has none.
 _SOFT_EDGES: Final = {"jpeg": (80, 30), "webp": (10,), "avif": (40,)}
-_SOFT: Final = "soft/"
+LEAST_CLEAR: Final = 80  # the JPEG quality down to which the last two looks are told
+_CLEAR_EDGES: Final = {"jpeg": (LEAST_CLEAR,)}
+_EDGES: Final[dict[str, dict[str, tuple[int, ...]]]] = {
+    "sharp": EDGES,
+    "rough": EDGES,
+    "soft": _SOFT_EDGES,
+    "bilinear": _CLEAR_EDGES,
+    "smoothed": _CLEAR_EDGES,
+}
+_LOOKS: Final = {
+    "soft": "soft (enlarged or blurred before)",
+    "bilinear": "soft (enlarged before by bilinear interpolation)",
+    "smoothed": "smoothed (as by the removal of noise)",
+}
 _TITLES: Final = {"jpeg": "JPEG", "webp": "WebP", "avif": "AVIF"}
 _WORDS: Final = {
     "lossless": "saved without loss",
@@ -59,18 +78,26 @@ _WORDS: Final = {
 }
 
 
-def edges_of(codec: str, *, is_soft: bool = False) -> tuple[int, ...]:
+def is_clear(compression: Compression) -> bool:
+    """Whether all looks can be told: without loss, or a JPEG of high quality."""
+    codec, quality = compression
+    return codec == "lossless" or (codec == "jpeg" and (quality or 0) >= LEAST_CLEAR)
+
+
+def edges_of(codec: str, look: Look = "sharp") -> tuple[int, ...]:
     """Of a codec the lowest quality of each class, the best one first."""
-    return (_SOFT_EDGES if is_soft else EDGES).get(codec, ())
+    return _EDGES[look].get(codec, ())
 
 
-def class_of(compression: Compression, *, is_soft: bool = False, is_rough: bool = False) -> str:
+def class_of(compression: Compression, look: Look = "sharp") -> str:
     """The class of an upload: `lossless`, `jpeg-80` (quality 80 to 89), `soft/webp-10`, `other`."""
     codec, quality = compression
-    if compression == LOSSLESS and is_rough and not is_soft:
-        return "lossless/rough"
-    before = _SOFT if is_soft else ""
-    edges = edges_of(codec, is_soft=is_soft)
+    if look == "rough":
+        return "lossless/rough" if compression == LOSSLESS else class_of(compression)
+    if look in {"bilinear", "smoothed"} and not is_clear(compression):
+        return class_of(compression, "soft" if look == "bilinear" else "sharp")
+    before = "" if look == "sharp" else f"{look}/"
+    edges = edges_of(codec, look)
     if not edges or quality is None:
         return before + (codec if codec in _WORDS else "other")
     return f"{before}{codec}-{next((edge for edge in edges if quality >= edge), 'low')}"
@@ -78,15 +105,18 @@ def class_of(compression: Compression, *, is_soft: bool = False, is_rough: bool 
 
 def class_in_words(name: str) -> str:
     """The class for people, such as "JPEG of quality 80 to 89"."""
-    softly = ", soft (enlarged or blurred before)" if name.startswith(_SOFT) else ""
-    codec, _, edge = name.removeprefix(_SOFT).partition("-")
+    if name in _WORDS:
+        return _WORDS[name]
+    before, _, rest = name.rpartition("/")
+    besides = f", {_LOOKS[before]}" if before else ""
+    codec, _, edge = rest.partition("-")
     if codec in _WORDS:  # without a quality
-        return _WORDS[codec] + softly
-    edges = edges_of(codec, is_soft=bool(softly))
+        return _WORDS[codec] + besides
+    edges = edges_of(codec, cast("Look", before or "sharp"))
     if edge == "low":
-        return f"{_TITLES[codec]} of a quality below {edges[-1]}{softly}"
+        return f"{_TITLES[codec]} of a quality below {edges[-1]}{besides}"
     above = (101, *edges)[edges.index(int(edge))]
-    return f"{_TITLES[codec]} of quality {edge} to {above - 1}{softly}"
+    return f"{_TITLES[codec]} of quality {edge} to {above - 1}{besides}"
 
 
 def read_compression(data: bytes, image: Image.Image) -> Compression:

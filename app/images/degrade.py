@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
-from itertools import pairwise, product
+from itertools import groupby, product
 from typing import Annotated, Any, Final, Literal, NamedTuple, Self, TypeVar, cast
 
 import numpy as np
@@ -25,8 +25,8 @@ from app.images.compression import (
     PALETTE,
     Codec,
     Compression,
+    Look,
     class_of,
-    edges_of,
     read_compression,
 )
 from app.images.holes import Inpaint, cut, hole_mask, stream
@@ -70,7 +70,7 @@ _TITLES: Final = {"JPEG": "JPEG", "WEBP": "WebP", "AVIF": "AVIF"}
 _PALETTE_COLOURS: Final = 256
 
 # Streams of random numbers, one for each thing that is drawn.
-_NOISE, _MIXTURE, _BLUR, _ENLARGED = 1, 3, 8, 9
+_NOISE, _MIXTURE, _BLUR, _ENLARGED, _SHARPENED = 1, 3, 8, 9, 10
 _QUALITIES: Final = {"jpeg": 4, "webp": 5, "before": 6, "avif": 7}
 
 
@@ -80,9 +80,11 @@ class Degradation(BaseModel):
     grey: drop the colour (colorization). blur: Gaussian, standard deviation in pixels of X. Then
     reduction by the scale of the upscaler, antialiased, and by `enlarged`, the factor by which
     `kernel` enlarges it again: X is then softer than its size says. noise: Gaussian, standard
-    deviation in grey levels of 255. before: quality of a JPEG file that it was saved as first.
-    jpeg, webp or avif: quality of a round trip through such a file; None: none. palette: of 256
-    colours, with dithering. inpaint: holes, cut last so that their colour stays exact; None: none.
+    deviation in grey levels of 255. median: of 3×3 pixels, as noise is removed. sharpened: by how
+    much of its difference from a Gaussian blur of 1 pixel X is increased. before: quality of a
+    JPEG file that it was saved as first. jpeg, webp or avif: quality of a round trip through such a
+    file; None: none. palette: of 256 colours, with dithering. inpaint: holes, cut last so that
+    their colour stays exact; None: none.
 
     A calibration speaks about inputs made in this way, so choose what the real inputs went through.
     """
@@ -102,6 +104,10 @@ class Degradation(BaseModel):
         "bicubic", exclude_if=lambda kernel: kernel == "bicubic"
     )
     noise: Annotated[float | tuple[float, float], _within(0, 128)] = 0.0
+    median: bool = Field(False, exclude_if=lambda median: not median)
+    sharpened: Annotated[float | tuple[float, float], _within(0, 10)] = Field(
+        0.0, exclude_if=lambda amount: amount == 0
+    )
     before: Quality | None = Field(None, exclude_if=lambda quality: quality is None)
     jpeg: Quality | None = None
     webp: Quality | None = Field(None, exclude_if=lambda quality: quality is None)
@@ -110,9 +116,13 @@ class Degradation(BaseModel):
     inpaint: Inpaint | None = None
 
     @property
-    def softens(self) -> bool:
-        """Whether X becomes soft."""
-        return _range(self.blur)[1] > 0 or _range(self.enlarged)[1] > 1
+    def look(self) -> Look:
+        """That X is meant to have."""
+        if self.median:
+            return "smoothed"
+        if _range(self.enlarged)[1] > 1:
+            return "bilinear" if self.kernel == "bilinear" else "soft"
+        return "soft" if _range(self.blur)[1] > 0 else "sharp"
 
     @property
     def qualities(self) -> dict[str, Quality]:
@@ -129,6 +139,8 @@ class Degradation(BaseModel):
             f"{self.reduction} reduction by {scale}": scale > 1,
             f"reduction by as much and {larger}": _range(self.enlarged)[1] > 1,
             f"noise of {_words(self.noise)} grey levels": self.noise,
+            "a median filter": self.median,
+            f"sharpening by {_words(self.sharpened)}": self.sharpened,
             **dict.fromkeys(self.saved_in_words(), True),
             self.inpaint.in_words() if self.inpaint else "": self.inpaint,
         }
@@ -246,6 +258,21 @@ SOFT_PARTS: Final[Sequence[Mapping[str, Any]]] = (
 )
 """How they become soft ones: screenshots, thumbnails, digital zoom, a lens out of focus."""
 
+SMOOTHED_PARTS: Final[Sequence[Mapping[str, Any]]] = (
+    {"noise": (0.5, 6.0), "median": True, "sharpened": (0.0, 1.6), "weight": 2},
+    {"noise": (0.5, 6.0), "median": True, "sharpened": (0.0, 1.6), "reduction": "area"},
+)
+"""How they lose their noise, and detail with it, as in phones, and are perhaps sharpened."""
+
+PARTS: Final[Mapping[Look, Sequence[Mapping[str, Any]]]] = {
+    "sharp": SHARP_PARTS,
+    "rough": SHARP_PARTS,
+    "soft": SOFT_PARTS,
+    "bilinear": [part for part in SOFT_PARTS if part.get("kernel") == "bilinear"],
+    "smoothed": SMOOTHED_PARTS,
+}
+"""How they become uploads of each look."""
+
 USUAL = (
     Mixture.of(
         SHARP_PARTS,
@@ -277,31 +304,33 @@ USUAL = (
         ],
     )
     + Mixture.of(SOFT_PARTS, [{}, {"jpeg": (80, 97)}, {"jpeg": (30, 79)}, {"webp": (10, 95)}])
+    + Mixture.of(SMOOTHED_PARTS, [{}, {"jpeg": (80, 97)}])
 )
 """What is done to truths unless an admin says otherwise: what uploads commonly went through."""
 
 
 def _by_class(part: Component) -> Sequence[tuple[str, Component]]:
     """The component cut into one per class, with the weight of each piece."""
-    soft = part.softens
+    look = part.look
     qualities = {field: _range(quality) for field, quality in part.qualities.items()}
     if part.palette or not qualities:
-        return [(class_of(PALETTE if part.palette else LOSSLESS, is_soft=soft), part)]
+        return [(class_of(PALETTE if part.palette else LOSSLESS, look), part)]
     field = min(qualities, key=qualities.__getitem__)
     low, high = qualities[field]
     codec = cast("Codec", "jpeg" if field == "before" else field)
-    inner = (edge for edge in edges_of(codec, is_soft=soft) if low < edge <= high)
+    classes = {q: class_of(Compression(codec, q), look) for q in range(low, high + 1)}
+    pieces = [list(piece) for _, piece in groupby(classes, key=classes.__getitem__)]
     return [
         (
-            class_of(Compression(codec, first), is_soft=soft),
+            classes[piece[0]],
             part.model_copy(
                 update={
-                    field: (first, after - 1),
-                    "weight": part.weight * (after - first) / (high + 1 - low),
+                    field: (piece[0], piece[-1]),
+                    "weight": part.weight * len(piece) / len(classes),
                 }
             ),
         )
-        for first, after in pairwise(sorted({low, high + 1, *inner}))
+        for piece in pieces
     ]
 
 
@@ -344,15 +373,15 @@ def make_input(
     if blur := scale * _drawn(degradation.blur, seed, _BLUR):
         pixels = scipy.ndimage.gaussian_filter(pixels, (blur, blur, 0), mode="reflect")
     pixels = _resized(pixels, scale, degradation, _drawn(degradation.enlarged, seed, _ENLARGED))
-    if noise := _drawn(degradation.noise, seed, _NOISE):
-        noisy = pixels + stream(seed, _NOISE).normal(0, noise, pixels.shape)
-        pixels = np.rint(np.clip(noisy, 0, 255)).astype(np.uint8)
+    pixels = _filtered(pixels, degradation, seed)
     compression = LOSSLESS
     for field, quality in degradation.qualities.items():
         low, high = _range(quality)
         drawn = int(stream(seed, _QUALITIES[field]).integers(low, high + 1))
         file = io.BytesIO()
-        Image.fromarray(pixels).save(file, _FILES[field], quality=drawn)
+        # How many threads there are changes what the encoder of AVIF writes.
+        alone = {"max_threads": 1} if field == "avif" else {}
+        Image.fromarray(pixels).save(file, _FILES[field], quality=drawn, **alone)
         saved = Image.open(file)
         compression, pixels = read_compression(file.getvalue(), saved), np.asarray(saved)
     if degradation.palette:
@@ -369,6 +398,21 @@ def _drawn(value: float | tuple[float, float], seed: int, number: int) -> float:
     """The value, or one of its range from this stream of the seed."""
     low, high = _range(value)
     return low if low == high else float(stream(seed, number).uniform(low, high))
+
+
+def _filtered(pixels: NDArray[np.uint8], degradation: Degradation, seed: int) -> NDArray[np.uint8]:
+    """The picture, uint8 [h, w, 3], with noise, freed of it, sharpened."""
+    if noise := _drawn(degradation.noise, seed, _NOISE):
+        noisy = pixels + stream(seed, _NOISE).normal(0, noise, pixels.shape)
+        pixels = np.rint(np.clip(noisy, 0, 255)).astype(np.uint8)
+    if degradation.median:
+        pixels = ndimage.median_filter(pixels, (3, 3, 1))
+    if amount := _drawn(degradation.sharpened, seed, _SHARPENED):
+        plain = pixels.astype(np.float32)
+        blurred = ndimage.gaussian_filter(plain, (1, 1, 0))
+        sharper = plain + np.float32(amount) * (plain - blurred)
+        pixels = np.rint(np.clip(sharper, 0, 255)).astype(np.uint8)
+    return pixels
 
 
 def _resized(

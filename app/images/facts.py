@@ -7,17 +7,17 @@ calibration). Which rule is used is a part of the pipeline.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from app.images.compression import LOSSLESS, Compression, class_of, worst_of
+from app.images.compression import LOSSLESS, Compression, Look, class_of, is_clear, worst_of
 
-UPLOAD: Final = "upload/1"
-"""Classes by the strongest compression that an upload went through, and by whether it is soft, or
-rough without loss.
+UPLOAD: Final = "upload/2"
+"""Classes by the strongest compression that an upload went through, and by its look.
 
 The number rises when a file may change its class.
 """
@@ -31,26 +31,40 @@ _ROUGH = 1.2  # about what noise of 3 grey levels leaves
 _MOST_SIDE = 512  # of the part in the middle that is looked at
 
 
-class _Softness(NamedTuple):
-    """How softness follows from `energies`: a constant, a weight of each, and where soft begins.
+class _Told(NamedTuple):
+    """How a look follows from `energies`: a constant, a weight of each, and where it begins.
 
-    By least squares on photographs that were enlarged by 1.25 to 2, blurred, noisy or none; about
-    7 % of those that are not soft lie above (`benchmarks/softness.py` tries it on others).
+    Least squares on photographs that were made so or otherwise (`benchmarks/looks.py` tries others,
+    docs/promise.md has the figures). Weights of the last energies are 0 if left out.
     """
 
     constant: float
-    neighbours: float
-    over_two: float
-    fourth: float
-    soft: float
+    weights: tuple[float, ...]
+    begins: float = 0.0
 
-    def of(self, luma: NDArray[np.float32]) -> float:
-        """Of the luma, float32 [h, w]."""
-        return float(self.constant + np.dot(self[1:4], energies(luma)))
+    def of(self, energies: Sequence[float]) -> float:
+        """The measure of the look."""
+        return float(self.constant + np.dot(self.weights, energies[: len(self.weights)]))
 
 
-_CLEAN: Final = _Softness(1.540, 0.679, -0.335, -0.382, soft=0.25)
-_LOSSY: Final = _Softness(1.731, 0.533, -0.152, -0.447, soft=0.45)
+class _Looks(NamedTuple):
+    """`soft` is log₂ of the factor of an enlargement; `bilinear` tells soft pictures apart."""
+
+    soft: _Told
+    bilinear: _Told
+    smoothed: _Told
+
+
+_CLEAN: Final = _Looks(
+    soft=_Told(1.540, (0.679, -0.335, -0.382), begins=0.25),
+    bilinear=_Told(-13.652, (-10.606, 9.623, 3.103, -2.488, -1.226, 1.233, 0.319)),
+    smoothed=_Told(-4.170, (-0.848, 0.404, -0.070, 1.426, 0.618, -0.603, -0.982), begins=0.1),
+)
+_LOSSY: Final = _Looks(
+    soft=_Told(1.731, (0.533, -0.152, -0.447), begins=0.45),
+    bilinear=_Told(-21.940, (-17.457, 15.234, 4.066, -1.537, -1.447, 0.844, 0.306)),
+    smoothed=_Told(-5.659, (-1.970, 1.041, 0.229, 1.679, 0.661, -0.521, -1.273), begins=0.3),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +77,7 @@ class Facts:
     noise: log of the median of the diagonal second difference, which structure hardly touches.
     contrast: log of the standard deviation of the luma; light: its mean, 0 to 1.
     colour: log of the mean range of the three channels.
+    bilinear, smoothed: above 0 where it has this look, if it can be told.
     """
 
     compression: Compression
@@ -72,16 +87,18 @@ class Facts:
     light: float
     colour: float
     softness: float
+    bilinear: float = -1.0
+    smoothed: float = -1.0
 
     @property
-    def is_soft(self) -> bool:
-        """Whether it was probably enlarged or blurred before it was uploaded."""
-        return self.softness >= _weights(self.compression).soft
-
-    @property
-    def is_rough(self) -> bool:
-        """Whether neighbouring pixels differ everywhere, by noise or by dense detail."""
-        return self.noise >= _ROUGH
+    def look(self) -> Look:
+        """What the pixels say besides their compression; the first that fits."""
+        is_told = is_clear(self.compression)
+        if is_told and self.smoothed >= 0:
+            return "smoothed"
+        if self.softness >= _looks(self.compression).soft.begins:
+            return "bilinear" if is_told and self.bilinear >= 0 else "soft"
+        return "rough" if self.noise >= _ROUGH else "sharp"
 
     def terms(self) -> dict[str, float]:
         """What a fitted σ may look at.
@@ -102,9 +119,10 @@ class Facts:
         }
 
     def numbers(self) -> dict[str, float]:
-        """All but the compression."""
+        """What is compared with other pictures: all but the compression and the looks."""
         fields = asdict(self)
-        del fields["compression"]
+        for name in ("compression", "bilinear", "smoothed"):
+            del fields[name]
         return fields
 
 
@@ -123,6 +141,7 @@ def look_at(rgb: NDArray[np.uint8], compression: Compression) -> Facts:
     red, green, blue = np.moveaxis(pixels, 2, 0)  # a reduction over three of them is slow
     highest = np.maximum(np.maximum(red, green), blue).astype(np.int16)
     channels = highest - np.minimum(np.minimum(red, green), blue)
+    levels, looks = energies(luma), _looks(compression)
     return Facts(
         compression,
         detail=float(np.log1p(np.abs(across) + np.abs(down)).mean()),
@@ -130,19 +149,22 @@ def look_at(rgb: NDArray[np.uint8], compression: Compression) -> Facts:
         contrast=float(np.log1p(luma.std())),
         light=float(luma.mean() / 255),
         colour=float(np.log1p(channels.mean())),
-        softness=_weights(compression).of(luma),
+        softness=looks.soft.of(levels),
+        bilinear=looks.bilinear.of(levels) - looks.bilinear.begins,
+        smoothed=looks.smoothed.of(levels) - looks.smoothed.begins,
     )
 
 
-def _weights(compression: Compression) -> _Softness:
+def _looks(compression: Compression) -> _Looks:
     return _CLEAN if compression == LOSSLESS else _LOSSY
 
 
-def energies(luma: NDArray[np.float32]) -> tuple[float, float, float]:
-    """What softness is read from, of the luma, float32 [h, w], in grey levels.
+def energies(luma: NDArray[np.float32]) -> tuple[float, ...]:
+    """What looks are read from, of the luma, float32 [h, w], in grey levels.
 
-    Logarithms of the mean squares of differences between neighbours, over two pixels, and of the
-    fourth order, across and down together.
+    Logarithms of mean squares, across and down together, of differences: between neighbours, over
+    two pixels, of the fourth and second order, of the second across and down at once, and of the
+    first; and of what stands out of both neighbours, which a median takes away.
     """
 
     def level(*differences: NDArray[np.float32]) -> float:
@@ -153,7 +175,17 @@ def energies(luma: NDArray[np.float32]) -> tuple[float, float, float]:
         level(np.diff(luma, axis=0), np.diff(luma, axis=1)),
         level(luma[2:] - luma[:-2], luma[:, 2:] - luma[:, :-2]),
         level(np.diff(luma, 4, axis=0), np.diff(luma, 4, axis=1)),
+        level(np.diff(luma, 2, axis=0), np.diff(luma, 2, axis=1)),
+        level(np.diff(np.diff(luma, 2, axis=1), 2, axis=0)),
+        level(np.diff(np.diff(luma, axis=1), axis=0)),
+        level(_standing_out(luma), _standing_out(luma.T)),
     )
+
+
+def _standing_out(luma: NDArray[np.float32]) -> NDArray[np.float32]:
+    """By how much each pixel is above or below both of its neighbours down, float32 [h - 2, w]."""
+    above, middle, below = luma[:-2], luma[1:-1], luma[2:]
+    return middle - np.clip(middle, np.minimum(above, below), np.maximum(above, below))
 
 
 def classify(rule: str, facts: Facts) -> str:
@@ -164,4 +196,4 @@ def classify(rule: str, facts: Facts) -> str:
     """
     if rule not in RULES:
         raise ValueError(f"the rule must be one of {RULES}, got {rule!r}")
-    return class_of(facts.compression, is_soft=facts.is_soft, is_rough=facts.is_rough)
+    return class_of(facts.compression, facts.look)

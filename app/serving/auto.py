@@ -30,5 +30,9 @@ def chosen_for(table: Mapping[str, str], facts: Facts) -> tuple[str, str]:
     `table` has the pattern `*`.
     """
     name = classify(UPLOAD, facts)
-    chosen = next(upscaler for pattern, upscaler in table.items() if fnmatchcase(name, pattern))
-    return chosen, class_in_words(name)
+    return chosen_from(table, name), class_in_words(name)
+
+
+def chosen_from(table: Mapping[str, str], name: str) -> str:
+    """The upscaler for uploads of a class."""
+    return next(upscaler for pattern, upscaler in table.items() if fnmatchcase(name, pattern))

@@ -137,22 +137,33 @@ class TestResaved:
         assert resaved_quality(np.zeros((5, 7, 3), np.uint8)) is None
 
 
-@pytest.mark.parametrize("is_soft", [False, True])
+@pytest.mark.parametrize("look", ["sharp", "soft"])
 @pytest.mark.parametrize("codec", list(EDGES))
-def test_classes_cover_every_quality_once(codec, is_soft):
+def test_classes_cover_every_quality_once(codec, look):
     """Each quality has one class, and its words name that quality, and softness."""
-    edges = edges_of(codec, is_soft=is_soft)
-    names = [class_of(Compression(codec, q), is_soft=is_soft) for q in range(1, 101)]
+    edges = edges_of(codec, look)
+    names = [class_of(Compression(codec, q), look) for q in range(1, 101)]
     assert len(set(names)) == len(edges) + 1
     assert names == sorted(names, key=names.index)
     for name, edge in zip(sorted(set(names[edges[-1] :]), reverse=True), edges, strict=True):
         assert f"quality {edge} to" in class_in_words(name)
-        assert ("soft" in class_in_words(name)) == is_soft
+        assert ("soft" in class_in_words(name)) == (look == "soft")
+
+
+@pytest.mark.parametrize(("look", "otherwise"), [("bilinear", "soft"), ("smoothed", "sharp")])
+def test_looks_that_only_clear_files_tell(look, otherwise):
+    """Without loss and as JPEG from 80 on they are classes; elsewhere they are not told apart."""
+    assert class_of(LOSSLESS, look) == f"{look}/lossless"
+    names = {class_of(Compression("jpeg", q), look) for q in range(80, 101)}
+    assert names == {f"{look}/jpeg-80"}
+    assert class_in_words(f"{look}/jpeg-80").startswith("JPEG of quality 80 to 100, s")
+    for other in [Compression("jpeg", 79), Compression("webp", 90), Compression("other")]:
+        assert class_of(other, look) == class_of(other, otherwise)
 
 
 def test_classes_without_a_quality():
     """What is not known has a class of its own."""
     assert class_of(Compression("other")) == class_of(Compression("jpeg", None)) == "other"
-    assert class_of(Compression("palette"), is_soft=True) == "soft/palette"
+    assert class_of(Compression("palette"), "soft") == "soft/palette"
     assert "GIF" in class_in_words("palette")
     assert "below 30" in class_in_words("jpeg-low")

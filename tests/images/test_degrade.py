@@ -38,6 +38,7 @@ def test_each_step_changes_the_image():
     fields = [
         {}, {"blur": 1}, {"reduction": "area"}, {"reduction": "lanczos"}, {"enlarged": 1.5},
         {"enlarged": 1.5, "kernel": "bilinear"}, {"enlarged": 1.5, "kernel": "lanczos"},
+        {"median": True}, {"sharpened": 1}, {"median": True, "sharpened": 1},
         {"jpeg": 30}, {"before": 30, "jpeg": 90}, {"webp": 30}, {"avif": 30}, {"palette": True},
     ]  # fmt: skip
     steps = [Degradation(**each) for each in fields]
@@ -108,6 +109,7 @@ def test_holes_in_the_smallest_images(side):
         (1, Degradation(blur=1.5, noise=20, jpeg=40), "a blur of 1.5 px, noise of 20 grey levels"),
         (1, Degradation(inpaint=Inpaint(share=0.25)), "holes (rectangles, 25% of the pixels or"),
         (2, Degradation(enlarged=1.5), "bicubic reduction by 2, reduction by as much and bicubic"),
+        (1, Degradation(median=True, sharpened=(0, 1)), "a median filter, sharpening by 0 to 1"),
         (1, Degradation(before=(50, 60), jpeg=90), "JPEG of quality 50 to 60, JPEG of quality 90"),
     ],
 )
@@ -134,7 +136,8 @@ class TestMixture:
         assert list(variants) == [
             "lossless", "jpeg-90", "jpeg-80", "jpeg-68", "jpeg-50", "jpeg-30",
             "webp-80", "webp-50", "webp-10", "avif-65", "avif-40", "palette",
-            "soft/lossless", "soft/jpeg-80", "soft/jpeg-30", "soft/webp-10",
+            "soft/lossless", "bilinear/lossless", "soft/jpeg-80", "bilinear/jpeg-80",
+            "soft/jpeg-30", "soft/webp-10", "smoothed/lossless", "smoothed/jpeg-80",
         ]  # fmt: skip
         for name, part in variants.items():
             made = [make_input(truth, 2, part, seed) for truth in truths for seed in range(8)]

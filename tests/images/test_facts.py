@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,9 +11,12 @@ from PIL import Image
 from scipy import ndimage
 
 from app.images.compression import LOSSLESS, Compression
+from app.images.degrade import Degradation, degrade
 from app.images.facts import UPLOAD, classify, look_at
 from app.images.look import look_of, near_duplicates
 from tests.factories import photo
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
 
 JPEG = Compression("jpeg", 75)
 
@@ -62,20 +66,60 @@ def test_soft_pictures(compression, kernel):
     factors = [pixels, *(larger(pixels, factor, kernel) for factor in (1.5, 2, 3))]
     found = [look_at(each, compression).softness for each in factors]
     assert found == sorted(found)
-    assert [look_at(each, compression).is_soft for each in factors] == [False, True, True, True]
-    assert look_at(ndimage.gaussian_filter(pixels, (1, 1, 0)), compression).is_soft
+    assert not is_soft(pixels, compression)
+    assert all(is_soft(each, compression) for each in factors[1:])
+    assert is_soft(ndimage.gaussian_filter(pixels, (1, 1, 0)), compression)
     noisy = pixels + np.random.default_rng(0).normal(0, 5, pixels.shape)
-    assert not look_at(np.clip(noisy, 0, 255).astype(np.uint8), compression).is_soft
+    assert not is_soft(np.clip(noisy, 0, 255).astype(np.uint8), compression)
+
+
+def is_soft(pixels, compression):
+    return look_at(pixels, compression).look in {"soft", "bilinear"}
+
+
+@pytest.mark.parametrize("compression", [LOSSLESS, Compression("jpeg", 92)])
+@pytest.mark.parametrize(
+    ("steps", "look"),
+    [
+        ({"enlarged": 1.5, "kernel": "bilinear"}, "bilinear"),
+        ({"enlarged": 1.5, "kernel": "lanczos"}, "soft"),
+        ({"noise": 4, "median": True}, "smoothed"),
+        ({"noise": 4, "median": True, "sharpened": 1}, "smoothed"),
+        ({}, "sharp"),
+        ({"sharpened": 1}, "sharp"),
+    ],
+)
+def test_looks(compression, steps, look):
+    """Each is told of most pictures that were made so, and of few others."""
+    made = [degrade(truth, 2, Degradation(**steps), seed) for seed, truth in enumerate(examples())]
+    found = ["sharp" if one == "rough" else one for one in looks(made, compression)]
+    assert found.count(look) >= len(found) - 1, found
+
+
+def examples():
+    return [np.asarray(Image.open(path).convert("RGB")) for path in sorted(EXAMPLES.glob("*.png"))]
+
+
+def looks(images, compression):
+    return [look_at(image, compression).look for image in images]
 
 
 def test_classes():
-    """The class names the compression and, of a soft picture, that, with fewer qualities."""
-    sharp = replace(look_at(photo(), JPEG), softness=0.0)
+    """The class names the compression and the look; of soft pictures there are fewer qualities."""
+    sharp = replace(look_at(photo(), JPEG), softness=0.0, bilinear=1.0, smoothed=-1.0)
     soft = replace(sharp, softness=1.0)
-    assert [classify(UPLOAD, each) for each in (sharp, soft)] == ["jpeg-68", "soft/jpeg-30"]
-    rough = [replace(each, noise=1.5, compression=LOSSLESS) for each in (sharp, soft)]
-    assert [classify(UPLOAD, each) for each in rough] == ["lossless/rough", "soft/lossless"]
-    assert classify(UPLOAD, replace(sharp, noise=1.5)) == "jpeg-68"
+    smoothed = replace(soft, smoothed=1.0)
+    every = (sharp, soft, smoothed)
+    assert names(every) == ["jpeg-68", "soft/jpeg-30", "soft/jpeg-30"]
+    clear = [replace(each, compression=Compression("jpeg", 85)) for each in every]
+    assert names(clear) == ["jpeg-80", "bilinear/jpeg-80", "smoothed/jpeg-80"]
+    rough = [replace(each, noise=1.5, compression=LOSSLESS) for each in every]
+    assert names(rough) == ["lossless/rough", "bilinear/lossless", "smoothed/lossless"]
+    assert names([replace(sharp, noise=1.5)]) == ["jpeg-68"]
+
+
+def names(found):
+    return [classify(UPLOAD, each) for each in found]
 
 
 def test_what_a_score_may_look_at():
@@ -93,7 +137,7 @@ def test_what_a_score_may_look_at():
 def test_an_unknown_rule():
     """A rule of another version is not applied by guess."""
     with pytest.raises(ValueError, match="must be one of"):
-        classify("upload/2", look_at(photo(), LOSSLESS))
+        classify("upload/1", look_at(photo(), LOSSLESS))
 
 
 class TestLooks:

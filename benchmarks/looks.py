@@ -1,0 +1,97 @@
+"""Which looks are told of which uploads? `python -m benchmarks.looks DIR…`.
+
+Folders hold high-resolution photographs, from which inputs of each look are made and saved. For
+each way of making them and each kind of file: the share that is told to have each look, and the
+area under the ROC curve of the look that it has, against sharp ones in the same kind of file.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from app.calibration.intake import find_in
+from app.images.compression import Look
+from app.images.decode import PAIR_LIMITS, decode
+from app.images.degrade import Degradation, make_input
+from app.images.facts import Facts, look_at
+from benchmarks.risk import phone
+from benchmarks.table import print_table
+
+SCALE = 4
+FILES: dict[str, dict[str, Any]] = {
+    "PNG": {},
+    "JPEG 90": {"jpeg": 90},
+    "JPEG 70": {"jpeg": 70},
+    "WebP 75": {"webp": 75},
+}
+SHARP: list[dict[str, Any]] = [{}, {"reduction": "area"}, {"reduction": "lanczos"}]
+KINDS: dict[str, tuple[Look, list[dict[str, Any]]]] = {
+    "sharp": ("sharp", SHARP),
+    "sharpened": ("sharp", [{"sharpened": 1}]),
+    "noise 2": ("sharp", [{"noise": 2}]),
+    **{
+        f"×{factor}": ("soft", [{"enlarged": factor, "kernel": k} for k in ("bicubic", "lanczos")])
+        for factor in (1.25, 1.5, 2)
+    },
+    "blur 0.7": ("soft", [{"blur": 0.7}]),
+    **{
+        f"×{factor}, bilinear": ("bilinear", [{"enlarged": factor, "kernel": "bilinear"}])
+        for factor in (1.25, 1.5, 2)
+    },
+    "noise 3, median": ("smoothed", [{"noise": 3, "median": True}]),
+    "the same, sharpened": ("smoothed", [{"noise": 3, "median": True, "sharpened": 1}]),
+}
+TOLD: tuple[Look, ...] = ("soft", "bilinear", "smoothed")
+
+
+def looked_at(folder: Path, every: int) -> dict[tuple[str, str], list[Facts]]:
+    """By kind and file, the facts of the inputs from all photographs of a folder."""
+    found = defaultdict(list)
+    for files in find_in(folder)[::every]:
+        truth = decode(Path(str(files.y)).read_bytes(), PAIR_LIMITS).rgb
+        for form, saved in FILES.items():
+            for kind, (_, ways) in KINDS.items():
+                for steps in ways:
+                    found[kind, form].append(
+                        look_at(*make_input(truth, SCALE, Degradation(**steps, **saved), 0))
+                    )
+        upload = decode(phone(Image.fromarray(truth)), PAIR_LIMITS)
+        found["phone", "JPEG 90"].append(look_at(upload.rgb, upload.compression))
+    return found
+
+
+def area(sharp: Sequence[Facts], others: Sequence[Facts], look: Look) -> str:
+    """Under the ROC curve of a look."""
+    if look == "sharp":
+        return ""
+    name = "softness" if look == "soft" else look
+    first, second = (np.array([getattr(one, name) for one in facts]) for facts in (sharp, others))
+    return f"{(second[:, None] > first[None]).mean():.3f}"
+
+
+def main() -> None:
+    """Print a table for each folder."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
+    parser.add_argument("folders", type=Path, nargs="+")
+    parser.add_argument("--every", type=int, default=1, help="take every so manieth photograph")
+    given = parser.parse_args()
+    looks = {kind: look for kind, (look, _) in KINDS.items()} | {"phone": "smoothed"}
+    for folder in given.folders:
+        found = looked_at(folder, given.every)
+        print(f"\n{folder}\n")
+        rows = []
+        for (kind, form), facts in sorted(found.items(), key=lambda item: item[0][1]):
+            told = [f"{np.mean([one.look == look for one in facts]):.2f}" for look in TOLD]
+            rows.append((form, kind, *told, area(found["sharp", form], facts, looks[kind])))
+        print_table(("saved as", "made by", *(f"told {look}" for look in TOLD), "ROC"), rows)
+
+
+if __name__ == "__main__":
+    main()
