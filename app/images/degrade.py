@@ -406,10 +406,10 @@ def _filtered(pixels: NDArray[np.uint8], degradation: Degradation, seed: int) ->
         noisy = pixels + stream(seed, _NOISE).normal(0, noise, pixels.shape)
         pixels = np.rint(np.clip(noisy, 0, 255)).astype(np.uint8)
     if degradation.median:
-        pixels = ndimage.median_filter(pixels, (3, 3, 1))
+        pixels = scipy.ndimage.median_filter(pixels, (3, 3, 1))
     if amount := _drawn(degradation.sharpened, seed, _SHARPENED):
         plain = pixels.astype(np.float32)
-        blurred = ndimage.gaussian_filter(plain, (1, 1, 0))
+        blurred = scipy.ndimage.gaussian_filter(plain, (1, 1, 0))
         sharper = plain + np.float32(amount) * (plain - blurred)
         pixels = np.rint(np.clip(sharper, 0, 255)).astype(np.uint8)
     return pixels

@@ -32,8 +32,8 @@ def shipped(name):
     return shipped_calibration(name)
 
 
-def subject(shipped, compression: Compression, softness: float = 0.0, size=(512, 512)) -> Subject:
-    facts = Facts(compression, 2.0, 0.0, 3.0, 0.5, 3.0, softness)
+def subject(shipped, compression: Compression, size=(512, 512), **looks: float) -> Subject:
+    facts = Facts(compression, 2.0, 0.0, 3.0, 0.5, 3.0, **{"softness": 0.0, **looks})
     return Subject.of(shipped, None, facts, size=size)
 
 
@@ -60,20 +60,31 @@ def test_it_fits_the_embedded_upscaler(name, shipped):
 
 @pytest.mark.parametrize("compression", COMPRESSIONS)
 def test_common_uploads_are_covered(shipped, compression):
-    """Each class of sharp uploads has a curve on dozens of scenes, which trusts something."""
+    """Each class of sharp uploads has a curve on many scenes, which trusts something."""
     found = subject(shipped, compression)
     assert found.applicability == "exact"
-    assert found.part.n >= (100 if compression == LOSSLESS else 30)
+    assert found.part.n >= (100 if compression == LOSSLESS else 80)
     assert found.part.mean_trusted_fraction(found.part.curve.threshold(0.1)) > 0.1
 
 
-@pytest.mark.parametrize("quality", [None, 90, 60])
-def test_soft_uploads_are_covered(shipped, quality):
-    """Enlarged or blurred ones have curves of their own, without loss and as JPEG."""
+LOOKS = {
+    "soft": {"softness": 1.0},
+    "bilinear": {"softness": 1.0, "bilinear": 1.0},
+    "smoothed": {"smoothed": 1.0},
+}
+
+
+@pytest.mark.parametrize(
+    ("look", "quality"),
+    [(look, quality) for look in LOOKS for quality in (None, 90)] + [("soft", 60)],
+)
+def test_other_looks_are_covered(shipped, look, quality):
+    """Soft, bilinear and smoothed ones have curves of their own, without loss and as JPEG."""
     compression = LOSSLESS if quality is None else Compression("jpeg", quality)
-    found = subject(shipped, compression, softness=1.0)
+    found = subject(shipped, compression, **LOOKS[look])
     assert found.is_covered
-    assert found.input_class.startswith("soft/")
+    assert found.input_class.startswith(f"{look}/")
+    assert found.part.n >= 80
     assert found.part.mean_trusted_fraction(found.part.curve.threshold(0.1)) > 0.1
 
 
@@ -92,4 +103,4 @@ def test_what_nobody_measured_is_said(shipped, compression):
 )
 def test_sizes(shipped, size, expected):
     """Outputs of 512×512 exactly, larger ones window by window; smaller than all: not known."""
-    assert subject(shipped, LOSSLESS, size=size).applicability == expected
+    assert subject(shipped, LOSSLESS, size).applicability == expected

@@ -46,7 +46,7 @@ def test_from_the_key_to_the_activation(open_page, admin_site, api):
     page.get_by_label("Name", exact=True).fill(f"{MARKUP} clicked")
     page.get_by_label("Calls of the model per picture").fill("3")
     expect(page.locator("#cost")).to_contain_text(
-        "1,056 calls of the model now, each original as 16 kinds of upload, then 3 calls"
+        "1,320 calls of the model now, each original as 20 kinds of upload, then 3 calls"
     )
     expect(page.locator(".way")).to_have_count(3)
     assert barriers(page) == []
