@@ -10,6 +10,7 @@ of a coarser quantisation (`resaved_quality`).
 from __future__ import annotations
 
 import struct
+from collections.abc import Mapping
 from functools import cache
 from typing import Final, Literal, NamedTuple, cast
 
@@ -54,10 +55,10 @@ enlarged or blurred before; enlarged by bilinear interpolation; freed of noise b
 like, which leaves edges sharp and no detail."""
 
 # The edges of pictures that are not sharp. What cannot be told by stronger compression has none.
-_SOFT_EDGES: Final = {"jpeg": (80, 30), "webp": (10,), "avif": (40,)}
+_SOFT_EDGES: Final[dict[str, tuple[int, ...]]] = {"jpeg": (80, 30), "webp": (10,), "avif": (40,)}
 LEAST_CLEAR: Final = 80  # the JPEG quality down to which the last two looks are told
-_CLEAR_EDGES: Final = {"jpeg": (LEAST_CLEAR,)}
-_EDGES: Final[dict[str, dict[str, tuple[int, ...]]]] = {
+_CLEAR_EDGES: Final[dict[str, tuple[int, ...]]] = {"jpeg": (LEAST_CLEAR,)}
+_EDGES: Final[dict[str, Mapping[str, tuple[int, ...]]]] = {
     "sharp": EDGES,
     "rough": EDGES,
     "soft": _SOFT_EDGES,
