@@ -219,19 +219,16 @@ class Calibration:
     def classes(self) -> Mapping[str, int]:
         """The number of pairs of each class of inputs that is covered, by name.
 
-        That needs `COVERED` scenes, or a quarter of all, whose X is of this class and was meant for
-        it. Where X was given it is meant for whatever class it has; a few strays of other ways of
-        making X would speak about a law that no upload follows.
+        That needs `COVERED` scenes, or a quarter of all, with pairs that are of it (`_is_of`).
         """
-        meant: dict[str, set[tuple[str, str]]] = defaultdict(set)
+        scenes: dict[str, set[tuple[str, str]]] = defaultdict(set)
         counts: Counter[str] = Counter()
         for pair, scene in zip(self.manifest.pairs, self.scenes, strict=True):
-            if (name := pair.input_class) is not None:
+            if (name := pair.input_class) is not None and _is_of(pair, name):
                 counts[name] += 1
-                if pair.variant is None or name.startswith(pair.variant):
-                    meant[name].add(scene)
+                scenes[name].add(scene)
         least = min(COVERED, -(-self.n // 4))
-        return {name: counts[name] for name in sorted(counts) if len(meant[name]) >= least}
+        return {name: counts[name] for name in sorted(counts) if len(scenes[name]) >= least}
 
     def class_of(self, facts: Facts) -> str | None:
         """The class of an upload under the rule of this calibration; None without a rule."""
@@ -278,7 +275,7 @@ class Calibration:
         """The part of one class of inputs; all of it if none such is covered, or without a name."""
         if name not in self.classes:
             return self
-        return self._part(("class", name), [p.input_class == name for p in self.manifest.pairs])
+        return self._part(("class", name), [_is_of(pair, name) for pair in self.manifest.pairs])
 
     def part(
         self, group: str | None, input_class: str | None, size: tuple[int, int]
@@ -453,3 +450,12 @@ class Calibration:
         if not self.pairs:
             return float("nan")
         return trusted_share(self.sigma_quantiles, threshold, self.members)
+
+
+def _is_of(pair: PairInfo, name: str | None) -> bool:
+    """Whether a pair speaks about a class: X is of it, and was made for it if it was made.
+
+    Strays of other ways of making X would speak about a law that no upload follows.
+    """
+    is_meant = pair.variant is None or (name or "").startswith(pair.variant)
+    return pair.input_class == name and is_meant

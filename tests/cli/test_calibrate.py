@@ -107,7 +107,10 @@ def test_scenes(run, place):
 
 
 def test_inputs_like_uploads(run, place):
-    """Classes that occur are made at the qualities that occur; the others are named."""
+    """Classes that occur are made at the qualities that occur; the others are named.
+
+    The pictures are edges without detail, which is what smoothed ones are.
+    """
     truths(place / "photos", 3)
     pictures(place / "uploads", "c.png", "d.avif")
     for quality in (82, 88):
@@ -118,7 +121,10 @@ def test_inputs_like_uploads(run, place):
     parts = outcome.json["degradation"]["mixture"]
     assert {tuple(part["jpeg"]) for part in parts if part["jpeg"]} == {(82, 88)}
     words = " ".join(outcome.err.split())
-    assert all(found in words for found in ("50% jpeg-80", "broken.png", "no upload is so: jpeg"))
+    assert all(
+        found in words
+        for found in ("50% smoothed/jpeg-80", "broken.png", "no upload is so: lossless")
+    )
 
 
 def test_labels_with_their_predictions(at, place, server):

@@ -497,6 +497,14 @@ class TestClasses:
         facts = replace(JPEG, compression=Compression("jpeg", 84))
         assert promised(strays, facts=facts).applicability == "unknown"
         assert promised(strays, facts=PNG).applicability == "exact"
+        left = next(k for k, pair in enumerate(pairs) if pair["variant"])
+        alone = changed(
+            sorted_,
+            pairs=[
+                {**p, "variant": p["variant"] if k == left else None} for k, p in enumerate(pairs)
+            ],
+        )
+        assert alone.of_class("jpeg-80").pairs == sorted_.of_class("jpeg-80").pairs - 1
 
     def test_loss_under_a_calibration_that_had_none(self, calibration):
         """Without classes it is known where X was made from Y, and said too."""
