@@ -39,8 +39,8 @@ from app.upscalers.witness import FaithfulWitness
 SHIPPED = Path("app/calibration/shipped")
 MORE = "lossless"  # the way of making X that all photographs go through
 NOTE = (
-    "One crop of 512×512 of each of {count} photographs by {people} people and series, {some} of "
-    "them for all classes of uploads; nothing aerial, medical or drawn."
+    "One crop of 512×512 of each of {count} photographs by {people} people and series, {some}in "
+    "all classes of uploads; nothing aerial, medical or drawn."
 )
 Row = Mapping[str, str]
 
@@ -89,7 +89,11 @@ class Shipment:
             degradation=USUAL,
             seed=self.config.seed,
             provenance=Provenance(
-                note=NOTE.format(count=len(rows), people=makers, some=some),
+                note=NOTE.format(
+                    count=len(rows),
+                    people=makers,
+                    some="" if some == len(rows) else f"{some} of them ",
+                ),
                 attributions=sorted(people),
                 settings=settings_of(self.upscaler),
             ),
