@@ -14,7 +14,7 @@ from app.conformal.folding import MOST_KEPT
 from app.sampling.draw import largest_call
 from app.sampling.pipeline import Pipeline
 from app.upscalers.base import Capabilities
-from app.upscalers.witness import WITNESS_SCALE
+from app.upscalers.shipped import SCALE
 
 # Bytes per pixel of the output.
 _SAMPLE: Final = 3  # also of what the witness answers, before it is reduced
@@ -47,8 +47,8 @@ def footprint(
         measuring += _MEAN
     scoring: float = pipeline.indecision.row.bytes_per_pixel
     if pipeline.witness is not None:
-        is_reduced = 1 < pipeline.scale < WITNESS_SCALE
-        network = _SAMPLE * (WITNESS_SCALE / pipeline.scale) ** 2 if is_reduced else 0
+        is_reduced = 1 < pipeline.scale < SCALE
+        network = _SAMPLE * (SCALE / pipeline.scale) ** 2 if is_reduced else 0
         scoring = _SAMPLE + max(scoring, network)
     answer = (_ANSWER if output < LARGE else _LARGE_ANSWER) + form_bytes
     return height * width * _INPUT + math.ceil(output * max(measuring + scoring, answer))

@@ -7,8 +7,10 @@ Three layers, each usable without the next: `OnnxModel` (`network.py`) runs one 
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import Callable, Sequence
+from functools import cached_property, partial
 from pathlib import Path
 
 from app.errors import ConfigError, UpscalerUnavailable
@@ -16,9 +18,9 @@ from app.system import usable_cores
 from app.upscalers.base import RGB, Capabilities, Source, Witness, fingerprint_of
 from app.upscalers.fair import Closed, FairThreads
 from app.upscalers.network import OnnxModel
-from app.upscalers.runtime import PrecisionSetting
+from app.upscalers.runtime import Precision, PrecisionSetting, foreseen
 from app.upscalers.seeds import GROUP_ORDER
-from app.upscalers.shipped import SHIPPED, ShippedName
+from app.upscalers.shipped import SCALE, SHIPPED, ShippedName
 from app.upscalers.symmetry import apply, undo
 from app.upscalers.tiling import TilePlan, run_tiled, tiled
 from app.upscalers.turns import Turn
@@ -121,6 +123,8 @@ class EmbeddedUpscaler:
         precision: PrecisionSetting = "f32",
         witness: Witness | None = None,
     ) -> None:
+        if threads < 0:
+            raise ConfigError(f"{name}: threads must be 0 (all cores) or more, got {threads}")
         self.name = name
         self.witness = witness
         weights = _weights(model)
@@ -129,15 +133,22 @@ class EmbeddedUpscaler:
             self.plan = TilePlan(tile, halo)
         except ValueError as error:
             raise ConfigError(f"upscaler {name}: {error}") from error
-        self.model = OnnxModel(
+        self._load = partial(
+            OnnxModel,
             weights,
             name=model.name if isinstance(model, Path) else model,
             threads=threads or max(1, usable_cores() // concurrency),
             streams=concurrency,
             precision=precision,
         )
-        self.scale = self.model.scale
-        self._concurrency = concurrency if self.model.on_cpu else 1
+        self._precision: Precision | None = None
+        if not isinstance(model, Path):
+            self._precision = foreseen(precision)
+        self.scale, self._concurrency = SCALE, concurrency
+        if self._precision is None:
+            self._precision = self.model.precision
+            self.scale = self.model.scale
+            self._concurrency = concurrency if self.model.on_cpu else 1
         self.facts = {
             "adapter": _ADAPTER,
             "weights": hashlib.sha256(weights).hexdigest(),
@@ -147,13 +158,28 @@ class EmbeddedUpscaler:
             "rounding": "half up",
         }
         self.exact_fingerprint = fingerprint_of(self.facts)
-        if self.model.precision != "f32":
-            self.facts["precision"] = self.model.precision
+        if self._precision != "f32":
+            self.facts["precision"] = self._precision
         self.fingerprint = fingerprint_of(self.facts)
         self._is_closed = False
         # Of its own: however many requests there are, and however many were cancelled while a
         # network runs, no more networks than these run at once.
         self._threads = FairThreads(self._concurrency, f"embedded-{name}")
+
+    @cached_property
+    def model(self) -> OnnxModel:
+        """The network. One that ships is loaded when it is needed first.
+
+        Raises:
+            UpscalerUnavailable: it computes in another precision than was foreseen.
+        """
+        model = self._load()
+        if self._precision not in {None, model.precision}:
+            raise UpscalerUnavailable(
+                f"upscaler {self.name} computes in {model.precision} on this machine, not in "
+                f'{self._precision}: set precision = "{model.precision}"'
+            )
+        return model
 
     @property
     def capabilities(self) -> Capabilities:
@@ -168,10 +194,11 @@ class EmbeddedUpscaler:
         tile that is being made then ends. Once closed, the upscaler is unavailable.
         """
         await self.check()
+        model = await asyncio.to_thread(lambda: self.model)
         samples, parts = [], []
         for seed in seeds:
             sample, its_parts = tiled(
-                _under_symmetry(self.model, seed), source.rgb, self.scale, self.plan
+                _under_symmetry(model, seed), source.rgb, self.scale, self.plan
             )
             samples.append(sample)
             parts += its_parts
@@ -185,7 +212,7 @@ class EmbeddedUpscaler:
         return samples
 
     async def check(self) -> None:
-        """See `Upscaler.check`: the constructor has already loaded and tried the model."""
+        """See `Upscaler.check`: a file of a model was loaded and tried by the constructor."""
         if self._is_closed:
             raise UpscalerUnavailable(f"upscaler {self.name} is shutting down")
 

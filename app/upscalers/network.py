@@ -45,8 +45,6 @@ class OnnxModel:
         streams: int = 1,
         precision: PrecisionSetting = "f32",
     ) -> None:
-        if threads < 0:
-            raise ConfigError(f"{name}: threads must be 0 (all cores) or more, got {threads}")
         self.name = name
         # Not the libraries' own default: they count the machine's cores and pin a thread to each,
         # which fails or crowds in a container that was given only some of them.

@@ -114,6 +114,17 @@ def load_session(
     return _OnnxRuntime(weights, name, threads)
 
 
+def foreseen(precision: PrecisionSetting) -> Precision | None:
+    """What a network that ships will compute in; None: that shows when it is loaded.
+
+    They run wherever there is no accelerator, which would have to be tried.
+    """
+    first = runtimes()[0]
+    if first == OPENVINO and precision != "f32" and has_bf16():
+        return "bf16"
+    return "f32" if first in {OPENVINO, CPU} and precision != "bf16" else None
+
+
 @cache
 def runtimes() -> tuple[str, ...]:
     """What can run networks here, the fastest first: accelerators, OpenVINO, onnxruntime."""

@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from importlib import resources
 from types import MappingProxyType
-from typing import Literal
+from typing import Final, Literal
 
 Character = Literal["faithful", "sharp"]
 """What people expect of a model: it hardly invents and stays soft, or repaints and is crisp."""
 
 ShippedName = Literal["span-x4", "realesr-x4"]
+
+SCALE: Final = 4  # of every model here
 
 
 @dataclass(frozen=True, slots=True)

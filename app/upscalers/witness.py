@@ -22,8 +22,6 @@ from app.upscalers.shipped import ShippedName
 WITNESS: ShippedName = "span-x4"
 """The shipped model that stands witness."""
 
-WITNESS_SCALE = 4
-
 
 class FaithfulWitness:
     """`Witness` by the shipped SPAN, which is loaded when it is needed first.

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from skimage import data
 
-from app.errors import ConfigError
+from app.errors import ConfigError, UpscalerUnavailable
+from app.upscalers.base import Source
 from app.upscalers.embedded import EmbeddedUpscaler
 from app.upscalers.runtime import CPU, OPENVINO, agree, has_bf16, load_session, runtimes, trial
 from app.upscalers.shipped import SHIPPED
@@ -77,3 +78,14 @@ def test_bfloat16_needs_a_processor():
     with pytest.raises(ConfigError, match="bfloat16"):
         EmbeddedUpscaler(precision="bf16")
     assert EmbeddedUpscaler(precision="auto").fingerprint == EmbeddedUpscaler().fingerprint
+
+
+async def test_a_shipped_model_waits_until_it_is_needed(monkeypatch):
+    """Its fingerprint is known before, so that nobody waits for nothing; a wrong guess is told."""
+    exact = EmbeddedUpscaler(precision="f32")
+    assert exact.model.precision == "f32"  # loads it
+    monkeypatch.setattr("app.upscalers.embedded.foreseen", lambda _: "bf16")
+    guessed = EmbeddedUpscaler(precision="f32")
+    assert guessed.fingerprint != exact.fingerprint
+    with pytest.raises(UpscalerUnavailable, match="computes in f32"):
+        await guessed.generate(Source(np.zeros((8, 8, 3), np.uint8)), [1])
