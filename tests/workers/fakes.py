@@ -47,8 +47,8 @@ def tiny_sinsr(data: Path, **changes: object) -> list[str]:
 class Served(ProcessGroup):
     """`python -m workers worker` with the tiny SinSR, at `url`."""
 
-    def __init__(self, data: Path, folder: Path, *options: str) -> None:
-        port = free_port()
+    def __init__(self, data: Path, folder: Path, *options: str, port: int | None = None) -> None:
+        port = port or free_port()
         self.url = f"http://127.0.0.1:{port}"
         words = [*tiny_sinsr(data), "--port", str(port), "--threads", "1", *options]
         command = [sys.executable, "-m", "workers", "worker", *words]

@@ -14,6 +14,8 @@ from app.settings import Settings
 from tests.api.admin import Admin, truth_files
 from tests.api.gateway import ADMIN_KEY, check_problem, pixels, post
 from tests.factories import encoded, photo
+from tests.numbers import parsed_metrics
+from tests.servers import free_port
 from tests.upscalers.remote.pictures import patiently
 from tests.waiting import block_until
 from tests.workers.fakes import Served
@@ -85,6 +87,32 @@ def test_from_nothing_to_a_mask_and_through_deaths(workers, client):
     kept.kill()
     problem = check_problem(post(client, image, seed=3), "upscaler-unavailable")
     assert "sinsr" in problem["detail"]
+
+
+def test_from_zero(data, tmp_path):
+    """A request waits for a worker that is started because it waits, as the metric says.
+
+    The first one teaches the gateway the model; the second knows it, and waits as well.
+    """
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    told = {"name": "sinsr", "kind": "worker", "urls": [url], "attempts": 2, "cold_start_s": 300}
+    settings = Settings(data_dir=tmp_path / "data", upscalers=[told])
+    image = encoded(photo(1000, 16, 16))
+    with TestClient(create_app(settings)) as client, ThreadPoolExecutor(1) as thread:
+
+        def load() -> float:
+            found = parsed_metrics(client.get("/metrics").text)
+            return found["trustscale_upstream_calls_open", "sinsr"]
+
+        for _ in range(2):
+            assert load() == 0
+            asked = thread.submit(post, client, image, mask="none")
+            block_until(lambda: load() == 1)
+            with Served(data, tmp_path, port=port):
+                answer = asked.result(240)
+            assert answer.status_code == 200, answer.text
+        assert load() == 0
 
 
 def _parts(client, answer):
