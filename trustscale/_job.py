@@ -88,7 +88,10 @@ class _JobMethods:
     async def _result(self, found: Mapping[str, Any]) -> Result:
         files = {}
         links = found["links"]
-        for link in (links[part] for part in ("image", "mask", "trust") if part in links):
+        parts = ["image", "mask", "trust"]
+        if found.get("believed", {}).get("is_sent"):
+            parts.append("believed")
+        for link in (links[part] for part in parts if part in links):
             response = await self._session.send("GET", link)
             files[link.rpartition("/")[2]] = response.content
         return Result(found, files)

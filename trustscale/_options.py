@@ -17,6 +17,7 @@ class UpscaleOptions(TypedDict, total=False):
     seed: int | None
     mask: Literal["trust", "none"]
     background: str | None
+    believed: bool
     group: str | None
     format: Literal["png", "webp", "avif", "jpeg", "tiff"]
     quality: int | None

@@ -123,6 +123,11 @@ class Result:
         return np.where(code == _NEVER, endless, np.nextafter(level, endless))
 
     @cached_property
+    def believed(self) -> Image.Image:
+        """The image inside the mask, outside of it something plain; needs `believed=True`."""
+        return self._picture("believed")
+
+    @cached_property
     def overlay(self) -> Image.Image:
         """The image with what is not trusted in grey under a magenta tint, as the service draws."""
         alpha = np.asarray(self.image.convert("RGBA").getchannel("A"))
@@ -152,7 +157,8 @@ class Result:
     def _picture(self, part: str) -> Image.Image:
         name = next((name for name in self.files if name.partition(".")[0] == part), None)
         if name is None:
-            raise Problem({"detail": f"{self.id} has no {part}: it was asked for with mask=none."})
+            why = "without believed=true" if part == "believed" else "with mask=none"
+            raise Problem({"detail": f"{self.id} has no {part}: it was asked for {why}."})
         picture = Image.open(io.BytesIO(self.files[name]))
         picture.load()
         return picture

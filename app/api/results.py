@@ -29,6 +29,7 @@ from app.serving.answer import (
     form_of,
     image_file,
     pixels_of,
+    png_believed_of,
     png_overlay,
     png_text,
     read_codes,
@@ -36,6 +37,7 @@ from app.serving.answer import (
     stored_picture,
     stored_result,
 )
+from app.serving.believed import REST
 from app.system import to_the_end
 
 router = APIRouter(
@@ -101,12 +103,12 @@ async def get_result_image(
 async def get_result_file(
     request: Request,
     result_id: ResultId,
-    part: Literal["mask", "trust", "overlay"],
+    part: Literal["mask", "trust", "overlay", "believed"],
     state: StateDep,
     key: ClientDep,
     alpha: Alpha = None,
 ) -> Response:
-    """A file of the result; `mask` and `overlay` take another α.
+    """A file of the result; `mask`, `overlay` and `believed` take another α.
 
     What is drawn for the request counts as a request of the client.
     """
@@ -117,7 +119,7 @@ async def get_result_file(
     if part == "mask" and asked == result.alpha:
         return await _stored(state, request, result_id, MASK, "image/png")
     await state.limits.take(client_name(request, key), "requests")
-    draw = _mask if part == "mask" else _overlay
+    draw = {"mask": _mask, "overlay": _overlay, "believed": _believed}[part]
     return _png(await while_connected(request, _in_turn(state, draw(state, result, asked))))
 
 
@@ -198,3 +200,11 @@ async def _overlay(state: State, result: Result, alpha: float) -> bytes:
     mask = await _mask(state, result, alpha)
     image = await state.stores.results.blob(result.id, image_file(result))
     return await to_the_end(png_overlay, image, mask)
+
+
+async def _believed(state: State, result: Result, alpha: float) -> bytes:
+    """The picture under a mask, outside of it something plain."""
+    mask = await _mask(state, result, alpha)
+    image = await state.stores.results.blob(result.id, image_file(result))
+    rest = await state.stores.results.blob(result.id, REST)
+    return await to_the_end(png_believed_of, result, image, mask, rest)

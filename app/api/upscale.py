@@ -25,6 +25,7 @@ from app.api.problems import problem_responses
 from app.errors import BadRequest, Overloaded
 from app.images.decoders import File as ImageFile
 from app.serving.answer import MASK, TRUST, Picture, Result, Unmasked, image_file, stored_picture
+from app.serving.believed import BELIEVED
 from app.serving.job import expected, uploaded_request
 from app.serving.options import UpscaleOptions, UpscaleRequest
 from app.serving.prepare import Admitted
@@ -261,8 +262,11 @@ async def _submit(
 
 def _parts(result: Picture, media_type: str) -> tuple[str, ...]:
     """The files that an answer of this type carries."""
-    masks = (MASK, TRUST) if isinstance(result, Result) else ()
-    return () if media_type == _JSON else (image_file(result), *masks)
+    if media_type == _JSON:
+        return ()
+    if not isinstance(result, Result):
+        return (image_file(result),)
+    return (image_file(result), MASK, TRUST, *([BELIEVED] if result.believed.is_sent else []))
 
 
 async def _respond(result: Picture, files: Mapping[str, bytes], media_type: str) -> Response:

@@ -23,7 +23,9 @@ from trustscale import Result
 RECORD: Final = "result.json"
 OVERLAY: Final = "overlay.png"
 
-_PART: Final = re.compile(r"(?P<stem>.+)\.(image\.\w+|(mask|trust|overlay)\.png|result\.json)")
+_PART: Final = re.compile(
+    r"(?P<stem>.+)\.(image\.\w+|(mask|trust|overlay|believed)\.png|result\.json)"
+)
 _FILES_OF_AN_ANSWER: Final = {"trust": 5, "none": 2}
 
 State = Literal["new", "done", "other", "foreign"]
@@ -53,7 +55,7 @@ class Place:
             return "foreign"
         if differences(self.record, asked):
             return "other"
-        files = _FILES_OF_AN_ANSWER[asked["request"]["mask"]]
+        files = _FILES_OF_AN_ANSWER[asked["request"]["mask"]] + asked["request"]["believed"]
         return "done" if len(self.there) == files else "new"
 
     @storage_errors()

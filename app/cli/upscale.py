@@ -55,6 +55,12 @@ def upscale(
     mask: Annotated[
         str | None, typer.Option(help="none: the picture alone, also without a calibration.")
     ] = None,
+    believed: Annotated[
+        bool,
+        typer.Option(
+            "--believed", help="Also NAME.believed.png: outside the mask something plain instead."
+        ),
+    ] = False,
     background: Annotated[
         str | None, typer.Option(help="Colour that transparent pixels are flattened onto.")
     ] = None,
@@ -111,6 +117,7 @@ def upscale(
         alpha=alpha,
         seed=seed,
         mask=mask,
+        believed=believed,
         background=background,
         group=group,
         format=form,

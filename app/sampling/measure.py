@@ -73,6 +73,7 @@ async def measure(
     on_progress: OnProgress | None = None,
     on_first: OnFirst | None = None,
     on_sigma: OnSigma | None = None,
+    on_witness: Callable[[RGB], None] | None = None,
 ) -> Measurement:
     """Draw M samples and reduce them to Ŷ and σ; memory does not grow with M.
 
@@ -89,6 +90,8 @@ async def measure(
             then the answer is here.
         on_sigma: gets σ instead of the answer, some rows after the others, which it may change; in
             threads.
+        on_witness: gets what the witness answered, in a thread; where `on_sigma` is given nobody
+            has it afterwards.
 
     Raises:
         CalibrationMismatch: the upscaler is not, or no longer, the one of the pipeline.
@@ -143,6 +146,8 @@ async def measure(
         prediction.take(wish.answer.prediction)
     if witness is not None:
         accumulator.witness = witness
+        if on_witness is not None:
+            await to_the_end(on_witness, witness)
     if on_sigma is not None:
         witness = None
     sampled = time.perf_counter()

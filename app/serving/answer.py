@@ -25,6 +25,7 @@ from app.errors import BadAlpha, BadRequest, NotFound
 from app.images.encode import BEST_QUALITY, DEFAULT_QUALITY, FORMS, FormName, png_rgb
 from app.images.overlay import opaque_part, overlay
 from app.sampling.pipeline import Prediction
+from app.serving.believed import Believed, Rest, png_believed
 
 MASK: Final = "mask.png"
 TRUST: Final = "trust.png"
@@ -106,6 +107,7 @@ class Links(PictureLinks):
     mask: str
     trust: str
     overlay: str
+    believed: str
 
 
 class Picture(BaseModel):
@@ -160,6 +162,7 @@ class Result(Picture):
         1.0, ge=0, le=1, description="Wholly opaque of all pixels; no other is judged."
     )
     guarantee: Guarantee
+    believed: Believed
     typicality: float = Field(gt=0, le=1)
     unusual: bool = Field(
         False, description="Whether `typicality` is so small that it is warned of."
@@ -323,6 +326,15 @@ def read_codes(data: bytes) -> NDArray[np.uint16]:
     """The trust levels of a stored result in 16 bits, uint16 [H, W] (`StepCurve.trust_code`)."""
     with Image.open(io.BytesIO(data)) as file:
         return np.asarray(file).astype(np.uint16)
+
+
+def png_believed_of(result: Result, image: bytes, mask: bytes, rest: bytes) -> bytes:
+    """`believed.png` of a stored answer, under a mask file, whose facts it carries."""
+    trusted, text = read_mask(mask)
+    scale = result.scale * result.width / (result.reduced_from or (result.width,))[0]
+    with Image.open(io.BytesIO(image)) as picture:
+        pixels = pixels_of(picture)
+    return png_believed(pixels, trusted, Rest(result.believed, rest), text, scale)
 
 
 def png_overlay(image: bytes, mask: bytes) -> bytes:

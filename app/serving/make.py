@@ -37,6 +37,7 @@ from app.serving.answer import (
     png_text,
     threshold_json,
 )
+from app.serving.believed import BELIEVED, REST, Outside, Rest, believed_of, png_believed, rest_of
 from app.serving.context import ServiceContext
 from app.serving.credentials import UNSIGNED
 from app.serving.footprint import LARGE
@@ -104,6 +105,7 @@ class Masked:
     admitted: Admitted
     picture: NDArray[np.uint8]
     trust: Trust | None
+    rest: Rest | None
     mean_log_sigma: float
     timings_ms: Timings
 
@@ -118,6 +120,7 @@ class Encoded:
     admitted: Admitted
     picture: Picture
     files: Mapping[str, bytes]
+    rest: Rest | None
     mean_log_sigma: float
 
     @property
@@ -144,6 +147,8 @@ async def generate(
     height, width = (side * chosen.pipeline.scale for side in admitted.size)
     alpha = await to_the_end(_enlarged, image.alpha, height, width)
     trust = Trust.of(admitted.mask, alpha, height, width) if admitted.mask else None
+    facts, rest = admitted.decoded.facts, None
+    kept: list[tuple[Outside, bytes]] = []
     if trust is None:
         started = time.perf_counter()
         rgb = await predict(
@@ -160,16 +165,20 @@ async def generate(
             on_progress=on_progress,
             on_first=on_first,
             on_sigma=trust.put,
+            on_witness=lambda witness: kept.append(rest_of(image.rgb, facts, witness)),
         )
         mean_log_sigma = measured.mean_log_sigma
         rgb, took = measured.prediction, measured.timings_ms
+        outside, data = kept[0] if kept else await to_the_end(rest_of, image.rgb, facts, None)
+        blurs, is_sent = chosen.pipeline.fidelity.row.blurs, chosen.request.believed
+        rest = Rest(believed_of(outside, blurs=blurs, is_sent=is_sent), data)
     pixels, samples = math.prod(admitted.size), chosen.pipeline.samples
     context.throughput.note(chosen.upscaler, pixels, samples, took["samples"] / 1e3)
     if alpha is not None:
         rgb = await to_the_end(np.dstack, [rgb, alpha])
     if chosen.request.to is not None and chosen.request.to < max(height, width):
         rgb, trust = await to_the_end(_reduced, rgb, trust, chosen.request.to)
-    return Masked(admitted, rgb, trust, mean_log_sigma, {**timings_ms, **took})
+    return Masked(admitted, rgb, trust, rest, mean_log_sigma, {**timings_ms, **took})
 
 
 def _enlarged(alpha: NDArray[np.uint8] | None, height: int, width: int) -> NDArray[np.uint8] | None:
@@ -202,7 +211,7 @@ async def encode(masked: Masked, result_id: str) -> Encoded:
     with _timed(timings_ms, "encode"), span("encode"):
         files = await to_the_end(_files, masked)
     document = await to_the_end(_document, masked, result_id, timings_ms)
-    return Encoded(masked.admitted, document, files, masked.mean_log_sigma)
+    return Encoded(masked.admitted, document, files, masked.rest, masked.mean_log_sigma)
 
 
 def _files(masked: Masked) -> dict[str, bytes]:
@@ -231,12 +240,16 @@ def _files(masked: Masked) -> dict[str, bytes]:
         return {chosen.form.file: image()}
 
     def others() -> dict[str, bytes]:
-        return {MASK: png_mask(trust.mask, text), TRUST: png_grey16(trust.codes, text)}
+        made = {MASK: png_mask(trust.mask, text), TRUST: png_grey16(trust.codes, text)}
+        if masked.rest is not None and masked.rest.believed.is_sent:
+            scale = masked.picture.shape[1] / masked.admitted.size[1]
+            made[BELIEVED] = png_believed(masked.picture, trust.mask, masked.rest, text, scale)
+        return made
 
     if trust.mask.size >= LARGE and chosen.form.name != "tiff":
-        rest = others()
+        files = others()
         trust.codes = trust.codes[:0]
-        return {chosen.form.file: image(), **rest}
+        return {chosen.form.file: image(), **files}
     with ThreadPoolExecutor(1, "trustscale-encode") as beside:
         made = beside.submit(others)
         return {chosen.form.file: image(), **made.result()}
@@ -269,6 +282,8 @@ async def store(context: ServiceContext, encoded: Encoded) -> None:
     with span("store"):
         document = encoded.picture.model_dump_json().encode()
         files: dict[str, Blob] = {**encoded.files, INPUT: decoded.digest.to_bytes(8, "little")}
+        if encoded.rest is not None:
+            files[REST] = encoded.rest.data
         keep_s = decoded.chosen.request.keep_s
         await context.results.put(encoded.picture.id, document, files, ttl_s=keep_s)
 
@@ -293,7 +308,7 @@ def _document(masked: Masked, result_id: str, timings_ms: dict[str, float]) -> P
         "quality": chosen.form.quality,
         "timings_ms": timings_ms,
     }
-    if trust is None:
+    if trust is None or masked.rest is None:
         return Unmasked(**common, warnings=list(admitted.warnings), links=PictureLinks(**links))
     alpha, subject, part = trust.wanted.alpha, trust.wanted.subject, trust.wanted.subject.part
     trusted, opaque = trust.shares
@@ -308,6 +323,7 @@ def _document(masked: Masked, result_id: str, timings_ms: dict[str, float]) -> P
         trusted_fraction=trusted,
         opaque_fraction=opaque,
         guarantee=guarantee(subject, alpha),
+        believed=masked.rest.believed,
         typicality=typicality,
         unusual=typicality <= part.unusual,
         warnings=warnings_of(
@@ -323,6 +339,7 @@ def _document(masked: Masked, result_id: str, timings_ms: dict[str, float]) -> P
             mask=f"{base}/{MASK}",
             trust=f"{base}/{TRUST}",
             overlay=f"{base}/overlay.png",
+            believed=f"{base}/{BELIEVED}",
         ),
     )
 

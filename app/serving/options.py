@@ -44,6 +44,11 @@ class UpscaleOptions(BaseModel):
     background: str | None = Field(
         None, description="Colour that transparent pixels are flattened onto."
     )
+    believed: bool = Field(
+        default=False,
+        description="Also `believed.png` in zips: the picture in the mask, outside of it something "
+        "plain.",
+    )
     group: str | None = Field(
         None,
         description="Group of images that this one belongs to, of those that the calibration has: "
@@ -84,8 +89,11 @@ class UpscaleOptions(BaseModel):
 
     @model_validator(mode="after")
     def _mask_is_wanted(self) -> Self:
-        if self.mask == "none" and {self.alpha, self.group, self.guarantee} != {None}:
-            raise ValueError("alpha, group and guarantee choose a mask, and mask=none wants none")
+        asked = self.believed or {self.alpha, self.group, self.guarantee} != {None}
+        if self.mask == "none" and asked:
+            raise ValueError(
+                "alpha, group, guarantee and believed need a mask, and mask=none wants none"
+            )
         return self
 
     def chosen(self) -> dict[str, Any]:

@@ -31,7 +31,7 @@ from app.serving.answer import ChosenForm, check_alpha, form_of
 from app.serving.auto import chosen_for
 from app.serving.context import ServiceContext
 from app.serving.credentials import UNSIGNED, Parent, parent_of
-from app.serving.footprint import fitting, footprint
+from app.serving.footprint import BELIEVED, fitting, footprint
 from app.serving.options import UpscaleRequest
 from app.serving.subject import Subject
 from app.system import to_the_end
@@ -71,7 +71,7 @@ class Chosen:
 
     def footprint(self, height: int, width: int) -> int:
         """Bytes that making the answer to an h×w upload holds at most."""
-        form_bytes = self.form.bytes_per_pixel
+        form_bytes = self.form.bytes_per_pixel + BELIEVED * self.request.believed
         return footprint(height, width, self.pipeline, self.upscaler.capabilities, form_bytes)
 
 

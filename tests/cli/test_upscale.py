@@ -49,6 +49,20 @@ def test_five_files(run, place, calibrated, picture):
         assert (place / "other" / name).read_bytes() == (folder / name).read_bytes()
 
 
+def test_only_what_can_be_believed(run, place, calibrated, picture):
+    """--believed writes a sixth file; without it the answer would be another."""
+    command = ("upscale", picture, "--alpha", 0.12, "--believed")
+    assert run(*command).code == 0
+    mask, image, believed = (
+        np.asarray(Image.open(place / f"bird.{name}.png")) for name in ("mask", "image", "believed")
+    )
+    np.testing.assert_array_equal(believed[mask], image[mask])
+    assert "(kept)" in run(*command).out
+    (place / "bird.believed.png").unlink()
+    assert "(kept)" not in run(*command).out
+    run("upscale", picture, "--alpha", 0.12).check_error(2, "believed")
+
+
 def test_why_this_upscaler(run, monkeypatch, calibrated, picture):
     """Where the class of the file decides, the summary says which upscaler and why."""
     upscalers = [{"name": name, "kind": "embedded"} for name in ("fake", "sharp")]

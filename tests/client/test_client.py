@@ -62,6 +62,15 @@ class TestUpscale:
         assert np.mean(result.mask != (result.trust <= 0.3)) < 0.01
         assert result.guarantee["alpha"] == result.alpha == 0.3
 
+    def test_only_what_can_be_believed(self, client):
+        """Where it is asked for, at once and by a job; else it is a problem that says so."""
+        result = client.upscale(IMAGE, alpha=0.12, seed=1, believed=True)
+        assert (np.asarray(result.believed) == np.asarray(result.image))[result.mask].all()
+        later = client.submit(IMAGE, alpha=0.12, seed=1, believed=True).wait()
+        assert later.believed.tobytes() == result.believed.tobytes()
+        with pytest.raises(Problem, match="believed=true"):
+            _ = client.upscale(IMAGE, alpha=0.12, seed=1).believed
+
     def test_trust_is_rounded_up(self):
         """No pixel is trusted at an α below its own, be it by the last bit of a number."""
         codes = np.arange(65536, dtype=np.uint16).reshape(256, 256)

@@ -143,9 +143,16 @@ async def test_covers_what_is_allocated(asked, capabilities):
 
 @pytest.mark.parametrize("large", [LARGE, 0])
 @pytest.mark.parametrize(
-    ("form", "quality"), [("png", None), ("tiff", None), ("webp", 100), ("avif", 100)]
+    ("form", "quality", "believed"),
+    [
+        ("png", None, False),
+        ("png", None, True),
+        ("tiff", None, False),
+        ("webp", 100, False),
+        ("avif", 100, False),
+    ],
 )
-async def test_covers_the_answer(tmp_path, monkeypatch, form, quality, large):
+async def test_covers_the_answer(tmp_path, monkeypatch, form, quality, believed, large):
     """From the samples to the stored files of a picture of noise, a request stays below its cost.
 
     So it does where files are made one after the other, as for pictures that are called large.
@@ -157,7 +164,8 @@ async def test_covers_the_answer(tmp_path, monkeypatch, form, quality, large):
     upscaler = NoisyUpscaler(scale=SCALE, capabilities=Capabilities())
     calibration = await calibration_of(upscaler, samples=2)
     app = gateway(tmp_path, upscaler, calibrations=[calibration])
-    asked = UpscaleRequest(format=form, quality=quality, alpha=calibration.bound)
+    options = {"format": form, "quality": quality, "believed": believed}
+    asked = UpscaleRequest(**options, alpha=calibration.bound)
     async with traced(), app.router.lifespan_context(app) as state:
         service = state["trustscale"].service
         upload = encoded(np.random.default_rng(0).integers(0, 256, (SIDE, SIDE, 3), np.uint8))
