@@ -1,9 +1,11 @@
-"""What `believed.png` loses: `python -m benchmarks.composite DIR --upscaler NAME --kind KIND`.
+"""What `believed.png` loses: `python -m benchmarks.composite DIR --upscaler NAME --kind KIND…`.
 
 DIR holds photographs that had no part in calibration and fit (only Y). Each is uploaded as a file
-of a kind (`benchmarks/risk.py`) and answered by the shipped calibration. For the model's picture,
-the composite at each α and the rest alone: the mean over photographs of the largest error in the
-mask, of the largest in all of the picture, both counted up to c, and of the mean error.
+of a kind (`benchmarks/risk.py`) and answered by the shipped calibration. For the rest alone, the
+composite at each α and the model's picture: means over the photographs of the share of the mask,
+of the largest error in it (of the model's picture, and of the composite), of the largest in the
+whole picture, of the largest of this and of all smaller masks (the monotone hull, what conformal
+risk control can bound), all counted up to c, and of the mean error.
 """
 
 from __future__ import annotations
@@ -12,17 +14,17 @@ import argparse
 import asyncio
 import io
 import zlib
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from app.calibration.active import shipped_calibration
 from app.calibration.intake import find_in
 from app.calibration.record import Calibration
 from app.conformal import fidelity
+from app.conformal.fidelity import FidelitySettings
 from app.images.composite import composed
 from app.images.decode import PAIR_LIMITS, decode
 from app.images.degrade import crop_to_multiple
@@ -37,41 +39,35 @@ from app.upscalers.witness import FaithfulWitness
 from benchmarks.risk import SCALE, UPLOADS
 from benchmarks.table import print_table
 
-ALPHAS = (0.05, 0.1, 0.15)
+ALPHAS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3, np.inf)
+HEAD = ("mask of α =", "share", "model in it", "worst in it", "worst of all", "hull", "mean")
 
 
 async def errors(
     upscaler: EmbeddedUpscaler, calibration: Calibration, truth: RGB, kind: str
-) -> dict[str, list[float]]:
-    """Of each picture: largest error in the mask, largest of all, mean error, share of the mask."""
+) -> NDArray[np.float64]:
+    """What one photograph adds to the table, [α, column]."""
     upload = decode(UPLOADS[kind](Image.fromarray(truth)), PAIR_LIMITS)
     facts = look_at(upload.rgb, upload.compression)
-    pipeline = calibration.pipeline
-    found = await measure(
-        upscaler, Source(upload.rgb, facts), pipeline, zlib.crc32(upload.rgb.tobytes())
-    )
+    settings = calibration.pipeline.fidelity
+    seed = zlib.crc32(upload.rgb.tobytes())
+    found = await measure(upscaler, Source(upload.rgb, facts), calibration.pipeline, seed)
     curve = Subject.of(calibration, None, facts, size=truth.shape[:2]).part.curve
     _, data = rest_of(upload.rgb, facts, found.witness)
-    made, rest = found.prediction, Image.open(io.BytesIO(data))
-    rows = {"rest alone": row(truth, composed(made, found.sigma < -1, rest, 0), pipeline, None)}
+    rest, own = Image.open(io.BytesIO(data)), lost(truth, found.prediction, settings)
+    rows = []
     for alpha in ALPHAS:
-        mask = curve.mask(found.sigma, alpha)
-        composite = composed(made, mask, rest, 2 * SCALE)
-        rows[f"model, mask of {alpha:g}"] = row(truth, found.prediction, pipeline, mask)
-        rows[f"composite of {alpha:g}"] = row(truth, composite, pipeline, mask)
-    return rows
+        mask = curve.mask(found.sigma, alpha) if alpha < np.inf else np.ones_like(own, np.bool_)
+        error = lost(truth, composed(found.prediction, mask, rest, 2 * SCALE), settings)
+        worst = [float(error_of.max(initial=0, where=mask)) for error_of in (own, error)]
+        hull = max([float(error.max()), *(row[4] for row in rows[-1:])])
+        rows.append([mask.mean(), *worst, error.max(), hull, error.mean()])
+    return np.array(rows)
 
 
-def row(truth: RGB, picture: RGB, pipeline: Any, mask: Any) -> list[float]:
-    error = np.minimum(fidelity.error(truth, picture, pipeline.fidelity), pipeline.fidelity.bound)
-    inside = float(error[mask].max()) if mask is not None and mask.any() else 0.0
-    share = 0.0 if mask is None else float(mask.mean())
-    return [inside, float(error.max()), float(error.mean()), share]
-
-
-def cells(found: Sequence[list[float]]) -> tuple[str, ...]:
-    inside, largest, mean, share = np.mean(found, axis=0)
-    return f"{inside:.3f}", f"{largest:.3f}", f"{mean:.4f}", f"{share:.2f}"
+def lost(truth: RGB, picture: RGB, settings: FidelitySettings) -> NDArray[np.float32]:
+    """D, counted up to c, float32 [H, W]."""
+    return np.minimum(fidelity.error(truth, picture, settings), fidelity.bound(settings))
 
 
 def main() -> None:
@@ -95,11 +91,13 @@ def main() -> None:
             for path in paths:
                 truth = crop_to_multiple(decode(path.read_bytes(), PAIR_LIMITS).rgb, SCALE)
                 found.append(runner.run(errors(upscaler, calibration, truth, kind)))
-            print(f"\n{given.upscaler}, {kind}, {len(found)} photographs\n")
-            print_table(
-                ("picture", "worst in mask", "worst of all", "mean", "in mask"),
-                [(name, *cells([one[name] for one in found])) for name in found[0]],
-            )
+            print(f"\n{given.upscaler}, {kind}, {len(found)} photographs\n", flush=True)
+            rows = np.mean(found, axis=0)
+            cells = [
+                (f"{alpha:g}", f"{row[0]:.2f}", *(f"{value:.3f}" for value in row[1:]))
+                for alpha, row in zip(ALPHAS, rows, strict=True)
+            ]
+            print_table(HEAD, cells)
 
 
 if __name__ == "__main__":

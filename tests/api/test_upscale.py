@@ -21,7 +21,7 @@ from tests.api.gateway import IMAGE, aside, pixels, post, text_chunks
 from tests.factories import calibration_of, encoded, photo
 from tests.fakes import FakeUpscaler
 
-PARTS = ("image", "mask", "trust", "overlay")
+PARTS = ("image", "mask", "trust", "overlay", "believed")
 
 
 class TestDocument:
