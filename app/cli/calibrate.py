@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,10 +18,13 @@ from app.cli import options
 from app.cli.calibrations import shown
 from app.cli.making import Making
 from app.cli.options import holes
+from app.cli.service import ask
 from app.conformal.fidelity import metric_names
 from app.errors import BadRequest, reason_of
 from app.images.facts import RULES, UPLOAD
 from app.mistakes import mistakes
+from app.serving.auto import AUTO
+from app.settings import load_settings
 from app.sources import KEY_VARIABLE
 from trustscale import AsyncJob, AsyncTrustscale, Tar
 
@@ -28,7 +33,10 @@ def calibrate(
     folder: Annotated[
         Path, typer.Argument(help="x/ and y/ with matching names, or only high-resolution images.")
     ],
-    upscaler: Annotated[str | None, typer.Option(help="Name; default: the first one.")] = None,
+    upscaler: Annotated[
+        str | None,
+        typer.Option(help="Name; auto: each that it chooses from. Default: the first one."),
+    ] = None,
     name: Annotated[str | None, typer.Option(help="A name for the calibration.")] = None,
     samples: Annotated[
         int | None, typer.Option(help="M, samples and calls per image; default: 1.")
@@ -183,31 +191,52 @@ def calibrate(
         config = _like(like, config)
     if export is not None:
         _check_writable(export)
-    sent = config.model_dump(mode="json", exclude=None if config.upscaler else {"upscaler"})
+    sent = config.model_dump(mode="json", exclude={"upscaler"})
     # One of the command line's jobs is activated when it has ended.
     sent["activate"] = activate and server is not None
+    names = _candidates(server, key_env) if upscaler == AUTO else [upscaler]
+    if export is not None and len(names) > 1:
+        raise typer.BadParameter("--export writes one calibration: name one upscaler.")
+    refusals = []
+    for one in names:
+        making = Making(
+            partial(_begin, {**sent, **({"upscaler": one} if one else {})}),
+            server,
+            key_env,
+            upscaler=one,
+            activate=activate,
+            force=force,
+            skips=skip_bad_pairs,
+            with_file=export is not None,
+        )
+        made = making.run(folder, Naming(group_by, scene_by))
+        if made is None:
+            continue
+        if export is not None:
+            export.write_bytes(made.file)
+        shown(made.document, as_json=as_json)
+        refusals += [made.refusal] if made.refusal else []
+    for refusal in refusals:  # what was asked for has not happened
+        raise refusal
 
-    async def begin(service: AsyncTrustscale, pairs: Tar, **named: Any) -> AsyncJob:
-        return await service.calibrate(pairs, **named, **sent)
 
-    making = Making(
-        begin,
-        server,
-        key_env,
-        upscaler=upscaler,
-        activate=activate,
-        force=force,
-        skips=skip_bad_pairs,
-        with_file=export is not None,
-    )
-    made = making.run(folder, Naming(group_by, scene_by))
-    if made is None:
-        return
-    if export is not None:
-        export.write_bytes(made.file)
-    shown(made.document, as_json=as_json)
-    if made.refusal is not None:  # what was asked for has not happened
-        raise made.refusal
+async def _begin(
+    sent: Mapping[str, Any], service: AsyncTrustscale, pairs: Tar, **named: Any
+) -> AsyncJob:
+    return await service.calibrate(pairs, **named, **sent)
+
+
+def _candidates(server: str | None, key_env: str) -> list[str]:
+    """The upscalers that `auto` chooses from. Raises BadParameter: there is no `auto`."""
+    if server is None:
+        names = [*dict.fromkeys(load_settings().auto_table.values())]
+    else:
+        rows = ask(server, key_env, lambda service: service.upscalers())
+        names = [row["name"] for row in rows if row["default"]]
+        names = names if len(names) > 1 else []
+    if not names:
+        raise typer.BadParameter("there is no upscaler 'auto' there: name one.")
+    return names
 
 
 def _check_writable(path: Path) -> None:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 
 import pytest
 
 import app.cli.local
+from app.assembly import open_parts
 from app.calibration import file
 from tests.api.admin import label
 from tests.cli.conftest import FORCED
 from tests.factories import encoded, photo, pictures, truths
+from tests.fakes import FakeUpscaler
 
 MAKE = ("calibrate", "photos", "--samples", 2, "--json")
 PLAIN = (*MAKE, "--mixture", "none")
@@ -60,6 +63,33 @@ def test_only_its_upscaler_is_opened(run, place, monkeypatch):
     assert run(*PLAIN, "--upscaler", "fake").code == run(*PLAIN).code == 0
     run(*PLAIN, "--upscaler", "d").check_error(1, "'d'")
     assert opened == [["fake"], ["fake"], ["fake", "b", "c"]]
+
+
+def test_all_that_auto_chooses_from(run, place, monkeypatch):
+    """Both are calibrated with the same pictures, and uploads are answered from these."""
+    both = [{"name": name, "kind": "embedded"} for name in ("soft", "sharp")]
+    monkeypatch.setenv("TRUSTSCALE_UPSCALERS", json.dumps(both))
+    monkeypatch.setenv("TRUSTSCALE_AUTO", json.dumps({"lossless*": "soft", "*": "sharp"}))
+    made = {one["name"]: FakeUpscaler(one["name"]) for one in both}
+    opened = partial(open_parts, build=lambda config, _: made[config.name])
+    monkeypatch.setattr(app.cli.local, "open_parts", opened)
+    truths(place / "photos", 3)
+    command = ("calibrate", "photos", "--samples", 2, "--mixture", "none", "--upscaler", "auto")
+    outcome = run(*command, *FORCED)
+    assert outcome.code == 0, outcome.err
+    found = run("calibrations", "list", "--json").json
+    assert {(one["upscaler"], one["state"]) for one in found} == {
+        ("soft", "active"),
+        ("sharp", "active"),
+    }
+    assert len({one["id"] for one in found}) == 2
+    assert run(*command, "--export", "x").code == 2
+
+
+def test_auto_where_there_is_none(run, place):
+    """It is wrong usage, which names it."""
+    truths(place / "photos", 1)
+    run(*PLAIN, "--upscaler", "auto").check_error(2, "'auto'")
 
 
 @pytest.mark.parametrize("where", ["run", "at"])
