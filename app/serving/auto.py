@@ -16,11 +16,11 @@ from app.images.facts import UPLOAD, Facts, classify
 
 AUTO: Final = "auto"
 
-TABLE: Final = MappingProxyType({"lossless*": "span-x4", "*": "realesr-x4"})
+TABLE: Final = MappingProxyType({"lossless": "span-x4", "*": "realesr-x4"})
 """Patterns of classes and their upscalers; the first pattern that fits counts.
 
 SPAN, made for clean input, is nearer to the truth there and hardly invents. Of what compression and
-blur have left it makes wires; the generative model cleans it (docs/upscalers.md).
+noise have left it makes wires and grain; the generative model cleans it (docs/upscalers.md).
 """
 
 

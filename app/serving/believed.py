@@ -66,7 +66,7 @@ def rest_of(upload: RGB, facts: Facts, witness: RGB | None) -> tuple[Outside, by
     ):
         return "upload", png_rgb(upload)
     # Nothing is promised of it, so it may be small.
-    return "witness", picture(Image.fromarray(witness), "jpeg", quality=_QUALITY)
+    return "witness", picture(witness, "jpeg", quality=_QUALITY)
 
 
 def believed_of(outside: Outside, *, blurs: bool, is_sent: bool) -> Believed:

@@ -64,12 +64,13 @@ async def test_without_the_models(serve, calibration):
 
 
 @pytest.mark.parametrize("softness", [0.0, 2.0])
+@pytest.mark.parametrize("noise", [0.0, 2.0])
 @pytest.mark.parametrize("codec", ["lossless", "jpeg", "webp", "avif", "palette", "other"])
-def test_every_class_has_an_upscaler(codec, softness):
-    """Lossless and sharp uploads have the faithful one, all others the sharp one."""
-    facts = replace(look_at(IMAGE, Compression(codec)), softness=softness)
+def test_every_class_has_an_upscaler(codec, noise, softness):
+    """Lossless, calm and sharp uploads have the faithful one, all others the sharp one."""
+    facts = replace(look_at(IMAGE, Compression(codec)), softness=softness, noise=noise)
     name, words = chosen_for(TABLE, facts)
-    assert name == (FAITHFUL if (codec, softness) == ("lossless", 0) else SHARP)
+    assert name == (FAITHFUL if (codec, softness, noise) == ("lossless", 0, 0) else SHARP)
     assert words
 
 
