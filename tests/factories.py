@@ -28,6 +28,12 @@ def photo(seed: int = 0, height: int = 24, width: int = 32) -> RGB:
     return np.clip(smooth * 200 + 20, 0, 255).astype(np.uint8)
 
 
+def sharp() -> RGB:
+    """A part of a photograph, of the class `lossless`; a `photo` looks smoothed."""
+    bridge = Image.open(Path(__file__).parents[1] / "examples" / "bridge.png")
+    return np.asarray(bridge.convert("RGB"))[60:124, 60:124].copy()
+
+
 def encoded(image: RGB | Image.Image, form: str = "PNG", **options: object) -> bytes:
     """The image as a file."""
     picture = image if isinstance(image, Image.Image) else Image.fromarray(image)

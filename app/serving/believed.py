@@ -16,9 +16,8 @@ from PIL import Image
 from pydantic import BaseModel, Field
 
 from app.images.composite import composed
-from app.images.compression import LOSSLESS
 from app.images.encode import FORMS, picture, png_rgb
-from app.images.facts import Facts
+from app.images.facts import UPLOAD, Facts, classify
 from app.upscalers.base import RGB
 from app.upscalers.witness import WITNESS
 
@@ -53,14 +52,13 @@ class Rest:
 
 
 def rest_of(upload: RGB, facts: Facts, witness: RGB | None) -> tuple[Outside, bytes]:
-    """The witness's answer to an upload without loss, if there is one, else the upload itself.
+    """The witness's answer to a calm, sharp upload without loss, if there is one, else the upload.
 
     Of what compression and noise have left the witness makes wires.
     """
-    is_clean = facts.compression == LOSSLESS and not facts.is_rough
     if (
         witness is None
-        or not is_clean
+        or classify(UPLOAD, facts) != "lossless"
         or witness.shape == upload.shape
         or max(witness.shape) > FORMS["jpeg"].most
     ):

@@ -11,13 +11,13 @@ from app.images.compression import Compression
 from app.images.facts import look_at
 from app.serving.auto import TABLE, chosen_for
 from app.settings import Settings
-from tests.factories import calibration_of, encoded, photo
+from tests.factories import calibration_of, encoded, sharp
 from tests.fakes import FakeUpscaler
 
 from .gateway import check_problem
 
 FAITHFUL, SHARP = "span-x4", "realesr-x4"
-IMAGE = photo(1, 96, 96)
+IMAGE = sharp()
 
 
 def upscalers():

@@ -12,7 +12,7 @@ from PIL import Image
 from app.conformal.indecision import IndecisionSettings
 from tests.api.gateway import IMAGE, aside, check_problem, pixels, post, text_chunks
 from tests.api.test_forms_of_pictures import TRANSPARENT
-from tests.factories import calibration_of, encoded, photo
+from tests.factories import calibration_of, encoded, photo, sharp
 from tests.fakes import FakeUpscaler, FakeWitness
 
 LARGE = encoded(photo(1000, 96, 96))
@@ -117,11 +117,11 @@ class TestWitness:
         """It is shown outside the mask, and is not asked again."""
         client, witness = witnessed
         asked = witness.asked
-        answer = post(client, alpha=0.1, seed=3).json()
+        answer = post(client, encoded(sharp()), alpha=0.1, seed=3).json()
         assert answer["believed"]["outside"] == "witness"
         assert "span-x4" in answer["believed"]["statement"]
         nothing = parts_of(client, answer, 0)[2].astype(int)
-        large = pixels(IMAGE).repeat(2, 0).repeat(2, 1)
+        large = sharp().repeat(2, 0).repeat(2, 1)
         assert np.abs(nothing - large).mean() < 3  # kept with a little loss
         assert witness.asked == asked + 1
 
