@@ -8,7 +8,7 @@ PARALLEL := -n 3 --dist worksteal
 
 IMAGES := gateway worker
 
-.PHONY: demo test install check fix reference docs bench images stack-test chart sbom audit clean
+.PHONY: demo test oldest install check fix reference docs bench images stack-test chart sbom audit clean
 
 demo: $(VENV)/.demo  ## upscale a photograph with its trust mask
 	$(BIN)/python -m examples.demo
@@ -16,6 +16,9 @@ demo: $(VENV)/.demo  ## upscale a photograph with its trust mask
 test: install  ## all tests: quick ones first, then those that take seconds or start their own servers
 	$(BIN)/python -m pytest $(PARALLEL) -m "not (slow or servers or gpu or stack)"
 	$(BIN)/python -m pytest $(PARALLEL) -m "(slow or servers) and not (gpu or stack)"
+
+oldest: install  ## the quick tests with the oldest dependencies that are allowed
+	sh requirements/oldest.sh
 
 install: $(VENV)/.install  ## the environment for tests, worker and benchmarks
 
@@ -89,7 +92,7 @@ audit: install  ## known vulnerabilities of what the images are made of; asks Py
 	done
 
 clean:
-	rm -rf $(VENV) .servers demo-output sbom site node_modules
+	rm -rf $(VENV) .venv-oldest .servers demo-output sbom site node_modules
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)

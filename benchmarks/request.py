@@ -50,7 +50,7 @@ async def main(photo: Path, rounds: int) -> None:
                 Settings(data_dir=Path(folder), precision=precision, log_level="error")
             )
             async with app.router.lifespan_context(app) as state:
-                transport = httpx.ASGITransport(_with_state(app, state))
+                transport = httpx.ASGITransport(with_state(app, state))
                 async with httpx.AsyncClient(transport=transport, base_url="http://a") as client:
                     for name in SHIPPED:
                         rows = []
@@ -82,7 +82,7 @@ async def main(photo: Path, rounds: int) -> None:
     )
 
 
-def _with_state(app, state):
+def with_state(app, state):
     async def with_state(scope, receive, send):
         await app({**scope, "state": dict(state)}, receive, send)
 
