@@ -302,7 +302,7 @@ async def detail(
                 "state": "active" if calibration.id in active else "ready",
                 "n": part.n,
                 "pairs": part.pairs,
-                "min_alpha": part.curve.min_alpha,
+                "min_alpha": part.min_alpha,
                 "bound": calibration.bound,
                 "made_by": ways and ways.in_words(calibration.pipeline.scale),
                 "sizes": part.sizes.all[:20],

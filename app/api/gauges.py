@@ -103,7 +103,7 @@ async def _observe_calibration(
     manifest = calibration.manifest
     metrics.set("calibration_created_timestamp_seconds", manifest.created_at.timestamp(), name)
     metrics.set("calibration_pairs", calibration.n, name)
-    metrics.set("calibration_min_alpha", calibration.curve.min_alpha, name)
+    metrics.set("calibration_min_alpha", calibration.min_alpha, name)
     metrics.set("calibration_default_alpha", manifest.default_alpha, name)
     with suppress(UpscalerUnavailable):  # not reached yet, so what it is is not known
         mismatch = bool(differences(calibration.pipeline, upscaler))

@@ -125,7 +125,7 @@ async def list_upscalers(
                 classes=classes,
                 default=upscaler in state.service.candidates(None),
                 default_alpha=calibration.manifest.default_alpha if calibration else None,
-                min_alpha=calibration.curve.min_alpha if calibration else None,
+                min_alpha=calibration.min_alpha if calibration else None,
                 bound=calibration.bound if calibration else None,
                 unit=calibration.pipeline.fidelity.row.unit if calibration else None,
                 table=[TrustedArea.model_validate(row) for row in table],

@@ -65,7 +65,7 @@ class Changes(BaseModel):
                 before=before.manifest.default_alpha if before else None, after=alpha
             ),
             min_alpha=Change(
-                before=before.curve.min_alpha if before else None, after=after.curve.min_alpha
+                before=before.min_alpha if before else None, after=after.curve.min_alpha
             ),
             trusted_area=Change(before=area(before) if before else None, after=area(after)),
         )
@@ -84,7 +84,7 @@ class Changes(BaseModel):
         """
         if self.is_worse:
             short = after.guarantee.shortfall(
-                self.alpha, after.error_bound, after.n, after.curve.min_alpha
+                self.alpha, after.error_bound, after.n, after.min_alpha
             )
             why = f" At its default {short}." if short else ""
             raise Conflict(

@@ -47,7 +47,7 @@ def groups_of(calibration: Calibration) -> list[dict[str, Any]]:
     """Each group with its numbers of scenes and pairs and the smallest α that it can serve."""
     parts = {name: calibration.of_group(name) for name in calibration.groups}
     return [
-        {"group": name, "n": part.n, "pairs": part.pairs, "min_alpha": part.curve.min_alpha}
+        {"group": name, "n": part.n, "pairs": part.pairs, "min_alpha": part.min_alpha}
         for name, part in parts.items()
     ]
 
@@ -72,7 +72,7 @@ def classes_of(calibration: Calibration) -> list[dict[str, Any]]:
             "name": name,
             "title": class_in_words(name),
             "n": part.n,
-            "min_alpha": part.curve.min_alpha,
+            "min_alpha": part.min_alpha,
         }
         for name, part in parts.items()
     ]

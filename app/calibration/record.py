@@ -195,6 +195,12 @@ class Calibration:
         )
 
     @property
+    def min_alpha(self) -> float:
+        """`curve.min_alpha`, without the curve where the guarantee needs none for it."""
+        least = self.guarantee.least(self.error_bound, self.n)
+        return self.curve.min_alpha if least is None else least
+
+    @property
     def made_of(self) -> str:
         """What its pictures are, as far as somebody has said so."""
         note = self.manifest.provenance.note or ""
@@ -342,7 +348,7 @@ class Calibration:
             upscaler=self.manifest.upscaler,
             created_at=self.manifest.created_at,
             n=self.n,
-            min_alpha=self.curve.min_alpha,
+            min_alpha=self.min_alpha,
             default_alpha=self.manifest.default_alpha,
             metric=self.pipeline.fidelity.title,
             guarantee=self.guarantee.kind,
