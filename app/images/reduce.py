@@ -23,7 +23,7 @@ def largest_within(values: NDArray[Scalar], height: int, width: int) -> NDArray[
 
     A value that is covered in part counts for every pixel that covers it.
     """
-    return _largest(_largest(values, height).T, width).T
+    return np.ascontiguousarray(_largest(_largest(values, height).T, width).T)
 
 
 def _largest(values: NDArray[Scalar], count: int) -> NDArray[Scalar]:
