@@ -20,6 +20,7 @@ from app.serving.prepare import duration
 from trustscale import AsyncJob, AsyncTrustscale, Problem, Tar
 
 _BAD_PAIRS = "/problems/bad-pairs"
+_FEW_S = 10
 
 
 class Outcome(NamedTuple):
@@ -34,8 +35,10 @@ def costs_of(job: Mapping[str, Any]) -> str:
     """What a job will cost, in a line."""
     calls, seconds, price = job["calls"], job["estimate_s"], job["price"]
     parts = [f"{calls:,} call{'s' if calls != 1 else ''} of the upscaler"]
-    parts += [] if seconds is None else [f"about {duration(seconds)}"]
-    parts += [] if price is None else [f"for {price:g}"]
+    if seconds is not None:
+        parts.append("a few seconds" if seconds < _FEW_S else f"about {duration(seconds)}")
+    if price is not None:
+        parts.append(f"for {price:g}")
     return ", ".join(parts)
 
 
