@@ -126,11 +126,6 @@ class GuaranteeSettings(BaseModel, ABC):
         """
         return guarantees.leakage_bound(alpha, n, n_leaked, self.largest(bound))
 
-    def least(self, bound: float, n: int) -> float | None:
-        """The smallest α at which something can be trusted; None: the losses decide."""
-        del bound, n
-        return None
-
     def usual(
         self,
         curve: StepCurve,
@@ -162,9 +157,6 @@ class Expectation(GuaranteeSettings):
 
     def curve(self, staircases: Iterable[Staircase], bound: float, **about: Any) -> StepCurve:
         return RiskCurve.from_staircases(staircases, bound, **about)
-
-    def least(self, bound: float, n: int) -> float:
-        return bound / (n + 1)
 
     def usual(
         self,

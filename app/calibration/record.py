@@ -194,11 +194,11 @@ class Calibration:
             highest=self.highest,
         )
 
-    @property
+    @cached_property
     def min_alpha(self) -> float:
-        """`curve.min_alpha`, without the curve where the guarantee needs none for it."""
-        least = self.guarantee.least(self.error_bound, self.n)
-        return self.curve.min_alpha if least is None else least
+        """That of its curve, which need not be made for it: below, no scene has any loss."""
+        without = Staircase(np.empty(0, np.float32), np.empty(0, np.float32))
+        return self.guarantee.curve([without] * self.n, self.error_bound).min_alpha
 
     @property
     def made_of(self) -> str:

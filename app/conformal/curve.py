@@ -200,7 +200,7 @@ def summed(losses: Sequence[Loss]) -> Loss:
     level = np.concatenate([*(loss.levels for loss in losses), np.empty(0, np.float32)])
     level += np.float32(0)  # −0 and 0 are one level
     rise = np.concatenate([*(_rises(loss.totals) for loss in losses), np.empty(0, np.int64)])
-    order = np.argsort(level, kind="stable")
+    order = np.argsort(level)  # not stable: of equal levels only the sum is kept
     level = level[order]
     total = np.cumsum(rise[order])
     last = last_of_level(level)

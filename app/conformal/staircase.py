@@ -103,6 +103,35 @@ class Staircase:
             )
         )
 
+    @classmethod
+    def split(
+        cls,
+        levels: NDArray[np.float32],
+        errors: NDArray[np.float32],
+        lengths: NDArray[np.int64],
+    ) -> list[Staircase]:
+        """Staircases that lie one after the other, of these lengths; thousands are checked at once.
+
+        Raises:
+            ValueError: as of each of them, or the lengths do not add up.
+        """
+        ends = np.cumsum(lengths)
+        if (lengths < 0).any() or lengths.sum() != len(levels):
+            raise ValueError("the lengths do not add up")
+        firsts = (ends - lengths)[lengths > 0]
+        rising = (levels[1:] > levels[:-1]) & (errors[1:] > errors[:-1])
+        rising[firsts[1:] - 1] = True  # from one to the next
+        found = np.isfinite([levels, errors]).all() and rising.all()
+        if not found or (errors[firsts] <= 0).any():
+            raise ValueError("levels and errors must be finite, rising, and errors above 0")
+        made = []
+        for first, end in zip((ends - lengths).tolist(), ends.tolist(), strict=True):
+            one = object.__new__(cls)
+            object.__setattr__(one, "levels", levels[first:end])
+            object.__setattr__(one, "errors", errors[first:end])
+            made.append(one)
+        return made
+
     def counted(self, most: float) -> Staircase:
         """The staircase of min(D, c): errors above `most` count as that.
 

@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 
 from app.calibration import file
-from app.calibration.guarantee import Expectation, HighProbability, guarantee_of
+from app.calibration.guarantee import (
+    Expectation,
+    HighProbability,
+    PostHoc,
+    Probability,
+    guarantee_of,
+)
 from app.calibration.insight import checks, leaked, run_backtest
 from app.calibration.manifest import MeasuredPair
 from app.conformal import HighProbabilityCurve, RiskCurve, Staircase
@@ -29,6 +35,23 @@ def under(calibration, guarantee, pairs=None):
     """A calibration of the same pairs, or of these, under another guarantee."""
     pairs = calibration.measured_pairs() if pairs is None else pairs
     return calibration.with_pairs(pairs, created_by="test", guarantee=guarantee)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        Expectation(),
+        LIKELY,
+        BETS,
+        Probability(tolerance=0.2),
+        Probability(tolerance=0.2, delta=0.1),
+        PostHoc(),
+    ],
+)
+def test_the_least_alpha_needs_no_curve(calibration, settings):
+    """Lists and activations tell it from n alone, and it is that of the curve."""
+    made = under(calibration, settings.fitted_to(calibration.pipeline.indecision))
+    assert made.min_alpha == made.curve.min_alpha
 
 
 @pytest.fixture(scope="module")

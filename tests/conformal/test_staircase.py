@@ -116,6 +116,27 @@ class TestStaircase:
         with pytest.raises(ValueError, match="levels and errors"):
             Staircase(np.array(levels, np.float32), np.array(errors, np.float32))
 
+    def test_many_at_once(self):
+        """Staircases that lie one after the other are those, empty ones too, and are checked."""
+        sizes = (0, 3, 0, 0, 1, 2, 0)
+        one_by_one = [
+            Staircase(np.arange(size, dtype=np.float32), np.arange(1, size + 1, dtype=np.float32))
+            for size in sizes
+        ]
+        levels, errors = (
+            np.concatenate([getattr(one, part) for one in one_by_one])
+            for part in ("levels", "errors")
+        )
+        assert Staircase.split(levels, errors, np.array(sizes)) == one_by_one
+        for place in range(len(levels)):
+            for wrong in (np.nan, -1.0):
+                changed = errors.copy()
+                changed[place] = wrong
+                with pytest.raises(ValueError, match="errors above 0"):
+                    Staircase.split(levels, changed, np.array(sizes))
+        with pytest.raises(ValueError, match="add up"):
+            Staircase.split(levels, errors, np.array([2, 3]))
+
     def test_equality_is_by_value(self):
         """Two staircases with equal breakpoints are equal, others are not."""
         one = Staircase(np.float32([1, 2]), np.float32([0.5, 1]))
