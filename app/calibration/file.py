@@ -152,7 +152,7 @@ def _split(steps: NDArray[np.float32], pairs: NDArray[np.float32], n: int) -> li
     lengths = pairs[:, 0].astype(np.int64)
     if (lengths < 0).any() or lengths.sum() != steps.shape[1]:
         raise BadCalibration("The calibration file contradicts itself: staircases do not match.")
-    return Staircase.split(*steps, lengths)
+    return Staircase.split(steps[0], steps[1], lengths)
 
 
 def _entry(name: str) -> zipfile.ZipInfo:
