@@ -125,6 +125,7 @@ def _load(data: bytes) -> Calibration:
         _split(steps, pairs, len(manifest.pairs)),
         np.ascontiguousarray(pairs[:, 1:]),
     )
+    vars(calibration)["manifest"] = manifest  # to check it takes as long as to parse it
     if calibration.id != document.get("id"):
         raise BadCalibration("The calibration file was changed: its id does not match its content.")
     # Found here, not when serving; the curve itself takes as long as all the rest of reading.
