@@ -14,7 +14,7 @@ from tests.factories import encoded, photo
 from tests.waiting import block_until
 from tests.web.admin import upload
 from tests.web.browser import ADMIN_KEY, TOUCH, fits, serving, touch
-from tests.web.pictures import EVIL, choose, crop, finished, open_result, ready, zoom
+from tests.web.pictures import EVIL, choose, crop, finished, open_result, ready, take, zoom
 
 pytestmark = [pytest.mark.slow, pytest.mark.servers]
 
@@ -178,6 +178,23 @@ def test_nothing_is_lost(open_page, admin_site, complaints):
     assert sent == []
     page.get_by_role("button", name="Reduce it to 100 px before").click()
     expect(page.locator(".stage-head .hint")).to_contain_text("200 × 150")
+
+
+def test_two_results_of_one_file(open_page, admin_site):
+    """Both lie under one divider, all on a wall; a page for others has both sides in it."""
+    page = open_page("/", url=admin_site)
+    open_result(page, upload(crop(), "a.png"))
+    choose(page, upload(crop(), "a.png"))
+    finished(page, 2)
+    page.select_option("#left", label="fast")
+    expect(page.locator(".stage .divider-side.left")).to_have_text("fast")
+    expect(page.locator("#choosing")).to_contain_text("no promise covers")
+    page.click("#looks [data-value=believed]")
+    page.get_by_role("button", name="All at once").click()
+    expect(page.locator(".wall-tile canvas")).to_have_count(2)
+    page.get_by_role("button", name="Back").click()
+    text = take(page, "Page for others, with the input").path().read_text("utf-8")
+    assert text.count('src="data:image/png;base64,') == 3  # input, result, marked
 
 
 def test_touch(open_page):

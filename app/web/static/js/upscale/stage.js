@@ -72,6 +72,7 @@ export async function open({ result, name, file, settings = {} }) {
     viewer.element.querySelector(".divider-side.right").textContent = done(result);
     viewer.show({ width, height, before, input: before, isOpaque: opaque === 1, ...decoded }, { keep: true });
     viewer.read(null);
+    viewer.setSpot(null);
     viewer.element.querySelector(".divider-side.left").textContent = "input";
     viewer.canvas.dataset.shown = result.id;
     const isSheetOpen = isWide() && state.isSheetOpen;

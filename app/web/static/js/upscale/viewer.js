@@ -19,6 +19,8 @@ export class Viewer {
   smooths = false; // the pixels of the result, too
   compares = true;
   dirty = null;
+  /** @type {any} */
+  spot = null;
 
   /**
    * onView() after every change of the view; describe(found) puts a pixel in words.
@@ -122,11 +124,30 @@ export class Viewer {
     if (this.dirty !== "view") this.dirty = what;
   }
 
+  /** Mark a spot with a ring of so many pixels of the picture; null: none. */
+  setSpot(spot, radius = 1) {
+    this.spot = spot && { ...spot, radius };
+    this.placeSpot();
+  }
+
+  placeSpot() {
+    const ring = /** @type {HTMLElement} */ (this.element.querySelector(".spot"));
+    ring.hidden = !this.spot;
+    if (!this.spot) return;
+    const { view, density } = this.viewport;
+    const at = (value, origin) => `${(origin + (value + 0.5) * view.scale) / density}px`;
+    const size = `${Math.max(16, (2 * this.spot.radius * view.scale) / density)}px`;
+    Object.assign(ring.style, { left: at(this.spot.x, view.x), top: at(this.spot.y, view.y), width: size });
+  }
+
   draw() {
     const what = this.dirty;
     this.dirty = null;
     if (!this.result || !this.canvas.width) return;
-    if (what === "view") this.prepare();
+    if (what === "view") {
+      this.prepare();
+      this.placeSpot();
+    }
     choose({ ...this.prepared, limit: this.limit });
     if (what === "view") this.context.clearRect(0, 0, this.canvas.width, this.canvas.height);
     const { area } = this.prepared;
@@ -201,6 +222,7 @@ function frame(viewer, id) {
         }}
       />
     </div>
+    <i class="spot" hidden></i>
     <p class="legend"><i></i><span>errors may be larger</span></p>
     <output class="readout"></output>`;
 }

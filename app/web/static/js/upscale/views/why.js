@@ -12,10 +12,13 @@ const LARGE = 132; // as wide as it shows them
 
 /** Look at a spot: {x, y, code, isClear}; null: at none. */
 export function probe(found) {
+  viewer.setSpot(null);
   if (!found || !state.shown || found.isClear) return store.set({ spot: null });
   const { result } = state.shown;
   const why = reasons(conspicuous(viewer.result, found, held.served), result);
-  store.set({ spot: { ...found, why, loupes: loupes(found, neighbourhood(result)) } });
+  const radius = neighbourhood(result) ?? 1;
+  viewer.setSpot(found, radius);
+  store.set({ spot: { ...found, why, loupes: loupes(found, radius) } });
 }
 
 /** Canvases of the input's pixels and of the result around a spot, with a ring around what an error is a mean of. */
@@ -45,7 +48,7 @@ function loupes({ x, y }, radius) {
     ]) {
       Object.assign(context, { strokeStyle, lineWidth });
       context.beginPath();
-      context.arc(LARGE / 2, LARGE / 2, (radius ?? 1) * zoom, 0, 7);
+      context.arc(LARGE / 2, LARGE / 2, radius * zoom, 0, 7);
       context.stroke();
     }
     return html`<figure>${canvas}<figcaption>${words}</figcaption></figure>`;
