@@ -120,6 +120,15 @@ async function follow(step) {
   stage.leave();
 }
 
+/** The name that a link brought along behind its #. */
+function nameShared() {
+  try {
+    return decodeURIComponent(location.hash.slice(1)) || "Shared result";
+  } catch {
+    return "Shared result"; // not a link of this page
+  }
+}
+
 async function openLinked(id) {
   store.set({ isOpening: true });
   try {

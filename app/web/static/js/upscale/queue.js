@@ -13,6 +13,7 @@ import { alertsOf, planOf } from "./words.js";
 const AT_ONCE = 3; // pictures that are sent or followed; the others wait here
 const LONG_S = 60; // what takes longer is asked about before it is sent
 const LONGEST_PAUSE_S = 30; // between two attempts to reach a service that is away
+const GIVEN_UP_S = 16; // pause after which a service that is not away is taken to refuse
 
 /** @typedef {import("./state.js").Picture} Picture */
 
@@ -146,7 +147,9 @@ async function run(picture) {
       await made(picture, abort);
       break;
     } catch (error) {
-      if (isAway(error) && !abort.signal.aborted) {
+      // A service that answers, and breaks off this very upload again and again, does not want it.
+      const mayReturn = isAway(error) && (pause_s < GIVEN_UP_S || !(await answers()));
+      if (mayReturn && !abort.signal.aborted) {
         await held(picture, "away", pause_s).catch(() => {});
         if (!abort.signal.aborted) continue;
       }
@@ -195,6 +198,12 @@ async function made(picture, abort) {
 /** Whether the service, or the way to it, is away for now: nothing is wrong with the picture. */
 const isAway = ({ status, slug, name }) =>
   name !== "AbortError" && (status === 0 || ([502, 503, 504].includes(status) && !slug));
+
+const answers = () =>
+  fetch("/healthz", { cache: "no-store" }).then(
+    ({ ok }) => ok,
+    () => false,
+  );
 
 /** What a picture will take, as far as the browser can read it: {seconds, width, height}, or null. */
 async function planned({ url, settings }) {
