@@ -135,7 +135,7 @@ async function openLinked(id) {
     const found = await getJson(`/v1/results/${encodeURIComponent(id)}`);
     const isShown = await stage.open({
       result: found,
-      name: decodeURIComponent(location.hash.slice(1)) || "Shared result",
+      name: nameShared(),
       file: null,
     });
     if (isShown) announce("The result is shown.");
