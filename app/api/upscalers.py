@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query
-from pydantic import BaseModel, Field
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import Response
+from pydantic import BaseModel, Field, TypeAdapter
 
 from app.api.deps import ClientDep, State, StateDep
 from app.api.documents import Answering, CalibratedClass, GuaranteeFacts, answering
@@ -75,20 +77,28 @@ class UpscalerOut(BaseModel):
     table: list[TrustedArea] = Field(description="Trusted area at common α, in ascending order.")
 
 
+_LIST = TypeAdapter(list[UpscalerOut])
+
+
 def _pace(state: State, upscaler: Upscaler) -> float | None:
     with suppress(UpscalerUnavailable):
         return state.service.throughput.seconds_per_megapixel(upscaler)
     return None
 
 
-@router.get("", responses=problem_responses("unauthorized", "bad-request"))
+@router.get(
+    "",
+    response_model=list[UpscalerOut],
+    responses=problem_responses("unauthorized", "bad-request"),
+)
 async def list_upscalers(
+    request: Request,
     state: StateDep,
     _: ClientDep,
     brief: Annotated[
         bool, Query(description="Nothing that is read from calibrations, but their ids.")
     ] = False,
-) -> list[UpscalerOut]:
+) -> Response:
     """All configured upscalers; `samples` is M of the active calibration."""
     found = []
     for upscaler in state.service.upscalers.values():
@@ -131,7 +141,16 @@ async def list_upscalers(
                 table=[TrustedArea.model_validate(row) for row in table],
             )
         )
-    return found
+    return _packed(request, _LIST.dump_json(found))
+
+
+def _packed(request: Request, body: bytes) -> Response:
+    """JSON, by gzip where that is taken: tables of all classes are most of a page's first view."""
+    headers = {"Vary": "Accept-Encoding"}
+    if "gzip" in request.headers.get("accept-encoding", ""):
+        body = gzip.compress(body, compresslevel=6, mtime=0)
+        headers["Content-Encoding"] = "gzip"
+    return Response(body, media_type="application/json", headers=headers)
 
 
 def _shown(tables: Mapping[str, list[dict[str, float]]]) -> dict[str, list[dict[str, Any]]]:

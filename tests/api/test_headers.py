@@ -39,6 +39,17 @@ def test_the_fixed_headers(client, upscaler):
         assert response.headers.get("cache-control") == kept
 
 
+def test_the_list_of_upscalers_is_packed(client):
+    """By gzip for whoever takes that: it is the same document, and most of a page's first view."""
+    plain, packed = (
+        client.get("/v1/upscalers", headers={"Accept-Encoding": one})
+        for one in ("identity", "gzip")
+    )
+    assert packed.headers["content-encoding"] == "gzip"
+    assert "content-encoding" not in plain.headers
+    assert packed.json() == plain.json() != []
+
+
 def test_a_body_over_the_limit(start):
     """The framework's own 413 has them, and is counted as a problem."""
     client = start(max_upload_bytes=1000)
