@@ -231,11 +231,15 @@ def _layers(*layers):
         (_layers("ReLU r 1 1 other out"), "nothing makes its input"),
         (_layers("Input more 0 1 more"), "a second input"),
         (_layers("Split s 1 2 in a b"), "2 outputs"),
-        (_layers("Convolution c 1 1 in out 0=1 1=99999 5=1 6=9999800001"), "too short"),
+        (_layers("Convolution c 1 1 in out 0=1 1=9999 5=1 6=99980001"), "too short"),
         (_layers("Convolution c 1 1 in out 0=0 1=3 6=9"), "its sizes"),
         (_layers("Convolution c 1 1 in out 0=x"), "damaged"),
         (_layers("Interp i 1 1 in out 0=1 1=1.0e+09 2=2.0"), "scales"),
         (_layers("Eltwise e 1 1 in out 0=7"), "this operation"),
+        (_layers("Eltwise e 0 1 out"), "this operation"),
+        (_layers("ReLU r 1 1 in out 0=nan"), "no number"),
+        (_layers("PixelShuffle p 1 1 in out 0=1e20"), "parameter 0"),
+        (_layers("MemoryData m 0 1 m 0=2147483647 1=2147483647 2=3"), "too short"),
     ],
 )
 def test_refused(load, tmp_path, make, words):

@@ -6,6 +6,7 @@ in the same order. Each layer becomes the ONNX operators that compute the same.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +23,7 @@ _MAGIC = "7767517"
 _MOST_LAYERS = 10_000
 _HALF, _SINGLE = 0x01306B47, 0x0002C056  # how a `.bin` file marks weights of 16 and 32 bits
 _ALL = -233  # "to the end", where ncnn counts sides
+_LARGEST = 2**31  # of sizes and the like
 _ARRAYS = -23300  # the key of array k is this number minus k
 
 Value = int | float | list[float]
@@ -40,7 +42,14 @@ class Layer:
     def whole(self, key: int, default: int = 0) -> int:
         """A parameter; WeightsError unless it is a whole number."""
         value = self.params.get(key, default)
-        if isinstance(value, list) or value != int(value):
+        return self._whole(key, value)
+
+    def wholes(self, key: int) -> list[int]:
+        """An array of whole numbers."""
+        return [self._whole(key, value) for value in self.numbers(key)]
+
+    def _whole(self, key: int, value: Value) -> int:
+        if isinstance(value, list) or value != int(value) or abs(value) >= _LARGEST:
             raise self.refused(f"parameter {key} is {value}")
         return int(value)
 
@@ -76,13 +85,13 @@ def to_onnx(param: Path, weights: Path) -> onnx.ModelProto:
 
 
 def _layers(text: str, param: Path) -> list[Layer]:
-    magic, _, *lines = text.splitlines() or [""] if "\n" in text else ["", ""]
-    if magic.strip() != _MAGIC:
+    lines = text.splitlines()
+    if not lines or lines[0].strip() != _MAGIC:
         raise WeightsError(f"{param}: not a .param file of ncnn")
     if len(lines) > _MOST_LAYERS:
         raise WeightsError(f"{param}: more than {_MOST_LAYERS} layers")
     try:
-        return [_layer(line.split()) for line in lines if line.strip()]
+        return [_layer(line.split()) for line in lines[2:] if line.strip()]
     except (ValueError, IndexError, OverflowError) as error:
         raise WeightsError(f"{param}: damaged ({error})") from error
 
@@ -99,8 +108,15 @@ def _layer(words: list[str]) -> Layer:
 
 def _value(key: int, text: str) -> Value:
     if key <= _ARRAYS:
-        return [float(each) for each in text.split(",")[1:]]
-    return float(text) if any(mark in text.lower() for mark in ".en") else int(text)
+        return [_number(each) for each in text.split(",")[1:]]
+    return _number(text)
+
+
+def _number(text: str) -> float:
+    number = float(text) if any(mark in text.lower() for mark in ".en") else int(text)
+    if not abs(number) <= np.finfo(np.float32).max:  # that of no number is false, too
+        raise ValueError(f"{text[:40]} is no number of 32 bits")
+    return number
 
 
 @dataclass
@@ -248,7 +264,7 @@ def _memory(graph: _Graph, layer: Layer, _: list[str]) -> str:
     shape = [1, max(channels, 1), max(height, 1), max(width, 1)]
     if min(width, height, channels) < 0 or layer.whole(11) or layer.whole(21, 1) != 1:
         raise layer.refused("this shape")
-    return graph.constant(graph.weights(layer, int(np.prod(shape)), marked=False).reshape(shape))
+    return graph.constant(graph.weights(layer, math.prod(shape), marked=False).reshape(shape))
 
 
 def _prelu(graph: _Graph, layer: Layer, inputs: list[str]) -> str:
@@ -289,7 +305,7 @@ def _binary(graph: _Graph, layer: Layer, inputs: list[str]) -> str:
 
 def _eltwise(graph: _Graph, layer: Layer, inputs: list[str]) -> str:
     factors = layer.numbers(1)
-    if len(factors) not in {0, len(inputs)} or layer.whole(0) not in {0, 1, 2}:
+    if not inputs or len(factors) not in {0, len(inputs)} or layer.whole(0) not in {0, 1, 2}:
         raise layer.refused("this operation")
     if layer.whole(0) == 1 and factors:
         pairs = zip(inputs, factors, strict=True)
@@ -330,8 +346,8 @@ def _interp(graph: _Graph, layer: Layer, inputs: list[str]) -> str:
 
 
 def _crop(graph: _Graph, layer: Layer, inputs: list[str]) -> str:
-    starts, ends = layer.numbers(9), layer.numbers(10)
-    axes = layer.numbers(11) or [*range(len(starts))]
+    starts, ends = layer.wholes(9), layer.wholes(10)
+    axes = layer.wholes(11) or [*range(len(starts))]
     if not starts or not len(starts) == len(ends) == len(axes) or len(inputs) != 1:
         raise layer.refused("a crop without starts and ends")
     ends = [np.iinfo(np.int64).max if end == _ALL else end for end in ends]
