@@ -11,6 +11,7 @@ import structlog
 from opentelemetry.trace import INVALID_SPAN, Span
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.api import reference
 from app.api.problems import SCOPE_KEY, problem_response
 from app.problems import body_too_large
 from app.telemetry.metrics import Metrics
@@ -28,7 +29,7 @@ _HEADERS = [
 ]
 _POLICY = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 # The plot styles itself.
-_DOCS_POLICY = f"{_POLICY}; style-src 'self'"
+_DOCS_POLICY = f"{_POLICY}; {reference.POLICY}"
 _PUBLIC = ("/docs", "/openapi.json", "/problems/")
 
 # Asked every few seconds for ever; nobody looks for them in a trace.
