@@ -56,6 +56,8 @@ def panel(page: Page, upscaler: str) -> Locator:
 def test_figures_and_charts(as_admin, served):
     """What the API tells is shown: figures, charts, their tables and files."""
     page = as_admin("/monitor")
+    expect(panel(page, "bare")).to_be_visible()  # what has an alarm is open first
+    page.get_by_role("button", name="fast").click()
     fast = panel(page, "fast")
     seen = served["requests"]["seen"]
     expect(fast.locator(".tile").first).to_have_text(f"Requests{seen}all counted")
