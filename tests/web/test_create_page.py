@@ -45,8 +45,9 @@ def test_from_the_key_to_the_activation(open_page, admin_site, api):
     expect(page.locator("[data-verdict=enough]")).to_contain_text("22 pairs are enough")
     page.get_by_label("Name", exact=True).fill(f"{MARKUP} clicked")
     page.get_by_label("Calls of the model per picture").fill("3")
+    kinds = api.get("/v1/admin/options")["usual_kinds"]
     expect(page.locator("#cost")).to_contain_text(
-        "1,320 calls of the model now, each original as 20 kinds of upload, then 3 calls"
+        f"{22 * kinds * 3:,} calls of the model now, each original as {kinds} kinds of upload, and"
     )
     expect(page.locator(".way")).to_have_count(3)
     assert barriers(page) == []

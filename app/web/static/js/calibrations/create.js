@@ -150,7 +150,7 @@ function cost({ parent, upscalers, upscaler }, { pairs, given }) {
   const all = pairs.length * kinds * asked;
   const as = kinds > 1 ? `, each original as ${kinds} kinds of upload` : "";
   const pixels = pairs.reduce((sum, { y }) => sum + (y.width * y.height) / (scale ?? 1) ** 2, 0);
-  const time = pace ? ` and takes about ${duration(pace * pixels * kinds * asked * 1e-3)}` : "";
+  const time = pace ? `, and takes about ${duration(pace * pixels * kinds * asked * 1e-3)}` : "";
   const now = all ? `${count(all)} calls of the model now${as}${money(all)}${time}, then ` : "";
   return html`<p class="hint" id="cost">It costs ${now}${plural(asked, "call")} per picture${money(asked)}.</p>`;
 }
