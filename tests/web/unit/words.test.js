@@ -30,7 +30,7 @@ test("the service's sentence is of the α asked for; of another the page says wh
   for (const same of [said(0.1, false), said(0.3, true, { kind: "expectation" })])
     assert.equal(same, guarantee.sentence);
   assert.equal(said(0.07, true, { applicability: "unknown" }), guarantee.sentence);
-  assert.match(said(0.07, true), /at most 1 time that level, here 0.07\.$/);
+  assert.match(said(0.07, true), /at most that level, here 0.07\.$/);
   assert.match(said(0.3, true), /here 0.15\.$/); // masks of larger α are that of the largest
   assert.match(said(0.3, true, { between: null, menu: [0.1, 0.2] }), /here 0.2\.$/);
   assert.match(said(0.07, true, { applicability: "per_window" }), /window placed at random/);

@@ -30,7 +30,7 @@ export function promise({ guarantee }, alpha, isMoved) {
   const where = guarantee.applicability === "per_window" ? " of a window placed at random" : "";
   return (
     `Whatever level you end with, the largest error in the trusted part${where} is on average over such ` +
-    `pictures at most 1 time that level, here ${shown(chosen)}.`
+    `pictures at most that level, here ${shown(chosen)}.`
   );
 }
 
