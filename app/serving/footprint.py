@@ -24,7 +24,7 @@ _ANSWER: Final = 9  # Ŷ, mask and trust levels while files are made, and the fi
 _LARGE_ANSWER: Final = 6  # the same without trust levels: their file is made before
 LARGE: Final = 16 * 2**20
 """Pixels of outputs whose files are made one after the other, so that less is held at once."""
-BELIEVED: Final = 12  # more where `believed.png` is made
+BELIEVED: Final = 16  # more where `believed.png` is made
 
 _TRUTH: Final = 20  # the images, one of them while it is decoded, the mask and σ
 
