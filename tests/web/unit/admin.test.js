@@ -37,9 +37,10 @@ test("a comparison ends with who is better for you, and by how much", async () =
 });
 
 test("people's names of kinds of upload, also of those within a group", async () => {
-  const { kindOf } = await at("monitor/words.js");
+  const { kindOf, nameOf } = await at("monitor/words.js");
   const titles = new Map([["jpeg-80", "JPEG of quality 80 to 89"]]);
   assert.equal(kindOf("jpeg-80", titles), "JPEG of quality 80 to 89");
   assert.equal(kindOf("faces, jpeg-80", titles), "faces, JPEG of quality 80 to 89");
   assert.equal(kindOf("faces", titles), "faces");
+  assert.equal(nameOf({ upscaler: "x4", kind_title: "faces", under: "new" }), "x4: faces, under new");
 });

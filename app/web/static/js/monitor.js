@@ -60,13 +60,17 @@ function parts({ upscalers }) {
 function sectionsOf(all) {
   const named = all.map((one) => {
     const isKind = ({ upscaler, group, requests }) => upscaler === one.upscaler && group && requests.seen > 0;
-    const key = JSON.stringify([one.upscaler, one.group]);
-    return {
-      ...one,
-      key,
-      kind_title: kindOf(one.group, state.titles),
-      hasKinds: !one.group && all.some(isKind),
+    const { upscaler, group, calibration } = one;
+    const id = calibration?.id ?? "";
+    // Several calibrations may be active; then each is watched by itself.
+    const isTwin = all.some((other) => other.upscaler === upscaler && other.group === group && other !== one);
+    const own = {
+      key: JSON.stringify([upscaler, group, id]),
+      kind_title: kindOf(group, state.titles),
+      under: isTwin ? calibration?.name || id : "",
+      hasKinds: !group && all.some(isKind),
     };
+    return { ...one, ...own };
   });
   return named.sort((a, b) => b.alarms.length - a.alarms.length || b.requests.seen - a.requests.seen);
 }

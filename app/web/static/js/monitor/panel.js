@@ -20,17 +20,17 @@ export function panel(data) {
     <p class="verdict">${isTold ? sentence(data) : "Its requests are told by kind, in the table."}</p>
     ${data.alarms.map(alarm)} ${isTold ? tiles(data) : nothing}
     <div class="two">
-      ${figure(name, "evidence", data.drift && data.history.length && evidenceChart(data))}
-      ${figure(name, "shares", data.history.length && shareChart(data))} ${figure(name, "typicality", data.typicality && typicalityChart(data))}
-      ${figure(name, "feedback", data.feedback && feedbackChart(data))} ${canary(data.canary)} ${health(data.health)}
+      ${figure(data.key, "evidence", data.drift && data.history.length && evidenceChart(data))}
+      ${figure(data.key, "shares", data.history.length && shareChart(data))} ${figure(data.key, "typicality", data.typicality && typicalityChart(data))}
+      ${figure(data.key, "feedback", data.feedback && feedbackChart(data))} ${canary(data.canary)} ${health(data.health)}
     </div>
     <p class="hint">${about(data)}</p>
   </section>`;
 }
 
-function figure(name, key, spec) {
+function figure(part, key, spec) {
   if (!spec) return nothing;
-  const id = `${name}/${key}`;
+  const id = `${part}/${key}`;
   const known = figures.get(id);
   if (known) known.update(spec);
   else figures.set(id, chart(spec));

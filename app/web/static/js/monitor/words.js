@@ -16,7 +16,8 @@ export function kindOf(group, titles) {
 }
 
 /** What people call a part of the monitor. */
-export const nameOf = ({ upscaler, kind_title: kind }) => (kind ? `${upscaler}: ${kind}` : upscaler);
+export const nameOf = ({ upscaler, kind_title: kind, under }) =>
+  [kind ? `${upscaler}: ${kind}` : upscaler, under].filter(Boolean).join(", under ");
 
 /** Whether its inputs look as usual, in a few words. */
 export const looks = ({ requests, drift, alarms }) => inputs(requests, drift, alarms);
