@@ -160,7 +160,9 @@ class TestFiles:
     def test_text_chunks(self, files, calibration):
         """Every file says where it comes from."""
         for part in PARTS:
-            assert text_chunks(files[part]) == {
+            text = text_chunks(files[part])
+            assert (text.pop("trustscale:believed", None) is None) == (part != "believed")
+            assert text == {
                 "Software": f"trustscale {__version__}",
                 "trustscale:calibration": calibration.id,
                 "trustscale:alpha": "0.1",
