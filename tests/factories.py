@@ -28,10 +28,10 @@ def photo(seed: int = 0, height: int = 24, width: int = 32) -> RGB:
     return np.clip(smooth * 200 + 20, 0, 255).astype(np.uint8)
 
 
-def sharp() -> RGB:
+def sharp(left: int = 60, side: int = 64) -> RGB:
     """A part of a photograph, of the class `lossless`; a `photo` looks smoothed."""
     bridge = Image.open(Path(__file__).parents[1] / "examples" / "bridge.png")
-    return np.asarray(bridge.convert("RGB"))[60:124, 60:124].copy()
+    return np.asarray(bridge.convert("RGB"))[60 : 60 + side, left : left + side].copy()
 
 
 def encoded(image: RGB | Image.Image, form: str = "PNG", **options: object) -> bytes:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
 from PIL import Image
-from scipy import ndimage
 
 _STRIP = 256  # rows that are blended together
 
@@ -36,6 +36,6 @@ def fading(mask: NDArray[np.bool_], fade: int) -> NDArray[np.float32]:
     """1 in the mask, falling smoothly to 0 beyond `fade` pixels beside it, float32 [h, w]."""
     if not mask.any():
         return np.zeros(mask.shape, np.float32)
-    away = ndimage.distance_transform_edt(~mask).astype(np.float32)
+    away = scipy.ndimage.distance_transform_edt(~mask).astype(np.float32)
     np.minimum(away / (fade + 1), 1, out=away)
     return np.asarray((1 + np.cos(np.pi * away)) / 2, np.float32)

@@ -15,7 +15,7 @@ import numpy as np
 from starlette.testclient import TestClient
 
 from tests.api.gateway import AS_ADMIN, ended
-from tests.factories import encoded, photo
+from tests.factories import encoded, photo, sharp
 
 BASE = "/v1/admin/calibrations"
 SAMPLES = 4
@@ -26,6 +26,12 @@ Files = Mapping[str, bytes]
 def truth_files(count: int, *, first: int = 0, side: int = 48) -> dict[str, bytes]:
     """Only high-resolution images: `y/NAME.png`."""
     return {f"y/{k:03}.png": encoded(photo(k, side, side)) for k in range(first, first + count)}
+
+
+def sharp_files(count: int) -> dict[str, bytes]:
+    """The same of parts of a photograph, whose inputs are sharp."""
+    lefts = (48, 64, 80, 96)[:count]
+    return {f"y/{k:03}.png": encoded(sharp(left, 48)) for k, left in enumerate(lefts)}
 
 
 def pair_files(count: int, *, side: int = 48) -> dict[str, bytes]:

@@ -7,9 +7,9 @@ import pytest
 from app.calibration import file
 from app.calibration.active import Changes
 from app.calibration.guarantee import HighProbability
-from tests.api.admin import Admin, truth_files
+from tests.api.admin import Admin, sharp_files, truth_files
 from tests.api.gateway import check_problem, post
-from tests.factories import calibration_of, changed, encoded, photo
+from tests.factories import calibration_of, changed, encoded, sharp
 
 
 @pytest.fixture
@@ -69,7 +69,7 @@ def test_several(start):
     """Each upload is answered from the first that covers its class, until one is the only one."""
     admin = Admin(start(calibrations=()))
     old, new = (
-        admin.create(truth_files(4), degradation=made, samples=2, name=name)["id"]
+        admin.create(sharp_files(4), degradation=made, samples=2, name=name)["id"]
         for name, made in (("old", {"mixture": [{}, {"jpeg": 80}]}), ("new", {}))
     )
 
@@ -77,7 +77,7 @@ def test_several(start):
         return admin.send("POST", f"/{asked}/activate", json={"force": True, **how}).json()
 
     def answered():
-        images = (encoded(photo(5)), encoded(photo(5), "JPEG", quality=80))
+        images = (encoded(sharp()), encoded(sharp(), "JPEG", quality=80))
         return [post(admin.client, image).json()["calibration"] for image in images]
 
     activate(old)

@@ -11,7 +11,16 @@ import pytest
 from app.api.made import MAX_FILES
 from app.images.degrade import USUAL, Degradation, degrade
 from app.upscalers.base import Capabilities
-from tests.api.admin import SAMPLES, Admin, label, pair_files, tarred, truth_files, zipped
+from tests.api.admin import (
+    SAMPLES,
+    Admin,
+    label,
+    pair_files,
+    sharp_files,
+    tarred,
+    truth_files,
+    zipped,
+)
 from tests.api.gateway import AS_ADMIN, check_problem
 from tests.factories import encoded, photo
 from tests.fakes import FakeUpscaler
@@ -210,7 +219,7 @@ class TestJobs:
 class TestScenesAndClasses:
     def test_every_y_is_used_under_every_class(self, admin):
         """Without a degradation each truth makes an input of each class, and counts once."""
-        made = admin.create(truth_files(2), degradation=None)
+        made = admin.create(sharp_files(2), degradation=None)
         assert (made["n"], made["pairs"]) == (2, 2 * len(USUAL.variants()))
         assert made["degradation"] == USUAL.model_dump(mode="json")
         named = {item["name"]: item["n"] for item in made["classes"]}
@@ -220,7 +229,7 @@ class TestScenesAndClasses:
         assert admin.get(f"/{made['id']}/backtest")["checks"]["duplicates"] == []
         parts = [f"/{made['id']}/pairs/000~{name}/y.png" for name in ("jpeg-80", "lossless")]
         one, other = (admin.send("GET", part).content for part in parts)
-        assert one == other == truth_files(1)["y/000.png"]
+        assert one == other == sharp_files(1)["y/000.png"]
 
     @pytest.mark.parametrize(
         ("by", "table", "n"),

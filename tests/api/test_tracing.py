@@ -43,7 +43,6 @@ def test_a_request(spans, client):
         ("samples", "upscale"),
         ("call", "samples"),
         ("indecision", "upscale"),
-        ("mask", "upscale"),
         ("encode", "upscale"),
         ("store", "upscale"),
     }

@@ -93,7 +93,7 @@ def test_canaries(run, place, upscaler, monkeypatch):
 
 def test_a_file_that_vanished(run, place, upscaler):
     """Files are read where they lie; one that is gone is named."""
-    folder = truths(place / "photos", 3)
+    folder = truths(place / "photos", 6)
     upscaler.call, upscaler.act = 0, lambda: [path.unlink() for path in folder.iterdir()]
     assert "cannot be read" in run(*MAKE).err
 
