@@ -32,14 +32,14 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from app.config_errors import field_names, reason, together
+from app.config_sources import CONFIG_VARIABLE, KEY_VARIABLE, PREFIX, read_file
 from app.errors import ConfigError
 from app.images.decode import Limits
 from app.jobs.webhooks import Webhooks, secret_of
-from app.mistakes import field_names, reason, together
 from app.serving.auto import AUTO, TABLE
 from app.serving.credentials import Credentials
 from app.serving.fetch import ImageHosts
-from app.sources import CONFIG_VARIABLE, KEY_VARIABLE, PREFIX, read_file
 from app.upscalers.config import BaseUrl, EmbeddedConfig, Name
 from app.upscalers.registry import UpscalerConfig
 from app.upscalers.remote.worker import WorkerConfig

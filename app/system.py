@@ -91,7 +91,7 @@ def all_cores(name: str) -> Iterator[Callable[[Callable[[int], Result], range], 
         yield each
 
 
-async def to_the_end(
+async def shielded(
     function: Callable[Given, Result], *args: Given.args, **kwargs: Given.kwargs
 ) -> Result:
     """`asyncio.to_thread` that, when cancelled, waits for the thread's end before it raises.

@@ -27,7 +27,7 @@ from app.calibration.intake import find_in
 from app.calibration.pairs import load_pair
 from app.conformal import RiskCurve, Staircase, fidelity, fitting
 from app.conformal.fitted import Fit
-from app.conformal.folding import Folded
+from app.conformal.moments import Moments
 from app.images.degrade import USUAL
 from app.images.enlarge import Enlarged
 from app.images.facts import UPLOAD, classify
@@ -81,7 +81,7 @@ def cells(
             path.stem, path.read_bytes(), None, pipeline, degradation=USUAL, seed=0, variant=way
         )
         source = Source(pair.x, pair.facts)
-        folded = Folded(pair.y.shape, Enlarged(pair.x, upscaler.scale))
+        folded = Moments(pair.y.shape, Enlarged(pair.x, upscaler.scale))
         folded.facts = pair.facts.terms()
         if witness := witness_of(upscaler):
             folded.witness = runner.run(witness.answer(source, upscaler.scale))

@@ -36,12 +36,12 @@ from app.upscalers.base import Source
 from app.upscalers.registry import WorkerConfig, build_upscaler
 from app.upscalers.tensors import HEADER_LENGTH, encode
 from tests.workers.diffusion.tiny import ldm, saved, upscale
-from workers.folding import fold
 from workers.models.diffusion.engine import DiffusionEngine
 from workers.models.engine import DeviceMemory, Engine, EngineSpec, SampleRequest
 from workers.models.sinsr.config import SinSRConfig
 from workers.models.sinsr.engine import SinSREngine
 from workers.models.sinsr.model import SinSR
+from workers.moments import fold
 from workers.service import create_app
 
 SAMPLES = 8

@@ -54,7 +54,14 @@ def test_the_document_of_the_api():
 
 def test_only_the_edges_read_the_environment():
     """os.environ appears where settings are read, upscalers built and programs begun."""
-    edges = {"app.sources", "app.settings", "app.assembly", "app.cli", "app.system", "workers"}
+    edges = {
+        "app.config_sources",
+        "app.settings",
+        "app.assembly",
+        "app.cli",
+        "app.system",
+        "workers",
+    }
     for path in MODULES:
         if "os.environ" in path.read_text("utf-8"):
             name = name_of(path)

@@ -8,10 +8,10 @@ import os
 import pytest
 
 from app.cli.config import effective
+from app.config_errors import did_you_mean
+from app.config_sources import read_secret_files
 from app.errors import ConfigError
-from app.mistakes import did_you_mean
 from app.settings import Settings, load_settings, unknown_variables
-from app.sources import read_secret_files
 
 COG = {"name": "mine", "kind": "cog", "url": "http://127.0.0.1:5000", "scale": 4}
 

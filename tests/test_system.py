@@ -10,7 +10,7 @@ from typing import ClassVar
 
 import pytest
 
-from app.system import memory_limit, to_the_end
+from app.system import memory_limit, shielded
 
 GIB = 2**30
 
@@ -69,7 +69,7 @@ async def test_to_the_end():
         entered.set()
         assert gate.wait(60)
 
-    task = asyncio.create_task(to_the_end(work))
+    task = asyncio.create_task(shielded(work))
     await asyncio.to_thread(entered.wait, 60)
     for _ in range(3):
         task.cancel()
@@ -99,7 +99,7 @@ async def test_the_thread_lets_go():
     asyncio.get_running_loop().set_default_executor(Asleep(1))
     sample = Sample()
     seen = weakref.ref(sample)
-    assert await to_the_end(lambda given: given is seen(), sample)
+    assert await shielded(lambda given: given is seen(), sample)
     del sample
     assert seen() is None
     assert Asleep.kept

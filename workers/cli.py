@@ -11,8 +11,8 @@ from typing import Annotated
 
 import typer
 
+from app.config_sources import CONFIG_VARIABLE
 from app.errors import TrustscaleError
-from app.sources import CONFIG_VARIABLE
 from workers.errors import ConfigError, WeightsError, WorkerError
 from workers.files import file_sha256, read_settings
 from workers.known import identify, known_models

@@ -42,7 +42,7 @@ class InferRequest:
     """What is asked for: `samples` or `folded`."""
 
     mean: bool
-    """Folded: whether Ŷ is the mean of the samples instead of the first."""
+    """Moments: whether Ŷ is the mean of the samples instead of the first."""
 
     timeout_s: float | None
     """How long the client is willing to wait in the queue."""

@@ -18,7 +18,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from app import __version__
-from app.conformal.folding import FOLDING
+from app.conformal.moments import MOMENTS_VERSION
 from app.telemetry.tracing import span
 from app.upscalers.tensors import HEADER_LENGTH, Part, encode
 from workers.batcher import Batcher
@@ -31,9 +31,9 @@ from workers.errors import (
     TooLarge,
     WorkerError,
 )
-from workers.folding import fold
 from workers.metrics import WorkerMetrics
 from workers.models.engine import Engine
+from workers.moments import fold
 from workers.protocol import InferRequest, parse_request
 from workers.settings import WorkerSettings
 
@@ -146,7 +146,7 @@ class _Service:
                     "distinct_samples": engine.distinct_samples,
                     "max_pixels": settings.max_pixels,
                     "max_answer_bytes": settings.max_answer_bytes,
-                    "folding": FOLDING,
+                    "folding": MOMENTS_VERSION,
                     "queue_size": settings.queue_size,
                     "device": engine.memory().device,
                 },

@@ -304,7 +304,7 @@ async def detail(
                 "pairs": part.pairs,
                 "min_alpha": part.min_alpha,
                 "bound": calibration.bound,
-                "made_by": ways and ways.in_words(calibration.pipeline.scale),
+                "made_by": ways and ways.describe(calibration.pipeline.scale),
                 "sizes": part.sizes.all[:20],
                 "differences": found,
                 "thresholds": [

@@ -13,8 +13,8 @@ from fastapi import Request, UploadFile, params
 from pydantic import BaseModel
 from starlette.datastructures import FormData
 
+from app.config_errors import did_you_mean, together
 from app.errors import BadRequest, shortened
-from app.mistakes import did_you_mean, together
 
 _FORMS = ("multipart/form-data", "application/x-www-form-urlencoded")
 _MOST_NAMED = 5

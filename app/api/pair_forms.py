@@ -15,8 +15,8 @@ from app.calibration.archive import ArchiveLimits, archive_files
 from app.calibration.config import CalibrationConfig
 from app.calibration.layout import NamedFile, Role
 from app.calibration.naming import Naming
+from app.config_errors import field_names, reason, together
 from app.errors import BadRequest, ImageTooLarge
-from app.mistakes import field_names, reason, together
 
 _TAGS = {(1, "steps"), (1, "mixture")}  # behind "degradation"
 

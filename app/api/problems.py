@@ -17,7 +17,7 @@ from starlette.requests import ClientDisconnect
 
 from app import errors
 from app.api.clients import Gone, answer_nobody
-from app.mistakes import reason, together
+from app.config_errors import reason, together
 from app.problems import MEDIA_TYPE, PROBLEMS, body_too_large, problem, problem_of
 
 SCOPE_KEY = "trustscale.problem"

@@ -38,7 +38,7 @@ from app.serving.answer import (
     stored_result,
 )
 from app.serving.believed import REST
-from app.system import to_the_end
+from app.system import shielded
 
 router = APIRouter(
     prefix="/v1/results", tags=["upscale"], responses=problem_responses("bad-request")
@@ -176,7 +176,7 @@ async def _in_form(state: State, result: Result | Unmasked, data: bytes, form: F
         kept, _ = metadata_of(image, with_place=True)
         return picture(pixels, form, text=text, metadata=kept, pages=pages)
 
-    return await to_the_end(made)
+    return await shielded(made)
 
 
 async def _mask(state: State, result: Result, alpha: float) -> bytes:
@@ -192,14 +192,14 @@ async def _mask(state: State, result: Result, alpha: float) -> bytes:
         text = png_text(calibration, part_of, alpha, result.group, kind)
         return png_mask(part_of.curve.mask_of_code(read_codes(trust), alpha), text)
 
-    return await to_the_end(drawn)
+    return await shielded(drawn)
 
 
 async def _overlay(state: State, result: Result, alpha: float) -> bytes:
     """The picture under a mask, whose file also says where both come from."""
     mask = await _mask(state, result, alpha)
     image = await state.stores.results.blob(result.id, image_file(result))
-    return await to_the_end(png_overlay, image, mask)
+    return await shielded(png_overlay, image, mask)
 
 
 async def _believed(state: State, result: Result, alpha: float) -> bytes:
@@ -207,4 +207,4 @@ async def _believed(state: State, result: Result, alpha: float) -> bytes:
     mask = await _mask(state, result, alpha)
     image = await state.stores.results.blob(result.id, image_file(result))
     rest = await state.stores.results.blob(result.id, REST)
-    return await to_the_end(png_believed_of, result, image, mask, rest)
+    return await shielded(png_believed_of, result, image, mask, rest)

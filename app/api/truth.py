@@ -15,7 +15,7 @@ from app.errors import Conflict
 from app.serving.answer import INPUT, MASK, TRUST, Result, form_of, image_file, stored_result
 from app.serving.footprint import truth_footprint
 from app.stores.base import Label
-from app.system import to_the_end
+from app.system import shielded
 from app.watch.monitor import watched_part
 from app.watch.truth import (
     MAX_TRUTH_BYTES,
@@ -78,7 +78,7 @@ async def tell_truth(
             served = await _served(state, result)
             files = [None if upload is None else upload.file for upload in (image, label)]
             pixels = await read_truth(calibration, served, image=files[0], label=files[1])
-            return await to_the_end(score, calibration, served, pixels)
+            return await shielded(score, calibration, served, pixels)
 
     scored = await while_connected(request, measure())
     watched = watched_part(whole, result).id

@@ -16,8 +16,8 @@ from app.calibration.manifest import Manifest
 from app.calibration.pairs import OnBadPair, variant_name, variants_of
 from app.conformal import fitting
 from app.conformal.fidelity import METRICS, FidelitySettings, needs_label
-from app.conformal.folding import MAX_SAMPLES
 from app.conformal.indecision import IndecisionSettings
+from app.conformal.moments import MAX_SAMPLES
 from app.errors import BadRequest
 from app.images.degrade import USUAL, Degradation, MadeBy, Mixture
 from app.images.facts import RULES, UPLOAD

@@ -21,8 +21,8 @@ from app.calibration.measure import Act, packed, reduce_pair
 from app.calibration.pairs import Pair
 from app.conformal import fidelity, fitting
 from app.conformal.fitted import Fit
-from app.conformal.folding import Folded
 from app.conformal.indecision import IndecisionSettings
+from app.conformal.moments import Moments
 from app.errors import BadPairs
 from app.images.enlarge import Enlarged
 from app.sampling.measure import Measurement, measured_again, predicted
@@ -94,7 +94,7 @@ def seen_of(
     pair: Pair, samples: Sequence[RGB], witness: RGB | None, pipeline: Pipeline
 ) -> Photograph:
     """What the fit sees of a pair."""
-    folded = Folded(pair.y.shape, Enlarged(pair.x, pipeline.scale))
+    folded = Moments(pair.y.shape, Enlarged(pair.x, pipeline.scale))
     for sample in samples:
         folded.add(sample)
     folded.facts = pair.facts.terms()

@@ -19,13 +19,13 @@ from app.cli.calibrations import shown
 from app.cli.making import Making
 from app.cli.options import holes
 from app.cli.service import ask
+from app.config_errors import mistakes
+from app.config_sources import KEY_VARIABLE
 from app.conformal.fidelity import metric_names
 from app.errors import BadRequest, reason_of
 from app.images.facts import RULES, UPLOAD
-from app.mistakes import mistakes
 from app.serving.auto import AUTO
 from app.settings import load_settings
-from app.sources import KEY_VARIABLE
 from trustscale import AsyncJob, AsyncTrustscale, Tar
 
 

@@ -22,9 +22,9 @@ from app.cli import options
 from app.cli.making import Making
 from app.cli.options import lines, output
 from app.cli.service import ask
+from app.config_errors import mistakes
+from app.config_sources import KEY_VARIABLE
 from app.images.compression import class_in_words
-from app.mistakes import mistakes
-from app.sources import KEY_VARIABLE
 from trustscale import AsyncJob, AsyncTrustscale, Tar
 
 app = typer.Typer(help="Stored calibrations.", no_args_is_help=True)

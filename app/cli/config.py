@@ -13,9 +13,9 @@ import typer
 from app.assembly import check_settings
 from app.cli import options
 from app.cli.options import output
-from app.mistakes import did_you_mean
+from app.config_errors import did_you_mean
+from app.config_sources import PREFIX, referenced_values
 from app.settings import Settings, load_settings, unknown_variables
-from app.sources import PREFIX, referenced_values
 
 app = typer.Typer(help="The configuration.", no_args_is_help=True)
 

@@ -17,10 +17,10 @@ from app.assembly import open_parts
 from app.cli import options
 from app.cli.options import lines, output
 from app.cli.service import ask
+from app.config_sources import KEY_VARIABLE
 from app.errors import ConfigError
 from app.jobs.program import run_until_signalled
 from app.settings import Settings, load_settings
-from app.sources import KEY_VARIABLE
 from app.telemetry.logs import configure_logs
 from app.telemetry.metrics import Metrics
 from app.telemetry.tracing import exporting

@@ -18,8 +18,8 @@ import typer
 from typer.core import TyperGroup
 
 from app import __version__
+from app.config_sources import read_secret_files
 from app.errors import ConfigError, TrustscaleError
-from app.sources import read_secret_files
 
 _COMMANDS: Final = {
     "serve": "app.cli.serve:serve",

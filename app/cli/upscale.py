@@ -10,7 +10,7 @@ import typer
 
 from app.cli import options
 from app.cli.sources import STREAM, check_there, found, is_tree, opened
-from app.sources import KEY_VARIABLE
+from app.config_sources import KEY_VARIABLE
 
 _AT_ONCE: Final = 4  # on a server
 _ROUTES: Final = ("upscalers", "upscale")

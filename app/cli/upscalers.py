@@ -13,10 +13,10 @@ from app.cli import options
 from app.cli.local import local
 from app.cli.options import lines, output
 from app.cli.service import ask
+from app.config_sources import KEY_VARIABLE
 from app.images.decode import decode
 from app.images.decoders import decoding
 from app.sampling.pipeline import DEFAULT_SAMPLES
-from app.sources import KEY_VARIABLE
 from app.upscalers.probe import ProbeReport, probe
 
 app = typer.Typer(help="The configured upscalers.", no_args_is_help=True)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from app.conformal.filters import Kernel, gaussian_blur, gaussian_radius, smooth
 from app.conformal.fitted import Fit
-from app.conformal.folding import Folded, Image
+from app.conformal.moments import Image, Moments
 from app.conformal.texture import Each, Look
 
 T = TypeVar("T")
@@ -125,14 +125,14 @@ class IndecisionSettings:
         return max(self.row.least_samples, self.fit.least_samples if self.fit else 1)
 
 
-class Accumulator(Folded):
+class Accumulator(Moments):
     """Folds samples into σ.
 
     Args:
         shape: (H, W) of the samples; a trailing channel axis of 3 is accepted.
         settings: None: the defaults.
-        enlarged: as of `Folded`; only estimators that look at it (`needs_input`) need it.
-        samples: as of `Folded`.
+        enlarged: as of `Moments`; only estimators that look at it (`needs_input`) need it.
+        samples: as of `Moments`.
 
     `each` goes through strips of σ, as `map` does, or in threads.
     """

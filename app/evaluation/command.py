@@ -20,7 +20,8 @@ from app.cli import options
 from app.cli.bars import progress_bars
 from app.cli.local import local
 from app.cli.options import holes, output
-from app.conformal.folding import MAX_SAMPLES
+from app.config_errors import mistakes
+from app.conformal.moments import MAX_SAMPLES
 from app.errors import BadRequest
 from app.evaluation import report
 from app.evaluation.cache import SampleCache
@@ -30,7 +31,6 @@ from app.evaluation.plots import check_installed
 from app.evaluation.run import Options
 from app.evaluation.variants import PAPER, Variant, compared, paper, read_variants, served
 from app.images.degrade import Degradation
-from app.mistakes import mistakes
 from app.sampling.pipeline import identify
 from app.upscalers.base import Upscaler
 

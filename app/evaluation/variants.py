@@ -13,11 +13,11 @@ from pydantic import ValidationError
 from app.calibration.config import CalibrationConfig
 from app.calibration.guarantee import HighProbability
 from app.calibration.record import Calibration
+from app.config_errors import mistakes
 from app.conformal.fidelity import FidelitySettings, needs_label
 from app.conformal.indecision import IndecisionSettings
 from app.errors import BadRequest
 from app.images.degrade import Degradation, Mixture
-from app.mistakes import mistakes
 from app.sampling.pipeline import DEFAULT_SAMPLES, Pipeline, default_estimator
 from app.upscalers.base import Upscaler, witness_of
 

@@ -192,6 +192,6 @@ def _source(result: Evaluation) -> str:
     if result.made_by is None:
         return "Inputs and truths were given: the result speaks about inputs like these."
     return (
-        f"The inputs were made from the truths by {result.made_by.in_words(result.upscaler.scale)}:"
+        f"The inputs were made from the truths by {result.made_by.describe(result.upscaler.scale)}:"
         " the result speaks about inputs made in this way, not about those of a camera."
     )

@@ -130,7 +130,7 @@ class Degradation(BaseModel):
         found = {field: getattr(self, field) for field in _FILES}
         return {field: quality for field, quality in found.items() if quality is not None}
 
-    def in_words(self, scale: int) -> str:
+    def describe(self, scale: int) -> str:
         """How X was made, such as "bicubic reduction by 4, JPEG of quality 50"."""
         larger = f"{self.kernel} enlargement by {_words(self.enlarged)}"
         steps = {
@@ -142,7 +142,7 @@ class Degradation(BaseModel):
             "a median filter": self.median,
             f"sharpening by {_words(self.sharpened)}": self.sharpened,
             **dict.fromkeys(self.saved_in_words(), True),
-            self.inpaint.in_words() if self.inpaint else "": self.inpaint,
+            self.inpaint.describe() if self.inpaint else "": self.inpaint,
         }
         return ", ".join(words for words, given in steps.items() if given) or "no change"
 
@@ -176,11 +176,11 @@ class Mixture(BaseModel):
 
     mixture: tuple[Component, ...] = Field(min_length=1, max_length=100)
 
-    def in_words(self, scale: int) -> str:
+    def describe(self, scale: int) -> str:
         """How X was made, in one line."""
         unsaved = {**dict.fromkeys(_FILES), "palette": False}
         plain = dict.fromkeys(
-            part.model_copy(update=unsaved).in_words(scale) for part in self.mixture
+            part.model_copy(update=unsaved).describe(scale) for part in self.mixture
         )
         ranges: dict[str, list[int]] = {}
         for part in self.mixture:

@@ -37,7 +37,7 @@ class Inpaint(BaseModel):
     shape: Literal["rectangles", "strokes"] = "rectangles"
     color: Color = "#ff00ff"
 
-    def in_words(self) -> str:
+    def describe(self) -> str:
         """What was cut, for people."""
         return f"holes ({self.shape}, {self.share:.0%} of the pixels or more, {self.color})"
 

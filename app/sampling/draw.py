@@ -17,16 +17,16 @@ from functools import partial
 import numpy as np
 
 from app.errors import TimedOut, UpscalerError, UpscalerFailed, UpscalerRejected
-from app.system import to_the_end
+from app.system import shielded
 from app.telemetry.tracing import span
 from app.upscalers.base import RGB, Capabilities, Source, Upscaler
 from app.upscalers.remote.errors import SomeFailed, replaceable
-from app.upscalers.turns import Folding, Turn
+from app.upscalers.turns import MomentsRequest, Turn
 
 OnProgress = Callable[[int, int, str], None]
 """Is called in the event loop with (done, of how many, of what: samples, or tiles of samples)."""
 
-FOLD_FROM = 3
+MOMENTS_FROM = 3
 """Samples from which on folded ones, 7 bytes a pixel, are fewer bytes than the samples, 3 each."""
 
 _CALL_BYTES = 128 * 2**20
@@ -46,7 +46,7 @@ class _Draw:
     calls: deque[list[int]]
     deadline: float | None
     patience_s: float
-    folding: Folding | None
+    folding: MomentsRequest | None
     turns: asyncio.Lock = field(default_factory=asyncio.Lock)
     came: int = 0
     tiles: int = 1
@@ -65,7 +65,7 @@ async def draw(
     deadline: float | None = None,
     patience_s: float = 0.0,
     on_progress: OnProgress | None = None,
-    folding: Folding | None = None,
+    folding: MomentsRequest | None = None,
 ) -> list[int]:
     """Draw one sample per seed and hand each to `on_sample(index, sample)`.
 
@@ -143,7 +143,9 @@ async def _make_calls(state: _Draw) -> None:
     """Make calls until none is left."""
     while state.calls:
         indices = state.calls.popleft()
-        folds = state.upscaler.capabilities.folds and len(indices) == len(state.seeds) >= FOLD_FROM
+        folds = (
+            state.upscaler.capabilities.folds and len(indices) == len(state.seeds) >= MOMENTS_FROM
+        )
         folding = state.folding if folds else None
         turn = Turn(
             state.turns,
@@ -163,7 +165,7 @@ async def _make_calls(state: _Draw) -> None:
                 sample, samples[place] = samples[place], None  # a folded sample is let go
                 if sample is not None:
                     _check_shape(state, sample)
-                    await to_the_end(state.on_sample, index, sample)
+                    await shielded(state.on_sample, index, sample)
                     _came(state, indices, 1)
                 elif failure is not None:
                     _ask_again(state, index, failure, alone=len(indices) == 1)

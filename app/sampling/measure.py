@@ -21,16 +21,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.conformal import indecision
-from app.conformal.folding import mean_image
+from app.conformal.moments import mean_image
 from app.errors import DegenerateSamples, TimedOut
 from app.images.enlarge import Enlarged
 from app.sampling.draw import OnProgress, draw
 from app.sampling.pipeline import Pipeline, Prediction, guard
-from app.system import all_cores, to_the_end
+from app.system import all_cores, shielded
 from app.telemetry.tracing import span
 from app.upscalers.base import RGB, Source, Upscaler, witness_of
 from app.upscalers.seeds import sample_seeds
-from app.upscalers.turns import Folding
+from app.upscalers.turns import MomentsRequest
 
 T = TypeVar("T")
 OnFirst = Callable[[RGB], None]
@@ -119,7 +119,7 @@ async def measure(
 
     # Whoever wants each sample, and other estimators, need the samples themselves.
     folds = on_sample is None and pipeline.indecision.row.of_variance
-    wish = Folding(mean=pipeline.prediction == "mean") if folds else None
+    wish = MomentsRequest(mean=pipeline.prediction == "mean") if folds else None
     seeds = sample_seeds(seed, pipeline.samples + _spares(upscaler, pipeline.samples))
     ends_at = None if deadline is None else asyncio.get_running_loop().time() + deadline
     with span(
@@ -147,18 +147,18 @@ async def measure(
     if witness is not None:
         accumulator.witness = witness
         if on_witness is not None:
-            await to_the_end(on_witness, witness)
+            await shielded(on_witness, witness)
     if on_sigma is not None:
         witness = None
     sampled = time.perf_counter()
-    if await to_the_end(accumulator.identical) and not source.is_flat:
+    if await shielded(accumulator.identical) and not source.is_flat:
         raise DegenerateSamples(
             f"All {pipeline.samples} samples of {upscaler.name!r} are identical although the input "
             "is not flat: a cache or a fixed seed answers in place of the model, and the mask "
             "would be confident without reason."
         )
     with span("indecision"):
-        sigma, mean_log_sigma = await to_the_end(_finish, accumulator, on_sigma)
+        sigma, mean_log_sigma = await shielded(_finish, accumulator, on_sigma)
     finished = time.perf_counter()
     return Measurement(
         prediction.result(),

@@ -18,8 +18,8 @@ from pydantic import (
 
 from app.conformal.fidelity import FidelitySettings
 from app.conformal.fitted import shipped_for
-from app.conformal.folding import MAX_SAMPLES
 from app.conformal.indecision import IndecisionSettings
+from app.conformal.moments import MAX_SAMPLES
 from app.errors import CalibrationMismatch, UpscalerUnavailable
 from app.images.facts import RULES
 from app.upscalers.base import Upscaler, settings_of, witness_of

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from typing import Final
 
-from app.conformal.folding import MOST_KEPT
+from app.conformal.moments import MOST_KEPT
 from app.sampling.draw import largest_call
 from app.sampling.pipeline import Pipeline
 from app.upscalers.base import Capabilities

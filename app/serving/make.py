@@ -44,7 +44,7 @@ from app.serving.footprint import LARGE
 from app.serving.prepare import Admitted, Mask
 from app.serving.promise import guarantee, warnings_of
 from app.stores.base import Blob
-from app.system import to_the_end
+from app.system import shielded
 from app.telemetry.tracing import span
 from app.upscalers.base import Source
 
@@ -145,7 +145,7 @@ async def generate(
     source = Source(image.rgb, admitted.mask.facts if admitted.mask else None)
     deadline, mean_log_sigma = admitted.deadline_s, math.nan
     height, width = (side * chosen.pipeline.scale for side in admitted.size)
-    alpha = await to_the_end(_enlarged, image.alpha, height, width)
+    alpha = await shielded(_enlarged, image.alpha, height, width)
     trust = Trust.of(admitted.mask, alpha, height, width) if admitted.mask else None
     facts, rest = admitted.decoded.facts, None
     kept: list[tuple[Outside, bytes]] = []
@@ -169,15 +169,15 @@ async def generate(
         )
         mean_log_sigma = measured.mean_log_sigma
         rgb, took = measured.prediction, measured.timings_ms
-        outside, data = kept[0] if kept else await to_the_end(rest_of, image.rgb, facts, None)
+        outside, data = kept[0] if kept else await shielded(rest_of, image.rgb, facts, None)
         blurs, is_sent = chosen.pipeline.fidelity.row.blurs, chosen.request.believed
         rest = Rest(believed_of(outside, blurs=blurs, is_sent=is_sent), data)
     pixels, samples = math.prod(admitted.size), chosen.pipeline.samples
     context.throughput.note(chosen.upscaler, pixels, samples, took["samples"] / 1e3)
     if alpha is not None:
-        rgb = await to_the_end(np.dstack, [rgb, alpha])
+        rgb = await shielded(np.dstack, [rgb, alpha])
     if chosen.request.to is not None and chosen.request.to < max(height, width):
-        rgb, trust = await to_the_end(_reduced, rgb, trust, chosen.request.to)
+        rgb, trust = await shielded(_reduced, rgb, trust, chosen.request.to)
     return Masked(admitted, rgb, trust, rest, mean_log_sigma, {**timings_ms, **took})
 
 
@@ -209,8 +209,8 @@ async def encode(masked: Masked, result_id: str) -> Encoded:
     """The files of the answer and its document: the promise, and what its reader must know."""
     timings_ms = dict(masked.timings_ms)
     with _timed(timings_ms, "encode"), span("encode"):
-        files = await to_the_end(_files, masked)
-    document = await to_the_end(_document, masked, result_id, timings_ms)
+        files = await shielded(_files, masked)
+    document = await shielded(_document, masked, result_id, timings_ms)
     return Encoded(masked.admitted, document, files, masked.rest, masked.mean_log_sigma)
 
 
@@ -263,7 +263,7 @@ async def sign(context: ServiceContext, encoded: Encoded) -> Encoded:
         return encoded
     told = result.model_dump(mode="json", include=_SIGNED)
     with _timed(result.timings_ms, "sign"), span("sign"):
-        signed = await to_the_end(
+        signed = await shielded(
             credentials.sign,
             encoded.files[chosen.form.file],
             FORMS[chosen.form.name].media_type,

@@ -7,10 +7,10 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from app.calibration.guarantee import GuaranteeKind
+from app.config_errors import mistakes
 from app.errors import BadRequest
 from app.images.decode import KeepMetadata
 from app.images.encode import BEST_QUALITY, FormName
-from app.mistakes import mistakes
 from app.upscalers.seeds import MAX_REQUEST_SEED
 
 Pixels = Annotated[int, Field(ge=1)]

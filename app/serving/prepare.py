@@ -34,7 +34,7 @@ from app.serving.credentials import UNSIGNED, Parent, parent_of
 from app.serving.footprint import BELIEVED, fitting, footprint
 from app.serving.options import UpscaleRequest
 from app.serving.subject import Subject
-from app.system import to_the_end
+from app.system import shielded
 from app.telemetry.tracing import span
 from app.upscalers.base import Upscaler
 
@@ -272,7 +272,7 @@ async def decode(
                 if error.members["limit"] != "max_pixels" or "actual" not in error.members:
                     raise
                 raise _with_cost(error, context, chosen, error.members["actual"]) from None
-        digest = await to_the_end(digest_of, file)
+        digest = await shielded(digest_of, file)
         parent, notes = None, list[str]()
         if context.credentials:
             keeps_place = request.metadata == "keep-gps"

@@ -62,7 +62,7 @@ def _voids(subject: Subject) -> list[str]:
     told = []
     # The class says which part of a mixture is meant; of anything else it says only the file.
     if degradation is not None and not (is_of_class and isinstance(degradation, Mixture)):
-        told.append(f"made by {degradation.in_words(calibration.pipeline.scale)}")
+        told.append(f"made by {degradation.describe(calibration.pipeline.scale)}")
     if subject.input_class is not None and subject.is_covered:
         told.append(f"uploads {class_in_words(subject.input_class)}")
     made = f" ({'; '.join(told)})" if told else ""

@@ -26,7 +26,7 @@ class Patience(NamedTuple):
     """How long the collector may take, in seconds."""
 
     batch_s: float = 5.0
-    goodbye_s: float = 2.0  # for the last spans of a stopping process
+    flush_timeout_s: float = 2.0  # for the last spans of a stopping process
     end_s: float = 1.0  # after these are given up
 
 
@@ -57,7 +57,7 @@ def collected(
         # The SDK alone would wait for a dead collector as long as for each batch that is left.
         farewell = threading.Thread(target=provider.shutdown, daemon=True)
         farewell.start()
-        farewell.join(patience.goodbye_s)
+        farewell.join(patience.flush_timeout_s)
         exporter.shutdown()  # ends its waiting for another try; what is left is dropped
         farewell.join(patience.end_s)
 

@@ -15,11 +15,11 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 
-from app.conformal.folding import Spread
+from app.conformal.moments import Spread
 
 
 @dataclass(slots=True)
-class Folding:
+class MomentsRequest:
     """All samples of a request are wanted folded, if the upscaler can.
 
     mean: whether Ŷ is the mean of the samples, and not the first.
@@ -46,7 +46,7 @@ class Turn:
         *,
         deadline: float | None = None,
         patience_s: float = 0.0,
-        folding: Folding | None = None,
+        folding: MomentsRequest | None = None,
         on_part: Callable[[int], None] | None = None,
     ) -> None:
         self.folding = folding

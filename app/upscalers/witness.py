@@ -12,7 +12,7 @@ from functools import cached_property
 import numpy as np
 from PIL import Image
 
-from app.system import to_the_end
+from app.system import shielded
 from app.upscalers.base import RGB, Source
 from app.upscalers.embedded import EmbeddedUpscaler
 from app.upscalers.runtime import PrecisionSetting
@@ -54,7 +54,7 @@ class FaithfulWitness:
         if scale == self.upscaler.scale:
             return large
         size = (scale * source.width, scale * source.height)
-        return await to_the_end(_resized, large, size)
+        return await shielded(_resized, large, size)
 
     async def close(self) -> None:
         """Let go of the threads, if there are any."""

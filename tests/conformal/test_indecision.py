@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from app.conformal.fitted import Fit
-from app.conformal.folding import MAX_SAMPLES
 from app.conformal.indecision import ESTIMATORS, Accumulator, IndecisionSettings
+from app.conformal.moments import MAX_SAMPLES
 
 from .oracle import lab64
 from .strategies import folded, samples

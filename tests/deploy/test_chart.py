@@ -12,9 +12,9 @@ import pytest
 import yaml
 
 import app
+from app.config_sources import read_secret_files
 from app.main import create_app
 from app.settings import load_settings, unknown_variables
-from app.sources import read_secret_files
 from tests.deploy.files import CHART, DEPLOY, document, rendered, run, services
 
 USES = sorted(path.stem for path in (CHART / "values").glob("*.yaml"))

@@ -115,7 +115,7 @@ def test_holes_in_the_smallest_images(side):
 )
 def test_in_words(scale, step, words):
     """What was done is told, and nothing that was not: at scale 1 there is no reduction."""
-    assert step.in_words(scale).startswith(words)
+    assert step.describe(scale).startswith(words)
 
 
 def test_wrong_holes():
@@ -169,8 +169,8 @@ class TestMixture:
         """What a manifest keeps makes the same inputs again."""
         again = Mixture.model_validate_json(USUAL.model_dump_json())
         assert again == USUAL
-        assert again.in_words(4).startswith("one of: bicubic reduction by 4")
-        assert "JPEG of quality 30 to 100, WebP of quality 10 to 95" in again.in_words(4)
+        assert again.describe(4).startswith("one of: bicubic reduction by 4")
+        assert "JPEG of quality 30 to 100, WebP of quality 10 to 95" in again.describe(4)
 
     @pytest.mark.parametrize(
         "wrong",

@@ -131,9 +131,9 @@ class Blocked(SpanExporter):
 
 
 @contextmanager
-def exported(url: str, *, exporter: SpanExporter | None = None, goodbye_s: float = 60.0):
+def exported(url: str, *, exporter: SpanExporter | None = None, flush_timeout_s: float = 60.0):
     """Spans go to a collector, on a machine that may be slow."""
-    patience = Patience(60.0, goodbye_s, 60.0)
+    patience = Patience(60.0, flush_timeout_s, 60.0)
     with (
         collected(url, "trustscale-test", patience, exporter) as tracer,
         tracing.recording(tracer),
@@ -165,7 +165,7 @@ class TestCollector:
         monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "100")
         with socket.socket() as taken:
             taken.bind(("127.0.0.1", 0))  # nobody listens, and nobody else can
-            with exported(f"http://127.0.0.1:{taken.getsockname()[1]}", goodbye_s=0.5):
+            with exported(f"http://127.0.0.1:{taken.getsockname()[1]}", flush_timeout_s=0.5):
                 for _ in range(2000):
                     with tracing.span("a"):
                         pass
@@ -177,7 +177,7 @@ class TestCollector:
         """No span waits for it, and the end gives up the batch that is on its way."""
         monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "10")
         blocked = Blocked()
-        with exported("http://127.0.0.1:1", exporter=blocked, goodbye_s=0.1):
+        with exported("http://127.0.0.1:1", exporter=blocked, flush_timeout_s=0.1):
             for _ in range(2000):
                 with tracing.span("a"):
                     pass

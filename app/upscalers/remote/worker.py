@@ -18,7 +18,7 @@ import numpy as np
 import structlog
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
 
-from app.conformal.folding import FOLDING, Spread
+from app.conformal.moments import MOMENTS_VERSION, Spread
 from app.errors import UpscalerError, UpscalerUnavailable
 from app.telemetry import tracing
 from app.upscalers import pointer
@@ -29,7 +29,7 @@ from app.upscalers.remote.errors import Misconfigured, ProtocolError, SomeFailed
 from app.upscalers.remote.http import Upstream
 from app.upscalers.remote.oip import output_of, request, understood
 from app.upscalers.tensors import encode
-from app.upscalers.turns import Folding, Turn
+from app.upscalers.turns import MomentsRequest, Turn
 
 log = structlog.get_logger()
 
@@ -289,7 +289,7 @@ class WorkerUpscaler:
         return _model(reply.json(), name)
 
 
-def _rule(folding: Folding) -> dict[str, str]:
+def _rule(folding: MomentsRequest) -> dict[str, str]:
     return {"prediction": "mean" if folding.mean else "first"}
 
 
@@ -300,7 +300,7 @@ def _path(model: str) -> str:
 def _model(document: Any, name: str) -> Model:
     told = pointer.first(document, "/parameters")
     try:
-        folds = told.get("folding") == FOLDING and "folded" in pointer.find(
+        folds = told.get("folding") == MOMENTS_VERSION and "folded" in pointer.find(
             document, "/outputs/*/name"
         )
         return Model.model_validate({**told, "name": name, "folds": folds})

@@ -1,12 +1,12 @@
-"""Folded answers: the gateway's own integers, wherever the samples were folded."""
+"""Moments answers: the gateway's own integers, wherever the samples were folded."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from app.conformal.folding import Folded, Spread
 from app.conformal.indecision import IndecisionSettings
+from app.conformal.moments import Moments, Spread
 from app.sampling.measure import measure
 from app.sampling.pipeline import Pipeline
 from app.upscalers.base import Source
@@ -14,7 +14,7 @@ from app.upscalers.registry import WorkerConfig
 from tests.live import serving
 from tests.upscalers.remote.pictures import patiently
 from tests.workers.fakes import SleepingEngine, noise
-from workers.folding import fold, variance_in_torch
+from workers.moments import fold, variance_in_torch
 from workers.service import create_app
 
 SCALE = 2
@@ -44,7 +44,7 @@ def test_a_gpu_has_the_same_bits():
 def test_there_and_back():
     """What is packed is unpacked; nothing else is taken for a spread."""
     spread = fold(SAMPLES, "cpu", mean=True)
-    whole = Folded(SAMPLES.shape[1:3])
+    whole = Moments(SAMPLES.shape[1:3])
     for sample in SAMPLES:
         whole.add(sample)
     data = np.frombuffer(b"x" + spread.packed().tobytes(), np.uint8)[1:]  # nowhere aligned

@@ -32,7 +32,7 @@ _Moments: TypeAlias = (
     tuple[NDArray[np.float32], None] | tuple[NDArray[np.int32], NDArray[np.float64]]
 )
 
-FOLDING = 2
+MOMENTS_VERSION = 2
 """Raised whenever the same samples would give other bits, or `Spread` another layout of bytes."""
 
 
@@ -42,7 +42,7 @@ class Spread:
 
     count: of the samples.
     prediction: Ŷ by the rule that was asked for, uint8 [H, W, 3].
-    variance: what `Folded.pixel_variance` gives, float32 [H, W].
+    variance: what `Moments.pixel_variance` gives, float32 [H, W].
     """
 
     count: int
@@ -79,7 +79,7 @@ class Image(Protocol):
     def __getitem__(self, rows: slice, /) -> NDArray[np.uint8]: ...
 
 
-class Folded:
+class Moments:
     """The samples of one request.
 
     Args:
@@ -130,7 +130,7 @@ class Folded:
         self.count += 1
         self._unfolded.append(rgb)
         if self.count > self._most_kept:
-            self._fold_all()
+            self._accumulate_all()
 
     @property
     def witness(self) -> NDArray[np.uint8] | None:
@@ -160,7 +160,7 @@ class Folded:
         if shape[:2] != self.shape:
             raise ValueError(f"expected a sample of {self.shape}, got {shape[:2]}")
 
-    def _fold_all(self) -> None:
+    def _accumulate_all(self) -> None:
         """Bring the samples that are kept as they are into the sums."""
         pixels = self.shape[0] * self.shape[1]
         if self._unfolded and not self.squares.size:
@@ -364,7 +364,7 @@ class Folded:
         keeps the variance of flat regions above the rounding noise.
         """
         self.check_any()
-        self._fold_all()
+        self._accumulate_all()
         unit = self.count * float(UNIT)
         patch = (self.squares / (unit * float(UNIT))).reshape(self.shape)
         smooth(patch, kernel, size, out=patch)

@@ -9,8 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from numpy.typing import NDArray
 
-from app.conformal.folding import UNIT, Folded, Spread, mean_image
 from app.conformal.lab import XYZ_FIELD, XYZ_WIDTH, lab_tables
+from app.conformal.moments import UNIT, Moments, Spread, mean_image
 from app.system import usable_cores
 
 
@@ -34,7 +34,7 @@ def _variance(samples: NDArray[np.uint8]) -> NDArray[np.float32]:
     variance = np.empty(samples.shape[1:3], np.float32)
 
     def part(rows: slice) -> None:
-        folded = Folded(variance[rows].shape)
+        folded = Moments(variance[rows].shape)
         for sample in samples:
             folded.add(sample[rows])
         variance[rows] = folded.pixel_variance()
@@ -48,7 +48,7 @@ def _variance(samples: NDArray[np.uint8]) -> NDArray[np.float32]:
 def variance_in_torch(
     samples: NDArray[np.uint8], device: str, block: int = 2**22
 ) -> NDArray[np.float32]:
-    """`Folded.pixel_variance` on a device of torch, float32[H, W]; so many pixels at a time."""
+    """`Moments.pixel_variance` on a device of torch, float32[H, W]; so many pixels at a time."""
     import torch  # noqa: PLC0415  workers of ONNX files do without
 
     red_green, blue, f = (torch.from_numpy(table).to(device) for table in lab_tables())
