@@ -41,6 +41,7 @@ NOT_RUN = {
     "docker ": "no container engine",
     "cp .env.example": "belongs to docker compose",
     "kubectl ": "no cluster",
+    "helm ": "no cluster; tests/deploy renders the chart",
     "pip ": "the package index",
     "trustscale serve": "the gateway runs already",
     "trustscale jobs &": "a queue on Redis",
@@ -177,7 +178,7 @@ def _upscalers() -> list[str]:
     """The default upscaler and all that pages name and do not import."""
     pages = "".join(page.read_text("utf-8") for page in PAGES)
     named = re.findall(r"(?:--upscaler|upscalers test) ([\w-]+)", pages)
-    return list(dict.fromkeys(["span-x4", *(name for name in named if name != IMPORTED)]))
+    return [name for name in dict.fromkeys(["span-x4", *named]) if name not in {"auto", IMPORTED}]
 
 
 @pytest.mark.slow
