@@ -35,7 +35,10 @@ _NEVER = tuple(
         "100:0:0:1::/64",
         "3fff::/20",
         "5f00::/16",
-        "168.63.129.16/32",  # public by its number: the host of every machine in Azure
+        # Public by their numbers: the host of every machine in Azure, and a network that nobody
+        # announces, so that others use it for their own.
+        "168.63.129.16/32",
+        "25.0.0.0/8",
     )
 )
 
