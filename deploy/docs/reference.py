@@ -71,7 +71,7 @@ def commands() -> str:
             "`make reference`."
         ),
     ]
-    for name, command in _commands("trustscale", typer.main.get_command(app)):
+    for name, command in all_commands():
         lines += ["", f"## `{name}`", "", " ".join((command.help or "").split())]
         rows = [row for parameter in command.params for row in _parameter(parameter)]
         if rows:
@@ -149,11 +149,13 @@ def _default(field: FieldInfo) -> str:
     return told
 
 
-def _commands(name: str, command: Any) -> Iterator[tuple[str, Any]]:
+def all_commands(name: str = "trustscale", command: Any = None) -> Iterator[tuple[str, Any]]:
+    """Every command with its full name, groups of commands too."""
+    command = command or typer.main.get_command(app)
     yield name, command
     if hasattr(command, "list_commands"):
         for word in command.list_commands(None):
-            yield from _commands(f"{name} {word}", command.get_command(None, word))
+            yield from all_commands(f"{name} {word}", command.get_command(None, word))
 
 
 def _parameter(parameter: Any) -> Iterator[str]:

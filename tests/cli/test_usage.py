@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import runpy
 import socket
 
 import pytest
 
 from app import __version__
 from app.settings import Settings
-from tests.docs.commands import all_commands
+from tests.docs.blocks import ROOT
+
+all_commands = runpy.run_path(str(ROOT / "deploy/docs/reference.py"))["all_commands"]
 
 
 @pytest.mark.parametrize("command", ["trustscale -h", *(name for name, _ in all_commands())])
