@@ -72,10 +72,17 @@ def plain_environment() -> dict[str, str]:
     }
 
 
+def score_threads() -> int:
+    """Threads that make one score: more would gain little, and each holds strips of its own."""
+    return min(usable_cores(), 4)
+
+
 @contextmanager
-def all_cores(name: str) -> Iterator[Callable[[Callable[[int], Result], range], Iterator[Result]]]:
-    """`map` of some numbers on all cores: results come in order, and few wait to be taken."""
-    most = usable_cores()
+def score_cores(
+    name: str,
+) -> Iterator[Callable[[Callable[[int], Result], range], Iterator[Result]]]:
+    """`map` of some numbers in `score_threads`: results come in order, few wait to be taken."""
+    most = score_threads()
 
     with ThreadPoolExecutor(most, name) as threads:
 

@@ -26,7 +26,7 @@ from app.errors import DegenerateSamples, TimedOut
 from app.images.enlarge import Enlarged
 from app.sampling.draw import OnProgress, draw
 from app.sampling.pipeline import Pipeline, Prediction, guard
-from app.system import all_cores, shielded
+from app.system import score_cores, shielded
 from app.telemetry.tracing import span
 from app.upscalers.base import RGB, Source, Upscaler, witness_of
 from app.upscalers.seeds import sample_seeds
@@ -285,7 +285,7 @@ def _finish(
         return logs.reshape(-1)
 
     total, rest = np.float64(0), np.empty(0, np.float32)
-    with all_cores("trustscale-score") as each:
+    with score_cores("trustscale-score") as each:
         accumulator.each, accumulator.is_asked_once = each, True
         for logs in accumulator.strips(look):
             found = np.concatenate([rest, logs])

@@ -1,7 +1,7 @@
 """How many bytes one request holds at most while its answer is made: what admission counts.
 
-All of it is proportional to the pixels of the output, and little of it to M, since samples are
-folded into sums as they arrive. The figures are measured, with a margin;
+Nearly all of it is proportional to the pixels of the output, and little of it to M, since samples
+are accumulated as they arrive; strips of the score are as wide as the output. The figures are measured, with a margin;
 `tests/serving/test_footprint.py` holds them against what is allocated.
 """
 
@@ -13,6 +13,7 @@ from typing import Final
 from app.conformal.moments import MOST_KEPT
 from app.sampling.draw import largest_call
 from app.sampling.pipeline import Pipeline
+from app.system import score_threads
 from app.upscalers.base import Capabilities
 from app.upscalers.shipped import SCALE
 
@@ -29,6 +30,7 @@ BELIEVED: Final = 16  # more where `believed.png` is made
 _TRUTH: Final = 20  # the images, one of them while it is decoded, the mask and σ
 
 _INPUT: Final = 3  # per pixel of X
+_STRIP: Final = 64 * 70  # per pixel of an output's width and thread: rows that are scored together
 
 
 def footprint(
@@ -52,7 +54,9 @@ def footprint(
         network = _SAMPLE * (SCALE / pipeline.scale) ** 2 if is_reduced else 0
         scoring = _SAMPLE + max(scoring, network)
     answer = (_ANSWER if output < LARGE else _LARGE_ANSWER) + form_bytes
-    return height * width * _INPUT + math.ceil(output * max(measuring + scoring, answer))
+    strips = width * pipeline.scale * _STRIP * score_threads()
+    measured = output * (measuring + scoring) + strips
+    return height * width * _INPUT + math.ceil(max(measured, output * answer))
 
 
 def fitting(height: int, width: int, cost: int, budget: int) -> int:

@@ -14,7 +14,7 @@ from app.conformal import texture
 from app.conformal.fitted import Fit, shipped
 from app.conformal.indecision import IndecisionSettings
 from app.sampling.pipeline import Pipeline
-from app.system import all_cores
+from app.system import score_cores
 
 from .strategies import folded, samples
 
@@ -159,7 +159,7 @@ def test_threads_do_not_matter():
     """Strips that are made beside each other give the same bits, in their order."""
     accumulator = measured(samples(2, 300, 200), FITTED[2])
     alone = accumulator.result()
-    with all_cores("test") as accumulator.each:
+    with score_cores("test") as accumulator.each:
         strips = [*accumulator.strips(lambda top, rows: (top, rows))]
     np.testing.assert_array_equal(np.concatenate([rows for _, rows in strips]), alone)
     assert [top for top, _ in strips] == [*range(0, 300, 64)]

@@ -129,8 +129,10 @@ def pipeline(estimator="smoothed_variance", prediction="first", samples=8, scale
         *((served(name), Capabilities(by_tiles=True)) for name in SHIPPED),
     ],
 )
-async def test_covers_what_is_allocated(asked, capabilities):
-    """What is counted is above the peak, whatever makes σ."""
+@pytest.mark.parametrize("cores", [1, 64])
+async def test_covers_what_is_allocated(asked, capabilities, cores, monkeypatch):
+    """What is counted is above the peak, whatever makes σ, on however many cores."""
+    monkeypatch.setattr("app.system.usable_cores", lambda: cores)
     expected = footprint(SIDE, SIDE, asked, capabilities, 0)
     # A thread that is put to sleep between its answer and its end holds its sample a while longer.
     async with traced():
