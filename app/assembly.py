@@ -183,7 +183,7 @@ async def open_parts(
 
 
 @contextmanager
-def alone(settings: Settings) -> Iterator[None]:
+def single_process_lock(settings: Settings) -> Iterator[None]:
     """Run jobs of a queue in memory as the only process, which they would otherwise be taken from.
 
     Raises:
@@ -213,7 +213,7 @@ async def check_start(settings: Settings) -> None:
     """
     await check_settings(settings)
     async with AsyncExitStack() as stack:
-        stack.enter_context(alone(settings))
+        stack.enter_context(single_process_lock(settings))
         stack.enter_context(exporting(settings.otlp_endpoint, "trustscale-gateway"))
         _queue(settings, await opened_stores(settings, stack, Metrics()))
 

@@ -18,12 +18,18 @@ from starlette.types import ASGIApp
 from app import __version__
 from app.api import problems
 from app.api.auth import Keyring, stored_admin_key
-from app.api.deps import PACE, Pace, State
+from app.api.deps import TIMINGS, State, Timings
 from app.api.document import finished, operation_id
 from app.api.limits import open_limits
 from app.api.middleware import RequestContext
 from app.api.reference import add_reference
-from app.assembly import Build, alone, measure_throughput, open_parts, report_calibrations
+from app.assembly import (
+    Build,
+    measure_throughput,
+    open_parts,
+    report_calibrations,
+    single_process_lock,
+)
 from app.calibration.sweep import remove_orphans
 from app.errors import TrustscaleError
 from app.settings import Settings
@@ -51,13 +57,15 @@ Start = Callable[[AsyncExitStack, Metrics], Awaitable[State]]
 """Opens what an application needs; the stack closes it."""
 
 
-def create_app(settings: Settings, *, build: Build | None = None, pace: Pace = PACE) -> FastAPI:
+def create_app(
+    settings: Settings, *, build: Build | None = None, timings: Timings = TIMINGS
+) -> FastAPI:
     """The gateway for these settings; nothing is opened before its lifespan starts."""
 
     async def start(stack: AsyncExitStack, metrics: Metrics) -> State:
         # Here, because the server ends the process by the signal that stopped it.
         stack.enter_context(exporting(settings.otlp_endpoint, "trustscale-gateway"))
-        return await _start(settings, metrics, stack, build, pace)
+        return await _start(settings, metrics, stack, build, timings)
 
     app = application(start, max_upload_bytes=settings.max_upload_bytes)
     if settings.web:
@@ -117,14 +125,18 @@ class _Gateway(FastAPI):
 
 
 async def _start(
-    settings: Settings, metrics: Metrics, stack: AsyncExitStack, build: Build | None, pace: Pace
+    settings: Settings,
+    metrics: Metrics,
+    stack: AsyncExitStack,
+    build: Build | None,
+    timings: Timings,
 ) -> State:
     """Open everything and start what runs beside the requests."""
-    stack.enter_context(alone(settings))
+    stack.enter_context(single_process_lock(settings))
     parts = await open_parts(settings, stack, build, metrics)
     await report_calibrations(parts)
     for work in (
-        _sweep(parts.stores, settings.job_ttl_s, pace),
+        _sweep(parts.stores, settings.job_ttl_s, timings),
         parts.canaries.run(),
         measure_throughput(parts),
     ):
@@ -137,14 +149,14 @@ async def _start(
     worker = None
     if settings.gateway_runs_jobs:
         run = partial(
-            parts.queue.run, parts.handlers, concurrency=parts.concurrency, drain_s=pace.drain_s
+            parts.queue.run, parts.handlers, concurrency=parts.concurrency, drain_s=timings.drain_s
         )
         worker = await stack.enter_async_context(working(run))
     return await State.of(
         parts,
         stack,
         metrics,
-        pace,
+        timings,
         worker=worker,
         client_keys=Keyring(key.get_secret_value() for key in settings.client_keys),
         admin_keys=Keyring(_admin_keys(settings)),
@@ -174,7 +186,7 @@ async def working(
         await worker
 
 
-async def _sweep(stores: Stores, job_ttl_s: float, pace: Pace) -> None:
+async def _sweep(stores: Stores, job_ttl_s: float, timings: Timings) -> None:
     """Remove expired results and jobs now and then, for ever."""
     clock = asyncio.get_running_loop().time
     orphans_at = clock()
@@ -185,14 +197,14 @@ async def _sweep(stores: Stores, job_ttl_s: float, pace: Pace) -> None:
             for job in await stores.jobs.expire(before):
                 await stores.blobs.delete(job)
             if clock() >= orphans_at:
-                orphans_at = clock() + pace.orphans_s
+                orphans_at = clock() + timings.orphans_s
                 await remove_orphans(stores, before)
         except TrustscaleError as error:
             log.warning("sweep_failed", detail=error.detail)
         except Exception:
             # Whatever it is: without a next round, disk and database would fill up unseen.
             log.exception("sweep_failed")
-        await asyncio.sleep(pace.sweep_s)
+        await asyncio.sleep(timings.sweep_s)
 
 
 @asynccontextmanager

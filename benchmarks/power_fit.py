@@ -57,7 +57,7 @@ class Cells(NamedTuple):
     scene: str
     input_class: str
     digest: str
-    seen: fitting.Seen
+    seen: fitting.FitSample
 
 
 def cells(
@@ -81,14 +81,14 @@ def cells(
             path.stem, path.read_bytes(), None, pipeline, degradation=USUAL, seed=0, variant=way
         )
         source = Source(pair.x, pair.facts)
-        folded = Moments(pair.y.shape, Enlarged(pair.x, upscaler.scale))
-        folded.facts = pair.facts.terms()
+        moments = Moments(pair.y.shape, Enlarged(pair.x, upscaler.scale))
+        moments.facts = pair.facts.terms()
         if witness := witness_of(upscaler):
-            folded.witness = runner.run(witness.answer(source, upscaler.scale))
+            moments.witness = runner.run(witness.answer(source, upscaler.scale))
         [sample] = runner.run(upscaler.generate(source, sample_seeds(pair.seed, 1)))
-        folded.add(sample)
+        moments.add(sample)
         settings = fidelity.FidelitySettings(bound=CUT)
-        seen = fitting.seen(folded.maps(), fidelity.error(pair.y, sample, settings))
+        seen = fitting.fit_sample(moments.maps(), fidelity.error(pair.y, sample, settings))
         np.savez(
             kept,
             input_class=classify(UPLOAD, pair.facts),
@@ -99,7 +99,7 @@ def cells(
             share=seen.share,
         )
     with np.load(kept) as found:
-        seen = fitting.Seen(
+        seen = fitting.FitSample(
             tuple(map(str, found["names"])),
             found["terms"].astype(np.float32),
             np.minimum(found["error"], CUT),
@@ -133,7 +133,7 @@ def rows_of(folder: Path) -> dict[str, dict[str, str]]:
         return {Path(row["file"]).stem: row for row in csv.DictReader(table)}
 
 
-def only(seen: fitting.Seen, wanted: Callable[[str], bool]) -> fitting.Seen:
+def only(seen: fitting.FitSample, wanted: Callable[[str], bool]) -> fitting.FitSample:
     """Of the terms those that are wanted."""
     places = [place for place, name in enumerate(seen.names) if wanted(name)]
     names = tuple(seen.names[place] for place in places)

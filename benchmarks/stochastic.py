@@ -85,7 +85,7 @@ class Sampler:
         return made
 
 
-def folded(scene: Scene, kind: float, count: int, estimator: str) -> Accumulator:
+def accumulated(scene: Scene, kind: float, count: int, estimator: str) -> Accumulator:
     """The first samples of a kind, with all that an estimator may look at."""
     enlarged = Enlarged(scene.x, SIDE // scene.x.shape[0])
     accumulator = Accumulator(enlarged.shape, IndecisionSettings(estimator), enlarged, count)
@@ -113,7 +113,7 @@ def areas(
 
 def plain(own: Sequence[Scene], test: Sequence[Scene], *how: float | str) -> list[str]:
     """Without a fit."""
-    sigmas = [[(folded(s, *how).result(), s) for s in part] for part in (own, test)]
+    sigmas = [[(accumulated(s, *how).result(), s) for s in part] for part in (own, test)]
     return areas(*sigmas)
 
 
@@ -123,10 +123,10 @@ def fitted(
     """With a fit, which sees the witness or not."""
 
     def maps(scene: Scene):
-        found = folded(scene, kind, count, "residual").maps()
+        found = accumulated(scene, kind, count, "residual").maps()
         return found if witness else found._replace(witness=None)
 
-    seen = [fitting.seen(maps(s), s.error) for s in own[:FITTED_ON]]
+    seen = [fitting.fit_sample(maps(s), s.error) for s in own[:FITTED_ON]]
     fit = fitting.fit(seen, units=fitting.units_for(FITTED_ON))
     return areas(*([(fit.sigma(maps(s)), s) for s in part] for part in (own[FITTED_ON:], test)))
 

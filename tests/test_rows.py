@@ -55,7 +55,7 @@ def test_a_metric_is_a_row(start, monkeypatch):
 
 
 DARKNESS = Estimator(
-    sigma=lambda folded: np.ascontiguousarray(1 - folded.maps().mean[0]),
+    sigma=lambda accumulator: np.ascontiguousarray(1 - accumulator.maps().mean[0]),
     title="Darkness",
     radius=lambda _: 0,
     smooths=False,

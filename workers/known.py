@@ -24,7 +24,7 @@ class KnownFile(_Strict):
     sha256: str | None = None
 
 
-class Known(_Strict):
+class KnownModel(_Strict):
     """A model; `pipeline` instead of `files` where it is a folder of diffusers.
 
     `folder` is a word that its folder must have in its name.
@@ -58,10 +58,10 @@ class Found(BaseModel):
         return not self.missing and not self.wrong
 
 
-def known_models() -> dict[str, Known]:
+def known_models() -> dict[str, KnownModel]:
     """All of them by name."""
     text = resources.files("workers").joinpath("known.toml").read_text("utf-8")
-    return {name: Known.model_validate(row) for name, row in tomllib.loads(text).items()}
+    return {name: KnownModel.model_validate(row) for name, row in tomllib.loads(text).items()}
 
 
 def identify(folder: Path) -> list[Found]:
@@ -81,7 +81,7 @@ def identify(folder: Path) -> list[Found]:
     return [one for one in found if one is not None]
 
 
-def _found(name: str, known: Known, place: Path) -> Found | None:
+def _found(name: str, known: KnownModel, place: Path) -> Found | None:
     if known.pipeline is not None:
         return _pipeline(name, known.pipeline, place)
     if known.folder is not None and known.folder not in place.resolve().name.lower():

@@ -34,10 +34,10 @@ def _variance(samples: NDArray[np.uint8]) -> NDArray[np.float32]:
     variance = np.empty(samples.shape[1:3], np.float32)
 
     def part(rows: slice) -> None:
-        folded = Moments(variance[rows].shape)
+        moments = Moments(variance[rows].shape)
         for sample in samples:
-            folded.add(sample[rows])
-        variance[rows] = folded.pixel_variance()
+            moments.add(sample[rows])
+        variance[rows] = moments.pixel_variance()
 
     height = -(-len(variance) // usable_cores())
     with ThreadPoolExecutor(usable_cores()) as threads:

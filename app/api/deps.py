@@ -27,7 +27,7 @@ from app.telemetry.metrics import Metrics
 log = structlog.get_logger(__name__)
 
 
-class Pace(NamedTuple):
+class Timings(NamedTuple):
     """Seconds: how often and how long the gateway does what no setting says."""
 
     sweep_s: float = 60.0
@@ -41,7 +41,7 @@ class Pace(NamedTuple):
     probe_s: float = 10.0
 
 
-PACE: Final = Pace()
+TIMINGS: Final = Timings()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +50,7 @@ class State(Parts):
 
     worker: asyncio.Task[None] | None  # runs jobs in this process
     metrics: Metrics
-    pace: Pace
+    timings: Timings
     client_keys: Keyring
     admin_keys: Keyring
     limits: ClientLimits
@@ -64,16 +64,16 @@ class State(Parts):
         parts: Parts,
         stack: AsyncExitStack,
         metrics: Metrics,
-        pace: Pace,
+        timings: Timings,
         **more: Any,
     ) -> Self:
         """Parts with what requests need besides; the stack closes it."""
         held = {field.name: getattr(parts, field.name) for field in fields(parts)}
         common = {
-            "probes": await stack.enter_async_context(aclosing(Probes(pace.probe_s))),
+            "probes": await stack.enter_async_context(aclosing(Probes(timings.probe_s))),
             "idempotency": IdempotencyKeys(parts.stores.claims, parts.settings.idempotency_ttl_s),
         }
-        return cls(**{**held, **common, "metrics": metrics, "pace": pace, **more})
+        return cls(**{**held, **common, "metrics": metrics, "timings": timings, **more})
 
     async def audit(self, action: str, actor: str, **facts: Any) -> None:
         """Keep an admin action in the audit log, and log it."""

@@ -55,7 +55,7 @@ async def get_readiness(state: StateDep, response: Response) -> Readiness:
         for upscaler in state.service.upscalers.values()
     }
     answers = await asyncio.gather(
-        *(_in_time(answer, state.pace.answer_s) for answer in asked.values())
+        *(_in_time(answer, state.timings.answer_s) for answer in asked.values())
     )
     components = dict(zip(asked, answers, strict=True))
     for name, component in components.items():

@@ -17,7 +17,7 @@ import numpy as np
 
 from app.calibration.config import CalibrationRequest
 from app.calibration.manifest import MeasuredPair
-from app.calibration.measure import Act, packed, reduce_pair
+from app.calibration.measure import PairTask, packed, reduce_pair
 from app.calibration.pairs import Pair
 from app.conformal import fidelity, fitting
 from app.conformal.fitted import Fit
@@ -41,24 +41,24 @@ class Photograph(NamedTuple):
     """What the fit sees of a pair: the digest of its pixels, and its cells."""
 
     digest: str
-    seen: fitting.Seen
+    seen: fitting.FitSample
 
 
-async def drawn(blobs: Blobs, act: Act) -> tuple[bytes, Measurement]:
+async def drawn(blobs: Blobs, task: PairTask) -> tuple[bytes, Measurement]:
     """Generate, and keep what the fit sees or, until there is a fit, the samples; the record."""
     samples: dict[int, RGB] = {}
-    pair, pipeline = act.pair, act.request.pipeline
-    measurement = await act.measure(samples.__setitem__)
+    pair, pipeline = task.pair, task.request.pipeline
+    measurement = await task.measure(samples.__setitem__)
     ordered = [samples[index] for index in range(pipeline.samples)]
     # What came first stays: an upscaler without seeds answers differently the second time.
-    if pair.name not in act.request.shares.fitted:
+    if pair.name not in task.request.shares.fitted:
         kept = await asyncio.to_thread(_pack_samples, ordered, measurement.witness)
-        await blobs.create(act.job, f"{_PLACE}/{pair.name}", kept)
+        await blobs.create(task.job, f"{_PLACE}/{pair.name}", kept)
         return DRAWN, measurement
     kept = await asyncio.to_thread(
-        lambda: _pack_seen(seen_of(pair, ordered, measurement.witness, pipeline))
+        lambda: _pack_photograph(fit_sample(pair, ordered, measurement.witness, pipeline))
     )
-    await blobs.create(act.job, f"{_PLACE}/{pair.name}", kept)
+    await blobs.create(task.job, f"{_PLACE}/{pair.name}", kept)
     return SEEN, measurement
 
 
@@ -90,18 +90,18 @@ async def fitted(
     return pipeline, measured
 
 
-def seen_of(
+def fit_sample(
     pair: Pair, samples: Sequence[RGB], witness: RGB | None, pipeline: Pipeline
 ) -> Photograph:
     """What the fit sees of a pair."""
-    folded = Moments(pair.y.shape, Enlarged(pair.x, pipeline.scale))
+    moments = Moments(pair.y.shape, Enlarged(pair.x, pipeline.scale))
     for sample in samples:
-        folded.add(sample)
-    folded.facts = pair.facts.terms()
+        moments.add(sample)
+    moments.facts = pair.facts.terms()
     if witness is not None:
-        folded.witness = witness
+        moments.witness = witness
     prediction = predicted(samples, pipeline.prediction)
-    seen = fitting.seen(folded.maps(), fidelity.error(pair.y, prediction, pipeline.fidelity))
+    seen = fitting.fit_sample(moments.maps(), fidelity.error(pair.y, prediction, pipeline.fidelity))
     return Photograph(pair.pixels_sha256[:FIT_DIGITS], seen)
 
 
@@ -128,7 +128,7 @@ def fit(
     return pipeline.model_copy(update={"indecision": indecision, "witness": witness})
 
 
-def _pack_seen(photograph: Photograph) -> bytes:
+def _pack_photograph(photograph: Photograph) -> bytes:
     digest, seen = photograph
     return packed(
         digest=digest, names=seen.names, terms=seen.terms, error=seen.error, share=seen.share
@@ -137,7 +137,7 @@ def _pack_seen(photograph: Photograph) -> bytes:
 
 def _unpack_seen(record: bytes) -> Photograph:
     with np.load(io.BytesIO(record), allow_pickle=False) as arrays:
-        seen = fitting.Seen(
+        seen = fitting.FitSample(
             tuple(map(str, arrays["names"])), arrays["terms"], arrays["error"], arrays["share"]
         )
         return Photograph(str(arrays["digest"]), seen)

@@ -24,7 +24,7 @@ from app.calibration.config import AskedPair, CalibrationRequest
 from app.calibration.layout import PREDICTIONS
 from app.calibration.manifest import MeasuredPair, PairInfo, Provenance
 from app.calibration.measure import (
-    Act,
+    PairTask,
     pack,
     pack_measurement,
     pair_info,
@@ -87,14 +87,16 @@ class CalibrationHandler:
         source = request.pair(task).source
         try:
             pair = await self._load(job.id, request, task)
-            act = Act(job.id, request, pair, upscaler, self._canary(job.id, request, task))
+            pair_task = PairTask(
+                job.id, request, pair, upscaler, self._canary(job.id, request, task)
+            )
             if fidelity.needs_label(request.pipeline.fidelity):
-                return await self._semantic(act)
+                return await self._semantic(pair_task)
             if request.shares.fitted:
-                record, measurement = await fit.drawn(self.blobs, act)
-                await self._keep_pictures(act, measurement)
+                record, measurement = await fit.drawn(self.blobs, pair_task)
+                await self._keep_pictures(pair_task, measurement)
                 return record
-            return _MEASURED + await self._measured(act)
+            return _MEASURED + await self._measured(pair_task)
         except BadInput as error:
             item = {"name": source, "reason": error.detail.rstrip(".")}
             if request.config.on_bad_pair == "fail":
@@ -196,10 +198,10 @@ class CalibrationHandler:
             return None
         return CanaryTaker(self.blobs, job, name)
 
-    async def _keep_pictures(self, act: Act, measurement: Measurement) -> None:
+    async def _keep_pictures(self, task: PairTask, measurement: Measurement) -> None:
         if self.keeps_pictures:
-            pair = act.pair
-            await pictures.keep(self.blobs, act.job, pair.name, pair.x, measurement.prediction)
+            pair = task.pair
+            await pictures.keep(self.blobs, task.job, pair.name, pair.x, measurement.prediction)
 
     async def _load(self, job: str, request: CalibrationRequest, name: str) -> Pair:
         pair = request.pair(name)
@@ -220,19 +222,19 @@ class CalibrationHandler:
             raise BadPairs("its files were changed after they were checked", items=[])
         return loaded
 
-    async def _measured(self, act: Act) -> bytes:
+    async def _measured(self, task: PairTask) -> bytes:
         """Generate for a pair whose error can be computed, and reduce it."""
-        pair, pipeline = act.pair, act.request.pipeline
-        measurement = await act.measure()
-        await self._keep_pictures(act, measurement)
+        pair, pipeline = task.pair, task.request.pipeline
+        measurement = await task.measure()
+        await self._keep_pictures(task, measurement)
         return await asyncio.to_thread(lambda: pack(reduce_pair(pair, measurement, pipeline)))
 
-    async def _semantic(self, act: Act) -> bytes:
+    async def _semantic(self, task: PairTask) -> bytes:
         """Generate, and keep what a person needs to draw the label."""
-        pair = act.pair
-        measurement = await self._first(act.job, pair, await act.measure())
+        pair = task.pair
+        measurement = await self._first(task.job, pair, await task.measure())
         sha256 = image_digest(measurement.prediction)
-        asked = act.request.pair(pair.name)
+        asked = task.request.pair(pair.name)
         # The command line takes labels that claim nothing.
         if asked.label and asked.prediction not in {None, sha256}:
             raise BadPairs(
@@ -241,11 +243,11 @@ class CalibrationHandler:
                 items=[],
             )
         if asked.label:  # a damaged one is named now, not when all pairs are measured
-            label, _ = await labels.read(self.blobs, act.job, pair.name)
+            label, _ = await labels.read(self.blobs, task.job, pair.name)
             await asyncio.to_thread(decode_label, label, measurement.sigma.shape)
-        await self._keep_pictures(act, measurement)
+        await self._keep_pictures(task, measurement)
         waiting = Unlabelled(
-            info=pair_info(pair, measurement, act.request.pipeline),
+            info=pair_info(pair, measurement, task.request.pipeline),
             prediction_sha256=sha256,
         )
         return _WAITING + waiting.model_dump_json().encode()

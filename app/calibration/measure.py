@@ -29,7 +29,7 @@ and nobody waits for one of them."""
 
 
 @dataclass(frozen=True, slots=True)
-class Act:
+class PairTask:
     """One pair of a job on its way through an upscaler; `canary` is told if the pair is one."""
 
     job: str

@@ -17,7 +17,7 @@ import httpx
 from starlette.types import Receive, Scope, Send
 
 from app.api.auth import Keyring
-from app.api.deps import PACE, State
+from app.api.deps import TIMINGS, State
 from app.api.idempotency import Unrepeated
 from app.api.limits import ClientLimits
 from app.assembly import Parts, open_parts, opened_stores
@@ -122,7 +122,7 @@ async def _start(
         parts,
         stack,
         metrics,
-        PACE,
+        TIMINGS,
         client_keys=nobody,
         admin_keys=nobody,
         operator=ACTOR,

@@ -49,7 +49,7 @@ Array = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class FitSample:
     """The cells of one photograph that the fit sees.
 
     names: the terms, as `texture.term_names()` calls them.
@@ -63,7 +63,7 @@ class Seen:
     share: Array
 
 
-def seen(maps: Maps, error: Array) -> Seen:
+def fit_sample(maps: Maps, error: Array) -> FitSample:
     """The cells of one photograph: those that can become the worst of a mask, and others.
 
     Args:
@@ -88,7 +88,7 @@ def seen(maps: Maps, error: Array) -> Seen:
     share = np.repeat(
         [top / len(worst) / count, len(rest) / len(others) / count], [len(worst), len(others)]
     )
-    return Seen(tuple(dense), flat[cells], worst_of_cell[cells], share.astype(np.float32))
+    return FitSample(tuple(dense), flat[cells], worst_of_cell[cells], share.astype(np.float32))
 
 
 def _largest(error: Array) -> Array:
@@ -110,7 +110,7 @@ def units_for(scenes: int) -> int:
 
 
 def fit(
-    photographs: Sequence[Seen],
+    photographs: Sequence[FitSample],
     *,
     terms: int = TERMS,
     ridge: float = RIDGE,
@@ -181,7 +181,7 @@ class _Rows:
         return _Rows(self.terms[:, ::step], self.error[:, ::step], share / whole)
 
     @classmethod
-    def of(cls, photographs: Sequence[Seen], cells: int) -> _Rows:
+    def of(cls, photographs: Sequence[FitSample], cells: int) -> _Rows:
         """All photographs with as many cells as the smallest one has."""
         if not photographs:
             raise ValueError("there are no photographs to fit σ on")

@@ -1,7 +1,7 @@
 """σ: where a prediction may be wrong, told by the M samples of one request and its input (§2.2).
 
 `ESTIMATORS` is all that the program knows of its estimators. To add one, write a function of the
-folded samples and enter its row; forms, commands, checks, admission and answers read the row.
+accumulated samples and enter its row; forms, commands, checks, admission and answers read the row.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ WITNESS_BLURS = (4.0, 8.0)  # in pixels; the larger of both counts (docs/mask-po
 class Estimator:
     """One row of `ESTIMATORS`.
 
-    sigma: σ of the folded samples, float32 [H, W], finite and ≥ 0.
+    sigma: σ of the accumulated samples, float32 [H, W], finite and ≥ 0.
     title: how a form offers the estimator.
     radius: σ of a pixel depends on the pixels at most so far away, along either axis; None: on most
         of the image.
@@ -126,7 +126,7 @@ class IndecisionSettings:
 
 
 class Accumulator(Moments):
-    """Folds samples into σ.
+    """Accumulates samples for σ.
 
     Args:
         shape: (H, W) of the samples; a trailing channel axis of 3 is accepted.
@@ -194,8 +194,8 @@ def _windowed(values: NDArray[np.float32], settings: IndecisionSettings) -> NDAr
     return _smoothed(values, settings)
 
 
-def _departed(folded: Accumulator) -> NDArray[np.float32]:
-    departure = folded.departure()
+def _departed(accumulator: Accumulator) -> NDArray[np.float32]:
+    departure = accumulator.departure()
     wide = departure.copy()
     for plane, blur in zip((departure, wide), WITNESS_BLURS, strict=True):
         gaussian_blur(plane, blur, out=plane)
@@ -203,9 +203,9 @@ def _departed(folded: Accumulator) -> NDArray[np.float32]:
     return np.maximum(departure, np.float32(0), out=departure)  # running sums may leave −1e-20
 
 
-def _fitted(folded: Accumulator) -> NDArray[np.float32]:
-    assert folded.settings.fit is not None  # noqa: S101 - __post_init__ sees to it
-    return folded.settings.fit.sigma(folded)
+def _fitted(accumulator: Accumulator) -> NDArray[np.float32]:
+    assert accumulator.settings.fit is not None  # noqa: S101 - __post_init__ sees to it
+    return accumulator.settings.fit.sigma(accumulator)
 
 
 def _blur_radius(settings: IndecisionSettings) -> int | None:
@@ -222,7 +222,7 @@ def _window_radius(settings: IndecisionSettings) -> int | None:
 
 ESTIMATORS: dict[str, Estimator] = {
     "smoothed_variance": Estimator(
-        sigma=lambda folded: _windowed(folded.pixel_variance(), folded.settings),
+        sigma=lambda accumulator: _windowed(accumulator.pixel_variance(), accumulator.settings),
         title="Variance of the samples, smoothed",
         radius=_window_radius,
         window=lambda settings: settings.size,
@@ -240,7 +240,7 @@ ESTIMATORS: dict[str, Estimator] = {
         takes_fit=True,
     ),
     "residual": Estimator(
-        sigma=lambda folded: _windowed(folded.residual(), folded.settings),
+        sigma=lambda accumulator: _windowed(accumulator.residual(), accumulator.settings),
         title="What the upscaler adds to its input, smoothed (one sample suffices)",
         radius=_window_radius,
         window=lambda settings: settings.size,
@@ -254,8 +254,9 @@ ESTIMATORS: dict[str, Estimator] = {
         smooths=False,
     ),
     "patch_variance": Estimator(
-        sigma=lambda folded: _smoothed(
-            folded.patch_variance(folded.settings.kernel, folded.settings.size), folded.settings
+        sigma=lambda accumulator: _smoothed(
+            accumulator.patch_variance(accumulator.settings.kernel, accumulator.settings.size),
+            accumulator.settings,
         ),
         title="Patch variance (the paper's formula)",
         radius=_window_radius,
@@ -264,7 +265,7 @@ ESTIMATORS: dict[str, Estimator] = {
         bytes_per_pixel=36,
     ),
     "pixel_variance": Estimator(
-        sigma=lambda folded: _smoothed(folded.pixel_variance(), folded.settings),
+        sigma=lambda accumulator: _smoothed(accumulator.pixel_variance(), accumulator.settings),
         title="Variance of each pixel",
         radius=_blur_radius,
         least_samples=2,

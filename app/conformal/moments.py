@@ -1,4 +1,4 @@
-"""Samples folded, as they arrive and in any order, into exact integer sums per pixel.
+"""Samples accumulated, as they arrive and in any order, into exact integer sums per pixel.
 
 Every estimator of σ follows from the sums. Memory does not depend on M, and the result does not
 depend on the order of arrival, bit for bit.
@@ -38,7 +38,7 @@ MOMENTS_VERSION = 2
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """All samples of a request, folded elsewhere by the same integers: it does not matter where.
+    """All samples of a request, accumulated elsewhere; the integers are the same everywhere.
 
     count: of the samples.
     prediction: Ŷ by the rule that was asked for, uint8 [H, W, 3].
@@ -126,7 +126,7 @@ class Moments:
         """
         self._check(rgb)
         if self.count == MAX_SAMPLES:
-            raise ValueError(f"at most {MAX_SAMPLES} samples can be folded")
+            raise ValueError(f"at most {MAX_SAMPLES} samples can be accumulated")
         self.count += 1
         self._unfolded.append(rgb)
         if self.count > self._most_kept:
@@ -142,7 +142,7 @@ class Moments:
         self._witness = rgb
 
     def take(self, spread: Spread) -> None:
-        """Take all samples as they were folded elsewhere; only their variance is known then.
+        """Take all samples as they were accumulated elsewhere; only their variance is known then.
 
         Raises:
             ValueError: there are samples already, or another shape.

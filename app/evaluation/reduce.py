@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.calibration.config import AskedPair, CalibrationRequest
-from app.calibration.fit import Photograph, fit, seen_by, seen_of
+from app.calibration.fit import Photograph, fit, fit_sample, seen_by
 from app.calibration.manifest import MeasuredPair
 from app.calibration.measure import pair_info, reduced
 from app.calibration.record import Calibration
@@ -143,7 +143,7 @@ class Cell:
         if not self.fits_on(image.pair.name):
             return None
         drawn = image.drawn(self.pipeline.samples)
-        return seen_of(image.pair, drawn, image.witness, self.pipeline)
+        return fit_sample(image.pair, drawn, image.witness, self.pipeline)
 
     def fit(self, photographs: Sequence[Photograph | None]) -> None:
         """Fit σ, if it is to be fitted."""

@@ -334,7 +334,7 @@ def _by_class(part: Component) -> Sequence[tuple[str, Component]]:
     ]
 
 
-class Made(NamedTuple):
+class DegradedInput(NamedTuple):
     """X, uint8 [H/k, W/k, 3], and how its file would be compressed."""
 
     pixels: NDArray[np.uint8]
@@ -350,7 +350,7 @@ def degrade(
 
 def make_input(
     truth: NDArray[np.uint8], scale: int, degradation: Degradation | Mixture, seed: int
-) -> Made:
+) -> DegradedInput:
     """X from Y, uint8 [H, W, 3].
 
     Args:
@@ -391,7 +391,7 @@ def make_input(
         height, width = pixels.shape[:2]
         mask = hole_mask(height, width, degradation.inpaint, seed)
         pixels = cut(pixels, mask, degradation.inpaint.color)
-    return Made(np.ascontiguousarray(pixels), compression)
+    return DegradedInput(np.ascontiguousarray(pixels), compression)
 
 
 def _drawn(value: float | tuple[float, float], seed: int, number: int) -> float:

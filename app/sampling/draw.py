@@ -27,7 +27,7 @@ OnProgress = Callable[[int, int, str], None]
 """Is called in the event loop with (done, of how many, of what: samples, or tiles of samples)."""
 
 MOMENTS_FROM = 3
-"""Samples from which on folded ones, 7 bytes a pixel, are fewer bytes than the samples, 3 each."""
+"""Samples from which on their moments, 7 bytes a pixel, are fewer bytes than they are, 3 each."""
 
 _CALL_BYTES = 128 * 2**20
 """Decoded samples that one call may bring: ten of 2048 x 2048, two of 4096 x 4096."""
@@ -46,7 +46,7 @@ class _Draw:
     calls: deque[list[int]]
     deadline: float | None
     patience_s: float
-    folding: MomentsRequest | None
+    moments: MomentsRequest | None
     turns: asyncio.Lock = field(default_factory=asyncio.Lock)
     came: int = 0
     tiles: int = 1
@@ -65,7 +65,7 @@ async def draw(
     deadline: float | None = None,
     patience_s: float = 0.0,
     on_progress: OnProgress | None = None,
-    folding: MomentsRequest | None = None,
+    moments: MomentsRequest | None = None,
 ) -> list[int]:
     """Draw one sample per seed and hand each to `on_sample(index, sample)`.
 
@@ -80,8 +80,8 @@ async def draw(
         deadline: a time of the running loop's clock (`loop.time()`), not a number of seconds.
         patience_s: how long a call waits for an upscaler that is away to come back.
         on_progress: told of every sample, or of every tile where the upscaler makes several.
-        folding: the wish for all samples folded, granted by upscalers that fold and bring all
-            samples in one call: then `answer` is set, and `on_sample` never called.
+        moments: the wish for the moments of all samples, granted by upscalers that accumulate and
+            bring all samples in one call: then `answer` is set, and `on_sample` never called.
 
     Returns:
         The seed behind each sample; differs from `seeds` where a spare seed was used.
@@ -107,7 +107,7 @@ async def draw(
         calls,
         deadline,
         patience_s,
-        folding,
+        moments,
     )
     try:
         async with asyncio.timeout_at(deadline), asyncio.TaskGroup() as group:
@@ -143,26 +143,27 @@ async def _make_calls(state: _Draw) -> None:
     """Make calls until none is left."""
     while state.calls:
         indices = state.calls.popleft()
-        folds = (
-            state.upscaler.capabilities.folds and len(indices) == len(state.seeds) >= MOMENTS_FROM
+        accumulates = (
+            state.upscaler.capabilities.accumulates
+            and len(indices) == len(state.seeds) >= MOMENTS_FROM
         )
-        folding = state.folding if folds else None
+        moments = state.moments if accumulates else None
         turn = Turn(
             state.turns,
             deadline=state.deadline,
             patience_s=state.patience_s,
-            folding=folding,
+            moments=moments,
             on_part=partial(_part_done, state, indices),
         )
         state.done[indices[0]] = 0
         try:
             samples, failure = await _call(state, indices, turn)
             await turn.take()
-            if folding is not None and folding.answer is not None:
+            if moments is not None and moments.answer is not None:
                 _came(state, indices, len(indices))
                 continue
             for place, index in enumerate(indices):
-                sample, samples[place] = samples[place], None  # a folded sample is let go
+                sample, samples[place] = samples[place], None  # an accumulated sample is let go
                 if sample is not None:
                     _check_shape(state, sample)
                     await shielded(state.on_sample, index, sample)
@@ -213,7 +214,7 @@ async def _call(
         if not replaceable(error):
             raise
         return [None] * len(indices), error
-    if turn.folding is not None and turn.folding.answer is not None:
+    if turn.moments is not None and turn.moments.answer is not None:
         return [], None
     if len(answer) != len(indices):
         raise UpscalerFailed(f"Asked for {len(indices)} samples, got {len(answer)}.")

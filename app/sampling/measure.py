@@ -86,8 +86,8 @@ async def measure(
         patience_s: see `draw`.
         on_sample: also gets every sample, in a thread and in order of arrival.
         on_progress: see `draw`.
-        on_first: gets the first sample that arrives, in a thread; not when all come folded, for
-            then the answer is here.
+        on_first: gets the first sample that arrives, in a thread; not when moments
+            come, for then the answer is here.
         on_sigma: gets σ instead of the answer, some rows after the others, which it may change; in
             threads.
         on_witness: gets what the witness answered, in a thread; where `on_sigma` is given nobody
@@ -103,10 +103,10 @@ async def measure(
     accumulator = _accumulator(source, pipeline)
     prediction = _Prediction(pipeline.prediction, shape)
     started = time.perf_counter()
-    folding = 0.0
+    accumulating = 0.0
 
-    def fold(index: int, sample: RGB) -> None:
-        nonlocal folding, on_first
+    def accumulate(index: int, sample: RGB) -> None:
+        nonlocal accumulating, on_first
         before = time.perf_counter()
         if on_first is not None:
             on_first(sample)
@@ -115,11 +115,11 @@ async def measure(
         prediction.add(index, sample)
         if on_sample is not None:
             on_sample(index, sample)
-        folding += time.perf_counter() - before
+        accumulating += time.perf_counter() - before
 
     # Whoever wants each sample, and other estimators, need the samples themselves.
-    folds = on_sample is None and pipeline.indecision.row.of_variance
-    wish = MomentsRequest(mean=pipeline.prediction == "mean") if folds else None
+    accumulates = on_sample is None and pipeline.indecision.row.of_variance
+    wish = MomentsRequest(mean=pipeline.prediction == "mean") if accumulates else None
     seeds = sample_seeds(seed, pipeline.samples + _spares(upscaler, pipeline.samples))
     ends_at = None if deadline is None else asyncio.get_running_loop().time() + deadline
     with span(
@@ -131,12 +131,12 @@ async def measure(
                 upscaler,
                 source,
                 seeds[: pipeline.samples],
-                on_sample=fold,
+                on_sample=accumulate,
                 spare_seeds=seeds[pipeline.samples :],
                 deadline=ends_at,
                 patience_s=patience_s,
                 on_progress=on_progress,
-                folding=wish,
+                moments=wish,
             )
             witness = await asked
     del asked  # it would hold the answer
@@ -167,8 +167,8 @@ async def measure(
         used,
         witness,
         {
-            "samples": 1e3 * (sampled - started - folding),
-            "indecision": 1e3 * (folding + finished - sampled),
+            "samples": 1e3 * (sampled - started - accumulating),
+            "indecision": 1e3 * (accumulating + finished - sampled),
         },
     )
 
@@ -297,7 +297,7 @@ def _finish(
 
 
 class _Prediction:
-    """Ŷ by the prediction rule, folded like σ: in any order, without keeping the samples."""
+    """Ŷ by the prediction rule, accumulated like σ: in any order, without keeping the samples."""
 
     def __init__(self, rule: Prediction, shape: tuple[int, ...]) -> None:
         self._rule = rule

@@ -81,7 +81,7 @@ class Capabilities:
     max_input_pixels: the largest h·w it takes; None: no limit of its own.
     lossless: samples arrive without lossy compression.
     by_tiles: it runs in this process and takes the time of its pixels, so one tile tells its pace.
-    folds: it may answer a call with folded samples, see `Turn.folding`.
+    accumulates: it may answer a call with the moments of its samples, see `Turn.moments`.
     """
 
     seeds: bool = True
@@ -91,7 +91,7 @@ class Capabilities:
     max_input_pixels: int | None = None
     lossless: bool = True
     by_tiles: bool = False
-    folds: bool = False
+    accumulates: bool = False
 
 
 class Upscaler(Protocol):

@@ -3,7 +3,7 @@
 Calls for the M samples of one request run at once, and answers tend to arrive together. Compressed
 answers are small; decoded samples are not (4096 × 4096 is 48 MiB each). So the calls of a request
 share one lock: a call takes it before it decodes its answer and gives it back once its samples
-are folded, and a request never holds the decoded samples of two calls, whatever M is.
+are accumulated, and a request never holds the decoded samples of two calls, whatever M is.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from app.conformal.moments import Spread
 
 @dataclass(slots=True)
 class MomentsRequest:
-    """All samples of a request are wanted folded, if the upscaler can.
+    """All samples of a request are wanted as moments, if the upscaler can.
 
     mean: whether Ŷ is the mean of the samples, and not the first.
-    answer: set by an upscaler that folds, which then returns no samples.
+    answer: set by an upscaler that accumulates, which then returns no samples.
     """
 
     mean: bool = False
@@ -35,7 +35,7 @@ class Turn:
 
     `deadline` is that of the request, on the clock of the running loop. `patience_s` says how long
     a call waits for an upscaler that is away to come back; 0: it fails at once, as a client that
-    waits for its answer expects. `folding`: the wish for folded samples; None: there is none.
+    waits for its answer expects. `moments`: the wish for their moments; None: there is none.
     `on_part` is called in the loop, with their number, when one of the call's parts is done.
     `most_bytes` is what an answer may have that holds its samples; None: what is configured.
     """
@@ -46,10 +46,10 @@ class Turn:
         *,
         deadline: float | None = None,
         patience_s: float = 0.0,
-        folding: MomentsRequest | None = None,
+        moments: MomentsRequest | None = None,
         on_part: Callable[[int], None] | None = None,
     ) -> None:
-        self.folding = folding
+        self.moments = moments
         self.most_bytes: int | None = None
         self._on_part = on_part
         self.patience_s = patience_s

@@ -21,7 +21,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from app.api.deps import State
 from app.calibration.active import Calibrations
 from app.calibration.record import Calibration
-from app.main import PACE, Pace, create_app
+from app.main import TIMINGS, Timings, create_app
 from app.problems import PROBLEMS
 from app.settings import Settings
 from app.stores.open import open_stores
@@ -35,7 +35,7 @@ ADMIN_KEY = "admin-key"
 AS_ADMIN = {"Authorization": f"Bearer {ADMIN_KEY}"}
 
 # A machine that sleeps makes nothing unready.
-PATIENT = PACE._replace(answer_s=PATIENCE_S, probe_s=0)
+PATIENT = TIMINGS._replace(answer_s=PATIENCE_S, probe_s=0)
 
 # As large, once doubled, as the calibration images.
 IMAGE = encoded(photo(1000, 24, 24))
@@ -45,7 +45,7 @@ def gateway(
     data_dir: Path,
     *upscalers: FakeUpscaler,
     calibrations: Sequence[Calibration] = (),
-    pace: Pace = PATIENT,
+    timings: Timings = PATIENT,
     **settings: Any,
 ) -> FastAPI:
     """The application, with these calibrations active; nothing runs before its lifespan."""
@@ -59,7 +59,7 @@ def gateway(
         },
     )
     aside(_install(effective, calibrations))
-    return create_app(effective, build=lambda config, _: by_name[config.name], pace=pace)
+    return create_app(effective, build=lambda config, _: by_name[config.name], timings=timings)
 
 
 def aside(work: Coroutine[Any, Any, Value]) -> Value:

@@ -32,7 +32,7 @@ class TestCanaries:
             )
             await calibrations.add(calibration, activate=True)
         await stores.close()
-        app = create_app(effective, build=lambda *_: upscaler, pace=PATIENT)
+        app = create_app(effective, build=lambda *_: upscaler, timings=PATIENT)
         async with running(app) as served:
             yield served
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 from app.api.upscale import prefers
 from app.errors import UpscalerFailed
-from app.main import Pace
+from app.main import Timings
 from app.upscalers.base import Capabilities
 from tests.api.gateway import check_problem, client_of, ended, post
 from tests.factories import encoded, photo
@@ -213,7 +213,7 @@ async def test_a_client_that_hangs_up_before_the_answer(serve, monkeypatch):
 async def test_a_running_job_survives_a_restart(serve):
     """Stopped in the middle of a job, the service finishes it after the next start."""
     slow, image = FakeUpscaler(seconds=60), encoded(photo(3, 24, 24))
-    async with serve(slow, pace=Pace(drain_s=0.1)) as served:
+    async with serve(slow, timings=Timings(drain_s=0.1)) as served:
         accepted = await served.post(image, seed=9, alpha=0.1, headers=ASYNC)
         await until(lambda: slow.calls)
     async with serve() as served:

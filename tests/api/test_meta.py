@@ -10,8 +10,8 @@ import httpx
 import pytest
 from starlette.testclient import TestClient
 
-from app.api.deps import Pace
-from app.assembly import alone
+from app.api.deps import Timings
+from app.assembly import single_process_lock
 from app.errors import ConfigError, UpscalerUnavailable
 from app.settings import Settings
 from app.stores.base import StoreUnavailable
@@ -58,7 +58,7 @@ class TestHealth:
     def test_a_component_that_never_answers(self, start, monkeypatch):
         """Readiness answers in time all the same, and says who did not."""
         upscaler = FakeUpscaler()
-        client = start(upscaler, pace=Pace(answer_s=0.1))
+        client = start(upscaler, timings=Timings(answer_s=0.1))
         monkeypatch.setattr(upscaler, "check", asyncio.Event().wait)
         detail = self.components(client, 503)["upscaler:fake"]["detail"]
         assert detail == "no answer within 0.1 seconds"
@@ -156,19 +156,26 @@ def test_a_data_folder_has_one_gateway(tmp_path):
     Gateways that run no jobs of a queue in memory share a folder.
     """
     settings = Settings(data_dir=tmp_path / "data")
-    with alone(settings), pytest.raises(ConfigError, match="Another gateway"), alone(settings):
+    with (
+        single_process_lock(settings),
+        pytest.raises(ConfigError, match="Another gateway"),
+        single_process_lock(settings),
+    ):
         pass
-    with alone(settings):
+    with single_process_lock(settings):
         pass
     for more in ({"run_jobs": False}, {"queue": "redis://127.0.0.1/0", "run_jobs": True}):
         settings = Settings(data_dir=tmp_path, **more)
-        with alone(settings), alone(settings):
+        with single_process_lock(settings), single_process_lock(settings):
             pass
 
 
 def test_a_shared_store(tmp_path):
     """Jobs of a store that others see are not run from a queue that they do not see."""
     settings = Settings(data_dir=tmp_path, store="redis://:secret@127.0.0.1/0")
-    with pytest.raises(ConfigError, match="TRUSTSCALE_QUEUE") as caught, alone(settings):
+    with (
+        pytest.raises(ConfigError, match="TRUSTSCALE_QUEUE") as caught,
+        single_process_lock(settings),
+    ):
         pass
     assert "secret" not in caught.value.detail

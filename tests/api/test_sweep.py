@@ -6,13 +6,13 @@ import os
 import time
 from collections import Counter
 
-from app.main import Pace
+from app.main import Timings
 from tests.api.admin import Admin, truth_files
 from tests.api.gateway import check_problem, gateway, post, running
 from tests.fakes import FakeUpscaler
 from tests.waiting import block_until, until
 
-OFTEN = Pace(sweep_s=0.05, orphans_s=0.0)
+OFTEN = Timings(sweep_s=0.05, orphans_s=0.0)
 
 
 def left(folder) -> set[str]:
@@ -36,7 +36,7 @@ def test_ended_jobs(start, tmp_path):
     response = admin.post_files(truth_files(2))
     made = admin.made(response)
     job = response.headers["location"]
-    start(job_ttl_s=0.1, run_jobs=False, pace=OFTEN)
+    start(job_ttl_s=0.1, run_jobs=False, timings=OFTEN)
     block_until(lambda: admin.client.get(job).status_code == 404)
     block_until(lambda: not left(tmp_path))
     assert admin.get(f"/{made['id']}")["n"] == 2
@@ -81,7 +81,7 @@ def test_uploads_of_a_cancelled_calibration(start, tmp_path):
 def test_other_jobs(start, monkeypatch):
     """Jobs that run or await labels are kept however old they are."""
     upscaler = FakeUpscaler()
-    admin = Admin(start(upscaler, job_ttl_s=0.01, pace=OFTEN))
+    admin = Admin(start(upscaler, job_ttl_s=0.01, timings=OFTEN))
     jobs, rounds = admin.client.app_state["trustscale"].stores.jobs, Counter()
     monkeypatch.setattr(jobs, "expire", counted(jobs.expire, rounds))
     waiting = admin.ended(admin.post_files(truth_files(1), fidelity={"metric": "semantic"}))
@@ -109,13 +109,13 @@ def test_orphans(start, calibration, tmp_path):
         file.parent.mkdir(parents=True)
         file.write_bytes(b"x")
         os.utime(file, (time.time() - age,) * 2)
-    start(job_ttl_s=1.0, pace=OFTEN)
+    start(job_ttl_s=1.0, timings=OFTEN)
     block_until(lambda: {path.name for path in (tmp_path / "blobs").iterdir()} == kept)
 
 
 def test_after_a_surprise(start, monkeypatch):
     """An error that nobody expected ends one round, not the sweeping."""
-    results, rounds = start(pace=OFTEN).app_state["trustscale"].stores.results, Counter()
+    results, rounds = start(timings=OFTEN).app_state["trustscale"].stores.results, Counter()
 
     async def broken():
         rounds["all"] += 1
@@ -127,7 +127,7 @@ def test_after_a_surprise(start, monkeypatch):
 
 async def test_the_blobs_are_listed_seldom(serve, monkeypatch):
     """Results and jobs are swept again and again; the whole blobs is listed once in hours."""
-    async with serve(pace=Pace(sweep_s=0.001)) as served:
+    async with serve(timings=Timings(sweep_s=0.001)) as served:
         swept, listed = Counter(), Counter()
         jobs, blobs = served.state.stores.jobs, served.state.stores.blobs
         monkeypatch.setattr(jobs, "expire", counted(jobs.expire, swept))

@@ -64,8 +64,8 @@ def samples(count=5, height=24, width=31, seed=0):
     return np.clip(base + noise, 0, 255).astype(np.uint8)
 
 
-def folded(stack, config=None, enlarged=None):
-    """The samples folded, and their σ as `result`."""
+def accumulated(stack, config=None, enlarged=None):
+    """The samples accumulated, and their σ as `result`."""
     accumulator = Accumulator(stack.shape[1:], config, enlarged, len(stack))
     for sample in stack:
         accumulator.add(sample)

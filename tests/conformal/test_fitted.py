@@ -16,7 +16,7 @@ from app.conformal.indecision import IndecisionSettings
 from app.sampling.pipeline import Pipeline
 from app.system import score_cores
 
-from .strategies import folded, samples
+from .strategies import accumulated, samples
 
 OF_ONE = Fit(weights=(("residual@1", 0.4), ("log slope@5", 0.2), ("light0@2", -0.1)), offset=0.5)
 OF_WITNESS = Fit(weights=(*OF_ONE.weights, ("witness@0", 0.3), ("log witness@5", 0.2)))
@@ -28,7 +28,7 @@ FITTED = [IndecisionSettings("fitted", fit=fit) for fit in (OF_ONE, OF_MORE, BEN
 
 
 def measured(stack, config):
-    made = folded(stack, config, np.full_like(stack[0], 100) if config.needs_input else None)
+    made = accumulated(stack, config, np.full_like(stack[0], 100) if config.needs_input else None)
     if config.needs_witness:
         made.witness = stack[0][::-1]
     return made

@@ -32,7 +32,7 @@ def photograph(seed):
 @pytest.fixture(scope="module")
 def made():
     """A fit on 16 photographs."""
-    return fitting.fit([fitting.seen(*photograph(seed)) for seed in range(16)], terms=6)
+    return fitting.fit([fitting.fit_sample(*photograph(seed)) for seed in range(16)], terms=6)
 
 
 def area(sigma_of, alpha=0.06, of=photograph):
@@ -62,7 +62,7 @@ def test_units_find_what_no_sum_can():
         error = 0.02 * np.exp(0.5 * np.abs(log_residual))
         return maps._replace(variance=None), error.astype(np.float32)
 
-    photos = [fitting.seen(*risen(seed)) for seed in range(12)]
+    photos = [fitting.fit_sample(*risen(seed)) for seed in range(12)]
     bent, straight = (
         area(fitting.fit(photos, terms=6, units=units).sigma, of=risen) for units in (4, 0)
     )
@@ -96,7 +96,7 @@ def test_a_photograph_is_counted_whole(shape):
     maps, error = photograph(1)
     grown = [np.resize(plane, (*plane.shape[:-2], *shape)) for plane in maps[:3]]
     error = np.resize(error, shape)
-    cells = fitting.seen(texture.Maps(*grown), error)
+    cells = fitting.fit_sample(texture.Maps(*grown), error)
     assert cells.share.sum() == pytest.approx(1, abs=1e-4)
     assert cells.error.max() == error.max()
     assert np.isfinite(cells.terms).all()
@@ -106,14 +106,16 @@ def test_photographs_of_different_sizes_are_fitted_together():
     """The smallest one sets how many cells of each are seen."""
     small, large = photograph(1), photograph(2)
     cut = texture.Maps(*(plane[..., :20, :24] for plane in small[0][:3]))
-    fit = fitting.fit([fitting.seen(cut, small[1][:20, :24]), fitting.seen(*large)], terms=3)
+    fit = fitting.fit(
+        [fitting.fit_sample(cut, small[1][:20, :24]), fitting.fit_sample(*large)], terms=3
+    )
     assert len(fit.weights) == 3
 
 
 def test_a_photograph_without_error_does_no_harm():
     """A perfect prediction has no worst pixel, and the fit stays finite."""
     maps, error = photograph(1)
-    photos = [fitting.seen(maps, np.zeros_like(error)), fitting.seen(*photograph(2))]
+    photos = [fitting.fit_sample(maps, np.zeros_like(error)), fitting.fit_sample(*photograph(2))]
     assert all(np.isfinite(weight) for _, weight in fitting.fit(photos, terms=3).weights)
 
 
@@ -122,9 +124,9 @@ def test_what_cannot_be_fitted_is_refused():
     maps, error = photograph(1)
     with pytest.raises(ValueError, match="no photographs"):
         fitting.fit([])
-    other = fitting.seen(maps._replace(variance=None), error)
+    other = fitting.fit_sample(maps._replace(variance=None), error)
     with pytest.raises(ValueError, match="different terms"):
-        fitting.fit([fitting.seen(maps, error), other])
+        fitting.fit([fitting.fit_sample(maps, error), other])
     dot = texture.Maps(*(plane[..., :4, :4] for plane in maps[:3]))
     with pytest.raises(ValueError, match="too small"):
-        fitting.seen(dot, error[:4, :4])
+        fitting.fit_sample(dot, error[:4, :4])

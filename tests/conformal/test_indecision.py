@@ -15,7 +15,7 @@ from app.conformal.indecision import ESTIMATORS, Accumulator, IndecisionSettings
 from app.conformal.moments import MAX_SAMPLES
 
 from .oracle import lab64
-from .strategies import folded, samples
+from .strategies import accumulated, samples
 
 FIT = Fit(weights=(("residual@1", 0.4),))
 PLAIN = IndecisionSettings(size=7, blur=0.0)
@@ -26,7 +26,7 @@ def lab_of(rgb):
 
 
 def sigma_of(stack, config=None, enlarged=None, witness=None):
-    accumulator = folded(stack, config, enlarged)
+    accumulator = accumulated(stack, config, enlarged)
     if witness is not None:
         accumulator.witness = witness
     return accumulator.result()
@@ -209,7 +209,7 @@ def test_kept_or_folded(height):
     """Two samples that are kept as they are say the same, bit for bit, as their sums."""
     random = np.random.default_rng(height)
     enlarged, *stack = random.integers(0, 256, (3, height, 37, 3), np.uint8)
-    sums = folded(np.array(stack), IndecisionSettings("residual"), enlarged)
+    sums = accumulated(np.array(stack), IndecisionSettings("residual"), enlarged)
 
     def told():
         return (*sums.maps(), sums.pixel_variance(), sums.result(), sums.identical())

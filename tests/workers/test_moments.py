@@ -1,4 +1,4 @@
-"""Moments answers: the gateway's own integers, wherever the samples were folded."""
+"""Moments answers: the gateway's own integers, wherever the samples were accumulated."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_there_and_back():
 
 
 @pytest.mark.parametrize(
-    ("samples", "settings", "prediction", "folds"),
+    ("samples", "settings", "prediction", "accumulates"),
     [
         (8, {}, "first", True),
         (3, {"estimator": "pixel_variance"}, "mean", True),
@@ -68,8 +68,8 @@ def test_there_and_back():
         (2, {}, "first", False),
     ],
 )
-async def test_the_same_measurement(samples, settings, prediction, folds):
-    """σ and Ŷ have the same bits folded and unfolded; other estimators get samples."""
+async def test_the_same_measurement(samples, settings, prediction, accumulates):
+    """σ and Ŷ have the same bits as moments and as samples; other estimators get samples."""
     engine = SleepingEngine(scale=SCALE)
     engine.distinct_samples = None
     app = create_app(engine)
@@ -93,10 +93,10 @@ async def test_the_same_measurement(samples, settings, prediction, folds):
             prediction=prediction,
             indecision=IndecisionSettings(**settings),
         )
-        folded = await measure(up, Source(IMAGE), pipeline, 5)
+        moments = await measure(up, Source(IMAGE), pipeline, 5)
         # Whoever looks at each sample gets the samples.
         plain = await measure(up, Source(IMAGE), pipeline, 5, on_sample=lambda *_: None)
         await up.close()
-    assert folded.sigma.tobytes() == plain.sigma.tobytes()
-    assert np.array_equal(folded.prediction, plain.prediction)
-    assert (b'"folded"' in b"".join(asked)) == folds
+    assert moments.sigma.tobytes() == plain.sigma.tobytes()
+    assert np.array_equal(moments.prediction, plain.prediction)
+    assert (b'"folded"' in b"".join(asked)) == accumulates

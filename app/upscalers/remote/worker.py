@@ -54,7 +54,7 @@ class WorkerConfig(RemoteConfig):
 class Model(BaseModel):
     """What a worker says about its model: the `parameters` of its metadata, as far as they count.
 
-    folds: it has an output `folded`, by the rules of this program.
+    accumulates: it has an output `folded`, by the rules of this program.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -66,7 +66,7 @@ class Model(BaseModel):
     distinct_samples: PositiveInt | None = None
     max_pixels: PositiveInt | None = None
     max_answer_bytes: PositiveInt | None = None
-    folds: bool = False
+    accumulates: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -108,7 +108,7 @@ class WorkerUpscaler:
             concurrency=self._config.concurrency * workers,
             max_samples=model.distinct_samples,
             max_input_pixels=self._config.max_input_pixels or model.max_pixels,
-            folds=model.folds and workers == 1,
+            accumulates=model.accumulates and workers == 1,
         )
 
     async def check(self) -> None:
@@ -155,12 +155,12 @@ class WorkerUpscaler:
             except UpscalerError as error:
                 failures.append(error)
             else:
-                for place, sample in zip(places, answer, strict=turn.folding is None):
+                for place, sample in zip(places, answer, strict=turn.moments is None):
                     samples[place] = sample
 
         parts = self._split(source, model, len(seeds))
         if len(parts) > 1:
-            turn.folding = None  # the samples of several workers are folded here
+            turn.moments = None  # the samples of several workers are accumulated here
             async with asyncio.TaskGroup() as group:
                 for worker, places in parts:
                     group.create_task(part(worker, places))
@@ -241,8 +241,8 @@ class WorkerUpscaler:
         self, worker: _Worker, source: Source, seeds: list[int], turn: Turn
     ) -> list[RGB]:
         model = self._known()
-        folding = turn.folding
-        output, rule = ("samples", {}) if folding is None else ("folded", _rule(folding))
+        moments = turn.moments
+        output, rule = ("samples", {}) if moments is None else ("folded", _rule(moments))
         parts, headers = encode(
             request(output, rule, binary=True),
             "inputs",
@@ -254,7 +254,7 @@ class WorkerUpscaler:
         reply = await worker.upstream.call(
             "POST", f"{_path(model.name)}/infer", content=parts, headers=headers, turn=turn
         )
-        # The bytes are already here and the samples are views of them: the turn is for folding.
+        # The bytes are already here and the samples are views of them: accumulating takes the turn.
         await turn.take()
         answer, parameters = output_of(reply, output)
         told = parameters.get("fingerprint", model.fingerprint)
@@ -265,9 +265,9 @@ class WorkerUpscaler:
             )
         array = understood(answer.numbers)
         shape = (model.scale * source.height, model.scale * source.width)
-        if folding is not None:
+        if moments is not None:
             try:
-                folding.answer = Spread.unpacked(array, len(seeds), shape)
+                moments.answer = Spread.unpacked(array, len(seeds), shape)
             except ValueError as error:
                 raise ProtocolError(f"A worker of {self.name!r}: {error}.") from error
             return []
@@ -289,8 +289,8 @@ class WorkerUpscaler:
         return _model(reply.json(), name)
 
 
-def _rule(folding: MomentsRequest) -> dict[str, str]:
-    return {"prediction": "mean" if folding.mean else "first"}
+def _rule(moments: MomentsRequest) -> dict[str, str]:
+    return {"prediction": "mean" if moments.mean else "first"}
 
 
 def _path(model: str) -> str:
@@ -300,10 +300,10 @@ def _path(model: str) -> str:
 def _model(document: Any, name: str) -> Model:
     told = pointer.first(document, "/parameters")
     try:
-        folds = told.get("folding") == MOMENTS_VERSION and "folded" in pointer.find(
+        accumulates = told.get("folding") == MOMENTS_VERSION and "folded" in pointer.find(
             document, "/outputs/*/name"
         )
-        return Model.model_validate({**told, "name": name, "folds": folds})
+        return Model.model_validate({**told, "name": name, "accumulates": accumulates})
     except (AttributeError, ValidationError) as error:
         raise Misconfigured(
             f"Model {name!r} does not describe itself as a worker's model does; for other Open "
