@@ -4,7 +4,7 @@ Both folders hold high-resolution photographs of one law, from which X is made i
 estimator is calibrated on the first folder and measured on the second: the trusted area and the
 mean of the worst error inside the mask, errors counted up to .5, for some α. The last row is an
 oracle that knows the error. `--cache DIR` keeps the samples, which take most of the time, for the
-next run.
+next run; with `--calls 1` only what needs no more of them is compared.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ CUT = 0.5
 ORACLE = "oracle, σ = D"
 
 
-def estimators(upscaler: str) -> dict[str, tuple[int, IndecisionSettings]]:
-    """σ by name: M, and the settings."""
+def estimators(upscaler: str, calls: int) -> dict[str, tuple[int, IndecisionSettings]]:
+    """σ by name that need no more calls: M, and the settings."""
     fit = shipped(f"{upscaler}-m1")
     found = {
         # Box of 31 and blur of 64 on 2048 pixels, scaled to 512 as far as the box allows.
@@ -60,7 +60,7 @@ def estimators(upscaler: str) -> dict[str, tuple[int, IndecisionSettings]]:
     }
     if not fit.needs_witness:
         del found["witness, M = 1"]
-    return found
+    return {name: one for name, one in found.items() if one[0] <= calls}
 
 
 _EVERY = 16  # of the sorted σ: enough to count a mask with
@@ -69,12 +69,17 @@ Steps = dict[str, tuple[Staircase, NDArray[np.float32]]]
 
 
 def photographs(
-    folder: Path, upscaler: EmbeddedUpscaler, degradation: Degradation, cache: Path
+    folder: Path, upscaler: EmbeddedUpscaler, degradation: Degradation, calls: int, cache: Path
 ) -> list[Path]:
     """One .npz per photograph of x, y, samples s [M, H, W, 3], the witness w and the facts."""
     kept = cache / "-".join(folder.resolve().parts[-2:])
     kept.mkdir(parents=True, exist_ok=True)
-    pipeline = Pipeline(fingerprint=upscaler.fingerprint, scale=upscaler.scale, samples=SAMPLES)
+    pipeline = Pipeline(
+        fingerprint=upscaler.fingerprint,
+        scale=upscaler.scale,
+        samples=calls,
+        indecision=IndecisionSettings("residual"),
+    )
     out = []
     with asyncio.Runner() as runner:
         for files in find_in(folder):
@@ -83,7 +88,7 @@ def photographs(
                 data = Path(str(files.y)).read_bytes()
                 pair = load_pair(files.name, data, None, pipeline, degradation=degradation, seed=0)
                 source = Source(pair.x)
-                made = runner.run(upscaler.generate(source, sample_seeds(pair.seed, SAMPLES)))
+                made = runner.run(upscaler.generate(source, sample_seeds(pair.seed, calls)))
                 witness = witness_of(upscaler)
                 answer = runner.run(witness.answer(source, upscaler.scale)) if witness else pair.x
                 facts = json.dumps(pair.facts.terms())
@@ -92,14 +97,14 @@ def photographs(
     return out
 
 
-def measured(path: Path, name: str) -> Steps:
+def measured(path: Path, name: str, calls: int) -> Steps:
     """The staircase of one photograph and its sorted σ, under each estimator of an upscaler."""
     with np.load(path) as arrays:
         x, truth, samples, witness = (arrays[key] for key in ("x", "y", "s", "w"))
         facts = json.loads(str(arrays["facts"]))
     error = fidelity.error(truth, samples[0], fidelity.FidelitySettings(bound=CUT))
     sigmas = {ORACLE: error}
-    for title, (count, settings) in estimators(name).items():
+    for title, (count, settings) in estimators(name, calls).items():
         enlarged = Enlarged(x, samples.shape[1] // x.shape[0])
         accumulator = Accumulator(samples.shape[1:], settings, enlarged)
         accumulator.facts = facts
@@ -139,6 +144,7 @@ def main() -> None:
     parser.add_argument("--upscaler", choices=list(SHIPPED), default="span-x4")
     parser.add_argument("--precision", choices=["f32", "bf16"], default="f32")
     parser.add_argument("--degradation", default="{}", help="how X is made, as JSON")
+    parser.add_argument("--calls", type=int, default=SAMPLES, help="the most that a σ may need")
     parser.add_argument("--cache", type=Path, default=Path(gettempdir()) / "trustscale-power")
     given = parser.parse_args()
     upscaler = EmbeddedUpscaler(
@@ -149,13 +155,13 @@ def main() -> None:
     )
     degradation = Degradation.model_validate_json(given.degradation)
     made = "".join(filter(str.isalnum, given.degradation))
-    cache = given.cache / f"{given.upscaler}-{given.precision}-{made}"
+    cache = given.cache / f"{given.upscaler}-{given.precision}-{made}-{given.calls}"
     with ProcessPoolExecutor(os.cpu_count()) as pool:
         sets = [
             list(
                 pool.map(
-                    partial(measured, name=given.upscaler),
-                    photographs(folder, upscaler, degradation, cache),
+                    partial(measured, name=given.upscaler, calls=given.calls),
+                    photographs(folder, upscaler, degradation, given.calls, cache),
                     chunksize=4,
                 )
             )
@@ -163,7 +169,7 @@ def main() -> None:
         ]
     print(f"n = {len(sets[0])}, {len(sets[1])} test photographs; trusted area / mean loss\n")
     rows = []
-    for title in (*estimators(given.upscaler), ORACLE):
+    for title in (*estimators(given.upscaler, given.calls), ORACLE):
         cells = [f"{area:.3f} / {loss:.3f}" for area, loss in served(title, *sets)]
         rows.append((title, *cells))
     print_table(("σ", *(f"α = {alpha:g}" for alpha in ALPHAS)), rows)

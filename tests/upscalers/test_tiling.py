@@ -44,6 +44,8 @@ class TestTilePlan:
             assert length >= span.stop >= min(length, span.last + plan.halo)
         (size,) = {span.stop - span.start for span in spans}
         assert size <= plan.tile
+        # An odd width costs bfloat16 half as long again.
+        assert len(spans) == 1 or size % 4 == 0 or size == plan.tile
 
     def test_small_image_is_one_tile(self):
         """An image that fits is read once, whole."""
