@@ -176,7 +176,7 @@ async def cost() -> None:
     """What one request costs beside its answer, at the end of an epoch."""
     calibration = shipped_calibration()
     random = np.random.default_rng(0)
-    told, folded, digests = [], [], count()
+    seen, folded, digests = [], [], count()
     with tempfile.TemporaryDirectory() as folder:
         stores = open_stores("sqlite:///", Path(folder), result_ttl_s=60, max_result_bytes=10**9)
         monitor = Monitor(stores.monitor)
@@ -185,13 +185,13 @@ async def cost() -> None:
             monitor.note(
                 calibration, Observation(time.time(), random.normal(), 0.5, 0.5, next(digests))
             )
-            told.append(time.perf_counter() - started)
+            seen.append(time.perf_counter() - started)
             started = time.perf_counter()
             await monitor.settle()
             folded.append(time.perf_counter() - started)
         await stores.close()
     rows = [
-        ("telling the monitor, in the request", f"{1e3 * np.median(told[-100:]):.3f}"),
+        ("telling the monitor, in the request", f"{1e3 * np.median(seen[-100:]):.3f}"),
         ("folding and storing, beside it (SQLite)", f"{1e3 * np.median(folded[-100:]):.2f}"),
     ]
     print_table(["cost of one request", "ms"], rows)

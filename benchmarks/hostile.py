@@ -74,8 +74,8 @@ def upload(url: str, data: bytes) -> tuple[str, float]:
     began = time.perf_counter()
     try:
         answer = httpx.post(url, files={"image": data}, timeout=_TIMEOUT_S)
-        told = answer.json()
-        outcome = "taken" if answer.is_success else told["type"].rsplit("/", 1)[-1]
+        reply = answer.json()
+        outcome = "taken" if answer.is_success else reply["type"].rsplit("/", 1)[-1]
     except httpx.TransportError:
         outcome = "cut off"
     return outcome, time.perf_counter() - began
@@ -92,10 +92,10 @@ def status_mb(process: int, kind: str) -> float:
 def below(process: int) -> list[int]:
     """The children of a process, and theirs."""
     try:
-        told = Path(f"/proc/{process}/task/{process}/children").read_text()
+        reply = Path(f"/proc/{process}/task/{process}/children").read_text()
     except OSError:
         return []
-    children = [int(child) for child in told.split()]
+    children = [int(child) for child in reply.split()]
     return [*children, *(deeper for child in children for deeper in below(child))]
 
 
@@ -249,8 +249,8 @@ async def beside_overlays(count: int = 200) -> list[list[str]]:
                 began = time.perf_counter()
                 answer = await client.post("/v1/upscale", **upload)
                 seconds = time.perf_counter() - began
-                told = Counter(other.status_code for other in await asyncio.gather(*others))
-                outcomes = ", ".join(f"{told[code]} × {code}" for code in sorted(told))
+                reply = Counter(other.status_code for other in await asyncio.gather(*others))
+                outcomes = ", ".join(f"{reply[code]} × {code}" for code in sorted(reply))
                 links.update(answer.json()["links"])
                 return [what, f"{seconds:.2f}", str(answer.status_code), outcomes]
 

@@ -55,8 +55,8 @@ def measure(client: httpx.Client, large: bytes) -> None:
     print("| what | seconds | |\n|---|---|---|")
     refused, seconds = timed(client, large)
     problem = refused.json()
-    told = {name: problem.get(name) for name in ("estimate", "deadline", "fit", "prefer")}
-    row(("refused", f"{seconds:.2f}", f"{refused.status_code}: {told}"))
+    facts = {name: problem.get(name) for name in ("estimate", "deadline", "fit", "prefer")}
+    row(("refused", f"{seconds:.2f}", f"{refused.status_code}: {facts}"))
     small = jpeg(SMALL)
     alone = [timed(client, small)[1] for _ in range(5)]
     row(("256×192, idle, slowest of 5", f"{max(alone):.2f}", ""))

@@ -1,7 +1,7 @@
-"""Which looks are told of which uploads? `python -m benchmarks.looks DIR…`.
+"""Which looks are found in which uploads? `python -m benchmarks.looks DIR…`.
 
 Folders hold high-resolution photographs, from which inputs of each look are made and saved. For
-each way of making them and each kind of file: the share that is told to have each look, and the
+each way of making them and each kind of file: the share in which each look is found, and the
 area under the ROC curve of the look that it has, against sharp ones in the same kind of file.
 """
 
@@ -88,9 +88,9 @@ def main() -> None:
         print(f"\n{folder}\n")
         rows = []
         for (kind, form), facts in sorted(found.items(), key=lambda item: item[0][1]):
-            told = [f"{np.mean([one.look == look for one in facts]):.2f}" for look in TOLD]
-            rows.append((form, kind, *told, area(found["sharp", form], facts, looks[kind])))
-        print_table(("saved as", "made by", *(f"told {look}" for look in TOLD), "ROC"), rows)
+            shares = [f"{np.mean([one.look == look for one in facts]):.2f}" for look in TOLD]
+            rows.append((form, kind, *shares, area(found["sharp", form], facts, looks[kind])))
+        print_table(("saved as", "made by", *(f"found: {look}" for look in TOLD), "ROC"), rows)
 
 
 if __name__ == "__main__":

@@ -176,8 +176,8 @@ def choose(found: Sequence[Cells]) -> None:
             for each, area in areas(sides[1], fitted(sides[0])).items():
                 by_class[each].append(area)
         means = {each: np.mean(area, axis=0) for each, area in by_class.items()}
-        told = [np.mean(list(means.values()), axis=0), means["lossless"], means["jpeg-68"]]
-        rows.append((name, *(" / ".join(f"{a:.3f}" for a in each) for each in told)))
+        classes = [np.mean(list(means.values()), axis=0), means["lossless"], means["jpeg-68"]]
+        rows.append((name, *(" / ".join(f"{a:.3f}" for a in each) for each in classes)))
     print_table(("fitted on", "mean of the classes", "lossless", "jpeg-68"), rows)
 
 

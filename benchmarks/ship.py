@@ -116,13 +116,13 @@ def looked_at_again(measured: MeasuredPair, pair: Pair, pipeline: Pipeline) -> M
     """With the name, class and facts that this program gives the pair."""
     facts = {name: round(value, 4) for name, value in pair.facts.numbers().items()}
     assert pipeline.input_rule is not None
-    told = {
+    facts = {
         "name": pair.name,
         "variant": pair.variant,
         "input_class": classify(pipeline.input_rule, pair.facts),
         "facts": facts,
     }
-    info = measured.info.model_copy(update=told)
+    info = measured.info.model_copy(update=facts)
     return MeasuredPair(info, measured.staircase, measured.sigma_quantiles)
 
 

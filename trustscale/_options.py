@@ -28,7 +28,7 @@ class UpscaleOptions(TypedDict, total=False):
 
 
 class SubmitOptions(UpscaleOptions, total=False):
-    """The same of a job, and who is told of its end."""
+    """The same of a job, and who is notified of its end."""
 
     webhook: str | None
 

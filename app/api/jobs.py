@@ -24,7 +24,7 @@ Webhook = Annotated[
     str | None,
     Form(
         max_length=2000,
-        description="URL that is told of the end of the job, on a host that the service allows.",
+        description="URL to notify of the end of the job, on a host that the service allows.",
     ),
 ]
 
@@ -67,11 +67,11 @@ class JobOut(BaseModel):
     def of(cls, job: JobStatus) -> JobOut:
         """The public part of a stored job."""
         warnings = (job.about.get("warnings") or "").splitlines()
-        told = {
+        details = {
             name: job.about.get(name)
             for name in ("estimate_s", "calls", "price", "width", "height")
         }
-        shown = cls(**job.model_dump(include=set(cls.model_fields)), **told, warnings=warnings)
+        shown = cls(**job.model_dump(include=set(cls.model_fields)), **details, warnings=warnings)
         if _is_drafted(job):
             shown.draft = f"/v1/jobs/{job.id}/{DRAFT}"
         return shown
@@ -119,8 +119,8 @@ async def watch_job(
         aclosing(_until(stopping, watched)) as states,
     ):
         async for current in states:
-            told = await shown(state, current)
-            yield ServerSentEvent(data=told.model_dump(mode="json"), event="job")
+            details = await shown(state, current)
+            yield ServerSentEvent(data=details.model_dump(mode="json"), event="job")
 
 
 @router.get(
@@ -177,9 +177,9 @@ async def _until(
 
 def accepted(job: JobStatus | JobOut, **headers: str) -> JSONResponse:
     """202 with the job, and where to find it."""
-    told = job if isinstance(job, JobOut) else JobOut.of(job)
+    details = job if isinstance(job, JobOut) else JobOut.of(job)
     return JSONResponse(
-        told.model_dump(mode="json"),
+        details.model_dump(mode="json"),
         status_code=202,
         headers={"Location": f"/v1/jobs/{job.id}", **headers},
     )

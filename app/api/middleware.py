@@ -19,8 +19,8 @@ from app.telemetry.tracing import fail, span
 
 _SAFE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
-# Browsers never execute, embed or guess the type of what the service answers, and tell nobody where
-# it came from. A web page of another origin that shows results needs CORS headers from the proxy.
+# Browsers never execute, embed or guess the type of what the service answers, and send no referrer.
+# A web page of another origin that shows results needs CORS headers from the proxy.
 _HEADERS = [
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),

@@ -82,9 +82,9 @@ async def tell_truth(
 
     scored = await while_connected(request, measure())
     watched = watched_part(whole, result).id
-    told = await state.monitor.change(watched, counting(scored, time.time()))
-    if told is not None:
-        return told
+    stored = await state.monitor.change(watched, counting(scored, time.time()))
+    if stored is not None:
+        return stored
     earlier = await state.monitor.store.label(watched, result_id)
     response.status_code = 200
     return _same(earlier, scored.digest, result_id)
@@ -120,7 +120,7 @@ def _same(earlier: Label | None, digest: str, result_id: str) -> Truth:
     """The answer of the first time.
 
     Raises:
-        Conflict: another truth was told then.
+        Conflict: another truth was stored then.
     """
     if earlier is None or earlier.digest != digest:
         raise Conflict(f"Another truth about {result_id!r} was told before; it stays.")

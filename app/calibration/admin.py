@@ -287,7 +287,7 @@ class CalibrationAdmin:
         return calibration
 
     async def check(self, calibration: Calibration) -> None:
-        """Return if it could be served from now, as far as upscalers of this process tell.
+        """Return if it could be served from now, as far as upscalers of this process show.
 
         Raises:
             CalibrationMismatch: it was made under another pipeline than the live one.
@@ -308,7 +308,7 @@ class CalibrationAdmin:
                     f"The job {job.id} extends this calibration; cancel it, or let it end."
                 )
         parts = [name]
-        with suppress(TrustscaleError):  # unknown or damaged: the deletion itself tells
+        with suppress(TrustscaleError):  # unknown or damaged: the deletion itself reports it
             parts += [part.id for _, part in (await self.calibrations.get(name)).parts()]
         await self.stores.calibrations.delete(name)
         await CanaryStore(self.stores.blobs, self.stores.monitor).forget(name)

@@ -49,7 +49,7 @@ from app.system import usable_cores
 from app.upscalers.base import image_digest
 
 MOST_FILES: Final = 1_000_000
-"""Below a folder: who names the root of a disk by mistake is told soon."""
+"""Below a folder: who names the root of a disk by mistake soon gets an error."""
 
 Files: TypeAlias = Callable[[], Iterable[NamedFile]]
 """The same files each time that it is called."""

@@ -135,7 +135,7 @@ def duplicates(
 ) -> list[dict[str, str]]:
     """Items for every (name, digest of Y) whose digest occurred before, under the first name.
 
-    A repeated image counts twice in the risk curve although it tells nothing new: the pairs are
+    A repeated image counts twice in the risk curve although it says nothing new: the pairs are
     then not exchangeable with a new image.
     """
     names = defaultdict(list)

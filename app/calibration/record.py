@@ -174,7 +174,7 @@ class Calibration:
     def curve(self) -> StepCurve:
         """The curve of all pairs under the calibration's guarantee.
 
-        Scenes are taken in the order of the hashes of their content, which tells nothing about
+        Scenes are taken in the order of the hashes of their content, which says nothing about
         their losses. Names would: those of one folder, camera or day stand together.
         """
 
@@ -242,7 +242,7 @@ class Calibration:
         return None if rule is None else classify(rule, facts)
 
     def covers(self, facts: Facts) -> bool:
-        """Whether there were pairs whose X was like an upload, as far as classes tell.
+        """Whether there were pairs whose X was like an upload, as far as classes show.
 
         Without a rule that is known only where X was made from Y: by how it was compressed.
         """
@@ -372,9 +372,11 @@ class Calibration:
     ) -> Calibration:
         """A new calibration of other pairs, and with these fields changed; this is its parent."""
         facts = {name: value for name, value in self.manifest if name not in _MADE_ANEW}
-        told = self.manifest.provenance.model_dump(exclude={"software", "created_by", "parent"})
+        provenance = self.manifest.provenance.model_dump(
+            exclude={"software", "created_by", "parent"}
+        )
         facts["skipped"] = [*self.manifest.skipped, *skipped]
-        facts["provenance"] = Provenance(created_by=created_by, parent=self.id, **told)
+        facts["provenance"] = Provenance(created_by=created_by, parent=self.id, **provenance)
         return Calibration.from_pairs(pairs, **{**facts, **changes})
 
     def measured_pairs(self) -> list[MeasuredPair]:
@@ -406,7 +408,7 @@ class Calibration:
         """One pair of each scene: what an image of a new scene can be ranked among.
 
         All pairs together are not exchangeable with it, since those of one scene are alike. The
-        digest of its file, which tells nothing of what it shows, says which one.
+        digest of its file, which says nothing of what it shows, says which one.
         """
         pairs = self.manifest.pairs
         return [

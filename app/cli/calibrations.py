@@ -337,9 +337,9 @@ def _row(row: dict[str, Any]) -> str:
 def _switch(done: dict[str, Any]) -> str:
     active, before = done["calibrations"], done["previous"]
     stays = before in {one["id"] for one in active}
-    told = f", {'before' if stays else 'replaced'} {before}" if before else ""
+    previous = f", {'before' if stays else 'replaced'} {before}" if before else ""
     lines = [
-        f"{done['calibration']} is active{told}",
+        f"{done['calibration']} is active{previous}",
         f"  {Changes.model_validate(done['changes'])}",
         *(f"  {one['id']} answers {_uploads(one['classes'])}" for one in active),
     ]

@@ -91,7 +91,7 @@ def main() -> None:
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         read_secret_files(os.environ)
-        app(prog_name="trustscale")  # typer tells wrong usage itself, with exit code 2
+        app(prog_name="trustscale")  # typer reports wrong usage itself, with exit code 2
     except TrustscaleError as error:
         _fail(error.detail, 2 if isinstance(error, ConfigError) else 1)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Options that several commands take, and how they tell what they have found."""
+"""Options that several commands take, and how they report what they have found."""
 
 from __future__ import annotations
 

@@ -97,7 +97,7 @@ def connection(server: str, key_env: str, *, needs_key: bool = True) -> tuple[st
 
 @contextmanager
 def refusals(server: str | None) -> Iterator[None]:
-    """Raise what is refused as RemoteError; pairs that it names are told on standard error."""
+    """Raise what is refused as RemoteError; pairs that it names are reported on standard error."""
     try:
         yield
     except Problem as problem:

@@ -49,7 +49,7 @@ class Source:
 
 @contextmanager
 def storage_errors() -> Iterator[None]:
-    """What the library of a storage raises becomes an OSError, which commands tell in one line.
+    """What the library of a storage raises becomes an OSError, which commands report in one line.
 
     An error of Python's own is not the storage's, and stays as it is.
     """

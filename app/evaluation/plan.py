@@ -123,7 +123,7 @@ def split(
 
 
 def find_items(folder: Path, column: str | None = None) -> list[PairFiles]:
-    """The pairs of one folder with their scenes, as far as folders or a manifest tell them.
+    """The pairs of one folder with their scenes, as far as folders or a manifest show them.
 
     Raises:
         BadPairs: nothing there, or files without a partner.

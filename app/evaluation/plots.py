@@ -31,7 +31,7 @@ THEME = f"""
 
 _PANEL = (4.6, 3.6)  # inches
 
-# Okabe and Ito and one more: told apart in all common forms of colour blindness, readable on
+# Okabe and Ito and one more: distinguished in all common forms of colour blindness, readable on
 # black and white.
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8a8a00", "#7b4fb5")
 GREY = "#7a7a7a"  # of what is no measurement
@@ -84,14 +84,14 @@ class SheetRow:
 class Picture:
     """A finished figure: an SVG, coloured by the page's `--ink` and `--faint`, or a JPEG.
 
-    told: what it shows, for those who do not see it. records: the numbers behind it.
+    alt: what it shows, for those who do not see it. records: the numbers behind it.
     """
 
     upscaler: str
     figure: str
     title: str
     caption: str
-    told: str
+    alt: str
     drawing: str | bytes
     records: Sequence[Record]
 
@@ -106,7 +106,7 @@ class Picture:
         if isinstance(self.drawing, str):
             return self.drawing
         data = base64.b64encode(self.drawing).decode()
-        return f'<img alt="{escape(self.told)}" src="data:image/jpeg;base64,{data}"/>'
+        return f'<img alt="{escape(self.alt)}" src="data:image/jpeg;base64,{data}"/>'
 
     @property
     def file(self) -> tuple[str, bytes]:
@@ -253,8 +253,8 @@ def sheet(
         top += line[0].height + _FOOT
     file = io.BytesIO()
     canvas.save(file, "JPEG", quality=86)
-    told = ". ".join((title, *(row.caption for row in rows)))
-    return Picture(upscaler, figure, title, caption, told, file.getvalue(), records)
+    alt = ". ".join((title, *(row.caption for row in rows)))
+    return Picture(upscaler, figure, title, caption, alt, file.getvalue(), records)
 
 
 def heat(values: NDArray[np.floating], top: float) -> NDArray[np.uint8]:

@@ -124,8 +124,8 @@ def advice(rows: Sequence[dict[str, Any]], alpha: float) -> str | None:
     if len(areas) < 2:
         return None
     enough = min(m for m, area in areas.items() if area >= max(areas.values()) - _WORTH)
-    told = ", ".join(f"M = {m} trusts {area:.0%}" for m, area in sorted(areas.items()))
-    return f"At α = {alpha:g} {told} of the picture: {enough} is enough."
+    areas_in_words = ", ".join(f"M = {m} trusts {area:.0%}" for m, area in sorted(areas.items()))
+    return f"At α = {alpha:g} {areas_in_words} of the picture: {enough} is enough."
 
 
 def render(findings: Findings) -> str:

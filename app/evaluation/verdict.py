@@ -22,7 +22,7 @@ reference α, under the first settings. Of many promises some break by chance.""
 
 HEADLINES: dict[Outcome, str] = {
     "kept": "The promise was kept.",
-    "undecided": "The promise was kept as far as these images can tell.",
+    "undecided": "The promise was kept as far as these images can show.",
     "mixed": "The main promise was kept, but not every other one.",
     "broken": "The promise was not kept.",
     "nothing": "There are too few calibration images: nothing can be trusted.",

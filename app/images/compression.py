@@ -277,7 +277,7 @@ _COARSE = 3.0  # steps of less leave no trace that rounding to 8 bits would not 
 
 
 def worst_of(compression: Compression, rgb: NDArray[np.uint8]) -> Compression:
-    """The strongest compression that a picture went through, as far as file and pixels tell.
+    """The strongest compression that a picture went through, as far as file and pixels show.
 
     Args:
         compression: what its file says.

@@ -5,7 +5,7 @@ profile is converted to sRGB, grey and palette images become RGB, CMYK is conver
 become 8 bits (grey is rounded; of colours the upper half is taken), and of a camera's file with
 several pictures (MPO) the first is taken, as of a TIFF file with several pages. What has no
 faithful 8-bit RGB form (animation, dark 16-bit data that would be black) is refused with the
-reason. Everything that changes values is told in `Decoded.notes`.
+reason. Everything that changes values is noted in `Decoded.notes`.
 
 What a file declares is a hint. A hostile one may take any time and memory: these functions run in
 the process of a decoder (`app/images/decoders.py`), which has limits.
@@ -246,7 +246,7 @@ def image_size(data: bytes, limits: Limits) -> tuple[int, int]:
     """(width, height) as a viewer shows the image, from the header only.
 
     Raises:
-        ImageTooLarge, UnsupportedMedia, BadImage: as `decode`, as far as the header tells.
+        ImageTooLarge, UnsupportedMedia, BadImage: as `decode`, as far as the header shows.
     """
     if len(data) > limits.max_bytes:
         raise _too_many_bytes(data, limits)

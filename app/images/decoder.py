@@ -116,7 +116,7 @@ def _serve(control: socket.socket) -> None:
 def _begun(
     control: socket.socket, running: dict[int, _Running], there_number: int, *files: int
 ) -> _Running | None:
-    """A decoder for files; None where the system gives no process, which its socket tells."""
+    """A decoder for files; None where the system gives no process, as its socket shows."""
     there = socket.socket(fileno=there_number)
     try:
         pid = os.fork()

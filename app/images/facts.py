@@ -71,7 +71,7 @@ _LOSSY: Final = _Looks(
 class Facts:
     """Of X, an upload.
 
-    compression: the strongest that it went through, as far as its file and pixels tell.
+    compression: the strongest that it went through, as far as its file and pixels show.
     softness: log₂ of the factor by which it was probably enlarged; 0: none.
     detail: mean of log(1 + |∇|) of the luma in grey levels, over the pixels.
     noise: log of the median of the diagonal second difference, which structure hardly touches.

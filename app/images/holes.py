@@ -43,7 +43,7 @@ class Inpaint(BaseModel):
 
 
 def stream(seed: int, number: int) -> np.random.Generator:
-    """Random numbers that tell nothing of those of another number, or of the seed as it is.
+    """Random numbers that say nothing of those of another number, or of the seed as it is.
 
     A pair's seed also chooses its samples (`app/upscalers/seeds.py`); of a real input the damage
     has nothing to do with them, so it must not in a calibration either.

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 OPAQUE = 255
 
-# Magenta is rare in photographs and told apart from grey in all common forms of colour blindness.
+# Magenta is rare in photographs and distinct from grey in all common forms of colour blindness.
 _TINT = np.array([196, 0, 130], np.float32)
 _STRENGTH = np.float32(0.45)
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601

@@ -1,4 +1,4 @@
-"""Runs one task at a time, tells what becomes of it, and detects poison tasks.
+"""Runs one task at a time, reports what becomes of it, and detects poison tasks.
 
 The rules stand in `app/jobs/__init__.py`.
 """
@@ -131,7 +131,7 @@ class TaskRunner:
     """Runs tasks in this process, as `owner`; `living` names the workers that are alive.
 
     Its methods answer after how many seconds the task must be queued again, or None. They raise
-    nothing but StoreUnavailable. `announce` is told of the end of a job before it is stored,
+    nothing but StoreUnavailable. `announce` is notified of the end of a job before it is stored,
     `on_end` after that.
     """
 
@@ -309,7 +309,7 @@ class TaskRunner:
         return await self.supervisor.insist(call)
 
     def _problem_for(self, job: Job, error: Exception, task: str) -> dict[str, Any]:
-        """The problem of an error; of an unexpected one it tells nothing of the inside."""
+        """The problem of an error; of an unexpected one it says nothing of the inside."""
         what = f"{task} of job {job.id}" if task else f"Job {job.id}"
         if isinstance(error, GivenUp):
             log.warning("%s is given up: %s", what, error)
@@ -319,7 +319,7 @@ class TaskRunner:
             problem, reason = problem_of(error), error.detail
         else:
             log.error("%s failed.", what, exc_info=error)
-            reason = "a mistake of the service; its log tells more"
+            reason = "a mistake of the service; its log says more"
             problem = _fault("Internal error", f"The job failed by {reason}.")
         if not task:
             return problem

@@ -110,7 +110,7 @@ def delivery_of(job: JobStatus, state: JobState) -> Job | None:
 
 
 def event_of(job: JobStatus) -> str:
-    """What is told of a job: small, with links to the rest."""
+    """What is sent of a job: small, with links to the rest."""
     error: Mapping[str, object] = job.error or {}
     told = {name: error[name] for name in ("type", "title", "status", "detail") if name in error}
     event = {

@@ -50,7 +50,7 @@ class _Draw:
     turns: asyncio.Lock = field(default_factory=asyncio.Lock)
     came: int = 0
     tiles: int = 1
-    """Of a sample, as far as the upscaler tells."""
+    """Of a sample, as far as known."""
     done: dict[int, int] = field(default_factory=dict)
     """Tiles of the samples that have not come, by the first index of their call."""
 

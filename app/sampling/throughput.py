@@ -21,7 +21,7 @@ MEGA: Final = 1e6
 _TRIAL_SIDE: Final = 256
 # The fastest of so many counts: others share the machine, or are too small for their fixed costs.
 _RECENT: Final = 16
-# Calls over a network have costs of their own, so those of small pictures tell nothing of pictures
+# Calls over a network have costs of their own, so those of small pictures say nothing of pictures
 # that are so many times as large.
 _MUCH_LARGER: Final = 4
 

@@ -261,7 +261,7 @@ async def sign(context: ServiceContext, encoded: Encoded) -> Encoded:
     chosen, parent = encoded.admitted.chosen, encoded.admitted.decoded.parent
     if credentials is None or result is None or parent is None or chosen.form.name in UNSIGNED:
         return encoded
-    told = result.model_dump(mode="json", include=_SIGNED)
+    statement = result.model_dump(mode="json", include=_SIGNED)
     with _timed(result.timings_ms, "sign"), span("sign"):
         signed = await shielded(
             credentials.sign,
@@ -269,7 +269,7 @@ async def sign(context: ServiceContext, encoded: Encoded) -> Encoded:
             FORMS[chosen.form.name].media_type,
             upload=parent,
             mask=encoded.files[MASK],
-            promise={**told, "fingerprint": chosen.pipeline.fingerprint},
+            promise={**statement, "fingerprint": chosen.pipeline.fingerprint},
         )
     return replace(encoded, files={**encoded.files, chosen.form.file: signed})
 

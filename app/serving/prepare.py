@@ -369,12 +369,12 @@ def _with_cost(
     """The error, saying what the answer to an input of so many pixels would cost here."""
     cost = chosen.footprint(pixels, 1)
     error.members["bytes"] = cost
-    told = f" Its answer would take about {cost / 1e9:.1f} GB of memory"
+    cost_in_words = f" Its answer would take about {cost / 1e9:.1f} GB of memory"
     seconds = context.throughput.estimate(chosen.upscaler, pixels, chosen.pipeline.samples)
     if seconds is not None:
         error.members["seconds"] = round(seconds, 1)
-        told += f" and about {duration(seconds)}"
-    detail = f"{error.detail}{told} (settings max_input_pixels, max_in_flight_bytes)."
+        cost_in_words += f" and about {duration(seconds)}"
+    detail = f"{error.detail}{cost_in_words} (settings max_input_pixels, max_in_flight_bytes)."
     return ImageTooLarge(detail, **error.members)
 
 

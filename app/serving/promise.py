@@ -59,13 +59,13 @@ def _voids(subject: Subject) -> list[str]:
     degradation = calibration.manifest.degradation
     result = "upscaled" if calibration.pipeline.scale > 1 else "restored"
     is_of_class = subject.input_class is not None and subject.is_covered
-    told = []
+    parts = []
     # The class says which part of a mixture is meant; of anything else it says only the file.
     if degradation is not None and not (is_of_class and isinstance(degradation, Mixture)):
-        told.append(f"made by {degradation.describe(calibration.pipeline.scale)}")
+        parts.append(f"made by {degradation.describe(calibration.pipeline.scale)}")
     if subject.input_class is not None and subject.is_covered:
-        told.append(f"uploads {class_in_words(subject.input_class)}")
-    made = f" ({'; '.join(told)})" if told else ""
+        parts.append(f"uploads {class_in_words(subject.input_class)}")
+    made = f" ({'; '.join(parts)})" if parts else ""
     found = [
         f"an image from elsewhere, of another subject, camera or processing than the pairs{made}",
         *(

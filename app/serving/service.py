@@ -26,7 +26,7 @@ watcher: ContextVar[OnProgress | None] = ContextVar("watcher", default=None)
 
 @dataclass(slots=True)
 class UpscaleService(ServiceContext):
-    """Runs upscaling requests within bounded capacity; observers are told of every answer."""
+    """Runs upscaling requests within bounded capacity; observers are notified of every answer."""
 
     observers: Sequence[Observer] = ()
 

@@ -19,7 +19,7 @@ class Subject:
     whole: the calibration. part: those of its pairs whose curve is used.
     size: (height, width) of the output. applicability: how the part speaks about it.
     group: that the request named. input_class: of the upload, if the calibration has classes.
-    is_covered: whether there were pairs like the upload, as far as classes tell.
+    is_covered: whether there were pairs like the upload, as far as classes show.
     """
 
     whole: Calibration

@@ -15,7 +15,7 @@ from app.serving.subject import Subject
 
 _MOST_SIZES: Final = 3
 _MOST_COUNTED: Final = 1000
-"""Up to so many pictures a share is told as so many of them."""
+"""Up to so many pictures a share is said as so many of them."""
 
 
 def sentence(subject: Subject, alpha: float) -> str:
@@ -147,16 +147,16 @@ def _choice(promise: PostHoc) -> str:
 
 
 def _at_hand(subject: Subject, promise: Probability, alpha: float) -> list[str]:
-    """What holds of the very scenes of the calibration, if that can be told."""
+    """What holds of the very scenes of the calibration, if that can be said."""
     part = subject.part
     if promise.delta is not None or part.pairs > part.n or alpha < part.curve.min_alpha:
         return []
     known = f"{rounded_up(promise.at_hand(alpha, part.n)):g}"
-    told = (
+    sentence = (
         f"With these very {part.n} the probability is at most {known}, with a confidence of "
         f"{AT_HAND:.0%} (Clopper-Pearson) if they are independent draws."
     )
-    return [told]
+    return [sentence]
 
 
 def _of_windows(subject: Subject) -> str:

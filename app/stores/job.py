@@ -12,7 +12,7 @@ from pydantic import BaseModel
 class JobState(StrEnum):
     """Where a job stands; `awaiting_labels` waits for the admin, not for a worker.
 
-    `expired` is not stored: it is what is told of a job that has succeeded and whose result is
+    `expired` is not stored: it is what is shown of a job that has succeeded and whose result is
     gone (`app/api/jobs.py`).
     """
 

@@ -39,7 +39,7 @@ def open_stores(
 
     `sqlite:///PATH` is that file (nothing: `trustscale.sqlite3` in the data folder; a relative path
     is relative to the data folder, because a service has no working folder that means something).
-    `redis://` and `rediss://` are first asked by `check`. `removed` is told why a result is gone.
+    `redis://` and `rediss://` are first asked by `check`. `removed` gets the reason of a removal.
 
     Raises ConfigError, in one line and without passwords.
     """

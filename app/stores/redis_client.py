@@ -17,7 +17,7 @@ from app.stores.base import StoreUnavailable
 
 PREFIX: Final = "trustscale:"
 
-# redis-py types each answer as text or bytes or worse, whatever the client was told to decode;
+# redis-py types each answer as text or bytes or worse, whatever the client was asked to decode;
 # ours decodes nothing, and every answer is checked where it is read.
 Client = Any
 

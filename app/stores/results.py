@@ -61,7 +61,7 @@ class ResultStore:
     Attributes of the constructor:
         ttl_s: after this a result expires, if nothing else is said.
         max_bytes: of all results together; the newest one is kept also if it is larger.
-        removed: is told why a result has been removed.
+        removed: gets the reason why a result has been removed.
     """
 
     def __init__(

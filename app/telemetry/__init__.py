@@ -1,1 +1,1 @@
-"""What a process tells its operators: logs, metrics, traces."""
+"""What a process reports to its operators: logs, metrics, traces."""

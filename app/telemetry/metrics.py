@@ -1,7 +1,7 @@
 """Prometheus metrics of one process, in a registry of its own.
 
 The tables say all that there is; names are exported with `trustscale_` before them. Counters and
-histograms are told of events. Most gauges are read when /metrics is asked (`app/api/gauges.py`).
+histograms count events. Most gauges are read when /metrics is asked (`app/api/gauges.py`).
 """
 
 from __future__ import annotations

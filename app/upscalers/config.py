@@ -89,7 +89,7 @@ class _Config(BaseModel):
         None,
         ge=0,
         allow_inf_nan=False,
-        description="What a call costs, in any currency; told by `GET /v1/upscalers` and the "
+        description="What a call costs, in any currency; shown by `GET /v1/upscalers` and the "
         "backtest.",
     )
     title: str | None = Field(None, max_length=80, description="Name for people.")

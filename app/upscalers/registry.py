@@ -39,7 +39,7 @@ UpscalerConfig = Annotated[
     | GradioConfig,
     Field(discriminator="kind"),
 ]
-"""Any entry of `upscalers`; `kind` tells them apart."""
+"""Any entry of `upscalers`; `kind` distinguishes them."""
 
 _ADAPTERS: Mapping[type[OneAddress], type[Adapter[Any]]] = MappingProxyType(
     {

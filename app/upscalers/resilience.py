@@ -111,7 +111,7 @@ class ResilientUpscaler:
 
     @property
     def facts(self) -> Mapping[str, object]:
-        """What the fingerprint covers, where the adapter tells."""
+        """What the fingerprint covers, where the adapter says so."""
         facts: Mapping[str, object] = getattr(self.inner, "facts", {})
         return facts
 

@@ -62,5 +62,5 @@ class RetryPolicy:
 
 
 def spread(asked: float) -> float:
-    """A little more than the server asked for: all calls were told the same time."""
+    """A little more than the server asked for: all calls got the same time."""
     return asked + random.uniform(0, 0.1 * asked + 0.05)  # noqa: S311 - jitter

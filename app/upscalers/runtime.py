@@ -30,7 +30,7 @@ PrecisionSetting = Literal["auto", "f32", "bf16"]
 CPU = "CPUExecutionProvider"
 OPENVINO = "OpenVINO"
 
-# Accelerators of onnxruntime, in the order in which they are tried; each is told to keep float32.
+# Accelerators of onnxruntime, in the order in which they are tried; each is asked to keep float32.
 # TF32 keeps 10 bits of mantissa: outputs would differ from the CPU's by more than 1/255. cuDNN's
 # default search tries every algorithm anew for each new shape.
 _ACCELERATORS: dict[str, dict[str, str]] = {

@@ -66,7 +66,7 @@ class Turn:
         return self._deadline - asyncio.get_running_loop().time()
 
     def counted(self, parts: Sequence[Callable[[], None]]) -> list[Callable[[], None]]:
-        """The parts of a call, which run in threads, each telling when it is done."""
+        """The parts of a call, which run in threads, each reporting when it is done."""
         on_part = self._on_part
         if on_part is None:
             return list(parts)

@@ -1,4 +1,4 @@
-"""Watching for a model that its provider changes without telling.
+"""Watching for a model that its provider changes without notice.
 
 Every `interval_s` the canaries of each watched upscaler's active calibration are sent again,
 through the same retries, limits and spend guard as any request. What is known is a versioned state

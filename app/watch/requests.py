@@ -41,7 +41,7 @@ class BadState(TrustscaleError):
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """What the monitor is told of one answered request.
+    """What the monitor gets of one answered request.
 
     at: seconds since 1970.
     mean_log_sigma: z.

@@ -126,7 +126,7 @@ class Adapter(abc.ABC, Generic[Config]):
 
     @abc.abstractmethod
     async def _identify(self) -> dict[str, Any]:
-        """Reach the server; what identifies the model behind it, as far as it tells."""
+        """Reach the server; what identifies the model behind it, as far as known."""
 
     @abc.abstractmethod
     def _takes_seeds(self) -> bool: ...

@@ -1,7 +1,7 @@
 """Gradio apps, Hugging Face Spaces among them: upload, call, event stream, fetch.
 
 Only `event: complete` is success; errors come inside HTTP 200, often without words. The address of
-a result is built from its path, because the URL that an app gives names whatever host a proxy told
+a result is built from its path, because the URL that an app gives names whatever host a proxy sent
 it. Sources: the guide "Querying Gradio apps with curl", routes.py of Gradio 6.
 """
 
@@ -55,8 +55,8 @@ class GradioUpscaler(Adapter[GradioConfig]):
         self._prefix = str(pointer.first(config, "/api_prefix") or "").rstrip("/")
         info = await self._upstream.call("GET", f"{self._prefix}/info")
         endpoint = f"/{self._config.api_name.lstrip('/')}"
-        told = pointer.first(info.json(), "/named_endpoints")
-        known = told if isinstance(told, dict) else {}
+        found = pointer.first(info.json(), "/named_endpoints")
+        known = found if isinstance(found, dict) else {}
         if endpoint not in known:
             names = ", ".join(sorted(known)) or "none"
             raise Misconfigured(f"{self.name!r} has no endpoint {endpoint}; it has: {names}.")

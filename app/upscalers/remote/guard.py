@@ -29,7 +29,7 @@ _NEVER = tuple(
     ipaddress.ip_network(network)
     for network in (
         "fec0::/10",  # site-local: the private addresses of old networks
-        "192.88.99.0/24",  # relays of 6to4: where they lead is not told
+        "192.88.99.0/24",  # relays of 6to4: where they lead is not known
         # Of IANA's registries of special purposes, what Python 3.11 does not know.
         "64:ff9b:1::/48",
         "100:0:0:1::/64",

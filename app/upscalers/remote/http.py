@@ -273,7 +273,7 @@ class Upstream:
         Compressed it is refused, or a few megabytes could become gigabytes before they are counted.
         """
         if response.headers.get("content-encoding", "identity").lower() != "identity":
-            raise ProtocolError(f"{self.name!r} compressed its answer although told not to.")
+            raise ProtocolError(f"{self.name!r} compressed its answer although asked not to.")
         too_much = ProtocolError(f"{self.name!r} sent more than {cap:,} bytes.")
         declared = response.headers.get("content-length", "")
         if declared.isdecimal() and int(declared) > cap:

@@ -68,7 +68,7 @@ class SampleReader:
         self._threads.shutdown(wait=False)
 
     async def read_text(self, value: object, source: Source, turn: Turn) -> RGB:
-        """A sample from a data URI, a URL or bare base64, told apart by their beginnings.
+        """A sample from a data URI, a URL or bare base64, distinguished by their beginnings.
 
         Raises:
             ProtocolError: none of them, or not a sample.

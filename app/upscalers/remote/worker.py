@@ -257,10 +257,10 @@ class WorkerUpscaler:
         # The bytes are already here and the samples are views of them: accumulating takes the turn.
         await turn.take()
         answer, parameters = output_of(reply, output)
-        told = parameters.get("fingerprint", model.fingerprint)
-        if told != model.fingerprint:
+        described = parameters.get("fingerprint", model.fingerprint)
+        if described != model.fingerprint:
             raise Misconfigured(
-                f"A worker of {self.name!r} now serves another model: {told} instead of "
+                f"A worker of {self.name!r} now serves another model: {described} instead of "
                 f"{model.fingerprint}."
             )
         array = understood(answer.numbers)
@@ -298,12 +298,12 @@ def _path(model: str) -> str:
 
 
 def _model(document: Any, name: str) -> Model:
-    told = pointer.first(document, "/parameters")
+    described = pointer.first(document, "/parameters")
     try:
-        accumulates = told.get("folding") == MOMENTS_VERSION and "folded" in pointer.find(
+        accumulates = described.get("folding") == MOMENTS_VERSION and "folded" in pointer.find(
             document, "/outputs/*/name"
         )
-        return Model.model_validate({**told, "name": name, "accumulates": accumulates})
+        return Model.model_validate({**described, "name": name, "accumulates": accumulates})
     except (AttributeError, ValidationError) as error:
         raise Misconfigured(
             f"Model {name!r} does not describe itself as a worker's model does; for other Open "

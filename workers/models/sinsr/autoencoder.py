@@ -160,7 +160,7 @@ class Autoencoder(nn.Module):
         codes = self.quantize.embedding.weight
         points = latent.permute(0, 2, 3, 1).reshape(-1, codes.shape[1])
         # |z - e|² without |z|², which is the same for all codes. float32 always: in half
-        # precision neighbouring codes could not be told apart.
+        # precision neighbouring codes could not be distinguished.
         squares = codes.square().sum(dim=1)
         block = max(1, DISTANCE_BLOCK_BYTES // (4 * len(codes)))
         nearest = [
