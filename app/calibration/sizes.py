@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Final, Literal, NamedTuple
 
-from app.conformal import texture
+from app.conformal import terms
 from app.conformal.indecision import IndecisionSettings
 
 Applicability = Literal["exact", "whole", "per_window", "unknown"]
@@ -74,5 +74,5 @@ def _reach(sigma: IndecisionSettings) -> int | None:
     The terms of a fitted σ look at cells of fixed size: a larger image has more of them.
     """
     if sigma.fit is not None:
-        return texture.WIDEST
+        return terms.WIDEST
     return None if sigma.radius is None else 2 * sigma.radius + 1

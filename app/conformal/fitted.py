@@ -1,4 +1,4 @@
-"""The fitted σ: weights of the terms of `texture.py` as an artefact with its provenance.
+"""The fitted σ: weights of the terms of `terms.py` as an artefact with its provenance.
 
 A calibration holds for any σ, whatever it was fitted to: weights that suit other pictures give a
 smaller mask, never a broken promise. One thing must not be: that σ was fitted to the very pairs it
@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from app.conformal import texture
+from app.conformal import cells, terms
 from app.conformal.post_hoc import Shape
 
 T = TypeVar("T")
@@ -35,7 +35,7 @@ class Fit:
 
         log σ = w₀ + Σ_j w_j f_j + Σ_k v_k max(0, b_k + Σ_j u_kj f_j)
 
-    weights: (term, w_j) pairs; the terms are those of `texture.term_names()`.
+    weights: (term, w_j) pairs; the terms are those of `terms.term_names()`.
     units: (v_k, b_k, u_k1, u_k2, …) of each unit that bends, one u_kj per term, in their order.
     offset: w₀, which puts σ on the scale of D; the mask does not depend on it.
     name: what people call it.
@@ -68,7 +68,7 @@ class Fit:
         object.__setattr__(self, "shape", tuple((float(t), float(a)) for t, a in self.shape))
         object.__setattr__(self, "units", tuple(tuple(map(float, unit)) for unit in self.units))
         names = [term for term, _ in self.weights]
-        if unknown := set(names) - set(texture.term_names()):
+        if unknown := set(names) - set(terms.term_names()):
             raise ValueError(f"there are no terms {sorted(unknown)}")
         if not names or len(set(names)) < len(names):
             raise ValueError("a fit has at least one term, and each once")
@@ -96,7 +96,7 @@ class Fit:
     @property
     def needs_facts(self) -> bool:
         """Whether σ looks at facts of the input."""
-        return any(texture.is_fact(term) for term, _ in self.weights)
+        return any(terms.is_fact(term) for term, _ in self.weights)
 
     @property
     def least_samples(self) -> int:
@@ -104,27 +104,27 @@ class Fit:
         return 2 if self._looks_at("variance") else 1
 
     def _looks_at(self, energy: str) -> bool:
-        return any(texture.energy_of(term) == energy for term, _ in self.weights)
+        return any(terms.energy_of(term) == energy for term, _ in self.weights)
 
     def log_sigma(self, terms: NDArray[Any]) -> NDArray[np.float64]:
         """From the values of its terms, float [T, ...] in their order: float64 [...]."""
         return self._joined(np.tensordot(self._matrix, terms, 1)) + self.offset
 
-    def sigma(self, maps: texture.Measured) -> NDArray[np.float32]:
+    def sigma(self, maps: terms.Measured) -> NDArray[np.float32]:
         """σ, float32 [H, W], finite and > 0."""
-        return texture.whole(maps.shape, lambda look: self.strips(maps, look))
+        return cells.whole(maps.shape, lambda look: self.strips(maps, look))
 
     def strips(
-        self, maps: texture.Measured, look: texture.Look[T], each: texture.Each = map
+        self, maps: terms.Measured, look: terms.Look[T], each: terms.Each = map
     ) -> Iterable[T]:
         """What is said of σ, some rows after the others; `each` is that of `log_sigma`."""
         names = [term for term, _ in self.weights]
         weights = dict(zip(names, self._matrix.T, strict=True))
-        cells = texture.log_sigma(maps, weights, self._joined, each)
-        cells += self.offset
-        np.clip(cells, -_MOST_LOG, _MOST_LOG, out=cells)
-        np.exp(cells, out=cells)
-        return texture.enlarged(cells, maps.shape, look, each)
+        sigma = cells.log_sigma(maps, weights, self._joined, each)
+        sigma += self.offset
+        np.clip(sigma, -_MOST_LOG, _MOST_LOG, out=sigma)
+        np.exp(sigma, out=sigma)
+        return cells.enlarged(sigma, maps.shape, look, each)
 
     @property
     def _matrix(self) -> NDArray[np.float64]:

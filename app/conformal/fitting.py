@@ -22,10 +22,11 @@ import numpy as np
 import scipy
 from numpy.typing import NDArray
 
+from app.conformal.cells import dense_terms
 from app.conformal.fitted import Fit
 from app.conformal.post_hoc import Shape
 from app.conformal.staircase import Staircase
-from app.conformal.texture import CELL, Maps, dense_terms
+from app.conformal.terms import CELL, Maps
 
 PRICES = (14.0, 8.0, 5.5, 4.0, 2.8)  # area per unit of loss, as the trade goes for α .03 to .13
 EDGE = 0.2  # of the soft mask, in log σ
@@ -52,7 +53,7 @@ Array = NDArray[np.float32]
 class FitSample:
     """The cells of one photograph that the fit sees.
 
-    names: the terms, as `texture.term_names()` calls them.
+    names: the terms, as `terms.term_names()` calls them.
     terms: float32 [P, T]. error: the largest D in each cell, float32 [P].
     share: the share of the photograph that each cell stands for, float32 [P].
     """

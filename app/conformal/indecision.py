@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from app.conformal.filters import Kernel, gaussian_blur, gaussian_radius, smooth
 from app.conformal.fitted import Fit
 from app.conformal.moments import Image, Moments
-from app.conformal.texture import Each, Look
+from app.conformal.terms import Each, Look
 
 T = TypeVar("T")
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from app.conformal.filters import Kernel, smooth
 from app.conformal.lab import check_rgb, lab_block, pixel_blocks
-from app.conformal.texture import Maps, known_terms
+from app.conformal.terms import Maps, known_terms
 
 # Samples enter the sums as integers in units of 2^-20. The unit is below the error of the Lab
 # tables, and 1,024 samples still fit: the largest product M · S2 stays under 2^63.
@@ -89,7 +89,7 @@ class Moments:
         samples: how many there will be; None: that is not known.
 
     `witness`, which may be set at any time: W, the witness's answer to X, uint8 [H, W, 3].
-    `facts`, too: those of `texture.FACTS` of X.
+    `facts`, too: those of `terms.FACTS` of X.
     `is_asked_once`: whether a fitted σ may let go of samples and W when it has measured them.
     """
 
@@ -310,7 +310,7 @@ class Moments:
 
     @property
     def known(self) -> frozenset[str]:
-        """The names of all terms that can be measured (`texture.Measured`)."""
+        """The names of all terms that can be measured (`terms.Measured`)."""
         there = {
             "variance": self.count > 1,
             "residual": self._enlarged is not None,
@@ -324,7 +324,7 @@ class Moments:
         return self.rows(0, self.shape[0])
 
     def rows(self, top: int, bottom: int) -> Maps:
-        """What the terms of a fitted σ are measured on, of some rows (`texture.Measured`)."""
+        """What the terms of a fitted σ are measured on, of some rows (`terms.Measured`)."""
         self.check_any()
         shape = (bottom - top, self.shape[1])
         mean = np.empty((3, *shape), np.float32)
@@ -351,7 +351,7 @@ class Moments:
         )
 
     def let_go(self) -> None:
-        """See `texture.Measured`."""
+        """See `terms.Measured`."""
         if self.is_asked_once:
             self._unfolded.clear()
             self._witness = None

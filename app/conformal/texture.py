@@ -1,54 +1,26 @@
-"""The terms of the fitted σ: logarithms of energies of the samples and of what they add to X.
-
-    log σ(p) = w₀ + Σ_j w_j · f_j(p), or a function of several such sums (`fitted.py`)
-
-Each *term* f_j is the logarithm of a non-negative energy at one level of a pyramid. The cells of
-level 0 are 4×4 output pixels, those of each further level twice as wide, up to 512 pixels; a coarse
-term is brought to the cells of level 0 by linear interpolation. The energies are
-
-    variance          Σ_c Var_M, the disagreement of the samples; it needs two of them
-    residual          E_M Σ_c (μ − E)², what the samples add to E, the enlarged input
-    witness           E_M Σ_c (μ − W)², how far they are from W, the witness's answer to that input
-    detail            the variance of L within a cell of level 0, of the mean of the samples
-    slope, curve      |∇L|² and (ΔL)² of the mean of the samples
-    light<b>, color<b>  what the mean image loses in L, and in a and b, by a small blur at level b:
-                      its spectrum, octave by octave
-
-Beside them are facts of the input that say how hard it is as a whole, `fact loss` and so on: one
-number for all cells each (`FACTS`).
-
-`variance@2` is the logarithm of the mean over a cell of level 2, `log variance@2` the mean of the
-logarithm. Why these: where the truth has more detail than any upscaler can return, the samples
-often agree on too little of it; how the energy falls from octave to octave tells how much is
-missing, and the coarsest levels tell how hard the photograph is as a whole. What the upscaler has
-added to its input is what it may have made up, and one sample suffices to see it; where it departs
-from a network that hardly invents, the more so.
-
-The module is the formula; weights are a `Fit` (`fitted.py`), and `fitting.py` finds them.
-"""
+"""The energies that the terms of the fitted σ (`terms.py`) are logarithms of, level by level."""
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
-from functools import cache
-from typing import Any, NamedTuple, Protocol, TypeVar
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-Plane = NDArray[np.float64]
-T = TypeVar("T")
-
-CELL = 4  # output pixels: the neighbourhood of D is as wide, so nothing finer is to be ranked
-LEVELS = 8  # the coarsest cell, 4 · 2^7 = 512 pixels, is one whole photograph of the fit
-WIDEST = CELL << (LEVELS - 1)
-_BANDS = 5  # octaves of light and color
-FACTS = ("loss", "lossy", "jpeg", "softness", "noise", "detail")
-"""Of the input, as `app/images/facts.py` measures them."""
-_FACT = "fact "
-_STRIP = 16  # rows of cells that are measured, or summed, together: temporaries stay in cache
-_ROUNDING = 1 << 20
+from app.conformal.terms import (
+    BANDS,
+    CELL,
+    LEVELS,
+    OF_PIXELS,
+    OPTIONAL,
+    STRIP,
+    Each,
+    Measured,
+    Plane,
+    names_at,
+    wait_for,
+)
 
 # A Gaussian of one cell, cut at four, and the rows that are blurred together.
 _RADIUS, _ROWS = 4, 32
@@ -66,265 +38,13 @@ _FLOORS = {
     "light": 1e-7,
     "color": 1e-8,
 }
-# Of them, those that are not known of every image; they are fields of `Maps`.
-_OPTIONAL = ("variance", "residual", "witness")
-_OF_PIXELS = (*_OPTIONAL, "detail", "slope", "curve")
-
-# Levels at which there are terms. Neighbouring levels tell almost the same, so that at the coarser
-# ones every second is enough, and fewer yet for the means of logarithms.
-_LEVELS_OF_MEANS = (0, 1, 2, 3, 5, 7)
-_LEVELS_OF_LOGS = (2, 5, 7)
 
 
-class Maps(NamedTuple):
-    """What the terms are measured on.
-
-    mean: E_M[μ] in normalised Lab, float32 [3, H, W].
-    variance: Σ_c Var_M over the channels, float32 [H, W] ≥ 0; None: of a single sample.
-    residual: E_M Σ_c (μ − E)² in normalised Lab, float32 [H, W] ≥ 0; None: X is not known.
-    witness: the same for W in place of E; None: there is no witness.
-    facts: those of `FACTS` of the input; None: they are not known.
-    """
-
-    mean: NDArray[np.float32]
-    variance: NDArray[np.float32] | None = None
-    residual: NDArray[np.float32] | None = None
-    witness: NDArray[np.float32] | None = None
-    facts: Mapping[str, float] | None = None
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """(H, W)."""
-        return self.mean.shape[1], self.mean.shape[2]
-
-    @property
-    def known(self) -> frozenset[str]:
-        """The names of all terms that can be measured."""
-        there = {name for name in _OPTIONAL if getattr(self, name) is not None}
-        return known_terms(there, facts=self.facts is not None)
-
-    def rows(self, top: int, bottom: int) -> Maps:
-        """Those of some rows."""
-        planes = (getattr(self, name) for name in _OPTIONAL)
-        return Maps(
-            self.mean[:, top:bottom],
-            *(None if plane is None else plane[top:bottom] for plane in planes),
-        )
-
-    def let_go(self) -> None:
-        """Somebody else holds them."""
-
-
-class Each(Protocol):
-    """What a function says of every one of some numbers, like `map`, in threads or not."""
-
-    def __call__(self, function: Callable[[int], T], numbers: range, /) -> Iterable[T]: ...
-
-
-Look = Callable[[int, NDArray[np.float32]], T]
-"""Is given some rows of a plane, and the number of the first of them."""
-
-
-class Measured(Protocol):
-    """`Maps` of an image that are made strip by strip, so that they are never there as a whole."""
-
-    @property
-    def shape(self) -> tuple[int, int]: ...
-    @property
-    def known(self) -> frozenset[str]: ...
-    @property
-    def facts(self) -> Mapping[str, float] | None: ...
-    def rows(self, top: int, bottom: int) -> Maps: ...
-    def let_go(self) -> None:
-        """All terms are measured: no rows are asked for any more."""
-
-
-def known_terms(there: Container[str], *, facts: bool) -> frozenset[str]:
-    """The names of the terms that can be measured where of `_OPTIONAL` these energies are known."""
-    missing = {name for name in _OPTIONAL if name not in there}
-    if not facts:
-        missing |= {f"{_FACT}{name}" for name in FACTS}
-    return frozenset(term for term in term_names() if energy_of(term) not in missing)
-
-
-class _Level(NamedTuple):
+class Level(NamedTuple):
     """The wanted terms of one level by their names, float64 [h, w] each."""
 
     shape: tuple[int, ...]
     terms: dict[str, Plane]
-
-
-@cache
-def term_names() -> tuple[str, ...]:
-    """The names of all terms: facts, and the others from the finest level to the coarsest."""
-    of_levels = (f"{name}@{depth}" for depth in range(LEVELS) for name in _names(depth))
-    return (*of_levels, *(f"{_FACT}{name}" for name in FACTS))
-
-
-def energy_of(term: str) -> str:
-    """The energy that a term is the logarithm of, without the number of its band; a fact itself."""
-    return term.removeprefix("log ").partition("@")[0].rstrip("0123456789")
-
-
-def _names(depth: int) -> Iterator[str]:
-    if depth not in _LEVELS_OF_MEANS:
-        return
-    bands = range(min(depth + 1, _BANDS))
-    for energy in (*_OF_PIXELS, *(f"{kind}{b}" for b in bands for kind in ("light", "color"))):
-        yield energy
-        # At the level where a band is measured, the mean of one logarithm is the logarithm.
-        if depth in _LEVELS_OF_LOGS and not energy.endswith(str(depth)):
-            yield f"log {energy}"
-
-
-def log_sigma(
-    maps: Measured,
-    weights: Mapping[str, NDArray[np.float64]],
-    join: Callable[[Plane], Plane],
-    each: Each = map,
-) -> Plane:
-    """join(Σ_j w_kj f_j) on the cells of level 0, float64 [⌈H/4⌉, ⌈W/4⌉].
-
-    Rounded to multiples of 2^-20. Logarithms and sums of different machines may differ in their
-    last bits, about 1e-14; that moves a rounded value once in a hundred million cells, and then σ
-    by a millionth.
-
-    Args:
-        maps: of one image.
-        weights: w_kj, float64 [K] by the name of the term.
-        join: makes one plane of the K sums, [K, h, w], cell by cell.
-        each: goes through the strips; they do not depend on each other, nor on their order.
-
-    Raises:
-        ValueError: a name is not that of a term, or the maps do not tell it.
-    """
-    if unknown := set(weights) - maps.known:
-        raise ValueError(f"there are no terms {sorted(unknown)}")
-    of_facts = {name: weights[name] for name in weights if is_fact(name)}
-    same = sum(
-        (weight * _fact(maps, name) for name, weight in of_facts.items()),
-        start=np.zeros(len(next(iter(weights.values())))),
-    )
-    weights = {name: weight for name, weight in weights.items() if name not in of_facts}
-    levels = _pyramid(maps, frozenset(weights), each)
-    height, width = (-(-side // CELL) for side in maps.shape)
-    joined = np.empty((height, width))
-
-    # K planes of a large level never exist at once.
-    def strip(top: int) -> None:
-        place = joined[top : min(top + _STRIP, height)]
-        sums = _sums(levels, weights, len(same), top, top + len(place))
-        place[:] = join(sums + same[:, None, None])[:, :width]
-        place *= _ROUNDING
-        np.rint(place, out=place)
-        place *= 1 / _ROUNDING  # exact
-
-    _all(each(strip, range(0, height, _STRIP)))
-    return joined
-
-
-def _all(results: Iterable[None]) -> None:
-    """Wait for all of them."""
-    deque(results, maxlen=0)
-
-
-def is_fact(term: str) -> bool:
-    """Whether a term is one number for the whole image."""
-    return term.startswith(_FACT)
-
-
-def _fact(maps: Measured, term: str) -> float:
-    assert maps.facts is not None  # noqa: S101 - it is known
-    return maps.facts[term.removeprefix(_FACT)]
-
-
-def _sums(
-    levels: Sequence[_Level],
-    weights: Mapping[str, NDArray[np.float64]],
-    count: int,
-    top: int,
-    bottom: int,
-) -> Plane:
-    """Σ_j w_kj f_j over these levels on some rows of the first, float64 [K, bottom − top, w].
-
-    K is `count`.
-    """
-    finest, *coarser = levels
-    if coarser:
-        # From coarse to fine: interpolation is linear, so a level is summed before it is enlarged.
-        # A row lies between two of the coarser level.
-        above = max(0, top // 2 - 1)
-        below = min(bottom // 2 + 1, coarser[0].shape[0])
-        large = double(_sums(coarser, weights, count, above, below))
-        total = large[:, top - 2 * above : bottom - 2 * above]
-    else:
-        total = np.zeros((count, bottom - top, finest.shape[1]))
-    for name, values in finest.terms.items():
-        total += np.multiply.outer(weights[name], values[top:bottom])
-    return total
-
-
-def dense_terms(maps: Measured) -> dict[str, NDArray[np.float32]]:
-    """Every known term on the cells of level 0, float32 [⌈H/4⌉, ⌈W/4⌉] each."""
-    height, width = (-(-side // CELL) for side in maps.shape)
-    dense = {}
-    for depth, level in enumerate(_pyramid(maps, maps.known, map)):
-        for name, values in level.terms.items():
-            plane = values
-            for _ in range(depth):
-                plane = double(plane)
-            dense[name] = plane[:height, :width].astype(np.float32)
-    for name in filter(is_fact, term_names() if maps.facts is not None else ()):
-        dense[name] = np.full((height, width), _fact(maps, name), np.float32)
-    return dense
-
-
-def whole(
-    shape: tuple[int, int], strips: Callable[[Look[None]], Iterable[None]]
-) -> NDArray[np.float32]:
-    """The plane, float32 [H, W], whose rows `strips` gives to whoever looks at them."""
-    plane = np.empty(shape, np.float32)
-
-    def keep(top: int, rows: NDArray[np.float32]) -> None:
-        plane[top : top + len(rows)] = rows
-
-    _all(strips(keep))
-    return plane
-
-
-def enlarged(cells: Plane, shape: tuple[int, int], look: Look[T], each: Each = map) -> Iterable[T]:
-    """What is said of cells of level 0 as pixels, by linear interpolation: float32 [H, W].
-
-    Some rows are made after the others.
-    """
-
-    def strip(top: int) -> T:
-        # Two more rows of cells on either side: a pixel lies between two of them, twice.
-        above, below = max(0, top - 2), min(len(cells), top + _STRIP + 2)
-        first, end = CELL * top, min(CELL * (top + _STRIP), shape[0])
-        large = double(double(cells[above:below].astype(np.float32)))[first - CELL * above :]
-        return look(first, large[: end - first, : shape[1]])
-
-    return each(strip, range(0, len(cells), _STRIP))
-
-
-def double(plane: NDArray[Any]) -> NDArray[Any]:
-    """Twice as high and wide by linear interpolation between the centres, float [..., h, w]."""
-    *planes, height, width = plane.shape
-    near = 3 * plane
-    tall = np.empty((*planes, 2 * height, width), plane.dtype)
-    np.add(near[..., 1:, :], plane[..., :-1, :], out=tall[..., 2::2, :])
-    np.add(near[..., :-1, :], plane[..., 1:, :], out=tall[..., 1:-1:2, :])
-    for end in (0, -1):
-        np.add(near[..., end, :], plane[..., end, :], out=tall[..., end, :])
-    near = 3 * tall
-    large = np.empty((*planes, 2 * height, 2 * width), plane.dtype)
-    np.add(near[..., 1:], tall[..., :-1], out=large[..., 2::2])
-    np.add(near[..., :-1], tall[..., 1:], out=large[..., 1:-1:2])
-    for end in (0, -1):
-        np.add(near[..., end], tall[..., end], out=large[..., end])
-    large *= 1 / 16  # exact
-    return large
 
 
 class _Energy(NamedTuple):
@@ -339,7 +59,7 @@ class _Energy(NamedTuple):
     logs: Plane | None = None
 
 
-def _pyramid(maps: Measured, wanted: frozenset[str], each: Each) -> list[_Level]:
+def pyramid(maps: Measured, wanted: frozenset[str], each: Each) -> list[Level]:
     """The levels from fine to coarse; what no wanted term needs is not measured."""
     color, measured = _cells(maps, wanted, each)
     height, width = color[0].shape
@@ -348,7 +68,7 @@ def _pyramid(maps: Measured, wanted: frozenset[str], each: Each) -> list[_Level]
     for name in list(measured):
         terms |= _terms_of(name, measured.pop(name), wanted)
     energies = _energies(wanted)
-    for depth in range(_BANDS):
+    for depth in range(BANDS):
         if depth:
             color = [_halve(plane) for plane in color]
         if (name := f"light{depth}") in energies:
@@ -358,9 +78,13 @@ def _pyramid(maps: Measured, wanted: frozenset[str], each: Each) -> list[_Level]
             lost += lost_by_a_blur(color[2])
             terms |= _terms_of(name, _Energy(depth, lost), wanted)
     return [
-        _Level(
+        Level(
             (height >> depth, width >> depth),
-            {full: terms[full] for name in _names(depth) if (full := f"{name}@{depth}") in wanted},
+            {
+                full: terms[full]
+                for name in names_at(depth)
+                if (full := f"{name}@{depth}") in wanted
+            },
         )
         for depth in range(LEVELS)
     ]
@@ -440,15 +164,15 @@ def _cells(
     height, width = (-(-side // CELL) for side in maps.shape)
     measures = {
         name: _Growing(name, wanted, (height, width))
-        for name in _OF_PIXELS
+        for name in OF_PIXELS
         if name in _energies(wanted)
     }
     color = [np.empty((height, width)) for _ in range(3)]
-    rows = _STRIP * CELL
+    rows = STRIP * CELL
 
     def measure(top: int) -> None:
         first_cell = top // CELL
-        here = slice(first_cell, min(first_cell + _STRIP, height))
+        here = slice(first_cell, min(first_cell + STRIP, height))
         place = places[top : top + rows + 2]
         first = int(place.min())
         strip = maps.rows(first, int(place.max()) + 1)
@@ -470,14 +194,14 @@ def _cells(
             right += around[1:-1, :-2] - middle
             right += around[:-2, 1:-1] - middle
             found["curve"] = _means(right**2)
-        for name in _OPTIONAL:
+        for name in OPTIONAL:
             plane = getattr(strip, name)
             if name in measures and plane is not None:
                 found[name] = _means(_padded(plane[place[1:-1]], [(0, 0), (0, wide)]))
         for name, cells in found.items():
             measures[name].put(first_cell, cells)
 
-    _all(each(measure, range(0, len(places) - 2, rows)))
+    wait_for(each(measure, range(0, len(places) - 2, rows)))
     maps.let_go()
     coarsest = 1 << (LEVELS - 1)
     mapped = [

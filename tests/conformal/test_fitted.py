@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.conformal import texture
+from app.conformal import cells, terms
 from app.conformal.fitted import Fit, shipped
 from app.conformal.indecision import IndecisionSettings
 from app.sampling.pipeline import Pipeline
@@ -44,13 +44,13 @@ class TestSigma:
         """σ = exp(w₀ + Σ w_j f_j + Σ v_k max(0, b_k + Σ u_kj f_j)), from cells of 4×4 pixels."""
         accumulator = measured(samples(5, 48, 56), config)
         fit = config.fit
-        terms = texture.dense_terms(accumulator.maps())
-        f = np.stack([terms[name].astype(np.float64) for name, _ in fit.weights])
+        dense = cells.dense_terms(accumulator.maps())
+        f = np.stack([dense[name].astype(np.float64) for name, _ in fit.weights])
         total = sum(weight * plane for (_, weight), plane in zip(fit.weights, f, strict=True))
         for out, bias, *bent in fit.units:
             total += out * np.maximum(0, bias + sum(u * p for u, p in zip(bent, f, strict=True)))
-        cells = np.exp(total + fit.offset)
-        expected = texture.whole((48, 56), lambda look: texture.enlarged(cells, (48, 56), look))
+        sigma = np.exp(total + fit.offset)
+        expected = cells.whole((48, 56), lambda look: cells.enlarged(sigma, (48, 56), look))
         np.testing.assert_allclose(accumulator.result(), expected, rtol=1e-4)
         np.testing.assert_allclose(fit.log_sigma(f), total + fit.offset, atol=1e-9)
 
@@ -70,7 +70,7 @@ class TestSigma:
             "loss": 0.25, "lossy": 1.0, "jpeg": 1.0, "softness": 0.5, "noise": 0.3, "detail": 2.0
         }  # fmt: skip
         mean, residual, witness = (part.astype(np.float32) for part in (mean, residual, witness))
-        maps = texture.Maps(mean, None, residual, witness, facts)
+        maps = terms.Maps(mean, None, residual, witness, facts)
         sigma = shipped(name).sigma(maps)
         found = [sigma[0, 0], sigma[10, 33], sigma[63, 63], sigma.mean(dtype=np.float64)]
         np.testing.assert_allclose(found, expected, rtol=3e-6)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from app.conformal import RiskCurve, Staircase, fitting, texture
+from app.conformal import RiskCurve, Staircase, fitting, terms
 from app.conformal.fitted import Fit
 
 SIDE = 64
@@ -25,7 +25,7 @@ def photograph(seed):
     variance = np.exp(2 * field(6)) * 1e-3
     mean = np.clip(0.5 + 0.1 * np.stack([field(2) for _ in range(3)]), 0, 1)
     error = np.exp(truth + 0.1 * field(4)) * 0.02
-    maps = texture.Maps(*(x.astype(np.float32) for x in (mean, variance, residual)))
+    maps = terms.Maps(*(x.astype(np.float32) for x in (mean, variance, residual)))
     return maps, np.minimum(error, 0.5).astype(np.float32)
 
 
@@ -81,7 +81,7 @@ def test_it_tells_the_shape_of_its_risk(made):
 def test_it_has_as_many_terms_as_asked_for(made):
     """The terms that matter are kept, and the residual is among them."""
     assert len(made.weights) == 6
-    assert any(texture.energy_of(term) == "residual" for term, _ in made.weights)
+    assert any(terms.energy_of(term) == "residual" for term, _ in made.weights)
 
 
 def test_sigma_has_the_scale_of_the_error(made):
@@ -96,7 +96,7 @@ def test_a_photograph_is_counted_whole(shape):
     maps, error = photograph(1)
     grown = [np.resize(plane, (*plane.shape[:-2], *shape)) for plane in maps[:3]]
     error = np.resize(error, shape)
-    cells = fitting.fit_sample(texture.Maps(*grown), error)
+    cells = fitting.fit_sample(terms.Maps(*grown), error)
     assert cells.share.sum() == pytest.approx(1, abs=1e-4)
     assert cells.error.max() == error.max()
     assert np.isfinite(cells.terms).all()
@@ -105,7 +105,7 @@ def test_a_photograph_is_counted_whole(shape):
 def test_photographs_of_different_sizes_are_fitted_together():
     """The smallest one sets how many cells of each are seen."""
     small, large = photograph(1), photograph(2)
-    cut = texture.Maps(*(plane[..., :20, :24] for plane in small[0][:3]))
+    cut = terms.Maps(*(plane[..., :20, :24] for plane in small[0][:3]))
     fit = fitting.fit(
         [fitting.fit_sample(cut, small[1][:20, :24]), fitting.fit_sample(*large)], terms=3
     )
@@ -127,6 +127,6 @@ def test_what_cannot_be_fitted_is_refused():
     other = fitting.fit_sample(maps._replace(variance=None), error)
     with pytest.raises(ValueError, match="different terms"):
         fitting.fit([fitting.fit_sample(maps, error), other])
-    dot = texture.Maps(*(plane[..., :4, :4] for plane in maps[:3]))
+    dot = terms.Maps(*(plane[..., :4, :4] for plane in maps[:3]))
     with pytest.raises(ValueError, match="too small"):
         fitting.fit_sample(dot, error[:4, :4])

@@ -8,12 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from app.conformal import texture
+from app.conformal import cells, terms, texture
 from app.images.compression import Compression
 from app.images.facts import look_at
 
-NAMES = texture.term_names()
-FACTS = {name: 0.1 * place - 0.3 for place, name in enumerate(texture.FACTS)}
+NAMES = terms.term_names()
+FACTS = {name: 0.1 * place - 0.3 for place, name in enumerate(terms.FACTS)}
 
 
 def maps(height=96, width=64, seed=0):
@@ -25,21 +25,21 @@ def maps(height=96, width=64, seed=0):
     residual = random.random((height, width)) ** 2 * 1e-2
     witness = random.random((height, width)) ** 2 * 1e-2
     planes = (x.astype(np.float32) for x in (mean, variance, residual, witness))
-    return texture.Maps(*planes, FACTS)
+    return terms.Maps(*planes, FACTS)
 
 
 def weighted(found, weights):
     """Σ_j w_j f_j, rounded."""
     rows = {name: np.array([weight]) for name, weight in weights.items()}
-    return texture.log_sigma(found, rows, lambda sums: sums[0])
+    return cells.log_sigma(found, rows, lambda sums: sums[0])
 
 
 def term(name, found):
     return weighted(found, {name: 1.0})
 
 
-def enlarged(cells, shape):
-    return texture.whole(shape, lambda look: texture.enlarged(cells, shape, look))
+def enlarged(logs, shape):
+    return cells.whole(shape, lambda look: cells.enlarged(logs, shape, look))
 
 
 def blocks(plane, cell):
@@ -55,13 +55,13 @@ class TestFacts:
         both = weighted(found, {"slope@2": 0.7, "fact noise": 2.0, "fact loss": -1.0})
         shift = 2 * FACTS["noise"] - FACTS["loss"]
         np.testing.assert_allclose(both, weighted(found, {"slope@2": 0.7}) + shift, atol=2e-6)
-        dense = texture.dense_terms(found)["fact detail"]
+        dense = cells.dense_terms(found)["fact detail"]
         assert (dense == np.float32(FACTS["detail"])).all()
 
     def test_they_are_those_of_an_upload(self):
         """Every fact is measured on uploads; without them no term can be."""
         facts = look_at(np.zeros((20, 24, 3), np.uint8), Compression("jpeg", 60))
-        assert set(facts.terms()) == set(texture.FACTS)
+        assert set(facts.terms()) == set(terms.FACTS)
         with pytest.raises(ValueError, match="fact noise"):
             weighted(maps()._replace(facts=None), {"fact noise": 1.0})
 
@@ -96,10 +96,10 @@ class TestTerms:
     def test_a_band_is_what_a_blur_takes_away(self):
         """light1@1 squares the difference of the mean of 8×8 pixels and its blur by one cell."""
         found = maps(512, 512)
-        cells = blocks(found.mean[0], 8).mean(axis=(1, 3))
-        lost = np.log((cells - ndimage.gaussian_filter(cells, 1)) ** 2 + 1e-7)
+        means = blocks(found.mean[0], 8).mean(axis=(1, 3))
+        lost = np.log((means - ndimage.gaussian_filter(means, 1)) ** 2 + 1e-7)
         got = term("light1@1", found)
-        np.testing.assert_allclose(got, texture.double(lost), atol=1e-5)
+        np.testing.assert_allclose(got, cells.double(lost), atol=1e-5)
 
     @settings(max_examples=20, deadline=None)
     @given(st.integers(1, 80), st.integers(1, 80), st.integers(0, 9))
@@ -112,12 +112,12 @@ class TestTerms:
     def test_both_averages_are_the_ones_they_are_called(self):
         """variance@2 is the log of the mean of 16×16 pixels, log variance@2 the mean log."""
         found = maps(512, 512)
-        cells = blocks(found.variance, 4).mean(axis=(1, 3))
+        means = blocks(found.variance, 4).mean(axis=(1, 3))
         for name, coarse in (
-            ("variance@2", np.log(blocks(cells, 4).mean(axis=(1, 3)) + 1e-9)),
-            ("log variance@2", blocks(np.log(cells + 1e-9), 4).mean(axis=(1, 3))),
+            ("variance@2", np.log(blocks(means, 4).mean(axis=(1, 3)) + 1e-9)),
+            ("log variance@2", blocks(np.log(means + 1e-9), 4).mean(axis=(1, 3))),
         ):
-            expected = texture.double(texture.double(coarse))
+            expected = cells.double(cells.double(coarse))
             np.testing.assert_allclose(term(name, found), expected, atol=1e-5)
 
     def test_the_coarsest_level_is_one_number_for_a_photograph_of_the_fitted_size(self):
@@ -133,7 +133,7 @@ class TestTerms:
         """A single sample has no variance, and without X there is no residual."""
         found = maps()._replace(**{energy: None})
         assert set(NAMES) - found.known == {name for name in NAMES if energy in name}
-        assert set(texture.dense_terms(found)) == found.known
+        assert set(cells.dense_terms(found)) == found.known
         for name in (f"{energy}@3", "variance@9"):  # it is an error, not a term of zero
             with pytest.raises(ValueError, match=f"no terms .*{name}"):
                 weighted(found, {name: 1.0})
@@ -149,7 +149,7 @@ class TestSum:
     def test_it_is_the_weighted_sum_of_the_terms(self, height, width, weights):
         """log σ = Σ_j w_j f_j for any size and weights, finite, whatever else is not measured."""
         found = maps(height, width)
-        dense = texture.dense_terms(found)
+        dense = cells.dense_terms(found)
         assert tuple(dense) == NAMES
         assert {plane.shape for plane in dense.values()} == {(-(-height // 4), -(-width // 4))}
         assert all(np.isfinite(plane).all() for plane in dense.values())
@@ -164,28 +164,28 @@ class TestSum:
     def test_flat_images_are_finite(self):
         """Samples without any detail or disagreement end at the floors of the logarithms."""
         black = np.zeros((3, 40, 40), np.float32)
-        dense = texture.dense_terms(texture.Maps(black, black[0], black[0]))
+        dense = cells.dense_terms(terms.Maps(black, black[0], black[0]))
         assert all(np.isfinite(plane).all() for plane in dense.values())
 
 
 class TestInterpolation:
     def test_constants_and_ramps_stay(self):
         """Enlarging adds nothing of its own, and is linear between the centres of cells."""
-        np.testing.assert_array_equal(texture.double(np.full((3, 5), 0.3)), np.full((6, 10), 0.3))
-        ramp = texture.double(np.arange(6.0)[None].repeat(4, axis=0))
+        np.testing.assert_array_equal(cells.double(np.full((3, 5), 0.3)), np.full((6, 10), 0.3))
+        ramp = cells.double(np.arange(6.0)[None].repeat(4, axis=0))
         np.testing.assert_allclose(np.diff(ramp[0])[1:-1], 0.5)
 
     @given(st.integers(1, 40), st.integers(1, 40))
     def test_pixels_lie_between_their_cells(self, height, width):
         """`enlarged` has the size of the image and leaves neither end of the range."""
-        cells = np.random.default_rng(0).random((-(-height // 4), -(-width // 4)))
-        pixels = enlarged(cells, (height, width))
+        logs = np.random.default_rng(0).random((-(-height // 4), -(-width // 4)))
+        pixels = enlarged(logs, (height, width))
         assert (pixels.shape, pixels.dtype) == ((height, width), np.float32)
-        assert np.float32(cells.min()) <= pixels.min()
-        assert pixels.max() <= np.float32(cells.max())
+        assert np.float32(logs.min()) <= pixels.min()
+        assert pixels.max() <= np.float32(logs.max())
 
     def test_strips_leave_no_seam(self):
         """Pixels are made a few rows of cells at a time, and are the same as made at once."""
-        cells = np.random.default_rng(0).random((53, 9))
-        at_once = texture.double(texture.double(cells.astype(np.float32)))[:210, :35]
-        np.testing.assert_array_equal(enlarged(cells, (210, 35)), at_once)
+        logs = np.random.default_rng(0).random((53, 9))
+        at_once = cells.double(cells.double(logs.astype(np.float32)))[:210, :35]
+        np.testing.assert_array_equal(enlarged(logs, (210, 35)), at_once)

@@ -12,7 +12,7 @@ import pytest
 from app.conformal.fitted import SHIPPED, Fit, shipped
 from app.conformal.indecision import ESTIMATORS, IndecisionSettings
 from app.conformal.lab import lab_tables
-from app.conformal.texture import is_fact
+from app.conformal.terms import is_fact
 from app.sampling.measure import measure
 from app.sampling.pipeline import Pipeline
 from app.serving.answer import form_of

@@ -17,7 +17,7 @@ from app.conformal import Staircase
 from app.conformal.fidelity import LAB_BOUND, FidelitySettings, metric_names
 from app.conformal.fitted import Fit
 from app.conformal.indecision import IndecisionSettings
-from app.conformal.texture import term_names
+from app.conformal.terms import term_names
 from app.errors import BadRequest
 from app.images.compression import LOSSLESS, Compression
 from app.images.degrade import Degradation

@@ -1,0 +1,171 @@
+"""The terms of the fitted σ: logarithms of energies of the samples and of what they add to X.
+
+    log σ(p) = w₀ + Σ_j w_j · f_j(p), or a function of several such sums (`fitted.py`)
+
+Each *term* f_j is the logarithm of a non-negative energy at one level of a pyramid. The cells of
+level 0 are 4×4 output pixels, those of each further level twice as wide, up to 512 pixels; a coarse
+term is brought to the cells of level 0 by linear interpolation. The energies are
+
+    variance          Σ_c Var_M, the disagreement of the samples; it needs two of them
+    residual          E_M Σ_c (μ − E)², what the samples add to E, the enlarged input
+    witness           E_M Σ_c (μ − W)², how far they are from W, the witness's answer to that input
+    detail            the variance of L within a cell of level 0, of the mean of the samples
+    slope, curve      |∇L|² and (ΔL)² of the mean of the samples
+    light<b>, color<b>  what the mean image loses in L, and in a and b, by a small blur at level b:
+                      its spectrum, octave by octave
+
+Beside them are facts of the input that say how hard it is as a whole, `fact loss` and so on: one
+number for all cells each (`FACTS`).
+
+`variance@2` is the logarithm of the mean over a cell of level 2, `log variance@2` the mean of the
+logarithm. Why these: where the truth has more detail than any upscaler can return, the samples
+often agree on too little of it; how the energy falls from octave to octave tells how much is
+missing, and the coarsest levels tell how hard the photograph is as a whole. What the upscaler has
+added to its input is what it may have made up, and one sample suffices to see it; where it departs
+from a network that hardly invents, the more so.
+
+`texture.py` measures the energies, `cells.py` adds the terms; weights are a `Fit` (`fitted.py`),
+and `fitting.py` finds them.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from functools import cache
+from typing import NamedTuple, Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+Plane = NDArray[np.float64]
+T = TypeVar("T")
+
+CELL = 4  # output pixels: the neighbourhood of D is as wide, so nothing finer is to be ranked
+LEVELS = 8  # the coarsest cell, 4 · 2^7 = 512 pixels, is one whole photograph of the fit
+WIDEST = CELL << (LEVELS - 1)
+BANDS = 5  # octaves of light and color
+STRIP = 16  # rows of cells that are measured, or summed, together: temporaries stay in cache
+FACTS = ("loss", "lossy", "jpeg", "softness", "noise", "detail")
+"""Of the input, as `app/images/facts.py` measures them."""
+_FACT = "fact "
+
+# Those that are not known of every image are fields of `Maps`.
+OPTIONAL = ("variance", "residual", "witness")
+OF_PIXELS = (*OPTIONAL, "detail", "slope", "curve")
+
+# Levels at which there are terms. Neighbouring levels tell almost the same, so that at the coarser
+# ones every second is enough, and fewer yet for the means of logarithms.
+_LEVELS_OF_MEANS = (0, 1, 2, 3, 5, 7)
+_LEVELS_OF_LOGS = (2, 5, 7)
+
+
+class Maps(NamedTuple):
+    """What the terms are measured on.
+
+    mean: E_M[μ] in normalised Lab, float32 [3, H, W].
+    variance: Σ_c Var_M over the channels, float32 [H, W] ≥ 0; None: of a single sample.
+    residual: E_M Σ_c (μ − E)² in normalised Lab, float32 [H, W] ≥ 0; None: X is not known.
+    witness: the same for W in place of E; None: there is no witness.
+    facts: those of `FACTS` of the input; None: they are not known.
+    """
+
+    mean: NDArray[np.float32]
+    variance: NDArray[np.float32] | None = None
+    residual: NDArray[np.float32] | None = None
+    witness: NDArray[np.float32] | None = None
+    facts: Mapping[str, float] | None = None
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(H, W)."""
+        return self.mean.shape[1], self.mean.shape[2]
+
+    @property
+    def known(self) -> frozenset[str]:
+        """The names of all terms that can be measured."""
+        there = {name for name in OPTIONAL if getattr(self, name) is not None}
+        return known_terms(there, facts=self.facts is not None)
+
+    def rows(self, top: int, bottom: int) -> Maps:
+        """Those of some rows."""
+        planes = (getattr(self, name) for name in OPTIONAL)
+        return Maps(
+            self.mean[:, top:bottom],
+            *(None if plane is None else plane[top:bottom] for plane in planes),
+        )
+
+    def let_go(self) -> None:
+        """Somebody else holds them."""
+
+
+class Each(Protocol):
+    """What a function says of every one of some numbers, like `map`, in threads or not."""
+
+    def __call__(self, function: Callable[[int], T], numbers: range, /) -> Iterable[T]: ...
+
+
+Look = Callable[[int, NDArray[np.float32]], T]
+"""Is given some rows of a plane, and the number of the first of them."""
+
+
+class Measured(Protocol):
+    """`Maps` of an image that are made strip by strip, so that they are never there as a whole."""
+
+    @property
+    def shape(self) -> tuple[int, int]: ...
+    @property
+    def known(self) -> frozenset[str]: ...
+    @property
+    def facts(self) -> Mapping[str, float] | None: ...
+    def rows(self, top: int, bottom: int) -> Maps: ...
+    def let_go(self) -> None:
+        """All terms are measured: no rows are asked for any more."""
+
+
+def known_terms(there: Container[str], *, facts: bool) -> frozenset[str]:
+    """The names of the terms that can be measured where of `OPTIONAL` these energies are known."""
+    missing = {name for name in OPTIONAL if name not in there}
+    if not facts:
+        missing |= {f"{_FACT}{name}" for name in FACTS}
+    return frozenset(term for term in term_names() if energy_of(term) not in missing)
+
+
+@cache
+def term_names() -> tuple[str, ...]:
+    """The names of all terms: facts, and the others from the finest level to the coarsest."""
+    of_levels = (f"{name}@{depth}" for depth in range(LEVELS) for name in names_at(depth))
+    return (*of_levels, *(f"{_FACT}{name}" for name in FACTS))
+
+
+def energy_of(term: str) -> str:
+    """The energy that a term is the logarithm of, without the number of its band; a fact itself."""
+    return term.removeprefix("log ").partition("@")[0].rstrip("0123456789")
+
+
+def names_at(depth: int) -> Iterator[str]:
+    """The names of the terms of one level, without its number."""
+    if depth not in _LEVELS_OF_MEANS:
+        return
+    bands = range(min(depth + 1, BANDS))
+    for energy in (*OF_PIXELS, *(f"{kind}{b}" for b in bands for kind in ("light", "color"))):
+        yield energy
+        # At the level where a band is measured, the mean of one logarithm is the logarithm.
+        if depth in _LEVELS_OF_LOGS and not energy.endswith(str(depth)):
+            yield f"log {energy}"
+
+
+def is_fact(term: str) -> bool:
+    """Whether a term is one number for the whole image."""
+    return term.startswith(_FACT)
+
+
+def fact_of(maps: Measured, term: str) -> float:
+    """The value of a term that is a fact."""
+    assert maps.facts is not None  # noqa: S101 - it is known
+    return maps.facts[term.removeprefix(_FACT)]
+
+
+def wait_for(results: Iterable[None]) -> None:
+    """Wait for all of them."""
+    deque(results, maxlen=0)
