@@ -130,6 +130,10 @@ class Conflict(TrustscaleError):
     """The request contradicts the present state."""
 
 
+class NoDirectUploads(TrustscaleError):
+    """Uploads cannot go to the object store directly: there is none, or clients are kept off it."""
+
+
 class Superseded(Conflict):
     """What the caller wants to replace is no longer what it has read; nothing was changed."""
 

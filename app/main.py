@@ -74,8 +74,8 @@ def create_app(
 
 
 ROUTES: Final = (
-    "health", "upscalers", "upscale", "results", "truth", "jobs", "calibrations", "made", "labels",
-    "options", "pairs", "monitor", "audit",
+    "health", "upscalers", "uploads", "upscale", "results", "truth", "jobs", "calibrations", "made",
+    "labels", "options", "pairs", "monitor", "audit",
 )  # fmt: skip
 """The modules of `app.api` with a router. What is not asked for is not imported."""
 
@@ -198,7 +198,7 @@ async def _sweep(stores: Stores, job_ttl_s: float, timings: Timings) -> None:
                 await stores.blobs.delete(job)
             if clock() >= orphans_at:
                 orphans_at = clock() + timings.orphans_s
-                await remove_orphans(stores, before)
+                await remove_orphans(stores)
         except TrustscaleError as error:
             log.warning("sweep_failed", detail=error.detail)
         except Exception:

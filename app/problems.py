@@ -134,6 +134,12 @@ PROBLEMS: dict[str, ProblemType] = {
         "The request contradicts the present state (409), or what it would replace has changed "
         "since it was read, so that `If-Match` or `If-None-Match` does not hold (412).",
     ),
+    "no-direct-uploads": ProblemType(
+        409,
+        "No direct uploads",
+        "This service keeps files in a folder, or keeps clients away from its object store, so "
+        "there is no link for an upload. Send the file itself with the request.",
+    ),
     "internal-error": ProblemType(
         500,
         "Internal error",
@@ -163,6 +169,7 @@ _SLUGS: list[tuple[type[errors.TrustscaleError], str]] = [
     (errors.Unauthorized, "unauthorized"),
     (errors.Forbidden, "forbidden"),
     (errors.NotFound, "not-found"),
+    (errors.NoDirectUploads, "no-direct-uploads"),
     (errors.Conflict, "conflict"),
 ]
 

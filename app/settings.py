@@ -92,7 +92,9 @@ class Settings(BaseSettings):
         json_schema_extra=shown("in the data folder"),
     )
     presigned_links: bool = Field(
-        True, description="Whether clients fetch results from an object store directly."
+        True,
+        description="Whether clients fetch results from an object store directly, and may send "
+        "uploads there.",
     )
 
     workers: Annotated[dict[Name, tuple[BaseUrl, ...]], NoDecode] = Field(

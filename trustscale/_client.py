@@ -12,7 +12,7 @@ from typing import Any, Generic, Self, TypeVar, Unpack
 
 import httpx
 
-from trustscale._job import CALIBRATIONS, AsyncJob, Job, Progress
+from trustscale._job import CALIBRATIONS, AsyncJob, Job, Progress, fetched
 from trustscale._options import (
     ActivateOptions,
     CalibrationOptions,
@@ -28,6 +28,9 @@ from trustscale._upload import GROUP, Pairs, Picture, Tar, archive_of, content, 
 
 # Longer than a server takes before it gives up: 600 s, and the time before that begins.
 _TIMEOUT = httpx.Timeout(900.0, connect=10.0)
+# Two requests more cost less than a picture of so many bytes costs the service.
+_LARGE = 1024 * 1024
+_NO_DIRECT_UPLOADS = "/problems/no-direct-uploads"
 # A server says nothing while it spools and checks an upload of gigabytes.
 _UPLOAD_TIMEOUT = httpx.Timeout(600.0, connect=10.0, read=None)
 
@@ -44,6 +47,8 @@ class _Service(Generic[J]):
 
     _session: Session
     _job: type[J]
+    _sends_directly = True
+    """Whether large pictures go to the service's object store, as far as is known."""
 
     @method
     async def upscale(
@@ -63,7 +68,11 @@ class _Service(Generic[J]):
             options: the form's fields: `alpha`, `seed`, `upscaler`, `group`, `background`, …
         """
         fields = checked(UpscaleOptions, options)
-        sent = _upload(image, fields, idempotency_key, Accept="application/zip")
+        sent = await self._form(image, fields, idempotency_key, Accept="application/zip")
+        if "upload" in sent["data"]:  # what goes past the service comes back past it
+            sent["headers"]["Accept"] = "application/json"
+            document = await self._session.document("POST", "/v1/upscale", **sent)
+            return await fetched(self._session, document)
         response = await self._session.send("POST", "/v1/upscale", **sent)
         if response.headers.get("Content-Type") != "application/zip":
             raise Problem.of_another(response)
@@ -80,7 +89,7 @@ class _Service(Generic[J]):
     ) -> J:
         """As `upscale`, as a job; it goes on when this program ends."""
         fields = checked(SubmitOptions, options)
-        sent = _upload(image, fields, idempotency_key, Prefer="respond-async")
+        sent = await self._form(image, fields, idempotency_key, Prefer="respond-async")
         return await self._begun("POST", "/v1/upscale", **sent)
 
     @method
@@ -206,6 +215,37 @@ class _Service(Generic[J]):
         """What admins did, the newest first (admin)."""
         return await self._list("/v1/admin/audit", params=form(limit=limit, before=before))
 
+    async def _form(
+        self, picture: Picture, fields: Mapping[str, Any], key: str | None, **headers: str
+    ) -> dict[str, Any]:
+        """What asks for an upscaling; the picture itself may have been sent by then."""
+        key, data = key or secrets.token_hex(16), content(picture)
+        upload = await self._put(data, key) if len(data) >= _LARGE else None
+        return {
+            "files": {"image": ("image", data)} if upload is None else None,
+            "data": form(**fields, upload=upload),
+            "headers": {**headers, "Idempotency-Key": key},
+        }
+
+    async def _put(self, data: bytes, key: str) -> str | None:
+        """Send a picture to the object store: its name there; None: the service has none."""
+        if not self._sends_directly:
+            return None
+        try:
+            place = await self._session.document(
+                "POST", "/v1/uploads", "upload", headers={"Idempotency-Key": key}
+            )
+        except Problem as problem:
+            if problem.type != _NO_DIRECT_UPLOADS and problem.status != httpx.codes.NOT_FOUND:
+                raise
+            self._sends_directly = False
+            return None
+        # Without the key of the service, which is not the store's to know.
+        await self._session.send(
+            "PUT", place["url"], content=data, headers=place["headers"], auth=None
+        )
+        return str(place["upload"])
+
     async def _list(self, path: str, **options: Any) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = await self._session.document("GET", path, None, **options)
         return found
@@ -308,17 +348,10 @@ class AsyncTrustscale(_Service[AsyncJob], Awaited):
 
 
 def _connection(url: str, key: str | None) -> dict[str, Any]:
-    headers = {} if key is None else {"Authorization": f"Bearer {key}"}
+    def with_key(request: httpx.Request) -> httpx.Request:
+        request.headers["Authorization"] = f"Bearer {key}"
+        return request
+
     # Results may lie in an object store, which gets no key: httpx sends it to one origin only.
     options = {"follow_redirects": True, "timeout": _TIMEOUT}
-    return {"base_url": url.rstrip("/"), "headers": headers, **options}
-
-
-def _upload(
-    picture: Picture, fields: Mapping[str, Any], key: str | None, **headers: str
-) -> dict[str, Any]:
-    return {
-        "files": {"image": ("image", content(picture))},
-        "data": form(**fields),
-        "headers": {**headers, "Idempotency-Key": key or secrets.token_hex(16)},
-    }
+    return {"base_url": url.rstrip("/"), "auth": with_key if key else None, **options}

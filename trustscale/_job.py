@@ -20,6 +20,17 @@ _PATIENT: Final = 8
 _LOOKS: Final = (0.1, 0.2, 0.5, 1.0, 2.0)  # seconds between two looks at a job
 
 
+async def fetched(session: Session, document: Mapping[str, Any]) -> Result:
+    """The result of a document, with its files, which an object store may have."""
+    files, links = {}, document["links"]
+    parts = ["image", "mask", "trust"]
+    if document.get("believed", {}).get("is_sent"):
+        parts.append("believed")
+    for link in (links[part] for part in parts if part in links):
+        files[link.rpartition("/")[2]] = (await session.send("GET", link)).content
+    return Result(document, files)
+
+
 class _JobMethods:
     """A job of the service; `document` is what it said last."""
 
@@ -55,7 +66,7 @@ class _JobMethods:
         if self.state != "succeeded":
             raise Problem(job["error"] or {"detail": f"The job {self.id} is {self.state}."})
         found = await ask("GET", job["result"])
-        return await self._result(found) if job["kind"] == "upscale" else found
+        return await fetched(self._session, found) if job["kind"] == "upscale" else found
 
     @method
     async def watch(self, progress: Progress | None = None) -> None:
@@ -84,17 +95,6 @@ class _JobMethods:
             self.document = present
             if progress is not None and present["progress"]["total"]:
                 progress(present["progress"]["done"], present["progress"]["total"])
-
-    async def _result(self, found: Mapping[str, Any]) -> Result:
-        files = {}
-        links = found["links"]
-        parts = ["image", "mask", "trust"]
-        if found.get("believed", {}).get("is_sent"):
-            parts.append("believed")
-        for link in (links[part] for part in parts if part in links):
-            response = await self._session.send("GET", link)
-            files[link.rpartition("/")[2]] = response.content
-        return Result(found, files)
 
 
 class Job(_JobMethods, Blocking):

@@ -109,7 +109,7 @@ class Session:
         """
         reads = verb == "GET"
         # Of a request under a key the answer may be lost; what it made is not.
-        is_known_again = reads or "Idempotency-Key" in options.get("headers", ())
+        is_known_again = verb in {"GET", "PUT"} or "Idempotency-Key" in options.get("headers", ())
         most = max(retries, self._retries)
         attempt = 0
         while True:

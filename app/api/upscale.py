@@ -9,6 +9,7 @@ import re
 import secrets
 import zipfile
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated
@@ -22,22 +23,22 @@ from app.api.document import BINARY
 from app.api.idempotency import IdempotencyKey, StoredResponse
 from app.api.jobs import JobOut, Webhook, accepted, shown
 from app.api.problems import problem_responses
-from app.errors import BadRequest, Overloaded
+from app.errors import BadRequest, NotFound, Overloaded
 from app.images.decoders import File as ImageFile
 from app.serving.answer import MASK, TRUST, Picture, Result, Unmasked, image_file, stored_picture
 from app.serving.believed import BELIEVED
 from app.serving.job import expected, uploaded_request
 from app.serving.options import UpscaleOptions, UpscaleRequest
 from app.serving.prepare import Admitted
-from app.settings import Settings
-from app.stores.base import Job, JobStatus
-from app.stores.uploads import uploads_for
+from app.stores.base import Job, JobStatus, StoreUnavailable
+from app.stores.uploads import IMAGE, direct_folder, uploads_for
 from app.watch.monitor import client_digest
 
 router = APIRouter(tags=["upscale"])
 
 JOB = "job-"
 
+_PICTURES = ("image", "image_url", "upload")
 _ASYNC = {"Preference-Applied": "respond-async"}
 _JSON, _ZIP = "application/json", "application/zip"
 
@@ -57,6 +58,13 @@ class UpscaleForm(UpscaleOptions):
         Form(
             max_length=2000,
             description="In place of `image`: where it is, on a host that the service allows.",
+        ),
+    ] = None
+    upload: Annotated[
+        str | None,
+        Form(
+            pattern=r"^[A-Za-z0-9_-]{1,64}$",
+            description="In place of `image`: what was sent to a link of `POST /v1/uploads`.",
         ),
     ] = None
     webhook: Webhook = None
@@ -110,7 +118,7 @@ async def upscale(
     keep_s = None if idempotency_key is None else state.settings.idempotency_ttl_s
     fields = UpscaleRequest(**form.chosen(), client=client_digest(client), keep_s=keep_s)
     webhook = form.webhook
-    upload = _Upload(form, state.settings)
+    upload = _Upload(form, state, key)
     upload.check()
     as_job = prefers("respond-async", request.headers.getlist("prefer"))
     state.settings.webhooks.check(webhook, is_job=as_job)
@@ -126,7 +134,7 @@ async def upscale(
             state.service.slots.check_room()
         # Not before: what the other fields forbid takes nothing from the client's share.
         await state.limits.take(client, "requests")
-        return await upload.open()
+        return await upload.open(again=as_job)
 
     async def make() -> StoredResponse:
         await check_room()
@@ -137,6 +145,7 @@ async def upscale(
         await state.limits.take(client, "pixels", math.prod(prepared.size))
         if as_job:
             job = await _submit(state, upload, fields, prepared, webhook)
+            await upload.forget()
             if idempotency_key is None and await request.is_disconnected():
                 # Nobody will ever know its id: it would be paid for in vain.
                 await state.queue.cancel(job.id)
@@ -148,6 +157,7 @@ async def upscale(
             # What is paid for is kept for who asks again.
             finishes=lambda: idempotency_key is not None and has_begun.is_set(),
         )
+        await upload.forget()
         files = {name: answer.files[name] for name in _parts(answer.picture, media_type)}
         return StoredResponse(answer.picture.id, await _respond(answer.picture, files, media_type))
 
@@ -163,35 +173,62 @@ async def upscale(
 
 @dataclass(slots=True)
 class _Upload:
-    """The picture of a form, or where it says that it is."""
+    """The picture of a form, or where it says that it is; `key` is the client's."""
 
     form: UpscaleForm
-    settings: Settings
+    state: State
+    key: str | None
     fetched: bytes | None = None
 
     def check(self) -> None:
         """Return if there is one, and may be. Raises BadRequest."""
-        if self.form.image_url is not None:
-            if self.form.image is not None:
-                raise BadRequest("Send image or image_url, not both.")
-            self.settings.image_sources.check()
-        elif self.form.image is None:
+        sent = [name for name in _PICTURES if getattr(self.form, name) is not None]
+        if len(sent) > 1:
+            raise BadRequest(f"Send {' or '.join(sent)}, not both.")
+        if not sent:
             reason = "this is missing; send a form with the file, with curl: -F image=@FILE"
             raise BadRequest(f"image: {reason}.", fields=[{"field": "image", "reason": reason}])
+        if self.form.image_url is not None:
+            self.state.settings.image_sources.check()
 
-    async def open(self) -> ImageFile:
-        """The file, which is fetched once. Raises BadRequest, ImageTooLarge."""
+    async def open(self, *, again: bool) -> ImageFile:
+        """The file; one that was fetched is kept only where it is needed again.
+
+        Raises BadRequest, ImageTooLarge, NotFound.
+        """
         if self.form.image is not None:
             return self.form.image.file
-        if self.fetched is None:
-            hosts, most = self.settings.image_sources, self.settings.max_upload_bytes
-            self.fetched = await hosts.fetch(self.form.image_url or "", most)
-        return self.fetched
+        data = await self._fetch()
+        self.fetched = data if again else None
+        return data
+
+    async def _fetch(self) -> bytes:
+        settings = self.state.settings
+        if self.form.upload is None:
+            url = self.form.image_url or ""
+            return await settings.image_sources.fetch(url, settings.max_upload_bytes)
+        try:
+            return await self.state.stores.blobs.get(
+                self._folder, IMAGE, most=settings.max_upload_bytes
+            )
+        except NotFound:
+            raise NotFound(
+                f"There is no upload {self.form.upload!r} of yours: it was not sent, or was used."
+            ) from None
+
+    @property
+    def _folder(self) -> str:
+        return direct_folder(self.key, self.form.upload or "")
+
+    async def forget(self) -> None:
+        """Remove what was sent to the object store, and has been used."""
+        if self.form.upload is not None:
+            with suppress(StoreUnavailable):  # a sweep finds it
+                await self.state.stores.blobs.delete(self._folder)
 
     async def read(self) -> bytes:
-        """The whole file. Raises as `open`."""
+        """The whole file, once more."""
         if self.form.image is None:
-            await self.open()
             return self.fetched or b""
         await self.form.image.seek(0)
         return await self.form.image.read()
@@ -248,7 +285,7 @@ async def _submit(
     job_id = f"{JOB}{secrets.token_urlsafe(15)}"
     async with uploads_for(state.stores, job_id):
         async with state.service.drawing.slot():  # few whole files are in memory at once
-            await state.stores.blobs.put(job_id, "image", await upload.read())
+            await state.stores.blobs.put(job_id, IMAGE, await upload.read())
         return await state.queue.submit(
             Job(
                 id=job_id,

@@ -144,6 +144,7 @@ class InPlace:
         self.delete = self.blobs.delete
         self.untouched = self.blobs.untouched
         self.link = self.blobs.link
+        self.upload_link = self.blobs.upload_link
 
     def place(self, job: str, pairs: Sequence[PairFiles], places: Mapping[str, str]) -> None:
         """The files of the pairs of a job lie there."""
@@ -153,11 +154,11 @@ class InPlace:
             for role, path in pair.by_role.items()
         }
 
-    async def get(self, job: str, name: str) -> bytes:
+    async def get(self, job: str, name: str, *, most: int | None = None) -> bytes:
         """See `Blobs.get`."""
         path = self._files.get(job, {}).get(name)
         if path is None:
-            return await self.blobs.get(job, name)
+            return await self.blobs.get(job, name, most=most)
         try:
             return await asyncio.to_thread(path.read_bytes)
         except OSError as error:

@@ -7,7 +7,7 @@ from typing import Final
 
 from app.calibration import canaries, pictures
 from app.errors import NotFound
-from app.stores import results
+from app.stores import results, uploads
 from app.stores.base import Stores
 
 # Other folders are those of runs from the command line.
@@ -18,11 +18,14 @@ _OF_CALIBRATIONS: Final = (canaries.KEY, pictures.KEY)
 _ORPHAN_LIFE: Final = timedelta(days=1)
 
 
-async def remove_orphans(stores: Stores, before: datetime) -> int:
-    """Remove files older than `before` and a day whose job, result or calibration is unknown."""
+async def remove_orphans(stores: Stores) -> int:
+    """Remove files older than a day whose job, result or calibration is unknown.
+
+    So does an upload to the object store that was never asked to be upscaled.
+    """
     removed = 0
     calibrations: set[str] | None = None
-    for key in await stores.blobs.untouched(min(before, datetime.now(UTC) - _ORPHAN_LIFE)):
+    for key in await stores.blobs.untouched(datetime.now(UTC) - _ORPHAN_LIFE):
         if key.startswith(_OF_JOBS):
             known = await _is_job(stores, key)
         elif key.startswith(_OF_CALIBRATIONS):
@@ -31,6 +34,8 @@ async def remove_orphans(stores: Stores, before: datetime) -> int:
             known = any(key.removeprefix(prefix) in calibrations for prefix in _OF_CALIBRATIONS)
         elif key.startswith(results.KEY):
             known = await stores.results.holds(key)
+        elif key.startswith(uploads.KEY):
+            known = False
         else:
             continue
         if not known:

@@ -17,6 +17,7 @@ from app.serving.options import UpscaleRequest
 from app.serving.prepare import Admitted
 from app.serving.service import UpscaleService
 from app.stores.base import Blobs, Job, StoreUnavailable
+from app.stores.uploads import IMAGE
 from app.upscalers.base import RGB
 
 DRAFT: Final = "draft.jpeg"
@@ -50,7 +51,7 @@ class UpscaleHandler:
     async def __call__(self, job: Job, context: JobContext) -> str:
         """Generate, store the result under the job's id, return its link."""
         prepared = await self.service.prepare(
-            lambda: self.blobs.get(job.id, "image"),
+            lambda: self.blobs.get(job.id, IMAGE),
             UpscaleRequest(**job.request),
             patient=True,
             as_job=True,

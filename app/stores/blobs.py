@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Protocol, TypeAlias
+from typing import NamedTuple, Protocol, TypeAlias
 
 from app.errors import Overloaded
 
@@ -19,6 +19,13 @@ Blob: TypeAlias = bytes | memoryview
 """A file to store; a view of bytes spares a copy."""
 
 
+class UploadLink(NamedTuple):
+    """A PUT that stores a file without us; whoever sends it adds these headers."""
+
+    url: str
+    headers: dict[str, str]
+
+
 class Blobs(Protocol):
     """Bytes by folder and name, readable by every process: the folder of a job, of a result."""
 
@@ -28,8 +35,8 @@ class Blobs(Protocol):
     async def create(self, folder: str, name: str, data: Blob) -> bool:
         """Store a file, whole, unless there is one of this name: True for exactly one caller."""
 
-    async def get(self, folder: str, name: str) -> bytes:
-        """Raises NotFound."""
+    async def get(self, folder: str, name: str, *, most: int | None = None) -> bytes:
+        """Raises NotFound, or ImageTooLarge before more than `most` bytes are read."""
 
     async def names(self, folder: str) -> list[str]:
         """The names of all files of a folder, in order; empty if there are none."""
@@ -42,3 +49,6 @@ class Blobs(Protocol):
 
     async def link(self, folder: str, name: str, *, seconds: float) -> str | None:
         """A URL that gives the file to anybody for so long; None where the bytes have none."""
+
+    async def upload_link(self, folder: str, name: str, *, seconds: float) -> UploadLink | None:
+        """What lets anybody store the file, of any size, for so long; None as of `link`."""

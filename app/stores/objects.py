@@ -20,15 +20,15 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 from urllib.parse import quote, unquote, urlsplit
 
 import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import AzureStore, GCSStore, LocalStore, ObjectStore, S3Store, from_url
 
-from app.errors import BadRequest, ConfigError, NotFound
-from app.stores.blobs import Blob, StoreUnavailable
+from app.errors import BadRequest, ConfigError, ImageTooLarge, NotFound
+from app.stores.blobs import Blob, StoreUnavailable, UploadLink
 from app.stores.folders import PRIVATE, SCRATCH_LIFE_S, sync, usable_folder
 
 SCHEMES: Final = ("s3", "gs", "az")
@@ -96,10 +96,17 @@ class BlobStore:
             await self._sync(folder, name)
             return True
 
-    async def get(self, folder: str, name: str) -> bytes:
+    async def get(self, folder: str, name: str, *, most: int | None = None) -> bytes:
         with self._errors():
             try:
                 found = await obstore.get_async(self._store, _path(folder, name))
+                if most is not None and found.meta["size"] > most:
+                    raise ImageTooLarge(
+                        f"The file has {found.meta['size']:,} bytes; {most:,} are accepted.",
+                        limit="max_bytes",
+                        maximum=most,
+                        actual=found.meta["size"],
+                    )
                 return bytes(await found.bytes_async())
             except FileNotFoundError:
                 raise NotFound(f"There is no file {name!r} of {folder}.") from None
@@ -125,11 +132,22 @@ class BlobStore:
         return sorted(_named(folder) for folder, stored in newest.items() if stored < before)
 
     async def link(self, folder: str, name: str, *, seconds: float) -> str | None:
+        return await self._signed("GET", folder, name, seconds)
+
+    async def upload_link(self, folder: str, name: str, *, seconds: float) -> UploadLink | None:
+        url = await self._signed("PUT", folder, name, seconds)
+        is_azure = isinstance(self._store, AzureStore)
+        headers = {"x-ms-blob-type": "BlockBlob"} if is_azure else {}
+        return None if url is None else UploadLink(url, headers)
+
+    async def _signed(
+        self, method: Literal["GET", "PUT"], folder: str, name: str, seconds: float
+    ) -> str | None:
         if not isinstance(self._store, S3Store | GCSStore | AzureStore):
             return None
         with self._errors():
             return await obstore.sign_async(
-                self._store, "GET", _path(folder, name), timedelta(seconds=seconds)
+                self._store, method, _path(folder, name), timedelta(seconds=seconds)
             )
 
     async def check(self) -> None:

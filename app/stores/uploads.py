@@ -1,12 +1,25 @@
-"""What becomes of the uploads of a job: before there is one, and after its end."""
+"""Where uploads lie, and what becomes of them: before there is a job, and after its end."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from typing import Final
 
 from app.errors import NotFound
 from app.stores.base import Blobs, JobState, JobStatus, Stores, StoreUnavailable
+
+KEY: Final = "upload-"
+"""Begins the folders of uploads that go to the object store directly."""
+
+IMAGE: Final = "image"
+"""The upload, in the folder of its job or in one of its own."""
+
+
+def direct_folder(owner: str | None, upload: str) -> str:
+    """Where such an upload lies; by the same id another key finds another folder."""
+    return KEY + hashlib.sha256(f"{owner or ''}\0{upload}".encode()).hexdigest()
 
 
 @asynccontextmanager

@@ -101,15 +101,15 @@ def test_orphans(start, calibration, tmp_path):
     """Files of no job, result and calibration go after a day; younger ones may still get theirs."""
     day = 86400
     kept = {"job-arriving", "calibrate-1", f"canary-{calibration.id}", f"pictures-{calibration.id}"}
-    kept |= {"check"}
-    lost = {"job-lost", "canary-lost", "pictures-lost", "result-lost%3A0"}
+    kept |= {"check", "upload-young"}
+    lost = {"job-lost", "canary-lost", "pictures-lost", "result-lost%3A0", "upload-old"}
     for name in kept | lost:
-        age = day / 2 if name == "job-arriving" else 2 * day
+        age = day / 2 if name in {"job-arriving", "upload-young"} else 2 * day
         file = tmp_path / "blobs" / name / "image"
         file.parent.mkdir(parents=True)
         file.write_bytes(b"x")
         os.utime(file, (time.time() - age,) * 2)
-    start(job_ttl_s=1.0, timings=OFTEN)
+    start(timings=OFTEN)
     block_until(lambda: {path.name for path in (tmp_path / "blobs").iterdir()} == kept)
 
 

@@ -28,7 +28,7 @@ SCHEMAS = DOCUMENT["components"]["schemas"]
     [
         (
             _options.SubmitOptions,
-            SCHEMAS["UpscaleForm"]["properties"].keys() - {"image", "image_url"},
+            SCHEMAS["UpscaleForm"]["properties"].keys() - {"image", "image_url", "upload"},
         ),
         (_options.CalibrationOptions, CalibrationConfig.model_fields.keys()),
         (_options.ActivateOptions, SCHEMAS["ActivateIn"]["properties"].keys()),
