@@ -3,6 +3,7 @@
 python -m benchmarks.load clients [--seconds 60]     1, 8 and 64 clients, embedded upscaler
 python -m benchmarks.load capacity [--seconds 30]    64 clients against 4 slots; asserts
 python -m benchmarks.load bound [--seconds 30]       what the gateway adds to codec and σ
+python -m benchmarks.load past [--seconds 6]         bytes through the gateway, and past it
 python -m benchmarks.load soak [--seconds 1200]      mixed load, memory over time
 """
 
@@ -13,7 +14,7 @@ import asyncio
 import tempfile
 from pathlib import Path
 
-from benchmarks.load import bound, capacity, soak
+from benchmarks.load import bound, capacity, past, soak
 from benchmarks.load.clients import (
     load,
     percentiles,
@@ -61,6 +62,7 @@ RUNS = {
     "clients": (clients, 60.0),
     "capacity": (capacity.main, 30.0),
     "bound": (bound.main, 30.0),
+    "past": (past.main, 6.0),
     "soak": (soak.main, 1200.0),
 }
 

@@ -30,9 +30,14 @@ class Server(NamedTuple):
     log: Path
 
     def cpu_s(self) -> float:
-        """Seconds of a core that it has used so far."""
-        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / _TICKS
+        """Seconds of a core that it and its decoders have used so far."""
+        threads = Path(f"/proc/{self.pid}/task").glob("*/children")
+        processes = [self.pid, *(pid for thread in threads for pid in thread.read_text().split())]
+        ticks = 0
+        for pid in processes:
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            ticks += sum(map(int, fields[11:15]))  # with those that have ended
+        return ticks / _TICKS
 
     def rss(self) -> int:
         """Bytes in memory now."""
