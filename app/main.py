@@ -75,7 +75,7 @@ def create_app(
 
 ROUTES: Final = (
     "health", "upscalers", "uploads", "upscale", "results", "truth", "jobs", "calibrations", "made",
-    "labels", "options", "pairs", "monitor", "audit",
+    "labels", "options", "pairs", "monitor", "audit", "connect",
 )  # fmt: skip
 """The modules of `app.api` with a router. What is not asked for is not imported."""
 

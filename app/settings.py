@@ -186,6 +186,12 @@ class Settings(BaseSettings):
     image_private: bool = Field(
         False, description="Whether they may have private addresses, and answer by http."
     )
+    connect_private: bool = Field(
+        False,
+        description="Whether admins may "
+        "[try upscalers](upscalers.md#connect-one-by-its-address) with private addresses, or "
+        "without TLS, over HTTP.",
+    )
     webhook_hosts: Annotated[list[str], NoDecode] = Field(
         default_factory=list,
         description="Hosts, with their subdomains, that may be "

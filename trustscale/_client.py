@@ -155,6 +155,29 @@ class _Service(Generic[J]):
         return await self._list("/v1/upscalers", params={"brief": True} if brief else {})
 
     @method
+    async def probe(
+        self,
+        address: str,
+        *,
+        call: bool = False,
+        token: str = "",
+        settings: Mapping[str, Any] | None = None,
+    ) -> dict[str, Any]:
+        """The entry of an upscaler that is not configured yet, from its address (admin).
+
+        Args:
+            address: a URL.
+            call: make one call with a small picture, which may cost money.
+            token: for this request only.
+            settings: of the entry, that go before what is found.
+        """
+        sent = {"address": address, "call": call, "token": token, "settings": dict(settings or {})}
+        found: dict[str, Any] = await self._session.document(
+            "POST", "/v1/admin/upscalers/probe", "toml", json=sent
+        )
+        return found
+
+    @method
     async def jobs(self) -> list[dict[str, Any]]:
         """The jobs that have not ended, the newest first (admin)."""
         return await self._list("/v1/admin/jobs")

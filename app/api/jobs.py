@@ -55,6 +55,11 @@ class JobOut(BaseModel):
     )
     width: int | None = Field(None, description="Upscaling only: of the picture that is made.")
     height: int | None = None
+    away_since: datetime | None = Field(
+        None,
+        description="Since when something that it needs cannot be reached; it is tried again by "
+        "itself. Null: nothing is away.",
+    )
     draft: str | None = Field(
         None,
         description="Upscaling only, while it runs: the first sample in small. Nothing of it is "

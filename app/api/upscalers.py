@@ -53,6 +53,9 @@ class UpscalerOut(BaseModel):
         description="Of input and sample, as measured here; null: not known yet."
     )
     price_per_call: float | None = Field(description="As configured.")
+    cold_start_s: float = Field(
+        description="So long at most a call waits for a model that must be started first."
+    )
     calibration: str | None = Field(description="The first of the active ones.")
     calibrations: list[Answering] = Field(
         description="All of them, in the order in which they are asked: an upload is answered from "
@@ -127,6 +130,7 @@ async def list_upscalers(
                 samples=calibration.pipeline.samples if calibration else DEFAULT_SAMPLES,
                 seconds_per_megapixel=_pace(state, upscaler),
                 price_per_call=state.settings.price_per_call(upscaler.name),
+                cold_start_s=getattr(entry, "cold_start_s", 0.0),
                 calibration=active,
                 calibrations=asked,
                 guarantee=GuaranteeFacts(**calibration.guarantee.facts()) if calibration else None,

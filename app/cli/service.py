@@ -60,11 +60,12 @@ def ask(
     question: Callable[[AsyncTrustscale], Awaitable[Answer]],
     *,
     needs_key: bool = True,
+    **here: Any,
 ) -> Answer:
     """What a server answers, or the application in this process. Raises as `connected`."""
 
     async def answer() -> Answer:
-        async with connected(server, key_env, needs_key=needs_key) as service:
+        async with connected(server, key_env, needs_key=needs_key, **here) as service:
             return await question(service)
 
     return asyncio.run(answer())

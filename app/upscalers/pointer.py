@@ -45,6 +45,12 @@ def checked(pointer: str) -> str:
     return pointer
 
 
+def images(document: Any) -> list[str]:
+    """Pointers to what looks like an image, links after what is one itself."""
+    found = [leaf for leaf in islice(_leaves(document, ""), 10_000) if _is_image(leaf[1])]
+    return [place for place, _ in sorted(found, key=lambda leaf: leaf[1].startswith("http"))]
+
+
 def outline(document: Any) -> str:
     """What a document holds, by its pointers and never by its values, for whoever writes one.
 

@@ -60,9 +60,8 @@ def main() -> None:
     fast = FakeUpscaler("fast", strength=2.0)
     stuck = Stuck("stuck", capabilities=Capabilities(concurrency=1))
     made = [asyncio.run(calibration_of(one)) for one in (fast, FakeUpscaler("stuck"))]
-    app = gateway(
-        folder, fast, FakeUpscaler("bare"), stuck, calibrations=made, admin_keys=[ADMIN_KEY]
-    )
+    settings = {"admin_keys": [ADMIN_KEY], "connect_private": True}
+    app = gateway(folder, fast, FakeUpscaler("bare"), stuck, calibrations=made, **settings)
     uvicorn.run(
         holding(app, folder),
         host="127.0.0.1",

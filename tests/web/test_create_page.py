@@ -10,8 +10,10 @@ import pytest
 from playwright.sync_api import Locator, Page, expect
 
 from tests.factories import encoded, photo
+from tests.live import serving
+from tests.upscalers.test_connect import answering
 from tests.web.admin import BASE, MARKUP, folder_of, originals, truths, upload
-from tests.web.browser import ADMIN_KEY, barriers
+from tests.web.browser import ADMIN_KEY, LOOKS, barriers, check_screen
 
 pytestmark = [pytest.mark.slow, pytest.mark.servers]
 
@@ -227,3 +229,28 @@ def test_failed_while_watched(as_admin):
     card = page.locator(".job")
     expect(card.get_by_role("alert")).to_contain_text(MARKUP)
     expect(card).to_contain_text("failed")
+
+
+def test_your_upscaler(as_admin):
+    """From an address over what the model needs to an entry; the key stays nowhere."""
+    page = as_admin("/calibrations?connect")
+    page.get_by_label("Address").fill("best model.onnx")
+    page.get_by_role("button", name="Ask what it is").click()
+    expect(page.locator("pre")).to_have_text(re.compile("^trustscale connect 'best model.onnx'"))
+    with serving(answering(prompt={"type": "string"})) as address:
+        page.get_by_label("Address").fill(f"http://{address}")
+        page.get_by_label("Key", exact=False).first.fill("secret-key")
+        page.get_by_label("Price of a call").fill("0.5")
+        page.get_by_role("button", name="Ask what it is").click()
+        form = page.locator("form")
+        expect(form).to_contain_text("It is an HTTP API with an OpenAPI description.")
+        expect(form).to_contain_text("2,000 calls, for 1000 at your price")
+        page.get_by_label("request.json.prompt").fill("sharp")
+        page.get_by_role("button", name="Make the one call").click()
+        expect(form).to_contain_text("It works: ×2")
+    expect(page.locator("pre")).to_contain_text('prompt = "sharp"')
+    expect(page.locator("pre")).to_contain_text('token_env = "UPSCALER_TOKEN"')
+    stored = page.evaluate("JSON.stringify([{ ...localStorage }, { ...sessionStorage }])")
+    assert "secret-key" not in page.content() + stored
+    assert barriers(page) == []
+    check_screen(page, "connect", LOOKS[0])

@@ -15,12 +15,12 @@ from app.images.decoders import decoding
 from app.upscalers.base import RGB
 from app.upscalers.config import EmbeddedConfig
 from app.upscalers.embedded import DEFAULT_TILE
+from app.upscalers.entry import add
 from app.upscalers.network import OnnxModel
 from app.upscalers.probe import pattern
 from workers.errors import ConfigError, WeightsError
 from workers.files import file_sha256
 from workers.importing.check import Difference, compare, halo_of
-from workers.importing.entry import add
 from workers.importing.original import read
 
 
@@ -85,7 +85,8 @@ def import_model(
     tile = 4 * halo if 4 * halo > DEFAULT_TILE else None
     if target != source.resolve():
         _write(target, weights)
-    add(configuration, entry.model_copy(update={"halo": halo, "tile": tile}))
+    settings = {"halo": halo} if tile is None else {"halo": halo, "tile": tile}
+    add(configuration, {"name": name, "kind": entry.kind, "model": str(target), **settings})
     worst = Difference(max(each.largest for each in found), min(each.psnr for each in found))
     return Imported(
         name=name,

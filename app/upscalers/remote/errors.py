@@ -61,8 +61,32 @@ class ProtocolError(UpscalerFailed):
     """The answer does not follow the protocol: wrong type, truncated, too large, unreadable."""
 
 
+class NoImage(ProtocolError):
+    """No image stands where the settings say; `document`: what came, None if it is no JSON."""
+
+    def __init__(self, detail: str, document: Any) -> None:
+        super().__init__(detail)
+        self.document = document
+
+
+class ForeignHost(ProtocolError):
+    """The result lies on a `host` that is not allowed."""
+
+    def __init__(self, detail: str, host: str) -> None:
+        super().__init__(detail)
+        self.host = host
+
+
 class WrongSample(ProtocolError):
     """The answer is an image, but not a sample of this input."""
+
+
+class WrongSize(WrongSample):
+    """It is not k times the input; `size`: its (width, height)."""
+
+    def __init__(self, detail: str, size: tuple[int, int]) -> None:
+        super().__init__(detail)
+        self.size = size
 
 
 class SomeFailed(UpscalerFailed):

@@ -22,6 +22,7 @@ from app.upscalers.remote.adapter import Adapter, data_uri, mask_png
 from app.upscalers.remote.errors import (
     Filtered,
     GenerationFailed,
+    NoImage,
     ProtocolError,
     QuotaSpent,
     SomeFailed,
@@ -105,13 +106,15 @@ class HttpUpscaler(Adapter[HttpConfig]):
         reply = await self._call(source, seeds, turn)
         if self._config.answer.image == "body":
             return [await self._reader.read(reply.body, source, turn)]
-        images = pointer.find(reply.json(), self._config.answer.pointer)
-        if not images:
-            raise ProtocolError(
-                f"{self.name!r} sent no image at {self._config.answer.pointer!r}: "
-                f"{explanation(reply, self._config.answer.error_text) or 'unexpected JSON'}. "
-                f"The answer holds {pointer.outline(reply.json())}"
-            )
+        images = pointer.find(reply.document, self._config.answer.pointer)
+        if not any(isinstance(image, str) for image in images):
+            where = self._config.answer.pointer
+            holds = f"The answer holds {pointer.outline(reply.document)}"
+            if reply.document is None:
+                holds = "It is no JSON"
+            said = explanation(reply, self._config.answer.error_text) or "an unexpected answer"
+            detail = f"{self.name!r} sent no image at {where!r}: {said}. {holds}"
+            raise NoImage(detail, reply.document)
         return await self._read_all(images, source, len(seeds), turn)
 
     async def _read_all(

@@ -17,7 +17,13 @@ from app.upscalers import pointer
 from app.upscalers.base import RGB, Source
 from app.upscalers.config import OneAddress
 from app.upscalers.remote.adapter import Adapter, png_of
-from app.upscalers.remote.errors import GenerationFailed, Misconfigured, ProtocolError, QuotaSpent
+from app.upscalers.remote.errors import (
+    GenerationFailed,
+    Misconfigured,
+    NoImage,
+    ProtocolError,
+    QuotaSpent,
+)
 from app.upscalers.remote.http import Upstream
 from app.upscalers.template import Pointer, fill
 from app.upscalers.turns import Turn
@@ -79,7 +85,14 @@ class GradioUpscaler(Adapter[GradioConfig]):
                 "GET", f"{self._prefix}/file={quote(path, errors='replace')}", turn=turn
             )
             return await self._reader.read(fetched.body, source, turn)
-        return await self._reader.read_text(url or path or image, source, turn)
+        found = url or path or image
+        if not isinstance(found, str):
+            where = self._config.output_pointer
+            raise NoImage(
+                f"{self.name!r} sent no image at {where!r}; it sent {pointer.outline(answer)}.",
+                answer,
+            )
+        return await self._reader.read_text(found, source, turn)
 
     async def _result(self, path: str, turn: Turn) -> Any:
         """The data of the completed call."""

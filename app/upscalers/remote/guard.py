@@ -18,7 +18,7 @@ from urllib.parse import SplitResult, urljoin
 
 from app.errors import UpscalerUnavailable
 from app.upscalers.config import http_url
-from app.upscalers.remote.errors import ProtocolError
+from app.upscalers.remote.errors import ForeignHost, ProtocolError
 
 Resolver = Callable[[str, int], Awaitable[Sequence[str]]]
 """(host, port) to IP addresses; raises OSError."""
@@ -117,8 +117,9 @@ async def target(url: str, policy: FetchPolicy, resolve: Resolver) -> Target:
         return Target(f"{origin.scheme}://{origin.authority}{tail}", origin, is_own=True)
     is_own_host = policy.own is not None and origin.host == policy.own.host
     if not is_own_host and not is_listed(origin.host, policy.allowed_hosts):
-        raise ProtocolError(
-            f"The {policy.what} lies on {origin.host}, which is not among the allowed hosts."
+        raise ForeignHost(
+            f"The {policy.what} lies on {origin.host}, which is not among the allowed hosts.",
+            origin.host,
         )
     if origin.scheme != "https" and not policy.allow_private:
         raise ProtocolError(f"The {policy.what} on {origin.host} is not offered over https.")

@@ -23,7 +23,13 @@ from app.upscalers import pointer
 from app.upscalers.base import RGB, Source
 from app.upscalers.config import BaseUrl, EnvName, HostName, OneAddress
 from app.upscalers.remote.adapter import Adapter, data_uri, mask_png, png_of
-from app.upscalers.remote.errors import AnswerLost, Filtered, GenerationFailed, ProtocolError
+from app.upscalers.remote.errors import (
+    AnswerLost,
+    Filtered,
+    GenerationFailed,
+    NoImage,
+    ProtocolError,
+)
 from app.upscalers.remote.translation import raise_for_status
 from app.upscalers.template import Pointer
 from app.upscalers.turns import Turn
@@ -123,13 +129,15 @@ class PredictionsUpscaler(Adapter[Config]):
     def _output(self, document: Any) -> Any:
         if pointer.first(document, "/data_removed"):
             raise ProtocolError(f"{self.name!r} removed its output before it could be fetched.")
-        output = pointer.first(pointer.first(document, "/output"), self._config.output_pointer)
+        told = pointer.first(document, "/output")
+        output = pointer.first(told, self._config.output_pointer)
         if isinstance(output, list) and output:
             output = output[0]
-        if isinstance(output, dict):
-            raise ProtocolError(
-                f"The output of {self.name!r} is an object with {', '.join(sorted(output))}: set "
-                "output_pointer."
+        if not isinstance(output, str):
+            raise NoImage(
+                f"{self.name!r} sent no image at {self._config.output_pointer!r}; its output holds "
+                f"{pointer.outline(told)}: set output_pointer.",
+                told,
             )
         return output
 

@@ -21,7 +21,7 @@ from app.images.holes import holes_of
 from app.upscalers.base import RGB, Source
 from app.upscalers.config import OneAddress
 from app.upscalers.remote.checks import alignment, is_unchanged
-from app.upscalers.remote.errors import ProtocolError, WrongSample
+from app.upscalers.remote.errors import ProtocolError, WrongSample, WrongSize
 from app.upscalers.remote.http import Upstream
 from app.upscalers.turns import Turn
 
@@ -138,9 +138,10 @@ class SampleReader:
     def _checked(self, rgb: RGB, source: Source) -> RGB:
         k = self._scale
         if rgb.shape != (k * source.height, k * source.width, 3):
-            raise WrongSample(
+            raise WrongSize(
                 f"{self._name!r} sent a sample of {rgb.shape[1]}×{rgb.shape[0]} pixels; expected "
-                f"{k * source.width}×{k * source.height}, {k} times the input."
+                f"{k * source.width}×{k * source.height}, {k} times the input.",
+                (rgb.shape[1], rgb.shape[0]),
             )
         color = self._config.mask_color
         # What the model was asked to fill in, bool [h, w]; None: it does not fill in.

@@ -36,6 +36,16 @@ class State:
     numbers: count = field(default_factory=count)
 
 
+SCHEMA = {"components": {"schemas": {
+    "Input": {"type": "object", "required": ["image"], "properties": {
+        "image": {"type": "string", "format": "uri"}, "seed": {"type": "integer", "default": 1337},
+        "output_format": {"allOf": [{"$ref": "#/components/schemas/output_format"}]},
+        "scale_factor": {"type": "number", "default": 2}, "mask": {"type": "string"},
+    }},
+    "output_format": {"type": "string", "enum": ["jpg", "png"]},
+}}}  # fmt: skip
+
+
 def problem(status, title, detail):
     """An error of Replicate."""
     body = {"title": title, "detail": detail, "status": status}
@@ -99,7 +109,7 @@ def hosted(state: State) -> Starlette:  # noqa: C901 - one closure for each endp
             return problem(404, "Not found", "The requested resource could not be found.")
         version = {
             "id": "f" * 64, "created_at": "2026-01-01T00:00:00Z", "cog_version": "0.9",
-            "openapi_schema": {},
+            "openapi_schema": SCHEMA,
         }  # fmt: skip
         model = {
             "owner": "o", "name": name, "url": "https://replicate.com/o/m", "run_count": 1,

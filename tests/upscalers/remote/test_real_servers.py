@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import tomllib
 from collections.abc import Iterator
 from contextlib import ExitStack
 from functools import cache
@@ -13,11 +14,13 @@ import pytest
 
 from app.errors import UpscalerFailed, UpscalerRejected, UpscalerUnavailable
 from app.sampling.draw import draw
+from app.upscalers.connect import Wish, attempt, look
+from app.upscalers.entry import table
 from app.upscalers.remote.errors import Busy, GenerationFailed, ProtocolError
 from tests.live import serving
 from tests.missing import not_here
 from tests.servers import ServerMissing
-from tests.upscalers.remote.pictures import adapter, resilient, sample
+from tests.upscalers.remote.pictures import adapter, patient, resilient, sample
 from tests.upscalers.remote.real import RealServer
 from tests.upscalers.resilient import counted
 from tests.waiting import PATIENCE_S
@@ -111,6 +114,34 @@ async def test_a_worker_in_its_place(build, opened, source):
             await up.check()
             got = await drawn(up, source, seeds)
             assert np.array_equal(got, [textured(source.rgb, seed) for seed in seeds])
+
+
+@pytest.mark.parametrize(
+    ("name", "path", "settings"),
+    [
+        ("cog", "", {}),
+        ("bentoml", "", {}),
+        ("gradio", "", {}),
+        ("pytriton", "/v2/models/upscale", {}),
+        ("pytriton", "", ENCODED),
+        # It describes a model by empty lists.
+        ("mlserver", "", {"seed_input": "seed", "output_layout": "HWC"}),
+    ],
+)
+async def test_connected(server, opened, source, name, path, settings):
+    """From the address alone, and one call: an entry by which the very samples come."""
+    settings = {"name": "up", **settings}
+    wish = Wish(server(name).url + path, settings=settings, allow_private=True, network=patient())
+    found = await look(wish)
+    assert (found.needs, "scale" in found.entry) == ([], False)
+    tried = await attempt(found.entry, wish)
+    assert (tried.scale, tried.lossless) == (2, True)
+    written = tomllib.loads(table(tried.entry))["upscalers"][0]
+    assert written["kind"] == SERVERS[name]["kind"]
+    up = opened(resilient, **written)
+    await up.check()
+    assert up.capabilities.seeds is (written.get("model") != "encoded")
+    await reference(up, source, [3, 4] if up.capabilities.seeds else [0])
 
 
 @pytest.mark.parametrize(("name", "binary"), [("pytriton", True), ("mlserver", False)])

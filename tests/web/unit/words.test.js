@@ -176,14 +176,18 @@ test("what takes long is told in minutes and megapixels, and how small it would 
     "It takes about 9 min, and gives 16,000 × 12,000 pixels, 190 megapixels",
   );
   assert.equal(words.fitFor(plan, 4, 30), 900);
-  assert.equal(words.planOf(upscaler, 4000, 3000, "400").seconds, 5.4);
+  assert.equal(words.planOf(upscaler, 4000, 3000, { fit: "400" }).seconds, 5.4);
+  assert.equal(words.planOf(upscaler, 4000, 3000, { to: "8000" }).height, 6000);
   assert.equal(words.planOf({ ...upscaler, seconds_per_megapixel: null }, 9, 9), null);
 });
 
 test("a job that is far away says so, and nothing of any moment now", () => {
   const picture = { state: "running", isLost: true, progress: { done: 3, total: 4, unit: "tiles" } };
-  assert.match(words.stateWords(picture, []), /connection is lost/);
-  assert.match(words.stateWords({ state: "away", left: 4 }, []), /cannot be reached; again in 4 s/);
+  assert.match(words.stateWords(picture), /connection is lost/);
+  assert.match(words.stateWords({ state: "away", left: 4 }), /cannot be reached; again in 4 s/);
+  assert.match(words.stateWords({ state: "queued", isAway: true }), /asked again by itself/);
+  const cold = { state: "running", cold: 90, progress: { done: 0, total: 4, unit: "samples" } };
+  assert.match(words.stateWords(cold), /started first, that takes up to 90 s/);
 });
 
 test("a page for others holds all of its pictures, and names are text in it", async () => {

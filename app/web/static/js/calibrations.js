@@ -2,6 +2,7 @@
 // is shown stands in the address, so that reloading, the back button and links all work.
 
 import * as compare from "./calibrations/compare.js";
+import * as connect from "./calibrations/connect.js";
 import * as create from "./calibrations/create.js";
 import * as detail from "./calibrations/detail.js";
 import * as job from "./calibrations/job.js";
@@ -10,10 +11,11 @@ import { load } from "./calibrations/options.js";
 import { html } from "./lib/html.js";
 import { begin, root } from "./lib/shell.js";
 
-const VIEWS = { list, new: create, job, detail, compare };
+const VIEWS = { list, new: create, connect, job, detail, compare };
 
 function viewOf(query) {
   if (query.has("new")) return "new";
+  if (query.has("connect")) return "connect";
   if (query.has("compare")) return "compare";
   if (query.has("id")) return query.get("id").startsWith("job-") ? "job" : "detail";
   return "list";

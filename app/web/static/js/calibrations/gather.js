@@ -12,10 +12,10 @@ import * as service from "./service.js";
 const AT_ONCE = 4;
 const MOST_LISTED = 200;
 const MOST_THUMBNAILS = 60;
-const FOLDERS = [
-  ["group", "groups of pictures, with a promise for each"],
-  ["scene", "scenes: several pictures of one thing, which count once"],
-];
+const FOLDERS = Object.entries({
+  group: "groups of pictures, with a promise for each",
+  scene: "scenes: several pictures of one thing, which count once",
+});
 const NOTHING = { pairs: [], items: [] };
 const ACCEPTED = { folder: "", archive: ".zip,.tar,.gz,.tgz" };
 

@@ -74,6 +74,7 @@ function view({ rows, jobs, upscalers, details, chosen }, act) {
   </p>`;
   const tools = html`<div class="button-row">
     ${rows.length > 1 ? button("Compare two", compare, { off: chosen.size !== 2 }) : nothing} ${button("Import…", () => $("#import").click())}
+    <a class="button" href="/calibrations?connect">Your upscaler…</a>
     <a class="button" href="/calibrations?new=camera">Your camera in ten minutes</a>
     <a class="button primary" href="/calibrations?new">New calibration</a>
     <input

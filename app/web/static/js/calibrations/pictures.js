@@ -7,11 +7,7 @@ import { guarded } from "../lib/toast.js";
 import { button, failed, hint, later, segments, table } from "../lib/widgets.js";
 import * as service from "./service.js";
 
-const PARTS = [
-  ["x", "Small version"],
-  ["prediction", "Prediction"],
-  ["y", "Original"],
-];
+const PARTS = Object.entries({ x: "Small version", prediction: "Prediction", y: "Original" });
 const MOST_ROWS = 500;
 
 /** What stands in the place of pictures that are not there. */

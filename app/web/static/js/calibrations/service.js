@@ -8,15 +8,15 @@ import { html } from "../lib/html.js";
 import { field, number, select } from "../lib/widgets.js";
 
 export const BASE = "/v1/admin/calibrations";
-const METHODS = [
-  ["hoeffding_bentkus", "Hoeffding–Bentkus"],
-  ["wsr", "Waudby-Smith–Ramdas (betting)"],
-];
+const METHODS = Object.entries({
+  hoeffding_bentkus: "Hoeffding–Bentkus",
+  wsr: "Waudby-Smith–Ramdas (betting)",
+});
 /** Kinds of promise, as forms offer them. */
-export const PROMISES = [
-  ["expectation", "On average over images and calibrations"],
-  ["high_probability", "For this calibration, with high probability"],
-];
+export const PROMISES = Object.entries({
+  expectation: "On average over images and calibrations",
+  high_probability: "For this calibration, with high probability",
+});
 
 /** The path of a calibration, or of something below it. */
 export const path = (id, ...rest) => [BASE, ...[id, ...rest].map(encodeURIComponent)].join("/");

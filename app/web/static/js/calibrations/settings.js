@@ -32,22 +32,13 @@ const WAYS = {
   },
 };
 
-const KERNELS = [
-  ["box", "Box"],
-  ["gaussian", "Gaussian"],
-];
-const PREDICTIONS = [
-  ["first", "The first answer"],
-  ["mean", "The mean of the answers"],
-];
-const BAD_PAIRS = [
-  ["fail", "Stop and name them"],
-  ["skip", "Leave them out and list them"],
-];
-const MADE = [
-  ["usual", "As uploads usually are: reduced, and saved in several ways"],
-  ["own", "By one way of your own"],
-];
+const KERNELS = Object.entries({ box: "Box", gaussian: "Gaussian" });
+const PREDICTIONS = Object.entries({ first: "The first answer", mean: "The mean of the answers" });
+const BAD_PAIRS = Object.entries({ fail: "Stop and name them", skip: "Leave them out and list them" });
+const MADE = Object.entries({
+  usual: "As uploads usually are: reduced, and saved in several ways",
+  own: "By one way of your own",
+});
 
 /** B of the settings of a metric, given or its own. */
 export const boundOf = ({ metric, labels, bound }) => bound ?? metricOf(metric, labels).counted_up_to;

@@ -78,14 +78,14 @@ export async function take(files) {
   if (usable.length < files.length) toast("Empty files and folders are left out.");
   if (!usable.length) return;
   if (!state.upscalers.length) await load();
-  const { upscaler, group, metadata, alpha } = state;
+  const { upscaler, group, metadata, to, alpha } = state;
   const isBare = upscalerOf(state)?.calibration === null;
   const words = `${upscaler} is not calibrated, so nothing can be marked as trusted. Calibrate it first.`;
   const wrong = isBare ? words : fault(alpha);
   if (wrong) toast(wrong, { kind: "error" });
   else {
     const guarantee = guaranteeFor(upscalerOf(state) ?? {}, numberOf(alpha), group);
-    events.onFiles(usable, { upscaler, group, alpha: alphaToSend(), guarantee, metadata });
+    events.onFiles(usable, { upscaler, group, alpha: alphaToSend(), guarantee, metadata, to });
   }
 }
 

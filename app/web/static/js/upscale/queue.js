@@ -31,11 +31,11 @@ const aborted = () => new DOMException("Aborted", "AbortError");
 /** A picture as the page has it: what is kept, and what lives as long as the page. */
 function built(facts) {
   const now = { progress: null, pace: new Pace(), draft: null, left: 0, abort: null, wake: null };
-  const asked = { plan: null, isSure: false, isLost: false, estimate: null };
+  const asked = { plan: null, isSure: false, isLost: false, isAway: false, cold: 0, estimate: null };
   return { ...facts, ...now, ...asked, url: URL.createObjectURL(facts.file) };
 }
 
-const FRESH = { state: "waiting", job: null, result: null, error: null, pixels: 0 };
+const FRESH = { state: "waiting", job: null, result: null, error: null };
 const FACTS = ["id", "name", "file", "created", "settings", ...Object.keys(FRESH)];
 
 // Other tabs show the same pictures: each tells the others that something is kept or forgotten.
@@ -133,7 +133,9 @@ function change(picture, changes) {
 
 async function run(picture) {
   const abort = new AbortController();
-  const begun = { left: 0, abort, error: null, pace: new Pace(), progress: null, plan: null, isLost: false };
+  const cold = upscalerOf({ ...state, upscaler: picture.settings.upscaler })?.cold_start_s ?? 0;
+  const fresh = { error: null, pace: new Pace(), progress: null, plan: null, isLost: false, isAway: false };
+  const begun = { left: 0, abort, cold, ...fresh };
   change(picture, { state: "sending", ...begun });
   if (!picture.job && !picture.isSure) {
     const plan = await planned(picture);
@@ -214,7 +216,7 @@ async function planned({ url, settings }) {
     () => false,
   );
   const upscaler = upscalerOf({ ...state, upscaler: settings.upscaler });
-  return seen && upscaler ? planOf(upscaler, image.naturalWidth, image.naturalHeight, settings.fit) : null;
+  return seen && upscaler ? planOf(upscaler, image.naturalWidth, image.naturalHeight, settings) : null;
 }
 
 /** Send what was asked about: as it is, or with other settings. */
@@ -264,7 +266,8 @@ async function held(picture, now, seconds) {
   removeEventListener("online", wake);
 }
 
-function follow(picture, { state: now, progress, draft, estimate_s: estimate }) {
+function follow(picture, { state: now, progress, draft, estimate_s: estimate, away_since: away }) {
+  change(picture, { isAway: Boolean(away) });
   if (now !== "running") return;
   picture.pace.saw(progress.done);
   change(picture, { state: "running", progress, estimate, isLost: false });

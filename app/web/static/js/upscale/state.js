@@ -21,6 +21,8 @@ import { Store } from "../lib/store.js";
  * @property {{seconds: number, width: number, height: number} | null} plan what it would take, where that is much
  * @property {boolean} isSure whether it is sent though it takes long
  * @property {boolean} isLost whether the connection that tells of its progress is broken
+ * @property {boolean} isAway whether the model cannot be reached
+ * @property {number} cold seconds that the model takes at most if it has to be started first
  * @property {number | null} estimate seconds of all samples, by the service
  * @property {string} url of the file, for an <img>
  * @property {AbortController | null} abort
@@ -36,6 +38,7 @@ export const store = new Store({
   group: "",
   alpha: "", // as it was typed or chosen; "": the calibration's own
   metadata: "", // of the upload, that the result keeps; "": none
+  to: "", // longest side of the results, as it was typed; "": what the model makes
   isTyped: false,
   /** @type {Picture[]} */
   pictures: [],
@@ -70,13 +73,8 @@ export const selectedOf = ({ pictures, selected }) => pictures.find(({ id }) => 
 export const isBusy = ({ state: now }) => ["sending", "full", "away", "queued", "running"].includes(now);
 export const isEnded = ({ state: now }) => ["done", "failed", "cancelled", "expired"].includes(now);
 
-/** Milliseconds that a picture's samples still take, by its own pace or that of the last one like it; null: not known. */
-export function remaining({ state: now, progress, pace, settings, pixels, estimate, isLost }, pictures) {
+/** Milliseconds that a picture's samples still take, by its own pace, before it has one by the service's; null: not known. */
+export function remaining({ state: now, progress, pace, estimate, isLost }) {
   if (now !== "running" || !progress?.total || isLost) return null;
-  if (estimate) return pace.left(progress.total, (1000 * estimate) / progress.total);
-  const isAlike = (one) => one.result && one.pixels && one.settings.upscaler === settings.upscaler;
-  const alike = pictures.findLast(isAlike);
-  const sampled = alike?.result.timings_ms.samples;
-  const usual = sampled && pixels ? (sampled * pixels) / (alike.result.samples * alike.pixels) : null;
-  return pace.left(progress.total, usual);
+  return pace.left(progress.total, estimate ? (1000 * estimate) / progress.total : null);
 }

@@ -126,13 +126,19 @@ export function choices(upscaler) {
   ].filter(Boolean);
 }
 
-/** What a picture will take: {seconds, width, height} of the result; `fit`: what it is reduced to before. */
-export function planOf({ seconds_per_megapixel: pace, samples, scale }, width, height, fit = "") {
+/** What a picture will take: {seconds, width, height} of the result; its settings say what is reduced before and after. */
+export function planOf(
+  { seconds_per_megapixel: pace, samples, scale },
+  width,
+  height,
+  { fit = "", to = "" } = {},
+) {
   if (!pace) return null;
-  const part = Math.min(1, (Number(fit) || Infinity) / Math.max(width, height));
+  const longest = Math.max(width, height);
+  const part = Math.min(1, (Number(fit) || Infinity) / longest);
   const seconds = (pace * samples * width * height * part * part) / 1e6;
-  const [wide, high] = [width, height].map((side) => Math.round(side * part) * (scale ?? 1));
-  return { seconds, width: wide, height: high };
+  const made = Math.min(part * (scale ?? 1), (Number(to) || Infinity) / longest);
+  return { seconds, width: Math.round(width * made), height: Math.round(height * made) };
 }
 
 /** The same in words. */
@@ -157,7 +163,7 @@ export function usualShare(upscaler, { input_class: kind, alpha, guarantee }) {
 export const mayHelp = ({ status = 0 }) => status < 400 || status >= 500 || [401, 409, 429].includes(status);
 
 /** Where a picture is, in a few words. */
-export function stateWords(picture, pictures) {
+export function stateWords(picture) {
   const { state, progress, left, result, error } = picture;
   if (state === "done") return `${percent(result.trusted_fraction)} trusted`;
   if (state === "failed") return error.message;
@@ -165,13 +171,16 @@ export function stateWords(picture, pictures) {
   if (state === "full") return `The service is busy; again in ${left} s`;
   if (state === "away") return `The service cannot be reached; again in ${left} s, or once it is back`;
   if (state === "asking") return planWords(picture.plan);
+  if (picture.isAway) return "The model cannot be reached; it is asked again by itself";
   if (state !== "running")
     return { waiting: "Waiting", queued: "In the queue", cancelled: "Cancelled", expired: "Expired" }[state];
   if (picture.isLost) return "The connection is lost; it goes on once it is back";
+  if (picture.cold && !progress?.done)
+    return `The model is asked; if it has to be started first, that takes up to ${duration(1000 * picture.cold)}`;
   if (!progress?.total) return "Starting";
   if (progress.done === progress.total) return "Making the mask";
   const steps = progress.unit === "tiles" ? "parts of the picture" : "answers of the model";
-  return `${progress.done} of ${progress.total} ${steps}${timeLeft(remaining(picture, pictures))}`;
+  return `${progress.done} of ${progress.total} ${steps}${timeLeft(remaining(picture))}`;
 }
 
 /**
@@ -188,7 +197,7 @@ export function curl({ origin, name, settings = /** @type {any} */ ({}), result,
     `alpha=${result.alpha}`,
     ...(result.guarantee.kind === "post_hoc" ? ["guarantee=post_hoc"] : []),
     `seed=${result.seed}`,
-    ...(settings.metadata ? [`metadata=${settings.metadata}`] : []),
+    ...["metadata", "fit", "to"].filter((name) => settings[name]).map((name) => `${name}=${settings[name]}`),
   ];
   return [
     "curl --fail-with-body",

@@ -143,7 +143,7 @@ function waiting(picture, { pictures }) {
       <p class="legend">${draft ? "Draft: the model’s first answer. Nothing of it is checked yet." : "Your picture, enlarged"}</p>
     </div>
     <div class="waiting-words">
-      <p id="waiting-state" role="status">${stateWords(picture, pictures)}</p>
+      <p id="waiting-state" role="status">${stateWords(picture)}</p>
       ${canWake ? button("Try now", () => picture.wake(), { kind: "small" }) : nothing}
       ${state === "asking" ? ways(picture, pictures) : nothing} ${button("Cancel", () => cancel(picture), { kind: "small" })}
     </div>

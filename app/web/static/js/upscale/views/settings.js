@@ -3,16 +3,16 @@
 import { openDialog } from "../../lib/dialog.js";
 import { count, percent } from "../../lib/format.js";
 import { html, live, nothing, render } from "../../lib/html.js";
-import { segments, select } from "../../lib/widgets.js";
+import { number, segments, select } from "../../lib/widgets.js";
 import { choose, fault, numberOf, setAlpha } from "../intake.js";
 import { state, store, upscalerOf } from "../state.js";
 import { choices, guaranteeFor, shown, steps } from "../words.js";
 
-const METADATA = [
-  ["", "leave out"],
-  ["keep", "keep, but for the place"],
-  ["keep-gps", "keep, with the place"],
-];
+const METADATA = Object.entries({
+  "": "leave out",
+  keep: "keep, but for the place",
+  "keep-gps": "keep, with the place",
+});
 
 /** The choice that is on: of the three, or null for another α. */
 export function chosenOf({ alpha, isTyped }, upscaler) {
@@ -50,7 +50,11 @@ export function settings(now) {
           ${wrong || hint(upscaler, value, now.group)}
         </small>
       </label>
-      ${select("metadata", "What the camera wrote into the file", METADATA, metadata)} ${coverage(upscaler)}
+      ${select("metadata", "What the camera wrote into the file", METADATA, metadata)}
+      <div @input=${({ target }) => store.set({ to: target.value })}>
+        ${number("to", "Longest side of the result", now.to, { min: 16, step: "1", placeholder: "what the model makes", hint: "Pixels. The result is reduced to it, and its mask with it." })}
+      </div>
+      ${coverage(upscaler)}
     </details>
   </form>`;
 }

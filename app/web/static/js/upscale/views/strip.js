@@ -54,9 +54,9 @@ function addCard(state) {
   </div>`;
 }
 
-function card(picture, { selected, pictures }, onPick) {
+function card(picture, { selected }, onPick) {
   const { id, name, state, url } = picture;
-  const words = stateWords(picture, pictures);
+  const words = stateWords(picture);
   const isActive = !isEnded(picture);
   const warns = state === "done" && alertsOf(picture.result).lines.length > 0;
   const takeAway = ({ currentTarget }) => {
@@ -77,7 +77,6 @@ function card(picture, { selected, pictures }, onPick) {
       <img
         src=${url}
         alt=""
-        @load=${({ target }) => (picture.pixels ||= target.naturalWidth * target.naturalHeight)}
         @error=${({ target }) => target.classList.add("broken")}
       /><span class="item-name">${name}</span>
       ${isActive && state !== "asking" ? ring(picture) : nothing} ${state === "asking" ? html`<i class="flag" aria-hidden="true">?</i>` : nothing}

@@ -21,7 +21,7 @@ export function wall({ pictures, isLittleOnly }, onPick) {
   const done = pictures.filter(({ state }) => state === "done");
   const tile = (picture) => html`<button type="button" class="wall-tile" @click=${() => onPick(picture)}>
     ${until(thumbnail(picture), html`<span class="wall-wait"></span>`)}
-    <b>${picture.name}</b><span>${stateWords(picture, pictures)}</span>
+    <b>${picture.name}</b><span>${stateWords(picture)}</span>
   </button>`;
   const little = check("little", `Only those of which less than ${percent(LITTLE, 0)} is trusted`);
   return html`<section class="wall" aria-label="All pictures" @change=${({ target }) => store.set({ isLittleOnly: target.checked })}>

@@ -1,0 +1,122 @@
+"""Upscalers that are not configured yet: what a server says of itself, and one call to try it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
+
+from app.api.deps import AdminDep, StateDep, admin_router
+from app.errors import BadRequest
+from app.images.degrade import USUAL
+from app.sampling.pipeline import DEFAULT_SAMPLES
+from app.upscalers import entry
+from app.upscalers.connect import Wish, attempt, look
+
+router = admin_router("upscalers", "bad-request", "upscaler-unavailable", "upscaler-failed")
+
+_PICTURES = 100  # that make a steady mask
+_VARIABLE = "UPSCALER_TOKEN"  # of a token, unless another one is named
+
+
+class ProbeIn(BaseModel):
+    """What to connect."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    address: str = Field(
+        max_length=2000,
+        description="URL of a model on Replicate, a Gradio app or Space, or a server with `/v2` or "
+        "an OpenAPI description; on the machine of the command also an ONNX file.",
+    )
+    call: bool = Field(
+        False, description="Make one call with a small picture, which may cost money."
+    )
+    token: SecretStr = Field(
+        SecretStr(""),
+        description="For this request only: it is neither kept nor logged. The entry names the "
+        "variable that will hold it, `settings.token_env`.",
+    )
+    settings: dict[str, Any] = Field(
+        default_factory=dict,
+        description="Settings of the entry that go before what is found: `name`, `model`, …",
+    )
+
+
+class CalibrationCost(BaseModel):
+    """What a calibration of so many pictures takes."""
+
+    pictures: int
+    kinds: int = Field(description="Kinds of upload that each picture is measured as.")
+    calls: int
+    price: float | None = Field(description="At `price_per_call`; null: that is not set.")
+    seconds: float | None = Field(description="At the pace of the trial; null: there was none.")
+
+
+class ProbeOut(BaseModel):
+    """An entry of `[[upscalers]]`, complete after a call."""
+
+    what: str = Field(description="What the server is, in words.")
+    entry: dict[str, Any]
+    toml: str = Field(description="The same, for the file of settings.")
+    needs: list[str] = Field(description="Settings that nobody can guess, without which it fails.")
+    notes: list[str] = Field(description="What a person should look at.")
+    tried: bool
+    scale: int | None = Field(description="Found by the call.")
+    seconds: float | None = Field(description="The call took.")
+    calibration: CalibrationCost
+
+
+@router.post("/probe")
+async def probe_upscaler(wish: ProbeIn, state: StateDep, actor: AdminDep) -> ProbeOut:
+    """Suggest the entry of an upscaler from its address; with `call`, try it by one call.
+
+    The service serves it once the entry is in its file of settings and it was started again.
+    """
+    # Where an application is asked by its own process, the network is that of whoever asks.
+    is_own = state.operator is not None
+    if not is_own and "://" not in wish.address:
+        raise BadRequest(
+            "A URL is needed. An ONNX file is connected by `trustscale connect FILE`, where the "
+            "service runs."
+        )
+    variable = {"token_env": _VARIABLE} if wish.token.get_secret_value() else {}
+    asked = Wish(
+        wish.address,
+        wish.token,
+        variable | wish.settings,
+        allow_private=is_own or state.settings.connect_private,
+    )
+    found = await look(asked)
+    tried = None
+    if wish.call:
+        if found.needs:
+            raise BadRequest(f"Set {', '.join(found.needs)} first: the model asks for it.")
+        tried = await attempt(found.entry, asked)
+    if not is_own:
+        await state.audit("upscaler.probe", actor, upscaler=found.entry["name"], call=wish.call)
+    told = found.entry if tried is None else tried.entry
+    return ProbeOut(
+        what=found.what,
+        entry=told,
+        toml=entry.table(told),
+        needs=found.needs,
+        notes=[*found.notes, *([] if tried is None else tried.notes)],
+        tried=tried is not None,
+        scale=None if tried is None else tried.scale,
+        seconds=None if tried is None else round(tried.seconds, 3),
+        calibration=_cost(told, None if tried is None else tried.seconds),
+    )
+
+
+def _cost(told: dict[str, Any], seconds: float | None) -> CalibrationCost:
+    kinds = len(USUAL.variants())
+    calls = _PICTURES * kinds * DEFAULT_SAMPLES
+    price = told.get("price_per_call")
+    return CalibrationCost(
+        pictures=_PICTURES,
+        kinds=kinds,
+        calls=calls,
+        price=None if price is None else calls * price,
+        seconds=None if seconds is None else round(calls * seconds / told.get("concurrency", 4)),
+    )

@@ -1,0 +1,444 @@
+"""Connect an upscaler of which only the address is known: read its description, then one call.
+
+Two steps, since the second may cost money. `look` asks the server what it is and suggests an
+entry; `attempt` makes one call through the very adapter that would serve, and mends what only an
+answer tells (the scale, where the picture is). Every answer is kept and played again to the
+mended entry, so that the call is made, and paid for, once.
+
+The address comes from a person at a page, and this process sits inside somebody's network: the
+connection goes to the address that was checked, which must be public unless the operator allows
+others, and redirects are not followed (`app/upscalers/remote/guard.py`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import SplitResult, urlsplit
+
+import httpx
+from pydantic import SecretStr, TypeAdapter, ValidationError
+
+from app.config_errors import mistakes
+from app.errors import BadRequest, ConfigError, UpscalerError, UpscalerUnavailable
+from app.upscalers import descriptions, pointer
+from app.upscalers.base import Source
+from app.upscalers.config import EmbeddedConfig, OneAddress, http_url
+from app.upscalers.descriptions import Entry, Suggestion
+from app.upscalers.presets import load_preset, merge, preset_names
+from app.upscalers.probe import pattern
+from app.upscalers.registry import UpscalerConfig, build_adapter, build_upscaler
+from app.upscalers.remote.errors import (
+    ForeignHost,
+    NoImage,
+    ProtocolError,
+    WrongSize,
+)
+from app.upscalers.remote.guard import FetchPolicy, target
+from app.upscalers.remote.http import Network, Upstream
+from app.upscalers.remote.translation import failure
+
+_LONGEST_S: Final = 300.0
+_SHORT_S: Final = 20.0
+_MOST_BYTES: Final = 64 * 2**20  # of an answer that is kept
+_GUESS: Final = 16  # a scale that hardly any model has, so that the answer tells the right one
+_MOST_TRIES: Final = 12
+_ASPECT: Final = 0.01
+_REPLICATE: Final = "https://api.replicate.com/v1"
+_TELL_SCALE: Final = frozenset({"embedded", "worker"})  # themselves, so no setting does
+_WORKER: Final = "trustscale-worker"  # what our own workers call themselves
+_ADAPTER: Final[TypeAdapter[UpscalerConfig]] = TypeAdapter(UpscalerConfig)
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What is to be connected.
+
+    address: a URL, or an ONNX file.
+    token: for this trial only; the entry names a variable.
+    settings: of the entry, that go before what is found.
+    allow_private: whether the address may be private, or without TLS.
+    """
+
+    address: str
+    token: SecretStr = field(default_factory=lambda: SecretStr(""))
+    settings: Entry = field(default_factory=dict)
+    allow_private: bool = False
+    network: Network = field(default_factory=Network)
+
+    @property
+    def environ(self) -> dict[str, str]:
+        """Where the token is looked up."""
+        return {self.settings.get("token_env", ""): self.token.get_secret_value()}
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """What one call has shown; `entry` is complete now."""
+
+    entry: Entry
+    notes: list[str]
+    scale: int
+    seconds: float
+    lossless: bool
+
+
+async def look(wish: Wish) -> Suggestion:
+    """What the server says of itself, as an entry; nothing is generated.
+
+    Raises:
+        BadRequest: no such address, or nothing there that describes an upscaler.
+        UpscalerError: it cannot be reached, or refuses the token.
+    """
+    if wish.address.endswith(".onnx"):
+        return _of_file(wish)
+    parts = _parts(wish.address)
+    if "preset" in wish.settings:
+        where = {"kind": "http", "url": parts.geturl()}
+        found = Suggestion("an API that is described already", where)
+        return _named(found, wish, parts.hostname or "")
+    base, path = _split(parts)
+    async with _asking(wish, base) as upstream:
+        for read in (_replicate, _oip, _gradio, _openapi):
+            try:
+                suggestion = await read(upstream, path, wish.settings)
+            except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+                raise BadRequest("What the server says of itself cannot be read.") from error
+            if suggestion is not None:
+                return _named(suggestion, wish, parts.hostname or "")
+    known = [
+        name
+        for name in preset_names()
+        if urlsplit(load_preset(name).get("url", "")).netloc == parts.netloc
+    ]
+    hint = f" There are presets for it: set preset to {' or '.join(known)}." if known else ""
+    raise BadRequest(
+        f"Nothing at {base} says that it takes a picture and gives one: asked were /v2 (Triton, "
+        f"KServe, MLServer), /config (Gradio), /openapi.json (Cog, OpenAPI) and /docs.json.{hint}"
+    )
+
+
+async def attempt(entry: Entry, wish: Wish) -> Trial:
+    """One call with a small picture through the adapter that would serve.
+
+    Raises:
+        BadRequest: a setting is wrong.
+        UpscalerError: what came is no sample; the message says why.
+    """
+    source, began = Source(pattern()), time.perf_counter()
+    seconds = 0.0
+    async with _guarded(wish) as line:
+        tape = _Tape(line)
+        network = replace(wish.network, transport=tape)
+        waiting, notes = [entry], []
+        for left in reversed(range(_MOST_TRIES)):
+            now = waiting.pop(0)
+            tape.rewind()
+            try:
+                async with asyncio.timeout(_LONGEST_S):
+                    scale, lossless = await _generated(now, wish.environ, network, source)
+            except TimeoutError as error:
+                raise UpscalerUnavailable("The call was not answered in time.") from error
+            except UpscalerError as error:
+                seconds = seconds or time.perf_counter() - began
+                mended, note = _mended(now, error, source)
+                waiting = [*mended, *waiting]
+                notes += [note] if note else []
+                if not waiting or not left:
+                    raise
+                continue
+            seconds = seconds or time.perf_counter() - began
+            if not lossless:
+                notes.append("Its pictures come in a lossy format, whose noise adds to σ.")
+            told = {} if now["kind"] in _TELL_SCALE else {"scale": scale}
+            return Trial({**now, **told}, notes, scale, seconds, lossless)
+    raise AssertionError
+
+
+def _mended(entry: Entry, error: UpscalerError, source: Source) -> tuple[list[Entry], str]:
+    """Entries that the same answers may fit, and what to tell a person."""
+    if isinstance(error, ForeignHost):
+        hosts = [*entry.get("allowed_hosts", []), error.host]
+        return [
+            {**entry, "allowed_hosts": hosts}
+        ], f"Results lie on {error.host}, which allowed_hosts now names: is it the provider's?"
+    if isinstance(error, NoImage):
+        if error.document is None and entry["kind"] == "http":
+            return [merge(entry, {"answer": {"image": "body"}})], ""
+        return [_pointed(entry, place) for place in pointer.images(error.document)], ""
+    if isinstance(error, WrongSize) and "scale" not in entry:
+        (width, height), k = error.size, error.size[0] / source.width
+        scale = {"scale": max(1, round(k))}
+        if (width, height) == (scale["scale"] * source.width, scale["scale"] * source.height):
+            return [{**entry, **scale}], ""
+        if abs(width / height * source.height / source.width - 1) <= _ASPECT:
+            note = f"Its pictures have a size of their own, {width}×{height} here: fit = resize."
+            return [{**entry, **scale, "fit": "resize"}], note
+    return [], ""
+
+
+def _pointed(entry: Entry, place: str) -> Entry:
+    """The entry with its picture at a pointer."""
+    if entry["kind"] == "http":
+        return merge(entry, {"answer": {"pointer": place}})
+    if entry["kind"] == "gradio":  # the file with this path or URL
+        place = re.sub("/(url|path)$", "", place)
+    return {**entry, "output_pointer": place}
+
+
+async def _generated(
+    entry: Entry, environ: Mapping[str, str], network: Network, source: Source
+) -> tuple[int, bool]:
+    """One call: the scale, and whether the picture came without loss."""
+    guess = {} if entry["kind"] in _TELL_SCALE or "preset" in entry else {"scale": _GUESS}
+    with _readable():
+        config = _ADAPTER.validate_python({**guess, **entry})
+    try:
+        if isinstance(config, EmbeddedConfig):
+            upscaler = build_upscaler(config, environ)
+        else:
+            upscaler = build_adapter(config, environ, network=network)
+    except ConfigError as error:  # a file, or a token, that is none
+        raise BadRequest(error.detail) from error
+    try:
+        await upscaler.check()
+        (sample,) = await upscaler.generate(source, [1])
+        return sample.shape[0] // source.height, upscaler.capabilities.lossless
+    finally:
+        await upscaler.close()
+
+
+async def _replicate(upstream: Upstream, path: str, _: Entry) -> Suggestion | None:
+    """`/models/OWNER/NAME` of Replicate's API."""
+    found = re.fullmatch(r"/models/([\w.-]+/[\w.-]+)(?:/versions/([0-9a-f]{64}))?", path)
+    if found is None:
+        return None
+    reply = await upstream.call("GET", path)
+    version = reply.json() if found[2] else pointer.first(reply.json(), "/latest_version")
+    where: Entry = {"kind": "replicate", "model": ":".join(filter(None, found.groups()))}
+    if upstream.base != _REPLICATE:
+        where["url"] = upstream.base
+    return descriptions.of_predictions(
+        pointer.first(version, "/openapi_schema"), where, "a model on Replicate"
+    )
+
+
+async def _oip(upstream: Upstream, path: str, settings: Entry) -> Suggestion | None:
+    """A server with `/v2`; the model is that of the path, of the settings, or the only one."""
+    server = await _document(upstream, "/v2")
+    if not isinstance(server, dict) or "extensions" not in server:
+        return None
+    named = re.match(r"/v2/models/([^/]+)", path)
+    model = settings.get("model") or (named and named[1])
+    if server.get("name") == _WORKER:
+        own = {"model": model} if model else {}
+        return Suggestion("a worker of ours", {"kind": "worker", "urls": [upstream.base], **own})
+    if not model:
+        reply = await upstream.request("POST", "/v2/repository/index", json={})
+        names = sorted(str(name) for name in pointer.find(reply.document, "/*/name"))
+        if len(names) != 1:
+            has = f"it has: {', '.join(names)}" if names else "it does not list them"
+            raise BadRequest(f"{upstream.base} serves several models; set model to one: {has}.")
+        model = names[0]
+    metadata = await upstream.call("GET", f"/v2/models/{model}")
+    where = {"kind": "oip", "url": upstream.base, "model": model}
+    return descriptions.of_oip(metadata.json(), where)
+
+
+async def _gradio(upstream: Upstream, _: str, settings: Entry) -> Suggestion | None:
+    config = await _document(upstream, "/config")
+    if not isinstance(config, dict) or "components" not in config:
+        return None
+    prefix = str(config.get("api_prefix") or "").rstrip("/")
+    info = await upstream.call("GET", f"{prefix}/info")
+    where = {"kind": "gradio", "url": upstream.base}
+    return descriptions.of_gradio(info.json(), where, settings.get("api_name"))
+
+
+async def _openapi(upstream: Upstream, path: str, settings: Entry) -> Suggestion | None:
+    """Cog says in its description what goes in; of others the best operation is taken."""
+    wanted = pointer.first(settings, "/request/path")
+    for place in [path] if path.endswith(".json") else ["/openapi.json", "/docs.json"]:
+        document = await _document(upstream, place)
+        if pointer.first(document, "/components/schemas/Input/properties") is not None:
+            where = {"kind": "cog", "url": upstream.base}
+            found = descriptions.of_predictions(document, where, "a Cog container")
+        else:
+            where = {"kind": "http", "url": upstream.base}
+            found = descriptions.of_openapi(document, where, wanted)
+        if found is not None:
+            return found
+    return None
+
+
+async def _document(upstream: Upstream, path: str) -> Any:
+    """A description, None if there is none. Raises UpscalerError if the token is refused."""
+    try:
+        reply = await upstream.request("GET", path)
+    except ProtocolError:  # too large, or compressed
+        return None
+    if reply.status in {401, 403}:
+        raise failure(reply, upstream.name)
+    return reply.document if reply.ok else None
+
+
+@asynccontextmanager
+async def _asking(wish: Wish, base: str) -> AsyncIterator[Upstream]:
+    """An upstream for descriptions."""
+    ways = ("token_env", "token_header", "token_scheme", "headers", "allow_private")
+    given = {name: wish.settings[name] for name in ways if name in wish.settings}
+    with _readable():
+        config = OneAddress(
+            kind="", name="upscaler", url=base, scale=1, call_timeout_s=_SHORT_S, **given
+        )
+    async with _guarded(wish) as line:
+        upstream = Upstream(config, base, wish.environ, replace(wish.network, transport=line))
+        try:
+            yield upstream
+        finally:
+            await upstream.close()
+
+
+def _of_file(wish: Wish) -> Suggestion:
+    path = Path(wish.address).resolve()
+    found = Suggestion("an ONNX file", {"kind": "embedded", "model": str(path)})
+    return _named(found, wish, path.stem)
+
+
+def _named(found: Suggestion, wish: Wish, of: str) -> Suggestion:
+    """The suggestion with its name, and with the settings that go before it."""
+    name = re.sub("[^A-Za-z0-9._-]+", "-", of.rsplit("/", 1)[-1]).strip("-._")[:64]
+    model = str(found.entry.get("model", "")).partition(":")[0].rpartition("/")[2]
+    if found.entry["kind"] in {"replicate", "oip"}:
+        name = model or name
+    elif re.fullmatch(r"[\d.]+|localhost", name):
+        name = found.entry["kind"]
+    found.entry = merge({"name": name or "upscaler", **found.entry}, wish.settings)
+    found.needs = [one for one in found.needs if not _is_set(found.entry, one)]
+    return found
+
+
+def _is_set(entry: Entry, place: str) -> bool:
+    return pointer.find(entry, "/" + place.replace(".", "/")) != []
+
+
+def _parts(address: str) -> SplitResult:
+    """The URL of an API, also of the page that people know.
+
+    Raises:
+        BadRequest: it is no URL.
+    """
+    place = address.strip().rstrip("/")
+    if space := re.match(r"https://huggingface\.co/spaces/([\w.-]+)/([\w.-]+)", place):
+        place = f"https://{re.sub('[._]', '-', f'{space[1]}-{space[2]}')}.hf.space".lower()
+    elif model := re.match(r"https://replicate\.com/([\w.-]+/[\w.-]+)", place):
+        place = f"{_REPLICATE}/models/{model[1]}"
+    try:
+        return http_url(place)
+    except ValueError as error:
+        raise BadRequest(f"A URL or an .onnx file is needed; this is {error}.") from error
+
+
+def _split(parts: SplitResult) -> tuple[str, str]:
+    """The address of the API, and the path below it that says what is meant there."""
+    found = re.search(r"(/models/[\w.-]+/[\w.-]+.*|/v2(/models/.*)?|/[\w.-]+\.json)$", parts.path)
+    place = found[0] if found else ""
+    return f"{parts.scheme}://{parts.netloc}{parts.path.removesuffix(place)}".rstrip("/"), place
+
+
+@contextmanager
+def _readable() -> Iterator[None]:
+    """Raise what is wrong with settings as BadRequest."""
+    try:
+        yield
+    except ValidationError as error:
+        raise BadRequest(f"Wrong settings: {mistakes(error, OneAddress)}") from None
+
+
+@asynccontextmanager
+async def _guarded(wish: Wish) -> AsyncIterator[httpx.AsyncBaseTransport]:
+    async with wish.network.transport or httpx.AsyncHTTPTransport() as line:
+        yield _Guarded(line, wish)
+
+
+class _Guarded(httpx.AsyncBaseTransport):
+    """Connects to the address that was checked, by whatever name it was called."""
+
+    def __init__(self, line: httpx.AsyncBaseTransport, wish: Wish) -> None:
+        self._line = line
+        self._wish = wish
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """See httpx. Raises BadRequest for an address that is not allowed."""
+        policy = FetchPolicy(None, (request.url.host,), self._wish.allow_private, "upscaler")
+        try:
+            place = await target(str(request.url), policy, self._wish.network.resolve)
+        except ProtocolError as error:
+            raise BadRequest(error.detail) from error
+        pinned = httpx.Request(
+            request.method,
+            place.url,
+            headers=request.headers,
+            stream=request.stream,
+            extensions={"sni_hostname": place.origin.host, **request.extensions},
+        )
+        return await self._line.handle_async_request(pinned)
+
+
+class _Tape(httpx.AsyncBaseTransport):
+    """Keeps what was answered, and answers the same to whoever asks again from the beginning."""
+
+    def __init__(self, line: httpx.AsyncBaseTransport) -> None:
+        self._line = line
+        self._kept: list[tuple[str, str, httpx.Response]] = []
+        self._place = 0
+
+    def rewind(self) -> None:
+        """Begin again."""
+        self._place = 0
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """See httpx."""
+        # The rest of a path may be an id of this call.
+        asked, url = f"{request.method} {request.url.netloc!r}", str(request.url)
+        if self._place < len(self._kept) and self._kept[self._place][0] == asked:
+            response = self._kept[self._place][2]
+        else:
+            del self._kept[self._place :]
+            response = await self._heard(request)
+            # Of a prediction that is asked for again and again the last answer counts.
+            if self._kept and request.method == "GET" and self._kept[-1][1] == url:
+                self._kept.pop()
+                self._place -= 1
+            self._kept.append((asked, url, response))
+        self._place += 1
+        return httpx.Response(
+            response.status_code, headers=_plain(response.headers), content=response.content
+        )
+
+    async def _heard(self, request: httpx.Request) -> httpx.Response:
+        answer = await self._line.handle_async_request(request)
+        if answer.headers.get("content-encoding", "identity") != "identity":
+            raise ProtocolError("It compressed its answer although told not to.")
+        body = bytearray()
+        try:
+            async for chunk in answer.aiter_raw():
+                body += chunk
+                if len(body) > _MOST_BYTES:
+                    raise ProtocolError(f"It sent more than {_MOST_BYTES:,} bytes.")
+        finally:
+            await answer.aclose()
+        return httpx.Response(
+            answer.status_code, headers=_plain(answer.headers), content=bytes(body)
+        )
+
+
+def _plain(headers: Mapping[str, str]) -> dict[str, str]:
+    """Without what was about the connection."""
+    return {name: value for name, value in headers.items() if name != "transfer-encoding"}

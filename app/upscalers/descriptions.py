@@ -1,0 +1,292 @@
+"""From what a server says of itself to the entry of an upscaler. All functions are pure.
+
+Sources: the schemas of Cog and Replicate, Gradio's `/info`, metadata of the Open Inference
+Protocol, OpenAPI 3. What cannot be read off a description is left to a trial, or to a person.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, NamedTuple
+from urllib.parse import urlsplit
+
+from app.upscalers import pointer
+
+Entry = dict[str, Any]
+"""An entry of `[[upscalers]]` as TOML has it."""
+
+_IMAGES: Final = ("image", "img", "photo", "picture", "file", "input", "media", "content")
+_NO_IMAGE: Final = re.compile(r"mask|output|format|reference|name|type", re.IGNORECASE)
+_SEED: Final = re.compile(r"(^|_)seeds?$", re.IGNORECASE)
+_SCALE: Final = re.compile(r"scale|factor", re.IGNORECASE)
+_UPSCALES: Final = re.compile(r"upscal|super|enhanc|restor|sharp|resol", re.IGNORECASE)
+_MOST_SEED: Final = 2**31 - 1
+_JSON: Final = "application/json"
+_FORM: Final = "multipart/form-data"
+_EMPTY: Final = {"string": "", "number": 0, "integer": 0, "boolean": False}
+
+
+@dataclass(slots=True)
+class Suggestion:
+    """What a description says.
+
+    what: kind of server, in words.
+    entry: without `scale`, which only an answer tells.
+    needs: fields that the model wants and nobody can guess, under their names in the settings.
+    notes: what a person should look at.
+    """
+
+    what: str
+    entry: Entry
+    needs: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+class _Fields(NamedTuple):
+    """The parts that the properties of a request play."""
+
+    image: str | None
+    seed: str | None
+    seed_max: int
+    fixed: dict[str, Any]
+    needed: list[str]
+
+
+def of_predictions(schema: Any, where: Entry, what: str) -> Suggestion | None:
+    """Cog and Replicate: the field roles of `components/schemas/Input`. None: it has no image."""
+    found = _roles(_resolved(pointer.first(schema, "/components/schemas/Input"), schema), schema)
+    if found.image is None:
+        return None
+    entry: Entry = {
+        **where,
+        "image_field": found.image,
+        "seed_field": found.seed or "",
+        **({"seed_max": found.seed_max} if found.seed and found.seed_max < _MOST_SEED else {}),
+        **({"input": found.fixed} if found.fixed else {}),
+    }
+    return Suggestion(what, entry, [f"input.{name}" for name in found.needed])
+
+
+def of_gradio(info: Any, where: Entry, wanted: str | None) -> Suggestion | None:
+    """A Gradio app: the endpoint that takes a picture and gives one; `wanted`: its name."""
+    told = pointer.first(info, "/named_endpoints")
+    able = {
+        name: (inputs, output)
+        for name, one in (told.items() if isinstance(told, dict) else ())
+        if (inputs := _arguments(pointer.find(one, "/parameters/*")))
+        and (output := _picture_of(pointer.find(one, "/returns/*"))) is not None
+        and (wanted is None or name.strip("/") == wanted.strip("/"))
+    }
+    if not able:
+        return None
+    best = max(able, key=lambda name: ("{seed}" in able[name][0], bool(_UPSCALES.search(name))))
+    inputs, output = able[best]
+    entry = {
+        **where,
+        "api_name": best.strip("/"),
+        "inputs": inputs,
+        "output_pointer": f"/{output}",
+    }
+    others = sorted(name.strip("/") for name in able if name != best)
+    notes = [f"It has other endpoints, too: api_name = {', '.join(others)}."] if others else []
+    return Suggestion("a Gradio app", entry, [], notes)
+
+
+def _arguments(parameters: list[Any]) -> list[Any]:
+    """The arguments of a Gradio endpoint; empty where none is a picture."""
+    filled: list[Any] = []
+    for one in parameters:
+        name = f"{pointer.first(one, '/parameter_name')} {pointer.first(one, '/label')}"
+        kind = pointer.first(one, "/type/type")
+        if pointer.first(one, "/component") == "Image" and "{image}" not in filled:
+            filled.append("{image}")
+        elif any(map(_SEED.search, name.split())):
+            filled.append("{seed}")
+        else:
+            default = pointer.first(one, "/parameter_default")
+            filled.append(_EMPTY.get(kind, "") if default is None else default)
+    return filled if "{image}" in filled else []
+
+
+def _picture_of(returns: list[Any]) -> int | None:
+    """Which of the values of an endpoint is a picture."""
+    kinds = [str(pointer.first(one, "/component")) for one in returns]
+    return next((k for k, kind in enumerate(kinds) if re.search("Image|Gallery|File", kind)), None)
+
+
+def of_oip(metadata: Any, where: Entry) -> Suggestion:
+    """A model of the Open Inference Protocol: its tensors, as far as its metadata names them."""
+    entry, notes = {**where}, []
+    inputs, outputs = pointer.find(metadata, "/inputs/*"), pointer.find(metadata, "/outputs/*")
+    seed = next((one for one in inputs if one.get("datatype") == "INT64"), None)
+    image = next((one for one in inputs if _layout(one)), None)
+    output = next((one for one in outputs if _layout(one)), None)
+    if image is None or output is None:
+        notes.append(
+            "Its metadata names no tensors: set image_input, image_layout, seed_input, output and "
+            "output_layout where they are others than image, HWC, none, samples and NHWC."
+        )
+    if image is not None:
+        entry |= {"image_input": image["name"], "image_layout": _layout(image)}
+        if image["datatype"] == "FP32":
+            entry["image_datatype"] = "FP32"
+    if seed is not None:
+        entry["seed_input"] = seed["name"]
+        if len(seed["shape"]) > 1:
+            entry["seed_shape"] = seed["shape"]
+    if output is not None:
+        entry |= {"output": output["name"], "output_layout": _layout(output)}
+    return Suggestion("a server of the Open Inference Protocol", entry, [], notes)
+
+
+def _layout(tensor: Any) -> str | None:
+    """The axes of a tensor that can be an image; None: it can be none."""
+    if tensor.get("datatype") == "BYTES":
+        return "PNG"
+    shape = list(tensor.get("shape", []))
+    if tensor.get("datatype") not in {"UINT8", "FP32"} or len(shape) not in {3, 4}:
+        return None
+    axes = "CHW" if shape[-3] in {1, 3} and shape[-1] != 3 else "HWC"
+    return axes if len(shape) == 3 else f"N{axes}"
+
+
+def of_openapi(document: Any, where: Entry, path: str | None) -> Suggestion | None:
+    """Any OpenAPI 3 description: the operation that takes a picture best; `path`: only this one."""
+    able = [
+        (score, suggestion)
+        for score, suggestion in _operations(document, where)
+        if path is None or suggestion.entry["request"]["path"] == path
+    ]
+    if not able:
+        return None
+    _, best = max(able, key=lambda one: one[0])
+    others = {one.entry["request"]["path"] for _, one in able} - {best.entry["request"]["path"]}
+    if others:
+        best.notes.append(f"Other operations take pictures, too: {', '.join(sorted(others))}.")
+    return best
+
+
+def _operations(document: Any, where: Entry) -> Iterator[tuple[int, Suggestion]]:
+    """Every operation that takes a picture, with how much it looks like an upscaler."""
+    paths = pointer.first(document, "/paths")
+    for path, methods in paths.items() if isinstance(paths, dict) else ():
+        for method in ("post", "put"):
+            operation = methods.get(method) if isinstance(methods, dict) else None
+            if not isinstance(operation, dict):
+                continue
+            body = _resolved(operation.get("requestBody"), document)
+            content = body.get("content")
+            for kind, media in content.items() if isinstance(content, dict) else ():
+                request = _request(kind, media, document)
+                if request is None:
+                    continue
+                fields, seed_max, needed = request
+                fields = {"path": _prefix(document) + path, **fields}
+                if method == "put":
+                    fields["method"] = "PUT"
+                answers = _answers(operation, document)
+                is_picture = any(name.startswith("image/") for name in answers)
+                entry = {
+                    **where,
+                    "request": fields,
+                    **({"seed": {"min": 1, "max": seed_max}} if seed_max else {}),
+                    "answer": {"image": "body" if is_picture else "json"},
+                }
+                words = f"{path} {operation.get('operationId')} {operation.get('summary')}"
+                score = 4 * bool(_UPSCALES.search(words)) + 2 * is_picture + (kind == _FORM)
+                needs = [f"request.{name}" for name in needed]
+                yield score, Suggestion("an HTTP API with an OpenAPI description", entry, needs)
+
+
+def _request(kind: str, media: Any, document: Any) -> tuple[dict[str, Any], int, list[str]] | None:
+    """The `request` of a media type, the largest seed (0: none), and what it needs besides."""
+    if kind.startswith("image/") or kind == "application/octet-stream":
+        return {"form": "raw"}, 0, []
+    if kind not in {_FORM, _JSON}:
+        return None
+    schema = _resolved(pointer.first(media, "/schema"), document)
+    found = _roles(schema, document, files=kind == _FORM)
+    if found.image is None:
+        return None
+    seed = {found.seed: "{seed}"} if found.seed else {}
+    largest = found.seed_max if found.seed else 0
+    if kind == _FORM:
+        request = {"form": "multipart", "image_field": found.image, "fields": seed | found.fixed}
+        return request, largest, [f"fields.{name}" for name in found.needed]
+    is_link = "ur" in found.image.lower().split("_")[-1]  # url, uri
+    image = "{image_data_uri}" if is_link else "{image_b64}"
+    request = {"form": "json", "json": {found.image: image} | seed | found.fixed}
+    return request, largest, [f"json.{name}" for name in found.needed]
+
+
+def _answers(operation: Any, document: Any) -> list[str]:
+    """The media types of a success."""
+    responses = operation.get("responses")
+    good = [
+        _resolved(one, document).get("content")
+        for status, one in (responses.items() if isinstance(responses, dict) else ())
+        if status.startswith("2") or status == "default"
+    ]
+    return [name for content in good if isinstance(content, dict) for name in content]
+
+
+def _prefix(document: Any) -> str:
+    """The path that all paths of a description stand below."""
+    server = pointer.first(document, "/servers/0/url")
+    return urlsplit(server).path.rstrip("/") if isinstance(server, str) else ""
+
+
+def _roles(schema: Mapping[str, Any], document: Any, *, files: bool = False) -> _Fields:
+    """The parts of a schema's properties; `files`: a picture is one of binary content."""
+    told = schema.get("properties")
+    properties = {
+        name: _resolved(one, document)
+        for name, one in (told.items() if isinstance(told, dict) else ())
+    }
+    image = _image(properties, files=files)
+    seed = next((name for name in properties if _SEED.search(name)), None)
+    seed_max = min(int((properties.get(seed or "") or {}).get("maximum") or _MOST_SEED), _MOST_SEED)
+    required = schema.get("required") or ()
+    fixed, needed = {}, []
+    for name, one in properties.items():
+        if name in {image, seed}:
+            continue
+        if "png" in one.get("enum", ()):
+            fixed[name] = "png"
+        elif _SCALE.search(name) and one.get("default") is not None:
+            fixed[name] = one["default"]  # or a new default would be another model
+        elif name in required and "default" not in one:
+            needed.append(name)
+    return _Fields(image, seed, seed_max, fixed, needed)
+
+
+def _image(properties: Mapping[str, Mapping[str, Any]], *, files: bool) -> str | None:
+    """The property that holds the picture: of those that can, the one whose name says so best."""
+    able = [
+        name
+        for name, one in properties.items()
+        if one.get("type") == "string"
+        and not _NO_IMAGE.search(name)
+        and (not files or one.get("format") == "binary" or "contentMediaType" in one)
+    ]
+    hints = [(k, name) for name in able for k, hint in enumerate(_IMAGES) if hint in name.lower()]
+    alone = able[0] if files and len(able) == 1 else None
+    return min(hints)[1] if hints else alone
+
+
+def _resolved(schema: Any, document: Any, depth: int = 8) -> dict[str, Any]:
+    """A schema without references, and of what may also be null the other part."""
+    if not isinstance(schema, dict) or not depth:
+        return {}
+    reference = schema.get("$ref")
+    if isinstance(reference, str) and reference.startswith("#/"):
+        return _resolved(pointer.first(document, reference[1:]), document, depth - 1)
+    for key in ("allOf", "anyOf", "oneOf"):
+        parts = schema.get(key)
+        for part in parts if isinstance(parts, list) else ():
+            inner = _resolved(part, document, depth - 1)
+            if inner and inner.get("type") != "null":
+                return {**inner, **{k: v for k, v in schema.items() if k != key}}
+    return schema

@@ -1,0 +1,98 @@
+// Your upscaler. Its question: what is at this address? Its one thing to do: try it, and take its entry away.
+
+import { sendJson } from "../lib/api.js";
+import { download } from "../lib/dom.js";
+import { count, duration } from "../lib/format.js";
+import { documentOf } from "../lib/form.js";
+import { html, nothing, render } from "../lib/html.js";
+import { Store } from "../lib/store.js";
+import { button, failed, field, hint, items, number, pageHead } from "../lib/widgets.js";
+import { above } from "./words.js";
+
+const PLACE = "https://replicate.com/owner/model";
+
+/** Fill the view with the wizard. */
+export async function show(root) {
+  document.title = "Your upscaler · Trustscale";
+  const store = new Store({ found: null, error: null, isBusy: false });
+  store.watch(() => render(page(store), root));
+}
+
+function page(store) {
+  const { found, error, isBusy } = store.state;
+  const lead = html`<p class="lead">The service asks the address what it is, then tries it by one call. It costs nothing until you say so.</p>`;
+  const forget = () => found && store.set({ found: null });
+  return html`${pageHead("Your upscaler", { above, lead })}
+    <form class="stack" @submit=${(event) => look(event, store, false)}>
+      <section class="card stack">
+        <h2>1. Where it is</h2>
+        <div @input=${forget}>
+          ${field("Address", html`<input name="address" required placeholder=${PLACE} spellcheck="false" />`, "A model on Replicate, a Gradio app or Space, a Cog container, a server with /v2 (Triton, KServe, MLServer) or with an OpenAPI description. Of an ONNX file its name: you get the command.")}
+        </div>
+        <div class="form-grid">
+          ${field("Key", html`<input name="token" type="password" autocomplete="off" />`, "For these two questions only: nobody keeps it.")}
+          ${field("Variable with the key", html`<input name="settings.token_env" pattern="[A-Za-z_]\\w*" placeholder="UPSCALER_TOKEN" spellcheck="false" />`, "Of the service’s environment, or a secret file; the entry names it.")}
+          ${number("settings.price_per_call", "Price of a call", "", { min: 0, placeholder: "not known" })}
+        </div>
+        <div class="button-row"><button type="submit" class=${found ? "" : "primary"} ?disabled=${isBusy}>Ask what it is</button></div>
+      </section>
+      ${found?.command ? byCommand(found) : found ? suggested(found, store) : nothing}
+      <div aria-live="polite">${isBusy ? hint("Asking…") : error ? failed(error) : nothing}</div>
+    </form>`;
+}
+
+const byCommand = ({ command }) =>
+  html`<section class="card stack"><p>A file is connected where the service runs:</p><pre><code>${command}</code></pre></section>`;
+
+/** What was found, what is still needed, what a call and a calibration cost; after the call, the entry. */
+function suggested(found, store) {
+  const { what, toml, needs, notes, tried, scale, seconds, calibration: cost } = found;
+  const price = cost.price === null ? "" : `, for ${Number(cost.price.toPrecision(3))} at your price`;
+  const time = cost.seconds === null ? "" : `, about ${duration(1000 * cost.seconds)}`;
+  const words = `A calibration of ${cost.pictures} photographs, each as ${cost.kinds} kinds of upload, takes ${count(cost.calls)} calls${price}${time}.`;
+  const save = () => download(new Blob([toml]), `${found.entry.name}.toml`);
+  const call = (event) => look(event, store, true);
+  return html`<section class="card stack">
+      <h2>2. Try it</h2>
+      <p>It is ${what}. ${words}</p>
+      ${notes.length ? items(notes) : nothing} ${needs.map((name) => field(name, html`<input name="needs.${name.replaceAll(".", "/")}" required />`, "The model asks for it."))}
+      ${tried ? html`<p class="callout good">It works: ×${scale}, ${duration(1000 * seconds)} a call.</p>` : html`<div class="button-row">${button("Make the one call", call, { kind: "primary", off: store.state.isBusy })}</div>`}
+    </section>
+    ${
+      tried
+        ? html`<section class="card stack">
+            <h2>3. Serve it</h2>
+            <p>
+              Add this to the service’s <code>trustscale.toml</code>, put the key into the variable that it names, start the service again, and
+              <a href="/calibrations?new">calibrate it</a>.
+            </p>
+            <pre tabindex="0"><code>${toml}</code></pre>
+            <div class="button-row">${button("Download", save)} ${button("Copy", () => navigator.clipboard.writeText(toml))}</div>
+          </section>`
+        : nothing
+    }`;
+}
+
+async function look(event, store, call) {
+  event.preventDefault();
+  const form = event.target.closest("form");
+  if (!form.reportValidity()) return;
+  const { address, token = "", settings = {}, needs = {} } = documentOf(form);
+  if (address.endsWith(".onnx")) {
+    const command = `trustscale connect '${address}' --write trustscale.toml`;
+    return store.set({ found: { command }, error: null });
+  }
+  for (const [place, value] of Object.entries(needs)) {
+    const parts = place.split("/");
+    const last = parts.pop();
+    parts.reduce((tree, part) => (tree[part] ??= {}), settings)[last] = value;
+  }
+  store.set({ isBusy: true, error: null });
+  try {
+    const found = await sendJson("POST", "/v1/admin/upscalers/probe", { address, token, call, settings });
+    store.set({ found: { ...found, needs: store.state.found?.needs ?? found.needs } });
+  } catch (error) {
+    store.set({ error });
+  }
+  store.set({ isBusy: false });
+}

@@ -1,0 +1,300 @@
+"""From an address to an entry: what descriptions say, what one call adds, and what is refused.
+
+Real servers are connected in `remote/test_real_servers.py`.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import replace
+
+import httpx
+import pytest
+from pydantic import SecretStr
+from starlette.applications import Starlette
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from app.errors import BadRequest, UpscalerError
+from app.upscalers.connect import Wish, attempt, look
+from app.upscalers.descriptions import of_gradio, of_oip, of_openapi, of_predictions
+from app.upscalers.entry import add, table
+from app.upscalers.remote.errors import BadCredentials, ProtocolError, WrongSample
+from tests.factories import encoded
+from tests.upscalers.remote.hosted import State, base64_of, hosted
+from tests.upscalers.remote.pictures import TOKEN, adapter, decoded, from_uri, patient, sample, uri
+
+BASE = "http://127.0.0.1"
+
+
+def openapi(content, *, path="/enhance", answers="application/json", more=()):
+    """An OpenAPI document with one operation, and others."""
+    operation = {
+        "requestBody": {"content": content},
+        "responses": {"200": {"content": {answers: {"schema": {}}}}},
+    }
+    return {"openapi": "3.1.0", "paths": {path: {"post": operation}, **dict(more)}}
+
+
+def schema(**properties):
+    return {"schema": {"type": "object", "properties": properties, "required": [*properties]}}
+
+
+TEXT, NUMBER, FILE = {"type": "string"}, {"type": "integer"}, {"type": "string", "format": "binary"}
+OPTIONAL = {"anyOf": [{"type": "null"}, {"type": "integer", "maximum": 99}]}
+
+
+@pytest.mark.parametrize(
+    ("found", "entry", "needs"),
+    [
+        (
+            of_predictions(
+                {"components": {"schemas": {"Input": {
+                    "required": ["photo", "prompt"],
+                    "properties": {
+                        "mask_image": TEXT, "photo": TEXT, "seed": OPTIONAL, "prompt": TEXT,
+                        "upscale": {"type": "number"}, "scale": {"type": "number", "default": 4},
+                        "output_format": {"$ref": "#/components/schemas/Formats"},
+                    },
+                }, "Formats": {"enum": ["webp", "png"]}}}}, {"kind": "cog"}, "",
+            ),
+            {"kind": "cog", "image_field": "photo", "seed_field": "seed", "seed_max": 99,
+             "input": {"scale": 4, "output_format": "png"}},
+            ["input.prompt"],
+        ),
+        (
+            of_gradio(
+                {"named_endpoints": {
+                    "/lambda": {"parameters": [], "returns": [{"component": "Image"}]},
+                    "/run": {"parameters": [
+                        {"component": "Textbox", "parameter_name": "p", "type": {"type": "string"}},
+                        {"component": "Image", "parameter_name": "x"},
+                        {"component": "Number", "parameter_name": "y", "label": "Seed"},
+                        {"component": "Slider", "parameter_name": "z", "parameter_default": 4},
+                    ], "returns": [{"component": "Textbox"}, {"component": "Image"}]},
+                }}, {}, None,
+            ),
+            {"api_name": "run", "inputs": ["", "{image}", "{seed}", 4], "output_pointer": "/1"},
+            [],
+        ),
+        (
+            of_oip(
+                {"inputs": [{"name": "x", "datatype": "FP32", "shape": [-1, 3, -1, -1]},
+                            {"name": "s", "datatype": "INT64", "shape": [-1, 1]}],
+                 "outputs": [{"name": "y", "datatype": "FP32", "shape": [-1, 3, -1, -1]}]}, {},
+            ),
+            {"image_input": "x", "image_layout": "NCHW", "image_datatype": "FP32",
+             "seed_input": "s", "seed_shape": [-1, 1], "output": "y", "output_layout": "NCHW"},
+            [],
+        ),
+        (
+            of_openapi(
+                openapi(
+                    {"multipart/form-data": schema(file=FILE, seed=NUMBER, style=TEXT)},
+                    answers="image/png", more={"/face": {"post": {"requestBody": {"content": {
+                        "image/*": {}}}}}}.items(),
+                ), {}, None,
+            ),
+            {"request": {"path": "/enhance", "form": "multipart", "image_field": "file",
+                         "fields": {"seed": "{seed}"}},
+             "seed": {"min": 1, "max": 2**31 - 1}, "answer": {"image": "body"}},
+            ["request.fields.style"],
+        ),
+        (
+            of_openapi(openapi({"application/json": schema(image_url=TEXT)}), {}, None),
+            {"request": {"path": "/enhance", "form": "json",
+                         "json": {"image_url": "{image_data_uri}"}}, "answer": {"image": "json"}},
+            [],
+        ),
+        (
+            of_openapi(
+                {**openapi({"application/octet-stream": {}}), "servers": [{"url": "/api/v3/"}]},
+                {}, "/api/v3/enhance",
+            ),
+            {"request": {"path": "/api/v3/enhance", "form": "raw"}, "answer": {"image": "json"}},
+            [],
+        ),
+    ],
+)  # fmt: skip
+def test_descriptions(found, entry, needs):
+    """Which field is the picture and which the seed, what is pinned, and what is left to people."""
+    assert (found.entry, found.needs) == (entry, needs)
+
+
+class Api:
+    """An API with an OpenAPI description, whose one operation answers as told."""
+
+    def __init__(self, answer, **more):
+        self.calls = 0
+        self.answer = answer
+        self.image = None
+        document = openapi({"application/json": schema(image=TEXT, seed=NUMBER, **more)})
+
+        async def describe(_):
+            return JSONResponse(document)
+
+        routes = [
+            Route("/openapi.json", describe),
+            Route("/enhance", self.enhance, methods=["POST"]),
+            Route("/result.png", self.result),
+        ]
+        self.app = Starlette(routes=routes)
+        self.transport = httpx.ASGITransport(self.app)
+
+    async def enhance(self, request):
+        self.calls += 1
+        body = await request.json()
+        self.image = decoded(from_uri(body["image"]))
+        return self.answer(self.image, body["seed"])
+
+    async def result(self, _):
+        return Response(encoded(sample(self.image, 0, 4)))
+
+
+def answering(**more):
+    """An application that upscales by 2, for tests of the ways to it; `more` fields are wanted."""
+    return Api(lambda rgb, seed: JSONResponse({"b": base64_of(sample(rgb, seed))}), **more).app
+
+
+def connected(transport, address=BASE, *, private=True, resolve=None, **settings):
+    network = patient(transport) if resolve is None else patient(transport, resolve)
+    return Wish(address, settings=settings, allow_private=private, network=network)
+
+
+def wide(rgb):
+    return sample(rgb, 0, 3)[: 5 * rgb.shape[0] // 2, : 5 * rgb.shape[1] // 2]
+
+
+@pytest.mark.parametrize(
+    ("answer", "entry", "words"),
+    [
+        # Where the picture is, however much of the answer looks like one.
+        (
+            lambda rgb, seed: JSONResponse(
+                {"status": "https://127.0.0.1/x", "was": base64_of(rgb),
+                 "out": [{"b64": base64_of(sample(rgb, seed, 3))}]}
+            ),
+            {"scale": 3, "answer": {"image": "json", "pointer": "/out/0/b64"}},
+            "",
+        ),
+        (lambda rgb, seed: Response(encoded(sample(rgb, seed))),
+         {"scale": 2, "answer": {"image": "body"}}, ""),
+        (lambda rgb, seed: JSONResponse({"url": f"{BASE}/result.png"}),
+         {"scale": 4, "answer": {"image": "json", "pointer": "/url"}}, ""),
+        (lambda rgb, seed: JSONResponse({"url": "http://localhost/result.png"}),
+         {"scale": 4, "answer": {"image": "json", "pointer": "/url"}, "allow_private": True,
+          "allowed_hosts": ["localhost"]}, "Results lie on localhost"),
+        (lambda rgb, seed: JSONResponse({"uri": uri(encoded(sample(rgb, seed, 16)))}),
+         {"scale": 16, "answer": {"image": "json", "pointer": "/uri"}}, ""),
+    ],
+)  # fmt: skip
+async def test_one_call(answer, entry, words):
+    """Scale, place and host of the picture are found by one call, and what is written serves."""
+    api = Api(answer)
+    wish = connected(api.transport, name="up", allow_private=True)
+    tried = await attempt((await look(wish)).entry, wish)
+    assert api.calls == 1
+    assert {name: tried.entry[name] for name in entry} == entry
+    assert words in "".join(tried.notes)
+    assert tried.entry["scale"] == tried.scale
+    (written,) = tomllib.loads(table(tried.entry))["upscalers"]
+    assert written == tried.entry
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind", "words"),
+    [
+        (lambda rgb, seed: JSONResponse({"error": "no GPU"}, 500), UpscalerError, "no GPU"),
+        (lambda rgb, seed: JSONResponse({"done": True}), ProtocolError, "/done"),
+        (lambda rgb, seed: JSONResponse({"b": base64_of(rgb.repeat(2, 0).repeat(2, 1))}),
+         WrongSample, "no model has run"),
+        (lambda rgb, seed: JSONResponse({"b": base64_of(sample(rgb)[:, :100])}),
+         WrongSample, "100×192"),
+    ],
+)  # fmt: skip
+async def test_no_sample(answer, kind, words):
+    """What is no sample makes no entry; the server's words, or what was found, say why."""
+    api = Api(answer)
+    wish = connected(api.transport)
+    with pytest.raises(kind, match=words):
+        await attempt((await look(wish)).entry, wish)
+    assert api.calls == 1
+
+
+async def test_replicate():
+    """A page of Replicate; the token is sent, and stands nowhere but in its variable."""
+    state = State(polls=3)
+    wish = Wish(
+        f"{BASE}/v1/models/o/m",
+        SecretStr(TOKEN),
+        {"token_env": "KEY", "poll_interval_s": 0.01, "price_per_call": 0.25},
+        allow_private=True,
+        network=patient(httpx.ASGITransport(hosted(state))),
+    )
+    found = await look(wish)
+    assert state.seeds == []
+    tried = await attempt(found.entry, wish)
+    assert len(state.seeds) == 1
+    assert tried.entry == {
+        "name": "m", "kind": "replicate", "model": "o/m", "url": f"{BASE}/v1", "scale": 2,
+        "image_field": "image", "seed_field": "seed", "token_env": "KEY", "poll_interval_s": 0.01,
+        "input": {"output_format": "png", "scale_factor": 2}, "price_per_call": 0.25,
+    }  # fmt: skip
+    assert TOKEN not in table(tried.entry) + repr(wish)
+    wrong = replace(wish, token=SecretStr("x"))
+    with pytest.raises(BadCredentials):
+        await look(wrong)
+
+
+@pytest.mark.parametrize(
+    ("address", "known", "words"),
+    [
+        ("https://up.example", ["10.0.0.1"], "private address"),
+        ("https://up.example", ["93.184.216.34", "127.0.0.1"], "private address"),
+        ("https://169.254.169.254/latest", ["169.254.169.254"], "private address"),
+        ("http://up.example", ["93.184.216.34"], "https"),
+        ("https://user:key@up.example", [], "credentials"),
+        ("file:///etc/passwd", [], "URL"),
+    ],
+)
+async def test_addresses(address, known, words):
+    """What an admin names is not fetched from inside the network."""
+
+    async def resolve(host, port):
+        return known
+
+    def never(request):
+        raise AssertionError(request.url)
+
+    with pytest.raises(BadRequest, match=words):
+        await look(connected(never, address, private=False, resolve=resolve))
+
+
+async def test_pinned():
+    """The connection goes to the address that was checked, under the name that was asked for."""
+    seen = []
+
+    async def resolve(host, port):
+        return ["93.184.216.34"]
+
+    def moved(request):
+        seen.append((request.url.host, request.headers["host"], request.extensions["sni_hostname"]))
+        return httpx.Response(307, headers={"location": "https://10.0.0.1/openapi.json"})
+
+    with pytest.raises(BadRequest, match=r"Nothing at https://up\.example/api says"):
+        await look(connected(moved, "https://up.example/api", private=False, resolve=resolve))
+    assert set(seen) == {("93.184.216.34", "up.example", "up.example")}
+
+
+async def test_an_address_with_a_size_of_its_own(tmp_path):
+    """Pictures of the right shape and any size are resized, which a note says; an entry is once."""
+    api = Api(lambda rgb, seed: JSONResponse({"b": base64_of(wide(rgb))}))
+    wish = connected(api.transport, name="up", alignment="ignore")
+    tried = await attempt((await look(wish)).entry, wish)
+    assert (tried.entry["scale"], tried.entry["fit"]) == (2, "resize")
+    assert "240×240" in tried.notes[0]
+    file = tmp_path / "trustscale.toml"
+    add(file, tried.entry)
+    names = [one["name"] for one in tomllib.loads(file.read_text("utf-8"))["upscalers"]]
+    assert names == ["span-x4", "realesr-x4", "up"]
+    adapter(**tried.entry)
