@@ -269,6 +269,8 @@ _HALF: Final = np.array(
 )
 _DCT: Final = np.hstack([_HALF, _HALF[:, ::-1]])
 _DCT[1::2, _GRID // 2 :] *= -1  # the odd waves
+# Coefficients beside 0 that are looked at: waves of few periods.
+_LOW: Final = np.flatnonzero([0 < row + column < 6 for row, column in np.ndindex(_GRID, _GRID)])
 _RESAVED: Final = np.arange(30, 96)  # qualities whose traces are looked for
 _CLEARLY = 3  # as much lower must a quality be than that of a WebP or AVIF file
 _COARSER, _AGREED = 1.4, 0.28  # as much larger must steps be than a JPEG file's own, and agree
@@ -344,15 +346,16 @@ def _coefficients(luma: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _grid_quality(luma: NDArray[np.float32], below: int, agreed: float) -> int | None:
-    coefficients = _coefficients(luma)
-    row, column = np.divmod(np.arange(_GRID * _GRID), _GRID)
-    low = (row + column > 0) & (row + column < 6)
+    coefficients = _coefficients(luma).T[_LOW]
     certain, means = [0.0], [0.0]
     for quality in (searched := _RESAVED[below > _RESAVED]):
-        steps = _tables()[quality - 1]
-        ratio = coefficients[:, low & (steps >= _COARSE)] / steps[low & (steps >= _COARSE)]
+        steps = _tables()[quality - 1, _LOW].astype(np.float32)
+        coarse = steps >= _COARSE
+        ratio = coefficients[coarse] / steps[coarse, np.newaxis]
         ratio = ratio[np.abs(ratio) > 0.5]
-        mean = np.cos(2 * np.pi * ratio).mean() if ratio.size >= 16 else 0.0
+        ratio -= np.rint(ratio)  # the cosine is the same, and float32 suffices
+        cosines = np.cos(np.float32(2 * np.pi) * ratio)
+        mean = float(cosines.mean(dtype=np.float64)) if ratio.size >= 16 else 0.0
         means.append(mean)
         certain.append(mean * np.sqrt(2 * ratio.size))
     best = int(np.argmax(certain))
