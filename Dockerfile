@@ -102,7 +102,7 @@ WORKDIR /var/lib/trustscale
 USER 10001:10001
 ENTRYPOINT ["/usr/bin/tini", "--", "trustscale"]
 
-ARG VERSION=0.1.0
+ARG VERSION=unknown
 ARG REVISION=unknown
 ARG CREATED=unknown
 LABEL org.opencontainers.image.title="Trustscale" \

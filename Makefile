@@ -8,7 +8,12 @@ PARALLEL := -n 3 --dist worksteal
 
 IMAGES := gateway worker
 
-.PHONY: demo test oldest install check fix reference docs bench images stack-test chart sbom audit clean
+# Where releases are published, and which one this is.
+PREFIX ?= ghcr.io/OWNER/
+VERSION := $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' app/__init__.py)
+
+.PHONY: demo test oldest install check fix reference docs bench images stack-test chart sbom audit \
+  dist package release-check clean
 
 demo: $(VENV)/.demo  ## upscale a photograph with its trust mask
 	$(BIN)/python -m examples.demo
@@ -91,8 +96,26 @@ audit: install  ## known vulnerabilities of what the images are made of; asks Py
 	  exit 1; \
 	done
 
+dist: .venv-build/bin/hatchling  ## sources and wheels of the service and of its client, in dist/
+	rm -rf dist
+	.venv-build/bin/hatchling build --directory dist
+	cd trustscale && ../.venv-build/bin/hatchling build --directory ../dist
+
+.venv-build/bin/hatchling: requirements/build.lock
+	$(PYTHON) -m venv .venv-build
+	.venv-build/bin/python -m pip install --quiet --require-hashes --only-binary :all: --requirement $<
+	touch $@
+
+package: install sbom $(BIN)/helm  ## the chart and the one compose file of a release, in package/
+	rm -rf package
+	$(BIN)/helm package deploy/chart --destination package
+	$(BIN)/python deploy/one_file.py --prefix $(PREFIX) --tag v$(VERSION) > package/compose.yaml
+
+release-check: install  ## a release made in a clean clone, and tried; TARGETS="gateway worker", or none
+	$(BIN)/python -m deploy.release $(TARGETS)
+
 clean:
-	rm -rf $(VENV) .venv-oldest .servers demo-output sbom site node_modules
+	rm -rf $(VENV) .venv-oldest .venv-build .servers demo-output dist package sbom site node_modules
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)

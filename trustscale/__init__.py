@@ -13,7 +13,7 @@ from trustscale._problem import Problem
 from trustscale._result import Guarantee, Result
 from trustscale._upload import Tar
 
-__version__ = "0.1.0"
+__version__ = "0.9.0"
 
 __all__ = [
     "AsyncJob",

@@ -2,7 +2,8 @@
 
 Three parts, each both ways: a large upload becomes a job that nobody runs; a result is fetched; an
 upload is answered at once by an upscaler that costs nothing, and the answer is fetched. Counted are
-seconds of a core of the gateway and its decoders, so neither the S3 nor the clients matter.
+seconds of a core of the gateway and its decoders, so neither the S3 nor the clients matter. Then:
+how many results Redis takes into its one index from gateways that get in each other's way.
 """
 
 from __future__ import annotations
@@ -10,17 +11,21 @@ from __future__ import annotations
 import asyncio
 import os
 import tempfile
+import time
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import httpx
 
+from app.stores.base import Stores
+from app.stores.open import open_stores
 from benchmarks.load.clients import Ask, load, photograph
 from benchmarks.load.server import FAKE, Server, serving
 from benchmarks.table import print_table
-from tests.servers import S3Server
+from tests.servers import RedisServer, S3Server
 
 LARGE, SMALL = 2048, 512
-CLIENTS = 2
+CLIENTS, GATEWAYS = 2, 8
 JOB = {"Prefer": "respond-async"}
 ZIP = {"Accept": "application/zip"}
 PAGE = {"Sec-Fetch-Site": "same-origin"}  # it gets its files from the gateway
@@ -85,6 +90,27 @@ def cost_s(server: Server, ask: Ask, seconds: float) -> float:
     return (server.cpu_s() - before) / len(answers)
 
 
+async def kept_per_s(url: str, folder: Path, seconds: float) -> float:
+    """Results that so many gateways of four requests each keep in a second."""
+    kept, end = 0, time.monotonic() + seconds
+    limits = {"result_ttl_s": 600.0, "max_result_bytes": 10**12}
+
+    async with AsyncExitStack() as stack, asyncio.TaskGroup() as group:
+        for gateway in range(GATEWAYS):
+            stores = open_stores(url, folder, blobs_url=f"file://{folder}/blobs", **limits)
+            stack.push_async_callback(stores.close)
+
+            async def work(name: str, stores: Stores = stores) -> None:
+                nonlocal kept
+                while time.monotonic() < end:
+                    await stores.results.put(f"{name}-{kept}", b"{}", {"mask.png": b""})
+                    kept += 1
+
+            for request in range(4):
+                group.create_task(work(f"{gateway}-{request}"))
+    return kept / seconds
+
+
 def main(seconds: float) -> None:
     """Measure and print."""
     settings = {"run_jobs": False, "max_queued_jobs": 10**6, "max_in_flight_bytes": 10**10}
@@ -97,3 +123,6 @@ def main(seconds: float) -> None:
                 rows.append((what, *(f"{1e3 * cost:.0f} ms: {1 / cost:.2f}" for cost in costs)))
     print("\nms of a gateway's core for each: how many a second and core\n")
     print_table(("what", "through the gateway", "past it"), rows)
+    with tempfile.TemporaryDirectory() as folder, RedisServer() as redis:
+        rate = asyncio.run(kept_per_s(redis.url, Path(folder), seconds))
+    print(f"\n{rate:.0f} results a second are kept by {GATEWAYS} gateways on one Redis")
