@@ -27,7 +27,8 @@ ROOT: Final = Path(__file__).parents[1]
 VENV: Final = ROOT / ".venv"
 
 # Licences of what is passed on in images, in the words of SPDX and of older metadata. None asks for
-# more than a notice; MPL-2.0 only for changes of its own files.
+# more than a notice; MPL-2.0 only for changes of its own files. NVIDIA's libraries beside torch are
+# no free software: who builds a worker's image with CUDA accepts their terms.
 ALLOWED: Final = {
     "0BSD", "3-Clause BSD License", "Apache 2.0 License", "Apache Software License", "Apache-2.0",
     "Apache-2.0 WITH LLVM-exception", "BSD", "BSD License", "BSD-2-Clause", "BSD-3-Clause",
@@ -217,7 +218,7 @@ def pushed(clone: Path, version: str) -> Iterator[str]:
 
     def sized(pattern: str) -> str:
         files = sorted(clone.glob(pattern))
-        return ", ".join(f"{file.name} ({file.stat().st_size / 1e6:.1f} MB)" for file in files)
+        return ", ".join(f"{file.name} ({file.stat().st_size / 1e3:,.0f} kB)" for file in files)
 
     pages = len(list((clone / "site").rglob("*.html")))
     yield f"  package index    {sized('dist/*')}"

@@ -4,8 +4,16 @@ from __future__ import annotations
 
 import yaml
 
+import app
 from deploy.one_file import one_file
+from deploy.release import licences, same_version
 from tests.deploy.files import ROOT, SECRETS, run
+
+
+def test_one_version_and_known_licences():
+    """Every part names one version, and images pass on what may be passed on."""
+    assert same_version(ROOT) == app.__version__
+    licences(ROOT)
 
 
 def test_workflows_are_valid():
