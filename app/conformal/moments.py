@@ -355,7 +355,8 @@ class Moments:
         if self.is_asked_once:
             self._unfolded.clear()
             self._witness = None
-            self.sums, self.squares = self.sums[:, :0], self.squares[:0]
+            # Not slices of them, which would hold them.
+            self.sums, self.squares = np.zeros((3, 0), np.int32), np.zeros(0, np.float64)
 
     def patch_variance(self, kernel: Kernel, size: int) -> NDArray[np.float32]:
         """Σ_c E_M[μ² * K] − (E_M[μ * K])², float32 [H, W] (paper §2.2, σ^ker, literally).

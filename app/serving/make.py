@@ -248,7 +248,7 @@ def _files(masked: Masked) -> dict[str, bytes]:
 
     if trust.mask.size >= LARGE and chosen.form.name != "tiff":
         files = others()
-        trust.codes = trust.codes[:0]
+        trust.codes = np.empty((0, 0), np.uint16)  # a slice of them would hold them
         return {chosen.form.file: image(), **files}
     with ThreadPoolExecutor(1, "trustscale-encode") as beside:
         made = beside.submit(others)

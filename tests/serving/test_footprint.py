@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import tracemalloc
+import weakref
 from contextlib import asynccontextmanager
 
 import numpy as np
@@ -12,11 +13,13 @@ import pytest
 from app.conformal.fitted import SHIPPED, Fit, shipped
 from app.conformal.indecision import ESTIMATORS, IndecisionSettings
 from app.conformal.lab import lab_tables
+from app.conformal.moments import Moments
 from app.conformal.terms import is_fact
 from app.sampling.measure import measure
 from app.sampling.pipeline import Pipeline
 from app.serving.answer import form_of
 from app.serving.footprint import LARGE, footprint, truth_footprint
+from app.serving.make import encode, generate
 from app.serving.options import UpscaleRequest
 from app.upscalers.base import Capabilities, Source
 from tests.api.gateway import gateway
@@ -179,6 +182,28 @@ async def test_covers_the_answer(tmp_path, monkeypatch, form, quality, believed,
         await service.run(prepared)
         peak = tracemalloc.get_traced_memory()[1] - before
     assert peak + picture - SMALL <= cost
+
+
+async def test_nothing_holds_what_is_let_go(tmp_path, monkeypatch):
+    """Sums once σ is measured, and trust levels of large pictures once they are in their file."""
+    monkeypatch.setattr("app.serving.make.LARGE", 0)
+    upscaler = NoisyUpscaler(scale=SCALE)
+    calibration = await calibration_of(upscaler, samples=2)
+    app = gateway(tmp_path, upscaler, calibrations=[calibration])
+    async with app.router.lifespan_context(app) as state:
+        service = state["trustscale"].service
+        upload = encoded(np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8))
+        admitted = await service.prepare(upload, UpscaleRequest(alpha=calibration.bound))
+        masked = await generate(service, admitted, {}, on_progress=None, on_first=None)
+        codes = weakref.ref(masked.trust.codes)
+        await encode(masked, "res-1")
+        assert codes() is None
+    folded = Moments((8, 8))
+    for _ in range(2):
+        folded.add(np.zeros((8, 8, 3), np.uint8))
+    sums, folded.is_asked_once = weakref.ref(folded.sums), True
+    folded.let_go()
+    assert sums() is None
 
 
 def test_does_not_grow_with_samples():
