@@ -163,11 +163,15 @@ async def open_parts(
         job_timeout_s=settings.job_timeout_s,
         auto=settings.auto_table,
         prefers_auto=settings.prefers_auto,
+        auto_measured=settings.auto_measured,
         throughput=throughput,
     )
     queue = await stack.enter_async_context(_queue(settings, stores, metrics))
     costs = Costs(throughput, functools.partial(_tariff, settings), settings.job_concurrency)
-    admin = CalibrationAdmin(upscalers, settings.default, calibrations, stores, queue, costs)
+    models = [*dict.fromkeys(settings.auto_table.values())]
+    admin = CalibrationAdmin(
+        upscalers, settings.default, calibrations, stores, queue, costs, auto=models
+    )
     return Parts(
         settings,
         stores,

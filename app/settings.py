@@ -37,9 +37,10 @@ from app.config_sources import CONFIG_VARIABLE, KEY_VARIABLE, PREFIX, read_file
 from app.errors import ConfigError
 from app.images.decode import Limits
 from app.jobs.webhooks import Webhooks, secret_of
-from app.serving.auto import AUTO, TABLE
+from app.serving.auto import TABLE
 from app.serving.credentials import Credentials
 from app.serving.fetch import ImageHosts
+from app.upscalers.base import AUTO
 from app.upscalers.config import BaseUrl, EmbeddedConfig, Name
 from app.upscalers.registry import UpscalerConfig
 from app.upscalers.remote.worker import WorkerConfig
@@ -118,6 +119,11 @@ class Settings(BaseSettings):
         default_factory=lambda: dict(TABLE),
         description="Upscalers by patterns of classes of uploads; "
         "[`auto`](upscalers.md#embedded) takes the first that fits.",
+    )
+    auto_measured: bool = Field(
+        True,
+        description="Whether `auto` follows what `calibrate --upscaler auto` has measured, class "
+        "by class; else the table alone decides.",
     )
     precision: PrecisionSetting = Field(
         "auto",

@@ -16,7 +16,7 @@ from app.calibration import order, pictures
 from app.calibration.active import Changes
 from app.calibration.guarantee import GuaranteeKind
 from app.calibration.insight import classes_of, groups_of, thresholds
-from app.calibration.manifest import Provenance
+from app.calibration.manifest import Aside, Provenance
 from app.calibration.record import Calibration
 from app.conformal.backtest import BacktestRow
 from app.errors import BadCalibration, NoCalibration, NotFound, UpscalerUnavailable
@@ -194,6 +194,9 @@ class CalibrationDetail(BaseModel):
     classes: list[CalibratedClass]
     changes: Changes = Field(description="What serving from it would change now.")
     leakage: Leakage | None = None
+    aside: Aside | None = Field(
+        None, description="What it trusts of the scenes that `auto` chooses by, if it was made so."
+    )
 
 
 class PairDetail(BaseModel):

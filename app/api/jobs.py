@@ -67,6 +67,10 @@ class JobOut(BaseModel):
     )
     error: Problem | None
     warnings: list[str] = Field(default_factory=list)
+    also: list[str] = Field(
+        default_factory=list,
+        description="Calibration only: jobs of the other upscalers that `auto` chooses from.",
+    )
 
     @classmethod
     def of(cls, job: JobStatus) -> JobOut:
@@ -76,7 +80,9 @@ class JobOut(BaseModel):
             name: job.about.get(name)
             for name in ("estimate_s", "calls", "price", "width", "height")
         }
-        shown = cls(**job.model_dump(include=set(cls.model_fields)), **details, warnings=warnings)
+        also = (job.about.get("also") or "").split()
+        shared = job.model_dump(include=set(cls.model_fields))
+        shown = cls(**shared, **details, warnings=warnings, also=also)
         if _is_drafted(job):
             shown.draft = f"/v1/jobs/{job.id}/{DRAFT}"
         return shown

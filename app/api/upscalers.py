@@ -70,6 +70,10 @@ class UpscalerOut(BaseModel):
     default: bool = Field(
         description="Asked where a request names none; of several, the class of the upload decides."
     )
+    chosen_for: dict[str, str] = Field(
+        description="Classes of uploads for which `auto` takes it because it was measured, and "
+        "what. Of other classes the configuration decides."
+    )
     default_alpha: float | None
     min_alpha: float | None
     bound: float | None
@@ -104,6 +108,7 @@ async def list_upscalers(
 ) -> Response:
     """All configured upscalers; `samples` is M of the active calibration."""
     found = []
+    choices = {} if brief else await state.service.choices()
     for upscaler in state.service.upscalers.values():
         scale: int | None = None
         fingerprint: str | None = None
@@ -138,6 +143,11 @@ async def list_upscalers(
                 groups=dict(calibration.groups) if calibration else {},
                 classes=classes,
                 default=upscaler in state.service.candidates(None),
+                chosen_for={
+                    name: choice.why
+                    for name, choice in choices.items()
+                    if choice.upscaler == upscaler.name
+                },
                 default_alpha=calibration.manifest.default_alpha if calibration else None,
                 min_alpha=calibration.min_alpha if calibration else None,
                 bound=calibration.bound if calibration else None,

@@ -6,10 +6,9 @@ A calibration that is still being made is known by the id of its job, which keep
 from __future__ import annotations
 
 import asyncio
-import functools
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -21,7 +20,7 @@ from app.calibration.canaries import CanaryStore
 from app.calibration.config import CalibrationConfig, CalibrationRequest
 from app.calibration.costs import Costs
 from app.calibration.guarantee import GuaranteeSettings
-from app.calibration.intake import Files, find, take_in
+from app.calibration.intake import Files, Intake, Keep, find, take_in
 from app.calibration.job import PairState, Unlabelled, record_state, unlabelled
 from app.calibration.layout import NamedFile, PairFiles, placed
 from app.calibration.manifest import REMOVED
@@ -33,10 +32,10 @@ from app.errors import BadImage, BadInput, BadRequest, Conflict, NotFound, Trust
 from app.images.encode import png_mask
 from app.images.look import alike_in_words
 from app.jobs.queue import JobQueue
-from app.sampling.pipeline import guard, identify
-from app.stores.base import Activation, JobState, JobStatus, Stores
+from app.sampling.pipeline import Pipeline, guard, identify
+from app.stores.base import Activation, Job, JobState, JobStatus, Stores
 from app.stores.uploads import uploads_for
-from app.upscalers.base import Upscaler, named
+from app.upscalers.base import AUTO, Upscaler, named
 
 _JOB_PREFIX = "job-"
 
@@ -67,7 +66,7 @@ class Asked(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class CalibrationAdmin:
-    """The admin's actions."""
+    """The admin's actions; `auto`: the upscalers that are calibrated where this is asked for."""
 
     upscalers: Mapping[str, Upscaler]
     default: str
@@ -75,6 +74,7 @@ class CalibrationAdmin:
     stores: Stores
     queue: JobQueue
     costs: Costs = field(default_factory=Costs)
+    auto: Sequence[str] = ()
 
     async def create(
         self,
@@ -90,7 +90,8 @@ class CalibrationAdmin:
         """Check and store the pairs, then queue the job.
 
         `table` names groups and scenes, as `intake.find` says. With a parent, whose config it is,
-        the calibration has its pairs, too; only the new ones are generated for.
+        the calibration has its pairs, too; only the new ones are generated for. For `auto` there is
+        a job of each upscaler, and the first names the others (`also` of its `about`).
 
         Raises:
             BadPairs: some pairs cannot be used and the config says "fail", or none can.
@@ -98,8 +99,15 @@ class CalibrationAdmin:
             CalibrationMismatch: the upscaler is not the one of the parent any more.
             Conflict: X of the new pairs would come about in another way than X of the parent's.
         """
-        job_id = f"{_JOB_PREFIX}{secrets.token_urlsafe(15)}"
-        try:
+        ids = [f"{_JOB_PREFIX}{secrets.token_urlsafe(15)}" for _ in self._named(config.upscaler)]
+
+        async def keep(name: str, data: bytes) -> None:
+            for job_id in ids:
+                await self.stores.blobs.put(job_id, name, data)
+
+        async with AsyncExitStack() as uploads:
+            for job_id in ids:
+                await uploads.enter_async_context(uploads_for(self.stores, job_id))
             asked = await self._asked(
                 config,
                 files,
@@ -107,22 +115,43 @@ class CalibrationAdmin:
                 naming=naming,
                 table=table,
                 parent=parent,
-                keep=functools.partial(self.stores.blobs.put, job_id),
+                keep=keep,
             )
-        except BaseException:
-            await self.stores.blobs.delete(job_id)
-            raise
-        about = {"webhook": webhook, "warnings": asked.warnings, **await self._costs(asked)}
-        job = asked.request.as_job(job_id, **about)
-        async with uploads_for(self.stores, job_id):
-            status = await self.queue.submit(job)
+            begun = [
+                await self.queue.submit(await self._job(one, job_id, ids, webhook=webhook))
+                for one, job_id in zip(asked, ids, strict=True)
+            ]
         try:  # from now on the job keeps others from deleting its parent
             if parent is not None:
                 await self.calibrations.stored(parent.id)
         except NotFound as error:
-            await self.queue.cancel(job_id)
+            await self.queue.cancel(ids[0])
             raise Conflict("The calibration was deleted while the pairs came.") from error
-        return status
+        return begun[0]
+
+    def _named(self, upscaler: str | None) -> Sequence[str | None]:
+        """The upscalers that are meant by a name."""
+        return self.auto if upscaler == AUTO and self.auto else [upscaler]
+
+    async def _job(
+        self,
+        asked: Asked,
+        job_id: str,
+        ids: Sequence[str],
+        *,
+        measured: int = 0,
+        **about: str | None,
+    ) -> Job:
+        """The job of this id, which was begun with others, where so many pairs are measured."""
+        request = asked.request
+        costs = await self.costs.of(
+            self.upscalers[request.upscaler],
+            pairs=len(request.pairs) - measured,
+            samples=request.pipeline.samples,
+            pixels=asked.pixels,
+        )
+        also = " ".join(one for one in ids[1:] if job_id == ids[0])
+        return request.as_job(job_id, warnings=asked.warnings, also=also or None, **about, **costs)
 
     async def _asked(
         self,
@@ -133,40 +162,46 @@ class CalibrationAdmin:
         naming: Naming | None = None,
         table: bytes | None = None,
         parent: Calibration | None = None,
+        keep: Keep | None = None,
         **intake: Any,
-    ) -> Asked:
-        """Check the pairs; `intake` are options of `take_in`. Raises as `create`."""
-        upscaler = await self._identified(config.upscaler)
-        if parent is not None:
-            guard(parent.pipeline, upscaler)
-        pipeline = parent.pipeline if parent else config.pipeline(upscaler)
+    ) -> list[Asked]:
+        """Check the pairs, for each upscaler that is meant; `keep` and `intake` are of `take_in`.
+
+        Pairs that one of them cannot use are left out for all. Raises as `create`.
+        """
         found = await asyncio.to_thread(lambda: find(files(), naming or Naming(), table))
         known = parent.manifest.pairs if parent else ()
-        taken = await take_in(files, found, pipeline, known=known, **intake)
-        check_left_out(taken.skipped, len(taken.usable), config.on_bad_pair)
+        taken: list[tuple[Upscaler, Pipeline, Intake]] = []
+        for name in self._named(config.upscaler):
+            upscaler = await self._identified(name)
+            if parent is not None:
+                guard(parent.pipeline, upscaler)
+            pipeline = parent.pipeline if parent else config.pipeline(upscaler)
+            kept = None if taken else keep
+            one = await take_in(files, found, pipeline, known=known, keep=kept, **intake)
+            taken.append((upscaler, pipeline, one))
+        _, _, first = taken[0]
+        by_all = set.intersection(*(set(one.usable) for _, _, one in taken))
+        usable = [pair for pair in first.usable if pair in by_all]
+        skipped = [*first.skipped]
+        skipped += [item for _, _, one in taken[1:] for item in one.skipped if item not in skipped]
+        check_left_out(skipped, len(usable), config.on_bad_pair)
         if parent is not None:
-            _check_same_origin(parent, given=taken.usable[0].x)
-        request = CalibrationRequest.asking(
-            config,
-            pipeline,
-            upscaler,
-            taken.usable,
-            skipped=taken.skipped,
-            created_by=created_by,
-            parent=parent.id if parent else None,
-        )
-        alike = "\n".join(map(alike_in_words, taken.alike)) or None
-        return Asked(request, found.pairs, alike, taken.pixels)
-
-    async def _costs(self, asked: Asked, *, measured: int = 0) -> Mapping[str, str]:
-        """What is to be generated costs, where so many pairs are measured already."""
-        request = asked.request
-        return await self.costs.of(
-            self.upscalers[request.upscaler],
-            pairs=len(request.pairs) - measured,
-            samples=request.pipeline.samples,
-            pixels=asked.pixels,
-        )
+            _check_same_origin(parent, given=usable[0].x)
+        requests = [
+            CalibrationRequest.asking(
+                config,
+                pipeline,
+                upscaler,
+                usable,
+                skipped=skipped,
+                created_by=created_by,
+                parent=parent.id if parent else None,
+            )
+            for upscaler, pipeline, _ in taken
+        ]
+        alike = "\n".join(map(alike_in_words, first.alike)) or None
+        return [Asked(request, found.pairs, alike, first.pixels) for request in requests]
 
     async def derive(
         self,

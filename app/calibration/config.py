@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import Annotated, Any
@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from app.calibration.guarantee import AnyGuarantee, Expectation
 from app.calibration.manifest import Manifest
 from app.calibration.pairs import OnBadPair, variant_name, variants_of
+from app.calibration.sizes import COVERED
 from app.conformal import fitting
 from app.conformal.fidelity import METRICS, FidelitySettings, needs_label
 from app.conformal.indecision import IndecisionSettings
@@ -29,7 +30,7 @@ from app.sampling.pipeline import (
     default_indecision,
 )
 from app.stores.base import Job, Progress
-from app.upscalers.base import Upscaler, settings_of, witness_of
+from app.upscalers.base import AUTO, Upscaler, settings_of, witness_of
 
 
 class CalibrationConfig(BaseModel):
@@ -42,7 +43,11 @@ class CalibrationConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str | None = Field(None, max_length=200)
-    upscaler: str | None = None
+    upscaler: str | None = Field(
+        None,
+        description="Name; auto: all that it chooses from, and what is measured decides which it "
+        "takes for a class of uploads; default: the first one.",
+    )
     samples: int | None = Field(
         None, ge=1, le=MAX_SAMPLES, description="M, calls per image; default: 1."
     )
@@ -125,6 +130,8 @@ class CalibrationConfig(BaseModel):
             raise ValueError("fit_indecision makes σ itself: leave indecision out")
         if self.fit_indecision and needs_label(self.fidelity):
             raise ValueError("σ cannot be fitted to errors that people mark")
+        if self.upscaler == AUTO and self.input_rule != UPLOAD:
+            raise ValueError(f"auto chooses by the classes of input_rule {UPLOAD}")
         self.guarantee.check(self.fidelity)
         return self
 
@@ -194,15 +201,19 @@ class CalibrationConfig(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Shares:
-    """The names of the pairs that σ is fitted on, their scenes, and what is said of both."""
+    """The names of the pairs that σ is fitted on, their scenes, and what is said of both.
+
+    aside: the names of the pairs that `auto` chooses by.
+    """
 
     fitted: frozenset[str] = frozenset()
     scenes: int = 0
     note: str | None = None
+    aside: frozenset[str] = frozenset()
 
 
 USUAL_SHARE = 0.3
-"""Of the scenes that σ is fitted on, unless another is asked for."""
+"""Of the scenes that σ is fitted on, unless another is asked for, or that `auto` chooses by."""
 
 
 def usual_share(scenes: int) -> float:
@@ -222,10 +233,7 @@ def shares(scenes: Mapping[str, str], share: float, seed: int) -> Shares:
     """
     if not share:
         return Shares()
-    known = sorted(
-        set(scenes.values()),
-        key=lambda scene: hashlib.sha256(f"fit:{seed}:{scene}".encode()).digest(),
-    )
+    known = _drawn(scenes, f"fit:{seed}")
     count = round(share * len(known))
     if count < fitting.LEAST_SCENES:
         return Shares(
@@ -236,6 +244,33 @@ def shares(scenes: Mapping[str, str], share: float, seed: int) -> Shares:
     names = frozenset(name for name, scene in scenes.items() if scene in chosen)
     note = f"σ was fitted on {count} of {len(known)} scenes; the others calibrate."
     return Shares(names, count, note)
+
+
+def set_aside(scenes: Mapping[str, str], seed: int) -> frozenset[str]:
+    """The pairs that `auto` chooses by: all those of a share of the scenes, which the seed draws.
+
+    It follows from the scenes and the seed alone, so every model is measured on the same.
+
+    Raises:
+        BadRequest: too few scenes to choose, and to calibrate.
+    """
+    known = _drawn(scenes, f"aside:{seed}")
+    if len(known) < 2 * COVERED:
+        raise BadRequest(
+            f"{len(known)} scenes are too few to choose a model by: at least {COVERED} are set "
+            f"aside for it, which calibrate nothing, and as many calibrate. Send {2 * COVERED} or "
+            "more, or name an upscaler."
+        )
+    chosen = set(known[: max(round(USUAL_SHARE * len(known)), COVERED)])
+    return frozenset(name for name, scene in scenes.items() if scene in chosen)
+
+
+def _drawn(scenes: Mapping[str, str], purpose: str) -> list[str]:
+    """The scenes in an order that a purpose, with its seed, draws."""
+    return sorted(
+        set(scenes.values()),
+        key=lambda scene: hashlib.sha256(f"{purpose}:{scene}".encode()).digest(),
+    )
 
 
 class AskedPair(BaseModel):
@@ -314,9 +349,13 @@ class CalibrationRequest(BaseModel):
         One upload has an X if all have. `facts` are further fields.
         """
         made_by = None if uploads[0].x else config.input_made_by(pipeline)
+        scenes = {upload.name: upload.scene or upload.source for upload in uploads}
+        if config.upscaler == AUTO:
+            aside = set_aside(scenes, config.seed)
+            scenes = {name: scene for name, scene in scenes.items() if name not in aside}
         share = config.fit_indecision or 0.0
         if config.fit_indecision is None and config.may_fit(pipeline.indecision):
-            share = usual_share(len({upload.scene or upload.source for upload in uploads}))
+            share = usual_share(len(set(scenes.values())))
         if not share and not pipeline.indecision.needs_witness:
             pipeline = pipeline.model_copy(update={"witness": None})
         chosen = {"degradation": made_by, "fit_indecision": share}
@@ -346,9 +385,12 @@ class CalibrationRequest(BaseModel):
 
     @cached_property
     def shares(self) -> Shares:
-        """The pairs that σ is fitted on."""
+        """The pairs that σ is fitted on, and those that are set aside."""
+        config = self.config
         scenes = {pair.name: pair.scene or pair.source for pair in self.pairs}
-        return shares(scenes, self.config.fit_indecision or 0.0, self.config.seed)
+        aside = set_aside(scenes, config.seed) if config.upscaler == AUTO else frozenset()
+        rest = {name: scene for name, scene in scenes.items() if name not in aside}
+        return replace(shares(rest, config.fit_indecision or 0.0, config.seed), aside=aside)
 
     @property
     def about(self) -> dict[str, str | None]:

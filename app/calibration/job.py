@@ -12,7 +12,7 @@ import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 
 import structlog
 from pydantic import BaseModel
@@ -20,9 +20,10 @@ from pydantic import BaseModel
 from app.calibration import fit, labels, pictures
 from app.calibration.active import Calibrations
 from app.calibration.canaries import CanaryStore, CanaryTaker, chosen
+from app.calibration.choice import aside_of
 from app.calibration.config import AskedPair, CalibrationRequest
 from app.calibration.layout import PREDICTIONS
-from app.calibration.manifest import MeasuredPair, PairInfo, Provenance
+from app.calibration.manifest import Aside, MeasuredPair, PairInfo, Provenance
 from app.calibration.measure import (
     PairTask,
     pack,
@@ -162,34 +163,45 @@ class CalibrationHandler:
         skipped: list[dict[str, str]],
         created_at: datetime,
     ) -> Calibration:
+        inherited: Aside | None = None
         if request.parent is not None:
             parent = await self.calibrations.get(request.parent)
             measured = [*parent.measured_pairs(), *measured]
             skipped = [*parent.manifest.skipped, *skipped]
-        if not measured:
+            inherited = parent.manifest.aside
+        config, shares = request.config, request.shares
+        calibrating = [pair for pair in measured if pair.info.name not in shares.aside]
+        choosing = [pair for pair in measured if pair.info.name in shares.aside]
+        if not calibrating:
             raise bad_pairs(skipped, len(skipped))
-        config = request.config
-        return await asyncio.to_thread(
-            lambda: Calibration.from_pairs(
-                measured,
-                upscaler=request.upscaler,
-                pipeline=request.pipeline,
+
+        def made() -> Calibration:
+            settings: dict[str, Any] = {
+                "upscaler": request.upscaler,
+                "pipeline": request.pipeline,
+                "default_alpha": config.default_alpha,
+                "guarantee": config.guarantee,
+            }
+            aside = aside_of(choosing, **settings) if choosing else inherited
+            return Calibration.from_pairs(
+                calibrating,
+                **settings,
+                aside=aside,
                 name=config.name,
-                default_alpha=config.default_alpha,
-                guarantee=config.guarantee,
                 degradation=config.degradation,
                 seed=config.seed,
                 skipped=skipped,
                 provenance=Provenance(
                     created_by=request.created_by,
                     parent=request.parent,
-                    note="\n".join(filter(None, (config.note, request.shares.note))) or None,
+                    note="\n".join(filter(None, (config.note, shares.note))) or None,
                     attributions=config.attributions,
                     settings=request.settings,
                 ),
                 created_at=created_at,
             )
-        )
+
+        return await asyncio.to_thread(made)
 
     def _canary(self, job: str, request: CalibrationRequest, name: str) -> CanaryTaker | None:
         if request.upscaler not in self.watched:

@@ -71,23 +71,25 @@ class LocalAdmin(CalibrationAdmin):
             ConfigError: another process is making this calibration.
         """
         places = await asyncio.to_thread(_places, files)
-        asked = await self._asked(
+        found = await self._asked(
             config,
             partial(files_at, places),
             labels_are_claimed=False,
             on_progress=self.on_checked,
             **more,
         )
-        job_id = run_id(asked.request)
-        lock = self.data_dir / f"{job_id}.lock"
-        self.stack.enter_context(held(lock, "Another process is making this calibration."))
-        self.stack.push_async_callback(self._leave, job_id)
         jobs, blobs = self.stores.jobs, cast("InPlace", self.stores.blobs)
-        costs = await self._costs(asked, measured=len(await jobs.recorded(job_id)))
-        job = asked.request.as_job(job_id, webhook=webhook, warnings=asked.warnings, **costs)
-        blobs.place(job.id, asked.pairs, places)
-        await jobs.renew(job)
-        return await self.queue.submit(job)
+        ids, begun = [run_id(asked.request) for asked in found], []
+        for asked, job_id in zip(found, ids, strict=True):
+            lock = self.data_dir / f"{job_id}.lock"
+            self.stack.enter_context(held(lock, "Another process is making this calibration."))
+            self.stack.push_async_callback(self._leave, job_id)
+            measured = len(await jobs.recorded(job_id))
+            job = await self._job(asked, job_id, ids, measured=measured, webhook=webhook)
+            blobs.place(job.id, asked.pairs, places)
+            await jobs.renew(job)
+            begun.append(await self.queue.submit(job))
+        return begun[0]
 
     async def _leave(self, job: str) -> None:
         """Forget a job that has succeeded: its calibration is stored."""
@@ -125,7 +127,7 @@ def run_id(request: CalibrationRequest) -> str:
     ):
         digest.update(key.encode())
     # They follow from the scenes too: none may calibrate in this run and be fitted on in that one.
-    for name in sorted(request.shares.fitted):
+    for name in sorted(request.shares.fitted | request.shares.aside):
         digest.update(name.encode())
     return f"calibrate-{digest.hexdigest()[:24]}"
 

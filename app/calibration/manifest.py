@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from app import __version__
 from app.calibration.guarantee import AnyGuarantee, Expectation
 from app.conformal import Staircase
+from app.conformal.fidelity import FidelitySettings
 from app.images.degrade import MadeBy
 from app.sampling.pipeline import Pipeline
 
@@ -74,8 +75,24 @@ class Provenance(BaseModel):
     settings: dict[str, str] = Field(default_factory=dict)
 
 
+class Aside(BaseModel):
+    """What was trusted of the scenes that were set aside to choose a model by.
+
+    photographs: the first digits of the SHA-256 of the pixels of their Y. areas: by class of
+    uploads the share of each scene that is trusted at `alpha`, by one of its photographs.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    alpha: float
+    fidelity: FidelitySettings
+    guarantee: AnyGuarantee
+    photographs: list[str]
+    areas: dict[str, dict[str, float]]
+
+
 class Manifest(BaseModel):
-    """Everything but the arrays."""
+    """Everything but the arrays; `aside`: only what `auto` may choose has it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -90,6 +107,7 @@ class Manifest(BaseModel):
     pairs: list[PairInfo]
     skipped: list[dict[str, Any]] = Field(default_factory=list)
     provenance: Provenance = Provenance()
+    aside: Aside | None = None
 
 
 @dataclass(frozen=True, slots=True)

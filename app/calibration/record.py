@@ -25,7 +25,7 @@ from app.calibration.manifest import (
 )
 from app.calibration.sizes import COVERED, Applicability, Sizes
 from app.conformal import Staircase, StepCurve, fidelity
-from app.conformal.backtest import mean_losses, trusted_share
+from app.conformal.backtest import mean_losses, trusted_shares
 from app.conformal.curve import places_of
 from app.conformal.typicality import p_value
 from app.errors import BadGroup, BadRequest
@@ -457,7 +457,11 @@ class Calibration:
         """Mean over the scenes of the share of pixels with σ < t, from the stored quantiles."""
         if not self.pairs:
             return float("nan")
-        return trusted_share(self.sigma_quantiles, threshold, self.members)
+        return float(self.trusted_fractions(threshold).mean())
+
+    def trusted_fractions(self, threshold: float) -> NDArray[np.float64]:
+        """The same of each scene, in the order of `members`."""
+        return trusted_shares(self.sigma_quantiles, threshold, self.members)
 
 
 def _is_of(pair: PairInfo, name: str | None) -> bool:

@@ -22,9 +22,9 @@ from app.cli.bars import Bars, progress_bars
 from app.cli.service import AWAY, refusals
 from app.cli.sources import Source, storage_errors, targets
 from app.errors import ConfigError, NotFound, TrustscaleError
-from app.serving.auto import AUTO
 from app.serving.options import UpscaleRequest
 from app.serving.service import watcher
+from app.upscalers.base import AUTO
 from trustscale import AsyncTrustscale, Problem, Result
 
 MANIFEST: Final = "trustscale.manifest.json"

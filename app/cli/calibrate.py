@@ -24,8 +24,7 @@ from app.config_sources import KEY_VARIABLE
 from app.conformal.fidelity import metric_names
 from app.errors import BadRequest, reason_of
 from app.images.facts import RULES, UPLOAD
-from app.serving.auto import AUTO
-from app.settings import load_settings
+from app.upscalers.base import AUTO
 from trustscale import AsyncJob, AsyncTrustscale, Tar
 
 
@@ -35,7 +34,9 @@ def calibrate(
     ],
     upscaler: Annotated[
         str | None,
-        typer.Option(help="Name; auto: each that it chooses from. Default: the first one."),
+        typer.Option(
+            help="Name; auto: all that it chooses from, by what is measured. Default: the first."
+        ),
     ] = None,
     name: Annotated[str | None, typer.Option(help="A name for the calibration.")] = None,
     samples: Annotated[
@@ -191,33 +192,30 @@ def calibrate(
         config = _like(like, config)
     if export is not None:
         _check_writable(export)
-    sent = config.model_dump(mode="json", exclude={"upscaler"})
-    # One of the command line's jobs is activated when it has ended.
-    sent["activate"] = activate and server is not None
-    names = _candidates(server, key_env) if upscaler == AUTO else [upscaler]
-    if export is not None and len(names) > 1:
+    if export is not None and upscaler == AUTO:
         raise typer.BadParameter("--export writes one calibration: name one upscaler.")
-    refusals = []
-    for one in names:
-        making = Making(
-            partial(_begin, {**sent, **({"upscaler": one} if one else {})}),
-            server,
-            key_env,
-            upscaler=one,
-            activate=activate,
-            force=force,
-            skips=skip_bad_pairs,
-            with_file=export is not None,
-        )
-        made = making.run(folder, Naming(group_by, scene_by))
-        if made is None:
-            continue
+    # One of the command line's jobs is activated when it has ended.
+    begun = {**config.model_dump(mode="json"), "activate": activate and server is not None}
+    making = Making(
+        partial(_begin, begun),
+        server,
+        key_env,
+        upscaler=upscaler,
+        activate=activate,
+        force=force,
+        skips=skip_bad_pairs,
+        with_file=export is not None,
+    )
+    outcomes = making.run(folder, Naming(group_by, scene_by))
+    for made in outcomes:
         if export is not None:
             export.write_bytes(made.file)
         shown(made.document, as_json=as_json)
-        refusals += [made.refusal] if made.refusal else []
-    for refusal in refusals:  # what was asked for has not happened
-        raise refusal
+    if upscaler == AUTO and not as_json:
+        typer.echo(_chosen(ask(server, key_env, lambda service: service.upscalers())))
+    for made in outcomes:
+        if made.refusal is not None:  # what was asked for has not happened
+            raise made.refusal
 
 
 async def _begin(
@@ -226,17 +224,15 @@ async def _begin(
     return await service.calibrate(pairs, **named, **sent)
 
 
-def _candidates(server: str | None, key_env: str) -> list[str]:
-    """The upscalers that `auto` chooses from. Raises BadParameter: there is no `auto`."""
-    if server is None:
-        names = [*dict.fromkeys(load_settings().auto_table.values())]
-    else:
-        rows = ask(server, key_env, lambda service: service.upscalers())
-        names = [row["name"] for row in rows if row["default"]]
-        names = names if len(names) > 1 else []
-    if not names:
-        raise typer.BadParameter("there is no upscaler 'auto' there: name one.")
-    return names
+def _chosen(rows: list[dict[str, Any]]) -> str:
+    """What `auto` takes by class now because it was measured."""
+    found = [(name, row["name"], why) for row in rows for name, why in row["chosen_for"].items()]
+    if not found:
+        return (
+            "auto goes by its table: it follows what was measured once these calibrations are "
+            "active, of classes with enough scenes."
+        )
+    return "\n".join(f"auto, {name}: {model}; {why}" for name, model, why in sorted(found))
 
 
 def _check_writable(path: Path) -> None:

@@ -189,8 +189,7 @@ def extend(
         return await service.extend(calibration, pairs, activate=there, force=force, **named)
 
     making = Making(begin, server, key_env, activate=activate, force=force)
-    outcome = making.run(folder, Naming(group_by, scene_by))
-    if outcome is not None:
+    for outcome in making.run(folder, Naming(group_by, scene_by)):
         shown(outcome.document, as_json=as_json)
 
 

@@ -23,12 +23,12 @@ from app.api.limits import ClientLimits
 from app.assembly import Parts, open_parts, opened_stores
 from app.calibration.local import LocalAdmin, private_stores
 from app.main import ROUTES, application, working
-from app.serving.auto import AUTO
 from app.settings import Settings, load_settings
 from app.stores.base import Stores
 from app.system import usable_cores
 from app.telemetry.logs import configure_logs
 from app.telemetry.metrics import Metrics
+from app.upscalers.base import AUTO
 from app.upscalers.config import EmbeddedConfig
 from app.upscalers.registry import UpscalerConfig
 from trustscale import AsyncTrustscale
@@ -116,6 +116,7 @@ async def _start(
             stack=held,
             on_checked=on_checked,
             costs=parts.admin.costs,
+            auto=parts.admin.auto,
         )
     nobody = Keyring(())
     return await State.of(

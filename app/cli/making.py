@@ -59,8 +59,8 @@ class Making:
     skips: bool = False
     with_file: bool = False
 
-    def run(self, folder: Path, naming: Naming) -> Outcome | None:
-        """What the job makes of the pairs of a folder; None if it awaits labels.
+    def run(self, folder: Path, naming: Naming) -> list[Outcome]:
+        """What the jobs make of the pairs of a folder, but those that await labels.
 
         Raises:
             RemoteError: the pairs were refused, or the job failed or was cancelled.
@@ -79,7 +79,7 @@ class Making:
                 else "Nothing was begun."
             )
 
-            async def work() -> Outcome | None:
+            async def work() -> list[Outcome]:
                 async with connected(
                     self.server,
                     self.key_env,
@@ -87,28 +87,33 @@ class Making:
                     many=True,
                     on_checked=partial(bars, "checking images"),
                 ) as service:
-                    job = await self._begun(service, members, naming, bars)
+                    jobs = await self._begun(service, members, naming, bars)
                     if self.server is not None:
-                        look = f"trustscale calibrations show {job.id} --server {self.server}"
+                        look = f"trustscale calibrations show {jobs[0].id} --server {self.server}"
                         interrupted.words = f"The job goes on. Look: {look}"
-                    return await self._ended(service, job, bars)
+                    made = [await self._ended(service, job, bars) for job in jobs]
+                    return [outcome for outcome in made if outcome is not None]
 
             return asyncio.run(work())
 
     async def _begun(
         self, service: AsyncTrustscale, members: dict[str, Path], naming: Naming, bars: Bars
-    ) -> AsyncJob:
+    ) -> list[AsyncJob]:
+        """The job, and those of the other upscalers that `auto` chooses from."""
         if self.server is None:
             pairs = Tar(listed(members))
         else:
             pairs = Tar(members, partial(bars, "uploading", is_bytes=True))
         job = await self.begin(service, pairs, group_by=naming.group_by, scene_by=naming.scene_by)
+        jobs = [job, *[await service.job(one) for one in job.document["also"]]]
         if self.server is not None:
-            bars.line(f"{job.id} is queued on {self.server}")
+            for one in jobs:
+                bars.line(f"{one.id} is queued on {self.server}")
         for warning in job.document["warnings"]:
             bars.line(f"{warning} (--scene-by)")
-        bars.line(costs_of(job.document))
-        return job
+        for one in jobs:
+            bars.line(costs_of(one.document))
+        return jobs
 
     async def _ended(self, service: AsyncTrustscale, job: AsyncJob, bars: Bars) -> Outcome | None:
         measuring = partial(bars, "measuring pairs")

@@ -85,7 +85,7 @@ def backtest(
         for place, alpha in enumerate(alphas):
             threshold = curve.threshold(alpha)
             risks[split, place] = np.mean(mean_losses(counted, served, threshold))
-            areas[split, place] = trusted_share(sigma_quantiles, threshold, served)
+            areas[split, place] = trusted_shares(sigma_quantiles, threshold, served).mean()
     return [
         BacktestRow(
             alpha,
@@ -126,15 +126,15 @@ def sigma_quantiles(sigma: NDArray[np.float32], levels: NDArray[np.float64]) -> 
     return found.astype(np.float32)
 
 
-def trusted_share(
+def trusted_shares(
     sigma_quantiles: NDArray[np.float32],
     threshold: float,
     members: Sequence[Sequence[int]],
-) -> float:
+) -> NDArray[np.float64]:
     """Share of pixels with σ < t, from evenly spaced quantiles [images, q] of each image.
 
-    It is the mean over scenes of the mean of each, given the places of its images.
+    One of each scene: the mean over its images, given their places.
     """
     below = np.count_nonzero(sigma_quantiles < threshold, axis=1)
     shares = np.minimum(below / (sigma_quantiles.shape[1] - 1), 1)
-    return float(np.mean([shares[places].mean() for places in members]))
+    return np.array([shares[places].mean() for places in members])

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache, partial
 from typing import Protocol
 
 from app.calibration.active import Calibrations
+from app.calibration.choice import Choice, choices
+from app.calibration.record import Calibration
+from app.errors import BadCalibration, NoCalibration
 from app.images.decode import Limits
 from app.sampling.throughput import Throughput
 from app.serving.admission import Slots
-from app.serving.auto import AUTO
+from app.serving.auto import chosen_from
 from app.serving.credentials import Credentials
 from app.stores.base import ResultStore
-from app.upscalers.base import Upscaler, named
+from app.upscalers.base import AUTO, Upscaler, named
 
 
 class ModelCheck(Protocol):
@@ -31,6 +36,7 @@ class ServiceContext:
     results: keeps the answers; None: nothing does.
     timeout_s, job_timeout_s: the deadlines of a request and of a job.
     auto: which upscaler `auto` takes by the class of an upload; empty: there is no `auto`.
+    auto_measured: whether it follows what the active calibrations have measured, where they have.
     prefers_auto: whether a request that names no upscaler means `auto`.
     """
 
@@ -46,6 +52,7 @@ class ServiceContext:
     throughput: Throughput = field(default_factory=Throughput, kw_only=True)
     credentials: Credentials | None = field(default=None, kw_only=True)
     auto: Mapping[str, str] = field(default_factory=dict, kw_only=True)
+    auto_measured: bool = field(default=True, kw_only=True)
     prefers_auto: bool = field(default=False, kw_only=True)
     # Uploads that are decoded or wait for it; the decoders take them in turn.
     decoding: Slots = field(init=False)
@@ -74,3 +81,23 @@ class ServiceContext:
         if self.auto and (name == AUTO or (not name and self.prefers_auto)):
             return [self.upscaler(one) for one in dict.fromkeys(self.auto.values())]
         return [self.upscaler(name)]
+
+    async def choices(self) -> Mapping[str, Choice]:
+        """What `auto` takes by class because it was measured; of others its table decides."""
+        if not (self.auto and self.auto_measured):
+            return {}
+        names = dict.fromkeys(self.auto.values())
+        try:
+            orders = [await self.calibrations.order(name) for name in names]
+        except (NoCalibration, BadCalibration):
+            return {}
+        active = tuple(tuple(order.calibrations) for order in orders)
+        return await asyncio.to_thread(_choices, active, tuple(self.auto.items()))
+
+
+@lru_cache(maxsize=2)
+def _choices(
+    active: tuple[tuple[Calibration, ...], ...], table: tuple[tuple[str, str], ...]
+) -> Mapping[str, Choice]:
+    """As `choices`: it takes a while, and calibrations change seldom."""
+    return choices(active, partial(chosen_from, dict(table)))

@@ -170,16 +170,15 @@ async def _settle_upscaler(context: ServiceContext, decoded: Decoded) -> Decoded
     candidates = context.candidates(request.upscaler)
     if len(candidates) == 1:
         return decoded
-    name, words = chosen_for(context.auto, decoded.facts)
+    name, words, why = chosen_for(context.auto, await context.choices(), decoded.facts)
     able = [one for one in await _able(context, request, candidates) if one.name == name]
     if not able:
-        why = f"{name}, for uploads of this class ({words}), has no calibration."
-        return replace(decoded, chosen=replace(chosen, why=f"{why} Another was taken."))
+        why = f"{name}, for uploads of this class ({words}), has no calibration. Another was taken."
+        return replace(decoded, chosen=replace(chosen, why=why))
     if able[0] is not chosen.upscaler:
         rest = tuple(one for one in decoded.warnings if one not in chosen.warnings)
         chosen = await _choose(context, request, able[0])
         decoded = replace(decoded, warnings=(*rest, *chosen.warnings))
-    why = f"{name} was chosen, as for every upload of this class: {words}."
     return replace(decoded, chosen=replace(chosen, why=why))
 
 

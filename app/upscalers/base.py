@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
+from typing import Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -194,6 +194,10 @@ def settings_of(upscaler: Upscaler) -> dict[str, str]:
     """The digests of an upscaler's settings; empty where it has none to tell."""
     facts: Mapping[str, object] = getattr(upscaler, "facts", {})
     return digests_of(facts)
+
+
+AUTO: Final = "auto"
+"""No upscaler is called so: the class of an upload decides."""
 
 
 def named(upscalers: Mapping[str, Upscaler], name: str | None, default: str) -> Upscaler:

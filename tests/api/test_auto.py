@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 from pydantic import ValidationError
 
+from app.calibration.config import CalibrationConfig
 from app.images.compression import Compression
 from app.images.facts import look_at
 from app.serving.auto import TABLE, chosen_for
@@ -14,7 +15,8 @@ from app.settings import Settings
 from tests.factories import calibration_of, encoded, sharp
 from tests.fakes import FakeUpscaler
 
-from .gateway import check_problem
+from .admin import BASE, Admin, truth_files
+from .gateway import check_problem, ended, post
 
 FAITHFUL, SHARP = "span-x4", "realesr-x4"
 IMAGE = sharp()
@@ -69,7 +71,7 @@ async def test_without_the_models(serve, calibration):
 def test_every_class_has_an_upscaler(codec, noise, softness):
     """Lossless, calm and sharp uploads have the faithful one, all others the sharp one."""
     facts = replace(look_at(IMAGE, Compression(codec)), softness=softness, noise=noise)
-    name, words = chosen_for(TABLE, facts)
+    name, words, _ = chosen_for(TABLE, {}, facts)
     assert name == (FAITHFUL if (codec, softness, noise) == ("lossless", 0, 0) else SHARP)
     assert words
 
@@ -93,8 +95,46 @@ def test_a_table_of_ones_own():
     """The first pattern that fits counts; a default that is named switches `auto` off."""
     table = {"jpeg-*": FAITHFUL, "*": SHARP}
     facts = replace(look_at(IMAGE, Compression("jpeg", 95)), softness=0.0)
-    assert chosen_for(table, facts)[0] == FAITHFUL
+    assert chosen_for(table, {}, facts)[0] == FAITHFUL
     assert Settings(auto=table).auto_table == table
     assert Settings().prefers_auto
     named = Settings(default_upscaler=SHARP)
     assert (named.prefers_auto, named.default) == (False, SHARP)
+
+
+def test_it_follows_what_is_measured(start):
+    """`calibrate --upscaler auto` over HTTP: both from one upload, and answers by the better one.
+
+    The scenes that chose calibrate neither; a setting leaves the choice to the table.
+    """
+    models = upscalers()
+    models[0].strength = 9.0
+    table = {"lossless": SHARP, "*": FAITHFUL}
+    admin = Admin(start(*models, calibrations=(), auto=table))
+    check_problem(admin.post_files(truth_files(39), upscaler="auto"), "bad-request")
+    sent = {"samples": 2, "default_alpha": 0.15, "fit_indecision": 0, "activate": True}
+    response = admin.post_files(truth_files(90), upscaler="auto", force=True, **sent)
+    first, (other,) = admin.made(response), response.json()["also"]
+    job = ended(admin.client, f"/v1/jobs/{other}")
+    made = [first, admin.get(job["result"].removeprefix(BASE))]
+    assert sorted(one["upscaler"] for one in made) == sorted((FAITHFUL, SHARP))
+    for one in made:
+        calibrating = {pair["pixels_sha256"][:16] for pair in admin.get(f"/{one['id']}/pairs")}
+        assert (one["n"], one["state"], len(calibrating)) == (63, "active", 63)
+        assert len(one["aside"]["photographs"]) == 27
+        assert not calibrating & set(one["aside"]["photographs"])
+    rows = {row["name"]: row["chosen_for"] for row in admin.client.get("/v1/upscalers").json()}
+    answer = post(admin.client, alpha=0.15).json()
+    assert (answer["upscaler"], [*rows[SHARP]]) == (SHARP, ["smoothed/lossless"])
+    assert rows[SHARP]["smoothed/lossless"] in answer["chosen"]
+    assert "scenes at α = 0.15, trusted are: realesr-x4 " in answer["chosen"]
+    more = {"auto": table, "auto_measured": False, "run_jobs": False}
+    by_table = start(*models, calibrations=(), **more)
+    assert post(by_table, alpha=0.15).json()["upscaler"] == FAITHFUL
+    assert by_table.get("/v1/upscalers").json()[1]["chosen_for"] == {}
+
+
+def test_without_classes_nothing_is_chosen():
+    """A calibration that sorts no uploads cannot choose between them."""
+    with pytest.raises(ValidationError, match="auto chooses by the classes"):
+        CalibrationConfig(upscaler="auto", input_rule=None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import ExitStack
 from functools import partial
 
 import pytest
@@ -11,9 +12,11 @@ import app.cli.local
 from app.assembly import open_parts
 from app.calibration import file
 from tests.api.admin import label
+from tests.api.gateway import ADMIN_KEY, gateway
 from tests.cli.conftest import FORCED
 from tests.factories import encoded, photo, pictures, truths
 from tests.fakes import FakeUpscaler
+from tests.live import serving
 
 MAKE = ("calibrate", "photos", "--samples", 2, "--json")
 PLAIN = (*MAKE, "--mixture", "none")
@@ -65,29 +68,38 @@ def test_only_its_upscaler_is_opened(run, place, monkeypatch):
     assert opened == [["fake"], ["fake"], ["fake", "b", "c"]]
 
 
-def test_all_that_auto_chooses_from(run, place, monkeypatch):
-    """Both are calibrated with the same pictures, and uploads are answered from these."""
+@pytest.mark.parametrize("is_served", [False, True])
+def test_auto_is_chosen(run, place, monkeypatch, is_served):
+    """One command measures both models, and uploads get the better; too few are refused."""
     both = [{"name": name, "kind": "embedded"} for name in ("soft", "sharp")]
+    table = {"lossless*": "soft", "*": "soft", "no such class": "sharp"}
+    made = {
+        "soft": FakeUpscaler("soft", fingerprint="fake:2", strength=9.0),
+        "sharp": FakeUpscaler("sharp"),
+    }
     monkeypatch.setenv("TRUSTSCALE_UPSCALERS", json.dumps(both))
-    monkeypatch.setenv("TRUSTSCALE_AUTO", json.dumps({"lossless*": "soft", "*": "sharp"}))
-    made = {one["name"]: FakeUpscaler(one["name"]) for one in both}
+    monkeypatch.setenv("TRUSTSCALE_AUTO", json.dumps(table))
     opened = partial(open_parts, build=lambda config, _: made[config.name])
     monkeypatch.setattr(app.cli.local, "open_parts", opened)
-    truths(place / "photos", 3)
-    command = ("calibrate", "photos", "--samples", 2, "--mixture", "none", "--upscaler", "auto")
-    outcome = run(*command, *FORCED)
-    assert outcome.code == 0, outcome.err
-    found = run("calibrations", "list", "--json").json
-    assert {one["upscaler"] for one in found if one["active"]} == {"soft", "sharp"}
-    assert run(*command, "--export", "x").code == 2
-
-
-def test_auto_where_there_is_none(run, place):
-    """It is wrong usage, which names it."""
-    truths(place / "photos", 1)
-    outcome = run(*PLAIN, "--upscaler", "auto")
-    assert outcome.code == 2
-    assert "no upscaler 'auto'" in outcome.err
+    command = ["--samples", 2, "--mixture", "none", "--upscaler", "auto", "--alpha", 0.15]
+    command += ["--fit-indecision", 0]
+    truths(place / "few", 39)
+    truths(place / "photos", 90)
+    with ExitStack() as stack:
+        if is_served:
+            server = gateway(place / "server", *made.values(), auto=table)
+            url = f"http://{stack.enter_context(serving(server))}"
+            monkeypatch.setenv("TRUSTSCALE_KEY", ADMIN_KEY)
+            command += ["--server", url]
+        run("calibrate", "few", *command).check_error(1, "39 scenes are too few to choose")
+        outcome = run("calibrate", "photos", *command, *FORCED)
+        assert outcome.code == 0, outcome.err
+        at = ["--server", url] if is_served else []
+        found = run("calibrations", "list", "--json", *at).json
+    active = [(one["upscaler"], one["n"]) for one in found if one["active"]]
+    assert sorted(active) == [("sharp", 63), ("soft", 63)]
+    assert "auto, smoothed/lossless: sharp; measured on 2" in outcome.out
+    assert run("calibrate", "photos", *command, "--export", "x").code == 2
 
 
 @pytest.mark.parametrize("where", ["run", "at"])

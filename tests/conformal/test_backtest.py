@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from app.conformal import Staircase
-from app.conformal.backtest import backtest, sigma_quantiles, trusted_share
+from app.conformal.backtest import backtest, sigma_quantiles, trusted_shares
 
 from . import oracle
 
@@ -66,9 +66,9 @@ def test_areas():
     _, quantiles = reduced(sigmas, errors)
     for threshold in (0.0, 0.1, 0.5, 0.99, 2.0, np.inf, -np.inf):
         exact = np.mean(sigmas < threshold)
-        assert trusted_share(quantiles, threshold, [[k] for k in range(6)]) == pytest.approx(
-            exact, abs=0.02
-        )
+        assert trusted_shares(
+            quantiles, threshold, [[k] for k in range(6)]
+        ).mean() == pytest.approx(exact, abs=0.02)
 
 
 def test_the_ends():
