@@ -51,7 +51,7 @@ def variance_in_torch(
     """`Moments.pixel_variance` on a device of torch, float32[H, W]; so many pixels at a time."""
     import torch  # noqa: PLC0415  workers of ONNX files do without
 
-    red_green, blue, f = (torch.from_numpy(table).to(device) for table in lab_tables())
+    green_red, blue, f = (torch.from_numpy(table).to(device) for table in lab_tables())
     scale = 1.0 / (len(samples) * float(UNIT)) ** 2
     pixels = samples.reshape(len(samples), -1, 3)
     variance = np.empty(pixels.shape[1], np.float32)
@@ -59,7 +59,7 @@ def variance_in_torch(
         sums = squares = torch.zeros((), dtype=torch.int64, device=device)
         for sample in pixels[:, first : first + block]:
             rgb = torch.tensor(sample, device=device).int()
-            xyz = red_green[rgb[:, 0] << 8 | rgb[:, 1]] + blue[rgb[:, 2]]
+            xyz = green_red[rgb[:, 1] << 8 | rgb[:, 0]] + blue[rgb[:, 2]]
             x, y, z = (f[(xyz >> shift) & XYZ_FIELD] for shift in (2 * XYZ_WIDTH, XYZ_WIDTH, 0))
             lightness = (y * 1.16 - 0.16).clamp_(min=0)
             a = (x - y) * (500 / 254) + 0.5

@@ -43,7 +43,7 @@ _BLOCK = 1 << 15  # pixels per block: all temporaries stay in the second-level c
 class LabTables(NamedTuple):
     """What a colour is looked up in."""
 
-    red_green: NDArray[np.int64]  # [65536]: share of red and green in X, Y, Z, packed
+    green_red: NDArray[np.int64]  # [65536]: share of green and red in X, Y, Z, packed
     blue: NDArray[np.int64]  # [256]: share of blue
     f: NDArray[np.float32]  # [2^21]: the Lab function f(t) at t = k / XYZ_UNIT
 
@@ -58,7 +58,7 @@ def lab_tables() -> LabTables:
     red, green, blue = np.asarray(x << 2 * XYZ_WIDTH | y << XYZ_WIDTH | z)
     t = np.arange(1 << XYZ_WIDTH) / XYZ_UNIT
     f = np.where(t > _LINEAR_BELOW, np.cbrt(t), 7.787 * t + 16 / 116).astype(np.float32)
-    return LabTables((red[:, None] + green).reshape(-1), blue, f)
+    return LabTables((green[:, None] + red).reshape(-1), blue, f)
 
 
 def check_rgb(rgb: NDArray[np.uint8]) -> None:
@@ -114,11 +114,10 @@ def lab_distance(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> NDArray
 def lab_block(pixels: NDArray[np.uint8], out: NDArray[np.float32]) -> None:
     """Normalised Lab of uint8 [n, 3] pixels into float32 [3, n]; the kernel of this module."""
     tables = lab_tables()
-    red_green = pixels[:, 0].astype(np.intp)
-    red_green <<= 8
-    red_green |= pixels[:, 1]
+    # As a number of two bytes, red and green are the index.
+    green_red = np.ndarray(len(pixels), "<u2", np.ascontiguousarray(pixels), strides=(3,))
     # No index can be out of range; mode="clip" spares numpy the check.
-    xyz = tables.red_green.take(red_green, mode="clip")
+    xyz = tables.green_red.take(green_red.astype(np.intp), mode="clip")
     xyz += tables.blue.take(pixels[:, 2].astype(np.intp), mode="clip")
     lightness, a, b = out
     tables.f.take(xyz & XYZ_FIELD, out=b, mode="clip")
