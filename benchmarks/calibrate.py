@@ -31,9 +31,9 @@ from app.sampling.measure import measure
 from app.upscalers.base import RGB, Capabilities, Source
 from app.upscalers.embedded import EmbeddedUpscaler
 from benchmarks.arguments import folder_and_count
+from benchmarks.fleet import Fleet
 from benchmarks.table import print_table
 from tests.api.admin import BASE, truth_files, zipped
-from tests.fleet import Fleet
 from tests.servers import RedisServer, ServerMissing
 
 SIDE, SCALE, MAPS, MERGED = 512, 4, 8, 2000

@@ -1,7 +1,5 @@
 """What an admin does over HTTP, in a few words."""
 
-from __future__ import annotations
-
 import io
 import json
 import tarfile
@@ -41,7 +39,6 @@ def pair_files(count: int, *, side: int = 48) -> dict[str, bytes]:
 
 
 def zipped(files: Files, method: int = zipfile.ZIP_STORED) -> bytes:
-    """A zip archive."""
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w", method) as archive:
         for name, data in files.items():
@@ -70,23 +67,18 @@ def label(*, differs: bool, side: int = 48) -> bytes:
 
 @dataclass(frozen=True)
 class Admin:
-    """A client with the admin's key."""
-
     client: TestClient
 
     def send(self, method: str, path: str = "", **options: Any) -> httpx.Response:
-        """A request to a path below the calibrations."""
         headers = {**AS_ADMIN, **options.pop("headers", {})}
         return self.client.request(method, f"{BASE}{path}", headers=headers, **options)
 
     def get(self, path: str = "", **params: Any) -> Any:
-        """The JSON of a path that exists."""
         response = self.send("GET", path, params=params)
         assert response.status_code == 200, response.text
         return response.json()
 
     def audit(self, **params: Any) -> Any:
-        """Entries of the audit log, the newest first."""
         return self.client.get("/v1/admin/audit", headers=AS_ADMIN, params=params).json()
 
     def post_files(
@@ -107,7 +99,6 @@ class Admin:
         return self.send("POST", path, files={"archive": ("pairs", archive)}, data=data)
 
     def ended(self, response: httpx.Response) -> dict[str, Any]:
-        """The job that was accepted, after its end."""
         assert response.status_code == 202, response.text
         job = response.json()
         assert response.headers["location"] == f"/v1/jobs/{job['id']}"
@@ -115,12 +106,10 @@ class Admin:
         return ended(self.client, response.headers["location"])
 
     def made(self, response: httpx.Response) -> dict[str, Any]:
-        """The calibration that a job made."""
         job = self.ended(response)
         assert job["state"] == "succeeded", job
         made: dict[str, Any] = self.get(job["result"].removeprefix(BASE))
         return made
 
     def create(self, files: Files | bytes, **options: Any) -> dict[str, Any]:
-        """The calibration of these files; options as for `post_files`."""
         return self.made(self.post_files(files, **options))

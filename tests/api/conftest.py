@@ -1,15 +1,11 @@
 """Gateways that are started and stopped with a test."""
 
-from __future__ import annotations
-
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, ExitStack
-from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
 
-from app.calibration.record import Calibration
 from tests.api.admin import Admin
 from tests.api.gateway import Served, aside, gateway, running
 from tests.factories import calibration_of
@@ -20,21 +16,17 @@ Serve = Callable[..., AbstractAsyncContextManager[Served]]
 
 
 @pytest.fixture(scope="session")
-def calibration() -> Calibration:
+def calibration():
     """A calibration of the default fake upscaler: 30 pairs of 48 x 48 pixels."""
     return aside(calibration_of(FakeUpscaler()))
 
 
 @pytest.fixture
-def start(tmp_path, calibration) -> Iterator[Start]:
+def start(tmp_path, calibration):
     """Starts gateways on one data folder; all are stopped at the end."""
     with ExitStack() as stack:
 
-        def start(
-            *upscalers: FakeUpscaler,
-            calibrations: tuple[Calibration, ...] = (calibration,),
-            **settings: Any,
-        ) -> TestClient:
+        def start(*upscalers, calibrations=(calibration,), **settings):
             app = gateway(tmp_path, *upscalers, calibrations=calibrations, **settings)
             return stack.enter_context(TestClient(app, raise_server_exceptions=False))
 
@@ -42,10 +34,10 @@ def start(tmp_path, calibration) -> Iterator[Start]:
 
 
 @pytest.fixture
-def serve(tmp_path, calibration) -> Serve:
+def serve(tmp_path, calibration):
     """Runs a gateway in this event loop: `async with serve(upscaler, **settings) as served`."""
 
-    def serve(*upscalers: FakeUpscaler, folder: str = "", **options: Any):
+    def serve(*upscalers, folder="", **options):
         options = {"calibrations": [calibration], **options}
         return running(gateway(tmp_path / folder, *upscalers, **options))
 
@@ -53,7 +45,7 @@ def serve(tmp_path, calibration) -> Serve:
 
 
 @pytest.fixture(scope="module")
-def shared(tmp_path_factory, calibration) -> Iterator[tuple[TestClient, FakeUpscaler]]:
+def shared(tmp_path_factory, calibration):
     """One gateway for the tests of a module that leave it as it was."""
     upscaler = FakeUpscaler()
     app = gateway(tmp_path_factory.mktemp("shared"), upscaler, calibrations=[calibration])
@@ -62,26 +54,23 @@ def shared(tmp_path_factory, calibration) -> Iterator[tuple[TestClient, FakeUpsc
 
 
 @pytest.fixture
-def upscaler(shared) -> FakeUpscaler:
-    """The upscaler of `client`, as new."""
+def upscaler(shared):
     vars(shared[1]).clear()
     shared[1].__init__()
     return shared[1]
 
 
 @pytest.fixture
-def client(shared, upscaler) -> TestClient:
-    """A client of a calibrated gateway with default settings."""
+def client(shared, upscaler):
     return shared[0]
 
 
 @pytest.fixture
-def admin(client) -> Admin:
-    """Its admin."""
+def admin(client):
     return Admin(client)
 
 
 @pytest.fixture
-def fresh(start) -> Admin:
+def fresh(start):
     """The admin of a gateway of its own, with the session's calibration active."""
     return Admin(start())

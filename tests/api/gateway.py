@@ -85,7 +85,6 @@ class Served(NamedTuple):
     async def post(
         self, image: bytes = IMAGE, *, headers: Mapping[str, str] | None = None, **fields: Any
     ) -> httpx.Response:
-        """POST /v1/upscale."""
         return await self.client.post(
             "/v1/upscale", **form(image, **fields), headers=dict(headers or {})
         )
@@ -102,7 +101,6 @@ class Served(NamedTuple):
 
 @asynccontextmanager
 async def running(app: FastAPI) -> AsyncIterator[Served]:
-    """The application inside its lifespan."""
     async with app.router.lifespan_context(app) as state:
 
         async def with_state(scope: Scope, receive: Receive, send: Send) -> None:
@@ -139,7 +137,6 @@ class Hanging:
         await self._served(scope, hear, send)
 
     def leave(self) -> None:
-        """Hang up, and wait for nothing."""
         self._hung_up.set()
 
     async def hang_up(self) -> int:
@@ -149,7 +146,6 @@ class Hanging:
 
 
 def client_of(app: ASGIApp) -> httpx.AsyncClient:
-    """A client of an application that runs in this event loop."""
     return httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://testserver")
 
 
@@ -163,7 +159,6 @@ async def shown(client: httpx.AsyncClient, *lines: str) -> None:
 
 
 def form(image: bytes = IMAGE, **fields: Any) -> dict[str, Any]:
-    """The arguments of a client's `post` for an upload."""
     return {
         "files": {"image": ("photo.png", image, "image/png")},
         "data": {name: str(value) for name, value in fields.items()},
@@ -177,7 +172,6 @@ def post(
     headers: Mapping[str, str] | None = None,
     **fields: Any,
 ) -> httpx.Response:
-    """POST /v1/upscale."""
     return client.post("/v1/upscale", **form(image, **fields), headers=dict(headers or {}))
 
 
@@ -190,12 +184,10 @@ def ended(client: TestClient, job: str) -> dict[str, Any]:
 
 
 def pixels(data: bytes) -> np.ndarray:
-    """The pixels of a PNG file."""
     return np.asarray(Image.open(io.BytesIO(data)))
 
 
 def text_chunks(data: bytes) -> dict[str, str]:
-    """The text chunks of a PNG file."""
     image = Image.open(io.BytesIO(data))
     image.load()
     return dict(image.text)

@@ -1,7 +1,5 @@
 """What would serve worse becomes active only when somebody insists, whichever way it comes."""
 
-from __future__ import annotations
-
 import pytest
 
 from app.calibration import file
@@ -19,7 +17,6 @@ async def few(upscaler):
 
 
 def check_refused(response, refused, active):
-    """A conflict with the figures of both."""
     problem = check_problem(response, "conflict")
     smallest = problem["changes"]["min_alpha"]
     assert smallest["before"] == active.curve.min_alpha < 0.1 < smallest["after"]
@@ -30,7 +27,6 @@ def check_refused(response, refused, active):
 
 
 def trusted(calibration):
-    """The mean trusted area at the default α."""
     area = calibration.mean_trusted_fraction(calibration.curve.threshold(0.1))
     assert area > 0
     return area
@@ -102,14 +98,13 @@ def test_several(start):
     assert admin.send("DELETE", f"/{new}").status_code == 204
 
 
-def test_a_job(fresh, calibration):
-    """A job does its work, and leaves a worse calibration inactive."""
-    made = fresh.create(truth_files(3), activate=True)
-    assert made["state"] == "ready"
-    path, more = f"/{made['id']}/pairs", truth_files(1, first=9)
-    for force, state in (("false", "ready"), ("true", "active")):
-        extended = fresh.post_files(more, path, {"activate": "true", "force": force})
-        assert fresh.made(extended)["state"] == state
+def test_every_gateway_sees_it_at_once(start, calibration):
+    """Another gateway on the same store answers from what one has activated, and switches back."""
+    first, second = Admin(start()), Admin(start(run_jobs=False))
+    made = first.create(truth_files(3))["id"]
+    for chosen, by, other in ((made, first, second), (calibration.id, second, first)):
+        by.send("POST", f"/{chosen}/activate", json={"force": True})
+        assert post(other.client).json()["calibration"] == chosen
 
 
 def test_an_import(fresh, calibration, few):
@@ -143,9 +138,7 @@ def test_the_first_one(start):
 def test_a_far_smaller_area(calibration):
     """At the same promise, less than half of the trusted area is worse; a little less is not."""
     strict = calibration.with_pairs(
-        calibration.measured_pairs(),
-        created_by="test",
-        guarantee=HighProbability(delta=0.5),
+        calibration.measured_pairs(), created_by="test", guarantee=HighProbability(delta=0.5)
     )
     for alpha in (0.1, 0.15, 0.2, 0.3, 0.5):
         one, other = (changed(it, default_alpha=alpha) for it in (strict, calibration))

@@ -1,7 +1,5 @@
 """The pictures of the pairs of a calibration, as long as the files of its job are kept."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 
@@ -9,21 +7,20 @@ from app.calibration import pictures
 from app.upscalers.base import image_digest
 from tests.api.admin import Admin, pair_files, truth_files
 from tests.api.gateway import check_problem, pixels
-from tests.factories import photo
+from tests.factories import encoded, photo
 
 
 @pytest.fixture(scope="module")
-def admin(shared) -> Admin:
+def admin(shared):
     return Admin(shared[0])
 
 
 @pytest.fixture(scope="module")
 def made(admin):
-    """A calibration of four pairs."""
     return admin.create(truth_files(4))
 
 
-def shown(admin: Admin, calibration: str, name: str, part: str) -> np.ndarray:
+def shown(admin, calibration, name, part):
     response = admin.send("GET", f"/{calibration}/pairs/{name}/{part}.png")
     assert response.headers["content-type"] == "image/png"
     return pixels(response.content)
@@ -59,41 +56,28 @@ class TestPictures:
 
     def test_no_longer(self, admin):
         """When the job has expired there are none, nor of a calibration that was deleted."""
-        job = admin.ended(admin.post_files(truth_files(1, first=70)))
+        job = admin.ended(admin.post_files({"y/a.jpg": encoded(photo(70, 48, 48), "JPEG")}))
         made = job["result"].rsplit("/", 1)[-1]
+        assert shown(admin, made, "a", "y").shape == (48, 48, 3)  # a PNG file, whatever was sent
         blobs = admin.client.app_state["trustscale"].stores.blobs
         admin.client.portal.call(blobs.delete, job["id"])
-        gone = check_problem(admin.send("GET", f"/{made}/pairs/070/y.png"), "not-found")
+        gone = check_problem(admin.send("GET", f"/{made}/pairs/a/y.png"), "not-found")
         assert "no longer" in gone["detail"]
         assert admin.send("DELETE", f"/{made}").status_code == 204
         assert not admin.client.portal.call(blobs.names, f"{pictures.KEY}{made}")
-        check_problem(admin.send("GET", f"/{made}/pairs/070/y.png"), "not-found")
-
-    def test_unknown(self, admin, made):
-        """A name that no pair has, and a label that nobody drew, are not found."""
-        check_problem(admin.send("GET", f"/{made['id']}/pairs/999/y.png"), "not-found")
-        check_problem(admin.send("GET", f"/{made['id']}/pairs/000/label.png"), "not-found")
-        check_problem(admin.send("GET", f"/{made['id']}/pairs/000/sigma.png"), "bad-request")
 
 
-class TestDetail:
-    def test_differences(self, admin, made, upscaler):
-        """A calibration tells what keeps the live upscaler from serving it."""
-        assert admin.get(f"/{made['id']}")["differences"] == []
-        upscaler.fingerprint = "fake:2"
-        (found,) = admin.get(f"/{made['id']}")["differences"]
-        assert found == {
-            "field": "fingerprint",
-            "calibrated": "fake:1",
-            "live": "fake:2",
-            "settings": None,
-        }
-
-    def test_previous(self, admin, made, upscaler):
-        """The list names the calibration that an active one has replaced."""
-        (was,) = [row["id"] for row in admin.get() if row["active"]]
-        admin.send("POST", f"/{made['id']}/activate", json={"force": True})
-        rows = {row["id"]: row for row in admin.get()}
-        admin.send("POST", f"/{was}/activate")
-        assert (rows[made["id"]]["active"], rows[made["id"]]["previous"]) == (True, was)
-        assert (rows[was]["active"], rows[was]["previous"]) == (False, None)
+def test_differences(admin, made, upscaler):
+    """It tells what keeps the live upscaler from serving it, and the list what was replaced."""
+    assert admin.get(f"/{made['id']}")["differences"] == []
+    upscaler.fingerprint = "fake:2"
+    (found,) = admin.get(f"/{made['id']}")["differences"]
+    values = {"field": "fingerprint", "calibrated": "fake:1", "live": "fake:2"}
+    assert found == {**values, "settings": None}
+    upscaler.fingerprint = "fake:1"
+    (was,) = [row["id"] for row in admin.get() if row["active"]]
+    admin.send("POST", f"/{made['id']}/activate", json={"force": True})
+    rows = {row["id"]: row for row in admin.get()}
+    admin.send("POST", f"/{was}/activate")
+    assert (rows[made["id"]]["active"], rows[made["id"]]["previous"]) == (True, was)
+    assert (rows[was]["active"], rows[was]["previous"]) == (False, None)

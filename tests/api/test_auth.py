@@ -1,8 +1,7 @@
-"""Keys: who may ask, and how it is said."""
-
-from __future__ import annotations
+"""Keys: who may ask and how it is said, who did what, and that no key is told."""
 
 import errno
+import json
 import os
 import stat
 from pathlib import Path
@@ -11,7 +10,12 @@ import pytest
 
 from app.api.auth import Keyring, stored_admin_key
 from app.errors import ConfigError
-from tests.api.gateway import ADMIN_KEY, check_problem, post
+from tests.api.admin import BASE, Admin, truth_files
+from tests.api.gateway import ADMIN_KEY, AS_ADMIN, check_problem, post
+from tests.api.test_admin_calibrations import exported
+from tests.fakes import FakeUpscaler
+from tests.logs import logging_as
+from tests.spans import recorded
 
 BEARER = {"Authorization": "Bearer client-key"}
 HEADER = {"X-API-Key": "client-key"}
@@ -38,16 +42,10 @@ REFUSED = [
 
 @pytest.fixture
 def guarded(start):
-    """A gateway whose public API needs a key."""
     return start(client_keys=["client-key", "second-key"])
 
 
 class TestClientKeys:
-    def test_the_api_is_open_without_keys(self, client):
-        """Nothing is needed unless keys are configured; a superfluous key does no harm."""
-        assert post(client).status_code == 200
-        assert post(client, headers=BEARER).status_code == 200
-
     def test_who_may_ask(self, guarded):
         """Either header carries the key, and an admin may ask too; to others it is said how."""
         for headers in ACCEPTED:
@@ -95,8 +93,6 @@ class TestStoredAdminKey:
         assert [p.name for p in (tmp_path / "data").iterdir()] == ["admin.key"]
 
     def test_a_full_disk_leaves_no_empty_key(self, tmp_path, monkeypatch):
-        """A key that could not be written is not there: the next start makes one."""
-
         def full(_):
             raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -119,3 +115,119 @@ class TestStoredAdminKey:
         exists = Path.exists
         monkeypatch.setattr(Path, "exists", lambda path: path.name != "admin.key" and exists(path))
         assert stored_admin_key(tmp_path) == stored_admin_key(tmp_path)
+
+
+def test_keys(start, client):
+    """On every path: without a key 401, before anything is judged; for a client's key 403."""
+    guarded = start(client_keys=["client-key"])
+    # From the whole application, so that a router that is added later is tried too.
+    routes = [
+        (method.upper(), path.replace("{part}", "y").replace("{", "").replace("}", ""))
+        for path, operations in client.get("/openapi.json").json()["paths"].items()
+        for method in operations
+        if path.startswith("/v1/admin")
+    ]
+    assert len(routes) >= 18
+    assert ("PUT", f"{BASE}/calibration_id/pairs/name/label.png") in routes
+    for method, path in routes:
+        for headers in ({}, {"Authorization": "Bearer wrong"}, {"X-API-Key": ""}):
+            for door in (client, guarded):
+                response = door.request(method, path, headers=headers)
+                check_problem(response, "unauthorized")
+                assert response.headers["www-authenticate"].startswith("Bearer")
+        response = guarded.request(method, path, headers={"X-API-Key": "client-key"})
+        check_problem(response, "forbidden")
+
+
+async def test_strangers_cannot_fill_the_disk(serve):
+    sent = 0
+
+    async def endless():
+        nonlocal sent
+        while True:
+            sent += 1
+            yield bytes(65536)
+
+    headers = {"Content-Type": "multipart/form-data; boundary=b"}
+    async with serve() as served:
+        response = await served.client.post(BASE, content=endless(), headers=headers)
+    assert response.status_code == 401
+    assert sent <= 1
+
+
+def test_who_did_what(fresh, calibration):
+    """Every change is kept with its key, the newest first, page by page; nothing else is."""
+    fresh.send("DELETE", f"/{calibration.id}")  # refused: what did not happen is not claimed
+    fresh.send("POST", "/cal-unknown/activate")
+    made = fresh.create(truth_files(3))
+    fresh.send("POST", f"/{made['id']}/activate", json={"force": True})
+    fresh.send("POST", f"/{calibration.id}/activate")
+    smaller = fresh.send("DELETE", f"/{made['id']}/pairs/000").json()
+    fresh.send("DELETE", f"/{smaller['id']}")
+    fresh.send("POST", "/import", content=exported(fresh, made["id"]))
+    entries = fresh.audit()
+    done = [entry["action"].removeprefix("calibration.") for entry in entries]
+    assert done == ["import", "delete", "remove_pair", "activate", "activate", "create"]
+    assert {entry["actor"] for entry in entries} == {made["provenance"]["created_by"]}
+    assert ADMIN_KEY not in json.dumps(entries)
+    assert entries[3]["facts"] == {
+        "calibration": calibration.id,
+        "previous": made["id"],
+        "only": False,
+    }
+    assert fresh.audit(limit=2, before=entries[1]["id"]) == entries[2:4]
+
+    # Ids that the store cannot hold are bad requests.
+    for before in (0, -1, 2**63, 10**30):
+        asked = fresh.client.get("/v1/admin/audit", headers=AS_ADMIN, params={"before": before})
+        check_problem(asked, "bad-request")
+
+
+CLIENT_KEY = "key-of-the-client"
+UNKNOWN_KEY = "key-of-nobody"
+KEYS = (CLIENT_KEY, UNKNOWN_KEY, ADMIN_KEY)
+
+
+class Recursive(FakeUpscaler):
+    async def generate(self, source, seeds, turn=None):
+        return await self.generate(source, seeds)
+
+
+class Faulty(FakeUpscaler):
+    async def generate(self, source, seeds, turn=None):
+        raise RuntimeError("a fault")
+
+
+@pytest.mark.parametrize("style", ["json", "console"])
+def test_no_sink_holds_a_key(start, calibration, capfd, tmp_path, style):
+    """Requests, jobs and admin actions fail unexpectedly; both ways to send a key are tried."""
+    with logging_as(style), recorded() as spans:
+        kinds = (Recursive("recursive"), Faulty("faulty"))
+        calibrations = tuple(calibration.for_upscaler(kind.name) for kind in kinds)
+        client = start(*kinds, calibrations=calibrations, client_keys=[CLIENT_KEY])
+        ways = ({"Authorization": f"Bearer {CLIENT_KEY}"}, {"X-API-Key": CLIENT_KEY})
+        said = []
+        for kind, headers in zip(kinds, ways if style == "json" else ways[::-1], strict=True):
+            answer = post(client, upscaler=kind.name, headers=headers)
+            check_problem(answer, "internal-error")
+            later = {**headers, "Prefer": "respond-async"}
+            job = post(client, upscaler=kind.name, headers=later)
+            events = client.get(f"{job.headers['location']}/events", headers=headers).text
+            assert '"failed"' in events
+            said += [answer.text, job.text, events]
+        said.append(post(client, headers={"X-API-Key": UNKNOWN_KEY}).text)
+        admin = Admin(client)
+        job = admin.post_files(truth_files(1))
+        said += [job.text, admin.send("GET").text]
+        said.append(client.get(f"{job.headers['location']}/events", headers=ways[0]).text)
+        audit = client.get("/v1/admin/audit", headers={"X-API-Key": ADMIN_KEY})
+        assert "upload" in audit.text or "create" in audit.text
+        said.append(audit.text)
+    log = capfd.readouterr().err
+    assert "unexpected_error" in log
+    stored = [file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()]
+    for key in KEYS:
+        assert key not in log
+        assert key not in spans.said()
+        assert not [text for text in said if key in text]
+        assert not [data for data in stored if key.encode() in data]

@@ -1,7 +1,5 @@
 """Upscalers that are not configured, tried over HTTP by an admin; and the command that does it."""
 
-from __future__ import annotations
-
 from tests.api.gateway import AS_ADMIN, check_problem
 from tests.live import serving
 from tests.upscalers.remote.pictures import TOKEN

@@ -1,7 +1,5 @@
 """Content credentials, judged by the library's own reader with a chain of certificates of ours."""
 
-from __future__ import annotations
-
 import asyncio
 import hashlib
 import io
@@ -18,7 +16,6 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from app.errors import ConfigError
 from app.serving.credentials import ASSERTION, Credentials
-from tests.api.gateway import post
 from tests.factories import encoded, photo
 
 _USES = (
@@ -28,7 +25,6 @@ _USES = (
 
 
 def certificate(subject, issuer, public_key, signing_key, *extensions, uses):
-    """A certificate as the standard wants it."""
     now = datetime.now(UTC)
     usage = x509.KeyUsage(**{name: name in uses for name in _USES})
     made = (
@@ -56,7 +52,6 @@ def named(name):
 
 
 def new_chain():
-    """The chain of a signer, its key, and the root, all PEM."""
     root_key, key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
     root = certificate(
         named("Root"), named("Root"), root_key.public_key(), root_key,
@@ -75,12 +70,10 @@ def new_chain():
 
 @pytest.fixture(scope="module")
 def chain():
-    """The same, for all tests of this file."""
     return new_chain()
 
 
 def secret_of(key):
-    """A private key as PEM."""
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
 
 
@@ -103,7 +96,6 @@ async def served(serve, chain):
 
 
 async def picture_of(served, *image, **fields):
-    """The answer to an upload, and the bytes of its picture."""
     result = (await served.post(*image, **fields)).json()
     return result, (await served.client.get(result["links"]["image"])).content
 
@@ -172,21 +164,6 @@ async def test_no_address_is_asked(served):
         result, _ = await picture_of(served, upload, metadata="keep-gps")
     assert not asked
     assert any("lie elsewhere" in text for text in result["warnings"])
-
-
-async def test_forms_without(served):
-    """A TIFF file is not signed, which the answer says; a TIFF upload is told by its hash."""
-    result, _ = await picture_of(served, format="tiff")
-    assert any("credentials" in warning for warning in result["warnings"])
-    _, data = await picture_of(served, encoded(photo(2, 24, 24), "TIFF"))
-    _, manifest = read(data, "image/png")
-    assert [one["title"] for one in manifest["ingredients"]] == ["upload", "mask.png"]
-
-
-def test_off_by_default(client):
-    """Without a certificate nothing is signed."""
-    with pytest.raises(c2pa.C2paError):
-        read(client.get(post(client).json()["links"]["image"]).content, "image/png")
 
 
 def test_what_cannot_sign(chain):

@@ -1,6 +1,4 @@
-"""The picture in the form that was asked for, with its transparency and its metadata."""
-
-from __future__ import annotations
+"""The picture in the form that was asked for, and `believed.png`."""
 
 import io
 import json
@@ -11,16 +9,17 @@ import pytest
 import tifffile
 from PIL import Image
 
+from app.conformal.indecision import IndecisionSettings
 from app.images.encode import FORMS
-from tests.api.gateway import IMAGE, check_problem, post
-from tests.factories import encoded, photo
+from tests.api.gateway import IMAGE, aside, check_problem, pixels, post, text_chunks
+from tests.factories import calibration_of, encoded, photo, sharp
+from tests.fakes import FakeUpscaler, FakeWitness
 
 HALF = np.where(np.arange(24) < 12, 255, 100).astype(np.uint8)
 TRANSPARENT = encoded(np.dstack([photo(1000, 24, 24), np.tile(HALF, (24, 1))]))
 
 
-def picture_of(client, answer) -> Image.Image:
-    """The picture behind `links.image`."""
+def picture_of(client, answer):
     response = client.get(answer["links"]["image"])
     assert response.headers["content-type"] == FORMS[answer["format"]].media_type
     return Image.open(io.BytesIO(response.content))
@@ -66,7 +65,7 @@ def test_a_result_in_other_forms(client):
 
 
 def test_transparency_is_enlarged_and_never_trusted(client):
-    """The picture has alpha; white in the mask is opaque, for every α and in the trust levels."""
+    """White in the mask is opaque, for every α; the share is of what is opaque."""
     opaque, answer = post(client, IMAGE, seed=1).json(), post(client, TRANSPARENT, seed=1).json()
     alpha = np.asarray(picture_of(client, answer))[..., 3]
     assert (alpha[:, :20] == 255).all()
@@ -78,10 +77,6 @@ def test_transparency_is_enlarged_and_never_trusted(client):
     trust = np.asarray(Image.open(io.BytesIO(client.get(answer["links"]["trust"]).content)))
     assert (trust[alpha < 255] == 65535).all()
     assert answer["threshold"] == opaque["threshold"]
-
-
-def test_the_transparent_part_is_neither_trusted_nor_guessed(client):
-    """The share is of opaque pixels, and the overlay leaves all others as they are."""
     answer = post(client, TRANSPARENT, seed=1).json()
     picture = np.asarray(picture_of(client, answer))
     is_opaque = picture[..., 3] == 255
@@ -110,15 +105,83 @@ def test_what_cannot_be_had(client):
         assert words in response.json()["detail"]
 
 
-def test_a_reduced_picture(client):
-    """With `fit` the output is that of the reduced input, and the answer says so."""
-    answer = post(client, encoded(photo(1, 96, 48)), fit=24).json()
-    assert (answer["width"], answer["height"]) == (24, 48)
-    assert any("fit=24" in text for text in answer["warnings"])
-
-
 def test_a_compressed_picture_is_not_measured(client):
     """The truth about a picture that was compressed afterwards is refused: Ŷ is gone."""
     link = post(client, format="jpeg").json()["links"]["self"]
     response = client.post(f"{link}/truth", files={"image": encoded(photo(1, 48, 48))})
     assert "compressed" in check_problem(response, "conflict")["detail"]
+
+
+LARGE = encoded(photo(1000, 96, 96))
+
+
+def parts_of(client, answer, alpha=None):
+    links = answer["links"]
+    asked = {} if alpha is None else {"alpha": alpha}
+    mask, believed = (
+        client.get(links[part], params=asked).content for part in ("mask", "believed")
+    )
+    return pixels(client.get(links["image"]).content), pixels(mask), pixels(believed)
+
+
+@pytest.mark.parametrize(
+    ("image", "fields"),
+    [(IMAGE, {}), (TRANSPARENT, {}), (LARGE, {"to": 150})],
+    ids=["plain", "transparent", "reduced"],
+)
+def test_the_mask_holds_the_pixels_of_the_picture(client, upscaler, image, fields):
+    """Of every α, without another sample; outside it is the upload, enlarged by no model."""
+    answer = post(client, image, seed=3, **fields).json()
+    calls = len(upscaler.calls)
+    codes = pixels(client.get(answer["links"]["trust"]).content)
+    half = np.median(codes[codes < codes.max()]) / 65534 * answer["guarantee"]["bound"]
+    picture, mask, believed = parts_of(client, answer, half)
+    assert believed.shape == picture.shape
+    assert mask.any()
+    np.testing.assert_array_equal(believed[mask], picture[mask])
+    assert (believed != picture)[~mask].any()
+    nothing = parts_of(client, answer, 0)[2]
+    plain = Image.open(io.BytesIO(image)).convert("RGB").resize(picture.shape[1::-1], 3)
+    np.testing.assert_array_equal(nothing[..., :3], np.asarray(plain))
+    assert answer["believed"]["outside"] == "upload"
+    assert len(upscaler.calls) == calls
+
+
+def test_what_is_said_of_it(client):
+    """File and answer say what is shown outside, and that nothing is promised of that."""
+    answer = post(client, alpha=0.1, seed=3).json()
+    text = text_chunks(client.get(answer["links"]["believed"]).content)
+    said = answer["believed"]["statement"]
+    assert text["trustscale:believed"] == said
+    assert text["trustscale:alpha"] == "0.1"
+    assert "enlarged without a model" in said
+    assert "nothing is promised of it" in said
+
+
+class TestWitness:
+    """The faithful model's answer is there already where samples were compared with it."""
+
+    @pytest.fixture
+    def witnessed(self, start):
+        upscaler = FakeUpscaler(witness=FakeWitness())
+        calibration = aside(
+            calibration_of(
+                upscaler,
+                samples=1,
+                indecision=IndecisionSettings("witness"),
+                witness="witness:1 x2",
+            )
+        )
+        return start(upscaler, calibrations=(calibration,)), upscaler.witness
+
+    def test_of_an_upload_without_loss(self, witnessed):
+        """It is shown outside the mask, and is not asked again."""
+        client, witness = witnessed
+        asked = witness.asked
+        answer = post(client, encoded(sharp()), alpha=0.1, seed=3).json()
+        assert answer["believed"]["outside"] == "witness"
+        assert "span-x4" in answer["believed"]["statement"]
+        nothing = parts_of(client, answer, 0)[2].astype(int)
+        large = sharp().repeat(2, 0).repeat(2, 1)
+        assert np.abs(nothing - large).mean() < 3  # kept with a little loss
+        assert witness.asked == asked + 1

@@ -1,11 +1,8 @@
 """Clients that others generate from docs/openapi.json upload, poll and calibrate."""
 
-from __future__ import annotations
-
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -36,8 +33,7 @@ NPM = ("openapi-typescript@7.13.0", "openapi-fetch@0.17.0", "typescript@5.9.3", 
 
 
 @pytest.fixture
-def arguments(tmp_path) -> Iterator[list[str]]:
-    """URL, admin key, an image and an archive of truths."""
+def arguments(tmp_path):
     (tmp_path / "image.png").write_bytes(IMAGE)
     (tmp_path / "pairs.zip").write_bytes(zipped(truth_files(12)))
     with serving(gateway(tmp_path / "data")) as address:
@@ -49,7 +45,7 @@ def arguments(tmp_path) -> Iterator[list[str]]:
         ]
 
 
-def run(*command: object, cwd: Path) -> str:
+def run(*command, cwd):
     done = subprocess.run(
         [str(part) for part in command], cwd=cwd, check=False, capture_output=True, text=True
     )
@@ -58,7 +54,6 @@ def run(*command: object, cwd: Path) -> str:
 
 
 def test_python(tmp_path, arguments):
-    """By openapi-python-client, without a warning."""
     (tmp_path / "config.yml").write_text(PYTHON)
     made = run(
         *(sys.executable, "-m", "openapi_python_client", "generate", "--meta", "none"),
@@ -71,7 +66,6 @@ def test_python(tmp_path, arguments):
 
 
 def test_typescript(tmp_path, arguments):
-    """By openapi-typescript, used with openapi-fetch; the types are checked."""
     if shutil.which("npm") is None or shutil.which("node") is None:
         not_here("npm and node are not installed")
     (tmp_path / "package.json").write_text('{"private": true, "type": "module"}')

@@ -1,10 +1,7 @@
 """Idempotency-Key: a request that is sent again is not paid again."""
 
-from __future__ import annotations
-
 import asyncio
 import threading
-from collections import Counter
 
 import pytest
 
@@ -28,7 +25,6 @@ def key(name="once", **headers):
 
 @pytest.fixture(params=STORES)
 def store(request):
-    """Settings of a gateway on each store."""
     return {} if request.param == "sqlite" else {"store": request.getfixturevalue("redis_url")}
 
 
@@ -51,34 +47,6 @@ async def test_connections_that_drop(serve, store):
             await asyncio.gather(*(request.answered for request in dropped))
             assert len(upscaler.calls) == 16
         assert served.state.service.slots.in_flight == 0
-
-
-async def test_those_who_wait_write_nothing(serve, monkeypatch):
-    """However long a request takes, each one that waits for it claims its key twice at most."""
-    upscaler = FakeUpscaler(gate=threading.Event())
-    async with serve(upscaler, run_jobs=False) as served:
-        claims, seen = served.state.stores.claims, Counter()
-
-        def counted(name):
-            method = getattr(claims, name)
-
-            async def count(*arguments, **options):
-                seen[name] += 1
-                return await method(*arguments, **options)
-
-            return count
-
-        first = asyncio.create_task(served.post(headers=key()))
-        await until(lambda: upscaler.calls)
-        for name in ("claim", "get"):
-            monkeypatch.setattr(claims, name, counted(name))
-        repeated = [asyncio.create_task(served.post(headers=key())) for _ in range(3)]
-        await until(lambda: seen["get"] >= 30)
-        assert seen["claim"] == 3
-        upscaler.gate.set()
-        answers = await asyncio.gather(first, *repeated)
-        assert {answer.status_code for answer in answers} == {200}
-        assert seen["claim"] <= 6
 
 
 @pytest.mark.servers
@@ -131,7 +99,6 @@ class TestRepeated:
         assert post(client).json()["id"] != first.json()["id"]
 
     def test_a_job(self, client):
-        """The same job, as long as it is known."""
         jobs = {post(client, headers=key("job", **ASYNC)).headers["location"] for _ in range(3)}
         assert len(jobs) == 1
         fourth = post(client, headers=key("job"))
@@ -164,7 +131,6 @@ class TestRepeated:
         assert post(client, headers=key()).json() == first
 
     def test_keys_belong_to_their_callers(self, start):
-        """The same key of somebody else is another one."""
         client, ids = start(client_keys=["one", "two"]), set()
         for secret in ("one", "two", ADMIN_KEY):
             headers = key("mine", Authorization=f"Bearer {secret}")

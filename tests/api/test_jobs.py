@@ -1,7 +1,5 @@
 """Prefer: respond-async: accepted, watched, cancelled, and never lost."""
 
-from __future__ import annotations
-
 import asyncio
 import io
 import json
@@ -33,7 +31,6 @@ ASYNC = {"Prefer": "respond-async"}
     ],
 )
 def test_what_a_client_prefers(headers, wanted):
-    """Whole tokens of all headers, in any case; not what stands in a string."""
     assert prefers("respond-async", headers) is wanted
 
 
@@ -44,7 +41,6 @@ FIELDS = {
 
 
 def events(text):
-    """The objects of a stream of server-sent events."""
     found = []
     for block in text.replace("\r\n", "\n").strip().split("\n\n"):
         lines = dict(line.split(": ", 1) for line in block.splitlines() if line[:1] != ":")
@@ -79,10 +75,6 @@ class TestAccepted:
             assert one == other
 
     def test_a_failure_is_told_as_a_problem(self, client, upscaler):
-        """The problem that a request would have had is in the job.
-
-        What can be checked before generating never becomes one.
-        """
         check_problem(post(client, b"text", headers=ASYNC), "unsupported-media")
         check_problem(post(client, headers=ASYNC, alpha="x"), "bad-alpha")
         upscaler.failure = UpscalerFailed("The model broke.")
@@ -164,33 +156,24 @@ class TestEvents:
             await client.aclose()
 
 
-class TestCancel:
-    async def test_running_and_queued(self, serve):
-        """A job that waits never runs; a running one stops, and the upscaler feels it."""
-        upscaler = FakeUpscaler(seconds=60)
-        async with serve(upscaler, max_in_flight=1) as served:
-            client = served.client
-            jobs = [(await served.post(headers=ASYNC)).headers["location"] for _ in range(2)]
-            await until(lambda: upscaler.calls)
-            states = {(await client.get(job)).json()["state"]: job for job in jobs}
-            queued = await client.delete(states["queued"])
-            assert queued.json()["state"] == "cancelled"
-            watching = asyncio.create_task(served.events(states["running"]))
-            assert (await client.delete(states["running"])).status_code == 200
-            last = events(await asyncio.wait_for(watching, 60))[-1]
-            assert (last["state"], last["result"]) == ("cancelled", None)
-            assert upscaler.cancelled == len(upscaler.calls)
-            upscaler.seconds, calls = 0, len(upscaler.calls)
-            later = await served.post(headers=ASYNC)
-            assert '"succeeded"' in await served.events(later.headers["location"])
-            assert len(upscaler.calls) == calls + 4
-
-    def test_a_finished_job_stays_as_it_is(self, client):
-        """Cancelling too late changes nothing; a late watcher gets the last state and the end."""
-        location = post(client, headers=ASYNC).headers["location"]
-        job = ended(client, location)
-        assert events(client.get(f"{location}/events").text) == [job]
-        assert client.delete(location).json() == job
+async def test_running_and_queued(serve):
+    upscaler = FakeUpscaler(seconds=60)
+    async with serve(upscaler, max_in_flight=1) as served:
+        client = served.client
+        jobs = [(await served.post(headers=ASYNC)).headers["location"] for _ in range(2)]
+        await until(lambda: upscaler.calls)
+        states = {(await client.get(job)).json()["state"]: job for job in jobs}
+        queued = await client.delete(states["queued"])
+        assert queued.json()["state"] == "cancelled"
+        watching = asyncio.create_task(served.events(states["running"]))
+        assert (await client.delete(states["running"])).status_code == 200
+        last = events(await asyncio.wait_for(watching, 60))[-1]
+        assert (last["state"], last["result"]) == ("cancelled", None)
+        assert upscaler.cancelled == len(upscaler.calls)
+        upscaler.seconds, calls = 0, len(upscaler.calls)
+        later = await served.post(headers=ASYNC)
+        assert '"succeeded"' in await served.events(later.headers["location"])
+        assert len(upscaler.calls) == calls + 4
 
 
 async def test_a_client_that_hangs_up_before_the_answer(serve, monkeypatch):

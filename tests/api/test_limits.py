@@ -1,19 +1,22 @@
-"""Bounded work: what is too much is told so, and work that nobody waits for ends."""
+"""Bounded work, and limits for each client."""
 
-from __future__ import annotations
-
+import asyncio
 import re
+import time
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 
 import pytest
 
+from app.api.limits import open_limits
 from app.calibration import file
+from app.errors import RateLimited
 from app.jobs.queue import JobQueue
+from app.settings import load_settings
 from app.stores.base import Job, StoreUnavailable
 from app.stores.uploads import uploads_for
 from tests.api.admin import BASE, Admin, truth_files
-from tests.api.gateway import AS_ADMIN, check_problem, client_of, post
+from tests.api.gateway import ADMIN_KEY, AS_ADMIN, check_problem, client_of, post
 from tests.factories import encoded, photo
 from tests.fakes import FakeUpscaler
 from tests.images import hostile
@@ -22,18 +25,8 @@ from tests.waiting import until
 ASYNC = {"Prefer": "respond-async"}
 
 
-async def test_jobs_wait_however_many_there_are(serve):
-    """Asynchronous requests are accepted beyond the waiting places and all finish."""
-    async with serve(max_in_flight=1, max_waiting=0) as served:
-        accepted = [await served.post(headers=ASYNC) for _ in range(3)]
-        assert {response.status_code for response in accepted} == {202}
-        for response in accepted:
-            assert '"succeeded"' in await served.events(response.headers["location"])
-
-
 class TestDisconnect:
     async def test_ends_the_generation(self, serve):
-        """A client that hangs up cancels its samples and frees its slot."""
         upscaler = FakeUpscaler(seconds=60)
         async with serve(upscaler, max_in_flight=1) as served:
             leaving = served.hanging()
@@ -86,74 +79,48 @@ class TestDisconnect:
             assert not re.search(r"^trustscale_problems_total.* [1-9]", problems, re.MULTILINE)
 
 
-class TestDrawing:
-    async def test_is_bounded(self, serve):
-        """Masks and overlays for other α have places of their own; uploads never wait for them."""
-        async with serve(max_in_flight=1, max_waiting=1) as served:
-            client, links = served.client, (await served.post()).json()["links"]
-            drawing = served.state.service.drawing
-            async with drawing.slot():
-                address = f"{links['overlay']}?alpha=0.3"
-                leaving = [served.hanging("GET", address) for _ in range(drawing.most_waiting)]
-                await until(lambda: drawing.waiting == drawing.most_waiting)
-                for part in ("overlay", "mask"):
-                    answer = await client.get(f"{links[part]}?alpha=0.2")
-                    check_problem(answer, "overloaded")
-                    assert int(answer.headers["retry-after"]) >= 1
-                assert (await client.get(links["mask"])).status_code == 200  # nothing is drawn
-                assert (await served.post()).status_code == 200
-                assert {await waiting.hang_up() for waiting in leaving} == {499}
-                assert drawing.waiting == 0
-            assert (await client.get(address)).status_code == 200
-
-    def test_is_counted(self, start):
-        """What is drawn for a request takes from the client's share; stored files do not."""
-        client = start(client_requests_per_minute=3)
-        links = post(client).json()["links"]
-        paths = [links["overlay"], f"{links['mask']}?alpha=0.3", f"{links['overlay']}?alpha=0.3"]
-        assert [client.get(path).status_code for path in paths] == [200, 200, 429]
-        assert {client.get(links[part]).status_code for part in ("image", "mask", "trust")} == {200}
+async def test_is_bounded(serve):
+    """Masks and overlays for other α have places of their own; uploads never wait for them."""
+    async with serve(max_in_flight=1, max_waiting=1) as served:
+        client, links = served.client, (await served.post()).json()["links"]
+        drawing = served.state.service.drawing
+        async with drawing.slot():
+            address = f"{links['overlay']}?alpha=0.3"
+            leaving = [served.hanging("GET", address) for _ in range(drawing.most_waiting)]
+            await until(lambda: drawing.waiting == drawing.most_waiting)
+            for part in ("overlay", "mask"):
+                answer = await client.get(f"{links[part]}?alpha=0.2")
+                check_problem(answer, "overloaded")
+                assert int(answer.headers["retry-after"]) >= 1
+            assert (await client.get(links["mask"])).status_code == 200  # nothing is drawn
+            assert (await served.post()).status_code == 200
+            assert {await waiting.hang_up() for waiting in leaving} == {499}
+            assert drawing.waiting == 0
+        assert (await client.get(address)).status_code == 200
 
 
-class TestBodies:
-    def test_the_limit_of_the_file(self, start):
-        """A file over `max_upload_bytes` is refused with both numbers."""
-        image = encoded(photo(0, 100, 100))
-        problem = check_problem(post(start(max_upload_bytes=5000), image), "image-too-large")
-        assert problem["limit"] == "max_bytes"
-        assert (problem["maximum"], problem["actual"]) == (5000, len(image))
+@pytest.mark.parametrize(("length", "most"), [({"Content-Length": "10000000"}, 0), ({}, 200)])
+async def test_are_read_up_to_the_limit(serve, length, most):
+    """A declared length decides alone, before anything is read; without one it is counted."""
+    read = 0
 
-    @pytest.mark.parametrize(("length", "most"), [({"Content-Length": "10000000"}, 0), ({}, 200)])
-    async def test_are_read_up_to_the_limit(self, serve, length, most):
-        """A declared length decides alone, before anything is read; without one it is counted."""
-        read = 0
+    async def endless():
+        nonlocal read
+        yield b'--x\r\nContent-Disposition: form-data; name="image"; filename="a"\r\n\r\n'
+        while read < 10_000:
+            read += 1
+            yield b"x" * 1000
 
-        async def endless():
-            nonlocal read
-            yield b'--x\r\nContent-Disposition: form-data; name="image"; filename="a"\r\n\r\n'
-            while read < 10_000:
-                read += 1
-                yield b"x" * 1000
-
-        async with serve(max_upload_bytes=5000) as served:
-            headers = {"Content-Type": "multipart/form-data; boundary=x", **length}
-            response = await served.client.post("/v1/upscale", content=endless(), headers=headers)
-        check_problem(response, "image-too-large")
-        assert "x-request-id" in response.headers
-        assert read <= most
-
-    def test_long_fields_and_many_fields(self, client):
-        """A form is bounded in every direction."""
-        for response in (
-            post(client, alpha="1" * 10_000),
-            post(client, **{f"field{k}": k for k in range(100)}),
-        ):
-            check_problem(response, "bad-request")
+    async with serve(max_upload_bytes=5000) as served:
+        headers = {"Content-Type": "multipart/form-data; boundary=x", **length}
+        response = await served.client.post("/v1/upscale", content=endless(), headers=headers)
+    check_problem(response, "image-too-large")
+    assert "x-request-id" in response.headers
+    assert read <= most
 
 
 class TestUploadsWithoutAJob:
     def test_they_are_removed(self, start, tmp_path, monkeypatch):
-        """Files of a job that could not be stored do not stay."""
         client = start()
 
         async def away(*_):
@@ -173,3 +140,119 @@ class TestUploadsWithoutAJob:
             async with uploads_for(stores, job.id):
                 raise StoreUnavailable("The answer got lost.")
         assert await stores.blobs.names(job.id) == ["image"]
+
+
+PIXELS = 24 * 24
+
+
+def check_limited(response, unit):
+    """429 `overloaded` that says which limit, and when to come back."""
+    problem = check_problem(response, "overloaded", 429)
+    assert problem["limit"] == f"client_{unit}_per_minute"
+    assert 1 <= int(response.headers["retry-after"]) <= 60
+
+
+class TestRequests:
+    def test_open(self, start):
+        """Without keys an address has its share, of which what is wrong takes nothing."""
+        client = start(client_requests_per_minute=2)
+        wrong = [{"upscaler": "none"}, {"alpha": "x"}, {"group": "none"}]
+        assert [post(client, **fields).status_code for fields in wrong] == [404, 422, 422]
+        links = post(client).json()["links"]
+        assert post(client, headers=ASYNC).status_code == 202
+        for headers in ({}, ASYNC):
+            check_limited(post(client, headers=headers), "requests")
+        assert {client.get(links["mask"]).status_code for _ in range(3)} == {200}
+
+    def test_per_key(self, start):
+        client = start(client_requests_per_minute=1, client_keys=["a", "b"])
+        for _ in range(2):
+            assert post(client, headers={"X-API-Key": "wrong"}).status_code == 401
+        for key in ("a", "b", ADMIN_KEY):
+            headers = {"X-API-Key": key}
+            assert post(client, headers=headers).status_code == 200
+            check_limited(post(client, headers=headers), "requests")
+
+    def test_a_full_queue_takes_nothing(self, start):
+        """Nor does a job for which the queue has no room, which is told to come back."""
+        client = start(
+            client_requests_per_minute=2,
+            client_pixels_per_minute=2 * PIXELS,
+            max_input_pixels=PIXELS,
+            max_queued_jobs=1,
+            run_jobs=False,
+        )
+        answers = [post(client, headers=ASYNC) for _ in range(4)]
+        assert [answer.status_code for answer in answers] == [202, 503, 503, 503]
+        assert answers[-1].headers["retry-after"] == "60"
+        assert post(client).status_code == 200
+
+
+class TestPixels:
+    def test_by_size(self, start):
+        """Large images use it up sooner; what is refused takes nothing from smaller ones."""
+        client = start(client_pixels_per_minute=3 * PIXELS, max_input_pixels=3 * PIXELS)
+        assert post(client).status_code == 200
+        large = encoded(photo(1, 48, 36))  # exactly the whole minute
+        check_limited(post(client, large), "pixels")
+        assert post(client, large[:100]).status_code == 422
+        assert [post(client).status_code for _ in range(3)] == [200, 200, 429]
+
+    def test_smaller_than_one_image(self, monkeypatch):
+        """Such a limit would refuse an allowed image for ever: the start is refused."""
+        monkeypatch.setenv("TRUSTSCALE_CLIENT_PIXELS_PER_MINUTE", "1000")
+        assert load_settings().limits.max_pixels == 1000
+        monkeypatch.setenv("TRUSTSCALE_MAX_INPUT_PIXELS", "1001")
+        with pytest.raises(Exception, match="smaller than max_input_pixels"):
+            load_settings()
+
+
+class TestCounters:
+    @pytest.fixture(params=["sqlite", pytest.param("redis", marks=pytest.mark.servers)])
+    def store(self, request):
+        if request.param == "redis":
+            return str(request.getfixturevalue("redis_url"))
+        return "sqlite:///"
+
+    async def test_minute(self, store, monkeypatch):
+        now = [time.time()]
+        if store.startswith("sqlite"):
+            monkeypatch.setattr(time, "time", lambda: now[0])
+        async with open_limits(store, requests=2, pixels=None) as limits:
+            await limits.take("a", "requests")
+            await limits.take("a", "requests")
+            with pytest.raises(RateLimited) as caught:
+                await limits.take("a", "requests")
+            if store.startswith("sqlite"):
+                assert caught.value.retry_after == pytest.approx(60)
+            assert 1 < caught.value.retry_after <= 60
+            await limits.take("b", "requests")
+            await limits.take("a", "pixels", 10**12)
+            if store.startswith("sqlite"):
+                now[0] += caught.value.retry_after + 0.1
+                await limits.take("a", "requests")
+
+    async def test_at_once(self, store):
+        async with open_limits(store, requests=5, pixels=None) as limits:
+            outcomes = await asyncio.gather(
+                *(limits.take("a", "requests") for _ in range(20)), return_exceptions=True
+            )
+        assert outcomes.count(None) <= 5
+        assert {type(outcome) for outcome in outcomes if outcome is not None} == {RateLimited}
+
+    @pytest.mark.servers
+    async def test_shared(self, redis_url):
+        async with (
+            open_limits(redis_url, requests=1, pixels=None) as first,
+            open_limits(redis_url, requests=1, pixels=None) as second,
+        ):
+            await first.take("a", "requests")
+            with pytest.raises(RateLimited):
+                await second.take("a", "requests")
+
+    async def test_redis_away(self):
+        url = "redis://:secret@127.0.0.1:1/0"
+        async with open_limits(url, requests=1, pixels=None) as limits:
+            with pytest.raises(StoreUnavailable) as caught:
+                await limits.take("a", "requests")
+        assert "secret" not in caught.value.detail

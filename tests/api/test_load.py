@@ -1,12 +1,12 @@
-"""Many clients, slow clients and large images: what is held for them, and what they hold up."""
-
-from __future__ import annotations
+"""Many clients, slow clients and large images: what is held for them, and what takes too long."""
 
 import asyncio
 import threading
 from collections import Counter
 
-from tests.api.gateway import IMAGE, check_problem, client_of, form
+import pytest
+
+from tests.api.gateway import check_problem, client_of, ended, form, post
 from tests.factories import encoded, photo
 from tests.fakes import FakeUpscaler
 from tests.waiting import until
@@ -16,8 +16,6 @@ ASYNC = {"Prefer": "respond-async"}
 
 
 class CountingUpscaler(FakeUpscaler):
-    """Knows how many requests it works on at the same time."""
-
     def __init__(self, **options):
         super().__init__(**options)
         self.now = Counter()
@@ -38,7 +36,7 @@ async def test_sixteen_times_the_capacity(serve):
     upscaler, statuses = CountingUpscaler(gate=threading.Event()), Counter()
     async with serve(upscaler, max_in_flight=CAPACITY, max_waiting=WAITING) as served:
 
-        async def ask() -> None:
+        async def ask():
             answer = await served.post()
             if answer.status_code == 503:
                 check_problem(answer, "overloaded")
@@ -57,17 +55,6 @@ async def test_sixteen_times_the_capacity(serve):
         assert (await served.post()).status_code == 200
         # Nothing was generated for those that were refused.
         assert calls == served_calls * (len(upscaler.calls) - calls)
-
-
-async def test_refused_before_it_is_decoded(serve):
-    """When everything is taken not even a damaged image is looked at."""
-    upscaler = FakeUpscaler(seconds=60)
-    async with serve(upscaler, max_in_flight=1, max_waiting=0) as served:
-        taken = asyncio.create_task(served.post())
-        await until(lambda: upscaler.calls)
-        check_problem(await served.post(IMAGE[:100]), "overloaded")
-        taken.cancel()
-        await asyncio.wait([taken])
 
 
 async def test_more_memory_than_there_is(serve):
@@ -89,7 +76,6 @@ async def test_more_memory_than_there_is(serve):
 
 
 async def test_a_client_that_sends_slowly(serve):
-    """While an upload trickles in it holds neither a slot nor a waiting place."""
     async with serve(max_in_flight=1, max_waiting=0) as served:
         request = served.client.build_request("POST", "/v1/upscale", **form())
         body, begun, go = await request.aread(), asyncio.Event(), asyncio.Event()
@@ -111,7 +97,6 @@ async def test_a_client_that_sends_slowly(serve):
 
 
 async def test_a_client_that_reads_slowly(serve):
-    """While an answer waits for its reader the slot is somebody else's."""
     async with serve(max_in_flight=1, max_waiting=0) as served:
         sent, read = asyncio.Event(), asyncio.Event()
 
@@ -161,3 +146,56 @@ async def test_few_files_in_memory(serve, monkeypatch):
         for answer in answers:
             if answer.status_code == 202:
                 await served.events(answer.headers["location"])
+
+
+PIXELS, SAMPLES = 24 * 24, 4
+
+
+@pytest.fixture
+def upscaler():
+    return FakeUpscaler()
+
+
+@pytest.fixture
+def client(start, upscaler):
+    """A gateway whose upscaler takes a second for each line of the image, and may take 10 s."""
+    client = start(upscaler, request_timeout_s=10)
+    service = client.app_state["trustscale"].service
+    service.throughput.note(upscaler, PIXELS, SAMPLES, 24)
+    return client
+
+
+def test_refused_with_ways_out(client, upscaler):
+    """422 at once: the estimate, the deadline, and what would make it."""
+    problem = check_problem(post(client), "too-slow")
+    members = {name: problem[name] for name in ("estimate", "deadline", "prefer", "fit")}
+    assert members == {"estimate": 24, "deadline": 10, "prefer": "respond-async", "fit": 13}
+    assert "about 24 seconds" in problem["detail"]
+    assert upscaler.calls == []
+    assert post(client, fit=problem["fit"]).status_code == 200
+
+
+def test_done_as_a_job(client):
+    """Nobody waits for a job: it is accepted, and says what is expected of it."""
+    accepted = post(client, headers={"Prefer": "respond-async"})
+    job = accepted.json()
+    assert (accepted.status_code, job["estimate_s"]) == (202, 24)
+    assert (job["width"], job["height"]) == (48, 48)
+    assert ended(client, accepted.headers["location"])["state"] == "succeeded"
+
+
+def test_a_job_has_a_deadline_too(start, upscaler):
+    """One that is longer than its deadline is refused as well; then only `fit` helps."""
+    client = start(upscaler, job_timeout_s=10)
+    client.app_state["trustscale"].service.throughput.note(upscaler, PIXELS, SAMPLES, 24)
+    problem = check_problem(post(client, headers={"Prefer": "respond-async"}), "too-slow")
+    assert (problem["fit"], "prefer" in problem) == (13, False)
+
+
+def test_the_pace_is_told(client, upscaler):
+    """GET /v1/upscalers has it, once it is known; every answer is a measurement."""
+    [row] = client.get("/v1/upscalers").json()
+    assert row["seconds_per_megapixel"] == pytest.approx(24e6 / PIXELS / SAMPLES)
+    assert post(client, fit=10).status_code == 200
+    [row] = client.get("/v1/upscalers").json()
+    assert 0 < row["seconds_per_megapixel"] < 24e6 / PIXELS / SAMPLES

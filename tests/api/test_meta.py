@@ -1,34 +1,30 @@
-"""What surrounds the API: health, request ids, the OpenAPI document, and who runs alone."""
-
-from __future__ import annotations
+"""What surrounds the API: health, headers, request ids, the OpenAPI document, who runs alone."""
 
 import asyncio
 import json
 import re
+from contextlib import aclosing
 
-import httpx
 import pytest
-from starlette.testclient import TestClient
 
 from app.api.deps import Timings
+from app.api.probes import Probes
 from app.assembly import single_process_lock
 from app.errors import ConfigError, UpscalerUnavailable
 from app.settings import Settings
-from app.stores.base import StoreUnavailable
-from tests.api.gateway import gateway, post
+from tests.api.gateway import post
+from tests.clock import LoopClock
 from tests.fakes import FakeUpscaler
-from tests.live import serving
+from tests.upscalers.resilient import SOURCE, Inner, guarded
 
 
 class TestHealth:
     def components(self, client, status):
-        """What /readyz says under this status."""
         response = client.get("/readyz")
         assert response.status_code == status
         return response.json()["components"]
 
     def test_ready(self, client, calibration):
-        """Each component says that it is ready."""
         components = self.components(client, 200)
         assert set(components) == {"store", "jobs", "upscaler:fake"}
         assert all(component["ready"] for component in components.values())
@@ -41,20 +37,6 @@ class TestHealth:
         assert client.get("/healthz").status_code == 200
         assert client.get("/v1/upscalers").status_code == 200
 
-    def test_a_queue_that_is_away(self, start, monkeypatch):
-        """Jobs are not ready without it; an upscaler is, though it still has to be calibrated."""
-        client = start(calibrations=())
-        assert self.components(client, 200)["upscaler:fake"]["calibration"] is None
-
-        async def away():
-            raise StoreUnavailable("The queue is away.")
-
-        monkeypatch.setattr(client.app_state["trustscale"].queue, "check", away)
-        components = self.components(client, 503)
-        assert components["store"]["ready"]
-        jobs = components["jobs"]
-        assert (jobs["ready"], jobs["detail"]) == (False, "The queue is away.")
-
     def test_a_component_that_never_answers(self, start, monkeypatch):
         """Readiness answers in time all the same, and says who did not."""
         upscaler = FakeUpscaler()
@@ -63,55 +45,28 @@ class TestHealth:
         detail = self.components(client, 503)["upscaler:fake"]["detail"]
         assert detail == "no answer within 0.1 seconds"
 
-    def test_upscalers_are_closed_at_the_end(self, tmp_path):
-        """Shutdown releases what the start opened."""
-        upscaler = FakeUpscaler()
-        with TestClient(gateway(tmp_path, upscaler)):
-            assert not upscaler.closed
-        assert upscaler.closed
+
+def test_head_as_get(client):
+    """HEAD has the status and the headers of GET, so it tells the size of a result's file."""
+    result = post(client).json()["links"]["self"]
+    files = [f"{result}{part}" for part in ("", "/image.png", "/overlay.png?alpha=0.5")]
+    for path in ("/healthz", "/readyz", "/", "/v1/upscalers", *files):
+        got, head = client.get(path), client.head(path)
+        assert head.status_code == got.status_code == 200
+        assert head.headers["content-type"] == got.headers["content-type"]
+        assert head.headers["content-length"] == got.headers["content-length"] != "0"
 
 
-class TestHead:
-    def test_as_get(self, client):
-        """HEAD has the status and the headers of GET, so it tells the size of a result's file."""
-        result = post(client).json()["links"]["self"]
-        files = [f"{result}{part}" for part in ("", "/image.png", "/overlay.png?alpha=0.5")]
-        for path in ("/healthz", "/readyz", "/", "/v1/upscalers", *files):
-            got, head = client.get(path), client.head(path)
-            assert head.status_code == got.status_code == 200
-            assert head.headers["content-type"] == got.headers["content-type"]
-            assert head.headers["content-length"] == got.headers["content-length"] != "0"
-
-    def test_refusals(self, client):
-        """What GET refuses, HEAD refuses; events, which have no end of their own, have no HEAD."""
-        assert client.head("/v1/results/res-none").status_code == 404
-        assert client.head("/v1/upscale").status_code == 405
-        job = post(client, headers={"Prefer": "respond-async"}).headers["location"]
-        assert client.head(f"{job}/events").status_code == 405
-
-    def test_over_a_real_connection(self, tmp_path):
-        """A real server sends the length without the body, and the connection goes on."""
-        with serving(gateway(tmp_path)) as address, httpx.Client() as client:
-            for _ in range(2):
-                head = client.head(f"http://{address}/healthz")
-                assert (head.status_code, head.headers["content-length"]) == (200, "3")
-            assert client.get(f"http://{address}/healthz").text == "ok\n"
-
-
-class TestRequestId:
-    def test_every_answer_has_one(self, client):
-        """Successes and failures carry an id; two requests never share it."""
-        responses = [client.get("/healthz"), client.get("/nothing"), post(client, b"text")]
-        ids = {response.headers["x-request-id"] for response in responses}
-        assert len(ids) == 3
-
-    def test_one_of_the_client(self, client):
-        """A harmless one is kept; what could break a log line is not taken over."""
-        kept = client.get("/healthz", headers={"X-Request-ID": "trace-7.a_B"})
-        assert kept.headers["x-request-id"] == "trace-7.a_B"
-        for sent in ("a b", "x" * 65, 'a"b', "", "ä".encode("latin-1")):
-            response = client.get("/healthz", headers={"X-Request-ID": sent})
-            assert re.fullmatch(r"[0-9a-f]{16}", response.headers["x-request-id"])
+def test_every_answer_has_one(client):
+    """Each answer has one; a client's is kept if it is harmless and cannot break a log line."""
+    responses = [client.get("/healthz"), client.get("/nothing"), post(client, b"text")]
+    ids = {response.headers["x-request-id"] for response in responses}
+    assert len(ids) == 3
+    kept = client.get("/healthz", headers={"X-Request-ID": "trace-7.a_B"})
+    assert kept.headers["x-request-id"] == "trace-7.a_B"
+    for sent in ("a b", "x" * 65, 'a"b', "", "ä".encode("latin-1")):
+        response = client.get("/healthz", headers={"X-Request-ID": sent})
+        assert re.fullmatch(r"[0-9a-f]{16}", response.headers["x-request-id"])
 
 
 class TestOpenApi:
@@ -120,10 +75,7 @@ class TestOpenApi:
         return client.get("/openapi.json").json()
 
     def test_it_is_coherent(self, document):
-        """OpenAPI 3.1; every operation has a name of its own, says what it does, and how it fails.
-
-        None promises the framework's own error body.
-        """
+        """OpenAPI 3.1; every operation has its own name, says what it does, and how it fails."""
         assert document["openapi"].startswith("3.1")
         operations = [
             operation for path in document["paths"].values() for operation in path.values()
@@ -135,26 +87,9 @@ class TestOpenApi:
             assert operation["description"]
             assert "schemas/HTTPValidationError" not in json.dumps(operation["responses"])
 
-    def test_examples_of_problems(self, document):
-        """Every documented failure has an example that is a problem of that status."""
-        responses = document["paths"]["/v1/upscale"]["post"]["responses"]
-        seen = set()
-        for status, response in responses.items():
-            if status in {"200", "202"}:
-                continue
-            content = response["content"].get("application/problem+json", {"examples": {}})
-            for slug, example in content["examples"].items():
-                assert example["value"]["type"] == f"/problems/{slug}"
-                assert str(example["value"]["status"]) == status
-                seen.add(slug)
-        assert {"no-calibration", "bad-image", "overloaded", "degenerate-samples"} <= seen
-
 
 def test_a_data_folder_has_one_gateway(tmp_path):
-    """A second one on the same folder is refused while the first one runs, and not afterwards.
-
-    Gateways that run no jobs of a queue in memory share a folder.
-    """
+    """A second one on the same folder is refused while the first one runs, and not afterwards."""
     settings = Settings(data_dir=tmp_path / "data")
     with (
         single_process_lock(settings),
@@ -179,3 +114,73 @@ def test_a_shared_store(tmp_path):
     ):
         pass
     assert "secret" not in caught.value.detail
+
+
+ALWAYS = {
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "x-frame-options": "DENY",
+    "cross-origin-resource-policy": "same-origin",
+}
+# The same for everybody, so it may be kept.
+DOCUMENTATION = ("/docs", "/docs/style.css", "/openapi.json", "/problems/bad-image")
+PATHS = (*DOCUMENTATION, "/healthz", "/v1/upscalers", "/v1/results/none", "/no/such/path")
+
+
+def policy(response):
+    parts = response.headers["content-security-policy"].split("; ")
+    return {part.partition(" ")[0]: part.partition(" ")[2] for part in parts}
+
+
+def test_the_fixed_headers(client, upscaler):
+    """Each stands exactly once, also on errors; what a page may load it loads by name."""
+    answers = {path: client.get(path) for path in PATHS}
+    upscaler.failure = RuntimeError("broken")
+    answers["/v1/upscale"] = post(client)
+    assert answers["/v1/upscale"].status_code == 500
+    for path, response in answers.items():
+        for name, value in ALWAYS.items():
+            assert response.headers.get_list(name) == [value]
+        directives = policy(response)
+        for name in ("default-src", "frame-ancestors", "base-uri"):
+            assert directives[name] == "'none'"
+        kept = None if path in DOCUMENTATION else "no-store"
+        assert response.headers.get("cache-control") == kept
+
+
+def test_a_body_over_the_limit(start):
+    """The framework's own 413 has them, and is counted as a problem."""
+    client = start(max_upload_bytes=1000)
+    response = post(client, b"x" * 200_000)
+    assert response.status_code == 413
+    assert ALWAYS.items() <= dict(response.headers).items()
+    assert 'trustscale_problems_total{type="image-too-large"} 1.0' in client.get("/metrics").text
+
+
+async def test_one_question_for_all():
+    """However many ask at once or soon after, the upscaler is asked once, also where it is away."""
+    clock, inner = LoopClock(), Inner()
+    async with aclosing(Probes(10.0)) as probes:
+        await asyncio.gather(*(probes.check(inner) for _ in range(50)))
+        inner.failure = UpscalerUnavailable("away")
+        clock.jump(9)
+        await probes.check(inner)
+        assert inner.checks == 1
+        clock.jump(2)
+        for _ in range(3):
+            with pytest.raises(UpscalerUnavailable, match="away"):
+                await probes.check(inner)
+        assert inner.checks == 2
+
+
+async def test_an_open_breaker_is_left_alone():
+    """What is not called at all is not ready, and not asked: its own health check is enough."""
+    inner = Inner([UpscalerUnavailable("away")])
+    up = guarded(inner, breaker_failures=1, breaker_rest_s=3600, attempts=1)
+    with pytest.raises(UpscalerUnavailable):
+        await up.generate(SOURCE, [1])
+    async with aclosing(Probes(0.0)) as probes:
+        with pytest.raises(UpscalerUnavailable, match="has failed many times in a row"):
+            await probes.check(up)
+    assert (inner.checks, up.breaker_open) == (0, True)
+    await up.close()

@@ -1,36 +1,37 @@
-"""GET /v1/admin/monitor: what the gateway has seen, for people and for Prometheus."""
+"""Monitoring and canaries over HTTP."""
 
-from __future__ import annotations
+import asyncio
+from contextlib import asynccontextmanager
 
 import numpy as np
 import pytest
-from starlette.testclient import TestClient
 
-from app.calibration.record import Calibration
-from app.conformal.drift import EPOCH
+from app.calibration.active import Calibrations
+from app.calibration.canaries import CanaryStore
+from app.main import create_app
+from app.settings import Settings
+from app.stores.open import open_stores
 from tests.api.admin import Admin
-from tests.api.conftest import Start
-from tests.api.gateway import AS_ADMIN, check_problem, ended, post
+from tests.api.gateway import AS_ADMIN, PATIENT, check_problem, ended, post, running
 from tests.factories import changed, encoded, photo
 from tests.fakes import FakeUpscaler
+from tests.watch.scenes import REMOTE, calibrate
 
 PATH = "/v1/admin/monitor"
 
 
-def monitor(client: TestClient, **query: object) -> dict:
-    """The report on the first upscaler."""
+def monitor(client, **query):
     response = client.get(PATH, headers=AS_ADMIN, params=query)
     assert response.status_code == 200, response.text
     return response.json()["upscalers"][0]
 
 
 @pytest.fixture
-def client(start: Start) -> TestClient:
-    """A client of a gateway that has seen nothing yet."""
+def client(start):
     return start()
 
 
-def replaced(client: TestClient, calibration: Calibration) -> str:
+def replaced(client, calibration):
     """Another calibration, active: the same without its first pair."""
     admin = Admin(client)
     other = admin.send("DELETE", f"/{calibration.id}/pairs/000").json()["id"]
@@ -38,12 +39,11 @@ def replaced(client: TestClient, calibration: Calibration) -> str:
     return other
 
 
-def inputs(count: int, *, first: int = 1000) -> list[bytes]:
-    """Inputs whose outputs are as large as the calibration images."""
+def inputs(count, *, first=1000):
     return [encoded(photo(k, 24, 24)) for k in range(first, first + count)]
 
 
-def flat(count: int) -> list[bytes]:
+def flat(count):
     """Inputs with a hardly visible pattern: there is nothing to be undecided about."""
     return [
         encoded(np.random.default_rng(k).integers(120, 122, (24, 24, 3)).astype(np.uint8))
@@ -52,45 +52,8 @@ def flat(count: int) -> list[bytes]:
 
 
 class TestReport:
-    def test_warnings_are_counted_with_few_scenes_too(self, client):
-        """30 pairs cannot say less than 2/31 of an image, which is warned of, and counted."""
-        assert post(client, flat(1)[0]).json()["unusual"]
-        told = monitor(client)["typicality"]
-        assert (told["unusual"], told["expected_unusual"]) == (1, pytest.approx(2.5 / 31))
-
-    def test_before_the_first_request(self, client, calibration):
-        """Nothing is claimed before anything was seen."""
-        report = monitor(client, upscaler="fake")
-        check_problem(client.get(f"{PATH}?upscaler=x", headers=AS_ADMIN), "not-found")
-        assert (report["upscaler"], report["calibration"]["id"]) == ("fake", calibration.id)
-        assert report["calibration"]["n"] == 30
-        assert (report["since"], report["typicality"], report["trusted_fraction"]) == (None,) * 3
-        assert set(report["requests"].values()) == {0}
-        drift = report["drift"]
-        assert (drift["martingale"], drift["shiryaev_roberts"]) == (1, 0)
-        assert drift["epoch_length"] == EPOCH
-        assert (report["feedback"], report["health"], report["canary"]) == (None, None, None)
-        assert report["alarms"] == report["history"] == report["feedback_history"] == []
-
-    def test_of_every_size(self, start, calibration):
-        """What a part of some sizes has answered is in the report, and so is the truth about it."""
-        pairs = [
-            {**pair, "width": 96, "height": 96} if k % 2 else pair
-            for k, pair in enumerate(calibration.document["pairs"])
-        ]
-        client = start(calibrations=[changed(calibration, pairs=pairs)])
-        for side in (24, 48):
-            answer = post(client, encoded(photo(side, side, side))).json()
-            truth = {"image": ("y.png", encoded(photo(1, 2 * side, 2 * side)), "image/png")}
-            assert client.post(f"{answer['links']['self']}/truth", files=truth).is_success
-        report = monitor(client)
-        assert (report["requests"]["counted"], len(report["feedback_history"])) == (2, 2)
-
     def test_requests_are_counted(self, client):
-        """Answered requests are in the next report, with the numbers that their answers gave.
-
-        A client that sends one image again is seen, and counted once; so is a job.
-        """
+        """Answered requests are in the next report, with the numbers that their answers gave."""
         images = inputs(3)
         answers = [post(client, image).json() for image in images[:2]]
         job = post(client, images[2], headers={"Prefer": "respond-async"}).headers["location"]
@@ -119,18 +82,6 @@ class TestReport:
         too_many = client.get(PATH, params={"points": 1001}, headers=AS_ADMIN)
         check_problem(too_many, "bad-request")
 
-    def test_a_busy_client_is_subsampled(self, start: Start):
-        """With an interval, the burst of one client counts as one request; others count too.
-
-        What one gateway has seen is in the report of another.
-        """
-        client = start(client_keys=["one", "two"], monitor_client_interval_s=3600)
-        for key, image in zip(["one", "one", "two", "one"], inputs(4), strict=True):
-            post(client, image, headers={"X-API-Key": key})
-        monitor(client)
-        requests = monitor(start(run_jobs=False))["requests"]
-        assert (requests["counted"], requests["subsampled"]) == (2, 2)
-
     def test_other_inputs_raise_the_alarm(self, client):
         """Inputs unlike the calibration images are called that, and nothing worse."""
         for image in flat(40):
@@ -148,21 +99,8 @@ class TestReport:
         assert 'kind="feedback",upscaler="fake"} 0.0' in text
         assert "trustscale_monitor_lost_total 0.0" in text
 
-    def test_a_new_calibration_starts_anew(self, client, calibration):
-        """Another active calibration has seen nothing; going back, the old knowledge is there."""
-        post(client)
-        other = replaced(client, calibration)
-        for name, counted in ((other, 0), (calibration.id, 1)):
-            Admin(client).send("POST", f"/{name}/activate")
-            report = monitor(client)
-            assert report["calibration"]["id"] == name
-            assert report["requests"]["counted"] == counted
-
-    def test_groups_are_watched_apart(self, start: Start, calibration):
-        """Images of a named group are compared with the calibration images of that group.
-
-        What is alarming about the upscaler is told once.
-        """
+    def test_groups_are_watched_apart(self, start, calibration):
+        """Images of a named group are compared with the calibration images of that group."""
         pairs = [
             {**pair, "group": ("day", "night")[place % 2]}
             for place, pair in enumerate(calibration.document["pairs"])
@@ -198,11 +136,73 @@ class TestReport:
         Admin(client).send("DELETE", f"/{grouped.id}")
         assert all(client.portal.call(load, part) is None for part in parts)
 
-    def test_what_serves_no_masks(self, start: Start):
-        """An upscaler without a calibration, or that is not the calibrated one, is an alarm."""
-        client = start(FakeUpscaler(fingerprint="fake:2"), FakeUpscaler("bare"))
-        reports = client.get(PATH, headers=AS_ADMIN).json()["upscalers"]
-        (mismatch,), (bare,) = (report["alarms"] for report in reports)
-        assert (mismatch["kind"], mismatch["severity"]) == ("mismatch", "page")
-        assert "fingerprint" in mismatch["message"]
-        assert (bare["kind"], reports[1]["calibration"]) == ("no-calibration", None)
+
+EVIDENCE = 'trustscale_canary_evidence{upscaler="fake"}'
+
+
+class TestCanaries:
+    @asynccontextmanager
+    async def gateway(self, folder, upscaler, policy, **settings):
+        """A gateway of a calibrated remote upscaler, its canaries among the blobs."""
+        effective = Settings(
+            data_dir=folder, upscalers=[{**REMOTE, "canary": policy}], admin_keys=["k"], **settings
+        )
+        stores = open_stores("sqlite:///", folder, result_ttl_s=60, max_result_bytes=10**9)
+        calibrations = Calibrations(stores.calibrations)
+        if await calibrations.active_id("fake") is None:
+            calibration = await calibrate(
+                upscaler, CanaryStore(stores.blobs, stores.monitor), count=8
+            )
+            await calibrations.add(calibration, activate=True)
+        await stores.close()
+        app = create_app(effective, build=lambda *_: upscaler, timings=PATIENT)
+        async with running(app) as served:
+            yield served
+
+    async def component(self, served, is_reached):
+        async with asyncio.timeout(60):
+            while True:
+                ready = (await served.client.get("/readyz")).json()
+                component = ready["components"]["upscaler:fake"]
+                if is_reached(component["canary"]):
+                    return component
+                await asyncio.sleep(0.02)
+
+    async def test_refuse(self, tmp_path):
+        """409 with what differs and what to do, not ready, and a fresh gateway knows it too."""
+        upscaler = FakeUpscaler()
+        async with self.gateway(tmp_path, upscaler, "refuse", canary_interval_s=0.1) as served:
+            assert (await served.post()).status_code == 200
+            upscaler.strength = 0.6
+            component = await self.component(served, lambda canary: canary["alarm"])
+            assert component["ready"] is False
+            assert component["detail"] == "calibration-mismatch"
+            assert (await served.client.get("/readyz")).status_code == 503
+            calls = len(upscaler.calls)
+            problem = check_problem(await served.post(), "calibration-mismatch")
+            assert [item["field"] for item in problem["differences"]] == ["canary"]
+            assert "Calibrate it again" in problem["detail"]
+            assert len(upscaler.calls) == calls
+            metrics = (await served.client.get("/metrics")).text
+            assert f"{EVIDENCE} +Inf" in metrics
+        async with self.gateway(tmp_path, upscaler, "refuse") as served:
+            assert (await served.post()).status_code == 409
+        async with self.gateway(tmp_path, upscaler, "off") as served:
+            warnings = (await served.post()).json()["warnings"]
+            assert not any("canar" in warning for warning in warnings)
+
+    async def test_warn(self, tmp_path):
+        """Every answer carries the warning; the gateway stays ready and shows the alarm."""
+        upscaler = FakeUpscaler()
+        async with self.gateway(tmp_path, upscaler, "warn", canary_interval_s=0.1) as served:
+            component = await self.component(served, lambda canary: canary["rounds"] >= 2)
+            # Rounds of an unchanged model leave no trace but their number.
+            assert (component["ready"], component["canary"]["evidence"]) == (True, 1.0)
+            before = (await served.post(seed=1)).json()["warnings"]
+            upscaler.strength = 0.6
+            component = await self.component(served, lambda canary: canary["alarm"])
+            assert component["canary"]["policy"] == "warn"
+            assert component["canary"]["evidence"] == "inf"
+            assert (await served.client.get("/readyz")).status_code == 200
+            after = (await served.post(seed=1)).json()["warnings"]
+            assert any("seems to have changed" in new for new in set(after) - set(before))

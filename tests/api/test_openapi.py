@@ -1,9 +1,6 @@
 """The service keeps to its OpenAPI document, whatever is sent under it."""
 
-from __future__ import annotations
-
 import asyncio
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import httpx
@@ -53,14 +50,12 @@ OPERATIONS = {
 
 
 class Live(NamedTuple):
-    """A gateway that listens, and ids that exist in it."""
-
     url: str
     known: dict[str, str]
 
 
 @pytest.fixture(scope="module")
-def live(tmp_path_factory) -> Iterator[Live]:
+def live(tmp_path_factory):
     calibration = asyncio.run(calibration_of(FakeUpscaler(), 8))
     folder = tmp_path_factory.mktemp("live")
     with serving(gateway(folder, calibrations=[calibration], client_keys=[CLIENT_KEY])) as address:

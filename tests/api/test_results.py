@@ -1,19 +1,20 @@
-"""Stored results: again, for another α, and until they expire."""
+"""Stored results: again, for another α, until they expire; and what is removed by itself."""
 
-from __future__ import annotations
-
+import os
 import time
-from pathlib import Path
+from collections import Counter
 
 import httpx
 import pytest
 from obstore.exceptions import GenericError
 
+from app.main import Timings
 from app.stores.base import StoreUnavailable
-from app.stores.objects import open_blobs
-from tests.api.gateway import aside, check_problem, ended, post, text_chunks
+from tests.api.admin import Admin, truth_files
+from tests.api.gateway import aside, check_problem, gateway, post, running, text_chunks
 from tests.factories import changed
-from tests.waiting import block_until
+from tests.fakes import FakeUpscaler
+from tests.waiting import block_until, until
 
 
 @pytest.fixture
@@ -22,12 +23,6 @@ def answer(client):
 
 
 class TestAgain:
-    def test_the_document(self, client, answer):
-        """GET of the result is the answer of the POST."""
-        again = client.get(answer["links"]["self"])
-        assert again.headers["content-type"] == "application/json"
-        assert again.json() == answer
-
     @pytest.mark.parametrize("alpha", ["0.05", "0.12", "3"])
     def test_another_alpha_needs_no_generation(self, client, upscaler, answer, alpha):
         """`?alpha=` gives the very file of a fresh request with that α, without any sample."""
@@ -39,14 +34,7 @@ class TestAgain:
             assert text_chunks(changed.content)["trustscale:alpha"] == repr(float(alpha))
         assert len(upscaler.calls) == calls
 
-    def test_its_own_alpha(self, client, answer):
-        """`?alpha=` of the result itself gives the same file as without."""
-        for part in ("mask", "overlay"):
-            plain = client.get(answer["links"][part]).content
-            assert client.get(f"{answer['links'][part]}?alpha=0.10").content == plain
-
     def test_a_new_active_calibration_leaves_old_results_alone(self, start, calibration):
-        """A result keeps the calibration that it was made with."""
         client = start()
         answer = post(client, alpha=0.1).json()
         before = client.get(f"{answer['links']['mask']}?alpha=0.09").content
@@ -58,21 +46,18 @@ class TestAgain:
 
 class TestProblems:
     def test_an_alpha_that_is_none(self, client, answer):
-        """The α of a stored result is checked like that of a request."""
         for alpha in ("-1", "abc", "nan", "inf", "-inf", "1e999"):
             for part in ("mask", "overlay"):
                 refused = client.get(answer["links"][part], params={"alpha": alpha})
                 assert "alpha" in check_problem(refused, "bad-alpha")["detail"]
 
     def test_unknown_results(self, client):
-        """An id that does not exist is not found, whichever part; none leads outside."""
         for path in ("", "/image.png", "/mask.png", "/trust.png", "/overlay.png"):
             check_problem(client.get(f"/v1/results/res-unknown{path}"), "not-found")
         for result in ("..", "%2e%2e", "a%2Fb", "res-%00", "x" * 500):
             assert client.get(f"/v1/results/{result}/image.png").status_code in {404, 422}
 
     def test_files_for_ourselves_are_not_served(self, client, answer):
-        """What is stored beside the files of the answer is not public."""
         assert client.get(f"{answer['links']['self']}/input.digest").status_code == 404
 
     def test_elsewhere_and_later(self, start, monkeypatch):
@@ -105,14 +90,6 @@ class TestObjectStore:
         plain = start(blobs=s3_url, presigned_links=False, run_jobs=False)
         assert plain.get(links["image"], follow_redirects=False).status_code == 200
 
-    def test_uploads(self, start, s3_url):
-        """Jobs take their uploads from there, and leave none behind."""
-        client = start(blobs=s3_url)
-        job = post(client, headers={"Prefer": "respond-async"}).headers["location"]
-        assert ended(client, job)["state"] == "succeeded"
-        blobs = open_blobs(s3_url, Path("/nowhere"))
-        block_until(lambda: not aside(blobs.names(job.rpartition("/")[2])))
-
     def test_it_is_away(self, start, s3_url, monkeypatch):
         """While the object store does not answer, requests are 503, without its secrets."""
         client = start(blobs=s3_url)
@@ -126,3 +103,91 @@ class TestObjectStore:
         assert told["detail"] == "The blob store cannot be used now: GenericError."
         with pytest.raises(StoreUnavailable):
             aside(store.check())
+
+
+OFTEN = Timings(sweep_s=0.05, orphans_s=0.0)
+
+
+def left(folder):
+    return {path.name for path in (folder / "blobs").glob("job-*")}
+
+
+def counted(method, calls):
+    """The method, whose calls are counted."""
+
+    async def count(*arguments):
+        calls["all"] += 1
+        return await method(*arguments)
+
+    return count
+
+
+def test_ended_jobs(start, tmp_path):
+    """Once `job_ttl_s` is over, an ended job and its files are gone; its result stays."""
+    admin = Admin(start(job_ttl_s=3600))
+    response = admin.post_files(truth_files(2))
+    made = admin.made(response)
+    job = response.headers["location"]
+    start(job_ttl_s=0.1, run_jobs=False, timings=OFTEN)
+    block_until(lambda: admin.client.get(job).status_code == 404)
+    block_until(lambda: not left(tmp_path))
+    assert admin.get(f"/{made['id']}")["n"] == 2
+    check_problem(admin.send("GET", f"/{response.json()['id']}"), "not-found")
+
+
+async def test_uploads(tmp_path, calibration):
+    """The upload of an upscaling goes with the end of its job: done, stopped, or never begun."""
+    upscaler = FakeUpscaler()
+    app = gateway(tmp_path, upscaler, calibrations=[calibration], max_in_flight=1)
+
+    async with running(app) as served:
+        client = served.client
+
+        async def begun():
+            return (await served.post(headers={"Prefer": "respond-async"})).json()["id"]
+
+        done = await begun()
+        await until(lambda: not left(tmp_path))
+        assert (await client.get(f"/v1/jobs/{done}")).json()["state"] == "succeeded"
+        upscaler.seconds, calls = 600, len(upscaler.calls)
+        stopped = await begun()
+        await until(lambda: len(upscaler.calls) > calls)
+        waiting = await begun()
+        assert left(tmp_path) == {stopped, waiting}
+        for job in (waiting, stopped):
+            await client.delete(f"/v1/jobs/{job}")
+        await until(lambda: not left(tmp_path))
+
+
+def test_other_jobs(start, monkeypatch):
+    upscaler = FakeUpscaler()
+    admin = Admin(start(upscaler, job_ttl_s=0.01, timings=OFTEN))
+    jobs, rounds = admin.client.app_state["trustscale"].stores.jobs, Counter()
+    monkeypatch.setattr(jobs, "expire", counted(jobs.expire, rounds))
+    waiting = admin.ended(admin.post_files(truth_files(1), fidelity={"metric": "semantic"}))
+    upscaler.seconds, calls = 600, len(upscaler.calls)
+    hanging = post(admin.client, headers={"Prefer": "respond-async"}).headers["location"]
+    block_until(lambda: len(upscaler.calls) > calls)
+    seen = rounds.total()
+    block_until(lambda: rounds.total() > seen + 3)
+    assert admin.client.get(hanging).json()["state"] == "running"
+    assert admin.client.get(f"/v1/jobs/{waiting['id']}").json()["state"] == "awaiting_labels"
+    assert len(admin.get(f"/{waiting['id']}/pairs")) == 1
+    admin.client.delete(hanging)
+    block_until(lambda: upscaler.cancelled)
+
+
+def test_orphans(start, calibration, tmp_path):
+    """Files of no job, result and calibration go after a day; younger ones may still get theirs."""
+    day = 86400
+    kept = {"job-arriving", "calibrate-1", f"canary-{calibration.id}", f"pictures-{calibration.id}"}
+    kept |= {"check", "upload-young"}
+    lost = {"job-lost", "canary-lost", "pictures-lost", "result-lost%3A0", "upload-old"}
+    for name in kept | lost:
+        age = day / 2 if name in {"job-arriving", "upload-young"} else 2 * day
+        file = tmp_path / "blobs" / name / "image"
+        file.parent.mkdir(parents=True)
+        file.write_bytes(b"x")
+        os.utime(file, (time.time() - age,) * 2)
+    start(timings=OFTEN)
+    block_until(lambda: {path.name for path in (tmp_path / "blobs").iterdir()} == kept)

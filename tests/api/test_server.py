@@ -1,7 +1,5 @@
 """The real program as a new user would try it, with what it ships, and as crashes do."""
 
-from __future__ import annotations
-
 import os
 import signal
 import sys
@@ -41,13 +39,11 @@ def serving(folder, **settings):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """The data folder of `client`."""
     return tmp_path_factory.mktemp("running") / "data"
 
 
 @pytest.fixture(scope="module")
 def client(folder):
-    """A client of one server for the tests that leave it running."""
     with serving(folder) as (_, client):
         yield client
 
@@ -59,7 +55,6 @@ def data(tmp_path_factory):
 
 
 def test_where_it_is(folder, client):
-    """The log names the address to open."""
     assert f'"address": "{client.base_url}' in (folder.parent / "server.log").read_text("utf-8")
 
 
@@ -77,14 +72,12 @@ def upload(client, image, **options):
 
 
 def succeeded(client, job):
-    """The job at this path, which ends well."""
     events = client.get(f"{job}/events", timeout=300).text
     assert '"succeeded"' in events.strip().splitlines()[-1]
     return client.get(job).json()
 
 
 def sideways(image):
-    """A JPEG that was taken sideways."""
     picture = Image.fromarray(image)
     exif = picture.getexif()
     exif[0x0112] = 6
@@ -108,7 +101,6 @@ def test_accepted(client):
 
 
 def test_a_client_that_hangs_up(client, folder):
-    """The server goes on, and its log holds no traceback."""
     hang_up(client, encoded(photo(2, 160, 160)))
     assert upload(client, SMALL).status_code == 200
     assert "Traceback" not in (folder.parent / "server.log").read_text()
@@ -132,10 +124,6 @@ def test_killed_in_the_middle(data):
 
 
 def test_asked_to_end(data):
-    """SIGTERM lets the request in progress finish, then the program ends.
-
-    And behind no proxy nobody gets another address, and with it fresh limits, by a header.
-    """
     with (
         serving(data, TRUSTSCALE_CLIENT_REQUESTS_PER_MINUTE="2") as (server, client),
         ThreadPoolExecutor(1) as pool,

@@ -1,16 +1,10 @@
 """POST /v1/results/{id}/truth: the mask that was served, measured against the truth."""
 
-from __future__ import annotations
-
-import httpx
 import numpy as np
 import pytest
-from starlette.testclient import TestClient
 
 from app.calibration.insight import COMMON_ALPHAS
-from app.calibration.record import Calibration
 from app.conformal import fidelity
-from tests.api.conftest import Start
 from tests.api.gateway import AS_ADMIN, check_problem, pixels, post
 from tests.factories import changed, encoded, photo
 
@@ -18,10 +12,7 @@ TRUTH = photo(2000, 48, 48)
 BLACK = np.zeros((48, 48, 3), np.uint8)
 
 
-def tell(
-    client: TestClient, result: str, image: np.ndarray | bytes | None = TRUTH, **files: bytes
-) -> httpx.Response:
-    """Tell the truth about a result."""
+def tell(client, result, image=TRUTH, **files):
     if image is not None:
         files["image"] = image if isinstance(image, bytes) else encoded(image)
     return client.post(
@@ -29,26 +20,24 @@ def tell(
     )
 
 
-def served(client: TestClient, seed: int = 1, side: int = 24, **fields: object) -> dict:
-    """The answer to a new upscaling."""
+def served(client, seed=1, side=24, **fields):
     image = encoded(photo(2000 + seed, side, side))
     response = post(client, image, **{"alpha": 0.1, "seed": seed, **fields})
     assert response.status_code == 200, response.text
     return response.json()
 
 
-def part(client: TestClient, result: str, name: str) -> np.ndarray:
+def part(client, result, name):
     return pixels(client.get(f"/v1/results/{result}/{name}").content)
 
 
-def feedback(client: TestClient) -> dict:
+def feedback(client):
     response = client.get("/v1/admin/monitor", headers=AS_ADMIN)
     return response.json()["upscalers"][0]
 
 
 @pytest.fixture
-def client(start: Start) -> TestClient:
-    """A client of a gateway that has counted nothing yet."""
+def client(start):
     return start()
 
 
@@ -154,42 +143,27 @@ class TestCounting:
         assert served(client, seed=2)["calibration"] == calibration.id
 
 
-class TestEvidence:
-    def test_wrong_masks_raise_the_alarm(self, client):
-        """Losses far above α, again and again, are called by their name.
-
-        Fourteen labels are enough for that, and far too few for a narrow interval.
-        """
-        for seed in range(14):
-            told = tell(client, served(client, seed=seed)["id"], BLACK + np.uint8(seed)).json()
-        assert told["alarm"]
-        assert told["e_value"] >= told["e_value_alarm_at"] == pytest.approx(20)
-        interval = told["confidence_sequence"]
-        assert interval["lower"] < 0.3 < 1.2 < interval["upper"]
-        report = feedback(client)
-        (alarm,) = (one for one in report["alarms"] if one["kind"] == "feedback")
-        assert alarm["severity"] == "page"
-        assert "calibrate again" in alarm["message"]
-        found = report["feedback"]
-        assert (found["n"], found["within"], found["alpha"]) == (14, 0, pytest.approx(0.1))
-        assert [one["n"] for one in report["feedback_history"]] == list(range(1, 15))
-        text = client.get("/metrics").text
-        assert 'trustscale_monitor_alarm{group="",kind="feedback",upscaler="fake"} 1.0' in text
-        assert 'trustscale_feedback_labels{group="",upscaler="fake"} 14.0' in text
-
-    def test_true_images_do_not(self, client):
-        """Losses far below α are evidence of nothing; in an empty mask nothing is lost."""
-        told = tell(client, served(client, seed=9, alpha=0.001)["id"], BLACK).json()
-        assert (told["loss"], told["within"]) == (0, True)
-        answer = served(client, seed=1)
-        told = tell(client, answer["id"], part(client, answer["id"], "image.png")).json()
-        assert (told["loss"], told["alarm"], told["confidence_sequence"]["lower"]) == (0, False, 0)
-        assert told["e_value"] < 1
+def test_wrong_masks_raise_the_alarm(client):
+    for seed in range(14):
+        told = tell(client, served(client, seed=seed)["id"], BLACK + np.uint8(seed)).json()
+    assert told["alarm"]
+    assert told["e_value"] >= told["e_value_alarm_at"] == pytest.approx(20)
+    interval = told["confidence_sequence"]
+    assert interval["lower"] < 0.3 < 1.2 < interval["upper"]
+    report = feedback(client)
+    (alarm,) = (one for one in report["alarms"] if one["kind"] == "feedback")
+    assert alarm["severity"] == "page"
+    assert "calibrate again" in alarm["message"]
+    found = report["feedback"]
+    assert (found["n"], found["within"], found["alpha"]) == (14, 0, pytest.approx(0.1))
+    assert [one["n"] for one in report["feedback_history"]] == list(range(1, 15))
+    text = client.get("/metrics").text
+    assert 'trustscale_monitor_alarm{group="",kind="feedback",upscaler="fake"} 1.0' in text
+    assert 'trustscale_feedback_labels{group="",upscaler="fake"} 14.0' in text
 
 
 class TestRefusals:
     def test_what_cannot_be_a_truth(self, client):
-        """Wrong sizes, wrong formats, missing and superfluous files are told apart."""
         result = served(client)["id"]
         check_problem(tell(client, "res-none"), "not-found")
         check_problem(tell(client, result, photo(1, 48, 40)), "bad-image")
@@ -200,7 +174,7 @@ class TestRefusals:
         assert tell(client, result, TRUTH, label=encoded(TRUTH)).status_code in (400, 422)
         assert feedback(client)["feedback"] is None
 
-    def test_rates_are_limited(self, start: Start):
+    def test_rates_are_limited(self, start):
         """A truth is a request of its client."""
         client = start(client_requests_per_minute=1)
         check_problem(tell(client, served(client)["id"]), "overloaded", 429)
@@ -208,13 +182,13 @@ class TestRefusals:
 
 class TestLabels:
     @pytest.fixture
-    def semantic(self, calibration) -> Calibration:
+    def semantic(self, calibration):
         """A calibration whose labels people have drawn; the shape of its curve does not matter."""
         settings = fidelity.FidelitySettings(metric="semantic")
         pipeline = calibration.pipeline.model_copy(update={"fidelity": settings})
         return changed(calibration, pipeline=pipeline.model_dump(mode="json"))
 
-    def test_a_label_is_the_truth(self, start: Start, semantic):
+    def test_a_label_is_the_truth(self, start, semantic):
         """Where people judge, the loss is 1 if they marked anything in the mask, else 0."""
         client = start(calibrations=(semantic,))
         marked = np.zeros((48, 48), np.uint8)

@@ -1,7 +1,5 @@
 """Uploads that go to the object store past the gateway, and what asks for them afterwards."""
 
-from __future__ import annotations
-
 import struct
 import zlib
 from pathlib import Path
@@ -19,11 +17,11 @@ ASYNC = {"Prefer": "respond-async"}
 KEYS = {"client_keys": ["a", "b"]}
 
 
-def of(key: str) -> dict[str, str]:
+def of(key):
     return {"X-API-Key": key}
 
 
-def put(client, image=IMAGE, headers=None) -> str:
+def put(client, image=IMAGE, headers=None):
     """Send a picture past the gateway: its name."""
     told = client.post("/v1/uploads", headers=headers or {})
     assert told.status_code == 201, told.text
@@ -34,11 +32,11 @@ def put(client, image=IMAGE, headers=None) -> str:
     return place["upload"]
 
 
-def ask(client, upload: str, headers=None, **fields):
+def ask(client, upload, headers=None, **fields):
     return client.post("/v1/upscale", data={"upload": upload, **fields}, headers=headers or {})
 
 
-def folders(url: str) -> set[str]:
+def folders(url):
     """The folders of uploads and jobs that are there."""
     store: BlobStore = open_blobs(url, Path("/nowhere"))
     found = {path.partition("/")[0] for path, _ in aside(store._listed())}
@@ -136,7 +134,7 @@ def test_not_there(tmp_path, calibration, request, blobs):
         assert asked == ["/v1/uploads", "/v1/upscale", "/v1/upscale"]
 
 
-def padded(size: int) -> bytes:
+def padded(size):
     """The picture with a chunk of so many bytes that nobody reads."""
     chunk = b"prVt" + bytes(size)
     framed = struct.pack(">I", size) + chunk + struct.pack(">I", zlib.crc32(chunk))

@@ -1,12 +1,10 @@
 """Gateways and job workers as processes of their own, with an upscaler that only sleeps.
 
-As a program: `python -m tests.fleet serve PORT` or `python -m tests.fleet jobs`; settings come from
-the environment, as for `trustscale`. `FLEET_SECONDS` is how long a sample takes, `FLEET_LOG` a file
-that gets one line per sample: the process and the seed. While the file `FLEET_SHUT` exists, no
-sample ends.
+As a program: `python -m benchmarks.fleet serve PORT` or `python -m benchmarks.fleet jobs`; settings
+come from the environment, as for `trustscale`. `FLEET_SECONDS` is how long a sample takes,
+`FLEET_LOG` a file that gets one line per sample: the process and the seed. While the file
+`FLEET_SHUT` exists, no sample ends.
 """
-
-from __future__ import annotations
 
 import asyncio
 import os
@@ -68,7 +66,6 @@ def build(config: UpscalerConfig, environ: Mapping[str, str]) -> LoggedUpscaler:
 
 
 async def jobs(settings: Settings) -> None:
-    """What `trustscale jobs` does, with our upscaler."""
     async with AsyncExitStack() as stack:
         parts = await open_parts(settings, stack, build)
         await run_until_signalled(parts.queue, parts.handlers, concurrency=parts.concurrency)
@@ -108,11 +105,9 @@ class Fleet:
             process.kill()
 
     def worker(self) -> ProcessGroup:
-        """A job worker."""
         return self._start("jobs")
 
     def gateway(self) -> httpx.Client:
-        """A client, with the admin's key, of a gateway that answers."""
         port = free_port()
         client = httpx.Client(
             base_url=f"http://127.0.0.1:{port}", headers=HEADERS, timeout=120, trust_env=False
@@ -129,7 +124,7 @@ class Fleet:
 
     def _start(self, *arguments: str) -> ProcessGroup:
         log = self.folder / f"process{len(self.processes)}.log"
-        command = [sys.executable, "-m", "tests.fleet", *arguments]
+        command = [sys.executable, "-m", "benchmarks.fleet", *arguments]
         self.processes.append(ProcessGroup(command, log=log, env=self.env))
         return self.processes[-1]
 
