@@ -1,7 +1,5 @@
 """An upscaler that fails as told, and what keeps calling it."""
 
-from __future__ import annotations
-
 from dataclasses import fields
 
 import numpy as np

@@ -3,8 +3,6 @@
 Real servers are connected in `remote/test_real_servers.py`.
 """
 
-from __future__ import annotations
-
 import tomllib
 from dataclasses import replace
 

@@ -1,8 +1,9 @@
-from __future__ import annotations
+"""The embedded upscaler, and how requests share its threads."""
 
 import asyncio
 import hashlib
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +13,11 @@ import pytest
 from PIL import Image
 from skimage import data
 
-from app.errors import ConfigError, UpscalerFailed, UpscalerUnavailable
+from app.errors import ConfigError, UpscalerUnavailable
 from app.sampling.draw import draw
 from app.upscalers.base import Capabilities, Source
 from app.upscalers.embedded import EmbeddedUpscaler, symmetric_sample
+from app.upscalers.fair import Closed, FairThreads
 from app.upscalers.network import OnnxModel
 from app.upscalers.seeds import sample_seeds
 from app.upscalers.shipped import SHIPPED
@@ -31,8 +33,7 @@ TWICE = """
 """
 
 
-def affine(factor: float, offset: float) -> str:
-    """factor · x + offset."""
+def affine(factor, offset):
     return f"""
         factor = Constant <value_float = {factor:f}> ()
         offset = Constant <value_float = {offset:f}> ()
@@ -41,17 +42,14 @@ def affine(factor: float, offset: float) -> str:
     """
 
 
-def file_of(
-    path: Path, nodes: str, takes: str = "float[1, 3, h, w]", gives: str = "float[1, 3, H, W]"
-) -> Path:
-    """The network as an ONNX file."""
+def file_of(path, nodes, takes="float[1, 3, h, w]", gives="float[1, 3, H, W]"):
     head = '<ir_version: 9, opset_import: ["" : 17]>'
     onnx.save(onnx.parser.parse_model(f"{head} toy ({takes} x) => ({gives} y) {{{nodes}}}"), path)
     return path
 
 
 @pytest.fixture(scope="module")
-def span() -> EmbeddedUpscaler:
+def span():
     return EmbeddedUpscaler()
 
 
@@ -77,14 +75,6 @@ class TestShippedModel:
         tiled = symmetric_sample(model, image, 0, TilePlan(90, SHIPPED[name].halo))
         assert np.abs(tiled.astype(int) - model(image)).max() <= 1
 
-    @pytest.mark.parametrize("seed", [1, 5, 95])
-    def test_symmetry_commutes_with_tiling(self, span, seed):
-        """Turned, mirrored, recoloured tiles give what the whole turned picture gives."""
-        image = photo(0, 60, 110)
-        whole = symmetric_sample(span.model, image, seed, TilePlan(288, 21))
-        tiled = symmetric_sample(span.model, image, seed, TilePlan(64, 21))
-        assert np.abs(tiled.astype(int) - whole).max() <= 1
-
     @pytest.mark.parametrize("shape", [(1, 1), (1, 2), (7, 5), (10, 600), (600, 10)])
     def test_any_size(self, span, shape):
         """One pixel, a stamp and strips come back exactly four times as large, near the input."""
@@ -93,24 +83,6 @@ class TestShippedModel:
         assert output.shape == (4 * shape[0], 4 * shape[1], 3)
         assert output.dtype == np.uint8
         assert np.abs(output.mean(axis=(0, 1)) - image[0, 0]).max() < 4
-
-    def test_threads_do_not_matter(self, span):
-        """One thread gives the same picture as all of them, to 1 of 255."""
-        image = photo(0, 40, 50)
-        single = EmbeddedUpscaler(threads=1)
-        assert single.model.threads == 1
-        assert single.fingerprint == span.fingerprint
-        assert np.abs(single.model(image).astype(int) - span.model(image)).max() <= 1
-
-    async def test_several_at_once(self, span):
-        """Samples that are made beside each other share the cores and are the same samples."""
-        crowd = EmbeddedUpscaler(concurrency=64)
-        assert (crowd.capabilities.concurrency, crowd.model.threads) == (64, 1)
-        assert crowd.fingerprint == span.fingerprint
-        source = Source(photo(0, 20, 24))
-        together = await asyncio.gather(*(crowd.generate(source, [seed]) for seed in range(4)))
-        alone = [await crowd.generate(source, [seed]) for seed in range(4)]
-        assert np.array_equal(np.array(together), np.array(alone))
 
     @pytest.mark.parametrize("name", SHIPPED)
     def test_card_names_the_file(self, name):
@@ -174,22 +146,7 @@ class TestGenerate:
         )
         assert [*dict.fromkeys(told)] == [(done, 12, "tiles") for done in range(1, 13)]
 
-    async def test_no_more_networks_than_declared(self, tmp_path):
-        """Whatever is asked for, and cancelled while it runs: one network at a time."""
-        upscaler, gate = gated(tmp_path)
-        calls = [
-            asyncio.create_task(upscaler.generate(Source(photo(0, 20, 20)), [seed]))
-            for seed in range(4)
-        ]
-        await asyncio.to_thread(gate.entered.wait, 60)
-        calls[0].cancel()
-        await asyncio.wait(calls[:1])
-        gate.open.set()
-        assert len(await asyncio.gather(*calls[1:])) == 3
-        assert (gate.calls, gate.most) == (4, 1)
-
     async def test_close_stops_calls(self, tmp_path):
-        """Closing ends a call that runs and refuses later ones: not available."""
         upscaler, gate = gated(tmp_path, tile=16, halo=2)
         await upscaler.check()
         call = asyncio.create_task(upscaler.generate(Source(photo(0, 60, 60)), [1]))
@@ -203,21 +160,14 @@ class TestGenerate:
                 await later
 
 
-class TestFingerprint:
-    def test_what_it_covers(self, span, tmp_path):
-        """Bytes of the weights and tile plan, but neither name nor place of the file."""
-        first = EmbeddedUpscaler("a", file_of(tmp_path / "a.onnx", SAME))
-        again = EmbeddedUpscaler("b", file_of(tmp_path / "b.onnx", SAME))
-        other = EmbeddedUpscaler("a", file_of(tmp_path / "c.onnx", affine(1, 1e-4)))
-        assert first.fingerprint == again.fingerprint
-        plans = [EmbeddedUpscaler(**change).fingerprint for change in ({"tile": 256}, {"halo": 22})]
-        assert len({first.fingerprint, other.fingerprint, span.fingerprint, *plans}) == 5
-
-    def test_stable(self, span):
-        """The shipped upscaler's fingerprint is frozen: shipped calibrations name it."""
-        assert span.fingerprint == (
-            "sha256:cdb40dd39c5b16e697661672ade1dfd6e78e5c242b6a9959e311b8a6560d551d"
-        )
+def test_what_it_covers(span, tmp_path):
+    """Bytes of the weights and tile plan, but neither name nor place of the file."""
+    first = EmbeddedUpscaler("a", file_of(tmp_path / "a.onnx", SAME))
+    again = EmbeddedUpscaler("b", file_of(tmp_path / "b.onnx", SAME))
+    other = EmbeddedUpscaler("a", file_of(tmp_path / "c.onnx", affine(1, 1e-4)))
+    assert first.fingerprint == again.fingerprint
+    plans = [EmbeddedUpscaler(**change).fingerprint for change in ({"tile": 256}, {"halo": 22})]
+    assert len({first.fingerprint, other.fingerprint, span.fingerprint, *plans}) == 5
 
 
 class TestOnnxModel:
@@ -232,11 +182,7 @@ class TestOnnxModel:
 
     @pytest.mark.parametrize(
         ("offset", "found"),
-        [
-            (0.501 / 255, [1, 101, 255]),
-            (0.499 / 255, [0, 100, 255]),
-            (-0.2, [0, 49, 204]),
-        ],
+        [(0.501 / 255, [1, 101, 255]), (0.499 / 255, [0, 100, 255]), (-0.2, [0, 49, 204])],
     )
     def test_rounds_half_up_and_clips(self, tmp_path, offset, found):
         """Just over half a step rounds up, just under down, and 0 and 255 are the ends."""
@@ -270,54 +216,21 @@ class TestOnnxModel:
         ],
     )
     def test_another_kind_of_network(self, tmp_path, nodes, takes, gives, reason):
-        """A network for another task is refused in one line that says why."""
         message = refusal(file_of(tmp_path / "other.onnx", nodes, takes, gives))
         assert "other.onnx is not" in message
         assert reason in message
-
-    @pytest.mark.parametrize(
-        ("settings", "words"),
-        [({"threads": -1}, "threads"), ({"tile": 42}, "upscaler mine: a tile must be larger")],
-    )
-    def test_wrong_settings(self, settings, words):
-        """Less than no threads and a tile smaller than its halos are refused."""
-        with pytest.raises(ConfigError, match=words):
-            EmbeddedUpscaler("mine", **settings)
-
-    def test_not_finite(self, tmp_path):
-        """NaN is reported, never painted."""
-        # Near 0.5 on the probe's ramp, and NaN on black.
-        nodes = """
-            shift = Constant <value_float = 0.1> ()
-            rise = Constant <value_float = 1.5> ()
-            shifted = Sub(x, shift)
-            logarithm = Log(shifted)
-            y = Add(logarithm, rise)
-        """
-        with pytest.raises(UpscalerFailed, match="not finite"):
-            load(tmp_path, nodes)(np.zeros((2, 2, 3), np.uint8))
-
-    def test_run_failure(self, tmp_path):
-        """A failure inside onnxruntime becomes an error of the upscaler, in one line."""
-        nodes = """
-            pads = Constant <value_ints = [0, 0, -2, -2, 0, 0, 2, 2]> ()
-            y = Pad <mode = "reflect"> (x, pads)
-        """
-        with pytest.raises(UpscalerFailed) as caught:
-            load(tmp_path, nodes)(np.zeros((1, 1, 3), np.uint8))
-        assert "\n" not in caught.value.detail
 
 
 class Gate:
     """A model that waits in its first call until the test opens it."""
 
-    def __init__(self, scale: int) -> None:
+    def __init__(self, scale):
         self.scale = scale
         self.calls = self.running = self.most = 0
         self.entered = threading.Event()
         self.open = threading.Event()
 
-    def __call__(self, rgb: np.ndarray) -> np.ndarray:
+    def __call__(self, rgb):
         self.calls += 1
         self.running += 1
         self.most = max(self.most, self.running)
@@ -327,24 +240,116 @@ class Gate:
         return rgb.repeat(self.scale, axis=0).repeat(self.scale, axis=1)
 
 
-def gated(folder: Path, **options) -> tuple[EmbeddedUpscaler, Gate]:
-    """An upscaler whose network waits."""
+def gated(folder, **options):
     upscaler = EmbeddedUpscaler(model=file_of(folder / "m.onnx", TWICE), **options)
     upscaler.model = gate = Gate(scale=2)
     return upscaler, gate
 
 
-def load(folder: Path, nodes: str) -> OnnxModel:
+def load(folder, nodes):
     return OnnxModel(file_of(folder / "m.onnx", nodes).read_bytes(), name="m.onnx")
 
 
-def refusal(path: Path) -> str:
-    """The one line with which this model file is refused."""
+def refusal(path):
     with pytest.raises(ConfigError) as caught:
         EmbeddedUpscaler(model=path)
     assert "\n" not in caught.value.detail
     return caught.value.detail
 
 
-def psnr(image: np.ndarray, truth: np.ndarray) -> float:
+def psnr(image, truth):
     return float(10 * np.log10(255**2 / np.mean((image.astype(float) - truth) ** 2)))
+
+
+class Parts:
+    """Parts that note in which order they are done; the first one waits until the test lets it."""
+
+    def __init__(self):
+        self.done: list[str] = []
+        self.begun, self.go_on = threading.Event(), threading.Event()
+
+    def of(self, name, count):
+        return [lambda: self.do(name)] * count
+
+    def do(self, name):
+        self.begun.set()
+        assert self.go_on.wait(60)
+        self.done.append(name)
+
+
+@pytest.fixture
+def parts():
+    return Parts()
+
+
+@pytest.fixture
+def threads():
+    threads = FairThreads(1, "test")
+    yield threads
+    threads.close()
+
+
+async def first(threads, parts, name, count, cost):
+    task = asyncio.create_task(threads.run(name, parts.of(name, count), cost))
+    await asyncio.to_thread(parts.begun.wait, 60)
+    return task
+
+
+async def test_in_turn_and_small_first(threads, parts):
+    """Who comes later waits for one part; the smallest goes first, large ones take turns."""
+    large = await first(threads, parts, "large", 5, 9)
+    others = [
+        asyncio.create_task(threads.run(name, parts.of(name, count), 9))
+        for name, count in (("second", 3), ("small", 1))
+    ]
+    await asyncio.sleep(0)
+    parts.go_on.set()
+    await asyncio.gather(large, *others)
+    assert parts.done[:3] == ["large", "small", "second"]
+    assert parts.done[3:] == ["large", "second", "large", "second", "large", "large"]
+
+
+async def test_fair_by_size(threads, parts):
+    """Large parts count as what they are: a request of small ones has several for each of them."""
+    large = await first(threads, parts, "large", 3, 40)
+    small = asyncio.create_task(threads.run("small", parts.of("small", 7), 10))
+    await asyncio.sleep(0)
+    parts.go_on.set()
+    await asyncio.gather(large, small)
+    shown = "".join(name[0] for name in parts.done)
+    assert shown == "lslsssslss"
+
+
+async def test_cancelled_after_its_part(threads, parts):
+    """A cancelled request returns at once; the part that runs ends, no other one begins."""
+    task = await first(threads, parts, "gone", 9, 9)
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
+    assert task.cancelled()
+    assert not parts.done
+    parts.go_on.set()
+    await threads.run("next", parts.of("next", 1), 9)
+    assert parts.done == ["gone", "next"]
+
+
+async def test_an_error_ends_the_request(threads, parts):
+    """It is raised; what is left of the request is not done, others are."""
+    parts.go_on.set()
+
+    def fail():
+        raise ValueError("broken")
+
+    with pytest.raises(ValueError, match="broken"):
+        await threads.run("one", [fail, *parts.of("one", 3)], 9)
+    await threads.run("other", parts.of("other", 1), 9)
+    assert parts.done == ["other"]
+
+
+async def test_close(threads, parts):
+    task = await first(threads, parts, "one", 2, 9)
+    threads.close()
+    parts.go_on.set()
+    for call in (task, threads.run("late", parts.of("late", 1), 9)):
+        with pytest.raises(Closed):
+            await call

@@ -1,23 +1,18 @@
-"""Retries of calls to an upscaler, and what is counted of them."""
-
-from __future__ import annotations
+"""Retries, limits and the breaker, and what is counted of them."""
 
 import asyncio
-from contextlib import AsyncExitStack
 from pathlib import Path
 
-import numpy as np
 import pytest
 from structlog.testing import capture_logs
 
-from app.assembly import open_parts
 from app.errors import UpscalerFailed, UpscalerRejected, UpscalerUnavailable
 from app.sampling.draw import draw
-from app.settings import Settings
-from app.telemetry.metrics import Metrics
+from app.upscalers import breaker
 from app.upscalers.base import Source
 from app.upscalers.remote.errors import (
     BadCredentials,
+    BreakerOpen,
     Busy,
     Filtered,
     GenerationFailed,
@@ -74,33 +69,6 @@ class TestRetries:
             await up.generate(SOURCE, [7])
         assert (counted(up, "calls"), counted(up, "retries")) == ({outcome: 1}, {})
 
-    async def test_attempts(self):
-        """After the last attempt the last error is raised, as it is."""
-        inner = Inner([GenerationFailed(str(i)) for i in range(9)])
-        up = guarded(inner, attempts=3)
-        with pytest.raises(GenerationFailed, match="2"):
-            await up.generate(SOURCE, [7])
-        assert len(inner.calls) == 3
-        assert counted(up, "retries") == {"failed": 2}
-
-    async def test_retry_after(self):
-        """The server's wish is kept, plus a little jitter."""
-        inner, clock = Inner([TooManyCalls("x", asked=50)]), LoopClock()
-        task = asyncio.create_task(guarded(inner).generate(SOURCE, [7]))
-        await until(lambda: inner.calls)
-        clock.jump(40)
-        await asyncio.sleep(0.05)
-        assert len(inner.calls) == 1
-        clock.jump(16)  # 50 s, a tenth of it, and 50 ms
-        await task
-        assert len(inner.calls) == 2
-
-    async def test_retry_after_too_long(self):
-        """A wish beyond the limit ends the call, with the wish for the client."""
-        with pytest.raises(TooManyCalls) as failure:
-            await guarded(Inner([TooManyCalls("x", asked=61)])).generate(SOURCE, [7])
-        assert failure.value.retry_after == 61
-
     async def test_retry_after_with_patience(self):
         """A call that may wait for longer keeps a long wish too, and others are made meanwhile."""
         inner, clock = Inner([TooManyCalls("x", asked=1200)]), LoopClock()
@@ -119,7 +87,6 @@ class TestRetries:
             await up.generate(SOURCE, [7], Turn(patience_s=100))
 
     async def test_no_waiting_beyond_the_deadline(self):
-        """A wait that ends after the request's deadline is not begun."""
         up = guarded(Inner([TooManyCalls("x", asked=55)]))
         deadline = asyncio.get_running_loop().time() + 50
         with pytest.raises(TooManyCalls):  # at the deadline it would be another error
@@ -138,7 +105,6 @@ class TestRetries:
         assert len(inner.calls) == 10 + 1 + (1 + 4)
 
     async def test_slow_try(self):
-        """A try that takes too long is cancelled and counts as unavailable."""
         inner = Inner(seconds=3600)
         up = guarded(inner, call_timeout_s=0.05, attempts=2)
         with pytest.raises(UpscalerUnavailable, match=r"within 0\.05 s"):
@@ -268,44 +234,150 @@ class TestWorstCase:
             assert words in page
 
 
-@pytest.mark.slow
-async def test_random_failures():
-    """With 20 % of calls failing, 99.8 % of 500 requests get M = 8, at 1.5 x the calls."""
-    random = np.random.default_rng(5)
-
-    class Flaky(Inner):
-        async def generate(self, source, seeds, turn=None):
-            if random.random() < 0.2:
-                self.errors = [GenerationFailed("x")]
-            return await super().generate(source, seeds, turn)
-
-    inner = Flaky(concurrency=64)
-    up = guarded(inner, longest_s=0)
-    answered = 0
-
-    async def request():
-        nonlocal answered
-        await draw(up, Source(SOURCE.rgb), range(1, 9), on_sample=lambda *_: None)
-        answered += 1
-
-    for _ in range(10):
-        await asyncio.gather(*(request() for _ in range(50)), return_exceptions=True)
-    assert answered >= 499
-    assert len(inner.calls) <= 1.5 * 4000
+DEAD = UpscalerUnavailable("dead")
 
 
-async def test_upscalers_of_the_gateway(tmp_path):
-    """They count into the metrics of the process; one without its token hinders no other."""
-    remote = {"kind": "cog", "url": "http://127.0.0.1:9", "scale": 2, "attempts": 1}
-    settings = Settings(
-        data_dir=tmp_path,
-        upscalers=[{**remote, "name": "paid", "token_env": "NOT_SET"}, {**remote, "name": "free"}],
-    )
-    metrics = Metrics()
-    async with AsyncExitStack() as stack:
-        parts = await open_parts(settings, stack, metrics=metrics)
-        with pytest.raises(BadCredentials, match="NOT_SET"):
-            await parts.upscalers["paid"].generate(SOURCE, [1])
-        with pytest.raises(UpscalerUnavailable, match="cannot be reached"):
-            await parts.upscalers["free"].generate(SOURCE, [1])
-    assert numbers_of(metrics)["trustscale_upstream_calls_total", "unavailable", "free"] == 1
+class TestSlots:
+    async def test_shared_by_all_requests(self):
+        inner = Inner(seconds=0.01, concurrency=3)
+        up = guarded(inner)
+        sources = [Source(SOURCE.rgb) for _ in range(6)]
+        await asyncio.gather(*(up.generate(s, [i]) for s in sources for i in (1, 2)))
+        assert inner.most == 3
+
+    async def test_a_smaller_server_is_learned(self):
+        up = guarded(Inner(seconds=0.02, concurrency=8, slots=2))
+        await asyncio.gather(*(up.generate(Source(SOURCE.rgb), [i]) for i in range(1, 31)))
+        assert counted(up, "calls")["busy"] <= 10
+
+    async def test_order_and_cancellation(self):
+        """Waiting callers are served in order; those that go away take no slot with them."""
+        slots = breaker.CallLimit(1)
+        order = []
+
+        async def work(number):
+            async with slots:
+                order.append(number)
+                await asyncio.sleep(0.01)
+
+        tasks = [asyncio.create_task(work(number)) for number in range(6)]
+        await until(lambda: order)
+        for number in (0, 1, 4):  # one that holds the slot, and two that wait
+            tasks[number].cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        assert order == [0, 2, 3, 5]
+        assert slots.in_flight == 0
+
+
+class TestBreaker:
+    @pytest.fixture
+    async def dead(self):
+        """An upscaler whose inner one is dead, closed when the test ends."""
+        made = []
+
+        def build(inner=None, **options):
+            inner = inner or Inner(concurrency=1)
+            inner.failure = DEAD
+            made.append(guarded(inner, **{"breaker_blip_s": 0, **options}))
+            return made[-1], inner
+
+        yield build
+        for up in made:
+            await up.close()
+
+    async def test_dead_upstream(self, dead):
+        """Once open, answers come at once, without a call, until the health check succeeds."""
+        up, inner = dead(breaker_failures=4, breaker_rest_s=0.05, attempts=3)
+        for _ in range(2):
+            with pytest.raises(UpscalerUnavailable):
+                await up.generate(Source(SOURCE.rgb), [1])
+        assert len(inner.calls) == 4
+        with pytest.raises(BreakerOpen):
+            await up.generate(SOURCE, [1])
+        assert len(inner.calls) == 4
+        assert gauge(up) == 1
+        inner.failure = None
+        await until(lambda: gauge(up) == 0)
+        await up.generate(SOURCE, [1])
+        assert not up.breaker_open
+
+    async def test_half_open(self, dead):
+        """After its own health check, one more failure is enough to open it again."""
+        up, inner = dead(breaker_failures=3, attempts=5, breaker_rest_s=0.05)
+        with pytest.raises(BreakerOpen):
+            await up.generate(SOURCE, [1])
+        inner.failure = None
+        await up.check()
+        assert up.breaker_open
+        await until(lambda: not up.breaker_open)
+        inner.failure = DEAD
+        with pytest.raises(BreakerOpen):
+            await up.generate(SOURCE, [1])
+        assert len(inner.calls) == 4
+
+    async def test_one_blip(self):
+        """Many calls that fail together, as when one cable is pulled, do not open it."""
+        up = guarded(Inner([DEAD] * 40, concurrency=40), breaker_failures=12, attempts=1)
+        calls = (up.generate(Source(SOURCE.rgb), [seed]) for seed in range(1, 41))
+        assert set(map(type, await asyncio.gather(*calls, return_exceptions=True))) == {type(DEAD)}
+        assert not up.breaker_open
+
+    def test_seconds_count_and_not_calls(self):
+        now = 1000.0
+        judge = breaker.Breaker(failures=3, blip_s=1, clock=lambda: now)
+        for second in range(3):
+            assert not judge.is_open
+            now = 1000.0 + second
+            for _ in range(50):
+                judge.failed()
+        assert judge.is_open
+
+    async def test_patience(self, dead):
+        """A call with patience waits for the health check and goes on; others fail at once."""
+        up, inner = dead(breaker_rest_s=0.01, attempts=2)
+        patient = asyncio.create_task(up.generate(SOURCE, [1], Turn(patience_s=3600)))
+        await until(lambda: inner.checks > 2)
+        assert len(inner.calls) == 2  # only the free health check asks meanwhile
+        with pytest.raises(BreakerOpen):
+            await up.generate(Source(SOURCE.rgb), [1])
+        inner.failure = None
+        assert len(await patient) == 1
+        assert not up.breaker_open
+
+    async def test_patience_ends(self, dead):
+        """What does not come back is given up, and what only an operator can mend at once."""
+        clock = LoopClock()
+        up, _ = dead(breaker_rest_s=3600, attempts=1)
+        patient = asyncio.create_task(up.generate(SOURCE, [1], Turn(patience_s=60)))
+        await until(lambda: up.breaker_open)
+        clock.jump(61)
+        with pytest.raises(UpscalerUnavailable):
+            await patient
+        with pytest.raises(BadCredentials):
+            await guarded(Inner([BadCredentials("x")])).generate(SOURCE, [1], Turn(patience_s=60))
+
+
+class TestSpending:
+    async def test_limit(self):
+        inner = Inner()
+        up = guarded(inner, max_calls_per_hour=2)
+        for seed in (1, 2):
+            await up.generate(SOURCE, [seed])
+        with pytest.raises(QuotaSpent, match="max_calls_per_hour of 2") as failure:
+            await up.generate(SOURCE, [3])
+        assert 3500 < failure.value.retry_after <= 3600
+        assert len(inner.calls) == 2
+
+    async def test_sliding_hour(self):
+        """What was spent is free again an hour later."""
+        now = 1000.0
+        calls = breaker.MemoryCalls(clock=lambda: now)
+        assert await calls.take("a", 1, seconds=3600) == 0
+        assert await calls.take("a", 1, seconds=3600) == 3600
+        now += 3601
+        assert await calls.count("a", seconds=3600) == 0
+        assert await calls.take("a", 1, seconds=3600) == 0
+
+
+def gauge(up):
+    return numbers_of(up.metrics)["trustscale_upstream_breaker_open", "inner"]

@@ -1,22 +1,26 @@
-"""Which library runs a network here, and what each of them gives."""
-
-from __future__ import annotations
+"""The runtimes of the embedded networks, the witness, and the probe of an upscaler."""
 
 import numpy as np
 import pytest
+from PIL import Image
 from skimage import data
 
-from app.errors import ConfigError, UpscalerUnavailable
-from app.upscalers.base import Source
+from app.upscalers.base import Capabilities, Source, witness_of
+from app.upscalers.config import EmbeddedConfig
 from app.upscalers.embedded import EmbeddedUpscaler
+from app.upscalers.probe import probe
+from app.upscalers.registry import build_upscaler
+from app.upscalers.remote.errors import BadCredentials
 from app.upscalers.runtime import CPU, OPENVINO, agree, has_bf16, load_session, runtimes, trial
 from app.upscalers.shipped import SHIPPED
+from app.upscalers.witness import FaithfulWitness
+from tests.factories import photo
+from tests.fakes import FakeUpscaler
 
 needs_bf16 = pytest.mark.skipif(not has_bf16(), reason="this processor has no bfloat16")
 
 
-def tensor() -> np.ndarray:
-    """A part of a photograph, float32 [1, 3, 60, 70] in [0, 1]."""
+def tensor():
     window = data.coffee()[100:160, 200:270].astype(np.float32) / 255
     return np.ascontiguousarray(window.transpose(2, 0, 1)[np.newaxis])
 
@@ -33,9 +37,7 @@ def test_libraries_agree(name):
 
 
 class Fixed:
-    """A session whose output is always the same."""
-
-    def __init__(self, output: np.ndarray) -> None:
+    def __init__(self, output):
         self.output = output
 
     def run(self, _):
@@ -72,20 +74,84 @@ def test_bfloat16_is_another_upscaler():
     assert exact.fingerprint != half.fingerprint
 
 
-@pytest.mark.skipif(has_bf16(), reason="this processor has bfloat16")
-def test_bfloat16_needs_a_processor():
-    """Asked for where it is not, it is refused; "auto" is float32 there."""
-    with pytest.raises(ConfigError, match="bfloat16"):
-        EmbeddedUpscaler(precision="bf16")
-    assert EmbeddedUpscaler(precision="auto").fingerprint == EmbeddedUpscaler().fingerprint
+@pytest.fixture(scope="module")
+def witness():
+    return FaithfulWitness()
 
 
-async def test_a_shipped_model_waits_until_it_is_needed(monkeypatch):
-    """Its fingerprint is known before, so that nobody waits for nothing; a wrong guess is told."""
-    exact = EmbeddedUpscaler(precision="f32")
-    assert exact.model.precision == "f32"  # loads it
-    monkeypatch.setattr("app.upscalers.embedded.foreseen", lambda _: "bf16")
-    guessed = EmbeddedUpscaler(precision="f32")
-    assert guessed.fingerprint != exact.fingerprint
-    with pytest.raises(UpscalerUnavailable, match="computes in f32"):
-        await guessed.generate(Source(np.zeros((8, 8, 3), np.uint8)), [1])
+@pytest.mark.parametrize("scale", [1, 2, 3, 4, 8])
+async def test_answer(witness, scale):
+    """The input, enlarged as faithfully as any upscaler of this scale is compared with."""
+    source = Source(photo(3, 30, 41))
+    answer = await witness.answer(source, scale)
+    assert (answer.shape, answer.dtype) == ((30 * scale, 41 * scale, 3), np.uint8)
+    plain = Image.fromarray(source.rgb).resize((41 * scale, 30 * scale), Image.Resampling.BICUBIC)
+    assert np.abs(answer.astype(int) - np.asarray(plain)).mean() < 6
+    assert np.array_equal(answer, await witness.answer(source, scale))
+
+
+async def test_of_whom():
+    """Every upscaler but the faithful one has it, which it shares when both are the same."""
+    witness = FaithfulWitness("f32")
+    span, sharp, small = (
+        build_upscaler(EmbeddedConfig(name=name, model=model, tile=tile), {}, witness=witness)
+        for name, model, tile in (
+            ("faithful", "span-x4", None),
+            ("sharp", "realesr-x4", None),
+            ("small", "span-x4", 64),
+        )
+    )
+    assert witness_of(sharp) is witness
+    assert witness_of(span) is witness_of(small) is None
+    assert witness.upscaler is span
+    assert witness.fingerprint(2) == witness.fingerprint(4) == span.fingerprint
+    assert witness.fingerprint(1) == "input"
+
+
+class Odd(FakeUpscaler):
+    """Samples by a function of (seed, number of the call)."""
+
+    def __init__(self, seed_of, **settings):
+        super().__init__(**settings)
+        self.seed_of = seed_of
+
+    async def generate(self, source, seeds, turn=None):
+        self.calls.append(list(seeds))
+        return [self.sample(source.rgb, self.seed_of(seed, len(self.calls))) for seed in seeds]
+
+
+class TestProbe:
+    async def test_good(self):
+        """A seeded upscaler: everything is reported, three generations are paid for."""
+        up = FakeUpscaler(capabilities=Capabilities(samples_per_call=3))
+        report = await probe(up, samples=8)
+        assert report.reachable
+        assert report.usable
+        assert report.honours_seeds
+        assert (report.scale, report.fingerprint, report.calls_per_request) == (2, "fake:1", 3)
+        assert report.latency_s is not None
+        assert report.alignment.problem is None
+        assert report.warnings == []
+        assert len(up.calls) == 3
+
+    @pytest.mark.parametrize(
+        ("seed_of", "seeds", "words"),
+        [
+            (lambda seed, call: 1, True, ["one sample"]),
+            (lambda seed, call: call, True, ["cannot be reproduced"]),
+            (lambda seed, call: call % 2, False, ["a cache"]),
+            (lambda seed, call: call, False, []),
+        ],
+    )
+    async def test_seeds(self, seed_of, seeds, words):
+        report = await probe(Odd(seed_of, capabilities=Capabilities(seeds=seeds)))
+        assert report.usable
+        assert len(report.warnings) == len(words)
+        assert all(map(str.__contains__, report.warnings, words))
+
+    async def test_unreachable(self):
+        up = FakeUpscaler()
+        up.failure = BadCredentials("wrong key")
+        report = await probe(up)
+        assert (report.reachable, report.usable) == (False, False)
+        assert (report.error, report.error_kind) == ("wrong key", "credentials")

@@ -1,7 +1,5 @@
 """Messages of the Open Inference Protocol, byte by byte, as both ends write and read them."""
 
-from __future__ import annotations
-
 import json
 
 import numpy as np
@@ -41,7 +39,6 @@ class TestEncode:
 
     @pytest.mark.parametrize("binary", [False, True])
     def test_there_and_back(self, binary):
-        """What one end writes the other end reads."""
         arrays = {"image": PIXELS, "seeds": SEEDS, "f": np.array([0.5, -1], np.float32)}
         parts, headers = encode({"id": "x"}, "outputs", arrays, binary=binary)
         document, tensors = decode(b"".join(parts), headers.get(HEADER_LENGTH), "outputs")
@@ -49,12 +46,6 @@ class TestEncode:
         for name, array in arrays.items():
             assert np.array_equal(tensors[name].numbers(), array)
             assert tensors[name].numbers().dtype == array.dtype
-
-    def test_file_there_and_back(self):
-        """BYTES hold one encoded file behind its length."""
-        parts, headers = encode({}, "outputs", TENSORS, binary=True)
-        _, tensors = decode(b"".join(parts), headers[HEADER_LENGTH], "outputs")
-        assert tensors["file"].file() == b"png"
 
 
 class TestDecode:
@@ -77,15 +68,10 @@ class TestDecode:
             (1, "an entry of 'outputs' must be a JSON object"),
             (entry(name=5), "a name and a datatype"),
             (entry(shape=[2, -3, 3]), "non-negative"),
-            (entry(shape=[2.0, 4, 3]), "non-negative"),
-            (entry(shape=5), "'shape' must be a list"),
             (entry(), "neither 'data' nor"),
-            (entry(parameters=[]), "'parameters' must be a JSON object"),
             (entry(parameters={"shared_memory_region": "x"}), "shared memory"),
             (entry(parameters={"binary_data_size": 99}), "24 bytes are left"),
-            (entry(parameters={"binary_data_size": 8}), "belong to none"),
             (entry(shape=[2, 2, 3], parameters={"binary_data_size": 24}), "24 bytes for shape"),
-            (entry(datatype="ODD", parameters={"binary_data_size": 24}), "holds no numbers"),
             (entry(datatype="BYTES", parameters={"binary_data_size": 24}), "of shape"),
             (
                 entry(datatype="BYTES", shape=[1], parameters={"binary_data_size": 24}),
@@ -94,8 +80,6 @@ class TestDecode:
         ],
     )
     def test_is_refused_in_words(self, told, message):
-        """Whatever is wrong with a tensor, the error says what."""
-
         def looked_at():
             tensor = read(told, tail=PIXELS.tobytes())["image"]
             return tensor.file() if tensor.datatype == "BYTES" else tensor.numbers()
@@ -107,26 +91,12 @@ class TestDecode:
         "data", [[256], [-1], [0.5], ["1"], [True], [None], [[1], [2, 3]], [], 5, [10**400]]
     )
     def test_wrong_values(self, data):
-        """Values that are no bytes are refused, not wrapped or rounded."""
         data = data * 3 if isinstance(data, list) else data
         with pytest.raises(Malformed, match="'image'"):
             read(entry(shape=[1, 1, 3], data=data))["image"].numbers()
 
-    def test_beyond_64_bits(self):
-        """A number that does not fit is refused; the largest one is not."""
-        told = entry(datatype="INT64", shape=[1])
-        assert read({**told, "data": [2**63 - 1]})["image"].numbers() == [2**63 - 1]
-        with pytest.raises(Malformed, match="INT64"):
-            read({**told, "data": [2**63]})["image"].numbers()
-
-    def test_twice(self):
-        """A name stands for one tensor."""
-        with pytest.raises(Malformed, match="twice"):
-            read(entry(data=[]), entry(data=[]))
-
     @pytest.mark.parametrize("length", ["x", "-1", "1e3", "9999", "²", "", "1" * 5000])
     def test_header_length(self, length):
-        """A header length that is no number or beyond the body is refused."""
         with pytest.raises(Malformed, match="Inference-Header"):
             decode(b"{}", length, "inputs")
 
@@ -142,6 +112,5 @@ class TestDecode:
         ],
     )
     def test_no_message(self, body, message):
-        """What is no JSON, or JSON of another form, is refused."""
         with pytest.raises(Malformed, match=message):
             decode(body, None, "inputs")

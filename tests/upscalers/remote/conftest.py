@@ -1,7 +1,5 @@
 """What tests of the adapters share."""
 
-from __future__ import annotations
-
 import pytest
 
 from tests.upscalers.remote.pictures import source as picture
@@ -9,7 +7,6 @@ from tests.upscalers.remote.pictures import source as picture
 
 @pytest.fixture
 def source():
-    """A textured input of 48 x 48."""
     return picture()
 
 

@@ -1,7 +1,5 @@
 """A server on loopback that answers as badly as it is told."""
 
-from __future__ import annotations
-
 import asyncio
 import json as jsonlib
 from collections.abc import Awaitable, Callable
@@ -27,7 +25,6 @@ def head(status, length, headers=None):
 
 
 def answer(status=200, body=b"", headers=None, json=None) -> Behaviour:
-    """An ordinary answer."""
     content = jsonlib.dumps(json).encode() if json is not None else body
 
     async def behave(asked, writer):
@@ -37,17 +34,14 @@ def answer(status=200, body=b"", headers=None, json=None) -> Behaviour:
 
 
 async def silent(asked, writer):
-    """Nothing, for ever."""
     await asyncio.Event().wait()
 
 
 async def reset(asked, writer):
-    """The connection is reset without an answer."""
     writer.transport.abort()
 
 
 async def truncated(asked, writer):
-    """Half of the promised body, then the end."""
     writer.write(head(200, 1000) + b"x" * 500)
     writer.close()
 
@@ -62,7 +56,6 @@ async def slow(asked, writer):
 
 
 async def endless(asked, writer):
-    """A chunked body without end."""
     writer.write(b"HTTP/1.1 200 X\r\ntransfer-encoding: chunked\r\n\r\n")
     while True:
         writer.write(b"10000\r\n" + b"x" * 0x10000 + b"\r\n")

@@ -4,8 +4,6 @@ Each keeps the wire facts that matter: status codes, headers, shapes of answers 
 fake computes is bicubic plus noise, and `state` lets a test choose what goes wrong.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from itertools import count
 
@@ -21,8 +19,6 @@ from tests.upscalers.remote.pictures import TOKEN, decoded, from_uri, sample, ur
 
 @dataclass
 class State:
-    """What the fakes have seen, and what they shall do."""
-
     base: str = "http://127.0.0.1"
     polls: int = 1
     fail: str | None = None
@@ -47,7 +43,6 @@ SCHEMA = {"components": {"schemas": {
 
 
 def problem(status, title, detail):
-    """An error of Replicate."""
     body = {"title": title, "detail": detail, "status": status}
     return JSONResponse(body, status, media_type="application/problem+json")
 
@@ -66,13 +61,11 @@ def base64_of(picture):
 
 
 async def image_of(request, name="image"):
-    """The file and the other fields of a form."""
     async with request.form() as form:
         return await form[name].read(), dict(form)
 
 
 def hosted(state: State) -> Starlette:  # noqa: C901 - one closure for each endpoint
-    """The application."""
     routes = []
 
     def at(path, method="GET", refusal=None, scheme="Bearer"):

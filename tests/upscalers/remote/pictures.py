@@ -1,7 +1,5 @@
 """Inputs and honest samples for fakes, and short ways to build upscalers."""
 
-from __future__ import annotations
-
 import base64
 import io
 
@@ -55,7 +53,6 @@ ENVIRON = dict.fromkeys(
 
 
 def adapter(handler=None, **settings):
-    """An adapter without retries, over a handler or the network."""
     return build_adapter(config(**settings), ENVIRON, network=patient(handler))
 
 
@@ -65,7 +62,6 @@ def patiently(settings, environ):
 
 
 def resilient(handler=None, **settings):
-    """An upscaler as the service builds it."""
     return build_upscaler(config(**settings), ENVIRON, network=patient(handler))
 
 

@@ -4,8 +4,6 @@ An environment's folder is named by the hash of its requirements, so it is made 
 when they change. Nothing here needs pytest, so benchmarks use it too.
 """
 
-from __future__ import annotations
-
 import fcntl
 import hashlib
 import os
@@ -30,8 +28,6 @@ REQUIREMENTS = {
     "bentoml": ("bentoml==1.4.40", "numpy==2.2.6", "pillow==11.3.0"),
     "gradio": ("gradio==6.31.0",),
     "pytriton": ("nvidia-pytriton==0.7.0", "pillow==11.3.0"),
-    "mlserver": ("mlserver==1.7.1", "pillow==11.3.0"),
-    "clients": ("replicate==1.0.7", "openai==3.57.0", "huggingface-hub==2.4.0", "pillow==11.3.0"),
 }
 
 
@@ -130,10 +126,6 @@ class RealServer:
             # Triton's stub must load the very libpython of the interpreter.
             env = {"LD_LIBRARY_PATH": str(sysconfig.get_config_var("LIBDIR"))}
             return [python, APPS / "triton.py"], "/v2/models/encoded/ready", env
-        if self.name == "mlserver":
-            env = {"MLSERVER_HTTP_PORT": port, "MLSERVER_GRPC_PORT": str(free_port())}
-            command = [bin_ / "mlserver", "start", APPS / "mlserver"]
-            return command, "/v2/models/upscale/ready", env
         raise ValueError(self.name)
 
     def _answers(self, path: str) -> bool:

@@ -1,20 +1,32 @@
-"""What an upstream may answer, and what comes of it: samples or an error of the upscaler."""
-
-from __future__ import annotations
+"""What answers mean, and that any answer makes samples or an error of the upscaler."""
 
 import asyncio
 import itertools
 import json
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 
 import httpx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.errors import UpscalerError
+from app.errors import UpscalerError, UpscalerRejected
 from app.problems import problem_of
 from app.upscalers.registry import build_adapter, build_upscaler
-from app.upscalers.remote.errors import BadCredentials, Busy
+from app.upscalers.remote.errors import (
+    AnswerLost,
+    BadCredentials,
+    Busy,
+    GenerationFailed,
+    Misconfigured,
+    QuotaSpent,
+    TooManyCalls,
+    asked_wait,
+    reason,
+    retriable,
+)
+from app.upscalers.remote.translation import Reply, explanation, failure, retry_after
 from tests.upscalers.remote.pictures import config, patient, source
 
 URL = "http://upstream.example"
@@ -176,3 +188,98 @@ async def test_safety_net():
             raise KeyError("not foreseen")
 
     await ask("cog", patient(Broken()), build_upscaler, attempts=1)
+
+
+CODE = "insufficient_quota"
+
+
+def reply(status, body=b""):
+    content = body if isinstance(body, bytes) else json.dumps(body).encode()
+    return Reply(status, {}, content)
+
+
+class TestFailure:
+    @pytest.mark.parametrize(
+        ("status", "kind", "again"),
+        [
+            (401, BadCredentials, False),
+            (402, QuotaSpent, False),
+            (404, Misconfigured, False),
+            (408, AnswerLost, True),
+            (409, Busy, True),
+            (422, UpscalerRejected, False),
+            (429, TooManyCalls, True),
+            (500, GenerationFailed, True),
+            (503, Busy, True),
+            (504, AnswerLost, True),
+            (302, Misconfigured, False),
+        ],
+    )
+    def test_kinds(self, status, kind, again):
+        error = failure(reply(status), "up")
+        assert type(error) is kind
+        assert retriable(error) is again
+
+    @pytest.mark.parametrize("place", [{"error": {"code": CODE}}, {"code": CODE}])
+    def test_quota(self, place):
+        """A spent quota comes as 429 too, and waiting does not help."""
+        error = failure(reply(429, place), "up")
+        assert (type(error), reason(error)) == (QuotaSpent, "quota")
+
+    @pytest.mark.parametrize(
+        ("headers", "pause", "asked"),
+        [({}, 60, 60), ({"retry-after": "3"}, 60, 3), ({}, None, None)],
+    )
+    def test_rate_limit(self, headers, pause, asked):
+        """A provider's known pause stands in for a missing Retry-After."""
+        assert asked_wait(failure(Reply(429, headers, b""), "up", wait_429=pause)) == asked
+
+
+class TestExplanation:
+    @pytest.mark.parametrize(
+        ("body", "text"),
+        [
+            ({"error": "no model"}, "no model"),
+            ({"error": {"message": "bad key"}}, "bad key"),
+            ({"detail": [{"loc": ["body", "x"], "msg": "required"}]}, "body.x: required"),
+            ({"id": "1", "name": "n", "errors": ["a", "b"]}, "a; b"),
+            (b"plain\n text", "plain text"),
+            (b"<html>500</html>", ""),
+            (b"\x89PNG\0", ""),
+        ],
+    )
+    def test_shapes(self, body, text):
+        """Explanations are found in every shape that servers use, whatever the content type."""
+        assert explanation(reply(500, body)) == text
+
+    def test_configured_place(self):
+        body = {"error": "general", "info": {"why": "special"}}
+        assert explanation(reply(500, body), ["/info/why"]) == "special"
+
+    @pytest.mark.parametrize("body", [{"error": "x" * 5000}, b"[" * 70000])
+    def test_length(self, body):
+        assert len(explanation(reply(500, body))) == 300
+
+
+class TestRetryAfter:
+    @pytest.mark.parametrize(
+        ("headers", "seconds"),
+        [
+            ({}, None),
+            ({"retry-after": "7"}, 7.0),
+            ({"retry-after": "-7"}, 0.0),
+            ({"retry-after": "999999"}, 3600.0),
+            ({"retry-after": "soon"}, None),
+            ({"retry-after-ms": "250", "retry-after": "9"}, 0.25),
+            ({"ratelimit-reset": "12", "ratelimit-remaining": "0"}, 12.0),
+            ({"ratelimit-reset": "12", "ratelimit-remaining": "599"}, None),
+            ({"retry-after": "nan"}, None),
+        ],
+    )
+    def test_headers(self, headers, seconds):
+        """Seconds, milliseconds and rate-limit resets are understood, nonsense is ignored."""
+        assert retry_after(headers) == seconds
+
+    def test_date(self):
+        when = format_datetime(datetime.now(UTC) + timedelta(seconds=30), usegmt=True)
+        assert 28 < retry_after({"retry-after": when}) <= 30

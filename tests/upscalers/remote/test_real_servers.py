@@ -1,10 +1,7 @@
-"""Against servers that somebody else wrote: Cog, BentoML, Gradio, Triton, MLServer."""
-
-from __future__ import annotations
+"""Against servers that somebody else wrote: Cog, BentoML, Gradio, Triton."""
 
 import asyncio
 import tomllib
-from collections.abc import Iterator
 from contextlib import ExitStack
 from functools import cache
 
@@ -36,9 +33,6 @@ SERVERS = {
         "kind": "gradio", "scale": 2, "api_name": "upscale", "inputs": ["{image}", "{seed}", 2],
     },
     "pytriton": {"kind": "oip", "scale": 2, "model": "upscale", "seed_input": "seeds"},
-    "mlserver": {
-        "kind": "oip", "scale": 2, "model": "upscale", "seed_input": "seed", "output_layout": "HWC",
-    },
 }  # fmt: skip
 ENCODED = {
     "model": "encoded", "image_input": "file", "image_layout": "PNG", "seed_input": None,
@@ -47,18 +41,17 @@ ENCODED = {
 
 
 @pytest.fixture(scope="session")
-def server() -> Iterator:
-    """Real servers by name; each is started once, or missing once."""
+def server():
     with ExitStack() as stack:
 
         @cache
-        def started(name: str) -> RealServer | ServerMissing:
+        def started(name):
             try:
                 return stack.enter_context(RealServer(name))
             except ServerMissing as missing:
                 return missing
 
-        def get(name: str) -> RealServer:
+        def get(name):
             found = started(name)
             if isinstance(found, ServerMissing):
                 not_here(found)
@@ -86,11 +79,9 @@ def build(server, opened):
         ("gradio", {"concurrency": 2}, range(1, 5)),
         ("pytriton", {"samples_per_call": 4}, range(1, 9)),
         ("pytriton", ENCODED, [0]),
-        ("mlserver", {}, [1, 2]),
     ],
 )
 async def test_samples(build, source, name, settings, seeds):
-    """Through check and fan-out, each seed gives its very sample, without loss."""
     up = build(name, **settings)
     await up.check()
     await reference(up, source, seeds)
@@ -98,10 +89,7 @@ async def test_samples(build, source, name, settings, seeds):
 
 
 async def test_a_worker_in_its_place(build, opened, source):
-    """One `oip` entry serves Triton and a worker of ours: only the address differs, and no byte.
-
-    So a Triton can stand in the place of a worker: kind `worker` draws the same, too.
-    """
+    """One `oip` entry serves Triton and a worker of ours: only the address differs, and no byte."""
     seeds = [3, 2**31 - 1, 2**40 + 7, 1, 4, 5, 6]
     entry = {**SERVERS["pytriton"], "model": "sleeper", "samples_per_call": 3}
     with serving(create_app(SleepingEngine())) as address:
@@ -124,8 +112,6 @@ async def test_a_worker_in_its_place(build, opened, source):
         ("gradio", "", {}),
         ("pytriton", "/v2/models/upscale", {}),
         ("pytriton", "", ENCODED),
-        # It describes a model by empty lists.
-        ("mlserver", "", {"seed_input": "seed", "output_layout": "HWC"}),
     ],
 )
 async def test_connected(server, opened, source, name, path, settings):
@@ -142,14 +128,6 @@ async def test_connected(server, opened, source, name, path, settings):
     await up.check()
     assert up.capabilities.seeds is (written.get("model") != "encoded")
     await reference(up, source, [3, 4] if up.capabilities.seeds else [0])
-
-
-@pytest.mark.parametrize(("name", "binary"), [("pytriton", True), ("mlserver", False)])
-async def test_tensor_format(build, name, binary):
-    """Tensors are sent raw where the server has the extension for them."""
-    up = build(name, adapter)
-    await up.check()
-    assert up.binary is binary
 
 
 @pytest.mark.parametrize(
@@ -173,7 +151,6 @@ async def test_tensor_format(build, name, binary):
     ],
 )  # fmt: skip
 async def test_failures(build, source, name, settings, seed, kind, words):
-    """What goes wrong has its own error, in the server's words."""
     with pytest.raises(kind, match=words):
         await build(name, adapter, **settings).generate(source, [seed])
 
@@ -205,18 +182,7 @@ class TestCog:
             await reported(client, "READY")
 
 
-async def test_connections_after_500(build, source):
-    """After a 500 that closes the connection, the next calls still succeed."""
-    up = build("mlserver", attempts=3)
-    for seed in range(1, 5):
-        # It says "failed", unless the last try meets the connection while it is being closed.
-        with pytest.raises((GenerationFailed, UpscalerUnavailable)):
-            await up.generate(source, [13])
-        await up.generate(source, [seed])
-
-
 async def reported(client, status):
-    """Return when Cog has this status."""
     now = None
     async with asyncio.timeout(PATIENCE_S):
         while now != status:
@@ -225,7 +191,6 @@ async def reported(client, status):
 
 
 async def drawn(up, source, seeds):
-    """All samples through the fan-out, uint8 [M, h, w, 3]."""
     got = {}
     await draw(up, source, seeds, on_sample=lambda i, image: got.update({i: image.copy()}))
     return np.stack([got[row] for row in range(len(seeds))])

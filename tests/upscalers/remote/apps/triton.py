@@ -23,7 +23,6 @@ def samples_of(model):
 
 
 def encoded(requests):
-    """A PNG in, a PNG out, as BYTES."""
     answers = []
     for request in requests:
         rgb = np.asarray(Image.open(io.BytesIO(request.data["file"][0])).convert("RGB"))
