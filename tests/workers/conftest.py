@@ -1,53 +1,44 @@
 """Tiny networks with random weights, reference numbers for them, and the commands."""
 
-from __future__ import annotations
-
 import json
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 import typer
 from safetensors.torch import load_file
-from typer.testing import CliRunner, Result
+from typer.testing import CliRunner
 
 from tests.workers.fakes import load
 from workers import cli
-from workers.models.sinsr.engine import SinSREngine
-from workers.models.sinsr.model import SinSR
 
 DATA = Path(__file__).parents[1] / "data" / "sinsr"
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _one_thread() -> None:
+def _one_thread():
     # The maps are tiny: on a busy machine threads would mostly wait for one another.
     torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")
-def data() -> Path:
-    """The folder of the tiny networks."""
+def data():
     return DATA
 
 
 @pytest.fixture(scope="session")
-def config() -> dict[str, Any]:
-    """The tiny networks' hyper-parameters."""
+def config():
     return json.loads((DATA / "tiny.json").read_text())
 
 
 @pytest.fixture(scope="session")
-def numbers() -> dict[str, Any]:
+def numbers():
     """What an independent implementation computes with the tiny networks."""
     return load_file(DATA / "parity.safetensors")
 
 
 @pytest.fixture(scope="session")
-def load_tiny(config: dict[str, Any]) -> Callable[..., SinSREngine]:
-    """Load the tiny networks with these options."""
+def load_tiny(config):
     given = {
         "weights": DATA / "unet_tiny.pth",
         "autoencoder": DATA / "vq_tiny.pth",
@@ -57,20 +48,17 @@ def load_tiny(config: dict[str, Any]) -> Callable[..., SinSREngine]:
 
 
 @pytest.fixture(scope="session")
-def tiny_engine(load_tiny: Callable[..., SinSREngine]) -> SinSREngine:
-    """The tiny networks, loaded: float32 on the CPU."""
+def tiny_engine(load_tiny):
     return load_tiny()
 
 
 @pytest.fixture(scope="session")
-def tiny(tiny_engine: SinSREngine) -> SinSR:
-    """Their stages."""
+def tiny(tiny_engine):
     return tiny_engine.model
 
 
 @pytest.fixture
-def run() -> Callable[..., Result]:
-    """Run one of the worker's commands."""
+def run():
     app = typer.Typer()
     app.add_typer(cli.serving, name="worker")
     app.add_typer(cli.models, name="models")

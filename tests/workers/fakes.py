@@ -1,7 +1,5 @@
 """Stand-ins for a model, so that the service can be judged without one."""
 
-from __future__ import annotations
-
 import os
 import re
 import sys
@@ -23,7 +21,6 @@ from workers.models.registry import load_engine
 
 
 def load(model: str, weights: Path | None = None, **options: Any) -> Any:
-    """An engine of that kind."""
     return load_engine(EngineSpec(model, weights, **options))
 
 
@@ -45,8 +42,6 @@ def tiny_sinsr(data: Path, **changes: object) -> list[str]:
 
 
 class Served(ProcessGroup):
-    """`python -m workers worker` with the tiny SinSR, at `url`."""
-
     def __init__(self, data: Path, folder: Path, *options: str, port: int | None = None) -> None:
         port = port or free_port()
         self.url = f"http://127.0.0.1:{port}"
@@ -55,7 +50,6 @@ class Served(ProcessGroup):
         super().__init__(command, log=folder / f"{port}.log")
 
     def metric(self, name: str) -> float:
-        """A value of /metrics."""
         text = httpx.get(f"{self.url}/metrics", timeout=600, trust_env=False).text
         [value] = re.findall(rf"^trustscale_worker_{name} (.*)$", text, re.MULTILINE)
         return float(value)

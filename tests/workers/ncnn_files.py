@@ -1,7 +1,5 @@
 """Tiny networks as files of ncnn."""
 
-from __future__ import annotations
-
 import numpy as np
 
 

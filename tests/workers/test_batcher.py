@@ -1,35 +1,34 @@
-"""The queue in front of the model."""
-
-from __future__ import annotations
+"""The queue in front of the model, and what a worker takes for a request."""
 
 import asyncio
 
 import numpy as np
 import pytest
+from PIL import Image
 
+from app.upscalers.tensors import HEADER_LENGTH, encode
+from tests.factories import encoded
 from tests.waiting import until
-from tests.workers.fakes import SleepingEngine, textured
+from tests.workers.fakes import SleepingEngine, noise, textured
 from workers.batcher import Batcher
-from workers.errors import Busy, ModelFailed, OutOfMemory
+from workers.errors import Busy, InputError, ModelFailed, OutOfMemory, TooLarge
 from workers.metrics import WorkerMetrics
+from workers.protocol import parse_request
+from workers.settings import WorkerSettings
 
 IMAGE = np.zeros((2, 3, 3), np.uint8)
 
 
 class _Batcher(Batcher):
-    """A queue of eight requests, whose metrics tell how many wait."""
-
     def __init__(self, engine):
         self.engine, self.metrics = engine, WorkerMetrics(engine.memory)
         super().__init__(engine, self.metrics, 8)
 
     def ask(self, *seeds, image=IMAGE, timeout_s=None):
-        """A request for these samples."""
         seeds = np.array(seeds, np.int64)
         return asyncio.create_task(self.submit(image, seeds, timeout_s))
 
     async def asks(self, *seeds, **given):
-        """The same, when it runs."""
         task = self.ask(*seeds, **given)
         await until(lambda: self.engine.calls)
         return task
@@ -54,23 +53,14 @@ class TestJoining:
         assert np.array_equal(answers[1][1], textured(IMAGE, 1, 2))
 
     async def test_other_sizes_are_not(self):
-        """Images of other sizes wait for their own call, in order."""
         engine = SleepingEngine(together=8)
         async with _Batcher(engine) as batcher:
             images = [IMAGE, IMAGE, IMAGE[:1], IMAGE]
             await asyncio.gather(*(batcher.ask(1, image=image) for image in images))
         assert engine.calls == [[1, 1, 1], [1]]
 
-    async def test_models_that_gain_nothing(self):
-        """A model that gains nothing by it gets one request at a time."""
-        engine = SleepingEngine(together=1)
-        async with _Batcher(engine) as batcher:
-            await asyncio.gather(*(batcher.ask(n) for n in range(3)))
-        assert engine.calls == [[1], [1], [1]]
-
 
 async def test_timeout_counts_only_in_the_queue():
-    """A request that waits too long is turned away; one that runs is finished."""
     engine = SleepingEngine(shut=True)
     async with _Batcher(engine) as batcher:
         running = await batcher.asks(1, timeout_s=0.05)
@@ -83,7 +73,6 @@ async def test_timeout_counts_only_in_the_queue():
 
 class TestCancellation:
     async def test_waiting_request(self):
-        """A request that is given up while it waits never reaches the model."""
         engine = SleepingEngine(shut=True)
         async with _Batcher(engine) as batcher:
             running = await batcher.asks(1)
@@ -107,7 +96,6 @@ class TestCancellation:
             assert len(await batcher.ask(2)) == 1
 
     async def test_closing(self):
-        """Closing stops the model and fails whoever is left."""
         async with _Batcher(SleepingEngine(shut=True)) as batcher:
             left = [batcher.ask(1), await batcher.asks(2)]
         for task in left:
@@ -121,7 +109,6 @@ class TestCancellation:
     ("error", "seen"), [(OutOfMemory("no room"), OutOfMemory), (ValueError("bug"), ModelFailed)]
 )
 async def test_neighbours_are_spared(error, seen):
-    """When a joint call fails, only the request that fails alone gets the error."""
     engine = SleepingEngine(shut=True, together=4)
     engine.error = error
     async with _Batcher(engine) as batcher:
@@ -133,3 +120,99 @@ async def test_neighbours_are_spared(error, seen):
         await first
     assert len(good) == 1
     assert isinstance(bad, seen)
+
+
+SETTINGS = WorkerSettings(max_pixels=100, max_samples=4)
+PIXELS = np.arange(2 * 3 * 3, dtype=np.uint8).reshape(2, 3, 3)
+SEEDS = np.array([1, -2], np.int64)
+
+
+def _parse(document=None, **tensors):
+    named = {"image": PIXELS, "seeds": SEEDS, **tensors}
+    given = {name: tensor for name, tensor in named.items() if tensor is not None}
+    parts, headers = encode(document or {}, "inputs", given, binary=True)
+    return parse_request(memoryview(b"".join(parts)), headers[HEADER_LENGTH], SETTINGS)
+
+
+NOISE = noise(9, 9)
+
+
+class TestRequest:
+    def test_tensors(self):
+        """Image, seeds and the client's name for it; the answer is JSON unless asked otherwise."""
+        request = _parse({"id": "x"})
+        assert np.array_equal(request.image, PIXELS)
+        assert request.seeds.tolist() == [1, -2]
+        assert (request.id, request.binary, request.timeout_s) == ("x", False, None)
+        assert (request.output, request.mean) == ("samples", False)
+
+    @pytest.mark.parametrize(
+        ("parameters", "outputs", "binary"),
+        [
+            ({}, [], False),
+            ({"binary_data_output": True}, [], True),
+            ({}, [{"name": "samples", "parameters": {"binary_data": True}}], True),
+            (
+                {"binary_data_output": True},
+                [{"name": "samples", "parameters": {"binary_data": False}}],
+                False,
+            ),
+        ],
+    )
+    def test_form_of_the_answer(self, parameters, outputs, binary):
+        """The output's own wish goes before the request's."""
+        assert _parse({"parameters": parameters, "outputs": outputs}).binary is binary
+
+    @pytest.mark.parametrize(
+        ("document", "tensors", "message"),
+        [
+            ({"parameters": {"timeout": -1}}, {}, "timeout"),
+            ({"parameters": {"timeout": 10**400}}, {}, "timeout"),
+            ({"parameters": {"prediction": "median"}}, {}, "first or mean"),
+            ({"outputs": [{"name": "other"}]}, {}, "unknown output 'other'"),
+            ({"outputs": [{"name": "folded"}]}, {}, "needs the binary tensor extension"),
+            (
+                {"outputs": [{"name": "samples", "parameters": {"classification": 3}}]},
+                {},
+                "classification",
+            ),
+            ({}, {"picture": PIXELS}, "unknown input 'picture'"),
+            ({}, {"image": PIXELS.astype(np.float32)}, "datatype 'FP32'"),
+            ({}, {"image": PIXELS[None]}, r"expected shape \[H, W, 3\]"),
+            ({}, {"seeds": SEEDS[:0]}, r"expected shape \[M\]"),
+            ({}, {"seeds": None}, "'seeds' is missing"),
+        ],
+    )
+    def test_is_refused_in_words(self, document, tensors, message):
+        with pytest.raises(InputError, match=message):
+            _parse(document, **tensors)
+
+    @pytest.mark.parametrize(
+        ("tensors", "limit"),
+        [
+            ({"image": np.zeros((11, 10, 3), np.uint8)}, "100"),
+            ({"image": encoded(Image.new("RGB", (11, 10)))[:60]}, "100"),
+            ({"seeds": np.arange(5)}, "at most 4"),
+        ],
+    )
+    def test_limits(self, tensors, limit):
+        """Too many pixels or samples are refused as too large, before anything is decompressed."""
+        with pytest.raises(TooLarge, match=limit):
+            _parse(**tensors)
+
+
+class TestFiles:
+    def test_as_the_gateway_reads_them(self):
+        """Files are read as uploads are: losslessly, and turned as their EXIF data say."""
+        assert np.array_equal(_parse(image=encoded(PIXELS)).image, PIXELS)
+        exif = Image.Exif()
+        exif[274] = 6
+        turned = _parse(image=encoded(PIXELS, "JPEG", exif=exif)).image
+        assert turned.shape == (3, 2, 3)
+
+    @pytest.mark.parametrize(
+        "data", [b"", b"text", encoded(Image.new("RGBA", (3, 2))), encoded(NOISE)[:70]]
+    )
+    def test_no_usable_image(self, data):
+        with pytest.raises(InputError, match="'image'"):
+            _parse(image=data)

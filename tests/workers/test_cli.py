@@ -1,8 +1,7 @@
-"""The worker's commands as an operator types them."""
-
-from __future__ import annotations
+"""The worker's commands as an operator types them, and the models that they know."""
 
 import json
+import re
 import shutil
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -10,19 +9,16 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import numpy as np
 import pytest
-import torch
-from typer.testing import CliRunner
 
-from app.cli.main import app as trustscale
 from app.upscalers.tensors import encode
 from tests.waiting import block_until
-from tests.workers.fakes import Bomb, Served, tiny_sinsr
-from workers import cli
+from tests.workers.fakes import Served, tiny_sinsr
 from workers.files import file_sha256
+from workers.known import identify, known_models
+from workers.models.registry import ENGINES
 
 
 def _fails(result, code, *words):
-    """One line on stderr that holds the words; no traceback."""
     assert result.exit_code == code
     assert result.stderr.startswith("error: ")
     assert result.stderr.count("\n") == 1
@@ -31,39 +27,23 @@ def _fails(result, code, *words):
 
 class TestWorkerErrors:
     def test_missing_file(self, run, data, tmp_path):
-        """Without its second file SinSR does not start; the line names it."""
         shutil.copy(data / "unet_tiny.pth", tmp_path)
         result = run("worker", "--model", "sinsr", "--weights", tmp_path)
         _fails(result, 1, "autoencoder_vq_f4.pth")
 
-    @pytest.mark.parametrize("model", ["sinsr", "spandrel"])
-    def test_malicious_pickle(self, run, data, tmp_path, model):
-        """A pickle with a command in it is refused, and the command does not run."""
-        path, trap = tmp_path / "evil.pth", tmp_path / "executed"
-        torch.save({"state_dict": {"a": torch.zeros(1)}, "bomb": Bomb(trap)}, path)
-        result = run("worker", *tiny_sinsr(data, **{"--weights": path, "--model": model}))
-        _fails(result, 1, "nothing in it was executed")
-        assert not trap.exists()
-
     @pytest.mark.parametrize(
         ("changes", "words"),
         [
-            ({"--model": "esrgan"}, ["expected one of"]),
             ({"--weights": None}, ["--weights"]),
-            ({"--model": "spandrel", "--weights": None}, ["--weights"]),
             ({"--model": "onnx", "--dtype": "float16"}, ["float32 or bfloat16"]),
             ({"--model": "onnx", "--device": "cuda:0"}, ["CUDA_VISIBLE_DEVICES"]),
-            ({"--model": "onnx", "--tile": "64"}, ["larger than its two halos"]),
             ({"--autoencoder": None}, ["--autoencoder"]),
-            ({"--dtype": "int8"}, ["float32, float16"]),
-            ({"--device": "tpu"}, ["expected cpu, cuda"]),
             ({"--device": "cuda:99"}, ["no such GPU"]),
             ({"--config": "none.json"}, ["none.json: No such file"]),
             ({"--max-samples": "0"}, ["max_samples: ", "greater than 0"]),
         ],
     )
     def test_wrong_settings(self, run, data, changes, words):
-        """A setting that makes no sense ends with exit code 2 and its name."""
         _fails(run("worker", *tiny_sinsr(data, **changes)), 2, *words)
 
     def test_traces_that_cannot_be_sent(self, run, monkeypatch):
@@ -77,7 +57,6 @@ class TestWorkerErrors:
 
 class TestModels:
     def test_convert_and_verify(self, run, data, tmp_path):
-        """Converted files have the fingerprint of the originals."""
         paths = {}
         for option, name in (("--weights", "unet_tiny"), ("--autoencoder", "vq_tiny")):
             paths[option] = tmp_path / f"{name}.safetensors"
@@ -91,41 +70,11 @@ class TestModels:
         assert before["scale"] == 4
 
     def test_convert_does_not_overwrite(self, run, data, tmp_path):
-        """An existing file is replaced only by force."""
         target = tmp_path / "there.safetensors"
         target.write_text("precious")
         _fails(run("models", "convert", data / "vq_tiny.pth", target), 2, "there.safetensors")
         assert target.read_text() == "precious"
         assert run("models", "convert", data / "vq_tiny.pth", target, "--force").exit_code == 0
-
-    def test_nothing_to_convert(self, run, data):
-        """A folder without pickled parts of a pipeline is no success."""
-        _fails(run("models", "convert", data), 1, "no pickled weights")
-
-    def test_verify_names_every_key(self, run, data):
-        """Verification lists a few wrong keys, and with --json every one of hundreds."""
-        wrong = tiny_sinsr(data, **{"--weights": data / "vq_tiny.pth"})
-        few, all_keys = (run("models", "verify", *wrong, *more) for more in ((), ("--json",)))
-        _fails(few, 1, "vq_tiny.pth", "does not hold the weights of this UNet", "missing")
-        assert len(few.stderr) < 1000
-        last = "output_blocks.6.0.skip_connection.bias"
-        assert last not in few.stderr
-        _fails(all_keys, 1, last)
-
-
-def test_own_program(monkeypatch, capsys):
-    """`python -m workers` has the worker's commands only; `trustscale` has them too."""
-    monkeypatch.setattr(sys, "argv", ["workers", "--help"])
-    with pytest.raises(SystemExit) as ended:
-        cli.main()
-    text = capsys.readouterr().out
-    assert ended.value.code == 0
-    assert "python -m workers" in text
-    assert " serve " not in text
-    whole = CliRunner().invoke(trustscale, ["--help"]).stdout
-    for command in ("worker", "models"):
-        assert f" {command} " in text
-        assert f" {command} " in whole
 
 
 @pytest.mark.slow
@@ -145,3 +94,55 @@ def test_serves_and_drains(data, tmp_path):
         for answer in answers:
             assert answer.result().json()["outputs"][0]["shape"] == [8, 80, 120, 3]
     assert "Traceback" not in worker.log.read_text()
+
+
+def test_what_is_known(run):
+    """Every known model has an engine, a licence, an address, and files or a pipeline."""
+    listed = json.loads(run("models", "list", "--json").stdout)
+    assert set(listed) >= {"SinSR", "LDM-SR", "SD-x4", "AuraSR-v2", "Real-ESRGAN", "DDColor"}
+    for name, known in known_models().items():
+        assert known.engine in ENGINES
+        assert bool(known.files) != bool(known.pipeline)
+        assert known.address.startswith("https://")
+        assert all(re.fullmatch("[0-9a-f]{64}", f.sha256 or "0" * 64) for f in known.files)
+        assert known.licence in run("models", "list").stdout
+        assert name in listed
+
+
+def test_whole_or_not(tmp_path, run):
+    """A folder with one of SinSR's two files holds it, and lacks the other; then it is whole."""
+    (tmp_path / "SinSR_v1.safetensors").touch()
+    [found] = identify(tmp_path)
+    assert (found.model, found.missing) == ("SinSR", ["autoencoder_vq_f4.pth"])
+    result = run("models", "verify", tmp_path)
+    assert result.exit_code == 1
+    assert "autoencoder_vq_f4.pth is missing" in result.stdout
+    (tmp_path / "autoencoder_vq_f4.pth").touch()
+    result = run("models", "verify", tmp_path, "--json")
+    assert result.exit_code == 0
+    [whole] = json.loads(result.stdout)
+    assert (whole["complete"], whole["checked"]) == (True, "names")
+
+
+@pytest.mark.parametrize(
+    ("size", "words"),
+    [(5, "5 bytes"), (known_models()["Real-ESRGAN"].files[0].size, "another SHA-256")],
+)
+def test_another_file_of_the_name(tmp_path, size, words):
+    with (tmp_path / "RealESRGAN_x4plus.pth").open("wb") as file:
+        file.truncate(size)
+    [found] = identify(tmp_path)
+    assert words in found.wrong[0]
+    assert not found.complete
+
+
+def test_a_pipeline(tmp_path, run):
+    """A pipeline is known by its class, in a folder inside, and a part without weights is named."""
+    pytest.importorskip("diffusers", reason="needs trustscale[diffusers]")
+    from tests.workers.diffusion.tiny import make  # noqa: PLC0415
+
+    folder = make("ldm", tmp_path)
+    assert "complete" in run("models", "verify", tmp_path).stdout
+    (folder / "unet/diffusion_pytorch_model.safetensors").unlink()
+    [found] = identify(folder)
+    assert (found.model, found.missing) == ("LDM-SR", ["unet"])

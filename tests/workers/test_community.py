@@ -1,6 +1,6 @@
 """Community models through spandrel."""
 
-from __future__ import annotations
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,7 +8,6 @@ import torch
 
 pytest.importorskip("spandrel", reason="needs trustscale[worker]")
 
-import spandrel
 from spandrel.architectures.AuraSR.__arch.aura_sr import UnetUpsampler
 from spandrel.architectures.Compact.__arch.SRVGG import SRVGGNetCompact
 from spandrel.architectures.DAT.__arch.DAT import DAT
@@ -17,12 +16,15 @@ from spandrel.architectures.HAT.__arch.HAT import HAT
 from spandrel.architectures.NAFNet.__arch.NAFNet_arch import NAFNet
 from spandrel.architectures.SwinIR.__arch.SwinIR import SwinIR
 
+from app.images.degrade import Degradation, degrade
 from app.upscalers import symmetry
+from app.upscalers.seeds import GROUP_ORDER
+from tests.factories import photo
 from tests.workers.fakes import load, noise
 from workers import weights
-from workers.errors import ClientGone, ConfigError, ModelFailed, WeightsError
-from workers.models.community import MARGIN, CommunityEngine
-from workers.models.engine import EngineSpec, SampleRequest
+from workers.errors import ClientGone, ConfigError, WeightsError
+from workers.models.community import MARGIN
+from workers.models.engine import SampleRequest
 
 # Some of spandrel's architectures still use what torch has deprecated, or initialise nothing.
 pytestmark = [
@@ -61,7 +63,6 @@ class TestLoading:
         assert load("spandrel", tmp_path / "wrapped.pth").fingerprint == engine.fingerprint
 
     def test_fingerprint(self, path, engine, tmp_path):
-        """Other weights, precision or tiles are another fingerprint."""
         other = save_compact(tmp_path / "other.safetensors", num_conv=3)
         prints = {
             engine.fingerprint,
@@ -72,10 +73,7 @@ class TestLoading:
         assert len(prints) == 4
 
     def test_unusable(self, path, data, tmp_path):
-        """Weights of no known architecture, or that only look like one, are refused in one line.
-
-        So is a tile that is all margin.
-        """
+        """Weights of no known architecture, or that only look like one, are refused in one line."""
         weights.write_safetensors({"stranger": torch.zeros(3)}, tmp_path / "odd.safetensors")
         with pytest.raises(WeightsError, match="no architecture that spandrel knows"):
             load("spandrel", tmp_path / "odd.safetensors")
@@ -164,23 +162,7 @@ class TestSamples:
         off = rows[0].astype(int) - engine.samples(np.stack([luma] * 3, 2), np.array([0]))[0]
         assert np.abs(off).max() <= 2
 
-    def test_grey_output(self, tmp_path):
-        """A model from grey to grey gives RGB of three equal channels."""
-        path = save_compact(tmp_path / "grey.safetensors", num_in_ch=1, num_out_ch=1)
-        [row] = load("spandrel", path).samples(IMAGE, np.array([1]))
-        assert row.shape == (40, 60, 3)
-        assert (row == row[..., :1]).all()
-
-    def test_no_numbers(self, path, tmp_path):
-        """What overflows in the network is an error, and not a black picture."""
-        state = weights.read_state(path)
-        large = {name: tensor * 1e30 for name, tensor in state.items()}
-        weights.write_safetensors(large, tmp_path / "large.safetensors")
-        with pytest.raises(ModelFailed, match="not finite"):
-            load("spandrel", tmp_path / "large.safetensors")
-
     def test_cancelled_between_tiles(self, path):
-        """A large image is given up between two of its tiles."""
         image = noise(90, 170)
         asked = []
         job = SampleRequest(image, np.arange(1), lambda: asked.append(1) or len(asked) > 3)
@@ -226,26 +208,18 @@ class TestDrawingModels:
         again = load("spandrel", aura).samples(IMAGE, np.array([99]))
         assert np.array_equal(again[0], rows[1])
 
-    def test_one_draw_for_all_tiles(self, aura):
-        """Tiles of different sizes see the same style: a flat image has no seams."""
-        image = np.full((32, 130, 3), 120, np.uint8)
-        rows = load("spandrel", aura, tile=128).samples(image, np.arange(2))
-        first, last = (
-            rows[:, 40:56, part].mean((1, 2)) for part in (slice(40, 56), slice(-56, -40))
-        )
-        assert np.abs(first - last).max() < 1
-        assert np.abs(first[0] - first[1]).max() > 50
 
-    def test_undeclared_draws(self, path):
-        """A network that draws without being known for it is refused in words."""
-        known = spandrel.ModelLoader("cpu").load_from_file(path)
+TINY = Path(__file__).parents[2] / "examples" / "restoration" / "dncnn-tiny"
 
-        class Drawing(torch.nn.Module):
-            def forward(self, image):
-                return known.model(image) + torch.randn_like(image[:, :1, :1, :1])
 
-        drawing = spandrel.ImageModelDescriptor(
-            Drawing(), {}, known.architecture, "SR", [], True, True, 2, 3, 3
-        )
-        with pytest.raises(ConfigError, match="draws at random"):
-            CommunityEngine(drawing, "0", EngineSpec("spandrel"))
+def test_one_network_in_two_forms():
+    """Through spandrel and through onnxruntime the same weights give the same samples."""
+    image = degrade(photo(0, 40, 56), 1, Degradation(noise=15), 0)
+    engines = [
+        load(kind, TINY.with_suffix(suffix))
+        for kind, suffix in (("spandrel", ".safetensors"), ("onnx", ".onnx"))
+    ]
+    one, two = (engine.samples(image, np.arange(8)).astype(int) for engine in engines)
+    assert [(engine.scale, engine.distinct_samples) for engine in engines] == [(1, GROUP_ORDER)] * 2
+    assert one.shape == (8, 40, 56, 3)
+    assert np.abs(one - two).max() <= 1

@@ -1,8 +1,8 @@
-"""SinSR in worker processes, a gateway in front of them, and what happens when they die."""
+"""Workers as processes: found, started as compose does, and killed."""
 
-from __future__ import annotations
-
+import shutil
 import signal
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -10,17 +10,17 @@ import pytest
 from starlette.testclient import TestClient
 
 from app.main import create_app
-from app.settings import Settings
+from app.settings import Settings, load_settings
 from tests.api.admin import Admin, truth_files
 from tests.api.gateway import ADMIN_KEY, check_problem, pixels, post
+from tests.deploy.files import filled, services
 from tests.factories import encoded, photo
-from tests.numbers import parsed_metrics
-from tests.servers import free_port
+from tests.servers import ProcessGroup, free_port
 from tests.upscalers.remote.pictures import patiently
 from tests.waiting import block_until
 from tests.workers.fakes import Served
-
-pytestmark = pytest.mark.slow
+from workers.errors import WeightsError
+from workers.models.registry import locate
 
 SAMPLES = 4
 PAIRS = 10
@@ -29,7 +29,6 @@ MADE = "samples_total"  # since the worker's start
 
 @pytest.fixture
 def workers(data, tmp_path):
-    """Two workers that are ready."""
     with Served(data, tmp_path) as one, Served(data, tmp_path) as two:
         for worker in (one, two):
             worker.wait_for(f"{worker.url}/v2/health/ready", "worker")
@@ -46,12 +45,9 @@ def client(workers, tmp_path):
         yield client
 
 
+@pytest.mark.slow
 def test_from_nothing_to_a_mask_and_through_deaths(workers, client):
-    """Calibrate, upscale, get a mask; one worker's death is not noticed, the last one's is named.
-
-    The worker that dies in the middle holds its part of the request: it is stopped before, and
-    killed when the other has made its own part and waits for nobody.
-    """
+    """Calibrated, upscaled; one worker's death is not noticed, the last one's is named."""
     image = encoded(photo(1000, 16, 16))
     check_problem(post(client, image), "no-calibration")
 
@@ -89,35 +85,73 @@ def test_from_nothing_to_a_mask_and_through_deaths(workers, client):
     assert "sinsr" in problem["detail"]
 
 
-def test_from_zero(data, tmp_path):
-    """A request waits for a worker that is started because it waits, as the metric says.
-
-    The first one teaches the gateway the model; the second knows it, and waits as well.
-    """
-    port = free_port()
-    url = f"http://127.0.0.1:{port}"
-    told = {"name": "sinsr", "kind": "worker", "urls": [url], "attempts": 2, "cold_start_s": 300}
-    settings = Settings(data_dir=tmp_path / "data", upscalers=[told])
-    image = encoded(photo(1000, 16, 16))
-    with TestClient(create_app(settings)) as client, ThreadPoolExecutor(1) as thread:
-
-        def load() -> float:
-            found = parsed_metrics(client.get("/metrics").text)
-            return found["trustscale_upstream_calls_open", "sinsr"]
-
-        for _ in range(2):
-            assert load() == 0
-            asked = thread.submit(post, client, image, mask="none")
-            block_until(lambda: load() == 1)
-            with Served(data, tmp_path, port=port):
-                answer = asked.result(240)
-            assert answer.status_code == 200, answer.text
-        assert load() == 0
-
-
 def _parts(client, answer):
-    """The files of an answer."""
     return {
         name: pixels(client.get(answer["links"][name]).content)
         for name in ("image", "mask", "trust")
     }
+
+
+def _compose(folder, **variables):
+    """The command, environment and address of the service `cpu-worker`, outside a container."""
+    service = services()["cpu-worker"]
+    port = free_port()
+    words = [filled(word, variables) for word in service["command"]]
+    words = [word.replace("/weights/", f"{folder}/") for word in words]
+    places = {"--host=0.0.0.0": "--host=127.0.0.1", "--port=8001": f"--port={port}"}
+    environment = {key: filled(text, variables) for key, text in service["environment"].items()}
+    command = [sys.executable, "-m", "app", *(places.get(word, word) for word in words)]
+    # Threads that compete for the cores of a busy machine mostly wait for one another.
+    return command, {**environment, "OMP_NUM_THREADS": "1"}, f"http://127.0.0.1:{port}"
+
+
+@pytest.mark.slow
+def test_from_a_folder_to_a_picture(data, tmp_path, monkeypatch):
+    """Lines of .env start it; a gateway that is told the address upscales by it."""
+    for name in ("unet_tiny.pth", "vq_tiny.pth"):
+        shutil.copy(data / name, tmp_path)
+    told = {"WORKER_MODEL": "sinsr", "WORKER_CONFIG": (data / "tiny.json").read_text()}
+    command, environment, url = _compose(tmp_path, **told)
+    with ProcessGroup(command, log=tmp_path / "log", env=environment) as group:
+        group.wait_for(f"{url}/v2/health/ready", "worker")
+        monkeypatch.setenv("TRUSTSCALE_WORKERS", f"worker={url}")
+        settings = load_settings(data_dir=tmp_path / "data", admin_keys=[ADMIN_KEY])
+        with TestClient(create_app(settings, build=patiently)) as client:
+            answer = post(client, encoded(photo(99, 16, 16)), upscaler="worker", mask="none")
+            assert answer.status_code == 200, answer.text
+            assert answer.json()["width"] == 64
+
+
+@pytest.mark.parametrize(
+    ("model", "names", "found"),
+    [
+        ("spandrel", ["a.pth", "a.safetensors", "notes.txt"], ("a.safetensors", None)),
+        (
+            "sinsr",
+            ["SinSR_v2.pth", "autoencoder_vq_f4.pth"],
+            ("SinSR_v2.pth", "autoencoder_vq_f4.pth"),
+        ),
+        ("onnx", ["x.onnx", "x.pth"], ("x.onnx", None)),
+    ],
+)
+def test_found_in_a_folder(tmp_path, model, names, found):
+    for name in names:
+        (tmp_path / name).touch()
+    weights, autoencoder = locate(model, tmp_path)
+    assert (weights.name, autoencoder and autoencoder.name) == found
+
+
+@pytest.mark.parametrize(
+    ("model", "names", "words"),
+    [
+        ("spandrel", [], "holds no model file"),
+        ("spandrel", ["a.pth", "b.pth"], "more than one.*a.pth, b.pth"),
+        ("sinsr", ["SinSR_v1.pth", "SinSR_v2.pth", "vq.pth"], "more than one network"),
+        ("onnx", ["a.pth"], r"\.onnx"),
+    ],
+)
+def test_not_found_in_a_folder(tmp_path, model, names, words):
+    for name in names:
+        (tmp_path / name).touch()
+    with pytest.raises(WeightsError, match=words):
+        locate(model, tmp_path)

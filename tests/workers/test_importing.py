@@ -1,11 +1,8 @@
 """`trustscale models import`: model files become embedded upscalers, or are refused in a line."""
 
-from __future__ import annotations
-
 import json
 import sys
 
-import numpy as np
 import onnx
 import onnx.parser
 import pytest
@@ -23,7 +20,6 @@ from tests.workers.fakes import Bomb
 from tests.workers.ncnn_files import dense, ncnn, shuffled
 from workers import weights
 from workers.files import file_sha256
-from workers.importing import original
 
 # Some of spandrel's architectures still use what torch has deprecated.
 pytestmark = [
@@ -47,30 +43,13 @@ def compact(path):
 
 
 def network(path, nodes):
-    """An ONNX file of nodes from x to y in ONNX's textual form."""
     head = '<ir_version: 9, opset_import: ["" : 17]> toy (float[1,3,h,w] x) => (float[1,3,H,W] y)'
     onnx.save(onnx.parser.parse_model(f"{head} {{{nodes}}}"), path)
     return path
 
 
-def blurred(side, width):
-    """A depthwise blur of `side` taps whose weights fade as a Gaussian; it sums to one."""
-    taps = np.exp(-np.square(np.arange(side) - side // 2) / (2 * width**2))
-    kernel = np.outer(taps, taps) / np.square(taps.sum())
-    weight = np.ascontiguousarray(np.broadcast_to(kernel, (3, 1, side, side)), np.float32)
-    pads = np.array([0, 0, side // 2, side // 2] * 2)
-    model = onnx.parser.parse_model(
-        '<ir_version: 9, opset_import: ["" : 17]> blur (float[1,3,h,w] x) => (float[1,3,H,W] y) '
-        '{p = Pad <mode = "edge"> (x, pads) y = Conv <group = 3> (p, k)}'
-    )
-    constants = [onnx.numpy_helper.from_array(*each) for each in ((weight, "k"), (pads, "pads"))]
-    model.graph.initializer.extend(constants)
-    return model
-
-
 @pytest.fixture
 def load(run, tmp_path):
-    """Import a file into a new configuration."""
     return lambda path, *options: run(
         "models", "import", path, "--config", tmp_path / "trustscale.toml", "--json", *options
     )
@@ -86,11 +65,7 @@ def load(run, tmp_path):
     ],
 )
 def test_imported(load, tmp_path, monkeypatch, make, file, halo):
-    """The ONNX file computes what the model's own library does, and the service can serve it.
-
-    Scale and radius are those of the layers. The fingerprint follows from the file, which holds
-    the digest of what it was made of.
-    """
+    """The ONNX file computes what the model's own library does, and the service can serve it."""
     source = make(tmp_path / file)
     result = load(source)
     assert result.exit_code == 0, result.stderr
@@ -121,12 +96,6 @@ class TestOnnx:
         assert "has an upscaler same" in again.stderr
         assert (tmp_path / "trustscale.toml").read_text().count("[[upscalers]]") == 3
 
-    def test_far_reaching(self, load, tmp_path):
-        """Of a network with a large radius the halo is where its answer settles."""
-        onnx.save(blurred(141, 12), tmp_path / "wide.onnx")
-        facts = json.loads(load(tmp_path / "wide.onnx").stdout)
-        assert 20 < facts["halo"] < 60
-
     def test_whole_picture(self, load, tmp_path):
         """A network that looks at the whole picture is refused, unless its user names a halo."""
         path = network(
@@ -150,12 +119,6 @@ def _bomb(folder):
 def _claims(folder):
     """Four bytes that claim to be a tensor of a terabyte."""
     torch.save({"a": torch.zeros(1).expand(2**19, 2**19)}, folder / "a.pth")
-    return folder / "a.pth"
-
-
-def _counts(folder):
-    state = weights.read_state(compact(folder / "a.pth"))
-    torch.save(state | {"body.99999999.weight": torch.zeros(1)}, folder / "a.pth")
     return folder / "a.pth"
 
 
@@ -216,37 +179,26 @@ def _layers(*layers):
     [
         (_bomb, "nothing in it was executed"),
         (_claims, "no plain tensors"),
-        (_counts, "count to 10,000"),
         (_fixed, "where the original makes"),
         (_drawing, "differs from the original"),
         (_elsewhere, "in another file"),
         (_short, "too short"),
         (_long, "8 bytes of the .bin file belong to no layer"),
-        (_written("a.gguf", b""), "give a file of .pth"),
         (_written("a.onnx", b"?"), "not an ONNX file"),
         (_written("a.pth", b"PK\x03\x04"), "damaged"),
-        (_written("a.param", b"\xff"), "No such file"),
         (lambda folder: folder / "none.pth", "No such file"),
         (_layers("LSTM l 1 1 in out"), "LSTM"),
         (_layers("ReLU r 1 1 other out"), "nothing makes its input"),
         (_layers("Input more 0 1 more"), "a second input"),
-        (_layers("Split s 1 2 in a b"), "2 outputs"),
         (_layers("Convolution c 1 1 in out 0=1 1=9999 5=1 6=99980001"), "too short"),
-        (_layers("Convolution c 1 1 in out 0=0 1=3 6=9"), "its sizes"),
-        (_layers("Convolution c 1 1 in out 0=x"), "damaged"),
         (_layers("Interp i 1 1 in out 0=1 1=1.0e+09 2=2.0"), "scales"),
         (_layers("Eltwise e 1 1 in out 0=7"), "this operation"),
-        (_layers("Eltwise e 0 1 out"), "this operation"),
-        (_layers("ReLU r 1 1 in out 0=nan"), "no number"),
         (_layers("PixelShuffle p 1 1 in out 0=1e20"), "parameter 0"),
         (_layers("MemoryData m 0 1 m 0=2147483647 1=2147483647 2=3"), "too short"),
     ],
 )
 def test_refused(load, tmp_path, make, words):
-    """What is unsafe, damaged, of unknown layers or no longer the original is refused in one line.
-
-    Nothing is written then.
-    """
+    """What is unsafe, damaged, unknown or no longer the original is refused in one line."""
     result = load(make(tmp_path))
     assert result.exit_code == 1
     assert result.stderr.startswith("error: ")
@@ -254,13 +206,6 @@ def test_refused(load, tmp_path, make, words):
     assert words in result.stderr
     assert not (tmp_path / "trap").exists()
     assert not (tmp_path / "trustscale.toml").exists()
-
-
-def test_too_large(load, tmp_path, monkeypatch):
-    """A file larger than the limit is not opened, nor one that unpacks to more."""
-    path = compact(tmp_path / "a.pth")
-    monkeypatch.setattr(original, "LARGEST_FILE", 1000)
-    assert "1000 at most" in load(path).stderr
 
 
 def test_kept(load, tmp_path):
@@ -276,7 +221,6 @@ def test_kept(load, tmp_path):
 
 @pytest.mark.parametrize(("module", "file"), [("onnx", "a.onnx"), ("ncnn", "a.param")])
 def test_extra(load, tmp_path, monkeypatch, module, file):
-    """Without the libraries one line says which extra has them."""
     for name in [name for name in sys.modules if name.startswith("workers.importing")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, module, None)

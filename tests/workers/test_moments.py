@@ -1,7 +1,5 @@
 """Moments answers: the gateway's own integers, wherever the samples were accumulated."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 
@@ -23,7 +21,6 @@ SAMPLES = np.random.default_rng(1).integers(0, 256, (9, 28, 44, 3), np.uint8)
 
 
 def test_torch_has_the_same_bits():
-    """Every colour there is has the same integers in torch as in numpy."""
     pytest.importorskip("torch", reason="needs trustscale[worker]")
     levels = np.arange(256, dtype=np.uint8)
     red, green = np.meshgrid(levels, levels, indexing="ij")
@@ -34,7 +31,6 @@ def test_torch_has_the_same_bits():
 
 @pytest.mark.gpu
 def test_a_gpu_has_the_same_bits():
-    """So they are on a GPU."""
     torch = pytest.importorskip("torch")
     if not torch.cuda.is_available():
         pytest.skip("needs a CUDA device")

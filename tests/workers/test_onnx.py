@@ -1,7 +1,5 @@
 """ONNX files in a worker: the embedded upscaler's samples, without torch."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys
@@ -12,14 +10,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from app.errors import UpscalerFailed
 from app.upscalers.base import Source
 from app.upscalers.embedded import EmbeddedUpscaler
 from app.upscalers.shipped import SHIPPED
 from app.upscalers.tiling import TilePlan
 from tests.workers.fakes import load, noise
-from workers.errors import ClientGone, ModelFailed, WeightsError
-from workers.metrics import WorkerMetrics
+from workers.errors import ClientGone, WeightsError
 from workers.models.engine import SampleRequest
 from workers.models.onnx import OnnxEngine
 
@@ -29,7 +25,6 @@ SEEDS = np.array([0, 1, 29, 95, 96 * 7 + 29], np.int64)
 
 @pytest.fixture(scope="module")
 def path():
-    """The shipped SPAN as a file."""
     return Path(str(resources.files("app.upscalers").joinpath("models", SHIPPED["span-x4"].file)))
 
 
@@ -57,7 +52,6 @@ class TestSamples:
         assert (engine.name, engine.fingerprint) == ("mine", embedded.fingerprint)
 
     def test_same_remainder_is_run_once(self):
-        """Seeds with one remainder, negative ones too, are one sample and one run."""
         counting = Counting()
         rows = counting.engine().samples(IMAGE, np.array([5, 101, -91]))
         assert counting.calls == 1
@@ -65,21 +59,13 @@ class TestSamples:
         assert np.array_equal(rows[0], rows[2])
 
     def test_cancelled(self):
-        """A job that nobody waits for is given up before its next tile."""
         counting = Counting()
         with pytest.raises(ClientGone):
             counting.engine().samples_of([SampleRequest(IMAGE, SEEDS, lambda: counting.calls >= 2)])
         assert counting.calls == 2
 
-    def test_broken_network(self):
-        """A network that fails is an error of the model, in its words."""
-        with pytest.raises(ModelFailed, match="not 3 times as large"):
-            Counting(UpscalerFailed("not 3 times as large")).engine().samples(IMAGE, SEEDS)
-
 
 class Counting:
-    """A network whose calls are counted; with an error it fails."""
-
     scale = 2
 
     def __init__(self, error=None, *, on_cpu=True):
@@ -130,10 +116,3 @@ def test_no_torch_is_needed(engine):
     )
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["fingerprint"] == engine.fingerprint
-
-
-def test_memory_of_a_gpu_is_unknown():
-    """onnxruntime does not tell a GPU's memory, and the worker does not make numbers up."""
-    engine = Counting(on_cpu=False).engine("cuda")
-    text = WorkerMetrics(engine.memory).text().decode()
-    assert 'trustscale_worker_device_memory_used_bytes{device="cuda"} NaN' in text

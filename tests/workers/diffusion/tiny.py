@@ -1,7 +1,5 @@
 """Tiny pipelines of random weights, made by the library's own classes and saved to a folder."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any
@@ -129,7 +127,6 @@ def latent(folder: Path) -> Any:
 
 
 def image_to_image(folder: Path) -> Any:
-    """Image to image of Stable Diffusion."""
     tokenizer, text = _text(folder)
     return StableDiffusionImg2ImgPipeline(
         vae=_codec(32, 32, 32, 32),
@@ -144,7 +141,6 @@ def image_to_image(folder: Path) -> Any:
 
 
 def saved(pipe: Any, folder: Path) -> Path:
-    """The folder of a pipeline, with safetensors."""
     pipe.save_pretrained(folder, safe_serialization=True)
     return folder
 

@@ -1,21 +1,25 @@
-"""The full-size networks against the published list of weights, and layers of their own."""
+"""SinSR: its weight files as they are found, its networks, their configuration and tiles."""
 
-from __future__ import annotations
+import json
+import pickle
 
+import numpy as np
 import pytest
 import torch
 
-from workers.models.sinsr import autoencoder, layers
-from workers.models.sinsr.config import SinSRConfig
-from workers.models.sinsr.layers import GroupNorm, global_attention
-from workers.models.sinsr.model import SinSR
+from tests.workers.fakes import Bomb
+from workers import weights
+from workers.errors import ConfigError, WeightsError
+from workers.files import read_settings
+from workers.models.sinsr import loader
+from workers.models.sinsr.config import DiffusionConfig, SinSRConfig
+from workers.models.sinsr.layers import GroupNorm
+from workers.models.sinsr.model import SinSR, networks_digest
+from workers.models.tiling import pad_reflect, starts
 
 
 def test_names_and_shapes_of_the_official_networks(data):
-    """Every parameter of the published files is there, with its shape, and no other.
-
-    While they are planned, none takes memory.
-    """
+    """Every parameter of the published files is there, with its shape, and no other."""
     rows = [
         line.split("\t")
         for line in (data / "state_dict_keys.txt").read_text().splitlines()
@@ -34,10 +38,7 @@ def test_names_and_shapes_of_the_official_networks(data):
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 def test_group_norm(layout):
-    """Normalisation is within 5e-6 of float64's, also far from zero and in blocks.
-
-    A map has the same bits alone and in company.
-    """
+    """Normalisation is within 5e-6 of float64's, also far from zero and in blocks."""
     torch.manual_seed(0)
     norm = GroupNorm(64, 1e-5).requires_grad_(False)
     x = (torch.randn(2, 64, 150, 160) * 3 + 20).to(memory_format=layout)
@@ -46,28 +47,184 @@ def test_group_norm(layout):
     assert torch.equal(norm(x)[1:], norm(x[1:]))
 
 
-def test_attention_in_blocks_is_exact(monkeypatch):
-    """Blocks of queries give what the whole attention matrix gives."""
-    torch.manual_seed(0)
-    query, key, value = torch.randn(3, 2, 300, 64)
-    monkeypatch.setattr(layers, "ATTENTION_BLOCK_BYTES", 4 * 300 * 7)
-    want = torch.nn.functional.scaled_dot_product_attention(query, key, value)
-    torch.testing.assert_close(global_attention(query, key, value), want, rtol=0, atol=1e-5)
+class TestReading:
+    def test_forms(self, config, data):
+        """It is the official one by name, a file, its content, or that under the key `config`."""
+        assert read_settings(SinSRConfig, "official") == SinSRConfig()
+        want = SinSRConfig.model_validate(config)
+        for source in (data / "tiny.json", json.dumps(config), {"config": config}):
+            assert read_settings(SinSRConfig, source) == want
+
+    @pytest.mark.parametrize(
+        ("section", "field", "value"),
+        [
+            ("model", "swin_dept", 2),
+            ("model", "patch_norm", True),
+            ("model", "channel_mult", [1, 2]),
+            ("model", "model_channels", 33),
+            ("diffusion", "predict_type", "epsilon"),
+            ("diffusion", "timestep_respacing", 1),
+            ("autoencoder", "embed_dim", 4),
+            ("sampler", "desired_min_size", 48),
+            ("sampler", "chop_stride", 65),
+        ],
+    )
+    def test_faults_are_named(self, config, section, field, value):
+        """A misspelt field or an unsupported variant is refused, with its section's name."""
+        broken = json.loads(json.dumps(config))
+        broken[section][field] = value
+        with pytest.raises(ConfigError, match=section):
+            read_settings(SinSRConfig, broken)
 
 
-def test_codes_in_blocks(tiny, numbers, monkeypatch):
-    """Searching the codebook a few positions at a time finds the same codes."""
-    want, _ = tiny.quantise(numbers["a.unet_out"])
-    monkeypatch.setattr(autoencoder, "DISTANCE_BLOCK_BYTES", 4 * 48 * 5)
-    assert torch.equal(tiny.quantise(numbers["a.unet_out"])[0], want)
+def test_one_step_uses_the_last_step():
+    """One-step sampling evaluates step 14 of 15, with the published constants."""
+    official = DiffusionConfig()
+    assert official.timestep == 14
+    assert official.noise_std == pytest.approx(1.98, rel=1e-12)
+    assert official.input_std == pytest.approx(2.218197466412762)
 
 
-def test_first_of_equal_codes(config):
-    """Of two identical codes the first is chosen."""
-    twin = autoencoder.Autoencoder(SinSRConfig.model_validate(config).autoencoder)
-    with torch.no_grad():
-        twin.quantize.embedding.weight.zero_()
-        twin.quantize.embedding.weight[5:8] = 1.0
-        indices, codes = twin.quantise(torch.ones(1, 3, 2, 2))
-    assert (indices == 5).all()
-    assert (codes == 1).all()
+def test_starts_tables(data):
+    """Start positions are the reference's for all sizes in its tables."""
+    for rule, table in json.loads((data / "tile_starts.json").read_text()).items():
+        tile, stride = map(int, rule.split("/"))
+        for length, want in table.items():
+            assert starts(int(length), tile, stride) == want, (rule, length)
+
+
+class TestPadding:
+    @pytest.mark.parametrize(("height", "width"), [(33, 64), (40, 63), (64, 128)])
+    def test_ordinary_reflection(self, height, width):
+        image = torch.rand(1, 3, height, width)
+        pad = (0, -width % 64, 0, -height % 64)
+        want = torch.nn.functional.pad(image, pad, mode="reflect")
+        assert torch.equal(pad_reflect(image, 64), want)
+
+    @pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 40), (2, 3), (32, 31), (5, 64)])
+    def test_small_sides_are_mirrored_again(self, height, width):
+        """Small sides continue the reflection as numpy's repeated mirroring does."""
+        image = np.random.default_rng(0).random((height, width), np.float32)
+        want = np.pad(image, ((0, -height % 64), (0, -width % 64)), mode="reflect")
+        got = pad_reflect(torch.from_numpy(image)[None, None], 64)[0, 0]
+        assert np.array_equal(got.numpy(), want)
+
+
+@pytest.fixture(scope="module")
+def states(data):
+    return [weights.read_state(data / name) for name in ("unet_tiny.pth", "vq_tiny.pth")]
+
+
+@pytest.fixture
+def networks(config):
+    return SinSR.plan_networks(SinSRConfig.model_validate(config))
+
+
+class TestFit:
+    @pytest.fixture
+    def digest(self, networks):
+        def digest(*states):
+            for network, state in zip(networks, states, strict=True):
+                loader.fit(network, state, "file.pth")
+            return networks_digest(*networks)
+
+        return digest
+
+    @pytest.mark.parametrize(
+        "prefix", ["module.", "_orig_mod.", "module._orig_mod.", "_orig_mod.module.module."]
+    )
+    def test_prefixes_of_wrappers(self, digest, states, prefix):
+        wrapped = [{prefix + key: value for key, value in state.items()} for state in states]
+        assert digest(*wrapped) == digest(*states)
+
+    def test_what_is_not_used(self, digest, states):
+        unet, autoencoder = states
+        assert any(key.endswith("attn_mask") for key in unet)
+        spoilt = {
+            key: value * 0 if key.endswith(("attn_mask", "relative_position_index")) else value
+            for key, value in unet.items()
+        }
+        extra = {**autoencoder, "loss.discriminator.weight": torch.zeros(3)}
+        assert digest(spoilt, extra) == digest(*states)
+
+    def test_every_fault_is_named(self, networks, states):
+        """Every missing, unexpected and misshaped key is in the message; the summary is short."""
+        state = dict(states[1])
+        lost = [key for key in state if key.startswith("encoder.mid")]
+        for key in lost:
+            del state[key]
+        state["stranger"] = torch.zeros(1)
+        state["quant_conv.bias"] = torch.zeros(7)
+        with pytest.raises(WeightsError) as caught:
+            loader.fit(networks[1], state, "file.pth")
+        message = str(caught.value)
+        assert all(key in message for key in lost)
+        assert "1 unexpected: stranger" in message
+        assert "quant_conv.bias (is 7, should be 3)" in message
+        assert f"{len(lost)} missing" in caught.value.summary
+        assert len(caught.value.summary) < 500
+
+
+class TestReadState:
+    def test_safetensors_hold_the_same(self, data, states, tmp_path):
+        """Converting to safetensors keeps every tensor, and the suffix does not matter."""
+        target = tmp_path / "converted.bin"
+        weights.write_safetensors(states[0], target)
+        again = weights.read_state(target)
+        assert weights.digest(again) == weights.digest(states[0])
+        assert not (tmp_path / "converted.bin.partial").exists()
+
+    @pytest.mark.parametrize("legacy", [False, True])
+    def test_malicious_pickle(self, tmp_path, legacy):
+        path, trap = tmp_path / "evil.pth", tmp_path / "executed"
+        content = {"state_dict": {"weight": torch.zeros(1)}, "bomb": Bomb(trap)}
+        torch.save(content, path, _use_new_zipfile_serialization=not legacy)
+        with pytest.raises(WeightsError, match="nothing in it was executed"):
+            weights.read_state(path)
+        path.write_bytes(pickle.dumps(Bomb(trap)))  # nor one that torch has not written
+        with pytest.raises(WeightsError):
+            weights.read_state(path)
+        assert not trap.exists()
+
+    @pytest.mark.parametrize("length", [0, 1, 9, 100, 100_000, -1])
+    @pytest.mark.parametrize("kind", ["pth", "safetensors"])
+    def test_truncated_file(self, data, states, tmp_path, kind, length):
+        whole = tmp_path / "whole"
+        if kind == "pth":
+            whole = data / "vq_tiny.pth"
+        else:
+            weights.write_safetensors(states[1], whole)
+        path = tmp_path / "cut.pth"
+        path.write_bytes(whole.read_bytes()[:length])
+        with pytest.raises(WeightsError, match=r"cut\.pth"):
+            weights.read_state(path)
+
+    @pytest.mark.parametrize(
+        "content",
+        [
+            [],
+            {},
+            {"epoch": 3},
+            torch.zeros(2),
+            {"a": torch.eye(2).to_sparse()},
+            {"a": torch.empty(2, device="meta")},
+        ],
+    )
+    def test_no_tensors_by_name(self, tmp_path, content):
+        """A checkpoint without named tensors, or with such as hold no number, is refused."""
+        path = tmp_path / "odd.pth"
+        torch.save(content, path)
+        with pytest.raises(WeightsError, match=r"odd\.pth"):
+            weights.read_state(path)
+
+
+def test_fingerprint_covers_what_changes_pixels(load_tiny, tiny_engine, config, states, tmp_path):
+    """Precision, hyper-parameters and weights are in the fingerprint; labels are not."""
+    nudged = tmp_path / "nudged.safetensors"
+    bias = "quant_conv.bias"
+    weights.write_safetensors({**states[1], bias: states[1][bias] + 1e-6}, nudged)
+    stepped = {**config, "sampler": {**config["sampler"], "chop_stride": 48}}
+    plain = tiny_engine.fingerprint
+    assert load_tiny(config={**config, "name": "other"}).fingerprint == plain
+    changes = ({"config": stepped}, {"dtype": "bfloat16"}, {"autoencoder": nudged})
+    assert len({plain, *(load_tiny(**change).fingerprint for change in changes)}) == 4
