@@ -1,7 +1,5 @@
 """The paper's definitions, computed the slow and obvious way: the oracle of the core's tests."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

@@ -4,8 +4,6 @@ A set of scenes is taken as the whole law. Calibrations are drawn from it with r
 expected loss of a threshold, for one new crop of a new scene, is a mean over the population.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Maps of σ and D as hypothesis makes them: few levels, so that ties and plateaus are the rule."""
 
-from __future__ import annotations
-
 from functools import partial
 
 import numpy as np
@@ -27,7 +25,6 @@ ERRORS = st.one_of(st.sampled_from([0.0, 0.125, 0.5, BOUND]), st.floats(0, BOUND
 
 
 def maps():
-    """(σ, D) of one image with 1 to 40 pixels."""
     shape = hnp.array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=6)
     return shape.flatmap(
         lambda s: st.tuples(
@@ -38,7 +35,6 @@ def maps():
 
 
 def images(min_size=0, max_size=6):
-    """The maps of a calibration set."""
     return st.lists(maps(), min_size=min_size, max_size=max_size)
 
 
@@ -48,7 +44,6 @@ ALPHAS = st.one_of(
 
 
 def staircases_of(images):
-    """The staircases of a calibration set."""
     return [Staircase.from_maps(sigma, error) for sigma, error in images]
 
 

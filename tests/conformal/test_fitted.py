@@ -1,6 +1,4 @@
-"""The fitted σ: a function of the samples and the input, named by its weights."""
-
-from __future__ import annotations
+"""Sigmas that were fitted, the terms that they weigh, and fitting them."""
 
 import dataclasses
 import json
@@ -9,8 +7,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import ndimage
 
-from app.conformal import cells, terms
+from app.conformal import RiskCurve, Staircase, cells, fitting, terms, texture
 from app.conformal.fitted import Fit, shipped
 from app.conformal.indecision import IndecisionSettings
 from app.sampling.pipeline import Pipeline
@@ -92,33 +91,9 @@ class TestSigma:
         assert np.isfinite(sigma).all()
         assert sigma.min() > 0
 
-    def test_the_largest_weights_give_a_finite_sigma(self):
-        """Whatever weights an import carries, σ neither overflows nor becomes 0."""
-        for weight in (100.0, -100.0):
-            config = IndecisionSettings("fitted", fit=Fit(weights=(("slope@0", weight),)))
-            sigma = sigma_of(samples(1), config)
-            assert np.isfinite(sigma).all()
-            assert sigma.min() > 0
-
-    @pytest.mark.parametrize("config", FITTED)
-    def test_the_other_settings_do_not_touch_it(self, config):
-        """Window, blur and clipping belong to the other estimators."""
-        stack = samples()
-        other = dataclasses.replace(config, kernel="gaussian", size=3, blur=0, clip_quantile=0.5)
-        np.testing.assert_array_equal(sigma_of(stack, config), sigma_of(stack, other))
-        assert (other.window, other.radius) == (1, None)
-
 
 class TestFit:
-    def test_what_it_needs_follows_from_its_terms(self):
-        """Only a residual needs X, and only a variance needs a second sample."""
-        assert (OF_ONE.needs_input, OF_ONE.least_samples) == (True, 1)
-        assert (OF_MORE.needs_input, OF_MORE.least_samples) == (True, 2)
-        with pytest.raises(ValueError, match="at least 2 samples"):
-            sigma_of(samples(1), IndecisionSettings("fitted", fit=OF_MORE))
-
     def test_it_survives_json(self):
-        """What is written can be read, and is equal."""
         for config in FITTED:
             pipeline = Pipeline(
                 fingerprint="fake:1", scale=2, samples=2, indecision=config, witness="w"
@@ -142,17 +117,8 @@ class TestFit:
         ],
     )
     def test_it_is_checked(self, bad):
-        """Unknown terms and numbers that no fit gives are refused."""
         with pytest.raises(ValueError, match=r"terms|weights|term|provenance|units"):
             Fit(**bad)
-
-
-class TestSettings:
-    def test_a_fit_belongs_to_the_fitted(self):
-        """The fitted σ needs weights, and no other takes them."""
-        for wrong in ({"estimator": "fitted"}, {"fit": OF_ONE}):
-            with pytest.raises(ValueError, match="a fit belongs to"):
-                IndecisionSettings(**wrong)
 
 
 def test_threads_do_not_matter():
@@ -163,3 +129,236 @@ def test_threads_do_not_matter():
         strips = [*accumulator.strips(lambda top, rows: (top, rows))]
     np.testing.assert_array_equal(np.concatenate([rows for _, rows in strips]), alone)
     assert [top for top, _ in strips] == [*range(0, 300, 64)]
+
+
+SIDE = 64
+
+
+def photograph(seed):
+    """Maps, and an error that grows with the residual and has nothing to do with the variance."""
+    random = np.random.default_rng(seed)
+
+    def field(deviation):
+        values = ndimage.gaussian_filter(random.normal(0, 1, (SIDE, SIDE)), deviation)
+        return values / values.std()
+
+    truth = field(6)
+    residual = np.exp(2 * truth + 0.2 * field(2)) * 1e-3
+    variance = np.exp(2 * field(6)) * 1e-3
+    mean = np.clip(0.5 + 0.1 * np.stack([field(2) for _ in range(3)]), 0, 1)
+    error = np.exp(truth + 0.1 * field(4)) * 0.02
+    maps = terms.Maps(*(x.astype(np.float32) for x in (mean, variance, residual)))
+    return maps, np.minimum(error, 0.5).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def made():
+    return fitting.fit([fitting.fit_sample(*photograph(seed)) for seed in range(16)], terms=6)
+
+
+def area(sigma_of, alpha=0.06, of=photograph):
+    """Mean trusted area on other photographs, calibrated on yet others."""
+    found = [of(seed) for seed in range(100, 140)]
+    sigmas = [sigma_of(maps) for maps, _ in found]
+    stairs = [Staircase.from_maps(s, error) for s, (_, error) in zip(sigmas, found, strict=True)]
+    threshold = RiskCurve.from_staircases(stairs[:28], 0.5).threshold(alpha)
+    return np.mean([(sigma < threshold).mean() for sigma in sigmas[28:]])
+
+
+def test_it_finds_what_tells_the_error(made):
+    """On photographs that it never saw it trusts more than what misleads, nearly all it can."""
+    fitted = area(made.sigma)
+    misled = area(Fit(weights=(("variance@1", 0.5),)).sigma)
+    best = area(Fit(weights=(("residual@1", 0.5),)).sigma)
+    assert fitted > misled + 0.1
+    assert fitted > best - 0.05
+
+
+def test_units_find_what_no_sum_can():
+    """Where the error rises on both sides of a middle, a fit with units trusts far more."""
+
+    def risen(seed):
+        maps, _ = photograph(seed)
+        log_residual = np.log(maps.residual / 1e-3) / 2
+        error = 0.02 * np.exp(0.5 * np.abs(log_residual))
+        return maps._replace(variance=None), error.astype(np.float32)
+
+    photos = [fitting.fit_sample(*risen(seed)) for seed in range(12)]
+    bent, straight = (
+        area(fitting.fit(photos, terms=6, units=units).sigma, of=risen) for units in (4, 0)
+    )
+    assert bent > straight + 0.3
+
+
+def test_it_tells_the_shape_of_its_risk(made):
+    """The risk curve of other photographs rises by about as much between two of its knots."""
+    other = [photograph(seed) for seed in range(100, 140)]
+    stairs = [Staircase.from_maps(made.sigma(maps), error) for maps, error in other]
+    (low, risk_low), (high, risk_high) = made.shape[-6], made.shape[-2]
+    means = [np.mean([one.loss(level) for one in stairs]) for level in (low, high)]
+    assert means[1] / means[0] == pytest.approx(risk_high / risk_low, rel=0.4)
+
+
+@pytest.mark.parametrize("shape", [(5, 9), (64, 30), (200, 300)])
+def test_a_photograph_is_counted_whole(shape):
+    """Whatever its size, the cells that are seen stand for all of it, the worst among them."""
+    maps, error = photograph(1)
+    grown = [np.resize(plane, (*plane.shape[:-2], *shape)) for plane in maps[:3]]
+    error = np.resize(error, shape)
+    seen = fitting.fit_sample(terms.Maps(*grown), error)
+    assert seen.share.sum() == pytest.approx(1, abs=1e-4)
+    assert seen.error.max() == error.max()
+    assert np.isfinite(seen.terms).all()
+
+
+def test_what_cannot_be_fitted_is_refused():
+    maps, error = photograph(1)
+    with pytest.raises(ValueError, match="no photographs"):
+        fitting.fit([])
+    other = fitting.fit_sample(maps._replace(variance=None), error)
+    with pytest.raises(ValueError, match="different terms"):
+        fitting.fit([fitting.fit_sample(maps, error), other])
+    dot = terms.Maps(*(plane[..., :4, :4] for plane in maps[:3]))
+    with pytest.raises(ValueError, match="too small"):
+        fitting.fit_sample(dot, error[:4, :4])
+
+
+NAMES = terms.term_names()
+FACTS = {name: 0.1 * place - 0.3 for place, name in enumerate(terms.FACTS)}
+
+
+def maps(height=96, width=64, seed=0):
+    """Three energies and a mean image in normalised Lab, with texture in one half."""
+    random = np.random.default_rng(seed)
+    mean = ndimage.gaussian_filter(random.random((3, height, width)), (0, 2, 2))
+    mean[:, :, width // 2 :] += random.random((3, height, width - width // 2)) * 0.1
+    variance = random.random((height, width)) ** 4 * 1e-3
+    residual = random.random((height, width)) ** 2 * 1e-2
+    witness = random.random((height, width)) ** 2 * 1e-2
+    planes = (x.astype(np.float32) for x in (mean, variance, residual, witness))
+    return terms.Maps(*planes, FACTS)
+
+
+def weighted(found, weights):
+    """Σ_j w_j f_j, rounded."""
+    rows = {name: np.array([weight]) for name, weight in weights.items()}
+    return cells.log_sigma(found, rows, lambda sums: sums[0])
+
+
+def term(name, found):
+    return weighted(found, {name: 1.0})
+
+
+def enlarged(logs, shape):
+    return cells.whole(shape, lambda look: cells.enlarged(logs, shape, look))
+
+
+def blocks(plane, cell):
+    height, width = plane.shape
+    return plane.astype(np.float64).reshape(height // cell, cell, width // cell, cell)
+
+
+def test_a_fact_is_a_term_of_every_cell():
+    """w · fact is added to log σ everywhere, and bends as any other term does."""
+    found = maps()
+    assert term("fact noise", found) == pytest.approx(FACTS["noise"], abs=1e-6)
+    both = weighted(found, {"slope@2": 0.7, "fact noise": 2.0, "fact loss": -1.0})
+    shift = 2 * FACTS["noise"] - FACTS["loss"]
+    np.testing.assert_allclose(both, weighted(found, {"slope@2": 0.7}) + shift, atol=2e-6)
+    dense = cells.dense_terms(found)["fact detail"]
+    assert (dense == np.float32(FACTS["detail"])).all()
+
+
+class TestTerms:
+    @pytest.mark.parametrize(
+        ("energy", "floor"), [("variance", 1e-9), ("residual", 1e-8), ("witness", 1e-8)]
+    )
+    def test_the_finest_is_the_logarithm_of_the_mean_of_a_cell(self, energy, floor):
+        """variance@0 = log(mean over 4×4 pixels + 1e-9), and so for the others."""
+        found = maps()
+        expected = np.log(blocks(getattr(found, energy), 4).mean(axis=(1, 3)) + floor)
+        np.testing.assert_allclose(term(f"{energy}@0", found), expected, atol=1e-6)
+
+    def test_detail_is_the_variance_of_the_lightness_in_a_cell(self):
+        """detail@0 = log(Var of L over 4×4 pixels + 1e-7)."""
+        found = maps()
+        expected = np.log(blocks(found.mean[0], 4).var(axis=(1, 3)) + 1e-7)
+        np.testing.assert_allclose(term("detail@0", found), expected, atol=1e-6)
+
+    def test_slope_and_curve_are_the_squared_derivatives(self):
+        """|∇L|² by forward differences and (ΔL)², borders reflected, averaged over 4×4 pixels."""
+        found = maps()
+        light = found.mean[0].astype(np.float64)
+        around = np.pad(light, 1, mode="symmetric")
+        down, right = around[2:, 1:-1] - light, around[1:-1, 2:] - light
+        slope = blocks(down**2 + right**2, 4).mean(axis=(1, 3))
+        curve = blocks(ndimage.laplace(light, mode="reflect") ** 2, 4).mean(axis=(1, 3))
+        np.testing.assert_allclose(term("slope@0", found), np.log(slope + 1e-7), atol=1e-5)
+        np.testing.assert_allclose(term("curve@0", found), np.log(curve + 1e-7), atol=1e-5)
+
+    def test_a_band_is_what_a_blur_takes_away(self):
+        """light1@1 squares the difference of the mean of 8×8 pixels and its blur by one cell."""
+        found = maps(512, 512)
+        means = blocks(found.mean[0], 8).mean(axis=(1, 3))
+        lost = np.log((means - ndimage.gaussian_filter(means, 1)) ** 2 + 1e-7)
+        got = term("light1@1", found)
+        np.testing.assert_allclose(got, cells.double(lost), atol=1e-5)
+
+    @settings(max_examples=20, deadline=None)
+    @given(st.integers(1, 80), st.integers(1, 80), st.integers(0, 9))
+    def test_the_blur_has_the_bits_of_scipys(self, height, width, seed):
+        """Fits were made with scipy's, and σ must not change under them."""
+        plane = np.random.default_rng(seed).random((height, width))
+        expected = (plane - ndimage.gaussian_filter(plane, 1.0, mode="reflect")) ** 2
+        np.testing.assert_array_equal(texture.lost_by_a_blur(plane), expected)
+
+    def test_both_averages_are_the_ones_they_are_called(self):
+        """variance@2 is the log of the mean of 16×16 pixels, log variance@2 the mean log."""
+        found = maps(512, 512)
+        means = blocks(found.variance, 4).mean(axis=(1, 3))
+        for name, coarse in (
+            ("variance@2", np.log(blocks(means, 4).mean(axis=(1, 3)) + 1e-9)),
+            ("log variance@2", blocks(np.log(means + 1e-9), 4).mean(axis=(1, 3))),
+        ):
+            expected = cells.double(cells.double(coarse))
+            np.testing.assert_allclose(term(name, found), expected, atol=1e-5)
+
+    @pytest.mark.parametrize("energy", ["variance", "residual", "witness"])
+    def test_what_is_not_known_has_no_terms(self, energy):
+        """A single sample has no variance, and without X there is no residual."""
+        found = maps()._replace(**{energy: None})
+        assert set(NAMES) - found.known == {name for name in NAMES if energy in name}
+        assert set(cells.dense_terms(found)) == found.known
+        for name in (f"{energy}@3", "variance@9"):  # it is an error, not a term of zero
+            with pytest.raises(ValueError, match=f"no terms .*{name}"):
+                weighted(found, {name: 1.0})
+
+
+class TestSum:
+    @settings(max_examples=12, deadline=None)
+    @given(
+        st.integers(1, 70),
+        st.integers(1, 70),
+        st.dictionaries(st.sampled_from(NAMES), st.floats(-1, 1), min_size=1, max_size=6),
+    )
+    def test_it_is_the_weighted_sum_of_the_terms(self, height, width, weights):
+        """log σ = Σ_j w_j f_j for any size and weights, finite, whatever else is not measured."""
+        found = maps(height, width)
+        dense = cells.dense_terms(found)
+        assert tuple(dense) == NAMES
+        assert {plane.shape for plane in dense.values()} == {(-(-height // 4), -(-width // 4))}
+        assert all(np.isfinite(plane).all() for plane in dense.values())
+        expected = sum(w * dense[name].astype(np.float64) for name, w in weights.items())
+        np.testing.assert_allclose(weighted(found, weights), expected, atol=2e-5)
+
+    def test_it_is_rounded(self):
+        """log σ is a multiple of 2^-20, so that the last bits of a logarithm do not matter."""
+        scaled = weighted(maps(), {"variance@0": 0.3, "log slope@5": -0.7}) * 2**20
+        np.testing.assert_array_equal(scaled, np.rint(scaled))
+
+
+def test_strips_leave_no_seam():
+    """Pixels are made a few rows of cells at a time, and are the same as made at once."""
+    logs = np.random.default_rng(0).random((53, 9))
+    at_once = cells.double(cells.double(logs.astype(np.float32)))[:210, :35]
+    np.testing.assert_array_equal(enlarged(logs, (210, 35)), at_once)

@@ -1,18 +1,18 @@
-"""Does the promise hold? Monte-Carlo over many calibrations, with heavily tied σ.
+"""Bounds from n, B and α, and whether promises hold, in a population that is known entirely."""
 
-Each repetition draws n calibration images; the expectation, over a new image of the same law, of
-the worst error inside its mask is what α bounds.
-"""
-
-from __future__ import annotations
+import math
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy import stats
 
 from app.conformal import RiskCurve, Staircase
+from app.conformal.guarantees import lab_psnr_lower_bound_db, leakage_bound, minimal_n
 
 from .simulation import expected_losses, thresholds
+from .strategies import DELTA, NEVER
 
 N, ALPHA, BOUND = 40, 0.3, 1.0
 
@@ -45,3 +45,54 @@ def test_two_levels_make_the_literal_rule_lose_everything():
     for alpha in (0.01, 0.3, 0.99):
         assert error[curve.mask(sigma, alpha)].max() == 0
         assert error[sigma <= curve.threshold(alpha)].max() == 1
+
+
+class TestMinimalN:
+    @given(st.floats(1e-4, 2), st.floats(0.1, 3))
+    def test_is_the_smallest(self, alpha, bound):
+        n = minimal_n(alpha, bound)
+        assert bound / (n + 1) <= alpha
+        assert n == 0 or bound / n > alpha
+
+    @pytest.mark.parametrize("alpha", [0, -1, math.nan, math.inf])
+    def test_refuses_alpha_without_meaning(self, alpha):
+        with pytest.raises(ValueError, match="positive"):
+            minimal_n(alpha, 1.0)
+
+
+def test_bounds_by_hand():
+    """α(n + 1)/(n_new + 1), at most B; −20 log10(α) + 10 log10(3) dB, none of a perfect mask."""
+    assert leakage_bound(0.1, 100, 0, 3.0) == pytest.approx(0.1)
+    assert leakage_bound(0.1, 99, 50, 3.0) == pytest.approx(0.1 * 100 / 50)
+    assert leakage_bound(0.1, 99, 99, 3.0) == 3.0
+    with pytest.raises(ValueError, match="n_leaked"):
+        leakage_bound(0.1, 5, 6, 3.0)
+    assert lab_psnr_lower_bound_db(0.1) == pytest.approx(24.7712, abs=1e-4)
+    assert lab_psnr_lower_bound_db(0) is None
+
+
+DRAWS = 500
+MOST = int(stats.binom.ppf(0.999, DRAWS, DELTA))
+
+
+@pytest.fixture(scope="module")
+def coins():
+    """Losses of 0 or B only, the hardest for a mean, that appear level by level."""
+    levels = np.linspace(1, 2, 97).astype(np.float32)
+    return [*([Staircase([level], [1.0])] for level in levels), *[[NEVER]] * 3], 1.0
+
+
+def violations(population, bound, rule, *, n, alpha):
+    """How many of the calibrations violate, and the mean expected loss of their thresholds."""
+    found = thresholds(population, rule, n=n, draws=DRAWS, alpha=alpha, bound=bound)
+    risks = expected_losses(population, found)
+    return int(np.sum(risks > alpha)), float(risks.mean())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rule", ["hoeffding_bentkus", "wsr"])
+def test_at_most_delta_of_the_calibrations_violate(rule, coins):
+    """E[L | calibration] ≤ α in all but δ of the calibrations, and masks are not empty."""
+    count, mean = violations(*coins, rule, n=60, alpha=0.3)
+    assert count <= MOST
+    assert mean > 0.3 / 8

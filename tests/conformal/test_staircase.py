@@ -1,18 +1,19 @@
-"""The staircase equals the definition of the loss, whatever the ties."""
+"""The staircase, the risk curve and its masks against brute force."""
 
-from __future__ import annotations
+import math
 
 import numpy as np
 import pytest
 from hypothesis import given
 from scipy import ndimage
 
-from app.conformal import Staircase
+from app.conformal import RiskCurve, Staircase
 
 from . import oracle, strategies
+from .strategies import ALPHAS, BOUND, CURVES, staircases_of
 
 
-def field(kind: str, size: int, seed: int = 0) -> np.ndarray:
+def field(kind, size, seed=0):
     random = np.random.default_rng(seed)
     noise = random.random((size, size), dtype=np.float32)
     if kind == "rough":
@@ -50,24 +51,6 @@ class TestFromMaps:
         np.testing.assert_array_equal(staircase.levels, levels[rises])
         np.testing.assert_array_equal(staircase.errors, running[rises])
 
-    def test_negative_levels_are_ordinary_numbers(self):
-        """σ below 0 is not meaningful but is ordered correctly."""
-        random = np.random.default_rng(3)
-        s = random.normal(size=(90, 90)).astype(np.float32)
-        d = random.random((90, 90), dtype=np.float32)
-        staircase = Staircase.from_maps(s, d)
-        for t in np.quantile(s, [0.01, 0.3, 0.9]):
-            assert staircase.loss(t) == oracle.loss(s, d, t)
-
-    def test_minus_zero_is_zero(self):
-        """−0 and 0 are one level, in the fast pass too."""
-        s = np.zeros((40, 40), np.float32)
-        s[1:] = -0.0
-        d = np.linspace(0, 1, 1600, dtype=np.float32).reshape(40, 40)
-        staircase = Staircase.from_maps(s, d)
-        assert list(staircase.levels) == [0]
-        assert list(staircase.errors) == [1]
-
     @pytest.mark.parametrize(
         ("sigma", "error"),
         [
@@ -81,7 +64,6 @@ class TestFromMaps:
         ],
     )
     def test_refuses_maps_without_a_meaning(self, sigma, error):
-        """NaN, infinity, a negative error, unequal shapes and empty maps are errors."""
         with pytest.raises(ValueError, match=r"σ|D"):
             Staircase.from_maps(sigma.astype(np.float32), error.astype(np.float32))
 
@@ -137,9 +119,88 @@ class TestStaircase:
         with pytest.raises(ValueError, match="add up"):
             Staircase.split(levels, errors, np.array([2, 3]))
 
-    def test_equality_is_by_value(self):
-        """Two staircases with equal breakpoints are equal, others are not."""
-        one = Staircase(np.float32([1, 2]), np.float32([0.5, 1]))
-        assert one == Staircase(np.float32([1, 2]), np.float32([0.5, 1]))
-        assert one != Staircase(np.float32([1, 2]), np.float32([0.5, 1.5]))
-        assert one != "staircase"
+
+def curve_of(images, bound=BOUND):
+    return RiskCurve.from_staircases(staircases_of(images), bound)
+
+
+class TestRiskCurve:
+    @given(strategies.images(), ALPHAS)
+    def test_threshold_equals_brute_force(self, images, alpha):
+        """t_α is the supremum that Algorithm 2 looks for, −∞ and +∞ included."""
+        assert curve_of(images).threshold(alpha) == oracle.threshold(images, BOUND, alpha)
+
+    @given(strategies.images(), strategies.maps(), ALPHAS)
+    def test_mask_is_the_strict_rule(self, images, served, alpha):
+        """The mask of a new image is {σ < t_α}."""
+        sigma, _ = served
+        mask = curve_of(images).mask(sigma, alpha)
+        np.testing.assert_array_equal(mask, sigma < oracle.threshold(images, BOUND, alpha))
+
+    @given(strategies.images(), strategies.maps(), ALPHAS)
+    def test_trust_code_holds_the_masks_of_every_alpha(self, images, served, alpha):
+        """{code ≤ α/B · 65534} is the mask, but for values within two codes of α; never larger."""
+        sigma, _ = served
+        curve = curve_of(images)
+        allowed = curve.mask_of_code(curve.trust_code(sigma), alpha)
+        if alpha < BOUND:
+            told = curve.trust_code(sigma) <= math.floor(alpha / BOUND * 65534)
+            np.testing.assert_array_equal(allowed, told)
+        mask = curve.mask(sigma, alpha)
+        assert not allowed[~mask].any()
+        exact = np.vectorize(curve.risk, otypes=[np.float64])(sigma)
+        close = np.abs(exact - alpha) <= 2 * BOUND / 65534
+        np.testing.assert_array_equal(allowed[~close], mask[~close])
+
+    @pytest.mark.parametrize("rule", CURVES)
+    @given(images=strategies.images())
+    def test_it_is_a_step_curve(self, rule, images):
+        """Thresholds and values rise strictly, from that of the empty mask up to at most B."""
+        curve = CURVES[rule](staircases_of(images), BOUND)
+        assert (curve.n, curve.bound) == (len(images), BOUND)
+        assert (np.diff(curve.thresholds) > 0).all()
+        assert (np.diff(curve.risks, prepend=curve.min_alpha) > 0).all()
+        assert curve.risk(math.inf) <= BOUND + 1e-12
+        assert curve.threshold(BOUND) == math.inf
+        assert curve.threshold(math.nextafter(curve.min_alpha, 0)) == -math.inf
+
+    def test_a_large_image_is_read_off_exactly(self):
+        """The look-up table of whole images answers like a binary search."""
+        generator = np.random.default_rng(0)
+        images = [
+            (
+                (generator.lognormal(-9, 2, (64, 64))).astype(np.float32),
+                generator.random((64, 64), dtype=np.float32),
+            )
+            for _ in range(20)
+        ]
+        curve = curve_of(images)
+        sigma = generator.lognormal(-9, 3, (400, 500)).astype(np.float32)
+        sigma[0, :3] = [0, -0.0, 1e-42]
+        sigma[1, : len(curve.thresholds)] = curve.thresholds[:500]
+        steps = np.append(curve.min_alpha, curve.risks)
+        exact = steps[np.searchsorted(curve.thresholds, sigma, side="right")] / BOUND * 65534
+        rounded = curve.trust_code(sigma) - exact
+        assert rounded.min() >= 0
+        assert rounded.max() <= 1 + 1e-6
+
+    @pytest.mark.parametrize("rule", CURVES)
+    def test_a_declared_bound_is_enforced(self, rule):
+        with pytest.raises(ValueError, match="exceeds the bound"):
+            CURVES[rule]([Staircase([1], [1.5])], 1.0)
+        for bound in (0.0, -1.0, math.nan, math.inf):
+            with pytest.raises(ValueError, match="positive"):
+                CURVES[rule]([], bound)
+
+    def test_refuses_nan(self):
+        curve = curve_of([])
+        with pytest.raises(ValueError, match="not a number"):
+            curve.risk(math.nan)
+        with pytest.raises(ValueError, match="not a number"):
+            curve.threshold(math.nan)
+        with pytest.raises(ValueError, match="NaN"):
+            curve.mask(np.array([[np.nan]], np.float32), 0.1)
+        with pytest.raises(ValueError, match="NaN"):
+            curve.trust_code(np.array([[np.nan]], np.float32))
+        with pytest.raises(ValueError, match="not a number"):
+            curve.mask_of_code(np.zeros((1, 1), np.uint16), math.nan)

@@ -1,6 +1,4 @@
-"""What nine of ten pictures do not exceed, and how many exceed a tolerance, against brute force."""
-
-from __future__ import annotations
+"""What nine of ten pictures do not exceed, how many exceed a tolerance, which are unlike others."""
 
 import math
 
@@ -13,6 +11,7 @@ from scipy import stats
 from app.calibration.guarantee import Expectation, Probability
 from app.conformal import RiskCurve
 from app.conformal.concentration import clopper_pearson_bound
+from app.conformal.typicality import p_value
 from app.conformal.usual import exceeded_by
 
 from . import oracle, strategies
@@ -79,10 +78,7 @@ def calibrations(population, n, draws=600):
 
 
 def test_one_of_ten_exceeds_it(population):
-    """τ̂ and the mask are of the same scenes, and still at most one of ten new ones exceeds τ̂.
-
-    τ̂ at the threshold of the mask itself, instead of the lenient one, is exceeded more often.
-    """
+    """τ̂ and the mask are of the same scenes, and still at most one of ten new ones exceeds τ̂."""
     found, naive = [], []
     for drawn in calibrations(population, 99, draws=300):
         curve = RiskCurve.from_staircases(drawn, 1.0)
@@ -97,10 +93,7 @@ def test_one_of_ten_exceeds_it(population):
 
 
 def test_a_share_of_pictures(population):
-    """At most β of new pictures exceed τ; at hand at most what Clopper and Pearson say, 19 in 20.
-
-    With δ the share at hand is above β in at most δ of the calibrations.
-    """
+    """At most β of new pictures exceed τ; at hand what Clopper and Pearson say, 19 in 20."""
     plain, sure = Probability(tolerance=0.3), Probability(tolerance=0.3, delta=0.1)
     lost = np.array([one.exceeding(0.3).levels[:1].sum() or np.inf for one in population])
     shares, at_hand, above = [], [], []
@@ -114,3 +107,24 @@ def test_a_share_of_pictures(population):
     assert np.mean(at_hand) <= 0.05 + SIGMAS * math.sqrt(0.05 * 0.95 / 600)
     assert np.mean(above) <= 0.1 + SIGMAS * math.sqrt(0.1 * 0.9 / 600)
     assert np.mean(np.array(shares) > 0.2) > 0.2  # in expectation no such thing holds
+
+
+@pytest.mark.parametrize("n", [3, 15, 60])
+def test_it_is_valid_however_few_they_are(n):
+    """P(p ≤ u) ≤ u for exchangeable points of a skewed law with dependent coordinates."""
+    random = np.random.default_rng(n)
+    draws = 1500
+    points = random.gamma(0.7, 1, (draws, n + 1, 4))
+    points[..., 1] += 3 * points[..., 0]
+    found = [p_value(p[:-1], p[-1]) for p in points]
+    for u in (1 / (n + 1), 0.1, 0.3, 0.7):
+        below = np.sum(np.array(found) <= u + 1e-12)
+        assert below <= stats.binom.ppf(0.9999, draws, max(u, 1 / (n + 1)))
+
+
+def test_it_sees_what_no_single_fact_shows():
+    """Two facts within their ranges, but never together so, give the smallest p-value."""
+    random = np.random.default_rng(0)
+    known = random.normal(size=(60, 1)) * [1, 1] + random.normal(scale=0.05, size=(60, 2))
+    assert p_value(known, np.array([1.2, -1.2])) == pytest.approx(1 / 61)
+    assert p_value(known, np.array([1.2, 1.2])) > 0.1
