@@ -1,10 +1,7 @@
 """Hostile and damaged archives: nothing is unpacked blindly, and every refusal is one of ours."""
 
-from __future__ import annotations
-
 import gzip
 import io
-import os
 import stat
 import struct
 import tarfile
@@ -19,7 +16,7 @@ from app.errors import BadRequest, ImageTooLarge, TrustscaleError, UnsupportedMe
 FILES = {"y/a.png": b"first", "y/b.png": b"second" * 40, "x/a.png": b""}
 
 
-def zipped(files, method=zipfile.ZIP_DEFLATED) -> bytes:
+def zipped(files, method=zipfile.ZIP_DEFLATED):
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w", method) as archive:
         for name, data in files.items():
@@ -27,7 +24,7 @@ def zipped(files, method=zipfile.ZIP_DEFLATED) -> bytes:
     return out.getvalue()
 
 
-def member(name: str, data: bytes = b"", **fields) -> tuple[tarfile.TarInfo, bytes]:
+def member(name, data=b"", **fields):
     info = tarfile.TarInfo(name)
     info.size = len(data)
     for field, value in fields.items():
@@ -35,7 +32,7 @@ def member(name: str, data: bytes = b"", **fields) -> tuple[tarfile.TarInfo, byt
     return info, data
 
 
-def tarred(*members, form: str = "", style: int = tarfile.PAX_FORMAT) -> bytes:
+def tarred(*members, form="", style=tarfile.PAX_FORMAT):
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode=f"w:{form}", format=style) as archive:
         for info, data in members:
@@ -43,11 +40,11 @@ def tarred(*members, form: str = "", style: int = tarfile.PAX_FORMAT) -> bytes:
     return out.getvalue()
 
 
-def tar_of(files, **options) -> bytes:
+def tar_of(files, **options):
     return tarred(*(member(name, data) for name, data in files.items()), **options)
 
 
-def read(data: bytes, **limits) -> list[tuple[str, bytes]]:
+def read(data, **limits):
     files = archive_files(io.BytesIO(data), ArchiveLimits(**limits))
     return [(file.path, file.read()) for file in files]
 
@@ -71,7 +68,6 @@ class TestReading:
         ],
     )
     def test_every_form(self, data):
-        """Zip and tar, compressed or not, give their files in order."""
         assert read(data) == [*FILES.items()]
 
     @pytest.mark.parametrize(
@@ -93,21 +89,6 @@ class TestReading:
         """Folders and a leading `./` mean nothing; names may need a header of their own."""
         assert [path for path, _ in read(data)] == names
 
-    def test_one_file_in_memory(self):
-        """Files are read one at a time."""
-        data = zipped({f"y/{k}.png": os.urandom(2_000_000) for k in range(8)}, zipfile.ZIP_STORED)
-        file = io.BytesIO(data)
-        tracemalloc.start()
-        for one in archive_files(file, ArchiveLimits()):
-            one.read()
-        _, peak = tracemalloc.get_traced_memory()
-        tracemalloc.stop()
-        assert peak < 7_000_000
-
-    def test_black_labels(self):
-        """Labels of one colour compress well, and are let through."""
-        assert len(read(zipped({f"labels/{k}.png": bytes(5000) for k in range(1000)}))) == 1000
-
 
 class TestNames:
     @pytest.mark.parametrize(
@@ -126,7 +107,6 @@ class TestNames:
     )
     @pytest.mark.parametrize("archive", [tar_of, zipped])
     def test_refused(self, archive, name):
-        """Names that leave the folder, mean a device or are no text."""
         with pytest.raises(BadRequest):
             read(archive({name: b"x"}))
 
@@ -139,18 +119,16 @@ class TestNames:
 
     @pytest.mark.parametrize("second", ["y/A.png", "Y/a.png", "./y/a.png", "y//a.png", "y/a.png"])
     def test_the_same_name(self, second):
-        """Names that some file systems cannot tell apart."""
         with pytest.raises(BadRequest, match="same name"):
             read(tarred(member("y/a.png", b"1"), member(second, b"2")))
 
     @pytest.mark.parametrize("inner", ["y.zip", "y/a.tar.gz", "y/A.TGZ", "y/b.7z"])
     def test_archives_inside(self, inner):
-        """An archive inside the archive is not looked into."""
         with pytest.raises(BadRequest, match="inside the archive"):
             read(zipped({inner: zipped(FILES)}))
 
 
-def zip_of_kind(kind: int) -> bytes:
+def zip_of_kind(kind):
     info = zipfile.ZipInfo("y/a.png")
     info.external_attr = (kind | 0o777) << 16
     return zipped({info: "/etc/passwd"})
@@ -174,12 +152,10 @@ class TestKinds:
         ],
     )
     def test_links_and_devices(self, data):
-        """Only files are read; a zip file keeps the kind among the attributes."""
         with pytest.raises(BadRequest, match="link or a device"):
             read(data)
 
     def test_encrypted(self):
-        """A password is not asked for."""
         data = bytearray(zipped({"y/a.png": b"x"}, zipfile.ZIP_STORED))
         data[6] |= 1  # the flag, of the member and in the directory
         data[data.index(b"PK\x01\x02") + 8] |= 1
@@ -194,7 +170,6 @@ class TestKinds:
         ],
     )
     def test_other_files(self, data):
-        """What is neither zip nor tar nor tar.gz is told so."""
         with pytest.raises(UnsupportedMedia):
             read(data)
 
@@ -206,7 +181,6 @@ class TestBounds:
         assert caught.value.members["limit"] == limit
 
     def test_files(self):
-        """Thousands of tiny files are refused, whatever the form."""
         names = [f"y/{k}.png" for k in range(1001)]
         tar = b"".join(tarfile.TarInfo(name).tobuf(tarfile.USTAR_FORMAT) for name in names)
         for data in (zipped(dict.fromkeys(names, b""), zipfile.ZIP_STORED), tar):
@@ -214,7 +188,6 @@ class TestBounds:
 
     @pytest.mark.parametrize("count", [900, 300_000])  # in one piece; too long to be read at all
     def test_a_long_list(self, count):
-        """The list of a zip file is counted before it is parsed."""
         one = zipped({"y/a.png": b""})
         start = one.index(b"PK\x01\x02")
         end = one.index(b"PK\x05\x06")
@@ -240,16 +213,12 @@ class TestBounds:
         ],
     )
     def test_bytes(self, data, limit, enough, less):
-        """Members over a limit are refused, one from its header, or all together."""
         assert read(data, **{limit: enough})
         self.refused(data, limit, **{limit: less})
 
     @pytest.mark.parametrize("folder", ["y", "__MACOSX"])
     def test_ratio(self, folder):
-        """A small archive that becomes huge is refused once its free share is used up.
-
-        What is skipped must be unpacked all the same, so it counts.
-        """
+        """A small archive that becomes huge is refused once its free share is used up."""
         files = {f"{folder}/{k}": bytes(1_000_000) for k in range(8)}
         self.refused(tar_of(files, form="gz"), "max_ratio", free_bytes=5_000_000)
         if folder == "y":
@@ -258,7 +227,6 @@ class TestBounds:
             assert read(tar_of(files), free_bytes=5_000_000) == []
 
     def test_lying_header(self):
-        """A header that names a smaller size than the content has does not let it in."""
         data = bytearray(zipped({"y/a.png": bytes(10_000_000)}))
         directory = data.index(b"PK\x01\x02")
         data[directory + 24 : directory + 28] = struct.pack("<I", 100)
@@ -266,7 +234,6 @@ class TestBounds:
             read(bytes(data), max_file_bytes=1000)
 
     def test_huge_headers(self):
-        """A name of gigabytes in a compressed tar file is not read into memory."""
         info = tarfile.TarInfo("x")
         info.type, info.size = tarfile.GNUTYPE_LONGNAME, 1 << 33
         data = gzip.compress(info.tobuf(tarfile.GNU_FORMAT) + bytes(1 << 20))
@@ -274,7 +241,6 @@ class TestBounds:
             read(data)
 
     def test_sparse_files(self):
-        """A sparse file of a tar archive cannot claim to be larger than the limit."""
         info = tarfile.TarInfo("y/a.png")
         info.type = tarfile.GNUTYPE_SPARSE
         data = bytearray(info.tobuf(tarfile.GNU_FORMAT))

@@ -1,7 +1,6 @@
-"""What a calibration keeps so that a change of the model can be seen later."""
+"""Canaries: which pairs become some, and what their answers are evidence of."""
 
-from __future__ import annotations
-
+from datetime import UTC, datetime
 from hashlib import sha256
 
 import numpy as np
@@ -9,16 +8,18 @@ import pytest
 
 from app.calibration.active import Calibrations
 from app.calibration.admin import CalibrationAdmin
-from app.calibration.canaries import CanaryStore, chosen
+from app.calibration.canaries import Canary, CanaryStore, start, statistics_of
+from app.calibration.canaries import observe as observed
 from app.calibration.config import CalibrationConfig, CalibrationRequest
 from app.calibration.job import CalibrationHandler
 from app.errors import UpscalerRejected
 from app.images.degrade import Degradation
 from app.images.encode import png_rgb
 from app.jobs.handlers import JobContext
+from app.upscalers.base import image_digest
 from tests.factories import photo
 from tests.fakes import FakeUpscaler
-from tests.watch.scenes import MemoryStores, Moody, Scene, calibrate
+from tests.watch.scenes import Moody, Scene, calibrate
 
 
 def canaries_of(stores):
@@ -26,22 +27,11 @@ def canaries_of(stores):
 
 
 class TestTaking:
-    @pytest.mark.parametrize("count", [1, 7, 8, 9, 100])
-    def test_choice(self, count):
-        """At most eight distinct pairs, the first and the last among them."""
-        names = [f"{k}" for k in range(count)]
-        found = chosen(names)
-        assert len(set(found)) == len(found) == min(8, count)
-        assert (found[0], found[-1]) == (names[0], names[-1])
-
-    async def test_exact(self):
-        """A backend that repeats itself is compared by hash, for one call more than the M."""
+    async def test_kinds(self):
+        """Who repeats himself is compared by hash, for one call more; others by statistics."""
         scene = await Scene.of()
         assert all(item.sha256 for item in (await scene.state()).items)
         assert len(scene.upscaler.calls) == 8 * (4 + 1)
-
-    async def test_statistical(self):
-        """Any other by the statistics of the M samples, which cost nothing."""
         scene = await Scene.of(Moody())
         canaries = await scene.state()
         assert {len(values) for i in canaries.items for values in i.draws.values()} == {4}
@@ -61,14 +51,6 @@ class TestTaking:
         scene = await Scene.of(Tired(), count=3)
         assert {item.name for item in (await scene.state()).items} == {"p1", "p2"}
 
-    async def test_published_once(self):
-        """A job that reduces twice does not forget what was found in between."""
-        scene = await Scene.of()
-        await scene.round()
-        given = {"fingerprint": "fake:1", "samples": 4, "parent": None}
-        await scene.store.publish("run", scene.calibration, **given)
-        assert (await scene.state()).rounds == 1
-
     async def test_derived_calibrations_inherit(self):
         """The canaries of old pairs, and what they have shown, go with the pairs."""
         scene = await Scene.of()
@@ -80,7 +62,6 @@ class TestTaking:
         assert not await scene.store.inherit("cal-none", "cal-other")
 
     async def test_forgetting(self):
-        """Nothing of a calibration is left, and others keep theirs."""
         scene = await Scene.of()
         other = await calibrate(scene.upscaler, scene.store, seed=1)
         await scene.round()
@@ -88,16 +69,8 @@ class TestTaking:
         assert {job for job, _ in scene.memory.files} == {f"canary-{other.id}"}
         assert scene.memory.states == {}
 
-    async def test_damage(self):
-        """A damaged state counts as none."""
-        memory = MemoryStores()
-        await memory.put("canary-cal", "state.json", b"{")
-        assert await CanaryStore(memory, memory).load("cal") == (0, None)
-
 
 class TestJob:
-    """The calibration job."""
-
     async def made(
         self, stores, upscaler, *, watched=("fake",), job_id="job-c", parent=None, **config
     ):
@@ -147,22 +120,13 @@ class TestJob:
         kept = await scene.state()
         assert (len(kept.items), kept.rounds, kept.alarm) == (8, 1, False)
 
-    async def test_of_another(self, stores):
-        """Nothing is paid or kept for an upscaler that is not watched."""
-        upscaler = FakeUpscaler()
-        made = await self.made(stores, upscaler, watched=())
-        assert len(upscaler.calls) == 10 * 4
-        assert await canaries_of(stores).load(made) == (0, None)
-
     async def test_extended(self, stores):
-        """An extension keeps the canaries of the pairs that it extends."""
         upscaler = FakeUpscaler()
         first = await self.made(stores, upscaler)
         second = await self.made(stores, upscaler, job_id="job-d", parent=first)
         assert await canaries_of(stores).load(second) == await canaries_of(stores).load(first)
 
     async def test_without_a_pair(self, stores):
-        """So does a calibration from which a pair is removed."""
         upscaler, calibrations = FakeUpscaler(), Calibrations(stores.calibrations)
         first = await self.made(stores, upscaler)
         whole = await calibrations.get(first)
@@ -173,3 +137,71 @@ class TestJob:
         await scene.round()
         assert (await scene.state()).rounds == 1
         assert (await canaries_of(stores).load(first))[1].rounds == 0
+
+
+NAMES = [f"c{i}" for i in range(8)]
+
+
+def observe(state, answers, uniform):
+    return observed(state, answers, uniform, datetime.now(UTC))
+
+
+def sample(random, gain=1.0):
+    return np.clip(random.normal(128, 40 * gain, (16, 16, 3)), 0, 255).astype(np.uint8)
+
+
+def first(name, answers, *, repeats):
+    values = [statistics_of(answer) for answer in answers]
+    draws = {key: tuple(sorted(value[key] for value in values)) for key in values[0]}
+    sha256 = image_digest(answers[0]) if repeats else None
+    return Canary(name=name, seed=1, sha256=sha256, draws=draws)
+
+
+def exact():
+    pictures = {name: sample(np.random.default_rng(i)) for i, name in enumerate(NAMES)}
+    return pictures, start("f", 4, [first(name, [p], repeats=True) for name, p in pictures.items()])
+
+
+def statistical(random, draws=10):
+    answers = {name: [sample(random) for _ in range(draws)] for name in NAMES}
+    return start("f", 4, [first(name, given, repeats=False) for name, given in answers.items()])
+
+
+def test_exact_answers():
+    """One changed pixel of one canary raises the alarm, which stays; others are no evidence."""
+    pictures, canaries = exact()
+    assert not observe(canaries, pictures, lambda: 0.5).alarm
+    assert observe(canaries, {}, lambda: 0.5).items == canaries.items
+    other = pictures["c3"].copy()
+    other[0, 0, 0] ^= 1
+    after = observe(canaries, {**pictures, "c3": other}, lambda: 0.5)
+    assert after.changed == ("c3",)
+    assert after.alarm
+    assert observe(after, pictures, lambda: 0.5).alarm
+
+
+class TestStatistical:
+    def test_false_alarms(self):
+        """An unchanged model raises an alarm at delta = 0.1 in at most 10 % of long watches."""
+        alarms = 0
+        for run in range(60):
+            random = np.random.default_rng(run)
+            canaries, raised = statistical(random, draws=5), False
+            for _ in range(12):
+                fresh = {name: sample(random) for name in NAMES}
+                canaries = observe(canaries, fresh, random.random)
+                raised |= canaries.evidence >= 10
+            alarms += raised
+        # Binomial(60, 0.1) exceeds 13 with probability below 0.1 %.
+        assert alarms <= 13
+
+    def test_detection(self):
+        """A model with 10 % more contrast is found within a few rounds of eight canaries."""
+        random = np.random.default_rng(0)
+        canaries = statistical(random)
+        rounds = 0
+        while not canaries.alarm:
+            fresh = {name: sample(random, 1.1) for name in NAMES}
+            canaries, rounds = observe(canaries, fresh, random.random), rounds + 1
+            assert rounds < 8
+        assert rounds >= 1

@@ -1,7 +1,5 @@
 """The one-file form: a faithful copy, and every kind of damage noticed."""
 
-from __future__ import annotations
-
 import hashlib
 import io
 import json
@@ -64,7 +62,6 @@ def parts(data):
 
 
 def check_refused(parts, words=None):
-    """The file of these members is refused, in one line."""
     with pytest.raises(BadCalibration, match=words) as caught:
         file.load(zipped(parts))
     assert "\n" not in caught.value.detail
@@ -84,22 +81,6 @@ class TestRoundTrip:
         # Nothing but the content is in the file: no date of writing, no order of members.
         assert file.dump(calibration) == file.dump(again) == data
 
-    def test_images_without_error(self, calibration):
-        """A staircase without breakpoints survives among others."""
-        none = Staircase(np.empty(0, np.float32), np.empty(0, np.float32))
-        staircases = [none, *calibration.staircases[1:-1], none]
-        some = Calibration(calibration.document, staircases, calibration.sigma_quantiles)
-        assert list(file.load(file.dump(some)).staircases) == staircases
-
-    def test_only_standard_tools_are_needed(self, parts):
-        """The members are JSON and plain arrays."""
-        assert set(parts) == {DOCUMENT, STEPS, PAIRS}
-        document = json.loads(parts[DOCUMENT])
-        assert document["format"] == "trustscale-calibration"
-        steps, pairs = (np.load(io.BytesIO(parts[name])) for name in (STEPS, PAIRS))
-        assert steps.shape == (2, pairs[:, 0].sum())
-        assert len(document["manifest"]["pairs"]) == len(pairs) == 12
-
     def test_fields_of_a_later_version_keep_the_id(self, calibration):
         """The id belongs to what was written, not to how this version reads it."""
         document = json.loads(json.dumps(calibration.document))
@@ -110,70 +91,42 @@ class TestRoundTrip:
         assert again.manifest.provenance.note is None
 
 
-class TestId:
-    def test_it_follows_from_the_content(self, calibration):
-        """Any change of document or arrays is another id; an equal copy has the same."""
-        staircases, quantiles = list(calibration.staircases), calibration.sigma_quantiles
-        copy = Calibration(dict(calibration.document), staircases, quantiles.copy())
-        assert copy.id == calibration.id
-        taller = Staircase(staircases[0].levels, staircases[0].errors * np.float32(1.001))
-        touched = quantiles.copy()
-        touched[3, 50] = np.nextafter(touched[3, 50], np.float32(1))
-        others = {
-            changed(calibration, name="other").id,
-            changed(calibration, default_alpha=0.2).id,
-            Calibration(calibration.document, [taller, *staircases[1:]], quantiles).id,
-            Calibration(calibration.document, staircases[::-1], quantiles).id,
-            Calibration(calibration.document, staircases, touched).id,
-        }
-        assert len(others) == 5
-        assert calibration.id not in others
-
-    def test_for_another_upscaler(self, calibration):
-        """A copy under another name is another calibration with the same facts."""
-        other = calibration.for_upscaler("other")
-        assert other.id != calibration.id
-        assert other.manifest.upscaler == other.head.upscaler == "other"
-        assert calibration.for_upscaler("fake") is calibration
+def test_it_follows_from_the_content(calibration):
+    """Any change of document or arrays is another id; an equal copy has the same."""
+    staircases, quantiles = list(calibration.staircases), calibration.sigma_quantiles
+    copy = Calibration(dict(calibration.document), staircases, quantiles.copy())
+    assert copy.id == calibration.id
+    taller = Staircase(staircases[0].levels, staircases[0].errors * np.float32(1.001))
+    touched = quantiles.copy()
+    touched[3, 50] = np.nextafter(touched[3, 50], np.float32(1))
+    others = {
+        changed(calibration, name="other").id,
+        changed(calibration, default_alpha=0.2).id,
+        Calibration(calibration.document, [taller, *staircases[1:]], quantiles).id,
+        Calibration(calibration.document, staircases[::-1], quantiles).id,
+        Calibration(calibration.document, staircases, touched).id,
+    }
+    assert len(others) == 5
+    assert calibration.id not in others
 
 
 class TestDamage:
     @pytest.mark.parametrize("rubbish", [b"", b"text", b"PK\x03\x04", b"\0" * 1000])
     def test_other_files(self, rubbish):
-        """Not a calibration at all."""
         with pytest.raises(BadCalibration, match="not a calibration"):
             file.load(rubbish)
-
-    def test_other_archives(self, parts):
-        """Missing and additional members are refused."""
-        for other in (
-            {"readme.txt": b"hello"},
-            {name: parts[name] for name in (DOCUMENT, PAIRS)},
-            {**parts, "evil.py": b"import os"},
-        ):
-            check_refused(other, "not a calibration")
-
-    def test_without_pairs(self, calibration):
-        """A file of no pairs is no calibration."""
-        none = changed(calibration, pairs=[])
-        empty = Calibration(none.document, [], calibration.sigma_quantiles[:0])
-        with pytest.raises(BadCalibration, match="no pairs"):
-            file.load(file.dump(empty))
 
     @pytest.mark.parametrize(
         ("fields", "words"),
         [
             ({"version": 2}, "has version 2"),
-            ({"format": "something-else"}, "not a calibration"),
             *(({"sha256": sums}, None) for sums in (None, [], {}, {STEPS: 1})),
             # A changed word no longer fits the id.
             *(
                 ({"manifest": manifest}, "id does not match")
                 for manifest in (
                     {"default_alpha": 0.2},
-                    {"name": "better"},
                     {"upscaler": "other"},
-                    {"seed": 1},
                     {"skipped": [{"name": "a", "reason": "b"}]},
                 )
             ),
@@ -183,10 +136,8 @@ class TestDamage:
                 for manifest in (
                     {"pipeline": {}},
                     {"pairs": "none"},
-                    {"default_alpha": -1},
                     {"default_alpha": float("nan")},
                     {"unknown": 1},
-                    {"created_at": "yesterday"},
                 )
             ),
         ],
@@ -195,13 +146,7 @@ class TestDamage:
         """Whatever is changed in the document is noticed, and said in one line."""
         check_refused(edited(parts, **fields), words)
 
-    @pytest.mark.parametrize("text", [b"", b"{", b"[]", b"null", b'"x"', b"[" * 100_000])
-    def test_json_that_is_none(self, parts, text):
-        """Broken or absurd JSON is damage."""
-        check_refused({**parts, DOCUMENT: text})
-
     def test_edits_of_the_arrays(self, parts):
-        """A changed array fails its checksum, and with a new checksum the id."""
         steps = np.load(io.BytesIO(parts[STEPS]))
         steps[1] *= np.float32(0.5)
         check_refused({**parts, STEPS: npy(steps)}, r"staircases\.npy fails its checksum")
@@ -243,8 +188,6 @@ class TestDamage:
         check_refused(with_array(parts, STEPS, npy(steps)))
 
     def test_pickles_are_never_opened(self, parts):
-        """An array of objects, which would run code, is refused."""
-
         class Evil:
             def __reduce__(self):
                 return (pytest.fail, ("code was run",))
@@ -256,25 +199,11 @@ class TestDamage:
             check_refused(with_array(parts, STEPS, evil))
 
     def test_zip_bombs(self, parts, monkeypatch):
-        """The declared sizes are summed before anything is unpacked."""
         bomb = zipped({**parts, STEPS: b"\0" * (257 * 1024 * 1024)})
         assert len(bomb) < 1024 * 1024
         monkeypatch.setattr(zipfile.ZipFile, "read", lambda *_: pytest.fail("unpacked"))
         with pytest.raises(BadCalibration, match="too large"):
             file.load(bomb)
-
-    def test_a_bomb_that_lies_about_its_size(self, data):
-        """A size that is declared too small does not unpack more."""
-        lying = bytearray(data)
-        place = lying.rfind(b"PK\x01\x02")
-        lying[place + 24 : place + 28] = (10).to_bytes(4, "little")
-        with pytest.raises(BadCalibration):
-            file.load(bytes(lying))
-
-    def test_arrays_that_promise_more_than_they_hold(self, parts):
-        """A header of a billion numbers without them is damage."""
-        promise = npy(np.zeros((2, 3), np.float32)).replace(b"(2, 3)", b"(2, 9)")
-        check_refused(with_array(parts, STEPS, promise))
 
     @settings(max_examples=60)
     @given(draw=st.data())

@@ -1,27 +1,17 @@
 """Fitting σ while calibrating, and calibrations that carry a fit."""
 
-from __future__ import annotations
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from app.calibration import file
 from app.calibration.config import CalibrationConfig, shares
 from app.conformal import fitting
-from app.conformal.fitted import Fit
-from app.conformal.indecision import IndecisionSettings
-from app.sampling.pipeline import guard
 from app.upscalers.base import image_digest
 from tests.api.admin import Admin, truth_files
 from tests.api.conftest import *  # noqa: F403 - its gateways
 from tests.api.gateway import check_problem, post
-from tests.factories import calibration_of, encoded, photo
-from tests.fakes import FakeUpscaler
-
-FIT = Fit(weights=(("residual@1", 0.4), ("log slope@5", 0.2)), name="mine", photographs=("ab12",))
-FITTED = IndecisionSettings("fitted", fit=FIT)
+from tests.factories import encoded, photo
 
 FILES = truth_files(24)
 DIGESTS = {image_digest(photo(k, 48, 48))[:16]: name for k, name in enumerate(FILES)}
@@ -63,7 +53,7 @@ def test_what_cannot_be_fitted_is_refused(config):
 
 
 @pytest.fixture
-def admin(start) -> Admin:
+def admin(start):
     return Admin(start(calibrations=()))
 
 
@@ -92,13 +82,3 @@ def test_too_few_scenes_keep_the_default(admin):
     assert made["n"] == 4
     assert made["pipeline"]["indecision"]["estimator"] == "residual"
     assert "σ was not fitted" in made["provenance"]["note"]
-
-
-@pytest.mark.parametrize(("indecision", "samples"), [(FITTED, 1), (FITTED, 3)])
-async def test_the_file_keeps_the_weights(indecision, samples):
-    """Weights and their provenance are part of the pipeline, and of the id."""
-    made = await calibration_of(FakeUpscaler(), 6, indecision=indecision, samples=samples)
-    again = file.load(file.dump(made))
-    assert (again.id, again.pipeline.samples) == (made.id, samples)
-    assert again.pipeline.indecision == indecision
-    guard(again.pipeline, FakeUpscaler())

@@ -1,11 +1,14 @@
-"""The guarantee as part of a calibration: recorded, derived, read for one group."""
+"""Guarantees, groups, and what admins are shown of a calibration."""
 
-from __future__ import annotations
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from app.calibration import file
+from app.calibration.costs import Costs, Tariff
 from app.calibration.guarantee import (
     Expectation,
     HighProbability,
@@ -13,13 +16,13 @@ from app.calibration.guarantee import (
     Probability,
     guarantee_of,
 )
-from app.calibration.insight import checks, leaked, run_backtest
-from app.calibration.manifest import MeasuredPair
+from app.calibration.insight import coarser, leaked
 from app.conformal import HighProbabilityCurve, RiskCurve, Staircase
-from app.conformal.fidelity import LAB_BOUND
 from app.conformal.high_probability import leakage_bound, minimal_n
-from app.errors import BadGroup, BadRequest
+from app.errors import BadRequest
+from app.sampling.throughput import Throughput
 from tests.factories import changed, in_groups
+from tests.fakes import FakeUpscaler
 
 LIKELY = HighProbability()
 BETS = HighProbability(delta=0.2, method="wsr")
@@ -100,51 +103,17 @@ class TestRecord:
             guarantee_of({"kind": "high_probability", **wrong})
 
 
-class TestGroups:
-    def test_a_group_is_a_calibration_of_its_pairs(self, grouped):
-        """Its curve, n and quantiles are those of its pairs alone."""
-        part = grouped.of_group("night")
-        assert [pair.name for pair in part.manifest.pairs] == [f"{k:03}" for k in range(4, 10)]
-        expected = RiskCurve.from_staircases(grouped.staircases[4:10], grouped.bound)
-        np.testing.assert_array_equal(part.curve.risks, expected.risks)
-        np.testing.assert_array_equal(part.sigma_quantiles, grouped.sigma_quantiles[4:10])
-        assert grouped.of_group("night") is part
-
-    def test_no_group_is_all_of_it(self, grouped, calibration):
-        """Without a group every pair counts, also those of no group, as if there were none."""
-        assert grouped.of_group(None) is grouped
-        np.testing.assert_array_equal(grouped.curve.risks, calibration.curve.risks)
-
-    def test_unknown(self, grouped, calibration):
-        """Another group is refused, and those that exist are named."""
-        with pytest.raises(BadGroup, match="day, night") as caught:
-            grouped.of_group("dusk")
-        assert caught.value.members["groups"] == ["day", "night"]
-        with pytest.raises(BadGroup, match="none"):
-            calibration.of_group("day")
-
-    def test_removing_a_pair_keeps_the_groups(self, grouped):
-        """What is made of a calibration has its groups and its guarantee."""
-        made = under(grouped, LIKELY)
-        smaller = made.with_pairs(made.measured_pairs()[2:], created_by="test")
-        assert smaller.groups == {"day": 2, "night": 6}
-        assert smaller.guarantee == LIKELY
+def test_a_group_is_a_calibration_of_its_pairs(grouped):
+    """Its curve, n and quantiles are those of its pairs alone."""
+    part = grouped.of_group("night")
+    assert [pair.name for pair in part.manifest.pairs] == [f"{k:03}" for k in range(4, 10)]
+    expected = RiskCurve.from_staircases(grouped.staircases[4:10], grouped.bound)
+    np.testing.assert_array_equal(part.curve.risks, expected.risks)
+    np.testing.assert_array_equal(part.sigma_quantiles, grouped.sigma_quantiles[4:10])
+    assert grouped.of_group("night") is part
 
 
 class TestInsight:
-    def test_the_backtest_is_that_of_the_guarantee(self, calibration, likely):
-        """Its halves are calibrated for the same promise: fewer of them exceed α."""
-        alphas = (0.3, 0.5, 0.8)
-        usual, strict = (run_backtest(made, 40, alphas) for made in (calibration, likely))
-        for one, other in zip(usual, strict, strict=True):
-            assert other.risk <= one.risk
-            assert other.violations <= one.violations
-            assert 0 <= one.violations <= 1
-
-    def test_the_number_of_pairs(self, likely):
-        """The checks name the n that this guarantee needs."""
-        assert checks(likely)["minimal_n"] == 44
-
     def test_leakage(self, likely, calibration):
         """Each guarantee has its bound; for bets none is known."""
         assert leaked(likely, 0) == leakage_bound(0.1, 12, 0, likely.bound, 0.1) >= 0.1
@@ -165,61 +134,58 @@ class TestInsight:
         assert leaked(made, 5) == pytest.approx(0.1 * 4)
 
 
-def test_no_measurement_decides_the_order(calibration):
-    """Pairs that arrive in any order are kept by name, and so give WSR the same curve."""
-    pairs = calibration.measured_pairs()
-    first, second = (under(calibration, BETS, order).curve for order in (pairs, pairs[::-1]))
-    np.testing.assert_array_equal(first.risks, second.risks)
+def test_content_decides_the_order(calibration):
+    """The hash of a pair's content says when its turn is: names may tell the camera, or the day."""
+    pairs = [
+        replace(pair, staircase=Staircase(np.float32([0.5]), np.float32([1.2 if k % 2 else 0.02])))
+        for k, pair in enumerate(calibration.measured_pairs())
+    ]
+    names = [pair.info.name for pair in pairs]
+    renamed = [
+        replace(pair, info=pair.info.model_copy(update={"name": name}))
+        for pair, name in zip(pairs, reversed(names), strict=True)
+    ]
+    first, *others = (
+        under(calibration, BETS, some).curve for some in (pairs, pairs[::-1], renamed)
+    )
+    for other in others:
+        np.testing.assert_array_equal(other.risks, first.risks)
+    easy_first = sorted(pairs, key=lambda pair: pair.staircase.errors[0])
+    sorted_by_loss = BETS.curve([pair.staircase for pair in easy_first], calibration.bound)
+    assert not np.array_equal(sorted_by_loss.risks, first.risks)  # the order matters
 
 
-def test_names_do_not_decide_it_either(calibration):
-    """The hash of a pair's content says when its turn is: names may tell the camera, or the day.
+LEVELS = st.lists(st.integers(0, 1000), min_size=1, max_size=30, unique=True).map(sorted)
 
-    Sorted by such names, the same pairs would break the promise five times as often as δ allows.
-    """
-    info, broken = calibration.manifest.pairs[0], {"by content": 0, "by name": 0}
-    bets = HighProbability(delta=0.1, method="wsr")
-    random, runs, n = np.random.default_rng(0), 60, 78
-    mean = 0.8 * 0.02 + 0.2 * 1.2
-    for run in range(runs):
-        hard = random.random(n) < 0.2
-        share = np.where(hard, 1.2, 0.02) / LAB_BOUND
-        losses = np.maximum(LAB_BOUND * random.beta(8 * share, 8 * (1 - share)), 1e-9)
-        pairs = [
-            MeasuredPair(
-                info.model_copy(
-                    update={
-                        "name": f"{'night' if is_hard else 'day'}.{k:04}",
-                        "x_sha256": f"{run} {k}",
-                    }
-                ),
-                Staircase(np.array([0.5], np.float32), np.array([loss], np.float32)),
-                np.full(101, 0.5, np.float32),
-            )
-            for k, (is_hard, loss) in enumerate(zip(hard, losses, strict=True))
-        ]
-        made = under(calibration, bets, pairs)
-        named = bets.curve(made.staircases, made.bound)
-        broken["by content"] += made.curve.threshold(0.999 * mean) > 0.5
-        broken["by name"] += named.threshold(0.999 * mean) > 0.5
-    assert broken["by content"] / runs <= 0.1 + 3 * np.sqrt(0.1 * 0.9 / runs)
-    assert broken["by name"] / runs > 0.3  # else this test would see nothing
+
+@given(LEVELS, st.integers(1, 40))
+def test_coarser_is_never_lower(levels, most):
+    """A curve in fewer steps is at least the curve everywhere; with enough steps it is equal."""
+    sigma = np.array([levels], np.float32) / 1000
+    error = np.linspace(0.1, 1, len(levels), dtype=np.float32)[None]
+    curve = RiskCurve.from_staircases([Staircase.from_maps(sigma, error)], 1.0)
+    thresholds, risks = coarser(curve, most)
+    assert len(risks) <= most
+    assert thresholds[0] == curve.thresholds[0]
+    assert risks[-1] == curve.risks[-1]
+    if most >= len(curve.risks):
+        assert (thresholds, risks) == (curve.thresholds.tolist(), curve.risks.tolist())
+    for t in curve.thresholds:
+        place = np.searchsorted(thresholds, t, side="right") - 1
+        assert risks[place] >= curve.risk(float(t))
 
 
 @pytest.mark.parametrize(
-    ("settings", "n", "least", "words"),
+    ("tariff", "pairs", "costs"),
     [
-        (
-            Expectation(),
-            3,
-            0.125,
-            "the least that 3 scenes can hold: use 0.13 or more",
-        ),
-        (Expectation(), 3, 0.125, "add at least 1 more"),
-        (LIKELY, 5, 0.3, "add at least "),
+        (Tariff(), 250, {"calls": "500", "estimate_s": "250.0"}),
+        (Tariff(price=0.5), 3, {"calls": "6", "estimate_s": "3.0", "price": "3"}),
+        (Tariff(most_per_hour=100), 250, {"calls": "500", "estimate_s": "14400.0"}),
     ],
 )
-def test_what_so_few_scenes_lack(settings, n, least, words):
-    """An α that n scenes cannot hold comes with one that they can, and how many are missing."""
-    assert words in settings.shortfall(0.1, 0.5, n, least)
-    assert settings.shortfall(least, 0.5, n, least) is None
+async def test_what_is_known(tariff, pairs, costs):
+    """Two samples of a megapixel a pair at a second each, two pairs at once; a limit makes wait."""
+    upscaler, throughput = FakeUpscaler(), Throughput()
+    throughput.note(upscaler, 10**6, 1, 1.0)
+    found = Costs(throughput, lambda _: tariff, at_once=2)
+    assert await found.of(upscaler, pairs=pairs, samples=2, pixels=1e6) == costs

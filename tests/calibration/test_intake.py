@@ -1,30 +1,26 @@
 """Taking in pairs: from a folder, an archive or a form, decoded, checked, each problem named."""
 
-from __future__ import annotations
-
 import functools
 import hashlib
 import io
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
 from app.calibration.archive import ArchiveLimits, archive_files
-from app.calibration.intake import Found, files_of, find, find_in, folder_files, take_in
-from app.calibration.layout import NamedFile
+from app.calibration.intake import find, find_in, folder_files, take_in
+from app.calibration.layout import NamedFile, arrange, placed
 from app.calibration.naming import Naming, claimed_predictions
-from app.calibration.pairs import bad_pairs, load_pair
+from app.calibration.pairs import decode_label, load_pair
 from app.conformal.fidelity import FidelitySettings
-from app.conformal.fitted import Fit
-from app.conformal.indecision import IndecisionSettings
-from app.errors import BadPairs, BadRequest
-from app.images.decode import PAIR_LIMITS, decode
+from app.errors import BadImage, BadPairs, BadRequest
+from app.images.degrade import Degradation, degrade
 from app.images.encode import png_rgb
 from app.sampling.pipeline import Pipeline
 from app.stores.objects import open_blobs
-from app.upscalers.base import image_digest
 from tests.api.admin import zipped
 from tests.factories import calibration_of, encoded, photo
 from tests.fakes import FakeUpscaler
@@ -34,21 +30,20 @@ SEMANTIC = PIPELINE.model_copy(update={"fidelity": FidelitySettings("semantic")}
 OTHER = "not an image in x/, y/ or labels/ (y/NAME.png, or y/GROUP/NAME.png)"
 
 
-def picture(seed=0, side=48, form="PNG", **options) -> bytes:
+def picture(seed=0, side=48, form="PNG", **options):
     return encoded(photo(seed, side, side), form, **options)
 
 
-def sent(files) -> list[NamedFile]:
+def sent(files):
     return [NamedFile(path, functools.partial(bytes, data)) for path, data in files.items()]
 
 
 async def taken(files, pipeline=PIPELINE, naming=None, table=None, **options):
-    """What is taken in of files by their paths, or of named files."""
     named = sent(files) if isinstance(files, dict) else files
     return await take_in(lambda: named, find(named, naming or Naming(), table), pipeline, **options)
 
 
-def by_name(items) -> dict[str, str]:
+def by_name(items):
     return {item["name"]: item["reason"] for item in items}
 
 
@@ -70,7 +65,6 @@ class TestOneRoad:
 
     @pytest.mark.parametrize("way", [folder, archive])
     async def test_folder_and_archive(self, tmp_path, way):
-        """Both give the same pairs, and keep their files by role and name of the pair."""
         files, blobs = way(self, tmp_path / "set"), open_blobs(None, tmp_path / "blobs")
         found = await take_in(
             files, find(files(), Naming()), PIPELINE, keep=functools.partial(blobs.put, "job")
@@ -128,6 +122,7 @@ class TestChecks:
         ("files", "words"),
         [
             ({"y/a.png": picture(0, 6)}, "smaller than the window"),
+            ({"y/a.png": encoded(photo(1, 1, 48))}, "smaller than 2 pixels"),
             ({"y/a.png": picture(), "x/a.png": picture(0, 25)}, "2× the size of x is 50×50"),
             ({"y/a.png": b"text"}, "y: The file is not a PNG"),
             ({"y/a.png": picture()[:-200]}, "y: "),
@@ -136,7 +131,6 @@ class TestChecks:
         ],
     )
     async def test_what_cannot_be_used(self, files, words):
-        """Each mistake has its reason, also one deep inside a file."""
         found = await taken(files)
         assert (found.usable, len(found.skipped)) == ([], 1)
         assert words in found.skipped[0]["reason"]
@@ -163,26 +157,6 @@ class TestChecks:
             "001": "the calibration has a pair of this name already",
         }
 
-    async def test_what_sigma_was_fitted_on(self):
-        """It is known by its pixels, in whatever file; the error says what can be done."""
-        digest = image_digest(decode(picture(3), PAIR_LIMITS).rgb)
-        fit = Fit(weights=(("slope@0", 1.0),), photographs=(digest[:16],))
-        fitted = PIPELINE.model_copy(update={"indecision": IndecisionSettings("fitted", fit=fit)})
-        files = {"y/a.webp": picture(3, 48, "WEBP", lossless=True), "y/b.png": picture(4)}
-        found = await taken(files, fitted)
-        assert [pair.name for pair in found.usable] == ["b"]
-        assert by_name(found.skipped) == {"a": "σ was fitted on this photograph"}
-        told = bad_pairs(found.skipped, 2).detail
-        assert "--skip-bad-pairs" in told
-        assert "--estimator" in told
-
-    async def test_alike(self):
-        """Pictures that look alike are named, unless they name one scene."""
-        files = {"y/a.png": picture(5), "y/b.jpg": picture(5, 48, "JPEG"), "y/c.png": picture(6)}
-        assert (await taken(files)).alike == [["a", "b"]]
-        table = b"name,scene\na,one\nb,one\n"
-        assert (await taken(files, table=table)).alike == []
-
     async def test_turned_photographs(self):
         """The size is that of the image as it is shown, orientation applied."""
         exif = Image.Exif()
@@ -200,42 +174,21 @@ class TestChecks:
 
     @pytest.mark.parametrize("name", ["a" * 300, "ж" * 60, "a\nb", "a\x00b", "\ud800"])
     async def test_names(self, name):
-        """Names that cannot be kept are items."""
         found = await taken([NamedFile(f"y/{name}", picture, "y")])
         assert (found.usable, len(found.skipped)) == ([], 1)
 
-    async def test_a_file_that_vanished(self, tmp_path):
-        """A file of a folder that cannot be read is named as a bad pair."""
-        (tmp_path / "a.png").write_bytes(picture())
-        pairs = find_in(tmp_path)
-        (tmp_path / "a.png").unlink()
-        found = await take_in(lambda: files_of(pairs), Found(pairs, []), PIPELINE)
-        assert "No such file" in by_name(found.skipped)["a"]
-
-    async def test_progress(self):
-        """Every file is counted."""
-        told = []
-        files = {f"y/{k}.png": picture(k) for k in range(5)}
-        await taken(files, on_progress=lambda *step: told.append(step))
-        assert told[-1] == (5, 5)
-
 
 class TestLabels:
-    async def test_of_another_metric(self):
-        """A label that would not be used is refused; on the command line it is left alone."""
+    async def test_claims(self):
+        """A label says which prediction it is of; only over HTTP it may come later."""
         with pytest.raises(BadPairs, match="semantic metric") as caught:
             await taken(LABELLED)
         assert by_name(caught.value.members["items"]) == {"b": "has a label"}
         assert len((await taken(LABELLED, labels_are_claimed=False)).usable) == 2
-
-    async def test_claims(self):
-        """Over HTTP a label says which prediction it was drawn on; labels may come later."""
         found = await taken(LABELLED, SEMANTIC)
         assert [pair.name for pair in found.usable] == ["a"]
         assert "does not name its prediction" in by_name(found.skipped)["b"]
 
-    async def test_without_a_server(self):
-        """There nobody can draw one later; what predictions.json claims must be whole."""
         found = await taken(LABELLED, SEMANTIC, labels_are_claimed=False)
         assert by_name(found.skipped) == {"a": "has no label, which the semantic metric needs"}
         claimed = {**LABELLED, "labels/a.png": picture(4)}
@@ -245,7 +198,6 @@ class TestLabels:
 
     @pytest.mark.parametrize("data", [b"", b"[1]", b"3", b"\xff\xfe", b"[" * 100_000])
     def test_predictions_that_cannot_be_read(self, data):
-        """Only a JSON object names predictions."""
         with pytest.raises(BadPairs):
             claimed_predictions(data)
 
@@ -284,17 +236,6 @@ class TestNaming:
         if table:
             assert self.named(naming, **{"manifest.csv": table}) == expected
 
-    def test_groups_are_asked_for(self):
-        """Scenes of a table count without a word, for they make a promise true; groups do not."""
-        table = b"name,group,scene\na,cats,s\n"
-        assert self.named(table=table, paths=["y/a.png"]) == {"a": (None, "s")}
-
-    def test_folders_are_not_guessed_at(self):
-        """Folders of truths are groups if that is asked for."""
-        paths = ["day/a.png", "day/b.png", "night/a.jpg", ".hidden/a.png"]
-        assert self.named(Naming("folder"), paths=paths).keys() == {"day.a", "day.b", "night.a"}
-        assert self.named(paths=paths) == {}
-
     @pytest.mark.parametrize(
         ("naming", "table", "words"),
         [
@@ -328,17 +269,125 @@ def test_nothing(tmp_path):
             find_in(tmp_path / place)
 
 
-def test_pixels_of_all_of_y():
-    """Cropped for another scale or not, a truth is known by the same digest."""
-    digests = {
-        load_pair(
-            "a",
-            encoded(photo(1, 49, 51)),
-            None,
-            PIPELINE.model_copy(update={"scale": scale}),
-            degradation=None,
-            seed=0,
-        ).pixels_sha256
-        for scale in (1, 2, 4)
-    }
-    assert len(digests) == 1
+def image(seed, side=48):
+    return encoded(photo(seed, side, side))
+
+
+class TestLoad:
+    def load(self, y, x=None, **options):
+        return load_pair("a", y, x, PIPELINE, **{"degradation": None, "seed": 0, **options})
+
+    def test_the_input_is_made_by_the_degradation(self):
+        """Without x the degradation makes it, by bicubic reduction unless it says more."""
+        plain = self.load(image(1))
+        np.testing.assert_array_equal(
+            plain.x, degrade(photo(1, 48, 48), 2, Degradation(), plain.seed)
+        )
+        grey = self.load(image(1), degradation=Degradation(grey=True)).x
+        assert (grey[..., 0] == grey[..., 2]).all()
+        noisy = [self.load(image(1), degradation=Degradation(noise=9), seed=s).x for s in (0, 0, 1)]
+        np.testing.assert_array_equal(noisy[0], noisy[1])
+        assert (noisy[0] != noisy[2]).any()
+
+    def test_the_seed_depends_on_the_content_only(self):
+        """The seed follows from the truth and the seed of the calibration, not from the name."""
+        one, other = (
+            load_pair(name, image(1), None, PIPELINE, degradation=None, seed=5) for name in "ab"
+        )
+        assert one.seed == other.seed
+        assert one.seed not in {self.load(image(1)).seed, self.load(image(2), seed=5).seed}
+
+    def test_labels(self):
+        label = np.zeros((48, 48, 3), np.uint8)
+        label[3, 4] = 1
+        assert decode_label(encoded(label), (48, 48)).sum() == 1
+        with pytest.raises(BadImage, match="label is 24×24, y is 48×48"):
+            decode_label(image(1, 24), (48, 48))
+
+
+ELSEWHERE = "not an image in x/, y/ or labels/ (y/NAME.png, or y/GROUP/NAME.png)"
+DEEP = "too many folders below y/ (y/NAME.png, or y/GROUP/NAME.png)"
+
+# Paths; the pairs that they make, as "name: x y label group"; the items that are left out.
+LAYOUTS = {
+    "truths": (["y/a.png", "y/b.JPG"], ["a: y/a.png", "b: y/b.JPG"], {}),
+    "pairs of any suffix": (["x/a.webp", "y/a.png"], ["a: y/a.png x/a.webp"], {}),
+    "labels": (
+        ["y/a.png", "y/b.png", "labels/b.png", "labels/predictions.json"],
+        ["a: y/a.png", "b: y/b.png labels/b.png"],
+        {},
+    ),
+    "inside one folder": (["set/x/a.png", "set/y/a.png"], ["a: set/y/a.png set/x/a.png"], {}),
+    "written large": (["X/a.png", "Y/a.png"], ["a: Y/a.png X/a.png"], {}),
+    "groups": (
+        ["x/day/a.png", "y/day/a.png", "x/b.png", "y/b.png"],
+        ["b: y/b.png x/b.png", "day.a: y/day/a.png x/day/a.png in day"],
+        {},
+    ),
+    "images of one folder": (["a.png", "b.png"], ["a: a.png", "b: b.png"], {}),
+    "images of one folder below": (["p/a.png", "p/b.png"], ["a: p/a.png", "b: p/b.png"], {}),
+    "images of several folders": (
+        ["p/a.png", "q/b.png"],
+        [],
+        {"p/a.png": ELSEWHERE, "q/b.png": ELSEWHERE},
+    ),
+    "images beside folders": (["a.png", "y/b.png"], ["b: y/b.png"], {"a.png": ELSEWHERE}),
+    "images beside inputs": (
+        ["a.png", "x/a.png"],
+        [],
+        {"a.png": ELSEWHERE, "a": "y/ has no image of this name"},
+    ),
+    "another folder": (["z/a.png", "y/b.png"], ["b: y/b.png"], {"z/a.png": ELSEWHERE}),
+    "too deep": (
+        ["p/q/y/a.png", "y/day/dusk/a.png"],
+        [],
+        {"p/q/y/a.png": ELSEWHERE, "y/day/dusk/a.png": DEEP},
+    ),
+    "no partner": (
+        ["x/a.png", "x/b.png", "y/b.png", "y/c.png", "labels/d.png"],
+        ["b: y/b.png x/b.png"],
+        {
+            "a": "y/ has no image of this name",
+            "c": "x/ has no image of this name",
+            "d": "y/ has no image of this name",
+        },
+    ),
+    "two of a name": (
+        ["y/a.png", "y/a.jpg", "y/b.png"],
+        ["b: y/b.png"],
+        {"a": "several files have this name: y/a.jpg, y/a.png"},
+    ),
+    "one name from two groups": (
+        ["y/a.b/c.png", "y/a/b.c.png"],
+        [],
+        {"a.b.c": "several files have this name: y/a.b/c.png, y/a/b.c.png"},
+    ),
+    "no images": (
+        ["readme.txt", "y/notes.txt", "y/a.png"],
+        ["a: y/a.png"],
+        {"y/notes.txt": "not an image file"},
+    ),
+    "clutter": (["y/a.png", "y/.DS_Store", "__MACOSX/y/a.png", ".old/y/a.png"], ["a: y/a.png"], {}),
+    "a name too long": ([f"y/{'ж' * 60}.png"], [], {"ж" * 60: "the name is too long"}),
+    "a group with spaces": (
+        ["y/ day/a.png"],
+        [],
+        {" day.a": "the group has no name, or one with spaces around it"},
+    ),
+}
+
+
+def by_names(items):
+    return {item["name"]: item["reason"] for item in items}
+
+
+@pytest.mark.parametrize(("paths", "pairs", "items"), LAYOUTS.values(), ids=LAYOUTS.keys())
+def test_the_rule(paths, pairs, items):
+    """What each layout means."""
+    found = arrange(map(placed, sorted(paths)))
+    words = [
+        f"{pair.name}: {' '.join(path for path in (pair.y, pair.x, pair.label) if path)}"
+        + (f" in {pair.folder}" if pair.folder else "")
+        for pair in found.pairs
+    ]
+    assert (words, by_names(found.items)) == (pairs, items)

@@ -1,22 +1,28 @@
-"""The calibration job, unit by unit: what is checkpointed, published once, and refused."""
-
-from __future__ import annotations
+"""The calibration as a job, and the run of the command line."""
 
 import hashlib
+from functools import partial
 
+import numpy as np
 import pytest
 
 from app.calibration import pictures
 from app.calibration.active import Calibrations
 from app.calibration.config import AskedPair, CalibrationConfig, CalibrationRequest
+from app.calibration.intake import find, folder_files, take_in
 from app.calibration.job import CalibrationHandler, record_state, unlabelled
-from app.errors import BadImage, BadPairs, CalibrationMismatch, Conflict, NotFound
+from app.calibration.local import run_id
+from app.calibration.measure import pack, reduce_pair, unpack
+from app.calibration.naming import Naming
+from app.calibration.pairs import load_pair
+from app.errors import BadPairs, CalibrationMismatch, Conflict
 from app.images.decode import PAIR_LIMITS, decode
 from app.images.degrade import Degradation
 from app.jobs.handlers import JobContext
-from app.stores.base import Job, JobState, Stores
-from app.upscalers.base import image_digest
-from tests.factories import calibration_of, changed, encoded, photo
+from app.sampling.measure import measure
+from app.stores.base import JobState
+from app.upscalers.base import Source, image_digest
+from tests.factories import calibration_of, encoded, photo, truths
 from tests.fakes import FakeUpscaler
 
 
@@ -28,26 +34,17 @@ class Forgetful(FakeUpscaler):
 
 
 @pytest.fixture
-def upscaler() -> FakeUpscaler:
+def upscaler():
     return FakeUpscaler()
 
 
 @pytest.fixture
-def handler(stores, upscaler) -> CalibrationHandler:
+def handler(stores, upscaler):
     calibrations = Calibrations(stores.calibrations)
     return CalibrationHandler({"fake": upscaler}, calibrations, stores.blobs, stores.monitor)
 
 
-async def submitted(
-    stores: Stores,
-    upscaler: FakeUpscaler,
-    count: int = 3,
-    *,
-    parent: str | None = None,
-    first: int = 0,
-    **config,
-) -> Job:
-    """A job of uploaded truths, that runs."""
+async def submitted(stores, upscaler, count=3, *, parent=None, first=0, **config):
     settings = CalibrationConfig(**{"samples": 4, "degradation": Degradation(), **config})
     asked = []
     for k in range(count):
@@ -70,13 +67,12 @@ async def submitted(
     return await stores.jobs.load("job-c")
 
 
-async def measured(stores: Stores, handler: CalibrationHandler, job: Job) -> None:
-    """All units done and recorded, in no particular order."""
+async def measured(stores, handler, job):
     for unit in reversed(list(await handler.tasks(job))):
         await stores.jobs.record(job.id, unit, await handler.run(job, unit))
 
 
-async def only(stores: Stores) -> str:
+async def only(stores):
     (head,) = await stores.calibrations.heads()
     return head.id
 
@@ -112,13 +108,6 @@ class TestUnits:
         with pytest.raises(CalibrationMismatch):
             await handler.run(job, "1")
 
-    async def test_upscaler_that_is_gone(self, stores, handler, upscaler):
-        """An upscaler that is no longer configured is named."""
-        job = await submitted(stores, upscaler)
-        handler.upscalers = {}
-        with pytest.raises(NotFound, match="'fake' is no longer configured"):
-            await handler.run(job, "0")
-
     @pytest.mark.parametrize("policy", ["fail", "skip"])
     @pytest.mark.parametrize("data", [encoded(photo(1, 48, 48))[:-200], encoded(photo(7, 48, 48))])
     async def test_what_is_measured_is_what_was_checked(
@@ -137,10 +126,7 @@ class TestUnits:
 
 class TestReduce:
     async def test_result(self, stores, handler, upscaler):
-        """The calibration has all pairs, by name, as they were grouped, and says whose job it was.
-
-        A worker that was believed dead and reduces too publishes the same one.
-        """
+        """It has all pairs, by name, as they were grouped, says whose job it was, and is one."""
         job = await submitted(stores, upscaler)
         await measured(stores, handler, job)
         links = {await handler.reduce(job, JobContext(job.id, stores.jobs)) for _ in range(2)}
@@ -152,17 +138,6 @@ class TestReduce:
         }
         assert made.manifest.provenance.created_by == "key 12345678"
         assert await handler.calibrations.active_id("fake") is None
-
-    async def test_what_was_left_out_before(self, stores, handler, upscaler):
-        """An extension still says which pairs its parent was made without, and why."""
-        removed = {"name": "x", "reason": "removed by key 1"}
-        parent = changed(await calibration_of(upscaler, 1), skipped=[removed])
-        await handler.calibrations.add(parent, activate=False)
-        job = await submitted(stores, upscaler, 1, parent=parent.id, first=1)
-        await measured(stores, handler, job)
-        link = await handler.reduce(job, JobContext(job.id, stores.jobs))
-        made = await handler.calibrations.get(link.rsplit("/", 1)[-1])
-        assert (made.pairs, made.manifest.skipped) == (2, [removed])
 
     async def test_ended_job_cannot_activate(self, stores, handler, upscaler):
         """A job activates what it makes, unless it was cancelled or has ended meanwhile."""
@@ -179,7 +154,6 @@ class TestReduce:
         assert await handler.calibrations.active_id("fake") == other.id
 
     async def test_all_skipped(self, stores, handler, upscaler):
-        """When no pair is left there is no calibration, and every reason is told."""
         job = await submitted(stores, upscaler, count=1, on_bad_pair="skip")
         await stores.blobs.put(job.id, "y/0", encoded(photo(0, 48, 48))[:-200])
         await measured(stores, handler, job)
@@ -188,9 +162,52 @@ class TestReduce:
         assert [item["name"] for item in caught.value.members["items"]] == ["0"]
 
 
-async def test_damaged_images_are_told(stores):
-    """Showing a damaged upload is an error of ours, not a crash."""
-    whole = encoded(photo(0, 64, 64), "JPEG")
-    await stores.blobs.put("job-1", "y/a", whole[: len(whole) // 2])
-    with pytest.raises(BadImage, match="decoded"):
-        await pictures.of_job(stores.blobs, "job-1", "a", "y")
+CONFIG = CalibrationConfig(degradation={}, samples=4)
+
+
+async def test_the_id_of_a_run(tmp_path):
+    """Equal pairs and settings find each other; anything that changes σ or D does not."""
+
+    async def made(config=CONFIG, upscaler=None, folder=None, **renamed):
+        upscaler = upscaler or FakeUpscaler()
+        files = partial(folder_files, folder or truths(tmp_path / "photos", 3))
+        found = find(files(), Naming())
+        pairs = [pair._replace(**renamed.get(f"p{pair.name}", {})) for pair in found.pairs]
+        pipeline = config.pipeline(upscaler)
+        taken = await take_in(files, found._replace(pairs=pairs), pipeline)
+        facts = {"skipped": [], "created_by": "test"}
+        return run_id(CalibrationRequest.asking(config, pipeline, upscaler, taken.usable, **facts))
+
+    def config(**changes):
+        return CalibrationConfig(**{"degradation": {}, "samples": 4, **changes})
+
+    ids = [
+        await made(),
+        await made(config(samples=5)),
+        await made(config(seed=1)),
+        await made(config(degradation={"noise": 2})),
+        await made(config(indecision={"blur": 1})),
+        await made(config(fit_indecision=0.5)),
+        await made(upscaler=FakeUpscaler(fingerprint="fake:2")),
+        await made(folder=truths(tmp_path / "fewer", 2)),
+    ]
+    assert len(set(ids)) == len(ids)
+    assert await made(config(name="other", activate=True, default_alpha=0.2)) == ids[0]
+
+    # Which pairs σ is fitted on follows from the scenes.
+    fitting = config(fit_indecision=0.85)
+    many = truths(tmp_path / "many", 24, side=16)
+    crops = {f"p{k:03}": {"scene": "one"} for k in range(3)}
+    assert await made(fitting, folder=many) != await made(fitting, folder=many, **crops)
+    assert await made(folder=many) == await made(folder=many, **crops)
+
+
+async def test_round_trip():
+    pipeline = CONFIG.pipeline(FakeUpscaler())
+    pair = load_pair("ä/b", encoded(photo(1, 48, 48)), None, pipeline, degradation=None, seed=0)
+    measurement = await measure(FakeUpscaler(), Source(pair.x), pipeline, pair.seed)
+    measured = reduce_pair(pair, measurement, pipeline)
+    again = unpack(pack(measured))
+    assert again.info == measured.info
+    assert again.staircase == measured.staircase
+    np.testing.assert_array_equal(again.sigma_quantiles, measured.sigma_quantiles)

@@ -1,19 +1,17 @@
 """Versions of labels: none replaces one that its author has not seen; which of them are used."""
 
-from __future__ import annotations
-
 import asyncio
 
 import pytest
 from obstore.store import MemoryStore
 
 from app.calibration import labels
-from app.errors import Conflict, NotFound, Superseded
+from app.errors import NotFound, Superseded
 from app.stores.objects import BlobStore, open_blobs
 
 
 @pytest.fixture
-def blobs(tmp_path) -> BlobStore:
+def blobs(tmp_path):
     return open_blobs(None, tmp_path)
 
 
@@ -37,48 +35,6 @@ async def test_versions_have_no_gap(blobs):
         await labels.save(blobs, "job", "a", b"9", seen=8)
     assert refused.value.members == {"version": 1}
     assert await labels.read(blobs, "job", "a") == (b"1", 1)
-
-
-async def test_saved_too_often(blobs, monkeypatch):
-    """The number of versions has an end, since it is a part of the file's name."""
-    monkeypatch.setattr(labels, "MOST_VERSIONS", 2)
-    for seen in (0, 1):
-        await labels.save(blobs, "job", "a", b"x", seen=seen)
-    with pytest.raises(Conflict, match="too often"):
-        await labels.save(blobs, "job", "a", b"x", seen=None)
-
-
-async def test_unconditional_writers_all_count(blobs):
-    """Writers without a condition get versions of their own."""
-    told = await asyncio.gather(
-        *(labels.save(blobs, "job", "a", b"%d" % i, seen=None) for i in range(8))
-    )
-    assert sorted(told) == list(range(1, 9))
-
-
-async def test_newest_is_found_soon(blobs, monkeypatch):
-    """No list of files is needed for it, and few looks, however many versions there are."""
-    monkeypatch.setattr(blobs, "names", None)
-    asked = []
-
-    async def get(job, name, get=blobs.get):
-        asked.append(name)
-        return await get(job, name)
-
-    monkeypatch.setattr(blobs, "get", get)
-    for version in range(1, 65):
-        assert await labels.save(blobs, "job", "a", b"%d" % version, seen=None) == version
-        asked.clear()
-        assert await labels.read(blobs, "job", "a") == (b"%d" % version, version)
-        assert len(asked) <= 16
-    with pytest.raises(NotFound):
-        await labels.read(blobs, "job", "b")
-
-
-def test_versions_of_files():
-    """Only label files count, whatever their pairs are called."""
-    names = ["labels/a", "labels.2/a", "labels.10/a", "labels/labels.7", "y/a", "labels.x/a"]
-    assert labels.versions(names) == {"a": 10, "labels.7": 1}
 
 
 async def test_what_is_settled_stays(blobs):
@@ -105,7 +61,7 @@ async def test_a_label_that_comes_while_they_are_settled():
 
         raced = False
 
-        async def put(self, job: str, name: str, data: bytes) -> None:
+        async def put(self, job, name, data):
             if not self.raced:
                 self.raced = True
                 await labels.save(self, job, "a", b"second", seen=1)

@@ -1,22 +1,26 @@
-"""Several active calibrations: the class and the size of an upload decide, and nothing else."""
-
-from __future__ import annotations
+"""Which calibration answers: of several active ones, and what a fresh installation has."""
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.calibration.active import Calibrations
+from app.calibration.active import Calibrations, shipped_calibration, shipped_names
 from app.calibration.manifest import MeasuredPair
 from app.calibration.order import EVERY, Order
 from app.calibration.record import Calibration
 from app.conformal import Staircase
+from app.conformal.fitted import shipped as shipped_fit
 from app.errors import BadCalibration
-from app.images.compression import LOSSLESS, Compression, class_of
-from app.images.degrade import Degradation
+from app.images.compression import LOSSLESS, PALETTE, Compression, class_of
+from app.images.degrade import USUAL, Degradation
 from app.images.facts import UPLOAD, Facts, classify
-from app.sampling.pipeline import Pipeline
+from app.sampling.pipeline import Pipeline, guard
+from app.serving.subject import Subject
+from app.upscalers.embedded import EmbeddedUpscaler
+from app.upscalers.runtime import has_bf16
+from app.upscalers.shipped import SHIPPED
+from app.upscalers.witness import FaithfulWitness
 from tests.factories import changed
 
 QUANTILES = np.linspace(0, 1, 101).astype(np.float32)
@@ -33,11 +37,8 @@ UPLOADS = [
 SIDES = (48, 64, 96)
 PIPELINE = Pipeline(fingerprint="fake:1", scale=2, samples=4)
 
-Scene = tuple[Facts, int, float]
-"""An upload, the side of its output, and its loss wherever anything is trusted."""
 
-
-def made(template: Calibration, scenes: list[Scene], rule: str | None) -> Calibration:
+def made(template, scenes, rule):
     """A calibration of these scenes, X given, under a rule for classes."""
     info = template.manifest.pairs[0]
     pairs = []
@@ -65,10 +66,7 @@ several = st.lists(st.tuples(scenes, st.sampled_from([UPLOAD, None])), min_size=
 @settings(max_examples=150, deadline=None)
 @given(several, st.sampled_from(UPLOADS), st.sampled_from([40, *SIDES, 400]))
 def test_a_curve_is_asked_for_its_own_pairs(calibration, parts, upload, side):
-    """A later calibration answers what it covers, by a curve of pairs that none before covers.
-
-    So what comes to a curve is exchangeable with what it was made of.
-    """
+    """A later calibration answers what it covers, by a curve of pairs that none before covers."""
     active = [made(calibration, some, rule) for some, rule in parts]
     order = Order(active)
     chosen = order.choose(upload, side, side)
@@ -120,23 +118,9 @@ def test_the_first_that_covers(calibration):
     assert Order([new]).choose(jpeg, 48, 48) is new
 
 
-def test_sizes(calibration):
-    """The class is the same: small outputs come from one, large ones from the other."""
-    png = UPLOADS[0]
-    small = made(calibration, [(png, 48, 0.1)] * 4, UPLOAD)
-    large = made(calibration, [(png, 96, 0.1)] * 4, UPLOAD)
-    order = Order([large, small])
-    assert [order.choose(png, side, side) for side in (48, 96)] == [small, large]
-    assert order.answers() == [["lossless"], ["lossless"]]
-
-
 @pytest.mark.parametrize(("count", "asked"), [(40, 1), (1, 0)])
 def test_a_mixed_calibration(calibration, count, asked):
-    """The first says nothing about larger outputs: another one answers by its large scenes alone.
-
-    Too few of these cannot; and all of its scenes together would promise too much, for the small
-    ones, which lose less, would have been answered by the first.
-    """
+    """The first says nothing about larger outputs: another one answers by its large scenes."""
     png = UPLOADS[0]
     first = made(calibration, [(png, 48, 0.1)] * 4, UPLOAD)
     far = {**first.document["pipeline"], "indecision": {"blur": 20}}  # σ looks beyond a window
@@ -172,3 +156,92 @@ async def test_what_cannot_be_read_stops_nobody(stores, calibration):
     order = await calibrations.order(calibration.manifest.upscaler)
     assert [one.id for one in order.calibrations] == [calibration.id]
     assert await calibrations.order(calibration.manifest.upscaler) is order
+
+
+COMPRESSIONS = [
+    LOSSLESS, PALETTE, *(Compression("jpeg", q) for q in (95, 85, 75, 60, 40)),
+    *(Compression("webp", q) for q in (90, 60, 20)), *(Compression("avif", q) for q in (80, 50)),
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module", params=shipped_names())
+def name(request):
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def shipped(name):
+    return shipped_calibration(name)
+
+
+def subject(shipped, compression, size=(512, 512), **looks):
+    facts = Facts(compression, 2.0, 0.0, 3.0, 0.5, 3.0, **{"softness": 0.0, **looks})
+    return Subject.of(shipped, None, facts, size=size)
+
+
+def test_every_model_has_one():
+    """Of each embedded model, in float32 at least."""
+    assert {f"{model}-f32" for model in SHIPPED} <= set(shipped_names())
+
+
+def test_it_fits_the_embedded_upscaler(name, shipped):
+    """Its pipeline is the live one, errors count up to 0.5, and every scene is one photograph."""
+    model, _, precision = name.rpartition("-")
+    if precision == "f32" or has_bf16():
+        witness = FaithfulWitness(precision)
+        upscaler = EmbeddedUpscaler(model, model, precision=precision, witness=witness, threads=1)
+        guard(shipped.pipeline, upscaler)
+    assert shipped.pipeline.indecision.fit == shipped_fit(f"{model}-m1")
+    assert shipped.bound == 0.5
+    assert 200 < shipped.n <= 247
+    assert shipped.classes.keys() == {*USUAL.variants(), "lossless/rough"}
+    assert shipped.manifest.degradation == USUAL
+    assert shipped.pipeline.input_rule == UPLOAD
+    assert len(shipped.manifest.provenance.attributions) > 100
+
+
+@pytest.mark.parametrize("compression", COMPRESSIONS)
+def test_common_uploads_are_covered(shipped, compression):
+    """Each class of sharp uploads has a curve on many scenes, which trusts something."""
+    found = subject(shipped, compression)
+    assert found.applicability == "exact"
+    assert found.part.n >= (100 if compression == LOSSLESS else 80)
+    assert found.part.mean_trusted_fraction(found.part.curve.threshold(0.1)) > 0.1
+
+
+LOOKS = {
+    "soft": {"softness": 1.0},
+    "bilinear": {"softness": 1.0, "bilinear": 1.0},
+    "smoothed": {"smoothed": 1.0},
+}
+
+
+@pytest.mark.parametrize(
+    ("look", "quality"),
+    [(look, quality) for look in LOOKS for quality in (None, 90)] + [("soft", 60)],
+)
+def test_other_looks_are_covered(shipped, look, quality):
+    """Soft, bilinear and smoothed ones have curves of their own, without loss and as JPEG."""
+    compression = LOSSLESS if quality is None else Compression("jpeg", quality)
+    found = subject(shipped, compression, **LOOKS[look])
+    assert found.is_covered
+    assert found.input_class.startswith(f"{look}/")
+    assert found.part.n >= 80
+    assert found.part.mean_trusted_fraction(found.part.curve.threshold(0.1)) > 0.1
+
+
+@pytest.mark.parametrize(
+    "compression", [Compression("jpeg", 20), Compression("other"), Compression("webp", 5)]
+)
+def test_what_nobody_measured_is_said(shipped, compression):
+    found = subject(shipped, compression)
+    assert not found.is_covered
+    assert found.applicability == "unknown"
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"), [((512, 512), "exact"), ((1024, 1024), "per_window"), ((8, 8), "unknown")]
+)
+def test_sizes(shipped, size, expected):
+    """Outputs of 512×512 exactly, larger ones window by window; smaller than all: not known."""
+    assert subject(shipped, LOSSLESS, size).applicability == expected
