@@ -1,7 +1,5 @@
 """The admin's side of the pages' tests: a client of the API, its jobs, signed-in pages."""
 
-from __future__ import annotations
-
 import io
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,8 +19,6 @@ MARKUP = "<img src=x onerror=alert(1)>"
 
 
 class Api:
-    """The service as a program sees it."""
-
     def __init__(self, url: str) -> None:
         self.client = httpx.Client(
             base_url=url, headers={"Authorization": f"Bearer {ADMIN_KEY}"}, timeout=120
@@ -37,13 +33,11 @@ class Api:
         self.service.close()
 
     def get(self, path: str, **params: Any) -> Any:
-        """The JSON of a path that exists."""
         response = self.client.get(path, params=params)
         assert response.status_code == 200, response.text
         return response.json()
 
     def create(self, files: Mapping[str, bytes], **config: Any) -> str:
-        """Start a calibration; the id of its job."""
         return self.service.calibrate(Tar(files), **{"samples": 4, "degradation": {}, **config}).id
 
     def ended(self, job: str) -> dict[str, Any]:
@@ -53,41 +47,34 @@ class Api:
         return found.document
 
     def made(self, files: Mapping[str, bytes], **config: Any) -> str:
-        """Make a calibration; its id."""
         job = self.ended(self.create(files, **config))
         assert job["state"] == "succeeded", job
         return str(job["result"]).rpartition("/")[2]
 
     def active(self, upscaler: str = "fast") -> str:
-        """The id of the calibration that is served from."""
         (found,) = [one for one in self.get("/v1/upscalers") if one["name"] == upscaler]
         return str(found["calibration"])
 
     def label(self, job: str, name: str) -> np.ndarray:
-        """The label of a pair, bool [h, w]."""
         response = self.client.get(f"{BASE}/{job}/pairs/{httpx.URL(name)}/label.png")
         assert response.status_code == 200, response.text
         return np.asarray(Image.open(io.BytesIO(response.content))).astype(bool)
 
 
 def truths(count: int, *, first: int = 0, height: int = 48, width: int = 48) -> dict[str, bytes]:
-    """`y/NAME.png`."""
     return {f"y/{k:03}.png": encoded(photo(k, height, width)) for k in range(first, first + count)}
 
 
 def originals(count: int, *, first: int = 0) -> list[dict[str, Any]]:
-    """The same for a field of files: `NAME.png`."""
     files = truths(count, first=first).items()
     return [upload(data, name.removeprefix("y/")) for name, data in files]
 
 
 def upload(data: bytes, name: str = "piece.png", kind: str = "image/png") -> dict[str, Any]:
-    """A file as a field of files takes it."""
     return {"name": name, "mimeType": kind, "buffer": data}
 
 
 def folder_of(folder: Path, files: Mapping[str, bytes]) -> Path:
-    """The folder, with these files in it."""
     for name, data in files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(data)

@@ -4,8 +4,6 @@
 `hold` lies in that folder, answers to uploads are held back, and a file `held` tells of the first.
 """
 
-from __future__ import annotations
-
 import asyncio
 import os
 import sys

@@ -3,8 +3,6 @@
 Nothing here needs pytest, so the benchmark and the screenshots use it too.
 """
 
-from __future__ import annotations
-
 import shutil
 import sys
 from collections.abc import Iterator, Mapping
@@ -102,7 +100,6 @@ def listen(page: Page, complaints: list[str]) -> None:
 
 
 def fits(page: Page) -> bool:
-    """Whether nothing is wider than the window."""
     # What is too wide for a phone zooms it out, so that its own width says nothing.
     wide = page.evaluate("Math.max(document.documentElement.scrollWidth, innerWidth)")
     return bool(wide <= (page.viewport_size or DESKTOP)["width"])

@@ -1,7 +1,5 @@
 """The page that upscales, as its tests use it: pictures, and what a person does with them."""
 
-from __future__ import annotations
-
 import io
 from pathlib import Path
 
@@ -89,7 +87,6 @@ SHOWN = """
 
 
 def served_mask(site: str, result: str, **query: str) -> NDArray[np.bool_]:
-    """The mask that the server has of a result."""
     served = httpx.get(f"{site}/v1/results/{result}/mask.png", params=query)
     return np.asarray(Image.open(io.BytesIO(served.content)))
 

@@ -1,15 +1,13 @@
 """The page for drawing labels, used by one annotator and by two."""
 
-from __future__ import annotations
-
 import re
 
 import numpy as np
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import expect
 
 from tests.factories import encoded, photo
-from tests.web.admin import BASE, MARKUP, Api, truths
+from tests.web.admin import BASE, MARKUP, truths
 from tests.web.browser import LOOKS, barriers, check_screen, fits, touch
 
 pytestmark = [pytest.mark.slow, pytest.mark.servers]
@@ -17,8 +15,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.servers]
 HEIGHT, WIDTH = 96, 126  # the rows of a label do not fill their last byte
 
 
-def waiting(api: Api, pairs: int) -> str:
-    """The id of a job that waits for the labels of its pairs."""
+def waiting(api, pairs):
     files = truths(pairs - 1, height=HEIGHT, width=WIDTH)
     files[f"y/{MARKUP}.png"] = encoded(photo(99, HEIGHT, WIDTH))
     job = api.create(files, name=MARKUP, fidelity={"metric": "semantic"})
@@ -27,12 +24,12 @@ def waiting(api: Api, pairs: int) -> str:
 
 
 @pytest.fixture(scope="module")
-def job(api) -> str:
+def job(api):
     """A job that waits for more labels than the tests draw, each on a pair of its own."""
     return waiting(api, 16)
 
 
-def desk(as_admin, job: str, name: str = "", **options) -> Page:
+def desk(as_admin, job, name="", **options):
     """The page of a job, with a pair on it: of this name, or one without a label."""
     page = as_admin(f"/annotate?id={job}", **options)
     expect(page.locator(".items-list [aria-current]")).to_be_visible()
@@ -43,7 +40,7 @@ def desk(as_admin, job: str, name: str = "", **options) -> Page:
     return page
 
 
-def draw(page: Page, *places: tuple[float, float], part: str = "prediction") -> None:
+def draw(page, *places, part="prediction"):
     """Drag through places, given as shares of the picture's width and height."""
     canvas = page.locator(f"[data-part={part}] canvas")
     canvas.scroll_into_view_if_needed()
@@ -59,16 +56,16 @@ def draw(page: Page, *places: tuple[float, float], part: str = "prediction") -> 
     page.mouse.up()
 
 
-def look_away(page: Page) -> None:
+def look_away(page):
     """The page takes itself for hidden, and does not see by itself what others draw."""
     page.evaluate("Object.defineProperty(document, 'hidden', { value: true })")
 
 
-def saved(page: Page) -> None:
+def saved(page):
     expect(page.locator(".save-state")).to_have_text("Saved")
 
 
-def test_to_the_end(as_admin, api: Api):
+def test_to_the_end(as_admin, api):
     """Brush, eraser, lasso, undo, keys: what is drawn is what is stored; then a calibration."""
     job = waiting(api, 3)
     page = desk(as_admin, job, "000")
@@ -115,7 +112,7 @@ def test_to_the_end(as_admin, api: Api):
     assert (made["n"], made["pipeline"]["fidelity"]["metric"]) == (3, "semantic")
 
 
-def test_exact_places(as_admin, api: Api, job):
+def test_exact_places(as_admin, api, job):
     """Keys draw a disk where the brush stands; zoomed, a mark lies at one place of both."""
     page = desk(as_admin, job, "000")
     size = page.get_by_label("Brush size in pixels")
@@ -150,12 +147,8 @@ def test_exact_places(as_admin, api: Api, job):
 
 
 @pytest.mark.parametrize("look", LOOKS, ids=str)
-def test_every_screen(as_admin, api: Api, job, look):
-    """The desk fits every screen; a stroke moves nothing but the marks, by finger too.
-
-    The two pictures can take turns in one place, and do so where two have none. A label is asked
-    for only where there is one.
-    """
+def test_every_screen(as_admin, api, job, look):
+    """The desk fits every screen; a stroke moves nothing but the marks, by finger too."""
     page = desk(as_admin, job, **look)
     asked = page.evaluate("performance.getEntriesByType('resource').map(({ name }) => name)")
     assert [url for url in asked if "prediction.png" in url]
@@ -189,7 +182,7 @@ def test_every_screen(as_admin, api: Api, job, look):
     assert fits(page)
 
 
-def test_nothing_drawn_is_lost(as_admin, api: Api, job, complaints):
+def test_nothing_drawn_is_lost(as_admin, api, job, complaints):
     """Going on ends a stroke and keeps it; without a connection marks are kept and saved later."""
     page = desk(as_admin, job)
     name = page.locator(".item-name").inner_text()
@@ -213,7 +206,7 @@ def test_nothing_drawn_is_lost(as_admin, api: Api, job, complaints):
     complaints.clear()
 
 
-def test_neither_overwrites_the_other(as_admin, api: Api):
+def test_neither_overwrites_the_other(as_admin, api):
     """Whoever saves second sees both labels and chooses; here both together."""
     job = waiting(api, 2)
     first, second = (desk(as_admin, job, "000") for _ in range(2))
@@ -241,71 +234,3 @@ def test_neither_overwrites_the_other(as_admin, api: Api):
     api.client.delete(f"/v1/jobs/{job}")
     first.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
     expect(first.get_by_role("alert")).to_contain_text("Somebody has cancelled")
-
-
-@pytest.mark.parametrize(("choice", "name"), [("Keep mine", "013"), ("Take theirs", "014")])
-def test_one_of_the_two(as_admin, api: Api, job, choice, name):
-    """One's own label can be kept, or the other's taken."""
-    page = desk(as_admin, job, name)
-    look_away(page)
-    theirs = np.zeros((HEIGHT, WIDTH), np.uint8)
-    theirs[:4] = 255
-    api.client.put(f"{BASE}/{job}/pairs/{name}/label.png", content=encoded(theirs))
-    draw(page, (0.5, 0.6))
-    page.get_by_role("button", name="Choose…").click()
-    page.get_by_role("dialog").get_by_role("button", name=choice).click()
-    saved(page)
-    label = api.label(job, name)
-    assert label[:4].all() == (choice == "Take theirs")
-    assert label[int(0.6 * HEIGHT), WIDTH // 2] == (choice == "Keep mine")
-
-
-def test_shapes(run):
-    """Strokes and polygons set the pixels whose centres they cover, and are undone exactly."""
-    corners = [(2, 20), (36, 22), (15, 45)]
-    found = run(
-        """
-        const { Mask } = await at("annotate/mask.js");
-        const mask = new Mask(40, 30);
-        const corners = given[0].map(([x, y]) => ({ x, y }));
-        const acts = [
-            () => mask.line({ x: 10, y: 10 }, { x: 25, y: 18 }, 6.9, 1),
-            () => mask.polygon(corners, 1),
-        ];
-        const seen = [[...mask.data]];
-        for (const act of acts) {
-            mask.begin();
-            act();
-            mask.end();
-            seen.push([...mask.data]);
-        }
-        for (const way of ["undo", "undo", "redo"]) {
-            mask[way]();
-            seen.push([...mask.data]);
-        }
-        return seen;
-        """,
-        corners,
-    )
-    rows, columns = np.mgrid[:30, :40] + 0.5
-    way = np.clip(((columns - 10) * 15 + (rows - 10) * 8) / (15**2 + 8**2), 0, 1)
-    line = np.hypot(columns - 10 - 15 * way, rows - 10 - 8 * way) <= 3.45
-    sides = [
-        (bx - ax) * (rows - ay) - (by - ay) * (columns - ax)
-        for (ax, ay), (bx, by) in zip(corners, [*corners[1:], corners[0]], strict=True)
-    ]
-    both = line | np.all([side > 0 for side in sides], axis=0)
-    nothing = np.zeros_like(line)
-    wanted = [nothing, line, both, line, nothing, line]
-    assert np.array_equal(np.reshape(found, (6, 30, 40)), wanted)
-
-
-def test_without_a_job(as_admin, job):
-    """Without an id the page lists what waits for labels."""
-    page = as_admin("/annotate")
-    card = page.locator(f".job[data-id='{job}']")
-    expect(card).to_contain_text(MARKUP)
-    card.get_by_role("link", name="Draw the labels").click()
-    expect(page.locator(".items-list [aria-current]")).to_be_visible()
-    page.goto("/annotate?id=job-none")
-    expect(page.get_by_role("alert")).to_contain_text("job-none")

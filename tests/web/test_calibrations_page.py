@@ -1,7 +1,5 @@
 """Finished calibrations: the list, one in detail, two compared, used as an admin uses them."""
 
-from __future__ import annotations
-
 import csv
 import io
 import json
@@ -11,21 +9,14 @@ from xml.etree import ElementTree as ET
 import pytest
 from playwright.sync_api import expect
 
-from app.calibration import file
-from tests.api.gateway import aside
-from tests.factories import calibration_of, encoded, photo
-from tests.fakes import FakeUpscaler
-from tests.web.admin import BASE, MARKUP, truths, upload
+from tests.web.admin import BASE, MARKUP, truths
 from tests.web.browser import LOOKS, barriers, check_screen
 
 pytestmark = [pytest.mark.slow, pytest.mark.servers]
 
 
 def test_charts_price_and_pictures(as_admin, api, made):
-    """Curves are read by pointer, keys and table, and taken away; pairs have pictures.
-
-    A row tells of each number of calls that the backtest knows of, with what is advised.
-    """
+    """Curves are read by pointer, keys and table, and taken away; pairs have pictures."""
     page = as_admin(f"/calibrations?id={made}")
     expect(page.get_by_role("heading", level=1)).to_have_text(f"{MARKUP} streets")
     expect(page.locator(".dominant")).to_have_count(5)
@@ -131,10 +122,7 @@ def test_compared(as_admin, api, made):
 
 
 def test_exported_deleted_imported(as_admin, api):
-    """A calibration leaves as a file and comes back as the same; its pictures do not.
-
-    The active one cannot be deleted, and the page says why.
-    """
+    """A calibration leaves as a file and comes back as the same; its pictures do not."""
     made = api.made(truths(3, first=400), default_alpha=0.8)
     page = as_admin(f"/calibrations?id={made}")
     with page.expect_download() as saved:
@@ -160,38 +148,3 @@ def test_exported_deleted_imported(as_admin, api):
     page.goto("/calibrations")
     page.get_by_label("Calibration file").set_input_files(saved.value.path())
     expect(page.locator(".toast")).to_contain_text("is stored. It is active.")
-
-
-def test_of_another_upscaler(as_admin, tmp_path):
-    """What was calibrated with another upscaler is marked, and refused in words."""
-    foreign = aside(calibration_of(FakeUpscaler("fast", fingerprint="fake:0"), 3))
-    path = tmp_path / "foreign.calibration"
-    path.write_bytes(file.dump(foreign))
-    page = as_admin("/calibrations")
-    page.get_by_label("Calibration file").set_input_files(path)
-    row = page.locator(f"tr[data-id='{foreign.id}']")
-    expect(row.locator(".badge.bad")).to_have_text("made for another model")
-    row.get_by_role("button", name="Activate").click()
-    page.get_by_role("dialog").get_by_role("button", name="Activate").click()
-    expect(page.get_by_role("alert")).to_contain_text("fingerprint")
-    row.get_by_role("link").click()
-    expect(page.locator(".callout.bad")).to_contain_text("fake:0")
-
-
-def test_extended_and_shortened(as_admin, api, small):
-    """Pairs are added to a calibration, and left out of it; each makes a new one."""
-    page = as_admin(f"/calibrations?id={small}")
-    page.get_by_role("link", name="Add pairs").click()
-    more = upload(encoded(photo(510, 48, 48)), f"{MARKUP}.png")
-    page.locator("input[data-role=y]").set_input_files(more)
-    page.get_by_role("button", name="Upload and calibrate").click()
-    page.wait_for_url(lambda url: "id=cal-" in url and small not in url)
-    longer = page.url.rpartition("=")[2]
-    expect(page.get_by_role("link", name=small)).to_be_visible()
-    page.get_by_text("4 pairs by name").click()
-    page.get_by_role("button", name=f"Leave out {MARKUP}").click()
-    page.get_by_role("dialog").get_by_role("button", name="Make one without it").click()
-    page.wait_for_url(lambda url: "id=cal-" in url and longer not in url)
-    expect(page.locator(".items", has_text=MARKUP)).to_contain_text("removed by key")
-    numbers = [api.get(f"{BASE}/{one}")["n"] for one in (longer, page.url.rpartition("=")[2])]
-    assert numbers == [4, 3]

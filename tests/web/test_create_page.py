@@ -1,13 +1,9 @@
 """A new calibration, from the form over the job to the one that is served from."""
 
-from __future__ import annotations
-
-import json
 import re
-from collections.abc import Callable
 
 import pytest
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Locator, expect
 
 from tests.factories import encoded, photo
 from tests.live import serving
@@ -18,7 +14,7 @@ from tests.web.browser import ADMIN_KEY, LOOKS, barriers, check_screen
 pytestmark = [pytest.mark.slow, pytest.mark.servers]
 
 
-def insist(page: Page, done: Locator, press: Callable[[Locator], None] = Locator.click) -> None:
+def insist(page, done, press=Locator.click):
     """The service may advise against a switch, and asks once more."""
     anyway = page.get_by_role("button", name="Activate anyway")
     expect(anyway.or_(done)).to_be_visible()
@@ -36,20 +32,20 @@ def test_from_the_key_to_the_activation(open_page, admin_site, api):
     assert page.evaluate("Object.keys(localStorage)") == []
 
     twin = upload(encoded(photo(3, 48, 48)), "twin.png")
-    page.locator("[name=default_alpha]").fill("0.025")
+    page.locator("[name=default_alpha]").fill("0.05")
     field = page.locator("input[data-role=y]")
     field.set_input_files([*originals(5), twin, upload(b"no image", f"{MARKUP}.png")])
-    expect(page.locator("[data-verdict=few]")).to_contain_text("14 more are needed")
+    expect(page.locator("[data-verdict=few]")).to_contain_text("4 more are needed")
     refused = page.locator(".callout.warn .items")
     expect(refused).to_contain_text("twin: the same image as 003")
     expect(refused).to_contain_text(f"{MARKUP}: not a PNG, JPEG or WebP image")
-    field.set_input_files(originals(17, first=10))
-    expect(page.locator("[data-verdict=enough]")).to_contain_text("22 pairs are enough")
+    field.set_input_files(originals(5, first=10))
+    expect(page.locator("[data-verdict=enough]")).to_contain_text("10 pairs are enough")
     page.get_by_label("Name", exact=True).fill(f"{MARKUP} clicked")
-    page.get_by_label("Calls of the model per picture").fill("3")
+    page.get_by_label("Calls of the model per picture").fill("2")
     kinds = api.get("/v1/admin/options")["usual_kinds"]
     expect(page.locator("#cost")).to_contain_text(
-        f"{22 * kinds * 3:,} calls of the model now, each original as {kinds} kinds of upload, then"
+        f"{10 * kinds * 2:,} calls of the model now, each original as {kinds} kinds of upload, then"
     )
     expect(page.locator(".way")).to_have_count(3)
     assert barriers(page) == []
@@ -59,7 +55,7 @@ def test_from_the_key_to_the_activation(open_page, admin_site, api):
     page.wait_for_url("**/calibrations?id=cal-*")
     made = page.url.rpartition("=")[2]
     found = api.get(f"{BASE}/{made}")
-    assert (found["n"], found["pipeline"]["samples"]) == (22, 3)
+    assert (found["n"], found["pipeline"]["samples"]) == (10, 2)
     kinds = page.get_by_role("region", name="Kinds of upload")
     assert found["classes"]
     for kind in found["classes"]:
@@ -70,7 +66,7 @@ def test_from_the_key_to_the_activation(open_page, admin_site, api):
     expect(dialog).to_contain_text(made)
     expect(dialog).to_contain_text(before)
     expect(dialog.locator("#changes")).to_contain_text(
-        re.compile("error of 0.025: .* % → .* %.*Smallest error: .* → ", re.DOTALL)
+        re.compile("error of 0.05: .* % → .* %.*Smallest error: .* → ", re.DOTALL)
     )
     expect(dialog.locator("#coverage")).to_contain_text("come with it")
     expect(dialog.locator("#coverage")).to_contain_text("48 × 48")
@@ -83,31 +79,6 @@ def test_from_the_key_to_the_activation(open_page, admin_site, api):
     page.get_by_role("dialog").get_by_role("button", name="Back to", exact=False).click()
     insist(page, page.locator(".page-head .badge", has_text="ready"))
     assert api.active() == before
-
-
-def test_the_keyboard_alone(as_admin, api):
-    """From the list to a calibration that is served from, by keys alone."""
-    page = as_admin("/calibrations")
-
-    def press(found: Locator) -> None:
-        expect(found).to_be_visible()
-        while not found.evaluate("one => one === document.activeElement"):
-            page.keyboard.press("Tab")
-        page.keyboard.press("Enter")
-
-    press(page.get_by_role("link", name="New calibration"))
-    with page.expect_file_chooser() as chooser:
-        press(page.get_by_role("button", name="Add originals…"))
-    chooser.value.set_files(originals(9, first=800))
-    expect(page.locator(".tally")).to_contain_text("9 originals")
-    press(page.get_by_role("button", name="Upload and calibrate"))
-    page.wait_for_url("**/calibrations?id=cal-*")
-    before = api.active()
-    press(page.get_by_role("button", name="Activate"))
-    press(page.get_by_role("dialog").get_by_role("button", name="Activate"))
-    insist(page, page.locator(".page-head .badge.trust"), press)
-    assert api.active() == page.url.rpartition("=")[2]
-    api.client.post(f"{BASE}/{before}/activate", json={"force": True})
 
 
 def test_pairs_of_a_folder(as_admin, tmp_path):
@@ -192,7 +163,6 @@ def test_the_service_has_the_last_word(as_admin):
 
 
 def test_cancelled_while_it_runs(as_admin, api):
-    """A running job shows its progress, and ends when it is cancelled."""
     job = api.create(truths(3), upscaler="stuck", samples=1, name=MARKUP)
     page = as_admin("/calibrations")
     card = page.locator(f".job[data-id='{job}']")
@@ -203,32 +173,6 @@ def test_cancelled_while_it_runs(as_admin, api):
     page.get_by_role("dialog").get_by_role("button", name="Cancel it").click()
     expect(card).to_have_count(0)
     assert api.ended(job)["state"] == "cancelled"
-
-
-def test_failed(as_admin, api):
-    """The page of a failed job says why, and names the pairs."""
-    files = {"y/a.png": encoded(photo(0, 48, 48)), "labels/a.png": encoded(photo(1, 48, 48))}
-    files["labels/predictions.json"] = json.dumps({"a": "0" * 64}).encode()
-    job = api.create(files, fidelity={"metric": "semantic"})
-    assert api.ended(job)["state"] == "failed"
-    page = as_admin(f"/calibrations?id={job}")
-    expect(page.get_by_role("alert")).to_contain_text("a: ")
-
-
-def test_failed_while_watched(as_admin):
-    """The list keeps the card of a job that fails, with the reason."""
-    job = {"id": "job-1", "state": "running", "name": None, "upscaler": "fast"}
-    job |= {"metric": "semantic (synthetic labels)", "created_at": "2026-01-01T00:00:00Z"}
-    job["progress"] = {"done": 1, "total": 2, "unit": "pairs"}
-    failed = {**job, "state": "failed", "error": {"title": "No", "detail": MARKUP}}
-    stream = {"content_type": "text/event-stream", "body": f"data: {json.dumps(failed)}\n\n"}
-    page = as_admin("/healthz")
-    page.route("**/v1/jobs/job-1/events", lambda route: route.fulfill(**stream))
-    page.route(f"**{BASE}?state=pending", lambda route: route.fulfill(json=[job]), times=1)
-    page.goto("/calibrations")
-    card = page.locator(".job")
-    expect(card.get_by_role("alert")).to_contain_text(MARKUP)
-    expect(card).to_contain_text("failed")
 
 
 def test_your_upscaler(as_admin):

@@ -3,14 +3,10 @@
 It is a Firefox of the distribution, driven by its own protocol (Marionette).
 """
 
-from __future__ import annotations
-
 import json
 import shutil
 import socket
-from collections.abc import Iterator
 from contextlib import suppress
-from typing import Any
 
 import pytest
 
@@ -31,30 +27,27 @@ QUIET = {
 
 
 class Firefox:
-    """A session with one window."""
-
-    def __init__(self, connection: socket.socket) -> None:
+    def __init__(self, connection):
         self.connection = connection
         self.stream = connection.makefile("rb")
         self.read()  # the greeting
         timeouts = {"script": int(1000 * START_TIMEOUT_S)}
         self.send("WebDriver:NewSession", capabilities={"alwaysMatch": {"timeouts": timeouts}})
 
-    def read(self) -> Any:
+    def read(self):
         size = b""
         while (byte := self.stream.read(1)) != b":":
             size += byte
         return json.loads(self.stream.read(int(size)))
 
-    def send(self, command: str, **parameters: Any) -> Any:
-        """The answer to a command of Marionette."""
+    def send(self, command, **parameters):
         text = json.dumps([0, 1, command, parameters]).encode()
         self.connection.sendall(f"{len(text)}:".encode() + text)
         _, _, error, result = self.read()
         assert error is None, error
         return result
 
-    def run(self, script: str, given: object) -> Any:
+    def run(self, script, given):
         """What the body of an async function of `given` returns, run in the page."""
         body = (
             f"const [given, done] = arguments; (async () => {{ {SEEN} {script} }})()"
@@ -64,8 +57,7 @@ class Firefox:
 
 
 @pytest.fixture
-def firefox(tmp_path) -> Iterator[Firefox]:
-    """A headless Firefox with a new profile."""
+def firefox(tmp_path):
     program = shutil.which("firefox-esr") or shutil.which("firefox")
     if program is None:
         not_here(ServerMissing("no firefox in PATH"))
@@ -78,7 +70,7 @@ def firefox(tmp_path) -> Iterator[Firefox]:
     env = {"HOME": str(tmp_path), "MOZ_REMOTE_SETTINGS_DEVTOOLS": "1"}
     opened: list[socket.socket] = []
 
-    def answers() -> bool:
+    def answers():
         with suppress(ConnectionRefusedError):
             opened.append(socket.create_connection(("127.0.0.1", port), START_TIMEOUT_S))
         return bool(opened)

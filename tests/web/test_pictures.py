@@ -1,13 +1,10 @@
 """Pictures on the page that upscales: kept, waited for, refused, linked; nothing is ever lost."""
 
-from __future__ import annotations
-
 import re
 import zipfile
 
 import httpx
 import pytest
-from PIL import Image
 from playwright.sync_api import expect
 
 from tests.factories import encoded, photo
@@ -58,19 +55,6 @@ def test_reload_back_and_undo(open_page):
     finished(page, 2)
     page.reload()
     finished(page, 2)
-
-
-def test_removed_where_no_more_are_taken(open_page):
-    """The last picture goes without a complaint though there is nothing left to go on with."""
-    page = open_page("/")
-    open_result(page, upload(crop(), "a.png"))
-    (upscaler,) = page.evaluate("fetch('/v1/upscalers').then((answer) => answer.json())")
-    bare = [{**upscaler, "calibration": None}]
-    page.route("**/v1/upscalers", lambda route: route.fulfill(json=bare))
-    page.goto("/")
-    expect(page.locator("#drop")).to_contain_text("is not calibrated")
-    page.get_by_role("button", name="Remove a.png").press("Enter")
-    expect(page.locator(".item")).to_have_count(0)
 
 
 def test_many(open_page):
@@ -232,50 +216,8 @@ def test_touch(open_page):
     assert fits(page)
 
 
-def test_what_it_refuses(open_page, site):
-    """Not a transparent picture; no calibration is said at the drop; away, it is asked again."""
-    page = open_page("/")
-    open_result(page, upload(encoded(Image.new("RGBA", (24, 24), (200, 30, 30, 0))), "clear.png"))
-
-    [found] = httpx.get(f"{site}/v1/upscalers").json()
-    nothing = {"calibration": None, "default_alpha": None, "min_alpha": None, "table": []}
-    answer = [{**found, **nothing}]
-    page.route("**/v1/upscalers", lambda route: route.fulfill(json=answer), times=1)
-    page.goto("/")
-    expect(page.locator("#drop")).to_contain_text("is not calibrated")
-    page.route("**/v1/upscalers", lambda one: one.fulfill(status=503, json={}), times=2)
-    page.reload()
-    notice = page.locator("#service-notice")
-    notice.get_by_role("button", name="Try again").click()
-    page.evaluate("dispatchEvent(new Event('online'))")
-    expect(notice).to_have_count(0)
-
-
-def test_groups(open_page, site):
-    """Where the calibration has groups the person says which."""
-    page, sent = open_page("about:blank"), []
-    [found] = httpx.get(f"{site}/v1/upscalers").json()
-    grouped = [{**found, "groups": {EVIL: 20, "faces": 30}}]
-
-    def upscale(route):
-        sent.append(route.request.post_data_buffer)
-        route.fulfill(status=422, json={"type": "/problems/bad-group", "detail": EVIL})
-
-    page.route("**/v1/upscalers", lambda route: route.fulfill(json=grouped))
-    page.route("**/v1/upscale", upscale)
-    page.goto("/")
-    page.select_option("[name=group]", "faces")
-    choose(page, upload(crop()))
-    expect(page.get_by_role("alert")).to_contain_text(EVIL)
-    assert b'name="group"\r\n\r\nfaces\r\n' in sent[0]
-    assert page.locator("img[src=x]").count() == 0
-
-
 def test_links_and_expiry(open_page, site):
-    """A result is seen by a link alone; of one that is gone only its owner has the picture.
-
-    The same seed gives the same result again.
-    """
+    """A result is seen by a link alone; of one that is gone only its owner has the picture."""
     page = open_page("/")
     first = open_result(page)
     alone = open_page(f"/?result={first}")
@@ -309,7 +251,7 @@ def test_a_key_is_kept_in_the_tab_only(open_page, tmp_path):
     with serving(tmp_path, command=fakes, settings=settings) as url:
         page = open_page("/", url=url)
 
-        def enter(key: str, said: str) -> None:
+        def enter(key, said):
             expect(page.locator("dialog")).to_contain_text(said)  # one for all requests
             page.fill("dialog input", key)
             page.click("dialog >> text=Use this key")

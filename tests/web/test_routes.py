@@ -1,15 +1,16 @@
-"""How the pages and their files are served; no browser needed."""
-
-from __future__ import annotations
+"""What is served of the pages, and the tests of their scripts."""
 
 import re
+import shutil
+import subprocess
+from pathlib import Path
 
 import pytest
 from starlette.testclient import TestClient
 
-from app.web import bundle
 from app.web.files import PAGES, Site
 from tests.api.gateway import gateway
+from tests.missing import not_here
 
 PATHS = [path.replace("{result_id}", "res-x") for page in PAGES for path in page.paths]
 
@@ -42,7 +43,6 @@ def test_every_page_is_served_without_a_key(client, path):
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_what_a_page_names_exists(client, page):
-    """Every file that the HTML links to is served and kept for ever."""
     html = client.get(page.paths[0].replace("{result_id}", "x")).text
     links = re.findall(r'(?:href|src)="(/static/[^"]+)"', html)
     assert any(link.endswith(f"bundle/{page.name}.js") for link in links)
@@ -52,16 +52,12 @@ def test_what_a_page_names_exists(client, page):
         assert "immutable" in response.headers["cache-control"]
 
 
-def test_a_browser_that_has_the_page(client):
-    """304 without a body, with the policy again."""
+def test_what_browsers_keep(client):
+    """304 with the policy again; texts packed, under a tag of their own; old files still served."""
     first = client.get("/")
     again = client.get("/", headers={"If-None-Match": first.headers["etag"]})
     assert (again.status_code, again.content) == (304, b"")
     assert again.headers["content-security-policy"] == first.headers["content-security-policy"]
-
-
-def test_a_browser_that_unpacks(client):
-    """Texts come packed to whoever takes that, under a tag of their own."""
     plain = client.get("/", headers={"Accept-Encoding": "identity"})
     packed = client.get("/", headers={"Accept-Encoding": "gzip, br"})
     assert "content-encoding" not in plain.headers
@@ -70,9 +66,6 @@ def test_a_browser_that_unpacks(client):
     assert packed.headers["etag"] != plain.headers["etag"]
     assert plain.headers["vary"] == packed.headers["vary"] == "Accept-Encoding"
 
-
-def test_under_another_digest(client):
-    """A page opened before an upgrade still gets its files, which are not kept."""
     response = client.get("/static/0123/css/base.css")
     assert response.status_code == 200
     assert response.headers["cache-control"] == "no-cache"
@@ -86,21 +79,8 @@ def test_nothing_else_can_be_reached(client, path):
     assert response.headers["content-type"] == "application/problem+json"
 
 
-def test_the_digest_depends_on_every_byte(tmp_path):
-    """Another content gets another address."""
-    (tmp_path / "static").mkdir()
-    digests = set()
-    for text in ("a", "b"):
-        (tmp_path / "static" / "x.css").write_text(text)
-        digests.add(Site(tmp_path).digest)
-    assert len(digests) == 2
-
-
 def test_scripts_are_few_and_readable():
-    """All that the first view is sent is below 200 kB; no file of ours is longer than 400 lines.
-
-    None of our modules makes markup of text.
-    """
+    """All that the first view is sent is below 200 kB; no file of ours is longer than 400 lines."""
     sinks = r"\.(innerHTML|outerHTML)\s*=|insertAdjacentHTML|document\.write|\beval\(|new Function"
     sent = 0
     first = ("bundle/upscale", "bundle/worker", "fonts/", "img/first/", "img/icon", "js/theme.js")
@@ -122,22 +102,20 @@ def test_an_address_that_leads_nowhere(client, accept):
     assert response.headers["content-type"] == wanted
 
 
-@pytest.mark.parametrize(
-    ("texts", "said"),
-    [
-        ({"a.js": 'import { b } from "./b.js";', "b.js": 'import { a } from "./a.js";'}, "circle"),
-        ({"a.js": "export default 1;"}, "export default"),
-        ({"a.js": "export let changing = 1;"}, "export let"),
-    ],
-)
-def test_what_cannot_be_bundled(texts, said):
-    """A bundle that would mean something else than its modules is not made."""
-    with pytest.raises(bundle.NotBundled, match=said):
-        bundle.script("a.js", texts)
-
-
 def test_pages_can_be_switched_off(tmp_path):
-    """Without `web` there is only the API, and / is a problem document."""
     response = TestClient(gateway(tmp_path, web=False)).get("/")
     assert response.status_code == 404
     assert response.headers["content-type"] == "application/problem+json"
+
+
+UNIT = Path(__file__).parent / "unit"
+
+
+def test_modules():
+    """All of `tests/web/unit`, which `node --test tests/web/unit` runs by itself."""
+    node = shutil.which("node")
+    if node is None:
+        not_here("no node in PATH")
+    command = [node, "--test", *map(str, sorted(UNIT.glob("*.test.js")))]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-4000:]
