@@ -1,7 +1,5 @@
 """Small files that would cost a decoder many seconds, in sizes that a test or benchmark chooses."""
 
-from __future__ import annotations
-
 import io
 import struct
 import zlib
@@ -13,7 +11,6 @@ from PIL import Image
 
 
 def chunk(kind: bytes, data: bytes = b"") -> bytes:
-    """A chunk of a PNG file."""
     body = kind + data
     return struct.pack(">I", len(data)) + body + struct.pack(">I", zlib.crc32(body))
 
@@ -27,7 +24,6 @@ def png(*chunks: bytes, side: int = 8, data: bytes | None = None) -> bytes:
 
 
 def png_of_chunks(count: int) -> bytes:
-    """A PNG file of empty chunks."""
     return png(chunk(b"teSt") * count)
 
 
@@ -85,11 +81,6 @@ def webp_of_chunks(count: int) -> bytes:
     return b"RIFF" + struct.pack("<I", len(body)) + body
 
 
-def gif_of_blocks(count: int) -> bytes:
-    """A GIF file of empty remarks before its picture."""
-    return b"GIF89a\1\0\1\0\0\0\0" + b"\x21\xfe\0" * count + b"\x3b"
-
-
 def gif_with_more(size: int) -> bytes:
     """A GIF file with so many bytes of remarks behind its only picture."""
     out = io.BytesIO()
@@ -108,7 +99,6 @@ def bmp_of_runs(runs: bytes, width: int = 8, height: int = 8) -> bytes:
 
 
 def bmp_of_idle_runs(count: int) -> bytes:
-    """A BMP file whose runs move by nothing, again and again."""
     return bmp_of_runs(b"\0\2\0\0" * count)
 
 
@@ -160,12 +150,6 @@ def tiff_of_small_tiles(width: int, height: int) -> bytes:
     return tiff(tags, data)
 
 
-def tiff_of_tags(count: int) -> bytes:
-    """A TIFF file with many tags."""
-    tags = b"".join(struct.pack("<HHII", 40_000, 3, 1, 0) for _ in range(count))
-    return b"II*\0\x08\0\0\0" + struct.pack("<H", count) + tags + bytes(4)
-
-
 def exif_of_rationals(count: int) -> bytes:
     """EXIF of so many fractions, which is rewritten since the picture is turned."""
     tags = {0x0112: (3, 1, 6), 40_000: (5, count, 8)}
@@ -173,12 +157,10 @@ def exif_of_rationals(count: int) -> bytes:
 
 
 def png_of_rationals(count: int) -> bytes:
-    """A PNG file with such EXIF."""
     return png(chunk(b"eXIf", exif_of_rationals(count)[6:]), side=64)
 
 
 def webp_of_rationals(count: int) -> bytes:
-    """A WebP file with such EXIF."""
     out = io.BytesIO()
     Image.new("RGB", (64, 64)).save(out, "WEBP", exif=exif_of_rationals(count))
     return out.getvalue()
@@ -193,7 +175,6 @@ def avif_that_lies(width: int = 64, height: int = 48, side: int = 6000) -> bytes
 
 
 def jpeg_xl_bomb(side: int = 12_000) -> bytes:
-    """A JPEG XL file of one colour; needs the extra `formats`."""
     import pillow_jxl  # noqa: F401, PLC0415 - an extra
 
     out = io.BytesIO()

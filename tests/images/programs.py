@@ -1,7 +1,5 @@
 """Other programs that read and write pictures."""
 
-from __future__ import annotations
-
 import shutil
 import subprocess
 

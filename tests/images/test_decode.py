@@ -1,6 +1,4 @@
-"""What people upload, and what they get."""
-
-from __future__ import annotations
+"""Uploads become pixels: kinds, oddities, profiles."""
 
 import io
 import struct
@@ -9,7 +7,7 @@ import zlib
 import numpy as np
 import pytest
 import tifffile
-from PIL import Image
+from PIL import Image, ImageCms
 
 from app.errors import BadImage, BadRequest, ImageTooLarge, UnsupportedMedia
 from app.images.decode import Limits, decode
@@ -19,7 +17,7 @@ from tests.images.hostile import bomb, chunk
 LIMITS = Limits()
 
 
-def deep_rgb(values) -> bytes:
+def deep_rgb(values):
     """A PNG line of 16-bit colours with these values in all channels."""
     line = np.repeat(np.asarray(values, ">u2")[:, None], 3, 1).tobytes()
     header = struct.pack(">IIBBBBB", len(values), 1, 16, 2, 0, 0, 0)
@@ -27,24 +25,22 @@ def deep_rgb(values) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + body + chunk(b"IEND", b"")
 
 
-def deep_grey(values) -> bytes:
+def deep_grey(values):
     """A PNG line of 16-bit greys."""
     return encoded(Image.fromarray(np.array([values], np.uint16)))
 
 
-def deep_tiff(values, kind: str = "u2", **options: object) -> bytes:
-    """A TIFF line of greys of many bits."""
+def deep_tiff(values, kind="u2", **options):
     out = io.BytesIO()
     tifffile.imwrite(out, np.array([values], kind), **options)
     return out.getvalue()
 
 
-def several(form: str) -> bytes:
-    """A file of two pictures."""
+def several(form):
     return encoded(photo(), form, save_all=True, append_images=[Image.fromarray(photo(1))])
 
 
-def greys(*levels: int):
+def greys(*levels):
     """The line that these greys are shown as."""
     return np.repeat(np.array(levels, np.uint8)[None, :, None], 3, axis=2)
 
@@ -111,7 +107,6 @@ class TestAccepted:
         assert all(words in note for words, note in zip(notes, decoded.notes, strict=True))
 
     def test_exif_orientation_is_applied(self):
-        """A photograph that was taken sideways comes out upright."""
         image = Image.fromarray(photo())
         exif = image.getexif()
         exif[0x0112] = 6  # turn 90° clockwise to view
@@ -127,12 +122,6 @@ class TestAccepted:
         for data in (deep_grey(values), deep_rgb(values)):
             assert "brightest value" in decode(data, LIMITS).notes[1]
 
-    def test_cmyk_jpeg_is_converted_and_noted(self):
-        """A CMYK photograph becomes RGB, with a note on how."""
-        decoded = decode(encoded(Image.fromarray(photo()).convert("CMYK"), "JPEG"), LIMITS)
-        assert decoded.rgb.shape == (24, 32, 3)
-        assert "CMYK" in decoded.notes[0]
-
     def test_transparency(self):
         """It comes apart from the colours, or is flattened: background=red shows through."""
         rgba = np.dstack([photo(), np.tile(np.arange(32, dtype=np.uint8) * 8, (24, 1))])
@@ -145,34 +134,20 @@ class TestAccepted:
         assert "flattened" in flat.notes[0]
 
 
-class TestOddFiles:
-    def test_one_transparent_grey_of_sixteen_bits(self):
-        """Greys of 16 bits are not clipped where one of them is declared transparent."""
-        deep = encoded(Image.fromarray(np.array([[30000, 5]], np.uint16)))
-        place = deep.find(b"IDAT") - 4
-        data = deep[:place] + chunk(b"tRNS", struct.pack(">H", 5)) + deep[place:]
-        decoded = decode(data, LIMITS, background="red")
-        assert decoded.rgb[0].tolist() == [[117, 117, 117], [255, 0, 0]]
-        with pytest.raises(BadImage, match="transparent"):
-            decode(data, LIMITS)
-        near = encoded(Image.fromarray(np.array([[30000, 6]], np.uint16)))
-        data = near[:place] + chunk(b"tRNS", struct.pack(">H", 5)) + near[place:]
-        assert decode(data, LIMITS).rgb[0].tolist() == [[117] * 3, [0] * 3]
-
-    def test_a_camera_file_with_a_second_picture(self):
-        """Of a JPEG file with further pictures the first is taken, upright, with a note."""
-        image = Image.fromarray(photo())
-        exif = image.getexif()
-        exif[0x0112] = 6
-        options = {"exif": exif, "quality": 95}
-        both = encoded(image, "MPO", save_all=True, append_images=[image.resize((8, 6))], **options)
-        assert Image.open(io.BytesIO(both)).format == "MPO"
-        decoded = decode(both, LIMITS)
-        np.testing.assert_array_equal(
-            decoded.rgb, decode(encoded(image, "JPEG", **options), LIMITS).rgb
-        )
-        assert decoded.format == "JPEG"
-        assert decoded.notes == ["The file holds several pictures; the first was taken."]
+def test_a_camera_file_with_a_second_picture():
+    """Of a JPEG file with further pictures the first is taken, upright, with a note."""
+    image = Image.fromarray(photo())
+    exif = image.getexif()
+    exif[0x0112] = 6
+    options = {"exif": exif, "quality": 95}
+    both = encoded(image, "MPO", save_all=True, append_images=[image.resize((8, 6))], **options)
+    assert Image.open(io.BytesIO(both)).format == "MPO"
+    decoded = decode(both, LIMITS)
+    np.testing.assert_array_equal(
+        decoded.rgb, decode(encoded(image, "JPEG", **options), LIMITS).rgb
+    )
+    assert decoded.format == "JPEG"
+    assert decoded.notes == ["The file holds several pictures; the first was taken."]
 
 
 class TestRefused:
@@ -184,7 +159,6 @@ class TestRefused:
 
     @pytest.mark.parametrize("form", ["PNG", "JPEG", "WEBP"])
     def test_truncated_files(self, form):
-        """Half a file is an error, not half an image."""
         data = encoded(photo(0, 200, 200), form)
         with pytest.raises(BadImage, match=r"cannot be decoded|header is damaged"):
             decode(data[: len(data) // 2], LIMITS)
@@ -204,16 +178,103 @@ class TestRefused:
         assert "belong to nothing" in decode(data[:-2] + bytes(64) + data[-2:], LIMITS).notes[0]
         assert decode(data + b"abc", LIMITS).notes == []
 
-    def test_too_many_bytes(self):
-        """The file size is checked first."""
-        with pytest.raises(ImageTooLarge) as caught:
-            decode(b"x" * 11, Limits(max_bytes=10))
-        assert caught.value.members == {"limit": "max_bytes", "maximum": 10, "actual": 11}
 
-    def test_the_limit_itself_is_allowed(self):
-        """max_pixels pixels pass, one more row does not."""
-        limits = Limits(max_pixels=100)
-        assert decode(encoded(photo(0, 10, 10)), limits).rgb.shape == (10, 10, 3)
-        with pytest.raises(ImageTooLarge) as caught:
-            decode(encoded(photo(0, 11, 10)), limits)
-        assert caught.value.members == {"limit": "max_pixels", "maximum": 100, "actual": 110}
+SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+
+
+def linear(name="sRGB"):
+    """The profile of linear light with the primaries of sRGB; its description begins so."""
+    raw = bytearray(SRGB)
+    curve = raw.find(b"para") + 12
+    raw[curve : curve + 20] = struct.pack(">5i", 65536, 65536, 0, 65536, 0)
+    return bytes(raw).replace("sRGB".encode("utf-16-be"), name.encode("utf-16-be"))
+
+
+def grey_profile():
+    xyz = b"XYZ " + bytes(4) + struct.pack(">3i", 63190, 65536, 54061)
+    text = "Grey".encode("utf-16-be")
+    desc = b"mluc" + bytes(4) + struct.pack(">II2s2sII", 1, 12, b"en", b"US", len(text), 28) + text
+    curve = b"curv" + bytes(4) + struct.pack(">I", 0)
+    tags = {b"desc": desc, b"wtpt": xyz, b"kTRC": curve, b"cprt": desc}
+    table, body = struct.pack(">I", len(tags)), b""
+    start = 128 + 4 + 12 * len(tags)
+    for name, data in tags.items():
+        table += name + struct.pack(">II", start + len(body), len(data))
+        body += data + bytes(-len(data) % 4)
+    header = bytearray(128)
+    header[0:4] = struct.pack(">I", start + len(body))
+    header[8:12] = b"\x04\x30\0\0"
+    header[12:24] = b"mntrGRAYXYZ "
+    header[36:40] = b"acsp"
+    header[68:80] = struct.pack(">3i", 63190, 65536, 54061)
+    return bytes(header) + table + body
+
+
+class TestProfiles:
+    @pytest.mark.parametrize(
+        ("form", "kind"),
+        [*(("PNG", kind) for kind in ("RGB", "L", "P", "1")), ("JPEG", "RGB"), ("JPEG", "L")],
+    )
+    def test_srgb_changes_nothing(self, form, kind):
+        """An sRGB profile leaves every pixel of every kind of image as it is, without a note."""
+        image = Image.fromarray(photo())
+        image = image.quantize(8) if kind == "P" else image.convert(kind)
+        plain = decode(encoded(image, form), LIMITS)
+        tagged = decode(encoded(image, form, icc_profile=SRGB), LIMITS)
+        np.testing.assert_array_equal(tagged.rgb, plain.rgb)
+        assert tagged.notes == plain.notes
+        assert not [note for note in tagged.notes if "profile" in note]
+
+    @pytest.mark.parametrize("name", ["sRGB", "Mine"])
+    def test_what_it_does_counts_not_its_name(self, name):
+        """Linear light is converted, whether its profile calls itself sRGB or not."""
+        image = np.full((4, 4, 3), (50, 100, 150), np.uint8)
+        decoded = decode(encoded(image, icc_profile=linear(name)), LIMITS)
+        assert decoded.rgb[0, 0].tolist() == [122, 168, 202]
+        assert "converted to sRGB" in decoded.notes[0]
+
+    def test_elements_without_end(self):
+        """A profile may list the same step a thousand times; that list is not followed."""
+        raw = bytearray(linear("Mine"))
+        tags = int.from_bytes(raw[128:132])
+        steps = 1000
+        step = b"matf" + bytes(4) + struct.pack(">HH12f", 3, 3, *[0.5] * 12)
+        elements = b"mpet" + bytes(4) + struct.pack(">HHI", 3, 3, steps)
+        elements += struct.pack(">II", 16 + 8 * steps, len(step)) * steps + step
+        for k in range(tags):  # one more entry moves all that the others point to
+            at = 132 + 12 * k + 4
+            raw[at : at + 4] = struct.pack(">I", int.from_bytes(raw[at : at + 4]) + 12)
+        raw[128:132] = struct.pack(">I", tags + 1)
+        raw[132:132] = b"D2B0" + struct.pack(">II", len(raw) + 12, len(elements))
+        raw += elements
+        raw[0:4] = struct.pack(">I", len(raw))
+        image = np.full((4, 4, 3), (50, 100, 150), np.uint8)
+        decoded = decode(encoded(image, icc_profile=bytes(raw)), LIMITS)
+        assert decoded.rgb[0, 0].tolist() == [122, 168, 202]  # by its curves and matrix
+
+    def test_names_are_short_and_harmless(self):
+        """Of a profile's name a note repeats some letters, none that turns or breaks the text."""
+        raw = bytearray(grey_profile())
+        long = ("\u202e\x1b[2J\n" + "x" * 30_000).encode("utf-16-be")
+        desc = b"mluc" + bytes(4) + struct.pack(">II2s2sII", 1, 12, b"en", b"US", len(long), 28)
+        place = 128 + 4
+        raw[place + 4 : place + 12] = struct.pack(">II", len(raw), len(desc + long))
+        raw += desc + long
+        raw[0:4] = struct.pack(">I", len(raw))
+        grey = Image.fromarray(photo()[..., 0])
+        note = decode(encoded(grey, icc_profile=bytes(raw)), LIMITS).notes[0]
+        assert "[2Jxxx" in note
+        assert note.isprintable()
+        assert len(note) < 200
+
+    @pytest.mark.parametrize("kind", ["P", "L", "LA", "RGBA", "I;16"])
+    def test_of_every_kind_of_image(self, kind):
+        if kind == "I;16":
+            image = Image.fromarray(np.full((4, 4), 100 * 257, np.uint16))
+        else:
+            rgb = Image.new("RGB", (4, 4), (100, 100, 100))
+            image = rgb.quantize(4) if kind == "P" else rgb.convert(kind)
+        for profile in (linear("Mine"), *([grey_profile()] if kind in {"L", "LA", "I;16"} else [])):
+            decoded = decode(encoded(image, icc_profile=profile), LIMITS)
+            assert decoded.rgb[0, 0].tolist() == [168, 168, 168]
+            assert "converted to sRGB" in decoded.notes[0]

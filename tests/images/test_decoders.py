@@ -1,7 +1,5 @@
 """Whatever a file does to its decoder, it ends soon, and nobody else waits for it."""
 
-from __future__ import annotations
-
 import asyncio
 import importlib.util
 import os
@@ -39,7 +37,6 @@ def test_more_behind_the_picture():
 
 @pytest.mark.skipif(importlib.util.find_spec("pillow_jxl") is None, reason="no extra formats")
 def test_jpeg_xl():
-    """A picture over the limit takes no more memory than one at the limit."""
     with pytest.raises((ImageTooLarge, BadImage, DecodeLimit)):
         in_decoder(decode, hostile.jpeg_xl_bomb(), LIMITS)
 
@@ -54,7 +51,6 @@ class TestAnswers:
             assert (here.format, here.compression) == (there.format, there.compression)
 
     async def test_files_on_the_disk(self, tmp_path):
-        """A file need not be in memory, and stays open."""
         path = tmp_path / "a.png"
         path.write_bytes(encoded(photo(1)))
         with path.open("rb") as file:
@@ -62,13 +58,9 @@ class TestAnswers:
             assert (await decoding(decode, file, LIMITS)).format == "PNG"
 
     def test_refusals(self):
-        """An error for the caller arrives with its members."""
         with pytest.raises(ImageTooLarge) as caught:
             in_decoder(decode, encoded(photo(1, 40, 56)), Limits(max_pixels=100))
         assert caught.value.members["actual"] == 40 * 56
-
-    def test_faults(self):
-        """A fault of ours is none of the file's."""
         with pytest.raises(DecoderFailed, match="KeyError: 'what was asked for'"):
             in_decoder(work.faulty, b"")
 
@@ -78,25 +70,19 @@ class TestAnswers:
             in_decoder(work.fallen, b"")
 
     def test_each_file_has_a_process(self):
-        """Nothing of one file is there when the next is read."""
         assert len({in_decoder(work.process, b"") for _ in range(3)} | {os.getpid()}) == 4
 
 
 class TestLimits:
-    def test_time(self):
-        """Whoever takes too much time of a core is ended by the kernel."""
+    def test_time_and_memory(self):
+        """Who takes more than the pixels justify is ended, even with no memory left to say so."""
         with pytest.raises(DecodeLimit, match="seconds of a core") as caught:
             in_decoder(work.endless, b"")
         assert caught.value.members == {"limit": "seconds", "maximum": 2.0}
-
-    def test_memory_by_pixels(self):
-        """So does who takes more memory than the admitted pixels justify, and no one else."""
         assert in_decoder(work.hungry, b"", 2**24, 2**28) == 2**28
         with pytest.raises(DecodeLimit, match="memory"):
             in_decoder(work.hungry, b"", 2**20, 2**28)
 
-    def test_no_memory_is_left(self):
-        """Even where there is none to say so."""
         with pytest.raises(DecodeLimit, match="memory"):
             in_decoder(work.exhausted, b"")
 
@@ -107,7 +93,6 @@ class TestLimits:
             in_decoder(work.dying, b"", number)
 
     def test_broken(self):
-        """A file that breaks its decoder breaks nothing else."""
         with pytest.raises(BadImage, match="broke its decoder"):
             in_decoder(work.dying, b"", signal.SIGSEGV)
         assert in_decoder(work.process, b"")
@@ -115,7 +100,6 @@ class TestLimits:
 
 class TestPlaces:
     async def test_whoever_leaves_ends_it(self, tmp_path):
-        """When nobody waits any more, the decoder is killed, not waited for."""
         begun = tmp_path / "begun"
         leaving = asyncio.create_task(decoding(work.asleep, b"", 1e6, begun))
         await until(begun.is_file)
@@ -126,7 +110,6 @@ class TestPlaces:
         await until(lambda: not Path(f"/proc/{pid}").exists())
 
     def test_quick_ones_do_not_wait(self, tmp_path):
-        """However many slow files came before, the next one begins."""
         count = 3 * usable_cores()
         with ThreadPoolExecutor(count) as threads:
             slow = [
@@ -141,14 +124,12 @@ class TestPlaces:
             assert all(one.result() for one in slow)
 
     def test_large_ones_take_turns(self, tmp_path):
-        """Pictures that need all of the memory are decoded one after the other."""
         with ThreadPoolExecutor(3) as threads:
             many = [threads.submit(in_decoder, work.alone, b"", 2**40, tmp_path) for _ in range(3)]
             assert all(one.result() for one in many)
 
 
 def test_the_process_is_replaced():
-    """When the process of all decoders is killed, the next file has another."""
     parent = in_decoder(work.parent, b"")
     os.kill(parent, signal.SIGKILL)
     assert in_decoder(work.parent, b"") != parent

@@ -1,7 +1,6 @@
-"""Facts about an input, the class that follows, and looks that tell which images are one."""
+"""What is measured of an upload: its looks, and how it was compressed."""
 
-from __future__ import annotations
-
+import io
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,11 +9,22 @@ import pytest
 from PIL import Image
 from scipy import ndimage
 
-from app.images.compression import LOSSLESS, Compression
+from app.images.compression import (
+    EDGES,
+    LOSSLESS,
+    Compression,
+    class_in_words,
+    class_of,
+    edges_of,
+    read_compression,
+    resaved_quality,
+    worst_of,
+)
+from app.images.decode import Limits, decode
 from app.images.degrade import Degradation, degrade
 from app.images.facts import UPLOAD, classify, look_at
 from app.images.look import look_of, near_duplicates
-from tests.factories import photo
+from tests.factories import encoded, photo
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -38,7 +48,6 @@ def test_facts_move_as_their_names_say():
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 40), (3, 2), (700, 20)])
 def test_any_size_has_facts(shape):
-    """The smallest and the longest pictures have finite ones."""
     facts = look_at(np.zeros((*shape, 3), np.uint8), LOSSLESS)
     assert np.isfinite(list(facts.numbers().values())).all()
 
@@ -134,30 +143,132 @@ def test_what_a_score_may_look_at():
     assert {terms["softness"] for terms in found} == {round(facts.softness, 3)}
 
 
-def test_an_unknown_rule():
-    """A rule of another version is not applied by guess."""
-    with pytest.raises(ValueError, match="must be one of"):
-        classify("upload/1", look_at(photo(), LOSSLESS))
+def test_copies_and_neighbours():
+    """The same picture smaller, or as JPEG, or slightly lighter, looks alike; others do not."""
+    first = ndimage.zoom(photo(3, 40, 40), (4, 4, 1), order=1)
+    smaller = np.asarray(Image.fromarray(first).resize((80, 80)))
+    lighter = np.clip(first.astype(int) + 6, 0, 255).astype(np.uint8)
+    images = {"a": first, "b": photo(4, 160, 160), "c": smaller, "d": lighter}
+    found = near_duplicates([(name, None, look_of(image)) for name, image in images.items()])
+    assert found == [["a", "c", "d"]]
 
 
-class TestLooks:
-    def test_copies_and_neighbours(self):
-        """The same picture smaller, or as JPEG, or slightly lighter, looks alike; others do not."""
-        first = ndimage.zoom(photo(3, 40, 40), (4, 4, 1), order=1)
-        smaller = np.asarray(Image.fromarray(first).resize((80, 80)))
-        lighter = np.clip(first.astype(int) + 6, 0, 255).astype(np.uint8)
-        images = {"a": first, "b": photo(4, 160, 160), "c": smaller, "d": lighter}
-        found = near_duplicates([(name, None, look_of(image)) for name, image in images.items()])
-        assert found == [["a", "c", "d"]]
+def textured(seed=0, side=128):
+    random = np.random.default_rng(seed)
+    noise = random.normal(0, 25, (side, side, 1)) + random.normal(0, 5, (side, side, 3))
+    return np.clip(photo(seed, side, side) + noise, 0, 255).astype(np.uint8)
 
-    def test_named_scenes_are_not_reported(self):
-        """Whoever has named the scene needs no hint; another scene's name does not help."""
-        look = look_of(photo(5, 64, 64))
-        assert near_duplicates([("a", "s", look), ("b", "s", look)]) == []
-        assert near_duplicates([("a", "s", look), ("b", "t", look)]) == [["a", "b"]]
 
-    def test_different_pictures(self):
-        """Of a hundred pictures none looks like another."""
-        images = [(str(k), None, look_of(photo(k, 64, 64))) for k in range(100)]
-        assert near_duplicates(images) == []
-        assert near_duplicates([]) == []
+def said(data):
+    return read_compression(data, Image.open(io.BytesIO(data)))
+
+
+@pytest.mark.parametrize("quality", [1, 20, 49, 50, 67, 75, 90, 95, 100])
+@pytest.mark.parametrize("subsampling", [0, 2])
+def test_jpeg_quality_is_exact(quality, subsampling):
+    """The quality that an encoder scaled the standard table by is found again."""
+    data = encoded(textured(), "JPEG", quality=quality, subsampling=subsampling)
+    assert said(data) == Compression("jpeg", quality)
+
+
+@pytest.mark.parametrize("quality", [30, 50, 75, 85, 95])
+def test_webp_quality_is_near(quality):
+    """The quantiser of the bitstream gives the quality to within what segments vary."""
+    found = [said(encoded(textured(k), "WEBP", quality=quality)).quality for k in range(4)]
+    assert max(abs(one - quality) for one in found) <= 12
+    assert abs(np.mean(found) - quality) <= 8
+
+
+@pytest.mark.parametrize(
+    ("form", "options", "expected"),
+    [
+        ("PNG", {}, LOSSLESS),
+        ("WEBP", {"lossless": True}, LOSSLESS),
+        ("WEBP", {"lossless": True, "exif": b"Exif\0\0"}, LOSSLESS),
+        ("TIFF", {}, LOSSLESS),
+        ("TIFF", {"compression": "tiff_lzw"}, LOSSLESS),
+        ("TIFF", {"compression": "jpeg"}, Compression("other")),
+        ("GIF", {}, Compression("palette")),
+    ],
+)
+def test_other_files(form, options, expected):
+    assert said(encoded(textured(), form, **options)) == expected
+
+
+@pytest.mark.parametrize("quality", [20, 40, 64, 80, 95])
+@pytest.mark.parametrize("side", [24, 128, 700])
+def test_avif_quality_is_near(quality, side):
+    """The quantiser of the first frame gives it, of one tile and of several."""
+    found = said(encoded(textured(1, side), "AVIF", quality=quality))
+    assert found == ("avif", pytest.approx(quality, abs=2))
+
+
+@pytest.mark.parametrize("form", ["WEBP", "AVIF"])
+def test_damaged_files(form):
+    """A file that ends early, or with a bit turned, says nothing or something, and never fails."""
+    data = encoded(textured(), form, quality=60)
+    image = Image.open(io.BytesIO(data))
+    place = data.find(b"mdat") + 4 if form == "AVIF" else 12
+    for end in range(place + 60):
+        assert read_compression(data[:end], image).codec in {"webp", "avif", "other"}
+        turned = bytearray(data)
+        turned[end] ^= 1 << end % 8
+        quality = read_compression(bytes(turned), image).quality
+        assert quality is None or 1 <= quality <= 100
+
+
+class TestResaved:
+    @pytest.mark.parametrize("quality", [40, 60, 75, 90])
+    @pytest.mark.parametrize("cut", [(0, 0), (3, 5)])
+    def test_a_jpeg_saved_again_without_loss(self, quality, cut):
+        """The first quantisation is found in the pixels, also where the picture was cut since."""
+        top, left = cut
+        pixels = np.asarray(Image.open(io.BytesIO(encoded(textured(), "JPEG", quality=quality))))
+        assert resaved_quality(pixels[top:, left:]) == pytest.approx(quality, abs=1)
+
+    @pytest.mark.parametrize("later", [("JPEG", 92), ("JPEG", 96), ("WEBP", 95), ("AVIF", 95)])
+    def test_the_lowest_quality_in_the_chain(self, later):
+        """A JPEG that was saved again with less loss counts as what it was; the worst file too."""
+        form, quality = later
+        first = Image.open(io.BytesIO(encoded(textured(), "JPEG", quality=50)))
+        again = decode(encoded(np.asarray(first), form, quality=quality), Limits())
+        worst = worst_of(again.compression, again.rgb)
+        assert class_of(worst) == "jpeg-50"
+        assert worst_of(Compression("jpeg", 20), again.rgb) == ("jpeg", 20)
+
+    @pytest.mark.parametrize("form", ["JPEG", "WEBP", "AVIF"])
+    @pytest.mark.parametrize("quality", [45, 60, 75, 80, 85, 95])
+    def test_saved_once(self, form, quality):
+        for seed in range(4):
+            once = decode(encoded(textured(seed), form, quality=quality), Limits())
+            assert worst_of(once.compression, once.rgb) == once.compression
+
+    def test_what_never_was_a_jpeg(self):
+        for seed in range(30):
+            assert resaved_quality(textured(seed)) is None
+            assert resaved_quality(photo(seed, 128, 128)) is None
+        assert resaved_quality(np.zeros((64, 64, 3), np.uint8)) is None
+        assert resaved_quality(np.zeros((5, 7, 3), np.uint8)) is None
+
+
+@pytest.mark.parametrize("look", ["sharp", "soft"])
+@pytest.mark.parametrize("codec", list(EDGES))
+def test_classes_cover_every_quality_once(codec, look):
+    edges = edges_of(codec, look)
+    names = [class_of(Compression(codec, q), look) for q in range(1, 101)]
+    assert len(set(names)) == len(edges) + 1
+    assert names == sorted(names, key=names.index)
+    for name, edge in zip(sorted(set(names[edges[-1] :]), reverse=True), edges, strict=True):
+        assert f"quality {edge} to" in class_in_words(name)
+        assert ("soft" in class_in_words(name)) == (look == "soft")
+
+
+@pytest.mark.parametrize(("look", "otherwise"), [("bilinear", "soft"), ("smoothed", "sharp")])
+def test_looks_that_only_clear_files_tell(look, otherwise):
+    """Without loss and as JPEG from 80 on they are classes; elsewhere they are not told apart."""
+    assert class_of(LOSSLESS, look) == f"{look}/lossless"
+    names = {class_of(Compression("jpeg", q), look) for q in range(80, 101)}
+    assert names == {f"{look}/jpeg-80"}
+    assert class_in_words(f"{look}/jpeg-80").startswith("JPEG of quality 80 to 100, s")
+    for other in [Compression("jpeg", 79), Compression("webp", 90), Compression("other")]:
+        assert class_of(other, look) == class_of(other, otherwise)

@@ -1,7 +1,5 @@
 """What decoders are made to do in tests; loads little, since each of them loads it anew."""
 
-from __future__ import annotations
-
 import os
 import time
 from pathlib import Path
@@ -13,7 +11,6 @@ PAUSE_S = 0.01
 
 
 def process(data: bytes) -> int:
-    """The process that a file is read in."""
     return os.getpid()
 
 
@@ -23,20 +20,17 @@ def parent(data: bytes) -> int:
 
 
 def endless(data: bytes) -> None:
-    """Never done."""
     while True:
         pass
 
 
 def asleep(data: bytes, seconds: float, begun: Path) -> None:
-    """Wait for nothing, and say so."""
     begun.with_suffix(".new").write_text(str(os.getpid()))
     begun.with_suffix(".new").rename(begun)
     time.sleep(seconds)
 
 
 def until_there(data: bytes, path: Path) -> bool:
-    """Wait for a file, without any work."""
     while not path.exists():
         time.sleep(PAUSE_S)
     return True
@@ -75,7 +69,6 @@ def dying(data: bytes, number: int) -> None:
 
 
 def faulty(data: bytes) -> None:
-    """A fault of ours."""
     raise KeyError("what was asked for")
 
 
@@ -87,5 +80,4 @@ class Fallen:
 
 
 def fallen(data: bytes) -> Fallen:
-    """Say it."""
     return Fallen()

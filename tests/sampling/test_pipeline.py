@@ -1,38 +1,31 @@
-"""The data flow from X to Ŷ and σ, and the promise about the mask that follows from it."""
-
-from __future__ import annotations
+"""Sources become predictions and scores; the witness beside them, and how long it takes."""
 
 import asyncio
 
 import numpy as np
 import pytest
 
-from app.calibration.active import Calibrations
-from app.calibration.admin import CalibrationAdmin
 from app.calibration.config import CalibrationConfig
-from app.conformal.fitted import SHIPPED, Fit, shipped
+from app.conformal.fitted import Fit, shipped
 from app.conformal.indecision import IndecisionSettings
 from app.errors import (
-    BadPairs,
     BadRequest,
     CalibrationMismatch,
     DegenerateSamples,
+    TimedOut,
     UpscalerUnavailable,
 )
-from app.images.decode import Limits
-from app.sampling.measure import measure
+from app.sampling.measure import measure, measured_again
 from app.sampling.pipeline import Pipeline, differences, guard, identify
-from app.serving.admission import Slots
-from app.serving.options import UpscaleRequest
-from app.serving.service import UpscaleService
+from app.sampling.throughput import Throughput
 from app.upscalers.base import Capabilities, Source, settings_of
 from app.upscalers.embedded import EmbeddedUpscaler
 from app.upscalers.remote.errors import Filtered
 from app.upscalers.seeds import sample_seeds
 from app.upscalers.shipped import SHIPPED as MODELS
 from app.upscalers.witness import WITNESS, FaithfulWitness
-from tests.factories import calibration_of, encoded, photo
-from tests.fakes import FakeUpscaler
+from tests.factories import photo
+from tests.fakes import FakeUpscaler, FakeWitness
 from tests.waiting import until
 
 PIPELINE = Pipeline(fingerprint="fake:1", scale=2, samples=6)
@@ -61,7 +54,6 @@ def equal(one, other):
 
 class TestMeasure:
     async def test_the_same_seed_gives_the_same_bytes(self):
-        """Ŷ and σ are a function of source, pipeline and seed."""
         one, again, other = [
             await measure(FakeUpscaler(), source(), PIPELINE, s) for s in (5, 5, 6)
         ]
@@ -94,18 +86,6 @@ class TestMeasure:
             measured = await measure(upscaler, source(), pipeline, 5)
             np.testing.assert_array_equal(measured.prediction, expected)
 
-    async def test_shapes_and_numbers(self):
-        """σ is float32 of the size of Ŷ, finite and not negative."""
-        measured = await measure(FakeUpscaler(), source(), PIPELINE, 5)
-        assert measured.prediction.shape == (40, 48, 3)
-        assert measured.sigma.shape == (40, 48)
-        assert measured.sigma.dtype == np.float32
-        assert np.isfinite(measured.sigma).all()
-        assert measured.sigma.min() >= 0
-        expected = np.log(np.maximum(measured.sigma, 1e-12)).mean()
-        assert measured.mean_log_sigma == pytest.approx(expected, rel=1e-6)
-        assert set(measured.timings_ms) == {"samples", "indecision"}
-
     @pytest.mark.parametrize("estimator", ["smoothed_variance", "fitted"])
     async def test_strips(self, estimator):
         """σ by strips, which may be changed, has the bits of σ; its mean log does not depend."""
@@ -129,7 +109,6 @@ class TestMeasure:
         assert not seen.sigma.size
 
     async def test_cancellation_reaches_the_upscaler(self):
-        """Whoever gives up the request gives up its samples."""
         upscaler = FakeUpscaler(seconds=3600)
         task = asyncio.create_task(measure(upscaler, source(), PIPELINE, 5))
         await until(lambda: len(upscaler.calls) == 4)
@@ -205,36 +184,18 @@ class TestReplaced:
 
 
 class Stuck(FakeUpscaler):
-    """A cache in front of the model."""
-
     def sample(self, rgb, seed):
         return super().sample(rgb, 1)
 
 
-class TestDegenerateSamples:
-    async def test_of_an_image_that_is_not_flat(self):
-        """Identical samples are an error, never a confident mask."""
-        with pytest.raises(DegenerateSamples, match="identical"):
-            await measure(Stuck(), source(), PIPELINE, 5)
-
-    async def test_of_a_flat_image(self):
-        """On one colour σ = 0 may be the truth."""
-        flat = Source(np.full((20, 24, 3), 90, np.uint8))
-        measured = await measure(FakeUpscaler(strength=0), flat, PIPELINE, 5)
-        assert not measured.sigma.any()
-        assert np.isfinite(measured.mean_log_sigma)
-
-    async def test_one_different_sample_is_enough(self):
-        """One differing level in one sample is no cache."""
-
-        class Nearly(Stuck):
-            def sample(self, rgb, seed):
-                sample = super().sample(rgb, seed)
-                if seed == sample_seeds(5, 6)[3]:
-                    sample[0, 0, 0] ^= 1
-                return sample
-
-        assert (await measure(Nearly(), source(), PIPELINE, 5)).sigma.any()
+async def test_of_an_image_that_is_not_flat():
+    """Identical samples are an error; of one colour σ = 0 may be the truth."""
+    with pytest.raises(DegenerateSamples, match="identical"):
+        await measure(Stuck(), source(), PIPELINE, 5)
+    flat = Source(np.full((20, 24, 3), 90, np.uint8))
+    measured = await measure(FakeUpscaler(strength=0), flat, PIPELINE, 5)
+    assert not measured.sigma.any()
+    assert np.isfinite(measured.mean_log_sigma)
 
 
 class TestGuard:
@@ -247,7 +208,6 @@ class TestGuard:
         ],
     )
     def test_of_the_upscaler(self, field, upscaler):
-        """Each fact of the live upscaler that differs is named with both values."""
         with pytest.raises(CalibrationMismatch, match=field) as caught:
             guard(PIPELINE, upscaler)
         (item,) = caught.value.members["differences"]
@@ -273,10 +233,6 @@ class TestGuard:
             guard(PIPELINE, now, settings_of(then))
         assert "http" not in str(settings_of(then).values())
 
-    def test_what_does_not_matter(self):
-        """Name and capabilities that change no pixel are free."""
-        guard(PIPELINE, FakeUpscaler("other", capabilities=Capabilities(max_samples=6)))
-
 
 class Away(FakeUpscaler):
     """Not reached yet: says what it is only after a check."""
@@ -297,51 +253,21 @@ class Away(FakeUpscaler):
         self.checks += 1
 
 
-class TestIdentify:
-    async def test_one_that_was_away_is_asked_once(self):
-        """After that it is compared like any other."""
-        upscaler = Away()
-        for _ in range(2):
-            await identify(upscaler)
-            guard(PIPELINE, upscaler)
-        assert upscaler.checks == 1
-
-    async def test_one_that_is_still_away(self):
-        """Its own words are told."""
-        upscaler = Away()
-        upscaler.failure = UpscalerUnavailable("It sleeps.")
-        with pytest.raises(UpscalerUnavailable, match="It sleeps"):
-            await identify(upscaler)
-
-    async def test_a_request(self, stores):
-        """A request has it asked before the guard compares."""
-        calibrations = Calibrations(stores.calibrations)
-        await calibrations.add(await calibration_of(FakeUpscaler(), 3), activate=True)
-        upscaler = Away()
-        service = UpscaleService(
-            {"fake": upscaler}, "fake", calibrations, stores.results, Slots(2, 9), Limits(), 60
-        )
-        await service.prepare(encoded(photo(1)), UpscaleRequest())
-        assert upscaler.checks == 1
-
-    @pytest.mark.parametrize("action", ["create", "activate"])
-    async def test_an_admin(self, stores, action):
-        """So has whatever an admin does that compares."""
-        calibrations, upscaler = Calibrations(stores.calibrations), Away()
-        calibration = await calibration_of(FakeUpscaler(), 3)
-        await calibrations.add(calibration, activate=False)
-        admin = CalibrationAdmin({"fake": upscaler}, "fake", calibrations, stores, None)
-        if action == "activate":
-            await admin.activate(calibration, force=True)
-        else:
-            with pytest.raises(BadPairs):  # none were sent
-                await admin.create(CalibrationConfig(), list, created_by="key 1")
-        assert upscaler.checks == 1
+async def test_one_that_was_away_is_asked_once():
+    """After that it is compared like any other."""
+    upscaler = Away()
+    for _ in range(2):
+        await identify(upscaler)
+        guard(PIPELINE, upscaler)
+    assert upscaler.checks == 1
+    upscaler = Away()
+    upscaler.failure = UpscalerUnavailable("It sleeps.")
+    with pytest.raises(UpscalerUnavailable, match="It sleeps"):
+        await identify(upscaler)
 
 
 @pytest.fixture(scope="module")
 def embedded():
-    """The upscaler that comes with the program."""
     return EmbeddedUpscaler("span-x4")
 
 
@@ -372,28 +298,108 @@ def test_a_fit_serves_only_what_it_was_made_for(embedded, config, estimator):
     assert CalibrationConfig(**config).pipeline(embedded).indecision.estimator == estimator
 
 
-@pytest.mark.parametrize(
-    ("config", "words"),
-    [
-        ({"samples": 1, "indecision": {"estimator": "pixel_variance"}}, "at least 2 samples"),
-        ({"samples": 97}, "draws at most 96 samples"),
-    ],
+MEGA = 10**6
+
+
+def test_estimate():
+    """The fastest of the last pictures: others were small, or shared the machine."""
+    pace, upscaler = Throughput(), FakeUpscaler()
+    assert pace.estimate(upscaler, MEGA, 1) is None
+    assert pace.seconds_per_megapixel(upscaler) is None
+    for pixels, samples, seconds in ((MEGA, 2, 20), (MEGA // 4, 2, 3), (1000, 1, 5)):
+        pace.note(upscaler, pixels, samples, seconds)
+    assert pace.seconds_per_megapixel(upscaler) == 6
+    assert pace.estimate(upscaler, 3 * MEGA, 4) == 72
+    for _ in range(16):  # the machine has become slower
+        pace.note(upscaler, MEGA, 1, 30)
+    assert pace.seconds_per_megapixel(upscaler) == 30
+
+
+def test_much_larger_pictures():
+    """Of an API whose calls have costs of their own a stamp tells nothing; of tiles it does."""
+    pace = Throughput()
+    remote = FakeUpscaler("remote")
+    tiled = FakeUpscaler("tiled", capabilities=Capabilities(by_tiles=True))
+    for upscaler in (remote, tiled):
+        pace.note(upscaler, 1000, 1, 5)
+    assert pace.estimate(remote, 4000, 1) == 20
+    assert pace.estimate(remote, MEGA, 1) is None
+    assert pace.estimate(tiled, MEGA, 1) == 5000
+
+
+async def test_measured_by_one_tile():
+    """At a start the model is timed, whatever was known of it before."""
+    pace, upscaler = Throughput(), FakeUpscaler()
+    pace.note(upscaler, MEGA, 1, 1e-9)
+    await pace.measure(upscaler)
+    assert upscaler.calls == [[0]]
+    assert pace.seconds_per_megapixel(upscaler) > 1e-6
+
+
+def test_kept(tmp_path):
+    """The next process knows it, unless the model is another one or the file is damaged."""
+    file = tmp_path / "throughput.json"
+    upscaler = FakeUpscaler()
+    Throughput(file).note(upscaler, MEGA, 1, 10)
+    assert Throughput(file).estimate(upscaler, 2 * MEGA, 1) == 20
+    assert Throughput(file).estimate(FakeUpscaler(fingerprint="fake:2"), MEGA, 1) is None
+    for damaged in (b"", b"[]", b'{"fake": 1}', b'{"fake": {"fingerprint": "fake:1"}}'):
+        file.write_bytes(damaged)
+        assert Throughput(file).estimate(upscaler, MEGA, 1) is None
+
+
+WITNESSED = Pipeline(
+    fingerprint="fake:1",
+    scale=2,
+    samples=1,
+    indecision=IndecisionSettings("witness"),
+    witness="witness:1 x2",
 )
-def test_what_cannot_be_done_is_said(embedded, config, words):
-    """Before anything is generated, in one sentence."""
-    with pytest.raises(BadRequest, match=words):
-        CalibrationConfig(**config).pipeline(embedded)
 
 
-@pytest.mark.parametrize("name", SHIPPED)
-def test_a_shipped_fit_tells_where_it_comes_from(name):
-    """Upscaler, M, D, how many photographs and which, and the shape of the risk on them."""
-    fit = shipped(name)
-    model = name.removesuffix("-m1")
-    assert fit.upscaler == EmbeddedUpscaler(model, model, threads=1).exact_fingerprint
-    assert (fit.samples, fit.least_samples, fit.metric) == (1, 1, "neighborhood")
-    assert (fit.scenes, fit.pairs, len(set(fit.photographs))) == (185, 1024, 228)
-    assert fit.needs_facts
-    assert fit.needs_witness == (model != WITNESS)
-    assert fit.note
-    assert fit.shape
+class TestWitness:
+    async def test_it_is_asked_once_beside_the_samples(self):
+        """Where the sample departs from its answer σ is large; where they agree it is 0."""
+
+        class Inventing(FakeUpscaler):
+            def sample(self, rgb, seed):
+                large = rgb.repeat(2, 0).repeat(2, 1)
+                large[:, :4] ^= 64
+                return large
+
+        witness = FakeWitness()
+        wide = Source(photo(1, 20, 100))
+        found = await measure(Inventing(witness=witness), wide, WITNESSED, 5)
+        assert witness.asked == 1
+        assert found.sigma[:, :8].min() > 10 * found.sigma[:, -60:].max()
+        again = measured_again([found.prediction], wide, WITNESSED, found.witness)
+        assert equal(found, again)
+
+    @pytest.mark.parametrize("witness", [FakeWitness("witness:2"), None])
+    async def test_another_witness(self, witness):
+        with pytest.raises(CalibrationMismatch, match="witness"):
+            await measure(FakeUpscaler(witness=witness), source(), WITNESSED, 5)
+
+    async def test_late(self):
+        """The deadline is the witness's, too; an error of the samples does not wait for it."""
+        witness = FakeWitness()
+        witness.gate.clear()
+        with pytest.raises(TimedOut, match="deadline"):
+            await measure(FakeUpscaler(witness=witness), source(), WITNESSED, 5, deadline=0.01)
+        witness, upscaler = FakeWitness(), FakeUpscaler()
+        witness.gate.clear()
+        upscaler.witness, upscaler.failure = witness, UpscalerUnavailable("It sleeps.")
+        with pytest.raises(UpscalerUnavailable, match="It sleeps"):
+            await measure(upscaler, source(), WITNESSED, 5)
+
+    def test_default(self):
+        """One sample is compared with the witness, where there is one that is not the upscaler."""
+        one = CalibrationConfig(samples=1)
+        witnessed = one.pipeline(FakeUpscaler(witness=FakeWitness()))
+        assert (witnessed.indecision.estimator, witnessed.witness) == ("witness", "witness:1 x2")
+        itself = FakeUpscaler(witness=FakeWitness(), fingerprint="witness:1 x2")
+        for upscaler in (FakeUpscaler(), itself):
+            assert one.pipeline(upscaler).indecision.estimator == "residual"
+            chosen = CalibrationConfig(samples=1, indecision=IndecisionSettings("witness"))
+            with pytest.raises(BadRequest, match="span-x4"):
+                chosen.pipeline(upscaler)

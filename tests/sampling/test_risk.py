@@ -1,7 +1,5 @@
 """The promise about the mask, through the service itself."""
 
-from __future__ import annotations
-
 import io
 
 import numpy as np

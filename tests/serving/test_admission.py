@@ -1,7 +1,5 @@
 """A few run, some wait in order, the rest is told when to come back."""
 
-from __future__ import annotations
-
 import asyncio
 from contextlib import suppress
 
@@ -14,14 +12,11 @@ from app.serving.admission import Slots
 
 
 async def settled():
-    """Return when every task has gone as far as it can."""
     for _ in range(10):
         await asyncio.sleep(0)
 
 
 class Work:
-    """Requests that hold a slot until they are let go."""
-
     def __init__(self, slots):
         self.slots = slots
         self.begun = []
@@ -64,10 +59,7 @@ async def full(work):
 
 
 async def test_slots_and_waiting_places(work):
-    """Two run, two wait, and the fifth is refused at once; patient ones wait however many do.
-
-    Free slots go to those who wait in the order of their arrival, and their places to others.
-    """
+    """Two run, two wait, and the fifth is refused at once; patient ones wait however many do."""
     await full(work)
     assert work.begun == ["a", "b"]
     assert (work.slots.in_flight, work.slots.waiting) == (2, 2)
@@ -101,10 +93,7 @@ async def test_cancelled(work, name, running, following):
 
 
 async def test_no_waiting_places():
-    """Refused as soon as all slots are taken, welcome when one is free, if only by an error.
-
-    Retry-After grows with the time that slots are held.
-    """
+    """Refused as soon as all slots are taken, welcome when one is free, if only by an error."""
     slots, estimates = Slots(1, 0), []
     for _ in range(30):
         with suppress(ZeroDivisionError):
@@ -176,7 +165,6 @@ class TestMemory:
         assert work.slots.bytes_in_flight == 7
 
     async def test_a_large_one_is_not_overtaken(self, work):
-        """Small requests behind a large one wait with it, so that it is not starved."""
         await work.start("a", cost=2)
         await work.start("large", cost=10)
         await work.start("small", cost=1)
@@ -192,23 +180,10 @@ class TestMemory:
         assert work.begun == ["a", "large", "small", "last"]
 
     async def test_more_than_there_is(self, work):
-        """What never fits is refused at once, with both numbers."""
         with pytest.raises(ImageTooLarge) as caught:
             async with work.slots.slot(11, patient=True):
                 pytest.fail("it cannot fit")
-        assert caught.value.members == {
-            "limit": "max_in_flight_bytes",
-            "maximum": 10,
-            "actual": 11,
-        }
-
-    async def test_refused_for_memory(self, work):
-        """When the memory is taken and the waiting places, too, the refusal says so."""
-        await work.start("a", cost=10)
-        await work.start("b", cost=1)
-        await work.start("c", cost=1)
-        with pytest.raises(Overloaded, match="The memory for answers and 2 waiting places"):
-            work.slots.check_room()
+        assert caught.value.members == {"limit": "max_in_flight_bytes", "maximum": 10, "actual": 11}
 
     async def test_called_and_cancelled_at_once(self, work):
         """A request that is cancelled in the moment in which its turn comes holds nothing."""

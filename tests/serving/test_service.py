@@ -1,12 +1,21 @@
-"""Requests that are cancelled while their answer is made."""
-
-from __future__ import annotations
+"""Requests that are cancelled, the job of one upscaling, and what `image_url` may fetch."""
 
 import asyncio
 import threading
 from contextlib import suppress
+from datetime import UTC, datetime
+from types import SimpleNamespace
 
+import httpx
+import pytest
+
+from app.errors import BadRequest, Conflict, ImageTooLarge
+from app.serving import job as upscale
+from app.serving.fetch import ImageHosts
+from app.serving.job import UpscaleHandler
 from app.serving.options import UpscaleRequest
+from app.stores.base import Job
+from app.upscalers.remote.http import Network
 from tests.api.gateway import IMAGE, gateway
 from tests.factories import calibration_of
 from tests.fakes import FakeUpscaler
@@ -39,3 +48,126 @@ async def test_a_thread_keeps_its_slot(tmp_path):
         assert run.cancelled()
         assert ended.is_set()
         assert (service.slots.in_flight, service.slots.bytes_in_flight) == (0, 0)
+
+
+class Service:
+    async def prepare(self, upload, request, *, patient, as_job):
+        assert (patient, as_job) == (True, True)
+        assert await upload() == b"image"
+        return request
+
+    async def run(self, prepared, **options):
+        for done in (1, 2):
+            options["on_progress"](done, 2, "samples")
+        return SimpleNamespace(picture=SimpleNamespace(links=SimpleNamespace(self="/v1/results/a")))
+
+
+class Context:
+    def __init__(self, *errors):
+        self.errors = list(errors)
+        self.told = []
+
+    async def progress(self, done, total, _):
+        for _ in range(20):  # turns of the loop
+            await asyncio.sleep(0)
+        if self.errors:
+            raise self.errors.pop()
+        self.told.append((done, total))
+
+
+@pytest.fixture
+def run():
+    async def get(job, name):
+        return b"image"
+
+    async def run(service, context=None):
+        job = Job(
+            id="job-a",
+            kind="upscale",
+            created_at=datetime.now(UTC),
+            request=upscale.uploaded_request(UpscaleRequest(), 3),
+        )
+        blobs = SimpleNamespace(get=get)
+        return await UpscaleHandler(service, blobs)(job, context or Context())
+
+    return run
+
+
+async def test_progress_is_told_before_the_end(run):
+    """All of it and in order; what forbids that, such as the end of the job, ends this attempt."""
+    context = Context()
+    await run(Service(), context=context)
+    assert context.told == [(1, 2), (2, 2)]
+    with pytest.raises(Conflict):
+        await run(Service(), context=Context(Conflict("It has ended.")))
+
+
+URL = "https://photos.example.com/a.png?size=large"
+
+
+async def public(_host, _port):
+    return ["93.184.216.34"]
+
+
+async def private(_host, _port):
+    return ["10.0.0.1"]
+
+
+def hosts(answer=None, resolve=public, allow_private=False):
+    """Photographs of example.com, and all requests that reached them."""
+    asked = []
+
+    def reply(request):
+        asked.append(request)
+        return answer or httpx.Response(200, content=b"a picture")
+
+    network = Network(transport=httpx.MockTransport(reply), resolve=resolve)
+    return ImageHosts(("example.com",), allow_private, network), asked
+
+
+async def test_fetched_from_the_checked_address():
+    """The connection goes to the address that was checked, under the name of the host."""
+    allowed, asked = hosts()
+    assert await allowed.fetch(URL, 100) == b"a picture"
+    [request] = asked
+    assert (request.url.host, request.headers["host"]) == ("93.184.216.34", "photos.example.com")
+    assert request.extensions["sni_hostname"] == "photos.example.com"
+
+
+@pytest.mark.parametrize(
+    "url", ["http://photos.example.com/a.png", "https://example.com.evil.org/a.png", "a.png", ""]
+)
+async def test_others_are_refused(url):
+    allowed, asked = hosts()
+    with pytest.raises(BadRequest):
+        await allowed.fetch(url, 100)
+    assert asked == []
+
+
+async def test_private_addresses_are_refused():
+    allowed, asked = hosts(resolve=private)
+    with pytest.raises(BadRequest):
+        await allowed.fetch(URL, 100)
+    assert asked == []
+    allowed, asked = hosts(resolve=private, allow_private=True)
+    assert await allowed.fetch("http://example.com/a.png", 100) == b"a picture"
+
+
+@pytest.mark.parametrize("status", [204, 302, 401, 404, 500])
+async def test_answers_that_are_no_file(status):
+    allowed, asked = hosts(httpx.Response(status, headers={"Location": "https://example.com/b"}))
+    with pytest.raises(BadRequest, match=str(status)):
+        await allowed.fetch(URL, 100)
+    assert len(asked) == 1
+
+
+async def test_too_large():
+    allowed, _ = hosts(httpx.Response(200, content=b"x" * 101))
+    with pytest.raises(ImageTooLarge) as error:
+        await allowed.fetch(URL, 100)
+    assert error.value.members == {"limit": "max_bytes", "maximum": 100}
+
+
+def test_off_by_default():
+    with pytest.raises(BadRequest, match="image_hosts"):
+        ImageHosts().check()

@@ -1,0 +1,137 @@
+"""Files and overlays that are drawn, and pictures that are enlarged, reduced and put together."""
+
+import io
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from PIL import Image
+from scipy import ndimage
+
+from app.images.composite import composed, fading
+from app.images.encode import png_grey16, png_mask, png_rgb
+from app.images.enlarge import Enlarged
+from app.images.overlay import overlay
+from app.images.png import png
+from app.images.reduce import largest_within, reduced
+from tests.factories import photo
+
+TEXT = {"trustscale:alpha": "0.1", "Software": "trustscale"}
+
+
+@pytest.mark.parametrize(
+    ("write", "values", "header"),
+    [
+        (png_rgb, photo(), (8, 2)),
+        (png_mask, photo()[..., 0] > 100, (1, 0)),
+        (png_grey16, np.arange(65536, dtype=np.uint16).reshape(256, 256), (16, 0)),
+    ],
+)
+def test_exact(write, values, header):
+    """The pixels (True is white), the text, and the depth and colour type of the header."""
+    data = write(values, TEXT)
+    assert (data[24], data[25]) == header
+    picture = Image.open(io.BytesIO(data))
+    assert picture.text == TEXT
+    np.testing.assert_array_equal(np.asarray(picture), values)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.sampled_from([np.bool_, np.uint16, 3, 4]),
+    st.integers(1, 40),
+    st.one_of(st.integers(1, 40), st.integers(30_000, 30_020)),
+    st.integers(0, 9),
+)
+def test_every_size(kind, height, width, seed):
+    """Strips of many rows and of one, bits that fill no byte, and noise come back exactly."""
+    channels = () if isinstance(kind, type) else (kind,)
+    values = np.random.default_rng(seed).integers(0, 65536, (height, width, *channels))
+    values = values % 3 == 0 if kind is np.bool_ else values.astype(np.uint8 if channels else kind)
+    np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(png(values)))), values)
+
+
+@pytest.mark.parametrize("columns", [0, 10, 32])
+def test_trusted_pixels_are_untouched_and_others_are_tinted(columns):
+    """Only pixels outside the mask change, and all of them, be it full, empty or in between."""
+    image = photo()
+    mask = np.zeros(image.shape[:2], bool)
+    mask[:, :columns] = True
+    drawn = overlay(image, mask)
+    np.testing.assert_array_equal((drawn != image).any(axis=2), ~mask)
+    assert drawn is not image
+
+
+FADE = 5
+
+
+@pytest.fixture
+def mask():
+    noise = np.random.default_rng(1).normal(size=(560, 40))
+    return ndimage.gaussian_filter(noise, 6) > 0.03
+
+
+def test_inside_outside_and_between(mask):
+    """Inside it is the picture to the bit, beyond the fade the rest, between both a mean."""
+    random = np.random.default_rng(2)
+    picture = random.integers(0, 256, (*mask.shape, 4), np.uint8)
+    rest = Image.fromarray(random.integers(0, 256, (140, 10, 3), np.uint8))
+    plain = np.asarray(rest.resize((40, 560), Image.Resampling.BICUBIC))
+    drawn = composed(picture, mask, rest, FADE)
+    np.testing.assert_array_equal(drawn[mask], picture[mask])
+    np.testing.assert_array_equal(drawn[..., 3], picture[..., 3])
+    away = ndimage.distance_transform_edt(~mask)
+    beyond, beside = away >= FADE + 1, ~mask & (away < FADE + 1)
+    assert beyond.any()
+    np.testing.assert_array_equal(drawn[beyond][:, :3], plain[beyond])
+    low, high = np.minimum(picture[..., :3], plain), np.maximum(picture[..., :3], plain)
+    assert ((low <= drawn[..., :3]) & (drawn[..., :3] <= high))[beside].all()
+    share = fading(mask, FADE)[..., None]  # of all rows at once: strips leave no seam
+    whole = np.rint(picture[..., :3] * share + plain * (1 - share))
+    np.testing.assert_array_equal(drawn[..., :3], whole)
+
+
+@pytest.mark.parametrize("scale", [1, 2, 3, 4, 8])
+@pytest.mark.parametrize("height", [1, 2, 9, 70])
+def test_strips_leave_no_seam(scale, height):
+    """Rows of any strip have the very bits that Pillow gives for the whole image."""
+    rgb = np.random.default_rng(height).integers(0, 256, (height, 13, 3), np.uint8)
+    size = (scale * 13, scale * height)
+    whole = np.asarray(Image.fromarray(rgb).resize(size, Image.Resampling.BICUBIC))
+    enlarged = Enlarged(rgb, scale)
+    assert enlarged.shape == whole.shape
+    for rows in (1, 5, 17, 64, scale * height):
+        for top in range(0, scale * height, rows):
+            np.testing.assert_array_equal(enlarged[top : top + rows], whole[top : top + rows])
+
+
+sides = st.integers(1, 40)
+
+
+@given(st.data(), sides, sides)
+def test_largest_within(data, height, width):
+    """Every pixel of the reduction has the largest value that it covers, be it by a sliver."""
+    values = data.draw(arrays(np.uint16, (height, width)))
+    low, narrow = data.draw(st.integers(1, height)), data.draw(st.integers(1, width))
+    found = largest_within(values, low, narrow)
+    for y in range(low):
+        for x in range(narrow):
+            rows = slice(math.floor(y * height / low), math.ceil((y + 1) * height / low))
+            columns = slice(math.floor(x * width / narrow), math.ceil((x + 1) * width / narrow))
+            assert found[y, x] == values[rows, columns].max()
+
+
+@given(st.data(), sides, sides)
+def test_nothing_else_is_seen(data, height, width):
+    """A pixel of the reduced picture is made of nothing but what `largest_within` looks at."""
+    y, x = data.draw(st.integers(0, height - 1)), data.draw(st.integers(0, width - 1))
+    longest = data.draw(st.integers(1, max(height, width)))
+    there = np.zeros((height, width), bool)
+    there[y, x] = True
+    small = reduced(Image.fromarray(there.astype(np.uint8) * 255), longest)
+    assert max(small.size) == longest
+    covered = largest_within(there, small.height, small.width)
+    assert not np.asarray(small)[~covered].any()
