@@ -1,13 +1,8 @@
 """Every test of this package runs on every implementation of the stores."""
 
-from __future__ import annotations
-
 import asyncio
-from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
 from functools import partial
-from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -16,23 +11,20 @@ from app.stores.open import open_stores
 
 IMPLEMENTATIONS = ["sqlite", pytest.param("redis", marks=pytest.mark.servers)]
 
-Opener = Callable[..., Stores]
-
 
 @pytest.fixture(params=IMPLEMENTATIONS)
-def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """A URL behind which nothing is stored yet."""
+def store_url(request, tmp_path):
     if request.param == "redis":
         return str(request.getfixturevalue("redis_url"))
     return f"sqlite:///{tmp_path}/store.sqlite3"
 
 
 @pytest.fixture
-async def opened(tmp_path: Path) -> AsyncIterator[Opener]:
+async def opened(tmp_path):
     """Opens stores, by default SQLite in `tmp_path`; closes them all."""
     found: list[Stores] = []
 
-    def open_one(url: str = "sqlite:///", folder: Path = tmp_path, **settings: Any) -> Stores:
+    def open_one(url="sqlite:///", folder=tmp_path, **settings):
         limits = {"result_ttl_s": 60.0, "max_result_bytes": 10_000_000, **settings}
         found.append(open_stores(url, folder, **limits))
         return found[-1]
@@ -43,18 +35,18 @@ async def opened(tmp_path: Path) -> AsyncIterator[Opener]:
 
 
 @pytest.fixture
-def opener(opened: Opener, store_url: str, tmp_path: Path) -> Opener:
+def opener(opened, store_url, tmp_path):
     """Opens the same stores again and again, as several processes do."""
     return partial(opened, store_url, tmp_path / "data")
 
 
 @pytest.fixture
-def stores(opener: Opener) -> Stores:
+def stores(opener):
     return opener()
 
 
 @pytest.fixture
-async def doors(opener: Opener) -> list[Stores]:
+async def doors(opener):
     """The stores as three processes see them, each with ten connections, so that calls race.
 
     While connections are made, Redis gets one call after the other.
@@ -64,7 +56,7 @@ async def doors(opener: Opener) -> list[Stores]:
     return found
 
 
-def head(name: str, upscaler: str = "span", *, day: int = 1) -> CalibrationHead:
+def head(name, upscaler="span", *, day=1):
     return CalibrationHead(
         id=name,
         name=None,
@@ -77,6 +69,6 @@ def head(name: str, upscaler: str = "span", *, day: int = 1) -> CalibrationHead:
     )
 
 
-def job(name: str = "job", *, second: int = 0) -> Job:
+def job(name="job", *, second=0):
     created = datetime(2026, 1, 1, 12, 0, second, tzinfo=UTC)
     return Job(id=name, kind="calibration", created_at=created, request={"α": [1, {"b": None}]})

@@ -4,8 +4,6 @@ It says what it was promised on its output, one line each, after the promise.
 Arguments: URL, data folder, number of this life.
 """
 
-from __future__ import annotations
-
 import asyncio
 import sys
 from pathlib import Path

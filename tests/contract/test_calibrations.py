@@ -1,56 +1,43 @@
 """The promises of CalibrationStore."""
 
-from __future__ import annotations
-
 import asyncio
 
 import pytest
 
 from app.errors import Conflict, NotFound
-from app.stores.base import JobState, Stores
-from tests.contract.conftest import Opener, head, job
+from app.stores.base import JobState
+from tests.contract.conftest import head, job
 
 
 class TestPut:
-    async def test_blob_comes_back(self, opener: Opener):
-        """Any bytes come back as they were put, also in another process."""
+    async def test_blob_comes_back(self, opener):
         blob = bytes(range(256)) * 1000
         await opener().calibrations.put(head("a"), blob)
         assert await opener().calibrations.get("a") == blob
 
-    async def test_first_stays(self, stores: Stores):
-        """Putting an id again changes neither blob nor head."""
+    async def test_first_stays(self, stores):
         await stores.calibrations.put(head("a"), b"first")
         await stores.calibrations.put(head("a", "other"), b"second")
         assert await stores.calibrations.get("a") == b"first"
         assert await stores.calibrations.heads() == [head("a")]
 
-    async def test_unknown(self, stores: Stores):
-        """An unknown id is NotFound, and nothing becomes active."""
+    async def test_unknown(self, stores):
         for call in (stores.calibrations.get, stores.calibrations.activate):
             with pytest.raises(NotFound):
                 await call("nothing")
         assert await stores.calibrations.active() == {}
 
 
-class TestHeads:
-    async def test_newest_first(self, stores: Stores):
-        """Heads are listed whole, the newest first, also by upscaler."""
-        for name, upscaler, day in [("a", "x", 2), ("b", "y", 3), ("c", "x", 1)]:
-            await stores.calibrations.put(head(name, upscaler, day=day), b"")
-        assert [found.id for found in await stores.calibrations.heads()] == ["b", "a", "c"]
-        assert await stores.calibrations.heads("x") == [
-            head("a", "x", day=2),
-            head("c", "x", day=1),
-        ]
+async def test_newest_first(stores):
+    for name, upscaler, day in [("a", "x", 2), ("b", "y", 3), ("c", "x", 1)]:
+        await stores.calibrations.put(head(name, upscaler, day=day), b"")
+    assert [found.id for found in await stores.calibrations.heads()] == ["b", "a", "c"]
+    assert await stores.calibrations.heads("x") == [head("a", "x", day=2), head("c", "x", day=1)]
 
 
 class TestActivate:
-    async def test_names_the_replaced_one(self, stores: Stores):
-        """The next one is asked before the first; other upscalers are untouched.
-
-        What changes nothing answers the present activation, its time included.
-        """
+    async def test_names_the_replaced_one(self, stores):
+        """The next one is asked before the first; other upscalers are untouched."""
         for name in ("a", "b"):
             await stores.calibrations.put(head(name), b"")
         await stores.calibrations.put(head("c", "other"), b"")
@@ -64,14 +51,14 @@ class TestActivate:
         assert active["span"] == activation
         assert active["other"].calibration == "c"
 
-    async def test_what_stays(self, stores: Stores):
+    async def test_what_stays(self, stores):
         """The last one is asked first; without some, or alone; at most eight."""
         for name in "abcdefghi":
             await stores.calibrations.put(head(name), b"")
         for name in "abca":
             await stores.calibrations.activate(name)
 
-        async def asked() -> str:
+        async def asked():
             return "".join((await stores.calibrations.active())["span"].calibrations)
 
         assert await asked() == "acb"
@@ -85,7 +72,7 @@ class TestActivate:
             await stores.calibrations.activate("i")
         assert await asked() == "hgfedcba"
 
-    async def test_only_while_its_job_goes_on(self, stores: Stores):
+    async def test_only_while_its_job_goes_on(self, stores):
         """A job that has ended, or is to be cancelled, activates nothing any more."""
         await stores.calibrations.put(head("a"), b"")
         await stores.calibrations.put(head("b"), b"")
@@ -102,7 +89,7 @@ class TestActivate:
                 await stores.calibrations.activate("b", job=name)
         assert (await stores.calibrations.active())["span"].calibration == "a"
 
-    async def test_race_is_a_chain(self, doors: list[Stores]):
+    async def test_race_is_a_chain(self, doors):
         """Under a race each activation names the one it really replaced: a chain without forks."""
         names = [f"c{i:02}" for i in range(24)]
         for name in names:
@@ -119,7 +106,7 @@ class TestActivate:
 
 
 class TestDelete:
-    async def test_gone(self, stores: Stores):
+    async def test_gone(self, stores):
         """A deleted calibration is gone from blob and list; deleting again is NotFound."""
         await stores.calibrations.put(head("a"), b"")
         await stores.calibrations.delete("a")
@@ -129,7 +116,7 @@ class TestDelete:
         with pytest.raises(NotFound):
             await stores.calibrations.delete("a")
 
-    async def test_active_is_kept(self, stores: Stores):
+    async def test_active_is_kept(self, stores):
         """An active one cannot be deleted, be it the last that is asked; a replaced one can."""
         for name in ("a", "b"):
             await stores.calibrations.put(head(name), b"")
@@ -141,7 +128,7 @@ class TestDelete:
         await stores.calibrations.delete("a")
         assert (await stores.calibrations.active())["span"].calibration == "b"
 
-    async def test_race_with_activate(self, opener: Opener):
+    async def test_race_with_activate(self, opener):
         """Whatever the order of a race, what is active exists."""
         one, two = opener(), opener()
         for i in range(20):

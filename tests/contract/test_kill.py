@@ -1,20 +1,35 @@
-"""Kill -9 in the middle of writes: nothing half, nothing promised is lost."""
+"""Processes that are killed, stores that do not answer, and disks that are full."""
 
-from __future__ import annotations
-
+import asyncio
+import errno
+import os
 import random
+import resource
+import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
 from collections import defaultdict
+from collections.abc import Awaitable, Callable
+from contextlib import closing, contextmanager, suppress
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+import redis.asyncio as aioredis
+from redis.exceptions import RedisError
 
-from app.errors import NotFound
-from app.stores.base import JobState, Stores
-from tests.contract.conftest import Opener, job
+from app.errors import ConfigError, NotFound
+from app.stores.base import AuditLog, CalibrationStore, JobState, Stores, StoreUnavailable
+from app.stores.open import open_stores
+from app.stores.redis import RedisDocuments, connected
+from app.stores.redis_client import redis_errors
+from app.stores.sqlite import SqliteDocuments
+from tests.contract.conftest import head, job
+from tests.servers import RedisServer
+from tests.waiting import PATIENCE_S
 
 LIVES = 4
 KINDS = {"calibration", "active", "result", "job", "finished"}
@@ -22,7 +37,7 @@ KINDS = {"calibration", "active", "result", "job", "finished"}
 Promises = dict[str, list[str]]
 
 
-def live_and_die(url: str, data_dir: Path, life: int) -> list[tuple[str, str]]:
+def live_and_die(url, data_dir, life):
     """Run the writer for a random moment, its first life until it has promised everything once."""
     command = [sys.executable, "-m", "tests.contract.crash_writer", url, str(data_dir), str(life)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as writer:
@@ -37,7 +52,7 @@ def live_and_die(url: str, data_dir: Path, life: int) -> list[tuple[str, str]]:
     return [(kind, name) for kind, name in promises]
 
 
-async def check_calibrations(stores: Stores, promised: Promises) -> None:
+async def check_calibrations(stores, promised):
     heads = {found.id for found in await stores.calibrations.heads()}
     assert heads >= set(promised["calibration"])
     for name in heads:
@@ -49,7 +64,7 @@ async def check_calibrations(stores: Stores, promised: Promises) -> None:
         assert active in {promised["active"][-1], *under_way}
 
 
-async def check_results(stores: Stores, promised: Promises, life: int) -> None:
+async def check_results(stores, promised, life):
     for name in promised["result"]:
         assert await stores.results.document(name) == name.encode()
     mine = [name for name in promised["result"] if name.startswith(f"{life}-")]
@@ -64,7 +79,7 @@ async def check_results(stores: Stores, promised: Promises, life: int) -> None:
             assert await stores.results.blob(name, f"{k}.png") == name.encode() * 20000
 
 
-async def check_jobs(stores: Stores, promised: Promises) -> None:
+async def check_jobs(stores, promised):
     for name in promised["job"]:
         assert (await stores.jobs.load(name)).request == job().request
     for name in promised["finished"]:
@@ -73,7 +88,7 @@ async def check_jobs(stores: Stores, promised: Promises) -> None:
 
 
 @pytest.mark.slow
-async def test_nothing_half_and_nothing_lost(store_url: str, tmp_path: Path, opener: Opener):
+async def test_nothing_half_and_nothing_lost(store_url, tmp_path, opener):
     """After each kill every promise holds, and what was not promised is whole or absent."""
     promised: Promises = defaultdict(list)
     for life in range(LIVES):
@@ -85,3 +100,191 @@ async def test_nothing_half_and_nothing_lost(store_url: str, tmp_path: Path, ope
         await check_jobs(stores, promised)
         await stores.close()
     assert all(promised[kind] for kind in KINDS)
+
+
+class TestRedis:
+    async def test_frozen(self):
+        """A server that takes connections and never answers is waited for once, not four times."""
+        connections = 0
+
+        async def freeze(reader, writer):
+            nonlocal connections
+            connections += 1
+            with suppress(ConnectionError):
+                while await reader.read(1024):
+                    pass
+            writer.close()
+
+        async with await asyncio.start_server(freeze, "127.0.0.1", 0) as server:
+            port = server.sockets[0].getsockname()[1]
+            client = connected(f"redis://127.0.0.1:{port}", answer_timeout_s=0.2)
+            with pytest.raises(StoreUnavailable, match="in time"):
+                await CalibrationStore(RedisDocuments(client)).active()
+            assert connections <= 1  # 0 if this process stalled while it connected
+            await client.aclose()
+
+    async def test_one_deadline(self):
+        with pytest.raises(StoreUnavailable, match="in time"):
+            async with redis_errors(0.1):
+                await asyncio.Event().wait()
+
+
+async def test_a_lock_that_stays(tmp_path):
+    """Writes behind a foreign lock end together, none is done later; then writing goes on."""
+    database = SqliteDocuments(tmp_path / "x.sqlite3", patience_s=0.3)
+    audit = AuditLog(database)
+    with closing(sqlite3.connect(database.path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        ended = await asyncio.gather(
+            *(audit.append("a", "b", {"k": k}) for k in range(200)), return_exceptions=True
+        )
+        # One after the other they would take a minute.
+        assert loop.time() - began < 30
+        assert {type(error) for error in ended} == {StoreUnavailable}
+        assert await audit.entries(limit=9) == []  # reading goes on
+        other.execute("ROLLBACK")
+    await audit.append("a", "b", {"after": True})
+    assert [entry.facts for entry in await audit.entries(limit=9)] == [{"after": True}]
+    await database.close()
+
+
+@contextmanager
+def full_disk():
+    """No file of this process can grow or be overwritten."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def half_written(folder):
+    found = [*folder.rglob(".tmp-*"), *folder.rglob("*#*")]
+    return [path for path in found if path.is_file()]
+
+
+WRITES: dict[str, Callable[[Stores], Awaitable[object]]] = {
+    "calibration": lambda s: s.calibrations.put(head("a"), bytes(50_000)),
+    "job": lambda s: s.jobs.create(job("new")),
+    "start": lambda s: s.jobs.start("job", "", "ann"),
+    "result": lambda s: s.results.put("r", b"{}", {"image.png": bytes(50_000)}),
+    "upload": lambda s: s.blobs.put("job", "x/1.png", bytes(50_000)),
+    "label": lambda s: s.blobs.create("job", "x/1.png", bytes(50_000)),
+    "check": lambda s: s.check(),
+}
+
+
+@pytest.mark.parametrize("write", WRITES.values(), ids=WRITES)
+async def test_full_disk(tmp_path, opened, write):
+    """A refused write is StoreUnavailable, leaves nothing, and succeeds once there is space."""
+    stores = opened()
+    await stores.jobs.create(job())
+    with full_disk(), pytest.raises(StoreUnavailable):
+        await write(stores)
+    assert await stores.calibrations.heads() == []
+    assert [await stores.jobs.load(j.id) for j in await stores.jobs.unfinished()] == [job()]
+    with pytest.raises(NotFound):
+        await stores.results.document("r")
+    assert await stores.blobs.names("job") == []
+    assert half_written(tmp_path) == []
+    await write(stores)
+    await stores.check()
+
+
+@pytest.mark.servers
+async def test_a_rewrite_that_fails(tmp_path):
+    with RedisServer() as server:
+        stores = open_stores(server.url, tmp_path, result_ttl_s=60, max_result_bytes=10**6)
+        async with aioredis.Redis.from_url(server.url) as client:
+            assert await stores.persists()
+            files, away = server.folder / "appendonlydir", server.folder / "away"
+            files.rename(away)
+            files.touch()
+            with suppress(RedisError):
+                await client.bgrewriteaof()
+            await _settled(stores, persists=False)
+            files.unlink()
+            away.rename(files)
+            await client.bgrewriteaof()
+            await _settled(stores, persists=True)
+        await stores.close()
+
+
+async def _settled(stores, *, persists):
+    async with asyncio.timeout(PATIENCE_S):
+        while await stores.persists() is not persists:  # noqa: ASYNC110 - it has no event
+            await asyncio.sleep(0.02)
+
+
+def test_no_hard_links(tmp_path, opened, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(Path, "hardlink_to", refuse)
+    with pytest.raises(ConfigError, match=r"no hard links .* object store"):
+        opened()
+    assert half_written(tmp_path) == []
+
+
+async def test_what_the_killed_leave(tmp_path, opened):
+    """What was half written goes after an hour: at a start, or when all blobs are listed."""
+
+    def leave(folder, prefix):
+        for name, age_s in ((f"{prefix}1", 4000), (f"{prefix}2", 0)):
+            left = tmp_path / folder / name
+            left.parent.mkdir(exist_ok=True)
+            left.touch()
+            os.utime(left, (time.time() - age_s,) * 2)
+
+    leave(".", ".tmp-")
+    stores = opened()
+    assert {path.name for path in half_written(tmp_path)} == {".tmp-2"}
+    await stores.blobs.put("job", "image#1", b"1")
+    leave("blobs/job", "image#")
+    assert await stores.blobs.untouched(datetime.now(UTC) + timedelta(minutes=1)) == ["job"]
+    assert {path.name for path in (tmp_path / "blobs/job").iterdir()} == {"image%231", "image#2"}
+    assert await stores.blobs.names("job") == ["image#1"]
+
+
+async def test_a_lost_folder(tmp_path, opened):
+    stores = opened()
+    shutil.rmtree(tmp_path / "blobs")
+    (tmp_path / "blobs").touch()
+    for call in (
+        stores.blobs.put("job", "x/1.png", b""),
+        stores.blobs.create("job", "x/1.png", b""),
+        stores.results.put("r", b"{}", {"image.png": b""}),
+    ):
+        with pytest.raises(StoreUnavailable, match=r"blobs cannot be used now: Not a directory"):
+            await call
+
+
+async def test_what_others_leave_among_the_blobs(tmp_path, opened):
+    """Files and folders of others disturb neither storing nor sweeping, and stay."""
+    strangers = [tmp_path / "blobs" / name for name in (".DS_Store", "lost+found/inner")]
+    for path in strangers:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"x" * 5000)
+    stores = opened(max_result_bytes=2500)
+    for name in "abc":
+        await stores.results.put(name, b"{}", {"image.png": bytes(1000)})
+    assert [await stores.results.has(name) for name in "abc"] == [False, True, True]
+    assert "job-x" not in await stores.blobs.untouched(datetime.now(UTC))
+    assert all(path.exists() for path in strangers)
+
+
+async def test_no_room_made(opened, monkeypatch, caplog):
+    """A result that is stored is stored, also if no space could be freed afterwards."""
+    stores = opened(max_result_bytes=1)
+
+    async def fail(_):
+        raise StoreUnavailable("The disk is on fire.")
+
+    await stores.results.put("old", b"{}", {})
+    monkeypatch.setattr(stores.blobs, "delete", fail)
+    await stores.results.put("r", b"{}", {})
+    assert await stores.results.document("r") == b"{}"
+    assert "No room was made for results: The disk is on fire." in caplog.text

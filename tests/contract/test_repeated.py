@@ -1,17 +1,14 @@
 """Calls to Redis whose answer the network loses, and which the client makes again."""
 
-from __future__ import annotations
-
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
 import pytest
 
 from app.errors import NotFound
 from app.stores.base import JobState, Stores
-from tests.contract.conftest import Opener, head, job
-from tests.servers import RedisServer
+from tests.contract.conftest import head, job
 
 pytestmark = pytest.mark.servers
 
@@ -19,27 +16,27 @@ pytestmark = pytest.mark.servers
 class Losing:
     """The way to a Redis; it loses the answer to the next change, and the connection with it."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port):
         self._redis = port
         self.is_armed = False
         self.lost = 0
         self.connections: list[asyncio.Task[None]] = []
 
-    def connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def connect(self, reader, writer):
         self.connections.append(asyncio.create_task(self.serve(reader, writer)))
 
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def serve(self, reader, writer):
         answers, requests = await asyncio.open_connection("127.0.0.1", self._redis)
         is_lost = False
 
-        async def ask() -> None:
+        async def ask():
             nonlocal is_lost
             while data := await reader.read(65536):
                 if self.is_armed and b"EVALSHA" in data:
                     self.is_armed, is_lost = False, True
                 requests.write(data)
 
-        async def answer() -> None:
+        async def answer():
             nonlocal is_lost
             while data := await answers.read(65536):
                 if is_lost and data.startswith(b"-NOSCRIPT"):  # it has not, and is sent the script
@@ -62,7 +59,7 @@ class Losing:
 
 
 @pytest.fixture
-async def losing(redis_url: str, redis_server: RedisServer) -> AsyncIterator[tuple[Losing, str]]:
+async def losing(redis_url, redis_server):
     """The way, and the URL of Redis at its beginning."""
     way = Losing(redis_server.port)
     async with await asyncio.start_server(way.connect, "127.0.0.1", 0) as server:
@@ -71,29 +68,29 @@ async def losing(redis_url: str, redis_server: RedisServer) -> AsyncIterator[tup
         await asyncio.gather(*way.connections)
 
 
-async def _deleted(stores: Stores) -> object:
+async def _deleted(stores):
     await stores.calibrations.delete("a")
     with pytest.raises(NotFound):  # another call is told that there is none
         await stores.calibrations.delete("a")
     return [found.id for found in await stores.calibrations.heads()]
 
 
-async def _put(stores: Stores) -> object:
+async def _put(stores):
     await stores.calibrations.put(head("b"), b"blob")
     return await stores.calibrations.get("b")
 
 
-async def _noted(stores: Stores) -> object:
+async def _noted(stores):
     await stores.audit.append("calibration.delete", "key 1", {})
     return len(await stores.audit.entries(limit=9))
 
 
-async def _acting(stores: Stores) -> object:
+async def _acting(stores):
     await stores.jobs.start("job", "pair", "ann")
     return {one.owner for one in await stores.jobs.attempts("job", "pair")}
 
 
-async def _queued(stores: Stores) -> object:
+async def _queued(stores):
     await stores.jobs.create(job("other"))
     return [found.id for found in await stores.jobs.unfinished()]
 
@@ -112,17 +109,12 @@ CALLS: dict[str, tuple[Callable[[Stores], Awaitable[object]], object]] = {
 }
 
 
-async def _field(call: Awaitable[object], name: str) -> object:
+async def _field(call, name):
     return getattr(await call, name)
 
 
 @pytest.mark.parametrize(("call", "outcome"), CALLS.values(), ids=CALLS)
-async def test_lost_answers(
-    losing: tuple[Losing, str],
-    opened: Opener,
-    call: Callable[[Stores], Awaitable[object]],
-    outcome: object,
-):
+async def test_lost_answers(losing, opened, call, outcome):
     """A call that was done, and is made again, has the outcome that it would have had once."""
     way, url = losing
     stores = opened(url)

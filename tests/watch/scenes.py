@@ -1,7 +1,5 @@
 """Calibrations with canaries, and models that a provider may change."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from app.calibration.canaries import CanaryStore, CanaryTaker
@@ -33,20 +31,6 @@ class Moody(FakeUpscaler):
 
     def sample(self, rgb, seed):
         return super().sample(rgb, int(self.random.integers(2**60)))
-
-
-class Symmetric(FakeUpscaler):
-    """Sampled through a group, and not quite repeatable: the first eight elements are alike."""
-
-    def __init__(self, seed=0):
-        super().__init__(strength=1.0)
-        self.random = np.random.default_rng(seed)
-
-    def sample(self, rgb, seed):
-        element = seed % 96
-        sample = super().sample(rgb, element).astype(int)
-        sample += (0 if element < 8 else 20) + self.random.integers(0, 2, sample.shape)
-        return np.clip(sample, 0, 255).astype(np.uint8)
 
 
 class MemoryStores:

@@ -1,63 +1,60 @@
-"""The monitor beside the requests: shared by processes, and never in anybody's way."""
-
-from __future__ import annotations
+"""The monitor: what it shares and forgives, the alarms, and where the truth is looked for."""
 
 import asyncio
 import itertools
 import time
-from typing import Any
+from collections import Counter
+from fractions import Fraction
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
-from app.calibration.record import Calibration
-from app.serving.prepare import digest_of
-from app.stores.base import Label, Snapshot, Stores, StoreUnavailable, Update
+from app.calibration.sizes import Sizes
+from app.errors import UpscalerUnavailable
+from app.stores.base import StoreUnavailable, Update
 from app.telemetry.metrics import Metrics
+from app.upscalers.base import Source
+from app.upscalers.resilience import HealthFacts
 from app.watch.monitor import Monitor, client_digest, reference_of
-from app.watch.requests import MonitorState, Observation, fold_label
+from app.watch.report import health_alarms
+from app.watch.requests import Observation
+from app.watch.truth import Window, window_of
 from app.watch.versioned import Change
-from tests.factories import calibration_of, changed
+from tests.factories import calibration_of, changed, photo
 from tests.fakes import FakeUpscaler
+from tests.upscalers.resilient import guarded
 from tests.waiting import until
 
 _DIGESTS = itertools.count()
 
 
 @pytest.fixture(scope="module")
-def calibration() -> Calibration:
+def calibration():
     return asyncio.run(calibration_of(FakeUpscaler(), 8, side=16))
 
 
-def note(
-    monitor: Monitor,
-    calibration: Calibration,
-    count: int = 1,
-    *,
-    z: float = -8.0,
-    client: str | None = None,
-) -> None:
+def note(monitor, calibration, count=1, *, z=-8.0, client=None):
     for _ in range(count):
         monitor.note(calibration, Observation(time.time(), z, 0.5, 0.5, next(_DIGESTS)), client)
 
 
-def patient(*parts: Any, **options: Any) -> Monitor:
+def patient(*parts, **options):
     """A monitor whose last round may take as long as the machine does."""
     return Monitor(*parts, drain_s=60.0, **options)
 
 
 class Failing:
-    """A store that cannot be used until it is mended."""
-
-    def __init__(self, stores: Stores, *, mended: bool = False) -> None:
+    def __init__(self, stores, *, mended=False):
         self.store = stores.monitor
         self.mended = mended
         self.calls = self.loads = 0
 
-    async def load(self, calibration: str) -> Snapshot | None:
+    async def load(self, calibration):
         self.loads += 1
         return await self.store.load(calibration)
 
-    async def save(self, calibration: str, update: Update, *, expected: int) -> bool:
+    async def save(self, calibration, update, *, expected):
         self.calls += 1
         if not self.mended:
             raise StoreUnavailable("The disk is full.")
@@ -69,7 +66,7 @@ class TestSharing:
         """Monitors that fold at the same time lose no request and count none twice."""
         monitors = [Monitor(stores.monitor) for _ in range(4)]
 
-        async def work(monitor: Monitor) -> None:
+        async def work(monitor):
             for _ in range(5):
                 note(monitor, calibration, 3)
                 await monitor.settle()
@@ -91,25 +88,12 @@ class TestSharing:
         await monitor.settle()
         assert (await monitor.known(calibration.id)).seen == 1
 
-    async def test_labels_count_once(self, stores, calibration):
-        """A label is stored with the state that counts it; a second one changes nothing."""
-        monitor = Monitor(stores.monitor)
-        label = Label("res-1", "ab", b"record")
-
-        def count(state: MonitorState):
-            after = fold_label(state, 0.1, 0.1, 1.9576, digest=1, slack=0.0, at=1.0)
-            return Change(after, "told", label)
-
-        assert await monitor.change(calibration.id, count) == "told"
-        assert await monitor.change(calibration.id, count) is None
-        assert (await monitor.known(calibration.id)).feedback.n == 1
-        assert await stores.monitor.labels(calibration.id, limit=9) == [label]
-
-    async def test_endless_strife_ends(self, stores, calibration):
+    async def test_endless_strife_ends(self, stores, calibration, monkeypatch):
         """When every save is refused, trying comes to an end with an error that says so."""
+        monkeypatch.setattr("app.watch.versioned._LONGEST_S", 0.0)
 
         class Refusing(Failing):
-            async def save(self, *given: Any, **rest: Any) -> bool:
+            async def save(self, *given, **rest):
                 return False
 
         monitor = Monitor(Refusing(stores))
@@ -131,26 +115,7 @@ class TestBeside:
             note(monitor, calibration)
         assert (await monitor.known(calibration.id)).seen == 2
 
-    async def test_a_round_ends_before_it_does(self, stores, calibration):
-        """What was saved in the moment of the end is not folded again."""
-        saved, told = asyncio.Event(), asyncio.Event()
-
-        class Slow(Failing):
-            async def save(self, *given: Any, **rest: Any) -> bool:
-                done = await super().save(*given, **rest)
-                saved.set()
-                await told.wait()
-                return done
-
-        monitor = patient(Slow(stores, mended=True))
-        async with monitor.running():
-            note(monitor, calibration)
-            await saved.wait()
-            asyncio.get_running_loop().call_later(0, told.set)
-        assert (await monitor.known(calibration.id)).seen == 1
-
     async def test_a_store_that_comes_back(self, stores, calibration):
-        """While the store is away requests wait in memory, and none is lost."""
         failing, metrics = Failing(stores), Metrics()
         monitor = patient(failing, metrics, rest_after_failure_s=0.01)
         async with monitor.running():
@@ -179,11 +144,7 @@ class TestBeside:
         assert (await monitor.known(calibration.id)).counted == 1
 
     async def test_the_whole_costs_little(self, stores, calibration):
-        """Telling of a request asks nothing of the store.
-
-        What has gathered under a calibration is folded together: one write, and no read after the
-        first.
-        """
+        """Telling of a request asks nothing of the store."""
         store = Failing(stores, mended=True)
         monitor = Monitor(store)
         both = (calibration, calibration.for_upscaler("other"))
@@ -198,7 +159,6 @@ class TestBeside:
 
 class TestClients:
     async def test_one_in_an_interval(self, stores, calibration):
-        """Of each client one request per interval counts; without a name, all do."""
         now = [0.0]
         monitor = Monitor(stores.monitor, client_interval_s=60, clock=lambda: now[0])
         # The second and the fifth come too early.
@@ -210,25 +170,80 @@ class TestClients:
         assert (state.counted, state.subsampled) == (4, 2)
 
     def test_names_are_not_kept(self):
-        """What is kept of a client is neither its key's id nor its address."""
         assert client_digest("address:203.0.113.9") == client_digest("address:203.0.113.9")
         assert client_digest("key:a") != client_digest("key:b")
         assert "203.0.113.9" not in client_digest("address:203.0.113.9")
 
-    def test_inputs_are_numbers(self):
-        """Equal bytes have equal digests below 2^64."""
-        assert digest_of(b"x") == digest_of(b"x") != digest_of(b"y")
-        assert 0 <= digest_of(b"") < 2**64
-
 
 def test_requests_are_ranked_among_one_image_of_each_scene(calibration):
-    """Crops of one scene are alike, so that a request of a new scene is not exchangeable with all.
-
-    With six crops each of 40 scenes the evidence raised a false alarm in 15 of 100 epochs.
-    """
+    """Crops of one scene are alike: a request of a new scene is not exchangeable with all."""
     pairs = calibration.document["pairs"]
     scenes = [{**pair, "scene": str(k % 3)} for k, pair in enumerate(pairs)]
     z = {pair["mean_log_sigma"] for pair in pairs}
     assert len(reference_of(calibration)) == len(pairs) == 8
     assert len(found := reference_of(changed(calibration, pairs=scenes))) == 3
     assert all(min(abs(one - other) for other in z) < 1e-5 for one in found)
+
+
+async def alarms(upscaler):
+    found = health_alarms("fake", await HealthFacts.of(upscaler))
+    return [(alarm.kind, alarm.severity, alarm.message) for alarm in found]
+
+
+async def test_spending():
+    """Calls of the last hour are counted against the limit; at the limit it is an alarm."""
+    upscaler = guarded(FakeUpscaler(), max_calls_per_hour=2)
+    for calls in range(2):
+        assert await alarms(upscaler) == []
+        health = await HealthFacts.of(upscaler)
+        assert (health.calls_last_hour, health.max_calls_per_hour) == (calls, 2)
+        await upscaler.generate(Source(photo()), [calls])
+    message = "'fake' has made its max_calls_per_hour of 2 calls."
+    assert await alarms(upscaler) == [("spend", "ticket", message)]
+
+
+async def test_a_breaker():
+    """Failures in a row open the breaker, which is an alarm."""
+    fake = FakeUpscaler()
+    fake.failure = UpscalerUnavailable("away.")
+    breaker = {"breaker_failures": 3, "breaker_rest_s": 60, "breaker_blip_s": 0}
+    upscaler = guarded(fake, attempts=1, **breaker)
+    for _ in range(3):
+        assert await alarms(upscaler) == []
+        with pytest.raises(UpscalerUnavailable):
+            await upscaler.generate(Source(photo()), [1])
+    message = "'fake' failed 3 times in a row: not called now."
+    assert await alarms(upscaler) == [("breaker", "page", message)]
+    await upscaler.close()
+
+
+def window(name, sizes, *, applicability="per_window"):
+    """The window of a result of 500×300 pixels; k/2 scenes are of the k-th size (width, height)."""
+    result = SimpleNamespace(
+        id=name, width=500, height=300, guarantee=SimpleNamespace(applicability=applicability)
+    )
+    scenes = {size: Fraction(count, 2) for count, size in enumerate(sizes, start=1)}
+    return window_of(SimpleNamespace(sizes=Sizes(scenes)), result)
+
+
+class TestWindow:
+    def test_it_lies_anywhere(self):
+        """By the id alone, evenly over the output; within the calibrated sizes all is judged."""
+        found = [window(f"res-{k}", [(48, 40)]) for k in range(400)]
+        places = np.array([(one.x, one.y) for one in found])
+        room = np.array([452, 260])
+        assert places.min() >= 0
+        assert (places <= room).all()
+        # Means within five standard errors of the middle.
+        assert (abs(places.mean(axis=0) - room / 2) < 5 * room / np.sqrt(12 * 400)).all()
+        assert window("res-a", [(48, 48)]) == window("res-a", [(48, 48)]) is not None
+
+        assert window("res-a", [(48, 48)], applicability="exact") is None
+
+    def test_it_has_the_size_of_a_scene(self):
+        """Sizes are drawn among those that fit, as often as scenes have them."""
+        found = [window(f"res-{k}", [(48, 48), (500, 300), (600, 20)]) for k in range(400)]
+        sizes = Counter((one.width, one.height) for one in found)
+        assert sizes.keys() == {(48, 48), (500, 300)}
+        assert abs(sizes[48, 48] - 400 / 3) < 5 * np.sqrt(400 * 2 / 9)
+        assert window("res-a", [(500, 300)]) == Window(x=0, y=0, width=500, height=300)

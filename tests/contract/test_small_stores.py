@@ -1,0 +1,195 @@
+"""The promises of AuditLog, CallStore, ClaimStore and MonitorStore."""
+
+import asyncio
+
+import pytest
+
+from app.stores.base import MOST_POINTS, Label, Snapshot, Update
+from tests.waiting import PATIENCE_S
+
+
+class TestEntries:
+    async def test_newest_first(self, stores):
+        """Entries come the newest first, page by page, with growing ids and their facts."""
+        assert await stores.audit.entries(limit=10) == []
+        for i in range(5):
+            await stores.audit.append("activate", "key-1", {"calibration": f"c{i}", "ü": None})
+        page = await stores.audit.entries(limit=2)
+        assert [entry.facts["calibration"] for entry in page] == ["c4", "c3"]
+        assert (page[0].action, page[0].actor) == ("activate", "key-1")
+        assert page[0].id > page[1].id
+        assert page[0].at >= page[1].at
+        assert page[0].at.tzinfo is not None
+        rest = await stores.audit.entries(limit=10, before=page[-1].id)
+        assert [entry.facts["calibration"] for entry in rest] == ["c2", "c1", "c0"]
+        assert await stores.audit.entries(limit=10, before=rest[-1].id) == []
+
+    async def test_several_writers(self, doors):
+        await asyncio.gather(*(doors[i % 3].audit.append("a", str(i), {}) for i in range(30)))
+        entries = await doors[0].audit.entries(limit=100)
+        assert {entry.actor for entry in entries} == {str(i) for i in range(30)}
+        assert len({entry.id for entry in entries}) == 30
+
+
+@pytest.fixture
+def calls(doors):
+    return [stores.calls for stores in doors]
+
+
+async def test_they_share_a_limit(calls):
+    """However many ask at once, and wherever, so many start, and the others are told when."""
+    waits = await asyncio.gather(*(calls[i % 3].take("a", 5, seconds=600) for i in range(20)))
+    assert sorted(waits)[:5] == [0] * 5
+    assert all(500 < wait <= 600 for wait in sorted(waits)[5:])
+    assert await calls[1].count("a", seconds=600) == 5
+    assert await calls[0].take("b", 1, seconds=600) == 0
+    assert await calls[2].count("c", seconds=600) == 0
+
+
+async def test_a_lower_limit(calls):
+    for _ in range(3):
+        assert await calls[0].take("a", 3, seconds=600) == 0
+    first, last = [await calls[1].take("a", most, seconds=600) for most in (3, 1)]
+    assert 0 < first <= last
+
+
+async def test_they_end(calls):
+    assert await calls[0].take("a", 1, seconds=0.05) == 0
+    async with asyncio.timeout(PATIENCE_S):
+        while (wait := await calls[1].take("a", 1, seconds=0.05)) > 0:  # noqa: ASYNC110 - no event
+            await asyncio.sleep(wait)
+    assert await calls[0].count("a", seconds=600) == 1
+
+
+async def test_the_first_holds_it(doors):
+    """Of many callers, in several processes, one value is kept and told to all."""
+    assert await doors[0].claims.get("a") is None
+    kept = await asyncio.gather(
+        *(doors[i % 3].claims.claim("a", b"%d" % i, seconds=60) for i in range(12))
+    )
+    assert {await doors[i].claims.get("a") for i in range(3)} == set(kept)
+    assert len(set(kept)) == 1
+    assert await doors[0].claims.claim("b", b"other", seconds=60) == b"other"
+
+
+async def test_only_its_holder_replaces_it(stores):
+    """A value is replaced, or taken away, by who knows the present one."""
+    claims = stores.claims
+    await claims.claim("a", b"mine", seconds=60)
+    for new in (b"theirs", None):
+        await claims.replace("a", b"guessed", new, seconds=60)
+        assert await claims.claim("a", b"late", seconds=60) == b"mine"
+    await claims.replace("a", b"mine", b"done", seconds=60)
+    assert await claims.claim("a", b"late", seconds=60) == b"done"
+    await claims.replace("a", b"done", None, seconds=60)
+    assert await claims.claim("a", b"late", seconds=60) == b"late"
+
+
+async def test_it_ends(stores):
+    """After its time a name is free; a renewal counts from its own moment."""
+    claims = stores.claims
+    await claims.claim("short", b"1", seconds=0.05)
+    await claims.claim("read", b"1", seconds=0.05)
+    await claims.claim("renewed", b"1", seconds=600)
+    await claims.replace("renewed", b"1", b"1", seconds=0.05)
+    await claims.claim("long", b"1", seconds=600)
+
+    async with asyncio.timeout(PATIENCE_S):
+        for name in ("short", "renewed"):
+            while await claims.claim(name, b"2", seconds=600) != b"2":  # noqa: ASYNC110 - no event
+                await asyncio.sleep(0.01)
+        while await claims.get("read"):  # noqa: ASYNC110 - no event
+            await asyncio.sleep(0.01)
+    assert await claims.claim("long", b"2", seconds=600) == b"1"
+
+
+BYTES = bytes(range(256))
+
+
+def label(result="res-1", record=BYTES):
+    return Label(result, "0123abcd", record)
+
+
+class TestState:
+    async def test_it_survives(self, opener):
+        """A state comes back byte for byte, in another process too, with a growing version."""
+        first, second = opener().monitor, opener().monitor
+        assert await first.load("cal-a") is None
+        assert await first.save("cal-a", Update(BYTES), expected=0)
+        assert await second.load("cal-a") == Snapshot(1, BYTES)
+        assert await second.save("cal-a", Update(b""), expected=1)
+        assert await first.load("cal-a") == Snapshot(2, b"")
+
+    async def test_the_second_writer_is_refused(self, stores):
+        """A save under an old version changes nothing: neither state nor history nor labels."""
+        monitor = stores.monitor
+        await monitor.save("cal-a", Update(b"one"), expected=0)
+        for stale in (0, 2, 7):
+            assert not await monitor.save("cal-a", Update(b"two", [b"p"], label()), expected=stale)
+        assert await monitor.load("cal-a") == Snapshot(1, b"one")
+        assert await monitor.points("cal-a") == []
+        assert await monitor.label("cal-a", "res-1") is None
+
+    async def test_racing_writers_lose_nothing(self, opener):
+        """Four processes that count to ten each, reading again when refused, count to forty."""
+
+        async def count(stores):
+            for _ in range(10):
+                while True:
+                    found = await stores.monitor.load("cal-a") or Snapshot(0, b"0")
+                    after = str(int(found.state) + 1).encode()
+                    update = Update(after, [after])
+                    if await stores.monitor.save("cal-a", update, expected=found.version):
+                        break
+
+        await asyncio.gather(*(count(opener()) for _ in range(4)))
+        monitor = opener().monitor
+        assert await monitor.load("cal-a") == Snapshot(40, b"40")
+        assert await monitor.points("cal-a") == [str(i + 1).encode() for i in range(40)]
+
+    async def test_calibrations_are_apart(self, stores):
+        monitor = stores.monitor
+        for name in ("cal-a", "cal-b"):
+            await monitor.save(name, Update(name.encode(), [b"p"], label()), expected=0)
+        await monitor.forget("cal-a")
+        await monitor.forget("cal-never")
+        assert await monitor.load("cal-a") is None
+        assert await monitor.points("cal-a") == []
+        assert await monitor.label("cal-a", "res-1") is None
+        assert await monitor.labels("cal-a", limit=9) == []
+        assert await monitor.load("cal-b") == Snapshot(1, b"cal-b")
+        assert await monitor.points("cal-b") == [b"p"]
+        assert await monitor.labels("cal-b", limit=9) == [label()]
+        assert await monitor.save("cal-a", Update(b"afresh"), expected=0)
+
+
+async def test_the_oldest_points_go(stores):
+    first = [str(i).encode() for i in range(MOST_POINTS)]
+    await stores.monitor.save("cal-a", Update(b"", first), expected=0)
+    assert await stores.monitor.points("cal-a") == first
+    await stores.monitor.save("cal-a", Update(b"", [b"x", b"y", BYTES]), expected=1)
+    assert await stores.monitor.points("cal-a") == [*first[3:], b"x", b"y", BYTES]
+
+
+class TestLabels:
+    async def test_one_label_for_a_result(self, stores):
+        """A second label of a result is refused together with the state that counts it."""
+        monitor = stores.monitor
+        assert await monitor.save("cal-a", Update(b"1", label=label()), expected=0)
+        assert await monitor.label("cal-a", "res-1") == label()
+        again = Update(b"2", label=label(record=b"other"))
+        assert not await monitor.save("cal-a", again, expected=1)
+        assert await monitor.label("cal-a", "res-1") == label()
+        assert await monitor.load("cal-a") == Snapshot(1, b"1")
+
+    async def test_the_last_ones_in_order(self, stores):
+        for i in range(5):
+            update = Update(b"", label=label(f"res-{9 - i}", str(i).encode()))
+            await stores.monitor.save("cal-a", update, expected=i)
+        found = await stores.monitor.labels("cal-a", limit=3)
+        assert [(one.result, one.record) for one in found] == [
+            ("res-7", b"2"),
+            ("res-6", b"3"),
+            ("res-5", b"4"),
+        ]
+        assert await stores.monitor.labels("cal-a", limit=0) == []
