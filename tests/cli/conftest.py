@@ -1,17 +1,12 @@
 """The program, run in this process with upscalers that need no model."""
 
-from __future__ import annotations
-
 import functools
 import json
 import logging
 import os
 import shutil
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
@@ -30,18 +25,15 @@ FORCED = ("--activate", "--force")  # so few pairs trust nothing at the default 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a command ended."""
-
     code: int
     out: str
     err: str
 
     @property
-    def json(self) -> Any:
-        """Standard output, which must be one JSON value."""
+    def json(self):
         return json.loads(self.out)
 
-    def check_error(self, code: int, *words: str) -> None:
+    def check_error(self, code, *words):
         """It failed with this code, one line without a traceback, and these words in it."""
         assert (self.code, self.out) == (code, ""), self
         assert self.err.count("\n") == 1, self.err
@@ -51,8 +43,7 @@ class Outcome:
 
 
 @pytest.fixture
-def upscaler() -> FakeUpscaler:
-    """The upscaler of every command."""
+def upscaler():
     return FakeUpscaler()
 
 
@@ -76,9 +67,7 @@ def place(tmp_path, monkeypatch, upscaler):
 
 @pytest.fixture
 def run(place, monkeypatch, capsys):
-    """Runs `trustscale` with these arguments."""
-
-    def run(*arguments: object) -> Outcome:
+    def run(*arguments):
         monkeypatch.setattr(sys, "argv", ["trustscale", *map(str, arguments)])
         with pytest.raises(SystemExit) as caught:
             main()
@@ -89,13 +78,13 @@ def run(place, monkeypatch, capsys):
 
 
 @pytest.fixture(scope="session")
-def calibrated_once(tmp_path_factory) -> Path:
+def calibrated_once(tmp_path_factory):
     """Where the data folder that is calibrated first is kept for the other tests."""
     return tmp_path_factory.mktemp("calibrated") / "data"
 
 
 @pytest.fixture
-def calibrated(run, place, upscaler, calibrated_once) -> str:
+def calibrated(run, place, upscaler, calibrated_once):
     """The id of an active calibration of 20 pairs, none of whose calls are remembered."""
     if calibrated_once.is_dir():
         shutil.copytree(calibrated_once, place / "data")
@@ -111,8 +100,6 @@ def calibrated(run, place, upscaler, calibrated_once) -> str:
 
 @dataclass(frozen=True)
 class Gateway:
-    """A gateway on a port of its own, in a thread."""
-
     url: str
     upscaler: FakeUpscaler
     asked: list[str]  # paths of all requests
@@ -121,7 +108,7 @@ class Gateway:
 
 
 @pytest.fixture(scope="module")
-def running_server(tmp_path_factory) -> Iterator[Gateway]:
+def running_server(tmp_path_factory):
     logs = structlog.get_config()
     # It shares our output; the processors of a command that ran before need another logger.
     structlog.configure(
@@ -148,7 +135,7 @@ def running_server(tmp_path_factory) -> Iterator[Gateway]:
 
 
 @pytest.fixture
-def server(place, running_server, monkeypatch) -> Gateway:
+def server(place, running_server, monkeypatch):
     """The gateway, with the upscaler as new and the key in the environment."""
     monkeypatch.setenv("TRUSTSCALE_KEY", ADMIN_KEY)
     vars(running_server.upscaler).clear()
@@ -158,5 +145,4 @@ def server(place, running_server, monkeypatch) -> Gateway:
 
 @pytest.fixture
 def at(run, server):
-    """Runs a command with `--server`."""
     return lambda *arguments: run(*arguments, "--server", server.url)

@@ -4,8 +4,6 @@ It answers fifty times and then no more, so that whoever stops it is never too l
 a file `waits`.
 """
 
-from __future__ import annotations
-
 import functools
 import signal
 from pathlib import Path

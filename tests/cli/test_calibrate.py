@@ -1,22 +1,32 @@
-"""`trustscale calibrate`: options, pairs and words; `test_resume.py` stops and goes on."""
+"""`trustscale calibrate`, and how it goes on after it was interrupted."""
 
-from __future__ import annotations
-
+import asyncio
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from contextlib import ExitStack
 from functools import partial
+from pathlib import Path
 
 import pytest
 
 import app.cli.local
 from app.assembly import open_parts
 from app.calibration import file
-from tests.api.admin import label
+from app.calibration.local import listed
+from app.cli.local import inside
+from app.errors import UpscalerRejected
+from app.upscalers.base import Capabilities
 from tests.api.gateway import ADMIN_KEY, gateway
 from tests.cli.conftest import FORCED
 from tests.factories import encoded, photo, pictures, truths
 from tests.fakes import FakeUpscaler
 from tests.live import serving
+from tests.waiting import until
+from trustscale import Problem, Tar
 
 MAKE = ("calibrate", "photos", "--samples", 2, "--json")
 PLAIN = (*MAKE, "--mixture", "none")
@@ -104,7 +114,6 @@ def test_auto_is_chosen(run, place, monkeypatch, is_served):
 
 @pytest.mark.parametrize("where", ["run", "at"])
 def test_worse_stays_inactive(request, place, where):
-    """It is stored, both figures are said, and the code is that of a failure."""
     command = request.getfixturevalue(where)
     truths(place / "photos", 3)
     first = command(*PLAIN, *FORCED).json["id"]
@@ -134,23 +143,8 @@ def test_pairs_that_cannot_be_used(request, place, where):
     assert [item["name"] for item in outcome.json["skipped"]] == ["bad", "copy"]
 
 
-def test_scenes(run, place):
-    """pool_id of manifest.csv is read without being asked for; folders are scenes when asked."""
-    table = truths(place / "photos", 4) / "manifest.csv"
-    table.write_text("file,pool_id\n000.png,a\n001.png,a\n002.png,b\n", "utf-8")
-    (place / "photos" / "copy.png").write_bytes(encoded(photo(1, 48, 48) // 2 + 100))
-    outcome = run(*PLAIN)
-    assert (outcome.json["n"], outcome.json["pairs"]) == (4, 5)
-    assert "001, copy look alike" in " ".join(outcome.err.split())
-    run(*PLAIN, "--scene-by", "day").check_error(1, "no column 'day'")
-    run(*PLAIN, "--scene-by", "folder", "--group-by", "folder").check_error(1, "not both")
-
-
 def test_inputs_like_uploads(run, place):
-    """Classes that occur are made at the qualities that occur; the others are named.
-
-    The pictures are edges without detail, which is what smoothed ones are.
-    """
+    """Classes that occur are made at the qualities that occur; the others are named."""
     truths(place / "photos", 3)
     pictures(place / "uploads", "c.png", "d.avif")
     for quality in (82, 88):
@@ -167,41 +161,21 @@ def test_inputs_like_uploads(run, place):
     )
 
 
-def test_labels_with_their_predictions(at, place, server):
-    """labels/ and its predictions.json travel with the pairs."""
-    truths(place / "photos" / "y", 2)
-    job = at(*MAKE, "--metric", "semantic").err.split()[0]
-    pairs = server.client.get(f"/v1/admin/calibrations/{job}/pairs").json()
-    labels = place / "photos" / "labels"
-    labels.mkdir()
-    for item in pairs:
-        (labels / f"{item['name']}.png").write_bytes(label(differs=True))
-    claimed = {item["name"]: item["prediction_sha256"] for item in pairs}
-    (labels / "predictions.json").write_text(json.dumps(claimed))
-    assert at(*MAKE, "--metric", "semantic").json["n"] == 2
-
-
 @pytest.mark.parametrize(
     ("options", "code", "words"),
     [
         (("--upscaler", "other"), 1, "'other'"),
         (("--export", "no/such/file"), 1, "no/such/file"),
-        (("--attributions", "missing.txt"), 1, "missing.txt"),
         (("--attributions", "photos/000.png"), 1, "000.png"),
         (("--metric", "semantic"), 1, "label"),
-        (("--group-by", "subject"), 1, "manifest.csv is missing"),
         (("--like", "missing"), 1, "missing is not a folder"),
-        (("--mixture", "missing.json"), 1, "missing.json is not a JSON file"),
         (("--mixture", "usual", "--noise", 2), 2, "either a mixture or the steps"),
         (("--like", "photos", "--jpeg", 80), 2, "name no degradation with it"),
-        (("--delta", 1.5), 2, "less than 1"),
-        (("--inpaint", 0.2, "--inpaint-shape", "dots"), 2, "inpaint"),
         (("--estimator", "guess"), 2, "estimator"),
     ],
     ids=str,
 )
 def test_mistakes(run, place, upscaler, options, code, words):
-    """A few words and a code, before anything is generated."""
     truths(place / "photos", 1)
     outcome = run("calibrate", "photos", *options)
     assert (outcome.code, outcome.out, upscaler.calls) == (code, "", [])
@@ -209,8 +183,124 @@ def test_mistakes(run, place, upscaler, options, code, words):
     assert "Traceback" not in outcome.err
 
 
-@pytest.mark.parametrize(("folder", "words"), [("missing", "not a folder"), ("data", "no images")])
-def test_folders_without_pairs(run, place, folder, words):
-    """One line and code 1."""
-    (place / "data").mkdir()
-    run("calibrate", folder).check_error(1, words)
+ROOT = Path(__file__).parents[2]
+MADE = ("calibrate", "photos", "--mixture", "none", "--samples", 4, "--json")
+
+
+class Upset(FakeUpscaler):
+    """Does something at a certain call."""
+
+    def __init__(self, call=None, act=lambda: None):
+        super().__init__(capabilities=Capabilities(concurrency=1))
+        self.call = call
+        self.act = act
+
+    async def generate(self, source, seeds, turn=None):
+        if len(self.calls) == self.call:
+            self.act()
+        return await super().generate(source, seeds, turn)
+
+
+@pytest.fixture
+def upscaler():
+    return Upset()
+
+
+def fail(upscaler):
+    upscaler.failure = UpscalerRejected("The model broke.")
+
+
+def test_only_missing_pairs_are_generated(run, place, upscaler, monkeypatch):
+    """After a failure the same command goes on, with the outcome of a whole run.
+
+    What was measured serves a command with another name or α too; in the end nothing is left.
+    """
+    truths(place / "photos", 5)
+    upscaler.call, upscaler.act = 12, lambda: fail(upscaler)
+    outcome = run(*MADE)
+    assert outcome.code == 1
+    assert "The model broke. Run the same command again" in outcome.err
+    assert "20 calls of the upscaler" in outcome.err
+    upscaler.call, upscaler.failure, paid = None, None, len(upscaler.calls)
+    resumed = run(*MADE, "--name", "mine", "--alpha", 0.2)
+    left = len(upscaler.calls) - paid
+    assert left in {8, 12, 16}  # of the 20; a pair whose samples had all come may not be recorded
+    assert f"{left} calls of the upscaler" in resumed.err
+    assert (resumed.json["name"], resumed.json["default_alpha"]) == ("mine", 0.2)
+    for kept in ("blobs/calibrate-*", "*.lock"):
+        assert list((place / "data").glob(kept)) == []
+    monkeypatch.setenv("TRUSTSCALE_DATA_DIR", str(place / "other"))
+    assert run(*MADE).json["thresholds"] == resumed.json["thresholds"]
+    calls = len(upscaler.calls)
+    assert run(*MADE).code == 0  # what has succeeded is measured anew
+    assert len(upscaler.calls) == calls + 20
+
+
+def test_a_file_that_vanished(run, place, upscaler):
+    folder = truths(place / "photos", 6)
+    upscaler.call, upscaler.act = 0, lambda: [path.unlink() for path in folder.iterdir()]
+    assert "cannot be read" in run(*MADE).err
+
+
+def test_files_that_changed(run, place, upscaler):
+    """Bytes that were not checked are not measured; the error says why, and what goes on."""
+    folder = truths(place / "photos", 4)
+
+    def change():
+        for k, path in enumerate(sorted(folder.iterdir())):
+            path.write_bytes(encoded(photo(50 + k, 48, 48)))
+
+    upscaler.call, upscaler.act = 0, change
+    outcome = run(*MADE)
+    assert outcome.code == 1
+    assert "changed after they were checked" in outcome.err
+    assert "--skip-bad-pairs" in outcome.err
+    assert "Run the same command" not in outcome.err
+
+
+async def test_twice_at_a_time(place, upscaler):
+    """Two processes do not pay for the same pairs; the first leaves its work to whoever comes."""
+    folder = truths(place / "photos", 2)
+    members = {path.name: path for path in folder.iterdir()}
+
+    async def made():
+        async with inside(on_checked=lambda *_: None) as service:
+            config = {"degradation": {}, "samples": 4}
+            return await (await service.calibrate(Tar(listed(members)), **config)).wait()
+
+    upscaler.seconds = 3600
+    first = asyncio.create_task(made())
+    await until(lambda: upscaler.calls)
+    with pytest.raises(Problem, match="Another process"):
+        await made()
+    first.cancel()
+    await asyncio.wait({first})
+    upscaler.seconds = 0
+    assert (await made())["n"] == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL], ids=["ctrl-c", "kill"])
+def test_stopped(run, place, upscaler, number):
+    """Ctrl-C ends it in a line that says how to go on, kill -9 at once; then it goes on."""
+    truths(place / "photos", 30, side=16)
+    with subprocess.Popen(
+        [sys.executable, "-m", "tests.cli.faked", *map(str, MADE)],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        while not (place / "waits").exists():  # after 50 of 120 calls
+            assert process.poll() is None, process.stderr.read()
+            time.sleep(0.01)
+        process.send_signal(number)
+        told = process.stderr.read()
+    if number == signal.SIGINT:
+        assert process.returncode == 130
+        assert told.splitlines()[-1] == (
+            "What is measured is kept; run the same command again to continue."
+        )
+    resumed = run(*MADE)
+    assert resumed.json["n"] == 30
+    assert 70 <= len(upscaler.calls) < 120

@@ -1,7 +1,5 @@
 """`trustscale calibrations` and `jobs`: what is asked for, and the words of what comes."""
 
-from __future__ import annotations
-
 import pytest
 
 from app.cli.calibrations import verdict_of
@@ -10,7 +8,7 @@ from tests.factories import pictures, truths
 
 
 @pytest.fixture
-def two(run, place) -> tuple[str, str]:
+def two(run, place):
     """Ids of two calibrations of three photos; the second is active."""
     truths(place / "photos", 3)
     plain = ("calibrate", "photos", "--mixture", "none", "--samples", 2, "--json")
@@ -57,13 +55,6 @@ def test_a_life(run, two, place, upscaler):
     assert f"calibration={two[0]}" in run("calibrations", "audit", "--limit", 1).out
 
 
-@pytest.mark.parametrize("name", ["show", "activate", "derive", "export", "delete", "backtest"])
-def test_unknown_ids(run, name):
-    """One line and code 1."""
-    path = ["x.calibration"] if name == "export" else []
-    run("calibrations", name, "cal-unknown", *path).check_error(1, "cal-unknown")
-
-
 def test_a_file_travels(run, place, calibrated, monkeypatch):
     """It comes to another installation unchanged, and serves there; one that is none is refused."""
     assert run("calibrations", "export", calibrated, "a.calibration").code == 0
@@ -79,10 +70,7 @@ def test_a_file_travels(run, place, calibrated, monkeypatch):
 
 
 def test_another_upscaler(run, place, calibrated, upscaler, monkeypatch):
-    """What was made with another one is not activated, by whatever command, even if forced.
-
-    Where it is not configured the servers that share the stores compare it.
-    """
+    """What was made with another one is not activated, by whatever command, even if forced."""
     run("calibrations", "export", calibrated, "a.calibration")
     upscaler.fingerprint = "fake:2"
     asked = [("activate", calibrated), ("import", "a.calibration", "--activate")]

@@ -1,7 +1,5 @@
 """`trustscale connect`."""
 
-from __future__ import annotations
-
 import tomllib
 
 from app.upscalers.shipped import SHIPPED

@@ -1,30 +1,36 @@
-"""`trustscale upscale`: files in, files out."""
+"""`trustscale upscale`, here and against a server, and what a command imports."""
 
-from __future__ import annotations
-
+import errno
 import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from app.cli.local import inside, local
 from app.serving.answer import Result
-from tests.factories import pictures
+from app.serving.service import watcher
+from app.system import usable_cores
+from tests.api.gateway import ADMIN_KEY
+from tests.factories import encoded, photo, pictures, truths
+from tests.waiting import block_until
 
 NAMES = ["image.png", "mask.png", "overlay.png", "result.json", "trust.png"]
 
 
 @pytest.fixture
 def picture(place):
-    """A file to upscale."""
     return pictures(place, "bird.png", side=24, first=50) / "bird.png"
 
 
 def test_five_files(run, place, calibrated, picture):
-    """Image, mask, trust level, overlay and document lie side by side in --out.
-
-    They are the result: the data folder keeps none.
-    """
     asked = ("upscale", picture, "--alpha", 0.12, "--seed", 5)
     outcome = run(*asked, "--out", "answers/today")
     assert outcome.code == 0, outcome.err
@@ -63,42 +69,6 @@ def test_only_what_can_be_believed(run, place, calibrated, picture):
     run("upscale", picture, "--alpha", 0.12).check_error(2, "believed")
 
 
-def test_why_this_upscaler(run, monkeypatch, calibrated, picture):
-    """Where the class of the file decides, the summary says which upscaler and why."""
-    upscalers = [{"name": name, "kind": "embedded"} for name in ("fake", "sharp")]
-    monkeypatch.setenv("TRUSTSCALE_UPSCALERS", json.dumps(upscalers))
-    monkeypatch.setenv("TRUSTSCALE_AUTO", json.dumps({"other": "sharp", "*": "fake"}))
-    outcome = run("upscale", picture)
-    assert outcome.code == 0, outcome.err
-    assert "fake was chosen, as for every upload of this class" in outcome.out
-
-
-def test_json(run, place, calibrated, picture):
-    """--json prints one document per line, the one that is written."""
-    pictures(place, "cat.png", side=24, first=51)
-    outcome = run("upscale", picture, place / "cat.png", "--json")
-    documents = {d["source"]["name"]: d for d in map(json.loads, outcome.out.splitlines())}
-    assert documents == {
-        f"{name}.png": json.loads((place / f"{name}.result.json").read_text())
-        for name in ("bird", "cat")
-    }
-
-
-def test_warnings_are_shown(run, calibrated, picture):
-    """What a careful reader must know is printed below the line."""
-    assert "warning: alpha=0.005 is below" in run("upscale", picture, "--alpha", 0.005).out
-
-
-def test_no_calibration(run, place, picture):
-    """Without a calibration the ways out are told, and the picture alone can be had."""
-    run("upscale", picture).check_error(1, "trustscale calibrate", "--mask none")
-    alone = ("upscale", picture, "--mask", "none", "--out", "alone")
-    assert "without a mask" in run(*alone).out
-    files = {path.name for path in (place / "alone").iterdir()}
-    assert files == {"bird.image.png", "bird.result.json"}
-    assert "(kept)" in run(*alone).out
-
-
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -113,6 +83,169 @@ def test_no_calibration(run, place, picture):
     ids=str,
 )
 def test_failures(run, place, calibrated, picture, arguments, words):
-    """One line says what cannot be read, asked for, or written."""
     (place / "a.txt").write_bytes(b"text")
     run("upscale", *arguments).check_error(1, *words)
+
+
+@pytest.mark.parametrize(
+    ("lines", "together"), [("", True), ("threads = 1", False), ("concurrency = 1", False)]
+)
+async def test_many_images(tmp_path, monkeypatch, lines, together):
+    """For many images an embedded upscaler makes a sample per core, unless settings forbid it."""
+    config = tmp_path / "trustscale.toml"
+    config.write_text(f'[[upscalers]]\nname = "mine"\nkind = "embedded"\n{lines}\n')
+    monkeypatch.setenv("TRUSTSCALE_CONFIG", str(config))
+    monkeypatch.setenv("TRUSTSCALE_DATA_DIR", str(tmp_path / "data"))
+    # What is set up is that of the process, and would stay.
+    monkeypatch.setattr("app.cli.local.configure_logs", lambda *_: None)
+
+    async def opened(**how):
+        async with local(**how) as session:
+            assert await session.calibrations.active_id("mine")  # the shipped one
+            return session.service.upscaler("mine")
+
+    one, many = await opened(), await opened(many=True)
+    assert one.capabilities.concurrency == 1
+    assert many.capabilities.concurrency == (min(8, usable_cores()) if together else 1)
+    assert many.fingerprint == one.fingerprint
+
+
+async def test_progress_within_a_picture(place):
+    """Whoever asks the application of this process is told of the samples while they come."""
+    told = []
+    watcher.set(lambda *step: told.append(step))
+    async with inside() as service:
+        await service.upscale(encoded(photo(1, 24, 24)), mask="none")
+    assert told[-1] == (1, 1, "samples")
+
+
+HEAVY = {"docket", "fastapi", "httpx", "numpy", "onnxruntime", "pydantic", "scipy"}
+NEEDLESS = {"docket", "onnxruntime", "redis", "scipy.ndimage", "scipy.optimize", "tifffile"}
+"""Of one picture that SPAN upscales under OpenVINO."""
+PROGRAM = """
+import sys
+from app.cli.main import main
+try:
+    main()
+finally:
+    print("imported:", *sorted({heavy!r} & set(sys.modules)))
+"""
+
+
+def imported(heavy, words, folder):
+    """What a command says, and which of some modules it has imported."""
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM.format(heavy=heavy), *words],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=folder,
+    )
+    return done.stdout + done.stderr, done.stdout.splitlines()[-1].split()[1:]
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--version"], "trustscale 0."),
+        (["upscale", "missing.png"], "missing.png: No such file"),
+        (["upscal"], "No such command"),
+    ],
+)
+def test_nothing_heavy(tmp_path, words, told):
+    """The version, a file that is not there, and a command that does not exist."""
+    said, found = imported(HEAVY, words, tmp_path)
+    assert told in said
+    assert not found
+
+
+def test_one_picture(tmp_path, monkeypatch):
+    """An answer waits for what it is made by, not for queues, fits and other formats."""
+    pytest.importorskip("openvino")
+    monkeypatch.setenv("TRUSTSCALE_DATA_DIR", str(tmp_path / "data"))
+    Image.new("RGB", (16, 16), (90, 120, 60)).save(tmp_path / "small.png")
+    said, found = imported(NEEDLESS, ["upscale", "small.png"], tmp_path)
+    assert (tmp_path / "small.result.json").exists(), said
+    assert not found
+
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_key(at, server, monkeypatch):
+    assert at("calibrations", "list").code == 0
+    monkeypatch.setenv("TRUSTSCALE_KEY", "wrong")
+    at("calibrations", "list").check_error(1, "key is not valid")
+    monkeypatch.setenv("MY_KEY", ADMIN_KEY)
+    assert at("calibrations", "list", "--key-env", "MY_KEY").code == 0
+    monkeypatch.setenv("MY_KEY", "client-key")
+    at("calibrations", "list", "--key-env", "MY_KEY").check_error(1, "admin")
+    monkeypatch.delenv("TRUSTSCALE_KEY")
+    outcome = at("calibrations", "list")
+    outcome.check_error(2, "TRUSTSCALE_KEY", server.url)
+
+
+def test_a_wrong_key_during_an_upload(at, place, monkeypatch):
+    """The server refuses before it reads the upload; this is told, not a broken pipe."""
+    monkeypatch.setenv("TRUSTSCALE_KEY", "wrong")
+    (truths(place / "photos", 1) / "large.png").write_bytes(bytes(30_000_000))
+    at("calibrate", "photos").check_error(1, "key is not valid")
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_nobody_there(run, server, host):
+    """One line that names the server, and says what the system says."""
+    refused = f"[Errno {errno.ECONNREFUSED}]"
+    with socket.socket() as taken:  # by somebody who does not listen
+        taken.bind(("127.0.0.1", 0))
+        url = f"http://{host}:{taken.getsockname()[1]}"
+        outcome = run("calibrations", "list", "--server", url)
+    outcome.check_error(1, f"Cannot reach {url}: {refused}")
+
+
+@pytest.mark.parametrize(
+    ("url", "key"),
+    [("http://[::1", "k"), ("http://a\x00b", "k"), ("localhost:80", "k"), (None, "schlüssel")],
+)
+def test_what_cannot_be_sent(run, server, monkeypatch, url, key):
+    """A URL that cannot be read, or a key that no header can carry, is wrong, and not repeated."""
+    monkeypatch.setenv("TRUSTSCALE_KEY", key)
+    outcome = run("calibrations", "list", "--server", url or server.url)
+    outcome.check_error(2, "--server" if url else "TRUSTSCALE_KEY")
+    assert "schlüssel" not in outcome.err
+
+
+@pytest.mark.slow
+def test_interrupted(server, place):
+    """Ctrl-C leaves the job running and says how to find it."""
+    server.upscaler.seconds = 3600
+    server.asked.clear()
+    truths(place / "photos", 8)
+    # Programs that are started in the background ignore Ctrl-C, and so do their own.
+    code = (
+        "import signal\n"
+        "from app.cli.main import main\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "main()"
+    )
+    command = [sys.executable, "-c", code, "calibrate", "photos", "--server", server.url]
+    with subprocess.Popen(
+        [*command, "--samples", "4"],
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    ) as process:
+        assert "is queued" in process.stderr.readline()
+        while not any(path.startswith("/v1/jobs/") for path in server.asked):
+            assert process.poll() is None
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        told = process.stderr.read()
+    assert process.returncode == 130
+    assert "Traceback" not in told
+    assert "The job goes on" in told
+    job = next(word for word in told.split() if word.startswith("job-"))
+    client = server.client
+    block_until(lambda: client.get(f"/v1/jobs/{job}").json()["state"] == "running")
+    client.delete(f"/v1/jobs/{job}")
+    assert '"cancelled"' in client.get(f"/v1/jobs/{job}/events").text

@@ -1,14 +1,11 @@
 """Help, usage and configuration: what is said before anything happens."""
 
-from __future__ import annotations
-
 import json
 import runpy
 import socket
 
 import pytest
 
-from app import __version__
 from app.settings import Settings
 from tests.docs.blocks import ROOT
 
@@ -17,38 +14,11 @@ all_commands = runpy.run_path(str(ROOT / "deploy/docs/reference.py"))["all_comma
 
 @pytest.mark.parametrize("command", ["trustscale -h", *(name for name, _ in all_commands())])
 def test_help(run, command):
-    """Every command explains itself on standard output and ends well."""
     _, *words = command.split()
     outcome = run(*words) if command.endswith("-h") else run(*words, "--help")
     assert (outcome.code, outcome.err) == (0, "")
     assert "Usage: trustscale" in outcome.out
     assert all(word in outcome.out for word in words if word != "-h")
-
-
-def test_version(run):
-    """--version names the version."""
-    assert run("--version").out == f"trustscale {__version__}\n"
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        [],
-        ["nonsense"],
-        ["calibrations"],
-        ["upscale"],
-        ["upscale", "x.png", "--unknown"],
-        ["calibrate", ".", "--samples", "many"],
-        ["serve", "--port", "65536"],
-    ],
-    ids=" ".join,
-)
-def test_wrong_usage(run, arguments):
-    """Wrong usage is exit code 2, told on standard error without a traceback."""
-    outcome = run(*arguments)
-    assert outcome.code == 2
-    assert outcome.err or "Usage" in outcome.out
-    assert "Traceback" not in outcome.err
 
 
 def test_a_port_in_use(run):
@@ -60,7 +30,6 @@ def test_a_port_in_use(run):
 
 class TestConfigCheck:
     def test_the_effective_configuration(self, run, place):
-        """Every setting with its value, as lines and as JSON."""
         shown = run("config", "check", "--json").json
         assert shown["data_dir"] == str(place / "data")
         assert shown["upscalers"][0]["name"] == "fake"
@@ -71,7 +40,6 @@ class TestConfigCheck:
             json.loads(line.partition(" = ")[2])
 
     def test_without_secrets(self, run, place, monkeypatch):
-        """Keys and passwords do not appear, wherever they come from."""
         monkeypatch.setenv("PASSWORD", "word-one")
         monkeypatch.setenv("KEY", "word-two")
         monkeypatch.setenv("TRUSTSCALE_ADMIN_KEYS", "word-three")
@@ -92,16 +60,7 @@ class TestConfigCheck:
             assert "***/blobs" in outcome.out
         assert outcome.json["upscalers"][0]["headers"] == {"X-Tenant": "***"}
 
-    @pytest.mark.parametrize("command", ["config check", "calibrations list", "serve"])
-    def test_mistakes(self, run, place, command):
-        """A wrong setting stops every command with one line and exit code 2."""
-        (place / "trustscale.toml").write_text('client_keys = ["plain-key"]')
-        outcome = run(*command.split())
-        outcome.check_error(2, "client_keys")
-        assert "plain-key" not in outcome.err
-
     def test_every_mistake(self, run, place, monkeypatch):
-        """All that `serve` would refuse one after the other is named at once."""
         monkeypatch.delenv("TRUSTSCALE_UPSCALERS")
         upscaler = '[[upscalers]]\nname = "{0}"\nkind = "embedded"\nmodel = "{0}.onnx"\n'
         (place / "trustscale.toml").write_text(
@@ -128,36 +87,28 @@ class TestConfigCheck:
 NO_MODEL = '[{"name": "a", "kind": "embedded", "model": "none.onnx"}]'
 
 
-class TestStart:
-    @pytest.mark.parametrize(
-        ("name", "value", "words"),
-        [
-            ("TRUSTSCALE_QUEUE", "redis://:secret@host:port/0", "queue URL"),
-            ("TRUSTSCALE_STORE", "redis://:secret/x@host/0", "URL cannot be read"),
-            ("TRUSTSCALE_UPSCALERS", NO_MODEL, "none.onnx"),
-            ("WEB_CONCURRENCY", "2", "WEB_CONCURRENCY"),
-        ],
-    )
-    @pytest.mark.parametrize("command", ["serve", "config check"])
-    def test_before_a_server_runs(self, run, monkeypatch, name, value, words, command):
-        """`serve` says in one line what it cannot start with, and `config check` says the same."""
-        monkeypatch.setattr("app.cli.serve.configure_logs", lambda *_: None)
-        monkeypatch.setenv(name, value)
-        outcome = run(*command.split())
-        outcome.check_error(2)
-        assert words.lower() in outcome.err.lower()
-        assert "secret" not in outcome.err
-
-
-def test_the_processes_of_a_server(run, monkeypatch):
-    """How many it would have is no business of other commands."""
-    monkeypatch.setenv("WEB_CONCURRENCY", "2")
-    assert run("calibrations", "list").code == 0
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("TRUSTSCALE_QUEUE", "redis://:secret@host:port/0", "queue URL"),
+        ("TRUSTSCALE_STORE", "redis://:secret/x@host/0", "URL cannot be read"),
+        ("TRUSTSCALE_UPSCALERS", NO_MODEL, "none.onnx"),
+        ("WEB_CONCURRENCY", "2", "WEB_CONCURRENCY"),
+    ],
+)
+@pytest.mark.parametrize("command", ["serve", "config check"])
+def test_before_a_server_runs(run, monkeypatch, name, value, words, command):
+    """`serve` says in one line what it cannot start with, and `config check` says the same."""
+    monkeypatch.setattr("app.cli.serve.configure_logs", lambda *_: None)
+    monkeypatch.setenv(name, value)
+    outcome = run(*command.split())
+    outcome.check_error(2)
+    assert words.lower() in outcome.err.lower()
+    assert "secret" not in outcome.err
 
 
 @pytest.mark.parametrize("command", ["calibrations list", "upscale file"])
 def test_a_data_folder_that_cannot_be_written(run, place, monkeypatch, command):
-    """One line and exit code 2."""
     (place / "file").write_text("")
     monkeypatch.setenv("TRUSTSCALE_DATA_DIR", str(place / "file" / "data"))
     run(*command.split()).check_error(2, "file/data")

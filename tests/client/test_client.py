@@ -1,31 +1,38 @@
-"""The client library against a real gateway, and against answers that go wrong."""
-
-from __future__ import annotations
+"""The Python client against a service, against servers that fail, and its options."""
 
 import asyncio
 import io
+import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 import tarfile
-from collections.abc import Iterator
+import typing
 from pathlib import Path
 from typing import NamedTuple
 
+import highdicom
 import httpx
 import numpy as np
+import pydicom
 import pytest
+from mypy import api as mypy
 from PIL import Image
+from pydicom.data import get_testdata_file
 
-import app
-import trustscale
+from app.calibration.config import CalibrationConfig
 from app.images.encode import png_grey16
+from app.images.overlay import overlay
+from app.serving.answer import Guarantee
 from tests.api.admin import truth_files, zipped
 from tests.api.gateway import ADMIN_KEY, IMAGE, gateway
 from tests.factories import calibration_of, encoded, photo, truths
 from tests.fakes import FakeUpscaler
 from tests.live import serving
-from trustscale import AsyncTrustscale, Problem, Result, Tar, Trustscale
+from trustscale import AsyncTrustscale, Problem, Result, Tar, Trustscale, _options
+from trustscale import Guarantee as TypedGuarantee
 
 ROOT = Path(__file__).parents[2]
 
@@ -36,7 +43,7 @@ class Service(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def service(tmp_path_factory) -> Iterator[Service]:
+def service(tmp_path_factory):
     upscaler = FakeUpscaler()
     calibration = asyncio.run(calibration_of(upscaler))
     folder = tmp_path_factory.mktemp("service")
@@ -45,7 +52,7 @@ def service(tmp_path_factory) -> Iterator[Service]:
 
 
 @pytest.fixture
-def client(service) -> Iterator[Trustscale]:
+def client(service):
     with Trustscale(service.url, ADMIN_KEY) as client:
         yield client
 
@@ -83,14 +90,12 @@ class TestUpscale:
         assert np.isposinf(result.trust.flat[-1])
 
     def test_names_of_files(self, tmp_path):
-        """Whatever a server calls its files, they are saved in the folder."""
         files = {"result.json": b"{}", "../evil.png": b"1", "/tmp/../evil.png": b"2"}
         Result.of_zip(zipped(files)).save(tmp_path / "a")
         assert {p.name for p in tmp_path.iterdir()} == {"a"}
         assert {p.name for p in (tmp_path / "a").iterdir()} == {"result.json", "evil.png"}
 
     def test_pictures(self, client, tmp_path):
-        """A path, bytes, a PIL image and an array are the same picture."""
         path = tmp_path / "image.png"
         path.write_bytes(IMAGE)
         picture = Image.open(io.BytesIO(IMAGE))
@@ -128,13 +133,11 @@ class TestUpscale:
         assert not any(ADMIN_KEY in str(request.headers.raw) for request in elsewhere)
 
     def test_a_refusal(self, client):
-        """A problem with type, status, sentence and members."""
         with pytest.raises(Problem, match="nobody") as caught:
             client.upscale(IMAGE, upscaler="nobody")
         assert (caught.value.type, caught.value.status) == ("/problems/not-found", 404)
 
     async def test_asyncio(self, service):
-        """The same answer."""
         async with AsyncTrustscale(service.url, ADMIN_KEY) as client:
             direct = await client.upscale(IMAGE, seed=1)
             job = await client.submit(IMAGE, seed=1)
@@ -146,7 +149,6 @@ class TestUpscale:
 class TestCalibrate:
     @pytest.mark.parametrize("kind", ["folder", "archive", "list", "pairs"])
     def test_pairs(self, client, kind, tmp_path):
-        """A folder, an archive, truths, or inputs and truths."""
         images = [photo(k, 48, 48) for k in range(40, 43)]
         (tmp_path / "photos.zip").write_bytes(zipped(truth_files(3)))
         pairs = {
@@ -173,25 +175,15 @@ class TestCalibrate:
         assert found == files
 
     def test_bad_pairs(self, client):
-        """Each is named."""
         with pytest.raises(Problem) as caught:
             client.calibrate([b"text", photo(1, 48, 48)], samples=2)
         assert [item["name"] for item in caught.value.members["items"]] == ["000000"]
-
-    def test_labels(self, client):
-        """A semantic calibration comes back when it needs labels."""
-        job = client.calibrate([photo(1, 48, 48)], samples=2, fidelity={"metric": "semantic"})
-        assert job.wait()["state"] == "awaiting_labels"
-        job.cancel()
-        assert job.state == "cancelled"
-        with pytest.raises(Problem, match="cancelled"):
-            job.wait()
 
 
 class Answers:
     """A service that gives these answers, or errors, in turn; what it was asked, and the pauses."""
 
-    def __init__(self, *answers: httpx.Response | Exception, **options: object) -> None:
+    def __init__(self, *answers, **options):
         self.left = list(answers)
         self.asked: list[httpx.Request] = []
         self.pauses: list[float] = []
@@ -200,7 +192,7 @@ class Answers:
             "http://x", transport=transport, sleep=self.pauses.append, **options
         )
 
-    def answer(self, request: httpx.Request) -> httpx.Response:
+    def answer(self, request):
         request.read()
         self.asked.append(request)
         one = self.left.pop(0)
@@ -208,14 +200,13 @@ class Answers:
             raise one
         return one
 
-    def upscale(self) -> Problem:
-        """How it ends."""
+    def upscale(self):
         with self.client, pytest.raises(Problem) as caught:
             self.client.upscale(IMAGE)
         return caught.value
 
 
-def busy(status: int = 503, after: str = "7") -> httpx.Response:
+def busy(status=503, after="7"):
     return httpx.Response(status, headers={"Retry-After": after}, json={"detail": "Busy."})
 
 
@@ -223,13 +214,9 @@ class TestRetries:
     """What is repeated, and what is not."""
 
     def test_no_room(self):
-        """Retry-After is waited for; then the problem is told."""
         service = Answers(busy(), busy(429), busy(), retries=2)
         assert str(service.upscale()) == "Busy."
         assert (len(service.asked), service.pauses) == (3, [7.0, 7.0])
-
-    def test_too_long(self):
-        """Nobody waits for an hour."""
         service = Answers(busy(after="3600"))
         assert service.upscale().retry_after == 3600
         assert (len(service.asked), service.pauses) == (1, [])
@@ -255,7 +242,6 @@ class TestRetries:
         assert (len(service.asked), len(silent.asked)) == (1, 1)
 
     def test_the_request_stays_the_same(self):
-        """All of five tries carry one idempotency key, and the whole image."""
         service = Answers(*[busy() for _ in range(5)])
         service.upscale()
         assert service.left == []
@@ -298,11 +284,6 @@ class TestRetries:
                 assert caught.value.status == (0 if status == 200 else status)
 
 
-def test_one_version():
-    """Client and service are of one release."""
-    assert trustscale.__version__ == app.__version__
-
-
 @pytest.mark.slow
 def test_a_wheel_of_its_own(tmp_path):
     """The distribution trustscale-client is the package, and imports nothing of the service."""
@@ -318,3 +299,102 @@ def test_a_wheel_of_its_own(tmp_path):
     told = subprocess.run(run, cwd=tmp_path, check=True, capture_output=True, text=True).stdout
     assert told.startswith(str(built))
     assert {"app", "workers", "fastapi", "scipy"}.isdisjoint(told.split())
+
+
+PAGE = (Path(__file__).parents[2] / "docs/dicom.md").read_text("utf-8")
+
+
+def test_the_recipe(tmp_path, monkeypatch):
+    """The mask is a segmentation of the upscaled slice, which lies where the slice lay."""
+    (recipe,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+    shutil.copy(get_testdata_file("CT_small.dcm"), tmp_path / "slice.dcm")
+    monkeypatch.chdir(tmp_path)
+    upscaler = FakeUpscaler()
+    calibration = asyncio.run(calibration_of(upscaler))
+    found: dict[str, object] = {}
+    with serving(gateway(tmp_path, upscaler, calibrations=[calibration])) as address:
+        exec(recipe.replace("http://127.0.0.1:8000", f"http://{address}"), found)
+    source, large = (pydicom.dcmread(name) for name in ("slice.dcm", "large.dcm"))
+    segmentation = highdicom.seg.segread("trusted.dcm")
+    mask = segmentation.get_pixels_by_source_instance([large.SOPInstanceUID])
+    assert (mask.reshape(256, 256) == found["result"].mask).all()
+    assert 0 < mask.mean() < 1
+    # The corner of the image lies where it lay, and so does every grey value.
+    corners = [
+        np.array(one.ImagePositionPatient[:2], float) - np.array(one.PixelSpacing, float) / 2
+        for one in (source, large)
+    ]
+    assert corners[0] == pytest.approx(corners[1], abs=1e-4)
+    values = [pydicom.pixels.apply_modality_lut(one.pixel_array, one) for one in (source, large)]
+    assert np.median(np.abs(values[1][::2, ::2] - values[0])) < (values[0].max() / 50)
+
+
+DOCUMENT = json.loads(Path(__file__).parents[2].joinpath("docs/openapi.json").read_text("utf-8"))
+SCHEMAS = DOCUMENT["components"]["schemas"]
+
+
+@pytest.mark.parametrize(
+    ("typed", "served"),
+    [
+        (
+            _options.SubmitOptions,
+            SCHEMAS["UpscaleForm"]["properties"].keys() - {"image", "image_url", "upload"},
+        ),
+        (_options.CalibrationOptions, CalibrationConfig.model_fields.keys()),
+        (_options.ActivateOptions, SCHEMAS["ActivateIn"]["properties"].keys()),
+        (_options.DeriveOptions, SCHEMAS["DeriveIn"]["properties"].keys()),
+        (TypedGuarantee, Guarantee.model_fields.keys()),
+    ],
+    ids=["upscale", "calibrate", "activate", "derive", "guarantee"],
+)
+def test_they_are_those_of_the_service(typed, served):
+    """Each field of the service has its type here, and there are no others."""
+    assert typing.get_type_hints(typed).keys() == set(served)
+
+
+def test_an_unknown_one():
+    """A keyword that is unknown is no request but a mistake, with what was probably meant."""
+    with (
+        Trustscale("http://x.example", transport=httpx.MockTransport(_refuse)) as service,
+        pytest.raises(TypeError, match=r"'apha'\. Did you mean 'alpha'"),
+    ):
+        service.upscale(b"", apha=0.1)
+
+
+@pytest.mark.slow
+def test_mypy_knows_them(tmp_path):
+    program = tmp_path / "program.py"
+    program.write_text(
+        "from trustscale import Trustscale\n"
+        "service = Trustscale('http://x.example')\n"
+        "service.upscale('a.png', alpha=0.1, format='webp')\n"
+        "service.upscale('a.png', apha=0.1)\n"
+        "service.upscale('a.png', alpha='much')\n"
+    )
+    found, _, _ = mypy.run(["--no-incremental", "--follow-imports=silent", str(program)])
+    lines = {int(line.split(":")[1]) for line in found.splitlines() if ": error: " in line}
+    assert lines == {4, 5}
+
+
+def _refuse(request):
+    raise httpx.ConnectError("refused", request=request)
+
+
+def test_what_is_saved(tmp_path):
+    """All files, result.json, and the overlay exactly as the service draws it."""
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (12, 16, 3), dtype=np.uint8)
+    mask = rng.random((12, 16)) < 0.7
+    document = {"id": "res-1", "width": 16, "height": 12, "alpha": 0.1, "trusted_fraction": 0.7}
+    result = Result(document, {"image.png": _png(pixels), "mask.png": _png(mask)})
+    assert repr(result) == "<Result res-1: 16×12, 70.0% trusted at α = 0.1>"
+    result.save(tmp_path)
+    names = {"image.png", "mask.png", "overlay.png", "result.json"}
+    assert {path.name for path in tmp_path.iterdir()} == names
+    assert np.array_equal(Image.open(tmp_path / "overlay.png"), overlay(pixels, mask))
+
+
+def _png(pixels):
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    return file.getvalue()

@@ -1,7 +1,5 @@
 """The command blocks of README and docs, as they stand in the Markdown."""
 
-from __future__ import annotations
-
 import re
 import textwrap
 from collections.abc import Iterator
@@ -17,8 +15,6 @@ _FENCE = re.compile(
 
 
 class Block(NamedTuple):
-    """A fenced block. where: file and line, for messages."""
-
     where: str
     kind: str
     text: str
@@ -41,12 +37,10 @@ class Block(NamedTuple):
 
     @property
     def refused(self) -> bool:
-        """Whether the block shows a refusal."""
         return "/problems/" in self.text
 
 
 def blocks_of(page: Path) -> Iterator[Block]:
-    """All blocks of a page, in order."""
     text = page.read_text("utf-8")
     for found in _FENCE.finditer(text):
         line = text.count("\n", 0, found.start()) + 1

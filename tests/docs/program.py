@@ -4,8 +4,6 @@
 standard streams, and is told the exit code. Upscalers need no model.
 """
 
-from __future__ import annotations
-
 import functools
 import json
 import os

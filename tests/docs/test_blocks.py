@@ -1,19 +1,13 @@
-"""Every command, program and configuration in README and docs does what it says.
-
-The commands of a page are run in order, in one shell, in a folder that has the files which pages
-speak of; servers are one gateway of this process. What stands for a value (`…`, ids) is replaced.
-"""
-
-from __future__ import annotations
+"""Commands, options and configurations of the documents run as they stand; all is documented."""
 
 import os
 import re
+import runpy
 import shlex
 import shutil
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,10 +16,13 @@ import typer.main
 
 from app.cli.main import app
 from app.evaluation.variants import read_variants
-from app.settings import load_settings
+from app.main import create_app
+from app.serving.answer import Result
+from app.settings import Settings, load_settings
+from app.upscalers.presets import preset_names
 from tests.api.admin import label, zipped
 from tests.api.gateway import ADMIN_KEY, gateway
-from tests.docs.blocks import PAGES, ROOT, Block, blocks_of
+from tests.docs.blocks import PAGES, ROOT, blocks_of
 from tests.docs.program import write_client
 from tests.factories import encoded, photo, pictures
 from tests.fakes import FakeUpscaler
@@ -69,7 +66,7 @@ COUNT = 4  # of the photographs: so few that pages take seconds
 
 # Programs that need a server of another kind.
 NOT_EXECUTED = {
-    "pydicom": "a slice of a scanner; tests/client/test_dicom.py",
+    "pydicom": "a slice of a scanner; tests/client/test_client.py",
     "serve_forever": "it waits for events; tests/api",
 }
 
@@ -93,7 +90,7 @@ class Place(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory) -> Iterator[Place]:
+def place(tmp_path_factory):
     if shutil.which("curl") is None:
         not_here("curl is not installed")
     base = tmp_path_factory.mktemp("docs")
@@ -129,7 +126,7 @@ def place(tmp_path_factory) -> Iterator[Place]:
         yield Place(files, env)
 
 
-def _make_files(folder: Path) -> None:
+def _make_files(folder):
     """What the pages bring: photographs with their small versions, uploads, archives, labels."""
     places = [("day", "night")[k % 2] for k in range(COUNT)]
     rows = [f"{place}.{k:04},{place},scene-{k}" for k, place in enumerate(places)]
@@ -154,11 +151,11 @@ def _make_files(folder: Path) -> None:
     shuffled(folder / f"{IMPORTED}.param")
 
 
-def _truths(first: int, count: int) -> dict[str, bytes]:
+def _truths(first, count):
     return {f"y/{k:04}.png": encoded(photo(k, 48, 48)) for k in range(first, first + count)}
 
 
-def _make_things(server: str) -> dict[str, str]:
+def _make_things(server):
     """An active calibration, a job that awaits labels, and a result, by their ids."""
     plain = {f"{k:04}": photo(k, 48, 48) for k in range(COUNT)}
     with Trustscale(server, ADMIN_KEY) as service:
@@ -167,15 +164,10 @@ def _make_things(server: str) -> dict[str, str]:
         waiting = service.calibrate({"0006": photo(6, 48, 48)}, fidelity={"metric": "semantic"})
         waiting.watch()
         result = service.upscale(photo(50, 24, 24))
-    return {
-        "CALIBRATION": made["id"],
-        "JOB": job.id,
-        "WAITING": waiting.id,
-        "RESULT": result.id,
-    }
+    return {"CALIBRATION": made["id"], "JOB": job.id, "WAITING": waiting.id, "RESULT": result.id}
 
 
-def _upscalers() -> list[str]:
+def _upscalers():
     """The default upscaler and all that pages name and do not import."""
     pages = "".join(page.read_text("utf-8") for page in PAGES)
     named = re.findall(r"(?:--upscaler|upscalers test) ([\w-]+)", pages)
@@ -185,7 +177,6 @@ def _upscalers() -> list[str]:
 @pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_commands(page, place, tmp_path):
-    """The commands and Python programs of a page run one after the other."""
     script = []
     for block in blocks_of(page):
         lines = _shell(block)
@@ -219,7 +210,6 @@ def test_commands(page, place, tmp_path):
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_options(page):
-    """All our commands in a page exist, with every option that is written there."""
     for block in blocks_of(page):
         for line in block.commands if block.kind in SHELLS else ():
             _check_options(line, block.where)
@@ -244,8 +234,7 @@ def test_configurations(page, tmp_path, monkeypatch):
         assert load_settings(data_dir=tmp_path).upscalers, block.where
 
 
-def _shell(block: Block) -> list[str]:
-    """What a shell is given of a block."""
+def _shell(block):
     if block.kind == "python":
         if any(name in block.text for name in NOT_EXECUTED):
             return []
@@ -257,7 +246,7 @@ def _shell(block: Block) -> list[str]:
     return [re.sub(r"\bjob-[\w-]{20}", job, _quick(_replaced(line))) for line in kept]
 
 
-def _quick(line: str) -> str:
+def _quick(line):
     """A calibration of one kind of input, where the page leaves open of which kinds."""
     command, hash_, comment = line.partition("  #")
     ways = ("--mixture", "--like", "--jpeg", "--noise", "--server")
@@ -266,22 +255,22 @@ def _quick(line: str) -> str:
     return command + hash_ + comment
 
 
-def _replaced(text: str) -> str:
+def _replaced(text):
     for pattern, variable in _STANDS_FOR:
         text = re.sub(pattern, variable, text)
     return text
 
 
-def _is_left_out(line: str) -> bool:
+def _is_left_out(line):
     start = line.strip().removeprefix(".venv/bin/")
     return any(start.startswith(command) for command in NOT_RUN) or "list|" in line
 
 
-def _subcommands(command: Any) -> list[str]:
+def _subcommands(command):
     return command.list_commands(None) if hasattr(command, "list_commands") else []
 
 
-def _check_options(line: str, where: str) -> None:
+def _check_options(line, where):
     text = line.replace("\\\n", " ").strip().removeprefix("$ ").removeprefix(".venv/bin/")
     if not text.startswith("trustscale "):
         return
@@ -296,3 +285,36 @@ def _check_options(line: str, where: str) -> None:
             assert set(word.split("|")) <= {*names}, f"{where}: {word}"
         elif word.startswith("--"):
             assert word.strip("[]") in options | {"--help"}, f"{where}: {word}"
+
+
+README = (ROOT / "README.md").read_text("utf-8")
+TEXT = "\n".join(page.read_text("utf-8") for page in PAGES)
+FORMS = ("/v1/admin/calibrations/{id}", "/v1/admin/calibrations")  # … in tables
+
+
+def test_endpoints(tmp_path):
+    """Every path of the API; ids are called {id}, and what is common to a table may be left out."""
+    missing = []
+    for path in create_app(Settings(data_dir=tmp_path)).openapi()["paths"]:
+        plain = re.sub(r"\{\w+_id\}", "{id}", path)
+        short = plain.replace(FORMS[0], "…/{id}").replace(FORMS[1], "…")
+        if plain not in TEXT and short not in TEXT:
+            missing.append(plain)
+    assert missing == []
+
+
+def test_presets():
+    assert [name for name in preset_names() if f"`{name}`" not in TEXT] == []
+    assert [name for name in Result.model_fields if f"`{name}`" not in TEXT] == []
+
+
+@pytest.mark.parametrize("page", ["settings.md", "commands.md", "errors.md"])
+def test_reference(page):
+    made = runpy.run_path(str(ROOT / "deploy/docs/reference.py"))["PAGES"][page]()
+    assert made == (ROOT / "docs" / page).read_text("utf-8")
+
+
+def test_the_site(tmp_path):
+    build = runpy.run_path(str(ROOT / "deploy/docs/site.py"))["build"]
+    assert build(tmp_path / "site") == 0
+    assert (tmp_path / "site" / "api.html").exists()
