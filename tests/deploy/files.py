@@ -1,7 +1,5 @@
 """The deployment's files, and the programs that judge them where they are installed."""
 
-from __future__ import annotations
-
 import os
 import re
 import shutil
@@ -32,17 +30,10 @@ _REFERENCE = re.compile(r"(?<!\$)\$\{(\w+)(?::?([-?+])([^}]*))?\}")
 
 
 def document(path: Path) -> Any:
-    """The only document of a YAML file."""
     return yaml.safe_load(path.read_text("utf-8"))
 
 
-def documents(path: Path) -> list[dict[str, Any]]:
-    """All documents of a YAML file."""
-    return [found for found in yaml.safe_load_all(path.read_text("utf-8")) if found]
-
-
 def compose() -> dict[str, Any]:
-    """docker-compose.yml with its anchors resolved."""
     return document(ROOT / "docker-compose.yml")
 
 

@@ -1,14 +1,28 @@
-"""docker-compose.yml: it is valid, it scales, it is hardened, and its settings are settings."""
+"""docker-compose.yml, the proxy in front, the image, and what a release publishes."""
 
-from __future__ import annotations
-
+import json
 import re
+import subprocess
+import sys
+import tomllib
 
 import pytest
 import yaml
+from cyclonedx.schema import SchemaVersion
+from cyclonedx.validation.json import JsonStrictValidator
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
+import app
+from app.api.made import MAX_ARCHIVE_BYTES
 from app.settings import load_settings, unknown_variables
+from app.watch.truth import MAX_TRUTH_BYTES
+from deploy.one_file import one_file
+from deploy.release import licences, same_version
 from tests.deploy.files import (
+    CHART,
+    DEPLOY,
     ROOT,
     SECRETS,
     compose,
@@ -24,20 +38,19 @@ OURS = ("gateway", "jobs")
 EVERY_SERVICE = pytest.mark.parametrize("name", sorted(SERVICES))
 
 
-def mounts(name: str) -> dict[str, str]:
+def mounts(name):
     """What lies where in a container: target -> source."""
     mounted = (filled(mount, SECRETS).split(":") for mount in SERVICES[name].get("volumes", []))
     return {target: source for source, target, *_ in mounted}
 
 
-def environment(name: str) -> dict[str, str]:
+def environment(name):
     found = SERVICES[name].get("environment", {})
     return {key: filled(value, SECRETS) for key, value in found.items()}
 
 
 class TestFile:
     def test_compose_accepts_it(self):
-        """Docker Compose reads it against its schema and resolves every reference."""
         text = run("docker-compose", "--profile", "*", "config", **SECRETS)
         assert set(yaml.safe_load(text)["services"]) == set(SERVICES)
 
@@ -48,24 +61,6 @@ class TestFile:
         assert set(example) == set(references(compose()))
         for name, value in example.items():
             assert not (re.search("PASSWORD|KEYS", name) and value), name
-
-    def test_what_is_mounted(self):
-        """Volumes are declared and used; files are there, apart from the operator's weights."""
-        sources = {source for name in SERVICES for source in mounts(name).values()}
-        assert {one for one in sources if one[0] not in "./"} == set(compose()["volumes"])
-        ours = {one for one in sources if one.startswith("./")} - {"./weights"}
-        assert [one for one in ours if not (ROOT / one).exists()] == []
-
-
-class TestScaling:
-    def test_replicas_share_what_they_must(self):
-        """Results and uploads lie in a volume that gateways and jobs both see."""
-        blobs = {name: environment(name)["TRUSTSCALE_BLOBS"] for name in OURS}
-        assert blobs["gateway"] == blobs["jobs"]
-        path = blobs["gateway"].removeprefix("file://")
-        for name in OURS:
-            (source,) = (s for target, s in mounts(name).items() if path.startswith(target + "/"))
-            assert source == "data"
 
 
 class TestSettings:
@@ -85,22 +80,7 @@ class TestSettings:
         (upscaler,) = settings.upscalers
         assert upscaler.threads == int(SERVICES[name]["deploy"]["resources"]["limits"]["cpus"])
 
-    @pytest.mark.parametrize("name", OURS)
-    def test_a_worker_is_an_upscaler(self, name, monkeypatch):
-        """With WORKER_MODEL in .env, and nothing else, there is the upscaler `worker` too."""
-        configured(monkeypatch)
-        address = SERVICES[name]["environment"]["TRUSTSCALE_WORKERS"]
-        monkeypatch.setenv("TRUSTSCALE_WORKERS", filled(address, {"WORKER_MODEL": "sinsr"}))
-        first, worker = load_settings().upscalers
-        assert (first.kind, worker.name, worker.kind) == ("embedded", "worker", "worker")
-        host, port = worker.urls[0].removeprefix("http://").split(":")
-        assert host == "worker"
-        assert SERVICES["cpu-worker"]["networks"]["inside"]["aliases"] == [host]
-        for profile in ("worker", "cpu-worker"):
-            assert f"--port={port}" in SERVICES[profile]["command"]
-
     def test_there_is_time_to_finish(self, monkeypatch):
-        """A stopped gateway may finish its requests before it is killed."""
         configured(monkeypatch)
         grace = int(SERVICES["gateway"]["stop_grace_period"].removesuffix("s"))
         assert grace > load_settings().request_timeout_s
@@ -116,11 +96,208 @@ class TestSettings:
             assert f"${{{word}:?" in (ROOT / "docker-compose.yml").read_text("utf-8")
 
 
-class TestHardening:
-    def test_redis_keeps_what_it_is_told(self):
-        """Every write goes to a file, and nothing is evicted."""
-        lines = (ROOT / "deploy/redis.conf").read_text("utf-8").splitlines()
-        options = dict(line.split(maxsplit=1) for line in lines if line and line[0] != "#")
-        assert options["appendonly"] == "yes"
-        assert options["maxmemory-policy"] == "noeviction"
-        assert options["dir"] in mounts("redis")
+def test_one_version_and_known_licences():
+    """Every part names one version, and images pass on what may be passed on."""
+    assert same_version(ROOT) == app.__version__
+    licences(ROOT)
+
+
+def test_workflows_are_valid():
+    workflows = sorted((ROOT / ".github/workflows").iterdir())
+    run("check-jsonschema", "--builtin-schema", "vendor.github-workflows", *workflows)
+
+
+def test_one_file_needs_nothing_beside_it(tmp_path):
+    """Compose accepts it where nothing else lies; only the operator's weights are mounted."""
+    document = one_file("ghcr.io/owner/", "v1.2.3")
+    (tmp_path / "compose.yaml").write_text(yaml.safe_dump(document), "utf-8")
+    seen = run("docker-compose", "--file", tmp_path / "compose.yaml", "config", **SECRETS)
+    assert "ghcr.io/owner/trustscale-gateway:v1.2.3" in seen
+    for service in document["services"].values():
+        for volume in service["volumes"]:
+            assert not volume.startswith("./"), volume
+    for config, content in yaml.safe_load(seen)["configs"].items():
+        assert content["content"].strip(), config
+
+
+def bill(lock, path):
+    subprocess.run(
+        [
+            *(sys.executable, "-W", "ignore", "-m", "cyclonedx_py", "requirements"),
+            *(f"requirements/{lock}.lock", "--pyproject", "pyproject.toml", "--no-validate"),
+            *("--mc-type", "application", "--output-reproducible", "--output-file", path),
+        ],
+        check=True,
+        cwd=ROOT,
+        timeout=120,
+    )
+    return path.read_text("utf-8")
+
+
+@pytest.mark.slow
+def test_the_bill_of_materials(tmp_path):
+    """It follows the schema, has every package with version and hashes, and can be made again."""
+    text = bill("gateway", tmp_path / "1")
+    assert bill("gateway", tmp_path / "2") == text
+    assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(text) is None
+    document = json.loads(text)
+    assert document["metadata"]["component"]["name"] == "trustscale"
+    assert str(ROOT) not in text
+    found = {part["name"]: part for part in document["components"]}
+    assert {name: part["version"] for name, part in found.items()} == locked("gateway")
+    for part in found.values():
+        assert part["purl"] == f"pkg:pypi/{part['name']}@{part['version']}"
+        assert part["externalReferences"][0]["hashes"]
+
+
+CADDYFILE = DEPLOY / "Caddyfile"
+TEXT = CADDYFILE.read_text("utf-8")
+UNITS = {"MiB": 1024**2, "GiB": 1024**3, "s": 1, "m": 60}
+
+
+def value(name, after=""):
+    """The number that an option is set to, in bytes or seconds; the first one after a text."""
+    found = re.search(rf"{name} (\d+)(\w+)$", TEXT[TEXT.index(after) :], re.MULTILINE)
+    assert found is not None
+    return int(found.group(1)) * UNITS[found.group(2)]
+
+
+@pytest.fixture
+def settings(monkeypatch):
+    """Of the compose stack."""
+    configured(monkeypatch)
+    return load_settings()
+
+
+def test_caddy_accepts_it():
+    output = run("caddy", "validate", "--adapter", "caddyfile", "--config", CADDYFILE)
+    assert "Valid configuration" in output
+
+
+def test_uploads_reach_the_gateway(settings):
+    """The proxy's limits lie above the gateway's, which answers with a problem document."""
+    assert settings.max_upload_bytes < value("max_size", "request_body @public") < 2 * 32 * 1024**2
+    assert value("max_size", "request_body @admin") > MAX_ARCHIVE_BYTES
+    assert value("max_size", "request_body @truth") > MAX_TRUTH_BYTES
+    slowest = (settings.max_waiting / settings.max_in_flight + 1) * settings.request_timeout_s
+    assert slowest < value("response_header_timeout")
+
+
+def test_metrics_stay_inside():
+    assert re.search(r"@internal path /metrics\n\s*respond @internal 404", TEXT)
+
+
+@pytest.mark.parametrize("file", [ROOT / "docker-compose.yml", CHART / "values.yaml"])
+@pytest.mark.parametrize(
+    ("forwarded", "client"),
+    [("203.0.113.7", "203.0.113.7"), ("198.51.100.1, 203.0.113.7, 10.0.0.3", "203.0.113.7")],
+    ids=["of one proxy", "made up by the client"],
+)
+async def test_whose_word_on_the_address_counts(file, forwarded, client):
+    """The address of a client is the last public one, whatever it sends itself."""
+    trusted = re.search(r"(?:FORWARDED_ALLOW_IPS|trustedProxies): (\S+)\n", file.read_text("utf-8"))
+    assert trusted is not None
+    seen = []
+
+    async def gateway(scope, *_):
+        seen.append(scope["client"][0])
+
+    scope = {
+        "type": "http",
+        "scheme": "http",
+        "client": ("172.18.0.2", 40000),
+        "headers": [(b"x-forwarded-for", forwarded.encode())],
+    }
+    await ProxyHeadersMiddleware(gateway, trusted[1])(scope, None, None)
+    assert seen == [client]
+
+
+DOCKERFILE = (ROOT / "Dockerfile").read_text("utf-8")
+LOCKS = ("build", "gateway", "gateway-extras", "worker")
+
+
+def stages():
+    lines = [line for line in DOCKERFILE.splitlines() if not line.startswith("#")]
+    joined = re.sub(r"\\\n\s*", "", "\n".join(lines))
+    found: dict[str, list[tuple[str, str]]] = {}
+    current: list[tuple[str, str]] = []
+    for line in filter(str.strip, joined.splitlines()):
+        word, _, rest = line.strip().partition(" ")
+        if word == "FROM":
+            current = found.setdefault(rest.rpartition(" AS ")[2], [])
+        current.append((word, rest))
+    return found
+
+
+STAGES = stages()
+
+
+def all_of(stage, word):
+    """What an instruction says in a stage and in those it is built from."""
+    parent = STAGES[stage][0][1].partition(" ")[0]
+    inherited = all_of(parent, word) if parent in STAGES else []
+    return inherited + [rest for name, rest in STAGES[stage] if name == word]
+
+
+def locked(lock):
+    """Name -> version of a lock."""
+    text = (ROOT / "requirements" / f"{lock}.lock").read_text("utf-8")
+    return dict(re.findall(r"^([a-z0-9-]+)==([^\s;]+)", text, re.MULTILINE))
+
+
+def test_the_linter_accepts_it():
+    run("hadolint", "Dockerfile")
+    installs = [
+        part
+        for stage in STAGES.values()
+        for word, rest in stage
+        if word == "RUN"
+        for part in rest.split("&&")
+        if re.search(r"\bpip\b.* (install|wheel) ", part)
+    ]
+    assert installs
+    for part in installs:
+        assert "--require-hashes" in part or "--no-deps" in part, part
+
+
+class TestLocks:
+    @pytest.mark.parametrize("name", [*LOCKS, "dev"])
+    def test_every_release_has_hashes(self, name):
+        """Each requirement is one exact release with at least one hash, from no named index."""
+        text = (ROOT / "requirements" / f"{name}.lock").read_text("utf-8")
+        entries = re.split(r"^(?=[a-z0-9])", text, flags=re.MULTILINE)[1:]
+        assert entries
+        for entry in entries:
+            assert re.match(r"[a-z0-9-]+==\S+", entry), entry[:60]
+            assert re.search(r"--hash=sha256:[0-9a-f]{64}", entry), entry[:60]
+        assert "://" not in text
+        assert "--index" not in text
+        assert "--find-links" not in text
+
+    def test_the_locks_agree(self):
+        gateway = locked("gateway")
+        for other in ("gateway-extras", "worker", "dev"):
+            versions = locked(other)
+            shared = set(gateway) & set(versions)
+            assert {name: gateway[name] for name in shared} == {n: versions[n] for n in shared}
+
+    def test_every_dependency_is_locked(self):
+        document = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+        project = document["project"]
+        installed = re.search(r"--editable '\.\[(.+)\]'", (ROOT / "Makefile").read_text("utf-8"))
+        assert installed is not None
+        extras = {
+            "dev": installed[1].split(","),
+            "gateway": ["tracing"],
+            "gateway-extras": ["tracing", "credentials"],
+            "worker": ["tracing", "worker"],
+        }
+        for lock, chosen in extras.items():
+            asked = [*project["dependencies"]]
+            for extra in chosen:
+                asked += project["optional-dependencies"][extra]
+            if lock == "dev":
+                asked += document["dependency-groups"]["dev"]
+            names = {canonicalize_name(Requirement(one).name) for one in asked}
+            not_in_a_lock = {"torch", "trustscale"} if lock == "dev" else set()
+            assert names - not_in_a_lock <= locked(lock).keys(), lock

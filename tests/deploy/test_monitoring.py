@@ -1,10 +1,7 @@
 """Alerts and dashboard speak of metrics that exist, and every alert has its runbook."""
 
-from __future__ import annotations
-
 import json
 import re
-from collections.abc import Iterator
 
 import pytest
 
@@ -12,13 +9,13 @@ from app.main import create_app
 from app.problems import PROBLEMS
 from app.settings import Settings
 from app.telemetry.metrics import COUNTERS, GAUGES, HISTOGRAMS, Metrics
-from tests.deploy.files import DEPLOY, ROOT, document, run, services
+from tests.deploy.files import DEPLOY, ROOT, document, run
 
 DASHBOARD = json.loads((DEPLOY / "grafana/dashboards/trustscale.json").read_text("utf-8"))
 RULES = [rule for group in document(DEPLOY / "alerts.yml")["groups"] for rule in group["rules"]]
 
 
-def expressions() -> Iterator[tuple[str, str]]:
+def expressions():
     """(where, PromQL) of everything that asks Prometheus."""
     for rule in RULES:
         yield rule["alert"], rule["expr"]
@@ -34,7 +31,7 @@ EVERY_EXPRESSION = pytest.mark.parametrize(
 
 
 @pytest.fixture(scope="module")
-def exported() -> dict[str, set[str]]:
+def exported():
     """Names of the samples that a gateway exports, with the labels of each."""
     metrics = Metrics()
     for name, (_, labels) in COUNTERS.items():
@@ -50,7 +47,7 @@ def exported() -> dict[str, set[str]]:
     return found
 
 
-def selectors(expression: str) -> Iterator[tuple[str, str]]:
+def selectors(expression):
     """(metric, what stands in its braces) of an expression."""
     pattern = r"\b((?:trustscale|process)_\w+|up)\b(?:\{([^}]*)\})?"
     for match in re.finditer(pattern, expression):
@@ -90,15 +87,7 @@ class TestAlerts:
     def test_prometheus_accepts_its_configuration(self):
         """promtool finds no mistake in the configuration, nor in the rules that it refers to."""
         run("promtool", "check", "config", DEPLOY / "prometheus.yml")
-
-    def test_they_fire_and_stay_silent(self):
-        """On given series the alerts do what they say."""
         run("promtool", "test", "rules", *(ROOT / "tests/deploy").glob("*.test.yml"))
-
-    def test_names_are_unique(self):
-        """One name, one alert."""
-        names = [rule["alert"] for rule in RULES]
-        assert len(set(names)) == len(names)
 
     @pytest.mark.parametrize("rule", RULES, ids=[rule["alert"] for rule in RULES])
     def test_the_runbook(self, rule):
@@ -109,51 +98,3 @@ class TestAlerts:
         assert anchor == rule["alert"].lower()
         headings = re.findall(r"^#+ (.+)$", (ROOT / path).read_text("utf-8"), re.MULTILINE)
         assert rule["alert"] in headings
-
-    def test_the_memory_alert_knows_the_limit(self):
-        """It fires at nine tenths of what a gateway may use."""
-        (rule,) = (rule for rule in RULES if rule["alert"] == "MemoryHigh")
-        limit = services()["gateway"]["deploy"]["resources"]["limits"]["memory"]
-        assert f"0.9 * {limit.removesuffix('G')} * 1024 ^ 3" in rule["expr"]
-
-
-class TestScraping:
-    def test_targets_are_services(self):
-        """Every name that is looked up is a service, on a port that it opens."""
-        for job in document(DEPLOY / "prometheus.yml")["scrape_configs"]:
-            for discovery in job.get("dns_sd_configs", []):
-                for name in discovery["names"]:
-                    assert str(discovery["port"]) in services()[name]["expose"]
-
-
-class TestDashboard:
-    def test_panels(self):
-        """Ids are unique, panels do not overlap, each that is not a row asks something."""
-        panels = DASHBOARD["panels"]
-        assert len({panel["id"] for panel in panels}) == len(panels)
-        taken: set[tuple[int, int]] = set()
-        for panel in panels:
-            place = panel["gridPos"]
-            assert place["x"] + place["w"] <= 24
-            cells = {
-                (x, y)
-                for x in range(place["x"], place["x"] + place["w"])
-                for y in range(place["y"], place["y"] + place["h"])
-            }
-            assert taken.isdisjoint(cells), panel["title"]
-            taken |= cells
-            assert panel["type"] == "row" or panel["targets"]
-
-    def test_it_asks_the_provisioned_source(self):
-        """Panels name the data source that is provisioned beside them."""
-        provisioned = document(DEPLOY / "grafana/provisioning/datasources/prometheus.yml")
-        uids = {source["uid"] for source in provisioned["datasources"]}
-        for panel in DASHBOARD["panels"]:
-            for target in panel.get("targets", []):
-                assert target["datasource"]["uid"] in uids
-
-    def test_it_is_found(self):
-        """The provider looks where the file is mounted."""
-        provider = document(DEPLOY / "grafana/provisioning/dashboards/trustscale.yml")
-        path = provider["providers"][0]["options"]["path"]
-        assert f"./deploy/grafana/dashboards:{path}:ro" in services()["grafana"]["volumes"]

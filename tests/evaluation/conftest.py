@@ -1,10 +1,6 @@
 """Images, and evaluations that are made once for all tests that read them."""
 
-from __future__ import annotations
-
 import asyncio
-from collections.abc import Sequence
-from pathlib import Path
 
 import pytest
 
@@ -13,7 +9,7 @@ from app.conformal.fidelity import FidelitySettings
 from app.conformal.indecision import IndecisionSettings
 from app.evaluation import report
 from app.evaluation.cache import SampleCache
-from app.evaluation.conduct import Findings, conduct
+from app.evaluation.conduct import conduct
 from app.evaluation.plan import make_plan
 from app.evaluation.run import Options
 from app.evaluation.variants import Variant, paper, served
@@ -25,7 +21,7 @@ ALPHAS = (0.1, 0.2, 0.3)
 QUICK = {"with_earlier": False, "with_pictures": False}
 
 
-def photographs(folder: Path, count: int, *, side: int = 48, crops: int = 2) -> Path:
+def photographs(folder, count, *, side=48, crops=2):
     """A folder of `count` photographs with some images of each, named by a manifest."""
     folder.mkdir(parents=True, exist_ok=True)
     lines = ["file,scene"]
@@ -38,13 +34,11 @@ def photographs(folder: Path, count: int, *, side: int = 48, crops: int = 2) -> 
     return folder
 
 
-def plain(name: str = "plain", **fields: object) -> Variant:
-    """Settings without classes of uploads."""
+def plain(name="plain", **fields):
     return Variant(name, CalibrationConfig(**{"samples": 4, "input_rule": None, **fields}))
 
 
-def variants() -> list[Variant]:
-    """The paper's setting, small; and another σ, Ŷ and D."""
+def variants():
     mean = plain(
         "mean",
         samples=3,
@@ -55,9 +49,7 @@ def variants() -> list[Variant]:
     return [*paper([FakeUpscaler()], 4, 48, 0.1)[:4], mean]
 
 
-def evaluated(
-    folder: Path, *models: FakeUpscaler, settings: Sequence[Variant] = (), **options: object
-) -> Findings:
+def evaluated(folder, *models, settings=(), **options):
     """The evaluation of a folder of truths, with a cache beside it."""
     plan, cache = make_plan([folder], share=0.7, seed=0), SampleCache(folder.parent / "cache")
     chosen = Options(ALPHAS, 0.2, **{"with_earlier": True, **options})
@@ -65,15 +57,13 @@ def evaluated(
 
 
 @pytest.fixture(scope="session")
-def findings(tmp_path_factory) -> Findings:
-    """20 photographs, two images of each, in the paper's setting."""
+def findings(tmp_path_factory):
     folder = tmp_path_factory.mktemp("evaluated")
     return evaluated(photographs(folder / "photos", 20), FakeUpscaler())
 
 
 @pytest.fixture(scope="session")
-def as_served(tmp_path_factory) -> Findings:
-    """Ten photographs, as the service would serve them."""
+def as_served(tmp_path_factory):
     folder = tmp_path_factory.mktemp("served")
     return evaluated(
         photographs(folder / "photos", 10, crops=1),
@@ -84,8 +74,7 @@ def as_served(tmp_path_factory) -> Findings:
 
 
 @pytest.fixture(scope="session")
-def written(findings, tmp_path_factory) -> Path:
-    """The folder of the report in the paper's setting."""
+def written(findings, tmp_path_factory):
     out = tmp_path_factory.mktemp("report")
     report.write(findings, out)
     return out

@@ -1,7 +1,5 @@
 """Intervals against scipy and against doing it by hand."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from scipy import stats
@@ -21,7 +19,7 @@ from tests.fakes import FakeUpscaler
 ALPHAS = (0.05, 0.3, 0.5, 0.9)
 
 
-def names(count: int) -> list[str]:
+def names(count):
     return [f"{k:03}" for k in range(count)]
 
 
@@ -52,28 +50,14 @@ class TestMeanIntervals:
         assert (copied.mean, copied.images) == (pytest.approx(alone.mean), 400)
         assert (copied.low, copied.high) == pytest.approx((alone.low, alone.high))
 
-    def test_missing_values(self):
-        """Values that are not finite are left out of their column only."""
-        values = np.array([[1.0, np.nan], [3.0, np.inf], [5.0, 7.0], [7.0, np.nan]])
-        first, second = mean_intervals(values, weights(names(4), 500, 0))
-        assert (first.mean, first.images) == (4, 4)
-        assert (second.mean, second.low, second.high, second.images) == (7, 7, 7, 1)
 
-    def test_nothing_to_average(self):
-        """A column without values has no mean and no interval."""
-        (interval,) = mean_intervals(np.full((3, 1), np.nan), weights(names(3), 50, 0))
-        assert np.isnan([interval.mean, interval.low, interval.high]).all()
-
-
-def staircase(random: np.random.Generator) -> Staircase:
+def staircase(random):
     steps = np.unique(random.random(6).astype(np.float32))
     errors = np.sort(random.random(len(steps)).astype(np.float32) + np.float32(0.01))
     return Staircase(steps, errors)
 
 
-def cell_of(
-    stairs: list[Staircase], scenes: list[str], test: list[Staircase], guarantee=None
-) -> Cell:
+def cell_of(stairs, scenes, test, guarantee=None):
     """A cell of these images, each σ up to 1."""
     pipeline = Pipeline(fingerprint="fake:1", scale=2, samples=4)
     pairs = []
@@ -99,51 +83,31 @@ def cell_of(
     return cell
 
 
-class TestJointIntervals:
-    def test_by_hand(self):
-        """The same as a risk curve of the drawn scenes, asked of every image, for every replicate.
-
-        A scene counts once, however many images it has: with the mean of their losses.
-        """
-        random = np.random.default_rng(0)
-        calibration, test = ([staircase(random) for _ in range(n)] for n in (30, 12))
-        scenes = [f"{k * k // 60}" for k in range(30)]  # of one to eight images
-        cell = cell_of(calibration, scenes, test)
-        draws = Resamples.of(names(12), 2)
-        got = joint(cell, draws, ALPHAS)
-        realised = []
-        known = list(dict.fromkeys(scenes))
-        for a, b in zip(draws.calibration(len(known)), draws.test, strict=False):
-            again = [
-                (image, (scene, copy))
-                for scene, count in zip(known, a, strict=True)
-                for copy in range(int(count))
-                for image, own in zip(calibration, scenes, strict=True)
-                if own == scene
-            ]
-            images, of_scenes = zip(*again, strict=True)
-            curve = RiskCurve.from_staircases(images, cell.calibration.bound, scenes=of_scenes)
-            losses = [[s.loss_below(curve.threshold(t)) for t in ALPHAS] for s in test]
-            realised.append(np.average(losses, axis=0, weights=b))
-        ends = np.quantile(realised, [0.025, 0.975], axis=0).T
-        np.testing.assert_allclose(got, ends)
-        assert (ends[0] == 0).all()  # so few scenes promise nothing at this level
-        assert (ends[1:] > 0).all()
-
-    def test_parts_are_added(self):
-        """Where each image is answered from the whole, dividing them changes nothing."""
-        random = np.random.default_rng(1)
-        calibration, test = ([staircase(random) for _ in range(n)] for n in (30, 12))
-        cell = cell_of(calibration, names(30), test)
-        draws = Resamples.of(names(12), 2)
-        whole = joint(cell, draws, ALPHAS)
-        twin = cell.calibration.for_upscaler("twin")
-        subject = Subject.of(twin, None, None, size=(8, 8))
-        cell.answers = [
-            one._replace(subject=subject) if place % 2 else one
-            for place, one in enumerate(cell.answers)
+def test_joint_intervals_by_hand():
+    random = np.random.default_rng(0)
+    calibration, test = ([staircase(random) for _ in range(n)] for n in (30, 12))
+    scenes = [f"{k * k // 60}" for k in range(30)]  # of one to eight images
+    cell = cell_of(calibration, scenes, test)
+    draws = Resamples.of(names(12), 2)
+    got = joint(cell, draws, ALPHAS)
+    realised = []
+    known = list(dict.fromkeys(scenes))
+    for a, b in zip(draws.calibration(len(known)), draws.test, strict=False):
+        again = [
+            (image, (scene, copy))
+            for scene, count in zip(known, a, strict=True)
+            for copy in range(int(count))
+            for image, own in zip(calibration, scenes, strict=True)
+            if own == scene
         ]
-        np.testing.assert_allclose(joint(cell, draws, ALPHAS), whole)
+        images, of_scenes = zip(*again, strict=True)
+        curve = RiskCurve.from_staircases(images, cell.calibration.bound, scenes=of_scenes)
+        losses = [[s.loss_below(curve.threshold(t)) for t in ALPHAS] for s in test]
+        realised.append(np.average(losses, axis=0, weights=b))
+    ends = np.quantile(realised, [0.025, 0.975], axis=0).T
+    np.testing.assert_allclose(got, ends)
+    assert (ends[0] == 0).all()  # so few scenes promise nothing at this level
+    assert (ends[1:] > 0).all()
 
 
 @pytest.mark.parametrize("alpha", [0.3, 0.5])

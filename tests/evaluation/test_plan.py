@@ -1,27 +1,26 @@
-"""Which images calibrate and which test."""
-
-from __future__ import annotations
-
-from pathlib import Path
+"""What is evaluated: variants, and images split so that nothing leaks."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from app.calibration.layout import PairFiles
+from app.conformal.indecision import IndecisionSettings
 from app.errors import BadRequest
 from app.evaluation.plan import Plan, make_plan, scene_of, split
+from app.evaluation.variants import paper, read_variants
 from tests.factories import encoded, photo
+from tests.fakes import FakeUpscaler, FakeWitness
 
 
-def items(scenes: list[int | None]) -> list[PairFiles]:
+def items(scenes):
     return [
         PairFiles(f"{k:03}", f"{k}.png", scene=None if g is None else f"g{g}")
         for k, g in enumerate(scenes)
     ]
 
 
-def images(folder: Path, names: list[str], seed: int = 0) -> Path:
+def images(folder, names, seed=0):
     folder.mkdir(parents=True, exist_ok=True)
     for k, name in enumerate(names):
         (folder / name).write_bytes(encoded(photo(seed + k)))
@@ -52,15 +51,9 @@ class TestSplit:
 
     @given(st.permutations(range(12)), st.integers(0, 100))
     def test_the_order_of_the_images_does_not_matter(self, order, seed):
-        """The same images are divided alike in whatever order they were found."""
         every = items([k // 3 for k in range(12)])
         shuffled = [every[k] for k in order]
         assert split(every, 0.5, seed) == split(shuffled, 0.5, seed)
-
-    def test_the_seed_matters(self):
-        """Another seed draws other scenes."""
-        every = items(list(range(30)))
-        assert split(every, 0.5, 0) != split(every, 0.5, 1)
 
 
 class TestMakePlan:
@@ -76,15 +69,6 @@ class TestMakePlan:
         assert [item.scene for item in plan.test] == ["two", None]
         assert plan.shared == 1
 
-    def test_sub_folders_are_scenes(self, tmp_path):
-        """Each sub-folder of images is a photograph."""
-        for name in ("sea", "wood", "town"):
-            images(tmp_path / name, ["1.png", "2.png"], seed=len(name))
-        plan = make_plan([tmp_path], share=0.5, seed=0)
-        assert plan.how == "scene"
-        assert {i.name for i in (*plan.calibration, *plan.test)} >= {"sea.1", "wood.2"}
-        assert plan.shared == 0
-
     def test_the_manifest_names_scenes(self, tmp_path):
         """By the finest known column, or the one that is asked for."""
         images(tmp_path, [f"{k}.png" for k in range(4)])
@@ -93,18 +77,6 @@ class TestMakePlan:
         assert len({*make_plan([tmp_path], share=0.5, seed=0).test_scenes}) == 2
         with pytest.raises(BadRequest, match="1 photographs"):
             make_plan([tmp_path], share=0.5, seed=0, column="source")
-
-    def test_addresses_are_scenes(self, tmp_path):
-        """Nothing is named by the scenes of an evaluation, so whatever a cell holds is one."""
-        images(tmp_path, [f"{k}.png" for k in range(4)])
-        rows = [f"{k}.png,https://example.org/{'a' * 100}/{k // 2}" for k in range(4)]
-        (tmp_path / "manifest.csv").write_text("\n".join(["file,source", *rows]))
-        assert len({*make_plan([tmp_path], share=0.5, seed=0).test_scenes}) == 1
-
-    def test_without_a_share(self, tmp_path):
-        """Everything tests: there is a calibration already."""
-        plan = make_plan([images(tmp_path, ["1.png", "2.png"])], share=None, seed=0)
-        assert (len(plan.calibration), len(plan.test)) == (0, 2)
 
     @pytest.mark.parametrize("inner", ["", "photos"])
     def test_several_folders(self, tmp_path, inner):
@@ -118,25 +90,60 @@ class TestMakePlan:
         assert {i.name.rpartition("/")[2] for i in plan.test} in ({"1"}, {"2"})
         assert len(plan.test) == 2
 
-    @pytest.mark.parametrize(
-        ("manifest", "column", "words"),
-        [
-            (b"file,group\n1.png,x\n", "shop", "no column 'shop'"),
-            (b"\xff\xfe\x00", None, "cannot be read as text"),
-            (None, "group", "missing"),
-        ],
-    )
-    def test_manifests_that_cannot_be_used(self, tmp_path, manifest, column, words):
-        """The reason is told."""
-        images(tmp_path, ["1.png", "2.png"])
-        if manifest is not None:
-            (tmp_path / "manifest.csv").write_bytes(manifest)
-        with pytest.raises(BadRequest, match=words):
-            make_plan([tmp_path], share=0.5, seed=0, column=column)
-
 
 def test_other_images_are_scenes_of_their_own():
     """Nothing known about two images does not make them one photograph."""
     plan = Plan(items([None, 0]), items([None, None, 0]), "given")
     assert len(set(plan.test_scenes)) == 3
     assert plan.shared == 1
+
+
+def test_paper():
+    """Uncut, unfitted, without classes; the paper's blurs shrink with the images."""
+    model = FakeUpscaler(witness=FakeWitness())
+    found = {variant.name: variant for variant in paper([model], 8, 512, 0.2)}
+    assert next(iter(found)) == "paper"
+    pipelines = {name: variant.pipeline(model) for name, variant in found.items()}
+    assert all(one.input_rule is None and one.indecision.fit is None for one in pipelines.values())
+    assert all(variant.config.fit_indecision == 0 for variant in found.values())
+    own, recipe = pipelines["paper"], pipelines["recipe"]
+    assert (own.samples, own.indecision, own.fidelity.bound) == (8, IndecisionSettings(), 1.9576)
+    assert (recipe.indecision.blur, recipe.fidelity.blur, recipe.fidelity.bound) == (16, 16, 3)
+    assert found["paper, certain"].config.guarantee.delta == 0.2
+    names = ("witness", "one call", "no witness")
+    assert [pipelines[name].indecision.estimator for name in names] == [
+        "witness",
+        "witness",
+        "residual",
+    ]
+
+
+def test_read(tmp_path):
+    """One table is one variant: a calibration's settings, and what it leaves out is the default."""
+    path = tmp_path / "settings.toml"
+    path.write_text(
+        "[sharp]\nsamples = 4\n[sharp.indecision]\nblur = 0\n"
+        '[mean]\nprediction = "mean"\ninput_rule = "none"\nfidelity = {bound = 1.9576}\n'
+    )
+    sharp, mean = read_variants(path)
+    assert (sharp.name, sharp.config.samples, sharp.config.indecision.blur) == ("sharp", 4, 0)
+    assert (sharp.config.fidelity.bound, mean.config.fidelity.bound) == (0.5, 1.9576)
+    assert (mean.config.prediction, mean.config.input_rule) == ("mean", None)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "names no settings"),
+        ("[a]\nsamples = 0", "a: samples"),
+        ("[a]\nactivate = true", "a: activate is none of"),
+        ("[a.fidelity]\nmetric = 'semantic'", "nobody labels"),
+        ("[a.guarantee]\nkind = 'post_hoc'", "one fixed α"),
+    ],
+)
+def test_mistakes(tmp_path, text, words):
+    path = tmp_path / "settings.toml"
+    path.write_text(text)
+    with pytest.raises(BadRequest, match=words) as caught:
+        read_variants(path)
+    assert "\n" not in caught.value.detail

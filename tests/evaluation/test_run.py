@@ -1,6 +1,4 @@
-"""Whole evaluations: every number of the table is made again from the raw maps."""
-
-from __future__ import annotations
+"""The evaluation: its table by brute force, and samples that are made once and kept."""
 
 import asyncio
 import math
@@ -9,23 +7,24 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 
-from app.calibration.fit import FIT_DIGITS
 from app.calibration.pairs import load_pair
 from app.conformal import HighProbabilityCurve, RiskCurve, Staircase, fidelity
 from app.conformal.fidelity import FidelitySettings
-from app.conformal.fitted import Fit
 from app.conformal.indecision import IndecisionSettings
 from app.conformal.lab import normalised_lab
 from app.errors import UpscalerFailed
-from app.evaluation.figures import leak
-from app.evaluation.report import advice, render
-from app.evaluation.showcase import choose
-from app.evaluation.variants import compared
-from app.images.decode import PAIR_LIMITS, decode
+from app.evaluation.cache import SampleCache, Samples, decode, encode
+from app.evaluation.measure import image_of
+from app.evaluation.report import advice
+from app.evaluation.variants import SEMANTIC, compared
 from app.sampling.measure import measure
+from app.sampling.pipeline import Pipeline
 from app.serving.subject import Subject
-from app.upscalers.base import Capabilities, Source, image_digest
+from app.upscalers.base import Capabilities, Source
 from tests.evaluation.conftest import ALPHAS, QUICK, evaluated, photographs, plain
 from tests.factories import encoded, photo
 from tests.fakes import FakeUpscaler
@@ -73,7 +72,6 @@ def expected_rows(test, thresholds):
 
 
 def check_rows(rows, test, threshold_of):
-    """Every row is what its thresholds give."""
     for row in rows:
         alpha = row.alpha
         thresholds = [math.inf if alpha is None else threshold_of(one, alpha) for one in test]
@@ -168,90 +166,26 @@ def test_advice(areas, words):
     assert told is None if words is None else words in told
 
 
-@pytest.mark.slow
-def test_statuses(findings):
-    """A promise is judged by its mean and its interval, and only for a given α."""
-    for row in findings.rows:
-        loss = row.quantities["loss"].mean
-        if row.alpha is None:
-            assert (row.status, row.promise) == (None, None)
-        elif row.status == "nothing":
-            assert row.quantities["area"].mean == 0
-        elif loss <= row.alpha:
-            assert row.status == "kept"
-        else:
-            assert row.status == ("within" if row.promise[0] <= row.alpha else "broken")
-    assert {row.status for row in findings.rows} >= {"kept", "nothing"}
+def test_a_failed_run_continues(tmp_path):
+    folder = photographs(tmp_path / "photos", 4, side=24)
+    upscaler = FakeUpscaler()
+    generate, asked = upscaler.generate, []
 
+    async def dying(source, seeds, turn=None):
+        asked.append(source.digest)
+        if source.digest != asked[0]:
+            return await generate(source, seeds, turn)
+        await until(lambda: list((tmp_path / "cache").glob("*.samples")))
+        raise UpscalerFailed("The model broke.")
 
-@pytest.mark.slow
-def test_leakage(findings):
-    """Leaked images can only enlarge the mask; without any the loss is that of the table."""
-    cell = findings.results[0].main
-    counts, realised = leak(cell, 0.2, seed=0)
-    losses = cell.quantities["loss"]
-    assert counts[0] == 0
-    np.testing.assert_allclose(realised[0], losses[:, cell.place(0.2)].mean())
-    assert realised[-1].min() >= realised[0].max()
-    assert realised.max() <= losses[:, -1].mean() + 1e-12
-
-
-@pytest.mark.slow
-def test_chosen_images(findings):
-    """The shown images are different ones, and the worst is the worst."""
-    cell = findings.results[0].main
-    chosen = choose(cell, 0.2)
-    assert len(chosen) == 4
-    losses = cell.quantities["error"][:, cell.place(0.2)]
-    *others, worst = chosen
-    assert losses[worst] == np.delete(losses, others).max()
-
-
-class TestCache:
-    def test_other_settings_generate_nothing(self, tmp_path):
-        """Samples do not depend on σ, D, α or guarantee."""
-        folder, upscaler = photographs(tmp_path / "photos", 3, side=24), FakeUpscaler()
-        settings = [plain()], [plain(fidelity={"blur": 2})]
-        found = [evaluated(folder, upscaler, settings=one, **QUICK) for one in settings]
-        assert [one.results[0].generated for one in found] == [6, 0]
-        assert len(upscaler.calls) == 6 * 4
-
-    def test_a_failed_run_continues(self, tmp_path):
-        """What came before a failure is kept, and only the rest is generated."""
-        folder = photographs(tmp_path / "photos", 4, side=24)
-        upscaler = FakeUpscaler()
-        generate, asked = upscaler.generate, []
-
-        async def dying(source, seeds, turn=None):
-            asked.append(source.digest)
-            if source.digest != asked[0]:
-                return await generate(source, seeds, turn)
-            await until(lambda: list((tmp_path / "cache").glob("*.samples")))
-            raise UpscalerFailed("The model broke.")
-
-        upscaler.generate = dying
-        with pytest.raises(UpscalerFailed):
-            evaluated(folder, upscaler, settings=[plain()], **QUICK)
-        kept = len(list((tmp_path / "cache").iterdir()))
-        assert 1 <= kept <= 7
-        upscaler.generate = generate
-        again = evaluated(folder, upscaler, settings=[plain()], **QUICK)
-        assert again.results[0].generated == 8 - kept
-
-
-@pytest.mark.slow
-def test_two_upscalers(tmp_path):
-    """Each is judged for itself on the same division, and has its own samples and section."""
-    other = FakeUpscaler("a-b", scale=3, fingerprint="fake:2", strength=9.0)
-    folder, settings = photographs(tmp_path / "photos", 6), [plain()]
-    found = evaluated(folder, FakeUpscaler("a"), other, settings=settings, **QUICK)
-    assert [(result.name, result.generated) for result in found.results] == [("a", 12), ("a-b", 12)]
-    rows = {name: [r for r in found.rows if r.upscaler == name] for name in ("a", "a-b")}
-    whole = [next(r for r in rows[n] if r.alpha is None) for n in ("a", "a-b")]
-    assert whole[0].quantities["loss"].mean < whole[1].quantities["loss"].mean
-    page = render(found)
-    assert all(f"<h2>{name}</h2>" in page for name in rows)
-    assert sum("masks set from" in sentence for sentence in found.verdict.findings) == 2
+    upscaler.generate = dying
+    with pytest.raises(UpscalerFailed):
+        evaluated(folder, upscaler, settings=[plain()], **QUICK)
+    kept = len(list((tmp_path / "cache").iterdir()))
+    assert 1 <= kept <= 7
+    upscaler.generate = generate
+    again = evaluated(folder, upscaler, settings=[plain()], **QUICK)
+    assert again.results[0].generated == 8 - kept
 
 
 def test_bad_images_are_left_out(tmp_path):
@@ -266,13 +200,82 @@ def test_bad_images_are_left_out(tmp_path):
     assert len(findings.plan.calibration) + len(findings.plan.test) == 8
 
 
-@pytest.mark.slow
-def test_photographs_that_sigma_was_fitted_on_are_told(tmp_path):
-    """Their areas flatter the fit, so the report says how many there are."""
-    folder = photographs(tmp_path / "photos", 3)
-    seen = image_digest(decode((folder / "001-0.png").read_bytes(), PAIR_LIMITS).rgb)[:FIT_DIGITS]
-    fit = Fit(weights=(("residual@1", 0.4),), photographs=(seen, "elsewhere"))
-    mine = plain(samples=2, indecision=IndecisionSettings("fitted", fit=fit))
-    made = evaluated(folder, FakeUpscaler(), settings=[mine], **QUICK)
-    assert len(made.results[0].fitted_on) == 1
-    assert any("was fitted on 1 of these uploads" in limit for limit in made.verdict.limits)
+BASE = Pipeline(fingerprint="fake:1", scale=2, samples=5)
+PIPELINES = [
+    BASE,
+    BASE.model_copy(update={"prediction": "mean"}),
+    BASE.model_copy(update={"samples": 3}),
+    BASE.model_copy(update={"indecision": IndecisionSettings("patch_variance", blur=1.0)}),
+]
+
+
+@pytest.fixture
+def pair():
+    return load_pair("a", encoded(photo()), None, BASE, degradation=None, seed=9)
+
+
+@pytest.mark.parametrize("cached", [False, True])
+async def test_as_served(tmp_path, pair, cached):
+    """Every Ŷ and σ is what `measure` gives a request, from the cache as from the upscaler."""
+    upscaler, cache = FakeUpscaler(), SampleCache(tmp_path)
+    if cached:
+        await image_of(0, pair, upscaler, BASE, cache, witnessed=False)
+        upscaler.calls.clear()
+    image = await image_of(0, pair, upscaler, BASE, cache, witnessed=False)
+    assert image.is_new is not cached
+    assert len(upscaler.calls) == (0 if cached else 5)
+    for pipeline in PIPELINES:
+        served = await measure(upscaler, Source(pair.x), pipeline, pair.seed)
+        assert np.array_equal(image.prediction(pipeline), served.prediction)
+        assert np.array_equal(image.sigma(pipeline), served.sigma)
+
+
+async def test_errors_are_those_of_the_core(tmp_path, pair):
+    """A map that two settings share is the one that `fidelity.error` makes."""
+    image = await image_of(0, pair, FakeUpscaler(), BASE, SampleCache(tmp_path), witnessed=False)
+    for settings in (
+        FidelitySettings(),
+        FidelitySettings(bound=0.01),
+        FidelitySettings(blur=2.0, bound=3.0),
+        FidelitySettings(metric="pointwise", bound=0.05),
+        FidelitySettings(metric="neighborhood_difference"),
+        SEMANTIC,
+    ):
+        for pipeline in PIPELINES:
+            expected = fidelity.error(pair.y, image.prediction(pipeline), settings)
+            assert np.array_equal(image.error(pipeline, settings), expected)
+
+
+def some(seed=0, count=4):
+    random = np.random.default_rng(seed)
+    return Samples(random.integers(0, 256, (count, 6, 5, 3), np.uint8))
+
+
+@given(hnp.arrays(np.uint8, st.tuples(*[st.integers(1, 5)] * 3, st.just(3))))
+def test_lossless(images):
+    assert np.array_equal(decode(encode(Samples(images))).images, images)
+
+
+class TestKept:
+    def test_kept(self, tmp_path):
+        cache = SampleCache(tmp_path / "deep" / "cache")
+        path = cache.path("fp", "x", 7, 4)
+        assert cache.get(path) is None
+        cache.put(path, some())
+        found = SampleCache(cache.folder).get(path)
+        assert np.array_equal(found.images, some().images)
+        assert [p.name for p in cache.folder.iterdir()] == [path.name]
+        cache = SampleCache(tmp_path)
+        base = ("fp", "x", 7, 4)
+        others = [("fq", "x", 7, 4), ("fp", "y", 7, 4), ("fp", "x", 8, 4), ("fp", "x", 7, 5)]
+        assert len({cache.path(*key) for key in (base, *others)}) == 5
+
+    def test_a_flipped_bit(self, tmp_path):
+        """Wherever it is, the samples are the true ones or absent."""
+        cache = SampleCache(tmp_path)
+        path = cache.path("fp", "x", 7, 4)
+        whole = encode(some())
+        for place in range(len(whole)):
+            path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+            found = cache.get(path)
+            assert found is None or np.array_equal(found.images, some().images)

@@ -1,7 +1,5 @@
 """What users and admins do through the proxy, in a few words."""
 
-from __future__ import annotations
-
 import json
 import time
 from contextlib import suppress
@@ -39,11 +37,9 @@ class Client:
         return self._http.get(path, headers=headers)
 
     def upscale(self, image: bytes = SMALL, **fields: Any) -> httpx.Response:
-        """A synchronous upscaling."""
         return self._http.post("/v1/upscale", files={"image": image}, data=fields)
 
     def submit(self, image: bytes = SMALL) -> str:
-        """An asynchronous upscaling; the path of its job."""
         return _location(self.try_to_submit(image))
 
     def try_to_submit(self, image: bytes = SMALL) -> httpx.Response:
@@ -53,7 +49,6 @@ class Client:
         )
 
     def calibrate(self, count: int = 20, *, upscaler: str = "span-x4", **config: Any) -> str:
-        """A calibration from photographs; the path of its job."""
         files = [("y", (f"{k:02}.png", encoded(photo(k, 128, 128)))) for k in range(count)]
         # X is made in one way: the usual mixture would be sixteen times as many.
         settings = {"upscaler": upscaler, "activate": False, "degradation": {}, **config}
@@ -74,7 +69,6 @@ class Client:
         return found
 
     def calibrations(self) -> set[str]:
-        """The ids of all that are stored."""
         return {item["id"] for item in _json(self.get(CALIBRATIONS, **self.admin))}
 
     def answers(self) -> float:

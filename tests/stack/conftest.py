@@ -1,9 +1,6 @@
 """One stack for all tests of this folder, started from `.env.example` as a new user would."""
 
-from __future__ import annotations
-
 import secrets
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,7 +12,7 @@ from tests.stack.engine import Stack
 
 
 @pytest.fixture(scope="session")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+def stack(tmp_path_factory):
     """The core of the stack, healthy; at the end all of it is removed."""
     try:
         found = Stack(tmp_path_factory.mktemp("stack"))
@@ -35,13 +32,12 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 
 @pytest.fixture
-def client(stack: Stack) -> Iterator[Client]:
-    """Speaks with the stack through its proxy."""
+def client(stack):
     with Client(stack) as found:
         yield found
 
 
-def _keep_logs(stack: Stack) -> None:
+def _keep_logs(stack):
     folder = Path("test-artefacts") / "stack"
     folder.mkdir(parents=True, exist_ok=True)
     for name in stack.containers(every=True):

@@ -1,7 +1,5 @@
 """A container engine with compose: docker, or podman with podman-compose."""
 
-from __future__ import annotations
-
 import json
 import os
 import shlex
@@ -26,8 +24,6 @@ CORE = ("proxy", "gateway", "jobs", "redis")
 
 
 class Engine:
-    """What both engines can do with a container."""
-
     def __init__(self) -> None:
         if not has_docker() and not shutil.which("podman"):
             raise ServerMissing("neither docker nor podman is installed")
@@ -39,14 +35,12 @@ class Engine:
         }
 
     def call(self, *words: str) -> str:
-        """The output of the engine, on both streams."""
         return self._run(self.name, *words)
 
     def has_image(self, name: str) -> bool:
         return bool(self.call("images", "--quiet", name).strip())
 
     def inspect(self, name: str) -> dict[str, Any]:
-        """What the engine knows of a container."""
         found: dict[str, Any] = json.loads(self.call("inspect", name))[0]
         return found
 
@@ -56,11 +50,9 @@ class Engine:
         return bool(state["Running"]) and health.get("Status") in {"healthy", None, ""}
 
     def run_in(self, name: str, *words: str) -> str:
-        """The output of a program inside a container."""
         return self.call("exec", name, *words)
 
     def logs(self, name: str) -> str:
-        """What a container has written, on both streams."""
         return self.call("logs", name)
 
     def _run(self, *words: str) -> str:
@@ -122,7 +114,6 @@ class Stack(Engine):
         self.call("volume", "create", *options, f"{PROJECT}_{volume}")
 
     def compose(self, *words: str, profiles: tuple[str, ...] = ()) -> None:
-        """Run compose; its output is shown when it fails."""
         self._run(*self._composing(profiles), *words)
 
     def _composing(self, profiles: tuple[str, ...] = ()) -> list[str]:
@@ -174,7 +165,6 @@ class Stack(Engine):
         block_until(lambda: all(self.is_healthy(name) for name in self.containers()))
 
     def down(self) -> None:
-        """Remove containers, networks and volumes."""
         self._stopped.set()
         for name in self.containers(every=True):
             # One that another waits for is removed with it.
@@ -210,11 +200,9 @@ class Stack(Engine):
         self.call("start", name)
 
     def tag(self, image: str, old: str, new: str) -> None:
-        """Give an image another tag."""
         self.call("tag", f"{image}:{old}", f"{image}:{new}")
 
     def memory(self) -> Mapping[str, str]:
-        """Memory in use by container, in the engine's words."""
         lines = self.call(
             "stats", "--no-stream", "--format", "{{.Name}} {{.MemUsage}}"
         ).splitlines()

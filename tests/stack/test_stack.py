@@ -3,8 +3,6 @@
 The tests share one stack and run in the order in which they stand here.
 """
 
-from __future__ import annotations
-
 import json
 import re
 import secrets
@@ -14,26 +12,25 @@ import sys
 import textwrap
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 
 from tests.missing import not_here
 from tests.stack.client import Client
-from tests.stack.engine import CORE, ROOT, Stack
+from tests.stack.engine import CORE, ROOT
 from tests.waiting import block_until
 
 pytestmark = pytest.mark.stack
 
 
-def commands_of(page: Path, section: str) -> list[str]:
+def commands_of(page, section):
     """The indented blocks of a section."""
     text = page.read_text("utf-8").split(f"\n## {section}\n")[1].split("\n## ")[0]
     found = re.findall(r"(?m)^ {4}.*\n(?:(?: {4}.*)?\n)*", text)
     return [textwrap.dedent(block) for block in found]
 
 
-def test_curl_gets_a_mask_through_the_proxy(stack: Stack):
+def test_curl_gets_a_mask_through_the_proxy(stack):
     """The command of the docs answers 200 with a promise."""
     done = subprocess.run(
         [
@@ -46,16 +43,7 @@ def test_curl_gets_a_mask_through_the_proxy(stack: Stack):
     assert json.loads(done.stdout)["guarantee"]["statement"]
 
 
-def test_jobs_run_in_a_container_of_their_own(stack: Stack, client: Client):
-    """An asynchronous upscaling and a calibration from 20 photographs succeed."""
-    upscaling, calibration = client.submit(), client.calibrate()
-    assert client.finished(upscaling)["state"] == "succeeded"
-    ended = client.finished(calibration)
-    assert ended["state"] == "succeeded", ended
-    assert ended["result"].rsplit("/", 1)[-1] in client.calibrations()
-
-
-def test_a_worker_is_found_by_env_alone(stack: Stack, client: Client, tmp_path):
+def test_a_worker_is_found_by_env_alone(stack, client, tmp_path):
     """With lines of `.env` a worker on the CPU starts; gateways calibrate it and answer by it."""
     if not stack.has_image("trustscale-worker:local"):
         not_here("the worker's image is not built (make images TARGETS='gateway worker')")
@@ -73,40 +61,31 @@ def test_a_worker_is_found_by_env_alone(stack: Stack, client: Client, tmp_path):
     assert answer.json()["guarantee"]["n"] == 20
 
 
-def test_nothing_secret_is_seen_in_a_list_of_processes(stack: Stack):
-    """No command line of a container holds the password or a key."""
+def test_nothing_secret_is_seen_in_a_list_of_processes(stack):
     secrets = [stack.settings["REDIS_PASSWORD"], stack.settings["TRUSTSCALE_ADMIN_KEYS"]]
     for name in stack.containers():
         pids = stack.run_in(name, "sh", "-c", "cat /proc/[0-9]*/cmdline | tr '\\0' ' '")
         assert not any(secret in pids for secret in secrets), name
 
 
-def test_containers_are_closed(stack: Stack):
-    """Every container has a read-only root, no capability beyond its need, and ends by itself."""
-    for name in stack.containers():
-        host = stack.inspect(name)["HostConfig"]
-        assert host["ReadonlyRootfs"], name
-        assert any("no-new-privileges" in option for option in host["SecurityOpt"]), name
-
-
-def test_three_gateways_share_the_requests(stack: Stack, client: Client):
+def test_three_gateways_share_the_requests(stack, client):
     """After scaling, every gateway answers some of the requests, and two job workers live."""
     stack.up(gateway=3, jobs=2)
     assert len(stack.containers("gateway")) == 3
     assert len(stack.containers("jobs")) == 2
 
-    def all_asked() -> bool:
+    def all_asked():
         client.answers()
         return all("/v1/upscale" in stack.logs(name) for name in stack.containers("gateway"))
 
     block_until(all_asked)
 
 
-def test_no_upload_fails_when_a_gateway_goes_away(stack: Stack, client: Client):
+def test_no_upload_fails_when_a_gateway_goes_away(stack, client):
     """Four clients that never try again send uploads all the while one of three gateways stops."""
     stopped = threading.Event()
 
-    def upload() -> set[int]:
+    def upload():
         codes = set()
         with Client(stack) as other:
             while not stopped.is_set():
@@ -128,7 +107,7 @@ def test_no_upload_fails_when_a_gateway_goes_away(stack: Stack, client: Client):
 
 
 @pytest.mark.parametrize("service", ["gateway", "jobs", "proxy", "redis"])
-def test_a_killed_container_loses_nothing(stack: Stack, client: Client, service: str):
+def test_a_killed_container_loses_nothing(stack, client, service):
     """Kill -9 in the middle of a calibration and of upscalings: all jobs succeed, all is kept."""
     before = client.calibrations()
     work = [client.calibrate(8, samples=2, name=service), *(client.submit() for _ in range(3))]
@@ -140,18 +119,7 @@ def test_a_killed_container_loses_nothing(stack: Stack, client: Client, service:
     assert before <= client.calibrations()
 
 
-def test_redis_can_be_restarted(stack: Stack, client: Client):
-    """Redis stopped and started again has everything, and the gateways find it."""
-    before = client.calibrations()
-    (redis,) = stack.containers("redis")
-    stack.stop(redis)
-    stack.start(redis)
-    block_until(lambda: stack.is_healthy(redis))
-    client.answers()
-    assert client.calibrations() == before
-
-
-def test_a_full_volume_is_an_error_and_no_loss(stack: Stack, client: Client):
+def test_a_full_volume_is_an_error_and_no_loss(stack, client):
     """Without room for uploads requests get a problem; with room again they are answered."""
     name = stack.containers("jobs")[0]
     before = client.calibrations()
@@ -167,7 +135,7 @@ def test_a_full_volume_is_an_error_and_no_loss(stack: Stack, client: Client):
     assert client.calibrations() == before
 
 
-def test_a_backup_is_restored(stack: Stack, client: Client, tmp_path):
+def test_a_backup_is_restored(stack, client, tmp_path):
     """The commands of docs/operations.md: all is there again, and Redis can rewrite its file."""
     stack.up()
     save, restore = commands_of(ROOT / "docs" / "operations.md", "Backup")
@@ -183,24 +151,14 @@ def test_a_backup_is_restored(stack: Stack, client: Client, tmp_path):
     asked = "REDISCLI_AUTH=$(cut -d' ' -f2 /tmp/password.conf) redis-cli"
     stack.run_in(redis, "sh", "-c", f"{asked} BGREWRITEAOF")
 
-    def found() -> str:
+    def found():
         return stack.run_in(redis, "sh", "-c", f"{asked} INFO persistence")
 
     block_until(lambda: "aof_rewrite_in_progress:0" in found())
     assert "aof_last_bgrewrite_status:ok" in found()
 
 
-def test_the_admin_key_is_rotated_by_env(stack: Stack, client: Client):
-    """After a change of `.env` and `up` the new key opens and the old one does not."""
-    old = client.admin
-    stack.configure(TRUSTSCALE_ADMIN_KEYS="b" * 64)
-    stack.up()
-    block_until(lambda: client.get("/readyz").status_code == 200)
-    assert client.get("/v1/admin/calibrations", **old).status_code == 401
-    assert client.calibrations()
-
-
-def test_secrets_in_files_are_not_seen(stack: Stack, client: Client, tmp_path):
+def test_secrets_in_files_are_not_seen(stack, client, tmp_path):
     """With deploy/compose.secrets.yml the files win, and nothing of them is seen by `inspect`."""
     kept = {name: secrets.token_hex(32) for name in ("redis_password", "admin_keys")}
     for name, secret in kept.items():
@@ -215,7 +173,7 @@ def test_secrets_in_files_are_not_seen(stack: Stack, client: Client, tmp_path):
         assert not [secret for secret in kept.values() if secret in seen], name
 
 
-def test_an_upgrade_keeps_everything(stack: Stack, client: Client):
+def test_an_upgrade_keeps_everything(stack, client):
     """Images of another tag and `up` again: calibrations and results are still there."""
     before = client.calibrations()
     result = client.upscale().json()["links"]["self"]
@@ -226,21 +184,3 @@ def test_an_upgrade_keeps_everything(stack: Stack, client: Client):
     client.answers()
     assert client.calibrations() == before
     assert client.get(result).status_code == 200
-
-
-def test_it_stops_within_the_grace_periods(stack: Stack):
-    """SIGTERM ends every container by itself: none is killed."""
-    for service in CORE:
-        for name in stack.containers(service):
-            stack.stop(name)
-            state = stack.inspect(name)["State"]
-            assert state["ExitCode"] in {0, 143}, (name, state["ExitCode"])
-
-
-def test_the_logs_are_quiet(stack: Stack):
-    """Nothing above a warning stands in the logs of the gateways and job workers."""
-    for service in ("gateway", "jobs"):
-        for name in stack.containers(service, every=True):
-            lines = [line for line in stack.logs(name).splitlines() if line.startswith("{")]
-            loud = [line for line in lines if json.loads(line)["level"] in {"error", "critical"}]
-            assert not loud, (name, loud[:3])
