@@ -1,7 +1,5 @@
 """Clocks that a test moves, so that no deadline depends on how fast the machine is."""
 
-from __future__ import annotations
-
 import asyncio
 
 

@@ -1,9 +1,5 @@
 """Fixtures that many test packages share: stores and real servers."""
 
-from __future__ import annotations
-
-from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
 from uuid import uuid4
 
 import pytest
@@ -11,14 +7,13 @@ import redis
 import structlog
 from hypothesis import settings
 
-from app.stores.base import Stores
 from app.stores.open import open_stores
 from tests.missing import not_here
 from tests.servers import RedisServer, S3Server, ServerMissing
 
 
 @pytest.fixture(scope="session")
-def redis_server() -> Iterator[RedisServer]:
+def redis_server():
     """One Redis for the session; tests that kill or freeze a server start their own."""
     try:
         server = RedisServer()
@@ -29,8 +24,7 @@ def redis_server() -> Iterator[RedisServer]:
 
 
 @pytest.fixture(scope="session")
-def s3_server() -> Iterator[S3Server]:
-    """One S3 for the session."""
+def s3_server():
     try:
         server = S3Server()
     except ServerMissing as missing:
@@ -40,7 +34,7 @@ def s3_server() -> Iterator[S3Server]:
 
 
 @pytest.fixture
-def s3_url(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> str:
+def s3_url(s3_server, monkeypatch):
     """The URL of an empty place there, which the environment gives access to."""
     for name, value in s3_server.environ.items():
         monkeypatch.setenv(name, value)
@@ -48,7 +42,7 @@ def s3_url(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 @pytest.fixture
-async def stores(tmp_path: Path) -> AsyncIterator[Stores]:
+async def stores(tmp_path):
     """Empty stores in a folder."""
     opened = open_stores("sqlite:///", tmp_path, result_ttl_s=600, max_result_bytes=10**9)
     yield opened
@@ -56,8 +50,7 @@ async def stores(tmp_path: Path) -> AsyncIterator[Stores]:
 
 
 @pytest.fixture
-def redis_url(redis_server: RedisServer) -> str:
-    """The URL, with password, of a Redis that is empty."""
+def redis_url(redis_server):
     with redis.Redis.from_url(redis_server.url) as client:
         client.flushall()
     return redis_server.url

@@ -1,7 +1,5 @@
 """Images, files and calibrations for tests."""
 
-from __future__ import annotations
-
 import io
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,7 +18,6 @@ from app.upscalers.base import RGB, Source, Upscaler
 
 
 def photo(seed: int = 0, height: int = 24, width: int = 32) -> RGB:
-    """A smooth image with a few edges, different for every seed."""
     random = np.random.default_rng(seed)
     smooth = ndimage.gaussian_filter(random.random((height, width, 3)), (3, 3, 0), mode="wrap")
     smooth = (smooth - smooth.min()) / max(float(np.ptp(smooth)), 1e-9)
@@ -35,7 +32,6 @@ def sharp(left: int = 60, side: int = 64) -> RGB:
 
 
 def encoded(image: RGB | Image.Image, form: str = "PNG", **options: object) -> bytes:
-    """The image as a file."""
     picture = image if isinstance(image, Image.Image) else Image.fromarray(image)
     out = io.BytesIO()
     picture.save(out, form, **options)
@@ -52,19 +48,14 @@ def pictures(folder: Path, *names: str, side: int = 48, first: int = 0) -> Path:
 
 
 def truths(folder: Path, count: int, *, side: int = 48) -> Path:
-    """A folder of high-resolution images."""
     return pictures(folder, *(f"{k:03}.png" for k in range(count)), side=side)
 
 
 async def calibration_of(
     upscaler: Upscaler, count: int = 30, *, side: int = 48, samples: int = 4, **fields: object
 ) -> Calibration:
-    """A calibration of synthetic images."""
     pipeline = Pipeline(
-        fingerprint=upscaler.fingerprint,
-        scale=upscaler.scale,
-        samples=samples,
-        **fields,
+        fingerprint=upscaler.fingerprint, scale=upscaler.scale, samples=samples, **fields
     )
     pairs = []
     for k in range(count):

@@ -1,7 +1,5 @@
 """Upscalers that need no model: fast, seeded, and as wrong as a test wants them to be."""
 
-from __future__ import annotations
-
 import asyncio
 import threading
 from collections.abc import Sequence
@@ -12,8 +10,6 @@ from app.upscalers.base import RGB, Capabilities, Source
 
 
 class FakeWitness:
-    """Repeats pixels; `name` is its fingerprint."""
-
     def __init__(self, name: str = "witness:1") -> None:
         self.name = name
         self.asked = 0

@@ -1,7 +1,5 @@
 """An application on a real server, in a thread of this process."""
 
-from __future__ import annotations
-
 import socket
 import threading
 import time

@@ -1,7 +1,5 @@
 """The log of this process as an operator's would be, for as long as a `with`."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +12,6 @@ from app.telemetry.logs import configure_logs
 
 @contextmanager
 def logging_as(style: Literal["auto", "json", "console"]) -> Iterator[None]:
-    """Log to standard error in a style; at the end as before."""
     root = logging.getLogger()
     before = root.handlers, root.level, structlog.get_config()
     try:

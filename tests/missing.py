@@ -1,7 +1,5 @@
 """What becomes of a test that needs a program which this machine does not have."""
 
-from __future__ import annotations
-
 import os
 from typing import NoReturn
 

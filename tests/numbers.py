@@ -1,7 +1,5 @@
 """What /metrics says, as numbers."""
 
-from __future__ import annotations
-
 from prometheus_client.parser import text_string_to_metric_families
 
 from app.telemetry.metrics import Metrics
@@ -17,5 +15,4 @@ def parsed_metrics(text: str) -> dict[tuple[str, ...], float]:
 
 
 def numbers_of(metrics: Metrics) -> dict[tuple[str, ...], float]:
-    """Those of this process."""
     return parsed_metrics(metrics.text().decode())

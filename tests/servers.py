@@ -4,8 +4,6 @@ Nothing here needs pytest, so benchmarks use it too. Each server runs in a proce
 own, which is killed as a whole.
 """
 
-from __future__ import annotations
-
 import os
 import secrets
 import shutil
@@ -81,7 +79,6 @@ class ProcessGroup:
             return
 
     def kill(self) -> None:
-        """Kill -9 the whole group."""
         self.send(signal.SIGKILL)
         self.process.wait()
 
@@ -94,7 +91,6 @@ class ProcessGroup:
         return self.process.wait()
 
     def wait_until(self, is_ready: Callable[[], bool], what: str) -> None:
-        """Wait for the server; the error holds the end of its output."""
         deadline = time.monotonic() + START_TIMEOUT_S
         while not is_ready():
             if not self.is_alive or time.monotonic() > deadline:
@@ -199,7 +195,6 @@ class RedisServer:
         return self._group
 
     def start(self) -> None:
-        """Start and wait until it answers."""
         config = self.folder / "redis.conf"
         config.write_text(
             f"bind 127.0.0.1\nport {self.port}\nrequirepass {self.password}\n"
@@ -209,7 +204,6 @@ class RedisServer:
         self._group.wait_until(self._answers, "Redis")
 
     def kill(self) -> None:
-        """Kill -9."""
         if self._group:
             self._group.kill()
             self._group = None

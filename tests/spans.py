@@ -22,8 +22,6 @@ from tests.live import serving
 
 
 class Spans:
-    """What was recorded."""
-
     def __init__(self, exporter: InMemorySpanExporter) -> None:
         self._exporter = exporter
 
@@ -32,11 +30,9 @@ class Spans:
         return sorted(self._exporter.get_finished_spans(), key=lambda span: span.start_time or 0)
 
     def named(self, name: str) -> list[ReadableSpan]:
-        """Those of a name."""
         return [span for span in self.all() if span.name == name]
 
     def one(self, name: str) -> ReadableSpan:
-        """The only one of a name."""
         (only,) = self.named(name)
         return only
 
@@ -52,7 +48,6 @@ class Spans:
 
 @contextmanager
 def recorded() -> Iterator[Spans]:
-    """Record into memory inside the `with`."""
     exporter = InMemorySpanExporter()
     provider = TracerProvider(shutdown_on_exit=False)
     provider.add_span_processor(SimpleSpanProcessor(exporter))
@@ -62,8 +57,6 @@ def recorded() -> Iterator[Spans]:
 
 
 class Collector:
-    """OTLP over HTTP: decodes what is posted to /v1/traces."""
-
     url: str
 
     def __init__(self) -> None:
@@ -71,7 +64,6 @@ class Collector:
 
     @contextmanager
     def running(self) -> Iterator[Collector]:
-        """Listen inside the `with`."""
         with serving(Starlette(routes=[Route("/v1/traces", self._take, methods=["POST"])])) as at:
             self.url = f"http://{at}"
             yield self
@@ -82,7 +74,6 @@ class Collector:
         return Response(answer, media_type="application/x-protobuf")
 
     def names(self) -> list[str]:
-        """Names of all spans that came."""
         return [
             span.name
             for request in self.requests
@@ -92,7 +83,6 @@ class Collector:
         ]
 
     def services(self) -> set[str]:
-        """`service.name` of all resources that came."""
         return {
             attribute.value.string_value
             for request in self.requests

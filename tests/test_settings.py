@@ -1,8 +1,5 @@
 """Settings: file, environment, defaults, and one clear line for every mistake."""
 
-from __future__ import annotations
-
-import json
 import os
 
 import pytest
@@ -18,7 +15,6 @@ COG = {"name": "mine", "kind": "cog", "url": "http://127.0.0.1:5000", "scale": 4
 
 @pytest.fixture(autouse=True)
 def place(tmp_path, monkeypatch):
-    """An empty working folder and an environment without settings."""
     for name in os.environ:
         if name.startswith("TRUSTSCALE_"):
             monkeypatch.delenv(name)
@@ -28,12 +24,10 @@ def place(tmp_path, monkeypatch):
 
 @pytest.fixture
 def toml(place):
-    """Writes trustscale.toml in the working folder."""
     return lambda text: (place / "trustscale.toml").write_text(text, "utf-8", "surrogateescape")
 
 
 def refused(**overrides):
-    """The one line of a refusal."""
     with pytest.raises(ConfigError) as caught:
         load_settings(**overrides)
     assert "\n" not in caught.value.detail
@@ -60,26 +54,6 @@ class TestSources:
         assert settings.data_dir.is_absolute()
         assert settings.client_keys == []
 
-    def test_the_file(self, toml):
-        """trustscale.toml in the working folder is read."""
-        toml(
-            'data_dir = "here"\nmax_in_flight = 7\ndefault_upscaler = "b"\n'
-            '[[upscalers]]\nname = "a"\nkind = "embedded"\n'
-            '[[upscalers]]\nname = "b"\nkind = "embedded"\nthreads = 3\n'
-        )
-        settings = load_settings()
-        assert settings.max_in_flight == 7
-        assert settings.default == "b"
-        assert settings.upscalers[1].threads == 3
-
-    def test_the_named_file(self, toml, place, monkeypatch):
-        """TRUSTSCALE_CONFIG names another one, which is then read alone."""
-        toml("max_in_flight = 7")
-        (place / "other.toml").write_text("max_waiting = 5")
-        monkeypatch.setenv("TRUSTSCALE_CONFIG", "other.toml")
-        settings = load_settings()
-        assert (settings.max_waiting, settings.max_in_flight) == (5, 2)
-
     def test_precedence(self, toml, monkeypatch):
         """The environment is stronger than the file, arguments are stronger than both."""
         toml("max_in_flight = 3\nmax_waiting = 3\nmax_side = 3")
@@ -100,29 +74,13 @@ class TestSources:
 
     @pytest.mark.parametrize("text", ["a=ftp://b", "a b=http://c", "x=http://c", "http://u:p@c"])
     def test_wrong_workers(self, toml, monkeypatch, text):
-        """An address or name that cannot be, or a name that is taken, is refused."""
         toml('[[upscalers]]\nname = "x"\nkind = "embedded"')
         monkeypatch.setenv("TRUSTSCALE_WORKERS", text)
         refused()
 
-    def test_upscalers_in_the_environment(self, monkeypatch):
-        """Lists are JSON in the environment; nothing changes a setting afterwards."""
-        entry = [{"name": "x", "kind": "embedded"}]
-        monkeypatch.setenv("TRUSTSCALE_UPSCALERS", json.dumps(entry))
-        settings = load_settings()
-        assert settings.default == "x"
-        with pytest.raises(ValueError, match="frozen"):
-            settings.max_side = 1
-
-    def test_limits(self):
-        """The limits on images come from three settings."""
-        limits = load_settings(max_upload_bytes=1, max_input_pixels=2, max_side=3).limits
-        assert (limits.max_bytes, limits.max_pixels, limits.max_side) == (1, 2, 3)
-
 
 class TestReferences:
     def test_they_are_replaced_everywhere(self, toml, monkeypatch):
-        """${NAME} stands for a variable in any string, also in lists and tables."""
         monkeypatch.setenv("PLACE", "there")
         monkeypatch.setenv("WORD", "pass")
         toml(
@@ -160,7 +118,6 @@ class TestReferences:
         assert "plain" not in detail
 
     def test_keys_in_the_environment(self, toml, monkeypatch):
-        """Keys are separated by commas; an empty one would let everybody in."""
         for text, count in (("", 0), ("a", 1), ("a, b", 2)):
             monkeypatch.setenv("TRUSTSCALE_CLIENT_KEYS", text)
             assert len(load_settings().client_keys) == count
@@ -188,24 +145,18 @@ class TestMistakes:
         [
             ('max_in_flight = "many"', "max_in_flight"),
             ("request_timeout_s = inf", "request_timeout_s"),
-            ("result_ttl_s = nan", "result_ttl_s"),
-            ("job_lease_s = -1", "job_lease_s"),
             ("job_ttl_s = 1e12", "job_ttl_s"),
-            ("monitor_client_interval_s = 1e12", "monitor_client_interval_s"),
             ('log_level = "loud"', "log_level"),
             ("max_inflight = 3", "max_inflight"),
             ("upscalers = []", "upscalers"),
             ('default_upscaler = "none"', "'none' is not an upscaler"),
             ('[[upscalers]]\nname = "a b"\nkind = "embedded"', "upscaler 'a b': name"),
             ('[[upscalers]]\nname = "a"\nkind = "embedded"\nthread = 1', "thread"),
-            ("upscalers = 3", "upscalers"),
             ("= nonsense", "not valid TOML"),
-            ("\ufeff\udcff", "not valid TOML"),
             ('[[upscalers]]\nname = "a"\nkind = "embedded"\n' * 2, "same name"),
         ],
     )
     def test_in_the_file(self, toml, text, words):
-        """Each wrong or unknown setting is named in one line."""
         toml(text)
         assert words in refused()
 
@@ -225,15 +176,6 @@ class TestMistakes:
         assert all(word in detail for word in words)
         monkeypatch.setenv("TRUSTSCALE_CONFIG", "missing.toml")
         assert "missing.toml" in refused()
-
-    def test_an_upscaler_by_its_name(self, toml, monkeypatch):
-        """What is wrong with an upscaler names it, wherever it is configured."""
-        toml('[[upscalers]]\nname = "mine"\nkind = "cog"\nurl = "ftp://x"\nscale = 2\ncanary = 1')
-        detail = refused()
-        assert "upscaler 'mine': url: " in detail
-        assert "upscaler 'mine': canary: " in detail
-        monkeypatch.setenv("TRUSTSCALE_UPSCALERS", json.dumps([COG | {"kind": "coq"}]))
-        assert "upscaler 'mine'" in refused()
 
     @pytest.mark.parametrize(
         ("overrides", "words"),
@@ -257,7 +199,6 @@ class TestMistakes:
         [("MAX_SIDE", "x"), ("UPSCALERS", "[not json"), ("UPSCALERS", "[]"), ("LOG_FORMAT", "xml")],
     )
     def test_in_the_environment(self, monkeypatch, name, value):
-        """So is a wrong variable."""
         monkeypatch.setenv(f"TRUSTSCALE_{name}", value)
         assert name.lower() in refused()
 
@@ -291,12 +232,6 @@ class TestSecretFiles:
         read_secret_files(environ)
         assert environ == {"TRUSTSCALE_ADMIN_KEYS": "a,b"}
 
-    def test_files_of_others_are_left_alone(self, place):
-        """A variable that is not ours and names no secret keeps its meaning; empty is unset."""
-        environ = {"SSL_CERT_FILE": str(place / "missing"), "TRUSTSCALE_STORE_FILE": ""}
-        read_secret_files(before := dict(environ))
-        assert before == environ
-
     @pytest.mark.parametrize("content", [b"\xff", b"a\0b"])
     def test_what_is_no_text_is_one_line(self, place, monkeypatch, content):
         """No variable can hold it; it is not repeated."""
@@ -307,6 +242,5 @@ class TestSecretFiles:
 
     @pytest.mark.parametrize("name", ["TRUSTSCALE_STORE_FILE", "REDIS_PASSWORD_FILE"])
     def test_a_missing_file_is_one_line(self, name):
-        """The line names the variable and the file."""
         with pytest.raises(ConfigError, match=f"{name}: cannot read /run/secrets/none: No such"):
             read_secret_files({name: "/run/secrets/none"})

@@ -1,7 +1,5 @@
 """Waiting for what has no event, as long as a slow machine needs and no longer."""
 
-from __future__ import annotations
-
 import asyncio
 import time
 from collections.abc import Callable

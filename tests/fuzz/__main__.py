@@ -7,8 +7,6 @@ What crashes is written as `crash-…` into the folder `--out` and the program e
 than 0. Run it again on that file: `python -m tests.fuzz image crash-…`.
 """
 
-from __future__ import annotations
-
 import argparse
 import faulthandler
 import resource

@@ -4,8 +4,6 @@ Each target takes any bytes. It returns when they were read or refused in one se
 when something of ours broke: another exception, or a promise about the value that does not hold.
 """
 
-from __future__ import annotations
-
 import asyncio
 import functools
 import hashlib
@@ -44,7 +42,6 @@ class Target(NamedTuple):
 
 
 def image(data: bytes) -> None:
-    """An uploaded picture."""
     try:
         height_width = image_size(data, LIMITS)[::-1]
     except BadInput as error:
@@ -63,7 +60,6 @@ def image(data: bytes) -> None:
 
 
 def images() -> list[bytes]:
-    """One file of each kind that is read in a way of its own."""
     rgb = photo(3, 12, 16)
     deep = (photo(4, 8, 8)[..., 0].astype(np.uint16) * 257).astype("<u2")
     return [
@@ -78,7 +74,6 @@ def images() -> list[bytes]:
 
 
 def archive(data: bytes) -> None:
-    """An uploaded archive of pairs."""
     total = 0
     try:
         for file in archive_files(io.BytesIO(data), ARCHIVE_LIMITS):
@@ -92,7 +87,6 @@ def archive(data: bytes) -> None:
 
 
 def archives() -> list[bytes]:
-    """A zip file and tar files, of small pairs."""
     files = {"x/a.png": b"x" * 40, "y/a.png": bytes(range(256)), "y/b.png": b""}
     return [
         zipped(files),
@@ -102,7 +96,6 @@ def archives() -> list[bytes]:
 
 
 def calibration(data: bytes) -> None:
-    """An imported calibration, as it came."""
     try:
         loaded = file.load(data)
     except BadCalibration as error:
@@ -134,12 +127,10 @@ def inside_of_a_calibration(data: bytes) -> None:
 
 @functools.cache
 def calibrations() -> list[bytes]:
-    """A calibration of two pairs."""
     return [file.dump(asyncio.run(calibration_of(FakeUpscaler(), 2, side=16)))]
 
 
 def parts_of_calibrations() -> list[bytes]:
-    """Its parts, each behind the byte that chooses it."""
     parts = _members(calibrations()[0])
     return [bytes([place]) + parts[name] for place, name in enumerate(sorted(parts))]
 
@@ -165,7 +156,6 @@ def tensor(data: bytes) -> None:
 
 
 def tensor_answers() -> list[bytes]:
-    """Binary, JSON and an encoded file."""
     samples = np.arange(12, dtype="<u1").reshape(1, 2, 2, 3)
     entry = {"name": "samples", "datatype": "UINT8", "shape": [1, 2, 2, 3]}
     other = {"name": "other", "datatype": "FP32", "shape": [1]}
@@ -211,7 +201,6 @@ TARGETS = {
 
 
 def _check_told(error: TrustscaleError) -> None:
-    """One readable sentence, as it stands in a problem document."""
     assert error.detail.endswith((".", "!", "?")), error.detail
     assert len(error.detail) < 2000, error.detail
     error.detail.encode()

@@ -1,7 +1,5 @@
 """Valid files, damaged: every target of the fuzzer, with a few thousand files and bombs."""
 
-from __future__ import annotations
-
 import functools
 import json
 import struct
@@ -26,7 +24,7 @@ NUMBERS = st.sampled_from([0, 1, 127, 128, 255, 2**15, 2**16 - 1, 2**31 - 1, 2**
 
 
 @st.composite
-def damaged(draw: st.DrawFn, seeds: list[bytes]) -> bytes:
+def damaged(draw, seeds):
     """A valid file after a few of: cut, flipped bits, a huge number, a part twice or elsewhere."""
     data = bytearray(draw(st.sampled_from(seeds)))
     for _ in range(draw(st.integers(1, 4))):
@@ -49,7 +47,6 @@ def damaged(draw: st.DrawFn, seeds: list[bytes]) -> bytes:
 @pytest.mark.parametrize("name", TARGETS)
 @pytest.mark.filterwarnings("ignore")  # of Pillow, zipfile and numpy about what is damaged
 def test_damaged_files(name):
-    """They are read, or refused in one sentence."""
     target = TARGETS[name]
 
     @settings(max_examples=150, derandomize=True, database=None)
@@ -58,13 +55,6 @@ def test_damaged_files(name):
         target.run(data)
 
     check()
-
-
-@pytest.mark.parametrize("name", TARGETS)
-def test_seeds(name):
-    """The valid files pass, so that mutations begin behind the first check."""
-    for data in TARGETS[name].seeds():
-        TARGETS[name].run(data)
 
 
 JSON = st.recursive(
@@ -97,7 +87,6 @@ ENTRY = st.fixed_dictionaries(
     is_binary=st.booleans(),
 )
 def test_answers_of_the_wrong_shape(document, tail, is_binary):
-    """JSON that could be an answer and is none is refused as such."""
     head = json.dumps(document).encode()
     with warnings.catch_warnings(action="ignore"):  # a number that does not fit half precision
         targets.tensor(
@@ -114,8 +103,7 @@ def test_deep_json():
 
 
 @functools.cache
-def zeros(mib: int) -> bytes:
-    """So many MiB of zeros, compressed."""
+def zeros(mib):
     packed = zlib.compressobj(1)
     return b"".join(packed.compress(bytes(MIB)) for _ in range(mib)) + packed.flush()
 
@@ -134,7 +122,6 @@ class TestBombs:
 
     @pytest.mark.parametrize("kind", [b"zTXt", b"iCCP"])
     def test_an_image_with_a_huge_text_or_profile(self, kind):
-        """A chunk that would expand to 256 MiB is not expanded."""
         chunk = kind + b"name\0\0" + zeros(256)
         part = struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk))
         valid = targets.images()[0]
