@@ -11,7 +11,7 @@ from app.errors import BadRequest
 from app.images.degrade import USUAL
 from app.sampling.pipeline import DEFAULT_SAMPLES
 from app.upscalers import entry
-from app.upscalers.connect import Wish, attempt, look
+from app.upscalers.connect import Wish, attempt, config_of, look
 
 router = admin_router("upscalers", "bad-request", "upscaler-unavailable", "upscaler-failed")
 
@@ -110,13 +110,12 @@ async def probe_upscaler(wish: ProbeIn, state: StateDep, actor: AdminDep) -> Pro
 
 
 def _cost(told: dict[str, Any], seconds: float | None) -> CalibrationCost:
-    kinds = len(USUAL.variants())
-    calls = _PICTURES * kinds * DEFAULT_SAMPLES
-    price = told.get("price_per_call")
+    kinds, config = len(USUAL.variants()), config_of(told)
+    calls, price = _PICTURES * kinds * DEFAULT_SAMPLES, config.price_per_call
     return CalibrationCost(
         pictures=_PICTURES,
         kinds=kinds,
         calls=calls,
         price=None if price is None else calls * price,
-        seconds=None if seconds is None else round(calls * seconds / told.get("concurrency", 4)),
+        seconds=None if seconds is None else round(calls * seconds / config.concurrency),
     )

@@ -20,7 +20,7 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, quote, urlsplit
 
 import httpx
 from pydantic import SecretStr, TypeAdapter, ValidationError
@@ -196,9 +196,7 @@ async def _generated(
     entry: Entry, environ: Mapping[str, str], network: Network, source: Source
 ) -> tuple[int, bool]:
     """One call: the scale, and whether the picture came without loss."""
-    guess = {} if entry["kind"] in _TELL_SCALE or "preset" in entry else {"scale": _GUESS}
-    with _readable():
-        config = _ADAPTER.validate_python({**guess, **entry})
+    config = config_of(entry)
     try:
         if isinstance(config, EmbeddedConfig):
             upscaler = build_upscaler(config, environ)
@@ -212,6 +210,13 @@ async def _generated(
         return sample.shape[0] // source.height, upscaler.capabilities.lossless
     finally:
         await upscaler.close()
+
+
+def config_of(entry: Entry) -> UpscalerConfig:
+    """The entry as settings, with a guess where its scale is not known yet. Raises BadRequest."""
+    guess = {} if entry["kind"] in _TELL_SCALE or "preset" in entry else {"scale": _GUESS}
+    with _readable():
+        return _ADAPTER.validate_python({**guess, **entry})
 
 
 async def _replicate(upstream: Upstream, path: str, _: Entry) -> Suggestion | None:
@@ -246,7 +251,7 @@ async def _oip(upstream: Upstream, path: str, settings: Entry) -> Suggestion | N
             has = f"it has: {', '.join(names)}" if names else "it does not list them"
             raise BadRequest(f"{upstream.base} serves several models; set model to one: {has}.")
         model = names[0]
-    metadata = await upstream.call("GET", f"/v2/models/{model}")
+    metadata = await upstream.call("GET", f"/v2/models/{quote(model, safe='')}")
     where = {"kind": "oip", "url": upstream.base, "model": model}
     return descriptions.of_oip(metadata.json(), where)
 
@@ -312,7 +317,7 @@ def _of_file(wish: Wish) -> Suggestion:
 
 
 def _named(found: Suggestion, wish: Wish, of: str) -> Suggestion:
-    """The suggestion with its name, and with the settings that go before it."""
+    """The suggestion with its name, and with the settings that go before it. Raises BadRequest."""
     name = re.sub("[^A-Za-z0-9._-]+", "-", of.rsplit("/", 1)[-1]).strip("-._")[:64]
     model = str(found.entry.get("model", "")).partition(":")[0].rpartition("/")[2]
     if found.entry["kind"] in {"replicate", "oip"}:
@@ -320,6 +325,7 @@ def _named(found: Suggestion, wish: Wish, of: str) -> Suggestion:
     elif re.fullmatch(r"[\d.]+|localhost", name):
         name = found.entry["kind"]
     found.entry = merge({"name": name or "upscaler", **found.entry}, wish.settings)
+    config_of(found.entry)
     found.needs = [one for one in found.needs if not _is_set(found.entry, one)]
     return found
 

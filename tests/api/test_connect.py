@@ -33,3 +33,4 @@ def test_an_admin_may(client, start):
             ask(settings={"token_env": "A", "concurency": 1}, call=True), "bad-request"
         )
         assert "did you mean concurrency" in said["detail"]
+        check_problem(ask(settings={"price_per_call": "much"}), "bad-request")

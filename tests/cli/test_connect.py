@@ -1,6 +1,7 @@
 """`trustscale connect`."""
 
 import tomllib
+from importlib import resources
 
 from app.upscalers.shipped import SHIPPED
 from tests.live import serving
@@ -28,6 +29,9 @@ def test_connect(run, place):
         again = run("connect", url, *given, "--yes")
         assert again.code == 2
         assert "has an upscaler mine" in again.err
+    model = resources.files("app.upscalers").joinpath("models", SHIPPED["span-x4"].file)
+    outcome = run("connect", model, "--yes", "--json")
+    assert (outcome.json["entry"]["model"], outcome.json["scale"]) == (str(model), 4)
     missing = run("connect", "model.onnx", "--yes")
     assert (missing.code, missing.out) == (1, "")
     assert "model.onnx: No such file" in missing.err
