@@ -57,7 +57,8 @@ def blobs(seed: int, side: int, shape: tuple[int, ...]) -> NDArray[np.uint8]:
 
 def _document(result_id: str, side: int, alpha: float, share: float) -> Result:
     base = f"/v1/results/{result_id}"
-    links = {"self": base} | {part: f"{base}/{part}.png" for part in ("mask", "trust", "overlay")}
+    parts = ("mask", "trust", "overlay", "believed")
+    links = {"self": base} | {part: f"{base}/{part}.png" for part in parts}
     guarantee = {"metric": "neighborhood", "alpha": alpha, "bound": BOUND, "n": 243}
     guarantee |= {"statement": "A synthetic result, about which nothing is promised."}
     guarantee |= {"applicability": "per_window", "voids": ["that it is synthetic"]}
@@ -70,6 +71,7 @@ def _document(result_id: str, side: int, alpha: float, share: float) -> Result:
             **made,
             **found,
             "guarantee": {**guarantee, "lab_psnr_lower_bound_db": None},
+            "believed": {"outside": "upload", "statement": "Nothing.", "is_sent": False},
             "timings_ms": {"samples": 1.0},
             "links": {**links, "image": f"{base}/{IMAGE}"},
         }

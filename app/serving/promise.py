@@ -157,19 +157,17 @@ def warnings_of(
 
 def _uncovered(subject: Subject) -> str:
     """That there were no calibration images with such an input."""
-    whole = subject.whole.of_group(subject.group)
     if subject.input_class is None:
         return (
             "This upload was compressed with loss, and the inputs of the calibration were not, or "
             "not as strongly: the mask promises nothing about it, and its errors are probably "
             "larger than alpha says. Calibrate with inputs like it."
         )
-    known = ", ".join(whole.classes)
     words = class_in_words(subject.input_class)
     return (
         f"The calibration has too few images like this upload ({words}; class "
-        f"{subject.input_class!r}); it has {known}. The mask promises nothing about it, and its "
-        "errors may be larger than alpha says. Calibrate with inputs like it."
+        f"{subject.input_class!r}). The mask promises nothing about it, and its errors may be "
+        "larger than alpha says. Calibrate with inputs like it."
     )
 
 

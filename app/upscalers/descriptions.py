@@ -233,9 +233,10 @@ def _answers(operation: Any, document: Any) -> list[str]:
 
 
 def _prefix(document: Any) -> str:
-    """The path that all paths of a description stand below."""
+    """The path that all paths of a description stand below; BentoML says "." for none."""
     server = pointer.first(document, "/servers/0/url")
-    return urlsplit(server).path.rstrip("/") if isinstance(server, str) else ""
+    path = urlsplit(server).path if isinstance(server, str) else ""
+    return path.rstrip("/") if path.startswith("/") else ""
 
 
 def _roles(schema: Mapping[str, Any], document: Any, *, files: bool = False) -> _Fields:

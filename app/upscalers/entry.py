@@ -45,9 +45,10 @@ def shipped(name: str) -> dict[str, Any]:
 
 
 def table(entry: Mapping[str, Any]) -> str:
-    """The entry as TOML, a setting a line."""
+    """The entry as TOML, a setting a line; what is None, which TOML has not, is left out."""
     first = {name: entry[name] for name in ("name", "kind") if name in entry}
-    lines = [f"{_key(key)} = {_value(value)}\n" for key, value in {**first, **entry}.items()]
+    given = {key: value for key, value in {**first, **entry}.items() if value is not None}
+    lines = [f"{_key(key)} = {_value(value)}\n" for key, value in given.items()]
     return f"[[upscalers]]\n{''.join(lines)}"
 
 

@@ -3,7 +3,7 @@
 import { openDialog } from "../../lib/dialog.js";
 import { count, percent } from "../../lib/format.js";
 import { html, live, nothing, render } from "../../lib/html.js";
-import { number, segments, select } from "../../lib/widgets.js";
+import { items, number, segments, select } from "../../lib/widgets.js";
 import { choose, fault, numberOf, setAlpha } from "../intake.js";
 import { state, store, upscalerOf } from "../state.js";
 import { choices, guaranteeFor, shown, steps } from "../words.js";
@@ -52,7 +52,7 @@ export function settings(now) {
       </label>
       ${select("metadata", "What the camera wrote into the file", METADATA, metadata)}
       <div @input=${({ target }) => store.set({ to: target.value })}>
-        ${number("to", "Longest side of the result", now.to, { min: 16, step: "1", placeholder: "what the model makes", hint: "Pixels. The result is reduced to it, and its mask with it." })}
+        ${number("to", "Longest side of the result", now.to, { min: 16, step: "1", placeholder: "as made", hint: "Pixels. A larger result is reduced to it, and its mask with it." })}
       </div>
       ${coverage(upscaler)}
     </details>
@@ -101,10 +101,8 @@ function groups(now, { groups: all = {} }) {
 /** What the calibration covers. */
 function coverage({ classes = [] }) {
   if (!classes.length) return nothing;
-  const known = classes.map(
-    (one) => `${one.title} (${count(one.n)} scenes, from an error of ${shown(one.min_alpha)})`,
-  );
-  return html`<p class="hint">Kinds of upload it knows by itself: ${known.join(", ")}. Others are upscaled with a warning.</p>`;
+  const known = classes.map(({ title, n }) => html`${title} <small>${count(n)} scenes</small>`);
+  return html`<details><summary>It knows ${classes.length} kinds of upload; others get a warning</summary>${items(known, "kinds")}</details>`;
 }
 
 /** The same while there are pictures. */
