@@ -2,37 +2,41 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { readFileSync } from "node:fs";
 import { deflateSync } from "node:zlib";
 import { at } from "./page.js";
 
-test("all 16 bits come back, whatever filter a row was packed with, from data in two parts", async () => {
+test("all 16 bits come back of rows as the service packs them, from data in two parts", async () => {
   const { decodeGrey16 } = await at("upscale/png16.js");
   const [width, height] = [7, 10];
   const bytes = Buffer.alloc(2 * width * height).map((_, k) => (k + 1) ** 3 % 251);
-  const byte = (x, y) => (x < 0 || y < 0 ? 0 : bytes[2 * width * y + x]);
-  const rows = Array.from({ length: height }, (_, y) => {
-    const row = Array.from({ length: 2 * width }, (_, x) => {
-      const [left, up, corner] = [byte(x - 2, y), byte(x, y - 1), byte(x - 2, y - 1)];
-      const off = (one) => Math.abs(left + up - corner - one);
-      const paeth = [left, up, corner].reduce((best, one) => (off(one) < off(best) ? one : best));
-      return byte(x, y) - [0, left, up, (left + up) >> 1, paeth][y % 5];
-    });
-    return [y % 5, ...row];
-  });
-  const packed = deflateSync(Uint8Array.from(rows.flat()));
+  const above = (k) => bytes[k - 2 * width] ?? 0;
   const chunk = (name, data) => {
     const length = Buffer.alloc(4);
     length.writeUInt32BE(data.length);
     return Buffer.concat([length, Buffer.from(name), data, Buffer.alloc(4)]); // no checksum is read
   };
-  const head = Buffer.from([0, 0, 0, width, 0, 0, 0, height, 16, 0, 0, 0, 0]);
-  const parts = [chunk("IHDR", head), chunk("IDAT", packed.subarray(0, 50))];
-  parts.push(chunk("IDAT", packed.subarray(50)), chunk("IEND", Buffer.alloc(0)));
-  const file = Buffer.concat([Buffer.from("\x89PNG\r\n\x1a\n", "latin1"), ...parts]);
-  const found = await decodeGrey16(new Uint8Array(file).buffer);
+  const file = (filter) => {
+    const row = (y) => [filter, ...Array.from({ length: 2 * width }, (_, x) => 2 * width * y + x)];
+    const packed = deflateSync(
+      Uint8Array.from(
+        Array.from({ length: height }, (_, y) => row(y).map((k, x) => (x ? bytes[k] - above(k) : k))).flat(),
+      ),
+    );
+    const head = Buffer.from([0, 0, 0, width, 0, 0, 0, height, 16, 0, 0, 0, 0]);
+    const parts = [chunk("IHDR", head), chunk("IDAT", packed.subarray(0, 50))];
+    parts.push(chunk("IDAT", packed.subarray(50)), chunk("IEND", Buffer.alloc(0)));
+    return new Uint8Array(Buffer.concat([Buffer.from("\x89PNG\r\n\x1a\n", "latin1"), ...parts])).buffer;
+  };
+  const found = await decodeGrey16(file(2));
   const wanted = Array.from({ length: width * height }, (_, k) => bytes.readUInt16BE(2 * k));
   assert.deepEqual([found.width, found.height, [...found.data]], [width, height, wanted]);
-  await assert.rejects(decodeGrey16(new Uint8Array(file.subarray(0, -30)).buffer), /cut off/);
+  await assert.rejects(decodeGrey16(file(2).slice(0, -30)), /cut off/);
+  await assert.rejects(decodeGrey16(file(1)), /not a file of the service/);
+  const first = new URL("../../../app/web/static/img/first/", import.meta.url);
+  const { width: wide } = JSON.parse(readFileSync(new URL("facts.json", first), "utf8"));
+  const own = new Uint8Array(readFileSync(new URL("trust.png", first))).buffer;
+  assert.equal((await decodeGrey16(own)).width, wide);
 });
 
 test("a code is ⌊α/B·65534⌋ for any α, and that of a multiple of B/65534 is the multiple's", async () => {

@@ -88,22 +88,15 @@ function shape(series, { x, y }, inner) {
   return svg`<g>${area}<polyline class=${name} points=${path} />${dots}</g>`;
 }
 
-/** A staircase, thinned to what a pixel column can show: its lowest and its highest place. */
+/** A staircase: each value up to the next point. */
 function stepPath(points, x, y, inner, place) {
   const corners = [];
-  let last = null;
-  for (const p of points) {
-    const column = Math.round(x.map(p.x) * 2) / 2;
-    if (last !== null) corners.push([column, last]);
-    last = y.map(p.y);
-    corners.push([column, last]);
+  for (const [k, p] of points.entries()) {
+    if (k) corners.push([x.map(p.x), y.map(points[k - 1].y)]);
+    corners.push([x.map(p.x), y.map(p.y)]);
   }
-  if (last !== null) corners.push([inner.right, last]);
-  const kept = corners.filter(
-    ([column], k) =>
-      k < 2 || k > corners.length - 3 || column !== corners[k - 1][0] || column !== corners[k + 1][0],
-  );
-  return kept.map(([a, b]) => `${place(a)},${place(b)}`).join(" ");
+  if (points.length) corners.push([inner.right, y.map(points.at(-1).y)]);
+  return corners.map(([a, b]) => `${place(a)},${place(b)}`).join(" ");
 }
 
 function markOf({ axis, value, label, tone = "warn" }, scales, domains, inner) {

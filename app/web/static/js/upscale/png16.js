@@ -1,10 +1,11 @@
-// 16-bit grey PNG files to numbers. Browsers hand out 8 bits of them, which would move the mask.
+// trust.png to numbers. Browsers hand out 8 of its 16 bits, which would move the mask.
 
 const SIGNATURE = [0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a];
 const BYTES = 2; // per pixel
+const UP = 2; // the filter that takes away the row above (PNG, 9.2)
 
 /**
- * {width, height, data: Uint16Array} of a PNG of 16-bit grey, not interlaced.
+ * {width, height, data: Uint16Array} of a PNG of 16-bit grey as the service writes it.
  *
  * bytes: ArrayBuffer. Throws an Error for any other file, and for a damaged one.
  */
@@ -47,52 +48,18 @@ async function inflate(parts, size) {
   return rows;
 }
 
-/** Undo the filter of each row (PNG, 9.2), in place, and read the numbers, high byte first. */
+/** Undo the filter of each row, in place, and read the numbers, high byte first. The service packs all rows by what lies above. */
 function unfilter(rows, width, height) {
   const stride = BYTES * width;
   const out = new Uint16Array(width * height);
-  const zeros = new Uint8Array(stride);
-  let above = zeros;
+  let above = new Uint8Array(stride);
   for (let y = 0; y < height; y += 1) {
     const start = y * (stride + 1);
     const row = rows.subarray(start + 1, start + 1 + stride);
-    undo(rows[start], row, above);
+    if (rows[start] !== UP) throw new Error("not a file of the service");
+    for (let i = 0; i < stride; i += 1) row[i] += above[i];
     for (let x = 0, i = 0; x < width; x += 1, i += 2) out[y * width + x] = (row[i] << 8) | row[i + 1];
     above = row;
   }
   return out;
-}
-
-function undo(filter, row, above) {
-  const n = row.length;
-  switch (filter) {
-    case 0:
-      return;
-    case 1:
-      for (let i = BYTES; i < n; i += 1) row[i] += row[i - BYTES];
-      return;
-    case 2:
-      for (let i = 0; i < n; i += 1) row[i] += above[i];
-      return;
-    case 3:
-      for (let i = 0; i < n; i += 1) {
-        row[i] += ((i < BYTES ? 0 : row[i - BYTES]) + above[i]) >> 1;
-      }
-      return;
-    case 4:
-      for (let i = 0; i < n; i += 1) {
-        row[i] += i < BYTES ? above[i] : paeth(row[i - BYTES], above[i], above[i - BYTES]);
-      }
-      return;
-    default:
-      throw new Error(`unknown PNG filter ${filter}`);
-  }
-}
-
-function paeth(left, up, corner) {
-  const toLeft = Math.abs(up - corner);
-  const toUp = Math.abs(left - corner);
-  const toCorner = Math.abs(left + up - 2 * corner);
-  if (toLeft <= toUp && toLeft <= toCorner) return left;
-  return toUp <= toCorner ? up : corner;
 }
