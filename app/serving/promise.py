@@ -185,7 +185,7 @@ def _of_mask(subject: Subject, alpha: float, trusted: float) -> list[str]:
         )
     elif trusted == 0:
         words = (
-            f"No pixel is trusted: at alpha={alpha:g} the samples disagree too much everywhere in "
+            f"No pixel is trusted: at alpha={alpha:g} errors are too likely everywhere in "
             "this image. A larger alpha would trust more: fix it before the next image."
         )
     elif trusted == 1:

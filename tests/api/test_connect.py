@@ -34,3 +34,4 @@ def test_an_admin_may(client, start):
         )
         assert "did you mean concurrency" in said["detail"]
         check_problem(ask(settings={"price_per_call": "much"}), "bad-request")
+        assert TOKEN not in str(check_problem(ask(call="perhaps", token=[TOKEN]), "bad-request"))

@@ -157,7 +157,7 @@ def test_the_promise(open_page, site):
     page.click("#open-settings")
     dialog = page.get_by_role("dialog")
     expect(dialog.locator("#next-alpha")).to_have_value("0.06")
-    dialog.locator("summary").click()
+    dialog.get_by_text("Exact value and more").click()
     # For one beyond those that may be chosen after looking the promise is the sharper one.
     dialog.locator("#next-alpha").fill("0.2")
     dialog.get_by_role("button", name="Done").click()

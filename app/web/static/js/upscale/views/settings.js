@@ -101,7 +101,7 @@ function groups(now, { groups: all = {} }) {
 /** What the calibration covers. */
 function coverage({ classes = [] }) {
   if (!classes.length) return nothing;
-  const known = classes.map(({ title, n }) => html`${title} <small>${count(n)} scenes</small>`);
+  const known = classes.map(({ title, n }) => `${title}, ${count(n)} scenes`);
   return html`<details><summary>It knows ${classes.length} kinds of upload; others get a warning</summary>${items(known, "kinds")}</details>`;
 }
 
