@@ -209,6 +209,15 @@ class TestBlobs:
                 found = await anybody.get(link)
             assert (found.content, found.headers["content-type"]) == (b"12", "image/png")
 
+    async def test_upload_links(self, tmp_path, monkeypatch):
+        """Azure is told by a header what is stored."""
+        monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_NAME", "account")
+        monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_KEY", "c2VjcmV0")
+        link = await open_blobs("az://box/there", tmp_path).upload_link("a", "b", seconds=60)
+        assert link is not None
+        assert link.url.startswith("https://account.blob.core.windows.net/box/there/a/b?")
+        assert link.headers == {"x-ms-blob-type": "BlockBlob"}
+
     async def test_identity(self, doors_to, tmp_path):
         """Whoever opens the same bytes is told the same; of other bytes something else."""
         assert await doors_to().identity() == await doors_to().identity()
