@@ -50,7 +50,14 @@ async def listening(app: Starlette, host: str, port: int | None) -> AsyncIterato
         reason = error.strerror or str(error)
         raise ConfigError(f"Cannot listen on {host}:{port} for metrics: {reason}.") from None
     server = _Server(
-        uvicorn.Config(app, log_config=None, access_log=False, server_header=False, lifespan="off")
+        uvicorn.Config(
+            app,
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            lifespan="off",
+            ws="none",  # the import of what speaks it may fail, and nobody does
+        )
     )
     task = asyncio.create_task(server.serve(sockets=[listener]))
     try:

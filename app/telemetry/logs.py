@@ -102,7 +102,11 @@ def configure_logs(level: str, style: Literal["auto", "json", "console"]) -> Non
     render: structlog.typing.Processor = (
         structlog.processors.JSONRenderer()
         if style == "json" or (style == "auto" and not sys.stderr.isatty())
-        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+        else structlog.dev.ConsoleRenderer(
+            colors=sys.stderr.isatty(),
+            # Errors are text by then, of which other formatters warn before structlog 26.
+            exception_formatter=structlog.dev.plain_traceback,
+        )
     )
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
