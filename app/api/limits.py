@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from typing import TYPE_CHECKING, Final, Literal
 from urllib.parse import urlsplit
 
@@ -91,12 +91,13 @@ async def open_limits(
 
     from app.stores.redis_client import ANSWER_TIMEOUT_S, PREFIX, retry
 
-    async with ConnectionPool.from_url(
+    pool = ConnectionPool.from_url(
         store,
         socket_timeout=ANSWER_TIMEOUT_S,
         socket_connect_timeout=ANSWER_TIMEOUT_S,
         retry=retry(),
-    ) as connections:
+    )
+    async with aclosing(pool) as connections:
         storage = RedisStorage(
             f"async+{store}",
             implementation="redispy",
