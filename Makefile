@@ -12,15 +12,15 @@ IMAGES := gateway worker
 PREFIX ?= ghcr.io/OWNER/
 VERSION := $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' app/__init__.py)
 
-.PHONY: demo test oldest install check fix reference docs bench images stack-test chart sbom audit \
+.PHONY: demo test oldest install check fix reference docs bench images stack-test hosts-test chart sbom audit \
   dist package release-check clean
 
 demo: $(VENV)/.demo  ## upscale a photograph with its trust mask
 	$(BIN)/python -m examples.demo
 
 test: install  ## all tests: quick ones first, then those that take seconds or start their own servers
-	$(BIN)/python -m pytest $(PARALLEL) -m "not (slow or servers or gpu or stack)"
-	$(BIN)/python -m pytest $(PARALLEL) -m "(slow or servers) and not (gpu or stack)"
+	$(BIN)/python -m pytest $(PARALLEL) -m "not (slow or servers or gpu or stack or hosts)"
+	$(BIN)/python -m pytest $(PARALLEL) -m "(slow or servers) and not (gpu or stack or hosts)"
 
 oldest: install  ## the quick tests with the oldest dependencies that are allowed
 	sh requirements/oldest.sh
@@ -62,6 +62,9 @@ images: install  ## the container images, by docker or else buildah
 
 stack-test: images  ## docker-compose.yml as real containers: used, killed, filled, upgraded
 	$(BIN)/python -m pytest tests/stack -m stack
+
+hosts-test: install  ## the examples for QGIS and napari in their hosts; napari gets an environment of its own
+	$(BIN)/python -m pytest tests/client -m hosts
 
 chart: install $(BIN)/helm  ## the Helm chart, judged by checkov; `make test` has the other judges
 	for values in deploy/chart/values/*.yaml; do \
@@ -139,6 +142,6 @@ $(VENV)/.demo: $(BIN)/python pyproject.toml requirements/gateway.lock
 # pip adds torch, in the build that its settings on this machine lead to.
 $(VENV)/.install: $(BIN)/python pyproject.toml requirements/dev.lock
 	$(call locked,dev)
-	$(BIN)/python -m pip install --quiet --editable '.[credentials,diffusers,evaluate,import,tracing,formats]' --group dev
+	$(BIN)/python -m pip install --quiet --editable '.[credentials,diffusers,evaluate,import,tracing,formats,text]' --group dev
 	$(BIN)/python -m compileall -q app trustscale workers
 	touch $@ $(VENV)/.demo

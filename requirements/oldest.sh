@@ -19,8 +19,8 @@ with open(sys.argv[1]) as lines:
 END
 uv venv --quiet --clear .venv-oldest
 uv pip install --quiet --python .venv-oldest/bin/python --constraint "$work/own" \
-  --editable '.[credentials,evaluate,tracing,formats]' --group dev
+  --editable '.[credentials,evaluate,tracing,formats,text]' --group dev
 .venv-oldest/bin/python -m pytest -q -n 3 --dist worksteal \
-  -m "not (slow or servers or gpu or stack)" \
+  -m "not (slow or servers or gpu or stack or hosts)" \
   tests/api tests/calibration tests/cli tests/client tests/conformal tests/contract tests/images \
   tests/jobs tests/sampling tests/serving tests/telemetry tests/upscalers tests/watch

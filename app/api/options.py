@@ -54,16 +54,19 @@ async def list_options(_: AdminDep) -> Options:
     """The fidelity metrics that a calibration can bound, and the estimators of σ."""
     return Options(
         usual_kinds=len(USUAL.variants()),
-        metrics=[_metric(key) for key in METRICS],
+        metrics=[option for option in map(_metric, METRICS) if option is not None],
         estimators=[
             EstimatorOption(estimator=name, **asdict(row)) for name, row in ESTIMATORS.items()
         ],
     )
 
 
-def _metric(key: str) -> MetricOption:
+def _metric(key: str) -> MetricOption | None:
+    """None: something that it needs is not installed."""
     metric, _, labels = key.partition(":")
     settings = FidelitySettings(metric=metric, labels="synthetic" if labels else "people")
+    if settings.missing:
+        return None
     row = settings.row
     given = {
         **asdict(row),

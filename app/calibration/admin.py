@@ -24,6 +24,7 @@ from app.calibration.intake import Files, Intake, Keep, find, take_in
 from app.calibration.job import PairState, Unlabelled, record_state, unlabelled
 from app.calibration.layout import NamedFile, PairFiles, placed
 from app.calibration.manifest import REMOVED
+from app.calibration.measure import check_measurable
 from app.calibration.naming import Naming, claimed_predictions
 from app.calibration.pairs import bad_pairs, check_left_out, decode_label
 from app.calibration.record import Calibration
@@ -177,6 +178,7 @@ class CalibrationAdmin:
             if parent is not None:
                 guard(parent.pipeline, upscaler)
             pipeline = parent.pipeline if parent else config.pipeline(upscaler)
+            check_measurable(pipeline.fidelity)
             kept = None if taken else keep
             one = await take_in(files, found, pipeline, known=known, keep=kept, **intake)
             taken.append((upscaler, pipeline, one))

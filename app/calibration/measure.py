@@ -17,7 +17,8 @@ from app.calibration.pairs import Pair
 from app.calibration.record import SIGMA_QUANTILES
 from app.conformal import Staircase, fidelity
 from app.conformal.backtest import sigma_quantiles
-from app.errors import BadCalibration
+from app.conformal.fidelity import FidelitySettings
+from app.errors import BadCalibration, BadRequest
 from app.images.facts import classify
 from app.sampling.measure import Measurement, measure
 from app.sampling.pipeline import Pipeline
@@ -62,6 +63,16 @@ class PairTask:
         if canary is not None:
             await canary.keep(self.upscaler, pair.x, measurement.seeds)
         return measurement
+
+
+def check_measurable(settings: FidelitySettings) -> None:
+    """Return if errors can be measured here.
+
+    Raises:
+        BadRequest: naming what is not installed.
+    """
+    if settings.missing:
+        raise BadRequest(f"The metric {settings.metric!r} needs {settings.missing}.")
 
 
 def reduce_pair(pair: Pair, measurement: Measurement, pipeline: Pipeline) -> MeasuredPair:

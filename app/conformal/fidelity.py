@@ -14,11 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.conformal import annotator as synthetic
+from app.conformal import reader
 from app.conformal.filters import gaussian_blur, gaussian_radius
 from app.conformal.lab import check_pair, lab_distance, normalised_lab
 
 Labels = Literal["people", "synthetic"]
 Unit = Literal["lab", "ssim", "label"]
+Rule: TypeAlias = synthetic.AnnotatorSettings | reader.ReaderSettings
 RGB: TypeAlias = NDArray[np.uint8]
 Error: TypeAlias = "Callable[[RGB, RGB, FidelitySettings], NDArray[np.float32]]"
 
@@ -51,6 +53,9 @@ class Metric:
     blurs: whether the setting `blur` changes D.
     counted_up_to: c, what calibrations count errors up to unless they say otherwise; None: B.
     bounds_psnr: whether it bounds the Lab PSNR (`guarantees.lab_psnr_lower_bound_db`).
+    rule: the settings of the rule that labels in place of people; None: none does.
+    right: what is promised, where labels mark the pixels.
+    voids: readings of the promise that have no foundation.
     """
 
     error: Error | None
@@ -64,6 +69,9 @@ class Metric:
     blurs: bool = False
     bounds_psnr: bool = False
     counted_up_to: float | None = None
+    rule: type[Rule] | None = None
+    right: str = "nothing in the trusted part differs in meaning"
+    voids: tuple[str, ...] = ()
 
     @property
     def needs_label(self) -> bool:
@@ -127,10 +135,17 @@ def structure(truth: RGB, prediction: RGB, settings: FidelitySettings) -> NDArra
 
 def marked(truth: RGB, prediction: RGB, settings: FidelitySettings) -> NDArray[np.float32]:
     """1 where the synthetic annotator finds that the meaning differs, else 0."""
+    assert isinstance(settings.annotator, synthetic.AnnotatorSettings)  # noqa: S101
     return synthetic.label(truth, prediction, settings.annotator).astype(np.float32)
 
 
-# One per metric; where `labels` says that a rule labels, the row METRIC:synthetic holds.
+def misread(truth: RGB, prediction: RGB, settings: FidelitySettings) -> NDArray[np.float32]:
+    """1 in the boxes of words that the text reader reads otherwise than in the truth, else 0."""
+    assert isinstance(settings.annotator, reader.ReaderSettings)  # noqa: S101
+    return reader.label(truth, prediction, settings.annotator).astype(np.float32)
+
+
+# One per metric; where people can label, too, the row METRIC:synthetic is that of the rule.
 METRICS: dict[str, Metric] = {
     "neighborhood": Metric(
         error=neighborhood,
@@ -194,9 +209,29 @@ METRICS: dict[str, Metric] = {
         "finds that the meaning differs)",
         words="difference that a synthetic annotator (a rule, not a person) would mark",
         title="Meaning, marked by a synthetic annotator",
-        radius=lambda settings: (settings.annotator or synthetic.AnnotatorSettings()).radius,
+        radius=lambda settings: getattr(settings.annotator, "radius", None),
         bytes_per_pixel=60,
         unit="label",
+        rule=synthetic.AnnotatorSettings,
+        voids=("reading the labels as a person's: a synthetic annotator marked the differences",),
+    ),
+    "text": Metric(
+        error=misread,
+        bound=1.0,
+        sentence="reading error of a pixel (1 in the boxes of words that the {annotator}, a "
+        "program and not a person, reads in the truth and otherwise in the result)",
+        words="words that a text reader (a program, not a person) reads otherwise",
+        title="Text, words that read otherwise",
+        radius=lambda _: None,
+        # The reader's networks, which look at 2,000 pixels a side at most.
+        bytes_per_pixel=150,
+        unit="label",
+        rule=reader.ReaderSettings,
+        right="no word in the trusted part is wrong, as far as a text reader can tell",
+        voids=(
+            "taking it for a promise about text that the reader cannot read in the truth",
+            "words that only the result has, where the truth has none that can be read",
+        ),
     ),
 }
 
@@ -215,27 +250,29 @@ class FidelitySettings:
     bound: B. None means the least known bound of the metric; a larger one (the paper's 3) is
         allowed; a smaller one clips D, and the guarantee is then about the clipped error.
     labels: who draws the labels of the `semantic` metric: `people` (default), or `synthetic`, the
-        rule of `app/conformal/annotator.py`.
-    annotator: the settings of that rule; None: its defaults, or no rule where people draw.
+        rule of `app/conformal/annotator.py`; those of `text` are always `synthetic`.
+    annotator: the settings of the rule that labels; None: its defaults, or no rule labels.
     """
 
     metric: str = "neighborhood"
     blur: float = 4.0
     bound: float | None = None
     labels: Labels = "people"
-    annotator: synthetic.AnnotatorSettings | None = None
+    annotator: Rule | None = None
 
     def __post_init__(self) -> None:
         if self.metric not in metric_names():
             raise ValueError(f"metric must be one of {metric_names()}")
         if self.labels not in get_args(Labels):
             raise ValueError(f"labels must be one of {get_args(Labels)}")
-        if self.labels == "synthetic":
-            if self.key not in METRICS:
-                raise ValueError("synthetic labels belong to the semantic metric, and only to it")
-            object.__setattr__(self, "annotator", self.annotator or synthetic.AnnotatorSettings())
-        elif self.annotator is not None:
-            raise ValueError('the annotator belongs to labels "synthetic", and only to them')
+        rule = self.row.rule
+        if rule is not None:
+            object.__setattr__(self, "labels", "synthetic")
+            object.__setattr__(self, "annotator", self.annotator or rule())
+        elif self.labels == "synthetic":
+            raise ValueError("synthetic labels belong to the metrics semantic and text, no others")
+        if self.annotator is not None and (rule is None or not isinstance(self.annotator, rule)):
+            raise ValueError("the annotator belongs to the metric whose labels a rule draws")
         if not 0 <= self.blur <= 256:
             raise ValueError("blur must be between 0 and 256 pixels")
         if self.bound is None:
@@ -247,7 +284,8 @@ class FidelitySettings:
     @property
     def key(self) -> str:
         """The name of the row in `METRICS`."""
-        return self.metric if self.labels == "people" else f"{self.metric}:{self.labels}"
+        by_rule = f"{self.metric}:{self.labels}"
+        return by_rule if by_rule in METRICS else self.metric
 
     @property
     def row(self) -> Metric:
@@ -262,8 +300,13 @@ class FidelitySettings:
 
     @property
     def title(self) -> str:
-        """The metric as lists show it; labels that no person drew are called so."""
-        return self.metric if self.labels == "people" else f"{self.metric} ({self.labels} labels)"
+        """The metric as lists show it; labels are called synthetic where people could draw them."""
+        return self.metric if self.key == self.metric else f"{self.metric} ({self.labels} labels)"
+
+    @property
+    def missing(self) -> str | None:
+        """What to install before an error can be measured; None: nothing."""
+        return getattr(self.annotator, "missing", None)
 
 
 def bound(settings: FidelitySettings | None = None) -> float:

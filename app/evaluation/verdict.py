@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from app.conformal.annotator import AnnotatorSettings
 from app.conformal.fidelity import clips
 from app.evaluation.plan import Plan
 from app.evaluation.reduce import Cell
@@ -154,11 +153,11 @@ def limits(results: Sequence[Evaluation], plan: Plan, options: Options) -> list[
         f"{' for every class of uploads' if main.classes else ''}."
     )
     found.append(_source(results[0]))
-    if any(cell.pipeline.fidelity.labels == "synthetic" for cell in results[0].cells):
-        found.append(
-            "The semantic D rests on the labels of a rule, the "
-            f"{AnnotatorSettings().title}, not on people."
-        )
+    rules = (cell.pipeline.fidelity.annotator for cell in results[0].cells)
+    found += [
+        f"Where D is a label, a rule drew it, the {title}, and no person."
+        for title in sorted({rule.title for rule in rules if rule is not None})
+    ]
     found.append(
         "Whoever chooses settings by this report has used the test images up: the chosen settings "
         "need new calibration images, and new test images if their figures are to be quoted."

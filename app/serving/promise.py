@@ -115,11 +115,7 @@ def _voids(subject: Subject) -> list[str]:
             "saving the upload anew after looking at the answer, so that it falls into another "
             "class"
         )
-    if calibration.pipeline.fidelity.labels == "synthetic":
-        found.append(
-            "reading the labels as a person's: a synthetic annotator marked the differences"
-        )
-    return found
+    return [*found, *calibration.pipeline.fidelity.row.voids]
 
 
 def warnings_of(

@@ -35,7 +35,7 @@ def sentence(subject: Subject, alpha: float) -> str:
     tail = "" if likely is None else f", with a probability of {1 - likely:g} over the calibration"
     if settings.row.unit == "label":
         most = part.guarantee.alphas[-1] if isinstance(part.guarantee, PostHoc) else alpha
-        return f"{_share_of(such, most)} nothing in the trusted part differs in meaning{tail}."
+        return f"{_share_of(such, most)} {settings.row.right}{tail}."
     if usual is not None and usual.error < part.error_bound:
         error = _error(usual, settings)
         free = ", though α is chosen after looking" if isinstance(part.guarantee, PostHoc) else ""

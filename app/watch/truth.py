@@ -29,6 +29,7 @@ from PIL import Image
 from pydantic import BaseModel, Field
 
 from app.calibration.insight import COMMON_ALPHAS
+from app.calibration.measure import check_measurable
 from app.calibration.record import Calibration
 from app.conformal import feedback, fidelity
 from app.conformal.fidelity import needs_label
@@ -149,8 +150,10 @@ async def read_truth(
         label: for that one, an image that is not black where the meaning differs.
 
     Raises:
-        BadInput: the file is missing, superfluous, undecodable or too large.
+        BadInput: the file is missing, superfluous, undecodable or too large, or the metric needs
+            what is not installed.
     """
+    check_measurable(calibration.pipeline.fidelity)
     wants_label = needs_label(calibration.pipeline.fidelity)
     data = label if wants_label else image
     if data is None or (image is not None and label is not None):

@@ -203,3 +203,19 @@ def test_synthetic_labels(fresh):
     assert recorded["annotator"].items() >= {**author, **rule}.items()
     guarantee = upscaled(fresh.client, alpha=0.3).json()["guarantee"]
     assert "synthetic annotator" in guarantee["statement"]
+
+
+@pytest.mark.slow
+def test_text(fresh):
+    """A text reader labels, of the version that the record names; with another nothing is made."""
+    fidelity = {"metric": "text", "annotator": {"legible": 0.8}}
+    made = fresh.create(truth_files(2), fidelity=fidelity, activate=True, force=True)
+    assert (made["n"], made["min_alpha"], made["state"]) == (2, 1 / 3, "active")
+    recorded = made["pipeline"]["fidelity"]
+    assert recorded.items() >= {"metric": "text", "labels": "synthetic", "bound": 1}.items()
+    assert recorded["annotator"].items() >= {"name": "rapidocr", "legible": 0.8}.items()
+    guarantee = upscaled(fresh.client, alpha=0.5).json()["guarantee"]
+    assert guarantee["sentence"].startswith("In 1 of 2 such pictures no word in the trusted part")
+    other = {"metric": "text", "annotator": {"name": "rapidocr", "version": "1.0"}}
+    refused = fresh.post_files(truth_files(2), fidelity=other)
+    assert "needs rapidocr 1.0" in check_problem(refused, "bad-request")["detail"]

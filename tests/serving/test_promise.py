@@ -117,6 +117,14 @@ class TestGuarantee:
         told = promised(changed(calibration, degradation=made_by)).voids[0]
         assert told.endswith(words)
 
+    def test_a_reader_is_told(self, calibration):
+        """Of text the promise says who read it, and what nobody read."""
+        text = promised(with_fidelity(calibration, metric="text", bound=1))
+        assert (text.labels, text.metric) == ("synthetic", "text")
+        assert "no word in the trusted part is wrong, as far as a text reader" in text.sentence
+        assert "rapidocr version" in text.statement
+        assert any("cannot read in the truth" in reason for reason in text.voids)
+
 
 @pytest.mark.parametrize(
     ("changes", "words"),

@@ -1,0 +1,185 @@
+"""A declared reader: labels of words that a result gets wrong, without people.
+
+A text reader reads the truth, and in the same places the prediction. Where a word that it reads
+well in the truth reads otherwise in the prediction, the box of the word is marked. It is **not** a
+person: what it does not read in the truth (small print, script, most that is askew) is never
+marked, nor is a word that only the prediction has; and it may misread what people can read. So a
+promise on its labels is one about *its* words.
+
+Words are compared by their letters and digits, in lower case and NFKC: spaces, punctuation and
+case do not count. Both readings of a line are aligned letter by letter; a word is wrong as soon as
+one of its letters is changed, lost or has a new neighbour.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from difflib import SequenceMatcher
+from functools import cache
+from importlib import metadata
+from itertools import accumulate, pairwise
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.conformal.lab import check_pair
+
+VERSION = "3.10.0"
+"""Of the reader, whose models come with it: another one may read otherwise, so D would be another
+one. The extra `text` names the same."""
+
+_LEAST_SIDE = 4  # of a line, in pixels; below, its perspective cannot be taken out
+
+
+@dataclass(frozen=True, slots=True)
+class ReaderSettings:
+    """The reader and its thresholds, as a calibration records them.
+
+    name, version: of the reader; with another version nothing is measured.
+    synthetic: always True: a record of these settings says by itself that no person labelled.
+    legible: the reader's confidence, 0 … 1, from which on a word of the truth counts as read.
+    margin: how far the box of a word grows on each side, as a share of its shorter side.
+    """
+
+    name: Literal["rapidocr"] = "rapidocr"
+    version: str = VERSION
+    synthetic: Literal[True] = True
+    legible: float = 0.9
+    margin: float = 0.25
+
+    def __post_init__(self) -> None:
+        if (self.name, self.synthetic) != ("rapidocr", True):
+            raise ValueError(f"no text reader {self.name!r}")
+        if not (0 < self.legible < 1 and 0 <= self.margin <= 1):
+            raise ValueError("the reader's legible must be in (0, 1), its margin in [0, 1]")
+
+    @property
+    def title(self) -> str:
+        """How answers and reports call it."""
+        return f"text reader {self.name} version {self.version}"
+
+    @property
+    def missing(self) -> str | None:
+        """What to install before anything can be measured; None: nothing."""
+        try:
+            installed = metadata.version(self.name)
+        except metadata.PackageNotFoundError:
+            installed = "none"
+        if installed == self.version:
+            return None
+        return f"{self.name} {self.version} (here is {installed}): the extra “text” brings it"
+
+
+class Word(NamedTuple):
+    """A word of the truth.
+
+    letters: what is compared; may be empty.
+    confidence: the reader's, 0 … 1.
+    box: its corners (x, y) in pixels, [4, 2].
+    """
+
+    letters: str
+    confidence: float
+    box: NDArray[np.float64]
+
+
+def label(
+    truth_rgb: NDArray[np.uint8],
+    prediction_rgb: NDArray[np.uint8],
+    settings: ReaderSettings | None = None,
+) -> NDArray[np.bool_]:
+    """Where words read otherwise, bool [H, W], of two uint8 [H, W, 3] images.
+
+    Raises:
+        ValueError: shapes or dtypes do not match.
+    """
+    settings = settings or ReaderSettings()
+    check_pair(truth_rgb, prediction_rgb)
+    marks = np.zeros(truth_rgb.shape[:2], np.bool_)
+    for words, reading in lines(truth_rgb, prediction_rgb):
+        wrong = misread([word.letters for word in words], reading)
+        for word, is_wrong in zip(words, wrong, strict=True):
+            if is_wrong and word.confidence >= settings.legible:
+                marks[box_of(word, settings.margin)] = True
+    return marks
+
+
+def misread(words: Sequence[str], reading: str) -> list[bool]:
+    """Which words of a line, as `letters_of` makes them, another reading of the line gets wrong."""
+    ends = [0, *accumulate(len(word) for word in words)]
+    aligned = SequenceMatcher(None, "".join(words), reading, autojunk=False).get_opcodes()
+    # What was put in touches the letters on both of its sides.
+    changed = [
+        (start - (start == end), end + (start == end))
+        for kind, start, end, *_ in aligned
+        if kind != "equal"
+    ]
+    return [
+        start < end and any(a < end and b > start for a, b in changed)
+        for start, end in pairwise(ends)
+    ]
+
+
+def letters_of(text: str) -> str:
+    """What is compared of a text."""
+    return "".join(filter(str.isalnum, unicodedata.normalize("NFKC", text).casefold()))
+
+
+def lines(
+    truth_rgb: NDArray[np.uint8], prediction_rgb: NDArray[np.uint8]
+) -> Iterator[tuple[list[Word], str]]:
+    """The words of each line of the truth, and the letters in its place in the prediction."""
+    engine = _engine()
+    truth, prediction = (
+        np.ascontiguousarray(one[..., ::-1]) for one in (truth_rgb, prediction_rgb)
+    )
+    found = engine(truth).boxes
+    boxes = [] if found is None else [box for box in found if _least_side(box) >= _LEAST_SIDE]
+    if not boxes:
+        return
+    # Both are read in batches alike, so that equal pixels read equally.
+    crops = engine.crop_text_regions(truth, boxes)
+    read = engine.recognize_txt(crops)
+    made = engine.recognize_txt(engine.crop_text_regions(prediction, boxes))
+    for crop, box, text, found_words, reading in zip(
+        crops, boxes, read.txts, read.word_results, made.txts, strict=True
+    ):
+        if text.strip():
+            line = type(read)(txts=(text,), word_results=(found_words,))
+            located = engine.cal_rec_boxes([crop], [box], line).word_results[0]
+            words = [Word(letters_of(word), score, np.array(at)) for word, score, at in located]
+            yield words, letters_of(reading)
+
+
+@cache
+def _engine() -> Any:
+    """The reader: it finds lines by itself, and reads what it is given."""
+    # Imported here: it takes seconds, and is there only with the extra.
+    from rapidocr import RapidOCR  # noqa: PLC0415
+
+    return RapidOCR(
+        params={
+            "Global.log_level": "critical",
+            "Global.use_cls": False,
+            "Global.use_rec": False,
+            "Global.return_word_box": True,
+            # Whatever the number of cores, the sums are made in one order.
+            "EngineConfig.onnxruntime.intra_op_num_threads": 1,
+        }
+    )
+
+
+def _least_side(box: NDArray[np.float32]) -> float:
+    """Of a line's corners [4, 2], in pixels."""
+    return float(np.linalg.norm(np.diff(box, axis=0, append=box[:1]), axis=1).min())
+
+
+def box_of(word: Word, margin: float) -> tuple[slice, slice]:
+    """The rows and columns around a word, with its margin."""
+    low, high = word.box.min(axis=0), word.box.max(axis=0)
+    more = margin * (high - low).min()
+    (left, top), (right, bottom) = np.floor(low - more).clip(0), np.ceil(high + more) + 1
+    return np.s_[int(top) : int(bottom), int(left) : int(right)]
