@@ -40,6 +40,8 @@ NOT_RUN = {
     "kubectl ": "no cluster",
     "helm ": "no cluster; tests/deploy renders the chart",
     "pip ": "the package index",
+    "python3 -m pip ": "the package index",
+    "qgis_process ": "QGIS; tests/client",
     "trustscale serve": "the gateway runs already",
     "trustscale jobs &": "a queue on Redis",
     "export TRUSTSCALE_STORE": "a Redis",

@@ -28,6 +28,8 @@ REQUIREMENTS = {
     "bentoml": ("bentoml==1.4.40", "numpy==2.2.6", "pillow==11.3.0"),
     "gradio": ("gradio==6.31.0",),
     "pytriton": ("nvidia-pytriton==0.7.0", "pillow==11.3.0"),
+    # No server, but large: tests/client has the plugin.
+    "napari": ("napari[pyqt6]==0.9.2", "httpx==0.28.1", "hatchling==1.33.0"),
 }
 
 

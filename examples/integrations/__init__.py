@@ -1,0 +1,1 @@
+"""Trustscale where people already work; docs/integrations.md says how each is used."""

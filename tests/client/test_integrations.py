@@ -1,0 +1,248 @@
+"""The examples of docs/integrations.md, each in its host, against a real gateway."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from base64 import b64decode
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+import yaml
+from mcp import Client, StdioServerParameters
+from PIL import Image
+
+from app.images.encode import picture
+from app.images.metadata import Metadata
+from tests.api.gateway import gateway
+from tests.factories import calibration_of, pictures
+from tests.fakes import FakeUpscaler
+from tests.images.test_formats import GEO
+from tests.live import serving
+from tests.missing import not_here
+from tests.servers import ServerMissing
+from tests.upscalers.remote.real import environment
+
+ROOT = Path(__file__).parents[2]
+PLACES = ROOT / "examples" / "integrations"
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory) -> Iterator[str]:
+    upscaler = FakeUpscaler()
+    calibration = asyncio.run(calibration_of(upscaler))
+    folder = tmp_path_factory.mktemp("service")
+    with serving(gateway(folder, upscaler, calibrations=[calibration])) as address:
+        yield f"http://{address}"
+
+
+@pytest.mark.slow
+class TestMcp:
+    async def test_an_agent(self, url, tmp_path):
+        """It sees the tool, gets picture, mask and statement, and no file of another folder."""
+        pictures(tmp_path, "sign.png", "../secret.png", side=24)
+        command = StdioServerParameters(
+            command=sys.executable,
+            args=[str(PLACES / "mcp_server.py"), str(tmp_path)],
+            env={"TRUSTSCALE_URL": url, "PYTHONPATH": str(ROOT)},
+        )
+        async with Client(command) as agent:
+            (tool,) = (await agent.list_tools()).tools
+            call = {"path": "sign.png", "alpha": 0.12}
+            said, image, mask = (await agent.call_tool(tool.name, call)).content
+            refused = await agent.call_tool(tool.name, {"path": "../secret.png"})
+        assert tool.name == "upscale_with_trust"
+        assert "only where the mask" in tool.description
+        large, white = (Image.open(io.BytesIO(b64decode(one.data))) for one in (image, mask))
+        assert (large.mode, white.mode, large.size, white.size) == ("RGB", "1", (48, 48), (48, 48))
+        share = float(re.search(r"([\d.]+)% of it is trusted", said.text)[1])
+        assert share == pytest.approx(100 * np.asarray(white).mean(), abs=0.06)
+        assert "Over the draw of the 30 calibration" in said.text
+        assert refused.is_error
+        assert "secret.png is no file in" in refused.content[0].text
+
+
+@pytest.mark.slow
+class TestGitHubAction:
+    @pytest.fixture
+    def run(self, url, tmp_path, monkeypatch):
+        """Runs the checking step of action.yml as the runner does; the installing step needs pip.
+
+        In the working tree are a pull request's changes: a picture, and what is none.
+        """
+        repository = tmp_path / "repository"
+        pictures(repository, "old.png", "kept.png", side=24)
+        monkeypatch.chdir(repository)
+        for name in ("AUTHOR", "COMMITTER"):
+            monkeypatch.setenv(f"GIT_{name}_NAME", "x")
+            monkeypatch.setenv(f"GIT_{name}_EMAIL", "x@example.org")
+        _git("init", "--quiet")
+        _git("add", ".")
+        _git("commit", "--quiet", "-m", "before")
+        event = {"pull_request": {"base": {"sha": _git("rev-parse", "HEAD").strip()}}}
+        pictures(repository, "new, 100%.png", side=24, first=5)
+        (repository / "notes.txt").write_text("no picture")
+        (repository / "old.png").unlink()
+        _git("add", "--all")
+        _git("commit", "--quiet", "-m", "after")
+        files = {name: tmp_path / name for name in ("event", "output", "summary")}
+        files["event"].write_text(json.dumps(event))
+
+        def run(**given: str) -> tuple[subprocess.CompletedProcess[str], str, str]:
+            action = yaml.safe_load((PLACES / "github_action/action.yml").read_text("utf-8"))
+            inputs = {name: one.get("default") for name, one in action["inputs"].items()} | given
+            install, check = action["runs"]["steps"]
+            assert (PLACES / "github_action/../../../trustscale/pyproject.toml").exists()
+            assert "$GITHUB_ACTION_PATH/../../../trustscale" in install["run"]
+            env = {
+                **os.environ,
+                "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+                "PYTHONPATH": str(ROOT),
+                "GITHUB_ACTION_PATH": str(PLACES / "github_action"),
+                "GITHUB_EVENT_PATH": str(files["event"]),
+                "GITHUB_OUTPUT": str(files["output"]),
+                "GITHUB_STEP_SUMMARY": str(files["summary"]),
+            }
+            for name, value in check["env"].items():
+                (known,) = re.fullmatch(r"\$\{\{ inputs\.(\w+) \}\}", value).groups()
+                env[name] = inputs[known]
+            command = ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", check["run"]]
+            done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+            return done, files["output"].read_text("utf-8"), files["summary"].read_text("utf-8")
+
+        run.repository = repository
+        return run
+
+    def test_a_pull_request(self, run, url):
+        """What it adds is checked and nothing else; outputs, summary and a marked picture tell."""
+        done, output, summary = run(url=url, alpha="0.12", least="0.01")
+        assert (done.returncode, done.stdout) == (0, ""), done.stderr
+        assert re.fullmatch(r"checked=1\nsmallest=0\.\d+\n", output)
+        assert re.search(r"\| `new, 100%\.png` \| [\d.]+% ✓ \|", summary)
+        assert "In 9 of 10" in summary or "On average" in summary
+        with Image.open(run.repository / "trusted-pictures/new, 100%.png") as marked:
+            assert marked.size == (48, 48)
+
+    def test_too_little_is_trusted(self, run, url):
+        """The check fails, and a note stands at the file, whatever its name has in it."""
+        done, _, summary = run(url=url, alpha="0.12", least="1")
+        assert done.returncode == 1
+        assert done.stdout.startswith("::error file=new%2C 100%25.png::Once enlarged, ")
+        assert "✗" in summary
+
+    def test_what_cannot_be_checked(self, run, url):
+        """A damaged picture fails the check with the service's reason."""
+        (run.repository / "bad.png").write_bytes(b"no picture")
+        _git("add", ".")
+        _git("commit", "--quiet", "-m", "bad")
+        done, _, summary = run(url=url, alpha="0.12", least="0")
+        assert done.returncode == 1
+        assert "::error file=bad.png::Not checked: " in done.stdout
+        assert "`bad.png` | not checked: " in summary
+
+
+def _git(*command: str) -> str:
+    return subprocess.run(("git", *command), check=True, capture_output=True, text=True).stdout
+
+
+@pytest.mark.hosts
+def test_qgis(url, tmp_path):
+    """The layer lies where it lay, with finer pixels, and what is not trusted is masked."""
+    if shutil.which("qgis_process") is None:
+        not_here("QGIS is not installed (Debian: qgis)")
+    if subprocess.run(["/usr/bin/python3", "-c", "import httpx"], check=False).returncode:
+        not_here("the Python of QGIS has no httpx (Debian: python3-httpx)")
+    scripts = tmp_path / ".local/share/QGIS/QGIS3/profiles/default/processing/scripts"
+    scripts.mkdir(parents=True)
+    shutil.copy(PLACES / "trustscale_qgis.py", scripts)
+    (tmp_path / "trustscale").symlink_to(ROOT / "trustscale")
+    source, target = tmp_path / "field.tif", tmp_path / "large.tif"
+    pictures(tmp_path, "field.png", side=24)
+    pixels = np.asarray(Image.open(tmp_path / "field.png"))
+    source.write_bytes(picture(pixels, "tiff", metadata=Metadata(geo=GEO)))
+    env = {"HOME": str(tmp_path), "PYTHONPATH": str(tmp_path), "QT_QPA_PLATFORM": "offscreen"}
+    given = {"INPUT": source, "URL": url, "ALPHA": 0.12, "OUTPUT": target}
+    command = ["qgis_process", "--json", "run", "script:upscalewithtrust"]
+    done = subprocess.run(
+        [*command, "--", *(f"{name}={value}" for name, value in given.items())],
+        env={"PATH": os.environ["PATH"], **env},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    results = json.loads(done.stdout)["results"]
+    with rasterio.open(source) as small, rasterio.open(target) as large:
+        assert large.shape == (48, 48)
+        assert large.bounds == small.bounds
+        assert large.crs == small.crs
+        trusted = large.dataset_mask() > 0
+    assert trusted.mean() == pytest.approx(results["TRUSTED"])
+    assert 0 < trusted.mean() < 1
+    assert "Over the draw of the 30 calibration" in results["STATEMENT"]
+
+
+@pytest.fixture
+def display() -> Iterator[str]:
+    """An X server's, which napari needs for OpenGL."""
+    if shutil.which("Xvfb") is None:
+        not_here("an X server is not installed (Debian: xvfb)")
+    there, told = os.pipe()
+    command = ["Xvfb", "-displayfd", str(told), "-screen", "0", "800x600x24", "-nolisten", "tcp"]
+    with subprocess.Popen(command, pass_fds=[told], stderr=subprocess.DEVNULL) as server:
+        os.close(told)
+        with os.fdopen(there) as number:
+            yield f":{number.readline().strip()}"
+        server.terminate()
+
+
+@pytest.mark.hosts
+def test_napari(url, tmp_path, display):
+    """Installed from its folder, the widget adds three layers that lie on the one that was sent."""
+    try:
+        commands = environment("napari")
+    except ServerMissing as missing:
+        not_here(missing)
+    python = commands / "python"
+    subprocess.run(
+        [
+            *(python, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation"),
+            *("--target", tmp_path / "site", PLACES / "napari", ROOT / "trustscale"),
+        ],
+        check=True,
+    )
+    done = subprocess.run(
+        [python, Path(__file__).with_name("napari_session.py"), url],
+        env={
+            **os.environ,
+            "HOME": str(tmp_path),
+            "PYTHONPATH": str(tmp_path / "site"),
+            "DISPLAY": display,
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    enlarged, guessed, levels = json.loads(done.stdout.splitlines()[-1])
+    assert [one["name"] for one in (enlarged, guessed, levels)] == [
+        "sample: enlarged",
+        "sample: not trusted",
+        "sample: trust level",
+    ]
+    for one in (enlarged, guessed, levels):
+        assert one["shape"] == [48, 48]
+        assert one["scale"] == [1.0, 1.5]
+        # The middles of the outer pixels; what was sent reaches from 9 to 57 and 18.5 to 90.5.
+        assert one["extent"] == [[9.5, 19.25], [56.5, 89.75]]
+    assert 0 < guessed["mean"] < 1
+    assert "calibration" in enlarged["sentence"] or "such pictures" in enlarged["sentence"]
