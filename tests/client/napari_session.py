@@ -9,6 +9,7 @@ from qtpy.QtCore import QEventLoop, QTimer
 
 viewer = napari.Viewer(show=False)
 pixels = np.random.default_rng(0).random((24, 24))
+pixels[:, :12] = 0.5  # nothing can be wrong there
 viewer.add_image(pixels, name="sample", scale=(2, 3), translate=(10, 20))
 _, widget = viewer.window.add_plugin_dock_widget("napari-trustscale", "Upscale with trust")
 widget.url.value, widget.alpha.value = sys.argv[1], 0.12
