@@ -1,7 +1,5 @@
 """The examples of docs/integrations.md, each in its host, against a real gateway."""
 
-from __future__ import annotations
-
 import asyncio
 import io
 import json

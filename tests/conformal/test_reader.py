@@ -1,7 +1,5 @@
 """The metric `text`: what a declared reader reads otherwise, never mistaken for a person."""
 
-from __future__ import annotations
-
 from itertools import accumulate, pairwise
 
 import numpy as np
