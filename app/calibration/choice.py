@@ -10,14 +10,16 @@ errors of what it was fitted on: such a model would look better than one whose f
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
 from app.calibration.fit import FIT_DIGITS
 from app.calibration.manifest import Aside, MeasuredPair
 from app.calibration.record import Calibration
-from app.calibration.sizes import COVERED
+
+LEAST: Final = 10
+"""So many scenes of a class choose: half of the fewest that are set aside, since some X stray."""
 
 
 class Choice(NamedTuple):
@@ -41,7 +43,7 @@ def aside_of(pairs: Sequence[MeasuredPair], **settings: Any) -> Aside:
         fidelity=whole.pipeline.fidelity,
         guarantee=whole.guarantee,
         photographs=sorted({_digest(pair.info.pixels_sha256) for pair in pairs}),
-        areas={name: _areas(part) for name, part in parts.items() if part.n >= COVERED},
+        areas={name: _areas(part) for name, part in parts.items() if part.n >= LEAST},
     )
 
 
@@ -97,7 +99,7 @@ def _chosen(areas: Mapping[str, Mapping[str, float]], usual: str, alpha: float) 
     Otherwise the usual one; None: too few scenes.
     """
     scenes = sorted(set.intersection(*(set(of_model) for of_model in areas.values())))
-    if len(scenes) < COVERED or usual not in areas:
+    if len(scenes) < LEAST or usual not in areas:
         return None
     values = {model: np.array([found[one] for one in scenes]) for model, found in areas.items()}
     best = max(values, key=lambda model: (values[model].mean(), model == usual))

@@ -229,8 +229,9 @@ def _chosen(rows: list[dict[str, Any]]) -> str:
     found = [(name, row["name"], why) for row in rows for name, why in row["chosen_for"].items()]
     if not found:
         return (
-            "auto goes by its table: it follows what was measured once these calibrations are "
-            "active, of classes with enough scenes."
+            "auto goes by its table. It follows what was measured of classes with 10 scenes set "
+            "aside, while these are the first active calibrations, and unless a photograph that "
+            "was set aside calibrates another active one."
         )
     return "\n".join(f"auto, {name}: {model}; {why}" for name, model, why in sorted(found))
 

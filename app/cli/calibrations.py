@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Annotated, Any
 
 import typer
@@ -222,6 +223,19 @@ def shown(found: dict[str, Any], *, as_json: bool) -> None:
     output(found, lambda one: _job(one["job"]) if "job" in one else _words(one), as_json=as_json)
 
 
+def _aside(measured: dict[str, Any] | None) -> list[str]:
+    """What was measured of the scenes that `auto` chooses by."""
+    if measured is None:
+        return []
+    return [
+        f"  set aside    {len(measured['photographs'])} photographs, by which auto chooses",
+        *(
+            f"  trusts       {fmean(of_class.values()):.1%} of {len(of_class)} of them as {name}"
+            for name, of_class in measured["areas"].items()
+        ),
+    ]
+
+
 def _words(document: dict[str, Any]) -> str:
     pipeline = document["pipeline"]
     lines = [
@@ -245,6 +259,7 @@ def _words(document: dict[str, Any]) -> str:
             f"{row['min_alpha']:.4f}"
             for row in document["classes"]
         ),
+        *_aside(document["aside"]),
         "",
         "  α       threshold     trusted area of the pairs",
         *(
