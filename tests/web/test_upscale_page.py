@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import expect
 
+from tests.waiting import PATIENCE_S
 from tests.web.admin import upload
 from tests.web.browser import LOOKS, check_screen
 from tests.web.pictures import (
@@ -55,7 +56,7 @@ def test_every_screen(open_page, site, look):
     share = 50 + 70 / frame["width"] * 100
     divider = page.locator(".example-stage .divider input")
     assert float(divider.input_value()) == pytest.approx(share, abs=1)
-    [upscaler] = httpx.get(f"{site}/v1/upscalers").json()
+    [upscaler] = httpx.get(f"{site}/v1/upscalers", timeout=PATIENCE_S).json()
     rows = [row for one in upscaler["classes"] for row in one["tables"]["post_hoc"]]
     areas = [row["trusted_fraction"] for row in rows if row["alpha"] == upscaler["default_alpha"]]
     words = page.locator(".choice-words")
