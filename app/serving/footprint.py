@@ -8,6 +8,8 @@ measured, with a margin; `tests/serving/test_footprint.py` holds them against wh
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
+from collections.abc import Callable
 from typing import Final
 
 from app.conformal.moments import MOST_KEPT
@@ -59,9 +61,14 @@ def footprint(
     return height * width * _INPUT + math.ceil(max(measured, output * answer))
 
 
-def fitting(height: int, width: int, cost: int, budget: int) -> int:
+def fitting(height: int, width: int, cost: Callable[[int, int], int], budget: int) -> int:
     """The longest side of an h×w input for an answer that costs no more than the budget."""
-    return int(max(height, width) * math.sqrt(budget / cost))
+    longest = max(height, width)
+
+    def cost_of(side: int) -> int:
+        return cost(math.ceil(height * side / longest), math.ceil(width * side / longest))
+
+    return bisect_right(range(1, longest), budget, key=cost_of)
 
 
 def truth_footprint(height: int, width: int, pipeline: Pipeline) -> int:

@@ -297,7 +297,7 @@ async def admit(context: ServiceContext, decoded: Decoded, *, as_job: bool) -> A
     try:
         context.slots.check_size(footprint)
     except ImageTooLarge as error:
-        longest = fitting(height, width, footprint, error.members["maximum"])
+        longest = fitting(height, width, chosen.footprint, error.members["maximum"])
         detail = f"{error.detail} With fit={longest} it is reduced to that longest side first."
         error = ImageTooLarge(detail, **error.members)
         raise _with_cost(error, context, chosen, height * width) from None
