@@ -1,7 +1,7 @@
 """Images, files and calibrations for tests."""
 
 import io
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +23,14 @@ def photo(seed: int = 0, height: int = 24, width: int = 32) -> RGB:
     smooth = (smooth - smooth.min()) / max(float(np.ptp(smooth)), 1e-9)
     smooth[height // 3 : height // 2, width // 4 : width // 2] += 0.4
     return np.clip(smooth * 200 + 20, 0, 255).astype(np.uint8)
+
+
+def cells(seed: int, side: int = 12) -> np.ndarray:
+    """Counts of a detector of 12 bits, [side, side, 1]: blobs on a dark ground."""
+    random = np.random.default_rng(seed)
+    smooth = ndimage.gaussian_filter(random.random((side, side)), 1.5, mode="wrap")
+    smooth = (smooth - smooth.min()) / np.ptp(smooth)
+    return np.rint(100 + 3000 * smooth**2)[..., np.newaxis].astype(np.uint16)
 
 
 def sharp(left: int = 60, side: int = 64) -> RGB:
@@ -52,16 +60,22 @@ def truths(folder: Path, count: int, *, side: int = 48) -> Path:
 
 
 async def calibration_of(
-    upscaler: Upscaler, count: int = 30, *, side: int = 48, samples: int = 4, **fields: object
+    upscaler: Upscaler,
+    count: int = 30,
+    *,
+    side: int = 48,
+    samples: int = 4,
+    file: Callable[[int], bytes] | None = None,
+    **fields: object,
 ) -> Calibration:
+    """A calibration of synthetic images; `file` makes each of them."""
     pipeline = Pipeline(
         fingerprint=upscaler.fingerprint, scale=upscaler.scale, samples=samples, **fields
     )
     pairs = []
     for k in range(count):
-        pair = load_pair(
-            f"{k:03}", png_rgb(photo(k, side, side)), None, pipeline, degradation=None, seed=0
-        )
+        y = file(k) if file else png_rgb(photo(k, side, side))
+        pair = load_pair(f"{k:03}", y, None, pipeline, degradation=None, seed=0)
         measurement = await measure(upscaler, Source(pair.x), pipeline, pair.seed)
         pairs.append(reduce_pair(pair, measurement, pipeline))
     return Calibration.from_pairs(pairs, upscaler=upscaler.name, pipeline=pipeline)

@@ -19,11 +19,14 @@ class UpscaleOptions(TypedDict, total=False):
     background: str | None
     believed: bool
     group: str | None
-    format: Literal["png", "webp", "avif", "jpeg", "tiff"]
+    format: Literal["png", "webp", "avif", "jpeg", "tiff", "cog.tiff", "ome.tiff"]
     quality: int | None
     metadata: Literal["none", "keep", "keep-gps"]
     fit: int | None
     to: int | None
+    stretch: str | None
+    bands: str | None
+    page: int | None
     guarantee: Guarantees | None
 
 
@@ -47,6 +50,7 @@ class CalibrationOptions(TypedDict, total=False):
     guarantee: Mapping[str, Any]
     degradation: Mapping[str, Any] | None
     input_rule: str | None
+    stretch: str | None
     activate: bool
     force: bool
     seed: int

@@ -101,7 +101,7 @@ class Result:
 
     @cached_property
     def image(self) -> Image.Image:
-        """The upscaled image."""
+        """The upscaled image; of colours of 16 bits the upper 8, `files` has all."""
         return self._picture("image")
 
     @cached_property
@@ -130,8 +130,11 @@ class Result:
     @cached_property
     def overlay(self) -> Image.Image:
         """The image with what is not trusted in grey under a magenta tint, as the service draws."""
-        alpha = np.asarray(self.image.convert("RGBA").getchannel("A"))
-        pixels = np.array(self.image.convert("RGB"))
+        shown = self.image
+        if shown.mode.startswith("I"):  # of 16 bits
+            shown = Image.fromarray((np.asarray(shown) >> 8).astype(np.uint8))
+        alpha = np.asarray(shown.convert("RGBA").getchannel("A"))
+        pixels = np.array(shown.convert("RGB"))
         untrusted = ~self.mask & (alpha == _OPAQUE)  # the rest is neither trusted nor guessed
         grey = pixels[untrusted].astype(np.float32) @ _LUMA
         pixels[untrusted] = np.rint(grey[:, None] * (1 - _STRENGTH) + _TINT * _STRENGTH)

@@ -18,6 +18,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
+from app.upscalers.base import RGB
 from workers.errors import Busy, ClientGone, ModelFailed, WorkerError
 from workers.metrics import WorkerMetrics
 from workers.models.engine import Engine, SampleRequest
@@ -32,9 +33,9 @@ class _Ticket:
     """A waiting or running request. Its answer is done when it is there, or nobody waits for it."""
 
     job: SampleRequest
-    answer: asyncio.Future[NDArray[np.uint8]]
+    answer: asyncio.Future[RGB]
 
-    def settle(self, outcome: NDArray[np.uint8] | WorkerError) -> None:
+    def settle(self, outcome: RGB | WorkerError) -> None:
         if self.answer.done():
             return
         if isinstance(outcome, WorkerError):
@@ -90,8 +91,8 @@ class Batcher:
             raise self.busy(f"the queue is full ({self._size} requests are waiting)")
 
     async def submit(
-        self, image: NDArray[np.uint8], seeds: NDArray[np.int64], timeout_s: float | None = None
-    ) -> NDArray[np.uint8]:
+        self, image: RGB, seeds: NDArray[np.int64], timeout_s: float | None = None
+    ) -> RGB:
         """Wait for the samples. Cancelling the call gives up the work, also when it runs.
 
         Args:
@@ -107,7 +108,7 @@ class Batcher:
             WorkerError: what the engine raised.
         """
         self.check()
-        answer: asyncio.Future[NDArray[np.uint8]] = asyncio.get_running_loop().create_future()
+        answer: asyncio.Future[RGB] = asyncio.get_running_loop().create_future()
         ticket = _Ticket(SampleRequest(image, seeds, answer.done), answer)
         self._waiting.append(ticket)
         self._arrived.set()
@@ -151,7 +152,7 @@ class Batcher:
         return taken
 
     async def _run(self, tickets: list[_Ticket]) -> None:
-        outcomes: Sequence[NDArray[np.uint8] | WorkerError]
+        outcomes: Sequence[RGB | WorkerError]
         try:
             outcomes = await self._samples([ticket.job for ticket in tickets])
         except Exception as error:  # noqa: BLE001  one request must not end the worker
@@ -164,7 +165,7 @@ class Batcher:
         for ticket, outcome in zip(tickets, outcomes, strict=True):
             ticket.settle(outcome)
 
-    async def _samples(self, jobs: list[SampleRequest]) -> list[NDArray[np.uint8]]:
+    async def _samples(self, jobs: list[SampleRequest]) -> list[RGB]:
         """What the engine makes in the one thread that calls it, with its measurements."""
         samples = sum(len(job.seeds) for job in jobs)
         started = time.monotonic()

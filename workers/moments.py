@@ -9,12 +9,12 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from numpy.typing import NDArray
 
-from app.conformal.lab import XYZ_FIELD, XYZ_WIDTH, lab_tables
+from app.conformal.lab import XYZ_FIELD, XYZ_WIDTH, Pixels, lab_tables
 from app.conformal.moments import UNIT, Moments, Spread, mean_image
 from app.system import usable_cores
 
 
-def fold(samples: NDArray[np.uint8], device: str, *, mean: bool = False) -> Spread:
+def fold(samples: Pixels, device: str, *, mean: bool = False) -> Spread:
     """The spread of samples.
 
     Args:
@@ -30,7 +30,7 @@ def fold(samples: NDArray[np.uint8], device: str, *, mean: bool = False) -> Spre
     return Spread(len(samples), prediction, variance)
 
 
-def _variance(samples: NDArray[np.uint8]) -> NDArray[np.float32]:
+def _variance(samples: Pixels) -> NDArray[np.float32]:
     variance = np.empty(samples.shape[1:3], np.float32)
 
     def part(rows: slice) -> None:
@@ -45,9 +45,7 @@ def _variance(samples: NDArray[np.uint8]) -> NDArray[np.float32]:
     return variance
 
 
-def variance_in_torch(
-    samples: NDArray[np.uint8], device: str, block: int = 2**22
-) -> NDArray[np.float32]:
+def variance_in_torch(samples: Pixels, device: str, block: int = 2**22) -> NDArray[np.float32]:
     """`Moments.pixel_variance` on a device of torch, float32[H, W]; so many pixels at a time."""
     import torch  # noqa: PLC0415  workers of ONNX files do without
 

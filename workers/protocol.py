@@ -14,20 +14,24 @@ from app.errors import BadInput, ImageTooLarge
 from app.images.decode import Limits
 from app.images.decode import decode as decode_image
 from app.images.decoders import in_decoder
+from app.upscalers.base import RGB
 from app.upscalers.tensors import Malformed, Tensor, decode, items, members, refuse_shared_memory
 from workers.errors import InputError, TooLarge
 from workers.settings import WorkerSettings
 
 OUTPUTS = ("samples", "folded")
-_INPUTS: Mapping[str, tuple[str, ...]] = {"image": ("UINT8", "BYTES"), "seeds": ("INT64",)}
+_INPUTS: Mapping[str, tuple[str, ...]] = {
+    "image": ("UINT8", "UINT16", "BYTES"),
+    "seeds": ("INT64",),
+}
 
 
 @dataclass(frozen=True)
 class InferRequest:
     """A checked request."""
 
-    image: NDArray[np.uint8]
-    """uint8[h, w, 3]; may be a view into the request's body."""
+    image: RGB
+    """[h, w, 3] of 8 or 16 bits; may be a view into the request's body."""
 
     seeds: NDArray[np.int64]
     """int64[M]."""
@@ -94,7 +98,7 @@ def _request(
     if rule not in ("first", "mean"):
         raise Malformed("parameter 'prediction' must be first or mean")
     return InferRequest(
-        image=_image(tensors["image"], settings),
+        image=_image(tensors["image"], settings, output),
         seeds=seeds,
         id=identity,
         binary=binary,
@@ -104,7 +108,9 @@ def _request(
     )
 
 
-def _image(tensor: Tensor, settings: WorkerSettings) -> NDArray[np.uint8]:
+def _image(tensor: Tensor, settings: WorkerSettings, output: str) -> RGB:
+    if output == "folded" and tensor.datatype == "UINT16":
+        raise Malformed("output 'folded' is of images of 8 bits")
     if tensor.datatype == "BYTES":
         file = tensor.file()
         try:
@@ -121,7 +127,7 @@ def _image(tensor: Tensor, settings: WorkerSettings) -> NDArray[np.uint8]:
         raise TooLarge(
             f"image of {shape[1]}x{shape[0]} pixels; at most {settings.max_pixels} allowed"
         )
-    pixels: NDArray[np.uint8] = tensor.numbers()
+    pixels: RGB = tensor.numbers()
     return pixels
 
 

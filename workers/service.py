@@ -20,6 +20,7 @@ from starlette.routing import Route
 from app import __version__
 from app.conformal.moments import MOMENTS_VERSION
 from app.telemetry.tracing import span
+from app.upscalers.base import RGB
 from app.upscalers.tensors import HEADER_LENGTH, Part, encode
 from workers.batcher import Batcher
 from workers.errors import (
@@ -147,6 +148,7 @@ class _Service:
                     "max_pixels": settings.max_pixels,
                     "max_answer_bytes": settings.max_answer_bytes,
                     "folding": MOMENTS_VERSION,
+                    "deep": True,
                     "queue_size": settings.queue_size,
                     "device": engine.memory().device,
                 },
@@ -184,7 +186,7 @@ class _Service:
             samples = await asyncio.to_thread(self._folded, samples, mean=asked.mean)
         return await self._answer(asked, samples)
 
-    def _folded(self, samples: NDArray[np.uint8], *, mean: bool) -> NDArray[np.uint8]:
+    def _folded(self, samples: RGB, *, mean: bool) -> NDArray[np.uint8]:
         return fold(samples, self._engine.memory().device, mean=mean).packed()
 
     def _find(self, request: Request) -> None:
@@ -215,14 +217,14 @@ class _Service:
 
     def _check_answer_size(self, asked: InferRequest) -> None:
         pixels = asked.image.shape[0] * asked.image.shape[1] * self._engine.scale**2
-        size = 3 * pixels * len(asked.seeds)
+        size = 3 * pixels * len(asked.seeds) * asked.image.itemsize
         if size > self._settings.max_answer_bytes:
             limit = self._settings.max_answer_bytes
             raise TooLarge(f"the answer would have {size} bytes; at most {limit} allowed")
         if not asked.binary and size > self._settings.max_json_values:
             raise TooLarge(f"{size} values are too many for JSON; ask for binary output")
 
-    async def _samples(self, request: Request, asked: InferRequest) -> NDArray[np.uint8]:
+    async def _samples(self, request: Request, asked: InferRequest) -> RGB:
         """The samples, given up as soon as the client closes the connection."""
         submitted = self._batcher.submit(asked.image, asked.seeds, asked.timeout_s)
         work = asyncio.create_task(submitted)
@@ -236,7 +238,7 @@ class _Service:
             for task in (work, gone):
                 task.cancel()
 
-    async def _answer(self, asked: InferRequest, array: NDArray[np.uint8]) -> Response:
+    async def _answer(self, asked: InferRequest, array: RGB) -> Response:
         document = {
             **({} if asked.id is None else {"id": asked.id}),
             "model_name": self._engine.name,

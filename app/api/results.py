@@ -21,6 +21,7 @@ from app.images.metadata import metadata_of
 from app.serving.answer import (
     MASK,
     TRUST,
+    TRUST_COG,
     UNMASKED,
     ChosenForm,
     Result,
@@ -91,6 +92,22 @@ async def get_result_image(
 
 
 @router.get(
+    "/{result_id}/trust.cog.tiff",
+    response_class=Response,
+    responses={
+        **file_response("image/tiff"),
+        **_ELSEWHERE,
+        **problem_responses("not-found", "unauthorized"),
+    },
+)
+async def get_trust_cog(
+    request: Request, result_id: ResultId, state: StateDep, _: ClientDep
+) -> Response:
+    """The trust levels as a Cloud Optimized GeoTIFF, of a result with format=cog.tiff."""
+    return await _stored(state, request, result_id, TRUST_COG, "image/tiff")
+
+
+@router.get(
     "/{result_id}/{part}.png",
     response_class=Response,
     responses={
@@ -155,6 +172,8 @@ async def _in_form(state: State, result: Result | Unmasked, data: bytes, form: F
 
     What the stored file keeps of the upload's metadata, the other one keeps too.
     """
+    if result.raster is not None and result.raster.stretch is not None:
+        raise BadRequest(f"Data of 16 bits can be had as they were asked for, as {result.format}.")
     if not form_of(result.format, result.quality).is_lossless:
         raise BadRequest(
             f"The picture was stored as {result.format}, with loss: it can be had in that form "
@@ -162,7 +181,9 @@ async def _in_form(state: State, result: Result | Unmasked, data: bytes, form: F
         )
     trust = mask_file = b""
     if isinstance(result, Result):
-        trust = await state.stores.results.blob(result.id, TRUST) if form == "tiff" else b""
+        trust = b""
+        if form_of(form, None).holds_pages:
+            trust = await state.stores.results.blob(result.id, TRUST)
         mask_file = await _mask(state, result, result.alpha)
 
     def made() -> bytes:

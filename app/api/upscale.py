@@ -25,7 +25,16 @@ from app.api.jobs import JobOut, Webhook, accepted, shown
 from app.api.problems import problem_responses
 from app.errors import BadRequest, NotFound, Overloaded
 from app.images.decoders import File as ImageFile
-from app.serving.answer import MASK, TRUST, Picture, Result, Unmasked, image_file, stored_picture
+from app.serving.answer import (
+    MASK,
+    TRUST,
+    TRUST_COG,
+    Picture,
+    Result,
+    Unmasked,
+    image_file,
+    stored_picture,
+)
 from app.serving.believed import BELIEVED
 from app.serving.job import expected, uploaded_request
 from app.serving.options import UpscaleOptions, UpscaleRequest
@@ -303,7 +312,8 @@ def _parts(result: Picture, media_type: str) -> tuple[str, ...]:
         return ()
     if not isinstance(result, Result):
         return (image_file(result),)
-    return (image_file(result), MASK, TRUST, *([BELIEVED] if result.believed.is_sent else []))
+    more = {BELIEVED: result.believed.is_sent, TRUST_COG: result.links.trust_cog is not None}
+    return (image_file(result), MASK, TRUST, *(name for name, is_sent in more.items() if is_sent))
 
 
 async def _respond(result: Picture, files: Mapping[str, bytes], media_type: str) -> Response:

@@ -186,7 +186,10 @@ class Calibrations:
         if active is not None:
             # What cannot be read serves nobody, so it must not stop the one that mends it.
             with suppress(BadCalibration, NotFound):
-                present = await self.get(active)
+                first = await self.get(active)
+                # Data and pictures are asked of different calibrations.
+                if first.pipeline.stretch == calibration.pipeline.stretch:
+                    present = first
         changes = await asyncio.to_thread(Changes.of, calibration, present)
         if not force and calibration.id != active:
             changes.check(calibration)

@@ -21,7 +21,8 @@ from app.conformal.indecision import IndecisionSettings
 from app.conformal.moments import MAX_SAMPLES
 from app.errors import BadRequest
 from app.images.degrade import USUAL, Degradation, MadeBy, Mixture
-from app.images.facts import RULES, UPLOAD
+from app.images.facts import BANDS, RULES, UPLOAD
+from app.images.raster import Stretch
 from app.sampling.pipeline import (
     DEFAULT_SAMPLES,
     Pipeline,
@@ -71,6 +72,11 @@ class CalibrationConfig(BaseModel):
     input_rule: str | None = Field(
         UPLOAD, description="What sorts uploads into classes with curves of their own."
     )
+    stretch: Stretch | None = Field(
+        None,
+        description="Of data: values of X, `LOW,HIGH` or `p1,p99`, that become the darkest and "
+        "lightest of 16 bits, in X and Y. Errors are shares of it, unless a metric is named.",
+    )
     activate: bool = False
     force: bool = Field(False, description="Activate it also if it would serve worse.")
     seed: int = Field(0, ge=0, lt=2**63)
@@ -107,6 +113,17 @@ class CalibrationConfig(BaseModel):
         row = METRICS.get(str(fidelity.get("metric", FidelitySettings().metric)))
         return {**data, "fidelity": {**fidelity, "bound": row and row.counted_up_to}}
 
+    @model_validator(mode="before")
+    @classmethod
+    def _of_data(cls, data: Any) -> Any:
+        # Of such validators the last is the first to run.
+        if not isinstance(data, dict) or not data.get("stretch"):
+            return data
+        fidelity = data.get("fidelity", {})
+        if isinstance(fidelity, dict):
+            fidelity = {"metric": "intensity", **fidelity}
+        return {"input_rule": BANDS, **data, "fidelity": fidelity}
+
     @field_validator("input_rule")
     @classmethod
     def _known_rule(cls, rule: str | None) -> str | None:
@@ -121,7 +138,7 @@ class CalibrationConfig(BaseModel):
         """
         if self.degradation is not None:
             return self.degradation
-        plain = pipeline.scale == 1 or needs_label(pipeline.fidelity) or self.input_rule is None
+        plain = pipeline.scale == 1 or needs_label(pipeline.fidelity) or self.input_rule != UPLOAD
         return Degradation() if plain else USUAL
 
     @model_validator(mode="after")
@@ -132,6 +149,12 @@ class CalibrationConfig(BaseModel):
             raise ValueError("σ cannot be fitted to errors that people mark")
         if self.upscaler == AUTO and self.input_rule != UPLOAD:
             raise ValueError(f"auto chooses by the classes of input_rule {UPLOAD}")
+        if (self.stretch is None) == (self.input_rule == BANDS) and self.input_rule is not None:
+            raise ValueError(f"stretch goes with the input_rule {BANDS} or null, and only that")
+        made_by = self.degradation
+        is_of_data = made_by is None or (isinstance(made_by, Degradation) and made_by.is_of_data)
+        if self.stretch is not None and not is_of_data:
+            raise ValueError("with a stretch X is made by blur, reduction and noise only")
         self.guarantee.check(self.fidelity)
         return self
 
@@ -156,6 +179,7 @@ class CalibrationConfig(BaseModel):
             guarantee=manifest.guarantee,
             degradation=manifest.degradation,
             input_rule=pipeline.input_rule,
+            stretch=pipeline.stretch,
             activate=activate,
             force=force,
             seed=manifest.seed,
@@ -195,6 +219,7 @@ class CalibrationConfig(BaseModel):
             indecision=indecision,
             fidelity=self.fidelity,
             input_rule=self.input_rule,
+            stretch=self.stretch,
             witness=witness.fingerprint(upscaler.scale) if witness and compares else None,
         )
 

@@ -190,7 +190,10 @@ async def take_in(
     facts: dict[str, FileFacts | str] = {}
     iterator = (file for file in files() if file.path in wanted)
     while batch := await asyncio.to_thread(_next, iterator, usable_cores()):
-        looked = [asyncio.to_thread(_look, data, wanted[path][0]) for path, data in batch]
+        is_data = pipeline.stretch is not None
+        looked = [
+            asyncio.to_thread(_look, data, wanted[path][0], is_data=is_data) for path, data in batch
+        ]
         for (path, data), fact in zip(batch, await asyncio.gather(*looked), strict=True):
             facts[path] = fact
             if keep is not None and isinstance(fact, FileFacts) and isinstance(data, bytes):
@@ -214,12 +217,15 @@ def _next(files: Iterator[NamedFile], count: int) -> list[tuple[str, bytes | OSE
     return read
 
 
-def _look(data: bytes | OSError, role: Role) -> FileFacts | str:
+def _look(data: bytes | OSError, role: Role, *, is_data: bool) -> FileFacts | str:
     """What a file is, or why it is no image."""
     try:
         if isinstance(data, OSError):
             raise data
-        rgb = decoded(data, "label" if role == "labels" else role).rgb
+        if role == "labels":
+            rgb = decoded(data, "label").rgb
+        else:
+            rgb = decoded(data, role, is_data=is_data).rgb
     except (BadInput, OSError) as error:
         return str(error).rstrip(".")
     sha256 = hashlib.sha256(data).hexdigest()

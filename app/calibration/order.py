@@ -90,6 +90,8 @@ class Order:
         rule = calibration.pipeline.input_rule
         names = classes_of(calibration) if name is None else [name]
         for other in self.calibrations[:place]:
+            if other.pipeline.stretch != calibration.pipeline.stretch:
+                continue  # no upload is asked of both
             same = rule is not None and other.pipeline.input_rule == rule
             for known in classes_of(other):
                 if known == name if same else any(_meet(known, one) for one in names):

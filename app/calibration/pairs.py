@@ -5,17 +5,19 @@ from __future__ import annotations
 import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from dataclasses import dataclass, replace
+from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from app.errors import BadImage, BadInput, BadPairs
+from app.images.compression import LOSSLESS, Compression
 from app.images.decode import PAIR_LIMITS, Decoded, decode
 from app.images.decoders import in_decoder
-from app.images.degrade import Degradation, Mixture, crop_to_multiple, make_input
+from app.images.degrade import Degradation, Mixture, crop_to_multiple, make_input, make_values
 from app.images.facts import Facts, look_at
+from app.images.raster import Read, read_picture, read_values, stretched, windowed
 from app.sampling.pipeline import Pipeline
 from app.upscalers.base import RGB, image_digest
 
@@ -28,13 +30,15 @@ OnBadPair: TypeAlias = Literal["fail", "skip"]
 SAME_PIXELS = "duplicates {} by content"
 """Why a pair is left out whose Y is another file with the same pixels."""
 
+_WHOLE: Final = "p0,p100"
+
 FITTED_ON = "σ was fitted on this photograph"
 """Why a pair is left out that cannot stand for a new photograph."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """A decoded pair: X uint8 [h, w, 3], Y uint8 [k·h, k·w, 3].
+    """A decoded pair: X [h, w, 3], Y [k·h, k·w, 3], of 8 bits, or of 16 in units of the stretch.
 
     x_sha256, y_sha256: of the files, or of the pixels of an X that was made.
     pixels_sha256: of the pixels of all of Y, in whatever file they were.
@@ -82,26 +86,15 @@ def load_pair(
     Raises:
         BadInput: with the reason, if the pair cannot be used.
     """
-    scale = pipeline.scale
     y_sha256 = hashlib.sha256(y).hexdigest()
     content = f"{seed}:{y_sha256}" if variant is None else f"{seed}:{y_sha256}:{variant}"
     pair_seed = int.from_bytes(hashlib.sha256(content.encode()).digest()[:7], "big")
-    truth = decoded(y, "y").rgb
-    pixels_sha256 = image_digest(truth)
-    given = None if x is None else decoded(x, "x")
-    size = None if given is None else size_of(given.rgb)
-    if reason := wrong_size(size_of(truth), size, None, pipeline):
-        raise BadImage(reason)
-    if x is not None and given is not None:
-        low, compression = given.rgb, given.compression
-        x_sha256 = hashlib.sha256(x).hexdigest()
-    else:
-        truth = crop_to_multiple(truth, scale)
-        made_by = degradation or Degradation()
-        if isinstance(made_by, Mixture) and variant is not None:
-            made_by = made_by.variants()[variant]
-        low, compression = make_input(truth, scale, made_by, pair_seed)
-        x_sha256 = hashlib.sha256(low.tobytes()).hexdigest()
+    made_by = degradation or Degradation()
+    if isinstance(made_by, Mixture) and variant is not None:
+        made_by = made_by.variants()[variant]
+    images = _pictures if pipeline.stretch is None else _data
+    low, truth, compression, pixels_sha256 = images(y, x, pipeline, made_by, pair_seed)
+    x_sha256 = hashlib.sha256(low.tobytes() if x is None else x).hexdigest()
     return Pair(
         variant_name(name, variant),
         np.ascontiguousarray(low),
@@ -113,6 +106,65 @@ def load_pair(
         look_at(low, compression),
         variant,
     )
+
+
+class _Images(NamedTuple):
+    """X, Y, how the file of X is compressed, and the digest of all of Y."""
+
+    x: RGB
+    y: RGB
+    compression: Compression
+    pixels_sha256: str
+
+
+def _pictures(
+    y: bytes, x: bytes | None, pipeline: Pipeline, made_by: Degradation | Mixture, seed: int
+) -> _Images:
+    truth = decoded(y, "y").rgb
+    given = None if x is None else decoded(x, "x")
+    _check_size(truth, None if given is None else given.rgb, pipeline)
+    digest = image_digest(truth)
+    if given is not None:
+        return _Images(given.rgb, truth, given.compression, digest)
+    truth = crop_to_multiple(truth, pipeline.scale)
+    low, compression = make_input(truth, pipeline.scale, made_by, seed)
+    return _Images(low, truth, compression, digest)
+
+
+def _data(
+    y: bytes, x: bytes | None, pipeline: Pipeline, made_by: Degradation | Mixture, seed: int
+) -> _Images:
+    """The stretch is chosen by X alone, as in serving, and then is that of Y, too."""
+    assert pipeline.stretch is not None  # noqa: S101 - as the caller says
+    assert isinstance(made_by, Degradation)  # noqa: S101 - the config sees to it
+    truth, given = _read(y, "y"), None if x is None else _read(x, "x")
+    _check_size(truth.values, None if given is None else given.values, pipeline)
+    digest = image_digest(stretched(truth.values, windowed(truth, _WHOLE)))
+    if given is None:
+        cropped = crop_to_multiple(truth.values, pipeline.scale)
+        truth = replace(truth, values=cropped)
+        given = replace(truth, values=make_values(cropped, pipeline.scale, made_by, seed))
+    raster = windowed(given, pipeline.stretch)
+    if given.values.shape[2] != truth.values.shape[2]:
+        raise BadImage("x and y differ in their number of bands")
+    low, high = (stretched(one.values, raster) for one in (given, truth))
+    return _Images(low, high, LOSSLESS, digest)
+
+
+def _check_size(y: NDArray[Any], x: NDArray[Any] | None, pipeline: Pipeline) -> None:
+    if reason := wrong_size(size_of(y), None if x is None else size_of(x), None, pipeline):
+        raise BadImage(reason)
+
+
+def _read(data: bytes, role: str) -> Read:
+    """The values of an image of a pair. Raises BadImage, which names its role."""
+    try:
+        read = in_decoder(read_values, data, PAIR_LIMITS)
+    except BadInput as error:
+        raise BadImage(f"{role}: {error.detail}") from error
+    if read.valid is not None:
+        raise BadImage(f"{role}: some pixels have no data")
+    return read
 
 
 def wrong_size(y: Size, x: Size | None, label: Size | None, pipeline: Pipeline) -> str | None:
@@ -175,14 +227,16 @@ def check_left_out(items: Sequence[dict[str, str]], usable: int, on_bad_pair: On
         raise BadPairs("There are no pairs: send archive, or files x and y.", items=[])
 
 
-def size_of(image: RGB) -> Size:
+def size_of(image: NDArray[Any]) -> Size:
     """Width and height."""
     return image.shape[1], image.shape[0]
 
 
-def decoded(data: bytes, role: str) -> Decoded:
-    """An image of a pair. Raises BadImage, which names its role."""
+def decoded(data: bytes, role: str, *, is_data: bool = False) -> Decoded:
+    """An image of a pair; data by the range of their values. Raises BadImage, naming its role."""
     try:
+        if is_data:
+            return in_decoder(read_picture, data, PAIR_LIMITS, stretch=_WHOLE)
         return in_decoder(decode, data, PAIR_LIMITS)
     except BadInput as error:
         raise BadImage(f"{role}: {error.detail}") from error

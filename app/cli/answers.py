@@ -24,7 +24,7 @@ RECORD: Final = "result.json"
 OVERLAY: Final = "overlay.png"
 
 _PART: Final = re.compile(
-    r"(?P<stem>.+)\.(image\.\w+|(mask|trust|overlay|believed)\.png|result\.json)"
+    r"(?P<stem>.+?)\.(image\.\w+(\.tiff)?|(mask|trust|overlay|believed)\.png|trust\.cog\.tiff|result\.json)"
 )
 _FILES_OF_AN_ANSWER: Final = {"trust": 5, "none": 2}
 
@@ -55,7 +55,10 @@ class Place:
             return "foreign"
         if differences(self.record, asked):
             return "other"
-        files = _FILES_OF_AN_ANSWER[asked["request"]["mask"]] + asked["request"]["believed"]
+        request = asked["request"]
+        files = _FILES_OF_AN_ANSWER[request["mask"]] + request["believed"]
+        if request["mask"] == "trust" and request["format"] == "cog.tiff":
+            files += 1
         return "done" if len(self.there) == files else "new"
 
     @storage_errors()

@@ -23,7 +23,7 @@ from app.config_errors import mistakes
 from app.config_sources import KEY_VARIABLE
 from app.conformal.fidelity import metric_names
 from app.errors import BadRequest, reason_of
-from app.images.facts import RULES, UPLOAD
+from app.images.facts import BANDS, RULES, UPLOAD
 from app.upscalers.base import AUTO
 from trustscale import AsyncJob, AsyncTrustscale, Tar
 
@@ -67,9 +67,11 @@ def calibrate(
         float | None, typer.Option(help="Cut σ at this quantile of each image.")
     ] = None,
     metric: Annotated[
-        str,
-        typer.Option(help=f"D: {', '.join(metric_names())}."),
-    ] = "neighborhood",
+        str | None,
+        typer.Option(
+            help=f"D: {', '.join(metric_names())}; default: neighborhood, of data intensity."
+        ),
+    ] = None,
     labels: Annotated[
         str, typer.Option(help="Who labels for the semantic metric: people or synthetic.")
     ] = "people",
@@ -103,9 +105,13 @@ def calibrate(
         ),
     ] = None,
     input_rule: Annotated[
-        str,
-        typer.Option(help=f"Classes of inputs with curves of their own: {', '.join(RULES)}, none."),
-    ] = UPLOAD,
+        str | None,
+        typer.Option(
+            help=f"Classes of inputs with curves of their own: {', '.join(RULES)}, none; default: "
+            f"{UPLOAD}, of data {BANDS}."
+        ),
+    ] = None,
+    stretch: options.Stretch = None,
     mixture: Annotated[
         str | None,
         typer.Option(
@@ -158,7 +164,12 @@ def calibrate(
             estimator=estimator, kernel=kernel, size=size, blur=blur, clip_quantile=clip_quantile
         ),
         fit_indecision=fit_indecision,
-        fidelity={"metric": metric, "blur": fidelity_blur, "bound": bound, "labels": labels},
+        fidelity={
+            **({"metric": metric} if metric else {}),
+            "blur": fidelity_blur,
+            "bound": bound,
+            "labels": labels,
+        },
         default_alpha=alpha,
         guarantee=options.guarantee(
             guarantee,
@@ -178,7 +189,8 @@ def calibrate(
             jpeg=jpeg,
             inpaint=holes(inpaint, inpaint_shape, inpaint_color),
         ),
-        input_rule=None if input_rule == "none" else input_rule,
+        stretch=stretch,
+        **({"input_rule": None if input_rule == "none" else input_rule} if input_rule else {}),
         activate=activate,
         force=force,
         seed=seed,

@@ -55,6 +55,14 @@ Activate = Annotated[bool, typer.Option(help="Serve from it at once.")]
 Only = Annotated[bool, typer.Option("--only", help="Make it the only active one of its upscaler.")]
 Force = Annotated[bool, typer.Option("--force", help="Activate it also if it would serve worse.")]
 
+Stretch = Annotated[
+    str | None,
+    typer.Option(
+        metavar="LOW,HIGH|pA,pB",
+        help="Of data: the values, or percentiles of them, that become the darkest and lightest of "
+        "16 bits.",
+    ),
+]
 Grey = Annotated[bool, typer.Option(help="Degradation: drop the colour.")]
 Blur = Annotated[float, typer.Option(help="Degradation: blur in pixels of X.")]
 Noise = Annotated[float, typer.Option(help="Degradation: noise in levels of 255.")]

@@ -69,7 +69,11 @@ def upscale(
         typer.Option(help="Group that the images belong to, of those of the calibration."),
     ] = None,
     form: Annotated[
-        str, typer.Option("--format", help="png, webp, avif, jpeg or tiff (with the mask inside).")
+        str,
+        typer.Option(
+            "--format",
+            help="png, webp, avif, jpeg; with the mask inside: tiff, cog.tiff, ome.tiff.",
+        ),
     ] = "png",
     quality: Annotated[int | None, typer.Option(help="Of webp, avif and jpeg.")] = None,
     metadata: Annotated[
@@ -81,6 +85,14 @@ def upscale(
     ] = None,
     to: Annotated[
         int | None, typer.Option(help="Longest side that the pictures are reduced to afterwards.")
+    ] = None,
+    stretch: options.Stretch = None,
+    bands: Annotated[
+        str | None,
+        typer.Option(help="One band, or three such as 4,3,2, of TIFF files with several."),
+    ] = None,
+    page: Annotated[
+        int | None, typer.Option(min=1, help="Of TIFF files with several; default: the first.")
     ] = None,
     guarantee: Annotated[
         str | None,
@@ -125,6 +137,9 @@ def upscale(
         metadata=metadata,
         fit=fit,
         to=to,
+        stretch=stretch,
+        bands=bands,
+        page=page,
         guarantee=guarantee,
     )
     manifest = folder / MANIFEST if folder is not None and is_tree(sources) else None

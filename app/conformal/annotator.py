@@ -28,7 +28,7 @@ import scipy
 from numpy.typing import NDArray
 
 from app.conformal.filters import gaussian_blur, gaussian_radius
-from app.conformal.lab import check_pair, normalised_lab
+from app.conformal.lab import Pixels, check_pair, normalised_lab
 
 _C1, _C2 = np.float32(0.01**2), np.float32(0.03**2)
 
@@ -79,11 +79,11 @@ class AnnotatorSettings:
 
 
 def label(
-    truth_rgb: NDArray[np.uint8],
-    prediction_rgb: NDArray[np.uint8],
+    truth_rgb: Pixels,
+    prediction_rgb: Pixels,
     settings: AnnotatorSettings | None = None,
 ) -> NDArray[np.bool_]:
-    """Where the rule says that the meaning differs, bool [H, W], of two uint8 [H, W, 3] images.
+    """Where the rule says that the meaning differs, bool [H, W], of two [H, W, 3] images.
 
     Raises:
         ValueError: shapes or dtypes do not match.

@@ -16,13 +16,12 @@ from numpy.typing import NDArray
 from app.conformal import annotator as synthetic
 from app.conformal import reader
 from app.conformal.filters import gaussian_blur, gaussian_radius
-from app.conformal.lab import check_pair, lab_distance, normalised_lab
+from app.conformal.lab import Pixels, check_pair, lab_distance, normalised_lab
 
 Labels = Literal["people", "synthetic"]
-Unit = Literal["lab", "ssim", "label"]
+Unit = Literal["lab", "ssim", "stretch", "label"]
 Rule: TypeAlias = synthetic.AnnotatorSettings | reader.ReaderSettings
-RGB: TypeAlias = NDArray[np.uint8]
-Error: TypeAlias = "Callable[[RGB, RGB, FidelitySettings], NDArray[np.float32]]"
+Error: TypeAlias = "Callable[[Pixels, Pixels, FidelitySettings], NDArray[np.float32]]"
 
 # The largest ‖u − v‖₁ between two sRGB colours in normalised Lab is 1.9575660174, between pure
 # green and pure blue, over the whole cube; rounded up. The paper uses 3, the trivial bound.
@@ -38,7 +37,7 @@ _SSIM_BLUR, _SSIM_WINDOW = 1.5, 11
 class Metric:
     """One row of `METRICS`.
 
-    error: D of a truth and a prediction, uint8 [H, W, 3] each, as a float32 [H, W] ≥ 0 of its own;
+    error: D of a truth and a prediction, [H, W, 3] each, as a float32 [H, W] ≥ 0 of its own;
         None: people draw it.
     bound: the least B that is known to hold.
     sentence: what the statement of a guarantee calls D at a pixel; `{blur}` and `{annotator}` stand
@@ -48,8 +47,8 @@ class Metric:
     radius: D of a pixel depends on the pixels at most so far away, along either axis; None: on
         what a person saw.
     bytes_per_pixel: what `error` allocates at most, without the two images.
-    unit: what D counts: L1 distance in normalised Lab, the distance of structures by SSIM, or 1
-        where a label marks the pixel.
+    unit: what D counts: L1 distance in normalised Lab, the distance of structures by SSIM, a share
+        of the stretch, or 1 where a label marks the pixel.
     blurs: whether the setting `blur` changes D.
     counted_up_to: c, what calibrations count errors up to unless they say otherwise; None: B.
     bounds_psnr: whether it bounds the Lab PSNR (`guarantees.lab_psnr_lower_bound_db`).
@@ -79,19 +78,21 @@ class Metric:
         return self.error is None
 
 
-def pointwise(truth: RGB, prediction: RGB, settings: FidelitySettings) -> NDArray[np.float32]:
+def pointwise(truth: Pixels, prediction: Pixels, settings: FidelitySettings) -> NDArray[np.float32]:
     """‖Y − Ŷ‖₁ per pixel in normalised Lab."""
     del settings
     return lab_distance(truth, prediction)
 
 
-def neighborhood(truth: RGB, prediction: RGB, settings: FidelitySettings) -> NDArray[np.float32]:
+def neighborhood(
+    truth: Pixels, prediction: Pixels, settings: FidelitySettings
+) -> NDArray[np.float32]:
     """K * ‖Y − Ŷ‖₁: the mean error of a neighbourhood, as the authors' experiments computed it."""
     return gaussian_blur(lab_distance(truth, prediction), settings.blur)
 
 
 def neighborhood_difference(
-    truth: RGB, prediction: RGB, settings: FidelitySettings
+    truth: Pixels, prediction: Pixels, settings: FidelitySettings
 ) -> NDArray[np.float32]:
     """‖Y * K − Ŷ * K‖₁, the paper's formula: errors that cancel in a neighbourhood vanish.
 
@@ -104,7 +105,7 @@ def neighborhood_difference(
     return np.asarray(blurred.sum(axis=0, dtype=np.float32))
 
 
-def structure(truth: RGB, prediction: RGB, settings: FidelitySettings) -> NDArray[np.float32]:
+def structure(truth: Pixels, prediction: Pixels, settings: FidelitySettings) -> NDArray[np.float32]:
     """(1 − SSIM)/2 of the lightness around each pixel (Wang et al. 2004, Gaussian of 1.5 px).
 
     Images that are smaller than the window are reflected until they are as large.
@@ -133,13 +134,25 @@ def structure(truth: RGB, prediction: RGB, settings: FidelitySettings) -> NDArra
     return np.asarray(found)
 
 
-def marked(truth: RGB, prediction: RGB, settings: FidelitySettings) -> NDArray[np.float32]:
+def intensity(truth: Pixels, prediction: Pixels, settings: FidelitySettings) -> NDArray[np.float32]:
+    """K * |Y − Ŷ|, the mean over the channels, where the whole range counts 1."""
+    apart = np.zeros(truth.shape[:2], np.float32)
+    for channel in range(3):
+        one, other = (image[..., channel].astype(np.float32) for image in (truth, prediction))
+        one -= other
+        np.abs(one, out=one)
+        apart += one
+    apart /= 3 * np.iinfo(truth.dtype).max
+    return gaussian_blur(apart, settings.blur)
+
+
+def marked(truth: Pixels, prediction: Pixels, settings: FidelitySettings) -> NDArray[np.float32]:
     """1 where the synthetic annotator finds that the meaning differs, else 0."""
     assert isinstance(settings.annotator, synthetic.AnnotatorSettings)  # noqa: S101
     return synthetic.label(truth, prediction, settings.annotator).astype(np.float32)
 
 
-def misread(truth: RGB, prediction: RGB, settings: FidelitySettings) -> NDArray[np.float32]:
+def misread(truth: Pixels, prediction: Pixels, settings: FidelitySettings) -> NDArray[np.float32]:
     """1 in the boxes of words that the text reader reads otherwise than in the truth, else 0."""
     assert isinstance(settings.annotator, reader.ReaderSettings)  # noqa: S101
     return reader.label(truth, prediction, settings.annotator).astype(np.float32)
@@ -191,6 +204,19 @@ METRICS: dict[str, Metric] = {
         radius=lambda _: _SSIM_WINDOW // 2,
         bytes_per_pixel=80,
         unit="ssim",
+    ),
+    "intensity": Metric(
+        error=intensity,
+        bound=1.0,
+        sentence="mean error around a pixel (share of the stretch, mean of the channels, Gaussian "
+        "neighbourhood of {blur:g} px)",
+        words="mean error around a pixel, as a share of the stretch",
+        title="Intensity, mean error around each pixel (data that are no sRGB)",
+        radius=lambda settings: gaussian_radius(settings.blur),
+        bytes_per_pixel=20,
+        unit="stretch",
+        blurs=True,
+        counted_up_to=0.5,
     ),
     "semantic": Metric(
         error=None,
@@ -327,13 +353,13 @@ def clips(settings: FidelitySettings) -> bool:
 
 
 def error(
-    truth_rgb: NDArray[np.uint8],
-    prediction_rgb: NDArray[np.uint8],
+    truth_rgb: Pixels,
+    prediction_rgb: Pixels,
     settings: FidelitySettings | None = None,
     *,
     label: NDArray[Any] | None = None,
 ) -> NDArray[np.float32]:
-    """D, float32 [H, W] in [0, B], of two uint8 [H, W, 3] sRGB images.
+    """D, float32 [H, W] in [0, B], of two [H, W, 3] images of 8 or 16 bits.
 
     The bound is enforced, never believed: D is cut at B.
 

@@ -1,4 +1,4 @@
-"""Normalised CIELAB of 8-bit sRGB images, from tables and correctly rounded arithmetic only.
+"""Normalised CIELAB of sRGB images, from tables and correctly rounded arithmetic only.
 
 Normalised Lab is (L/100, a/254 + ½, b/254 + ½) for illuminant D65, 2° observer, the scaling of the
 paper's experiments. All three coordinates lie in [0, 1].
@@ -6,14 +6,14 @@ paper's experiments. All three coordinates lie in [0, 1].
 Every step is a table look-up, an integer sum or a single correctly rounded float32 operation, so
 the same pixel gives the same bits at every place of an image, in any block, on any machine. That is
 what makes σ independent of the order of the samples and a calibration portable. The result is
-within 1.9e-5 of the float64 formula for all 2^24 colours (the grid of the XYZ table; the largest
-differences are near black).
+within 1.9e-5 of the float64 formula for all 2^24 colours of 8 bits (the grid of the XYZ table; the
+largest differences are near black).
 """
 
 from __future__ import annotations
 
 from functools import cache
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +39,9 @@ _LINEAR_BELOW = 0.008856  # up to this t the Lab function f(t) is a straight lin
 
 _BLOCK = 1 << 15  # pixels per block: all temporaries stay in the second-level cache
 
+Pixels: TypeAlias = NDArray[np.uint8 | np.uint16]
+"""An image of 8 or 16 bits, mostly [H, W, 3]; its largest value is white."""
+
 
 class LabTables(NamedTuple):
     """What a colour is looked up in."""
@@ -51,32 +54,43 @@ class LabTables(NamedTuple):
 @cache
 def lab_tables() -> LabTables:
     """The tables of this module."""
-    value = np.arange(256) / 255
-    linear = np.where(value > 0.04045, ((value + 0.055) / 1.055) ** 2.4, value / 12.92)
-    share = (_XYZ_FROM_RGB / _WHITE[:, None])[:, :, None] * linear  # [3 XYZ, 3 RGB, 256]
-    x, y, z = np.rint(share * XYZ_UNIT).astype(np.int64)
-    red, green, blue = np.asarray(x << 2 * XYZ_WIDTH | y << XYZ_WIDTH | z)
+    red, green, blue = _shares(256)
     t = np.arange(1 << XYZ_WIDTH) / XYZ_UNIT
     f = np.where(t > _LINEAR_BELOW, np.cbrt(t), 7.787 * t + 16 / 116).astype(np.float32)
     return LabTables((green[:, None] + red).reshape(-1), blue, f)
 
 
-def check_rgb(rgb: NDArray[np.uint8]) -> None:
-    """Raise ValueError unless `rgb` is a non-empty uint8 [H, W, 3] image."""
-    if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3 or 0 in rgb.shape:
-        raise ValueError(f"expected a non-empty uint8 [H, W, 3] image, got {rgb.dtype} {rgb.shape}")
+@cache
+def _shares(count: int) -> NDArray[np.int64]:
+    """The shares of red, green and blue of so many levels in X, Y, Z, packed, int64 [3, count]."""
+    value = np.arange(count) / (count - 1)
+    linear = np.where(value > 0.04045, ((value + 0.055) / 1.055) ** 2.4, value / 12.92)
+    share = (_XYZ_FROM_RGB / _WHITE[:, None])[:, :, None] * linear  # [3 XYZ, 3 RGB, count]
+    x, y, z = np.rint(share * XYZ_UNIT).astype(np.int64)
+    return np.asarray(x << 2 * XYZ_WIDTH | y << XYZ_WIDTH | z)
 
 
-def check_pair(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> None:
-    """Raise ValueError unless both are non-empty uint8 [H, W, 3] images of one size."""
+def check_rgb(rgb: Pixels) -> None:
+    """Raise ValueError unless `rgb` is a non-empty [H, W, 3] image of 8 or 16 bits."""
+    is_rgb = rgb.ndim == 3 and rgb.shape[2] == 3 and 0 not in rgb.shape
+    if rgb.dtype not in (np.uint8, np.uint16) or not is_rgb:
+        raise ValueError(
+            f"expected a non-empty uint8 or uint16 [H, W, 3] image, got {rgb.dtype} {rgb.shape}"
+        )
+
+
+def check_pair(first: Pixels, second: Pixels) -> None:
+    """Raise ValueError unless both are non-empty [H, W, 3] images of one size and depth."""
     check_rgb(first)
     check_rgb(second)
     if first.shape != second.shape:
         raise ValueError(f"{first.shape} and {second.shape} differ in size")
+    if first.dtype != second.dtype:
+        raise ValueError(f"{first.dtype} and {second.dtype} differ in depth")
 
 
-def normalised_lab(rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Normalised Lab, float32 [3, H, W] in [0, 1], of a uint8 [H, W, 3] sRGB image.
+def normalised_lab(rgb: Pixels) -> NDArray[np.float32]:
+    """Normalised Lab, float32 [3, H, W] in [0, 1], of an [H, W, 3] sRGB image.
 
     Raises:
         ValueError: another dtype or shape.
@@ -91,8 +105,8 @@ def normalised_lab(rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
     return out.reshape(3, height, width)
 
 
-def lab_distance(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """‖u − v‖₁ per pixel in normalised Lab, float32 [H, W], of two uint8 [H, W, 3] images.
+def lab_distance(first: Pixels, second: Pixels) -> NDArray[np.float32]:
+    """‖u − v‖₁ per pixel in normalised Lab, float32 [H, W], of two [H, W, 3] images.
 
     Raises:
         ValueError: another dtype or shape, or two shapes.
@@ -111,14 +125,20 @@ def lab_distance(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> NDArray
     return distance.reshape(height, width)
 
 
-def lab_block(pixels: NDArray[np.uint8], out: NDArray[np.float32]) -> None:
-    """Normalised Lab of uint8 [n, 3] pixels into float32 [3, n]; the kernel of this module."""
+def lab_block(pixels: Pixels, out: NDArray[np.float32]) -> None:
+    """Normalised Lab of [n, 3] pixels into float32 [3, n]; the kernel of this module."""
     tables = lab_tables()
-    # As a number of two bytes, red and green are the index.
-    green_red = np.ndarray(len(pixels), "<u2", np.ascontiguousarray(pixels), strides=(3,))
     # No index can be out of range; mode="clip" spares numpy the check.
-    xyz = tables.green_red.take(green_red.astype(np.intp), mode="clip")
-    xyz += tables.blue.take(pixels[:, 2].astype(np.intp), mode="clip")
+    if pixels.dtype == np.uint16:
+        red, green, blue = _shares(1 << 16)
+        xyz = red.take(pixels[:, 0], mode="clip")
+        xyz += green.take(pixels[:, 1], mode="clip")
+        xyz += blue.take(pixels[:, 2], mode="clip")
+    else:
+        # As a number of two bytes, red and green are the index.
+        green_red = np.ndarray(len(pixels), "<u2", np.ascontiguousarray(pixels), strides=(3,))
+        xyz = tables.green_red.take(green_red.astype(np.intp), mode="clip")
+        xyz += tables.blue.take(pixels[:, 2].astype(np.intp), mode="clip")
     lightness, a, b = out
     tables.f.take(xyz & XYZ_FIELD, out=b, mode="clip")
     xyz >>= XYZ_WIDTH

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.conformal.filters import Kernel, smooth
-from app.conformal.lab import check_rgb, lab_block, pixel_blocks
+from app.conformal.lab import Pixels, check_rgb, lab_block, pixel_blocks
 from app.conformal.terms import Maps, known_terms
 
 # Samples enter the sums as integers in units of 2^-20. The unit is below the error of the Lab
@@ -72,11 +72,11 @@ class Spread:
 
 
 class Image(Protocol):
-    """An array, uint8 [H, W, 3], or what has rows as an array has, and may make them when asked."""
+    """Pixels [H, W, 3], or what has rows as an array has, and may make them when asked."""
 
     @property
     def shape(self) -> tuple[int, ...]: ...
-    def __getitem__(self, rows: slice, /) -> NDArray[np.uint8]: ...
+    def __getitem__(self, rows: slice, /) -> Pixels: ...
 
 
 class Moments:
@@ -101,7 +101,7 @@ class Moments:
     ) -> None:
         self.shape = (int(shape[0]), int(shape[1]))
         self.count = 0
-        self._unfolded: list[NDArray[np.uint8]] = []
+        self._unfolded: list[Pixels] = []
         # The colours of a single one are its own, see `_distance`.
         self._most_kept = samples if samples is not None and samples <= MOST_KEPT else 1
         # S1, the sum of the samples per channel, and S2, the sum of squares over all channels:
@@ -114,11 +114,11 @@ class Moments:
         if enlarged is not None:
             check_rgb(enlarged[:1])
             self._check_size(enlarged.shape)
-        self._witness: NDArray[np.uint8] | None = None
+        self._witness: Pixels | None = None
         self.facts: Mapping[str, float] | None = None
         self.is_asked_once = False
 
-    def add(self, rgb: NDArray[np.uint8]) -> None:
+    def add(self, rgb: Pixels) -> None:
         """Fold one sample, uint8 [H, W, 3], which must not be changed afterwards.
 
         Raises:
@@ -133,11 +133,11 @@ class Moments:
             self._accumulate_all()
 
     @property
-    def witness(self) -> NDArray[np.uint8] | None:
+    def witness(self) -> Pixels | None:
         return self._witness
 
     @witness.setter
-    def witness(self, rgb: NDArray[np.uint8]) -> None:
+    def witness(self, rgb: Pixels) -> None:
         self._check(rgb)
         self._witness = rgb
 
@@ -152,7 +152,7 @@ class Moments:
             raise ValueError("a spread stands for all samples of a request, at least two")
         self.count, self._variance = spread.count, spread.variance
 
-    def _check(self, rgb: NDArray[np.uint8]) -> None:
+    def _check(self, rgb: Pixels) -> None:
         check_rgb(rgb)
         self._check_size(rgb.shape)
 
@@ -289,7 +289,7 @@ class Moments:
 
     def _distance(
         self,
-        other: NDArray[np.uint8],
+        other: Pixels,
         own: NDArray[np.float32] | NDArray[np.int32],
         squares: NDArray[np.float64] | None,
     ) -> NDArray[np.float32]:
@@ -377,18 +377,20 @@ class Moments:
         return np.maximum(patch, 0, out=patch).astype(np.float32)
 
 
-def mean_image(total: NDArray[np.uint32], count: int) -> NDArray[np.uint8]:
-    """The mean of samples from their sum, uint32 [H, W, 3], which is used up.
+def mean_image(
+    total: NDArray[np.uint32], count: int, dtype: type[np.uint8 | np.uint16] = np.uint8
+) -> Pixels:
+    """The mean of samples of a type from their sum, uint32 [H, W, 3], which is used up.
 
     Rounded half up in integers; in place, since large images have large sums.
     """
     total *= np.uint32(2)
     total += np.uint32(count)
     total //= np.uint32(2 * count)
-    return total.astype(np.uint8)
+    return total.astype(dtype)
 
 
-def _fold(pixels: NDArray[np.uint8], sums: NDArray[np.int32], squares: NDArray[np.float64]) -> None:
+def _fold(pixels: Pixels, sums: NDArray[np.int32], squares: NDArray[np.float64]) -> None:
     """Add uint8 [n, 3] to S1 [3, n] and S2 [n]."""
     lab = _lab(pixels)
     lab *= UNIT
@@ -400,7 +402,7 @@ def _fold(pixels: NDArray[np.uint8], sums: NDArray[np.int32], squares: NDArray[n
         squares += channel
 
 
-def _lab(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+def _lab(pixels: Pixels) -> NDArray[np.float32]:
     lab = np.empty((3, len(pixels)), np.float32)
     lab_block(pixels, lab)
     return lab

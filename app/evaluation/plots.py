@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from app.conformal.lab import Pixels
 from app.errors import ConfigError
 
 _INK, _FAINT = "#1f2328", "#c8ced6"  # of print; in an SVG the page's own take their place
@@ -76,7 +77,7 @@ class Panel:
 class SheetRow:
     """Images of one row, uint8 [H, W] or [H, W, 3], and the line below them."""
 
-    images: Sequence[NDArray[np.uint8]]
+    images: Sequence[Pixels]
     caption: str
 
 
@@ -264,7 +265,7 @@ def heat(values: NDArray[np.floating], top: float) -> NDArray[np.uint8]:
     return np.asarray(mpl.colormaps["inferno"](np.clip(values / top, 0, 1), bytes=True))
 
 
-def _tile(image: NDArray[np.uint8]) -> Image.Image:
+def _tile(image: Pixels) -> Image.Image:
     picture = Image.fromarray(image).convert("RGB")
     factor = _TILE / max(picture.size)
     size = (max(1, round(picture.width * factor)), max(1, round(picture.height * factor)))

@@ -76,6 +76,8 @@ _WORDS: Final = {
     "lossless/rough": "saved without loss, with noise or detail in every pixel",
     "palette": "with a palette of colours, as in GIF files",
     "other": "compressed in an unknown way",
+    "grey": "of one channel",
+    "colour": "of three channels",
 }
 
 

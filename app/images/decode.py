@@ -2,8 +2,8 @@
 
 What a viewer would show is what is upscaled: EXIF orientation is applied, an embedded colour
 profile is converted to sRGB, grey and palette images become RGB, CMYK is converted, 16-bit values
-become 8 bits (grey is rounded; of colours the upper half is taken), and of a camera's file with
-several pictures (MPO) the first is taken, as of a TIFF file with several pages. What has no
+become 8 bits (grey is rounded; of colours the upper half is taken; `raster.py` keeps them), and of
+a camera's file with several pictures (MPO) the first is taken. What has no
 faithful 8-bit RGB form (animation, dark 16-bit data that would be black) is refused with the
 reason. Everything that changes values is noted in `Decoded.notes`.
 
@@ -29,6 +29,7 @@ import simplejpeg
 from numpy.typing import NDArray
 from PIL import Image, ImageColor, ImageOps, UnidentifiedImageError
 
+from app.conformal.lab import Pixels
 from app.errors import BadImage, BadRequest, ImageTooLarge, UnsupportedMedia, reason_of
 from app.images.allowance import admit
 from app.images.colour import to_srgb
@@ -84,23 +85,46 @@ PAIR_LIMITS = Limits(max_bytes=256 * 1024 * 1024, max_pixels=64 * 1024 * 1024)
 
 
 @dataclass(frozen=True, slots=True)
+class Raster:
+    """What was read of a file, and how its values became X.
+
+    page, pages: which of how many, from 1. bands: their numbers; None: a picture.
+    stretch: the rule; None: X has 8 bits. low, high: of each band what became 0 and 65,535.
+    """
+
+    page: int = 1
+    pages: int = 1
+    bands: tuple[int, ...] | None = None
+    stretch: str | None = None
+    low: tuple[float, ...] | None = None
+    high: tuple[float, ...] | None = None
+
+    @property
+    def has_one_band(self) -> bool:
+        """Whether X and what is made of it have one channel of 16 bits."""
+        return self.low is not None and len(self.low) == 1
+
+
+@dataclass(frozen=True, slots=True)
 class Decoded:
     """An image as the upscaler sees it.
 
-    rgb: uint8 [h, w, 3], sRGB.
+    rgb: uint8 [h, w, 3], sRGB; or uint16, data in units of their stretch (`raster.py`).
     format: of the file.
     notes: on what was done to get there.
     alpha: uint8 [h, w], where it was asked for and is not opaque everywhere.
     metadata: what was asked to be kept.
     compression: what the file says of its own; none where the picture was reduced by 2 or more.
+    raster: where pages, bands or a stretch have a part; None: a plain picture.
     """
 
-    rgb: NDArray[np.uint8]
+    rgb: Pixels
     format: str
     notes: list[str] = field(default_factory=list)
     alpha: NDArray[np.uint8] | None = None
     metadata: Metadata = field(default_factory=Metadata)
     compression: Compression = LOSSLESS
+    raster: Raster | None = None
 
 
 def decode(
@@ -111,6 +135,7 @@ def decode(
     with_alpha: bool = False,
     keep: KeepMetadata = "none",
     fit: int | None = None,
+    page: int | None = None,
 ) -> Decoded:
     """Decode a file of one of `FORMATS`, or of an installed extra.
 
@@ -121,6 +146,7 @@ def decode(
         with_alpha: transparency without a background is returned; False refuses it.
         keep: what of EXIF, XMP and georeference is returned.
         fit: the longest side in pixels that the image is reduced to.
+        page: of a TIFF file, from 1.
 
     Raises:
         ImageTooLarge: over a limit.
@@ -132,7 +158,7 @@ def decode(
     if len(data) > limits.max_bytes:
         raise _too_many_bytes(data, limits)
     image = _open(data, limits, fit)
-    form, notes = _first_picture(image)
+    form, notes, raster = _chosen_picture(image, limits, fit, page)
     admit(math.prod(image.size))
     try:
         compression = read_compression(data, image)
@@ -173,24 +199,40 @@ def decode(
     pixels = np.ascontiguousarray(rgb)
     # A picture that was reduced so far shows nothing of the compression of its file.
     shown = LOSSLESS if max(size) >= 2 * max(pixels.shape[:2]) else compression
-    return Decoded(pixels, form, notes, opacity, metadata, shown)
+    return Decoded(pixels, form, notes, opacity, metadata, shown, raster)
 
 
-def _first_picture(image: Image.Image) -> tuple[str, list[str]]:
-    """The format of an opened file, and a note where it holds further pictures.
+def _chosen_picture(
+    image: Image.Image, limits: Limits, fit: int | None, page: int | None
+) -> tuple[str, list[str], Raster | None]:
+    """The format of an opened file at its page, notes, and the raster of one with several pages.
 
     Raises:
-        BadImage: they are frames of an animation.
+        BadImage: the further pictures are frames of an animation.
+        BadRequest: there is no such page.
     """
     form = str(image.format)
-    if form == "MPO":  # a JPEG file with further pictures behind the first: previews, depth maps
-        return "JPEG", ["The file holds several pictures; the first was taken."]
     if form == "TIFF":
-        has_more = bool(image.tag_v2.next)  # type: ignore[attr-defined]
-        return form, ["The file holds several pages; the first was taken."] if has_more else []
+        pages = int(image.n_frames) if page or image.tag_v2.next else 1  # type: ignore[attr-defined]
+        if page is not None and page > pages:
+            raise BadRequest(f"page={page}: the file has {pages} of them.")
+        image.seek((page or 1) - 1)
+        check_size(*image.size, limits, fit)
+        return form, page_note(pages, page), Raster(page or 1, pages) if pages > 1 else None
+    if page not in {None, 1}:
+        raise BadRequest(f"page={page}: only TIFF files have pages.")
+    if form == "MPO":  # a JPEG file with further pictures behind the first: previews, depth maps
+        return "JPEG", ["The file holds several pictures; the first was taken."], None
     if form != "HEIF" and getattr(image, "is_animated", False):
         raise BadImage("The image is animated; send a single frame.")
-    return form, []
+    return form, [], None
+
+
+def page_note(pages: int, page: int | None) -> list[str]:
+    """What is said where the first of several pages was taken, and nobody named it."""
+    if pages == 1 or page is not None:
+        return []
+    return [f"The file holds {pages} pages; the first was taken. Name another one by page=2."]
 
 
 def _load(image: Image.Image, form: str, fit: int | None) -> None:
@@ -286,8 +328,8 @@ def _open(data: bytes, limits: Limits, fit: int | None = None) -> Image.Image:
     """Parse the header and check the size; no pixel is decoded."""
     if not data:
         raise BadImage("The file is empty.")
-    most = limits.max_pixels if fit is None else limits.max_fit_pixels
     if _JPEG_XL.match(data):
+        most = limits.max_pixels if fit is None else limits.max_fit_pixels
         admit(most)  # its reader decodes the pixels before it tells how many there are
     try:
         image = Image.open(io.BytesIO(data), formats=[*FORMATS, *installed_formats()])
@@ -306,7 +348,13 @@ def _open(data: bytes, limits: Limits, fit: int | None = None) -> Image.Image:
     except Exception as error:  # a header can break a parser in any way
         _check_memory(error)
         raise BadImage(f"The image header is damaged: {reason_of(error)}.") from error
-    width, height = image.size
+    check_size(*image.size, limits, fit)
+    return image
+
+
+def check_size(width: int, height: int, limits: Limits, fit: int | None) -> None:
+    """Raise ImageTooLarge if a picture of this size is over a limit."""
+    most = limits.max_pixels if fit is None else limits.max_fit_pixels
     if width * height > most:
         way_out = ""
         if fit is None and width * height <= limits.max_fit_pixels:
@@ -328,7 +376,6 @@ def _open(data: bytes, limits: Limits, fit: int | None = None) -> Image.Image:
             maximum=limits.max_side,
             actual=max(width, height),
         )
-    return image
 
 
 @cache

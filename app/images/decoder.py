@@ -33,6 +33,7 @@ from PIL import AvifImagePlugin, Image, ImageCms
 from app.errors import BadInput
 from app.images import allowance
 from app.images.decode import Limits, decode, installed_formats
+from app.images.raster import warm_up
 
 LENGTH: Final = struct.Struct("<Q")
 ADMIT: Final = b"A"
@@ -78,6 +79,7 @@ def _load() -> None:
         file = io.BytesIO()
         Image.new("RGB", (8, 8)).save(file, form, icc_profile=profile)
         decode(file.getvalue(), Limits())
+    warm_up()
     gc.collect()
     gc.freeze()
 

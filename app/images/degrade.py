@@ -30,6 +30,7 @@ from app.images.compression import (
     read_compression,
 )
 from app.images.holes import Inpaint, cut, hole_mask, stream
+from app.images.reduce import resized
 
 N = TypeVar("N", int, float)
 
@@ -123,6 +124,11 @@ class Degradation(BaseModel):
         if _range(self.enlarged)[1] > 1:
             return "bilinear" if self.kernel == "bilinear" else "soft"
         return "soft" if _range(self.blur)[1] > 0 else "sharp"
+
+    @property
+    def is_of_data(self) -> bool:
+        """Whether all steps can be done with data that are no picture."""
+        return not (self.grey or self.qualities or self.palette or self.inpaint)
 
     @property
     def qualities(self) -> dict[str, Quality]:
@@ -335,21 +341,21 @@ def _by_class(part: Component) -> Sequence[tuple[str, Component]]:
 
 
 class DegradedInput(NamedTuple):
-    """X, uint8 [H/k, W/k, 3], and how its file would be compressed."""
+    """X, [H/k, W/k, 3] as Y, and how its file would be compressed."""
 
-    pixels: NDArray[np.uint8]
+    pixels: NDArray[Any]
     compression: Compression
 
 
 def degrade(
-    truth: NDArray[np.uint8], scale: int, degradation: Degradation | Mixture, seed: int
-) -> NDArray[np.uint8]:
+    truth: NDArray[Any], scale: int, degradation: Degradation | Mixture, seed: int
+) -> NDArray[Any]:
     """The pixels of `make_input`."""
     return make_input(truth, scale, degradation, seed).pixels
 
 
 def make_input(
-    truth: NDArray[np.uint8], scale: int, degradation: Degradation | Mixture, seed: int
+    truth: NDArray[Any], scale: int, degradation: Degradation | Mixture, seed: int
 ) -> DegradedInput:
     """X from Y, uint8 [H, W, 3].
 
@@ -394,43 +400,64 @@ def make_input(
     return DegradedInput(np.ascontiguousarray(pixels), compression)
 
 
+def make_values(
+    truth: NDArray[Any], scale: int, degradation: Degradation, seed: int
+) -> NDArray[Any]:
+    """X from Y where both are data, [H, W, c] of any type; noise is in 255ths of the range of Y.
+
+    Steps that are about files and pictures have no part (`Degradation.is_of_data`).
+    """
+    low, high = float(truth.min()), float(truth.max())
+    unit = (high - low) / 255 or 1.0
+    values = ((truth.astype(np.float64) - low) / unit).astype(np.float32)
+    made = make_input(values, scale, degradation, seed).pixels.astype(np.float64)
+    return _as(truth.dtype, made * unit + low)
+
+
+def _as(dtype: np.dtype[Any], values: NDArray[Any]) -> NDArray[Any]:
+    """The values as a type, of integers the nearest in its range."""
+    if dtype.kind == "f":
+        return values.astype(dtype)
+    rounded: NDArray[Any] = np.rint(np.clip(values, 0, np.iinfo(dtype).max)).astype(dtype)
+    return rounded
+
+
 def _drawn(value: float | tuple[float, float], seed: int, number: int) -> float:
     """The value, or one of its range from this stream of the seed."""
     low, high = _range(value)
     return low if low == high else float(stream(seed, number).uniform(low, high))
 
 
-def _filtered(pixels: NDArray[np.uint8], degradation: Degradation, seed: int) -> NDArray[np.uint8]:
+def _filtered(pixels: NDArray[Any], degradation: Degradation, seed: int) -> NDArray[Any]:
     """The picture, uint8 [h, w, 3], with noise, freed of it, sharpened."""
     if noise := _drawn(degradation.noise, seed, _NOISE):
         noisy = pixels + stream(seed, _NOISE).normal(0, noise, pixels.shape)
-        pixels = np.rint(np.clip(noisy, 0, 255)).astype(np.uint8)
+        pixels = _as(pixels.dtype, noisy)
     if degradation.median:
         pixels = scipy.ndimage.median_filter(pixels, (3, 3, 1))
     if amount := _drawn(degradation.sharpened, seed, _SHARPENED):
         plain = pixels.astype(np.float32)
         blurred = scipy.ndimage.gaussian_filter(plain, (1, 1, 0))
         sharper = plain + np.float32(amount) * (plain - blurred)
-        pixels = np.rint(np.clip(sharper, 0, 255)).astype(np.uint8)
+        pixels = _as(pixels.dtype, sharper)
     return pixels
 
 
 def _resized(
-    pixels: NDArray[np.uint8], scale: int, degradation: Degradation, factor: float
-) -> NDArray[np.uint8]:
+    pixels: NDArray[Any], scale: int, degradation: Degradation, factor: float
+) -> NDArray[Any]:
     """The picture reduced by the scale, or by factor × scale and then enlarged by the factor."""
     height, width = (side // scale for side in pixels.shape[:2])
-    image = Image.fromarray(pixels)
     if factor > 1:
         size = max(1, round(width / factor)), max(1, round(height / factor))
-        small = image.resize(size, _REDUCTIONS[degradation.reduction])
-        return np.asarray(small.resize((width, height), _KERNELS[degradation.kernel]))
+        small = resized(pixels, size, _REDUCTIONS[degradation.reduction])
+        return resized(small, (width, height), _KERNELS[degradation.kernel])
     if scale == 1:
         return pixels
-    return np.asarray(image.resize((width, height), _REDUCTIONS[degradation.reduction]))
+    return resized(pixels, (width, height), _REDUCTIONS[degradation.reduction])
 
 
-def crop_to_multiple(image: NDArray[np.uint8], scale: int) -> NDArray[np.uint8]:
+def crop_to_multiple(image: NDArray[Any], scale: int) -> NDArray[Any]:
     """The image without the right and lower rows that do not fill a multiple of the scale."""
     height, width = image.shape[:2]
     return image[: height - height % scale, : width - width % scale]

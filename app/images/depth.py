@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from app.conformal.lab import Pixels
 from app.errors import BadImage
 
 _BITS: Final = 0x0102  # a tag of TIFF
@@ -37,14 +38,14 @@ def depth_notes(rgb: NDArray[np.uint8], depth: int, *, is_grey: bool) -> list[st
     if top == 0:
         raise BadImage(
             f"All values of the {depth}-bit image are so small that with 8 bits they are black. "
-            "Stretch them to 0 … 65,535 first."
+            "Send stretch=p0,p100 to have them stretched."
         )
     how = "was rounded to 8" if is_grey else "was cut to the upper 8"
-    notes = [f"The image has {depth} bits per channel; it {how}."]
+    notes = [f"The image has {depth} bits per channel; it {how}. With a stretch all are kept."]
     if top < _DARK:
         notes.append(
             f"Its brightest value is {top} of 255 then. If the file holds data of 10 or 12 bits, "
-            "stretch them to 0 … 65,535 first: the upscaler sees an almost black image."
+            "send stretch=p0,p100: the upscaler sees an almost black image."
         )
     return notes
 
@@ -71,3 +72,17 @@ def from_deep_grey(image: Image.Image, notes: list[str], *, is_negative: bool) -
     if transparent is not None:
         shallow.putalpha(Image.fromarray(np.where(values == transparent, 0, 255).astype(np.uint8)))
     return shallow
+
+
+def shallow(pixels: Pixels) -> NDArray[np.uint8]:
+    """The pixels in 8 bits, rounded; themselves if they are."""
+    if pixels.dtype == np.uint8:
+        return pixels.view(np.uint8)
+    return ((pixels.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
+
+
+def deep(pixels: Pixels) -> NDArray[np.uint16]:
+    """The pixels in 16 bits; themselves if they are."""
+    if pixels.dtype == np.uint16:
+        return pixels.view(np.uint16)
+    return pixels.astype(np.uint16) * np.uint16(257)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
+import uuid
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
+from xml.etree import ElementTree as ET  # only written
 
 import numpy as np
 from isal import isal_zlib
@@ -15,14 +19,18 @@ from PIL.ExifTags import Base
 from PIL.PngImagePlugin import PngInfo
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
+from app.conformal.lab import Pixels
+from app.errors import BadRequest
+from app.images.decode import Raster
 from app.images.metadata import PROGRAM, Metadata
 from app.images.png import png
 
-FormName = Literal["png", "webp", "avif", "jpeg", "tiff"]
+FormName = Literal["png", "webp", "avif", "jpeg", "tiff", "cog.tiff", "ome.tiff"]
 
 DEFAULT_QUALITY: Final = 90
 BEST_QUALITY: Final = 100
 _ROWS: Final = 64  # of a strip of a TIFF file
+_GDAL_METADATA: Final = 42112
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +38,7 @@ class Form:
     """A form in which the picture can be had.
 
     lossless: at any quality; WebP also is at the best one.
+    deep: it holds 16 bits and one channel as well.
     most: pixels that a side can have.
     bytes_per_pixel: what `picture` allocates at most, by the quality: the file, were it of noise,
         and what its encoder needs, such as Pillow's own picture.
@@ -40,6 +49,7 @@ class Form:
     alpha: bool
     most: int
     bytes_per_pixel: Callable[[int], int]
+    deep: bool = False
 
     def is_lossless(self, quality: int | None) -> bool:
         """Whether a file of this quality holds the very pixels."""
@@ -53,6 +63,7 @@ FORMS: Final[Mapping[FormName, Form]] = {
         alpha=True,
         most=2**31 - 1,
         bytes_per_pixel=lambda _: 4,
+        deep=True,
     ),
     "webp": Form(
         "image/webp",
@@ -82,6 +93,24 @@ FORMS: Final[Mapping[FormName, Form]] = {
         alpha=True,
         most=2**31 - 1,
         bytes_per_pixel=lambda _: 10,
+        deep=True,
+    ),
+    # Made by GDAL of a TIFF file, whose reductions it keeps as they are until it writes them.
+    "cog.tiff": Form(
+        "image/tiff",
+        lossless=True,
+        alpha=True,
+        most=2**31 - 1,
+        bytes_per_pixel=lambda _: 40,
+        deep=True,
+    ),
+    "ome.tiff": Form(
+        "image/tiff",
+        lossless=True,
+        alpha=False,
+        most=2**31 - 1,
+        bytes_per_pixel=lambda _: 10,
+        deep=True,
     ),
 }
 """By the value of the form field `format`, which also ends the file's name."""
@@ -96,30 +125,36 @@ class Pages:
 
 
 def picture(
-    pixels: NDArray[np.uint8],
+    pixels: Pixels,
     form: FormName,
     *,
     quality: int | None = None,
     text: Mapping[str, str] | None = None,
     metadata: Metadata | None = None,
     pages: Pages | None = None,
+    raster: Raster | None = None,
 ) -> bytes:
-    """A file of an sRGB picture.
+    """A file of an sRGB picture, or of data in units of their stretch.
 
     Args:
-        pixels: the picture, uint8 [h, w, 3 or 4].
+        pixels: the picture, uint8 [h, w, 3 or 4], or uint16 [h, w, 3].
         form: of the file.
         quality: 1 to 100 for lossy forms.
         text: facts that the file carries: text chunks of PNG, elsewhere one field of EXIF.
         metadata: EXIF, XMP and georeference that the file keeps.
         pages: for TIFF: more pages.
+        raster: of data: what the values mean; of one band one channel is written.
     """
     kept = metadata or Metadata()
-    program = "; ".join(
-        f"{key.removeprefix('trustscale:')}={value}" for key, value in (text or {}).items()
-    )
-    if form == "tiff":
-        return _tiff(pixels, program, kept, pages)
+    if raster is not None and raster.has_one_band:
+        pixels = np.ascontiguousarray(pixels[..., 0])
+    text = {**(text or {}), **_meaning(raster)}
+    program = "; ".join(f"{key.removeprefix('trustscale:')}={value}" for key, value in text.items())
+    if form == "ome.tiff":
+        return _ome(pixels, program, kept, pages)
+    if form in {"tiff", "cog.tiff"}:
+        data = _tiff(pixels, program, kept, pages, _gdal_metadata(text, raster))
+        return data if form == "tiff" else _optimised(data)
     if form == "png":
         exif = kept.exif_of("trustscale") if kept.exif else b""
         return _png(pixels, text, exif=exif, xmp=kept.xmp)
@@ -140,8 +175,98 @@ def picture(
     return out.getvalue()
 
 
-def png_rgb(rgb: NDArray[np.uint8], text: Mapping[str, str] | None = None) -> bytes:
-    """An 8-bit RGB (or RGBA) PNG of uint8 [h, w, 3 or 4]."""
+def trust_cog(codes: NDArray[np.uint16], text: Mapping[str, str], metadata: Metadata) -> bytes:
+    """The trust levels, uint16 [h, w], as a Cloud Optimized GeoTIFF at the place of the picture."""
+    place = Metadata(geo=metadata.geo)
+    program = _LEVELS
+    return _optimised(_tiff(codes, program, place, None, _gdal_metadata(text, None)))
+
+
+_LEVELS: Final = "trust level: value / 65534 of the bound B; 65535 is never trusted"
+
+
+def _meaning(raster: Raster | None) -> dict[str, str]:
+    """What a file says of the data that it was made of."""
+    if raster is None or raster.low is None or raster.high is None:
+        return {}
+    return {
+        "trustscale:stretch": str(raster.stretch),
+        "trustscale:low": ",".join(map(repr, raster.low)),
+        "trustscale:high": ",".join(map(repr, raster.high)),
+    }
+
+
+def _gdal_metadata(text: Mapping[str, str], raster: Raster | None) -> bytes:
+    """Facts as GDAL reads them, with the scale and offset that give back the upload's values."""
+    root = ET.Element("GDALMetadata")
+    for key, value in text.items():
+        # A colon would end the name.
+        ET.SubElement(root, "Item", name=key.replace(":", "_")).text = value
+    if raster is not None and raster.low is not None and raster.high is not None:
+        for band, (low, high) in enumerate(zip(raster.low, raster.high, strict=True)):
+            told = {"OFFSET": low, "SCALE": (high - low) / 65535}
+            for name, number in told.items():
+                about = {"name": name, "sample": str(band), "role": name.lower()}
+                ET.SubElement(root, "Item", about).text = repr(number)
+    return ET.tostring(root)
+
+
+def _optimised(tiff: bytes) -> bytes:
+    """A TIFF file of `_tiff` as a Cloud Optimized GeoTIFF: tiles, reductions, the mask as its mask.
+
+    Raises:
+        BadRequest: GDAL is not there.
+    """
+    try:
+        import rasterio.shutil  # noqa: PLC0415 - an extra
+        from rasterio.io import MemoryFile  # noqa: PLC0415
+    except ImportError as error:
+        raise BadRequest("format=cog.tiff needs the extra “science”.") from error
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of files without a place on the ground
+        environment = rasterio.Env(GDAL_PAM_ENABLED="NO", GDAL_TIFF_INTERNAL_MASK="YES")
+        with environment, MemoryFile(tiff) as plain, MemoryFile() as made:
+            rasterio.shutil.copy(
+                plain.name,
+                made.name,
+                driver="COG",
+                compress="DEFLATE",
+                predictor="STANDARD",
+                blocksize=512,
+                overview_resampling="NEAREST",
+                bigtiff="IF_SAFER",
+            )
+            return bytes(made.getbuffer())
+
+
+def _ome(pixels: Pixels, program: str, kept: Metadata, pages: Pages | None) -> bytes:
+    """An OME-TIFF file: the picture with the size of its pixels, its mask and its trust levels."""
+    import tifffile  # noqa: PLC0415 - only who asks for a TIFF waits for it
+
+    size: dict[str, float | str] = {}
+    for axis, micrometres in zip("XY", kept.pixel_um or (), strict=False):
+        size |= {f"PhysicalSize{axis}": micrometres, f"PhysicalSize{axis}Unit": "µm"}
+    # By its content: the same answer is the same file.
+    content = hashlib.sha256(np.ascontiguousarray(pixels).data).digest()
+    identity = {"UUID": f"urn:uuid:{uuid.UUID(bytes=content[:16])}"}
+    images: list[tuple[str, str, NDArray[Any]]] = [("picture", program, pixels)]
+    if pages is not None:
+        mask = np.where(pages.mask, 255, 0).astype(np.uint8)
+        images += [("trust mask", "255 is trusted", mask), ("trust levels", _LEVELS, pages.trust)]
+    out = io.BytesIO()
+    with tifffile.TiffWriter(out, ome=True, bigtiff=4 * pixels.nbytes > 2**32) as file:
+        for name, description, plane in images:
+            axes = "YX" if plane.ndim == 2 else "YXS"
+            about = {"axes": axes, "Name": name, "Description": description, **size, **identity}
+            photometric = "minisblack" if plane.ndim == 2 else "rgb"
+            layout = {**_compressed(plane), "metadata": about}
+            file.write(**layout, photometric=photometric, software="trustscale")
+    return out.getvalue()
+
+
+def png_rgb(rgb: Pixels, text: Mapping[str, str] | None = None) -> bytes:
+    """An RGB (or RGBA) PNG of uint8 [h, w, 3 or 4], or uint16 [h, w, 3]."""
     return _png(rgb, text)
 
 
@@ -159,7 +284,7 @@ def _png(
     pixels: NDArray[Any], text: Mapping[str, str] | None, *, exif: bytes = b"", xmp: bytes = b""
 ) -> bytes:
     info = PngInfo()
-    if pixels.ndim > 2:  # no mask and no levels
+    if pixels.ndim > 2 and pixels.dtype == np.uint8:  # no mask, no levels, no data
         info.add(b"sRGB", b"\0")  # perceptual
     for key, value in (text or {}).items():
         info.add_text(key, value)
@@ -170,7 +295,7 @@ def _png(
     return png(pixels, [(name, data) for name, data, *_ in info.chunks])
 
 
-def _tiff(pixels: NDArray[np.uint8], program: str, kept: Metadata, pages: Pages | None) -> bytes:
+def _tiff(pixels: Pixels, program: str, kept: Metadata, pages: Pages | None, about: bytes) -> bytes:
     """Pages in the order in which readers look for them: picture, its mask, trust levels."""
     import tifffile  # noqa: PLC0415 - only who asks for a TIFF waits for it
 
@@ -181,6 +306,7 @@ def _tiff(pixels: NDArray[np.uint8], program: str, kept: Metadata, pages: Pages 
     unit = int(main.pop(Base.ResolutionUnit, 1))
     description = main.pop(Base.ImageDescription, None)
     tags = [(tag, *_typed(value), True) for tag, value in main.items()]
+    tags.append((_GDAL_METADATA, "s", 0, about, True))
     if kept.xmp:
         tags.append((700, "B", len(kept.xmp), kept.xmp, True))
     # tifffile writes no tags of directories, so the number before each of them keeps its place.
@@ -189,8 +315,8 @@ def _tiff(pixels: NDArray[np.uint8], program: str, kept: Metadata, pages: Pages 
     with tifffile.TiffWriter(out, bigtiff=big, byteorder="<") as file:
         file.write(
             **_compressed(pixels),
-            photometric="rgb",
-            extrasamples=["unassalpha"] if pixels.shape[2] == 4 else None,
+            photometric="minisblack" if pixels.ndim == 2 else "rgb",
+            extrasamples=["unassalpha"] if pixels.shape[2:] == (4,) else None,
             software="trustscale",
             description=description,
             resolution=resolution,
@@ -203,7 +329,7 @@ def _tiff(pixels: NDArray[np.uint8], program: str, kept: Metadata, pages: Pages 
             file.write(
                 **_compressed(pages.trust),
                 photometric="minisblack",
-                description="trust level: value / 65534 of the bound B; 65535 is never trusted",
+                description=_LEVELS,
             )
     if directories:
         _append(out, directories, big=big)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
+
+from app.conformal.lab import Pixels
+from app.images.reduce import resized
 
 # Input rows beyond a strip that its enlargement depends on are two; one more costs next to nothing.
 _MARGIN = 3
@@ -17,24 +18,24 @@ class Enlarged:
     It is part of σ, and so of the pipeline: another filter would be another estimator.
 
     Args:
-        rgb: X, uint8 [h, w, 3].
+        rgb: X, [h, w, 3] of 8 or 16 bits.
         scale: k.
     """
 
-    def __init__(self, rgb: NDArray[np.uint8], scale: int) -> None:
+    def __init__(self, rgb: Pixels, scale: int) -> None:
         height, width = rgb.shape[:2]
         self.shape = (scale * height, scale * width, 3)
         self._rgb = rgb
         self._scale = scale
 
-    def __getitem__(self, rows: slice) -> NDArray[np.uint8]:
-        """uint8 [bottom − top, k·w, 3]; of X itself where k = 1."""
+    def __getitem__(self, rows: slice) -> Pixels:
+        """Pixels as of X, [bottom − top, k·w, 3]; of X itself where k = 1."""
         top, bottom, _ = rows.indices(self.shape[0])
         if self._scale == 1:
             return self._rgb[top:bottom]
         first = max(0, top // self._scale - _MARGIN)
         strip = self._rgb[first : -(-bottom // self._scale) + _MARGIN]
         size = (self.shape[1], self._scale * len(strip))
-        large = Image.fromarray(strip).resize(size, Image.Resampling.BICUBIC)
+        large = resized(strip, size, Image.Resampling.BICUBIC)
         start = self._scale * first
-        return np.asarray(large)[top - start : bottom - start]
+        return large[top - start : bottom - start]

@@ -14,7 +14,9 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from app.conformal.lab import Pixels
 from app.images.compression import LOSSLESS, Compression, Look, class_of, is_clear, worst_of
+from app.images.depth import shallow
 
 UPLOAD: Final = "upload/2"
 """Classes by the strongest compression that an upload went through, and by its look.
@@ -22,7 +24,10 @@ UPLOAD: Final = "upload/2"
 The number rises when a file may change its class.
 """
 
-RULES: Final = (UPLOAD,)
+BANDS: Final = "bands/1"
+"""Classes of data that were stretched: of one channel, or of three that differ."""
+
+RULES: Final = (UPLOAD, BANDS)
 """The rules that this program has; another version of one is another rule."""
 
 _USUAL_QUALITY: Final = 50  # of a file that does not tell it
@@ -126,8 +131,9 @@ class Facts:
         return fields
 
 
-def look_at(rgb: NDArray[np.uint8], compression: Compression) -> Facts:
-    """The facts of X, uint8 [h, w, 3], given what its file says of its compression."""
+def look_at(picture: Pixels, compression: Compression) -> Facts:
+    """The facts of X, [h, w, 3], given what its file says of its compression."""
+    rgb = shallow(picture)
     height, width = rgb.shape[:2]
     # A multiple of 8 from the corner, so that a grid of blocks stays where it is.
     top, left = (max(0, (side - _MOST_SIDE) // 2) // 8 * 8 for side in (height, width))
@@ -196,4 +202,6 @@ def classify(rule: str, facts: Facts) -> str:
     """
     if rule not in RULES:
         raise ValueError(f"the rule must be one of {RULES}, got {rule!r}")
+    if rule == BANDS:
+        return "colour" if facts.colour else "grey"
     return class_of(facts.compression, facts.look)

@@ -8,7 +8,7 @@ sent it from the same pixels (`mask_color` of remote upscalers).
 from __future__ import annotations
 
 import math
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,17 +64,17 @@ def hole_mask(height: int, width: int, inpaint: Inpaint, seed: int) -> NDArray[n
             return mask
 
 
-def cut(image: NDArray[np.uint8], mask: NDArray[np.bool_], color: str) -> NDArray[np.uint8]:
+def cut(image: NDArray[Any], mask: NDArray[np.bool_], color: str) -> NDArray[Any]:
     """The image, uint8 [H, W, 3], with the colour in the holes."""
     return np.where(mask[..., None], rgb_of(color), image)
 
 
-def holes_of(image: NDArray[np.uint8], color: str) -> NDArray[np.bool_]:
+def holes_of(image: NDArray[Any], color: str) -> NDArray[np.bool_]:
     """The pixels of exactly this colour, bool [H, W]."""
     return np.asarray((image == rgb_of(color)).all(axis=2))
 
 
-def rgb_of(color: str) -> NDArray[np.uint8]:
+def rgb_of(color: str) -> NDArray[Any]:
     """A colour such as #ff00ff as uint8 [3]."""
     return np.frombuffer(bytes.fromhex(color.removeprefix("#")), np.uint8)
 

@@ -10,8 +10,10 @@ from collections.abc import Hashable, Sequence
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
+
+from app.conformal.lab import Pixels
+from app.images.depth import shallow
 
 _SIDE: Final = 16
 _BYTES: Final = _SIDE * _SIDE // 8
@@ -20,9 +22,11 @@ _NAMED: Final = 5
 _MOST_IMAGES: Final = 20_000  # that are compared with each other
 
 
-def look_of(rgb: NDArray[np.uint8]) -> int:
-    """The look of an image, uint8 [H, W, 3], as a number below 2^256."""
-    grey = Image.fromarray(rgb).convert("L").resize((_SIDE + 1, _SIDE), Image.Resampling.BOX)
+def look_of(rgb: Pixels) -> int:
+    """The look of an image, [H, W, 3], as a number below 2^256."""
+    grey = (
+        Image.fromarray(shallow(rgb)).convert("L").resize((_SIDE + 1, _SIDE), Image.Resampling.BOX)
+    )
     cells = np.asarray(grey).astype(np.int16)
     return int.from_bytes(np.packbits(np.diff(cells, axis=1) > 0).tobytes(), "big")
 

@@ -7,6 +7,9 @@ serial numbers, owners, notes of makers, previews, histories, whatever the next 
 
 from __future__ import annotations
 
+import html
+import io
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
@@ -44,14 +47,26 @@ _ITEMS: Final = 8  # of a list: a lens has four numbers
 _PIXEL_SCALE, _TIE_POINTS, _TRANSFORMATION = 33550, 33922, 34264
 _GEO: Final = (_PIXEL_SCALE, _TIE_POINTS, _TRANSFORMATION, 34735, 34736, 34737, 42113)
 
+_MICROMETRES: Final[Mapping[str, float]] = {
+    **dict.fromkeys(("µm", "μm", "um", "micron", "microns", "\\u00B5m"), 1.0),
+    "nm": 1e-3,
+    "mm": 1e3,
+    "cm": 1e4,
+    "m": 1e6,
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Metadata:
-    """EXIF (without its marker) and XMP as bytes, and the tags of a GeoTIFF by number."""
+    """EXIF (without its marker) and XMP as bytes, and the tags of a GeoTIFF by number.
+
+    pixel_um: width and height of a pixel in micrometres, where the file tells them.
+    """
 
     exif: bytes = b""
     xmp: bytes = b""
     geo: Mapping[int, object] = field(default_factory=dict)
+    pixel_um: tuple[float, float] | None = None
 
     def enlarged(self, scale: float) -> Metadata:
         """For a picture of `scale` times the pixels in each direction: each is as much smaller."""
@@ -68,7 +83,8 @@ class Metadata:
             geo[_TRANSFORMATION] = tuple(
                 value / scale if place % 4 < 2 else value for place, value in enumerate(matrix)
             )
-        return replace(self, geo=geo)
+        size = self.pixel_um and (self.pixel_um[0] / scale, self.pixel_um[1] / scale)
+        return replace(self, geo=geo, pixel_um=size)
 
     def exif_of(self, program: str) -> bytes:
         """EXIF that names the program behind the output."""
@@ -159,3 +175,39 @@ def _is_plain(value: object) -> bool:
 def _geo(image: Image.Image) -> dict[int, object]:
     tags = getattr(image, "tag_v2", {})
     return {tag: tags[tag] for tag in _GEO if tag in tags}
+
+
+def geo_of(data: bytes, directory: int) -> dict[int, object]:
+    """The georeference of a directory of a TIFF file, from 0, whatever its pixels are."""
+    import tifffile  # noqa: PLC0415 - takes time
+
+    try:
+        with tifffile.TiffFile(io.BytesIO(data)) as file:
+            tags = file.pages[directory].aspage().tags
+            return {tag: tags[tag].value for tag in _GEO if tag in tags}
+    except Exception:  # noqa: BLE001 - raises anything on damaged files
+        return {}
+
+
+def pixel_size_of(data: bytes) -> tuple[float, float] | None:
+    """Width and height of a pixel in micrometres, as OME-TIFF and ImageJ tell them."""
+    import tifffile  # noqa: PLC0415 - takes time
+
+    try:
+        with tifffile.TiffFile(io.BytesIO(data)) as file:
+            if xml := file.ome_metadata:
+                return _ome_size(xml[:_MOST_READ], "X"), _ome_size(xml[:_MOST_READ], "Y")
+            unit = str((file.imagej_metadata or {}).get("unit", ""))
+            tags = file.pages.first.aspage().tags
+            densities = [tags[tag].value for tag in (Base.XResolution, Base.YResolution)]
+            width, height = (_MICROMETRES[unit] * down / up for up, down in densities)
+            return width, height
+    except Exception:  # noqa: BLE001 - raises anything on damaged files
+        return None
+
+
+def _ome_size(xml: str, axis: str) -> float:
+    size = re.search(f'PhysicalSize{axis}="([^"]{{1,40}})"', xml)
+    unit = re.search(f'PhysicalSize{axis}Unit="([^"]{{1,40}})"', xml)
+    assert size is not None  # noqa: S101 - the caller catches whatever is wrong
+    return float(size[1]) * _MICROMETRES[html.unescape(unit[1]) if unit else "µm"]

@@ -40,13 +40,16 @@ class _Kind(NamedTuple):
 _KINDS: Final = {
     ("bool", 1): _Kind(1, 0, 1, _UP),
     ("uint16", 1): _Kind(16, 0, 2, _UP),
+    ("uint16", 3): _Kind(16, 2, 6, _AVERAGE),
     ("uint8", 3): _Kind(8, 2, 3, _AVERAGE),
     ("uint8", 4): _Kind(8, 6, 4, _AVERAGE),
 }
 
 
 def png(pixels: NDArray[Any], chunks: Iterable[Chunk] = ()) -> bytes:
-    """A PNG file of bool or uint16 [H, W] (grey) or uint8 [H, W, 3 or 4]; True is white.
+    """A PNG file of bool or uint16 [H, W] (grey), or uint8 or uint16 [H, W, 3], or uint8 [H, W, 4].
+
+    True is white.
 
     `chunks` stand before the pixels.
 

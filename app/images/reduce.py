@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,11 +11,21 @@ from PIL import Image
 Scalar = TypeVar("Scalar", np.bool_, np.uint16)
 
 
-def reduced(image: Image.Image, longest: int) -> Image.Image:
-    """The picture with this longest side; each pixel is the mean of those that it covers."""
-    share = longest / max(image.size)
-    width, height = (max(1, round(side * share)) for side in image.size)
-    return image.resize((width, height), Image.Resampling.BOX)
+def resized(
+    pixels: NDArray[Any], size: tuple[int, int], resample: Image.Resampling
+) -> NDArray[Any]:
+    """Another (width, height), of uint8 [h, w, 3 or 4], or of uint16 or float32 [h, w, c]."""
+    if pixels.dtype == np.uint8:
+        return np.asarray(Image.fromarray(pixels).resize(size, resample))
+    planes = np.moveaxis(pixels, 2, 0)  # Pillow has no colours of more than 8 bits
+    return np.dstack([np.asarray(Image.fromarray(p).resize(size, resample)) for p in planes])
+
+
+def size_within(size: tuple[int, int], longest: int) -> tuple[int, int]:
+    """The (width, height) of the same shape with this longest side."""
+    share = longest / max(size)
+    width, height = (max(1, round(side * share)) for side in size)
+    return width, height
 
 
 def largest_within(values: NDArray[Scalar], height: int, width: int) -> NDArray[Scalar]:

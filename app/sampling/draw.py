@@ -87,8 +87,8 @@ async def draw(
         The seed behind each sample; differs from `seeds` where a spare seed was used.
 
     Raises:
-        UpscalerFailed: a sample failed and no spare seed helped, or has another shape than
-            uint8 [k·h, k·w, 3]; `members` says how many `came` of those `needed`.
+        UpscalerFailed: a sample failed and no spare seed helped, or has another type or shape than
+            [k·h, k·w, 3]; `members` says how many `came` of those `needed`.
         UpscalerRejected: the upscaler refuses this input.
         UpscalerUnavailable: no answer; TimedOut: the deadline passed.
         ValueError: no seed, or the same seed twice.
@@ -166,7 +166,7 @@ async def _make_calls(state: _Draw) -> None:
                 sample, samples[place] = samples[place], None  # an accumulated sample is let go
                 if sample is not None:
                     _check_shape(state, sample)
-                    await shielded(state.on_sample, index, sample)
+                    await shielded(_hand_over, state, index, sample)
                     _came(state, indices, 1)
                 elif failure is not None:
                     _ask_again(state, index, failure, alone=len(indices) == 1)
@@ -174,6 +174,15 @@ async def _make_calls(state: _Draw) -> None:
         finally:
             turn.give_back()
             state.done.pop(indices[0], None)
+
+
+def _given(state: _Draw) -> Source:
+    """The image as the upscaler can take it."""
+    return state.source if state.upscaler.capabilities.deep else state.source.shallow
+
+
+def _hand_over(state: _Draw, index: int, sample: RGB) -> None:
+    state.on_sample(index, state.source.like(sample))
 
 
 def _part_done(state: _Draw, indices: Sequence[int], parts: int) -> None:
@@ -206,7 +215,7 @@ async def _call(
     try:
         with span("call", {"trustscale.samples": len(indices)}):
             answer = await state.upscaler.generate(
-                state.source, [state.seeds[index] for index in indices], turn
+                _given(state), [state.seeds[index] for index in indices], turn
             )
     except SomeFailed as error:
         return error.samples, error
@@ -233,10 +242,11 @@ def _ask_again(state: _Draw, index: int, failure: UpscalerFailed, *, alone: bool
 def _check_shape(state: _Draw, sample: RGB) -> None:
     k = state.upscaler.scale
     expected = (k * state.source.height, k * state.source.width, 3)
-    if sample.dtype != np.uint8 or sample.shape != expected:
+    dtype = _given(state).rgb.dtype
+    if sample.dtype != dtype or sample.shape != expected:
         raise UpscalerFailed(
             f"{state.upscaler.name!r} gave a sample of {sample.dtype} {sample.shape}, expected "
-            f"uint8 {expected}: scale {k} times the input."
+            f"{dtype} {expected}: scale {k} times the input."
         )
 
 

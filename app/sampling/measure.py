@@ -101,7 +101,7 @@ async def measure(
     guard(pipeline, upscaler)  # again: whoever asked may have waited for long
     shape = (source.height * pipeline.scale, source.width * pipeline.scale)
     accumulator = _accumulator(source, pipeline)
-    prediction = _Prediction(pipeline.prediction, shape)
+    prediction = _Prediction(pipeline.prediction, shape, source.rgb.dtype.type)
     started = time.perf_counter()
     accumulating = 0.0
 
@@ -118,7 +118,7 @@ async def measure(
         accumulating += time.perf_counter() - before
 
     # Whoever wants each sample, and other estimators, need the samples themselves.
-    accumulates = on_sample is None and pipeline.indecision.row.of_variance
+    accumulates = on_sample is None and not source.is_deep and pipeline.indecision.row.of_variance
     wish = MomentsRequest(mean=pipeline.prediction == "mean") if accumulates else None
     seeds = sample_seeds(seed, pipeline.samples + _spares(upscaler, pipeline.samples))
     ends_at = None if deadline is None else asyncio.get_running_loop().time() + deadline
@@ -222,7 +222,7 @@ def measured_again(
 
 def predicted(samples: Sequence[RGB], rule: Prediction) -> RGB:
     """Ŷ of all samples of a request, in order."""
-    prediction = _Prediction(rule, samples[0].shape[:2])
+    prediction = _Prediction(rule, samples[0].shape[:2], samples[0].dtype.type)
     for index, sample in enumerate(samples):
         prediction.add(index, sample)
     return prediction.result()
@@ -250,7 +250,7 @@ async def _ask_witness(
         return None
     try:
         async with asyncio.timeout_at(ends_at):
-            return await witness.answer(source, pipeline.scale)
+            return source.like(await witness.answer(source, pipeline.scale))
     except TimeoutError as error:
         raise TimedOut("The deadline passed before the witness had answered.") from error
 
@@ -299,8 +299,10 @@ def _finish(
 class _Prediction:
     """Ŷ by the prediction rule, accumulated like σ: in any order, without keeping the samples."""
 
-    def __init__(self, rule: Prediction, shape: tuple[int, ...]) -> None:
-        self._rule = rule
+    def __init__(
+        self, rule: Prediction, shape: tuple[int, ...], dtype: type[np.uint8 | np.uint16]
+    ) -> None:
+        self._dtype = dtype
         self._first: RGB | None = None
         self._sum = np.zeros((*shape, 3), np.uint32) if rule == "mean" else None
         self._count = 0
@@ -318,6 +320,6 @@ class _Prediction:
 
     def result(self) -> RGB:
         if self._sum is not None:
-            return mean_image(self._sum, self._count)
+            return mean_image(self._sum, self._count, self._dtype)
         assert self._first is not None  # noqa: S101 - draw delivers every index
         return self._first

@@ -22,6 +22,7 @@ from app.conformal.indecision import IndecisionSettings
 from app.conformal.moments import MAX_SAMPLES
 from app.errors import CalibrationMismatch, UpscalerUnavailable
 from app.images.facts import RULES
+from app.images.raster import Stretch
 from app.upscalers.base import Upscaler, settings_of, witness_of
 from app.upscalers.resilience import ResilientUpscaler
 
@@ -38,6 +39,7 @@ class Pipeline(BaseModel):
 
     input_rule: what sorts uploads into classes (`app/images/facts.py`); None: there are none.
     witness: fingerprint of what samples are compared with; None: nothing is.
+    stretch: how values become X of 16 bits (`app/images/raster.py`); None: X has 8 bits.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -53,6 +55,7 @@ class Pipeline(BaseModel):
     input_rule: str | None = None
 
     witness: str | None = Field(None, exclude_if=lambda witness: witness is None)
+    stretch: Stretch | None = Field(None, exclude_if=lambda stretch: stretch is None)
 
     @model_validator(mode="after")
     def _has_a_witness(self) -> Pipeline:

@@ -22,6 +22,8 @@ from app.calibration.record import Calibration
 from app.calibration.sizes import Applicability
 from app.conformal.fidelity import Labels, Unit
 from app.errors import BadAlpha, BadRequest, NotFound
+from app.images.decode import Raster
+from app.images.depth import shallow
 from app.images.encode import BEST_QUALITY, DEFAULT_QUALITY, FORMS, FormName, png_rgb
 from app.images.overlay import opaque_part, overlay
 from app.sampling.pipeline import Prediction
@@ -29,6 +31,7 @@ from app.serving.believed import Believed, Rest, png_believed
 
 MASK: Final = "mask.png"
 TRUST: Final = "trust.png"
+TRUST_COG: Final = "trust.cog.tiff"
 UNMASKED: Final = {"Software": f"trustscale {__version__}", "trustscale:mask": "none"}
 """The text chunks of a picture that was asked for without a mask."""
 INPUT: Final = "input.digest"
@@ -108,6 +111,7 @@ class Links(PictureLinks):
     trust: str
     overlay: str
     believed: str
+    trust_cog: str | None = Field(None, description="With format=cog.tiff: trust levels as such.")
 
 
 class Picture(BaseModel):
@@ -129,6 +133,11 @@ class Picture(BaseModel):
     prediction: Prediction
     format: str = Field("png", description="Of the picture.")
     quality: int | None = Field(None, description="Of a lossy format, where one was asked for.")
+    raster: Raster | None = Field(
+        None,
+        description="Of files with pages, bands or a stretch: `page` of `pages`, `bands`, and what "
+        "the values v of 16 bits mean: low + (high − low) · v / 65535, of each band.",
+    )
     warnings: list[str]
     timings_ms: dict[str, float]
     links: PictureLinks
@@ -231,6 +240,11 @@ class ChosenForm:
         return f"image.{self.name}"
 
     @property
+    def holds_pages(self) -> bool:
+        """Whether the file holds the mask and the trust levels, too."""
+        return self.name.endswith("tiff")
+
+    @property
     def bytes_per_pixel(self) -> int:
         """What making the file takes at most, beside the picture."""
         return FORMS[self.name].bytes_per_pixel(self.quality or DEFAULT_QUALITY)
@@ -240,7 +254,7 @@ class ChosenForm:
         """Whether the file holds the very pixels that the mask speaks about."""
         return FORMS[self.name].is_lossless(self.quality)
 
-    def check(self, longest: int, *, transparent: bool) -> None:
+    def check(self, longest: int, *, transparent: bool, deep: bool = False) -> None:
         """Return if a picture with a longest side of so many pixels can have it.
 
         Raises:
@@ -249,6 +263,10 @@ class ChosenForm:
         form = FORMS[self.name]
         if longest > form.most:
             raise BadRequest(f"format={self.name} holds at most {form.most:,} pixels a side.")
+        if deep and not form.deep:
+            raise BadRequest(
+                f"format={self.name} holds 8 bits, and stretch makes 16: choose png or a tiff."
+            )
         if transparent and not form.alpha:
             raise BadRequest(
                 f"The image has transparent pixels, which format={self.name} cannot hold: choose "
@@ -349,5 +367,11 @@ def png_overlay(image: bytes, mask: bytes) -> bytes:
 
 
 def pixels_of(picture: Image.Image) -> NDArray[np.uint8]:
-    """A stored picture, uint8 [H, W, 3], or 4 where it has transparent pixels."""
+    """A stored picture, uint8 [H, W, 3], or 4 where it has transparent pixels.
+
+    Of 16 bits the upper 8, as for people to look at.
+    """
+    if picture.mode.startswith("I"):
+        levels = np.asarray(picture).astype(np.uint16)
+        return np.repeat(shallow(levels)[..., np.newaxis], 3, axis=2)
     return np.asarray(picture.convert("RGBA" if picture.has_transparency_data else "RGB"))

@@ -20,7 +20,7 @@ from app.images.encode import png_rgb
 
 ASSERTION: Final = "org.trustscale.guarantee"
 
-UNSIGNED: Final = frozenset({"tiff"})
+UNSIGNED: Final = frozenset({"tiff", "cog.tiff", "ome.tiff"})
 """Forms of the picture that the library damages: it loses pages behind the first."""
 
 _MADE_BY_A_MODEL: Final = (

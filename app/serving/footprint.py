@@ -42,7 +42,8 @@ def footprint(
 
     `form_bytes` is what making the picture's file takes per pixel (`ChosenForm.bytes_per_pixel`).
     """
-    output = height * width * pipeline.scale**2
+    depth = 1 if pipeline.stretch is None else 2  # bytes
+    output = height * width * pipeline.scale**2 * depth
     samples = pipeline.samples
     measuring: float = _SAMPLE * samples if samples <= MOST_KEPT else _SUMS
     if not (capabilities.by_tiles and samples <= MOST_KEPT):  # else what comes is what is kept

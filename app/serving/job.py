@@ -11,6 +11,7 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 from PIL import Image
 
+from app.images.depth import shallow
 from app.images.encode import picture
 from app.jobs.handlers import JobContext
 from app.serving.options import UpscaleRequest
@@ -79,10 +80,10 @@ class UpscaleHandler:
 
 
 def draft(sample: RGB) -> bytes:
-    """A small JPEG of uint8 [h, w, 3]."""
+    """A small JPEG of a picture."""
     # Pillow would copy all of it, to four bytes a pixel.
     step = max(1, max(sample.shape) // (2 * _DRAFT_SIDE))
-    image = Image.fromarray(sample[step // 2 :: step, step // 2 :: step])
+    image = Image.fromarray(shallow(sample[step // 2 :: step, step // 2 :: step]))
     image.thumbnail((_DRAFT_SIDE, _DRAFT_SIDE))
     return picture(np.asarray(image), "jpeg", quality=_DRAFT_QUALITY)
 

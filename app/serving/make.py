@@ -19,15 +19,18 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from app.images.encode import FORMS, Pages, picture, png_grey16, png_mask
+from app.conformal.lab import Pixels
+from app.images.depth import shallow
+from app.images.encode import FORMS, Pages, picture, png_grey16, png_mask, trust_cog
 from app.images.overlay import OPAQUE
-from app.images.reduce import largest_within, reduced
+from app.images.reduce import largest_within, resized, size_within
 from app.sampling.draw import OnProgress
 from app.sampling.measure import OnFirst, measure, predict
 from app.serving.answer import (
     INPUT,
     MASK,
     TRUST,
+    TRUST_COG,
     UNMASKED,
     Links,
     Picture,
@@ -97,13 +100,13 @@ class Trust:
 
 @dataclass(frozen=True, slots=True)
 class Masked:
-    """Ŷ, uint8 [H, W, 3], or 4 if the upload is transparent, and its trust.
+    """Ŷ, [H, W, 3], or 4 if the upload is transparent, and its trust.
 
     trust: None: no mask is wanted.
     """
 
     admitted: Admitted
-    picture: NDArray[np.uint8]
+    picture: Pixels
     trust: Trust | None
     rest: Rest | None
     mean_log_sigma: float
@@ -165,16 +168,20 @@ async def generate(
             on_progress=on_progress,
             on_first=on_first,
             on_sigma=trust.put,
-            on_witness=lambda witness: kept.append(rest_of(image.rgb, facts, witness)),
+            on_witness=lambda witness: kept.append(
+                rest_of(shallow(image.rgb), facts, shallow(witness))
+            ),
         )
         mean_log_sigma = measured.mean_log_sigma
         rgb, took = measured.prediction, measured.timings_ms
-        outside, data = kept[0] if kept else await shielded(rest_of, image.rgb, facts, None)
+        outside, data = (
+            kept[0] if kept else await shielded(rest_of, shallow(image.rgb), facts, None)
+        )
         blurs, is_sent = chosen.pipeline.fidelity.row.blurs, chosen.request.believed
         rest = Rest(believed_of(outside, blurs=blurs, is_sent=is_sent), data)
     pixels, samples = math.prod(admitted.size), chosen.pipeline.samples
     context.throughput.note(chosen.upscaler, pixels, samples, took["samples"] / 1e3)
-    if alpha is not None:
+    if alpha is not None and not source.is_deep:
         rgb = await shielded(np.dstack, [rgb, alpha])
     if chosen.request.to is not None and chosen.request.to < max(height, width):
         rgb, trust = await shielded(_reduced, rgb, trust, chosen.request.to)
@@ -189,11 +196,11 @@ def _enlarged(alpha: NDArray[np.uint8] | None, height: int, width: int) -> NDArr
     return np.asarray(resized)
 
 
-def _reduced(
-    made: NDArray[np.uint8], trust: Trust | None, longest: int
-) -> tuple[NDArray[np.uint8], Trust | None]:
+def _reduced(made: Pixels, trust: Trust | None, longest: int) -> tuple[Pixels, Trust | None]:
     """The picture with this longest side, each pixel as little trusted as any that it covers."""
-    small = np.asarray(reduced(Image.fromarray(made), longest))
+    height, width, _ = made.shape
+    # Each pixel is the mean of those that it covers.
+    small = resized(made, size_within((width, height), longest), Image.Resampling.BOX)
     if trust is None:
         return small, None
     height, width, _ = small.shape
@@ -224,16 +231,18 @@ def _files(masked: Masked) -> dict[str, bytes]:
             wanted.calibration, subject.part, wanted.alpha, subject.group, subject.input_class
         )
 
+    upload = masked.admitted.decoded.image
+    metadata = upload.metadata.enlarged(masked.picture.shape[1] / masked.admitted.size[1])
+
     def image() -> bytes:
         return picture(
             masked.picture,
             chosen.form.name,
             quality=chosen.form.quality,
             text=text,
-            metadata=masked.admitted.decoded.image.metadata.enlarged(
-                masked.picture.shape[1] / masked.admitted.size[1]
-            ),
+            metadata=metadata,
             pages=Pages(trust.mask, trust.codes) if trust else None,
+            raster=upload.raster,
         )
 
     if trust is None:
@@ -241,12 +250,16 @@ def _files(masked: Masked) -> dict[str, bytes]:
 
     def others() -> dict[str, bytes]:
         made = {MASK: png_mask(trust.mask, text), TRUST: png_grey16(trust.codes, text)}
+        if chosen.form.name == "cog.tiff":
+            made[TRUST_COG] = trust_cog(trust.codes, text, metadata)
         if masked.rest is not None and masked.rest.believed.is_sent:
             scale = masked.picture.shape[1] / masked.admitted.size[1]
-            made[BELIEVED] = png_believed(masked.picture, trust.mask, masked.rest, text, scale)
+            made[BELIEVED] = png_believed(
+                shallow(masked.picture), trust.mask, masked.rest, text, scale
+            )
         return made
 
-    if trust.mask.size >= LARGE and chosen.form.name != "tiff":
+    if trust.mask.size >= LARGE and not chosen.form.holds_pages:
         files = others()
         trust.codes = np.empty((0, 0), np.uint16)  # a slice of them would hold them
         return {chosen.form.file: image(), **files}
@@ -306,6 +319,7 @@ def _document(masked: Masked, result_id: str, timings_ms: dict[str, float]) -> P
         "prediction": chosen.pipeline.prediction,
         "format": chosen.form.name,
         "quality": chosen.form.quality,
+        "raster": admitted.decoded.image.raster,
         "timings_ms": timings_ms,
     }
     if trust is None or masked.rest is None:
@@ -340,6 +354,7 @@ def _document(masked: Masked, result_id: str, timings_ms: dict[str, float]) -> P
             trust=f"{base}/{TRUST}",
             overlay=f"{base}/overlay.png",
             believed=f"{base}/{BELIEVED}",
+            trust_cog=f"{base}/{TRUST_COG}" if chosen.form.name == "cog.tiff" else None,
         ),
     )
 

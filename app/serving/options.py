@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -11,9 +11,11 @@ from app.config_errors import mistakes
 from app.errors import BadRequest
 from app.images.decode import KeepMetadata
 from app.images.encode import BEST_QUALITY, FormName
+from app.images.raster import Bands, Stretch
 from app.upscalers.seeds import MAX_REQUEST_SEED
 
 Pixels = Annotated[int, Field(ge=1)]
+MOST_PAGES: Final = 10_000
 
 
 class UpscaleOptions(BaseModel):
@@ -68,7 +70,17 @@ class UpscaleOptions(BaseModel):
     fit: Pixels | None = Field(
         None, description="Longest side in pixels that the image is reduced to before."
     )
-
+    stretch: Stretch | None = Field(
+        None,
+        description="Of data: the values that become the darkest and lightest of 16 bits, a window "
+        "`LOW,HIGH` or percentiles `p1,p99` of the image. Default: the calibration's.",
+    )
+    bands: Bands | None = Field(
+        None, description="Which band, or which three, of a TIFF file with several."
+    )
+    page: Annotated[int, Field(ge=1, le=MOST_PAGES)] | None = Field(
+        None, description="Of a TIFF file with several, from 1; default: the first."
+    )
     to: Pixels | None = Field(
         None,
         description="Longest side in pixels of the picture, which is upscaled and then reduced to "

@@ -22,10 +22,11 @@ from typing import Final
 from app.calibration.order import Order
 from app.calibration.record import Calibration
 from app.conformal.indecision import IndecisionSettings
-from app.errors import BadGroup, BadRequest, ImageTooLarge, TooSlow
+from app.errors import BadGroup, BadRequest, CalibrationMismatch, ImageTooLarge, TooSlow
 from app.images import decode as images
 from app.images.decoders import File, decoding, size_of
 from app.images.facts import Facts, look_at
+from app.images.raster import read_picture
 from app.sampling.pipeline import Pipeline, differences, guard, identify
 from app.serving.answer import ChosenForm, check_alpha, form_of
 from app.serving.auto import chosen_for
@@ -212,11 +213,12 @@ async def _choose(context: ServiceContext, request: UpscaleRequest, upscaler: Up
             scale=upscaler.scale,
             samples=1,
             indecision=IndecisionSettings("residual"),
+            stretch=request.stretch,
         )
     else:
         active = await context.calibrations.order(upscaler.name)
         await identify(upscaler)
-        order = _live(active, upscaler)
+        order = _of_stretch(_live(active, upscaler), request.stretch)
         calibration, pipeline, warnings = order.first, order.first.pipeline, []
         if context.canaries is not None:
             warnings += await context.canaries.check(upscaler.name, calibration.id)
@@ -233,6 +235,26 @@ def _live(order: Order, upscaler: Upscaler) -> Order:
     if not found:
         first = order.first
         guard(first.pipeline, upscaler, first.manifest.provenance.settings)
+    return order if len(found) == len(order.calibrations) else Order(found)
+
+
+def _of_stretch(order: Order, stretch: str | None) -> Order:
+    """The calibrations whose X was made as is asked for: by default pictures of 8 bits, if any.
+
+    Raises:
+        CalibrationMismatch: there are none.
+    """
+    known = list(dict.fromkeys(one.pipeline.stretch for one in order.calibrations))
+    if stretch is None and None not in known:
+        stretch = known[0]
+    found = [one for one in order.calibrations if one.pipeline.stretch == stretch]
+    if not found:
+        there = " or ".join("pictures of 8 bits" if one is None else one for one in known)
+        raise CalibrationMismatch(
+            f"No active calibration was made with stretch={stretch}, but with {there}: nothing is "
+            "known of such data. Calibrate with that stretch, or send mask=none.",
+            differences=[{"field": "stretch", "calibrated": one, "live": stretch} for one in known],
+        )
     return order if len(found) == len(order.calibrations) else Order(found)
 
 
@@ -259,9 +281,12 @@ async def decode(
         with span("decode", {"trustscale.upload_bytes": size_of(file)}):
             try:
                 image = await decoding(
-                    images.decode,
+                    read_picture,
                     file,
                     context.limits,
+                    stretch=chosen.pipeline.stretch,
+                    bands=request.bands,
+                    page=request.page,
                     background=request.background,
                     with_alpha=True,
                     keep=request.metadata,
@@ -333,7 +358,8 @@ def _form_warnings(context: ServiceContext, decoded: Decoded) -> list[str]:
     longest, wanted = max(decoded.size) * decoded.chosen.pipeline.scale, decoded.chosen.request.to
     if wanted is not None and wanted > longest:
         raise BadRequest(f"The longest side of the picture is {longest}; to={wanted} is more.")
-    form.check(wanted or longest, transparent=is_transparent)
+    is_deep = decoded.chosen.pipeline.stretch is not None
+    form.check(wanted or longest, transparent=is_transparent and not is_deep, deep=is_deep)
     found = form.warnings()
     if wanted is not None and wanted < longest:
         found.append(
@@ -342,7 +368,12 @@ def _form_warnings(context: ServiceContext, decoded: Decoded) -> list[str]:
         )
     if context.credentials and form.name in UNSIGNED:
         found.append(f"A picture of format={form.name} has no content credentials.")
-    if is_transparent:
+    if is_deep and not decoded.chosen.upscaler.capabilities.deep:
+        found.append(
+            f"The upscaler {decoded.chosen.upscaler.name!r} takes 8 bits: of 65,536 levels it saw "
+            "and made 256."
+        )
+    if is_transparent and not is_deep:
         found.append(
             "The image has transparent pixels: transparency was enlarged apart from the colours, "
             "and only pixels that are wholly opaque can be trusted."

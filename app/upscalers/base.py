@@ -10,15 +10,16 @@ from functools import cached_property
 from typing import Final, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
+from app.conformal.lab import Pixels, check_rgb
 from app.errors import NotFound
+from app.images.depth import deep, shallow
 from app.images.encode import png_rgb
 from app.images.facts import Facts
 from app.upscalers.turns import Turn
 
-RGB = NDArray[np.uint8]
-"""An image, uint8 [h, w, 3], sRGB, C-contiguous."""
+RGB = Pixels
+"""[h, w, 3], C-contiguous: sRGB of 8 bits, or data of 16 bits in units of their stretch."""
 
 
 def image_digest(rgb: RGB) -> str:
@@ -40,10 +41,7 @@ class Source:
 
     def __init__(self, rgb: RGB, facts: Facts | None = None) -> None:
         self.facts = facts
-        if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3 or 0 in rgb.shape:
-            raise ValueError(
-                f"expected a non-empty uint8 [h, w, 3] image, got {rgb.dtype} {rgb.shape}"
-            )
+        check_rgb(rgb)
         self.rgb = np.ascontiguousarray(rgb)
 
     @property
@@ -56,8 +54,35 @@ class Source:
 
     @cached_property
     def png(self) -> bytes:
-        """The image as a lossless PNG file."""
-        return png_rgb(self.rgb)
+        """The image as a lossless PNG file of 8 bits."""
+        return png_rgb(self.shallow.rgb)
+
+    @property
+    def is_deep(self) -> bool:
+        """Whether it has 16 bits."""
+        return self.rgb.dtype == np.uint16
+
+    @cached_property
+    def shallow(self) -> Source:
+        """The image in 8 bits, for upscalers that take no more."""
+        return Source(shallow(self.rgb), self.facts) if self.is_deep else self
+
+    @cached_property
+    def _has_one_channel(self) -> bool:
+        return all(np.array_equal(self.rgb[..., 0], self.rgb[..., k]) for k in (1, 2))
+
+    def like(self, answer: RGB) -> RGB:
+        """An answer to this image as data of its kind: of 16 bits, and one channel if it has one.
+
+        Pictures of 8 bits stay what a model makes of them.
+        """
+        if not self.is_deep:
+            return answer
+        found = deep(answer)
+        if self._has_one_channel:
+            mean = (found.sum(axis=2, dtype=np.uint32) + 1) // 3
+            found = np.repeat(mean.astype(np.uint16)[..., np.newaxis], 3, axis=2)
+        return found
 
     @cached_property
     def digest(self) -> str:
@@ -82,6 +107,7 @@ class Capabilities:
     lossless: samples arrive without lossy compression.
     by_tiles: it runs in this process and takes the time of its pixels, so one tile tells its pace.
     accumulates: it may answer a call with the moments of its samples, see `Turn.moments`.
+    deep: it takes images of 16 bits as they are, and answers in 16 bits; else it is given 8.
     """
 
     seeds: bool = True
@@ -92,6 +118,7 @@ class Capabilities:
     lossless: bool = True
     by_tiles: bool = False
     accumulates: bool = False
+    deep: bool = False
 
 
 class Upscaler(Protocol):
@@ -122,7 +149,7 @@ class Upscaler(Protocol):
     async def generate(
         self, source: Source, seeds: Sequence[int], turn: Turn | None = None
     ) -> list[RGB]:
-        """One sample per seed, in the order of the seeds, each uint8 [k·h, k·w, 3].
+        """One sample per seed, in the order of the seeds, each [k·h, k·w, 3] and as deep as asked.
 
         `turn` is taken before samples are decoded, and is the caller's to give back; None: nobody
         else is in the way. Never blocks the event loop. Cancelling the call abandons or cancels the
@@ -156,7 +183,7 @@ class Witness(Protocol):
         ...
 
     async def answer(self, source: Source, scale: int) -> RGB:
-        """uint8 [scale·h, scale·w, 3]; the same input always has the same answer."""
+        """[scale·h, scale·w, 3]; the same input always has the same answer."""
         ...
 
 

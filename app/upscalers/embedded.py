@@ -51,13 +51,13 @@ def symmetric_sample(
 
     Args:
         model: the network; the same window always gives the same output.
-        rgb: uint8 [h, w, 3], at least 1 x 1.
+        rgb: [h, w, 3] of 8 or 16 bits, at least 1 x 1.
         seed: a sample seed, >= 0; see `app/upscalers/seeds.py`.
         plan: tile size and halo.
         cancelled: asked before every tile.
 
     Returns:
-        uint8 [k·h, k·w, 3]; the same seed gives the same bytes.
+        [k·h, k·w, 3], as deep; the same seed gives the same bytes.
 
     Raises:
         Stopped: `cancelled` answered true.
@@ -183,7 +183,9 @@ class EmbeddedUpscaler:
 
     @property
     def capabilities(self) -> Capabilities:
-        return Capabilities(concurrency=self._concurrency, max_samples=GROUP_ORDER, by_tiles=True)
+        return Capabilities(
+            concurrency=self._concurrency, max_samples=GROUP_ORDER, by_tiles=True, deep=True
+        )
 
     async def generate(
         self, source: Source, seeds: Sequence[int], turn: Turn | None = None

@@ -77,17 +77,18 @@ class OnnxModel:
         outermost 4 input pixels lose 1.8 dB with edge and 2.5 dB with reflect padding).
 
         Args:
-            rgb: uint8 [h, w, 3], at least 1 x 1.
+            rgb: [h, w, 3] of 8 or 16 bits, at least 1 x 1.
 
         Returns:
-            uint8 [k·h, k·w, 3].
+            [k·h, k·w, 3], as deep.
 
         Raises:
             UpscalerFailed: the network failed, or gave another shape or values that are no number.
         """
         height, width, _ = rgb.shape
         tensor = np.ascontiguousarray(rgb.transpose(2, 0, 1)[np.newaxis], np.float32)
-        tensor /= 255
+        largest = np.iinfo(rgb.dtype).max
+        tensor /= largest
         try:
             output = self.session.run(tensor)
         except Exception as error:  # the libraries' errors share no other base
@@ -97,14 +98,14 @@ class OnnxModel:
                 f"{self.name} made {output.shape} of an input of {width} x {height}, "
                 f"not {self.scale} times as large"
             )
-        pixels = np.empty((*output.shape[2:], 3), np.uint8)
+        pixels = np.empty((*output.shape[2:], 3), rgb.dtype)
         for top in range(0, len(pixels), _STRIP):
             strip = output[0, :, top : top + _STRIP]
             if not np.isfinite([strip.min(), strip.max()]).all():
                 raise UpscalerFailed(f"{self.name} gave values that are not finite")
             np.clip(strip, 0, 1, out=strip)
-            strip *= 255
-            strip += 0.5  # the conversion to uint8 truncates: together, rounding half up
+            strip *= largest
+            strip += 0.5  # the conversion to integers truncates: together, rounding half up
             for channel, plane in enumerate(strip):
                 pixels[top : top + _STRIP, :, channel] = plane
         return pixels

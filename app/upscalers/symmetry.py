@@ -28,11 +28,13 @@ from numpy.typing import NDArray
 
 from app.upscalers.seeds import DIHEDRAL, GROUP_ORDER
 
-Pixels = TypeVar("Pixels", NDArray[np.uint8], NDArray[np.float32])
-"""An image [h, w, 3]: uint8, or float32 in [0, 1]."""
+Pixels = TypeVar("Pixels", NDArray[np.uint8 | np.uint16], NDArray[np.float32])
+"""An image [h, w, 3]: uint8, uint16, or float32 in [0, 1]."""
 
 # All orders of (R, G, B) with the identity first, so that c = 0 leaves the colours alone. They
 # are in lexicographic order; the numbering is part of every fingerprint and must never change.
+_DTYPES = (np.uint8, np.uint16, np.float32)
+
 _PERMUTATIONS = ((0, 1, 2), (0, 2, 1), (1, 0, 2), (1, 2, 0), (2, 0, 1), (2, 1, 0))
 
 
@@ -40,7 +42,7 @@ def apply(image: Pixels, element: int) -> Pixels:
     """The image transformed by a group element.
 
     Args:
-        image: uint8 [h, w, 3], or float32 [h, w, 3] in [0, 1]. Any size, also 1 x 1.
+        image: uint8 or uint16 [h, w, 3], or float32 [h, w, 3] in [0, 1]. Any size, also 1 x 1.
         element: the group element, 0 <= element < 96.
 
     Returns:
@@ -60,7 +62,7 @@ def apply(image: Pixels, element: int) -> Pixels:
 def undo(image: Pixels, element: int) -> Pixels:
     """The inverse of `apply`: `undo(apply(x, e), e)` is `x`, and `apply(undo(x, e), e)` too.
 
-    Exact for uint8. For float32 it is exact whenever `1 - x` is (every multiple of 2^-24, and
+    Exact for integers. For float32 it is exact whenever `1 - x` is (every multiple of 2^-24, and
     everything from 0.5 up), and otherwise within 2^-25, half a unit in the last place of 1.
 
     Arguments and errors are those of `apply`; the image may be an upscaled one, and its sides swap
@@ -76,9 +78,9 @@ def undo(image: Pixels, element: int) -> Pixels:
 
 def _split(image: Pixels, element: int) -> tuple[int, bool, int, bool]:
     """Quarter turns, mirror, number of the permutation and inversion, after checking both."""
-    if image.ndim != 3 or image.shape[2] != 3 or image.dtype not in (np.uint8, np.float32):
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype not in _DTYPES:
         raise ValueError(
-            f"expected a uint8 or float32 [h, w, 3] image, got {image.dtype} {image.shape}"
+            f"expected a uint8, uint16 or float32 [h, w, 3] image, got {image.dtype} {image.shape}"
         )
     if not 0 <= element < GROUP_ORDER:
         raise ValueError(f"a group element is 0 to {GROUP_ORDER - 1}, got {element}")
@@ -89,9 +91,9 @@ def _split(image: Pixels, element: int) -> tuple[int, bool, int, bool]:
 
 
 def _recoloured(image: Pixels, order: Sequence[int], *, invert: bool) -> Pixels:
-    """The channels in another order, and 255 − x for uint8, 1 − x for float32; C-contiguous."""
+    """The channels in another order, and white − x where inverted; C-contiguous."""
     out = np.empty_like(image, order="C")
-    largest = 255 if image.dtype == np.uint8 else 1
+    largest = {1: 255, 2: 65535}.get(image.itemsize, 1)
     for channel, source in enumerate(order):  # three planes, since rows of three are slow
         plane = image[..., source]
         if invert:

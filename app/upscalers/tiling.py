@@ -92,18 +92,18 @@ def tiled(
     Beside the output, memory is that of one tile.
 
     Args:
-        function: maps a C-contiguous uint8 [h, w, 3] to uint8 [scale·h, scale·w, 3].
-        image: uint8 [h, w, 3], at least 1 x 1.
+        function: maps a C-contiguous [h, w, 3] to [scale·h, scale·w, 3] of its type.
+        image: [h, w, 3], at least 1 x 1.
         scale: the factor of `function`, >= 1.
         plan: tile size and halo; the result is seamless if the halo is at least the radius of
             `function`.
 
     Returns:
-        uint8 [scale·h, scale·w, 3], which is whole once every part has been called, and the parts,
+        [scale·h, scale·w, 3], which is whole once every part has been called, and the parts,
         one a tile. A part raises ValueError if `function` returned another shape than promised.
     """
     height, width, channels = image.shape
-    output = np.empty((scale * height, scale * width, channels), np.uint8)
+    output = np.empty((scale * height, scale * width, channels), image.dtype)
 
     def fill(y: Span, x: Span) -> None:
         window = np.ascontiguousarray(image[y.start : y.stop, x.start : x.stop])

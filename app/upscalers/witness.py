@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from functools import cached_property
 
-import numpy as np
 from PIL import Image
 
+from app.images.reduce import resized
 from app.system import shielded
 from app.upscalers.base import RGB, Source
 from app.upscalers.embedded import EmbeddedUpscaler
@@ -54,13 +54,9 @@ class FaithfulWitness:
         if scale == self.upscaler.scale:
             return large
         size = (scale * source.width, scale * source.height)
-        return await shielded(_resized, large, size)
+        return await shielded(resized, large, size, Image.Resampling.BICUBIC)
 
     async def close(self) -> None:
         """Let go of the threads, if there are any."""
         if "upscaler" in self.__dict__:
             await self.upscaler.close()
-
-
-def _resized(image: RGB, size: tuple[int, int]) -> RGB:
-    return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BICUBIC))

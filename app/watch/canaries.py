@@ -29,7 +29,7 @@ from app.calibration.canaries import (
     observe,
 )
 from app.errors import CalibrationMismatch, NotFound, TrustscaleError, UpscalerError
-from app.images.decode import PAIR_LIMITS, decode
+from app.images.raster import stored_pixels
 from app.sampling.measure import SPARES
 from app.sampling.pipeline import identify
 from app.stores.base import StoreUnavailable
@@ -196,7 +196,7 @@ class CanaryWatch:
 
     async def _answer(self, model: Upscaler, calibration: str, item: Canary, samples: int) -> RGB:
         data = await self.store.input_of(calibration, item.name)
-        x = (await asyncio.to_thread(decode, data, PAIR_LIMITS)).rgb
+        x = await asyncio.to_thread(stored_pixels, data)
         seed, spares = item.seed, list[int]()
         if item.sha256 is None:
             # A seed like those of the first draws. Models that are sampled through symmetries take

@@ -36,6 +36,7 @@ from app.conformal.fidelity import needs_label
 from app.errors import BadImage, BadRequest
 from app.images.decode import Limits, decode
 from app.images.decoders import File, decoding
+from app.images.raster import read_values, stored_pixels, stretched
 from app.serving.answer import Result, read_codes
 from app.stores.base import Label
 from app.upscalers.base import RGB
@@ -168,6 +169,9 @@ async def read_truth(
         with_alpha = picture.has_transparency_data
     most = served.result.width * served.result.height
     limits = Limits(max_bytes=MAX_TRUTH_BYTES, max_pixels=most)
+    raster = served.result.raster
+    if raster is not None and raster.stretch is not None and not wants_label:
+        return stretched((await decoding(read_values, data, limits)).values, raster)
     return (await decoding(decode, data, limits, with_alpha=with_alpha)).rgb
 
 
@@ -184,8 +188,7 @@ def score(calibration: Calibration, served: Served, pixels: RGB) -> Score:
     """
     result, settings = served.result, calibration.pipeline.fidelity
     wants_label = needs_label(settings)
-    with Image.open(io.BytesIO(served.image)) as picture:
-        prediction = np.asarray(picture.convert("RGB"))  # what is not opaque is in no mask
+    prediction = stored_pixels(served.image)  # what is not opaque is in no mask
     mask = np.asarray(Image.open(io.BytesIO(served.mask)), bool)
     if pixels.shape != prediction.shape:
         raise BadImage(

@@ -11,6 +11,7 @@ import tomllib
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pytest
 import typer.main
 
@@ -24,8 +25,9 @@ from tests.api.admin import label, zipped
 from tests.api.gateway import ADMIN_KEY, gateway
 from tests.docs.blocks import PAGES, ROOT, blocks_of
 from tests.docs.program import write_client
-from tests.factories import encoded, photo, pictures
+from tests.factories import cells, encoded, photo, pictures
 from tests.fakes import FakeUpscaler
+from tests.images.test_raster import raster, stack
 from tests.live import serving
 from tests.missing import not_here
 from tests.servers import ProcessGroup
@@ -151,6 +153,13 @@ def _make_files(folder):
     (folder / "label.png").write_bytes(label(differs=True))
     (folder / "manifest.csv").write_text("name,group\nnight.0001,night\n")
     shuffled(folder / f"{IMPORTED}.param")
+    (folder / "CELLS").mkdir()
+    for k in range(COUNT):
+        (folder / "CELLS" / f"{k}.tiff").write_bytes(raster(cells(k, 48)))
+    (folder / "cells.tiff").write_bytes(raster(cells(50, 24)))
+    (folder / "stack.tiff").write_bytes(stack(np.stack([cells(k, 24)[..., 0] for k in (51, 52)])))
+    bands = np.concatenate([cells(k, 24) for k in range(53, 57)], axis=2)
+    (folder / "bands.tiff").write_bytes(raster(bands))
 
 
 def _truths(first, count):

@@ -77,7 +77,7 @@ ACCEPTED = {
     ),
     "deep": (deep_rgb([0, 255, 65535, 0x80FF]), greys(0, 0, 255, 128), ["cut to the upper 8"]),
     "rubbish": (encoded(photo(), icc_profile=b"no profile"), photo(), ["profile is damaged"]),
-    "pages": (several("TIFF"), photo(), ["several pages; the first was taken"]),
+    "pages": (several("TIFF"), photo(), ["pages; the first was taken"]),
 }
 
 REFUSED = {

@@ -48,9 +48,9 @@ class TestApply:
         [
             (generic_image(), -1, "0 to 95"),
             (generic_image(), GROUP_ORDER, "0 to 95"),
-            (np.zeros((4, 4), np.uint8), 1, "uint8 or float32"),
-            (np.zeros((4, 4, 4), np.uint8), 1, "uint8 or float32"),
-            (np.zeros((4, 4, 3), float), 1, "uint8 or float32"),
+            (np.zeros((4, 4), np.uint8), 1, "uint16 or float32"),
+            (np.zeros((4, 4, 4), np.uint8), 1, "uint16 or float32"),
+            (np.zeros((4, 4, 3), float), 1, "uint16 or float32"),
         ],
     )
     def test_refused(self, image, element, words):

@@ -17,9 +17,9 @@ from typing import Any, Self
 import numpy as np
 import spandrel
 import torch
-from numpy.typing import NDArray
 
 from app.upscalers import symmetry
+from app.upscalers.base import RGB
 from app.upscalers.seeds import DIHEDRAL, GROUP_ORDER
 from app.upscalers.tiling import Span, TilePlan, run_tiled
 from workers import weights
@@ -159,17 +159,13 @@ class CommunityEngine(OneByOneEngine):
                 "random in a way that no seed decides; not supported"
             )
 
-    def _sample(
-        self, image: NDArray[np.uint8], seed: int, cancelled: Callable[[], bool]
-    ) -> NDArray[np.uint8]:
+    def _sample(self, image: RGB, seed: int, cancelled: Callable[[], bool]) -> RGB:
         if self._draws:
             return self._run(image, seed, cancelled)
         return symmetry.undo(self._run(symmetry.apply(image, seed), seed, cancelled), seed)
 
-    def _run(
-        self, image: NDArray[np.uint8], seed: int, cancelled: Callable[[], bool]
-    ) -> NDArray[np.uint8]:
-        """The network's answer, uint8[h, w, 3] -> uint8[k*h, k*w, 3]."""
+    def _run(self, image: RGB, seed: int, cancelled: Callable[[], bool]) -> RGB:
+        """The network's answer, [h, w, 3] -> [k*h, k*w, 3]."""
         side = max(image.shape[:2])
         plan: TilePlan | None = self._plan
         if plan is None or side <= plan.tile:
@@ -179,8 +175,8 @@ class CommunityEngine(OneByOneEngine):
         )
 
     @torch.inference_mode()
-    def _evaluate(self, image: NDArray[np.uint8], seed: int) -> NDArray[np.uint8]:
-        """One evaluation, uint8[h, w, 3] -> uint8[k*h, k*w, 3]; the seed decides its draws."""
+    def _evaluate(self, image: RGB, seed: int) -> RGB:
+        """One evaluation, [h, w, 3] -> [k*h, k*w, 3]; the seed decides its draws."""
         tensor = to_tensor(image, self._device)
         if self._grey:
             luma = torch.tensor(LUMA, device=self._device).view(1, 3, 1, 1)
@@ -193,7 +189,7 @@ class CommunityEngine(OneByOneEngine):
                 # A smaller tile would be another model to the gateway, so it is not tried here.
                 raise OutOfMemory("this image does not fit; start with a smaller --tile") from error
             raise
-        return to_pixels(answer.float())
+        return to_pixels(answer.float(), image.dtype)
 
 
 def read_network(path: Path) -> tuple[Any, str]:

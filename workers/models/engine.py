@@ -12,6 +12,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from app.upscalers.base import RGB
 from app.upscalers.tiling import Stopped
 from workers.errors import ClientGone
 
@@ -66,8 +67,8 @@ class EngineSpec:
 class SampleRequest:
     """One image and the seeds of the samples wanted of it."""
 
-    image: NDArray[np.uint8]
-    """uint8[h, w, 3], RGB."""
+    image: RGB
+    """[h, w, 3], RGB of 8 or 16 bits; samples are as deep."""
 
     seeds: NDArray[np.int64]
     """int64[M]; each seed decides its sample alone."""
@@ -120,8 +121,8 @@ class Engine(ABC):
         self.distinct_samples = distinct_samples
         self.together = together
 
-    def samples(self, image: NDArray[np.uint8], seeds: NDArray[np.int64]) -> NDArray[np.uint8]:
-        """From uint8[h, w, 3] and int64[M] to uint8[M, k*h, k*w, 3].
+    def samples(self, image: RGB, seeds: NDArray[np.int64]) -> RGB:
+        """From [h, w, 3] and int64[M] to [M, k*h, k*w, 3] as deep.
 
         Raises:
             OutOfMemory: not even one sample fits.
@@ -140,7 +141,7 @@ class Engine(ABC):
         raise NotImplementedError
 
     @abstractmethod
-    def samples_of(self, jobs: Sequence[SampleRequest]) -> list[NDArray[np.uint8]]:
+    def samples_of(self, jobs: Sequence[SampleRequest]) -> list[RGB]:
         """As `samples`, for several images of one size.
 
         Cancelled jobs have undefined pixels in the result.
@@ -165,17 +166,15 @@ class OneByOneEngine(Engine):
     it is. Of seeds that leave one remainder modulo `distinct_samples`, only the first costs a run.
     """
 
-    def samples_of(self, jobs: Sequence[SampleRequest]) -> list[NDArray[np.uint8]]:
+    def samples_of(self, jobs: Sequence[SampleRequest]) -> list[RGB]:
         """See `Engine.samples_of`."""
         results = [self._job(job) for job in jobs]
         stop_if_alone(jobs)
         return results
 
     @abstractmethod
-    def _sample(
-        self, image: NDArray[np.uint8], seed: int, cancelled: Callable[[], bool]
-    ) -> NDArray[np.uint8]:
-        """The sample of one seed, uint8[h, w, 3] -> uint8[k*h, k*w, 3].
+    def _sample(self, image: RGB, seed: int, cancelled: Callable[[], bool]) -> RGB:
+        """The sample of one seed, [h, w, 3] -> [k*h, k*w, 3] as deep.
 
         Args:
             image: the input.
@@ -186,10 +185,10 @@ class OneByOneEngine(Engine):
             Stopped: `cancelled` answered true between two evaluations.
         """
 
-    def _job(self, job: SampleRequest) -> NDArray[np.uint8]:
+    def _job(self, job: SampleRequest) -> RGB:
         height, width = job.image.shape[:2]
         k, order = self.scale, self.distinct_samples
-        result = np.empty((len(job.seeds), k * height, k * width, 3), np.uint8)
+        result = np.empty((len(job.seeds), k * height, k * width, 3), job.image.dtype)
         made: dict[int, int] = {}
         for row, given in enumerate(job.seeds):
             seed = int(given) if order is None else int(given) % order

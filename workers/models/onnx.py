@@ -9,11 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Self
 
-import numpy as np
-from numpy.typing import NDArray
-
 from app.errors import ConfigError as Unfit
 from app.errors import UpscalerFailed
+from app.upscalers.base import RGB
 from app.upscalers.embedded import EmbeddedUpscaler, symmetric_sample, tile_and_halo
 from app.upscalers.runtime import Precision
 from app.upscalers.seeds import GROUP_ORDER
@@ -76,9 +74,7 @@ class OnnxEngine(OneByOneEngine):
         # onnxruntime does not tell a GPU's memory.
         return host_memory() if self._device == "cpu" else DeviceMemory(self._device, None, None)
 
-    def _sample(
-        self, image: NDArray[np.uint8], element: int, cancelled: Callable[[], bool]
-    ) -> NDArray[np.uint8]:
+    def _sample(self, image: RGB, element: int, cancelled: Callable[[], bool]) -> RGB:
         try:
             return symmetric_sample(self._network, image, element, self._plan, cancelled)
         except UpscalerFailed as error:

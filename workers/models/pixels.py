@@ -2,25 +2,27 @@
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike
 
+from app.upscalers.base import RGB
 from workers.errors import ModelFailed
 
 
-def to_tensor(image: NDArray[np.uint8], device: torch.device | str = "cpu") -> torch.Tensor:
-    """From uint8[h, w, 3] to float32[1, 3, h, w] in [0, 1] on the device."""
+def to_tensor(image: RGB, device: torch.device | str = "cpu") -> torch.Tensor:
+    """From [h, w, 3] of 8 or 16 bits to float32[1, 3, h, w] in [0, 1] on the device."""
     pixels = torch.from_numpy(np.ascontiguousarray(image)).to(device)
-    return pixels.permute(2, 0, 1)[None].float() / 255
+    return pixels.permute(2, 0, 1)[None].float() / np.iinfo(image.dtype).max
 
 
-def to_pixels(image: torch.Tensor) -> NDArray[np.uint8]:
-    """From float32[3, H, W], clamped to [0, 1], to uint8[H, W, 3], rounded half to even.
+def to_pixels(image: torch.Tensor, dtype: DTypeLike = np.uint8) -> RGB:
+    """From float32[3, H, W], clamped to [0, 1], to uint8 or uint16 [H, W, 3], rounded half to even.
 
     Raises:
         ModelFailed: see `finite`.
     """
-    rounded = finite(image).clamp(0, 1).mul_(255).round_().to(torch.uint8)
-    return rounded.permute(1, 2, 0).contiguous().cpu().numpy()
+    rounded = finite(image).clamp(0, 1).mul_(np.iinfo(dtype).max).round_()
+    rounded = rounded.to(torch.uint8 if dtype == np.uint8 else torch.int32)
+    return rounded.permute(1, 2, 0).contiguous().cpu().numpy().astype(dtype, copy=False)
 
 
 def finite(values: torch.Tensor) -> torch.Tensor:

@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.conformal.concentration import hoeffding_bentkus_p_value
+from app.conformal.lab import Pixels
 
 LAMBDAS: NDArray[np.float64] = np.concatenate([[0.0], np.geomspace(1 / 255, 255, 1023)])
 """The scales that are tried; at the last one even a half-width of 1 reaches every level."""
@@ -46,7 +47,7 @@ class Score(NamedTuple):
     mean_width: float
 
 
-def half_widths(samples: NDArray[np.uint8], prediction: NDArray[np.uint8]) -> Widths:
+def half_widths(samples: NDArray[np.uint8], prediction: Pixels) -> Widths:
     """The half-widths l and u, uint8 [H, W, 3] each, at least `FLOOR`.
 
     Args:
@@ -68,9 +69,7 @@ def half_widths(samples: NDArray[np.uint8], prediction: NDArray[np.uint8]) -> Wi
     return np.maximum(below, least, out=below), np.maximum(above, least, out=above)
 
 
-def miss_curve(
-    truth: NDArray[np.uint8], prediction: NDArray[np.uint8], widths: Widths
-) -> NDArray[np.float64]:
+def miss_curve(truth: Pixels, prediction: Pixels, widths: Widths) -> NDArray[np.float64]:
     """The loss of one image at every λ of `LAMBDAS`: its share of values outside, decreasing."""
     below, above = widths
     is_above = truth > prediction
@@ -108,9 +107,7 @@ def calibrate(
     return float(LAMBDAS[first]) if first < len(LAMBDAS) else math.inf
 
 
-def interval(
-    prediction: NDArray[np.uint8], widths: Widths, scale: float
-) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+def interval(prediction: Pixels, widths: Widths, scale: float) -> tuple[Pixels, Pixels]:
     """The images of the lower and the upper ends, uint8 [H, W, 3]: the levels inside T_λ.
 
     Real ends are rounded inwards, which keeps every whole level that lies between them. An infinite
@@ -122,7 +119,7 @@ def interval(
     return prediction - np.minimum(prediction, down), prediction + np.minimum(255 - prediction, up)
 
 
-def score(truth: NDArray[np.uint8], lower: NDArray[np.uint8], upper: NDArray[np.uint8]) -> Score:
+def score(truth: Pixels, lower: Pixels, upper: Pixels) -> Score:
     """Coverage and mean width of one image's intervals."""
     inside = np.count_nonzero((lower <= truth) & (truth <= upper))
     return Score(inside / truth.size, float(np.mean(upper - lower)) / (_LEVELS - 1))

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.conformal.fidelity import FidelitySettings
+from app.conformal.lab import Pixels
 from app.evaluation.earlier import intervals, weights
 from app.evaluation.measure import Image
 from app.evaluation.plots import Record
@@ -80,7 +81,7 @@ class Earlier:
         """Keep the scores."""
         self.scores = np.array(images)
 
-    def interval(self, image: Image) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    def interval(self, image: Image) -> tuple[Pixels, Pixels]:
         """The lower and the upper image of one prediction, uint8 [H, W, 3]."""
         return intervals.interval(image.prediction(self.pipeline), self._widths(image), self.scale)
 

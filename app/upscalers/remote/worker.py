@@ -55,6 +55,7 @@ class Model(BaseModel):
     """What a worker says about its model: the `parameters` of its metadata, as far as they count.
 
     accumulates: it has an output `folded`, by the rules of this program.
+    deep: it takes images of 16 bits, and answers in 16 bits.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -67,6 +68,7 @@ class Model(BaseModel):
     max_pixels: PositiveInt | None = None
     max_answer_bytes: PositiveInt | None = None
     accumulates: bool = False
+    deep: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -109,6 +111,7 @@ class WorkerUpscaler:
             max_samples=model.distinct_samples,
             max_input_pixels=self._config.max_input_pixels or model.max_pixels,
             accumulates=model.accumulates and workers == 1,
+            deep=model.deep,
         )
 
     async def check(self) -> None:
@@ -190,7 +193,7 @@ class WorkerUpscaler:
 
     def _split(self, source: Source, model: Model, count: int) -> list[tuple[_Worker, list[int]]]:
         """Which worker makes which samples: each goes where the least is outstanding."""
-        sample_bytes = 3 * source.height * source.width * model.scale**2
+        sample_bytes = 3 * source.rgb.itemsize * source.height * source.width * model.scale**2
         most = model.max_samples
         if model.max_answer_bytes is not None:
             most = max(1, min(most, model.max_answer_bytes // sample_bytes))
@@ -272,8 +275,9 @@ class WorkerUpscaler:
                 raise ProtocolError(f"A worker of {self.name!r}: {error}.") from error
             return []
         expected = (len(seeds), *shape, 3)
-        if array.shape != expected or array.dtype != np.uint8:
-            raise ProtocolError(f"A worker of {self.name!r} sent no UINT8 {list(expected)}.")
+        if array.shape != expected or array.dtype != source.rgb.dtype:
+            wanted = f"{source.rgb.dtype} {list(expected)}"
+            raise ProtocolError(f"A worker of {self.name!r} sent no {wanted}.")
         return list(array)
 
     async def _describe(self, worker: _Worker) -> Model:

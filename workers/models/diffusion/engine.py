@@ -18,9 +18,9 @@ from typing import Any, Self
 import diffusers
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from app.system import usable_cores
+from app.upscalers.base import RGB
 from workers.errors import ConfigError
 from workers.files import read_settings
 from workers.models.batching import Batches
@@ -125,11 +125,13 @@ class DiffusionEngine(Engine):
         return device_memory(self._device)
 
     @torch.inference_mode()
-    def samples_of(self, jobs: Sequence[SampleRequest]) -> list[NDArray[np.uint8]]:
+    def samples_of(self, jobs: Sequence[SampleRequest]) -> list[RGB]:
         """See `Engine.samples_of`."""
         height, width = jobs[0].image.shape[:2]
         k = self.scale
-        results = [np.empty((len(job.seeds), k * height, k * width, 3), np.uint8) for job in jobs]
+        results = [
+            np.empty((len(job.seeds), k * height, k * width, 3), job.image.dtype) for job in jobs
+        ]
 
         def go_on() -> None:
             stop_if_alone(jobs)
@@ -146,11 +148,12 @@ class DiffusionEngine(Engine):
         for sample in samples:
             if not jobs[sample.job].cancelled():
                 image = self._decode(sample.latents, go_on)[0, :, : k * height, : k * width]
-                results[sample.job][sample.row] = to_pixels(image.div_(2).add_(0.5))
+                result = results[sample.job]
+                result[sample.row] = to_pixels(image.div_(2).add_(0.5), result.dtype)
         go_on()
         return results
 
-    def _shared(self, image: NDArray[np.uint8], go_on: Callable[[], None]) -> torch.Tensor:
+    def _shared(self, image: RGB, go_on: Callable[[], None]) -> torch.Tensor:
         go_on()
         padded = pad_reflect(to_tensor(image) * 2 - 1, self.pipeline.multiple)
         if not self.pipeline.encodes:

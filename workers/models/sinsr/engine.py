@@ -12,8 +12,8 @@ from typing import Self, TypeAlias
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
+from app.upscalers.base import RGB
 from workers import weights
 from workers.errors import ConfigError
 from workers.files import read_settings
@@ -88,7 +88,7 @@ class SinSREngine(Engine):
         model = SinSR(config, *networks, spec.device, spec.dtype, compiled=spec.compiled)
         return cls(model, spec.name or "sinsr", spec.batch)
 
-    def samples_of(self, jobs: Sequence[SampleRequest]) -> list[NDArray[np.uint8]]:
+    def samples_of(self, jobs: Sequence[SampleRequest]) -> list[RGB]:
         """See `Engine.samples_of`.
 
         Raises:
@@ -120,7 +120,7 @@ class _Call:
         self._height, self._width = jobs[0].image.shape[:2]
         self._tiles = model.tiles(self._height, self._width)
         size = (model.scale * self._height, model.scale * self._width, 3)
-        self._results = [np.empty((len(job.seeds), *size), np.uint8) for job in jobs]
+        self._results = [np.empty((len(job.seeds), *size), job.image.dtype) for job in jobs]
         self._prepared = [self._prepare(job) for job in jobs]
         lq, latent = self._prepared[0][0]
         box = self._tiles[0]
@@ -133,7 +133,7 @@ class _Call:
             sums = 4 * size[0] * size[1] * size[2]
             self._most = max(1, min(self._most, MERGE_BYTES // sums))
 
-    def run(self) -> list[NDArray[np.uint8]]:
+    def run(self) -> list[RGB]:
         """Work through all samples; see `Engine.samples_of`."""
         waiting = [
             _Item(number, row)
@@ -201,4 +201,5 @@ class _Call:
     def _keep(self, items: list[_Item], images: torch.Tensor) -> None:
         """Round float32[b, 3, kH, kW] in [-1, 1] to bytes, into the results; uses them up."""
         for item, image in zip(items, images, strict=True):
-            self._results[item.job][item.row] = to_pixels(image.mul_(0.5).add_(0.5))
+            result = self._results[item.job]
+            result[item.row] = to_pixels(image.mul_(0.5).add_(0.5), result.dtype)

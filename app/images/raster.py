@@ -1,0 +1,379 @@
+"""Data of science files: which page and bands are read, and how their values become X.
+
+A *stretch* says which values become 0 and 65,535, the darkest and lightest that a network sees: a
+window `LOW,HIGH`, or percentiles of the upload's own values, `p1,p99`, of each band for itself.
+What lies outside is cut. The answer and its files tell the window, so that values can be mapped
+back: value = low + (high − low) · v / 65,535.
+
+TIFF and PNG files are read by GDAL (extra `science`), in the process of a decoder like all files.
+Neither colour profiles nor orientation change data.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import warnings
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from typing import Annotated, Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from pydantic import AfterValidator
+
+from app.conformal.lab import Pixels
+from app.errors import BadImage, BadInput, BadRequest, UnsupportedMedia, reason_of
+from app.images.allowance import admit
+from app.images.compression import LOSSLESS
+from app.images.decode import (
+    Decoded,
+    KeepMetadata,
+    Limits,
+    Raster,
+    check_size,
+    decode,
+    page_note,
+)
+from app.images.depth import depth_of
+from app.images.metadata import Metadata, geo_of, metadata_of, pixel_size_of
+from app.images.reduce import resized, size_within
+
+TOP: Final = 65535
+_STRETCH: Final = re.compile(r"(p?)([-+.\de]+),(p?)([-+.\de]+)", re.IGNORECASE)
+_TIFF: Final = (b"II\x2a\0", b"MM\0\x2a", b"II\x2b\0", b"MM\0\x2b")
+_PNG: Final = b"\x89PNG"
+_MOST_BANDS: Final = 3
+_ROWS: Final = 64
+
+Values = NDArray[np.uint8 | np.uint16 | np.float32]
+"""Of one band or three, [h, w, 1 or 3]."""
+
+
+def checked_stretch(text: str) -> str:
+    """The stretch in its plain form, such as `p1,p99` or `100,4095`. Raises ValueError."""
+    percentiles, low, high = _parsed(text)
+    prefix = "p" if percentiles else ""
+    return f"{prefix}{low:.10g},{prefix}{high:.10g}"
+
+
+def checked_bands(text: str) -> str:
+    """The numbers of one band or three, such as `4,3,2`. Raises ValueError."""
+    numbers = text.replace(" ", "").split(",")
+    if len(numbers) not in {1, _MOST_BANDS} or not all(
+        re.fullmatch("[1-9]\\d{0,4}", n) for n in numbers
+    ):
+        raise ValueError("bands are the number of one or the numbers of three, such as 4,3,2")
+    return ",".join(numbers)
+
+
+Stretch = Annotated[str, AfterValidator(checked_stretch)]
+Bands = Annotated[str, AfterValidator(checked_bands)]
+
+
+def _parsed(text: str) -> tuple[bool, float, float]:
+    """Whether it is about percentiles, and both ends."""
+    found = _STRETCH.fullmatch(text.replace(" ", ""))
+    try:
+        if found is None or len({found[1].lower(), found[3].lower()}) > 1:
+            raise ValueError  # noqa: TRY301 - as numbers that are none
+        low, high = float(found[2]), float(found[4])
+    except ValueError:
+        raise ValueError(
+            "a stretch is a window such as 0,4095 or percentiles such as p1,p99"
+        ) from None
+    percentiles = bool(found[1])
+    if not -1e30 < low < high < 1e30 or (percentiles and not 0 <= low < high <= 100):
+        raise ValueError("a stretch begins with the lower end; percentiles are 0 to 100")
+    return percentiles, low, high
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """What was read of a file.
+
+    valid: where there are data, bool [h, w]; None: everywhere.
+    """
+
+    values: Values
+    valid: NDArray[np.bool_] | None
+    format: str
+    raster: Raster
+    notes: tuple[str, ...] = ()
+    metadata: Metadata = field(default_factory=Metadata)
+
+
+def windowed(read: Read, stretch: str) -> Raster:
+    """The raster with the window that the stretch chooses for each band of what was read."""
+    percentiles, low, high = _parsed(stretch)
+    bands = np.moveaxis(read.values, 2, 0)
+    if not percentiles:
+        ends = [(low, high)] * len(bands)
+    else:
+        known = [band if read.valid is None else band[read.valid] for band in bands]
+        ends = [
+            tuple(np.percentile(band, [low, high]).tolist()) if band.size else (0.0, 1.0)
+            for band in known
+        ]
+    # Of a flat band every value is the lowest.
+    ends = [(first, last if last > first else first + 1) for first, last in ends]
+    lows, highs = zip(*ends, strict=True)
+    return replace(read.raster, stretch=stretch, low=lows, high=highs)
+
+
+def stretched(values: Values, raster: Raster) -> NDArray[np.uint16]:
+    """The values in units of the window, uint16 [h, w, 3]; one band stands three times."""
+    height, width, count = values.shape
+    out = np.empty((height, width, 3), np.uint16)
+    for place, (low, high) in enumerate(zip(raster.low or (), raster.high or (), strict=True)):
+        for top in range(0, height, _ROWS):  # floats of all would take many times the image
+            share = (values[top : top + _ROWS, :, place].astype(np.float64) - low) / (high - low)
+            levels = np.rint(np.clip(np.nan_to_num(share), 0, 1) * TOP)
+            if count == 1:
+                out[top : top + _ROWS] = levels[..., np.newaxis]
+            else:
+                out[top : top + _ROWS, :, place] = levels
+    return out
+
+
+def read_picture(
+    data: bytes,
+    limits: Limits,
+    *,
+    stretch: str | None = None,
+    bands: str | None = None,
+    page: int | None = None,
+    background: str | None = None,
+    with_alpha: bool = False,
+    keep: KeepMetadata = "none",
+    fit: int | None = None,
+) -> Decoded:
+    """X of a file: of 16 bits where there is a stretch, else as `decode` makes it.
+
+    Raises:
+        BadRequest: bands of more than 8 bits without a stretch.
+        BadInput: as `decode`.
+    """
+    if stretch is None and bands is None:
+        return decode(
+            data,
+            limits,
+            page=page,
+            background=background,
+            with_alpha=with_alpha,
+            keep=keep,
+            fit=fit,
+        )
+    if background is not None:
+        raise BadRequest("background goes with neither stretch nor bands: those are data.")
+    read = read_values(data, limits, bands=bands, page=page, keep=keep, fit=fit)
+    if read.valid is not None and not with_alpha:
+        raise BadImage("The image has pixels without data.")
+    raster, notes = read.raster, [*read.notes]
+    if stretch is not None:
+        raster = windowed(read, stretch)
+        pixels: NDArray[Any] = stretched(read.values, raster)
+    elif read.values.dtype == np.uint8:
+        pixels = np.broadcast_to(read.values, (*read.values.shape[:2], 3))
+    else:
+        raise BadRequest(
+            "The bands have more than 8 bits: say by stretch, such as stretch=p1,p99, which of "
+            "their values are the darkest and the lightest."
+        )
+    alpha = None if read.valid is None else np.where(read.valid, 255, 0).astype(np.uint8)
+    if alpha is not None:
+        notes.append("Some pixels have no data: nothing there is trusted.")
+    return Decoded(
+        np.ascontiguousarray(pixels), read.format, notes, alpha, read.metadata, LOSSLESS, raster
+    )
+
+
+def stored_pixels(data: bytes) -> Pixels:
+    """The pixels of a picture that this program has written, of 8 or 16 bits, [h, w, 3]."""
+    with Image.open(io.BytesIO(data)) as picture:
+        # Of colours of 16 bits Pillow has the upper half only, and says so nowhere.
+        if picture.format in {"PNG", "TIFF"} and depth_of(picture, data) == 16:
+            limits = Limits(len(data), picture.width * picture.height)
+            values = read_values(data, limits).values
+            return np.ascontiguousarray(np.broadcast_to(values, (*values.shape[:2], 3)))
+        return np.asarray(picture.convert("RGB"))
+
+
+def read_values(
+    data: bytes,
+    limits: Limits,
+    *,
+    bands: str | None = None,
+    page: int | None = None,
+    keep: KeepMetadata = "none",
+    fit: int | None = None,
+) -> Read:
+    """The values of one page of a file, in the process of a decoder.
+
+    Raises:
+        BadInput: as `decode`; no such page or band; several bands, and none is named.
+    """
+    is_tiff = data.startswith(_TIFF)
+    read = None
+    if is_tiff or data.startswith(_PNG):
+        if len(data) > limits.max_bytes:
+            decode(data, limits)  # says so
+        read = _by_gdal(data, limits, bands, page, keep, fit, is_tiff=is_tiff)
+    if read is None:  # a picture
+        if bands is not None:
+            raise BadRequest("Bands are of TIFF and PNG files without a palette.")
+        found = decode(data, limits, page=page, with_alpha=True, keep=keep)
+        rgb: Values = found.rgb
+        is_grey = all(np.array_equal(rgb[..., 0], rgb[..., k]) for k in (1, 2))
+        valid = None if found.alpha is None else found.alpha == 255
+        raster = found.raster or Raster()
+        values = rgb[..., :1] if is_grey else rgb
+        read = Read(values, valid, found.format, raster, tuple(found.notes), found.metadata)
+    if not np.isfinite(read.values).all():
+        finite = np.asarray(np.isfinite(read.values).all(axis=2))
+        read = replace(
+            read, valid=finite if read.valid is None else np.logical_and(finite, read.valid)
+        )
+    return read if fit is None else _fitted(read, fit)
+
+
+def _fitted(read: Read, fit: int) -> Read:
+    """What was read, reduced to this longest side if it is longer."""
+    height, width = read.values.shape[:2]
+    if max(height, width) <= fit:
+        return read
+    if read.valid is not None:
+        raise BadRequest("fit reduces no data with gaps.")
+    values = resized(read.values, size_within((width, height), fit), Image.Resampling.LANCZOS)
+    note = f"The image was reduced from {width}×{height} before upscaling (fit={fit})."
+    return replace(read, values=values, notes=(*read.notes, note))
+
+
+def warm_up() -> None:
+    """Load GDAL, where it is installed."""
+    with suppress(ImportError):
+        import rasterio  # noqa: PLC0415 - an extra
+
+        with rasterio.Env():
+            pass
+
+
+def _by_gdal(
+    data: bytes,
+    limits: Limits,
+    bands: str | None,
+    page: int | None,
+    keep: KeepMetadata,
+    fit: int | None,
+    *,
+    is_tiff: bool,
+) -> Read | None:
+    """What GDAL reads of a TIFF or PNG file; None: it has a palette."""
+    try:
+        import rasterio  # noqa: PLC0415 - an extra
+        from rasterio.io import MemoryFile  # noqa: PLC0415
+    except ImportError as error:
+        raise UnsupportedMedia(
+            "stretch and bands of TIFF and PNG files need the extra “science”."
+        ) from error
+
+    driver = "GTiff" if is_tiff else "PNG"
+    environment = rasterio.Env(
+        GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR", GDAL_PAM_ENABLED="NO", GDAL_CACHEMAX=32
+    )
+    with warnings.catch_warnings(), environment:
+        warnings.simplefilter("ignore")  # of files without a place on the ground
+        try:
+            with MemoryFile(data) as file:
+                with rasterio.open(file.name, driver=driver) as first:
+                    # As texts they would be in the order 1, 10, 2; the second part is a number.
+                    names = sorted(first.subdatasets, key=_directory) or [file.name]
+                number = _checked_page(page, len(names))
+                with rasterio.open(names[number - 1], driver=driver) as dataset:
+                    found = _band_values(dataset, limits, bands, fit)
+        except BadInput:
+            raise
+        except Exception as error:  # GDAL raises anything on damaged files
+            if isinstance(error, MemoryError):
+                raise
+            raise BadImage(f"The image cannot be decoded: {reason_of(error)}.") from error
+    if found is None:
+        return None
+    values, valid, numbers, notes = found
+    notes += page_note(len(names), page)
+    metadata = Metadata()
+    if is_tiff:
+        metadata, lost = _tiff_metadata(data, _directory(names[number - 1]) - 1, keep)
+        notes += lost
+    elif keep != "none":
+        metadata, lost = metadata_of(Image.open(io.BytesIO(data)), with_place=keep == "keep-gps")
+        notes += lost
+    raster = Raster(page=number, pages=len(names), bands=numbers)
+    return Read(values, valid, "TIFF" if is_tiff else "PNG", raster, tuple(notes), metadata)
+
+
+def _directory(name: str) -> int:
+    """Which directory of a TIFF file a name of GDAL means, from 1."""
+    return int(name.split(":")[1]) if name.startswith("GTIFF_DIR:") else 1
+
+
+def _checked_page(page: int | None, pages: int) -> int:
+    if page is not None and page > pages:
+        raise BadRequest(f"page={page}: the file has {pages} of them.")
+    return page or 1
+
+
+def _band_values(
+    dataset: Any, limits: Limits, bands: str | None, fit: int | None
+) -> tuple[Values, NDArray[np.bool_] | None, tuple[int, ...], list[str]] | None:
+    """The values of the bands of an open file, where they are valid, their numbers, and notes."""
+    check_size(dataset.width, dataset.height, limits, fit)
+    numbers = _numbers(dataset, bands)
+    if numbers is None:
+        return None
+    admit(dataset.width * dataset.height)
+    dtypes = {dataset.dtypes[number - 1] for number in numbers}
+    if any(dtype.startswith("complex") for dtype in dtypes):
+        raise BadImage("The values are complex numbers.")
+    # Larger integers and doubles lose digits beyond the seventh, of which X shows five.
+    plain = dtypes in ({"uint8"}, {"uint16"})
+    values = dataset.read(numbers, out_dtype=next(iter(dtypes)) if plain else "float32")
+    valid = None
+    if any(flags[0].name != "all_valid" for flags in dataset.mask_flag_enums):
+        mask = (dataset.read_masks(numbers) == 255).all(axis=0)
+        valid = None if mask.all() else mask
+    notes = []
+    if dataset.tags(ns="IMAGE_STRUCTURE").get("MINISWHITE") == "YES":
+        notes.append("0 is white in this file; its values were taken as they are.")
+    return np.moveaxis(values, 0, 2), valid, tuple(numbers), notes
+
+
+def _numbers(dataset: Any, bands: str | None) -> list[int] | None:
+    """The bands that are read; None: they are numbers of a palette."""
+    if bands is not None:
+        numbers = [int(number) for number in bands.split(",")]
+        if max(numbers) > dataset.count:
+            raise BadRequest(f"bands={bands}: the file has {dataset.count} of them.")
+        return numbers
+    kinds = [kind.name for kind in dataset.colorinterp]
+    if kinds[0] == "palette":
+        return None
+    colours = [name for name in kinds if name not in {"alpha", "undefined"}]
+    if dataset.count == 1 or kinds[1:] == ["alpha"]:
+        return [1]
+    if colours == ["red", "green", "blue"] or dataset.count == _MOST_BANDS:
+        return [1, 2, 3]
+    raise BadRequest(f"The file has {dataset.count} bands: name one or three, such as bands=3,2,1.")
+
+
+def _tiff_metadata(data: bytes, directory: int, keep: KeepMetadata) -> tuple[Metadata, list[str]]:
+    """What a TIFF file keeps, also one that Pillow cannot read."""
+    metadata, notes = Metadata(), list[str]()
+    if keep != "none":
+        with suppress(Exception):
+            image = Image.open(io.BytesIO(data), formats=["TIFF"])
+            image.seek(directory)
+            metadata, notes = metadata_of(image, with_place=False)
+    place = geo_of(data, directory) if keep == "keep-gps" else {}
+    return replace(metadata, geo=place, pixel_um=pixel_size_of(data)), notes

@@ -1,0 +1,268 @@
+"""Data of 16 bits from the upload to the files of the answer, judged by their fields' readers."""
+
+from __future__ import annotations
+
+import io
+import json
+import warnings
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+import tifffile
+from bioio import BioImage
+from PIL import Image
+from rasterio.io import MemoryFile
+from rio_cogeo.cogeo import cog_validate
+from starlette.testclient import TestClient
+
+from app.conformal.fidelity import FidelitySettings
+from app.conformal.indecision import IndecisionSettings
+from app.images.facts import BANDS
+from app.upscalers.base import Capabilities
+from app.upscalers.embedded import EmbeddedUpscaler
+from tests.api.gateway import AS_ADMIN, aside, ended, gateway
+from tests.factories import calibration_of, cells
+from tests.fakes import FakeUpscaler
+from tests.images.test_raster import raster, stack
+
+MICROSCOPY = Path(__file__).parents[3] / "shared" / "photos" / "microscopy"
+SIDE = 12
+PLACE = rasterio.Affine(10, 0, 500_000, 0, -10, 4_000_000)
+
+
+UPLOAD = raster(cells(1000), transform=PLACE, crs="EPSG:32633")
+FIELDS = {"metadata": "keep-gps", "seed": 1}
+PIPELINE = {
+    "samples": 1,
+    "indecision": IndecisionSettings("residual"),
+    "fidelity": FidelitySettings("intensity"),
+    "input_rule": BANDS,
+    "stretch": "p0,p100",
+}
+
+
+@pytest.fixture(scope="module")
+def client(tmp_path_factory):
+    """A service whose embedded network was calibrated on cells."""
+    upscaler = EmbeddedUpscaler()
+    folder = tmp_path_factory.mktemp("science")
+
+    async def calibrated():
+        return await calibration_of(
+            upscaler, 24, file=lambda k: raster(cells(k, 4 * SIDE)), **PIPELINE
+        )
+
+    app = gateway(folder, upscaler, calibrations=[aside(calibrated())])
+    with TestClient(app) as client:
+        yield client
+
+
+def post(client, data=UPLOAD, accept="application/json", **fields):
+    return client.post(
+        "/v1/upscale",
+        files={"image": ("upload", data)},
+        data=FIELDS | fields,
+        headers={"Accept": accept},
+    )
+
+
+def answer(client, data=UPLOAD, **fields):
+    """The document and the files of an answer."""
+    response = post(client, data, "application/zip", **fields)
+    assert response.status_code == 200, response.text
+    with zipfile.ZipFile(io.BytesIO(response.content)) as file:
+        files = {name: file.read(name) for name in file.namelist()}
+    return json.loads(files["result.json"]), files
+
+
+def opened(data):
+    """The values [h, w, c] of a file, its dataset closed, and what GDAL says of it."""
+    with warnings.catch_warnings(action="ignore"), MemoryFile(data) as file, file.open() as dataset:
+        about = {
+            "back": (dataset.offsets, dataset.scales),
+            "transform": dataset.transform,
+            "crs": dataset.crs,
+            "mask": dataset.dataset_mask() == 255,
+            "tags": dataset.tags(),
+        }
+        return np.moveaxis(dataset.read(), 0, 2), about
+
+
+@pytest.fixture(scope="module")
+def plain(client):
+    """The same answer as PNG, which the others must equal."""
+    return answer(client)
+
+
+def test_grey_of_16_bits(plain):
+    """The picture has one channel, more levels than 8 bits have, and tells its window."""
+    document, files = plain
+    values, about = opened(files["image.png"])
+    assert (values.shape, values.dtype) == ((4 * SIDE, 4 * SIDE, 1), np.uint16)
+    assert len(np.unique(values)) > 256
+    counts = cells(1000)
+    told = document["raster"]
+    assert told["stretch"] == "p0,p100"
+    assert (told["low"], told["high"]) == ([counts.min()], [counts.max()])
+    assert about["tags"]["trustscale_stretch"] == "p0,p100"
+    back = told["low"][0] + (told["high"][0] - told["low"][0]) * values / 65535
+    reduced = back.reshape(SIDE, 4, SIDE, 4).mean(axis=(1, 3))
+    assert np.abs(reduced - counts[..., 0]).mean() < 0.05 * np.ptp(counts)
+    assert document["guarantee"]["metric"] == "intensity"
+    assert document["guarantee"]["unit"] == "stretch"
+    assert document["guarantee"]["applicability"] == "exact"
+    assert document["input_class"]["name"] == "grey"
+    assert 0 < document["trusted_fraction"] < 1
+
+
+@pytest.mark.parametrize("form", ["tiff", "cog.tiff"])
+def test_geotiff(client, plain, form):
+    """rasterio reads values, mask, place, and what gives the upload's units back."""
+    document, files = answer(client, format=form)
+    values, about = opened(files[f"image.{form}"])
+    png, _ = opened(plain[1]["image.png"])
+    np.testing.assert_array_equal(values, png)
+    mask = np.asarray(Image.open(io.BytesIO(files["mask.png"])))
+    np.testing.assert_array_equal(about["mask"], mask)
+    assert about["transform"] == rasterio.Affine(2.5, 0, 500_000, 0, -2.5, 4_000_000)
+    assert about["crs"].to_epsg() == 32633
+    [low], [high] = document["raster"]["low"], document["raster"]["high"]
+    assert about["back"] == ((low,), (pytest.approx((high - low) / 65535),))
+    assert about["tags"]["trustscale_calibration"] == document["calibration"]
+
+
+def test_cloud_optimised(client, tmp_path):
+    """`rio cogeo validate` accepts a picture of several tiles and, a second file, its levels."""
+    large = cells(7, 160)
+    document, files = answer(client, raster(large, transform=PLACE), format="cog.tiff")
+    for name in ("image.cog.tiff", "trust.cog.tiff"):
+        (tmp_path / name).write_bytes(files[name])
+        is_valid, errors, remarks = cog_validate(str(tmp_path / name), strict=True)
+        assert (is_valid, errors, remarks) == (True, [], [])
+        with rasterio.open(tmp_path / name) as dataset:
+            assert dataset.overviews(1)
+            assert dataset.block_shapes == [(512, 512)]
+    codes, about = opened(files["trust.cog.tiff"])
+    np.testing.assert_array_equal(codes[..., 0], Image.open(io.BytesIO(files["trust.png"])))
+    assert about["transform"].a == 2.5
+    link = document["links"]["trust_cog"]
+    assert client.get(link).content == files["trust.cog.tiff"]
+
+
+def test_ome_tiff(client, plain, tmp_path):
+    """tifffile and bioio read the planes, and pixels that are k times smaller."""
+    path = tmp_path / "a.ome.tiff"
+    about = {"axes": "YX", "PhysicalSizeX": 650, "PhysicalSizeXUnit": "nm", "PhysicalSizeY": 0.65}
+    tifffile.imwrite(path, cells(1000)[..., 0], ome=True, metadata=about)
+    _, files = answer(client, path.read_bytes(), format="ome.tiff", metadata="none")
+    path.write_bytes(files["image.ome.tiff"])
+    with tifffile.TiffFile(path) as file:
+        picture, mask, levels = (series.asarray() for series in file.series)
+    np.testing.assert_array_equal(picture[..., np.newaxis], opened(plain[1]["image.png"])[0])
+    np.testing.assert_array_equal(mask == 255, Image.open(io.BytesIO(files["mask.png"])))
+    np.testing.assert_array_equal(levels, Image.open(io.BytesIO(files["trust.png"])))
+    image = BioImage(path)
+    assert len(image.scenes) == 3
+    sizes = image.physical_pixel_sizes
+    assert (pytest.approx(0.1625), pytest.approx(0.1625)) == (sizes.X, sizes.Y)
+    np.testing.assert_array_equal(image.data.reshape(picture.shape), picture)
+
+
+def test_bands_and_pages(client, plain):
+    """Three bands of a file with several, and a page of a stack: each an answer with its mask."""
+    bands = np.concatenate([cells(k) for k in range(1000, 1005)], axis=2)
+    document, files = answer(client, raster(bands), bands="4,3,2")
+    assert document["raster"]["bands"] == [4, 3, 2]
+    assert opened(files["image.png"])[0].shape == (4 * SIDE, 4 * SIDE, 3)
+    # Nothing is known of three channels yet.
+    assert document["guarantee"]["applicability"] == "unknown"
+    assert document["input_class"] | {"title": ""} == {
+        "name": "colour", "title": "", "rule": BANDS, "n": 0
+    }  # fmt: skip
+    pages = np.stack([cells(k)[..., 0] for k in (1, 1000)])
+    document, files = answer(client, stack(pages), page=2)
+    assert (document["raster"]["page"], document["raster"]["pages"]) == (2, 2)
+    np.testing.assert_array_equal(opened(files["image.png"])[0], opened(plain[1]["image.png"])[0])
+    assert post(client, stack(pages), page=10_001).status_code == 422
+
+
+@pytest.mark.parametrize(
+    ("fields", "status", "words"),
+    [
+        ({"stretch": "p1,p99"}, 409, "stretch=p1,p99"),
+        ({"stretch": "white"}, 422, "stretch"),
+        ({"format": "jpeg"}, 422, "8 bits"),
+        ({"bands": "1,2,3"}, 422, "bands"),
+        ({"background": "red"}, 422, "background"),
+    ],
+)
+def test_what_cannot_be_had(client, fields, status, words):
+    """A mask under another stretch than the calibrated one is refused, with the reason."""
+    response = post(client, **fields)
+    assert response.status_code == status
+    assert words in response.json()["detail"]
+
+
+def test_other_readings_of_the_answer(client, plain):
+    """What cannot hold 16 bits says so, and the picture alone needs no calibration."""
+    links = plain[0]["links"]
+    overlay = np.asarray(Image.open(io.BytesIO(client.get(links["overlay"]).content)))
+    assert overlay.shape == (4 * SIDE, 4 * SIDE, 3)
+    assert client.get(links["believed"]).status_code == 200
+    assert "16 bits" in client.get(f"{links['self']}/image.webp").json()["detail"]
+    assert post(client, mask="none", stretch="0,4095").json()["raster"]["high"] == [4095.0]
+
+
+def test_the_truth_of_data(client):
+    """A truth in the units of the upload is compared in those of the stretch."""
+    document = post(client, seed=2).json()
+    values, _ = opened(client.get(document["links"]["image"]).content)
+    [low], [high] = document["raster"]["low"], document["raster"]["high"]
+    truth = np.rint(low + (high - low) * values / 65535).astype(np.uint16)
+    told = client.post(f"{document['links']['self']}/truth", files={"image": raster(truth)}).json()
+    assert told["metric"] == "intensity"
+    assert told["loss_anywhere"] < 2e-4  # counts are rounded
+
+
+def test_an_upscaler_of_8_bits_says_so(tmp_path):
+    """The answer has 16 bits of which 8 were seen, and warns."""
+    upscaler = FakeUpscaler(capabilities=Capabilities(concurrency=4))
+    with TestClient(gateway(tmp_path, upscaler)) as client:
+        document, files = answer(client, stretch="p0,p100", mask="none")
+    assert any("takes 8 bits" in warning for warning in document["warnings"])
+    assert set(np.unique(opened(files["image.png"])[0] % 257)) == {0}
+
+
+def files_of_pairs(count):
+    """Made-up cells where the shared photographs are not there."""
+    if MICROSCOPY.is_dir():
+        return [(path.name, path.read_bytes()) for path in sorted(MICROSCOPY.glob("*.webp"))]
+    return [(f"{k}.tiff", raster(cells(k, 256))) for k in range(count)]
+
+
+@pytest.mark.slow
+def test_microscopy_is_a_calibration_of_its_own(tmp_path):
+    """Made by the API, of data with a stretch; photographs keep theirs beside it."""
+    upscaler = FakeUpscaler(scale=2, strength=0.05)
+    photographs = gateway(tmp_path, upscaler)
+    files = files_of_pairs(40)
+    held = files.pop()
+    with TestClient(photographs) as client:
+        config = {"stretch": "p0,p100", "activate": True, "samples": 2, "fit_indecision": 0}
+        response = client.post(
+            "/v1/admin/calibrations",
+            files=[("y", file) for file in files],
+            data={"config": json.dumps(config)},
+            headers=AS_ADMIN,
+        )
+        assert response.status_code == 202, response.text
+        job = ended(client, response.headers["Location"])
+        assert job["state"] == "succeeded", job
+        document = post(client, held[1], alpha=0.2).json()
+        assert document["guarantee"]["unit"] == "stretch"
+        assert document["input_class"]["rule"] == BANDS
+        assert document["raster"]["stretch"] == "p0,p100"
+        assert document["guarantee"]["n"] > 20
