@@ -26,6 +26,7 @@ from app.errors import BadRequest
 from app.evaluation import report
 from app.evaluation.cache import SampleCache
 from app.evaluation.conduct import Findings, conduct, typical_side
+from app.evaluation.hallucination import check_opensr_installed
 from app.evaluation.plan import Plan, make_plan
 from app.evaluation.plots import check_installed
 from app.evaluation.run import Options
@@ -96,6 +97,13 @@ def evaluate(
     baselines: Annotated[
         bool, typer.Option(help="With --settings paper: also the methods of earlier work.")
     ] = True,
+    opensr: Annotated[
+        bool,
+        typer.Option(
+            "--opensr",
+            help="Also what opensr-test calls hallucination, inside the mask and outside.",
+        ),
+    ] = False,
     skip_bad_pairs: Annotated[
         bool, typer.Option(help="Leave out images that cannot be used, and say so.")
     ] = False,
@@ -107,6 +115,8 @@ def evaluate(
     σ or D generate nothing.
     """
     check_installed()
+    if opensr:
+        check_opensr_installed()
     if not 0 < split < 1 or not 0 < delta < 1:
         raise typer.BadParameter("--split and --delta must lie between 0 and 1.")
     if settings and calibration:
@@ -138,6 +148,7 @@ def evaluate(
         ),
         skip_bad=skip_bad_pairs,
         with_earlier=baselines and is_paper,
+        with_opensr=opensr,
     )
     findings = asyncio.run(_run(asked, plan, cache, options))
     report.write(findings, out)

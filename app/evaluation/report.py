@@ -109,6 +109,12 @@ def _tables(findings: Findings) -> dict[str, list[Record]]:
             for result in findings.results
             for row in _earlier(result)
         ],
+        "opensr": [
+            {"upscaler": result.name, **row}
+            for result in findings.results
+            if result.opensr is not None
+            for row in result.opensr.records()
+        ],
     }
 
 

@@ -11,8 +11,10 @@ from typing import Any, NamedTuple, TypeVar
 from app.calibration.config import AskedPair
 from app.calibration.layout import PairFiles
 from app.calibration.pairs import Pair, load_pair, variant_name, variants_of
+from app.errors import BadRequest
 from app.evaluation.cache import SampleCache
 from app.evaluation.earlier.part import Earlier
+from app.evaluation.hallucination import Counts
 from app.evaluation.measure import Image, image_of
 from app.evaluation.plan import Plan, scene_of
 from app.evaluation.reduce import Cell, Part
@@ -44,6 +46,7 @@ class Options:
     price_per_call: Mapping[str, float] = field(default_factory=dict)
     skip_bad: bool = False
     with_earlier: bool = False
+    with_opensr: bool = False
     with_pictures: bool = True
 
 
@@ -89,11 +92,15 @@ class Evaluation:
             for variant in variants
         ]
         pipelines = [cell.pipeline for cell in self.cells]
+        if any(pipeline.stretch for pipeline in pipelines):
+            raise BadRequest("evaluate measures pictures of 8 bits, and a stretch is of data.")
         self._largest = max(pipelines, key=lambda pipeline: pipeline.samples)
         self._widest = max(pipelines, key=lambda pipeline: pipeline.indecision.window)
         self._witnessed = any(pipeline.witness for pipeline in pipelines)
         self.calibration, self.test = map(self._uploads, (plan.calibration, plan.test))
         self.earlier = Earlier(self.main.pipeline, options.delta) if options.with_earlier else None
+        alpha = options.reference_alpha
+        self.opensr = Counts(self.main, alpha) if options.with_opensr else None
         self.generated, self.seconds = 0, 0.0
         self.fitted_on: set[str] = set()
         self.quickest: float | None = None
@@ -167,7 +174,8 @@ class Evaluation:
         )
         for place, cell in enumerate(self.cells):
             await asyncio.to_thread(cell.fit, [seen[place] for seen in found])
-        parts: list[Part] = [*self.cells, *([self.earlier] if self.earlier else [])]
+        also = (self.earlier, self.opensr)
+        parts: list[Part] = [*self.cells, *(part for part in also if part is not None)]
         seen = await self.each(self.calibration, lambda image: [part.seen(image) for part in parts])
         for place, part in enumerate(parts):
             part.calibrate([one[place] for one in seen if one[place] is not None])

@@ -235,6 +235,7 @@ def read_values(
         read = replace(
             read, valid=finite if read.valid is None else np.logical_and(finite, read.valid)
         )
+    read = replace(read, values=np.ascontiguousarray(read.values))  # as decoders send arrays
     return read if fit is None else _fitted(read, fit)
 
 

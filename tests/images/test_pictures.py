@@ -16,7 +16,7 @@ from app.images.encode import png_grey16, png_mask, png_rgb
 from app.images.enlarge import Enlarged
 from app.images.overlay import overlay
 from app.images.png import png
-from app.images.reduce import largest_within, reduced
+from app.images.reduce import largest_within, size_within
 from tests.factories import photo
 
 TEXT = {"trustscale:alpha": "0.1", "Software": "trustscale"}
@@ -131,7 +131,8 @@ def test_nothing_else_is_seen(data, height, width):
     longest = data.draw(st.integers(1, max(height, width)))
     there = np.zeros((height, width), bool)
     there[y, x] = True
-    small = reduced(Image.fromarray(there.astype(np.uint8) * 255), longest)
+    size = size_within(there.shape[::-1], longest)
+    small = Image.fromarray(there.astype(np.uint8) * 255).resize(size, Image.Resampling.BOX)
     assert max(small.size) == longest
     covered = largest_within(there, small.height, small.width)
     assert not np.asarray(small)[~covered].any()

@@ -1,7 +1,5 @@
 """Data of science files: which values, bands and pages become X, and how they are mapped back."""
 
-from __future__ import annotations
-
 import io
 import warnings
 
