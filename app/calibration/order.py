@@ -39,6 +39,11 @@ class Order:
         """The one that was activated last."""
         return self.calibrations[0]
 
+    @property
+    def stretches(self) -> list[str | None]:
+        """How X was made: of data by which stretches, None: of pictures; in order, each once."""
+        return list(dict.fromkeys(one.pipeline.stretch for one in self.calibrations))
+
     def choose(self, facts: Facts, height: int, width: int) -> Calibration:
         """The one that answers an upload of these facts; the size is that of its output."""
         for place, calibration in enumerate(self.calibrations):

@@ -200,7 +200,11 @@ async def _able(
     """Of the candidates, those that have an active calibration, or need none."""
     if request.mask == "none":
         return list(candidates)
-    return [one for one in candidates if await context.calibrations.active_id(one.name)]
+    able = [one for one in candidates if await context.calibrations.active_id(one.name)]
+    if request.stretch is None:
+        return able
+    orders = [(one, await context.calibrations.order(one.name)) for one in able]
+    return [one for one, order in orders if request.stretch in order.stretches]
 
 
 async def _choose(context: ServiceContext, request: UpscaleRequest, upscaler: Upscaler) -> Chosen:
@@ -244,7 +248,7 @@ def _of_stretch(order: Order, stretch: str | None) -> Order:
     Raises:
         CalibrationMismatch: there are none.
     """
-    known = list(dict.fromkeys(one.pipeline.stretch for one in order.calibrations))
+    known = order.stretches
     if stretch is None and None not in known:
         stretch = known[0]
     found = [one for one in order.calibrations if one.pipeline.stretch == stretch]
