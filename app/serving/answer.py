@@ -111,7 +111,11 @@ class Links(PictureLinks):
     trust: str
     overlay: str
     believed: str
-    trust_cog: str | None = Field(None, description="With format=cog.tiff: trust levels as such.")
+    trust_cog: str | None = Field(
+        None,
+        exclude_if=lambda link: link is None,
+        description="With format=cog.tiff: the trust levels in such a file.",
+    )
 
 
 class Picture(BaseModel):
