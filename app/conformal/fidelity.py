@@ -155,7 +155,9 @@ def marked(truth: Pixels, prediction: Pixels, settings: FidelitySettings) -> NDA
 def misread(truth: Pixels, prediction: Pixels, settings: FidelitySettings) -> NDArray[np.float32]:
     """1 in the boxes of words that the text reader reads otherwise than in the truth, else 0."""
     assert isinstance(settings.annotator, reader.ReaderSettings)  # noqa: S101
-    return reader.label(truth, prediction, settings.annotator).astype(np.float32)
+    # It reads pictures of 8 bits: of 16 the upper ones.
+    true, made = ((one >> 8 * (one.itemsize - 1)).astype(np.uint8) for one in (truth, prediction))
+    return reader.label(true, made, settings.annotator).astype(np.float32)
 
 
 # One per metric; where people can label, too, the row METRIC:synthetic is that of the rule.
