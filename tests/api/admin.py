@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import httpx
 import numpy as np
 from starlette.testclient import TestClient
 
@@ -21,24 +20,24 @@ SAMPLES = 4
 Files = Mapping[str, bytes]
 
 
-def truth_files(count: int, *, first: int = 0, side: int = 48) -> dict[str, bytes]:
+def truth_files(count, *, first=0, side=48):
     """Only high-resolution images: `y/NAME.png`."""
     return {f"y/{k:03}.png": encoded(photo(k, side, side)) for k in range(first, first + count)}
 
 
-def sharp_files(count: int) -> dict[str, bytes]:
+def sharp_files(count):
     """The same of parts of a photograph, whose inputs are sharp."""
     lefts = (48, 64, 80, 96)[:count]
     return {f"y/{k:03}.png": encoded(sharp(left, 48)) for k, left in enumerate(lefts)}
 
 
-def pair_files(count: int, *, side: int = 48) -> dict[str, bytes]:
+def pair_files(count, *, side=48):
     """X and Y; X has half the size."""
     inputs = {f"x/{k:03}.png": encoded(photo(k, side, side)[::2, ::2]) for k in range(count)}
     return {**truth_files(count, side=side), **inputs}
 
 
-def zipped(files: Files, method: int = zipfile.ZIP_STORED) -> bytes:
+def zipped(files, method=zipfile.ZIP_STORED):
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w", method) as archive:
         for name, data in files.items():
@@ -46,7 +45,7 @@ def zipped(files: Files, method: int = zipfile.ZIP_STORED) -> bytes:
     return out.getvalue()
 
 
-def tarred(files: Files, form: str = "") -> bytes:
+def tarred(files, form=""):
     """A tar archive; `form` is "" or "gz"."""
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode=f"w:{form}") as archive:  # type: ignore[call-overload]
@@ -57,7 +56,7 @@ def tarred(files: Files, form: str = "") -> bytes:
     return out.getvalue()
 
 
-def label(*, differs: bool, side: int = 48) -> bytes:
+def label(*, differs, side=48):
     """A label PNG: nothing differs, or a square does."""
     pixels = np.zeros((side, side), np.uint8)
     if differs:
@@ -69,25 +68,19 @@ def label(*, differs: bool, side: int = 48) -> bytes:
 class Admin:
     client: TestClient
 
-    def send(self, method: str, path: str = "", **options: Any) -> httpx.Response:
+    def send(self, method, path="", **options):
         headers = {**AS_ADMIN, **options.pop("headers", {})}
         return self.client.request(method, f"{BASE}{path}", headers=headers, **options)
 
-    def get(self, path: str = "", **params: Any) -> Any:
+    def get(self, path="", **params):
         response = self.send("GET", path, params=params)
         assert response.status_code == 200, response.text
         return response.json()
 
-    def audit(self, **params: Any) -> Any:
+    def audit(self, **params):
         return self.client.get("/v1/admin/audit", headers=AS_ADMIN, params=params).json()
 
-    def post_files(
-        self,
-        files: Files | bytes,
-        path: str = "",
-        fields: Mapping[str, str] | None = None,
-        **config: Any,
-    ) -> httpx.Response:
+    def post_files(self, files, path="", fields=None, **config):
         """Create (or extend, at a path) from files, zipped, or from an archive; further fields.
 
         X is made in one way unless the config says otherwise: seven times fewer pictures to make.
@@ -98,18 +91,18 @@ class Admin:
             data["config"] = json.dumps({"samples": SAMPLES, "degradation": {}, **config})
         return self.send("POST", path, files={"archive": ("pairs", archive)}, data=data)
 
-    def ended(self, response: httpx.Response) -> dict[str, Any]:
+    def ended(self, response):
         assert response.status_code == 202, response.text
         job = response.json()
         assert response.headers["location"] == f"/v1/jobs/{job['id']}"
         assert (job["kind"], job["state"]) == ("calibration", "queued")
         return ended(self.client, response.headers["location"])
 
-    def made(self, response: httpx.Response) -> dict[str, Any]:
+    def made(self, response):
         job = self.ended(response)
         assert job["state"] == "succeeded", job
         made: dict[str, Any] = self.get(job["result"].removeprefix(BASE))
         return made
 
-    def create(self, files: Files | bytes, **options: Any) -> dict[str, Any]:
+    def create(self, files, **options):
         return self.made(self.post_files(files, **options))

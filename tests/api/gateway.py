@@ -5,23 +5,18 @@ from __future__ import annotations
 import asyncio
 import io
 import json
-from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import httpx
 import numpy as np
-from fastapi import FastAPI
 from PIL import Image
-from starlette.testclient import TestClient
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp
 
 from app.api.deps import State
 from app.calibration.active import Calibrations
-from app.calibration.record import Calibration
-from app.main import TIMINGS, Timings, create_app
+from app.main import TIMINGS, create_app
 from app.problems import PROBLEMS
 from app.settings import Settings
 from app.stores.open import open_stores
@@ -41,13 +36,7 @@ PATIENT = TIMINGS._replace(answer_s=PATIENCE_S, probe_s=0)
 IMAGE = encoded(photo(1000, 24, 24))
 
 
-def gateway(
-    data_dir: Path,
-    *upscalers: FakeUpscaler,
-    calibrations: Sequence[Calibration] = (),
-    timings: Timings = PATIENT,
-    **settings: Any,
-) -> FastAPI:
+def gateway(data_dir, *upscalers, calibrations=(), timings=PATIENT, **settings):
     """The application, with these calibrations active; nothing runs before its lifespan."""
     by_name = {upscaler.name: upscaler for upscaler in upscalers or (FakeUpscaler(),)}
     effective = Settings(
@@ -62,13 +51,13 @@ def gateway(
     return create_app(effective, build=lambda config, _: by_name[config.name], timings=timings)
 
 
-def aside(work: Coroutine[Any, Any, Value]) -> Value:
+def aside(work):
     """The outcome of a coroutine, run in an event loop of its own; also inside another one."""
     with ThreadPoolExecutor(1) as thread:
         return thread.submit(asyncio.run, work).result()
 
 
-async def _install(settings: Settings, calibrations: Sequence[Calibration]) -> None:
+async def _install(settings, calibrations):
     stores = open_stores(settings.store, settings.data_dir, result_ttl_s=1, max_result_bytes=10**9)
     for calibration in calibrations:
         await Calibrations(stores.calibrations).add(calibration, activate=True)
@@ -82,28 +71,26 @@ class Served(NamedTuple):
     state: State
     client: httpx.AsyncClient
 
-    async def post(
-        self, image: bytes = IMAGE, *, headers: Mapping[str, str] | None = None, **fields: Any
-    ) -> httpx.Response:
+    async def post(self, image=IMAGE, *, headers=None, **fields):
         return await self.client.post(
             "/v1/upscale", **form(image, **fields), headers=dict(headers or {})
         )
 
-    def hanging(self, method: str = "POST", path: str = "/v1/upscale", **options: Any) -> Hanging:
+    def hanging(self, method="POST", path="/v1/upscale", **options):
         """A request whose client will hang up; an upload unless it says something else."""
         sent = form() if method == "POST" else {}
         return Hanging(self.app, method, path, **(sent | options))
 
-    async def events(self, job: str) -> str:
+    async def events(self, job):
         """All that the stream of a job at this path tells."""
         return (await self.client.get(f"{job}/events")).text
 
 
 @asynccontextmanager
-async def running(app: FastAPI) -> AsyncIterator[Served]:
+async def running(app):
     async with app.router.lifespan_context(app) as state:
 
-        async def with_state(scope: Scope, receive: Receive, send: Send) -> None:
+        async def with_state(scope, receive, send):
             await app({**scope, "state": dict(state)}, receive, send)
 
         async with client_of(with_state) as client:
@@ -113,19 +100,19 @@ async def running(app: FastAPI) -> AsyncIterator[Served]:
 class Hanging:
     """A request whose client hangs up when the test says so."""
 
-    def __init__(self, served: ASGIApp, *request: str, **options: Any) -> None:
+    def __init__(self, served, *request, **options):
         self._served = served
         self._hung_up = asyncio.Event()
         self.answered = asyncio.create_task(self._ask(*request, **options))
 
-    async def _ask(self, *request: str, **options: Any) -> int:
+    async def _ask(self, *request, **options):
         async with client_of(self._left) as client:
             return (await client.request(*request, **options)).status_code
 
-    async def _left(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _left(self, scope, receive, send):
         is_read = False
 
-        async def hear() -> Message:
+        async def hear():
             nonlocal is_read
             if is_read:
                 await self._hung_up.wait()
@@ -136,20 +123,20 @@ class Hanging:
 
         await self._served(scope, hear, send)
 
-    def leave(self) -> None:
+    def leave(self):
         self._hung_up.set()
 
-    async def hang_up(self) -> int:
+    async def hang_up(self):
         """What would have come, when the application has ended without an error to log."""
         self._hung_up.set()
         return await asyncio.wait_for(self.answered, PATIENCE_S)
 
 
-def client_of(app: ASGIApp) -> httpx.AsyncClient:
+def client_of(app):
     return httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://testserver")
 
 
-async def shown(client: httpx.AsyncClient, *lines: str) -> None:
+async def shown(client, *lines):
     """Return when /metrics has all of these lines."""
     async with asyncio.timeout(60):
         while True:
@@ -158,24 +145,18 @@ async def shown(client: httpx.AsyncClient, *lines: str) -> None:
             await asyncio.sleep(0.01)
 
 
-def form(image: bytes = IMAGE, **fields: Any) -> dict[str, Any]:
+def form(image=IMAGE, **fields):
     return {
         "files": {"image": ("photo.png", image, "image/png")},
         "data": {name: str(value) for name, value in fields.items()},
     }
 
 
-def post(
-    client: TestClient,
-    image: bytes = IMAGE,
-    *,
-    headers: Mapping[str, str] | None = None,
-    **fields: Any,
-) -> httpx.Response:
+def post(client, image=IMAGE, *, headers=None, **fields):
     return client.post("/v1/upscale", **form(image, **fields), headers=dict(headers or {}))
 
 
-def ended(client: TestClient, job: str) -> dict[str, Any]:
+def ended(client, job):
     """The job at this path, after its end or where it waits for labels."""
     with client.stream("GET", f"{job}/events") as events:
         lines = [line for line in events.iter_lines() if line.startswith("data:")]
@@ -183,17 +164,17 @@ def ended(client: TestClient, job: str) -> dict[str, Any]:
     return last
 
 
-def pixels(data: bytes) -> np.ndarray:
+def pixels(data):
     return np.asarray(Image.open(io.BytesIO(data)))
 
 
-def text_chunks(data: bytes) -> dict[str, str]:
+def text_chunks(data):
     image = Image.open(io.BytesIO(data))
     image.load()
     return dict(image.text)
 
 
-def check_problem(response: httpx.Response, slug: str, status: int | None = None) -> dict[str, Any]:
+def check_problem(response, slug, status=None):
     """The problem document of an answer, after checking what all of them promise.
 
     status: where it is not the usual one of the type.

@@ -4,12 +4,14 @@ import errno
 import json
 import os
 import stat
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from app.api.auth import Keyring, stored_admin_key
 from app.errors import ConfigError
+from app.jobs.runner import RetryPolicy
 from tests.api.admin import BASE, Admin, truth_files
 from tests.api.gateway import ADMIN_KEY, AS_ADMIN, check_problem, post
 from tests.api.test_admin_calibrations import exported
@@ -199,8 +201,9 @@ class Faulty(FakeUpscaler):
 
 
 @pytest.mark.parametrize("style", ["json", "console"])
-def test_no_sink_holds_a_key(start, calibration, capfd, tmp_path, style):
+def test_no_sink_holds_a_key(start, calibration, capfd, tmp_path, style, monkeypatch):
     """Requests, jobs and admin actions fail unexpectedly; both ways to send a key are tried."""
+    monkeypatch.setattr("app.assembly.RetryPolicy", partial(RetryPolicy, errors_s=()))
     with logging_as(style), recorded() as spans:
         kinds = (Recursive("recursive"), Faulty("faulty"))
         calibrations = tuple(calibration.for_upscaler(kind.name) for kind in kinds)

@@ -1,9 +1,6 @@
 """The admin's side of the pages' tests: a client of the API, its jobs, signed-in pages."""
 
 import io
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any, Self
 
 import httpx
 import numpy as np
@@ -19,62 +16,62 @@ MARKUP = "<img src=x onerror=alert(1)>"
 
 
 class Api:
-    def __init__(self, url: str) -> None:
+    def __init__(self, url):
         self.client = httpx.Client(
             base_url=url, headers={"Authorization": f"Bearer {ADMIN_KEY}"}, timeout=120
         )
         self.service = Trustscale(url, ADMIN_KEY)
 
-    def __enter__(self) -> Self:
+    def __enter__(self):
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, *_):
         self.client.close()
         self.service.close()
 
-    def get(self, path: str, **params: Any) -> Any:
+    def get(self, path, **params):
         response = self.client.get(path, params=params)
         assert response.status_code == 200, response.text
         return response.json()
 
-    def create(self, files: Mapping[str, bytes], **config: Any) -> str:
+    def create(self, files, **config):
         return self.service.calibrate(Tar(files), **{"samples": 4, "degradation": {}, **config}).id
 
-    def ended(self, job: str) -> dict[str, Any]:
+    def ended(self, job):
         """The job once it runs no more."""
         found = self.service.job(job)
         found.watch()
         return found.document
 
-    def made(self, files: Mapping[str, bytes], **config: Any) -> str:
+    def made(self, files, **config):
         job = self.ended(self.create(files, **config))
         assert job["state"] == "succeeded", job
         return str(job["result"]).rpartition("/")[2]
 
-    def active(self, upscaler: str = "fast") -> str:
+    def active(self, upscaler="fast"):
         (found,) = [one for one in self.get("/v1/upscalers") if one["name"] == upscaler]
         return str(found["calibration"])
 
-    def label(self, job: str, name: str) -> np.ndarray:
+    def label(self, job, name):
         response = self.client.get(f"{BASE}/{job}/pairs/{httpx.URL(name)}/label.png")
         assert response.status_code == 200, response.text
         return np.asarray(Image.open(io.BytesIO(response.content))).astype(bool)
 
 
-def truths(count: int, *, first: int = 0, height: int = 48, width: int = 48) -> dict[str, bytes]:
+def truths(count, *, first=0, height=48, width=48):
     return {f"y/{k:03}.png": encoded(photo(k, height, width)) for k in range(first, first + count)}
 
 
-def originals(count: int, *, first: int = 0) -> list[dict[str, Any]]:
+def originals(count, *, first=0):
     files = truths(count, first=first).items()
     return [upload(data, name.removeprefix("y/")) for name, data in files]
 
 
-def upload(data: bytes, name: str = "piece.png", kind: str = "image/png") -> dict[str, Any]:
+def upload(data, name="piece.png", kind="image/png"):
     return {"name": name, "mimeType": kind, "buffer": data}
 
 
-def folder_of(folder: Path, files: Mapping[str, bytes]) -> Path:
+def folder_of(folder, files):
     for name, data in files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(data)

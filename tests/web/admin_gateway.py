@@ -7,13 +7,11 @@
 import asyncio
 import os
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 import uvicorn
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.upscalers.base import RGB, Capabilities, Source
+from app.upscalers.base import Capabilities
 from tests.api.gateway import gateway
 from tests.factories import calibration_of
 from tests.fakes import FakeUpscaler
@@ -25,9 +23,7 @@ class Stuck(FakeUpscaler):
 
     made = 0
 
-    async def generate(
-        self, source: Source, seeds: Sequence[int], turn: object = None
-    ) -> list[RGB]:
+    async def generate(self, source, seeds, turn=None):
         self.made += 1
         self.seconds = 0 if self.made <= 2 else 3600
         try:
@@ -37,11 +33,11 @@ class Stuck(FakeUpscaler):
             raise
 
 
-def holding(app: ASGIApp, folder: Path) -> ASGIApp:
+def holding(app, folder):
     """The application, which holds back what it answers to uploads while it is told to."""
 
-    async def held(scope: Scope, receive: Receive, send: Send) -> None:
-        async def late(message: Message) -> None:
+    async def held(scope, receive, send):
+        async def late(message):
             while scope["path"] == "/v1/upscale" and (folder / "hold").exists():
                 (folder / "held").touch()
                 await asyncio.sleep(0.01)
@@ -52,7 +48,7 @@ def holding(app: ASGIApp, folder: Path) -> ASGIApp:
     return held
 
 
-def main() -> None:
+def main():
     """Serve until the process is ended."""
     folder = Path(os.environ["TRUSTSCALE_DATA_DIR"])
     fast = FakeUpscaler("fast", strength=2.0)

@@ -5,13 +5,10 @@ Nothing here needs pytest, so the benchmark and the screenshots use it too.
 
 import shutil
 import sys
-from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, ConsoleMessage, Page, Playwright, Request
 
 from tests.servers import ProcessGroup, ServerMissing, free_port
 
@@ -39,7 +36,7 @@ NOTHING_OUTSIDE = [
 ]
 
 
-def chromium_program() -> str:
+def chromium_program():
     """Chromium on the PATH. Raises ServerMissing."""
     for name in ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome"):
         if found := shutil.which(name):
@@ -48,7 +45,7 @@ def chromium_program() -> str:
 
 
 @contextmanager
-def launched(playwright: Playwright) -> Iterator[Browser]:
+def launched(playwright):
     """The browser, without a window and without a way out of this machine."""
     browser = playwright.chromium.launch(executable_path=chromium_program(), args=NOTHING_OUTSIDE)
     try:
@@ -58,12 +55,7 @@ def launched(playwright: Playwright) -> Iterator[Browser]:
 
 
 @contextmanager
-def serving(
-    folder: Path,
-    *,
-    command: tuple[str, ...] = ("-m", "app", "serve", "--port"),
-    settings: Mapping[str, str] | None = None,
-) -> Iterator[str]:
+def serving(folder, *, command=("-m", "app", "serve", "--port"), settings=None):
     """The address of `trustscale serve` with a data folder of its own.
 
     `command` is what Python runs; it gets the port as its last argument.
@@ -82,15 +74,15 @@ def serving(
         yield url
 
 
-def listen(page: Page, complaints: list[str]) -> None:
+def listen(page, complaints):
     """Collect what a page's console and network complain of, from now on."""
 
-    def said(message: ConsoleMessage) -> None:
+    def said(message):
         # A refused request is shown to the person by the page; the browser repeats it here.
         if message.type in {"error", "warning"} and "Failed to load resource" not in message.text:
             complaints.append(f"{message.type}: {message.text}")
 
-    def failed(request: Request) -> None:
+    def failed(request):
         if request.failure != "net::ERR_ABORTED":  # what the page itself has given up
             complaints.append(f"{request.failure}: {request.url}")
 
@@ -99,13 +91,13 @@ def listen(page: Page, complaints: list[str]) -> None:
     page.on("requestfailed", failed)
 
 
-def fits(page: Page) -> bool:
+def fits(page):
     # What is too wide for a phone zooms it out, so that its own width says nothing.
     wide = page.evaluate("Math.max(document.documentElement.scrollWidth, innerWidth)")
     return bool(wide <= (page.viewport_size or DESKTOP)["width"])
 
 
-def check_screen(page: Page, name: str, look: Mapping[str, Any]) -> None:
+def check_screen(page, name, look):
     """Keep a picture of a screen in one of `LOOKS`; nothing is cut off, nobody is barred."""
     assert fits(page)
     assert look not in AXED or barriers(page) == []
@@ -114,7 +106,7 @@ def check_screen(page: Page, name: str, look: Mapping[str, Any]) -> None:
     page.screenshot(path=ARTEFACTS / name, full_page=True)
 
 
-def touch(page: Page, *paths: list[tuple[float, float]]) -> None:
+def touch(page, *paths):
     """Fingers that go along paths of the same length."""
     session = page.context.new_cdp_session(page)
     for number, places in enumerate(zip(*paths, strict=True)):
@@ -124,7 +116,7 @@ def touch(page: Page, *paths: list[tuple[float, float]]) -> None:
     session.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
 
 
-def barriers(page: Page) -> list[str]:
+def barriers(page):
     """What axe finds serious or critical: rule and the elements at fault."""
     # Its look into style sheets makes inline styles of its own, which the pages' policy refuses.
     results = Axe().run(page, options={"preload": False}).response

@@ -5,9 +5,8 @@ from pathlib import Path
 
 import httpx
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
-from playwright.sync_api import Download, Page, expect
+from playwright.sync_api import expect
 
 from tests.factories import encoded
 from tests.web.admin import MARKUP, upload
@@ -17,39 +16,39 @@ BOUND = 1.9576  # of the error of the shipped calibration
 EVIL = f"{MARKUP}.png"
 
 
-def crop(x: int = 96, y: int = 64, side: int = 48) -> bytes:
+def crop(x=96, y=64, side=48):
     """A piece of a real photograph: small, so that it is upscaled in a moment."""
     return encoded(Image.open(EXAMPLE).convert("RGB").crop((x, y, x + side, y + side)))
 
 
-def ready(page: Page) -> None:
+def ready(page):
     """The page has come back to what it kept, and knows the service."""
     expect(page.locator("html[data-ready]")).to_be_attached()
     expect(page.locator("#drop")).to_be_visible()
 
 
-def choose(page: Page, *uploads: dict) -> None:
+def choose(page, *uploads):
     ready(page)
     page.set_input_files("#files", list(uploads))
 
 
-def open_result(page: Page, *uploads: dict) -> str:
+def open_result(page, *uploads):
     """Choose files and wait until the first one is shown; the id of its result."""
     choose(page, *(uploads or [upload(crop())]))
     expect(page.locator("#canvas[data-shown]")).to_be_visible()
     return str(page.get_attribute("#canvas", "data-shown"))
 
 
-def finished(page: Page, number: int) -> None:
+def finished(page, number):
     expect(page.locator(".item[data-state=done]")).to_have_count(number)
 
 
-def slide(page: Page, place: int) -> None:
+def slide(page, place):
     """Move the slider of α, in thousandths of its axis."""
     page.locator("#alpha-slider").fill(str(place))
 
 
-def take(page: Page, name: str) -> Download:
+def take(page, name):
     """What an entry of the menu beside the download gives."""
     page.click("summary[aria-label^=More]")
     with page.expect_download() as found:
@@ -57,11 +56,11 @@ def take(page: Page, name: str) -> Download:
     return found.value
 
 
-def exact(page: Page) -> str:
+def exact(page):
     return str(page.get_attribute("#alpha", "title")).removeprefix("exactly ")
 
 
-def zoom(page: Page) -> float:
+def zoom(page):
     """Screen pixels per picture pixel, in percent."""
     return float(page.locator("#zoom-value").text_content().removesuffix(" %"))
 
@@ -86,11 +85,11 @@ SHOWN = """
 """
 
 
-def served_mask(site: str, result: str, **query: str) -> NDArray[np.bool_]:
+def served_mask(site, result, **query):
     served = httpx.get(f"{site}/v1/results/{result}/mask.png", params=query)
     return np.asarray(Image.open(io.BytesIO(served.content)))
 
 
-def letters(mask: NDArray[np.bool_]) -> str:
+def letters(mask):
     """A mask as SHOWN gives it."""
     return "".join(np.where(mask, " ", "#").ravel())

@@ -8,7 +8,7 @@ from playwright.sync_api import expect
 
 from tests.factories import encoded, photo
 from tests.web.admin import BASE, MARKUP, truths
-from tests.web.browser import LOOKS, barriers, check_screen, fits, touch
+from tests.web.browser import AXED, barriers, check_screen, fits, touch
 
 pytestmark = [pytest.mark.slow, pytest.mark.servers]
 
@@ -146,7 +146,7 @@ def test_exact_places(as_admin, api, job):
     assert np.argwhere(api.label(job, "001")).tolist() == [[y, x]]
 
 
-@pytest.mark.parametrize("look", LOOKS, ids=str)
+@pytest.mark.parametrize("look", AXED, ids=str)
 def test_every_screen(as_admin, api, job, look):
     """The desk fits every screen; a stroke moves nothing but the marks, by finger too."""
     page = desk(as_admin, job, **look)

@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.web.admin import BASE, MARKUP, truths
-from tests.web.browser import LOOKS, barriers, check_screen
+from tests.web.browser import AXED, barriers, check_screen
 
 pytestmark = [pytest.mark.slow, pytest.mark.servers]
 
@@ -51,7 +51,7 @@ def test_charts_price_and_pictures(as_admin, api, made):
     assert barriers(page) == []
 
 
-@pytest.mark.parametrize("look", LOOKS, ids=str)
+@pytest.mark.parametrize("look", AXED, ids=str)
 def test_every_screen(as_admin, api, made, look):
     """List, form, detail and comparison fit every screen, and ask for nothing in vain."""
     page, missing = as_admin("/healthz", **look), []
