@@ -1,7 +1,6 @@
 """Images, files and calibrations for tests."""
 
 import io
-from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +13,10 @@ from app.calibration.record import Calibration
 from app.images.encode import png_rgb
 from app.sampling.measure import measure
 from app.sampling.pipeline import Pipeline
-from app.upscalers.base import RGB, Source, Upscaler
+from app.upscalers.base import Source
 
 
-def photo(seed: int = 0, height: int = 24, width: int = 32) -> RGB:
+def photo(seed=0, height=24, width=32):
     random = np.random.default_rng(seed)
     smooth = ndimage.gaussian_filter(random.random((height, width, 3)), (3, 3, 0), mode="wrap")
     smooth = (smooth - smooth.min()) / max(float(np.ptp(smooth)), 1e-9)
@@ -25,7 +24,7 @@ def photo(seed: int = 0, height: int = 24, width: int = 32) -> RGB:
     return np.clip(smooth * 200 + 20, 0, 255).astype(np.uint8)
 
 
-def cells(seed: int, side: int = 12) -> np.ndarray:
+def cells(seed, side=12):
     """Counts of a detector of 12 bits, [side, side, 1]: blobs on a dark ground."""
     random = np.random.default_rng(seed)
     smooth = ndimage.gaussian_filter(random.random((side, side)), 1.5, mode="wrap")
@@ -33,20 +32,20 @@ def cells(seed: int, side: int = 12) -> np.ndarray:
     return np.rint(100 + 3000 * smooth**2)[..., np.newaxis].astype(np.uint16)
 
 
-def sharp(left: int = 60, side: int = 64) -> RGB:
+def sharp(left=60, side=64):
     """A part of a photograph, of the class `lossless`; a `photo` looks smoothed."""
     bridge = Image.open(Path(__file__).parents[1] / "examples" / "bridge.png")
     return np.asarray(bridge.convert("RGB"))[60 : 60 + side, left : left + side].copy()
 
 
-def encoded(image: RGB | Image.Image, form: str = "PNG", **options: object) -> bytes:
+def encoded(image, form="PNG", **options):
     picture = image if isinstance(image, Image.Image) else Image.fromarray(image)
     out = io.BytesIO()
     picture.save(out, form, **options)
     return out.getvalue()
 
 
-def pictures(folder: Path, *names: str, side: int = 48, first: int = 0) -> Path:
+def pictures(folder, *names, side=48, first=0):
     """A folder with a picture of each name, all different; their suffixes say the formats."""
     for k, name in enumerate(names, first):
         path = folder / name
@@ -55,19 +54,19 @@ def pictures(folder: Path, *names: str, side: int = 48, first: int = 0) -> Path:
     return folder
 
 
-def truths(folder: Path, count: int, *, side: int = 48) -> Path:
+def truths(folder, count, *, side=48):
     return pictures(folder, *(f"{k:03}.png" for k in range(count)), side=side)
 
 
 async def calibration_of(
-    upscaler: Upscaler,
-    count: int = 30,
+    upscaler,
+    count=30,
     *,
-    side: int = 48,
-    samples: int = 4,
-    file: Callable[[int], bytes] | None = None,
-    **fields: object,
-) -> Calibration:
+    side=48,
+    samples=4,
+    file=None,
+    **fields,
+):
     """A calibration of synthetic images; `file` makes each of them."""
     pipeline = Pipeline(
         fingerprint=upscaler.fingerprint, scale=upscaler.scale, samples=samples, **fields
@@ -81,7 +80,7 @@ async def calibration_of(
     return Calibration.from_pairs(pairs, upscaler=upscaler.name, pipeline=pipeline)
 
 
-def in_groups(calibration: Calibration, groups: Mapping[str, str]) -> Calibration:
+def in_groups(calibration, groups):
     """The same calibration with the groups of its pairs, by name."""
     pairs = [
         {**pair, **({"group": groups[pair["name"]]} if pair["name"] in groups else {})}
@@ -90,7 +89,7 @@ def in_groups(calibration: Calibration, groups: Mapping[str, str]) -> Calibratio
     return changed(calibration, pairs=pairs)
 
 
-def changed(calibration: Calibration, **fields: object) -> Calibration:
+def changed(calibration, **fields):
     """The same calibration with other fields in its document, and so with another id."""
     document = {**calibration.document, **fields}
     return Calibration(document, calibration.staircases, calibration.sigma_quantiles)

@@ -1,25 +1,23 @@
 """Upscalers that need no model: fast, seeded, and as wrong as a test wants them to be."""
 
 import asyncio
-import threading
-from collections.abc import Sequence
 
 import numpy as np
 
-from app.upscalers.base import RGB, Capabilities, Source
+from app.upscalers.base import Capabilities
 
 
 class FakeWitness:
-    def __init__(self, name: str = "witness:1") -> None:
+    def __init__(self, name="witness:1"):
         self.name = name
         self.asked = 0
         self.gate = asyncio.Event()
         self.gate.set()
 
-    def fingerprint(self, scale: int) -> str:
+    def fingerprint(self, scale):
         return f"{self.name} x{scale}"
 
-    async def answer(self, source: Source, scale: int) -> RGB:
+    async def answer(self, source, scale):
         self.asked += 1
         await self.gate.wait()
         return source.rgb.repeat(scale, 0).repeat(scale, 1)
@@ -34,17 +32,17 @@ class FakeUpscaler:
 
     def __init__(
         self,
-        name: str = "fake",
+        name="fake",
         *,
-        scale: int = 2,
-        fingerprint: str = "fake:1",
-        capabilities: Capabilities | None = None,
-        strength: float = 0.5,
-        seconds: float = 0.0,
-        kind: str = "embedded",
-        gate: threading.Event | None = None,
-        witness: FakeWitness | None = None,
-    ) -> None:
+        scale=2,
+        fingerprint="fake:1",
+        capabilities=None,
+        strength=0.5,
+        seconds=0.0,
+        kind="embedded",
+        gate=None,
+        witness=None,
+    ):
         self.witness = witness
         self.name = name
         self.kind = kind
@@ -59,9 +57,7 @@ class FakeUpscaler:
         self.failure: Exception | None = None
         self.closed = False
 
-    async def generate(
-        self, source: Source, seeds: Sequence[int], turn: object = None
-    ) -> list[RGB]:
+    async def generate(self, source, seeds, turn=None):
         self.calls.append(list(seeds))
         if self.failure is not None:
             raise self.failure
@@ -75,15 +71,15 @@ class FakeUpscaler:
             raise
         return [self.sample(source.rgb, seed) for seed in seeds]
 
-    def sample(self, rgb: RGB, seed: int) -> RGB:
+    def sample(self, rgb, seed):
         large = rgb.repeat(self.scale, 0).repeat(self.scale, 1).astype(np.float32)
         contrast = np.abs(np.gradient(large, axis=0)) if large.shape[0] > 1 else 0 * large
         noise = np.random.default_rng(seed).normal(0, self.strength, large.shape)
         return np.clip(large + noise * (1 + contrast), 0, 255).astype(np.uint8)
 
-    async def check(self) -> None:
+    async def check(self):
         if self.failure is not None:
             raise self.failure
 
-    async def close(self) -> None:
+    async def close(self):
         self.closed = True

@@ -3,15 +3,13 @@
 import socket
 import threading
 import time
-from collections.abc import Iterator
 from contextlib import contextmanager
 
 import uvicorn
-from starlette.types import ASGIApp
 
 
 @contextmanager
-def serving(app: ASGIApp, drain_s: int = 30) -> Iterator[str]:
+def serving(app, drain_s=30):
     """A real uvicorn on a free loopback port; yields host:port.
 
     What is not answered `drain_s` after the end is cut off: only a test that has failed leaves it.

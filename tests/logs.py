@@ -1,9 +1,7 @@
 """The log of this process as an operator's would be, for as long as a `with`."""
 
 import logging
-from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Literal
 
 import structlog
 
@@ -11,7 +9,7 @@ from app.telemetry.logs import configure_logs
 
 
 @contextmanager
-def logging_as(style: Literal["auto", "json", "console"]) -> Iterator[None]:
+def logging_as(style):
     root = logging.getLogger()
     before = root.handlers, root.level, structlog.get_config()
     try:

@@ -2,10 +2,8 @@
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from app.telemetry.metrics import Metrics
 
-
-def parsed_metrics(text: str) -> dict[tuple[str, ...], float]:
+def parsed_metrics(text):
     """(name, values of the labels in the order of their names) -> value."""
     return {
         (s.name, *(value for _, value in sorted(s.labels.items()))): s.value
@@ -14,5 +12,5 @@ def parsed_metrics(text: str) -> dict[tuple[str, ...], float]:
     }
 
 
-def numbers_of(metrics: Metrics) -> dict[tuple[str, ...], float]:
+def numbers_of(metrics):
     return parsed_metrics(metrics.text().decode())

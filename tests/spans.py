@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from contextlib import contextmanager
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceRequest,
     ExportTraceServiceResponse,
 )
-from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from starlette.applications import Starlette
-from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
@@ -22,32 +20,32 @@ from tests.live import serving
 
 
 class Spans:
-    def __init__(self, exporter: InMemorySpanExporter) -> None:
+    def __init__(self, exporter):
         self._exporter = exporter
 
-    def all(self) -> list[ReadableSpan]:
+    def all(self):
         """All finished spans in the order of their starts."""
         return sorted(self._exporter.get_finished_spans(), key=lambda span: span.start_time or 0)
 
-    def named(self, name: str) -> list[ReadableSpan]:
+    def named(self, name):
         return [span for span in self.all() if span.name == name]
 
-    def one(self, name: str) -> ReadableSpan:
+    def one(self, name):
         (only,) = self.named(name)
         return only
 
-    def parent(self, span: ReadableSpan) -> str | None:
+    def parent(self, span):
         """Name of the span around it, if it was recorded here."""
         by_id = {other.context.span_id: other.name for other in self.all()}
         return by_id.get(span.parent.span_id) if span.parent else None
 
-    def said(self) -> str:
+    def said(self):
         """Everything that leaves the process with them, as one text."""
         return " ".join(f"{span.name} {dict(span.attributes or {})}" for span in self.all())
 
 
 @contextmanager
-def recorded() -> Iterator[Spans]:
+def recorded():
     exporter = InMemorySpanExporter()
     provider = TracerProvider(shutdown_on_exit=False)
     provider.add_span_processor(SimpleSpanProcessor(exporter))
@@ -59,21 +57,21 @@ def recorded() -> Iterator[Spans]:
 class Collector:
     url: str
 
-    def __init__(self) -> None:
+    def __init__(self):
         self.requests: list[ExportTraceServiceRequest] = []
 
     @contextmanager
-    def running(self) -> Iterator[Collector]:
+    def running(self):
         with serving(Starlette(routes=[Route("/v1/traces", self._take, methods=["POST"])])) as at:
             self.url = f"http://{at}"
             yield self
 
-    async def _take(self, request: Request) -> Response:
+    async def _take(self, request):
         self.requests.append(ExportTraceServiceRequest.FromString(await request.body()))
         answer = ExportTraceServiceResponse().SerializeToString()
         return Response(answer, media_type="application/x-protobuf")
 
-    def names(self) -> list[str]:
+    def names(self):
         return [
             span.name
             for request in self.requests
@@ -82,7 +80,7 @@ class Collector:
             for span in scope.spans
         ]
 
-    def services(self) -> set[str]:
+    def services(self):
         return {
             attribute.value.string_value
             for request in self.requests

@@ -2,20 +2,19 @@
 
 import asyncio
 import time
-from collections.abc import Callable
 
 # Only a test that would fail anyway waits so long.
 PATIENCE_S = 120.0
 
 
-async def until(condition: Callable[[], object]) -> None:
+async def until(condition):
     """Return when the condition holds; the loop goes on meanwhile."""
     async with asyncio.timeout(PATIENCE_S):
         while not condition():  # noqa: ASYNC110 - what is waited for has no event
             await asyncio.sleep(0.01)
 
 
-def block_until(condition: Callable[[], object]) -> None:
+def block_until(condition):
     """Return when the condition holds; where no loop runs."""
     deadline = time.monotonic() + PATIENCE_S
     while not condition():

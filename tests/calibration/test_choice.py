@@ -1,7 +1,5 @@
 """Which model `auto` takes for a class: by what was measured on scenes that calibrate nothing."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from hypothesis import given

@@ -19,7 +19,7 @@ if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.default_int_handler)
     upscaler = FakeUpscaler()
 
-    def answers() -> bool:
+    def answers():
         if len(upscaler.calls) > 50:
             Path("waits").touch()
         return len(upscaler.calls) <= 50

@@ -4,17 +4,14 @@ A set of scenes is taken as the whole law. Calibrations are drawn from it with r
 expected loss of a threshold, for one new crop of a new scene, is a mean over the population.
 """
 
-from collections.abc import Sequence
-
 import numpy as np
 
-from app.conformal import Staircase
 from app.conformal.curve import LARGEST
 
 from .strategies import CURVES
 
 
-def expected_losses(scenes: Sequence[Sequence[Staircase]], thresholds):
+def expected_losses(scenes, thresholds):
     """For each threshold E[L(t−)] of one crop of one scene of the population."""
     different, places = np.unique(thresholds, return_inverse=True)
     of_scenes = [
@@ -24,18 +21,7 @@ def expected_losses(scenes: Sequence[Sequence[Staircase]], thresholds):
     return np.mean(of_scenes, axis=0)[places]
 
 
-def thresholds(
-    scenes: Sequence[Sequence[Staircase]],
-    rule: str,
-    *,
-    n: int,
-    draws: int,
-    alpha: float,
-    bound: float = 1.0,
-    pooled: bool = False,
-    highest: float = LARGEST,
-    seed: int = 7,
-) -> list[float]:
+def thresholds(scenes, rule, *, n, draws, alpha, bound=1.0, pooled=False, highest=LARGEST, seed=7):
     """t_α of each calibration of n scenes by a rule of `CURVES`; pooled: every crop for itself."""
     random = np.random.default_rng(seed)
     found = []

@@ -13,15 +13,15 @@ from app.stores.open import open_stores
 from tests.contract.conftest import head, job
 
 
-def say(kind: str, name: str) -> None:
+def say(kind, name):
     sys.stdout.write(f"{kind} {name}\n")
     sys.stdout.flush()
 
 
-async def write(url: str, data_dir: Path, life: str) -> None:
+async def write(url, data_dir, life):
     stores = open_stores(url, data_dir, result_ttl_s=600, max_result_bytes=10**9)
 
-    async def calibrate() -> None:
+    async def calibrate():
         for i in range(10**6):
             name = f"{life}-{i}"
             await stores.calibrations.put(head(name), name.encode() * 5000)
@@ -29,14 +29,14 @@ async def write(url: str, data_dir: Path, life: str) -> None:
             await stores.calibrations.activate(name)
             say("active", name)
 
-    async def keep_results() -> None:
+    async def keep_results():
         for i in range(10**6):
             name = f"{life}-{i}"
             blobs = {f"{k}.png": name.encode() * 20000 for k in range(3)}
             await stores.results.put(name, name.encode(), blobs)
             say("result", name)
 
-    async def work() -> None:
+    async def work():
         for i in range(10**6):
             name = f"{life}-{i}"
             await stores.jobs.create(job(name))

@@ -5,10 +5,9 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
@@ -29,25 +28,25 @@ SECRETS = {
 _REFERENCE = re.compile(r"(?<!\$)\$\{(\w+)(?::?([-?+])([^}]*))?\}")
 
 
-def document(path: Path) -> Any:
+def document(path):
     return yaml.safe_load(path.read_text("utf-8"))
 
 
-def compose() -> dict[str, Any]:
+def compose():
     return document(ROOT / "docker-compose.yml")
 
 
-def services() -> dict[str, dict[str, Any]]:
+def services():
     return compose()["services"]
 
 
-def configured(monkeypatch: pytest.MonkeyPatch) -> None:
+def configured(monkeypatch):
     """Settings come from the file of the stack, with the password that it asks for."""
     monkeypatch.setenv("TRUSTSCALE_CONFIG", str(DEPLOY / "trustscale.toml"))
     monkeypatch.setenv("REDIS_PASSWORD", SECRETS["REDIS_PASSWORD"])
 
 
-def references(value: Any) -> Iterator[str]:
+def references(value):
     """Names of the variables that compose fills into a value, at any depth."""
     if isinstance(value, Mapping):
         value = list(value.values())
@@ -59,10 +58,10 @@ def references(value: Any) -> Iterator[str]:
             yield match.group(1)
 
 
-def filled(value: str, variables: Mapping[str, str]) -> str:
+def filled(value, variables):
     """A value as compose would hand it to a container."""
 
-    def text(match: re.Match[str]) -> str:
+    def text(match):
         name, how, other = match.groups()
         given = variables.get(name, "")
         if how == "+":
@@ -73,7 +72,7 @@ def filled(value: str, variables: Mapping[str, str]) -> str:
 
 
 @cache
-def rendered(use: str, *arguments: str) -> list[dict[str, Any]]:
+def rendered(use, *arguments):
     """What the chart makes of one of its files of values; not to be changed.
 
     The release is `trustscale` in the namespace `default`.
@@ -83,7 +82,7 @@ def rendered(use: str, *arguments: str) -> list[dict[str, Any]]:
     return [found for found in yaml.safe_load_all(text) if found]
 
 
-def run(program: str, *arguments: str | Path, split: bool = False, **variables: str) -> str:
+def run(program, *arguments, split=False, **variables):
     """What a program prints about a file that it accepts; `split`: without standard error."""
     beside = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     found = shutil.which(program, path=beside)

@@ -2,7 +2,6 @@
 
 import re
 import textwrap
-from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,7 +19,7 @@ class Block(NamedTuple):
     text: str
 
     @property
-    def commands(self) -> list[str]:
+    def commands(self):
         """The shell commands: all lines, or those behind a prompt; continued lines are one."""
         text = self.text.replace("\\\n", "\\\0")
         lines = text.splitlines()
@@ -36,11 +35,11 @@ class Block(NamedTuple):
         return [line.replace("\0", "\n") for line in joined]
 
     @property
-    def refused(self) -> bool:
+    def refused(self):
         return "/problems/" in self.text
 
 
-def blocks_of(page: Path) -> Iterator[Block]:
+def blocks_of(page):
     text = page.read_text("utf-8")
     for found in _FENCE.finditer(text):
         line = text.count("\n", 0, found.start()) + 1

@@ -11,13 +11,11 @@ import signal
 import socket
 import sys
 import traceback
-from collections.abc import Mapping
 from pathlib import Path
 
 import app.cli.local
 from app.assembly import open_parts
 from app.cli.main import main
-from app.upscalers.registry import UpscalerConfig
 from tests.fakes import FakeUpscaler
 
 CLIENT = """#!{python} -IS
@@ -32,18 +30,18 @@ with socket.socket(socket.AF_UNIX) as server:
 """
 
 
-def write_client(folder: Path, name: str, path: Path) -> None:
+def write_client(folder, name, path):
     """A command of this name that asks the server behind a socket."""
     client = folder / name
     client.write_text(CLIENT.format(python=sys.executable, path=str(path), name=name))
     client.chmod(0o755)
 
 
-def _built(config: UpscalerConfig, _: Mapping[str, str]) -> FakeUpscaler:
+def _built(config, _):
     return FakeUpscaler(config.name, scale=1 if config.name == "restore" else 2, kind=config.kind)
 
 
-def _serve(client: socket.socket) -> int:
+def _serve(client):
     data, streams, _, _ = socket.recv_fds(client, 1 << 20, 3)
     asked = json.loads(data)
     for number, stream in enumerate(streams):
@@ -69,7 +67,7 @@ def _serve(client: socket.socket) -> int:
     return 0
 
 
-def listen(path: str) -> None:
+def listen(path):
     """Fork for every client, until the process is ended."""
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     with socket.socket(socket.AF_UNIX) as server:

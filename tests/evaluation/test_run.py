@@ -20,11 +20,11 @@ from app.errors import UpscalerFailed
 from app.evaluation.cache import SampleCache, Samples, decode, encode
 from app.evaluation.measure import image_of
 from app.evaluation.report import advice
-from app.evaluation.variants import SEMANTIC, compared
+from app.evaluation.variants import SEMANTIC
 from app.sampling.measure import measure
 from app.sampling.pipeline import Pipeline
 from app.serving.subject import Subject
-from app.upscalers.base import Capabilities, Source
+from app.upscalers.base import Source
 from tests.evaluation.conftest import ALPHAS, QUICK, evaluated, photographs, plain
 from tests.factories import encoded, photo
 from tests.fakes import FakeUpscaler
@@ -126,28 +126,6 @@ def test_served_by_brute_force(as_served):
         check_rows([row], own, threshold)
         assert (row.status is None) == (name not in cell.calibration.classes)
     assert "fake, as this service would serve it: masks set from" in as_served.verdict.findings[0]
-
-
-@pytest.mark.slow
-def test_the_price(tmp_path):
-    """Areas of other numbers of generations are those of the settings in the table."""
-    folder = photographs(tmp_path / "photos", 4, crops=1)
-    first = plain("one", samples=None)
-    model = FakeUpscaler(capabilities=Capabilities(samples_per_call=2))
-    known = {"fake": 0.5}
-    settings = [first, *compared(first, (1, 2, 4)), plain("other", prediction="mean")]
-    found = evaluated(folder, model, settings=settings, price_per_call=known, **QUICK)
-    rows = found.results[0].prices()
-    assert [(row["samples"], row["calls"], row["money"]) for row in rows[:: len(ALPHAS)]] == [
-        (1, 1, 0.5),
-        (2, 1, 0.5),
-        (4, 2, 1.0),
-    ]
-    table = {(row.variant, row.alpha): row.quantities["area"].mean for row in found.rows}
-    for row in rows:
-        name = "one" if row["samples"] == 1 else f"one, M = {row['samples']}"
-        assert row["trusted_area"] == pytest.approx(table[name, row["alpha"]])
-        assert row["seconds"] is not None
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ import atheris
 INSTRUMENTED = ["app.images", "app.calibration", "app.upscalers.remote", "zipfile", "tarfile"]
 
 
-def main() -> None:
+def main():
     """Fuzz one target, or run it once on each given file."""
     parser = argparse.ArgumentParser(description=__doc__, prog="python -m tests.fuzz")
     parser.add_argument("target", nargs="?")

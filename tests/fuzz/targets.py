@@ -17,7 +17,7 @@ import numpy as np
 
 from app.calibration import file
 from app.calibration.archive import ArchiveLimits, archive_files
-from app.errors import BadCalibration, BadInput, TrustscaleError
+from app.errors import BadCalibration, BadInput
 from app.images.decode import Limits, decode, image_size
 from app.upscalers.remote.errors import ProtocolError
 from app.upscalers.remote.oip import output_of, understood
@@ -41,7 +41,7 @@ class Target(NamedTuple):
     words: tuple[bytes, ...] = ()
 
 
-def image(data: bytes) -> None:
+def image(data):
     try:
         height_width = image_size(data, LIMITS)[::-1]
     except BadInput as error:
@@ -59,7 +59,7 @@ def image(data: bytes) -> None:
     assert decoded.rgb.dtype == np.uint8
 
 
-def images() -> list[bytes]:
+def images():
     rgb = photo(3, 12, 16)
     deep = (photo(4, 8, 8)[..., 0].astype(np.uint16) * 257).astype("<u2")
     return [
@@ -73,7 +73,7 @@ def images() -> list[bytes]:
     ]
 
 
-def archive(data: bytes) -> None:
+def archive(data):
     total = 0
     try:
         for file in archive_files(io.BytesIO(data), ARCHIVE_LIMITS):
@@ -86,7 +86,7 @@ def archive(data: bytes) -> None:
         _check_told(error)
 
 
-def archives() -> list[bytes]:
+def archives():
     files = {"x/a.png": b"x" * 40, "y/a.png": bytes(range(256)), "y/b.png": b""}
     return [
         zipped(files),
@@ -95,7 +95,7 @@ def archives() -> list[bytes]:
     ]
 
 
-def calibration(data: bytes) -> None:
+def calibration(data):
     try:
         loaded = file.load(data)
     except BadCalibration as error:
@@ -104,7 +104,7 @@ def calibration(data: bytes) -> None:
     assert file.load(file.dump(loaded)).id == loaded.id
 
 
-def inside_of_a_calibration(data: bytes) -> None:
+def inside_of_a_calibration(data):
     """An imported calibration whose checksums were made to fit, so that its parts are parsed.
 
     The first byte chooses the part that the rest replaces.
@@ -126,16 +126,16 @@ def inside_of_a_calibration(data: bytes) -> None:
 
 
 @functools.cache
-def calibrations() -> list[bytes]:
+def calibrations():
     return [file.dump(asyncio.run(calibration_of(FakeUpscaler(), 2, side=16)))]
 
 
-def parts_of_calibrations() -> list[bytes]:
+def parts_of_calibrations():
     parts = _members(calibrations()[0])
     return [bytes([place]) + parts[name] for place, name in enumerate(sorted(parts))]
 
 
-def tensor(data: bytes) -> None:
+def tensor(data):
     """An answer of an inference server; the first two bytes are the length of its JSON header.
 
     Zero means that the whole answer is JSON.
@@ -155,7 +155,7 @@ def tensor(data: bytes) -> None:
     assert size <= 8 * len(body)
 
 
-def tensor_answers() -> list[bytes]:
+def tensor_answers():
     samples = np.arange(12, dtype="<u1").reshape(1, 2, 2, 3)
     entry = {"name": "samples", "datatype": "UINT8", "shape": [1, 2, 2, 3]}
     other = {"name": "other", "datatype": "FP32", "shape": [1]}
@@ -200,17 +200,17 @@ TARGETS = {
 }
 
 
-def _check_told(error: TrustscaleError) -> None:
+def _check_told(error):
     assert error.detail.endswith((".", "!", "?")), error.detail
     assert len(error.detail) < 2000, error.detail
     error.detail.encode()
 
 
-def _members(data: bytes) -> dict[str, bytes]:
+def _members(data):
     with zipfile.ZipFile(io.BytesIO(data)) as opened:
         return {name: opened.read(name) for name in opened.namelist()}
 
 
-def _tensor_answer(head: dict[str, object], tail: bytes) -> bytes:
+def _tensor_answer(head, tail):
     text = json.dumps(head).encode()
     return len(text).to_bytes(2, "big") + text + tail

@@ -10,12 +10,12 @@ import numpy as np
 from PIL import Image
 
 
-def chunk(kind: bytes, data: bytes = b"") -> bytes:
+def chunk(kind, data=b""):
     body = kind + data
     return struct.pack(">I", len(data)) + body + struct.pack(">I", zlib.crc32(body))
 
 
-def png(*chunks: bytes, side: int = 8, data: bytes | None = None) -> bytes:
+def png(*chunks, side=8, data=None):
     """A black square with these chunks before its pixels; `data` replaces the packed pixels."""
     header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
     packed = zlib.compress(bytes(side * (3 * side + 1))) if data is None else data
@@ -23,20 +23,20 @@ def png(*chunks: bytes, side: int = 8, data: bytes | None = None) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
 
 
-def png_of_chunks(count: int) -> bytes:
+def png_of_chunks(count):
     return png(chunk(b"teSt") * count)
 
 
-def png_of_profiles(count: int) -> bytes:
+def png_of_profiles(count):
     """A PNG file whose colour profile is there again and again, each a megabyte of nothing."""
     return png(chunk(b"iCCP", b"x\0\0" + zlib.compress(bytes(2**20))) * count)
 
 
-def png_of_idle_deflate(size: int, side: int = 8) -> bytes:
+def png_of_idle_deflate(size, side=8):
     """A PNG file whose packed pixels begin with many blocks, each a code table without content."""
     bits, count = 0, 0
 
-    def put(value: int, width: int) -> None:
+    def put(value, width):
         nonlocal bits, count
         bits |= value << count
         count += width
@@ -53,7 +53,7 @@ def png_of_idle_deflate(size: int, side: int = 8) -> bytes:
     return png(side=side, data=pixels[:2] + block * (size // len(block)) + pixels[2:])
 
 
-def jpeg_of_scans(count: int, side: int = 64) -> bytes:
+def jpeg_of_scans(count, side=64):
     """A progressive JPEG file whose last scan, of nothing, comes again and again."""
     noise = np.random.default_rng(0).integers(100, 104, (side, side), dtype=np.uint8)
     out = io.BytesIO()
@@ -63,7 +63,7 @@ def jpeg_of_scans(count: int, side: int = 64) -> bytes:
     return whole[:-2] + (whole[last : last + 10] + b"\0\0") * count + whole[-2:]
 
 
-def jpeg_of_segments(count: int, kind: int = 0xFE, data: bytes = b"") -> bytes:
+def jpeg_of_segments(count, kind=0xFE, data=b""):
     """A JPEG file with so many segments before its picture; by default remarks."""
     out = io.BytesIO()
     Image.new("RGB", (8, 8)).save(out, "JPEG")
@@ -71,7 +71,7 @@ def jpeg_of_segments(count: int, kind: int = 0xFE, data: bytes = b"") -> bytes:
     return b"\xff\xd8" + segment * count + out.getvalue()[2:]
 
 
-def webp_of_chunks(count: int) -> bytes:
+def webp_of_chunks(count):
     """A WebP file with unknown chunks behind its picture."""
     out = io.BytesIO()
     Image.new("RGB", (8, 8)).save(out, "WEBP", lossless=True)
@@ -81,7 +81,7 @@ def webp_of_chunks(count: int) -> bytes:
     return b"RIFF" + struct.pack("<I", len(body)) + body
 
 
-def gif_with_more(size: int) -> bytes:
+def gif_with_more(size):
     """A GIF file with so many bytes of remarks behind its only picture."""
     out = io.BytesIO()
     Image.new("P", (256, 192)).save(out, "GIF")
@@ -89,7 +89,7 @@ def gif_with_more(size: int) -> bytes:
     return out.getvalue()[:-1] + remark * (size // len(remark)) + b"\x3b"
 
 
-def bmp_of_runs(runs: bytes, width: int = 8, height: int = 8) -> bytes:
+def bmp_of_runs(runs, width=8, height=8):
     """A BMP file of 8 bits with these packed runs; a negative height begins at the top."""
     header = struct.pack("<IiiHHIIiiII", 40, width, height, 1, 8, 1, len(runs), 0, 0, 256, 0)
     start = 14 + len(header) + 1024
@@ -98,11 +98,11 @@ def bmp_of_runs(runs: bytes, width: int = 8, height: int = 8) -> bytes:
     )
 
 
-def bmp_of_idle_runs(count: int) -> bytes:
+def bmp_of_idle_runs(count):
     return bmp_of_runs(b"\0\2\0\0" * count)
 
 
-def bmp_of_line_ends(count: int, width: int = 16384, height: int = 64) -> bytes:
+def bmp_of_line_ends(count, width=16384, height=64):
     """A BMP file of nothing but ends of lines, each of which fills a line."""
     return bmp_of_runs(b"\0\0" * count, width, height)
 
@@ -110,7 +110,7 @@ def bmp_of_line_ends(count: int, width: int = 16384, height: int = 64) -> bytes:
 Tags = Mapping[int, tuple[int, int, int | bytes]]
 
 
-def tiff(tags: Tags, data: bytes = b"") -> bytes:
+def tiff(tags, data=b""):
     """A little-endian TIFF file with these tags (kind, count, value), and its data at offset 8."""
     entries, extra = b"", b""
     behind = 8 + len(data) + 2 + 12 * len(tags) + 4
@@ -123,7 +123,7 @@ def tiff(tags: Tags, data: bytes = b"") -> bytes:
     return head + struct.pack("<H", len(tags)) + entries + bytes(4) + extra
 
 
-def _tiled(width: int, height: int, tile: tuple[int, int], packing: int) -> Tags:
+def _tiled(width, height, tile, packing):
     bits = struct.pack("<HHH", 8, 8, 8)
     return {
         256: (4, 1, width), 257: (4, 1, height), 258: (3, 3, bits), 259: (3, 1, packing),
@@ -134,14 +134,14 @@ def _tiled(width: int, height: int, tile: tuple[int, int], packing: int) -> Tags
 DEFLATE, LZW, PACKBITS = 8, 5, 32773
 
 
-def tiff_of_a_tile(packing: int = DEFLATE, tile: tuple[int, int] = (32768, 21840)) -> bytes:
+def tiff_of_a_tile(packing=DEFLATE, tile=(32768, 21840)):
     """A small TIFF picture in one tile that is much larger than it."""
     data = {DEFLATE: zlib.compress(bytes(1000)), LZW: b"\x80\x00\x20", PACKBITS: b"\x81\0" * 8}
     tags = {**_tiled(256, 192, tile, packing), 324: (4, 1, 8), 325: (4, 1, len(data[packing]))}
     return tiff(tags, data[packing])
 
 
-def tiff_of_small_tiles(width: int, height: int) -> bytes:
+def tiff_of_small_tiles(width, height):
     """A TIFF file in tiles of one pixel each, all of which are the same bytes."""
     count, data = width * height, b"abc"
     places = struct.pack("<I", 8) * count
@@ -150,23 +150,23 @@ def tiff_of_small_tiles(width: int, height: int) -> bytes:
     return tiff(tags, data)
 
 
-def exif_of_rationals(count: int) -> bytes:
+def exif_of_rationals(count):
     """EXIF of so many fractions, which is rewritten since the picture is turned."""
     tags = {0x0112: (3, 1, 6), 40_000: (5, count, 8)}
     return b"Exif\0\0" + tiff(tags, struct.pack("<II", 1, 3) * count)
 
 
-def png_of_rationals(count: int) -> bytes:
+def png_of_rationals(count):
     return png(chunk(b"eXIf", exif_of_rationals(count)[6:]), side=64)
 
 
-def webp_of_rationals(count: int) -> bytes:
+def webp_of_rationals(count):
     out = io.BytesIO()
     Image.new("RGB", (64, 64)).save(out, "WEBP", exif=exif_of_rationals(count))
     return out.getvalue()
 
 
-def avif_that_lies(width: int = 64, height: int = 48, side: int = 6000) -> bytes:
+def avif_that_lies(width=64, height=48, side=6000):
     """An AVIF file that declares another size than its picture has."""
     out = io.BytesIO()
     Image.new("RGB", (side, side)).save(out, "AVIF", speed=10)
@@ -174,7 +174,7 @@ def avif_that_lies(width: int = 64, height: int = 48, side: int = 6000) -> bytes
     return out.getvalue()[:told] + struct.pack(">II", width, height) + out.getvalue()[told + 8 :]
 
 
-def jpeg_xl_bomb(side: int = 12_000) -> bytes:
+def jpeg_xl_bomb(side=12_000):
     import pillow_jxl  # noqa: F401, PLC0415 - an extra
 
     out = io.BytesIO()
@@ -182,7 +182,7 @@ def jpeg_xl_bomb(side: int = 12_000) -> bytes:
     return out.getvalue()
 
 
-def bomb(width: int, height: int) -> bytes:
+def bomb(width, height):
     """A PNG header that promises many pixels; the body does not matter."""
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 99))

@@ -6,7 +6,7 @@ import subprocess
 from tests.missing import not_here
 
 
-def program(name: str, *words: object) -> str:
+def program(name, *words):
     """The output of another program."""
     found = shutil.which(name)
     if found is None:

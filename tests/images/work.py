@@ -2,7 +2,6 @@
 
 import os
 import time
-from pathlib import Path
 
 from app.errors import BadInput
 from app.images.allowance import admit
@@ -10,33 +9,33 @@ from app.images.allowance import admit
 PAUSE_S = 0.01
 
 
-def process(data: bytes) -> int:
+def process(data):
     return os.getpid()
 
 
-def parent(data: bytes) -> int:
+def parent(data):
     """The process that all decoders come from."""
     return os.getppid()
 
 
-def endless(data: bytes) -> None:
+def endless(data):
     while True:
         pass
 
 
-def asleep(data: bytes, seconds: float, begun: Path) -> None:
+def asleep(data, seconds, begun):
     begun.with_suffix(".new").write_text(str(os.getpid()))
     begun.with_suffix(".new").rename(begun)
     time.sleep(seconds)
 
 
-def until_there(data: bytes, path: Path) -> bool:
+def until_there(data, path):
     while not path.exists():
         time.sleep(PAUSE_S)
     return True
 
 
-def alone(data: bytes, pixels: int, folder: Path) -> bool:
+def alone(data, pixels, folder):
     """Whether nobody else is here, once so many pixels are admitted."""
     admit(pixels)
     (folder / "here").mkdir()
@@ -45,7 +44,7 @@ def alone(data: bytes, pixels: int, folder: Path) -> bool:
     return True
 
 
-def hungry(data: bytes, pixels: int, size: int) -> int:
+def hungry(data, pixels, size):
     """Take so much memory for so many pixels."""
     admit(pixels)
     return len(bytearray(size))
@@ -58,17 +57,17 @@ class Unsayable(BadInput):
         raise MemoryError
 
 
-def exhausted(data: bytes) -> None:
+def exhausted(data):
     """Have no memory to say why the file is refused."""
     raise Unsayable("")
 
 
-def dying(data: bytes, number: int) -> None:
+def dying(data, number):
     """End as libraries do that break, or whose allocation fails."""
     os.kill(os.getpid(), number)
 
 
-def faulty(data: bytes) -> None:
+def faulty(data):
     raise KeyError("what was asked for")
 
 
@@ -79,5 +78,5 @@ class Fallen:
         return os.system, ("false",)
 
 
-def fallen(data: bytes) -> Fallen:
+def fallen(data):
     return Fallen()

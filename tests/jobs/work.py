@@ -10,52 +10,49 @@ import os
 import signal
 import sys
 from collections import Counter
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from app.errors import BadPairs, UpscalerFailed, UpscalerUnavailable
-from app.jobs.handlers import JobContext
 from app.jobs.program import run_until_signalled
 from app.jobs.queue import JobQueue
-from app.stores.base import CalibrationHead, Job, JobKind, Stores
+from app.stores.base import CalibrationHead, Job
 from app.stores.open import open_stores
 from app.upscalers.remote.errors import BadCredentials, QuotaSpent
 from tests.waiting import PATIENCE_S
 
 
-def new_job(name: str, kind: JobKind, log: Path, **request: Any) -> Job:
+def new_job(name, kind, log, **request):
     return Job(
         id=name, kind=kind, created_at=datetime.now(UTC), request={"log": str(log), **request}
     )
 
 
-def starts(log: Path) -> Counter[str]:
+def starts(log):
     return Counter(line.split()[0] for line in lines(log))
 
 
-def workers(log: Path) -> set[str]:
+def workers(log):
     return {line.split()[1] for line in lines(log)}
 
 
-def lines(log: Path) -> list[str]:
+def lines(log):
     return log.read_text().splitlines() if log.exists() else []
 
 
-def note(job: Job, what: str) -> None:
+def note(job, what):
     with Path(job.request["log"]).open("a") as log:
         log.write(f"{what} {os.getpid()}\n")
 
 
-async def pass_gate(job: Job) -> None:
+async def pass_gate(job):
     """Wait, if the job is told to, until somebody in any process makes the file `gate`."""
     gate = job.request.get("gate")
     while gate and not os.path.exists(gate):  # noqa: ASYNC110, ASYNC240, PTH110 - a look at a file
         await asyncio.sleep(0.02)
 
 
-async def sleep_in_one_piece(job: Job, context: JobContext) -> str:
+async def sleep_in_one_piece(job, context):
     """An upscale: `seconds` long, then as the gate says; `kill` kills its worker, `fail` raises."""
     note(job, job.id)
     if job.request.get("kill"):
@@ -78,13 +75,13 @@ class SleepingPairs:
     wait for it, or, if `reduces_behind_gate`, the reduction.
     """
 
-    def __init__(self, stores: Stores) -> None:
+    def __init__(self, stores):
         self.stores = stores
 
-    async def tasks(self, job: Job) -> Sequence[str]:
+    async def tasks(self, job):
         return [f"pair{i:04}" for i in range(job.request["pairs"])]
 
-    async def run(self, job: Job, task: str) -> bytes:
+    async def run(self, job, task):
         note(job, task)
         if job.request.get("kill") == task:
             await asyncio.sleep(0.1)
@@ -108,7 +105,7 @@ class SleepingPairs:
             raise
         return task.encode()
 
-    async def reduce(self, job: Job, context: JobContext) -> str:
+    async def reduce(self, job, context):
         note(job, "reduce")
         kept = [key async for key, value in context.records() if value == key.encode()]
         assert kept == list(await self.tasks(job))
@@ -129,7 +126,7 @@ class SleepingPairs:
         return f"/v1/admin/calibrations/{job.id}"
 
 
-async def work(queue_url: str, store_url: str, data_dir: str, lease_s: str, slots: str) -> None:
+async def work(queue_url, store_url, data_dir, lease_s, slots):
     stores = open_stores(store_url, Path(data_dir), result_ttl_s=600, max_result_bytes=10**9)
     try:
         async with JobQueue(

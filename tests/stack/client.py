@@ -3,12 +3,11 @@
 import json
 import time
 from contextlib import suppress
-from typing import Any, Self
+from typing import Any
 
 import httpx
 
 from tests.factories import encoded, photo
-from tests.stack.engine import Stack
 from tests.waiting import block_until
 
 CALIBRATIONS = "/v1/admin/calibrations"
@@ -18,48 +17,48 @@ SMALL = encoded(photo(1000, 32, 32))
 class Client:
     """Requests through the proxy. Each is made once: what fails once, a user sees."""
 
-    def __init__(self, stack: Stack) -> None:
+    def __init__(self, stack):
         self._stack = stack
         self._http = httpx.Client(base_url=f"http://127.0.0.1:{stack.http_port}", timeout=120)
 
-    def __enter__(self) -> Self:
+    def __enter__(self):
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, *_):
         self._http.close()
 
     @property
-    def admin(self) -> dict[str, str]:
+    def admin(self):
         """The header of whoever knows the key in `.env`, or in the file of secrets."""
         return {"Authorization": f"Bearer {self._stack.admin_key}"}
 
-    def get(self, path: str, **headers: str) -> httpx.Response:
+    def get(self, path, **headers):
         return self._http.get(path, headers=headers)
 
-    def upscale(self, image: bytes = SMALL, **fields: Any) -> httpx.Response:
+    def upscale(self, image=SMALL, **fields):
         return self._http.post("/v1/upscale", files={"image": image}, data=fields)
 
-    def submit(self, image: bytes = SMALL) -> str:
+    def submit(self, image=SMALL):
         return _location(self.try_to_submit(image))
 
-    def try_to_submit(self, image: bytes = SMALL) -> httpx.Response:
+    def try_to_submit(self, image=SMALL):
         """Whatever an asynchronous upscaling is answered with."""
         return self._http.post(
             "/v1/upscale", files={"image": image}, headers={"Prefer": "respond-async"}
         )
 
-    def calibrate(self, count: int = 20, *, upscaler: str = "span-x4", **config: Any) -> str:
+    def calibrate(self, count=20, *, upscaler="span-x4", **config):
         files = [("y", (f"{k:02}.png", encoded(photo(k, 128, 128)))) for k in range(count)]
         # X is made in one way: the usual mixture would be sixteen times as many.
         settings = {"upscaler": upscaler, "activate": False, "degradation": {}, **config}
         data = {"config": json.dumps(settings)}
         return _location(self._http.post(CALIBRATIONS, files=files, data=data, headers=self.admin))
 
-    def finished(self, job: str) -> dict[str, Any]:
+    def finished(self, job):
         """The job once it has ended, however long it takes, if only it goes on."""
         found: dict[str, Any] = {}
 
-        def went_on() -> bool:
+        def went_on():
             nonlocal found
             before, found = found, _json(self.get(job, **self.admin))
             return found != before
@@ -68,14 +67,14 @@ class Client:
             block_until(went_on)
         return found
 
-    def calibrations(self) -> set[str]:
+    def calibrations(self):
         return {item["id"] for item in _json(self.get(CALIBRATIONS, **self.admin))}
 
-    def answers(self) -> float:
+    def answers(self):
         """The seconds until something is ready behind the proxy and an upscaling is answered."""
         began = time.monotonic()
 
-        def is_ready() -> bool:
+        def is_ready():
             with suppress(httpx.TransportError):
                 return self.get("/readyz").status_code == 200
             return False
@@ -85,11 +84,11 @@ class Client:
         return time.monotonic() - began
 
 
-def _json(answer: httpx.Response) -> Any:
+def _json(answer):
     assert answer.status_code == 200, answer.text
     return answer.json()
 
 
-def _location(answer: httpx.Response) -> str:
+def _location(answer):
     assert answer.status_code == 202, answer.text
     return answer.headers["Location"]

@@ -9,7 +9,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ CORE = ("proxy", "gateway", "jobs", "redis")
 
 
 class Engine:
-    def __init__(self) -> None:
+    def __init__(self):
         if not has_docker() and not shutil.which("podman"):
             raise ServerMissing("neither docker nor podman is installed")
         self.name = "docker" if has_docker() else "podman"
@@ -34,28 +33,28 @@ class Engine:
             "PODMAN_IGNORE_CGROUPSV1_WARNING": "1",
         }
 
-    def call(self, *words: str) -> str:
+    def call(self, *words):
         return self._run(self.name, *words)
 
-    def has_image(self, name: str) -> bool:
+    def has_image(self, name):
         return bool(self.call("images", "--quiet", name).strip())
 
-    def inspect(self, name: str) -> dict[str, Any]:
+    def inspect(self, name):
         found: dict[str, Any] = json.loads(self.call("inspect", name))[0]
         return found
 
-    def is_healthy(self, name: str) -> bool:
+    def is_healthy(self, name):
         state = self.inspect(name)["State"]
         health = state.get("Health") or state.get("Healthcheck") or {}
         return bool(state["Running"]) and health.get("Status") in {"healthy", None, ""}
 
-    def run_in(self, name: str, *words: str) -> str:
+    def run_in(self, name, *words):
         return self.call("exec", name, *words)
 
-    def logs(self, name: str) -> str:
+    def logs(self, name):
         return self.call("logs", name)
 
-    def _run(self, *words: str) -> str:
+    def _run(self, *words):
         done = subprocess.run(
             words,
             stdout=subprocess.PIPE,
@@ -73,7 +72,7 @@ class Engine:
 class Stack(Engine):
     """The containers of one project. Everything of it is removed by `down`."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder):
         super().__init__()
         docker = self.name == "docker"
         self._compose = (
@@ -88,7 +87,7 @@ class Stack(Engine):
         if not docker and not Path("/run/systemd/system").exists():
             threading.Thread(target=self._check_health, daemon=True).start()
 
-    def configure(self, **settings: str) -> None:
+    def configure(self, **settings):
         """Fill in `.env.example`, as a user does; later calls change single lines."""
         self.settings |= {"HTTP_PORT": str(self.http_port), **settings}
         self.settings.setdefault("HTTPS_PORT", str(free_port()))
@@ -101,22 +100,22 @@ class Stack(Engine):
         self.env_file.write_text("\n".join(lines) + "\n", "utf-8")
 
     @property
-    def admin_key(self) -> str:
+    def admin_key(self):
         """The key that opens: in a file, where there is one, or else in `.env`."""
         folder = self.settings.get("SECRETS_DIR")
         kept = self.settings["TRUSTSCALE_ADMIN_KEYS"]
         return Path(folder, "admin_keys").read_text("utf-8") if folder else kept
 
-    def limit(self, volume: str, megabytes: int) -> None:
+    def limit(self, volume, megabytes):
         """Make a volume that can be filled up: it lies in memory."""
         size = f"size={megabytes}m,uid=10001,gid=10001,mode=0750"
         options = ["--opt", "type=tmpfs", "--opt", "device=tmpfs", "--opt", f"o={size}"]
         self.call("volume", "create", *options, f"{PROJECT}_{volume}")
 
-    def compose(self, *words: str, profiles: tuple[str, ...] = ()) -> None:
+    def compose(self, *words, profiles=()):
         self._run(*self._composing(profiles), *words)
 
-    def _composing(self, profiles: tuple[str, ...] = ()) -> list[str]:
+    def _composing(self, profiles=()):
         return [
             *self._compose,
             *("--project-name", PROJECT, "--env-file", str(self.env_file)),
@@ -124,7 +123,7 @@ class Stack(Engine):
             *(word for profile in profiles for word in ("--profile", profile)),
         ]
 
-    def shell(self, script: str, folder: Path) -> None:
+    def shell(self, script, folder):
         """Run commands of the docs in a folder, with this engine as `docker`, on this project."""
         compose = shlex.join(self._composing(("cpu-worker",)))
         docker = folder / "bin" / "docker"
@@ -139,7 +138,7 @@ class Stack(Engine):
         self._run("sh", "-c", line)
 
     @contextmanager
-    def held(self, volume: str) -> Iterator[None]:
+    def held(self, volume):
         """Keep a volume in use."""
         # Whoever mounts it first owns it.
         held = ("--user", "10001:10001", "--volume", f"{PROJECT}_{volume}:/held")
@@ -151,7 +150,7 @@ class Stack(Engine):
             self.call("kill", holder)
             self.call("rm", "--force", holder)
 
-    def up(self, *services: str, profiles: tuple[str, ...] = (), **scale: int) -> None:
+    def up(self, *services, profiles=(), **scale):
         """Start what is named (else the core), and wait until all of it is healthy."""
         names = services or CORE
         words = [f"--scale={service}={number}" for service, number in scale.items()]
@@ -164,7 +163,7 @@ class Stack(Engine):
                 self.call("rm", "--force", name)
         block_until(lambda: all(self.is_healthy(name) for name in self.containers()))
 
-    def down(self) -> None:
+    def down(self):
         self._stopped.set()
         for name in self.containers(every=True):
             # One that another waits for is removed with it.
@@ -177,7 +176,7 @@ class Stack(Engine):
                 if name.startswith(f"{PROJECT}_"):
                     self.call(kind, "rm", name)
 
-    def containers(self, service: str = "", *, every: bool = False) -> list[str]:
+    def containers(self, service="", *, every=False):
         """The names of the containers that run, of one service or all; `every`: or have ended."""
         label = "com.docker.compose"
         filters = ["--filter", f"label={label}.project={PROJECT}"]
@@ -186,29 +185,29 @@ class Stack(Engine):
         listed = self.call("ps", *(["--all"] if every else []), *filters, "--format", "{{.Names}}")
         return sorted(listed.split())
 
-    def kill(self, name: str) -> None:
+    def kill(self, name):
         """Kill -9 the first process from outside, as the kernel would; the engine restarts it."""
         os.kill(int(self.inspect(name)["State"]["Pid"]), signal.SIGKILL)
 
-    def stop(self, name: str) -> float:
+    def stop(self, name):
         """Stop with SIGTERM and the grace period of compose; the seconds that it took."""
         began = time.monotonic()
         self.call("stop", "--time", "140", name)
         return time.monotonic() - began
 
-    def start(self, name: str) -> None:
+    def start(self, name):
         self.call("start", name)
 
-    def tag(self, image: str, old: str, new: str) -> None:
+    def tag(self, image, old, new):
         self.call("tag", f"{image}:{old}", f"{image}:{new}")
 
-    def memory(self) -> Mapping[str, str]:
+    def memory(self):
         lines = self.call(
             "stats", "--no-stream", "--format", "{{.Name}} {{.MemUsage}}"
         ).splitlines()
         return dict(line.split(" ", 1) for line in lines if PROJECT in line)
 
-    def _check_health(self) -> None:
+    def _check_health(self):
         while not self._stopped.wait(2):
             with suppress(AssertionError):
                 for name in self.containers():

@@ -5,31 +5,27 @@ import re
 import sys
 import threading
 import time
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
 
 import httpx
 import numpy as np
-from numpy.typing import NDArray
 
 from tests.servers import ProcessGroup, free_port
 from tests.upscalers.remote.apps.model import textured
 from workers.errors import ClientGone
-from workers.models.engine import DeviceMemory, Engine, EngineSpec, SampleRequest
+from workers.models.engine import DeviceMemory, Engine, EngineSpec
 from workers.models.registry import load_engine
 
 
-def load(model: str, weights: Path | None = None, **options: Any) -> Any:
+def load(model, weights=None, **options):
     return load_engine(EngineSpec(model, weights, **options))
 
 
-def noise(height: int, width: int, seed: int = 0) -> NDArray[np.uint8]:
+def noise(height, width, seed=0):
     """A picture in which every pixel counts: uint8[height, width, 3]."""
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
 
 
-def tiny_sinsr(data: Path, **changes: object) -> list[str]:
+def tiny_sinsr(data, **changes):
     """Options of the command that serves the tiny SinSR; None leaves one out."""
     given = {
         "--model": "sinsr",
@@ -42,14 +38,14 @@ def tiny_sinsr(data: Path, **changes: object) -> list[str]:
 
 
 class Served(ProcessGroup):
-    def __init__(self, data: Path, folder: Path, *options: str, port: int | None = None) -> None:
+    def __init__(self, data, folder, *options, port=None):
         port = port or free_port()
         self.url = f"http://127.0.0.1:{port}"
         words = [*tiny_sinsr(data), "--port", str(port), "--threads", "1", *options]
         command = [sys.executable, "-m", "workers", "worker", *words]
         super().__init__(command, log=folder / f"{port}.log")
 
-    def metric(self, name: str) -> float:
+    def metric(self, name):
         text = httpx.get(f"{self.url}/metrics", timeout=600, trust_env=False).text
         [value] = re.findall(rf"^trustscale_worker_{name} (.*)$", text, re.MULTILINE)
         return float(value)
@@ -58,10 +54,10 @@ class Served(ProcessGroup):
 class Bomb:
     """Pickled, it makes a folder as soon as somebody unpickles it."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path):
         self.path = path
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __reduce__(self):
         return os.mkdir, (str(self.path),)
 
 
@@ -71,9 +67,7 @@ class SleepingEngine(Engine):
     With `shut` a call lasts until the test sets `open`.
     """
 
-    def __init__(
-        self, seconds: float = 0.0, scale: int = 2, together: int = 1, *, shut: bool = False
-    ) -> None:
+    def __init__(self, seconds=0.0, scale=2, together=1, *, shut=False):
         super().__init__("sleeper", scale, "sha256:sleeper", distinct_samples=7, together=together)
         self._seconds = seconds
         self.calls: list[list[int]] = []
@@ -83,7 +77,7 @@ class SleepingEngine(Engine):
             self.open.set()
         self.error: Exception | None = None
 
-    def samples_of(self, jobs: Sequence[SampleRequest]) -> list[NDArray[np.uint8]]:
+    def samples_of(self, jobs):
         self.calls.append([len(job.seeds) for job in jobs])
         if self.error is not None and any(13 in job.seeds for job in jobs):
             raise self.error
@@ -98,5 +92,5 @@ class SleepingEngine(Engine):
             for job in jobs
         ]
 
-    def memory(self) -> DeviceMemory:
+    def memory(self):
         return DeviceMemory("fake:0", 10, 100)

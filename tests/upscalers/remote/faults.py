@@ -24,7 +24,7 @@ def head(status, length, headers=None):
     return ("\r\n".join(lines) + "\r\n\r\n").encode()
 
 
-def answer(status=200, body=b"", headers=None, json=None) -> Behaviour:
+def answer(status=200, body=b"", headers=None, json=None):
     content = jsonlib.dumps(json).encode() if json is not None else body
 
     async def behave(asked, writer):

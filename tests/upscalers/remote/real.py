@@ -12,9 +12,7 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Self
 
 import httpx
 
@@ -33,7 +31,7 @@ REQUIREMENTS = {
 }
 
 
-def environment(name: str) -> Path:
+def environment(name):
     """The `bin` folder of a server's own environment; made when missing.
 
     Raises ServerMissing when it cannot be made.
@@ -50,7 +48,7 @@ def environment(name: str) -> Path:
     return folder / "bin"
 
 
-def _install(folder: Path, wanted: Sequence[str]) -> None:
+def _install(folder, wanted):
     """Make the environment; whatever an interrupted run left of it is worth nothing."""
     shutil.rmtree(folder, ignore_errors=True)
     python = folder / "bin" / "python"
@@ -77,7 +75,7 @@ def _install(folder: Path, wanted: Sequence[str]) -> None:
 class RealServer:
     """One running server; use as a context manager."""
 
-    def __init__(self, name: str, **extra_env: str) -> None:
+    def __init__(self, name, **extra_env):
         self.name = name
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
@@ -96,7 +94,7 @@ class RealServer:
             self.close()
             raise
 
-    def _recipe(self, bin_: Path) -> tuple[list[str | Path], str, dict[str, str]]:
+    def _recipe(self, bin_):
         """Command, path that answers 200 when ready, environment."""
         python, port = bin_ / "python", str(self.port)
         if self.name == "cog":
@@ -130,7 +128,7 @@ class RealServer:
             return [python, APPS / "triton.py"], "/v2/models/encoded/ready", env
         raise ValueError(self.name)
 
-    def _answers(self, path: str) -> bool:
+    def _answers(self, path):
         try:
             reply = httpx.get(self.url + path, timeout=2, trust_env=False)
         except httpx.TransportError:
@@ -138,13 +136,13 @@ class RealServer:
         starting = self.name == "cog" and '"STARTING"' in reply.text
         return reply.status_code == 200 and not starting
 
-    def __enter__(self) -> Self:
+    def __enter__(self):
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, *_):
         self.close()
 
-    def close(self) -> None:
+    def close(self):
         """Stop the whole process group; some servers leave children behind."""
         self.group.stop(5.0)
         shutil.rmtree(self._folder, ignore_errors=True)

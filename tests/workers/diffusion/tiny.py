@@ -1,8 +1,6 @@
 """Tiny pipelines of random weights, made by the library's own classes and saved to a folder."""
 
 import json
-from pathlib import Path
-from typing import Any
 
 import torch
 from diffusers import (
@@ -23,9 +21,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 TEXT = 32
 
 
-def ldm(
-    widths: tuple[int, ...] = (32, 64), codec: tuple[int, ...] = (32, 32, 32), layers: int = 1
-) -> Any:
+def ldm(widths=(32, 64), codec=(32, 32, 32), layers=1):
     """LDM-SR ×4; its full size is (160, 320, 320, 640), (128, 256, 512), 2."""
     inner = len(widths) - 1
     unet = UNet2DModel(
@@ -47,7 +43,7 @@ def ldm(
     return LDMSuperResolutionPipeline(decoder, unet, DDIMScheduler())
 
 
-def _text(folder: Path) -> tuple[CLIPTokenizer, CLIPTextModel]:
+def _text(folder):
     letters = [chr(code) for code in range(33, 127)]
     words = ["<|startoftext|>", "<|endoftext|>", *letters, *(f"{x}</w>" for x in letters)]
     folder.mkdir()
@@ -67,7 +63,7 @@ def _text(folder: Path) -> tuple[CLIPTokenizer, CLIPTextModel]:
     return CLIPTokenizer.from_pretrained(folder, model_max_length=16), CLIPTextModel(config)
 
 
-def _codec(*widths: int) -> AutoencoderKL:
+def _codec(*widths):
     return AutoencoderKL(
         block_out_channels=widths,
         down_block_types=("DownEncoderBlock2D",) * len(widths),
@@ -77,9 +73,7 @@ def _codec(*widths: int) -> AutoencoderKL:
     )
 
 
-def _unet(
-    inputs: int, outputs: int = 4, widths: tuple[int, ...] = (32, 64), **options: Any
-) -> UNet2DConditionModel:
+def _unet(inputs, outputs=4, widths=(32, 64), **options):
     inner = len(widths) - 1
     return UNet2DConditionModel(
         in_channels=inputs,
@@ -95,9 +89,7 @@ def _unet(
     )
 
 
-def upscale(
-    folder: Path, widths: tuple[int, ...] = (32, 64), codec: tuple[int, ...] = (32, 32, 32)
-) -> Any:
+def upscale(folder, widths=(32, 64), codec=(32, 32, 32)):
     """The ×4 upscaler of Stable Diffusion; its full size: (256, 512, 512, 1024), (128, 256, 512).
 
     The text encoder stays tiny: it runs once, at the start.
@@ -113,7 +105,7 @@ def upscale(
     )
 
 
-def latent(folder: Path) -> Any:
+def latent(folder):
     """The ×2 upscaler in the latent grid."""
     tokenizer, text = _text(folder)
     unet = _unet(8, 5, time_cond_proj_dim=128 + TEXT)
@@ -126,7 +118,7 @@ def latent(folder: Path) -> Any:
     )
 
 
-def image_to_image(folder: Path) -> Any:
+def image_to_image(folder):
     tokenizer, text = _text(folder)
     return StableDiffusionImg2ImgPipeline(
         vae=_codec(32, 32, 32, 32),
@@ -140,12 +132,12 @@ def image_to_image(folder: Path) -> Any:
     )
 
 
-def saved(pipe: Any, folder: Path) -> Path:
+def saved(pipe, folder):
     pipe.save_pretrained(folder, safe_serialization=True)
     return folder
 
 
-def make(kind: str, folder: Path) -> Path:
+def make(kind, folder):
     """A tiny pipeline of that kind in a folder, the same every time."""
     torch.manual_seed(0)
     folder.mkdir(parents=True, exist_ok=True)
