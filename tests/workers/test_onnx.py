@@ -12,12 +12,17 @@ import pytest
 
 from app.upscalers.base import Source
 from app.upscalers.embedded import EmbeddedUpscaler
+from app.upscalers.remote.http import Upstream
+from app.upscalers.remote.worker import WorkerConfig, WorkerUpscaler
 from app.upscalers.shipped import SHIPPED
 from app.upscalers.tiling import TilePlan
+from tests.live import serving
+from tests.upscalers.remote.pictures import patient
 from tests.workers.fakes import load, noise
 from workers.errors import ClientGone, WeightsError
 from workers.models.engine import SampleRequest
 from workers.models.onnx import OnnxEngine
+from workers.service import create_app
 
 IMAGE = noise(20, 30)
 SEEDS = np.array([0, 1, 29, 95, 96 * 7 + 29], np.int64)
@@ -41,6 +46,21 @@ class TestSamples:
         assert np.array_equal(engine.samples(IMAGE, SEEDS), want)
         assert engine.fingerprint == embedded.fingerprint
         assert (engine.name, engine.scale, engine.distinct_samples) == ("spanx4_ch52", 4, 96)
+
+    async def test_16_bits_over_the_wire(self, engine):
+        """A worker takes data of 16 bits, and its samples are those of the gateway itself."""
+        deep = IMAGE.astype(np.uint16) * 257 + np.arange(20, dtype=np.uint16)[:, None, None]
+        [want] = await EmbeddedUpscaler(threads=1).generate(Source(deep), [29])
+        with serving(create_app(engine)) as address:
+            told = WorkerConfig(name="up", urls=[f"http://{address}"])
+            upscaler = WorkerUpscaler(told, [Upstream(told, told.urls[0], {}, patient())])
+            await upscaler.check()
+            assert upscaler.capabilities.deep
+            [sample] = await upscaler.generate(Source(deep), [29])
+            await upscaler.close()
+        assert sample.dtype == np.uint16
+        assert len(np.unique(sample)) > 256
+        assert np.array_equal(sample, want)
 
     async def test_tiles(self, path):
         """A file in tiles gives the samples and the fingerprint of the gateway with such tiles."""
