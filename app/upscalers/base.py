@@ -23,7 +23,7 @@ RGB = Pixels
 
 
 def image_digest(rgb: RGB) -> str:
-    """SHA-256, hexadecimal, of the size and pixels of an image: its identity in any file format."""
+    """SHA-256, hexadecimal, of the size and pixels of an image, whatever its file format."""
     digest = hashlib.sha256(f"{rgb.shape[0]}x{rgb.shape[1]}:".encode())
     digest.update(np.ascontiguousarray(rgb).data)
     return digest.hexdigest()
@@ -32,11 +32,10 @@ def image_digest(rgb: RGB) -> str:
 class Source:
     """The decoded low-resolution input of one request, shared by its M generation calls.
 
-    Adapters that need bytes use `png`, which is encoded at most once; adapters that upload once
-    for M calls key their cache by the `Source` object itself (it hashes by identity and can be
-    weakly referenced).
+    Adapters that need bytes use `png`, which is encoded at most once; adapters that upload once for
+    M calls use the `Source` itself as the key (it hashes by identity and can be weakly referenced).
 
-    `facts` are what is known of it beside its pixels, for a score that looks at them.
+    `facts` are known besides the pixels, for a score that looks at them.
     """
 
     def __init__(self, rgb: RGB, facts: Facts | None = None) -> None:
@@ -101,8 +100,8 @@ class Capabilities:
 
     seeds: the same seed gives the same bytes.
     samples_per_call: the largest number of seeds in one `generate` call.
-    concurrency: how many calls may be in flight at once, over all requests of this process.
-    max_samples: how many distinct samples it can give at all; None: no limit.
+    concurrency: calls in flight at once, over all requests of this process.
+    max_samples: the number of distinct samples; None: no limit.
     max_input_pixels: the largest h·w it takes; None: no limit of its own.
     lossless: samples arrive without lossy compression.
     by_tiles: it runs in this process and takes the time of its pixels, so one tile tells its pace.
@@ -124,11 +123,10 @@ class Capabilities:
 class Upscaler(Protocol):
     """An opaque image-to-image model μ.
 
-    `fingerprint` identifies whatever produces the samples: adapter, model and version or weight
-    hash, and every parameter that changes the output. Two upscalers with equal fingerprints draw
-    from the same distribution; a calibration is valid for one fingerprint only. Remote upscalers
-    learn `scale` and `fingerprint` in `check`; before it the properties raise
-    `UpscalerUnavailable`.
+    `fingerprint` identifies what produces the samples: adapter, model, version or weight hash, and
+    every parameter that changes the output. Equal fingerprints mean equal distributions; a
+    calibration is valid for one fingerprint only. Remote upscalers learn `scale` and `fingerprint`
+    in `check`; before it the properties raise `UpscalerUnavailable`.
     """
 
     @property
@@ -151,9 +149,9 @@ class Upscaler(Protocol):
     ) -> list[RGB]:
         """One sample per seed, in the order of the seeds, each [k·h, k·w, 3] and as deep as asked.
 
-        `turn` is taken before samples are decoded, and is the caller's to give back; None: nobody
-        else is in the way. Never blocks the event loop. Cancelling the call abandons or cancels the
-        work.
+        The call takes `turn` before it decodes samples, and the caller gives it back; None: no
+        other calls compete. Never blocks the event loop. Cancelling the call abandons or cancels
+        the work.
 
         Raises:
             UpscalerUnavailable: unreachable or busy; the same call may succeed later.
@@ -179,7 +177,7 @@ class Witness(Protocol):
     """Another network's answer to the same input, which samples are compared with."""
 
     def fingerprint(self, scale: int) -> str:
-        """Identity of what gives answers of so many times the input's size."""
+        """Identity of what answers at this scale."""
         ...
 
     async def answer(self, source: Source, scale: int) -> RGB:
@@ -196,16 +194,16 @@ def witness_of(upscaler: Upscaler) -> Witness | None:
 
 
 def fingerprint_of(facts: object) -> str:
-    """The fingerprint of whatever produces samples, from all that tells it apart, as JSON."""
+    """The fingerprint of what produces samples, from all facts that distinguish it, as JSON."""
     canonical = json.dumps(facts, sort_keys=True, ensure_ascii=True)
     return "sha256:" + hashlib.sha256(canonical.encode()).hexdigest()
 
 
 def digests_of(facts: Mapping[str, object], above: str = "") -> dict[str, str]:
-    """A digest of each fact that a fingerprint covers; those inside tables have dotted names.
+    """A digest of each fact that a fingerprint covers; facts inside tables have dotted names.
 
-    Calibrations keep them, so that not only "the fingerprint differs" but the setting can be named;
-    digests, because values may be addresses and prompts that are nobody's business.
+    Calibrations keep them, so that an error can name the setting that changed. Digests, because
+    values may be private addresses or prompts.
     """
     found: dict[str, str] = {}
     for name, value in facts.items():
@@ -218,17 +216,17 @@ def digests_of(facts: Mapping[str, object], above: str = "") -> dict[str, str]:
 
 
 def settings_of(upscaler: Upscaler) -> dict[str, str]:
-    """The digests of an upscaler's settings; empty where it has none to tell."""
+    """The digests of an upscaler's settings; empty if it reports none."""
     facts: Mapping[str, object] = getattr(upscaler, "facts", {})
     return digests_of(facts)
 
 
 AUTO: Final = "auto"
-"""No upscaler is called so: the class of an upload decides."""
+"""Reserved name: the class of an upload chooses the upscaler."""
 
 
 def named(upscalers: Mapping[str, Upscaler], name: str | None, default: str) -> Upscaler:
-    """The upscaler of a name; none, or an empty one, means the default.
+    """The upscaler of this name; None or "" means the default.
 
     Raises:
         NotFound: no upscaler has this name.

@@ -1,4 +1,4 @@
-"""Do not call what is dead, and do not call more at once than is taken."""
+"""Circuit breaker and limit of concurrent calls."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import anyio
 
 @dataclass(frozen=True, slots=True)
 class BreakerPolicy:
-    """When calls stop, and when the upstream's health is checked then.
+    """When the breaker opens, and when the upstream's health is checked then.
 
     failures: in a row; those within `blip_s` of each other count once.
     rest_s: the first pause before a check; it doubles up to a minute.
@@ -27,19 +27,19 @@ class BreakerPolicy:
 class Breaker:
     """Counts failures in a row and opens at a limit.
 
-    Calls fail together when one cable is pulled, so failures within `blip_s` count once: what opens
-    it is how long an upstream is away, not how many calls were in flight.
+    One pulled cable fails many calls at once, so failures within `blip_s` count once: what counts
+    is how long an upstream is away, not how many calls were in flight.
 
-    Open, nobody calls. Whoever owns the breaker asks for the upstream's health meanwhile and calls
-    `half_open` when it answers: then calls go through, and one failure opens the breaker again.
+    While it is open, no call is made. Its owner checks the upstream's health and calls `half_open`
+    when that answers: then calls go through, and one failure opens the breaker again.
 
     Args:
         failures: the limit.
-        changed: told when it opens (True) and closes (False).
+        changed: called when it opens (True) and closes (False).
 
     Attributes:
         closed: set while calls go through.
-        failures: how often in a row the upstream has failed.
+        failures: failures in a row so far.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class Breaker:
         self._close()
 
     def failed(self) -> None:
-        """A call failed: open, if that was one too many."""
+        """A call failed: open if the limit is reached."""
         now = self._clock()
         if now - self._counted_at >= self._blip_s:
             self._counted_at = now
@@ -77,13 +77,13 @@ class Breaker:
             self.open()
 
     def open(self) -> None:
-        """Let nobody call."""
+        """Stop all calls."""
         if not self.is_open:
             self.closed.clear()
             self._changed(True)
 
     def half_open(self) -> None:
-        """The upstream looks alive: let calls through, but believe it only after a success."""
+        """Let calls through on trial; one success closes, one failure opens."""
         if self.is_open:
             self.failures, self._counted_at = self._limit - 1, -math.inf
             self._close()
@@ -97,8 +97,8 @@ class Breaker:
 class CallLimit:
     """Bounds the calls in flight, and learns when the server takes fewer than configured.
 
-    A server that says "busy" while n other calls of ours are in flight takes n: calling more would
-    only be refused. After a while of successes one more is tried. First come, first served.
+    A server that says "busy" while n other calls of ours are in flight takes n. After a number of
+    successes one more is tried. First come, first served.
     """
 
     _SUCCESSES_TO_WIDEN = 32
@@ -136,7 +136,7 @@ class CallLimit:
 
 
 class MemoryCalls:
-    """`app.stores.base.CallStore` for a process that shares its calls with nobody."""
+    """`app.stores.base.CallStore` for a process that shares its calls with no other."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock

@@ -1,7 +1,7 @@
-"""What the settings of `[[upscalers]]` entries share; those of a kind are beside its adapter.
+"""Settings that all `[[upscalers]]` entries share; those of a kind are beside its adapter.
 
-These classes describe and check; `app/upscalers/registry.py` builds. Secrets never appear here:
-`token_env` names the environment variable that holds the token.
+`app/upscalers/registry.py` builds from them. They hold no secrets: `token_env` names the
+environment variable that holds the token.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def http_url(url: str) -> SplitResult:
     """The parts of an absolute http(s) URL.
 
     Raises:
-        ValueError: it is none that can be called; the message is what it is instead.
+        ValueError: it cannot be called; the message says what it is instead.
     """
     try:
         parts = urlsplit(url)
@@ -55,7 +55,7 @@ def http_url(url: str) -> SplitResult:
         raise ValueError("something that is no http(s) URL")
     if parts.username is not None or not url.isascii() or not url.isprintable() or " " in url:
         raise ValueError("a URL with credentials or odd characters")
-    # Nothing that a resolver, a proxy or a list of hosts may read in another way.
+    # Nothing that a resolver, a proxy or a list of hosts may read differently.
     if not _HOST.fullmatch(host):
         raise ValueError("a URL with an impossible host")
     return parts
@@ -99,7 +99,7 @@ class _Config(BaseModel):
 
     @property
     def shown(self) -> tuple[str, Character | None]:
-        """The title and character that people are shown."""
+        """Title and character for people."""
         return self.title or self.name, self.character
 
 
@@ -130,8 +130,8 @@ class EmbeddedConfig(_Config):
 class RemoteConfig(_Config):
     """What every upscaler behind HTTP has.
 
-    `HOW_TO_CALL` names the settings that say how to call, not what is computed. Everything else is
-    in the fingerprint, so a new setting is in it until somebody decides otherwise.
+    `HOW_TO_CALL` names the settings that say how to call, not what is computed. The fingerprint
+    covers all others, new settings included unless they are added there.
     """
 
     HOW_TO_CALL: ClassVar[frozenset[str]] = frozenset(

@@ -1,13 +1,13 @@
-"""Connect an upscaler of which only the address is known: read its description, then one call.
+"""Connect an upscaler of which only the address is known: read its description, then call once.
 
-Two steps, since the second may cost money. `look` asks the server what it is and suggests an
-entry; `attempt` makes one call through the very adapter that would serve, and mends what only an
-answer tells (the scale, where the picture is). Every answer is kept and played again to the
-mended entry, so that the call is made, and paid for, once.
+The second step may cost money, so it is separate. `look` asks the server what it is and suggests an
+entry; `attempt` makes one call through the adapter that would serve, and corrects what only an
+answer tells (the scale, where the picture is). Answers are recorded and replayed to the corrected
+entry, so the call is made, and paid for, once.
 
-The address comes from a person at a page, and this process sits inside somebody's network: the
-connection goes to the address that was checked, which must be public unless the operator allows
-others, and redirects are not followed (`app/upscalers/remote/guard.py`).
+The address comes from a web page, and this process runs inside somebody's network: the connection
+goes to the address that was checked, which must be public unless the operator allows others, and
+redirects are not followed (`app/upscalers/remote/guard.py`).
 """
 
 from __future__ import annotations
@@ -46,23 +46,23 @@ from app.upscalers.remote.translation import failure
 
 _LONGEST_S: Final = 300.0
 _SHORT_S: Final = 20.0
-_MOST_BYTES: Final = 64 * 2**20  # of an answer that is kept
-_GUESS: Final = 16  # a scale that hardly any model has, so that the answer tells the right one
+_MOST_BYTES: Final = 64 * 2**20  # # of a recorded answer
+_GUESS: Final = 16  # # a scale that hardly any model has, so the answer shows the right one
 _MOST_TRIES: Final = 12
 _ASPECT: Final = 0.01
 _REPLICATE: Final = "https://api.replicate.com/v1"
-_TELL_SCALE: Final = frozenset({"embedded", "worker"})  # themselves, so no setting does
-_WORKER: Final = "trustscale-worker"  # what our own workers call themselves
+_TELL_SCALE: Final = frozenset({"embedded", "worker"})  # # they report it, so no setting does
+_WORKER: Final = "trustscale-worker"  # # the name our workers report
 _ADAPTER: Final[TypeAdapter[UpscalerConfig]] = TypeAdapter(UpscalerConfig)
 
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """What is to be connected.
+    """What to connect.
 
     address: a URL, or an ONNX file.
     token: for this trial only; the entry names a variable.
-    settings: of the entry, that go before what is found.
+    settings: of the entry; they override what is found.
     allow_private: whether the address may be private, or without TLS.
     """
 
@@ -74,7 +74,7 @@ class Wish:
 
     @property
     def environ(self) -> dict[str, str]:
-        """Where the token is looked up."""
+        """The environment in which the token is looked up."""
         return {self.settings.get("token_env", ""): self.token.get_secret_value()}
 
 
@@ -90,10 +90,10 @@ class Trial:
 
 
 async def look(wish: Wish) -> Suggestion:
-    """What the server says of itself, as an entry; nothing is generated.
+    """The entry that the server's description suggests; nothing is generated.
 
     Raises:
-        BadRequest: no such address, or nothing there that describes an upscaler.
+        BadRequest: no such address, or nothing there describes an upscaler.
         UpscalerError: it cannot be reached, or refuses the token.
     """
     if wish.address.endswith(".onnx"):
@@ -129,7 +129,7 @@ async def attempt(entry: Entry, wish: Wish) -> Trial:
 
     Raises:
         BadRequest: a setting is wrong.
-        UpscalerError: what came is no sample; the message says why.
+        UpscalerError: the answer is no sample; the message says why.
     """
     source, began = Source(pattern()), time.perf_counter()
     seconds = 0.0
@@ -162,7 +162,7 @@ async def attempt(entry: Entry, wish: Wish) -> Trial:
 
 
 def _mended(entry: Entry, error: UpscalerError, source: Source) -> tuple[list[Entry], str]:
-    """Entries that the same answers may fit, and what to tell a person."""
+    """Entries that the same answers may fit, and a sentence for people."""
     if isinstance(error, ForeignHost):
         hosts = [*entry.get("allowed_hosts", []), error.host]
         return [
@@ -195,14 +195,14 @@ def _pointed(entry: Entry, place: str) -> Entry:
 async def _generated(
     entry: Entry, environ: Mapping[str, str], network: Network, source: Source
 ) -> tuple[int, bool]:
-    """One call: the scale, and whether the picture came without loss."""
+    """Call once: the scale, and whether the picture came without loss."""
     config = config_of(entry)
     try:
         if isinstance(config, EmbeddedConfig):
             upscaler = build_upscaler(config, environ)
         else:
             upscaler = build_adapter(config, environ, network=network)
-    except ConfigError as error:  # a file, or a token, that is none
+    except ConfigError as error:  # # a bad file, or a missing token
         raise BadRequest(error.detail) from error
     try:
         await upscaler.check()
@@ -213,7 +213,7 @@ async def _generated(
 
 
 def config_of(entry: Entry) -> UpscalerConfig:
-    """The entry as settings, with a guess where its scale is not known yet. Raises BadRequest."""
+    """The entry as settings; a missing scale is guessed. Raises BadRequest."""
     guess = {} if entry["kind"] in _TELL_SCALE or "preset" in entry else {"scale": _GUESS}
     with _readable():
         return _ADAPTER.validate_python({**guess, **entry})
@@ -267,7 +267,7 @@ async def _gradio(upstream: Upstream, _: str, settings: Entry) -> Suggestion | N
 
 
 async def _openapi(upstream: Upstream, path: str, settings: Entry) -> Suggestion | None:
-    """Cog says in its description what goes in; of others the best operation is taken."""
+    """Cog's description names its inputs; of any other, take the best operation."""
     wanted = pointer.first(settings, "/request/path")
     for place in [path] if path.endswith(".json") else ["/openapi.json", "/docs.json"]:
         document = await _document(upstream, place)
@@ -283,7 +283,7 @@ async def _openapi(upstream: Upstream, path: str, settings: Entry) -> Suggestion
 
 
 async def _document(upstream: Upstream, path: str) -> Any:
-    """A description, None if there is none. Raises UpscalerError if the token is refused."""
+    """A description; None if there is none. Raises UpscalerError if the token is refused."""
     try:
         reply = await upstream.request("GET", path)
     except ProtocolError:  # too large, or compressed
@@ -317,7 +317,7 @@ def _of_file(wish: Wish) -> Suggestion:
 
 
 def _named(found: Suggestion, wish: Wish, of: str) -> Suggestion:
-    """The suggestion with its name, and with the settings that go before it. Raises BadRequest."""
+    """The suggestion with its name and the overriding settings. Raises BadRequest."""
     name = re.sub("[^A-Za-z0-9._-]+", "-", of.rsplit("/", 1)[-1]).strip("-._")[:64]
     model = str(found.entry.get("model", "")).partition(":")[0].rpartition("/")[2]
     if found.entry["kind"] in {"replicate", "oip"}:
@@ -335,7 +335,7 @@ def _is_set(entry: Entry, place: str) -> bool:
 
 
 def _parts(address: str) -> SplitResult:
-    """The URL of an API, also of the page that people know.
+    """The URL of an API, also from the address of its web page.
 
     Raises:
         BadRequest: it is no URL.
@@ -352,7 +352,7 @@ def _parts(address: str) -> SplitResult:
 
 
 def _split(parts: SplitResult) -> tuple[str, str]:
-    """The address of the API, and the path below it that says what is meant there."""
+    """The address of the API, and the path below it that names a model or operation."""
     found = re.search(r"(/models/[\w.-]+/[\w.-]+.*|/v2(/models/.*)?|/[\w.-]+\.json)$", parts.path)
     place = found[0] if found else ""
     return f"{parts.scheme}://{parts.netloc}{parts.path.removesuffix(place)}".rstrip("/"), place
@@ -360,7 +360,7 @@ def _split(parts: SplitResult) -> tuple[str, str]:
 
 @contextmanager
 def _readable() -> Iterator[None]:
-    """Raise what is wrong with settings as BadRequest."""
+    """Turn invalid settings into BadRequest."""
     try:
         yield
     except ValidationError as error:
@@ -374,7 +374,7 @@ async def _guarded(wish: Wish) -> AsyncIterator[httpx.AsyncBaseTransport]:
 
 
 class _Guarded(httpx.AsyncBaseTransport):
-    """Connects to the address that was checked, by whatever name it was called."""
+    """Connects to the checked address, whatever name was used."""
 
     def __init__(self, line: httpx.AsyncBaseTransport, wish: Wish) -> None:
         self._line = line
@@ -398,7 +398,7 @@ class _Guarded(httpx.AsyncBaseTransport):
 
 
 class _Tape(httpx.AsyncBaseTransport):
-    """Keeps what was answered, and answers the same to whoever asks again from the beginning."""
+    """Records answers, and replays them from the beginning after `rewind`."""
 
     def __init__(self, line: httpx.AsyncBaseTransport) -> None:
         self._line = line
@@ -406,7 +406,7 @@ class _Tape(httpx.AsyncBaseTransport):
         self._place = 0
 
     def rewind(self) -> None:
-        """Begin again."""
+        """Start the replay."""
         self._place = 0
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
@@ -418,7 +418,7 @@ class _Tape(httpx.AsyncBaseTransport):
         else:
             del self._kept[self._place :]
             response = await self._heard(request)
-            # Of a prediction that is asked for again and again the last answer counts.
+            # Of a polled prediction the last answer counts.
             if self._kept and request.method == "GET" and self._kept[-1][1] == url:
                 self._kept.pop()
                 self._place -= 1
@@ -446,5 +446,5 @@ class _Tape(httpx.AsyncBaseTransport):
 
 
 def _plain(headers: Mapping[str, str]) -> dict[str, str]:
-    """Without what was about the connection."""
+    """The headers without those about the connection."""
     return {name: value for name, value in headers.items() if name != "transfer-encoding"}

@@ -1,7 +1,7 @@
-"""From what a server says of itself to the entry of an upscaler. All functions are pure.
+"""From what a server says of itself to an upscaler's entry. All functions are pure.
 
 Sources: the schemas of Cog and Replicate, Gradio's `/info`, metadata of the Open Inference
-Protocol, OpenAPI 3. What cannot be read off a description is left to a trial, or to a person.
+Protocol, OpenAPI 3. What a description does not say is left to a trial, or to a person.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ _EMPTY: Final = {"string": "", "number": 0, "integer": 0, "boolean": False}
 class Suggestion:
     """What a description says.
 
-    what: kind of server, in words.
+    what: the kind of server, for people.
     entry: without `scale`, which only an answer tells.
-    needs: fields that the model wants and nobody can guess, under their names in the settings.
+    needs: settings that the model requires and nobody can guess.
     notes: what a person should look at.
     """
 
@@ -45,7 +45,7 @@ class Suggestion:
 
 
 class _Fields(NamedTuple):
-    """The parts that the properties of a request play."""
+    """The roles of a request's properties."""
 
     image: str | None
     seed: str | None
@@ -55,7 +55,7 @@ class _Fields(NamedTuple):
 
 
 def of_predictions(schema: Any, where: Entry, what: str) -> Suggestion | None:
-    """Cog and Replicate: the field roles of `components/schemas/Input`. None: it has no image."""
+    """Cog and Replicate: the field roles of `components/schemas/Input`; None: it has no image."""
     found = _roles(_resolved(pointer.first(schema, "/components/schemas/Input"), schema), schema)
     if found.image is None:
         return None
@@ -70,7 +70,7 @@ def of_predictions(schema: Any, where: Entry, what: str) -> Suggestion | None:
 
 
 def of_gradio(info: Any, where: Entry, wanted: str | None) -> Suggestion | None:
-    """A Gradio app: the endpoint that takes a picture and gives one; `wanted`: its name."""
+    """A Gradio app: the endpoint from picture to picture; `wanted`: its name."""
     told = pointer.first(info, "/named_endpoints")
     able = {
         name: (inputs, output)
@@ -95,7 +95,7 @@ def of_gradio(info: Any, where: Entry, wanted: str | None) -> Suggestion | None:
 
 
 def _arguments(parameters: list[Any]) -> list[Any]:
-    """The arguments of a Gradio endpoint; empty where none is a picture."""
+    """The arguments of a Gradio endpoint; empty if none is a picture."""
     filled: list[Any] = []
     for one in parameters:
         name = f"{pointer.first(one, '/parameter_name')} {pointer.first(one, '/label')}"
@@ -111,13 +111,13 @@ def _arguments(parameters: list[Any]) -> list[Any]:
 
 
 def _picture_of(returns: list[Any]) -> int | None:
-    """Which of the values of an endpoint is a picture."""
+    """Which return value of an endpoint is a picture."""
     kinds = [str(pointer.first(one, "/component")) for one in returns]
     return next((k for k, kind in enumerate(kinds) if re.search("Image|Gallery|File", kind)), None)
 
 
 def of_oip(metadata: Any, where: Entry) -> Suggestion:
-    """A model of the Open Inference Protocol: its tensors, as far as its metadata names them."""
+    """A model of the Open Inference Protocol, as far as its metadata describes tensors."""
     entry, notes = {**where}, []
     inputs, outputs = pointer.find(metadata, "/inputs/*"), pointer.find(metadata, "/outputs/*")
     seed = next((one for one in inputs if one.get("datatype") == "INT64"), None)
@@ -142,7 +142,7 @@ def of_oip(metadata: Any, where: Entry) -> Suggestion:
 
 
 def _layout(tensor: Any) -> str | None:
-    """The axes of a tensor that can be an image; None: it can be none."""
+    """The axes of a tensor that may be an image; None: it cannot be one."""
     if tensor.get("datatype") == "BYTES":
         return "PNG"
     shape = list(tensor.get("shape", []))
@@ -153,7 +153,7 @@ def _layout(tensor: Any) -> str | None:
 
 
 def of_openapi(document: Any, where: Entry, path: str | None) -> Suggestion | None:
-    """Any OpenAPI 3 description: the operation that takes a picture best; `path`: only this one."""
+    """Any OpenAPI 3 description: the best operation that takes a picture; `path`: only this one."""
     able = [
         (score, suggestion)
         for score, suggestion in _operations(document, where)
@@ -169,7 +169,7 @@ def of_openapi(document: Any, where: Entry, path: str | None) -> Suggestion | No
 
 
 def _operations(document: Any, where: Entry) -> Iterator[tuple[int, Suggestion]]:
-    """Every operation that takes a picture, with how much it looks like an upscaler."""
+    """Every operation that takes a picture, with a score of how much it looks like an upscaler."""
     paths = pointer.first(document, "/paths")
     for path, methods in paths.items() if isinstance(paths, dict) else ():
         for method in ("post", "put"):
@@ -201,7 +201,7 @@ def _operations(document: Any, where: Entry) -> Iterator[tuple[int, Suggestion]]
 
 
 def _request(kind: str, media: Any, document: Any) -> tuple[dict[str, Any], int, list[str]] | None:
-    """The `request` of a media type, the largest seed (0: none), and what it needs besides."""
+    """The `request` of a media type, the largest seed (0: none), and what else it needs."""
     if kind.startswith("image/") or kind == "application/octet-stream":
         return {"form": "raw"}, 0, []
     if kind not in {_FORM, _JSON}:
@@ -233,14 +233,14 @@ def _answers(operation: Any, document: Any) -> list[str]:
 
 
 def _prefix(document: Any) -> str:
-    """The path that all paths of a description stand below; BentoML says "." for none."""
+    """The common prefix of all paths; BentoML says "." for none."""
     server = pointer.first(document, "/servers/0/url")
     path = urlsplit(server).path if isinstance(server, str) else ""
     return path.rstrip("/") if path.startswith("/") else ""
 
 
 def _roles(schema: Mapping[str, Any], document: Any, *, files: bool = False) -> _Fields:
-    """The parts of a schema's properties; `files`: a picture is one of binary content."""
+    """The roles of a schema's properties; `files`: a picture is one of binary content."""
     told = schema.get("properties")
     properties = {
         name: _resolved(one, document)
@@ -257,14 +257,14 @@ def _roles(schema: Mapping[str, Any], document: Any, *, files: bool = False) -> 
         if "png" in one.get("enum", ()):
             fixed[name] = "png"
         elif _SCALE.search(name) and one.get("default") is not None:
-            fixed[name] = one["default"]  # or a new default would be another model
+            fixed[name] = one["default"]  # # or a new default would mean another model
         elif name in required and "default" not in one:
             needed.append(name)
     return _Fields(image, seed, seed_max, fixed, needed)
 
 
 def _image(properties: Mapping[str, Mapping[str, Any]], *, files: bool) -> str | None:
-    """The property that holds the picture: of those that can, the one whose name says so best."""
+    """The property that holds the picture: of the candidates, the one named most tellingly."""
     able = [
         name
         for name, one in properties.items()
@@ -278,7 +278,7 @@ def _image(properties: Mapping[str, Mapping[str, Any]], *, files: bool) -> str |
 
 
 def _resolved(schema: Any, document: Any, depth: int = 8) -> dict[str, Any]:
-    """A schema without references, and of what may also be null the other part."""
+    """A schema with its references resolved; of a nullable one the other alternative."""
     if not isinstance(schema, dict) or not depth:
         return {}
     reference = schema.get("$ref")

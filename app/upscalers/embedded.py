@@ -1,8 +1,8 @@
 """The upscaler inside this process: any ONNX model from RGB to RGB.
 
-Three layers, each usable without the next: `OnnxModel` (`network.py`) runs one window,
-`symmetric_sample` turns any deterministic model into a seeded sampler of any image size, and
-`EmbeddedUpscaler` puts both behind the asynchronous `Upscaler` protocol.
+Three layers, each usable alone: `OnnxModel` (`network.py`) runs one window, `symmetric_sample`
+turns a deterministic model into a seeded sampler of any image size, and `EmbeddedUpscaler` puts
+both behind the asynchronous `Upscaler` protocol.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from app.upscalers.symmetry import apply, undo
 from app.upscalers.tiling import TilePlan, run_tiled, tiled
 from app.upscalers.turns import Turn
 
-# The largest tile side, in input pixels, of models that are not shipped.
+# Input pixels, for models that are not shipped.
 DEFAULT_TILE = 288
 
-# For models whose radius this program does not know. Deep networks reach farther in principle, but
-# their influence fades with the distance. Whoever needs certainty sets `halo` to the radius.
+# For models of unknown radius. Deep networks reach farther in principle, but influence fades with
+# distance. For certainty set `halo` to the radius.
 DEFAULT_HALO = 32
 
-# Counts the versions of this module's rules that change pixels and have no name below.
+# Version of this module's rules that change pixels and have no name below.
 _ADAPTER = "embedded/1"
 
 
@@ -45,9 +45,9 @@ def symmetric_sample(
 ) -> RGB:
     """One sample of a deterministic model: upscale under the symmetry `seed % 96`, then undo it.
 
-    The symmetry is applied to each tile, not to the image: the result is the same as long as the
-    halo covers the model's radius, seams lie at the same place in every sample, and no second
-    copy of the output is needed.
+    Applying the symmetry to each tile gives the same result as applying it to the image while the
+    halo covers the model's radius; seams lie at the same place in every sample, and no second copy
+    of the output is needed.
 
     Args:
         model: the network; the same window always gives the same output.
@@ -80,23 +80,22 @@ class EmbeddedUpscaler:
 
     One tile at a time uses all cores, unless `concurrency` says otherwise. On two cores, eight
     samples of 128 x 128 take 3 to 5 % less time as two concurrent calls of one thread each
-    (`benchmarks/embedded.py`). For one request that does not pay for twice the memory and twice
-    the wait for the first sample; for hundreds of images it does.
+    (`benchmarks/embedded.py`): worth it for hundreds of images, but for one request it doubles
+    memory and the wait for the first sample.
 
-    The fingerprint covers the bytes of the weights and every rule that changes pixels beyond
-    rounding noise: adapter version, tile plan, symmetries, rounding, precision. Threads, device,
-    library and its version change the order of sums, about 1e-5 of the range: at most one step of
-    255 in a rare pixel, far below what a calibration can tell. Were they in the fingerprint, every
-    update of a library would throw away a calibration that still holds.
+    The fingerprint covers the weights and every rule that changes pixels beyond rounding noise:
+    adapter version, tile plan, symmetries, rounding, precision. Threads, device and library version
+    change the order of sums, about 1e-5 of the range: at most one step of 255 in a rare pixel, far
+    below what a calibration can detect. In the fingerprint, they would invalidate calibrations that
+    still hold.
 
-    `exact_fingerprint` is that of the same upscaler in float32: a σ that was fitted to the one
-    precision suits the other.
+    `exact_fingerprint` is that of the same upscaler in float32: a σ fitted to one precision suits
+    the other.
 
     Args:
         name: the upscaler's name in the configuration.
         model: the name of a shipped model, or an ONNX file.
-        threads: threads inside one operator; 0: one per core that this process may use, divided by
-            `concurrency`.
+        threads: threads inside one operator; 0: the usable cores divided by `concurrency`.
         concurrency: tiles that are made at once; a GPU makes one.
         tile: the largest side of a tile in input pixels; memory grows with its square; None: that
             of the shipped model, else 288.
@@ -106,8 +105,7 @@ class EmbeddedUpscaler:
         witness: what samples are compared with; None: nothing.
 
     Raises:
-        ConfigError: a file that cannot be read or is not such a model, or a tile that is too
-            small.
+        ConfigError: an unreadable file, not such a model, or too small a tile.
     """
 
     kind = "embedded"
@@ -162,16 +160,16 @@ class EmbeddedUpscaler:
             self.facts["precision"] = self._precision
         self.fingerprint = fingerprint_of(self.facts)
         self._is_closed = False
-        # Of its own: however many requests there are, and however many were cancelled while a
-        # network runs, no more networks than these run at once.
+        # Its own pool: however many requests come or are cancelled while a network runs, no more
+        # networks than these run at once.
         self._threads = FairThreads(self._concurrency, f"embedded-{name}")
 
     @cached_property
     def model(self) -> OnnxModel:
-        """The network. One that ships is loaded when it is needed first.
+        """The network. A shipped one is loaded at first use.
 
         Raises:
-            UpscalerUnavailable: it computes in another precision than was foreseen.
+            UpscalerUnavailable: it computes in another precision than foreseen.
         """
         model = self._load()
         if self._precision not in {None, model.precision}:
@@ -192,8 +190,8 @@ class EmbeddedUpscaler:
     ) -> list[RGB]:
         """One sample per seed; see `Upscaler.generate`. The work runs in threads.
 
-        The tiles of all requests are made in turn. Cancelling returns at once, and none but the
-        tile that is being made then ends. Once closed, the upscaler is unavailable.
+        Tiles of all requests take turns. Cancelling returns at once; only the tile in progress
+        still ends. After `close` the upscaler is unavailable.
         """
         await self.check()
         model = await asyncio.to_thread(lambda: self.model)
@@ -214,7 +212,7 @@ class EmbeddedUpscaler:
         return samples
 
     async def check(self) -> None:
-        """See `Upscaler.check`: a file of a model was loaded and tried by the constructor."""
+        """See `Upscaler.check`; the constructor has loaded and tried a model from a file."""
         if self._is_closed:
             raise UpscalerUnavailable(f"upscaler {self.name} is shutting down")
 
@@ -225,7 +223,7 @@ class EmbeddedUpscaler:
 
 
 def tile_and_halo(model: ShippedName | Path, tile: int | None, halo: int | None) -> tuple[int, int]:
-    """The largest side of a tile and the halo of a model, where None is its default."""
+    """The largest side of a tile and the halo of a model, with its defaults."""
     if isinstance(model, Path):
         return tile or DEFAULT_TILE, DEFAULT_HALO if halo is None else halo
     shipped = SHIPPED[model]

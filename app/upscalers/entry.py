@@ -1,4 +1,4 @@
-"""Entries of `[[upscalers]]` as text, and the file of settings that they are added to."""
+"""Entries of `[[upscalers]]` as text, and appending them to the settings file."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _BARE = re.compile(r"[A-Za-z0-9_-]+")
 
 
 def add(path: Path, entry: Mapping[str, Any]) -> None:
-    """Append the entry to the file, which is made if it is missing.
+    """Append the entry to the file, creating it if needed.
 
-    Where the file names no upscalers, the shipped ones, which are there by default, are named too.
+    If the file names no upscalers, the shipped defaults are written too, or they would disappear.
 
     Raises:
-        ConfigError: no such file can be written, it is no TOML, or has an upscaler of that name.
+        ConfigError: the file cannot be written, is no TOML, or has an upscaler of that name.
     """
     try:
         text = path.read_text("utf-8") if path.exists() else ""
@@ -45,7 +45,7 @@ def shipped(name: str) -> dict[str, Any]:
 
 
 def table(entry: Mapping[str, Any]) -> str:
-    """The entry as TOML, a setting a line; what is None, which TOML has not, is left out."""
+    """The entry as TOML, a setting a line, without None, which TOML lacks."""
     first = {name: entry[name] for name in ("name", "kind") if name in entry}
     given = {key: value for key, value in {**first, **entry}.items() if value is not None}
     lines = [f"{_key(key)} = {_value(value)}\n" for key, value in given.items()]

@@ -1,9 +1,9 @@
-"""Threads that requests share: whatever one of them asks for, the others get their turn.
+"""Threads that requests share fairly.
 
-A picture of 12 megapixels has hundreds of tiles, a small one has a single one. Taken one request
-after the other, the small one would wait for minutes. So after each tile the request goes next that
-has had the least, and of several the one that needs the least: start-time fair queueing (Goyal,
-Vin and Cheng, SIGCOMM 1996) with the pixels of a tile as its length.
+A picture of 12 megapixels has hundreds of tiles, a small one has one; first come, first served, the
+small one would wait for minutes. So after each tile the request that has had the least goes next,
+among equals the one that needs the least: start-time fair queueing (Goyal, Vin and Cheng, SIGCOMM
+1996) with the pixels of a tile as its length.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Part = Callable[[], None]
 
 
 class Closed(Exception):
-    """No more work is done here."""
+    """The pool is closed."""
 
 
 @dataclass(eq=False, slots=True)
@@ -38,23 +38,23 @@ class _Work:
 
 
 class FairThreads:
-    """`count` threads that do the parts of all requests, each part by one thread."""
+    """`count` threads that run the parts of all requests, each part in one thread."""
 
     def __init__(self, count: int, name: str) -> None:
         self._threads = ThreadPoolExecutor(count, thread_name_prefix=name)
         self._lock = threading.Lock()
         self._works: list[_Work] = []
-        self._had: dict[Hashable, int] = {}  # cost of what each request has had, and its handicap
+        self._had: dict[Hashable, int] = {}  # # cost so far of each request, with its handicap
 
     async def run(self, request: Hashable, parts: Iterable[Part], cost: int) -> None:
-        """Call every part in a thread, in order of their start.
+        """Call every part in a thread, starting them in order.
 
         Cancelling returns at once; a part that has begun ends in its thread, others do not begin.
 
         Args:
             request: whose parts these are; requests share the threads evenly.
             parts: at least one.
-            cost: how much of a thread a part takes, in any unit.
+            cost: thread time of a part, in any unit.
 
         Raises:
             Closed: `close` was called.
@@ -62,7 +62,7 @@ class FairThreads:
         """
         work = _Work(request, cost, deque(parts))
         with self._lock:
-            # Whoever is new has missed nothing: what the others have had before does not count.
+            # A new request starts level with the others: their past does not count.
             self._had.setdefault(request, min(self._had.values(), default=0))
             self._works.append(work)
         try:
@@ -73,21 +73,21 @@ class FairThreads:
         await asyncio.wrap_future(work.end)
 
     def close(self) -> None:
-        """Begin no further part, and end the calls that wait for one."""
+        """Begin no further part, and end waiting calls."""
         self._threads.shutdown(wait=False, cancel_futures=True)
         with self._lock:
             for work in self._works:
                 _end(work, Closed())
 
     def _do_next(self) -> None:
-        """Do one part: of whichever request goes next when a thread is free for it."""
+        """Run the next part, whichever request's turn it is."""
         with self._lock:
             self._works = [work for work in self._works if not work.end.done()]
             there = {work.request for work in self._works}
             self._had = {one: had for one, had in self._had.items() if one in there}
             waiting = [work for work in self._works if work.waiting]
             if not waiting:
-                return  # this was asked for on behalf of a call that has ended early
+                return  # # queued for a call that has ended early
             work = min(waiting, key=lambda one: (self._had[one.request], one.left * one.cost))
             self._had[work.request] += work.cost
             part = work.waiting.popleft()

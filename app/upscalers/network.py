@@ -16,19 +16,19 @@ from app.upscalers.runtime import (
     trial,
 )
 
-_STRIP = 32  # rows that become pixels together: they stay in the cache
+_STRIP = 32  # # rows converted to pixels together: they stay in the cache
 
 
 class OnnxModel:
     """An ONNX super-resolution network on one window; thread-safe.
 
-    The network takes and gives one NCHW float32 RGB tensor in [0, 1] with free height and width;
-    `scale` is found by a probe.
+    Input and output are one NCHW float32 RGB tensor in [0, 1] with free height and width; a probe
+    finds `scale`.
 
     Args:
         weights: the bytes of the ONNX file, without external data.
-        name: what to call the model in errors.
-        threads: threads inside one operator; 0: one per core that this process may use.
+        name: of the model, for errors.
+        threads: threads inside one operator; 0: one per usable core.
         streams: how many threads call the model at the same time.
         precision: see `load_session`.
 
@@ -46,8 +46,8 @@ class OnnxModel:
         precision: PrecisionSetting = "f32",
     ) -> None:
         self.name = name
-        # Not the libraries' own default: they count the machine's cores and pin a thread to each,
-        # which fails or crowds in a container that was given only some of them.
+        # The libraries' defaults count the machine's cores and pin a thread to each, which fails or
+        # crowds in a container that has only some of them.
         self.threads = threads or usable_cores()
         self.session = load_session(
             weights, name=name, threads=self.threads, streams=streams, precision=precision
@@ -72,9 +72,9 @@ class OnnxModel:
     def __call__(self, rgb: RGB) -> RGB:
         """The upscaled window.
 
-        The output is clipped to [0, 1] and rounded half up. The window is not padded: SPAN treats
-        the borders best by its own zeros, which it was trained with (on 30 photographs the
-        outermost 4 input pixels lose 1.8 dB with edge and 2.5 dB with reflect padding).
+        The output is clipped to [0, 1] and rounded half up. The window is not padded: SPAN was
+        trained with zeros beyond its borders (on 30 photographs the outermost 4 input pixels lose
+        1.8 dB with edge and 2.5 dB with reflect padding).
 
         Args:
             rgb: [h, w, 3] of 8 or 16 bits, at least 1 x 1.
@@ -83,7 +83,7 @@ class OnnxModel:
             [k·h, k·w, 3], as deep.
 
         Raises:
-            UpscalerFailed: the network failed, or gave another shape or values that are no number.
+            UpscalerFailed: the network failed, or gave another shape or non-finite values.
         """
         height, width, _ = rgb.shape
         tensor = np.ascontiguousarray(rgb.transpose(2, 0, 1)[np.newaxis], np.float32)
@@ -111,7 +111,7 @@ class OnnxModel:
         return pixels
 
     def _probe(self) -> int:
-        """The scale, after checking that this is a super-resolution network."""
+        """Check that this is a super-resolution network, and return its scale."""
         inputs, outputs = self.session.inputs, self.session.outputs
         if len(inputs) != 1 or len(outputs) != 1:
             raise self._unfit(

@@ -18,9 +18,9 @@ _MOST_LETTERS: Final = 100
 
 
 def find(document: Any, pointer: str) -> list[Any]:
-    """Every value that the pointer names; empty when there is none.
+    """Every value that the pointer names, possibly none.
 
-    The empty pointer names the document itself. A pointer without `*` names at most one value.
+    The empty pointer names the document itself. Without `*` a pointer names at most one value.
     """
     where, *rest = _EVERY.split(pointer, maxsplit=1)
     found = JsonPointer(where).resolve(document, _NOTHING)
@@ -46,15 +46,15 @@ def checked(pointer: str) -> str:
 
 
 def images(document: Any) -> list[str]:
-    """Pointers to what looks like an image, links after what is one itself."""
+    """Pointers to what looks like an image; links last."""
     found = [leaf for leaf in islice(_leaves(document, ""), 10_000) if _is_image(leaf[1])]
     return [place for place, _ in sorted(found, key=lambda leaf: leaf[1].startswith("http"))]
 
 
 def outline(document: Any) -> str:
-    """What a document holds, by its pointers and never by its values, for whoever writes one.
+    """The pointers of a document with none of its values, as help for writing one.
 
-    Such as "/id, /output/0/b64 (looks like an image)"; at most a dozen pointers.
+    Such as "/id, /output/0/b64 (looks like an image)"; at most a dozen.
     """
     leaves = list(islice(_leaves(document, ""), 10_000))
     leaves.sort(key=lambda leaf: not _is_image(leaf[1]))
@@ -71,7 +71,7 @@ def _is_image(value: Any) -> bool:
 
 
 def _leaves(value: Any, pointer: str) -> Iterator[tuple[str, Any]]:
-    """Pointers and values of all that is neither an object nor an array."""
+    """Pointers and values of everything but objects and arrays."""
     waiting = [(pointer, value)]
     while waiting:
         pointer, value = waiting.pop()

@@ -1,4 +1,4 @@
-"""Try an upscaler as a request would, and say what matters for calibration and cost."""
+"""Try an upscaler as a request would, and report what matters for calibration and cost."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from app.upscalers.remote.checks import Alignment, alignment
 from app.upscalers.remote.errors import reason
 
 _SIDE = 96
-_SEEDS = (193, 290)  # any two; their residues modulo 96 differ, so symmetry-sampled models differ
+_SEEDS = (193, 290)  # # arbitrary; residues modulo 96 differ, so symmetry-sampled models differ
 
 
 @dataclass(slots=True)
@@ -25,13 +25,13 @@ class ProbeReport:
 
     reachable: the health check succeeded.
     generates: all three generations succeeded.
-    error, error_kind: the first failure, in words and as its metrics label.
+    error, error_kind: the first failure, as text and as metrics label.
     repeatable: the same seed gave the same bytes.
     varies: another seed gave other bytes.
-    honours_seeds: both of these, for an upscaler that takes seeds.
+    honours_seeds: both, for an upscaler that takes seeds.
     lossless: no answer came in a lossy format.
     latency_s: median time of one generation.
-    calls_per_request: generations that a request for `samples` samples starts, without retries.
+    calls_per_request: generations of a request for `samples` samples, without retries.
     shift, stretch, similarity: how the sample lies on the input; see `Alignment`.
     """
 
@@ -70,7 +70,7 @@ class ProbeReport:
 
     @property
     def usable(self) -> bool:
-        """Whether masks can be made: samples come and lie on the input's pixels."""
+        """Whether masks can be made: samples come and align with the input."""
         return self.obstacle is None
 
 
@@ -82,7 +82,7 @@ async def probe(upscaler: Upscaler, image: RGB | None = None, *, samples: int = 
     Args:
         upscaler: to try; three generations are paid for.
         image: uint8 [h, w, 3]; None: a synthetic pattern of 96 x 96.
-        samples: M, for the number of calls that a request makes.
+        samples: M, for the number of calls per request.
     """
     report = ProbeReport(upscaler.name, upscaler.kind, samples)
     source = Source(pattern() if image is None else image)

@@ -1,4 +1,4 @@
-"""All kinds of upscalers, and the way from a configuration entry to an upscaler."""
+"""All kinds of upscalers, and how a configuration entry becomes one."""
 
 from __future__ import annotations
 
@@ -62,16 +62,16 @@ def build_upscaler(
     precision: PrecisionSetting = "f32",
     witness: FaithfulWitness | None = None,
 ) -> Upscaler:
-    """Build an upscaler; remote ones are not contacted, and come with retries and limits.
+    """Build an upscaler. A remote one is not contacted yet, and gets retries and limits.
 
     Args:
         config: the entry.
-        environ: where the variables that `token_env` names are looked up.
-        metrics: of the process; remote calls are counted there.
-        calls: counts calls that are limited, over all processes; None: of this one alone.
+        environ: holds the variables that `token_env` names.
+        metrics: of the process; counts remote calls.
+        calls: counts limited calls over all processes; None: this process alone.
         network: for tests.
         precision: of embedded models whose entry names none.
-        witness: of every upscaler but the one that stands witness itself, which it then shares.
+        witness: of every upscaler but the one that is the witness, which it then shares.
 
     Raises:
         ConfigError: a variable is not set, or a model file cannot be read.
@@ -101,7 +101,7 @@ def build_adapter(
     *,
     network: Network | None = None,
 ) -> Upscaler:
-    """A remote upscaler as it is, without retries and limits."""
+    """A remote upscaler without retries and limits."""
     upstreams = [Upstream(config, url, environ, network) for url in config.addresses]
     if isinstance(config, WorkerConfig):
         return WorkerUpscaler(config, upstreams)

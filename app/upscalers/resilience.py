@@ -6,13 +6,11 @@
         ▲                                                                  │
         └─────────── wait (Retry-After, else jitter), budget, same seed ◀──┘
 
-A retry asks for the same seed, so a sample that was made twice is the same sample. How often and
-how long is a policy (`retry.py`), by call and by request. The breaker answers at once while the
-upstream is dead, and lets a health check, not a paid generation, find out when it is back. A call
-with patience (`Turn.patience_s`) waits for that.
+A retry uses the same seed, so it makes the same sample. `retry.py` says how often and how long, by
+call and by request. The breaker fails at once while the upstream is away, and a health check, not a
+paid generation, finds out when it is back. A call with patience (`Turn.patience_s`) waits for that.
 
-What an adapter does not understand in an answer is the upscaler's error, whatever exception it
-became: a safety net here makes it one.
+Whatever exception an adapter raises on an unexpected answer becomes an upscaler error here.
 """
 
 from __future__ import annotations
@@ -55,7 +53,7 @@ log = structlog.get_logger(__name__)
 
 
 class HealthFacts(BaseModel):
-    """How a remote upscaler does, as the gateway that answers sees it; calls are those of all."""
+    """How a remote upscaler does, as seen by this gateway; calls are those of all gateways."""
 
     breaker_open: bool
     failures_in_a_row: int
@@ -64,14 +62,14 @@ class HealthFacts(BaseModel):
 
     @classmethod
     async def of(cls, upscaler: Upscaler) -> HealthFacts | None:
-        """Of an upscaler; None: it is none that could be away. Raises StoreUnavailable."""
+        """Of an upscaler; None if it is local. Raises StoreUnavailable."""
         return await upscaler.health() if isinstance(upscaler, ResilientUpscaler) else None
 
 
 class ResilientUpscaler:
     """`Upscaler` around a remote one, within the limits of its configuration.
 
-    Tries are counted in `metrics`, which may be set at any time before the first call. `witness` is
+    Tries are counted in `metrics`, which may be set any time before the first call. `witness` is
     what samples are compared with; None: nothing.
     """
 
@@ -98,7 +96,7 @@ class ResilientUpscaler:
         self._recovery: asyncio.Task[None] | None = None
         self._open = 0
         self.metrics.set("upstream_calls_open", 0, self.name)
-        # Left for each request, which is recognised by its source.
+        # Left for each request, identified by its source.
         self._retries: weakref.WeakKeyDictionary[Source, int] = weakref.WeakKeyDictionary()
 
     @property
@@ -111,7 +109,7 @@ class ResilientUpscaler:
 
     @property
     def facts(self) -> Mapping[str, object]:
-        """What the fingerprint covers, where the adapter says so."""
+        """What the fingerprint covers, if the adapter reports it."""
         facts: Mapping[str, object] = getattr(self.inner, "facts", {})
         return facts
 
@@ -121,11 +119,11 @@ class ResilientUpscaler:
 
     @property
     def breaker_open(self) -> bool:
-        """Whether it is called at all."""
+        """Whether calls are stopped."""
         return self._breaker.is_open
 
     async def health(self) -> HealthFacts:
-        """Whether it is called at all, and how much has been spent. Raises StoreUnavailable."""
+        """State of the breaker, and how much has been spent. Raises StoreUnavailable."""
         limit = self._config.max_calls_per_hour
         return HealthFacts(
             breaker_open=self._breaker.is_open,
@@ -137,7 +135,7 @@ class ResilientUpscaler:
     async def generate(
         self, source: Source, seeds: Sequence[int], turn: Turn | None = None
     ) -> list[RGB]:
-        """See `Upscaler.generate`; the last error is raised when trying has come to its end."""
+        """See `Upscaler.generate`; raises the last error when all attempts have failed."""
         with self._counted_open():
             return await self._generate(source, seeds, turn or Turn())
 
@@ -170,15 +168,15 @@ class ResilientUpscaler:
             await asyncio.sleep(pause)
 
     async def _wait_for_return(self, error: UpscalerError, pause: float, until: float) -> None:
-        """Return when an upscaler that is away may be there again; raise the error otherwise.
+        """Return when an upscaler that is away may be back; raise the error otherwise.
 
         Args:
             error: says that it is away.
             pause: seconds to wait at least.
-            until: a time of the loop's clock, before which the next attempt must begin.
+            until: when the next attempt must begin, on the loop's clock.
         """
         asked = asked_wait(error) or 0.0
-        lives = asked > self._policy.longest_asked_s  # and has said when it will have time
+        lives = asked > self._policy.longest_asked_s  # # and says when it will have time
         pause = max(pause, spread(asked)) if lives else pause
         is_away = isinstance(error, UpscalerUnavailable) and not needs_operator(error)
         if not is_away or asyncio.get_running_loop().time() + pause >= until:
@@ -191,7 +189,7 @@ class ResilientUpscaler:
             raise error
 
     async def _comes_back(self, until: float) -> bool:
-        """Whether the upstream answers a health check before this time of the loop's clock."""
+        """Whether the upstream answers a health check before `until`, on the loop's clock."""
         try:
             async with asyncio.timeout_at(until):
                 return await self._breaker.closed.wait()
@@ -204,7 +202,7 @@ class ResilientUpscaler:
             await self.inner.check()
 
     async def wake(self) -> None:
-        """`check`, again and again within `cold_start_s`: that it is asked for starts it."""
+        """Repeat `check` within `cold_start_s`: being asked starts the upstream."""
         clock = asyncio.get_running_loop().time
         until = clock() + self._config.cold_start_s
         with self._counted_open():
@@ -218,7 +216,7 @@ class ResilientUpscaler:
 
     @contextmanager
     def _counted_open(self) -> Iterator[None]:
-        """What is inside is an open call: by these, workers are started and ended."""
+        """Count the block as an open call, by which workers are scaled."""
         self._open += 1
         self.metrics.set("upstream_calls_open", self._open, self.name)
         try:
@@ -237,7 +235,7 @@ class ResilientUpscaler:
         """One try, with everything counted."""
         self._admit()
         async with self._slots:
-            self._admit()  # things may have changed while this call waited
+            self._admit()  # # the breaker may have opened while this call waited
             await self._spend()
             started = time.monotonic()
             outcome = "cancelled"
@@ -251,7 +249,7 @@ class ResilientUpscaler:
                 raise
             finally:
                 self.metrics.count("upstream_calls", self.name, outcome)
-                if outcome != "cancelled":  # how long a client waits says nothing of the upstream
+                if outcome != "cancelled":  # # a client's patience says nothing about the upstream
                     seconds = time.monotonic() - started
                     self.metrics.observe("upstream_call_seconds", seconds, self.name)
             self._slots.succeeded()
@@ -269,13 +267,13 @@ class ResilientUpscaler:
 
     @contextmanager
     def _understood(self) -> Iterator[None]:
-        """Turn whatever else an adapter raises into an error of the upscaler."""
+        """Turn any other exception of an adapter into an upscaler error."""
         try:
             yield
         except (TrustscaleError, TimeoutError):
             raise
         except Exception as error:
-            # Neither text nor values: both may hold what the upstream sent, or the token.
+            # Neither text nor values: both may hold the upstream's answer, or the token.
             frame = traceback.extract_tb(error.__traceback__)[-1]
             log.error(  # noqa: TRY400 - for the same reason
                 "answer_not_understood",
@@ -302,7 +300,7 @@ class ResilientUpscaler:
 
         Raises:
             QuotaSpent: the spend limit is reached.
-            StoreUnavailable: nobody knows.
+            StoreUnavailable: the count is unknown.
         """
         limit = self._config.max_calls_per_hour
         if limit is None:
@@ -315,9 +313,9 @@ class ResilientUpscaler:
             )
 
     def _count(self, error: UpscalerError) -> None:
-        """A failure narrows the slots or moves the breaker, by what it says of the upstream."""
+        """Narrow the slots or update the breaker, by what the failure says of the upstream."""
         if isinstance(error, Busy) and self._slots.in_flight > 1:
-            self._slots.busy()  # our own doing: a server with fewer slots than configured
+            self._slots.busy()  # # fewer slots than configured: not the upstream's fault
         elif isinstance(error, UpscalerUnavailable):
             self._breaker.failed()
         else:
@@ -329,7 +327,7 @@ class ResilientUpscaler:
             self._recovery = asyncio.create_task(self._recover())
 
     async def _recover(self) -> None:
-        """Ask for the upstream's health until it answers. No request waits for this."""
+        """Check the upstream's health until it answers. No request waits for this."""
         rest = self._rest_s
         while self._breaker.is_open:
             await asyncio.sleep(rest)

@@ -1,4 +1,4 @@
-"""How often, for how long and after which pauses a call to an upscaler is tried again."""
+"""How often and how long a call to an upscaler is retried, and after which pauses."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from app.upscalers.remote.errors import asked_wait, retriable
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """When a call is made again, for the same seeds.
+    """When a call is repeated for the same seeds.
 
-    Which errors: `retriable`. The pause is what the server asks for, or else "full jitter",
-    U(0, min(longest_s, first_s · 2ⁿ)), since the usual servers send no Retry-After.
+    Which errors: `retriable`. The pause is what the server asks for, or else "full jitter", U(0,
+    min(longest_s, first_s · 2ⁿ)), since the usual servers send no Retry-After.
 
     Attributes:
-        attempts: of a call, the first one included; and how often, about, a call with patience
-            begins anew after the upscaler was away.
-        total_s: so long after its first failure no attempt of a call begins.
+        attempts: of a call, including the first; also about how often a call with patience begins
+            anew after the upscaler was away.
+        total_s: no attempt begins later than this after the first failure.
         longest_asked_s: a server that asks for a longer pause ends the call, unless it has
             patience.
-        spare: retries that a request has beyond one per call. With one per call alone, eight calls
-            that fail at random with probability 0.2 run out in 0.15 % of the requests.
+        spare: retries of a request beyond one per call. Without it, eight calls that fail at random
+            with probability 0.2 run out in 0.15 % of the requests.
     """
 
     attempts: int = 8
@@ -53,14 +53,14 @@ class RetryPolicy:
         return seconds if seconds < left_s else None
 
     def most_calls(self, calls: int, *, patient: bool = False) -> int:
-        """Calls that a request of so many can become, and be paid for."""
+        """The most calls, and payments, that a request of `calls` calls can become."""
         return calls * (2 + (self.attempts + 1) * patient) + self.spare
 
     def most_s(self, call_s: float, *, patience_s: float = 0.0) -> float:
-        """Seconds that a call can last, with attempts of `call_s` at most."""
+        """The most seconds that a call can last, with attempts of `call_s` at most."""
         return call_s + max(self.total_s, patience_s) + call_s
 
 
 def spread(asked: float) -> float:
-    """A little more than the server asked for: all calls got the same time."""
+    """A little more than the server asked for: it asked all calls for the same."""
     return asked + random.uniform(0, 0.1 * asked + 0.05)  # noqa: S311 - jitter

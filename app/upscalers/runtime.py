@@ -1,9 +1,9 @@
 """Runs ONNX networks on the fastest library of this machine.
 
-OpenVINO runs them on x86 processors, in bfloat16 where the processor has it; onnxruntime runs them
-on the accelerators that its installed build offers, and on every other processor. Both give the
-same float32 output up to the order of sums (1e-5 of 1 on photographs), so one fingerprint holds for
-both; bfloat16 changes pixels, so the precision is a part of the fingerprint.
+OpenVINO runs them on x86 processors, in bfloat16 where the processor has it; onnxruntime on the
+accelerators of its installed build and on all other processors. Both give the same float32 output
+up to the order of sums (1e-5 of 1 on photographs), so they share a fingerprint; bfloat16 changes
+pixels, so the fingerprint covers the precision.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ PrecisionSetting = Literal["auto", "f32", "bf16"]
 CPU = "CPUExecutionProvider"
 OPENVINO = "OpenVINO"
 
-# Accelerators of onnxruntime, in the order in which they are tried; each is asked to keep float32.
-# TF32 keeps 10 bits of mantissa: outputs would differ from the CPU's by more than 1/255. cuDNN's
-# default search tries every algorithm anew for each new shape.
+# Accelerators of onnxruntime in the order of trial, each in true float32: TF32 keeps 10 bits of
+# mantissa, and outputs would differ from the CPU's by more than 1/255. cuDNN's default search tries
+# every algorithm anew for each new shape.
 _ACCELERATORS: dict[str, dict[str, str]] = {
     "CUDAExecutionProvider": {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"},
     "DmlExecutionProvider": {},
@@ -41,7 +41,7 @@ _ACCELERATORS: dict[str, dict[str, str]] = {
 
 log = structlog.get_logger(__name__)
 
-_TRIAL = (16, 24)  # rows and columns; not square, so that a swap of the sides shows
+_TRIAL = (16, 24)  # # rows and columns; not square, to detect swapped sides
 _TOLERANCE = 0.5 / 255  # of an accelerator's output against the processor's
 
 
@@ -82,15 +82,15 @@ def load_session(
 
     Args:
         weights: the bytes of the ONNX file, without external data.
-        name: what to call the network in errors.
+        name: of the network, for errors.
         threads: threads of one run, at least 1.
         streams: how many threads call `run` at the same time.
-        precision: "auto": bfloat16 where OpenVINO runs the network on a processor that computes in
-            it, else float32.
+        precision: "auto": bfloat16 where OpenVINO runs the network on a processor that has it, else
+            float32.
         among: the first of these that can run the network does; None: `runtimes()`.
 
     Raises:
-        ConfigError: not an ONNX file, or bfloat16 is asked for and not there.
+        ConfigError: not an ONNX file, or bfloat16 is required and missing.
     """
     if precision == "bf16" and not has_bf16():
         raise ConfigError(
@@ -102,7 +102,7 @@ def load_session(
             half = precision != "f32" and has_bf16()
             try:
                 return _OpenVino(weights, threads, streams, "bf16" if half else "f32")
-            except RuntimeError:  # an operator that it lacks, or no network: onnxruntime says which
+            except RuntimeError:  # # an unknown operator, or no network: onnxruntime says which
                 log.info("openvino_cannot_run", model=name)
         elif runtime != CPU and precision != "bf16":
             session = _OnnxRuntime(weights, name, threads, runtime)
@@ -115,9 +115,9 @@ def load_session(
 
 
 def foreseen(precision: PrecisionSetting) -> Precision | None:
-    """What a network that ships will compute in; None: that shows when it is loaded.
+    """The precision of a shipped network; None: only loading it shows.
 
-    They run wherever there is no accelerator, which would have to be tried.
+    That is so with an accelerator, which must be tried.
     """
     first = runtimes()[0]
     if first == OPENVINO and precision != "f32" and has_bf16():
@@ -127,7 +127,7 @@ def foreseen(precision: PrecisionSetting) -> Precision | None:
 
 @cache
 def runtimes() -> tuple[str, ...]:
-    """What can run networks here, the fastest first: accelerators, OpenVINO, onnxruntime."""
+    """What can run networks here, fastest first: accelerators, OpenVINO, onnxruntime."""
     return (*_accelerators(), *([OPENVINO] if _openvino() is not None else []), CPU)
 
 
@@ -135,8 +135,8 @@ def _accelerators() -> list[str]:
     """Those that the installed onnxruntime offers."""
     found = find_spec("onnxruntime")
     home = Path(found.origin).parent if found and found.origin else Path()
-    # On Linux the only one of ours is a library of its own, and to import onnxruntime takes longer
-    # than a small picture.
+    # On Linux an accelerator comes as its own library, and importing onnxruntime takes longer than
+    # a small picture.
     if sys.platform == "linux" and not any(home.glob("capi/*providers_cuda*")):
         return []
     import onnxruntime  # noqa: PLC0415 - as above
@@ -147,7 +147,7 @@ def _accelerators() -> list[str]:
 
 @cache
 def has_bf16() -> bool:
-    """Whether OpenVINO is here and this processor computes in bfloat16."""
+    """Whether OpenVINO is installed and this processor computes in bfloat16."""
     openvino = _openvino()
     if openvino is None:
         return False
@@ -163,9 +163,9 @@ def agree(session: Session, other: Session) -> bool:
 
 
 def trial() -> Tensor:
-    """What networks are tried on, float32 [1, 3, 16, 24] with the mean 0.5.
+    """The input for trials, float32 [1, 3, 16, 24] with the mean 0.5.
 
-    Smooth, because noise is no photograph and a network may answer it with anything.
+    Smooth: a network may answer noise with anything.
     """
     ramp = np.linspace(0.2, 0.8, _TRIAL[0] * _TRIAL[1], dtype=np.float32).reshape(_TRIAL)
     return np.broadcast_to(ramp, (1, 3, *_TRIAL)).copy()
@@ -173,7 +173,7 @@ def trial() -> Tensor:
 
 @cache
 def _openvino() -> Any:
-    """The module, or None where it is not installed."""
+    """The module, or None if it is not installed."""
     try:
         import openvino  # noqa: PLC0415
     except ImportError:
@@ -195,7 +195,7 @@ class _OpenVino:
                 "INFERENCE_PRECISION_HINT": precision,
                 "INFERENCE_NUM_THREADS": threads * streams,
                 "NUM_STREAMS": streams,
-                # Pinned threads crowd in a container that was given only some of the cores.
+                # Pinned threads crowd in a container that has only some of the cores.
                 "ENABLE_CPU_PINNING": False,
             },
         )
@@ -263,11 +263,11 @@ def _ports(arguments: Iterable[Any]) -> list[Port]:
 def _options(onnxruntime: Any, threads: int) -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
-    # Waiting threads that spin gain 2 to 5 % on idle cores and cost 20 % on busy ones, where they
-    # take time from decoding, the trust layer and other processes.
+    # Spinning threads gain 2 to 5 % on idle cores and cost 20 % on busy ones, where they take time
+    # from decoding, the trust layer and other processes.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    # A memory pattern is planned and kept for every shape ever seen; with free sizes that grows
-    # without end (256 x 256: 412 MB with patterns, 260 MB without, at equal speed).
+    # A memory pattern is kept for every shape; with free sizes that grows without end (256 x 256:
+    # 412 MB with patterns, 260 MB without, at equal speed).
     options.enable_mem_pattern = False
     options.use_deterministic_compute = True
     options.log_severity_level = 3  # errors; warnings about the graph help no user

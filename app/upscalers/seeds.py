@@ -1,10 +1,9 @@
 """How the M sample seeds of a request follow from its one seed.
 
-One rule serves every kind of upscaler. A generative model takes a sample seed as it is. A
-deterministic model is sampled through its symmetry group (`app/upscalers/symmetry.py`), drawn
-*without* replacement: it takes `seed % 96` as the group element, and the seeds are built so that
-these residues are distinct, the eight dihedral elements first. So splitting the seeds over calls,
-processes or machines never changes what is drawn.
+One rule serves every upscaler. A generative model takes a sample seed as it is. A deterministic
+model is sampled through its symmetry group (`app/upscalers/symmetry.py`) *without* replacement: the
+element is `seed % 96`, and the seeds have distinct residues, the eight dihedral elements first. So
+splitting seeds over calls, processes or machines never changes what is drawn.
 """
 
 from __future__ import annotations
@@ -22,9 +21,9 @@ MAX_REQUEST_SEED = 2**63 - 1
 def sample_seeds(seed: int, count: int) -> list[int]:
     """`count` distinct sample seeds in [1, 2^31 − 1], a pure function of `seed`.
 
-    Seed 0 is never used, because several APIs read it as "random". The first eight seeds have
-    distinct residues 0..7 modulo 96 in random order, the following ones the remaining residues in
-    random order, so up to 96 seeds stand for distinct group elements.
+    Seed 0 is never used, because several APIs read it as "random". The first eight seeds have the
+    residues 0..7 modulo 96 in random order, the next the remaining ones in random order, so up to
+    96 seeds stand for distinct group elements.
 
     Raises:
         ValueError: `seed` outside [0, 2^63 − 1] or `count` < 1.

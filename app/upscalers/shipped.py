@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Final, Literal
 
 Character = Literal["faithful", "sharp"]
-"""What people expect of a model: it hardly invents and stays soft, or repaints and is crisp."""
+"""Faithful: hardly invents and stays soft. Sharp: repaints and is crisp."""
 
 ShippedName = Literal["span-x4", "realesr-x4"]
 
@@ -22,7 +22,7 @@ class ShippedModel:
     file: its name in `models/`.
     title: its name for people.
     halo: its radius in input pixels: no output pixel depends on anything farther away.
-    tile: the largest side of a tile in input pixels that it is shipped with.
+    tile: the default largest side of a tile in input pixels.
     """
 
     file: str

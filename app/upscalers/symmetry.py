@@ -1,21 +1,20 @@
 """The 96 exact symmetries through which a deterministic upscaler is sampled.
 
-A deterministic model f gives one answer only, so its samples are `undo(f(apply(x, g)), g)` for
-different elements g of a group that leaves the task itself unchanged: an ideal upscaler would
-give the same image for every g, and where a real one does not, it is undecided. Elements are
-numbered
+A deterministic model f gives only one answer, so its samples are `undo(f(apply(x, g)), g)` for
+different elements g of a group that leaves the task unchanged: an ideal upscaler gives the same
+image for every g, and where a real one does not, it is undecided. Elements are numbered
 
     element = d + 8 * c        d in 0..7: the dihedral group of the square
                                c in 0..11: channel permutation x intensity inversion
 
-with d = quarter turns + 4 * mirror and c = permutation + 6 * inversion. Element 0 is the
-identity, and elements 0..7 (c = 0) are the flips and quarter turns alone: the geometric
-self-ensemble of Timofte et al., "Seven ways to improve example-based single image super
-resolution", CVPR 2016, section 3.5. Every element is a rearrangement of pixels and channels,
-or such a rearrangement of the complement: none interpolates, blurs or adds noise.
+with d = quarter turns + 4 * mirror and c = permutation + 6 * inversion. Element 0 is the identity,
+and elements 0..7 (c = 0) are the flips and quarter turns: the geometric self-ensemble of Timofte et
+al., "Seven ways to improve example-based single image super resolution", CVPR 2016, section 3.5.
+Every element rearranges pixels and channels, of the image or of its complement: none interpolates,
+blurs or adds noise.
 
-Geometry, permutation and inversion act on different axes of the array and so commute; `undo`
-may therefore invert them in any order.
+Geometry, permutation and inversion act on different axes of the array, so they commute and `undo`
+may invert them in any order.
 """
 
 from __future__ import annotations
@@ -65,8 +64,8 @@ def undo(image: Pixels, element: int) -> Pixels:
     Exact for integers. For float32 it is exact whenever `1 - x` is (every multiple of 2^-24, and
     everything from 0.5 up), and otherwise within 2^-25, half a unit in the last place of 1.
 
-    Arguments and errors are those of `apply`; the image may be an upscaled one, and its sides swap
-    as there.
+    Arguments and errors are those of `apply`; the image may be an upscaled one, whose sides swap
+    too.
     """
     turns, mirror, permutation, invert = _split(image, element)
     if mirror:

@@ -1,8 +1,8 @@
-"""How an HTTP API is described by data: the models behind kind `http`.
+"""How data describes an HTTP API: the models behind kind `http`.
 
 Placeholders stand in braces. A string that is one placeholder takes the value with its type, so
-`"{seed}"` becomes a JSON number; inside a longer string the value becomes text. There are no
-expressions, and nothing of an answer is ever filled into a request except through `Poll.url`.
+`"{seed}"` becomes a JSON number; inside a longer string it becomes text. There are no expressions,
+and of an answer only `Poll.url` ever enters a request.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Condition(_Part):
     """Holds when the named place of an answer has one of the values.
 
     Exactly one of `status`, `header` and `pointer` is given. Without `is_in`, a header or pointer
-    holds when it is there and neither null, false nor empty.
+    holds when it is present and neither null, false nor empty.
     """
 
     status: tuple[int, ...] | None = None
@@ -93,7 +93,7 @@ class SeedField(_Part):
 
 
 class Answer(_Part):
-    """Where the image is, and what is no success although the status says so."""
+    """Where the image is, and which answers fail although the status says success."""
 
     image: Literal["body", "json"] = "body"
     pointer: Pointer = Field("", description="Where the image is: base64, data URI or URL.")

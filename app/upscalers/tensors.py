@@ -1,10 +1,10 @@
 """The wire format of the Open Inference Protocol, both ways, without any network.
 
-A message is a JSON object whose list of tensors holds numbers or, with the binary tensor extension,
-the lengths of raw little-endian tensors that follow it; the length of the JSON part is in a header.
-Binary matters: a 512 × 512 image takes seconds as JSON numbers. Requests list `inputs` and answers
-`outputs`; that is all the difference. Sources: inference_rest.md of the Open Inference Protocol,
-extension_binary_data.md of Triton.
+A message is a JSON object whose tensors hold numbers or, with the binary extension, the lengths of
+raw little-endian tensors that follow; a header gives the length of the JSON part. Binary matters: a
+512 × 512 image takes seconds as JSON numbers. Requests list `inputs`, answers `outputs`; nothing
+else differs. Sources: inference_rest.md of the Open Inference Protocol, extension_binary_data.md of
+Triton.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Malformed(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
-    """A tensor as it was received; its values are looked at when they are asked for.
+    """A received tensor; its values are read on demand.
 
     raw: its bytes, a view of the message; None: `data` holds JSON numbers.
     """
@@ -50,7 +50,7 @@ class Tensor:
     data: object = None
 
     def numbers(self) -> NDArray[Any]:
-        """The values in their shape; a view of the message where they came raw.
+        """The values in their shape; a view of the message if raw.
 
         Raises:
             Malformed: an unknown datatype, or values that do not fit it or the shape.
@@ -95,7 +95,7 @@ class Tensor:
     def _shaped(self, values: NDArray[Any]) -> NDArray[Any]:
         try:
             return values.reshape(self.shape)
-        except ValueError as error:  # no values, and sides that no array has
+        except ValueError as error:  # # no values, and sides that no array has
             raise Malformed(f"{self.name!r}: impossible shape {self._shape}") from error
 
 
@@ -148,7 +148,7 @@ def decode(
     """A message and its tensors by name.
 
     Args:
-        body: the whole of it.
+        body: all of it.
         header_length: the value of the header `HEADER_LENGTH`; None: all of it is JSON.
         side: where the tensors are listed.
 
@@ -217,7 +217,7 @@ def _tensor(entry: dict[str, Any], tail: memoryview) -> tuple[Tensor, memoryview
 
 
 def refuse_shared_memory(parameters: Mapping[str, Any]) -> None:
-    """Raise Malformed if a tensor is said to lie in memory that nobody shares."""
+    """Raise Malformed if a tensor refers to shared memory."""
     if any(key.startswith("shared_memory") for key in parameters):
         raise Malformed("shared memory is not supported; send the tensor itself")
 
@@ -230,7 +230,7 @@ def _raw(value: NDArray[Any] | bytes) -> list[Part]:
 
 
 def _fit(values: NDArray[Any], dtype: np.dtype[Any]) -> bool:
-    """Whether numbers out of JSON are of a type, neither wrapped nor rounded by it."""
+    """Whether a type holds these JSON numbers without wrapping or rounding."""
     if dtype.kind not in "iu":
         return values.dtype.kind in ("b" if dtype.kind == "b" else "iuf")
     limits = np.iinfo(dtype)

@@ -1,14 +1,14 @@
 """Run an upscaler over overlapping tiles: bounded memory, no seam.
 
 An output pixel of a convolutional network depends on the input within a *radius* only: the sum of
-(kernel size − 1) / 2 over the convolutions of its longest path. Each tile therefore reads a `halo`
-of at least that radius beyond the pixels that it keeps, and throws the halo's output away. A tile
-side that lies on the border of the image has no halo: there the network sees its own border
-treatment (for SPAN zeros, as in training), exactly as in a run over the whole image. So nothing is
-blended, and tiled equals whole up to the order of floating-point sums.
+(kernel size − 1) / 2 over the convolutions of its longest path. So each tile reads a `halo` of at
+least that radius beyond the pixels that it keeps, and discards the halo's output. At the border of
+the image there is no halo: there the network applies its own border treatment (for SPAN zeros, as
+in training), as on the whole image. So nothing is blended, and tiled equals whole up to the order
+of floating-point sums.
 
-All tiles of one image have the same shape. That is no matter of looks: onnxruntime's memory arena
-keeps the blocks of every shape it has seen, and other runtimes compile per shape.
+All tiles of one image have the same shape: onnxruntime's memory arena keeps the blocks of every
+shape it has seen, and other runtimes compile per shape.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import numpy as np
 
 from app.upscalers.base import RGB
 
-_STEP = 4  # sides of tiles are a multiple, for speed
+_STEP = 4  # # sides of tiles are multiples of it, for speed
 
 
 class Stopped(Exception):
@@ -44,7 +44,7 @@ class TilePlan:
     """How images are cut: tiles of at most `tile` pixels a side, each with a `halo`.
 
     Raises:
-        ValueError: a negative halo, or a tile that keeps nothing after losing two halos.
+        ValueError: a negative halo, or a tile of nothing but halo.
     """
 
     tile: int
@@ -72,7 +72,7 @@ class TilePlan:
         inner = length - 2 * self.halo
         count = -(-inner // (self.tile - 2 * self.halo))
         # As many tiles as needed, each as short as possible: 300 pixels become two of about 170,
-        # not one of 288 and a sliver; but no odd ones, which take half as long again in bfloat16.
+        # not 288 and a sliver; but never of odd length, which bfloat16 computes half as fast again.
         extent = -(-inner // count) + 2 * self.halo
         extent = min(self.tile, extent + -extent % _STEP)
         step = extent - 2 * self.halo
@@ -95,8 +95,7 @@ def tiled(
         function: maps a C-contiguous [h, w, 3] to [scale·h, scale·w, 3] of its type.
         image: [h, w, 3], at least 1 x 1.
         scale: the factor of `function`, >= 1.
-        plan: tile size and halo; the result is seamless if the halo is at least the radius of
-            `function`.
+        plan: tile size and halo; no seam if the halo is at least the radius of `function`.
 
     Returns:
         [scale·h, scale·w, 3], which is whole once every part has been called, and the parts,
@@ -127,13 +126,13 @@ def run_tiled(
     plan: TilePlan,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> RGB:
-    """The output of `tiled`, whole.
+    """The output of `tiled`, complete.
 
     `cancelled` is asked before every tile, from the calling thread.
 
     Raises:
         Stopped: `cancelled` answered true.
-        ValueError: `function` returned another shape than promised.
+        ValueError: `function` returned an unexpected shape.
     """
     output, parts = tiled(function, image, scale, plan)
     for part in parts:

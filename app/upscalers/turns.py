@@ -1,9 +1,9 @@
-"""Whose turn it is to hold decoded samples, and how long a call may go on.
+"""Whose turn it is to hold decoded samples, and how long a call may take.
 
-Calls for the M samples of one request run at once, and answers tend to arrive together. Compressed
-answers are small; decoded samples are not (4096 × 4096 is 48 MiB each). So the calls of a request
-share one lock: a call takes it before it decodes its answer and gives it back once its samples
-are accumulated, and a request never holds the decoded samples of two calls, whatever M is.
+The M calls of a request run at once and tend to finish together. Compressed answers are small;
+decoded samples are not (4096 × 4096 is 48 MiB each). So the calls share one lock: a call takes it
+before it decodes its answer and releases it once its samples are accumulated, and a request never
+holds the decoded samples of two calls, whatever M is.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from app.conformal.moments import Spread
 
 @dataclass(slots=True)
 class MomentsRequest:
-    """All samples of a request are wanted as moments, if the upscaler can.
+    """A request wants all samples as moments, if the upscaler can.
 
     mean: whether Ŷ is the mean of the samples, and not the first.
     answer: set by an upscaler that accumulates, which then returns no samples.
@@ -31,13 +31,13 @@ class MomentsRequest:
 
 
 class Turn:
-    """What one call may do and when: its claim on the lock that the calls of a request share.
+    """One call's claim on the lock of its request, and its limits.
 
-    `deadline` is that of the request, on the clock of the running loop. `patience_s` says how long
-    a call waits for an upscaler that is away to come back; 0: it fails at once, as a client that
-    waits for its answer expects. `moments`: the wish for their moments; None: there is none.
-    `on_part` is called in the loop, with their number, when one of the call's parts is done.
-    `most_bytes` is what an answer may have that holds its samples; None: what is configured.
+    `deadline` is that of the request, on the running loop's clock. `patience_s` says how long a
+    call waits for an upscaler that is away; 0: it fails at once, as a waiting client expects.
+    `moments`: the request for moments; None: there is none. `on_part` is called in the loop, with
+    their number, when one of the call's parts is done. `most_bytes` limits an answer that holds
+    samples; None: the configured limit.
     """
 
     def __init__(
@@ -80,9 +80,9 @@ class Turn:
         return [partial(tell, part) for part in parts]
 
     async def take(self) -> None:
-        """Wait for the turn; returns at once when this call has it already.
+        """Wait for the turn; returns at once if this call has it already.
 
-        The second lock is for calls that decode in parts: the parts wait for one claim together.
+        The second lock is for calls that decode in parts: the parts share one claim.
         """
         async with self._claim:
             if self._held:
@@ -92,17 +92,17 @@ class Turn:
                 self._held = True
 
     def give_back(self) -> None:
-        """Let the next call in; does nothing when this call does not have the turn."""
+        """Let the next call in; no effect if this call does not have the turn."""
         if self._held:
             self._held = False
             self._shared.release()
 
     @asynccontextmanager
     async def limited(self, seconds: float) -> AsyncIterator[None]:
-        """Raise TimeoutError if the work inside takes longer, not counting its wait for the turn.
+        """Raise TimeoutError if the block takes longer, not counting its wait for the turn.
 
-        That wait is for other calls of ours: charged to the upscaler, it would end calls whose
-        answers are here already, and those would be paid again.
+        That wait is for our own calls: counted, it would end calls whose answers are already here,
+        and they would be paid for again.
         """
         async with asyncio.timeout(seconds) as clock:
             self._clock = clock

@@ -1,8 +1,8 @@
-"""The witness: the faithful network that ships, asked about the input of another upscaler.
+"""The witness: the shipped faithful network, run on the input of another upscaler.
 
 Where a generative model departs from a network that hardly invents, it invents: the idea of DeSRA
-(Xie et al., ICML 2023), which compares a GAN's result with an MSE network's. One local pass of it
-says what several calls of the upscaler would, or more.
+(Xie et al., ICML 2023), which compares a GAN's result with an MSE network's. One local pass says as
+much as several calls of the upscaler, or more.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from app.upscalers.seeds import GROUP_ORDER
 from app.upscalers.shipped import ShippedName
 
 WITNESS: ShippedName = "span-x4"
-"""The shipped model that stands witness."""
+"""The shipped model that is the witness."""
 
 
 class FaithfulWitness:
-    """`Witness` by the shipped SPAN, which is loaded when it is needed first.
+    """`Witness` by the shipped SPAN, loaded at first use.
 
     Args:
         precision: of the network, see `load_session`.
@@ -43,9 +43,9 @@ class FaithfulWitness:
         return "input" if scale == 1 else self.upscaler.fingerprint
 
     async def answer(self, source: Source, scale: int) -> RGB:
-        """See `Witness`; reduced or enlarged by Pillow's bicubic filter where scale is not 4.
+        """See `Witness`; resized by Pillow's bicubic filter if scale is not 4.
 
-        Nothing is upscaled where scale is 1: the input itself is the answer.
+        At scale 1 the input itself is the answer.
         """
         if scale == 1:
             return source.rgb
@@ -57,6 +57,6 @@ class FaithfulWitness:
         return await shielded(resized, large, size, Image.Resampling.BICUBIC)
 
     async def close(self) -> None:
-        """Let go of the threads, if there are any."""
+        """Release the threads, if there are any."""
         if "upscaler" in self.__dict__:
             await self.upscaler.close()

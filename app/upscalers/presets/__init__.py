@@ -19,7 +19,7 @@ def load_preset(name: str) -> dict[str, Any]:
     """The settings of one preset.
 
     Raises:
-        ValueError: no such preset; the message lists those there are.
+        ValueError: no such preset; the message lists them.
     """
     if name not in preset_names():
         raise ValueError(f"no preset {name!r}; there are {', '.join(preset_names())}")

@@ -21,7 +21,7 @@ from app.upscalers.remote.samples import SampleReader
 from app.upscalers.remote.translation import Reply, retry_after
 from app.upscalers.turns import Turn
 
-# Settings that came later: unset they change nothing, so fingerprints stay what they were.
+# Later settings: left out of the fingerprint while unset, so old fingerprints hold.
 _NEW = frozenset({"mask_color", "mask_field"})
 
 _POLL_TRIES = 3
@@ -36,10 +36,10 @@ class Adapter(abc.ABC, Generic[Config]):
     """An `Upscaler` that makes one sample per call unless a subclass says more.
 
     The fingerprint covers the adapter, the address (or `identity`), every setting that reaches the
-    model, and what `_identify` found out about the version behind the address.
+    model, and the version that `_identify` found.
     """
 
-    # Of a sample as text at most: base64 of a PNG file of noise, with 16 bits and alpha.
+    # A sample as text at most: base64 of a PNG of noise, with 16 bits and alpha.
     _bytes_per_pixel = 11
 
     def __init__(self, config: Config, upstream: Upstream) -> None:
@@ -48,7 +48,7 @@ class Adapter(abc.ABC, Generic[Config]):
         self._upstream = upstream
         self._reader = SampleReader(config, upstream)
         self._identified: dict[str, Any] | None = None
-        # Forgotten with the inputs.
+        # Entries go with their inputs.
         self._uploads: weakref.WeakKeyDictionary[Source, asyncio.Task[str]] = (
             weakref.WeakKeyDictionary()
         )
@@ -98,7 +98,7 @@ class Adapter(abc.ABC, Generic[Config]):
             return await self._samples(source, seeds, turn)
         except UpscalerError as error:
             if isinstance(error, UpscalerFailed):
-                # Perhaps for want of the image: a server that restarts may lose what it was given.
+                # A restarted server may have lost the image.
                 self._uploads.pop(source, None)
             self._upstream.redact_error(error)
             raise
@@ -114,7 +114,7 @@ class Adapter(abc.ABC, Generic[Config]):
             raise UpscalerUnavailable(self._upstream.redact(error.detail)) from error
 
     async def close(self) -> None:
-        """Finish cancellations on their way, then close the connections."""
+        """Finish pending cancellations, then close the connections."""
         if self._cancellations:
             limit = self._upstream.network.cancel_timeout_s
             _, late = await asyncio.wait(self._cancellations, timeout=limit)
@@ -126,7 +126,7 @@ class Adapter(abc.ABC, Generic[Config]):
 
     @abc.abstractmethod
     async def _identify(self) -> dict[str, Any]:
-        """Reach the server; what identifies the model behind it, as far as known."""
+        """Reach the server; return what identifies the model, as far as known."""
 
     @abc.abstractmethod
     def _takes_seeds(self) -> bool: ...
@@ -138,22 +138,22 @@ class Adapter(abc.ABC, Generic[Config]):
         raise NotImplementedError
 
     async def _uploaded(self, source: Source) -> str:
-        """Where the input lies on the server; uploaded once for all calls, however many there are.
+        """Where the input lies on the server; uploaded once for all calls.
 
-        A failed upload is tried again by the next call.
+        After a failed upload the next call tries again.
         """
         task = self._uploads.get(source)
         if task is None or (task.done() and (task.cancelled() or task.exception())):
             task = self._uploads[source] = asyncio.create_task(self._upload(source))
             task.add_done_callback(lambda done: done.cancelled() or done.exception())
-        # Shielded: one cancelled call must not take the upload away from the others.
+        # Shielded: one cancelled call must not cancel the others' upload.
         return await asyncio.shield(task)
 
     async def _upload(self, source: Source) -> str:
         raise NotImplementedError
 
     def _place(self, value: object) -> str:
-        """A URL, path or id for the next step, out of an answer; ProtocolError if it is none."""
+        """A URL, path or id for the next step, from an answer. Raises ProtocolError."""
         if isinstance(value, str) and value:
             return value
         raise ProtocolError(f"{self.name!r} did not say where the next step is.")
@@ -161,8 +161,8 @@ class Adapter(abc.ABC, Generic[Config]):
     async def _ask(self, url: str, interval: float, turn: Turn | None) -> Reply:
         """Poll once, after the interval.
 
-        Asking costs nothing and the work behind it does, so a broken connection or a busy server
-        is asked again before the work is given up.
+        Polling is free and the work behind it is not, so after a broken connection or a busy answer
+        it is repeated before the work is given up.
         """
         for _ in range(_POLL_TRIES):
             await asyncio.sleep(interval)
@@ -176,7 +176,7 @@ class Adapter(abc.ABC, Generic[Config]):
         return await self._upstream.request("GET", url, turn=turn)
 
     async def _parse(self, reply: Reply) -> None:
-        """Parse a large JSON answer outside the event loop; it remembers the result."""
+        """Parse a large JSON answer outside the event loop; the reply keeps the result."""
         if len(reply.body) > _LARGE_JSON:
             await self._reader.in_thread(lambda: reply.document)
 
@@ -185,8 +185,8 @@ class Adapter(abc.ABC, Generic[Config]):
     ) -> T:
         """The answer to a request that begins work at the server.
 
-        Only the answer says what there is to cancel: when the caller leaves before it comes, it is
-        waited for in the background, and cancelled.
+        Only the answer names what can be cancelled: if the caller leaves first, a background task
+        waits for the answer and cancels.
         """
         begun = asyncio.create_task(request)
         begun.add_done_callback(lambda done: done.cancelled() or done.exception())
@@ -201,7 +201,7 @@ class Adapter(abc.ABC, Generic[Config]):
             raise
 
     def _cancel_in_background(self, request: Coroutine[Any, Any, object]) -> None:
-        """Cancel remote work without making the cancelled caller wait; failures do not matter."""
+        """Cancel remote work without delaying the caller; failures are ignored."""
         if self._is_closed:
             request.close()
             return
@@ -216,7 +216,7 @@ class Adapter(abc.ABC, Generic[Config]):
 
 
 def refuse_large(source: Source, limit: int | None, who: str) -> None:
-    """Raise UpscalerRejected if an input has more pixels than an upscaler takes."""
+    """Raise UpscalerRejected if an input has more pixels than the limit."""
     pixels = source.height * source.width
     if limit is not None and pixels > limit:
         raise UpscalerRejected(
@@ -227,7 +227,7 @@ def refuse_large(source: Source, limit: int | None, who: str) -> None:
 
 
 def mask_png(source: Source, color: str) -> bytes:
-    """The holes of an input as a PNG, white where the pixels have this colour."""
+    """The holes of an input as a PNG: white where its pixels have this colour."""
     return png_mask(holes_of(source.rgb, color))
 
 
@@ -237,5 +237,5 @@ def data_uri(png: bytes) -> str:
 
 
 async def png_of(source: Source) -> bytes:
-    """An input as a PNG, which is encoded in a thread and only once."""
+    """An input as a PNG, encoded once and in a thread."""
     return await asyncio.to_thread(lambda: source.png)

@@ -1,7 +1,7 @@
-"""Whether an image that came back is a sample of the input.
+"""Whether a returned image is a sample of the input.
 
-Measured on small windows at the input's resolution, so a check costs a few milliseconds whatever
-the size. All functions are pure.
+Measured on small windows at the input's resolution: a few milliseconds at any size. All functions
+are pure.
 """
 
 from __future__ import annotations
@@ -15,15 +15,18 @@ from PIL import Image
 from app.upscalers.base import RGB
 
 _WINDOW = 64  # input pixels; finds displacements up to half of it
-_TEXTURE = 2.0  # standard deviation in grey levels below which a window shows no displacement
+_TEXTURE = 2.0  # # standard deviation in grey levels; a window below it shows no displacement
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
 MAX_DISPLACEMENT = 0.75
-"""Input pixels. The usual disagreement about pixel centres is half a pixel in each direction,
-0.71 in all; more is another picture."""
+"""Input pixels.
+
+Differing conventions of pixel centres explain half a pixel in each direction, 0.71 in all; more is
+another picture.
+"""
 
 MIN_SIMILARITY = 0.5
-"""Correlation of input and reduced sample below which the sample shows something else."""
+"""Correlation of input and reduced sample; below it the sample shows something else."""
 
 _RESIZERS = (
     Image.Resampling.NEAREST,
@@ -35,13 +38,13 @@ _RESIZERS = (
 
 @dataclass(frozen=True, slots=True)
 class Alignment:
-    """How the content of a sample lies against the input.
+    """How a sample aligns with the input.
 
     shift: median displacement (down, right) in output pixels.
-    stretch: size of the content against what it should be, (vertical, horizontal); 1.0 is right.
+    stretch: actual over expected size, (vertical, horizontal); 1.0 is right.
     displacement: median length of the displacements, input pixels.
     similarity: correlation with the input, −1..1.
-    windows: how many windows had enough texture to tell; with 0 nothing is known.
+    windows: windows with enough texture; with 0 nothing is known.
     """
 
     shift: tuple[float, float]
@@ -52,7 +55,7 @@ class Alignment:
 
     @property
     def problem(self) -> str | None:
-        """Why the sample cannot be compared pixel by pixel; None: it can, or nobody can tell."""
+        """Why the sample cannot be compared pixel by pixel; None: it can, or it is unknown."""
         if self.windows == 0:
             return None
         if self.displacement > MAX_DISPLACEMENT:
@@ -74,14 +77,14 @@ class Alignment:
 
 
 def alignment(source: RGB, sample: RGB, scale: int) -> Alignment:
-    """Measure shift and stretch of a sample by phase correlation on up to nine windows.
+    """Shift and stretch of a sample by phase correlation on up to nine windows.
 
     Args:
         source: uint8 [h, w, 3].
         sample: uint8 [k·h, k·w, 3].
         scale: k.
     """
-    # Imported with the first sample: it takes half a second.
+    # Here because it takes half a second.
     from skimage.registration import phase_cross_correlation  # noqa: PLC0415
 
     height, width = source.shape[:2]
@@ -115,7 +118,7 @@ def alignment(source: RGB, sample: RGB, scale: int) -> Alignment:
 
 
 def is_unchanged(source: RGB, sample: RGB, scale: int) -> bool:
-    """Whether the sample is the input, merely resized by a usual filter: no model has run.
+    """Whether the sample is merely the input resized by a usual filter: no model has run.
 
     Judged on the centre, and only where the usual filters differ enough from each other to be told
     apart from a model that had nothing to add.
@@ -158,7 +161,7 @@ def _reduced(sample: RGB, window: tuple[slice, slice], scale: int) -> NDArray[np
 
 
 def _tapered(image: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Without mean and edges, which correlate with themselves at displacement zero."""
+    """The image without mean and edges, which correlate with themselves at displacement zero."""
     taper = [np.hanning(length + 2)[1:-1].astype(np.float32) for length in image.shape]
     tapered: NDArray[np.float32] = (image - image.mean()) * np.outer(*taper)
     return tapered
@@ -171,7 +174,7 @@ def _correlation(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
 
 
 def _stretch(places: NDArray[np.float64], moves: NDArray[np.float64]) -> float:
-    """1 + the slope of displacement over place; 1 when all windows lie in one line."""
+    """1 + the slope of displacement over place; 1 if all windows are in one line."""
     spread = places - places.mean()
     weight = float((spread * spread).sum())
     return 1.0 + float((spread * moves).sum()) / weight if weight > 0 else 1.0

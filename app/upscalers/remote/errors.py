@@ -1,6 +1,6 @@
-"""Why a remote call failed, in finer words than `app.errors`.
+"""Why a remote call failed, in finer classes than `app.errors`.
 
-`retriable` says whether the same call with the same seed may succeed now; `reason` is a short
+`retriable` says whether the same call with the same seed may succeed soon; `reason` is a short
 constant for metrics.
 """
 
@@ -14,7 +14,7 @@ from app.upscalers.base import RGB
 
 
 class _Waiting(UpscalerUnavailable):
-    """`asked` is how long the server wants us to wait; None: it did not say."""
+    """`asked`: seconds the server wants us to wait; None: it did not say."""
 
     def __init__(self, detail: str, *, asked: float | None = None, **members: Any) -> None:
         super().__init__(detail, retry_after=5.0 if asked is None else asked, **members)
@@ -30,7 +30,7 @@ class TooManyCalls(_Waiting):
 
 
 class AnswerLost(UpscalerUnavailable):
-    """The request was sent and not answered: what it asks for may be done, and paid for."""
+    """The request was sent and not answered: its work may be done, and paid for."""
 
 
 class QuotaSpent(UpscalerUnavailable):
@@ -38,19 +38,19 @@ class QuotaSpent(UpscalerUnavailable):
 
 
 class BadCredentials(UpscalerUnavailable):
-    """401 or 403: nobody can be served until the operator mends the token."""
+    """401 or 403: unusable until the operator corrects the token."""
 
 
 class Misconfigured(UpscalerUnavailable):
-    """404 for the model or the address: the operator must mend the configuration."""
+    """404 for the model or the address: the operator must correct the configuration."""
 
 
 class BreakerOpen(UpscalerUnavailable):
-    """The upscaler failed many times in a row, so this call was not made."""
+    """Too many failures in a row, so this call was not made."""
 
 
 class GenerationFailed(UpscalerFailed):
-    """The model reported a failure of its own, often inside HTTP 200."""
+    """The model reported a failure, often inside HTTP 200."""
 
 
 class Filtered(UpscalerFailed):
@@ -62,7 +62,7 @@ class ProtocolError(UpscalerFailed):
 
 
 class NoImage(ProtocolError):
-    """No image stands where the settings say; `document`: what came, None if it is no JSON."""
+    """No image where the settings say; `document`: what came, None if it is no JSON."""
 
     def __init__(self, detail: str, document: Any) -> None:
         super().__init__(detail)
@@ -82,7 +82,7 @@ class WrongSample(ProtocolError):
 
 
 class WrongSize(WrongSample):
-    """It is not k times the input; `size`: its (width, height)."""
+    """Not k times the input; `size`: its (width, height)."""
 
     def __init__(self, detail: str, size: tuple[int, int]) -> None:
         super().__init__(detail)
@@ -90,10 +90,10 @@ class WrongSize(WrongSample):
 
 
 class SomeFailed(UpscalerFailed):
-    """One call for several seeds gave only part of the samples.
+    """One call for several seeds gave only some of the samples.
 
-    `samples` has one entry per seed of the call, None where none came. What came is paid for, so
-    the fan-out keeps it and asks again only for the rest. `cause` is why the rest is missing.
+    `samples` has one entry per seed of the call, None where none came. They are paid for, so the
+    fan-out keeps them and asks only for the rest. `cause` is why the rest is missing.
     """
 
     def __init__(self, samples: Sequence[RGB | None], cause: UpscalerError, **members: Any) -> None:
@@ -129,12 +129,12 @@ def retriable(error: BaseException) -> bool:
 
 
 def needs_operator(error: BaseException) -> bool:
-    """Whether waiting does nothing: somebody has to mend a token or an address, or to pay."""
+    """Whether waiting is useless: somebody must correct a token or an address, or pay."""
     return isinstance(error, _FOR_THE_OPERATOR)
 
 
 def replaceable(error: BaseException) -> bool:
-    """Whether a sample with another seed may succeed where this one finally failed."""
+    """Whether another seed may succeed where this one finally failed."""
     return isinstance(error, UpscalerFailed) and not isinstance(
         error, UpscalerRejected | WrongSample
     )

@@ -1,8 +1,8 @@
-"""Any HTTP API, described by data: see `template.py` for the description, `presets/` for examples.
+"""Any HTTP API, described by data: `template.py` defines the description, `presets/` has examples.
 
-One call is a request, then, for APIs with a queue, polls and a fetch, then the image out of the
-body or out of JSON. What the provider calls success is checked beyond the status, because filtered
-and failed generations come with status 200.
+One call is a request, then, for APIs with a queue, polls and a fetch, then the image from the body
+or from JSON. Success is checked beyond the status, because filtered and failed generations come
+with status 200.
 """
 
 from __future__ import annotations
@@ -165,7 +165,7 @@ class HttpUpscaler(Adapter[HttpConfig]):
         return await self._polled(config.poll, submitted, turn)
 
     def _values(self, source: Source, seeds: Sequence[int]) -> dict[str, Any]:
-        """What the placeholders stand for; images are encoded only when they are asked for."""
+        """The values of the placeholders; images are encoded only if used."""
         config, k = self._config, self._config.scale
         values: dict[str, Any] = {
             **config.parameters,
@@ -186,7 +186,7 @@ class HttpUpscaler(Adapter[HttpConfig]):
         return values
 
     async def _polled(self, poll: Poll, submitted: Reply, turn: Turn) -> Reply:
-        """Ask until the generation is done; cancel it when nobody waits any more."""
+        """Poll until the generation is done; cancel it when the caller leaves."""
         document = submitted.json()
         status_url = self._link(document, poll.url_pointer, poll.path, poll.id_pointer)
         try:
@@ -210,7 +210,7 @@ class HttpUpscaler(Adapter[HttpConfig]):
         return reply
 
     async def _cancelled(self, submitted: Reply) -> None:
-        """Cancel what was submitted, if its answer offers a way. Raises UpscalerError."""
+        """Cancel what was submitted, if its answer says how. Raises UpscalerError."""
         cancel, poll = self._config.cancel, self._config.poll
         if cancel is not None and poll is not None:
             document = submitted.document
@@ -231,7 +231,7 @@ class HttpUpscaler(Adapter[HttpConfig]):
         raise ProtocolError(f"{self.name!r} did not say where to ask for the result.")
 
     def _raise_for(self, reply: Reply) -> None:
-        """Raise unless the answer is a success in the words of this API."""
+        """Raise unless the answer is a success by this API's rules."""
         answer = self._config.answer
         for conditions, kind, what in (
             (answer.quota, QuotaSpent, "has no credit left"),

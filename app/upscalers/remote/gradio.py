@@ -1,8 +1,8 @@
-"""Gradio apps, Hugging Face Spaces among them: upload, call, event stream, fetch.
+"""Gradio apps, such as Hugging Face Spaces: upload, call, event stream, fetch.
 
-Only `event: complete` is success; errors come inside HTTP 200, often without words. The address of
-a result is built from its path, because the URL that an app gives names whatever host a proxy sent
-it. Sources: the guide "Querying Gradio apps with curl", routes.py of Gradio 6.
+Only `event: complete` is success; errors come inside HTTP 200, often without text. A result's
+address is built from its path, because the URL names whatever host a proxy reported. Sources: the
+guide "Querying Gradio apps with curl", routes.py of Gradio 6.
 """
 
 from __future__ import annotations

@@ -1,10 +1,9 @@
 """Which addresses results may be fetched from.
 
-A result URL comes from the upscaler, an opaque party, and this process sits inside somebody's
-network. So the URL must be https and its host on the list; the host is resolved here, every
-address must be public, and the connection goes to the very address that was checked: a second
-look-up, as in DNS rebinding, never happens. The upscaler's own address is the operator's choice
-and is trusted as such, private or not.
+A result URL comes from the upscaler, an untrusted party, and this process runs inside somebody's
+network. So the URL must be https and its host listed; the host is resolved here, every address must
+be public, and the connection goes to the checked address, so DNS rebinding cannot work. The
+upscaler's own address is the operator's choice and is trusted, private or not.
 """
 
 from __future__ import annotations
@@ -29,14 +28,14 @@ _NEVER = tuple(
     ipaddress.ip_network(network)
     for network in (
         "fec0::/10",  # site-local: the private addresses of old networks
-        "192.88.99.0/24",  # relays of 6to4: where they lead is not known
-        # Of IANA's registries of special purposes, what Python 3.11 does not know.
+        "192.88.99.0/24",  # # relays of 6to4: destination unknown
+        # From IANA's special-purpose registries; Python 3.11 lacks them.
         "64:ff9b:1::/48",
         "100:0:0:1::/64",
         "3fff::/20",
         "5f00::/16",
-        # Public by their numbers: the host of every machine in Azure, and a network that nobody
-        # announces, so that others use it for their own.
+        # Public by number only: the host of every machine in Azure, and an unannounced network that
+        # others use as private.
         "168.63.129.16/32",
         "25.0.0.0/8",
     )
@@ -80,7 +79,7 @@ class Origin:
 class FetchPolicy:
     """What `target` allows: the upscaler's own origin, and listed hosts with their subdomains.
 
-    what: is found there, for messages.
+    what: is fetched, for messages.
     """
 
     own: Origin | None
@@ -93,9 +92,9 @@ class FetchPolicy:
 class Target:
     """A checked place to fetch from.
 
-    url: to connect to; its host is the checked address where the origin is not the upscaler's own.
-    origin: what the server is asked for by name (Host header, TLS certificate).
-    is_own: the upscaler's own origin; only there a token goes.
+    url: to connect to; its host is the checked address unless the origin is the upscaler's own.
+    origin: the name for the Host header and the TLS certificate.
+    is_own: the upscaler's own origin; only there the token goes.
     """
 
     url: str
@@ -129,14 +128,14 @@ async def target(url: str, policy: FetchPolicy, resolve: Resolver) -> Target:
 
 
 def is_listed(host: str, hosts: Sequence[str]) -> bool:
-    """Whether a host, or one that it is a subdomain of, is on a list."""
+    """Whether a host or one of its parent domains is listed."""
     return any(host == one.lower() or host.endswith(f".{one.lower()}") for one in hosts)
 
 
 def own_url(url: str, base: str) -> str:
-    """A URL out of an answer that will get the token: only on the upscaler's own origin.
+    """A URL from an answer that will get the token: only on the upscaler's own origin.
 
-    Relative URLs count from the origin.
+    Relative URLs start at the origin.
 
     Raises:
         ProtocolError: another origin.
@@ -160,7 +159,7 @@ def own_url(url: str, base: str) -> str:
 def is_public(address: str) -> bool:
     """Whether an IP address belongs to the public internet.
 
-    Addresses that carry an IPv4 address inside (mapped, 6to4, Teredo, NAT64) count as that one.
+    An address that embeds an IPv4 address (mapped, 6to4, Teredo, NAT64) counts as that one.
     """
     ip = ipaddress.ip_address(address.partition("%")[0])
     if isinstance(ip, ipaddress.IPv6Address):
@@ -182,7 +181,7 @@ async def _address(origin: Origin, policy: FetchPolicy, resolve: Resolver) -> st
         raise UpscalerUnavailable(f"{place} cannot be resolved.") from error
     if not addresses:
         raise UpscalerUnavailable(f"{place} has no address.")
-    # One private address among public ones is no accident, so all must be public.
+    # A private address among public ones is no accident.
     if not policy.allow_private and not all(is_public(address) for address in addresses):
         raise ProtocolError(f"{place} has a private address; nothing is asked there.")
     return addresses[0]

@@ -1,9 +1,9 @@
 """The only module that talks HTTP to upscalers.
 
-One `Upstream` per configured address, for the life of the process. It knows no protocol; it keeps
-the promises that all of them need: time limits on every step, byte caps while reading, no
-redirects, no compression (pixels do not compress, and what is not decompressed cannot be a bomb),
-the token sent to the configured origin only, and results fetched only where `guard.py` allows.
+One `Upstream` per configured address, for the life of the process. It knows no protocol and
+guarantees what all need: a timeout on every step, byte limits while reading, no redirects, no
+compression (pixels do not compress, and what is not decompressed cannot be a bomb), the token only
+to the configured origin, and results only from where `guard.py` allows.
 """
 
 from __future__ import annotations
@@ -34,15 +34,17 @@ from app.upscalers.turns import Turn
 SMALL_ANSWER = 8 * 2**20  # metadata, status and error answers
 
 _READ_AHEAD = 4 * 2**20
-"""Bytes of an answer that are read before this call has its turn; the rest waits at the server.
-So the answers to the M calls of a request, too, are in memory one at a time."""
+"""Bytes of an answer read before this call has its turn; the rest waits at the server.
+
+So the answers to a request's M calls are in memory one at a time.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """What tests replace: the transport under httpx, the resolver, and how long each step may take.
+    """What tests replace: the transport under httpx, the resolver, and the timeout of each step.
 
-    cancel_timeout_s: for cancelling work at the server when nobody waits for it any more.
+    cancel_timeout_s: for cancelling abandoned work at the server.
     """
 
     transport: httpx.AsyncBaseTransport | None = None
@@ -56,9 +58,9 @@ class Network:
 class Upstream:
     """HTTP to one configured address.
 
-    Paths are relative to the address; absolute URLs are accepted on its origin only. Methods raise
-    `UpscalerUnavailable` when there is no answer, `ProtocolError` when the answer is too large or
-    compressed; what a status means is the caller's business.
+    Paths are relative to the address; absolute URLs must be on its origin. Methods raise
+    `UpscalerUnavailable` without an answer, `ProtocolError` when the answer is too large or
+    compressed; the caller interprets the status.
     """
 
     def __init__(
@@ -78,7 +80,7 @@ class Upstream:
         self._max_bytes = config.max_answer_bytes
         self._limit_s = config.call_timeout_s
         self._policy = FetchPolicy(Origin.of(base), config.allowed_hosts, config.allow_private)
-        # A few more connections than calls, so that polling and cancelling never queue.
+        # Spare connections, so that polling and cancelling never queue.
         most = config.concurrency + 4
         options: dict[str, Any] = {
             "timeout": httpx.Timeout(
@@ -96,7 +98,7 @@ class Upstream:
         if sent:
             own[config.token_header] = f"{config.token_scheme} {sent}".strip()
         self._client = httpx.AsyncClient(headers=own, **options)
-        # Results on other hosts are fetched without token, cookies or configured headers.
+        # For other hosts: no token, cookies or configured headers.
         self._anonymous_client = httpx.AsyncClient(headers=common, **options)
 
     async def request(
@@ -110,10 +112,9 @@ class Upstream:
     ) -> Reply:
         """One exchange; `options` are those of httpx: `json`, `data`, `files`, `params`, `headers`.
 
-        `content` in parts needs a Content-Length among the headers.
-        `turn` is that of a call whose answer holds samples: it may be as large as the turn says,
-        and more than its beginning is read in that turn only. Other answers have 8 MiB at most, and
-        the time of one call.
+        `content` in parts needs a Content-Length among the headers. With `turn` the answer holds
+        samples: `turn` bounds its size, and beyond a first part it is read in that turn only. Other
+        answers have 8 MiB at most, and the time of one call.
         """
         body = content if content is None or isinstance(content, bytes) else _chunks(content)
         request = self._client.build_request(method, self.url(path), content=body, **options)
@@ -182,11 +183,11 @@ class Upstream:
                     yield bytes(line.removesuffix(b"\r"))
 
     def url(self, path: str) -> str:
-        """The absolute URL of a path, or a URL of an answer after checking its origin."""
+        """The absolute URL of a path, or a URL from an answer after checking its origin."""
         if path.startswith(("http://", "https://", "//")):
             return own_url(path, self.base)
-        # Glued to a base without a path, `.evil.example` or `@10.0.0.1` would name another host:
-        # the paths of answers are as little trusted as their URLs.
+        # Appended to a base without a path, `.evil.example` or `@10.0.0.1` would name another host:
+        # paths from answers are as untrusted as URLs.
         strange = ProtocolError(f"{self.name!r} gave something for its next step that is no path.")
         try:
             whole, own = httpx.URL(self.base + path), httpx.URL(self.base)
@@ -199,7 +200,7 @@ class Upstream:
         return self.base + path
 
     def redact(self, text: str) -> str:
-        """The text without the token, should an answer repeat it."""
+        """The text without the token, which an answer may repeat."""
         for secret in self._secrets:
             text = text.replace(secret, "***")
         return text
@@ -218,7 +219,7 @@ class Upstream:
         self, client: httpx.AsyncClient, request: httpx.Request, turn: Turn | None
     ) -> Reply:
         try:
-            # A call with a turn has its limit of time there.
+            # With a turn, the time is limited there.
             async with asyncio.timeout(self._limit_s if turn is None else None):
                 async with self._send(client, request) as response:
                     return self._reply(response, await self._read(response, turn))
@@ -263,14 +264,15 @@ class Upstream:
         return body
 
     def _most(self, turn: Turn | None) -> int:
-        """Bytes of an answer."""
+        """The largest answer in bytes."""
         most = SMALL_ANSWER if turn is None else turn.most_bytes
         return self._max_bytes if most is None else min(self._max_bytes, most)
 
     async def _received(self, response: httpx.Response, cap: int) -> AsyncIterator[bytes]:
-        """The body as it comes, up to so many bytes.
+        """The body in chunks, at most `cap` bytes.
 
-        Compressed it is refused, or a few megabytes could become gigabytes before they are counted.
+        Compressed answers are refused: a few megabytes could become gigabytes before they are
+        counted.
         """
         if response.headers.get("content-encoding", "identity").lower() != "identity":
             raise ProtocolError(f"{self.name!r} compressed its answer although asked not to.")
@@ -287,7 +289,7 @@ class Upstream:
 
 
 def missing_token(config: RemoteConfig, environ: Mapping[str, str]) -> str | None:
-    """Why this upscaler cannot be called, if its token is not there; others still can."""
+    """Why this upscaler cannot be called: its token is missing; others still work."""
     if config.token_env is None or environ.get(config.token_env, "").strip():
         return None
     return (
@@ -306,7 +308,7 @@ def _token(config: RemoteConfig, environ: Mapping[str, str]) -> str:
 
 
 def _as_sent(config: RemoteConfig, token: str) -> str:
-    """The token, encoded where its scheme wants that."""
+    """The token, encoded as its scheme requires."""
     if config.token_scheme.lower() == "basic" and ":" in token:
         return base64.b64encode(token.encode()).decode()
     return token

@@ -1,8 +1,7 @@
-"""Foreign servers of the Open Inference Protocol: Triton, KServe, MLServer, OpenVINO.
+"""Other servers of the Open Inference Protocol: Triton, KServe, MLServer, OpenVINO.
 
-Tensor names, axes and types are configuration, because servers differ and several describe their
-models with empty lists. Seeds are no part of the protocol; a model that takes them has an input
-tensor for them.
+Tensor names, axes and types are settings, because servers differ and several describe their models
+with empty lists. The protocol has no seeds; a model that takes them has an input tensor for them.
 """
 
 from __future__ import annotations
@@ -62,7 +61,7 @@ class OipConfig(OneAddress):
 class OipUpscaler(Adapter[OipConfig]):
     """An upscaler behind the Open Inference Protocol.
 
-    binary: tensors are sent raw; with the format "auto" `check` finds out whether they can be.
+    binary: whether tensors are sent raw; with the format "auto" `check` finds out.
     """
 
     def __init__(self, config: OipConfig, upstream: Upstream) -> None:
@@ -79,7 +78,7 @@ class OipUpscaler(Adapter[OipConfig]):
         return self._config.seed_input is not None
 
     async def _identify(self) -> dict[str, Any]:
-        # Metadata first: of an unknown model Triton says "not ready" and nothing else.
+        # Metadata first: for an unknown model Triton's readiness only says "not ready".
         metadata = await self._upstream.call("GET", self._path)
         ready = await self._upstream.request("GET", f"{self._path}/ready")
         if not ready.ok:
@@ -125,7 +124,7 @@ def output_of(reply: Reply, name: str) -> tuple[Tensor, dict[str, Any]]:
     """The named output of a successful answer, and the parameters of the whole.
 
     Raises:
-        ProtocolError: the answer does not follow the protocol, or has no such output.
+        ProtocolError: malformed, or without such an output.
     """
     length = reply.headers.get(HEADER_LENGTH.lower())
     document, outputs = understood(lambda: decode(reply.body, length, "outputs"))
@@ -137,7 +136,7 @@ def output_of(reply: Reply, name: str) -> tuple[Tensor, dict[str, Any]]:
 
 
 def understood(read: Callable[[], T]) -> T:
-    """What was read of an answer.
+    """The result of `read`.
 
     Raises:
         ProtocolError: the answer is malformed.
@@ -166,7 +165,7 @@ def _image(config: OipConfig, source: Source) -> NDArray[Any] | bytes:
 def _to_rgb(tensor: Tensor, layout: str, count: int) -> list[RGB]:
     """Samples, uint8 [h, w, 3] each, from a tensor of the configured layout.
 
-    A batch axis of 1 may be there or not. Floating-point values mean 0..1.
+    A batch axis of 1 is optional. Floating-point values mean 0..1.
 
     Raises:
         ProtocolError: the tensor has another rank or number of samples.

@@ -1,10 +1,9 @@
 """Cog containers and Replicate: `{"input": …}` in, `{"status", "output", "error"}` out.
 
 Two dialects of one protocol. Cog answers a PUT when the prediction is finished, takes no token and
-cannot be polled; a busy server says 409. Replicate is not asked to wait, but polled at the URL that
-it names at once, so that what is paid for can be cancelled. Both report a failed model inside HTTP
-200, so only the status `succeeded` counts. Sources: docs/http.md of
-replicate/cog 0.23, Replicate's OpenAPI description.
+has no polling; a busy server says 409. Replicate is polled, not asked to wait, so that paid work
+can be cancelled. Both report a failed model inside HTTP 200, so only the status `succeeded` counts.
+Sources: docs/http.md of replicate/cog 0.23, Replicate's OpenAPI description.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ from app.upscalers.remote.translation import raise_for_status
 from app.upscalers.template import Pointer
 from app.upscalers.turns import Turn
 
-# The words of Replicate's own models when a safety checker withholds the result.
+# What Replicate's own models say when a safety checker withholds the result.
 _WITHHELD = re.compile(
     r"nsfw|flagged as sensitive|safety (checker|filter)|content filter", re.IGNORECASE
 )
@@ -88,7 +87,7 @@ Config = TypeVar("Config", CogConfig, ReplicateConfig)
 
 
 class PredictionsUpscaler(Adapter[Config]):
-    """What both dialects share: what goes in, and what an answer means."""
+    """What both dialects share: inputs, and the meaning of answers."""
 
     def _takes_seeds(self) -> bool:
         return self._config.seed_field is not None
@@ -109,7 +108,7 @@ class PredictionsUpscaler(Adapter[Config]):
         """The finished prediction of an input."""
 
     async def _image(self, source: Source) -> str:
-        """How the image is sent: inside the request."""
+        """The image as it is sent: inside the request."""
         return await asyncio.to_thread(lambda: data_uri(source.png))
 
     def _succeeded(self, document: Any) -> Any:
@@ -163,9 +162,9 @@ class CogUpscaler(PredictionsUpscaler[CogConfig]):
         return self._succeeded(reply.json())
 
     async def _cancel(self, path: str) -> None:
-        """Until the server knows no such prediction any more.
+        """Cancel until the server no longer knows the prediction.
 
-        It accepts a cancellation that comes before its worker has begun, and overlooks it.
+        It accepts, and then ignores, a cancellation that comes before its worker has begun.
         """
         while (await self._upstream.request("POST", path)).ok:  # noqa: ASYNC110 - no event tells
             await asyncio.sleep(_CANCEL_AGAIN_S)
@@ -199,8 +198,8 @@ class ReplicateUpscaler(PredictionsUpscaler[ReplicateConfig]):
             await self.check()
         document = await self._begun(self._created(values), self._cancelled)
         try:
-            # A finished prediction may come back as "processing" with its output, so only a
-            # terminal status ends the polling.
+            # A finished prediction may still say "processing" beside its output: only a terminal
+            # status ends the polling.
             while pointer.first(document, "/status") in _RUNNING:
                 url = self._place(pointer.first(document, "/urls/get"))
                 reply = await self._ask(url, config.poll_interval_s, turn)
@@ -213,11 +212,11 @@ class ReplicateUpscaler(PredictionsUpscaler[ReplicateConfig]):
         return self._succeeded(document)
 
     async def _created(self, values: dict[str, Any]) -> Any:
-        """The new prediction of an input; asked for once, and looked for if the answer is lost."""
+        """A new prediction, requested once, and searched for if the answer is lost."""
         end = min(
             max(_SHORTEST_CANCEL_AFTER_S, self._config.call_timeout_s), _LONGEST_CANCEL_AFTER_S
         )
-        # The server's own end for work that nobody waits for any more.
+        # The server ends abandoned work by itself.
         headers = {"Cancel-After": f"{int(end)}s"}
         path, body = self._endpoint()
         wanted = {**body, "input": values}
@@ -231,10 +230,10 @@ class ReplicateUpscaler(PredictionsUpscaler[ReplicateConfig]):
         return reply.json()
 
     async def _looked_for(self, wanted: dict[str, Any]) -> Any:
-        """One of the newest predictions of the account that has this version and input.
+        """One of the account's newest predictions that has this version and input.
 
-        An equal one of another call is as good: it has the same seed. Asked for until the call's
-        time is over, since what may be paid for is not asked for twice.
+        Another call's equal prediction is as good: it has the same seed. The search lasts as long
+        as the call, since work that may be paid for is not requested twice.
         """
         while self._takes_seeds():
             with suppress(UpscalerUnavailable):
@@ -258,7 +257,7 @@ class ReplicateUpscaler(PredictionsUpscaler[ReplicateConfig]):
             await self._upstream.request("POST", cancel)
 
     def _endpoint(self) -> tuple[str, dict[str, Any]]:
-        """Where to create a prediction: the very version that the fingerprint names."""
+        """Where to create a prediction: the version that the fingerprint names."""
         name, _, version = self._config.model.partition(":")
         learned = self._identified or {}
         version = version or ("" if learned.get("official") else learned.get("latest") or "")

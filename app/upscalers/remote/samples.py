@@ -1,4 +1,4 @@
-"""From what an API sends to a checked sample."""
+"""From an API's answer to a checked sample."""
 
 from __future__ import annotations
 
@@ -30,20 +30,23 @@ log = structlog.get_logger()
 T = TypeVar("T")
 
 _THREADS = 2
-"""Each thread has a heap of its own that large answers leave full of holes: in the default pool of
-many threads, eight samples of 4096 x 4096 took 1.3 GiB instead of 0.8."""
+"""Each thread has its own heap, which large answers fragment.
+
+In the default pool of many threads, eight samples of 4096 x 4096 took 1.3 GiB instead of 0.8.
+"""
 
 _ASPECT_TOLERANCE = 0.01
 _LARGEST_FREE_SIZE = 16 * 2**20
-"""Pixels that an answer may have with fit="resize", even where fewer are wanted."""
+"""Pixels that an answer may have with fit="resize", even if fewer are wanted."""
 
 
 class SampleReader:
     """Decodes and checks the samples of one upscaler.
 
-    `fit="resize"` brings answers of the right aspect ratio to k·h × k·w by Lanczos, for APIs that
-    choose their own output size. `lossy` turns true with the first answer in a lossy format, and a
-    warning is logged then: compression noise adds to σ. Pixels of `mask_color` are to be filled in.
+    `fit="resize"` resizes answers of the right aspect ratio to k·h × k·w by Lanczos, for APIs that
+    choose their own output size. `lossy` becomes true, with a warning in the log, at the first
+    answer in a lossy format: compression noise adds to σ. Pixels of `mask_color` are to be filled
+    in.
     """
 
     def __init__(self, config: OneAddress, upstream: Upstream) -> None:
@@ -112,7 +115,7 @@ class SampleReader:
         limits = Limits(max_bytes=len(file), max_pixels=self.largest(source), max_side=2**16)
         wanted = f"{k * source.width}×{k * source.height} ({k} times the input)"
         try:
-            # Some APIs add an alpha channel; a sample with real transparency is flattened.
+            # Some APIs add an alpha channel; real transparency is flattened.
             decoded = await decoding(decode, file, limits, background="black")
         except ImageTooLarge as error:
             raise WrongSample(
@@ -144,7 +147,7 @@ class SampleReader:
                 (rgb.shape[1], rgb.shape[0]),
             )
         color = self._config.mask_color
-        # What the model was asked to fill in, bool [h, w]; None: it does not fill in.
+        # What the model shall fill in, bool [h, w]; None: it does not fill in.
         holes = None if color is None else holes_of(source.rgb, color)
         if (holes is None or holes.any()) and is_unchanged(source.rgb, rgb, k):
             how = ", merely resized" if k > 1 else " unchanged"
@@ -159,7 +162,7 @@ class SampleReader:
 
 
 def _outside(source: RGB, sample: RGB, holes: NDArray[np.bool_] | None) -> tuple[RGB, RGB]:
-    """Input and sample with one grey in the holes: what was filled in says nothing of alignment."""
+    """Input and sample with grey holes: what was filled in says nothing about alignment."""
     if holes is None or not holes.any():
         return source, sample
     k = sample.shape[0] // source.shape[0]

@@ -1,8 +1,8 @@
 """From HTTP answers to the errors of `errors.py`.
 
-Servers say "busy" with 409 (Cog), 429 (BentoML) or 503 (Triton, Gradio), explain errors as
-`error`, `detail` (text or list), `errors` or plain text, whatever the content type says, and
-mostly send no Retry-After.
+Servers say "busy" with 409 (Cog), 429 (BentoML) or 503 (Triton, Gradio), explain errors as `error`,
+`detail` (text or list), `errors` or plain text, whatever the content type, and rarely send
+Retry-After.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from app.upscalers.remote.errors import (
 
 _LONGEST_WAIT_S = 3600.0
 _TEXT_LIMIT = 300
-_DEEPEST = 6  # levels of lists and objects around an explanation
+_DEEPEST = 6  # # levels of nesting around an explanation
 _QUOTA_CODES = frozenset({"insufficient_quota", "billing_hard_limit_reached", "payment_required"})
 
 
@@ -41,7 +41,7 @@ _QUOTA_CODES = frozenset({"insufficient_quota", "billing_hard_limit_reached", "p
 class Reply:
     """A whole HTTP answer. Header names are lower case. JSON is parsed at most once.
 
-    redact: takes the token out of the server's words.
+    redact: takes the token out of the server's text.
     """
 
     status: int
@@ -55,7 +55,7 @@ class Reply:
 
     @cached_property
     def document(self) -> Any:
-        """The body as JSON, whatever its content type; None when it is no object or array."""
+        """The body as JSON, whatever its content type; None if it is no object or array."""
         if bytes(self.body[:1]) not in {b"{", b"["}:
             return None
         try:
@@ -86,7 +86,7 @@ def raise_for_status(reply: Reply, who: str) -> None:
 def failure(  # noqa: PLR0911 - one return for each meaning
     reply: Reply, who: str, *, error_text: Sequence[str] = (), wait_429: float | None = None
 ) -> UpscalerError:
-    """The error that an answer without success stands for.
+    """The error that an unsuccessful answer means.
 
     Args:
         reply: the answer.
@@ -126,19 +126,19 @@ def failure(  # noqa: PLR0911 - one return for each meaning
 
 
 def explanation(reply: Reply, error_text: Sequence[str] = ()) -> str:
-    """What the server says went wrong, in one line of at most 300 characters; may be empty."""
+    """The server's explanation, in one line of at most 300 characters; may be empty."""
     if reply.document is None:
         text = bytes(reply.body[:1024]).decode("utf-8", "replace").lstrip()
         said = "" if text.startswith("<") or "\0" in text else text
     else:
         configured = (_words(pointer.first(reply.document, place)) for place in error_text)
         said = next(filter(None, configured), "") or _words(reply.document)
-    # Before it is cut: half a token is known to nobody as one.
+    # Before cutting: a truncated token would not be recognised.
     return _one_line(reply.redact(said))
 
 
 def seconds_of(value: Any) -> float | None:
-    """A duration out of an answer, 0 to an hour; None: it is none."""
+    """A duration from an answer, 0 to an hour; None: it is none."""
     seconds = _number(value)
     return None if seconds is None else min(max(seconds, 0.0), _LONGEST_WAIT_S)
 
@@ -190,7 +190,7 @@ def _words(value: Any, depth: int = _DEEPEST) -> str:
 
 
 def _one_line(text: str) -> str:
-    # A lone surrogate, which JSON can hold, is no text that could be sent on.
+    # JSON can hold a lone surrogate, which cannot be encoded.
     line = re.sub(r"[\s\x00-\x1f\x7f\ud800-\udfff]+", " ", text[: 8 * _TEXT_LIMIT]).strip()
     return line if len(line) <= _TEXT_LIMIT else line[: _TEXT_LIMIT - 1] + "…"
 

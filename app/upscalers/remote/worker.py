@@ -1,8 +1,8 @@
 """Our own GPU workers: several addresses of the same model, used as one upscaler.
 
-Everything but the addresses is learned from the model metadata: scale, fingerprint, limits. The
-seeds of a call go to the workers with the least outstanding work; when one dies, its seeds go to
-the others, and since a seed stands for the same sample everywhere, nobody can tell afterwards.
+The model metadata tells everything but the addresses: scale, fingerprint, limits. Seeds go to the
+workers with the least outstanding work; when one dies, its seeds go to the others. A seed means the
+same sample everywhere, so the result is the same.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class WorkerConfig(RemoteConfig):
 
 
 class Model(BaseModel):
-    """What a worker says about its model: the `parameters` of its metadata, as far as they count.
+    """What a worker says about its model: the relevant `parameters` of its metadata.
 
     accumulates: it has an output `folded`, by the rules of this program.
     deep: it takes images of 16 bits, and answers in 16 bits.
@@ -86,7 +86,7 @@ class WorkerUpscaler:
     def __init__(
         self, config: WorkerConfig, upstreams: Sequence[Upstream], rest_s: float = 5.0
     ) -> None:
-        """Take over the connections; for `rest_s` a worker that failed is asked last."""
+        """Take over the connections; a worker that failed is asked last for `rest_s` seconds."""
         self.name = config.name
         self._config = config
         self._rest_s = rest_s
@@ -163,12 +163,12 @@ class WorkerUpscaler:
 
         parts = self._split(source, model, len(seeds))
         if len(parts) > 1:
-            turn.moments = None  # the samples of several workers are accumulated here
+            turn.moments = None  # # samples of several workers are accumulated here
             async with asyncio.TaskGroup() as group:
                 for worker, places in parts:
                     group.create_task(part(worker, places))
         else:
-            # Without a task it is outstanding at once: others are split at the same moment.
+            # Called directly it is outstanding at once: others are split at the same moment.
             await part(*parts[0])
         if not failures:
             return [sample for sample in samples if sample is not None]
@@ -211,7 +211,7 @@ class WorkerUpscaler:
         ]
 
     def _by_load(self) -> list[_Worker]:
-        """All workers, rested ones with the least outstanding work first."""
+        """All workers, those that did not just fail and have the least work first."""
         now = time.monotonic()
         return sorted(
             self._workers, key=lambda worker: (worker.rests_until > now, worker.outstanding)
@@ -220,7 +220,7 @@ class WorkerUpscaler:
     async def _part(
         self, first: _Worker, source: Source, seeds: list[int], turn: Turn
     ) -> list[RGB]:
-        """The samples of one part, from the first worker that gives them."""
+        """The samples of one part, from the first worker that succeeds."""
         others = [worker for worker in self._by_load() if worker is not first]
         failure: UpscalerError | None = None
         for worker in [first, *others]:
@@ -252,12 +252,12 @@ class WorkerUpscaler:
             {"image": source.rgb, "seeds": np.array(seeds, np.int64)},
             binary=True,
         )
-        # Our own program: it may see that this call belongs to a trace, as nobody else does.
+        # Only our own program gets the trace of this call.
         headers |= tracing.headers()
         reply = await worker.upstream.call(
             "POST", f"{_path(model.name)}/infer", content=parts, headers=headers, turn=turn
         )
-        # The bytes are already here and the samples are views of them: accumulating takes the turn.
+        # The samples are views of bytes already in memory: only accumulating needs the turn.
         await turn.take()
         answer, parameters = output_of(reply, output)
         described = parameters.get("fingerprint", model.fingerprint)
