@@ -1,5 +1,5 @@
 """The worker: image-to-image models behind the Open Inference Protocol.
 
-Everything that needs torch lives in this package, so that the gateway (`app`) can be
-installed without it. Nothing here imports `app.api`.
+All code that needs torch is here, so the gateway (`app`) installs without it. Nothing here imports
+`app.api`.
 """

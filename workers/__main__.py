@@ -1,4 +1,4 @@
-"""`python -m workers`: the worker's commands without the rest of the program."""
+"""`python -m workers`: the worker's commands alone."""
 
 from workers.cli import main
 

@@ -1,7 +1,7 @@
 """The queue between connections and the model.
 
-One task takes waiting requests in order and runs the model in one thread. Where the model
-gains by it, later requests whose images have the same size are taken along with the first.
+One task takes requests in order and runs the model in one thread. Where the model gains by it,
+later requests with images of the same size join the first.
 """
 
 import asyncio
@@ -23,14 +23,14 @@ from workers.errors import Busy, ClientGone, ModelFailed, WorkerError
 from workers.metrics import WorkerMetrics
 from workers.models.engine import Engine, SampleRequest
 
-# How much the newest call counts in the running mean of seconds per sample, which only feeds
-# the guess of when to come back.
+# Weight of the newest call in the running mean of seconds per sample, which only estimates when a
+# refused client may retry.
 NEWEST = 0.3
 
 
 @dataclass(eq=False)
 class _Ticket:
-    """A waiting or running request. Its answer is done when it is there, or nobody waits for it."""
+    """A waiting or running request. Its answer is done when it is ready, or no longer wanted."""
 
     job: SampleRequest
     answer: asyncio.Future[RGB]
@@ -45,7 +45,7 @@ class _Ticket:
 
 
 class Batcher:
-    """A bounded queue in front of one engine. Enter it as a context to start and to stop."""
+    """A bounded queue in front of one engine; a context manager that starts and stops it."""
 
     def __init__(self, engine: Engine, metrics: WorkerMetrics, queue_size: int) -> None:
         self._engine = engine
@@ -80,7 +80,7 @@ class Batcher:
         await asyncio.to_thread(self._thread.shutdown)
 
     def check(self) -> None:
-        """Whether there is room for one more request.
+        """Check that one more request fits.
 
         Raises:
             Busy: the queue is full or closed.
@@ -124,7 +124,7 @@ class Batcher:
                 self._waiting.remove(ticket)
 
     def busy(self, reason: str) -> Busy:
-        """The error for a request that is refused now, with a guess of when to come back."""
+        """The error for a refused request, with an estimate of when to retry."""
         tickets = [*self._waiting, *self._running]
         samples = sum(len(ticket.job.seeds) for ticket in tickets)
         return Busy(reason, max(1, math.ceil(samples * self._seconds_per_sample)))
@@ -139,7 +139,7 @@ class Batcher:
                 self._running = []
 
     def _take(self) -> list[_Ticket]:
-        """The first request, and those that may go with it, in order of arrival."""
+        """The first request, and those that may join it, in order of arrival."""
         first = self._waiting.popleft()
         taken = [first]
         room = self._engine.together - len(first.job.seeds)
@@ -157,7 +157,7 @@ class Batcher:
             outcomes = await self._samples([ticket.job for ticket in tickets])
         except Exception as error:  # noqa: BLE001  one request must not end the worker
             if len(tickets) > 1 and not isinstance(error, ClientGone):
-                # One image may have spoilt it for all: let each stand or fall alone.
+                # One bad image may have failed them all: run each alone.
                 for ticket in tickets:
                     await self._run([ticket])
                 return
@@ -181,7 +181,7 @@ class Batcher:
 
 
 def _reported(error: Exception) -> WorkerError:
-    """The error as clients may see it; unexpected ones go to the log with their traceback."""
+    """The error as clients may see it; unexpected ones are logged with their traceback."""
     if isinstance(error, WorkerError):
         return error
     logging.getLogger(__name__).error("the model failed", exc_info=error)

@@ -1,4 +1,4 @@
-"""Commands of the worker, which `trustscale` has too."""
+"""Commands of the worker, which are also part of `trustscale`."""
 
 import json
 import os
@@ -18,11 +18,11 @@ from workers.files import file_sha256, read_settings
 from workers.known import identify, known_models
 from workers.settings import WorkerSettings
 
-# Exit codes: what the operator typed is wrong, or what it points to is.
+# Exit codes: a wrong argument, or a fault in what it points to.
 USAGE, FAILURE = 2, 1
 
-# Longer than gateways (5 s) and proxies (nginx 60 s) keep idle connections: or one of them would
-# now and then send a request into a connection that is being closed.
+# Longer than gateways (5 s) and proxies (nginx 60 s) keep idle connections, or they would now and
+# then send a request into a closing one.
 KEEP_ALIVE_S = 75
 
 DEFAULTS = WorkerSettings()
@@ -115,7 +115,7 @@ def worker(
     with _one_line_errors():
         limits = {"max_samples": max_samples, "max_pixels": max_pixels, "queue_size": queue_size}
         settings = read_settings(WorkerSettings, {**limits, "drain_s": drain})
-        # Loaded here and not at the top, so that --help and typing errors answer at once.
+        # Imported here so that --help and typing errors answer at once.
         import uvicorn  # noqa: PLC0415
 
         from app.telemetry.tracing import exporting  # noqa: PLC0415
@@ -153,8 +153,8 @@ def worker(
             "OTEL_EXPORTER_OTLP_ENDPOINT"
         )
         with exporting(collector or None, "trustscale-worker"):
-            # uvicorn raises the signal that stopped it once more when all is done. Having been
-            # asked to stop is a success, so the second one changes nothing.
+            # uvicorn raises the stop signal again at the end. A requested stop is a success, so the
+            # second one must change nothing.
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, server.handle_exit)
             server.run()
@@ -253,7 +253,7 @@ def convert(
 
 
 def _pickled_parts(folder: Path) -> dict[Path, Path | None]:
-    """The pickled weights of a pipeline's parts, and what the library calls their safetensors."""
+    """The pickled weights of a pipeline's parts, and the library's names for their safetensors."""
     names = {"diffusion_pytorch_model": "diffusion_pytorch_model", "pytorch_model": "model"}
     return {
         path: path.with_name(f"{names[path.stem]}.safetensors")
@@ -350,7 +350,7 @@ def verify(
 
 
 def _identify(folder: Path, *, as_json: bool) -> None:
-    """Print what a folder holds; no known model that is whole is a failure."""
+    """Print what a folder holds; exit with failure unless a known model is complete."""
     found = identify(folder)
     if as_json:
         typer.echo(json.dumps([{**one.model_dump(), "complete": one.complete} for one in found]))
@@ -368,16 +368,16 @@ def _identify(folder: Path, *, as_json: bool) -> None:
 
 @contextmanager
 def _one_line_errors(extra: str = "worker", *, whole: bool = False) -> Iterator[None]:
-    """Turn what the operator can mend into one line and an exit code.
+    """Turn what the operator can correct into one line and an exit code.
 
-    With `whole` the line names every fault, however many there are; `extra` has what is missing.
+    With `whole` the line names every fault; `extra` has what is missing.
     """
     try:
         yield
     except WorkerError as error:
         text = error.summary if isinstance(error, WeightsError) and not whole else str(error)
         _fail(text, USAGE if isinstance(error, ConfigError) else FAILURE, error)
-    except TrustscaleError as error:  # of what workers share with the service
+    except TrustscaleError as error:  # of code shared with the service
         _fail(error.detail, USAGE, error)
     except OSError as error:
         _fail(f"{error.filename}: {error.strerror}", FAILURE, error)

@@ -1,6 +1,6 @@
-"""What can go wrong in a worker, apart from a bug.
+"""Expected errors of a worker.
 
-Models raise these; only `workers.service` knows which HTTP status each one is.
+Models raise these; only `workers.service` knows their HTTP statuses.
 """
 
 
@@ -15,8 +15,7 @@ class ConfigError(WorkerError):
 class WeightsError(WorkerError):
     """A weight file cannot be used.
 
-    The message says which keys or bytes are wrong, all of them; `summary` is short enough to
-    be read on a terminal.
+    The message names every wrong key or byte; `summary` fits a terminal.
     """
 
     def __init__(self, message: str, summary: str | None = None) -> None:
@@ -25,7 +24,7 @@ class WeightsError(WorkerError):
 
 
 class InputError(WorkerError):
-    """The request itself is wrong: tensor names, types, shapes, an unreadable image."""
+    """The request is wrong: tensor names, types, shapes, an unreadable image."""
 
 
 class TooLarge(InputError):
@@ -33,13 +32,13 @@ class TooLarge(InputError):
 
 
 class NotHere(InputError):
-    """The model or the version that the request names is not served by this worker."""
+    """This worker does not serve the requested model or version."""
 
 
 class Busy(WorkerError):
     """The worker cannot take the request now.
 
-    `retry_after_s` is the worker's own guess of when it can, in whole seconds.
+    `retry_after_s` is its estimate of when it can, in whole seconds.
     """
 
     def __init__(self, message: str, retry_after_s: int) -> None:
@@ -52,7 +51,7 @@ class ClientGone(WorkerError):
 
 
 class ModelFailed(WorkerError):
-    """The model gave no picture, or raised what is a bug, there or here; then the log has it."""
+    """The model gave no picture, or raised an error, which the log then has."""
 
 
 class OutOfMemory(WorkerError):

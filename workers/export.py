@@ -1,4 +1,4 @@
-"""Files that let another server start our engines: Triton, KServe and Ray Serve."""
+"""Files with which other servers start our engines: Triton, KServe and Ray Serve."""
 
 import json
 from importlib import resources
@@ -22,7 +22,7 @@ def triton(folder: Path, name: str, settings: dict[str, str]) -> list[Path]:
     Args:
         folder: the repository, made if it is missing.
         name: of the model.
-        settings: `model`, `weights` and the like, as the worker's options are called.
+        settings: `model`, `weights` and the like, named like the worker's options.
 
     Raises:
         ConfigError: a file is there already, or cannot be written.
@@ -58,7 +58,7 @@ def kserve(folder: Path, name: str, settings: dict[str, str], device: str) -> li
 
 
 def ray(folder: Path, name: str, settings: dict[str, str], device: str) -> list[Path]:
-    """A configuration of Ray Serve; each replica is a worker, of which Ray starts as many as told.
+    """A configuration of Ray Serve; each replica is a worker.
 
     Raises:
         ConfigError: a file is there already, or cannot be written.

@@ -1,4 +1,4 @@
-"""Facts about files and what is in them, for which no library of tensors is needed."""
+"""Facts about files that need no tensor library."""
 
 import hashlib
 import json
@@ -26,7 +26,7 @@ def file_sha256(path: Path) -> str:
 
 
 def read_json(source: str | Path) -> dict[str, Any]:
-    """A JSON object, given itself or as the path of a file.
+    """A JSON object, given as text or as the path of a file.
 
     Raises:
         ConfigError: no such file, no JSON, or no object.
@@ -47,13 +47,13 @@ def read_json(source: str | Path) -> dict[str, Any]:
 
 
 def read_settings(kind: type[Settings], source: str | Path | dict[str, Any]) -> Settings:
-    """Checked settings, given themselves, as JSON, or as the path of a file of it.
+    """Checked settings, given as a dict, as JSON, or as the path of a JSON file.
 
     "official" stands for all defaults.
 
     Raises:
-        ConfigError: the file cannot be read, or settings are unknown or have a value that they
-            cannot have; the message names every such one.
+        ConfigError: the file cannot be read, or settings are unknown or invalid; the message names
+            every such one.
     """
     if source == "official":
         return kind()

@@ -1,4 +1,4 @@
-"""Models that are known to run here: licences, sources, files; and which of them a folder holds."""
+"""Models known to run here: licences, sources, files; and which of them a folder holds."""
 
 import tomllib
 from importlib import resources
@@ -16,7 +16,7 @@ class _Strict(BaseModel):
 
 
 class KnownFile(_Strict):
-    """A file of a model; `either` is another one that does as well."""
+    """A file of a model; `either` is an alternative."""
 
     name: str
     either: str | None = Field(None, alias="or")
@@ -25,9 +25,9 @@ class KnownFile(_Strict):
 
 
 class KnownModel(_Strict):
-    """A model; `pipeline` instead of `files` where it is a folder of diffusers.
+    """A model; `pipeline` replaces `files` if it is a folder of diffusers.
 
-    `folder` is a word that its folder must have in its name.
+    `folder`: a word that the folder's name must contain.
     """
 
     engine: str
@@ -43,7 +43,7 @@ class KnownModel(_Strict):
 
 
 class Found(BaseModel):
-    """A model of which a folder holds something."""
+    """A model that a folder holds at least in part."""
 
     model: str
     weights: str
@@ -59,13 +59,13 @@ class Found(BaseModel):
 
 
 def known_models() -> dict[str, KnownModel]:
-    """All of them by name."""
+    """All known models by name."""
     text = resources.files("workers").joinpath("known.toml").read_text("utf-8")
     return {name: KnownModel.model_validate(row) for name, row in tomllib.loads(text).items()}
 
 
 def identify(folder: Path) -> list[Found]:
-    """Which known models a folder, or one in it, holds, and what they lack.
+    """Which known models a folder or its subfolders hold, and what they lack.
 
     Raises:
         WeightsError: no such folder.
@@ -141,7 +141,7 @@ def _pipeline(name: str, kind: str, place: Path) -> Found | None:
 
 
 def _whole(part: Path) -> bool:
-    """Whether a part of a pipeline has its configuration and, where it has weights, these."""
+    """Whether a part of a pipeline has its configuration and any weights it needs."""
     if not any(part.glob("*.json")):
         return False
     has_weights = (part / "config.json").is_file()

@@ -1,4 +1,4 @@
-"""What a worker tells Prometheus."""
+"""The worker's Prometheus metrics."""
 
 import math
 from collections.abc import Callable
@@ -10,13 +10,13 @@ from workers.models.engine import DeviceMemory
 
 
 class WorkerMetrics:
-    """All metrics of one worker, in a registry of its own."""
+    """All metrics of one worker, in a separate registry."""
 
     def __init__(self, memory: Callable[[], DeviceMemory]) -> None:
-        """Make them.
+        """Create the metrics.
 
         Args:
-            memory: asked for at every scrape.
+            memory: called at every scrape.
         """
         self._registry = CollectorRegistry()
         common: Any = {"namespace": "trustscale_worker", "registry": self._registry}

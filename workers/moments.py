@@ -1,7 +1,7 @@
-"""Folds samples into Ŷ and their variance, so that they need not travel.
+"""Accumulates samples to Ŷ and their variance, so that they need not be transferred.
 
-On the CPU this is the gateway's own code. On a GPU the same tables are looked up and the same
-operations rounded one by one, so the bits are the same too.
+On the CPU this is the gateway's own code. On a GPU the same tables and the same rounded operations
+give the same bits.
 """
 
 from concurrent.futures import ThreadPoolExecutor

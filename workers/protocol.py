@@ -1,6 +1,6 @@
-"""What the worker understands of a message of the Open Inference Protocol: a checked request.
+"""From a message of the Open Inference Protocol to a checked request.
 
-The format itself is that of `app/upscalers/tensors.py`, which the gateway shares.
+`app/upscalers/tensors.py`, which the gateway shares, has the format.
 """
 
 from collections.abc import Mapping
@@ -37,13 +37,13 @@ class InferRequest:
     """int64[M]."""
 
     id: str | None
-    """The client's name for the request; returned as it is."""
+    """The client's name for the request; returned unchanged."""
 
     binary: bool
-    """Whether the answer goes back as raw bytes."""
+    """Whether the answer has raw bytes."""
 
     output: str
-    """What is asked for: `samples` or `folded`."""
+    """The requested output: `samples` or `folded`."""
 
     mean: bool
     """Moments: whether Ŷ is the mean of the samples instead of the first."""
@@ -63,7 +63,7 @@ def parse_request(
         settings: limits.
 
     Raises:
-        InputError: anything malformed, missing, unknown or of a wrong type or shape.
+        InputError: malformed, missing, unknown or of a wrong type or shape.
         TooLarge: over a limit.
     """
     try:
@@ -132,7 +132,7 @@ def _image(tensor: Tensor, settings: WorkerSettings, output: str) -> RGB:
 
 
 def _output(document: Mapping[str, Any], parameters: Mapping[str, Any]) -> tuple[str, bool]:
-    """The output that is asked for, and whether as raw bytes."""
+    """The requested output, and whether as raw bytes."""
     binary = _flag(parameters.get("binary_data_output", False), "binary_data_output")
     outputs = items(document.get("outputs", []), "'outputs'")
     if len(outputs) > 1:
@@ -160,7 +160,7 @@ def _flag(value: object, name: str) -> bool:
 
 
 def _timeout(parameters: Mapping[str, Any]) -> float | None:
-    value = parameters.get("timeout")  # microseconds, as Triton has it; 0: none
+    value = parameters.get("timeout")  # microseconds, as in Triton; 0: none
     if value is None or value == 0:
         return None
     if type(value) is not int or not 0 < value < 2**63:

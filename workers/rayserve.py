@@ -1,7 +1,7 @@
-"""The worker as an application of Ray Serve: every replica loads the model and answers as a worker.
+"""The worker as a Ray Serve application: every replica loads the model and answers as a worker.
 
-`trustscale worker export --ray DIR` writes the configuration that names this; Ray is imported
-when it is used.
+`trustscale worker export --ray DIR` writes the configuration that names this; Ray is imported on
+demand.
 """
 
 import importlib

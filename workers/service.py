@@ -1,7 +1,7 @@
 """The worker's HTTP service: the Open Inference Protocol over one engine.
 
-Only this module knows HTTP statuses. Every error, also a wrong path or method, is
-`{"error": "..."}`, as the protocol has it.
+Only this module knows HTTP statuses. Every error, also a wrong path or method, is the protocol's
+`{"error": "..."}`.
 """
 
 import asyncio
@@ -40,18 +40,17 @@ from workers.settings import WorkerSettings
 
 SERVER = "trustscale-worker"
 
-# One model, loaded at start: another one is another worker, and has another fingerprint.
+# One model, loaded at start: another one is another worker, with another fingerprint.
 VERSION = "1"
 
-# Bytes handed to the socket at a time: large enough to cost few calls, small enough that a
-# buffer in between never holds much.
+# Bytes written to the socket at a time: few calls, but little in any buffer between.
 CHUNK = 2**20
 
-# What a client that is gone would have been answered; it is only counted.
+# Status counted for a client that has left; never sent.
 CLIENT_CLOSED = 499
 
-# Most specific first: a TooLarge is an InputError too. A lack of memory may pass, or not be
-# there on another worker, so unlike the errors of the request it invites a retry.
+# Most specific first: a TooLarge is an InputError too. A lack of memory may pass, or not affect
+# another worker, so unlike errors of the request it invites a retry.
 STATUSES: tuple[tuple[type[WorkerError], int], ...] = (
     (TooLarge, 413),
     (NotHere, 404),
@@ -68,7 +67,7 @@ def create_app(engine: Engine, settings: WorkerSettings | None = None) -> Starle
 
     Args:
         engine: the loaded model.
-        settings: limits and waiting times.
+        settings: limits and timeouts.
     """
     return _Service(engine, settings or WorkerSettings()).app()
 
@@ -163,7 +162,7 @@ class _Service:
         try:
             return await self._infer(request)
         except asyncio.CancelledError as error:
-            # The server ends what runs longer than it waits for: another worker may take it.
+            # The server ends what outlasts its shutdown: another worker may take it.
             raise self._batcher.busy("the worker is shutting down") from error
 
     async def _infer(self, request: Request) -> Response:
@@ -190,7 +189,7 @@ class _Service:
         return fold(samples, self._engine.memory().device, mean=mean).packed()
 
     def _find(self, request: Request) -> None:
-        """Whether the URL names what is served here.
+        """Check that the URL names the served model.
 
         Raises:
             NotHere: another model or version.

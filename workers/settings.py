@@ -1,4 +1,4 @@
-"""Limits and waiting times of a worker."""
+"""Limits and timeouts of a worker."""
 
 from pydantic import BaseModel, ConfigDict, PositiveInt
 
@@ -18,10 +18,10 @@ class WorkerSettings(BaseModel):
     """Most bytes of all samples of one request: M * k*h * k*w * 3."""
 
     max_json_values: PositiveInt = 8 * 2**20
-    """Most values in an answer that is not binary; JSON takes twenty times their memory."""
+    """Most values in a JSON answer; JSON takes twenty times their memory."""
 
     queue_size: PositiveInt = 16
-    """Requests that may wait; more are turned away with 503."""
+    """Requests that may wait; more are refused with 503."""
 
     drain_s: PositiveInt = 60
     """How long running requests may take to finish after SIGTERM."""

@@ -1,7 +1,7 @@
 """Our engines inside Triton, as a model of its Python backend.
 
-`trustscale worker export --triton DIR` writes the folder that imports this. Triton's own module
-exists only in its backend processes, so it is imported when the model starts.
+`trustscale worker export --triton DIR` writes the folder that imports this. Triton's module exists
+only in its backend processes, so it is imported when the model starts.
 """
 
 import importlib
@@ -34,7 +34,7 @@ class TritonPythonModel:
         )
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
-        """One answer per request; what the worker would call an error is one here."""
+        """One answer per request; the worker's errors are errors here."""
         return [self._answer(request) for request in requests]
 
     def _answer(self, request: Any) -> Any:

@@ -1,8 +1,8 @@
 """Reading, writing and naming weight files, safely.
 
-Two formats are read: PyTorch checkpoints (through the weights-only reader, which builds
-tensors and plain containers and refuses everything else, so that nothing in a file is ever
-executed) and safetensors, which cannot hold code at all. The bytes decide, not the suffix.
+Two formats are read: PyTorch checkpoints (through the weights-only reader, which accepts only
+tensors and plain containers, so nothing in a file is executed) and safetensors, which cannot hold
+code. The bytes decide, not the suffix.
 """
 
 import hashlib
@@ -16,7 +16,7 @@ import torch
 
 from workers.errors import WeightsError
 
-# Entries under which training scripts wrap the actual weights.
+# Entries in which training scripts wrap the weights.
 WRAPPERS = ("state_dict", "params_ema", "params", "params-ema", "model")
 
 
@@ -53,13 +53,13 @@ def _read_checkpoint(path: Path) -> dict[str, torch.Tensor]:
             f"{path}: refused, because it holds more than tensors or is damaged; "
             "nothing in it was executed"
         ) from error
-    except Exception as error:  # torch raises whatever its readers meet in broken bytes
+    except Exception as error:  # torch's readers may raise anything on broken bytes
         raise WeightsError(f"{path}: damaged or truncated checkpoint") from error
     return _unwrapped(content, path)
 
 
 def _unwrapped(content: object, path: Path) -> dict[str, torch.Tensor]:
-    for _ in WRAPPERS:  # one inside another, but not for ever: an entry may hold the whole again
+    for _ in WRAPPERS:  # nested, but bounded: an entry may contain the whole again
         if isinstance(content, Mapping):
             inner = (content.get(wrapper) for wrapper in WRAPPERS)
             content = next((one for one in inner if isinstance(one, Mapping)), content)
@@ -73,9 +73,9 @@ def _unwrapped(content: object, path: Path) -> dict[str, torch.Tensor]:
 
 
 def _is_plain(value: object) -> bool:
-    """Whether it is a tensor with a number of its own at each place.
+    """Whether it is a dense tensor with a number of its own at each place.
 
-    Not a sparse one, an empty shell, or a few numbers that claim to fill gigabytes.
+    Neither sparse, nor an empty shell, nor a few numbers that claim to fill gigabytes.
     """
     return (
         isinstance(value, torch.Tensor)
@@ -86,7 +86,7 @@ def _is_plain(value: object) -> bool:
 
 
 def write_safetensors(tensors: Mapping[str, torch.Tensor], path: Path) -> None:
-    """Write tensors to a new file; an existing file is replaced only when all is written.
+    """Write tensors to a file; an existing one is replaced only when all is written.
 
     Raises:
         WeightsError: the file cannot be written.
@@ -106,7 +106,7 @@ def write_safetensors(tensors: Mapping[str, torch.Tensor], path: Path) -> None:
 def digest(tensors: Mapping[str, torch.Tensor]) -> str:
     """SHA-256 over names, types, shapes and values, in order of names.
 
-    The same weights have the same digest in either file format and whatever the wrapper.
+    Equal weights have equal digests in either file format and any wrapper.
     """
     result = hashlib.sha256()
     for name in sorted(tensors):

@@ -46,13 +46,13 @@ from app.upscalers.remote.translation import failure
 
 _LONGEST_S: Final = 300.0
 _SHORT_S: Final = 20.0
-_MOST_BYTES: Final = 64 * 2**20  # # of a recorded answer
-_GUESS: Final = 16  # # a scale that hardly any model has, so the answer shows the right one
+_MOST_BYTES: Final = 64 * 2**20  # of a recorded answer
+_GUESS: Final = 16  # a scale that hardly any model has, so the answer shows the right one
 _MOST_TRIES: Final = 12
 _ASPECT: Final = 0.01
 _REPLICATE: Final = "https://api.replicate.com/v1"
-_TELL_SCALE: Final = frozenset({"embedded", "worker"})  # # they report it, so no setting does
-_WORKER: Final = "trustscale-worker"  # # the name our workers report
+_TELL_SCALE: Final = frozenset({"embedded", "worker"})  # they report it, so no setting does
+_WORKER: Final = "trustscale-worker"  # the name our workers report
 _ADAPTER: Final[TypeAdapter[UpscalerConfig]] = TypeAdapter(UpscalerConfig)
 
 
@@ -202,7 +202,7 @@ async def _generated(
             upscaler = build_upscaler(config, environ)
         else:
             upscaler = build_adapter(config, environ, network=network)
-    except ConfigError as error:  # # a bad file, or a missing token
+    except ConfigError as error:  # a bad file, or a missing token
         raise BadRequest(error.detail) from error
     try:
         await upscaler.check()

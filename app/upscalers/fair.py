@@ -44,7 +44,7 @@ class FairThreads:
         self._threads = ThreadPoolExecutor(count, thread_name_prefix=name)
         self._lock = threading.Lock()
         self._works: list[_Work] = []
-        self._had: dict[Hashable, int] = {}  # # cost so far of each request, with its handicap
+        self._had: dict[Hashable, int] = {}  # cost so far of each request, with its handicap
 
     async def run(self, request: Hashable, parts: Iterable[Part], cost: int) -> None:
         """Call every part in a thread, starting them in order.
@@ -87,7 +87,7 @@ class FairThreads:
             self._had = {one: had for one, had in self._had.items() if one in there}
             waiting = [work for work in self._works if work.waiting]
             if not waiting:
-                return  # # queued for a call that has ended early
+                return  # queued for a call that has ended early
             work = min(waiting, key=lambda one: (self._had[one.request], one.left * one.cost))
             self._had[work.request] += work.cost
             part = work.waiting.popleft()

@@ -16,7 +16,7 @@ from app.upscalers.runtime import (
     trial,
 )
 
-_STRIP = 32  # # rows converted to pixels together: they stay in the cache
+_STRIP = 32  # rows converted to pixels together: they stay in the cache
 
 
 class OnnxModel:

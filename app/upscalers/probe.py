@@ -16,7 +16,7 @@ from app.upscalers.remote.checks import Alignment, alignment
 from app.upscalers.remote.errors import reason
 
 _SIDE = 96
-_SEEDS = (193, 290)  # # arbitrary; residues modulo 96 differ, so symmetry-sampled models differ
+_SEEDS = (193, 290)  # arbitrary; residues modulo 96 differ, so symmetry-sampled models differ
 
 
 @dataclass(slots=True)

@@ -176,7 +176,7 @@ class ResilientUpscaler:
             until: when the next attempt must begin, on the loop's clock.
         """
         asked = asked_wait(error) or 0.0
-        lives = asked > self._policy.longest_asked_s  # # and says when it will have time
+        lives = asked > self._policy.longest_asked_s  # and says when it will have time
         pause = max(pause, spread(asked)) if lives else pause
         is_away = isinstance(error, UpscalerUnavailable) and not needs_operator(error)
         if not is_away or asyncio.get_running_loop().time() + pause >= until:
@@ -235,7 +235,7 @@ class ResilientUpscaler:
         """One try, with everything counted."""
         self._admit()
         async with self._slots:
-            self._admit()  # # the breaker may have opened while this call waited
+            self._admit()  # the breaker may have opened while this call waited
             await self._spend()
             started = time.monotonic()
             outcome = "cancelled"
@@ -249,7 +249,7 @@ class ResilientUpscaler:
                 raise
             finally:
                 self.metrics.count("upstream_calls", self.name, outcome)
-                if outcome != "cancelled":  # # a client's patience says nothing about the upstream
+                if outcome != "cancelled":  # a client's patience says nothing about the upstream
                     seconds = time.monotonic() - started
                     self.metrics.observe("upstream_call_seconds", seconds, self.name)
             self._slots.succeeded()
@@ -315,7 +315,7 @@ class ResilientUpscaler:
     def _count(self, error: UpscalerError) -> None:
         """Narrow the slots or update the breaker, by what the failure says of the upstream."""
         if isinstance(error, Busy) and self._slots.in_flight > 1:
-            self._slots.busy()  # # fewer slots than configured: not the upstream's fault
+            self._slots.busy()  # fewer slots than configured: not the upstream's fault
         elif isinstance(error, UpscalerUnavailable):
             self._breaker.failed()
         else:

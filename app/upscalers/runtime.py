@@ -41,7 +41,7 @@ _ACCELERATORS: dict[str, dict[str, str]] = {
 
 log = structlog.get_logger(__name__)
 
-_TRIAL = (16, 24)  # # rows and columns; not square, to detect swapped sides
+_TRIAL = (16, 24)  # rows and columns; not square, to detect swapped sides
 _TOLERANCE = 0.5 / 255  # of an accelerator's output against the processor's
 
 
@@ -102,7 +102,7 @@ def load_session(
             half = precision != "f32" and has_bf16()
             try:
                 return _OpenVino(weights, threads, streams, "bf16" if half else "f32")
-            except RuntimeError:  # # an unknown operator, or no network: onnxruntime says which
+            except RuntimeError:  # an unknown operator, or no network: onnxruntime says which
                 log.info("openvino_cannot_run", model=name)
         elif runtime != CPU and precision != "bf16":
             session = _OnnxRuntime(weights, name, threads, runtime)

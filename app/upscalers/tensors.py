@@ -95,7 +95,7 @@ class Tensor:
     def _shaped(self, values: NDArray[Any]) -> NDArray[Any]:
         try:
             return values.reshape(self.shape)
-        except ValueError as error:  # # no values, and sides that no array has
+        except ValueError as error:  # no values, and sides that no array has
             raise Malformed(f"{self.name!r}: impossible shape {self._shape}") from error
 
 

@@ -22,7 +22,7 @@ import numpy as np
 
 from app.upscalers.base import RGB
 
-_STEP = 4  # # sides of tiles are multiples of it, for speed
+_STEP = 4  # sides of tiles are multiples of it, for speed
 
 
 class Stopped(Exception):

@@ -1,4 +1,4 @@
-"""What must hold of an imported model: it is the original, and can be made in tiles."""
+"""What must hold of an imported model: it equals the original, and can be tiled."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from app.upscalers.runtime import Tensor
 from workers.errors import WeightsError
 
 LARGEST_DIFFERENCE, LEAST_PSNR = 2.0, 70.0
-"""Of an imported model to its original: grey levels of 255 of one value, and dB of all.
+"""Between an imported model and its original: grey levels of 255 at one value, and dB over all.
 
-Some networks (SPAN among them) amplify the rounding of sums where a picture is hard.
+Some networks (SPAN among them) amplify rounding where a picture is hard.
 """
 
 _SEAM = 0.5  # grey levels by which a tile may differ from the whole
@@ -37,7 +37,7 @@ def compare(original: Callable[[Tensor], Tensor], model: OnnxModel, picture: RGB
     Both are compared in [0, 1], without rounding.
 
     Raises:
-        WeightsError: they differ by more than that, or in size.
+        WeightsError: they differ by more than the limits, or in size.
     """
     tensor = _tensor(picture)
     try:
@@ -59,8 +59,8 @@ def compare(original: Callable[[Tensor], Tensor], model: OnnxModel, picture: RGB
 def halo_of(model: OnnxModel) -> int:
     """The overlap of tiles that the network needs, in input pixels.
 
-    Its radius where that is 64 at most: how far a change of one pixel reaches. Of deeper networks
-    the distance from a cut beyond which the answer moves by less than half a grey level.
+    Its radius (how far a change of one pixel reaches), if at most 64. For deeper networks, the
+    distance from a cut beyond which the answer changes by less than half a grey level.
 
     Raises:
         WeightsError: the answer never settles, so tiles would show.
@@ -90,17 +90,17 @@ def halo_of(model: OnnxModel) -> int:
 
 
 def _radius(model: OnnxModel) -> int:
-    """How many input pixels away a change of one reaches; `_FARTHEST` + 1: or farther."""
+    """How many input pixels a change of one pixel reaches; `_FARTHEST` + 1: or farther."""
     centre = _FARTHEST + 1
     picture = np.random.default_rng(0).random((1, 3, 2 * centre + 1, 2 * centre + 1), np.float32)
     before = _run(model, picture)
-    picture[..., centre, centre] += 1e4  # far beyond pixels, so that the outermost weights show
+    picture[..., centre, centre] += 1e4  # far beyond pixels: outermost weights show
     places = np.argwhere((_run(model, picture) != before).any(axis=(0, 1))) // model.scale
     return int(np.abs(places - centre).max(initial=0))
 
 
 def _run(model: OnnxModel, tensor: Tensor) -> Tensor:
-    return model.session.run(tensor).copy()  # the session may use its output again
+    return model.session.run(tensor).copy()  # the session may reuse its output
 
 
 def _tensor(picture: RGB) -> Tensor:

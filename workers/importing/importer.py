@@ -51,20 +51,20 @@ def import_model(
     halo: int | None = None,
     force: bool = False,
 ) -> Imported:
-    """Write the ONNX file of a model, unless it is one, and its entry in the file of settings.
+    """Write a model's ONNX file, unless it is one already, and its entry in the settings file.
 
     Args:
         source: a file of torch, ncnn or ONNX.
-        configuration: the file of settings.
+        configuration: the settings file.
         name: of the upscaler.
-        out: the ONNX file to write; of an ONNX file: unused.
+        out: the ONNX file to write; unused for an ONNX source.
         picture: what original and import are compared on, uint8 [h, w, 3]; None: a pattern.
         halo: overlap of tiles, input pixels; None: it is measured.
         force: replace `out`.
 
     Raises:
-        WeightsError: a file that cannot be used, or an import that differs from the original.
-        ConfigError: a name or file that cannot be taken.
+        WeightsError: an unusable file, or an import that differs from the original.
+        ConfigError: an unusable name or path.
     """
     target = source.resolve() if source.suffix == ".onnx" else out.resolve()
     try:
@@ -110,7 +110,7 @@ def picture_of(path: Path) -> RGB:
 
 
 def _signed(weights: bytes, source: Path) -> bytes:
-    """The model with the digests of what it was made of, which its fingerprint so covers."""
+    """The model with the digests of its sources, so that the fingerprint covers them."""
     model = onnx.load_from_string(weights)
     parts = (source, source.with_suffix(".bin")) if source.suffix == ".param" else (source,)
     onnx.helper.set_model_props(model, {part.name: file_sha256(part) for part in parts})

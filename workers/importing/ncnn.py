@@ -1,7 +1,7 @@
-"""Models of ncnn (`.param` and `.bin`), as Upscayl uses them: read, and written as ONNX.
+"""ncnn models (`.param` and `.bin`), as Upscayl uses them: read, and written as ONNX.
 
 A `.param` file lists layers as text, with numbered parameters; the `.bin` file holds their weights
-in the same order. Each layer becomes the ONNX operators that compute the same.
+in the same order. Each layer becomes equivalent ONNX operators.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from workers.errors import WeightsError
 _MAGIC = "7767517"
 _MOST_LAYERS = 10_000
 _HALF, _SINGLE = 0x01306B47, 0x0002C056  # how a `.bin` file marks weights of 16 and 32 bits
-_ALL = -233  # "to the end", where ncnn counts sides
-_LARGEST = 2**31  # of sizes and the like
+_ALL = -233  # "to the end", among ncnn's axes and indices
+_LARGEST = 2**31  # of sizes and counts
 _ARRAYS = -23300  # the key of array k is this number minus k
 
 Value = int | float | list[float]
@@ -40,7 +40,7 @@ class Layer:
     params: Mapping[int, Value]
 
     def whole(self, key: int, default: int = 0) -> int:
-        """A parameter; WeightsError unless it is a whole number."""
+        """A parameter as a whole number; else WeightsError."""
         value = self.params.get(key, default)
         return self._whole(key, value)
 
@@ -54,7 +54,7 @@ class Layer:
         return int(value)
 
     def number(self, key: int, default: float = 0.0) -> float:
-        """A parameter; WeightsError unless it is a number."""
+        """A parameter as a number; else WeightsError."""
         value = self.params.get(key, default)
         if isinstance(value, list):
             raise self.refused(f"parameter {key} is a list")
@@ -101,7 +101,7 @@ def _layer(words: list[str]) -> Layer:
     first, last = int(takes), int(takes) + int(gives)
     pairs = (word.split("=") for word in rest[last:])
     params = {int(key): _value(int(key), value) for key, value in pairs}
-    # Arrays are found under their plain number.
+    # Arrays are stored under their plain number.
     params = {_ARRAYS - key if key <= _ARRAYS else key: value for key, value in params.items()}
     return Layer(kind, name, rest[:first], rest[first:last], params)
 
@@ -114,14 +114,14 @@ def _value(key: int, text: str) -> Value:
 
 def _number(text: str) -> float:
     number = float(text) if any(mark in text.lower() for mark in ".en") else int(text)
-    if not abs(number) <= np.finfo(np.float32).max:  # that of no number is false, too
+    if not abs(number) <= np.finfo(np.float32).max:  # False for NaN, too
         raise ValueError(f"{text[:40]} is no number of 32 bits")
     return number
 
 
 @dataclass
 class _Graph:
-    """An ONNX graph that grows by a layer at a time; `data` is the `.bin` file."""
+    """An ONNX graph that grows layer by layer; `data` is the `.bin` file."""
 
     data: bytes
     read: int = 0
@@ -180,7 +180,7 @@ class _Graph:
             self.unused[name] = None
 
     def node(self, operator: str, *inputs: str, **attributes: Any) -> str:
-        """The name of a new node's output."""
+        """Add a node; return the name of its output."""
         output = f"n{len(self.nodes)}"
         self.nodes.append(helper.make_node(operator, inputs, [output], **attributes))
         return output
@@ -192,7 +192,7 @@ class _Graph:
         return name
 
     def weights(self, layer: Layer, count: int, *, marked: bool) -> NDArray[np.float32]:
-        """The next weights, float32 [count]; `marked`: a word before them tells their type."""
+        """The next weights, float32 [count]; `marked`: a word before them gives their type."""
         kind: np.dtype[Any] = np.dtype("<f4")
         if marked:
             [mark] = self._next(layer, np.dtype("<u4"), 1)
@@ -259,7 +259,7 @@ def _activation(graph: _Graph, layer: Layer, value: str) -> str:
 
 def _memory(graph: _Graph, layer: Layer, _: list[str]) -> str:
     width, height, channels = (layer.whole(key) for key in range(3))
-    if not channels and not height:  # a vector stands for one value a channel
+    if not channels and not height:  # a vector has one value per channel
         width, height, channels = 1, 1, width
     shape = [1, max(channels, 1), max(height, 1), max(width, 1)]
     if min(width, height, channels) < 0 or layer.whole(11) or layer.whole(21, 1) != 1:
@@ -299,7 +299,7 @@ def _binary(graph: _Graph, layer: Layer, inputs: list[str]) -> str:
     operands = [*inputs, graph.constant(layer.number(2))] if layer.whole(1) else inputs
     if len(operands) != 2:
         raise layer.refused(f"{len(operands)} operands")
-    # 7 and 8 are subtraction and division the other way round.
+    # 7 and 8 are subtraction and division with operands swapped.
     return graph.node(_BINARY[operation], *(operands[::-1] if operation > 6 else operands))
 
 

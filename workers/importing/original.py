@@ -1,4 +1,4 @@
-"""Models as their own library runs them, and the ONNX files that are made of them."""
+"""Models as their own library runs them, and the ONNX files made of them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from app.upscalers.runtime import Tensor, load_session
 from workers.errors import WeightsError
 
 LARGEST_FILE = 512 * 2**20
-"""Bytes of a model file, also of what is packed in it."""
+"""Bytes of a model file, also of its unpacked contents."""
 
 _LIBRARY_REFUSED = (
     "cannot be written as ONNX ({}); serve it by `trustscale worker --model spandrel`"
@@ -26,7 +26,7 @@ _LIBRARY_REFUSED = (
 
 @dataclass(frozen=True)
 class Original:
-    """A model and what it became.
+    """A model and its ONNX form.
 
     run: float32 [1, 3, h, w] to float32 [1, 3, k·h, k·w], by the model's own library.
     weights: the bytes of the ONNX file.
@@ -37,11 +37,11 @@ class Original:
 
 
 def read(path: Path) -> Original:
-    """The model of a file, by its suffix.
+    """The model in a file, by its suffix.
 
     Raises:
-        WeightsError: another kind of file, too large, damaged, unsafe, or of a network that
-            cannot be written as ONNX.
+        WeightsError: another kind of file, too large, damaged, unsafe, or of a network that cannot
+            be written as ONNX.
     """
     if path.suffix not in _READERS:
         raise WeightsError(f"{path}: give a file of {', '.join(_READERS)}")
@@ -81,7 +81,7 @@ def _of_ncnn(path: Path) -> Original:
 
     from workers.importing.ncnn import to_onnx  # noqa: PLC0415
 
-    # Read by our own reader first: ncnn's checks nothing.
+    # Our own reader goes first: ncnn's checks nothing.
     model = to_onnx(path, path.with_suffix(".bin"))
     network = ncnn.Net()
     for option in ("vulkan_compute", "fp16_storage", "fp16_arithmetic", "fp16_packed"):
@@ -122,7 +122,7 @@ def _of_torch(path: Path) -> Original:
                 opset_version=17,
                 dynamo=False,  # the newer exporter fixes sides in more networks
             )
-    except Exception as error:  # networks and exporter raise what they like
+    except Exception as error:  # networks and exporter may raise anything
         raise WeightsError(f"{path}: {_LIBRARY_REFUSED.format(type(error).__name__)}") from error
 
     @torch.inference_mode()

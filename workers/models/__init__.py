@@ -1,1 +1,1 @@
-"""Models that a worker can serve; `registry` gives all of them one face."""
+"""Models that a worker can serve, behind one interface in `registry`."""

@@ -1,7 +1,7 @@
-"""How many evaluations of a network go together, and what happens when memory is short.
+"""How many network evaluations run together, and what happens when memory is short.
 
-Whatever a batch starts with: running out of memory halves it and tries again, down to a single
-evaluation. That is what keeps a worker alive.
+Out of memory, a batch is halved and tried again, down to a single evaluation. That keeps a worker
+alive.
 """
 
 from collections.abc import Callable, Hashable
@@ -11,25 +11,25 @@ import torch
 
 from workers.errors import OutOfMemory
 
-# Share of the free device memory that a first attempt may plan for. The rest is for the
-# allocator's fragments and for convolution workspaces.
+# Share of the free device memory that a first attempt plans for. The rest is for the allocator's
+# fragments and for convolution workspaces.
 PLANNED_SHARE = 0.75
 
 
 @dataclass
 class Batch:
-    """How many evaluations go together; only ever shrinks."""
+    """The number of evaluations in a batch; it only shrinks."""
 
     size: int
 
     def run(self, count: int, step: Callable[[int, int], None]) -> None:
         """Call `step(first, last)` for consecutive slices that cover 0..count.
 
-        A step that runs out of memory is repeated with half the batch, so a step must have
-        no effect before its last line.
+        A step that runs out of memory is repeated with half the batch, so it must have no effect
+        before its last line.
 
         Raises:
-            OutOfMemory: even a single sample did not fit.
+            OutOfMemory: not even one sample fits.
         """
         first = 0
         while first < count:
@@ -59,7 +59,7 @@ class Batches:
     Args:
         device: where they run.
         size: of all batches; None, on a GPU only: as many as fit into the memory that is free when
-            a kind first runs, by what one of it takes.
+            a kind first runs, by what one evaluation takes.
     """
 
     def __init__(self, device: torch.device, size: int | None) -> None:
@@ -90,5 +90,5 @@ class Batches:
 
 def is_out_of_memory(error: RuntimeError) -> bool:
     """Whether the error is a failed allocation, on a GPU or on the CPU."""
-    # The CPU's allocator raises a plain RuntimeError; its message is all there is.
+    # The CPU's allocator raises a plain RuntimeError, known only by its message.
     return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)

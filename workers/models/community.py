@@ -1,11 +1,10 @@
-"""Any community model file, through spandrel: Real-ESRGAN, SwinIR, HAT, DAT, DDColor and more.
+"""Community model files, through spandrel: Real-ESRGAN, SwinIR, HAT, DAT, DDColor and more.
 
-spandrel recognises the architecture by the names of the weights. Files are read by our own
-safe readers and never by spandrel's, so the same rules hold for every model: no code in a
-file is ever executed.
+spandrel recognises the architecture by the names of the weights. Our own safe readers read the
+files, never spandrel's, so no code in a file is executed.
 
-Most of them always give the same answer and are sampled through their symmetries. A few draw at
-random inside (`DRAWING`): there the seed decides the draws, and one draw serves all tiles.
+Most of these models are deterministic and sampled through their symmetries. A few draw at random
+inside (`DRAWING`): there the seed decides the draws, and one draw serves all tiles.
 """
 
 from collections.abc import Callable
@@ -34,28 +33,28 @@ from workers.models.tiling import starts
 # Raised whenever this module changes a pixel for the same weights and seed.
 REVISION = 1
 
-# Context that a tile sees beyond the part that is kept. Convolutional super-resolution rarely
-# looks farther; attention over the whole image does, and such models are not tiled.
+# Context of a tile beyond the kept part. Convolutional super-resolution rarely looks farther;
+# attention over the whole image does, and such models are not tiled.
 MARGIN = 32
 
-# Weights of red, green and blue in the grey that models without colour see (ITU-R BT.601).
+# Weights of red, green and blue in the grey that colourless models see (ITU-R BT.601).
 LUMA = (0.299, 0.587, 0.114)
 
-# Architectures that draw at random: AuraSR a style, GFPGAN the noise of each layer.
+# Architectures that draw at random: AuraSR a style, GFPGAN each layer's noise.
 DRAWING = frozenset({"AuraSR", "GFPGAN"})
 
-# Input side of what is tried at the start, and by how many grey levels two answers of one network
-# may differ: on GPUs, sums in another order do a little in half precision.
+# Input side of the trial at the start, and the grey levels by which two answers of one network may
+# differ: on GPUs, reordered sums differ a little in half precision.
 _TRIED, _ROUNDING = 32, 2
 
-# Side of the parts that larger images are worked on in, in input pixels.
+# Side of the tiles of larger images, in input pixels.
 TILE = 512
 
 _LAYER_DIGITS = 4
 
 
 class _InSteps(TilePlan):
-    """Tiles in steps of what they keep, of which the last is moved back to fit."""
+    """Tiles in steps of the kept part; the last is moved back to fit."""
 
     def spans(self, length: int) -> list[Span]:
         """See `TilePlan.spans`; tiles at the border have no halo there, and so are smaller."""
@@ -77,12 +76,11 @@ class CommunityEngine(OneByOneEngine):
         Args:
             descriptor: spandrel's `ImageModelDescriptor`, from RGB or grey to RGB or grey.
             weights_digest: identity of its weights.
-            spec: its `tile` counts where the architecture allows parts, and `dtype` must be one
-                that it runs in.
+            spec: `tile` counts if the architecture can be tiled, and it must support `dtype`.
 
         Raises:
-            ConfigError: a model of other channels or with a mask, one that does not run at
-                that precision, or one whose samples no seed can repeat.
+            ConfigError: a model of other channels or with a mask, an unsupported precision, or
+                samples that no seed can repeat.
         """
         architecture = str(descriptor.architecture.id)
         if not isinstance(descriptor, spandrel.ImageModelDescriptor):
@@ -107,8 +105,8 @@ class CommunityEngine(OneByOneEngine):
         self.network.model.requires_grad_(requires_grad=False)
         self._plan = plan if descriptor.tiling is spandrel.ModelTiling.SUPPORTED else None
         self._grey = channels[0] == 1
-        # Colours that were never seen cannot be exchanged: undoing it would only falsify the
-        # answer's own. Nor is a negative in grey the negative of a coloured image.
+        # A network that sees no colours has no colour symmetries: undoing one would only falsify
+        # the answer's colours, and a grey negative is not the negative of a coloured image.
         order = DIHEDRAL if self._grey else GROUP_ORDER
         self._draws = architecture in DRAWING
         identity = fingerprint_of(
@@ -146,7 +144,7 @@ class CommunityEngine(OneByOneEngine):
         return device_memory(self._device)
 
     def _try_twice(self, architecture: str) -> None:
-        """Refuse a network that answers the same question in two ways.
+        """Refuse a network that answers the same input in two ways.
 
         Raises:
             ConfigError: it does.
@@ -186,7 +184,7 @@ class CommunityEngine(OneByOneEngine):
                 answer = self.network(tensor.to(self._dtype))[0].expand(3, -1, -1)
         except RuntimeError as error:
             if is_out_of_memory(error):
-                # A smaller tile would be another model to the gateway, so it is not tried here.
+                # A smaller tile would be another model to the gateway, so it is not tried.
                 raise OutOfMemory("this image does not fit; start with a smaller --tile") from error
             raise
         return to_pixels(answer.float(), image.dtype)
@@ -196,7 +194,7 @@ def read_network(path: Path) -> tuple[Any, str]:
     """Spandrel's descriptor of a .pth or .safetensors file, and the digest of its weights.
 
     Raises:
-        WeightsError: damaged, unsafe, or of no architecture that spandrel knows.
+        WeightsError: damaged, unsafe, or of no known architecture.
     """
     state = weights.read_state(path)
     # Spandrel builds as many layers as the highest number in a name says.
@@ -210,13 +208,13 @@ def read_network(path: Path) -> tuple[Any, str]:
         return loader.load_from_state_dict(spandrel.canonicalize_state_dict(state)), named
     except spandrel.UnsupportedModelError as error:
         raise WeightsError(f"{path}: of no architecture that spandrel knows") from error
-    except Exception as error:  # architectures raise what they like on odd weights
+    except Exception as error:  # architectures may raise anything on odd weights
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise WeightsError(f"{path}: cannot be loaded ({first})") from error
 
 
 def _architectures() -> spandrel.ArchRegistry:
-    """Spandrel's architectures, and the extra ones where that package is installed."""
+    """Spandrel's architectures, and the extra ones if that package is installed."""
     registry = spandrel.ArchRegistry()
     registry.add(*spandrel.MAIN_REGISTRY)
     try:

@@ -5,14 +5,14 @@ import torch
 from workers.errors import ConfigError
 from workers.models.engine import DeviceMemory, host_memory
 
-# Samples that are joined into one call on a GPU; the models split them by free memory.
+# Samples per call on a GPU; the models split them by free memory.
 _GPU_TOGETHER = 64
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
 def parse_device(name: str | torch.device) -> torch.device:
-    """The device of that name: "cpu", "cuda" or "cuda:N".
+    """The device named "cpu", "cuda" or "cuda:N".
 
     Raises:
         ConfigError: another kind of device, or no such GPU here.
@@ -48,11 +48,11 @@ def device_memory(device: torch.device) -> DeviceMemory:
 
 
 def gainful_batch(device: torch.device) -> int:
-    """Up to how many samples are cheaper in one call than in several: on a CPU not even two."""
+    """Up to how many samples are cheaper in one call than in several; 1 on a CPU."""
     return _GPU_TOGETHER if device.type == "cuda" else 1
 
 
 def use_threads(count: int | None) -> None:
-    """Work on so many threads on a CPU; None: as torch chooses."""
+    """Use so many threads on a CPU; None: torch's choice."""
     if count is not None:
         torch.set_num_threads(count)

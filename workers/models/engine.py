@@ -1,4 +1,4 @@
-"""The one face that every model shows to the service."""
+"""The interface of every model to the service."""
 
 import hashlib
 import json
@@ -25,7 +25,7 @@ class EngineSpec:
     """Kind of engine: a key of `ENGINES`."""
 
     weights: Path | None = None
-    """The model's weight file, or a folder with it; onnx: by default the one that is shipped."""
+    """The model's weight file, or its folder; onnx: by default the shipped one."""
 
     autoencoder: Path | None = None
     """SinSR: the autoencoder's weight file; found when `weights` is a folder."""
@@ -34,7 +34,7 @@ class EngineSpec:
     """SinSR: "official", or hyper-parameters; diffusers: settings. JSON, or a file of it."""
 
     name: str | None = None
-    """What to call the model in URLs; by default the name of the file or folder."""
+    """The model's name in URLs; by default that of the file or folder."""
 
     device: str = "cpu"
     """ "cpu", "cuda" or "cuda:N"."""
@@ -49,23 +49,23 @@ class EngineSpec:
     """SinSR, diffusers: most samples at a time; by default as free memory allows."""
 
     tile: int | None = None
-    """diffusers, spandrel, onnx: side of the parts that larger images are worked on in."""
+    """diffusers, spandrel, onnx: side of the tiles of larger images."""
 
     halo: int | None = None
-    """onnx: how far the parts overlap, at least the radius of the network."""
+    """onnx: how far tiles overlap, at least the radius of the network."""
 
     threads: int | None = None
     """Threads on a CPU; by default one per core."""
 
     @classmethod
     def of(cls, settings: Mapping[str, str]) -> Self:
-        """From what another server's files say: some of our options, and `model` and `weights`."""
+        """From another server's files: some of our options, and `model` and `weights`."""
         return cls(**{**settings, "weights": Path(settings["weights"])})  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
 class SampleRequest:
-    """One image and the seeds of the samples wanted of it."""
+    """One image and the seeds of the samples wanted."""
 
     image: RGB
     """[h, w, 3], RGB of 8 or 16 bits; samples are as deep."""
@@ -74,7 +74,7 @@ class SampleRequest:
     """int64[M]; each seed decides its sample alone."""
 
     cancelled: Callable[[], bool] = lambda: False
-    """Asked between model evaluations; once true, the job is given up."""
+    """Asked between model evaluations; once true, the job is abandoned."""
 
 
 def stop_if_alone(jobs: Sequence[SampleRequest]) -> None:
@@ -85,7 +85,7 @@ def stop_if_alone(jobs: Sequence[SampleRequest]) -> None:
 
 @dataclass(frozen=True)
 class DeviceMemory:
-    """Memory of the device that a model runs on, in bytes; None where nobody tells it."""
+    """Memory of the model's device, in bytes; None if unknown."""
 
     device: str
     used: int | None
@@ -95,14 +95,14 @@ class DeviceMemory:
 class Engine(ABC):
     """A loaded model that gives samples of an image.
 
-    Engines are called from one thread at a time. Same image, same seed, same fingerprint:
-    same sample, whatever else is asked for in the same call.
+    Engines are called from one thread at a time. Same image, seed and fingerprint: same sample,
+    whatever else the call asks for.
 
     Attributes:
-        name: what the model is called in URLs.
+        name: the model's name in URLs.
         scale: result side / input side, an integer of at least 1.
         fingerprint: identity of what decides the pixels; see `fingerprint_of`.
-        distinct_samples: how many different samples there can be; None: no limit.
+        distinct_samples: the number of different samples; None: no limit.
         together: up to how many samples are cheaper in one call than in several.
     """
 
@@ -159,11 +159,11 @@ class Engine(ABC):
 class OneByOneEngine(Engine):
     """Makes its samples one at a time.
 
-    A model that always gives the same answer is sampled through its symmetries: the image is
-    turned, mirrored, its channels exchanged, its intensities inverted; the model runs; the change
-    is undone. Which change is `seed % 96`, as in the gateway's own embedded upscaler; models that
-    see no colour have the 8 geometric ones only. A model that draws at random takes the seed as
-    it is. Of seeds that leave one remainder modulo `distinct_samples`, only the first costs a run.
+    A deterministic model is sampled through its symmetries: turn or mirror the image, exchange its
+    channels, invert its intensities; run the model; undo the change. The symmetry is `seed % 96`,
+    as in the gateway's embedded upscaler; models that see no colour have only the 8 geometric ones.
+    A model that draws at random takes the seed as it is. Of seeds that are equal modulo
+    `distinct_samples`, only the first costs a run.
     """
 
     def samples_of(self, jobs: Sequence[SampleRequest]) -> list[RGB]:
@@ -178,7 +178,7 @@ class OneByOneEngine(Engine):
 
         Args:
             image: the input.
-            seed: below `distinct_samples` where there is such a number.
+            seed: below `distinct_samples`, if that is a number.
             cancelled: see `SampleRequest`.
 
         Raises:
@@ -204,7 +204,7 @@ class OneByOneEngine(Engine):
 
 
 def host_memory() -> DeviceMemory:
-    """Used and total memory of the whole machine, for engines that run on its CPU."""
+    """Used and total memory of the machine, for engines on its CPU."""
     page = os.sysconf("SC_PAGE_SIZE")
     total = page * os.sysconf("SC_PHYS_PAGES")
     return DeviceMemory("cpu", total - page * os.sysconf("SC_AVPHYS_PAGES"), total)
@@ -213,9 +213,9 @@ def host_memory() -> DeviceMemory:
 def fingerprint_of(facts: Mapping[str, object]) -> str:
     """Identity of a model: SHA-256 over everything that decides its pixels, in hexadecimal.
 
-    Facts are the engine and its code's revision, a digest of the weights, the precision and
-    every parameter that enters the result. What only moves rounding (device, batch, memory
-    layout, compilation) is left out: it is the same function at the same precision.
+    Facts are the engine and its code's revision, a digest of the weights, the precision and every
+    parameter that affects the result. What only changes rounding (device, batch, memory layout,
+    compilation) is left out: it is the same function at the same precision.
 
     Args:
         facts: values that JSON can write.

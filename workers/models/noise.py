@@ -1,4 +1,4 @@
-"""Random numbers that follow from the seed of a sample alone."""
+"""Random numbers that depend on a sample's seed alone."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,17 +7,17 @@ import numpy as np
 import torch
 from torch.overrides import TorchFunctionMode
 
-# PyTorch's CPU generator (Mersenne Twister) looks only at the low 32 bits of a seed.
+# PyTorch's CPU generator (Mersenne Twister) uses only the low 32 bits of a seed.
 NARROW = 2**32
 
 
 class Noise:
-    """Draws one sample's noise, tile by tile in running order.
+    """Draws one sample's noise, tile by tile in order.
 
-    The stream does not depend on the device, the batch or the other samples. For seeds of up to
-    32 bits it is PyTorch's CPU generator seeded with the number as given. Wider and negative
-    seeds would meet a narrow one's stream there, so all their 64 bits go through numpy's seed
-    sequence instead: distinct seeds stay distinct.
+    The stream does not depend on the device, the batch or the other samples. For seeds of up to 32
+    bits it is PyTorch's CPU generator with that seed. Wider and negative seeds would repeat a
+    narrow one's stream there, so all their 64 bits go through numpy's seed sequence: distinct seeds
+    stay distinct.
     """
 
     def __init__(self, seed: int) -> None:
@@ -32,9 +32,9 @@ class Noise:
         return torch.randn(shape, generator=self._narrow)
 
     def generator(self) -> torch.Generator:
-        """What goes on with the stream in a library that draws by itself.
+        """A generator that continues the stream, for a library that draws by itself.
 
-        A wide or negative seed has a stream of 32 bits there, taken from its own.
+        For a wide or negative seed it has a seed of 32 bits, drawn from the stream.
         """
         if self._wide is not None:
             self._narrow.manual_seed(int(self._wide.integers(NARROW)))
@@ -45,7 +45,7 @@ def _itself(tensor: torch.Tensor, *_: object, **__: object) -> torch.Tensor:
     return tensor
 
 
-# What draws, and what gives a tensor to be filled in its place.
+# Drawing functions, and what makes an empty tensor for each.
 _NORMAL: dict[Callable[..., Any], Callable[..., Any]] = {
     torch.randn: torch.empty,
     torch.randn_like: torch.empty_like,
@@ -54,12 +54,12 @@ _NORMAL: dict[Callable[..., Any], Callable[..., Any]] = {
 
 
 class SeededDraws(TorchFunctionMode):
-    """Inside the `with`, what a network draws from the standard normal law follows from a seed.
+    """Inside the `with`, a network's draws of standard normal noise follow from a seed.
 
-    Every draw has a stream of its own, named by the seed and by how many went before it. So a
-    draw whose size does not depend on the image, such as a style, is the same in all tiles of an
-    image, and numbers drawn on the CPU are the same on every device. Other draws are left alone:
-    who wants to know tries twice.
+    Every draw has its own stream, named by the seed and the number of earlier draws. So a draw
+    whose size does not depend on the image, such as a style, is the same in all its tiles, and
+    numbers drawn on the CPU are the same on every device. Other draws are left alone: running twice
+    detects them.
     """
 
     def __init__(self, seed: int) -> None:
@@ -74,7 +74,7 @@ class SeededDraws(TorchFunctionMode):
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
-        """Fill what a drawing function would have filled; leave all other functions alone."""
+        """Fill the result of a drawing function; call all other functions as they are."""
         kwargs = kwargs or {}
         if func not in _NORMAL:
             return func(*args, **kwargs)

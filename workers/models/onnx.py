@@ -1,8 +1,7 @@
 """Any ONNX super-resolution model, through the gateway's embedded upscaler. Needs no torch.
 
-The worker makes the very samples that the gateway makes itself with the same file, tile and
-halo. So both have the same fingerprint, and a calibration of the one holds for the other: a
-model can move out of the gateway, onto other machines, without being calibrated again.
+With the same file, tile and halo, worker and gateway make the same samples and have the same
+fingerprint: a model can move to other machines without a new calibration.
 """
 
 from collections.abc import Callable
@@ -31,7 +30,7 @@ class OnnxEngine(OneByOneEngine):
         """Take over a loaded network and its tile plan.
 
         Raises:
-            ConfigError: another device than is used here.
+            ConfigError: a device other than the one in use.
         """
         self._network = upscaler.model
         _check_device(device)
@@ -49,7 +48,7 @@ class OnnxEngine(OneByOneEngine):
         """See `Engine.load`; the file maps RGB in [0, 1] to the same, NCHW float32, free sides."""
         if spec.dtype not in PRECISIONS:
             raise ConfigError(f"dtype {spec.dtype}: onnx models run in {' or '.join(PRECISIONS)}")
-        _check_device(spec.device)  # wrong settings first, then wrong files
+        _check_device(spec.device)  # settings first, then files
         model: ShippedName | Path = spec.weights or "span-x4"
         name = spec.name or Path(spec.weights or SHIPPED["span-x4"].file).stem
         tile, halo = tile_and_halo(model, spec.tile, spec.halo)
@@ -71,7 +70,7 @@ class OnnxEngine(OneByOneEngine):
         return cls(upscaler, name, spec.device)
 
     def memory(self) -> DeviceMemory:
-        # onnxruntime does not tell a GPU's memory.
+        # onnxruntime does not report a GPU's memory.
         return host_memory() if self._device == "cpu" else DeviceMemory(self._device, None, None)
 
     def _sample(self, image: RGB, element: int, cancelled: Callable[[], bool]) -> RGB:
@@ -82,7 +81,7 @@ class OnnxEngine(OneByOneEngine):
 
 
 def _check_device(device: str) -> None:
-    """Raise ConfigError unless ONNX models can be told to run on the device."""
+    """Raise ConfigError unless ONNX models can run on the device."""
     if device not in DEVICES:
         raise ConfigError(
             f"device {device!r}: onnx models run on cpu or cuda; choose a GPU by the variable "

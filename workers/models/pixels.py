@@ -1,4 +1,4 @@
-"""From the pixels of a picture to what networks take, and back."""
+"""From pixels to network tensors, and back."""
 
 import numpy as np
 import torch
@@ -28,13 +28,12 @@ def to_pixels(image: torch.Tensor, dtype: DTypeLike = np.uint8) -> RGB:
 def finite(values: torch.Tensor) -> torch.Tensor:
     """The values themselves.
 
-    What is no number would become black, or a code like any other, alike in all samples: a mask
-    would trust it.
+    NaN would become black, or some code, equal in all samples: a mask would trust it.
 
     Raises:
-        ModelFailed: some are infinite or no number.
+        ModelFailed: some are infinite or NaN.
     """
-    smallest_and_largest = torch.stack(values.aminmax())  # NaN if one of them is; no copy of a map
+    smallest_and_largest = torch.stack(values.aminmax())  # NaN if one of them is; copies no map
     if not smallest_and_largest.isfinite().all():
         raise ModelFailed(
             "the network gave values that are not finite; in half precision they may be too large"

@@ -1,4 +1,4 @@
-"""All engines that a worker can start, by kind, and the files of one in a folder of weights."""
+"""All engines by kind, and how to find one's files in a folder of weights."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -17,9 +17,9 @@ ENGINES: Mapping[str, str] = MappingProxyType(
         "onnx": "workers.models.onnx:OnnxEngine",
     }
 )
-"""Their classes, by name: each is imported when it is asked for, with its libraries."""
+"""Their classes by name: each is imported with its libraries on demand."""
 
-# What weights are called, the safest format first: of two with one stem it is taken.
+# Suffixes of weights, the safest first: it wins among files with one stem.
 CHECKPOINTS = (".safetensors", ".pth", ".pt", ".ckpt")
 
 

@@ -1,4 +1,4 @@
-"""Padding, overlapping tiles and how they are merged, by sizes in low-resolution pixels."""
+"""Padding, overlapping tiles and their merging; sizes are in low-resolution pixels."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -37,7 +37,7 @@ def starts(length: int, tile: int, stride: int) -> list[int]:
     """Where tiles begin along one side: every `stride`, the last moved back to fit."""
     if length <= tile:
         return [0]
-    # dict, because two starts can be moved to the same place; it keeps the order
+    # dict keeps the order and drops a start that another was moved to
     return list(dict.fromkeys(min(start, length - tile) for start in range(0, length, stride)))
 
 
@@ -51,10 +51,10 @@ def boxes(height: int, width: int, tile: int, stride: int) -> Iterator[Box]:
 def pad_reflect(image: torch.Tensor, multiple: int) -> torch.Tensor:
     """Pad the bottom and the right to multiples of `multiple` by mirroring.
 
-    The edge pixel is not repeated. Up to a pad of size-1 this is the ordinary reflection
-    that SinSR uses. Beyond it (sides of half a multiple and less, for which the original
-    fails) the mirror image is mirrored again, as often as needed; a side of one pixel is
-    repeated. That is our own rule: it continues the ordinary one without a seam.
+    The edge pixel is not repeated. Up to a pad of size-1 this is the ordinary reflection that SinSR
+    uses. Beyond it (sides of half a multiple and less, where the original fails) our own rule
+    continues it without a seam: the mirror image is mirrored again; a side of one pixel is
+    repeated.
 
     Args:
         image: [..., H, W], any dtype, on the CPU.
@@ -70,8 +70,8 @@ def pad_reflect(image: torch.Tensor, multiple: int) -> torch.Tensor:
 class Merger:
     """Averages overlapping tiles of several samples at once.
 
-    The sums live in host memory: a whole upscaled image in float32 is large, and the device
-    holds just one tile of it.
+    The sums are in host memory: a whole upscaled image in float32 is large, and the device needs
+    only one tile of it.
     """
 
     def __init__(self, samples: int, channels: int, height: int, width: int, scale: int) -> None:
@@ -89,7 +89,7 @@ class Merger:
             box: the tile's place in the low-resolution image.
             tiles: float32[b, channels, k*box.height, k*box.width].
             first: index of the sample that tiles[0] belongs to.
-            weight: how much they count, for all or for each of their positions.
+            weight: of all positions, or of each.
         """
         box.cut(self._sum[first : first + len(tiles)], self._scale).add_(weight * tiles.cpu())
         if first == 0:
@@ -101,12 +101,12 @@ class Merger:
 
 
 class Parts:
-    """The parts of an [H, W] grid; neighbours share a quarter of a side and fade into each other.
+    """The parts of an [H, W] grid; neighbours overlap by a quarter of a side and blend there.
 
     Args:
         height: of the grid.
         width: of the grid.
-        side: most of a part's side.
+        side: largest side of a part.
     """
 
     def __init__(self, height: int, width: int, side: int) -> None:

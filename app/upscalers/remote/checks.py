@@ -15,7 +15,7 @@ from PIL import Image
 from app.upscalers.base import RGB
 
 _WINDOW = 64  # input pixels; finds displacements up to half of it
-_TEXTURE = 2.0  # # standard deviation in grey levels; a window below it shows no displacement
+_TEXTURE = 2.0  # standard deviation in grey levels; a window below it shows no displacement
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
 MAX_DISPLACEMENT = 0.75

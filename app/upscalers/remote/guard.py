@@ -28,7 +28,7 @@ _NEVER = tuple(
     ipaddress.ip_network(network)
     for network in (
         "fec0::/10",  # site-local: the private addresses of old networks
-        "192.88.99.0/24",  # # relays of 6to4: destination unknown
+        "192.88.99.0/24",  # relays of 6to4: destination unknown
         # From IANA's special-purpose registries; Python 3.11 lacks them.
         "64:ff9b:1::/48",
         "100:0:0:1::/64",

@@ -33,7 +33,7 @@ from app.upscalers.remote.errors import (
 
 _LONGEST_WAIT_S = 3600.0
 _TEXT_LIMIT = 300
-_DEEPEST = 6  # # levels of nesting around an explanation
+_DEEPEST = 6  # levels of nesting around an explanation
 _QUOTA_CODES = frozenset({"insufficient_quota", "billing_hard_limit_reached", "payment_required"})
 
 

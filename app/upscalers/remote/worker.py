@@ -163,7 +163,7 @@ class WorkerUpscaler:
 
         parts = self._split(source, model, len(seeds))
         if len(parts) > 1:
-            turn.moments = None  # # samples of several workers are accumulated here
+            turn.moments = None  # samples of several workers are accumulated here
             async with asyncio.TaskGroup() as group:
                 for worker, places in parts:
                     group.create_task(part(worker, places))

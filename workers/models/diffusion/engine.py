@@ -3,10 +3,10 @@
     image ──▶ shared (encoded once) ──▶ per seed: noise of the whole image ──▶ steps ──▶ decoded
                                                      each step: tiles ──▶ network ──▶ joined
 
-Every step is taken on the latents of the whole image, and only the network sees tiles; so there is
-one field of noise per image, and seams do not show. Samples never meet except as rows of one batch.
-On a CPU there is not even that: the network sees one tile of one sample on one thread, and as many
-of them at once as there are threads. So the bytes of a sample do not depend on its neighbours.
+Every step works on the latents of the whole image, and only the network sees tiles: there is one
+noise field per image, and seams do not show. Samples share nothing but batches. On a CPU not even
+that: the network sees one tile of one sample per thread, so a sample's bytes do not depend on its
+neighbours.
 """
 
 import copy
@@ -45,7 +45,7 @@ REVISION = 1
 
 @dataclass
 class _Sample:
-    """One sample on its way."""
+    """One sample in progress."""
 
     job: int
     row: int
@@ -59,7 +59,7 @@ class DiffusionEngine(Engine):
     """A pipeline on one device. One call at a time."""
 
     layout = torch.channels_last
-    """Of the networks in memory; twice as fast on CPUs as the usual one."""
+    """Of the networks in memory; twice as fast on CPUs as the default."""
 
     def __init__(self, pipeline: Pipeline, facts: dict[str, object], spec: EngineSpec) -> None:
         """Take over a pipeline.
@@ -70,7 +70,7 @@ class DiffusionEngine(Engine):
             spec: `dtype` is that of the denoiser; the codec stays in float32, since it overflows.
 
         Raises:
-            ConfigError: no such device or precision, a tile that is too small.
+            ConfigError: no such device or precision, or too small a tile.
         """
         self.pipeline = pipeline
         self._device = parse_device(spec.device)
@@ -172,13 +172,13 @@ class DiffusionEngine(Engine):
         return _Sample(job, row, latents, condition, scheduler, self._extra(scheduler, noise))
 
     def _extra(self, scheduler: Any, noise: Noise) -> dict[str, Any]:
-        """What the scheduler's steps take beside the prediction: seeded noise above all."""
+        """What the scheduler's steps take beside the prediction: above all seeded noise."""
         wanted = scheduler.step.__code__.co_varnames
         offered = {"generator": noise.generator(), "eta": self.pipeline.facts.get("eta", 0.0)}
         return {name: value for name, value in offered.items() if name in wanted}
 
     def _step(self, samples: list[_Sample], t: torch.Tensor, go_on: Callable[[], None]) -> None:
-        """One step of all samples: the network sees all tiles of all of them, then each moves."""
+        """One step of all samples: the network sees all their tiles, then each advances."""
         if not samples:
             return
         pipeline = self.pipeline
@@ -215,11 +215,11 @@ class DiffusionEngine(Engine):
         network: Callable[[torch.Tensor], torch.Tensor],
         go_on: Callable[[], None],
     ) -> list[torch.Tensor]:
-        """What a network says of each part, float32[1, C, …] on the CPU, in order."""
+        """The network's output for each part, float32[1, C, …] on the CPU, in order."""
         results: list[torch.Tensor] = []
 
         def one(part: torch.Tensor) -> torch.Tensor:
-            with torch.inference_mode():  # it is a property of the thread
+            with torch.inference_mode():  # it applies per thread
                 return network(part.contiguous(memory_format=self.layout)).float()
 
         def step(first: int, last: int) -> None:

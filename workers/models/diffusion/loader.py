@@ -1,4 +1,4 @@
-"""Reads a pipeline from a folder: safetensors only, known classes only, no network."""
+"""Reads a pipeline from a folder: safetensors only, known classes only, no network access."""
 
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ def load(folder: Path) -> Any:
     """The library's pipeline, in the precision of its files, on the CPU.
 
     Raises:
-        WeightsError: no pipeline, one of another kind, pickled weights, or damaged files.
+        WeightsError: no pipeline, another kind, pickled weights, or damaged files.
     """
     index = read_json(folder / "model_index.json")
     name = index.get("_class_name")
@@ -56,7 +56,7 @@ def load(folder: Path) -> Any:
         )
     except ModuleNotFoundError:
         raise
-    except Exception as error:  # the library raises what its readers meet
+    except Exception as error:  # the library's readers may raise anything
         first = str(error).strip().splitlines()[:1] or [type(error).__name__]
         raise WeightsError(f"{folder}: cannot be loaded ({first[0]})") from error
 

@@ -1,9 +1,9 @@
-"""What differs between the pipelines: what is encoded once, how a sample begins, what a step is.
+"""What differs between pipelines: shared encoding, first latents, and steps.
 
 Each class takes over the networks of one of the library's pipelines and repeats its computation
 (Rombach et al. 2022; "Stable Diffusion ×4 upscaler" and "latent upscaler", the same group), split
-into what all samples of an image share and what depends on a seed. Numbers are drawn in the order
-of the library, so a sample is what its own call gives for a generator of that seed.
+into what all samples of an image share and what depends on a seed. Numbers are drawn in the
+library's order, so a sample equals that of the library's call with a generator of that seed.
 
 Images are float32[1, 3, h, w] in [-1, 1], latents float32[1, C, H, W].
 """
@@ -26,7 +26,7 @@ from workers.models.noise import Noise
 class DiffusionSettings(BaseModel):
     """What an operator may set; all of it is part of the fingerprint.
 
-    None: what the library's own pipeline takes when it is told nothing.
+    None: the default of the library's pipeline.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -38,7 +38,7 @@ class DiffusionSettings(BaseModel):
     """Noise added in every step, DDIM only; 0: all noise is in the start."""
 
     guidance: float | None = Field(None, ge=0, le=100)
-    """How much the prompt counts; 1 and less: not apart from the other conditions."""
+    """Weight of the prompt; 1 or less: no guidance."""
 
     noise_level: int | None = Field(None, ge=0, le=1000)
     """Noise on the condition (the ×4 upscaler of Stable Diffusion): more invents more."""
@@ -60,12 +60,12 @@ class Pipeline(ABC):
     Attributes:
         scale: result side / input side.
         cell: input pixels per latent position and side.
-        tile: default side of a tile, in input pixels: about what the networks were trained on.
+        tile: default side of a tile, in input pixels: about the training size.
         encodes: whether samples begin with an encoding of the image.
-        defaults: the settings that it has beside `eta`, as the library has them.
-        multiple: what padded input sides must be multiples of.
-        networks: by name; `denoiser` and `codec` are evaluated, others are done with their work.
-        facts: the settings as they are used, for the fingerprint.
+        defaults: its settings beside `eta`, with the library's values.
+        multiple: padded input sides are multiples of it.
+        networks: by name; `denoiser` and `codec` are evaluated, others are no longer needed.
+        facts: the settings in use, for the fingerprint.
     """
 
     scale: int
@@ -84,18 +84,18 @@ class Pipeline(ABC):
         self.scheduler = pipe.scheduler
         self.codec_factor = 2 ** (len(self.networks["codec"].config.block_out_channels) - 1)
         self.scale = self.codec_factor
-        # The smallest of its grids has two positions a side: norms need more than one value.
+        # The smallest grid has two positions a side: norms need more than one value.
         self.levels = 2 ** len(pipe.unet.config.block_out_channels)
         self.multiple = self.levels
         self.channels = int(self.networks["codec"].config.latent_channels)
 
     def timesteps(self, scheduler: Any) -> Tensor:
-        """The steps that are taken, for a scheduler of one sample."""
+        """The timesteps used, for a scheduler of one sample."""
         scheduler.set_timesteps(self.facts["steps"])
         return torch.as_tensor(scheduler.timesteps)
 
     def encode(self, image: Tensor) -> Tensor:
-        """Mean and logarithm of the variance of an image's latents, one after the other."""
+        """Mean and log variance of an image's latents, concatenated."""
         return self.networks["codec"].encode(image).latent_dist.parameters
 
     @abstractmethod
@@ -103,33 +103,33 @@ class Pipeline(ABC):
         """First latents of a sample, and its condition on the latent grid.
 
         Args:
-            shared: by all samples of the image: what `encode` gives, or else the image.
+            shared: by all samples of the image: the result of `encode`, or else the image.
             noise: of this sample.
-            scheduler: of this sample; it knows its timesteps already.
+            scheduler: of this sample, with its timesteps set.
         """
 
     def network_input(
         self, latents: Tensor, condition: Tensor, scheduler: Any, t: Tensor
     ) -> Tensor:
-        """What the denoiser sees, float32[1, C', H, W]."""
+        """The denoiser's input, float32[1, C', H, W]."""
         return torch.cat([scheduler.scale_model_input(latents, t), condition], dim=1)
 
     def moment(self, scheduler: Any, t: Tensor) -> Tensor:
-        """How the denoiser is told the time."""
+        """The denoiser's time input."""
         del scheduler
         return t
 
     @abstractmethod
     def predict(self, seen: Tensor, moment: Tensor) -> Tensor:
-        """One evaluation of the denoiser on a batch of parts of what it sees."""
+        """One evaluation of the denoiser on a batch of parts of its input."""
 
     def output(self, predicted: Tensor, latents: Tensor, scheduler: Any, t: Tensor) -> Tensor:
-        """What the scheduler takes for the network's answer."""
+        """The network's answer in the form that the scheduler takes."""
         del latents, scheduler, t
         return predicted
 
     def decode(self, latents: Tensor) -> Tensor:
-        """Image of latents, about [-1, 1]."""
+        """The image of latents, about [-1, 1]."""
         codec = self.networks["codec"]
         return codec.decode(latents / codec.config.scaling_factor).sample
 
@@ -138,15 +138,15 @@ class Pipeline(ABC):
         return drawn * torch.as_tensor(scheduler.init_noise_sigma, dtype=drawn.dtype)
 
     def _draw_encoded(self, moments: Tensor, noise: Noise) -> Tensor:
-        """Latents of the image from what `encode` gave."""
+        """Draw latents of the image from the result of `encode`."""
         law = DiagonalGaussianDistribution(moments)
         encoded = law.mean + law.std * noise.draw(*law.mean.shape)
         return encoded * self.networks["codec"].config.scaling_factor
 
     def _encode_prompt(self, pipe: Any) -> tuple[Tensor, ...]:
-        """Text embeddings: of the negative prompt and of the prompt where guidance needs both.
+        """Text embeddings: of the negative prompt and the prompt if guidance needs both.
 
-        Guidance between equal prompts is no guidance, so it is not computed.
+        Guidance between equal prompts has no effect, so it is not computed.
         """
         prompt, negative = self.facts["prompt"], self.facts["negative_prompt"]
         self.guided = self.facts["guidance"] > 1 and prompt != negative
@@ -242,7 +242,7 @@ class StableLatentUpscale(Pipeline):
         answer = self._guide(
             seen, moment, encoder_hidden_states=self._text, timestep_cond=self._pooled
         )
-        return answer[:, :-1]  # the last channel is a variance that nothing uses
+        return answer[:, :-1]  # the last channel is an unused variance
 
     def output(self, predicted: Tensor, latents: Tensor, scheduler: Any, t: Tensor) -> Tensor:
         sigma = scheduler.sigmas[scheduler.step_index]
@@ -259,7 +259,7 @@ class StableLatentUpscale(Pipeline):
 
 
 class StableImageToImage(Pipeline):
-    """`StableDiffusionImg2ImgPipeline`: restoration at scale 1, from a noisy encoding on."""
+    """`StableDiffusionImg2ImgPipeline`: restoration at scale 1, from a noisy encoding."""
 
     encodes = True
     tile = 512
@@ -298,4 +298,4 @@ PIPELINES: Mapping[str, type[Pipeline]] = MappingProxyType(
         "StableDiffusionImg2ImgPipeline": StableImageToImage,
     }
 )
-"""By the library's name of the class, as `model_index.json` has it."""
+"""By the library's class name, as in `model_index.json`."""

@@ -1,7 +1,7 @@
 """The vector-quantised autoencoder around SinSR's latent (VQ-f4, Rombach et al. 2022).
 
-Names follow the published checkpoint. The encoder's result is *not* quantised; only decoding
-snaps latents to the codebook (Wang et al. 2024).
+Names follow the published checkpoint. The encoder's result is *not* quantised; only decoding snaps
+latents to the codebook (Wang et al. 2024).
 """
 
 import itertools
@@ -21,7 +21,7 @@ from workers.models.sinsr.layers import (
 
 VQ_NORM_EPS = 1e-6  # not the noise predictor's 1e-5
 
-# Most that one block of position-to-code distances may take.
+# Largest block of position-to-code distances.
 DISTANCE_BLOCK_BYTES = 64 * 2**20
 
 
@@ -71,7 +71,7 @@ def _middle(channels: int) -> nn.Sequential:
 
 
 def _level(widths: list[int], **change: nn.Module) -> nn.Sequential:
-    """Residual blocks of one resolution, then a change of resolution if there is one."""
+    """Residual blocks of one resolution, then an optional change of resolution."""
     blocks = (VQResBlock(*pair) for pair in itertools.pairwise(widths))
     return named(block=nn.Sequential(*blocks), **change)
 
@@ -103,7 +103,7 @@ def decoder(config: CodecConfig) -> nn.Sequential:
     """Latent to image, four times larger per side: [B, z, H, W] -> [B, 3, 4H, 4W]."""
     deepest = channels = config.ch * config.ch_mult[-1]
     levels = {}
-    for index in reversed(range(len(config.ch_mult))):  # the deepest level runs first
+    for index in reversed(range(len(config.ch_mult))):  # deepest level first
         outputs = config.ch * config.ch_mult[index]
         change = {"upsample": upsample(outputs)} if index else {}
         widths = [channels] + [outputs] * (config.num_res_blocks + 1)
@@ -126,7 +126,7 @@ class _Codebook(nn.Module):
 
 
 class Autoencoder(nn.Module):
-    """Encoder, codebook and decoder. Inputs and results are float32 at every door."""
+    """Encoder, codebook and decoder. Inputs and results are float32."""
 
     def __init__(self, config: AutoencoderConfig) -> None:
         super().__init__()
@@ -154,13 +154,13 @@ class Autoencoder(nn.Module):
             latent: float32[B, 3, H, W].
 
         Returns:
-            indices int64[B, H, W] (the first of equally near codes) and the codes
-            float32[B, 3, H, W].
+            indices int64[B, H, W] (the first of equally near codes) and the codes float32[B, 3, H,
+                W].
         """
         codes = self.quantize.embedding.weight
         points = latent.permute(0, 2, 3, 1).reshape(-1, codes.shape[1])
-        # |z - e|² without |z|², which is the same for all codes. float32 always: in half
-        # precision neighbouring codes could not be distinguished.
+        # |z - e|² without |z|², which is equal for all codes. Always float32: half precision cannot
+        # distinguish neighbouring codes.
         squares = codes.square().sum(dim=1)
         block = max(1, DISTANCE_BLOCK_BYTES // (4 * len(codes)))
         nearest = [
@@ -171,5 +171,5 @@ class Autoencoder(nn.Module):
         return indices, codes[indices].permute(0, 3, 1, 2).contiguous()
 
     def decode_codes(self, codes: torch.Tensor) -> torch.Tensor:
-        """Codes (or any latent, taken as it is) float32[B, 3, H, W] -> float32[B, 3, 4H, 4W]."""
+        """Codes (or any latent, unchanged) float32[B, 3, H, W] -> float32[B, 3, 4H, 4W]."""
         return self.decoder(self.post_quant_conv(codes.to(self.compute_dtype))).float()

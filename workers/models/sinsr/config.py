@@ -1,9 +1,8 @@
 """Hyper-parameters of SinSR (Wang et al. 2024) as four checked sections.
 
-The sections and their field names follow the published training configuration, so that an
-operator can write down an experiment's values as they are. Fields that select a variant
-which this implementation does not have are accepted only with the value it does have;
-unknown fields are errors, because a misspelt one would silently change every pixel.
+Sections and field names follow the published training configuration, so its values can be copied.
+Fields that select a variant accept only the one implemented here; unknown fields are errors,
+because a misspelt one would silently change every pixel.
 """
 
 import math
@@ -11,8 +10,8 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-# Both networks normalise in 32 groups (fact sheet of Wang et al. 2024), so every width that
-# reaches a GroupNorm must be a multiple of it.
+# Both networks normalise in 32 groups (fact sheet of Wang et al. 2024), so every width that reaches
+# a GroupNorm must be a multiple of it.
 GROUPS = 32
 
 
@@ -35,7 +34,7 @@ class UNetConfig(_Section):
     swin_embed_dim: int = Field(192, ge=GROUPS, multiple_of=GROUPS)
     window_size: int = Field(8, ge=2)
     mlp_ratio: float = Field(4, gt=0)
-    dropout: float = 0.0  # only acts in training
+    dropout: float = 0.0  # training only
     use_fp16: bool = False  # the worker's own dtype decides
     cond_lq: Literal[True] = True
     conv_resample: Literal[True] = True
@@ -60,7 +59,7 @@ class UNetConfig(_Section):
 
     @property
     def size_multiple(self) -> int:
-        """The latent's sides must be multiples of this, or windows would not fit."""
+        """The latent's sides must be multiples of this, for the windows to fit."""
         deepest = len(self.channel_mult) - 1
         nominal = self.image_size >> deepest
         return int(2**deepest * min(self.window_size, nominal))
@@ -73,9 +72,9 @@ class _ScheduleShape(_Section):
 class DiffusionConfig(_Section):
     """The noise schedule and what the network predicts.
 
-    The network is evaluated once, at the last of all steps, where the square root of the
-    schedule's eta is `etas_end`. Of the whole schedule only that step's numbers reach a pixel;
-    what shapes the others is checked, and part of the fingerprint.
+    The network is evaluated once, at the last step, where the square root of the schedule's eta is
+    `etas_end`. Only that step's numbers reach a pixel; the others are checked, and part of the
+    fingerprint.
     """
 
     sf: Literal[4] = 4
@@ -87,15 +86,15 @@ class DiffusionConfig(_Section):
     kappa: float = Field(2.0, gt=0)
     scale_factor: float = Field(1.0, gt=0)
     timestep_respacing: int | None = None
-    weighted_mse: bool = False  # only acts in training
+    weighted_mse: bool = False  # training only
     predict_type: Literal["xstart"] = "xstart"
     normalize_input: Literal[True] = True
     latent_flag: Literal[True] = True
 
     @model_validator(mode="after")
     def _all_steps_are_kept(self) -> Self:
-        # One-step sampling evaluates only the *last* of all steps. Respacing to fewer would
-        # keep the first, nearly noise-free ones and quietly give another model.
+        # One-step sampling evaluates only the *last* step. Respacing to fewer would keep the first,
+        # nearly noise-free ones and silently give another model.
         if self.timestep_respacing not in (None, self.steps):
             raise ValueError("timestep_respacing must equal steps (one-step sampling keeps all)")
         return self
@@ -107,12 +106,12 @@ class DiffusionConfig(_Section):
 
     @property
     def noise_std(self) -> float:
-        """How strongly the noise is mixed to the encoded image: kappa * sqrt(eta)."""
+        """Weight of the noise mixed into the encoded image: kappa * sqrt(eta)."""
         return self.kappa * self.etas_end
 
     @property
     def input_std(self) -> float:
-        """Divisor that brings the noisy latent back to about unit variance."""
+        """Divisor that gives the noisy latent about unit variance."""
         return math.sqrt(self.noise_std**2 + 1)
 
 
@@ -120,7 +119,7 @@ class CodecConfig(_Section):
     """Widths of the autoencoder's encoder and decoder (`ddconfig`)."""
 
     z_channels: Literal[3] = 3
-    resolution: int = 256  # the size it was trained on; any size runs
+    resolution: int = 256  # the training size; any size runs
     in_channels: Literal[3] = 3
     out_ch: Literal[3] = 3
     ch: int = Field(128, ge=GROUPS, multiple_of=GROUPS)
@@ -133,8 +132,7 @@ class CodecConfig(_Section):
 
     @model_validator(mode="after")
     def _shrinks_by_four(self) -> Self:
-        # The latent must have exactly the low-resolution image's size, or it could not be
-        # concatenated with it.
+        # The latent is concatenated with the low-resolution image, so their sizes must be equal.
         if len(self.ch_mult) != 3 or min(self.ch_mult) < 1:
             raise ValueError("ch_mult needs three positive entries (the codec must shrink by 4)")
         return self
@@ -165,10 +163,10 @@ class SamplerConfig(_Section):
 class SinSRConfig(_Section):
     """All hyper-parameters; `SinSRConfig()` is the official ×4 model.
 
-    The four sections may stand at the top level or under one key `config`.
+    The sections may be at the top level or under one key `config`.
     """
 
-    name: str | None = None  # a label for people, changes nothing
+    name: str | None = None  # a label without effect
     model: UNetConfig = UNetConfig()
     diffusion: DiffusionConfig = DiffusionConfig()
     autoencoder: AutoencoderConfig = AutoencoderConfig()
@@ -191,5 +189,5 @@ class SinSRConfig(_Section):
 
     @property
     def scale(self) -> int:
-        """How many times larger the result is, per side."""
+        """Result side / input side."""
         return self.diffusion.sf

@@ -1,9 +1,8 @@
-"""SinSR as an engine of the worker: M samples of one or several images for less than M runs.
+"""SinSR as an engine of the worker: M samples of images for less than M runs.
 
-Per tile, the enlargement and the encoding are computed once; noise prediction and decoding
-run over as many samples together as memory allows, mixing the samples of several images when
-several are asked for. A sample's noise depends on its seed alone, so how samples are grouped
-does not change them.
+Enlargement and encoding are computed once per tile; noise prediction and decoding run over as many
+samples as memory allows, also of several images. A sample's noise depends on its seed alone, so
+grouping does not change it.
 """
 
 from collections.abc import Sequence
@@ -37,8 +36,7 @@ from workers.models.tiling import Box, Merger
 # Raised whenever this package changes a pixel for the same weights and seed.
 REVISION = 1
 
-# Most host memory that the sums of overlapping tiles may take; beyond it fewer samples are
-# worked on at a time.
+# Most host memory for the sums of overlapping tiles; beyond it fewer samples run at a time.
 MERGE_BYTES = 2 * 2**30
 
 # A padded tile in [-1, 1] and its latent, float32[1, 3, H, W] each.
@@ -48,10 +46,10 @@ Prepared: TypeAlias = tuple[torch.Tensor, torch.Tensor]
 class SinSREngine(Engine):
     """Samples of a loaded `SinSR`.
 
-    `batch` are the most at a time, None: on a GPU as free memory allows. On a CPU a larger batch
+    `batch` is the largest batch; None: on a GPU as free memory allows. On a CPU a larger batch
     makes neither network faster (measured: 4 predictions together take as long as 4 in turn), so
-    samples go one by one: M of them peak where one does, and their bits cannot depend on the
-    others.
+    samples run one by one: M of them peak where one does, and their bits do not depend on each
+    other.
     """
 
     def __init__(self, model: SinSR, name: str = "sinsr", batch: int | None = None) -> None:
@@ -63,7 +61,7 @@ class SinSREngine(Engine):
             "revision": REVISION,
             "weights": model.weights_digest,
             "dtype": str(model.dtype).removeprefix("torch."),
-            # Its name is a label and does not count.
+            # The name is a label without effect.
             "config": model.config.model_dump(mode="json", exclude={"name"}),
         }
         super().__init__(
@@ -105,7 +103,7 @@ class SinSREngine(Engine):
 
 @dataclass(frozen=True)
 class _Item:
-    """One sample: the row-th of a job."""
+    """One sample: row number `row` of a job."""
 
     job: int
     row: int
@@ -199,7 +197,7 @@ class _Call:
         self._decoding.run(len(items), step)
 
     def _keep(self, items: list[_Item], images: torch.Tensor) -> None:
-        """Round float32[b, 3, kH, kW] in [-1, 1] to bytes, into the results; uses them up."""
+        """Round float32[b, 3, kH, kW] in [-1, 1] to bytes, into the results; consumes them."""
         for item, image in zip(items, images, strict=True):
             result = self._results[item.job]
             result[item.row] = to_pixels(image.mul_(0.5).add_(0.5), result.dtype)

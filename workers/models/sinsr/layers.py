@@ -9,30 +9,29 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from workers.models.sinsr.config import GROUPS
 
-# Most that one block of an attention matrix may take when no memory-efficient kernel is
-# there. Large enough to keep the matrix products busy, small against one full-size map.
+# Largest block of an attention matrix without a memory-efficient kernel: large enough to keep the
+# matrix products busy, small against one full-size map.
 ATTENTION_BLOCK_BYTES = 64 * 2**20
 
-# Float32 values of a map that normalisation looks at together, per sample: what fits into a
-# CPU's cache, or what keeps a GPU busy without costing much memory.
+# Float32 bytes of a map normalised at a time, per sample: what fits a CPU's cache, or keeps a GPU
+# busy at little memory.
 NORM_BLOCK_BYTES = {"cpu": 4 * 2**20, "gpu": 128 * 2**20}
 
 
 def named(**layers: nn.Module) -> nn.Sequential:
-    """Layers in a row, under the names that they have in the published files."""
+    """Layers in a row, under their names in the published files."""
     return nn.Sequential(OrderedDict(layers))
 
 
 class GroupNorm(nn.GroupNorm):
     """Group normalisation in float32, whatever the input's type and memory layout.
 
-    Computed here and not by PyTorch's kernels, because their channels-last variant on the CPU
-    finds the variance as a difference of large sums (errors of 3e-5 in maps of this size; the
-    whole network is specified to 1e-4), and because a float32 copy of a full-size half
-    precision map would need more memory than all else. Rows are taken in blocks instead: at no
-    point is there a second map.
+    PyTorch's channels-last kernel on the CPU computes the variance as a difference of large sums
+    (errors of 3e-5 in maps of this size; the whole network is specified to 1e-4), and a float32
+    copy of a full-size half precision map would need more memory than all else. So this takes rows
+    in blocks, without a second map.
 
-    Parameters are float32 always (see `hold_compute_weights`).
+    Parameters are always float32 (see `hold_compute_weights`).
     """
 
     def __init__(self, channels: int, eps: float) -> None:
@@ -42,14 +41,14 @@ class GroupNorm(nn.GroupNorm):
         """[B, C, H, W] of any floating type -> same shape and type, never the same memory."""
         batch, channels, height, width = x.shape
         grouped = (batch, self.num_groups, channels // self.num_groups)
-        # Independent of the batch, so that a sample's sums do not depend on its company.
+        # Independent of the batch, so that a sample's sums do not depend on the others.
         block = NORM_BLOCK_BYTES["cpu" if x.device.type == "cpu" else "gpu"]
         rows = max(1, block // (4 * channels * width))
         means = x.mean(dim=(2, 3), dtype=torch.float32)
         squares = torch.zeros_like(means)
         for part in x.split(rows, dim=2):  # type: ignore[no-untyped-call]
             squares += (part - means[:, :, None, None]).square_().sum(dim=(2, 3))
-        # Variance of a group: within its channels, and of its channels' means.
+        # Variance of a group: within its channels, plus that of its channels' means.
         means = means.view(grouped)
         center = means.mean(dim=2, keepdim=True)
         spread = squares.view(grouped) / (height * width) + (means - center).square()
@@ -76,8 +75,8 @@ def upsample(channels: int) -> nn.Sequential:
 def hold_compute_weights(module: nn.Module, dtype: torch.dtype) -> None:
     """Store the weights of all convolutions and linear layers under `module` as `dtype`.
 
-    Norms, codebook and position tables keep float32: they are small, and rounding them costs
-    more than it saves.
+    Norms, codebook and position tables stay float32: they are small, and rounding them costs more
+    than it saves.
     """
     for layer in module.modules():
         if isinstance(layer, nn.Conv2d | nn.Linear):
@@ -85,10 +84,10 @@ def hold_compute_weights(module: nn.Module, dtype: torch.dtype) -> None:
 
 
 def global_attention(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
-    """Single-head attention over all N positions without ever holding an N×N matrix.
+    """Single-head attention over all N positions without an N×N matrix in memory.
 
     Args:
-        query: [B, N, C]; C may be 512, past what flash kernels take.
+        query: [B, N, C]; C may be 512, more than flash kernels take.
         key: [B, N, C].
         value: [B, N, C].
 
@@ -100,8 +99,8 @@ def global_attention(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor
             return functional.scaled_dot_product_attention(
                 query.unsqueeze(1), key.unsqueeze(1), value.unsqueeze(1)
             ).squeeze(1)
-    # Written out and not left to the dispatcher, whose plain fallback would materialise the
-    # whole matrix: 137 GB for a 512×512 tile in half precision.
+    # Not left to the dispatcher, whose fallback would materialise the whole matrix: 137 GB for a
+    # 512×512 tile in half precision.
     positions = query.shape[1]
     block = max(1, ATTENTION_BLOCK_BYTES // (positions * query.element_size()))
     scale = query.shape[2] ** -0.5

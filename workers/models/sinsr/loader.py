@@ -1,7 +1,7 @@
-"""Reads SinSR's weight files as they are published, and says exactly what does not fit.
+"""Reads SinSR's published weight files, and says exactly what does not fit.
 
-Nothing in a file is ever executed: pickles go through PyTorch's weights-only reader, which
-knows tensors and plain containers and refuses everything else.
+Nothing in a file is executed: pickles go through PyTorch's weights-only reader, which accepts only
+tensors and plain containers.
 """
 
 from collections.abc import Mapping
@@ -11,28 +11,28 @@ from torch import nn
 
 from workers.errors import WeightsError
 
-# What wrappers of a network put in front of every key, in any order and number.
+# Prefixes that wrappers add to every key, in any order and number.
 PREFIXES = ("module.", "_orig_mod.")
 
-# Derived tables, stored in the noise predictor's files. They may have been averaged during
-# training, and are computed again from the configuration.
+# Derived tables in the noise predictor's files. Training may have averaged them, so they are
+# computed again from the configuration.
 DERIVED = ("relative_position_index", "attn_mask")
 
-# The training loss, stored in the autoencoder's original files.
+# The training loss, in the autoencoder's original files.
 LOSS = "loss."
 
 
 def fit(network: nn.Module, state: Mapping[str, torch.Tensor], origin: str) -> None:
     """Give `network` the tensors of `state` as its parameters, in float32.
 
-    The network may live on the "meta" device: tensors are taken over, not copied. Prefixes of
-    wrappers are removed, derived tables and loss terms skipped; the rest must match the
-    network's parameters exactly, name by name and shape by shape.
+    The network may be on the "meta" device: tensors are taken over, not copied. Wrapper prefixes
+    are removed, derived tables and loss terms skipped; the rest must match the network's parameters
+    exactly, by name and shape.
 
     Args:
         network: what to fill.
         state: the checkpoint's tensors, from `workers.weights.read_state`.
-        origin: how to call the checkpoint in an error.
+        origin: the checkpoint's name for errors.
 
     Raises:
         WeightsError: names every missing, unexpected and misshaped key.

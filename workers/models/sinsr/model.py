@@ -1,11 +1,11 @@
 """SinSR: one-step diffusion super-resolution ×4 (Wang et al. 2024), for inference.
 
-The image is enlarged, encoded to a latent of its own size, mixed with noise, cleaned by one
-network evaluation, snapped to a codebook and decoded. Only the noise differs between samples
-of one image: everything before it is computed once.
+The image is enlarged, encoded to a latent of its own size, mixed with noise, cleaned by one network
+evaluation, snapped to a codebook and decoded. Everything before the noise is the same for all
+samples and computed once.
 
-"SinSR: Diffusion-Based Image Super-Resolution in a Single Step", Wang, Yang, Chen, Wang, Guo,
-Chau, Liu, Qiao, Kot, Wen; CVPR 2024.
+"SinSR: Diffusion-Based Image Super-Resolution in a Single Step", Wang, Yang, Chen, Wang, Guo, Chau,
+Liu, Qiao, Kot, Wen; CVPR 2024.
 """
 
 import contextlib
@@ -26,9 +26,8 @@ from workers.models.tiling import Box, boxes, pad_reflect
 class SinSR:
     """The stages of the model on one device. Not thread-safe: one call at a time.
 
-    Convolutions and linear layers compute in `dtype`. Norm statistics, code distances, noise mixing
-    and tile averages are float32 always. The layout in memory is channels last, twice as fast on
-    CPUs.
+    Convolutions and linear layers compute in `dtype`; norm statistics, code distances, noise mixing
+    and tile averages always in float32. Memory is channels last, twice as fast on CPUs.
     """
 
     def __init__(
@@ -41,7 +40,7 @@ class SinSR:
         *,
         compiled: bool = False,
     ) -> None:
-        """Take over two networks that have their weights, in float32; options as in `EngineSpec`.
+        """Take over two networks with float32 weights; options as in `EngineSpec`.
 
         Raises:
             ConfigError: unknown device or dtype, or no such GPU here.
@@ -60,7 +59,7 @@ class SinSR:
             network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
         def ready(evaluate: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
-            # Every size on its own: code for any size takes several times as long to make.
+            # Per size: code for any size takes several times as long to compile.
             return torch.compile(evaluate, dynamic=False) if compiled else evaluate
 
         self._predict = ready(unet)
@@ -69,7 +68,7 @@ class SinSR:
 
     @staticmethod
     def plan_networks(config: SinSRConfig) -> tuple[UNet, Autoencoder]:
-        """Both networks with names and shapes but no memory behind their weights."""
+        """Both networks with names and shapes, without memory for weights."""
         with torch.device("meta"):
             return UNet(config.model), Autoencoder(config.autoencoder)
 
@@ -78,18 +77,17 @@ class SinSR:
 
         From lr to z_y, float32[B, 3, H, W] both; sides are multiples of the padding size.
         """
-        # Neither antialiased nor clamped: the overshoot at edges is part of the input that
-        # the encoder was trained with.
+        # Neither antialiased nor clamped: the encoder was trained with the overshoot at edges.
         enlarged = functional.interpolate(lr, scale_factor=float(self.scale), mode="bicubic")
         with self._precise():
             latent = self._encode(self._laid_out(enlarged))
         return latent * self.config.diffusion.scale_factor
 
     def denoise(self, x_in: torch.Tensor, lq: torch.Tensor) -> torch.Tensor:
-        """The clean latent predicted by one network evaluation at the last step.
+        """The clean latent, predicted by one network evaluation at the last step.
 
         Args:
-            x_in: float32[B, 3, H, W], the noisy latent already divided by its deviation.
+            x_in: float32[B, 3, H, W], the noisy latent divided by its deviation.
             lq: float32[B, 3, H, W], the padded image in [-1, 1].
 
         Returns:
@@ -129,7 +127,7 @@ class SinSR:
         return lq, self.encode(lq)
 
     def predict(self, lq: torch.Tensor, latent: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
-        """Clean latent from what `prepare` returned and noise, float32[B, 3, H, W] all.
+        """Clean latent from noise and the results of `prepare`, float32[B, 3, H, W] all.
 
         Raises:
             ModelFailed: see `finite`.
@@ -152,7 +150,7 @@ class SinSR:
         return tensor.to(device=self.device, memory_format=torch.channels_last)
 
     def _precise(self) -> contextlib.AbstractContextManager[None]:
-        """No TF32 (float32 means float32), and the same result every time."""
+        """Without TF32 (float32 means float32), and deterministic."""
         if self.device.type != "cuda":
             return contextlib.nullcontext()
         return torch.backends.cudnn.flags(

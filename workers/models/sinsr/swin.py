@@ -1,9 +1,8 @@
-"""Swin layers as SinSR's noise predictor has them (Wang et al. 2024).
+"""Swin layers of SinSR's noise predictor (Wang et al. 2024).
 
-They differ from the textbook (Liu et al. 2021) in three ways, and the published weights
-depend on all of them: normalisation is GroupNorm over the whole map, there is no residual
-around a layer, and the mask of shifted blocks covers only the last *row* of windows, inside
-which it separates tokens by *column*.
+The published weights depend on three differences from the textbook (Liu et al. 2021): normalisation
+is GroupNorm over the whole map, there is no residual around a layer, and the mask of shifted blocks
+covers only the last *row* of windows, where it separates tokens by *column*.
 """
 
 import torch
@@ -15,8 +14,8 @@ from workers.models.sinsr.layers import GroupNorm, named
 
 UNET_NORM_EPS = 1e-5
 
-# Added to masked logits. Finite, as in the model that was trained: exp(-100) is not zero in
-# float32, although no sum ever notices it.
+# Added to masked logits. Finite, as in training: exp(-100) is not zero in float32, but too small
+# for any sum.
 MASKED = -100.0
 
 
@@ -32,8 +31,8 @@ def relative_positions(window: int) -> torch.Tensor:
 def last_row_mask(window: int, shift: int) -> torch.Tensor:
     """What a shifted block adds to the logits in its last row of windows.
 
-    float32[window², window²]: 0 within the left `window - shift` columns and within the
-    rest, -100 between the two. All other windows are not masked.
+    float32[window², window²]: 0 within the left `window - shift` columns and within the rest, -100
+    between the two. All other windows are not masked.
     """
     left = (torch.arange(window, device="cpu") < window - shift).repeat(window)
     return torch.where(left[:, None] == left[None, :], 0.0, MASKED)
@@ -51,8 +50,8 @@ class WindowAttention(nn.Module):
         self.shift = shift
         table = torch.zeros((2 * window - 1) ** 2, heads)
         self.relative_position_bias_table = nn.Parameter(table)
-        # Derived, so not part of the state: what checkpoints hold under these names may have
-        # been averaged during training.
+        # Derived, so not part of the state: training may have averaged what checkpoints hold under
+        # these names.
         self.register_buffer("index", relative_positions(window), persistent=False)
         self.register_buffer("mask", last_row_mask(window, shift), persistent=False)
         self.qkv = nn.Linear(channels, 3 * channels)
@@ -71,8 +70,8 @@ class WindowAttention(nn.Module):
         bias = table[self.index].permute(2, 0, 1).to(tokens.dtype)
         if not self.shift:
             return self.proj(self._attend(self.qkv(tokens), bias))
-        # The mask is the same for every window of the last row, so splitting the rows costs
-        # less than a mask per window, and keeps it independent of the map's size.
+        # The mask is equal for every window of the last row: splitting off that row costs less than
+        # a mask per window, and is independent of the map's size.
         upper, last = self.qkv(tokens).split([tokens.shape[1] - 1, 1], dim=1)
         parts = [self._attend(last, bias + self.mask.to(bias.dtype))]
         if upper.shape[1]:
@@ -94,8 +93,8 @@ class SwinBlock(nn.Module):
     def __init__(self, config: UNetConfig, nominal: int, *, shifted: bool) -> None:
         super().__init__()
         channels = config.swin_embed_dim
-        # Decided by the level's nominal resolution and never by the actual map: levels no
-        # larger than a window do not shift at any image size.
+        # By the level's nominal resolution, not the actual map: levels no larger than a window
+        # never shift.
         self.window = min(config.window_size, nominal)
         self.shift = self.window // 2 if shifted and nominal > config.window_size else 0
         self.norm1 = GroupNorm(channels, UNET_NORM_EPS)

@@ -1,7 +1,6 @@
 """SinSR's noise predictor: a UNet with Swin layers (Wang et al. 2024).
 
-Module and parameter names follow the published checkpoints, which is what lets them load
-unchanged; everything else is free.
+Module and parameter names follow the published checkpoints, so these load unchanged.
 """
 
 import math
@@ -34,7 +33,7 @@ class ResBlock(nn.Module):
             nn.Conv2d(inputs, outputs, 3, padding=1),
         )
         self.emb_layers = nn.Sequential(nn.SiLU(), nn.Linear(embedding, 2 * outputs))
-        # The Identity stands where training has dropout: the last index is part of the keys.
+        # The Identity replaces training's dropout: the last index is part of the keys.
         self.out_layers = nn.Sequential(
             GroupNorm(outputs, UNET_NORM_EPS),
             nn.SiLU(inplace=True),
@@ -55,7 +54,7 @@ class ResBlock(nn.Module):
 
 
 class Stage(nn.Sequential):
-    """Layers in a row, of which only residual blocks see the time embedding."""
+    """Layers in a row, of which only residual blocks get the time embedding."""
 
     def forward(self, x: torch.Tensor, embedding: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
         """From x [B, C, H, W] and embedding [B, E] to the last layer's output."""
@@ -104,8 +103,8 @@ class UNet(nn.Module):
         """One network evaluation.
 
         Args:
-            x: float32[B, 6, H, W], the scaled noisy latent and behind it the low-resolution
-                image in [-1, 1]; sides divisible by `config.size_multiple`.
+            x: float32[B, 6, H, W], the scaled noisy latent, then the low-resolution image in [-1,
+                1]; sides divisible by `config.size_multiple`.
             timesteps: int64[B], or [1] for all alike.
 
         Returns:
@@ -134,7 +133,7 @@ class UNet(nn.Module):
         return []
 
     def _encoder(self) -> tuple[nn.ModuleList, list[int]]:
-        """The input path, and the width of every skip in the order they are made."""
+        """The input path, and the width of every skip in order."""
         config = self.config
         width = config.model_channels
         stages = [Stage(nn.Conv2d(config.in_channels, width, 3, padding=1))]
