@@ -1,7 +1,6 @@
-"""Forms say what they were sent: a misspelt field is an error, and so is a name in place of a file.
+"""A misspelt form field is an error, and so is text in place of a file.
 
-A field that nobody reads would be answered as if it had not been sent: `aplha=0.05` with the mask
-of α = 0.1.
+An ignored field would silently change the answer: `aplha=0.05` would get the mask of α = 0.1.
 """
 
 from __future__ import annotations

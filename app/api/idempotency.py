@@ -1,9 +1,9 @@
-"""`Idempotency-Key`: a request that is sent again is answered with what the first one has made.
+"""`Idempotency-Key`: a repeated request gets the answer of the first one.
 
-A key belongs to its caller, and to one body. While the first request is in flight its gateway
-renews a claim on the key in the store that all gateways share, and others look there again and
-again. If that gateway dies, the claim runs out, and the next request with the key is the first one.
-What fails leaves nothing behind: it may be tried again.
+A key belongs to one caller and one body. While the first request is in flight, its gateway renews a
+claim on the key in the shared store, and others poll it. If that gateway dies, the claim expires,
+and the next request with the key counts as the first. A failure leaves nothing behind: it may be
+tried again.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ IdempotencyKey = Annotated[
 
 
 class StoredResponse(NamedTuple):
-    """What a request has made: the id of a result, job or calibration, and the answer."""
+    """The id of a result, job or calibration that a request created, and the answer."""
 
     id: str
     answer: Response
@@ -50,13 +50,13 @@ class StoredResponse(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class IdempotencyKeys:
-    """Recognises requests that are sent again.
+    """Recognises repeated requests.
 
     Attributes:
         claims: of all gateways.
-        kept_s: how long what was made is known under its key.
-        lease_s: after this the requests of a gateway that died are no longer waited for.
-        look_s: how often the end of a request in flight is looked for.
+        kept_s: how long a response is kept under its key.
+        lease_s: after this a dead gateway's requests are no longer waited for.
+        look_s: how often a request in flight is polled for its end.
     """
 
     claims: ClaimStore
@@ -110,7 +110,7 @@ class IdempotencyKeys:
         return made.answer
 
     async def _changed(self, name: str, kept: bytes) -> None:
-        """Wait until something else is kept; many wait, and none of them writes."""
+        """Wait until the kept value changes; many may wait, and none of them writes."""
         while await self.claims.get(name) == kept:  # noqa: ASYNC110 - the store has no event
             await asyncio.sleep(self.look_s)
 

@@ -4,7 +4,7 @@
     split    samples     thresholds (calibration)   intervals,    figures, page,
              σ, Ŷ, D     loss, area, PSNR (test)    judgement     files
 
-`run` is this road for one upscaler, `conduct` for all of them. Samples are drawn by the code that
-serves requests and are kept on disk (`cache`), so another setting of σ or D costs no generation.
-Every number of the report can be made again from the cached samples.
+`run` does this for one upscaler, `conduct` for all. The code that serves requests draws the
+samples, which are kept on disk (`cache`), so another setting of σ or D costs no generation and
+every number can be reproduced from them.
 """

@@ -1,8 +1,7 @@
-"""Intervals by resampling images, or whole groups of images where they belong together.
+"""Intervals by resampling images, or groups of images that belong together.
 
-A statistic is a mean over images. Each replicate draws groups with replacement and weighs every
-image by the number of times its group came; a group of several images is drawn as one, so that what
-its images share is not mistaken for independent evidence.
+A statistic is a mean over images. Each replicate draws groups with replacement and weighs an image
+by how often its group was drawn; images of one group are not independent evidence.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Samples on disk, so that they are generated once.
 
 One file per image. Sample 0 is stored as differences of neighbours, the others as differences from
-sample 0 (bytes, modulo 256), compressed with Zstandard: lossless, a fifth of the size, and many
-times faster than PNG files would be. A file appears whole or not at all; one that is damaged all
-the same is noticed by its checksum and counts as absent.
+sample 0 (bytes, modulo 256), compressed with Zstandard: lossless, a fifth of the size, many times
+faster than PNG. A file appears whole or not at all; a checksum detects damage, and a damaged file
+counts as absent.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""One upload and what settings make of it: samples, Ŷ and σ, D, what masks hold.
+"""One upload under given settings: samples, Ŷ and σ, D, and what masks contain.
 
-The M samples come from the cache, or else are generated once and kept. Every Ŷ and σ comes from the
-code that serves, whatever settings it is asked for.
+The M samples come from the cache, or are generated once and kept. Ŷ and σ come from the code that
+serves.
 """
 
 from __future__ import annotations

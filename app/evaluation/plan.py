@@ -1,7 +1,7 @@
 """Which images calibrate and which ones test.
 
-Crops of one photograph resemble each other. If they stood on both sides, the test would flatter the
-calibration; so whole scenes are drawn, never single images, whenever they are known.
+Crops of one photograph resemble each other; on both sides they would flatter the test. So whole
+scenes are drawn whenever they are known.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""A calibration of the one side, and what its masks hold on the other.
+"""A calibration on one side, and what its masks contain on the other.
 
-The calibration is made and asked by the code of the service: what is judged is what would be
-served. Thresholds are known before the first test image is looked at, so its maps are reduced at
-once and let go: memory does not grow with the number of images, and nothing is binned.
+The service's own code makes and queries the calibration: what is judged is what would be served.
+Thresholds are known before the first test image, so its maps are reduced at once and released:
+memory does not grow with the number of images, and nothing is binned.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ GRID_POINTS = 32
 class Part(Protocol):
     """What is calibrated on one side of the plan and tested on the other.
 
-    What `seen` says of the calibration images goes to `calibrate`, what `tested` says of the test
-    images to `gather`, in the order of the plan. None leaves an image out.
+    `seen` of each calibration image goes to `calibrate`, `tested` of each test image to `gather`,
+    in the order of the plan. None leaves an image out.
     """
 
     def seen(self, image: Image) -> Any: ...

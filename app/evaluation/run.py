@@ -26,7 +26,7 @@ from app.upscalers.base import Upscaler
 Result = TypeVar("Result")
 
 Progress = Callable[[str, int, int], None]
-"""Told what is being done, how many images are done, and of how many."""
+"""Called with the current step, the images done, and their total."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -120,8 +120,8 @@ def _rows(
 def joint(cell: Cell, draws: Resamples, alphas: Sequence[float]) -> list[tuple[float, float]]:
     """Intervals of the realised loss over the draw of calibration scenes *and* of test images.
 
-    The promise is an average over both. In each replicate the thresholds of every part of the
-    calibration are found anew from the resampled scenes, on a grid, which is fine.
+    The promise is an average over both. Each replicate finds the thresholds of every part anew from
+    the resampled scenes, on a fine grid.
     """
     column = {scene: k for k, scene in enumerate(dict.fromkeys(cell.calibration.scenes))}
     of_scenes, of_test = draws.calibration(len(column)), draws.test[:JOINT_REPLICATES]

@@ -89,7 +89,7 @@ def compared(first: Variant, samples: Sequence[int]) -> list[Variant]:
 def paper(upscalers: Sequence[Upscaler], samples: int, side: float, delta: float) -> list[Variant]:
     """The paper's setting: M samples, errors not cut, σ not fitted, no classes of uploads.
 
-    Its blurs are scaled from its images to those of `side` pixels. Beside it what one sample gives.
+    Its blurs are scaled to images of `side` pixels. A second variant shows one sample's result.
     """
 
     def uncut(samples: int, estimator: str, **fields: Any) -> CalibrationConfig:

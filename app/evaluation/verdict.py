@@ -1,4 +1,4 @@
-"""What the numbers say, in words for a reader who will not study them. Every word is computed."""
+"""What the numbers say, in plain text. Every word is computed."""
 
 from __future__ import annotations
 

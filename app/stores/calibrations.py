@@ -91,11 +91,10 @@ class CalibrationStore:
     ) -> Activation:
         """Put it before the active ones of its upscaler `without` some, or alone (None).
 
-        What changes nothing returns the present activation. With a job it happens only while that
-        job goes on: a worker that slept through its end must not undo what an admin has chosen
-        since.
-        Raises NotFound, or Conflict if the job has ended or is to be cancelled, or too many would
-        be active.
+        Without a change it returns the present activation. With a job it happens only while that
+        job goes on: a worker that slept through its job's end must not undo an admin's later
+        choice. Raises NotFound, or Conflict if the job has ended or is to be cancelled, or too many
+        would be active.
         """
         keys = [_ACTIVE, Key(_HEADS, calibration), *([] if job is None else [job_key(job)])]
 

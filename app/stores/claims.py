@@ -1,4 +1,4 @@
-"""What disappears after its time: claims of names, and calls that are counted."""
+"""What expires: claims of names, and counted calls."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from app.stores.documents import Changes, Document, Documents, Key, Put
 
 _CLAIMS: Final = "claims"
 
-# So many that have ended are removed with each claim, which adds one.
+# Each claim adds one and removes up to this many expired ones.
 _FORGOTTEN: Final = 10
 
 _SECONDS: Final = "d"  # of array: eight bytes each
 
 
 class ClaimStore:
-    """Values by name that disappear after their time. Every call may be repeated."""
+    """Values by name that expire. Every call may be repeated."""
 
     def __init__(self, documents: Documents) -> None:
         self._documents = documents
 
     async def claim(self, name: str, value: bytes, *, seconds: float) -> bytes:
-        """Keep a value for so long, unless there is one: the one that is kept."""
+        """Store a value for so long unless there is one; return the stored one."""
         key, now = Key(_CLAIMS, name), time.time()
         ended = await self._documents.names(_CLAIMS, most=now, limit=_FORGOTTEN)
         others = [Key(_CLAIMS, one) for one in ended if one != name]
@@ -48,7 +48,7 @@ class ClaimStore:
         return _alive(found, time.time())
 
     async def replace(self, name: str, old: bytes, new: bytes | None, *, seconds: float) -> None:
-        """Keep another value for so long, or none, if the present one still is `old`."""
+        """Replace or remove a value if it still is `old`."""
         key, now = Key(_CLAIMS, name), time.time()
 
         def swap(found: Sequence[Document]) -> tuple[None, Changes]:

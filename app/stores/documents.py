@@ -1,6 +1,6 @@
-"""Documents by folder and name, each changed by compare-and-swap: all that databases keep for us.
+"""Documents by folder and name, changed by compare-and-swap: the whole interface of a database.
 
-Calibrations, jobs, the index of results, the audit log, claims, calls and the monitor are such
+Calibrations, jobs, the index of results, the audit log, claims, calls and the monitor are
 documents. SQLite (`sqlite.py`) and Redis (`redis.py`) know nothing else.
 """
 
@@ -28,7 +28,7 @@ class Document(NamedTuple):
 
 
 ABSENT: Final = Document(0, b"")
-"""What is read where nothing is stored."""
+"""The document of a key without one."""
 
 
 class Put(NamedTuple):
@@ -39,14 +39,14 @@ class Put(NamedTuple):
 
 
 Changes: TypeAlias = Mapping[Key, Put | None]
-"""What is to be stored, or removed: None."""
+"""Values to store; None removes."""
 
 Decide: TypeAlias = Callable[[Sequence[Document]], tuple[Answer, Changes]]
-"""Says what follows from documents; it may be asked again, of newer ones."""
+"""Decides the changes from documents; may be called again with newer ones."""
 
 
 class Documents(Protocol):
-    """Where documents lie, for all processes. Calls raise StoreUnavailable, and may be repeated."""
+    """Documents shared by all processes. Calls raise StoreUnavailable, and may be repeated."""
 
     async def read(self, *keys: Key) -> list[Document]:
         """The documents of keys, in their order: one consistent snapshot."""
@@ -65,12 +65,12 @@ class Documents(Protocol):
     async def change(
         self, keys: Sequence[Key], decide: Decide[Answer], *, durable: bool = True
     ) -> Answer:
-        """Do all that follows from the documents of keys, or nothing, and answer.
+        """Apply all changes that `decide` makes of the documents, or none, and return its answer.
 
-        Nothing changes these documents in between; what else is to be stored replaces what is
-        there. An error of `decide` changes nothing.
+        These documents cannot change in between; other stored values replace what is there. An
+        error of `decide` changes nothing.
 
-        durable: whether it is on the disk before this returns, where the database can do that.
+        durable: whether it is on the disk before this returns, if the database can do that.
         """
 
     async def drop(self, *folders: str) -> None:

@@ -1,4 +1,4 @@
-"""How a single file becomes whole or absent, and how a folder is held by one process."""
+"""Files that appear whole or not at all, and locks on folders."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from uuid import uuid4
 
 from app.errors import ConfigError
 
-# What is being written or removed carries this prefix, which no encoded name can have.
+# Prefix of temporary files, which no encoded name can have.
 SCRATCH = ".tmp-"
 
-# Scratch older than this was left by a killed process: no write takes an hour.
+# Temporary files older than this are from killed processes: no write takes an hour.
 SCRATCH_LIFE_S = 3600.0
 
 # A folder that only its owner may enter.
 PRIVATE = 0o700
 
-# What a file system answers that has no locks.
+# What file systems without locks answer.
 NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS})
 
 

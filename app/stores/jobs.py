@@ -1,4 +1,4 @@
-"""Jobs: the truth about them, and what may become of them."""
+"""Jobs: their state, and its allowed changes."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ Answer = TypeVar("Answer")
 # Records are kilobytes each; this many are in memory at a time.
 RECORDS_AT_ONCE: Final = 64
 
-# Another process may change a job: a watcher looks again after this time, which costs some tens of
-# microseconds.
+# Another process may change a job: watchers poll at this interval, at some tens of microseconds
+# each.
 WATCH_INTERVAL_S: Final = 0.2
 
 _ENDED: Final = "jobs-ended"
@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 
 class Attempt(NamedTuple):
-    """Somebody runs a task of a job; the empty text is the whole job.
+    """A worker runs a task of a job; the empty text is the whole job.
 
     alone: whether nothing else ran in its process.
     """
@@ -42,7 +42,7 @@ class Attempt(NamedTuple):
 
 
 class Draft(BaseModel):
-    """A job as it is stored, and while it is decided what becomes of it.
+    """A job as stored, while its change is decided.
 
     `has_record` and `value` are of one task.
     """
@@ -68,18 +68,18 @@ class Draft(BaseModel):
 
 
 Decide: TypeAlias = Callable[[Draft], Answer]
-"""Changes a draft; what it answers is told to whoever asked for the change."""
+"""Changes a draft; its answer goes to the caller."""
 
 
 class JobStore:
     """The truth about jobs; a queue only carries their ids.
 
     Tasks: a job is one task (the empty text), or many that are recorded one by one (the pairs of a
-    calibration). A task may be done twice, by workers that do not know of each other, and is the
-    same whoever does it: the first record and the first end count, and every call may be repeated.
+    calibration). Workers may run a task twice, with the same result: the first record and the first
+    end count, and every call may be repeated.
 
-    Attempts: whoever starts a task leaves its name, and any end of the task removes all names. A
-    name that stays is of one who died at it, or who still is at it.
+    Attempts: who starts a task adds its name, and any end of the task removes all names. A
+    remaining name means a worker that died at the task, or still runs it.
     """
 
     def __init__(self, documents: Documents) -> None:
@@ -97,7 +97,7 @@ class JobStore:
         return await self._documents.change([job_key(job.id)], insert)
 
     async def renew(self, job: Job) -> None:
-        """Store a job anew under its id, as it is given; what was recorded under it is kept."""
+        """Replace a job under its id; its recorded tasks are kept."""
         changes = _stored(Draft(status=_status(job))) | {_request(job.id): _texted(job.request)}
         await self._documents.change([], lambda _: (None, changes))
 
@@ -118,7 +118,7 @@ class JobStore:
         return found
 
     async def unfinished(self) -> list[JobStatus]:
-        """Jobs that are queued or running, the oldest first: what a restart must submit again."""
+        """Queued or running jobs, oldest first: a restart must submit them again."""
         found = [job for kind in get_args(JobKind) for job in await self._open(kind)]
         return sorted((job for job in found if job.goes_on), key=lambda job: job.created_at)
 
@@ -134,11 +134,11 @@ class JobStore:
     async def start(
         self, job: str, task: str | None, owner: str, *, alone: bool = False
     ) -> JobStatus | None:
-        """Start a task: the job runs, and the owner is at it. None if there is nothing to do.
+        """Start a task: the job runs, and `owner` has an attempt. None if there is nothing to do.
 
-        There is nothing to do when the job is unknown, final or awaiting labels, its cancellation
-        was requested (it is then cancelled), or the task is recorded. Without a task the job runs,
-        and nobody is at one.
+        That is so when the job is unknown, final or awaiting labels, its cancellation was requested
+        (it is then cancelled), or the task is recorded. Without a task the job runs without
+        attempts.
         """
 
         def begin(draft: Draft) -> JobStatus | None:
@@ -166,8 +166,8 @@ class JobStore:
     async def end(self, job: str, task: str, *, away: bool = False) -> None:
         """A task ended without a result; a running job without any attempt is queued again.
 
-        away: something that the task needs is away; the time of the first such end since there was
-        progress is kept.
+        away: a dependency of the task is unavailable; the first such time since there was progress
+            is kept.
         """
 
         def leave(draft: Draft) -> None:
@@ -234,8 +234,8 @@ class JobStore:
     ) -> bool:
         """End a job that goes on (a final state, or awaiting_labels), and all attempts at it.
 
-        True if this is the end that it has, also when it was told before; False if it is unknown.
-        Raises ValueError for a state that ends nothing.
+        True if it now has this end, also from an earlier call; False if it is unknown. Raises
+        ValueError for a state that ends nothing.
         """
         if not state.is_final and state is not JobState.AWAITING_LABELS:
             raise ValueError(f"{state} does not end a job")
@@ -319,9 +319,9 @@ class JobStore:
         return _draft(found)
 
     async def _open(self, kind: JobKind) -> list[JobStatus]:
-        """The jobs of a kind that are not final, the oldest first, without those that are damaged.
+        """A kind's jobs that are not final, the oldest first, without damaged ones.
 
-        A damaged one is logged, and keeps no other from being run.
+        A damaged job is logged and does not stop the others.
         """
         names = await self._documents.names(_open(kind))
         found = await self._documents.read(*map(job_key, names)) if names else []

@@ -1,11 +1,11 @@
-"""Bytes by folder and name: in a folder of this machine, on S3, Google Cloud Storage or Azure.
+"""Bytes by folder and name: in a local folder, on S3, Google Cloud Storage or Azure.
 
-Results, uploads that wait for a job, and inputs of canaries lie here; databases hold documents and
-indices only. obstore does the work: a file appears whole or not at all, `create` is one conditional
-write, and every method is the same wherever the bytes lie.
+They hold results, uploads that wait for a job, and canary inputs; databases hold documents and
+indices only. obstore guarantees that a file appears whole or not at all, and that `create` is one
+conditional write.
 
-Folders and names come from outside. Each is percent-encoded into one component of a path, so that
-no name can leave its folder, hide, or mean something to a file system.
+Folders and names come from outside. Each is percent-encoded into one path component, so no name can
+leave its folder, hide, or mean something to a file system.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ from app.stores.folders import PRIVATE, SCRATCH_LIFE_S, sync, usable_folder
 
 SCHEMES: Final = ("s3", "gs", "az")
 
-# Usual file systems allow 255 bytes, and what obstore is writing has a longer name.
+# Usual file systems allow 255 bytes, and obstore's temporary files have longer names.
 COMPONENT_BYTES: Final = 253
 
-# Whoever waits longer is told that the store is away; `StoreUnavailable` may be tried again.
+# After these times `StoreUnavailable` is raised, which may be tried again.
 _TIMES: Final[dict[str, Any]] = {
     "retry_config": {"max_retries": 3, "retry_timeout": timedelta(seconds=20)},
-    # The operator's endpoint says whether it is http; these options would forbid it.
+    # The operator's URL says whether it is http; these options would forbid it.
     "client_options": {
         "allow_http": True,
         "connect_timeout": timedelta(seconds=5),
@@ -71,9 +71,9 @@ def _named(encoded: str) -> str:
 
 
 class BlobStore:
-    """`Blobs` on a store of obstore; `root` is its folder, if it is one on this machine.
+    """`Blobs` on a store of obstore; `root` is its folder, if it is local.
 
-    Neither errors nor logs hold what an object store said: it may quote credentials.
+    Errors and logs omit what an object store said: it may quote credentials.
     """
 
     def __init__(self, store: ObjectStore, root: Path | None = None) -> None:
@@ -115,7 +115,7 @@ class BlobStore:
         return sorted([_named(path.rpartition("/")[2]) for path, _ in await self._listed(folder)])
 
     async def delete(self, folder: str) -> None:
-        # A file that somebody else removes ends the call, so it is looked again.
+        # A file removed by another process ends the call, so list again.
         for _ in range(_DELETES):
             if not (paths := [path for path, _ in await self._listed(folder)]):
                 return
@@ -155,7 +155,7 @@ class BlobStore:
         await self.get("check", "written")
 
     async def identity(self) -> bytes:
-        """What only processes with these very bytes know."""
+        """A secret that only processes with these bytes know."""
         await self.create("check", "identity", secrets.token_hex(16).encode())
         return await self.get("check", "identity")
 
@@ -168,12 +168,12 @@ class BlobStore:
             ]
 
     async def _sync(self, folder: str, name: str) -> None:
-        """Put a file and its name on the disk, which obstore leaves to the system."""
+        """Sync a file and its name to the disk, which obstore does not do."""
         if self._root is not None:
             await asyncio.to_thread(_sync, self._root / component(folder) / component(name))
 
     def _type(self, name: str) -> dict[str, Any]:
-        """What a browser that is sent there takes the bytes for; folders keep no such facts."""
+        """The media type for browsers that are sent there; folders keep none."""
         kind, _ = mimetypes.guess_type(name)
         signs = isinstance(self._store, S3Store | GCSStore | AzureStore)
         return {"attributes": {"Content-Type": kind}} if kind and signs else {}
@@ -206,7 +206,7 @@ def _sync(path: Path) -> None:
 
 
 def _remove_scratch(root: Path) -> None:
-    """Remove what killed processes left half written."""
+    """Remove the partial files of killed processes."""
     limit = time.time() - SCRATCH_LIFE_S
     for path in root.glob("*/*#*"):
         with suppress(OSError):

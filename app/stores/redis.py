@@ -1,19 +1,18 @@
 """Documents on Redis, for several machines.
 
-A change is decided on what was read, and stored by a script if the versions are still those that
-were read; else it is decided anew. Redis writes the effects of a script to the append-only file as
-one unit, so a crash of the server leaves them done or not done. The client asks again when the
-network loses an answer, and the server may run a script twice: the second one finds other versions,
-and the change is decided on what the first has made.
+A change is decided on what was read; a script stores it if the versions still match, else it is
+decided anew. Redis writes a script's effects to the append-only file as one unit, so a crash leaves
+them done or not done. If an answer is lost, the client asks again: a second run of the script finds
+newer versions, and the change is decided on the first run's result.
 
-Redis itself must be persistent (AOF) and must not evict: the calibrations live there.
+Redis must be persistent (AOF) and must not evict: the calibrations are there.
 
 Keys, all under `trustscale:`::
 
     schema               number   version of this layout
     blobs                string   which blob store all processes share
     documents:<folder>   hash     name -> version, a blank, value
-    order:<folder>       zset     name by what sorts it
+    order:<folder>       zset     name by its sort key
 """
 
 from __future__ import annotations
@@ -45,13 +44,13 @@ SCHEMA_VERSION: Final = 5
 
 _BLOBS: Final = f"{PREFIX}blobs"
 
-# Before a change is decided anew, at random up to so long: it doubles with each time.
+# Random pause before a change is decided anew: up to so long, doubling each time.
 _FIRST_PAUSE_S: Final = 0.001
 _LONGEST_PAUSE_S: Final = 0.5
 
 
 async def check(client: Client) -> None:
-    """See `Stores.check`; also refuses a server that may throw data away."""
+    """See `Stores.check`; also refuses a server that may evict or lose data."""
     async with redis_errors():
         await client.set(f"{PREFIX}schema", SCHEMA_VERSION, nx=True)
         found = int(await client.get(f"{PREFIX}schema") or 0)

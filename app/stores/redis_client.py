@@ -1,4 +1,4 @@
-"""What every store on Redis shares: key names, the client's type, and errors in words of ours."""
+"""What every store on Redis shares: key names, the client's type, and our errors."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from app.stores.base import StoreUnavailable
 
 PREFIX: Final = "trustscale:"
 
-# redis-py types each answer as text or bytes or worse, whatever the client was asked to decode;
-# ours decodes nothing, and every answer is checked where it is read.
+# redis-py's types do not match the client's decoding; ours decodes nothing, and every answer is
+# checked where it is read.
 Client = Any
 
-# A healthy server answers in milliseconds, also with a result of 20 MB; a frozen one never. This is
-# for a whole call of a store, with connecting and trying again.
+# A healthy server answers in milliseconds, even with a result of 20 MB; a frozen one never. Limits
+# a whole call of a store, with connecting and retries.
 ANSWER_TIMEOUT_S: Final = 10.0
 
 # Errors by their class, the first that fits.
@@ -38,9 +38,9 @@ _REASONS: Final = (
 
 
 def retry() -> Retry:
-    """Three more tries within about a second: enough for a server that restarts quickly.
+    """Three retries within about a second: enough for a server that restarts quickly.
 
-    A time-out is not tried again: who has waited once for a frozen server waits no less twice.
+    A timeout is not retried: a frozen server would be waited for twice.
     """
     return Retry(ExponentialBackoff(cap=0.6, base=0.1), 3, (failures.ConnectionError,))
 

@@ -1,12 +1,12 @@
-"""Results of upscaling: a document and the place of its files in an index, the files as blobs.
+"""Results of upscaling: a document and its place in an index, the files as blobs.
 
 A result is visible once its row is in the index, which is written last; so it is whole or absent.
-Each attempt to store one writes into a folder of its own, and the first row of an id stays: a job
-that runs twice cannot change an answer, nor mix two.
+Each attempt writes into its own folder, and the first row of an id stays: a job that runs twice
+cannot change an answer, nor mix two.
 
-Above the size limit the results that were stored first go, until a tenth of the limit is free: one
-removal serves many results, and what was just made is never removed. What a killed process leaves
-without a row is found by `holds` (`app/calibration/sweep.py`).
+Above the size limit the oldest results are removed until a tenth of the limit is free: one removal
+serves many results, and never the newest. `holds` finds what a killed process left without a row
+(`app/calibration/sweep.py`).
 """
 
 from __future__ import annotations
@@ -56,12 +56,12 @@ class StoredResult(NamedTuple):
 
 
 class ResultStore:
-    """Results until they expire, or must make room; several processes may share them.
+    """Results until they expire or make room; several processes may share them.
 
     Attributes of the constructor:
-        ttl_s: after this a result expires, if nothing else is said.
-        max_bytes: of all results together; the newest one is kept also if it is larger.
-        removed: gets the reason why a result has been removed.
+        ttl_s: default lifetime of a result.
+        max_bytes: of all results together; the newest one is kept even if it is larger.
+        removed: called with the reason of a removal.
     """
 
     def __init__(
@@ -103,7 +103,7 @@ class ResultStore:
         puts = [self._blobs.put(row.folder, name, data) for name, data in files.items()]
         ended = await asyncio.gather(*puts, return_exceptions=True)
         failure = next((error for error in ended if error is not None), None)
-        # If the index does not answer it may have kept the row all the same: the files stay then.
+        # An index that does not answer may still have kept the row: then the files stay.
         if failure is not None or not await self._add(row):
             with suppress(StoreUnavailable):  # a sweep finds them
                 await self._blobs.delete(row.folder)
@@ -127,7 +127,7 @@ class ResultStore:
         raise _missing(result)
 
     async def link(self, result: str, name: str) -> str | None:
-        """Where anybody may get a file for some minutes; None: only here. Raises NotFound."""
+        """A public URL of a file for some minutes; None: only here. Raises NotFound."""
         row = await self._row(result)
         return await self._blobs.link(row.folder, name, seconds=LINK_S)
 
@@ -143,7 +143,7 @@ class ResultStore:
         return row is not None and row.folder == folder
 
     async def sweep(self) -> int:
-        """Remove what has expired, and the oldest results above the limit; how many."""
+        """Remove expired results, and the oldest above the limit; return how many."""
         names = await self._documents.names(_EXPIRY, most=time.time())
         expired = [row for name in names if (row := await self._stored(name)) is not None]
         return await self._remove_all(expired, "age") + await self._make_room()
@@ -189,7 +189,7 @@ class ResultStore:
         return True
 
     async def _add(self, row: StoredResult) -> bool:
-        """Keep a row, unless there is another one of its id: whether it is kept."""
+        """Add a row, unless its id has another one; return whether it is kept."""
         place = Key(_ROWS, row.id)
 
         def keep(found: Sequence[Document]) -> tuple[bool, Changes]:

@@ -1,15 +1,14 @@
 """Documents in SQLite: for one machine.
 
-One file in WAL mode, shared by all processes. Each process keeps two connections, each on its own
-thread: one for writing, because SQLite has one writer at a time anyway and a queue in front of the
-lock is fairer than its busy loop; one for reading, because in WAL mode a reader sees one consistent
-snapshot and never waits for a writer. The threads are the database's own: in the shared pool of
-`asyncio.to_thread` a lookup would wait behind image work.
+One file in WAL mode, shared by all processes. Each process has two connections, each on its own
+thread: one for writing, because SQLite has one writer at a time and a queue is fairer than its busy
+loop; one for reading, because a WAL reader sees one consistent snapshot and never waits for a
+writer. The shared pool of `asyncio.to_thread` would make a lookup wait behind image work.
 
 Every write is one transaction that takes the write lock at its first statement (`BEGIN IMMEDIATE`),
-so a read inside it cannot be overtaken. A process killed at any point leaves the transaction whole
-or absent. `durable` transactions are also on the disk before the call returns
-(`synchronous=FULL`); the others may be undone by a power cut, never by a crash of the process.
+so its reads stay valid. A process killed at any point leaves the transaction whole or absent.
+`durable` transactions are on the disk before the call returns (`synchronous=FULL`); a power cut may
+undo the others, a crash of the process never does.
 """
 
 from __future__ import annotations
@@ -34,11 +33,11 @@ from app.stores.folders import PRIVATE
 Answer = TypeVar("Answer")
 Work = Callable[[sqlite3.Connection], Answer]
 
-# Longest wait for the write lock of another process, from the call on, behind whatever writes wait
-# already: far above any transaction of ours (milliseconds), below what a caller takes for a hang.
+# Longest wait for another process's write lock, including the queue here: far above any transaction
+# of ours (milliseconds), below what a caller takes for a hang.
 LOCK_TIMEOUT_S = 10.0
 
-# So long the pages of a database are checked at start; those of a larger one only in part.
+# Time for checking a database's pages at start; a larger one is checked in part.
 CHECK_S = 5.0
 
 SCHEMA_VERSION: Final = 8
@@ -128,7 +127,7 @@ class SqliteDocuments:
         deadline = time.monotonic() + self._patience_s
 
         def transaction(connection: sqlite3.Connection) -> Answer:
-            # Those that waited behind one that waited in vain do not begin another wait.
+            # A call that waited behind a failed one keeps only the rest of its own time.
             left_ms = max(0, round(1e3 * (deadline - time.monotonic())))
             connection.execute(f"PRAGMA busy_timeout={left_ms}")
             connection.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
@@ -141,7 +140,7 @@ class SqliteDocuments:
             try:
                 connection.commit()
             except sqlite3.Error:
-                # A full disk is often noticed only here, and leaves the transaction open.
+                # A full disk often shows only here, and leaves the transaction open.
                 connection.rollback()
                 raise
             return answer

@@ -24,10 +24,10 @@ def direct_folder(owner: str | None, upload: str) -> str:
 
 @asynccontextmanager
 async def uploads_for(stores: Stores, job_id: str) -> AsyncIterator[None]:
-    """When the block fails, delete the uploads of a job, unless the job is stored after all.
+    """When the block fails, delete the uploads of a job, unless the job was stored.
 
-    A store may have done what it was told although its answer got lost; the job will then be run,
-    and needs its files. Where even that cannot be asked now, the files are left to the sweep.
+    A store may have stored the job although its answer got lost; the job then runs and needs its
+    files. If the store cannot answer now, the files are left to the sweep.
     """
     try:
         yield
@@ -41,10 +41,10 @@ async def uploads_for(stores: Stores, job_id: str) -> AsyncIterator[None]:
 
 
 async def forget_uploads(blobs: Blobs, job: JobStatus) -> None:
-    """Delete the uploads of a job that has ended, unless it can still be asked for.
+    """Delete the uploads of an ended job, unless they are still of use.
 
-    Of a calibration X, Y and predictions can be looked at, and labels that people drew are kept,
-    until the job is removed; but not if somebody has cancelled it.
+    A calibration's X, Y, predictions and labels are kept until the job is removed, but not if it
+    was cancelled.
     """
     if job.kind == "upscale" or job.state is JobState.CANCELLED:
         await blobs.delete(job.id)
