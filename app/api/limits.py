@@ -1,8 +1,8 @@
-"""Limits per client, by requests and by input pixels; the counters live where the jobs do.
+"""Limits per client, by requests and by input pixels.
 
-A client is a key, or an address when the API is open. The minute of a client begins with its first
-request; what was refused does not count. With `redis://` all gateways share the counters, in
-memory each has its own.
+A client is a key, or an address when the API is open. A client's minute begins with its first
+request; refused requests do not count. With `redis://` all gateways share the counters, in memory
+each has its own.
 """
 
 # Where nothing is limited, nobody waits for the imports of what counts.

@@ -32,7 +32,7 @@ _POLICY = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancest
 _DOCS_POLICY = f"{_POLICY}; {reference.POLICY}"
 _PUBLIC = ("/docs", "/openapi.json", "/problems/")
 
-# Asked every few seconds for ever; nobody looks for them in a trace.
+# Polled for ever, and never looked for in a trace.
 _PROBES = frozenset({"/healthz", "/readyz", "/metrics"})
 
 log = structlog.get_logger("access")
@@ -41,11 +41,9 @@ log = structlog.get_logger("access")
 class RequestContext:
     """Gives every request an id, logs it once, counts it by method, route template and status.
 
-    Every answer leaves with the headers that keep browsers from doing harm with it.
-
-    A client's own `X-Request-ID` is kept if it is harmless; the answer always carries one, also
-    the answer to an error that nobody expected. It must be the outermost layer for that, and so
-    that the plain text of the framework's limit on bodies becomes a problem document.
+    Every answer gets the security headers. A client's harmless `X-Request-ID` is kept; every answer
+    carries one, even to an unexpected error. So this must be the outermost layer, which also turns
+    the framework's plain-text limit on bodies into a problem document.
 
     HEAD is answered as GET, since FastAPI's routes know only the methods they name; the server,
     which still sees HEAD, sends no body.

@@ -1,14 +1,13 @@
-"""What the queue asks of the code that does the work of a job, and what it offers to it.
+"""The interface between the queue and the code that does the work of a job.
 
-A job is done by a `Handler`: one coroutine. A job of many independent parts (the pairs of a
-calibration) is done by a `FanOut`, whose parts are spread over all job workers.
+A `Handler`, one coroutine, does a whole job. A `FanOut` does a job of many independent tasks (the
+pairs of a calibration), spread over all job workers.
 
 Both may run again from the start after a crash, and two runs may overlap when a worker only slept.
-So every effect is the same when it is done twice: a result is stored under the job's id, a part is
-recorded under the job and its name, a calibration's id follows from its content, and it is
-activated only while its job goes on. Work that blocks (pixels, models) goes through
-`asyncio.to_thread`: on the event loop it would hold up the renewal of the lease, and the job would
-be started a second time elsewhere.
+So every effect is idempotent: a result is stored under the job's id, a task is recorded under job
+and name, a calibration's id follows from its content, and it is activated only while its job goes
+on. Blocking work (pixels, models) runs in `asyncio.to_thread`: on the event loop it would delay the
+renewal of the lease, and the job would be started a second time elsewhere.
 """
 
 from __future__ import annotations
@@ -21,10 +20,7 @@ from app.stores.base import Job, JobStore, Progress, StoreUnavailable
 
 
 class Interrupted(Exception):
-    """This worker stops, or has slept: the work goes back to the queue.
-
-    It is taken up again after so many seconds.
-    """
+    """This worker stops, or has slept: the work goes back to the queue for so many seconds."""
 
     def __init__(self, seconds: float = 0.0) -> None:
         super().__init__()
@@ -32,62 +28,61 @@ class Interrupted(Exception):
 
 
 class Later(Interrupted):
-    """The work itself wants to be taken up again later."""
+    """The work asks to be run again later."""
 
 
 class GivenUp(Exception):
-    """The job has been tried as often as it may be; the reason in words."""
+    """The job has used all its attempts; the reason as text."""
 
 
 class JobContext:
-    """A job that runs, as its handler sees it."""
+    """A running job, as its handler sees it."""
 
     def __init__(self, job: str, store: JobStore) -> None:
         self._job = job
         self._store = store
         self.has_generated = False
-        """Whether samples have come: whoever runs the job again has to generate, and pay, again."""
+        """Whether samples have come: another run has to generate, and pay, again."""
 
     async def progress(self, done: int, total: int, unit: str = "samples") -> None:
-        """Show how far the job is. Cheap, but not free: a few times a second at most.
+        """Show how far the job is: a few times a second at most.
 
-        Nobody sees it while the store is away; the job goes on.
+        While the store is away nothing is shown, and the job goes on.
         """
         self.has_generated |= unit in {"samples", "tiles"} and done > 0
         with suppress(StoreUnavailable):
             await self._store.progress(self._job, Progress(done=done, total=total, unit=unit))
 
     def records(self) -> AsyncIterator[tuple[str, bytes]]:
-        """What is recorded of this job, in the order of the parts."""
+        """The recorded tasks of this job, in their order."""
         return self._store.records(self._job)
 
 
 class Handler(Protocol):
-    """Does a job in one piece."""
+    """Does a whole job."""
 
     async def __call__(self, job: Job, context: JobContext) -> str:
         """The link of the result, or `JobState.AWAITING_LABELS` to wait for a person.
 
         A TrustscaleError fails the job with its problem; StoreUnavailable, UpscalerUnavailable and
-        Later send it back to the queue. asyncio.CancelledError arrives within two
-        seconds after cancellation was requested in any process.
+        Later send it back to the queue. asyncio.CancelledError arrives within two seconds after a
+        cancellation in any process.
         """
 
 
 @runtime_checkable
 class FanOut(Protocol):
-    """Does a job in parts, each recorded, on all job workers at once."""
+    """Does a job in tasks, each recorded, on all job workers at once."""
 
     async def tasks(self, job: Job) -> Sequence[str]:
-        """The names of all parts, distinct, not empty, the same whenever they are asked for."""
+        """The names of all tasks: distinct, not empty, the same at every call."""
 
     async def run(self, job: Job, task: str) -> bytes:
-        """Do one part; the bytes are recorded.
+        """Do one task, on any worker; the bytes are recorded.
 
-        Runs on any worker. BadInput, NotFound, UpscalerRejected and the like fail the job at
-        once; after an upscaler that is away the part is run again later; after other errors it is
-        tried again at once (`RetryPolicy`).
+        BadInput, NotFound, UpscalerRejected and the like fail the job at once; if an upscaler is
+        away the task runs again later; after other errors it is retried at once (`RetryPolicy`).
         """
 
     async def reduce(self, job: Job, context: JobContext) -> str:
-        """Put the parts together, which `context.records` holds; as `Handler.__call__`."""
+        """Combine the tasks' results in `context.records`; as `Handler.__call__`."""

@@ -1,20 +1,20 @@
-"""The seam over docket, the queue engine: which job is run by whom, and when again.
+"""The interface to docket, the queue engine: who runs which job, and when again.
 
 Four queues
-    `upscale`, `calibration` and `webhook` carry jobs, `task` the parts of calibrations. Each has
-    its own message stream and its own slots in a worker, so a thousand queued pairs do not delay an
-    upscale, and coordinators, which only wait, do not take the slots of the pairs they wait for.
+    `upscale`, `calibration` and `webhook` carry jobs, `task` the tasks of calibrations. Each has
+    its own message stream and its own slots in a worker, so a thousand queued pairs do not delay
+    an upscaling, and coordinators, which only wait, take no slots of the pairs they wait for.
 
 Leases
-    docket keeps a message pending until its task ends, and a worker renews the lease of what it
-    runs. Of a worker that died or sleeps the leases run out, and another takes its messages over:
-    after the lease and at most a third more. A message that comes a second time to the process that
-    is at it waits for the first one.
+    docket keeps a message pending until its task ends, and a worker renews the leases of its
+    tasks. When a worker dies or sleeps, its leases expire, and another takes its messages over:
+    after the lease and at most a third more. A message redelivered to the process that is running
+    it waits for the first run.
 
 Stopping
-    `run` returns after its event is set: no message is taken any more, coordinators and webhooks
-    are given back at once, other work may end within the drain time, then it is given back too.
-    docket stops renewing leases during this time, so the drain time must be below the lease.
+    `run` returns after its event is set: it takes no more messages, requeues coordinators and
+    webhooks at once, and gives other work the drain time before requeueing it. docket renews no
+    leases during this time, so the drain time must be below the lease.
 
 Trust
     docket unpickles what it reads. Whoever can write to this Redis can run code in the workers:
@@ -58,26 +58,26 @@ from app.stores.base import (
 from app.telemetry.metrics import Metrics
 from app.telemetry.tracing import context, span
 
-if TYPE_CHECKING:  # what has no job to carry need not wait for their import
+if TYPE_CHECKING:  # # without a job to carry, nobody waits for these imports
     from docket import Docket
 
 QUEUES: Final = (*get_args(JobKind), "task")
 
-# Coordinators only wait; this bounds how many calibrations one worker has under way.
+# Coordinators only wait; this bounds the calibrations of one worker.
 COORDINATORS: Final = 32
 
-# How long docket lets a read wait for a message, and how soon it sees a slot free again.
+# How long docket waits for a message, and how soon it sees a free slot.
 POLL: Final = timedelta(milliseconds=50)
 
 RECONNECT: Final = timedelta(seconds=2)
 
-# How often docket looks for what is to be run later.
+# How often docket looks for delayed tasks.
 LATER: Final = timedelta(seconds=0.5)
 
-# Whoever asks for readiness does not wait long; what could not be sent is sent by a later round.
+# Readiness must answer soon; a later round sends the rest.
 SEND_S: Final = 10.0
 
-# What was worked for is kept for so long while the store is away: longer than its restart.
+# How long finished work is kept while the store is away: longer than its restart.
 INSIST_S: Final = 120.0
 
 log = logging.getLogger(__name__)
@@ -94,7 +94,7 @@ def check_queue_url(url: str) -> None:
 
 
 async def _nothing(_: JobStatus) -> None:
-    """Nobody wants to know of the end of a job."""
+    """The default `on_end`."""
 
 
 class JobQueue:
@@ -107,9 +107,9 @@ class JobQueue:
             await queue.run({"calibration": calibrate}, stop=event)      # a worker; or both
 
     `memory://` (optionally with a name) carries jobs inside one process only, and is opened for the
-    first of them. `on_end` is called
-    with the status of every job that has ended here, perhaps more than once. `answer_s` is for the
-    broker to answer, `cancel_again_s` for a loop that runs nothing to end once it is cancelled.
+    first of them. `on_end` is called, perhaps more than once, with the status of every job that
+    ended here. `answer_s` is the broker's timeout, `cancel_again_s` that of a cancelled loop
+    without work.
     """
 
     def __init__(
@@ -137,7 +137,7 @@ class JobQueue:
         self.owner = f"{socket.gethostname()}#{os.getpid()}#{uuid4().hex[:12]}".replace(" ", "-")
         self._dockets: dict[str, Docket] = {}
         self._opening = asyncio.Lock()
-        # Jobs and tasks under way here, by queue and key.
+        # Running jobs and tasks of this process, by queue and key.
         self._at_work: dict[tuple[str, str], asyncio.Event] = {}
         self._stack = AsyncExitStack()
 
@@ -153,12 +153,12 @@ class JobQueue:
             from docket import Docket  # noqa: PLC0415 - takes as long as everything else together
 
             for name in QUEUES:
-                # Nothing is kept of a task that has ended: the store knows better.
+                # No trace of ended tasks: the store has the truth.
                 docket = Docket(
                     name=f"trustscale:queue:{name}",
                     url=self._url,
                     execution_ttl=timedelta(0),
-                    # A worker that died is known to be dead before its messages are taken over.
+                    # A worker must count as dead before its messages are taken over.
                     heartbeat_interval=timedelta(seconds=min(2.0, self._lease_s / 12)),
                 )
                 docket.register(_elsewhere, names=[name])
@@ -180,10 +180,10 @@ class JobQueue:
             raise StoreUnavailable(f"The queue's {error.detail}") from error
 
     async def submit(self, job: Job) -> JobStatus:
-        """Store a job and queue it; the stored one, unchanged, if the id exists.
+        """Store a job and queue it; if the id exists, return the stored one unchanged.
 
-        Once it is stored it will be run: a queue that cannot be reached now is made good by the
-        next worker that looks. Raises StoreUnavailable if it could not be stored.
+        A stored job will run: if the queue is away now, a worker's next round sends it. Raises
+        StoreUnavailable if it could not be stored.
         """
         with span("submit", {"trustscale.job_kind": job.kind}, kind="producer"):
             stored = await self._jobs.create(job.model_copy(update={"trace": context()}))
@@ -206,17 +206,17 @@ class JobQueue:
         if job.cancel_requested or job.state is JobState.CANCELLED:
             await self._announce(job, JobState.CANCELLED)
         if job.state is JobState.CANCELLED:
-            with suppress(StoreUnavailable):  # it is cancelled; the sweep makes good for the rest
+            with suppress(StoreUnavailable):  # # it is cancelled; the sweep does the rest
                 await self._on_end(job)
         return job
 
     async def _announce(self, job: JobStatus, state: JobState) -> None:
-        """Have somebody told of the end of a job, if that was asked for; again does nothing."""
+        """Queue the webhook for the end of a job, if requested; idempotent."""
         if delivery := delivery_of(job, state):
             await self.submit(delivery)
 
     async def living(self) -> set[str] | None:
-        """The workers that are alive; None if nobody can say."""
+        """The living workers; None if unknown."""
         if self._is_memory:
             return {self.owner}  # what ran before this process is dead for certain
         from app.stores.redis_client import redis_errors  # noqa: PLC0415 - only where Redis is used
@@ -240,8 +240,8 @@ class JobQueue:
         """Run jobs of the kinds that have a handler, until `stop` is set and the work has ended.
 
         `concurrency` is how many of a kind run at once in this process (of a FanOut: how many
-        tasks), 1 if not given. With `unfinished` also those of the store that nobody submits now.
-        One `run` at a time per queue object.
+        tasks), by default 1. With `unfinished` it also runs older jobs of the store. One `run` at a
+        time per queue object.
         """
         await self._open()
         limits = {"patience_s": INSIST_S, "lease_s": self._lease_s}
@@ -257,7 +257,7 @@ class JobQueue:
                 loops["unfinished jobs"] = asyncio.create_task(self._send_unfinished_for_ever())
             stopped = asyncio.create_task(stop.wait())
             try:
-                # A loop ends by itself only by a mistake, which must not pass unseen.
+                # A loop ends by itself only through a bug, which must not pass unseen.
                 tasks = {*loops.values(), stopped}
                 await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             finally:
@@ -276,10 +276,10 @@ class JobQueue:
                 raise outcome
 
     async def _until_ended(self, loops: Mapping[str, asyncio.Task[None]]) -> None:
-        """Wait for loops that were cancelled.
+        """Wait for cancelled loops.
 
-        One that runs nothing is cancelled again: under Python 3.11 a cancellation is lost when it
-        meets a write of redis-py that ends at that moment. While work drains it must not be.
+        An idle one is cancelled again: Python 3.11 loses a cancellation that meets the end of a
+        write of redis-py. A loop that drains work must not be.
         """
         while running := [name for name, loop in loops.items() if not loop.done()]:
             await asyncio.wait([loops[name] for name in running], timeout=self._cancel_again_s)
@@ -289,7 +289,7 @@ class JobQueue:
 
     @asynccontextmanager
     async def _once(self, name: str, key: str) -> AsyncIterator[bool]:
-        """Whether this is to be run; if this process is at it already, that is waited for."""
+        """Whether to run this; if this process runs it already, wait for that."""
         if first := self._at_work.get((name, key)):
             await first.wait()
             yield False
@@ -308,7 +308,7 @@ class JobQueue:
         supervisor: Supervisor,
         waiting: Supervisor,
     ) -> Iterable[tuple[str, int]]:
-        """Tell the queues what to run; which queues to work on, with how many slots."""
+        """Register the work of each queue; return the queues to work on, with their slots."""
         if sum(isinstance(handler, FanOut) for handler in handlers.values()) > 1:
             raise ValueError("the task queue serves one kind of job")
         runner, light = self._runner(supervisor), self._runner(waiting)
@@ -345,7 +345,7 @@ class JobQueue:
             key = _key(task)
             async with self._once(name, key) as is_first:
                 if is_first and (seconds := await run(*task)) is not None:
-                    # Another worker need not wait for the lease of this one.
+                    # Another worker need not wait for this one's lease.
                     when = datetime.now(UTC) + timedelta(seconds=seconds)
                     await docket.replace(name, when, key)(*task)
 
@@ -390,18 +390,18 @@ class JobQueue:
 
 
 def _key(task: tuple[str, ...]) -> str:
-    """What the queue knows a job, or a part of it, by."""
+    """The queue's key of a job or a task."""
     return ":".join(task)
 
 
 async def _elsewhere(job_id: str, part: str = "") -> None:
-    """Stands for the handler in a process that only sends."""
+    """Placeholder for the handler in a process that only sends."""
     raise NotImplementedError(job_id, part)
 
 
 @asynccontextmanager
 async def _later(what: str, within_s: float) -> AsyncIterator[None]:
-    """Give up on a queue that is away or frozen: the next round sends what was not sent."""
+    """Give up on an unavailable queue: the next round sends the rest."""
     from app.stores.redis_client import redis_errors  # noqa: PLC0415 - only where jobs are
 
     try:

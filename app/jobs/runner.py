@@ -1,6 +1,6 @@
-"""Runs one task at a time, reports what becomes of it, and detects poison tasks.
+"""Runs one task at a time, reports its outcome, and detects poison tasks.
 
-The rules stand in `app/jobs/__init__.py`.
+`app/jobs/__init__.py` has the rules.
 """
 
 from __future__ import annotations
@@ -39,15 +39,15 @@ OnEnd = Callable[[JobStatus], Awaitable[None]]
 Living = Callable[[], Awaitable[set[str] | None]]
 
 WHOLE: Final = ""
-"""The task that is a whole job, or that puts its parts together."""
+"""The task that is a whole job, or that combines its tasks."""
 
-# After so many deaths a task runs alone, and after so many alone it is poison. One alone would do,
-# but for processes that are killed from outside again and again: a kill meets whatever runs alone
-# then, and each one more makes it less likely that all of them meet the same task.
+# After DEATHS a task runs alone, after DEATHS_ALONE it is poison. One alone would do, but for
+# processes that are killed from outside again and again: each further death makes it less likely
+# that chance hit the same task every time.
 DEATHS: Final = 2
 DEATHS_ALONE: Final = 4
 
-# Errors that would come again.
+# Errors that would recur.
 PERMANENT: Final = (
     BadInput,
     CalibrationMismatch,
@@ -57,7 +57,7 @@ PERMANENT: Final = (
     UpscalerRejected,
 )
 
-# Jobs whose requests are kept, each up to a megabyte: every pair of a calibration needs its own.
+# Cached jobs with requests of up to a megabyte: every pair of a calibration needs its own.
 _LOADED: Final = 8
 
 log = logging.getLogger(__name__)
@@ -65,16 +65,16 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """How often a task is tried, and how long it waits for what is away.
+    """How often a task is tried, and how long it waits for an unavailable dependency.
 
-    The worst case of a pair: `len(errors_s) + 1` tries each time that it runs, and a run after
-    about 10, 40, 160, … s, at most `longest_s` apart, until `away_s` have passed without progress.
+    The worst case of a pair: `len(errors_s) + 1` tries per run, and a run after about 10, 40, 160,
+    … s, at most `longest_s` apart, until `away_s` have passed without progress.
 
     Attributes:
-        away_s: a job fails when what it needs has been away for so long.
-        first_s, longest_s: before a task runs again that found something away; each wait is three
-            times what has been waited, so that what is paid for is paid for a few times only.
-        errors_s: before a pair is tried again that failed for another reason.
+        away_s: a job fails when a dependency has been away for so long.
+        first_s, longest_s: pauses while a dependency is away; each is three times the wait so far,
+            so that little is paid for twice.
+        errors_s: pauses before a pair is retried after another error.
     """
 
     away_s: float = 600.0
@@ -88,10 +88,9 @@ class RetryPolicy:
 
 
 class Turns:
-    """Lets any number of tasks run side by side, or one alone; those that must be alone go first.
+    """Lets any number of tasks run side by side, or one alone; the latter go first.
 
-    So where processes are killed from outside again and again, a task that was hit twice ends
-    before it is hit once more, and is forgiven.
+    So a task that outside kills hit twice soon ends, and is forgiven, before a third.
     """
 
     def __init__(self) -> None:
@@ -128,11 +127,10 @@ class Turns:
 
 @dataclass(eq=False, repr=False, kw_only=True)
 class TaskRunner:
-    """Runs tasks in this process, as `owner`; `living` names the workers that are alive.
+    """Runs tasks in this process, as `owner`; `living` names the living workers.
 
-    Its methods answer after how many seconds the task must be queued again, or None. They raise
-    nothing but StoreUnavailable. `announce` is notified of the end of a job before it is stored,
-    `on_end` after that.
+    Methods return the seconds until the task must be queued again, or None. They raise only
+    StoreUnavailable. `announce` is called before the end of a job is stored, `on_end` after that.
     """
 
     jobs: JobStore
@@ -147,7 +145,7 @@ class TaskRunner:
     _requests: OrderedDict[str, dict[str, Any]] = field(default_factory=OrderedDict, init=False)
 
     async def whole(self, job_id: str, handler: Handler) -> float | None:
-        """Do a job as one task, or the last task of it, and end it."""
+        """Run a job as one task, or its last task, and end it."""
         async with self._attempt(job_id, WHOLE) as job:
             if job is None:
                 return None
@@ -161,7 +159,7 @@ class TaskRunner:
         return again_s
 
     async def one(self, job_id: str, task: str, fan_out: FanOut) -> float | None:
-        """Do one part of a job and record it."""
+        """Run one task of a job and record it."""
         async with self._attempt(job_id, task) as job:
             if job is None:
                 return None
@@ -176,7 +174,7 @@ class TaskRunner:
     async def begin(self, job_id: str, task: str | None, *, alone: bool = False) -> Job | None:
         """Start a task; None if there is nothing to do.
 
-        Whoever ended a job that has ended, or was to cancel it, may be dead: `on_end` is told.
+        Whoever ended the job may have died, so `on_end` is called again.
         """
         status: JobStatus | None = await self._insist(
             lambda: self.jobs.start(job_id, task, self.owner, alone=alone)
@@ -191,10 +189,10 @@ class TaskRunner:
 
     @asynccontextmanager
     async def _attempt(self, job_id: str, task: str) -> AsyncIterator[Job | None]:
-        """Hold the turn of a task and be at it; None if there is nothing to do."""
+        """Hold the turn of a task, with an attempt; None if there is nothing to do."""
         left = await self._insist(lambda: self.jobs.attempts(job_id, task))
         living = await self.living() if left else set()
-        # Who lives has only slept. Where nobody knows, nobody is blamed.
+        # A living owner only slept. If the living are unknown, nobody is blamed.
         dead = [] if living is None else [one for one in left if one.owner not in living]
         dead = [one for one in dead if one.owner != self.owner]
         is_poison = sum(one.alone for one in dead) >= DEATHS_ALONE
@@ -221,7 +219,7 @@ class TaskRunner:
         return self._requests[job_id]
 
     async def _ended(self, job: Job, handler: Handler) -> tuple[str, float | None]:
-        """Run the handler and end the job as it says: the outcome, and when it comes again."""
+        """Run the handler and end the job accordingly: the outcome, and when to run again."""
         context = JobContext(job.id, self.jobs)
         try:
             result = await self.supervisor.run(job.id, handler(job, context))
@@ -233,7 +231,7 @@ class TaskRunner:
         return state.value if kept else "overtaken", None
 
     async def _recorded(self, job: Job, task: str, fan_out: FanOut) -> tuple[str, float | None]:
-        """Do a part and record it: the outcome, and when it comes again."""
+        """Run a task and record it: the outcome, and when to run again."""
         try:
             value = await self.supervisor.run(job.id, self._tried(job, task, fan_out))
         except Exception as error:  # noqa: BLE001 - whatever a part raises ends its job
@@ -244,7 +242,7 @@ class TaskRunner:
         return "ok", None
 
     async def _tried(self, job: Job, task: str, fan_out: FanOut) -> bytes:
-        """The value of a part, tried again where that may help."""
+        """The value of a task, with retries where they may help."""
         for pause_s in (*self.policy.errors_s, None):
             try:
                 return await fan_out.run(job, task)
@@ -260,7 +258,7 @@ class TaskRunner:
     async def without_result(
         self, job: Job, error: Exception, task: str = WHOLE, *, is_paid: bool = False
     ) -> tuple[str, float | None]:
-        """End a job, or give a task back that has no result: the outcome, and when it comes again.
+        """End a job, or requeue a task without result: the outcome, and when to run again.
 
         is_paid: whether samples were generated, which the next run generates again.
         """
@@ -273,11 +271,11 @@ class TaskRunner:
             outcome = {Over: "overtaken", Later: "later"}.get(type(error), "interrupted")
             return outcome, error.seconds if isinstance(error, Interrupted) else None
         if isinstance(error, StoreUnavailable) and not is_paid:
-            # Not the fault of the work, a full disk for example: once the store works, it runs.
+            # Not the work's fault, a full disk for example: it runs once the store works.
             log.warning("Job %s stops for now: %s", job.id, error.detail)
             await self._insist(lambda: self.jobs.end(job.id, task))
             return "store_away", self.policy.first_s
-        # Whoever asked for one picture is told that its time was not enough; it would not be again.
+        # A single upscaling that timed out would time out again.
         is_final = needs_operator(error) or (isinstance(error, TimedOut) and not task)
         if isinstance(error, StoreUnavailable | UpscalerUnavailable) and not is_final:
             since = job.away_since or datetime.now(UTC)
@@ -293,15 +291,15 @@ class TaskRunner:
         return JobState.FAILED.value, None
 
     async def _finish(self, job: Job, state: JobState, *, task: str = WHOLE, **end: Any) -> bool:
-        """End a job, and tell whoever wants to know; whether this is the end that it has."""
+        """End a job, and announce it; return whether this is its end."""
         await self.announce(job, state)
         kept = await self.jobs.finish(job.id, state, **end)
-        # A cancellation is seen by every part under way; the job as a whole counts it.
+        # Every running task sees a cancellation; only the job as a whole is counted.
         if kept and not (task and state is JobState.CANCELLED):
             seconds = (datetime.now(UTC) - job.created_at).total_seconds()
             self.metrics.observe("job_seconds", seconds, job.kind, state.value)
         if kept and state.is_final:
-            with suppress(StoreUnavailable):  # the sweep makes good for it
+            with suppress(StoreUnavailable):  # # the sweep makes up for it
                 await self.on_end(job.model_copy(update={"state": state}))
         return kept
 
@@ -309,7 +307,7 @@ class TaskRunner:
         return await self.supervisor.insist(call)
 
     def _problem_for(self, job: Job, error: Exception, task: str) -> dict[str, Any]:
-        """The problem of an error; of an unexpected one it says nothing of the inside."""
+        """The problem of an error; for an unexpected one, without internals."""
         what = f"{task} of job {job.id}" if task else f"Job {job.id}"
         if isinstance(error, GivenUp):
             log.warning("%s is given up: %s", what, error)
@@ -328,7 +326,7 @@ class TaskRunner:
 
 
 def _poison(times: int, task: str) -> dict[str, Any]:
-    """The problem of a job whose worker died every time, at the task if it is one of many."""
+    """The problem of a job whose worker died every time, at the task if there are several."""
     where = f" while working on {task}" if task else ""
     items = [{"name": task, "reason": "its worker died each time"}] if task else []
     reason = f"its worker died {times} times{where}, at last with nothing beside it."
@@ -336,10 +334,10 @@ def _poison(times: int, task: str) -> dict[str, Any]:
 
 
 def _given_up(reason: str) -> dict[str, Any]:
-    """The problem of a job that was tried as often as it may be."""
+    """The problem of a job that has used all its attempts."""
     return _fault("The job was given up", f"The job was given up: {reason}")
 
 
 def _fault(title: str, detail: str) -> dict[str, Any]:
-    """The problem of a job that failed, but not by what was asked for."""
+    """The problem of a job that failed through no fault of its request."""
     return {"type": "about:blank", "title": title, "status": 500, "detail": detail}

@@ -1,12 +1,11 @@
-"""Running code that may have to stop: cancelled, over, or because the worker stops.
+"""Running code that may have to stop: cancelled, ended elsewhere, or because the worker stops.
 
-The store is asked twice a second what has become of the job: this sees a cancellation requested
-in any process, and an end that another worker has made, without trusting any message to arrive.
-While the store does not answer, the work goes on; a lost connection is no reason to throw away half
-an hour.
+The store is polled twice a second for the job's state: so a cancellation in any process, and an end
+that another worker stored, are seen without relying on a message. While the store does not answer,
+the work goes on.
 
-A process that was stopped for a while (a debugger, a suspended machine) is seen to have slept. Its
-calls may have run into their time-outs meanwhile, which is no fault of the work: it is repeated.
+A process that was suspended (a debugger, a sleeping machine) notices it. Its calls may have timed
+out meanwhile, so the work is repeated.
 """
 
 from __future__ import annotations
@@ -21,28 +20,28 @@ from app.stores.base import JobStore, StoreUnavailable
 
 Answer = TypeVar("Answer")
 
-# Cancellation must be seen "within seconds", also by jobs in another process.
+# Cancellation must take effect "within seconds", also for jobs of another process.
 LOOK_INTERVAL_S: Final = 0.5
 
-# A handler that does not end after being cancelled is left to itself after this time.
+# A handler that does not end when cancelled is abandoned after this time.
 STOP_TIMEOUT_S: Final = 10.0
 
-# Waits between tries while the store is away; then every last one, until the patience ends.
+# Pauses between tries while the store is away; the last one repeats.
 RETRY_WAITS_S: Final = (0.1, 0.3, 1.0, 3.0)
 
 log = logging.getLogger(__name__)
 
 
 class JobCancelled(Exception):
-    """Somebody asked for the cancellation of the job."""
+    """The job is to be cancelled."""
 
 
 class Over(Exception):
-    """The job has ended, by another worker that did the same work: there is nothing to do."""
+    """Another worker has ended the job: there is nothing to do."""
 
 
 class Supervisor:
-    """Watches over running work of one worker process; `interrupt` stops all of it."""
+    """Supervises the running work of one process; `interrupt` stops all of it."""
 
     def __init__(self, jobs: JobStore, *, patience_s: float, lease_s: float) -> None:
         self._jobs = jobs
@@ -55,9 +54,9 @@ class Supervisor:
         self._interrupted.set()
 
     async def insist(self, call: Callable[[], Awaitable[Answer]]) -> Answer:
-        """Call the store until it answers, with patience: what was worked for must be kept.
+        """Repeat a store call until it succeeds or the patience ends: finished work must be kept.
 
-        Every store call may be repeated. Raises StoreUnavailable when the patience ends.
+        Every store call may be repeated. Raises StoreUnavailable.
         """
         deadline = asyncio.get_running_loop().time() + self._patience_s
         waits = iter(RETRY_WAITS_S)
@@ -92,7 +91,7 @@ class Supervisor:
                     error = task.exception()
                     if isinstance(error, Exception) and has_slept:
                         raise Interrupted from error
-                    # With the end of a job its uploads go, which whoever still is at it may miss.
+                    # A job's uploads go with its end, so a task still running may miss them.
                     if isinstance(error, Exception) and (over := await self._look(job)):
                         raise over from error
                     return task.result()
@@ -117,7 +116,7 @@ class Supervisor:
 
 
 async def _stopped(task: asyncio.Task[Any]) -> bool:
-    """Cancel a task and wait for its end; true if it ended well nevertheless."""
+    """Cancel a task and wait for its end; true if it succeeded nevertheless."""
     task.cancel()
     await asyncio.wait({task}, timeout=STOP_TIMEOUT_S)
     if not task.done():

@@ -1,12 +1,12 @@
-"""Webhooks: telling a receiver that a job has ended, signed as standardwebhooks.com says.
+"""Webhooks: notify a receiver that a job has ended, signed as in standardwebhooks.com.
 
-A delivery is a job of its own. It is created before the end that it tells of, so that no crash in
-between loses it, and waits for that end. It is done at least once; receivers know a repeated one by
-its `webhook-id`.
+A delivery is a job. It is created before the end that it reports, so that no crash in between loses
+it, and waits for that end. Delivery is at least once; receivers recognise a repetition by its
+`webhook-id`.
 
-An address comes from a client, and this process sits inside somebody's network: the host must be
-one that the operator allows, all its addresses public, the connection goes to the address that was
-checked, and redirects are not followed (`app/upscalers/remote/guard.py`).
+An address comes from a client, and this process runs inside somebody's network: the operator must
+allow the host, all its addresses must be public, the connection goes to the checked address, and
+redirects are not followed (`app/upscalers/remote/guard.py`).
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from app.stores.base import Job, JobState, JobStatus, JobStore
 from app.upscalers.remote.guard import FetchPolicy, Origin, is_listed, target
 from app.upscalers.remote.http import Network
 
-# Seconds after each attempt that failed: over a day in all. Up to a fifth is added by chance.
+# Seconds after each failed attempt: over a day in all, plus up to a fifth at random.
 WAITS_S: Final = (5.0, 60.0, 300.0, 1800.0, 7200.0, 5 * 3600.0, 10 * 3600.0, 10 * 3600.0)
 ANSWER_S: Final = 15.0
 
@@ -60,9 +60,9 @@ class Webhooks:
     """What the operator allows.
 
     Attributes:
-        hosts: that may be told, with their subdomains; none: there are no webhooks.
-        secrets: each signs, so that receivers can change from one to the next.
-        allow_private: whether hosts may have private addresses, and be told by http.
+        hosts: allowed receivers, with their subdomains; empty: no webhooks.
+        secrets: each signs, so that receivers can rotate them.
+        allow_private: whether hosts may have private addresses, and use http.
     """
 
     hosts: tuple[str, ...] = ()
@@ -87,7 +87,7 @@ class Webhooks:
             raise BadRequest("The webhook must be an https URL.")
 
     def headers(self, delivery: str, at: datetime, body: str) -> dict[str, str]:
-        """What identifies a delivery, and proves where it comes from."""
+        """Headers that identify and sign a delivery."""
         signatures = (Webhook(secret).sign(delivery, at, body) for secret in self.secrets)
         return {
             "webhook-id": delivery,
@@ -97,7 +97,7 @@ class Webhooks:
 
 
 def delivery_of(job: JobStatus, state: JobState) -> Job | None:
-    """The job that tells of the end of a job, if it is to be told."""
+    """The job that reports the end of a job, if requested."""
     url = job.about.get("webhook")
     if not url:
         return None
@@ -110,7 +110,7 @@ def delivery_of(job: JobStatus, state: JobState) -> Job | None:
 
 
 def event_of(job: JobStatus) -> str:
-    """What is sent of a job: small, with links to the rest."""
+    """The message about a job: small, with links to the rest."""
     error: Mapping[str, object] = job.error or {}
     told = {name: error[name] for name in ("type", "title", "status", "detail") if name in error}
     event = {
@@ -128,7 +128,7 @@ def event_of(job: JobStatus) -> str:
 
 
 class _Refused(Exception):
-    """An attempt failed, for a reason in words."""
+    """An attempt failed; the reason as text."""
 
 
 class WebhookHandler:
@@ -151,7 +151,7 @@ class WebhookHandler:
         )
 
     async def __call__(self, job: Job, context: JobContext) -> str:
-        """Tell the receiver; later again if it did not take it."""
+        """Notify the receiver; raises Later if it fails."""
         told = await self._jobs.get(job.request["job"])
         link = f"/v1/jobs/{told.id}"
         if told.goes_on:

@@ -1,9 +1,9 @@
-"""Watching for a model that its provider changes without notice.
+"""Detects a model that its provider changes without notice.
 
 Every `interval_s` the canaries of each watched upscaler's active calibration are sent again,
-through the same retries, limits and spend guard as any request. What is known is a versioned state
-that all processes share: it survives restarts, a new calibration starts afresh, and of several
-gateways the one that first says so makes a round.
+through the same retries, limits and spend guard as any request. All processes share a versioned
+state: it survives restarts, a new calibration starts afresh, and of several gateways the first to
+claim a round makes it.
 """
 
 from __future__ import annotations
@@ -43,10 +43,10 @@ from app.watch.versioned import Change, Versioned, swap
 Policy = Literal["warn", "refuse"]
 _Work: TypeAlias = Callable[[CanaryState], Change[CanaryState, bool] | None]
 
-# A round is due this share of the interval later, at random, so that gateways do not begin at once.
+# A round is delayed at random by up to this share of the interval, to spread gateways.
 _JITTER: Final = 0.1
 
-# A round that came to nothing is made again after this share of the interval.
+# A failed round is repeated after this share of the interval.
 _AFTER_FAILURE: Final = 1 / 24
 
 log = structlog.get_logger(__name__)
@@ -145,9 +145,9 @@ class CanaryWatch:
     async def round(self, upscaler: str, *, due_s: float = 0.0) -> None:
         """Send the canaries of the active calibration once, if the last round is so long ago.
 
-        Nothing happens, and nothing is paid, when there are none, when the alarm is raised already,
-        when another process has begun a round, or when the upscaler openly is another one, which
-        every request is told anyway.
+        Nothing is sent, or paid for, when there are none, when the alarm is raised already, when
+        another process has begun a round, or when the upscaler reports another fingerprint, of
+        which every request warns anyway.
 
         Raises:
             TrustscaleError: a store cannot be used.
@@ -199,8 +199,8 @@ class CanaryWatch:
         x = await asyncio.to_thread(stored_pixels, data)
         seed, spares = item.seed, list[int]()
         if item.sha256 is None:
-            # A seed like those of the first draws. Models that are sampled through symmetries take
-            # from the first M seeds other elements than from later ones, so one of M is drawn.
+            # Seeds like those of real draws: models sampled through symmetries take other elements
+            # from the first M seeds than from later ones, so draw one of M.
             seeds = sample_seeds(self.chance.getrandbits(53), samples)
             self.chance.shuffle(seeds)
             seed, *spares = seeds[: 1 + SPARES]
@@ -208,10 +208,10 @@ class CanaryWatch:
         return await answer(model, x, seed, spare_seeds=spares, deadline=deadline)
 
     async def _watch(self, upscaler: str) -> None:
-        """Look whether a round is due, and make it, for ever.
+        """Make rounds when they are due, for ever.
 
-        It is due by the time of the last one, not by that of the start: gateways that are restarted
-        every day still make rounds. The start itself only looks at what is known.
+        The last round counts, not the start: gateways that are restarted every day still make
+        rounds.
         """
         late = self.chance.uniform(1, 1 + _JITTER)
         look_s = late * min(self.fresh_s, self.interval_s)
@@ -225,7 +225,7 @@ class CanaryWatch:
                 log.warning("canary_failed", upscaler=upscaler, detail=error.detail)
                 await asyncio.sleep(look_s)
             except Exception:
-                # The watch outlives a mistake of its own; requests do not depend on it.
+                # A bug here must not end the watch; requests do not depend on it.
                 log.exception("canary_failed", upscaler=upscaler)
                 await asyncio.sleep(look_s)
 

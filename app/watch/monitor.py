@@ -1,9 +1,8 @@
-"""Folds answered requests into a state that all gateways share.
+"""Accumulates answered requests to a state that all gateways share.
 
-A request only appends to a queue in memory. One task per process folds what has gathered, a few
-times a second at most, so a request waits for nothing. What the queue holds when a process dies, or
-what a store refuses for too long, is forgotten: whether that happens does not depend on what the
-images were like, so no promise changes.
+A request only appends to a queue in memory. One task per process accumulates the queue, a few times
+a second at most, so a request never waits. Lost are the queue of a process that dies, and what a
+store refuses for too long: independently of the images, so no promise changes.
 """
 
 from __future__ import annotations
@@ -67,17 +66,17 @@ class Part(NamedTuple):
 
 @dataclass(eq=False, repr=False)
 class Monitor:
-    """Knows how requests and labels compare with the calibration they were served from.
+    """Compares requests and labels with the calibration they were served from.
 
     store: what all processes share.
-    metrics: counts requests that are lost.
-    client_interval_s: of one client, one request in so many seconds counts; 0: all do.
+    metrics: counts lost requests.
+    client_interval_s: at most one request per client in so many seconds counts; 0: all do.
     uniform: numbers in [0, 1) that break ties.
-    clock: seconds that only rise.
-    most_waiting: requests that wait to be folded; more than a store can be away for.
-    rest_s: after each round: a busy gateway then folds many requests in one write.
-    rest_after_failure_s: after a store that cannot be used.
-    drain_s: what a stopping process gives its last round.
+    clock: monotonic seconds.
+    most_waiting: longest queue; enough for a store's absence.
+    rest_s: pause after each round: a busy gateway then accumulates many requests in one write.
+    rest_after_failure_s: pause after a store failure.
+    drain_s: time of a stopping process for its last round.
     """
 
     store: MonitorStore

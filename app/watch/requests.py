@@ -1,8 +1,8 @@
-"""What the monitor knows of the requests under one calibration, as a value and as bytes.
+"""The monitor's state of the requests under one calibration, as a value and as bytes.
 
-A value is some 28 kB at most, however many requests it has seen: the z and the digests of one epoch
-(`app/conformal/drift.py`), the digests of the last labelled images, and numbers. Everything here is
-pure; `app/watch/monitor.py` stores it.
+At most 28 kB, however many requests: the z and the digests of one epoch (`app/conformal/drift.py`),
+the digests of the last labelled images, and numbers. All functions are pure; `app/watch/monitor.py`
+stores the state.
 """
 
 from __future__ import annotations
@@ -122,10 +122,10 @@ class MonitorState:
 def fold(
     state: MonitorState, reference: NDArray[np.float32], seen: Observation, uniform: float
 ) -> tuple[MonitorState, HistoryPoint | None]:
-    """The state after one more request, and the point of history that it completes, if it does.
+    """The state after one more request, and the point of history that it completes, if any.
 
-    Whether a request counts depends on its input's digest and its client only, never on z: leaving
-    some out changes no promise, unless somebody repeats inputs on purpose.
+    Whether a request counts depends on its input's digest and its client, never on z: leaving some
+    out changes no promise, unless somebody repeats inputs on purpose.
 
     Args:
         state: before.
@@ -202,10 +202,10 @@ def _next_epoch(state: MonitorState) -> MonitorState:
 
 
 def _with_point(state: MonitorState, seen: Observation) -> tuple[MonitorState, HistoryPoint | None]:
-    """Add a counted request to the next point, and take that if it is complete.
+    """Add a counted request to the next point, and return that once complete.
 
     A point stands for one request at first, and for more the longer the history is. A store keeps
-    the last `MOST_POINTS`; with 2^k requests each, they reach back over at least the last half.
+    the last `MOST_POINTS`; with 2^k requests each, they cover at least the last half.
     """
     before = state.pending
     done = Pending(

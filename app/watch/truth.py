@@ -1,17 +1,14 @@
-"""The truth about a result becomes known: how wrong was the mask that was served?
+"""Feedback: how wrong was a served mask, once the truth is known?
 
-D is measured as in calibration, between the truth and the image that was served, and the loss is
-its maximum over the mask that was served. Four things differ from looking at one image:
+D is measured as in calibration, between the truth and the served image, and the loss is its maximum
+over the served mask. Besides:
 
-- Where the promise is about any one window of the calibrated size (`per_window`), so is the loss
-  that counts: a window as large as a calibration image. Window and size follow from the result's
-  id, which nobody chose by looking.
-- Where it is not known whether the promise applies to an output of this size, the loss is told, and
-  not counted.
-- The truth about one image counts once, however often it was upscaled: other results of it are no
-  further evidence.
-- What is counted tests the promise (`app/conformal/feedback.py`). It is never added to the
-  calibration.
+- If the promise is about any one window of the calibrated size (`per_window`), so is the loss
+  that counts. The window follows from the result's id, so nobody chose it by looking.
+- If it is unknown whether the promise applies to this output size, the loss is reported, not
+  counted.
+- The truth about one image counts once, however often it was upscaled.
+- Counted losses test the promise (`app/conformal/feedback.py`). They never enter the calibration.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""States that several processes change: compare and swap, with a growing pause between tries."""
+"""States that several processes change, by compare-and-swap with backoff."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from app.stores.base import Label, MonitorStore, StoreUnavailable, Update
 State = TypeVar("State")
 Outcome_co = TypeVar("Outcome_co", covariant=True)
 
-# Each means that another process has saved meanwhile; together they last some five seconds.
+# Each retry means that another process saved first; together they last some five seconds.
 _TRIES: Final = 12
 _FIRST_S: Final = 0.005
 _LONGEST_S: Final = 1.0
