@@ -1,8 +1,8 @@
-"""The files of answers on the disk: which are done, which would be lost, and how one is written.
+"""The files of answers: which are done, which would be overwritten, and how one is written.
 
-Beside an image's files lies its record, `NAME.result.json`: the answer, what was asked for, and of
-what file. It is written first. So whatever lies there belongs to the record, and an answer is done
-when all of its files are there; a process that is killed in between leaves one that is not.
+Beside an image's files lies its record, `NAME.result.json`: the answer, the request, and the source
+file. The record is written first, so files beside it belong to it, and an answer is done when all
+of its files exist; a killed process leaves an incomplete one.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ State = Literal["new", "done", "other", "foreign"]
 class Place:
     """Where one answer lies.
 
-    stem: what the names of its files begin with.
-    there: the names of those that exist.
+    stem: the common beginning of its files' names.
+    there: the names of existing files.
     record: what the record says; None: there is none.
     """
 
@@ -45,9 +45,9 @@ class Place:
     record: Mapping[str, Any] | None
 
     def state(self, asked: Mapping[str, Any]) -> State:
-        """new: nothing, or a part of this very answer, is there; done: all of it.
+        """new: nothing, or a part of this very answer, exists; done: all of it.
 
-        other: an answer to something else. foreign: files that no record speaks of.
+        other: an answer to something else. foreign: files without a record.
         """
         if not self.there:
             return "new"
@@ -64,14 +64,14 @@ class Place:
     @storage_errors()
     def write(self, result: Result, asked: Mapping[str, Any]) -> dict[str, Any]:
         """Write the record and the files; the record."""
-        # Or a mask of an earlier answer could lie beside the picture of this one.
+        # Or a mask of an earlier answer could remain beside the new picture.
         for name in self.there:
             self.stem.with_name(name).unlink(missing_ok=True)
         record = {**result.document, **asked}
         del record["links"]  # the files are the result
         text = json.dumps(record, indent=2, ensure_ascii=False)
         self.stem.parent.mkdir(parents=True, exist_ok=True)
-        # Bytes in the name of a file that are no letters are escaped as JSON does it.
+        # Bytes of a file name that are not UTF-8 are escaped as in JSON.
         written = f"{text}\n".encode("utf-8", "backslashreplace")
         for part, data in {RECORD: written, **_complete(result.files)}.items():
             path = self.stem.with_name(f"{self.stem.name}.{part}")
@@ -92,7 +92,7 @@ def _complete(files: Mapping[str, bytes]) -> dict[str, bytes]:
 
 @storage_errors()
 def look(stems: Sequence[Path]) -> list[Place]:
-    """What is there of each answer; every folder is listed once."""
+    """The existing files of each answer; every folder is listed once."""
     listed = {folder: _listed(folder) for folder in {stem.parent for stem in stems}}
     places = []
     for stem in stems:
@@ -104,7 +104,7 @@ def look(stems: Sequence[Path]) -> list[Place]:
 
 
 def differences(record: Mapping[str, Any], asked: Mapping[str, Any]) -> list[str]:
-    """How what was asked for then differs from what is asked for now, in words."""
+    """How the recorded request differs from this one, as text."""
     if record.get("source") != asked["source"]:
         return ["of another file, or of this one before it was changed"]
     then, now = record["request"], asked["request"]

@@ -1,4 +1,4 @@
-"""How far a command is, on standard error; and what is said when somebody stops it."""
+"""Progress on standard error, and the message of an interrupted command."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ _INTERRUPTED: Final = 130
 
 @dataclass(slots=True)
 class Interruption:
-    """What whoever presses Ctrl-C is told: what becomes of the work, and how to go on."""
+    """The message after Ctrl-C: what becomes of the work, and how to continue."""
 
     words: str = ""
 
 
 @contextmanager
 def interruptible(words: str = "") -> Iterator[Interruption]:
-    """End with these words and exit code 130 when somebody presses Ctrl-C."""
+    """On Ctrl-C, end with this text and exit code 130."""
     interruption = Interruption(words)
     try:
         yield interruption

@@ -1,4 +1,4 @@
-"""The images of one `trustscale upscale`: what is done already, the others several at once."""
+"""The images of one `trustscale upscale`: skip what is done, make several others at once."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from trustscale import AsyncTrustscale, Problem, Result
 
 MANIFEST: Final = "trustscale.manifest.json"
 
-# Every other image would end in the same way.
+# Every other image would fail in the same way.
 FATAL_PROBLEMS: Final = {
     AWAY,
     "/problems/no-calibration",
@@ -42,7 +42,7 @@ FATAL_PROBLEMS: Final = {
 
 @dataclass(slots=True)
 class Run:
-    """The images of one command, and what has become of them."""
+    """The images of one command, and their outcomes."""
 
     service: AsyncTrustscale
     server: str | None
@@ -50,17 +50,17 @@ class Run:
     overwrite: bool
     as_json: bool
     manifest: Path | None = None
-    """Where to write what was asked for and what came of it, if anywhere."""
+    """Where to write the request and its outcomes, if anywhere."""
     asked: Mapping[str, Any] = field(default_factory=dict)
     done: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     kept: int = 0
     failed: dict[str, str] = field(default_factory=dict)
     stopped: str = ""
-    """Why those that are left were not made."""
+    """Why the remaining images were not made."""
     left: int = 0
 
     async def to_stream(self, source: Source) -> None:
-        """The picture to standard output, the words to standard error."""
+        """The picture to standard output, text to standard error."""
         self.asked = await self._served()
         with progress_bars() as bars:
             result = await self._result(source, _Bar(bars, 1))
@@ -117,7 +117,7 @@ class Run:
         return todo
 
     async def _served(self) -> dict[str, Any]:
-        """What is asked for, with the upscaler that is meant and its calibrations, in order.
+        """The request, with its upscaler and that one's calibrations, in order.
 
         Raises:
             RemoteError: there is no such upscaler.
@@ -156,7 +156,7 @@ class Run:
             try:
                 return await self.service.upscale(data, idempotency_key=key, **options)
             except Problem as problem:
-                # A server has made nothing of it, and says that it would do so as a job.
+                # The server did no work, and would do it as a job.
                 if problem.members.get("prefer") != "respond-async":
                     raise
                 job = await self.service.submit(data, idempotency_key=f"{key}-job", **options)
@@ -178,12 +178,12 @@ class Run:
         typer.echo(json.dumps(record) if self.as_json else _summary(source, record, note))
 
     def _key(self, data: bytes) -> str:
-        """The same for the same file and settings: a run that goes on pays for nothing twice."""
+        """The idempotency key of a file and settings: a continued run pays for nothing twice."""
         return hashlib.sha256(json.dumps(dict(self.asked)).encode() + data).hexdigest()[:32]
 
     @storage_errors()
     def write_manifest(self) -> None:
-        """Under which settings the answers in a folder are made, and what came of each image."""
+        """The settings of the answers in a folder, and each image's outcome."""
         if self.manifest is None:
             return
         facts = {
@@ -203,7 +203,7 @@ class Run:
         self.manifest.write_text(f"{text}\n", "utf-8", "backslashreplace")
 
     def report(self, *, many: bool, skipped: int) -> None:
-        """The errors at the end, where they are not lost among the answers; and how many of what.
+        """The errors at the end, where they are seen; and how many of what.
 
         `skipped` files were no images.
         """
@@ -220,7 +220,7 @@ class Run:
 
 
 class _Task(NamedTuple):
-    """An image to make, where to, and what its record will say besides the answer."""
+    """An image to make, its target, and what its record says besides the answer."""
 
     source: Source
     place: Place
@@ -228,7 +228,7 @@ class _Task(NamedTuple):
 
 
 class _Bar:
-    """One bar over all images; those under way count by the share of their samples."""
+    """One bar over all images; those in progress count by their share of samples."""
 
     def __init__(self, bars: Bars, total: int) -> None:
         self._show = functools.partial(bars, "upscaling", total=total)
@@ -256,7 +256,7 @@ def _content(source: Source) -> bytes:
 
 @storage_errors()
 def _facts(source: Source) -> dict[str, Any]:
-    """By which a file is known again: its content where nothing tells when it was changed."""
+    """What identifies a file: its content if there is no modification time."""
     stat = None if source.path is None else source.path.stat()
     if stat is not None and stat.st_mtime:
         modified = datetime.fromtimestamp(stat.st_mtime, UTC).isoformat()

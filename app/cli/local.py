@@ -1,7 +1,7 @@
-"""What runs inside the command line: the stores and upscalers of the settings, an application.
+"""The application inside the command line, with the stores and upscalers of the settings.
 
-The application is the gateway's, without what a service does besides: it knows no keys and no
-limits of clients, keeps no results, and looks after nothing but what it is asked for.
+It is the gateway's, without the service around it: no keys, no client limits, no kept results, no
+background work.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from trustscale import AsyncTrustscale
 ALL: Final = "*"
 
 ACTOR: Final = "command line"
-"""Who has done what is done here, in records and in the log of admins."""
+"""The actor in records and in the admin log."""
 
 # More at once would take memory rather than save time.
 _MOST_AT_ONCE: Final = 8
@@ -95,9 +95,9 @@ async def _start(
     parts = await _opened(settings, stack, metrics=metrics, stores=stores)
     more: dict[str, Any] = {"service": replace(parts.service, results=None), "worker": None}
     if on_checked is not None:
-        # What it holds is let go when the jobs have stopped.
+        # Released when the jobs have stopped.
         held = await stack.enter_async_context(AsyncExitStack())
-        # Jobs that others left unfinished are none of its business.
+        # Other processes' unfinished jobs are left alone.
         run = partial(
             parts.queue.run,
             {"calibration": parts.handlers["calibration"]},
@@ -141,7 +141,7 @@ async def _opened(
     stores: Stores | None = None,
 ) -> Parts:
     configure_logs("warning", "console")
-    # What is tried by hand is no request of the service: the monitor does not count it.
+    # A manual trial is no request of the service: the monitor does not count it.
     return await open_parts(settings, stack, metrics=metrics, serves=False, stores=stores)
 
 
@@ -152,17 +152,17 @@ def _narrowed(settings: Settings, upscaler: str | None, *, many: bool) -> Settin
         wanted = {upscaler or settings.default}
         if upscaler == AUTO or (upscaler is None and settings.prefers_auto):
             wanted = set(settings.auto_table.values())
-        # Of a name that is not configured the error lists the others.
+        # For an unknown name the error lists the others.
         upscalers = tuple(one for one in upscalers if one.name in wanted) or upscalers
     if many:
         upscalers = tuple(map(_at_once, upscalers))
     changes = {
         "upscalers": upscalers,
-        # Jobs of others are not run here; a queue that is shared need not be reachable.
+        # Others' jobs do not run here; a shared queue need not be reachable.
         "queue": f"memory://{uuid4().hex}",
         "max_waiting": 1_000_000,
         "request_timeout_s": settings.job_timeout_s,
-        # One pair is prepared while the upscaler has as many as it takes.
+        # One pair is prepared while the upscaler is fully used.
         "job_concurrency": 1 + max(getattr(one, "concurrency", None) or 1 for one in upscalers),
     }
     return settings.model_copy(update=changes)

@@ -1,4 +1,4 @@
-"""Calibrations from a folder of pairs: a job is begun and watched to its end."""
+"""Calibrations from a folder of pairs: start a job and watch it to its end."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _FEW_S = 10
 
 
 class Outcome(NamedTuple):
-    """A calibration as it is described, its file, and why it is not active though it should be."""
+    """A calibration's description, its file, and why it is not active though requested."""
 
     document: dict[str, Any]
     file: bytes
@@ -47,7 +47,7 @@ class Making:
     """How a calibration is made.
 
     begin: sends the pairs. server: None: it is made in this process, from files in their place.
-    skips: whether pairs that cannot be used are left out.
+    skips: whether unusable pairs are left out.
     """
 
     begin: Callable[..., Awaitable[AsyncJob]]

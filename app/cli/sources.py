@@ -49,9 +49,9 @@ class Source:
 
 @contextmanager
 def storage_errors() -> Iterator[None]:
-    """What the library of a storage raises becomes an OSError, which commands report in one line.
+    """Turn a storage library's errors into OSError, which commands report in one line.
 
-    An error of Python's own is not the storage's, and stays as it is.
+    Python's own errors are left unchanged.
     """
     try:
         yield

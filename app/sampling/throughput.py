@@ -1,4 +1,4 @@
-"""How fast each upscaler is here: seconds per megapixel of input and sample, measured and kept."""
+"""The speed of each upscaler here: seconds per megapixel of input and sample, measured and kept."""
 
 from __future__ import annotations
 
@@ -17,18 +17,17 @@ from app.upscalers.base import Source, Upscaler
 
 MEGA: Final = 1e6
 
-# Pixels a side of the first measurement: one tile.
+# Side of the first measurement in pixels: one tile.
 _TRIAL_SIDE: Final = 256
-# The fastest of so many counts: others share the machine, or are too small for their fixed costs.
+# The fastest of so many counts: others shared the machine, or were too small for fixed costs.
 _RECENT: Final = 16
-# Calls over a network have costs of their own, so those of small pictures say nothing of pictures
-# that are so many times as large.
+# Network calls have fixed costs, so small pictures say nothing of pictures so many times as large.
 _MUCH_LARGER: Final = 4
 
 
 @dataclass(slots=True)
 class _Pace:
-    """What is known of one model: recent seconds per megapixel, and the most megapixels."""
+    """Recent seconds per megapixel of one model, and the most megapixels."""
 
     fingerprint: str
     recent: deque[float] = field(default_factory=lambda: deque(maxlen=_RECENT))
@@ -36,7 +35,7 @@ class _Pace:
 
 
 class Throughput:
-    """The pace of upscalers; a new fingerprint is a new model.
+    """The throughput of upscalers; a new fingerprint is a new model.
 
     path: keeps it for the next process; None: nothing does.
     """
@@ -60,7 +59,7 @@ class Throughput:
         return min(pace.recent) * megapixels * samples
 
     def note(self, upscaler: Upscaler, pixels: int, samples: int, seconds: float) -> None:
-        """So long it took to draw so many samples of an input."""
+        """Record how long it took to draw so many samples of an input."""
         pace, before = self._of(upscaler), self.seconds_per_megapixel(upscaler)
         pace.recent.append(seconds / (pixels / MEGA * samples))
         pace.largest = max(pace.largest, pixels / MEGA)
@@ -69,7 +68,7 @@ class Throughput:
             self._keep(upscaler.name, pace)
 
     async def measure(self, upscaler: Upscaler) -> None:
-        """Time one tile, which replaces what was known. Raises UpscalerError."""
+        """Time one tile, and replace earlier values. Raises UpscalerError."""
         ramp = np.linspace(0, 255, _TRIAL_SIDE, dtype=np.uint8)
         pixels = np.stack(np.broadcast_arrays(ramp, ramp[:, None], ramp[::-1]), axis=2)
         started = time.perf_counter()
@@ -101,7 +100,7 @@ class Throughput:
 
 
 def _read(path: Path | None) -> dict[str, dict[str, Any]]:
-    """What was kept; nothing where that cannot be read."""
+    """The stored values; empty if they cannot be read."""
     try:
         found = json.loads(path.read_bytes()) if path is not None else {}
         return {

@@ -1,8 +1,8 @@
 """Structured logs: one JSON object (or one readable line) per event, with the request id.
 
-A log outlives what it tells of and is read by many, so it holds no values of variables: the frames
-of a request hold its keys and its image. And it is bounded, whatever has gone wrong: writing an
-event holds up everything else.
+Many people read a log for long, so it holds no values of variables: the frames of a request hold
+its keys and its image. And it is bounded in any failure, because writing an event blocks everything
+else.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ _SHORT: Final = (bool, int, float, type(None))
 
 
 def _report(exc_info: structlog.typing.ExcInfo) -> str:
-    """An error and what caused it, the outermost first: its last frames and what it says.
+    """An error and its causes, the outermost first: its last frames and its message.
 
-    The formatters of the standard library read all frames of all causes first; after a recursion
-    these are a million.
+    The standard library's formatters first read all frames of all causes, a million after a
+    recursion.
     """
     parts = []
     for error in islice(_causes(exc_info[1]), _MOST_ERRORS):
@@ -40,7 +40,7 @@ def _report(exc_info: structlog.typing.ExcInfo) -> str:
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """An error, the errors of a group, and what they were raised from or while; none twice."""
+    """An error, the errors of a group, and their causes and contexts; none twice."""
     waiting, seen = [error], set[int]()
     while waiting:
         error = waiting.pop(0)
@@ -82,7 +82,7 @@ def _bounded(_: object, __: str, event: structlog.typing.EventDict) -> structlog
 
 
 def _trace(_: object, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
-    """Which span an event belongs to, while requests and jobs are traced."""
+    """The span of an event, while requests and jobs are traced."""
     event.update(tracing.ids())
     return event
 
@@ -130,7 +130,7 @@ def configure_logs(level: str, style: Literal["auto", "json", "console"]) -> Non
     root.setLevel(level.upper())
     for chatty in ("httpx", "httpcore", "uvicorn.access"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
-    # What Pillow remarks on a client's file is no business of the operator, and may be endless.
+    # Pillow's remarks on a client's file do not concern the operator, and may be endless.
     warnings.filterwarnings("ignore", module=r"PIL\.")
     # docket logs a traceback per poll while Redis is away; our own queue says it in a line.
     logging.getLogger("docket").setLevel(logging.CRITICAL)
