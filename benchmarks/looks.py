@@ -45,10 +45,11 @@ KINDS: dict[str, tuple[Look, list[dict[str, Any]]]] = {
         f"×{factor}, bilinear": ("bilinear", [{"enlarged": factor, "kernel": "bilinear"}])
         for factor in (1.25, 1.5, 2)
     },
-    "noise 3, median": ("smoothed", [{"noise": 3, "median": True}]),
+    "noise 3, median": ("denoised", [{"noise": 3, "median": True}]),
+    "noise 4, total variation": ("denoised", [{"noise": 4, "variation": 0.06}]),
     "the same, sharpened": ("smoothed", [{"noise": 3, "median": True, "sharpened": 1}]),
 }
-TOLD: tuple[Look, ...] = ("soft", "bilinear", "smoothed")
+TOLD: tuple[Look, ...] = ("soft", "bilinear", "smoothed", "denoised")
 
 
 def looked_at(folder: Path, every: int) -> dict[tuple[str, str], list[Facts]]:
@@ -71,7 +72,7 @@ def area(sharp: Sequence[Facts], others: Sequence[Facts], look: Look) -> str:
     """Under the ROC curve of a look."""
     if look == "sharp":
         return ""
-    name = "softness" if look == "soft" else look
+    name = {"soft": "softness", "denoised": "smoothed"}.get(look, look)
     first, second = (np.array([getattr(one, name) for one in facts]) for facts in (sharp, others))
     return f"{(second[:, None] > first[None]).mean():.3f}"
 

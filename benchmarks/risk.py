@@ -8,7 +8,7 @@ warned of; then the same by class. `!`: broken, above α by more than two standa
 fewer than nine of ten were warned of.
 
 `--keep DIR` keeps what was measured: a run that was stopped goes on, and another calibration of the
-same pipeline is judged at once. `--measure` only measures.
+same pipeline is judged at once. `--measure` only measures, `--kind` names kinds of uploads.
 """
 
 from __future__ import annotations
@@ -195,6 +195,7 @@ def read(path: Path) -> Measured:
 def answered(calibration: Calibration, found: Measured, size: tuple[int, int]) -> Seen:
     """As the service answers from this calibration."""
     subject = Subject.of(calibration, None, found.facts, size=size)
+    subject = subject.scored(found.mean_log_sigma)
     typicality = subject.part.typicality(found.mean_log_sigma, found.facts)
     thresholds = [subject.part.curve.threshold(alpha) for alpha in ALPHAS]
     return Seen(
@@ -219,14 +220,20 @@ def row(name: str, seen: Sequence[Seen]) -> tuple[str, ...]:
 
 
 def all_measured(
-    photographs: Sequence[Path], upscaler: EmbeddedUpscaler, pipeline: Pipeline, keep: Path
+    photographs: Sequence[Path],
+    upscaler: EmbeddedUpscaler,
+    pipeline: Pipeline,
+    keep: Path,
+    kinds: Sequence[str],
 ) -> Iterator[tuple[str, Measured, tuple[int, int]]]:
-    """Kind, what was measured, and (height, width) of every photograph as every kind of upload."""
+    """Kind, what was measured, and (height, width) of every photograph as each of these kinds."""
     name = hashlib.sha256(pipeline.model_dump_json().encode()).hexdigest()[:12]
     with asyncio.Runner() as runner:
         for path in photographs:
             truth = crop_to_multiple(decode(path.read_bytes(), PAIR_LIMITS).rgb, SCALE)
             for number, kind in enumerate(UPLOADS):
+                if kind not in kinds:
+                    continue
                 kept = keep / f"{name}-{path.stem}-{number:02}.npz"
                 if not kept.exists():
                     data = runner.run(measured(upscaler, pipeline, truth, kind))
@@ -246,6 +253,7 @@ def main() -> None:
     parser.add_argument("--first", type=int, nargs="+", default=[0], help="from this one on")
     parser.add_argument("--keep", type=Path, default=Path(gettempdir()) / "trustscale-risk")
     parser.add_argument("--measure", action="store_true", help="measure, and judge nothing yet")
+    parser.add_argument("--kind", nargs="+", choices=list(UPLOADS), default=list(UPLOADS))
     given = parser.parse_args()
     given.keep.mkdir(parents=True, exist_ok=True)
     upscaler = EmbeddedUpscaler(
@@ -258,21 +266,23 @@ def main() -> None:
     paths = [path for first in given.first for path in every[first :: given.every]]
     if given.measure:
         pipeline = CalibrationConfig().pipeline(upscaler)
-        print(sum(1 for _ in all_measured(paths, upscaler, pipeline, given.keep)), "uploads")
+        found = all_measured(paths, upscaler, pipeline, given.keep, given.kind)
+        print(sum(1 for _ in found), "uploads")
         return
     if given.calibration is None:
         calibration = shipped_calibration(f"{given.upscaler}-{given.precision}")
     else:
         calibration = file.load(given.calibration.read_bytes())
     kinds, classes = defaultdict(list), defaultdict(list)
-    for kind, found, size in all_measured(paths, upscaler, calibration.pipeline, given.keep):
+    every_upload = all_measured(paths, upscaler, calibration.pipeline, given.keep, given.kind)
+    for kind, found, size in every_upload:
         seen = answered(calibration, found, size)
         kinds[kind].append(seen)
         classes[seen.input_class].append(seen)
     print(f"\n{calibration.id}, {calibration.n} scenes, errors up to {calibration.bound:g}")
     print("mean worst error in the mask ± standard error / trusted area\n")
     head = ("images", "warned", *(f"α = {alpha:g}" for alpha in ALPHAS))
-    print_table(("upload", *head), [row(kind, kinds[kind]) for kind in UPLOADS])
+    print_table(("upload", *head), [row(kind, kinds[kind]) for kind in given.kind])
     print()
     print_table(("class", *head), [row(name, classes[name]) for name in sorted(classes)])
 

@@ -21,6 +21,7 @@ from app.calibration import file
 from app.calibration.config import CalibrationConfig
 from app.calibration.guarantee import AnyGuarantee
 from app.errors import BadRequest
+from app.images.facts import RULES
 
 MAX_ARCHIVE_BYTES = 64 * 1024**3
 MAX_FILES = 500  # each is open until the request ends; archives take more
@@ -177,14 +178,17 @@ class DeriveIn(BaseModel):
 
     guarantee: AnyGuarantee | None = Field(None, description="Default: that of the old one.")
     fidelity: FidelityIn | None = Field(None, description="Default: the bound of the old one.")
+    input_rule: str | None = Field(
+        None, pattern=f"^({'|'.join(RULES)})$", description="Default: that of the old one."
+    )
     name: str | None = Field(None, max_length=200, description="Default: that of the old one.")
     activate: bool = False
     force: bool = Field(False, description=FORCE)
 
     @model_validator(mode="after")
     def _says_something(self) -> DeriveIn:
-        if self.guarantee is None and self.fidelity is None:
-            raise ValueError("name a guarantee, or a fidelity with a bound")
+        if self.guarantee is None and self.fidelity is None and self.input_rule is None:
+            raise ValueError("name a guarantee, a fidelity with a bound, or an input_rule")
         return self
 
 
@@ -196,7 +200,7 @@ class DeriveIn(BaseModel):
 async def derive_calibration(
     calibration_id: str, asked: DeriveIn, response: Response, state: StateDep, actor: AdminDep
 ) -> CalibrationDetail:
-    """A new calibration with another guarantee or bound, from the stored staircases, at once."""
+    """A new calibration with another guarantee, bound or rule, from the stored staircases."""
     parent = await state.admin.finished(calibration_id)
     if asked.activate:
         # First, or a refusal would leave a calibration behind.
@@ -205,6 +209,7 @@ async def derive_calibration(
         parent,
         asked.guarantee,
         bound=asked.fidelity.bound if asked.fidelity else None,
+        input_rule=asked.input_rule,
         created_by=actor,
         name=asked.name,
         to_activate=asked.activate,

@@ -83,9 +83,7 @@ class Changes(BaseModel):
             Conflict: it is worse; with the figures as `changes`.
         """
         if self.is_worse:
-            short = after.guarantee.shortfall(
-                self.alpha, after.error_bound, after.n, after.min_alpha
-            )
+            short = after.guarantee.shortfall(self.alpha, after.error_bound, after.n)
             why = f" At its default {short}." if short else ""
             raise Conflict(
                 f"{after.id} would serve worse: {self}.{why} It stays inactive unless forced.",

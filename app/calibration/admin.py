@@ -211,6 +211,7 @@ class CalibrationAdmin:
         guarantee: GuaranteeSettings | None = None,
         *,
         bound: float | None = None,
+        input_rule: str | None = None,
         created_by: str,
         name: str | None = None,
         to_activate: bool = False,
@@ -218,19 +219,24 @@ class CalibrationAdmin:
     ) -> Calibration:
         """Store a new calibration of the same pairs; nothing is generated, nothing is activated.
 
-        Guarantee, bound (c, what errors are counted up to) and name are those of the parent where
-        None is given. `to_activate` says that the caller will: unless forced, what would serve
-        worse is refused before it is stored.
+        Guarantee, bound (c, what errors are counted up to), rule and name are those of the parent
+        where None is given. `to_activate` says that the caller will: unless forced, what would
+        serve worse is refused before it is stored.
 
         Raises:
-            Conflict: the parent has this guarantee and bound already, or has cut errors below
+            Conflict: the parent has this guarantee, bound and rule already, or has cut errors below
                 `bound`; or it would serve worse.
-            BadRequest: the bound is not a positive number of a sensible size.
+            BadRequest: the bound is not a positive number of a sensible size, or the parent's pairs
+                have no classes.
         """
         guarantee = (guarantee or parent.guarantee).fitted_to(parent.pipeline.indecision)
         bound = parent.error_bound if bound is None else bound
-        if guarantee == parent.guarantee and bound == parent.error_bound:
-            raise Conflict("The calibration has this guarantee and bound already.")
+        before = parent.pipeline.input_rule
+        rule = before if input_rule is None else input_rule
+        if (guarantee, bound, rule) == (parent.guarantee, parent.error_bound, before):
+            raise Conflict("The calibration has this guarantee, bound and rule already.")
+        if before is None and rule is not None:
+            raise BadRequest("The calibration's pairs were not sorted into classes.")
         if bound > parent.error_bound and clips(parent.pipeline.fidelity):
             raise Conflict(
                 f"Errors above {parent.error_bound:g} were cut when the pairs were measured; what "
@@ -247,7 +253,7 @@ class CalibrationAdmin:
                 replace(pair, staircase=pair.staircase.counted(bound))
                 for pair in parent.measured_pairs()
             ]
-            pipeline = parent.pipeline.model_copy(update={"fidelity": fidelity})
+            pipeline = parent.pipeline.model_copy(update={"fidelity": fidelity, "input_rule": rule})
             made = parent.with_pairs(
                 pairs,
                 created_by=created_by,

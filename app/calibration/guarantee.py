@@ -106,12 +106,14 @@ class GuaranteeSettings(BaseModel, ABC):
         """The number of scenes below which no pixel can be trusted at α, whatever their losses."""
         return guarantees.minimal_n(alpha, self.largest(bound))
 
-    def shortfall(self, alpha: float, bound: float, n: int, least: float) -> str | None:
-        """Why n scenes trust nothing at α, and what would help; None if they can trust something.
+    def min_alpha(self, bound: float, n: int) -> float:
+        """The smallest α that n scenes can hold: that of their curve if none has any loss."""
+        without = Staircase(np.empty(0, np.float32), np.empty(0, np.float32))
+        return self.curve([without] * n, bound).min_alpha
 
-        least: the smallest α that they can hold.
-        """
-        if alpha >= least:
+    def shortfall(self, alpha: float, bound: float, n: int) -> str | None:
+        """Why n scenes trust nothing at α, and what would help; None: they can trust something."""
+        if alpha >= (least := self.min_alpha(bound, n)):
             return None
         more = max(1, self.minimal_n(alpha, bound) - n) if alpha > 0 else None
         words = f"α = {alpha:g} lies below {least:.4g}, the least that {n} scenes can hold"
@@ -324,7 +326,7 @@ class PostHoc(GuaranteeSettings):
         del alpha  # the smallest of all decides
         return guarantees.minimal_n(float(on_codes(np.array(self.alphas), bound)[0]), bound)
 
-    def shortfall(self, alpha: float, bound: float, n: int, least: float) -> str | None:
+    def shortfall(self, alpha: float, bound: float, n: int) -> str | None:
         more = self.minimal_n(alpha, bound) - n
         if more > 0:
             from_ = rounded_up(bound / (n + 1))
@@ -332,7 +334,7 @@ class PostHoc(GuaranteeSettings):
                 f"{n} scenes hold no choice of α down to {self.alphas[0]:g}: let it be chosen from "
                 f"{from_:g} on, or add at least {more} more"
             )
-        if alpha >= least:
+        if alpha >= on_codes(np.array(self.alphas), bound)[0]:
             return None
         return f"α = {alpha:g} lies below {self.alphas[0]:g}, the least that can be chosen"
 

@@ -27,16 +27,20 @@ from app.calibration.sizes import COVERED, Applicability, Sizes
 from app.conformal import Staircase, StepCurve, fidelity
 from app.conformal.backtest import mean_losses, trusted_shares
 from app.conformal.curve import places_of
+from app.conformal.thirds import THIRDS, third_of
 from app.conformal.typicality import p_value
 from app.errors import BadGroup, BadRequest
 from app.images.compression import class_of
 from app.images.degrade import Mixture
-from app.images.facts import Facts, classify
+from app.images.facts import BY_SCORE, Facts, classify
 from app.sampling.pipeline import Pipeline
 from app.stores.base import CalibrationHead
 
 UNUSUAL = 0.02
 """Typicality up to this earns a warning: at most one calibration-like image in fifty has it."""
+
+LEAST_DIVIDED = 150
+"""So many scenes a class needs to be divided by the score."""
 
 SIGMA_QUANTILES = np.linspace(0, 1, 101)
 """Levels of the per-image quantiles of σ that are kept: the mask size as a function of t."""
@@ -196,9 +200,8 @@ class Calibration:
 
     @cached_property
     def min_alpha(self) -> float:
-        """That of its curve, which need not be made for it: below, no scene has any loss."""
-        without = Staircase(np.empty(0, np.float32), np.empty(0, np.float32))
-        return self.guarantee.curve([without] * self.n, self.error_bound).min_alpha
+        """That of its curve, which need not be made for it."""
+        return self.guarantee.min_alpha(self.error_bound, self.n)
 
     @property
     def made_of(self) -> str:
@@ -452,6 +455,25 @@ class Calibration:
         sizes = self.sizes.speaking_about(height, width, self.pipeline.indecision).sizes
         belongs = [(pair.width, pair.height) in sizes for pair in self.manifest.pairs]
         return self if all(belongs) else self._part(("size", sizes), belongs)
+
+    @cached_property
+    def is_divided(self) -> bool:
+        """Whether pictures are answered from the third of these that are about as hard.
+
+        That needs its rule, enough scenes with one picture each, and all of one size: the score of
+        a picture says nothing about the score of its windows.
+        """
+        return (
+            self.pipeline.input_rule == BY_SCORE
+            and self.n == self.pairs >= LEAST_DIVIDED
+            and len(self.sizes.all) == 1
+        )
+
+    def of_third(self, mean_log_sigma: float) -> tuple[str, Calibration]:
+        """The third of a picture with this score by name, and the part that speaks about it."""
+        known = np.array([pair.mean_log_sigma for pair in self.manifest.pairs])
+        third, belongs = third_of(known, mean_log_sigma)
+        return THIRDS[third], self._part(("third", belongs.tobytes()), belongs.tolist())
 
     def mean_trusted_fraction(self, threshold: float) -> float:
         """Mean over the scenes of the share of pixels with σ < t, from the stored quantiles."""

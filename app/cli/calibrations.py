@@ -26,6 +26,7 @@ from app.cli.service import ask
 from app.config_errors import mistakes
 from app.config_sources import KEY_VARIABLE
 from app.images.compression import class_in_words
+from app.images.facts import RULES
 from trustscale import AsyncJob, AsyncTrustscale, Tar
 
 app = typer.Typer(help="Stored calibrations.", no_args_is_help=True)
@@ -73,6 +74,9 @@ def derive(
     menu: options.Menu = None,
     between: options.Between = None,
     bound: Annotated[float | None, typer.Option(min=0, help="c: larger errors count as c.")] = None,
+    input_rule: Annotated[
+        str | None, typer.Option(help=f"Classes of inputs: {' or '.join(RULES)}.")
+    ] = None,
     name: Annotated[str | None, typer.Option(help="Default: the name of the old one.")] = None,
     activate: options.Activate = False,
     force: options.Force = False,
@@ -80,7 +84,7 @@ def derive(
     key_env: options.Key = KEY_VARIABLE,
     as_json: options.Json = False,
 ) -> None:
-    """Make a calibration of the same pairs under another guarantee or bound, without generating."""
+    """Make a calibration of the same pairs under another guarantee, bound or rule, at once."""
     changes: dict[str, Any] = {"activate": activate, "name": name}
     if force:
         changes["force"] = True
@@ -93,13 +97,15 @@ def derive(
         menu=menu,
         between=between,
     )
-    if asked is None and bound is None:
+    if asked is None and bound is None and input_rule is None:
         asked = {"kind": "high_probability"}
     if asked is not None:
         try:
             changes["guarantee"] = guarantee_of(asked).model_dump()
         except ValidationError as error:
             raise typer.BadParameter(mistakes(error)) from None
+    if input_rule is not None:
+        changes["input_rule"] = input_rule
     if bound is not None:
         changes["fidelity"] = {"bound": bound}
     made = ask(server, key_env, lambda service: service.derive(calibration, **changes))
@@ -307,7 +313,6 @@ def _shortfall(document: dict[str, Any]) -> str | None:
         document["default_alpha"],
         document["pipeline"]["fidelity"]["bound"],
         document["n"],
-        document["min_alpha"],
     )
 
 

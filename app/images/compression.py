@@ -47,16 +47,16 @@ class Compression(NamedTuple):
 LOSSLESS, PALETTE = Compression("lossless"), Compression("palette")
 
 # Of each codec the lowest quality of its classes, the best one first; below all of them is "low".
-EDGES: Final = {"jpeg": (90, 80, 68, 50, 30), "webp": (80, 50, 10), "avif": (65, 40)}
+EDGES: Final = {"jpeg": (90, 80, 68, 50, 30), "webp": (80, 50, 20), "avif": (65, 40)}
 
-Look = Literal["sharp", "rough", "soft", "bilinear", "smoothed"]
+Look = Literal["sharp", "rough", "soft", "bilinear", "smoothed", "denoised"]
 """What the pixels say besides: as sharp as their size; with noise or detail in every pixel;
 enlarged or blurred before; enlarged by bilinear interpolation; freed of noise by a median or the
-like, which leaves edges sharp and no detail."""
+like, which leaves edges and no detail, and then sharpened or, `denoised`, not."""
 
 # The edges of pictures that are not sharp. What cannot be told by stronger compression has none.
-_SOFT_EDGES: Final[dict[str, tuple[int, ...]]] = {"jpeg": (80, 30), "webp": (10,), "avif": (40,)}
-LEAST_CLEAR: Final = 80  # the JPEG quality down to which the last two looks are told
+_SOFT_EDGES: Final[dict[str, tuple[int, ...]]] = {"jpeg": (80, 30), "webp": (20,), "avif": (40,)}
+LEAST_CLEAR: Final = 80  # the JPEG quality down to which the last three looks are told
 _CLEAR_EDGES: Final[dict[str, tuple[int, ...]]] = {"jpeg": (LEAST_CLEAR,)}
 _EDGES: Final[dict[str, Mapping[str, tuple[int, ...]]]] = {
     "sharp": EDGES,
@@ -64,11 +64,13 @@ _EDGES: Final[dict[str, Mapping[str, tuple[int, ...]]]] = {
     "soft": _SOFT_EDGES,
     "bilinear": _CLEAR_EDGES,
     "smoothed": _CLEAR_EDGES,
+    "denoised": _CLEAR_EDGES,
 }
 _LOOKS: Final = {
     "soft": "soft (enlarged or blurred before)",
     "bilinear": "soft (enlarged before by bilinear interpolation)",
-    "smoothed": "smoothed (as by the removal of noise)",
+    "smoothed": "freed of noise and sharpened, as in phones",
+    "denoised": "freed of noise, not sharpened",
 }
 _TITLES: Final = {"jpeg": "JPEG", "webp": "WebP", "avif": "AVIF"}
 _WORDS: Final = {
@@ -93,11 +95,11 @@ def edges_of(codec: str, look: Look = "sharp") -> tuple[int, ...]:
 
 
 def class_of(compression: Compression, look: Look = "sharp") -> str:
-    """The class of an upload: `lossless`, `jpeg-80` (quality 80 to 89), `soft/webp-10`, `other`."""
+    """The class of an upload: `lossless`, `jpeg-80` (quality 80 to 89), `soft/webp-20`, `other`."""
     codec, quality = compression
     if look == "rough":
         return "lossless/rough" if compression == LOSSLESS else class_of(compression)
-    if look in {"bilinear", "smoothed"} and not is_clear(compression):
+    if look in {"bilinear", "smoothed", "denoised"} and not is_clear(compression):
         return class_of(compression, "soft" if look == "bilinear" else "sharp")
     before = "" if look == "sharp" else f"{look}/"
     edges = edges_of(codec, look)

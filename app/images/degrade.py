@@ -69,9 +69,10 @@ _KERNELS = {
 _FILES: Final = {"before": "JPEG", "jpeg": "JPEG", "webp": "WEBP", "avif": "AVIF"}
 _TITLES: Final = {"JPEG": "JPEG", "WEBP": "WebP", "AVIF": "AVIF"}
 _PALETTE_COLOURS: Final = 256
+_ROUGH_NOISE: Final = 4  # grey levels in each channel from which nearly every picture looks rough
 
 # Streams of random numbers, one for each thing that is drawn.
-_NOISE, _MIXTURE, _BLUR, _ENLARGED, _SHARPENED = 1, 3, 8, 9, 10
+_NOISE, _MIXTURE, _BLUR, _ENLARGED, _SHARPENED, _VARIATION = 1, 3, 8, 9, 10, 11
 _QUALITIES: Final = {"jpeg": 4, "webp": 5, "before": 6, "avif": 7}
 
 
@@ -81,8 +82,9 @@ class Degradation(BaseModel):
     grey: drop the colour (colorization). blur: Gaussian, standard deviation in pixels of X. Then
     reduction by the scale of the upscaler, antialiased, and by `enlarged`, the factor by which
     `kernel` enlarges it again: X is then softer than its size says. noise: Gaussian, standard
-    deviation in grey levels of 255. median: of 3×3 pixels, as noise is removed. sharpened: by how
-    much of its difference from a Gaussian blur of 1 pixel X is increased. before: quality of a
+    deviation in grey levels of 255. median: of 3×3 pixels, as noise is removed. variation: weight
+    of its removal by total variation (Chambolle). sharpened: by how much of its difference from a
+    Gaussian blur of 1 pixel X is increased. before: quality of a
     JPEG file that it was saved as first. jpeg, webp or avif: quality of a round trip through such a
     file; None: none. palette: of 256 colours, with dithering. inpaint: holes, cut last so that
     their colour stays exact; None: none.
@@ -106,6 +108,9 @@ class Degradation(BaseModel):
     )
     noise: Annotated[float | tuple[float, float], _within(0, 128)] = 0.0
     median: bool = Field(False, exclude_if=lambda median: not median)
+    variation: Annotated[float | tuple[float, float], _within(0, 1)] = Field(
+        0.0, exclude_if=lambda weight: weight == 0
+    )
     sharpened: Annotated[float | tuple[float, float], _within(0, 10)] = Field(
         0.0, exclude_if=lambda amount: amount == 0
     )
@@ -119,11 +124,13 @@ class Degradation(BaseModel):
     @property
     def look(self) -> Look:
         """That X is meant to have."""
-        if self.median:
-            return "smoothed"
+        if self.median or _range(self.variation)[1] > 0:
+            return "smoothed" if _range(self.sharpened)[1] > 0 else "denoised"
         if _range(self.enlarged)[1] > 1:
             return "bilinear" if self.kernel == "bilinear" else "soft"
-        return "soft" if _range(self.blur)[1] > 0 else "sharp"
+        if _range(self.blur)[1] > 0:
+            return "soft"
+        return "rough" if _range(self.noise)[0] >= _ROUGH_NOISE else "sharp"
 
     @property
     def is_of_data(self) -> bool:
@@ -146,6 +153,7 @@ class Degradation(BaseModel):
             f"reduction by as much and {larger}": _range(self.enlarged)[1] > 1,
             f"noise of {_words(self.noise)} grey levels": self.noise,
             "a median filter": self.median,
+            f"removal of noise by total variation ({_words(self.variation)})": self.variation,
             f"sharpening by {_words(self.sharpened)}": self.sharpened,
             **dict.fromkeys(self.saved_in_words(), True),
             self.inpaint.describe() if self.inpaint else "": self.inpaint,
@@ -180,7 +188,7 @@ class Mixture(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    mixture: tuple[Component, ...] = Field(min_length=1, max_length=100)
+    mixture: tuple[Component, ...] = Field(min_length=1, max_length=200)
 
     def describe(self, scale: int) -> str:
         """How X was made, in one line."""
@@ -270,12 +278,26 @@ SMOOTHED_PARTS: Final[Sequence[Mapping[str, Any]]] = (
 )
 """How they lose their noise, and detail with it, as in phones, and are perhaps sharpened."""
 
+DENOISED_PARTS: Final[Sequence[Mapping[str, Any]]] = (
+    {"noise": (0.5, 6.0), "median": True, "weight": 2},
+    {"noise": (0.5, 6.0), "median": True, "reduction": "area"},
+    {"noise": (1.0, 6.0), "variation": (0.03, 0.1), "weight": 3},
+)
+"""How they lose their noise, and detail with it, and are not sharpened."""
+
+ROUGH_PARTS: Final[Sequence[Mapping[str, Any]]] = (
+    {"noise": (4.0, 8.0), "weight": 2},
+    {"noise": (4.0, 8.0), "reduction": "area"},
+)
+"""How they are noisier than most; others have detail in every pixel of their own."""
+
 PARTS: Final[Mapping[Look, Sequence[Mapping[str, Any]]]] = {
     "sharp": SHARP_PARTS,
-    "rough": SHARP_PARTS,
+    "rough": (*SHARP_PARTS, *ROUGH_PARTS),
     "soft": SOFT_PARTS,
     "bilinear": [part for part in SOFT_PARTS if part.get("kernel") == "bilinear"],
     "smoothed": SMOOTHED_PARTS,
+    "denoised": DENOISED_PARTS,
 }
 """How they become uploads of each look."""
 
@@ -291,7 +313,7 @@ USUAL = (
             {"jpeg": (30, 49), "weight": 3},
             {"webp": (80, 95)},
             {"webp": (50, 79)},
-            {"webp": (10, 49)},
+            {"webp": (20, 49)},
             {"avif": (65, 95)},
             {"avif": (40, 64)},
             {"palette": True},
@@ -309,8 +331,10 @@ USUAL = (
             {"before": (60, 98), "jpeg": (30, 49)},
         ],
     )
-    + Mixture.of(SOFT_PARTS, [{}, {"jpeg": (80, 97)}, {"jpeg": (30, 79)}, {"webp": (10, 95)}])
+    + Mixture.of(SOFT_PARTS, [{}, {"jpeg": (80, 97)}, {"jpeg": (30, 79)}, {"webp": (20, 95)}])
     + Mixture.of(SMOOTHED_PARTS, [{}, {"jpeg": (80, 97)}])
+    + Mixture.of(DENOISED_PARTS, [{}, {"jpeg": (80, 97)}])
+    + Mixture.of(ROUGH_PARTS, [{}])
 )
 """What is done to truths unless an admin says otherwise: what uploads commonly went through."""
 
@@ -435,6 +459,11 @@ def _filtered(pixels: NDArray[Any], degradation: Degradation, seed: int) -> NDAr
         pixels = _as(pixels.dtype, noisy)
     if degradation.median:
         pixels = scipy.ndimage.median_filter(pixels, (3, 3, 1))
+    if weight := _drawn(degradation.variation, seed, _VARIATION):
+        from skimage.restoration import denoise_tv_chambolle  # noqa: PLC0415 - takes long to load
+
+        plain = denoise_tv_chambolle(pixels / 255, weight=weight, channel_axis=2)
+        pixels = np.rint(255 * np.clip(plain, 0, 1)).astype(np.uint8)
     if amount := _drawn(degradation.sharpened, seed, _SHARPENED):
         plain = pixels.astype(np.float32)
         blurred = scipy.ndimage.gaussian_filter(plain, (1, 1, 0))

@@ -18,16 +18,19 @@ from app.conformal.lab import Pixels
 from app.images.compression import LOSSLESS, Compression, Look, class_of, is_clear, worst_of
 from app.images.depth import shallow
 
-UPLOAD: Final = "upload/2"
+UPLOAD: Final = "upload/3"
 """Classes by the strongest compression that an upload went through, and by its look.
 
 The number rises when a file may change its class.
 """
 
+BY_SCORE: Final = "upload-score/3"
+"""The same classes, each in thirds by its score where it has enough scenes (`thirds.py`)."""
+
 BANDS: Final = "bands/1"
 """Classes of data that were stretched: of one channel, or of three that differ."""
 
-RULES: Final = (UPLOAD, BANDS)
+RULES: Final = (UPLOAD, BY_SCORE, BANDS)
 """The rules that this program has; another version of one is another rule."""
 
 _USUAL_QUALITY: Final = 50  # of a file that does not tell it
@@ -53,22 +56,28 @@ class _Told(NamedTuple):
 
 
 class _Looks(NamedTuple):
-    """`soft` is log₂ of the factor of an enlargement; `bilinear` tells soft pictures apart."""
+    """`soft` is log₂ of the factor of an enlargement; `bilinear` tells soft pictures apart.
+
+    `denoised` tells those apart, among smoothed ones, that were not sharpened.
+    """
 
     soft: _Told
     bilinear: _Told
     smoothed: _Told
+    denoised: _Told
 
 
 _CLEAN: Final = _Looks(
     soft=_Told(1.540, (0.679, -0.335, -0.382), begins=0.25),
     bilinear=_Told(-13.652, (-10.606, 9.623, 3.103, -2.488, -1.226, 1.233, 0.319)),
     smoothed=_Told(-4.170, (-0.848, 0.404, -0.070, 1.426, 0.618, -0.603, -0.982), begins=0.1),
+    denoised=_Told(-2.236, (-9.641, 7.365, -1.067, 3.325, -1.532, 1.311, 0.139)),
 )
 _LOSSY: Final = _Looks(
     soft=_Told(1.731, (0.533, -0.152, -0.447), begins=0.45),
     bilinear=_Told(-21.940, (-17.457, 15.234, 4.066, -1.537, -1.447, 0.844, 0.306)),
     smoothed=_Told(-5.659, (-1.970, 1.041, 0.229, 1.679, 0.661, -0.521, -1.273), begins=0.3),
+    denoised=_Told(-3.388, (-10.992, 8.234, -1.42, 4.142, -1.167, 1.051, 0.065)),
 )
 
 
@@ -82,7 +91,7 @@ class Facts:
     noise: log of the median of the diagonal second difference, which structure hardly touches.
     contrast: log of the standard deviation of the luma; light: its mean, 0 to 1.
     colour: log of the mean range of the three channels.
-    bilinear, smoothed: above 0 where it has this look, if it can be told.
+    bilinear, smoothed, denoised: above 0 where it has this look, if it can be told.
     """
 
     compression: Compression
@@ -94,13 +103,14 @@ class Facts:
     softness: float
     bilinear: float = -1.0
     smoothed: float = -1.0
+    denoised: float = -1.0
 
     @property
     def look(self) -> Look:
         """What the pixels say besides their compression; the first that fits."""
         is_told = is_clear(self.compression)
         if is_told and self.smoothed >= 0:
-            return "smoothed"
+            return "denoised" if self.denoised >= 0 else "smoothed"
         if self.softness >= _looks(self.compression).soft.begins:
             return "bilinear" if is_told and self.bilinear >= 0 else "soft"
         return "rough" if self.noise >= _ROUGH else "sharp"
@@ -126,7 +136,7 @@ class Facts:
     def numbers(self) -> dict[str, float]:
         """What is compared with other pictures: all but the compression and the looks."""
         fields = asdict(self)
-        for name in ("compression", "bilinear", "smoothed"):
+        for name in ("compression", "bilinear", "smoothed", "denoised"):
             del fields[name]
         return fields
 
@@ -158,6 +168,7 @@ def look_at(picture: Pixels, compression: Compression) -> Facts:
         softness=looks.soft.of(levels),
         bilinear=looks.bilinear.of(levels) - looks.bilinear.begins,
         smoothed=looks.smoothed.of(levels) - looks.smoothed.begins,
+        denoised=looks.denoised.of(levels) - looks.denoised.begins,
     )
 
 

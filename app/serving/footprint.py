@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Final
 
 from app.conformal.moments import MOST_KEPT
+from app.images.facts import BY_SCORE
 from app.sampling.draw import largest_call
 from app.sampling.pipeline import Pipeline
 from app.system import score_threads
@@ -30,6 +31,8 @@ LARGE: Final = 16 * 2**20
 BELIEVED: Final = 16  # more where `believed.png` is made
 
 _TRUTH: Final = 20  # the images, one of them while it is decoded, the mask and σ
+
+_WHOLE: Final = 7  # σ and what the witness answers, where its mean tells which curve is used
 
 _INPUT: Final = 3  # per pixel of X
 _STRIP: Final = 64 * 70  # per pixel of an output's width and thread: rows that are scored together
@@ -52,6 +55,8 @@ def footprint(
     if pipeline.prediction == "mean":
         measuring += _MEAN
     scoring: float = pipeline.indecision.row.bytes_per_pixel
+    if pipeline.input_rule == BY_SCORE:
+        scoring += _WHOLE
     if pipeline.witness is not None:
         is_reduced = 1 < pipeline.scale < SCALE
         network = _SAMPLE * (SCALE / pipeline.scale) ** 2 if is_reduced else 0

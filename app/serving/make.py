@@ -51,6 +51,8 @@ from app.system import shielded
 from app.telemetry.tracing import span
 from app.upscalers.base import Source
 
+_ROWS: Final = 64  # that are cut at once, where σ is there as a whole
+
 Timings = Mapping[str, float]
 """Milliseconds by what was done."""
 
@@ -80,6 +82,13 @@ class Trust:
         size = height, width
         opaque = None if alpha is None else alpha == OPAQUE
         return cls(wanted, np.empty(size, np.bool_), np.empty(size, np.uint16), opaque)
+
+    def score(self, mean_log_sigma: float, sigma: NDArray[np.float32]) -> None:
+        """All of σ, where only its mean tells which curve is the picture's."""
+        subject = self.wanted.subject.scored(mean_log_sigma)
+        self.wanted = replace(self.wanted, subject=subject)
+        for top in range(0, len(sigma), _ROWS):
+            self.put(top, sigma[top : top + _ROWS])
 
     def put(self, top: int, sigma: NDArray[np.float32]) -> None:
         """Some rows of σ, from the row `top` on. What is not opaque is trusted at no α."""
@@ -159,6 +168,7 @@ async def generate(
         )
         took = {"samples": 1e3 * (time.perf_counter() - started)}
     else:
+        awaits_score = trust.wanted.subject.awaits_score
         measured = await measure(
             chosen.upscaler,
             source,
@@ -167,12 +177,14 @@ async def generate(
             deadline=deadline,
             on_progress=on_progress,
             on_first=on_first,
-            on_sigma=trust.put,
+            on_sigma=None if awaits_score else trust.put,
             on_witness=lambda witness: kept.append(
                 rest_of(shallow(image.rgb), facts, shallow(witness))
             ),
         )
         mean_log_sigma = measured.mean_log_sigma
+        if awaits_score:
+            await shielded(trust.score, mean_log_sigma, measured.sigma)
         rgb, took = measured.prediction, measured.timings_ms
         outside, data = (
             kept[0] if kept else await shielded(rest_of, shallow(image.rgb), facts, None)

@@ -198,8 +198,7 @@ def _infeasible(subject: Subject, alpha: float) -> str:
     calibration = subject.part
     promise = calibration.guarantee
     if isinstance(promise, PostHoc):
-        few = calibration.curve.min_alpha
-        short = promise.shortfall(alpha, calibration.error_bound, calibration.n, few)
+        short = promise.shortfall(alpha, calibration.error_bound, calibration.n)
         return f"Nothing can be trusted: {short}."
     least = f"{calibration.curve.min_alpha:.4g}"
     limit = f"B/(n+1) = {least}"
@@ -218,7 +217,8 @@ def _infeasible(subject: Subject, alpha: float) -> str:
     if subject.group is not None:
         of = f"the group {subject.group!r} of {of}"
     if subject.input_class is not None and subject.is_covered:
-        of = f"the class {subject.input_class!r} of {of}"
+        third = "" if subject.third is None else f"the {subject.third} third of "
+        of = f"{third}the class {subject.input_class!r} of {of}"
     return (
         f"alpha={alpha:g} is below {limit} of {of} with n = {calibration.n} {what}, so nothing can "
         f"be trusted; {needed}."

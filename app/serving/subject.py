@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 from app.calibration.record import Calibration
@@ -20,6 +20,8 @@ class Subject:
     size: (height, width) of the output. applicability: how the part speaks about it.
     group: that the request named. input_class: of the upload, if the calibration has classes.
     is_covered: whether there were pairs like the upload, as far as classes show.
+    third: how hard the upload is among those of its class; None: the part is not divided so.
+    mean_log_sigma: what that follows from.
     """
 
     whole: Calibration
@@ -29,6 +31,8 @@ class Subject:
     group: str | None = None
     input_class: str | None = None
     is_covered: bool = True
+    third: str | None = None
+    mean_log_sigma: float | None = None
 
     @classmethod
     def of(
@@ -59,6 +63,23 @@ class Subject:
         )
 
     @property
+    def awaits_score(self) -> bool:
+        """Whether the part that speaks is known only when the picture has a score."""
+        return (
+            self.third is None
+            and self.applicability in {"exact", "whole"}
+            and self.part.is_divided
+            and self.part.sizes.all == [self.size[::-1]]
+        )
+
+    def scored(self, mean_log_sigma: float) -> Self:
+        """The same, and the part that speaks, of a picture with this score."""
+        if not self.awaits_score:
+            return self
+        third, part = self.part.of_third(mean_log_sigma)
+        return replace(self, part=part, third=third, mean_log_sigma=mean_log_sigma)
+
+    @property
     def is_of_known_size(self) -> bool:
         """Whether the promise speaks about outputs of this size."""
         return self.part.applicability(*self.size) != "unknown"
@@ -71,7 +92,12 @@ class Subject:
             return None
         n = self.part.n if self.is_covered else 0
         return InputClass(
-            name=self.input_class, title=class_in_words(self.input_class), rule=rule, n=n
+            name=self.input_class,
+            title=class_in_words(self.input_class),
+            rule=rule,
+            n=n,
+            third=self.third,
+            mean_log_sigma=self.mean_log_sigma,
         )
 
     @property
@@ -86,4 +112,6 @@ class Subject:
         if self.input_class is not None and self.is_covered:
             words += f" whose input was of the class {self.input_class!r}"
             words += f" ({class_in_words(self.input_class)})"
+        if self.third is not None:
+            words += f" and that are as hard as this one (the {self.third} third by mean log σ)"
         return words

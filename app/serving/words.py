@@ -23,10 +23,10 @@ def sentence(subject: Subject, alpha: float) -> str:
     part = subject.part
     if subject.applicability == "unknown":
         return f"No promise: {_unknown(subject)}."
-    short = part.guarantee.shortfall(alpha, part.error_bound, part.n, part.curve.min_alpha)
+    short = part.guarantee.shortfall(alpha, part.error_bound, part.n)
     if short is not None:
         return f"Nothing is trusted: {short}."
-    such = "such pictures"
+    such = "such pictures" if subject.third is None else "pictures as hard as this one"
     if subject.applicability == "per_window":
         such = f"windows of {_listed(part.sizes.all)} pixels of such pictures"
     usual = part.usual(alpha)

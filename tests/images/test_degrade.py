@@ -76,9 +76,10 @@ class TestMixture:
         variants = USUAL.variants()
         assert list(variants) == [
             "lossless", "jpeg-90", "jpeg-80", "jpeg-68", "jpeg-50", "jpeg-30",
-            "webp-80", "webp-50", "webp-10", "avif-65", "avif-40", "palette",
+            "webp-80", "webp-50", "webp-20", "avif-65", "avif-40", "palette",
             "soft/lossless", "bilinear/lossless", "soft/jpeg-80", "bilinear/jpeg-80",
-            "soft/jpeg-30", "soft/webp-10", "smoothed/lossless", "smoothed/jpeg-80",
+            "soft/jpeg-30", "soft/webp-20", "smoothed/lossless", "smoothed/jpeg-80",
+            "denoised/lossless", "denoised/jpeg-80", "lossless/rough",
         ]  # fmt: skip
         for name, part in variants.items():
             made = [make_input(truth, 2, part, seed) for truth in truths for seed in range(8)]

@@ -92,7 +92,8 @@ def is_soft(pixels, compression):
     [
         ({"enlarged": 1.5, "kernel": "bilinear"}, "bilinear"),
         ({"enlarged": 1.5, "kernel": "lanczos"}, "soft"),
-        ({"noise": 4, "median": True}, "smoothed"),
+        ({"noise": 4, "median": True}, "denoised"),
+        ({"noise": 4, "variation": 0.08}, "denoised"),
         ({"noise": 4, "median": True, "sharpened": 1}, "smoothed"),
         ({}, "sharp"),
         ({"sharpened": 1}, "sharp"),
@@ -117,13 +118,14 @@ def test_classes():
     """The class names the compression and the look; of soft pictures there are fewer qualities."""
     sharp = replace(look_at(photo(), JPEG), softness=0.0, bilinear=1.0, smoothed=-1.0)
     soft = replace(sharp, softness=1.0)
-    smoothed = replace(soft, smoothed=1.0)
-    every = (sharp, soft, smoothed)
-    assert names(every) == ["jpeg-68", "soft/jpeg-30", "soft/jpeg-30"]
+    smoothed = replace(soft, smoothed=1.0, denoised=-1.0)
+    every = (sharp, soft, smoothed, replace(smoothed, denoised=1.0))
+    assert names(every) == ["jpeg-68", *["soft/jpeg-30"] * 3]
     clear = [replace(each, compression=Compression("jpeg", 85)) for each in every]
-    assert names(clear) == ["jpeg-80", "bilinear/jpeg-80", "smoothed/jpeg-80"]
+    assert names(clear) == ["jpeg-80", "bilinear/jpeg-80", "smoothed/jpeg-80", "denoised/jpeg-80"]
     rough = [replace(each, noise=1.5, compression=LOSSLESS) for each in every]
-    assert names(rough) == ["lossless/rough", "bilinear/lossless", "smoothed/lossless"]
+    others = ["bilinear/lossless", "smoothed/lossless", "denoised/lossless"]
+    assert names(rough) == ["lossless/rough", *others]
     assert names([replace(sharp, noise=1.5)]) == ["jpeg-68"]
 
 
@@ -263,12 +265,15 @@ def test_classes_cover_every_quality_once(codec, look):
         assert ("soft" in class_in_words(name)) == (look == "soft")
 
 
-@pytest.mark.parametrize(("look", "otherwise"), [("bilinear", "soft"), ("smoothed", "sharp")])
-def test_looks_that_only_clear_files_tell(look, otherwise):
+@pytest.mark.parametrize(
+    ("look", "otherwise", "words"),
+    [("bilinear", "soft", "soft"), ("smoothed", "sharp", "freed"), ("denoised", "sharp", "freed")],
+)
+def test_looks_that_only_clear_files_tell(look, otherwise, words):
     """Without loss and as JPEG from 80 on they are classes; elsewhere they are not told apart."""
     assert class_of(LOSSLESS, look) == f"{look}/lossless"
     names = {class_of(Compression("jpeg", q), look) for q in range(80, 101)}
     assert names == {f"{look}/jpeg-80"}
-    assert class_in_words(f"{look}/jpeg-80").startswith("JPEG of quality 80 to 100, s")
+    assert class_in_words(f"{look}/jpeg-80").startswith(f"JPEG of quality 80 to 100, {words}")
     for other in [Compression("jpeg", 79), Compression("webp", 90), Compression("other")]:
         assert class_of(other, look) == class_of(other, otherwise)
