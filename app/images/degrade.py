@@ -462,7 +462,9 @@ def _filtered(pixels: NDArray[Any], degradation: Degradation, seed: int) -> NDAr
     if weight := _drawn(degradation.variation, seed, _VARIATION):
         from skimage.restoration import denoise_tv_chambolle  # noqa: PLC0415 - takes long to load
 
-        plain = denoise_tv_chambolle(pixels / 255, weight=weight, channel_axis=2)
+        plain = denoise_tv_chambolle(  # type: ignore[no-untyped-call]
+            pixels / 255, weight=weight, channel_axis=2
+        )
         pixels = np.rint(255 * np.clip(plain, 0, 1)).astype(np.uint8)
     if amount := _drawn(degradation.sharpened, seed, _SHARPENED):
         plain = pixels.astype(np.float32)
