@@ -21,7 +21,7 @@ from app.calibration import file
 from app.calibration.config import CalibrationConfig
 from app.calibration.guarantee import AnyGuarantee
 from app.errors import BadRequest
-from app.images.facts import RULES
+from app.images.facts import OF_UPLOADS
 
 MAX_ARCHIVE_BYTES = 64 * 1024**3
 MAX_FILES = 500  # each is open until the request ends; archives take more
@@ -179,7 +179,7 @@ class DeriveIn(BaseModel):
     guarantee: AnyGuarantee | None = Field(None, description="Default: that of the old one.")
     fidelity: FidelityIn | None = Field(None, description="Default: the bound of the old one.")
     input_rule: str | None = Field(
-        None, pattern=f"^({'|'.join(RULES)})$", description="Default: that of the old one."
+        None, pattern=f"^({'|'.join(OF_UPLOADS)})$", description="Default: that of the old one."
     )
     name: str | None = Field(None, max_length=200, description="Default: that of the old one.")
     activate: bool = False

@@ -31,6 +31,7 @@ from app.calibration.record import Calibration
 from app.conformal.fidelity import clips
 from app.errors import BadImage, BadInput, BadRequest, Conflict, NotFound, TrustscaleError
 from app.images.encode import png_mask
+from app.images.facts import OF_UPLOADS
 from app.images.look import alike_in_words
 from app.jobs.queue import JobQueue
 from app.sampling.pipeline import Pipeline, guard, identify
@@ -235,8 +236,8 @@ class CalibrationAdmin:
         rule = before if input_rule is None else input_rule
         if (guarantee, bound, rule) == (parent.guarantee, parent.error_bound, before):
             raise Conflict("The calibration has this guarantee, bound and rule already.")
-        if before is None and rule is not None:
-            raise BadRequest("The calibration's pairs were not sorted into classes.")
+        if rule != before and before not in OF_UPLOADS:
+            raise BadRequest("The calibration's pairs were not sorted into classes of uploads.")
         if bound > parent.error_bound and clips(parent.pipeline.fidelity):
             raise Conflict(
                 f"Errors above {parent.error_bound:g} were cut when the pairs were measured; what "

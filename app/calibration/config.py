@@ -21,7 +21,7 @@ from app.conformal.indecision import IndecisionSettings
 from app.conformal.moments import MAX_SAMPLES
 from app.errors import BadRequest
 from app.images.degrade import USUAL, Degradation, MadeBy, Mixture
-from app.images.facts import BANDS, RULES, UPLOAD
+from app.images.facts import BANDS, OF_UPLOADS, RULES, UPLOAD
 from app.images.raster import Stretch
 from app.sampling.pipeline import (
     DEFAULT_SAMPLES,
@@ -138,7 +138,8 @@ class CalibrationConfig(BaseModel):
         """
         if self.degradation is not None:
             return self.degradation
-        plain = pipeline.scale == 1 or needs_label(pipeline.fidelity) or self.input_rule != UPLOAD
+        is_of_uploads = self.input_rule in OF_UPLOADS
+        plain = pipeline.scale == 1 or needs_label(pipeline.fidelity) or not is_of_uploads
         return Degradation() if plain else USUAL
 
     @model_validator(mode="after")
@@ -147,7 +148,7 @@ class CalibrationConfig(BaseModel):
             raise ValueError("fit_indecision makes σ itself: leave indecision out")
         if self.fit_indecision and needs_label(self.fidelity):
             raise ValueError("σ cannot be fitted to errors that people mark")
-        if self.upscaler == AUTO and self.input_rule != UPLOAD:
+        if self.upscaler == AUTO and self.input_rule not in OF_UPLOADS:
             raise ValueError(f"auto chooses by the classes of input_rule {UPLOAD}")
         if (self.stretch is None) == (self.input_rule == BANDS) and self.input_rule is not None:
             raise ValueError(f"stretch goes with the input_rule {BANDS} or null, and only that")

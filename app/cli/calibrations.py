@@ -26,7 +26,7 @@ from app.cli.service import ask
 from app.config_errors import mistakes
 from app.config_sources import KEY_VARIABLE
 from app.images.compression import class_in_words
-from app.images.facts import RULES
+from app.images.facts import OF_UPLOADS
 from trustscale import AsyncJob, AsyncTrustscale, Tar
 
 app = typer.Typer(help="Stored calibrations.", no_args_is_help=True)
@@ -75,7 +75,7 @@ def derive(
     between: options.Between = None,
     bound: Annotated[float | None, typer.Option(min=0, help="c: larger errors count as c.")] = None,
     input_rule: Annotated[
-        str | None, typer.Option(help=f"Classes of inputs: {' or '.join(RULES)}.")
+        str | None, typer.Option(help=f"Classes of inputs: {' or '.join(OF_UPLOADS)}.")
     ] = None,
     name: Annotated[str | None, typer.Option(help="Default: the name of the old one.")] = None,
     activate: options.Activate = False,

@@ -30,7 +30,10 @@ BY_SCORE: Final = "upload-score/3"
 BANDS: Final = "bands/1"
 """Classes of data that were stretched: of one channel, or of three that differ."""
 
-RULES: Final = (UPLOAD, BY_SCORE, BANDS)
+OF_UPLOADS: Final = (UPLOAD, BY_SCORE)
+"""The rules of the same classes."""
+
+RULES: Final = (*OF_UPLOADS, BANDS)
 """The rules that this program has; another version of one is another rule."""
 
 _USUAL_QUALITY: Final = 50  # of a file that does not tell it
