@@ -1,7 +1,7 @@
-"""What decoding a file may take: a sum for whatever it is, and more for each admitted pixel.
+"""What decoding a file may cost: a base, and more for each admitted pixel.
 
-A decoder (`decoder.py`) works within it; what exceeds it is ended by the kernel. Readers say how
-many pixels a file declares as soon as they know it; what they say outside of a decoder is ignored.
+A decoder (`decoder.py`) works within it; the kernel ends what exceeds it. Readers report a file's
+declared pixels as soon as they know them; outside of a decoder the report is ignored.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from typing import Final
 from app.errors import DecodeLimit
 
 SECONDS: Final = 2.0
-"""Of one core, for whatever is not pixels: metadata, profiles, structure."""
+"""Of one core, for everything but pixels: metadata, profiles, structure."""
 
 SECONDS_PER_PIXEL: Final = 0.5e-6
 """Several times what the slowest honest form takes (`python -m benchmarks.decoders`)."""
 
 BYTES: Final = 96 * 2**20
-"""For whatever is not pixels; twice the size of the file comes on top."""
+"""For everything but pixels; twice the size of the file comes on top."""
 
 BYTES_PER_PIXEL: Final = 24
 """More than the costliest honest form takes (`python -m benchmarks.decoders`)."""
@@ -27,13 +27,13 @@ _asks: list[Callable[[int], None]] = []
 
 
 def admit(pixels: int) -> None:
-    """Return when the decoding of so many pixels may begin, with the allowance for them."""
+    """Return when so many pixels may be decoded, after raising the allowance."""
     for ask in _asks:
         ask(pixels)
 
 
 def on_admit(ask: Callable[[int], None]) -> None:
-    """Have this function asked for each admission, in the process of a decoder."""
+    """Call this function for each admission, in a decoder's process."""
     _asks.append(ask)
 
 

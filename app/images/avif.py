@@ -1,7 +1,7 @@
 """The quantiser of an AVIF file: base_q_idx of its first frame (AV1 specification, section 5).
 
-Still pictures with the reduced header are read, as common encoders write them for all but very
-large pictures; of others nothing is said.
+Reads still pictures with the reduced header, as common encoders write all but very large pictures;
+others give None.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _QUALITY: Final = (100, 90, 75, 63, 50, 30, 10, 1)
 
 
 class _Unread(Exception):
-    """The file is of a form that is not read here."""
+    """The file has an unsupported form."""
 
 
 class _Bits:
@@ -89,7 +89,7 @@ def _sequence(bits: _Bits) -> tuple[int, int, bool]:
     bits.take(5)  # level
     across, down = bits.take(4) + 1, bits.take(4) + 1
     width, height = bits.take(across) + 1, bits.take(down) + 1
-    if width > _MOST_SIDE or width * height > _MOST_PIXELS:  # it must be cut into tiles
+    if width > _MOST_SIDE or width * height > _MOST_PIXELS:  # it has to be tiled
         raise _Unread
     side = 128 if bits.take(1) else 64
     bits.take(2)  # filters of intra prediction
@@ -104,7 +104,7 @@ def _base_q_idx(bits: _Bits, across: int, down: int, may_superres: bool) -> int:
     if may_superres and bits.take(1):
         raise _Unread
     if bits.take(1):
-        bits.take(32)  # the size at which it is shown
+        bits.take(32)  # display size
     if for_screens:
         bits.take(1)  # copies within the picture
     if not bits.take(1):  # tiles of one size

@@ -1,4 +1,4 @@
-"""Colour profiles: whatever an image was made for becomes sRGB, as a viewer would show it."""
+"""Colour profiles: every image becomes sRGB, as a viewer would show it."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
-# A profile that calls itself sRGB is left alone if it changes no value by more than this: cameras
-# and editors write slightly different ones, and all mean the same.
+# A profile that calls itself sRGB is ignored if it changes no value by more: cameras and editors
+# write slightly different ones with the same meaning.
 _SAME_COLOUR: Final = 3
 
 # The colour space of a profile, by the image modes that it can be applied to.
@@ -48,19 +48,19 @@ def to_srgb(image: Image.Image, profile: bytes | None, notes: list[str]) -> NDAr
 def _plain(profile: bytes) -> bytes:
     """A profile without its multi-process elements, as most programs read it.
 
-    They repeat what its curves and tables say, and may be a hundred thousand, each of which is
-    computed for each colour: minutes for a file of 13 KB.
+    They repeat its curves and tables, and may be a hundred thousand, each computed for each colour:
+    minutes for a file of 13 KB.
     """
     plain = bytearray(profile)
     for k in range(min(int.from_bytes(profile[128:132]), _MOST_TAGS)):
         at = 132 + 12 * k
         if profile[at : at + 3] in {b"D2B", b"B2D"}:
-            plain[at : at + 4] = b"hid%c" % k  # names that mean nothing, each once
+            plain[at : at + 4] = b"hid%c" % k  # unique names without meaning
     return bytes(plain)
 
 
 def _shown(name: str) -> str:
-    """A profile's name as a note may repeat it: short, without what changes the text around it."""
+    """A profile's name for a note: short, without control characters."""
     kept = "".join(letter for letter in name[:10_000] if letter.isprintable()).strip()
     return kept if len(kept) <= _LONGEST_NAME else f"{kept[: _LONGEST_NAME - 1]}…"
 

@@ -1,4 +1,4 @@
-"""Only what can be believed: the picture inside its mask, and outside of it something plain."""
+"""A composite: the picture inside its mask, something plain outside."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ _STRIP = 256  # rows that are blended together
 def composed(
     picture: NDArray[np.uint8], mask: NDArray[np.bool_], rest: Image.Image, fade: int
 ) -> NDArray[np.uint8]:
-    """The picture where `mask` is true, untouched; `rest` elsewhere; between both a smooth fade.
+    """The picture where `mask` is true, unchanged; `rest` elsewhere; a smooth fade between.
 
     Args:
         picture: uint8 [H, W, 3 or 4]; its transparency stays.
         mask: bool [H, W].
-        rest: RGB of any size, enlarged or reduced to that of the picture (bicubic).
-        fade: how many pixels the fade takes; all of it lies outside the mask.
+        rest: RGB of any size, resized to the picture (bicubic).
+        fade: width of the fade in pixels, all outside the mask.
     """
     pixels = picture.copy()
     plain = np.asarray(rest.resize(mask.shape[::-1], Image.Resampling.BICUBIC))

@@ -1,10 +1,10 @@
 """How strongly a file was compressed, read from the file itself.
 
-Compression with loss moves the error of an upscaler more than anything else that can be known of
-an upload. A JPEG file carries its quantisation tables, a lossy WebP or AVIF file its quantiser;
-they are turned into the quality, 1 to 100, at which the common encoders write such a file. What a
-picture went through before it was saved again only its pixels tell, which still lie near the grid
-of a coarser quantisation (`resaved_quality`).
+Lossy compression affects an upscaler's error more than anything else known of an upload. A JPEG
+file carries its quantisation tables, a lossy WebP or AVIF file its quantiser; they map to the
+quality, 1 to 100, at which common encoders write such a file. Of compression before a picture was
+saved again only pixels tell, which still lie near the grid of a coarser quantisation
+(`resaved_quality`).
 """
 
 from __future__ import annotations
@@ -84,13 +84,13 @@ _WORDS: Final = {
 
 
 def is_clear(compression: Compression) -> bool:
-    """Whether all looks can be told: without loss, or a JPEG of high quality."""
+    """Whether all looks can be told: lossless, or a JPEG of high quality."""
     codec, quality = compression
     return codec == "lossless" or (codec == "jpeg" and (quality or 0) >= LEAST_CLEAR)
 
 
 def edges_of(codec: str, look: Look = "sharp") -> tuple[int, ...]:
-    """Of a codec the lowest quality of each class, the best one first."""
+    """The lowest quality of each class of a codec, best first."""
     return _EDGES[look].get(codec, ())
 
 
@@ -125,7 +125,7 @@ def class_in_words(name: str) -> str:
 
 
 def read_compression(data: bytes, image: Image.Image) -> Compression:
-    """What the file says of its own compression.
+    """The compression that the file declares.
 
     Args:
         data: the whole file.
@@ -154,7 +154,7 @@ def jpeg_quality(table: list[int]) -> int:
 
 
 def _scale(quality: int) -> int:
-    """Of the steps of Annex K, in hundredths."""
+    """The factor on Annex K's steps, in percent."""
     return 5000 // quality if quality < 50 else 200 - 2 * quality
 
 
@@ -219,7 +219,7 @@ class _Bits:
 
 
 def _segments(bits: _Bits) -> tuple[bool, list[int]]:
-    """Whether the quantisers of the four segments are absolute, and these; none: no segments."""
+    """Whether the segments' quantisers are absolute, and the four values; none: no segments."""
     with_map, with_data = bits.bit(), bits.bit()
     absolute, found = False, []
     if with_data:
@@ -256,8 +256,8 @@ def _vp8_quality(frame: bytes) -> int | None:
 _GRID = 8
 _MOST_BLOCKS = 1024  # that are looked at: 256×256 pixels
 _SEARCHED = 135  # pixels of a side, in which the place of the grid is looked for
-# The orthonormal cosine transform in the bits of scipy's `dct`, since classes of uploads rest on
-# them; its import would cost more than reading a photograph.
+# The orthonormal cosine transform with the bits of scipy's `dct`, since classes of uploads depend
+# on them; scipy's import would cost more than reading a photograph.
 _HALF: Final = np.array(
     [
         [0.35355338, 0.35355338, 0.35355338, 0.35355338],
@@ -275,11 +275,11 @@ _DCT: Final = np.hstack([_HALF, _HALF[:, ::-1]])
 _DCT[1::2, _GRID // 2 :] *= -1  # the odd waves
 # Coefficients beside 0 that are looked at: waves of few periods.
 _LOW: Final = np.flatnonzero([0 < row + column < 6 for row, column in np.ndindex(_GRID, _GRID)])
-_RESAVED: Final = np.arange(30, 96)  # qualities whose traces are looked for
-_CLEARLY = 3  # as much lower must a quality be than that of a WebP or AVIF file
-_COARSER, _AGREED = 1.4, 0.28  # as much larger must steps be than a JPEG file's own, and agree
-_CERTAIN = 6.0  # standard deviations; pictures that were never compressed stay below 3
-_COARSE = 3.0  # steps of less leave no trace that rounding to 8 bits would not hide
+_RESAVED: Final = np.arange(30, 96)  # qualities whose traces are searched for
+_CLEARLY = 3  # a quality must be lower than a WebP or AVIF file's by as much
+_COARSER, _AGREED = 1.4, 0.28  # how much coarser than a JPEG file's own steps, and agreed
+_CERTAIN = 6.0  # standard deviations; never compressed pictures stay below 3
+_COARSE = 3.0  # smaller steps leave no trace that rounding to 8 bits would not hide
 
 
 def worst_of(compression: Compression, rgb: NDArray[np.uint8]) -> Compression:
@@ -306,19 +306,19 @@ def _coarser_than(quality: int) -> int:
 
 
 def resaved_quality(rgb: NDArray[np.uint8], below: int = 101, agreed: float = 0.0) -> int | None:
-    """The JPEG quality below another that pixels went through before; None: no trace.
+    """The JPEG quality, below another, of an earlier compression; None: no trace.
 
-    Quantised coefficients of the 8×8 blocks lie near multiples of their steps. For the table of
-    each quality, the mean of cos(2π x/step) over the coefficients beside 0 is near 1 if it was that
-    table, and has mean 0 and variance ½ per coefficient where nothing was quantised. The grid is
-    looked for at the corner of the picture and, since it may have been cut, where most coefficients
+    Quantised coefficients of the 8×8 blocks lie near multiples of their steps. For each quality's
+    table, the mean of cos(2π x/step) over the coefficients beside 0 is near 1 if that table was
+    used, and has mean 0 and variance ½ per coefficient where nothing was quantised. The grid is
+    searched at the picture's corner and, since the picture may be a crop, where most coefficients
     are nearly 0.
 
     Args:
         rgb: uint8 [h, w, 3].
-        below: lower qualities are looked for.
-        agreed: the mean of those cosines that is needed besides. Multiples of one step, mostly
-            small ones, agree a little with other steps too.
+        below: only lower qualities are searched for.
+        agreed: required mean of those cosines. Multiples of one step, mostly small ones, agree a
+            little with other steps too.
     """
     luma = np.asarray(rgb @ np.array([0.299, 0.587, 0.114], np.float32), np.float32)
     for top, left in dict.fromkeys([(0, 0), _grid_place(luma)]):
@@ -329,7 +329,7 @@ def resaved_quality(rgb: NDArray[np.uint8], below: int = 101, agreed: float = 0.
 
 
 def _grid_place(luma: NDArray[np.float32]) -> tuple[int, int]:
-    """Where the first whole block probably begins: there most coefficients are nearly 0."""
+    """Where the first whole block probably begins: most coefficients there are nearly 0."""
     seen = luma[:_SEARCHED, :_SEARCHED]
     share = np.zeros((_GRID, _GRID))
     for top, left in np.ndindex(share.shape):

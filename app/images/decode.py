@@ -1,14 +1,14 @@
 """From uploaded bytes to an sRGB array: limits first, then the header, then the pixels.
 
-What a viewer would show is what is upscaled: EXIF orientation is applied, an embedded colour
-profile is converted to sRGB, grey and palette images become RGB, CMYK is converted, 16-bit values
-become 8 bits (grey is rounded; of colours the upper half is taken; `raster.py` keeps them), and of
-a camera's file with several pictures (MPO) the first is taken. What has no
-faithful 8-bit RGB form (animation, dark 16-bit data that would be black) is refused with the
-reason. Everything that changes values is noted in `Decoded.notes`.
+The input is what a viewer would show: EXIF orientation is applied, an embedded colour profile is
+converted to sRGB, grey and palette images become RGB, CMYK is converted, 16-bit values become 8
+bits (grey is rounded; of colours the upper half is taken; `raster.py` keeps them), and of a
+camera's file with several pictures (MPO) the first is taken. What has no faithful 8-bit RGB form
+(animation, dark 16-bit data that would be black) is refused with the reason. `Decoded.notes` lists
+everything that changes values.
 
-What a file declares is a hint. A hostile one may take any time and memory: these functions run in
-the process of a decoder (`app/images/decoders.py`), which has limits.
+A hostile file may take any time and memory, whatever it declares, so these functions run in a
+decoder's process (`app/images/decoders.py`), which has limits.
 """
 
 from __future__ import annotations
@@ -47,9 +47,9 @@ _JPEG_XL: Final = re.compile(rb"\xff\x0a|\0\0\0\x0cJXL ")
 
 _ORIENTATION, _PHOTOMETRIC = 0x0112, 0x0106  # tags of EXIF and TIFF
 
-# What libjpeg warns of when pixels are wrong. It also warns of oddities that change none.
+# libjpeg's warnings of wrong pixels. Its other warnings change none.
 _DAMAGE: Final = ("Corrupt JPEG data", "Premature end", "Inconsistent progression")
-_EXTRANEOUS: Final = "extraneous bytes"  # left over: cameras write some, and so does damage
+_EXTRANEOUS: Final = "extraneous bytes"  # leftovers of cameras, and of damage
 _ODD: Final = (
     "The JPEG file has bytes that belong to nothing. Some cameras write such files; if this one is "
     "damaged, a part of its pixels is wrong."

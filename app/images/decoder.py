@@ -1,10 +1,9 @@
-"""The process that reads foreign files: one that has loaded all decoders, and a copy per file.
+"""The process that reads untrusted files: it loads all decoders and forks one per file.
 
-`decoders.py` starts it. For each file the process forks a decoder, which the kernel limits: memory
-by RLIMIT_AS, time of a core by a timer whose signal ends it. A socket leads from each decoder to
-whoever waits for the file. When that is closed, the decoder is killed; when a decoder has ended,
-its exit status is the last that the socket tells. So nothing that hangs is waited for, and no
-memory of one file is there when the next is read.
+`decoders.py` starts it. The kernel limits each decoder: memory by RLIMIT_AS, CPU time by a timer
+whose signal ends it. A socket connects each decoder with its caller. When the caller closes it, the
+decoder is killed; when a decoder ends, its exit status is the socket's last message. So nobody
+waits for a hang, and no memory of one file remains for the next.
 
 Where the system does not limit the address space (macOS) only time is limited.
 """
@@ -41,18 +40,18 @@ DONE: Final = b"D"
 REFUSED: Final = b"R"
 FAILED: Final = b"F"
 ENDED: Final = b"E"
-"""What the socket tells begins with one of these; `ADMIT` waits for one byte of answer."""
+"""Messages on the socket begin with one of these; `ADMIT` waits for one byte of answer."""
 
 NO_MEMORY: Final = 3
-"""How a decoder ends that has none left to say so."""
+"""Exit status of a decoder that has no memory left for a message."""
 
 _SLOW_S: Final = 0.25
 _SLOW_NICE: Final = 10
-"""Who takes longer leaves the cores to those that are quick, and to whatever makes answers."""
+"""A slow decoder yields the cores to quick ones and to the rest of the service."""
 
 
 class _Running(NamedTuple):
-    """A decoder at work."""
+    """A running decoder."""
 
     pid: int
     there: socket.socket
@@ -85,7 +84,7 @@ def _load() -> None:
 
 
 def _serve(control: socket.socket) -> None:
-    """Fork a decoder for each socket that comes, and tell how each of them ended."""
+    """Fork a decoder for each socket received, and report its end."""
     running: dict[int, _Running] = {}
     woken, wake = os.pipe()
     os.set_blocking(wake, False)
@@ -107,8 +106,8 @@ def _serve(control: socket.socket) -> None:
                 begun = _begun(control, running, *given)
                 if begun is not None:
                     running[begun.there.fileno()] = begun
-                    poll.register(begun.there, 0)  # a hang-up is told in any case
-            else:  # whoever waits has gone
+                    poll.register(begun.there, 0)  # a hang-up is always reported
+            else:  # the caller has left
                 os.kill(running[ready].pid, signal.SIGKILL)
                 poll.unregister(ready)
         _tell_ends(running, poll)
@@ -118,7 +117,7 @@ def _serve(control: socket.socket) -> None:
 def _begun(
     control: socket.socket, running: dict[int, _Running], there_number: int, *files: int
 ) -> _Running | None:
-    """A decoder for files; None where the system gives no process, as its socket shows."""
+    """A decoder for files; None if the system gives no process, which its socket reports."""
     there = socket.socket(fileno=there_number)
     try:
         pid = os.fork()
@@ -167,7 +166,7 @@ def _decoder(there: socket.socket, file: int, out: int) -> None:
     code = 1
     try:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # libraries say there what files make them say
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # libraries print what files say
         asked = _message(there)
         size = os.fstat(file).st_size
         _limit(size)
@@ -183,14 +182,14 @@ def _decoder(there: socket.socket, file: int, out: int) -> None:
             kind, said = FAILED, traceback.format_exc()
         _send(there, kind, said, out)
         code = 0
-    except MemoryError:  # to say so takes some, too
+    except MemoryError:  # a message takes memory, too
         code = NO_MEMORY
     finally:
         os._exit(code)
 
 
 def _send(there: socket.socket, kind: bytes, said: object, out: int) -> None:
-    """Arrays go through the shared file; everything else, and their lengths, through the socket."""
+    """Arrays go through the shared file; their lengths and everything else through the socket."""
     _unlimit_memory()
     buffers: list[pickle.PickleBuffer] = []
     head = pickle.dumps(said, 5, buffer_callback=buffers.append)
@@ -211,7 +210,7 @@ def _message(there: socket.socket) -> bytes:
 
 
 def _ask(there: socket.socket, pixels: int, size: int) -> None:
-    """Wait until the other side admits so many pixels, and take the allowance for them."""
+    """Wait until the caller admits so many pixels, and raise the limits for them."""
     there.sendall(ADMIT + LENGTH.pack(LENGTH.size) + LENGTH.pack(pixels))
     there.recv(1)
     _limit_memory(size, pixels)
@@ -220,10 +219,10 @@ def _ask(there: socket.socket, pixels: int, size: int) -> None:
 
 
 def _limit(size: int) -> None:
-    """Begin with what a file of so many bytes may take before its pixels are admitted."""
-    with suppress(OSError):  # should the machine run out of memory, this goes before the service
+    """Set the limits for a file of so many bytes before its pixels are admitted."""
+    with suppress(OSError):  # out of memory, the system kills this before the service
         Path("/proc/self/oom_score_adj").write_text("1000")
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # it would hold the picture
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core file would hold the picture
     _limit_memory(size, 0)
     signal.setitimer(signal.ITIMER_PROF, allowance.SECONDS)  # its signal ends the process
 
@@ -236,7 +235,7 @@ def _limit_memory(size: int, pixels: int) -> None:
 
 @cache
 def _address_space() -> int:
-    """Bytes that the process had before it read the file."""
+    """Bytes that the process used before it read the file."""
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     return pages * resource.getpagesize()
 

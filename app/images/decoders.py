@@ -1,14 +1,14 @@
-"""Foreign files are read in processes that can be limited and killed: `decoding(decode, file, …)`.
+"""Reads untrusted files in limited processes that can be killed: `decoding(decode, file, …)`.
 
-Any function of a file runs so; what it returns or refuses comes back. A file that takes more than
-its pixels justify (`allowance.py`) is refused with `DecodeLimit`.
+Any function of a file can run so; its result or error comes back. A file that takes more than its
+pixels justify (`allowance.py`) is refused with `DecodeLimit`.
 
-Files begin in their order, a few at a time. One that takes longer than a moment leaves its place to
-the next, and is slowed down: so nobody waits long behind a file that is hostile, or only large.
-Those of many pixels take turns by the memory that they need.
+Files start in order, a few at a time. One that takes long gives its place to the next and runs at
+low priority, so nobody waits long behind a hostile or large file. Large files take turns by the
+memory that they need.
 
-Each process of the service has one process of decoders (`decoder.py`), which begins with the first
-file, or with `start`, and ends with it.
+Each process of the service has one process of decoders (`decoder.py`), from the first file, or
+`start`, to its own end.
 """
 
 from __future__ import annotations
@@ -45,30 +45,30 @@ Given = ParamSpec("Given")
 Result = TypeVar("Result")
 
 File: TypeAlias = bytes | BinaryIO
-"""The content of a file, or one that is open and lies on the disk."""
+"""The content of a file, or an open file on the disk."""
 
 _MOMENT_S: Final = 0.25
 _PLACES_PER_CORE: Final = 2
 _PATIENCE: Final = 30
-"""So many times longer than of a core that is its own may decoding take on a busy machine."""
+"""Wall time allowed over CPU time, for a busy machine."""
 
 _SMALL: Final = 64 * 2**20
 _LEAST_MEMORY: Final = 512 * 2**20
 _SHARE: Final = 4
-"""Of the memory that the process may use, the part that large pictures are decoded in."""
+"""Share of the process's memory in which large pictures are decoded."""
 
 _MOST_THREADS: Final = 64
 
-# What forks has no other threads; and each would set a part of the address space aside.
+# A forking process must have one thread; and each thread would reserve address space.
 _ONE_THREAD: Final = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "1"}
 
 
 class DecoderFailed(RuntimeError):
-    """A fault of ours in a decoder; the text is its traceback."""
+    """A bug in a decoder; the text is its traceback."""
 
 
 class _Stopped(Exception):
-    """Nobody waits for the file any more."""
+    """The caller no longer waits for the file."""
 
 
 def in_decoder(
@@ -77,7 +77,7 @@ def in_decoder(
     *args: Given.args,
     **kwargs: Given.kwargs,
 ) -> Result:
-    """What the function says of the content of a file, in a decoder; blocks this thread.
+    """The result of a function of a file's content, from a decoder; blocks this thread.
 
     Args:
         function: at the top of a module.
@@ -101,7 +101,7 @@ async def decoding(
     *args: Given.args,
     **kwargs: Given.kwargs,
 ) -> Result:
-    """The same for a coroutine; when that is cancelled, the decoder is killed at once."""
+    """`in_decoder` as a coroutine; cancelling it kills the decoder at once."""
     call = _Call()
     with ExitStack() as stack:
         opened = await asyncio.to_thread(_opened, file, stack)
@@ -112,7 +112,7 @@ async def decoding(
             return await asyncio.shield(task)
         except asyncio.CancelledError:
             call.stop()
-            await asyncio.wait([task])  # a moment: until then the thread holds the file
+            await asyncio.wait([task])  # until then the thread holds the file
             with suppress(Exception):
                 task.result()
             raise
@@ -124,14 +124,14 @@ def size_of(file: File) -> int:
 
 
 def start() -> None:
-    """Begin the process of the decoders, without waiting for it."""
+    """Start the decoders' process without waiting for it."""
     _decoders.started()
 
 
 def _opened(file: File, stack: ExitStack) -> int:
-    """The file by its number."""
+    """The file's descriptor."""
     if not isinstance(file, bytes):
-        return file.fileno()  # what is still in memory goes to the disk
+        return file.fileno()  # flushes to the disk
     shared = _shared(stack)
     with open(shared, "wb", buffering=0, closefd=False) as out:
         view = memoryview(file)
@@ -141,7 +141,7 @@ def _opened(file: File, stack: ExitStack) -> int:
 
 
 def _shared(stack: ExitStack) -> int:
-    """A file in memory, where the system has such files, that another process may be given."""
+    """An in-memory file that can be shared with another process, if the system has such files."""
     if not hasattr(os, "memfd_create"):
         return stack.enter_context(tempfile.TemporaryFile(buffering=0)).fileno()
     number = os.memfd_create("picture", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
@@ -150,7 +150,7 @@ def _shared(stack: ExitStack) -> int:
 
 
 class _Decoders:
-    """The process of the decoders of this process, and who may use it when."""
+    """This process's process of decoders, and whose turn it is."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -163,7 +163,7 @@ class _Decoders:
         self._taken = 0
 
     def started(self) -> socket.socket:
-        """The socket that takes files; the process begins if there is none."""
+        """The socket that takes files; starts the process if needed."""
         with self._lock:
             if self._control is None or self._owner != os.getpid():
                 self._control, theirs = socket.socketpair()
@@ -173,21 +173,21 @@ class _Decoders:
                         pass_fds=[theirs.fileno()],
                         env={**plain_environment(), **_ONE_THREAD},
                         stdin=subprocess.DEVNULL,
-                        start_new_session=True,  # who presses Ctrl-C means the service
+                        start_new_session=True,  # Ctrl-C is meant for the service
                     )
                 self._owner = os.getpid()
             return self._control
 
     def send(self, *numbers: int) -> None:
-        """Have these files read: a socket, the file, and one for the answer's arrays."""
+        """Send descriptors: a socket, the file, and one for the answer's arrays."""
         try:
             socket.send_fds(self.started(), [b"."], numbers)
-        except OSError:  # it was killed: the next one is another
+        except OSError:  # it was killed: start another
             self.end()
             socket.send_fds(self.started(), [b"."], numbers)
 
     def end(self) -> None:
-        """End the process, and whatever it does."""
+        """Kill the process and its decoders."""
         with self._lock:
             if self._control is None or self._process is None or self._owner != os.getpid():
                 return
@@ -198,7 +198,7 @@ class _Decoders:
 
     @contextmanager
     def memory(self, cost: int, stopped: threading.Event) -> Iterator[None]:
-        """Hold so many bytes after waiting for them; who needs few never waits.
+        """Hold so many bytes after waiting for them; small amounts never wait.
 
         Raises:
             _Stopped: while it waited.
@@ -221,7 +221,7 @@ class _Decoders:
                 self._memory.notify_all()
 
     def wake(self) -> None:
-        """Let those that wait see whether they are stopped."""
+        """Let waiting calls see whether they are stopped."""
         with self._memory:
             self._memory.notify_all()
 
@@ -232,7 +232,7 @@ atexit.register(_decoders.end)
 
 
 class _Call:
-    """One file on its way through a decoder."""
+    """One file in a decoder."""
 
     def __init__(self) -> None:
         self._here: socket.socket | None = None
@@ -247,7 +247,7 @@ class _Call:
                 here.shutdown(socket.SHUT_RDWR)
 
     def run(self, file: int, asked: object) -> Any:
-        """What the function that is asked for says of the file with this number."""
+        """The function's result for the file with this descriptor."""
         request = pickle.dumps(asked)
         with _Place() as place:
             for _ in range(2):
@@ -287,7 +287,7 @@ class _Call:
                     raise _end(struct.unpack("b", body)[0], seconds)
 
     def _told(self, here: socket.socket, place: _Place, seconds: float) -> tuple[bytes, bytes]:
-        """The next thing that the decoder says."""
+        """The decoder's next message."""
         try:
             here.settimeout(_MOMENT_S)
             kind = here.recv(1)
@@ -305,7 +305,7 @@ class _Call:
 
 
 class _Place:
-    """One of the few places at the beginning, held inside a `with` or until it is left."""
+    """One of the few starting places, held inside a `with` or until it is left."""
 
     def __enter__(self) -> Self:
         _decoders.places.acquire()
@@ -333,7 +333,7 @@ def _exactly(here: socket.socket, length: int) -> bytes:
 
 
 def _end(code: int, seconds: float) -> Exception:
-    """Why a decoder has ended before it said anything."""
+    """Why a decoder ended without a message."""
     if -code in {signal.SIGPROF, signal.SIGXCPU}:
         return allowance.too_long(seconds)
     if code == NO_MEMORY or -code in {
@@ -347,17 +347,17 @@ def _end(code: int, seconds: float) -> Exception:
 
 
 def _loaded(body: bytes, out: int) -> Any:
-    """What a decoder says; its arrays are the shared memory itself.
+    """A decoder's message; its arrays are the shared memory itself.
 
     Raises:
-        BadImage: it says what no decoder of ours does.
+        BadImage: no decoder of ours sends this.
     """
     (count,) = LENGTH.unpack_from(body)
     start = LENGTH.size * (1 + count)
     lengths = [LENGTH.unpack_from(body, LENGTH.size * (1 + k))[0] for k in range(count)]
     buffers = []
     if total := sum(lengths):
-        if hasattr(fcntl, "F_ADD_SEALS"):  # whoever made it shorter would end this process
+        if hasattr(fcntl, "F_ADD_SEALS"):  # truncation by the sender would kill this process
             fcntl.fcntl(out, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK)
         view = memoryview(mmap.mmap(out, total))
         for end, length in zip(accumulate(lengths), lengths, strict=True):
@@ -369,7 +369,7 @@ def _loaded(body: bytes, out: int) -> Any:
 
 
 class _Unpickler(pickle.Unpickler):
-    """Makes what decoders answer with and nothing else: a decoder may have fallen to its file."""
+    """Builds only what decoders may answer with: a file may have taken over its decoder."""
 
     def find_class(self, module: str, name: str) -> Any:
         found: Any = getattr(sys.modules.get(module), name, None)
@@ -385,4 +385,4 @@ class _Unpickler(pickle.Unpickler):
 
 
 _ARRAY: Final = np.empty(0).__reduce_ex__(5)[0]
-"""Makes an array of a buffer."""
+"""Builds an array from a buffer."""

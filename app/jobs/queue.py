@@ -58,7 +58,7 @@ from app.stores.base import (
 from app.telemetry.metrics import Metrics
 from app.telemetry.tracing import context, span
 
-if TYPE_CHECKING:  # # without a job to carry, nobody waits for these imports
+if TYPE_CHECKING:  # without a job to carry, nobody waits for these imports
     from docket import Docket
 
 QUEUES: Final = (*get_args(JobKind), "task")
@@ -206,7 +206,7 @@ class JobQueue:
         if job.cancel_requested or job.state is JobState.CANCELLED:
             await self._announce(job, JobState.CANCELLED)
         if job.state is JobState.CANCELLED:
-            with suppress(StoreUnavailable):  # # it is cancelled; the sweep does the rest
+            with suppress(StoreUnavailable):  # it is cancelled; the sweep does the rest
                 await self._on_end(job)
         return job
 

@@ -299,7 +299,7 @@ class TaskRunner:
             seconds = (datetime.now(UTC) - job.created_at).total_seconds()
             self.metrics.observe("job_seconds", seconds, job.kind, state.value)
         if kept and state.is_final:
-            with suppress(StoreUnavailable):  # # the sweep makes up for it
+            with suppress(StoreUnavailable):  # the sweep makes up for it
                 await self.on_end(job.model_copy(update={"state": state}))
         return kept
 
