@@ -1,8 +1,8 @@
-"""What can be known of an input before anything is generated, and the class that follows from it.
+"""What is known of an input before any generation, and the class that follows.
 
-The same code looks at the inputs of calibration pairs and at uploads. A class is a function of the
-upload alone, so a curve of the pairs of one class speaks about uploads of that class (Mondrian
-calibration). Which rule is used is a part of the pipeline.
+The same code looks at calibration inputs and at uploads. A class is a function of the upload alone,
+so the curve of one class's pairs holds for uploads of that class (Mondrian calibration). The rule
+is part of the pipeline.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from app.images.compression import LOSSLESS, Compression, Look, class_of, is_cle
 from app.images.depth import shallow
 
 UPLOAD: Final = "upload/3"
-"""Classes by the strongest compression that an upload went through, and by its look.
+"""Classes by an upload's strongest compression, and by its look.
 
 The number rises when a file may change its class.
 """
@@ -34,7 +34,7 @@ OF_UPLOADS: Final = (UPLOAD, BY_SCORE)
 """The rules of the same classes."""
 
 RULES: Final = (*OF_UPLOADS, BANDS)
-"""The rules that this program has; another version of one is another rule."""
+"""The available rules; another version of one is another rule."""
 
 _USUAL_QUALITY: Final = 50  # of a file that does not tell it
 _LEAST_ENERGY = 0.05  # of differences: rounding to 8 bits leaves as much
@@ -110,7 +110,7 @@ class Facts:
 
     @property
     def look(self) -> Look:
-        """What the pixels say besides their compression; the first that fits."""
+        """What the pixels say besides their compression; the first that applies."""
         is_told = is_clear(self.compression)
         if is_told and self.smoothed >= 0:
             return "denoised" if self.denoised >= 0 else "smoothed"
@@ -119,11 +119,11 @@ class Facts:
         return "rough" if self.noise >= _ROUGH else "sharp"
 
     def terms(self) -> dict[str, float]:
-        """What a fitted σ may look at.
+        """What a fitted σ may use.
 
-        loss: 0 of files without loss to 1. lossy, jpeg: 1 if so, else 0. The others as above, but
-        rounded, since sums of other machines may differ in their last bits. Whoever changes a fact
-        changes σ, and raises `TRUST_LAYER_VERSION`.
+        loss: 0 of lossless files to 1. lossy, jpeg: 1 if so, else 0. The others as above, but
+            rounded, since sums on other machines may differ in their last bits. Changing a fact
+            changes σ, and raises `TRUST_LAYER_VERSION`.
         """
         codec, quality = self.compression
         is_lossy = codec != "lossless"
@@ -137,7 +137,7 @@ class Facts:
         }
 
     def numbers(self) -> dict[str, float]:
-        """What is compared with other pictures: all but the compression and the looks."""
+        """Numbers compared with other pictures: all but the compression and the looks."""
         fields = asdict(self)
         for name in ("compression", "bilinear", "smoothed", "denoised"):
             del fields[name]
@@ -203,7 +203,7 @@ def energies(luma: NDArray[np.float32]) -> tuple[float, ...]:
 
 
 def _standing_out(luma: NDArray[np.float32]) -> NDArray[np.float32]:
-    """By how much each pixel is above or below both of its neighbours down, float32 [h - 2, w]."""
+    """How far each pixel is above or below both vertical neighbours, float32 [h - 2, w]."""
     above, middle, below = luma[:-2], luma[1:-1], luma[2:]
     return middle - np.clip(middle, np.minimum(above, below), np.maximum(above, below))
 

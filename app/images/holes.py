@@ -1,8 +1,8 @@
-"""Holes for inpainting: where they are, and how a model is told.
+"""Holes for inpainting: where they are, and how a model learns of them.
 
-A hole is told by value: its pixels have one declared colour and no others should. That works with
-every upscaler that takes an image and nothing else, and one that also wants a mask as a picture is
-sent it from the same pixels (`mask_color` of remote upscalers).
+A hole is marked by value: its pixels have one declared colour, and no others should. That works
+with every upscaler that takes only an image; one that also wants a mask as a picture gets it from
+the same pixels (`mask_color` of remote upscalers).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Color = Annotated[
 ]
 
 _LARGEST = 0.35
-"""Longest side of a rectangle, or of one straight piece of a stroke, against the shorter side."""
+"""Longest side of a rectangle, or of a straight part of a stroke, over the shorter side."""
 
 
 class Inpaint(BaseModel):
@@ -43,10 +43,10 @@ class Inpaint(BaseModel):
 
 
 def stream(seed: int, number: int) -> np.random.Generator:
-    """Random numbers that say nothing of those of another number, or of the seed as it is.
+    """Random numbers independent of those of another number, and of the seed itself.
 
-    A pair's seed also chooses its samples (`app/upscalers/seeds.py`); of a real input the damage
-    has nothing to do with them, so it must not in a calibration either.
+    A pair's seed also chooses its samples (`app/upscalers/seeds.py`); a real input's damage is
+    independent of them, so it must be in a calibration, too.
     """
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed, spawn_key=(number,))))
 

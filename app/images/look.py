@@ -1,7 +1,7 @@
 """Which images look alike: copies in another size or form, and neighbouring frames.
 
-A look is 256 bits: whether each cell of a 16×16 reduction in grey is lighter than its left
-neighbour. Pictures of which few bits differ are probably one picture.
+A look is 256 bits: whether each cell of a 16×16 grey reduction is lighter than its left neighbour.
+Pictures that differ in few bits are probably one picture.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def look_of(rgb: Pixels) -> int:
 
 
 def alike_in_words(names: Sequence[str]) -> str:
-    """What is said of images that look alike."""
+    """The note on images that look alike."""
     more = ", …" if len(names) > _NAMED else ""
     return (
         f"{', '.join(names[:_NAMED])}{more} look alike, as crops of one scene do: name their "

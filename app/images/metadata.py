@@ -1,8 +1,8 @@
-"""What a file says beside its pixels, by an allow list.
+"""A file's metadata, by an allow list.
 
-Nothing stays unless somebody asks. What may stay then: camera, lens, exposure, dates, creator,
-copyright, description, rating, resolution; the place where that is asked for, too. All else goes:
-serial numbers, owners, notes of makers, previews, histories, whatever the next program invents.
+By default nothing is kept. On request: camera, lens, exposure, dates, creator, copyright,
+description, rating, resolution, and the place if it is requested, too. All else is removed: serial
+numbers, owners, maker notes, previews, histories, unknown fields.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""One request from upload to answer: admission, samples, mask, the promise in words."""
+"""One request from upload to answer: admission, samples, mask, the promise as text."""

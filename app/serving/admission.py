@@ -1,12 +1,11 @@
-"""Bounded work and memory in flight: a few requests generate, some wait, the rest is sent away.
+"""Bounded work and memory: a few requests generate, some wait, the rest is refused.
 
-What a request holds while it is answered is known before (`app/serving/footprint.py`), so a slot
-is asked for with that number of bytes, and those that have one never hold more than the budget
-together.
-The queue is first come, first served: a large request at its head lets nobody past, and has its
-slot when enough of those before it have ended. But jobs, for which nobody holds a connection open,
-let others past as long as they cannot go themselves, and leave `spare` slots to them: two pictures
-of minutes must not keep out those of seconds.
+A request's memory is known before (`app/serving/footprint.py`), so it asks for a slot with that
+number of bytes, and all slots together never exceed the budget. The queue is first come, first
+served: a large request at its head lets nobody pass, and gets its slot when enough others have
+ended. But jobs, for which nobody holds a connection open, let others pass while they cannot go
+themselves, and leave `spare` slots to them: two pictures of minutes must not block those of
+seconds.
 """
 
 from __future__ import annotations
@@ -23,13 +22,13 @@ from app.telemetry.tracing import span
 
 _FEWEST_PLACES: Final = 16
 
-# So many may pass a job that waits for memory; then it passes for nobody.
+# So many may pass a job that waits for memory; then none.
 _MOST_PASSES: Final = 64
 
 
 @dataclass(eq=False, slots=True)
 class _Waiter:
-    """One request in the queue; its future is done when its turn has come."""
+    """A queued request; its future is done at its turn."""
 
     cost: int
     is_job: bool
@@ -41,10 +40,10 @@ class Slots:
     """`running` requests hold a slot, up to `most_waiting` more queue for one.
 
     Args:
-        running: how many may hold a slot.
-        most_waiting: how many may wait for one.
-        budget: bytes that those with a slot may hold together; None: no limit.
-        seconds: how long a slot is usually held, before the first was.
+        running: number of slots.
+        most_waiting: most requests in the queue.
+        budget: bytes of all slots together; None: no limit.
+        seconds: initial estimate of the time a slot is held.
         spare: slots that patient requests leave to others.
     """
 
@@ -73,9 +72,10 @@ class Slots:
         return len(self._queue)
 
     def for_short_work(self) -> Slots:
-        """As many slots for work that takes a second at most, and never few waiting places.
+        """As many slots for work of a second at most, with enough waiting places.
 
-        Jobs do such work too; they must not send clients away where nobody may wait for a slot.
+        Jobs do such work too; they must not cause clients to be refused where nobody may wait for a
+        slot.
         """
         return Slots(self.running, max(self.most_waiting, _FEWEST_PLACES), seconds=1.0)
 
@@ -90,7 +90,7 @@ class Slots:
         """Return if a request of so many bytes fits at all.
 
         Raises:
-            ImageTooLarge: it is over the budget even when it is alone.
+            ImageTooLarge: it alone is over the budget.
         """
         if self.budget is not None and cost > self.budget:
             raise ImageTooLarge(
@@ -171,7 +171,7 @@ class Slots:
         self._call_next()
 
     def _call_next(self) -> None:
-        """Give slots to those who may go, until nobody may."""
+        """Give slots to waiting requests, as far as possible."""
         while (waiter := self._next()) is not None:
             self._queue.remove(waiter)
             if not waiter.turn.cancelled():

@@ -1,6 +1,6 @@
-"""The answer to one request: its JSON document, and its files, which carry where they come from.
+"""The answer to one request: its JSON document, and its files with their provenance.
 
-`promise.py` puts the guarantee into words.
+`promise.py` states the guarantee as text.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ MASK: Final = "mask.png"
 TRUST: Final = "trust.png"
 TRUST_COG: Final = "trust.cog.tiff"
 UNMASKED: Final = {"Software": f"trustscale {__version__}", "trustscale:mask": "none"}
-"""The text chunks of a picture that was asked for without a mask."""
+"""The text chunks of a picture requested without a mask."""
 INPUT: Final = "input.digest"
-"""Tells whether two results are of the same image."""
+"""Shows whether two results are of the same image."""
 
 
 class Guarantee(BaseModel):
@@ -154,7 +154,7 @@ class Picture(BaseModel):
 
 
 class Unmasked(Picture):
-    """The JSON answer with `mask=none`: a picture of which nothing says where to believe it."""
+    """The JSON answer with `mask=none`: a picture without any statement of trust."""
 
     mask: Literal["none"] = "none"
     calibration: None = None
@@ -189,7 +189,7 @@ class Result(Picture):
     links: Links
 
     def part_of(self, calibration: Calibration) -> Calibration:
-        """The part of its calibration that the mask was read from."""
+        """The part of its calibration that gave the mask."""
         name = self.input_class.name if self.input_class else None
         width, height = self.reduced_from or (self.width, self.height)
         part = calibration.under(self.guarantee.kind).part(self.group, name, (height, width))
@@ -211,7 +211,7 @@ def stored_result(document: bytes) -> Result:
     """The document of a stored answer with a mask.
 
     Raises:
-        NotFound: it was asked for without one.
+        NotFound: it was requested without one.
     """
     found = stored_picture(document)
     if isinstance(found, Unmasked):
@@ -258,12 +258,12 @@ class ChosenForm:
 
     @property
     def bytes_per_pixel(self) -> int:
-        """What making the file takes at most, beside the picture."""
+        """Most memory for making the file, beside the picture."""
         return FORMS[self.name].bytes_per_pixel(self.quality or DEFAULT_QUALITY)
 
     @property
     def is_lossless(self) -> bool:
-        """Whether the file holds the very pixels that the mask speaks about."""
+        """Whether the file holds exactly the pixels that the mask describes."""
         return FORMS[self.name].is_lossless(self.quality)
 
     def check(self, longest: int, *, transparent: bool, deep: bool = False) -> None:
@@ -286,7 +286,7 @@ class ChosenForm:
             )
 
     def warnings(self) -> list[str]:
-        """What its reader must know."""
+        """Warnings for its reader."""
         if self.is_lossless:
             return []
         warning = (
@@ -324,7 +324,7 @@ def png_text(
     group: str | None = None,
     input_class: str | None = None,
 ) -> dict[str, str]:
-    """Text chunks that tell where a file comes from, once it has left the service.
+    """Text chunks that identify a file's origin outside the service.
 
     part: that the mask was read from.
     """

@@ -1,8 +1,7 @@
-"""`auto`: which upscaler an upload gets follows from its class, and from nothing else about it.
+"""`auto`: the class of an upload, and nothing else about it, chooses the upscaler.
 
-So what a calibration promises about uploads of a class stands: the choice was made before any
-upload of that class was looked at more closely, by a table or by what was measured on scenes that
-calibrate nothing (`app/calibration/choice.py`).
+So a calibration's promise about a class of uploads holds: the choice was fixed before, by a table
+or by measurements on scenes that calibrate nothing (`app/calibration/choice.py`).
 """
 
 from __future__ import annotations
@@ -19,10 +18,10 @@ if TYPE_CHECKING:  # settings need the table only
     from app.calibration.choice import Choice
 
 TABLE: Final = MappingProxyType({"lossless": "span-x4", "*": "realesr-x4"})
-"""Patterns of classes and their upscalers; the first pattern that fits counts.
+"""Patterns of classes and their upscalers; the first match counts.
 
-SPAN, made for clean input, is nearer to the truth there and hardly invents. Of what compression and
-noise have left it makes wires and grain; the generative model cleans it (docs/upscalers.md).
+SPAN, made for clean input, is nearer to the truth there and hardly invents. It turns traces of
+compression and noise into wires and grain, which the generative model cleans (docs/upscalers.md).
 """
 
 

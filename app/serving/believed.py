@@ -52,9 +52,9 @@ class Rest:
 
 
 def rest_of(upload: RGB, facts: Facts, witness: RGB | None) -> tuple[Outside, bytes]:
-    """The witness's answer to a calm, sharp upload without loss, if there is one, else the upload.
+    """The witness's answer to a calm, sharp, lossless upload, if there is one, else the upload.
 
-    Of what compression and noise have left the witness makes wires.
+    The witness turns traces of compression and noise into wires.
     """
     if (
         witness is None

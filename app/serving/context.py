@@ -22,7 +22,7 @@ from app.upscalers.base import AUTO, Upscaler, named
 
 
 class ModelCheck(Protocol):
-    """Knows whether an upscaler still is the model that was calibrated."""
+    """Checks that an upscaler still is the model that was calibrated."""
 
     async def check(self, upscaler: str, calibration: str) -> list[str]:
         """Warnings that an answer must carry. Raises CalibrationMismatch."""
@@ -35,9 +35,9 @@ class ServiceContext:
 
     results: keeps the answers; None: nothing does.
     timeout_s, job_timeout_s: the deadlines of a request and of a job.
-    auto: which upscaler `auto` takes by the class of an upload; empty: there is no `auto`.
-    auto_measured: whether it follows what the active calibrations have measured, where they have.
-    prefers_auto: whether a request that names no upscaler means `auto`.
+    auto: the upscaler that `auto` takes by class of upload; empty: there is no `auto`.
+    auto_measured: whether measurements of the active calibrations come first.
+    prefers_auto: whether a request without an upscaler means `auto`.
     """
 
     upscalers: Mapping[str, Upscaler]
@@ -60,7 +60,7 @@ class ServiceContext:
     drawing: Slots = field(init=False)
 
     def __post_init__(self) -> None:
-        """Give short work places of its own."""
+        """Create separate slots for short work."""
         self.decoding = self.slots.for_uploads()
         self.drawing = self.slots.for_short_work()
 
@@ -83,7 +83,7 @@ class ServiceContext:
         return [self.upscaler(name)]
 
     async def choices(self) -> Mapping[str, Choice]:
-        """What `auto` takes by class because it was measured; of others its table decides."""
+        """Upscalers that `auto` takes by class as measured; its table decides for other classes."""
         if not (self.auto and self.auto_measured):
             return {}
         names = dict.fromkeys(self.auto.values())

@@ -1,7 +1,7 @@
-"""Content credentials (c2pa.org): the picture is signed, with what it was made of and the promise.
+"""Content credentials (c2pa.org): a signature over the picture, its source and the promise.
 
-Needs the extra `credentials`. The operator brings the certificate; nothing is asked over a network.
-It comes last: whatever changes a file after it was signed makes its credentials look forged.
+Needs the extra `credentials` and the operator's certificate; uses no network. Signing comes last:
+any later change to the file makes its credentials look forged.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""`image_url`: an upload that the service fetches itself, from hosts that the operator allows.
+"""`image_url`: an upload that the service fetches from hosts that the operator allows.
 
-The address comes from a client, and this process sits inside somebody's network, so the rules are
-those of webhooks: a listed host, public addresses, a connection to the address that was checked,
-and no redirects (`app/upscalers/remote/guard.py`).
+The address comes from a client, and this process runs inside somebody's network, so the rules are
+those of webhooks: a listed host, public addresses, a connection to the checked address, and no
+redirects (`app/upscalers/remote/guard.py`).
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ _LONGEST_S: Final = 30.0
 class ImageHosts:
     """What the operator allows.
 
-    hosts: that pictures may be fetched from, with their subdomains; none: nothing is fetched.
-    allow_private: whether they may have private addresses, and answer by http.
+    hosts: from which pictures may be fetched, with their subdomains; empty: none.
+    allow_private: whether they may have private addresses, and use http.
     """
 
     hosts: tuple[str, ...] = ()

@@ -1,8 +1,8 @@
-"""How many bytes one request holds at most while its answer is made: what admission counts.
+"""The most bytes that one request holds, for admission.
 
-Nearly all of it is proportional to the pixels of the output, and little of it to M, since samples
-are accumulated as they arrive; strips of the score are as wide as the output. The figures are
-measured, with a margin; `tests/serving/test_footprint.py` holds them against what is allocated.
+Nearly all of it is proportional to the output's pixels, and little to M, since samples are
+accumulated as they arrive; strips of the score are as wide as the output. The figures are measured,
+with a margin; `tests/serving/test_footprint.py` compares them with allocations.
 """
 
 from __future__ import annotations
