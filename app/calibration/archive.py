@@ -1,10 +1,10 @@
-"""Reading an uploaded archive without ever unpacking it blindly.
+"""Reading an uploaded archive safely.
 
 Only regular files are read, one at a time, into memory, under bounds on their number, on the size
-of each, of all together, and on how far the archive expands. What is skipped counts too, since it
-must be unpacked to be skipped, and a list of too many members is not parsed. No name from the
-archive becomes a path. Links, devices, encrypted members, archives inside the archive, names that
-leave the folder and names that differ only in upper and lower case are refused.
+of each, of all together, and on how far the archive expands. Skipped members count too, since they
+must be unpacked to be skipped, and too long a list of members is not parsed. No name from the
+archive becomes a path. Refused are links, devices, encrypted members, nested archives, names that
+leave the folder and names that differ only in case.
 """
 
 from __future__ import annotations

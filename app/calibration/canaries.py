@@ -1,16 +1,15 @@
-"""Canaries: inputs of a calibration that are sent again, since a provider may replace the model.
+"""Canaries: inputs of a calibration that are sent again, to detect a replaced model.
 
 If the same seed gives the same bytes, their digests must not change. Otherwise each answer is
-reduced to a few numbers, and every new number is ranked among those drawn before: as long as the
-model is the same, all ranks are equally likely. They are bet against (`app/conformal/drift.py`):
-under an unchanged model the capital exceeds 1/δ at any time with probability at most δ (Ville's
-inequality), so one may look as often as one likes. Each statistic has accounts of its own; the mean
-of their capitals is again a test martingale.
+reduced to a few numbers, and every new number is ranked among earlier draws: under an unchanged
+model all ranks are equally likely. A bet against that (`app/conformal/drift.py`) exceeds a capital
+of 1/δ at any time with probability at most δ (Ville's inequality), so one may look as often as one
+likes. Each statistic has separate accounts; the mean of their capitals is again a test martingale.
 
-The M samples of a pair are draws already; only whether the backend repeats exactly costs one more
-call per canary. While a calibration is being made its canaries lie beside its other files in the
-blobs. Then inputs and first state move to a key of the calibration, and what rounds find out
-(`app/watch/canaries.py`) is kept as a versioned state, which all processes share.
+The M samples of a pair are draws already; only testing for exact repetition costs one more call per
+canary. While a calibration is being made, its canaries lie beside its other files in the blobs.
+Then inputs and first state move to a key of the calibration, and rounds (`app/watch/canaries.py`)
+keep a versioned state that all processes share.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """Which model `auto` takes for a class of uploads, measured on scenes that calibrate nothing.
 
 A calibration of `auto` sets a share of its scenes aside. Each model's mask is cut on them as a
-calibration would cut it, and what it trusts is kept (`Aside`). The choice looks at nothing else: so
-the scenes that calibrate and the next upload are exchangeable whatever was chosen, and every curve
-keeps its promise. Nor is σ fitted on these scenes. That would not hurt the promise, but σ knows the
-errors of what it was fitted on: such a model would look better than one whose fit was shipped.
+calibration would cut it, and its trusted area is kept (`Aside`). The choice uses nothing else: so
+calibration scenes and the next upload stay exchangeable, and every curve keeps its promise. σ is
+not fitted on these scenes either: that would not hurt the promise, but make such a model look
+better than one with a shipped fit.
 """
 
 from __future__ import annotations
@@ -60,13 +60,13 @@ def _areas(part: Calibration) -> dict[str, float]:
 def choices(
     active: Sequence[Sequence[Calibration]], usual: Callable[[str], str]
 ) -> Mapping[str, Choice]:
-    """What was measured says of each class; nothing where that cannot be compared.
+    """The model that the measurements choose for each class; empty if they cannot be compared.
 
-    It was measured in one way, on the same scenes, and on none that calibrates any model.
+    They must be made in one way, on the same scenes, and on none that calibrates any model.
 
     Args:
         active: the calibrations of each model, in the order in which they are asked.
-        usual: the model of a class where nothing was measured, or no difference.
+        usual: the model of a class without measurements or differences.
     """
     asides = {order[0].manifest.upscaler: order[0].manifest.aside for order in active}
     found = {name: aside for name, aside in asides.items() if aside is not None}

@@ -6,7 +6,7 @@ A zip archive with three members, readable with standard tools:
 - `staircases.npy`: float32 [2, N], the levels and errors of all pairs one after the other;
 - `pairs.npy`: float32 [n, 1 + 101], per pair the number of breakpoints and the quantiles of σ.
 
-The id is derived from the content and checked on reading, so damage and edits are noticed.
+The id is a digest of the content and checked on reading, which detects damage and edits.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
-"""Fitting σ as a part of calibrating: on a share of the scenes, which then measure nothing else.
+"""Fitting σ during a calibration: on a share of the scenes, which then calibrate nothing.
 
-The other scenes calibrate. Their σ is known only when the fit is, so their samples wait in the
-blobs: nothing is generated twice. Which scenes are fitted on follows from their names and the seed
-alone, so it was decided before anything was measured.
+The other scenes calibrate. Their σ needs the fit, so their samples wait in the blobs: nothing is
+generated twice. Names and seed alone decide which scenes the fit uses, before anything is measured.
 """
 
 from __future__ import annotations

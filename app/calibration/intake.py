@@ -1,9 +1,9 @@
-"""Taking in pairs: named files of a folder, an archive or a form become pairs that can be measured.
+"""From named files of a folder, an archive or a form to pairs that can be measured.
 
-Files are gone through twice. The first time only names are looked at, which say what makes a pair
-(`layout.py`) and of which group and scene it is (`naming.py`); the second time each file of a pair
-is decoded and, if it waits for a job elsewhere, kept under its role and the name of its pair. So
-one name is one file, and everything that is wrong is named before anything is generated.
+Files are read in two passes. The first sees only names, which define pairs (`layout.py`), groups
+and scenes (`naming.py`); the second decodes each file of a pair and, for a job elsewhere, stores it
+under its role and its pair's name. So names are unique, and all errors are reported before anything
+is generated.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The calibration job: one task per pair, on all job workers; then all pairs make the calibration.
 
 A task ends in one of three checkpoints: the measured pair, a pair that waits for its label
-(semantic metric), or a pair that cannot be used, with the reason. With labels missing the job ends
-in `awaiting_labels`; it is resumed when the admin has drawn them.
+(semantic metric), or an unusable pair, with the reason. With labels missing the job ends in
+`awaiting_labels`; it resumes when the admin has drawn them.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""Labels as people draw them: every saved one is a version of its pair's label, the newest counts.
+"""Labels that people draw: every saved one is a version of its pair's label, the newest counts.
 
-Two annotators must not overwrite each other unseen. So a version is a file of its own that is
-created once and never replaced: whoever saves names the version that he has seen, and of all who
-have seen the same one exactly one creates the next. A crash between two versions leaves the older
-one. Versions end with the job's files; a label takes a few kilobytes.
+Two annotators must not overwrite each other unseen. So a version is a file that is created once and
+never replaced: a save names the version it was drawn on, and only one save per version creates the
+next. A crash between two versions leaves the older one. Versions end with the job's files; a label
+takes a few kilobytes.
 """
 
 from __future__ import annotations

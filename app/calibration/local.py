@@ -1,9 +1,8 @@
-"""How the command line's own application makes calibrations: from files where they lie.
+"""How the command line's application makes calibrations: from files where they lie.
 
-It is asked as a server is, but for one thing: what it is sent in place of an archive is a list of
-where the files lie (`listed`), so nothing is copied. The id of a job follows from its pairs and
-settings, and what is recorded is kept until the job has succeeded: so the same command, given
-again, goes on where the last one stopped.
+It is asked like a server, but gets a list of the files' places (`listed`) instead of an archive, so
+nothing is copied. A job's id follows from its pairs and settings, and its records are kept until it
+has succeeded: the same command, repeated, continues where the last one stopped.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""What is said of pairs: their groups, their scenes, and what their labels were drawn on.
+"""Groups and scenes of pairs, and the predictions that labels were drawn on.
 
-A group is a function of X that is known before anything is measured, such as the camera or the
-subject. The curve of a group's pairs speaks about images of that group.
+A group is a function of X known before anything is measured, such as the camera or the subject. The
+curve of a group's pairs holds for images of that group.
 
 A scene is what pairs were taken from: crops of one photograph, frames of one camera run, slices of
-one patient. It counts once, however many pairs it brings.
+one patient. It counts once, however many pairs it has.
 
 Both are named by one level of folders below x/ and y/, or by a table: `manifest.csv` among the
 files, or a file of the form. Its column `name` or `file` names the pair.

@@ -1,11 +1,9 @@
-"""Several active calibrations of an upscaler, in order: from which one is an upload answered?
+"""Several active calibrations of an upscaler, in order: which one answers an upload?
 
-The first that covers the class of the upload and the size of its output; where none does, the first
-of all, whose answer says that nothing is known. The choice looks at the upload alone. That is not
-yet enough for a curve to keep its promise: the uploads that come to it must also be exchangeable
-with the scenes that it rests on. So a calibration answers only by pairs that none before it
-covers. Then a curve speaks about the very uploads that come to it: it would be asked for every pair
-that it was made of.
+The first that covers the upload's class and the size of its output; else the first of all, whose
+answer says that nothing is known. The choice depends on the upload alone. A curve keeps its promise
+only if its uploads are also exchangeable with its scenes. So a calibration answers only by pairs
+that none before it covers: then its curve would be asked for every pair that it was made of.
 """
 
 from __future__ import annotations
