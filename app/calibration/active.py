@@ -208,9 +208,9 @@ class Calibrations:
     async def switch(
         self, calibration: Calibration, *, job: str | None = None, only: bool = False
     ) -> Activation:
-        """As `activate`, whether it would serve worse or not, and while a job goes on.
+        """As `activate`, even if it would serve worse, while a job goes on.
 
-        Of the active ones those do not stay that could answer nothing behind it.
+        Active ones that could answer nothing behind it are deactivated.
         """
         without = None if only else await self._superseded(calibration)
         return await self.store.activate(calibration.id, job=job, without=without)

@@ -55,9 +55,9 @@ class WaitingPair(BaseModel):
 
 
 class Asked(NamedTuple):
-    """What a job is to do, the files of its pairs, what is to be said of them, and their size.
+    """A job's task, the files of its pairs, what describes them, and their size.
 
-    pixels: of an input X, on the average.
+    pixels: of an input X, on average.
     """
 
     request: CalibrationRequest
@@ -68,7 +68,7 @@ class Asked(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class CalibrationAdmin:
-    """The admin's actions; `auto`: the upscalers that are calibrated where this is asked for."""
+    """The admin's actions; `auto`: the upscalers that a calibration of `auto` covers."""
 
     upscalers: Mapping[str, Upscaler]
     default: str
@@ -144,7 +144,7 @@ class CalibrationAdmin:
         measured: int = 0,
         **about: str | None,
     ) -> Job:
-        """The job of this id, which was begun with others, where so many pairs are measured."""
+        """The job of this id, which was created with others, with so many pairs to measure."""
         request = asked.request
         costs = await self.costs.of(
             self.upscalers[request.upscaler],
@@ -340,7 +340,7 @@ class CalibrationAdmin:
             guard(calibration.pipeline, await self._identified(calibration.manifest.upscaler))
 
     async def delete(self, name: str) -> None:
-        """Remove a calibration with its canaries, its pictures, and what is known of its requests.
+        """Remove a calibration with its canaries, its pictures, and the monitor's data.
 
         Raises:
             NotFound: there is none.

@@ -99,10 +99,10 @@ class CanaryState(_Frozen):
 
 
 def start(fingerprint: str, samples: int, canaries: Sequence[Canary]) -> CanaryState:
-    """What is watched from now on, of canaries that tell both their answer and their draws.
+    """The canaries to watch, of those with both their answer and their draws.
 
     Answers will be compared exactly if every canary gave the same bytes to the same seed twice,
-    else statistically: then the number of draws decides how small a rank can get.
+    else statistically: then the number of draws limits how small a rank can get.
 
     Raises:
         ValueError: no canary.
@@ -185,9 +185,9 @@ class CanaryTaker:
             self._sha256 = image_digest(sample)
 
     async def keep(self, upscaler: Upscaler, x: RGB, seeds: Sequence[int]) -> None:
-        """Store the canary; one more generation tells whether the same seed repeats exactly.
+        """Store the canary; one more generation shows whether the same seed repeats exactly.
 
-        Without it the canary is given up, not the pair.
+        If it fails, the canary is given up, not the pair.
         """
         repeats = False
         if upscaler.capabilities.seeds:

@@ -1,4 +1,4 @@
-"""What is asked of a calibration: settings, each with a sensible default, and pairs."""
+"""A calibration's request: settings, each with a sensible default, and pairs."""
 
 from __future__ import annotations
 
@@ -227,7 +227,7 @@ class CalibrationConfig(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Shares:
-    """The names of the pairs that σ is fitted on, their scenes, and what is said of both.
+    """The names of the pairs that σ is fitted on, their scenes, and notes on both.
 
     aside: the names of the pairs that `auto` chooses by.
     """
@@ -239,11 +239,11 @@ class Shares:
 
 
 USUAL_SHARE = 0.3
-"""Of the scenes that σ is fitted on, unless another is asked for, or that `auto` chooses by."""
+"""Share of the scenes that σ is fitted on by default, or that `auto` chooses by."""
 
 
 def usual_share(scenes: int) -> float:
-    """The share of so many scenes that σ is fitted on by itself.
+    """The default share of so many scenes that σ is fitted on.
 
     Both the fit and the calibration have `LEAST_SCENES`; with fewer nothing is fitted.
     """
@@ -343,7 +343,7 @@ class AskedPair(BaseModel):
 
 
 class CalibrationRequest(BaseModel):
-    """What a calibration job was asked to do, as the job store keeps it."""
+    """A calibration job's request, as the job store keeps it."""
 
     model_config = ConfigDict(frozen=True)
 

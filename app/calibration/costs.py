@@ -42,13 +42,13 @@ class Costs:
     async def of(
         self, upscaler: Upscaler, *, pairs: int, samples: int, pixels: float
     ) -> Mapping[str, str]:
-        """Calls, and where they are known seconds and price, as the job store keeps them.
+        """Calls, and where known seconds and price, as the job store keeps them.
 
         Args:
-            upscaler: that is called; its pace is measured if it computes here and is not known.
-            pairs: that are still to be measured.
+            upscaler: to call; its throughput is measured if it computes here and is unknown.
+            pairs: still to be measured.
             samples: of each.
-            pixels: of X, on the average.
+            pixels: of X, on average.
         """
         capabilities, tariff = upscaler.capabilities, self.tariff(upscaler.name)
         if capabilities.by_tiles and self.throughput.seconds_per_megapixel(upscaler) is None:

@@ -24,7 +24,7 @@ from app.conformal.post_hoc import PostHocCurve, Shape, menu_between, on_codes
 from app.conformal.usual import USUALLY, exceeded_by
 
 AT_HAND: Final = 0.95
-"""Confidence of what is said about the calibration set at hand."""
+"""Confidence of statements about the calibration set at hand."""
 
 
 AFTER_LOOKING: Final = (0.05, 0.15)
@@ -60,11 +60,11 @@ class GuaranteeSettings(BaseModel, ABC):
     kind: str
 
     def loss(self, staircase: Staircase) -> Staircase:
-        """What is counted of an image whose largest error has this staircase."""
+        """The loss of an image whose largest error has this staircase."""
         return staircase
 
     def loss_of(self, error: float) -> float:
-        """What is counted of an image with this largest error in its mask."""
+        """The loss of an image with this largest error in its mask."""
         return error
 
     def largest(self, bound: float) -> float:
@@ -121,7 +121,7 @@ class GuaranteeSettings(BaseModel, ABC):
         return f"{words}: use {rounded_up(least):g} or more{or_add}"
 
     def leakage_bound(self, alpha: float, n: int, n_leaked: int, bound: float) -> float | None:
-        """What is left of α when a model was trained on some of the scenes; None: not known.
+        """What is left of α when a model was trained on some of the scenes; None: unknown.
 
         Raises:
             ValueError: n_leaked outside [0, n].

@@ -1,4 +1,4 @@
-"""What a finished calibration tells its admin: thresholds, checks, backtest."""
+"""A finished calibration's report to its admin: thresholds, checks, backtest."""
 
 from __future__ import annotations
 
@@ -113,8 +113,7 @@ def checks(calibration: Calibration) -> dict[str, Any]:
 def coarser(curve: StepCurve, most: int) -> tuple[list[float], list[float]]:
     """Thresholds and risks of a curve in at most so many steps: for drawings.
 
-    Neighbouring steps become one that is as high as the highest of them, so that nowhere it tells a
-    smaller risk than the curve.
+    Merged neighbours take the highest of their risks, so nowhere is a smaller risk shown.
     """
     edges = np.linspace(0, len(curve.risks), min(most, len(curve.risks)) + 1).astype(int)
     return curve.thresholds[edges[:-1]].tolist(), curve.risks[edges[1:] - 1].tolist()

@@ -64,7 +64,7 @@ class Unlabelled(BaseModel):
 class CalibrationHandler:
     """Runs calibration jobs (`app.jobs.handlers.FanOut`).
 
-    Of the upscalers in `watched`, canaries are kept; of the pairs pictures, if asked for.
+    Keeps canaries of the upscalers in `watched`, and pictures of pairs on request.
     """
 
     upscalers: Mapping[str, Upscaler]

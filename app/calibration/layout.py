@@ -63,14 +63,14 @@ class NamedFile(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """What the path of one file says.
+    """What a file's path says.
 
     Attributes:
-        path: as it was given.
-        role: what it is for; None: it lies in no folder that says so.
+        path: as given.
+        role: its purpose; None: no folder names one.
         stem: its name without suffix.
-        folder: the folder below the role, or the one it lies in if there is no role.
-        reason: why it can be no part of a pair.
+        folder: the folder below the role, or its own without a role.
+        reason: why it cannot be part of a pair.
     """
 
     path: str
@@ -117,9 +117,9 @@ class Arranged(NamedTuple):
 
 
 def placed(path: str, role: Role | None = None) -> Placed | None:
-    """What a path says; None for what is no concern of a calibration.
+    """What a path says; None if it does not concern a calibration.
 
-    A file whose role a form names is an image of that role, whatever its suffix and folders are.
+    A file whose role a form names is an image of that role, whatever its suffix and folders.
     """
     if role is not None:
         stem = path.replace("\\", "/").rsplit("/", 1)[-1].rpartition(".")

@@ -33,7 +33,7 @@ LIST: Final = "files.json"
 
 
 def listed(members: Mapping[str, Path]) -> dict[str, bytes]:
-    """What is sent in place of files: a table of where each of them lies, by its name."""
+    """Sent in place of files: a table of their places, by name."""
     places = {name: str(path.absolute()) for name, path in members.items()}
     return {LIST: json.dumps(places).encode()}
 
@@ -48,8 +48,8 @@ def files_at(places: Mapping[str, str]) -> Iterator[NamedFile]:
 class LocalAdmin(CalibrationAdmin):
     """Makes calibrations of files in their place, on `private_stores`.
 
-    data_dir: where locks lie. stack: closes what jobs hold. on_checked: is told (files, all files)
-    while they are looked at.
+    data_dir: of the locks. stack: closes what jobs hold. on_checked: called with (files, all files)
+        while they are checked.
     """
 
     data_dir: Path

@@ -31,7 +31,7 @@ and nobody waits for one of them."""
 
 @dataclass(frozen=True, slots=True)
 class PairTask:
-    """One pair of a job on its way through an upscaler; `canary` is told if the pair is one."""
+    """One pair of a job and its upscaler; `canary`: set if the pair is one."""
 
     job: str
     request: CalibrationRequest
@@ -69,7 +69,7 @@ def check_measurable(settings: FidelitySettings) -> None:
     """Return if errors can be measured here.
 
     Raises:
-        BadRequest: naming what is not installed.
+        BadRequest: names the missing packages.
     """
     if settings.missing:
         raise BadRequest(f"The metric {settings.metric!r} needs {settings.missing}.")

@@ -27,7 +27,7 @@ Key: TypeAlias = tuple[int, str | None, frozenset[tuple[int, int]]]
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """The active calibrations of an upscaler; the first is asked first."""
+    """The active calibrations of an upscaler, in order."""
 
     calibrations: Sequence[Calibration]
     _is_clear: dict[Key, bool] = field(default_factory=dict)

@@ -33,7 +33,7 @@ SAME_PIXELS = "duplicates {} by content"
 _WHOLE: Final = "p0,p100"
 
 FITTED_ON = "σ was fitted on this photograph"
-"""Why a pair is left out that cannot stand for a new photograph."""
+"""Why a pair that cannot represent a new photograph is left out."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -178,8 +178,8 @@ class Calibration:
     def curve(self) -> StepCurve:
         """The curve of all pairs under the calibration's guarantee.
 
-        Scenes are taken in the order of the hashes of their content, which says nothing about
-        their losses. Names would: those of one folder, camera or day stand together.
+        Scenes are sorted by hashes of their content, which are independent of their losses. Names
+        are not: those of one folder, camera or day stand together.
         """
 
         def key(place: int) -> bytes:
@@ -261,7 +261,7 @@ class Calibration:
     def under(self, kind: str | None) -> Calibration:
         """The same for a request that wants a guarantee of this kind; None: its own.
 
-        From the pairs of one in expectation α may also be chosen after looking.
+        One in expectation also gives that for an α chosen after looking.
 
         Raises:
             BadRequest: it does not give such a guarantee.

@@ -21,7 +21,7 @@ _ORPHAN_LIFE: Final = timedelta(days=1)
 async def remove_orphans(stores: Stores) -> int:
     """Remove files older than a day whose job, result or calibration is unknown.
 
-    So does an upload to the object store that was never asked to be upscaled.
+    Also uploads to the object store that no request has used.
     """
     removed = 0
     calibrations: set[str] | None = None
