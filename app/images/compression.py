@@ -120,7 +120,7 @@ def class_in_words(name: str) -> str:
     edges = edges_of(codec, cast("Look", before or "sharp"))
     if edge == "low":
         return f"{_TITLES[codec]} of a quality below {edges[-1]}{besides}"
-    above = (101, *edges)[edges.index(int(edge))]
+    above = next(bound for bound in (*reversed(edges), 101) if bound > int(edge))
     return f"{_TITLES[codec]} of quality {edge} to {above - 1}{besides}"
 
 

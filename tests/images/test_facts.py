@@ -263,6 +263,7 @@ def test_classes_cover_every_quality_once(codec, look):
     for name, edge in zip(sorted(set(names[edges[-1] :]), reverse=True), edges, strict=True):
         assert f"quality {edge} to" in class_in_words(name)
         assert ("soft" in class_in_words(name)) == (look == "soft")
+    assert class_in_words("webp-10") == "WebP of quality 10 to 19"  # of an older rule
 
 
 @pytest.mark.parametrize(
