@@ -314,8 +314,8 @@ def test_it_follows_what_is_measured(start):
         assert not calibrating & set(one["aside"]["photographs"])
     rows = {row["name"]: row["chosen_for"] for row in admin.client.get("/v1/upscalers").json()}
     answer = post(admin.client, alpha=0.15).json()
-    assert (answer["upscaler"], [*rows[SHARP]]) == (SHARP, ["smoothed/lossless"])
-    assert rows[SHARP]["smoothed/lossless"] in answer["chosen"]
+    assert (answer["upscaler"], [*rows[SHARP]]) == (SHARP, ["denoised/lossless"])
+    assert rows[SHARP]["denoised/lossless"] in answer["chosen"]
     assert "scenes at α = 0.15, trusted are: realesr-x4 " in answer["chosen"]
     more = {"auto": table, "auto_measured": False, "run_jobs": False}
     by_table = start(*models, calibrations=(), **more)

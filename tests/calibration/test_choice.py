@@ -15,7 +15,7 @@ from tests.factories import calibration_of, changed
 from tests.fakes import FakeUpscaler
 
 SCENES = {f"{k:03}": f"scene {k // 2}" for k in range(200)}
-SMOOTHED = "smoothed/lossless"
+DENOISED = "denoised/lossless"
 AREAS = {f"{k:016x}": 0.5 for k in range(24)}
 
 
@@ -42,13 +42,13 @@ async def test_what_is_measured():
     pairs = of_all.measured_pairs()
     settings = {"upscaler": "fake", "pipeline": of_all.pipeline, "default_alpha": 0.2}
     found = aside_of(pairs, guarantee=Expectation(), **settings)
-    limit = of_all.of_class(SMOOTHED).curve.threshold(0.2)
-    of_class = [pair for pair in pairs if pair.info.input_class == SMOOTHED]
+    limit = of_all.of_class(DENOISED).curve.threshold(0.2)
+    of_class = [pair for pair in pairs if pair.info.input_class == DENOISED]
     areas = {
         pair.info.pixels_sha256[:16]: np.mean(pair.sigma_quantiles < limit) for pair in of_class
     }
-    assert [*found.areas] == [SMOOTHED]
-    assert found.areas[SMOOTHED] == pytest.approx(areas, abs=0.02)
+    assert [*found.areas] == [DENOISED]
+    assert found.areas[DENOISED] == pytest.approx(areas, abs=0.02)
     assert len(found.photographs) == len(pairs)
     few = aside_of(of_class[:9], guarantee=Expectation(), **settings)
     assert (few.areas, len(few.photographs)) == ({}, 9)

@@ -109,7 +109,7 @@ def test_auto_is_chosen(run, place, monkeypatch, is_served):
     active = [(one["upscaler"], one["n"]) for one in found if one["active"]]
     assert sorted(active) == [("sharp", 63), ("soft", 63)]
     assert outcome.out.count("set aside    27 photographs") == 2
-    assert "auto, smoothed/lossless: sharp; measured on 2" in outcome.out
+    assert "auto, denoised/lossless: sharp; measured on 2" in outcome.out
     assert run("calibrate", "photos", *command, "--export", "x").code == 2
 
 

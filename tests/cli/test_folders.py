@@ -125,7 +125,7 @@ class TestPlaces:
 
 def test_in_and_out(run, calibrated, monkeypatch):
     """The picture alone goes to standard output, the words to standard error."""
-    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(encoded(photo(3, 24, 24)))))
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(encoded(photo(52, 24, 24)))))
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(out := io.BytesIO()))
     outcome = run("upscale", "-", "--format", "webp")
     picture = Image.open(out)

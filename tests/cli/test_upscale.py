@@ -27,7 +27,7 @@ NAMES = ["image.png", "mask.png", "overlay.png", "result.json", "trust.png"]
 
 @pytest.fixture
 def picture(place):
-    return pictures(place, "bird.png", side=24, first=50) / "bird.png"
+    return pictures(place, "bird.png", side=24, first=52) / "bird.png"
 
 
 def test_five_files(run, place, calibrated, picture):

@@ -23,11 +23,11 @@ function page(store) {
   const lead = html`<p class="lead">The service asks the address what it is, then tries it by one call. It costs nothing until you say so.</p>`;
   const forget = () => found && store.set({ found: null });
   return html`${pageHead("Your upscaler", { above, lead })}
-    <form class="stack" @submit=${(event) => look(event, store, false)}>
+    <form class="stack" @submit=${(event) => look(event, store, false)} @dragover=${(event) => event.preventDefault()} @drop=${(event) => drop(event, store)}>
       <section class="card stack">
         <h2>1. Where it is</h2>
         <div @input=${forget}>
-          ${field("Address", html`<input name="address" required placeholder=${PLACE} spellcheck="false" />`, "A model on Replicate, a Gradio app or Space, a Cog container, a server with /v2 (Triton, KServe, MLServer) or with an OpenAPI description. Of an ONNX file its name: you get the command.")}
+          ${field("Address", html`<input name="address" required placeholder=${PLACE} spellcheck="false" />`, "A model on Replicate, a Gradio app or Space, a Cog container, a server with /v2 (Triton, KServe, MLServer) or with an OpenAPI description. Of an ONNX file its name, or drop it here: you get the command.")}
         </div>
         <div class="form-grid">
           ${field("Key", html`<input name="token" type="password" autocomplete="off" />`, "For these two questions only: nobody keeps it.")}
@@ -71,6 +71,15 @@ function suggested(found, store) {
           </section>`
         : nothing
     }`;
+}
+
+/** A file stays where it is: browsers say its name, and not its folder. */
+function drop(event, store) {
+  event.preventDefault();
+  const [file] = event.dataTransfer.files;
+  if (!file?.name.endsWith(".onnx")) return;
+  event.currentTarget.elements.namedItem("address").value = file.name;
+  look(event, store, false);
 }
 
 async function look(event, store, call) {
