@@ -23,6 +23,7 @@ PYTHON = f"""
 content_type_overrides:
   image/png: application/octet-stream
   image/jpeg: application/octet-stream
+  image/tiff: application/octet-stream
   application/zip: application/octet-stream
   {file.MEDIA_TYPE}: application/octet-stream
   text/event-stream: text/plain
