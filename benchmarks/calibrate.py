@@ -180,7 +180,9 @@ def fleet(workers: int, redis_url: str, count: int = 40) -> float:
 def _calibrated(client: httpx.Client, count: int, first: int = 0) -> float:
     archive = {"archive": ("pairs.zip", zipped(truth_files(count, first=first)))}
     began = time.perf_counter()
-    sent = client.post(BASE, files=archive, data={"config": '{"samples": 4}'}).raise_for_status()
+    sent = client.post(
+        BASE, files=archive, data={"config": '{"samples": 4, "degradation": {}}'}
+    ).raise_for_status()
     while (job := client.get(sent.headers["location"]).json())["state"] in {"queued", "running"}:
         time.sleep(0.02)
     if job["state"] != "succeeded":

@@ -58,8 +58,10 @@ def law_and_shape(input_class: str | None) -> tuple[Law, Shape]:
     clean = [name for name in shipped.classes if name.startswith("lossless")]
     input_class = input_class or max(clean, key=shipped.classes.__getitem__)
     part = shipped.of_class(input_class)
-    order = np.random.default_rng(0).permutation(part.pairs)
-    apart, kept = np.split(order, [part.pairs // 3])
+    # One picture of each scene: both of a photograph would be in the shape and in the law.
+    ones = [min(of, key=lambda k: part.manifest.pairs[k].x_sha256) for of in part.members]
+    order = np.random.default_rng(0).permutation(ones)
+    apart, kept = np.split(order, [part.n // 3])
     shape = Shape.of([part.staircases[k] for k in apart])
     if shape is None:
         raise SystemExit(f"{input_class}: nothing is lost in it.")

@@ -88,13 +88,13 @@ async def probe_upscaler(wish: ProbeIn, state: StateDep, actor: AdminDep) -> Pro
         allow_private=is_own or state.settings.connect_private,
     )
     found = await look(asked)
+    if not is_own:
+        await state.audit("upscaler.probe", actor, upscaler=found.entry["name"], call=wish.call)
     tried = None
     if wish.call:
         if found.needs:
             raise BadRequest(f"Set {', '.join(found.needs)} first: the model asks for it.")
         tried = await attempt(found.entry, asked)
-    if not is_own:
-        await state.audit("upscaler.probe", actor, upscaler=found.entry["name"], call=wish.call)
     told = found.entry if tried is None else tried.entry
     return ProbeOut(
         what=found.what,

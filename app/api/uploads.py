@@ -57,6 +57,7 @@ async def create_upload(
 ) -> UploadOut:
     """A link into the object store, which counts as a request of the client."""
     client = client_name(request, key)
+    await state.limits.take(client, "requests")
     upload = secrets.token_urlsafe(15)
     if idempotency_key is not None:
         name = hashlib.sha256(f"upload\0{client}\0{idempotency_key}".encode()).hexdigest()
@@ -70,7 +71,6 @@ async def create_upload(
         raise NoDirectUploads(
             "This service has no object store that clients may use: send the file as `image`."
         )
-    await state.limits.take(client, "requests")
     return UploadOut(
         upload=upload,
         url=link.url,

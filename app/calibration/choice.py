@@ -62,7 +62,8 @@ def choices(
 ) -> Mapping[str, Choice]:
     """The model that the measurements choose for each class; empty if they cannot be compared.
 
-    They must be made in one way, on the same scenes, and on none that calibrates any model.
+    They must be made in one way, on the same scenes, and on no picture that calibrates any model,
+    pixel for pixel.
 
     Args:
         active: the calibrations of each model, in the order in which they are asked.
@@ -94,7 +95,7 @@ def choices(
 
 
 def _chosen(areas: Mapping[str, Mapping[str, float]], usual: str, alpha: float) -> Choice | None:
-    """The model that trusts most of the scenes that all have seen, by more than chance explains.
+    """The model that trusts most of the scenes that all have seen, by more than a standard error.
 
     Otherwise the usual one; None: too few scenes.
     """
@@ -110,7 +111,7 @@ def _chosen(areas: Mapping[str, Mapping[str, float]], usual: str, alpha: float) 
     if best == usual:
         return Choice(usual, words)
     if gains.mean() <= error:
-        return Choice(usual, f"{words}; that is no difference (± {error:.1%})")
+        return Choice(usual, f"{words}; the gain is within its standard error (± {error:.1%})")
     return Choice(best, words)
 
 

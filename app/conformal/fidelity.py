@@ -255,7 +255,7 @@ METRICS: dict[str, Metric] = {
         bytes_per_pixel=150,
         unit="label",
         rule=reader.ReaderSettings,
-        right="no word in the trusted part is wrong, as far as a text reader can tell",
+        right="no word of the truth is read otherwise in the trusted part, as a text reader reads",
         voids=(
             "taking it for a promise about text that the reader cannot read in the truth",
             "words that only the result has, where the truth has none that can be read",

@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageColor, ImageOps, UnidentifiedImageError
 
 from app.conformal.lab import Pixels
-from app.errors import BadImage, BadRequest, ImageTooLarge, UnsupportedMedia, reason_of
+from app.errors import BadImage, BadInput, BadRequest, ImageTooLarge, UnsupportedMedia, reason_of
 from app.images.allowance import admit
 from app.images.colour import to_srgb
 from app.images.compression import LOSSLESS, Compression, read_compression
@@ -158,7 +158,7 @@ def decode(
     if len(data) > limits.max_bytes:
         raise _too_many_bytes(data, limits)
     image = _open(data, limits, fit)
-    form, notes, raster = _chosen_picture(image, limits, fit, page)
+    form, notes, raster = _page(image, limits, fit, page)
     admit(math.prod(image.size))
     try:
         compression = read_compression(data, image)
@@ -200,6 +200,19 @@ def decode(
     # A picture that was reduced so far shows nothing of the compression of its file.
     shown = LOSSLESS if max(size) >= 2 * max(pixels.shape[:2]) else compression
     return Decoded(pixels, form, notes, opacity, metadata, shown, raster)
+
+
+def _page(
+    image: Image.Image, limits: Limits, fit: int | None, page: int | None
+) -> tuple[str, list[str], Raster | None]:
+    """`_chosen_picture`, whatever Pillow raises at further pages."""
+    try:
+        return _chosen_picture(image, limits, fit, page)
+    except BadInput:
+        raise
+    except Exception as error:
+        _check_memory(error)
+        raise BadImage(f"The image's pages cannot be read: {reason_of(error)}.") from error
 
 
 def _chosen_picture(

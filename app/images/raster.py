@@ -55,7 +55,9 @@ def checked_stretch(text: str) -> str:
     """The stretch in its plain form, such as `p1,p99` or `100,4095`. Raises ValueError."""
     percentiles, low, high = _parsed(text)
     prefix = "p" if percentiles else ""
-    return f"{prefix}{low:.10g},{prefix}{high:.10g}"
+    plain = f"{prefix}{low:.10g},{prefix}{high:.10g}"
+    _parsed(plain)  # rounded, both ends may be the same
+    return plain
 
 
 def checked_bands(text: str) -> str:
@@ -67,6 +69,8 @@ def checked_bands(text: str) -> str:
         raise ValueError("bands are the number of one or the numbers of three, such as 4,3,2")
     return ",".join(numbers)
 
+
+_LARGEST: Final = 1e30  # of a window, far from where floats of 32 bits overflow
 
 Stretch = Annotated[str, AfterValidator(checked_stretch)]
 Bands = Annotated[str, AfterValidator(checked_bands)]
@@ -84,7 +88,7 @@ def _parsed(text: str) -> tuple[bool, float, float]:
             "a stretch is a window such as 0,4095 or percentiles such as p1,p99"
         ) from None
     percentiles = bool(found[1])
-    if not -1e30 < low < high < 1e30 or (percentiles and not 0 <= low < high <= 100):
+    if not -_LARGEST < low < high < _LARGEST or (percentiles and not 0 <= low < high <= 100):
         raise ValueError("a stretch begins with the lower end; percentiles are 0 to 100")
     return percentiles, low, high
 
@@ -119,6 +123,8 @@ def windowed(read: Read, stretch: str) -> Raster:
     # Of a flat band every value is the lowest.
     ends = [(first, last if last > first else first + 1) for first, last in ends]
     lows, highs = zip(*ends, strict=True)
+    if not all(abs(end) < _LARGEST for end in (*lows, *highs)):  # NaN is not
+        raise BadImage("The values are too large for percentiles: state a window by stretch.")
     return replace(read.raster, stretch=stretch, low=lows, high=highs)
 
 
@@ -223,7 +229,7 @@ def read_values(
     if read is None:  # a picture
         if bands is not None:
             raise BadRequest("Bands are of TIFF and PNG files without a palette.")
-        found = decode(data, limits, page=page, with_alpha=True, keep=keep)
+        found = decode(data, limits, page=page, with_alpha=True, keep=keep, fit=fit)
         rgb: Values = found.rgb
         is_grey = all(np.array_equal(rgb[..., 0], rgb[..., k]) for k in (1, 2))
         valid = None if found.alpha is None else found.alpha == 255
@@ -308,7 +314,13 @@ def _by_gdal(
         metadata, lost = _tiff_metadata(data, _directory(names[number - 1]) - 1, keep)
         notes += lost
     elif keep != "none":
-        metadata, lost = metadata_of(Image.open(io.BytesIO(data)), with_place=keep == "keep-gps")
+        try:
+            image = Image.open(io.BytesIO(data), formats=["PNG"])
+            metadata, lost = metadata_of(image, with_place=keep == "keep-gps")
+        except MemoryError:
+            raise
+        except Exception:  # noqa: BLE001 - Pillow is stricter than GDAL, and raises anything
+            lost = ["The metadata are damaged and were not kept."]
         notes += lost
     raster = Raster(page=number, pages=len(names), bands=numbers)
     return Read(values, valid, "TIFF" if is_tiff else "PNG", raster, tuple(notes), metadata)

@@ -181,8 +181,8 @@ def _of_mask(subject: Subject, alpha: float, trusted: float) -> list[str]:
         )
     elif trusted == 0:
         words = (
-            f"No pixel is trusted: at alpha={alpha:g} errors are too likely everywhere in "
-            "this image. A larger alpha would trust more: fix it before the next image."
+            f"No pixel is trusted: everywhere in this image the score σ lies above the threshold "
+            f"of alpha={alpha:g}. A larger alpha would trust more: fix it before the next image."
         )
     elif trusted == 1:
         words = (

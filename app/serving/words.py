@@ -133,9 +133,10 @@ def _theorem(subject: Subject, alpha: float, where: str) -> str:
             f"Over the draw of the {subject.scenes} and of {new}, {largest} {bound}, if the image "
             "is exchangeable with them."
         )
+    one = "a new image" if subject.third is None else "a new image of that third"
     return (
         f"With probability at least {1 - delta:g} over the draw of the {subject.scenes}, {largest} "
-        f"of a new image {bound}, if it and they are drawn independently from one distribution."
+        f"of {one} {bound}, if it and they are drawn independently from one distribution."
     )
 
 

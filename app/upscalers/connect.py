@@ -13,6 +13,7 @@ redirects are not followed (`app/upscalers/remote/guard.py`).
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
@@ -51,7 +52,7 @@ _GUESS: Final = 16  # a scale that hardly any model has, so the answer shows the
 _MOST_TRIES: Final = 12
 _ASPECT: Final = 0.01
 _REPLICATE: Final = "https://api.replicate.com/v1"
-_TELL_SCALE: Final = frozenset({"embedded", "worker"})  # they report it, so no setting does
+_TELL_SCALE: Final = ("embedded", "worker")  # they report it; a tuple, as kinds may be anything
 _WORKER: Final = "trustscale-worker"  # the name our workers report
 _ADAPTER: Final[TypeAdapter[UpscalerConfig]] = TypeAdapter(UpscalerConfig)
 
@@ -96,8 +97,10 @@ async def look(wish: Wish) -> Suggestion:
         BadRequest: no such address, or nothing there describes an upscaler.
         UpscalerError: it cannot be reached, or refuses the token.
     """
-    if wish.address.endswith(".onnx"):
+    if wish.address.endswith(".onnx") and "://" not in wish.address:
         return _of_file(wish)
+    if wish.settings.get("kind", "") == "embedded":  # a file of this machine
+        raise BadRequest("An address is no file: kind cannot be embedded.")
     parts = _parts(wish.address)
     if "preset" in wish.settings:
         where = {"kind": "http", "url": parts.geturl()}
@@ -137,11 +140,12 @@ async def attempt(entry: Entry, wish: Wish) -> Trial:
         tape = _Tape(line)
         network = replace(wish.network, transport=tape)
         waiting, notes = [entry], []
+        ends = asyncio.get_running_loop().time() + _LONGEST_S
         for left in reversed(range(_MOST_TRIES)):
             now = waiting.pop(0)
             tape.rewind()
             try:
-                async with asyncio.timeout(_LONGEST_S):
+                async with asyncio.timeout_at(ends):
                     scale, lossless = await _generated(now, wish.environ, network, source)
             except TimeoutError as error:
                 raise UpscalerUnavailable("The call was not answered in time.") from error
@@ -327,6 +331,11 @@ def _named(found: Suggestion, wish: Wish, of: str) -> Suggestion:
     found.entry = merge({"name": name or "upscaler", **found.entry}, wish.settings)
     config_of(found.entry)
     found.needs = [one for one in found.needs if not _is_set(found.entry, one)]
+    said = [found.what, found.entry, found.needs, found.notes]
+    try:
+        json.dumps(said, ensure_ascii=False, allow_nan=False).encode()
+    except ValueError as error:  # half a character, or no number
+        raise BadRequest("What the server says of itself cannot be read.") from error
     return found
 
 

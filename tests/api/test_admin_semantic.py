@@ -215,7 +215,7 @@ def test_text(fresh):
     assert recorded.items() >= {"metric": "text", "labels": "synthetic", "bound": 1}.items()
     assert recorded["annotator"].items() >= {"name": "rapidocr", "legible": 0.8}.items()
     guarantee = upscaled(fresh.client, alpha=0.5).json()["guarantee"]
-    assert guarantee["sentence"].startswith("In 1 of 2 such pictures no word in the trusted part")
+    assert guarantee["sentence"].startswith("In 1 of 2 such pictures no word of the truth is read")
     other = {"metric": "text", "annotator": {"name": "rapidocr", "version": "1.0"}}
     refused = fresh.post_files(truth_files(2), fidelity=other)
     assert "needs rapidocr 1.0" in check_problem(refused, "bad-request")["detail"]

@@ -29,6 +29,9 @@ def test_an_admin_may(client, start):
         assert [entry["facts"]["call"] for entry in log.json()] == [True, False]
         assert TOKEN not in tried.text + log.text
         check_problem(ask(address="model.onnx"), "bad-request")
+        check_problem(ask(address="x://../../etc/model.onnx"), "bad-request")
+        for kind in ("embedded", []):
+            check_problem(ask(settings={"kind": kind, "model": "/dev/zero"}), "bad-request")
         said = check_problem(
             ask(settings={"token_env": "A", "concurency": 1}, call=True), "bad-request"
         )

@@ -71,7 +71,7 @@ def moved(mean, spread=0.0):
         (aside(moved(0.1)), "sharp", "24 scenes at α = 0.1, trusted are: soft 50%, sharp 60%"),
         (aside(moved(-0.1)), "soft", "sharp 40%"),
         (aside(moved(0)), "soft", "sharp 50%"),
-        (aside(moved(0.01, 0.2)), "soft", "no difference (± 4.2%)"),
+        (aside(moved(0.01, 0.2)), "soft", "within its standard error (± 4.2%)"),
         (aside(moved(0.05, 0.2)), "sharp", "sharp 55%"),
         (aside(dict(list(moved(0.1).items())[:10])), "sharp", "10 scenes"),
         (aside(dict(list(moved(0.1).items())[:9])), None, None),

@@ -121,7 +121,7 @@ class TestGuarantee:
         """Of text the promise says who read it, and what nobody read."""
         text = promised(with_fidelity(calibration, metric="text", bound=1))
         assert (text.labels, text.metric) == ("synthetic", "text")
-        assert "no word in the trusted part is wrong, as far as a text reader" in text.sentence
+        assert "no word of the truth is read otherwise in the trusted part" in text.sentence
         assert "rapidocr version" in text.statement
         assert any("cannot read in the truth" in reason for reason in text.voids)
 
