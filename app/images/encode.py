@@ -7,7 +7,7 @@ import io
 import uuid
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 from xml.etree import ElementTree as ET  # only written
 
@@ -56,6 +56,15 @@ class Form:
         return self.lossless or (self.media_type == "image/webp" and quality == BEST_QUALITY)
 
 
+_TIFF: Final = Form(
+    "image/tiff",
+    lossless=True,
+    alpha=True,
+    most=2**31 - 1,
+    bytes_per_pixel=lambda _: 10,
+    deep=True,
+)
+
 FORMS: Final[Mapping[FormName, Form]] = {
     "png": Form(
         "image/png",
@@ -87,31 +96,10 @@ FORMS: Final[Mapping[FormName, Form]] = {
         # From 95 on Pillow's buffer is as large as any file.
         bytes_per_pixel=lambda quality: 13 if quality >= 95 else 8,
     ),
-    "tiff": Form(
-        "image/tiff",
-        lossless=True,
-        alpha=True,
-        most=2**31 - 1,
-        bytes_per_pixel=lambda _: 10,
-        deep=True,
-    ),
+    "tiff": _TIFF,
     # Made by GDAL of a TIFF file, whose reductions it keeps as they are until it writes them.
-    "cog.tiff": Form(
-        "image/tiff",
-        lossless=True,
-        alpha=True,
-        most=2**31 - 1,
-        bytes_per_pixel=lambda _: 40,
-        deep=True,
-    ),
-    "ome.tiff": Form(
-        "image/tiff",
-        lossless=True,
-        alpha=False,
-        most=2**31 - 1,
-        bytes_per_pixel=lambda _: 10,
-        deep=True,
-    ),
+    "cog.tiff": replace(_TIFF, bytes_per_pixel=lambda _: 40),
+    "ome.tiff": replace(_TIFF, alpha=False),
 }
 """By the value of the form field `format`, which also ends the file's name."""
 
