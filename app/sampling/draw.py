@@ -19,9 +19,8 @@ import numpy as np
 from app.errors import TimedOut, UpscalerError, UpscalerFailed, UpscalerRejected
 from app.system import shielded
 from app.telemetry.tracing import span
-from app.upscalers.base import RGB, Capabilities, Source, Upscaler
+from app.upscalers.base import RGB, Capabilities, MomentsRequest, Source, Turn, Upscaler
 from app.upscalers.remote.errors import SomeFailed, replaceable
-from app.upscalers.turns import MomentsRequest, Turn
 
 OnProgress = Callable[[int, int, str], None]
 """Is called in the event loop with (done, of how many, of what: samples, or tiles of samples)."""

@@ -28,9 +28,8 @@ from app.sampling.draw import OnProgress, draw
 from app.sampling.pipeline import Pipeline, Prediction, guard
 from app.system import score_cores, shielded
 from app.telemetry.tracing import span
-from app.upscalers.base import RGB, Source, Upscaler, witness_of
+from app.upscalers.base import RGB, MomentsRequest, Source, Upscaler, witness_of
 from app.upscalers.seeds import sample_seeds
-from app.upscalers.turns import MomentsRequest
 
 T = TypeVar("T")
 OnFirst = Callable[[RGB], None]

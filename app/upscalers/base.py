@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Final, Protocol
 
 import numpy as np
 
 from app.conformal.lab import Pixels, check_rgb
+from app.conformal.moments import Spread
 from app.errors import NotFound
 from app.images.depth import deep, shallow
 from app.images.encode import png_rgb
 from app.images.facts import Facts
-from app.upscalers.turns import Turn
 
 RGB = Pixels
 """[h, w, 3], C-contiguous: sRGB of 8 bits, or data of 16 bits in units of their stretch."""
+
+AUTO: Final = "auto"
+"""Reserved name: the class of an upload chooses the upscaler."""
 
 
 def image_digest(rgb: RGB) -> str:
@@ -32,16 +38,14 @@ def image_digest(rgb: RGB) -> str:
 class Source:
     """The decoded low-resolution input of one request, shared by its M generation calls.
 
-    Adapters that need bytes use `png`, which is encoded at most once; adapters that upload once for
-    M calls use the `Source` itself as the key (it hashes by identity and can be weakly referenced).
-
-    `facts` are known besides the pixels, for a score that looks at them.
+    It hashes by identity, so adapters that upload once for M calls use it as a key. `facts` are
+    known besides the pixels, for a score that looks at them.
     """
 
     def __init__(self, rgb: RGB, facts: Facts | None = None) -> None:
-        self.facts = facts
         check_rgb(rgb)
         self.rgb = np.ascontiguousarray(rgb)
+        self.facts = facts
 
     @property
     def height(self) -> int:
@@ -53,7 +57,7 @@ class Source:
 
     @cached_property
     def png(self) -> bytes:
-        """The image as a lossless PNG file of 8 bits."""
+        """The image as a lossless PNG file of 8 bits, encoded once."""
         return png_rgb(self.shallow.rgb)
 
     @property
@@ -71,10 +75,7 @@ class Source:
         return all(np.array_equal(self.rgb[..., 0], self.rgb[..., k]) for k in (1, 2))
 
     def like(self, answer: RGB) -> RGB:
-        """An answer to this image as data of its kind: of 16 bits, and one channel if it has one.
-
-        Pictures of 8 bits stay what a model makes of them.
-        """
+        """An answer to an image of 16 bits in 16 bits, and in one channel if the image has one."""
         if not self.is_deep:
             return answer
         found = deep(answer)
@@ -85,13 +86,128 @@ class Source:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of the pixels and the shape, hexadecimal."""
+        """See `image_digest`."""
         return image_digest(self.rgb)
 
     @property
     def is_flat(self) -> bool:
         """Whether every pixel has the same colour."""
         return bool((self.rgb == self.rgb[0, 0]).all())
+
+
+@dataclass(slots=True)
+class MomentsRequest:
+    """A request for the moments of all samples, if the upscaler can accumulate them.
+
+    mean: whether Ŷ is the mean of the samples, and not the first.
+    answer: set by an upscaler that accumulates, which then returns no samples.
+    """
+
+    mean: bool = False
+    answer: Spread | None = None
+
+
+class Turn:
+    """One call's claim on the memory of its request, and its limits.
+
+    The M calls of a request run at once and tend to end together. Decoded samples are large (48 MiB
+    for 4096 × 4096), so the calls share a lock: a call takes it before it decodes its answer, and
+    gives it back once its samples are accumulated.
+
+    Args:
+        shared: the lock of the request.
+        deadline: of the request, on the running loop's clock.
+        patience_s: how long a call waits for an upscaler that is away; 0: it fails at once.
+        moments: None: samples are wanted.
+        on_part: called in the loop, with the number of parts, when one of the call's parts is done.
+
+    Attributes:
+        most_bytes: limit of an answer that holds samples; None: the configured one.
+    """
+
+    def __init__(
+        self,
+        shared: asyncio.Lock | None = None,
+        *,
+        deadline: float | None = None,
+        patience_s: float = 0.0,
+        moments: MomentsRequest | None = None,
+        on_part: Callable[[int], None] | None = None,
+    ) -> None:
+        self.moments = moments
+        self.most_bytes: int | None = None
+        self.patience_s = patience_s
+        self._on_part = on_part
+        self._deadline = deadline
+        self._shared = shared or asyncio.Lock()
+        self._claim = asyncio.Lock()
+        self._held = False
+        self._clock: asyncio.Timeout | None = None
+
+    def remaining_s(self) -> float:
+        """Seconds until the deadline of the request; may be infinite."""
+        if self._deadline is None:
+            return math.inf
+        return self._deadline - asyncio.get_running_loop().time()
+
+    def counted(self, parts: Sequence[Callable[[], None]]) -> list[Callable[[], None]]:
+        """The parts of a call, which run in threads, each reporting when it is done."""
+        on_part = self._on_part
+        if on_part is None:
+            return list(parts)
+        loop = asyncio.get_running_loop()
+
+        def reporting(part: Callable[[], None]) -> None:
+            part()
+            with suppress(RuntimeError):  # the loop was closed meanwhile
+                loop.call_soon_threadsafe(on_part, len(parts))
+
+        return [partial(reporting, part) for part in parts]
+
+    async def take(self) -> None:
+        """Wait for the turn; returns at once if this call has it already."""
+        async with self._claim:  # a call may decode in parts, which share one claim
+            if self._held:
+                return
+            with self._clock_stopped():
+                await self._shared.acquire()
+                self._held = True
+
+    def give_back(self) -> None:
+        """Let the next call in; no effect if this call does not have the turn."""
+        if self._held:
+            self._held = False
+            self._shared.release()
+
+    @asynccontextmanager
+    async def limited(self, seconds: float) -> AsyncIterator[None]:
+        """Raise TimeoutError if the block takes longer, not counting its wait for the turn.
+
+        That wait is for our own calls: counted, it would end calls that have their answer, and they
+        would be paid for again.
+        """
+        async with asyncio.timeout(seconds) as clock:
+            self._clock = clock
+            try:
+                yield
+            finally:
+                self._clock = None
+
+    @contextmanager
+    def _clock_stopped(self) -> Iterator[None]:
+        clock = self._clock
+        end = None if clock is None or clock.expired() else clock.when()
+        if clock is None or end is None:
+            yield
+            return
+        loop = asyncio.get_running_loop()
+        left = end - loop.time()
+        clock.reschedule(None)
+        try:
+            yield
+        finally:
+            if self._clock is clock:  # what it limits may be over
+                clock.reschedule(loop.time() + left)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,11 +218,11 @@ class Capabilities:
     samples_per_call: the largest number of seeds in one `generate` call.
     concurrency: calls in flight at once, over all requests of this process.
     max_samples: the number of distinct samples; None: no limit.
-    max_input_pixels: the largest h·w it takes; None: no limit of its own.
+    max_input_pixels: the largest h·w; None: no limit of its own.
     lossless: samples arrive without lossy compression.
-    by_tiles: it runs in this process and takes the time of its pixels, so one tile tells its pace.
-    accumulates: it may answer a call with the moments of its samples, see `Turn.moments`.
-    deep: it takes images of 16 bits as they are, and answers in 16 bits; else it is given 8.
+    by_tiles: it runs in this process, so the time of one tile predicts that of all.
+    accumulates: it may answer a call with the moments of its samples, see `MomentsRequest`.
+    deep: it takes images of 16 bits and answers in 16 bits; else it is given 8.
     """
 
     seeds: bool = True
@@ -124,9 +240,9 @@ class Upscaler(Protocol):
     """An opaque image-to-image model μ.
 
     `fingerprint` identifies what produces the samples: adapter, model, version or weight hash, and
-    every parameter that changes the output. Equal fingerprints mean equal distributions; a
-    calibration is valid for one fingerprint only. Remote upscalers learn `scale` and `fingerprint`
-    in `check`; before it the properties raise `UpscalerUnavailable`.
+    every parameter that changes the output. A calibration is valid for one fingerprint only. Remote
+    upscalers learn `scale` and `fingerprint` in `check`; before it the properties raise
+    `UpscalerUnavailable`.
     """
 
     @property
@@ -150,8 +266,7 @@ class Upscaler(Protocol):
         """One sample per seed, in the order of the seeds, each [k·h, k·w, 3] and as deep as asked.
 
         The call takes `turn` before it decodes samples, and the caller gives it back; None: no
-        other calls compete. Never blocks the event loop. Cancelling the call abandons or cancels
-        the work.
+        other calls compete. Cancelling the call abandons or cancels the work.
 
         Raises:
             UpscalerUnavailable: unreachable or busy; the same call may succeed later.
@@ -194,35 +309,31 @@ def witness_of(upscaler: Upscaler) -> Witness | None:
 
 
 def fingerprint_of(facts: object) -> str:
-    """The fingerprint of what produces samples, from all facts that distinguish it, as JSON."""
+    """SHA-256 over all facts that distinguish what produces samples, as JSON."""
     canonical = json.dumps(facts, sort_keys=True, ensure_ascii=True)
     return "sha256:" + hashlib.sha256(canonical.encode()).hexdigest()
 
 
-def digests_of(facts: Mapping[str, object], above: str = "") -> dict[str, str]:
-    """A digest of each fact that a fingerprint covers; facts inside tables have dotted names.
+def settings_of(upscaler: Upscaler) -> dict[str, str]:
+    """A digest of each fact that the fingerprint covers; empty if the upscaler reports none.
 
     Calibrations keep them, so that an error can name the setting that changed. Digests, because
     values may be private addresses or prompts.
     """
+    facts: Mapping[str, object] = getattr(upscaler, "facts", {})
+    return _digests(facts)
+
+
+def _digests(facts: Mapping[str, object], above: str = "") -> dict[str, str]:
+    """Digests by name; facts inside tables have dotted names."""
     found: dict[str, str] = {}
     for name, value in facts.items():
         if isinstance(value, dict) and value:
-            found |= digests_of(value, f"{above}{name}.")
+            found |= _digests(value, f"{above}{name}.")
         else:
             text = json.dumps(value, sort_keys=True, default=str)
             found[above + name] = hashlib.sha256(text.encode()).hexdigest()[:12]
     return found
-
-
-def settings_of(upscaler: Upscaler) -> dict[str, str]:
-    """The digests of an upscaler's settings; empty if it reports none."""
-    facts: Mapping[str, object] = getattr(upscaler, "facts", {})
-    return digests_of(facts)
-
-
-AUTO: Final = "auto"
-"""Reserved name: the class of an upload chooses the upscaler."""
 
 
 def named(upscalers: Mapping[str, Upscaler], name: str | None, default: str) -> Upscaler:

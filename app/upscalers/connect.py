@@ -32,7 +32,6 @@ from app.upscalers import descriptions, pointer
 from app.upscalers.base import Source
 from app.upscalers.config import EmbeddedConfig, OneAddress, http_url
 from app.upscalers.descriptions import Entry, Suggestion
-from app.upscalers.presets import load_preset, merge, preset_names
 from app.upscalers.probe import pattern
 from app.upscalers.registry import UpscalerConfig, build_adapter, build_upscaler
 from app.upscalers.remote.errors import (
@@ -44,6 +43,7 @@ from app.upscalers.remote.errors import (
 from app.upscalers.remote.guard import FetchPolicy, target
 from app.upscalers.remote.http import Network, Upstream
 from app.upscalers.remote.translation import failure
+from app.upscalers.template import load_preset, merge, preset_names
 
 _LONGEST_S: Final = 300.0
 _SHORT_S: Final = 20.0

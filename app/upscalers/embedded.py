@@ -1,39 +1,137 @@
 """The upscaler inside this process: any ONNX model from RGB to RGB.
 
-Three layers, each usable alone: `OnnxModel` (`network.py`) runs one window, `symmetric_sample`
-turns a deterministic model into a seeded sampler of any image size, and `EmbeddedUpscaler` puts
-both behind the asynchronous `Upscaler` protocol.
+`symmetric_sample` turns a deterministic `OnnxModel` into a seeded sampler of any image size,
+`EmbeddedUpscaler` puts it behind the asynchronous `Upscaler` protocol, and `FairThreads` lets
+requests take turns tile by tile.
 """
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Callable, Sequence
+import threading
+from collections import deque
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from concurrent.futures import Future, InvalidStateError, ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
 
 from app.errors import ConfigError, UpscalerUnavailable
 from app.system import usable_cores
-from app.upscalers.base import RGB, Capabilities, Source, Witness, fingerprint_of
-from app.upscalers.fair import Closed, FairThreads
-from app.upscalers.network import OnnxModel
-from app.upscalers.runtime import Precision, PrecisionSetting, foreseen
-from app.upscalers.seeds import GROUP_ORDER
+from app.upscalers.base import RGB, Capabilities, Source, Turn, Witness, fingerprint_of
+from app.upscalers.runtime import OnnxModel, Precision, PrecisionSetting, foreseen
+from app.upscalers.seeds import GROUP_ORDER, apply, undo
 from app.upscalers.shipped import SCALE, SHIPPED, ShippedName
-from app.upscalers.symmetry import apply, undo
 from app.upscalers.tiling import TilePlan, run_tiled, tiled
-from app.upscalers.turns import Turn
 
-# Input pixels, for models that are not shipped.
-DEFAULT_TILE = 288
-
-# For models of unknown radius. Deep networks reach farther in principle, but influence fades with
-# distance. For certainty set `halo` to the radius.
-DEFAULT_HALO = 32
+# In input pixels, for models that are not shipped. Deep networks reach farther than this halo in
+# principle, but influence fades with distance.
+DEFAULT_TILE, DEFAULT_HALO = 288, 32
 
 # Version of this module's rules that change pixels and have no name below.
 _ADAPTER = "embedded/1"
+
+
+Part = Callable[[], None]
+
+
+class Closed(Exception):
+    """The pool is closed."""
+
+
+@dataclass(eq=False, slots=True)
+class _Work:
+    """Parts of one request. cost: of each. left: how many have not ended."""
+
+    request: Hashable
+    cost: int
+    waiting: deque[Part]
+    left: int = field(init=False)
+    end: Future[None] = field(default_factory=Future)
+
+    def __post_init__(self) -> None:
+        self.left = len(self.waiting)
+
+
+class FairThreads:
+    """`count` threads that run the parts of all requests, each part in one thread.
+
+    A picture of 12 megapixels has hundreds of tiles, a small one has one; first come, first served,
+    the small one would wait for minutes. So the request that has had the least goes next, among
+    equals the one that needs the least: start-time fair queueing (Goyal, Vin and Cheng, SIGCOMM
+    1996) with the pixels of a tile as its length.
+    """
+
+    def __init__(self, count: int, name: str) -> None:
+        self._threads = ThreadPoolExecutor(count, thread_name_prefix=name)
+        self._lock = threading.Lock()
+        self._works: list[_Work] = []
+        self._had: dict[Hashable, int] = {}  # cost so far of each request, with its handicap
+
+    async def run(self, request: Hashable, parts: Iterable[Part], cost: int) -> None:
+        """Call every part in a thread, starting them in order.
+
+        When the call is cancelled or a part raises, parts that have begun end, others do not begin.
+
+        Args:
+            request: requests share the threads evenly.
+            parts: at least one.
+            cost: thread time of a part, in any unit.
+
+        Raises:
+            Closed: `close` was called.
+            Exception: what a part raises.
+        """
+        work = _Work(request, cost, deque(parts))
+        with self._lock:
+            # A new request starts level with the others: their past does not count.
+            self._had.setdefault(request, min(self._had.values(), default=0))
+            self._works.append(work)
+        try:
+            for _ in range(work.left):
+                self._threads.submit(self._do_next)
+        except RuntimeError as error:  # the threads were shut down
+            raise Closed from error
+        await asyncio.wrap_future(work.end)
+
+    def close(self) -> None:
+        """Begin no further part, and end waiting calls."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        with self._lock:
+            for work in self._works:
+                _end(work, Closed())
+
+    def _do_next(self) -> None:
+        """Run the next part, of the request whose turn it is."""
+        with self._lock:
+            self._works = [work for work in self._works if not work.end.done()]
+            present = {work.request for work in self._works}
+            self._had = {one: had for one, had in self._had.items() if one in present}
+            waiting = [work for work in self._works if work.waiting]
+            if not waiting:
+                return  # queued for a call that has ended early
+            work = min(waiting, key=lambda one: (self._had[one.request], one.left * one.cost))
+            self._had[work.request] += work.cost
+            part = work.waiting.popleft()
+        try:
+            part()
+        except BaseException as error:  # noqa: BLE001 - it is raised where it is waited for
+            _end(work, error)
+            return
+        with self._lock:
+            work.left -= 1
+        if not work.left:
+            _end(work)
+
+
+def _end(work: _Work, error: BaseException | None = None) -> None:
+    with suppress(InvalidStateError):  # it was cancelled, or ended by another part
+        if error is None:
+            work.end.set_result(None)
+        else:
+            work.end.set_exception(error)
 
 
 def symmetric_sample(
@@ -45,19 +143,18 @@ def symmetric_sample(
 ) -> RGB:
     """One sample of a deterministic model: upscale under the symmetry `seed % 96`, then undo it.
 
-    Applying the symmetry to each tile gives the same result as applying it to the image while the
-    halo covers the model's radius; seams lie at the same place in every sample, and no second copy
-    of the output is needed.
+    The symmetry is applied to each tile, which gives the same result as applying it to the image
+    while the halo covers the model's radius, and needs no second copy of the output.
 
     Args:
         model: the network; the same window always gives the same output.
         rgb: [h, w, 3] of 8 or 16 bits, at least 1 x 1.
-        seed: a sample seed, >= 0; see `app/upscalers/seeds.py`.
+        seed: a sample seed, >= 0.
         plan: tile size and halo.
         cancelled: asked before every tile.
 
     Returns:
-        [k·h, k·w, 3], as deep; the same seed gives the same bytes.
+        [k·h, k·w, 3], as deep.
 
     Raises:
         Stopped: `cancelled` answered true.
@@ -83,24 +180,23 @@ class EmbeddedUpscaler:
     (`benchmarks/embedded.py`): worth it for hundreds of images, but for one request it doubles
     memory and the wait for the first sample.
 
-    The fingerprint covers the weights and every rule that changes pixels beyond rounding noise:
-    adapter version, tile plan, symmetries, rounding, precision. Threads, device and library version
+    The fingerprint covers the weights and every rule that changes pixels: adapter version, tile
+    plan, symmetries, rounding, precision. It leaves out threads, device and library version, which
     change the order of sums, about 1e-5 of the range: at most one step of 255 in a rare pixel, far
-    below what a calibration can detect. In the fingerprint, they would invalidate calibrations that
-    still hold.
+    below what a calibration can detect.
 
     `exact_fingerprint` is that of the same upscaler in float32: a σ fitted to one precision suits
     the other.
 
     Args:
-        name: the upscaler's name in the configuration.
+        name: in the configuration.
         model: the name of a shipped model, or an ONNX file.
         threads: threads inside one operator; 0: the usable cores divided by `concurrency`.
-        concurrency: tiles that are made at once; a GPU makes one.
         tile: the largest side of a tile in input pixels; memory grows with its square; None: that
             of the shipped model, else 288.
         halo: overlap in input pixels, at least the radius of the network; None: exact for a
             shipped model, 32 for any other.
+        concurrency: tiles that are made at once; a GPU makes one.
         precision: see `load_session`.
         witness: what samples are compared with; None: nothing.
 
@@ -166,7 +262,7 @@ class EmbeddedUpscaler:
 
     @cached_property
     def model(self) -> OnnxModel:
-        """The network. A shipped one is loaded at first use.
+        """The network, loaded at first use if it is shipped.
 
         Raises:
             UpscalerUnavailable: it computes in another precision than foreseen.
@@ -188,11 +284,7 @@ class EmbeddedUpscaler:
     async def generate(
         self, source: Source, seeds: Sequence[int], turn: Turn | None = None
     ) -> list[RGB]:
-        """One sample per seed; see `Upscaler.generate`. The work runs in threads.
-
-        Tiles of all requests take turns. Cancelling returns at once; only the tile in progress
-        still ends. After `close` the upscaler is unavailable.
-        """
+        """See `Upscaler.generate`; cancelling returns at once, but the tile in progress ends."""
         await self.check()
         model = await asyncio.to_thread(lambda: self.model)
         samples, parts = [], []
@@ -212,7 +304,7 @@ class EmbeddedUpscaler:
         return samples
 
     async def check(self) -> None:
-        """See `Upscaler.check`; the constructor has loaded and tried a model from a file."""
+        """See `Upscaler.check`."""
         if self._is_closed:
             raise UpscalerUnavailable(f"upscaler {self.name} is shutting down")
 

@@ -6,11 +6,10 @@
         ▲                                                                  │
         └─────────── wait (Retry-After, else jitter), budget, same seed ◀──┘
 
-A retry uses the same seed, so it makes the same sample. `retry.py` says how often and how long, by
-call and by request. The breaker fails at once while the upstream is away, and a health check, not a
-paid generation, finds out when it is back. A call with patience (`Turn.patience_s`) waits for that.
-
-Whatever exception an adapter raises on an unexpected answer becomes an upscaler error here.
+A retry uses the same seed, so it makes the same sample. The breaker fails at once while the
+upstream is away, and a health check, not a paid generation, finds out when it is back; a call with
+patience (`Turn.patience_s`) waits for that. Whatever exception an adapter raises on an unexpected
+answer becomes an upscaler error.
 """
 
 from __future__ import annotations
@@ -30,9 +29,16 @@ from app.errors import TimedOut, TrustscaleError, UpscalerError, UpscalerUnavail
 from app.stores.base import CallStore
 from app.telemetry.metrics import Metrics
 from app.telemetry.tracing import span
-from app.upscalers.base import RGB, Capabilities, Source, Upscaler, Witness
-from app.upscalers.breaker import Breaker, BreakerPolicy, CallLimit, MemoryCalls
+from app.upscalers.base import RGB, Capabilities, Source, Turn, Upscaler, Witness
 from app.upscalers.config import RemoteConfig
+from app.upscalers.limits import (
+    Breaker,
+    BreakerPolicy,
+    CallLimit,
+    MemoryCalls,
+    RetryPolicy,
+    spread,
+)
 from app.upscalers.remote.errors import (
     BreakerOpen,
     Busy,
@@ -42,8 +48,6 @@ from app.upscalers.remote.errors import (
     needs_operator,
     reason,
 )
-from app.upscalers.retry import RetryPolicy, spread
-from app.upscalers.turns import Turn
 
 _LONGEST_REST_S = 60.0
 _HOUR_S = 3600.0
@@ -53,7 +57,7 @@ log = structlog.get_logger(__name__)
 
 
 class HealthFacts(BaseModel):
-    """How a remote upscaler does, as seen by this gateway; calls are those of all gateways."""
+    """State of a remote upscaler, as seen by this gateway; calls are those of all gateways."""
 
     breaker_open: bool
     failures_in_a_row: int
@@ -69,8 +73,7 @@ class HealthFacts(BaseModel):
 class ResilientUpscaler:
     """`Upscaler` around a remote one, within the limits of its configuration.
 
-    Tries are counted in `metrics`, which may be set any time before the first call. `witness` is
-    what samples are compared with; None: nothing.
+    `metrics` may be set any time before the first call.
     """
 
     def __init__(
@@ -90,7 +93,7 @@ class ResilientUpscaler:
         self._config = config
         self._policy = policy or RetryPolicy(attempts=config.attempts)
         self._rest_s = breaker.rest_s
-        self._breaker = Breaker(breaker.failures, breaker.blip_s, changed=self._breaker_changed)
+        self._breaker = Breaker(breaker, changed=self._breaker_changed)
         self._calls = calls or MemoryCalls()
         self._slots = CallLimit(config.concurrency * len(config.addresses))
         self._recovery: asyncio.Task[None] | None = None
@@ -119,11 +122,10 @@ class ResilientUpscaler:
 
     @property
     def breaker_open(self) -> bool:
-        """Whether calls are stopped."""
         return self._breaker.is_open
 
     async def health(self) -> HealthFacts:
-        """State of the breaker, and how much has been spent. Raises StoreUnavailable."""
+        """See `HealthFacts`. Raises StoreUnavailable."""
         limit = self._config.max_calls_per_hour
         return HealthFacts(
             breaker_open=self._breaker.is_open,
@@ -249,7 +251,7 @@ class ResilientUpscaler:
                 raise
             finally:
                 self.metrics.count("upstream_calls", self.name, outcome)
-                if outcome != "cancelled":  # a client's patience says nothing about the upstream
+                if outcome != "cancelled":  # its time says nothing about the upstream
                     seconds = time.monotonic() - started
                     self.metrics.observe("upstream_call_seconds", seconds, self.name)
             self._slots.succeeded()
@@ -273,7 +275,7 @@ class ResilientUpscaler:
         except (TrustscaleError, TimeoutError):
             raise
         except Exception as error:
-            # Neither text nor values: both may hold the upstream's answer, or the token.
+            # Neither text nor values, which may hold the upstream's answer or the token.
             frame = traceback.extract_tb(error.__traceback__)[-1]
             log.error(  # noqa: TRY400 - for the same reason
                 "answer_not_understood",

@@ -1,13 +1,15 @@
 """How data describes an HTTP API: the models behind kind `http`.
 
-Placeholders stand in braces. A string that is one placeholder takes the value with its type, so
-`"{seed}"` becomes a JSON number; inside a longer string it becomes text. There are no expressions,
-and of an answer only `Poll.url` ever enters a request.
+A string that is one placeholder takes the value with its type, so `"{seed}"` becomes a JSON number;
+inside a longer string it becomes text. There are no expressions, and of an answer only links and
+ids enter a request. Descriptions of well-known APIs are in `presets/`.
 """
 
 from __future__ import annotations
 
 import re
+import tomllib
+from importlib import resources
 from typing import Annotated, Any, ClassVar, Literal, Self
 from urllib.parse import quote
 
@@ -134,6 +136,30 @@ class Cancel(_Part):
     method: Literal["POST", "PUT", "DELETE"] = "POST"
     url_pointer: Pointer | None = None
     path: str | None = Field(None, description="Path with {id}, appended to the url.")
+
+
+def preset_names() -> list[str]:
+    """The names of the shipped presets."""
+    files = resources.files("app.upscalers").joinpath("presets").iterdir()
+    return sorted(file.name.removesuffix(".toml") for file in files)
+
+
+def load_preset(name: str) -> dict[str, Any]:
+    """The settings of one preset. Raises ValueError, listing them, if there is none."""
+    if name not in preset_names():
+        raise ValueError(f"no preset {name!r}; there are {', '.join(preset_names())}")
+    file = resources.files("app.upscalers").joinpath("presets", f"{name}.toml")
+    return tomllib.loads(file.read_text("utf-8"))
+
+
+def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """`base` with the values of `over`, tables merged key by key."""
+    merged = dict(base)
+    for key, value in over.items():
+        old = merged.get(key)
+        both = isinstance(old, dict) and isinstance(value, dict)
+        merged[key] = merge(old, value) if both and old is not None else value
+    return merged
 
 
 def fill(tree: Any, values: dict[str, Any]) -> Any:

@@ -16,9 +16,8 @@ from skimage import data
 from app.errors import ConfigError, UpscalerUnavailable
 from app.sampling.draw import draw
 from app.upscalers.base import Capabilities, Source
-from app.upscalers.embedded import EmbeddedUpscaler, symmetric_sample
-from app.upscalers.fair import Closed, FairThreads
-from app.upscalers.network import OnnxModel
+from app.upscalers.embedded import Closed, EmbeddedUpscaler, FairThreads, symmetric_sample
+from app.upscalers.runtime import OnnxModel
 from app.upscalers.seeds import sample_seeds
 from app.upscalers.shipped import SHIPPED
 from app.upscalers.tiling import TilePlan

@@ -8,8 +8,8 @@ from structlog.testing import capture_logs
 
 from app.errors import UpscalerFailed, UpscalerRejected, UpscalerUnavailable
 from app.sampling.draw import draw
-from app.upscalers import breaker
-from app.upscalers.base import Source
+from app.upscalers.base import Source, Turn
+from app.upscalers.limits import Breaker, BreakerPolicy, CallLimit, MemoryCalls, RetryPolicy
 from app.upscalers.remote.errors import (
     BadCredentials,
     BreakerOpen,
@@ -20,8 +20,6 @@ from app.upscalers.remote.errors import (
     QuotaSpent,
     TooManyCalls,
 )
-from app.upscalers.retry import RetryPolicy
-from app.upscalers.turns import Turn
 from tests.clock import LoopClock
 from tests.numbers import numbers_of
 from tests.upscalers.resilient import SOURCE, Inner, counted, guarded
@@ -252,7 +250,7 @@ class TestSlots:
 
     async def test_order_and_cancellation(self):
         """Waiting callers are served in order; those that go away take no slot with them."""
-        slots = breaker.CallLimit(1)
+        slots = CallLimit(1)
         order = []
 
         async def work(number):
@@ -324,7 +322,7 @@ class TestBreaker:
 
     def test_seconds_count_and_not_calls(self):
         now = 1000.0
-        judge = breaker.Breaker(failures=3, blip_s=1, clock=lambda: now)
+        judge = Breaker(BreakerPolicy(failures=3, blip_s=1), clock=lambda: now)
         for second in range(3):
             assert not judge.is_open
             now = 1000.0 + second
@@ -371,7 +369,7 @@ class TestSpending:
     async def test_sliding_hour(self):
         """What was spent is free again an hour later."""
         now = 1000.0
-        calls = breaker.MemoryCalls(clock=lambda: now)
+        calls = MemoryCalls(clock=lambda: now)
         assert await calls.take("a", 1, seconds=3600) == 0
         assert await calls.take("a", 1, seconds=3600) == 3600
         now += 3601

@@ -17,8 +17,7 @@ from spandrel.architectures.NAFNet.__arch.NAFNet_arch import NAFNet
 from spandrel.architectures.SwinIR.__arch.SwinIR import SwinIR
 
 from app.images.degrade import Degradation, degrade
-from app.upscalers import symmetry
-from app.upscalers.seeds import GROUP_ORDER
+from app.upscalers.seeds import GROUP_ORDER, apply, undo
 from tests.factories import photo
 from tests.workers.fakes import load, noise
 from workers import weights
@@ -131,10 +130,10 @@ def test_architectures(architecture, tmp_path):
     assert rows.shape == (3, 20 * scale, 30 * scale, 3)
     assert np.array_equal(rows[0], rows[2])
     assert not np.array_equal(rows[0], rows[1])
-    lr = torch.from_numpy(symmetry.apply(IMAGE, 3)).permute(2, 0, 1)[None].float() / 255
+    lr = torch.from_numpy(apply(IMAGE, 3)).permute(2, 0, 1)[None].float() / 255
     with torch.inference_mode():
         plain = network(lr)[0].clamp(0, 1).mul(255).round().to(torch.uint8)
-    off = rows[1].astype(int) - symmetry.undo(plain.permute(1, 2, 0).numpy(), 3)
+    off = rows[1].astype(int) - undo(plain.permute(1, 2, 0).numpy(), 3)
     assert np.abs(off).max() <= 1
 
 
@@ -156,8 +155,8 @@ class TestSamples:
         assert engine.distinct_samples == 8
         rows = engine.samples(IMAGE, np.array([0, 3, 8 * 5 + 3]))
         assert np.array_equal(rows[1], rows[2])
-        [plain] = engine.samples(symmetry.apply(IMAGE, 3), np.array([0]))
-        assert np.array_equal(rows[1], symmetry.undo(plain, 3))
+        [plain] = engine.samples(apply(IMAGE, 3), np.array([0]))
+        assert np.array_equal(rows[1], undo(plain, 3))
         luma = (IMAGE @ [0.299, 0.587, 0.114]).round().astype(np.uint8)
         off = rows[0].astype(int) - engine.samples(np.stack([luma] * 3, 2), np.array([0]))[0]
         assert np.abs(off).max() <= 2

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from app.upscalers.base import RGB
-from app.upscalers.network import OnnxModel
 from app.upscalers.probe import pattern
-from app.upscalers.runtime import Tensor
+from app.upscalers.runtime import OnnxModel, Tensor
 from workers.errors import WeightsError
 
 LARGEST_DIFFERENCE, LEAST_PSNR = 2.0, 70.0

@@ -16,8 +16,8 @@ from app.upscalers.base import RGB
 from app.upscalers.config import EmbeddedConfig
 from app.upscalers.embedded import DEFAULT_TILE
 from app.upscalers.entry import add
-from app.upscalers.network import OnnxModel
 from app.upscalers.probe import pattern
+from app.upscalers.runtime import OnnxModel
 from workers.errors import ConfigError, WeightsError
 from workers.files import file_sha256
 from workers.importing.check import Difference, compare, halo_of

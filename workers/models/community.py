@@ -17,9 +17,8 @@ import numpy as np
 import spandrel
 import torch
 
-from app.upscalers import symmetry
 from app.upscalers.base import RGB
-from app.upscalers.seeds import DIHEDRAL, GROUP_ORDER
+from app.upscalers.seeds import DIHEDRAL, GROUP_ORDER, apply, undo
 from app.upscalers.tiling import Span, TilePlan, run_tiled
 from workers import weights
 from workers.errors import ConfigError, OutOfMemory, WeightsError
@@ -160,7 +159,7 @@ class CommunityEngine(OneByOneEngine):
     def _sample(self, image: RGB, seed: int, cancelled: Callable[[], bool]) -> RGB:
         if self._draws:
             return self._run(image, seed, cancelled)
-        return symmetry.undo(self._run(symmetry.apply(image, seed), seed, cancelled), seed)
+        return undo(self._run(apply(image, seed), seed, cancelled), seed)
 
     def _run(self, image: RGB, seed: int, cancelled: Callable[[], bool]) -> RGB:
         """The network's answer, [h, w, 3] -> [k*h, k*w, 3]."""

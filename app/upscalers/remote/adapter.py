@@ -13,13 +13,12 @@ from typing import Any, Generic, TypeVar
 from app.errors import UpscalerError, UpscalerFailed, UpscalerRejected, UpscalerUnavailable
 from app.images.encode import png_mask
 from app.images.holes import holes_of
-from app.upscalers.base import RGB, Capabilities, Source, fingerprint_of
+from app.upscalers.base import RGB, Capabilities, Source, Turn, fingerprint_of
 from app.upscalers.config import OneAddress
 from app.upscalers.remote.errors import ProtocolError
 from app.upscalers.remote.http import SMALL_ANSWER, Upstream
 from app.upscalers.remote.samples import SampleReader
 from app.upscalers.remote.translation import Reply, retry_after
-from app.upscalers.turns import Turn
 
 # Later settings: left out of the fingerprint while unset, so old fingerprints hold.
 _NEW = frozenset({"mask_color", "mask_field"})

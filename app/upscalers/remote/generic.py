@@ -15,9 +15,8 @@ from pydantic import Field, model_validator
 
 from app.errors import UpscalerError, UpscalerRejected, UpscalerUnavailable
 from app.upscalers import pointer
-from app.upscalers.base import RGB, Source
+from app.upscalers.base import RGB, Source, Turn
 from app.upscalers.config import OneAddress
-from app.upscalers.presets import load_preset, merge
 from app.upscalers.remote.adapter import Adapter, data_uri, mask_png
 from app.upscalers.remote.errors import (
     Filtered,
@@ -37,8 +36,9 @@ from app.upscalers.template import (
     SeedField,
     fill,
     fill_path,
+    load_preset,
+    merge,
 )
-from app.upscalers.turns import Turn
 
 
 class HttpConfig(OneAddress):

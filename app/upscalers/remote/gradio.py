@@ -14,7 +14,7 @@ from urllib.parse import quote
 from pydantic import Field
 
 from app.upscalers import pointer
-from app.upscalers.base import RGB, Source
+from app.upscalers.base import RGB, Source, Turn
 from app.upscalers.config import OneAddress
 from app.upscalers.remote.adapter import Adapter, png_of
 from app.upscalers.remote.errors import (
@@ -26,7 +26,6 @@ from app.upscalers.remote.errors import (
 )
 from app.upscalers.remote.http import Upstream
 from app.upscalers.template import Pointer, fill
-from app.upscalers.turns import Turn
 
 _FILE = {"_type": "gradio.FileData"}
 

@@ -18,6 +18,7 @@ from typing import Any
 import httpx
 
 from app.errors import ConfigError, UpscalerError, UpscalerUnavailable
+from app.upscalers.base import Turn
 from app.upscalers.config import RemoteConfig
 from app.upscalers.remote.errors import AnswerLost, BadCredentials, ProtocolError
 from app.upscalers.remote.guard import (
@@ -29,7 +30,6 @@ from app.upscalers.remote.guard import (
     target,
 )
 from app.upscalers.remote.translation import Reply, raise_for_status
-from app.upscalers.turns import Turn
 
 SMALL_ANSWER = 8 * 2**20  # metadata, status and error answers
 

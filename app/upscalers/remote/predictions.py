@@ -19,7 +19,7 @@ from pydantic import Field, PositiveFloat, PositiveInt, field_validator
 
 from app.errors import UpscalerError, UpscalerUnavailable
 from app.upscalers import pointer
-from app.upscalers.base import RGB, Source
+from app.upscalers.base import RGB, Source, Turn
 from app.upscalers.config import BaseUrl, EnvName, HostName, OneAddress
 from app.upscalers.remote.adapter import Adapter, data_uri, mask_png, png_of
 from app.upscalers.remote.errors import (
@@ -31,7 +31,6 @@ from app.upscalers.remote.errors import (
 )
 from app.upscalers.remote.translation import raise_for_status
 from app.upscalers.template import Pointer
-from app.upscalers.turns import Turn
 
 # What Replicate's own models say when a safety checker withholds the result.
 _WITHHELD = re.compile(

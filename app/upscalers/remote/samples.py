@@ -18,12 +18,11 @@ from app.errors import BadInput, ImageTooLarge
 from app.images.decode import Limits, decode
 from app.images.decoders import decoding
 from app.images.holes import holes_of
-from app.upscalers.base import RGB, Source
+from app.upscalers.base import RGB, Source, Turn
 from app.upscalers.config import OneAddress
 from app.upscalers.remote.checks import alignment, is_unchanged
 from app.upscalers.remote.errors import ProtocolError, WrongSample, WrongSize
 from app.upscalers.remote.http import Upstream
-from app.upscalers.turns import Turn
 
 log = structlog.get_logger()
 

@@ -22,14 +22,13 @@ from app.conformal.moments import MOMENTS_VERSION, Spread
 from app.errors import UpscalerError, UpscalerUnavailable
 from app.telemetry import tracing
 from app.upscalers import pointer
-from app.upscalers.base import RGB, Capabilities, Source
+from app.upscalers.base import RGB, Capabilities, MomentsRequest, Source, Turn
 from app.upscalers.config import BaseUrl, CanaryPolicy, RemoteConfig
 from app.upscalers.remote.adapter import refuse_large
 from app.upscalers.remote.errors import Misconfigured, ProtocolError, SomeFailed, retriable
 from app.upscalers.remote.http import Upstream
 from app.upscalers.remote.oip import output_of, request, understood
 from app.upscalers.tensors import encode
-from app.upscalers.turns import MomentsRequest, Turn
 
 log = structlog.get_logger()
 

@@ -13,11 +13,10 @@ from app.main import create_app
 from app.settings import Settings
 from app.upscalers import pointer
 from app.upscalers.base import Source
-from app.upscalers.presets import preset_names
 from app.upscalers.probe import pattern
 from app.upscalers.registry import build_adapter
 from app.upscalers.remote.errors import GenerationFailed, ProtocolError, SomeFailed
-from app.upscalers.template import SeedField, fill, fill_path
+from app.upscalers.template import SeedField, fill, fill_path, preset_names
 from tests.api.admin import Admin, truth_files
 from tests.api.gateway import ADMIN_KEY, pixels, post
 from tests.factories import encoded, photo

@@ -7,10 +7,10 @@ import httpx
 import pytest
 
 from app.errors import UpscalerRejected, UpscalerUnavailable
+from app.upscalers.base import Turn
 from app.upscalers.remote.errors import BadCredentials, ProtocolError
 from app.upscalers.remote.guard import FetchPolicy, Origin, is_public, own_url, target
 from app.upscalers.remote.http import Upstream
-from app.upscalers.turns import Turn
 from tests.upscalers.remote.faults import (
     FaultServer,
     answer,
