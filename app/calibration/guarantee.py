@@ -14,14 +14,14 @@ from typing import Annotated, Any, Final, Literal, NamedTuple, TypeAlias
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
 
-from app.conformal import HighProbabilityCurve, RiskCurve, Staircase, StepCurve, guarantees
+from app.conformal import HighProbabilityCurve, RiskCurve, Staircase, StepCurve, risk
 from app.conformal import high_probability as hp
 from app.conformal.concentration import clopper_pearson_bound
 from app.conformal.curve import LARGEST
 from app.conformal.fidelity import FidelitySettings
 from app.conformal.indecision import IndecisionSettings
 from app.conformal.post_hoc import PostHocCurve, Shape, menu_between, on_codes
-from app.conformal.usual import USUALLY, exceeded_by
+from app.conformal.risk import USUALLY, exceeded_by
 
 AT_HAND: Final = 0.95
 """Confidence of statements about the calibration set at hand."""
@@ -104,7 +104,7 @@ class GuaranteeSettings(BaseModel, ABC):
 
     def minimal_n(self, alpha: float, bound: float) -> int:
         """The number of scenes below which no pixel can be trusted at α, whatever their losses."""
-        return guarantees.minimal_n(alpha, self.largest(bound))
+        return risk.minimal_n(alpha, self.largest(bound))
 
     def min_alpha(self, bound: float, n: int) -> float:
         """The smallest α that n scenes can hold: that of their curve if none has any loss."""
@@ -126,7 +126,7 @@ class GuaranteeSettings(BaseModel, ABC):
         Raises:
             ValueError: n_leaked outside [0, n].
         """
-        return guarantees.leakage_bound(alpha, n, n_leaked, self.largest(bound))
+        return risk.leakage_bound(alpha, n, n_leaked, self.largest(bound))
 
     def usual(
         self,
@@ -324,7 +324,7 @@ class PostHoc(GuaranteeSettings):
 
     def minimal_n(self, alpha: float, bound: float) -> int:
         del alpha  # the smallest of all decides
-        return guarantees.minimal_n(float(on_codes(np.array(self.alphas), bound)[0]), bound)
+        return risk.minimal_n(float(on_codes(np.array(self.alphas), bound)[0]), bound)
 
     def shortfall(self, alpha: float, bound: float, n: int) -> str | None:
         more = self.minimal_n(alpha, bound) - n

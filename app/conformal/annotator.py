@@ -1,21 +1,15 @@
-"""A declared synthetic annotator: semantic labels without people.
+"""The synthetic annotator: a rule that labels differences in meaning where no person has.
 
-The semantic metric asks where the *meaning* of a prediction differs from the truth, which people
-mark with a brush. This module is a rule that marks instead, so that the semantic path can be
-calibrated, evaluated and tested where no person has looked. It is **not** a person: it sees
-structure and colour, not meaning, and whatever rests on it is called synthetic.
+It sees structure and colour, not meaning, so whatever rests on it is called synthetic. On
+normalised Lab (`lab.py`):
 
-The rule, on normalised Lab (`app/conformal/lab.py`):
-
-1. *Colour*: ‖K * Y − K * Ŷ‖₁ > `color`, with K a Gaussian of `blur` pixels. Slight shifts of
-   edges and grain cancel in the blur, as they do for the eye.
-2. *Structure*: the structural dissimilarity (1 − SSIM)/2 of the lightness, in the same Gaussian
-   window, exceeds `structure`, where truth or prediction has at least the contrast `contrast`
-   (standard deviation of the lightness in the window): texture that was invented, lost or turned.
-3. Either of them marks a pixel. Marks thinner than the square of `opening` pixels vanish (opening),
-   and what is left grows by a margin of `margin` pixels, as a person's brush does.
-
-SSIM is that of Wang et al. 2004 with C₁ = 0.01² and C₂ = 0.03².
+1. *Colour*: ‖K * Y − K * Ŷ‖₁ > `color`, with K a Gaussian of `blur` pixels, in which slight shifts
+   of edges and grain cancel, as they do for the eye.
+2. *Structure*: (1 − SSIM)/2 of the lightness in the same window exceeds `structure` where either
+   image has at least the contrast `contrast` (standard deviation of the lightness). SSIM is that of
+   Wang et al. 2004 with C₁ = 0.01² and C₂ = 0.03².
+3. Either marks a pixel. Marks thinner than a square of `opening` pixels vanish, and the rest grows
+   by `margin` pixels, as a person's brush does.
 """
 
 from __future__ import annotations
@@ -37,12 +31,12 @@ _C1, _C2 = np.float32(0.01**2), np.float32(0.03**2)
 class AnnotatorSettings:
     """The rule and its thresholds, as a calibration records them.
 
-    name, version: of the rule; the version is raised whenever a label could change.
-    synthetic: always True: a record of these settings says by itself that no person labelled.
+    version: raised whenever a label could change.
+    synthetic: always True, so that the record says by itself that no person labelled.
     blur: standard deviation of the Gaussian window in pixels.
     color: blurred colour difference that counts, L1 in normalised Lab.
     structure: structural dissimilarity that counts, in [0, 1].
-    contrast: lightness contrast below which structure is not compared (grain of flat areas).
+    contrast: lightness contrast below which structure is not compared.
     opening: side in pixels, odd, of the smallest square that is kept.
     margin: pixels by which the marks grow.
     """
@@ -74,7 +68,7 @@ class AnnotatorSettings:
 
     @property
     def radius(self) -> int:
-        """How far, in pixels, the label of a pixel looks: the blur, the opening and the margin."""
+        """How far, in pixels, the label of a pixel looks."""
         return gaussian_radius(self.blur) + 2 * (self.opening // 2) + self.margin
 
 
@@ -83,7 +77,7 @@ def label(
     prediction_rgb: Pixels,
     settings: AnnotatorSettings | None = None,
 ) -> NDArray[np.bool_]:
-    """Where the rule says that the meaning differs, bool [H, W], of two [H, W, 3] images.
+    """Where the rule finds that the meaning differs, bool [H, W], of two [H, W, 3] images.
 
     Raises:
         ValueError: shapes or dtypes do not match.
@@ -113,7 +107,7 @@ def structure_difference(
 ) -> NDArray[np.float32]:
     """(1 − SSIM)/2 of two lightness planes, float32 [H, W] in [0, 1]; 0 where both lack contrast.
 
-    float32 is enough: its rounding of about 1e-7 is far below both constants of the SSIM.
+    The rounding of float32, about 1e-7, is far below both constants of the SSIM.
     """
     mean_a, mean_b, square_a, square_b, product = (
         gaussian_blur(plane, settings.blur)

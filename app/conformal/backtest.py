@@ -1,7 +1,7 @@
 """What to expect of a calibration, from its own staircases: repeated random splits.
 
-Half of the scenes calibrate, the other half are served; nothing is generated. The splits of one
-calibration are not independent of each other, so the intervals describe the spread over splits.
+Half of the scenes calibrate, the others are served; nothing is generated. The splits of one
+calibration are not independent, so the intervals describe the spread over splits.
 """
 
 from __future__ import annotations
@@ -19,11 +19,10 @@ from app.conformal.staircase import Staircase
 
 @dataclass(frozen=True, slots=True)
 class BacktestRow:
-    """One α: mean over the splits, and the 5 % and 95 % quantiles over the splits.
+    """One α: mean, 5 % and 95 % quantile over the splits.
 
-    violations: share of the splits whose served half lost more than α on average. A guarantee in
-    expectation allows about half; with high probability about δ, and a little more where half of
-    the scenes are few, since their mean is not yet the expectation.
+    violations: share of the splits whose served half lost more than α on average: about half for a
+    guarantee in expectation; about δ for one with high probability, and more with few scenes.
     """
 
     alpha: float
@@ -58,7 +57,7 @@ def backtest(
         splits: number of random halvings.
         seed: of the halvings.
         scenes: the scene of each image, which is never divided; None: every image is its own.
-        curve_of: makes the curve of the calibrating half, as `RiskCurve.from_staircases` does.
+        curve_of: as `RiskCurve.from_staircases`.
         loss_of: what is counted of an image, given the staircase of its error.
 
     Raises:
@@ -113,9 +112,9 @@ def mean_losses(
 
 
 def sigma_quantiles(sigma: NDArray[np.float32], levels: NDArray[np.float64]) -> NDArray[np.float32]:
-    """The quantiles of σ at levels in [0, 1]; between two values it is interpolated in float64.
+    """The quantiles of σ at levels in [0, 1], interpolated in float64.
 
-    The bits are those of `np.quantile`, which would select some hundred ranks; sorting is faster.
+    The bits are those of `np.quantile`; sorting is faster than selecting a hundred ranks.
     """
     ordered = np.sort(sigma, axis=None)
     place = levels * (ordered.size - 1)
@@ -131,9 +130,9 @@ def trusted_shares(
     threshold: float,
     members: Sequence[Sequence[int]],
 ) -> NDArray[np.float64]:
-    """Share of pixels with σ < t, from evenly spaced quantiles [images, q] of each image.
+    """Share of pixels with σ < t of each scene: the mean over its images, given their places.
 
-    One of each scene: the mean over its images, given their places.
+    sigma_quantiles: evenly spaced quantiles [images, q] of each image.
     """
     below = np.count_nonzero(sigma_quantiles < threshold, axis=1)
     shares = np.minimum(below / (sigma_quantiles.shape[1] - 1), 1)

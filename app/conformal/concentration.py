@@ -3,15 +3,15 @@
 For n independent values that are 0 or 1, k of them 1, the bound of *Clopper and Pearson* is exact:
 the A with P(Bin(n, A) ≤ k) = δ. For n independent values x_i of one law with expectation μ:
 
-- *Hoeffding-Bentkus* (Bates et al. 2021, Angelopoulos et al. 2021) sees the mean x̄ only:
-  min(exp(−n h₁(min(x̄, A), A)), e · P(Bin(n, A) ≤ ⌈n x̄⌉)), with h₁(x, y) = x log(x/y) +
-  (1 − x) log((1 − x)/(1 − y)). The ceiling is the theorem's; a floor is not covered by it.
-- *WSR betting* (Waudby-Smith and Ramdas 2020, as in Bates et al.): the wealth
-  K_j = Π_{i ≤ j} (1 − λ_i (x_i − A)), where λ_i ∈ [0, 1] looks at x_1 … x_{i−1} only, is a
-  supermartingale if μ ≥ A, so 1/max_j K_j is a p-value (Ville). It gains where the values vary
-  little. It is valid for one order that no value has influenced.
+- *Hoeffding-Bentkus* (Bates et al. 2021, Angelopoulos et al. 2021) uses the mean x̄ only:
+  min(exp(−n h₁(min(x̄, A), A)), e · P(Bin(n, A) ≤ ⌈n x̄⌉)), with h₁(x, y) = x log(x/y) + (1 − x)
+  log((1 − x)/(1 − y)). The theorem needs the ceiling; it does not cover a floor.
+- *WSR betting* (Waudby-Smith and Ramdas 2020, as in Bates et al.): the wealth K_j = Π_{i ≤ j} (1 −
+  λ_i (x_i − A)), where λ_i ∈ [0, 1] depends on x_1 … x_{i−1} only, is a supermartingale if μ ≥ A,
+  so 1/max_j K_j is a p-value (Ville). It gains where the values vary little, and needs an order
+  that no value has influenced.
 
-Both p-values fall when A grows; the bound U = inf{A : p(A) ≤ δ} holds with probability ≥ 1 − δ.
+Both p-values fall when A grows; U = inf{A : p(A) ≤ δ} bounds μ with probability ≥ 1 − δ.
 """
 
 from __future__ import annotations
@@ -32,13 +32,7 @@ SAFE = 1 + 1e-10
 
 
 def clopper_pearson_bound(count: ArrayLike, n: int, delta: float) -> NDArray[np.float64]:
-    """U with P(Bin(n, U) ≤ k) = δ, rounded up: with probability ≥ 1 − δ no smaller than E[x].
-
-    Args:
-        count: k, how many of the n values are 1, any shape.
-        n: number of values, each 0 or 1.
-        delta: δ in (0, 1).
-    """
+    """U with P(Bin(n, U) ≤ k) = δ, rounded up, for `count` k of n values that are 1, any shape."""
     k = np.asarray(count, np.float64)
     inside = np.minimum(k, n - 1)  # P(Bin(n, A) ≤ k) = 1 − I_A(k + 1, n − k)
     roots = scipy.special.betainccinv(inside + 1, n - inside, delta)
@@ -46,15 +40,9 @@ def clopper_pearson_bound(count: ArrayLike, n: int, delta: float) -> NDArray[np.
 
 
 def hoeffding_bentkus_p_value(mean: ArrayLike, n: int, alpha: ArrayLike) -> NDArray[np.float64]:
-    """P-value of "the expectation of x exceeds A", for the mean of n independent x in [0, 1].
+    """P-value of "E[x] exceeds A", for the mean x̄ of n ≥ 1 independent x in [0, 1].
 
-    Args:
-        mean: x̄ in [0, 1], any shape.
-        n: number of values, at least 1.
-        alpha: A in (0, 1), broadcast against `mean`.
-
-    Returns:
-        float64; it may exceed 1.
+    `alpha` is A in (0, 1), broadcast against the mean. float64; it may exceed 1.
     """
     x, share = np.asarray(mean, np.float64), np.asarray(alpha, np.float64)
     hoeffding = np.exp(-n * _divergence(np.minimum(x, share), share))
@@ -65,16 +53,13 @@ def hoeffding_bentkus_p_value(mean: ArrayLike, n: int, alpha: ArrayLike) -> NDAr
 def hoeffding_bentkus_bound(
     mean: NDArray[np.float64], n: int, delta: float, *, ceiling: NDArray[np.int64] | None = None
 ) -> NDArray[np.float64]:
-    """U = inf{A : p(A) ≤ δ} of the Hoeffding-Bentkus p-value, rounded up.
+    """U = inf{A : p(A) ≤ δ} of the Hoeffding-Bentkus p-value, rounded up: float64 [k] in (0, 1].
 
     Args:
-        mean: x̄, float64 [k] in [0, 1].
-        n: number of values, at least 1.
+        mean: x̄, float64 [k] in [0, 1], of n ≥ 1 values; U does not fall in it.
+        n: number of values.
         delta: δ in (0, 1).
         ceiling: ⌈n x̄⌉ [k], where it is known exactly.
-
-    Returns:
-        float64 [k] in (0, 1], not decreasing in the mean.
     """
     if ceiling is None:
         ceiling = np.ceil(n * mean).astype(np.int64)
@@ -89,14 +74,9 @@ def hoeffding_bentkus_bound(
 
 
 def wsr_bound(x: NDArray[np.float64], delta: float) -> NDArray[np.float64]:
-    """U = inf{A : p(A) ≤ δ} of the WSR p-value, at most 2^-20 too large.
+    """U = inf{A : p(A) ≤ δ} of the WSR p-value, at most 2^-20 too large: float64 [...] in (0, 1].
 
-    Args:
-        x: float64 [n, ...] in [0, 1], in an order that is independent of the values.
-        delta: δ in (0, 1).
-
-    Returns:
-        float64 of the shape of `x` without its first axis, in (0, 1].
+    x: float64 [n, ...] in [0, 1], in an order that is independent of the values.
     """
     bets = _bets(x, delta)
     low = np.zeros(x.shape[1:])
@@ -154,10 +134,10 @@ def _bets(x: NDArray[np.float64], delta: float) -> NDArray[np.float64]:
 def _wealth(
     x: NDArray[np.float64], bets: NDArray[np.float64], share: NDArray[np.float64] | np.float64
 ) -> NDArray[np.float64]:
-    """max_j K_j, K_j = Π_{i ≤ j} (1 − λ_i (x_i − A)); A of the shape of x without its first axis.
+    """max_j K_j, K_j = Π_{i ≤ j} (1 − λ_i (x_i − A)); A has the shape of x without its first axis.
 
-    Products that overflow are infinite, which rejects as it should; those that underflow stay 0,
-    which does not reject.
+    An overflow is infinite, which rejects as it should; an underflow stays 0, which does not
+    reject.
     """
     with np.errstate(over="ignore", under="ignore"):
         factors = bets * (share - x)

@@ -1,21 +1,18 @@
-"""A bound on the risk as a step function of the threshold, and everything that is read off it.
+"""A bound on the risk as a step function of the threshold, and what is read off it.
 
-A *step curve* gives, for the threshold t, a value that bounds the expected loss of the mask
-{σ ≤ t} in some sense: `RiskCurve` on average, `HighProbabilityCurve` with a stated probability.
-Both rise only at the breakpoints of the calibration images. The threshold of α is
-t_α = sup{t : value(t) ≤ α}, and the trust mask is {p : σ(p) < t_α}. The comparison is strict: the
-value may jump above α exactly at t_α.
-
-The mask has a second form that needs no threshold: {p : value(σ(p)) ≤ α}. The *trust level*
-α(p) = value(σ(p)) therefore holds the masks of all α at once.
+A *step curve* gives for a threshold t a value that bounds the expected loss of the mask {σ ≤ t}:
+`RiskCurve` on average, `HighProbabilityCurve` with a stated probability. It rises only at the
+breakpoints of the calibration images. With t_α = sup{t : value(t) ≤ α}, the trust mask is {p : σ(p)
+< t_α}: strictly, since the value may jump above α at t_α. That is {p : value(σ(p)) ≤ α}, so the
+*trust level* α(p) = value(σ(p)) holds the masks of all α at once.
 
 **Scenes.** Crops of one photograph, frames of one camera run or slices of one patient are alike,
-and not exchangeable with those of a new one. So the loss of a *scene* is the mean of the losses of
-its n_i crops, L̄_i(t) = (1/n_i) Σ_j L_ij(t), and n is the number of scenes. Where no scenes are
-named every image is its own. The number of crops must belong to the draw of the scene.
+and not exchangeable with those of a new one. So a *scene* loses the mean over its n_i crops,
+L̄_i(t) = (1/n_i) Σ_j L_ij(t), and n counts scenes. The number of crops must belong to the draw of
+the scene. An image without a named scene is its own.
 
-**The end.** No threshold lies beyond the largest σ of the calibration images: what nobody has seen
-is not trusted, whatever α. That only makes masks smaller, so it costs no promise.
+**The end.** No threshold exceeds the largest σ of the calibration images: what was never seen is
+not trusted. That only makes masks smaller, so it keeps every promise.
 """
 
 from __future__ import annotations
@@ -39,7 +36,7 @@ CODE_STEPS = 65534  # of the 16-bit trust level; one value is left for "never"
 NEVER = 65535
 
 LARGEST = float(np.finfo(np.float32).max)
-"""Where σ ends if nothing else is said."""
+"""Where σ ends by default."""
 
 # Above the error of dividing by B and multiplying by 65534.
 _SAFE = 1 + 1e-15
@@ -55,10 +52,11 @@ _BLOCK = 1 << 16  # pixels that are looked up at once: their temporaries stay in
 class StepCurve:
     """From `thresholds[k]` on, up to the next one, the value is `risks[k]`.
 
-    n: number of scenes. bound: B, no loss exceeds it.
-    min_alpha: the value below the first threshold; below it nothing can be trusted.
+    n: number of scenes.
+    bound: B, no loss exceeds it.
+    min_alpha: the value below the first threshold; for smaller α the mask is empty.
     thresholds: float32, strictly increasing values of σ.
-    risks: float64, strictly increasing, above `min_alpha`, at most B.
+    risks: float64, strictly increasing, in (`min_alpha`, B].
     highest: the largest σ of the images; beyond it nothing is trusted.
     """
 
@@ -109,7 +107,7 @@ class StepCurve:
         """α(p) in 16 bits: ceil(α(p)/B · 65534), of the shape of σ; 65535 is never trusted.
 
         `code ≤ floor(α/B · 65534)`, computed in float64, never trusts a pixel outside the mask of
-        α; it leaves out pixels whose α(p) lies within B/65534 of α.
+        α. It leaves out pixels whose α(p) is within B/65534 of α.
 
         Raises:
             ValueError: σ contains NaN.
@@ -120,7 +118,7 @@ class StepCurve:
         return found
 
     def mask_of_code(self, code: NDArray[np.uint16], alpha: float) -> NDArray[np.bool_]:
-        """The mask of α from `trust_code`: inside `mask`, without what lies within B/65534 of α.
+        """The mask of α from `trust_code`: inside `mask`, without pixels within B/65534 of α.
 
         Raises:
             ValueError: alpha is NaN.
@@ -132,10 +130,7 @@ class StepCurve:
 
     @cached_property
     def _codes(self) -> _CodeTable:
-        """The codes that occur, and the thresholds from which on they do.
-
-        Most steps of a curve are finer than a code, so these are far fewer than its thresholds.
-        """
+        """The codes that occur, and where they begin: far fewer than the curve's thresholds."""
         levels = np.append(self.min_alpha, self.risks)
         # One more than the code of the largest α below the level: a quotient that should be a whole
         # number may come out a rounding error above or below.
@@ -153,7 +148,7 @@ class Loss(NamedTuple):
 
 
 def places_of(scenes: Iterable[Hashable]) -> list[list[int]]:
-    """Of each scene the places of its images, in the order in which the scenes are first met."""
+    """The places of the images of each scene, in the order in which scenes first occur."""
     found: dict[Hashable, list[int]] = {}
     for place, scene in enumerate(scenes):
         found.setdefault(scene, []).append(place)
@@ -163,9 +158,7 @@ def places_of(scenes: Iterable[Hashable]) -> list[list[int]]:
 def by_scene(
     staircases: Iterable[Staircase], bound: float, scenes: Iterable[Hashable] | None
 ) -> list[list[Staircase]]:
-    """The staircases of each scene; where no scenes are named every image is its own.
-
-    A declared B is enforced, never believed.
+    """The staircases of each scene; without names every image is a scene.
 
     Raises:
         ValueError: the bound is not positive, an error exceeds it, or not as many scenes as images.
@@ -185,7 +178,7 @@ def by_scene(
 
 
 def mean_loss(crops: Sequence[Staircase]) -> Loss:
-    """L̄ of one scene; rounded up to whole units, whatever the order of its crops."""
+    """L̄ of one scene, rounded up to whole units, whatever the order of its crops."""
     total = summed(
         [
             Loss(crop.levels, np.ceil(crop.errors.astype(np.float64) * UNIT).astype(np.int64))
@@ -220,8 +213,8 @@ class _CodeTable:
     """`codes[searchsorted(thresholds, σ, side="right")]` for whole images, ten times faster.
 
     The bits of a non-negative float32, read as an integer, are in the order of the numbers. The
-    range of the thresholds is cut into equal cells of such integers. A pixel whose cell holds no
-    threshold is answered by the table; the few others are searched for.
+    range of the thresholds is cut into equal cells of such integers: the table answers for cells
+    without a threshold, and only the few other pixels are searched for.
     """
 
     def __init__(self, thresholds: NDArray[np.float32], codes: NDArray[np.uint16]) -> None:
@@ -268,7 +261,7 @@ class _CodeTable:
     def _searched(
         self, sigma: NDArray[np.float32], place: NDArray[np.int32] | None = None
     ) -> NDArray[np.uint16]:
-        """The codes by the thresholds; `place` is how many of them lie below the cells of σ."""
+        """The codes by the thresholds; `place`: how many of them are below the cell of each σ."""
         if place is None or self.most > _FEW:
             return self.codes.take(np.searchsorted(self.thresholds, sigma, side="right"))
         for _ in range(self.most):

@@ -1,24 +1,22 @@
 """Do the inputs still look like the calibration images? Evidence without labels.
 
-Every answered request has a number z, the mean log σ of its image. While the requests are
-exchangeable with the calibration images, the randomised rank of each z among the calibration's z
-**and those of all requests before it** is uniform and independent of the earlier ranks. (That takes
-one image of each scene: others of it would be nearer to each other than a request is. Ranks
-among the calibration images alone are uniform too, but not independent: `benchmarks/drift.py`
-shows what that costs.) The ranks are bet against by a simple jumper: three accounts, which bet that
-ranks are small (e = −1), anything (0) or large (1), and between which a little capital jumps.
+Every answered request has a number z, the mean log σ of its image. While requests are exchangeable
+with the calibration images, one of each scene, the randomised rank of each z among the
+calibration's z **and those of all earlier requests** is uniform and independent of the earlier
+ranks. (Ranks among the calibration images alone are uniform but dependent: `benchmarks/drift.py`
+shows the cost.) A simple jumper bets against the ranks with three accounts, on small ranks (e =
+−1), on nothing (0) and on large ones (1), between which a little capital jumps.
 
 - S, the total capital, is a *test martingale*: P(S ever reaches 1/δ) ≤ δ (Ville's inequality). It
-  is the evidence since the beginning; after a long quiet time it is low, and late to react.
+  is the evidence since the beginning; after a long quiet time it reacts late.
 - V_t = (V_{t−1} + 1) · S_t/S_{t−1}, the *Shiryaev–Roberts* statistic, is the evidence since any
-  time at all, and as quick late as early. V_t − t is a martingale, so an alarm at c is false at
-  most once in c requests on average.
+  time, and always reacts quickly. V_t − t is a martingale, so an alarm at c is false at most once
+  in c requests on average.
 
-**Bounded memory.** Ranks need the earlier z. They are kept sorted in one array, where a place is
-found in logarithmic time, for `EPOCH` requests. Then a new epoch begins: the array is emptied, S is
-1 and V is 0 again. Both promises hold within every epoch, and summed over epochs: of those without
-a change at most the share δ raise S to 1/δ, and V gives at most one false alarm in c requests. A
-difference that lasts is found again in each epoch, and not slowly taken for the normal.
+**Bounded memory.** After `EPOCH` requests a new epoch begins with no earlier z, S = 1 and V = 0.
+Both promises hold in every epoch, and over epochs: of those without a change at most the share δ
+raise S to 1/δ, and V gives at most one false alarm in c requests. Each epoch finds a lasting
+difference again instead of taking it for normal.
 
 Sources: Vovk, Gammerman, Shafer, "Algorithmic Learning in a Random World", 2nd ed., ch. 8; Vovk,
 "Testing randomness online", 2021 (jumper, Shiryaev–Roberts). J = 0.01 and e in {−1, 0, 1} as there.
@@ -54,7 +52,7 @@ START: Accounts = (1 / 3, 1 / 3, 1 / 3)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Drift:
-    """All that is known of one epoch; a value of at most 4 · `EPOCH` bytes and a few numbers.
+    """The state of one epoch.
 
     seen: z of the epoch's requests so far, float32, sorted.
     shares: of the three accounts in the capital; they sum to 1.
@@ -80,14 +78,10 @@ class Drift:
 
 
 def rank(earlier: Sequence[NDArray[np.floating]], value: float, uniform: float) -> float:
-    """The randomised rank of a value among earlier ones: uniform if all are exchangeable.
+    """The randomised rank of a value among m earlier ones: uniform if all are exchangeable.
 
-    p = (#{greater} + U · (#{equal} + 1)) / (m + 1) with m the number of earlier values.
-
-    Args:
-        earlier: sorted arrays [m_i] of one dtype; the value is compared as one of it.
-        value: the new one.
-        uniform: a draw U from U(0, 1), which breaks ties.
+    p = (#{greater} + U · (#{equal} + 1)) / (m + 1). The earlier ones are in sorted arrays of one
+    dtype, in which the value is compared; `uniform` is U, a draw from U(0, 1), which breaks ties.
     """
     greater = equal = 0
     for values in earlier:
@@ -101,7 +95,7 @@ def rank(earlier: Sequence[NDArray[np.floating]], value: float, uniform: float) 
 def bet(accounts: Accounts, p: float) -> Accounts:
     """One round of the simple jumper on three accounts of any capital.
 
-    C_e ← ((1 − J) C_e + J/3 · Σ C) · (1 + e (p − ½)); their sum grows by ½ to 3/2 times.
+    C_e ← ((1 − J) C_e + J/3 · Σ C) · (1 + e (p − ½)); their sum changes by a factor of ½ to 3/2.
     """
     total = sum(accounts)
     low, none, high = (
@@ -112,16 +106,12 @@ def bet(accounts: Accounts, p: float) -> Accounts:
 
 
 def observe(state: Drift, reference: NDArray[np.float32], z: float, uniform: float) -> Drift:
-    """The state after one more request. A full epoch is followed by the first of a new one.
+    """The state after a request of mean log σ z; a full epoch is followed by a new one.
 
-    Args:
-        state: before.
-        reference: z of the calibration images, float32, sorted.
-        z: mean log σ of the request.
-        uniform: a draw from U(0, 1).
+    `reference`: z of the calibration images, float32, sorted; `uniform`: a draw from U(0, 1).
 
     Raises:
-        ValueError: z is not a finite number.
+        ValueError: z is not finite.
     """
     if not math.isfinite(z):
         raise ValueError("z must be a finite number")
@@ -142,7 +132,7 @@ def observe(state: Drift, reference: NDArray[np.float32], z: float, uniform: flo
 
 
 def reference_of(values: NDArray[np.float64]) -> NDArray[np.float32]:
-    """The calibration's z as `observe` wants them: float32, sorted.
+    """The calibration's z for `observe`: float32, sorted.
 
     Raises:
         ValueError: a value is not finite.

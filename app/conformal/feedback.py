@@ -1,22 +1,20 @@
 """Does the promise hold in use? Evidence from labels: realised losses on masks that were served.
 
-For some results the truth becomes known. Label j gives the loss L_j on the mask of level a_j. The
-hypothesis is E[L_j | the past] ≤ a_j for every j.
+Label j gives the loss L_j on the mask of level a_j. The hypothesis is E[L_j | the past] ≤ a_j for
+every j.
 
 - **E-value.** With r_j = L_j/a_j, each E_c = Π (1 + c (r_j − 1)) with a fixed c in (0, ½] is a
   non-negative supermartingale under the hypothesis, and so is the mean E over several c: with
-  probability at least 1 − δ it never reaches 1/δ. The stakes c are fixed before the first label;
-  their mean bets, from the second label on, mostly with those that have earned most, so the bet is
-  predictable and needs no tuning.
+  probability at least 1 − δ it never reaches 1/δ. The mean bets mostly with the stakes that have
+  earned most so far, so it needs no tuning.
 - **Confidence sequence** for the mean loss, valid at every number of labels at once: the
   predictable plug-in empirical Bernstein sequence of Waudby-Smith and Ramdas ("Estimating means of
-  bounded random variables by betting", 2024, Theorem 2). With losses whose expectation varies it
-  covers their average, with the weights λ of the formula.
+  bounded random variables by betting", 2024, Theorem 2). Where the expectation of the losses varies
+  it covers their average, with the weights λ of the formula.
 
-**What a calibration does not promise.** α bounds the expectation over the draw of the calibration
-set too. Given one calibration, the mean loss of the requests may be somewhat above α, in a good
-third of the cases, without anything being wrong. So a_j = α_j + `tolerance`, the sampling error of
-the mean loss of the calibration scenes themselves.
+**Slack.** α bounds the expectation over the draw of the calibration set too. Given one calibration,
+the mean loss of the requests may be somewhat above α, as it is for a good third of calibrations. So
+a_j = α_j + `tolerance`, the sampling error of the mean loss of the calibration scenes.
 
 **Labels must be a random audit sample.** If people label what looks bad, both numbers say so.
 """
@@ -53,14 +51,14 @@ class Interval(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Feedback:
-    """All that is known from the labels: a few numbers, whatever their number.
+    """The evidence from the labels: a few numbers, whatever their number.
 
     n: number of labels; within: of those with L ≤ α.
     total_loss: ΣL.
     log_e: ln E_c for each of `STAKES`; highest: the largest ln E so far.
     weight, weighted_loss, weighted_alpha: Σλ, Σλx, Σλa with x = L/B and a = α/B.
     penalty: Σ (x − μ̂)² ψ(λ).
-    total, squares: Σx and Σ(x − μ̂)², from which the next λ follows.
+    total, squares: Σx and Σ(x − μ̂)², which give the next λ.
     """
 
     n: int = 0
@@ -93,14 +91,9 @@ class Feedback:
 def observe(
     state: Feedback, loss: float, alpha: float, bound: float, *, slack: float = 0.0
 ) -> Feedback:
-    """The state after one more label.
+    """The state after one more label: the loss L in [0, B] on a mask of α.
 
-    Args:
-        state: before.
-        loss: L, the largest error in the mask that was served, in [0, B].
-        alpha: α of that mask.
-        bound: B.
-        slack: tolerance that is added to α; 0 tests α itself.
+    `slack` is the tolerance added to α; 0 tests α itself.
 
     Raises:
         ValueError: a value is outside its range.
@@ -144,8 +137,8 @@ def observe(
 def interval(state: Feedback, bound: float) -> Interval:
     """The confidence sequence at the present number of labels, for the mean loss in [0, B].
 
-    centre ± radius with centre Σλx/Σλ and radius (ln(2/δ) + Σ(x − μ̂)²(−ln(1 − λ) − λ))/Σλ, times
-    B. Without labels: [0, B].
+    B times centre ± radius: Σλx/Σλ ± (ln(2/δ) + Σ(x − μ̂)²(−ln(1 − λ) − λ))/Σλ. Without labels: [0,
+    B].
     """
     if not state.n:
         return Interval(0.0, math.nan, bound)
@@ -162,14 +155,11 @@ def mean_alpha(state: Feedback, bound: float) -> float:
 
 
 def tolerance(losses: Sequence[float]) -> float:
-    """By how much the mean loss given one calibration may exceed α without anything being wrong.
+    """How far the mean loss given one calibration may exceed α by its sampling error.
 
-    1.645 standard errors of the mean of the calibration scenes' losses at the threshold that is
-    served: for about 95 % of calibrations the mean loss of new images lies below α plus this.
-    Crops of one scene are alike, so they count as one value, their mean.
-
-    Args:
-        losses: L̄_i(t_α−) of the n calibration scenes.
+    1.645 standard errors of the mean of L̄_i(t_α−), the losses of the calibration scenes at the
+    served threshold: for about 95 % of calibrations the mean loss of new images is below α plus
+    this.
     """
     n = len(losses)
     return _Z95 * statistics.stdev(losses) / math.sqrt(n) if n > 1 else 0.0

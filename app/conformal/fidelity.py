@@ -1,7 +1,7 @@
 """D: how wrong a prediction is, per pixel, bounded by B (paper §2.3).
 
-`METRICS` is all that the program knows of its metrics. To add one, write a function of the truth
-and the prediction and enter its row; forms, commands, checks and answers read the row.
+To add a metric, write a function of the truth and the prediction and enter its row in `METRICS`:
+forms, commands, checks and answers read the row.
 """
 
 from __future__ import annotations
@@ -37,22 +37,20 @@ _SSIM_BLUR, _SSIM_WINDOW = 1.5, 11
 class Metric:
     """One row of `METRICS`.
 
-    error: D of a truth and a prediction, [H, W, 3] each, as a float32 [H, W] ≥ 0 of its own;
-        None: people draw it.
+    error: D of a truth and a prediction, [H, W, 3] each, as a new float32 [H, W] ≥ 0; None: people
+    draw it.
     bound: the least B that is known to hold.
-    sentence: what the statement of a guarantee calls D at a pixel; `{blur}` and `{annotator}` stand
-        for these settings.
-    words: the same in a few words, for lists and for people in a hurry.
+    sentence: D at a pixel in the statement of a guarantee; it may hold `{blur}` and `{annotator}`.
+    words: the same in a few words.
     title: how a form offers the metric.
-    radius: D of a pixel depends on the pixels at most so far away, along either axis; None: on
-        what a person saw.
+    radius: how far along either axis D of a pixel depends on other pixels; None: unknown.
     bytes_per_pixel: what `error` allocates at most, without the two images.
-    unit: what D counts: L1 distance in normalised Lab, the distance of structures by SSIM, a share
-        of the stretch, or 1 where a label marks the pixel.
+    unit: L1 distance in normalised Lab, distance of structures by SSIM, share of the stretch, or 1
+    where a label marks the pixel.
     blurs: whether the setting `blur` changes D.
-    counted_up_to: c, what calibrations count errors up to unless they say otherwise; None: B.
-    bounds_psnr: whether it bounds the Lab PSNR (`guarantees.lab_psnr_lower_bound_db`).
-    rule: the settings of the rule that labels in place of people; None: none does.
+    counted_up_to: c, what calibrations count errors up to by default; None: B.
+    bounds_psnr: whether `risk.lab_psnr_lower_bound_db` applies.
+    rule: the settings of the rule that labels in place of people, if one does.
     right: what is promised, where labels mark the pixels.
     voids: readings of the promise that have no foundation.
     """
@@ -108,7 +106,7 @@ def neighborhood_difference(
 def structure(truth: Pixels, prediction: Pixels, settings: FidelitySettings) -> NDArray[np.float32]:
     """(1 − SSIM)/2 of the lightness around each pixel (Wang et al. 2004, Gaussian of 1.5 px).
 
-    Images that are smaller than the window are reflected until they are as large.
+    Images smaller than the window are reflected up to its size.
     """
     # Imported here: it takes time that other metrics can save.
     from skimage import metrics  # noqa: PLC0415
@@ -153,7 +151,7 @@ def marked(truth: Pixels, prediction: Pixels, settings: FidelitySettings) -> NDA
 
 
 def misread(truth: Pixels, prediction: Pixels, settings: FidelitySettings) -> NDArray[np.float32]:
-    """1 in the boxes of words that the text reader reads otherwise than in the truth, else 0."""
+    """1 in the boxes of words that the text reader reads differently from the truth, else 0."""
     assert isinstance(settings.annotator, reader.ReaderSettings)  # noqa: S101
     # It reads pictures of 8 bits: of 16 the upper ones.
     true, made = ((one >> 8 * (one.itemsize - 1)).astype(np.uint8) for one in (truth, prediction))
@@ -275,10 +273,10 @@ class FidelitySettings:
 
     metric: a name in `METRICS`.
     blur: standard deviation in pixels of the neighbourhood's Gaussian K.
-    bound: B. None means the least known bound of the metric; a larger one (the paper's 3) is
-        allowed; a smaller one clips D, and the guarantee is then about the clipped error.
-    labels: who draws the labels of the `semantic` metric: `people` (default), or `synthetic`, the
-        rule of `app/conformal/annotator.py`; those of `text` are always `synthetic`.
+    bound: B; None: that of the metric. A larger one (the paper's 3) is allowed; a smaller one clips
+    D, and the guarantee is then about the clipped error.
+    labels: who draws the labels of the `semantic` metric: `people`, or `synthetic`, the rule of
+    `annotator.py`; those of `text` are always `synthetic`.
     annotator: the settings of the rule that labels; None: its defaults, or no rule labels.
     """
 
@@ -317,7 +315,7 @@ class FidelitySettings:
 
     @property
     def row(self) -> Metric:
-        """All that is known of the metric."""
+        """The metric's row."""
         return METRICS[self.key]
 
     @property
@@ -328,7 +326,7 @@ class FidelitySettings:
 
     @property
     def title(self) -> str:
-        """The metric as lists show it; labels are called synthetic where people could draw them."""
+        """The metric as lists show it; says so where synthetic labels replace those of people."""
         return self.metric if self.key == self.metric else f"{self.metric} ({self.labels} labels)"
 
     @property
@@ -361,16 +359,13 @@ def error(
     *,
     label: NDArray[Any] | None = None,
 ) -> NDArray[np.float32]:
-    """D, float32 [H, W] in [0, B], of two [H, W, 3] images of 8 or 16 bits.
-
-    The bound is enforced, never believed: D is cut at B.
+    """D, float32 [H, W] in [0, B], of two [H, W, 3] images of 8 or 16 bits; cut at B.
 
     Args:
         truth_rgb: the high-resolution truth Y.
         prediction_rgb: the prediction Ŷ.
         settings: None: the defaults.
-        label: where people label (`needs_label`): [H, W], non-zero where the prediction's meaning
-            differs.
+        label: where people label (`needs_label`): [H, W], non-zero where the meaning differs.
 
     Raises:
         ValueError: shapes or dtypes do not match, or the label is missing or not wanted.

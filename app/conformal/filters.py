@@ -1,7 +1,7 @@
 """Smoothing kernels K: non-negative, of sum 1, with reflected borders.
 
-Both properties matter: they keep a smoothed value inside the range of the values it is made of, so
-the bound B of a fidelity error survives smoothing.
+So a smoothed value stays in the range of what it is made of, and the bound B of a fidelity error
+survives smoothing.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ def smooth(
     """K * values for float [H, W], K a window of `size` pixels; size 1 returns the input.
 
     A Gaussian window has standard deviation size/6, so that it fades out at its edge. The output
-    has the dtype of the input; sums are made in float64. It goes to `out` if that is given, which
-    may be the input itself: rows and columns are filtered one by one.
+    has the dtype of the input; sums are made in float64. `out` may be the input itself, since rows
+    and columns are filtered one by one.
     """
     if size == 1:
         return values

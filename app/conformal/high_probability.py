@@ -1,26 +1,24 @@
 """The guarantee with high probability: risk-controlling thresholds (RCPS).
 
-`RiskCurve` bounds the expected loss on average over calibrations. Here the statement is about the
-one calibration at hand: with probability at least 1 − δ over its n scenes, drawn independently from
-one law, the expected loss of a crop of a new scene, E[L(t̂−) | calibration], is at most α.
+`RiskCurve` bounds the expected loss on average over calibrations. This is about the calibration at
+hand: with probability at least 1 − δ over its n scenes, drawn independently from one law, the
+expected loss of a crop of a new scene, E[L(t̂−) | calibration], is at most α.
 
-**As one curve.** Let x_i(t) = L̄_i(t−)/B ∈ [0, 1] be the mean over the crops of scene i, and let
-p(t, A) be a valid p-value for
-"E[x(t)] > A". Thresholds are tested upwards, from the smallest on, until the first one with
-p(t, α/B) > δ. No correction for the number of tests is needed: with t_pop = sup{t : E[L(t−)] ≤ α},
-which is attained because L(t−) is left-continuous, a t̂ beyond t_pop would need a wrong rejection at
-every fixed t of (t_pop, t̂]; these events shrink as t grows, so their union has probability ≤ δ.
-Since p falls in A, p(t, A) ≤ δ is the same as U(t) ≤ A for the upper confidence bound
-U(t) = inf{A : p(t, A) ≤ δ}. "All smaller thresholds passed" is then max_{s ≤ t} U(s) ≤ A, and this
-running maximum, times B, is a step curve that holds the thresholds of all α.
+**As one curve.** Let x_i(t) = L̄_i(t−)/B ∈ [0, 1] be the mean over the crops of scene i, and p(t,
+A) a valid p-value for "E[x(t)] > A". Thresholds are tested upwards, until the first one with p(t,
+α/B) > δ. The number of tests needs no correction: with t_pop = sup{t : E[L(t−)] ≤ α}, which is
+attained because L(t−) is left-continuous, a t̂ beyond t_pop needs a wrong rejection at every fixed
+t of (t_pop, t̂]; these events shrink as t grows, so their union has probability ≤ δ. Since p falls
+in A, p(t, A) ≤ δ is the same as U(t) ≤ A for the upper confidence bound U(t) = inf{A : p(t, A) ≤
+δ}. "All smaller thresholds passed" is then max_{s ≤ t} U(s) ≤ A, and this running maximum, times B,
+is a step curve with the thresholds of all α.
 
 **Which α.** Each α fixed in advance has its promise; the bound is not simultaneous over α.
 
-**Three p-values** (`app/conformal/concentration.py`). Hoeffding-Bentkus sees the mean only. For
-losses of 0 or B Clopper-Pearson is exact; a scene then counts as lost if one of its crops is. WSR
-betting gains where losses vary little; it takes the scenes one after the other, and x_i must be
-independent of its past: their order may depend on nothing that is related to their losses, such as
-a name that tells the camera, or the place in a list that is sorted by such names.
+**Three p-values** (`concentration.py`). Hoeffding-Bentkus uses the mean only. Clopper-Pearson is
+exact for losses of 0 or B; a scene counts as lost if one of its crops is. WSR betting gains where
+losses vary little. It takes the scenes one after the other, so their order must be independent of
+their losses: no names that tell the camera, no list sorted by such names.
 """
 
 from __future__ import annotations
@@ -73,21 +71,20 @@ class HighProbabilityCurve(StepCurve):
         scenes: Iterable[Hashable] | None = None,
         highest: float = LARGEST,
     ) -> HighProbabilityCurve:
-        """The curve of a set of images.
+        """As `RiskCurve.from_staircases`, of scenes drawn independently from one law.
 
         Args:
-            staircases: of the images. For `wsr` the order in which scenes are first met must tell
-                nothing about their losses.
+            staircases: of the images; for `wsr` the order in which scenes first occur must be
+                independent of their losses.
             bound: B.
             delta: δ, in (0, 1), fixed in advance, as is the method.
             method: which p-value; `clopper_pearson` for errors of 0 or B only.
-            scenes: the scene of each image, drawn independently from one law; None: every image is
-                its own.
-            highest: the largest σ of the images, beyond which nothing is trusted.
+            scenes: the scene of each image.
+            highest: the largest σ of the images.
 
         Raises:
             ValueError: delta outside (0, 1), errors other than 0 and B for `clopper_pearson`, or as
-                of `RiskCurve.from_staircases`.
+                `by_scene`.
         """
         _check_delta(delta)
         crops = by_scene(staircases, bound, scenes)
@@ -114,7 +111,7 @@ def minimal_n(
     """The smallest n for which n scenes without any loss certify α.
 
     For Hoeffding-Bentkus about log(1/δ)/−log(1 − α/B). A useful mask needs several times as many.
-    For WSR and more than 5,000 scenes, a number that is necessary: log(1/δ)/log(1 + α/B).
+    For WSR and more than 5,000 scenes, a necessary number: log(1/δ)/log(1 + α/B).
 
     Raises:
         ValueError: alpha or bound is not a positive number, or delta is not in (0, 1).
@@ -137,10 +134,10 @@ def minimal_n(
 def leakage_bound(alpha: float, n: int, n_leaked: int, bound: float, delta: float) -> float:
     """What is left of α when `n_leaked` of n scenes were trained on (Hoeffding-Bentkus).
 
-    A model may have no error at all on those. At a threshold that passes, the mean of all n is at
-    most x* = sup{x̄ : U_n(x̄) ≤ α/B}; the losses of the n_new others then sum to at most n x*, so
-    their own bound is at most U_n_new(n x*/n_new): with probability ≥ 1 − δ over the scenes that
-    are not leaked, the expected loss is at most B times that. Never more than B.
+    A model may have no error on those. At a threshold that passes, the mean of all n is at most x*
+    = sup{x̄ : U_n(x̄) ≤ α/B}, so the losses of the n_new others sum to at most n x*: with
+    probability ≥ 1 − δ over the scenes that are not leaked, the expected loss is at most B ·
+    U_n_new(n x*/n_new). Never more than B.
 
     Raises:
         ValueError: n_leaked outside [0, n], or delta is not in (0, 1).
@@ -181,8 +178,8 @@ def _hoeffding_bentkus_steps(
 ) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
     """The levels, and U from each on.
 
-    The bound does not fall when the mean grows, so a level may be given the mean of a later one:
-    that is how long curves are thinned.
+    U does not fall when the mean grows, so long curves are thinned by giving a level the mean of a
+    later one.
     """
     n, (levels, totals) = len(scenes), summed([mean_loss(crops) for crops in scenes])
     if len(totals) > _MOST_LEVELS:
@@ -201,9 +198,8 @@ def _wsr_steps(
 ) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
     """The levels, and U from each on, for levels on a grid fixed before any measurement.
 
-    This bound may fall when a loss grows, so it may only be taken at thresholds that the data have
-    not chosen, or at all. Between two thresholds of the grid the larger one counts: each level of
-    each staircase is rounded down to the grid, which can only raise a loss.
+    This bound may fall when a loss grows, so it is only taken at thresholds that the data have not
+    chosen. Each level of each staircase is rounded down to the grid, which can only raise a loss.
     """
     rounded = [[rounded_down(crop.levels) for crop in crops] for crops in scenes]
     steps = [

@@ -1,13 +1,12 @@
 """Normalised CIELAB of sRGB images, from tables and correctly rounded arithmetic only.
 
-Normalised Lab is (L/100, a/254 + ½, b/254 + ½) for illuminant D65, 2° observer, the scaling of the
-paper's experiments. All three coordinates lie in [0, 1].
+Normalised Lab is (L/100, a/254 + ½, b/254 + ½) for illuminant D65, 2° observer, as in the paper's
+experiments: all coordinates are in [0, 1].
 
-Every step is a table look-up, an integer sum or a single correctly rounded float32 operation, so
-the same pixel gives the same bits at every place of an image, in any block, on any machine. That is
-what makes σ independent of the order of the samples and a calibration portable. The result is
-within 1.9e-5 of the float64 formula for all 2^24 colours of 8 bits (the grid of the XYZ table; the
-largest differences are near black).
+Every step is a table look-up, an integer sum or one correctly rounded float32 operation, so the
+same pixel gives the same bits anywhere in an image, in any block, on any machine. So σ does not
+depend on the order of the samples, and a calibration is portable. The result is within 1.9e-5 of
+the float64 formula for all 2^24 colours of 8 bits; the largest differences are near black.
 """
 
 from __future__ import annotations
@@ -44,7 +43,7 @@ Pixels: TypeAlias = NDArray[np.uint8 | np.uint16]
 
 
 class LabTables(NamedTuple):
-    """What a colour is looked up in."""
+    """The tables that colours are looked up in."""
 
     green_red: NDArray[np.int64]  # [65536]: share of green and red in X, Y, Z, packed
     blue: NDArray[np.int64]  # [256]: share of blue
@@ -126,7 +125,7 @@ def lab_distance(first: Pixels, second: Pixels) -> NDArray[np.float32]:
 
 
 def lab_block(pixels: Pixels, out: NDArray[np.float32]) -> None:
-    """Normalised Lab of [n, 3] pixels into float32 [3, n]; the kernel of this module."""
+    """Normalised Lab of [n, 3] pixels into float32 [3, n]."""
     tables = lab_tables()
     # No index can be out of range; mode="clip" spares numpy the check.
     if pixels.dtype == np.uint16:

@@ -1,7 +1,6 @@
-"""Samples accumulated, as they arrive and in any order, into exact integer sums per pixel.
+"""Samples accumulated into exact integer sums per pixel, from which every estimator of σ follows.
 
-Every estimator of σ follows from the sums. Memory does not depend on M, and the result does not
-depend on the order of arrival, bit for bit.
+Memory does not depend on M, nor the result on the order of arrival, bit for bit.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ _Moments: TypeAlias = (
 )
 
 MOMENTS_VERSION = 2
-"""Raised whenever the same samples would give other bits, or `Spread` another layout of bytes."""
+"""Raised whenever equal samples would give other bits, or `Spread` another layout of bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +40,7 @@ class Spread:
     """All samples of a request, accumulated elsewhere; the integers are the same everywhere.
 
     count: of the samples.
-    prediction: Ŷ by the rule that was asked for, uint8 [H, W, 3].
+    prediction: Ŷ by the requested rule, uint8 [H, W, 3].
     variance: what `Moments.pixel_variance` gives, float32 [H, W].
     """
 
@@ -50,13 +49,13 @@ class Spread:
     variance: NDArray[np.float32]
 
     def packed(self) -> NDArray[np.uint8]:
-        """All of it but the count, little-endian, one after the other: uint8 [7·H·W]."""
+        """Variance and prediction, little-endian, one after the other: uint8 [7·H·W]."""
         parts = (self.variance.astype("<f4"), self.prediction)
         return np.concatenate([part.reshape(-1).view(np.uint8) for part in parts])
 
     @classmethod
     def unpacked(cls, data: NDArray[np.uint8], count: int, shape: tuple[int, int]) -> Spread:
-        """From what `packed` gave of `count` samples of (H, W).
+        """The inverse of `packed`, for `count` samples of (H, W).
 
         Raises:
             ValueError: another number of bytes, or values that no variance has.
@@ -72,7 +71,7 @@ class Spread:
 
 
 class Image(Protocol):
-    """Pixels [H, W, 3], or what has rows as an array has, and may make them when asked."""
+    """Pixels [H, W, 3], or rows that are made on demand."""
 
     @property
     def shape(self) -> tuple[int, ...]: ...
@@ -84,13 +83,13 @@ class Moments:
 
     Args:
         shape: (H, W) of the samples; a trailing channel axis of 3 is accepted.
-        enlarged: E, the input X enlarged to the size of the samples, uint8 [H, W, 3]; None: there
-            will be no residual.
-        samples: how many there will be; None: that is not known.
+        enlarged: E, the input X enlarged to the size of the samples, uint8 [H, W, 3]; None: no
+            residual.
+        samples: how many there will be; None: unknown.
 
-    `witness`, which may be set at any time: W, the witness's answer to X, uint8 [H, W, 3].
-    `facts`, too: those of `terms.FACTS` of X.
-    `is_asked_once`: whether a fitted σ may let go of samples and W when it has measured them.
+    To be set at any time: `witness` W, its answer to X, uint8 [H, W, 3]; `facts`, those of
+    `terms.FACTS` of X; `is_asked_once`: a fitted σ may drop samples and W once it has measured
+    them.
     """
 
     def __init__(
@@ -119,7 +118,7 @@ class Moments:
         self.is_asked_once = False
 
     def add(self, rgb: Pixels) -> None:
-        """Fold one sample, uint8 [H, W, 3], which must not be changed afterwards.
+        """Add one sample, uint8 [H, W, 3], which must not change afterwards.
 
         Raises:
             ValueError: another shape or dtype, or more than `MAX_SAMPLES` samples.
@@ -161,7 +160,7 @@ class Moments:
             raise ValueError(f"expected a sample of {self.shape}, got {shape[:2]}")
 
     def _accumulate_all(self) -> None:
-        """Bring the samples that are kept as they are into the sums."""
+        """Move the samples that are kept whole into the sums."""
         pixels = self.shape[0] * self.shape[1]
         if self._unfolded and not self.squares.size:
             self.sums = np.zeros((3, pixels), np.int32)
@@ -182,9 +181,7 @@ class Moments:
         return sums, squares
 
     def pixel_variance(self) -> NDArray[np.float32]:
-        """σ^var before smoothing: Σ_c Var_M over the channels, float32 [H, W] ≥ 0 (paper §2.2).
-
-        A new array, which the caller may change.
+        """σ^var before smoothing: Σ_c Var_M, a new float32 [H, W] ≥ 0 (paper §2.2).
 
         Raises:
             ValueError: no sample has been added.
@@ -228,7 +225,7 @@ class Moments:
         """E_M Σ_c (μ − E)² in normalised Lab, what the samples add to X, float32 [H, W] ≥ 0.
 
         Raises:
-            ValueError: no sample has been added, or the enlarged input was not given.
+            ValueError: no sample, or no enlarged input.
         """
         if self._enlarged is None:
             raise ValueError("σ needs the enlarged input, which was not given")
@@ -244,7 +241,7 @@ class Moments:
         """Σ_c |E_M[μ] − W| in normalised Lab, how far Ŷ is from the witness, float32 [H, W] ≥ 0.
 
         Raises:
-            ValueError: no sample has been added, or there is no witness.
+            ValueError: no sample, or no witness.
         """
         if self._witness is None:
             raise ValueError("σ needs the witness's answer, which was not given")
@@ -260,19 +257,19 @@ class Moments:
         return departure
 
     def _strips(self) -> Iterator[tuple[int, int]]:
-        """Rows that are made together where one plane is needed of all of them."""
+        """The rows in strips, of which one plane at a time is made."""
         self.check_any()
         for top in range(0, self.shape[0], _STRIP):
             yield top, min(top + _STRIP, self.shape[0])
 
     def _blocks(self, top: int, bottom: int) -> Iterator[tuple[slice, slice]]:
-        """Blocks of the pixels of some rows: where they are in these rows, and in the image."""
+        """Blocks of the pixels of some rows: their places in these rows, and in the image."""
         first = top * self.shape[1]
         for part in pixel_blocks((bottom - top) * self.shape[1]):
             yield part, slice(first + part.start, first + part.stop)
 
     def _moments(self, block: slice) -> _Moments:
-        """Of some pixels: the Lab colours of a single sample, else S1 and S2."""
+        """The Lab colours of a single sample, else S1 and S2, of some pixels."""
         if self.count == 1 and self._unfolded:
             return _lab(self._unfolded[0].reshape(-1, 3)[block]), None
         return self._sums(block)
@@ -361,8 +358,8 @@ class Moments:
     def patch_variance(self, kernel: Kernel, size: int) -> NDArray[np.float32]:
         """Σ_c E_M[μ² * K] − (E_M[μ * K])², float32 [H, W] (paper §2.2, σ^ker, literally).
 
-        K is linear, so E_M may be taken first. The difference cancels leading digits; float64
-        keeps the variance of flat regions above the rounding noise.
+        K is linear, so E_M is taken first. The difference cancels leading digits; float64 keeps the
+        variance of flat regions above the rounding noise.
         """
         self.check_any()
         self._accumulate_all()
@@ -380,9 +377,9 @@ class Moments:
 def mean_image(
     total: NDArray[np.uint32], count: int, dtype: type[np.uint8 | np.uint16] = np.uint8
 ) -> Pixels:
-    """The mean of samples of a type from their sum, uint32 [H, W, 3], which is used up.
+    """The mean of samples of a type from their sum, uint32 [H, W, 3], which is overwritten.
 
-    Rounded half up in integers; in place, since large images have large sums.
+    Rounded half up in integers.
     """
     total *= np.uint32(2)
     total += np.uint32(count)

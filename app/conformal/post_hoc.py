@@ -11,13 +11,13 @@ to it, at level 1. With Ḡ_i the mean over the crops of scene i, and K scenes,
     ŝ = some s with (Σ_i Ḡ_i(s) + B / min A) / (K + 1) ≤ 1
     ⇒    E[max over α ∈ A of L(t_α(ŝ)−)/α] ≤ 1
 
-for one new crop of a new scene (the conditions are those of `risk.py`), hence E[L(t_α̃(ŝ)−)/α̃] ≤ 1
-for any α̃ ∈ A, whatever it was chosen by. Below min A the mask is empty, and above max A it is that
-of max A, so any α ≥ 0 may be chosen. *Why any such s:* let s′ = sup{s : Σ_{i ≤ K+1} Ḡ_i(s) ≤ K + 1}
-and H_i = Ḡ_i(s′) if s′ itself is in this set, else Ḡ_i(s′−). H is symmetric in the K + 1 scenes and
-sums to at most K + 1; ŝ is in the set, so Ḡ_{K+1}(ŝ) ≤ H_{K+1}.
+for one new crop of a new scene (conditions as in `risk.py`), hence E[L(t_α̃(ŝ)−)/α̃] ≤ 1 for any α̃
+∈ A, however it was chosen. Below min A the mask is empty, above max A it is that of max A, so any α
+≥ 0 may be chosen. *Why any such s:* let s′ = sup{s : Σ_{i ≤ K+1} Ḡ_i(s) ≤ K + 1} and H_i = Ḡ_i(s′)
+if s′ itself is in this set, else Ḡ_i(s′−). H is symmetric in the K + 1 scenes and sums to at most K
++ 1; ŝ is in the set, so Ḡ_{K+1}(ŝ) ≤ H_{K+1}.
 
-An interval is a menu that is fine enough: α is rounded down to it, and L/α only falls by that.
+A fine menu stands for an interval: α is rounded down to it, which only lowers L/α.
 
 The mask of any α is inside that of `RiskCurve` for the same α: (Σ_i L̄_i + B α/min A)/(K + 1) ≤ α.
 """
@@ -33,8 +33,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from app.conformal.curve import CODE_STEPS, LARGEST, StepCurve, by_scene
+from app.conformal.risk import exceeded_by
 from app.conformal.staircase import Staircase
-from app.conformal.usual import exceeded_by
 
 _PER_DOUBLING = 512  # scales s: a fixed grid, so fine that it costs at most 0.14 % of α
 _STEPS = 256  # of a menu that stands for an interval
@@ -43,7 +43,7 @@ _KNOTS, _RANGE = 16, 100  # of a shape: from a hundredth of its largest risk on
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """a(t): log a is piecewise linear in log t through the knots, and straight on beyond them.
+    """a(t): log a is piecewise linear in log t through the knots, and straight beyond them.
 
     levels, risks: of the knots, at least two, above 0 and strictly increasing.
     """
@@ -67,7 +67,7 @@ class Shape:
     def of(
         cls, staircases: Iterable[Staircase], scenes: Iterable[Hashable] | None = None
     ) -> Shape | None:
-        """The mean loss of images that calibrate nothing; None: they do not show enough of one."""
+        """The mean loss of images that calibrate nothing; None: too few breakpoints for a shape."""
         images = by_scene(staircases, LARGEST, scenes)
         known = [crop.levels for crops in images for crop in crops]
         levels = np.unique(np.concatenate([*known, np.empty(0, np.float32)]))
@@ -110,10 +110,9 @@ def menu_between(low: float, high: float) -> tuple[float, ...]:
 class PostHocCurve(StepCurve):
     """The smallest α of the menu at which σ is trusted.
 
-    `min_alpha` is that of the menu, or B where so few scenes hold none of it.
+    `min_alpha` is that of the menu, or B where too few scenes hold any of it.
 
-    ratio: L/α exceeds it in one of ten pictures, whatever α is chosen; None: so few scenes do not
-        tell.
+    ratio: L/α exceeds it in one of ten pictures, whatever α is chosen; None: too few scenes to say.
     """
 
     ratio: float | None
@@ -129,18 +128,10 @@ class PostHocCurve(StepCurve):
         scenes: Iterable[Hashable] | None = None,
         highest: float = LARGEST,
     ) -> PostHocCurve:
-        """The curve of a set of images; their order does not matter.
-
-        Args:
-            staircases: of the images.
-            bound: B.
-            menu: A, strictly increasing, above 0; fixed in advance.
-            shape: a, which none of the images had a part in.
-            scenes: the scene of each image; None: every image is its own.
-            highest: the largest σ of the images, beyond which nothing is trusted.
+        """As `RiskCurve.from_staircases`; menu A and shape a are fixed without the images.
 
         Raises:
-            ValueError: the menu is empty or does not rise, or as of `RiskCurve.from_staircases`.
+            ValueError: the menu is empty or does not rise from above 0, or as `by_scene`.
         """
         images = by_scene(staircases, bound, scenes)
         alphas = on_codes(np.array(menu, np.float64), bound)
@@ -174,7 +165,7 @@ class PostHocCurve(StepCurve):
 
 
 def on_codes(menu: NDArray[np.float64], bound: float) -> NDArray[np.float64]:
-    """Each α lowered by at most 1.5 codes, to between two: so its own code holds its mask."""
+    """Each α lowered by at most 1.5 codes, to between two, so that its own code holds its mask."""
     if not len(menu) or not (np.diff(menu, prepend=0) > 0).all():
         raise ValueError("a menu of risk levels must rise, from above 0")
     codes = np.floor(menu / bound * CODE_STEPS) - 0.5
@@ -220,7 +211,7 @@ class _Search:
         return [[next(found) if len(crop) else 0.0 for crop in scene] for scene in self.images]
 
     def largest(self, fits: Callable[[float], bool]) -> int | None:
-        """The last place of the grid at which the sum fits; None: it does not at the first."""
+        """The last place of the grid at which the sum fits; None: not even the first."""
         positive = self.levels[self.levels > 0]
         ends = [positive.min(initial=1), max(min(self.end, LARGEST), positive.max(initial=1))]
         scales = np.log2(self.shape.risk(ends) / self.alphas[[-1, 0]]) * _PER_DOUBLING

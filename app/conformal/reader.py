@@ -1,14 +1,12 @@
-"""A declared reader: labels of words that a result gets wrong, without people.
+"""The text reader: labels words that a result gets wrong, without people.
 
-A text reader reads the truth, and in the same places the prediction. Where a word that it reads
-well in the truth reads otherwise in the prediction, the box of the word is marked. It is **not** a
-person: what it does not read in the truth (small print, script, most that is askew) is never
-marked, nor is a word that only the prediction has; and it may misread what people can read. So a
-promise on its labels is one about *its* words.
+It reads the truth, and the prediction in the same places. Where a word that it reads well in the
+truth reads differently in the prediction, it marks the box of the word. It never marks what it
+cannot read in the truth (small print, script, most that is askew) or words that only the prediction
+has, and it may misread what people can read: a promise on its labels is about *its* words.
 
-Words are compared by their letters and digits, in lower case and NFKC: spaces, punctuation and
-case do not count. Both readings of a line are aligned letter by letter; a word is wrong as soon as
-one of its letters is changed, lost or has a new neighbour.
+Words are compared by letters and digits, in lower case and NFKC. Both readings of a line are
+aligned letter by letter; a word is wrong if a letter is changed, lost or has a new neighbour.
 """
 
 from __future__ import annotations
@@ -28,8 +26,7 @@ from numpy.typing import NDArray
 from app.conformal.lab import check_pair
 
 VERSION = "3.10.0"
-"""Of the reader, whose models come with it: another one may read otherwise, so D would be another
-one. The extra `text` names the same."""
+"""Of the reader and its models, since another one reads differently; the extra `text` pins it."""
 
 _LEAST_SIDE = 4  # of a line, in pixels; below, its perspective cannot be taken out
 
@@ -38,8 +35,8 @@ _LEAST_SIDE = 4  # of a line, in pixels; below, its perspective cannot be taken 
 class ReaderSettings:
     """The reader and its thresholds, as a calibration records them.
 
-    name, version: of the reader; with another version nothing is measured.
-    synthetic: always True: a record of these settings says by itself that no person labelled.
+    name, version: of the reader; another version measures nothing.
+    synthetic: always True, so that the record says by itself that no person labelled.
     legible: the reader's confidence, 0 … 1, from which on a word of the truth counts as read.
     margin: how far the box of a word grows on each side, as a share of its shorter side.
     """
@@ -91,7 +88,7 @@ def label(
     prediction_rgb: NDArray[np.uint8],
     settings: ReaderSettings | None = None,
 ) -> NDArray[np.bool_]:
-    """Where words read otherwise, bool [H, W], of two uint8 [H, W, 3] images.
+    """Where words read differently, bool [H, W], of two uint8 [H, W, 3] images.
 
     Raises:
         ValueError: shapes or dtypes do not match.
@@ -108,7 +105,7 @@ def label(
 
 
 def misread(words: Sequence[str], reading: str) -> list[bool]:
-    """Which words of a line, as `letters_of` makes them, another reading of the line gets wrong."""
+    """Which words of a line (in `letters_of`) another reading of the line gets wrong."""
     ends = [0, *accumulate(len(word) for word in words)]
     aligned = SequenceMatcher(None, "".join(words), reading, autojunk=False).get_opcodes()
     # What was put in touches the letters on both of its sides.
@@ -124,7 +121,7 @@ def misread(words: Sequence[str], reading: str) -> list[bool]:
 
 
 def letters_of(text: str) -> str:
-    """What is compared of a text."""
+    """The letters and digits of a text that are compared."""
     return "".join(filter(str.isalnum, unicodedata.normalize("NFKC", text).casefold()))
 
 
@@ -156,7 +153,7 @@ def lines(
 
 @cache
 def _engine() -> Any:
-    """The reader: it finds lines by itself, and reads what it is given."""
+    """The reader; it finds lines, and reads given ones."""
     # Imported here: it takes seconds, and is there only with the extra.
     from rapidocr import RapidOCR  # noqa: PLC0415
 

@@ -1,19 +1,18 @@
 """One image's loss as a function of the threshold, reduced to its breakpoints (exact, tiny).
 
-The loss L(t) = max{D(p) : σ(p) ≤ t} is a step function. Sorted by σ, it rises only where D exceeds
-everything before it, which happens a few times to a few thousand times in an image of millions of
-pixels. The risk curve of n images depends on each image through these breakpoints only.
+The loss L(t) = max{D(p) : σ(p) ≤ t} is a step function: sorted by σ, it rises only where D exceeds
+everything before it, a few to a few thousand times in millions of pixels. The risk curve depends on
+each image through these breakpoints only.
 
-**How they are found without sorting the image.** Pixels that cannot be breakpoints are dropped in
-two cheap passes:
+Two cheap passes drop pixels that cannot be breakpoints, so that the image need not be sorted:
 
 1. The staircase of every 64th pixel is made by sorting. A table over the upper 16 bits of σ (for
    non-negative floats, the order of the bits is the order of the numbers) holds its loss at the
-   lower edge of each bucket. A pixel whose D does not exceed the entry of its bucket is beaten.
-2. What is left is compared with the subsample's loss at its exact σ, ties included.
+   lower edge of each bucket. A pixel whose D does not exceed the entry of its bucket is dropped.
+2. The others are compared with the subsample's loss at their exact σ, ties included.
 
-The few hundred survivors and the subsample's breakpoints are then sorted. Nothing is approximated:
-a pixel is dropped only if another pixel of equal or smaller σ has an equal or larger D.
+The few hundred survivors and the subsample's breakpoints are then sorted. This is exact: a pixel is
+dropped only if another one of equal or smaller σ has an equal or larger D.
 """
 
 from __future__ import annotations
@@ -35,8 +34,8 @@ _UPPER_HALF = 1 if np.little_endian else 0  # where the upper 16 bits of a float
 class Staircase:
     """The breakpoints of L(t): at `levels[k]` the loss rises to `errors[k]`.
 
-    Both are float32 and strictly increasing; below `levels[0]` the loss is 0. A staircase without
-    breakpoints belongs to an image without error.
+    Both are float32 and strictly increasing; below `levels[0]` the loss is 0. An image without
+    error has no breakpoints.
     """
 
     levels: NDArray[np.float32]
@@ -110,7 +109,7 @@ class Staircase:
         errors: NDArray[np.float32],
         lengths: NDArray[np.int64],
     ) -> list[Staircase]:
-        """Staircases that lie one after the other, of these lengths; thousands are checked at once.
+        """Staircases stored one after the other, of these lengths; thousands are checked at once.
 
         Raises:
             ValueError: as of each of them, or the lengths do not add up.
@@ -133,7 +132,7 @@ class Staircase:
         return made
 
     def counted(self, most: float) -> Staircase:
-        """The staircase of min(D, c): errors above `most` count as that.
+        """The staircase of min(D, most).
 
         Raises:
             ValueError: `most` is not positive.

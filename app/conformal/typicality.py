@@ -1,10 +1,10 @@
 """How usual is one image among others? A p-value from several facts at once.
 
 Each image is a point, one coordinate per fact. Its strangeness is its Mahalanobis distance from the
-mean of all points, **the new one among them**: a symmetric function of all, so for a point that is
-exchangeable with the others the rank of its strangeness is uniform, whatever the law, and
-P(p ≤ u) ≤ u for every u, however few they are. So there may be one point of each scene only: crops
-of one scene lie together, and draw the mean and the spread away from a crop of a new scene.
+mean of all points, **including the new one**: a symmetric function of all. So if the new point is
+exchangeable with the others, P(p ≤ u) ≤ u for every u, whatever the law and however few they are.
+Each scene may give one point only: its crops are alike, and draw mean and spread away from a crop
+of a new scene.
 """
 
 from __future__ import annotations

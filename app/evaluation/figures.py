@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.conformal import RiskCurve, Staircase
-from app.conformal.guarantees import lab_psnr_lower_bound_db, leakage_bound
+from app.conformal.risk import lab_psnr_lower_bound_db, leakage_bound
 from app.evaluation.bootstrap import mean_intervals
 from app.evaluation.plots import COLORS, GREY, Line, Panel, Picture, plot
 from app.evaluation.reduce import Cell

@@ -12,7 +12,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Mapping
 from functools import cache
-from typing import Final, Literal, NamedTuple, cast
+from typing import Final, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -109,19 +109,21 @@ def class_of(compression: Compression, look: Look = "sharp") -> str:
 
 
 def class_in_words(name: str) -> str:
-    """The class for people, such as "JPEG of quality 80 to 89"."""
+    """The class for people, such as "JPEG of quality 80 to 89"; of an unknown rule its name."""
     if name in _WORDS:
         return _WORDS[name]
     before, _, rest = name.rpartition("/")
-    besides = f", {_LOOKS[before]}" if before else ""
     codec, _, edge = rest.partition("-")
-    if codec in _WORDS:  # without a quality
+    besides = f", {_LOOKS[before]}" if before in _LOOKS else ""
+    edges = _EDGES[before or "sharp"].get(codec, ()) if besides or not before else ()
+    if codec in _WORDS and not edge and besides:  # without a quality
         return _WORDS[codec] + besides
-    edges = edges_of(codec, cast("Look", before or "sharp"))
-    if edge == "low":
+    if edges and edge == "low":
         return f"{_TITLES[codec]} of a quality below {edges[-1]}{besides}"
-    above = next(bound for bound in (*reversed(edges), 101) if bound > int(edge))
-    return f"{_TITLES[codec]} of quality {edge} to {above - 1}{besides}"
+    if edges and edge.isdecimal() and int(edge) <= 100:
+        above = next(bound for bound in (*reversed(edges), 101) if bound > int(edge))
+        return f"{_TITLES[codec]} of quality {edge} to {above - 1}{besides}"
+    return name
 
 
 def read_compression(data: bytes, image: Image.Image) -> Compression:

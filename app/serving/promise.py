@@ -7,7 +7,7 @@ from typing import Final
 from app.calibration.guarantee import PostHoc, Probability, rounded_up
 from app.calibration.manifest import REMOVED
 from app.conformal.fidelity import clips
-from app.conformal.guarantees import lab_psnr_lower_bound_db
+from app.conformal.risk import lab_psnr_lower_bound_db
 from app.images.compression import class_in_words
 from app.images.degrade import Mixture
 from app.serving.answer import Guarantee

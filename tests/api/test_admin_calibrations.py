@@ -7,7 +7,7 @@ import pytest
 
 from app.calibration import file
 from app.calibration.insight import COMMON_ALPHAS
-from app.conformal.guarantees import minimal_n
+from app.conformal.risk import minimal_n
 from tests.api.admin import SAMPLES, Admin, pair_files, truth_files
 from tests.api.gateway import check_problem, ended, post
 from tests.factories import changed

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from app.conformal import RiskCurve, Staircase
-from app.conformal.guarantees import lab_psnr_lower_bound_db, leakage_bound, minimal_n
+from app.conformal.risk import lab_psnr_lower_bound_db, leakage_bound, minimal_n
 
 from .simulation import expected_losses, thresholds
 from .strategies import DELTA, NEVER

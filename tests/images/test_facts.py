@@ -263,7 +263,18 @@ def test_classes_cover_every_quality_once(codec, look):
     for name, edge in zip(sorted(set(names[edges[-1] :]), reverse=True), edges, strict=True):
         assert f"quality {edge} to" in class_in_words(name)
         assert ("soft" in class_in_words(name)) == (look == "soft")
-    assert class_in_words("webp-10") == "WebP of quality 10 to 19"  # of an older rule
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("webp-10", "WebP of quality 10 to 19"),
+        *((name, name) for name in ("fine", "rough/jpeg-80", "jpeg-101", "jpeg", "gif-low")),
+    ],
+)
+def test_classes_of_other_rules(name, words):
+    """A stored calibration may have classes of another rule: they are worded, or named."""
+    assert class_in_words(name) == words
 
 
 @pytest.mark.parametrize(
