@@ -30,8 +30,8 @@ from app.serving.make import Encoded
 from app.serving.service import Observer, UpscaleService
 from app.settings import Settings
 from app.stores.base import JobKind, Stores
+from app.stores.blobs import check_blobs_url
 from app.stores.folders import held
-from app.stores.objects import check_blobs_url
 from app.stores.open import check_store_url, open_stores
 from app.stores.uploads import forget_uploads
 from app.system import memory_limit

@@ -49,7 +49,7 @@ class ClientLimits:
         item = self._items.get(unit)
         if item is None or self._limiter is None:
             return
-        from app.stores.redis_client import redis_errors
+        from app.stores.redis import redis_errors
 
         async with redis_errors():
             # Asked first, because a hit that is refused would count.
@@ -89,7 +89,7 @@ async def open_limits(
         return
     from redis.asyncio import ConnectionPool
 
-    from app.stores.redis_client import ANSWER_TIMEOUT_S, PREFIX, retry
+    from app.stores.redis import ANSWER_TIMEOUT_S, PREFIX, retry
 
     pool = ConnectionPool.from_url(
         store,

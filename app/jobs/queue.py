@@ -86,7 +86,7 @@ log = logging.getLogger(__name__)
 def check_queue_url(url: str) -> None:
     """Return if a URL can be that of a queue; nothing is connected. Raises ConfigError."""
     if url.startswith(("redis://", "rediss://")):
-        from app.stores.redis_client import check_url  # noqa: PLC0415 - only where Redis is used
+        from app.stores.redis import check_url  # noqa: PLC0415 - only where Redis is used
 
         check_url(url, "queue")
     elif not url.startswith("memory:"):
@@ -171,7 +171,7 @@ class JobQueue:
         """Return if jobs can be queued now. Raises StoreUnavailable."""
         if self._is_memory:
             return
-        from app.stores.redis_client import redis_errors  # noqa: PLC0415 - only where Redis is used
+        from app.stores.redis import redis_errors  # noqa: PLC0415 - only where Redis is used
 
         try:
             async with redis_errors(self._answer_s), self._dockets["upscale"].redis() as redis:
@@ -219,7 +219,7 @@ class JobQueue:
         """The living workers; None if unknown."""
         if self._is_memory:
             return {self.owner}  # what ran before this process is dead for certain
-        from app.stores.redis_client import redis_errors  # noqa: PLC0415 - only where Redis is used
+        from app.stores.redis import redis_errors  # noqa: PLC0415 - only where Redis is used
 
         try:
             async with redis_errors(self._answer_s):
@@ -402,7 +402,7 @@ async def _elsewhere(job_id: str, part: str = "") -> None:
 @asynccontextmanager
 async def _later(what: str, within_s: float) -> AsyncIterator[None]:
     """Give up on an unavailable queue: the next round sends the rest."""
-    from app.stores.redis_client import redis_errors  # noqa: PLC0415 - only where jobs are
+    from app.stores.redis import redis_errors  # noqa: PLC0415 - only where jobs are
 
     try:
         async with redis_errors(within_s):

@@ -10,11 +10,11 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from app.stores.audit import AuditEntry, AuditLog
-from app.stores.blobs import Blob, Blobs, StoreUnavailable
+from app.stores.blobs import Blob, Blobs
 from app.stores.calibrations import MOST_ACTIVE, Activation, CalibrationHead, CalibrationStore
 from app.stores.claims import CallStore, ClaimStore
-from app.stores.job import Job, JobKind, JobState, JobStatus, Progress
-from app.stores.jobs import JobStore
+from app.stores.documents import StoreUnavailable
+from app.stores.jobs import Job, JobKind, JobState, JobStatus, JobStore, Progress
 from app.stores.monitor import MOST_POINTS, Label, MonitorStore, Snapshot, Update
 from app.stores.results import ResultStore
 

@@ -1,18 +1,55 @@
-"""What the rest of the service may rely on from any store of bytes (`app/stores/objects.py`)."""
+"""Bytes by folder and name: in a local folder, on S3, Google Cloud Storage or Azure.
+
+Results, uploads of waiting jobs and canary inputs. obstore guarantees that a file appears whole or
+not at all, and that `create` is one conditional write.
+
+Folders and names come from outside: each is percent-encoded into one path component, so no name can
+leave its folder, hide, or mean something to a file system.
+"""
 
 from __future__ import annotations
 
-from datetime import datetime
-from typing import NamedTuple, Protocol, TypeAlias
+import asyncio
+import mimetypes
+import os
+import re
+import secrets
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager, suppress
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any, Final, Literal, NamedTuple, Protocol, TypeAlias
+from urllib.parse import quote, unquote, urlsplit
 
-from app.errors import Overloaded
+import obstore
+from obstore.exceptions import AlreadyExistsError, BaseError
+from obstore.store import AzureStore, GCSStore, LocalStore, ObjectStore, S3Store, from_url
 
+from app.errors import BadRequest, ConfigError, ImageTooLarge, NotFound
+from app.stores.documents import StoreUnavailable
+from app.stores.folders import PRIVATE, SCRATCH_LIFE_S, sync, usable_folder
 
-class StoreUnavailable(Overloaded):
-    """The store cannot be read or written now: no connection, a full disk, a damaged file.
+SCHEMES: Final = ("s3", "gs", "az")
 
-    Nothing of the refused call was stored. Trying again later makes sense.
-    """
+# Usual file systems allow 255 bytes, and obstore's temporary files have longer names.
+COMPONENT_BYTES: Final = 253
+
+# After these times `StoreUnavailable` is raised, which may be tried again.
+_TIMES: Final[dict[str, Any]] = {
+    "retry_config": {"max_retries": 3, "retry_timeout": timedelta(seconds=20)},
+    # The operator's URL says whether it is http; these options would forbid it.
+    "client_options": {
+        "allow_http": True,
+        "connect_timeout": timedelta(seconds=5),
+        "timeout": timedelta(seconds=60),
+    },
+}
+
+_DELETES: Final = 10
+
+_SCRATCH: Final = re.compile(r".+#\d+")  # what obstore is writing into a folder
+_OS_ERROR: Final = re.compile(r"\(os error (\d+)\)")
 
 
 Blob: TypeAlias = bytes | memoryview
@@ -52,3 +89,231 @@ class Blobs(Protocol):
 
     async def upload_link(self, folder: str, name: str, *, seconds: float) -> UploadLink | None:
         """What lets anybody store the file, of any size, for so long; None as of `link`."""
+
+
+def component(name: str) -> str:
+    """The path component of a name: letters, digits, `_`, `-`, `.` (not first) and %XX.
+
+    Raises BadRequest for a name that is empty or too long.
+    """
+    encoded = quote(name, safe="", errors="surrogatepass").replace("~", "%7E")
+    if encoded.startswith("."):
+        encoded = "%2E" + encoded[1:]
+    if not encoded or len(encoded) > COMPONENT_BYTES:
+        raise BadRequest(f"A name is {'too long' if encoded else 'empty'}: {name[:40]!r}.")
+    return encoded
+
+
+def _named(encoded: str) -> str:
+    return unquote(encoded, errors="surrogatepass")
+
+
+class BlobStore:
+    """`Blobs` on a store of obstore; `root` is its folder, if it is local.
+
+    Errors and logs omit what an object store said: it may quote credentials.
+    """
+
+    def __init__(self, store: ObjectStore, root: Path | None = None) -> None:
+        self._store = store
+        self._root = root
+
+    async def put(self, folder: str, name: str, data: Blob) -> None:
+        with self._errors():
+            await obstore.put_async(self._store, _path(folder, name), data, **self._type(name))
+            await self._sync(folder, name)
+
+    async def create(self, folder: str, name: str, data: Blob) -> bool:
+        with self._errors():
+            try:
+                await obstore.put_async(
+                    self._store, _path(folder, name), data, mode="create", **self._type(name)
+                )
+            except AlreadyExistsError:
+                return False
+            await self._sync(folder, name)
+            return True
+
+    async def get(self, folder: str, name: str, *, most: int | None = None) -> bytes:
+        with self._errors():
+            try:
+                found = await obstore.get_async(self._store, _path(folder, name))
+                if most is not None and found.meta["size"] > most:
+                    raise ImageTooLarge(
+                        f"The file has {found.meta['size']:,} bytes; {most:,} are accepted.",
+                        limit="max_bytes",
+                        maximum=most,
+                        actual=found.meta["size"],
+                    )
+                return bytes(await found.bytes_async())
+            except FileNotFoundError:
+                raise NotFound(f"There is no file {name!r} of {folder}.") from None
+
+    async def names(self, folder: str) -> list[str]:
+        return sorted([_named(path.rpartition("/")[2]) for path, _ in await self._listed(folder)])
+
+    async def delete(self, folder: str) -> None:
+        # A file removed by another process ends the call, so list again.
+        for _ in range(_DELETES):
+            if not (paths := [path for path, _ in await self._listed(folder)]):
+                return
+            with self._errors(), suppress(FileNotFoundError):
+                await obstore.delete_async(self._store, paths)
+
+    async def untouched(self, before: datetime) -> list[str]:
+        if self._root is not None:
+            await asyncio.to_thread(_remove_scratch, self._root)
+        newest: dict[str, datetime] = {}
+        for path, stored in await self._listed():
+            folder = path.rpartition("/")[0]
+            newest[folder] = max(newest.get(folder, stored), stored)
+        return sorted(_named(folder) for folder, stored in newest.items() if stored < before)
+
+    async def link(self, folder: str, name: str, *, seconds: float) -> str | None:
+        return await self._signed("GET", folder, name, seconds)
+
+    async def upload_link(self, folder: str, name: str, *, seconds: float) -> UploadLink | None:
+        url = await self._signed("PUT", folder, name, seconds)
+        is_azure = isinstance(self._store, AzureStore)
+        headers = {"x-ms-blob-type": "BlockBlob"} if is_azure else {}
+        return None if url is None else UploadLink(url, headers)
+
+    async def _signed(
+        self, method: Literal["GET", "PUT"], folder: str, name: str, seconds: float
+    ) -> str | None:
+        if not isinstance(self._store, S3Store | GCSStore | AzureStore):
+            return None
+        with self._errors():
+            return await obstore.sign_async(
+                self._store, method, _path(folder, name), timedelta(seconds=seconds)
+            )
+
+    async def check(self) -> None:
+        await self.put("check", "written", b"")
+        await self.get("check", "written")
+
+    async def identity(self) -> bytes:
+        """A secret that only processes with these bytes know."""
+        await self.create("check", "identity", secrets.token_hex(16).encode())
+        return await self.get("check", "identity")
+
+    async def _listed(self, folder: str | None = None) -> list[tuple[str, datetime]]:
+        prefix = None if folder is None else component(folder)
+        with self._errors():
+            batches: AsyncIterator[Any] = obstore.list(self._store, prefix)
+            return [
+                (item["path"], item["last_modified"]) async for some in batches for item in some
+            ]
+
+    async def _sync(self, folder: str, name: str) -> None:
+        """Sync a file and its name to the disk, which obstore does not do."""
+        if self._root is not None:
+            await asyncio.to_thread(_sync, self._root / component(folder) / component(name))
+
+    def _type(self, name: str) -> dict[str, Any]:
+        """The media type for browsers that are sent there; folders keep none."""
+        kind, _ = mimetypes.guess_type(name)
+        signs = isinstance(self._store, S3Store | GCSStore | AzureStore)
+        return {"attributes": {"Content-Type": kind}} if kind and signs else {}
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        """Raise StoreUnavailable for a full disk, a lost folder, a store that is away."""
+        try:
+            yield
+        except (BaseError, OSError) as error:
+            what = "The blob store" if self._root is None else f"The folder {self._root}"
+            raise StoreUnavailable(f"{what} cannot be used now: {_reason(error)}.") from error
+
+
+def _reason(error: Exception) -> str:
+    number = error.errno if isinstance(error, OSError) else None
+    if found := _OS_ERROR.search(str(error)):
+        number = int(found[1])
+    return type(error).__name__ if number is None else os.strerror(number)
+
+
+def _path(folder: str, name: str) -> str:
+    return f"{component(folder)}/{component(name)}"
+
+
+def _sync(path: Path) -> None:
+    for place in (path, path.parent, path.parent.parent):
+        with suppress(FileNotFoundError):  # removed meanwhile
+            sync(place)
+
+
+def _remove_scratch(root: Path) -> None:
+    """Remove the partial files of killed processes."""
+    limit = time.time() - SCRATCH_LIFE_S
+    for path in root.glob("*/*#*"):
+        with suppress(OSError):
+            if _SCRATCH.fullmatch(path.name) and path.stat().st_mtime < limit:
+                path.unlink()
+
+
+def open_blobs(url: str | None, data_dir: Path) -> BlobStore:
+    """The store of bytes behind a URL; None: `blobs` in the data folder.
+
+    `file:///PATH`, or `s3://BUCKET/PREFIX`, `gs://…`, `az://CONTAINER/…`, whose credentials come
+    from the variables of their vendors (`AWS_…`, `GOOGLE_…`, `AZURE_…`).
+
+    Raises ConfigError, in one line and without secrets.
+    """
+    place = check_blobs_url(url)
+    if place is None:
+        return _in_folder(usable_folder(data_dir, mode=PRIVATE) / "blobs")
+    if isinstance(place, Path):
+        return _in_folder(place)
+    try:
+        return BlobStore(from_url(place, **_TIMES))
+    except Exception as error:
+        # The message of a foreign library may quote the URL with its credentials.
+        scheme = place.partition(":")[0]
+        raise ConfigError(
+            f"The blobs URL ({scheme}://…) cannot be opened: {type(error).__name__}."
+        ) from error
+
+
+def _in_folder(folder: Path) -> BlobStore:
+    root = usable_folder(folder, mode=PRIVATE).resolve()
+    _check_links(root)
+    return BlobStore(LocalStore(root, automatic_cleanup=True), root)
+
+
+def check_blobs_url(url: str | None) -> str | Path | None:
+    """The folder or the URL of an object store; nothing is opened. Raises ConfigError."""
+    if url is None:
+        return None
+    try:
+        parts = urlsplit(url)
+    except ValueError as error:
+        raise ConfigError("The blobs URL cannot be read.") from error
+    if parts.scheme == "file":
+        if parts.netloc not in {"", "localhost"} or not parts.path.startswith("/"):
+            raise ConfigError("A folder of blobs is file:///PATH, with three slashes.")
+        if parts.query or parts.fragment:
+            raise ConfigError("The URL of a folder of blobs takes no parameters.")
+        return Path(unquote(parts.path))
+    if parts.scheme not in SCHEMES or not parts.netloc or "@" in parts.netloc or parts.query:
+        raise ConfigError(
+            "blobs is file:///PATH, s3://BUCKET/PREFIX, gs://BUCKET/PREFIX or "
+            "az://CONTAINER/PREFIX; credentials belong into the variables of the vendor."
+        )
+    return url
+
+
+def _check_links(root: Path) -> None:
+    """Raise ConfigError where no file can be created exactly once: shares without hard links."""
+    one, other = (root / f".tmp-{secrets.token_hex(8)}" for _ in range(2))
+    try:
+        one.touch()
+        other.hardlink_to(one)
+    except OSError as error:
+        raise ConfigError(
+            f"The folder {root} has no hard links ({error.strerror}): choose another file system "
+            "or an object store."
+        ) from error
+    finally:
+        for path in (one, other):
+            path.unlink(missing_ok=True)

@@ -1,7 +1,7 @@
 """Documents by folder and name, changed by compare-and-swap: the whole interface of a database.
 
-Calibrations, jobs, the index of results, the audit log, claims, calls and the monitor are
-documents. SQLite (`sqlite.py`) and Redis (`redis.py`) know nothing else.
+All stores but that of bytes are made of documents; SQLite (`sqlite.py`) and Redis (`redis.py`) know
+nothing else.
 """
 
 from __future__ import annotations
@@ -10,11 +10,20 @@ from collections.abc import Callable, Mapping, Sequence
 from math import inf
 from typing import Final, NamedTuple, Protocol, TypeAlias, TypeVar
 
+from app.errors import Overloaded
+
 Answer = TypeVar("Answer")
 
 
+class StoreUnavailable(Overloaded):
+    """The store cannot be read or written now: no connection, a full disk, a damaged file.
+
+    The refused call stored nothing, and may be repeated later.
+    """
+
+
 class Key(NamedTuple):
-    """The place of a document; folders exist while something is in them."""
+    """The place of a document."""
 
     folder: str
     name: str

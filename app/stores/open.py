@@ -13,13 +13,13 @@ from urllib.parse import unquote, urlsplit
 from app.errors import ConfigError
 from app.stores.audit import AuditLog
 from app.stores.base import Stores
+from app.stores.blobs import open_blobs
 from app.stores.calibrations import CalibrationStore
 from app.stores.claims import CallStore, ClaimStore
 from app.stores.documents import Documents
 from app.stores.folders import PRIVATE, usable_folder
 from app.stores.jobs import JobStore
 from app.stores.monitor import MonitorStore
-from app.stores.objects import open_blobs
 from app.stores.results import Removed, ResultStore
 from app.stores.sqlite import SqliteDocuments
 
@@ -94,7 +94,7 @@ def check_store_url(url: str, data_dir: Path) -> None:
     if scheme == "sqlite":
         _sqlite_path(url, data_dir)
     elif scheme in {"redis", "rediss"}:
-        from app.stores.redis_client import check_url  # noqa: PLC0415 - as above
+        from app.stores.redis import check_url  # noqa: PLC0415 - as above
 
         check_url(url, "store")
     else:

@@ -21,8 +21,16 @@ from contextlib import suppress
 from typing import Final, Literal, NamedTuple
 
 from app.errors import NotFound
-from app.stores.blobs import Blob, Blobs, StoreUnavailable
-from app.stores.documents import Changes, Document, Documents, Key, Put, read_folder
+from app.stores.blobs import Blob, Blobs
+from app.stores.documents import (
+    Changes,
+    Document,
+    Documents,
+    Key,
+    Put,
+    StoreUnavailable,
+    read_folder,
+)
 
 KEY: Final = "result-"
 """Begins the folders of results among the blobs."""

@@ -26,8 +26,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from app.errors import ConfigError, TrustscaleError
-from app.stores.blobs import StoreUnavailable
-from app.stores.documents import ABSENT, Decide, Document, Key, Put
+from app.stores.documents import ABSENT, Decide, Document, Key, Put, StoreUnavailable
 from app.stores.folders import PRIVATE
 
 Answer = TypeVar("Answer")

@@ -7,7 +7,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from app.stores.objects import BlobStore, open_blobs
+from app.stores.blobs import BlobStore, open_blobs
 from tests.api.gateway import AS_ADMIN, IMAGE, aside, check_problem, ended, gateway, post
 from tests.fakes import FakeUpscaler
 from tests.live import serving

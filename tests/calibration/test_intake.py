@@ -20,7 +20,7 @@ from app.errors import BadImage, BadPairs, BadRequest
 from app.images.degrade import Degradation, degrade
 from app.images.encode import png_rgb
 from app.sampling.pipeline import Pipeline
-from app.stores.objects import open_blobs
+from app.stores.blobs import open_blobs
 from tests.api.admin import zipped
 from tests.factories import calibration_of, encoded, photo
 from tests.fakes import FakeUpscaler

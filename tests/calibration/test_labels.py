@@ -7,7 +7,7 @@ from obstore.store import MemoryStore
 
 from app.calibration import labels
 from app.errors import NotFound, Superseded
-from app.stores.objects import BlobStore, open_blobs
+from app.stores.blobs import BlobStore, open_blobs
 
 
 @pytest.fixture

@@ -24,8 +24,7 @@ from redis.exceptions import RedisError
 from app.errors import ConfigError, NotFound
 from app.stores.base import AuditLog, CalibrationStore, JobState, Stores, StoreUnavailable
 from app.stores.open import open_stores
-from app.stores.redis import RedisDocuments, connected
-from app.stores.redis_client import redis_errors
+from app.stores.redis import RedisDocuments, connected, redis_errors
 from app.stores.sqlite import SqliteDocuments
 from tests.contract.conftest import head, job
 from tests.servers import RedisServer

@@ -10,7 +10,7 @@ import pytest
 
 from app.errors import NotFound
 from app.stores.base import StoreUnavailable
-from app.stores.objects import open_blobs
+from app.stores.blobs import open_blobs
 from app.stores.sqlite import SqliteDocuments
 
 LATER = datetime.now(UTC) + timedelta(days=1)
