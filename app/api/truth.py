@@ -82,7 +82,8 @@ async def tell_truth(
 
     scored = await while_connected(request, measure())
     watched = watched_part(whole, result).id
-    stored = await state.monitor.change(watched, counting(scored, time.time()))
+    count = counting(scored, time.time())
+    stored = await state.monitor.change(watched, count, labels=result_id)
     if stored is not None:
         return stored
     earlier = await state.monitor.store.label(watched, result_id)

@@ -30,7 +30,7 @@ from app.conformal.drift import START, Accounts, bet, rank
 from app.errors import NotFound, UpscalerError
 from app.images.encode import png_rgb
 from app.sampling.draw import draw
-from app.stores.base import Blobs, MonitorStore
+from app.stores.base import Blobs, MonitorStore, Update
 from app.upscalers.base import RGB, Source, Upscaler, image_digest
 
 DELTA: Final = 0.01
@@ -263,24 +263,45 @@ class CanaryStore:
 
     async def inherit(self, parent: str, calibration: str) -> bool:
         """Copy the canaries of a calibration to one that follows from it; false: it has none."""
-        _, state = await self.load(parent)
+        state = await self.load(parent)
         if state is None:
             return False
         await self._put(calibration, state, KEY + parent, "")
         return True
 
-    async def load(self, calibration: str) -> tuple[int, CanaryState | None]:
-        """The state and its version; None: there are no canaries, or not any that can be read."""
-        found = await self.states.load(KEY + calibration)
-        version = found.version if found else 0
+    async def load(self, calibration: str) -> CanaryState | None:
+        """The state; None: there are no canaries, or none that can be read."""
+        data = await self.states.load(KEY + calibration)
         try:
-            data = found.state if found else await self.blobs.get(KEY + calibration, _FIRST)
-            return version, CanaryState.model_validate_json(data)
+            if data is None:
+                data = await self.blobs.get(KEY + calibration, _FIRST)
+            return CanaryState.model_validate_json(data)
         except NotFound:
-            return version, None
+            return None
         except ValidationError:
             log.exception("canary_state_damaged", calibration=calibration)
-            return version, None
+            return None
+
+    async def change(
+        self, calibration: str, work: Callable[[CanaryState], CanaryState | None]
+    ) -> tuple[CanaryState, bool]:
+        """The state after `work`, which may run again on a newer one; whether it was changed.
+
+        Raises NotFound if there are no canaries, StoreUnavailable.
+        """
+        first = await self.load(calibration)
+        if first is None:
+            raise NotFound("The canaries were deleted.")
+
+        def decide(stored: bytes | None) -> tuple[tuple[CanaryState, bool], Update | None]:
+            before = first if stored is None else CanaryState.model_validate_json(stored)
+            after = work(before)
+            if after is None:
+                return (before, False), None
+            return (after, True), Update(after.model_dump_json().encode())
+
+        changed = await self.states.change(KEY + calibration, decide)
+        return changed or (first, False)
 
     async def input_of(self, calibration: str, name: str) -> bytes:
         """The input of a canary as a PNG file."""

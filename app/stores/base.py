@@ -15,14 +15,14 @@ from app.stores.calibrations import MOST_ACTIVE, Activation, CalibrationHead, Ca
 from app.stores.claims import CallStore, ClaimStore
 from app.stores.documents import StoreUnavailable
 from app.stores.jobs import Job, JobKind, JobState, JobStatus, JobStore, Progress
-from app.stores.monitor import MOST_POINTS, Label, MonitorStore, Snapshot, Update
+from app.stores.monitor import MOST_POINTS, Label, MonitorStore, Update
 from app.stores.results import ResultStore
 
 __all__ = [
     "MOST_ACTIVE", "MOST_POINTS", "Activation", "AuditEntry", "AuditLog", "Blob", "Blobs",
     "CalibrationHead", "CalibrationStore", "CallStore", "ClaimStore", "Job", "JobKind",
     "JobState", "JobStatus", "JobStore", "Label", "MonitorStore", "Progress", "ResultStore",
-    "Snapshot", "StoreUnavailable", "Stores", "Update",
+    "StoreUnavailable", "Stores", "Update",
 ]  # fmt: skip
 
 

@@ -2,28 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Final, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Final, NamedTuple, TypeAlias, TypeVar
 
 from app.stores.documents import Changes, Document, Documents, Key, Put, read_folder
 
+Answer = TypeVar("Answer")
+
 MOST_POINTS: Final = 1000
-"""Points of history that are kept of one calibration; older ones go."""
-
-
-class Snapshot(NamedTuple):
-    """A state and the version that the next `save` must name."""
-
-    version: int
-    state: bytes
+"""Points of history that are kept of one calibration."""
 
 
 class Label(NamedTuple):
-    """The truth about one result has been told: what it was, and what was made of it.
-
-    digest: of the truth, so that the same one is recognised.
-    record: what the service answered.
-    """
+    """The truth about a result: its digest, and what the service answered to it."""
 
     result: str
     digest: str
@@ -31,15 +22,19 @@ class Label(NamedTuple):
 
 
 class Update(NamedTuple):
-    """What is saved together: a state, points for the history, and perhaps a label."""
+    """What is saved together: a state, points for the history, and perhaps the label."""
 
     state: bytes
     points: Sequence[bytes] = ()
     label: Label | None = None
 
 
+Decide: TypeAlias = Callable[[bytes | None], tuple[Answer, Update | None]]
+"""From the present state, None before the first, an answer and what to save; may run again."""
+
+
 class MonitorStore:
-    """The state is opaque here, and changed by compare-and-swap (`app/watch/versioned.py`).
+    """States of calibrations as bytes, each with a history and labels.
 
     A power cut may undo the last states, which changes no promise; a label that was acknowledged
     is on the disk.
@@ -48,45 +43,52 @@ class MonitorStore:
     def __init__(self, documents: Documents) -> None:
         self._documents = documents
 
-    async def load(self, calibration: str) -> Snapshot | None:
-        """The newest state; None if nothing was saved."""
+    async def load(self, calibration: str) -> bytes | None:
+        """The present state; None if nothing was saved."""
         (found,) = await self._documents.read(_state(calibration))
-        return Snapshot(found.version, found.value) if found.version else None
+        return found.value if found.version else None
 
-    async def save(self, calibration: str, update: Update, *, expected: int) -> bool:
-        """Replace the state, append to the history and record the label: all of it or nothing.
+    async def change(
+        self, calibration: str, decide: Decide[Answer], *, labels: str | None = None
+    ) -> Answer | None:
+        """Save what `decide` makes of the state, all of it or nothing, and return its answer.
 
-        False, and nothing happens, if the version is no longer `expected` (0: nothing was saved
-        yet) or the result has a label already. Whoever saves again what was saved is refused, too,
-        and recognises by the digests of inputs and truths what is counted already.
+        labels: the result that the update labels; if it has a label already, nothing happens and
+        None is returned. A call whose answer got lost may count twice: callers recognise by digests
+        what is counted.
         """
-        state, label = _state(calibration), update.label
-        keys, points = [state], []
-        if label is not None:
-            keys.append(Key(_labels(calibration), label.result))
-        if update.points:
-            points = await self._documents.names(_points(calibration))
+        state, points = _state(calibration), _points(calibration)
+        keys = [state, *([] if labels is None else [Key(_labels(calibration), labels)])]
 
-        def replace(found: Sequence[Document]) -> tuple[bool, Changes]:
-            if found[0].version != expected or (label is not None and found[1].version):
-                return False, {}
-            first = int(points[-1]) + 1 if points else 0
-            new = {f"{first + k:012}": point for k, point in enumerate(update.points)}
-            surplus = [*points, *new][:-MOST_POINTS]
-            changes: dict[Key, Put | None] = {state: Put(update.state)}
-            for name, point in new.items():
-                changes[Key(_points(calibration), name)] = Put(point)
-            for name in surplus:
-                changes[Key(_points(calibration), name)] = None
-            if label is not None:
-                changes[keys[1]] = Put(label.digest.encode() + b" " + label.record, expected)
-            return True, changes
+        def replace(found: Sequence[Document]) -> tuple[Answer | None, Changes]:
+            version = found[0].version
+            if any(one.version for one in found[1:]):
+                return None, {}
+            answer, update = decide(found[0].value if version else None)
+            changes: dict[Key, Put | None] = {}
+            if update is not None:
+                changes[state] = Put(update.state)
+                for k, point in enumerate(update.points):
+                    changes[Key(points, f"{k:06}-{version}")] = Put(point, version)
+                if update.label is not None:
+                    record = update.label.digest.encode() + b" " + update.label.record
+                    changes[keys[1]] = Put(record, version)
+            return answer, changes
 
-        return await self._documents.change(keys, replace, durable=label is not None)
+        answer = await self._documents.change(keys, replace, durable=labels is not None)
+        surplus = await self._documents.count(points) - MOST_POINTS
+        if surplus > 0:
+            oldest = await self._documents.names(points, limit=surplus)
+            gone = {Key(points, name): None for name in oldest}
+            await self._documents.change([], lambda _: (None, gone), durable=False)
+        return answer
 
     async def points(self, calibration: str) -> list[bytes]:
         """The history, the oldest first: the last `MOST_POINTS` points."""
-        return list((await read_folder(self._documents, _points(calibration))).values())
+        found = await read_folder(
+            self._documents, _points(calibration), limit=MOST_POINTS, newest=True
+        )
+        return list(found.values())[::-1]
 
     async def label(self, calibration: str, result: str) -> Label | None:
         """The label of a result; None if it has none."""

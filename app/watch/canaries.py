@@ -15,20 +15,19 @@ import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import KW_ONLY, dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final, Literal, Protocol, TypeAlias
+from typing import Any, Final, Literal, Protocol
 
 import structlog
 
 from app.calibration.canaries import (
     DELTA,
-    KEY,
     Canary,
     CanaryState,
     CanaryStore,
     answer,
     observe,
 )
-from app.errors import CalibrationMismatch, NotFound, TrustscaleError, UpscalerError
+from app.errors import CalibrationMismatch, TrustscaleError, UpscalerError
 from app.images.raster import stored_pixels
 from app.sampling.measure import SPARES
 from app.sampling.pipeline import identify
@@ -38,10 +37,8 @@ from app.upscalers.base import RGB, Upscaler
 from app.upscalers.config import RemoteConfig
 from app.upscalers.registry import UpscalerConfig
 from app.upscalers.seeds import sample_seeds
-from app.watch.versioned import Change, Versioned, swap
 
 Policy = Literal["warn", "refuse"]
-_Work: TypeAlias = Callable[[CanaryState], Change[CanaryState, bool] | None]
 
 # A round is delayed at random by up to this share of the interval, to spread gateways.
 _JITTER: Final = 0.1
@@ -153,14 +150,14 @@ class CanaryWatch:
             TrustscaleError: a store cannot be used.
         """
         calibration = await self.calibrations.active_id(upscaler)
-        state = calibration and (await self.store.load(calibration))[1]
+        state = calibration and await self.store.load(calibration)
         if not calibration or not state or not self._is_due(state, due_s):
             return
 
-        def begin(newest: CanaryState) -> Change[CanaryState, bool] | None:
+        def begin(newest: CanaryState) -> CanaryState | None:
             if newest.begun != state.begun or not self._is_due(newest, due_s):
                 return None
-            return Change(newest.model_copy(update={"begun": datetime.now(UTC)}), outcome=True)
+            return newest.model_copy(update={"begun": datetime.now(UTC)})
 
         if not await self._change(upscaler, calibration, begin):
             return
@@ -169,9 +166,8 @@ class CanaryWatch:
             self.metrics.count("canary_rounds", upscaler, "failed")
             return
 
-        def end(newest: CanaryState) -> Change[CanaryState, bool]:
-            after = observe(newest, answers, self.chance.random, datetime.now(UTC))
-            return Change(after, outcome=True)
+        def end(newest: CanaryState) -> CanaryState:
+            return observe(newest, answers, self.chance.random, datetime.now(UTC))
 
         await self._change(upscaler, calibration, end)
         self.metrics.count("canary_rounds", upscaler, "ok")
@@ -238,24 +234,13 @@ class CanaryWatch:
             and now - begun >= timedelta(seconds=due_s * _AFTER_FAILURE)
         )
 
-    async def _change(self, upscaler: str, calibration: str, work: _Work) -> bool:
-        """Whether the state was changed by `work`; see `swap`."""
-
-        async def load() -> Versioned[CanaryState]:
-            version, state = await self.store.load(calibration)
-            if state is None:
-                raise NotFound("The canaries were deleted.")
-            return Versioned(version, state)
-
-        found, is_done = await swap(
-            self.store.states,
-            KEY + calibration,
-            load=load,
-            work=work,
-            dump=lambda state: state.model_dump_json().encode(),
-        )
-        self._remember(upscaler, calibration, found.state)
-        return bool(is_done)
+    async def _change(
+        self, upscaler: str, calibration: str, work: Callable[[CanaryState], CanaryState | None]
+    ) -> bool:
+        """Whether the state was changed by `work`; see `CanaryStore.change`."""
+        state, is_changed = await self.store.change(calibration, work)
+        self._remember(upscaler, calibration, state)
+        return is_changed
 
     async def _fresh(self, upscaler: str, calibration: str) -> CanaryState | None:
         """The state, read again when it is older than `fresh_s` or of another calibration."""
@@ -274,7 +259,7 @@ class CanaryWatch:
 
     async def _look(self, upscaler: str, calibration: str) -> CanaryState | None:
         """The state as it is in the store now."""
-        _, state = await self.store.load(calibration)
+        state = await self.store.load(calibration)
         self._remember(upscaler, calibration, state)
         return state
 

@@ -26,24 +26,22 @@ from app.conformal import drift
 from app.errors import TrustscaleError
 from app.serving.answer import Result
 from app.serving.make import Encoded
-from app.stores.base import MonitorStore
+from app.stores.base import MonitorStore, Update
 from app.telemetry.metrics import Metrics
 from app.watch.requests import (
     BadState,
+    Change,
     HistoryPoint,
     MonitorState,
     Observation,
+    Outcome,
     dump_state,
     fold,
     load_points,
     load_state,
 )
-from app.watch.versioned import Change, Outcome_co, Versioned, swap
 
 _MOST_CLIENTS: Final = 10_000
-
-# States in memory, of some 17 kB each; one upscaler has one at a time.
-_MOST_KNOWN: Final = 32
 
 log = structlog.get_logger(__name__)
 
@@ -92,7 +90,6 @@ class Monitor:
     _waiting: deque[_Waiting] = field(default_factory=deque, init=False)
     _wake: asyncio.Event = field(default_factory=asyncio.Event, init=False)
     _lock: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
-    _known: dict[str, Versioned[MonitorState]] = field(default_factory=dict, init=False)
     _clients: OrderedDict[str, float] = field(default_factory=OrderedDict, init=False)
 
     def note(self, calibration: Calibration, seen: Observation, client: str | None = None) -> None:
@@ -155,7 +152,7 @@ class Monitor:
 
     async def known(self, calibration: str) -> MonitorState:
         """The newest state of a calibration. Raises StoreUnavailable."""
-        return (await self._load(calibration)).state
+        return _read(calibration, await self.store.load(calibration))
 
     async def parts(self, calibration: Calibration) -> list[Part]:
         """What is known of a calibration, and of the parts that requests have asked for.
@@ -180,21 +177,17 @@ class Monitor:
     async def change(
         self,
         calibration: str,
-        work: Callable[[MonitorState], Change[MonitorState, Outcome_co]],
+        work: Callable[[MonitorState], Change[Outcome]],
         *,
-        known: Versioned[MonitorState] | None = None,
-    ) -> Outcome_co | None:
-        """Change the state by `work`; see `swap`."""
-        found, outcome = await swap(
-            self.store,
-            calibration,
-            load=lambda: self._load(calibration),
-            work=work,
-            dump=dump_state,
-            known=known,
-        )
-        self._remember(calibration, found)
-        return outcome
+        labels: str | None = None,
+    ) -> Outcome | None:
+        """Change the state by `work`, which may run again; see `MonitorStore.change`."""
+
+        def decide(stored: bytes | None) -> tuple[Outcome, Update]:
+            state, outcome, label, points = work(_read(calibration, stored))
+            return outcome, Update(dump_state(state), points, label)
+
+        return await self.store.change(calibration, decide, labels=labels)
 
     async def _run(self) -> None:
         while True:
@@ -217,7 +210,7 @@ class Monitor:
     async def _fold(self, calibration: Calibration, batch: Sequence[Observation]) -> None:
         reference = reference_of(calibration)
 
-        def work(state: MonitorState) -> Change[MonitorState, None]:
+        def work(state: MonitorState) -> Change[None]:
             points = []
             for seen in batch:
                 state, point = fold(state, reference, seen, self.uniform())
@@ -225,22 +218,7 @@ class Monitor:
                     points.append(point.model_dump_json().encode())
             return Change(state, None, points=points)
 
-        await self.change(calibration.id, work, known=self._known.get(calibration.id))
-
-    async def _load(self, calibration: str) -> Versioned[MonitorState]:
-        found = await self.store.load(calibration)
-        if found is None:
-            return Versioned(0, MonitorState())
-        try:
-            return Versioned(found.version, load_state(found.state))
-        except BadState:
-            log.exception("monitor_state_damaged", calibration=calibration)
-            return Versioned(found.version, MonitorState())
-
-    def _remember(self, calibration: str, known: Versioned[MonitorState]) -> None:
-        self._known[calibration] = known
-        while len(self._known) > _MOST_KNOWN:
-            del self._known[next(iter(self._known))]
+        await self.change(calibration.id, work)
 
     def _may_count(self, client: str | None) -> bool:
         """Whether a client's last counted request is long enough ago."""
@@ -260,6 +238,17 @@ class Monitor:
         if requests:
             log.warning("monitor_lost", requests=requests, reason=reason)
             self.metrics.count("monitor_lost", by=requests)
+
+
+def _read(calibration: str, stored: bytes | None) -> MonitorState:
+    """A stored state; a new one where there is none, or a damaged one."""
+    if stored is None:
+        return MonitorState()
+    try:
+        return load_state(stored)
+    except BadState:
+        log.exception("monitor_state_damaged", calibration=calibration)
+        return MonitorState()
 
 
 def watched_part(calibration: Calibration, result: Result) -> Calibration:

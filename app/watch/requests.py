@@ -13,7 +13,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -23,7 +23,9 @@ from app.conformal import drift, feedback
 from app.conformal.drift import Drift
 from app.conformal.feedback import Feedback
 from app.errors import TrustscaleError
-from app.stores.base import MOST_POINTS
+from app.stores.base import MOST_POINTS, Label
+
+Outcome = TypeVar("Outcome")
 
 FORMAT = 1
 """Of the bytes; raised when an older program could not make sense of them."""
@@ -117,6 +119,15 @@ class MonitorState:
     feedback: Feedback = field(default_factory=Feedback)
     feedback_alarm_since: float | None = None
     labelled: NDArray[np.uint64] = field(default_factory=lambda: np.empty(0, np.uint64))
+
+
+class Change(NamedTuple, Generic[Outcome]):
+    """A new state, the answer to whoever asked for it, and what is stored with it."""
+
+    state: MonitorState
+    outcome: Outcome
+    label: Label | None = None
+    points: Sequence[bytes] = ()
 
 
 def fold(

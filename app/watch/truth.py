@@ -37,8 +37,7 @@ from app.images.raster import read_values, stored_pixels, stretched
 from app.serving.answer import Result, read_codes
 from app.stores.base import Label
 from app.upscalers.base import RGB
-from app.watch.requests import MonitorState, fold_label
-from app.watch.versioned import Change
+from app.watch.requests import Change, MonitorState, fold_label
 
 
 class Window(BaseModel):
@@ -225,11 +224,11 @@ def score(calibration: Calibration, served: Served, pixels: RGB) -> Score:
     return Score(digest, image_digest, result.guarantee.applicability != "unknown", measured)
 
 
-def counting(scored: Score, at: float) -> Callable[[MonitorState], Change[MonitorState, Truth]]:
+def counting(scored: Score, at: float) -> Callable[[MonitorState], Change[Truth]]:
     """What the score makes of the monitor's state: the state after it, the answer, the label."""
     measured = scored.measured
 
-    def count(state: MonitorState) -> Change[MonitorState, Truth]:
+    def count(state: MonitorState) -> Change[Truth]:
         uncounted = None
         if not scored.counts:
             uncounted = "whether the promise applies to an output of this size is not known"

@@ -10,7 +10,7 @@ from app.calibration.record import Calibration
 from app.errors import NotFound
 from app.images.encode import png_rgb
 from app.sampling.measure import measure
-from app.stores.base import Snapshot, StoreUnavailable
+from app.stores.base import StoreUnavailable
 from app.telemetry.metrics import Metrics
 from app.upscalers.base import Capabilities, Source
 from app.watch.canaries import CanaryWatch
@@ -62,14 +62,13 @@ class MemoryStores:
             raise self.failure
         return self.states.get(key)
 
-    async def save(self, key, update, *, expected):
+    async def change(self, key, decide):
         if self.is_full:
             raise StoreUnavailable("The disk is full.")
-        known = self.states.get(key)
-        if (known.version if known else 0) != expected:
-            return False
-        self.states[key] = Snapshot(expected + 1, update.state)
-        return True
+        answer, update = decide(self.states.get(key))
+        if update is not None:
+            self.states[key] = update.state
+        return answer
 
     async def forget(self, key):
         self.states.pop(key, None)
@@ -137,12 +136,12 @@ class Scene:
         return await self.gateway.check("fake", self.calibration)
 
     async def state(self):
-        return (await self.store.load(self.calibration))[1]
+        return await self.store.load(self.calibration)
 
     def set(self, state, **changes):
         """What the store says from now on."""
         data = state.model_copy(update=changes).model_dump_json().encode()
-        self.memory.states[f"canary-{self.calibration}"] = Snapshot(100, data)
+        self.memory.states[f"canary-{self.calibration}"] = data
 
     def number(self, name, *labels):
         return numbers_of(self.metrics)[f"trustscale_canary_{name}", *labels]
