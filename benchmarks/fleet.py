@@ -18,7 +18,7 @@ import httpx
 import uvicorn
 
 from app.assembly import open_parts
-from app.jobs.program import run_until_signalled
+from app.jobs.queue import run_until_signalled
 from app.main import create_app
 from app.settings import Settings, load_settings
 from app.telemetry.logs import configure_logs

@@ -19,7 +19,7 @@ from app.cli.options import lines, output
 from app.cli.service import ask
 from app.config_sources import KEY_VARIABLE
 from app.errors import ConfigError
-from app.jobs.program import run_until_signalled
+from app.jobs.queue import run_until_signalled
 from app.settings import Settings, load_settings
 from app.telemetry.logs import configure_logs
 from app.telemetry.metrics import Metrics

@@ -24,6 +24,6 @@ What is missing is waited for
 
 Parts
     A job of many parts (`FanOut`) has its tasks sent by a coordinator, a bounded number at a time,
-    and put together at the end (`fanout.py`). Whatever runs is watched: for cancellation, for an
-    end that another worker has made, for the end of this worker (`supervision.py`).
+    and put together at the end. Whatever runs is watched: for cancellation, for an end that another
+    worker has made, for the end of this worker (`supervision.py`).
 """

@@ -26,6 +26,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import signal
 import socket
 from collections.abc import (
     AsyncIterator,
@@ -42,9 +43,8 @@ from typing import TYPE_CHECKING, Final, Self, get_args
 from uuid import uuid4
 
 from app.errors import ConfigError
-from app.jobs.fanout import Coordinator
 from app.jobs.handlers import FanOut, Handler
-from app.jobs.runner import OnEnd, RetryPolicy, TaskRunner
+from app.jobs.runner import Coordinator, OnEnd, RetryPolicy, TaskRunner
 from app.jobs.supervision import Supervisor
 from app.jobs.webhooks import delivery_of
 from app.stores.base import (
@@ -387,6 +387,25 @@ class JobQueue:
             async with _later("Unfinished jobs are sent", self._lease_s):  # there may be thousands
                 await self._send_jobs(await self._jobs.unfinished())
             await asyncio.sleep(self._lease_s / 2)
+
+
+async def run_until_signalled(
+    queue: JobQueue,
+    handlers: Mapping[JobKind, Handler | FanOut],
+    *,
+    concurrency: Mapping[JobKind, int] | None = None,
+    drain_s: float = 20.0,
+) -> None:
+    """`JobQueue.run` until SIGTERM or SIGINT."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    try:
+        await queue.run(handlers, stop=stop, concurrency=concurrency, drain_s=drain_s)
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
 
 
 def _key(task: tuple[str, ...]) -> str:

@@ -1,4 +1,4 @@
-"""Runs one task at a time, reports its outcome, and detects poison tasks.
+"""Runs tasks, reports their outcomes, detects poison tasks, and coordinates jobs of many tasks.
 
 `app/jobs/__init__.py` has the rules.
 """
@@ -9,7 +9,7 @@ import asyncio
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -59,6 +59,18 @@ PERMANENT: Final = (
 
 # Cached jobs with requests of up to a megabyte: every pair of a calibration needs its own.
 _LOADED: Final = 8
+
+# Tasks of one job in the queue or running at a time: more than all workers of a fleet run at once,
+# or they would wait for the coordinator.
+WINDOW: Final = 64
+
+# How often the coordinator looks at the store, and which part of its time that may take.
+TICK_S: Final = 0.2
+_SHARE: Final = 0.05
+_LONGEST_TICK_S: Final = 2.0  # a store that was frozen does not make it wait on
+
+# Sends tasks of a job to the queue; those that it knows already are left alone.
+Send = Callable[[str, Sequence[str]], Awaitable[None]]
 
 log = logging.getLogger(__name__)
 
@@ -323,6 +335,69 @@ class TaskRunner:
             return problem
         items = problem.get("items") or [{"name": task, "reason": reason}]
         return {**problem, "detail": f"{task}: {reason}", "items": items}
+
+
+class Coordinator:
+    """Sends the tasks of a job, some at a time, and combines them when all are recorded.
+
+    It only waits, so a worker has room for many, and two may coordinate the same job. A task that
+    is not recorded `resend_s` after it was sent is sent again: nothing happens if the queue has it.
+    """
+
+    def __init__(
+        self, runner: TaskRunner, supervisor: Supervisor, send: Send, *, resend_s: float
+    ) -> None:
+        self._runner = runner
+        self._supervisor = supervisor
+        self._send = send
+        self._resend_s = resend_s
+
+    async def run(self, job_id: str, fan_out: FanOut) -> float | None:
+        """Coordinate a job to its end, as `TaskRunner.whole`. Raises StoreUnavailable."""
+        job = await self._runner.begin(job_id, None)
+        if job is None:
+            return None
+        try:
+            await self._supervisor.run(job_id, self._until_recorded(job, fan_out))
+        except Exception as error:  # noqa: BLE001 - a request that cannot be read ends its job
+            return (await self._runner.without_result(job, error))[1]
+
+        async def reduce(job: Job, context: JobContext) -> str:
+            with span("reduce"):
+                return await fan_out.reduce(job, context)
+
+        return await self._runner.whole(job_id, reduce)
+
+    async def _until_recorded(self, job: Job, fan_out: FanOut) -> None:
+        context = JobContext(job.id, self._runner.jobs)
+        tasks = await fan_out.tasks(job)
+        clock = asyncio.get_running_loop().time
+        sent: dict[str, float] = {}
+        shown = -1
+        while True:
+            looked = clock()
+            recorded = await self._recorded(job.id)
+            missing = [task for task in tasks if task not in recorded]
+            done = len(tasks) - len(missing)
+            if done != shown:
+                await context.progress(done, len(tasks), "pairs")
+                shown = done
+            if not missing:
+                return
+            due = clock() - self._resend_s
+            unsent = [task for task in missing[:WINDOW] if sent.get(task, due) <= due]
+            if unsent:
+                await self._send(job.id, unsent)
+                sent.update(dict.fromkeys(unsent, clock()))
+            await asyncio.sleep(min(max(TICK_S, (clock() - looked) / _SHARE), _LONGEST_TICK_S))
+
+    async def _recorded(self, job_id: str) -> set[str]:
+        """What is recorded; waits for a store away, because nothing is lost by waiting."""
+        while True:
+            try:
+                return await self._runner.jobs.recorded(job_id)
+            except StoreUnavailable:
+                await asyncio.sleep(1.0)
 
 
 def _poison(times: int, task: str) -> dict[str, Any]:

@@ -302,15 +302,15 @@ def test_it_follows_what_is_measured(start):
     admin = Admin(start(*models, calibrations=(), auto=table))
     check_problem(admin.post_files(truth_files(39), upscaler="auto"), "bad-request")
     sent = {"samples": 2, "default_alpha": 0.15, "fit_indecision": 0, "activate": True}
-    response = admin.post_files(truth_files(90), upscaler="auto", force=True, **sent)
+    response = admin.post_files(truth_files(40), upscaler="auto", force=True, **sent)
     first, (other,) = admin.made(response), response.json()["also"]
     job = ended(admin.client, f"/v1/jobs/{other}")
     made = [first, admin.get(job["result"].removeprefix(BASE))]
     assert sorted(one["upscaler"] for one in made) == sorted((FAITHFUL, SHARP))
     for one in made:
         calibrating = {pair["pixels_sha256"][:16] for pair in admin.get(f"/{one['id']}/pairs")}
-        assert (one["n"], one["state"], len(calibrating)) == (63, "active", 63)
-        assert len(one["aside"]["photographs"]) == 27
+        assert (one["n"], one["state"], len(calibrating)) == (20, "active", 20)
+        assert len(one["aside"]["photographs"]) == 20
         assert not calibrating & set(one["aside"]["photographs"])
     rows = {row["name"]: row["chosen_for"] for row in admin.client.get("/v1/upscalers").json()}
     answer = post(admin.client, alpha=0.15).json()

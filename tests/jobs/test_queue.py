@@ -7,8 +7,8 @@ import redis
 from docket import Docket
 
 from app.errors import BadPairs
-from app.jobs.fanout import WINDOW
 from app.jobs.queue import JobQueue
+from app.jobs.runner import WINDOW
 from app.problems import problem_of
 from app.stores.base import JobState, StoreUnavailable
 from tests.jobs.conftest import Place, ended, memory_place

@@ -14,8 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from app.errors import BadPairs, UpscalerFailed, UpscalerUnavailable
-from app.jobs.program import run_until_signalled
-from app.jobs.queue import JobQueue
+from app.jobs.queue import JobQueue, run_until_signalled
 from app.stores.base import CalibrationHead, Job
 from app.stores.open import open_stores
 from app.upscalers.remote.errors import BadCredentials, QuotaSpent
