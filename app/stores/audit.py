@@ -26,18 +26,18 @@ class AuditEntry(BaseModel):
 
 
 class AuditLog:
-    """Admin actions, append-only: nothing here changes or removes an entry."""
+    """Admin actions, append-only."""
 
     def __init__(self, documents: Documents) -> None:
         self._documents = documents
 
     async def append(self, action: str, actor: str, facts: dict[str, Any]) -> None:
-        """Keep one action with the time of now; it is on the disk before this returns."""
+        """Store one action; it is on the disk before this returns."""
         key, at = Key(_FOLDER, uuid4().hex), datetime.now(UTC)
 
         def keep(found: Sequence[Document]) -> tuple[None, Changes]:
             last, mine = found
-            if mine.version:  # by this call, whose answer got lost
+            if mine.version:  # written by this call, whose answer got lost
                 return None, {}
             number = last.version + 1
             entry = AuditEntry(id=number, at=at, action=action, actor=actor, facts=facts)
@@ -46,7 +46,7 @@ class AuditLog:
         await self._documents.change([_LAST, key], keep)
 
     async def entries(self, *, limit: int, before: int | None = None) -> list[AuditEntry]:
-        """The newest entries first, at most `limit`, of those with a smaller id than `before`."""
+        """At most `limit` entries with an id below `before`, the newest first."""
         most = {} if before is None else {"most": before - 1}
         found = await read_folder(self._documents, _FOLDER, limit=limit, newest=True, **most)
         return [AuditEntry.model_validate_json(entry) for entry in found.values()]

@@ -1,7 +1,7 @@
-"""All stores in one bundle: what the rest of the service may rely on, whatever keeps it.
+"""All stores in one bundle, whatever database holds them.
 
-Each method carries its promise. `tests/contract` runs one suite over every database. Every method
-is safe to call from several processes at once; none blocks the event loop.
+`tests/contract` runs one suite over every database. Every method is safe to call from several
+processes at once; none blocks the event loop.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ __all__ = [
 
 @dataclass(frozen=True, kw_only=True)
 class Stores:
-    """One bundle of stores behind one URL.
+    """The stores behind one URL.
 
     persists: whether what is written reaches the disk; raises StoreUnavailable.
     close: lets running calls end; again it does nothing.

@@ -32,10 +32,9 @@ from app.stores.folders import PRIVATE, SCRATCH_LIFE_S, sync, usable_folder
 
 SCHEMES: Final = ("s3", "gs", "az")
 
-# Usual file systems allow 255 bytes, and obstore's temporary files have longer names.
+# File systems allow 255 bytes; obstore's temporary files have longer names.
 COMPONENT_BYTES: Final = 253
 
-# After these times `StoreUnavailable` is raised, which may be tried again.
 _TIMES: Final[dict[str, Any]] = {
     "retry_config": {"max_retries": 3, "retry_timeout": timedelta(seconds=20)},
     # The operator's URL says whether it is http; these options would forbid it.
@@ -53,48 +52,48 @@ _OS_ERROR: Final = re.compile(r"\(os error (\d+)\)")
 
 
 Blob: TypeAlias = bytes | memoryview
-"""A file to store; a view of bytes spares a copy."""
+"""A file to store."""
 
 
 class UploadLink(NamedTuple):
-    """A PUT that stores a file without us; whoever sends it adds these headers."""
+    """A PUT that stores a file without passing the gateway, with the headers that it needs."""
 
     url: str
     headers: dict[str, str]
 
 
 class Blobs(Protocol):
-    """Bytes by folder and name, readable by every process: the folder of a job, of a result."""
+    """Bytes by folder and name, shared by all processes."""
 
     async def put(self, folder: str, name: str, data: Blob) -> None:
-        """Store a file, whole or not at all. Storing a name again replaces the file."""
+        """Store a file, whole or not at all; an existing one is replaced."""
 
     async def create(self, folder: str, name: str, data: Blob) -> bool:
-        """Store a file, whole, unless there is one of this name: True for exactly one caller."""
+        """Store a file, whole, unless the name is taken: True for exactly one caller."""
 
     async def get(self, folder: str, name: str, *, most: int | None = None) -> bytes:
         """Raises NotFound, or ImageTooLarge before more than `most` bytes are read."""
 
     async def names(self, folder: str) -> list[str]:
-        """The names of all files of a folder, in order; empty if there are none."""
+        """The names of all files of a folder, sorted."""
 
     async def delete(self, folder: str) -> None:
-        """Remove all files of a folder; nothing happens if there are none."""
+        """Remove all files of a folder."""
 
     async def untouched(self, before: datetime) -> list[str]:
-        """The folders none of whose files was stored since, in order."""
+        """The folders without a file stored since, sorted."""
 
     async def link(self, folder: str, name: str, *, seconds: float) -> str | None:
-        """A URL that gives the file to anybody for so long; None where the bytes have none."""
+        """A URL that gives the file to anybody for so long; None where there are no links."""
 
     async def upload_link(self, folder: str, name: str, *, seconds: float) -> UploadLink | None:
-        """What lets anybody store the file, of any size, for so long; None as of `link`."""
+        """The same for storing a file, of any size."""
 
 
 def component(name: str) -> str:
     """The path component of a name: letters, digits, `_`, `-`, `.` (not first) and %XX.
 
-    Raises BadRequest for a name that is empty or too long.
+    Raises BadRequest for an empty or too long name.
     """
     encoded = quote(name, safe="", errors="surrogatepass").replace("~", "%7E")
     if encoded.startswith("."):
@@ -109,9 +108,9 @@ def _named(encoded: str) -> str:
 
 
 class BlobStore:
-    """`Blobs` on a store of obstore; `root` is its folder, if it is local.
+    """`Blobs` on a store of obstore; `root` is the folder of a local one.
 
-    Errors and logs omit what an object store said: it may quote credentials.
+    Errors and logs omit the messages of an object store, which may quote credentials.
     """
 
     def __init__(self, store: ObjectStore, root: Path | None = None) -> None:
@@ -153,7 +152,7 @@ class BlobStore:
         return sorted([_named(path.rpartition("/")[2]) for path, _ in await self._listed(folder)])
 
     async def delete(self, folder: str) -> None:
-        # A file removed by another process ends the call, so list again.
+        # A file that another process removes ends the call.
         for _ in range(_DELETES):
             if not (paths := [path for path, _ in await self._listed(folder)]):
                 return
@@ -211,7 +210,7 @@ class BlobStore:
             await asyncio.to_thread(_sync, self._root / component(folder) / component(name))
 
     def _type(self, name: str) -> dict[str, Any]:
-        """The media type for browsers that are sent there; folders keep none."""
+        """The media type, for browsers that follow a link."""
         kind, _ = mimetypes.guess_type(name)
         signs = isinstance(self._store, S3Store | GCSStore | AzureStore)
         return {"attributes": {"Content-Type": kind}} if kind and signs else {}
@@ -253,12 +252,12 @@ def _remove_scratch(root: Path) -> None:
 
 
 def open_blobs(url: str | None, data_dir: Path) -> BlobStore:
-    """The store of bytes behind a URL; None: `blobs` in the data folder.
+    """The blob store behind a URL; None: the folder `blobs` in the data folder.
 
-    `file:///PATH`, or `s3://BUCKET/PREFIX`, `gs://…`, `az://CONTAINER/…`, whose credentials come
-    from the variables of their vendors (`AWS_…`, `GOOGLE_…`, `AZURE_…`).
+    `file:///PATH`, or `s3://BUCKET/PREFIX`, `gs://…`, `az://CONTAINER/…`, with credentials from the
+    vendors' variables (`AWS_…`, `GOOGLE_…`, `AZURE_…`).
 
-    Raises ConfigError, in one line and without secrets.
+    Raises ConfigError without secrets.
     """
     place = check_blobs_url(url)
     if place is None:
@@ -268,7 +267,7 @@ def open_blobs(url: str | None, data_dir: Path) -> BlobStore:
     try:
         return BlobStore(from_url(place, **_TIMES))
     except Exception as error:
-        # The message of a foreign library may quote the URL with its credentials.
+        # The library's message may quote credentials.
         scheme = place.partition(":")[0]
         raise ConfigError(
             f"The blobs URL ({scheme}://…) cannot be opened: {type(error).__name__}."
@@ -282,7 +281,7 @@ def _in_folder(folder: Path) -> BlobStore:
 
 
 def check_blobs_url(url: str | None) -> str | Path | None:
-    """The folder or the URL of an object store; nothing is opened. Raises ConfigError."""
+    """The folder, or the URL of an object store; opens nothing. Raises ConfigError."""
     if url is None:
         return None
     try:
@@ -304,7 +303,7 @@ def check_blobs_url(url: str | None) -> str | Path | None:
 
 
 def _check_links(root: Path) -> None:
-    """Raise ConfigError where no file can be created exactly once: shares without hard links."""
+    """Raise ConfigError for a share without hard links, where `create` cannot work."""
     one, other = (root / f".tmp-{secrets.token_hex(8)}" for _ in range(2))
     try:
         one.touch()

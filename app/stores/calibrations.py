@@ -13,14 +13,14 @@ from app.stores.documents import Changes, Document, Documents, Key, Put, read_fo
 from app.stores.jobs import accepts_work, job_key
 
 MOST_ACTIVE: Final = 8
-"""Calibrations of an upscaler that are active at the same time."""
+"""Active calibrations of an upscaler."""
 
 _HEADS: Final = "calibrations"
 _ACTIVE: Final = Key("active", "all")
 
 
 class CalibrationHead(BaseModel):
-    """What lists show of a calibration; the whole fact is the blob (`app/calibration/file.py`)."""
+    """What lists show of a calibration; the blob holds all (`app/calibration/file.py`)."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -51,18 +51,18 @@ class Activation(BaseModel):
 
     @property
     def calibration(self) -> str:
-        """The first one, which was activated last."""
+        """The first one, activated last."""
         return self.calibrations[0]
 
 
 class CalibrationStore:
-    """Calibrations are immutable; which ones are active is the only thing that changes."""
+    """Immutable calibrations, and which of them are active."""
 
     def __init__(self, documents: Documents) -> None:
         self._documents = documents
 
     async def put(self, head: CalibrationHead, blob: bytes) -> None:
-        """Store a calibration, whole or not at all. Putting the same id again changes nothing."""
+        """Store a calibration, whole or not at all; an id that exists stays."""
         key = Key(_HEADS, head.id)
 
         def keep(found: Sequence[Document]) -> tuple[None, Changes]:
@@ -91,10 +91,11 @@ class CalibrationStore:
     ) -> Activation:
         """Put it before the active ones of its upscaler `without` some, or alone (None).
 
-        Without a change it returns the present activation. With a job it happens only while that
-        job goes on: a worker that slept through its job's end must not undo an admin's later
-        choice. Raises NotFound, or Conflict if the job has ended or is to be cancelled, or too many
-        would be active.
+        If nothing changes, the present activation is returned. With a job it happens only while
+        that job
+        goes on: a worker that slept through its job's end must not undo an admin's later choice.
+
+        Raises NotFound, or Conflict if the job has ended or too many would be active.
         """
         keys = [_ACTIVE, Key(_HEADS, calibration), *([] if job is None else [job_key(job)])]
 
@@ -113,7 +114,7 @@ class CalibrationStore:
         return await self._documents.change(keys, switch)
 
     async def active(self) -> Mapping[str, Activation]:
-        """The active calibrations by upscaler: one consistent snapshot, cheap per request."""
+        """The activations by upscaler: one snapshot, cheap enough for every request."""
         return _activations(*await self._documents.read(_ACTIVE))
 
     async def delete(self, calibration: str) -> None:
@@ -123,7 +124,7 @@ class CalibrationStore:
         def remove(found: Sequence[Document]) -> tuple[None, Changes]:
             nonlocal was_there
             if not found[1].version:
-                if was_there:  # it was this call, whose answer got lost
+                if was_there:  # removed by this call, whose answer got lost
                     return None, {}
                 raise _unknown(calibration)
             if any(calibration in one.calibrations for one in _activations(found[0]).values()):
@@ -146,7 +147,7 @@ def _activations(found: Document) -> dict[str, Activation]:
 def _activated(
     present: Activation | None, upscaler: str, calibration: str, without: Collection[str] | None
 ) -> Activation:
-    """The activation with one more calibration; the present one if that changes nothing."""
+    """The activation with one more calibration; `present` if that changes nothing."""
     before = present.calibrations if present else ()
     gone = before if without is None else without
     after = (calibration, *(one for one in before if one != calibration and one not in gone))

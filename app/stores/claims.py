@@ -18,7 +18,7 @@ _SECONDS: Final = "d"  # of array: eight bytes each
 
 
 class ClaimStore:
-    """Values by name that expire. Every call may be repeated."""
+    """Values by name that expire."""
 
     def __init__(self, documents: Documents) -> None:
         self._documents = documents
@@ -43,7 +43,7 @@ class ClaimStore:
         return await self._documents.change([key, *others], keep)
 
     async def get(self, name: str) -> bytes | None:
-        """The value that is kept; nothing is written."""
+        """The value, if any."""
         (found,) = await self._documents.read(Key(_CLAIMS, name))
         return _alive(found, time.time())
 
@@ -64,15 +64,15 @@ def _put(value: bytes, ends: float) -> Put:
 
 
 def _alive(found: Document, now: float) -> bytes | None:
-    """The value of a claim, if it goes on."""
+    """The value of a claim that has not expired."""
     ends = array(_SECONDS, found.value[:8])
     return found.value[8:] if ends and ends[0] > now else None
 
 
 class CallStore:
-    """When upscalers whose calls are limited were called, by any process.
+    """When rate-limited upscalers were called, by any process.
 
-    A power cut may undo the last of them.
+    A power cut may undo the last calls.
     """
 
     def __init__(self, documents: Documents) -> None:
@@ -81,8 +81,7 @@ class CallStore:
     async def take(self, upscaler: str, most: int, *, seconds: float) -> float:
         """Count a call that starts now, unless `most` have started within so many seconds.
 
-        Returns:
-            0 if it was counted, else the seconds until one may start.
+        Returns 0 if it was counted, else the seconds until one may start.
         """
         key = Key("calls", upscaler)
 
@@ -96,7 +95,7 @@ class CallStore:
         return await self._documents.change([key], taken, durable=False)
 
     async def count(self, upscaler: str, *, seconds: float) -> int:
-        """How many have started within so many seconds."""
+        """Calls started within so many seconds."""
         (found,) = await self._documents.read(Key("calls", upscaler))
         return len(_since(found, time.time() - seconds))
 

@@ -30,18 +30,17 @@ class Key(NamedTuple):
 
 
 class Document(NamedTuple):
-    """What is stored; `version` counts the changes since it was put first."""
+    """A stored value; `version` counts its changes, 0: absent."""
 
     version: int
     value: bytes
 
 
 ABSENT: Final = Document(0, b"")
-"""The document of a key without one."""
 
 
 class Put(NamedTuple):
-    """A value to store, and what sorts it inside its folder."""
+    """A value to store, and its sort key in the folder."""
 
     value: bytes = b""
     order: float = 0.0
@@ -51,47 +50,45 @@ Changes: TypeAlias = Mapping[Key, Put | None]
 """Values to store; None removes."""
 
 Decide: TypeAlias = Callable[[Sequence[Document]], tuple[Answer, Changes]]
-"""Decides the changes from documents; may be called again with newer ones."""
+"""Decides changes from documents; may run again on newer ones."""
 
 
 class Documents(Protocol):
-    """Documents shared by all processes. Calls raise StoreUnavailable, and may be repeated."""
+    """Documents shared by all processes. Calls raise StoreUnavailable; they may be repeated."""
 
     async def read(self, *keys: Key) -> list[Document]:
-        """The documents of keys, in their order: one consistent snapshot."""
+        """The documents of keys, in their order: one snapshot."""
 
     async def names(
         self, folder: str, *, most: float = inf, limit: int | None = None, newest: bool = False
     ) -> list[str]:
-        """The names of a folder with at most this order, sorted by it, then by name.
+        """The names of a folder with at most this sort key, sorted by it, then by name.
 
-        newest: the largest first, which are also those that a limit leaves.
+        newest: in descending order; a limit then keeps the largest.
         """
 
     async def count(self, folder: str) -> int:
-        """How many documents a folder has."""
+        """The number of documents in a folder."""
 
     async def change(
         self, keys: Sequence[Key], decide: Decide[Answer], *, durable: bool = True
     ) -> Answer:
-        """Apply all changes that `decide` makes of the documents, or none, and return its answer.
+        """Apply all changes that `decide` makes of the documents, or none; return its answer.
 
-        These documents cannot change in between; other stored values replace what is there. An
-        error of `decide` changes nothing.
-
-        durable: whether it is on the disk before this returns, if the database can do that.
+        The documents cannot change in between; an error of `decide` changes nothing. durable: on
+        the disk before this returns, if the database can do that.
         """
 
     async def drop(self, *folders: str) -> None:
-        """Remove folders with all documents."""
+        """Remove folders."""
 
 
 async def read_folder(
     documents: Documents, folder: str, *, most: float = inf, limit: int | None = None,
     newest: bool = False,
 ) -> dict[str, bytes]:  # fmt: skip
-    """The values of a folder by their names, in the order of `Documents.names`."""
+    """The values of a folder by name, in the order of `Documents.names`."""
     names = await documents.names(folder, most=most, limit=limit, newest=newest)
     found = await documents.read(*(Key(folder, name) for name in names)) if names else []
-    # What has no version was removed in between.
+    # One without a version was removed in between.
     return {name: one.value for name, one in zip(names, found, strict=True) if one.version}

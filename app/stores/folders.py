@@ -13,13 +13,13 @@ from uuid import uuid4
 
 from app.errors import ConfigError
 
-# Prefix of temporary files, which no encoded name can have.
+# Prefix of temporary files; no encoded name has it.
 SCRATCH = ".tmp-"
 
-# Temporary files older than this are from killed processes: no write takes an hour.
+# Older temporary files are from killed processes.
 SCRATCH_LIFE_S = 3600.0
 
-# A folder that only its owner may enter.
+# Only the owner may enter.
 PRIVATE = 0o700
 
 # What file systems without locks answer.
@@ -27,14 +27,14 @@ NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSY
 
 
 def usable_folder(folder: Path, *, mode: int = 0o777) -> Path:
-    """The folder, made with this mode if missing, and proved writable. Raises ConfigError.
+    """The folder, made if missing, proved writable, and freed of old temporary files.
 
-    What killed processes left half written in it goes.
+    Raises ConfigError.
     """
     try:
         folder.mkdir(mode=mode, parents=True, exist_ok=True)
         for left in folder.glob(f"{SCRATCH}*"):
-            with suppress(FileNotFoundError):  # a process that begins beside this one
+            with suppress(FileNotFoundError):  # removed by another process
                 if left.stat().st_mtime < time.time() - SCRATCH_LIFE_S:
                     left.unlink()
         probe = folder / f"{SCRATCH}{uuid4().hex}"
@@ -55,14 +55,14 @@ def sync(place: Path) -> None:
 
 
 def replace_file(path: Path, data: bytes) -> None:
-    """Put a file at a path, whole or not at all, also across a power cut."""
+    """Write a file, whole or not at all, also across a power cut."""
     with _scratch(path, data, 0o666) as scratch:
         scratch.replace(path)
     sync(path.parent)
 
 
 def create_file(path: Path, data: bytes, *, permissions: int = 0o666) -> bool:
-    """Put a file at a path as `replace_file` does, unless there is one: then False."""
+    """The same unless there is one: then False."""
     with _scratch(path, data, permissions) as scratch:
         try:
             path.hardlink_to(scratch)  # unlike a renaming, it never replaces a file
@@ -74,7 +74,7 @@ def create_file(path: Path, data: bytes, *, permissions: int = 0o666) -> bool:
 
 @contextmanager
 def _scratch(path: Path, data: bytes, permissions: int) -> Iterator[Path]:
-    """A file on the disk, beside a path; at the end it is gone from there."""
+    """A temporary file on the disk, beside a path."""
     scratch = path.parent / f"{SCRATCH}{uuid4().hex}"
     try:
         descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, permissions)
@@ -90,10 +90,9 @@ def _scratch(path: Path, data: bytes, permissions: int) -> Iterator[Path]:
 
 @contextmanager
 def held(path: Path, taken: str) -> Iterator[None]:
-    """Hold a lock on a file, which ends with this process at the latest.
+    """Hold a lock on a file, at most until this process ends.
 
-    Raises:
-        ConfigError: with the text `taken`, if another process holds it; or it cannot be made.
+    Raises ConfigError: with the text `taken` if another process holds it; or it cannot be made.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=PRIVATE)

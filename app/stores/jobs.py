@@ -1,4 +1,4 @@
-"""Jobs: what they are, their state, and its allowed changes."""
+"""Jobs: their state, and its allowed changes."""
 
 from __future__ import annotations
 
@@ -18,11 +18,10 @@ from app.stores.documents import Changes, Document, Documents, Key, Put
 
 Answer = TypeVar("Answer")
 
-# Records are kilobytes each; this many are in memory at a time.
+# Records, of kilobytes each, in memory at a time.
 RECORDS_AT_ONCE: Final = 64
 
-# Another process may change a job: watchers poll at this interval, at some tens of microseconds
-# each.
+# Watchers poll, since another process may change a job; a look takes some tens of microseconds.
 WATCH_INTERVAL_S: Final = 0.2
 
 _ENDED: Final = "jobs-ended"
@@ -31,10 +30,9 @@ log = logging.getLogger(__name__)
 
 
 class JobState(StrEnum):
-    """Where a job stands; `awaiting_labels` waits for the admin, not for a worker.
+    """The state of a job; `awaiting_labels` waits for a person, not for a worker.
 
-    `expired` is not stored: it is what is shown of a job that has succeeded and whose result is
-    gone (`app/api/jobs.py`).
+    `expired` is not stored: `app/api/jobs.py` shows it for a succeeded job without its result.
     """
 
     QUEUED = "queued"
@@ -65,11 +63,11 @@ JobKind = Literal["upscale", "calibration", "webhook"]
 
 
 class JobStatus(BaseModel):
-    """What is asked of a job again and again: small, and without its request.
+    """A job without its request, small enough to be read again and again.
 
-    about: what lists show of the request. away_since: when something that it needs was first found
-    to be away, since there was progress. trace: the context of the request that left it
-    (`app/telemetry/otel.py`), if that was traced.
+    about: what lists show of the request. away_since: when a dependency was first found unavailable
+    since there was progress. trace: the context of the submitting request, if traced
+    (`app/telemetry/otel.py`).
     """
 
     id: str
@@ -88,12 +86,12 @@ class JobStatus(BaseModel):
 
     @property
     def goes_on(self) -> bool:
-        """Whether there is something to do for workers."""
+        """Whether workers have something to do."""
         return self.state in {JobState.QUEUED, JobState.RUNNING}
 
 
 class Job(JobStatus):
-    """A job with its request: what it needs to run, again and again, from the start."""
+    """A job with its request: all that it needs to run, again and again, from the start."""
 
     request: dict[str, Any]
 
@@ -101,7 +99,7 @@ class Job(JobStatus):
 class Attempt(NamedTuple):
     """A worker runs a task of a job; the empty text is the whole job.
 
-    alone: whether nothing else ran in its process.
+    alone: nothing else ran in its process.
     """
 
     owner: str
@@ -110,10 +108,7 @@ class Attempt(NamedTuple):
 
 
 class Draft(BaseModel):
-    """A job as stored, while its change is decided.
-
-    `has_record` and `value` are of one task.
-    """
+    """A job as stored, while a change is decided; `has_record` and `value` are of one task."""
 
     status: JobStatus
     attempts: frozenset[Attempt] = frozenset()
@@ -136,25 +131,25 @@ class Draft(BaseModel):
 
 
 Decide: TypeAlias = Callable[[Draft], Answer]
-"""Changes a draft; its answer goes to the caller."""
+"""Changes a draft; returns the answer to the caller."""
 
 
 class JobStore:
     """The truth about jobs; a queue only carries their ids.
 
-    Tasks: a job is one task (the empty text), or many that are recorded one by one (the pairs of a
+    A job is one task (the empty text), or many that are recorded one by one (the pairs of a
     calibration). Workers may run a task twice, with the same result: the first record and the first
     end count, and every call may be repeated.
 
-    Attempts: who starts a task adds its name, and any end of the task removes all names. A
-    remaining name means a worker that died at the task, or still runs it.
+    Whoever starts a task adds an attempt under its name; any end of the task removes all attempts.
+    One that remains means a worker that died at the task, or still runs it.
     """
 
     def __init__(self, documents: Documents) -> None:
         self._documents = documents
 
     async def create(self, job: Job) -> JobStatus:
-        """Store a new job; if the id exists, return the stored one unchanged."""
+        """Store a new job; if the id exists, return the stored one."""
 
         def insert(found: Sequence[Document]) -> tuple[JobStatus, Changes]:
             if found[0].version:
@@ -165,7 +160,7 @@ class JobStore:
         return await self._documents.change([job_key(job.id)], insert)
 
     async def renew(self, job: Job) -> None:
-        """Replace a job under its id; its recorded tasks are kept."""
+        """Replace a job under its id; recorded tasks stay."""
         changes = _stored(Draft(status=_status(job))) | {_request(job.id): _texted(job.request)}
         await self._documents.change([], lambda _: (None, changes))
 
@@ -186,17 +181,17 @@ class JobStore:
         return found
 
     async def unfinished(self) -> list[JobStatus]:
-        """Queued or running jobs, oldest first: a restart must submit them again."""
+        """Queued or running jobs, oldest first."""
         found = [job for kind in get_args(JobKind) for job in await self._open(kind)]
         return sorted((job for job in found if job.goes_on), key=lambda job: job.created_at)
 
     async def pending(self, kind: JobKind) -> list[JobStatus]:
-        """Jobs of a kind that are queued, running or awaiting labels, the newest first."""
+        """Jobs of a kind that have not ended, the newest first."""
         # One may have ended since it was listed.
         return [job for job in await self._open(kind) if not job.state.is_final][::-1]
 
     async def count_pending(self, kind: JobKind) -> int:
-        """How many there are of these; no job is read."""
+        """How many have not ended; reads no job."""
         return await self._documents.count(_open(kind))
 
     async def start(
@@ -204,9 +199,9 @@ class JobStore:
     ) -> JobStatus | None:
         """Start a task: the job runs, and `owner` has an attempt. None if there is nothing to do.
 
-        That is so when the job is unknown, final or awaiting labels, its cancellation was requested
-        (it is then cancelled), or the task is recorded. Without a task the job runs without
-        attempts.
+        Nothing is to do if the job is unknown, final or awaiting labels, its cancellation was
+        requested (it is then cancelled), or the task is recorded. Without a task the job runs
+        without attempts.
         """
 
         def begin(draft: Draft) -> JobStatus | None:
@@ -226,16 +221,15 @@ class JobStore:
         return None
 
     async def attempts(self, job: str, task: str) -> set[Attempt]:
-        """The attempts at a task that were started and have not ended."""
+        """The attempts at a task that have not ended."""
         with suppress(NotFound):
             return {one for one in (await self._load(job)).attempts if one.task == task}
         return set()
 
     async def end(self, job: str, task: str, *, away: bool = False) -> None:
-        """A task ended without a result; a running job without any attempt is queued again.
+        """A task ended without a result; a running job without attempts is queued again.
 
-        away: a dependency of the task is unavailable; the first such time since there was progress
-            is kept.
+        away: a dependency of the task is unavailable; the first such time since progress is kept.
         """
 
         def leave(draft: Draft) -> None:
@@ -251,7 +245,7 @@ class JobStore:
             await self._change(job, leave)
 
     async def record(self, job: str, task: str, value: bytes) -> bool:
-        """Keep the result of a task, unless there is one. False if the job does not go on."""
+        """Store the result of a task unless there is one. False if the job does not go on."""
 
         def keep(draft: Draft) -> bool:
             if not draft.status.goes_on:
@@ -266,11 +260,11 @@ class JobStore:
         return False
 
     async def recorded(self, job: str) -> set[str]:
-        """The tasks of a job that are recorded."""
+        """The recorded tasks of a job."""
         return set(await self._documents.names(_records(job)))
 
     async def records(self, job: str) -> AsyncIterator[tuple[str, bytes]]:
-        """All recorded tasks of a job, in their order, a few at a time in memory."""
+        """The recorded tasks of a job with their results, sorted, a few at a time in memory."""
         tasks = sorted(await self.recorded(job))
         for start in range(0, len(tasks), RECORDS_AT_ONCE):
             some = tasks[start : start + RECORDS_AT_ONCE]
@@ -280,7 +274,7 @@ class JobStore:
                     yield task, found.value
 
     async def progress(self, job: str, progress: Progress) -> None:
-        """Show how far a job is, if it goes on."""
+        """Store the progress of a job that goes on."""
 
         def show(draft: Draft) -> None:
             if not draft.status.goes_on:
@@ -303,7 +297,7 @@ class JobStore:
         """End a job that goes on (a final state, or awaiting_labels), and all attempts at it.
 
         True if it now has this end, also from an earlier call; False if it is unknown. Raises
-        ValueError for a state that ends nothing.
+        ValueError for a state that is no end.
         """
         if not state.is_final and state is not JobState.AWAITING_LABELS:
             raise ValueError(f"{state} does not end a job")
@@ -319,10 +313,7 @@ class JobStore:
         return False
 
     async def resume(self, job: str) -> JobStatus:
-        """Queue a job that awaits labels again; any other job is returned unchanged.
-
-        Raises NotFound.
-        """
+        """Queue a job that awaits labels; any other stays as it is. Raises NotFound."""
 
         def requeue(draft: Draft) -> JobStatus:
             if draft.status.state is JobState.AWAITING_LABELS:
@@ -332,9 +323,9 @@ class JobStore:
         return await self._change(job, requeue)
 
     async def request_cancel(self, job: str) -> JobStatus:
-        """Ask for cancellation: a waiting job becomes cancelled at once, a running one is marked.
+        """Cancel a waiting job, mark a running one; a final one stays as it is.
 
-        Raises NotFound. A final job is returned unchanged.
+        Raises NotFound.
         """
 
         def mark(draft: Draft) -> JobStatus:
@@ -347,7 +338,7 @@ class JobStore:
         return await self._change(job, mark)
 
     async def watch(self, job: str) -> AsyncGenerator[JobStatus, None]:
-        """The job now and after every change, ending with a final state (or awaiting_labels).
+        """The job now and after every change, up to its end (or awaiting_labels).
 
         Changes in quick succession may be merged. Raises NotFound.
         """
@@ -362,12 +353,12 @@ class JobStore:
             await asyncio.sleep(WATCH_INTERVAL_S)
 
     async def expire(self, before: datetime) -> Sequence[str]:
-        """Remove final jobs that finished before a time, with all that is theirs; their ids."""
+        """Remove jobs that finished before a time; their ids."""
         ended = await self._documents.names(_ENDED, most=before.timestamp())
         return [job for job in ended if await self.forget(job)]
 
     async def forget(self, job: str) -> bool:
-        """Remove a job with all that is its own; whether there was one."""
+        """Remove a job with all that belongs to it; whether there was one."""
         key = job_key(job)
 
         def remove(found: Sequence[Document]) -> tuple[bool, Changes]:
@@ -387,10 +378,7 @@ class JobStore:
         return _draft(found)
 
     async def _open(self, kind: JobKind) -> list[JobStatus]:
-        """A kind's jobs that are not final, the oldest first, without damaged ones.
-
-        A damaged job is logged and does not stop the others.
-        """
+        """A kind's jobs that have not ended, the oldest first; a damaged one is logged."""
         names = await self._documents.names(_open(kind))
         found = await self._documents.read(*map(job_key, names)) if names else []
         jobs = []
@@ -423,12 +411,12 @@ class JobStore:
 
 
 def job_key(job: str) -> Key:
-    """Where a job is stored."""
+    """The document of a job."""
     return Key("jobs", job)
 
 
 def accepts_work(found: Document) -> bool:
-    """Whether what is stored is a job that neither has ended nor is to be cancelled."""
+    """Whether a stored job has neither ended nor is to be cancelled."""
     if not found.version:
         return False
     status = _draft(found).status

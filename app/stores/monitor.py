@@ -1,4 +1,4 @@
-"""What is known of the requests under each calibration, shared by all processes."""
+"""States of the monitor, each with a history and labels."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ Decide: TypeAlias = Callable[[bytes | None], tuple[Answer, Update | None]]
 
 
 class MonitorStore:
-    """States of calibrations as bytes, each with a history and labels.
+    """States by calibration, as bytes.
 
-    A power cut may undo the last states, which changes no promise; a label that was acknowledged
-    is on the disk.
+    A power cut may undo the last states, which changes no promise; an acknowledged label is on the
+    disk.
     """
 
     def __init__(self, documents: Documents) -> None:
@@ -84,14 +84,14 @@ class MonitorStore:
         return answer
 
     async def points(self, calibration: str) -> list[bytes]:
-        """The history, the oldest first: the last `MOST_POINTS` points."""
+        """The history: the last `MOST_POINTS` points, the oldest first."""
         found = await read_folder(
             self._documents, _points(calibration), limit=MOST_POINTS, newest=True
         )
         return list(found.values())[::-1]
 
     async def label(self, calibration: str, result: str) -> Label | None:
-        """The label of a result; None if it has none."""
+        """The label of a result, if any."""
         (found,) = await self._documents.read(Key(_labels(calibration), result))
         return _label(result, found.value) if found.version else None
 
@@ -101,7 +101,7 @@ class MonitorStore:
         return [_label(result, value) for result, value in found.items()][::-1]
 
     async def forget(self, calibration: str) -> None:
-        """Remove everything about a calibration; nothing happens if there is nothing."""
+        """Remove everything about a calibration."""
         key = _state(calibration)
         await self._documents.change([key], lambda _: (None, {key: None}))
         await self._documents.drop(_points(calibration), _labels(calibration))

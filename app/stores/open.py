@@ -1,6 +1,6 @@
 """One URL chooses the database: `sqlite:///…` for one machine, `redis://…` for several.
 
-Another one, `blobs`, says where bytes lie.
+Another, `blobs`, chooses the place of bytes.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ def open_stores(
 ) -> Stores:
     """The stores behind two URLs.
 
-    `sqlite:///PATH` is that file (nothing: `trustscale.sqlite3` in the data folder; a relative path
-    is relative to the data folder, because a service has no working folder that means something).
-    `redis://` and `rediss://` are first asked by `check`. `removed` gets the reason of a removal.
+    `sqlite:///PATH` is a file, relative to the data folder (empty: `trustscale.sqlite3`).
+    `redis://` and `rediss://` are connected by the first `check`. `removed` gets the reason of each
+    removal.
 
-    Raises ConfigError, in one line and without passwords.
+    Raises ConfigError without passwords.
     """
     check_store_url(url, data_dir)
     documents: Documents
@@ -89,7 +89,7 @@ async def _always() -> bool:
 
 
 def check_store_url(url: str, data_dir: Path) -> None:
-    """Return if the URL can be that of a store; nothing is opened. Raises ConfigError."""
+    """Return if the URL can be that of a store; opens nothing. Raises ConfigError."""
     scheme = urlsplit(url).scheme
     if scheme == "sqlite":
         _sqlite_path(url, data_dir)

@@ -37,15 +37,13 @@ Answer = TypeVar("Answer")
 
 PREFIX: Final = "trustscale:"
 
-# redis-py's types do not match the client's decoding; ours decodes nothing, and every answer is
-# checked where it is read.
+# redis-py's types assume decoding; this client decodes nothing.
 Client = Any
 
-# A healthy server answers in milliseconds, even with a result of 20 MB; a frozen one never. Limits
-# a whole call of a store, with connecting and retries.
+# Limits a whole call of a store, with connecting and retries. A healthy server takes milliseconds.
 ANSWER_TIMEOUT_S: Final = 10.0
 
-# Errors by their class, the first that fits.
+# The first class that fits counts.
 _REASONS: Final = (
     (failures.AuthenticationError, "it refuses the password"),
     (failures.NoPermissionError, "the user may not run a command"),
@@ -60,13 +58,13 @@ SCHEMA_VERSION: Final = 5
 
 _BLOBS: Final = f"{PREFIX}blobs"
 
-# Random pause before a change is decided anew: up to so long, doubling each time.
+# Random pauses before a change is decided anew: the longest doubles each time.
 _FIRST_PAUSE_S: Final = 0.001
 _LONGEST_PAUSE_S: Final = 0.5
 
 
 def retry() -> Retry:
-    """Three retries within about a second: enough for a server that restarts quickly.
+    """Three retries within about a second: enough for a quick restart.
 
     A timeout is not retried: a frozen server would be waited for twice.
     """
@@ -89,12 +87,12 @@ async def redis_errors(within_s: float = ANSWER_TIMEOUT_S) -> AsyncIterator[None
 
 
 def check_url(url: str, what: str) -> None:
-    """Return if a URL can be that of a Redis; nothing is connected. Raises ConfigError."""
+    """Return if a URL can be that of a Redis; connects nothing. Raises ConfigError."""
     try:
-        # Unknown parameters of the URL are noticed only when a connection is made.
+        # Only a connection notices unknown parameters.
         ConnectionPool.from_url(url).make_connection()  # type: ignore[no-untyped-call]
     except (ValueError, TypeError) as error:
-        # The message may quote a password with an unescaped character: it is not repeated.
+        # The message may quote the password.
         raise ConfigError(
             f"The {what} URL cannot be read; it is redis[s]://[[user]:password@]host[:port]"
             "[/database], with special characters of the password percent-encoded."
@@ -102,7 +100,7 @@ def check_url(url: str, what: str) -> None:
 
 
 async def check(client: Client) -> None:
-    """See `Stores.check`; also refuses a server that may evict or lose data."""
+    """See `Stores.check`; also refuses a server that may evict."""
     async with redis_errors():
         await client.set(f"{PREFIX}schema", SCHEMA_VERSION, nx=True)
         found = int(await client.get(f"{PREFIX}schema") or 0)
@@ -122,7 +120,7 @@ async def check(client: Client) -> None:
 
 
 async def persists(client: Client) -> bool:
-    """Whether Redis can write and rewrite its append-only file; raises StoreUnavailable."""
+    """Whether Redis can write its append-only file; raises StoreUnavailable."""
     async with redis_errors():
         found = await client.info("persistence")
     return all(
@@ -132,7 +130,7 @@ async def persists(client: Client) -> bool:
 
 
 async def check_blobs(client: Client, blobs: BlobStore) -> None:
-    """Return if all processes that share this Redis share these bytes. Raises ConfigError."""
+    """Raise ConfigError unless all processes on this Redis share these bytes."""
     await blobs.check()
     mine = await blobs.identity()
     async with redis_errors():
@@ -162,8 +160,8 @@ def connected(url: str, *, answer_timeout_s: float = ANSWER_TIMEOUT_S) -> Client
 class RedisDocuments:
     """`Documents` on Redis."""
 
-    # ARGV: how many versions are expected; folder, name and version of each; folder, name, order
-    # and value of each document to store, without an order: to remove.
+    # ARGV: the number of expected versions; folder, name and version of each; folder, name, order
+    # and value of each document to store, without an order to remove.
     _CHANGE: Final = """
     local prefix, at = KEYS[1], 2
     local function version_of(folder, name)

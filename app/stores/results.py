@@ -1,12 +1,11 @@
 """Results of upscaling: a document and its place in an index, the files as blobs.
 
-A result is visible once its row is in the index, which is written last; so it is whole or absent.
-Each attempt writes into its own folder, and the first row of an id stays: a job that runs twice
-cannot change an answer, nor mix two.
+A result is visible once its row is in the index, which is written last: it is whole or absent. Each
+attempt writes into its own folder, and the first row of an id stays, so a job that runs twice
+cannot change or mix an answer.
 
-Above the size limit the oldest results are removed until a tenth of the limit is free: one removal
-serves many results, and never the newest. `holds` finds what a killed process left without a row
-(`app/calibration/sweep.py`).
+Above the size limit the oldest results are removed until a tenth of the limit is free, but never
+the newest. `holds` finds what a killed process left without a row (`app/calibration/sweep.py`).
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ from app.stores.documents import (
 )
 
 KEY: Final = "result-"
-"""Begins the folders of results among the blobs."""
+"""Prefix of folders of results."""
 
 LOW_WATER: Final = 0.9
 LINK_S: Final = 300.0
@@ -50,7 +49,7 @@ log = logging.getLogger(__name__)
 
 
 class StoredResult(NamedTuple):
-    """A row of the index of results; its files lie in `folder` of the blobs.
+    """A row of the index; the files of the result are in `folder` of the blobs.
 
     stored, expires: seconds since 1970. size: of all files in bytes.
     """
@@ -64,11 +63,11 @@ class StoredResult(NamedTuple):
 
 
 class ResultStore:
-    """Results until they expire or make room; several processes may share them.
+    """Results until they expire or make room.
 
     Attributes of the constructor:
         ttl_s: default lifetime of a result.
-        max_bytes: of all results together; the newest one is kept even if it is larger.
+        max_bytes: of all results together.
         removed: called with the reason of a removal.
     """
 
@@ -95,7 +94,7 @@ class ResultStore:
         *,
         ttl_s: float | None = None,
     ) -> None:
-        """Store a result, whole or not at all; storing an id again keeps the first."""
+        """Store a result, whole or not at all; an id that exists keeps its first."""
         stored = time.time()
         row = StoredResult(
             result,
@@ -111,7 +110,7 @@ class ResultStore:
         puts = [self._blobs.put(row.folder, name, data) for name, data in files.items()]
         ended = await asyncio.gather(*puts, return_exceptions=True)
         failure = next((error for error in ended if error is not None), None)
-        # An index that does not answer may still have kept the row: then the files stay.
+        # An index that does not answer may have the row nevertheless: then the files stay.
         if failure is not None or not await self._add(row):
             with suppress(StoreUnavailable):  # a sweep finds them
                 await self._blobs.delete(row.folder)
@@ -120,27 +119,27 @@ class ResultStore:
         try:
             await self._make_room()
         except StoreUnavailable as error:
-            # The result is stored; space is freed by a later sweep.
+            # The result is stored; a later sweep makes room.
             log.warning("No room was made for results: %s", error.detail)
 
     async def document(self, result: str) -> bytes:
-        """Raises NotFound, also after expiry."""
+        """Raises NotFound."""
         return (await self._row(result)).document
 
     async def blob(self, result: str, name: str) -> bytes:
-        """Raises NotFound, also after expiry."""
+        """Raises NotFound."""
         row = await self._row(result)
         with suppress(NotFound):
             return await self._blobs.get(row.folder, name)
         raise _missing(result)
 
     async def link(self, result: str, name: str) -> str | None:
-        """A public URL of a file for some minutes; None: only here. Raises NotFound."""
+        """A public URL of a file, if the blobs have links. Raises NotFound."""
         row = await self._row(result)
         return await self._blobs.link(row.folder, name, seconds=LINK_S)
 
     async def has(self, result: str) -> bool:
-        """Whether it is there, and has not expired."""
+        """Whether there is one that has not expired."""
         with suppress(NotFound):
             return bool(await self._row(result))
         return False
@@ -180,7 +179,7 @@ class ResultStore:
         return sum([await self._remove(row, reason) for row in rows])
 
     async def _remove(self, row: StoredResult, reason: Literal["age", "space"]) -> bool:
-        """Remove a row, then its files; False if another process has done it."""
+        """Remove a row, then its files; False if another process did."""
         place = Key(_ROWS, row.id)
 
         def forget(found: Sequence[Document]) -> tuple[bool, Changes]:
@@ -197,7 +196,7 @@ class ResultStore:
         return True
 
     async def _add(self, row: StoredResult) -> bool:
-        """Add a row, unless its id has another one; return whether it is kept."""
+        """Add a row unless its id has another one; whether it is stored."""
         place = Key(_ROWS, row.id)
 
         def keep(found: Sequence[Document]) -> tuple[bool, Changes]:
@@ -213,7 +212,7 @@ class ResultStore:
         return await self._documents.change([_BYTES, place], keep)
 
     async def _stored(self, result: str) -> StoredResult | None:
-        """The row of an id, also if it has expired."""
+        """The row of an id, even an expired one."""
         (found,) = await self._documents.read(Key(_ROWS, result))
         return _row(found.value) if found.version else None
 

@@ -1,14 +1,13 @@
 """Documents in SQLite: for one machine.
 
 One file in WAL mode, shared by all processes. Each process has two connections, each on its own
-thread: one for writing, because SQLite has one writer at a time and a queue is fairer than its busy
-loop; one for reading, because a WAL reader sees one consistent snapshot and never waits for a
-writer. The shared pool of `asyncio.to_thread` would make a lookup wait behind image work.
+thread: one writes, because SQLite has one writer at a time and a queue is fairer than its busy
+loop; one reads, because a WAL reader never waits for a writer. `asyncio.to_thread` would queue a
+lookup behind image work.
 
-Every write is one transaction that takes the write lock at its first statement (`BEGIN IMMEDIATE`),
-so its reads stay valid. A process killed at any point leaves the transaction whole or absent.
-`durable` transactions are on the disk before the call returns (`synchronous=FULL`); a power cut may
-undo the others, a crash of the process never does.
+Every write is one transaction that takes the write lock first (`BEGIN IMMEDIATE`), so its reads
+stay valid; a killed process leaves it whole or absent. `durable` transactions are on the disk
+before the call returns (`synchronous=FULL`); a power cut may undo the others.
 """
 
 from __future__ import annotations
@@ -32,11 +31,10 @@ from app.stores.folders import PRIVATE
 Answer = TypeVar("Answer")
 Work = Callable[[sqlite3.Connection], Answer]
 
-# Longest wait for another process's write lock, including the queue here: far above any transaction
-# of ours (milliseconds), below what a caller takes for a hang.
+# Longest wait for the write lock, with the queue of this process; transactions take milliseconds.
 LOCK_TIMEOUT_S = 10.0
 
-# Time for checking a database's pages at start; a larger one is checked in part.
+# A database too large for this time is checked in part.
 CHECK_S = 5.0
 
 SCHEMA_VERSION: Final = 8
@@ -59,7 +57,7 @@ log = logging.getLogger(__name__)
 
 
 class SqliteDocuments:
-    """`Documents` in a file. Raises ConfigError, in one line, for one that cannot be used.
+    """`Documents` in a file. Raises ConfigError for one that cannot be used.
 
     patience_s: how long a write may wait for its turn.
     """
@@ -69,7 +67,7 @@ class SqliteDocuments:
         self._patience_s = patience_s
         try:
             path.parent.mkdir(mode=PRIVATE, parents=True, exist_ok=True)
-            # Its log and its index get the same mode from SQLite.
+            # SQLite gives its log and index the same mode.
             os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
             with closing(self._connect()) as connection:
                 self._prepare(connection)
@@ -122,11 +120,11 @@ class SqliteDocuments:
         return await self._call(self._reader, lambda c: c.execute(query, values).fetchall())
 
     async def _write(self, work: Work[Answer], *, durable: bool = True) -> Answer:
-        """Run one transaction: all of it happens, or nothing if it raises."""
+        """Run one transaction."""
         deadline = time.monotonic() + self._patience_s
 
         def transaction(connection: sqlite3.Connection) -> Answer:
-            # A call that waited behind a failed one keeps only the rest of its own time.
+            # The time in the queue counts.
             left_ms = max(0, round(1e3 * (deadline - time.monotonic())))
             connection.execute(f"PRAGMA busy_timeout={left_ms}")
             connection.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
@@ -139,7 +137,7 @@ class SqliteDocuments:
             try:
                 connection.commit()
             except sqlite3.Error:
-                # A full disk often shows only here, and leaves the transaction open.
+                # A full disk often shows here, and leaves the transaction open.
                 connection.rollback()
                 raise
             return answer
@@ -147,12 +145,12 @@ class SqliteDocuments:
         return await self._call(self._writer, transaction)
 
     async def check(self) -> None:
-        """Return if a row can be written and read. Raises StoreUnavailable."""
+        """Raise StoreUnavailable unless a row can be written and read."""
         await self.change([_CHECK], lambda _: (None, {_CHECK: Put()}), durable=False)
         await self.read(_CHECK)
 
     async def close(self) -> None:
-        """Let the running calls end, then close. Closing again does nothing."""
+        """Let running calls end, then close; again it does nothing."""
         for lane in (self._reader, self._writer):
             await asyncio.to_thread(lane.close)
 
@@ -174,7 +172,7 @@ class SqliteDocuments:
         return connection
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
-        # Refuse before the first write: another release must not touch this database.
+        # Before the first write: the database may be of another release.
         self._is_new(connection)
         self._check_pages(connection)
         mode = connection.execute("PRAGMA journal_mode=WAL").fetchone()[0]
@@ -195,7 +193,7 @@ class SqliteDocuments:
         connection.commit()
 
     def _check_pages(self, connection: sqlite3.Connection) -> None:
-        """Raise ConfigError for damage that a walk through all pages finds in time."""
+        """Raise ConfigError for damage that a walk through the pages finds in time."""
         end = time.monotonic() + CHECK_S
         connection.set_progress_handler(lambda: time.monotonic() > end, 10_000)
         try:
@@ -215,7 +213,7 @@ class SqliteDocuments:
             )
 
     def _is_new(self, connection: sqlite3.Connection) -> bool:
-        """Whether nothing is stored yet. Raises ConfigError for the data of another release."""
+        """Whether nothing is stored. Raises ConfigError for the data of another release."""
         version: int = connection.execute("PRAGMA user_version").fetchone()[0]
         if version not in {0, SCHEMA_VERSION}:
             raise ConfigError(
@@ -230,7 +228,7 @@ INSERT INTO document (folder, name, version, sort, value) VALUES (?, ?, 1, ?, ?)
 ON CONFLICT DO UPDATE SET version = version + 1, sort = excluded.sort, value = excluded.value
 """
 
-# Far below the parameters that SQLite takes in one query.
+# Far below the limit of parameters in a query.
 _READ_AT_ONCE: Final = 1000
 
 

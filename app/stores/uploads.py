@@ -1,4 +1,4 @@
-"""Where uploads lie, and what becomes of them: before there is a job, and after its end."""
+"""Where uploads are stored, before there is a job and until its end."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from app.errors import NotFound
 from app.stores.base import Blobs, JobState, JobStatus, Stores, StoreUnavailable
 
 KEY: Final = "upload-"
-"""Begins the folders of uploads that go to the object store directly."""
+"""Prefix of folders of uploads that go to the object store directly."""
 
 IMAGE: Final = "image"
-"""The upload, in the folder of its job or in one of its own."""
+"""The name of the upload in its folder."""
 
 
 def direct_folder(owner: str | None, upload: str) -> str:
-    """Where such an upload lies; by the same id another key finds another folder."""
+    """The folder of a direct upload; another key gets another folder for the same id."""
     return KEY + hashlib.sha256(f"{owner or ''}\0{upload}".encode()).hexdigest()
 
 
 @asynccontextmanager
 async def uploads_for(stores: Stores, job_id: str) -> AsyncIterator[None]:
-    """When the block fails, delete the uploads of a job, unless the job was stored.
+    """If the block fails, delete the uploads of a job, unless the job was stored.
 
-    A store may have stored the job although its answer got lost; the job then runs and needs its
-    files. If the store cannot answer now, the files are left to the sweep.
+    A store may have stored it although its answer got lost; it then runs and needs its files. If
+    the store does not answer, the sweep deletes the files.
     """
     try:
         yield
@@ -41,10 +41,10 @@ async def uploads_for(stores: Stores, job_id: str) -> AsyncIterator[None]:
 
 
 async def forget_uploads(blobs: Blobs, job: JobStatus) -> None:
-    """Delete the uploads of an ended job, unless they are still of use.
+    """Delete the uploads of an ended job.
 
-    A calibration's X, Y, predictions and labels are kept until the job is removed, but not if it
-    was cancelled.
+    X, Y, predictions and labels of a calibration stay until the job is removed, unless it was
+    cancelled.
     """
     if job.kind == "upscale" or job.state is JobState.CANCELLED:
         await blobs.delete(job.id)
