@@ -17,10 +17,9 @@ from starlette.types import ASGIApp
 
 from app import __version__
 from app.api import problems
-from app.api.auth import Keyring, stored_admin_key
-from app.api.deps import TIMINGS, State, Timings
+from app.api.clients import open_limits
+from app.api.deps import TIMINGS, Keyring, State, Timings, stored_admin_key
 from app.api.document import finished, operation_id
-from app.api.limits import open_limits
 from app.api.middleware import RequestContext
 from app.api.reference import add_reference
 from app.assembly import (

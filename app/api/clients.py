@@ -1,13 +1,34 @@
-"""Who asks, and whether they are still there."""
+"""Who asks, how much of their share is left, and whether they are still connected.
+
+A client is a key, or an address when the API is open. Its minute begins with its first request;
+refused requests do not count. With `redis://` all gateways share the counters, in memory each has
+its own.
+"""
+
+# Where nothing is limited, nobody waits for the imports of what counts.
+# ruff: noqa: PLC0415
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
-from typing import Any, TypeVar
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import aclosing, asynccontextmanager
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
+from urllib.parse import urlsplit
 
 from fastapi import Request
 from fastapi.responses import Response
+
+from app.errors import RateLimited
+
+if TYPE_CHECKING:
+    from limits import RateLimitItemPerMinute
+    from limits.aio.strategies import FixedWindowRateLimiter
+
+Unit = Literal["requests", "pixels"]
+
+_NAMESPACE: Final = "client"
 
 Value = TypeVar("Value")
 
@@ -61,3 +82,83 @@ async def _disconnected(request: Request) -> None:
 async def answer_nobody(_request: Request, _gone: Exception) -> Response:
     """What is counted for a client that is gone."""
     return Response(status_code=CLIENT_GONE)
+
+
+class ClientLimits:
+    """Counts what each client asks for; what has no item is not limited."""
+
+    def __init__(
+        self,
+        limiter: FixedWindowRateLimiter | None = None,
+        items: dict[Unit, RateLimitItemPerMinute] | None = None,
+    ) -> None:
+        self._limiter = limiter
+        self._items = items or {}
+
+    async def take(self, client: str, unit: Unit, amount: int = 1) -> None:
+        """Count an amount.
+
+        Raises:
+            RateLimited: it is more than the client has left; `retry_after` is the end of its
+                minute.
+            StoreUnavailable: the counters cannot be reached.
+        """
+        item = self._items.get(unit)
+        if item is None or self._limiter is None:
+            return
+        from app.stores.redis import redis_errors
+
+        async with redis_errors():
+            # Asked first, because a hit that is refused would count.
+            if await self._limiter.test(
+                item, client, unit, cost=amount
+            ) and await self._limiter.hit(item, client, unit, cost=amount):
+                return
+            reset_at = (await self._limiter.get_window_stats(item, client, unit)).reset_time
+        raise RateLimited(
+            f"At most {item.amount:,} {unit} per minute are accepted from one client.",
+            retry_after=reset_at - time.time(),
+            limit=f"client_{unit}_per_minute",
+            maximum=item.amount,
+        )
+
+
+@asynccontextmanager
+async def open_limits(
+    store: str, *, requests: int | None, pixels: int | None
+) -> AsyncIterator[ClientLimits]:
+    """Limits whose counters live behind the URL of the stores; None: no limit."""
+    amounts: dict[Unit, int | None] = {"requests": requests, "pixels": pixels}
+    if not any(amounts.values()):
+        yield ClientLimits()
+        return
+    from limits import RateLimitItemPerMinute
+    from limits.aio.storage import MemoryStorage, RedisStorage
+    from limits.aio.strategies import FixedWindowRateLimiter
+
+    items = {
+        unit: RateLimitItemPerMinute(amount, namespace=_NAMESPACE)
+        for unit, amount in amounts.items()
+        if amount is not None
+    }
+    if urlsplit(store).scheme not in {"redis", "rediss"}:
+        yield ClientLimits(FixedWindowRateLimiter(MemoryStorage()), items)
+        return
+    from redis.asyncio import ConnectionPool
+
+    from app.stores.redis import ANSWER_TIMEOUT_S, PREFIX, retry
+
+    pool = ConnectionPool.from_url(
+        store,
+        socket_timeout=ANSWER_TIMEOUT_S,
+        socket_connect_timeout=ANSWER_TIMEOUT_S,
+        retry=retry(),
+    )
+    async with aclosing(pool) as connections:
+        storage = RedisStorage(
+            f"async+{store}",
+            implementation="redispy",
+            key_prefix=f"{PREFIX}limits",
+            connection_pool=connections,  # type: ignore[arg-type]
+        )
+        yield ClientLimits(FixedWindowRateLimiter(storage), items)

@@ -1,28 +1,110 @@
-"""What path operations ask for, by name."""
+"""What path operations depend on: the parts of the gateway, a valid key, a form without odd fields.
+
+Keys are compared in constant time, as SHA-256; logs and errors never show one.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+import hashlib
+import hmac
+import secrets
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass, fields
-from typing import Annotated, Any, Final, NamedTuple, Self
+from pathlib import Path
+from typing import Annotated, Any, Final, NamedTuple, Self, get_args
 
 import structlog
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Depends, Request, Response, UploadFile, params
 from fastapi.routing import APIRoute
 from fastapi.security import APIKeyHeader, HTTPBearer
+from pydantic import BaseModel
+from starlette.datastructures import FormData
 from starlette.exceptions import HTTPException
 
-from app.api.auth import Keyring, require, sent_key
-from app.api.forms import check_form
+from app.api.clients import ClientLimits
 from app.api.idempotency import IdempotencyKeys
-from app.api.limits import ClientLimits
 from app.api.probes import Probes
 from app.api.problems import problem_responses
 from app.assembly import Parts
-from app.errors import Forbidden, ImageTooLarge
+from app.config_errors import did_you_mean, together
+from app.errors import BadRequest, ConfigError, Forbidden, ImageTooLarge, Unauthorized, shortened
+from app.stores.folders import PRIVATE, create_file
 from app.telemetry.metrics import Metrics
+
+_KEY_BYTES: Final = 32
+_KEY_LENGTH: Final = 43  # characters of so many bytes in base64
+
+
+class Keyring:
+    """A set of keys, kept as digests only."""
+
+    def __init__(self, keys: Iterable[str]) -> None:
+        self._digests = [_digest(key) for key in keys]
+
+    @property
+    def empty(self) -> bool:
+        return not self._digests
+
+    def key_id(self, key: str | None) -> str | None:
+        """The public id of a key (8 digits of its digest) if it belongs here, else None."""
+        # An empty key is none, also for a ring that was given one by mistake.
+        if not key:
+            return None
+        digest = _digest(key)
+        # Every digest is compared, so the time does not tell which one matched.
+        matches = [hmac.compare_digest(digest, known) for known in self._digests]
+        return digest.hex()[:8] if any(matches) else None
+
+
+def sent_key(headers: Mapping[str, str]) -> str | None:
+    """The key in `Authorization: Bearer …` or `X-API-Key`."""
+    scheme, _, token = headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer" and token.strip():
+        return token.strip()
+    return headers.get("x-api-key", "").strip() or None
+
+
+def require(keyring: Keyring, headers: Mapping[str, str]) -> str:
+    """The id of the key that was sent.
+
+    Raises:
+        Unauthorized: no key, or one that does not belong to the keyring.
+    """
+    key = sent_key(headers)
+    found = keyring.key_id(key)
+    if found is None:
+        raise Unauthorized("The key is not valid." if key else "A key is needed.")
+    return found
+
+
+def stored_admin_key(data_dir: Path) -> tuple[str, Path]:
+    """The admin key of this installation and where it is; made at the first start, mode 0600.
+
+    Raises:
+        ConfigError: the data folder cannot be written, or what is stored there is no key.
+    """
+    path = data_dir / "admin.key"
+    try:
+        data_dir.mkdir(mode=PRIVATE, parents=True, exist_ok=True)
+        if not path.exists():
+            key = secrets.token_urlsafe(_KEY_BYTES)
+            create_file(path, f"{key}\n".encode("ascii"), permissions=0o600)
+        key = path.read_bytes().decode("ascii", "replace").strip()
+    except OSError as error:
+        raise ConfigError(f"Cannot write the admin key to {path}: {error.strerror}.") from error
+    if len(key) < _KEY_LENGTH or not key.isascii():
+        raise ConfigError(
+            f"The admin key in {path} is empty or damaged; remove the file, and the next start "
+            "makes a new key."
+        )
+    return key, path
+
+
+def _digest(key: str) -> bytes:
+    return hashlib.sha256(key.encode()).digest()
+
 
 log = structlog.get_logger(__name__)
 
@@ -94,7 +176,7 @@ _HEADER = APIKeyHeader(name="X-API-Key", scheme_name="header", auto_error=False)
 
 
 def _keys(_: Annotated[Any, Depends(_BEARER)], __: Annotated[Any, Depends(_HEADER)]) -> None:
-    """Says in the OpenAPI document how keys are sent; they are read by `app/api/auth.py`."""
+    """Says in the OpenAPI document how keys are sent; `sent_key` reads them."""
 
 
 _Keys = Annotated[None, Depends(_keys)]
@@ -161,3 +243,60 @@ ClientDep = Annotated[str | None, Depends(_client)]
 
 AdminDep = Annotated[str, Depends(_admin)]
 """Who the admin is, as records and logs say it: `key` and the key's id."""
+
+
+_FORMS = ("multipart/form-data", "application/x-www-form-urlencoded")
+_MOST_NAMED = 5
+
+
+async def check_form(request: Request) -> None:
+    """Return if every field of a form is one that the operation takes; other bodies pass.
+
+    An ignored field would silently change the answer: `aplha=0.05` would get the mask of α = 0.1.
+
+    Raises:
+        BadRequest: `fields` names those it does not take, with what was probably meant.
+    """
+    operation = request.scope["route"].dependant
+    taken: dict[str, bool] = {}
+    for part in (operation, *operation.dependencies):
+        for field in part.body_params:
+            info = field.field_info
+            if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel):
+                for name, one in info.annotation.model_fields.items():
+                    kinds = (one.annotation, *get_args(one.annotation))
+                    taken[name] = UploadFile in kinds
+            elif isinstance(info, params.Form):
+                taken[field.alias] = isinstance(info, params.File)
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if taken and kind in _FORMS:
+        # Read already, under the limits of the operation; this is the same object again.
+        check_fields(await request.form(), taken)
+
+
+def check_fields(form: FormData, taken: Mapping[str, bool]) -> None:
+    """Return if a form has no other fields than these, which are files or not.
+
+    Raises:
+        BadRequest: as `check_form`.
+    """
+    wrong: dict[str, str] = {}
+    for name, value in form.multi_items():
+        if name not in taken:
+            wrong[name] = _unknown(name, taken)
+        elif taken[name] and isinstance(value, str) and value:
+            wrong[name] = (
+                f"this must be a file, and is the text {shortened(value)}; "
+                f"with curl: -F {name}=@FILE, with an @"
+            )
+        if len(wrong) == _MOST_NAMED:
+            break
+    if wrong:
+        detail = together((shortened(name), reason) for name, reason in wrong.items())
+        items = [{"field": name[:80], "reason": reason} for name, reason in wrong.items()]
+        raise BadRequest(detail, fields=items)
+
+
+def _unknown(name: str, taken: Iterable[str]) -> str:
+    meant = did_you_mean(name, taken) or f"; the form takes {', '.join(sorted(taken))}"
+    return f"there is no such field{meant}"

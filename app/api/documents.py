@@ -12,8 +12,8 @@ from pydantic import BaseModel, Field
 
 from app.api.jobs import JobOut
 from app.assembly import Parts
-from app.calibration import order, pictures
-from app.calibration.active import Changes
+from app.calibration import pictures
+from app.calibration.active import Changes, covered_classes
 from app.calibration.guarantee import GuaranteeKind
 from app.calibration.insight import classes_of, groups_of, thresholds
 from app.calibration.manifest import Aside, Provenance
@@ -275,7 +275,7 @@ async def activation_of(
     covered: set[str] = set()
     for one in set(before) - set(done.calibrations):
         with suppress(BadCalibration, NotFound):  # what cannot be read answered nothing
-            covered.update(order.classes_of(await parts.calibrations.get(one)))
+            covered.update(covered_classes(await parts.calibrations.get(one)))
     lost = covered.difference(*(one.classes for one in now))
     return Activation(
         **done.model_dump(exclude={"calibrations"}),

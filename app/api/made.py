@@ -9,10 +9,9 @@ from fastapi import Form, Query, Request
 from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from app.api.deps import AdminDep, State, StateDep, admin_router
+from app.api.deps import AdminDep, State, StateDep, admin_router, check_fields
 from app.api.document import CONFIG, body_of
 from app.api.documents import CalibrationDetail, detail
-from app.api.forms import check_fields
 from app.api.idempotency import IdempotencyKey, StoredResponse
 from app.api.jobs import JobOut, accepted
 from app.api.pair_forms import MAX_FILE_BYTES, PairsFormDep, config_of

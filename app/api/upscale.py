@@ -128,9 +128,8 @@ async def upscale(
     fields = UpscaleRequest(**form.chosen(), client=client_digest(client), keep_s=keep_s)
     webhook = form.webhook
     upload = _Upload(form, state, key)
-    upload.check()
     as_job = prefers("respond-async", request.headers.getlist("prefer"))
-    state.settings.webhooks.check(webhook, is_job=as_job)
+    upload.check(as_job=as_job)
 
     async def check_room(cost: int = 0) -> None:
         if as_job:
@@ -189,8 +188,8 @@ class _Upload:
     key: str | None
     fetched: bytes | None = None
 
-    def check(self) -> None:
-        """Return if there is one, and may be. Raises BadRequest."""
+    def check(self, *, as_job: bool) -> None:
+        """Return if there is one, and it and the webhook may be. Raises BadRequest."""
         sent = [name for name in _PICTURES if getattr(self.form, name) is not None]
         if len(sent) > 1:
             raise BadRequest(f"Send {' or '.join(sent)}, not both.")
@@ -199,6 +198,8 @@ class _Upload:
             raise BadRequest(f"image: {reason}.", fields=[{"field": "image", "reason": reason}])
         if self.form.image_url is not None:
             self.state.settings.image_sources.check()
+        if self.form.webhook is not None:
+            self.state.settings.webhooks.check(self.form.webhook, is_job=as_job)
 
     async def open(self, *, again: bool) -> ImageFile:
         """The file; one that was fetched is kept only where it is needed again.

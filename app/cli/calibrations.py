@@ -15,10 +15,9 @@ import typer
 from pydantic import ValidationError
 
 from app.calibration import file
-from app.calibration.active import Changes
+from app.calibration.active import EVERY, Changes
 from app.calibration.guarantee import guarantee_of
 from app.calibration.naming import Naming
-from app.calibration.order import EVERY
 from app.cli import options
 from app.cli.making import Making
 from app.cli.options import lines, output

@@ -16,10 +16,9 @@ from uuid import uuid4
 import httpx
 from starlette.types import Receive, Scope, Send
 
-from app.api.auth import Keyring
-from app.api.deps import TIMINGS, State
+from app.api.clients import ClientLimits
+from app.api.deps import TIMINGS, Keyring, State
 from app.api.idempotency import Unrepeated
-from app.api.limits import ClientLimits
 from app.assembly import Parts, open_parts, opened_stores
 from app.calibration.local import LocalAdmin, private_stores
 from app.main import ROUTES, application, working

@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
 
-from app.calibration.order import Order
+from app.calibration.active import Order
 from app.calibration.record import Calibration
 from app.conformal.indecision import IndecisionSettings
 from app.errors import BadGroup, BadRequest, CalibrationMismatch, ImageTooLarge, TooSlow

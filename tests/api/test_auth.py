@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from app.api.auth import Keyring, stored_admin_key
+from app.api.deps import Keyring, stored_admin_key
 from app.errors import ConfigError
 from app.jobs.runner import RetryPolicy
 from tests.api.admin import BASE, Admin, truth_files

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from app.api.limits import open_limits
+from app.api.clients import open_limits
 from app.calibration import file
 from app.errors import RateLimited
 from app.jobs.queue import JobQueue

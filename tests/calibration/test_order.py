@@ -5,9 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.calibration.active import Calibrations, shipped_calibration, shipped_names
+from app.calibration.active import EVERY, Calibrations, Order, shipped_calibration, shipped_names
 from app.calibration.manifest import MeasuredPair
-from app.calibration.order import EVERY, Order
 from app.calibration.record import Calibration
 from app.conformal import Staircase
 from app.conformal.fitted import shipped as shipped_fit
