@@ -20,7 +20,7 @@ from app.calibration.active import shipped_calibration
 from app.calibration.guarantee import AFTER_LOOKING, Expectation, Probability
 from app.conformal import RiskCurve, Staircase, StepCurve
 from app.conformal.post_hoc import PostHocCurve, Shape, menu_between
-from app.conformal.thirds import THIRDS, third_of
+from app.conformal.typicality import THIRDS, third_of
 from benchmarks.table import print_table
 
 ALPHA, LEVEL, TOLERANCE, DELTA = 0.1, 0.1, 0.15, 0.1

@@ -1,6 +1,6 @@
 """What an admin does with calibrations: create, extend, derive, inspect, label, activate.
 
-A calibration that is still being made is known by the id of its job, which keeps leading to it.
+Until a calibration is made, and after, the id of its job leads to it.
 """
 
 from __future__ import annotations
@@ -55,10 +55,7 @@ class WaitingPair(BaseModel):
 
 
 class Asked(NamedTuple):
-    """A job's task, the files of its pairs, what describes them, and their size.
-
-    pixels: of an input X, on average.
-    """
+    """A job's request, the files of its pairs, warnings about them, and the mean pixels of X."""
 
     request: CalibrationRequest
     pairs: Sequence[PairFiles]
@@ -91,15 +88,15 @@ class CalibrationAdmin:
     ) -> JobStatus:
         """Check and store the pairs, then queue the job.
 
-        `table` names groups and scenes, as `intake.find` says. With a parent, whose config it is,
-        the calibration has its pairs, too; only the new ones are generated for. For `auto` there is
-        a job of each upscaler, and the first names the others (`also` of its `about`).
+        `table` names groups and scenes (`intake.find`). A parent, whose config it is, gives its
+        pairs to the calibration, and only the new ones are generated. For `auto` each upscaler has
+        a job, and the first names the others (`also` of its `about`).
 
         Raises:
             BadPairs: some pairs cannot be used and the config says "fail", or none can.
             BadRequest: the config asks for what the upscaler cannot do.
-            CalibrationMismatch: the upscaler is not the one of the parent any more.
-            Conflict: X of the new pairs would come about in another way than X of the parent's.
+            CalibrationMismatch: the upscaler is no longer the parent's.
+            Conflict: X of the new pairs would be made in another way than X of the parent's.
         """
         ids = [f"{_JOB_PREFIX}{secrets.token_urlsafe(15)}" for _ in self._named(config.upscaler)]
 
@@ -132,7 +129,6 @@ class CalibrationAdmin:
         return begun[0]
 
     def _named(self, upscaler: str | None) -> Sequence[str | None]:
-        """The upscalers that are meant by a name."""
         return self.auto if upscaler == AUTO and self.auto else [upscaler]
 
     async def _job(
@@ -144,7 +140,7 @@ class CalibrationAdmin:
         measured: int = 0,
         **about: str | None,
     ) -> Job:
-        """The job of this id, which was created with others, with so many pairs to measure."""
+        """The job of this id, one of `ids` created together; costs are without `measured` pairs."""
         request = asked.request
         costs = await self.costs.of(
             self.upscalers[request.upscaler],
@@ -167,9 +163,9 @@ class CalibrationAdmin:
         keep: Keep | None = None,
         **intake: Any,
     ) -> list[Asked]:
-        """Check the pairs, for each upscaler that is meant; `keep` and `intake` are of `take_in`.
+        """Check the pairs for each upscaler; pairs that one cannot use are left out for all.
 
-        Pairs that one of them cannot use are left out for all. Raises as `create`.
+        `keep` and `intake` are of `take_in`. Raises as `create`.
         """
         found = await asyncio.to_thread(lambda: find(files(), naming or Naming(), table))
         known = parent.manifest.pairs if parent else ()
@@ -218,17 +214,17 @@ class CalibrationAdmin:
         to_activate: bool = False,
         force: bool = False,
     ) -> Calibration:
-        """Store a new calibration of the same pairs; nothing is generated, nothing is activated.
+        """Store a new calibration of the same pairs; nothing is generated or activated.
 
-        Guarantee, bound (c, what errors are counted up to), rule and name are those of the parent
-        where None is given. `to_activate` says that the caller will: unless forced, what would
-        serve worse is refused before it is stored.
+        Guarantee, bound (c, what errors are counted up to), rule and name are the parent's where
+        None. `to_activate`: the caller will activate it, so one that would serve worse is refused
+        unless forced.
 
         Raises:
             Conflict: the parent has this guarantee, bound and rule already, or has cut errors below
                 `bound`; or it would serve worse.
-            BadRequest: the bound is not a positive number of a sensible size, or the parent's pairs
-                have no classes.
+            BadRequest: the bound is not a sensible positive number, or the parent's pairs have no
+                classes.
         """
         guarantee = (guarantee or parent.guarantee).fitted_to(parent.pipeline.indecision)
         bound = parent.error_bound if bound is None else bound
@@ -294,7 +290,6 @@ class CalibrationAdmin:
         return smaller
 
     async def _store(self, parent: Calibration, made: Calibration) -> None:
-        """Store it with the canaries and pictures of its parent."""
         await CanaryStore(self.stores.blobs, self.stores.monitor).inherit(parent.id, made.id)
         await pictures.inherit(self.stores.blobs, parent.id, made.id)
         await self.calibrations.add(made, activate=False)
@@ -322,7 +317,7 @@ class CalibrationAdmin:
         return found
 
     async def import_file(self, data: bytes, *, activate: bool, force: bool = False) -> Calibration:
-        """Check and store a calibration file; what may not be activated is not stored either."""
+        """Check and store a calibration file, unless it may not be activated as asked."""
         calibration = await asyncio.to_thread(file.load, data)
         if activate:
             await self.check(calibration)
@@ -331,7 +326,7 @@ class CalibrationAdmin:
         return calibration
 
     async def check(self, calibration: Calibration) -> None:
-        """Return if it could be served from now, as far as upscalers of this process show.
+        """Return if its upscaler, where this process has it, is the one that was calibrated.
 
         Raises:
             CalibrationMismatch: it was made under another pipeline than the live one.
@@ -368,7 +363,7 @@ class CalibrationAdmin:
         return await self.calibrations.activate(calibration, force=force, only=only)
 
     async def waiting_pairs(self, job: JobStatus) -> list[WaitingPair]:
-        """The pairs of a job: which are measured, labelled, or wait for their label."""
+        """The pairs of a job, each measured, labelled, or waiting for its label."""
         versions = labels.versions(await self.stores.blobs.names(job.id))
         records = {name: data async for name, data in self.stores.jobs.records(job.id)}
         pairs = []
@@ -458,7 +453,7 @@ class CalibrationAdmin:
         return version
 
     async def finish(self, job: JobStatus) -> JobStatus:
-        """Go on with a job whose labels are drawn.
+        """Resume a job whose labels are drawn.
 
         Raises:
             Conflict: it does not await labels.
@@ -476,7 +471,6 @@ class CalibrationAdmin:
         return await self.queue.resume(job.id)
 
     async def _identified(self, name: str | None) -> Upscaler:
-        """The upscaler of a name, which may have been away at the start."""
         found = named(self.upscalers, name, self.default)
         await identify(found)
         return found
@@ -488,7 +482,7 @@ def _check_awaits(job: JobStatus) -> None:
 
 
 def _check_same_origin(parent: Calibration, *, given: bool) -> None:
-    """The pairs of one calibration must have come about in one way, or they mean nothing."""
+    """Pairs whose X was made in different ways must not share a calibration."""
     if given and parent.manifest.degradation is not None:
         raise Conflict("X of its pairs was made by a degradation: send only y.")
     if not given and parent.manifest.degradation is None:
@@ -496,5 +490,5 @@ def _check_same_origin(parent: Calibration, *, given: bool) -> None:
 
 
 def _claimed(files: Iterable[NamedFile]) -> dict[str, str]:
-    """The digests of the predictions that an archive says its labels were drawn on, by name."""
+    """By pair, the digests of the predictions that an archive says its labels were drawn on."""
     return next((claimed_predictions(sent.read()) for sent in files if sent.is_predictions), {})

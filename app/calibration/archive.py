@@ -1,10 +1,10 @@
-"""Reading an uploaded archive safely.
+"""Reads an uploaded archive safely.
 
-Only regular files are read, one at a time, into memory, under bounds on their number, on the size
-of each, of all together, and on how far the archive expands. Skipped members count too, since they
-must be unpacked to be skipped, and too long a list of members is not parsed. No name from the
-archive becomes a path. Refused are links, devices, encrypted members, nested archives, names that
-leave the folder and names that differ only in case.
+Only regular files are read, one at a time, into memory, under bounds on their number, their sizes,
+and how far the archive expands. Skipped members count too, since they must be unpacked to be
+skipped, and too long a list of members is not parsed. No name from the archive becomes a path.
+Links, devices, encrypted members, nested archives, names that leave the folder, and names that
+differ only in case are refused.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ class ArchiveLimits:
 
 
 def archive_files(file: BinaryIO, limits: ArchiveLimits) -> Iterator[NamedFile]:
-    """The files of an archive (zip, tar, tar.gz), in its order; each is read before the next one.
+    """The files of an archive (zip, tar, tar.gz), in its order; read each before the next.
 
     Raises:
         UnsupportedMedia: none of them.
@@ -109,7 +109,7 @@ def archive_files(file: BinaryIO, limits: ArchiveLimits) -> Iterator[NamedFile]:
 
 @contextmanager
 def _damage_told() -> Iterator[None]:
-    """Decompressors and parsers raise anything on damaged data. Raises BadRequest."""
+    """Raise BadRequest for whatever decompressors and parsers raise on damaged data."""
     try:
         yield
     except TrustscaleError:
@@ -131,7 +131,7 @@ class _BoundedTarInfo(tarfile.TarInfo):
 
 
 class _Counted:
-    """A file that ends with an error after the bytes that an archive of its size may hold."""
+    """A file that raises beyond the bytes that an archive of its size may hold."""
 
     def __init__(self, file: BinaryIO | gzip.GzipFile, limits: ArchiveLimits, size: int) -> None:
         self._file, self._limits, self._size = file, limits, size
@@ -146,7 +146,7 @@ class _Counted:
 
 
 class _BoundedList:
-    """A zip file whose list of members is refused, before it is parsed, if it is too long."""
+    """A zip file that refuses too long a list of members before it is parsed."""
 
     def __init__(self, file: BinaryIO, limits: ArchiveLimits) -> None:
         self.seek, self.tell, self.seekable = file.seek, file.tell, file.seekable
@@ -173,7 +173,7 @@ def _opened_tar(file: _Counted) -> tarfile.TarFile:
 
 
 class _Member(NamedTuple):
-    """What a header says of a member, and what opens its content."""
+    """A member's header, and what opens its content."""
 
     name: str
     is_folder: bool
@@ -202,7 +202,6 @@ def _tar_members(archive: tarfile.TarFile) -> Iterator[_Member]:
 
 
 def _files(members: Iterator[_Member], limits: ArchiveLimits, size: int) -> Iterator[NamedFile]:
-    """The files among the members of an archive of this size."""
     seen: dict[str, str] = {}
     total = 0
 

@@ -1,15 +1,14 @@
 """Canaries: inputs of a calibration that are sent again, to detect a replaced model.
 
-If the same seed gives the same bytes, their digests must not change. Otherwise each answer is
+If equal seeds give equal bytes, the answers' digests must not change. Otherwise each answer is
 reduced to a few numbers, and every new number is ranked among earlier draws: under an unchanged
-model all ranks are equally likely. A bet against that (`app/conformal/drift.py`) exceeds a capital
-of 1/δ at any time with probability at most δ (Ville's inequality), so one may look as often as one
-likes. Each statistic has separate accounts; the mean of their capitals is again a test martingale.
+model all ranks are equally likely. The capital of a bet against that (`drift.py`) reaches 1/δ at
+any time with probability at most δ (Ville's inequality). Each statistic has accounts of its own;
+the mean of their capitals is again a test martingale.
 
-The M samples of a pair are draws already; only testing for exact repetition costs one more call per
-canary. While a calibration is being made, its canaries lie beside its other files in the blobs.
-Then inputs and first state move to a key of the calibration, and rounds (`app/watch/canaries.py`)
-keep a versioned state that all processes share.
+The M samples of a pair are draws already; testing for exact repetition costs one more call per
+canary. A job keeps its canaries among its blobs. Then inputs and first state move to a key of the
+calibration, and rounds (`app/watch/canaries.py`) keep a versioned state that all processes share.
 """
 
 from __future__ import annotations
@@ -37,13 +36,13 @@ DELTA: Final = 0.01
 """Probability that an unchanged model ever raises the alarm."""
 
 MOST: Final = 8
-"""Canaries of one calibration: a round is as many generations."""
+"""Canaries of one calibration, and generations of a round."""
 
 PREFIX: Final = "canary/"
-"""Of the blobs while a calibration is being made."""
+"""Of a canary's blobs while its calibration is being made."""
 
 KEY: Final = "canary-"
-"""Begins the key of a calibration among the blobs, and that of its state."""
+"""Begins the key of a calibration's canaries among the blobs, and that of their state."""
 
 _FIRST: Final = "state.json"
 _LUMA: Final = np.array([0.299, 0.587, 0.114], np.float32)
@@ -56,10 +55,10 @@ class _Frozen(BaseModel):
 
 
 class Canary(_Frozen):
-    """One input and what its answers were; the input itself is stored elsewhere, by this name.
+    """One input, stored elsewhere by this name, and its answers.
 
     seed: sent with every call when answers are compared exactly.
-    sha256: of the answer to it; None where the same seed does not repeat, or nobody compares it.
+    sha256: of the answer to it; None if the seed does not repeat, or statistics are compared.
     draws: values of each statistic of answers to other seeds so far, sorted.
     """
 
@@ -76,8 +75,8 @@ class CanaryState(_Frozen):
     capital: of the accounts of each statistic.
     changed: canaries whose exact answer changed.
     at: of the last round; before the first one, of the calibration.
-    begun: when a process began the last round, which may have come to nothing.
-    alarm: once raised it stays, also when later draws make the evidence smaller again.
+    begun: when a process began the last round, which may have failed.
+    alarm: stays once raised, also when later draws lower the evidence.
     """
 
     fingerprint: str
@@ -101,8 +100,8 @@ class CanaryState(_Frozen):
 def start(fingerprint: str, samples: int, canaries: Sequence[Canary]) -> CanaryState:
     """The canaries to watch, of those with both their answer and their draws.
 
-    Answers will be compared exactly if every canary gave the same bytes to the same seed twice,
-    else statistically: then the number of draws limits how small a rank can get.
+    Answers are compared exactly if every canary gave the same bytes to the same seed twice, else
+    statistically; then the number of draws limits how small a rank can get.
 
     Raises:
         ValueError: no canary.
@@ -127,8 +126,8 @@ def observe(
 
     Args:
         state: so far.
-        answers: by the canary's name. Statistical canaries need a fresh draw: a new seed where the
-            API has seeds, and no cache.
+        answers: by the canary's name; statistical ones are fresh draws, with a new seed and no
+            cache.
         uniform: draws from U(0, 1), to break ties.
         at: the time of the round.
     """
@@ -163,13 +162,13 @@ def statistics_of(sample: RGB) -> dict[str, float]:
 
 
 def chosen(names: Sequence[str]) -> list[str]:
-    """Which pairs are canaries: up to eight, spread evenly, since neighbours are often alike."""
+    """Which pairs are canaries: up to `MOST`, spread evenly, since neighbours are often alike."""
     places = np.linspace(0, len(names) - 1, min(MOST, len(names))).round().astype(int)
     return [names[place] for place in places]
 
 
 class CanaryTaker:
-    """Looks at the samples of one pair as they arrive, and keeps what its canary needs."""
+    """Reduces the samples of one pair as they arrive to what its canary needs."""
 
     def __init__(self, blobs: Blobs, job: str, name: str) -> None:
         self._blobs = blobs
@@ -187,7 +186,7 @@ class CanaryTaker:
     async def keep(self, upscaler: Upscaler, x: RGB, seeds: Sequence[int]) -> None:
         """Store the canary; one more generation shows whether the same seed repeats exactly.
 
-        If it fails, the canary is given up, not the pair.
+        If that fails, the canary is given up, not the pair.
         """
         repeats = False
         if upscaler.capabilities.seeds:
@@ -235,7 +234,7 @@ async def answer(
 
 @dataclass(frozen=True, slots=True)
 class CanaryStore:
-    """Where the canaries of calibrations are: inputs and first state as files, then a state."""
+    """The canaries of calibrations: inputs and first state as files, later states in the store."""
 
     blobs: Blobs
     states: MonitorStore
@@ -243,10 +242,10 @@ class CanaryStore:
     async def publish(
         self, job: str, calibration: str, *, fingerprint: str, samples: int, parent: str | None
     ) -> None:
-        """Give a finished calibration the canaries of its job; one that has some keeps them.
+        """Give a finished calibration the canaries of its job, unless it has some.
 
-        A calibration that extends another has that one's canaries and their evidence: the old pairs
-        are still in it.
+        One that extends another inherits its canaries and their evidence: it still has the old
+        pairs.
         """
         if _FIRST in await self.blobs.names(KEY + calibration):
             return
@@ -270,7 +269,7 @@ class CanaryStore:
         return True
 
     async def load(self, calibration: str) -> CanaryState | None:
-        """The state; None: there are no canaries, or none that can be read."""
+        """The state; None: there are no canaries, or their state is damaged."""
         data = await self.states.load(KEY + calibration)
         try:
             if data is None:
@@ -308,7 +307,7 @@ class CanaryStore:
         return await self.blobs.get(KEY + calibration, f"{_file(name)}.png")
 
     async def forget(self, calibration: str) -> None:
-        """Remove the canaries of a calibration that is deleted: they hold images of its pairs."""
+        """Remove the canaries of a deleted calibration: they hold images of its pairs."""
         await self.blobs.delete(KEY + calibration)
         await self.states.forget(KEY + calibration)
 

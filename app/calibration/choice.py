@@ -1,10 +1,9 @@
 """Which model `auto` takes for a class of uploads, measured on scenes that calibrate nothing.
 
-A calibration of `auto` sets a share of its scenes aside. Each model's mask is cut on them as a
-calibration would cut it, and its trusted area is kept (`Aside`). The choice uses nothing else: so
+A calibration of `auto` sets a share of its scenes aside. On them each model's mask is cut as a
+calibration would cut it, and its trusted area is kept (`Aside`). The choice uses nothing else, so
 calibration scenes and the next upload stay exchangeable, and every curve keeps its promise. σ is
-not fitted on these scenes either: that would not hurt the promise, but make such a model look
-better than one with a shipped fit.
+not fitted on these scenes either: such a model would look better than one with a shipped fit.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from app.calibration.manifest import Aside, MeasuredPair
 from app.calibration.record import Calibration
 
 LEAST: Final = 10
-"""So many scenes of a class choose: half of the fewest that are set aside, since some X stray."""
+"""Scenes of a class that a choice needs: half of the fewest set aside, since some X stray."""
 
 
 class Choice(NamedTuple):
@@ -32,9 +31,7 @@ class Choice(NamedTuple):
 def aside_of(pairs: Sequence[MeasuredPair], **settings: Any) -> Aside:
     """What a model trusts of the scenes that were set aside, at the default α.
 
-    Args:
-        pairs: of these scenes.
-        settings: upscaler, pipeline, default_alpha and guarantee of the calibration.
+    `settings`: upscaler, pipeline, default_alpha and guarantee of the calibration.
     """
     whole = Calibration.from_pairs(pairs, **settings)
     parts = {name: whole.of_class(name) for name in whole.classes}
@@ -95,7 +92,7 @@ def choices(
 
 
 def _chosen(areas: Mapping[str, Mapping[str, float]], usual: str, alpha: float) -> Choice | None:
-    """The model that trusts most of the scenes that all have seen, by more than a standard error.
+    """The model that trusts most of the common scenes, by more than a standard error.
 
     Otherwise the usual one; None: too few scenes.
     """
@@ -116,7 +113,6 @@ def _chosen(areas: Mapping[str, Mapping[str, float]], usual: str, alpha: float) 
 
 
 def _way(aside: Aside) -> str:
-    """How it was measured, as text."""
     return aside.model_dump_json(include={"alpha", "fidelity", "guarantee"})
 
 

@@ -17,20 +17,20 @@ _HOUR_S: Final = 3600.0
 
 @dataclass(frozen=True, slots=True)
 class Tariff:
-    """What is configured of the calls of an upscaler."""
+    """The configured price and rate of an upscaler's calls."""
 
     price: float | None = None
     most_per_hour: int | None = None
 
 
 def no_tariff(_: str) -> Tariff:
-    """The tariff of every upscaler whose calls are free and as many as one likes."""
+    """A tariff of free and unlimited calls."""
     return Tariff()
 
 
 @dataclass(frozen=True, slots=True)
 class Costs:
-    """Says what pairs cost, from the pace that was measured and the tariffs by upscaler.
+    """What pairs cost, from the measured throughput and the tariffs by upscaler.
 
     at_once: pairs that are measured at the same time.
     """
@@ -45,7 +45,7 @@ class Costs:
         """Calls, and where known seconds and price, as the job store keeps them.
 
         Args:
-            upscaler: to call; its throughput is measured if it computes here and is unknown.
+            upscaler: to call; its throughput is measured if it is local and unknown.
             pairs: still to be measured.
             samples: of each.
             pixels: of X, on average.

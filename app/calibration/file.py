@@ -6,7 +6,7 @@ A zip archive with three members, readable with standard tools:
 - `staircases.npy`: float32 [2, N], the levels and errors of all pairs one after the other;
 - `pairs.npy`: float32 [n, 1 + 101], per pair the number of breakpoints and the quantiles of σ.
 
-The id is a digest of the content and checked on reading, which detects damage and edits.
+The id is a digest of the content; checked on reading, it detects damage and edits.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ def load(data: bytes) -> Calibration:
 
 
 def fingerprint(data: bytes) -> str:
-    """Of the upscaler that a file's calibration was made with; nothing else is read or checked."""
+    """The fingerprint of the upscaler of a file's calibration; nothing else is read or checked."""
     with zipfile.ZipFile(io.BytesIO(data)) as archive, archive.open(_MANIFEST) as manifest:
         head = b""
         while part := manifest.read(_HEAD):  # it stands long before the pairs
@@ -135,7 +135,6 @@ def _load(data: bytes) -> Calibration:
 
 
 def _members(data: bytes) -> dict[str, bytes]:
-    """The three members of the archive."""
     if not zipfile.is_zipfile(io.BytesIO(data)):
         raise BadCalibration("This is not a calibration file.")
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
@@ -147,7 +146,6 @@ def _members(data: bytes) -> dict[str, bytes]:
 
 
 def _split(steps: NDArray[np.float32], pairs: NDArray[np.float32], n: int) -> list[Staircase]:
-    """The staircases of n pairs, stored one after the other."""
     if steps.shape[:1] != (2,) or pairs.shape != (n, 1 + len(SIGMA_QUANTILES)):
         raise BadCalibration("The calibration file contradicts itself: array sizes do not match.")
     lengths = pairs[:, 0].astype(np.int64)
@@ -172,7 +170,7 @@ def _npy(array: NDArray[np.float32]) -> bytes:
 def _array(data: bytes) -> NDArray[np.float32]:
     """A member as float32 [a, b].
 
-    numpy itself would make an array as large as the header says before it reads the bytes.
+    numpy would allocate what the header says before it reads the bytes.
     """
     stream = io.BytesIO(data)
     if np.lib.format.read_magic(stream) != (1, 0):

@@ -1,7 +1,7 @@
-"""Which guarantee a calibration gives. It is chosen in advance, as are all of its numbers.
+"""Which guarantee a calibration gives, chosen in advance with all of its numbers.
 
-Each kind is a class: what it counts as a loss, and the curve that its masks are read from. α of a
-request is what the kind bounds: the expected largest error, or the share of pictures.
+Each kind is a class: what it counts as a loss, and the curve that its masks are read from. It
+bounds the α of a request: an expected largest error, or a share of pictures.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def rounded_up(alpha: float) -> float:
 
 
 class GuaranteeSettings(BaseModel, ABC):
-    """One guarantee. B is that of the fidelity error in all arguments."""
+    """One guarantee. `bound` in all arguments is B of the fidelity error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -72,11 +72,7 @@ class GuaranteeSettings(BaseModel, ABC):
         return bound
 
     def check(self, fidelity: FidelitySettings) -> None:
-        """Return if it can be given about such errors.
-
-        Raises:
-            ValueError: it cannot.
-        """
+        """Raise ValueError if it cannot be given about such errors."""
 
     def fitted_to(self, sigma: IndecisionSettings) -> GuaranteeSettings:
         """The same for masks that are cut from this σ."""
@@ -112,7 +108,7 @@ class GuaranteeSettings(BaseModel, ABC):
         return self.curve([without] * n, bound).min_alpha
 
     def shortfall(self, alpha: float, bound: float, n: int) -> str | None:
-        """Why n scenes trust nothing at α, and what would help; None: they can trust something."""
+        """Why n scenes trust nothing at α, and what would help; None: they may trust something."""
         if alpha >= (least := self.min_alpha(bound, n)):
             return None
         more = max(1, self.minimal_n(alpha, bound) - n) if alpha > 0 else None
@@ -147,7 +143,7 @@ class GuaranteeSettings(BaseModel, ABC):
         return None
 
     def facts(self) -> dict[str, Any]:
-        """As JSON values; what has no meaning for this kind is null."""
+        """As JSON values; null where a member has no meaning for this kind."""
         own = self.model_dump(mode="json")
         return {name: own.get(name) for name in FACTS}
 
@@ -198,8 +194,8 @@ class HighProbability(GuaranteeSettings):
 class Probability(GuaranteeSettings):
     """In at most the share α of pictures an error in the mask exceeds the tolerance τ.
 
-    The loss is 1{largest error > τ}: nothing is cut, and B is 1. `level` is the α of requests that
-    name none. With δ it holds for the calibration at hand with probability 1 − δ (Clopper-Pearson).
+    The loss is 1{largest error > τ}: nothing is cut, and B is 1. `level` is the default α. With δ
+    it holds for the calibration at hand with probability 1 − δ (Clopper-Pearson).
     """
 
     kind: Literal["probability"] = "probability"
@@ -257,8 +253,8 @@ class Probability(GuaranteeSettings):
     def at_hand(self, alpha: float, n: int) -> float:
         """What holds of the n scenes at hand, one image each, with the confidence `AT_HAND`.
 
-        Let T_i be the σ at which image i first exceeds τ. t_α is the (m + 1)-th smallest of them,
-        m = ⌊α(n + 1)⌋ − 1, so P(T_new < t_α) given the calibration is at most a Beta(m + 1, n − m)
+        Let T_i be the σ at which image i first exceeds τ. t_α is the (m + 1)-th smallest of them, m
+        = ⌊α(n + 1)⌋ − 1, so P(T_new < t_α) given the calibration is at most a Beta(m + 1, n − m)
         variable, whose quantile is the bound of Clopper and Pearson for m of n.
         """
         allowed = math.floor(alpha * (n + 1) * _ROUNDING) - 1
@@ -268,8 +264,8 @@ class Probability(GuaranteeSettings):
 class PostHoc(GuaranteeSettings):
     """α may be chosen after looking: the expected largest error, divided by α, is at most 1.
 
-    It is chosen from a menu, or between two numbers; neither named: between 0.05 and 0.15. `shape`
-    has the knots of a(t) (`app/conformal/post_hoc.py`), which follow from σ.
+    It is chosen from a menu, or between two numbers; by default 0.05 and 0.15. `shape` has the
+    knots of a(t) (`app/conformal/post_hoc.py`), which follow from σ.
     """
 
     kind: Literal["post_hoc"] = "post_hoc"
@@ -363,7 +359,7 @@ _ANY: Final[TypeAdapter[GuaranteeSettings]] = TypeAdapter(AnyGuarantee)
 
 
 def guarantee_of(facts: Mapping[str, Any]) -> GuaranteeSettings:
-    """The guarantee of such facts; null says nothing.
+    """The guarantee of such facts, without those that are null.
 
     Raises:
         ValidationError: there is none.

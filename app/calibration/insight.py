@@ -44,7 +44,7 @@ def expected(calibration: Calibration, splits: int) -> dict[str, Any]:
 
 
 def groups_of(calibration: Calibration) -> list[dict[str, Any]]:
-    """Each group with its numbers of scenes and pairs and the smallest α that it can serve."""
+    """Each group with its numbers of scenes and pairs and its smallest α."""
     parts = {name: calibration.of_group(name) for name in calibration.groups}
     return [
         {"group": name, "n": part.n, "pairs": part.pairs, "min_alpha": part.min_alpha}
@@ -54,7 +54,7 @@ def groups_of(calibration: Calibration) -> list[dict[str, Any]]:
 
 @lru_cache(maxsize=16)
 def tables(calibration: Calibration) -> Mapping[str, Mapping[str, list[dict[str, float]]]]:
-    """Of each class `thresholds` under every kind of guarantee that a request can have."""
+    """`thresholds` of each class under every kind of guarantee that a request can have."""
     kinds = {calibration.guarantee.kind}
     if calibration.guarantee.kind == "expectation":
         kinds.add("post_hoc")
@@ -65,7 +65,7 @@ def tables(calibration: Calibration) -> Mapping[str, Mapping[str, list[dict[str,
 
 
 def classes_of(calibration: Calibration) -> list[dict[str, Any]]:
-    """Each class of inputs with its number of scenes and the smallest α that it can serve."""
+    """Each class of inputs with its number of scenes and its smallest α."""
     parts = {name: calibration.of_class(name) for name in calibration.classes}
     return [
         {
@@ -111,9 +111,9 @@ def checks(calibration: Calibration) -> dict[str, Any]:
 
 
 def coarser(curve: StepCurve, most: int) -> tuple[list[float], list[float]]:
-    """Thresholds and risks of a curve in at most so many steps: for drawings.
+    """Thresholds and risks of a curve in at most so many steps, for drawings.
 
-    Merged neighbours take the highest of their risks, so nowhere is a smaller risk shown.
+    Merged neighbours take the highest of their risks, so no risk is understated.
     """
     edges = np.linspace(0, len(curve.risks), min(most, len(curve.risks)) + 1).astype(int)
     return curve.thresholds[edges[:-1]].tolist(), curve.risks[edges[1:] - 1].tolist()
@@ -144,8 +144,8 @@ def run_backtest(
 def leaked(calibration: Calibration, n_leaked: int) -> float:
     """The bound at the default α that survives `n_leaked` scenes that a model was trained on.
 
-    Uploads are answered from the curves of their classes, and all that leaked may lie in one of
-    them; so it is the weakest bound of all classes.
+    Uploads are answered from the curves of their classes, and all that leaked may be in one class;
+    so it is the weakest bound of all classes.
 
     Raises:
         BadRequest: n_leaked is not between 0 and n, or no bound is known for the guarantee.

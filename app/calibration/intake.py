@@ -1,9 +1,8 @@
 """From named files of a folder, an archive or a form to pairs that can be measured.
 
-Files are read in two passes. The first sees only names, which define pairs (`layout.py`), groups
-and scenes (`naming.py`); the second decodes each file of a pair and, for a job elsewhere, stores it
-under its role and its pair's name. So names are unique, and all errors are reported before anything
-is generated.
+A first pass sees only names, which define pairs (`layout.py`), groups and scenes (`naming.py`). A
+second one decodes each file of a pair and, for a job elsewhere, stores it under its role and its
+pair's name. So all errors are reported before anything is generated.
 """
 
 from __future__ import annotations
@@ -49,10 +48,10 @@ from app.system import usable_cores
 from app.upscalers.base import image_digest
 
 MOST_FILES: Final = 1_000_000
-"""Below a folder: who names the root of a disk by mistake soon gets an error."""
+"""Below a folder; stops a command that names the root of a disk by mistake."""
 
 Files: TypeAlias = Callable[[], Iterable[NamedFile]]
-"""The same files each time that it is called."""
+"""The same files at each call."""
 
 Keep: TypeAlias = Callable[[str, bytes], Awaitable[None]]
 """Stores a file under ROLE/NAME."""
@@ -66,7 +65,7 @@ class Found(NamedTuple):
 
 
 class FileFacts(NamedTuple):
-    """A file that is an image: its size and digest; of a truth also its pixels' digest and look."""
+    """An image file: its size and digest; of a truth also its pixels' digest and look."""
 
     size: Size
     sha256: str
@@ -78,8 +77,8 @@ class FileFacts(NamedTuple):
 class Intake:
     """The pairs that can be used, and an item (name, reason) for every other one.
 
-    alike: of each set of truths that look like parts of one scene, their names. pixels: of an
-    input X, on the average.
+    alike: of each set of truths that look like parts of one scene, their names.
+    pixels: of an input X, on average.
     """
 
     usable: list[AskedPair] = field(default_factory=list)
@@ -89,7 +88,7 @@ class Intake:
 
 
 def folder_files(folder: Path) -> Iterator[NamedFile]:
-    """All files below a folder, in order, but hidden ones and those of operating systems.
+    """All files below a folder, in order, except hidden ones and clutter of operating systems.
 
     Raises:
         BadPairs: it is no folder, or holds too many files.
@@ -110,7 +109,7 @@ def folder_files(folder: Path) -> Iterator[NamedFile]:
 def find(files: Iterable[NamedFile], naming: Naming, table: bytes | None = None) -> Found:
     """Arrange files to pairs by their names.
 
-    `table` names groups and scenes; None: `manifest.csv` among the files does, if there is one.
+    `table` names groups and scenes; None: `manifest.csv` among the files does, if it exists.
 
     Raises:
         BadRequest, BadPairs: as `Naming.named` and `claimed_predictions`.
@@ -131,7 +130,7 @@ def find(files: Iterable[NamedFile], naming: Naming, table: bytes | None = None)
 
 
 def find_in(folder: Path, naming: Naming | None = None) -> list[PairFiles]:
-    """The pairs of a folder, in the order of their names, with the whole paths of their files.
+    """The pairs of a folder, in the order of their names, with the full paths of their files.
 
     Raises:
         BadPairs: no pairs, or files that make none; each is named.
@@ -153,7 +152,7 @@ def find_in(folder: Path, naming: Naming | None = None) -> list[PairFiles]:
 
 
 def files_of(pairs: Iterable[PairFiles]) -> Iterator[NamedFile]:
-    """The files of pairs whose paths are whole."""
+    """The files of pairs with full paths."""
     for pair in pairs:
         for path in pair.by_role.values():
             yield NamedFile(path, Path(path).read_bytes)
@@ -175,11 +174,11 @@ async def take_in(
         files: those that `found` was found among.
         found: by `find`.
         pipeline: that will measure the pairs.
-        keep: where files go that are not read in their place later; None: nowhere.
-        known: pairs that a calibration has already, which is to be extended.
+        keep: stores files that cannot be read in place later; None: nothing is stored.
+        known: pairs of a calibration that is to be extended.
         labels_are_claimed: whether each label must say which prediction it was drawn on; if not,
             the semantic metric needs one with every pair.
-        on_progress: is told (files looked at, all files).
+        on_progress: called with (files checked, all files).
 
     Raises:
         BadPairs: there are labels, and the metric takes none.
@@ -207,7 +206,6 @@ async def take_in(
 
 
 def _next(files: Iterator[NamedFile], count: int) -> list[tuple[str, bytes | OSError]]:
-    """The next files with their content, or why they cannot be read."""
     read: list[tuple[str, bytes | OSError]] = []
     for file in islice(files, count):
         try:
@@ -218,7 +216,6 @@ def _next(files: Iterator[NamedFile], count: int) -> list[tuple[str, bytes | OSE
 
 
 def _look(data: bytes | OSError, role: Role, *, is_data: bool) -> FileFacts | str:
-    """What a file is, or why it is no image."""
     try:
         if isinstance(data, OSError):
             raise data
@@ -242,7 +239,7 @@ def _checked(
     *,
     labels_are_claimed: bool,
 ) -> Intake:
-    """Which pairs can be used, now that it is known what their files are."""
+    """Which pairs can be used, given what their files are."""
     items = [*found.items]
     takes_labels = needs_label(pipeline.fidelity)
     labelled = [pair.name for pair in found.pairs if pair.label]

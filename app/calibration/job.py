@@ -149,7 +149,7 @@ class CalibrationHandler:
         return f"/v1/admin/calibrations/{calibration.id}"
 
     async def _activate(self, calibration: Calibration, job: str, *, force: bool) -> None:
-        """What would serve worse stays inactive: it is whole, and the job has done its work."""
+        """Activate unless that would serve worse; then the calibration stays, inactive."""
         changes = await self.calibrations.changes(calibration, force=True)
         if changes.is_worse and not force:
             log.warning("calibration.not_activated", calibration=calibration.id, why=str(changes))
@@ -235,7 +235,6 @@ class CalibrationHandler:
         return loaded
 
     async def _measured(self, task: PairTask) -> bytes:
-        """Generate for a pair whose error can be computed, and reduce it."""
         pair, pipeline = task.pair, task.request.pipeline
         measurement = await task.measure()
         await self._keep_pictures(task, measurement)
@@ -265,10 +264,10 @@ class CalibrationHandler:
         return _WAITING + waiting.model_dump_json().encode()
 
     async def _first(self, job: str, pair: Pair, measurement: Measurement) -> Measurement:
-        """What the first execution of this task measured; a label is drawn on that, for good.
+        """What the first execution of this task measured; its label is drawn on that.
 
-        A task may be executed again, after its worker was thought dead, and an upscaler without
-        seeds then answers with other samples.
+        A task may run again after its worker was thought dead, and an upscaler without seeds then
+        gives other samples.
         """
         name = f"{_FIRST}/{pair.name}"
         kept = await asyncio.to_thread(pack_measurement, measurement)
@@ -288,7 +287,6 @@ class CalibrationHandler:
         data: bytes,
         settled: Mapping[str, int],
     ) -> MeasuredPair:
-        """The measured pair, once its label is there."""
         label = await labels.used(self.blobs, job, name, settled)
         waiting = unlabelled(data)
         if waiting is None:

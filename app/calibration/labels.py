@@ -1,9 +1,9 @@
-"""Labels that people draw: every saved one is a version of its pair's label, the newest counts.
+"""Labels that people draw: every save is a new version of its pair's label, the newest counts.
 
-Two annotators must not overwrite each other unseen. So a version is a file that is created once and
-never replaced: a save names the version it was drawn on, and only one save per version creates the
-next. A crash between two versions leaves the older one. Versions end with the job's files; a label
-takes a few kilobytes.
+So that two annotators cannot overwrite each other unseen, a version is a file that is created once
+and never replaced: a save names the version it was drawn on, and only one save per version creates
+the next. A crash leaves the older version. Versions are removed with the job's files; a label takes
+a few kilobytes.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ MOST_VERSIONS = 99_999
 
 
 def versions(names: Iterable[str]) -> dict[str, int]:
-    """The newest version of every label, by name of its pair, among the files of a job."""
+    """The newest version of every label among the files of a job, by name of its pair."""
     newest: dict[str, int] = {}
     for file in names:
         folder, _, name = file.partition("/")
@@ -48,7 +48,7 @@ async def read(blobs: Blobs, job: str, name: str) -> tuple[bytes, int]:
 
 
 async def freeze(blobs: Blobs, job: str) -> None:
-    """Settle which versions the calibration is made with: those that are the newest now."""
+    """Settle that the calibration is made with the versions that are the newest now."""
     settled: dict[str, int] | None = None
     # Who saves a label looks after that whether all is settled; so a label that is not seen here,
     # the second time, is told to be late.
@@ -67,7 +67,7 @@ async def is_late(blobs: Blobs, job: str, name: str, version: int) -> bool:
 
 
 async def frozen(blobs: Blobs, job: str) -> Mapping[str, int]:
-    """The settled versions by name of the pair; those that came with the pairs, if none were."""
+    """The settled versions by name of the pair; the first ones, if none were settled."""
     try:
         found: dict[str, int] = json.loads(await blobs.get(job, _USED))
     except NotFound:
@@ -76,7 +76,7 @@ async def frozen(blobs: Blobs, job: str) -> Mapping[str, int]:
 
 
 async def used(blobs: Blobs, job: str, name: str, settled: Mapping[str, int]) -> bytes:
-    """The label of a pair that the calibration is made with, as a file.
+    """The label file of a pair that the calibration is made with.
 
     Raises:
         NotFound: it has none.
@@ -89,7 +89,7 @@ async def used(blobs: Blobs, job: str, name: str, settled: Mapping[str, int]) ->
 async def save(blobs: Blobs, job: str, name: str, data: bytes, *, seen: int | None) -> int:
     """Store the next version of the label of a pair; its number.
 
-    `seen` is the version that the new one was drawn on, 0 for none; None: whatever there is.
+    `seen` is the version that it was drawn on, 0 for none; None: whatever there is.
 
     Raises:
         Superseded: there is a newer version than the one seen; nothing was stored.
@@ -127,7 +127,7 @@ async def _exists(blobs: Blobs, job: str, file: str) -> bool:
 
 
 async def _newest(blobs: Blobs, job: str, name: str) -> int:
-    """The newest version, 0 for none. Nothing is listed, which takes long in a large set."""
+    """The newest version, 0 for none, without a listing, which takes long in a large set."""
     # Versions follow one another without a gap; a page saves one at every pause of the hand.
     there, missing = 0, 1
     while await _exists(blobs, job, _file(missing, name)):

@@ -1,13 +1,12 @@
-"""How the files of a calibration are laid out: one rule for folders, archives, forms and pages.
+"""How the files of a calibration are arranged: one rule for folders, archives, forms and pages.
 
     x/NAME.ext   y/NAME.ext   labels/NAME.ext            a pair called NAME
     x/DIR/NAME.ext   y/DIR/NAME.ext   labels/DIR/…       a pair called DIR.NAME, in the group DIR
 
-All of it may lie inside one more folder; X and labels may be missing. Where there is neither x/, y/
-nor labels/, the images of one folder are truths Y; with `folders`, those of `DIR/NAME.ext` are, in
-groups. X, Y and label of a pair need not have the same suffix. Files that are no images are left
-alone beside these folders, and named inside them; whatever else cannot be a part of a pair is named
-with its reason. Only names are looked at here.
+One more folder may enclose it; X and labels may be missing. Without x/, y/ and labels/, the images
+of one folder are truths Y; with `folders`, those of `DIR/NAME.ext` are, in groups. X, Y and label
+of a pair may differ in suffix. Other files are ignored beside these folders, and named inside them;
+whatever else cannot be part of a pair is named with its reason. Only names are read.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ ROLES: Final[tuple[Role, ...]] = ("x", "y", "labels")
 IMAGE_SUFFIXES: Final = {".png", ".jpg", ".jpeg", ".webp", ".avif", ".tif", ".tiff", ".bmp"}
 
 MANIFEST: Final = "manifest.csv"
-"""A table beside the folders, which may name groups and scenes (`app/calibration/naming.py`)."""
+"""A table beside the folders, which may name groups and scenes (`naming.py`)."""
 
 PREDICTIONS: Final = "predictions.json"
 """Beside labels: the SHA-256 of the prediction that each was drawn on, by name of the pair."""
@@ -43,7 +42,7 @@ class NamedFile(NamedTuple):
 
     path: with forward slashes, as its owner knows it.
     read: its content; of an archive only until the next file is asked for.
-    role: what a form says that it is for; None: its path says it.
+    role: as a form says; None: its path says it.
     """
 
     path: str
@@ -65,12 +64,11 @@ class NamedFile(NamedTuple):
 class Placed:
     """What a file's path says.
 
-    Attributes:
-        path: as given.
-        role: its purpose; None: no folder names one.
-        stem: its name without suffix.
-        folder: the folder below the role, or its own without a role.
-        reason: why it cannot be part of a pair.
+    path: as given.
+    role: None: no folder names one.
+    stem: its name without suffix.
+    folder: the folder below the role, or its own without a role.
+    reason: why it cannot be part of a pair.
     """
 
     path: str
@@ -86,11 +84,11 @@ class Placed:
 
 
 class PairFiles(NamedTuple):
-    """The paths of one pair, and what is said of it.
+    """The paths of one pair.
 
-    folder: the one that its files lie in below x/, y/ and labels/.
-    group, scene: see `app/calibration/naming.py`.
-    prediction: the SHA-256 of the one that the label was drawn on, if that is known.
+    folder: of its files below x/, y/ and labels/.
+    group, scene: see `naming.py`.
+    prediction: the SHA-256 of the one that the label was drawn on, if known.
     """
 
     name: str
@@ -110,7 +108,7 @@ class PairFiles(NamedTuple):
 
 
 class Arranged(NamedTuple):
-    """The pairs in the order of their names, and an item (name, reason) for what is left out."""
+    """The pairs in the order of their names, and an item (name, reason) for every other file."""
 
     pairs: list[PairFiles]
     items: list[dict[str, str]]
@@ -144,13 +142,10 @@ def placed(path: str, role: Role | None = None) -> Placed | None:
 
 
 def arrange(files: Iterable[Placed | None], *, folders: bool = False) -> Arranged:
-    """Make pairs of files.
+    """Make pairs of files, given what `placed` says of each.
 
-    A name that several files of one role have is left out: nobody knows which one is meant.
-
-    Args:
-        files: what `placed` said of each.
-        folders: whether DIR/NAME.ext without x/, y/ and labels/ is a truth in the group DIR.
+    A name that several files of one role have is left out, since either may be meant. `folders`:
+    whether DIR/NAME.ext without x/, y/ and labels/ is a truth in the group DIR.
     """
     found = _without_strays([file for file in files if file is not None], folders=folders)
     items = [{"name": file.path, "reason": file.reason} for file in found if file.reason]
@@ -171,7 +166,7 @@ def arrange(files: Iterable[Placed | None], *, folders: bool = False) -> Arrange
 
 
 def _role(folders: Sequence[str]) -> tuple[int, Role | None]:
-    """How many folders lead to the role and include it, and which it is; written large or small."""
+    """How many folders lead to the role and include it, and the role, in any case of letters."""
     for depth, folder in enumerate(folders[:2], start=1):
         for role in ROLES:
             if folder.casefold() == role:
@@ -180,7 +175,7 @@ def _role(folders: Sequence[str]) -> tuple[int, Role | None]:
 
 
 def _without_strays(files: Sequence[Placed], *, folders: bool) -> list[Placed]:
-    """The files, those in no folder with a role taken for Y where nothing says otherwise."""
+    """The files; those without a role are Y if nothing contradicts that."""
     loose = [file for file in files if file.role is None and not file.reason]
     if folders:
         is_plain = all(file.folder is not None for file in loose)
@@ -244,7 +239,7 @@ def is_text(name: str) -> bool:
 
 
 def is_clutter(path: str) -> bool:
-    """Whether a file is hidden, or one that operating systems add by themselves."""
+    """Whether a file is hidden, or added by an operating system."""
     parts = PurePosixPath(path).parts
     return any(
         part in _CLUTTER or (part.startswith(".") and part not in {".", ".."}) for part in parts

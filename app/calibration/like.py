@@ -1,7 +1,7 @@
 """What a folder of uploads looks like, and inputs that are made to look the same.
 
-The class of each upload is read from it (`app/images/facts.py`), so a calibration can make its
-inputs in the same classes, each at the qualities that occur.
+A calibration can make its inputs in the classes of the uploads (`app/images/facts.py`), each at the
+qualities that occur.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _SHARE: Final = 0.01  # of the uploads, below which a class is not worth calls o
 
 
 class Upload(NamedTuple):
-    """One upload: its size (width, height), and what can be known of it."""
+    """One upload: its size (width, height) and facts."""
 
     size: tuple[int, int]
     facts: Facts
@@ -36,7 +36,7 @@ class Upload(NamedTuple):
 
 
 class Likeness(NamedTuple):
-    """The uploads of a folder; `unread` are files that are no usable images, with the reasons."""
+    """The uploads of a folder, and an item for each file that is no usable image."""
 
     uploads: Sequence[Upload]
     unread: Sequence[dict[str, str]]
@@ -70,7 +70,7 @@ class Likeness(NamedTuple):
         return Mixture(mixture=tuple(parts))
 
     def report(self) -> list[str]:
-        """What was found, in lines: classes, sizes, and what stays without cover."""
+        """Lines about classes, sizes, and what is not covered."""
         total = len(self.uploads)
         widths, heights = zip(*(upload.size for upload in self.uploads), strict=True)
         smallest, largest = f"{min(widths)}×{min(heights)}", f"{max(widths)}×{max(heights)}"

@@ -1,8 +1,8 @@
-"""How the command line's application makes calibrations: from files where they lie.
+"""How the command line's application makes calibrations: from files in place.
 
-It is asked like a server, but gets a list of the files' places (`listed`) instead of an archive, so
-nothing is copied. A job's id follows from its pairs and settings, and its records are kept until it
-has succeeded: the same command, repeated, continues where the last one stopped.
+It gets a list of the files' paths (`listed`) instead of an archive, so nothing is copied. A job's
+id follows from its pairs and settings, and its records are kept until it succeeds: repeating the
+command continues where the last one stopped.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from app.stores.folders import held
 from app.stores.open import open_stores
 
 DATABASE: Final = "calibrate.sqlite3"
-"""In the data folder: jobs of the command line. A server does not look there."""
+"""In the data folder: jobs of the command line, apart from a server's."""
 
 LIST: Final = "files.json"
 
 
 def listed(members: Mapping[str, Path]) -> dict[str, bytes]:
-    """Sent in place of files: a table of their places, by name."""
+    """Sent in place of files: a table of their paths, by name."""
     places = {name: str(path.absolute()) for name, path in members.items()}
     return {LIST: json.dumps(places).encode()}
 
@@ -48,8 +48,9 @@ def files_at(places: Mapping[str, str]) -> Iterator[NamedFile]:
 class LocalAdmin(CalibrationAdmin):
     """Makes calibrations of files in their place, on `private_stores`.
 
-    data_dir: of the locks. stack: closes what jobs hold. on_checked: called with (files, all files)
-        while they are checked.
+    data_dir: of the locks.
+    stack: closes what jobs hold.
+    on_checked: called with (files checked, all files).
     """
 
     data_dir: Path
@@ -64,7 +65,7 @@ class LocalAdmin(CalibrationAdmin):
         webhook: str | None = None,
         **more: Any,
     ) -> JobStatus:
-        """As `CalibrationAdmin.create`, of files that are `listed`; or go on with it.
+        """As `CalibrationAdmin.create`, of files that are `listed`; resumes an earlier run.
 
         Raises:
             ConfigError: another process is making this calibration.
@@ -91,7 +92,6 @@ class LocalAdmin(CalibrationAdmin):
         return begun[0]
 
     async def _leave(self, job: str) -> None:
-        """Forget a job that has succeeded: its calibration is stored."""
         if (await self.stores.jobs.get(job)).state is JobState.SUCCEEDED:
             await self.stores.jobs.forget(job)
             await self.stores.blobs.delete(job)
@@ -99,14 +99,13 @@ class LocalAdmin(CalibrationAdmin):
 
 
 def private_stores(stores: Stores, data_dir: Path, stack: AsyncExitStack) -> Stores:
-    """The stores with jobs of their own, whose files are read in their place."""
+    """The stores with separate jobs, whose files are read in place."""
     own = open_stores(f"sqlite:///{DATABASE}", data_dir, result_ttl_s=1.0, max_result_bytes=1)
     stack.push_async_callback(own.close)
     return replace(stores, jobs=own.jobs, blobs=InPlace(stores.blobs))
 
 
 def _places(files: Files) -> Mapping[str, str]:
-    """The table that was sent."""
     for file in files():
         if file.path == LIST:
             places: dict[str, str] = json.loads(file.read())
@@ -115,7 +114,7 @@ def _places(files: Files) -> Mapping[str, str]:
 
 
 def run_id(request: CalibrationRequest) -> str:
-    """An id that the same pairs under the same settings always get: what a resumed run finds."""
+    """An id that equal pairs under equal settings always get, so that a run can be resumed."""
     digest = hashlib.sha256(request.pipeline.model_dump_json().encode())
     settings = request.config.model_dump_json(include={"degradation", "seed", "fit_indecision"})
     digest.update(settings.encode())
@@ -133,7 +132,7 @@ def run_id(request: CalibrationRequest) -> str:
 
 @dataclass
 class InPlace:
-    """A blobs that finds the files of pairs where they lie."""
+    """Blobs that read the files of pairs in place."""
 
     blobs: Blobs
     _files: dict[str, dict[str, Path]] = field(default_factory=dict)
@@ -148,7 +147,7 @@ class InPlace:
         self.upload_link = self.blobs.upload_link
 
     def place(self, job: str, pairs: Sequence[PairFiles], places: Mapping[str, str]) -> None:
-        """The files of the pairs of a job lie there."""
+        """Register where the files of the pairs of a job are."""
         self._files[job] = {
             f"{role}/{pair.name}": Path(places[path])
             for pair in pairs

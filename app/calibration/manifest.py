@@ -24,12 +24,12 @@ REMOVED: Final = "removed by "
 class PairInfo(BaseModel):
     """What is kept of one pair besides its staircase. Sizes are those of Y in pixels.
 
-    The group is a function of X that was chosen before anything was measured: a camera, a subject.
-    The scene names what belongs together: crops of one photograph, frames of one camera run, slices
-    of one patient. A pair without one is a scene of its own.
-    The variant tells pairs apart whose X was made from one Y in several ways; they are one scene.
-    The class of X and the facts about it are those of `app/images/facts.py`.
-    pixels_sha256 is of Y decoded, whatever file it was in.
+    group: a function of X chosen before anything was measured: a camera, a subject.
+    scene: what belongs together: crops of one photograph, frames of one camera run, slices of one
+    patient. A pair without one is its own scene.
+    variant: the way in which X was made, where one Y gave several pairs; they are one scene.
+    input_class, facts: of X (`app/images/facts.py`).
+    pixels_sha256: of Y decoded, whatever its file.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -50,19 +50,19 @@ class PairInfo(BaseModel):
 
     @property
     def source(self) -> str:
-        """The name of what was uploaded: that of the pair without its variant."""
+        """The name of the upload: that of the pair without its variant."""
         return self.name if self.variant is None else self.name.removesuffix(f"~{self.variant}")
 
 
 def scene_of(pair: PairInfo) -> tuple[str, str]:
-    """The scene of a pair; one that names none is a scene by itself."""
+    """The scene of a pair; a pair that names none is its own."""
     return ("pair", pair.source) if pair.scene is None else ("scene", pair.scene)
 
 
 class Provenance(BaseModel):
     """Where a calibration comes from.
 
-    `settings` has a digest for each setting of the upscaler (`settings_of`).
+    `settings` has a digest for each setting of the upscaler (`digests_of`).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -78,8 +78,9 @@ class Provenance(BaseModel):
 class Aside(BaseModel):
     """What was trusted of the scenes that were set aside to choose a model by.
 
-    photographs: the first digits of the SHA-256 of the pixels of their Y. areas: by class of
-    uploads the share of each scene that is trusted at `alpha`, by one of its photographs.
+    photographs: the first digits of the SHA-256 of the pixels of their Y.
+    areas: by class of uploads the share of each scene that is trusted at `alpha`, by one of its
+    photographs.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -92,7 +93,7 @@ class Aside(BaseModel):
 
 
 class Manifest(BaseModel):
-    """Everything but the arrays; `aside`: only what `auto` may choose has it."""
+    """Everything but the arrays; only a calibration that `auto` may choose has `aside`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -112,7 +113,7 @@ class Manifest(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class MeasuredPair:
-    """One pair after generation: all that the calibration needs to know of it."""
+    """One pair after generation."""
 
     info: PairInfo
     staircase: Staircase

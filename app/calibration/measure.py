@@ -25,8 +25,7 @@ from app.sampling.pipeline import Pipeline
 from app.upscalers.base import RGB, Source, Upscaler
 
 PATIENCE_S = 600.0
-"""How long a calibration waits for an upscaler that is away: its pairs are many and are paid for,
-and nobody waits for one of them."""
+"""How long a calibration waits for an upscaler that is away: its many pairs are paid for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +39,7 @@ class PairTask:
     canary: CanaryTaker | None = None
 
     async def measure(self, on_sample: Callable[[int, RGB], None] | None = None) -> Measurement:
-        """Generate, by the same code as serving; `on_sample` gets every sample, too.
+        """Generate, by the same code as serving; `on_sample` gets every sample too.
 
         Raises:
             UpscalerError: the samples could not be had.
@@ -66,11 +65,7 @@ class PairTask:
 
 
 def check_measurable(settings: FidelitySettings) -> None:
-    """Return if errors can be measured here.
-
-    Raises:
-        BadRequest: names the missing packages.
-    """
+    """Raise BadRequest, naming the missing packages, unless errors can be measured here."""
     if settings.missing:
         raise BadRequest(f"The metric {settings.metric!r} needs {settings.missing}.")
 
@@ -86,7 +81,7 @@ def reduce_pair(pair: Pair, measurement: Measurement, pipeline: Pipeline) -> Mea
 
 
 def reduced(info: PairInfo, sigma: NDArray[np.float32], error: NDArray[np.float32]) -> MeasuredPair:
-    """A pair of which σ and D, float32 [H, W], are known."""
+    """A pair from its σ and D, float32 [H, W]."""
     quantiles = sigma_quantiles(sigma, SIGMA_QUANTILES)
     return MeasuredPair(info, Staircase.from_maps(sigma, error), quantiles)
 
@@ -113,7 +108,7 @@ def pair_info(pair: Pair, measurement: Measurement, pipeline: Pipeline) -> PairI
 
 
 def packed(**arrays: ArrayLike) -> bytes:
-    """Arrays as bytes, which `np.load` reads."""
+    """Arrays as bytes for `np.load`."""
     out = io.BytesIO()
     np.savez(out, **{name: np.asarray(array) for name, array in arrays.items()})  # type: ignore[arg-type]
     return out.getvalue()

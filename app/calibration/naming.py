@@ -6,8 +6,8 @@ curve of a group's pairs holds for images of that group.
 A scene is what pairs were taken from: crops of one photograph, frames of one camera run, slices of
 one patient. It counts once, however many pairs it has.
 
-Both are named by one level of folders below x/ and y/, or by a table: `manifest.csv` among the
-files, or a file of the form. Its column `name` or `file` names the pair.
+One level of folders below x/ and y/ names either, or a table does: `manifest.csv` among the files,
+or a file of the form. Its column `name` or `file` names the pair.
 """
 
 from __future__ import annotations
@@ -38,13 +38,11 @@ _TEXTS = TypeAdapter(dict[str, str])
 
 @dataclass(frozen=True, slots=True)
 class Naming:
-    """What names the groups and the scenes of pairs.
+    """What names the groups and the scenes of pairs; it is an error if it names none.
 
-    group_by: "folder" or a column of the table. None: the folder, where there are folders.
-    scene_by: "folder", a column, or "manifest" for the first of `SCENE_COLUMNS`. None: that one,
-        if there is a table that has it.
-
-    What is named here must name something: a calibration without it is not what was asked for.
+    group_by: "folder" or a column of the table. None: the folder, if any.
+    scene_by: "folder", a column, or "manifest" for the first of `SCENE_COLUMNS`. None: that one, if
+    the table has it.
     """
 
     group_by: str | None = None
@@ -59,8 +57,7 @@ class Naming:
         """The pairs with their groups and scenes.
 
         Raises:
-            BadRequest: the table or a column is missing, or cannot be read; or a level of folders
-                is to be two things.
+            BadRequest: the table or a column is missing or unreadable, or folders are to name both.
             BadPairs: no pair has a group or scene, although something was to name them.
         """
         if self.group_by == self.scene_by == FOLDER:
@@ -108,7 +105,7 @@ def claimed_predictions(data: bytes) -> dict[str, str]:
 
 
 def read_table(data: bytes) -> list[dict[str, str]]:
-    """The rows of a CSV file by column; cells that are missing are empty. Raises BadRequest."""
+    """The rows of a CSV file by column; missing cells are empty. Raises BadRequest."""
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -121,7 +118,7 @@ def read_table(data: bytes) -> list[dict[str, str]]:
 
 
 def column_of(rows: Rows | None, column: str) -> dict[str, str]:
-    """What a column of a table says, by name of the pair; empty cells say nothing.
+    """A column of a table by name of the pair, without empty cells.
 
     The suffix in a column `file` is dropped.
 

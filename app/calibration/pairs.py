@@ -25,10 +25,10 @@ Size: TypeAlias = tuple[int, int]
 """Width and height in pixels."""
 
 OnBadPair: TypeAlias = Literal["fail", "skip"]
-"""What becomes of a calibration when some of its pairs cannot be used."""
+"""What happens to a calibration when some of its pairs cannot be used."""
 
 SAME_PIXELS = "duplicates {} by content"
-"""Why a pair is left out whose Y is another file with the same pixels."""
+"""Why a pair is left out whose Y has the pixels of another file."""
 
 _WHOLE: Final = "p0,p100"
 
@@ -61,7 +61,7 @@ def variants_of(degradation: Degradation | Mixture | None) -> Sequence[str | Non
 
 
 def variant_name(source: str, variant: str | None) -> str:
-    """The name of the pair that a variant makes of what was uploaded under a name."""
+    """The name of the pair that a variant makes of an upload."""
     return source if variant is None else f"{source}~{variant}"
 
 
@@ -77,11 +77,10 @@ def load_pair(
 ) -> Pair:
     """Decode and check one pair.
 
-    The seed of the pair's samples and of its degradation follows from `seed`, the content of Y and
-    the variant, so it depends neither on the order of the pairs nor on their names.
-
-    `name` is that of what was uploaded; `y` and `x` are files. X is made by `degradation` where
-    there is none, in the way of `variants_of` that `variant` names.
+    `name` is that of the upload; `y` and `x` are files. Without `x`, X is made by `degradation`, in
+    the way of `variants_of` that `variant` names. The seed of the samples and of the degradation
+    follows from `seed`, the content of Y and the variant, not from the order of the pairs or their
+    names.
 
     Raises:
         BadInput: with the reason, if the pair cannot be used.
@@ -134,7 +133,7 @@ def _pictures(
 def _data(
     y: bytes, x: bytes | None, pipeline: Pipeline, made_by: Degradation | Mixture, seed: int
 ) -> _Images:
-    """The stretch is chosen by X alone, as in serving, and then is that of Y, too."""
+    """Data: X alone chooses the stretch, as in serving, and Y gets the same."""
     assert pipeline.stretch is not None  # noqa: S101 - as the caller says
     assert isinstance(made_by, Degradation)  # noqa: S101 - the config sees to it
     truth, given = _read(y, "y"), None if x is None else _read(x, "x")
@@ -157,7 +156,6 @@ def _check_size(y: NDArray[Any], x: NDArray[Any] | None, pipeline: Pipeline) -> 
 
 
 def _read(data: bytes, role: str) -> Read:
-    """The values of an image of a pair. Raises BadImage, which names its role."""
     try:
         read = in_decoder(read_values, data, PAIR_LIMITS)
     except BadInput as error:
@@ -187,8 +185,8 @@ def duplicates(
 ) -> list[dict[str, str]]:
     """Items for every (name, digest of Y) whose digest occurred before, under the first name.
 
-    A repeated image counts twice in the risk curve although it says nothing new: the pairs are
-    then not exchangeable with a new image.
+    A repeated image would count twice in the risk curve, so the pairs would not be exchangeable
+    with a new image.
     """
     names = defaultdict(list)
     for name, digest in digests:
@@ -216,11 +214,7 @@ def bad_pairs(items: Sequence[dict[str, str]], total: int) -> BadPairs:
 
 
 def check_left_out(items: Sequence[dict[str, str]], usable: int, on_bad_pair: OnBadPair) -> None:
-    """Return if a calibration may do without the pairs that cannot be used.
-
-    Raises:
-        BadPairs: none may be left out, or none is left.
-    """
+    """Raise BadPairs if pairs that cannot be used may not be left out, or none is left."""
     if items and (on_bad_pair == "fail" or not usable):
         raise bad_pairs(items, usable + len(items))
     if not usable:

@@ -29,14 +29,14 @@ KEY: Final = "pictures-"
 
 
 async def keep(blobs: Blobs, job: str, name: str, x: RGB, prediction: RGB) -> None:
-    """Keep what is not among the uploads."""
+    """Keep X and the prediction, which are not among the uploads."""
     await blobs.put(job, f"{_STORED['x']}/{name}", await asyncio.to_thread(png_rgb, x))
     png = await asyncio.to_thread(png_rgb, prediction)
     await blobs.put(job, f"{_STORED['prediction']}/{name}", png)
 
 
 async def link(blobs: Blobs, job: str, calibration: str, *, parent: str | None) -> None:
-    """Note that the pairs of a calibration were measured by a job, and the others by its parent's.
+    """Note that a job measured the pairs of a calibration, and the parent's jobs the others.
 
     Raises:
         StoreUnavailable: the blobs are away.
@@ -46,7 +46,7 @@ async def link(blobs: Blobs, job: str, calibration: str, *, parent: str | None) 
 
 
 async def inherit(blobs: Blobs, parent: str, calibration: str) -> None:
-    """Note that the pairs of a calibration are those of another one."""
+    """Note that a calibration has the pairs of another one."""
     if jobs := await _jobs(blobs, parent):
         await blobs.put(_key(calibration), _JOBS, json.dumps(jobs).encode())
 
@@ -92,7 +92,7 @@ async def of_calibration(blobs: Blobs, calibration: str, name: str, part: Part) 
 
 
 async def kept(blobs: Blobs, calibration: str) -> bool:
-    """Whether there is any use in asking for pictures of a finished calibration."""
+    """Whether a finished calibration may have pictures."""
     for job in await _jobs(blobs, calibration):
         if await blobs.names(job):
             return True

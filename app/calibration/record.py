@@ -1,4 +1,4 @@
-"""A calibration as a fact: pipeline, staircases of n pairs, provenance. Immutable once made."""
+"""A calibration: pipeline, staircases of n pairs, provenance. Immutable once made."""
 
 from __future__ import annotations
 
@@ -27,8 +27,7 @@ from app.calibration.sizes import COVERED, Applicability, Sizes
 from app.conformal import Staircase, StepCurve, fidelity
 from app.conformal.backtest import mean_losses, trusted_shares
 from app.conformal.curve import places_of
-from app.conformal.thirds import THIRDS, third_of
-from app.conformal.typicality import p_value
+from app.conformal.typicality import THIRDS, p_value, third_of
 from app.errors import BadGroup, BadRequest
 from app.images.compression import class_of
 from app.images.degrade import Mixture
@@ -40,7 +39,7 @@ UNUSUAL = 0.02
 """Typicality up to this earns a warning: at most one calibration-like image in fifty has it."""
 
 LEAST_DIVIDED = 150
-"""So many scenes a class needs to be divided by the score."""
+"""Scenes that a class needs to be divided by the score."""
 
 SIGMA_QUANTILES = np.linspace(0, 1, 101)
 """Levels of the per-image quantiles of σ that are kept: the mask size as a function of t."""
@@ -53,8 +52,8 @@ _MADE_ANEW: Final = {"created_at", "pairs"}
 class Calibration:
     """A finished calibration. `id` is derived from the content, so equal content has equal id.
 
-    `document` is the manifest as JSON values, just as it was first written: a later version of the
-    program, with more fields, still finds the same id.
+    `document` is the manifest as JSON values as first written, so that a later version of the
+    program, with more fields, finds the same id.
     """
 
     document: Mapping[str, Any]
@@ -78,9 +77,8 @@ class Calibration:
     ) -> Calibration:
         """A calibration of measured pairs, ordered by name; `created_at` None means now.
 
-        The same pairs, settings and time give the same id: a job that is run twice passes its own
-        time of creation, and so publishes one calibration. `facts` are further fields of the
-        manifest.
+        A job passes its own time of creation, so that running it twice makes one calibration: equal
+        pairs, settings and time give an equal id. `facts` are further fields of the manifest.
         """
         ordered = sorted(pairs, key=lambda pair: pair.info.name)
         guarantee = (guarantee or Expectation()).fitted_to(pipeline.indecision)
@@ -123,7 +121,7 @@ class Calibration:
 
     @property
     def n(self) -> int:
-        """Number of scenes, which is what the guarantee counts."""
+        """Number of scenes, which the guarantee counts."""
         return len(self.members)
 
     @property
@@ -179,7 +177,7 @@ class Calibration:
         """The curve of all pairs under the calibration's guarantee.
 
         Scenes are sorted by hashes of their content, which are independent of their losses. Names
-        are not: those of one folder, camera or day stand together.
+        are not: those of one folder, camera or day sort together.
         """
 
         def key(place: int) -> bytes:
@@ -200,12 +198,12 @@ class Calibration:
 
     @cached_property
     def min_alpha(self) -> float:
-        """That of its curve, which need not be made for it."""
+        """That of its curve, without making it."""
         return self.guarantee.min_alpha(self.error_bound, self.n)
 
     @property
     def made_of(self) -> str:
-        """What its pictures are, as far as somebody has said so."""
+        """What its pictures are, from the note, if any."""
         note = self.manifest.provenance.note or ""
         pictures = f"{self.n} scenes" if self.pairs > self.n else f"{self.n} pictures"
         return note.partition("\n")[0] or f"{pictures}, of which nothing more is said"
@@ -220,7 +218,7 @@ class Calibration:
 
     @cached_property
     def groups(self) -> Mapping[str, int]:
-        """The number of pairs of each group, by name; empty without groups."""
+        """The number of pairs of each group, by name."""
         counts = Counter(pair.group for pair in self.manifest.pairs if pair.group is not None)
         return dict(sorted(counts.items()))
 
@@ -228,7 +226,7 @@ class Calibration:
     def classes(self) -> Mapping[str, int]:
         """The number of pairs of each class of inputs that is covered, by name.
 
-        That needs `COVERED` scenes, or a quarter of all, with pairs that are of it (`_is_of`).
+        A covered class has pairs of it (`_is_of`) in `COVERED` scenes, or in a quarter of all.
         """
         scenes: dict[str, set[tuple[str, str]]] = defaultdict(set)
         counts: Counter[str] = Counter()
@@ -240,14 +238,14 @@ class Calibration:
         return {name: counts[name] for name in sorted(counts) if len(scenes[name]) >= least}
 
     def class_of(self, facts: Facts) -> str | None:
-        """The class of an upload under the rule of this calibration; None without a rule."""
+        """The class of an upload under the calibration's rule; None without a rule."""
         rule = self.pipeline.input_rule
         return None if rule is None else classify(rule, facts)
 
     def covers(self, facts: Facts) -> bool:
-        """Whether there were pairs whose X was like an upload, as far as classes show.
+        """Whether the X of some pairs were like an upload, as far as classes show.
 
-        Without a rule that is known only where X was made from Y: by how it was compressed.
+        Without a rule only a made X shows it, by its compression.
         """
         name = self.class_of(facts)
         if name is not None:
@@ -281,7 +279,7 @@ class Calibration:
         return self._parts[key]
 
     def of_class(self, name: str | None) -> Calibration:
-        """The part of one class of inputs; all of it if none such is covered, or without a name."""
+        """The part of one class of inputs; all of it if that class is not covered, or None."""
         if name not in self.classes:
             return self
         return self._part(("class", name), [_is_of(pair, name) for pair in self.manifest.pairs])
@@ -373,7 +371,7 @@ class Calibration:
         created_by: str,
         **changes: Any,
     ) -> Calibration:
-        """A new calibration of other pairs, and with these fields changed; this is its parent."""
+        """A calibration of other pairs, with these fields changed; this is its parent."""
         facts = {name: value for name, value in self.manifest if name not in _MADE_ANEW}
         provenance = self.manifest.provenance.model_dump(
             exclude={"software", "created_by", "parent"}
@@ -394,9 +392,9 @@ class Calibration:
     def typicality(self, mean_log_sigma: float, facts: Facts | None = None) -> float:
         """The conformal p-value of an image among one of each calibration scene, in (0, 1].
 
-        From the facts about X and the mean log σ together; of calibrations that kept no facts, from
-        the latter alone, on both sides. For an image of a new scene that is exchangeable with
-        these, P(p ≤ u) ≤ u; a small value says that the image is unlike them, easier or harder.
+        From the facts about X and the mean log σ together; without kept facts from the latter
+        alone, on both sides. For an image of a new scene that is exchangeable with these, P(p ≤ u)
+        ≤ u; a small value says that the image is unlike them, easier or harder.
         """
         if facts is not None and len(self._known):
             numbers, kept = facts.numbers(), self.manifest.pairs[0].facts or {}
@@ -408,10 +406,9 @@ class Calibration:
 
     @cached_property
     def one_of_each(self) -> Sequence[PairInfo]:
-        """One pair of each scene: what an image of a new scene can be ranked among.
+        """One pair of each scene, chosen by a digest of its file, not by what it shows.
 
-        All pairs together are not exchangeable with it, since those of one scene are alike. The
-        digest of its file, which says nothing of what it shows, says which one.
+        Only these are exchangeable with an image of a new scene: pairs of one scene are alike.
         """
         pairs = self.manifest.pairs
         return [
@@ -421,7 +418,7 @@ class Calibration:
 
     @cached_property
     def _known(self) -> NDArray[np.float64]:
-        """Facts and mean log σ of these, float64 [n, f]; without rows if one has no facts."""
+        """Facts and mean log σ of `one_of_each`, float64 [n, f]; no rows if one has no facts."""
         found = [
             [*pair.facts.values(), pair.mean_log_sigma]
             for pair in self.one_of_each
@@ -431,7 +428,7 @@ class Calibration:
 
     @property
     def unusual(self) -> float:
-        """The largest typicality that deserves a warning, and gets it by chance no more often.
+        """The largest typicality that earns a warning, and gets it by chance no more often.
 
         1 in 50; with few scenes, a quarter more than what the most unlike image gets.
         """
@@ -439,7 +436,7 @@ class Calibration:
 
     @cached_property
     def sizes(self) -> Sizes:
-        """The sizes of the pairs, and about which outputs they say something."""
+        """The sizes of the pairs, and which outputs they speak about."""
         scenes: dict[tuple[int, int], Fraction] = defaultdict(Fraction)
         for places in self.members:
             for pair in (self.manifest.pairs[place] for place in places):
@@ -470,7 +467,7 @@ class Calibration:
         )
 
     def of_third(self, mean_log_sigma: float) -> tuple[str, Calibration]:
-        """The third of a picture with this score by name, and the part that speaks about it."""
+        """The name of the third of a picture with this score, and the part that speaks about it."""
         known = np.array([pair.mean_log_sigma for pair in self.manifest.pairs])
         third, belongs = third_of(known, mean_log_sigma)
         return THIRDS[third], self._part(("third", belongs.tobytes()), belongs.tolist())
@@ -487,7 +484,7 @@ class Calibration:
 
 
 def _is_of(pair: PairInfo, name: str | None) -> bool:
-    """Whether a pair speaks about a class: X is of it, and was made for it if it was made.
+    """Whether a pair speaks about a class: X is of it, and, if made, was made for it.
 
     Strays of other ways of making X would speak about a law that no upload follows.
     """

@@ -1,4 +1,4 @@
-"""Outputs of which sizes a calibration speaks about: the loss is a maximum over an image."""
+"""Which output sizes a calibration speaks about: the loss is a maximum over an image."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from app.conformal.indecision import IndecisionSettings
 Applicability = Literal["exact", "whole", "per_window", "unknown"]
 
 COVERED: Final = 20
-"""So many scenes a class or a size needs to speak for itself."""
+"""Scenes that a class or a size needs to speak for itself."""
 
 
 class Speaking(NamedTuple):
@@ -25,10 +25,7 @@ class Speaking(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """How many scenes are of each (width, height): the loss is a maximum over an image.
-
-    A scene whose pairs are of several sizes is shared between them.
-    """
+    """How many scenes have each (width, height); one of several sizes is shared between them."""
 
     scenes: Mapping[tuple[int, int], Fraction]
 
@@ -44,12 +41,13 @@ class Sizes:
     def speaking_about(self, height: int, width: int, sigma: IndecisionSettings) -> Speaking:
         """Which scenes speak about an output of this size, and how.
 
-        Those that are as large in both directions calibrate alone, if they are half of all
-        (`exact`) or `COVERED` (`whole`): all of their picture counts, so all of the output, too.
-        Else those that fit into the output speak about a window of their size that is placed at
-        random (`per_window`). Nothing is known (`unknown`) when a side is smaller than all, and for
-        larger outputs if none fits into them, or if σ looks at the whole image: in a window it is
-        then not what it would be in an image of that size.
+        - `exact`, `whole`: those at least as large in both directions calibrate alone, if they are
+          half of all (`exact`) or `COVERED` (`whole`): their whole picture counts, so the whole
+          output does.
+        - `per_window`: else those that fit into the output speak about a window of their size
+          placed at random.
+        - `unknown`: a side is smaller than all; or the output is larger and none fits into it, or σ
+          looks at the whole image, so that in a window it differs from an image of that size.
         """
         sizes = self.all
         if not sizes or height < min(h for _, h in sizes) or width < min(w for w, _ in sizes):
@@ -69,9 +67,9 @@ class Sizes:
 
 
 def _reach(sigma: IndecisionSettings) -> int | None:
-    """How many pixels σ of a pixel depends on, along a side; None: on all of the image.
+    """How many pixels σ of a pixel depends on, along a side; None: on the whole image.
 
-    The terms of a fitted σ look at cells of fixed size: a larger image has more of them.
+    The terms of a fitted σ use cells of fixed size: a larger image has more of them.
     """
     if sigma.fit is not None:
         return terms.WIDEST

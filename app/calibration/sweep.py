@@ -1,4 +1,4 @@
-"""Files that nobody will ask for again, left by a crash between two writes or removals."""
+"""Removes files left by a crash between two writes or removals."""
 
 from __future__ import annotations
 

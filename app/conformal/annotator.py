@@ -129,7 +129,7 @@ def structure_difference(
 
 
 def _brushed(marks: NDArray[np.bool_], settings: AnnotatorSettings) -> NDArray[np.bool_]:
-    """The marks opened by a square, then grown by the margin."""
+    """Opened by a square, then grown by the margin."""
     planes = scipy.ndimage.minimum_filter(marks.view(np.uint8), settings.opening)
     # The second half of the opening and the margin are one dilation.
     planes = scipy.ndimage.maximum_filter(planes, settings.opening + 2 * settings.margin)

@@ -97,7 +97,6 @@ def backtest(
 
 
 def _spread(values: NDArray[np.float64]) -> tuple[float, float, float]:
-    """Mean, 5 % and 95 % quantile."""
     low, high = np.quantile(values, (0.05, 0.95))
     return float(values.mean()), float(low), float(high)
 

@@ -203,7 +203,7 @@ def summed(losses: Sequence[Loss]) -> Loss:
 
 
 def _rises(totals: NDArray[np.int64]) -> NDArray[np.int64]:
-    """By how much each exceeds the one before; quicker than `np.diff` with a 0 before it."""
+    """By how much each exceeds the one before; quicker than `np.diff`."""
     rises = totals.copy()
     rises[1:] -= totals[:-1]
     return rises
@@ -242,7 +242,6 @@ class _CodeTable:
         self.of_cells[split] = ~below[split]
 
     def take(self, indecision: NDArray[np.float32]) -> NDArray[np.uint16]:
-        """The codes of σ of any shape."""
         sigma = np.ascontiguousarray(indecision, np.float32).reshape(-1)
         if not (self.usable and sigma.size and sigma.min() >= 0):
             return self._searched(sigma).reshape(indecision.shape)

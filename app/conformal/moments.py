@@ -171,7 +171,6 @@ class Moments:
                 _fold(sample[block], self.sums[:, block], self.squares[block])
 
     def _sums(self, block: slice) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
-        """S1 and S2 of some pixels."""
         if not self._unfolded:
             return self.sums[:, block], self.squares[block]
         count = block.stop - block.start
@@ -277,7 +276,6 @@ class Moments:
     def _mean(
         self, own: NDArray[np.float32] | NDArray[np.int32], squares: NDArray[np.float64] | None
     ) -> NDArray[np.float32]:
-        """E_M[μ] from `_moments`, a new array."""
         if squares is None:
             return own.astype(np.float32)
         mean = own.astype(np.float32)

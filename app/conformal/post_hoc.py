@@ -93,7 +93,6 @@ class Shape:
 
 
 def _through(x: Sequence[float], y: Sequence[float], at: ArrayLike) -> NDArray[np.float64]:
-    """The line through the knots in logarithms."""
     xs, ys, place = np.log(x), np.log(y), np.log(np.asarray(at, np.float64))
     piece = np.clip(np.searchsorted(xs, place) - 1, 0, len(xs) - 2)
     slope = (ys[piece + 1] - ys[piece]) / (xs[piece + 1] - xs[piece])

@@ -153,7 +153,6 @@ def lines(
 
 @cache
 def _engine() -> Any:
-    """The reader; it finds lines, and reads given ones."""
     # Imported here: it takes seconds, and is there only with the extra.
     from rapidocr import RapidOCR  # noqa: PLC0415
 
@@ -170,7 +169,6 @@ def _engine() -> Any:
 
 
 def _least_side(box: NDArray[np.float32]) -> float:
-    """Of a line's corners [4, 2], in pixels."""
     return float(np.linalg.norm(np.diff(box, axis=0, append=box[:1]), axis=1).min())
 
 
