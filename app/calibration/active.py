@@ -1,7 +1,7 @@
-"""The calibrations a gateway serves from: the store's truth, with the parsed facts kept in memory.
+"""The calibrations a gateway serves from, and which of several active ones answers an upload.
 
-Calibrations are immutable, so a parsed one can be kept for ever; which ones are active is read from
-the store on every request, so that an activation is seen at once by every process.
+Calibrations are immutable, so parsed ones are kept in memory. Which ones are active is read from
+the store on every request, so every process sees an activation at once.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from app.stores.base import MOST_ACTIVE, Activation, CalibrationStore
 from app.upscalers.base import Upscaler
 
 EVERY: Final = "*"
-"""Stands for the class of every upload, where a calibration sorts uploads into none."""
+"""The class of every upload, where a calibration has no classes."""
 
 _LARGE: Final = (10**6, 10**6)  # an output larger than all pairs
 
@@ -55,7 +55,7 @@ class Order:
 
     @property
     def stretches(self) -> list[str | None]:
-        """How X was made: of data by which stretches, None: of pictures; in order, each once."""
+        """The stretches of data, None for pictures, in order, each once."""
         return list(dict.fromkeys(one.pipeline.stretch for one in self.calibrations))
 
     def choose(self, facts: Facts, height: int, width: int) -> Calibration:
@@ -67,7 +67,7 @@ class Order:
         return self.first
 
     def answers(self) -> list[list[str]]:
-        """The classes that each one answers, be it for some sizes only."""
+        """The classes that each one answers, if only for some sizes."""
         found = []
         for place, calibration in enumerate(self.calibrations):
             has_classes = calibration.pipeline.input_rule is not None
@@ -88,7 +88,7 @@ class Order:
     def _speaks(self, place: int, name: str | None, height: int, width: int) -> bool:
         """Whether a calibration answers uploads of a class with outputs of this size.
 
-        None of the pairs that it would do so with may be one that a calibration before it covers.
+        None of the pairs that it would use may be one that a calibration before it covers.
         """
         part = self.calibrations[place].of_class(name)
         speaking = part.sizes.speaking_about(height, width, part.pipeline.indecision)
@@ -104,7 +104,6 @@ class Order:
         return self._is_clear[key]
 
     def _before(self, place: int, name: str | None) -> Iterator[Calibration]:
-        """The parts of the calibrations before that may answer uploads of a class."""
         calibration = self.calibrations[place]
         rule = calibration.pipeline.input_rule
         names = covered_classes(calibration) if name is None else [name]
@@ -128,12 +127,11 @@ def covered_classes(calibration: Calibration) -> list[str]:
 
 
 def _meet(one: str, other: str) -> bool:
-    """Whether some upload may be of both classes, of different rules."""
     return EVERY in {one, other} or _codec(one) == _codec(other)
 
 
 def _codec(name: str) -> str:
-    """How uploads of a class were compressed, without the quality: rules divide it differently."""
+    """How uploads of a class were compressed, without the quality, which rules divide unlike."""
     return name.removesuffix("/rough").rpartition("/")[2].partition("-")[0]
 
 
@@ -167,7 +165,7 @@ class Changes(BaseModel):
 
     @classmethod
     def of(cls, after: Calibration, before: Calibration | None) -> Changes:
-        """Both at the default α of the next one: the same promise, so that areas compare."""
+        """Both at the default α of the next one, so that areas compare."""
         alpha = after.manifest.default_alpha
 
         def area(calibration: Calibration) -> float:
@@ -191,11 +189,7 @@ class Changes(BaseModel):
         return self.min_alpha.after > self.alpha or self.trusted_area.after < FAR_BELOW * before
 
     def check(self, after: Calibration) -> None:
-        """Return if it may be served from without another word.
-
-        Raises:
-            Conflict: it is worse; with the figures as `changes`.
-        """
+        """Raise Conflict, with the figures as `changes`, if it would serve worse."""
         if self.is_worse:
             short = after.guarantee.shortfall(self.alpha, after.error_bound, after.n)
             why = f" At its default {short}." if short else ""
@@ -243,7 +237,7 @@ class Calibrations:
             self._parsed.popitem(last=False)
 
     async def stored(self, calibration: str) -> Calibration:
-        """As `get`, but a calibration that any process has deleted is not found."""
+        """As `get`, but not found once any process has deleted it."""
         await self.store.get(calibration)
         return await self.get(calibration)
 
@@ -257,7 +251,7 @@ class Calibrations:
         return next(iter(await self.active_ids(upscaler)), None)
 
     async def order(self, upscaler: str) -> Order:
-        """The active calibrations of an upscaler; those behind the first that can be read.
+        """The active calibrations of an upscaler; those after the first only if they can be read.
 
         Raises:
             NoCalibration: there is none.
@@ -288,7 +282,7 @@ class Calibrations:
         return (await self.order(upscaler)).first
 
     async def changes(self, calibration: Calibration, *, force: bool) -> Changes:
-        """What serving from it would change for users; a calibration need not be stored for that.
+        """What serving from a calibration, stored or not, would change for users.
 
         Raises:
             Conflict: it would serve worse, and that is not forced.
@@ -310,7 +304,7 @@ class Calibrations:
     async def activate(
         self, calibration: Calibration, *, force: bool = False, only: bool = False
     ) -> tuple[Activation, Changes]:
-        """Ask a stored calibration before the active ones, or alone.
+        """Ask a stored calibration before the active ones; with `only`, instead of them.
 
         Raises:
             NotFound: it was deleted.
@@ -322,15 +316,15 @@ class Calibrations:
     async def switch(
         self, calibration: Calibration, *, job: str | None = None, only: bool = False
     ) -> Activation:
-        """As `activate`, even if it would serve worse, while a job goes on.
+        """As `activate`, even if it would serve worse, while the job runs.
 
-        Active ones that could answer nothing behind it are deactivated.
+        Active ones that could answer nothing after it are deactivated.
         """
         without = None if only else await self._superseded(calibration)
         return await self.store.activate(calibration.id, job=job, without=without)
 
     async def _superseded(self, calibration: Calibration) -> list[str]:
-        """The active ones that would answer no upload behind a calibration."""
+        """The active ones that would answer no upload after a calibration."""
         active = [*await self.active_ids(calibration.manifest.upscaler)]
         if not active:
             return []
@@ -350,10 +344,7 @@ class Calibrations:
     async def add(
         self, calibration: Calibration, *, activate: bool, blob: bytes | None = None
     ) -> Activation | None:
-        """Store a calibration, and ask it before the active ones of its upscaler if so wanted.
-
-        `blob` is its file, where that is there.
-        """
+        """Store a calibration, whose file is `blob` if that exists, and activate it if asked."""
         if blob is None:
             blob = await asyncio.to_thread(file.dump, calibration)
         await self.store.put(calibration.head, blob)
@@ -361,11 +352,7 @@ class Calibrations:
         return await self.switch(calibration) if activate else None
 
     async def install_shipped(self, upscalers: Iterable[Upscaler]) -> None:
-        """Give every upscaler without a calibration the shipped one that was made with it.
-
-        A calibration belongs to a fingerprint, so a shipped file serves any upscaler of that
-        fingerprint, under whatever name it was configured.
-        """
+        """Give every upscaler without a calibration the shipped one of its fingerprint, if any."""
         missing = [
             u for u in upscalers if u.kind == "embedded" and not await self.active_id(u.name)
         ]
