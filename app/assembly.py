@@ -22,8 +22,8 @@ from app.jobs.handlers import FanOut, Handler
 from app.jobs.queue import JobQueue, check_queue_url
 from app.jobs.runner import RetryPolicy
 from app.jobs.webhooks import WebhookHandler
+from app.sampling.draw import Throughput
 from app.sampling.pipeline import differences
-from app.sampling.throughput import Throughput
 from app.serving.admission import Slots
 from app.serving.job import UpscaleHandler
 from app.serving.make import Encoded

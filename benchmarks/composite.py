@@ -25,13 +25,13 @@ from app.calibration.intake import find_in
 from app.calibration.record import Calibration
 from app.conformal import fidelity
 from app.conformal.fidelity import FidelitySettings
-from app.images.composite import composed
 from app.images.decode import PAIR_LIMITS, decode
 from app.images.degrade import crop_to_multiple
+from app.images.drawings import composed
 from app.images.facts import look_at
 from app.sampling.measure import measure
 from app.serving.believed import rest_of
-from app.serving.subject import Subject
+from app.serving.promise import Subject
 from app.upscalers.base import RGB, Source
 from app.upscalers.embedded import EmbeddedUpscaler
 from app.upscalers.shipped import SHIPPED

@@ -24,8 +24,8 @@ from PIL import Image
 
 from app.images.encode import FORMS
 from app.main import create_app
+from app.serving.admission import footprint
 from app.serving.answer import form_of
-from app.serving.footprint import footprint
 from app.settings import Settings
 from app.upscalers.base import Capabilities, Source
 from app.upscalers.registry import build_upscaler

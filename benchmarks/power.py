@@ -28,7 +28,7 @@ from app.conformal import RiskCurve, Staircase, fidelity
 from app.conformal.fitted import shipped
 from app.conformal.indecision import Accumulator, IndecisionSettings
 from app.images.degrade import Degradation
-from app.images.enlarge import Enlarged
+from app.images.resize import Enlarged
 from app.sampling.pipeline import Pipeline
 from app.upscalers.base import Source, witness_of
 from app.upscalers.embedded import EmbeddedUpscaler

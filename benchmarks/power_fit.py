@@ -29,8 +29,8 @@ from app.conformal import RiskCurve, Staircase, fidelity, fitting
 from app.conformal.fitted import Fit
 from app.conformal.moments import Moments
 from app.images.degrade import USUAL
-from app.images.enlarge import Enlarged
 from app.images.facts import UPLOAD, classify
+from app.images.resize import Enlarged
 from app.sampling.pipeline import Pipeline
 from app.upscalers.base import Source, witness_of
 from app.upscalers.embedded import EmbeddedUpscaler

@@ -45,7 +45,7 @@ from app.images.degrade import crop_to_multiple
 from app.images.facts import Facts, look_at
 from app.sampling.measure import measure
 from app.sampling.pipeline import Pipeline
-from app.serving.subject import Subject
+from app.serving.promise import Subject
 from app.upscalers.base import RGB, Source
 from app.upscalers.embedded import EmbeddedUpscaler
 from app.upscalers.shipped import SHIPPED

@@ -22,7 +22,7 @@ from PIL import Image
 from app.conformal import RiskCurve, Staircase, fidelity, fitting
 from app.conformal.indecision import Accumulator, IndecisionSettings
 from app.images.degrade import Degradation, degrade
-from app.images.enlarge import Enlarged
+from app.images.resize import Enlarged
 from app.upscalers.base import Source
 from app.upscalers.embedded import EmbeddedUpscaler
 from app.upscalers.seeds import GROUP_ORDER

@@ -12,8 +12,8 @@ from app.api.deps import ClientDep, State, StateDep
 from app.api.problems import problem_responses
 from app.api.results import ResultId
 from app.errors import Conflict
+from app.serving.admission import truth_footprint
 from app.serving.answer import INPUT, MASK, TRUST, Result, form_of, image_file, stored_result
-from app.serving.footprint import truth_footprint
 from app.stores.base import Label
 from app.system import shielded
 from app.watch.monitor import watched_part

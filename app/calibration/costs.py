@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from app.errors import UpscalerError
-from app.sampling.throughput import Throughput
+from app.sampling.draw import Throughput
 from app.upscalers.base import Upscaler
 
 _HOUR_S: Final = 3600.0

@@ -23,7 +23,7 @@ from app.conformal.fitted import Fit
 from app.conformal.indecision import IndecisionSettings
 from app.conformal.moments import Moments
 from app.errors import BadPairs
-from app.images.enlarge import Enlarged
+from app.images.resize import Enlarged
 from app.sampling.measure import Measurement, measured_again, predicted
 from app.sampling.pipeline import Pipeline
 from app.stores.base import Blobs

@@ -158,3 +158,17 @@ def lab_block(pixels: Pixels, out: NDArray[np.float32]) -> None:
 def pixel_blocks(count: int) -> list[slice]:
     """Slices of at most one cache-sized block each that cover `count` pixels."""
     return [slice(start, min(start + _BLOCK, count)) for start in range(0, count, _BLOCK)]
+
+
+def shallow(pixels: Pixels) -> NDArray[np.uint8]:
+    """The pixels in 8 bits, rounded; themselves if they are."""
+    if pixels.dtype == np.uint8:
+        return pixels.view(np.uint8)
+    return ((pixels.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
+
+
+def deep(pixels: Pixels) -> NDArray[np.uint16]:
+    """The pixels in 16 bits; themselves if they are."""
+    if pixels.dtype == np.uint16:
+        return pixels.view(np.uint16)
+    return pixels.astype(np.uint16) * np.uint16(257)

@@ -20,7 +20,7 @@ from app.errors import ConfigError
 from app.evaluation.measure import Image
 from app.evaluation.plots import Record
 from app.evaluation.reduce import Cell
-from app.serving.subject import Subject
+from app.serving.promise import Subject
 from app.upscalers.base import RGB
 
 KINDS: Final = ("improvement", "omission", "hallucination")

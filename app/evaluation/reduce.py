@@ -25,7 +25,7 @@ from app.conformal.fidelity import FidelitySettings
 from app.evaluation.measure import Image
 from app.evaluation.variants import Variant
 from app.sampling.pipeline import Pipeline, guard
-from app.serving.subject import Subject
+from app.serving.promise import Subject
 from app.upscalers.base import Upscaler
 
 Quantities = dict[str, NDArray[np.float64]]

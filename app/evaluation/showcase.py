@@ -15,7 +15,7 @@ from app.evaluation.plots import Picture, Record, SheetRow, heat, sheet
 from app.evaluation.reduce import Cell
 from app.evaluation.run import Evaluation
 from app.evaluation.variants import SEMANTIC_MASK
-from app.images.overlay import overlay
+from app.images.drawings import overlay
 
 
 def choose(cell: Cell, alpha: float) -> dict[int, str]:

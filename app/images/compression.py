@@ -10,15 +10,13 @@ saved again only pixels tell, which still lie near the grid of a coarser quantis
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Final, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-
-from app.images.avif import avif_quality
 
 Codec = Literal["lossless", "jpeg", "webp", "avif", "palette", "other"]
 
@@ -367,3 +365,112 @@ def _grid_quality(luma: NDArray[np.float32], below: int, agreed: float) -> int |
     best = int(np.argmax(certain))
     is_found = certain[best] >= _CERTAIN and means[best] >= agreed
     return int(searched[best - 1]) if is_found else None
+
+
+_SEQUENCE, _FRAME_HEADER, _FRAME = 1, 3, 6  # kinds of OBU
+_MOST_SIDE, _MOST_PIXELS = 4096, 4096 * 2304  # of a tile
+
+# base_q_idx at which libavif with libaom writes a quality, measured on photographs.
+_INDEX: Final = (0, 32, 76, 112, 148, 196, 236, 255)
+_QUALITY: Final = (100, 90, 75, 63, 50, 30, 10, 1)
+
+
+class _Unread(Exception):
+    """The file has an unsupported form."""
+
+
+class _PlainBits:
+    """Bits of a byte string, the most significant first."""
+
+    def __init__(self, data: bytes) -> None:
+        self._value = int.from_bytes(data, "big")
+        self._left = 8 * len(data)
+
+    def take(self, count: int) -> int:
+        if count > self._left:
+            raise _Unread
+        self._left -= count
+        return self._value >> self._left & ((1 << count) - 1)
+
+
+def avif_quality(data: bytes) -> int | None:
+    """The quality, 1 to 100, at which libavif writes such a file; None: not known."""
+    place = data.find(b"mdat")
+    if place < 0:
+        return None
+    try:
+        return _quality(data[place + 4 :])
+    except _Unread:
+        return None
+
+
+def _quality(stream: bytes) -> int:
+    size: tuple[int, int, bool] | None = None
+    for kind, body in _units(stream):
+        if kind == _SEQUENCE:
+            size = _sequence(_PlainBits(body[:64]))
+        elif kind in {_FRAME, _FRAME_HEADER} and size is not None:
+            index = _base_q_idx(_PlainBits(body[:32]), *size)
+            return round(float(np.interp(index, _INDEX, _QUALITY)))
+    raise _Unread
+
+
+def _units(stream: bytes) -> Iterator[tuple[int, bytes]]:
+    """Kind and content of each OBU."""
+    place = 0
+    while place < len(stream):
+        head = stream[place]
+        if head & 0x82 != 2:  # a forbidden bit, or a unit without its size
+            raise _Unread
+        place += 2 if head & 4 else 1
+        size = shift = 0
+        while True:
+            if place >= len(stream) or shift > 28:
+                raise _Unread
+            byte = stream[place]
+            place += 1
+            size |= (byte & 127) << shift
+            shift += 7
+            if byte < 128:
+                break
+        yield head >> 3 & 15, stream[place : place + size]
+        place += size
+
+
+def _sequence(bits: _PlainBits) -> tuple[int, int, bool]:
+    """Width and height in superblocks, and whether frames say if they are superresolved."""
+    bits.take(3)  # profile
+    if bits.take(2) != 3:  # a still picture with the reduced header
+        raise _Unread
+    bits.take(5)  # level
+    across, down = bits.take(4) + 1, bits.take(4) + 1
+    width, height = bits.take(across) + 1, bits.take(down) + 1
+    if width > _MOST_SIDE or width * height > _MOST_PIXELS:  # it has to be tiled
+        raise _Unread
+    side = 128 if bits.take(1) else 64
+    bits.take(2)  # filters of intra prediction
+    return -(-width // side), -(-height // side), bool(bits.take(1))
+
+
+def _base_q_idx(bits: _PlainBits, across: int, down: int, may_superres: bool) -> int:
+    bits.take(1)  # disable_cdf_update
+    for_screens = bits.take(1)
+    if for_screens:
+        bits.take(1)  # whole motion vectors
+    if may_superres and bits.take(1):
+        raise _Unread
+    if bits.take(1):
+        bits.take(32)  # display size
+    if for_screens:
+        bits.take(1)  # copies within the picture
+    if not bits.take(1):  # tiles of one size
+        raise _Unread
+    tiles = 0
+    for most in (across, down):
+        log = 0
+        while 1 << log < min(most, 64) and bits.take(1):
+            log += 1
+        tiles += log
+    if tiles:
+        bits.take(tiles + 2)
+    return bits.take(8)

@@ -32,9 +32,8 @@ from PIL import Image, ImageColor, ImageOps, UnidentifiedImageError
 from app.conformal.lab import Pixels
 from app.errors import BadImage, BadInput, BadRequest, ImageTooLarge, UnsupportedMedia, reason_of
 from app.images.allowance import admit
-from app.images.colour import to_srgb
+from app.images.colour import depth_notes, depth_of, from_deep_grey, to_srgb
 from app.images.compression import LOSSLESS, Compression, read_compression
-from app.images.depth import depth_notes, depth_of, from_deep_grey
 from app.images.metadata import Metadata, metadata_of
 
 FORMATS: Final = ("PNG", "JPEG", "WEBP", "AVIF", "TIFF", "BMP", "GIF")

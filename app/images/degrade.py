@@ -30,7 +30,7 @@ from app.images.compression import (
     read_compression,
 )
 from app.images.holes import Inpaint, cut, hole_mask, stream
-from app.images.reduce import resized
+from app.images.resize import resized
 
 N = TypeVar("N", int, float)
 

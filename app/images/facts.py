@@ -14,9 +14,8 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from app.conformal.lab import Pixels
+from app.conformal.lab import Pixels, shallow
 from app.images.compression import LOSSLESS, Compression, Look, class_of, is_clear, worst_of
-from app.images.depth import shallow
 
 UPLOAD: Final = "upload/3"
 """Classes by an upload's strongest compression, and by its look.

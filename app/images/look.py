@@ -12,8 +12,7 @@ from typing import Final
 import numpy as np
 from PIL import Image
 
-from app.conformal.lab import Pixels
-from app.images.depth import shallow
+from app.conformal.lab import Pixels, shallow
 
 _SIDE: Final = 16
 _BYTES: Final = _SIDE * _SIDE // 8

@@ -26,6 +26,7 @@ from pydantic import AfterValidator
 from app.conformal.lab import Pixels
 from app.errors import BadImage, BadInput, BadRequest, UnsupportedMedia, reason_of
 from app.images.allowance import admit
+from app.images.colour import depth_of
 from app.images.compression import LOSSLESS
 from app.images.decode import (
     Decoded,
@@ -36,9 +37,8 @@ from app.images.decode import (
     decode,
     page_note,
 )
-from app.images.depth import depth_of
 from app.images.metadata import Metadata, geo_of, metadata_of, pixel_size_of
-from app.images.reduce import resized, size_within
+from app.images.resize import resized, size_within
 
 TOP: Final = 65535
 _STRETCH: Final = re.compile(r"(p?)([-+.\de]+),(p?)([-+.\de]+)", re.IGNORECASE)

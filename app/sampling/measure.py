@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from app.conformal import indecision
 from app.conformal.moments import mean_image
 from app.errors import DegenerateSamples, TimedOut
-from app.images.enlarge import Enlarged
+from app.images.resize import Enlarged
 from app.sampling.draw import OnProgress, draw
 from app.sampling.pipeline import Pipeline, Prediction, guard
 from app.system import score_cores, shielded

@@ -21,11 +21,11 @@ from app.calibration.guarantee import GuaranteeKind
 from app.calibration.record import Calibration
 from app.calibration.sizes import Applicability
 from app.conformal.fidelity import Labels, Unit
+from app.conformal.lab import shallow
 from app.errors import BadAlpha, BadRequest, NotFound
 from app.images.decode import Raster
-from app.images.depth import shallow
+from app.images.drawings import opaque_part, overlay
 from app.images.encode import BEST_QUALITY, DEFAULT_QUALITY, FORMS, FormName, png_rgb
-from app.images.overlay import opaque_part, overlay
 from app.sampling.pipeline import Prediction
 from app.serving.believed import Believed, Rest, png_believed
 

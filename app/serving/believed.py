@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from pydantic import BaseModel, Field
 
-from app.images.composite import composed
+from app.images.drawings import composed
 from app.images.encode import FORMS, picture, png_rgb
 from app.images.facts import UPLOAD, Facts, classify
 from app.upscalers.base import RGB

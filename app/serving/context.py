@@ -13,7 +13,7 @@ from app.calibration.choice import Choice, choices
 from app.calibration.record import Calibration
 from app.errors import BadCalibration, NoCalibration
 from app.images.decode import Limits
-from app.sampling.throughput import Throughput
+from app.sampling.draw import Throughput
 from app.serving.admission import Slots
 from app.serving.auto import chosen_from
 from app.serving.credentials import Credentials

@@ -11,7 +11,7 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 from PIL import Image
 
-from app.images.depth import shallow
+from app.conformal.lab import shallow
 from app.images.encode import picture
 from app.jobs.handlers import JobContext
 from app.serving.options import UpscaleRequest

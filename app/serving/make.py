@@ -19,13 +19,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from app.conformal.lab import Pixels
-from app.images.depth import shallow
+from app.conformal.lab import Pixels, shallow
+from app.images.drawings import OPAQUE
 from app.images.encode import FORMS, Pages, picture, png_grey16, png_mask, trust_cog
-from app.images.overlay import OPAQUE
-from app.images.reduce import largest_within, resized, size_within
+from app.images.resize import largest_within, resized, size_within
 from app.sampling.draw import OnProgress
 from app.sampling.measure import OnFirst, measure, predict
+from app.serving.admission import LARGE
 from app.serving.answer import (
     INPUT,
     MASK,
@@ -43,7 +43,6 @@ from app.serving.answer import (
 from app.serving.believed import BELIEVED, REST, Outside, Rest, believed_of, png_believed, rest_of
 from app.serving.context import ServiceContext
 from app.serving.credentials import UNSIGNED
-from app.serving.footprint import LARGE
 from app.serving.prepare import Admitted, Mask
 from app.serving.promise import guarantee, warnings_of
 from app.stores.base import Blob

@@ -28,13 +28,13 @@ from app.images.decoders import File, decoding, size_of
 from app.images.facts import Facts, look_at
 from app.images.raster import read_picture
 from app.sampling.pipeline import Pipeline, differences, guard, identify
+from app.serving.admission import BELIEVED, fitting, footprint
 from app.serving.answer import ChosenForm, check_alpha, form_of
 from app.serving.auto import chosen_for
 from app.serving.context import ServiceContext
 from app.serving.credentials import UNSIGNED, Parent, parent_of
-from app.serving.footprint import BELIEVED, fitting, footprint
 from app.serving.options import UpscaleRequest
-from app.serving.subject import Subject
+from app.serving.promise import Subject
 from app.system import shielded
 from app.telemetry.tracing import span
 from app.upscalers.base import Upscaler

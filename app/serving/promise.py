@@ -1,21 +1,114 @@
-"""The guarantee in words and numbers, and the warnings: what a careful reader must know."""
+"""What an answer is about, what is promised of it in words and numbers, and the warnings."""
 
 from __future__ import annotations
 
-from typing import Final
+import math
+from dataclasses import dataclass, replace
+from typing import Final, Self
 
-from app.calibration.guarantee import PostHoc, Probability, rounded_up
+from app.calibration.guarantee import AT_HAND, PostHoc, Probability, Usual, rounded_up
 from app.calibration.manifest import REMOVED
-from app.conformal.fidelity import clips
+from app.calibration.record import Calibration
+from app.calibration.sizes import Applicability
+from app.conformal.fidelity import FidelitySettings, clips
 from app.conformal.risk import lab_psnr_lower_bound_db
 from app.images.compression import class_in_words
 from app.images.degrade import Mixture
-from app.serving.answer import Guarantee
-from app.serving.subject import Subject
-from app.serving.words import outside, sentence, statement, within
+from app.images.facts import Facts
+from app.serving.answer import Guarantee, InputClass
 
-_MOST_PAIRS: Final = 10**9
-"""More pairs than anybody has; beyond it their exact number says nothing."""
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subject:
+    """An upload, and the part of the calibration that speaks about it.
+
+    whole: the calibration. part: those of its pairs whose curve is used.
+    size: (height, width) of the output.
+    input_class: of the upload, if the calibration has classes.
+    is_covered: whether there were pairs like the upload, as far as classes show.
+    third: how hard the upload is among those of its class; None: the part is not divided so.
+    """
+
+    whole: Calibration
+    part: Calibration
+    size: tuple[int, int]
+    applicability: Applicability
+    group: str | None = None
+    input_class: str | None = None
+    is_covered: bool = True
+    third: str | None = None
+    mean_log_sigma: float | None = None
+
+    @classmethod
+    def of(
+        cls,
+        calibration: Calibration,
+        group: str | None = None,
+        facts: Facts | None = None,
+        *,
+        size: tuple[int, int],
+    ) -> Self:
+        """An upload of these facts, and an output of this size. Raises BadGroup."""
+        whole = calibration.of_group(group)
+        name = None if facts is None else whole.class_of(facts)
+        is_covered = facts is None or whole.covers(facts)
+        own = whole.of_class(name)
+        return cls(
+            whole=calibration,
+            part=own.of_size(*size),
+            size=size,
+            applicability=own.applicability(*size) if is_covered else "unknown",
+            group=group,
+            input_class=name,
+            is_covered=is_covered,
+        )
+
+    @property
+    def awaits_score(self) -> bool:
+        """Whether the part that speaks is known only when the picture has a score."""
+        is_whole = self.third is None and self.applicability in {"exact", "whole"}
+        return is_whole and self.part.is_divided and self.part.sizes.all == [self.size[::-1]]
+
+    def scored(self, mean_log_sigma: float) -> Self:
+        """The same, and the part that speaks, of a picture with this score."""
+        if not self.awaits_score:
+            return self
+        third, part = self.part.of_third(mean_log_sigma)
+        return replace(self, part=part, third=third, mean_log_sigma=mean_log_sigma)
+
+    @property
+    def document(self) -> InputClass | None:
+        """The class as the answer names it."""
+        rule = self.whole.pipeline.input_rule
+        if self.input_class is None or rule is None:
+            return None
+        return InputClass(
+            name=self.input_class,
+            title=class_in_words(self.input_class),
+            rule=rule,
+            n=self.part.n if self.is_covered else 0,
+            third=self.third,
+            mean_log_sigma=self.mean_log_sigma,
+        )
+
+    @property
+    def scenes(self) -> str:
+        """How many there were of what, such as "40 calibration scenes (120 images) of the …"."""
+        n, pairs = self.part.n, self.part.pairs
+        words = f"{n} calibration images"
+        if pairs > n:
+            words = f"{n} calibration scenes ({pairs} images, each scene counting once)"
+        if self.group is not None:
+            words += f" of the group {self.group!r}"
+        if self.input_class is not None and self.is_covered:
+            words += f" whose input was of the class {self.input_class!r}"
+            words += f" ({class_in_words(self.input_class)})"
+        if self.third is not None:
+            words += f" and that are as hard as this one (the {self.third} third by mean log σ)"
+        return words
+
+
+_MOST_PAIRS: Final = 10**9  # more than anybody has
 
 
 def guarantee(subject: Subject, alpha: float) -> Guarantee:
@@ -136,10 +229,10 @@ def warnings_of(
     found = [] if subject.is_covered else [_uncovered(subject)]
     found += notes
     found += _of_mask(subject, alpha, trusted)
-    if not subject.is_of_known_size:
+    if calibration.applicability(*subject.size) == "unknown":
         found.append(
-            f"The output is {outside(calibration)}; whether the guarantee applies is not known. "
-            f"{within(subject)}, or calibrate with pictures of this size."
+            f"The output is {_outside(calibration)}; whether the guarantee applies is not known. "
+            f"{_within(subject)}, or calibrate with pictures of this size."
         )
     if typicality <= calibration.unusual:
         found.append(
@@ -223,3 +316,182 @@ def _infeasible(subject: Subject, alpha: float) -> str:
         f"alpha={alpha:g} is below {limit} of {of} with n = {calibration.n} {what}, so nothing can "
         f"be trusted; {needed}."
     )
+
+
+_MOST_SIZES: Final = 3
+_MOST_COUNTED: Final = 1000  # pictures up to which a share is said as so many of them
+
+
+def sentence(subject: Subject, alpha: float) -> str:
+    """The promise about a mask of α for people who are no statisticians."""
+    part = subject.part
+    if subject.applicability == "unknown":
+        return f"No promise: {_unknown(subject)}."
+    if (short := part.guarantee.shortfall(alpha, part.error_bound, part.n)) is not None:
+        return f"Nothing is trusted: {short}."
+    such = "such pictures" if subject.third is None else "pictures as hard as this one"
+    if subject.applicability == "per_window":
+        such = f"windows of {_listed(part.sizes.all)} pixels of such pictures"
+    usual = part.usual(alpha)
+    settings = part.pipeline.fidelity
+    likely = part.guarantee.facts()["delta"]
+    tail = "" if likely is None else f", with a probability of {1 - likely:g} over the calibration"
+    if settings.row.unit == "label":
+        most = part.guarantee.alphas[-1] if isinstance(part.guarantee, PostHoc) else alpha
+        return f"{_share_of(such, most)} {settings.row.right}{tail}."
+    if usual is not None and usual.error < part.error_bound:
+        error = _error(usual, settings)
+        free = ", though α is chosen after looking" if isinstance(part.guarantee, PostHoc) else ""
+        share = _share_of(such, usual.share)
+        return f"{share} nothing in the trusted part is off by more {error}{free}{tail}."
+    error = _error(Usual(alpha, 1), settings)
+    return f"On average over {such} the largest error in the trusted part is no more {error}{tail}."
+
+
+def _share_of(such: str, share: float) -> str:
+    """All but this share of such pictures, such as "In 9 of 10 such pictures"."""
+    whole = round(1 / share) if share > 0 else 0
+    if 1 < whole <= _MOST_COUNTED and math.isclose(whole * share, 1, rel_tol=1e-9):
+        return f"In {whole - 1} of {whole} {such}"
+    return f"In {math.floor(1000 * (1 - share)) / 10:g} % of {such}"
+
+
+def _error(usual: Usual, settings: FidelitySettings) -> str:
+    """An error in steps that can be imagined: all of it in lightness, or all of it in colour."""
+    if usual.error <= 0:
+        return "than nothing"
+    error = rounded_up(usual.error)
+    if settings.row.unit == "ssim":
+        return f"than {error:g} in structure, where 0 is the same and 1 the opposite"
+    pixels = max(1, round(2.355 * settings.blur))
+    mean = f", as a mean over about {pixels} pixels" if settings.row.blurs else ""
+    return (
+        f"than {error:g}: {100 * error:.2g} of the 100 steps of lightness, or {254 * error:.2g} of "
+        f"the 254 of a colour axis{mean}"
+    )
+
+
+def statement(subject: Subject, alpha: float) -> str:
+    """The theorem about a mask of α, and what it does not speak about."""
+    group = subject.group
+    of_group = [] if group is None else [f"It speaks about images of the group {group!r} only."]
+    if subject.applicability == "unknown":
+        theorem = " ".join([_theorem(subject, alpha, "in the mask"), *of_group])
+        return f"No promise: {_unknown(subject)}. What follows holds for others. {theorem}"
+    is_window = subject.applicability == "per_window"
+    window = f"part of the mask inside a window of {_listed(subject.part.sizes.all)} pixels"
+    parts = [_theorem(subject, alpha, f"in the {window if is_window else 'mask'}")]
+    usual = subject.part.usual(alpha) if alpha >= subject.part.curve.min_alpha else None
+    match subject.part.guarantee:
+        case Probability() as promise:
+            parts += _at_hand(subject, promise, alpha)
+        case PostHoc() as promise if usual is not None and usual.error > 0:
+            ratio = usual.error / min(alpha, promise.alphas[-1])
+            parts.append(
+                f"It exceeds {rounded_up(ratio):g}·α for some of these α with a probability of at "
+                f"most {usual.share:g} over the same draw. Masks of smaller α are empty; those of "
+                "larger ones are that of the largest."
+            )
+        case _ if usual is not None and 0 < usual.error < subject.part.error_bound:
+            parts.append(
+                f"It exceeds {rounded_up(usual.error):g} with a probability of at most "
+                f"{usual.share:g} over the same draw."
+            )
+    if is_window:
+        parts.append(_of_windows(subject))
+    elif subject.applicability == "whole":
+        parts.append(
+            "It speaks about all of the image: these are the scenes of the calibration that are at "
+            "least as large, each counted with the largest error of its whole picture."
+        )
+    return " ".join([*parts, *of_group])
+
+
+def _theorem(subject: Subject, alpha: float, where: str) -> str:
+    """What is bounded, over which draw, and by what."""
+    part = subject.part
+    settings = part.pipeline.fidelity
+    new = "this image" if part.pairs == part.n else "this image, of a new scene"
+    largest = f"the largest {settings.sentence} {where}"
+    promise = part.guarantee
+    if isinstance(promise, Probability):
+        bound = f"exceeds {promise.tolerance:g} with a probability of at most {alpha:g}"
+    else:
+        cut = f"{part.error_bound:g}"
+        counted = f" (where errors above {cut} count as {cut})" if clips(settings) else ""
+        largest, bound = f"the expected value of {largest}{counted}", f"is at most {alpha:g}"
+    if isinstance(promise, PostHoc):
+        largest = largest.replace("value of", "ratio of", 1)
+        choice = f"between {promise.alphas[0]:g} and {promise.alphas[-1]:g}"
+        if promise.menu is not None:
+            choice = f"of {', '.join(f'{alpha:g}' for alpha in promise.menu)}"
+        bound = (
+            f"to an α {choice}, chosen after looking at the image, its masks or anything else, is "
+            "at most 1"
+        )
+    delta = promise.facts()["delta"]
+    if delta is None:
+        return (
+            f"Over the draw of the {subject.scenes} and of {new}, {largest} {bound}, if the image "
+            "is exchangeable with them."
+        )
+    one = "a new image" if subject.third is None else "a new image of that third"
+    return (
+        f"With probability at least {1 - delta:g} over the draw of the {subject.scenes}, {largest} "
+        f"of {one} {bound}, if it and they are drawn independently from one distribution."
+    )
+
+
+def _at_hand(subject: Subject, promise: Probability, alpha: float) -> list[str]:
+    """What holds of the very scenes of the calibration, if that can be said."""
+    part = subject.part
+    if promise.delta is not None or part.pairs > part.n or alpha < part.curve.min_alpha:
+        return []
+    known = f"at most {rounded_up(promise.at_hand(alpha, part.n)):g}"
+    draws = f"with a confidence of {AT_HAND:.0%} (Clopper-Pearson) if they are independent draws"
+    return [f"With these very {part.n} the probability is {known}, {draws}."]
+
+
+def _of_windows(subject: Subject) -> str:
+    """What follows for an output that is larger than the windows that were calibrated."""
+    mean = "the mean over its windows of their largest errors has this bound"
+    if isinstance(subject.part.guarantee, Probability):
+        mean = "the expected share of its windows with a larger error has this bound"
+    return (
+        "It speaks about a window that is placed at random, and approximately, since the upscaler "
+        f"and the samples' disagreement see beyond its edges, and the class of a window may differ "
+        f"from that of its picture; so {mean}. The largest error of all of the image is larger."
+    )
+
+
+def _unknown(subject: Subject) -> str:
+    """Why no promise is known to hold."""
+    if not subject.is_covered:
+        return "too few calibration images had an input like this upload"
+    return f"this output is {_outside(subject.part)}"
+
+
+def _outside(part: Calibration) -> str:
+    """How a size differs from the calibrated ones when nothing is known about it."""
+    return f"of another size than the calibration images ({_listed(part.sizes.all)} pixels)"
+
+
+def _within(subject: Subject) -> str:
+    """What to send in place of a picture of a size that nothing is known about."""
+    sizes, scale = subject.part.sizes.all, subject.part.pipeline.scale
+    least = (min(w for w, _ in sizes), min(h for _, h in sizes))
+    width, height = (-(-side // scale) for side in least)
+    if subject.size[1] < least[0] or subject.size[0] < least[1]:
+        return (
+            f"The smallest output that it speaks about is {least[0]}×{least[1]}: send a picture of "
+            f"at least {width}×{height} pixels"
+        )
+    return f"Reduce it before, with fit={max(max(size) for size in sizes) // scale}"
+
+
+def _listed(sizes: list[tuple[int, int]]) -> str:
+    """Sizes (width, height) that were measured, the most frequent first."""
+    words = [f"{width}×{height}" for width, height in sizes[:_MOST_SIZES]]
+    if more := len(sizes) - len(words):
+        words.append(f"{more} other sizes")
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} or {words[-1]}"

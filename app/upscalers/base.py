@@ -14,10 +14,9 @@ from typing import Final, Protocol
 
 import numpy as np
 
-from app.conformal.lab import Pixels, check_rgb
+from app.conformal.lab import Pixels, check_rgb, deep, shallow
 from app.conformal.moments import Spread
 from app.errors import NotFound
-from app.images.depth import deep, shallow
 from app.images.encode import png_rgb
 from app.images.facts import Facts
 

@@ -11,7 +11,7 @@ from functools import cached_property
 
 from PIL import Image
 
-from app.images.reduce import resized
+from app.images.resize import resized
 from app.system import shielded
 from app.upscalers.base import RGB, Source
 from app.upscalers.embedded import EmbeddedUpscaler

@@ -20,7 +20,7 @@ from app.calibration.insight import coarser, leaked
 from app.conformal import HighProbabilityCurve, RiskCurve, Staircase
 from app.conformal.high_probability import leakage_bound, minimal_n
 from app.errors import BadRequest
-from app.sampling.throughput import Throughput
+from app.sampling.draw import Throughput
 from tests.factories import changed, in_groups
 from tests.fakes import FakeUpscaler
 

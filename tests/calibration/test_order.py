@@ -15,7 +15,7 @@ from app.images.compression import LOSSLESS, PALETTE, Compression, class_of
 from app.images.degrade import USUAL, Degradation
 from app.images.facts import UPLOAD, Facts, classify
 from app.sampling.pipeline import Pipeline, guard
-from app.serving.subject import Subject
+from app.serving.promise import Subject
 from app.upscalers.embedded import EmbeddedUpscaler
 from app.upscalers.runtime import has_bf16
 from app.upscalers.shipped import SHIPPED

@@ -23,8 +23,8 @@ from PIL import Image
 from pydicom.data import get_testdata_file
 
 from app.calibration.config import CalibrationConfig
+from app.images.drawings import overlay
 from app.images.encode import png_grey16
-from app.images.overlay import overlay
 from app.serving.answer import Guarantee
 from tests.api.admin import truth_files, zipped
 from tests.api.gateway import ADMIN_KEY, IMAGE, gateway

@@ -13,7 +13,7 @@ from app.evaluation.reduce import Answered, Cell
 from app.evaluation.tables import QUANTITIES, Resamples, cell_rows, joint
 from app.evaluation.variants import Variant
 from app.sampling.pipeline import Pipeline
-from app.serving.subject import Subject
+from app.serving.promise import Subject
 from tests.fakes import FakeUpscaler
 
 ALPHAS = (0.05, 0.3, 0.5, 0.9)

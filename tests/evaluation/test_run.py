@@ -23,7 +23,7 @@ from app.evaluation.report import advice
 from app.evaluation.variants import SEMANTIC
 from app.sampling.measure import measure
 from app.sampling.pipeline import Pipeline
-from app.serving.subject import Subject
+from app.serving.promise import Subject
 from app.upscalers.base import Source
 from tests.evaluation.conftest import ALPHAS, QUICK, evaluated, photographs, plain
 from tests.factories import encoded, photo

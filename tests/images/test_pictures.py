@@ -11,12 +11,9 @@ from hypothesis.extra.numpy import arrays
 from PIL import Image
 from scipy import ndimage
 
-from app.images.composite import composed, fading
-from app.images.encode import png_grey16, png_mask, png_rgb
-from app.images.enlarge import Enlarged
-from app.images.overlay import overlay
-from app.images.png import png
-from app.images.reduce import largest_within, size_within
+from app.images.drawings import composed, fading, overlay
+from app.images.encode import png, png_grey16, png_mask, png_rgb
+from app.images.resize import Enlarged, largest_within, size_within
 from tests.factories import photo
 
 TEXT = {"trustscale:alpha": "0.1", "Software": "trustscale"}

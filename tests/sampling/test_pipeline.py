@@ -15,9 +15,9 @@ from app.errors import (
     TimedOut,
     UpscalerUnavailable,
 )
+from app.sampling.draw import Throughput
 from app.sampling.measure import measure, measured_again
 from app.sampling.pipeline import Pipeline, differences, guard, identify
-from app.sampling.throughput import Throughput
 from app.upscalers.base import Capabilities, Source, settings_of
 from app.upscalers.embedded import EmbeddedUpscaler
 from app.upscalers.remote.errors import Filtered

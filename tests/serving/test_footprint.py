@@ -15,7 +15,7 @@ from app.conformal.moments import Moments
 from app.conformal.terms import is_fact
 from app.sampling.measure import measure
 from app.sampling.pipeline import Pipeline
-from app.serving.footprint import LARGE, footprint
+from app.serving.admission import LARGE, footprint
 from app.serving.make import encode, generate
 from app.serving.options import UpscaleRequest
 from app.upscalers.base import Capabilities, Source

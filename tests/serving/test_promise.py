@@ -14,8 +14,7 @@ from app.errors import BadRequest
 from app.images.compression import LOSSLESS, Compression
 from app.images.degrade import Degradation
 from app.images.facts import UPLOAD, Facts
-from app.serving.promise import guarantee, warnings_of
-from app.serving.subject import Subject
+from app.serving.promise import Subject, guarantee, warnings_of
 from tests.factories import calibration_of, changed
 from tests.fakes import FakeUpscaler
 

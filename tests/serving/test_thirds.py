@@ -15,8 +15,7 @@ from app.conformal.typicality import THIRDS
 from app.images.compression import LOSSLESS
 from app.images.decode import Limits, decode
 from app.images.facts import BY_SCORE, UPLOAD, Facts, classify, look_at
-from app.serving.promise import guarantee
-from app.serving.subject import Subject
+from app.serving.promise import Subject, guarantee
 from tests.api.gateway import AS_ADMIN, IMAGE, gateway, pixels, post
 from tests.factories import calibration_of
 from tests.fakes import FakeUpscaler
