@@ -1,7 +1,6 @@
 """Settings that all `[[upscalers]]` entries share; those of a kind are beside its adapter.
 
-`app/upscalers/registry.py` builds from them. They hold no secrets: `token_env` names the
-environment variable that holds the token.
+They hold no secrets: `token_env` names the environment variable that holds the token.
 """
 
 from __future__ import annotations
@@ -30,22 +29,17 @@ _SECRET_HEADERS = frozenset({"authorization", "proxy-authorization", "cookie", "
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 EnvName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
-# What RFC 9110 lets a header hold.
+# As in RFC 9110.
 HeaderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$")]
 HeaderValue = Annotated[str, Field(pattern=r"^([!-~]([\t -~]*[!-~])?)?$")]
 HostName = Annotated[str, Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?$")]
-
 
 # An IPv6 address, or labels; the dot at the end is that of an absolute name.
 _HOST = re.compile(r"[0-9a-f]*:[0-9a-f:.]*(%[a-z0-9]+)?|([a-z0-9_-]{1,63}\.)*[a-z0-9_-]{1,63}\.?")
 
 
 def http_url(url: str) -> SplitResult:
-    """The parts of an absolute http(s) URL.
-
-    Raises:
-        ValueError: it cannot be called; the message says what it is instead.
-    """
+    """The parts of an absolute http(s) URL; else ValueError says what it is instead."""
     try:
         parts = urlsplit(url)
         host, _ = parts.hostname, parts.port
@@ -55,7 +49,7 @@ def http_url(url: str) -> SplitResult:
         raise ValueError("something that is no http(s) URL")
     if parts.username is not None or not url.isascii() or not url.isprintable() or " " in url:
         raise ValueError("a URL with credentials or odd characters")
-    # Nothing that a resolver, a proxy or a list of hosts may read differently.
+    # Not what a resolver, a proxy or a list of hosts may read differently.
     if not _HOST.fullmatch(host):
         raise ValueError("a URL with an impossible host")
     return parts
@@ -130,8 +124,8 @@ class EmbeddedConfig(_Config):
 class RemoteConfig(_Config):
     """What every upscaler behind HTTP has.
 
-    `HOW_TO_CALL` names the settings that say how to call, not what is computed. The fingerprint
-    covers all others, new settings included unless they are added there.
+    `HOW_TO_CALL` names the settings that say how to call; the fingerprint covers all others, since
+    they say what is computed.
     """
 
     HOW_TO_CALL: ClassVar[frozenset[str]] = frozenset(

@@ -1,13 +1,13 @@
 """Connect an upscaler of which only the address is known: read its description, then call once.
 
-The second step may cost money, so it is separate. `look` asks the server what it is and suggests an
-entry; `attempt` makes one call through the adapter that would serve, and corrects what only an
-answer tells (the scale, where the picture is). Answers are recorded and replayed to the corrected
-entry, so the call is made, and paid for, once.
+`look` asks the server what it is and suggests an entry; `attempt` makes one call, which may cost
+money, through the adapter that would serve, and corrects what only an answer shows (the scale,
+where the picture is). Answers are recorded and replayed to the corrected entry, so the call is paid
+for once.
 
-The address comes from a web page, and this process runs inside somebody's network: the connection
-goes to the address that was checked, which must be public unless the operator allows others, and
-redirects are not followed (`app/upscalers/remote/guard.py`).
+The address comes from a web page: as `app/upscalers/remote/guard.py` has it, the connection goes to
+the address that was checked, which must be public unless the operator allows others, and redirects
+are not followed.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ _GUESS: Final = 16  # a scale that hardly any model has, so the answer shows the
 _MOST_TRIES: Final = 12
 _ASPECT: Final = 0.01
 _REPLICATE: Final = "https://api.replicate.com/v1"
-_TELL_SCALE: Final = ("embedded", "worker")  # they report it; a tuple, as kinds may be anything
+_REPORT_SCALE: Final = ("embedded", "worker")  # a tuple, as kinds may be anything
 _WORKER: Final = "trustscale-worker"  # the name our workers report
 _ADAPTER: Final[TypeAdapter[UpscalerConfig]] = TypeAdapter(UpscalerConfig)
 
@@ -62,7 +62,7 @@ class Wish:
     """What to connect.
 
     address: a URL, or an ONNX file.
-    token: for this trial only; the entry names a variable.
+    token: for this trial only.
     settings: of the entry; they override what is found.
     allow_private: whether the address may be private, or without TLS.
     """
@@ -81,7 +81,7 @@ class Wish:
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """What one call has shown; `entry` is complete now."""
+    """What one call has shown, and the complete entry."""
 
     entry: Entry
     notes: list[str]
@@ -95,7 +95,7 @@ async def look(wish: Wish) -> Suggestion:
 
     Raises:
         BadRequest: no such address, or nothing there describes an upscaler.
-        UpscalerError: it cannot be reached, or refuses the token.
+        UpscalerError: unreachable, or it refuses the token.
     """
     if wish.address.endswith(".onnx") and "://" not in wish.address:
         return _of_file(wish)
@@ -132,7 +132,7 @@ async def attempt(entry: Entry, wish: Wish) -> Trial:
 
     Raises:
         BadRequest: a setting is wrong.
-        UpscalerError: the answer is no sample; the message says why.
+        UpscalerError: the answer is no sample.
     """
     source, began = Source(pattern()), time.perf_counter()
     seconds = 0.0
@@ -160,13 +160,13 @@ async def attempt(entry: Entry, wish: Wish) -> Trial:
             seconds = seconds or time.perf_counter() - began
             if not lossless:
                 notes.append("Its pictures come in a lossy format, whose noise adds to σ.")
-            told = {} if now["kind"] in _TELL_SCALE else {"scale": scale}
-            return Trial({**now, **told}, notes, scale, seconds, lossless)
+            known = {} if now["kind"] in _REPORT_SCALE else {"scale": scale}
+            return Trial({**now, **known}, notes, scale, seconds, lossless)
     raise AssertionError
 
 
 def _mended(entry: Entry, error: UpscalerError, source: Source) -> tuple[list[Entry], str]:
-    """Entries that the same answers may fit, and a sentence for people."""
+    """Entries that the same answer may fit, and a sentence for people."""
     if isinstance(error, ForeignHost):
         hosts = [*entry.get("allowed_hosts", []), error.host]
         return [
@@ -218,7 +218,7 @@ async def _generated(
 
 def config_of(entry: Entry) -> UpscalerConfig:
     """The entry as settings; a missing scale is guessed. Raises BadRequest."""
-    guess = {} if entry["kind"] in _TELL_SCALE or "preset" in entry else {"scale": _GUESS}
+    guess = {} if entry["kind"] in _REPORT_SCALE or "preset" in entry else {"scale": _GUESS}
     with _readable():
         return _ADAPTER.validate_python({**guess, **entry})
 
@@ -287,7 +287,7 @@ async def _openapi(upstream: Upstream, path: str, settings: Entry) -> Suggestion
 
 
 async def _document(upstream: Upstream, path: str) -> Any:
-    """A description; None if there is none. Raises UpscalerError if the token is refused."""
+    """A description, or None. Raises UpscalerError if the token is refused."""
     try:
         reply = await upstream.request("GET", path)
     except ProtocolError:  # too large, or compressed
@@ -331,9 +331,9 @@ def _named(found: Suggestion, wish: Wish, of: str) -> Suggestion:
     found.entry = merge({"name": name or "upscaler", **found.entry}, wish.settings)
     config_of(found.entry)
     found.needs = [one for one in found.needs if not _is_set(found.entry, one)]
-    said = [found.what, found.entry, found.needs, found.notes]
+    parts = [found.what, found.entry, found.needs, found.notes]
     try:
-        json.dumps(said, ensure_ascii=False, allow_nan=False).encode()
+        json.dumps(parts, ensure_ascii=False, allow_nan=False).encode()
     except ValueError as error:  # half a character, or no number
         raise BadRequest("What the server says of itself cannot be read.") from error
     return found
@@ -344,11 +344,7 @@ def _is_set(entry: Entry, place: str) -> bool:
 
 
 def _parts(address: str) -> SplitResult:
-    """The URL of an API, also from the address of its web page.
-
-    Raises:
-        BadRequest: it is no URL.
-    """
+    """The URL of an API, also from the address of its web page; else BadRequest."""
     place = address.strip().rstrip("/")
     if space := re.match(r"https://huggingface\.co/spaces/([\w.-]+)/([\w.-]+)", place):
         place = f"https://{re.sub('[._]', '-', f'{space[1]}-{space[2]}')}.hf.space".lower()
@@ -411,7 +407,7 @@ class _Tape(httpx.AsyncBaseTransport):
 
     def __init__(self, line: httpx.AsyncBaseTransport) -> None:
         self._line = line
-        self._kept: list[tuple[str, str, httpx.Response]] = []
+        self._recorded: list[tuple[str, str, httpx.Response]] = []
         self._place = 0
 
     def rewind(self) -> None:
@@ -420,24 +416,24 @@ class _Tape(httpx.AsyncBaseTransport):
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """See httpx."""
-        # The rest of a path may be an id of this call.
+        # Not the path, which may hold an id of this call.
         asked, url = f"{request.method} {request.url.netloc!r}", str(request.url)
-        if self._place < len(self._kept) and self._kept[self._place][0] == asked:
-            response = self._kept[self._place][2]
+        if self._place < len(self._recorded) and self._recorded[self._place][0] == asked:
+            response = self._recorded[self._place][2]
         else:
-            del self._kept[self._place :]
-            response = await self._heard(request)
+            del self._recorded[self._place :]
+            response = await self._received(request)
             # Of a polled prediction the last answer counts.
-            if self._kept and request.method == "GET" and self._kept[-1][1] == url:
-                self._kept.pop()
+            if self._recorded and request.method == "GET" and self._recorded[-1][1] == url:
+                self._recorded.pop()
                 self._place -= 1
-            self._kept.append((asked, url, response))
+            self._recorded.append((asked, url, response))
         self._place += 1
         return httpx.Response(
             response.status_code, headers=_plain(response.headers), content=response.content
         )
 
-    async def _heard(self, request: httpx.Request) -> httpx.Response:
+    async def _received(self, request: httpx.Request) -> httpx.Response:
         answer = await self._line.handle_async_request(request)
         if answer.headers.get("content-encoding", "identity") != "identity":
             raise ProtocolError("It compressed its answer although told not to.")

@@ -1,7 +1,6 @@
-"""From what a server says of itself to an upscaler's entry. All functions are pure.
+"""From a server's description of itself to an upscaler's entry; pure functions.
 
-Sources: the schemas of Cog and Replicate, Gradio's `/info`, metadata of the Open Inference
-Protocol, OpenAPI 3. What a description does not say is left to a trial, or to a person.
+What a description does not say is left to a trial, or to a person.
 """
 
 from __future__ import annotations
@@ -33,8 +32,8 @@ class Suggestion:
     """What a description says.
 
     what: the kind of server, for people.
-    entry: without `scale`, which only an answer tells.
-    needs: settings that the model requires and nobody can guess.
+    entry: without `scale`, which only an answer shows.
+    needs: settings that the model requires and a person must give.
     notes: what a person should look at.
     """
 
@@ -71,10 +70,9 @@ def of_predictions(schema: Any, where: Entry, what: str) -> Suggestion | None:
 
 def of_gradio(info: Any, where: Entry, wanted: str | None) -> Suggestion | None:
     """A Gradio app: the endpoint from picture to picture; `wanted`: its name."""
-    told = pointer.first(info, "/named_endpoints")
     able = {
         name: (inputs, output)
-        for name, one in (told.items() if isinstance(told, dict) else ())
+        for name, one in _items(pointer.first(info, "/named_endpoints"))
         if (inputs := _arguments(pointer.find(one, "/parameters/*")))
         and (output := _picture_of(pointer.find(one, "/returns/*"))) is not None
         and (wanted is None or name.strip("/") == wanted.strip("/"))
@@ -153,7 +151,7 @@ def _layout(tensor: Any) -> str | None:
 
 
 def of_openapi(document: Any, where: Entry, path: str | None) -> Suggestion | None:
-    """Any OpenAPI 3 description: the best operation that takes a picture; `path`: only this one."""
+    """Any OpenAPI 3 description: the best operation that takes a picture, at `path` if given."""
     able = [
         (score, suggestion)
         for score, suggestion in _operations(document, where)
@@ -169,16 +167,13 @@ def of_openapi(document: Any, where: Entry, path: str | None) -> Suggestion | No
 
 
 def _operations(document: Any, where: Entry) -> Iterator[tuple[int, Suggestion]]:
-    """Every operation that takes a picture, with a score of how much it looks like an upscaler."""
-    paths = pointer.first(document, "/paths")
-    for path, methods in paths.items() if isinstance(paths, dict) else ():
-        for method in ("post", "put"):
-            operation = methods.get(method) if isinstance(methods, dict) else None
-            if not isinstance(operation, dict):
+    """Every operation that takes a picture; the score says how much it looks like an upscaler."""
+    for path, methods in _items(pointer.first(document, "/paths")):
+        for method, operation in _items(methods):
+            if method not in {"post", "put"} or not isinstance(operation, dict):
                 continue
             body = _resolved(operation.get("requestBody"), document)
-            content = body.get("content")
-            for kind, media in content.items() if isinstance(content, dict) else ():
+            for kind, media in _items(body.get("content")):
                 request = _request(kind, media, document)
                 if request is None:
                     continue
@@ -223,13 +218,12 @@ def _request(kind: str, media: Any, document: Any) -> tuple[dict[str, Any], int,
 
 def _answers(operation: Any, document: Any) -> list[str]:
     """The media types of a success."""
-    responses = operation.get("responses")
-    good = [
-        _resolved(one, document).get("content")
-        for status, one in (responses.items() if isinstance(responses, dict) else ())
+    return [
+        name
+        for status, one in _items(operation.get("responses"))
         if status.startswith("2") or status == "default"
+        for name, _ in _items(_resolved(one, document).get("content"))
     ]
-    return [name for content in good if isinstance(content, dict) for name in content]
 
 
 def _prefix(document: Any) -> str:
@@ -241,11 +235,7 @@ def _prefix(document: Any) -> str:
 
 def _roles(schema: Mapping[str, Any], document: Any, *, files: bool = False) -> _Fields:
     """The roles of a schema's properties; `files`: a picture is one of binary content."""
-    told = schema.get("properties")
-    properties = {
-        name: _resolved(one, document)
-        for name, one in (told.items() if isinstance(told, dict) else ())
-    }
+    properties = {name: _resolved(one, document) for name, one in _items(schema.get("properties"))}
     image = _image(properties, files=files)
     seed = next((name for name in properties if _SEED.search(name)), None)
     seed_max = min(int((properties.get(seed or "") or {}).get("maximum") or _MOST_SEED), _MOST_SEED)
@@ -264,7 +254,7 @@ def _roles(schema: Mapping[str, Any], document: Any, *, files: bool = False) -> 
 
 
 def _image(properties: Mapping[str, Mapping[str, Any]], *, files: bool) -> str | None:
-    """The property that holds the picture: of the candidates, the one named most tellingly."""
+    """The property that holds the picture: of the candidates, the one with the clearest name."""
     able = [
         name
         for name, one in properties.items()
@@ -275,6 +265,11 @@ def _image(properties: Mapping[str, Mapping[str, Any]], *, files: bool) -> str |
     hints = [(k, name) for name in able for k, hint in enumerate(_IMAGES) if hint in name.lower()]
     alone = able[0] if files and len(able) == 1 else None
     return min(hints)[1] if hints else alone
+
+
+def _items(value: Any) -> list[tuple[str, Any]]:
+    """The members of a JSON object; of anything else none."""
+    return list(value.items()) if isinstance(value, dict) else []
 
 
 def _resolved(schema: Any, document: Any, depth: int = 8) -> dict[str, Any]:

@@ -18,7 +18,7 @@ _BARE = re.compile(r"[A-Za-z0-9_-]+")
 def add(path: Path, entry: Mapping[str, Any]) -> None:
     """Append the entry to the file, creating it if needed.
 
-    If the file names no upscalers, the shipped defaults are written too, or they would disappear.
+    A file that names no upscalers gets the shipped ones too, or they would disappear.
 
     Raises:
         ConfigError: the file cannot be written, is no TOML, or has an upscaler of that name.

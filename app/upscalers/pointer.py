@@ -18,10 +18,7 @@ _MOST_LETTERS: Final = 100
 
 
 def find(document: Any, pointer: str) -> list[Any]:
-    """Every value that the pointer names, possibly none.
-
-    The empty pointer names the document itself. Without `*` a pointer names at most one value.
-    """
+    """Every value that the pointer names; without `*` at most one."""
     where, *rest = _EVERY.split(pointer, maxsplit=1)
     found = JsonPointer(where).resolve(document, _NOTHING)
     if found is _NOTHING or isinstance(found, EndOfList):
@@ -52,10 +49,7 @@ def images(document: Any) -> list[str]:
 
 
 def outline(document: Any) -> str:
-    """The pointers of a document with none of its values, as help for writing one.
-
-    Such as "/id, /output/0/b64 (looks like an image)"; at most a dozen.
-    """
+    """A dozen pointers of a document without values: "/id, /output/0 (looks like an image)"."""
     leaves = list(islice(_leaves(document, ""), 10_000))
     leaves.sort(key=lambda leaf: not _is_image(leaf[1]))
     named = [

@@ -21,18 +21,16 @@ _SEEDS = (193, 290)  # arbitrary; residues modulo 96 differ, so symmetry-sampled
 
 @dataclass(slots=True)
 class ProbeReport:
-    """What three generations have shown. None means: not known.
+    """What three generations have shown; None: unknown.
 
     reachable: the health check succeeded.
     generates: all three generations succeeded.
     error, error_kind: the first failure, as text and as metrics label.
     repeatable: the same seed gave the same bytes.
     varies: another seed gave other bytes.
-    honours_seeds: both, for an upscaler that takes seeds.
     lossless: no answer came in a lossy format.
     latency_s: median time of one generation.
     calls_per_request: generations of a request for `samples` samples, without retries.
-    shift, stretch, similarity: how the sample lies on the input; see `Alignment`.
     """
 
     name: str
@@ -70,17 +68,16 @@ class ProbeReport:
 
     @property
     def usable(self) -> bool:
-        """Whether masks can be made: samples come and align with the input."""
         return self.obstacle is None
 
 
 async def probe(upscaler: Upscaler, image: RGB | None = None, *, samples: int = 8) -> ProbeReport:
     """Check the upscaler, then generate with one seed, another, and the first again.
 
-    Never raises an `UpscalerError`: the report holds it.
+    An `UpscalerError` is in the report.
 
     Args:
-        upscaler: to try; three generations are paid for.
+        upscaler: three generations are paid for.
         image: uint8 [h, w, 3]; None: a synthetic pattern of 96 x 96.
         samples: M, for the number of calls per request.
     """

@@ -39,7 +39,7 @@ UpscalerConfig = Annotated[
     | GradioConfig,
     Field(discriminator="kind"),
 ]
-"""Any entry of `upscalers`; `kind` distinguishes them."""
+"""Any entry of `upscalers`."""
 
 _ADAPTERS: Mapping[type[OneAddress], type[Adapter[Any]]] = MappingProxyType(
     {
@@ -62,12 +62,12 @@ def build_upscaler(
     precision: PrecisionSetting = "f32",
     witness: FaithfulWitness | None = None,
 ) -> Upscaler:
-    """Build an upscaler. A remote one is not contacted yet, and gets retries and limits.
+    """Build an upscaler; a remote one is not contacted yet.
 
     Args:
         config: the entry.
         environ: holds the variables that `token_env` names.
-        metrics: of the process; counts remote calls.
+        metrics: counts remote calls.
         calls: counts limited calls over all processes; None: this process alone.
         network: for tests.
         precision: of embedded models whose entry names none.

@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Final, Literal
 
 Character = Literal["faithful", "sharp"]
-"""Faithful: hardly invents and stays soft. Sharp: repaints and is crisp."""
+"""Faithful: hardly invents, soft. Sharp: repaints, crisp."""
 
 ShippedName = Literal["span-x4", "realesr-x4"]
 
@@ -19,8 +19,8 @@ SCALE: Final = 4  # of every model here
 class ShippedModel:
     """One model.
 
-    file: its name in `models/`.
-    title: its name for people.
+    file: in `models/`.
+    title: for people.
     halo: its radius in input pixels: no output pixel depends on anything farther away.
     tile: the default largest side of a tile in input pixels.
     """

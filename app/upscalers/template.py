@@ -31,8 +31,7 @@ class _Part(BaseModel):
 class Condition(_Part):
     """Holds when the named place of an answer has one of the values.
 
-    Exactly one of `status`, `header` and `pointer` is given. Without `is_in`, a header or pointer
-    holds when it is present and neither null, false nor empty.
+    Without `is_in`, a header or pointer holds when it is present and neither null, false nor empty.
     """
 
     status: tuple[int, ...] | None = None
@@ -51,8 +50,7 @@ class Condition(_Part):
 class Request(_Part):
     """The call that asks for a sample.
 
-    `json` is the body of form `json`; `fields` and `image_field` are that of `multipart`; form
-    `raw` sends the PNG as it is.
+    Form `json` sends the body `json`, `multipart` the `fields` and the image, `raw` the bare PNG.
     """
 
     BUILT_IN: ClassVar[frozenset[str]] = frozenset(
@@ -78,7 +76,7 @@ class Request(_Part):
 
 
 class SeedField(_Part):
-    """The range of seeds that the API takes; sample seeds are mapped into it."""
+    """The range of seeds that the API takes."""
 
     min: int = Field(1, description="0 often means random, so it is better left out.")
     max: int = 2**31 - 1
@@ -95,7 +93,7 @@ class SeedField(_Part):
 
 
 class Answer(_Part):
-    """Where the image is, and which answers fail although the status says success."""
+    """Where the image is, and which answers of status 2xx fail."""
 
     image: Literal["body", "json"] = "body"
     pointer: Pointer = Field("", description="Where the image is: base64, data URI or URL.")
@@ -111,7 +109,7 @@ class Answer(_Part):
 
 
 class Poll(_Part):
-    """Submit, poll, fetch. URLs out of an answer must stay on the upscaler's host."""
+    """Submit, poll, fetch; URLs of an answer must be on the upscaler's host."""
 
     url_pointer: Pointer | None = Field(None, description="Status URL in the submit answer.")
     path: str | None = Field(None, description="Or: path with {id}, appended to the url.")
@@ -163,11 +161,7 @@ def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
 
 
 def fill(tree: Any, values: dict[str, Any]) -> Any:
-    """The same tree with placeholders replaced.
-
-    Raises:
-        KeyError: a placeholder has no value.
-    """
+    """The tree with placeholders replaced; KeyError if one has no value."""
     if isinstance(tree, dict):
         return {key: fill(item, values) for key, item in tree.items()}
     if isinstance(tree, list | tuple):

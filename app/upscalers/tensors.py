@@ -1,10 +1,9 @@
-"""The wire format of the Open Inference Protocol, both ways, without any network.
+"""The wire format of the Open Inference Protocol, written and read.
 
 A message is a JSON object whose tensors hold numbers or, with the binary extension, the lengths of
-raw little-endian tensors that follow; a header gives the length of the JSON part. Binary matters: a
-512 × 512 image takes seconds as JSON numbers. Requests list `inputs`, answers `outputs`; nothing
-else differs. Sources: inference_rest.md of the Open Inference Protocol, extension_binary_data.md of
-Triton.
+raw little-endian tensors that follow; a header gives the length of the JSON part. Requests list
+`inputs`, answers `outputs`. Sources: inference_rest.md of the Open Inference Protocol,
+extension_binary_data.md of Triton.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ class Malformed(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
-    """A received tensor; its values are read on demand.
+    """A received tensor.
 
     raw: its bytes, a view of the message; None: `data` holds JSON numbers.
     """
@@ -103,7 +102,7 @@ def encode(
     document: Mapping[str, Any], side: Side, tensors: Mapping[str, NDArray[Any] | bytes],
     *, binary: bool,
 ) -> tuple[list[Part], dict[str, str]]:  # fmt: skip
-    """The body of a message, in parts, and its headers. No array is copied.
+    """The body of a message, in parts that copy no array, and its headers.
 
     Args:
         document: the message without its tensors.
@@ -149,7 +148,7 @@ def decode(
 
     Args:
         body: all of it.
-        header_length: the value of the header `HEADER_LENGTH`; None: all of it is JSON.
+        header_length: the header `HEADER_LENGTH`; None: all of it is JSON.
         side: where the tensors are listed.
 
     Raises:

@@ -2,13 +2,11 @@
 
 An output pixel of a convolutional network depends on the input within a *radius* only: the sum of
 (kernel size − 1) / 2 over the convolutions of its longest path. So each tile reads a `halo` of at
-least that radius beyond the pixels that it keeps, and discards the halo's output. At the border of
-the image there is no halo: there the network applies its own border treatment (for SPAN zeros, as
-in training), as on the whole image. So nothing is blended, and tiled equals whole up to the order
-of floating-point sums.
+least that radius beyond the pixels that it keeps, except at the border of the image, where the
+network applies its border treatment. Tiled equals whole up to the order of floating-point sums.
 
 All tiles of one image have the same shape: onnxruntime's memory arena keeps the blocks of every
-shape it has seen, and other runtimes compile per shape.
+shape, and other runtimes compile per shape.
 """
 
 from __future__ import annotations
@@ -62,17 +60,17 @@ class TilePlan:
         return first.stop - first.start
 
     def spans(self, length: int) -> list[Span]:
-        """The tiles along an axis of `length` >= 1 pixels.
+        """The tiles along an axis of `length` >= 1 pixels, equally long, at most `tile`.
 
-        All have equal length, at most `tile`; their kept parts partition [0, length); each kept
-        pixel has `halo` pixels on both sides inside its tile, or reaches to the image's border.
+        Their kept parts partition [0, length); each kept pixel has `halo` pixels on both sides
+        inside its tile, or reaches to the image's border.
         """
         if length <= self.tile:
             return [Span(0, length, 0, length)]
         inner = length - 2 * self.halo
         count = -(-inner // (self.tile - 2 * self.halo))
-        # As many tiles as needed, each as short as possible: 300 pixels become two of about 170,
-        # not 288 and a sliver; but never of odd length, which bfloat16 computes half as fast again.
+        # As short as possible: 300 pixels become two of about 170, not 288 and a sliver; but no odd
+        # lengths, which bfloat16 computes half as fast again.
         extent = -(-inner // count) + 2 * self.halo
         extent = min(self.tile, extent + -extent % _STEP)
         step = extent - 2 * self.halo
@@ -89,17 +87,15 @@ def tiled(
 ) -> tuple[RGB, list[Callable[[], None]]]:
     """`function(image)`, computed tile by tile, in any order or side by side.
 
-    Beside the output, memory is that of one tile.
-
     Args:
         function: maps a C-contiguous [h, w, 3] to [scale·h, scale·w, 3] of its type.
         image: [h, w, 3], at least 1 x 1.
         scale: the factor of `function`, >= 1.
-        plan: tile size and halo; no seam if the halo is at least the radius of `function`.
+        plan: no seam if the halo is at least the radius of `function`.
 
     Returns:
-        [scale·h, scale·w, 3], which is whole once every part has been called, and the parts,
-        one a tile. A part raises ValueError if `function` returned another shape than promised.
+        [scale·h, scale·w, 3], complete once every part has been called, and the parts, one a tile.
+        A part raises ValueError if `function` returned another shape.
     """
     height, width, channels = image.shape
     output = np.empty((scale * height, scale * width, channels), image.dtype)
@@ -126,12 +122,10 @@ def run_tiled(
     plan: TilePlan,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> RGB:
-    """The output of `tiled`, complete.
-
-    `cancelled` is asked before every tile, from the calling thread.
+    """The complete output of `tiled`; `cancelled` is called before every tile.
 
     Raises:
-        Stopped: `cancelled` answered true.
+        Stopped: `cancelled` returned true.
         ValueError: `function` returned an unexpected shape.
     """
     output, parts = tiled(function, image, scale, plan)

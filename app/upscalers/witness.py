@@ -1,8 +1,7 @@
 """The witness: the shipped faithful network, run on the input of another upscaler.
 
-Where a generative model departs from a network that hardly invents, it invents: the idea of DeSRA
-(Xie et al., ICML 2023), which compares a GAN's result with an MSE network's. One local pass says as
-much as several calls of the upscaler, or more.
+A generative model invents where it departs from a network that hardly does: the idea of DeSRA (Xie
+et al., ICML 2023). One local pass says as much as several calls of the upscaler, or more.
 """
 
 from __future__ import annotations
@@ -24,18 +23,14 @@ WITNESS: ShippedName = "span-x4"
 
 
 class FaithfulWitness:
-    """`Witness` by the shipped SPAN, loaded at first use.
-
-    Args:
-        precision: of the network, see `load_session`.
-    """
+    """`Witness` by the shipped SPAN, loaded at first use."""
 
     def __init__(self, precision: PrecisionSetting = "f32") -> None:
         self._precision: PrecisionSetting = precision
 
     @cached_property
     def upscaler(self) -> EmbeddedUpscaler:
-        """What answers; an upscaler of the same fingerprint may be set in its place."""
+        """What answers; another one of the same fingerprint may be set instead."""
         return EmbeddedUpscaler("witness", WITNESS, precision=self._precision)
 
     def fingerprint(self, scale: int) -> str:
@@ -43,10 +38,7 @@ class FaithfulWitness:
         return "input" if scale == 1 else self.upscaler.fingerprint
 
     async def answer(self, source: Source, scale: int) -> RGB:
-        """See `Witness`; resized by Pillow's bicubic filter if scale is not 4.
-
-        At scale 1 the input itself is the answer.
-        """
+        """See `Witness`; at scale 1 the input, else the bicubically resized answer at scale 4."""
         if scale == 1:
             return source.rgb
         # A multiple of the order is the identity of the symmetries.

@@ -1,5 +1,5 @@
 """Upscalers behind somebody else's HTTP API.
 
-The adapters only translate wire formats; `http.py` alone touches the network, and
+Adapters translate wire formats, `http.py` alone touches the network, and
 `app/upscalers/resilience.py` wraps every adapter with retries and limits.
 """

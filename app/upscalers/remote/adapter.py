@@ -1,4 +1,4 @@
-"""What all adapters share: identity, capabilities, limits, and work that outlives a call."""
+"""What all adapters share: identity, capabilities, uploads, polling and cancelling."""
 
 from __future__ import annotations
 
@@ -20,12 +20,11 @@ from app.upscalers.remote.http import SMALL_ANSWER, Upstream
 from app.upscalers.remote.samples import SampleReader
 from app.upscalers.remote.translation import Reply, retry_after
 
-# Later settings: left out of the fingerprint while unset, so old fingerprints hold.
+# Left out of the fingerprint while unset, so older fingerprints hold.
 _NEW = frozenset({"mask_color", "mask_field"})
 
 _POLL_TRIES = 3
 _LARGE_JSON = 2**20
-
 
 Config = TypeVar("Config", bound=OneAddress)
 T = TypeVar("T")
@@ -47,7 +46,6 @@ class Adapter(abc.ABC, Generic[Config]):
         self._upstream = upstream
         self._reader = SampleReader(config, upstream)
         self._identified: dict[str, Any] | None = None
-        # Entries go with their inputs.
         self._uploads: weakref.WeakKeyDictionary[Source, asyncio.Task[str]] = (
             weakref.WeakKeyDictionary()
         )
@@ -88,7 +86,7 @@ class Adapter(abc.ABC, Generic[Config]):
     async def generate(
         self, source: Source, seeds: Sequence[int], turn: Turn | None = None
     ) -> list[RGB]:
-        """One sample per seed; see `Upscaler.generate`."""
+        """See `Upscaler.generate`."""
         refuse_large(source, self._config.max_input_pixels, self.name)
         turn = turn or Turn()
         pixels = self._reader.largest(source)
@@ -97,7 +95,7 @@ class Adapter(abc.ABC, Generic[Config]):
             return await self._samples(source, seeds, turn)
         except UpscalerError as error:
             if isinstance(error, UpscalerFailed):
-                # A restarted server may have lost the image.
+                # A restarted server may have lost the upload.
                 self._uploads.pop(source, None)
             self._upstream.redact_error(error)
             raise
@@ -137,10 +135,7 @@ class Adapter(abc.ABC, Generic[Config]):
         raise NotImplementedError
 
     async def _uploaded(self, source: Source) -> str:
-        """Where the input lies on the server; uploaded once for all calls.
-
-        After a failed upload the next call tries again.
-        """
+        """Where the input is on the server; uploaded once for all calls, unless that failed."""
         task = self._uploads.get(source)
         if task is None or (task.done() and (task.cancelled() or task.exception())):
             task = self._uploads[source] = asyncio.create_task(self._upload(source))
@@ -152,7 +147,7 @@ class Adapter(abc.ABC, Generic[Config]):
         raise NotImplementedError
 
     def _place(self, value: object) -> str:
-        """A URL, path or id for the next step, from an answer. Raises ProtocolError."""
+        """A URL, path or id from an answer, if it is one. Raises ProtocolError."""
         if isinstance(value, str) and value:
             return value
         raise ProtocolError(f"{self.name!r} did not say where the next step is.")
@@ -160,8 +155,8 @@ class Adapter(abc.ABC, Generic[Config]):
     async def _ask(self, url: str, interval: float, turn: Turn | None) -> Reply:
         """Poll once, after the interval.
 
-        Polling is free and the work behind it is not, so after a broken connection or a busy answer
-        it is repeated before the work is given up.
+        Polling is free and the work behind it is not, so a failed poll is repeated before the work
+        is given up.
         """
         for _ in range(_POLL_TRIES):
             await asyncio.sleep(interval)
@@ -184,8 +179,8 @@ class Adapter(abc.ABC, Generic[Config]):
     ) -> T:
         """The answer to a request that begins work at the server.
 
-        Only the answer names what can be cancelled: if the caller leaves first, a background task
-        waits for the answer and cancels.
+        Only the answer names what can be cancelled: if the caller is cancelled first, a background
+        task waits for the answer.
         """
         begun = asyncio.create_task(request)
         begun.add_done_callback(lambda done: done.cancelled() or done.exception())
@@ -218,11 +213,8 @@ def refuse_large(source: Source, limit: int | None, who: str) -> None:
     """Raise UpscalerRejected if an input has more pixels than the limit."""
     pixels = source.height * source.width
     if limit is not None and pixels > limit:
-        raise UpscalerRejected(
-            f"The image has {pixels:,} pixels; {who!r} takes at most {limit:,}.",
-            limit="max_input_pixels",
-            maximum=limit,
-        )
+        detail = f"The image has {pixels:,} pixels; {who!r} takes at most {limit:,}."
+        raise UpscalerRejected(detail, limit="max_input_pixels", maximum=limit)
 
 
 def mask_png(source: Source, color: str) -> bytes:
@@ -236,5 +228,5 @@ def data_uri(png: bytes) -> str:
 
 
 async def png_of(source: Source) -> bytes:
-    """An input as a PNG, encoded once and in a thread."""
+    """An input as a PNG, encoded in a thread."""
     return await asyncio.to_thread(lambda: source.png)

@@ -1,7 +1,6 @@
 """Whether a returned image is a sample of the input.
 
-Measured on small windows at the input's resolution: a few milliseconds at any size. All functions
-are pure.
+Measured on small windows at the input's resolution: a few milliseconds at any size.
 """
 
 from __future__ import annotations
@@ -19,11 +18,7 @@ _TEXTURE = 2.0  # standard deviation in grey levels; a window below it shows no 
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
 MAX_DISPLACEMENT = 0.75
-"""Input pixels.
-
-Differing conventions of pixel centres explain half a pixel in each direction, 0.71 in all; more is
-another picture.
-"""
+"""Input pixels. Conventions of pixel centres differ by half a pixel in each direction, 0.71 in all."""
 
 MIN_SIMILARITY = 0.5
 """Correlation of input and reduced sample; below it the sample shows something else."""
@@ -41,10 +36,10 @@ class Alignment:
     """How a sample aligns with the input.
 
     shift: median displacement (down, right) in output pixels.
-    stretch: actual over expected size, (vertical, horizontal); 1.0 is right.
+    stretch: actual over expected size, (vertical, horizontal).
     displacement: median length of the displacements, input pixels.
     similarity: correlation with the input, −1..1.
-    windows: windows with enough texture; with 0 nothing is known.
+    windows: those with enough texture; with 0 nothing is known.
     """
 
     shift: tuple[float, float]
@@ -77,14 +72,14 @@ class Alignment:
 
 
 def alignment(source: RGB, sample: RGB, scale: int) -> Alignment:
-    """Shift and stretch of a sample by phase correlation on up to nine windows.
+    """Shift and stretch by phase correlation on up to nine windows.
 
     Args:
         source: uint8 [h, w, 3].
         sample: uint8 [k·h, k·w, 3].
         scale: k.
     """
-    # Here because it takes half a second.
+    # Importing it takes half a second.
     from skimage.registration import phase_cross_correlation  # noqa: PLC0415
 
     height, width = source.shape[:2]
@@ -120,8 +115,8 @@ def alignment(source: RGB, sample: RGB, scale: int) -> Alignment:
 def is_unchanged(source: RGB, sample: RGB, scale: int) -> bool:
     """Whether the sample is merely the input resized by a usual filter: no model has run.
 
-    Judged on the centre, and only where the usual filters differ enough from each other to be told
-    apart from a model that had nothing to add.
+    Judged on the centre, and only where the filters differ enough from each other to distinguish
+    them from a model that had nothing to add.
     """
     if scale == 1:
         return bool(np.array_equal(source, sample)) and bool((source != source[0, 0]).any())

@@ -1,8 +1,4 @@
-"""Why a remote call failed, in finer classes than `app.errors`.
-
-`retriable` says whether the same call with the same seed may succeed soon; `reason` is a short
-constant for metrics.
-"""
+"""Why a remote call failed, in finer classes than `app.errors`."""
 
 from __future__ import annotations
 
@@ -14,7 +10,7 @@ from app.upscalers.base import RGB
 
 
 class _Waiting(UpscalerUnavailable):
-    """`asked`: seconds the server wants us to wait; None: it did not say."""
+    """`asked`: seconds that the server asked us to wait; None: it did not say."""
 
     def __init__(self, detail: str, *, asked: float | None = None, **members: Any) -> None:
         super().__init__(detail, retry_after=5.0 if asked is None else asked, **members)
@@ -38,11 +34,11 @@ class QuotaSpent(UpscalerUnavailable):
 
 
 class BadCredentials(UpscalerUnavailable):
-    """401 or 403: unusable until the operator corrects the token."""
+    """401 or 403: the operator must correct the token."""
 
 
 class Misconfigured(UpscalerUnavailable):
-    """404 for the model or the address: the operator must correct the configuration."""
+    """404: the operator must correct the address or the model."""
 
 
 class BreakerOpen(UpscalerUnavailable):
@@ -58,7 +54,7 @@ class Filtered(UpscalerFailed):
 
 
 class ProtocolError(UpscalerFailed):
-    """The answer does not follow the protocol: wrong type, truncated, too large, unreadable."""
+    """The answer does not follow the protocol."""
 
 
 class NoImage(ProtocolError):
@@ -70,7 +66,7 @@ class NoImage(ProtocolError):
 
 
 class ForeignHost(ProtocolError):
-    """The result lies on a `host` that is not allowed."""
+    """The result is on a `host` that is not allowed."""
 
     def __init__(self, detail: str, host: str) -> None:
         super().__init__(detail)
@@ -92,8 +88,8 @@ class WrongSize(WrongSample):
 class SomeFailed(UpscalerFailed):
     """One call for several seeds gave only some of the samples.
 
-    `samples` has one entry per seed of the call, None where none came. They are paid for, so the
-    fan-out keeps them and asks only for the rest. `cause` is why the rest is missing.
+    `samples` has one entry per seed, None where none came. They are paid for, so the fan-out keeps
+    them and asks only for the rest. `cause` is why the rest is missing.
     """
 
     def __init__(self, samples: Sequence[RGB | None], cause: UpscalerError, **members: Any) -> None:
@@ -129,7 +125,7 @@ def retriable(error: BaseException) -> bool:
 
 
 def needs_operator(error: BaseException) -> bool:
-    """Whether waiting is useless: somebody must correct a token or an address, or pay."""
+    """Whether waiting is useless: the operator must correct a setting, or pay."""
     return isinstance(error, _FOR_THE_OPERATOR)
 
 
@@ -141,7 +137,7 @@ def replaceable(error: BaseException) -> bool:
 
 
 def asked_wait(error: BaseException) -> float | None:
-    """Seconds that the server asked to wait before the next try; None: it did not say."""
+    """Seconds that the server asked us to wait; None: it did not say."""
     return error.asked if isinstance(error, _Waiting) else None
 
 

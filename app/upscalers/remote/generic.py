@@ -1,8 +1,8 @@
 """Any HTTP API, described by data: `template.py` defines the description, `presets/` has examples.
 
 One call is a request, then, for APIs with a queue, polls and a fetch, then the image from the body
-or from JSON. Success is checked beyond the status, because filtered and failed generations come
-with status 200.
+or from JSON. Filtered and failed generations come with status 200, so the status alone is no
+success.
 """
 
 from __future__ import annotations
@@ -165,7 +165,7 @@ class HttpUpscaler(Adapter[HttpConfig]):
         return await self._polled(config.poll, submitted, turn)
 
     def _values(self, source: Source, seeds: Sequence[int]) -> dict[str, Any]:
-        """The values of the placeholders; images are encoded only if used."""
+        """The values of the placeholders; only images that are used are encoded."""
         config, k = self._config, self._config.scale
         values: dict[str, Any] = {
             **config.parameters,
@@ -210,7 +210,7 @@ class HttpUpscaler(Adapter[HttpConfig]):
         return reply
 
     async def _cancelled(self, submitted: Reply) -> None:
-        """Cancel what was submitted, if its answer says how. Raises UpscalerError."""
+        """Cancel what was submitted, if the settings say how. Raises UpscalerError."""
         cancel, poll = self._config.cancel, self._config.poll
         if cancel is not None and poll is not None:
             document = submitted.document
@@ -252,7 +252,7 @@ class HttpUpscaler(Adapter[HttpConfig]):
         error = failure(
             reply, self.name, error_text=answer.error_text, wait_429=answer.rate_limit_wait_s
         )
-        # Hugging Face says in the body how long a model takes to load.
+        # Hugging Face's answer says how long the model takes to load.
         seconds = seconds_of(pointer.first(reply.document, "/estimated_time"))
         if isinstance(error, UpscalerUnavailable) and seconds is not None:
             error.retry_after = min(seconds, 60.0)
@@ -277,7 +277,7 @@ def _holds(condition: Condition, reply: Reply) -> bool:
 
 
 def _texts(fields: dict[str, Any], values: dict[str, Any]) -> dict[str, str]:
-    """Fields of a form or query: JSON's spelling of booleans, Python's of everything else."""
+    """Fields of a form or query, with booleans as JSON spells them."""
     return {
         key: str(value).lower() if isinstance(value, bool) else str(value)
         for key, value in fill(fields, values).items()

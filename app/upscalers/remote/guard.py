@@ -1,9 +1,9 @@
 """Which addresses results may be fetched from.
 
-A result URL comes from the upscaler, an untrusted party, and this process runs inside somebody's
-network. So the URL must be https and its host listed; the host is resolved here, every address must
-be public, and the connection goes to the checked address, so DNS rebinding cannot work. The
-upscaler's own address is the operator's choice and is trusted, private or not.
+A result URL comes from the upscaler, an untrusted party. So it must be https and its host listed;
+every address that the host resolves to must be public, and the connection goes to the checked
+address, so DNS rebinding cannot work. The upscaler's own address is the operator's choice and is
+trusted, private or not.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class Origin:
 class FetchPolicy:
     """What `target` allows: the upscaler's own origin, and listed hosts with their subdomains.
 
-    what: is fetched, for messages.
+    `what` is fetched, for messages.
     """
 
     own: Origin | None
@@ -93,8 +93,8 @@ class Target:
     """A checked place to fetch from.
 
     url: to connect to; its host is the checked address unless the origin is the upscaler's own.
-    origin: the name for the Host header and the TLS certificate.
-    is_own: the upscaler's own origin; only there the token goes.
+    origin: for the Host header and the TLS certificate.
+    is_own: the upscaler's own origin, which alone gets the token.
     """
 
     url: str
@@ -117,7 +117,7 @@ async def target(url: str, policy: FetchPolicy, resolve: Resolver) -> Target:
     is_own_host = policy.own is not None and origin.host == policy.own.host
     if not is_own_host and not is_listed(origin.host, policy.allowed_hosts):
         raise ForeignHost(
-            f"The {policy.what} lies on {origin.host}, which is not among the allowed hosts.",
+            f"The {policy.what} is on {origin.host}, which is not among the allowed hosts.",
             origin.host,
         )
     if origin.scheme != "https" and not policy.allow_private:
@@ -133,9 +133,7 @@ def is_listed(host: str, hosts: Sequence[str]) -> bool:
 
 
 def own_url(url: str, base: str) -> str:
-    """A URL from an answer that will get the token: only on the upscaler's own origin.
-
-    Relative URLs start at the origin.
+    """A URL from an answer, relative to the upscaler's origin; it will get the token.
 
     Raises:
         ProtocolError: another origin.

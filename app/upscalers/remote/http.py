@@ -1,9 +1,8 @@
-"""The only module that talks HTTP to upscalers.
+"""HTTP to upscalers; no other module calls them.
 
-One `Upstream` per configured address, for the life of the process. It knows no protocol and
-guarantees what all need: a timeout on every step, byte limits while reading, no redirects, no
-compression (pixels do not compress, and what is not decompressed cannot be a bomb), the token only
-to the configured origin, and results only from where `guard.py` allows.
+`Upstream` knows no protocol and guarantees what all need: a timeout on every step, byte limits
+while reading, no redirects, no compression (what is not decompressed cannot be a bomb), the token
+only to the configured origin, and results only from where `guard.py` allows.
 """
 
 from __future__ import annotations
@@ -33,18 +32,16 @@ from app.upscalers.remote.translation import Reply, raise_for_status
 
 SMALL_ANSWER = 8 * 2**20  # metadata, status and error answers
 
+# Bytes of an answer read before this call has its turn; the rest waits at the server, so the answers
+# to a request's M calls are in memory one at a time.
 _READ_AHEAD = 4 * 2**20
-"""Bytes of an answer read before this call has its turn; the rest waits at the server.
-
-So the answers to a request's M calls are in memory one at a time.
-"""
 
 
 @dataclass(frozen=True, slots=True)
 class Network:
     """What tests replace: the transport under httpx, the resolver, and the timeout of each step.
 
-    cancel_timeout_s: for cancelling abandoned work at the server.
+    `cancel_timeout_s` is for cancelling abandoned work at the server.
     """
 
     transport: httpx.AsyncBaseTransport | None = None
@@ -59,8 +56,7 @@ class Upstream:
     """HTTP to one configured address.
 
     Paths are relative to the address; absolute URLs must be on its origin. Methods raise
-    `UpscalerUnavailable` without an answer, `ProtocolError` when the answer is too large or
-    compressed; the caller interprets the status.
+    `UpscalerUnavailable` without an answer, `ProtocolError` if it is too large or compressed.
     """
 
     def __init__(
@@ -110,10 +106,10 @@ class Upstream:
         turn: Turn | None = None,
         **options: Any,
     ) -> Reply:
-        """One exchange; `options` are those of httpx: `json`, `data`, `files`, `params`, `headers`.
+        """One exchange, whatever its status; `options` are those of httpx.
 
         `content` in parts needs a Content-Length among the headers. With `turn` the answer holds
-        samples: `turn` bounds its size, and beyond a first part it is read in that turn only. Other
+        samples: `turn` limits its size, and beyond a first part it is read in that turn only. Other
         answers have 8 MiB at most, and the time of one call.
         """
         body = content if content is None or isinstance(content, bytes) else _chunks(content)
@@ -121,11 +117,7 @@ class Upstream:
         return await self._exchange(self._client, request, turn)
 
     async def call(self, method: str, path: str, **options: Any) -> Reply:
-        """One exchange, as `request` makes it, that must succeed.
-
-        Raises:
-            UpscalerError: what another status means; see `translation.failure`.
-        """
+        """See `request`; raises `translation.failure` of a status other than 2xx."""
         reply = await self.request(method, path, **options)
         raise_for_status(reply, self.name)
         return reply
@@ -186,8 +178,7 @@ class Upstream:
         """The absolute URL of a path, or a URL from an answer after checking its origin."""
         if path.startswith(("http://", "https://", "//")):
             return own_url(path, self.base)
-        # Appended to a base without a path, `.evil.example` or `@10.0.0.1` would name another host:
-        # paths from answers are as untrusted as URLs.
+        # Appended to a base without a path, `.evil.example` or `@10.0.0.1` names another host.
         strange = ProtocolError(f"{self.name!r} gave something for its next step that is no path.")
         try:
             whole, own = httpx.URL(self.base + path), httpx.URL(self.base)
@@ -269,11 +260,7 @@ class Upstream:
         return self._max_bytes if most is None else min(self._max_bytes, most)
 
     async def _received(self, response: httpx.Response, cap: int) -> AsyncIterator[bytes]:
-        """The body in chunks, at most `cap` bytes.
-
-        Compressed answers are refused: a few megabytes could become gigabytes before they are
-        counted.
-        """
+        """The body in chunks, at most `cap` bytes, not compressed."""
         if response.headers.get("content-encoding", "identity").lower() != "identity":
             raise ProtocolError(f"{self.name!r} compressed its answer although asked not to.")
         too_much = ProtocolError(f"{self.name!r} sent more than {cap:,} bytes.")
@@ -281,7 +268,7 @@ class Upstream:
         if declared.isdecimal() and int(declared) > cap:
             raise too_much
         received = 0
-        async for chunk in response.aiter_bytes():  # nothing to decode: see above
+        async for chunk in response.aiter_bytes():
             received += len(chunk)
             if received > cap:
                 raise too_much
@@ -289,7 +276,7 @@ class Upstream:
 
 
 def missing_token(config: RemoteConfig, environ: Mapping[str, str]) -> str | None:
-    """Why this upscaler cannot be called: its token is missing; others still work."""
+    """Why this upscaler cannot be called: its token is missing."""
     if config.token_env is None or environ.get(config.token_env, "").strip():
         return None
     return (

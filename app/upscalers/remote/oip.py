@@ -1,7 +1,7 @@
 """Other servers of the Open Inference Protocol: Triton, KServe, MLServer, OpenVINO.
 
-Tensor names, axes and types are settings, because servers differ and several describe their models
-with empty lists. The protocol has no seeds; a model that takes them has an input tensor for them.
+Tensor names, axes and types are settings, because several servers describe their models with empty
+lists. The protocol has no seeds; a model that takes them has an input tensor for them.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class OipConfig(OneAddress):
 class OipUpscaler(Adapter[OipConfig]):
     """An upscaler behind the Open Inference Protocol.
 
-    binary: whether tensors are sent raw; with the format "auto" `check` finds out.
+    `binary`: whether tensors are sent raw; with the format "auto" `check` finds out.
     """
 
     def __init__(self, config: OipConfig, upstream: Upstream) -> None:
@@ -77,7 +77,7 @@ class OipUpscaler(Adapter[OipConfig]):
         return self._config.seed_input is not None
 
     async def _identify(self) -> dict[str, Any]:
-        # Metadata first: for an unknown model Triton's readiness only says "not ready".
+        # Metadata first: of an unknown model Triton only says "not ready".
         metadata = await self._upstream.call("GET", self._path)
         ready = await self._upstream.request("GET", f"{self._path}/ready")
         if not ready.ok:
@@ -120,7 +120,7 @@ def request(output: str, parameters: Mapping[str, Any], *, binary: bool) -> dict
 
 
 def output_of(reply: Reply, name: str) -> tuple[Tensor, dict[str, Any]]:
-    """The named output of a successful answer, and the parameters of the whole.
+    """The named output of a successful answer, and the answer's parameters.
 
     Raises:
         ProtocolError: malformed, or without such an output.
@@ -135,11 +135,7 @@ def output_of(reply: Reply, name: str) -> tuple[Tensor, dict[str, Any]]:
 
 
 def understood(read: Callable[[], T]) -> T:
-    """The result of `read`.
-
-    Raises:
-        ProtocolError: the answer is malformed.
-    """
+    """The result of `read`; a malformed answer raises ProtocolError."""
     try:
         return read()
     except Malformed as error:
@@ -162,12 +158,12 @@ def _image(config: OipConfig, source: Source) -> NDArray[Any] | bytes:
 
 
 def _to_rgb(tensor: Tensor, layout: str, count: int) -> list[RGB]:
-    """Samples, uint8 [h, w, 3] each, from a tensor of the configured layout.
+    """Samples, uint8 [h, w, 3] each, from a tensor of uint8 or of floating-point values 0..1.
 
-    A batch axis of 1 is optional. Floating-point values mean 0..1.
+    A batch axis of 1 is optional.
 
     Raises:
-        ProtocolError: the tensor has another rank or number of samples.
+        ProtocolError: another type, rank or number of samples.
     """
     array = understood(tensor.numbers)
     if array.ndim == 3:

@@ -1,9 +1,9 @@
 """Cog containers and Replicate: `{"input": …}` in, `{"status", "output", "error"}` out.
 
-Two dialects of one protocol. Cog answers a PUT when the prediction is finished, takes no token and
-has no polling; a busy server says 409. Replicate is polled, not asked to wait, so that paid work
-can be cancelled. Both report a failed model inside HTTP 200, so only the status `succeeded` counts.
-Sources: docs/http.md of replicate/cog 0.23, Replicate's OpenAPI description.
+Cog answers a PUT when the prediction is finished, takes no token and has no polling; a busy server
+says 409. Replicate is polled, so that paid work can be cancelled. Both report a failed model inside
+HTTP 200, so only the status `succeeded` counts. Sources: docs/http.md of replicate/cog 0.23,
+Replicate's OpenAPI description.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from app.upscalers.remote.errors import (
 from app.upscalers.remote.translation import raise_for_status
 from app.upscalers.template import Pointer
 
-# What Replicate's own models say when a safety checker withholds the result.
+# Errors of Replicate's own models when a safety checker withholds the result.
 _WITHHELD = re.compile(
     r"nsfw|flagged as sensitive|safety (checker|filter)|content filter", re.IGNORECASE
 )
@@ -163,7 +163,7 @@ class CogUpscaler(PredictionsUpscaler[CogConfig]):
     async def _cancel(self, path: str) -> None:
         """Cancel until the server no longer knows the prediction.
 
-        It accepts, and then ignores, a cancellation that comes before its worker has begun.
+        It ignores a cancellation that comes before its worker has begun.
         """
         while (await self._upstream.request("POST", path)).ok:  # noqa: ASYNC110 - no event tells
             await asyncio.sleep(_CANCEL_AGAIN_S)
@@ -211,11 +211,11 @@ class ReplicateUpscaler(PredictionsUpscaler[ReplicateConfig]):
         return self._succeeded(document)
 
     async def _created(self, values: dict[str, Any]) -> Any:
-        """A new prediction, requested once, and searched for if the answer is lost."""
+        """A new prediction, requested once; if the answer is lost, it is searched for."""
         end = min(
             max(_SHORTEST_CANCEL_AFTER_S, self._config.call_timeout_s), _LONGEST_CANCEL_AFTER_S
         )
-        # The server ends abandoned work by itself.
+        # Then the server ends abandoned work.
         headers = {"Cancel-After": f"{int(end)}s"}
         path, body = self._endpoint()
         wanted = {**body, "input": values}
@@ -231,8 +231,8 @@ class ReplicateUpscaler(PredictionsUpscaler[ReplicateConfig]):
     async def _looked_for(self, wanted: dict[str, Any]) -> Any:
         """One of the account's newest predictions that has this version and input.
 
-        Another call's equal prediction is as good: it has the same seed. The search lasts as long
-        as the call, since work that may be paid for is not requested twice.
+        An equal prediction of another call is as good: it has the same seed. The search lasts as
+        long as the call, so that nothing is paid for twice.
         """
         while self._takes_seeds():
             with suppress(UpscalerUnavailable):

@@ -28,24 +28,20 @@ log = structlog.get_logger()
 
 T = TypeVar("T")
 
+# Each thread has a heap, which large answers fragment: in the default pool of many threads, eight
+# samples of 4096 x 4096 took 1.3 GiB instead of 0.8.
 _THREADS = 2
-"""Each thread has its own heap, which large answers fragment.
-
-In the default pool of many threads, eight samples of 4096 x 4096 took 1.3 GiB instead of 0.8.
-"""
 
 _ASPECT_TOLERANCE = 0.01
-_LARGEST_FREE_SIZE = 16 * 2**20
-"""Pixels that an answer may have with fit="resize", even if fewer are wanted."""
+_LARGEST_FREE_SIZE = 16 * 2**20  # pixels of an answer with fit="resize", even if fewer are wanted
 
 
 class SampleReader:
     """Decodes and checks the samples of one upscaler.
 
-    `fit="resize"` resizes answers of the right aspect ratio to k·h × k·w by Lanczos, for APIs that
-    choose their own output size. `lossy` becomes true, with a warning in the log, at the first
-    answer in a lossy format: compression noise adds to σ. Pixels of `mask_color` are to be filled
-    in.
+    `fit="resize"` resizes answers of the right aspect ratio to k·h × k·w by Lanczos. `lossy`
+    becomes true, with a warning in the log, at the first answer in a lossy format, whose noise adds
+    to σ.
     """
 
     def __init__(self, config: OneAddress, upstream: Upstream) -> None:
@@ -70,11 +66,7 @@ class SampleReader:
         self._threads.shutdown(wait=False)
 
     async def read_text(self, value: object, source: Source, turn: Turn) -> RGB:
-        """A sample from a data URI, a URL or bare base64, distinguished by their beginnings.
-
-        Raises:
-            ProtocolError: none of them, or not a sample.
-        """
+        """A sample from a data URI, a URL or bare base64; errors as of `read`."""
         if not isinstance(value, str) or not value:
             raise ProtocolError(f"{self._name!r} sent no image where one was expected.")
         if value.startswith(("http://", "https://")):
@@ -92,7 +84,7 @@ class SampleReader:
 
         Raises:
             ProtocolError: not an image.
-            WrongSample: an image of another size, misaligned, or the input unchanged.
+            WrongSample: of another size, misaligned, or the input unchanged.
         """
         await turn.take()
         file = await self.in_thread(lambda: data() if callable(data) else bytes(data))
@@ -100,7 +92,7 @@ class SampleReader:
         return await self.in_thread(lambda: self._checked(self._fitted(rgb, source), source))
 
     async def examine(self, sample: RGB, source: Source) -> RGB:
-        """A sample from raw pixels, after the same checks."""
+        """A sample from raw pixels; see `read`."""
         return await self.in_thread(self._checked, sample, source)
 
     def _from_base64(self, text: str) -> bytes:
@@ -146,7 +138,7 @@ class SampleReader:
                 (rgb.shape[1], rgb.shape[0]),
             )
         color = self._config.mask_color
-        # What the model shall fill in, bool [h, w]; None: it does not fill in.
+        # What the model is to fill in, bool [h, w]; None: nothing ever.
         holes = None if color is None else holes_of(source.rgb, color)
         if (holes is None or holes.any()) and is_unchanged(source.rgb, rgb, k):
             how = ", merely resized" if k > 1 else " unchanged"
@@ -161,7 +153,7 @@ class SampleReader:
 
 
 def _outside(source: RGB, sample: RGB, holes: NDArray[np.bool_] | None) -> tuple[RGB, RGB]:
-    """Input and sample with grey holes: what was filled in says nothing about alignment."""
+    """Input and sample with grey holes, since what was filled in says nothing about alignment."""
     if holes is None or not holes.any():
         return source, sample
     k = sample.shape[0] // source.shape[0]

@@ -1,8 +1,7 @@
 """From HTTP answers to the errors of `errors.py`.
 
-Servers say "busy" with 409 (Cog), 429 (BentoML) or 503 (Triton, Gradio), explain errors as `error`,
-`detail` (text or list), `errors` or plain text, whatever the content type, and rarely send
-Retry-After.
+Servers say "busy" with 409 (Cog), 429 (BentoML) or 503 (Triton, Gradio), and explain errors as
+`error`, `detail` (text or list), `errors` or plain text, whatever the content type.
 """
 
 from __future__ import annotations
@@ -39,9 +38,9 @@ _QUOTA_CODES = frozenset({"insufficient_quota", "billing_hard_limit_reached", "p
 
 @dataclass(frozen=True)
 class Reply:
-    """A whole HTTP answer. Header names are lower case. JSON is parsed at most once.
+    """A whole HTTP answer, with header names in lower case.
 
-    redact: takes the token out of the server's text.
+    `redact` takes the token out of the server's text.
     """
 
     status: int
@@ -64,11 +63,7 @@ class Reply:
             return None
 
     def json(self) -> Any:
-        """The body as JSON.
-
-        Raises:
-            ProtocolError: it is no JSON object or array.
-        """
+        """The same; raises ProtocolError instead of returning None."""
         if self.document is None:
             kind = self.headers.get("content-type", "no content type")
             raise ProtocolError(
@@ -90,7 +85,7 @@ def failure(  # noqa: PLR0911 - one return for each meaning
 
     Args:
         reply: the answer.
-        who: the upscaler's name, for the message.
+        who: the upscaler's name.
         error_text: JSON pointers to the explanation, tried before the usual places.
         wait_429: seconds to wait after 429 when the server does not say.
     """

@@ -1,8 +1,7 @@
 """Our own GPU workers: several addresses of the same model, used as one upscaler.
 
-The model metadata tells everything but the addresses: scale, fingerprint, limits. Seeds go to the
-workers with the least outstanding work; when one dies, its seeds go to the others. A seed means the
-same sample everywhere, so the result is the same.
+Scale, fingerprint and limits are in the model's metadata. Seeds go to the workers with the least
+outstanding work; when one dies, its seeds go to the others, which make the same samples of them.
 """
 
 from __future__ import annotations
@@ -51,10 +50,10 @@ class WorkerConfig(RemoteConfig):
 
 
 class Model(BaseModel):
-    """What a worker says about its model: the relevant `parameters` of its metadata.
+    """The relevant `parameters` of a model's metadata.
 
     accumulates: it has an output `folded`, by the rules of this program.
-    deep: it takes images of 16 bits, and answers in 16 bits.
+    deep: see `Capabilities`.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -85,7 +84,7 @@ class WorkerUpscaler:
     def __init__(
         self, config: WorkerConfig, upstreams: Sequence[Upstream], rest_s: float = 5.0
     ) -> None:
-        """Take over the connections; a worker that failed is asked last for `rest_s` seconds."""
+        """A worker that failed is called last for `rest_s` seconds."""
         self.name = config.name
         self._config = config
         self._rest_s = rest_s
@@ -117,7 +116,7 @@ class WorkerUpscaler:
         """Learn the model from every worker that answers.
 
         Raises:
-            UpscalerUnavailable: no worker answers, or two serve different models.
+            UpscalerUnavailable: none answers, or two serve different models.
         """
 
         async def heard(worker: _Worker) -> Model | UpscalerError:
@@ -142,7 +141,7 @@ class WorkerUpscaler:
     async def generate(
         self, source: Source, seeds: Sequence[int], turn: Turn | None = None
     ) -> list[RGB]:
-        """One sample per seed; see `Upscaler.generate`."""
+        """See `Upscaler.generate`."""
         turn = turn or Turn()
         if self._model is None:
             await self.check()
@@ -162,12 +161,12 @@ class WorkerUpscaler:
 
         parts = self._split(source, model, len(seeds))
         if len(parts) > 1:
-            turn.moments = None  # samples of several workers are accumulated here
+            turn.moments = None  # the gateway accumulates samples of several workers
             async with asyncio.TaskGroup() as group:
                 for worker, places in parts:
                     group.create_task(part(worker, places))
         else:
-            # Called directly it is outstanding at once: others are split at the same moment.
+            # Called directly, it counts as outstanding when the next call is split.
             await part(*parts[0])
         if not failures:
             return [sample for sample in samples if sample is not None]
@@ -210,7 +209,7 @@ class WorkerUpscaler:
         ]
 
     def _by_load(self) -> list[_Worker]:
-        """All workers, those that did not just fail and have the least work first."""
+        """All workers; those that did not just fail, with the least work, first."""
         now = time.monotonic()
         return sorted(
             self._workers, key=lambda worker: (worker.rests_until > now, worker.outstanding)
@@ -256,7 +255,7 @@ class WorkerUpscaler:
         reply = await worker.upstream.call(
             "POST", f"{_path(model.name)}/infer", content=parts, headers=headers, turn=turn
         )
-        # The samples are views of bytes already in memory: only accumulating needs the turn.
+        # The samples are views of bytes in memory: only accumulating needs the turn.
         await turn.take()
         answer, parameters = output_of(reply, output)
         described = parameters.get("fingerprint", model.fingerprint)
