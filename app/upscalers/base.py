@@ -28,7 +28,7 @@ AUTO: Final = "auto"
 
 
 def image_digest(rgb: RGB) -> str:
-    """SHA-256, hexadecimal, of the size and pixels of an image, whatever its file format."""
+    """SHA-256, hexadecimal, of the size and pixels of an image."""
     digest = hashlib.sha256(f"{rgb.shape[0]}x{rgb.shape[1]}:".encode())
     digest.update(np.ascontiguousarray(rgb).data)
     return digest.hexdigest()
@@ -37,8 +37,8 @@ def image_digest(rgb: RGB) -> str:
 class Source:
     """The decoded low-resolution input of one request, shared by its M generation calls.
 
-    It hashes by identity, so adapters that upload once for M calls use it as a key. `facts` are
-    known besides the pixels, for a score that looks at them.
+    It hashes by identity, so adapters that upload once use it as a key. `facts` are known besides
+    the pixels, for a score that looks at them.
     """
 
     def __init__(self, rgb: RGB, facts: Facts | None = None) -> None:
@@ -56,17 +56,16 @@ class Source:
 
     @cached_property
     def png(self) -> bytes:
-        """The image as a lossless PNG file of 8 bits, encoded once."""
+        """The image as a PNG file of 8 bits."""
         return png_rgb(self.shallow.rgb)
 
     @property
     def is_deep(self) -> bool:
-        """Whether it has 16 bits."""
         return self.rgb.dtype == np.uint16
 
     @cached_property
     def shallow(self) -> Source:
-        """The image in 8 bits, for upscalers that take no more."""
+        """The image in 8 bits."""
         return Source(shallow(self.rgb), self.facts) if self.is_deep else self
 
     @cached_property
@@ -74,7 +73,7 @@ class Source:
         return all(np.array_equal(self.rgb[..., 0], self.rgb[..., k]) for k in (1, 2))
 
     def like(self, answer: RGB) -> RGB:
-        """An answer to an image of 16 bits in 16 bits, and in one channel if the image has one."""
+        """An answer to an image of 16 bits as deep, and with one channel if the image has one."""
         if not self.is_deep:
             return answer
         found = deep(answer)
@@ -85,12 +84,10 @@ class Source:
 
     @cached_property
     def digest(self) -> str:
-        """See `image_digest`."""
         return image_digest(self.rgb)
 
     @property
     def is_flat(self) -> bool:
-        """Whether every pixel has the same colour."""
         return bool((self.rgb == self.rgb[0, 0]).all())
 
 
@@ -98,8 +95,8 @@ class Source:
 class MomentsRequest:
     """A request for the moments of all samples, if the upscaler can accumulate them.
 
-    mean: whether Ŷ is the mean of the samples, and not the first.
-    answer: set by an upscaler that accumulates, which then returns no samples.
+    mean: whether Ŷ is the mean of the samples, or else the first.
+    answer: set by an upscaler that accumulates; it returns no samples.
     """
 
     mean: bool = False
@@ -109,16 +106,16 @@ class MomentsRequest:
 class Turn:
     """One call's claim on the memory of its request, and its limits.
 
-    The M calls of a request run at once and tend to end together. Decoded samples are large (48 MiB
-    for 4096 × 4096), so the calls share a lock: a call takes it before it decodes its answer, and
-    gives it back once its samples are accumulated.
+    The M calls of a request tend to end together, and decoded samples are large (48 MiB for 4096 ×
+    4096). So they share a lock: a call takes it before it decodes its answer, and gives it back
+    once its samples are accumulated.
 
     Args:
         shared: the lock of the request.
         deadline: of the request, on the running loop's clock.
-        patience_s: how long a call waits for an upscaler that is away; 0: it fails at once.
+        patience_s: how long a call waits for an upscaler that is away.
         moments: None: samples are wanted.
-        on_part: called in the loop, with the number of parts, when one of the call's parts is done.
+        on_part: called in the loop, with the number of parts, after each part of the call.
 
     Attributes:
         most_bytes: limit of an answer that holds samples; None: the configured one.
@@ -144,13 +141,13 @@ class Turn:
         self._clock: asyncio.Timeout | None = None
 
     def remaining_s(self) -> float:
-        """Seconds until the deadline of the request; may be infinite."""
+        """Seconds until the deadline; may be infinite."""
         if self._deadline is None:
             return math.inf
         return self._deadline - asyncio.get_running_loop().time()
 
     def counted(self, parts: Sequence[Callable[[], None]]) -> list[Callable[[], None]]:
-        """The parts of a call, which run in threads, each reporting when it is done."""
+        """The parts of a call, to be run in threads, each with its report to `on_part`."""
         on_part = self._on_part
         if on_part is None:
             return list(parts)
@@ -164,7 +161,7 @@ class Turn:
         return [partial(reporting, part) for part in parts]
 
     async def take(self) -> None:
-        """Wait for the turn; returns at once if this call has it already."""
+        """Wait for the turn, unless this call has it."""
         async with self._claim:  # a call may decode in parts, which share one claim
             if self._held:
                 return
@@ -173,7 +170,7 @@ class Turn:
                 self._held = True
 
     def give_back(self) -> None:
-        """Let the next call in; no effect if this call does not have the turn."""
+        """Let the next call in, if this call has the turn."""
         if self._held:
             self._held = False
             self._shared.release()
@@ -182,8 +179,7 @@ class Turn:
     async def limited(self, seconds: float) -> AsyncIterator[None]:
         """Raise TimeoutError if the block takes longer, not counting its wait for the turn.
 
-        That wait is for our own calls: counted, it would end calls that have their answer, and they
-        would be paid for again.
+        Counted, that wait would end calls that have their answer, which would be paid for again.
         """
         async with asyncio.timeout(seconds) as clock:
             self._clock = clock
@@ -211,7 +207,7 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """What an upscaler can do; the fan-out plans its calls by it.
+    """What an upscaler can do.
 
     seeds: the same seed gives the same bytes.
     samples_per_call: the largest number of seeds in one `generate` call.
@@ -239,9 +235,8 @@ class Upscaler(Protocol):
     """An opaque image-to-image model μ.
 
     `fingerprint` identifies what produces the samples: adapter, model, version or weight hash, and
-    every parameter that changes the output. A calibration is valid for one fingerprint only. Remote
-    upscalers learn `scale` and `fingerprint` in `check`; before it the properties raise
-    `UpscalerUnavailable`.
+    every parameter that changes the output. Remote upscalers learn `scale` and `fingerprint` in
+    `check`; before it the properties raise `UpscalerUnavailable`.
     """
 
     @property
@@ -262,10 +257,10 @@ class Upscaler(Protocol):
     async def generate(
         self, source: Source, seeds: Sequence[int], turn: Turn | None = None
     ) -> list[RGB]:
-        """One sample per seed, in the order of the seeds, each [k·h, k·w, 3] and as deep as asked.
+        """One sample per seed, in order, each [k·h, k·w, 3] and as deep as the source.
 
-        The call takes `turn` before it decodes samples, and the caller gives it back; None: no
-        other calls compete. Cancelling the call abandons or cancels the work.
+        The call takes `turn` before it decodes samples, and the caller gives it back. Cancelling
+        the call abandons or cancels the work.
 
         Raises:
             UpscalerUnavailable: unreachable or busy; the same call may succeed later.
@@ -275,11 +270,7 @@ class Upscaler(Protocol):
         ...
 
     async def check(self) -> None:
-        """Return when the upscaler can serve, after learning its scale and fingerprint.
-
-        Raises:
-            UpscalerUnavailable: it cannot.
-        """
+        """Raise UpscalerUnavailable unless it can serve; its scale and fingerprint are known then."""
         ...
 
     async def close(self) -> None:
@@ -316,8 +307,8 @@ def fingerprint_of(facts: object) -> str:
 def settings_of(upscaler: Upscaler) -> dict[str, str]:
     """A digest of each fact that the fingerprint covers; empty if the upscaler reports none.
 
-    Calibrations keep them, so that an error can name the setting that changed. Digests, because
-    values may be private addresses or prompts.
+    Calibrations keep them, so that an error can name the setting that changed. Values may be
+    private addresses or prompts.
     """
     facts: Mapping[str, object] = getattr(upscaler, "facts", {})
     return _digests(facts)
@@ -336,11 +327,7 @@ def _digests(facts: Mapping[str, object], above: str = "") -> dict[str, str]:
 
 
 def named(upscalers: Mapping[str, Upscaler], name: str | None, default: str) -> Upscaler:
-    """The upscaler of this name; None or "" means the default.
-
-    Raises:
-        NotFound: no upscaler has this name.
-    """
+    """The upscaler of this name, or without one the default. Raises NotFound."""
     wanted = name or default
     if wanted not in upscalers:
         raise NotFound(f"No upscaler is called {wanted!r}; there are: {', '.join(upscalers)}.")

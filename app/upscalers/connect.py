@@ -171,7 +171,7 @@ def _mended(entry: Entry, error: UpscalerError, source: Source) -> tuple[list[En
         hosts = [*entry.get("allowed_hosts", []), error.host]
         return [
             {**entry, "allowed_hosts": hosts}
-        ], f"Results lie on {error.host}, which allowed_hosts now names: is it the provider's?"
+        ], f"Results are on {error.host}, which allowed_hosts now names: is it the provider's?"
     if isinstance(error, NoImage):
         if error.document is None and entry["kind"] == "http":
             return [merge(entry, {"answer": {"image": "body"}})], ""

@@ -1,8 +1,7 @@
 """The upscaler inside this process: any ONNX model from RGB to RGB.
 
-`symmetric_sample` turns a deterministic `OnnxModel` into a seeded sampler of any image size,
-`EmbeddedUpscaler` puts it behind the asynchronous `Upscaler` protocol, and `FairThreads` lets
-requests take turns tile by tile.
+`symmetric_sample` makes a seeded sampler of a deterministic `OnnxModel`, `FairThreads` lets
+requests take turns tile by tile, and `EmbeddedUpscaler` puts both behind the `Upscaler` protocol.
 """
 
 from __future__ import annotations
@@ -26,8 +25,7 @@ from app.upscalers.seeds import GROUP_ORDER, apply, undo
 from app.upscalers.shipped import SCALE, SHIPPED, ShippedName
 from app.upscalers.tiling import TilePlan, run_tiled, tiled
 
-# In input pixels, for models that are not shipped. Deep networks reach farther than this halo in
-# principle, but influence fades with distance.
+# Of models that are not shipped. Deep networks reach farther, but influence fades with distance.
 DEFAULT_TILE, DEFAULT_HALO = 288, 32
 
 # Version of this module's rules that change pixels and have no name below.
@@ -58,10 +56,9 @@ class _Work:
 class FairThreads:
     """`count` threads that run the parts of all requests, each part in one thread.
 
-    A picture of 12 megapixels has hundreds of tiles, a small one has one; first come, first served,
-    the small one would wait for minutes. So the request that has had the least goes next, among
-    equals the one that needs the least: start-time fair queueing (Goyal, Vin and Cheng, SIGCOMM
-    1996) with the pixels of a tile as its length.
+    A small picture of one tile should not wait for the hundreds of a large one. So the request that
+    has had the least goes next, among equals the one that needs the least: start-time fair queueing
+    (Goyal, Vin and Cheng, SIGCOMM 1996) with the pixels of a tile as its length.
     """
 
     def __init__(self, count: int, name: str) -> None:
@@ -143,21 +140,21 @@ def symmetric_sample(
 ) -> RGB:
     """One sample of a deterministic model: upscale under the symmetry `seed % 96`, then undo it.
 
-    The symmetry is applied to each tile, which gives the same result as applying it to the image
-    while the halo covers the model's radius, and needs no second copy of the output.
+    The symmetry is applied to each tile: the result is the same while the halo covers the model's
+    radius, and no second copy of the output is needed.
 
     Args:
-        model: the network; the same window always gives the same output.
+        model: the network.
         rgb: [h, w, 3] of 8 or 16 bits, at least 1 x 1.
         seed: a sample seed, >= 0.
         plan: tile size and halo.
-        cancelled: asked before every tile.
+        cancelled: called before every tile.
 
     Returns:
         [k·h, k·w, 3], as deep.
 
     Raises:
-        Stopped: `cancelled` answered true.
+        Stopped: `cancelled` returned true.
         UpscalerFailed: the model failed.
     """
     return run_tiled(_under_symmetry(model, seed), rgb, model.scale, plan, cancelled)
@@ -177,25 +174,19 @@ class EmbeddedUpscaler:
 
     One tile at a time uses all cores, unless `concurrency` says otherwise. On two cores, eight
     samples of 128 x 128 take 3 to 5 % less time as two concurrent calls of one thread each
-    (`benchmarks/embedded.py`): worth it for hundreds of images, but for one request it doubles
-    memory and the wait for the first sample.
+    (`benchmarks/embedded.py`), with twice the memory and wait for the first sample.
 
-    The fingerprint covers the weights and every rule that changes pixels: adapter version, tile
-    plan, symmetries, rounding, precision. It leaves out threads, device and library version, which
-    change the order of sums, about 1e-5 of the range: at most one step of 255 in a rare pixel, far
-    below what a calibration can detect.
-
-    `exact_fingerprint` is that of the same upscaler in float32: a σ fitted to one precision suits
-    the other.
+    The fingerprint covers the weights and every rule that changes pixels. It leaves out threads,
+    device and library version, which change the order of sums: at most one step of 255 in a rare
+    pixel. `exact_fingerprint` is that of the same upscaler in float32: a σ fitted to one precision
+    suits the other.
 
     Args:
         name: in the configuration.
         model: the name of a shipped model, or an ONNX file.
-        threads: threads inside one operator; 0: the usable cores divided by `concurrency`.
-        tile: the largest side of a tile in input pixels; memory grows with its square; None: that
-            of the shipped model, else 288.
-        halo: overlap in input pixels, at least the radius of the network; None: exact for a
-            shipped model, 32 for any other.
+        threads: inside one operator; 0: the usable cores divided by `concurrency`.
+        tile: largest side in input pixels; memory grows with its square; None: see `tile_and_halo`.
+        halo: overlap in input pixels, at least the radius of the network; None: the same.
         concurrency: tiles that are made at once; a GPU makes one.
         precision: see `load_session`.
         witness: what samples are compared with; None: nothing.
@@ -256,8 +247,7 @@ class EmbeddedUpscaler:
             self.facts["precision"] = self._precision
         self.fingerprint = fingerprint_of(self.facts)
         self._is_closed = False
-        # Its own pool: however many requests come or are cancelled while a network runs, no more
-        # networks than these run at once.
+        # However many requests come or are cancelled, no more networks than these run at once.
         self._threads = FairThreads(self._concurrency, f"embedded-{name}")
 
     @cached_property
@@ -315,7 +305,7 @@ class EmbeddedUpscaler:
 
 
 def tile_and_halo(model: ShippedName | Path, tile: int | None, halo: int | None) -> tuple[int, int]:
-    """The largest side of a tile and the halo of a model, with its defaults."""
+    """The largest side of a tile and the halo of a model, in input pixels."""
     if isinstance(model, Path):
         return tile or DEFAULT_TILE, DEFAULT_HALO if halo is None else halo
     shipped = SHIPPED[model]

@@ -16,19 +16,18 @@ from app.upscalers.remote.errors import asked_wait, retriable
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """When a call is repeated for the same seeds.
+    """When a call is repeated for the same seeds, after `retriable` errors.
 
-    Which errors: `retriable`. The pause is what the server asks for, or else "full jitter", U(0,
-    min(longest_s, first_s · 2ⁿ)).
+    The pause is what the server asks for, or else "full jitter", U(0, min(longest_s, first_s ·
+    2ⁿ)).
 
     Attributes:
-        attempts: of a call, including the first; also about how often a call with patience starts
-            over after the upscaler was away.
+        attempts: of a call; also about how often a call with patience starts over after the
+            upscaler was away.
         total_s: no attempt begins later than this after the first failure.
-        longest_asked_s: a server that asks for a longer pause ends the call, unless it has
-            patience.
-        spare: retries of a request beyond one per call. Without it, eight calls that fail at random
-            with probability 0.2 run out in 0.15 % of the requests.
+        longest_asked_s: a longer pause ends a call without patience.
+        spare: retries of a request beyond one per call. Without it, eight calls that fail with
+            probability 0.2 run out in 0.15 % of the requests.
     """
 
     attempts: int = 8
@@ -39,13 +38,7 @@ class RetryPolicy:
     spare: int = 4
 
     def pause(self, error: BaseException, tries: int, *, left_s: float = math.inf) -> float | None:
-        """Seconds before the next attempt; None: there is none.
-
-        Args:
-            error: of the last attempt.
-            tries: attempts so far.
-            left_s: seconds within which the next one must begin.
-        """
+        """Seconds before the next attempt, less than `left_s`; None: there is none."""
         if not retriable(error) or tries >= self.attempts:
             return None
         asked = asked_wait(error)
@@ -75,8 +68,7 @@ def spread(asked: float) -> float:
 class BreakerPolicy:
     """When the breaker opens, and when the upstream's health is checked then.
 
-    failures: in a row. One pulled cable fails many calls at once, so failures within `blip_s` of
-        each other count once.
+    failures: in a row; one pulled cable fails many calls, so those within `blip_s` count once.
     rest_s: the first pause before a check; it doubles up to a minute.
     """
 
@@ -88,16 +80,12 @@ class BreakerPolicy:
 class Breaker:
     """Counts failures in a row and opens at a limit: then no call is made.
 
-    Its owner checks the upstream's health and calls `half_open` when that answers: then calls go
-    through, and one failure opens the breaker again.
-
-    Args:
-        policy: the limit.
-        changed: called when it opens (True) and closes (False).
+    Its owner calls `half_open` when the upstream is healthy again. `changed` is called when it opens
+    (True) and closes (False).
 
     Attributes:
         closed: set while calls go through.
-        failures: failures in a row so far.
+        failures: in a row so far.
     """
 
     def __init__(
@@ -151,10 +139,10 @@ class Breaker:
 
 
 class CallLimit:
-    """Bounds the calls in flight, and learns when the server takes fewer than configured.
+    """Limits the calls in flight, and learns when the server takes fewer than configured.
 
-    A server that says "busy" while n other calls of ours are in flight takes n. After a number of
-    successes one more is tried. First come, first served.
+    A server that is busy while n other calls are in flight takes n. After 32 successes one more is
+    tried.
     """
 
     _SUCCESSES_TO_WIDEN = 32
@@ -175,7 +163,7 @@ class CallLimit:
         self._slots.release()
 
     def busy(self) -> None:
-        """A call in flight was refused for want of a slot; call before it leaves."""
+        """A call in flight was refused; call before it ends."""
         self._slots.total_tokens = max(1, min(self._slots.total_tokens, self.in_flight - 1))
         self._successes = 0
 

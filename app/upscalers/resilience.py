@@ -6,10 +6,9 @@
         ▲                                                                  │
         └─────────── wait (Retry-After, else jitter), budget, same seed ◀──┘
 
-A retry uses the same seed, so it makes the same sample. The breaker fails at once while the
-upstream is away, and a health check, not a paid generation, finds out when it is back; a call with
-patience (`Turn.patience_s`) waits for that. Whatever exception an adapter raises on an unexpected
-answer becomes an upscaler error.
+A retry uses the same seed, so it makes the same sample. While the upstream is away the breaker fails
+at once, and a free health check finds out when it is back; a call with patience
+(`Turn.patience_s`) waits for that. Any other exception of an adapter becomes an upscaler error.
 """
 
 from __future__ import annotations
@@ -170,10 +169,10 @@ class ResilientUpscaler:
             await asyncio.sleep(pause)
 
     async def _wait_for_return(self, error: UpscalerError, pause: float, until: float) -> None:
-        """Return when an upscaler that is away may be back; raise the error otherwise.
+        """Return when an upscaler that is away may be back, or else raise the error.
 
         Args:
-            error: says that it is away.
+            error: of the last attempt.
             pause: seconds to wait at least.
             until: when the next attempt must begin, on the loop's clock.
         """
@@ -204,7 +203,7 @@ class ResilientUpscaler:
             await self.inner.check()
 
     async def wake(self) -> None:
-        """Repeat `check` within `cold_start_s`: being asked starts the upstream."""
+        """Repeat `check` within `cold_start_s`: requests start the upstream."""
         clock = asyncio.get_running_loop().time
         until = clock() + self._config.cold_start_s
         with self._counted_open():
@@ -298,12 +297,7 @@ class ResilientUpscaler:
             )
 
     async def _spend(self) -> None:
-        """Count a call that starts now, in all processes.
-
-        Raises:
-            QuotaSpent: the spend limit is reached.
-            StoreUnavailable: the count is unknown.
-        """
+        """Count a call that starts now. Raises QuotaSpent, or StoreUnavailable."""
         limit = self._config.max_calls_per_hour
         if limit is None:
             return
@@ -315,7 +309,7 @@ class ResilientUpscaler:
             )
 
     def _count(self, error: UpscalerError) -> None:
-        """Narrow the slots or update the breaker, by what the failure says of the upstream."""
+        """Narrow the slots, or update the breaker."""
         if isinstance(error, Busy) and self._slots.in_flight > 1:
             self._slots.busy()  # fewer slots than configured: not the upstream's fault
         elif isinstance(error, UpscalerUnavailable):
@@ -329,7 +323,7 @@ class ResilientUpscaler:
             self._recovery = asyncio.create_task(self._recover())
 
     async def _recover(self) -> None:
-        """Check the upstream's health until it answers. No request waits for this."""
+        """Check the upstream's health until it answers."""
         rest = self._rest_s
         while self._breaker.is_open:
             await asyncio.sleep(rest)

@@ -32,9 +32,8 @@ PrecisionSetting = Literal["auto", "f32", "bf16"]
 CPU = "CPUExecutionProvider"
 OPENVINO = "OpenVINO"
 
-# Accelerators of onnxruntime in the order of trial, each in true float32: TF32 keeps 10 bits of
-# mantissa, and outputs would differ from the CPU's by more than 1/255. cuDNN's default search tries
-# every algorithm anew for each new shape.
+# Accelerators of onnxruntime in the order of trial, in true float32: outputs in TF32 differ from the
+# CPU's by more than 1/255. cuDNN's default search tries every algorithm for each new shape.
 _ACCELERATORS: dict[str, dict[str, str]] = {
     "CUDAExecutionProvider": {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"},
     "DmlExecutionProvider": {},
@@ -56,9 +55,9 @@ class Port:
 
 
 class Session(Protocol):
-    """A loaded network that maps one tensor to one; thread-safe.
+    """A loaded network from one tensor to one; thread-safe.
 
-    `provider` is what runs it: `OPENVINO` or an execution provider of onnxruntime.
+    `provider`: `OPENVINO` or an execution provider of onnxruntime.
     """
 
     provider: str
@@ -78,10 +77,10 @@ class OnnxModel:
     run finds `scale`.
 
     Args:
-        weights: the bytes of the ONNX file, without external data.
-        name: of the model, for errors.
-        threads: threads inside one operator; 0: one per usable core.
-        streams: how many threads call the model at the same time.
+        weights: see `load_session`.
+        name: for errors.
+        threads: inside one operator; 0: one per usable core.
+        streams: threads that call the model at the same time.
         precision: see `load_session`.
 
     Raises:
@@ -98,8 +97,8 @@ class OnnxModel:
         precision: PrecisionSetting = "f32",
     ) -> None:
         self.name = name
-        # The libraries' defaults count the machine's cores and pin a thread to each, which fails or
-        # crowds in a container that has only some of them.
+        # By default the libraries pin a thread to each core of the machine, which fails or crowds in
+        # a container that has only some of them.
         self.threads = threads or usable_cores()
         self.session = load_session(
             weights, name=name, threads=self.threads, streams=streams, precision=precision
@@ -108,7 +107,6 @@ class OnnxModel:
 
     @property
     def provider(self) -> str:
-        """See `Session`."""
         return self.session.provider
 
     @property
@@ -118,7 +116,6 @@ class OnnxModel:
 
     @property
     def precision(self) -> Precision:
-        """What it computes in."""
         return self.session.precision
 
     def __call__(self, rgb: RGB) -> RGB:
@@ -200,9 +197,9 @@ def load_session(
 
     Args:
         weights: the bytes of the ONNX file, without external data.
-        name: of the network, for errors.
-        threads: threads of one run, at least 1.
-        streams: how many threads call `run` at the same time.
+        name: for errors.
+        threads: of one run, at least 1.
+        streams: threads that call `run` at the same time.
         precision: "auto": bfloat16 where OpenVINO runs the network on a processor that has it, else
             float32.
         among: candidates in order of trial; None: `runtimes()`.
@@ -250,8 +247,7 @@ def _accelerators() -> list[str]:
     """Those that the installed onnxruntime offers."""
     found = find_spec("onnxruntime")
     home = Path(found.origin).parent if found and found.origin else Path()
-    # On Linux an accelerator comes as its own library, and importing onnxruntime takes longer than
-    # a small picture.
+    # On Linux an accelerator is a library, and importing onnxruntime takes longer than a picture.
     if sys.platform == "linux" and not any(home.glob("capi/*providers_cuda*")):
         return []
     import onnxruntime  # noqa: PLC0415 - as above
@@ -278,10 +274,7 @@ def agree(session: Session, other: Session) -> bool:
 
 
 def trial() -> Tensor:
-    """The input for trials, float32 [1, 3, 16, 24] with the mean 0.5.
-
-    Smooth: a network may answer noise with anything.
-    """
+    """The input for trials, float32 [1, 3, 16, 24] of mean 0.5; smooth, as pictures are."""
     ramp = np.linspace(0.2, 0.8, _TRIAL[0] * _TRIAL[1], dtype=np.float32).reshape(_TRIAL)
     return np.broadcast_to(ramp, (1, 3, *_TRIAL)).copy()
 
@@ -309,8 +302,7 @@ class _OpenVino:
                 "INFERENCE_PRECISION_HINT": precision,
                 "INFERENCE_NUM_THREADS": threads * streams,
                 "NUM_STREAMS": streams,
-                # Pinned threads crowd in a container that has only some of the cores.
-                "ENABLE_CPU_PINNING": False,
+                "ENABLE_CPU_PINNING": False,  # as in `OnnxModel`
             },
         )
         self.inputs, self.outputs = (
@@ -375,11 +367,9 @@ def _ports(arguments: Iterable[Any]) -> list[Port]:
 def _options(onnxruntime: Any, threads: int) -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
-    # Spinning threads gain 2 to 5 % on idle cores and cost 20 % on busy ones, where they take time
-    # from decoding, the trust layer and other processes.
+    # Spinning threads gain 2 to 5 % on idle cores and cost 20 % on busy ones.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    # A memory pattern is kept for every shape; with free sizes that grows without end (256 x 256:
-    # 412 MB with patterns, 260 MB without, at equal speed).
+    # A pattern is kept for every shape (256 x 256: 412 MB with, 260 MB without, at equal speed).
     options.enable_mem_pattern = False
     options.use_deterministic_compute = True
     options.log_severity_level = 3  # errors; warnings about the graph help no user

@@ -3,8 +3,7 @@
 A generative model takes a sample seed as it is. A deterministic model f has only one answer, so its
 samples are `undo(f(apply(x, g)), g)` with g = seed % 96, drawn *without* replacement from a group
 that leaves the task unchanged: an ideal upscaler gives the same image for every g, and where a real
-one does not, it is undecided. A seed alone decides its sample, so splitting seeds over calls,
-processes or machines never changes what is drawn. Elements are numbered
+one does not, it is undecided. Elements are numbered
 
     element = d + 8 * c        d in 0..7: the dihedral group of the square
                                c in 0..11: channel permutation x intensity inversion
@@ -42,9 +41,8 @@ _PERMUTATIONS = ((0, 1, 2), (0, 2, 1), (1, 0, 2), (1, 2, 0), (2, 0, 1), (2, 1, 0
 def sample_seeds(seed: int, count: int) -> list[int]:
     """`count` distinct sample seeds in [1, 2^31 − 1], a pure function of `seed`.
 
-    Seed 0 is never used, because several APIs read it as "random". The first eight seeds have the
-    residues 0..7 modulo 96 in random order, the next the remaining ones in random order, so up to
-    96 seeds stand for distinct group elements.
+    Not 0, which several APIs read as "random". The first eight seeds have the residues 0..7 modulo
+    96 in random order, the next the others in random order, so 96 seeds have distinct elements.
 
     Raises:
         ValueError: `seed` outside [0, 2^63 − 1] or `count` < 1.

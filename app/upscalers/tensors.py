@@ -32,7 +32,7 @@ _DATATYPES = {dtype: name for name, dtype in _DTYPES.items()}
 
 
 class Malformed(ValueError):
-    """A message that does not follow the protocol; the text says where."""
+    """A message that does not follow the protocol."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,16 +73,12 @@ class Tensor:
             return self._shaped(values.astype(dtype))
 
     def file(self) -> bytes:
-        """The one element of a BYTES tensor.
-
-        Raises:
-            Malformed: another datatype or shape, JSON, or a length that is wrong.
-        """
+        """The one element of a BYTES tensor. Raises Malformed."""
         if self.datatype != "BYTES" or math.prod(self.shape) != 1:
             raise Malformed(f"{self.name!r}: an encoded file is BYTES of shape [1]")
         if self.raw is None:
             raise Malformed(f"{self.name!r}: encoded files need the binary tensor extension")
-        # Every element is preceded by its length, four bytes little-endian.
+        # An element follows its length, four bytes little-endian.
         if len(self.raw) < 4 or int.from_bytes(self.raw[:4], "little") != len(self.raw) - 4:
             raise Malformed(f"{self.name!r}: its length prefix does not match its size")
         return bytes(self.raw[4:])

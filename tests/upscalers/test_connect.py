@@ -181,7 +181,7 @@ def wide(rgb):
          {"scale": 4, "answer": {"image": "json", "pointer": "/url"}}, ""),
         (lambda rgb, seed: JSONResponse({"url": "http://localhost/result.png"}),
          {"scale": 4, "answer": {"image": "json", "pointer": "/url"}, "allow_private": True,
-          "allowed_hosts": ["localhost"]}, "Results lie on localhost"),
+          "allowed_hosts": ["localhost"]}, "Results are on localhost"),
         (lambda rgb, seed: JSONResponse({"uri": uri(encoded(sample(rgb, seed, 16)))}),
          {"scale": 16, "answer": {"image": "json", "pointer": "/uri"}}, ""),
     ],

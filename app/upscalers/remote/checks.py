@@ -18,7 +18,7 @@ _TEXTURE = 2.0  # standard deviation in grey levels; a window below it shows no 
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
 MAX_DISPLACEMENT = 0.75
-"""Input pixels. Conventions of pixel centres differ by half a pixel in each direction, 0.71 in all."""
+"""Input pixels; conventions of pixel centres differ by half a pixel each way, 0.71 in all."""
 
 MIN_SIMILARITY = 0.5
 """Correlation of input and reduced sample; below it the sample shows something else."""

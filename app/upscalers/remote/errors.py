@@ -22,11 +22,11 @@ class Busy(_Waiting):
 
 
 class TooManyCalls(_Waiting):
-    """Too many calls for this account."""
+    """The rate limit of the account."""
 
 
 class AnswerLost(UpscalerUnavailable):
-    """The request was sent and not answered: its work may be done, and paid for."""
+    """The request was sent and not answered; its work may be paid for."""
 
 
 class QuotaSpent(UpscalerUnavailable):

@@ -32,7 +32,7 @@ from app.upscalers.remote.translation import Reply, raise_for_status
 
 SMALL_ANSWER = 8 * 2**20  # metadata, status and error answers
 
-# Bytes of an answer read before this call has its turn; the rest waits at the server, so the answers
+# Bytes of an answer that are read before its turn; the rest waits at the server, so the answers
 # to a request's M calls are in memory one at a time.
 _READ_AHEAD = 4 * 2**20
 
