@@ -1,7 +1,7 @@
 """The queue between connections and the model.
 
-One task takes requests in order and runs the model in one thread. Where the model gains by it,
-later requests with images of the same size join the first.
+The model runs in one thread. Where it gains by it, later requests with images of the same size join
+the first.
 """
 
 import asyncio
@@ -23,14 +23,13 @@ from workers.errors import Busy, ClientGone, ModelFailed, WorkerError
 from workers.metrics import WorkerMetrics
 from workers.models.engine import Engine, SampleRequest
 
-# Weight of the newest call in the running mean of seconds per sample, which only estimates when a
-# refused client may retry.
+# Weight of the newest call in the mean of seconds per sample, which estimates Retry-After.
 NEWEST = 0.3
 
 
 @dataclass(eq=False)
 class _Ticket:
-    """A waiting or running request. Its answer is done when it is ready, or no longer wanted."""
+    """A waiting or running request; `answer` is done when it is ready or no longer wanted."""
 
     job: SampleRequest
     answer: asyncio.Future[RGB]
@@ -60,7 +59,6 @@ class Batcher:
 
     @property
     def open(self) -> bool:
-        """Whether the queue has not been stopped."""
         return not self._closed
 
     async def __aenter__(self) -> Self:
@@ -80,11 +78,7 @@ class Batcher:
         await asyncio.to_thread(self._thread.shutdown)
 
     def check(self) -> None:
-        """Check that one more request fits.
-
-        Raises:
-            Busy: the queue is full or closed.
-        """
+        """Raise Busy if the queue is full or closed."""
         if self._closed:
             raise self.busy("the worker is shutting down")
         if len(self._waiting) >= self._size:
@@ -93,18 +87,12 @@ class Batcher:
     async def submit(
         self, image: RGB, seeds: NDArray[np.int64], timeout_s: float | None = None
     ) -> RGB:
-        """Wait for the samples. Cancelling the call gives up the work, also when it runs.
+        """The samples [M, kh, kw, 3] of an image [h, w, 3] and seeds int64[M].
 
-        Args:
-            image: uint8[h, w, 3].
-            seeds: int64[M].
-            timeout_s: most seconds to wait in the queue.
-
-        Returns:
-            uint8[M, kh, kw, 3].
+        Cancelling the call cancels the work, also when it runs.
 
         Raises:
-            Busy: the queue is full or closed, or the time ran out.
+            Busy: the queue is full or closed, or the request waited in it for `timeout_s`.
             WorkerError: what the engine raised.
         """
         self.check()
@@ -124,7 +112,7 @@ class Batcher:
                 self._waiting.remove(ticket)
 
     def busy(self, reason: str) -> Busy:
-        """The error for a refused request, with an estimate of when to retry."""
+        """The error for a refused request."""
         tickets = [*self._waiting, *self._running]
         samples = sum(len(ticket.job.seeds) for ticket in tickets)
         return Busy(reason, max(1, math.ceil(samples * self._seconds_per_sample)))
@@ -139,7 +127,7 @@ class Batcher:
                 self._running = []
 
     def _take(self) -> list[_Ticket]:
-        """The first request, and those that may join it, in order of arrival."""
+        """The first request, and those that may join it."""
         first = self._waiting.popleft()
         taken = [first]
         room = self._engine.together - len(first.job.seeds)
@@ -157,7 +145,7 @@ class Batcher:
             outcomes = await self._samples([ticket.job for ticket in tickets])
         except Exception as error:  # noqa: BLE001  one request must not end the worker
             if len(tickets) > 1 and not isinstance(error, ClientGone):
-                # One bad image may have failed them all: run each alone.
+                # One bad image may have failed them all.
                 for ticket in tickets:
                     await self._run([ticket])
                 return
@@ -166,7 +154,7 @@ class Batcher:
             ticket.settle(outcome)
 
     async def _samples(self, jobs: list[SampleRequest]) -> list[RGB]:
-        """What the engine makes in the one thread that calls it, with its measurements."""
+        """What the engine makes, measured."""
         samples = sum(len(job.seeds) for job in jobs)
         started = time.monotonic()
         results = await asyncio.get_running_loop().run_in_executor(
@@ -181,7 +169,7 @@ class Batcher:
 
 
 def _reported(error: Exception) -> WorkerError:
-    """The error as clients may see it; unexpected ones are logged with their traceback."""
+    """The error as clients may see it."""
     if isinstance(error, WorkerError):
         return error
     logging.getLogger(__name__).error("the model failed", exc_info=error)

@@ -18,11 +18,11 @@ from workers.files import file_sha256, read_settings
 from workers.known import identify, known_models
 from workers.settings import WorkerSettings
 
-# Exit codes: a wrong argument, or a fault in what it points to.
+# Exit codes: a wrong argument, or an unusable file.
 USAGE, FAILURE = 2, 1
 
-# Longer than gateways (5 s) and proxies (nginx 60 s) keep idle connections, or they would now and
-# then send a request into a closing one.
+# Longer than gateways (5 s) and proxies (nginx 60 s) keep idle connections, lest they send a request
+# into a closing one.
 KEEP_ALIVE_S = 75
 
 DEFAULTS = WorkerSettings()
@@ -35,7 +35,7 @@ models = typer.Typer(help="Known models and weight files.", no_args_is_help=True
 
 
 def main() -> None:
-    """Run the commands as a program of their own (`python -m workers`)."""
+    """Run the commands alone (`python -m workers`)."""
     app = typer.Typer(
         help="Serve models to a trustscale gateway.",
         no_args_is_help=True,
@@ -115,7 +115,7 @@ def worker(
     with _one_line_errors():
         limits = {"max_samples": max_samples, "max_pixels": max_pixels, "queue_size": queue_size}
         settings = read_settings(WorkerSettings, {**limits, "drain_s": drain})
-        # Imported here so that --help and typing errors answer at once.
+        # Slow imports, which --help does not need.
         import uvicorn  # noqa: PLC0415
 
         from app.telemetry.tracing import exporting  # noqa: PLC0415
@@ -153,8 +153,7 @@ def worker(
             "OTEL_EXPORTER_OTLP_ENDPOINT"
         )
         with exporting(collector or None, "trustscale-worker"):
-            # uvicorn raises the stop signal again at the end. A requested stop is a success, so the
-            # second one must change nothing.
+            # uvicorn raises the stop signal again at the end; a requested stop is a success.
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, server.handle_exit)
             server.run()
@@ -350,7 +349,7 @@ def verify(
 
 
 def _identify(folder: Path, *, as_json: bool) -> None:
-    """Print what a folder holds; exit with failure unless a known model is complete."""
+    """Print what a folder holds; fail unless a known model is complete."""
     found = identify(folder)
     if as_json:
         typer.echo(json.dumps([{**one.model_dump(), "complete": one.complete} for one in found]))
@@ -370,7 +369,7 @@ def _identify(folder: Path, *, as_json: bool) -> None:
 def _one_line_errors(extra: str = "worker", *, whole: bool = False) -> Iterator[None]:
     """Turn what the operator can correct into one line and an exit code.
 
-    With `whole` the line names every fault; `extra` has what is missing.
+    With `whole` the line names every fault; `extra` installs a missing module.
     """
     try:
         yield

@@ -1,22 +1,16 @@
-"""Expected errors of a worker.
-
-Models raise these; only `workers.service` knows their HTTP statuses.
-"""
+"""Expected errors of a worker."""
 
 
 class WorkerError(Exception):
-    """Base of every error that a worker reports in one line instead of a traceback."""
+    """Base of the errors that a worker reports in one line."""
 
 
 class ConfigError(WorkerError):
-    """A setting or a model configuration is missing, unknown or contradictory."""
+    """A setting is missing, unknown or contradictory."""
 
 
 class WeightsError(WorkerError):
-    """A weight file cannot be used.
-
-    The message names every wrong key or byte; `summary` fits a terminal.
-    """
+    """An unusable weight file; the message names every fault, `summary` fits a terminal."""
 
     def __init__(self, message: str, summary: str | None = None) -> None:
         super().__init__(message)
@@ -24,11 +18,11 @@ class WeightsError(WorkerError):
 
 
 class InputError(WorkerError):
-    """The request is wrong: tensor names, types, shapes, an unreadable image."""
+    """The request is wrong."""
 
 
 class TooLarge(InputError):
-    """The request is well formed but over one of the worker's limits."""
+    """The request is over one of the worker's limits."""
 
 
 class NotHere(InputError):
@@ -36,10 +30,7 @@ class NotHere(InputError):
 
 
 class Busy(WorkerError):
-    """The worker cannot take the request now.
-
-    `retry_after_s` is its estimate of when it can, in whole seconds.
-    """
+    """The worker cannot take the request now, but perhaps in `retry_after_s` seconds."""
 
     def __init__(self, message: str, retry_after_s: int) -> None:
         super().__init__(message)
@@ -47,12 +38,12 @@ class Busy(WorkerError):
 
 
 class ClientGone(WorkerError):
-    """The client closed the connection; nobody waits for the result."""
+    """The client closed the connection."""
 
 
 class ModelFailed(WorkerError):
-    """The model gave no picture, or raised an error, which the log then has."""
+    """The model gave no picture, or raised an error, which is in the log."""
 
 
 class OutOfMemory(WorkerError):
-    """The device has too little memory for even one sample of this image."""
+    """The device has too little memory for one sample of this image."""

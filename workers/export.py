@@ -20,12 +20,12 @@ def triton(folder: Path, name: str, settings: dict[str, str]) -> list[Path]:
     """A model repository for Triton with one model of the Python backend.
 
     Args:
-        folder: the repository, made if it is missing.
+        folder: the repository.
         name: of the model.
-        settings: `model`, `weights` and the like, named like the worker's options.
+        settings: the worker's options.
 
     Raises:
-        ConfigError: a file is there already, or cannot be written.
+        ConfigError: a file exists already, or cannot be written.
     """
     parameters = "\n".join(
         f"parameters: {{ key: {json.dumps(key)} value: {{ string_value: {json.dumps(value)} }} }}"
@@ -36,11 +36,7 @@ def triton(folder: Path, name: str, settings: dict[str, str]) -> list[Path]:
 
 
 def kserve(folder: Path, name: str, settings: dict[str, str], device: str) -> list[Path]:
-    """An `InferenceService` of KServe that starts our worker.
-
-    Raises:
-        ConfigError: a file is there already, or cannot be written.
-    """
+    """An `InferenceService` of KServe that starts our worker; see `triton`."""
     variables = {f"WORKER_{key.upper()}": value for key, value in settings.items()}
     variables["STORAGE_URI"] = variables.pop("WORKER_WEIGHTS")
     lines = [
@@ -58,11 +54,7 @@ def kserve(folder: Path, name: str, settings: dict[str, str], device: str) -> li
 
 
 def ray(folder: Path, name: str, settings: dict[str, str], device: str) -> list[Path]:
-    """A configuration of Ray Serve; each replica is a worker.
-
-    Raises:
-        ConfigError: a file is there already, or cannot be written.
-    """
+    """A configuration of Ray Serve whose replicas are workers; see `triton`."""
     args = json.dumps({**settings, "name": name, "device": device})
     gpus = int(device.startswith("cuda"))
     text = _filled("serve.yaml", name=json.dumps(name), args=args, gpus=gpus)

@@ -13,11 +13,7 @@ Settings = TypeVar("Settings", bound=BaseModel)
 
 
 def file_sha256(path: Path) -> str:
-    """SHA-256 of a file's bytes.
-
-    Raises:
-        WeightsError: the file cannot be read.
-    """
+    """SHA-256 of a file's bytes. Raises WeightsError."""
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
@@ -26,11 +22,7 @@ def file_sha256(path: Path) -> str:
 
 
 def read_json(source: str | Path) -> dict[str, Any]:
-    """A JSON object, given as text or as the path of a file.
-
-    Raises:
-        ConfigError: no such file, no JSON, or no object.
-    """
+    """A JSON object, given as text or as the path of a file. Raises ConfigError."""
     text, origin = str(source), "configuration"
     try:
         if not text.lstrip().startswith("{"):
@@ -47,13 +39,10 @@ def read_json(source: str | Path) -> dict[str, Any]:
 
 
 def read_settings(kind: type[Settings], source: str | Path | dict[str, Any]) -> Settings:
-    """Checked settings, given as a dict, as JSON, or as the path of a JSON file.
-
-    "official" stands for all defaults.
+    """Settings, given as a dict, as JSON, as the path of a JSON file, or as "official": defaults.
 
     Raises:
-        ConfigError: the file cannot be read, or settings are unknown or invalid; the message names
-            every such one.
+        ConfigError: an unreadable file, or unknown or invalid settings, all named.
     """
     if source == "official":
         return kind()

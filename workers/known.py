@@ -1,4 +1,4 @@
-"""Models known to run here: licences, sources, files; and which of them a folder holds."""
+"""Known models: licences, sources, files; and which of them a folder holds."""
 
 import tomllib
 from importlib import resources
@@ -25,10 +25,7 @@ class KnownFile(_Strict):
 
 
 class KnownModel(_Strict):
-    """A model; `pipeline` replaces `files` if it is a folder of diffusers.
-
-    `folder`: a word that the folder's name must contain.
-    """
+    """A model of `files`, or a `pipeline` of diffusers, in a folder named with the word `folder`."""
 
     engine: str
     scale: int
@@ -54,7 +51,6 @@ class Found(BaseModel):
 
     @property
     def complete(self) -> bool:
-        """Whether a worker can start with it."""
         return not self.missing and not self.wrong
 
 
@@ -65,11 +61,7 @@ def known_models() -> dict[str, KnownModel]:
 
 
 def identify(folder: Path) -> list[Found]:
-    """Which known models a folder or its subfolders hold, and what they lack.
-
-    Raises:
-        WeightsError: no such folder.
-    """
+    """Which known models a folder or its subfolders hold. Raises WeightsError."""
     try:
         inner = sorted(path for path in folder.iterdir() if path.is_dir())
     except OSError as error:
@@ -88,7 +80,7 @@ def _found(name: str, known: KnownModel, place: Path) -> Found | None:
         return None
     present, missing, wrong = [], [], []
     for file in known.files:
-        path = _there(place, file)
+        path = _path_of(place, file)
         if path is None:
             missing.append(file.name)
             continue
@@ -111,7 +103,7 @@ def _found(name: str, known: KnownModel, place: Path) -> Found | None:
     )
 
 
-def _there(place: Path, file: KnownFile) -> Path | None:
+def _path_of(place: Path, file: KnownFile) -> Path | None:
     names = [name for name in (file.name, file.either) if name is not None]
     names += [str(Path(name).with_suffix(".safetensors")) for name in names]
     return next((place / name for name in names if (place / name).is_file()), None)
@@ -141,7 +133,7 @@ def _pipeline(name: str, kind: str, place: Path) -> Found | None:
 
 
 def _whole(part: Path) -> bool:
-    """Whether a part of a pipeline has its configuration and any weights it needs."""
+    """Whether a part of a pipeline has its configuration and the weights it needs."""
     if not any(part.glob("*.json")):
         return False
     has_weights = (part / "config.json").is_file()

@@ -10,14 +10,9 @@ from workers.models.engine import DeviceMemory
 
 
 class WorkerMetrics:
-    """All metrics of one worker, in a separate registry."""
+    """All metrics of one worker; `memory` is called at every scrape."""
 
     def __init__(self, memory: Callable[[], DeviceMemory]) -> None:
-        """Create the metrics.
-
-        Args:
-            memory: called at every scrape.
-        """
         self._registry = CollectorRegistry()
         common: Any = {"namespace": "trustscale_worker", "registry": self._registry}
         self.waiting = Gauge("queue_requests", "Requests waiting.", **common)

@@ -1,7 +1,7 @@
-"""Accumulates samples to Ŷ and their variance, so that they need not be transferred.
+"""Accumulates samples to Ŷ and their variance, which transfer in their stead.
 
-On the CPU this is the gateway's own code. On a GPU the same tables and the same rounded operations
-give the same bits.
+The gateway's code does it on a CPU; on a GPU the same tables and rounded operations give the same
+bits.
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -15,11 +15,11 @@ from app.system import usable_cores
 
 
 def fold(samples: Pixels, device: str, *, mean: bool = False) -> Spread:
-    """The spread of samples.
+    """The spread of uint8[M, H, W, 3], M >= 2.
 
     Args:
-        samples: uint8[M, H, W, 3], M >= 2.
-        device: that of the model, such as "cuda:0".
+        samples: on the host.
+        device: of the model, such as "cuda:0".
         mean: whether Ŷ is their mean instead of the first.
     """
     on_gpu = device.startswith("cuda")
@@ -46,7 +46,7 @@ def _variance(samples: Pixels) -> NDArray[np.float32]:
 
 
 def variance_in_torch(samples: Pixels, device: str, block: int = 2**22) -> NDArray[np.float32]:
-    """`Moments.pixel_variance` on a device of torch, float32[H, W]; so many pixels at a time."""
+    """`Moments.pixel_variance` on a device of torch, float32[H, W]; `block` pixels at a time."""
     import torch  # noqa: PLC0415  workers of ONNX files do without
 
     green_red, blue, f = (torch.from_numpy(table).to(device) for table in lab_tables())

@@ -1,7 +1,4 @@
-"""From a message of the Open Inference Protocol to a checked request.
-
-`app/upscalers/tensors.py`, which the gateway shares, has the format.
-"""
+"""From a message of the Open Inference Protocol (`app/upscalers/tensors.py`) to a checked request."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -28,28 +25,24 @@ _INPUTS: Mapping[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class InferRequest:
-    """A checked request."""
+    """A checked request.
+
+    image: [h, w, 3] of 8 or 16 bits; may be a view of the request's body.
+    seeds: int64[M].
+    id: the client's name for the request.
+    binary: whether the answer has raw bytes.
+    output: `samples` or `folded`.
+    mean: of `folded`: whether Ŷ is the mean of the samples instead of the first.
+    timeout_s: longest wait in the queue.
+    """
 
     image: RGB
-    """[h, w, 3] of 8 or 16 bits; may be a view into the request's body."""
-
     seeds: NDArray[np.int64]
-    """int64[M]."""
-
     id: str | None
-    """The client's name for the request; returned unchanged."""
-
     binary: bool
-    """Whether the answer has raw bytes."""
-
     output: str
-    """The requested output: `samples` or `folded`."""
-
     mean: bool
-    """Moments: whether Ŷ is the mean of the samples instead of the first."""
-
     timeout_s: float | None
-    """How long the client is willing to wait in the queue."""
 
 
 def parse_request(
@@ -59,7 +52,7 @@ def parse_request(
 
     Args:
         body: the whole body.
-        header_length: value of the `Inference-Header-Content-Length` header, if sent.
+        header_length: the header `Inference-Header-Content-Length`.
         settings: limits.
 
     Raises:
@@ -132,7 +125,7 @@ def _image(tensor: Tensor, settings: WorkerSettings, output: str) -> RGB:
 
 
 def _output(document: Mapping[str, Any], parameters: Mapping[str, Any]) -> tuple[str, bool]:
-    """The requested output, and whether as raw bytes."""
+    """The requested output, and whether raw."""
     binary = _flag(parameters.get("binary_data_output", False), "binary_data_output")
     outputs = items(document.get("outputs", []), "'outputs'")
     if len(outputs) > 1:

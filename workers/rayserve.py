@@ -1,8 +1,4 @@
-"""The worker as a Ray Serve application: every replica loads the model and answers as a worker.
-
-`trustscale worker export --ray DIR` writes the configuration that names this; Ray is imported on
-demand.
-"""
+"""The worker as a Ray Serve application; `worker export --ray` names this module."""
 
 import importlib
 from collections.abc import Mapping
@@ -16,11 +12,7 @@ from workers.service import create_app
 
 
 def application(settings: Mapping[str, str]) -> Any:
-    """What Ray Serve deploys.
-
-    Args:
-        settings: see `EngineSpec.of`.
-    """
+    """What Ray Serve deploys; `settings` as of `EngineSpec.of`."""
     serve: Any = importlib.import_module("ray.serve")
     chosen = dict(settings)
 

@@ -1,7 +1,6 @@
 """The worker's HTTP service: the Open Inference Protocol over one engine.
 
-Only this module knows HTTP statuses. Every error, also a wrong path or method, is the protocol's
-`{"error": "..."}`.
+Every error, also a wrong path or method, is the protocol's `{"error": "..."}`.
 """
 
 import asyncio
@@ -40,17 +39,11 @@ from workers.settings import WorkerSettings
 
 SERVER = "trustscale-worker"
 
-# One model, loaded at start: another one is another worker, with another fingerprint.
-VERSION = "1"
+VERSION = "1"  # of the model; another one is another worker, with another fingerprint
+CHUNK = 2**20  # bytes written to the socket at a time
+CLIENT_CLOSED = 499  # status counted for a client that has left
 
-# Bytes written to the socket at a time: few calls, but little in any buffer between.
-CHUNK = 2**20
-
-# Status counted for a client that has left; never sent.
-CLIENT_CLOSED = 499
-
-# Most specific first: a TooLarge is an InputError too. A lack of memory may pass, or not affect
-# another worker, so unlike errors of the request it invites a retry.
+# Most specific first. A lack of memory may pass, or not affect another worker: retry.
 STATUSES: tuple[tuple[type[WorkerError], int], ...] = (
     (TooLarge, 413),
     (NotHere, 404),
@@ -63,12 +56,7 @@ STATUSES: tuple[tuple[type[WorkerError], int], ...] = (
 
 
 def create_app(engine: Engine, settings: WorkerSettings | None = None) -> Starlette:
-    """The service as an ASGI application.
-
-    Args:
-        engine: the loaded model.
-        settings: limits and timeouts.
-    """
+    """The service as an ASGI application."""
     return _Service(engine, settings or WorkerSettings()).app()
 
 
@@ -162,12 +150,11 @@ class _Service:
         try:
             return await self._infer(request)
         except asyncio.CancelledError as error:
-            # The server ends what outlasts its shutdown: another worker may take it.
+            # The server cancels what outlasts its shutdown.
             raise self._batcher.busy("the worker is shutting down") from error
 
     async def _infer(self, request: Request) -> Response:
-        # Before the body is read: a full worker should not collect uploads.
-        self._batcher.check()
+        self._batcher.check()  # a full worker reads no bodies
         body = await self._body(request)
         header_length = request.headers.get(HEADER_LENGTH)
         asked = await asyncio.to_thread(parse_request, body, header_length, self._settings)
@@ -189,11 +176,7 @@ class _Service:
         return fold(samples, self._engine.memory().device, mean=mean).packed()
 
     def _find(self, request: Request) -> None:
-        """Check that the URL names the served model.
-
-        Raises:
-            NotHere: another model or version.
-        """
+        """Raise NotHere unless the URL names the served model."""
         model, version = request.path_params["model"], request.path_params.get("version", VERSION)
         if model != self._engine.name:
             raise NotHere(f"no model {model!r} here; this worker serves {self._engine.name!r}")
@@ -224,7 +207,7 @@ class _Service:
             raise TooLarge(f"{size} values are too many for JSON; ask for binary output")
 
     async def _samples(self, request: Request, asked: InferRequest) -> RGB:
-        """The samples, given up as soon as the client closes the connection."""
+        """The samples; the work is cancelled when the client closes the connection."""
         submitted = self._batcher.submit(asked.image, asked.seeds, asked.timeout_s)
         work = asyncio.create_task(submitted)
         gone = asyncio.create_task(_until_disconnected(request))

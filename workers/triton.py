@@ -1,7 +1,6 @@
-"""Our engines inside Triton, as a model of its Python backend.
+"""Our engines as a model of Triton's Python backend; `worker export --triton` names this module.
 
-`trustscale worker export --triton DIR` writes the folder that imports this. Triton's module exists
-only in its backend processes, so it is imported when the model starts.
+Triton's module exists only in its backend processes.
 """
 
 import importlib
@@ -34,7 +33,7 @@ class TritonPythonModel:
         )
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
-        """One answer per request; the worker's errors are errors here."""
+        """One answer per request."""
         return [self._answer(request) for request in requests]
 
     def _answer(self, request: Any) -> Any:

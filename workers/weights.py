@@ -1,7 +1,6 @@
-"""Reading, writing and naming weight files, safely.
+"""Reads and writes weight files; nothing in them is executed.
 
-Two formats are read: PyTorch checkpoints (through the weights-only reader, which accepts only
-tensors and plain containers, so nothing in a file is executed) and safetensors, which cannot hold
+They are PyTorch checkpoints (through the weights-only reader) or safetensors, which cannot hold
 code. The bytes decide, not the suffix.
 """
 
@@ -16,7 +15,7 @@ import torch
 
 from workers.errors import WeightsError
 
-# Entries in which training scripts wrap the weights.
+# Entries in which training scripts put the weights.
 WRAPPERS = ("state_dict", "params_ema", "params", "params-ema", "model")
 
 
@@ -24,7 +23,7 @@ def read_state(path: Path) -> dict[str, torch.Tensor]:
     """All tensors of a checkpoint by name, on the CPU, without their wrapper.
 
     Raises:
-        WeightsError: no such file, neither format, damaged, or holding more than tensors.
+        WeightsError: unreadable, of neither format, damaged, or holding more than tensors.
     """
     try:
         with path.open("rb") as file:
@@ -73,10 +72,7 @@ def _unwrapped(content: object, path: Path) -> dict[str, torch.Tensor]:
 
 
 def _is_plain(value: object) -> bool:
-    """Whether it is a dense tensor with a number of its own at each place.
-
-    Neither sparse, nor an empty shell, nor a few numbers that claim to fill gigabytes.
-    """
+    """Whether it is a dense tensor that stores each of its numbers."""
     return (
         isinstance(value, torch.Tensor)
         and value.layout is torch.strided
@@ -86,12 +82,8 @@ def _is_plain(value: object) -> bool:
 
 
 def write_safetensors(tensors: Mapping[str, torch.Tensor], path: Path) -> None:
-    """Write tensors to a file; an existing one is replaced only when all is written.
-
-    Raises:
-        WeightsError: the file cannot be written.
-    """
-    # Tensors of a checkpoint may share memory, which the format does not allow.
+    """Write tensors to a file, which is replaced only when all is written. Raises WeightsError."""
+    # The format does not allow shared memory.
     separate = {name: tensor.clone().contiguous() for name, tensor in tensors.items()}
     partial = path.with_name(path.name + ".partial")
     try:
@@ -104,10 +96,7 @@ def write_safetensors(tensors: Mapping[str, torch.Tensor], path: Path) -> None:
 
 
 def digest(tensors: Mapping[str, torch.Tensor]) -> str:
-    """SHA-256 over names, types, shapes and values, in order of names.
-
-    Equal weights have equal digests in either file format and any wrapper.
-    """
+    """SHA-256 over names, types, shapes and values, in order of names."""
     result = hashlib.sha256()
     for name in sorted(tensors):
         tensor = tensors[name].detach().cpu().contiguous()

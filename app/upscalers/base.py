@@ -270,7 +270,7 @@ class Upscaler(Protocol):
         ...
 
     async def check(self) -> None:
-        """Raise UpscalerUnavailable unless it can serve; its scale and fingerprint are known then."""
+        """Learn scale and fingerprint; raise UpscalerUnavailable unless it can serve."""
         ...
 
     async def close(self) -> None:

@@ -80,8 +80,8 @@ class BreakerPolicy:
 class Breaker:
     """Counts failures in a row and opens at a limit: then no call is made.
 
-    Its owner calls `half_open` when the upstream is healthy again. `changed` is called when it opens
-    (True) and closes (False).
+    Its owner calls `half_open` when the upstream is healthy again. `changed` is called when it
+    opens (True) and closes (False).
 
     Attributes:
         closed: set while calls go through.

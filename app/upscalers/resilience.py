@@ -6,8 +6,8 @@
         ▲                                                                  │
         └─────────── wait (Retry-After, else jitter), budget, same seed ◀──┘
 
-A retry uses the same seed, so it makes the same sample. While the upstream is away the breaker fails
-at once, and a free health check finds out when it is back; a call with patience
+A retry uses the same seed, so it makes the same sample. While the upstream is away, the breaker
+fails at once, and a free health check finds out when it is back; a call with patience
 (`Turn.patience_s`) waits for that. Any other exception of an adapter becomes an upscaler error.
 """
 

@@ -32,7 +32,7 @@ PrecisionSetting = Literal["auto", "f32", "bf16"]
 CPU = "CPUExecutionProvider"
 OPENVINO = "OpenVINO"
 
-# Accelerators of onnxruntime in the order of trial, in true float32: outputs in TF32 differ from the
+# Accelerators of onnxruntime in the order of trial, in true float32: in TF32 outputs differ from the
 # CPU's by more than 1/255. cuDNN's default search tries every algorithm for each new shape.
 _ACCELERATORS: dict[str, dict[str, str]] = {
     "CUDAExecutionProvider": {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"},
@@ -97,8 +97,8 @@ class OnnxModel:
         precision: PrecisionSetting = "f32",
     ) -> None:
         self.name = name
-        # By default the libraries pin a thread to each core of the machine, which fails or crowds in
-        # a container that has only some of them.
+        # By default the libraries pin a thread to each core of the machine, which fails or crowds
+        # in a container that has only some of them.
         self.threads = threads or usable_cores()
         self.session = load_session(
             weights, name=name, threads=self.threads, streams=streams, precision=precision
