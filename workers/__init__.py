@@ -1,1 +1,1 @@
-"""The worker: image-to-image models behind the Open Inference Protocol, and all that needs torch."""
+"""The worker: image-to-image models behind the Open Inference Protocol; all that needs torch."""

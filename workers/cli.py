@@ -21,8 +21,8 @@ from workers.settings import WorkerSettings
 # Exit codes: a wrong argument, or an unusable file.
 USAGE, FAILURE = 2, 1
 
-# Longer than gateways (5 s) and proxies (nginx 60 s) keep idle connections, lest they send a request
-# into a closing one.
+# Longer than gateways (5 s) and proxies (nginx 60 s) keep idle connections, which else might send a
+# request into a closing one.
 KEEP_ALIVE_S = 75
 
 DEFAULTS = WorkerSettings()

@@ -25,7 +25,7 @@ class KnownFile(_Strict):
 
 
 class KnownModel(_Strict):
-    """A model of `files`, or a `pipeline` of diffusers, in a folder named with the word `folder`."""
+    """A model of `files` or a `pipeline` of diffusers; `folder`: a part of its folder's name."""
 
     engine: str
     scale: int

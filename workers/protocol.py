@@ -1,4 +1,4 @@
-"""From a message of the Open Inference Protocol (`app/upscalers/tensors.py`) to a checked request."""
+"""From a message of the Open Inference Protocol (`upscalers/tensors.py`) to a checked request."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -32,8 +32,8 @@ PrecisionSetting = Literal["auto", "f32", "bf16"]
 CPU = "CPUExecutionProvider"
 OPENVINO = "OpenVINO"
 
-# Accelerators of onnxruntime in the order of trial, in true float32: in TF32 outputs differ from the
-# CPU's by more than 1/255. cuDNN's default search tries every algorithm for each new shape.
+# Accelerators of onnxruntime in the order of trial, in true float32: in TF32 outputs differ by more
+# than 1/255. cuDNN's default search tries every algorithm for each new shape.
 _ACCELERATORS: dict[str, dict[str, str]] = {
     "CUDAExecutionProvider": {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"},
     "DmlExecutionProvider": {},

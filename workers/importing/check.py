@@ -1,4 +1,4 @@
-"""What must hold of an imported model: it equals the original, and can be tiled."""
+"""An imported model must equal the original, and can be tiled."""
 
 from __future__ import annotations
 
@@ -12,11 +12,9 @@ from app.upscalers.probe import pattern
 from app.upscalers.runtime import OnnxModel, Tensor
 from workers.errors import WeightsError
 
+# Between an imported model and its original: grey levels of 255, and dB. Some networks amplify
+# rounding.
 LARGEST_DIFFERENCE, LEAST_PSNR = 2.0, 70.0
-"""Between an imported model and its original: grey levels of 255 at one value, and dB over all.
-
-Some networks (SPAN among them) amplify rounding where a picture is hard.
-"""
 
 _SEAM = 0.5  # grey levels by which a tile may differ from the whole
 _FARTHEST = 64  # input pixels: the largest halo that leaves most of a tile of 288
@@ -24,16 +22,14 @@ _FARTHEST = 64  # input pixels: the largest halo that leaves most of a tile of 2
 
 @dataclass(frozen=True)
 class Difference:
-    """Of two answers to one picture: the largest, in grey levels of 255, and the PSNR in dB."""
+    """Between two answers to a picture: the largest, in grey levels of 255, and the PSNR in dB."""
 
     largest: float
     psnr: float
 
 
 def compare(original: Callable[[Tensor], Tensor], model: OnnxModel, picture: RGB) -> Difference:
-    """How far the model's answer to the picture is from that of the original.
-
-    Both are compared in [0, 1], without rounding.
+    """How far the model's answer is from the original's, in [0, 1] without rounding.
 
     Raises:
         WeightsError: they differ by more than the limits, or in size.
@@ -58,11 +54,11 @@ def compare(original: Callable[[Tensor], Tensor], model: OnnxModel, picture: RGB
 def halo_of(model: OnnxModel) -> int:
     """The overlap of tiles that the network needs, in input pixels.
 
-    Its radius (how far a change of one pixel reaches), if at most 64. For deeper networks, the
-    distance from a cut beyond which the answer changes by less than half a grey level.
+    Its radius (how far a change of one pixel reaches), if at most 64; else the distance from a cut
+    beyond which the answer changes by less than half a grey level.
 
     Raises:
-        WeightsError: the answer never settles, so tiles would show.
+        WeightsError: there is none, so tiles would show.
     """
     radius = _radius(model)
     if radius <= _FARTHEST:
@@ -89,7 +85,7 @@ def halo_of(model: OnnxModel) -> int:
 
 
 def _radius(model: OnnxModel) -> int:
-    """How many input pixels a change of one pixel reaches; `_FARTHEST` + 1: or farther."""
+    """How many input pixels a change of one pixel reaches; `_FARTHEST` + 1: or more."""
     centre = _FARTHEST + 1
     picture = np.random.default_rng(0).random((1, 3, 2 * centre + 1, 2 * centre + 1), np.float32)
     before = _run(model, picture)

@@ -27,8 +27,8 @@ from workers.importing.original import read
 class Imported(BaseModel):
     """What was imported.
 
-    largest_difference: to the original, in grey levels of 255; `psnr_db` None: there is none.
     halo: overlap of tiles, in input pixels.
+    largest_difference: to the original, in grey levels of 255; `psnr_db` None: there is none.
     """
 
     name: str
@@ -57,9 +57,9 @@ def import_model(
         source: a file of torch, ncnn or ONNX.
         configuration: the settings file.
         name: of the upscaler.
-        out: the ONNX file to write; unused for an ONNX source.
-        picture: what original and import are compared on, uint8 [h, w, 3]; None: a pattern.
-        halo: overlap of tiles, input pixels; None: it is measured.
+        out: the ONNX file to write.
+        picture: to compare on, uint8 [h, w, 3]; None: a pattern.
+        halo: overlap of tiles, input pixels; None: measured.
         force: replace `out`.
 
     Raises:
@@ -101,11 +101,7 @@ def import_model(
 
 
 def picture_of(path: Path) -> RGB:
-    """The pixels of a file, uint8 [h, w, 3].
-
-    Raises:
-        OSError, BadInput: it cannot be read, or is no picture.
-    """
+    """The pixels of a file, uint8 [h, w, 3]. Raises OSError or BadInput."""
     return asyncio.run(decoding(decode, path.read_bytes(), Limits())).rgb
 
 

@@ -1,7 +1,7 @@
 """ncnn models (`.param` and `.bin`), as Upscayl uses them: read, and written as ONNX.
 
 A `.param` file lists layers as text, with numbered parameters; the `.bin` file holds their weights
-in the same order. Each layer becomes equivalent ONNX operators.
+in the same order.
 """
 
 from __future__ import annotations
@@ -70,10 +70,10 @@ class Layer:
 
 
 def to_onnx(param: Path, weights: Path) -> onnx.ModelProto:
-    """The network as an ONNX model from RGB to RGB, NCHW float32 with free sides.
+    """The network as an ONNX model, NCHW float32 with free sides.
 
     Raises:
-        WeightsError: a damaged file, or a layer that has no translation.
+        WeightsError: a damaged file, or an unknown layer.
     """
     try:
         text, data = param.read_text("utf-8"), weights.read_bytes()
@@ -121,7 +121,7 @@ def _number(text: str) -> float:
 
 @dataclass
 class _Graph:
-    """An ONNX graph that grows layer by layer; `data` is the `.bin` file."""
+    """A growing ONNX graph; `data` is the `.bin` file."""
 
     data: bytes
     read: int = 0

@@ -1,4 +1,4 @@
-"""Models as their own library runs them, and the ONNX files made of them."""
+"""Models as their libraries run them, and the ONNX files made of them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _LIBRARY_REFUSED = (
 class Original:
     """A model and its ONNX form.
 
-    run: float32 [1, 3, h, w] to float32 [1, 3, k·h, k·w], by the model's own library.
+    run: float32 [1, 3, h, w] to float32 [1, 3, k·h, k·w], by the model's library.
     weights: the bytes of the ONNX file.
     """
 
@@ -40,8 +40,7 @@ def read(path: Path) -> Original:
     """The model in a file, by its suffix.
 
     Raises:
-        WeightsError: another kind of file, too large, damaged, unsafe, or of a network that cannot
-            be written as ONNX.
+        WeightsError: too large, damaged, unsafe, of another kind, or impossible in ONNX.
     """
     if path.suffix not in _READERS:
         raise WeightsError(f"{path}: give a file of {', '.join(_READERS)}")

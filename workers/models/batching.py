@@ -1,8 +1,4 @@
-"""How many network evaluations run together, and what happens when memory is short.
-
-Out of memory, a batch is halved and tried again, down to a single evaluation. That keeps a worker
-alive.
-"""
+"""How many network evaluations run together, and what happens when memory is short."""
 
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
@@ -11,22 +7,22 @@ import torch
 
 from workers.errors import OutOfMemory
 
-# Share of the free device memory that a first attempt plans for. The rest is for the allocator's
-# fragments and for convolution workspaces.
+# Share of the free device memory that a first attempt plans for; allocators leave fragments, and
+# convolutions need workspaces.
 PLANNED_SHARE = 0.75
 
 
 @dataclass
 class Batch:
-    """The number of evaluations in a batch; it only shrinks."""
+    """The number of evaluations in a batch, which only shrinks."""
 
     size: int
 
     def run(self, count: int, step: Callable[[int, int], None]) -> None:
         """Call `step(first, last)` for consecutive slices that cover 0..count.
 
-        A step that runs out of memory is repeated with half the batch, so it must have no effect
-        before its last line.
+        A step that runs out of memory is repeated with half the batch, so only its last line may
+        have an effect.
 
         Raises:
             OutOfMemory: not even one sample fits.
@@ -56,10 +52,8 @@ class Batch:
 class Batches:
     """The batch of every kind of evaluation, such as a network with the size of its input.
 
-    Args:
-        device: where they run.
-        size: of all batches; None, on a GPU only: as many as fit into the memory that is free when
-            a kind first runs, by what one evaluation takes.
+    `size` is that of all batches; None, on a GPU only: as many evaluations as fit into the memory
+    that is free when a kind first runs.
     """
 
     def __init__(self, device: torch.device, size: int | None) -> None:
@@ -68,7 +62,7 @@ class Batches:
         self._known: dict[Hashable, Batch] = {}
 
     def of(self, kind: Hashable, alone: Callable[[], object]) -> Batch:
-        """The batch of that kind; `alone` is one evaluation of it."""
+        """The batch of a kind; `alone` is one evaluation."""
         if kind not in self._known:
             self._known[kind] = Batch(self._size or self._fitting(alone))
         return self._known[kind]
@@ -90,5 +84,4 @@ class Batches:
 
 def is_out_of_memory(error: RuntimeError) -> bool:
     """Whether the error is a failed allocation, on a GPU or on the CPU."""
-    # The CPU's allocator raises a plain RuntimeError, known only by its message.
     return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)

@@ -1,10 +1,10 @@
 """Community model files, through spandrel: Real-ESRGAN, SwinIR, HAT, DAT, DDColor and more.
 
-spandrel recognises the architecture by the names of the weights. Our own safe readers read the
-files, never spandrel's, so no code in a file is executed.
+spandrel recognises the architecture by the names of the weights, which `workers.weights` reads, so
+no code in a file is executed.
 
 Most of these models are deterministic and sampled through their symmetries. A few draw at random
-inside (`DRAWING`): there the seed decides the draws, and one draw serves all tiles.
+(`DRAWING`): there the seed decides the draws, and one draw serves all tiles.
 """
 
 from collections.abc import Callable
@@ -29,21 +29,21 @@ from workers.models.noise import SeededDraws
 from workers.models.pixels import to_pixels, to_tensor
 from workers.models.tiling import starts
 
-# Raised whenever this module changes a pixel for the same weights and seed.
+# Raised whenever a pixel changes for the same weights and seed.
 REVISION = 1
 
-# Context of a tile beyond the kept part. Convolutional super-resolution rarely looks farther;
-# attention over the whole image does, and such models are not tiled.
+# Context of a tile beyond the kept part. Convolutions rarely look farther; models with attention over
+# the whole image are not tiled.
 MARGIN = 32
 
-# Weights of red, green and blue in the grey that colourless models see (ITU-R BT.601).
+# Of red, green and blue in the grey that colourless models see (ITU-R BT.601).
 LUMA = (0.299, 0.587, 0.114)
 
 # Architectures that draw at random: AuraSR a style, GFPGAN each layer's noise.
 DRAWING = frozenset({"AuraSR", "GFPGAN"})
 
-# Input side of the trial at the start, and the grey levels by which two answers of one network may
-# differ: on GPUs, reordered sums differ a little in half precision.
+# Input side of the trial at the start, and the grey levels by which two answers may differ: on GPUs
+# in half precision, reordered sums do.
 _TRIED, _ROUNDING = 32, 2
 
 # Side of the tiles of larger images, in input pixels.
@@ -53,10 +53,10 @@ _LAYER_DIGITS = 4
 
 
 class _InSteps(TilePlan):
-    """Tiles in steps of the kept part; the last is moved back to fit."""
+    """Tiles in steps of the kept part, the last moved back to fit."""
 
     def spans(self, length: int) -> list[Span]:
-        """See `TilePlan.spans`; tiles at the border have no halo there, and so are smaller."""
+        """See `TilePlan.spans`; tiles at the border are smaller by their halo."""
         step = self.tile - 2 * self.halo
         firsts = starts(length, step, step)
         kept = [(first, min(first + step, length)) for first in firsts]
@@ -70,12 +70,12 @@ class CommunityEngine(OneByOneEngine):
     """A network that spandrel knows, sampled through its symmetries or its own draws."""
 
     def __init__(self, descriptor: Any, weights_digest: str, spec: EngineSpec) -> None:
-        """Take over a network that spandrel has built.
+        """Take over a network.
 
         Args:
             descriptor: spandrel's `ImageModelDescriptor`, from RGB or grey to RGB or grey.
-            weights_digest: identity of its weights.
-            spec: `tile` counts if the architecture can be tiled, and it must support `dtype`.
+            weights_digest: of its weights.
+            spec: `tile` counts if the architecture can be tiled.
 
         Raises:
             ConfigError: a model of other channels or with a mask, an unsupported precision, or
@@ -104,8 +104,8 @@ class CommunityEngine(OneByOneEngine):
         self.network.model.requires_grad_(requires_grad=False)
         self._plan = plan if descriptor.tiling is spandrel.ModelTiling.SUPPORTED else None
         self._grey = channels[0] == 1
-        # A network that sees no colours has no colour symmetries: undoing one would only falsify
-        # the answer's colours, and a grey negative is not the negative of a coloured image.
+        # Undoing a colour symmetry would falsify the colours that a network without colour input
+        # gives.
         order = DIHEDRAL if self._grey else GROUP_ORDER
         self._draws = architecture in DRAWING
         identity = fingerprint_of(
@@ -131,7 +131,7 @@ class CommunityEngine(OneByOneEngine):
 
     @classmethod
     def load(cls, spec: EngineSpec) -> Self:
-        """See `Engine.load`; a .pth or .safetensors file of an architecture that spandrel knows."""
+        """See `Engine.load`; a .pth or .safetensors file."""
         path = spec.weights
         if path is None:
             raise ConfigError("spandrel needs a weight file: give --weights")
@@ -143,11 +143,7 @@ class CommunityEngine(OneByOneEngine):
         return device_memory(self._device)
 
     def _try_twice(self, architecture: str) -> None:
-        """Refuse a network that answers the same input in two ways.
-
-        Raises:
-            ConfigError: it does.
-        """
+        """Raise ConfigError if the network answers the same input in two ways."""
         picture = np.random.default_rng(0).integers(0, 256, (_TRIED, _TRIED, 3), np.uint8)
         one, two = (self._evaluate(picture, 0).astype(np.int16) for _ in range(2))
         if np.abs(one - two).max() > _ROUNDING:
@@ -162,7 +158,7 @@ class CommunityEngine(OneByOneEngine):
         return undo(self._run(apply(image, seed), seed, cancelled), seed)
 
     def _run(self, image: RGB, seed: int, cancelled: Callable[[], bool]) -> RGB:
-        """The network's answer, [h, w, 3] -> [k*h, k*w, 3]."""
+        """The network's answer, in tiles if it is large."""
         side = max(image.shape[:2])
         plan: TilePlan | None = self._plan
         if plan is None or side <= plan.tile:
@@ -183,7 +179,7 @@ class CommunityEngine(OneByOneEngine):
                 answer = self.network(tensor.to(self._dtype))[0].expand(3, -1, -1)
         except RuntimeError as error:
             if is_out_of_memory(error):
-                # A smaller tile would be another model to the gateway, so it is not tried.
+                # A smaller tile would be another model to the gateway.
                 raise OutOfMemory("this image does not fit; start with a smaller --tile") from error
             raise
         return to_pixels(answer.float(), image.dtype)

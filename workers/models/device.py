@@ -1,22 +1,18 @@
-"""Facts about the device that a model runs on."""
+"""The device that a model runs on."""
 
 import torch
 
 from workers.errors import ConfigError
 from workers.models.engine import DeviceMemory, host_memory
 
-# Samples per call on a GPU; the models split them by free memory.
+# Samples per call on a GPU, which `batching` splits by free memory.
 _GPU_TOGETHER = 64
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
 def parse_device(name: str | torch.device) -> torch.device:
-    """The device named "cpu", "cuda" or "cuda:N".
-
-    Raises:
-        ConfigError: another kind of device, or no such GPU here.
-    """
+    """The device named "cpu", "cuda" or "cuda:N". Raises ConfigError."""
     try:
         device = torch.device(name)
     except RuntimeError as error:
@@ -29,18 +25,14 @@ def parse_device(name: str | torch.device) -> torch.device:
 
 
 def parse_dtype(name: str) -> torch.dtype:
-    """The precision of that name.
-
-    Raises:
-        ConfigError: not one of `DTYPES`.
-    """
+    """The precision of that name. Raises ConfigError."""
     if name not in DTYPES:
         raise ConfigError(f"dtype {name!r}: expected one of {', '.join(DTYPES)}")
     return DTYPES[name]
 
 
 def device_memory(device: torch.device) -> DeviceMemory:
-    """Used and total memory of a GPU, or of the whole machine for the CPU."""
+    """Memory of a GPU, or of the machine."""
     if device.type != "cuda":
         return host_memory()
     free, total = torch.cuda.mem_get_info(device)
@@ -48,11 +40,11 @@ def device_memory(device: torch.device) -> DeviceMemory:
 
 
 def gainful_batch(device: torch.device) -> int:
-    """Up to how many samples are cheaper in one call than in several; 1 on a CPU."""
+    """Up to how many samples are cheaper in one call than in several."""
     return _GPU_TOGETHER if device.type == "cuda" else 1
 
 
 def use_threads(count: int | None) -> None:
-    """Use so many threads on a CPU; None: torch's choice."""
+    """Set the threads on a CPU; None: torch's choice."""
     if count is not None:
         torch.set_num_threads(count)

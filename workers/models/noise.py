@@ -1,4 +1,4 @@
-"""Random numbers that depend on a sample's seed alone."""
+"""Random numbers of a sample's seed."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,12 +12,10 @@ NARROW = 2**32
 
 
 class Noise:
-    """Draws one sample's noise, tile by tile in order.
+    """Draws one sample's noise, tile by tile in order, whatever the device, batch and other samples.
 
-    The stream does not depend on the device, the batch or the other samples. For seeds of up to 32
-    bits it is PyTorch's CPU generator with that seed. Wider and negative seeds would repeat a
-    narrow one's stream there, so all their 64 bits go through numpy's seed sequence: distinct seeds
-    stay distinct.
+    For seeds of up to 32 bits the stream is that of PyTorch's CPU generator. There wider and
+    negative seeds would repeat a narrow one's stream, so their 64 bits seed numpy's generator.
     """
 
     def __init__(self, seed: int) -> None:
@@ -26,16 +24,13 @@ class Noise:
         self._wide = None if narrow else np.random.default_rng(seed % 2**64)
 
     def draw(self, *shape: int) -> torch.Tensor:
-        """The next standard normal numbers, float32 of that shape, on the CPU."""
+        """The next standard normal numbers, float32 on the CPU."""
         if self._wide is not None:
             return torch.from_numpy(self._wide.standard_normal(shape, dtype=np.float32))
         return torch.randn(shape, generator=self._narrow)
 
     def generator(self) -> torch.Generator:
-        """A generator that continues the stream, for a library that draws by itself.
-
-        For a wide or negative seed it has a seed of 32 bits, drawn from the stream.
-        """
+        """A generator that continues the stream; for a wide seed with 32 bits drawn from it."""
         if self._wide is not None:
             self._narrow.manual_seed(int(self._wide.integers(NARROW)))
         return self._narrow
@@ -56,10 +51,9 @@ _NORMAL: dict[Callable[..., Any], Callable[..., Any]] = {
 class SeededDraws(TorchFunctionMode):
     """Inside the `with`, a network's draws of standard normal noise follow from a seed.
 
-    Every draw has its own stream, named by the seed and the number of earlier draws. So a draw
-    whose size does not depend on the image, such as a style, is the same in all its tiles, and
-    numbers drawn on the CPU are the same on every device. Other draws are left alone: running twice
-    detects them.
+    The stream of each draw follows from the seed and the number of earlier draws. So a draw whose
+    size does not depend on the image, such as a style, is the same in all tiles and on every
+    device. Other draws are left alone; running twice detects them.
     """
 
     def __init__(self, seed: int) -> None:
@@ -74,7 +68,7 @@ class SeededDraws(TorchFunctionMode):
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
-        """Fill the result of a drawing function; call all other functions as they are."""
+        """Fill the result of a drawing function; call others as they are."""
         kwargs = kwargs or {}
         if func not in _NORMAL:
             return func(*args, **kwargs)

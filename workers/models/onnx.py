@@ -1,7 +1,7 @@
-"""Any ONNX super-resolution model, through the gateway's embedded upscaler. Needs no torch.
+"""Any ONNX super-resolution model, through the gateway's embedded upscaler, without torch.
 
 With the same file, tile and halo, worker and gateway make the same samples and have the same
-fingerprint: a model can move to other machines without a new calibration.
+fingerprint, so a model can move to other machines without a new calibration.
 """
 
 from collections.abc import Callable
@@ -27,11 +27,7 @@ class OnnxEngine(OneByOneEngine):
     """An ONNX network, sampled through its symmetries."""
 
     def __init__(self, upscaler: EmbeddedUpscaler, name: str, device: str = "cpu") -> None:
-        """Take over a loaded network and its tile plan.
-
-        Raises:
-            ConfigError: a device other than the one in use.
-        """
+        """Take over a network and its tile plan; ConfigError if it runs on another device."""
         self._network = upscaler.model
         _check_device(device)
         if self._network.on_cpu != (device == "cpu"):
@@ -70,7 +66,6 @@ class OnnxEngine(OneByOneEngine):
         return cls(upscaler, name, spec.device)
 
     def memory(self) -> DeviceMemory:
-        # onnxruntime does not report a GPU's memory.
         return host_memory() if self._device == "cpu" else DeviceMemory(self._device, None, None)
 
     def _sample(self, image: RGB, element: int, cancelled: Callable[[], bool]) -> RGB:

@@ -9,13 +9,13 @@ from workers.errors import ModelFailed
 
 
 def to_tensor(image: RGB, device: torch.device | str = "cpu") -> torch.Tensor:
-    """From [h, w, 3] of 8 or 16 bits to float32[1, 3, h, w] in [0, 1] on the device."""
+    """From [h, w, 3] of 8 or 16 bits to float32[1, 3, h, w] in [0, 1]."""
     pixels = torch.from_numpy(np.ascontiguousarray(image)).to(device)
     return pixels.permute(2, 0, 1)[None].float() / np.iinfo(image.dtype).max
 
 
 def to_pixels(image: torch.Tensor, dtype: DTypeLike = np.uint8) -> RGB:
-    """From float32[3, H, W], clamped to [0, 1], to uint8 or uint16 [H, W, 3], rounded half to even.
+    """From float32[3, H, W] to uint8 or uint16 [H, W, 3]: clamped to [0, 1], rounded half to even.
 
     Raises:
         ModelFailed: see `finite`.
@@ -26,14 +26,11 @@ def to_pixels(image: torch.Tensor, dtype: DTypeLike = np.uint8) -> RGB:
 
 
 def finite(values: torch.Tensor) -> torch.Tensor:
-    """The values themselves.
+    """The values; raises ModelFailed if some are infinite or NaN.
 
-    NaN would become black, or some code, equal in all samples: a mask would trust it.
-
-    Raises:
-        ModelFailed: some are infinite or NaN.
+    NaN would become black, or some code, in all samples: a mask would trust it.
     """
-    smallest_and_largest = torch.stack(values.aminmax())  # NaN if one of them is; copies no map
+    smallest_and_largest = torch.stack(values.aminmax())  # NaN if any value is
     if not smallest_and_largest.isfinite().all():
         raise ModelFailed(
             "the network gave values that are not finite; in half precision they may be too large"

@@ -1,4 +1,4 @@
-"""All engines by kind, and how to find one's files in a folder of weights."""
+"""All engines by kind, and finding their files in a folder of weights."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -17,19 +17,14 @@ ENGINES: Mapping[str, str] = MappingProxyType(
         "onnx": "workers.models.onnx:OnnxEngine",
     }
 )
-"""Their classes by name: each is imported with its libraries on demand."""
+"""Their classes, imported on demand."""
 
-# Suffixes of weights, the safest first: it wins among files with one stem.
+# Among files with one stem the first suffix, the safest, wins.
 CHECKPOINTS = (".safetensors", ".pth", ".pt", ".ckpt")
 
 
 def load_engine(spec: EngineSpec) -> Engine:
-    """The engine that `spec` describes, ready to run.
-
-    Raises:
-        ConfigError: unknown kind, or settings that the engine cannot work with.
-        WeightsError: a weight file is missing, damaged, unsafe or of another network.
-    """
+    """The engine that `spec` describes; errors as of `Engine.load`."""
     if not spec.model:
         raise ConfigError(f"give --model or WORKER_MODEL: one of {', '.join(ENGINES)}")
     if spec.model not in ENGINES:
@@ -42,14 +37,10 @@ def load_engine(spec: EngineSpec) -> Engine:
 
 
 def locate(model: str, folder: Path) -> tuple[Path, Path | None]:
-    """The weights of a kind of model in a folder, and SinSR's autoencoder.
-
-    Args:
-        model: kind of engine.
-        folder: what `--weights` names.
+    """The weights of a kind of engine in a folder, and SinSR's autoencoder.
 
     Raises:
-        WeightsError: nothing fits, or more than one thing does; the text says what to do.
+        WeightsError: nothing fits, or more than one thing does.
     """
     if model == "diffusers":
         return _pipeline(folder), None
@@ -76,11 +67,11 @@ def _pipeline(folder: Path) -> Path:
 def _files(folder: Path, suffixes: Sequence[str]) -> list[Path]:
     """The folder's files with one of the suffixes; of those with one stem the first suffix's."""
     try:
-        there = [path for path in folder.iterdir() if path.suffix in suffixes]
+        found = [path for path in folder.iterdir() if path.suffix in suffixes]
     except OSError as error:
         raise WeightsError(f"{folder}: {error.strerror or error}") from error
-    there.sort(key=lambda path: (path.stem, suffixes.index(path.suffix)))
-    return list({path.stem: path for path in reversed(there)}.values())[::-1]
+    found.sort(key=lambda path: (path.stem, suffixes.index(path.suffix)))
+    return list({path.stem: path for path in reversed(found)}.values())[::-1]
 
 
 def _only(found: Sequence[Path], folder: Path, what: str) -> Path:

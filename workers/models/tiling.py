@@ -1,4 +1,4 @@
-"""Padding, overlapping tiles and their merging; sizes are in low-resolution pixels."""
+"""Padding, overlapping tiles and their merging, in low-resolution pixels."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -18,12 +18,10 @@ class Box:
 
     @property
     def height(self) -> int:
-        """Rows in the tile."""
         return self.bottom - self.top
 
     @property
     def width(self) -> int:
-        """Columns in the tile."""
         return self.right - self.left
 
     def cut(self, grid: torch.Tensor, factor: int = 1) -> torch.Tensor:
@@ -37,42 +35,29 @@ def starts(length: int, tile: int, stride: int) -> list[int]:
     """Where tiles begin along one side: every `stride`, the last moved back to fit."""
     if length <= tile:
         return [0]
-    # dict keeps the order and drops a start that another was moved to
     return list(dict.fromkeys(min(start, length - tile) for start in range(0, length, stride)))
 
 
 def boxes(height: int, width: int, tile: int, stride: int) -> Iterator[Box]:
-    """The tiles of a height×width image in running order, rows outermost."""
+    """The tiles of an image in running order, rows outermost."""
     for top in starts(height, tile, stride):
         for left in starts(width, tile, stride):
             yield Box(top, min(top + tile, height), left, min(left + tile, width))
 
 
 def pad_reflect(image: torch.Tensor, multiple: int) -> torch.Tensor:
-    """Pad the bottom and the right to multiples of `multiple` by mirroring.
+    """Pad the bottom and the right of [..., H, W], on the CPU, to multiples by mirroring.
 
-    The edge pixel is not repeated. Up to a pad of size-1 this is the ordinary reflection that SinSR
-    uses. Beyond it (sides of half a multiple and less, where the original fails) our own rule
-    continues it without a seam: the mirror image is mirrored again; a side of one pixel is
+    Up to a pad of size-1 this is the reflection that SinSR uses. Beyond it (sides of half a multiple
+    and less, where the original fails) the mirror image is mirrored again; a side of one pixel is
     repeated.
-
-    Args:
-        image: [..., H, W], any dtype, on the CPU.
-        multiple: what both sides must be multiples of.
-
-    Returns:
-        [..., H', W'].
     """
     pads = [(0, 0)] * (image.ndim - 2) + [(0, -side % multiple) for side in image.shape[-2:]]
     return torch.from_numpy(np.pad(image.numpy(), pads, mode="reflect"))
 
 
 class Merger:
-    """Averages overlapping tiles of several samples at once.
-
-    The sums are in host memory: a whole upscaled image in float32 is large, and the device needs
-    only one tile of it.
-    """
+    """Averages overlapping tiles of several samples, in host memory."""
 
     def __init__(self, samples: int, channels: int, height: int, width: int, scale: int) -> None:
         self._scale = scale
@@ -83,12 +68,12 @@ class Merger:
     def add(
         self, box: Box, tiles: torch.Tensor, first: int = 0, weight: torch.Tensor | float = 1.0
     ) -> None:
-        """Add one tile's results, for the samples from `first` on.
+        """Add one tile's results.
 
         Args:
             box: the tile's place in the low-resolution image.
             tiles: float32[b, channels, k*box.height, k*box.width].
-            first: index of the sample that tiles[0] belongs to.
+            first: index of the sample of tiles[0].
             weight: of all positions, or of each.
         """
         box.cut(self._sum[first : first + len(tiles)], self._scale).add_(weight * tiles.cpu())
@@ -96,18 +81,12 @@ class Merger:
             box.cut(self._weights, self._scale).add_(weight)
 
     def result(self) -> torch.Tensor:
-        """The averages, float32[samples, channels, kH, kW]. Reuses the sums: call it once."""
+        """The averages, float32[samples, channels, kH, kW]; call it once."""
         return self._sum.div_(self._weights)
 
 
 class Parts:
-    """The parts of an [H, W] grid; neighbours overlap by a quarter of a side and blend there.
-
-    Args:
-        height: of the grid.
-        width: of the grid.
-        side: largest side of a part.
-    """
+    """The parts of a grid, of at most `side`; neighbours overlap by a quarter of it and blend."""
 
     def __init__(self, height: int, width: int, side: int) -> None:
         self._size = (height, width)
@@ -119,7 +98,7 @@ class Parts:
         return [box.cut(grid, factor) for box in self.boxes]
 
     def join(self, parts: Sequence[torch.Tensor], factor: int = 1) -> torch.Tensor:
-        """The grid, float32 [1, C, factor·H, factor·W], of parts float32 [1, C, …] in order."""
+        """The grid, float32 [1, C, factor·H, factor·W], of its parts in order."""
         if len(self.boxes) == 1:
             return parts[0]
         merger = Merger(1, parts[0].shape[1], *self._size, factor)

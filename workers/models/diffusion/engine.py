@@ -3,10 +3,9 @@
     image ──▶ shared (encoded once) ──▶ per seed: noise of the whole image ──▶ steps ──▶ decoded
                                                      each step: tiles ──▶ network ──▶ joined
 
-Every step works on the latents of the whole image, and only the network sees tiles: there is one
-noise field per image, and seams do not show. Samples share nothing but batches. On a CPU not even
-that: the network sees one tile of one sample per thread, so a sample's bytes do not depend on its
-neighbours.
+Every step works on the latents of the whole image, and only the network sees tiles, so seams do not
+show. On a CPU the network sees one tile of one sample per thread, so a sample's bytes do not depend
+on other samples.
 """
 
 import copy
@@ -39,7 +38,7 @@ from workers.models.noise import Noise
 from workers.models.pixels import finite, to_pixels, to_tensor
 from workers.models.tiling import Parts, pad_reflect
 
-# Raised whenever this package changes a pixel for the same weights, settings and seed.
+# Raised whenever a pixel changes for the same weights, settings and seed.
 REVISION = 1
 
 
@@ -65,9 +64,9 @@ class DiffusionEngine(Engine):
         """Take over a pipeline.
 
         Args:
-            pipeline: its networks and settings.
+            pipeline: networks and settings.
             facts: what else decides its pixels; see `pipeline_digest`.
-            spec: `dtype` is that of the denoiser; the codec stays in float32, since it overflows.
+            spec: `dtype` is that of the denoiser; the codec, which overflows, stays in float32.
 
         Raises:
             ConfigError: no such device or precision, or too small a tile.
@@ -172,13 +171,13 @@ class DiffusionEngine(Engine):
         return _Sample(job, row, latents, condition, scheduler, self._extra(scheduler, noise))
 
     def _extra(self, scheduler: Any, noise: Noise) -> dict[str, Any]:
-        """What the scheduler's steps take beside the prediction: above all seeded noise."""
+        """What the scheduler's steps take beside the prediction, such as seeded noise."""
         wanted = scheduler.step.__code__.co_varnames
         offered = {"generator": noise.generator(), "eta": self.pipeline.facts.get("eta", 0.0)}
         return {name: value for name, value in offered.items() if name in wanted}
 
     def _step(self, samples: list[_Sample], t: torch.Tensor, go_on: Callable[[], None]) -> None:
-        """One step of all samples: the network sees all their tiles, then each advances."""
+        """One step of all samples."""
         if not samples:
             return
         pipeline = self.pipeline

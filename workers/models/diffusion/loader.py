@@ -1,4 +1,4 @@
-"""Reads a pipeline from a folder: safetensors only, known classes only, no network access."""
+"""Reads a pipeline of a known class from safetensors in a folder, without network access."""
 
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from workers.errors import WeightsError
 from workers.files import read_json
 from workers.models.diffusion.pipelines import PIPELINES
 
-# Components that judge or mark finished pictures: not part of a sample.
+# Components that judge or mark finished pictures.
 LEFT_OUT = ("safety_checker", "feature_extractor", "watermarker", "image_encoder")
 LIBRARIES = ("diffusers", "transformers")
 
@@ -62,7 +62,7 @@ def load(folder: Path) -> Any:
 
 
 def pipeline_digest(pipe: Any) -> dict[str, object]:
-    """What decides a pipeline's pixels beside the settings: classes, configurations, weights."""
+    """Classes, configurations and weights, which decide a pipeline's pixels beside the settings."""
     facts: dict[str, object] = {"class": type(pipe).__name__}
     for name, component in sorted(pipe.components.items()):
         if component is None:

@@ -1,9 +1,9 @@
 """What differs between pipelines: shared encoding, first latents, and steps.
 
-Each class takes over the networks of one of the library's pipelines and repeats its computation
-(Rombach et al. 2022; "Stable Diffusion ×4 upscaler" and "latent upscaler", the same group), split
-into what all samples of an image share and what depends on a seed. Numbers are drawn in the
-library's order, so a sample equals that of the library's call with a generator of that seed.
+Each class repeats the computation of one of the library's pipelines (Rombach et al. 2022; "Stable
+Diffusion ×4 upscaler" and "latent upscaler", the same group), split into what all samples of an
+image share and what depends on a seed. Numbers are drawn in the library's order, so a sample equals
+that of the library's call with a generator of that seed.
 
 Images are float32[1, 3, h, w] in [-1, 1], latents float32[1, C, H, W].
 """
@@ -24,28 +24,22 @@ from workers.models.noise import Noise
 
 
 class DiffusionSettings(BaseModel):
-    """What an operator may set; all of it is part of the fingerprint.
+    """An operator's settings, all of them in the fingerprint; None: the library's default.
 
-    None: the default of the library's pipeline.
+    steps: network evaluations per sample.
+    eta: noise added in every step, DDIM only; 0: all noise is in the start.
+    guidance: weight of the prompt; 1 or less: no guidance.
+    noise_level: noise on the condition of the ×4 upscaler; more invents more.
+    strength: share of the steps that are taken, from a noisy input on (image to image, scale 1).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     steps: int | None = Field(None, ge=1, le=1000)
-    """Network evaluations per sample."""
-
     eta: float = Field(0.0, ge=0, le=1)
-    """Noise added in every step, DDIM only; 0: all noise is in the start."""
-
     guidance: float | None = Field(None, ge=0, le=100)
-    """Weight of the prompt; 1 or less: no guidance."""
-
     noise_level: int | None = Field(None, ge=0, le=1000)
-    """Noise on the condition (the ×4 upscaler of Stable Diffusion): more invents more."""
-
     strength: float | None = Field(None, gt=0, le=1)
-    """Share of the steps that are taken, from a noisy input on (image to image, scale 1)."""
-
     prompt: str = Field("", max_length=2000)
     negative_prompt: str = Field("", max_length=2000)
 
@@ -63,9 +57,9 @@ class Pipeline(ABC):
         tile: default side of a tile, in input pixels: about the training size.
         encodes: whether samples begin with an encoding of the image.
         defaults: its settings beside `eta`, with the library's values.
-        multiple: padded input sides are multiples of it.
-        networks: by name; `denoiser` and `codec` are evaluated, others are no longer needed.
-        facts: the settings in use, for the fingerprint.
+        multiple: of padded input sides.
+        networks: `denoiser` and `codec`.
+        facts: the settings in use.
     """
 
     scale: int
@@ -84,7 +78,7 @@ class Pipeline(ABC):
         self.scheduler = pipe.scheduler
         self.codec_factor = 2 ** (len(self.networks["codec"].config.block_out_channels) - 1)
         self.scale = self.codec_factor
-        # The smallest grid has two positions a side: norms need more than one value.
+        # Norms need more than one value, so the smallest grid has two positions a side.
         self.levels = 2 ** len(pipe.unet.config.block_out_channels)
         self.multiple = self.levels
         self.channels = int(self.networks["codec"].config.latent_channels)
@@ -102,10 +96,7 @@ class Pipeline(ABC):
     def start(self, shared: Tensor, noise: Noise, scheduler: Any) -> tuple[Tensor, Tensor]:
         """First latents of a sample, and its condition on the latent grid.
 
-        Args:
-            shared: by all samples of the image: the result of `encode`, or else the image.
-            noise: of this sample.
-            scheduler: of this sample, with its timesteps set.
+        `shared` is the result of `encode`, or else the image; noise and scheduler are the sample's.
         """
 
     def network_input(
@@ -121,10 +112,10 @@ class Pipeline(ABC):
 
     @abstractmethod
     def predict(self, seen: Tensor, moment: Tensor) -> Tensor:
-        """One evaluation of the denoiser on a batch of parts of its input."""
+        """One evaluation of the denoiser on a batch of parts."""
 
     def output(self, predicted: Tensor, latents: Tensor, scheduler: Any, t: Tensor) -> Tensor:
-        """The network's answer in the form that the scheduler takes."""
+        """The prediction as the scheduler takes it."""
         del latents, scheduler, t
         return predicted
 
@@ -144,10 +135,7 @@ class Pipeline(ABC):
         return encoded * self.networks["codec"].config.scaling_factor
 
     def _encode_prompt(self, pipe: Any) -> tuple[Tensor, ...]:
-        """Text embeddings: of the negative prompt and the prompt if guidance needs both.
-
-        Guidance between equal prompts has no effect, so it is not computed.
-        """
+        """Embeddings of the prompt, and of the negative one if guidance has an effect."""
         prompt, negative = self.facts["prompt"], self.facts["negative_prompt"]
         self.guided = self.facts["guidance"] > 1 and prompt != negative
         with torch.inference_mode():
@@ -158,7 +146,7 @@ class Pipeline(ABC):
         return (torch.cat([found[1], found[0]]) if self.guided else found[0],)
 
     def _guide(self, seen: Tensor, moment: Tensor, **given: Any) -> Tensor:
-        """The conditioned prediction; with guidance both are computed in one batch."""
+        """The conditioned prediction; with guidance both in one batch."""
         conditions = {
             name: (
                 value.to(seen) if value.is_floating_point() else value.to(seen.device)

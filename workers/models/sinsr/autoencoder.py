@@ -1,7 +1,6 @@
 """The vector-quantised autoencoder around SinSR's latent (VQ-f4, Rombach et al. 2022).
 
-Names follow the published checkpoint. The encoder's result is *not* quantised; only decoding snaps
-latents to the codebook (Wang et al. 2024).
+Names are those of the published checkpoint. Only decoding quantises (Wang et al. 2024).
 """
 
 import itertools
@@ -148,19 +147,14 @@ class Autoencoder(nn.Module):
         return self.quant_conv(self.encoder(image.to(self.compute_dtype))).float()
 
     def quantise(self, latent: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Snap every latent pixel to its nearest code.
-
-        Args:
-            latent: float32[B, 3, H, W].
+        """The nearest code of every pixel of a latent float32[B, 3, H, W].
 
         Returns:
-            indices int64[B, H, W] (the first of equally near codes) and the codes float32[B, 3, H,
-                W].
+            indices int64[B, H, W] (the first of equally near codes) and codes float32[B, 3, H, W].
         """
         codes = self.quantize.embedding.weight
         points = latent.permute(0, 2, 3, 1).reshape(-1, codes.shape[1])
-        # |z - e|² without |z|², which is equal for all codes. Always float32: half precision cannot
-        # distinguish neighbouring codes.
+        # |z - e|² without |z|², which is equal for all codes; half precision cannot tell codes.
         squares = codes.square().sum(dim=1)
         block = max(1, DISTANCE_BLOCK_BYTES // (4 * len(codes)))
         nearest = [
@@ -171,5 +165,5 @@ class Autoencoder(nn.Module):
         return indices, codes[indices].permute(0, 3, 1, 2).contiguous()
 
     def decode_codes(self, codes: torch.Tensor) -> torch.Tensor:
-        """Codes (or any latent, unchanged) float32[B, 3, H, W] -> float32[B, 3, 4H, 4W]."""
+        """Codes, or any latent, float32[B, 3, H, W] -> float32[B, 3, 4H, 4W]."""
         return self.decoder(self.post_quant_conv(codes.to(self.compute_dtype))).float()

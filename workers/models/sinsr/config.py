@@ -1,8 +1,7 @@
 """Hyper-parameters of SinSR (Wang et al. 2024) as four checked sections.
 
-Sections and field names follow the published training configuration, so its values can be copied.
-Fields that select a variant accept only the one implemented here; unknown fields are errors,
-because a misspelt one would silently change every pixel.
+Sections and fields are those of the published training configuration. Fields that select a variant
+accept only the implemented one; unknown fields are errors.
 """
 
 import math
@@ -10,8 +9,7 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-# Both networks normalise in 32 groups (fact sheet of Wang et al. 2024), so every width that reaches
-# a GroupNorm must be a multiple of it.
+# Both networks normalise in 32 groups, so every width that reaches a GroupNorm is a multiple of it.
 GROUPS = 32
 
 
@@ -73,8 +71,7 @@ class DiffusionConfig(_Section):
     """The noise schedule and what the network predicts.
 
     The network is evaluated once, at the last step, where the square root of the schedule's eta is
-    `etas_end`. Only that step's numbers reach a pixel; the others are checked, and part of the
-    fingerprint.
+    `etas_end`; other steps' numbers reach no pixel.
     """
 
     sf: Literal[4] = 4
@@ -93,15 +90,14 @@ class DiffusionConfig(_Section):
 
     @model_validator(mode="after")
     def _all_steps_are_kept(self) -> Self:
-        # One-step sampling evaluates only the *last* step. Respacing to fewer would keep the first,
-        # nearly noise-free ones and silently give another model.
+        # Respacing to fewer would keep the first, nearly noise-free steps, not the last.
         if self.timestep_respacing not in (None, self.steps):
             raise ValueError("timestep_respacing must equal steps (one-step sampling keeps all)")
         return self
 
     @property
     def timestep(self) -> int:
-        """Index given to the network: T-1, counted in the original, unrespaced schedule."""
+        """Index of the last step, T-1."""
         return self.steps - 1
 
     @property
@@ -111,7 +107,7 @@ class DiffusionConfig(_Section):
 
     @property
     def input_std(self) -> float:
-        """Divisor that gives the noisy latent about unit variance."""
+        """Divisor for about unit variance of the noisy latent."""
         return math.sqrt(self.noise_std**2 + 1)
 
 
@@ -132,7 +128,7 @@ class CodecConfig(_Section):
 
     @model_validator(mode="after")
     def _shrinks_by_four(self) -> Self:
-        # The latent is concatenated with the low-resolution image, so their sizes must be equal.
+        # The latent is concatenated with the low-resolution image.
         if len(self.ch_mult) != 3 or min(self.ch_mult) < 1:
             raise ValueError("ch_mult needs three positive entries (the codec must shrink by 4)")
         return self
@@ -161,10 +157,7 @@ class SamplerConfig(_Section):
 
 
 class SinSRConfig(_Section):
-    """All hyper-parameters; `SinSRConfig()` is the official ×4 model.
-
-    The sections may be at the top level or under one key `config`.
-    """
+    """All hyper-parameters, possibly under a key `config`; the defaults are the official model's."""
 
     name: str | None = None  # a label without effect
     model: UNetConfig = UNetConfig()

@@ -1,8 +1,7 @@
 """SinSR as an engine of the worker: M samples of images for less than M runs.
 
 Enlargement and encoding are computed once per tile; noise prediction and decoding run over as many
-samples as memory allows, also of several images. A sample's noise depends on its seed alone, so
-grouping does not change it.
+samples as memory allows, also of several images.
 """
 
 from collections.abc import Sequence
@@ -33,10 +32,10 @@ from workers.models.sinsr.config import SinSRConfig
 from workers.models.sinsr.model import SinSR
 from workers.models.tiling import Box, Merger
 
-# Raised whenever this package changes a pixel for the same weights and seed.
+# Raised whenever a pixel changes for the same weights and seed.
 REVISION = 1
 
-# Most host memory for the sums of overlapping tiles; beyond it fewer samples run at a time.
+# Host memory for the sums of overlapping tiles, by which fewer samples run at a time.
 MERGE_BYTES = 2 * 2**30
 
 # A padded tile in [-1, 1] and its latent, float32[1, 3, H, W] each.
@@ -46,10 +45,8 @@ Prepared: TypeAlias = tuple[torch.Tensor, torch.Tensor]
 class SinSREngine(Engine):
     """Samples of a loaded `SinSR`.
 
-    `batch` is the largest batch; None: on a GPU as free memory allows. On a CPU a larger batch
-    makes neither network faster (measured: 4 predictions together take as long as 4 in turn), so
-    samples run one by one: M of them peak where one does, and their bits do not depend on each
-    other.
+    `batch` is the largest batch; None: on a GPU as free memory allows; on a CPU, where 4 predictions
+    together take as long as 4 in turn, 1, so that samples do not depend on each other.
     """
 
     def __init__(self, model: SinSR, name: str = "sinsr", batch: int | None = None) -> None:
@@ -87,11 +84,7 @@ class SinSREngine(Engine):
         return cls(model, spec.name or "sinsr", spec.batch)
 
     def samples_of(self, jobs: Sequence[SampleRequest]) -> list[RGB]:
-        """See `Engine.samples_of`.
-
-        Raises:
-            ValueError: no image, or images of several sizes.
-        """
+        """See `Engine.samples_of`; images of several sizes raise ValueError."""
         if len({job.image.shape for job in jobs}) != 1 or jobs[0].image.shape[2:] != (3,):
             raise ValueError("images of one batch must all be [h, w, 3] of one size")
         with torch.inference_mode():
@@ -103,7 +96,7 @@ class SinSREngine(Engine):
 
 @dataclass(frozen=True)
 class _Item:
-    """One sample: row number `row` of a job."""
+    """One sample: a row of a job."""
 
     job: int
     row: int
@@ -197,7 +190,7 @@ class _Call:
         self._decoding.run(len(items), step)
 
     def _keep(self, items: list[_Item], images: torch.Tensor) -> None:
-        """Round float32[b, 3, kH, kW] in [-1, 1] to bytes, into the results; consumes them."""
+        """Round float32[b, 3, kH, kW] in [-1, 1] into the results; consumes them."""
         for item, image in zip(items, images, strict=True):
             result = self._results[item.job]
             result[item.row] = to_pixels(image.mul_(0.5).add_(0.5), result.dtype)

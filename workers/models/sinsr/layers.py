@@ -9,12 +9,10 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from workers.models.sinsr.config import GROUPS
 
-# Largest block of an attention matrix without a memory-efficient kernel: large enough to keep the
-# matrix products busy, small against one full-size map.
+# Largest block of an attention matrix without a memory-efficient kernel.
 ATTENTION_BLOCK_BYTES = 64 * 2**20
 
-# Float32 bytes of a map normalised at a time, per sample: what fits a CPU's cache, or keeps a GPU
-# busy at little memory.
+# Bytes of a map normalised at a time, per sample: what fits a CPU's cache, or keeps a GPU busy.
 NORM_BLOCK_BYTES = {"cpu": 4 * 2**20, "gpu": 128 * 2**20}
 
 
@@ -27,11 +25,8 @@ class GroupNorm(nn.GroupNorm):
     """Group normalisation in float32, whatever the input's type and memory layout.
 
     PyTorch's channels-last kernel on the CPU computes the variance as a difference of large sums
-    (errors of 3e-5 in maps of this size; the whole network is specified to 1e-4), and a float32
-    copy of a full-size half precision map would need more memory than all else. So this takes rows
-    in blocks, without a second map.
-
-    Parameters are always float32 (see `hold_compute_weights`).
+    (errors of 3e-5 in maps of this size; the network is specified to 1e-4), and a float32 copy of a
+    half precision map would need more memory than all else. So this takes rows in blocks.
     """
 
     def __init__(self, channels: int, eps: float) -> None:
@@ -41,7 +36,7 @@ class GroupNorm(nn.GroupNorm):
         """[B, C, H, W] of any floating type -> same shape and type, never the same memory."""
         batch, channels, height, width = x.shape
         grouped = (batch, self.num_groups, channels // self.num_groups)
-        # Independent of the batch, so that a sample's sums do not depend on the others.
+        # Not by the batch, so that a sample's sums do not depend on the others.
         block = NORM_BLOCK_BYTES["cpu" if x.device.type == "cpu" else "gpu"]
         rows = max(1, block // (4 * channels * width))
         means = x.mean(dim=(2, 3), dtype=torch.float32)
@@ -73,34 +68,23 @@ def upsample(channels: int) -> nn.Sequential:
 
 
 def hold_compute_weights(module: nn.Module, dtype: torch.dtype) -> None:
-    """Store the weights of all convolutions and linear layers under `module` as `dtype`.
-
-    Norms, codebook and position tables stay float32: they are small, and rounding them costs more
-    than it saves.
-    """
+    """Store the weights of convolutions and linear layers as `dtype`; the rest stays float32."""
     for layer in module.modules():
         if isinstance(layer, nn.Conv2d | nn.Linear):
             layer.to(dtype)
 
 
 def global_attention(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
-    """Single-head attention over all N positions without an N×N matrix in memory.
+    """Single-head attention over N positions without an N×N matrix: softmax(q kᵀ / sqrt(C)) v.
 
-    Args:
-        query: [B, N, C]; C may be 512, more than flash kernels take.
-        key: [B, N, C].
-        value: [B, N, C].
-
-    Returns:
-        [B, N, C], exactly softmax(q kᵀ / sqrt(C)) v: blocks of queries are independent.
+    All are [B, N, C]; C may be 512, more than flash kernels take.
     """
     if query.is_cuda and _has_efficient_kernel(query, key, value):
         with sdpa_kernel(SDPBackend.EFFICIENT_ATTENTION):
             return functional.scaled_dot_product_attention(
                 query.unsqueeze(1), key.unsqueeze(1), value.unsqueeze(1)
             ).squeeze(1)
-    # Not left to the dispatcher, whose fallback would materialise the whole matrix: 137 GB for a
-    # 512×512 tile in half precision.
+    # The dispatcher's fallback has the whole matrix: 137 GB for a 512×512 tile in half precision.
     positions = query.shape[1]
     block = max(1, ATTENTION_BLOCK_BYTES // (positions * query.element_size()))
     scale = query.shape[2] ** -0.5

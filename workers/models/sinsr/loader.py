@@ -1,8 +1,4 @@
-"""Reads SinSR's published weight files, and says exactly what does not fit.
-
-Nothing in a file is executed: pickles go through PyTorch's weights-only reader, which accepts only
-tensors and plain containers.
-"""
+"""Fits SinSR's published weights into its networks, or names all that does not fit."""
 
 from collections.abc import Mapping
 
@@ -14,8 +10,7 @@ from workers.errors import WeightsError
 # Prefixes that wrappers add to every key, in any order and number.
 PREFIXES = ("module.", "_orig_mod.")
 
-# Derived tables in the noise predictor's files. Training may have averaged them, so they are
-# computed again from the configuration.
+# Tables in the noise predictor's files, which training may have averaged; they are computed again.
 DERIVED = ("relative_position_index", "attn_mask")
 
 # The training loss, in the autoencoder's original files.
@@ -23,19 +18,13 @@ LOSS = "loss."
 
 
 def fit(network: nn.Module, state: Mapping[str, torch.Tensor], origin: str) -> None:
-    """Give `network` the tensors of `state` as its parameters, in float32.
+    """Give `network`, which may be on the "meta" device, the tensors of `state`, in float32.
 
-    The network may be on the "meta" device: tensors are taken over, not copied. Wrapper prefixes
-    are removed, derived tables and loss terms skipped; the rest must match the network's parameters
-    exactly, by name and shape.
-
-    Args:
-        network: what to fill.
-        state: the checkpoint's tensors, from `workers.weights.read_state`.
-        origin: the checkpoint's name for errors.
+    Wrapper prefixes are removed, derived tables and loss terms skipped; the rest must match the
+    network's parameters by name and shape.
 
     Raises:
-        WeightsError: names every missing, unexpected and misshaped key.
+        WeightsError: names the file `origin` and every missing, unexpected and misshaped key.
     """
     found: dict[str, torch.Tensor] = {}
     for key, tensor in state.items():

@@ -1,8 +1,7 @@
 """SinSR: one-step diffusion super-resolution ×4 (Wang et al. 2024), for inference.
 
-The image is enlarged, encoded to a latent of its own size, mixed with noise, cleaned by one network
-evaluation, snapped to a codebook and decoded. Everything before the noise is the same for all
-samples and computed once.
+The image is enlarged, encoded to a latent of its size, mixed with noise, cleaned by one network
+evaluation, quantised by a codebook and decoded. All before the noise is the same for all samples.
 
 "SinSR: Diffusion-Based Image Super-Resolution in a Single Step", Wang, Yang, Chen, Wang, Guo, Chau,
 Liu, Qiao, Kot, Wen; CVPR 2024.
@@ -24,10 +23,10 @@ from workers.models.tiling import Box, boxes, pad_reflect
 
 
 class SinSR:
-    """The stages of the model on one device. Not thread-safe: one call at a time.
+    """The stages of the model on one device; one call at a time.
 
-    Convolutions and linear layers compute in `dtype`; norm statistics, code distances, noise mixing
-    and tile averages always in float32. Memory is channels last, twice as fast on CPUs.
+    Convolutions and linear layers compute in `dtype`, all else in float32. Memory is channels last,
+    twice as fast on CPUs.
     """
 
     def __init__(
@@ -40,11 +39,7 @@ class SinSR:
         *,
         compiled: bool = False,
     ) -> None:
-        """Take over two networks with float32 weights; options as in `EngineSpec`.
-
-        Raises:
-            ConfigError: unknown device or dtype, or no such GPU here.
-        """
+        """Take over two networks with float32 weights; options as in `EngineSpec`."""
         self.config = config
         self.device = parse_device(device)
         self.dtype = parse_dtype(dtype)
@@ -59,7 +54,7 @@ class SinSR:
             network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
         def ready(evaluate: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
-            # Per size: code for any size takes several times as long to compile.
+            # Code for any size takes several times as long to compile.
             return torch.compile(evaluate, dynamic=False) if compiled else evaluate
 
         self._predict = ready(unet)
@@ -68,80 +63,63 @@ class SinSR:
 
     @staticmethod
     def plan_networks(config: SinSRConfig) -> tuple[UNet, Autoencoder]:
-        """Both networks with names and shapes, without memory for weights."""
+        """Both networks, without memory for weights."""
         with torch.device("meta"):
             return UNet(config.model), Autoencoder(config.autoencoder)
 
     def encode(self, lr: torch.Tensor) -> torch.Tensor:
-        """Latent of a padded image in [-1, 1]: bicubic ×4, then the encoder. Not quantised.
-
-        From lr to z_y, float32[B, 3, H, W] both; sides are multiples of the padding size.
-        """
-        # Neither antialiased nor clamped: the encoder was trained with the overshoot at edges.
+        """Latent z_y of a padded image in [-1, 1], both float32[B, 3, H, W]; not quantised."""
+        # Neither antialiased nor clamped, as the encoder was trained.
         enlarged = functional.interpolate(lr, scale_factor=float(self.scale), mode="bicubic")
         with self._precise():
             latent = self._encode(self._laid_out(enlarged))
         return latent * self.config.diffusion.scale_factor
 
     def denoise(self, x_in: torch.Tensor, lq: torch.Tensor) -> torch.Tensor:
-        """The clean latent, predicted by one network evaluation at the last step.
+        """The clean latent z_0, not clamped, by one network evaluation at the last step.
 
         Args:
             x_in: float32[B, 3, H, W], the noisy latent divided by its deviation.
             lq: float32[B, 3, H, W], the padded image in [-1, 1].
-
-        Returns:
-            z_0 float32[B, 3, H, W], not clamped.
         """
         timestep = torch.tensor([self.config.diffusion.timestep], device=x_in.device)
         with self._precise():
             return self._predict(self._laid_out(torch.cat([x_in, lq], dim=1)), timestep)
 
     def quantise(self, z_0: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Nearest codes of a latent: indices int64[B, H, W] and values float32[B, 3, H, W]."""
+        """See `Autoencoder.quantise`."""
         return self.autoencoder.quantise(z_0 / self.config.diffusion.scale_factor)
 
     def decode(self, z_0: torch.Tensor) -> torch.Tensor:
-        """Image of a latent, quantised first: float32[B, 3, 4H, 4W], about [-1, 1], unclamped."""
+        """Image of a quantised latent: float32[B, 3, 4H, 4W], about [-1, 1], unclamped."""
         _, codes = self.quantise(z_0)
         with self._precise():
             return self._decode(self._laid_out(codes))
 
     def tiles(self, height: int, width: int) -> list[Box]:
-        """The tiles of an image of that size, in running order; one if it is small enough."""
+        """The tiles of an image, in running order."""
         sampler = self.config.sampler
         return list(boxes(height, width, sampler.chop_size, sampler.chop_stride))
 
     def prepare(self, lr: torch.Tensor, box: Box) -> tuple[torch.Tensor, torch.Tensor]:
-        """What all samples of a tile share.
+        """The padded tile in [-1, 1] and its latent, float32[B, 3, H, W] each.
 
         Args:
             lr: float32[B, 3, h, w] in [0, 1], on the CPU.
             box: the tile.
-
-        Returns:
-            the padded tile in [-1, 1] and its latent, float32[B, 3, H, W] each.
         """
         tile = (box.cut(lr) - 0.5) / 0.5
         lq = pad_reflect(tile, self.config.sampler.desired_min_size).to(self.device)
         return lq, self.encode(lq)
 
     def predict(self, lq: torch.Tensor, latent: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
-        """Clean latent from noise and the results of `prepare`, float32[B, 3, H, W] all.
-
-        Raises:
-            ModelFailed: see `finite`.
-        """
+        """Clean latent from noise and the results of `prepare`, float32[B, 3, H, W] all."""
         diffusion = self.config.diffusion
         noisy = latent + diffusion.noise_std * noise.to(latent)
         return finite(self.denoise(noisy / diffusion.input_std, lq))
 
     def finish(self, z_0: torch.Tensor, box: Box) -> torch.Tensor:
-        """Upscaled tile, cropped and clamped: float32[B, 3, 4h, 4w] in [-1, 1].
-
-        Raises:
-            ModelFailed: see `finite`.
-        """
+        """Upscaled tile, cropped and clamped: float32[B, 3, 4h, 4w] in [-1, 1]."""
         k = self.scale
         image = finite(self.decode(z_0))
         return image[..., : k * box.height, : k * box.width].clamp(-1, 1)
@@ -150,7 +128,7 @@ class SinSR:
         return tensor.to(device=self.device, memory_format=torch.channels_last)
 
     def _precise(self) -> contextlib.AbstractContextManager[None]:
-        """Without TF32 (float32 means float32), and deterministic."""
+        """Without TF32, and deterministic."""
         if self.device.type != "cuda":
             return contextlib.nullcontext()
         return torch.backends.cudnn.flags(

@@ -1,8 +1,8 @@
 """Swin layers of SinSR's noise predictor (Wang et al. 2024).
 
-The published weights depend on three differences from the textbook (Liu et al. 2021): normalisation
-is GroupNorm over the whole map, there is no residual around a layer, and the mask of shifted blocks
-covers only the last *row* of windows, where it separates tokens by *column*.
+Three differences from Liu et al. (2021): normalisation is GroupNorm over the whole map, a layer has
+no residual, and the mask of shifted blocks covers only the last *row* of windows, where it separates
+tokens by *column*.
 """
 
 import torch
@@ -14,8 +14,7 @@ from workers.models.sinsr.layers import GroupNorm, named
 
 UNET_NORM_EPS = 1e-5
 
-# Added to masked logits. Finite, as in training: exp(-100) is not zero in float32, but too small
-# for any sum.
+# Added to masked logits, as in training.
 MASKED = -100.0
 
 
@@ -29,10 +28,9 @@ def relative_positions(window: int) -> torch.Tensor:
 
 
 def last_row_mask(window: int, shift: int) -> torch.Tensor:
-    """What a shifted block adds to the logits in its last row of windows.
+    """What a shifted block adds to the logits in its last row of windows, float32[window², window²].
 
-    float32[window², window²]: 0 within the left `window - shift` columns and within the rest, -100
-    between the two. All other windows are not masked.
+    0 within the left `window - shift` columns and within the rest, -100 between the two.
     """
     left = (torch.arange(window, device="cpu") < window - shift).repeat(window)
     return torch.where(left[:, None] == left[None, :], 0.0, MASKED)
@@ -50,28 +48,18 @@ class WindowAttention(nn.Module):
         self.shift = shift
         table = torch.zeros((2 * window - 1) ** 2, heads)
         self.relative_position_bias_table = nn.Parameter(table)
-        # Derived, so not part of the state: training may have averaged what checkpoints hold under
-        # these names.
         self.register_buffer("index", relative_positions(window), persistent=False)
         self.register_buffer("mask", last_row_mask(window, shift), persistent=False)
         self.qkv = nn.Linear(channels, 3 * channels)
         self.proj = nn.Linear(channels, channels)
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
-        """Attend within each window.
-
-        Args:
-            tokens: [B, window rows, windows per row, window², C].
-
-        Returns:
-            The same shape.
-        """
+        """[B, window rows, windows per row, window², C] -> same shape."""
         table = self.relative_position_bias_table
         bias = table[self.index].permute(2, 0, 1).to(tokens.dtype)
         if not self.shift:
             return self.proj(self._attend(self.qkv(tokens), bias))
-        # The mask is equal for every window of the last row: splitting off that row costs less than
-        # a mask per window, and is independent of the map's size.
+        # Splitting off the last row costs less than a mask per window.
         upper, last = self.qkv(tokens).split([tokens.shape[1] - 1, 1], dim=1)
         parts = [self._attend(last, bias + self.mask.to(bias.dtype))]
         if upper.shape[1]:
@@ -93,8 +81,7 @@ class SwinBlock(nn.Module):
     def __init__(self, config: UNetConfig, nominal: int, *, shifted: bool) -> None:
         super().__init__()
         channels = config.swin_embed_dim
-        # By the level's nominal resolution, not the actual map: levels no larger than a window
-        # never shift.
+        # By the nominal resolution: levels no larger than a window never shift.
         self.window = min(config.window_size, nominal)
         self.shift = self.window // 2 if shifted and nominal > config.window_size else 0
         self.norm1 = GroupNorm(channels, UNET_NORM_EPS)
@@ -128,12 +115,9 @@ class SwinBlock(nn.Module):
 
 
 def swin_layer(config: UNetConfig, channels: int, nominal: int) -> nn.Sequential:
-    """A few Swin blocks between two 1×1 convolutions. Its output replaces its input.
+    """Swin blocks between two 1×1 convolutions, [B, channels, H, W] -> same shape.
 
-    Args:
-        config: of the noise predictor.
-        channels: of input and output, [B, channels, H, W].
-        nominal: the level's nominal resolution.
+    `nominal` is the level's nominal resolution.
     """
     inner = config.swin_embed_dim
     blocks = (SwinBlock(config, nominal, shifted=bool(i % 2)) for i in range(config.swin_depth))

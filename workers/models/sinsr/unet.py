@@ -1,7 +1,4 @@
-"""SinSR's noise predictor: a UNet with Swin layers (Wang et al. 2024).
-
-Module and parameter names follow the published checkpoints, so these load unchanged.
-"""
+"""SinSR's noise predictor: a UNet with Swin layers, named as in the published checkpoints."""
 
 import math
 
@@ -33,7 +30,7 @@ class ResBlock(nn.Module):
             nn.Conv2d(inputs, outputs, 3, padding=1),
         )
         self.emb_layers = nn.Sequential(nn.SiLU(), nn.Linear(embedding, 2 * outputs))
-        # The Identity replaces training's dropout: the last index is part of the keys.
+        # The Identity replaces training's dropout: indices are part of the keys.
         self.out_layers = nn.Sequential(
             GroupNorm(outputs, UNET_NORM_EPS),
             nn.SiLU(inplace=True),
@@ -54,7 +51,7 @@ class ResBlock(nn.Module):
 
 
 class Stage(nn.Sequential):
-    """Layers in a row, of which only residual blocks get the time embedding."""
+    """Layers in a row; residual blocks get the time embedding."""
 
     def forward(self, x: torch.Tensor, embedding: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
         """From x [B, C, H, W] and embedding [B, E] to the last layer's output."""
@@ -100,15 +97,12 @@ class UNet(nn.Module):
         self.compute_dtype = dtype
 
     def forward(self, x: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
-        """One network evaluation.
+        """The predicted clean latent float32[B, 3, H, W], not clamped.
 
         Args:
             x: float32[B, 6, H, W], the scaled noisy latent, then the low-resolution image in [-1,
                 1]; sides divisible by `config.size_multiple`.
-            timesteps: int64[B], or [1] for all alike.
-
-        Returns:
-            float32[B, 3, H, W], the predicted clean latent, not clamped.
+            timesteps: int64[B], or [1].
         """
         embedding = self.time_embed(timestep_embedding(timesteps, self.config.model_channels))
         embedding = embedding.to(self.compute_dtype)
