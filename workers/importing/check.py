@@ -1,4 +1,4 @@
-"""An imported model must equal the original, and can be tiled."""
+"""An imported model must equal the original, and tile without seams."""
 
 from __future__ import annotations
 

@@ -32,8 +32,8 @@ from workers.models.tiling import starts
 # Raised whenever a pixel changes for the same weights and seed.
 REVISION = 1
 
-# Context of a tile beyond the kept part. Convolutions rarely look farther; models with attention over
-# the whole image are not tiled.
+# Context of a tile beyond the kept part. Convolutions rarely look farther; models with attention
+# over the whole image are not tiled.
 MARGIN = 32
 
 # Of red, green and blue in the grey that colourless models see (ITU-R BT.601).

@@ -12,7 +12,7 @@ NARROW = 2**32
 
 
 class Noise:
-    """Draws one sample's noise, tile by tile in order, whatever the device, batch and other samples.
+    """Draws one sample's noise, tile by tile in order, whatever the device and other samples.
 
     For seeds of up to 32 bits the stream is that of PyTorch's CPU generator. There wider and
     negative seeds would repeat a narrow one's stream, so their 64 bits seed numpy's generator.

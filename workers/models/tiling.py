@@ -48,9 +48,9 @@ def boxes(height: int, width: int, tile: int, stride: int) -> Iterator[Box]:
 def pad_reflect(image: torch.Tensor, multiple: int) -> torch.Tensor:
     """Pad the bottom and the right of [..., H, W], on the CPU, to multiples by mirroring.
 
-    Up to a pad of size-1 this is the reflection that SinSR uses. Beyond it (sides of half a multiple
-    and less, where the original fails) the mirror image is mirrored again; a side of one pixel is
-    repeated.
+    Up to a pad of size-1 this is the reflection that SinSR uses. Beyond it (sides of half a
+    multiple and less, where the original fails) the mirror image is mirrored again; a side of one
+    pixel is repeated.
     """
     pads = [(0, 0)] * (image.ndim - 2) + [(0, -side % multiple) for side in image.shape[-2:]]
     return torch.from_numpy(np.pad(image.numpy(), pads, mode="reflect"))

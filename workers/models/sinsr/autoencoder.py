@@ -154,7 +154,7 @@ class Autoencoder(nn.Module):
         """
         codes = self.quantize.embedding.weight
         points = latent.permute(0, 2, 3, 1).reshape(-1, codes.shape[1])
-        # |z - e|² without |z|², which is equal for all codes; half precision cannot tell codes.
+        # |z - e|² without |z|², which is equal for all codes; half precision mixes codes up.
         squares = codes.square().sum(dim=1)
         block = max(1, DISTANCE_BLOCK_BYTES // (4 * len(codes)))
         nearest = [

@@ -157,7 +157,7 @@ class SamplerConfig(_Section):
 
 
 class SinSRConfig(_Section):
-    """All hyper-parameters, possibly under a key `config`; the defaults are the official model's."""
+    """All hyper-parameters, possibly under a key `config`; by default the official model's."""
 
     name: str | None = None  # a label without effect
     model: UNetConfig = UNetConfig()

@@ -45,8 +45,8 @@ Prepared: TypeAlias = tuple[torch.Tensor, torch.Tensor]
 class SinSREngine(Engine):
     """Samples of a loaded `SinSR`.
 
-    `batch` is the largest batch; None: on a GPU as free memory allows; on a CPU, where 4 predictions
-    together take as long as 4 in turn, 1, so that samples do not depend on each other.
+    `batch` is the largest batch; None: on a GPU as free memory allows; on a CPU 1, since there 4
+    predictions together take as long as 4 in turn.
     """
 
     def __init__(self, model: SinSR, name: str = "sinsr", batch: int | None = None) -> None:

@@ -1,8 +1,8 @@
 """Swin layers of SinSR's noise predictor (Wang et al. 2024).
 
 Three differences from Liu et al. (2021): normalisation is GroupNorm over the whole map, a layer has
-no residual, and the mask of shifted blocks covers only the last *row* of windows, where it separates
-tokens by *column*.
+no residual, and the mask of shifted blocks covers only the last *row* of windows, where it
+separates tokens by *column*.
 """
 
 import torch
@@ -28,9 +28,10 @@ def relative_positions(window: int) -> torch.Tensor:
 
 
 def last_row_mask(window: int, shift: int) -> torch.Tensor:
-    """What a shifted block adds to the logits in its last row of windows, float32[window², window²].
+    """What a shifted block adds to the logits in its last row of windows.
 
-    0 within the left `window - shift` columns and within the rest, -100 between the two.
+    float32[window², window²]: 0 within the left `window - shift` columns and within the rest, -100
+    between the two.
     """
     left = (torch.arange(window, device="cpu") < window - shift).repeat(window)
     return torch.where(left[:, None] == left[None, :], 0.0, MASKED)
