@@ -19,9 +19,8 @@ from app import __version__
 from app.api import problems
 from app.api.clients import open_limits
 from app.api.deps import TIMINGS, Keyring, State, Timings, stored_admin_key
-from app.api.document import finished, operation_id
 from app.api.middleware import RequestContext
-from app.api.reference import add_reference
+from app.api.openapi import add_page, finished, operation_id
 from app.assembly import (
     Build,
     measure_throughput,
@@ -73,8 +72,8 @@ def create_app(
 
 
 ROUTES: Final = (
-    "health", "upscalers", "uploads", "upscale", "results", "truth", "jobs", "calibrations", "made",
-    "labels", "options", "pairs", "monitor", "audit", "connect",
+    "health", "upscalers", "upscale", "results", "truth", "jobs", "calibrate", "calibrations",
+    "labels", "monitor", "audit", "connect",
 )  # fmt: skip
 """The modules of `app.api` with a router. What is not asked for is not imported."""
 
@@ -101,7 +100,7 @@ def application(start: Start, *, max_upload_bytes: int, routes: Sequence[str] = 
         form_limits={"max_part_size": 4096, "max_fields": 32, "max_files": 1},
     )
     problems.add_problem_handlers(app)
-    add_reference(app)
+    add_page(app)
     for name in routes:
         app.include_router(import_module(f"app.api.{name}").router)
     return app

@@ -1,4 +1,4 @@
-"""The clients: one set of methods, blocking of `Trustscale`, awaited of `AsyncTrustscale`."""
+"""The clients: one set of methods, blocking for `Trustscale`, awaited for `AsyncTrustscale`."""
 
 from __future__ import annotations
 
@@ -26,29 +26,27 @@ from trustscale._result import Result
 from trustscale._session import Awaited, Blocking, Session, method
 from trustscale._upload import GROUP, Pairs, Picture, Tar, archive_of, content, form, manifest
 
-# Longer than a server takes before it gives up: 600 s, and the time before that begins.
+# Longer than a server takes to give up: 600 s after a request's turn comes.
 _TIMEOUT = httpx.Timeout(900.0, connect=10.0)
-# Two requests more cost less than a picture of so many bytes costs the service.
+# From this size on, two more requests cost less than sending the picture through the service.
 _LARGE = 1024 * 1024
 _NO_DIRECT_UPLOADS = "/problems/no-direct-uploads"
-# A server says nothing while it spools and checks an upload of gigabytes.
+# A server is silent while it spools and checks an upload of gigabytes.
 _UPLOAD_TIMEOUT = httpx.Timeout(600.0, connect=10.0, read=None)
-
 
 J = TypeVar("J", Job, AsyncJob)
 
 
 class _Service(Generic[J]):
-    """The methods of a service, of which some return a job.
+    """The methods of a service.
 
-    Every method raises `Problem` for what the service refuses, and `httpx.TransportError` if it
-    cannot be reached.
+    Every method raises `Problem` if the service refuses, `httpx.TransportError` if it cannot be
+    reached.
     """
 
     _session: Session
     _job: type[J]
-    _sends_directly = True
-    """Whether large pictures go to the service's object store, as far as is known."""
+    _sends_directly = True  # large pictures, to the service's object store, until it has none
 
     @method
     async def upscale(
@@ -63,13 +61,12 @@ class _Service(Generic[J]):
 
         Args:
             image: a file, its content, a PIL image, or an array, uint8 [H, W, 3].
-            idempotency_key: whoever repeats a request under its key is not charged again; default:
-                a fresh one.
+            idempotency_key: a repetition with the same key is not charged; default: a fresh one.
             options: the form's fields: `alpha`, `seed`, `upscaler`, `group`, `background`, …
         """
         fields = checked(UpscaleOptions, options)
         sent = await self._form(image, fields, idempotency_key, Accept="application/zip")
-        if "upload" in sent["data"]:  # what goes past the service comes back past it
+        if "upload" in sent["data"]:  # then the files come from the object store, too
             sent["headers"]["Accept"] = "application/json"
             document = await self._session.document("POST", "/v1/upscale", **sent)
             return await fetched(self._session, document)
@@ -87,7 +84,7 @@ class _Service(Generic[J]):
         idempotency_key: str | None = None,
         **options: Unpack[SubmitOptions],
     ) -> J:
-        """As `upscale`, as a job; it goes on when this program ends."""
+        """As `upscale`, but as a job, which continues when this program ends."""
         fields = checked(SubmitOptions, options)
         sent = await self._form(image, fields, idempotency_key, Prefer="respond-async")
         return await self._begun("POST", "/v1/upscale", **sent)
@@ -105,16 +102,16 @@ class _Service(Generic[J]):
         on_sent: Progress | None = None,
         **config: Unpack[CalibrationOptions],
     ) -> J:
-        """Calibrate (admin); the files are packed while they are sent.
+        """Calibrate (admin); files are packed while they are sent.
 
         Args:
             pairs: a folder or archive (`y/NAME.png`, perhaps `x/NAME.png`), truths Y, or (X, Y).
-            groups: the group of each pair, by name.
-            scenes: the scene of each pair, by name; pairs of one scene count once.
+            groups: by name of the pair.
+            scenes: by name of the pair; pairs of one scene count once.
             group_by: "folder", or the column of the pairs' manifest.csv that names groups.
-            scene_by: the same for scenes; "manifest": its column scene or pool_id.
-            on_sent: is told (bytes sent, all bytes).
-            config: the fields of the configuration: `samples`, `fidelity`, `activate`, …
+            scene_by: likewise; "manifest": its column scene or pool_id.
+            on_sent: called with (bytes sent, all bytes).
+            config: fields of the configuration: `samples`, `fidelity`, `activate`, …
         """
         group_by = group_by or (GROUP if groups else None)
         naming = form(
@@ -138,7 +135,7 @@ class _Service(Generic[J]):
         activate: bool = False,
         force: bool = False,
     ) -> J:
-        """A new calibration of the pairs of an old one and these; `calibrate` says the rest."""
+        """A new calibration of an old one's pairs and these (admin); arguments as `calibrate`."""
         group_by = group_by or (GROUP if groups else None)
         fields = form(group_by=group_by, scene_by=scene_by, activate=activate, force=force)
         path = f"/{calibration}/pairs"
@@ -146,12 +143,12 @@ class _Service(Generic[J]):
 
     @method
     async def job(self, job: str) -> J:
-        """The job of an id."""
+        """A job by its id."""
         return await self._begun("GET", f"/v1/jobs/{job}")
 
     @method
     async def upscalers(self, *, brief: bool = False) -> list[dict[str, Any]]:
-        """What images can be upscaled by, with the active calibrations; `brief`: only their ids."""
+        """The upscalers with their active calibrations; `brief`: only the ids of these."""
         return await self._list("/v1/upscalers", params={"brief": True} if brief else {})
 
     @method
@@ -163,13 +160,13 @@ class _Service(Generic[J]):
         token: str = "",
         settings: Mapping[str, Any] | None = None,
     ) -> dict[str, Any]:
-        """The entry of an upscaler that is not configured yet, from its address (admin).
+        """The entry of an upscaler that is not configured yet, from its URL (admin).
 
         Args:
             address: a URL.
             call: make one call with a small picture, which may cost money.
             token: for this request only.
-            settings: of the entry, that go before what is found.
+            settings: of the entry; they override what is found.
         """
         sent = {"address": address, "call": call, "token": token, "settings": dict(settings or {})}
         found: dict[str, Any] = await self._session.document(
@@ -196,13 +193,13 @@ class _Service(Generic[J]):
     async def activate(
         self, /, calibration: str, **options: Unpack[ActivateOptions]
     ) -> dict[str, Any]:
-        """Serve from it; the answer names the one that is replaced (admin)."""
+        """Serve from a calibration; the answer names the one it replaces (admin)."""
         sent = {"json": checked(ActivateOptions, options)} if options else {}
         return await self._object("POST", f"/{calibration}/activate", "previous", **sent)
 
     @method
     async def derive(self, /, calibration: str, **changes: Unpack[DeriveOptions]) -> dict[str, Any]:
-        """The same pairs under another guarantee; nothing is generated (admin)."""
+        """A calibration of the same pairs under another guarantee, without generating (admin)."""
         return await self._object(
             "POST", f"/{calibration}/derive", json=checked(DeriveOptions, changes)
         )
@@ -211,7 +208,7 @@ class _Service(Generic[J]):
     async def backtest(
         self, calibration: str, splits: int = 100, group: str | None = None
     ) -> dict[str, Any]:
-        """What to expect of it, over random halvings of its pairs (admin)."""
+        """Realised risk and trusted area over random halvings of its pairs (admin)."""
         params = form(splits=splits, group=group)
         return await self._object("GET", f"/{calibration}/backtest", "rows", params=params)
 
@@ -241,7 +238,7 @@ class _Service(Generic[J]):
     async def _form(
         self, picture: Picture, fields: Mapping[str, Any], key: str | None, **headers: str
     ) -> dict[str, Any]:
-        """What asks for an upscaling; the picture itself may have been sent by then."""
+        """The request for an upscaling, after sending a large picture to the object store."""
         key, data = key or secrets.token_hex(16), content(picture)
         upload = await self._put(data, key) if len(data) >= _LARGE else None
         return {
@@ -251,7 +248,7 @@ class _Service(Generic[J]):
         }
 
     async def _put(self, data: bytes, key: str) -> str | None:
-        """Send a picture to the object store: its name there; None: the service has none."""
+        """Send a picture to the object store and return its name; None: the service has none."""
         if not self._sends_directly:
             return None
         try:
@@ -263,7 +260,7 @@ class _Service(Generic[J]):
                 raise
             self._sends_directly = False
             return None
-        # Without the key of the service, which is not the store's to know.
+        # Without the service's key, which the store must not learn.
         await self._session.send(
             "PUT", place["url"], content=data, headers=place["headers"], auth=None
         )
@@ -309,12 +306,11 @@ class Trustscale(_Service[Job], Blocking):
     """A Trustscale service.
 
     Args:
-        url: where it is, such as `https://upscale.example.org`.
+        url: such as `https://upscale.example.org`.
         key: of a client or an admin; None where the service is open.
-        retries: how often a call is repeated that found no room (after what `Retry-After` says)
-            or no server.
-        transport: how requests are made; None: over the network.
-        sleep: waits for so many seconds.
+        retries: of a call that found no room (after `Retry-After`) or no server.
+        transport: None: over the network.
+        sleep: waits for a number of seconds.
     """
 
     _job = Job
@@ -375,6 +371,6 @@ def _connection(url: str, key: str | None) -> dict[str, Any]:
         request.headers["Authorization"] = f"Bearer {key}"
         return request
 
-    # Results may lie in an object store, which gets no key: httpx sends it to one origin only.
+    # Results may come from an object store; httpx sends the key to the first origin only.
     options = {"follow_redirects": True, "timeout": _TIMEOUT}
     return {"base_url": url.rstrip("/"), "auth": with_key if key else None, **options}

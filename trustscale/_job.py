@@ -1,4 +1,4 @@
-"""Jobs of a service: looked at until they have ended, given up, asked for what they made."""
+"""Jobs of a service: watched, cancelled, and what they made."""
 
 from __future__ import annotations
 
@@ -12,16 +12,15 @@ from trustscale._session import Awaited, Blocking, Session, method
 CALIBRATIONS: Final = "/v1/admin/calibrations"
 
 Progress = Callable[[int, int], None]
-"""Is told (done, of how many)."""
+"""Called with (done, total)."""
 
 _PENDING: Final = frozenset({"queued", "running"})
-# While a job is watched its server may be restarted: some 50 s.
-_PATIENT: Final = 8
+_PATIENT: Final = 8  # retries while a job is watched: its server may be restarted for some 50 s
 _LOOKS: Final = (0.1, 0.2, 0.5, 1.0, 2.0)  # seconds between two looks at a job
 
 
 async def fetched(session: Session, document: Mapping[str, Any]) -> Result:
-    """The result of a document, with its files, which an object store may have."""
+    """The result of a document, with its files."""
     files, links = {}, document["links"]
     parts = ["image", "mask", "trust"]
     if document.get("believed", {}).get("is_sent"):
@@ -32,7 +31,7 @@ async def fetched(session: Session, document: Mapping[str, Any]) -> Result:
 
 
 class _JobMethods:
-    """A job of the service; `document` is what it said last."""
+    """A job; `document` is its last known state."""
 
     def __init__(self, session: Session, document: dict[str, Any]) -> None:
         self._session = session
@@ -52,9 +51,9 @@ class _JobMethods:
 
     @method
     async def wait(self, progress: Progress | None = None) -> Any:
-        """What it has made, once it has ended: a `Result`, or the calibration.
+        """What it made, once it has ended: a `Result`, or the calibration.
 
-        A semantic calibration whose labels are missing comes back in the state awaiting_labels.
+        A semantic calibration without labels returns in the state awaiting_labels.
 
         Raises:
             Problem: it failed, was cancelled, or its result is gone (expired).
@@ -70,12 +69,12 @@ class _JobMethods:
 
     @method
     async def watch(self, progress: Progress | None = None) -> None:
-        """Wait until it has ended, whichever way, or awaits labels."""
+        """Wait until it has ended or awaits labels."""
         await self._watch(progress)
 
     @method
     async def cancel(self) -> None:
-        """Give it up."""
+        """Cancel it."""
         self.document = await self._asked("DELETE")
 
     async def _asked(self, verb: str, retries: int = 0) -> dict[str, Any]:
@@ -84,7 +83,7 @@ class _JobMethods:
         return document
 
     async def _watch(self, progress: Progress | None) -> None:
-        """Look at it until it has ended; less often as long as nothing changes."""
+        """Look at it until it has ended; less often while nothing changes."""
         looks = iter(_LOOKS)
         while self.state in _PENDING:
             await self._session.pause(next(looks, _LOOKS[-1]))
@@ -98,8 +97,8 @@ class _JobMethods:
 
 
 class Job(_JobMethods, Blocking):
-    """A job of a `Trustscale`; `document` is what it said last."""
+    """A job of a `Trustscale`; `document` is its last known state."""
 
 
 class AsyncJob(_JobMethods, Awaited):
-    """A job of an `AsyncTrustscale`; `document` is what it said last."""
+    """A job of an `AsyncTrustscale`; `document` is its last known state."""

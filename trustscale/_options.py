@@ -1,4 +1,4 @@
-"""What calls can be told besides what they are about; a test holds it against the service."""
+"""The options of calls; a test compares them with the service's."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class UpscaleOptions(TypedDict, total=False):
 
 
 class SubmitOptions(UpscaleOptions, total=False):
-    """The same of a job, and who is notified of its end."""
+    """Also who is notified of a job's end."""
 
     webhook: str | None
 

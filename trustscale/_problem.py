@@ -1,4 +1,4 @@
-"""What the service refuses, as an exception."""
+"""Refusals and failures as exceptions."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import httpx
 class Problem(Exception):
     """A problem document (RFC 9457).
 
-    type: its URI, such as `/problems/bad-image`; `about:blank` of an answer that is none.
-    status: of HTTP; 0 of a job that failed.
-    members: further members, such as `items`, `differences` or `fields`.
-    retry_after: seconds after which trying again makes sense; None: not said.
+    type: such as `/problems/bad-image`; `about:blank` for answers that are no such document.
+    status: of HTTP; 0 for a failed job.
+    members: the others, such as `items`, `differences` or `fields`.
+    retry_after: seconds; None: not said.
     """
 
     def __init__(self, document: Mapping[str, Any], retry_after: float | None = None) -> None:
@@ -29,18 +29,18 @@ class Problem(Exception):
 
     @classmethod
     def of(cls, response: httpx.Response) -> Problem:
-        """The problem of an answer that is no success; also of one that is no document."""
+        """The problem of an unsuccessful answer, whatever its body."""
         try:
             found = response.json()
             document = {**found, "detail": found["detail"]}
         except (ValueError, KeyError, TypeError):
             answered = f"{response.status_code} {response.reason_phrase}"
             document = {"detail": f"{response.url.host} answered {answered}."}
-        document["status"] = response.status_code  # other servers have words for it
+        document["status"] = response.status_code  # other servers send text
         after = response.headers.get("Retry-After", "")
         return cls(document, float(after) if after.isdecimal() else None)
 
     @classmethod
     def of_another(cls, response: httpx.Response) -> Problem:
-        """The problem of an answer that Trustscale does not give."""
+        """The problem of an answer that is not Trustscale's."""
         return cls({"detail": f"{response.url} does not answer as Trustscale does to this."})

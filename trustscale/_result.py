@@ -54,7 +54,7 @@ class Guarantee(TypedDict, total=False):
 
 
 class Result:
-    """An answer: `document` is its JSON, `files` are its files as they came, by name."""
+    """An answer: `document` is its JSON, `files` its files by name."""
 
     def __init__(self, document: Mapping[str, Any], files: Mapping[str, bytes]) -> None:
         self.document = document
@@ -75,33 +75,33 @@ class Result:
 
     @property
     def id(self) -> str:
-        """Under which the service keeps it for a while."""
+        """The id under which the service keeps it for a while."""
         return str(self.document["id"])
 
     @property
     def alpha(self) -> float:
-        """The largest expected error that is tolerated inside the mask."""
+        """The largest expected error tolerated inside the mask."""
         return float(self.document["alpha"])
 
     @property
     def guarantee(self) -> Guarantee:
-        """What is promised about the mask, and what would void it."""
+        """The promise about the mask, and what would void it."""
         guarantee: Guarantee = self.document["guarantee"]
         return guarantee
 
     @property
     def warnings(self) -> list[str]:
-        """Everything about this answer that a careful reader must know."""
+        """What a careful reader must know about this answer."""
         return list(self.document["warnings"])
 
     @property
     def trusted_fraction(self) -> float:
-        """The share of the pixels that are trusted, of those that are wholly opaque."""
+        """The trusted share of the wholly opaque pixels."""
         return float(self.document["trusted_fraction"])
 
     @cached_property
     def image(self) -> Image.Image:
-        """The upscaled image; of colours of 16 bits the upper 8, `files` has all."""
+        """The upscaled image; of 16-bit colours the upper 8 bits, `files` has all."""
         return self._picture("image")
 
     @cached_property
@@ -111,25 +111,25 @@ class Result:
 
     @cached_property
     def trust(self) -> NDArray[np.float32]:
-        """α(p): the smallest α at which a pixel is trusted, float32 [H, W]; inf: at none.
+        """α(p): the smallest α at which a pixel is trusted, float32 [H, W]; inf: none.
 
-        Rounded up to a 65,534th of B, so that `trust <= alpha` trusts nothing that the mask of that
-        α does not. Choosing α after looking at it voids the guarantee.
+        Rounded up to a 65,534th of B, so that `trust <= alpha` is inside the mask of that α.
+        Choosing α after looking at it voids the guarantee.
         """
         code = np.asarray(self._picture("trust")).astype(np.uint16)
         endless = np.float32(np.inf)
         level = (code * (self.guarantee["bound"] / _STEPS)).astype(np.float32)
-        # The conversion may round down, and α is rounded, too, where both are compared.
+        # The conversion may round down, and so may that of α in a comparison.
         return np.where(code == _NEVER, endless, np.nextafter(level, endless))
 
     @cached_property
     def believed(self) -> Image.Image:
-        """The image inside the mask, outside of it something plain; needs `believed=True`."""
+        """The image inside the mask, something plain outside; needs `believed=True`."""
         return self._picture("believed")
 
     @cached_property
     def overlay(self) -> Image.Image:
-        """The image with what is not trusted in grey under a magenta tint, as the service draws."""
+        """The image with untrusted regions in grey under a magenta tint, as the service's."""
         shown = self.image
         if shown.mode.startswith("I"):  # of 16 bits
             shown = Image.fromarray((np.asarray(shown) >> 8).astype(np.uint8))

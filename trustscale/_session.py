@@ -1,7 +1,7 @@
-"""How a service is asked: methods that are written once, and what becomes of a request.
+"""Requests to a service, and methods that are written once, blocking or awaited.
 
-A method is a coroutine. Of an object that blocks, all that it awaits is a request or a pause that
-blocks; so it ends in its first step, and the method returns its value. Of the others it is awaited.
+A method is a coroutine. On a blocking object it awaits only requests and pauses that block, so it
+ends in its first step, and the method returns its value.
 """
 
 from __future__ import annotations
@@ -18,14 +18,11 @@ from trustscale._problem import Problem
 P = ParamSpec("P")
 Value = TypeVar("Value")
 
-# Waits without a Retry-After: they grow up to the last one.
-_WAITS: Final = (0.5, 1.0, 2.0, 5.0, 10.0)
+_WAITS: Final = (0.5, 1.0, 2.0, 5.0, 10.0)  # without Retry-After; the last one repeats
 _LONGEST_WAIT_S: Final = 120.0
 
-# What a proxy answers while the server behind it is restarted; what the service says when it has
-# no room for a request, of which it has done nothing then.
-_AWAY: Final = frozenset({502, 503, 504})
-_NO_ROOM: Final = frozenset({429, 503})
+_AWAY: Final = frozenset({502, 503, 504})  # a proxy's, while the server behind it restarts
+_NO_ROOM: Final = frozenset({429, 503})  # the service's, which has done nothing then
 
 _TOO_SLOW: Final = "/problems/too-slow"
 
@@ -41,7 +38,7 @@ class Awaited:
 
 
 class method(Generic[P, Value]):  # noqa: N801 - a decorator
-    """Makes a coroutine a method of blocking and of awaited objects."""
+    """Makes a coroutine a method of blocking and awaited objects."""
 
     def __init__(
         self, coroutine: Callable[Concatenate[Any, P], Coroutine[Any, Any, Value]]
@@ -67,7 +64,7 @@ class method(Generic[P, Value]):  # noqa: N801 - a decorator
 
 
 def _value(coroutine: Coroutine[Any, Any, Value]) -> Value:
-    """What a coroutine returns that never waits."""
+    """The value of a coroutine that never waits."""
     try:
         coroutine.send(None)
     except StopIteration as end:
@@ -77,7 +74,7 @@ def _value(coroutine: Coroutine[Any, Any, Value]) -> Value:
 
 
 class Session:
-    """Sends requests, and repeats those that found no room or no server where that costs nothing.
+    """Sends requests; retries where no room or no server was found, if that costs nothing.
 
     http, sleep: both blocking, or both awaited.
     """
@@ -93,22 +90,20 @@ class Session:
         self._retries = retries
 
     async def pause(self, seconds: float) -> None:
-        """Do nothing for a while."""
+        """Sleep."""
         await _settled(self._sleep(seconds))
 
     async def send(
         self, verb: str, path: str, *, retries: int = 0, **options: Any
     ) -> httpx.Response:
-        """The answer to a request that succeeds; the options are those of httpx.
-
-        `retries`: at least so many.
+        """The successful answer to a request, after at least `retries`; options are of httpx.
 
         Raises:
             Problem: the service refuses.
             httpx.TransportError: it cannot be reached.
         """
         reads = verb == "GET"
-        # Of a request under a key the answer may be lost; what it made is not.
+        # With an idempotency key only the answer can be lost.
         is_known_again = verb in {"GET", "PUT"} or "Idempotency-Key" in options.get("headers", ())
         most = max(retries, self._retries)
         attempt = 0
@@ -118,7 +113,7 @@ class Session:
             try:
                 response = await _settled(self._http.request(verb, path, **options))
             except httpx.TransportError as error:
-                is_over = isinstance(error, httpx.ReadTimeout)  # it would be so again
+                is_over = isinstance(error, httpx.ReadTimeout)  # it would time out again
                 passes = is_known_again or isinstance(error, _BEFORE_SENDING)
                 if is_last or is_over or not passes:
                     raise _named(error, self._http.base_url) from error
@@ -137,10 +132,10 @@ class Session:
     async def document(
         self, verb: str, path: str, member: str | None = "id", **options: Any
     ) -> Any:
-        """The JSON that answers a request: an object with this member; None: a list.
+        """The JSON answer to a request: an object with this member; None: a list.
 
         Raises:
-            Problem: also if the server is something else.
+            Problem: also if the server is not Trustscale.
         """
         response = await self.send(verb, path, **options)
         try:
@@ -154,7 +149,7 @@ class Session:
 
 
 def _named(error: httpx.TransportError, address: httpx.URL) -> httpx.TransportError:
-    """The same error, whose message says who could not be reached."""
+    """The same error with the address in its message."""
     message = f"{address}: {error or type(error).__name__}"
     return type(error)(message, request=error.request)
 

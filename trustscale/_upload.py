@@ -1,4 +1,4 @@
-"""Images and pairs as they are sent: from files, bytes, PIL images and arrays."""
+"""Images and pairs for sending, from files, bytes, PIL images and arrays."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Picture: TypeAlias = "str | Path | bytes | Image.Image | NDArray[np.uint8]"
 """A file, its content, or an image in memory."""
 
 Pairs: TypeAlias = "str | Path | Mapping[str, Picture | tuple[Picture, Picture]] | Sequence[Picture | tuple[Picture, Picture]]"  # noqa: E501
-"""A folder with y/ and perhaps x/, an archive of such a folder, or truths Y, or tuples (X, Y)."""
+"""A folder with y/ and perhaps x/, an archive of one, truths Y, or tuples (X, Y)."""
 
 GROUP = "group"
 """The column of `manifest` that names groups."""
@@ -42,7 +42,7 @@ def content(picture: Picture) -> bytes:
 def archive_of(
     pairs: Pairs | Tar, on_sent: Callable[[int, int], None] | None = None
 ) -> IO[bytes] | Tar:
-    """What is sent of pairs; files stay on the disk and are packed while they are sent."""
+    """The archive of pairs; files are packed while they are sent."""
     if isinstance(pairs, Tar):
         return pairs
     if isinstance(pairs, (str, Path)):
@@ -64,9 +64,9 @@ def archive_of(
 
 
 class Tar:
-    """A tar archive as a file to read, made while it is read; it can be read again from the start.
+    """A readable tar archive, made while it is read; it can be rewound.
 
-    members: what is in it, by name. on_sent is told (bytes read, all bytes).
+    members: by name. on_sent: called with (bytes read, all bytes).
     """
 
     _chunks: Iterator[bytes]
@@ -74,9 +74,7 @@ class Tar:
     _done: int
 
     def __init__(
-        self,
-        members: Mapping[str, Path | bytes],
-        on_sent: Callable[[int, int], None] | None = None,
+        self, members: Mapping[str, Path | bytes], on_sent: Callable[[int, int], None] | None = None
     ) -> None:
         self._members = [(_header(name, data), data) for name, data in members.items()]
         self._size = sum(len(info.tobuf()) + _padded(info.size) for info, _ in self._members)
@@ -85,7 +83,7 @@ class Tar:
         self.seek(0)
 
     def read(self, size: int = -1) -> bytes:
-        """The next bytes, as many as are at hand, at most `size`; b"" at the end."""
+        """The next bytes, at most `size`; b"" at the end."""
         if not self._left:
             self._left = next(self._chunks, b"")
         take = len(self._left) if size < 0 else size
@@ -96,18 +94,18 @@ class Tar:
         return data
 
     def close(self) -> None:
-        """Nothing is open; the files are while they are read."""
+        """Do nothing: files are open only while they are read."""
 
     def tell(self) -> int:
-        """How many bytes have been read."""
+        """The number of bytes read."""
         return self._done
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """To the start; to the end only to ask for the size."""
+        """Rewind, or return the size for SEEK_END."""
         if whence == os.SEEK_END:
             return self._size
         if offset == 0:
-            # An empty part would be taken for the end.
+            # An empty part would mean the end.
             self._chunks, self._left, self._done = filter(None, self._made()), b"", 0
         return offset
 
@@ -146,12 +144,12 @@ def _padded(size: int) -> int:
 
 
 def form(**fields: Any) -> dict[str, str]:
-    """The fields that are set, as a form sends them."""
+    """The fields that are not None, as a form sends them."""
     return {name: str(value) for name, value in fields.items() if value is not None}
 
 
 def manifest(groups: Mapping[str, str] | None, scenes: Mapping[str, str] | None) -> bytes | None:
-    """The table that names the groups and scenes of pairs; None if nothing does."""
+    """The table of the pairs' groups and scenes; None: there are none."""
     groups, scenes = groups or {}, scenes or {}
     if not groups and not scenes:
         return None

@@ -1,4 +1,4 @@
-"""The admin's calibrations over HTTP."""
+"""Calibrations that exist, over HTTP: read, tested, exported, activated, deleted."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from fastapi import Body, Query
 from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
 
+from app.api.calibrate import FORCE
 from app.api.deps import AdminDep, StateDep, admin_router
-from app.api.document import file_response
 from app.api.documents import (
     Activation,
     Backtest,
@@ -26,7 +26,7 @@ from app.api.documents import (
     activation_of,
     detail,
 )
-from app.api.made import FORCE
+from app.api.openapi import file_response
 from app.api.problems import problem_responses
 from app.calibration import file
 from app.calibration.admin import WaitingPair
@@ -42,7 +42,7 @@ Group = Annotated[str | None, Query(description="Only the pairs of this group.")
 
 
 class ActivateIn(BaseModel):
-    """How to activate; without a body nothing is forced, and the others stay active."""
+    """How to activate; by default nothing is forced, and the others stay active."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -93,11 +93,7 @@ async def get_calibration(
     return document
 
 
-@router.get(
-    "/{calibration_id}/curve",
-    response_model=list[CurvePoint],
-    responses=_GROUP_PROBLEMS,
-)
+@router.get("/{calibration_id}/curve", response_model=list[CurvePoint], responses=_GROUP_PROBLEMS)
 async def get_curve(
     calibration_id: str,
     state: StateDep,
@@ -114,12 +110,12 @@ async def get_curve(
         curve = calibration.of_group(group).curve
         steps = zip(*coarser(curve, points or len(curve.risks)), strict=True)
         rows = ({"threshold": t, "risk": r} for t, r in steps)
-        # In parts: the encoder of one long list would keep all other threads waiting.
+        # In parts: encoding one long list would block all other threads.
         parts = iter(lambda: list(islice(rows, _ROWS_AT_ONCE)), [])
         texts = (json.dumps(part, allow_nan=False, separators=(",", ":"))[1:-1] for part in parts)
         return Response(f"[{','.join(texts)}]", media_type="application/json")
 
-    # Millions of steps of a large calibration: also their JSON is seconds of work.
+    # The JSON of millions of steps takes seconds.
     return await asyncio.to_thread(answer)
 
 
@@ -137,9 +133,7 @@ async def get_backtest(
 
 
 @router.get(
-    "/{calibration_id}/export",
-    response_class=Response,
-    responses=file_response(file.MEDIA_TYPE),
+    "/{calibration_id}/export", response_class=Response, responses=file_response(file.MEDIA_TYPE)
 )
 async def export_calibration(calibration_id: str, state: StateDep, _: AdminDep) -> Response:
     """The calibration as one self-describing file."""
@@ -153,8 +147,7 @@ async def export_calibration(calibration_id: str, state: StateDep, _: AdminDep) 
 
 
 @router.post(
-    "/{calibration_id}/activate",
-    responses=problem_responses("conflict", "calibration-mismatch"),
+    "/{calibration_id}/activate", responses=problem_responses("conflict", "calibration-mismatch")
 )
 async def activate_calibration(
     calibration_id: str,
@@ -201,9 +194,7 @@ async def list_pairs(
     if isinstance(found, JobStatus):
         return await state.admin.waiting_pairs(found)
     return [
-        PairDetail.model_validate(
-            {**info.model_dump(), "group": info.group, "breakpoints": len(staircase)}
-        )
+        PairDetail(**info.model_dump(), breakpoints=len(staircase))
         for info, staircase in zip(found.manifest.pairs, found.staircases, strict=True)
     ]
 

@@ -1,11 +1,11 @@
-"""Who asks, how much of their share is left, and whether they are still connected.
+"""Clients of the API: who asks, how much they may ask for, and whether they are still connected.
 
-A client is a key, or an address when the API is open. Its minute begins with its first request;
-refused requests do not count. With `redis://` all gateways share the counters, in memory each has
-its own.
+A client is a key, or an address when the API is open. Limits count requests and input pixels; a
+client's minute begins with its first request, and refused requests do not count. With `redis://`
+all gateways share the counters, in memory each has its own.
 """
 
-# Where nothing is limited, nobody waits for the imports of what counts.
+# Without limits the libraries that count are not imported.
 # ruff: noqa: PLC0415
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import aclosing, asynccontextmanager
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from urllib.parse import urlsplit
 
 from fastapi import Request
@@ -26,66 +26,20 @@ if TYPE_CHECKING:
     from limits import RateLimitItemPerMinute
     from limits.aio.strategies import FixedWindowRateLimiter
 
-Unit = Literal["requests", "pixels"]
-
-_NAMESPACE: Final = "client"
-
 Value = TypeVar("Value")
+Unit = Literal["requests", "pixels"]
 
 CLIENT_GONE = 499
 """Logged and counted for a client that hung up; nobody receives it."""
 
 
 def client_name(request: Request, key: str | None) -> str:
-    """Who is counted: the key, or the address when the API is open."""
+    """The name that a client is counted under: its key, or its address when the API is open."""
     return f"key:{key}" if key else f"address:{request.client.host if request.client else ''}"
 
 
-class Gone(Exception):
-    """The client hung up; what it had asked for was cancelled."""
-
-
-async def while_connected(
-    request: Request,
-    work: Coroutine[Any, Any, Value],
-    *,
-    finishes: Callable[[], bool] = lambda: False,
-) -> Value:
-    """The outcome of `work`, which is cancelled when the client who would read it hangs up.
-
-    finishes: whether the work is to end nevertheless, as of that moment.
-
-    Raises:
-        Gone: the client did, and the work has ended.
-    """
-    task = asyncio.create_task(work)
-    gone = asyncio.create_task(_disconnected(request))
-    try:
-        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
-        if not task.done() and finishes():
-            await asyncio.wait({task})
-        if task.done():
-            return task.result()
-        task.cancel()
-        await asyncio.wait({task})
-        raise Gone
-    finally:
-        gone.cancel()
-        task.cancel()
-
-
-async def _disconnected(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
-
-
-async def answer_nobody(_request: Request, _gone: Exception) -> Response:
-    """What is counted for a client that is gone."""
-    return Response(status_code=CLIENT_GONE)
-
-
 class ClientLimits:
-    """Counts what each client asks for; what has no item is not limited."""
+    """Counts the requests and pixels of each client; units without an item are not limited."""
 
     def __init__(
         self,
@@ -99,8 +53,7 @@ class ClientLimits:
         """Count an amount.
 
         Raises:
-            RateLimited: it is more than the client has left; `retry_after` is the end of its
-                minute.
+            RateLimited: it exceeds what the client has left; `retry_after` ends its minute.
             StoreUnavailable: the counters cannot be reached.
         """
         item = self._items.get(unit)
@@ -109,7 +62,7 @@ class ClientLimits:
         from app.stores.redis import redis_errors
 
         async with redis_errors():
-            # Asked first, because a hit that is refused would count.
+            # A refused hit would count, so it is tested first.
             if await self._limiter.test(
                 item, client, unit, cost=amount
             ) and await self._limiter.hit(item, client, unit, cost=amount):
@@ -127,7 +80,7 @@ class ClientLimits:
 async def open_limits(
     store: str, *, requests: int | None, pixels: int | None
 ) -> AsyncIterator[ClientLimits]:
-    """Limits whose counters live behind the URL of the stores; None: no limit."""
+    """Limits per minute, counted behind the URL of the stores; None: no limit."""
     amounts: dict[Unit, int | None] = {"requests": requests, "pixels": pixels}
     if not any(amounts.values()):
         yield ClientLimits()
@@ -137,7 +90,7 @@ async def open_limits(
     from limits.aio.strategies import FixedWindowRateLimiter
 
     items = {
-        unit: RateLimitItemPerMinute(amount, namespace=_NAMESPACE)
+        unit: RateLimitItemPerMinute(amount, namespace="client")
         for unit, amount in amounts.items()
         if amount is not None
     }
@@ -162,3 +115,46 @@ async def open_limits(
             connection_pool=connections,  # type: ignore[arg-type]
         )
         yield ClientLimits(FixedWindowRateLimiter(storage), items)
+
+
+class Gone(Exception):
+    """The client hung up, and its work was cancelled."""
+
+
+async def while_connected(
+    request: Request,
+    work: Coroutine[Any, Any, Value],
+    *,
+    finishes: Callable[[], bool] = lambda: False,
+) -> Value:
+    """The outcome of `work`, which is cancelled when the client hangs up.
+
+    finishes: whether the work runs to its end nevertheless, asked at that moment.
+
+    Raises:
+        Gone: the client hung up, and the work has stopped.
+    """
+    task = asyncio.create_task(work)
+    gone = asyncio.create_task(_disconnected(request))
+    try:
+        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if not task.done() and finishes():
+            await asyncio.wait({task})
+        if task.done():
+            return task.result()
+        task.cancel()
+        await asyncio.wait({task})
+        raise Gone
+    finally:
+        gone.cancel()
+        task.cancel()
+
+
+async def _disconnected(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+async def answer_nobody(_request: Request, _gone: Exception) -> Response:
+    """The response that is counted for a client that hung up."""
+    return Response(status_code=CLIENT_GONE)

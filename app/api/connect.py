@@ -1,4 +1,4 @@
-"""Upscalers that are not configured yet: what a server says of itself, and one call to try it."""
+"""Upscalers that are not configured yet: an entry from what a server says, tried by one call."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from app.upscalers.connect import Wish, attempt, config_of, look
 
 router = admin_router("upscalers", "bad-request", "upscaler-unavailable", "upscaler-failed")
 
-_PICTURES = 100  # that make a steady mask
-_VARIABLE = "UPSCALER_TOKEN"  # of a token, unless another one is named
+_PICTURES = 100  # enough for a steady mask
+_VARIABLE = "UPSCALER_TOKEN"  # of a token, by default
 
 
 class ProbeIn(BaseModel):
@@ -73,8 +73,7 @@ async def probe_upscaler(wish: ProbeIn, state: StateDep, actor: AdminDep) -> Pro
 
     The service serves it once the entry is in its file of settings and it was started again.
     """
-    # Where an application is asked by its own process, the network is that of whoever asks.
-    is_own = state.operator is not None
+    is_own = state.operator is not None  # the caller's process, and so the caller's network
     if not is_own and "://" not in wish.address:
         raise BadRequest(
             "A URL is needed. An ONNX file is connected by `trustscale connect FILE`, where the "
@@ -95,22 +94,22 @@ async def probe_upscaler(wish: ProbeIn, state: StateDep, actor: AdminDep) -> Pro
         if found.needs:
             raise BadRequest(f"Set {', '.join(found.needs)} first: the model asks for it.")
         tried = await attempt(found.entry, asked)
-    told = found.entry if tried is None else tried.entry
+    suggested = found.entry if tried is None else tried.entry
     return ProbeOut(
         what=found.what,
-        entry=told,
-        toml=entry.table(told),
+        entry=suggested,
+        toml=entry.table(suggested),
         needs=found.needs,
         notes=[*found.notes, *([] if tried is None else tried.notes)],
         tried=tried is not None,
         scale=None if tried is None else tried.scale,
         seconds=None if tried is None else round(tried.seconds, 3),
-        calibration=_cost(told, None if tried is None else tried.seconds),
+        calibration=_cost(suggested, None if tried is None else tried.seconds),
     )
 
 
-def _cost(told: dict[str, Any], seconds: float | None) -> CalibrationCost:
-    kinds, config = len(USUAL.variants()), config_of(told)
+def _cost(suggested: dict[str, Any], seconds: float | None) -> CalibrationCost:
+    kinds, config = len(USUAL.variants()), config_of(suggested)
     calls, price = _PICTURES * kinds * DEFAULT_SAMPLES, config.price_per_call
     return CalibrationCost(
         pictures=_PICTURES,

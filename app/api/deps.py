@@ -1,6 +1,6 @@
-"""What path operations depend on: the parts of the gateway, a valid key, a form without odd fields.
+"""The dependencies of path operations: the application's state, a valid key, known form fields.
 
-Keys are compared in constant time, as SHA-256; logs and errors never show one.
+Keys are compared in constant time as SHA-256; logs and errors never show one.
 """
 
 from __future__ import annotations
@@ -48,12 +48,11 @@ class Keyring:
         return not self._digests
 
     def key_id(self, key: str | None) -> str | None:
-        """The public id of a key (8 digits of its digest) if it belongs here, else None."""
-        # An empty key is none, also for a ring that was given one by mistake.
-        if not key:
+        """The public id of a key (8 digits of its digest); None: it does not belong here."""
+        if not key:  # also where an empty one was configured by mistake
             return None
         digest = _digest(key)
-        # Every digest is compared, so the time does not tell which one matched.
+        # All are compared, so that the time does not reveal which one matched.
         matches = [hmac.compare_digest(digest, known) for known in self._digests]
         return digest.hex()[:8] if any(matches) else None
 
@@ -80,10 +79,10 @@ def require(keyring: Keyring, headers: Mapping[str, str]) -> str:
 
 
 def stored_admin_key(data_dir: Path) -> tuple[str, Path]:
-    """The admin key of this installation and where it is; made at the first start, mode 0600.
+    """The admin key of this installation and its file, made at the first start with mode 0600.
 
     Raises:
-        ConfigError: the data folder cannot be written, or what is stored there is no key.
+        ConfigError: the data folder cannot be written, or the stored key is damaged.
     """
     path = data_dir / "admin.key"
     try:
@@ -110,17 +109,13 @@ log = structlog.get_logger(__name__)
 
 
 class Timings(NamedTuple):
-    """Seconds: how often and how long the gateway does what no setting says."""
+    """Intervals and timeouts of a gateway that no setting changes, in seconds."""
 
     sweep_s: float = 60.0
-    # Looking for uploads without a job lists the whole blobs, which an object store is paid for.
-    orphans_s: float = 6 * 3600.0
-    # What a stopping gateway gives a pair or an upscaling job in work; it is repeated otherwise.
-    drain_s: float = 5.0
-    # What a component has to say whether it is ready.
-    answer_s: float = 5.0
-    # Between two questions to an upscaler whether it is there.
-    probe_s: float = 10.0
+    orphans_s: float = 6 * 3600.0  # of uploads without a job: object stores charge for listing
+    drain_s: float = 5.0  # for tasks of a stopping gateway, which are repeated otherwise
+    answer_s: float = 5.0  # of a component whose readiness is asked
+    probe_s: float = 10.0  # between two health checks of an upscaler
 
 
 TIMINGS: Final = Timings()
@@ -138,18 +133,13 @@ class State(Parts):
     limits: ClientLimits
     idempotency: IdempotencyKeys
     probes: Probes
-    operator: str | None = None  # the admin of an application that only its own process can ask
+    operator: str | None = None  # the admin of an application that only its own process can reach
 
     @classmethod
     async def of(
-        cls,
-        parts: Parts,
-        stack: AsyncExitStack,
-        metrics: Metrics,
-        timings: Timings,
-        **more: Any,
+        cls, parts: Parts, stack: AsyncExitStack, metrics: Metrics, timings: Timings, **more: Any
     ) -> Self:
-        """Parts with what requests need besides; the stack closes it."""
+        """Parts with what requests need besides, which the stack closes."""
         held = {field.name: getattr(parts, field.name) for field in fields(parts)}
         common = {
             "probes": await stack.enter_async_context(aclosing(Probes(timings.probe_s))),
@@ -176,7 +166,7 @@ _HEADER = APIKeyHeader(name="X-API-Key", scheme_name="header", auto_error=False)
 
 
 def _keys(_: Annotated[Any, Depends(_BEARER)], __: Annotated[Any, Depends(_HEADER)]) -> None:
-    """Says in the OpenAPI document how keys are sent; `sent_key` reads them."""
+    """Documents how keys are sent; `sent_key` reads them."""
 
 
 _Keys = Annotated[None, Depends(_keys)]
@@ -187,7 +177,7 @@ async def _client(request: Request, state: StateDep, _: _Keys = None) -> str | N
     if not state.client_keys.empty:
         is_admin = state.admin_keys.key_id(sent_key(request.headers)) is not None
         key = require(state.admin_keys if is_admin else state.client_keys, request.headers)
-    await check_form(request)  # strangers are not told what a form takes
+    await check_form(request)  # after the key: strangers learn nothing about forms
     return key
 
 
@@ -207,7 +197,7 @@ def _admin_key(request: Request, state: State) -> str:
 
 
 class AdminRoute(APIRoute):
-    """Asks for the admin's key before the body is read: uploads here may be tens of gigabytes."""
+    """Checks the admin's key before reading the body, which may have tens of gigabytes."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """The usual handler, behind the check."""
@@ -228,10 +218,10 @@ class AdminRoute(APIRoute):
         return check_and_handle
 
 
-def admin_router(path: str, *slugs: str) -> APIRouter:
-    """A router for admins, below /v1/admin; the slugs are of problems that all its answers know."""
+def admin_router(path: str = "", *slugs: str) -> APIRouter:
+    """A router for admins at a path below /v1/admin; `slugs` are problems of all its operations."""
     return APIRouter(
-        prefix=f"/v1/admin/{path}",
+        prefix=f"/v1/admin/{path}".rstrip("/"),
         tags=["admin"],
         route_class=AdminRoute,
         responses=problem_responses("unauthorized", "forbidden", *slugs),
@@ -242,7 +232,7 @@ ClientDep = Annotated[str | None, Depends(_client)]
 """Id of the client's key; None when the public API is open."""
 
 AdminDep = Annotated[str, Depends(_admin)]
-"""Who the admin is, as records and logs say it: `key` and the key's id."""
+"""Who the admin is, as in records and logs: `key` and the key's id."""
 
 
 _FORMS = ("multipart/form-data", "application/x-www-form-urlencoded")
@@ -250,12 +240,12 @@ _MOST_NAMED = 5
 
 
 async def check_form(request: Request) -> None:
-    """Return if every field of a form is one that the operation takes; other bodies pass.
+    """Return if the operation takes every field of the form; other bodies pass.
 
-    An ignored field would silently change the answer: `aplha=0.05` would get the mask of α = 0.1.
+    Ignored, `aplha=0.05` would get the mask of α = 0.1.
 
     Raises:
-        BadRequest: `fields` names those it does not take, with what was probably meant.
+        BadRequest: `fields` names the others, with what was probably meant.
     """
     operation = request.scope["route"].dependant
     taken: dict[str, bool] = {}
@@ -270,12 +260,12 @@ async def check_form(request: Request) -> None:
                 taken[field.alias] = isinstance(info, params.File)
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if taken and kind in _FORMS:
-        # Read already, under the limits of the operation; this is the same object again.
+        # Read already under the operation's limits; this returns the same object.
         check_fields(await request.form(), taken)
 
 
 def check_fields(form: FormData, taken: Mapping[str, bool]) -> None:
-    """Return if a form has no other fields than these, which are files or not.
+    """Return if a form has only fields of `taken`, whose values say which are files.
 
     Raises:
         BadRequest: as `check_form`.

@@ -1,4 +1,4 @@
-"""What the admin API says of calibrations, as documents with a schema."""
+"""The documents of the admin API about calibrations."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import suppress
 from datetime import datetime
 from typing import Any, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from app.api.jobs import JobOut
 from app.assembly import Parts
@@ -16,7 +16,7 @@ from app.calibration import pictures
 from app.calibration.active import Changes, covered_classes
 from app.calibration.guarantee import GuaranteeKind
 from app.calibration.insight import classes_of, groups_of, thresholds
-from app.calibration.manifest import Aside, Provenance
+from app.calibration.manifest import Aside, PairInfo, Provenance
 from app.calibration.record import Calibration
 from app.conformal.backtest import BacktestRow
 from app.errors import BadCalibration, NoCalibration, NotFound, UpscalerUnavailable
@@ -30,7 +30,7 @@ Threshold = float | Literal["-inf", "inf"]
 
 
 class CalibrationRow(CalibrationHead):
-    """A calibration in a list; `previous` was asked first before the one that is now."""
+    """A calibration in a list; `previous`: the one that was first before this one."""
 
     active: bool
     previous: str | None
@@ -59,7 +59,7 @@ class PendingRow(JobOut):
 
 
 class PendingCalibration(BaseModel):
-    """A calibration that is being made, under the id of its job."""
+    """A calibration in the making, under the id of its job."""
 
     id: str
     state: JobState
@@ -75,9 +75,9 @@ class Answering(BaseModel):
 
 
 class Activation(BaseModel):
-    """Which calibrations are active now, in the order in which they are asked.
+    """Which calibrations are active now, in order.
 
-    previous: the one that was asked first before. lost: classes that nothing answers any more.
+    previous: the one that was first before. lost: classes without a calibration now.
     """
 
     upscaler: str
@@ -90,7 +90,7 @@ class Activation(BaseModel):
 
 
 class Item(BaseModel):
-    """A pair that was left out, or a file that is no part of one, and why."""
+    """A pair that was left out, or a file that belongs to none, and why."""
 
     name: str
     reason: str
@@ -99,7 +99,7 @@ class Item(BaseModel):
 class Difference(BaseModel):
     """A field in which the live pipeline differs from the calibrated one.
 
-    `settings` names those of the upscaler that make its fingerprint another one, where known.
+    settings: those of the upscaler that changed its fingerprint, where known.
     """
 
     field: str
@@ -117,7 +117,7 @@ class ThresholdRow(BaseModel):
 
 
 class GuaranteeFacts(BaseModel):
-    """What is promised; what has no meaning for the kind is null."""
+    """What is promised; members that the kind lacks are null."""
 
     kind: GuaranteeKind
     delta: float | None
@@ -154,17 +154,17 @@ class CalibratedClass(BaseModel):
 
 
 class Leakage(BaseModel):
-    """The bound that survives when so many of X were training images of the upscaler."""
+    """The bound that remains if so many of X were training images of the upscaler."""
 
     n_leaked: int
     bound: float
 
 
 class CalibrationDetail(BaseModel):
-    """Everything about a calibration but its pairs; n and the thresholds are those of the group.
+    """A calibration without its pairs; n and thresholds are those of the group that was asked for.
 
-    `differences` from the live upscaler are those that forbid to serve from it; null: not known,
-    because it cannot be reached or is not configured.
+    differences: from the live upscaler, which forbid serving from it; null: unknown, since it
+    cannot be reached or is not configured.
     """
 
     id: str
@@ -199,27 +199,16 @@ class CalibrationDetail(BaseModel):
     )
 
 
-class PairDetail(BaseModel):
+class PairDetail(PairInfo):
     """A measured pair. Sizes are those of Y in pixels."""
 
-    name: str
-    x_sha256: str
-    y_sha256: str
-    pixels_sha256: str
-    width: int
-    height: int
-    seed: int
-    mean_log_sigma: float
-    group: str | None
-    scene: str | None = None
-    variant: str | None = None
-    input_class: str | None = None
-    facts: dict[str, float] | None = None
+    model_config = ConfigDict(extra="ignore")
+
     breakpoints: int = Field(description="Of its staircase.")
 
 
 class CurvePoint(BaseModel):
-    """From this threshold on, up to the next one, the risk or the bound on it."""
+    """From this threshold up to the next one, the risk or its bound."""
 
     threshold: float
     risk: float
@@ -255,7 +244,7 @@ class Backtest(BaseModel):
 
 
 async def answering(parts: Parts, upscaler: str) -> list[Answering]:
-    """The active calibrations of an upscaler, in the order in which they are asked."""
+    """The active calibrations of an upscaler, in order."""
     try:
         active = await parts.calibrations.order(upscaler)
     except NoCalibration:
@@ -274,7 +263,7 @@ async def activation_of(
     now = await answering(parts, done.upscaler)
     covered: set[str] = set()
     for one in set(before) - set(done.calibrations):
-        with suppress(BadCalibration, NotFound):  # what cannot be read answered nothing
+        with suppress(BadCalibration, NotFound):  # an unreadable one answered nothing
             covered.update(covered_classes(await parts.calibrations.get(one)))
     lost = covered.difference(*(one.classes for one in now))
     return Activation(
@@ -310,10 +299,7 @@ async def detail(
                 "made_by": ways and ways.describe(calibration.pipeline.scale),
                 "sizes": part.sizes.all[:20],
                 "differences": found,
-                "thresholds": [
-                    {**row, "threshold": threshold_json(row["threshold"])}
-                    for row in thresholds(part)
-                ],
+                "thresholds": shown_thresholds(thresholds(part)),
                 "guarantee": calibration.guarantee.facts(),
                 "groups": groups_of(calibration),
                 "pictures": kept,
@@ -323,6 +309,11 @@ async def detail(
         )
 
     return await asyncio.to_thread(made)
+
+
+def shown_thresholds(rows: Sequence[dict[str, float]]) -> list[dict[str, Any]]:
+    """Rows of `thresholds` as JSON has them, without infinite numbers."""
+    return [{**row, "threshold": threshold_json(row["threshold"])} for row in rows]
 
 
 def _differences(parts: Parts, calibration: Calibration) -> list[dict[str, Any]] | None:

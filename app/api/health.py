@@ -1,10 +1,16 @@
-"""Liveness, readiness and metrics."""
+"""Liveness, readiness and metrics.
+
+Gauges are read when /metrics is asked, so they are never older than the scrape.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import math
+from collections import Counter
 from collections.abc import Coroutine
-from typing import Any
+from contextlib import suppress
+from typing import Any, Final, get_args
 
 from fastapi import APIRouter, Response
 from fastapi.responses import PlainTextResponse
@@ -13,16 +19,31 @@ from pydantic import BaseModel
 
 from app.api.deps import State, StateDep
 from app.api.documents import Difference
-from app.api.gauges import observe
-from app.errors import TrustscaleError
+from app.assembly import Parts
+from app.calibration.record import Calibration
+from app.conformal import feedback
+from app.errors import BadCalibration, NotFound, TrustscaleError, UpscalerUnavailable
 from app.sampling.pipeline import differences
+from app.serving.admission import Slots
+from app.stores.base import JobKind, JobStatus, StoreUnavailable
+from app.telemetry.metrics import Metrics
 from app.upscalers.base import Upscaler
+from app.upscalers.resilience import HealthFacts
+from app.watch.monitor import Part
+
+_LN10: Final = math.log(10)
+
+# Cleared at each scrape, or groups of an earlier calibration would remain.
+_MONITORED: Final = (
+    "monitor_requests", "drift_log10_evidence", "monitor_alarm",
+    "feedback_labels", "feedback_log10_evidence", "feedback_loss",
+)  # fmt: skip
 
 router = APIRouter(tags=["health"])
 
 
 class ServicePart(BaseModel):
-    """Whether a part can serve; of an upscaler, with which calibration."""
+    """Whether a part can serve; for an upscaler, with which calibration."""
 
     ready: bool
     detail: str | None = None
@@ -45,8 +66,7 @@ async def get_health() -> str:
 
 
 @router.get(
-    "/readyz",
-    responses={503: {"description": "A component is not ready.", "model": Readiness}},
+    "/readyz", responses={503: {"description": "A component is not ready.", "model": Readiness}}
 )
 async def get_readiness(state: StateDep, response: Response) -> Readiness:
     """200 if every component can serve, else 503; the body names each component's state."""
@@ -73,7 +93,7 @@ async def get_metrics(state: StateDep) -> Response:
 
 
 async def _in_time(answer: Coroutine[Any, Any, ServicePart], seconds: float) -> ServicePart:
-    """What a component says, or what is wrong with it, if only that it says nothing in time."""
+    """The state of a component; one that does not answer in time is not ready."""
     try:
         async with asyncio.timeout(seconds):
             return await answer
@@ -100,12 +120,12 @@ async def _upscaler(state: State, upscaler: Upscaler) -> ServicePart:
     await state.probes.check(upscaler)
     active = await state.calibrations.active_id(upscaler.name)
     if active is None:
-        return ServicePart(ready=True, calibration=None, detail="no active calibration")
+        return ServicePart(ready=True, detail="no active calibration")
     found: list[dict[str, Any]] = []
     for calibration in (await state.calibrations.order(upscaler.name)).calibrations:
         settings = calibration.manifest.provenance.settings
         differs = differences(calibration.pipeline, upscaler, settings)
-        if not differs:  # requests are answered from this one, and those after it
+        if not differs:  # requests are answered from this one
             found = []
             break
         found = found or differs
@@ -118,3 +138,98 @@ async def _upscaler(state: State, upscaler: Upscaler) -> ServicePart:
             differences=[Difference(**one) for one in found],
         )
     return ServicePart(**{"ready": True, "calibration": active, **canary})
+
+
+async def observe(metrics: Metrics, parts: Parts) -> None:
+    """Set the gauges of slots, jobs, calibrations and upstreams, without calling an upscaler."""
+    _observe_slots(metrics, parts.service.slots)
+    try:
+        for upscaler in parts.upscalers.values():
+            if (health := await HealthFacts.of(upscaler)) is None:
+                continue
+            metrics.set("upstream_breaker_open", health.breaker_open, upscaler.name)
+            if health.max_calls_per_hour is not None and health.calls_last_hour is not None:
+                metrics.set("upstream_calls_last_hour", health.calls_last_hour, upscaler.name)
+                metrics.set("upstream_calls_limit", health.max_calls_per_hour, upscaler.name)
+        metrics.set("store_persists", await parts.stores.persists())
+        jobs = await parts.stores.jobs.unfinished()
+        monitored = []
+        for upscaler in parts.upscalers.values():
+            calibration = await _observe_calibration(metrics, parts, upscaler)
+            if calibration is not None:
+                watched = await parts.monitor.parts(calibration)
+                monitored += [(upscaler.name, part) for part in watched]
+    except StoreUnavailable:
+        metrics.set("store_up", 0)  # the other gauges keep their last values
+        return
+    metrics.set("store_up", 1)
+    metrics.clear(*_MONITORED)
+    for name, part in monitored:
+        _observe_monitor(metrics, name, part)
+    observe_jobs(metrics, jobs)
+
+
+def _observe_slots(metrics: Metrics, slots: Slots) -> None:
+    metrics.set("slots", slots.in_flight, "in_flight")
+    metrics.set("slots", slots.waiting, "waiting")
+    metrics.set("slots_limit", slots.running, "in_flight")
+    metrics.set("slots_limit", slots.most_waiting, "waiting")
+    metrics.set("slot_bytes", slots.bytes_in_flight, "in_flight")
+    metrics.set("slot_bytes", math.inf if slots.budget is None else slots.budget, "limit")
+
+
+def observe_jobs(metrics: Metrics, unfinished: list[JobStatus]) -> None:
+    """Set the depth of the queues."""
+    counts = Counter((job.kind, job.state.value) for job in unfinished)
+    for kind in get_args(JobKind):
+        for state in ("queued", "running"):
+            metrics.set("jobs", counts[kind, state], kind, state)
+        queued = [
+            job.created_at.timestamp()
+            for job in unfinished
+            if (job.kind, job.state.value) == (kind, "queued")
+        ]
+        metrics.set("jobs_oldest_queued_timestamp_seconds", min(queued, default=0), kind)
+
+
+async def _observe_calibration(
+    metrics: Metrics, parts: Parts, upscaler: Upscaler
+) -> Calibration | None:
+    """Set the gauges of the active calibration, and return it; None: none can be read."""
+    name = upscaler.name
+    active = await parts.calibrations.active_id(name)
+    calibration = None
+    if active is not None:
+        with suppress(BadCalibration, NotFound):  # damaged
+            calibration = await parts.calibrations.get(active)
+    metrics.set("calibration_active", calibration is not None, name)
+    if calibration is None:
+        return None
+    manifest = calibration.manifest
+    metrics.set("calibration_created_timestamp_seconds", manifest.created_at.timestamp(), name)
+    metrics.set("calibration_pairs", calibration.n, name)
+    metrics.set("calibration_min_alpha", calibration.min_alpha, name)
+    metrics.set("calibration_default_alpha", manifest.default_alpha, name)
+    with suppress(UpscalerUnavailable):  # never reached yet
+        mismatch = bool(differences(calibration.pipeline, upscaler))
+        metrics.set("calibration_mismatch", mismatch, name)
+    return calibration
+
+
+def _observe_monitor(metrics: Metrics, upscaler: str, part: Part) -> None:
+    """Set the gauges of a monitored group; "": images without a group or class."""
+    state, key = part.state, (upscaler, part.group or "")
+    known, bound = state.feedback, part.calibration.bound
+    metrics.set("monitor_requests", state.counted, *key)
+    metrics.set("drift_log10_evidence", state.drift.log_s / _LN10, *key, "martingale")
+    metrics.set("drift_log10_evidence", state.drift.log_v / _LN10, *key, "shiryaev_roberts")
+    metrics.set("monitor_alarm", state.inputs_alarm_since is not None, *key, "inputs")
+    metrics.set("monitor_alarm", state.feedback_alarm_since is not None, *key, "feedback")
+    metrics.set("feedback_labels", known.n, *key)
+    metrics.set("feedback_log10_evidence", known.log_e_value / _LN10, *key)
+    if known.n:
+        interval = feedback.interval(known, bound)
+        metrics.set("feedback_loss", known.mean_loss, *key, "mean")
+        metrics.set("feedback_loss", interval.lower, *key, "lower")
+        metrics.set("feedback_loss", interval.upper, *key, "upper")
+        metrics.set("feedback_loss", feedback.mean_alpha(known, bound), *key, "alpha")

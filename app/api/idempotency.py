@@ -1,9 +1,8 @@
 """`Idempotency-Key`: a repeated request gets the answer of the first one.
 
 A key belongs to one caller and one body. While the first request is in flight, its gateway renews a
-claim on the key in the shared store, and others poll it. If that gateway dies, the claim expires,
-and the next request with the key counts as the first. A failure leaves nothing behind: it may be
-tried again.
+claim on the key in the shared store, and repetitions poll it. If that gateway dies, the claim
+expires, and the next request with the key counts as the first. A failure frees the key.
 """
 
 from __future__ import annotations
@@ -35,8 +34,8 @@ IdempotencyKey = Annotated[
         alias=HEADER,
         min_length=1,
         max_length=255,
-        description="Of your choice, new for each request: one that is sent again with the same "
-        "key and body is answered with what the first one made, and costs nothing.",
+        description="Of your choice, new for each request. A repetition with the same key and body "
+        "is answered with what the first one made, and costs nothing.",
     ),
 ]
 
@@ -52,17 +51,16 @@ class StoredResponse(NamedTuple):
 class IdempotencyKeys:
     """Recognises repeated requests.
 
-    Attributes:
-        claims: of all gateways.
-        kept_s: how long a response is kept under its key.
-        lease_s: after this a dead gateway's requests are no longer waited for.
-        look_s: how often a request in flight is polled for its end.
+    claims: shared by all gateways. kept_s: how long a key is kept. lease_s: when the claim of a
+    dead gateway expires. look_s: the interval of polling a request in flight. ignored: whether keys
+    mean nothing.
     """
 
     claims: ClaimStore
     kept_s: float
     lease_s: float = 15.0
     look_s: float = 0.2
+    ignored: bool = False
 
     async def once(
         self,
@@ -72,20 +70,20 @@ class IdempotencyKeys:
         recall: Callable[[str], Awaitable[Response]],
         body: bytes | None = None,
     ) -> Response:
-        """The answer of `make`; under a key that is known, `recall` of what was made.
+        """The answer of `make`; under a known key, `recall` of the id that was made.
 
         Args:
-            request: with or without a key; its form has been read.
+            request: its form has been read.
             caller: whose key it is.
-            make: does what is asked for.
-            recall: answers again by the id, or raises NotFound if it is gone.
-            body: None: that of the request is a form.
+            make: does the work.
+            recall: answers again, or raises NotFound if what was made is gone.
+            body: None: the request's is a form.
 
         Raises:
             BadRequest: the key was sent with another body.
         """
         key = request.headers.get(HEADER)
-        if key is None:
+        if key is None or self.ignored:
             return (await make()).answer
         name = hashlib.sha256(f"{caller}\0{key}".encode()).hexdigest()
         claim = {"digest": await _digest(request, body), "by": secrets.token_hex(8)}
@@ -110,12 +108,12 @@ class IdempotencyKeys:
         return made.answer
 
     async def _changed(self, name: str, kept: bytes) -> None:
-        """Wait until the kept value changes; many may wait, and none of them writes."""
+        """Wait until the kept value changes, without writing."""
         while await self.claims.get(name) == kept:  # noqa: ASYNC110 - the store has no event
             await asyncio.sleep(self.look_s)
 
     async def _settle(self, name: str, mine: bytes, end: bytes | None) -> None:
-        """What was made, or not, stays so if the store cannot be told."""
+        """End a claim; what was made stays valid if the store is unavailable."""
         try:
             await self.claims.replace(name, mine, end, seconds=self.kept_s)
         except StoreUnavailable as error:
@@ -137,23 +135,8 @@ class IdempotencyKeys:
             await asyncio.gather(renewing, return_exceptions=True)
 
 
-class Unrepeated(IdempotencyKeys):
-    """Where nobody sends a request again: keys mean nothing."""
-
-    async def once(
-        self,
-        request: Request,  # noqa: ARG002 - as those of others
-        caller: str,  # noqa: ARG002
-        make: Callable[[], Awaitable[StoredResponse]],
-        recall: Callable[[str], Awaitable[Response]],  # noqa: ARG002
-        body: bytes | None = None,  # noqa: ARG002
-    ) -> Response:
-        """The answer of `make`."""
-        return (await make()).answer
-
-
 async def _digest(request: Request, body: bytes | None) -> str:
-    """Of what is asked for, in whatever parts a form was sent."""
+    """A digest of the request that ignores how a form was split into parts."""
     parts: list[str | bytes | BinaryIO] = [request.method, request.url.path, request.url.query]
     if body is not None:
         parts.append(body)
@@ -165,7 +148,7 @@ async def _digest(request: Request, body: bytes | None) -> str:
 
 
 def _hashed(parts: Sequence[str | bytes | BinaryIO]) -> str:
-    """A digest of the digests; files are wound back."""
+    """A digest of the parts' digests; files are rewound."""
     whole = hashlib.blake2b(digest_size=32)
     for part in parts:
         content = part.encode() if isinstance(part, str) else part

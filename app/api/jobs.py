@@ -14,7 +14,7 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import BaseModel, Field
 
 from app.api.deps import AdminDep, ClientDep, State, StateDep
-from app.api.document import file_response
+from app.api.openapi import file_response
 from app.api.problems import Problem, problem_responses
 from app.errors import NotFound
 from app.serving.job import DRAFT
@@ -34,7 +34,7 @@ router = APIRouter(tags=["jobs"], responses=problem_responses("bad-request"))
 class JobOut(BaseModel):
     """A job as clients see it.
 
-    state: expired, once its result is gone. result: a link once it has succeeded. warnings: about
+    state: expired once the result is gone. result: a link, once it has succeeded. warnings: about
     the pairs of a calibration.
     """
 
@@ -47,7 +47,7 @@ class JobOut(BaseModel):
     finished_at: datetime | None
     result: str | None
     estimate_s: float | None = Field(
-        None, description="About how long the samples take, once it runs; null: not known."
+        None, description="About how long the samples take, once it runs; null: unknown."
     )
     calls: int | None = Field(None, description="Calibration only: of the upscaler, at most.")
     price: float | None = Field(
@@ -57,13 +57,13 @@ class JobOut(BaseModel):
     height: int | None = None
     away_since: datetime | None = Field(
         None,
-        description="Since when something that it needs cannot be reached; it is tried again by "
-        "itself. Null: nothing is away.",
+        description="Since when something that it needs cannot be reached; it is retried. Null: "
+        "nothing is away.",
     )
     draft: str | None = Field(
         None,
-        description="Upscaling only, while it runs: the first sample in small. Nothing of it is "
-        "measured yet, so nothing of it is trusted.",
+        description="Upscaling only, while it runs: the first sample, reduced. Nothing of it is "
+        "measured yet, so nothing is trusted.",
     )
     error: Problem | None
     warnings: list[str] = Field(default_factory=list)
@@ -75,23 +75,20 @@ class JobOut(BaseModel):
     @classmethod
     def of(cls, job: JobStatus) -> JobOut:
         """The public part of a stored job."""
-        warnings = (job.about.get("warnings") or "").splitlines()
-        details = {
-            name: job.about.get(name)
-            for name in ("estimate_s", "calls", "price", "width", "height")
-        }
-        also = (job.about.get("also") or "").split()
-        shared = job.model_dump(include=set(cls.model_fields))
-        shown = cls(**shared, **details, warnings=warnings, also=also)
-        if _is_drafted(job):
-            shown.draft = f"/v1/jobs/{job.id}/{DRAFT}"
-        return shown
+        names = ("estimate_s", "calls", "price", "width", "height")
+        return cls(
+            **job.model_dump(include=set(cls.model_fields)),
+            **{name: job.about.get(name) for name in names},
+            draft=f"/v1/jobs/{job.id}/{DRAFT}" if _is_drafted(job) else None,
+            warnings=(job.about.get("warnings") or "").splitlines(),
+            also=(job.about.get("also") or "").split(),
+        )
 
 
 def _is_drafted(job: JobStatus) -> bool:
-    """Whether there is a first look at what the job makes, and nothing better yet."""
+    """Whether the job shows a first sample and has no result yet."""
     is_running = job.kind == "upscale" and job.state is JobState.RUNNING
-    # Tiles do not tell whether a first sample is whole.
+    # Progress in tiles does not reveal whether a first sample is whole.
     return is_running and job.progress.done > 0 and job.progress.unit == "samples"
 
 
@@ -100,7 +97,7 @@ async def _job(job_id: str, state: StateDep, _: ClientDep) -> JobStatus:
 
 
 async def shown(state: State, job: JobStatus) -> JobOut:
-    """The job; one whose result is gone has expired, and has no link that leads nowhere."""
+    """The job; one whose result is gone has expired, and no link."""
     is_made = job.kind == "upscale" and job.state is JobState.SUCCEEDED and job.result
     if is_made and not await state.stores.results.has(str(job.result).rpartition("/")[2]):
         job = job.model_copy(update={"state": JobState.EXPIRED, "result": None})
@@ -123,7 +120,7 @@ async def watch_job(
     job: JobDep, state: StateDep, request: Request
 ) -> AsyncIterator[ServerSentEvent]:
     """The job now and after every change, ending with its last state, or when the server stops."""
-    # Set by the server of `trustscale serve` only.
+    # Only the server of `trustscale serve` sets it.
     stopping: asyncio.Event = getattr(request.app.state, "stopping", None) or asyncio.Event()
     async with (
         aclosing(state.stores.jobs.watch(job.id)) as watched,
@@ -140,7 +137,7 @@ async def watch_job(
     responses={**file_response("image/jpeg"), **_PROBLEMS},
 )
 async def get_draft(job: JobDep, state: StateDep) -> Response:
-    """The first sample of a running upscaling job, in small: a look at it while one waits."""
+    """The first sample of a running upscaling job, reduced."""
     if not _is_drafted(job):
         raise NotFound(f"The job {job.id} has no draft now.")
     data = await state.stores.blobs.get(job.id, DRAFT)
@@ -165,7 +162,7 @@ async def list_jobs(state: StateDep, _: AdminDep) -> list[JobOut]:
 async def _until(
     stopping: asyncio.Event, states: AsyncGenerator[JobStatus, None]
 ) -> AsyncGenerator[JobStatus, None]:
-    """The states until the server stops: it would wait for an open stream as for any request."""
+    """The states until the server stops, which would wait for an open stream."""
     stopped = asyncio.create_task(stopping.wait())
     coming: asyncio.Future[JobStatus] | None = None
     try:

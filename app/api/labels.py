@@ -1,4 +1,4 @@
-"""Semantic calibrations over HTTP: the images of their pairs, and the labels that people draw."""
+"""Semantic calibrations over HTTP: the images of pairs, and the labels that people draw."""
 
 from __future__ import annotations
 
@@ -8,11 +8,10 @@ from typing import Annotated, Literal
 from fastapi import File, Header, Request, UploadFile
 from fastapi.responses import JSONResponse, Response
 
+from app.api.calibrate import MAX_ARCHIVE_BYTES, MAX_FILE_BYTES
 from app.api.deps import AdminDep, StateDep, admin_router
-from app.api.document import body_of, file_response
 from app.api.jobs import JobOut, accepted
-from app.api.made import MAX_ARCHIVE_BYTES
-from app.api.pair_forms import MAX_FILE_BYTES
+from app.api.openapi import body_of, file_response
 from app.api.problems import problem_responses
 from app.calibration import labels, pictures
 from app.calibration.admin import WaitingPair
@@ -35,9 +34,9 @@ async def get_pair_image(
     state: StateDep,
     _: AdminDep,
 ) -> Response:
-    """An image of a pair, while the files of the job that measured it are kept.
+    """An image of a pair, while the files of its job are kept.
 
-    A label of a calibration that awaits its labels carries its version as `ETag`.
+    The `ETag` of an awaited label is its version.
     """
     found, blobs = await state.admin.resolve(calibration_id), state.stores.blobs
     headers = {}
@@ -71,13 +70,13 @@ async def put_label(
     if_match: Annotated[str | None, Header(description="The ETag it was drawn on.")] = None,
     if_none_match: Annotated[str | None, Header(description="`*`: only a first label.")] = None,
 ) -> Response:
-    """The label of a pair: any pixel that is not black says that the meaning differs there.
+    """The label of a pair: the meaning differs at every pixel that is not black.
 
-    With `If-Match`, or `If-None-Match: *` for a first one, it replaces no other label than the one
-    it was drawn on: 412 names what there is now.
+    With `If-Match`, or `If-None-Match: *` for a first one, it replaces only the label it was drawn
+    on; 412 names the present version.
     """
     seen, body = _seen(if_match, if_none_match), await request.body()
-    job = await _pending(state, calibration_id)  # only now: a slow upload may outlast it
+    job = await _pending(state, calibration_id)  # after the body: a slow upload may outlast it
     version = await state.admin.put_label(job, name, body, seen=seen)
     await state.audit("calibration.label", actor, job=job.id, pair=name, version=version)
     return Response(status_code=204, headers={"ETag": _etag(version)})
@@ -108,7 +107,7 @@ async def put_labels(
     responses=problem_responses("bad-pairs", "bad-request"),
 )
 async def finish_calibration(calibration_id: str, state: StateDep, actor: AdminDep) -> JSONResponse:
-    """Go on once all labels are there."""
+    """Continue once all labels are there."""
     job = await state.admin.finish(await _pending(state, calibration_id))
     await state.audit("calibration.finish", actor, job=job.id)
     return accepted(job)
@@ -122,19 +121,19 @@ async def _pending(state: StateDep, calibration_id: str) -> JobStatus:
 
 
 def _etag(version: int) -> str:
-    """The ETag of a version of a label: only labels of one pair are ever compared."""
+    """The ETag of a version of a pair's label."""
     return f'"v{version}"'
 
 
 def _seen(if_match: str | None, if_none_match: str | None) -> int | None:
-    """The version that a label was drawn on; 0: on none; None: the caller does not say.
+    """The version that a label was drawn on; 0: none; None: not said.
 
     Raises:
-        BadRequest: a header that is not ours.
+        BadRequest: a header with another value.
     """
     if if_none_match is not None:
         if if_none_match.strip() != "*" or if_match is not None:
-            raise BadRequest("If-None-Match is * here, and stands alone.")
+            raise BadRequest("If-None-Match must be *, without If-Match.")
         return 0
     if if_match is None:
         return None

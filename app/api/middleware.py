@@ -1,4 +1,4 @@
-"""Pure ASGI middleware: request id, log context, metrics by route template, security headers."""
+"""ASGI middleware: request id, log, trace, metrics by route template, security headers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import structlog
 from opentelemetry.trace import INVALID_SPAN, Span
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.api import reference
+from app.api.openapi import PAGE_POLICY
 from app.api.problems import SCOPE_KEY, problem_response
 from app.problems import body_too_large
 from app.telemetry.metrics import Metrics
@@ -19,8 +19,8 @@ from app.telemetry.tracing import fail, span
 
 _SAFE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
-# Browsers never execute, embed or guess the type of what the service answers, and send no referrer.
-# A web page of another origin that shows results needs CORS headers from the proxy.
+# Browsers neither execute, embed nor guess the type of answers, and send no referrer. Pages of
+# another origin that show results need CORS headers from the proxy.
 _HEADERS = [
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
@@ -28,11 +28,10 @@ _HEADERS = [
     (b"cross-origin-resource-policy", b"same-origin"),
 ]
 _POLICY = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-# The plot styles itself.
-_DOCS_POLICY = f"{_POLICY}; {reference.POLICY}"
+_DOCS_POLICY = f"{_POLICY}; {PAGE_POLICY}"
 _PUBLIC = ("/docs", "/openapi.json", "/problems/")
 
-# Polled for ever, and never looked for in a trace.
+# Polled for ever; they have no traces.
 _PROBES = frozenset({"/healthz", "/readyz", "/metrics"})
 
 log = structlog.get_logger("access")
@@ -41,12 +40,10 @@ log = structlog.get_logger("access")
 class RequestContext:
     """Gives every request an id, logs it once, counts it by method, route template and status.
 
-    Every answer gets the security headers. A client's harmless `X-Request-ID` is kept; every answer
-    carries one, even to an unexpected error. So this must be the outermost layer, which also turns
-    the framework's plain-text limit on bodies into a problem document.
-
-    HEAD is answered as GET, since FastAPI's routes know only the methods they name; the server,
-    which still sees HEAD, sends no body.
+    It is the outermost layer, so that every answer, also to an unexpected error, has the security
+    headers and an `X-Request-ID` (a client's harmless one is kept). It turns the framework's
+    plain-text limit on bodies into a problem document. HEAD is answered as GET, whose body the
+    server does not send.
     """
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
@@ -58,7 +55,7 @@ class RequestContext:
             await self.app(scope, receive, send)
             return
         method = scope["method"]
-        # Events would be awaited to the end of their job, and none of them sent.
+        # Events would be awaited until their job ends, and none sent.
         if method == "HEAD" and not scope["path"].endswith("/events"):
             scope = {**scope, "method": "GET"}
         sent_id = dict(scope["headers"]).get(b"x-request-id", b"").decode("latin-1")
@@ -92,11 +89,11 @@ class RequestContext:
             await self.app(scope, receive, send_with_id)
         except Exception:
             if status != 500:
-                raise  # the answer had begun: only breaking the connection tells the client
-            # Answered and logged already; nothing is left for the server to do.
+                raise  # the answer had begun: only a broken connection informs the client
+            # Answered and logged already.
         finally:
             seconds = time.perf_counter() - started
-            # Unknown paths share one label, so that scanners cannot fill the registry.
+            # One label for unknown paths, or scanners could fill the registry.
             route = getattr(scope.get("route"), "path", "unmatched")
             _finish(traced, method, route, status)
             self.metrics.entered(-1)
@@ -116,7 +113,7 @@ class RequestContext:
 
 
 def _span(method: str, scope: Scope, request_id: str) -> AbstractContextManager[Span]:
-    """The span of a request, which goes on where its caller's headers say it began."""
+    """The span of a request, which continues the trace of its headers."""
     if scope["path"] in _PROBES:
         return nullcontext(INVALID_SPAN)
     sent = dict(scope["headers"])
@@ -130,26 +127,22 @@ def _span(method: str, scope: Scope, request_id: str) -> AbstractContextManager[
 
 
 def _finish(traced: Span, method: str, route: str, status: int) -> None:
-    """Say what has become of a request: its route, never its path, which may name files."""
+    """Record the outcome with the route, never with the path, which may name files."""
     traced.update_name(f"{method} {route}")
     traced.set_attributes(
-        {
-            "http.request.method": method,
-            "http.route": route,
-            "http.response.status_code": status,
-        }
+        {"http.request.method": method, "http.route": route, "http.response.status_code": status}
     )
     if status >= 500 or not status:
         fail(traced, str(status))
 
 
 def _security_headers(path: str, start: Message) -> list[tuple[bytes, bytes]]:
-    """What the answer to a path still lacks; what it already says stands."""
+    """The headers that the answer to a path lacks."""
     sent = dict(start.get("headers", []))
     policy = _DOCS_POLICY if path == "/docs" else _POLICY
     headers = [*_HEADERS, (b"content-security-policy", policy.encode())]
     if path.startswith("/v1/results/") and start["status"] == 200:
-        # Results never change, but belong to one client and end.
+        # Results never change, but belong to one client and expire.
         headers.append((b"cache-control", b"private, max-age=300"))
     elif not path.startswith(_PUBLIC):
         headers.append((b"cache-control", b"no-store"))

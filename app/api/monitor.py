@@ -1,4 +1,4 @@
-"""What the monitor has found, over HTTP."""
+"""The monitor's reports over HTTP."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ async def get_monitor(
     upscaler: Name = None,
     points: Annotated[int, Query(ge=0, le=MOST_POINTS, description="Of each history.")] = 1000,
 ) -> MonitorReport:
-    """Requests, drift, feedback, canaries and health of every upscaler, and what is alarming."""
+    """Requests, drift, feedback, canaries, health and alarms of every upscaler."""
     reports = [await _reports(state, one, points) for one in _chosen(state, upscaler)]
     return MonitorReport(at=datetime.now(UTC), upscalers=[one for some in reports for one in some])
 
@@ -40,7 +40,7 @@ def _chosen(state: State, name: str | None) -> list[Upscaler]:
 
 
 async def _reports(state: State, upscaler: Upscaler, most: int) -> list[UpscalerReport]:
-    """An entry for each active calibration, and for each group of it that requests have named."""
+    """An entry for each active calibration, and each of its groups that requests have named."""
     monitor = state.monitor
     health = await HealthFacts.of(upscaler)
     try:
@@ -52,9 +52,9 @@ async def _reports(state: State, upscaler: Upscaler, most: int) -> list[Upscaler
     for calibration in active.calibrations:
         one, is_first = calibration.id, calibration is active.first
         found = []
-        with suppress(UpscalerUnavailable):  # not reached yet, so what it is is not known
+        with suppress(UpscalerUnavailable):  # never reached yet
             found = differences(calibration.pipeline, upscaler)
-        if found and not is_first:  # nothing is answered from it, and nobody need be told
+        if found and not is_first:  # nothing is answered from it
             continue
         canary = await state.canaries.report(upscaler.name, one) if is_first else {}
         reports += [

@@ -1,4 +1,4 @@
-"""Whether upscalers answer, for whoever asks for readiness."""
+"""Health checks of upscalers on behalf of /readyz."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from app.upscalers.base import Upscaler
 
 
 class Probes:
-    """Asks upscalers whether they answer, each once in so many seconds whoever wants to know.
+    """Checks each upscaler at most once per `rest_s` seconds.
 
-    Anybody may ask for readiness, and a provider counts what we ask it.
+    Anybody may ask for readiness, and providers count calls.
     """
 
     def __init__(self, rest_s: float) -> None:
@@ -20,10 +20,10 @@ class Probes:
         self._asked: dict[str, tuple[float, asyncio.Task[None]]] = {}
 
     async def check(self, upscaler: Upscaler) -> None:
-        """Return if it answered when it was asked last.
+        """Return if it answered when it was last checked.
 
         Raises:
-            UpscalerUnavailable: it did not, or is not called at all now: then it is not asked.
+            UpscalerUnavailable: it did not; or its circuit breaker is open, and it is not checked.
         """
         if getattr(upscaler, "breaker_open", False):
             raise UpscalerUnavailable(
@@ -34,13 +34,13 @@ class Probes:
         at, answer = self._asked.get(upscaler.name, (-math.inf, None))
         if answer is None or (answer.done() and now - at >= self._rest_s):
             answer = asyncio.create_task(upscaler.check())
-            # What nobody waited for is no mistake of the program.
+            # Retrieves the error of a check that nobody awaits any more.
             answer.add_done_callback(lambda done: done.cancelled() or done.exception())
             self._asked[upscaler.name] = now, answer
         await asyncio.shield(answer)
 
     async def aclose(self) -> None:
-        """Give up what is still being asked."""
+        """Cancel the checks in progress."""
         answers = [answer for _, answer in self._asked.values()]
         for answer in answers:
             answer.cancel()

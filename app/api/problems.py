@@ -1,11 +1,11 @@
-"""Problem documents over HTTP: handlers that answer with them, and a page for each type."""
+"""Errors as problem documents (RFC 9457), and a page for each of their types."""
 
 from __future__ import annotations
 
 import html
 import math
 from http import HTTPStatus
-from typing import Any
+from typing import Any, TypeAlias
 
 import structlog
 from fastapi import FastAPI, Request
@@ -21,14 +21,13 @@ from app.config_errors import reason, together
 from app.problems import MEDIA_TYPE, PROBLEMS, body_too_large, problem, problem_of
 
 SCOPE_KEY = "trustscale.problem"
-"""Where the ASGI scope of a request names the type of the problem that answers it."""
+"""The key in a request's ASGI scope for the type of problem that answers it."""
 
 log = structlog.get_logger(__name__)
 
-
 _ALPHA = {("body", "alpha"), ("query", "alpha")}
 
-# 400 is how the framework calls a body that it cannot read; here that is 422, as all bad requests.
+# 400 is the framework's status for an unreadable body, which here is 422 like all bad requests.
 _BY_STATUS = {
     400: "bad-request",
     404: "not-found",
@@ -38,7 +37,7 @@ _BY_STATUS = {
 
 
 class Problem(BaseModel):
-    """A problem document (RFC 9457); `items`, `differences`, `fields` and others say more."""
+    """A problem document (RFC 9457); it may have `items`, `differences`, `fields` and others."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -52,14 +51,14 @@ _PROBLEM = {"$ref": "#/components/schemas/Problem"}
 
 
 def problem_response(document: dict[str, Any], headers: dict[str, str] | None = None) -> Response:
-    """The response of a problem document."""
+    """A problem document as a response."""
     return JSONResponse(
         document, status_code=document["status"], headers=headers, media_type=MEDIA_TYPE
     )
 
 
 def add_problem_handlers(app: FastAPI) -> None:
-    """Answer every error of `app` with a problem document, and serve the pages of the types."""
+    """Answer errors of `app` with problem documents, and serve a page for each type."""
     app.add_exception_handler(errors.TrustscaleError, _expected)
     app.add_exception_handler(RequestValidationError, _validation)
     app.add_exception_handler(HTTPException, _http)
@@ -74,7 +73,7 @@ def add_problem_handlers(app: FastAPI) -> None:
 def _counted(
     request: Request, document: dict[str, Any], headers: dict[str, str] | None = None
 ) -> Response:
-    """The response of a problem document, whose type the outermost middleware counts."""
+    """A problem document as a response; the outermost middleware counts its type."""
     request.scope[SCOPE_KEY] = document["type"].removeprefix("/problems/")
     return problem_response(document, headers)
 
@@ -102,7 +101,7 @@ def _validation(request: Request, error: Exception) -> Response:
 
 async def _http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101 - registered for this class
-    if isinstance(error.__cause__, ClientDisconnect):  # a form that did not arrive as a whole
+    if isinstance(error.__cause__, ClientDisconnect):  # while it sent a form
         return await answer_nobody(request, error)
     slug = _BY_STATUS.get(error.status_code)
     if slug is None:
@@ -136,12 +135,23 @@ async def _page(slug: str) -> HTMLResponse:
     )
 
 
-def problem_responses(*slugs: str, status: int | None = None) -> dict[int | str, dict[str, Any]]:
+Responses: TypeAlias = dict[int | str, dict[str, Any]]
+
+
+def limited_responses(*slugs: str) -> Responses:
+    """Those of `problem_responses`, and of an operation whose requests are limited."""
+    return {
+        **problem_responses(*slugs, "unauthorized", "overloaded"),
+        **problem_responses("overloaded", status=429),
+    }
+
+
+def problem_responses(*slugs: str, status: int | None = None) -> Responses:
     """The `responses` of a path operation for OpenAPI, with one example per type.
 
-    `status` replaces the usual status of the types.
+    status: instead of the types' own.
     """
-    responses: dict[int | str, dict[str, Any]] = {}
+    responses: Responses = {}
     for slug in slugs:
         kind = PROBLEMS[slug]
         response = responses.setdefault(

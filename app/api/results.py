@@ -1,4 +1,4 @@
-"""Stored results: the document again, the files, and masks for other α without generating."""
+"""Stored results: document and files, also for another α or in another form, without samples."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from PIL import Image
 
 from app.api.clients import client_name, while_connected
 from app.api.deps import ClientDep, State, StateDep
-from app.api.document import file_response
-from app.api.problems import problem_responses
+from app.api.openapi import file_response
+from app.api.problems import limited_responses, problem_responses
 from app.errors import BadRequest
 from app.images.encode import FORMS, FormName, Pages, picture, png_mask
 from app.images.metadata import metadata_of
@@ -42,23 +42,20 @@ from app.serving.believed import REST
 from app.system import shielded
 
 router = APIRouter(
-    prefix="/v1/results", tags=["upscale"], responses=problem_responses("bad-request")
+    prefix="/v1/results",
+    tags=["upscale"],
+    responses=problem_responses("bad-request", "not-found", "unauthorized"),
 )
 
 ResultId = Annotated[str, Path(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 Alpha = Annotated[
-    float | None,
-    Query(ge=0, allow_inf_nan=False, description="Another α than the result's own."),
+    float | None, Query(ge=0, allow_inf_nan=False, description="Another α than the result's own.")
 ]
 
-_ELSEWHERE: Any = {307: {"description": "The object store gives the file, for some minutes."}}
+_REDIRECT: Any = {307: {"description": "The object store has the file, for some minutes."}}
 
 
-@router.get(
-    "/{result_id}",
-    response_model=Result | Unmasked,
-    responses=problem_responses("not-found", "unauthorized"),
-)
+@router.get("/{result_id}", response_model=Result | Unmasked)
 async def get_result(result_id: ResultId, state: StateDep, _: ClientDep) -> Response:
     """The JSON answer again."""
     return Response(await state.stores.results.document(result_id), media_type="application/json")
@@ -67,19 +64,15 @@ async def get_result(result_id: ResultId, state: StateDep, _: ClientDep) -> Resp
 @router.get(
     "/{result_id}/image.{form}",
     response_class=Response,
-    responses={
-        **file_response(*(form.media_type for form in FORMS.values())),
-        **_ELSEWHERE,
-        **problem_responses("not-found", "unauthorized"),
-    },
+    responses={**file_response(*(form.media_type for form in FORMS.values())), **_REDIRECT},
 )
 async def get_result_image(
     request: Request, result_id: ResultId, form: FormName, state: StateDep, key: ClientDep
 ) -> Response:
-    """The upscaled picture: in the form that was asked for with the request, or in another one.
+    """The upscaled picture, in the form that it was made in or another one.
 
-    One that was stored without loss can be had in every form that can hold it; what is made for
-    the request counts as a request of the client.
+    A picture without loss is available in every form that can hold it; converting it counts as a
+    request of the client.
     """
     results = state.stores.results
     result = stored_picture(await results.document(result_id))
@@ -94,11 +87,7 @@ async def get_result_image(
 @router.get(
     "/{result_id}/trust.cog.tiff",
     response_class=Response,
-    responses={
-        **file_response("image/tiff"),
-        **_ELSEWHERE,
-        **problem_responses("not-found", "unauthorized"),
-    },
+    responses={**file_response("image/tiff"), **_REDIRECT},
 )
 async def get_trust_cog(
     request: Request, result_id: ResultId, state: StateDep, _: ClientDep
@@ -112,9 +101,8 @@ async def get_trust_cog(
     response_class=Response,
     responses={
         **file_response("image/png"),
-        **_ELSEWHERE,
-        **problem_responses("not-found", "bad-alpha", "unauthorized", "overloaded"),
-        **problem_responses("overloaded", status=429),
+        **_REDIRECT,
+        **limited_responses("not-found", "bad-request", "bad-alpha"),
     },
 )
 async def get_result_file(
@@ -127,7 +115,7 @@ async def get_result_file(
 ) -> Response:
     """A file of the result; `mask`, `overlay` and `believed` take another α.
 
-    What is drawn for the request counts as a request of the client.
+    Drawing one counts as a request of the client.
     """
     if part == "trust":
         return await _stored(state, request, result_id, TRUST, "image/png")
@@ -137,19 +125,16 @@ async def get_result_file(
         return await _stored(state, request, result_id, MASK, "image/png")
     await state.limits.take(client_name(request, key), "requests")
     draw = {"mask": _mask, "overlay": _overlay, "believed": _believed}[part]
-    return _png(await while_connected(request, _in_turn(state, draw(state, result, asked))))
-
-
-def _png(data: bytes) -> Response:
-    return Response(data, media_type="image/png")
+    drawn = await while_connected(request, _in_turn(state, draw(state, result, asked)))
+    return Response(drawn, media_type="image/png")
 
 
 async def _stored(
     state: State, request: Request, result_id: str, name: str, media_type: str
 ) -> Response:
-    """A stored file, or where the object store has it.
+    """A stored file, or a redirect to the object store.
 
-    Pages of this service get it from here: a browser would need the leave of the other origin.
+    The service's own pages get the file from here, since the store would need CORS headers.
     """
     results = state.stores.results
     is_page = request.headers.get("sec-fetch-site") == "same-origin"
@@ -161,16 +146,17 @@ async def _stored(
 
 
 async def _in_turn(state: State, drawing: Coroutine[Any, Any, bytes]) -> bytes:
-    """What is drawn; few draw at the same time, some wait, the others are sent away."""
+    """What is drawn, in a slot of its kind."""
     with closing(drawing):
         async with state.service.drawing.slot():
             return await drawing
 
 
 async def _in_form(state: State, result: Result | Unmasked, data: bytes, form: FormName) -> bytes:
-    """The stored picture in another form; as TIFF with the pages of its result. Raises BadRequest.
+    """The stored picture in another form with the same metadata; TIFF with mask and trust levels.
 
-    What the stored file keeps of the upload's metadata, the other one keeps too.
+    Raises:
+        BadRequest: the picture has 16 bits, was stored with loss, or does not fit the form.
     """
     if result.raster is not None and result.raster.stretch is not None:
         raise BadRequest(f"Data of 16 bits can be had as they were asked for, as {result.format}.")
@@ -201,7 +187,7 @@ async def _in_form(state: State, result: Result | Unmasked, data: bytes, form: F
 
 
 async def _mask(state: State, result: Result, alpha: float) -> bytes:
-    """The mask file of a result: the stored one, or that of another α."""
+    """The mask file of a result for its own or another α."""
     if alpha == result.alpha:
         return await state.stores.results.blob(result.id, MASK)
     calibration = await state.calibrations.get(result.calibration)
@@ -217,14 +203,14 @@ async def _mask(state: State, result: Result, alpha: float) -> bytes:
 
 
 async def _overlay(state: State, result: Result, alpha: float) -> bytes:
-    """The picture under a mask, whose file also says where both come from."""
+    """The picture with untrusted regions tinted, and the text chunks of the mask."""
     mask = await _mask(state, result, alpha)
     image = await state.stores.results.blob(result.id, image_file(result))
     return await shielded(png_overlay, image, mask)
 
 
 async def _believed(state: State, result: Result, alpha: float) -> bytes:
-    """The picture under a mask, outside of it something plain."""
+    """The picture inside the mask, and something plain outside."""
     mask = await _mask(state, result, alpha)
     image = await state.stores.results.blob(result.id, image_file(result))
     rest = await state.stores.results.blob(result.id, REST)

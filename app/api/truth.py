@@ -1,4 +1,4 @@
-"""POST /v1/results/{id}/truth: the truth about a result, which tests the promise of its mask."""
+"""POST /v1/results/{id}/truth: the truth about a result, against which its mask is measured."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from fastapi import APIRouter, File, Request, Response, UploadFile
 
 from app.api.clients import client_name, while_connected
 from app.api.deps import ClientDep, State, StateDep
-from app.api.problems import problem_responses
+from app.api.problems import limited_responses
 from app.api.results import ResultId
 from app.errors import Conflict
 from app.serving.admission import truth_footprint
@@ -30,25 +30,19 @@ from app.watch.truth import (
 
 router = APIRouter(prefix="/v1/results", tags=["upscale"])
 
+_PROBLEMS = (
+    "not-found", "conflict", "bad-image", "decode-limit", "bad-request", "image-too-large",
+    "unsupported-media",
+)  # fmt: skip
+
 
 @router.post(
     "/{result_id}/truth",
     status_code=201,
     response_model=Truth,
     responses={
-        200: {"description": "The same truth was told before; the answer is that of then."},
-        **problem_responses(
-            "not-found",
-            "conflict",
-            "bad-image",
-            "decode-limit",
-            "bad-request",
-            "image-too-large",
-            "unsupported-media",
-            "unauthorized",
-            "overloaded",
-        ),
-        **problem_responses("overloaded", status=429),
+        200: {"description": "The same truth was sent before; the answer is the first one."},
+        **limited_responses(*_PROBLEMS),
     },
     max_body_size=MAX_TRUTH_BYTES,
 )
@@ -92,10 +86,10 @@ async def tell_truth(
 
 
 async def _served(state: State, result: Result) -> Served:
-    """What was served.
+    """The files that were served.
 
     Raises:
-        Conflict: the picture was compressed or reduced: what the mask speaks about is gone.
+        Conflict: the picture was compressed or reduced after its mask was made.
     """
     if not form_of(result.format, result.quality).is_lossless:
         raise Conflict(
@@ -118,11 +112,11 @@ async def _served(state: State, result: Result) -> Served:
 
 
 def _same(earlier: Label | None, digest: str, result_id: str) -> Truth:
-    """The answer of the first time.
+    """The first answer.
 
     Raises:
-        Conflict: another truth was stored then.
+        Conflict: another truth was sent first.
     """
     if earlier is None or earlier.digest != digest:
-        raise Conflict(f"Another truth about {result_id!r} was told before; it stays.")
+        raise Conflict(f"Another truth about {result_id!r} was sent before; it stays.")
     return FeedbackPoint.model_validate_json(earlier.record).truth

@@ -1,8 +1,12 @@
-"""POST /v1/upscale: an image in, the upscaled image and its trust mask out."""
+"""POST /v1/upscale: an image becomes an upscaled image with its trust mask.
+
+POST /v1/uploads: a link for sending the image straight to the object store.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import io
 import math
 import re
@@ -11,19 +15,20 @@ import zipfile
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Annotated
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Final, Literal
 
 from fastapi import APIRouter, File, Form, Header, Request, UploadFile
 from fastapi.responses import Response
+from pydantic import BaseModel, Field
 
 from app.api.clients import client_name, while_connected
 from app.api.deps import ClientDep, State, StateDep
-from app.api.document import BINARY
 from app.api.idempotency import IdempotencyKey, StoredResponse
 from app.api.jobs import JobOut, Webhook, accepted, shown
-from app.api.problems import problem_responses
-from app.errors import BadRequest, NotFound, Overloaded
+from app.api.openapi import BINARY
+from app.api.problems import limited_responses, problem_responses
+from app.errors import BadRequest, NoDirectUploads, NotFound, Overloaded
 from app.images.decoders import File as ImageFile
 from app.serving.answer import (
     MASK,
@@ -46,18 +51,24 @@ from app.watch.monitor import client_digest
 router = APIRouter(tags=["upscale"])
 
 JOB = "job-"
+LINK_S: Final = 900.0
 
+_PROBLEMS = (
+    "no-calibration", "calibration-mismatch", "bad-image", "decode-limit", "bad-alpha", "bad-group",
+    "bad-request", "image-too-large", "too-slow", "unsupported-media", "upscaler-unavailable",
+    "upscaler-failed", "degenerate-samples", "not-found",
+)  # fmt: skip
 _PICTURES = ("image", "image_url", "upload")
 _ASYNC = {"Preference-Applied": "respond-async"}
 _JSON, _ZIP = "application/json", "application/zip"
 
-# A string in a parameter of a media range; one that does not end goes on to the end.
+# A string in a parameter of a media range; an open one extends to the end.
 _QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"?', re.DOTALL)
 _QUALITY = re.compile(r"0(\.\d{0,3})?|1(\.0{0,3})?")
 
 
 class UpscaleForm(UpscaleOptions):
-    """What is sent: the picture, and what is to be made of it."""
+    """The picture, and the options of its upscaling."""
 
     image: Annotated[
         UploadFile | None, File(description="PNG, JPEG, WebP, AVIF, TIFF, BMP or GIF.")
@@ -66,14 +77,14 @@ class UpscaleForm(UpscaleOptions):
         str | None,
         Form(
             max_length=2000,
-            description="In place of `image`: where it is, on a host that the service allows.",
+            description="Instead of `image`: where it is, on a host that the service allows.",
         ),
     ] = None
     upload: Annotated[
         str | None,
         Form(
             pattern=r"^[A-Za-z0-9_-]{1,64}$",
-            description="In place of `image`: what was sent to a link of `POST /v1/uploads`.",
+            description="Instead of `image`: what was sent to a link of `POST /v1/uploads`.",
         ),
     ] = None
     webhook: Webhook = None
@@ -89,25 +100,7 @@ class UpscaleForm(UpscaleOptions):
             "content": {_ZIP: {"schema": BINARY}},
         },
         202: {"description": "With `Prefer: respond-async`: the job.", "model": JobOut},
-        **problem_responses(
-            "no-calibration",
-            "calibration-mismatch",
-            "bad-image",
-            "decode-limit",
-            "bad-alpha",
-            "bad-group",
-            "bad-request",
-            "image-too-large",
-            "too-slow",
-            "unsupported-media",
-            "upscaler-unavailable",
-            "upscaler-failed",
-            "degenerate-samples",
-            "overloaded",
-            "unauthorized",
-            "not-found",
-        ),
-        **problem_responses("overloaded", status=429),
+        **limited_responses(*_PROBLEMS),
         **problem_responses("too-slow", status=504),
     },
 )
@@ -138,9 +131,9 @@ async def upscale(
             state.service.slots.check_room(cost)
 
     async def read() -> ImageFile:
-        if not as_job:  # again: others came meanwhile, and decoding is work
+        if not as_job:  # again, since others came meanwhile and decoding costs time
             state.service.slots.check_room()
-        # Not before: what the other fields forbid takes nothing from the client's share.
+        # Only now: requests with other faults do not count.
         await state.limits.take(client, "requests")
         return await upload.open(again=as_job)
 
@@ -155,14 +148,14 @@ async def upscale(
             job = await _submit(state, upload, fields, prepared, webhook)
             await upload.forget()
             if idempotency_key is None and await request.is_disconnected():
-                # Nobody will ever know its id: it would be paid for in vain.
+                # Nobody knows its id, so nobody would get what it costs.
                 await state.queue.cancel(job.id)
             return StoredResponse(job.id, accepted(job, **_ASYNC))
         has_begun = asyncio.Event()
         answer = await while_connected(
             request,
             state.service.run(prepared, on_begin=has_begun.set),
-            # What is paid for is kept for who asks again.
+            # Paid results are kept, so a retry with the same key gets them.
             finishes=lambda: idempotency_key is not None and has_begun.is_set(),
         )
         await upload.forget()
@@ -179,9 +172,54 @@ async def upscale(
     return await state.idempotency.once(request, client, make, recall)
 
 
+class UploadOut(BaseModel):
+    """How to send a file, and its name afterwards."""
+
+    upload: str = Field(description="Of `POST /v1/upscale`, in place of `image`, within a day.")
+    method: Literal["PUT"] = "PUT"
+    url: str = Field(description="Anybody who has it may store this one file until it expires.")
+    headers: dict[str, str] = Field(description="To send with the file, without a key of ours.")
+    expires_at: datetime
+    max_bytes: int = Field(description="Larger files are not upscaled.")
+
+
+@router.post(
+    "/v1/uploads", status_code=201, responses=limited_responses("no-direct-uploads", "bad-request")
+)
+async def create_upload(
+    request: Request,
+    state: StateDep,
+    key: ClientDep,
+    idempotency_key: IdempotencyKey = None,
+) -> UploadOut:
+    """A link into the object store; it counts as a request of the client."""
+    client = client_name(request, key)
+    await state.limits.take(client, "requests")
+    upload = secrets.token_urlsafe(15)
+    if idempotency_key is not None:
+        name = hashlib.sha256(f"upload\0{client}\0{idempotency_key}".encode()).hexdigest()
+        kept_s = state.settings.idempotency_ttl_s
+        upload = (await state.stores.claims.claim(name, upload.encode(), seconds=kept_s)).decode()
+    link = None
+    if state.settings.presigned_links:
+        folder = direct_folder(key, upload)
+        link = await state.stores.blobs.upload_link(folder, IMAGE, seconds=LINK_S)
+    if link is None:
+        raise NoDirectUploads(
+            "This service has no object store that clients may use: send the file as `image`."
+        )
+    return UploadOut(
+        upload=upload,
+        url=link.url,
+        headers=link.headers,
+        expires_at=datetime.now(UTC) + timedelta(seconds=LINK_S),
+        max_bytes=state.settings.max_upload_bytes,
+    )
+
+
 @dataclass(slots=True)
 class _Upload:
-    """The picture of a form, or where it says that it is; `key` is the client's."""
+    """The picture of a form, or of the place that the form names; `key` is the client's."""
 
     form: UpscaleForm
     state: State
@@ -189,7 +227,7 @@ class _Upload:
     fetched: bytes | None = None
 
     def check(self, *, as_job: bool) -> None:
-        """Return if there is one, and it and the webhook may be. Raises BadRequest."""
+        """Return if there is exactly one, and it and the webhook are allowed. Raises BadRequest."""
         sent = [name for name in _PICTURES if getattr(self.form, name) is not None]
         if len(sent) > 1:
             raise BadRequest(f"Send {' or '.join(sent)}, not both.")
@@ -202,7 +240,7 @@ class _Upload:
             self.state.settings.webhooks.check(self.form.webhook, is_job=as_job)
 
     async def open(self, *, again: bool) -> ImageFile:
-        """The file; one that was fetched is kept only where it is needed again.
+        """The file; `again`: a fetched one is kept for `read`.
 
         Raises BadRequest, ImageTooLarge, NotFound.
         """
@@ -231,13 +269,13 @@ class _Upload:
         return direct_folder(self.key, self.form.upload or "")
 
     async def forget(self) -> None:
-        """Remove what was sent to the object store, and has been used."""
+        """Remove an upload that has been used from the object store."""
         if self.form.upload is not None:
-            with suppress(StoreUnavailable):  # a sweep finds it
+            with suppress(StoreUnavailable):  # a sweep will remove it
                 await self.state.stores.blobs.delete(self._folder)
 
     async def read(self) -> bytes:
-        """The whole file, once more."""
+        """The whole file again."""
         if self.form.image is None:
             return self.fetched or b""
         await self.form.image.seek(0)
@@ -251,15 +289,14 @@ def prefers(preference: str, headers: Sequence[str]) -> bool:
 
 
 def negotiate(accept: str) -> str:
-    """The media type to answer with: the one of the highest quality in `Accept`.
+    """The media type to answer with: the first of the highest quality in `Accept`; default: JSON.
 
-    Of equals the one that is named first, and JSON by default. As RFC 9110 says, the most specific
-    range speaks for a type, and a quality of 0 forbids it.
+    Of the ranges that fit a type the most specific counts, and quality 0 forbids it (RFC 9110).
 
     Raises:
         BadRequest: none of the accepted types can be produced.
     """
-    qualities: dict[str, float] = {}  # of the ranges, in their order
+    qualities: dict[str, float] = {}  # by range, in their order
     for part in _QUOTED.sub("", accept.strip() or "*/*").split(","):
         name, *parameters = (item.strip().lower() for item in part.split(";"))
         said = next((text[2:] for text in parameters if text.startswith("q=")), "1")
@@ -281,7 +318,7 @@ async def _check_queue(state: State) -> None:
     """Return if one more job may wait.
 
     Raises:
-        Overloaded: too many jobs are not finished: each keeps an upload on disk.
+        Overloaded: too many are unfinished; each keeps an upload on disk.
     """
     most = state.settings.max_queued_jobs
     if await state.stores.jobs.count_pending("upscale") >= most:
@@ -294,7 +331,7 @@ async def _submit(
     """Store the upload and the job."""
     job_id = f"{JOB}{secrets.token_urlsafe(15)}"
     async with uploads_for(state.stores, job_id):
-        async with state.service.drawing.slot():  # few whole files are in memory at once
+        async with state.service.drawing.slot():  # bounds the whole files in memory
             await state.stores.blobs.put(job_id, IMAGE, await upload.read())
         return await state.queue.submit(
             Job(
@@ -324,7 +361,7 @@ async def _respond(result: Picture, files: Mapping[str, bytes], media_type: str)
         return Response(document, media_type=_JSON, headers=headers)
     parts = {**files, "result.json": document}
     headers["Content-Disposition"] = f'attachment; filename="{result.id}.zip"'
-    content = await asyncio.to_thread(_zip, parts)  # a zip has checksums
+    content = await asyncio.to_thread(_zip, parts)  # checksums take time
     return Response(content, media_type=_ZIP, headers=headers)
 
 

@@ -1,10 +1,9 @@
-"""The upscalers that can be asked for."""
+"""The configured upscalers."""
 
 from __future__ import annotations
 
 import asyncio
 import gzip
-from collections.abc import Mapping
 from contextlib import suppress
 from typing import Annotated, Any
 
@@ -13,13 +12,19 @@ from fastapi.responses import Response
 from pydantic import BaseModel, Field, TypeAdapter
 
 from app.api.deps import ClientDep, State, StateDep
-from app.api.documents import Answering, CalibratedClass, GuaranteeFacts, answering
+from app.api.documents import (
+    Answering,
+    CalibratedClass,
+    GuaranteeFacts,
+    answering,
+    shown_thresholds,
+)
 from app.api.problems import problem_responses
 from app.calibration.insight import classes_of, tables, thresholds
+from app.calibration.record import Calibration
 from app.conformal.fidelity import Unit
 from app.errors import UpscalerUnavailable
 from app.sampling.pipeline import DEFAULT_SAMPLES
-from app.serving.answer import threshold_json
 from app.upscalers.base import Upscaler
 from app.upscalers.shipped import Character
 
@@ -27,7 +32,7 @@ router = APIRouter(prefix="/v1/upscalers", tags=["upscale"])
 
 
 class TrustedArea(BaseModel):
-    """What an α means for a typical image: the mean trusted area of the calibration's pairs."""
+    """The mean trusted area of the calibration's pairs at an α."""
 
     alpha: float
     trusted_fraction: float
@@ -36,30 +41,28 @@ class TrustedArea(BaseModel):
 class UpscalerOut(BaseModel):
     """One upscaler; scale and fingerprint are null while a remote one cannot be reached.
 
-    The last three are of the active calibration, null without one: the α of requests that name
-    none, B/(n + 1) below which nothing can be trusted, and B.
+    default_alpha, min_alpha (B/(n + 1), below which nothing can be trusted) and bound (B) are of
+    the first active calibration; null without one.
     """
 
     name: str
     title: str = Field(description="The name for people.")
     character: Character | None = Field(
-        description="faithful: hardly invents, soft; sharp: repaints, crisp; null: not known."
+        description="faithful: hardly invents, soft; sharp: repaints, crisp; null: unknown."
     )
     kind: str
     scale: int | None
     fingerprint: str | None
-    samples: int = Field(description="M: samples, and at most as many calls, that a picture costs.")
+    samples: int = Field(description="M: the samples, and at most as many calls, of a picture.")
     seconds_per_megapixel: float | None = Field(
-        description="Of input and sample, as measured here; null: not known yet."
+        description="Of input and sample, as measured here; null: unknown yet."
     )
     price_per_call: float | None = Field(description="As configured.")
-    cold_start_s: float = Field(
-        description="So long at most a call waits for a model that must be started first."
-    )
+    cold_start_s: float = Field(description="The longest that a call waits for a model to start.")
     calibration: str | None = Field(description="The first of the active ones.")
     calibrations: list[Answering] = Field(
-        description="All of them, in the order in which they are asked: an upload is answered from "
-        "the first that covers its class and size."
+        description="All active ones, in order: an upload is answered from the first that covers "
+        "its class and size."
     )
     guarantee: GuaranteeFacts | None = Field(description="Of the active calibration.")
     calibrated_on: str | None = Field(description="What its pictures are.")
@@ -68,11 +71,11 @@ class UpscalerOut(BaseModel):
         description="The classes of uploads that they cover, each with a curve of its own."
     )
     default: bool = Field(
-        description="Asked where a request names none; of several, the class of the upload decides."
+        description="Used where a request names none; of several, the class of the upload decides."
     )
     chosen_for: dict[str, str] = Field(
-        description="Classes of uploads for which `auto` takes it because it was measured, and "
-        "what. Of other classes the configuration decides."
+        description="Classes of uploads for which `auto` takes it because of what was measured, "
+        "and that; for other classes the configuration decides."
     )
     default_alpha: float | None
     min_alpha: float | None
@@ -87,16 +90,8 @@ class UpscalerOut(BaseModel):
 _LIST = TypeAdapter(list[UpscalerOut])
 
 
-def _pace(state: State, upscaler: Upscaler) -> float | None:
-    with suppress(UpscalerUnavailable):
-        return state.service.throughput.seconds_per_megapixel(upscaler)
-    return None
-
-
 @router.get(
-    "",
-    response_model=list[UpscalerOut],
-    responses=problem_responses("unauthorized", "bad-request"),
+    "", response_model=list[UpscalerOut], responses=problem_responses("unauthorized", "bad-request")
 )
 async def list_upscalers(
     request: Request,
@@ -107,59 +102,73 @@ async def list_upscalers(
     ] = False,
 ) -> Response:
     """All configured upscalers; `samples` is M of the active calibration."""
-    found = []
     choices = {} if brief else await state.service.choices()
+    found = []
     for upscaler in state.service.upscalers.values():
-        scale: int | None = None
-        fingerprint: str | None = None
-        with suppress(UpscalerUnavailable):
-            scale, fingerprint = upscaler.scale, upscaler.fingerprint
         ids = await state.calibrations.active_ids(upscaler.name)
-        active = next(iter(ids), None)
         calibration = await state.calibrations.get(ids[0]) if ids and not brief else None
-        table = await asyncio.to_thread(thresholds, calibration) if calibration else []
         asked = [Answering(id=one, name=None, classes=[]) for one in ids]
         if not brief:
             asked = await answering(state, upscaler.name)
         classes = [row for one in asked if not brief for row in await _classes(state, one)]
-        entry = state.settings.upscaler(upscaler.name)
-        title, character = (upscaler.name, None) if entry is None else entry.shown
+        chosen_for = {
+            name: choice.why for name, choice in choices.items() if choice.upscaler == upscaler.name
+        }
         found.append(
             UpscalerOut(
-                name=upscaler.name,
-                title=title,
-                character=character,
-                kind=upscaler.kind,
-                scale=scale,
-                fingerprint=fingerprint,
-                samples=calibration.pipeline.samples if calibration else DEFAULT_SAMPLES,
-                seconds_per_megapixel=_pace(state, upscaler),
-                price_per_call=state.settings.price_per_call(upscaler.name),
-                cold_start_s=getattr(entry, "cold_start_s", 0.0),
-                calibration=active,
+                **_identity(state, upscaler),
+                **await asyncio.to_thread(_calibrated, calibration),
+                calibration=next(iter(ids), None),
                 calibrations=asked,
-                guarantee=GuaranteeFacts(**calibration.guarantee.facts()) if calibration else None,
-                calibrated_on=calibration.made_of if calibration else None,
-                groups=dict(calibration.groups) if calibration else {},
                 classes=classes,
-                default=upscaler in state.service.candidates(None),
-                chosen_for={
-                    name: choice.why
-                    for name, choice in choices.items()
-                    if choice.upscaler == upscaler.name
-                },
-                default_alpha=calibration.manifest.default_alpha if calibration else None,
-                min_alpha=calibration.min_alpha if calibration else None,
-                bound=calibration.bound if calibration else None,
-                unit=calibration.pipeline.fidelity.row.unit if calibration else None,
-                table=[TrustedArea.model_validate(row) for row in table],
+                chosen_for=chosen_for,
             )
         )
     return _packed(request, _LIST.dump_json(found))
 
 
+def _identity(state: State, upscaler: Upscaler) -> dict[str, Any]:
+    """What the configuration and the upscaler say, whatever its calibrations."""
+    scale = fingerprint = pace = None
+    with suppress(UpscalerUnavailable):
+        scale, fingerprint = upscaler.scale, upscaler.fingerprint
+        pace = state.service.throughput.seconds_per_megapixel(upscaler)
+    entry = state.settings.upscaler(upscaler.name)
+    title, character = (upscaler.name, None) if entry is None else entry.shown
+    return {
+        "name": upscaler.name,
+        "title": title,
+        "character": character,
+        "kind": upscaler.kind,
+        "scale": scale,
+        "fingerprint": fingerprint,
+        "seconds_per_megapixel": pace,
+        "price_per_call": state.settings.price_per_call(upscaler.name),
+        "cold_start_s": getattr(entry, "cold_start_s", 0.0),
+        "default": upscaler in state.service.candidates(None),
+    }
+
+
+def _calibrated(calibration: Calibration | None) -> dict[str, Any]:
+    """What the first active calibration says."""
+    if calibration is None:
+        names = ("guarantee", "calibrated_on", "default_alpha", "min_alpha", "bound", "unit")
+        return {**dict.fromkeys(names), "samples": DEFAULT_SAMPLES, "groups": {}, "table": []}
+    return {
+        "samples": calibration.pipeline.samples,
+        "guarantee": calibration.guarantee.facts(),
+        "calibrated_on": calibration.made_of,
+        "groups": dict(calibration.groups),
+        "default_alpha": calibration.manifest.default_alpha,
+        "min_alpha": calibration.min_alpha,
+        "bound": calibration.bound,
+        "unit": calibration.pipeline.fidelity.row.unit,
+        "table": thresholds(calibration),
+    }
+
+
 def _packed(request: Request, body: bytes) -> Response:
-    """JSON, by gzip where that is taken: tables of all classes are most of a page's first view."""
+    """JSON, by gzip where accepted: tables of all classes are most of a page's first view."""
     headers = {"Vary": "Accept-Encoding"}
     if "gzip" in request.headers.get("accept-encoding", ""):
         body = gzip.compress(body, compresslevel=6, mtime=0)
@@ -167,20 +176,15 @@ def _packed(request: Request, body: bytes) -> Response:
     return Response(body, media_type="application/json", headers=headers)
 
 
-def _shown(tables: Mapping[str, list[dict[str, float]]]) -> dict[str, list[dict[str, Any]]]:
-    """The tables of a class as JSON has them."""
-    return {
-        kind: [{**row, "threshold": threshold_json(row["threshold"])} for row in rows]
-        for kind, rows in tables.items()
-    }
-
-
 async def _classes(state: State, asked: Answering) -> list[CalibratedClass]:
     """The classes that one of the active calibrations answers."""
     calibration = await state.calibrations.get(asked.id)
     by_class = await asyncio.to_thread(tables, calibration)
     return [
-        CalibratedClass(**row, tables=_shown(by_class[row["name"]]))
+        CalibratedClass(
+            **row,
+            tables={kind: shown_thresholds(rows) for kind, rows in by_class[row["name"]].items()},
+        )
         for row in await asyncio.to_thread(classes_of, calibration)
         if row["name"] in asked.classes
     ]

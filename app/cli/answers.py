@@ -1,8 +1,7 @@
 """The files of answers: which are done, which would be overwritten, and how one is written.
 
-Beside an image's files lies its record, `NAME.result.json`: the answer, the request, and the source
-file. The record is written first, so files beside it belong to it, and an answer is done when all
-of its files exist; a killed process leaves an incomplete one.
+An image's record, `NAME.result.json`, holds the answer, the request and the source file. It is
+written first, so files beside it belong to it, and an answer is done when all its files exist.
 """
 
 from __future__ import annotations
@@ -33,11 +32,10 @@ State = Literal["new", "done", "other", "foreign"]
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where one answer lies.
+    """Where one answer is stored.
 
-    stem: the common beginning of its files' names.
-    there: the names of existing files.
-    record: what the record says; None: there is none.
+    stem: the common beginning of its files' names. there: names of existing files. record: None:
+    none exists.
     """
 
     stem: Path
@@ -45,9 +43,9 @@ class Place:
     record: Mapping[str, Any] | None
 
     def state(self, asked: Mapping[str, Any]) -> State:
-        """new: nothing, or a part of this very answer, exists; done: all of it.
+        """new: nothing or a part of this answer exists; done: all of it.
 
-        other: an answer to something else. foreign: files without a record.
+        other: an answer to another request. foreign: files without a record.
         """
         if not self.there:
             return "new"
@@ -64,14 +62,14 @@ class Place:
     @storage_errors()
     def write(self, result: Result, asked: Mapping[str, Any]) -> dict[str, Any]:
         """Write the record and the files; the record."""
-        # Or a mask of an earlier answer could remain beside the new picture.
+        # Otherwise an earlier mask could remain beside the new picture.
         for name in self.there:
             self.stem.with_name(name).unlink(missing_ok=True)
         record = {**result.document, **asked}
         del record["links"]  # the files are the result
         text = json.dumps(record, indent=2, ensure_ascii=False)
         self.stem.parent.mkdir(parents=True, exist_ok=True)
-        # Bytes of a file name that are not UTF-8 are escaped as in JSON.
+        # Bytes of a file name that are not UTF-8 are escaped.
         written = f"{text}\n".encode("utf-8", "backslashreplace")
         for part, data in {RECORD: written, **_complete(result.files)}.items():
             path = self.stem.with_name(f"{self.stem.name}.{part}")
@@ -83,7 +81,7 @@ class Place:
 
 
 def _complete(files: Mapping[str, bytes]) -> dict[str, bytes]:
-    """The files with the overlay, which carries the facts of the mask; where there is one."""
+    """The files with an overlay, where there is a mask."""
     if MASK not in files:
         return dict(files)
     picture = next(data for name, data in files.items() if name.startswith("image."))
@@ -92,7 +90,7 @@ def _complete(files: Mapping[str, bytes]) -> dict[str, bytes]:
 
 @storage_errors()
 def look(stems: Sequence[Path]) -> list[Place]:
-    """The existing files of each answer; every folder is listed once."""
+    """The existing files of each answer, listing every folder once."""
     listed = {folder: _listed(folder) for folder in {stem.parent for stem in stems}}
     places = []
     for stem in stems:
@@ -120,7 +118,7 @@ def _shown(value: Any) -> str:
 
 
 def _listed(folder: Path) -> dict[str, frozenset[str]]:
-    """The files of answers in a folder, by what their names begin with."""
+    """The files of answers in a folder, by stem."""
     found: dict[str, set[str]] = defaultdict(set)
     for path in folder.iterdir() if folder.is_dir() else ():
         if match := _PART.fullmatch(path.name):
@@ -129,7 +127,7 @@ def _listed(folder: Path) -> dict[str, frozenset[str]]:
 
 
 def _read(path: Path) -> Mapping[str, Any] | None:
-    """A record; None for a file that is none."""
+    """A record; None: the file holds none."""
     try:
         record = json.loads(path.read_bytes())
     except ValueError:

@@ -26,7 +26,7 @@ _INTERRUPTED: Final = 130
 
 @dataclass(slots=True)
 class Interruption:
-    """The message after Ctrl-C: what becomes of the work, and how to continue."""
+    """The message after Ctrl-C: what happens to the work, and how to continue."""
 
     words: str = ""
 
@@ -43,10 +43,7 @@ def interruptible(words: str = "") -> Iterator[Interruption]:
 
 
 class Bars:
-    """One progress bar per thing that is done; total None: not known yet.
-
-    Where there is no terminal, a line every ten seconds says how far it is.
-    """
+    """One progress bar per activity; total None: unknown yet. Without a terminal: lines."""
 
     def __init__(self, progress: Progress, clock: Callable[[], float] = time.monotonic) -> None:
         self._progress = progress

@@ -1,4 +1,4 @@
-"""The images of one `trustscale upscale`: skip what is done, make several others at once."""
+"""The images of one `trustscale upscale`: done ones are skipped, several others made at once."""
 
 from __future__ import annotations
 
@@ -49,14 +49,12 @@ class Run:
     request: UpscaleRequest
     overwrite: bool
     as_json: bool
-    manifest: Path | None = None
-    """Where to write the request and its outcomes, if anywhere."""
+    manifest: Path | None = None  # of the request and its outcomes
     asked: Mapping[str, Any] = field(default_factory=dict)
     done: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     kept: int = 0
     failed: dict[str, str] = field(default_factory=dict)
-    stopped: str = ""
-    """Why the remaining images were not made."""
+    stopped: str = ""  # why the remaining images were not made
     left: int = 0
 
     async def to_stream(self, source: Source) -> None:
@@ -76,7 +74,7 @@ class Run:
         """
         self.asked = await self._served()
         todo = await asyncio.to_thread(self._plan, images, targets(images, folder))
-        self.write_manifest()  # also for whoever looks at a run that was killed
+        self.write_manifest()  # also for a run that will be killed
         waiting = iter(todo)
         with progress_bars() as bars:
             bar = _Bar(bars, len(todo))
@@ -92,7 +90,7 @@ class Run:
                     group.create_task(work())
 
     def _plan(self, images: Sequence[Source], stems: Sequence[Path]) -> list[_Task]:
-        """What is to be made. Raises ConfigError: files would be lost."""
+        """The answers to make. Raises ConfigError: files would be lost."""
         todo, lost = [], []
         for source, place in zip(images, look(stems), strict=True):
             try:
@@ -117,10 +115,10 @@ class Run:
         return todo
 
     async def _served(self) -> dict[str, Any]:
-        """The request, with its upscaler and that one's calibrations, in order.
+        """The request with its upscaler and that one's active calibrations.
 
         Raises:
-            RemoteError: there is no such upscaler.
+            NotFound: there is no such upscaler.
         """
         with refusals(self.server):
             rows = await self.service.upscalers(brief=True)
@@ -178,12 +176,12 @@ class Run:
         typer.echo(json.dumps(record) if self.as_json else _summary(source, record, note))
 
     def _key(self, data: bytes) -> str:
-        """The idempotency key of a file and settings: a continued run pays for nothing twice."""
+        """The idempotency key of a file and settings, so a continued run pays nothing twice."""
         return hashlib.sha256(json.dumps(dict(self.asked)).encode() + data).hexdigest()[:32]
 
     @storage_errors()
     def write_manifest(self) -> None:
-        """The settings of the answers in a folder, and each image's outcome."""
+        """Write the settings of a folder's answers, and each image's outcome."""
         if self.manifest is None:
             return
         facts = {
@@ -203,10 +201,7 @@ class Run:
         self.manifest.write_text(f"{text}\n", "utf-8", "backslashreplace")
 
     def report(self, *, many: bool, skipped: int) -> None:
-        """The errors at the end, where they are seen; and how many of what.
-
-        `skipped` files were no images.
-        """
+        """Print errors and counts; `skipped` files were no images."""
         for name, detail in self.failed.items():
             typer.echo(f"trustscale: {name}: {detail}", err=True)
         if self.stopped:
@@ -220,7 +215,7 @@ class Run:
 
 
 class _Task(NamedTuple):
-    """An image to make, its target, and what its record says besides the answer."""
+    """An image, its target, and its record besides the answer."""
 
     source: Source
     place: Place
@@ -228,7 +223,7 @@ class _Task(NamedTuple):
 
 
 class _Bar:
-    """One bar over all images; those in progress count by their share of samples."""
+    """One bar for all images; those in progress count by their share of samples."""
 
     def __init__(self, bars: Bars, total: int) -> None:
         self._show = functools.partial(bars, "upscaling", total=total)
@@ -236,13 +231,13 @@ class _Bar:
         self._shares: dict[Source, float] = {}
 
     def show(self, source: Source, done: int, total: int) -> None:
-        """So many of the samples of an image are done."""
+        """Show the progress of an image in samples."""
         self._shares[source] = done / total
         self._show(sum(self._shares.values()))
 
 
 def _reason(error: OSError, source: Source) -> str:
-    """Why a file cannot be read or written; of a missing one fsspec says nothing but its name."""
+    """Why a file cannot be used; of a missing one fsspec says only the name."""
     reason = error.strerror or str(error)
     if isinstance(error, FileNotFoundError) and str(source).endswith(reason):
         return os.strerror(errno.ENOENT)
@@ -256,7 +251,7 @@ def _content(source: Source) -> bytes:
 
 @storage_errors()
 def _facts(source: Source) -> dict[str, Any]:
-    """What identifies a file: its content if there is no modification time."""
+    """What identifies a file: modification time, or else content."""
     stat = None if source.path is None else source.path.stat()
     if stat is not None and stat.st_mtime:
         modified = datetime.fromtimestamp(stat.st_mtime, UTC).isoformat()
@@ -274,7 +269,7 @@ def _lost(place: Place, asked: Mapping[str, Any]) -> str:
 
 
 def _summary(source: Source, record: Mapping[str, Any], note: str = "") -> str:
-    """The promise first, then the figures, then what must be known besides."""
+    """The promise, the figures, the warnings."""
     warnings = [f"  warning: {warning}" for warning in record["warnings"]]
     if record.get("chosen"):
         warnings.insert(0, f"  {record['chosen']}")

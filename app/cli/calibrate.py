@@ -20,7 +20,6 @@ from app.cli.making import Making
 from app.cli.options import holes
 from app.cli.service import ask
 from app.config_errors import mistakes
-from app.config_sources import KEY_VARIABLE
 from app.conformal.fidelity import metric_names
 from app.errors import BadRequest, reason_of
 from app.images.facts import BANDS, RULES, UPLOAD
@@ -94,14 +93,14 @@ def calibrate(
         str | None,
         typer.Option(
             help="Groups with curves of their own: folder, for y/GROUP/NAME, or a column of "
-            "DIR/manifest.csv.",
+            "DIR/manifest.csv."
         ),
     ] = None,
     scene_by: Annotated[
         str | None,
         typer.Option(
             help="What belongs together and counts once: folder, for y/SCENE/NAME; manifest, for "
-            "its column scene or pool_id; or another column.",
+            "its column scene or pool_id; or another column."
         ),
     ] = None,
     input_rule: Annotated[
@@ -116,14 +115,14 @@ def calibrate(
         str | None,
         typer.Option(
             help="How X is made from Y: usual, as uploads usually are; none, by a clean reduction; "
-            "or a JSON file with a mixture. Default: usual, unless a degradation is named.",
+            "or a JSON file with a mixture. Default: usual, unless a degradation is named."
         ),
     ] = None,
     like: Annotated[
         Path | None,
         typer.Option(
-            help="A folder of uploads: X is made to be compressed as they are, and what stays "
-            "without cover is said.",
+            help="A folder of uploads: X is compressed as they are; classes that this leaves "
+            "without cover are named."
         ),
     ] = None,
     grey: options.Grey = False,
@@ -151,7 +150,6 @@ def calibrate(
         Path | None, typer.Option(help="A text file with one attribution per line.")
     ] = None,
     server: options.Server = None,
-    key_env: options.Key = KEY_VARIABLE,
     as_json: options.Json = False,
 ) -> None:
     """Calibrate an upscaler; a run that was interrupted continues where it stopped."""
@@ -206,12 +204,11 @@ def calibrate(
         _check_writable(export)
     if export is not None and upscaler == AUTO:
         raise typer.BadParameter("--export writes one calibration: name one upscaler.")
-    # One of the command line's jobs is activated when it has ended.
+    # A job of this process is activated when it has ended.
     begun = {**config.model_dump(mode="json"), "activate": activate and server is not None}
     making = Making(
         partial(_begin, begun),
         server,
-        key_env,
         upscaler=upscaler,
         activate=activate,
         force=force,
@@ -224,9 +221,9 @@ def calibrate(
             export.write_bytes(made.file)
         shown(made.document, as_json=as_json)
     if upscaler == AUTO and not as_json:
-        typer.echo(_chosen(ask(server, key_env, lambda service: service.upscalers())))
+        typer.echo(_chosen(ask(server, lambda service: service.upscalers())))
     for made in outcomes:
-        if made.refusal is not None:  # what was asked for has not happened
+        if made.refusal is not None:
             raise made.refusal
 
 
@@ -237,7 +234,7 @@ async def _begin(
 
 
 def _chosen(rows: list[dict[str, Any]]) -> str:
-    """What `auto` takes by class now because it was measured."""
+    """What `auto` takes by class because of measurements."""
     found = [(name, row["name"], why) for row in rows for name, why in row["chosen_for"].items()]
     if not found:
         return (
@@ -249,7 +246,7 @@ def _chosen(rows: list[dict[str, Any]]) -> str:
 
 
 def _check_writable(path: Path) -> None:
-    """Find out before hours of generation that a file cannot be written. Raises OSError."""
+    """Raise OSError, before hours of generation, if a file cannot be written."""
     is_new = not path.exists()
     path.open("ab").close()
     if is_new:
@@ -276,7 +273,7 @@ def _config(**fields: Any) -> CalibrationConfig:
 
 
 def _like(folder: Path, config: CalibrationConfig) -> CalibrationConfig:
-    """The settings with inputs like the uploads of a folder, which are described."""
+    """The settings with inputs like the uploads of a folder; prints a description of these."""
     found = look_like(folder)
     for line in found.report():
         typer.echo(line, err=True)
@@ -286,7 +283,7 @@ def _like(folder: Path, config: CalibrationConfig) -> CalibrationConfig:
 
 
 def _degradation(mixture: str | None, **steps: Any) -> Any:
-    """What the options say of how X is made; None: as uploads usually are."""
+    """How X is made; None: as uploads usually are."""
     named = {name: value for name, value in steps.items() if value}
     if mixture is None:
         return named or None

@@ -1,6 +1,6 @@
-"""`trustscale calibrations`: what is stored, which one is active, files in and out.
+"""`trustscale calibrations`: stored calibrations listed, activated, derived, moved.
 
-Every command works on the stores that the settings name, or with `--server` over HTTP.
+Every command works on the stores of the settings, or with `--server` over HTTP.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ from app.cli.making import Making
 from app.cli.options import lines, output
 from app.cli.service import ask
 from app.config_errors import mistakes
-from app.config_sources import KEY_VARIABLE
 from app.images.compression import class_in_words
 from app.images.facts import OF_UPLOADS
 from trustscale import AsyncJob, AsyncTrustscale, Tar
@@ -31,7 +30,7 @@ from trustscale import AsyncJob, AsyncTrustscale, Tar
 app = typer.Typer(help="Stored calibrations.", no_args_is_help=True)
 
 _LARGE_SHARE = 0.1
-# Shares of such pictures that are trusted at the default α.
+# Trusted areas at the default α.
 _GOOD_AREA, _USABLE_AREA = 0.5, 0.1
 
 Id = Annotated[str, typer.Argument(help="Id of a calibration.")]
@@ -39,13 +38,9 @@ Group = Annotated[str | None, typer.Option(help="Only the pairs of this group.")
 
 
 @app.command("list")
-def list_(
-    server: options.Server = None,
-    key_env: options.Key = KEY_VARIABLE,
-    as_json: options.Json = False,
-) -> None:
+def list_(server: options.Server = None, as_json: options.Json = False) -> None:
     """List calibrations, the newest first; an asterisk marks the active ones."""
-    rows = ask(server, key_env, lambda service: service.calibrations())
+    rows = ask(server, lambda service: service.calibrations())
     output(rows, lines(_row), as_json=as_json)
 
 
@@ -54,11 +49,10 @@ def show(
     calibration: Id,
     group: Group = None,
     server: options.Server = None,
-    key_env: options.Key = KEY_VARIABLE,
     as_json: options.Json = False,
 ) -> None:
     """Show one calibration: pipeline, thresholds and mask sizes at common α, provenance."""
-    found = ask(server, key_env, lambda service: service.calibration(calibration, group))
+    found = ask(server, lambda service: service.calibration(calibration, group))
     shown(found, as_json=as_json)
 
 
@@ -80,7 +74,6 @@ def derive(
     activate: options.Activate = False,
     force: options.Force = False,
     server: options.Server = None,
-    key_env: options.Key = KEY_VARIABLE,
     as_json: options.Json = False,
 ) -> None:
     """Make a calibration of the same pairs under another guarantee, bound or rule, at once."""
@@ -107,7 +100,7 @@ def derive(
         changes["input_rule"] = input_rule
     if bound is not None:
         changes["fidelity"] = {"bound": bound}
-    made = ask(server, key_env, lambda service: service.derive(calibration, **changes))
+    made = ask(server, lambda service: service.derive(calibration, **changes))
     shown(made, as_json=as_json)
 
 
@@ -117,15 +110,14 @@ def activate(
     only: options.Only = False,
     force: options.Force = False,
     server: options.Server = None,
-    key_env: options.Key = KEY_VARIABLE,
     as_json: options.Json = False,
 ) -> None:
-    """Ask this calibration before the active ones; what each of them answers then is said.
+    """Put this calibration before the active ones, and say what each of them then answers.
 
     An upload is answered from the first that covers its class and size.
     """
     asked = {"force": force, "only": only}
-    done = ask(server, key_env, lambda service: service.activate(calibration, **asked))
+    done = ask(server, lambda service: service.activate(calibration, **asked))
     output(done, _switch, as_json=as_json)
 
 
@@ -134,10 +126,9 @@ def export(
     calibration: Id,
     path: Annotated[Path, typer.Argument(help="File to write.")],
     server: options.Server = None,
-    key_env: options.Key = KEY_VARIABLE,
 ) -> None:
     """Write a calibration as one self-describing file."""
-    path.write_bytes(ask(server, key_env, lambda service: service.export(calibration)))
+    path.write_bytes(ask(server, lambda service: service.export(calibration)))
 
 
 @app.command("import")
@@ -146,14 +137,11 @@ def import_(
     activate: options.Activate = False,
     force: options.Force = False,
     server: options.Server = None,
-    key_env: options.Key = KEY_VARIABLE,
 ) -> None:
     """Read a calibration from a file, after checking it."""
     data = path.read_bytes()
     file.load(data)  # before a server gets it
-    made = ask(
-        server, key_env, lambda service: service.import_file(data, activate=activate, force=force)
-    )
+    made = ask(server, lambda service: service.import_file(data, activate=activate, force=force))
     typer.echo(made["id"])
 
 
@@ -163,11 +151,10 @@ def backtest(
     splits: Annotated[int, typer.Option(min=1, max=1000, help="Random halvings.")] = 100,
     group: Group = None,
     server: options.Server = None,
-    key_env: options.Key = KEY_VARIABLE,
     as_json: options.Json = False,
 ) -> None:
     """Say what to expect: loss and trusted area where half of the pairs calibrates the other."""
-    found = ask(server, key_env, lambda service: service.backtest(calibration, splits, group))
+    found = ask(server, lambda service: service.backtest(calibration, splits, group))
     output(found, _expectation, as_json=as_json)
 
 
@@ -184,29 +171,24 @@ def extend(
     activate: options.Activate = False,
     force: options.Force = False,
     server: options.Server = None,
-    key_env: options.Key = KEY_VARIABLE,
     as_json: options.Json = False,
 ) -> None:
     """Make a calibration with more pairs; nothing is generated again for the old ones."""
 
     async def begin(service: AsyncTrustscale, pairs: Tar, **named: Any) -> AsyncJob:
-        # One of the command line's jobs is activated when it has ended.
+        # A job of this process is activated when it has ended.
         there = activate and server is not None
         return await service.extend(calibration, pairs, activate=there, force=force, **named)
 
-    making = Making(begin, server, key_env, activate=activate, force=force)
+    making = Making(begin, server, activate=activate, force=force)
     for outcome in making.run(folder, Naming(group_by, scene_by)):
         shown(outcome.document, as_json=as_json)
 
 
 @app.command()
-def delete(
-    calibration: Id,
-    server: options.Server = None,
-    key_env: options.Key = KEY_VARIABLE,
-) -> None:
+def delete(calibration: Id, server: options.Server = None) -> None:
     """Remove a calibration that is not active, with its canaries and what was seen under it."""
-    ask(server, key_env, lambda service: service.delete(calibration))
+    ask(server, lambda service: service.delete(calibration))
     typer.echo(f"{calibration} is deleted")
 
 
@@ -215,21 +197,20 @@ def audit(
     limit: Annotated[int, typer.Option(min=1, max=1000, help="Most entries.")] = 100,
     before: Annotated[int | None, typer.Option(help="Only those older than this id.")] = None,
     server: options.Server = None,
-    key_env: options.Key = KEY_VARIABLE,
     as_json: options.Json = False,
 ) -> None:
     """Say what admins of a server did, the newest first."""
-    entries = ask(server, key_env, lambda service: service.audit(limit, before))
+    entries = ask(server, lambda service: service.audit(limit, before))
     output(entries, lines(_entry), as_json=as_json)
 
 
 def shown(found: dict[str, Any], *, as_json: bool) -> None:
-    """Print a calibration as it was described, or the job that is making it."""
+    """Print a calibration, or the job that is making it."""
     output(found, lambda one: _job(one["job"]) if "job" in one else _words(one), as_json=as_json)
 
 
 def _aside(measured: dict[str, Any] | None) -> list[str]:
-    """What was measured of the scenes that `auto` chooses by."""
+    """The measurements by which `auto` chooses."""
     if measured is None:
         return []
     return [
@@ -278,7 +259,7 @@ def _words(document: dict[str, Any]) -> str:
 
 
 def verdict_of(document: dict[str, Any]) -> list[str]:
-    """Two sentences on what it is good for, and the next command."""
+    """Two sentences on its use, and the next command."""
     calibration, alpha = document["id"], document["default_alpha"]
     if short := _shortfall(document):
         return [
@@ -307,11 +288,9 @@ def _without_weights(indecision: dict[str, Any]) -> dict[str, Any]:
 
 
 def _shortfall(document: dict[str, Any]) -> str | None:
-    """Why nothing is trusted at the default α, if that is so."""
+    """Why nothing is trusted at the default α; None: something is."""
     return guarantee_of(document["guarantee"]).shortfall(
-        document["default_alpha"],
-        document["pipeline"]["fidelity"]["bound"],
-        document["n"],
+        document["default_alpha"], document["pipeline"]["fidelity"]["bound"], document["n"]
     )
 
 
@@ -374,7 +353,7 @@ def _uploads(classes: Sequence[str]) -> str:
 
 
 def _expectation(document: dict[str, Any]) -> str:
-    """A backtest as a table, with what speaks against its calibration."""
+    """A backtest as a table, with objections to its calibration."""
     lines = [
         f"{document['splits']} random halvings: mean, and 5 % to 95 % of the halvings",
         "  α       loss                      trusted area            above α",

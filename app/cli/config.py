@@ -19,7 +19,7 @@ from app.settings import Settings, load_settings, unknown_variables
 
 app = typer.Typer(help="The configuration.", no_args_is_help=True)
 
-# Up to the last @: a password may hold slashes and other @, which should have been encoded.
+# Up to the last @: a password may hold unencoded slashes and @.
 _PASSWORD = re.compile(r"(?<=://).*@|(?<=[?&]password=)[^&#]+", re.DOTALL)
 
 
@@ -32,7 +32,7 @@ def _group() -> None:
 def check(as_json: options.Json = False) -> None:
     """Print the effective configuration without secrets; mistakes are one line and exit 2.
 
-    What `serve` would refuse is refused here, too, but for what only the network can tell.
+    It refuses what `serve` would, except what only the network reveals.
     """
     settings = load_settings()
     warnings = asyncio.run(check_settings(settings))
@@ -58,7 +58,7 @@ def effective(settings: Settings) -> dict[str, Any]:
 
 
 def _without(value: Any, secrets: frozenset[str]) -> Any:
-    """The value without passwords, headers, and all that came from an environment reference."""
+    """The value without passwords, headers, and values of environment references."""
     if isinstance(value, dict):
         return {
             key: dict.fromkeys(item, "***")

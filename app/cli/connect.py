@@ -1,4 +1,4 @@
-"""`trustscale connect`: from the address of an upscaler to its entry in the file of settings."""
+"""`trustscale connect`: an upscaler's entry in the file of settings from its address."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import typer
 
 from app.cli import options
 from app.cli.service import ask
-from app.config_sources import KEY_VARIABLE
 from app.errors import ConfigError
 from app.upscalers.entry import add
 from trustscale import AsyncTrustscale
@@ -43,7 +42,6 @@ def connect(
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Make the call without asking.")] = False,
     server: options.Server = None,
-    key_env: options.Key = KEY_VARIABLE,
     as_json: options.Json = False,
 ) -> None:
     """Make an upscaler's entry from what its server says of itself, and try it by one call."""
@@ -56,7 +54,7 @@ def connect(
         async def question(service: AsyncTrustscale) -> dict[str, Any]:
             return await service.probe(address, call=call, token=token, settings=settings)
 
-        return ask(server, key_env, question, routes=_ROUTES)
+        return ask(server, question, routes=_ROUTES)
 
     found = probed(call=False)
     typer.echo(_before(found), err=True)
@@ -71,7 +69,7 @@ def connect(
 
 
 def _settings(given: list[str], **own: Any) -> dict[str, Any]:
-    """The settings as a document; a name `a.b` leads into a part of it.
+    """The settings as a document; a name `a.b` sets `b` in the table `a`.
 
     Raises:
         ConfigError: one is not NAME=VALUE.

@@ -1,23 +1,27 @@
-"""`trustscale jobs`: a job worker of its own, beside gateways that share its Redis.
-
-Below it: which jobs there are, and an end to one.
-"""
+"""`trustscale jobs`: a job worker beside gateways that share its Redis; jobs listed, cancelled."""
 
 from __future__ import annotations
 
 import asyncio
-from contextlib import AsyncExitStack
+import socket
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from typing import Annotated, Any
 
 import structlog
 import typer
+import uvicorn
+from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
 
-from app.api.worker import listening, worker_app
-from app.assembly import open_parts
+from app.api.health import observe
+from app.assembly import Parts, open_parts
 from app.cli import options
 from app.cli.options import lines, output
 from app.cli.service import ask
-from app.config_sources import KEY_VARIABLE
 from app.errors import ConfigError
 from app.jobs.queue import run_until_signalled
 from app.settings import Settings, load_settings
@@ -27,7 +31,6 @@ from app.telemetry.tracing import exporting
 from trustscale import AsyncTrustscale
 
 log = structlog.get_logger(__name__)
-
 
 app = typer.Typer(invoke_without_command=True)
 
@@ -58,13 +61,9 @@ def jobs(
 
 
 @app.command("list")
-def list_(
-    server: options.Server = None,
-    key_env: options.Key = KEY_VARIABLE,
-    as_json: options.Json = False,
-) -> None:
+def list_(server: options.Server = None, as_json: options.Json = False) -> None:
     """List the jobs that have not ended, the newest first."""
-    rows = ask(server, key_env, lambda service: service.jobs())
+    rows = ask(server, lambda service: service.jobs())
     output(rows, lines(_dated, "No job is queued or running."), as_json=as_json)
 
 
@@ -72,7 +71,6 @@ def list_(
 def cancel(
     job: Annotated[str, typer.Argument(help="Id of a job.")],
     server: options.Server = None,
-    key_env: options.Key = KEY_VARIABLE,
     as_json: options.Json = False,
 ) -> None:
     """Give a job up: at once if it is queued, within seconds if it runs."""
@@ -82,7 +80,7 @@ def cancel(
         await asked.cancel()
         return asked.document
 
-    output(ask(server, key_env, cancelled), _line, as_json=as_json)
+    output(ask(server, cancelled), _line, as_json=as_json)
 
 
 def _dated(job: dict[str, Any]) -> str:
@@ -103,3 +101,57 @@ async def _run(settings: Settings, host: str, port: int | None) -> None:
         log.info("jobs_started", upscalers=list(parts.upscalers))
         await run_until_signalled(parts.queue, parts.handlers, concurrency=parts.concurrency)
         log.info("jobs_stopped")
+
+
+def worker_app(parts: Parts, metrics: Metrics) -> Starlette:
+    """The port of a worker: `/healthz` and `/metrics`."""
+
+    async def healthz(_: Request) -> Response:
+        return PlainTextResponse("ok\n")
+
+    async def text(_: Request) -> Response:
+        await observe(metrics, parts)
+        return Response(metrics.text(), media_type=CONTENT_TYPE_LATEST)
+
+    return Starlette(routes=[Route("/healthz", healthz), Route("/metrics", text)])
+
+
+@asynccontextmanager
+async def listening(app: Starlette, host: str, port: int | None) -> AsyncIterator[None]:
+    """Serve an application beside the body; without a port, nothing.
+
+    Raises:
+        ConfigError: the port cannot be listened on.
+    """
+    if port is None:
+        yield
+        return
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        listener = socket.create_server((host, port), family=family)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise ConfigError(f"Cannot listen on {host}:{port} for metrics: {reason}.") from None
+    server = _Server(
+        uvicorn.Config(
+            app,
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            lifespan="off",
+            ws="none",  # its import may fail
+        )
+    )
+    task = asyncio.create_task(server.serve(sockets=[listener]))
+    try:
+        yield
+    finally:
+        server.should_exit = True
+        await asyncio.gather(task, return_exceptions=True)
+
+
+class _Server(uvicorn.Server):
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave the signals to the worker."""
+        yield

@@ -26,7 +26,7 @@ _COMMANDS: Final = {
     "upscale": "app.cli.upscale:upscale",
     "calibrate": "app.cli.calibrate:calibrate",
     "evaluate": "app.evaluation.command:evaluate",
-    "openapi": "app.cli.openapi:openapi",
+    "openapi": "app.cli.serve:openapi",
     "jobs": "app.cli.jobs:app",
     "calibrations": "app.cli.calibrations:app",
     "upscalers": "app.cli.upscalers:app",
@@ -35,11 +35,11 @@ _COMMANDS: Final = {
     "worker": "workers.cli:serving",
     "models": "workers.cli:models",
 }
-"""Where each command is. What a command does not need is not imported for it."""
+"""Where each command is; only its own imports are made."""
 
 
 class _Commands(TyperGroup):
-    """Imports a command when it is asked for."""
+    """Imports a command when it is run."""
 
     def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002 - click's signature
         return [*_COMMANDS]
@@ -85,9 +85,9 @@ def _options(
 
 def main() -> None:
     """Run the program; every expected error is one line and an exit code."""
-    # Imports make many objects that stay; looking for cycles among them is a twentieth of a start.
+    # Collecting among the many objects of imports takes a twentieth of a start.
     gc.set_threshold(20_000)
-    # The name of a file may hold bytes that are no letters.
+    # File names may hold bytes that are not text.
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
     try:

@@ -1,4 +1,4 @@
-"""Calibrations from a folder of pairs: start a job and watch it to its end."""
+"""Calibrations from a folder of pairs: a job is started and watched."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ from app.calibration.intake import find_in, folder_files
 from app.calibration.local import listed
 from app.calibration.naming import Naming
 from app.cli.bars import Bars, interruptible, progress_bars
-from app.cli.local import ALL
-from app.cli.service import RemoteError, connected, refusals
+from app.cli.service import ALL, RemoteError, connected, refusals
 from app.errors import TrustscaleError
 from app.serving.prepare import duration
 from trustscale import AsyncJob, AsyncTrustscale, Problem, Tar
@@ -24,7 +23,7 @@ _FEW_S = 10
 
 
 class Outcome(NamedTuple):
-    """A calibration's description, its file, and why it is not active though requested."""
+    """A calibration's description, its file, and why it was not activated as requested."""
 
     document: dict[str, Any]
     file: bytes
@@ -32,7 +31,7 @@ class Outcome(NamedTuple):
 
 
 def costs_of(job: Mapping[str, Any]) -> str:
-    """What a job will cost, in a line."""
+    """The expected cost of a job in one line."""
     calls, seconds, price = job["calls"], job["estimate_s"], job["price"]
     parts = [f"{calls:,} call{'s' if calls != 1 else ''} of the upscaler"]
     if seconds is not None:
@@ -46,13 +45,12 @@ def costs_of(job: Mapping[str, Any]) -> str:
 class Making:
     """How a calibration is made.
 
-    begin: sends the pairs. server: None: it is made in this process, from files in their place.
-    skips: whether unusable pairs are left out.
+    begin: sends the pairs. server: None: this process makes it from the files in place. skips:
+    whether unusable pairs are left out.
     """
 
     begin: Callable[..., Awaitable[AsyncJob]]
     server: str | None
-    key_env: str
     upscaler: str | None = ALL
     activate: bool = False
     force: bool = False
@@ -60,7 +58,7 @@ class Making:
     with_file: bool = False
 
     def run(self, folder: Path, naming: Naming) -> list[Outcome]:
-        """What the jobs make of the pairs of a folder, but those that await labels.
+        """The outcomes of the jobs on a folder of pairs, but of those that await labels.
 
         Raises:
             RemoteError: the pairs were refused, or the job failed or was cancelled.
@@ -82,7 +80,6 @@ class Making:
             async def work() -> list[Outcome]:
                 async with connected(
                     self.server,
-                    self.key_env,
                     upscaler=self.upscaler,
                     many=True,
                     on_checked=partial(bars, "checking images"),
@@ -99,7 +96,7 @@ class Making:
     async def _begun(
         self, service: AsyncTrustscale, members: dict[str, Path], naming: Naming, bars: Bars
     ) -> list[AsyncJob]:
-        """The job, and those of the other upscalers that `auto` chooses from."""
+        """The job, and with `auto` those of the other upscalers."""
         if self.server is None:
             pairs = Tar(listed(members))
         else:
@@ -145,7 +142,7 @@ class Making:
         return Outcome(document, data, refusal)
 
     def _with_advice(self, problem: Problem) -> str:
-        """Why a job of this process failed, and how to go on where that leads anywhere."""
+        """Why a job of this process failed, and how to continue where that helps."""
         if problem.type != _BAD_PAIRS:
             again = "Run the same command again to continue; what was measured is kept."
         elif self.skips:  # no pair is left

@@ -1,4 +1,4 @@
-"""Options that several commands take, and how they report what they have found."""
+"""Options that several commands take, and the output of their findings."""
 
 from __future__ import annotations
 
@@ -12,14 +12,9 @@ Found = TypeVar("Found")
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Server = Annotated[
-    str | None, typer.Option("--server", metavar="URL", help="Do it on this server, not here.")
-]
-Key = Annotated[
-    str,
+    str | None,
     typer.Option(
-        "--key-env",
-        metavar="NAME",
-        help="With --server: the environment variable that holds the key.",
+        "--server", metavar="URL", help="Do it on this server, with the key of TRUSTSCALE_KEY."
     ),
 ]
 
@@ -35,8 +30,7 @@ Delta = Annotated[
     ),
 ]
 Method = Annotated[
-    str | None,
-    typer.Option(help="high_probability: the test behind it, hoeffding_bentkus or wsr."),
+    str | None, typer.Option(help="high_probability: the test behind it, hoeffding_bentkus or wsr.")
 ]
 Tolerance = Annotated[
     float | None, typer.Option(help="τ: the error that few pictures exceed (probability).")
@@ -82,24 +76,24 @@ _KIND_OF: Final = {
     "delta": "high_probability",
     "method": "high_probability",
 }
-"""Which guarantee has such an option, the first that is given; others may have it too."""
+"""The guarantee that an option implies; of several the first."""
 
 
 def guarantee(kind: str | None, **fields: Any) -> dict[str, Any] | None:
-    """The guarantee that the options name, unchecked; None: they name none."""
+    """The guarantee that the options name, unvalidated; None: none."""
     given = {name: value for name, value in fields.items() if value not in (None, [])}
     named = kind or next((of for name, of in _KIND_OF.items() if name in given), None)
     return None if named is None else {"kind": named, **given}
 
 
 def holes(share: float | None, shape: str, color: str) -> dict[str, Any] | None:
-    """What the three options say of the holes of a degradation; None: there are none."""
+    """The holes of a degradation; None: none."""
     return None if share is None else {"share": share, "shape": shape, "color": color.lower()}
 
 
-def output(found: Found, words: Callable[[Found], str], *, as_json: bool) -> None:
-    """Print what was found, as JSON or in words; of nothing there are no words."""
-    text = json.dumps(found, indent=2) if as_json else words(found)
+def output(found: Found, write: Callable[[Found], str], *, as_json: bool) -> None:
+    """Print what was found as JSON or as text, unless the text is empty."""
+    text = json.dumps(found, indent=2) if as_json else write(found)
     if text:
         typer.echo(text)
 
@@ -107,5 +101,5 @@ def output(found: Found, words: Callable[[Found], str], *, as_json: bool) -> Non
 def lines(
     write: Callable[[dict[str, Any]], str], nothing: str = ""
 ) -> Callable[[list[dict[str, Any]]], str]:
-    """The words of a list: a line for each of its rows, or that there are none."""
+    """Formats a list: a line for each row, or `nothing`."""
     return lambda rows: "\n".join(map(write, rows)) or nothing

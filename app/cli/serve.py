@@ -1,8 +1,9 @@
-"""`trustscale serve`."""
+"""`trustscale serve`, and `trustscale openapi`, which prints what it serves."""
 
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import socket
 from typing import Annotated
@@ -14,16 +15,16 @@ import uvicorn
 from app.assembly import check_start
 from app.errors import ConfigError
 from app.main import create_app
-from app.settings import load_settings, unknown_variables
+from app.settings import Settings, load_settings, unknown_variables
 from app.telemetry.logs import configure_logs
 
-# Longer than a proxy keeps idle connections (Caddy here 30 s, nginx 60 s): or it would now and then
-# send a request into a connection that is being closed, which it cannot repeat.
+# Longer than a proxy keeps idle connections (Caddy here 30 s, nginx 60 s), or it would now and then
+# send a request that it cannot repeat into a closing connection.
 KEEP_ALIVE_S = 75
 
 
 class _Server(uvicorn.Server):
-    """Tells the application when it begins to stop, so that endless answers end."""
+    """Sets `stopping` when it begins to stop, so that endless answers end."""
 
     def __init__(self, config: uvicorn.Config, stopping: asyncio.Event) -> None:
         super().__init__(config)
@@ -42,11 +43,7 @@ class _Server(uvicorn.Server):
 
 
 def _check_free(host: str, port: int) -> None:
-    """Say in one line that the port is taken, before upscalers and stores are opened.
-
-    Raises:
-        ConfigError: nobody can listen there.
-    """
+    """Return if the port is free, before upscalers and stores are opened. Raises ConfigError."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         socket.create_server((host, port), family=family).close()
@@ -74,7 +71,7 @@ def serve(
         log_config=None,
         access_log=False,
         server_header=False,
-        # Or whoever connects from this machine could claim any address, and with it fresh limits.
+        # Otherwise any local client could claim another address, and with it fresh limits.
         proxy_headers=bool(os.environ.get("FORWARDED_ALLOW_IPS")),
         timeout_keep_alive=KEEP_ALIVE_S,
         # Requests in progress may finish (streams of events end); a second signal stops at once.
@@ -84,3 +81,8 @@ def serve(
     asyncio.run(server.serve())
     if not server.started:
         raise typer.Exit(1)
+
+
+def openapi() -> None:
+    """Print the OpenAPI document of the HTTP API, as /openapi.json serves it."""
+    typer.echo(json.dumps(create_app(Settings()).openapi(), indent=1, ensure_ascii=False))

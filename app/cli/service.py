@@ -1,32 +1,61 @@
 """Where a command sends its requests: an application in this process, or with `--server` a server.
 
-Both are asked by the client library. The key of a server comes from an environment variable only:
-on the command line every user of the machine could read it.
+Both are asked by the client library. The application is the gateway's, without keys, limits of
+clients, kept results and background work. The key of a server comes from the environment, since
+every user of the machine can read arguments.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import replace
+from functools import partial
 from typing import Any, Final, TypeVar
+from uuid import uuid4
 
 import httpx
 import typer
+from starlette.types import Receive, Scope, Send
 
-from app.cli.local import inside
+from app.api.clients import ClientLimits
+from app.api.deps import TIMINGS, Keyring, State
+from app.api.idempotency import IdempotencyKeys
+from app.assembly import Parts, open_parts, opened_stores
+from app.calibration.local import LocalAdmin, private_stores
+from app.config_sources import KEY_VARIABLE
 from app.errors import ConfigError, TrustscaleError, reason_of
+from app.main import ROUTES, application, working
+from app.settings import Settings, load_settings
+from app.stores.base import Stores
+from app.system import usable_cores
+from app.telemetry.logs import configure_logs
+from app.telemetry.metrics import Metrics
+from app.upscalers.base import AUTO
+from app.upscalers.config import EmbeddedConfig
+from app.upscalers.registry import UpscalerConfig
 from trustscale import AsyncTrustscale, Problem
 
 Answer = TypeVar("Answer")
+Checked = Callable[[int, int], None]
+
+ALL: Final = "*"
+"""All upscalers; no name holds a star."""
+
+ACTOR: Final = "command line"
+"""The actor in records and in the admin log."""
 
 AWAY: Final = "away"
-"""Of a RemoteError, where others have the type of the problem: no server answers."""
+"""The type of a RemoteError when no server answers."""
 
 PATIENT: Final = 8
-"""Retries while a job is watched, or a folder upscaled: the server may be restarted for some 50 s.
+"""Retries while a job is watched or a folder upscaled: the server may be restarted for some 50 s.
 Other calls fail at once."""
+
+# More samples at once take memory rather than save time.
+_MOST_AT_ONCE: Final = 8
 
 
 class RemoteError(TrustscaleError):
@@ -35,47 +64,45 @@ class RemoteError(TrustscaleError):
 
 @asynccontextmanager
 async def connected(
-    server: str | None, key_env: str, *, needs_key: bool = True, retries: int = 0, **here: Any
+    server: str | None, *, needs_key: bool = True, retries: int = 0, **here: Any
 ) -> AsyncIterator[AsyncTrustscale]:
-    """A client of a server, or of an application in this process, which `here` is for (`inside`).
+    """A client of a server, or of an application in this process (`here`: as of `inside`).
 
     Raises:
-        ConfigError: the variable is not set or holds no key, or the URL is none; or the settings
-            cannot be used.
-        RemoteError: what is refused.
+        ConfigError: the key or URL of the server, or the settings, cannot be used.
+        RemoteError: a request is refused.
     """
     with refusals(server):
         if server is None:
             async with inside(**here) as service:
                 yield service
         else:
-            url, key = connection(server, key_env, needs_key=needs_key)
-            async with AsyncTrustscale(url, key, retries=retries) as service:
+            key = key_of(server, needs_key=needs_key)
+            async with AsyncTrustscale(server, key, retries=retries) as service:
                 yield service
 
 
 def ask(
     server: str | None,
-    key_env: str,
     question: Callable[[AsyncTrustscale], Awaitable[Answer]],
     *,
     needs_key: bool = True,
     **here: Any,
 ) -> Answer:
-    """What a server answers, or the application in this process. Raises as `connected`."""
+    """The answer of a server, or of the application in this process. Raises as `connected`."""
 
     async def answer() -> Answer:
-        async with connected(server, key_env, needs_key=needs_key, **here) as service:
+        async with connected(server, needs_key=needs_key, **here) as service:
             return await question(service)
 
     return asyncio.run(answer())
 
 
-def connection(server: str, key_env: str, *, needs_key: bool = True) -> tuple[str, str | None]:
-    """The URL of a server, and the key of an environment variable.
+def key_of(server: str, *, needs_key: bool = True) -> str | None:
+    """The key for a server from the environment.
 
     Raises:
-        ConfigError: as `connected`.
+        ConfigError: there is none, it is not printable ASCII, or the server has no URL.
     """
     if not server.startswith(("http://", "https://")):
         raise ConfigError("--server starts with http:// or https://.")
@@ -83,22 +110,23 @@ def connection(server: str, key_env: str, *, needs_key: bool = True) -> tuple[st
         httpx.URL(server)
     except httpx.InvalidURL as error:
         raise ConfigError(f"--server {server!r} is not a URL: {error}.") from None
-    key = os.environ.get(key_env, "").strip()
+    key = os.environ.get(KEY_VARIABLE, "").strip()
     if needs_key and not key:
         raise ConfigError(
-            f"The environment variable {key_env} is not set; it must hold an admin key of {server}."
+            f"The environment variable {KEY_VARIABLE} is not set; it must hold an admin key of "
+            f"{server}."
         )
     if not (key.isascii() and key.isprintable()):
         raise ConfigError(
-            f"The environment variable {key_env} holds no key: it has letters that a header "
+            f"The environment variable {KEY_VARIABLE} holds no key: it has letters that a header "
             "cannot carry."
         )
-    return server, key or None
+    return key or None
 
 
 @contextmanager
 def refusals(server: str | None) -> Iterator[None]:
-    """Raise what is refused as RemoteError; pairs that it names are reported on standard error."""
+    """Raise refusals as RemoteError; report the pairs that they name on standard error."""
     try:
         yield
     except Problem as problem:
@@ -110,7 +138,7 @@ def refusals(server: str | None) -> Iterator[None]:
 
 
 def _reason(error: Exception) -> str:
-    """What the system says of a connection that failed: asyncio hides it behind a common word."""
+    """The system's reason for a failed connection, which asyncio hides behind a general one."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, BaseExceptionGroup):  # one for each address of a name
@@ -119,3 +147,132 @@ def _reason(error: Exception) -> str:
             return reason_of(cause)
         cause = cause.__cause__ or cause.__context__
     return reason_of(error)
+
+
+@asynccontextmanager
+async def local(upscaler: str | None = ALL, *, many: bool = False) -> AsyncIterator[Parts]:
+    """Open what the settings name, for a command that needs more than the HTTP API."""
+    async with AsyncExitStack() as stack:
+        yield await _opened(_narrowed(load_settings(), upscaler, many=many), stack)
+
+
+@asynccontextmanager
+async def inside(
+    settings: Settings | None = None,
+    *,
+    upscaler: str | None = ALL,
+    many: bool = False,
+    on_checked: Checked | None = None,
+    routes: Sequence[str] = ROUTES,
+) -> AsyncIterator[AsyncTrustscale]:
+    """A client of an application in this process.
+
+    Args:
+        settings: None: those of the environment.
+        upscaler: the only one to open, so that the command neither waits for the others nor warns
+            of them; None: the default one, or those that `auto` chooses from.
+        many: for throughput on many images instead of latency: embedded upscalers whose threads are
+            not set make one sample per core at a time.
+        on_checked: for a command that calibrates; called with (images, all) while they are checked.
+        routes: those that the command uses, where the time of imports counts.
+    """
+    settings = _narrowed(settings or load_settings(), upscaler, many=many)
+    start = partial(_start, settings, on_checked)
+    app = application(start, max_upload_bytes=settings.max_upload_bytes, routes=routes)
+    async with app.router.lifespan_context(app) as state:
+
+        async def served(scope: Scope, receive: Receive, send: Send) -> None:
+            await app({**scope, "state": dict(state or {})}, receive, send)
+
+        transport = httpx.ASGITransport(served)
+        async with AsyncTrustscale("http://localhost", retries=0, transport=transport) as service:
+            yield service
+
+
+async def _start(
+    settings: Settings, on_checked: Checked | None, stack: AsyncExitStack, metrics: Metrics
+) -> State:
+    stores = await opened_stores(settings, stack, metrics)
+    if on_checked is not None:
+        stores = private_stores(stores, settings.data_dir, stack)
+    parts = await _opened(settings, stack, metrics=metrics, stores=stores)
+    more: dict[str, Any] = {"service": replace(parts.service, results=None), "worker": None}
+    if on_checked is not None:
+        # Released when the jobs have stopped.
+        held = await stack.enter_async_context(AsyncExitStack())
+        # Other processes' unfinished jobs are left alone.
+        run = partial(
+            parts.queue.run,
+            {"calibration": parts.handlers["calibration"]},
+            concurrency=parts.concurrency,
+            drain_s=0.0,
+            unfinished=False,
+        )
+        more["worker"] = await stack.enter_async_context(working(run))
+        more["admin"] = LocalAdmin(
+            parts.upscalers,
+            settings.default,
+            parts.calibrations,
+            parts.stores,
+            parts.queue,
+            data_dir=settings.data_dir,
+            stack=held,
+            on_checked=on_checked,
+            costs=parts.admin.costs,
+            auto=parts.admin.auto,
+        )
+    nobody = Keyring(())
+    return await State.of(
+        parts,
+        stack,
+        metrics,
+        TIMINGS,
+        client_keys=nobody,
+        admin_keys=nobody,
+        operator=ACTOR,
+        limits=ClientLimits(),
+        idempotency=IdempotencyKeys(parts.stores.claims, 0, ignored=True),
+        **more,
+    )
+
+
+async def _opened(
+    settings: Settings,
+    stack: AsyncExitStack,
+    *,
+    metrics: Metrics | None = None,
+    stores: Stores | None = None,
+) -> Parts:
+    configure_logs("warning", "console")
+    # The monitor does not count manual trials.
+    return await open_parts(settings, stack, metrics=metrics, serves=False, stores=stores)
+
+
+def _narrowed(settings: Settings, upscaler: str | None, *, many: bool) -> Settings:
+    """The settings for one command: its upscalers only, and no queue shared with others."""
+    upscalers = tuple(settings.upscalers)
+    if upscaler != ALL:
+        wanted = {upscaler or settings.default}
+        if upscaler == AUTO or (upscaler is None and settings.prefers_auto):
+            wanted = set(settings.auto_table.values())
+        # For an unknown name the error lists all.
+        upscalers = tuple(one for one in upscalers if one.name in wanted) or upscalers
+    if many:
+        upscalers = tuple(map(_at_once, upscalers))
+    changes = {
+        "upscalers": upscalers,
+        # Others' jobs do not run here; a shared queue need not be reachable.
+        "queue": f"memory://{uuid4().hex}",
+        "max_waiting": 1_000_000,
+        "request_timeout_s": settings.job_timeout_s,
+        # One pair is prepared while the upscaler is busy.
+        "job_concurrency": 1 + max(getattr(one, "concurrency", None) or 1 for one in upscalers),
+    }
+    return settings.model_copy(update=changes)
+
+
+def _at_once(config: UpscalerConfig) -> UpscalerConfig:
+    chosen = {"threads", "concurrency"} & config.model_fields_set
+    if chosen or not isinstance(config, EmbeddedConfig):
+        return config
+    return config.model_copy(update={"concurrency": min(usable_cores(), _MOST_AT_ONCE)})

@@ -1,6 +1,6 @@
-"""What `trustscale upscale` reads and where its answers lie: files, folders, patterns, URLs.
+"""The sources of `trustscale upscale` and the paths of their answers.
 
-A URL such as `s3://bucket/photos` is opened by fsspec and behaves as a path does.
+They are files, folders, patterns, and URLs, which fsspec opens as paths (`s3://bucket/photos`).
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from app.calibration.layout import IMAGE_SUFFIXES
 from app.errors import ConfigError, reason_of
 
 STREAM: Final = "-"
-"""Stands for standard input and output."""
+"""Standard input and output."""
 
 SUFFIXES: Final = IMAGE_SUFFIXES | {".gif", ".heic", ".heif", ".jxl"}
-"""Of the files that are taken from a folder."""
+"""Of the files that count as images in a folder."""
 
 _URL = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 _PATTERN = re.compile(r"[*?\[]")
@@ -34,9 +34,8 @@ _PATTERN = re.compile(r"[*?\[]")
 class Source:
     """An image to upscale.
 
-    path: where it is; None: standard input.
-    place: where it belongs below the output folder.
-    data: what came by standard input.
+    path: None: standard input. place: of its answer below the output folder. data: from standard
+    input.
     """
 
     path: Path | None
@@ -49,25 +48,22 @@ class Source:
 
 @contextmanager
 def storage_errors() -> Iterator[None]:
-    """Turn a storage library's errors into OSError, which commands report in one line.
-
-    Python's own errors are left unchanged.
-    """
+    """Turn a storage library's errors into OSError, which commands report in one line."""
     try:
         yield
     except Exception as error:
         package = type(error).__module__.partition(".")[0]
         if isinstance(error, OSError) or package in {"app", "builtins"}:
             raise
-        # A foreign library's message may quote the URL with its credentials.
+        # The library's message may quote the URL with its credentials.
         raise OSError(f"The storage cannot be used: {type(error).__name__}.") from error
 
 
 def opened(text: str) -> Path:
-    """The path that a text names; of a URL an object with the same methods.
+    """The path that a text names; for a URL an object with the same methods.
 
     Raises:
-        ConfigError: fsspec or the package of the protocol is missing, or the URL is none.
+        ConfigError: fsspec or the protocol's package is missing, or the URL is invalid.
     """
     if not _URL.match(text):
         return Path(text)
@@ -85,18 +81,15 @@ def opened(text: str) -> Path:
             f"({reason_of(error)})."
         ) from None
     except Exception as error:  # noqa: BLE001 - of any package that fsspec knows
-        # A foreign library's message may quote the URL with its credentials.
+        # The library's message may quote the URL with its credentials.
         raise ConfigError(f"{scheme}://… cannot be opened: {type(error).__name__}.") from None
 
 
 @storage_errors()
 def found(texts: Sequence[str], out: Path | None, *, recursive: bool) -> tuple[list[Source], int]:
-    """The images that the arguments name, and how many files of folders are no images.
+    """The images that the arguments name, in order, and the number of other files in folders.
 
-    They come in the order of the arguments; those of a folder in that of their names.
-
-    The tree of one folder or pattern lies right below the output folder; of several folders each
-    tree lies below the folder's own name.
+    Answers keep the tree of a folder or pattern; of several folders each keeps its name, too.
 
     Raises:
         ConfigError: a folder or pattern without images, or the output folder is one of them.
@@ -134,9 +127,7 @@ def is_tree(texts: Sequence[str]) -> bool:
 
 
 def targets(sources: Sequence[Source], out: Path) -> list[Path]:
-    """The path that the names of each source's files begin with: its own, without the suffix.
-
-    Where several sources differ in nothing else the suffix stays.
+    """The stem of each source's answer: its path without the suffix, unless only that differs.
 
     Raises:
         ConfigError: two sources would be written to one place.
@@ -168,7 +159,7 @@ def _in_folder(
         raise ConfigError(f"{base} cannot also hold the answers: name another folder with --out.")
     sources, skipped, deeper = [], 0, 0
     for folder, names, files in _walk(base):
-        # Hidden folders are not meant, and answers are no images to upscale.
+        # Hidden folders are skipped, and the folder of answers.
         inner = [name for name in sorted(names) if not name.startswith(".")]
         inner = [name for name in inner if out is None or not _same(folder / name, out)]
         deeper += 0 if recursive else len(inner)

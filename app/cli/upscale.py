@@ -1,4 +1,4 @@
-"""`trustscale upscale`: images in files and folders, here or on a server."""
+"""`trustscale upscale`: images in files and folders, in this process or on a server."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import typer
 
 from app.cli import options
 from app.cli.sources import STREAM, check_there, found, is_tree, opened
-from app.config_sources import KEY_VARIABLE
 
 _AT_ONCE: Final = 4  # on a server
 _ROUTES: Final = ("upscalers", "upscale")
@@ -77,8 +76,7 @@ def upscale(
     ] = "png",
     quality: Annotated[int | None, typer.Option(help="Of webp, avif and jpeg.")] = None,
     metadata: Annotated[
-        str,
-        typer.Option(help="keep: camera, dates, author, text; keep-gps: the place, too."),
+        str, typer.Option(help="keep: camera, dates, author, text; keep-gps: the place, too.")
     ] = "none",
     fit: Annotated[
         int | None, typer.Option(help="Longest side that images are reduced to before.")
@@ -99,12 +97,11 @@ def upscale(
         typer.Option(help="post_hoc: α may be chosen after looking. Default: the calibration's."),
     ] = None,
     server: options.Server = None,
-    key_env: options.Key = KEY_VARIABLE,
     as_json: Annotated[bool, typer.Option("--json", help="Print the answers as JSON.")] = False,
 ) -> None:
     """Upscale images; write image, mask, trust level, overlay and answer beside each other.
 
-    Given again, the command goes on where it stopped: what is done is not made twice.
+    Run again, the command continues where it stopped.
 
     Exit codes: 0 all is done; 1 some images failed, and are listed; 2 wrong usage, or answers to
     something else would be lost; 130 interrupted.
@@ -117,7 +114,7 @@ def upscale(
     folder = None if to_stream else opened(out or ".")
     images, skipped = found(sources, folder, recursive=recursive)
     check_there(images)
-    # Imported only now: whoever mistypes a name is told at once.
+    # Imported only now, so that a mistyped name fails at once.
     from app.cli.bars import interruptible  # noqa: PLC0415
     from app.cli.batch import MANIFEST, Run  # noqa: PLC0415
     from app.cli.service import PATIENT, connected  # noqa: PLC0415
@@ -148,7 +145,7 @@ def upscale(
     here = {"settings": settings, "upscaler": upscaler, "many": many, "routes": _ROUTES}
 
     async def work() -> Run:
-        async with connected(server, key_env, needs_key=False, retries=PATIENT, **here) as service:
+        async with connected(server, needs_key=False, retries=PATIENT, **here) as service:
             run = Run(service, server, request, overwrite, as_json, manifest)
             if folder is None:
                 await run.to_stream(images[0])

@@ -1,4 +1,4 @@
-"""`trustscale upscalers`: what is configured, and whether it can be used for masks."""
+"""`trustscale upscalers`: the configured ones, and whether they can make masks."""
 
 from __future__ import annotations
 
@@ -10,10 +10,8 @@ from typing import Annotated, Any
 import typer
 
 from app.cli import options
-from app.cli.local import local
 from app.cli.options import lines, output
-from app.cli.service import ask
-from app.config_sources import KEY_VARIABLE
+from app.cli.service import ask, local
 from app.images.decode import decode
 from app.images.decoders import decoding
 from app.sampling.pipeline import DEFAULT_SAMPLES
@@ -23,13 +21,9 @@ app = typer.Typer(help="The configured upscalers.", no_args_is_help=True)
 
 
 @app.command("list")
-def list_(
-    server: options.Server = None,
-    key_env: options.Key = KEY_VARIABLE,
-    as_json: options.Json = False,
-) -> None:
+def list_(server: options.Server = None, as_json: options.Json = False) -> None:
     """List the configured upscalers and their active calibrations."""
-    found = ask(server, key_env, lambda service: service.upscalers(brief=True), needs_key=False)
+    found = ask(server, lambda service: service.upscalers(brief=True), needs_key=False)
     rows = [{name: row[name] for name in ("name", "kind", "calibration")} for row in found]
     output(rows, lines(_line), as_json=as_json)
 

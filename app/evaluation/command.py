@@ -18,8 +18,8 @@ from app.calibration.config import CalibrationConfig
 from app.calibration.record import Calibration
 from app.cli import options
 from app.cli.bars import progress_bars
-from app.cli.local import local
 from app.cli.options import holes, output
+from app.cli.service import local
 from app.config_errors import mistakes
 from app.conformal.moments import MAX_SAMPLES
 from app.errors import BadRequest

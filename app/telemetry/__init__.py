@@ -1,1 +1,1 @@
-"""What a process reports to its operators: logs, metrics, traces."""
+"""Logs, metrics and traces of a process."""

@@ -1,8 +1,7 @@
 """Structured logs: one JSON object (or one readable line) per event, with the request id.
 
-Many people read a log for long, so it holds no values of variables: the frames of a request hold
-its keys and its image. And it is bounded in any failure, because writing an event blocks everything
-else.
+Tracebacks have no values of variables, which include keys and images. Every event is bounded, since
+writing it blocks everything else.
 """
 
 from __future__ import annotations
@@ -19,18 +18,17 @@ import structlog
 
 from app.telemetry import tracing
 
-_MOST_ERRORS: Final = 5  # of the causes of an error, and of the errors in a group
+_MOST_ERRORS: Final = 5  # of a chain of causes or a group
 _MOST_FRAMES: Final = 20  # of one error, the innermost
-_LONGEST_REPORT: Final = 16_000  # letters
+_LONGEST_REPORT: Final = 16_000  # characters
 _LONGEST_VALUE: Final = 4_000
 _SHORT: Final = (bool, int, float, type(None))
 
 
 def _report(exc_info: structlog.typing.ExcInfo) -> str:
-    """An error and its causes, the outermost first: its last frames and its message.
+    """An error and its causes, the outermost first: last frames and message.
 
-    The standard library's formatters first read all frames of all causes, a million after a
-    recursion.
+    The standard library's formatters read all frames first, a million after a recursion.
     """
     parts = []
     for error in islice(_causes(exc_info[1]), _MOST_ERRORS):
@@ -58,12 +56,12 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 def _words(error: BaseException) -> str:
     try:
         return f"{type(error).__qualname__}: {_cut(str(error), _LONGEST_VALUE)}"
-    except Exception:  # noqa: BLE001 - somebody else's code; the log must not fail by it
+    except Exception:  # noqa: BLE001 - foreign code, by which the log must not fail
         return type(error).__qualname__
 
 
 def _cut(text: str, longest: int) -> str:
-    """A text without its middle if it is too long."""
+    """A text, without its middle if it is too long."""
     if len(text) <= longest:
         return text
     half = longest // 2
@@ -71,7 +69,7 @@ def _cut(text: str, longest: int) -> str:
 
 
 def _bounded(_: object, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
-    """Values of a bounded length; what is neither text nor a number is shortened as text."""
+    """Bound the length of values."""
     for name, value in event.items():
         if isinstance(value, _SHORT) or name == "exception":
             continue
@@ -82,16 +80,13 @@ def _bounded(_: object, __: str, event: structlog.typing.EventDict) -> structlog
 
 
 def _trace(_: object, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
-    """The span of an event, while requests and jobs are traced."""
+    """Add the span of an event, where there is one."""
     event.update(tracing.ids())
     return event
 
 
 def configure_logs(level: str, style: Literal["auto", "json", "console"]) -> None:
-    """Send our events and those of libraries to standard error in one format.
-
-    auto: for people on a terminal, else JSON.
-    """
+    """Log our events and those of libraries to standard error; auto: JSON unless on a terminal."""
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         _trace,
@@ -104,7 +99,7 @@ def configure_logs(level: str, style: Literal["auto", "json", "console"]) -> Non
         if style == "json" or (style == "auto" and not sys.stderr.isatty())
         else structlog.dev.ConsoleRenderer(
             colors=sys.stderr.isatty(),
-            # Errors are text by then, of which other formatters warn before structlog 26.
+            # Errors are text already, of which other formatters warn before structlog 26.
             exception_formatter=structlog.dev.plain_traceback,
         )
     )
@@ -130,7 +125,7 @@ def configure_logs(level: str, style: Literal["auto", "json", "console"]) -> Non
     root.setLevel(level.upper())
     for chatty in ("httpx", "httpcore", "uvicorn.access"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
-    # Pillow's remarks on a client's file do not concern the operator, and may be endless.
+    # Pillow's remarks on a client's file do not concern operators, and may be endless.
     warnings.filterwarnings("ignore", module=r"PIL\.")
-    # docket logs a traceback per poll while Redis is away; our own queue says it in a line.
+    # docket logs a traceback per poll while Redis is away; our queue logs one line.
     logging.getLogger("docket").setLevel(logging.CRITICAL)

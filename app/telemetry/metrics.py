@@ -1,7 +1,6 @@
-"""Prometheus metrics of one process, in a registry of its own.
+"""Prometheus metrics of one process; the tables list all, exported with the prefix `trustscale_`.
 
-The tables say all that there is; names are exported with `trustscale_` before them. Counters and
-histograms count events. Most gauges are read when /metrics is asked (`app/api/gauges.py`).
+Counters and histograms count events. Most gauges are read by /metrics (`app/api/health.py`).
 """
 
 from __future__ import annotations
@@ -63,16 +62,8 @@ HISTOGRAMS: Final[dict[str, tuple[*_Row, tuple[float, ...]]]] = {
     "sample_seconds": ("Generation time per sample.", ("upscaler",), _SECONDS),
     "trusted_fraction": ("Share of trusted pixels per answer.", ("upscaler",), _FRACTIONS),
     "typicality": ("Typicality p-value per answer.", ("upscaler",), _P_VALUES),
-    "upstream_call_seconds": (
-        "Time of one call to a remote upscaler.",
-        ("upscaler",),
-        _SECONDS,
-    ),
-    "job_seconds": (
-        "Time from the creation of a job to its end.",
-        ("kind", "state"),
-        _JOB_SECONDS,
-    ),
+    "upstream_call_seconds": ("Time of one call to a remote upscaler.", ("upscaler",), _SECONDS),
+    "job_seconds": ("Time from the creation of a job to its end.", ("kind", "state"), _JOB_SECONDS),
     "job_task_seconds": ("Time of one calibration pair that was measured.", (), _TASK_SECONDS),
 }
 
@@ -96,10 +87,7 @@ GAUGES: Final[dict[str, _Row]] = {
         "Evidence that a model has changed since its calibration; 100 raises the alarm.",
         ("upscaler",),
     ),
-    "canary_alarm": (
-        "1: the model seems to have changed since its calibration.",
-        ("upscaler",),
-    ),
+    "canary_alarm": ("1: the model seems to have changed since its calibration.", ("upscaler",)),
     "drift_log10_evidence": (
         "Evidence that inputs differ from the calibration images, as a power of ten.",
         ("upscaler", "group", "statistic"),
@@ -151,10 +139,9 @@ GAUGES: Final[dict[str, _Row]] = {
 
 
 class Metrics:
-    """The metrics of the tables, by name and the values of their labels.
+    """The metrics of the tables, by name and label values.
 
-    It also is what upscalers, which know no metrics, tell of their calls
-    (`app.upscalers.resilience`).
+    Upscalers report their calls to it as an observer (`app.upscalers.resilience`).
     """
 
     def __init__(self) -> None:
@@ -174,7 +161,7 @@ class Metrics:
             for name, (text, labels) in GAUGES.items()
         }
         for kind in ("upscale", "calibration", "webhook"):
-            self.count("job_lost_leases", kind, by=0)  # an increase from nothing is no increase
+            self.count("job_lost_leases", kind, by=0)  # or the first one would be no increase
         self.count("results_removed", "space", by=0)
 
     def count(self, name: str, *labels: str, by: int = 1) -> None:
@@ -182,7 +169,7 @@ class Metrics:
         _labelled(self._counters[name], labels).inc(by)
 
     def observe(self, name: str, value: float, *labels: str) -> None:
-        """Put a value into a histogram."""
+        """Add a value to a histogram."""
         _labelled(self._histograms[name], labels).observe(value)
 
     def set(self, name: str, value: float, *labels: str) -> None:
@@ -190,7 +177,7 @@ class Metrics:
         _labelled(self._gauges[name], labels).set(value)
 
     def clear(self, *names: str) -> None:
-        """Forget the values of gauges under all labels: those that are not set again are gone."""
+        """Remove gauges under all labels."""
         for name in names:
             self._gauges[name].clear()
 
@@ -210,5 +197,5 @@ class Metrics:
 
 
 def _labelled(metric: _Metric, labels: tuple[str, ...]) -> _Metric:
-    """The part of a metric with these values of its labels; all of it where it has none."""
+    """The metric under these values of its labels."""
     return metric.labels(*labels) if labels else metric

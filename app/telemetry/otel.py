@@ -1,8 +1,7 @@
-"""The SDK of OpenTelemetry behind `tracing.py`; imported only where traces are wanted.
+"""OpenTelemetry's SDK behind `tracing.py`; imported only when tracing is on.
 
-Spans go to the collector from a thread of their own. What it does not take in time is dropped, so
-that a dead collector neither slows nor fails anything. Further settings are the standard ones of
-the SDK, `OTEL_…`: sampling, headers for the collector, resource attributes, sizes of batches.
+A thread sends spans to the collector. Spans that it does not accept in time are dropped, so that a
+dead collector neither slows nor fails anything. The SDK's own settings are `OTEL_…` variables.
 """
 
 from __future__ import annotations
@@ -23,11 +22,11 @@ from app import __version__
 
 
 class Patience(NamedTuple):
-    """How long the collector may take, in seconds."""
+    """Timeouts for the collector in seconds."""
 
     batch_s: float = 5.0
     flush_timeout_s: float = 2.0  # for the last spans of a stopping process
-    end_s: float = 1.0  # after these are given up
+    end_s: float = 1.0  # after that
 
 
 PATIENCE = Patience()
@@ -42,33 +41,33 @@ def collected(
     patience: Patience | None = None,
     exporter: SpanExporter | None = None,
 ) -> Iterator[Tracer]:
-    """A tracer whose spans go to a collector (`app.telemetry.tracing.exporting`)."""
+    """A tracer whose spans go to a collector; see `tracing.exporting`."""
     patience = patience or PATIENCE
     named = Resource.create({"service.name": service, "service.version": __version__})
     provider = TracerProvider(
         resource=named.merge(OTELResourceDetector().detect()), shutdown_on_exit=False
     )
     url = f"{endpoint.rstrip('/').removesuffix('/v1/traces')}/v1/traces"
-    exporter = _ToldOnce(exporter or OTLPSpanExporter(url, timeout=patience.batch_s))
+    exporter = _LoggedOnce(exporter or OTLPSpanExporter(url, timeout=patience.batch_s))
     provider.add_span_processor(BatchSpanProcessor(exporter))
     try:
         yield provider.get_tracer("trustscale", __version__)
     finally:
-        # The SDK alone would wait for a dead collector as long as for each batch that is left.
+        # The SDK alone would wait for a dead collector once per remaining batch.
         farewell = threading.Thread(target=provider.shutdown, daemon=True)
         farewell.start()
         farewell.join(patience.flush_timeout_s)
-        exporter.shutdown()  # ends its waiting for another try; what is left is dropped
+        exporter.shutdown()  # ends its retries and drops the rest
         farewell.join(patience.end_s)
 
 
-class _ToldOnce(SpanExporter):
-    """An exporter whose failures are logged when they begin and when they end."""
+class _LoggedOnce(SpanExporter):
+    """An exporter that logs when failures begin and end, not each of them."""
 
     def __init__(self, exporter: SpanExporter) -> None:
         self._exporter = exporter
         self._is_away = False
-        # The SDK logs every try and every batch that is lost.
+        # The SDK logs every attempt and every lost batch.
         logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:

@@ -1,13 +1,10 @@
-"""Traces of requests and jobs, for operators who run a collector of OpenTelemetry.
+"""OpenTelemetry traces of requests and jobs, off by default.
 
-Spans are those of OpenTelemetry's API, from a tracer of ours alone: libraries that trace themselves
-do not find it. Off, which is the default, they are one span that does nothing, and the SDK (the
-extra `tracing`) is not imported.
-
-Spans hold numbers, names of upscalers and ids of calibrations; never keys, images, names of files,
-or ids of results and jobs, which are all that one needs to read them. A trace goes on in the job
-that a request has left, because the job keeps the context (`context`), and in our own workers
-(`headers`).
+Spans come from a private tracer, which libraries that trace themselves do not use. When off, they
+do nothing, and the SDK (extra `tracing`) is not imported. Spans hold numbers, names of upscalers
+and ids of calibrations; never keys, images, file names, or ids of results and jobs (these grant
+access).
+A trace continues in the job of a request (`context`) and in our workers (`headers`).
 """
 
 from __future__ import annotations
@@ -17,14 +14,7 @@ from contextlib import contextmanager
 from typing import Literal
 
 from opentelemetry.context import Context
-from opentelemetry.trace import (
-    INVALID_SPAN,
-    Span,
-    SpanKind,
-    StatusCode,
-    Tracer,
-    get_current_span,
-)
+from opentelemetry.trace import INVALID_SPAN, Span, SpanKind, StatusCode, Tracer, get_current_span
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from app.errors import ConfigError
@@ -45,10 +35,10 @@ def span(
 
     Args:
         name: of few values.
-        attributes: what is known already.
-        kind: which side of a call or message it is.
-        parent: headers of W3C Trace Context that it continues, or begins a trace of its own if they
-            hold none; None: the span around this one.
+        attributes: known at the start.
+        kind: its side of a call or message.
+        parent: W3C Trace Context headers to continue; without any in them a new trace begins. None:
+            the enclosing span.
     """
     if _tracer is None:
         yield INVALID_SPAN
@@ -70,30 +60,30 @@ def span(
 
 
 def fail(span: Span, kind: str) -> None:
-    """Mark a span as failed, for a reason of few values."""
+    """Mark a span as failed; `kind` has few values."""
     span.set_attribute("error.type", kind)
     span.set_status(StatusCode.ERROR)
 
 
 def headers() -> dict[str, str]:
-    """W3C Trace Context headers that let another process continue; empty outside of spans."""
+    """W3C Trace Context headers for another process; empty outside spans."""
     carrier: dict[str, str] = {}
     _CONTEXT.inject(carrier)
     return carrier
 
 
 def context() -> str | None:
-    """The same as a value to be stored, for `resumed`; None outside of spans."""
+    """The context as a value to store, for `resumed`; None outside spans."""
     return headers().get("traceparent")
 
 
 def resumed(stored: str | None) -> dict[str, str]:
-    """The `parent` of a span that continues a stored context, or begins a trace without one."""
+    """The `parent` of a span from a stored context; None: a new trace."""
     return {} if stored is None else {"traceparent": stored}
 
 
 def ids() -> dict[str, str]:
-    """`trace_id` and `span_id` of the present span in hexadecimal, for logs; empty outside."""
+    """`trace_id` and `span_id` of the present span, hexadecimal, for logs; empty outside spans."""
     present = get_current_span().get_span_context()
     if not present.is_valid:
         return {}
@@ -102,7 +92,7 @@ def ids() -> dict[str, str]:
 
 @contextmanager
 def recording(tracer: Tracer) -> Iterator[None]:
-    """Make the spans of this process by a tracer inside the `with`."""
+    """Use a tracer for the spans of this process inside the `with`."""
     global _tracer  # noqa: PLW0603 - tracing is a property of the process, like logging
     before, _tracer = _tracer, tracer
     try:
@@ -113,10 +103,10 @@ def recording(tracer: Tracer) -> Iterator[None]:
 
 @contextmanager
 def exporting(endpoint: str | None, service: str) -> Iterator[None]:
-    """Send the spans of this process to a collector inside the `with`; nothing for None.
+    """Send the spans of this process to a collector inside the `with`.
 
     Args:
-        endpoint: base URL of OTLP over HTTP, such as `http://collector:4318`.
+        endpoint: base URL of OTLP over HTTP, such as `http://collector:4318`; None: tracing is off.
         service: `service.name`, unless the environment names one.
 
     Raises:

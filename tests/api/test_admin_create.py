@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from app.api.made import MAX_FILES
+from app.api.calibrate import MAX_FILES
 from app.images.degrade import USUAL
 from app.upscalers.base import Capabilities
 from tests.api.admin import Admin, label, sharp_files, truth_files, zipped

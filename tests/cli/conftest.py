@@ -12,7 +12,7 @@ import httpx
 import pytest
 import structlog
 
-import app.cli.local
+import app.cli.service
 from app.assembly import open_parts
 from app.cli.main import main
 from tests.api.gateway import ADMIN_KEY, gateway
@@ -57,8 +57,8 @@ def place(tmp_path, monkeypatch, upscaler):
     monkeypatch.setenv("TRUSTSCALE_DATA_DIR", str(tmp_path / "data"))
     monkeypatch.setenv("TRUSTSCALE_UPSCALERS", '[{"name": "fake", "kind": "embedded"}]')
     opened = functools.partial(open_parts, build=lambda *_: upscaler)
-    monkeypatch.setattr(app.cli.local, "open_parts", opened)
-    monkeypatch.setattr(app.cli.local, "configure_logs", lambda *_: None)
+    monkeypatch.setattr(app.cli.service, "open_parts", opened)
+    monkeypatch.setattr(app.cli.service, "configure_logs", lambda *_: None)
     logs = structlog.get_config()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     yield tmp_path

@@ -9,7 +9,7 @@ import signal
 from pathlib import Path
 from types import SimpleNamespace
 
-import app.cli.local
+import app.cli.service
 from app.assembly import open_parts
 from app.cli.main import main
 from tests.fakes import FakeUpscaler
@@ -25,5 +25,5 @@ if __name__ == "__main__":
         return len(upscaler.calls) <= 50
 
     upscaler.gate = SimpleNamespace(is_set=answers)
-    app.cli.local.open_parts = functools.partial(open_parts, build=lambda *_: upscaler)
+    app.cli.service.open_parts = functools.partial(open_parts, build=lambda *_: upscaler)
     main()

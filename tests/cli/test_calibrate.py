@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-import app.cli.local
+import app.cli.service
 from app.assembly import open_parts
 from app.calibration import file
 from app.calibration.local import listed
-from app.cli.local import inside
+from app.cli.service import inside
 from app.errors import UpscalerRejected
 from app.upscalers.base import Capabilities
 from tests.cli.conftest import FORCED
@@ -62,13 +62,13 @@ def test_only_its_upscaler_is_opened(run, place, monkeypatch):
     others = [{"name": name, "kind": "embedded"} for name in ("fake", "b", "c")]
     monkeypatch.setenv("TRUSTSCALE_UPSCALERS", json.dumps(others))
     opened = []
-    local = app.cli.local.open_parts
+    local = app.cli.service.open_parts
 
     def open_parts(settings, *rest, **more):
         opened.append([one.name for one in settings.upscalers])
         return local(settings, *rest, **more)
 
-    monkeypatch.setattr(app.cli.local, "open_parts", open_parts)
+    monkeypatch.setattr(app.cli.service, "open_parts", open_parts)
     truths(place / "photos", 1)
     assert run(*PLAIN, "--upscaler", "fake").code == run(*PLAIN).code == 0
     run(*PLAIN, "--upscaler", "d").check_error(1, "'d'")
@@ -86,7 +86,7 @@ def test_auto_is_chosen(run, place, monkeypatch):
     monkeypatch.setenv("TRUSTSCALE_UPSCALERS", json.dumps(both))
     monkeypatch.setenv("TRUSTSCALE_AUTO", json.dumps(table))
     opened = partial(open_parts, build=lambda config, _: made[config.name])
-    monkeypatch.setattr(app.cli.local, "open_parts", opened)
+    monkeypatch.setattr(app.cli.service, "open_parts", opened)
     command = ["--samples", 2, "--mixture", "none", "--upscaler", "auto", "--alpha", 0.15]
     command += ["--fit-indecision", 0]
     truths(place / "photos", 40)

@@ -15,7 +15,7 @@ from packaging.utils import canonicalize_name
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 import app
-from app.api.made import MAX_ARCHIVE_BYTES
+from app.api.calibrate import MAX_ARCHIVE_BYTES
 from app.settings import load_settings, unknown_variables
 from app.watch.truth import MAX_TRUTH_BYTES
 from deploy.one_file import one_file

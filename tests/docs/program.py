@@ -13,7 +13,7 @@ import sys
 import traceback
 from pathlib import Path
 
-import app.cli.local
+import app.cli.service
 from app.assembly import open_parts
 from app.cli.main import main
 from tests.fakes import FakeUpscaler
@@ -57,7 +57,7 @@ def _serve(client):
             exec(compile(sys.stdin.read(), "<block>", "exec"), {"__name__": "__main__"})
         else:
             sys.argv = asked["arguments"]
-            app.cli.local.open_parts = functools.partial(open_parts, build=_built)
+            app.cli.service.open_parts = functools.partial(open_parts, build=_built)
             main()
     except Exception:  # noqa: BLE001 - whatever the program raises is its end
         traceback.print_exc()

@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 import httpx
 import pytest
 
-from app.api.worker import listening, worker_app
 from app.assembly import open_parts
+from app.cli.jobs import listening, worker_app
 from app.serving.job import uploaded_request
 from app.serving.options import UpscaleRequest
 from app.settings import Settings

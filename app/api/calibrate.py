@@ -1,0 +1,445 @@
+"""Calibrations are made over HTTP: from pairs, more pairs, a file, or under another guarantee.
+
+What helps a form beforehand: the choices, and which files make pairs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Annotated, Any, Final
+
+from fastapi import Depends, File, Form, Query, Request, UploadFile
+from fastapi.responses import JSONResponse, Response
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from app.api.deps import AdminDep, State, StateDep, admin_router, check_fields
+from app.api.documents import CalibrationDetail, Item, detail
+from app.api.idempotency import IdempotencyKey, StoredResponse
+from app.api.jobs import JobOut, Webhook, accepted
+from app.api.openapi import CONFIG, body_of
+from app.api.problems import problem_responses
+from app.calibration import file
+from app.calibration.archive import ArchiveLimits, archive_files
+from app.calibration.config import CalibrationConfig
+from app.calibration.guarantee import AnyGuarantee
+from app.calibration.layout import NamedFile, Role, arrange, placed
+from app.calibration.naming import Naming
+from app.config_errors import field_names, reason, together
+from app.conformal.fidelity import METRICS, FidelitySettings, Labels, Unit
+from app.conformal.indecision import ESTIMATORS
+from app.errors import BadRequest, ImageTooLarge
+from app.images.degrade import USUAL
+from app.images.facts import OF_UPLOADS
+
+MAX_ARCHIVE_BYTES: Final = 64 * 1024**3
+MAX_FILE_BYTES: Final = 256 * 1024 * 1024
+MAX_FILES: Final = 500  # each is open until the request ends; archives take more
+MAX_NAMES: Final = 100_000  # the files of the largest upload, and some more
+MAX_PATH: Final = 4096  # no system has longer ones
+
+router = admin_router()
+
+_CALIBRATIONS = "/calibrations"
+_CREATE_PROBLEMS = problem_responses(
+    "not-found", "bad-pairs", "bad-request", "image-too-large", "unsupported-media"
+)
+_FORM_LIMITS: Any = {"max_files": MAX_FILES, "max_part_size": 1024 * 1024}
+_TAGS = {(1, "steps"), (1, "mixture")}  # pydantic's, behind "degradation"
+
+Config = Annotated[
+    str, Form(description="JSON; every field has a default.", json_schema_extra=CONFIG)
+]
+FORCE: Final = "Activate it also if it would serve worse."
+Force = Annotated[bool, Query(description=FORCE)]
+
+
+@dataclass(frozen=True, slots=True)
+class PairsForm:
+    """The fields of a form that bring pairs."""
+
+    manifest: Annotated[
+        UploadFile | None,
+        File(
+            description="CSV whose column name or file names the pairs, others what they belong "
+            "to; default: manifest.csv in the archive."
+        ),
+    ] = None
+    group_by: Annotated[
+        str | None, Form(description="What names groups: folder, or a column of the manifest.")
+    ] = None
+    scene_by: Annotated[
+        str | None,
+        Form(
+            description="What names scenes (crops of one photograph, frames of one camera run): "
+            "folder, manifest, or a column of it."
+        ),
+    ] = None
+    archive: Annotated[UploadFile | None, File(description="zip, tar or tar.gz")] = None
+    x: Annotated[list[UploadFile] | None, File()] = None
+    y: Annotated[list[UploadFile] | None, File()] = None
+    webhook: Webhook = None
+
+    def pairs(self) -> dict[str, Any]:
+        """The arguments of `CalibrationAdmin.create` that the form brings."""
+        return {
+            "naming": Naming(self.group_by or None, self.scene_by or None),
+            "table": None if self.manifest is None else _content(self.manifest),
+            "webhook": self.webhook,
+        }
+
+    def files(self) -> Iterator[NamedFile]:
+        """The uploaded files, read one at a time. Raises BadRequest, ImageTooLarge."""
+        if self.archive is None:
+            return _form_files({"x": self.x or [], "y": self.y or []})
+        if self.x or self.y:
+            raise BadRequest("Send either archive, or files x and y.")
+        return archive_files(self.archive.file, ArchiveLimits())
+
+
+PairsFormDep = Annotated[PairsForm, Depends()]
+
+
+@router.post(
+    _CALIBRATIONS,
+    status_code=202,
+    response_model=JobOut,
+    responses=_CREATE_PROBLEMS,
+    max_body_size=MAX_ARCHIVE_BYTES,
+    form_limits=_FORM_LIMITS,
+)
+async def create_calibration(
+    request: Request,
+    state: StateDep,
+    actor: AdminDep,
+    form: PairsFormDep,
+    config: Config = "{}",
+    _: IdempotencyKey = None,
+) -> Response:
+    """Calibrate from pairs, or only from high-resolution images and a degradation."""
+    state.settings.webhooks.check(form.webhook)
+
+    async def make() -> StoredResponse:
+        job = await state.admin.create(
+            config_of(config), form.files, created_by=actor, **form.pairs()
+        )
+        await state.audit("calibration.create", actor, job=job.id)
+        return StoredResponse(job.id, accepted(job))
+
+    return await _once(request, state, actor, make)
+
+
+@router.post(
+    f"{_CALIBRATIONS}/import",
+    status_code=201,
+    response_model=CalibrationDetail,
+    responses=problem_responses(
+        "bad-calibration", "bad-request", "calibration-mismatch", "conflict"
+    ),
+    max_body_size=MAX_FILE_BYTES,
+    openapi_extra=body_of(file.MEDIA_TYPE, form_file="file"),
+)
+async def import_calibration(
+    request: Request,
+    state: StateDep,
+    actor: AdminDep,
+    activate: bool = False,
+    force: Force = False,
+    _: IdempotencyKey = None,
+) -> Response:
+    """Store a calibration file: the body, or the form file `file`."""
+    data = await _sent_file(request)
+
+    async def make() -> StoredResponse:
+        calibration = await state.admin.import_file(data, activate=activate, force=force)
+        await state.audit(
+            "calibration.import", actor, calibration=calibration.id, activate=activate
+        )
+        return StoredResponse(calibration.id, await recall(calibration.id))
+
+    async def recall(calibration: str) -> Response:
+        document = await detail(state, await state.admin.finished(calibration))
+        return JSONResponse(
+            document.model_dump(mode="json"), status_code=201, headers=_location(calibration)
+        )
+
+    return await state.idempotency.once(request, actor, make, recall, body=data)
+
+
+@router.post(
+    f"{_CALIBRATIONS}/{{calibration_id}}/pairs",
+    status_code=202,
+    response_model=JobOut,
+    responses={**_CREATE_PROBLEMS, **problem_responses("conflict", "calibration-mismatch")},
+    max_body_size=MAX_ARCHIVE_BYTES,
+    form_limits=_FORM_LIMITS,
+)
+async def extend_calibration(
+    request: Request,
+    calibration_id: str,
+    state: StateDep,
+    actor: AdminDep,
+    form: PairsFormDep,
+    activate: Annotated[bool, Form()] = False,
+    force: Annotated[bool, Form(description=FORCE)] = False,
+    _: IdempotencyKey = None,
+) -> Response:
+    """A new calibration of the old pairs and these; nothing is generated again for the old ones."""
+    state.settings.webhooks.check(form.webhook)
+
+    async def make() -> StoredResponse:
+        parent = await state.admin.finished(calibration_id)
+        config = CalibrationConfig.of(parent.manifest, activate=activate, force=force)
+        job = await state.admin.create(
+            config, form.files, created_by=actor, parent=parent, **form.pairs()
+        )
+        await state.audit("calibration.extend", actor, parent=parent.id, job=job.id)
+        return StoredResponse(job.id, accepted(job))
+
+    return await _once(request, state, actor, make)
+
+
+class FidelityIn(BaseModel):
+    """Of the fidelity error, what can be changed without generating."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    bound: float = Field(gt=0, allow_inf_nan=False, description="c: larger errors count as c.")
+
+
+class DeriveIn(BaseModel):
+    """What the new calibration differs in."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    guarantee: AnyGuarantee | None = Field(None, description="Default: that of the old one.")
+    fidelity: FidelityIn | None = Field(None, description="Default: the bound of the old one.")
+    input_rule: str | None = Field(
+        None, pattern=f"^({'|'.join(OF_UPLOADS)})$", description="Default: that of the old one."
+    )
+    name: str | None = Field(None, max_length=200, description="Default: that of the old one.")
+    activate: bool = False
+    force: bool = Field(False, description=FORCE)
+
+    @model_validator(mode="after")
+    def _says_something(self) -> DeriveIn:
+        if self.guarantee is None and self.fidelity is None and self.input_rule is None:
+            raise ValueError("name a guarantee, a fidelity with a bound, or an input_rule")
+        return self
+
+
+@router.post(
+    f"{_CALIBRATIONS}/{{calibration_id}}/derive",
+    status_code=201,
+    responses=problem_responses("not-found", "bad-request", "conflict", "calibration-mismatch"),
+)
+async def derive_calibration(
+    calibration_id: str, asked: DeriveIn, response: Response, state: StateDep, actor: AdminDep
+) -> CalibrationDetail:
+    """A new calibration with another guarantee, bound or rule, from the stored staircases."""
+    parent = await state.admin.finished(calibration_id)
+    if asked.activate:
+        # First, or a refusal would leave a calibration behind.
+        await state.admin.check(parent)
+    made = await state.admin.derive(
+        parent,
+        asked.guarantee,
+        bound=asked.fidelity.bound if asked.fidelity else None,
+        input_rule=asked.input_rule,
+        created_by=actor,
+        name=asked.name,
+        to_activate=asked.activate,
+        force=asked.force,
+    )
+    activated = False
+    try:
+        if asked.activate:
+            await state.admin.activate(made, force=asked.force)
+            activated = True
+    finally:  # it is stored even if the activation fails
+        await state.audit(
+            "calibration.derive", actor, parent=parent.id, calibration=made.id, activate=activated
+        )
+    response.headers.update(_location(made.id))
+    return await detail(state, made)
+
+
+class MetricOption(BaseModel):
+    """A fidelity metric: `metric` and `labels` are what `config.fidelity` takes."""
+
+    metric: str
+    labels: Labels
+    listed: str = Field(description="Its name in lists of calibrations.")
+    title: str
+    words: str = Field(description="What it bounds, briefly.")
+    bound: float = Field(description="The largest value that it can take.")
+    counted_up_to: float = Field(description="B, unless another one is asked for.")
+    unit: Unit
+    needs_label: bool = Field(description="Whether people mark errors.")
+    blurs: bool = Field(description="Whether `blur` changes it.")
+
+
+class EstimatorOption(BaseModel):
+    """An estimator of σ: `estimator` is what `config.indecision` takes."""
+
+    estimator: str
+    title: str
+    least_samples: int = Field(description="M below which it says nothing.")
+    smooths: bool = Field(description="Whether kernel, size, blur and clip_quantile change it.")
+    takes_fit: bool = Field(description="Whether its weights are fitted for the calibration.")
+
+
+class Options(BaseModel):
+    """The registries; the first row of each is the default."""
+
+    metrics: list[MetricOption]
+    estimators: list[EstimatorOption]
+    usual_kinds: int = Field(
+        description="Kinds of upload that each truth is measured as, unless X is sent or described."
+    )
+
+
+@router.get("/options")
+async def list_options(_: AdminDep) -> Options:
+    """The fidelity metrics that a calibration can bound, and the estimators of σ."""
+    return Options(
+        usual_kinds=len(USUAL.variants()),
+        metrics=[option for option in map(_metric, METRICS) if option is not None],
+        estimators=[
+            EstimatorOption(estimator=name, **asdict(row)) for name, row in ESTIMATORS.items()
+        ],
+    )
+
+
+class NamesIn(BaseModel):
+    """The paths of files in a folder or an archive, with forward slashes."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    names: list[Annotated[str, Field(max_length=MAX_PATH)]] = Field(max_length=MAX_NAMES)
+    folders: bool = Field(
+        False, description="Whether images in DIR/NAME, without x/ and y/, are truths in groups."
+    )
+
+
+class ArrangedPair(BaseModel):
+    """One pair, its files by their paths."""
+
+    name: str
+    x: str | None
+    y: str
+    label: str | None
+    group: str | None
+
+
+class ArrangedOut(BaseModel):
+    """What a calibration would make of files of these names."""
+
+    pairs: list[ArrangedPair]
+    groups: list[str]
+    items: list[Item] = Field(description="What cannot be used.")
+
+
+@router.post("/pairs/check", responses=problem_responses("bad-request"))
+async def check_pairs(asked: NamesIn, _: AdminDep) -> ArrangedOut:
+    """Which files make pairs, in which groups, and what is wrong with the others.
+
+    Only names are looked at; sizes and contents are checked when the files are sent.
+    """
+    found = arrange(map(placed, asked.names), folders=asked.folders)
+    return ArrangedOut(
+        pairs=[
+            ArrangedPair(name=pair.name, x=pair.x, y=pair.y, label=pair.label, group=pair.folder)
+            for pair in found.pairs
+        ],
+        groups=sorted({pair.folder for pair in found.pairs if pair.folder is not None}),
+        items=[Item(**item) for item in found.items],
+    )
+
+
+def _metric(key: str) -> MetricOption | None:
+    """None: a package that it needs is not installed."""
+    metric, _, labels = key.partition(":")
+    settings = FidelitySettings(metric=metric, labels="synthetic" if labels else "people")
+    if settings.missing:
+        return None
+    row = settings.row
+    given = {
+        **asdict(row),
+        "counted_up_to": row.counted_up_to or row.bound,
+        "needs_label": row.needs_label,
+    }
+    return MetricOption(metric=metric, labels=settings.labels, listed=settings.title, **given)
+
+
+def config_of(text: str) -> CalibrationConfig:
+    """The settings of a calibration from JSON.
+
+    Raises:
+        BadRequest: not JSON, or a field that cannot be used; `fields` names each.
+    """
+    try:
+        return CalibrationConfig.model_validate_json(text)
+    except ValidationError as error:
+        known = field_names(CalibrationConfig)
+        items = [
+            {"field": _field(item["loc"]), "reason": reason(item, known)}
+            for item in error.errors(include_url=False)
+        ]
+        detail = together((item["field"], item["reason"]) for item in items)
+        raise BadRequest(f"config: {detail}", fields=items) from error
+
+
+def _field(place: tuple[int | str, ...]) -> str:
+    """The name of a field as JSON has it, without pydantic's tags of the forms it can have."""
+    names = [str(name) for k, name in enumerate(place) if (k, name) not in _TAGS]
+    return ".".join(names) or "config"
+
+
+def _location(calibration: str) -> dict[str, str]:
+    return {"Location": f"{router.prefix}{_CALIBRATIONS}/{calibration}"}
+
+
+async def _once(
+    request: Request, state: State, actor: str, make: Callable[[], Awaitable[StoredResponse]]
+) -> Response:
+    """202 with the job that is made, or that an earlier request with the key made."""
+
+    async def recall(job: str) -> Response:
+        return accepted(await state.stores.jobs.get(job))
+
+    return await state.idempotency.once(request, actor, make, recall)
+
+
+async def _sent_file(request: Request) -> bytes:
+    """The body, or the form file `file`. Raises BadRequest if there is none."""
+    if not request.headers.get("content-type", "").startswith("multipart/"):
+        return await request.body()
+    async with request.form(max_files=1) as form:
+        check_fields(form, {"file": True})
+        sent = form.get("file")
+        if sent is None or isinstance(sent, str):
+            raise BadRequest("The form has no file named file.")
+        return await sent.read()
+
+
+def _form_files(files: dict[Role, list[UploadFile]]) -> Iterator[NamedFile]:
+    for role, uploads in files.items():
+        for upload in uploads:
+            if not upload.filename:
+                raise BadRequest(f"A file of {role} has no name; pairs are matched by name.")
+            yield NamedFile(f"{role}/{upload.filename}", partial(_content, upload), role)
+
+
+def _content(upload: UploadFile) -> bytes:
+    """All of an uploaded file. Raises ImageTooLarge."""
+    upload.file.seek(0)
+    data = upload.file.read(MAX_FILE_BYTES + 1)
+    if len(data) > MAX_FILE_BYTES:
+        raise ImageTooLarge(
+            f"{str(upload.filename)[:80]!r} has more than {MAX_FILE_BYTES:,} bytes.",
+            limit="max_file_bytes",
+            maximum=MAX_FILE_BYTES,
+        )
+    return data

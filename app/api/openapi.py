@@ -1,0 +1,116 @@
+"""The OpenAPI document in a form that client generators understand, and its page `/docs`."""
+
+from __future__ import annotations
+
+import html
+import json
+from typing import Any, Final
+
+from fastapi import FastAPI, Request
+from fastapi.responses import HTMLResponse, Response
+from fastapi.routing import APIRoute
+from starlette.staticfiles import StaticFiles
+
+from app.calibration.config import CalibrationConfig
+from app.sampling.pipeline import Pipeline
+
+BINARY: Final = {"type": "string", "format": "binary"}
+
+_SCHEMAS = "#/components/schemas/"
+
+CONFIG: Final = {
+    "contentMediaType": "application/json",
+    "contentSchema": {"$ref": f"{_SCHEMAS}{CalibrationConfig.__name__}"},
+}
+"""The schema of a form field that is a `CalibrationConfig` as JSON."""
+
+PAGE_POLICY = "script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'"
+"""What the content security policy of `/docs` allows besides that of all answers."""
+
+_PAGE = """<!DOCTYPE html>
+<html lang="en">
+<meta charset="utf-8">
+<title>HTTP API · {title}</title>
+<link rel="icon" href="{root}/swagger/favicon-32x32.png">
+<link rel="stylesheet" href="{root}/swagger/swagger-ui.css">
+<div id="swagger-ui"></div>
+<script src="{root}/swagger/swagger-ui-bundle.js"></script>
+<script src="{root}/docs/start.js"></script>
+</html>
+"""
+
+
+def add_page(app: FastAPI) -> None:
+    """Serve the document in Swagger UI, whose files come from this process.
+
+    Keys that are typed into it stay in the memory of the browser.
+    """
+    app.mount("/swagger", StaticFiles(packages=[("fastapi_swagger", "resources")]))
+
+    @app.get("/docs", include_in_schema=False)
+    def page(request: Request) -> HTMLResponse:
+        return HTMLResponse(_PAGE.format(title=html.escape(app.title), root=_root(request)))
+
+    @app.get("/docs/start.js", include_in_schema=False)
+    def start(request: Request) -> Response:
+        options = {"url": f"{_root(request)}{app.openapi_url}", "dom_id": "#swagger-ui"}
+        call = f"SwaggerUIBundle({json.dumps({**options, 'filter': True})});"
+        return Response(call, media_type="text/javascript")
+
+
+def _root(request: Request) -> str:
+    return html.escape(request.scope.get("root_path", "").rstrip("/"))
+
+
+def finished(document: dict[str, Any]) -> dict[str, Any]:
+    """FastAPI's document with what client generators need."""
+    schemas = document["components"]["schemas"]
+    # Some omit fields that are new and unused; their schema lists all.
+    for model in (CalibrationConfig, Pipeline):
+        schema = model.model_json_schema(ref_template=f"{_SCHEMAS}{{model}}")
+        inner = schema.pop("$defs", {})
+        schemas |= {name: one for name, one in inner.items() if _is_bare(schemas.get(name))}
+        schemas[model.__name__] = schema
+    document["components"]["schemas"] = dict(sorted(schemas.items()))
+    found: dict[str, Any] = _with_binary(document)
+    return found
+
+
+def _is_bare(schema: dict[str, Any] | None) -> bool:
+    """Whether nothing is known of an object but that it is one."""
+    return schema is None or ("properties" not in schema and "enum" not in schema)
+
+
+def _with_binary(value: Any) -> Any:
+    """A part of the document with files as `format: binary`, which all generators know."""
+    if isinstance(value, list):
+        return [_with_binary(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    if value.get("contentMediaType") == "application/octet-stream":
+        rest = {name: item for name, item in value.items() if name != "contentMediaType"}
+        return {**rest, "format": "binary"}
+    return {name: _with_binary(item) for name, item in value.items()}
+
+
+def operation_id(route: APIRoute) -> str:
+    """The name of the route's function."""
+    return route.name
+
+
+def file_response(*media_types: str) -> dict[int | str, dict[str, Any]]:
+    """The `responses` of a path operation that answers with a file of one of these types."""
+    content = {media_type: {"schema": BINARY} for media_type in media_types}
+    return {200: {"description": "The file.", "content": content}}
+
+
+def body_of(media_type: str, *, form_file: str | None = None) -> dict[str, Any]:
+    """The `openapi_extra` of a path operation that reads a file from its body.
+
+    form_file: the form field that may carry the file instead.
+    """
+    content: dict[str, Any] = {media_type: {"schema": BINARY}}
+    if form_file is not None:
+        fields = {"type": "object", "properties": {form_file: BINARY}, "required": [form_file]}
+        content["multipart/form-data"] = {"schema": fields}
+    return {"requestBody": {"required": True, "content": content}}
