@@ -94,9 +94,8 @@ def rows_of(law: Law, shape: Shape, n: int, draws: int) -> list[list[str]]:
     losses = at(named, [ALPHA])[..., 0]
     row(f"expectation: mean L at α = {ALPHA}", shown(losses.mean(axis=0)), f"≤ {ALPHA}")
 
-    places = [[k] for k in range(n)]
     usual = [
-        Expectation().usual(curve, scenes, places, ALPHA)
+        Expectation().usual(curve, [[one] for one in scenes], ALPHA)
         for curve, scenes in zip(named, drawn, strict=True)
     ]
     errors = np.array([np.inf if one is None else one.error for one in usual])

@@ -33,6 +33,9 @@ AFTER_LOOKING: Final = (0.05, 0.15)
 # Of a shape that nothing is known of: a fitted σ is on the scale of errors, others are squares.
 _POWER: Final = 1.0
 
+Scenes: TypeAlias = Sequence[Sequence[Staircase]]
+"""The staircases of the images of each scene."""
+
 Level: TypeAlias = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 _ROUNDING: Final = 1 + 1e-12
@@ -124,22 +127,9 @@ class GuaranteeSettings(BaseModel, ABC):
         """
         return risk.leakage_bound(alpha, n, n_leaked, self.largest(bound))
 
-    def usual(
-        self,
-        curve: StepCurve,
-        staircases: Sequence[Staircase],
-        members: Sequence[Sequence[int]],
-        alpha: float,
-    ) -> Usual | None:
-        """What few pictures exceed inside a mask of α, if the promise says so much; else None.
-
-        Args:
-            curve: of the images.
-            staircases: of their errors.
-            members: the places of the images of each scene.
-            alpha: of the mask.
-        """
-        del curve, staircases, members, alpha
+    def usual(self, curve: StepCurve, scenes: Scenes, alpha: float) -> Usual | None:
+        """What few pictures exceed inside a mask of α of the scenes' curve; None: not known."""
+        del curve, scenes, alpha
         return None
 
     def facts(self) -> dict[str, Any]:
@@ -156,17 +146,9 @@ class Expectation(GuaranteeSettings):
     def curve(self, staircases: Iterable[Staircase], bound: float, **about: Any) -> StepCurve:
         return RiskCurve.from_staircases(staircases, bound, **about)
 
-    def usual(
-        self,
-        curve: StepCurve,
-        staircases: Sequence[Staircase],
-        members: Sequence[Sequence[int]],
-        alpha: float,
-    ) -> Usual | None:
+    def usual(self, curve: StepCurve, scenes: Scenes, alpha: float) -> Usual | None:
         lenient = curve.threshold((alpha + curve.min_alpha) * _ROUNDING)  # t⁺
-        found = exceeded_by(
-            [[staircases[place].loss_below(lenient) for place in places] for places in members]
-        )
+        found = exceeded_by([[crop.loss_below(lenient) for crop in crops] for crops in scenes])
         return None if found is None else Usual(found, USUALLY)
 
 
@@ -240,14 +222,8 @@ class Probability(GuaranteeSettings):
         known = super().leakage_bound(alpha, n, n_leaked, bound)
         return known if self.delta is None else None
 
-    def usual(
-        self,
-        curve: StepCurve,
-        staircases: Sequence[Staircase],
-        members: Sequence[Sequence[int]],
-        alpha: float,
-    ) -> Usual | None:
-        del curve, staircases, members
+    def usual(self, curve: StepCurve, scenes: Scenes, alpha: float) -> Usual | None:
+        del curve, scenes
         return Usual(self.tolerance, alpha)
 
     def at_hand(self, alpha: float, n: int) -> float:
@@ -334,14 +310,8 @@ class PostHoc(GuaranteeSettings):
             return None
         return f"α = {alpha:g} lies below {self.alphas[0]:g}, the least that can be chosen"
 
-    def usual(
-        self,
-        curve: StepCurve,
-        staircases: Sequence[Staircase],
-        members: Sequence[Sequence[int]],
-        alpha: float,
-    ) -> Usual | None:
-        del staircases, members
+    def usual(self, curve: StepCurve, scenes: Scenes, alpha: float) -> Usual | None:
+        del scenes
         if not isinstance(curve, PostHocCurve) or curve.ratio is None:
             return None
         return Usual(curve.ratio * min(alpha, self.alphas[-1]), USUALLY)

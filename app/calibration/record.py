@@ -214,7 +214,8 @@ class Calibration:
 
     def usual(self, alpha: float) -> Usual | None:
         """What few pictures exceed inside the mask of α; None: its guarantee does not say."""
-        return self.guarantee.usual(self.curve, self.staircases, self.members, alpha)
+        scenes = [[self.staircases[place] for place in places] for places in self.members]
+        return self.guarantee.usual(self.curve, scenes, alpha)
 
     @cached_property
     def groups(self) -> Mapping[str, int]:

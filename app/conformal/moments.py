@@ -5,7 +5,7 @@ Memory does not depend on M, nor the result on the order of arrival, bit for bit
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
@@ -228,13 +228,7 @@ class Moments:
         """
         if self._enlarged is None:
             raise ValueError("σ needs the enlarged input, which was not given")
-        residual = np.empty(self.shape, np.float32)
-        for top, bottom in self._strips():
-            other = self._enlarged[top:bottom].reshape(-1, 3)
-            place = residual[top:bottom].reshape(-1)
-            for part, block in self._blocks(top, bottom):
-                place[part] = self._distance(other[part], *self._moments(block))
-        return residual
+        return self._between(self._enlarged, self._distance)
 
     def departure(self) -> NDArray[np.float32]:
         """Σ_c |E_M[μ] − W| in normalised Lab, how far Ŷ is from the witness, float32 [H, W] ≥ 0.
@@ -244,22 +238,20 @@ class Moments:
         """
         if self._witness is None:
             raise ValueError("σ needs the witness's answer, which was not given")
-        departure = np.empty(self.shape, np.float32)
-        for top, bottom in self._strips():
-            other = self._witness[top:bottom].reshape(-1, 3)
-            place = departure[top:bottom].reshape(-1)
-            for part, block in self._blocks(top, bottom):
-                apart = self._mean(*self._moments(block))
-                apart -= _lab(other[part])
-                np.abs(apart, out=apart)
-                place[part] = apart.sum(axis=0)
-        return departure
+        return self._between(self._witness, self._apart)
 
-    def _strips(self) -> Iterator[tuple[int, int]]:
-        """The rows in strips, of which one plane at a time is made."""
+    def _between(
+        self, image: Image, measured: Callable[[Pixels, _Moments], NDArray[np.float32]]
+    ) -> NDArray[np.float32]:
+        """What is measured of the samples and an image, which is made in strips."""
         self.check_any()
+        plane = np.empty(self.shape, np.float32)
         for top in range(0, self.shape[0], _STRIP):
-            yield top, min(top + _STRIP, self.shape[0])
+            bottom = min(top + _STRIP, self.shape[0])
+            other, place = image[top:bottom].reshape(-1, 3), plane[top:bottom].reshape(-1)
+            for part, block in self._blocks(top, bottom):
+                place[part] = measured(other[part], self._moments(block))
+        return plane
 
     def _blocks(self, top: int, bottom: int) -> Iterator[tuple[slice, slice]]:
         """Blocks of the pixels of some rows: their places in these rows, and in the image."""
@@ -273,28 +265,30 @@ class Moments:
             return _lab(self._unfolded[0].reshape(-1, 3)[block]), None
         return self._sums(block)
 
-    def _mean(
-        self, own: NDArray[np.float32] | NDArray[np.int32], squares: NDArray[np.float64] | None
-    ) -> NDArray[np.float32]:
-        if squares is None:
-            return own.astype(np.float32)
+    def _mean(self, moments: _Moments) -> NDArray[np.float32]:
+        """E_M[μ], a new array."""
+        own, squares = moments
         mean = own.astype(np.float32)
-        mean *= np.float32(1.0 / (self.count * float(UNIT)))
+        if squares is not None:
+            mean *= np.float32(1.0 / (self.count * float(UNIT)))
         return mean
 
-    def _distance(
-        self,
-        other: Pixels,
-        own: NDArray[np.float32] | NDArray[np.int32],
-        squares: NDArray[np.float64] | None,
-    ) -> NDArray[np.float32]:
-        """E_M Σ_c (μ − other)² from `_moments` of the same pixels; other: uint8 [n, 3]."""
+    def _apart(self, other: Pixels, moments: _Moments) -> NDArray[np.float32]:
+        """Σ_c |E_M[μ] − other|; other: the same pixels of another image, uint8 [n, 3]."""
+        apart = self._mean(moments)
+        apart -= _lab(other)
+        np.abs(apart, out=apart)
+        return np.asarray(apart.sum(axis=0))
+
+    def _distance(self, other: Pixels, moments: _Moments) -> NDArray[np.float32]:
+        """E_M Σ_c (μ − other)²; other: the same pixels of another image, uint8 [n, 3]."""
+        own, squares = moments
         lab = _lab(other)
         if squares is None:
             np.subtract(own, lab, out=lab)
             return np.asarray(np.einsum("cn,cn->n", lab, lab))
-        # S2 + Σ_c E (M E − 2 S1), all of them integers below 2^53, which float64 holds: exact, so
-        # the order of the samples has no part.
+        # S2 + Σ_c E (M E − 2 S1), all integers below 2^53, which float64 holds exactly: the order
+        # of the samples has no part.
         lab *= UNIT
         whole = np.rint(lab).astype(np.float64)
         rest = self.count * whole
@@ -330,12 +324,12 @@ class Moments:
             if other is not None
         ]
         for part, block in self._blocks(top, bottom):
-            own, squares = self._moments(block)
-            mean.reshape(3, -1)[:, part] = self._mean(own, squares)
+            moments = self._moments(block)
+            mean.reshape(3, -1)[:, part] = self._mean(moments)
             if variance is not None:
                 variance.reshape(-1)[part] = self._variance_of(*self._sums(block))
             for place, other in distances:
-                place.reshape(-1)[part] = self._distance(other[part], own, squares)
+                place.reshape(-1)[part] = self._distance(other[part], moments)
         planes = iter(place for place, _ in distances)
         return Maps(
             mean,

@@ -71,12 +71,10 @@ class TestTaking:
 
 
 class TestJob:
-    async def made(
-        self, stores, upscaler, *, watched=("fake",), job_id="job-c", parent=None, **config
-    ):
-        """The id of the calibration that a job of ten pairs makes; each task is done."""
+    async def made(self, stores, upscaler, count=2, *, job_id="job-c", parent=None, **config):
+        """The id of the calibration that a job makes; each task is done."""
         settings = CalibrationConfig(samples=4, degradation=Degradation(), **config)
-        names = [f"{job_id}-{k}" for k in range(10)]
+        names = [f"{job_id}-{k}" for k in range(count)]
         first = 100 if parent else 0  # other images than those of the parent
         pairs = []
         for k, name in enumerate(names):
@@ -102,7 +100,7 @@ class TestJob:
             Calibrations(stores.calibrations),
             stores.blobs,
             stores.monitor,
-            watched,
+            ["fake"],
         )
         for task in await handler.tasks(job):
             await stores.jobs.record(job.id, task, await handler.run(job, task))
@@ -113,7 +111,7 @@ class TestJob:
     async def test_of_a_watched_upscaler(self, stores, metric):
         """Eight pairs are canaries, whatever the metric, and a round finds all as they were."""
         upscaler = FakeUpscaler()
-        made = await self.made(stores, upscaler, fidelity={"metric": metric})
+        made = await self.made(stores, upscaler, 10, fidelity={"metric": metric})
         assert len(upscaler.calls) == 10 * 4 + 8
         scene = Scene(upscaler, canaries_of(stores), made)
         await scene.round()

@@ -27,7 +27,7 @@ from tests.fakes import FakeUpscaler
 
 PIPELINE = Pipeline(fingerprint="fake:1", scale=2, samples=4)
 SEMANTIC = PIPELINE.model_copy(update={"fidelity": FidelitySettings("semantic")})
-OTHER = "not an image in x/, y/ or labels/ (y/NAME.png, or y/GROUP/NAME.png)"
+ELSEWHERE = "not an image in x/, y/ or labels/ (y/NAME.png, or y/GROUP/NAME.png)"
 
 
 def picture(seed=0, side=48, form="PNG", **options):
@@ -90,7 +90,7 @@ class TestOneRoad:
         blobs = open_blobs(None, tmp_path)
         for files in ({stray: picture(5), "y/a.png": picture(1)},) * 2:
             found = await taken(files, keep=functools.partial(blobs.put, "job"))
-            assert by_name(found.skipped) == {stray: OTHER}
+            assert by_name(found.skipped) == {stray: ELSEWHERE}
             assert await blobs.get("job", "y/a") == picture(1)
             (pair,) = found.usable
             assert pair.y_sha256 == hashlib.sha256(picture(1)).hexdigest()
@@ -269,43 +269,40 @@ def test_nothing(tmp_path):
             find_in(tmp_path / place)
 
 
-def image(seed, side=48):
-    return encoded(photo(seed, side, side))
-
-
 class TestLoad:
     def load(self, y, x=None, **options):
         return load_pair("a", y, x, PIPELINE, **{"degradation": None, "seed": 0, **options})
 
     def test_the_input_is_made_by_the_degradation(self):
         """Without x the degradation makes it, by bicubic reduction unless it says more."""
-        plain = self.load(image(1))
+        plain = self.load(picture(1))
         np.testing.assert_array_equal(
             plain.x, degrade(photo(1, 48, 48), 2, Degradation(), plain.seed)
         )
-        grey = self.load(image(1), degradation=Degradation(grey=True)).x
+        grey = self.load(picture(1), degradation=Degradation(grey=True)).x
         assert (grey[..., 0] == grey[..., 2]).all()
-        noisy = [self.load(image(1), degradation=Degradation(noise=9), seed=s).x for s in (0, 0, 1)]
+        noisy = [
+            self.load(picture(1), degradation=Degradation(noise=9), seed=s).x for s in (0, 0, 1)
+        ]
         np.testing.assert_array_equal(noisy[0], noisy[1])
         assert (noisy[0] != noisy[2]).any()
 
     def test_the_seed_depends_on_the_content_only(self):
         """The seed follows from the truth and the seed of the calibration, not from the name."""
         one, other = (
-            load_pair(name, image(1), None, PIPELINE, degradation=None, seed=5) for name in "ab"
+            load_pair(name, picture(1), None, PIPELINE, degradation=None, seed=5) for name in "ab"
         )
         assert one.seed == other.seed
-        assert one.seed not in {self.load(image(1)).seed, self.load(image(2), seed=5).seed}
+        assert one.seed not in {self.load(picture(1)).seed, self.load(picture(2), seed=5).seed}
 
     def test_labels(self):
         label = np.zeros((48, 48, 3), np.uint8)
         label[3, 4] = 1
         assert decode_label(encoded(label), (48, 48)).sum() == 1
         with pytest.raises(BadImage, match="label is 24×24, y is 48×48"):
-            decode_label(image(1, 24), (48, 48))
+            decode_label(picture(1, 24), (48, 48))
 
 
-ELSEWHERE = "not an image in x/, y/ or labels/ (y/NAME.png, or y/GROUP/NAME.png)"
 DEEP = "too many folders below y/ (y/NAME.png, or y/GROUP/NAME.png)"
 
 # Paths; the pairs that they make, as "name: x y label group"; the items that are left out.
@@ -377,10 +374,6 @@ LAYOUTS = {
 }
 
 
-def by_names(items):
-    return {item["name"]: item["reason"] for item in items}
-
-
 @pytest.mark.parametrize(("paths", "pairs", "items"), LAYOUTS.values(), ids=LAYOUTS.keys())
 def test_the_rule(paths, pairs, items):
     """What each layout means."""
@@ -390,4 +383,4 @@ def test_the_rule(paths, pairs, items):
         + (f" in {pair.folder}" if pair.folder else "")
         for pair in found.pairs
     ]
-    assert (words, by_names(found.items)) == (pairs, items)
+    assert (words, by_name(found.items)) == (pairs, items)

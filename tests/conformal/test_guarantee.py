@@ -12,7 +12,6 @@ from app.conformal import RiskCurve, Staircase
 from app.conformal.risk import lab_psnr_lower_bound_db, leakage_bound, minimal_n
 
 from .simulation import expected_losses, thresholds
-from .strategies import DELTA, NEVER
 
 N, ALPHA, BOUND = 40, 0.3, 1.0
 
@@ -69,30 +68,3 @@ def test_bounds_by_hand():
         leakage_bound(0.1, 5, 6, 3.0)
     assert lab_psnr_lower_bound_db(0.1) == pytest.approx(24.7712, abs=1e-4)
     assert lab_psnr_lower_bound_db(0) is None
-
-
-DRAWS = 500
-MOST = int(stats.binom.ppf(0.999, DRAWS, DELTA))
-
-
-@pytest.fixture(scope="module")
-def coins():
-    """Losses of 0 or B only, the hardest for a mean, that appear level by level."""
-    levels = np.linspace(1, 2, 97).astype(np.float32)
-    return [*([Staircase([level], [1.0])] for level in levels), *[[NEVER]] * 3], 1.0
-
-
-def violations(population, bound, rule, *, n, alpha):
-    """How many of the calibrations violate, and the mean expected loss of their thresholds."""
-    found = thresholds(population, rule, n=n, draws=DRAWS, alpha=alpha, bound=bound)
-    risks = expected_losses(population, found)
-    return int(np.sum(risks > alpha)), float(risks.mean())
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("rule", ["hoeffding_bentkus", "wsr"])
-def test_at_most_delta_of_the_calibrations_violate(rule, coins):
-    """E[L | calibration] ≤ α in all but δ of the calibrations, and masks are not empty."""
-    count, mean = violations(*coins, rule, n=60, alpha=0.3)
-    assert count <= MOST
-    assert mean > 0.3 / 8

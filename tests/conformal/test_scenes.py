@@ -10,9 +10,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from app.conformal import RiskCurve, Staircase
-from app.conformal.backtest import backtest, mean_losses
-from app.conformal.curve import places_of
-from app.conformal.feedback import tolerance
+from app.conformal.backtest import backtest
 from app.conformal.fidelity import largest_float32
 
 from . import oracle, strategies
@@ -162,14 +160,3 @@ def test_a_backtest_never_divides_a_scene():
     assert backtest(crops, quantiles, **options)[0].risk != by_scene[0].risk
     with pytest.raises(ValueError, match="different scenes"):
         backtest(crops, quantiles, scenes=["one"] * 80, **options)
-
-
-def test_the_tolerance_of_feedback_counts_scenes():
-    """Six equal crops of each scene tell no more of the mean than one does."""
-    random = np.random.default_rng(3)
-    scenes = [scene(random)[:1] * 6 for _ in range(40)]
-    crops = [crop for one in scenes for crop in one]
-    places = places_of([k for k in range(40) for _ in range(6)])
-    by_scene = tolerance(mean_losses(crops, places, 30.0))
-    assert by_scene == pytest.approx(tolerance([crop.loss_below(30.0) for crop in crops[::6]]))
-    assert by_scene > 2 * tolerance([crop.loss_below(30.0) for crop in crops])

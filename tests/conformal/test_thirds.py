@@ -48,22 +48,3 @@ def test_the_risk_in_each_third_is_at_most_alpha(n, seed, alpha):
         lost[third].append(stairs[place].loss_below(curve.threshold(alpha)))
     for losses in lost.values():
         assert sum(map(Fraction, losses)) <= Fraction(alpha) * len(losses) * (1 + 1e-9)
-
-
-def test_one_curve_for_all_breaks_it():
-    """Hard pictures lose more than α under the curve of all, and α at most under their own."""
-    random = np.random.default_rng(0)
-    alpha, lost = 0.2, {"all": [], "own": []}
-    for _ in range(400):
-        scores = random.random(91)
-        errors = (scores**2 * random.random(91)).astype(np.float32)
-        stairs = [Staircase(np.array([0.5], np.float32), np.array([e])) for e in errors]
-        third, members = third_of(scores[:-1], scores[-1])
-        if third < 2:
-            continue
-        own = [one for one, belongs in zip(stairs, members, strict=False) if belongs]
-        for name, some in (("all", stairs[:-1]), ("own", own)):
-            threshold = RiskCurve.from_staircases(some, 1.0).threshold(alpha)
-            lost[name].append(stairs[-1].loss_below(threshold))
-    assert np.mean(lost["all"]) > 1.5 * alpha
-    assert np.mean(lost["own"]) < alpha

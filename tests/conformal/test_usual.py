@@ -84,7 +84,7 @@ def test_one_of_ten_exceeds_it(population):
         curve = RiskCurve.from_staircases(drawn, 1.0)
         threshold = curve.threshold(0.2)
         losses = np.array([one.loss_below(threshold) for one in population])
-        usual = Expectation().usual(curve, drawn, [[k] for k in range(99)], 0.2)
+        usual = Expectation().usual(curve, [[one] for one in drawn], 0.2)
         found.append(np.mean(losses > usual.error))
         naive.append(np.mean(losses > exceeded_by([[one.loss_below(threshold)] for one in drawn])))
     assert np.mean(found) <= 0.1 + SIGMAS * stats.sem(found)
