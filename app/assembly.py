@@ -26,7 +26,6 @@ from app.sampling.draw import Throughput
 from app.sampling.pipeline import differences
 from app.serving.admission import Slots
 from app.serving.job import UpscaleHandler
-from app.serving.make import Encoded
 from app.serving.service import Observer, UpscaleService
 from app.settings import Settings
 from app.stores.base import JobKind, Stores
@@ -141,7 +140,7 @@ async def open_parts(
         interval_s=settings.canary_interval_s,
         timeout_s=settings.request_timeout_s,
     )
-    observers: list[Observer] = [functools.partial(_count, metrics)]
+    observers: list[Observer] = []
     monitor = Monitor(stores.monitor, metrics, client_interval_s=settings.monitor_client_interval_s)
     if serves:
         await stack.enter_async_context(monitor.running())
@@ -165,6 +164,7 @@ async def open_parts(
         prefers_auto=settings.prefers_auto,
         auto_measured=settings.auto_measured,
         throughput=throughput,
+        metrics=metrics,
     )
     queue = await stack.enter_async_context(_queue(settings, stores, metrics))
     costs = Costs(throughput, functools.partial(_tariff, settings), settings.job_concurrency)
@@ -282,17 +282,6 @@ def _tariff(settings: Settings, upscaler: str) -> Tariff:
     entry = settings.upscaler(upscaler)
     most = entry.max_calls_per_hour if isinstance(entry, RemoteConfig) else None
     return Tariff(settings.price_per_call(upscaler), most)
-
-
-def _count(metrics: Metrics, answer: Encoded) -> None:
-    """Record what an answer says, whoever asked for it."""
-    made, result = answer.picture, answer.result
-    seconds_per_sample = made.timings_ms["samples"] / 1e3 / made.samples
-    metrics.observe("sample_seconds", seconds_per_sample, made.upscaler)
-    if result is None:
-        return
-    metrics.observe("trusted_fraction", result.trusted_fraction, result.upscaler)
-    metrics.observe("typicality", result.typicality, result.upscaler)
 
 
 def _budget(settings: Settings) -> int | None:

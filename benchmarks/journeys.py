@@ -53,7 +53,12 @@ async def main(folder):
         form = {"request": {"path": "/", "form": "raw"}, "answer": {"image": "body"}}
         entry = {"name": "paid", "kind": "http", "url": server.url, "scale": 2, "canary": "off"}
         entries = [{"name": "span-x4", "kind": "embedded"}, entry | form]
-        settings = Settings(data_dir=folder, admin_keys=[ADMIN_KEY], upscalers=entries)
+        settings = Settings(
+            data_dir=folder,
+            admin_keys=[ADMIN_KEY],
+            upscalers=entries,
+            monitor_client_interval_s=1e6,  # so that it counts the first upload only
+        )
         is_beside.set(True)
         async with running(create_app(settings)) as served:
             is_beside.set(False)

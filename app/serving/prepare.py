@@ -1,8 +1,6 @@
-"""What happens before anything is generated: all that can be checked for nothing.
+"""What is checked of an upload before anything is generated.
 
-    UpscaleRequest ──choose──▶ Chosen ──decode──▶ Decoded ──settle──▶ Decoded ──admit──▶ Admitted
-
-After them comes `make.py`.
+    Chosen ──decode──▶ Decoded ──(settle)──▶ admit ──▶ Admitted
 
 Each step makes what the next one needs, so none can be called too early.
 """
@@ -13,27 +11,21 @@ import asyncio
 import hashlib
 import io
 import math
-import secrets
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
-from app.calibration.active import Order
 from app.calibration.record import Calibration
-from app.conformal.indecision import IndecisionSettings
-from app.errors import BadGroup, BadRequest, CalibrationMismatch, ImageTooLarge, TooSlow
+from app.errors import BadRequest, ImageTooLarge, TooSlow
 from app.images import decode as images
 from app.images.decoders import File, decoding, size_of
 from app.images.facts import Facts, look_at
 from app.images.raster import read_picture
-from app.sampling.pipeline import Pipeline, differences, guard, identify
-from app.serving.admission import BELIEVED, fitting, footprint
-from app.serving.answer import ChosenForm, check_alpha, form_of
-from app.serving.auto import chosen_for
-from app.serving.context import ServiceContext
+from app.serving.admission import fitting
+from app.serving.answer import check_alpha
+from app.serving.choose import Chosen, ServiceContext
 from app.serving.credentials import UNSIGNED, Parent, parent_of
-from app.serving.options import UpscaleRequest
 from app.serving.promise import Subject
 from app.system import shielded
 from app.telemetry.tracing import span
@@ -42,38 +34,8 @@ from app.upscalers.base import Upscaler
 Upload = bytes | Callable[[], Awaitable[File]]
 """A file, or what gives it when it has a place among those that are decoded."""
 
-UNMASKED: Final = (
-    "There is no trust mask (mask=none): nothing says where this picture can be believed."
-)
-
 # Of the deadline, what the estimate of a reduced image takes.
 _IN_TIME: Final = 0.8
-
-
-@dataclass(frozen=True, slots=True)
-class Chosen:
-    """What answers a request, known before its upload is read.
-
-    pipeline: makes the picture; that of the calibration, if there is one.
-    calibration: what the mask is read from; None: a picture without a mask is wanted.
-    order: the active calibrations; that of the upload is known once it is read (`settle`).
-    why: it is this upscaler, where `auto` chose it.
-    """
-
-    request: UpscaleRequest
-    upscaler: Upscaler
-    pipeline: Pipeline
-    calibration: Calibration | None
-    order: Order | None
-    seed: int
-    form: ChosenForm
-    warnings: tuple[str, ...]
-    why: str | None = None
-
-    def footprint(self, height: int, width: int) -> int:
-        """Bytes that making the answer to an h×w upload holds at most."""
-        form_bytes = self.form.bytes_per_pixel + BELIEVED * self.request.believed
-        return footprint(height, width, self.pipeline, self.upscaler.capabilities, form_bytes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,18 +43,18 @@ class Decoded:
     """The upload as pixels.
 
     digest: of the file. parent: the file, for content credentials; None: the picture has none.
+    notes: on what of its credentials was not kept.
     """
 
-    chosen: Chosen
     image: images.Decoded
     facts: Facts
     digest: int
     parent: Parent | None
-    warnings: tuple[str, ...]
+    notes: list[str]
 
     @property
     def size(self) -> tuple[int, int]:
-        """Height and width of the upload."""
+        """Height and width."""
         height, width, _ = self.image.rgb.shape
         return height, width
 
@@ -115,16 +77,13 @@ class Admitted:
     mask: None: none is wanted.
     """
 
+    chosen: Chosen
     decoded: Decoded
     mask: Mask | None
     footprint: int
     deadline_s: float
     estimate_s: float | None
     warnings: tuple[str, ...]
-
-    @property
-    def chosen(self) -> Chosen:
-        return self.decoded.chosen
 
     @property
     def size(self) -> tuple[int, int]:
@@ -143,132 +102,6 @@ class Admitted:
             "trustscale.width": width,
             "trustscale.height": height,
         }
-
-
-async def choose(context: ServiceContext, request: UpscaleRequest) -> Chosen:
-    """What answers; where `auto` chooses, the first that can, until `settle` has seen the upload.
-
-    Raises:
-        NotFound, NoCalibration, CalibrationMismatch, UpscalerUnavailable, BadGroup, BadRequest.
-    """
-    candidates = context.candidates(request.upscaler)
-    able = await _able(context, request, candidates)
-    return await _choose(context, request, (able or candidates)[0])
-
-
-async def settle(context: ServiceContext, decoded: Decoded) -> Decoded:
-    """The upload with the upscaler for its class, where `auto` chooses, and its calibration.
-
-    Raises:
-        NoCalibration, CalibrationMismatch, UpscalerUnavailable, BadGroup, BadRequest.
-    """
-    decoded = await _settle_upscaler(context, decoded)
-    return await asyncio.to_thread(_answered, decoded)
-
-
-async def _settle_upscaler(context: ServiceContext, decoded: Decoded) -> Decoded:
-    chosen, request = decoded.chosen, decoded.chosen.request
-    candidates = context.candidates(request.upscaler)
-    if len(candidates) == 1:
-        return decoded
-    name, words, why = chosen_for(context.auto, await context.choices(), decoded.facts)
-    able = [one for one in await _able(context, request, candidates) if one.name == name]
-    if not able:
-        why = f"{name}, for uploads of this class ({words}), has no calibration. Another was taken."
-        return replace(decoded, chosen=replace(chosen, why=why))
-    if able[0] is not chosen.upscaler:
-        rest = tuple(one for one in decoded.warnings if one not in chosen.warnings)
-        chosen = await _choose(context, request, able[0])
-        decoded = replace(decoded, warnings=(*rest, *chosen.warnings))
-    return replace(decoded, chosen=replace(chosen, why=why))
-
-
-def _answered(decoded: Decoded) -> Decoded:
-    """The upload with the calibration that answers it: of several one that covers it."""
-    chosen = decoded.chosen
-    if chosen.order is None:
-        return decoded
-    height, width = (side * chosen.pipeline.scale for side in decoded.size)
-    calibration = chosen.order.choose(decoded.facts, height, width)
-    chosen = replace(chosen, calibration=calibration, pipeline=calibration.pipeline)
-    return replace(decoded, chosen=chosen)
-
-
-async def _able(
-    context: ServiceContext, request: UpscaleRequest, candidates: Sequence[Upscaler]
-) -> list[Upscaler]:
-    """Of the candidates, those that have an active calibration, or need none."""
-    if request.mask == "none":
-        return list(candidates)
-    able = [one for one in candidates if await context.calibrations.active_id(one.name)]
-    if request.stretch is None:
-        return able
-    orders = [(one, await context.calibrations.order(one.name)) for one in able]
-    return [one for one, order in orders if request.stretch in order.stretches]
-
-
-async def _choose(context: ServiceContext, request: UpscaleRequest, upscaler: Upscaler) -> Chosen:
-    """Nothing is served under another pipeline than the calibrated one."""
-    calibration, order, warnings = None, None, [UNMASKED]
-    if request.mask == "none":
-        await identify(upscaler)
-        pipeline = Pipeline(
-            fingerprint=upscaler.fingerprint,
-            scale=upscaler.scale,
-            samples=1,
-            indecision=IndecisionSettings("residual"),
-            stretch=request.stretch,
-        )
-    else:
-        active = await context.calibrations.order(upscaler.name)
-        await identify(upscaler)
-        order = _of_stretch(_live(active, upscaler), request.stretch)
-        calibration, pipeline, warnings = order.first, order.first.pipeline, []
-        if context.canaries is not None:
-            warnings += await context.canaries.check(upscaler.name, calibration.id)
-        if not any(_promises(one, request) for one in order.calibrations):
-            calibration.under(request.guarantee).of_group(request.group)
-    seed = secrets.randbits(53) if request.seed is None else request.seed
-    form = form_of(request.format, request.quality)
-    return Chosen(request, upscaler, pipeline, calibration, order, seed, form, tuple(warnings))
-
-
-def _live(order: Order, upscaler: Upscaler) -> Order:
-    """The calibrations that were made under the live pipeline. Raises CalibrationMismatch: none."""
-    found = [one for one in order.calibrations if not differences(one.pipeline, upscaler)]
-    if not found:
-        first = order.first
-        guard(first.pipeline, upscaler, first.manifest.provenance.settings)
-    return order if len(found) == len(order.calibrations) else Order(found)
-
-
-def _of_stretch(order: Order, stretch: str | None) -> Order:
-    """The calibrations whose X was made as is asked for: by default pictures of 8 bits, if any.
-
-    Raises:
-        CalibrationMismatch: there are none.
-    """
-    known = order.stretches
-    if stretch is None and None not in known:
-        stretch = known[0]
-    found = [one for one in order.calibrations if one.pipeline.stretch == stretch]
-    if not found:
-        there = " or ".join("pictures of 8 bits" if one is None else one for one in known)
-        raise CalibrationMismatch(
-            f"No active calibration was made with stretch={stretch}, but with {there}: nothing is "
-            "known of such data. Calibrate with that stretch, or send mask=none.",
-            differences=[{"field": "stretch", "calibrated": one, "live": stretch} for one in known],
-        )
-    return order if len(found) == len(order.calibrations) else Order(found)
-
-
-def _promises(calibration: Calibration, request: UpscaleRequest) -> bool:
-    """Whether a calibration has the group and gives the guarantee of a request."""
-    try:
-        calibration.under(request.guarantee).of_group(request.group)
-    except (BadGroup, BadRequest):
-        return False
-    return True
 
 
 async def decode(
@@ -308,19 +141,19 @@ async def decode(
                 parent_of, file, image.format, with_credentials=keeps_place
             )
     facts = await asyncio.to_thread(look_at, image.rgb, image.compression)
-    warnings = (*image.notes, *chosen.warnings, *notes)
-    return Decoded(chosen, image, facts, digest, parent, warnings)
+    return Decoded(image, facts, digest, parent, notes)
 
 
-async def admit(context: ServiceContext, decoded: Decoded, *, as_job: bool) -> Admitted:
+async def admit(
+    context: ServiceContext, chosen: Chosen, decoded: Decoded, *, as_job: bool
+) -> Admitted:
     """Whether the picture can be held by its form, by memory, and be made in time.
 
     Raises:
         BadRequest, ImageTooLarge, TooSlow.
     """
-    chosen = decoded.chosen
     height, width = decoded.size
-    warnings = [*decoded.warnings, *_form_warnings(context, decoded)]
+    of_form = _form_warnings(context, chosen, decoded)
     _check_pixels(chosen.upscaler, height, width)
     footprint = chosen.footprint(height, width)
     try:
@@ -334,20 +167,21 @@ async def admit(context: ServiceContext, decoded: Decoded, *, as_job: bool) -> A
     estimate = context.throughput.estimate(chosen.upscaler, height * width, samples)
     deadline = context.job_timeout_s if as_job else context.timeout_s
     if estimate is not None and estimate > deadline:
-        raise _too_slow(decoded, estimate, deadline, as_job=as_job)
+        raise _too_slow(decoded.size, estimate, deadline, as_job=as_job)
     mask = None
     if chosen.calibration is not None:
-        mask = await asyncio.to_thread(_wanted, decoded, chosen.calibration)
-    return Admitted(decoded, mask, footprint, deadline, estimate, tuple(warnings))
+        mask = await asyncio.to_thread(_wanted, chosen, decoded, chosen.calibration)
+    warnings = (*decoded.image.notes, *chosen.warnings, *decoded.notes, *of_form)
+    return Admitted(chosen, decoded, mask, footprint, deadline, estimate, warnings)
 
 
-def _wanted(decoded: Decoded, calibration: Calibration) -> Mask:
+def _wanted(chosen: Chosen, decoded: Decoded, calibration: Calibration) -> Mask:
     """The mask of the request, by the curve of images of its group, class and size.
 
     Of a class that the calibration lacks no part speaks; all pairs are used then, and the answer
     says so.
     """
-    request, facts = decoded.chosen.request, decoded.facts
+    request, facts = chosen.request, decoded.facts
     promised = calibration.under(request.guarantee)
     height, width = (side * promised.pipeline.scale for side in decoded.size)
     subject = Subject.of(promised, request.group, facts, size=(height, width))
@@ -356,13 +190,13 @@ def _wanted(decoded: Decoded, calibration: Calibration) -> Mask:
     return Mask(calibration, alpha, subject, facts)
 
 
-def _form_warnings(context: ServiceContext, decoded: Decoded) -> list[str]:
+def _form_warnings(context: ServiceContext, chosen: Chosen, decoded: Decoded) -> list[str]:
     """What the form of the picture does to it. Raises BadRequest: it cannot hold it."""
-    form, is_transparent = decoded.chosen.form, decoded.image.alpha is not None
-    longest, wanted = max(decoded.size) * decoded.chosen.pipeline.scale, decoded.chosen.request.to
+    form, is_transparent = chosen.form, decoded.image.alpha is not None
+    longest, wanted = max(decoded.size) * chosen.pipeline.scale, chosen.request.to
     if wanted is not None and wanted > longest:
         raise BadRequest(f"The longest side of the picture is {longest}; to={wanted} is more.")
-    is_deep = decoded.chosen.pipeline.stretch is not None
+    is_deep = chosen.pipeline.stretch is not None
     form.check(wanted or longest, transparent=is_transparent and not is_deep, deep=is_deep)
     found = form.warnings()
     if wanted is not None and wanted < longest:
@@ -372,9 +206,9 @@ def _form_warnings(context: ServiceContext, decoded: Decoded) -> list[str]:
         )
     if context.credentials and form.name in UNSIGNED:
         found.append(f"A picture of format={form.name} has no content credentials.")
-    if is_deep and not decoded.chosen.upscaler.capabilities.deep:
+    if is_deep and not chosen.upscaler.capabilities.deep:
         found.append(
-            f"The upscaler {decoded.chosen.upscaler.name!r} takes 8 bits: of 65,536 levels it saw "
+            f"The upscaler {chosen.upscaler.name!r} takes 8 bits: of 65,536 levels it saw "
             "and made 256."
         )
     if is_transparent and not is_deep:
@@ -412,9 +246,9 @@ def _with_cost(
     return ImageTooLarge(detail, **error.members)
 
 
-def _too_slow(decoded: Decoded, estimate: float, deadline: float, *, as_job: bool) -> TooSlow:
+def _too_slow(size: tuple[int, int], estimate: float, deadline: float, *, as_job: bool) -> TooSlow:
     """The error of too little time, with the ways out."""
-    height, width = decoded.size
+    height, width = size
     longest = int(max(height, width) * math.sqrt(_IN_TIME * deadline / estimate))
     ways, members = [f"fit={longest}, which reduces the image to that longest side first"], {}
     if not as_job:

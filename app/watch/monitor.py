@@ -25,7 +25,7 @@ from app.calibration.record import Calibration
 from app.conformal import drift
 from app.errors import TrustscaleError
 from app.serving.answer import Result
-from app.serving.make import Encoded
+from app.serving.service import Encoded
 from app.stores.base import MonitorStore, Update
 from app.telemetry.metrics import Metrics
 from app.watch.requests import (

@@ -16,8 +16,8 @@ from app.conformal.terms import is_fact
 from app.sampling.measure import measure
 from app.sampling.pipeline import Pipeline
 from app.serving.admission import LARGE, footprint
-from app.serving.make import encode, generate
 from app.serving.options import UpscaleRequest
+from app.serving.service import encode, generate
 from app.upscalers.base import Capabilities, Source
 from tests.api.gateway import gateway
 from tests.factories import calibration_of, encoded
@@ -175,7 +175,7 @@ async def test_covers_the_answer(tmp_path, monkeypatch, form, quality, believed,
 
 async def test_nothing_holds_what_is_let_go(tmp_path, monkeypatch):
     """Sums once σ is measured, and trust levels of large pictures once they are in their file."""
-    monkeypatch.setattr("app.serving.make.LARGE", 0)
+    monkeypatch.setattr("app.serving.service.LARGE", 0)
     upscaler = NoisyUpscaler(scale=SCALE)
     calibration = await calibration_of(upscaler, samples=2)
     app = gateway(tmp_path, upscaler, calibrations=[calibration])
