@@ -39,10 +39,10 @@ Key: TypeAlias = tuple[int, str | None, frozenset[tuple[int, int]]]
 class Order:
     """The active calibrations of an upscaler, in order.
 
-    The first that covers the upload's class and the size of its output answers; else the first of
+    The first that covers an upload's class and the size of its output answers; else the first of
     all, whose answer says that nothing is known. A curve keeps its promise only if its uploads are
-    also exchangeable with its scenes, so a calibration answers only by pairs that none before it
-    covers: then its curve would be used for every pair that it was made of.
+    exchangeable with its scenes, so a calibration answers only by pairs that none before it covers:
+    then its curve would be used for each of its pairs.
     """
 
     calibrations: Sequence[Calibration]
@@ -88,7 +88,7 @@ class Order:
     def _speaks(self, place: int, name: str | None, height: int, width: int) -> bool:
         """Whether a calibration answers uploads of a class with outputs of this size.
 
-        None of the pairs that it would use may be one that a calibration before it covers.
+        No calibration before it may cover a pair that it would use.
         """
         part = self.calibrations[place].of_class(name)
         speaking = part.sizes.speaking_about(height, width, part.pipeline.indecision)
@@ -152,10 +152,9 @@ class Change(BaseModel):
 
 
 class Changes(BaseModel):
-    """What users see of a switch.
+    """What users see of a switch, each over the pairs of its own calibration.
 
-    trusted_area: mean share in [0, 1] of trusted pixels at `alpha`, the default α of the next one,
-    each over the pairs of its own calibration.
+    trusted_area: mean share in [0, 1] of trusted pixels at `alpha`, the default α of the next one.
     """
 
     alpha: float

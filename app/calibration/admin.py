@@ -1,6 +1,6 @@
 """What an admin does with calibrations: create, extend, derive, inspect, label, activate.
 
-Until a calibration is made, and after, the id of its job leads to it.
+The id of its job leads to a calibration, also before it is made.
 """
 
 from __future__ import annotations
@@ -88,15 +88,15 @@ class CalibrationAdmin:
     ) -> JobStatus:
         """Check and store the pairs, then queue the job.
 
-        `table` names groups and scenes (`intake.find`). A parent, whose config it is, gives its
-        pairs to the calibration, and only the new ones are generated. For `auto` each upscaler has
-        a job, and the first names the others (`also` of its `about`).
+        `table` names groups and scenes (`intake.find`). With a parent, whose config it is, only new
+        pairs are generated. For `auto` each upscaler has a job, and the first names the others
+        (`also` of its `about`).
 
         Raises:
             BadPairs: some pairs cannot be used and the config says "fail", or none can.
             BadRequest: the config asks for what the upscaler cannot do.
             CalibrationMismatch: the upscaler is no longer the parent's.
-            Conflict: X of the new pairs would be made in another way than X of the parent's.
+            Conflict: X of the new pairs would be made unlike X of the parent's.
         """
         ids = [f"{_JOB_PREFIX}{secrets.token_urlsafe(15)}" for _ in self._named(config.upscaler)]
 
@@ -217,14 +217,11 @@ class CalibrationAdmin:
         """Store a new calibration of the same pairs; nothing is generated or activated.
 
         Guarantee, bound (c, what errors are counted up to), rule and name are the parent's where
-        None. `to_activate`: the caller will activate it, so one that would serve worse is refused
-        unless forced.
+        None. With `to_activate`, one that would serve worse is refused unless forced.
 
         Raises:
-            Conflict: the parent has this guarantee, bound and rule already, or has cut errors below
-                `bound`; or it would serve worse.
-            BadRequest: the bound is not a sensible positive number, or the parent's pairs have no
-                classes.
+            Conflict: nothing would change, errors were cut below `bound`, or it would serve worse.
+            BadRequest: the bound is not a sensible positive number, or the pairs have no classes.
         """
         guarantee = (guarantee or parent.guarantee).fitted_to(parent.pipeline.indecision)
         bound = parent.error_bound if bound is None else bound
@@ -326,11 +323,7 @@ class CalibrationAdmin:
         return calibration
 
     async def check(self, calibration: Calibration) -> None:
-        """Return if its upscaler, where this process has it, is the one that was calibrated.
-
-        Raises:
-            CalibrationMismatch: it was made under another pipeline than the live one.
-        """
+        """Raise CalibrationMismatch if this process has its upscaler under another pipeline."""
         if calibration.manifest.upscaler in self.upscalers:
             guard(calibration.pipeline, await self._identified(calibration.manifest.upscaler))
 
@@ -400,7 +393,7 @@ class CalibrationAdmin:
             raise BadImage(f"The {error.detail.rstrip('.')}.") from error
 
     async def put_labels(self, job: JobStatus, files: Files) -> None:
-        """Store many labels, as `put_label` does; the good ones also when others are bad.
+        """Store many labels, the good ones also when others are bad.
 
         Raises:
             Conflict: the job does not wait for labels.

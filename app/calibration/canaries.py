@@ -3,12 +3,11 @@
 If equal seeds give equal bytes, the answers' digests must not change. Otherwise each answer is
 reduced to a few numbers, and every new number is ranked among earlier draws: under an unchanged
 model all ranks are equally likely. The capital of a bet against that (`drift.py`) reaches 1/δ at
-any time with probability at most δ (Ville's inequality). Each statistic has accounts of its own;
-the mean of their capitals is again a test martingale.
+any time with probability at most δ (Ville's inequality), and so does the mean over the statistics.
 
 The M samples of a pair are draws already; testing for exact repetition costs one more call per
 canary. A job keeps its canaries among its blobs. Then inputs and first state move to a key of the
-calibration, and rounds (`app/watch/canaries.py`) keep a versioned state that all processes share.
+calibration, and rounds (`app/watch/canaries.py`) keep a state that all processes share.
 """
 
 from __future__ import annotations
@@ -57,8 +56,8 @@ class _Frozen(BaseModel):
 class Canary(_Frozen):
     """One input, stored elsewhere by this name, and its answers.
 
-    seed: sent with every call when answers are compared exactly.
-    sha256: of the answer to it; None if the seed does not repeat, or statistics are compared.
+    seed: of every call when answers are compared exactly.
+    sha256: of the exact answer; None: statistics are compared.
     draws: values of each statistic of answers to other seeds so far, sorted.
     """
 
@@ -76,7 +75,7 @@ class CanaryState(_Frozen):
     changed: canaries whose exact answer changed.
     at: of the last round; before the first one, of the calibration.
     begun: when a process began the last round, which may have failed.
-    alarm: stays once raised, also when later draws lower the evidence.
+    alarm: stays once raised.
     """
 
     fingerprint: str
@@ -98,13 +97,10 @@ class CanaryState(_Frozen):
 
 
 def start(fingerprint: str, samples: int, canaries: Sequence[Canary]) -> CanaryState:
-    """The canaries to watch, of those with both their answer and their draws.
+    """The canaries to watch, from their answers and draws; ValueError without any.
 
-    Answers are compared exactly if every canary gave the same bytes to the same seed twice, else
-    statistically; then the number of draws limits how small a rank can get.
-
-    Raises:
-        ValueError: no canary.
+    Answers are compared exactly if every canary repeated its bytes, else statistically; then the
+    number of draws limits how small a rank can get.
     """
     if not canaries:
         raise ValueError("at least one canary is needed")
@@ -122,14 +118,10 @@ def start(fingerprint: str, samples: int, canaries: Sequence[Canary]) -> CanaryS
 def observe(
     state: CanaryState, answers: Mapping[str, RGB], uniform: Callable[[], float], at: datetime
 ) -> CanaryState:
-    """The state after a round; canaries without an answer stay as they are.
+    """The state after a round at this time; canaries without an answer stay as they are.
 
-    Args:
-        state: so far.
-        answers: by the canary's name; statistical ones are fresh draws, with a new seed and no
-            cache.
-        uniform: draws from U(0, 1), to break ties.
-        at: the time of the round.
+    answers: by the canary's name; statistical ones are fresh draws, with a new seed and no cache.
+    uniform: draws from U(0, 1), to break ties.
     """
     capital, changed, items = dict(state.capital), set(state.changed), []
     for item in state.items:

@@ -3,7 +3,7 @@
 A calibration of `auto` sets a share of its scenes aside. On them each model's mask is cut as a
 calibration would cut it, and its trusted area is kept (`Aside`). The choice uses nothing else, so
 calibration scenes and the next upload stay exchangeable, and every curve keeps its promise. σ is
-not fitted on these scenes either: such a model would look better than one with a shipped fit.
+not fitted on these scenes either: that would flatter a model beside one with a shipped fit.
 """
 
 from __future__ import annotations
@@ -59,12 +59,10 @@ def choices(
 ) -> Mapping[str, Choice]:
     """The model that the measurements choose for each class; empty if they cannot be compared.
 
-    They must be made in one way, on the same scenes, and on no picture that calibrates any model,
-    pixel for pixel.
+    They must be made in one way, on the same scenes, and on no picture that calibrates any model.
 
-    Args:
-        active: the calibrations of each model, in the order in which they are asked.
-        usual: the model of a class without measurements or differences.
+    active: the calibrations of each model, in the order in which they are asked.
+    usual: the model of a class without measurements or differences.
     """
     asides = {order[0].manifest.upscaler: order[0].manifest.aside for order in active}
     found = {name: aside for name, aside in asides.items() if aside is not None}

@@ -44,11 +44,8 @@ class Costs:
     ) -> Mapping[str, str]:
         """Calls, and where known seconds and price, as the job store keeps them.
 
-        Args:
-            upscaler: to call; its throughput is measured if it is local and unknown.
-            pairs: still to be measured.
-            samples: of each.
-            pixels: of X, on average.
+        pairs: still to be measured.
+        pixels: of X, on average.
         """
         capabilities, tariff = upscaler.capabilities, self.tariff(upscaler.name)
         if capabilities.by_tiles and self.throughput.seconds_per_megapixel(upscaler) is None:

@@ -1,7 +1,6 @@
 """Which guarantee a calibration gives, chosen in advance with all of its numbers.
 
-Each kind is a class: what it counts as a loss, and the curve that its masks are read from. It
-bounds the α of a request: an expected largest error, or a share of pictures.
+Each kind is a class: what it counts as a loss, and the curve that its masks are read from.
 """
 
 from __future__ import annotations
@@ -229,8 +228,8 @@ class Probability(GuaranteeSettings):
     def at_hand(self, alpha: float, n: int) -> float:
         """What holds of the n scenes at hand, one image each, with the confidence `AT_HAND`.
 
-        Let T_i be the σ at which image i first exceeds τ. t_α is the (m + 1)-th smallest of them, m
-        = ⌊α(n + 1)⌋ − 1, so P(T_new < t_α) given the calibration is at most a Beta(m + 1, n − m)
+        T_i: the σ at which image i first exceeds τ. t_α is the (m + 1)-th smallest of them, m =
+        ⌊α(n + 1)⌋ − 1, so P(T_new < t_α) given the calibration is at most a Beta(m + 1, n − m)
         variable, whose quantile is the bound of Clopper and Pearson for m of n.
         """
         allowed = math.floor(alpha * (n + 1) * _ROUNDING) - 1
@@ -240,8 +239,8 @@ class Probability(GuaranteeSettings):
 class PostHoc(GuaranteeSettings):
     """α may be chosen after looking: the expected largest error, divided by α, is at most 1.
 
-    It is chosen from a menu, or between two numbers; by default 0.05 and 0.15. `shape` has the
-    knots of a(t) (`app/conformal/post_hoc.py`), which follow from σ.
+    It is chosen from a menu or between two numbers. `shape` has the knots of a(t)
+    (`app/conformal/post_hoc.py`), which follow from σ.
     """
 
     kind: Literal["post_hoc"] = "post_hoc"

@@ -144,8 +144,7 @@ def run_backtest(
 def leaked(calibration: Calibration, n_leaked: int) -> float:
     """The bound at the default α that survives `n_leaked` scenes that a model was trained on.
 
-    Uploads are answered from the curves of their classes, and all that leaked may be in one class;
-    so it is the weakest bound of all classes.
+    All that leaked may be in one class, so it is the weakest bound of all classes.
 
     Raises:
         BadRequest: n_leaked is not between 0 and n, or no bound is known for the guarantee.

@@ -1,8 +1,8 @@
 """From named files of a folder, an archive or a form to pairs that can be measured.
 
-A first pass sees only names, which define pairs (`layout.py`), groups and scenes (`naming.py`). A
-second one decodes each file of a pair and, for a job elsewhere, stores it under its role and its
-pair's name. So all errors are reported before anything is generated.
+Names alone define pairs (`layout.py`), groups and scenes (`naming.py`). Then each file of a pair is
+decoded and, for a job elsewhere, stored under its role and its pair's name. So all errors are
+reported before anything is generated.
 """
 
 from __future__ import annotations
@@ -174,7 +174,7 @@ async def take_in(
         files: those that `found` was found among.
         found: by `find`.
         pipeline: that will measure the pairs.
-        keep: stores files that cannot be read in place later; None: nothing is stored.
+        keep: stores files that cannot be read in place later.
         known: pairs of a calibration that is to be extended.
         labels_are_claimed: whether each label must say which prediction it was drawn on; if not,
             the semantic metric needs one with every pair.

@@ -1,8 +1,8 @@
 """The calibration job: one task per pair, on all job workers; then all pairs make the calibration.
 
-A task ends in one of three checkpoints: the measured pair, a pair that waits for its label
-(semantic metric), or an unusable pair, with the reason. With labels missing the job ends in
-`awaiting_labels`; it resumes when the admin has drawn them.
+A task ends in a checkpoint: the measured pair, a pair that waits for its label (semantic metric),
+or an unusable pair, with the reason. With labels missing the job ends in `awaiting_labels`; it
+resumes when the admin has drawn them.
 """
 
 from __future__ import annotations
@@ -266,8 +266,7 @@ class CalibrationHandler:
     async def _first(self, job: str, pair: Pair, measurement: Measurement) -> Measurement:
         """What the first execution of this task measured; its label is drawn on that.
 
-        A task may run again after its worker was thought dead, and an upscaler without seeds then
-        gives other samples.
+        A task may run again, and an upscaler without seeds then gives other samples.
         """
         name = f"{_FIRST}/{pair.name}"
         kept = await asyncio.to_thread(pack_measurement, measurement)

@@ -1,9 +1,8 @@
 """Labels that people draw: every save is a new version of its pair's label, the newest counts.
 
-So that two annotators cannot overwrite each other unseen, a version is a file that is created once
-and never replaced: a save names the version it was drawn on, and only one save per version creates
-the next. A crash leaves the older version. Versions are removed with the job's files; a label takes
-a few kilobytes.
+So that two annotators cannot overwrite each other unseen, a version is a file that is never
+replaced: a save names the version it was drawn on, and only one save per version creates the next.
+A crash leaves the older version. Versions are removed with the job's files.
 """
 
 from __future__ import annotations

@@ -5,8 +5,8 @@
 
 One more folder may enclose it; X and labels may be missing. Without x/, y/ and labels/, the images
 of one folder are truths Y; with `folders`, those of `DIR/NAME.ext` are, in groups. X, Y and label
-of a pair may differ in suffix. Other files are ignored beside these folders, and named inside them;
-whatever else cannot be part of a pair is named with its reason. Only names are read.
+of a pair may differ in suffix. Other files are ignored beside these folders; what cannot be part of
+a pair is named with its reason. Only names are read.
 """
 
 from __future__ import annotations
@@ -64,10 +64,9 @@ class NamedFile(NamedTuple):
 class Placed:
     """What a file's path says.
 
-    path: as given.
     role: None: no folder names one.
     stem: its name without suffix.
-    folder: the folder below the role, or its own without a role.
+    folder: below the role, or its own without a role.
     reason: why it cannot be part of a pair.
     """
 
@@ -144,8 +143,8 @@ def placed(path: str, role: Role | None = None) -> Placed | None:
 def arrange(files: Iterable[Placed | None], *, folders: bool = False) -> Arranged:
     """Make pairs of files, given what `placed` says of each.
 
-    A name that several files of one role have is left out, since either may be meant. `folders`:
-    whether DIR/NAME.ext without x/, y/ and labels/ is a truth in the group DIR.
+    A name that several files of one role have is left out. `folders`: whether DIR/NAME.ext without
+    x/, y/ and labels/ is a truth in the group DIR.
     """
     found = _without_strays([file for file in files if file is not None], folders=folders)
     items = [{"name": file.path, "reason": file.reason} for file in found if file.reason]

@@ -24,9 +24,7 @@ REMOVED: Final = "removed by "
 class PairInfo(BaseModel):
     """What is kept of one pair besides its staircase. Sizes are those of Y in pixels.
 
-    group: a function of X chosen before anything was measured: a camera, a subject.
-    scene: what belongs together: crops of one photograph, frames of one camera run, slices of one
-    patient. A pair without one is its own scene.
+    group, scene: see `naming.py`; a pair without a scene is its own.
     variant: the way in which X was made, where one Y gave several pairs; they are one scene.
     input_class, facts: of X (`app/images/facts.py`).
     pixels_sha256: of Y decoded, whatever its file.
@@ -79,8 +77,7 @@ class Aside(BaseModel):
     """What was trusted of the scenes that were set aside to choose a model by.
 
     photographs: the first digits of the SHA-256 of the pixels of their Y.
-    areas: by class of uploads the share of each scene that is trusted at `alpha`, by one of its
-    photographs.
+    areas: by class the share of each scene, named by one of its photographs, trusted at `alpha`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -1,10 +1,8 @@
 """Groups and scenes of pairs, and the predictions that labels were drawn on.
 
-A group is a function of X known before anything is measured, such as the camera or the subject. The
-curve of a group's pairs holds for images of that group.
-
-A scene is what pairs were taken from: crops of one photograph, frames of one camera run, slices of
-one patient. It counts once, however many pairs it has.
+A group is a function of X known before anything is measured, such as the camera or the subject; the
+curve of its pairs holds for its images. A scene is what pairs were taken from: crops of one
+photograph, frames of one camera run, slices of one patient. It counts once.
 
 One level of folders below x/ and y/ names either, or a table does: `manifest.csv` among the files,
 or a file of the form. Its column `name` or `file` names the pair.
@@ -118,13 +116,10 @@ def read_table(data: bytes) -> list[dict[str, str]]:
 
 
 def column_of(rows: Rows | None, column: str) -> dict[str, str]:
-    """A column of a table by name of the pair, without empty cells.
-
-    The suffix in a column `file` is dropped.
+    """A column of a table by name of the pair, without empty cells, nor the suffix in `file`.
 
     Raises:
-        BadRequest: there is no table, no column names the pairs, the column is missing, or a pair
-            is named twice.
+        BadRequest: table, column or names of pairs are missing, or a pair is named twice.
     """
     if rows is None:
         raise BadRequest(f"{MANIFEST} is missing.")

@@ -41,7 +41,7 @@ class Pair:
     """A decoded pair: X [h, w, 3], Y [k·h, k·w, 3], of 8 bits, or of 16 in units of the stretch.
 
     x_sha256, y_sha256: of the files, or of the pixels of an X that was made.
-    pixels_sha256: of the pixels of all of Y, in whatever file they were.
+    pixels_sha256: of all of Y decoded, whatever its file.
     """
 
     name: str
@@ -78,9 +78,8 @@ def load_pair(
     """Decode and check one pair.
 
     `name` is that of the upload; `y` and `x` are files. Without `x`, X is made by `degradation`, in
-    the way of `variants_of` that `variant` names. The seed of the samples and of the degradation
-    follows from `seed`, the content of Y and the variant, not from the order of the pairs or their
-    names.
+    the way of `variants_of` that `variant` names. The seed of samples and degradation follows from
+    `seed`, the content of Y and the variant, not from order or names.
 
     Raises:
         BadInput: with the reason, if the pair cannot be used.

@@ -1,8 +1,7 @@
 """The pictures of the pairs, for people, as long as the job's uploads are kept.
 
-A calibration holds no image. While the files of the job that measured a pair are kept, X as the
-upscaler got it, Y as uploaded and the prediction can be shown; the calibration's key lists those
-jobs.
+While the files of the job that measured a pair are kept, X as the upscaler got it, Y as uploaded
+and the prediction can be shown; the calibration's key lists those jobs.
 """
 
 from __future__ import annotations

@@ -77,8 +77,8 @@ class Calibration:
     ) -> Calibration:
         """A calibration of measured pairs, ordered by name; `created_at` None means now.
 
-        A job passes its own time of creation, so that running it twice makes one calibration: equal
-        pairs, settings and time give an equal id. `facts` are further fields of the manifest.
+        Equal pairs, settings and time give an equal id, so a job passes its own time of creation.
+        `facts` are further fields of the manifest.
         """
         ordered = sorted(pairs, key=lambda pair: pair.info.name)
         guarantee = (guarantee or Expectation()).fitted_to(pipeline.indecision)
@@ -225,10 +225,7 @@ class Calibration:
 
     @cached_property
     def classes(self) -> Mapping[str, int]:
-        """The number of pairs of each class of inputs that is covered, by name.
-
-        A covered class has pairs of it (`_is_of`) in `COVERED` scenes, or in a quarter of all.
-        """
+        """The number of pairs of each covered class: with `COVERED` scenes, or a quarter of all."""
         scenes: dict[str, set[tuple[str, str]]] = defaultdict(set)
         counts: Counter[str] = Counter()
         for pair, scene in zip(self.manifest.pairs, self.scenes, strict=True):
@@ -311,8 +308,6 @@ class Calibration:
     def of_group(self, group: str | None) -> Calibration:
         """The part of one group, whose curve speaks about images of that group; None: all of it.
 
-        The part has another id; results name the whole.
-
         Raises:
             BadGroup: no pair is of this group.
         """
@@ -393,9 +388,9 @@ class Calibration:
     def typicality(self, mean_log_sigma: float, facts: Facts | None = None) -> float:
         """The conformal p-value of an image among one of each calibration scene, in (0, 1].
 
-        From the facts about X and the mean log σ together; without kept facts from the latter
-        alone, on both sides. For an image of a new scene that is exchangeable with these, P(p ≤ u)
-        ≤ u; a small value says that the image is unlike them, easier or harder.
+        From the facts about X and the mean log σ; without kept facts from the latter alone, on both
+        sides. For an image of a new scene that is exchangeable with these, P(p ≤ u) ≤ u; a small
+        value says that it is unlike them, easier or harder.
         """
         if facts is not None and len(self._known):
             numbers, kept = facts.numbers(), self.manifest.pairs[0].facts or {}
@@ -487,7 +482,7 @@ class Calibration:
 def _is_of(pair: PairInfo, name: str | None) -> bool:
     """Whether a pair speaks about a class: X is of it, and, if made, was made for it.
 
-    Strays of other ways of making X would speak about a law that no upload follows.
+    Strays of other ways of making X follow a law that no upload follows.
     """
     is_meant = pair.variant is None or (name or "").startswith(pair.variant)
     return pair.input_class == name and is_meant

@@ -46,8 +46,8 @@ class Sizes:
           output does.
         - `per_window`: else those that fit into the output speak about a window of their size
           placed at random.
-        - `unknown`: a side is smaller than all; or the output is larger and none fits into it, or σ
-          looks at the whole image, so that in a window it differs from an image of that size.
+        - `unknown`: a side is smaller than all; or the output is larger and none fits, or σ looks
+          at the whole image, so that in a window it differs.
         """
         sizes = self.all
         if not sizes or height < min(h for _, h in sizes) or width < min(w for w, _ in sizes):

@@ -32,7 +32,7 @@ class AnnotatorSettings:
     """The rule and its thresholds, as a calibration records them.
 
     version: raised whenever a label could change.
-    synthetic: always True, so that the record says by itself that no person labelled.
+    synthetic: always True: the record itself says that no person labelled.
     blur: standard deviation of the Gaussian window in pixels.
     color: blurred colour difference that counts, L1 in normalised Lab.
     structure: structural dissimilarity that counts, in [0, 1].

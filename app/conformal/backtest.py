@@ -49,16 +49,10 @@ def backtest(
 ) -> list[BacktestRow]:
     """Realised loss and trusted area of the held-out halves, for each α.
 
-    Args:
-        staircases: of the images.
-        sigma_quantiles: float32 [images, q], evenly spaced quantiles of σ of each, from 0 to 1.
-        bound: B.
-        alphas: the levels.
-        splits: number of random halvings.
-        seed: of the halvings.
-        scenes: the scene of each image, which is never divided; None: every image is its own.
-        curve_of: as `RiskCurve.from_staircases`.
-        loss_of: what is counted of an image, given the staircase of its error.
+    sigma_quantiles: float32 [images, q], evenly spaced quantiles of σ of each, from 0 to 1.
+    scenes: the scene of each image, which is never divided; None: every image is its own.
+    curve_of: as `RiskCurve.from_staircases`.
+    loss_of: what is counted of an image, given the staircase of its error.
 
     Raises:
         ValueError: fewer than 2 scenes, or no splits.

@@ -273,10 +273,10 @@ class FidelitySettings:
 
     metric: a name in `METRICS`.
     blur: standard deviation in pixels of the neighbourhood's Gaussian K.
-    bound: B; None: that of the metric. A larger one (the paper's 3) is allowed; a smaller one clips
-    D, and the guarantee is then about the clipped error.
-    labels: who draws the labels of the `semantic` metric: `people`, or `synthetic`, the rule of
-    `annotator.py`; those of `text` are always `synthetic`.
+    bound: B; None: that of the metric. A smaller one clips D, and the guarantee is then about the
+    clipped error; a larger one (the paper's 3) is allowed.
+    labels: who draws those of `semantic`: `people`, or the rule of `annotator.py` (`synthetic`);
+    those of `text` are always `synthetic`.
     annotator: the settings of the rule that labels; None: its defaults, or no rule labels.
     """
 
@@ -361,11 +361,7 @@ def error(
 ) -> NDArray[np.float32]:
     """D, float32 [H, W] in [0, B], of two [H, W, 3] images of 8 or 16 bits; cut at B.
 
-    Args:
-        truth_rgb: the high-resolution truth Y.
-        prediction_rgb: the prediction Ŷ.
-        settings: None: the defaults.
-        label: where people label (`needs_label`): [H, W], non-zero where the meaning differs.
+    `label`, where people label (`needs_label`): [H, W], non-zero where the meaning differs.
 
     Raises:
         ValueError: shapes or dtypes do not match, or the label is missing or not wanted.

@@ -1,7 +1,6 @@
 """Smoothing kernels K: non-negative, of sum 1, with reflected borders.
 
-So a smoothed value stays in the range of what it is made of, and the bound B of a fidelity error
-survives smoothing.
+So a smoothed value stays in the range of its sources, and the bound B of an error survives.
 """
 
 from __future__ import annotations
@@ -21,9 +20,8 @@ def smooth(
 ) -> NDArray[Real]:
     """K * values for float [H, W], K a window of `size` pixels; size 1 returns the input.
 
-    A Gaussian window has standard deviation size/6, so that it fades out at its edge. The output
-    has the dtype of the input; sums are made in float64. `out` may be the input itself, since rows
-    and columns are filtered one by one.
+    A Gaussian window has standard deviation size/6. The output has the dtype of the input; sums are
+    made in float64. `out` may be the input itself.
     """
     if size == 1:
         return values

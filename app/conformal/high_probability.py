@@ -6,19 +6,18 @@ expected loss of a crop of a new scene, E[L(t̂−) | calibration], is at most �
 
 **As one curve.** Let x_i(t) = L̄_i(t−)/B ∈ [0, 1] be the mean over the crops of scene i, and p(t,
 A) a valid p-value for "E[x(t)] > A". Thresholds are tested upwards, until the first one with p(t,
-α/B) > δ. The number of tests needs no correction: with t_pop = sup{t : E[L(t−)] ≤ α}, which is
-attained because L(t−) is left-continuous, a t̂ beyond t_pop needs a wrong rejection at every fixed
-t of (t_pop, t̂]; these events shrink as t grows, so their union has probability ≤ δ. Since p falls
-in A, p(t, A) ≤ δ is the same as U(t) ≤ A for the upper confidence bound U(t) = inf{A : p(t, A) ≤
-δ}. "All smaller thresholds passed" is then max_{s ≤ t} U(s) ≤ A, and this running maximum, times B,
-is a step curve with the thresholds of all α.
-
-**Which α.** Each α fixed in advance has its promise; the bound is not simultaneous over α.
+α/B) > δ. The number of tests needs no correction: with t_pop = sup{t : E[L(t−)] ≤ α}, attained
+since L(t−) is left-continuous, a t̂ beyond t_pop needs a wrong rejection at every fixed t of
+(t_pop, t̂]; these events shrink as t grows, so their union has probability ≤ δ. Since p falls in A,
+p(t, A) ≤ δ is U(t) ≤ A for the upper confidence bound U(t) = inf{A : p(t, A) ≤ δ}. So "all smaller
+thresholds passed" is max_{s ≤ t} U(s) ≤ A, and this running maximum, times B, is a step curve with
+the thresholds of all α. Each α fixed in advance has its promise; the bound is not simultaneous over
+α.
 
 **Three p-values** (`concentration.py`). Hoeffding-Bentkus uses the mean only. Clopper-Pearson is
 exact for losses of 0 or B; a scene counts as lost if one of its crops is. WSR betting gains where
 losses vary little. It takes the scenes one after the other, so their order must be independent of
-their losses: no names that tell the camera, no list sorted by such names.
+their losses, unlike that of names that tell the camera.
 """
 
 from __future__ import annotations
@@ -73,18 +72,12 @@ class HighProbabilityCurve(StepCurve):
     ) -> HighProbabilityCurve:
         """As `RiskCurve.from_staircases`, of scenes drawn independently from one law.
 
-        Args:
-            staircases: of the images; for `wsr` the order in which scenes first occur must be
-                independent of their losses.
-            bound: B.
-            delta: δ, in (0, 1), fixed in advance, as is the method.
-            method: which p-value; `clopper_pearson` for errors of 0 or B only.
-            scenes: the scene of each image.
-            highest: the largest σ of the images.
+        For `wsr` the order in which scenes first occur must be independent of their losses;
+        `clopper_pearson` is for errors of 0 or B only. δ in (0, 1) and the method are fixed in
+        advance.
 
         Raises:
-            ValueError: delta outside (0, 1), errors other than 0 and B for `clopper_pearson`, or as
-                `by_scene`.
+            ValueError: delta outside (0, 1), other errors for `clopper_pearson`, or as `by_scene`.
         """
         _check_delta(delta)
         crops = by_scene(staircases, bound, scenes)

@@ -5,8 +5,8 @@ truth reads differently in the prediction, it marks the box of the word. It neve
 cannot read in the truth (small print, script, most that is askew) or words that only the prediction
 has, and it may misread what people can read: a promise on its labels is about *its* words.
 
-Words are compared by letters and digits, in lower case and NFKC. Both readings of a line are
-aligned letter by letter; a word is wrong if a letter is changed, lost or has a new neighbour.
+Words are compared by letters and digits, in lower case and NFKC, after aligning both readings of a
+line; a word is wrong if a letter is changed, lost or has a new neighbour.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class ReaderSettings:
     """The reader and its thresholds, as a calibration records them.
 
     name, version: of the reader; another version measures nothing.
-    synthetic: always True, so that the record says by itself that no person labelled.
+    synthetic: always True: the record itself says that no person labelled.
     legible: the reader's confidence, 0 … 1, from which on a word of the truth counts as read.
     margin: how far the box of a word grows on each side, as a share of its shorter side.
     """

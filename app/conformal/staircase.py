@@ -4,15 +4,15 @@ The loss L(t) = max{D(p) : σ(p) ≤ t} is a step function: sorted by σ, it ris
 everything before it, a few to a few thousand times in millions of pixels. The risk curve depends on
 each image through these breakpoints only.
 
-Two cheap passes drop pixels that cannot be breakpoints, so that the image need not be sorted:
+To avoid sorting the image, two cheap passes drop pixels that cannot be breakpoints:
 
 1. The staircase of every 64th pixel is made by sorting. A table over the upper 16 bits of σ (for
    non-negative floats, the order of the bits is the order of the numbers) holds its loss at the
    lower edge of each bucket. A pixel whose D does not exceed the entry of its bucket is dropped.
 2. The others are compared with the subsample's loss at their exact σ, ties included.
 
-The few hundred survivors and the subsample's breakpoints are then sorted. This is exact: a pixel is
-dropped only if another one of equal or smaller σ has an equal or larger D.
+The survivors and the subsample's breakpoints are then sorted. This is exact: a dropped pixel has
+another one of equal or smaller σ and equal or larger D.
 """
 
 from __future__ import annotations
@@ -68,11 +68,7 @@ class Staircase:
 
     @classmethod
     def from_maps(cls, indecision: NDArray[np.float32], error: NDArray[np.float32]) -> Staircase:
-        """The staircase of one image.
-
-        Args:
-            indecision: σ, float32 [H, W] (any shape), finite.
-            error: D, the same shape, finite and ≥ 0.
+        """The staircase of one image, from float32 [H, W] (any shape): finite σ, and finite D ≥ 0.
 
         Raises:
             ValueError: shapes differ, the maps are empty, or a value is not finite or negative.

@@ -1,7 +1,7 @@
 """A new picture among the calibration's: how typical it is, and how hard.
 
 Both are exact for a picture that is exchangeable with one picture of each calibration scene, since
-ranks among all n + 1 are symmetric in them. (Crops of one scene are alike, so only one may count.)
+ranks among all n + 1 are symmetric in them. (Crops of one scene are alike: only one may count.)
 
 **Typicality.** Each picture is a point, one coordinate per fact. Its strangeness is its Mahalanobis
 distance from the mean of all points, **including the new one**. So P(p ≤ u) ≤ u for every u,
@@ -11,7 +11,7 @@ whatever the law and the number of scenes.
 among all n + 1. Its third is ⌊3 r_i/(n + 1)⌋: 0, the easiest, to 2. The calibration pictures of the
 new one's third calibrate alone. *Proof.* Given all n + 1 as a set, and the third of the new one,
 each member of that third is equally likely to be the new one: they are exchangeable, and conformal
-risk control holds for them. ∎ So no scenes are set aside for cuts; the new picture moves one
+risk control holds for them. ∎ So cuts need no scenes of their own: the new picture moves one
 picture at each cut. Pictures with equal s stay together.
 """
 
