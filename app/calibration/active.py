@@ -109,7 +109,7 @@ class Order:
         names = covered_classes(calibration) if name is None else [name]
         for other in self.calibrations[:place]:
             if other.pipeline.stretch != calibration.pipeline.stretch:
-                continue  # no upload is asked of both
+                continue  # no upload is for both
             same = rule is not None and other.pipeline.input_rule == rule
             for known in covered_classes(other):
                 if known == name if same else any(_meet(known, one) for one in names):
@@ -141,7 +141,7 @@ _SHIPPED = resources.files("app.calibration") / "shipped"
 _KEPT = 2 * MOST_ACTIVE  # parsed calibrations in memory; each takes a few megabytes
 
 
-FAR_BELOW = 0.5  # a trusted area below this share of the present one is nobody's wish by default
+FAR_BELOW = 0.5  # of the present trusted area, below which a switch must be forced
 
 
 class Change(BaseModel):
@@ -289,10 +289,10 @@ class Calibrations:
         present: Calibration | None = None
         active = await self.active_id(calibration.manifest.upscaler)
         if active is not None:
-            # What cannot be read serves nobody, so it must not stop the one that mends it.
+            # What cannot be read must not stop its successor.
             with suppress(BadCalibration, NotFound):
                 first = await self.get(active)
-                # Data and pictures are asked of different calibrations.
+                # Data and pictures have different calibrations.
                 if first.pipeline.stretch == calibration.pipeline.stretch:
                     present = first
         changes = await asyncio.to_thread(Changes.of, calibration, present)

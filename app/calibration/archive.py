@@ -31,7 +31,7 @@ from app.errors import (
 )
 
 _ZIP_ENTRY = b"PK\x01\x02"
-_LONGEST_ZIP_ENTRY = 1024  # bytes in the list of a zip file, on the average
+_LONGEST_ZIP_ENTRY = 1024  # bytes in the list of a zip file, on average
 _ZIP_STARTS = (b"PK\x03\x04", b"PK\x05\x06")
 _GZIP_START = b"\x1f\x8b"
 _TAR_TEXTS = {
@@ -165,7 +165,7 @@ class _BoundedList:
 
 def _opened_tar(file: _Counted) -> tarfile.TarFile:
     try:
-        # As a stream: what it skips is read, and so counted, too.
+        # A stream also counts what it skips.
         return tarfile.open(None, "r|", file, tarinfo=_BoundedTarInfo)  # type: ignore[call-overload, no-any-return]
     except tarfile.ReadError as error:
         raise UnsupportedMedia("The archive is neither a zip nor a tar or tar.gz file.") from error

@@ -54,7 +54,7 @@ class Costs:
         calls = math.ceil(samples / capabilities.samples_per_call) * pairs
         costs = {"calls": str(calls)}
         if (seconds := self.throughput.estimate(upscaler, round(pixels), samples)) is not None:
-            # What computes here takes all cores for a pair already.
+            # A local model takes all cores for a pair.
             beside = 1 if capabilities.by_tiles else min(capabilities.concurrency, self.at_once)
             estimate = seconds * pairs / beside
             if tariff.most_per_hour is not None:

@@ -96,7 +96,7 @@ def fingerprint(data: bytes) -> str:
     """The fingerprint of the upscaler of a file's calibration; nothing else is read or checked."""
     with zipfile.ZipFile(io.BytesIO(data)) as archive, archive.open(_MANIFEST) as manifest:
         head = b""
-        while part := manifest.read(_HEAD):  # it stands long before the pairs
+        while part := manifest.read(_HEAD):  # it comes before the pairs
             head += part
             if found := re.search(rb'"fingerprint": "([^"]+)"', head):
                 return found[1].decode()
@@ -125,10 +125,10 @@ def _load(data: bytes) -> Calibration:
         _split(steps, pairs, len(manifest.pairs)),
         np.ascontiguousarray(pairs[:, 1:]),
     )
-    vars(calibration)["manifest"] = manifest  # to check it takes as long as to parse it
+    vars(calibration)["manifest"] = manifest  # checking it is as slow as parsing it
     if calibration.id != document.get("id"):
         raise BadCalibration("The calibration file was changed: its id does not match its content.")
-    # Found here, not when serving; the curve itself takes as long as all the rest of reading.
+    # An early check; making the curve is as slow as all other reading.
     if steps.shape[1] and steps[1].max() > largest_float32(calibration.error_bound):
         raise BadCalibration("The calibration file contradicts itself: an error exceeds the bound.")
     return calibration

@@ -29,7 +29,7 @@ AT_HAND: Final = 0.95
 AFTER_LOOKING: Final = (0.05, 0.15)
 """Between which α may be chosen after looking, unless something else is said."""
 
-# Of a shape that nothing is known of: a fitted σ is on the scale of errors, others are squares.
+# Of an unknown shape: a fitted σ is on the scale of errors, others are squares.
 _POWER: Final = 1.0
 
 Scenes: TypeAlias = Sequence[Sequence[Staircase]]

@@ -18,8 +18,7 @@ FIRST = "labels"
 
 _USED = "labels-used.json"
 
-# The folder of a version is a part of the name of its file, which must not get longer than a
-# file system allows (`uploads.MAX_NAME_BYTES`).
+# The number is part of a file name, whose length is limited (`uploads.MAX_NAME_BYTES`).
 MOST_VERSIONS = 99_999
 
 
@@ -49,8 +48,7 @@ async def read(blobs: Blobs, job: str, name: str) -> tuple[bytes, int]:
 async def freeze(blobs: Blobs, job: str) -> None:
     """Settle that the calibration is made with the versions that are the newest now."""
     settled: dict[str, int] | None = None
-    # Who saves a label looks after that whether all is settled; so a label that is not seen here,
-    # the second time, is told to be late.
+    # A save then checks whether labels are settled, so one that this misses twice is known as late.
     while (present := versions(await blobs.names(job))) != settled:
         await blobs.put(job, _USED, json.dumps(present).encode())
         settled = present
@@ -94,8 +92,7 @@ async def save(blobs: Blobs, job: str, name: str, data: bytes, *, seen: int | No
         Superseded: there is a newer version than the one seen; nothing was stored.
     """
     if seen is not None:
-        # Versions follow one another without a gap: if this one is there and the next is not, it is
-        # the newest.
+        # Versions have no gaps: if this one exists and the next does not, it is the newest.
         known = seen == 0 or await _exists(blobs, job, _file(seen, name))
         if known and await _create(blobs, job, seen + 1, name, data):
             return seen + 1
@@ -127,7 +124,7 @@ async def _exists(blobs: Blobs, job: str, file: str) -> bool:
 
 async def _newest(blobs: Blobs, job: str, name: str) -> int:
     """The newest version, 0 for none, without a listing, which takes long in a large set."""
-    # Versions follow one another without a gap; a page saves one at every pause of the hand.
+    # Versions have no gaps; a page saves one at every pause of the hand.
     there, missing = 0, 1
     while await _exists(blobs, job, _file(missing, name)):
         there, missing = missing, 2 * missing

@@ -19,8 +19,8 @@ from app.images.decoders import in_decoder
 from app.images.degrade import PARTS, USUAL, Component, Mixture
 from app.images.facts import UPLOAD, Facts, classify, look_at
 
-_MOST_FILES: Final = 2000  # of a folder that are looked at: more change nothing
-_SHARE: Final = 0.01  # of the uploads, below which a class is not worth calls of its own
+_MOST_FILES: Final = 2000  # of a folder that are looked at
+_SHARE: Final = 0.01  # of the uploads, below which a class is not worth its calls
 
 
 class Upload(NamedTuple):

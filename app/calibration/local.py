@@ -124,7 +124,7 @@ def run_id(request: CalibrationRequest) -> str:
         f"{pair.name}:{pair.x_sha256}:{pair.y_sha256}:{pair.label_sha256}" for pair in request.pairs
     ):
         digest.update(key.encode())
-    # They follow from the scenes too: none may calibrate in this run and be fitted on in that one.
+    # Scenes matter too: none may calibrate in one run and be fitted on in another.
     for name in sorted(request.shares.fitted | request.shares.aside):
         digest.update(name.encode())
     return f"calibrate-{digest.hexdigest()[:24]}"

@@ -17,7 +17,7 @@ from app.conformal.fidelity import FidelitySettings
 from app.images.degrade import MadeBy
 from app.sampling.pipeline import Pipeline
 
-# How the reason of a pair begins that an admin has taken out; who that was follows.
+# Before the name of the admin, the reason of a pair that was taken out.
 REMOVED: Final = "removed by "
 
 

@@ -10,11 +10,11 @@ from app.errors import NotFound
 from app.stores import results, uploads
 from app.stores.base import Stores
 
-# Other folders are those of runs from the command line.
+# Other keys are of runs from the command line.
 _OF_JOBS: Final = "job-"
 _OF_CALIBRATIONS: Final = (canaries.KEY, pictures.KEY)
 
-# An upload that is still arriving has no job yet; none takes a day.
+# An upload without a job may still be arriving; none takes a day.
 _ORPHAN_LIFE: Final = timedelta(days=1)
 
 

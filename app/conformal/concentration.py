@@ -24,7 +24,7 @@ from numpy.typing import ArrayLike, NDArray
 
 _BISECTIONS = 20  # of the WSR bound: it is at most 2^-20 too large
 
-# From here on the bound on a mean is taken as 1: the root can no longer be told from the mean.
+# Of larger means the bound is 1: its root is too close to the mean.
 _SHORT_OF_1 = 1 - 1e-9
 
 # Bounds in floating point are enlarged by more than their error.

@@ -29,8 +29,7 @@ from numpy.typing import NDArray
 from app.conformal.fidelity import largest_float32
 from app.conformal.staircase import Staircase, last_of_level
 
-# Losses are added as integers in units of 2^-40, so that sums are exact and independent of the
-# order of the images. Rounding up keeps the rare smaller remainder on the safe side.
+# Losses are summed as integers in units of 2^-40, rounded up: exactly, in any order of the images.
 UNIT = 1 << 40
 CODE_STEPS = 65534  # of the 16-bit trust level; one value is left for "never"
 NEVER = 65535
@@ -41,11 +40,11 @@ LARGEST = float(np.finfo(np.float32).max)
 # Above the error of dividing by B and multiplying by 65534.
 _SAFE = 1 + 1e-15
 
-# Look-up cells over the range of σ, see `_CodeTable`: so many per threshold, within these bounds.
+# Look-up cells of `_CodeTable`.
 _CELLS_PER_THRESHOLD = 128
 _FEWEST_CELLS, _MOST_CELLS = 1 << 16, 1 << 19
-_FEW = 16  # thresholds in a cell, up to which they are gone through one by one
-_BLOCK = 1 << 16  # pixels that are looked up at once: their temporaries stay in the cache
+_FEW = 16  # thresholds in a cell that are compared one by one
+_BLOCK = 1 << 16  # pixels at once: temporaries stay in the cache
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,7 +90,7 @@ class StepCurve:
         index = int(np.searchsorted(self.risks, alpha, side="right"))
         if index < len(self.risks):
             return float(self.thresholds[index])
-        with np.errstate(over="ignore"):  # inf lies above the largest float32
+        with np.errstate(over="ignore"):  # inf follows the largest float32
             return float(np.nextafter(np.float32(self.highest), np.float32(np.inf)))
 
     def mask(self, indecision: NDArray[np.float32], alpha: float) -> NDArray[np.bool_]:
@@ -132,8 +131,7 @@ class StepCurve:
     def _codes(self) -> _CodeTable:
         """The codes that occur, and where they begin: far fewer than the curve's thresholds."""
         levels = np.append(self.min_alpha, self.risks)
-        # One more than the code of the largest α below the level: a quotient that should be a whole
-        # number may come out a rounding error above or below.
+        # One more than the code of the largest α below the level: whole quotients may be rounded.
         below = np.nextafter(levels, -np.inf) / self.bound * CODE_STEPS * _SAFE
         codes = np.minimum(np.floor(below) + 1, CODE_STEPS).astype(np.uint16)
         changes = codes[1:] != codes[:-1]
@@ -237,7 +235,7 @@ class _CodeTable:
         self.most = int(inside.max())
         below = np.concatenate([[0], first[:-1], [len(keys)]])
         self.of_cells = codes.take(below).astype(np.int32)
-        # Of the few that hold thresholds, how many lie below them.
+        # Cells with thresholds: how many are below.
         split = 1 + np.flatnonzero(inside)
         self.of_cells[split] = ~below[split]
 

@@ -33,8 +33,8 @@ DELTA = 0.05
 STAKES = (0.02, 0.06, 0.14, 0.28, 0.5)
 """c of the bets that are averaged; up to ½, so that one loss-free label at most halves a stake."""
 
-# Largest λ of the confidence sequence. Losses vary little in units of B, so a bold one pays: at 60
-# labels the interval is a third narrower than with ½, the other value that the authors name.
+# Largest λ. Losses vary little in units of B: at 60 labels the interval is a third narrower than
+# with ½, the authors' other value.
 _MOST_WEIGHT = 0.75
 
 # One-sided 95 % quantile of the normal distribution.
@@ -110,8 +110,7 @@ def observe(
     best = math.sqrt(2 * math.log(2 / DELTA) / (variance * t * math.log(1 + t)))
     weight = min(best, _MOST_WEIGHT)
     level = min(alpha + slack, bound)
-    # A mask of level 0 is empty, so it cannot lose, and one of level B may lose whatever it wants:
-    # there is nothing to bet on.
+    # A mask of level 0 cannot lose, one of level B may lose anything: there is nothing to bet on.
     bets = level > 0 and alpha < bound
     log_e = tuple(
         old + (math.log1p(c * (loss / level - 1)) if bets else 0.0)

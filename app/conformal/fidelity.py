@@ -23,11 +23,11 @@ Unit = Literal["lab", "ssim", "stretch", "label"]
 Rule: TypeAlias = synthetic.AnnotatorSettings | reader.ReaderSettings
 Error: TypeAlias = "Callable[[Pixels, Pixels, FidelitySettings], NDArray[np.float32]]"
 
-# The largest ‖u − v‖₁ between two sRGB colours in normalised Lab is 1.9575660174, between pure
-# green and pure blue, over the whole cube; rounded up. The paper uses 3, the trivial bound.
+# The largest ‖u − v‖₁ of two sRGB colours in normalised Lab, 1.9575660174 between pure green and
+# pure blue, rounded up. The paper uses 3, the trivial bound.
 LAB_BOUND = 1.9576
 
-# Far above anything that makes sense; sums of losses in fixed point stay within 64 bits.
+# Keeps sums of losses in fixed point within 64 bits.
 MOST_BOUND = 1000.0
 
 _SSIM_BLUR, _SSIM_WINDOW = 1.5, 11
@@ -108,7 +108,7 @@ def structure(truth: Pixels, prediction: Pixels, settings: FidelitySettings) -> 
 
     Images smaller than the window are reflected up to its size.
     """
-    # Imported here: it takes time that other metrics can save.
+    # Slow to import.
     from skimage import metrics  # noqa: PLC0415
 
     del settings
@@ -153,12 +153,12 @@ def marked(truth: Pixels, prediction: Pixels, settings: FidelitySettings) -> NDA
 def misread(truth: Pixels, prediction: Pixels, settings: FidelitySettings) -> NDArray[np.float32]:
     """1 in the boxes of words that the text reader reads differently from the truth, else 0."""
     assert isinstance(settings.annotator, reader.ReaderSettings)  # noqa: S101
-    # It reads pictures of 8 bits: of 16 the upper ones.
+    # It reads 8 bits: of 16 the upper ones.
     true, made = ((one >> 8 * (one.itemsize - 1)).astype(np.uint8) for one in (truth, prediction))
     return reader.label(true, made, settings.annotator).astype(np.float32)
 
 
-# One per metric; where people can label, too, the row METRIC:synthetic is that of the rule.
+# METRIC:synthetic is the row of a rule that labels in place of people.
 METRICS: dict[str, Metric] = {
     "neighborhood": Metric(
         error=neighborhood,
@@ -303,7 +303,7 @@ class FidelitySettings:
             raise ValueError("blur must be between 0 and 256 pixels")
         if self.bound is None:
             object.__setattr__(self, "bound", self.row.bound)
-        # Errors are float32: below the least of these none could be counted.
+        # Below the least float32 no error could be counted.
         elif not (0 < self.bound <= MOST_BOUND and largest_float32(self.bound) > 0):
             raise ValueError(f"bound must be a positive number of at most {MOST_BOUND:g}")
 

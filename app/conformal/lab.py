@@ -27,16 +27,15 @@ _XYZ_FROM_RGB = np.array(
 )
 _WHITE = np.array([0.95047, 1.0, 1.08883])
 
-# X/Xn, Y/Yn and Z/Zn are integers of 21 bits, and one 64-bit word holds all three: the shares of
-# red and green, and that of blue, are looked up and added once for the three of them. The unit
-# leaves room for the rounding of the shares, so that no sum carries into its neighbour.
+# X/Xn, Y/Yn and Z/Zn are integers of 21 bits in one 64-bit word, so that one sum serves all three.
+# The unit leaves room for the rounding of the shares: no sum carries into its neighbour.
 XYZ_WIDTH = 21
 XYZ_FIELD = (1 << XYZ_WIDTH) - 1
 XYZ_UNIT = XYZ_FIELD - 3
 
 _LINEAR_BELOW = 0.008856  # up to this t the Lab function f(t) is a straight line
 
-_BLOCK = 1 << 15  # pixels per block: all temporaries stay in the second-level cache
+_BLOCK = 1 << 15  # pixels per block: temporaries stay in the cache
 
 Pixels: TypeAlias = NDArray[np.uint8 | np.uint16]
 """An image of 8 or 16 bits, mostly [H, W, 3]; its largest value is white."""

@@ -21,11 +21,10 @@ from app.conformal.terms import Maps, known_terms
 UNIT = np.float32(1 << 20)
 MAX_SAMPLES = 1024
 
-# So many samples are kept as they are where there will be no more: 3 bytes a pixel each, where the
-# sums take 20.
+# Up to this many samples are kept whole: 3 bytes a pixel each, where the sums take 20.
 MOST_KEPT = 6
 
-_STRIP = 64  # rows that are made together where one plane is needed of all of them
+_STRIP = 64  # rows of another image that are made at once
 
 _Moments: TypeAlias = (
     tuple[NDArray[np.float32], None] | tuple[NDArray[np.int32], NDArray[np.float64]]
@@ -101,10 +100,9 @@ class Moments:
         self.shape = (int(shape[0]), int(shape[1]))
         self.count = 0
         self._unfolded: list[Pixels] = []
-        # The colours of a single one are its own, see `_distance`.
+        # A single one is exact, see `_distance`.
         self._most_kept = samples if samples is not None and samples <= MOST_KEPT else 1
-        # S1, the sum of the samples per channel, and S2, the sum of squares over all channels:
-        # every estimator sums over the channels, so one plane of squares is enough.
+        # S1 per channel, and S2, the squares summed over the channels, as every estimator does.
         self.sums = np.zeros((3, 0), np.int32)
         # float64 holds these integers exactly (1,024 · 3 · 2^40 < 2^53) and adds them faster.
         self.squares = np.zeros(0, np.float64)

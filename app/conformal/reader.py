@@ -28,7 +28,7 @@ from app.conformal.lab import check_pair
 VERSION = "3.10.0"
 """Of the reader and its models, since another one reads differently; the extra `text` pins it."""
 
-_LEAST_SIDE = 4  # of a line, in pixels; below, its perspective cannot be taken out
+_LEAST_SIDE = 4  # of a line, in pixels, to take out its perspective
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +108,7 @@ def misread(words: Sequence[str], reading: str) -> list[bool]:
     """Which words of a line (in `letters_of`) another reading of the line gets wrong."""
     ends = [0, *accumulate(len(word) for word in words)]
     aligned = SequenceMatcher(None, "".join(words), reading, autojunk=False).get_opcodes()
-    # What was put in touches the letters on both of its sides.
+    # An insertion touches the letters on both sides.
     changed = [
         (start - (start == end), end + (start == end))
         for kind, start, end, *_ in aligned
@@ -153,7 +153,7 @@ def lines(
 
 @cache
 def _engine() -> Any:
-    # Imported here: it takes seconds, and is there only with the extra.
+    # Slow to import, and only in the extra.
     from rapidocr import RapidOCR  # noqa: PLC0415
 
     return RapidOCR(
@@ -162,7 +162,7 @@ def _engine() -> Any:
             "Global.use_cls": False,
             "Global.use_rec": False,
             "Global.return_word_box": True,
-            # Whatever the number of cores, the sums are made in one order.
+            # Equal sums on any number of cores.
             "EngineConfig.onnxruntime.intra_op_num_threads": 1,
         }
     )

@@ -79,7 +79,7 @@ class Staircase:
             )
         sigma = np.ascontiguousarray(indecision, np.float32).reshape(-1)
         loss = np.ascontiguousarray(error, np.float32).reshape(-1)
-        # min and max are NaN if any value is: no temporary of the size of the image is needed.
+        # min and max are NaN if any value is, without a temporary of the image.
         sigma_low, sigma_high = sigma.min(), sigma.max()
         loss_low, loss_high = loss.min(), loss.max()
         if not (np.isfinite(sigma_low) and np.isfinite(sigma_high)):
@@ -199,8 +199,7 @@ def _not_beaten(
     errors: NDArray[np.float32],
 ) -> NDArray[np.intp]:
     """First pass: indices of the pixels that exceed the table entry of their bucket (σ ≥ 0)."""
-    # The upper half of the bits of a float32 is its bucket; as a float with zeros below, the
-    # bucket number is the lower edge of the bucket.
+    # The upper half of the bits of a float32 is its bucket; with zeros below, its lower edge.
     edges = (np.arange(1 << 15, dtype=np.uint32) << np.uint32(16)).view(np.float32)
     with np.errstate(invalid="ignore"):  # buckets of NaN are never looked up
         table = _steps_at(levels, errors, edges)
