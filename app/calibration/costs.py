@@ -23,20 +23,15 @@ class Tariff:
     most_per_hour: int | None = None
 
 
-def no_tariff(_: str) -> Tariff:
-    """A tariff of free and unlimited calls."""
-    return Tariff()
-
-
 @dataclass(frozen=True, slots=True)
 class Costs:
-    """What pairs cost, from the measured throughput and the tariffs by upscaler.
+    """What pairs cost, from the measured throughput and the tariffs by upscaler (none: free).
 
     at_once: pairs that are measured at the same time.
     """
 
     throughput: Throughput = field(default_factory=Throughput)
-    tariff: Callable[[str], Tariff] = no_tariff
+    tariff: Callable[[str], Tariff] = lambda _: Tariff()
     at_once: int = 1
 
     async def of(

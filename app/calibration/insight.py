@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 from functools import lru_cache
 from typing import Any, Final
@@ -12,7 +12,7 @@ import numpy as np
 from app.calibration.pairs import duplicates
 from app.calibration.record import Calibration
 from app.conformal import StepCurve
-from app.conformal.backtest import BacktestRow, backtest
+from app.conformal.backtest import backtest
 from app.errors import BadRequest
 from app.images.compression import class_in_words
 
@@ -35,12 +35,24 @@ def thresholds(calibration: Calibration) -> list[dict[str, float]]:
 
 
 def expected(calibration: Calibration, splits: int) -> dict[str, Any]:
-    """What to expect of it, as JSON values: backtest and checks."""
-    return {
-        "splits": splits,
-        "rows": [asdict(row) for row in run_backtest(calibration, splits)],
-        "checks": checks(calibration),
-    }
+    """What to expect of it, as JSON values: a backtest over random halvings, and checks.
+
+    Raises:
+        BadRequest: fewer than two scenes.
+    """
+    if calibration.n < 2:
+        raise BadRequest("A backtest needs at least two pairs of different scenes.")
+    rows = backtest(
+        calibration.staircases,
+        calibration.sigma_quantiles,
+        calibration.error_bound,
+        COMMON_ALPHAS,
+        splits=splits,
+        scenes=calibration.scenes,
+        curve_of=calibration.guarantee.curve,
+        loss_of=calibration.guarantee.loss,
+    )
+    return {"splits": splits, "rows": [*map(asdict, rows)], "checks": checks(calibration)}
 
 
 def groups_of(calibration: Calibration) -> list[dict[str, Any]]:
@@ -117,28 +129,6 @@ def coarser(curve: StepCurve, most: int) -> tuple[list[float], list[float]]:
     """
     edges = np.linspace(0, len(curve.risks), min(most, len(curve.risks)) + 1).astype(int)
     return curve.thresholds[edges[:-1]].tolist(), curve.risks[edges[1:] - 1].tolist()
-
-
-def run_backtest(
-    calibration: Calibration, splits: int, alphas: Sequence[float] = COMMON_ALPHAS
-) -> list[BacktestRow]:
-    """Realised loss and trusted area over random halvings of the scenes.
-
-    Raises:
-        BadRequest: fewer than two scenes.
-    """
-    if calibration.n < 2:
-        raise BadRequest("A backtest needs at least two pairs of different scenes.")
-    return backtest(
-        calibration.staircases,
-        calibration.sigma_quantiles,
-        calibration.error_bound,
-        alphas,
-        splits=splits,
-        scenes=calibration.scenes,
-        curve_of=calibration.guarantee.curve,
-        loss_of=calibration.guarantee.loss,
-    )
 
 
 def leaked(calibration: Calibration, n_leaked: int) -> float:

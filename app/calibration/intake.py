@@ -21,6 +21,7 @@ from app.calibration.config import AskedPair
 from app.calibration.fit import seen_by
 from app.calibration.layout import (
     PREDICTIONS,
+    Arranged,
     NamedFile,
     PairFiles,
     Role,
@@ -55,13 +56,6 @@ Files: TypeAlias = Callable[[], Iterable[NamedFile]]
 
 Keep: TypeAlias = Callable[[str, bytes], Awaitable[None]]
 """Stores a file under ROLE/NAME."""
-
-
-class Found(NamedTuple):
-    """The pairs that names make, and an item (name, reason) for every other file."""
-
-    pairs: list[PairFiles]
-    items: list[dict[str, str]]
 
 
 class FileFacts(NamedTuple):
@@ -106,7 +100,7 @@ def folder_files(folder: Path) -> Iterator[NamedFile]:
             yield NamedFile(path.relative_to(folder).as_posix(), path.read_bytes)
 
 
-def find(files: Iterable[NamedFile], naming: Naming, table: bytes | None = None) -> Found:
+def find(files: Iterable[NamedFile], naming: Naming, table: bytes | None = None) -> Arranged:
     """Arrange files to pairs by their names.
 
     `table` names groups and scenes; None: `manifest.csv` among the files does, if it exists.
@@ -126,7 +120,7 @@ def find(files: Iterable[NamedFile], naming: Naming, table: bytes | None = None)
         pair._replace(prediction=predictions.get(pair.name) if pair.label else None)
         for pair in naming.named(pairs, table)
     ]
-    return Found(claimed, items)
+    return Arranged(claimed, items)
 
 
 def find_in(folder: Path, naming: Naming | None = None) -> list[PairFiles]:
@@ -160,7 +154,7 @@ def files_of(pairs: Iterable[PairFiles]) -> Iterator[NamedFile]:
 
 async def take_in(
     files: Files,
-    found: Found,
+    found: Arranged,
     pipeline: Pipeline,
     *,
     keep: Keep | None = None,
@@ -232,7 +226,7 @@ def _look(data: bytes | OSError, role: Role, *, is_data: bool) -> FileFacts | st
 
 
 def _checked(
-    found: Found,
+    found: Arranged,
     facts: dict[str, FileFacts | str],
     pipeline: Pipeline,
     known: Sequence[PairInfo],

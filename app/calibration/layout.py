@@ -208,17 +208,11 @@ def _wrong(
         return "y/ has no image of this name"
     if has_inputs and not xs:
         return "x/ has no image of this name"
-    folder = ys[0].folder
-    return wrong_name(name) or (None if folder is None else wrong_group(folder))
-
-
-def wrong_name(name: str) -> str | None:
-    """Why a name cannot be that of a pair."""
     if not is_text(name):
         return "the name has control characters"
     if len(quote(name, safe="")) > MAX_NAME_BYTES:
         return "the name is too long"
-    return None
+    return None if ys[0].folder is None else wrong_group(ys[0].folder)
 
 
 def wrong_group(group: str) -> str | None:

@@ -11,8 +11,8 @@ from functools import partial
 from pathlib import Path
 
 from app.calibration.config import AskedPair
-from app.calibration.intake import Found, files_of, take_in
-from app.calibration.layout import PairFiles
+from app.calibration.intake import files_of, take_in
+from app.calibration.layout import Arranged, PairFiles
 from app.calibration.pairs import check_left_out
 from app.errors import BadInput, BadPairs
 from app.evaluation.cache import SampleCache
@@ -105,7 +105,7 @@ async def _usable(
         pipelines = [variant.pipeline(upscaler) for variant in variants]
         checked = await take_in(
             partial(files_of, files),
-            Found(files, []),
+            Arranged(files, []),
             _unfitted(max(pipelines, key=lambda pipeline: pipeline.indecision.window)),
             known=known,
             labels_are_claimed=False,
