@@ -51,7 +51,7 @@ PAGES = (
     Page("monitor", "Monitor", ("/monitor",), needs_admin=True),
 )
 
-MISSING = Page("missing", "Not here", ())
+MISSING = Page("missing", "Not found", ())
 """What is shown in the place of a page that there is not."""
 
 

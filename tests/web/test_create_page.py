@@ -155,7 +155,7 @@ def test_the_service_has_the_last_word(as_admin):
     expect(page.get_by_role("button", name="Upload and calibrate")).to_be_disabled()
     page.get_by_label("Use an archive…").set_input_files(archive)
     page.locator("input[data-role=y]").set_input_files(originals(2))
-    expect(page.locator(".toast")).to_contain_text("take the place of pairs.zip")
+    expect(page.locator(".toast")).to_contain_text("replace pairs.zip")
     items = [{"name": "001", "reason": MARKUP}]
     refusal = {"type": "/problems/bad-pairs", "detail": "One pair.", "items": items}
     page.route(f"**{BASE}", lambda route: route.fulfill(status=422, json=refusal))

@@ -67,7 +67,7 @@ def test_figures_and_charts(as_admin, served):
     evidence.get_by_role("button", name="Table").click()
     expect(evidence.locator("tbody tr")).to_have_count(len(served["history"]))
     evidence.locator("svg").press("End")
-    expect(evidence.locator(".chart-readout")).to_contain_text("Since it was begun anew: ×")
+    expect(evidence.locator(".chart-readout")).to_contain_text("Since the last restart: ×")
     with page.expect_download() as saved:
         evidence.get_by_role("button", name="CSV").click()
     rows = list(csv.reader(io.StringIO(saved.value.path().read_text("utf-8"))))
@@ -76,7 +76,7 @@ def test_figures_and_charts(as_admin, served):
     above = checked["n"] - checked["within"]
     verdict = fast.locator(".verdict")
     expect(verdict).to_contain_text("Inputs look as usual; of")
-    expect(verdict).to_contain_text(f"of {checked['n']} checked {above or 'none'} lay above the")
+    expect(verdict).to_contain_text(f"of {checked['n']} checked {above or 'none'} exceeded the")
     row = page.locator(".overview tr", has_text="bare")
     expect(row).to_contain_text("not calibrated")
     row.get_by_role("button").click()
@@ -103,12 +103,12 @@ def test_a_remote_upscaler(as_admin, served):
     canaries = page.locator(".card", has_text="Known pairs, tried again")
     expect(canaries).to_contain_text("the upscaler has changed")
     expect(canaries).to_contain_text("answers carry a warning")
-    way = page.locator(".card", has_text="The way to the upscaler")
+    way = page.locator(".card", has_text="Connection to the upscaler")
     expect(way).to_contain_text("stopped after failures: requests are refused")
     expect(way).to_contain_text("12 of at most 100")
     assert barriers(page) == []
     page.get_by_role("button", name="nasty", exact=True).click()
-    expect(page.locator(".verdict")).to_have_text("Its requests are told by kind, in the table.")
+    expect(page.locator(".verdict")).to_have_text("The table shows its requests by kind.")
 
 
 def test_refreshed_while_it_is_seen(as_admin, served, complaints):

@@ -175,7 +175,7 @@ def test_two_results_of_one_file(open_page, admin_site):
     expect(page.locator("#choosing")).to_contain_text("no promise covers")
     page.click("#looks [data-value=believed]")
     page.get_by_role("button", name="All at once").click()
-    expect(page.locator(".wall-tile canvas")).to_have_count(2)
+    expect(page.locator(".wall-picture i")).to_have_count(2)
     page.get_by_role("button", name="Back").click()
     text = take(page, "Page for others, with the input").path().read_text("utf-8")
     assert text.count('src="data:image/png;base64,') == 3  # input, result, marked

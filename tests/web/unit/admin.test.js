@@ -36,6 +36,29 @@ test("a comparison ends with who is better for you, and by how much", async () =
   assert.equal(verdict([own(0.6), { ...own(0.7), default_alpha: 0.2 }], ["a", "b"]), "");
 });
 
+test("scenes fit the score, unless people mark the errors or there are too few", async () => {
+  const [{ learners }, { options }] = await Promise.all([
+    at("calibrations/create.js"),
+    at("calibrations/service.js"),
+  ]);
+  const semantic = (labels) => ({
+    metric: "semantic",
+    labels,
+    unit: "label",
+    needs_label: labels === "people",
+  });
+  options.metrics = [semantic("people"), semantic("synthetic")];
+  for (const [labels, n, changes, wanted] of [
+    ["synthetic", 100, {}, 30],
+    ["synthetic", 40, {}, 20],
+    ["synthetic", 39, {}, 0],
+    ["synthetic", 100, { indecision: {} }, 0],
+    ["synthetic", 100, { fit_indecision: 0.5, indecision: {} }, 50],
+    ["people", 100, {}, 0],
+  ])
+    assert.equal(learners(n, { fidelity: semantic(labels), ...changes }), wanted);
+});
+
 test("people's names of kinds of upload, also of those within a group", async () => {
   const { kindOf, nameOf } = await at("monitor/words.js");
   const titles = new Map([["jpeg-80", "JPEG of quality 80 to 89"]]);

@@ -36,9 +36,10 @@ test("the time that is left: by the pace of steps that were seen, else by what i
 });
 
 test("ticks are round and within the axis; the nearest point and the step before are found", async () => {
-  const [{ roundTicks, powerOfTen }, { nearest, pointAt }] = await Promise.all([
+  const [{ roundTicks }, { nearest, pointAt }, { small }] = await Promise.all([
     at("charts/scale.js"),
     at("charts/data.js"),
+    at("lib/format.js"),
   ]);
   for (const [low, high] of [
     [0, 1],
@@ -60,7 +61,7 @@ test("ticks are round and within the axis; the nearest point and the step before
   );
   assert.deepEqual(pointAt({ kind: "step", points }, 3.9), points[1]);
   assert.equal(pointAt({ kind: "step", points }, 0.5), null);
-  assert.equal(powerOfTen(-12), "10⁻¹²");
+  assert.deepEqual([1e-12, 0.01234, 23456].map(small), ["10⁻¹²", "0.0123", "2.35·10⁴"]);
 });
 
 test("CSV: series are joined by x; hostile names are quoted and are no formulae", async () => {

@@ -185,9 +185,9 @@ test("a job that is far away says so, and nothing of any moment now", () => {
   const picture = { state: "running", isLost: true, progress: { done: 3, total: 4, unit: "tiles" } };
   assert.match(words.stateWords(picture), /connection is lost/);
   assert.match(words.stateWords({ state: "away", left: 4 }), /cannot be reached; again in 4 s/);
-  assert.match(words.stateWords({ state: "queued", isAway: true }), /asked again by itself/);
+  assert.match(words.stateWords({ state: "queued", isAway: true }), /service tries again/);
   const cold = { state: "running", cold: 90, progress: { done: 0, total: 4, unit: "samples" } };
-  assert.match(words.stateWords(cold), /started first, that takes up to 90 s/);
+  assert.match(words.stateWords(cold), /cold start takes up to 90 s/);
 });
 
 test("a page for others holds all of its pictures, and names are text in it", async () => {

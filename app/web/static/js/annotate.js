@@ -11,8 +11,7 @@ import { pageHead } from "./lib/widgets.js";
 import { jobCard } from "./calibrations/job.js";
 import * as service from "./calibrations/service.js";
 import { askWhich } from "./annotate/conflict.js";
-import { desk, revealCurrent } from "./annotate/desk.js";
-import { listenToKeys, showKeys } from "./annotate/keys.js";
+import { desk, listenToKeys, revealCurrent, showKeys } from "./annotate/desk.js";
 import { Session } from "./annotate/session.js";
 import { Tools } from "./annotate/tools.js";
 import { View } from "./annotate/view.js";
@@ -36,10 +35,9 @@ async function show() {
   render(html`${head}<p>Labels are drawn once all predictions are made.</p>${card}`, root);
 }
 
-/** Without an id in the address: which calibrations wait for labels. */
 async function choose() {
   const jobs = (await service.pending()).filter((job) => job.needs_label);
-  // The card of a failed one stays: it says why.
+  // The card of a failed job stays: it shows the reason.
   const onEnd = ({ state }) => state !== "failed" && show();
   const lead = html`<p class="lead">
     Mark where a prediction means something else than the truth. The marks become a semantic calibration.
@@ -52,7 +50,6 @@ async function choose() {
   render(html`${pageHead("Annotate", { lead })} ${jobs.length ? cards : none}`, root);
 }
 
-/** The desk: pictures, tools, list. */
 async function work(job) {
   const session = new Session(
     job.id,
@@ -64,9 +61,8 @@ async function work(job) {
   const onMove = (at) => store.set({ place: at ? `${Math.floor(at.x)}, ${Math.floor(at.y)}` : "" });
   const tools = new Tools({ onStep: stepped, onMove });
   const onZoom = (zoom) => store.set({ zoom: `${Math.round(100 * zoom)} %` });
-  const view = new View({ onZoom, onChange: () => store.tell(), hands: tools.hands });
+  const view = new View({ onZoom, onChange: () => store.notify(), hands: tools.hands });
   tools.connect(view);
-  /** What each control does, and each key. */
   const act = {
     open: (name) => guarded(() => open(name)),
     tool: (tool) => tools.set({ tool }),
@@ -93,7 +89,7 @@ async function work(job) {
   });
 
   function update() {
-    store.tell();
+    store.notify();
     const refused = session.unsaved.find((item) => item.state === "refused" && item.problem !== lastRefusal);
     if (!refused) return;
     lastRefusal = refused.problem;
@@ -120,7 +116,6 @@ async function work(job) {
     update();
   }
 
-  /** Have the mask undo, redo or clear. */
   function changed(how) {
     tools.finish();
     if (session.current?.mask[how]()) stepped();
@@ -147,7 +142,7 @@ async function work(job) {
     const next = session.nextUnlabelled();
     if (next) return open(next);
     await session.current?.save();
-    toast("All pairs have a label. Finish when you are content with them.", { kind: "success" });
+    toast("All pairs have a label. Finish when you are satisfied with them.", { kind: "success" });
   }
 
   async function resolve() {
@@ -177,7 +172,7 @@ async function work(job) {
     if (session.unsaved.length) event.preventDefault();
   }
 
-  /** Somebody else may have finished or cancelled the job; then drawing is in vain. */
+  /** Whether somebody else has finished or cancelled the job. */
   async function hasEnded() {
     const found = await service.detail(job.id, null, { ask: false });
     if (found.job?.state === "awaiting_labels") return false;
@@ -188,7 +183,7 @@ async function work(job) {
     return true;
   }
 
-  /** What others do meanwhile; the next save tells what is wrong. */
+  /** Poll for the work of others; errors show at the next save. */
   async function look() {
     try {
       if (document.hidden || tools.isDrawing || (await hasEnded())) return;
@@ -196,7 +191,7 @@ async function work(job) {
       if (!session.isOvertaken || tools.isDrawing || session.current.isUnsaved) return;
       store.set({ isOvertaken: await session.current.refresh() });
     } catch {
-      // Tried again in a moment.
+      // The next poll tries again.
     }
   }
 

@@ -1,5 +1,4 @@
-// Calibrations: the list, a new one, a job at work, one in detail, two side by side. Which of them
-// is shown stands in the address, so that reloading, the back button and links all work.
+// The view follows from the address, so that reloading, the back button and links work.
 
 import * as compare from "./calibrations/compare.js";
 import * as connect from "./calibrations/connect.js";
@@ -7,7 +6,7 @@ import * as create from "./calibrations/create.js";
 import * as detail from "./calibrations/detail.js";
 import * as job from "./calibrations/job.js";
 import * as list from "./calibrations/list.js";
-import { load } from "./calibrations/options.js";
+import { load } from "./calibrations/service.js";
 import { html } from "./lib/html.js";
 import { begin, root } from "./lib/shell.js";
 

@@ -5,8 +5,8 @@ import { root } from "./lib/shell.js";
 
 render(
   html`<div class="empty card">
-    <h1>There is nothing here</h1>
-    <p>The address leads nowhere. It may be mistyped.</p>
+    <h1>Page not found</h1>
+    <p>No page has this address. It may be mistyped.</p>
     <p><a class="button primary" href="/">Upscale a picture</a></p>
   </div>`,
   root,

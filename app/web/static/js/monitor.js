@@ -1,4 +1,4 @@
-// What happens while the service serves. Its question: is the promise still kept? Its one thing to do: read the sentence.
+// The monitor. The reader's question: is the promise still kept? The main action: read the sentence.
 
 import { getJson } from "./lib/api.js";
 import { announce } from "./lib/dom.js";
@@ -7,8 +7,7 @@ import { html, nothing, render } from "./lib/html.js";
 import { root } from "./lib/shell.js";
 import { Store } from "./lib/store.js";
 import { button, pageHead } from "./lib/widgets.js";
-import { overview } from "./monitor/overview.js";
-import { panel, toneOf } from "./monitor/panel.js";
+import { overview, panel, toneOf } from "./monitor/panel.js";
 import { kindOf } from "./monitor/words.js";
 
 const EVERY_MS = 10_000;
@@ -38,14 +37,13 @@ function page() {
   </p>`;
   const tools = html`<div class="button-row">
     <span class="hint when">${when}</span>
-    ${button(isPaused ? "Go on" : "Pause", togglePaused, { pressed: isPaused })} ${button("Refresh", () => refresh())}
+    ${button(isPaused ? "Resume" : "Pause", togglePaused, { pressed: isPaused })} ${button("Refresh", () => refresh())}
   </div>`;
   return html`${pageHead("Monitor", { lead, tools })}
     ${problem ? html`<p class="callout bad" role="alert"><strong>The monitor cannot be read</strong>${problem}</p>` : report ? verdict(report) : nothing}
     ${report ? parts(report) : nothing}`;
 }
 
-/** All parts in one table, and the charts of one of them. */
 function parts({ upscalers }) {
   const all = sectionsOf(upscalers);
   const open = all.find(({ key }) => key === state.open) ?? all[0];
@@ -53,16 +51,13 @@ function parts({ upscalers }) {
   return html`${all.length > 1 ? overview(all, open, (key) => store.set({ open: key })) : nothing} ${panel(open)}`;
 }
 
-/**
- * Upscalers and, apart from the rest of each, its groups of images and kinds of upload: those with alarms
- * first, then those that were asked most.
- */
+/** Upscalers, their groups and kinds of upload: those with alarms first, then by number of requests. */
 function sectionsOf(all) {
   const named = all.map((one) => {
     const isKind = ({ upscaler, group, requests }) => upscaler === one.upscaler && group && requests.seen > 0;
     const { upscaler, group, calibration } = one;
     const id = calibration?.id ?? "";
-    // Several calibrations may be active; then each is watched by itself.
+    // Several calibrations may be active; each is watched separately.
     const isTwin = all.some((other) => other.upscaler === upscaler && other.group === group && other !== one);
     const own = {
       key: JSON.stringify([upscaler, group, id]),
@@ -97,7 +92,7 @@ function schedule() {
   if (!state.isPaused && !document.hidden) timer = setTimeout(refresh, EVERY_MS, { ask: false });
 }
 
-/** Read and show; only what a person has asked for may ask him for a key. */
+/** Only a refresh by the person may ask for a key. */
 async function refresh({ ask = true } = {}) {
   if (state.isBusy) return;
   store.set({ isBusy: true });
@@ -117,7 +112,6 @@ async function refresh({ ask = true } = {}) {
   }
 }
 
-/** What people call the kinds of upload. */
 async function learnTitles(options) {
   const upscalers = await getJson("/v1/upscalers", options);
   for (const { name, title } of upscalers.flatMap(({ classes }) => classes)) state.titles.set(name, title);

@@ -4,6 +4,6 @@
     const theme = localStorage.getItem("trustscale.theme");
     if (theme === "light" || theme === "dark") document.documentElement.dataset.theme = theme;
   } catch {
-    // Storage is switched off: the theme of the system it is.
+    // Storage is off: the system's theme.
   }
 })();

@@ -1,10 +1,9 @@
-// The page that upscales: pictures come in, wait in a strip, and are shown one at a time. What is shown
-// stands in the address, so that reloading, links and the back button work.
+// The page that upscales: pictures wait in a strip and are shown one at a time. The address names the picture, so that
+// reloading, links and the back button work.
 
 import { getJson } from "./lib/api.js";
-import { $$, announce } from "./lib/dom.js";
+import { $$, announce, onKey } from "./lib/dom.js";
 import { html, nothing, render } from "./lib/html.js";
-import { onKey } from "./lib/keys.js";
 import { root } from "./lib/shell.js";
 import { toastError } from "./lib/toast.js";
 import { loadExample, shown } from "./upscale/example.js";
@@ -35,12 +34,12 @@ function page(now) {
 }
 
 viewer.onPick = probe;
-stage.dial.watch(() => state.spot && store.tell());
+stage.dial.watch(() => state.spot && store.notify());
 store.watch((now) => render(page(now), root));
 store.watch(() => requestAnimationFrame(stage.makeRoom));
-shown.watch(() => store.tell());
+shown.watch(() => store.notify());
 
-/** Put a picture on the stage; `push`: as a step of the history. */
+/** `push`: as a step of the history. */
 function select(picture, { push = true } = {}) {
   store.set({ selected: picture.id, lost: null, isWall: false });
   if (picture.state === "done") openPicture(picture);
@@ -48,7 +47,6 @@ function select(picture, { push = true } = {}) {
   if (push) enter(picture);
 }
 
-/** The address of what is selected. */
 function enter(picture, act = "pushState") {
   history[act]({ id: picture.id }, "", picture.state === "done" ? `/r/${picture.result.id}` : "/");
 }
@@ -69,7 +67,7 @@ intake.events.onFiles = (files, settings) => {
   const before = selectedOf(state);
   if (before && before.state !== "failed") return;
   select(one);
-  // What had the focus may be gone: go on where the picture is.
+  // The focused element may be gone.
   requestAnimationFrame(() => $$(".item.selected .item-open")[0]?.focus());
 };
 
@@ -79,7 +77,7 @@ queue.events.onEnded = (picture) => {
   openPicture(picture);
 };
 
-/** What was on the stage is removed, or another one is there in its place. */
+/** The selected picture was removed or replaced. */
 queue.events.onGone = () => {
   const next = selectedOf(state);
   if (next) {
@@ -91,7 +89,7 @@ queue.events.onGone = () => {
   }
 };
 
-/** A result that is not of this browser, and cannot be had. */
+/** A linked result that cannot be shown. */
 function lost({ title, text, id, again }) {
   return html`<div class="callout warn result-lost" role="alert">
     <h1>${title}</h1>
@@ -104,11 +102,10 @@ function lost({ title, text, id, again }) {
   </div>`;
 }
 
-/** The result that the address names: /r/ID or /?result=ID. */
+/** /r/ID or /?result=ID. */
 const idNamed = () =>
   /^\/r\/([\w-]+)$/.exec(location.pathname)?.[1] ?? new URLSearchParams(location.search).get("result");
 
-/** Show what the address names, or a picture of this browser. */
 async function follow(step) {
   const id = idNamed();
   const { pictures } = state;
@@ -120,7 +117,7 @@ async function follow(step) {
   stage.leave();
 }
 
-/** The name that a link brought along behind its #. */
+/** The name behind the # of a link. */
 function nameShared() {
   try {
     return decodeURIComponent(location.hash.slice(1)) || "Shared result";
@@ -142,14 +139,13 @@ async function openLinked(id) {
   } catch (error) {
     const gone = error.status === 404;
     const text = gone
-      ? "It has expired, or never was: the service keeps results for a limited time only. Upscale the picture again; with the same seed and pipeline it gives the same result."
+      ? "It has expired or never existed: the service keeps results for a limited time. Upscale the picture again; with the same seed and pipeline it gives the same result."
       : error.message;
     const title = gone ? "The result is gone" : "The result cannot be shown";
     store.set({ isOpening: false, lost: { title, text, id, again: gone ? null : () => follow(null) } });
   }
 }
 
-/** The picture before or after the one on the stage. */
 function neighbour(step) {
   const next = state.pictures[state.pictures.findIndex(({ id }) => id === state.selected) + step];
   if (next) select(next);
@@ -169,7 +165,7 @@ onKey((key, event) => {
   }
   if (!state.shown && !state.selected) return false;
   const target = /** @type {HTMLElement} */ (event.target);
-  // The sliders have arrows of their own.
+  // The sliders use the arrows themselves.
   if (key.startsWith("Arrow") && target.closest("[type=range]")) return false;
   const acts = {
     o: () => stage.setView({ look: LOOKS[(LOOKS.indexOf(state.look) + 1) % LOOKS.length] }),
@@ -187,7 +183,6 @@ onKey((key, event) => {
 });
 addEventListener("keyup", ({ key }) => key.toLowerCase() === "h" && viewer.change({ isHidden: false }));
 
-/** Menus close when something else is wanted. */
 function closeMenus(but = null) {
   for (const menu of $$("details.menu[open]")) menu.open = menu.contains(but);
 }

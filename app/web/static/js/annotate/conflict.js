@@ -1,11 +1,11 @@
-// Two people have drawn the same label: show both, and let the person choose.
+// Two people have drawn the same label: the person chooses.
 
 import { openDialog } from "../lib/dialog.js";
 import { count } from "../lib/format.js";
 import { html } from "../lib/html.js";
 import { tinted } from "./view.js";
 
-/** Ask which label counts; the marks of the choice, or null to decide later. */
+/** The marks of the choice, or null to decide later. */
 export async function askWhich(item, theirs) {
   const { mask, name } = item;
   const both = mask.data.map((mark, k) => mark | theirs.marks[k]);

@@ -1,15 +1,16 @@
-// The desk. Its question: where does the prediction mean something else? Its one thing to do: mark it.
+// The desk. The reader's question: where does the prediction mean something else? The main action: mark it.
 
+import { openDialog } from "../lib/dialog.js";
+import { onKey } from "../lib/dom.js";
 import { count } from "../lib/format.js";
 import { html, live, nothing, repeat } from "../lib/html.js";
-import { button, pageHead, segments } from "../lib/widgets.js";
-import { showKeys } from "./keys.js";
+import { button, facts, pageHead, segments } from "../lib/widgets.js";
 
 const STATES = {
   clean: ["good", "Saved"],
   dirty: ["", "Not saved yet"],
   saving: ["", "Saving…"],
-  offline: ["bad", "Offline: kept here, tries go on"],
+  offline: ["bad", "Offline: kept in this tab, retrying"],
   conflict: ["bad", "Somebody else was first"],
   refused: ["bad", "Not accepted"],
 };
@@ -23,7 +24,6 @@ const MODES = [
   ["flicker", "Flicker", "Key F"],
 ];
 
-/** state: what the page knows; act: what each control does; view: the two canvases; tools: what draws on them. */
 export function desk(state, act, view, tools) {
   const { job, session } = state;
   const { rows, labelled, current } = session;
@@ -55,20 +55,14 @@ function toolRow({ session: { current }, zoom }, act, view, { tool, size }) {
     button(words, run, { title: `Key ${name}`, kind: `small ${kind}`, ...more });
   const flicker = html`${key("Space", "Swap", () => view.swap())}
     <label class="check">
-      <input type="checkbox" @change=${({ target }) => view.setAuto(target.checked)} /><span>by itself</span>
+      <input type="checkbox" @change=${({ target }) => view.setAuto(target.checked)} /><span>automatic</span>
     </label>`;
   return html`<div class="tool-row" role="group" aria-label="Tools">
     ${segments("Tool", TOOLS, tool, act.tool)}
     <label class="brush-size">
       <span class="hint">Size</span>
-      <input
-        type="range"
-        min="1"
-        max="200"
-        aria-label="Brush size in pixels"
-        .value=${live(String(size))}
-        @input=${({ target }) => act.size(Number(target.value))}
-      />
+      <input type="range" min="1" max="200" aria-label="Brush size in pixels" .value=${live(String(size))}
+        @input=${({ target }) => act.size(Number(target.value))} />
       <output class="size">${size} px</output>
     </label>
     <div class="button-row">
@@ -101,7 +95,7 @@ function head(state, act, item) {
 function notices({ ended, isOvertaken }) {
   const end = () =>
     html`<div role="alert" class="callout warn">
-      <strong>No labels are taken any more</strong>${ended.words} <a href=${ended.href}>See what becomes of it</a>
+      <strong>Labels are closed</strong>${ended.words} <a href=${ended.href}>See the calibration</a>
     </div>`;
   const overtaken = html`<p class="callout warn">
     <strong>Somebody else is drawing on this pair</strong>You see their newest marks. Take another pair, or agree who does what.
@@ -125,12 +119,8 @@ function list(session, act) {
     const isUnsaved = session.items.get(row.name)?.isUnsaved;
     const words = isUnsaved ? ", not saved" : isLabelled ? ", labelled" : ", no label";
     return html`<li>
-      <button
-        type="button"
-        class="quiet"
-        aria-current=${row.name === session.current?.name ? "true" : nothing}
-        @click=${() => act.open(row.name)}
-      >
+      <button type="button" class="quiet" aria-current=${row.name === session.current?.name ? "true" : nothing}
+        @click=${() => act.open(row.name)}>
         <span class="dot ${isLabelled ? "done" : ""} ${isUnsaved ? "unsaved" : ""}" aria-hidden="true"></span>
         <span class="label">${row.name}</span><span class="visually-hidden">${words}</span>
       </button>
@@ -139,7 +129,7 @@ function list(session, act) {
   return html`<ol class="items-list">${repeat(session.rows, ({ name }) => name, entry)}</ol>`;
 }
 
-/** Bring the present pair into sight within its list, without moving the page. */
+/** Scroll the list to the present pair, without moving the page. */
 export function revealCurrent(root) {
   const box = root.querySelector(".items-list");
   const one = box?.querySelector("[aria-current]");
@@ -147,4 +137,42 @@ export function revealCurrent(root) {
   const [outer, inner] = [box.getBoundingClientRect(), one.getBoundingClientRect()];
   if (inner.top < outer.top || inner.bottom > outer.bottom) box.scrollTop += inner.top - outer.top;
   if (inner.left < outer.left || inner.right > outer.right) box.scrollLeft += inner.left - outer.left;
+}
+
+const LIST = [
+  ["B", "Brush"],
+  ["E", "Eraser"],
+  ["L", "Lasso: draw around an area"],
+  ["[ ]", "Smaller or larger brush"],
+  ["Z, Shift Z", "Undo, redo"],
+  ["Alt", "Held while drawing: erase"],
+  ["Shift", "Held while dragging: move the picture"],
+  ["Wheel, + −", "Zoom"],
+  ["0", "Show the whole picture"],
+  ["M", "Hide or show the marks"],
+  ["F", "Side by side, or flicker"],
+  ["Space", "In flicker: swap truth and prediction"],
+  ["X", "Nothing differs; next pair"],
+  ["N", "Next pair without a label"],
+  ["J, K", "Next pair, previous pair"],
+  ["Arrows, Enter", "With a picture in focus: move the brush, draw"],
+  ["?", "This list"],
+];
+
+export const listenToKeys = (actions) =>
+  onKey((key, { target, ctrlKey, metaKey, shiftKey }) => {
+    const command = ctrlKey || metaKey;
+    if (command && key !== "z" && key !== "y") return false;
+    // A focused button takes the space bar itself.
+    if (key === " " && /** @type {HTMLElement} */ (target).closest("button, a, summary, input")) return false;
+    const name = (key === "z" && shiftKey) || (command && key === "y") ? "redo" : key;
+    actions[name]?.();
+    return name in actions;
+  });
+
+export function showKeys() {
+  return openDialog({
+    title: "Keys",
+    body: facts(LIST.map(([keys, words]) => [html`<kbd>${keys}</kbd>`, words])),
+  });
 }

@@ -1,4 +1,4 @@
-// One pair on the desk: its pictures, its label, and the way of the label to the service.
+// One pair on the desk: its pictures, its label, and how the label is saved.
 
 import { ADMIN, ApiError, getBlob, request } from "../lib/api.js";
 import { Mask, decoded } from "./mask.js";
@@ -7,10 +7,7 @@ import { encoded } from "./png.js";
 const QUIET_MS = 800;
 const LONGEST_WAIT_MS = 15_000;
 
-/**
- * A pair that is being labelled. `state` is one of "clean" (as the service has it), "dirty",
- * "saving", "offline" (not saved, tries go on) or "conflict" (somebody else was first).
- */
+/** `state`: "clean" (saved), "dirty", "saving", "offline" (retried), "conflict" (overtaken) or "refused". */
 export class Item {
   version = 0; // of the label that this one was drawn on; 0: there was none
   state = "clean";
@@ -37,12 +34,10 @@ export class Item {
     return this.version > 0;
   }
 
-  /** Whether closing the page now would lose something. */
   get isUnsaved() {
     return this.saved !== this.edits;
   }
 
-  /** Fetch the pictures and, if there is one, the label. Throws ApiError. */
   async load(hasLabel) {
     const bitmap = async (part) => createImageBitmap(await getBlob(`${this.path}/${part}.png`, ADMIN));
     const pictures = Promise.all([bitmap("y"), bitmap("prediction")]);
@@ -56,7 +51,7 @@ export class Item {
     return this;
   }
 
-  /** The label that the service has: {marks, version}, or null. */
+  /** The service's label: {marks, version}, or null. */
   async fetchLabel() {
     try {
       const response = await request(`${this.path}/label.png`, { cache: "no-store", ...ADMIN });
@@ -67,14 +62,14 @@ export class Item {
     }
   }
 
-  /** Tell that the label was changed; it is saved after a moment without further changes. */
+  /** The label has changed; it is saved after a moment of quiet. */
   changed() {
     this.edits += 1;
     if (this.state !== "conflict") this.tell("dirty");
     this.schedule(QUIET_MS);
   }
 
-  /** Say that the label is as it is, also if nothing was drawn: "nothing differs". */
+  /** Save the label as it is, even if nothing was drawn: "nothing differs". */
   confirm() {
     this.edits += 1;
     return this.save();
@@ -85,7 +80,7 @@ export class Item {
     this.timer = setTimeout(() => this.save(), wait);
   }
 
-  /** Save now what is not saved; resolves when the service has it or cannot have it. */
+  /** Save; resolves when the service has the label or cannot have it. */
   async save() {
     clearTimeout(this.timer);
     while (this.busy) await this.busy;
@@ -123,7 +118,7 @@ export class Item {
     this.schedule(Math.min(1000 * 2 ** this.failures, LONGEST_WAIT_MS));
   }
 
-  /** End a conflict: `marks` are what counts now, drawn on the version that the other has saved. */
+  /** End a conflict: `marks` count now, on top of the version of the other person. */
   async resolve(marks, { version, marks: theirs }) {
     this.version = version;
     const same = marks.every((mark, k) => mark === theirs[k]);
@@ -137,7 +132,7 @@ export class Item {
     this.tell("clean");
   }
 
-  /** Take over a newer label of somebody else, if nothing of our own would be lost. */
+  /** Take over a newer label of somebody else, unless our own work would be lost. */
   async refresh() {
     if (this.isUnsaved || this.busy) return false;
     const edits = this.edits;
@@ -153,7 +148,6 @@ export class Item {
     this.onState(this);
   }
 
-  /** Forget the pictures; an item with unsaved marks must be kept. */
   close() {
     clearTimeout(this.timer);
     this.truth?.close();

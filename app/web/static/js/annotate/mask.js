@@ -1,16 +1,14 @@
-// The label as pixels: 1 where the meaning differs. Exact, without half-transparent edges, because
-// the service takes every pixel that is not black.
+// The label as pixels: 1 where the meaning differs. No half-transparent edges: every pixel above 0 counts.
 
 const MOST_STEPS = 200;
 const MOST_BYTES = 128e6;
 
-/** A binary image that can be drawn on, undone and redone. */
 export class Mask {
   past = []; // each state before a step, packed
   future = [];
   stroke = null; // the marks before the present step
 
-  /** `onChange({left, top, right, bottom})` is called with what has changed, right and bottom excluded. */
+  /** `onChange({left, top, right, bottom})` after every change, right and bottom excluded. */
   constructor(width, height, onChange = (_box) => {}) {
     this.width = width;
     this.height = height;
@@ -22,7 +20,7 @@ export class Mask {
     return !this.data.includes(1);
   }
 
-  /** Everything at once, as from a file; there is nothing to undo afterwards. */
+  /** Replace everything, without undo. */
   load(data) {
     this.data.set(data);
     [this.past, this.future] = [[], []];
@@ -38,7 +36,7 @@ export class Mask {
     this.stroke = this.data.slice();
   }
 
-  /** End a step; whether anything has changed in it. */
+  /** Whether anything has changed in the step. */
   end() {
     const before = this.stroke;
     this.stroke = null;
@@ -66,7 +64,7 @@ export class Mask {
     return true;
   }
 
-  /** A round brush of `size` pixels dragged along a segment between places in pixels. */
+  /** A round brush of `size` pixels along a segment, in pixels. */
   line(from, to, size, value) {
     const fine = size <= 2;
     const [a, b] = fine ? [centre(from), centre(to)] : [from, to];
@@ -91,7 +89,7 @@ export class Mask {
     this.onChange(box);
   }
 
-  /** The inside of a closed line (even-odd rule, by the centres of the pixels). */
+  /** Fill a closed line (even-odd rule, by the centres of the pixels). */
   polygon(points, value) {
     if (points.length < 3) return;
     const ys = points.map((p) => p.y);
@@ -108,7 +106,7 @@ export class Mask {
     this.onChange({ left: 0, top, right: this.width, bottom });
   }
 
-  /** Take all marks away, as one step; whether there were any. */
+  /** Remove all marks as one step; whether there were any. */
   clear() {
     this.begin();
     this.data.fill(0);

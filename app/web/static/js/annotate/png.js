@@ -1,5 +1,4 @@
-// Labels as 1-bit grey PNG files. Written by hand rather than by a canvas, because browsers that
-// guard against fingerprinting disturb what a canvas gives out, and a label must be exact.
+// Labels as 1-bit grey PNG files, exact: a canvas gives altered pixels in browsers that guard against fingerprinting.
 
 import { packed } from "./mask.js";
 
@@ -9,7 +8,7 @@ const CRC_TABLE = Uint32Array.from({ length: 256 }, (_, n) => {
   return n;
 });
 
-/** A PNG file of a mask {width, height, data}: white where data is 1, black where it is 0. */
+/** white where data is 1, black where it is 0. */
 export async function encoded({ width, height, data }) {
   const stride = 1 + Math.ceil(width / 8); // each row begins with its filter: 0, none
   const rows = new Uint8Array(stride * height);

@@ -1,13 +1,10 @@
-// All pairs of one job: which are labelled, which one is on the desk, what is not saved yet.
+// All pairs of one job: which are labelled, which one is on the desk, which are not saved.
 
 import { ADMIN, getJson, sendJson } from "../lib/api.js";
 import { path } from "../calibrations/service.js";
 import { Item } from "./item.js";
 
-/**
- * The pairs of a job. `onChange()` is called whenever the list or an item has changed, `settle()`
- * before another pair is put on the desk.
- */
+/** `onChange()` after every change of the list or an item, `settle()` before another pair is opened. */
 export class Session {
   rows = [];
   items = new Map(); // by name: the one on the desk, and those that are not saved yet
@@ -38,10 +35,7 @@ export class Session {
     return [...this.items.values()].filter((item) => item.isUnsaved);
   }
 
-  /**
-   * Put a pair on the desk; the one before is saved in the background. Null if another pair was
-   * asked for meanwhile. Throws ApiError.
-   */
+  /** Open a pair; the last one is saved in the background. Null if another was asked for meanwhile. Throws ApiError. */
   async open(name) {
     this.wanted = name;
     this.settle();
@@ -79,30 +73,29 @@ export class Session {
     return this.rows.find((row) => row.name === name);
   }
 
-  /** The place of the present pair in the list; -1 before the first one is there. */
+  /** Of the present pair in the list; -1 before there is one. */
   get place() {
     return this.rows.indexOf(this.rowOf(this.current?.name));
   }
 
-  /** The name that lies `step` places on from the present one, or null at the ends. */
   neighbour(step) {
     return this.rows[this.place + step]?.name ?? null;
   }
 
-  /** The next pair without a label, from the present one on and around; null: all have one. */
+  /** The next pair without a label, from the present one on and around; or null. */
   nextUnlabelled() {
     const { place } = this;
     const order = [...this.rows.slice(place + 1), ...this.rows.slice(0, Math.max(place, 0))];
     return order.find((row) => !this.isLabelled(row))?.name ?? null;
   }
 
-  /** Whether the service has a newer label of the present pair than the one that is shown. */
+  /** Whether the service has a newer label of the present pair. */
   get isOvertaken() {
     const newest = this.rowOf(this.current?.name)?.label_version ?? 0;
     return newest > this.current?.version && !this.current.busy;
   }
 
-  /** Save everything, then let the job go on. Throws ApiError. */
+  /** Save everything, then finish the job. Throws ApiError. */
   async finish() {
     await Promise.all([...this.items.values()].map((item) => item.save()));
     if (this.unsaved.length) throw new Error(`${this.unsaved.length} labels are not saved yet.`);

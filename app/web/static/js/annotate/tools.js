@@ -1,13 +1,12 @@
-// Brush, eraser and lasso: what a pointer or the keys draw becomes marks.
+// Brush, eraser and lasso: pointer and keys draw marks.
 
 const MOST_SIZE = 400;
 
-/** Drawing on the panes of a view. `onStep()` is called after every change of the marks, `onMove(place)` with the brush. */
+/** `onStep()` after every change of the marks, `onMove(place)` with the brush. */
 export class Tools {
   tool = "brush";
   size = 24;
   action = null;
-  /** What the viewport does with pointers. */
   hands = {
     onPoint: (place) => this.place(place && this.view.toImage(place)),
     stroke: {
@@ -23,7 +22,6 @@ export class Tools {
     this.onMove = onMove;
   }
 
-  /** The view that is drawn on; its viewport has our hands. */
   connect(view) {
     this.view = view;
     for (const canvas of view.canvases) {
@@ -32,12 +30,10 @@ export class Tools {
     this.set({});
   }
 
-  /** Whether a stroke is being drawn just now. */
   get isDrawing() {
     return this.action !== null;
   }
 
-  /** Take another tool, or another size of it. */
   set({ tool = this.tool, size = this.size }) {
     this.tool = tool;
     this.size = Math.min(Math.max(Math.round(size), 1), MOST_SIZE);
@@ -73,7 +69,7 @@ export class Tools {
     action.last = at;
   }
 
-  /** End a stroke as if the pointer had gone up, so that nothing that follows loses it. */
+  /** End a stroke as if the pointer had gone up, so that it is not lost. */
   finish() {
     if (!this.isDrawing) return;
     const { action, view } = this;
@@ -82,7 +78,7 @@ export class Tools {
     view.draw();
   }
 
-  /** Leave a stroke that has begun, without a trace: a second finger has come down. */
+  /** Drop a stroke without a trace: a second finger has come down. */
   giveUp() {
     if (!this.isDrawing || !this.ended()) return;
     const { mask } = this.view.item;
@@ -90,14 +86,14 @@ export class Tools {
     mask.future.pop();
   }
 
-  /** End what is drawn; whether it has changed anything. */
+  /** Whether the stroke has changed anything. */
   ended() {
     this.action = null;
     this.view.outline = null;
     return this.view.item.mask.end();
   }
 
-  /** On a pane that has the focus the arrow keys move the brush, and Enter draws where it is. */
+  /** With a pane in focus, the arrow keys move the brush and Enter draws. */
   key(event) {
     const { mask } = this.view.item;
     const moves = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };

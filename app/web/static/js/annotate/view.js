@@ -1,24 +1,19 @@
 // Truth and prediction at the same zoom and place, with the marks over both.
 
 import { toPicture } from "../viewport/geometry.js";
-import { Viewport } from "../viewport/viewport.js";
+import { Viewport, outline } from "../viewport/viewport.js";
 
 export const PARTS = /** @type {const} */ (["truth", "prediction"]);
-/** @type {[string, number][]} */
-const LINES = [
-  ["rgb(0 0 0 / 80%)", 3],
-  ["#fff", 1.25],
-];
 const FLICKER_MS = 800; // far below three flashes a second
 
-/** The two canvases. `cursor` is the place of the brush in pixels of the image, or null. */
+/** `cursor`: the place of the brush in pixels of the image, or null. */
 export class View {
   item = null;
   cursor = null;
   brush = 0;
   outline = null; // the lasso while it is drawn
   showsMarks = true;
-  // On a phone the two do not fit beside each other, so they take turns.
+  // On a phone the two take turns.
   mode = matchMedia("(max-width: 42rem)").matches ? "flicker" : "side";
   shown = "prediction"; // in flicker mode
   marks = new OffscreenCanvas(1, 1);
@@ -29,7 +24,6 @@ export class View {
     return Object.assign(canvas, { tabIndex: 0, role: "application", ariaLabel });
   });
 
-  /** onZoom(share) after every zoom; onChange() when another picture is seen; hands: what pointers do. */
   constructor({ onZoom, onChange, hands }) {
     this.onChange = onChange;
     // The prediction comes first: it is seen in every mode, so its size counts.
@@ -51,7 +45,6 @@ export class View {
     this.viewport.show({ width, height });
   }
 
-  /** Look otherwise: {mode}, {showsMarks}, {brush}, {shown}. */
   set(changes) {
     Object.assign(this, changes);
     this.onChange();
@@ -63,7 +56,6 @@ export class View {
     this.setAuto(false);
   }
 
-  /** In flicker mode: show the other of the two pictures. */
   swap() {
     this.set({ shown: this.shown === "truth" ? "prediction" : "truth" });
   }
@@ -73,12 +65,10 @@ export class View {
     this.timer = on ? setInterval(() => this.swap(), FLICKER_MS) : null;
   }
 
-  /** The place in the image under a device position. */
   toImage(place) {
     return toPicture(this.viewport.view, place);
   }
 
-  /** Redraw with the next frame. */
   draw() {
     this.frame ??= requestAnimationFrame(() => {
       this.frame = null;
@@ -101,13 +91,7 @@ export class View {
   }
 
   drawTools(context, scale) {
-    const stroke = (path) => {
-      // Dark and light together are seen on any picture.
-      for (const [strokeStyle, width] of LINES) {
-        Object.assign(context, { strokeStyle, lineWidth: width / scale });
-        context.stroke(path);
-      }
-    };
+    const stroke = (path) => outline(context, path, scale);
     if (this.outline?.length > 1) {
       const path = new Path2D();
       this.outline.forEach(({ x, y }, k) => (k ? path.lineTo(x, y) : path.moveTo(x, y)));
@@ -120,7 +104,6 @@ export class View {
     }
   }
 
-  /** Bring the tinted copy of the marks up to date within a box. */
   paintMarks({ left, top, right, bottom }) {
     const { mask } = this.item;
     if (right <= left || bottom <= top) return;
@@ -130,7 +113,7 @@ export class View {
   }
 }
 
-/** Marks in pink, as everywhere for what is not trusted, half transparent; of rows of this width. */
+/** Marks as half transparent pink. */
 export function tinted(marks, width) {
   const image = new ImageData(width, marks.length / width);
   new Uint32Array(image.data.buffer).set(Uint32Array.from(marks, (mark) => mark && 0x8c8c00e0));

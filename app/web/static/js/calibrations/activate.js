@@ -1,18 +1,18 @@
-// Which calibrations are served from: what a switch changes is said before it is made.
+// Activation: the dialog names every change before it is made.
 
 import { sendJson } from "../lib/api.js";
 import { CANCEL, confirmDialog, openDialog } from "../lib/dialog.js";
-import { documentOf } from "../lib/form.js";
+import { documentOf } from "../lib/dom.js";
 import { level, percent, size } from "../lib/format.js";
 import { html, nothing } from "../lib/html.js";
-import { told } from "../lib/toast.js";
+import { toastSuccess } from "../lib/toast.js";
 import { check } from "../lib/widgets.js";
 import { detail, path, title, upscalers } from "./service.js";
 import { trustsNothing } from "./words.js";
 
 const ALL = "*"; // the class of a calibration that sorts uploads into none
 
-/** Ask, then serve from a calibration before the others, or alone; true if that was done. */
+/** Ask, then activate a calibration before the others, or alone; true if that was done. */
 export async function activate(wanted, present, { back = false } = {}) {
   const [next, listed] = await Promise.all([detail(wanted.id), upscalers()]);
   const active = listed.find(({ name }) => name === next.upscaler)?.calibrations ?? [];
@@ -31,11 +31,11 @@ export async function activate(wanted, present, { back = false } = {}) {
   });
   const done = chosen && (await switched(wanted.id, chosen.only ? { only: true } : undefined));
   if (!done) return false;
-  told(`${title(wanted)} is active now${present ? `; it replaces ${title(present)}` : ""}.`);
+  toastSuccess(`${title(wanted)} is active now${present ? `; it replaces ${title(present)}` : ""}.`);
   return true;
 }
 
-/** What changes for users, as the service has it; amber where a figure is worse. */
+/** Changes for users; amber where a figure is worse. */
 function changed({ upscaler, changes }) {
   const { alpha, trusted_area: area, min_alpha: least, default_alpha: own } = changes;
   if (least.before === null) return html`<p>Until now ${upscaler} has answered no request.</p>`;
@@ -47,7 +47,7 @@ function changed({ upscaler, changes }) {
   </div>`;
 }
 
-/** Kinds of upload and sizes that come with it, and those that only the others answer. */
+/** Kinds of upload and sizes that are gained, and those that only the others answer. */
 export function coverage(next, others, active) {
   const titles = new Map(
     [next, ...others].flatMap(({ classes }) => classes.map((one) => [one.name, one.title])),
@@ -69,7 +69,7 @@ export function coverage(next, others, active) {
   </div>`;
 }
 
-/** Switch; where the service refuses because the new one is worse, the person may insist. Null: not done. */
+/** Switch; if the service refuses because the new one is worse, the person may insist. Null: not done. */
 async function switched(id, asked) {
   try {
     return await sendJson("POST", path(id, "activate"), asked);

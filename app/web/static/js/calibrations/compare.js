@@ -1,18 +1,17 @@
-// Two calibrations. Its question: which trusts more at the same α? That decides, where both bound the same.
+// Two calibrations. The reader's question: which trusts more at the same α?
 
 import { chart } from "../charts/chart.js";
-import { certainty, count, level, percent, plural, size, time } from "../lib/format.js";
+import { certainty, count, level, percent, size, time } from "../lib/format.js";
 import { html, nothing, render } from "../lib/html.js";
 import { pageHead, table } from "../lib/widgets.js";
 import { areaChart } from "./curves.js";
 import { problem } from "./job.js";
-import { metricOf } from "./options.js";
+import { metricOf } from "./service.js";
 import * as service from "./service.js";
 import { above, metricWords, pipelineWords } from "./words.js";
 
 const SAME = 0.005; // of a picture: less is nobody's difference
 
-/** Fill the view with the comparison of ?compare=ID,ID. */
 export async function show(root, query) {
   document.title = "Compare calibrations · Trustscale";
   const ids = query.get("compare").split(",").filter(Boolean).slice(0, 2);
@@ -30,15 +29,14 @@ export async function show(root, query) {
       <div class="stack">
         ${isComparable ? nothing : doubts}
         <section class="card">${chart(areaChart(details, [], names))}</section>
-        <section class="card"><h2>Trusted area by accepted error</h2>${levels(details, names)}</section>
-        <section class="card"><h2>Settings</h2>${settings(details, names)}</section>
+        <section class="card"><h2>Different settings</h2>${settings(details, names)}</section>
         ${isComparable ? html`<p class="callout" id="verdict">${verdict(details, names)}</p>` : nothing}
       </div>`,
     root,
   );
 }
 
-/** What of the two cannot be compared, and why. */
+/** Why the two cannot be compared. */
 function reservations(details) {
   const differ = (part) => new Set(details.map((one) => JSON.stringify(part(one)))).size > 1;
   const bounded = ({ pipeline: { fidelity }, bound }) => {
@@ -46,48 +44,27 @@ function reservations(details) {
     const near = metricOf(metric, labels)?.blurs ? blur : null;
     return { metric, labels, annotator, near, bound: bound ?? fidelity.bound };
   };
-  const errors = html`<strong>They bound different errors</strong>Areas cannot be compared: the same number means another thing.`;
-  const upscalers = html`<strong>They are about different upscalers</strong>The areas tell what each trusts of its own pictures, at the
-    same accepted error.`;
+  const errors = html`<strong>They bound different errors</strong>Areas cannot be compared: the same number means something else.`;
+  const upscalers = html`<strong>They are about different upscalers</strong>Each area is a share of that upscaler’s own
+    pictures, at the same accepted error.`;
   const found = [differ(bounded) && errors, differ(({ pipeline }) => pipeline.fingerprint) && upscalers];
   return found.filter(Boolean).map((words) => html`<p class="callout warn">${words}</p>`);
 }
 
-/** Names that tell the two apart. */
+/** Names that differ. */
 function distinct(details) {
   const names = details.map(service.title);
   return names[0] === names[1] ? details.map(({ name, id }) => (name ? `${name} (${id})` : id)) : names;
 }
 
-function levels(details, names) {
-  const [first, second] = details.map(
-    ({ thresholds }) => new Map(thresholds.map((row) => [row.alpha, row.trusted_fraction])),
-  );
-  const points = (a, b) => `${b < a ? "−" : "+"}${(100 * Math.abs(b - a)).toFixed(1)} points`;
-  const common = [...first].filter(([alpha]) => second.has(alpha));
-  const rows = common.map(([alpha, a]) => {
-    const b = second.get(alpha);
-    return [level(alpha), percent(a), percent(b), a === b ? "none" : points(a, b)];
-  });
-  const heads = ["Accepted error", ...[...names, "Difference"].map((name) => [name, "number"])];
-  return table("Trusted area by accepted error", heads, rows);
-}
-
 function settings(details, names) {
   const [first, second] = details.map(facts);
-  const keys = Object.keys(first).filter((key) => first[key] ?? second[key]);
-  const heads = (label) => [label, ...names.map((name) => [name, "value"])];
-  const rows = (some) => some.map((key) => [key, first[key] ?? "not set", second[key] ?? "not set"]);
-  const differing = keys.filter((key) => first[key] !== second[key]);
-  const same = keys.filter((key) => first[key] === second[key]);
-  return html`${table("Differing settings", heads("Differs"), rows(differing))}
-    <details>
-      <summary>${plural(same.length, "setting")} ${same.length === 1 ? "is" : "are"} the same</summary>
-      ${table("Equal settings", heads("Setting"), rows(same))}
-    </details>`;
+  const differing = Object.keys(first).filter((key) => first[key] !== second[key]);
+  const heads = ["Setting", ...names.map((name) => [name, "value"])];
+  const rows = differing.map((key) => [key, first[key] ?? "not set", second[key] ?? "not set"]);
+  return table("Different settings", heads, rows);
 }
 
-/** What was chosen for a calibration and what it came to, in people's words. */
 function facts(detail) {
   const { pipeline, guarantee } = detail;
   const { fidelity, indecision } = pipeline;
@@ -108,7 +85,7 @@ function facts(detail) {
     "Exact model": pipeline.fingerprint,
     "How it is asked": pipelineWords(pipeline),
     Score: indecision.fit?.name ?? (indecision.estimator === "fitted" ? "learned" : window),
-    "Small versions": detail.made_by ?? "were given",
+    "Small versions": detail.made_by ?? "given",
     "Kinds of upload": detail.classes.map(({ title }) => title).join(", ") || null,
     Sizes: detail.sizes.map(([width, height]) => size(width, height)).join(", "),
     Seed: String(detail.seed),
@@ -118,11 +95,11 @@ function facts(detail) {
 
 const PROMISES = {
   expectation: "on average",
-  probability: "in so many of ten pictures",
-  post_hoc: "on average, for an error that is chosen after looking",
+  probability: "in a stated share of pictures",
+  post_hoc: "on average, for an error chosen after looking",
 };
 
-/** Which of the two is better for whoever sends pictures; "" where that cannot be said. */
+/** Which of the two is better for the reader; "" if they accept different errors. */
 export function verdict(details, names) {
   const [[first, second], [one, other]] = [details, names];
   const alpha = first.default_alpha;

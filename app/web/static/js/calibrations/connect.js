@@ -1,9 +1,8 @@
-// Your upscaler. Its question: what is at this address? Its one thing to do: try it, and take its entry away.
+// Your upscaler. The reader's question: what is at this address? The main action: try it, and copy its entry.
 
 import { sendJson } from "../lib/api.js";
-import { download } from "../lib/dom.js";
+import { documentOf, download } from "../lib/dom.js";
 import { count, duration } from "../lib/format.js";
-import { documentOf } from "../lib/form.js";
 import { html, nothing, render } from "../lib/html.js";
 import { Store } from "../lib/store.js";
 import { button, failed, field, hint, items, number, pageHead } from "../lib/widgets.js";
@@ -11,7 +10,6 @@ import { above } from "./words.js";
 
 const PLACE = "https://replicate.com/owner/model";
 
-/** Fill the view with the wizard. */
 export async function show(root) {
   document.title = "Your upscaler · Trustscale";
   const store = new Store({ found: null, error: null, isBusy: false });
@@ -20,18 +18,18 @@ export async function show(root) {
 
 function page(store) {
   const { found, error, isBusy } = store.state;
-  const lead = html`<p class="lead">The service asks the address what it is, then tries it by one call. It costs nothing until you say so.</p>`;
+  const lead = html`<p class="lead">The service asks the address what it is, then tries it with one call. Asking is free; you decide about the call.</p>`;
   const forget = () => found && store.set({ found: null });
   return html`${pageHead("Your upscaler", { above, lead })}
     <form class="stack" @submit=${(event) => look(event, store, false)} @dragover=${(event) => event.preventDefault()} @drop=${(event) => drop(event, store)}>
       <section class="card stack">
-        <h2>1. Where it is</h2>
+        <h2>1. Address</h2>
         <div @input=${forget}>
-          ${field("Address", html`<input name="address" required placeholder=${PLACE} spellcheck="false" />`, "A model on Replicate, a Gradio app or Space, a Cog container, a server with /v2 (Triton, KServe, MLServer) or with an OpenAPI description. Of an ONNX file its name, or drop it here: you get the command.")}
+          ${field("Address", html`<input name="address" required placeholder=${PLACE} spellcheck="false" />`, "A model on Replicate, a Gradio app or Space, a Cog container, a server with /v2 (Triton, KServe, MLServer) or with an OpenAPI description. For an ONNX file, enter its name or drop it here to get the command.")}
         </div>
         <div class="form-grid">
-          ${field("Key", html`<input name="token" type="password" autocomplete="off" />`, "For these two questions only: nobody keeps it.")}
-          ${field("Variable with the key", html`<input name="settings.token_env" pattern="[A-Za-z_]\\w*" placeholder="UPSCALER_TOKEN" spellcheck="false" />`, "Of the service’s environment, or a secret file; the entry names it.")}
+          ${field("Key", html`<input name="token" type="password" autocomplete="off" />`, "For these two requests only; it is not stored.")}
+          ${field("Variable with the key", html`<input name="settings.token_env" pattern="[A-Za-z_]\\w*" placeholder="UPSCALER_TOKEN" spellcheck="false" />`, "In the service’s environment, or a secret file; the entry contains only its name.")}
           ${number("settings.price_per_call", "Price of a call", "", { min: 0, placeholder: "not known" })}
         </div>
         <div class="button-row"><button type="submit" class=${found ? "" : "primary"} ?disabled=${isBusy}>Ask what it is</button></div>
@@ -42,9 +40,8 @@ function page(store) {
 }
 
 const byCommand = ({ command }) =>
-  html`<section class="card stack"><p>A file is connected where the service runs:</p><pre><code>${command}</code></pre></section>`;
+  html`<section class="card stack"><p>Run this where the service runs:</p><pre><code>${command}</code></pre></section>`;
 
-/** What was found, what is still needed, what a call and a calibration cost; after the call, the entry. */
 function suggested(found, store) {
   const { what, toml, needs, notes, tried, scale, seconds, calibration: cost } = found;
   const price = cost.price === null ? "" : `, for ${Number(cost.price.toPrecision(3))} at your price`;
@@ -55,7 +52,7 @@ function suggested(found, store) {
   return html`<section class="card stack">
       <h2>2. Try it</h2>
       <p>It is ${what}. ${words}</p>
-      ${notes.length ? items(notes) : nothing} ${needs.map((name) => field(name, html`<input name="needs.${name.replaceAll(".", "/")}" required />`, "The model asks for it."))}
+      ${notes.length ? items(notes) : nothing} ${needs.map((name) => field(name, html`<input name="needs.${name.replaceAll(".", "/")}" required />`, "Required by the model."))}
       ${tried ? html`<p class="callout good">It works: ×${scale}, ${duration(1000 * seconds)} a call.</p>` : html`<div class="button-row">${button("Make the one call", call, { kind: "primary", off: store.state.isBusy })}</div>`}
     </section>
     ${
@@ -73,7 +70,7 @@ function suggested(found, store) {
     }`;
 }
 
-/** A file stays where it is: browsers say its name, and not its folder. */
+/** A dropped file is not uploaded; browsers give its name, but not its folder. */
 function drop(event, store) {
   event.preventDefault();
   const [file] = event.dataTransfer.files;

@@ -1,31 +1,30 @@
-// A new calibration. Its question: is what I have enough? Its one thing to do: start it.
+// A new calibration. The reader's question: do I have enough? The main action: start it.
 
 import { ADMIN, upload } from "../lib/api.js";
-import { $$ } from "../lib/dom.js";
-import { bytes, count, duration, level, plural } from "../lib/format.js";
-import { documentOf } from "../lib/form.js";
+import { $$, documentOf } from "../lib/dom.js";
+import { bytes, count, duration, level, plural, priceOf } from "../lib/format.js";
 import { html, nothing, render } from "../lib/html.js";
 import { Store } from "../lib/store.js";
 import { button, check, hint, pageHead } from "../lib/widgets.js";
 import { Gathered, dropZone, summary } from "./gather.js";
 import { problem } from "./job.js";
-import { metricOf, options } from "./options.js";
 import { manifestOf, minimalAlpha, minimalCount, sentName } from "./pairing.js";
 import * as service from "./service.js";
+import { metricOf, options } from "./service.js";
 import { boundOf, configOf, settingsFields } from "./settings.js";
 import { above, pipelineWords } from "./words.js";
 
 const GOOD = 100; // pairs that make a steady mask
-// As the service does it: at least so many scenes teach the score, by itself this share.
+// The service's rule: at least this many scenes fit the score, by default this share.
 const LEARNERS = 20;
 const USUAL_SHARE = 0.3;
 
-/** A file that misses the zone must not replace the page, and the form with it. */
+/** A file dropped beside the zone must not replace the page. */
 function keepPage(event) {
   if (event.dataTransfer?.types.includes("Files")) event.preventDefault();
 }
 
-/** Fill the view with the form; with ?extend=ID it adds pairs to a calibration. */
+/** With ?extend=ID the form adds pairs to a calibration. */
 export async function show(root, query) {
   const parent = query.has("extend") ? await service.detail(query.get("extend")) : null;
   const isCamera = query.get("new") === "camera";
@@ -37,7 +36,7 @@ export async function show(root, query) {
     upscalers,
     upscaler: parent ? parent.upscaler : chosen?.name,
     metric: options.metrics[0].listed,
-    gathered: new Gathered(() => store.tell()),
+    gathered: new Gathered(() => store.notify()),
     sending: null, // {sent, total, abort}
     refusal: null, // a template
     typed: 0, // counts what was typed, which the verdict depends on
@@ -52,7 +51,6 @@ export async function show(root, query) {
   draw(); // again: what is needed is read off the form, which is there only now
 }
 
-/** k of the upscaler, null if it is not known now. */
 const scaleOf = ({ upscalers, upscaler }) => upscalers.find(({ name }) => name === upscaler)?.scale ?? null;
 
 function page(heading, store) {
@@ -61,22 +59,22 @@ function page(heading, store) {
   const found = gathered.verdict(scaleOf(state));
   const isReady = (gathered.archive || found.pairs.length) && !gathered.waiting && !state.sending;
   const forty =
-    "Drop forty sharp pictures of yours or more, each of something else: as you take them, not your best. ";
-  const lead = html`<p class="lead">${isCamera ? forty : ""}The promise speaks about pictures drawn like these, and about no others.</p>`;
+    "Drop forty or more of your own sharp pictures, each of a different subject: typical ones, not your best. ";
+  const lead = html`<p class="lead">${isCamera ? forty : ""}The promise covers pictures drawn like these, and no others.</p>`;
   const set = (changes) => store.set(changes);
   return html`${pageHead(heading, { above, lead })}
     <form class="stack" novalidate @input=${() => set({ typed: state.typed + 1 })} @submit=${(event) => submit(event, store)}>
       <section class="card stack">
         <h2>1. Pictures</h2>
         <p>
-          Sharp originals, like what your users would want to get. If you also have the small versions that the upscaler is really given, add them
+          Sharp originals, like the results that your users want. If you also have the small versions that the upscaler really receives, add them
           under the same names; otherwise they are made from the originals.
         </p>
         ${dropZone(gathered)} ${summary(gathered, found)}
       </section>
       <section class="card stack">
         <h2>2. Settings</h2>
-        ${parent ? inherited(parent) : isCamera ? html`<details><summary>As usual; change them if you like</summary>${settingsFields(state, set)}</details>` : settingsFields(state, set)}
+        ${parent ? inherited(parent) : isCamera ? html`<details><summary>Defaults; change them if you like</summary>${settingsFields(state, set)}</details>` : settingsFields(state, set)}
       </section>
       <section class="card stack">
         <h2>3. Start</h2>
@@ -90,10 +88,10 @@ function page(heading, store) {
     </form>`;
 }
 
-/** The form as it is on the page; null before it is drawn. @returns {HTMLFormElement | null} */
+/** Null before it is drawn. @returns {HTMLFormElement | null} */
 const formNow = () => document.querySelector("form.stack");
 
-/** Whether so many pairs can reach the α that was asked for, and what they are good for. */
+/** Whether the pairs can reach the chosen α. */
 function needed({ pairs, scenes }, gathered) {
   const form = formNow();
   if (!form) return nothing;
@@ -104,48 +102,40 @@ function needed({ pairs, scenes }, gathered) {
   if (!Number.isFinite(least)) return nothing;
   const what = scenes ? "scenes" : "pairs";
   const all = scenes ?? pairs.length;
-  // Those that teach the score take no part in the promise.
+  // Scenes that fit the score take no part in the promise.
   const n = all - learners(all, config);
   const good = Math.max(GOOD, 4 * least);
   const smallest = level(minimalAlpha({ n, bound, guarantee }));
   const enough = (number) => `${count(number)} ${what} are enough to promise an error of ${level(alpha)}`;
   const better = n < good ? `; expect a small mask. ${count(good)} are better.` : ".";
-  const apart = n < all ? ` ${count(all - n)} of the ${count(all)} may teach the score what is hard.` : "";
+  const apart = n < all ? ` ${count(all - n)} of the ${count(all)} may fit the score instead.` : "";
   if (gathered.archive || !n) return hint(`${enough(least)}${better}`);
   if (n >= least)
     return html`<p class="callout good" data-verdict="enough">${enough(n)}${better}${apart} The smallest error that they can promise is ${smallest}.</p>`;
   return html`<p class="callout warn" data-verdict="few">
     <strong>Too few to promise an error of ${level(alpha)}</strong>
-    ${count(n)} ${what} can promise no smaller one than ${smallest}, so nothing could be trusted. ${count(least - n)} more are needed.
+    ${count(n)} ${what} can promise no less than ${smallest}, so nothing could be trusted. ${count(least - n)} more are needed.
   </p>`;
 }
 
-/** How many of so many scenes the score may be learned from; for meanings it is not learned. */
-function learners(n, { fit_indecision: share, fidelity, indecision }) {
-  const isByItself = share === undefined;
-  if (
-    metricOf(fidelity.metric, fidelity.labels)?.unit === "label" ||
-    (isByItself && (indecision || n < 2 * LEARNERS))
-  )
-    return 0;
-  const wanted = Math.round((share ?? USUAL_SHARE) * n);
-  if (isByItself) return Math.max(wanted, LEARNERS);
+/** How many of n scenes may fit the score; none where people mark the errors. */
+export function learners(n, { fit_indecision: share, fidelity, indecision }) {
+  if (metricOf(fidelity.metric, fidelity.labels)?.needs_label) return 0;
+  if (share === undefined)
+    return indecision || n < 2 * LEARNERS ? 0 : Math.max(Math.round(USUAL_SHARE * n), LEARNERS);
+  const wanted = Math.round(share * n);
   return wanted < LEARNERS ? 0 : wanted;
 }
 
-/** How many calls of the model it takes, how long, and what they cost where that is known. */
+/** Calls of the model, their time, and their price where it is known. */
 function cost({ parent, upscalers, upscaler }, { pairs, given }) {
   const form = formNow();
   const { samples, made } = form ? documentOf(form) : {};
   const asked = parent ? parent.pipeline.samples : samples;
   if (!asked) return nothing;
-  const {
-    price_per_call: price,
-    seconds_per_megapixel: pace,
-    scale,
-  } = upscalers.find(({ name }) => name === upscaler) ?? {};
-  const money = (calls) =>
-    price ? ` (${Number((calls * price).toPrecision(3))} at the provider's price)` : "";
+  const live = upscalers.find(({ name }) => name === upscaler) ?? {};
+  const { price_per_call: price, seconds_per_megapixel: pace, scale } = live;
+  const money = (calls) => (price ? ` (${priceOf(calls * price)})` : "");
   const kinds = given || made === "own" ? 1 : options.usual_kinds;
   const all = pairs.length * kinds * asked;
   const as = kinds > 1 ? `, each original as ${kinds} kinds of upload` : "";
@@ -157,15 +147,15 @@ function cost({ parent, upscalers, upscaler }, { pairs, given }) {
 
 function inherited(parent) {
   return html`<p>${pipelineWords(parent.pipeline)}</p>
-    ${hint("The settings are those of the calibration; only the new pairs are generated for. The old calibration stays.")}
+    ${hint("The settings stay the same, and the model runs for the new pairs only. The old calibration is kept.")}
     ${check("activate", "Activate the new one as soon as it is finished")}`;
 }
 
 function progress({ sent, total, abort }, { items }, gathered) {
   const part =
-    sent < total ? `${bytes(sent)} of ${bytes(total)} sent` : "All sent; the service looks at the images…";
+    sent < total ? `${bytes(sent)} of ${bytes(total)} sent` : "All sent; the service is checking the images…";
   const isLess = items.length > 0 && !gathered.archive;
-  return html`${isLess ? hint(`${count(items.length)} files that cannot be used are not sent.`) : nothing}
+  return html`${isLess ? hint(`${count(items.length)} unusable files are not sent.`) : nothing}
     <progress max="1" .value=${total ? sent / total : 0} aria-label="Upload"></progress>
     <p class="hint" role="status">${total ? part : "Sending…"}</p>
     <div class="button-row">${button("Stop the upload", () => abort.abort(), { kind: "danger small" })}</div>`;
@@ -174,12 +164,11 @@ function progress({ sent, total, abort }, { items }, gathered) {
 function submit(event, store) {
   event.preventDefault();
   const form = event.currentTarget;
-  // The browser cannot point at a field that is folded away.
+  // The browser cannot point at a folded field.
   for (const folded of $$("details:has(:invalid)", form)) folded.open = true;
   if (form.reportValidity()) send(form, store);
 }
 
-/** The upload as a form: settings, files, and what belongs to whom. */
 function bodyOf(form, state) {
   const { parent, gathered } = state;
   const { pairs, given } = gathered.verdict(scaleOf(state));
@@ -206,12 +195,12 @@ async function send(form, store) {
   const abort = new AbortController();
   const warn = (event) => event.preventDefault();
   addEventListener("beforeunload", warn);
-  const told = (sent, total) => store.set({ sending: { sent, total, abort } });
+  const onProgress = (sent, total) => store.set({ sending: { sent, total, abort } });
   store.set({ refusal: null });
-  told(0, 0);
+  onProgress(0, 0);
   try {
     const path = parent ? service.path(parent.id, "pairs") : service.BASE;
-    const options = { ...ADMIN, signal: abort.signal, onProgress: told };
+    const options = { ...ADMIN, signal: abort.signal, onProgress };
     const { id } = await upload(path, bodyOf(form, store.state), options);
     removeEventListener("beforeunload", warn);
     location.href = service.page(id);

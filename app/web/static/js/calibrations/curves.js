@@ -1,16 +1,11 @@
-// The charts about calibrations.
+// Charts about calibrations.
 
-import { powerOfTen } from "../charts/scale.js";
 import { PERCENT } from "../charts/draw.js";
-import { level } from "../lib/format.js";
+import { level, small } from "../lib/format.js";
 
-/** Steps of a curve that a chart shows; a file has all. */
 export const STEPS = 3000;
 
-/**
- * The risk of a calibration against the threshold on σ. curve: its steps; threshold: that of its default α, if it
- * is known; whole(): fetches all steps.
- */
+/** Risk against the threshold on σ. curve: its steps; threshold: that of the default α; whole(): fetches all steps. */
 export function riskChart({ id, default_alpha: alpha }, curve, threshold, whole) {
   const seriesOf = (steps) => {
     const points = steps.map((step) => ({ x: step.threshold, y: step.risk }));
@@ -40,7 +35,7 @@ export function riskChart({ id, default_alpha: alpha }, curve, threshold, whole)
   };
 }
 
-/** The thresholds between which the risk rises: below them lie a few outliers, decades away. */
+/** The thresholds between which the risk rises: below them are a few outliers, decades away. */
 function interesting(points) {
   const [least, most] = [points[0]?.y ?? 0, points.at(-1)?.y ?? 0];
   const positive = points.filter(({ x }) => x > 0);
@@ -51,10 +46,8 @@ function interesting(points) {
 }
 
 /**
- * The trusted area of one or more calibrations at common α; of one, with what repeated splits make of it.
- *
- * The area grows with α, so between two α it is at least that of the smaller one; below the smallest
- * possible α there is none.
+ * The trusted area of one or more calibrations at common α, and the spread of repeated splits. The area grows with α,
+ * so steps hold between two α; below the smallest possible α it is 0.
  */
 export function areaChart(calibrations, splits = [], names = []) {
   const [{ id, min_alpha: least }] = calibrations;
@@ -82,13 +75,12 @@ export function areaChart(calibrations, splits = [], names = []) {
   };
 }
 
-/** The α up to which there is something to see: where everything is trusted nothing more happens. */
+/** The α at which everything is trusted, with a margin. */
 function end({ thresholds }) {
   const whole = thresholds.find((row) => row.trusted_fraction >= 1) ?? thresholds.at(-1);
   return 1.2 * whole.alpha;
 }
 
-/** Realised risk of the backtest against the α that was promised. */
 export function backtestChart({ id, min_alpha: least }, all) {
   const rows = all.filter(({ alpha }) => alpha >= least);
   const last = all.at(-1)?.alpha ?? 1;
@@ -113,13 +105,4 @@ export function backtestChart({ id, min_alpha: least }, all) {
       { name: "As much as promised", tone: 2, dashed: true, points: even },
     ],
   };
-}
-
-/** Small numbers of σ: three digits, with a power of ten where that is shorter. */
-export function small(value) {
-  if (value === 0) return "0";
-  if (value >= 1e-3 && value < 1e4) return String(Number(value.toPrecision(3)));
-  const [digits, exponent] = value.toExponential(2).split("e");
-  const power = powerOfTen(Number(exponent));
-  return Number(digits) === 1 ? power : `${Number(digits)}·${power}`;
 }

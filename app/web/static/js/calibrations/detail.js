@@ -1,4 +1,4 @@
-// One calibration. Its question: what does it promise, and does that hold? Its one thing to do: activate it.
+// One calibration. The reader's question: what does it promise, and does that hold? The main action: activate it.
 
 import { chart } from "../charts/chart.js";
 import { $ } from "../lib/dom.js";
@@ -15,7 +15,6 @@ import { above, activeBadge, howSure, metricWords, mismatch, mismatchWords, trus
 
 const SPLITS = 50;
 
-/** Fill the view with the calibration of ?id=. */
 export async function show(root, query) {
   const group = query.get("group");
   const found = await service.detail(query.get("id"), group);
@@ -50,15 +49,15 @@ export async function show(root, query) {
           ${later(part(expected, "dominant").catch(none), "Looking…")}
         </section>
         <section class="card stack"><h2>All pairs</h2>${pairList(found)}</section>
-        <section class="card"><h2>Where it comes from</h2>${provenance(found)}</section>
-        <section class="card"><h2>What was done with it</h2>${later(log, "Reading…")}</section>
+        <section class="card"><h2>Origin</h2>${provenance(found)}</section>
+        <section class="card"><h2>History</h2>${later(log, "Reading…")}</section>
       </div>`,
     root,
   );
   await Promise.allSettled([expected, log]);
 }
 
-/** A part of a promise; what has gone wrong is said once, in the first of them. */
+/** A part of a promise; an error is shown once, in the first part. */
 const part = async (all, name) => (await all)[name];
 const none = () => nothing;
 
@@ -94,7 +93,6 @@ function head(found, rows, again) {
   return pageHead(service.title(found), { above, lead, tools });
 }
 
-/** What it comes to, in one sentence. */
 function verdict({ n, default_alpha: alpha, thresholds, guarantee }) {
   const own = thresholds.find((row) => row.alpha === alpha);
   if (!own) return nothing;
@@ -108,13 +106,13 @@ const undeletable = html`<button type="button" class="danger" disabled aria-desc
 function refusal(differences) {
   const rows = differences.map((one) => [one.field, String(one.calibrated), String(one.live)]);
   return html`<div class="callout bad">
-    <strong>It cannot be served from</strong>
+    <strong>It cannot be used</strong>
     <p>${mismatchWords(differences)}</p>
     ${table("What differs", ["Field", ["Calibrated", "value"], ["Live", "value"]], rows)}
   </div>`;
 }
 
-/** All pairs, or those of one group, whose curve speaks about images of that group. */
+/** All pairs, or those of one group. */
 function groupChoice(found, group) {
   const link = (name, words) => {
     const href = `${service.page(found.id)}${name === null ? "" : `&group=${encodeURIComponent(name)}`}`;
@@ -125,7 +123,6 @@ function groupChoice(found, group) {
   </nav>`;
 }
 
-/** Kinds of upload with a curve of their own, which the service tells apart by itself. */
 function classTable(classes) {
   const heads = ["Kind of upload", ["Scenes", "number"], ["Smallest error", "number"]];
   const rows = classes.map(({ title, n, min_alpha: least }) => [title, count(n), level(least)]);
@@ -134,7 +131,7 @@ function classTable(classes) {
 
 function tiles(found, promised) {
   const { metric, labels, bound } = found.pipeline.fidelity;
-  const area = promised ? percent(promised.trusted_fraction) : "not tabled";
+  const area = promised ? percent(promised.trusted_fraction) : "not in the table";
   return figures([
     ["Scenes", count(found.n), found.pairs === found.n ? "" : `${count(found.pairs)} pairs`],
     [
@@ -165,12 +162,12 @@ function thresholdTable({ thresholds }) {
   return table("By accepted error", heads, rows, "narrow");
 }
 
-/** What repeated splits of the pairs tell: {backtest, dominant}. Throws ApiError. */
+/** The results of repeated splits of the pairs: {backtest, dominant}. Throws ApiError. */
 async function expectations(found, group, area) {
   if (found.n < 2) {
     return {
-      backtest: hint("To be tried out it needs at least two scenes."),
-      dominant: hint("There is one scene only."),
+      backtest: hint("A backtest needs at least two scenes."),
+      dominant: hint("There is only one scene."),
     };
   }
   const expected = await service.backtest(found.id, SPLITS, group);
@@ -178,14 +175,13 @@ async function expectations(found, group, area) {
   area.update(areaChart([found], rows));
   const backtest = html`${chart(backtestChart(found, rows))}
     <p class="hint">
-      ${splits} times one half of the scenes makes the promise and the other half checks it, by what was measured. The dots should lie at or
+      In ${splits} random splits, one half of the scenes makes the promise and the other half checks it, from stored measurements. The dots should lie at or
       below the dashed line. The bars are the spread over such halves, not a confidence interval for new pictures.
     </p>
     ${concerns(checks)}`;
   return { backtest, dominant: domination(found, checks) };
 }
 
-/** What the checks of the assumptions have found. */
 function concerns({ n, minimal_n: least, alpha, duplicates, sizes }) {
   const few = `For an accepted error of ${level(alpha)} at least ${count(least)} scenes are needed; there are ${count(n)}.`;
   const twins = `Repeated images: ${duplicates.map(({ name, reason }) => `${name} (${reason})`).join(", ")}.`;
@@ -197,8 +193,8 @@ function concerns({ n, minimal_n: least, alpha, duplicates, sizes }) {
 
 function domination(found, { dominant_pairs: pairs, alpha }) {
   const largest = Math.max(...pairs.map(({ share }) => share));
-  if (!largest) return hint(`At the accepted error, ${level(alpha)}, nothing in any mask is off.`);
-  return html`${hint(`The worst picture of each of the five scenes that cost most of the mask. Look at them: a wrong crop or a mismatched original costs everybody’s.`)}
+  if (!largest) return hint(`At the accepted error, ${level(alpha)}, no mask contains an error.`);
+  return html`${hint(`The worst picture of each of the five scenes that reduce the mask most. Check them: a wrong crop or a mismatched original reduces every mask.`)}
     ${pairs.map(
       ({ name, loss, share }) =>
         html`<article class="dominant">

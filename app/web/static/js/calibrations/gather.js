@@ -1,4 +1,4 @@
-// Gathering the images of a calibration: dropped or chosen, looked into, listed.
+// Gathers the images of a calibration: dropped or chosen, inspected, listed.
 
 import { announce } from "../lib/dom.js";
 import { bytes, count, plural } from "../lib/format.js";
@@ -19,7 +19,7 @@ const FOLDERS = Object.entries({
 const NOTHING = { pairs: [], items: [] };
 const ACCEPTED = { folder: "", archive: ".zip,.tar,.gz,.tgz" };
 
-/** The files of the form: each looked into once, in the order of their arrival. */
+/** The files of the form, each inspected once. */
 export class Gathered {
   /** @type {any[]} */
   entries = [];
@@ -30,7 +30,6 @@ export class Gathered {
   turn = 0;
   folders = "group"; // what a folder below y/ is: "group" or "scene"
 
-  /** changed() whenever something was added, looked into or taken away. */
   constructor(changed) {
     this.changed = changed;
   }
@@ -40,13 +39,13 @@ export class Gathered {
     const archive = files.find(({ file }) => isArchive(file));
     const before = this.entries.length ? "the images" : this.archive?.name;
     if (archive) {
-      if (before) toast(`${archive.file.name} takes the place of ${before}.`);
+      if (before) toast(`${archive.file.name} replaces ${before}.`);
       this.clear();
       this.archive = archive.file;
       changed();
       return;
     }
-    if (this.archive && files.length) toast(`The images take the place of ${before}.`);
+    if (this.archive && files.length) toast(`The images replace ${before}.`);
     this.archive = null;
     const queue = files.map(({ file, path }) => located(file, path, fallback));
     const asking = 1;
@@ -70,7 +69,7 @@ export class Gathered {
     announce(`${found.pairs.length} pairs, ${found.items.length} problems`);
   }
 
-  /** Ask which files are pairs; an answer that comes after a newer question does not count. */
+  /** Ask which files are pairs; an answer to an older question is dropped. */
   async arrange() {
     const turn = ++this.turn;
     const arranged = await service.arranged(this.entries.map(({ path }) => path));
@@ -89,7 +88,6 @@ export class Gathered {
   }
 }
 
-/** Where images are dropped or chosen. */
 export function dropZone(gathered) {
   const add = (files, role) => guarded(() => gathered.add(files, role));
   const drop = (event) => {
@@ -105,7 +103,7 @@ export function dropZone(gathered) {
   return html`<div class="drop-zone" @dragover=${over} @dragleave=${({ currentTarget }) => currentTarget.classList.remove("over")} @drop=${drop}>
     <p><strong>Drop pictures, a folder, or an archive here</strong></p>
     <p class="hint">
-      In a folder or archive, originals lie in y/ and small versions in x/; or just pictures.
+      A folder or archive has originals in y/ and small versions in x/, or just pictures.
     </p>
     <div class="button-row">
       ${picker(add, "Add originals…", "y")} ${picker(add, "Add small versions…", "x")} ${picker(add, "Add a folder…", "folder")}
@@ -120,20 +118,12 @@ function picker(add, label, role) {
     add(files, role === "x" ? "x" : "y");
     target.value = "";
   };
-  return html`<input
-      type="file"
-      hidden
-      aria-label=${label}
-      data-role=${role}
-      accept=${ACCEPTED[role] ?? "image/png,image/jpeg,image/webp"}
-      ?multiple=${role !== "archive"}
-      ?webkitdirectory=${role === "folder"}
-      @change=${taken}
-    />
+  return html`<input type="file" hidden aria-label=${label} data-role=${role}
+      accept=${ACCEPTED[role] ?? "image/png,image/jpeg,image/webp"} ?multiple=${role !== "archive"}
+      ?webkitdirectory=${role === "folder"} @change=${taken} />
     <button type="button" @click=${({ currentTarget }) => currentTarget.previousElementSibling.click()}>${label}</button>`;
 }
 
-/** What has been gathered: the tally, what cannot be used, the pairs. */
 export function summary(gathered, { pairs, items, given, hashed, scenes }) {
   const remove = () => {
     gathered.clear();
@@ -142,7 +132,7 @@ export function summary(gathered, { pairs, items, given, hashed, scenes }) {
   if (gathered.archive) {
     const { name, size } = gathered.archive;
     return html`<p class="callout">
-      <strong>${name}</strong>${bytes(size)}. The service looks into it when it arrives. ${button("Remove", remove, { kind: "link" })}
+      <strong>${name}</strong>${bytes(size)}. The service checks it when it arrives. ${button("Remove", remove, { kind: "link" })}
       </p>
       ${folderChoice(gathered)}`;
   }
@@ -156,10 +146,9 @@ export function summary(gathered, { pairs, items, given, hashed, scenes }) {
     groups && `${count(groups)} groups`,
     total && bytes(total),
     total && `${sizes.slice(0, 3).join(", ")}${more}`,
-    gathered.waiting && `looking at ${count(gathered.waiting)} more`,
+    gathered.waiting && `checking ${count(gathered.waiting)} more`,
   ];
-  const digests =
-    "This browser computes no digests on a page without https; the service looks for repeated images.";
+  const digests = "Without https this browser cannot find repeated images; the service does.";
   return html`<p class="tally">
       <strong>${plural(pairs.length, given ? "pair" : "original")}</strong> · ${facts.filter(Boolean).join(" · ")} ${button("Remove all", remove, { kind: "link" })}
     </p>
@@ -168,17 +157,16 @@ export function summary(gathered, { pairs, items, given, hashed, scenes }) {
     ${pairs.length ? html`<details><summary>The pairs</summary>${pairTable(pairs)}</details>` : nothing}`;
 }
 
-/** Folders may hold kinds of pictures, or several pictures of one scene each. */
 function folderChoice(gathered) {
   const run = (folders) => {
     gathered.folders = folders;
     gathered.changed();
   };
-  // It is no field of the settings, so it has no name.
+  // Not a field of the settings, so it has no name.
   return select("", "Folders below y/ are", FOLDERS, { chosen: gathered.folders, run });
 }
 
-/** The originals in small: a wrong folder is seen at once. */
+/** Small originals make a wrong folder obvious. */
 function thumbnails(pairs) {
   const thumbnail = ({ name, y }) => {
     y.url ??= URL.createObjectURL(y.file);

@@ -1,4 +1,4 @@
-// A calibration in the making: its progress as it happens, its end, and the way to stop it.
+// A running calibration: its progress, its end, and a way to cancel it.
 
 import { confirmDialog } from "../lib/dialog.js";
 import { announce } from "../lib/dom.js";
@@ -15,7 +15,6 @@ const TONES = { running: "trust", succeeded: "good", failed: "bad", awaiting_lab
 
 const stateWords = ({ state }) => state.replace("_", " ");
 
-/** Fill the view with one job; once it is finished, with the calibration that it has made. */
 export async function show(root, query) {
   const id = query.get("id");
   const found = await service.detail(id);
@@ -31,10 +30,9 @@ export async function show(root, query) {
   render(html`${head} ${jobCard(job, { link: false, onEnd })}`, root);
 }
 
-/** The page of the calibration that a job has made. */
 const madeBy = ({ result }) => service.page(result.split("/").pop());
 
-/** A card that follows a job by server-sent events; `onEnd(job)` is called with its last state. */
+/** A card that follows a job; `onEnd(job)` is called with its last state. */
 export function jobCard(job, { onEnd, link = true }) {
   const card = Object.assign(document.createElement("article"), { className: "card job" });
   card.dataset.id = job.id;
@@ -80,13 +78,13 @@ const cancel = (job) =>
   guarded(async () => {
     const sure = await confirmDialog({
       title: "Cancel this calibration?",
-      body: `What was measured for ${job.name ? `“${job.name}”` : "it"} so far is lost.`,
+      body: `All measurements for ${job.name ? `“${job.name}”` : "it"} are lost.`,
       confirm: "Cancel it",
       danger: true,
     });
     if (!sure) return;
     const now = await service.cancelJob(job.id);
-    // A job that waits for labels runs nowhere, so nobody tells of its end.
+    // No worker runs a job that waits for labels, so no event reports its end.
     if (job.state === "awaiting_labels" && now.state === "cancelled") location.reload();
   });
 
@@ -97,7 +95,6 @@ function outcomeOf(job) {
   return job.error ? problem(job.error) : nothing;
 }
 
-/** A problem document, with the items that it names. */
 export function problem({ detail, title, items = [] }) {
   return html`<div class="callout bad" role="alert">
     <strong>${title || "It failed"}</strong>
@@ -106,7 +103,6 @@ export function problem({ detail, title, items = [] }) {
   </div>`;
 }
 
-/** What is wrong with each of some items. */
 export const reasons = (items) =>
   list(
     items.map(({ name, reason }) => html`<b>${name}</b>: ${reason}`),

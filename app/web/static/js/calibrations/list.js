@@ -1,10 +1,10 @@
-// All calibrations. Its question: what is served from? Its one thing to do: make a new one.
+// All calibrations. The reader's question: which one answers? The main action: make a new one.
 
 import { $ } from "../lib/dom.js";
 import { count, level, percent, time } from "../lib/format.js";
 import { html, nothing, render } from "../lib/html.js";
 import { Store } from "../lib/store.js";
-import { guarded, toastError, told } from "../lib/toast.js";
+import { guarded, toastError, toastSuccess } from "../lib/toast.js";
 import { button, keyed, pageHead } from "../lib/widgets.js";
 import { activate } from "./activate.js";
 import { jobCard } from "./job.js";
@@ -18,7 +18,6 @@ const EMPTY = html`<div class="empty card">
   <p><a class="button primary" href="/calibrations?new">Make the first one</a></p>
 </div>`;
 
-/** Fill the view with the list. */
 export async function show(root) {
   document.title = "Calibrations · Trustscale";
   const store = new Store({ rows: [], jobs: [], upscalers: [], details: new Map(), chosen: new Set() });
@@ -30,7 +29,7 @@ export async function show(root) {
         service.pending(),
         service.upscalers(),
       ]);
-      // The card of a failed one stays: it says why, and the list would not have it any more.
+      // The card of a failed job stays: it shows the reason, and the list does not have it any more.
       const onEnd = ({ state: now }) => now !== "failed" && act.again();
       store.set({ rows, upscalers, jobs: jobs.map((job) => jobCard(job, { onEnd })) });
       addDetails(store);
@@ -44,7 +43,7 @@ export async function show(root) {
       }),
     choose: (id, isChosen) => {
       state.chosen[isChosen ? "add" : "delete"](id);
-      store.tell();
+      store.notify();
     },
     bring: (input) =>
       guarded(async () => {
@@ -54,7 +53,7 @@ export async function show(root) {
         const made = await service.imported(file);
         await act.again();
         const isActive = state.rows.find(({ id }) => id === made.id)?.active;
-        told(`${service.title(made)} is stored. It is ${isActive ? "" : "not "}active.`);
+        toastSuccess(`${service.title(made)} is stored. It is ${isActive ? "" : "not "}active.`);
       }),
   };
   await act.again();
@@ -70,26 +69,20 @@ function view({ rows, jobs, upscalers, details, chosen }, act) {
       <strong>${name} has no active calibration</strong>It answers no request until one is made or activated.
     </p>`;
   const lead = html`<p class="lead">
-    Each makes a promise about the pictures of one upscaler. Several may be active: an upload is answered from the first that knows its kind and size.
+    Each makes a promise about pictures of one upscaler. If several are active, the first that covers the kind and size of an upload answers.
   </p>`;
   const tools = html`<div class="button-row">
     ${rows.length > 1 ? button("Compare two", compare, { off: chosen.size !== 2 }) : nothing} ${button("Import…", () => $("#import").click())}
     <a class="button" href="/calibrations?connect">Your upscaler…</a>
     <a class="button" href="/calibrations?new=camera">Your camera in ten minutes</a>
     <a class="button primary" href="/calibrations?new">New calibration</a>
-    <input
-      type="file"
-      id="import"
-      accept=".calibration"
-      hidden
-      aria-label="Calibration file"
-      @change=${({ target }) => act.bring(target)}
-    />
+    <input type="file" id="import" accept=".calibration" hidden aria-label="Calibration file"
+      @change=${({ target }) => act.bring(target)} />
   </div>`;
   return html`${pageHead("Calibrations", { lead, tools })}
     <div class="stack">
       ${upscalers.filter((one) => !one.calibration).map(bare)}
-      ${jobs.length ? html`<section class="stack" aria-labelledby="at-work"><h2 id="at-work">In the making</h2>${jobs}</section>` : nothing}
+      ${jobs.length ? html`<section class="stack" aria-labelledby="at-work"><h2 id="at-work">Running</h2>${jobs}</section>` : nothing}
       <section aria-label="Finished calibrations">
         ${rows.length ? html`<div class="table-scroll card flush">${table(rows, details, upscalers, act)}</div>` : EMPTY}
       </section>
@@ -115,7 +108,7 @@ function table(rows, details, upscalers, act) {
   </table>`;
 }
 
-/** found: its detail, once that is read; place: at which it is asked, -1 for one that is not. */
+/** found: its detail, once read; place: in the order of the active ones, or -1. */
 function line(row, rows, { found, place }, act) {
   const before = row.active && rows.find(({ id }) => id === row.previous);
   const own = found?.thresholds.find(({ alpha }) => alpha === row.default_alpha);
@@ -123,12 +116,8 @@ function line(row, rows, { found, place }, act) {
   const small = (words, run, label = words) => button(words, run, { kind: "small", label });
   return html`<tr data-id=${row.id}>
     <td>
-      <input
-        type="checkbox"
-        name="compare"
-        aria-label="Compare ${service.title(row)}"
-        @change=${({ target }) => act.choose(row.id, target.checked)}
-      />
+      <input type="checkbox" name="compare" aria-label="Compare ${service.title(row)}"
+        @change=${({ target }) => act.choose(row.id, target.checked)} />
     </td>
     <td class="name" data-head="Calibration">
       <a href=${service.page(row.id)}>${service.title(row)}</a>
@@ -152,7 +141,7 @@ function line(row, rows, { found, place }, act) {
   </tr>`;
 }
 
-/** Read of each row what the list does not tell: area, pipeline, whether the live upscaler is another one. */
+/** Read what the list does not contain: area, pipeline, differences from the live upscaler. */
 async function addDetails(store) {
   const { rows, details } = store.state;
   const waiting = rows.filter(({ id }) => !details.has(id));
@@ -160,7 +149,7 @@ async function addDetails(store) {
     for (let row = waiting.shift(); row; row = waiting.shift()) {
       try {
         details.set(row.id, await service.detail(row.id));
-        store.tell();
+        store.notify();
       } catch (error) {
         if (error.status !== 404) toastError(error); // else deleted meanwhile
       }

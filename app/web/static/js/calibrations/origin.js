@@ -1,4 +1,4 @@
-// Where a calibration comes from, and what was done with it.
+// Provenance and history of a calibration.
 
 import { time } from "../lib/format.js";
 import { html, nothing } from "../lib/html.js";
@@ -10,7 +10,6 @@ import { pipelineTerms, pipelineWords } from "./words.js";
 const AUDIT_TAIL = 1000;
 const MOST_ENTRIES = 20;
 
-/** Who made a calibration, when, with what, of what. */
 export function provenance(found) {
   const { provenance: origin } = found;
   return facts([
@@ -35,23 +34,22 @@ export function provenance(found) {
 const attributions = (lines) =>
   html`<details><summary>${lines.length} attributions</summary>${items(lines)}</details>`;
 
-/** What the audit log tells about a calibration, the newest first. Throws ApiError. */
+/** The audit log of a calibration, the newest first. Throws ApiError. */
 export async function audit(found, rows) {
   const all = await service.audit(AUDIT_TAIL);
   const mine = all.filter(({ facts }) => Object.values(facts).includes(found.id)).slice(0, MOST_ENTRIES);
-  if (!mine.length) return hint("The audit log tells nothing about it.");
+  if (!mine.length) return hint("The audit log has no entry about it.");
   const nameOf = (id) => service.title(rows.find((row) => row.id === id) ?? { id });
   const line = ({ at, action, actor, facts }) =>
     html`<span class="hint">${time(at)}</span> ${sentence(found, action, facts, nameOf)} by ${actor}`;
   return items(mine.map(line), "audit");
 }
 
-/** Whose entry it is: of this calibration, or of another one that had to do with it. */
 function sentence(found, action, { calibration, previous, parent }, nameOf) {
   const verb = action.replace("calibration.", "").replace("_", " ");
   const isOwn = calibration === undefined || calibration === found.id;
   if (verb === "activate") {
-    if (!isOwn) return html`<b>${nameOf(calibration)}</b> was activated in the place of this one`;
+    if (!isOwn) return html`<b>${nameOf(calibration)}</b> replaced this one`;
     return html`This one was <b>activated</b>${previous ? ` in place of ${nameOf(previous)}` : ""}`;
   }
   if (!isOwn) return html`<b>${nameOf(calibration)}</b> was made of this one (${verb})`;

@@ -1,25 +1,22 @@
-// What the page itself sees of files: whether one can be read, its size, and repeated images. Which files are a
-// pair is for the service to say (POST /v1/admin/pairs/check).
+// The page checks files itself for what it can see; the service decides which files are pairs (/v1/admin/pairs/check).
 
 const ARCHIVES = /\.(zip|tar|tar\.gz|tgz)$/i;
 
 export const isArchive = (file) => ARCHIVES.test(file.name);
 
-/** A file with its path; one that lies in no folder is put into that of `role`. */
+/** A file with its path; a file without a folder gets that of `role`. */
 export function located(file, path = file.webkitRelativePath || file.name, role = "y") {
   return { file, path: path.includes("/") ? path : `${role}/${path}` };
 }
 
-/** The name under which a file is sent: that of its pair, with its own suffix. */
 export const sentName = (name, { file }) => name + (/\.[^.]*$/.exec(file.name)?.[0] ?? "");
 
-/** The table that names the group and the scene of each pair. */
 export const manifestOf = (pairs) =>
   [["name", "group", "scene"], ...pairs.map(({ name, group, scene }) => [name, group ?? "", scene ?? ""])]
     .map((row) => row.map((cell) => `"${cell.replaceAll('"', '""')}"`).join(","))
     .join("\n");
 
-/** Look into a file: {width, height, sha256}, its size as a viewer shows it, or {reason}. */
+/** Look into a file: {width, height, sha256} as a viewer shows it, or {reason}. */
 export async function inspected(entry) {
   let bytes;
   try {
@@ -37,7 +34,7 @@ export async function inspected(entry) {
   }
 }
 
-/** SHA-256 in hexadecimal; null where the browser has none (pages without https). */
+/** SHA-256 in hexadecimal; null on pages without https. */
 async function digest(bytes) {
   if (!globalThis.crypto?.subtle) return null;
   const hash = new Uint8Array(await crypto.subtle.digest("SHA-256", bytes));
@@ -45,10 +42,8 @@ async function digest(bytes) {
 }
 
 /**
- * The pairs that can be used and an item {name, reason} for everything that cannot.
- *
- * entries: as `inspected` gives them. arranged: what the service makes of their paths. scale: k of the upscaler,
- * null if it is not known now. folders: whether those below y/ are a "group" or a "scene". The service checks all of it again, and also what only it can know.
+ * The usable pairs, and an item {name, reason} for everything else. entries: from `inspected`. arranged: the service's
+ * pairs of their paths. scale: k, or null. folders: whether those below y/ are a "group" or a "scene".
  */
 export function paired(entries, arranged, scale, folders) {
   const at = new Map(entries.map((entry) => [entry.path, entry]));
@@ -102,7 +97,6 @@ export function minimalAlpha({ n, bound, guarantee }) {
   return bound / (n + 1);
 }
 
-/** All files below what was dropped, with their paths; folders are walked through. */
 export async function droppedFiles(transfer) {
   const entries = [...transfer.items].map((item) => item.webkitGetAsEntry?.()).filter(Boolean);
   if (!entries.length) return [...transfer.files].map((file) => ({ file, path: file.name }));
@@ -119,7 +113,7 @@ async function walk(entry, found) {
   }
   const reader = entry.createReader();
   for (;;) {
-    // A reader hands out a hundred entries at a time.
+    // A reader returns at most a hundred entries at a time.
     const batch = await new Promise((resolve, reject) => reader.readEntries(resolve, reject));
     if (!batch.length) return;
     for (const child of batch) await walk(child, found);

@@ -10,12 +10,10 @@ import * as service from "./service.js";
 const PARTS = Object.entries({ x: "Small version", prediction: "Prediction", y: "Original" });
 const MOST_ROWS = 500;
 
-/** What stands in the place of pictures that are not there. */
 export const GONE = hint(
   "Pictures of the pairs are not kept: a calibration holds no image, and the files of the job that made it are removed after a while.",
 );
 
-/** The three pictures of a pair side by side; a click shows one of them large. */
 export function pictures(id, name) {
   const waiting = PARTS.map(() => html`<div class="picture waiting"></div>`);
   const shown = seen(id, name).catch((error) => (error.status === 404 ? GONE : failed(error)));
@@ -47,7 +45,6 @@ function enlarge(name, urls, first) {
   openDialog({ title: name, body: place, wide: true });
 }
 
-/** All pairs by name, read when the list is opened. */
 export function pairList(found) {
   const place = document.createElement("div");
   const read = ({ target }) => {

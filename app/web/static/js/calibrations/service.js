@@ -1,9 +1,8 @@
-// What these pages ask of the service, and the actions that change something.
+// Requests of these pages, and the actions that change something.
 
 import { ADMIN, getBlob, getJson, sendJson } from "../lib/api.js";
 import { CANCEL, confirmDialog, openDialog } from "../lib/dialog.js";
-import { download } from "../lib/dom.js";
-import { documentOf } from "../lib/form.js";
+import { documentOf, download } from "../lib/dom.js";
 import { html } from "../lib/html.js";
 import { field, number, select } from "../lib/widgets.js";
 
@@ -12,19 +11,15 @@ const METHODS = Object.entries({
   hoeffding_bentkus: "Hoeffding–Bentkus",
   wsr: "Waudby-Smith–Ramdas (betting)",
 });
-/** Kinds of promise, as forms offer them. */
 export const PROMISES = Object.entries({
   expectation: "On average over images and calibrations",
   high_probability: "For this calibration, with high probability",
 });
 
-/** The path of a calibration, or of something below it. */
 export const path = (id, ...rest) => [BASE, ...[id, ...rest].map(encodeURIComponent)].join("/");
 
-/** The address of a page about a calibration or a job. */
 export const page = (id) => `/calibrations?id=${encodeURIComponent(id)}`;
 
-/** The name of a calibration as people know it. */
 export const title = ({ name, id }) => name || id;
 
 export const listed = () => getJson(BASE, ADMIN);
@@ -42,7 +37,7 @@ export const arranged = (names) => sendJson("POST", "/v1/admin/pairs/check", { n
 export const audit = (limit) => getJson(`/v1/admin/audit?limit=${limit}`, ADMIN);
 export const cancelJob = (id) => sendJson("DELETE", `/v1/jobs/${encodeURIComponent(id)}`);
 
-/** The address of a picture of a pair for an <img>; the caller revokes it. Throws ApiError. */
+/** The caller revokes the address. Throws ApiError. */
 export async function picture(id, name, part) {
   return URL.createObjectURL(await getBlob(path(id, "pairs", name, `${part}.png`), ADMIN));
 }
@@ -51,12 +46,11 @@ export async function picture(id, name, part) {
 export const activeOf = (rows, upscaler) =>
   rows.find((row) => row.active && row.upscaler === upscaler) ?? null;
 
-/** Ask, then delete a calibration; true if that was done. */
 export async function remove({ name, id }) {
   const sure = await confirmDialog({
     title: "Delete this calibration?",
     body: html`<p>${name} <code>${id}</code></p>
-      <p>It cannot be brought back, unless it was exported. Results that were served from it stay until they expire.</p>`,
+      <p>This cannot be undone unless it was exported. Its results stay until they expire.</p>`,
     confirm: "Delete",
     danger: true,
   });
@@ -64,7 +58,7 @@ export async function remove({ name, id }) {
   return sure;
 }
 
-/** Ask for another promise, then make a calibration of the same pairs with it; its id, or null. */
+/** Ask for another promise, then derive a calibration with it; its id, or null. */
 export async function derived(found) {
   const isSure = found.guarantee?.kind === "high_probability";
   const wanted = await openDialog({
@@ -74,8 +68,8 @@ export async function derived(found) {
         This makes a new calibration of the same pairs, from the stored measurements. Nothing is generated, and nothing is activated.
       </p>
       ${select("guarantee.kind", "Promise", PROMISES, { chosen: isSure ? "expectation" : "high_probability" })}
-      ${number("fidelity.bound", "Errors count up to", "", { min: 0.0001, placeholder: found.bound, term: "bound B", hint: "Errors above it count as it: a smaller number makes a larger mask of fewer pairs. Choose it before you look." })}
-      ${riskOfDraw()} ${select("guarantee.method", "Method", METHODS, { hint: "Likewise. Choose it before you see what it gives." })}
+      ${number("fidelity.bound", "Errors count up to", "", { min: 0.0001, placeholder: found.bound, term: "bound B", hint: "Larger errors count as this much: a smaller bound gives a larger mask from fewer pairs. Choose it before you look." })}
+      ${riskOfDraw()} ${select("guarantee.method", "Method", METHODS, { hint: "For high probability only. Choose it before you see its result." })}
       ${field("Name", html`<input name="name" maxlength="200" .value=${found.name ?? ""} />`)}
     </div>`,
     actions: [CANCEL, { label: "Make it", value: documentOf, primary: true }],
@@ -85,7 +79,6 @@ export async function derived(found) {
   return (await sendJson("POST", path(found.id, "derive"), wanted)).id;
 }
 
-/** The field for δ. */
 export const riskOfDraw = () =>
   number("guarantee.delta", "Risk of a bad draw", 0.1, {
     term: "δ",
@@ -94,16 +87,14 @@ export const riskOfDraw = () =>
     hint: "For the promise with high probability only.",
   });
 
-/** Take a calibration away as a file. */
 export const exported = async (id) => download(await getBlob(path(id, "export"), ADMIN), `${id}.calibration`);
 
-/** Store a calibration file; the calibration. */
 export function imported(file) {
   const headers = { "Content-Type": "application/octet-stream" };
   return getJson(`${BASE}/import`, { method: "POST", body: file, headers, ...ADMIN });
 }
 
-/** Ask, then make a calibration without one of the pairs; its id, or null. */
+/** Ask, then derive a calibration without one pair; its id, or null. */
 export async function removePair(id, name) {
   const sure = await confirmDialog({
     title: "Leave this pair out?",
@@ -118,8 +109,29 @@ export async function removePair(id, name) {
   return (await sendJson("DELETE", path(id, "pairs", name))).id;
 }
 
-/** A query of what is set. */
 function asked(fields) {
   const query = new URLSearchParams(Object.entries(fields).filter(([, value]) => value ?? false));
   return query.size ? `?${query}` : "";
 }
+
+/**
+ * metrics and estimators of σ, the default first; as how many kinds of upload each original is measured,
+ * unless it is said how its small version is made.
+ *
+ * @type {{metrics: any[], estimators: any[], usual_kinds: number}}
+ */
+export const options = { metrics: [], estimators: [], usual_kinds: 1 };
+
+/** Ask for the options once; the words of all views rest on them. */
+export async function load() {
+  if (!options.metrics.length) Object.assign(options, await getJson("/v1/admin/options", ADMIN));
+}
+
+/** An estimator by its name; undefined where the service has none such. */
+export const estimatorOf = (name) => options.estimators.find((row) => row.estimator === name);
+
+/** A metric by its settings, or by its name in lists; undefined where the service has none such. */
+export const metricOf = (name, labels) =>
+  options.metrics.find((row) =>
+    labels === undefined ? row.listed === name : row.metric === name && row.labels === labels,
+  );

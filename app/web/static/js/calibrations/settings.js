@@ -1,13 +1,11 @@
-// The settings of a calibration as a form: what counts as an error in three sketches, the rest folded.
+// The settings of a calibration as a form: three sketches of errors, the rest folded.
 
 import { level } from "../lib/format.js";
-import { documentOf } from "../lib/form.js";
+import { documentOf } from "../lib/dom.js";
 import { html, live } from "../lib/html.js";
 import { check, field, number, select } from "../lib/widgets.js";
-import { PROMISES, riskOfDraw } from "./service.js";
-import { metricOf, options } from "./options.js";
+import { PROMISES, metricOf, options, riskOfDraw } from "./service.js";
 
-/** Ways to say what counts as an error, in people's words; all others are in the folded part. */
 const WAYS = {
   neighborhood: {
     words: "Colour around a spot",
@@ -24,7 +22,7 @@ const WAYS = {
   },
   semantic: {
     words: "Meaning",
-    about: "Off where people say that it shows something else. They mark the differences.",
+    about: "Off where people mark that it shows something else.",
     sketch: html`<svg viewBox="0 0 64 40" aria-hidden="true">
       <path class="line" d="M8 34V18l10-10 10 10v16zM36 34V18l10-10 10 10v16z" />
       <rect x="14" y="24" width="7" height="10" class="soft" /><circle cx="46" cy="26" r="5" />
@@ -37,13 +35,12 @@ const PREDICTIONS = Object.entries({ first: "The first answer", mean: "The mean 
 const BAD_PAIRS = Object.entries({ fail: "Stop and name them", skip: "Leave them out and list them" });
 const MADE = Object.entries({
   usual: "As uploads usually are: reduced, and saved in several ways",
-  own: "By one way of your own",
+  own: "In one way of your own",
 });
 
-/** B of the settings of a metric, given or its own. */
 export const boundOf = ({ metric, labels, bound }) => bound ?? metricOf(metric, labels).counted_up_to;
 
-/** The form's fields. state: {upscalers, upscaler, metric}; set(changes) when one of those is chosen. */
+/** state: {upscalers, upscaler, metric}; set(changes) when one of those is chosen. */
 export function settingsFields({ upscalers, upscaler, metric, isCamera }, set) {
   const live_ = upscalers.find(({ name }) => name === upscaler);
   const listed = upscalers.map(({ name, scale }) => [name, scale ? `${name} (×${scale})` : name]);
@@ -60,8 +57,8 @@ export function settingsFields({ upscalers, upscaler, metric, isCamera }, set) {
     <div class="form-grid">
       ${field("Name", html`<input name="name" maxlength="200" placeholder="such as: street photographs" value=${isCamera ? "My camera" : ""} />`)}
       ${select("upscaler", "Upscaler", listed, { chosen: upscaler, run: (chosen) => set({ upscaler: chosen }) })}
-      ${number("default_alpha", "Accepted error", 0.1, { min: 0.0001, max: 3, term: "default risk level α", hint: "What users get who choose nothing: 0.1 is about 10 of 100 steps of lightness." })}
-      ${number("samples", "Calls of the model per picture", live_?.samples ?? 1, { min: 1, max: 1024, step: "1", hint: "Now, and for every picture later. One is enough for most; more cost more." })}
+      ${number("default_alpha", "Accepted error", 0.1, { min: 0.0001, max: 3, term: "default risk level α", hint: "The default for users: 0.1 is about 10 of 100 steps of lightness." })}
+      ${number("samples", "Calls of the model per picture", live_?.samples ?? 1, { min: 1, max: 1024, step: "1", hint: "For this calibration and every later picture. One is enough for most models." })}
     </div>
     ${check("activate", "Activate it as soon as it is finished", isCamera)}
     <details>
@@ -76,34 +73,34 @@ function advanced(metric, set) {
   return html`<div class="form-grid">
     ${select("metric", "What counts as an error", metrics, { term: "metric D", chosen: metric, run: (chosen) => set({ metric: chosen }) })}
     ${select("guarantee.kind", "Promise", PROMISES, { hint: "The second needs more pairs for the same error." })}
-    ${number("fidelity.bound", "Errors count up to", "", { min: 0.0001, placeholder: "natural", term: "bound B", hint: `Empty: what is usual for the error, ${bounds}.` })}
-    ${number("fit_indecision", "Share of scenes to learn the score from", "", { term: "fit of σ", min: 0, max: 0.9, placeholder: "by itself", hint: "They take no part in the promise. By itself: 0.3 with 40 scenes or more." })}
-    ${select("indecision.estimator", "Score", sigmas(), { term: "indecision σ, its estimator", hint: "What says where an error is likely. Window and blur count where one is chosen that smooths." })}
+    ${number("fidelity.bound", "Errors count up to", "", { min: 0.0001, placeholder: "natural", term: "bound B", hint: `Empty: the default of the error, ${bounds}.` })}
+    ${number("fit_indecision", "Share of scenes that fit the score", "", { term: "fit of σ", min: 0, max: 0.9, placeholder: "automatic", hint: "They take no part in the promise. Automatic: 0.3 with 40 scenes or more." })}
+    ${select("indecision.estimator", "Score", sigmas(), { term: "indecision σ, its estimator", hint: "Predicts where an error is likely. Window and blur apply to scores that smooth." })}
     ${number("indecision.size", "Window of the score", 7, { min: 1, max: 511, step: "1", hint: "Pixels." })}
     ${select("indecision.kernel", "Window shape", KERNELS, { term: "kernel" })}
     ${number("indecision.blur", "Blur of the score", 4, { min: 0, max: 256, hint: "Standard deviation in pixels; 0 for none." })}
-    ${number("indecision.clip_quantile", "Cut of the score", "", { term: "quantile of σ", min: 0.0001, max: 1, placeholder: "none", hint: "Share of the pixels above which it is cut before the blur." })}
-    ${number("fidelity.blur", "Width of the neighbourhood", 4, { min: 0, max: 256, term: "blur of D", hint: "Pixels over which an error is a mean." })}
+    ${number("indecision.clip_quantile", "Cut of the score", "", { term: "quantile of σ", min: 0.0001, max: 1, placeholder: "none", hint: "It is cut at this quantile before the blur." })}
+    ${number("fidelity.blur", "Width of the neighbourhood", 4, { min: 0, max: 256, term: "blur of D", hint: "Pixels over which an error is averaged." })}
     ${select("prediction", "What is returned", PREDICTIONS, { term: "prediction" })} ${riskOfDraw()}
     ${number("seed", "Seed", 0, { min: 0, step: "1" })}
     ${select("on_bad_pair", "Unusable pairs", BAD_PAIRS)}
   </div>`;
 }
 
-/** The estimators that can be chosen without weights of one's own. */
+/** Estimators that need no weights. */
 function sigmas() {
   const words = ({ title, least_samples: least }) => (least > 1 ? `${title} (from ${least} calls)` : title);
   const free = options.estimators.filter((row) => !row.takes_fit);
-  return [["", "What suits the upscaler"], ...free.map((row) => [row.estimator, words(row)])];
+  return [["", "Chosen for the upscaler"], ...free.map((row) => [row.estimator, words(row)])];
 }
 
 const degradations = () =>
   html`<fieldset class="degradation">
     <legend>How the small versions are made when only originals are given</legend>
     <div class="form-grid">
-      ${select("made", "They are made", MADE, { hint: "The promise speaks about inputs made in the same way. Kinds of upload get curves of their own." })}
+      ${select("made", "Method", MADE, { hint: "The promise covers inputs made in the same way. Each kind of upload gets a separate curve." })}
     </div>
-    <p class="hint">A way of your own reduces them bicubically, and does what you add:</p>
+    <p class="hint">Your own way reduces them bicubically, with:</p>
     <div class="form-grid">
       ${number("degradation.blur", "Blur before", 0, { min: 0, max: 64, hint: "Standard deviation in pixels of the original." })}
       ${number("degradation.noise", "Noise after", 0, { min: 0, max: 128, hint: "Standard deviation in grey levels of 255." })}
@@ -113,11 +110,8 @@ const degradations = () =>
   </fieldset>`;
 
 /**
- * The `config` document of a filled form; `given`: small versions were given, so there is no degradation.
- *
- * Of an archive nobody knows yet whether it holds them; the service leaves the degradation out then.
- *
- * @returns {any}
+ * The `config` of a filled form. `given`: small versions were given, so there is no degradation; for an archive the
+ * service decides. @returns {any}
  */
 export function configOf(form, given) {
   const { metric: listed, made, fidelity, guarantee, indecision, degradation, ...rest } = documentOf(form);

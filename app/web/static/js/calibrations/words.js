@@ -1,8 +1,8 @@
-// How the facts about calibrations are put into words; several views share them.
+// Facts about calibrations in words, for several views.
 
 import { certainty, level, plural } from "../lib/format.js";
 import { html, nothing } from "../lib/html.js";
-import { estimatorOf, metricOf } from "./options.js";
+import { estimatorOf, metricOf } from "./service.js";
 
 const FIELD_WORDS = {
   fingerprint: "the model itself",
@@ -12,23 +12,20 @@ const FIELD_WORDS = {
   trust_layer: "the version of this software",
 };
 
-/** The way back to the list. */
 export const above = html`<p class="hint"><a href="/calibrations">Calibrations</a></p>`;
 
-/** What is bounded; `labels` of a semantic metric: who marked the differences. */
+/** `labels`: who marked the differences of a semantic metric. */
 export const metricWords = (metric, labels) => metricOf(metric, labels)?.words ?? metric;
 
-/** How often a promise holds; "" if on average. */
 export const howSure = ({ kind, delta }) =>
   kind === "high_probability" ? `with probability ${certainty(delta ?? 0.1)}` : "";
 
-/** What a calibration bounds, and how: a row of the list. */
 export function promiseWords({ metric, labels, guarantee, delta }) {
   const how = howSure({ kind: guarantee, delta });
   return [metricWords(metric, labels), how].filter(Boolean).join(", ");
 }
 
-/** How a model is asked and what marks a pixel, for people. */
+/** The pipeline for people. */
 export function pipelineWords({ samples, scale, prediction, indecision }) {
   const isLearned = indecision.estimator === "fitted";
   const parts = [
@@ -40,7 +37,7 @@ export function pipelineWords({ samples, scale, prediction, indecision }) {
   return parts.filter(Boolean).join(" · ");
 }
 
-/** M, σ and D of a pipeline in one line. */
+/** M, σ and D of a pipeline. */
 export function pipelineTerms({ samples, scale, prediction, indecision, fidelity }) {
   const parts = [
     `M = ${samples}`,
@@ -55,7 +52,6 @@ export function pipelineTerms({ samples, scale, prediction, indecision, fidelity
   return parts.filter(Boolean).join(" · ");
 }
 
-/** A calibration that marks nothing at its own α; `found`: its detail. */
 export function trustsNothing({ thresholds = [], default_alpha: alpha, min_alpha: least }) {
   const own = thresholds.find((row) => row.alpha === alpha);
   if (!own || own.trusted_fraction > 0) return nothing;
@@ -64,11 +60,9 @@ export function trustsNothing({ thresholds = [], default_alpha: alpha, min_alpha
   </p>`;
 }
 
-/** A badge for whether a row of the list is served from. */
 export const activeBadge = (row) =>
   row?.active ? html`<span class="badge trust">active</span>` : html`<span class="badge">ready</span>`;
 
-/** A badge for what keeps the live upscaler from serving a calibration. */
 export function mismatch({ differences }) {
   if (differences === null)
     return html`<span class="badge warn" title="The upscaler cannot be reached, or is not configured.">upscaler away</span>`;
@@ -77,4 +71,4 @@ export function mismatch({ differences }) {
 }
 
 export const mismatchWords = (differences) =>
-  `What was calibrated is not what runs now: ${differences.map(({ field }) => FIELD_WORDS[field] ?? field).join(", ")}.`;
+  `The running pipeline differs from the calibrated one: ${differences.map(({ field }) => FIELD_WORDS[field] ?? field).join(", ")}.`;

@@ -1,5 +1,5 @@
-// Charts for all pages: lines, steps, ranges and bars as SVG, with a read-out that follows the
-// pointer or the arrow keys, the same data as a table, and SVG and CSV to take away.
+// Charts of all pages: SVG with a read-out that follows the pointer or the arrow keys, and the same data as a table
+// and as CSV.
 
 import { download } from "../lib/dom.js";
 import { html, nothing, render } from "../lib/html.js";
@@ -7,21 +7,18 @@ import { guarded } from "../lib/toast.js";
 import { button, hint, table } from "../lib/widgets.js";
 import { csv, nearest, tabulate } from "./data.js";
 import { prepared, reading } from "./draw.js";
-import { drawingOf } from "./export.js";
 
 const MOST_ROWS = 300;
 const HEIGHT = 280;
 
 /**
- * A chart as a <figure>, redrawn whenever its width changes or `figure.update(spec)` is called.
+ * A chart as a <figure>, redrawn when its width changes or `figure.update(spec)` is called.
  *
- * spec: {title, term? (how statisticians call it), name (of files), x, y, series, marks?}
- * x, y: {label, domain: [low, high], format(value), tick?(value)}; of x {scale?: "log" | "time"}, and the domain may be
- *   left out: then it is that of the points.
+ * spec: {title, term? (the statistician's word), name (of the file), x, y, series, marks?, whole?}
+ * x, y: {label, domain: [low, high], format(value), tick?(value)}; x may have {scale: "log" | "time"} and no domain
  * series: [{name, tone: 1…4, kind?: "line" | "step" | "ranges" | "bars", dashed?, points}],
- *   points in ascending order of x: {x, y}, with {low, high} for an interval, `to` for a bar's end.
- * whole?: fetches the series with all points, for the CSV file, if the chart shows fewer.
- * marks: [{axis: "x" | "y", value, label, tone?: "warn" | "soft"}], straight lines.
+ *   points in ascending order of x: {x, y}, with {low, high} for an interval, `to` for a bar's end
+ * whole(): fetches the series with all points, for the CSV file; marks: lines [{axis, value, label, tone?}]
  */
 export function chart(spec) {
   const own = { className: "chart", ariaLabel: spec.title, update };
@@ -36,7 +33,6 @@ export function chart(spec) {
     redraw();
   }
 
-  /** Everything anew, for another width or other data. */
   function redraw() {
     const width = Math.floor(figure.clientWidth);
     drawn = width < 40 ? null : prepared(spec, width, HEIGHT);
@@ -50,7 +46,7 @@ export function chart(spec) {
           <span class="chart-title" title=${spec.term ?? nothing}>${spec.title}</span>
           <span class="chart-tools">
             <button type="button" class="quiet small" aria-expanded=${isOpen} @click=${toggle}>Table</button>
-            ${button("SVG", saveSvg, { kind: "quiet small" })} ${button("CSV", () => guarded(saveCsv), { kind: "quiet small" })}
+            ${button("CSV", () => guarded(saveCsv), { kind: "quiet small" })}
           </span>
         </figcaption>
         <div class="chart-legend">${spec.series.length > 1 ? spec.series.map(legendOf) : nothing}</div>
@@ -67,18 +63,8 @@ export function chart(spec) {
   function drawing(read) {
     const { width, height, still } = drawn;
     const words = `${spec.title}. ${spec.y.label} against ${spec.x.label}. Arrow keys read the values.`;
-    return html`<svg
-      viewBox="0 0 ${width} ${height}"
-      width=${width}
-      height=${height}
-      role="img"
-      tabindex="0"
-      aria-label=${words}
-      @pointermove=${point}
-      @pointerleave=${leave}
-      @blur=${leave}
-      @keydown=${key}
-    >
+    return html`<svg viewBox="0 0 ${width} ${height}" width=${width} height=${height} role="img" tabindex="0"
+      aria-label=${words} @pointermove=${point} @pointerleave=${leave} @blur=${leave} @keydown=${key}>
       ${still}${read?.drawing ?? nothing}
     </svg>`;
   }
@@ -116,11 +102,6 @@ export function chart(spec) {
     show();
   }
 
-  function saveSvg() {
-    const text = drawingOf(figure.querySelector("svg"), spec.title);
-    download(new Blob([text], { type: "image/svg+xml" }), `${spec.name}.svg`);
-  }
-
   async function saveCsv() {
     const text = csv({ ...spec, series: (await spec.whole?.()) ?? spec.series });
     download(new Blob([text], { type: "text/csv" }), `${spec.name}.csv`);
@@ -135,7 +116,7 @@ export function chart(spec) {
   return figure;
 }
 
-/** The x of the data point that is nearest to a place, or the very x on a staircase. */
+/** The x of the nearest data point; any x on a staircase. */
 function snapped(spec, { x }, place) {
   const value = x.invert(place);
   const dense = spec.series.find((one) => one.points.length && one.kind !== "step");
@@ -143,14 +124,13 @@ function snapped(spec, { x }, place) {
   return dense.points[nearest(dense.points, value)].x;
 }
 
-/** The x that a key leads to, or null: Home, End, and the arrows from point to point. */
 function stepped(spec, cursor, key) {
   const longest = spec.series.reduce((a, b) => (b.points.length > a.points.length ? b : a));
   const xs = longest.points;
   if (!xs.length || !["ArrowLeft", "ArrowRight", "Home", "End"].includes(key)) return null;
   if (key === "Home" || (cursor === null && key === "ArrowRight")) return xs[0].x;
   if (key === "End" || cursor === null) return xs.at(-1).x;
-  // A curve of thousands of points is walked through in a hundred steps.
+  // A curve of thousands of points is crossed in a hundred steps.
   const stride = Math.max(1, Math.floor(xs.length / 100)) * (key === "ArrowLeft" ? -1 : 1);
   return xs[Math.min(Math.max(nearest(xs, cursor) + stride, 0), xs.length - 1)].x;
 }

@@ -1,6 +1,6 @@
 // The data behind a chart: looked up under the pointer, as a table, as CSV.
 
-/** The index of the x that is nearest to a value, among points in ascending order of x. */
+/** The index of the nearest x, among points in ascending order. */
 export function nearest(points, x) {
   const above = firstAbove(points, x);
   if (above === 0) return 0;
@@ -8,13 +8,13 @@ export function nearest(points, x) {
   return x - points[above - 1].x <= points[above].x - x ? above - 1 : above;
 }
 
-/** The index of the first point whose x is larger than a value; the number of points if there is none. */
+/** The index of the first point with a larger x; the number of points if there is none. */
 function firstAbove(points, x) {
   const found = points.findIndex((p) => p.x > x);
   return found < 0 ? points.length : found;
 }
 
-/** What a series says at x: steps hold their value up to the next point. Null if nothing. */
+/** The point of a series at x, or null: steps hold their value up to the next point. */
 export function pointAt({ points, kind }, x) {
   if (!points.length) return null;
   if (kind === "bars") return points.find((p) => p.x <= x && x < p.to) ?? null;
@@ -22,7 +22,6 @@ export function pointAt({ points, kind }, x) {
   return points[nearest(points, x)];
 }
 
-/** Column heads and rows of all series, joined by x. */
 export function tabulate({ x, series }) {
   const columns = series.flatMap((one) => columnsOf(one));
   const rows = new Map();
@@ -39,7 +38,7 @@ export function tabulate({ x, series }) {
   return { head: [x.label, ...columns], rows: sorted };
 }
 
-/** The whole table as CSV (RFC 4180). Times are ISO 8601. */
+/** CSV (RFC 4180) with times in ISO 8601. */
 export function csv(spec) {
   const { head, rows } = tabulate(spec);
   const isTime = spec.x.scale === "time";
@@ -60,7 +59,7 @@ function columnsOf(series) {
 function cell(value) {
   if (value === null || value === undefined) return "";
   const text = String(value);
-  // A leading sign that a spreadsheet would take for a formula is made harmless in text cells.
+  // A leading sign that a spreadsheet would take for a formula is escaped.
   const safe = typeof value === "string" && /^[=+\-@\t\r]/.test(text) ? `'${text}` : text;
   return /[",\r\n]/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe;
 }

@@ -1,11 +1,10 @@
-// The drawing of a chart: axes, series, marks, and the cursor that reads it.
+// Draws a chart: axes, series, marks, and the cursor.
 
 import { percent } from "../lib/format.js";
 import { nothing, svg } from "../lib/html.js";
 import { pointAt } from "./data.js";
 import { SCALES, timeFormat } from "./scale.js";
 
-/** How an axis of shares is written. */
 export const PERCENT = { format: (value) => percent(value), tick: (value) => `${Math.round(100 * value)} %` };
 
 const MARGIN = { top: 26, right: 20, bottom: 44, left: 44 };
@@ -41,7 +40,7 @@ function axes(spec, scales, domains, { left, right, bottom }, yTicks) {
   const xTicks = scales.x.ticks(Math.max(2, Math.floor((right - left) / 90))).map((value) => {
     const words = format(value);
     const place = scales.x.map(value);
-    // What would stick out is moved in.
+    // Text that would stick out is moved in.
     const sticksOut = place + (words.length * CHARACTER) / 2 > right + MARGIN.right;
     const text = sticksOut ? { x: right + MARGIN.right - 2, anchor: "end" } : { x: place, anchor: "middle" };
     return svg`<line class="chart-tick" x1=${place} x2=${place} y1=${bottom} y2=${bottom + 5} />
@@ -88,7 +87,6 @@ function shape(series, { x, y }, inner) {
   return svg`<g>${area}<polyline class=${name} points=${path} />${dots}</g>`;
 }
 
-/** A staircase: each value up to the next point. */
 function stepPath(points, x, y, inner, place) {
   const corners = [];
   for (const [k, p] of points.entries()) {
@@ -114,7 +112,7 @@ function markOf({ axis, value, label, tone = "warn" }, scales, domains, inner) {
   </g>`;
 }
 
-/** What a chart says at x: {words, drawing}, the first of the words about x itself; null if nothing. */
+/** The reading of a chart at x: {words, drawing}, the first words about x itself; null if there is none. */
 export function reading(spec, { scales, inner }, x) {
   const { format } = spec.x;
   const { format: write } = spec.y;
@@ -135,7 +133,6 @@ export function reading(spec, { scales, inner }, x) {
   return { place, words: [`${spec.x.label}: ${at}`, ...words], drawing };
 }
 
-/** The ends of the axis of x: where nothing else is said, those of the points. */
 function domainOf({ x, series }) {
   const places = series.flatMap(({ points }) => points.map((p) => p.x));
   if (x.domain || !places.length) return x.domain ?? [0, 1];

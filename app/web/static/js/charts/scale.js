@@ -1,6 +1,5 @@
-// Scales: numbers to places on an axis, and the round numbers that are worth a tick.
+// Scales: numbers to places on an axis, and round ticks.
 
-/** A linear scale from [a, b] to pixels [p, q]. */
 function linear([a, b], [p, q]) {
   const width = b - a || 1;
   return {
@@ -21,7 +20,6 @@ function logarithmic([a, b], range) {
   };
 }
 
-/** A scale of times in milliseconds, with ticks at round clock times. */
 function temporal([a, b], range) {
   return { ...linear([a, b], range), ticks: (count) => timeTicks(a, b, count) };
 }
@@ -68,7 +66,6 @@ function timeTicks(a, b, count) {
   return ticks;
 }
 
-/** A time as short as the span allows. */
 export function timeFormat(span) {
   /** @type {Intl.DateTimeFormatOptions} */
   const options = {
@@ -77,12 +74,4 @@ export function timeFormat(span) {
     ...(span < 0.05 * HOUR && { second: "2-digit" }),
   };
   return new Intl.DateTimeFormat("en-GB", options).format;
-}
-
-/** A power of ten as people write it: 10⁻³. */
-export function powerOfTen(exponent) {
-  const digits = String(Math.abs(exponent))
-    .replace(/\d/g, (d) => "⁰¹²³⁴⁵⁶⁷⁸⁹"[d])
-    .replace(".", "·");
-  return `10${exponent < 0 ? "⁻" : ""}${digits}`;
 }

@@ -2,10 +2,7 @@
 
 import { askForKey, keyHeaders, setKey } from "./auth.js";
 
-/**
- * What the service, or the way to it, had against a request. `message` is fit to be shown; `slug` is the
- * last part of the problem's type, such as "bad-image".
- */
+/** A problem of the service or of the network; `slug` is the last part of its type, such as "bad-image". */
 export class ApiError extends Error {
   constructor(message, { status = 0, title = "", slug = "", retryAfter = null, members = {} }) {
     super(message);
@@ -19,19 +16,14 @@ export class ApiError extends Error {
   }
 }
 
-/** Of requests that need an admin's key. */
 export const ADMIN = { kind: "admin" };
 
 /** @typedef {Omit<RequestInit, "headers"> & {kind?: string, ask?: boolean, headers?: Record<string, string>}} Options */
 
 /**
- * A successful Response, or an ApiError; an AbortError passes as it is.
+ * A successful Response, or an ApiError; an AbortError passes. A refused key is asked for again.
  *
- * kind: "client" or "admin", whose key is sent. One that is refused is asked for, and the request tried again.
- *
- * @param {string} path
- * @param {Options} options beside ours those of fetch
- * @returns {Promise<Response>}
+ * @param {Options} options beside ours those of fetch; kind: "client" or "admin", whose key is sent
  */
 export async function request(path, options = {}, send = fetched) {
   const { kind = "client", headers = {}, ask = true, ...rest } = options;
@@ -45,13 +37,13 @@ export async function request(path, options = {}, send = fetched) {
   throw error;
 }
 
-/** The JSON of an answer. @param {string} path @param {Options} options @returns {Promise<any>} */
+/** @param {Options} options @returns {Promise<any>} */
 export const getJson = async (path, options = {}) => (await request(path, options)).json();
 
-/** The bytes of an answer, for pictures that need a key. @param {string} path @param {Options} options */
+/** @param {Options} options */
 export const getBlob = async (path, options = {}) => (await request(path, options)).blob();
 
-/** Have an admin's request done, with a JSON document or none; the JSON of the answer, null if it is empty. */
+/** An admin's request with a JSON document or none; the JSON of the answer, null if it is empty. */
 export async function sendJson(method, path, document = undefined) {
   const headers = document && { "Content-Type": "application/json" };
   const response = await request(path, { ...ADMIN, method, headers, body: JSON.stringify(document) });
@@ -60,14 +52,11 @@ export async function sendJson(method, path, document = undefined) {
 }
 
 /**
- * Post a form with upload progress, which fetch does not tell; the JSON of the answer.
+ * Post a form with upload progress, which fetch does not report; the JSON of the answer. With `whole`, an abort after
+ * the last byte waits for the answer, which names what the caller has to cancel.
  *
- * onProgress(sent, total) in bytes. With `whole`, an abort after the last byte waits for the answer,
- * which names what the caller has to take back.
- *
- * @param {string} path
- * @param {FormData} body
- * @param {Options & {onProgress: (sent: number, total: number) => void, whole?: boolean}} options
+ * @param {string} path @param {FormData} body
+ * @param {Options & {onProgress: (sent: number, total: number) => void, whole?: boolean}} options sizes in bytes
  */
 export async function upload(path, body, { onProgress, whole = false, ...options }) {
   const send = (_, { headers, signal }) =>
@@ -91,10 +80,7 @@ export async function upload(path, body, { onProgress, whole = false, ...options
   return (await request(path, options, send)).json();
 }
 
-/**
- * Ask for a key in the place of the one that was `sent` and refused, if there was one. A better one
- * that has come meanwhile is neither thrown away nor asked for again.
- */
+/** Ask for a key in place of the one that was refused; one that was set meanwhile is used without asking. */
 function anotherKey(kind, error, sentHeaders) {
   const { Authorization: sent } = sentHeaders;
   const { Authorization: present } = keyHeaders(kind);
@@ -118,7 +104,7 @@ async function problemOf(response) {
   return problem(document, `The service answered with status ${status}.`, { status, retryAfter });
 }
 
-/** A problem document as an error; `otherwise`: what is said where it says nothing. */
+/** A problem document as an error; `otherwise`: the message of an empty one. */
 export function problem(document, otherwise, facts = {}) {
   const { type = "", title = "", detail = "", ...members } = document ?? {};
   return new ApiError(detail || title || otherwise, {

@@ -1,7 +1,7 @@
-// Keys live in this tab's session storage only, and end with it.
+// Keys are kept in the session storage of this tab only.
 
 import { CANCEL, openDialog } from "./dialog.js";
-import { documentOf } from "./form.js";
+import { documentOf } from "./dom.js";
 import { html, nothing } from "./html.js";
 import { field } from "./widgets.js";
 
@@ -9,7 +9,7 @@ const WORDS = {
   client: { label: "API key", hint: "Needed to upscale and to see results." },
   admin: {
     label: "Admin key",
-    hint: "Needed for calibrations, labels and monitoring. Without an own setting, the first start of the service has written one to the file admin.key in its data folder.",
+    hint: "Needed for calibrations, labels and monitoring. Unless one is configured, the service wrote one to admin.key in its data folder at its first start.",
   },
 };
 
@@ -17,10 +17,10 @@ let asking = null;
 
 const own = (kind) => sessionStorage.getItem(`trustscale.key.${kind}`);
 
-/** The key of a kind ("client" or "admin") or null; an admin key serves where a client key does. */
+/** An admin key serves where a client key does. */
 export const key = (kind) => own(kind) ?? (kind === "client" ? own("admin") : null);
 
-/** Keep a key for this tab; null forgets it. Tells the page by a `keys` event on the document. */
+/** Keep a key for this tab; null forgets it. */
 export function setKey(kind, value) {
   const name = `trustscale.key.${kind}`;
   if (value) sessionStorage.setItem(name, value);
@@ -28,16 +28,13 @@ export function setKey(kind, value) {
   document.dispatchEvent(new Event("keys"));
 }
 
-/** Headers that carry a key, if there is one. @returns {Record<string, string>} */
+/** @returns {Record<string, string>} */
 export function keyHeaders(kind) {
   const value = key(kind);
   return value ? { Authorization: `Bearer ${value}` } : {};
 }
 
-/**
- * Ask the person for a key; it is kept. Null if they would rather not. Requests that fail at the
- * same time share one dialog.
- */
+/** Ask for a key and keep it; null if the person cancels. Requests that fail together share one dialog. */
 export const askForKey = (kind, reason = "") => (asking ??= ask(kind, reason).finally(() => (asking = null)));
 
 async function ask(kind, reason) {
@@ -51,7 +48,6 @@ async function ask(kind, reason) {
   return value || null;
 }
 
-/** The dialog behind the button in the masthead: which keys are set, set and forget them. */
 export async function manageKeys() {
   const kinds = Object.keys(WORDS);
   const forget = { label: "Forget all", value: () => ({}) };
@@ -66,18 +62,10 @@ export async function manageKeys() {
   for (const kind of kinds.filter((kind) => own(kind) !== (typed[kind] ?? null))) setKey(kind, typed[kind]);
 }
 
-/** The field for a key. */
 const keyField = (kind, isNeeded) =>
   field(
     WORDS[kind].label,
-    html`<input
-      type="password"
-      autocomplete="off"
-      spellcheck="false"
-      name=${kind}
-      placeholder=${isNeeded ? "" : "not set"}
-      ?required=${isNeeded}
-      .value=${isNeeded ? "" : (own(kind) ?? "")}
-    />`,
+    html`<input type="password" autocomplete="off" spellcheck="false" name=${kind}
+      placeholder=${isNeeded ? "" : "not set"} ?required=${isNeeded} .value=${isNeeded ? "" : (own(kind) ?? "")} />`,
     WORDS[kind].hint,
   );

@@ -6,10 +6,7 @@ const CLOSE = { label: "Close", value: null };
 export const CANCEL = { label: "Cancel", value: null };
 
 /**
- * Show a dialog and wait for a choice.
- *
- * Resolves to the value of the chosen action, or null after Escape; a value that is a function gets the
- * form of the dialog. With an invalid field, actions with a value other than null wait until it is mended.
+ * Show a dialog; the value of the chosen action, or null after Escape. A value that is a function gets the form.
  *
  * @param {{
  *   title: string,
@@ -31,11 +28,8 @@ export function openDialog({ title, body, actions = [CLOSE], wide = false }) {
       dialog.close();
     };
     const button = (action) =>
-      html`<button
-        type=${action.primary || action.danger ? "submit" : "button"}
-        class=${action.danger ? "danger" : action.primary ? "primary" : ""}
-        @click=${(event) => act(event, action)}
-      >
+      html`<button type=${action.primary || action.danger ? "submit" : "button"}
+        class=${action.danger ? "danger" : action.primary ? "primary" : ""} @click=${(event) => act(event, action)}>
         ${action.label}
       </button>`;
     render(
@@ -55,7 +49,6 @@ export function openDialog({ title, body, actions = [CLOSE], wide = false }) {
   });
 }
 
-/** Ask whether to go on. */
 export async function confirmDialog({ title, body, confirm, danger = false }) {
   const actions = [CANCEL, { label: confirm, value: true, primary: !danger, danger }];
   return (await openDialog({ title, body, actions })) === true;

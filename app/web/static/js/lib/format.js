@@ -2,10 +2,8 @@
 
 const COUNT = new Intl.NumberFormat("en");
 
-/** A whole number with separators. */
 export const count = (value) => COUNT.format(value);
 
-/** So many of a thing that takes an s. */
 export const plural = (value, word) => `${count(value)} ${word}${value === 1 ? "" : "s"}`;
 
 /** α and other small levels: four significant digits, without an exponent. */
@@ -15,7 +13,6 @@ export function level(value) {
   return String(Number(value.toPrecision(4)));
 }
 
-/** A threshold on the score as the service writes it, as a person reads it. */
 export const threshold = (value) =>
   ({ "-inf": "nothing is trusted", inf: "everything is trusted" })[value] ?? level(value);
 
@@ -35,7 +32,6 @@ export function certainty(delta) {
   return `${Number((100 - least).toFixed(digits))} %`;
 }
 
-/** A number of bytes. */
 export function bytes(value) {
   const units = ["B", "kB", "MB", "GB"];
   let unit = 0;
@@ -43,7 +39,6 @@ export function bytes(value) {
   return `${unit && value < 100 ? value.toFixed(1) : Math.round(value)} ${units[unit]}`;
 }
 
-/** Milliseconds as a duration. */
 export function duration(milliseconds) {
   const seconds = milliseconds / 1000;
   if (seconds < 10) return `${seconds.toFixed(1)} s`;
@@ -52,7 +47,7 @@ export function duration(milliseconds) {
   return minutes < 100 ? `${minutes} min` : `${Math.round(minutes / 60)} h`;
 }
 
-/** Time that is left, as a clause after a comma; "" if it is not known. */
+/** The remaining time as a clause after a comma; "" if unknown. */
 export function timeLeft(milliseconds) {
   if (milliseconds === null) return "";
   return milliseconds < 1000 ? ", any moment now" : `, about ${duration(milliseconds)} left`;
@@ -60,8 +55,27 @@ export function timeLeft(milliseconds) {
 
 const CLOCK = new Intl.DateTimeFormat("en-GB", { dateStyle: "medium", timeStyle: "short" });
 
-/** An ISO time in the reader's own zone. */
+/** An ISO time in the reader's zone. */
 export const time = (iso) => CLOCK.format(new Date(iso));
 
-/** A width and height in pixels. */
 export const size = (width, height) => `${count(width)} × ${count(height)}`;
+
+/** Money of any currency. */
+export const priceOf = (value) => `${Number(value.toPrecision(3))} at the provider's price`;
+
+/** A power of ten as people write it: 10⁻³. */
+export function powerOfTen(exponent) {
+  const digits = String(Math.abs(exponent))
+    .replace(/\d/g, (d) => "⁰¹²³⁴⁵⁶⁷⁸⁹"[d])
+    .replace(".", "·");
+  return `10${exponent < 0 ? "⁻" : ""}${digits}`;
+}
+
+/** Three digits, with a power of ten where that is shorter. */
+export function small(value) {
+  if (value === 0) return "0";
+  if (value >= 1e-3 && value < 1e4) return String(Number(value.toPrecision(3)));
+  const [digits, exponent] = value.toExponential(2).split("e");
+  const power = powerOfTen(Number(exponent));
+  return Number(digits) === 1 ? power : `${Number(digits)}·${power}`;
+}

@@ -1,4 +1,4 @@
-// The renderer of all views: lit-html, as it is. Values become text or properties, never markup.
+// lit-html renders all views: values become text or properties, never markup.
 
 export { html, nothing, render, svg } from "../vendor/lit-html/lit-html.js";
 export { live } from "../vendor/lit-html/directives/live.js";

@@ -1,4 +1,4 @@
-// How long the rest of some work takes, by the pace at which its steps were seen to end.
+// Estimates how long the rest of some work takes from the pace of its steps.
 
 export class Pace {
   /** @type {{done: number, at: number} | null} */
@@ -6,17 +6,13 @@ export class Pace {
   /** @type {{done: number, at: number} | null} */
   last = null;
 
-  /** So many steps are done now. */
   saw(done) {
     const now = { done, at: performance.now() };
     this.first ??= now;
     if (done !== this.last?.done) this.last = now;
   }
 
-  /**
-   * Milliseconds up to the last of `total` steps; `usual` ms a step until one was seen. Null: not known, as
-   * when they are overdue by more than a step.
-   */
+  /** Milliseconds up to the last of `total` steps, at `usual` ms a step until one was seen; null: unknown, or overdue. */
   left(total, usual = null) {
     const seen = this.last.done - this.first.done;
     const pace = seen ? (this.last.at - this.first.at) / seen : usual;

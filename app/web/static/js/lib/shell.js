@@ -1,4 +1,4 @@
-// What every page has: the masthead's buttons, its view, and errors that nobody caught.
+// What every page has: the masthead's buttons, its view, and uncaught errors.
 
 import { ApiError } from "./api.js";
 import { key, manageKeys } from "./auth.js";
@@ -7,11 +7,10 @@ import { html, render } from "./html.js";
 import { toastError } from "./toast.js";
 import { button } from "./widgets.js";
 
-/** Where a page draws. */
 export const root = $("#view");
 root.replaceChildren();
 
-/** Show what a page is about; where the service refuses it, why, and the way `elsewhere`. */
+/** Draw a page; an error of the service is shown with a way `elsewhere`. */
 export async function begin(show, elsewhere) {
   root.setAttribute("aria-busy", "true");
   try {
@@ -19,7 +18,7 @@ export async function begin(show, elsewhere) {
   } catch (error) {
     if (!(error instanceof ApiError)) throw error;
     render(
-      html`<h1>${error.status === 404 ? "Not here" : "This did not work"}</h1>
+      html`<h1>${error.status === 404 ? "Not found" : "This did not work"}</h1>
         <p class="callout bad" role="alert">${error.message}</p>
         <p class="button-row">${button("Try again", () => begin(show, elsewhere))} ${elsewhere}</p>`,
       root,
@@ -46,13 +45,12 @@ function nextTheme() {
   try {
     localStorage.setItem("trustscale.theme", next);
   } catch {
-    // Not kept for the next visit, then.
+    // Storage is off: the next visit starts with the system's theme.
   }
   showTheme();
   announce(`Colour theme: ${next}`);
 }
 
-/** The pages of admins are offered once there is a key that opens them. */
 function showPages() {
   for (const link of $$(".pages [data-admin]")) link.hidden = key("admin") === null;
 }

@@ -4,10 +4,9 @@ import { request } from "./api.js";
 
 const LAST = ["succeeded", "failed", "cancelled", "expired", "awaiting_labels"];
 
-/** Whether a job goes on by itself no more. */
 export const isOver = ({ state }) => LAST.includes(state);
 
-/** The data of each event of a stream, as text. Ends with the stream. */
+/** The data of each event of a stream, as text. */
 async function* events(path, options) {
   const response = await request(path, { ...options, headers: { Accept: "text/event-stream" } });
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
@@ -29,10 +28,8 @@ async function* events(path, options) {
 }
 
 /**
- * Follow a job to its last state, which is returned; `onJob(job)` is called for every state, `onLost()`
- * when the connection has broken.
- *
- * A broken stream is opened again, with growing pauses, as long as the job exists.
+ * Follow a job to its last state, which is returned; onLost() when the connection breaks. A broken stream is opened
+ * again, with growing pauses.
  *
  * @param {string} id
  * @param {{onJob: (job: any) => void, onLost?: () => void, kind?: string, signal?: AbortSignal}} hands
@@ -57,7 +54,6 @@ export async function watchJob(id, { onJob, onLost = () => {}, kind = "client", 
   }
 }
 
-/** Wait; an abort rejects. */
 export function pause(milliseconds, signal) {
   return new Promise((resolve, reject) => {
     setTimeout(resolve, milliseconds);

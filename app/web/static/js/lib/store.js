@@ -1,10 +1,10 @@
-// State apart from the page: it is changed here, and whoever watches is told once for all changes.
+// State apart from the page: views watch it, and are drawn once for all changes of a task.
 
 /** @template {object} T */
 export class Store {
   /** @type {Set<(state: T) => void>} */
   watchers = new Set();
-  isTold = true;
+  isSettled = true;
 
   /** @param {T} state */
   constructor(state) {
@@ -14,16 +14,16 @@ export class Store {
   /** Change some of the state. @param {Partial<T>} changes */
   set(changes) {
     Object.assign(this.state, changes);
-    this.tell();
+    this.notify();
   }
 
   /** Something inside of the state has changed. */
-  tell() {
-    if (!this.isTold) return;
-    this.isTold = false;
+  notify() {
+    if (!this.isSettled) return;
+    this.isSettled = false;
     // Not with the next frame: a page in the background has none.
     queueMicrotask(() => {
-      this.isTold = true;
+      this.isSettled = true;
       for (const run of this.watchers) run(this.state);
     });
   }

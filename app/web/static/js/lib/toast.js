@@ -6,7 +6,7 @@ import { html, nothing, render } from "./html.js";
 const SHORT_MS = 6000;
 const TO_ACT_MS = 12_000;
 
-/** Show a notice. kind: "info", "success", or "error", which stays until it is closed; action: a button {label, run}. */
+/** kind: "info", "success", or "error", which stays until it is closed; action: a button {label, run}. */
 export function toast(message, { kind = "info", action = null } = {}) {
   const notice = document.createElement("div");
   const close = () => notice.remove();
@@ -26,13 +26,12 @@ export function toast(message, { kind = "info", action = null } = {}) {
   if (kind !== "error") setTimeout(close, action ? TO_ACT_MS : SHORT_MS);
 }
 
-/** Say that something has worked. */
-export function told(message) {
+export function toastSuccess(message) {
   toast(message, { kind: "success" });
   announce(message);
 }
 
-/** Run an action of a person; what the service has against it is shown. */
+/** Run an action and show its error. */
 export async function guarded(action) {
   try {
     await action();
@@ -41,7 +40,7 @@ export async function guarded(action) {
   }
 }
 
-/** Show an error of any sort; an abort is nobody's news. */
+/** Show any error but an abort. */
 export function toastError(error) {
   if (error?.name === "AbortError") return;
   toast(error?.message ?? String(error), { kind: "error" });

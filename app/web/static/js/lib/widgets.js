@@ -1,8 +1,7 @@
-// Parts that several views are made of.
+// Parts of several views. A row that is falsy is left out of `facts` and `figures`.
 
 import { html, nothing, repeat, until } from "./html.js";
 
-/** The head of a page; above: the way back. */
 export const pageHead = (title, { lead = nothing, tools = nothing, above = nothing } = {}) =>
   html`<div class="page-head">
     <div>
@@ -13,29 +12,17 @@ export const pageHead = (title, { lead = nothing, tools = nothing, above = nothi
     ${tools}
   </div>`;
 
-/** A button. label: for screen readers; off: disabled. */
 export const button = (
   words,
   run,
   { kind = "", id = nothing, title = nothing, label = nothing, pressed = nothing, off = false } = {},
 ) =>
-  html`<button
-    type="button"
-    class=${kind}
-    id=${id}
-    title=${title}
-    aria-label=${label}
-    aria-pressed=${pressed}
-    ?disabled=${off}
-    @click=${run}
-  >
+  html`<button type="button" class=${kind} id=${id} title=${title} aria-label=${label} aria-pressed=${pressed}
+    ?disabled=${off} @click=${run}>
     ${words}
   </button>`;
 
-/**
- * Buttons in a row of which one is pressed. entries: [value, words, title]; run(value) when one is chosen;
- * more: what stands in the same row.
- */
+/** Buttons in a row, one of them pressed. entries: [value, words, title]; more: follows in the same row. */
 export const segments = (label, entries, pressed, run, { id = nothing, kind = "", more = nothing } = {}) =>
   html`<div class="segments ${kind}" id=${id} role="group" aria-label=${label}>
     ${entries.map(
@@ -46,10 +33,7 @@ export const segments = (label, entries, pressed, run, { id = nothing, kind = ""
     )}${more}
   </div>`;
 
-/**
- * A table that scrolls by itself, also by keys. heads: words, or [words, class of the column]; the first cell of
- * each row is its head.
- */
+/** A table that scrolls by itself. heads: words, or [words, class of the column]; first cells are heads of rows. */
 export function table(label, heads, rows, kind = "") {
   const columns = heads.map((head) => (Array.isArray(head) ? head : [head, ""]));
   const cell = (value, k) =>
@@ -66,58 +50,45 @@ export function table(label, heads, rows, kind = "") {
   </div>`;
 }
 
-/** Terms and what they are; rows that are not there are left out. */
 export const facts = (rows, id = nothing) =>
   html`<dl class="facts" id=${id}>${rows.filter(Boolean).map(([term, value]) => html`<dt>${term}</dt><dd>${value}</dd>`)}</dl>`;
 
-/** A view of each of some things by their `id`: elements stay with the thing that they show. */
+/** A view of each thing by its `id`: elements stay with their thing. */
 export const keyed = (all, view) => repeat(all, ({ id }) => id, view);
 
-/** A list of words or templates. */
 export const items = (all, kind = nothing) =>
   html`<ul class=${kind}>${all.map((one) => html`<li>${one}</li>`)}</ul>`;
 
-/** What went wrong, where something was wanted. */
 export const failed = ({ message }) => html`<p class="callout bad" role="alert">${message}</p>`;
 
 export const hint = (words) => html`<p class="hint">${words}</p>`;
 
-/** What a promise of a view becomes, or what went wrong; until then these words. */
+/** The result of a promise of a view, or its error; until then these words. */
 export const later = (view, words) => until(view.catch(failed), hint(words));
 
-/** Figures of a dashboard: [name, value, more, title]; rows that are not there are left out. */
+/** Figures of a dashboard: [name, value, more, title]. */
 export function figures(rows) {
   const tile = ([name, value, more, title]) =>
     html`<div class="tile" title=${title ?? nothing}><dt>${name}</dt><dd>${value}${more ? html`<small>${more}</small>` : nothing}</dd></div>`;
   return html`<dl class="tiles">${rows.filter(Boolean).map(tile)}</dl>`;
 }
 
-/** A field of a form with its label and a hint; term: how statisticians call it. */
+/** A field of a form with its label and a hint; term: the statistician's word. */
 export const field = (label, input, hint = "", term = "") =>
   html`<label class="field"><span title=${term || nothing}>${label}</span>${input}${hint ? html`<small>${hint}</small>` : nothing}</label>`;
 
-/** A field for a number; one with a placeholder may stay empty. */
 export function number(
   name,
   label,
   value,
   { min, max = nothing, step = "any", placeholder = nothing, hint = "", term = "" },
 ) {
-  const input = html`<input
-    type="number"
-    name=${name}
-    value=${value}
-    inputmode="decimal"
-    min=${min}
-    max=${max}
-    step=${step}
-    placeholder=${placeholder}
-    ?required=${placeholder === nothing}
-  />`;
+  const input = html`<input type="number" name=${name} value=${value} inputmode="decimal" min=${min} max=${max}
+    step=${step} placeholder=${placeholder} ?required=${placeholder === nothing} />`;
   return field(label, input, hint, term);
 }
 
-/** A field for one of [value, words]; chosen: the value that is on. */
+/** options: [value, words]. */
 export function select(name, label, options, { hint = "", term = "", chosen = "", run = (_) => {} } = {}) {
   const input = html`<select name=${name} @change=${({ target }) => run(target.value)}>
     ${options.map(([value, words]) => html`<option value=${value} .selected=${value === chosen}>${words}</option>`)}
@@ -125,6 +96,5 @@ export function select(name, label, options, { hint = "", term = "", chosen = ""
   return field(label, input, hint, term);
 }
 
-/** A box to tick. */
 export const check = (name, words, isOn = false) =>
   html`<label class="check"><input type="checkbox" name=${name} .defaultChecked=${isOn} /><span>${words}</span></label>`;

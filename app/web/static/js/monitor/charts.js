@@ -1,19 +1,15 @@
-// The charts of the monitor. Evidence is drawn by its logarithm: it is multiplied up over time.
+// Charts of the monitor. Evidence is drawn by its logarithm, since it multiplies over time.
 
-import { powerOfTen } from "../charts/scale.js";
 import { PERCENT } from "../charts/draw.js";
-import { count, level } from "../lib/format.js";
+import { count, level, powerOfTen } from "../lib/format.js";
 
-/** A field of the history over time. */
 const over = (history, field) => history.map((p) => ({ x: Date.parse(p.at), y: p[field] }));
 const clock = (value) => new Date(value).toLocaleString("en-GB", { dateStyle: "short", timeStyle: "medium" });
 const whole = (value) => (Number.isInteger(value) ? count(value) : "");
 const factor = (exponent) =>
   `×${exponent > 5 || exponent < -3 ? powerOfTen(Number(exponent.toFixed(1))) : Number((10 ** exponent).toPrecision(3))}`;
-/** The value of an axis that is said beside the main one. */
 const soft = (value, label) => ({ axis: "y", value, label, tone: "soft" });
 
-/** The martingale and the Shiryaev-Roberts statistic, with their alarm lines. */
 export function evidenceChart({ upscaler, drift, history }) {
   const alarm = Math.log10(drift.martingale_alarm_at);
   const endless = Math.log10(drift.shiryaev_roberts_alarm_at);
@@ -27,13 +23,13 @@ export function evidenceChart({ upscaler, drift, history }) {
     x: { label: "Time", scale: "time", format: clock },
     y: {
       label: "Evidence, as a factor",
-      // Evidence against a change may fall without end; what lies far below says no more.
+      // Evidence against a change may fall without end; far below it says nothing more.
       domain: [Math.max(-3, Math.min(-1, ...values)), Math.max(endless, alarm, ...values) + 0.6],
       format: factor,
       tick: (value) => (Number.isInteger(value) ? powerOfTen(value) : ""),
     },
     series: [
-      { name: "Since it was begun anew", tone: 1, points: martingale },
+      { name: "Since the last restart", tone: 1, points: martingale },
       { name: "Of a change at any time", tone: 3, dashed: true, points: statistic },
     ],
     marks: [
@@ -43,7 +39,6 @@ export function evidenceChart({ upscaler, drift, history }) {
   };
 }
 
-/** Trusted area and typicality of the requests over time. */
 export function shareChart({ upscaler, history }) {
   return {
     title: "Trusted area, and how usual the inputs are",
@@ -53,12 +48,11 @@ export function shareChart({ upscaler, history }) {
     y: { label: "Mean of the requests", domain: [0, 1], ...PERCENT },
     series: [
       { name: "Trusted area", tone: 1, points: over(history, "trusted_fraction") },
-      { name: "As usual as (1 = most)", tone: 4, points: over(history, "typicality") },
+      { name: "How usual (1 = most)", tone: 4, points: over(history, "typicality") },
     ],
   };
 }
 
-/** How the typicality of the requests is spread, against even. */
 export function typicalityChart({ upscaler, typicality: { histogram } }) {
   const total = histogram.reduce((sum, bin) => sum + bin.count, 0);
   const even = total / histogram.length;
@@ -75,24 +69,23 @@ export function typicalityChart({ upscaler, typicality: { histogram } }) {
       tick: whole,
     },
     series: [{ name: "Requests", tone: 1, kind: "bars", points }],
-    marks: total ? [soft(even, "as many, if nothing has changed")] : [],
+    marks: total ? [soft(even, "expected without a change")] : [],
   };
 }
 
-/** The mean loss where the truth became known, with what is known about it, against α. */
 export function feedbackChart({ upscaler, feedback, feedback_history: all }) {
   const history = all.filter((p) => p.mean_loss !== null);
-  // What is known at the beginning is next to nothing: its interval would flatten all that follows.
+  // The first intervals are so wide that they would flatten the rest.
   const seen = Math.max(feedback.alpha, ...history.map((p) => p.mean_loss));
   const highest = Math.min(4 * seen, Math.max(seen, ...history.map((p) => p.upper ?? 0))) * 1.1;
   const points = history.map((p) => ({ x: p.n, y: p.mean_loss, low: p.lower, high: p.upper }));
   const most = Math.max(1, ...history.map((p) => p.n));
   return {
-    title: "Worst errors where the truth became known",
+    title: "Worst errors where the truth is known",
     name: `${upscaler}-feedback`,
     x: { label: "Number of known truths", domain: [0, most], format: count, tick: whole },
     y: { label: "Largest error, on average", domain: [0, highest], format: level },
-    series: [{ name: "Mean, and between what it may lie", tone: 1, points }],
+    series: [{ name: "Mean, with its confidence interval", tone: 1, points }],
     marks: [{ axis: "y", value: feedback.alpha, label: `accepted ${level(feedback.alpha)}` }],
   };
 }

@@ -1,24 +1,23 @@
-// One upscaler on the monitor (an item of GET /v1/admin/monitor): a sentence, alarms, figures, charts.
+// One item of GET /v1/admin/monitor: a sentence, alarms, figures, charts.
 
 import { chart } from "../charts/chart.js";
-import { count, level, percent, plural, time } from "../lib/format.js";
+import { count, level, percent, plural, small, time } from "../lib/format.js";
 import { html, nothing } from "../lib/html.js";
-import { facts, figures as tilesOf, hint } from "../lib/widgets.js";
+import { button, facts, figures as tilesOf, hint, table } from "../lib/widgets.js";
 import { evidenceChart, feedbackChart, shareChart, typicalityChart } from "./charts.js";
-import { nameOf, sentence } from "./words.js";
+import { looks, nameOf, sentence } from "./words.js";
 
-/** Charts are updated in place, so that a reader's place, focus and read-out stay. */
+/** Charts are updated in place, so that focus and read-out stay. */
 const figures = new Map();
 
-/** The section of an upscaler, or of one group or kind of its images. */
 export function panel(data) {
   const { upscaler, requests, hasKinds } = data;
   const name = nameOf(data);
-  const isTold = !hasKinds || requests.seen > 0;
+  const showsOwn = !hasKinds || requests.seen > 0;
   return html`<section class="panel stack" aria-label=${name} data-upscaler=${upscaler}>
     <div class="panel-head"><h2>${name}</h2>${badges(data)}</div>
-    <p class="verdict">${isTold ? sentence(data) : "Its requests are told by kind, in the table."}</p>
-    ${data.alarms.map(alarm)} ${isTold ? tiles(data) : nothing}
+    <p class="verdict">${showsOwn ? sentence(data) : "The table shows its requests by kind."}</p>
+    ${data.alarms.map(alarm)} ${showsOwn ? tiles(data) : nothing}
     <div class="two">
       ${figure(data.key, "evidence", data.drift && data.history.length && evidenceChart(data))}
       ${figure(data.key, "shares", data.history.length && shareChart(data))} ${figure(data.key, "typicality", data.typicality && typicalityChart(data))}
@@ -37,7 +36,6 @@ function figure(part, key, spec) {
   return html`<div class="card" data-chart=${key}>${figures.get(id)}</div>`;
 }
 
-/** The colour of some alarms. */
 export const toneOf = (alarms) =>
   alarms.some(({ severity }) => severity === "page") ? "bad" : alarms.length ? "warn" : "good";
 
@@ -64,7 +62,6 @@ function alarm({ severity, since, message }) {
   </div>`;
 }
 
-/** People's words; the technical name is one hover away. */
 function tiles({ calibration, requests, trusted_fraction: trusted, typicality, drift, feedback }) {
   const rows = [];
   const tile = (name, title, value, more) => rows.push([name, value, more, title]);
@@ -81,7 +78,7 @@ function tiles({ calibration, requests, trusted_fraction: trusted, typicality, d
     tile(
       "Signs of a change",
       "conformal test martingale",
-      `×${level3(martingale)}`,
+      `×${small(martingale)}`,
       `alarm at ×${count(most)}`,
     );
     if (Number.isFinite(shift))
@@ -117,14 +114,15 @@ function canary(found) {
   const { alarm, detail, rounds, evidence, at, policy } = found;
   const state = alarm ? "the upscaler has changed" : detail ? "not watched yet" : "unchanged";
   const policies = { refuse: "requests are refused", warn: "answers carry a warning" };
-  const about = "Pairs that are generated again now and then, to see a silent change of a remote model.";
+  const about =
+    "Pairs that are generated again from time to time, to detect a silent change of a remote model.";
   return card("Known pairs, tried again", about, [
     ["State", badge(alarm, state)],
     detail && ["Note", detail],
     rounds !== undefined && ["Rounds", count(rounds)],
     evidence !== undefined && [
       "Evidence of a change",
-      evidence === "inf" ? "certain" : `×${level3(evidence)}`,
+      evidence === "inf" ? "certain" : `×${small(evidence)}`,
     ],
     at && ["Last round", time(at)],
     ["On an alarm", policies[policy] ?? policy],
@@ -135,7 +133,7 @@ function health(found) {
   if (!found) return nothing;
   const { breaker_open: isOpen, calls_last_hour: calls, max_calls_per_hour: most } = found;
   const limit = most === null ? "" : ` of at most ${count(most)}`;
-  return card("The way to the upscaler", "As the gateway sees it that has answered this page.", [
+  return card("Connection to the upscaler", "As seen by the gateway that answered this page.", [
     ["Calls", badge(isOpen, isOpen ? "stopped after failures: requests are refused" : "go through")],
     ["Failures in a row", count(found.failures_in_a_row)],
     calls !== null && ["Calls in the last hour", `${count(calls)}${limit}`],
@@ -147,9 +145,33 @@ const badge = (isBad, words) => html`<span class="badge ${isBad ? "bad" : "good"
 const card = (title, about, rows) =>
   html`<div class="card"><h3>${title}</h3>${hint(about)} ${facts(rows)}</div>`;
 
-/** A factor with three digits, also when it is astronomic. */
-function level3(value) {
-  return value >= 1e5 || (value > 0 && value < 1e-3)
-    ? value.toExponential(1)
-    : String(Number(value.toPrecision(3)));
+/** open: the part whose charts are shown; run(key) opens another. */
+export function overview(all, open, run) {
+  const number = (words) => [words, "number"];
+  const heads = [
+    "What was asked",
+    number("Requests"),
+    number("Trusted area"),
+    "Inputs",
+    number("Checked"),
+    "State",
+  ];
+  const rows = all.map((one) => {
+    const { key, requests, trusted_fraction: trusted, feedback, alarms, calibration } = one;
+    const name = button(nameOf(one), () => run(key), { kind: "link", pressed: key === open.key });
+    const state = !calibration
+      ? "not calibrated"
+      : alarms.length
+        ? `${count(alarms.length)} alarms`
+        : "no alarm";
+    return [
+      name,
+      count(requests?.seen ?? 0),
+      trusted ? percent(trusted.mean) : "–",
+      calibration ? looks(one) : "–",
+      feedback?.n ? `${count(feedback.within)} of ${count(feedback.n)} within` : "–",
+      html`<span class="badge ${calibration ? toneOf(alarms) : "bad"}">${state}</span>`,
+    ];
+  });
+  return html`<div class="card flush overview">${table("All that is watched", heads, rows)}</div>`;
 }

@@ -5,7 +5,7 @@ import { count, level, plural } from "../lib/format.js";
 const FEW_REQUESTS = 10; // fewer say nothing about how usual inputs are
 const FEW_TRUTHS = 30; // fewer say nothing about a mean
 
-/** What a kind is called: a class of uploads has a title, of its own or behind the name of a group. */
+/** The title of a kind: a class of uploads has one, alone or behind the name of a group. */
 export function kindOf(group, titles) {
   if (!group) return "";
   const [name, title] = [...titles].find(([name]) => group === name || group.endsWith(` ${name}`)) ?? [
@@ -15,14 +15,11 @@ export function kindOf(group, titles) {
   return group.slice(0, group.length - name.length) + title;
 }
 
-/** What people call a part of the monitor. */
 export const nameOf = ({ upscaler, kind_title: kind, under }) =>
   [kind ? `${upscaler}: ${kind}` : upscaler, under].filter(Boolean).join(", under ");
 
-/** Whether its inputs look as usual, in a few words. */
 export const looks = ({ requests, drift, alarms }) => inputs(requests, drift, alarms);
 
-/** What a reader must know of an item of GET /v1/admin/monitor. */
 export function sentence({ calibration, requests, drift, feedback, alarms }) {
   if (!calibration) return "No calibration is active, so no request is answered.";
   const parts = [inputs(requests, drift, alarms), truths(feedback)];
@@ -40,10 +37,10 @@ function inputs({ counted, seen }, drift, alarms) {
 }
 
 function truths(feedback) {
-  if (!feedback?.n) return "no truth is known yet, so nobody checks the promise";
+  if (!feedback?.n) return "no truth is known yet, so the promise is not checked";
   const { n, within, alpha, mean_loss: mean, confidence_sequence: known } = feedback;
   const above = n - within;
-  const checked = `of ${count(n)} checked ${above === 0 ? "none" : count(above)} lay above the accepted error`;
+  const checked = `of ${count(n)} checked ${above === 0 ? "none" : count(above)} exceeded the accepted error`;
   if (known && known.lower > alpha)
     return `${checked}; these labels average above it, at least ${level(known.lower)}: if they are a random sample, recalibrate`;
   if (known && known.upper <= alpha)

@@ -1,8 +1,8 @@
-// What the viewer needs of a result, decoded in a worker.
+// Decodes a result in a worker.
 
 const base = new URL("../../bundle/", import.meta.url).href;
 
-// The one door that trusted types leave open: workers from our own files.
+// The only script address that trusted types allow: workers from our own files.
 const policy = globalThis.trustedTypes?.createPolicy("trustscale", {
   createScriptURL(text) {
     if (text.startsWith(base)) return text;
@@ -11,10 +11,8 @@ const policy = globalThis.trustedTypes?.createPolicy("trustscale", {
 });
 
 /**
- * {pictures, levels, counts, colour} of a result's files.
- *
- * pictures: ImageBitmaps, halves of halves. levels: the codes likewise, {width, height, data}.
- * counts: how many pixels have a code of at most i. colour: [r, g, b] that stands out from the picture.
+ * {pictures, levels, counts, colour}. pictures: ImageBitmaps, halves of halves. levels: the codes likewise. counts: how
+ * many pixels have a code of at most i. colour: [r, g, b] that stands out from the picture.
  */
 export async function decodeResult(image, trust) {
   const bytes = await trust.arrayBuffer();

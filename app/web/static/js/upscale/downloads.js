@@ -1,17 +1,16 @@
-// Files, links and the command for the result on the screen. Files are made at the α on the screen,
-// the command repeats the request.
+// Files, links and the command of a result: files at the α on the screen, the command at the α of the request.
 
 import { getBlob, getJson } from "../lib/api.js";
 import { key } from "../lib/auth.js";
 import { download } from "../lib/dom.js";
 import { percent } from "../lib/format.js";
-import { guarded, toast, told } from "../lib/toast.js";
+import { guarded, toast, toastSuccess } from "../lib/toast.js";
 import { shared } from "./share.js";
 import { alphaNow, dial, held, isMoved, isVoid, shareAt } from "./stage.js";
 import { state } from "./state.js";
 import { curl, done, promise, shown } from "./words.js";
 
-/** Forms of the picture; what is stored with loss can be had as it is only. */
+// A lossy file is available only in its own form.
 const LOSSLESS = ["png", "tiff"];
 const FORMS = [...LOSSLESS, "webp", "avif", "jpeg"];
 
@@ -19,16 +18,14 @@ const stemOf = (name) => name.replace(/\.[^.]*$/, "") || "image";
 
 export const formsOf = ({ format }) => (LOSSLESS.includes(format) ? FORMS : [format]);
 
-/** Run something that asks the service for files; what it has against that is shown. */
 const asking = (action) =>
   guarded(() =>
     action().catch((error) => {
       if (error.status !== 404) throw error;
-      throw new Error("The result has expired: the service keeps it only for a while.");
+      throw new Error("The result has expired: the service keeps it for a limited time.");
     }),
   );
 
-/** Save the picture, in the form that is stored or another one. */
 export const savePicture = (form = state.shown.result.format) =>
   asking(async () => {
     const { result, name } = state.shown;
@@ -36,10 +33,9 @@ export const savePicture = (form = state.shown.result.format) =>
     const file = isStored ? held.image : await getBlob(`${result.links.self}/image.${form}`);
     download(file, `${stemOf(name)}.${done(result)}.${form}`);
     if (!isStored && !LOSSLESS.includes(form))
-      toast("It is compressed: the promise speaks about the picture before that.");
+      toast("The file is compressed with loss: the promise is about the picture before that.");
   });
 
-/** Save the mask or the overlay at the α on the screen. */
 export const savePart = (part) =>
   asking(async () => {
     const { result, name } = state.shown;
@@ -48,14 +44,13 @@ export const savePart = (part) =>
     download(file, `${stemOf(name)}.${part}.alpha-${shown(alpha)}.png`);
   });
 
-/** Save everything of a result in one zip. */
 export const saveZip = () =>
   asking(async () => {
     const { result, name } = state.shown;
     await zip(await partsOf(result, alphaNow(), isVoid()), `${stemOf(name)}.trustscale.zip`);
   });
 
-/** Save everything of many pictures in one zip, a folder each, at the α they were asked for. */
+/** Many results in one zip, a folder each, at the α of their requests. */
 export const saveAll = (pictures) =>
   asking(async () => {
     const files = [];
@@ -69,13 +64,12 @@ export const saveAll = (pictures) =>
     await zip(files, "trustscale.zip");
   });
 
-/** Save files as one zip; what makes it is loaded when it is first wanted. */
 async function zip(files, name) {
   const { downloadZip } = await import("../vendor/client-zip/index.js");
   download(await downloadZip(files).blob(), name);
 }
 
-/** The files of a result, with a note where α was chosen after looking and the promise is for another. */
+/** `isWithout`: α was chosen after looking, so a note says that the promise is for another. */
 async function partsOf(result, alpha, isWithout, folder = "") {
   const { links, format, alpha: served } = result;
   const at = `alpha-${shown(alpha)}.png`;
@@ -94,14 +88,13 @@ async function partsOf(result, alpha, isWithout, folder = "") {
   return Object.keys(files).map((name, k) => ({ name: folder + name, input: inputs[k] }));
 }
 
-/** The request behind what is shown. */
 export function command() {
   const { result, name, isOwn, settings } = state.shown;
   const file = isOwn ? name : null;
   return curl({ origin: location.origin, name: file, settings, result, needsKey: key("client") !== null });
 }
 
-/** Save a page that shows the result without the service; `input`: the picture beside it, if its owner wants that. */
+/** `input`: shown beside the result if its owner wants that, else null. */
 export const savePage = (input) =>
   asking(async () => {
     const { result, name } = state.shown;
@@ -114,7 +107,7 @@ export const savePage = (input) =>
     download(new Blob([text], { type: "text/html" }), `${stemOf(name)}.html`);
   });
 
-/** The name travels behind a #, which browsers keep to themselves. */
+/** Browsers do not send what follows the #. */
 export function copyLink() {
   const link = `${location.origin}/r/${state.shown.result.id}#${encodeURIComponent(state.shown.name)}`;
   return copied(link, "The link is copied. It works while the result is kept.");
@@ -125,7 +118,7 @@ export const copyCommand = () => copied(command(), "The command is copied.");
 async function copied(text, message) {
   try {
     await navigator.clipboard.writeText(text);
-    told(message);
+    toastSuccess(message);
   } catch {
     toast(text); // the browser does not allow it
   }

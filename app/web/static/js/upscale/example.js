@@ -1,4 +1,4 @@
-// A result that was made before, for whoever has brought no picture yet.
+// A precomputed result on the first screen.
 
 import { Store } from "../lib/store.js";
 import { decodeResult } from "./decode.js";
@@ -6,7 +6,7 @@ import { Viewer } from "./viewer.js";
 
 export const example = new Viewer({ id: "example", marksInput: false });
 
-/** What lies left of the divider: the photograph as it was, or the small one that was sent. */
+/** Left of the divider: the photograph, or the small version that was sent. */
 export const SIDES = { truth: "the photograph", input: "what was sent" };
 export const shown = new Store({ side: "truth", facts: /** @type {any} */ (null) });
 const pictures = {};
@@ -22,7 +22,7 @@ export function setSide(side) {
 const SWEEP_MS = 1600;
 let loading = null;
 
-/** Load and show it, once; the page works without it. */
+/** Load and show it once; the page works without it. */
 export const loadExample = () => (loading ??= show().catch(() => example.element.remove()));
 
 async function show() {
@@ -46,7 +46,7 @@ async function show() {
   sweep();
 }
 
-/** The divider comes in from the right, once, so that it is seen to move; whoever takes it has it. */
+/** The divider comes in from the right once, so that people see it move; a person's hand stops it. */
 function sweep() {
   const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
   if (still || document.hidden) return;

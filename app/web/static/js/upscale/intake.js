@@ -1,4 +1,4 @@
-// Where pictures come in: dropped anywhere, pasted, chosen, or one of the examples; and their settings.
+// Pictures come in: dropped, pasted, chosen, or an example; and their settings.
 
 import { getJson } from "../lib/api.js";
 import { toast } from "../lib/toast.js";
@@ -6,7 +6,6 @@ import { codeOf, snap } from "./levels.js";
 import { state, store, upscalerOf } from "./state.js";
 import { guaranteeFor, looksFirst } from "./words.js";
 
-/** What happens with pictures that came in. */
 export const events = {
   /** @param {File[]} _files @param {Record<string, string>} _settings */
   onFiles: (_files, _settings) => {},
@@ -14,7 +13,7 @@ export const events = {
 
 let loading = null;
 
-/** Read which upscalers there are; one call at a time. `ask`: for a key, if one is needed. */
+/** Read the upscalers, one call at a time. `ask`: for a key, if one is needed. */
 export const load = (ask = true) => (loading ??= read(ask).finally(() => (loading = null)));
 
 async function read(ask) {
@@ -26,15 +25,15 @@ async function read(ask) {
     store.set({ upscalers: found });
     if (chosen) choose(chosen.name);
   } catch (error) {
-    // What is known is better than nothing.
+    // Old knowledge is better than none.
     if (!state.upscalers.length) store.set({ problem: error.message });
   }
 }
 
-/** An upscaler, and whether the promise can be one for an α that is chosen after looking. */
+/** An upscaler, and whether it can promise for an α after looking. */
 const seen = (one) => ({ ...one, looksFirst: looksFirst(one) });
 
-/** The upscalers, before them the automatic one where the service chooses by the class of a file. */
+/** The upscalers, after the automatic one if the service can choose by the class of a file. */
 function withAuto(found) {
   const able = found.filter((one) => one.default);
   if (able.length < 2) return found;
@@ -43,7 +42,6 @@ function withAuto(found) {
   return [{ ...first, ...auto, looksFirst: able.every((one) => one.looksFirst) }, ...found];
 }
 
-/** An upscaler was chosen: its calibration says which α and kinds of picture there are. */
 export function choose(name) {
   const { groups = {} } = state.upscalers.find((one) => one.name === name);
   store.set({ upscaler: name, group: state.group in groups ? state.group : "" });
@@ -52,19 +50,18 @@ export function choose(name) {
 /** @param {string} text */
 export const setAlpha = (text) => store.set({ alpha: text, isTyped: text.trim() !== "" });
 
-/** A typed α as a number, null for none; NaN for what is none. */
+/** A typed α as a number; null for an empty text, NaN for a wrong one. */
 export function numberOf(text) {
   const clean = text.trim().replace(",", ".").replace("−", "-");
   return clean === "" ? null : Number(clean);
 }
 
-/** What is wrong with a typed α; "" if nothing is. */
 export function fault(text) {
   const value = numberOf(text);
   return value === null || value >= 0 ? "" : "The error must be a number of at least 0.";
 }
 
-/** α for the next pictures on the grid of trust.png, as text; "" for the calibration's own. */
+/** α on the grid of trust.png, as text; "" for the calibration's own. */
 function alphaToSend() {
   const value = numberOf(state.alpha);
   if (!state.isTyped || value === null) return "";
@@ -72,7 +69,7 @@ function alphaToSend() {
   return String(bound && codeOf(value, bound) > 0 && value < bound ? snap(value, bound) : value);
 }
 
-/** Take files, if the service can do anything with them now. */
+/** Take files, unless the service cannot use them now. */
 export async function take(files) {
   const usable = files.filter((file) => file.size > 0);
   if (usable.length < files.length) toast("Empty files and folders are left out.");
@@ -89,14 +86,13 @@ export async function take(files) {
   }
 }
 
-/** One of the photographs that come with the page; the second click of two is the same wish. */
+/** The second of two clicks is the same wish. */
 export async function takeExample(name, event) {
   if (event.detail > 1) return;
   const response = await fetch(new URL(`../../img/examples/${name}`, import.meta.url));
   await take([new File([await response.blob()], name, { type: "image/webp" })]);
 }
 
-/** The whole window is a drop target, and takes what is pasted. */
 export function listen() {
   for (const name of ["dragover", "dragleave", "drop"]) addEventListener(name, dragged);
   addEventListener("paste", (event) => {
@@ -111,11 +107,11 @@ export function listen() {
   };
   document.addEventListener("keys", missing);
   addEventListener("online", missing);
-  // Another calibration may have become active while nobody looked.
+  // Another calibration may have become active meanwhile.
   document.addEventListener("visibilitychange", () => document.hidden || load(false));
 }
 
-/** Files over the window; to leave it for another of its parts is not to leave. */
+/** Leaving the window for another of its parts is not leaving. */
 function dragged(event) {
   if (!event.dataTransfer?.types.includes("Files")) return;
   event.preventDefault();

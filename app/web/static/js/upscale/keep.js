@@ -1,5 +1,4 @@
-// The pictures of this browser, kept through reloads and crashes: IndexedDB, on this machine only.
-// Where it is switched off (private windows of some browsers) pictures live as long as the page.
+// Keeps the pictures of this browser in IndexedDB; without it (some private windows) they last as long as the page.
 
 const NAME = "trustscale";
 const PICTURES = "pictures";
@@ -7,7 +6,6 @@ const LONGEST_MS = 7 * 86_400_000;
 
 let opened = null;
 
-/** What a request of IndexedDB is answered. */
 const answer = (call) =>
   new Promise((resolve, reject) => {
     call.onsuccess = () => resolve(call.result);
@@ -30,12 +28,11 @@ async function run(mode, ask) {
   }
 }
 
-/** Keep a picture {id, created, …} as it is now. */
 export const keep = (picture) => run("readwrite", (store) => store.put(picture));
 
 export const forget = (id) => run("readwrite", (store) => store.delete(id));
 
-/** All that is kept, the oldest first; what nobody came back to for a week is forgotten. */
+/** All pictures, the oldest first; after a week they are forgotten. */
 export async function kept() {
   const all = (await run("readonly", (store) => store.getAll())) ?? [];
   const isOld = ({ created }) => Date.now() - created > LONGEST_MS;

@@ -1,23 +1,20 @@
-// α and the codes of trust.png: code = ⌈α(p)/B · 65534⌉, trusted at α where code ≤ ⌊α/B · 65534⌋.
-//
-// The page only uses α that are multiples of B/65534. For those its mask is the server's, pixel by
-// pixel; in between the codes would leave out pixels that the server trusts.
+// α and the codes of trust.png: code = ⌈α(p)/B · 65534⌉, trusted at α where code ≤ ⌊α/B · 65534⌋. The page uses only
+// α that are multiples of B/65534: for those its mask is the server's, pixel by pixel.
 
 export const STEPS = 65534;
 
-/** The largest code that is trusted at α: rounded down, so that nothing more is trusted. */
+/** The largest code that is trusted at α, rounded down. */
 export function codeOf(alpha, bound) {
   const steps = (alpha / bound) * STEPS;
   const whole = Math.round(steps);
-  // The quotient of a multiple may come out a rounding error below it.
+  // The quotient of a multiple may be a rounding error below it.
   const code = Math.abs(steps - whole) <= 1e-9 ? whole : Math.floor(steps);
   return Math.min(Math.max(code, 0), STEPS);
 }
 
-/** The α of a code: the same number that the server gets when it parses it. */
+/** The α of a code: the number that the server parses. */
 export const alphaOf = (code, bound) => (code * bound) / STEPS;
 
-/** α on the grid, not above the one given. */
 export const snap = (alpha, bound) => alphaOf(codeOf(alpha, bound), bound);
 
 /** How many pixels have a code of at most i: Uint32Array of 65536. */
@@ -29,10 +26,8 @@ export function cumulative(data) {
 }
 
 /**
- * [{width, height, data}]: the codes, then halves of halves down to 64 px.
- *
- * A coarse cell holds the largest code of its pixels: from afar a spot counts as trusted only if
- * all of it is, so no untrusted pixel is ever hidden.
+ * [{width, height, data}]: the codes, then halves of halves down to 64 px. A coarse cell holds the largest code of its
+ * pixels, so zooming out hides no untrusted pixel.
  */
 export function codePyramid(codes) {
   const levels = [codes];
@@ -60,12 +55,7 @@ function halve({ width, height, data }) {
   return { width: w, height: h, data: out };
 }
 
-/**
- * The axis of the slider: codes between the lowest and highest of interest, in equal ratios.
- *
- * It begins where nothing of this image is trusted and ends where no more of it is, and has room for
- * the served code, whatever that is.
- */
+/** The axis of the slider, logarithmic: from where nothing is trusted to where all is, with room for the served code. */
 export function axis(counts, served) {
   const lowest = Math.min(
     counts.findIndex((count) => count > 0),
@@ -77,10 +67,8 @@ export function axis(counts, served) {
   return { low, high };
 }
 
-/** The code at a place in 0..1 of the axis. */
 export const codeAt = ({ low, high }, place) => Math.round(low * (high / low) ** place);
 
-/** The place of a code on the axis, in 0..1. */
 export function placeOf({ low, high }, code) {
   const place = Math.log(Math.max(code, 1) / low) / Math.log(high / low);
   return Math.min(Math.max(place, 0), 1);

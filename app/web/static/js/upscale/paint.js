@@ -1,8 +1,5 @@
-// Pixels of one view. Only what is on the screen is ever touched, so the cost of a frame does not
-// depend on the size of the picture.
-//
-// A change of the view samples codes and prepares the untrusted look of every visible pixel once;
-// a change of α then only chooses, pixel by pixel, between two ready colours.
+// Pixels of one view. Only visible pixels are touched. A change of the view samples codes and prepares the untrusted
+// look; a change of α only chooses, pixel by pixel, between two ready colours.
 
 const WHITE = 0xffffffff;
 const BLACK = 0xff000000;
@@ -29,7 +26,7 @@ const COLOURS = [
 const ALIKE = 150; // distance (below) up to which a colour is taken for another
 const SWALLOWED = 0.05; // share of a picture that may be alike
 
-/** The colour that stands out: the first one of which the picture has next to nothing. */
+/** The first colour of which the picture has next to nothing. */
 export function standingOut(pixels) {
   const shares = COLOURS.map((colour) => alike(pixels, colour) / Math.max(1, pixels.length));
   const good = shares.findIndex((share) => share <= SWALLOWED);
@@ -50,10 +47,8 @@ function alike(pixels, [red, green, blue]) {
 }
 
 /**
- * The code behind every pixel of an area of the screen: Uint16Array, row by row.
- *
- * levels: the pyramid of codes. From afar a pixel of the screen shows the largest code of the one
- * or two cells per axis whose middles lie in it, so every cell is seen somewhere.
+ * The code behind every pixel of an area of the screen: Uint16Array, row by row. levels: the pyramid of codes. From
+ * afar a pixel shows the largest code of the one or two cells per axis whose middles lie in it.
  */
 export function sampleCodes(levels, view, { x0, y0, x1, y1 }) {
   const wanted = Math.max(0, Math.floor(1e-9 - Math.log2(view.scale)));
@@ -80,7 +75,6 @@ export function sampleCodes(levels, view, { x0, y0, x1, y1 }) {
   return out;
 }
 
-/** The first and last cell that the screen pixels from..to-1 show along one axis. */
 function spans(from, to, origin, cell, count) {
   const first = new Int32Array(to - from);
   const last = new Int32Array(to - from);
@@ -98,10 +92,8 @@ function spans(from, to, origin, cell, count) {
 }
 
 /**
- * How every pixel would look untrusted: Uint32Array of RGBA.
- *
- * pixels: the picture as it is on the screen, Uint32Array; input: the same of the enlarged input, or null.
- * width: of the area. colour: [r, g, b].
+ * Every pixel's look if it is untrusted: Uint32Array of RGBA. pixels: the picture on the screen, Uint32Array; input: the
+ * enlarged input likewise, or null. width: of the area. colour: [r, g, b].
  */
 export function untrustedLook(look, pixels, width, phase, colour, input = null) {
   if (look === "believed" && input) return input;
@@ -120,7 +112,7 @@ export function untrustedLook(look, pixels, width, phase, colour, input = null) 
   return out;
 }
 
-/** The picture's own colours under a thin layer of another, which is thicker where it is dark. */
+/** The picture under a thin layer of a colour, thicker where it is dark. */
 function veiled(pixels, out, [r, g, b]) {
   const shares = Int32Array.from({ length: 256 }, (_, grey) => {
     return Math.round(256 * (VEIL + (VEIL_ON_BLACK - VEIL) * Math.max(0, 1 - grey / 128)));
@@ -129,7 +121,7 @@ function veiled(pixels, out, [r, g, b]) {
   for (let i = 0; i < pixels.length; i += 1) {
     const pixel = pixels[i];
     const veil = shares[greyOf(pixel)];
-    // Red and blue are mixed in one go, for speed.
+    // Red and blue are mixed together, for speed.
     const mixed = ((Math.imul(pixel & 0xff00ff, 256 - veil) + veil * redBlueOf) >>> 8) & 0xff00ff;
     out[i] = BLACK | mixed | (((Math.imul(pixel & 0xff00, 256 - veil) + veil * (g << 8)) >>> 8) & 0xff00);
   }
@@ -140,11 +132,7 @@ function veiled(pixels, out, [r, g, b]) {
 const greyOf = (pixel) =>
   (77 * (pixel & 255) + 150 * ((pixel >>> 8) & 255) + 29 * ((pixel >>> 16) & 255)) >> 8;
 
-/**
- * Lay what is transparent over a checkerboard, in place: nothing is said there, so it is not marked, either.
- *
- * codes: of the same pixels, or null. (x, y): where the picture begins, so that the board moves with it.
- */
+/** Draw a checkerboard under transparent pixels, which are not marked. codes: or null; (x, y): origin of the picture. */
 export function checkered(pixels, codes, width, x, y) {
   for (let i = 0; i < pixels.length; i += 1) {
     const pixel = pixels[i];
@@ -164,7 +152,7 @@ const LIGHT = table((grey) => {
   return pack(value, value, value);
 });
 
-/** Stripes of dark and light, told apart by brightness alone. `phase` keeps them on the picture. */
+/** Dark and light stripes, distinct by brightness alone; `phase` keeps them on the picture. */
 function hatch(out, width, phase) {
   for (let i = 0, x = 0, y = 0; i < out.length; i += 1) {
     const along = (((x + y - phase) % STRIPE) + STRIPE) % STRIPE;
@@ -178,11 +166,9 @@ function hatch(out, width, phase) {
 }
 
 /**
- * Choose for every pixel: trusted where code ≤ limit. Writes `out`, Uint32Array of the area.
- *
- * A line of the colour with a white one beside it, both on the untrusted side, marks where trusted and
- * untrusted meet, except in the look of the mask. Columns before `edge` show the input, of which nothing
- * is claimed: it gets the lines at most, and not even those without `outlines`.
+ * Choose for every pixel: trusted where code ≤ limit. Writes `out`, Uint32Array of the area. A line of the colour with a
+ * white one beside it, on the untrusted side, marks the border. Columns before `edge` show the input, about which
+ * nothing is claimed: they get lines at most, and only with `outlines`.
  */
 export function choose({ look, limit, codes, pixels, untrusted, width, edge, outlines, colour, out }) {
   if (look === "off") {
@@ -228,7 +214,7 @@ function table(colour) {
   return Uint32Array.from({ length: 256 }, (_, grey) => colour(grey));
 }
 
-// Canvas pixels are bytes R, G, B, A; read as numbers on the little-endian machines of today.
+// Canvas pixels are bytes R, G, B, A, read as little-endian numbers.
 function pack(r, g, b) {
   return ((255 << 24) | (b << 16) | (g << 8) | r) >>> 0;
 }

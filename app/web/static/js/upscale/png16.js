@@ -1,14 +1,10 @@
-// trust.png to numbers. Browsers hand out 8 of its 16 bits, which would move the mask.
+// Decodes trust.png. Browsers give 8 of its 16 bits, which would move the mask.
 
 const SIGNATURE = [0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a];
 const BYTES = 2; // per pixel
 const UP = 2; // the filter that takes away the row above (PNG, 9.2)
 
-/**
- * {width, height, data: Uint16Array} of a PNG of 16-bit grey as the service writes it.
- *
- * bytes: ArrayBuffer. Throws an Error for any other file, and for a damaged one.
- */
+/** {width, height, data: Uint16Array} of 16-bit grey as the service writes it. bytes: ArrayBuffer. Throws Error. */
 export async function decodeGrey16(bytes) {
   const { width, height, packed } = readChunks(bytes);
   const rows = await inflate(packed, height * (1 + BYTES * width));
@@ -40,7 +36,7 @@ function readChunks(bytes) {
   throw new Error("the PNG file is cut off");
 }
 
-/** The zlib stream in these parts, which must hold `size` bytes. */
+/** Inflate the parts, which must hold `size` bytes. */
 async function inflate(parts, size) {
   const stream = new Blob(parts).stream().pipeThrough(new DecompressionStream("deflate"));
   const rows = new Uint8Array(await new Response(stream).arrayBuffer());
@@ -48,7 +44,7 @@ async function inflate(parts, size) {
   return rows;
 }
 
-/** Undo the filter of each row, in place, and read the numbers, high byte first. The service packs all rows by what lies above. */
+/** Undo the filter of each row, in place; the service filters all rows by the row above. */
 function unfilter(rows, width, height) {
   const stride = BYTES * width;
   const out = new Uint16Array(width * height);

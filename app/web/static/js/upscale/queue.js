@@ -1,4 +1,4 @@
-// The pictures of this browser: each is sent, followed while its samples come, kept, and can be had again.
+// The pictures of this browser: each is sent, followed, and kept.
 
 import { getBlob, getJson, problem, request, upload } from "../lib/api.js";
 import { announce } from "../lib/dom.js";
@@ -17,7 +17,6 @@ const GIVEN_UP_S = 16; // pause after which a service that is not away is taken 
 
 /** @typedef {import("./state.js").Picture} Picture */
 
-/** What happens elsewhere when a picture is done or gone. */
 export const events = {
   /** @param {Picture} _ */
   onEnded: (_) => {},
@@ -28,7 +27,7 @@ const newId = () => Array.from(crypto.getRandomValues(new Uint32Array(3)), (n) =
 
 const aborted = () => new DOMException("Aborted", "AbortError");
 
-/** A picture as the page has it: what is kept, and what lives as long as the page. */
+/** A picture on the page: what is kept, and what lives as long as the page. */
 function built(facts) {
   const now = { progress: null, pace: new Pace(), draft: null, left: 0, abort: null, wake: null };
   const asked = { plan: null, isSure: false, isLost: false, isAway: false, cold: 0, estimate: null };
@@ -38,14 +37,13 @@ function built(facts) {
 const FRESH = { state: "waiting", job: null, result: null, error: null };
 const FACTS = ["id", "name", "file", "created", "settings", ...Object.keys(FRESH)];
 
-// Other tabs show the same pictures: each tells the others that something is kept or forgotten.
+// Other tabs show the same pictures: each tab reports what it keeps or forgets.
 const tabs = new BroadcastChannel("trustscale.pictures");
 tabs.onmessage = () => learn();
 const tell = (answer) => answer === null || tabs.postMessage(null); // where nothing is kept nothing is shared
 
 const removed = new Set(); // ids, so that what was read before a removal does not bring a picture back
 
-/** Keep a picture as it is now. */
 async function save(picture) {
   removed.delete(picture.id);
   picture.isSaving = true;
@@ -81,16 +79,15 @@ function adopt(own, kept) {
   events.onEnded(own);
 }
 
-/** A picture that was kept; one that was under way goes on from where it was. */
 function restored(facts) {
   return built(isBusy(facts) ? { ...facts, state: "waiting" } : facts);
 }
 
-/** Run for a picture in one tab at a time; the others wait, and see then what became of it. */
+/** One tab at a time runs a picture. */
 const alone = (picture, run) =>
   navigator.locks ? navigator.locks.request(`trustscale.${picture.id}`, run) : run();
 
-/** Add files with the settings they are to be upscaled with; the pictures. */
+/** settings: form fields of the request; the new pictures. */
 export function add(files, settings) {
   const fresh = files.map((file, k) => {
     const own = { id: newId(), name: file.name || "pasted image", file, created: Date.now() + k };
@@ -102,7 +99,6 @@ export function add(files, settings) {
   return fresh;
 }
 
-/** Bring back what was kept; jobs go on where they are. */
 export async function restore() {
   const known = new Set(state.pictures.map(({ id }) => id));
   const before = (await kept()).filter(({ id }) => !known.has(id)).map(restored);
@@ -110,7 +106,7 @@ export async function restore() {
   pump();
 }
 
-/** Whether leaving the page would lose something: what is sent just now is sent again otherwise. */
+/** Whether leaving the page would interrupt an upload. */
 export const isSending = () => state.pictures.some((one) => one.state === "sending");
 
 function pump() {
@@ -128,7 +124,7 @@ function pump() {
 
 function change(picture, changes) {
   Object.assign(picture, changes);
-  store.tell();
+  store.notify();
 }
 
 async function run(picture) {
@@ -149,7 +145,7 @@ async function run(picture) {
       await made(picture, abort);
       break;
     } catch (error) {
-      // A service that answers, and breaks off this very upload again and again, does not want it.
+      // A service that answers, and breaks off this upload again and again, refuses it.
       const mayReturn = isAway(error) && (pause_s < GIVEN_UP_S || !(await answers()));
       if (mayReturn && !abort.signal.aborted) {
         await held(picture, "away", pause_s).catch(() => {});
@@ -170,12 +166,11 @@ async function run(picture) {
   events.onEnded(picture);
 }
 
-/** Send a picture if that was not done yet, follow its job, and read the result. */
 async function made(picture, abort) {
   if (!picture.job) {
     const { id } = await send(picture);
     if (abort.signal.aborted) {
-      // Given up while the answer was on its way: the job is there, and would be paid for.
+      // Cancelled before the answer came: the job exists, and would be paid for.
       await giveUp(id);
       throw aborted();
     }
@@ -197,7 +192,7 @@ async function made(picture, abort) {
   announce(`${picture.name} is ready: ${percent(result.trusted_fraction)} is trusted.${lines}`);
 }
 
-/** Whether the service, or the way to it, is away for now: nothing is wrong with the picture. */
+/** Whether the service is away for now, and nothing is wrong with the picture. */
 const isAway = ({ status, slug, name }) =>
   name !== "AbortError" && (status === 0 || ([502, 503, 504].includes(status) && !slug));
 
@@ -207,19 +202,16 @@ const answers = () =>
     () => false,
   );
 
-/** What a picture will take, as far as the browser can read it: {seconds, width, height}, or null. */
+/** Estimates, as far as the browser can read the file: {seconds, width, height}, or null. */
 async function planned({ url, settings }) {
   const image = new Image();
   image.src = url;
-  const seen = await image.decode().then(
-    () => true,
-    () => false,
-  );
+  await image.decode().catch(() => {});
+  const { naturalWidth: width, naturalHeight: height } = image; // 0 if it cannot be read
   const upscaler = upscalerOf({ ...state, upscaler: settings.upscaler });
-  return seen && upscaler ? planOf(upscaler, image.naturalWidth, image.naturalHeight, settings) : null;
+  return width && upscaler ? planOf(upscaler, width, height, settings) : null;
 }
 
-/** Send what was asked about: as it is, or with other settings. */
 export function confirm(picture, settings = {}) {
   Object.assign(picture.settings, settings);
   change(picture, { state: "waiting", isSure: true, abort: null });
@@ -227,7 +219,7 @@ export function confirm(picture, settings = {}) {
   pump();
 }
 
-/** Upload; a service that is full is asked again after the time that it names, or when the person says so. */
+/** Upload; a full service is asked again after its Retry-After, or when the person says so. */
 async function send(picture) {
   const form = new FormData();
   form.append("image", picture.file, picture.name);
@@ -238,7 +230,7 @@ async function send(picture) {
     try {
       change(picture, { state: "sending", left: 0 });
       return await upload("/v1/upscale", form, {
-        // The key makes a repeated request after a crash the same request, which costs once.
+        // With this key a repeated request after a crash costs once.
         headers: { Prefer: "respond-async", "Idempotency-Key": picture.id },
         signal: picture.abort.signal,
         whole: true,
@@ -251,7 +243,7 @@ async function send(picture) {
   }
 }
 
-/** Wait so many seconds in a state, or until the person or the browser says that it is time. */
+/** Wait in a state, or until the person or the browser wakes us. */
 async function held(picture, now, seconds) {
   const woken = new AbortController();
   const wake = () => woken.abort();
@@ -274,20 +266,19 @@ function follow(picture, { state: now, progress, draft, estimate_s: estimate, aw
   if (draft && picture.draft === null) look(picture, draft);
 }
 
-/** Fetch the first sample, which is seen until the result is there. */
+/** Fetch the draft, which is shown until the result is there. */
 async function look(picture, path) {
   picture.draft = ""; // on its way
   const found = await getBlob(path, { ask: false, signal: picture.abort.signal }).catch(() => null);
   if (found && picture.state === "running") change(picture, { draft: URL.createObjectURL(found) });
 }
 
-// The time that is left grows shorter between the answers, too.
-setInterval(() => document.hidden || !state.pictures.some(isBusy) || store.tell(), 1000);
+// The remaining time shrinks between the answers, too.
+setInterval(() => document.hidden || !state.pictures.some(isBusy) || store.notify(), 1000);
 
-/** Send a picture again, with other settings on top. */
 export function again(picture, settings = {}) {
   Object.assign(picture.settings, settings);
-  // Another request than the one before, which must not be answered from memory.
+  // A new id: the answer to the old request must not be returned.
   const fresh = { ...picture, ...FRESH, id: newId(), isSure: false, abort: null };
   drop(picture);
   save(fresh);
@@ -297,7 +288,6 @@ export function again(picture, settings = {}) {
   return fresh;
 }
 
-/** Give up what is under way. */
 export function cancel(picture) {
   if (!picture.abort || ["waiting", "asking"].includes(picture.state)) {
     change(picture, { state: "cancelled" });
@@ -310,7 +300,7 @@ export function cancel(picture) {
 
 const giveUp = (job) => request(`/v1/jobs/${job}`, { method: "DELETE" }).catch(() => {});
 
-/** Take pictures off the list; they can be had back for a while. */
+/** Remove pictures, with an undo. */
 export function remove(gone) {
   const before = state.pictures;
   const rest = before.filter((one) => !gone.includes(one));

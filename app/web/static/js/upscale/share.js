@@ -1,6 +1,6 @@
-// A result as one file that needs no service: input and result under a divider, the promise beneath.
+// A result as one HTML file that needs no service.
 
-/** A blob as an address that holds it. @returns {Promise<string>} */
+/** @returns {Promise<string>} */
 const dataUrl = (blob) =>
   new Promise((resolve, reject) => {
     const reader = new FileReader();
@@ -11,10 +11,7 @@ const dataUrl = (blob) =>
 
 const escaped = (text) => text.replace(/[&<>"]/g, (sign) => `&#${sign.charCodeAt(0)};`);
 
-/**
- * An HTML document as text. parts: blobs {input, image, marked}, of which the input may be null;
- * words: {name, trusted, sentence, origin}; (width, height) of the result.
- */
+/** parts: blobs {input (or null), image, marked}; words: {name, trusted, sentence, origin}; (width, height) of the result. */
 export async function shared(parts, { name, trusted, sentence, origin }, { width, height }) {
   const entries = Object.entries(parts).filter(([, blob]) => blob);
   const found = await Promise.all(entries.map(async ([part, blob]) => [part, await dataUrl(blob)]));

@@ -1,4 +1,4 @@
-// One result on the screen: its files, its viewer, and the α that is looked at.
+// One result on the screen: its files, its viewer, and the chosen α.
 
 import { getBlob } from "../lib/api.js";
 import { $$ } from "../lib/dom.js";
@@ -9,7 +9,7 @@ import { state, store } from "./state.js";
 import { Viewer } from "./viewer.js";
 import { done, isFree, pixel } from "./words.js";
 
-/** The code of the α on the screen. Apart from the other state: the slider changes it with every frame. */
+/** The code of the chosen α. A store of its own: the slider changes it with every frame. */
 export const dial = new Store({ code: 0 });
 
 export const viewer = new Viewer({
@@ -17,7 +17,7 @@ export const viewer = new Viewer({
   describe: (found) => pixel(found, { limit: dial.state.code, levelOf }),
 });
 
-/** What belongs to the result on the screen and is too large for the state. */
+/** Parts of the result on the screen that are too large for the state. */
 export const held = {
   /** @type {Blob | null} */
   image: null,
@@ -35,19 +35,16 @@ export const held = {
 
 let turn = 0;
 
-/** α on the screen. */
 export const alphaNow = () => alphaOf(dial.state.code, held.bound);
 export const isMoved = () => dial.state.code !== held.served;
-/** Whether the α on the screen is one that nothing is promised for, since it was chosen after looking. */
+/** Whether nothing is promised for the chosen α, since it was chosen after looking. */
 export const isVoid = () => isMoved() && !held.isFree;
 export const shareAt = (code) => held.counts[code] / Math.max(1, held.opaque * held.counts[65535]);
 
-/** The smallest α at which a code is trusted, or null. */
 export const levelOf = (code) => (code > 65534 ? null : alphaOf(code, held.bound));
 
 /**
- * Show a result; `file` is its input, null if the page does not have it. False if another one was
- * asked for meanwhile. Throws ApiError if its files cannot be had, Error if they cannot be shown.
+ * Show a result; `file`: its input, or null. False if another one was asked for meanwhile.
  *
  * @param {{result: any, name: string, file: Blob | null, settings?: Record<string, string>}} picture
  */
@@ -86,7 +83,7 @@ export async function open({ result, name, file, settings = {} }) {
   }
 }
 
-/** Lay another result of the same file, or again the input, left of the divider. */
+/** Show another result of the same file, or again the input, left of the divider. */
 export async function compareWith(picture = null) {
   const mine = turn;
   const { result } = viewer;
@@ -102,7 +99,6 @@ export async function compareWith(picture = null) {
   viewer.request("view");
 }
 
-/** Nothing is to be shown: what is on its way is not opened any more. */
 export function leave() {
   turn += 1;
   store.set({ shown: null, isOpening: false, spot: null });
@@ -113,18 +109,17 @@ export function setCode(code) {
   viewer.setLimit(code);
 }
 
-/** Another way to look: {look}, {compares} or {isSquare}. */
 export function setView(changes) {
   store.set(changes);
   viewer.change(changes);
 }
 
-/** Whether the panel lies beside the picture, not at its foot. */
+/** Whether the panel is beside the picture, not at its foot. */
 export const isWide = () => matchMedia("(min-width: 42.01rem)").matches;
 
 const GAP = 12; // CSS pixels, as in the style sheet
 
-/** The picture is fitted into what the panel and the strip leave free, the divider in its middle. */
+/** Fit the picture into what panel and strip leave free, the divider in its middle. */
 export function makeRoom() {
   const [panel] = $$(".panel.open");
   const [strip] = $$(".strip");
@@ -140,7 +135,6 @@ export function makeRoom() {
   if (!viewer.isShareChosen && share !== viewer.share) viewer.setShare(share);
 }
 
-/** Nothing but the picture on the screen, or all else as well. */
 export async function setFull(isFull) {
   await (isFull ? document.documentElement.requestFullscreen() : document.exitFullscreen()).catch(() => {});
 }

@@ -1,4 +1,4 @@
-// What the page knows and shows. Views are drawn from it; only the functions of the page change it.
+// The state of the page. Views are drawn from it; only functions of the page change it.
 
 import { Pace } from "../lib/pace.js";
 import { Store } from "../lib/store.js";
@@ -64,7 +64,6 @@ export const store = new Store({
 
 export const state = store.state;
 
-/** The upscaler that the next pictures go to, as the service lists it. */
 export const upscalerOf = ({ upscalers, upscaler }) => upscalers.find(({ name }) => name === upscaler);
 
 /** @returns {Picture | undefined} */
@@ -73,7 +72,7 @@ export const selectedOf = ({ pictures, selected }) => pictures.find(({ id }) => 
 export const isBusy = ({ state: now }) => ["sending", "full", "away", "queued", "running"].includes(now);
 export const isEnded = ({ state: now }) => ["done", "failed", "cancelled", "expired"].includes(now);
 
-/** Milliseconds that a picture's samples still take, by its own pace, before it has one by the service's; null: not known. */
+/** Milliseconds left, by the picture's own pace or else the service's estimate; null: unknown. */
 export function remaining({ state: now, progress, pace, estimate, isLost }) {
   if (now !== "running" || !progress?.total || isLost) return null;
   return pace.left(progress.total, estimate ? (1000 * estimate) / progress.total : null);

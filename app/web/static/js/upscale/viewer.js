@@ -1,4 +1,4 @@
-// The picture on its canvas: the result, the input beside it, and what is not to be believed.
+// The picture on its canvas: the result, the input beside it, and the marking.
 
 import { announce } from "../lib/dom.js";
 import { html, render } from "../lib/html.js";
@@ -22,12 +22,9 @@ export class Viewer {
   /** @type {any} */
   spot = null;
 
-  /**
-   * onView() after every change of the view; describe(found) puts a pixel in words.
-   * marksInput: whether the outlines lie over the input as well.
-   */
+  /** describe(found): a pixel in words. marksInput: whether outlines are drawn on the input as well. */
   constructor({ onView = () => {}, describe = (_found) => "", marksInput = true, id = "canvas" }) {
-    /** @type {(found: any) => void} what a click on a spot does, beside reading it */
+    /** @type {(found: any) => void} */
     this.onPick = () => {};
     this.describe = describe;
     this.marksInput = marksInput;
@@ -46,12 +43,9 @@ export class Viewer {
     this.setShare(this.share);
   }
 
-  /**
-   * Show a result: {width, height, pictures, levels, colour, before, input, isOpaque}; before: what lies left of
-   * the divider, input: what was sent, or null each.
-   */
+  /** result: {width, height, pictures, levels, colour, before (left of the divider), input, isOpaque}; the two may be null. */
   show(result, { keep = false } = {}) {
-    // Bitmaps are large, and are not always let go in time by themselves.
+    // Bitmaps are large and may be collected late.
     for (const bitmap of this.result?.pictures ?? []) bitmap.close();
     this.result?.before?.close();
     if (this.result?.input !== this.result?.before) this.result?.input?.close();
@@ -61,12 +55,10 @@ export class Viewer {
     this.viewport.show(result, { keep });
   }
 
-  /** Whether the input is beside the result. */
   get isComparing() {
     return this.compares && Boolean(this.result?.before);
   }
 
-  /** Change how it is shown: look, compares, isHidden, isSquare. */
   change(settings) {
     Object.assign(this, settings);
     /** @type {HTMLElement} */ (this.element.querySelector(".divider")).hidden = !this.isComparing;
@@ -86,7 +78,7 @@ export class Viewer {
     this.request("view");
   }
 
-  /** The picture's pixel and its code under a device position, or null. */
+  /** The pixel and its code under a device position, or null. */
   at({ x, y }) {
     const pixel = this.result && pixelAt(this.viewport.view, this.result, x, y);
     if (!pixel) return null;
@@ -94,7 +86,6 @@ export class Viewer {
     return { ...pixel, code: data[pixel.y * width + pixel.x], isClear: this.isClear(pixel) };
   }
 
-  /** Whether a pixel is transparent, wholly or in part. */
   isClear({ x, y }) {
     const { isOpaque, pictures } = this.result;
     if (isOpaque) return false;
@@ -112,7 +103,6 @@ export class Viewer {
     this.onPick(found);
   }
 
-  /** Read the pixel in the middle aloud. */
   readMiddle() {
     const found = this.at(this.viewport.middle);
     this.pick(found);
@@ -124,7 +114,7 @@ export class Viewer {
     if (this.dirty !== "view") this.dirty = what;
   }
 
-  /** Mark a spot with a ring of so many pixels of the picture; null: none. */
+  /** radius: of its ring, in pixels of the picture. */
   setSpot(spot, radius = 1) {
     this.spot = spot && { ...spot, radius };
     this.placeSpot();
@@ -194,19 +184,12 @@ export class Viewer {
   }
 }
 
-/** What a canvas shows in an area. */
 const pixelsOf = (scene, { x0, y0, x1, y1 }) =>
   new Uint32Array(scene.getImageData(x0, y0, x1 - x0, y1 - y0).data.buffer);
 
-/** What lies in a frame; drawn once, changed by the viewer. */
 function frame(viewer, id) {
-  return html`<canvas
-      id=${id}
-      tabindex="0"
-      role="application"
-      aria-roledescription="picture viewer"
-      aria-label="The picture"
-    ></canvas>
+  return html`<canvas id=${id} tabindex="0" role="application" aria-roledescription="picture viewer"
+      aria-label="The picture"></canvas>
     <div class="divider">
       <span class="divider-side left">input</span><span class="divider-side right">upscaled</span>
       <input
@@ -228,17 +211,15 @@ function frame(viewer, id) {
 }
 
 /**
- * Draw the columns [left, right) of a picture, from the coarsest bitmap that is fine enough.
- *
- * Pixels are smoothed when they are smaller than those of the screen and squares when larger, unless
- * `smooth` asks for an enlargement without corners.
+ * Draw the columns [left, right) from the coarsest bitmap that is fine enough. Reduced pixels are smoothed, enlarged
+ * ones are squares unless `smooth`.
  */
 function drawPart(scene, bitmaps, picture, view, area, left, right, smooth) {
   const drawn = Math.ceil(picture.width * view.scale);
   const bitmap = bitmaps.findLast((level) => level.width >= drawn) ?? bitmaps[0];
   const ratio = picture.width / bitmap.width; // picture pixels per bitmap pixel
   const cell = view.scale * ratio;
-  // Whole pixels of the bitmap that cover what is seen.
+  // Whole pixels of the bitmap that cover the visible part.
   const sx = Math.max(0, Math.floor((Math.max(left, area.x0) - view.x) / cell) - 1);
   const sy = Math.max(0, Math.floor((area.y0 - view.y) / cell) - 1);
   const ex = Math.min(bitmap.width, Math.ceil((Math.min(right, area.x1) - view.x) / cell) + 1);

@@ -1,6 +1,5 @@
-// Why a spot is trusted or not, by what the page itself can measure: the fine detail of the result there and
-// what the model has added to the input, both against the places that are trusted. The score of the service
-// weighs these two among others, up to 512 pixels around a spot.
+// Why a spot is trusted or not, by two measures of the page: fine detail, and what the model has added to the input,
+// against the trusted places. The service's score weighs these among others, up to 512 pixels around a spot.
 
 const BLOCK = 16; // pixels a side that are measured together
 const CELL = 4; // as wide as what the score is measured on
@@ -9,7 +8,6 @@ const FLOOR = 1; // squared grey levels: below it lies the rounding of 8 bits
 const FAR_MORE = 4;
 const MORE = 1.8;
 
-/** Grey levels of RGBA bytes, Float32Array. */
 export function greys(data) {
   return Float32Array.from({ length: data.length / 4 }, (_, i) => {
     return 0.299 * data[4 * i] + 0.587 * data[4 * i + 1] + 0.114 * data[4 * i + 2];
@@ -17,8 +15,8 @@ export function greys(data) {
 }
 
 /**
- * {detail, added} of a block: the mean variance within its cells, and the mean square of what the model has
- * added to the enlarged input, null without one. made, given: grey levels, row by row.
+ * {detail, added} of a block: the mean variance within its cells, and the mean square of the difference from the enlarged
+ * input, or null. made, given: grey levels, row by row.
  */
 export function energies(made, given, width) {
   const height = made.length / width;
@@ -41,16 +39,16 @@ export function energies(made, given, width) {
 
 const median = (values) => values.sort((a, b) => a - b)[values.length >> 1];
 
-/** How many times as large an energy is as at the trusted places; 1 where that is not known. */
+/** An energy as a multiple of that of the trusted places; 1 if unknown. */
 const times = (here, there) =>
   here === null || !there?.length ? 1 : (here + FLOOR) / (median(there) + FLOOR);
 
-/** What is conspicuous at a spot: {detail, added} as multiples of what is usual where the result is trusted. */
+/** {detail, added} of a spot as multiples of the trusted places. */
 export function conspicuous(result, { x, y }, limit) {
   const measure = measurer(result);
   const trusted = [];
   const { width, height, data } = result.levels[0];
-  // Always the same places, so that the same click says the same.
+  // Always the same places, so that the same click gives the same answer.
   for (let k = 0; k < TRIED; k += 1) {
     const [u, v] = [((k * 0.618034) % 1) * width, ((k + 0.5) / TRIED) * height].map(Math.floor);
     if (data[v * width + u] <= limit) trusted.push(measure(u, v));
@@ -65,7 +63,6 @@ export function conspicuous(result, { x, y }, limit) {
   };
 }
 
-/** A function that measures the block around a place of a result. */
 function measurer({ width, height, pictures, input }) {
   const context = new OffscreenCanvas(BLOCK, BLOCK).getContext("2d", { willReadFrequently: true });
   context.imageSmoothingQuality = "high";
@@ -83,7 +80,7 @@ function measurer({ width, height, pictures, input }) {
 
 const number = (value) => (value < 10 ? value.toFixed(1) : String(Math.round(value)));
 
-/** The reasons in words, the gravest first. found: as `conspicuous` gives it; the result's document beside it. */
+/** Reasons in words, the gravest first. */
 export function reasons({ detail, added }, { input_class: kind, samples }) {
   const than = "times as much as where this picture is trusted";
   const said = [];
@@ -99,10 +96,10 @@ export function reasons({ detail, added }, { input_class: kind, samples }) {
       "This spot by itself is not conspicuous. The picture around it is, up to 512 pixels away: the score looks there, too.",
     );
   if (kind && !kind.name.startsWith("lossless"))
-    said.push(`The file is ${kind.title}: what was lost there nobody can bring back.`);
+    said.push(`The file is ${kind.title}: the lost detail cannot be recovered.`);
   return said;
 }
 
-/** Pixels over which an error is a mean, of the service's own words; null where they do not tell. */
+/** Pixels over which an error is averaged, from the service's statement, or null. */
 export const neighbourhood = ({ guarantee: { statement } }) =>
   Number(/neighbou?rhood of (\d+(?:\.\d+)?) px/.exec(statement)?.[1]) || null;

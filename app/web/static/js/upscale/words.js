@@ -1,12 +1,12 @@
-// What the page says about a result: the promise, its limits, the unusual.
+// A result in words: the promise, its limits, the unusual.
 
 import { count, duration, level, percent, size, timeLeft } from "../lib/format.js";
 import { remaining } from "./state.js";
 
-/** α as it is shown: three digits. The exact number is in the details and in every link. */
+/** α with three digits. */
 export const shown = (alpha) => level(Number(alpha.toPrecision(3)));
 
-/** Two α with as many digits as tell them apart. */
+/** Two α with as many digits as distinguish them. */
 export function apart(a, b) {
   for (let digits = 3; digits < 8; digits += 1) {
     const [x, y] = [a, b].map((alpha) => String(Number(alpha.toPrecision(digits))));
@@ -15,14 +15,13 @@ export function apart(a, b) {
   return [String(a), String(b)];
 }
 
-/** α as a number of the 100 steps of lightness. */
 export const steps = (alpha) => level(Number((100 * alpha).toPrecision(2)));
 
-/** Whether the promise holds for every α, though it is chosen after looking. */
+/** Whether the promise holds for any α, chosen after looking. */
 export const isFree = ({ guarantee: { kind, applicability } }) =>
   kind === "post_hoc" && applicability !== "unknown";
 
-/** The promise for the α on the screen, in one sentence: the service's, until another α is chosen. */
+/** The promise for the α on the screen: the service's sentence, until another α is chosen. */
 export function promise({ guarantee }, alpha, isMoved) {
   if (!isMoved || guarantee.kind !== "post_hoc" || guarantee.applicability === "unknown")
     return guarantee.sentence;
@@ -34,16 +33,15 @@ export function promise({ guarantee }, alpha, isMoved) {
   );
 }
 
-/** Whether the promise is about an image of this size. */
 export const APPLICABILITY = {
-  exact: "The image is of a size that was calibrated.",
-  whole: "The promise is about all of the image: it comes from pictures that are at least as large.",
+  exact: "The size of the image was calibrated.",
+  whole: "The promise covers the whole image: its calibration pictures are at least as large.",
   per_window:
-    "The image is larger than those of the calibration, so the promise is about a window of their size that is placed at random, and holds approximately.",
+    "The image is larger than those of the calibration, so the promise is about a window of their size placed at random, and holds approximately.",
   unknown: "Whether the promise holds for this image is not known; the warnings say why.",
 };
 
-/** What the service warns of, as {lines, grave}; grave: the promise may not hold, or says nothing. */
+/** Warnings as {lines, grave}; grave: the promise may not hold, or says nothing. */
 export function alertsOf({ warnings, guarantee, unusual, trusted_fraction: share }) {
   const lines = [...warnings];
   if (share === 0 && !lines.length) {
@@ -54,45 +52,39 @@ export function alertsOf({ warnings, guarantee, unusual, trusted_fraction: share
   return { lines, grave: grave && lines.length > 0 };
 }
 
-/** Typicality in one line. */
 export function typicality({ typicality: value, unusual }) {
   const share = percent(value, 0);
   if (unusual) return `Unlike the calibration images: ${share} of them are as unusual.`;
   return `Not conspicuous in detail, noise, contrast, light, colour and disagreement: ${share} of the calibration images are at least as unusual.`;
 }
 
-/** A pixel's trust level in words. `found`: {x, y, code} or null. */
+/** `found`: {x, y, code} or null. */
 export function pixel(found, { limit, levelOf }) {
   if (!found) return "";
   const where = `Pixel ${count(found.x)}, ${count(found.y)}`;
-  if (found.isClear) return `${where}: transparent, so nothing is said of it.`;
+  if (found.isClear) return `${where}: transparent, so it has no trust level.`;
   const least = levelOf(found.code);
   const trusted = found.code <= limit ? "trusted" : "not trusted";
   if (least === null) return `${where}: never trusted.`;
-  return `${where}: ${trusted}; it is from an accepted error of ${shown(least)}.`;
+  return `${where}: ${trusted}; it would be from an accepted error of ${shown(least)}.`;
 }
 
-/** The slider's value for screen readers; isVoid: nothing is promised there. */
 export function sliderValue(alpha, share, isVoid) {
   return `error ${shown(alpha)}, ${percent(share)} ${isVoid ? "would be marked, without a promise" : "trusted"}`;
 }
 
-/** What was done with the image. */
 export const done = ({ scale }) => (scale === 1 ? "restored" : "upscaled");
 
-/** Between these α may be chosen after looking, where a request asks for that. */
+/** The range of α after looking that a request can ask for. */
 const AFTER_LOOKING = [0.05, 0.15];
 
-/**
- * Whether every class of uploads can be answered with a promise for an α that is chosen after looking.
- * Without classes the service does not tell.
- */
+/** Whether every class of uploads has a promise for any α in that range; false without classes. */
 export const looksFirst = ({ classes = [], calibrations = [] }) =>
   classes.length > 0 &&
   calibrations.every((one) => !one.classes.includes("*")) &&
   classes.every(({ tables }) => tables.post_hoc?.some(({ threshold }) => threshold !== "-inf"));
 
-/** The guarantee to ask for with this α (null: the calibration's own); "": the calibration's. */
+/** The guarantee to ask for at this α (null: the calibration's own); "": the calibration's. */
 export function guaranteeFor(upscaler, alpha, group) {
   const value = alpha ?? upscaler.default_alpha;
   const [low, high] = AFTER_LOOKING;
@@ -100,11 +92,9 @@ export function guaranteeFor(upscaler, alpha, group) {
 }
 
 /**
- * Three α to choose from, of the calibration's own tables: [{name, alpha, low, high}], the area that is
- * trusted in the hardest and the easiest class of uploads.
- *
- * Balanced is the calibration's default. Strict is about half of it, Lenient half as much again, as
- * near as the tables have them and something is trusted.
+ * Three α from the calibration's tables: [{name, alpha, low, high}], with the trusted area of the hardest and of the
+ * easiest class of uploads. Balanced is the default; Strict about half of it, Lenient half as much again, as near as the
+ * tables allow.
  */
 export function choices(upscaler) {
   const { looksFirst: isFree, classes = [], table = [], default_alpha: own, min_alpha: least } = upscaler;
@@ -126,7 +116,7 @@ export function choices(upscaler) {
   ].filter(Boolean);
 }
 
-/** What a picture will take: {seconds, width, height} of the result; its settings say what is reduced before and after. */
+/** {seconds, width, height} of a result with these settings. */
 export function planOf(
   { seconds_per_megapixel: pace, samples, scale },
   width,
@@ -141,28 +131,26 @@ export function planOf(
   return { seconds, width: Math.round(width * made), height: Math.round(height * made) };
 }
 
-/** The same in words. */
 export const planWords = ({ seconds, width, height }) =>
   `It takes about ${duration(1000 * seconds)}, and gives ${size(width, height)} pixels, ` +
   `${level(Number(((width * height) / 1e6).toPrecision(2)))} megapixels`;
 
-/** The longest side, in whole hundreds, of an input that takes about so many seconds. */
+/** The longest side of an input, in whole hundreds, that takes about `wanted` seconds. */
 export function fitFor({ seconds, width, height }, scale, wanted) {
   const side = (Math.max(width, height) / scale) * Math.sqrt(wanted / seconds);
   return Math.max(100, Math.floor(side / 100) * 100);
 }
 
-/** The share of pictures of the same kind that is trusted at the α of a result; null: not known. */
+/** The usual trusted share of this kind of upload at the α of a result, or null. */
 export function usualShare(upscaler, { input_class: kind, alpha, guarantee }) {
   const tables = upscaler?.classes?.find(({ name }) => name === kind?.name)?.tables;
   const rows = tables?.[guarantee.kind] ?? (kind ? null : upscaler?.table);
   return rows?.findLast((row) => row.alpha <= alpha + 1e-4)?.trusted_fraction ?? null;
 }
 
-/** Whether the same request may fare better later: the fault is not in the image or its settings. */
+/** Whether a repeated request may succeed: the fault is not in the image or its settings. */
 export const mayHelp = ({ status = 0 }) => status < 400 || status >= 500 || [401, 409, 429].includes(status);
 
-/** Where a picture is, in a few words. */
 export function stateWords(picture) {
   const { state, progress, left, result, error } = picture;
   if (state === "done") return `${percent(result.trusted_fraction)} trusted`;
@@ -171,12 +159,12 @@ export function stateWords(picture) {
   if (state === "full") return `The service is busy; again in ${left} s`;
   if (state === "away") return `The service cannot be reached; again in ${left} s, or once it is back`;
   if (state === "asking") return planWords(picture.plan);
-  if (picture.isAway) return "The model cannot be reached; it is asked again by itself";
+  if (picture.isAway) return "The model cannot be reached; the service tries again";
   if (state !== "running")
     return { waiting: "Waiting", queued: "In the queue", cancelled: "Cancelled", expired: "Expired" }[state];
-  if (picture.isLost) return "The connection is lost; it goes on once it is back";
+  if (picture.isLost) return "The connection is lost; the page reconnects by itself";
   if (picture.cold && !progress?.done)
-    return `The model is asked; if it has to be started first, that takes up to ${duration(1000 * picture.cold)}`;
+    return `Waiting for the model; a cold start takes up to ${duration(1000 * picture.cold)}`;
   if (!progress?.total) return "Starting";
   if (progress.done === progress.total) return "Making the mask";
   const steps = progress.unit === "tiles" ? "parts of the picture" : "answers of the model";
@@ -184,9 +172,8 @@ export function stateWords(picture) {
 }
 
 /**
- * The request behind a result, for a shell, with the α that was asked for and no other: one chosen
- * after looking must not look like one chosen before. `name` is null where the input is not known;
- * it is quoted for curl and for the shell.
+ * The request behind a result for a shell, with the α that was asked for: one chosen after looking must not look like
+ * one chosen before. `name`: null if the input is unknown; quoted for curl and for the shell.
  */
 export function curl({ origin, name, settings = /** @type {any} */ ({}), result, needsKey }) {
   const inner = (name ?? "YOUR-IMAGE.png").replace(/["\\]/g, "\\$&");

@@ -19,7 +19,6 @@ addEventListener("message", async ({ data: { image, trust } }) => {
   }
 });
 
-/** The picture, then halves of halves, as bitmaps. */
 async function picturePyramid(blob) {
   const levels = [await createImageBitmap(blob)];
   for (let last = levels[0]; Math.max(last.width, last.height) > 512; levels.push(last)) {
@@ -32,7 +31,6 @@ async function picturePyramid(blob) {
   return levels;
 }
 
-/** The pixels of a small copy. */
 function sampled(bitmap) {
   const context = new OffscreenCanvas(LOOKED_AT, LOOKED_AT).getContext("2d", { willReadFrequently: true });
   context.drawImage(bitmap, 0, 0, LOOKED_AT, LOOKED_AT);

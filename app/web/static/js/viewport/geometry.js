@@ -1,10 +1,9 @@
-// Where the picture lies in the viewer. Device pixels are what the screen has; picture pixels are
-// those of the upscaled image. `scale` is device pixels per picture pixel; (x, y) is the device
-// position of the picture's upper left corner, whole numbers, so that edges are sharp.
+// The picture in the viewer. `scale` is device pixels per pixel of the picture; (x, y) is the device position of its
+// upper left corner, in whole numbers, so that edges are sharp.
 
 const MAX_SCALE = 48;
 
-/** What of the screen is free: at its right and at its foot something may lie over it. */
+/** The free part of the screen: panels may cover its right and its foot. */
 const roomOf = ({ width, height, right = 0, bottom = 0 }) => ({
   width: width - right,
   height: height - bottom,
@@ -18,7 +17,6 @@ export function fit(picture, screen) {
   return placed(scale, picture, screen, (left + right) / 2, (top + bottom) / 2);
 }
 
-/** At a scale, with a point of the picture in the middle of the screen. */
 export function placed(scale, picture, screen, px, py) {
   const { width, height } = roomOf(screen);
   const view = { scale, x: Math.round(width / 2 - px * scale), y: Math.round(height / 2 - py * scale) };
@@ -38,7 +36,6 @@ export function zoomed(view, factor, picture, screen, dx, dy) {
   return kept(moved, picture, screen);
 }
 
-/** Moved by device pixels. */
 export function panned(view, dx, dy, picture, screen) {
   return kept({ ...view, x: Math.round(view.x + dx), y: Math.round(view.y + dy) }, picture, screen);
 }
@@ -72,10 +69,9 @@ export function covered(view, picture, screen) {
   };
 }
 
-/** The place in the picture, with fractions, under a device position. */
 export const toPicture = (view, { x, y }) => ({ x: (x - view.x) / view.scale, y: (y - view.y) / view.scale });
 
-/** A view of another picture that shows the same part of it, at the same zoom relative to the whole. */
+/** The view of another picture at the same place and relative zoom. */
 export function carried(view, from, to, screen) {
   const scale = (view.scale / fit(from, screen).scale) * fit(to, screen).scale;
   const room = roomOf(screen);

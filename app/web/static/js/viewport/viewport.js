@@ -1,9 +1,8 @@
-// Pan, zoom and pinch, once for all pages: which part of a picture the canvases show, by hand and by
-// keys. What is drawn there, and what a stroke of the pointer draws, is the business of others.
+// Pan, zoom and pinch for all pages; owners draw.
 
 import { carried, fit, panned, placed, toPicture, zoomed } from "./geometry.js";
 
-// More device pixels than this cost frames and show nothing new.
+// More device pixels cost frames and show nothing new.
 const MOST_PIXELS = 4_000_000;
 const KEY_STEP = 60; // CSS pixels
 const WHEEL_RATE = 0.0016;
@@ -22,12 +21,7 @@ const HOLD_MS = 350;
  */
 
 export class Viewport {
-  /**
-   * canvases: all show the same part of pictures of the same size, and are of the same size.
-   *
-   * @param {HTMLCanvasElement[]} canvases
-   * @param {Hands} hands
-   */
+  /** All canvases show the same part of equally large pictures. @param {HTMLCanvasElement[]} canvases @param {Hands} hands */
   constructor(canvases, hands) {
     this.canvases = canvases;
     this.hands = hands;
@@ -43,11 +37,11 @@ export class Viewport {
     new ResizeObserver(() => this.resize()).observe(canvases[0]);
   }
 
-  /** Device pixels of each canvas, and of what lies over it at its right and at its foot. */
+  /** Device pixels of each canvas, and of what covers its right and its foot. */
   get screen() {
     const { width, height } = this.canvases[0];
     const { density } = this;
-    // Half of it is free, whatever lies over a canvas that is small, or not there yet.
+    // Half of it stays free, even if the canvas is small or not there yet.
     const covered = (inset, length) => Math.min(inset * density, length / 2);
     return {
       width,
@@ -57,13 +51,13 @@ export class Viewport {
     };
   }
 
-  /** The middle of what is free. @returns {Place} */
+  /** The middle of the free part. @returns {Place} */
   get middle() {
     const { width, height, right, bottom } = this.screen;
     return { x: (width - right) / 2, y: (height - bottom) / 2 };
   }
 
-  /** So many CSS pixels of the canvas are covered. */
+  /** Sizes in CSS pixels. */
   setInset(right, bottom) {
     if (right === this.inset.right && bottom === this.inset.bottom) return;
     this.inset = { right, bottom };
@@ -72,12 +66,11 @@ export class Viewport {
     else this.pan(0, 0);
   }
 
-  /** Device pixels per CSS pixel. */
   get density() {
     return this.canvases[0].width / Math.max(1, this.canvases[0].clientWidth);
   }
 
-  /** Show another picture: the whole of it, or the same part as of the one before. */
+  /** Show another picture: all of it, or the same part as before. */
   show(picture, { keep = false } = {}) {
     const before = this.picture;
     this.picture = picture;
@@ -104,7 +97,7 @@ export class Viewport {
   set(view, isFit = false) {
     this.view = view;
     this.isFit = isFit;
-    // One finger scrolls the page as long as there is nothing to move inside.
+    // One finger scrolls the page while there is nothing to move inside.
     for (const canvas of this.canvases) canvas.classList.toggle("zoomed", !isFit);
     this.hands.onView?.();
   }
@@ -113,13 +106,12 @@ export class Viewport {
     if (this.picture) this.set(fit(this.picture, this.screen), true);
   }
 
-  /** At a scale in device pixels per picture pixel, the middle staying in the middle. */
+  /** scale: device pixels per pixel of the picture. */
   zoomTo(scale) {
     const { x, y } = toPicture(this.view, this.middle);
     this.set(placed(scale, this.picture, this.screen, x, y));
   }
 
-  /** Zoom around a device position; the middle by default. */
   zoom(factor, x = this.middle.x, y = this.middle.y) {
     if (!this.picture) return;
     const next = zoomed(this.view, factor, this.picture, this.screen, x, y);
@@ -130,11 +122,7 @@ export class Viewport {
     this.set(panned(this.view, dx, dy, this.picture, this.screen), this.isFit);
   }
 
-  /**
-   * Act on a key; false if it means nothing here. Arrows move only what is larger than the screen.
-   *
-   * @param {{key: string, ctrlKey?: boolean, metaKey?: boolean, altKey?: boolean}} event
-   */
+  /** Act on a key; false if it is not ours. @param {{key: string, ctrlKey?: boolean, metaKey?: boolean, altKey?: boolean}} event */
   key({ key, ctrlKey, metaKey, altKey }) {
     if (!this.picture || ctrlKey || metaKey || altKey) return false;
     const step = KEY_STEP * this.density;
@@ -150,7 +138,7 @@ export class Viewport {
     return true;
   }
 
-  /** Where an event is on its canvas. @param {MouseEvent} event @returns {Place} */
+  /** The place of an event on its canvas. @param {MouseEvent} event @returns {Place} */
   place(event, canvas = /** @type {HTMLElement} */ (event.currentTarget)) {
     const box = canvas.getBoundingClientRect();
     return { x: (event.clientX - box.left) * this.density, y: (event.clientY - box.top) * this.density };
@@ -165,7 +153,7 @@ export class Viewport {
     on("pointercancel", (event) => this.up(event));
     on("pointerleave", (event) => event.pointerType === "mouse" && !this.mode && this.hands.onPoint?.(null));
     on("contextmenu", (event) => event.preventDefault());
-    // Two fingers are ours even where one of them scrolls the page.
+    // Two fingers are ours even where one scrolls the page.
     on("touchmove", (event) => event.touches.length > 1 && event.preventDefault(), { passive: false });
     on(
       "wheel",
@@ -215,7 +203,7 @@ export class Viewport {
       return;
     }
     if (this.mode === "stroke") {
-      // Fast pens and mice report several places at once, in events without a target of their own.
+      // Fast pens and mice report several places in one event.
       const all = event.getCoalescedEvents?.() ?? [];
       this.hands.stroke.move((all.length ? all : [event]).map((one) => this.place(one, event.currentTarget)));
     } else if (this.mode === "pinch") {
@@ -246,7 +234,7 @@ export class Viewport {
       if (event.type === "pointercancel") this.hands.stroke.cancel();
       else this.hands.stroke.end();
     } else if (this.mode === "pan" && event.type === "pointerup" && !this.hasMoved) {
-      // A page that was busy sees a short tap late, and took it for held.
+      // A busy page sees a short tap late, and takes it for held.
       if (!this.isHolding || event.timeStamp - this.began < HOLD_MS) this.hands.onTap?.(place);
     }
     this.endHold();
@@ -267,4 +255,12 @@ export class Viewport {
     if (this.isHolding) this.hands.onHold(false);
     this.isHolding = false;
   }
+}
+
+/** Stroke a path dark and light, which is visible on any picture. */
+export function outline(context, path, scale = 1) {
+  Object.assign(context, { strokeStyle: "rgb(0 0 0 / 80%)", lineWidth: 3 / scale });
+  context.stroke(path);
+  Object.assign(context, { strokeStyle: "#fff", lineWidth: 1.25 / scale });
+  context.stroke(path);
 }

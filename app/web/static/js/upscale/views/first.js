@@ -1,7 +1,7 @@
-// The first screen. Its question: what is this? Its one thing to do: bring a picture.
+// The first screen. The reader's question: what is this? The main action: bring a picture.
 
 import { html, nothing } from "../../lib/html.js";
-import { percent, plural } from "../../lib/format.js";
+import { percent, plural, priceOf } from "../../lib/format.js";
 import { segments } from "../../lib/widgets.js";
 import { SIDES, example, setSide, shown } from "../example.js";
 import { load, take, takeExample } from "../intake.js";
@@ -40,7 +40,6 @@ export function first(state) {
   </section>`;
 }
 
-/** What the mask of the example says, once its facts are there. */
 function trusted() {
   const { facts } = shown.state;
   const words = facts
@@ -54,7 +53,7 @@ function drop(upscaler) {
     return html`<div class="drop off" id="drop">
       <span class="drop-title">${upscaler.name} is not calibrated</span>
       <span class="hint">
-        A mask would have no foundation, so it takes no pictures. <a href="/calibrations?new">Calibrate it first.</a>
+        Without a calibration no mask can be trusted, so it takes no pictures. <a href="/calibrations?new">Calibrate it first.</a>
       </span>
     </div>`;
   }
@@ -65,7 +64,6 @@ function drop(upscaler) {
   </label>`;
 }
 
-/** The field behind every button that chooses files. */
 export const files = (id) =>
   html`<input
     type="file"
@@ -81,7 +79,7 @@ export const files = (id) =>
   />`;
 
 function cost({ samples, price_per_call: price }) {
-  const money = price ? `, ${Number((samples * price).toPrecision(3))} at the provider's price` : "";
+  const money = price ? `, ${priceOf(samples * price)}` : "";
   return `Several at once · ${plural(samples, "call")} of the model per picture${money}`;
 }
 

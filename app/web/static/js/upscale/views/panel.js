@@ -1,9 +1,9 @@
-// Beside the picture: how much is trusted, the promise in words, and what other α would mark.
+// Beside the picture: the trusted share, the promise, and the masks of other α.
 
 import { $ } from "../../lib/dom.js";
 import { count, duration, level, percent, size, threshold } from "../../lib/format.js";
 import { html, live, nothing, render, svg } from "../../lib/html.js";
-import { toast, told } from "../../lib/toast.js";
+import { toast, toastSuccess } from "../../lib/toast.js";
 import { button, facts, items, segments } from "../../lib/widgets.js";
 import { command } from "../downloads.js";
 import { fault, numberOf, setAlpha } from "../intake.js";
@@ -16,7 +16,6 @@ const PLACES = 1000; // of the slider
 const CURVE_POINTS = 160;
 const LITTLE = 0.05; // of a picture
 
-/** Everything that the service warns of, in one place that cannot be missed. */
 function alerts(found) {
   const { lines, grave } = words.alertsOf(found);
   if (!lines.length) return nothing;
@@ -25,7 +24,7 @@ function alerts(found) {
   </div>`;
 }
 
-/** What follows the slider, drawn by itself: the rest of the page stays as it is. */
+/** Follows the slider, and is drawn separately from the page. */
 const card = document.createElement("section");
 Object.assign(card, { className: "card level", ariaLabel: "Trusted area" });
 const handle = document.createElement("span");
@@ -47,14 +46,8 @@ export function panel(now) {
   const { result } = now.shown;
   drawLevel();
   return html`<div class="panel ${now.isSheetOpen ? "open" : ""}">
-    <button
-      type="button"
-      class="sheet-handle"
-      aria-label="Panel: share, promise, details"
-      title="Key I"
-      aria-expanded=${now.isSheetOpen}
-      @click=${() => store.set({ isSheetOpen: !now.isSheetOpen })}
-    >
+    <button type="button" class="sheet-handle" aria-label="Panel: share, promise, details" title="Key I"
+      aria-expanded=${now.isSheetOpen} @click=${() => store.set({ isSheetOpen: !now.isSheetOpen })}>
       ${handle}
     </button>
     ${alerts(result)} ${outdated(now, result)} ${card}
@@ -70,8 +63,7 @@ export function panel(now) {
 }
 
 const CHOOSING = html`<p class="callout warn" id="choosing">
-  Look as you like, but to take the nicer of two after looking is a choice that no promise covers: each speaks about pictures of one model that
-  was chosen before.
+  You may compare them, but no promise covers choosing the nicer one after looking: each promise is about one model that was chosen before.
 </p>`;
 
 const KEYS = html`<p class="hint" id="canvas-keys">
@@ -79,19 +71,18 @@ const KEYS = html`<p class="hint" id="canvas-keys">
   <kbd>f</kbd> full screen <kbd>+</kbd> <kbd>−</kbd> <kbd>0</kbd> <kbd>1</kbd> zoom <kbd>←</kbd> <kbd>→</kbd> picture before, next
 </p>`;
 
-/** A result keeps the promise of its own calibration, whichever is active by now. */
+/** A result keeps the promise of its own calibration. */
 function outdated({ upscalers }, result) {
   const now = upscalers.find(({ name }) => name === result.upscaler);
   if (!now?.calibration || now.calibration === result.calibration) return nothing;
   return html`<p class="callout warn" id="outdated">
     <strong>Another calibration is active now</strong>
-    This result and its promise are of ${result.calibration}; new pictures are served from ${now.calibration}.
+    This result and its promise come from ${result.calibration}; new pictures are served from ${now.calibration}.
   </p>`;
 }
 
 const hasPromise = ({ guarantee }) => guarantee.applicability !== "unknown";
 
-/** What the share is of, the gravest first. */
 function shareWords(result) {
   if (!hasPromise(result)) return "would be marked";
   if (isVoid()) return "would be marked, without a promise";
@@ -108,15 +99,8 @@ function share(result, trusted) {
   const choices = all.map((one) => [codeOf(one.alpha, held.bound), one.name]);
   const exact = html`<label class="alpha-field">
     <span title="risk level α">error</span>
-    <input
-      id="alpha"
-      inputmode="decimal"
-      autocomplete="off"
-      aria-label="Accepted error, exactly"
-      title="exactly ${alpha}"
-      .value=${live(words.shown(alpha))}
-      @change=${({ target }) => typed(target)}
-    />
+    <input id="alpha" inputmode="decimal" autocomplete="off" aria-label="Accepted error, exactly"
+      title="exactly ${alpha}" .value=${live(words.shown(alpha))} @change=${({ target }) => typed(target)} />
   </label>`;
   const none = html`<p class="callout bad" id="no-promise"><strong>No promise applies to this picture</strong></p>`;
   return html`${hasPromise(result) ? nothing : none}
@@ -128,7 +112,6 @@ function share(result, trusted) {
     ${shareAt(held.served) < LITTLE ? little(result, all, now) : nothing}`;
 }
 
-/** Why so little is trusted, what each level gives, and what would help. */
 function little(result, choices, upscaler) {
   const { input_class: kind, alpha } = result;
   const others = state.upscalers.filter(
@@ -147,8 +130,8 @@ function little(result, choices, upscaler) {
   ];
   return html`<div class="callout warn" id="little">
     <strong>Little of it is trusted</strong>
-    ${usual === null ? nothing : html`<p>Of pictures like it${kind ? `, ${kind.title},` : ""} about ${percent(usual, 0)} is, at an error of ${words.shown(alpha)}.</p>`}
-    ${levels ? html`<p>Of this one: ${levels}.</p>` : nothing}
+    ${usual === null ? nothing : html`<p>Of such pictures${kind ? ` (${kind.title})` : ""} about ${percent(usual, 0)} is usually trusted at an error of ${words.shown(alpha)}.</p>`}
+    ${levels ? html`<p>This one: ${levels}.</p>` : nothing}
     <p>What may help:</p>
     ${items(helps.filter(Boolean))}
   </div>`;
@@ -162,22 +145,14 @@ function typed(input) {
   input.value = words.shown(alphaNow());
 }
 
-/** All other α: the share that each would mark, and the slider that explores them. */
 function slider() {
   const place = placeOf(held.axis, dial.state.code);
   const ends = [held.axis.low, held.axis.high].map((code) => words.shown(alphaOf(code, held.bound)));
   return html`<div class="curve" id="curve">${curve(place)}</div>
-    <input
-      type="range"
-      id="alpha-slider"
-      min="0"
-      max=${PLACES}
-      step="1"
-      aria-label="Accepted error"
+    <input type="range" id="alpha-slider" min="0" max=${PLACES} step="1" aria-label="Accepted error"
       aria-valuetext=${words.sliderValue(alphaNow(), shareAt(dial.state.code), isVoid() || !hasPromise(state.shown.result))}
       .value=${live(String(Math.round(PLACES * place)))}
-      @input=${({ target }) => setCode(codeAt(held.axis, Number(target.value) / PLACES))}
-    />
+      @input=${({ target }) => setCode(codeAt(held.axis, Number(target.value) / PLACES))} />
     <div class="ends"><span>${ends[0]}</span><span>smaller error ← → larger mask</span><span>${ends[1]}</span></div>`;
 }
 
@@ -198,15 +173,15 @@ function curve(place) {
   </svg>`;
 }
 
-/** Exploring is fine; whether the promise may be believed for the explored α depends on its kind. */
+/** Whether the promise holds for the explored α depends on its kind. */
 function exploring(result) {
   const asYouLike = "Move it as you like: the promise holds for the level that you end with.";
   if (!isMoved())
     return html`<p class="hint moved-place">${held.isFree ? asYouLike : "Move the slider to see what would be marked for other errors."}</p>`;
   const [here, served] = words.apart(alphaNow(), result.alpha);
   const warning = hasPromise(result)
-    ? `Exploring ${here}. The promise is for ${served}, which was chosen before looking; one chosen after looking has none.`
-    : `Exploring ${here}. No promise applies to this picture, for whatever error.`;
+    ? `Exploring ${here}. The promise is for ${served}, which was chosen before looking; an error chosen after looking has none.`
+    : `Exploring ${here}. No promise applies to this picture at any error.`;
   return html`<div class="callout ${held.isFree ? "" : "untrust"} moved-place" id="moved">
     <p>${held.isFree ? asYouLike : warning}</p>
     <div class="button-row">
@@ -222,7 +197,7 @@ function back() {
 
 function useNext() {
   setAlpha(words.shown(alphaNow()));
-  told("The next pictures are upscaled for this error, chosen before you see them.");
+  toastSuccess("The next pictures are upscaled for this error, chosen before you see them.");
 }
 
 function conditions({ guarantee }) {

@@ -1,4 +1,4 @@
-// One picture. Its question: what of it can I believe? Its one thing to do: download it.
+// One picture. The reader's question: what of it can I believe? The main action: download it.
 
 import { html, nothing } from "../../lib/html.js";
 import { count, size } from "../../lib/format.js";
@@ -21,7 +21,6 @@ const LOOK_WORDS = {
   off: "Off",
 };
 
-/** The picture that is picked, whatever state it is in. */
 export function picked(picture, state) {
   if (["failed", "cancelled", "expired"].includes(picture.state)) return ended(picture);
   if (picture.state !== "done") return waiting(picture, state);
@@ -30,7 +29,6 @@ export function picked(picture, state) {
 
 export const opening = html`<p class="hint busy-first" role="status">Opening the result …</p>`;
 
-/** A result with its viewer and panel. */
 export function result(state) {
   const { result: found, name } = state.shown;
   return html`<section class="result" aria-labelledby="result-title" aria-busy=${state.isOpening}>
@@ -69,7 +67,7 @@ function downloads({ shown }) {
   </div>`;
 }
 
-/** What lies left of the divider: the input, or what another model has made of it. */
+/** Left of the divider: the input, or the result of another model. */
 function leftOf({ pictures, selected, left, upscalers }) {
   const own = pictures.find(({ id }) => id === selected);
   if (!own) return nothing;
@@ -95,7 +93,7 @@ function leftOf({ pictures, selected, left, upscalers }) {
   </select>`;
 }
 
-/** Whether two pictures are what two models have made of one file. */
+/** Whether two models have made these of one file. */
 const isTwin = (one, own) =>
   one !== own &&
   one.state === "done" &&
@@ -131,7 +129,7 @@ function toolbar(state) {
   </div>`;
 }
 
-/** The input is seen while the model is asked, and its first answer as soon as that is there. */
+/** The input is shown while the model works, then its first answer. */
 function waiting(picture, { pictures }) {
   const { state, url, draft, name } = picture;
   const canWake = ["full", "away"].includes(state);
@@ -147,33 +145,32 @@ function waiting(picture, { pictures }) {
       ${canWake ? button("Try now", () => picture.wake(), { kind: "small" }) : nothing}
       ${state === "asking" ? ways(picture, pictures) : nothing} ${button("Cancel", () => cancel(picture), { kind: "small" })}
     </div>
-    <p class="hint">The model is asked more than once, or compared with what it was given: where that disagrees, it is guessing.</p>
+    <p class="hint">Errors are likely where answers of the model disagree, or add to what it was given.</p>
   </section>`;
 }
 
 const QUICK_S = 30;
 
-/** What can be done about a picture that takes long: it is not sent before the person says so. */
+/** A picture that takes long is not sent before the person decides. */
 function ways({ plan, ...picture }, pictures) {
   const own = pictures.find(({ id }) => id === picture.id);
   const upscaler = upscalerOf({ ...state, upscaler: picture.settings.upscaler });
   const fit = fitFor(plan, upscaler?.scale ?? 1, QUICK_S);
   const asked = pictures.filter((one) => one.state === "asking");
   const small = (words, run, title) => button(words, run, { kind: "small", title });
-  return html`${small("Send it all the same", () => confirm(own), "You may go on meanwhile.")}
+  return html`${small("Send it anyway", () => confirm(own), "You can continue meanwhile.")}
   ${small(`Reduce it to ${count(fit)} px before`, () => confirm(own, { fit: String(fit) }), "Its longest side; about half a minute")}
   ${asked.length > 1 ? small(`Send all ${asked.length}`, () => asked.forEach((one) => confirm(one)), "") : nothing}`;
 }
 
-/** A picture without a result, and what can be done about it. */
 function ended(picture) {
   const { state, error, result: before, name } = picture;
   const [title, text] = {
     expired: [
       "The result has expired",
-      "The service keeps results for a limited time only. The page still has your picture: the same seed gives the same result, as long as model and calibration are the same.",
+      "The service keeps results for a limited time. The page still has your picture: the same seed gives the same result, as long as model and calibration are the same.",
     ],
-    cancelled: ["Cancelled", "Nothing was kept of it."],
+    cancelled: ["Cancelled", "Nothing was kept."],
     failed: ["This picture was not upscaled", error?.message],
   }[state];
   const way = (words, settings) => button(words, () => again(picture, settings), { kind: "primary" });

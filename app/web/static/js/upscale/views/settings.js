@@ -1,4 +1,4 @@
-// How strict the next pictures are treated, and by which upscaler: on the first screen and in a dialog.
+// Settings of the next pictures, on the first screen and in a dialog.
 
 import { openDialog } from "../../lib/dialog.js";
 import { count, percent } from "../../lib/format.js";
@@ -10,11 +10,11 @@ import { choices, guaranteeFor, shown, steps } from "../words.js";
 
 const METADATA = Object.entries({
   "": "leave out",
-  keep: "keep, but for the place",
+  keep: "keep, without the place",
   "keep-gps": "keep, with the place",
 });
 
-/** The choice that is on: of the three, or null for another α. */
+/** The chosen one of the three, or null for another α. */
 export function chosenOf({ alpha, isTyped }, upscaler) {
   const value = isTyped ? numberOf(alpha) : upscaler.default_alpha;
   return choices(upscaler).find((one) => one.alpha === value) ?? null;
@@ -36,36 +36,29 @@ export function settings(now) {
       <summary>Exact value and more</summary>
       <label class="field">
         <span title="risk level α">Accepted error</span>
-        <input
-          id="next-alpha"
-          name="alpha"
-          inputmode="decimal"
-          autocomplete="off"
+        <input id="next-alpha" name="alpha" inputmode="decimal" autocomplete="off"
           .value=${live(now.isTyped ? now.alpha : shown(upscaler.default_alpha))}
-          aria-invalid=${wrong ? "true" : "false"}
-          aria-describedby="alpha-hint"
-          @input=${({ target }) => setAlpha(target.value)}
-        />
+          aria-invalid=${wrong ? "true" : "false"} aria-describedby="alpha-hint"
+          @input=${({ target }) => setAlpha(target.value)} />
         <small id="alpha-hint">
           ${wrong || hint(upscaler, value, now.group)}
         </small>
       </label>
-      ${select("metadata", "What the camera wrote into the file", METADATA, metadata)}
+      ${select("metadata", "Camera metadata", METADATA, metadata)}
       <div @input=${({ target }) => store.set({ to: target.value })}>
-        ${number("to", "Longest side of the result", now.to, { min: 16, step: "1", placeholder: "as made", hint: "Pixels. A larger result is reduced to it, and its mask with it." })}
+        ${number("to", "Longest side of the result", now.to, { min: 16, step: "1", placeholder: "as made", hint: "Pixels. A larger result is reduced, and its mask with it." })}
       </div>
       ${coverage(upscaler)}
     </details>
   </form>`;
 }
 
-/** What an α promises, and whether it must be chosen now. */
 function hint(upscaler, value, group) {
-  const least = `From ${shown(upscaler.min_alpha)}, below which nothing can be trusted.`;
+  const least = `Below ${shown(upscaler.min_alpha)} nothing can be trusted.`;
   const when = guaranteeFor(upscaler, value, group)
     ? "You may choose again after looking."
     : "Choose it before you look.";
-  return `On average the worst spot in the trusted area is off by at most so much: 0.1 is 10 of 100 steps of lightness. ${when} ${least}`;
+  return `On average the worst spot in the trusted area is off by at most this much: 0.1 is 10 of 100 steps of lightness. ${when} ${least}`;
 }
 
 function words({ min_alpha: least, unit }, chosen, value) {
@@ -77,7 +70,7 @@ function words({ min_alpha: least, unit }, chosen, value) {
   const error = errors[unit] ?? `the largest error in it is at most ${shown(value)}, on average`;
   if (!chosen || chosen.low === null) return `Trusted area: ${error}.`;
   const [low, high] = [chosen.low, chosen.high].map((share) => percent(share, 0));
-  const area = low === high ? `About ${low}` : `About ${low} to ${high}, by how it was saved,`;
+  const area = low === high ? `About ${low}` : `About ${low} to ${high}, depending on how it was saved,`;
   return `${area} of a photo like the calibration’s is trusted: ${error}.`;
 }
 
@@ -89,7 +82,6 @@ function upscalers({ upscalers, upscaler }) {
   return select("upscaler", "Upscaler", entries, { chosen: upscaler, run: choose });
 }
 
-/** A calibration may speak about kinds of pictures one by one. */
 function groups(now, { groups: all = {} }) {
   const entries = Object.entries(all).map(([name, n]) => [name, `${name}, ${count(n)} pairs`]);
   const choice = { chosen: now.group, run: (group) => store.set({ group }) };
@@ -98,14 +90,12 @@ function groups(now, { groups: all = {} }) {
     : nothing;
 }
 
-/** What the calibration covers. */
 function coverage({ classes = [] }) {
   if (!classes.length) return nothing;
   const known = classes.map(({ title, n }) => `${title}, ${count(n)} scenes`);
   return html`<details><summary>It knows ${classes.length} kinds of upload; others get a warning</summary>${items(known, "kinds")}</details>`;
 }
 
-/** The same while there are pictures. */
 export async function openSettings() {
   const place = document.createElement("div");
   const draw = () => render(settings(state), place);

@@ -1,4 +1,4 @@
-// The pictures of this browser in a row. Its question: how far are they? Its one thing to do: pick one.
+// The pictures in a row. The reader's question: how far are they? The main action: pick one.
 
 import { $$ } from "../../lib/dom.js";
 import { html, nothing } from "../../lib/html.js";
@@ -12,7 +12,7 @@ import { chosenOf, openSettings } from "./settings.js";
 
 const ROUND = 2 * Math.PI * 16; // of the ring, in its own units
 
-/** onPick(picture) shows one of them; `adds`: it holds the way to add more. */
+/** `adds`: with a button to add more. */
 export function strip(state, onPick, adds) {
   const { pictures } = state;
   if (!pictures.length) return nothing;
@@ -62,7 +62,7 @@ function card(picture, { selected }, onPick) {
   const takeAway = ({ currentTarget }) => {
     const { nextElementSibling: next, previousElementSibling: before } = currentTarget.closest("li");
     remove([picture]);
-    // There is no field for files where the upscaler is not calibrated.
+    // An upscaler without a calibration has no field for files.
     ((next ?? before)?.querySelector("button") ?? $$("#files")[0])?.focus();
   };
   return html`<li class="item ${id === selected ? "selected" : ""}" data-state=${state}>
@@ -74,11 +74,7 @@ function card(picture, { selected }, onPick) {
       title="${name}: ${words}"
       @click=${() => onPick(picture)}
     >
-      <img
-        src=${url}
-        alt=""
-        @error=${({ target }) => target.classList.add("broken")}
-      /><span class="item-name">${name}</span>
+      <img src=${url} alt="" @error=${({ target }) => target.classList.add("broken")} /><span class="item-name">${name}</span>
       ${isActive && state !== "asking" ? ring(picture) : nothing} ${state === "asking" ? html`<i class="flag" aria-hidden="true">?</i>` : nothing}
       ${state === "failed" || warns ? html`<i class="flag ${state}" aria-hidden="true">!</i>` : nothing}
     </button>
@@ -86,7 +82,7 @@ function card(picture, { selected }, onPick) {
   </li>`;
 }
 
-/** How much of it is done; it turns while that is not known. */
+/** It turns while the share is unknown. */
 function ring({ state, progress, left }) {
   const sampled = progress?.total ? progress.done / progress.total : null;
   const share = state === "running" ? sampled : state === "sending" ? left / 4 : null;
