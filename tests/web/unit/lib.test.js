@@ -17,7 +17,7 @@ test("a key that has come while the old one was being refused is used, not throw
 });
 
 test("the time that is left: by the pace of steps that were seen, else by what is usual", async () => {
-  const { Pace } = await at("lib/pace.js");
+  const { Pace } = await at("lib/jobs.js");
   const pace = new Pace();
   for (const [now, done, usual, left] of [
     [0, 1, null, null],

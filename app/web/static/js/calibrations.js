@@ -12,13 +12,9 @@ import { begin, root } from "./lib/shell.js";
 
 const VIEWS = { list, new: create, connect, job, detail, compare };
 
-function viewOf(query) {
-  if (query.has("new")) return "new";
-  if (query.has("connect")) return "connect";
-  if (query.has("compare")) return "compare";
-  if (query.has("id")) return query.get("id").startsWith("job-") ? "job" : "detail";
-  return "list";
-}
+const viewOf = (query) =>
+  ["new", "connect", "compare"].find((name) => query.has(name)) ??
+  (query.get("id")?.startsWith("job-") ? "job" : query.has("id") ? "detail" : "list");
 
 async function show() {
   const query = new URLSearchParams(location.search);

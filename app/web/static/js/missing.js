@@ -1,13 +1,5 @@
-// An address that leads nowhere.
+// An address that no page has; its words are in the document.
 
-import { html, render } from "./lib/html.js";
 import { root } from "./lib/shell.js";
 
-render(
-  html`<div class="empty card">
-    <h1>Page not found</h1>
-    <p>No page has this address. It may be mistyped.</p>
-    <p><a class="button primary" href="/">Upscale a picture</a></p>
-  </div>`,
-  root,
-);
+root.remove();

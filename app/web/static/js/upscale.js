@@ -130,11 +130,7 @@ async function openLinked(id) {
   store.set({ isOpening: true });
   try {
     const found = await getJson(`/v1/results/${encodeURIComponent(id)}`);
-    const isShown = await stage.open({
-      result: found,
-      name: nameShared(),
-      file: null,
-    });
+    const isShown = await stage.open({ result: found, name: nameShared(), file: null });
     if (isShown) announce("The result is shown.");
   } catch (error) {
     const gone = error.status === 404;

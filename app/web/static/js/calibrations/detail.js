@@ -2,18 +2,21 @@
 
 import { chart } from "../charts/chart.js";
 import { $ } from "../lib/dom.js";
-import { count, level, percent, threshold } from "../lib/format.js";
+import { count, level, percent, threshold, time } from "../lib/format.js";
 import { html, nothing, render } from "../lib/html.js";
 import { guarded } from "../lib/toast.js";
-import { button, figures, hint, later, pageHead, table } from "../lib/widgets.js";
+import { button, facts, figures, hint, items, later, pageHead, table } from "../lib/widgets.js";
 import { activate } from "./activate.js";
 import { STEPS, areaChart, backtestChart, riskChart } from "./curves.js";
-import { audit, provenance } from "./origin.js";
+import { reasons } from "./job.js";
 import { GONE, pairList, pictures } from "./pictures.js";
 import * as service from "./service.js";
-import { above, activeBadge, howSure, metricWords, mismatch, mismatchWords, trustsNothing } from "./words.js";
+import { above, activeBadge, howSure, metricWords, mismatch, mismatchWords } from "./words.js";
+import { pipelineTerms, pipelineWords, trustsNothing } from "./words.js";
 
 const SPLITS = 50;
+const AUDIT_TAIL = 1000;
+const MOST_ENTRIES = 20;
 
 export async function show(root, query) {
   const group = query.get("group");
@@ -29,7 +32,7 @@ export async function show(root, query) {
   const risk = chart(riskChart(found, curve, promised?.threshold, whole));
   const area = chart(areaChart([found]));
   const expected = expectations(found, group, area);
-  const log = audit(found, rows);
+  const log = history(found, rows);
   render(
     html`${head(found, rows, again)}
       <div class="stack">
@@ -93,11 +96,13 @@ function head(found, rows, again) {
   return pageHead(service.title(found), { above, lead, tools });
 }
 
-function verdict({ n, default_alpha: alpha, thresholds, guarantee }) {
+const sureness = ({ guarantee }) => howSure(guarantee ?? {}) || "on average";
+
+function verdict(found) {
+  const { n, default_alpha: alpha, thresholds } = found;
   const own = thresholds.find((row) => row.alpha === alpha);
   if (!own) return nothing;
-  const how = howSure(guarantee ?? {}) || "on average";
-  return `From ${count(n)} scenes: of a picture like these ${percent(own.trusted_fraction, 0)} is trusted, where the largest error is ${how} at most ${level(alpha)}.`;
+  return `From ${count(n)} scenes: of a picture like these ${percent(own.trusted_fraction, 0)} is trusted, where the largest error is ${sureness(found)} at most ${level(alpha)}.`;
 }
 
 const undeletable = html`<button type="button" class="danger" disabled aria-describedby="why-not">Delete</button>
@@ -131,22 +136,13 @@ function classTable(classes) {
 
 function tiles(found, promised) {
   const { metric, labels, bound } = found.pipeline.fidelity;
+  const most = level(found.bound ?? bound);
   const area = promised ? percent(promised.trusted_fraction) : "not in the table";
   return figures([
     ["Scenes", count(found.n), found.pairs === found.n ? "" : `${count(found.pairs)} pairs`],
-    [
-      "Accepted error",
-      level(found.default_alpha),
-      howSure(found.guarantee ?? {}) || "on average",
-      "default risk level α",
-    ],
+    ["Accepted error", level(found.default_alpha), sureness(found), "default risk level α"],
     ["Trusted area there", area, "mean over the pairs"],
-    [
-      "Smallest error",
-      level(found.min_alpha),
-      "that it can promise",
-      `smallest α = B/(n + 1), B = ${level(found.bound ?? bound)}`,
-    ],
+    ["Smallest error", level(found.min_alpha), "that it can promise", `smallest α = B/(n + 1), B = ${most}`],
     ["Calls per picture", count(found.pipeline.samples), "of the model", "M"],
     ["Counts as an error", metricWords(metric, labels), "", "metric D"],
   ]);
@@ -207,4 +203,50 @@ function domination(found, { dominant_pairs: pairs, alpha }) {
         </article>`,
     )}
     ${found.pictures ? nothing : GONE}`;
+}
+
+function provenance(found) {
+  const { provenance: origin } = found;
+  return facts([
+    ["Made", time(found.created_at)],
+    ["By", origin.created_by],
+    ["With", origin.software],
+    origin.parent && ["From", html`<a href=${service.page(origin.parent)}>${origin.parent}</a>`],
+    origin.note && ["Note", origin.note],
+    ["Upscaler", found.upscaler],
+    ["Exact model", html`<code title="fingerprint">${found.pipeline.fingerprint}</code>`],
+    [
+      "How it is asked",
+      html`<span title=${pipelineTerms(found.pipeline)}>${pipelineWords(found.pipeline)}</span>`,
+    ],
+    ["Small versions", found.made_by ? `made from the originals: ${found.made_by}` : "were given"],
+    ["Seed", String(found.seed)],
+    origin.attributions.length > 0 && ["Images", attributions(origin.attributions)],
+    found.skipped.length > 0 && ["Left out", reasons(found.skipped)],
+  ]);
+}
+
+const attributions = (lines) =>
+  html`<details><summary>${lines.length} attributions</summary>${items(lines)}</details>`;
+
+/** The audit log of a calibration, the newest first. Throws ApiError. */
+async function history(found, rows) {
+  const all = await service.audit(AUDIT_TAIL);
+  const mine = all.filter(({ facts }) => Object.values(facts).includes(found.id)).slice(0, MOST_ENTRIES);
+  if (!mine.length) return hint("The audit log has no entry about it.");
+  const nameOf = (id) => service.title(rows.find((row) => row.id === id) ?? { id });
+  const line = ({ at, action, actor, facts }) =>
+    html`<span class="hint">${time(at)}</span> ${sentence(found, action, facts, nameOf)} by ${actor}`;
+  return items(mine.map(line), "audit");
+}
+
+function sentence(found, action, { calibration, previous, parent }, nameOf) {
+  const verb = action.replace("calibration.", "").replace("_", " ");
+  const isOwn = calibration === undefined || calibration === found.id;
+  if (verb === "activate") {
+    if (!isOwn) return html`<b>${nameOf(calibration)}</b> replaced this one`;
+    return html`This one was <b>activated</b>${previous ? ` in place of ${nameOf(previous)}` : ""}`;
+  }
+  if (!isOwn) return html`<b>${nameOf(calibration)}</b> was made of this one (${verb})`;
+  return html`This one: <b>${verb}</b>${parent && parent !== found.id ? ` of ${nameOf(parent)}` : nothing}`;
 }

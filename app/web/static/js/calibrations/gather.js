@@ -3,6 +3,7 @@
 import { announce } from "../lib/dom.js";
 import { bytes, count, plural } from "../lib/format.js";
 import { html, nothing } from "../lib/html.js";
+import { pooled } from "../lib/jobs.js";
 import { guarded, toast } from "../lib/toast.js";
 import { button, hint, select, table } from "../lib/widgets.js";
 import { droppedFiles, inspected, isArchive, located, paired } from "./pairing.js";
@@ -51,14 +52,11 @@ export class Gathered {
     const asking = 1;
     this.waiting += queue.length + asking;
     changed();
-    const worker = async () => {
-      for (let entry = queue.shift(); entry; entry = queue.shift()) {
-        this.entries.push(await inspected(entry));
-        this.waiting -= 1;
-        if (this.waiting % 8 === 0) changed();
-      }
-    };
-    await Promise.all(Array.from({ length: AT_ONCE }, worker));
+    await pooled(queue, AT_ONCE, async (entry) => {
+      this.entries.push(await inspected(entry));
+      this.waiting -= 1;
+      if (this.waiting % 8 === 0) changed();
+    });
     try {
       await this.arrange();
     } finally {

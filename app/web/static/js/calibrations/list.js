@@ -3,6 +3,7 @@
 import { $ } from "../lib/dom.js";
 import { count, level, percent, time } from "../lib/format.js";
 import { html, nothing, render } from "../lib/html.js";
+import { pooled } from "../lib/jobs.js";
 import { Store } from "../lib/store.js";
 import { guarded, toastError, toastSuccess } from "../lib/toast.js";
 import { button, keyed, pageHead } from "../lib/widgets.js";
@@ -144,16 +145,13 @@ function line(row, rows, { found, place }, act) {
 /** Read what the list does not contain: area, pipeline, differences from the live upscaler. */
 async function addDetails(store) {
   const { rows, details } = store.state;
-  const waiting = rows.filter(({ id }) => !details.has(id));
-  const next = async () => {
-    for (let row = waiting.shift(); row; row = waiting.shift()) {
-      try {
-        details.set(row.id, await service.detail(row.id));
-        store.notify();
-      } catch (error) {
-        if (error.status !== 404) toastError(error); // else deleted meanwhile
-      }
+  const unread = rows.filter(({ id }) => !details.has(id));
+  await pooled(unread, DETAILS_AT_ONCE, async ({ id }) => {
+    try {
+      details.set(id, await service.detail(id));
+      store.notify();
+    } catch (error) {
+      if (error.status !== 404) toastError(error); // else deleted meanwhile
     }
-  };
-  await Promise.all(Array.from({ length: DETAILS_AT_ONCE }, next));
+  });
 }

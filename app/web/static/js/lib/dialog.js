@@ -8,12 +8,7 @@ export const CANCEL = { label: "Cancel", value: null };
 /**
  * Show a dialog; the value of the chosen action, or null after Escape. A value that is a function gets the form.
  *
- * @param {{
- *   title: string,
- *   body: unknown,
- *   actions?: {label: string, value: any, primary?: boolean, danger?: boolean}[],
- *   wide?: boolean,
- * }} options body: a template, an element or text
+ * @param {{title: string, body: unknown, actions?: any[], wide?: boolean}} options actions: {label, value, primary, danger}
  */
 export function openDialog({ title, body, actions = [CLOSE], wide = false }) {
   const own = { className: wide ? "wide" : "", ariaLabel: title };

@@ -77,12 +77,9 @@ export function figures(rows) {
 export const field = (label, input, hint = "", term = "") =>
   html`<label class="field"><span title=${term || nothing}>${label}</span>${input}${hint ? html`<small>${hint}</small>` : nothing}</label>`;
 
-export function number(
-  name,
-  label,
-  value,
-  { min, max = nothing, step = "any", placeholder = nothing, hint = "", term = "" },
-) {
+/** settings: {min, max, step, placeholder: it may be empty, hint, term}. */
+export function number(name, label, value, /** @type {any} */ settings) {
+  const { min, max = nothing, step = "any", placeholder = nothing, hint = "", term = "" } = settings;
   const input = html`<input type="number" name=${name} value=${value} inputmode="decimal" min=${min} max=${max}
     step=${step} placeholder=${placeholder} ?required=${placeholder === nothing} />`;
   return field(label, input, hint, term);

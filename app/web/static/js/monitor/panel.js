@@ -73,21 +73,11 @@ function tiles({ calibration, requests, trusted_fraction: trusted, typicality, d
   }
   if (drift) {
     const { martingale, martingale_alarm_at: most, shift_sd: shift } = drift;
-    const words = `${Math.abs(shift) < 0.3 ? "as usual" : shift < 0 ? "easier" : "harder"}`;
-    const amount = `${shift < 0 ? "−" : "+"}${Math.abs(shift).toFixed(2)} standard deviations`;
-    tile(
-      "Signs of a change",
-      "conformal test martingale",
-      `×${small(martingale)}`,
-      `alarm at ×${count(most)}`,
-    );
-    if (Number.isFinite(shift))
-      tile(
-        "How hard they are",
-        "shift of the mean of log σ, in standard deviations",
-        words,
-        `${amount} from the calibration images`,
-      );
+    const words = Math.abs(shift) < 0.3 ? "as usual" : shift < 0 ? "easier" : "harder";
+    const amount = `${shift < 0 ? "−" : "+"}${Math.abs(shift).toFixed(2)} standard deviations from the calibration images`;
+    const limit = `alarm at ×${count(most)}`;
+    tile("Signs of a change", "conformal test martingale", `×${small(martingale)}`, limit);
+    if (Number.isFinite(shift)) tile("How hard they are", "shift of the mean of log σ", words, amount);
   }
   if (feedback) {
     const { n, within, mean_loss: mean } = feedback;

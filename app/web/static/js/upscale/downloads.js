@@ -108,18 +108,12 @@ export const savePage = (input) =>
   });
 
 /** Browsers do not send what follows the #. */
-export function copyLink() {
+export async function copyLink() {
   const link = `${location.origin}/r/${state.shown.result.id}#${encodeURIComponent(state.shown.name)}`;
-  return copied(link, "The link is copied. It works while the result is kept.");
-}
-
-export const copyCommand = () => copied(command(), "The command is copied.");
-
-async function copied(text, message) {
   try {
-    await navigator.clipboard.writeText(text);
-    toastSuccess(message);
+    await navigator.clipboard.writeText(link);
+    toastSuccess("The link is copied. It works while the result is kept.");
   } catch {
-    toast(text); // the browser does not allow it
+    toast(link); // the browser does not allow it
   }
 }

@@ -3,10 +3,8 @@
 import { getBlob, getJson, problem, request, upload } from "../lib/api.js";
 import { announce } from "../lib/dom.js";
 import { percent } from "../lib/format.js";
-import { Pace } from "../lib/pace.js";
-import { pause, watchJob } from "../lib/sse.js";
+import { Pace, pause, watchJob } from "../lib/jobs.js";
 import { toast } from "../lib/toast.js";
-import { forget, keep, kept } from "./keep.js";
 import { isBusy, isEnded, state, store, upscalerOf } from "./state.js";
 import { alertsOf, planOf } from "./words.js";
 
@@ -14,6 +12,8 @@ const AT_ONCE = 3; // pictures that are sent or followed; the others wait here
 const LONG_S = 60; // what takes longer is asked about before it is sent
 const LONGEST_PAUSE_S = 30; // between two attempts to reach a service that is away
 const GIVEN_UP_S = 16; // pause after which a service that is not away is taken to refuse
+const KEPT_MS = 7 * 86_400_000;
+const PICTURES = "pictures";
 
 /** @typedef {import("./state.js").Picture} Picture */
 
@@ -197,10 +197,9 @@ const isAway = ({ status, slug, name }) =>
   name !== "AbortError" && (status === 0 || ([502, 503, 504].includes(status) && !slug));
 
 const answers = () =>
-  fetch("/healthz", { cache: "no-store" }).then(
-    ({ ok }) => ok,
-    () => false,
-  );
+  fetch("/healthz", { cache: "no-store" })
+    .then(({ ok }) => ok)
+    .catch(() => false);
 
 /** Estimates, as far as the browser can read the file: {seconds, width, height}, or null. */
 async function planned({ url, settings }) {
@@ -322,4 +321,42 @@ export function remove(gone) {
   const words = gone.length === 1 ? `${gone[0].name} is removed.` : `${gone.length} pictures are removed.`;
   toast(words, { action: { label: "Undo", run } });
   if (isSelected) events.onGone();
+}
+
+// Pictures are kept in IndexedDB; without it (some private windows) they last as long as the page.
+
+let opened = null;
+
+const answer = (call) =>
+  new Promise((resolve, reject) => {
+    call.onsuccess = () => resolve(call.result);
+    call.onerror = () => reject(call.error);
+  });
+
+function database() {
+  const call = indexedDB.open("trustscale", 1);
+  call.onupgradeneeded = () => call.result.createObjectStore(PICTURES, { keyPath: "id" });
+  return answer(call);
+}
+
+/** Run a request on the store of pictures; null where nothing can be kept. */
+async function run(mode, ask) {
+  try {
+    opened ??= database();
+    return await answer(ask((await opened).transaction(PICTURES, mode).objectStore(PICTURES)));
+  } catch {
+    return null; // switched off or full: then they last as long as the page
+  }
+}
+
+const keep = (picture) => run("readwrite", (store) => store.put(picture));
+
+const forget = (id) => run("readwrite", (store) => store.delete(id));
+
+/** All pictures, the oldest first; after a week they are forgotten. */
+async function kept() {
+  const all = (await run("readonly", (store) => store.getAll())) ?? [];
+  const isOld = ({ created }) => Date.now() - created > KEPT_MS;
+  for (const { id } of all.filter(isOld)) forget(id);
+  return all.filter((one) => !isOld(one)).sort((a, b) => a.created - b.created);
 }

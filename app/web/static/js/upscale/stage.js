@@ -19,12 +19,8 @@ export const viewer = new Viewer({
 
 /** Parts of the result on the screen that are too large for the state. */
 export const held = {
-  /** @type {Blob | null} */
-  image: null,
-  /** @type {Blob | null} */
-  trust: null,
-  /** @type {Blob | null} its input, where the page has it */
-  input: null,
+  image: /** @type {Blob | null} */ (null),
+  input: /** @type {Blob | null} */ (null), // where the page has it
   counts: new Uint32Array(65536),
   bound: 1,
   opaque: 1, // share of the pixels, of which alone something is said
@@ -64,7 +60,7 @@ export async function open({ result, name, file, settings = {} }) {
     const served = codeOf(result.alpha, bound);
     const { counts } = decoded;
     const opaque = result.opaque_fraction;
-    const facts = { image, trust, input: file, counts, bound, opaque, served, isFree: isFree(result) };
+    const facts = { image, input: file, counts, bound, opaque, served, isFree: isFree(result) };
     Object.assign(held, facts, { axis: axis(counts, served) });
     const { width, height } = result;
     viewer.canvas.ariaLabel = `${name}, ${done(result)}`;

@@ -1,6 +1,6 @@
 // The state of the page. Views are drawn from it; only functions of the page change it.
 
-import { Pace } from "../lib/pace.js";
+import { Pace } from "../lib/jobs.js";
 import { Store } from "../lib/store.js";
 
 /**

@@ -117,12 +117,8 @@ export function choices(upscaler) {
 }
 
 /** {seconds, width, height} of a result with these settings. */
-export function planOf(
-  { seconds_per_megapixel: pace, samples, scale },
-  width,
-  height,
-  { fit = "", to = "" } = {},
-) {
+export function planOf(upscaler, width, height, { fit = "", to = "" } = {}) {
+  const { seconds_per_megapixel: pace, samples, scale } = upscaler;
   if (!pace) return null;
   const longest = Math.max(width, height);
   const part = Math.min(1, (Number(fit) || Infinity) / longest);

@@ -3,7 +3,7 @@
 import { html, nothing } from "../../lib/html.js";
 import { count, size } from "../../lib/format.js";
 import { button, segments } from "../../lib/widgets.js";
-import { copyCommand, copyLink, formsOf, savePage, savePart, savePicture, saveZip } from "../downloads.js";
+import { copyLink, formsOf, savePage, savePart, savePicture, saveZip } from "../downloads.js";
 import { LOOKS } from "../paint.js";
 import { add, again, cancel, confirm, remove } from "../queue.js";
 import { compareWith, held, setFull, setView, viewer } from "../stage.js";
@@ -11,15 +11,6 @@ import { state, upscalerOf } from "../state.js";
 import { fitFor, mayHelp, stateWords } from "../words.js";
 import { panel } from "./panel.js";
 import { whyCard } from "./why.js";
-
-const LOOK_WORDS = {
-  contour: "Contour",
-  tint: "Tint",
-  hatch: "Hatch",
-  believed: "Believed",
-  mask: "Mask",
-  off: "Off",
-};
 
 export function picked(picture, state) {
   if (["failed", "cancelled", "expired"].includes(picture.state)) return ended(picture);
@@ -61,7 +52,7 @@ function downloads({ shown }) {
         ${item("Everything, as zip", saveZip)} ${item("Mask", () => savePart("mask"))} ${item("Marked picture", () => savePart("overlay"))}
         ${"believed" in shown.result.links ? item("Only what can be believed", () => savePart("believed")) : nothing}
         ${item("Page for others, without the input", () => savePage(null))}
-        ${shown.isOwn ? item("Page for others, with the input", () => savePage(held.input)) : nothing} ${item("Copy link", copyLink)} ${item("Copy as curl", copyCommand)}
+        ${shown.isOwn ? item("Page for others, with the input", () => savePage(held.input)) : nothing} ${item("Copy link", copyLink)}
       </div>
     </details>
   </div>`;
@@ -106,7 +97,7 @@ function toolbar(state) {
   const { shown, look, compares, isSquare, zoom } = state;
   const hasInput = shown.isOwn;
   const { viewport } = viewer;
-  const looks = LOOKS.map((one) => [one, LOOK_WORDS[one]]);
+  const looks = LOOKS.map((one) => [one, one[0].toUpperCase() + one.slice(1)]);
   const squares = { id: "squares", kind: "small toggle wide", pressed: isSquare };
   return html`<div class="toolbar" role="toolbar" aria-label="View">
     ${segments("How untrusted regions are shown", looks, look, (chosen) => setView({ look: chosen }), { id: "looks" })}
