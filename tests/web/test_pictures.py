@@ -10,7 +10,7 @@ from playwright.sync_api import expect
 from tests.factories import encoded, photo
 from tests.waiting import block_until
 from tests.web.admin import upload
-from tests.web.browser import ADMIN_KEY, TOUCH, fits, serving, touch
+from tests.web.browser import ADMIN_KEY, TOUCH, fits, touch
 from tests.web.pictures import EVIL, choose, crop, finished, open_result, ready, take, zoom
 
 pytestmark = [pytest.mark.slow, pytest.mark.servers]
@@ -244,36 +244,44 @@ def test_links_and_expiry(open_page, site):
     assert [after[key] for key in same] == [before[key] for key in same]
 
 
-def test_a_key_is_kept_in_the_tab_only(open_page, tmp_path):
+def guarded(route):
+    """Answer as a service with `client_keys`, of which a client's opens nothing of an admin's."""
+    key = route.request.headers.get("authorization", "").removeprefix("Bearer ")
+    if key == ADMIN_KEY or (key == "right-key" and "/admin/" not in route.request.url):
+        return route.continue_()
+    words = {"": "A key is needed.", "right-key": "For this, an admin's key is needed."}
+    problem = {"detail": words.get(key, "The key is not valid.")}
+    return route.fulfill(status=403 if key == "right-key" else 401, json=problem)
+
+
+def test_a_key_is_kept_in_the_tab_only(open_page, admin_site):
     """A wrong key is refused in words, the right one opens all; it can be changed and goes."""
-    settings = {"TRUSTSCALE_CLIENT_KEYS": "right-key"}
-    fakes = ("-m", "tests.web.admin_gateway")
-    with serving(tmp_path, command=fakes, settings=settings) as url:
-        page = open_page("/", url=url)
+    page = open_page("about:blank", url=admin_site)
+    page.route("**/v1/**", guarded)
+    page.goto("/")
 
-        def enter(key, said):
-            expect(page.locator("dialog")).to_contain_text(said)  # one for all requests
-            page.fill("dialog input", key)
-            page.click("dialog >> text=Use this key")
+    def enter(key, said):
+        expect(page.locator("dialog")).to_contain_text(said)  # one for all requests
+        page.fill("dialog input", key)
+        page.click("dialog >> text=Use this key")
 
-        enter("wrong-key", "API key needed")
-        enter("right-key", "The key is not valid")
-        open_result(page, upload(encoded(photo(3, 16, 16))))
-        assert page.evaluate("JSON.stringify(localStorage)") == "{}"
-        assert page.evaluate("document.cookie") == ""
-        assert "right-key" in page.evaluate("JSON.stringify(sessionStorage)")
-        assert "right-key" not in page.content()
-        page.goto("/calibrations")
-        enter("right-key", "Admin key needed")
-        enter(ADMIN_KEY, "an admin's key is needed")
-        expect(page.get_by_role("link", name="New calibration")).to_be_visible()
-        expect(page.get_by_role("link", name="Monitor")).to_be_visible()
-        page.click("#keys-button")
-        page.get_by_label("API key").fill("another")
-        page.click("dialog >> text=Save")
-        key = "sessionStorage.getItem('trustscale.key.client')"
-        block_until(lambda: page.evaluate(key) == "another")
-        page.click("#keys-button")
-        page.click("dialog >> text=Forget all")
-        block_until(lambda: page.evaluate("sessionStorage.length") == 0)
-        page.goto("about:blank")  # before the server goes
+    enter("wrong-key", "API key needed")
+    enter("right-key", "The key is not valid")
+    open_result(page, upload(encoded(photo(3, 16, 16))))
+    assert page.evaluate("JSON.stringify(localStorage)") == "{}"
+    assert page.evaluate("document.cookie") == ""
+    assert "right-key" in page.evaluate("JSON.stringify(sessionStorage)")
+    assert "right-key" not in page.content()
+    page.goto("/calibrations")
+    enter("right-key", "Admin key needed")
+    enter(ADMIN_KEY, "an admin's key is needed")
+    expect(page.get_by_role("link", name="New calibration")).to_be_visible()
+    expect(page.get_by_role("link", name="Monitor")).to_be_visible()
+    page.click("#keys-button")
+    page.get_by_label("API key").fill("another")
+    page.click("dialog >> text=Save")
+    key = "sessionStorage.getItem('trustscale.key.client')"
+    block_until(lambda: page.evaluate(key) == "another")
+    page.click("#keys-button")
+    page.click("dialog >> text=Forget all")
+    block_until(lambda: page.evaluate("sessionStorage.length") == 0)

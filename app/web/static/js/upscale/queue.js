@@ -340,7 +340,7 @@ function database() {
 }
 
 /** Run a request on the store of pictures; null where nothing can be kept. */
-async function run(mode, ask) {
+async function stored(mode, ask) {
   try {
     opened ??= database();
     return await answer(ask((await opened).transaction(PICTURES, mode).objectStore(PICTURES)));
@@ -349,13 +349,13 @@ async function run(mode, ask) {
   }
 }
 
-const keep = (picture) => run("readwrite", (store) => store.put(picture));
+const keep = (picture) => stored("readwrite", (store) => store.put(picture));
 
-const forget = (id) => run("readwrite", (store) => store.delete(id));
+const forget = (id) => stored("readwrite", (store) => store.delete(id));
 
 /** All pictures, the oldest first; after a week they are forgotten. */
 async function kept() {
-  const all = (await run("readonly", (store) => store.getAll())) ?? [];
+  const all = (await stored("readonly", (store) => store.getAll())) ?? [];
   const isOld = ({ created }) => Date.now() - created > KEPT_MS;
   for (const { id } of all.filter(isOld)) forget(id);
   return all.filter((one) => !isOld(one)).sort((a, b) => a.created - b.created);
