@@ -7,8 +7,9 @@ without loss alone, the commonest class; together they become
 `app/calibration/shipped/NAME.calibration`.
 
 What that file holds already of the same X, seed and pipeline is not measured again, only looked at:
-another number of photographs, other ways of making X and other classes cost what is new in them. A
-run that was stopped goes on. `--only` names ways and `--measure` only measures.
+another number of photographs, other ways of making X, other classes and a fit of one of them cost
+what is new in them. A run that was stopped goes on. `--only` names ways and `--measure` only
+measures.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import csv
+import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import gettempdir
@@ -29,7 +31,7 @@ from app.calibration.measure import pack, reduce_pair, unpack
 from app.calibration.pairs import FITTED_ON, Pair, load_pair
 from app.calibration.record import Calibration
 from app.images.degrade import USUAL
-from app.images.facts import classify
+from app.images.facts import UPLOAD, classify
 from app.sampling.measure import measure
 from app.sampling.pipeline import Pipeline
 from app.upscalers.base import Source, settings_of
@@ -56,14 +58,18 @@ class Shipment:
         self.upscaler = EmbeddedUpscaler(model, model, precision=precision, witness=witness)
         self.config = CalibrationConfig(name=name)
         self.pipeline = self.config.pipeline(self.upscaler)
-        self.known = known(name, self.pipeline)
+        self.known = known(name)
         self.runner = asyncio.Runner()
         self.pairs: list[MeasuredPair] = []
 
     def measured(self, pair: Pair) -> MeasuredPair:
         """A pair, measured unless it is known."""
-        kept = self.keep / f"{pair.x_sha256[:32]}-{pair.seed}.npz"
-        found = self.known.get((pair.x_sha256, pair.seed))
+        under = of_class(self.pipeline, classify(UPLOAD, pair.facts))
+        digest = hashlib.sha256(under.model_dump_json().encode()).hexdigest()
+        kept = self.keep / f"{pair.x_sha256[:32]}-{pair.seed}-{digest[:16]}.npz"
+        pipeline, found = self.known.get((pair.x_sha256, pair.seed), (None, None))
+        if pipeline != under:
+            found = None
         if found is None and kept.exists():
             found = unpack(kept.read_bytes())
         if found is None:
@@ -76,8 +82,8 @@ class Shipment:
 
     def made(self, rows: Sequence[Row], some: int) -> Calibration:
         """The calibration of the pairs of the photographs."""
-        fit = self.pipeline.indecision.fit
-        if any(seen_by(fit, pair.info.pixels_sha256) for pair in self.pairs):
+        sigma = self.pipeline.indecision
+        if any(seen_by(sigma, pair.info.pixels_sha256) for pair in self.pairs):
             raise SystemExit(FITTED_ON)
         people = {f"{row['attribution']} ({row['licence']})"[:1000] for row in rows}
         makers = len({row["group"] for row in rows})
@@ -100,16 +106,25 @@ class Shipment:
         )
 
 
-def known(name: str, pipeline: Pipeline) -> dict[tuple[str, int], MeasuredPair]:
-    """What the shipped file holds of this pipeline, by digest of X and seed; classes may differ."""
+def known(name: str) -> dict[tuple[str, int], tuple[Pipeline, MeasuredPair]]:
+    """What the shipped file holds, and under what, by digest of X and seed."""
     try:
         shipped = shipped_calibration(name)
     except FileNotFoundError:
         return {}
-    rule = {"input_rule": pipeline.input_rule}
-    if shipped.pipeline.model_copy(update=rule) != pipeline:
-        return {}
-    return {(pair.info.x_sha256, pair.info.seed): pair for pair in shipped.measured_pairs()}
+    return {
+        (pair.info.x_sha256, pair.info.seed): (
+            of_class(shipped.pipeline, pair.info.input_class or ""),
+            pair,
+        )
+        for pair in shipped.measured_pairs()
+    }
+
+
+def of_class(pipeline: Pipeline, name: str) -> Pipeline:
+    """All that what is measured of a pair of this class depends on."""
+    sigma = pipeline.indecision.of_class(name)
+    return pipeline.model_copy(update={"indecision": sigma, "input_rule": None})
 
 
 def looked_at_again(measured: MeasuredPair, pair: Pair, pipeline: Pipeline) -> MeasuredPair:

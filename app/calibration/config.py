@@ -148,6 +148,8 @@ class CalibrationConfig(BaseModel):
             raise ValueError("fit_indecision makes σ itself: leave indecision out")
         if self.fit_indecision and needs_label(self.fidelity):
             raise ValueError("σ cannot be fitted to errors that people mark")
+        if self.indecision and self.indecision.fits and self.input_rule is None:
+            raise ValueError("fits of some classes need an input_rule")
         if self.upscaler == AUTO and self.input_rule not in OF_UPLOADS:
             raise ValueError(f"auto chooses by the classes of input_rule {UPLOAD}")
         if (self.stretch is None) == (self.input_rule == BANDS) and self.input_rule is not None:
@@ -195,7 +197,9 @@ class CalibrationConfig(BaseModel):
             BadRequest: the upscaler or the estimator cannot do with so many samples.
         """
         samples = self.samples or DEFAULT_SAMPLES
-        indecision = self.indecision or default_indecision(upscaler, samples, self.fidelity)
+        indecision = self.indecision or default_indecision(
+            upscaler, samples, self.fidelity, self.input_rule
+        )
         witness = witness_of(upscaler)
         if indecision.needs_witness and witness is None:
             raise BadRequest(

@@ -19,7 +19,6 @@ from app.calibration.manifest import MeasuredPair
 from app.calibration.measure import PairTask, packed, reduce_pair
 from app.calibration.pairs import Pair
 from app.conformal import fidelity, fitting
-from app.conformal.fitted import Fit
 from app.conformal.indecision import IndecisionSettings
 from app.conformal.moments import Moments
 from app.errors import BadPairs
@@ -161,6 +160,6 @@ def _reduced(pair: Pair, drawn: bytes, pipeline: Pipeline) -> MeasuredPair:
     return reduce_pair(pair, measured, pipeline)
 
 
-def seen_by(fit: Fit | None, pixels_sha256: str) -> bool:
+def seen_by(indecision: IndecisionSettings, pixels_sha256: str) -> bool:
     """Whether σ was fitted on the photograph with these pixels."""
-    return fit is not None and pixels_sha256[:FIT_DIGITS] in fit.photographs
+    return any(pixels_sha256[:FIT_DIGITS] in fit.photographs for fit in indecision.all_fits)

@@ -271,8 +271,8 @@ def _checked(
     leave_out(duplicates(of_files.items()))
     of_pixels |= {name: fact.pixels_sha256 for name, (_, fact) in usable.items()}
     leave_out(duplicates(of_pixels.items(), reason=SAME_PIXELS))
-    fit = pipeline.indecision.fit
-    fitted = [name for name, (_, fact) in usable.items() if seen_by(fit, fact.pixels_sha256)]
+    sigma = pipeline.indecision
+    fitted = [name for name, (_, fact) in usable.items() if seen_by(sigma, fact.pixels_sha256)]
     leave_out({"name": name, "reason": FITTED_ON} for name in fitted)
     asked = [_asked(pair, facts) for pair, _ in usable.values()]
     looks = [(name, pair.scene, fact.look) for name, (pair, fact) in usable.items()]

@@ -45,6 +45,7 @@ class Fit:
     scenes, pairs: how many it was fitted on.
     photographs: the first 16 hexadecimal digits of the SHA-256 of the pixels of their Y, in order.
     note: whatever else should be known.
+    classes: of uploads that it is fitted for; none: for all.
     shape: knots (σ, mean loss) of the risk curve of what it was fitted on, which calibrates nothing
         (`app/conformal/post_hoc.py`); the mask for an α that is named does not depend on it.
     """
@@ -59,12 +60,14 @@ class Fit:
     pairs: int = 0
     photographs: tuple[str, ...] = ()
     note: str = ""
+    classes: tuple[str, ...] = ()
     units: tuple[tuple[float, ...], ...] = ()
     shape: tuple[tuple[float, float], ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "weights", tuple((str(t), float(w)) for t, w in self.weights))
         object.__setattr__(self, "photographs", tuple(map(str, self.photographs)))
+        object.__setattr__(self, "classes", tuple(map(str, self.classes)))
         object.__setattr__(self, "shape", tuple((float(t), float(a)) for t, a in self.shape))
         object.__setattr__(self, "units", tuple(tuple(map(float, unit)) for unit in self.units))
         names = [term for term, _ in self.weights]
@@ -92,11 +95,6 @@ class Fit:
     def needs_witness(self) -> bool:
         """Whether σ looks at the witness's answer."""
         return self._looks_at("witness")
-
-    @property
-    def needs_facts(self) -> bool:
-        """Whether σ looks at facts of the input."""
-        return any(terms.is_fact(term) for term, _ in self.weights)
 
     @property
     def least_samples(self) -> int:
@@ -143,16 +141,15 @@ class Fit:
 
 
 SHIPPED = ("span-x4-m1", "realesr-x4-m1")
-"""The fits for the embedded upscalers; of each, for one M."""
+"""The fits for the embedded upscalers and one M: of each for all classes, then for some."""
 
 
-def shipped_for(upscaler: str, samples: int, metric: str) -> Fit | None:
-    """The shipped fit for an upscaler's fingerprint, M and D; None: there is none."""
-    for name in SHIPPED:
-        fit = shipped(name)
-        if (fit.upscaler, fit.samples, fit.metric) == (upscaler, samples, metric):
-            return fit
-    return None
+def shipped_for(upscaler: str, samples: int, metric: str) -> tuple[Fit, ...]:
+    """The shipped fits for an upscaler's fingerprint, M and D, that of all classes first."""
+    fits = map(shipped, SHIPPED)
+    return tuple(
+        fit for fit in fits if (fit.upscaler, fit.samples, fit.metric) == (upscaler, samples, metric)
+    )
 
 
 @cache

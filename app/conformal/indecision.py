@@ -7,7 +7,7 @@ accumulated samples and enter its row; forms, commands, checks, admission and an
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar, get_args
 
 import numpy as np
@@ -64,6 +64,7 @@ class IndecisionSettings:
     blur: standard deviation in pixels of a final Gaussian blur; 0: none.
     clip_quantile: σ is cut at this quantile of its own values before the blur; None: not cut.
     fit: the weights of `fitted`.
+    fits: those of the classes of uploads that have their own; `of_class` puts them in its place.
 
     The defaults were chosen by the mask size they give on photographs (docs/calibration.md).
     """
@@ -74,6 +75,7 @@ class IndecisionSettings:
     blur: float = 4.0
     clip_quantile: float | None = None
     fit: Fit | None = None
+    fits: tuple[Fit, ...] = ()
 
     def __post_init__(self) -> None:
         if self.estimator not in ESTIMATORS:
@@ -88,6 +90,12 @@ class IndecisionSettings:
             raise ValueError("clip_quantile must be in (0, 1]")
         if self.row.takes_fit != (self.fit is not None):
             raise ValueError("a fit belongs to the estimator fitted, and only to it")
+        object.__setattr__(self, "fits", tuple(self.fits))
+        named = [name for fit in self.fits for name in fit.classes]
+        if self.fits and self.fit is None:
+            raise ValueError("fits of some classes need a fit for the others")
+        if not all(fit.classes for fit in self.fits) or len(set(named)) < len(named):
+            raise ValueError("each of the fits names its classes, and no class has two")
 
     @property
     def row(self) -> Estimator:
@@ -104,25 +112,31 @@ class IndecisionSettings:
         """How far σ of a pixel looks, in pixels; None: over most of the image."""
         return self.row.radius(self)
 
+    def of_class(self, name: str) -> IndecisionSettings:
+        """How σ of the uploads of this class is made."""
+        own = (fit for fit in self.fits if name in fit.classes)
+        return replace(self, fit=next(own, self.fit), fits=()) if self.fits else self
+
+    @property
+    def all_fits(self) -> tuple[Fit, ...]:
+        """The fit and those of classes; none where the estimator takes none."""
+        return () if self.fit is None else (self.fit, *self.fits)
+
     @property
     def needs_input(self) -> bool:
         """Whether the accumulator has to be given the enlarged input."""
-        return self.row.needs_input and (self.fit is None or self.fit.needs_input)
+        fits = self.all_fits
+        return self.row.needs_input and (not fits or any(fit.needs_input for fit in fits))
 
     @property
     def needs_witness(self) -> bool:
         """Whether the accumulator has to be given the witness's answer."""
-        return self.row.needs_witness or (self.fit is not None and self.fit.needs_witness)
-
-    @property
-    def needs_facts(self) -> bool:
-        """Whether the accumulator has to be given facts of the input."""
-        return self.fit is not None and self.fit.needs_facts
+        return self.row.needs_witness or any(fit.needs_witness for fit in self.all_fits)
 
     @property
     def least_samples(self) -> int:
         """M from which on σ says anything."""
-        return max(self.row.least_samples, self.fit.least_samples if self.fit else 1)
+        return max(self.row.least_samples, *(fit.least_samples for fit in self.all_fits), 1)
 
 
 class Accumulator(Moments):

@@ -134,7 +134,8 @@ def _unfitted(pipeline: Pipeline) -> Pipeline:
     settings = pipeline.indecision
     if settings.fit is None:
         return pipeline
-    unseen = replace(settings, fit=replace(settings.fit, photographs=()))
+    fit, *fits = (replace(fit, photographs=()) for fit in settings.all_fits)
+    unseen = replace(settings, fit=fit, fits=tuple(fits))
     return pipeline.model_copy(update={"indecision": unseen})
 
 

@@ -135,8 +135,8 @@ class Cell:
 
     def was_fitted_on(self, image: Image) -> bool:
         """Whether σ had seen the photograph before the evaluation."""
-        fit = self.variant.pipeline(self.upscaler).indecision.fit
-        return seen_by(fit, image.pair.pixels_sha256)
+        indecision = self.variant.pipeline(self.upscaler).indecision
+        return seen_by(indecision, image.pair.pixels_sha256)
 
     def seen_to_fit(self, image: Image) -> Photograph | None:
         """What the fit sees of a calibration image."""

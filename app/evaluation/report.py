@@ -162,6 +162,7 @@ def as_named(cell: Cell) -> dict[str, Any]:
     pipeline, guarantee = cell.pipeline, cell.calibration.guarantee.facts()
     indecision = pipeline.model_dump(mode="json")["indecision"]
     indecision["fit"] = pipeline.indecision.fit and pipeline.indecision.fit.name
+    indecision["fits"] = [fit.name for fit in pipeline.indecision.fits]
     return {
         "name": cell.name,
         "note": cell.variant.note,

@@ -257,11 +257,9 @@ async def _ask_witness(
 def _accumulator(source: Source, pipeline: Pipeline) -> indecision.Accumulator:
     """For samples of the source; X is enlarged where σ looks at it."""
     enlarged = Enlarged(source.rgb, pipeline.scale)
+    settings = pipeline.sigma_of(source.facts)
     accumulator = indecision.Accumulator(
-        enlarged.shape,
-        pipeline.indecision,
-        enlarged if pipeline.indecision.needs_input else None,
-        pipeline.samples,
+        enlarged.shape, settings, enlarged if settings.needs_input else None, pipeline.samples
     )
     accumulator.facts = None if source.facts is None else source.facts.terms()
     return accumulator

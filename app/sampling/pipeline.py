@@ -21,7 +21,7 @@ from app.conformal.fitted import shipped_for
 from app.conformal.indecision import IndecisionSettings
 from app.conformal.moments import MAX_SAMPLES
 from app.errors import CalibrationMismatch, UpscalerUnavailable
-from app.images.facts import RULES
+from app.images.facts import RULES, UPLOAD, Facts, classify
 from app.images.raster import Stretch
 from app.upscalers.base import Upscaler, settings_of, witness_of
 from app.upscalers.resilience import ResilientUpscaler
@@ -64,6 +64,12 @@ class Pipeline(BaseModel):
         return self
 
     @model_validator(mode="after")
+    def _has_classes(self) -> Pipeline:
+        if self.indecision.fits and self.input_rule is None:
+            raise ValueError("fits of some classes need an input rule")
+        return self
+
+    @model_validator(mode="after")
     def _has_enough_samples(self) -> Pipeline:
         least = self.indecision.least_samples
         if self.samples < least:
@@ -71,6 +77,19 @@ class Pipeline(BaseModel):
                 f"the estimator {self.indecision.estimator} needs at least {least} samples"
             )
         return self
+
+
+    def sigma_of(self, facts: Facts | None) -> IndecisionSettings:
+        """How σ of an upload with these facts is made.
+
+        Raises:
+            ValueError: its class decides, and the facts are not known.
+        """
+        if not self.indecision.fits:
+            return self.indecision
+        if facts is None or self.input_rule is None:
+            raise ValueError("σ depends on the class of the upload, and its facts are not known")
+        return self.indecision.of_class(classify(self.input_rule, facts))
 
 
 def differences(
@@ -155,12 +174,13 @@ def default_estimator(samples: int, *, witness: bool = False) -> str:
 
 
 def default_indecision(
-    upscaler: Upscaler, samples: int, fidelity: FidelitySettings
+    upscaler: Upscaler, samples: int, fidelity: FidelitySettings, input_rule: str | None = UPLOAD
 ) -> IndecisionSettings:
     """The σ that was fitted to this very upscaler, or else the plain one."""
     witness = witness_of(upscaler) is not None
     exact = getattr(upscaler, "exact_fingerprint", upscaler.fingerprint)
-    fit = shipped_for(exact, samples, fidelity.title)
+    fit, *fits = shipped_for(exact, samples, fidelity.title) or [None]
     if fit and (witness or not fit.needs_witness):
-        return IndecisionSettings("fitted", fit=fit)
+        of_classes = fits if input_rule is not None else ()
+        return IndecisionSettings("fitted", fit=fit, fits=tuple(of_classes))
     return IndecisionSettings(default_estimator(samples, witness=witness))

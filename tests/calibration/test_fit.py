@@ -15,6 +15,8 @@ from tests.factories import encoded, photo
 
 FILES = truth_files(24)
 DIGESTS = {image_digest(photo(k, 48, 48))[:16]: name for k, name in enumerate(FILES)}
+FITTED = {"estimator": "fitted", "fit": {"weights": [["slope@0", 1.0]]}}
+OF_A_CLASS = {"weights": [["slope@0", 1.0]], "classes": ["lossless"]}
 SCENES = {f"{k:03}": f"scene {k // 2}" for k in range(200)}
 
 
@@ -44,10 +46,11 @@ class TestShares:
         {"fit_indecision": -0.1},
         {"fit_indecision": 0.3, "indecision": {"estimator": "residual"}},
         {"fit_indecision": 0.3, "fidelity": {"metric": "semantic"}},
+        {"indecision": {**FITTED, "fits": [OF_A_CLASS]}, "input_rule": None},
     ],
 )
 def test_what_cannot_be_fitted_is_refused(config):
-    """A share that leaves nothing, a σ that is given, an error that people mark."""
+    """A share that leaves nothing, a σ that is given, an error that people mark, no classes."""
     with pytest.raises(ValidationError):
         CalibrationConfig(**config)
 
@@ -72,6 +75,31 @@ def test_a_calibration_with_its_own_fit(admin):
     assert (answer["samples"], answer["calibration"]) == (2, made["id"])
     number = int(DIGESTS[fit["photographs"][0]][2:5])
     again = {"y/again.webp": encoded(photo(number, 48, 48), "WEBP", lossless=True)}
+    problem = check_problem(admin.post_files(again, f"/{made['id']}/pairs"), "bad-pairs")
+    assert problem["items"] == [{"name": "again", "reason": "σ was fitted on this photograph"}]
+
+
+def test_a_fit_of_a_class(admin):
+    """Pairs of its classes calibrate, and requests are answered, as if there were no other fit.
+
+    All others are measured as if there were no fit of a class. Photographs of either fit calibrate
+    nothing.
+    """
+    general, own = ({"weights": [[term, 0.5]]} for term in ("slope@0", "residual@0"))
+
+    def answered(fit, *fits):
+        indecision = {"estimator": "fitted", "fit": fit, "fits": fits}
+        made = admin.create(truth_files(20), samples=1, indecision=indecision, activate=True)
+        answer = post(admin.client, alpha=0.3, seed=5).json()
+        return made, [answer[name] for name in ("threshold", "trusted_fraction", "input_class")]
+
+    plain, own_alone = answered(general)[1], answered(own)[1]
+    assert plain[:2] != own_alone[:2]
+    name = plain[2]["name"]
+    made, found = answered(general, own | {"classes": [name], "photographs": [*DIGESTS][23:]})
+    assert found == own_alone
+    assert answered(general, own | {"classes": ["jpeg-30"]})[1] == plain
+    again = {"y/again.webp": encoded(photo(23, 48, 48), "WEBP", lossless=True)}
     problem = check_problem(admin.post_files(again, f"/{made['id']}/pairs"), "bad-pairs")
     assert problem["items"] == [{"name": "again", "reason": "σ was fitted on this photograph"}]
 

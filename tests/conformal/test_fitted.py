@@ -12,6 +12,7 @@ from scipy import ndimage
 from app.conformal import RiskCurve, Staircase, cells, fitting, terms, texture
 from app.conformal.fitted import Fit, shipped
 from app.conformal.indecision import IndecisionSettings
+from app.images.facts import UPLOAD
 from app.sampling.pipeline import Pipeline
 from app.system import score_cores
 
@@ -24,6 +25,11 @@ BENT = dataclasses.replace(
     OF_ONE, units=((0.7, 1.0, 0.2, -0.1, 0.3), (-0.4, 0.0, -0.1, 0.2, 0.1), (1.0, -99.0, 0, 0, 0))
 )
 FITTED = [IndecisionSettings("fitted", fit=fit) for fit in (OF_ONE, OF_MORE, BENT, OF_WITNESS)]
+OF_CLASSES = (
+    dataclasses.replace(OF_WITNESS, classes=("lossless", "soft/lossless")),
+    dataclasses.replace(OF_MORE, classes=("jpeg-30",)),
+)
+BY_CLASS = IndecisionSettings("fitted", fit=OF_ONE, fits=OF_CLASSES)
 
 
 def measured(stack, config):
@@ -94,9 +100,14 @@ class TestSigma:
 
 class TestFit:
     def test_it_survives_json(self):
-        for config in FITTED:
+        for config in (*FITTED, BY_CLASS):
             pipeline = Pipeline(
-                fingerprint="fake:1", scale=2, samples=2, indecision=config, witness="w"
+                fingerprint="fake:1",
+                scale=2,
+                samples=2,
+                indecision=config,
+                witness="w",
+                input_rule=UPLOAD,
             )
             stored = pipeline.model_dump(mode="json")
             assert Pipeline.model_validate(json.loads(json.dumps(stored))) == pipeline
@@ -119,6 +130,36 @@ class TestFit:
     def test_it_is_checked(self, bad):
         with pytest.raises(ValueError, match=r"terms|weights|term|provenance|units"):
             Fit(**bad)
+
+
+class TestFitsOfClasses:
+    @pytest.mark.parametrize(
+        ("name", "expected"),
+        [("soft/lossless", OF_CLASSES[0]), ("jpeg-30", OF_CLASSES[1]), ("jpeg-80", OF_ONE)],
+    )
+    def test_a_class_has_its_own_or_that_of_the_others(self, name, expected):
+        assert BY_CLASS.of_class(name) == IndecisionSettings("fitted", fit=expected)
+        assert FITTED[0].of_class(name) is FITTED[0]
+
+    def test_they_need_what_any_of_them_needs(self):
+        assert (BY_CLASS.needs_witness, BY_CLASS.least_samples) == (True, 2)
+
+    @pytest.mark.parametrize(
+        "settings",
+        [
+            {"estimator": "residual", "fits": OF_CLASSES},
+            {"estimator": "fitted", "fit": OF_ONE, "fits": (OF_MORE,)},
+            {"estimator": "fitted", "fit": OF_ONE, "fits": OF_CLASSES[:1] * 2},
+        ],
+    )
+    def test_they_are_checked(self, settings):
+        """There is one for all other classes; each names its own, and no class has two."""
+        with pytest.raises(ValueError, match="fit"):
+            IndecisionSettings(**settings)
+
+    def test_they_need_a_rule(self):
+        with pytest.raises(ValueError, match="input rule"):
+            Pipeline(fingerprint="fake:1", scale=2, samples=2, indecision=BY_CLASS, witness="w")
 
 
 def test_threads_do_not_matter():

@@ -15,6 +15,8 @@ from app.errors import (
     TimedOut,
     UpscalerUnavailable,
 )
+from app.images.compression import LOSSLESS, Compression
+from app.images.facts import UPLOAD, classify, look_at
 from app.sampling.draw import Throughput
 from app.sampling.measure import measure, measured_again
 from app.sampling.pipeline import Pipeline, differences, guard, identify
@@ -107,6 +109,24 @@ class TestMeasure:
         expected = float(np.add.reduce(logs.reshape(-1), dtype=np.float64) / logs.size)
         assert whole.mean_log_sigma == seen.mean_log_sigma == expected
         assert not seen.sigma.size
+
+    async def test_a_class_has_its_own_fit(self):
+        """σ of an upload is that of the fit of its class; without a class there is none."""
+        rgb = photo(1, 20, 24)
+        clean, lossy = (look_at(rgb, each) for each in (LOSSLESS, Compression("jpeg", 50)))
+        general = Fit(weights=(("detail@1", 0.4),))
+        own = Fit(weights=(("slope@1", 0.4),), classes=(classify(UPLOAD, clean),))
+
+        def under(indecision):
+            return PIPELINE.model_copy(update={"indecision": indecision, "input_rule": UPLOAD})
+
+        by_class = under(IndecisionSettings("fitted", fit=general, fits=(own,)))
+        for facts, fit in ((clean, own), (lossy, general)):
+            upload, alone = Source(rgb, facts), under(IndecisionSettings("fitted", fit=fit))
+            found = await measure(FakeUpscaler(), upload, by_class, 5)
+            assert equal(found, await measure(FakeUpscaler(), upload, alone, 5))
+        with pytest.raises(ValueError, match="its facts are not known"):
+            await measure(FakeUpscaler(), Source(rgb), by_class, 5)
 
     async def test_cancellation_reaches_the_upscaler(self):
         upscaler = FakeUpscaler(seconds=3600)
