@@ -25,9 +25,11 @@ from numpy.typing import NDArray
 from app.calibration.intake import find_in
 from app.calibration.pairs import load_pair
 from app.conformal import RiskCurve, Staircase, fidelity
+from app.conformal.fitted import SHIPPED as SHIPPED_FITS
 from app.conformal.fitted import shipped
 from app.conformal.indecision import Accumulator, IndecisionSettings
 from app.images.degrade import Degradation
+from app.images.facts import UPLOAD, classify
 from app.images.resize import Enlarged
 from app.sampling.pipeline import Pipeline
 from app.upscalers.base import Source, witness_of
@@ -45,7 +47,7 @@ ORACLE = "oracle, σ = D"
 
 def estimators(upscaler: str, calls: int) -> dict[str, tuple[int, IndecisionSettings]]:
     """σ by name that need no more calls: M, and the settings."""
-    fit = shipped(f"{upscaler}-m1")
+    fit, *fits = (shipped(name) for name in SHIPPED_FITS if name.startswith(f"{upscaler}-m1"))
     found = {
         # Box of 31 and blur of 64 on 2048 pixels, scaled to 512 as far as the box allows.
         "the paper's recipe, M = 8": (
@@ -56,7 +58,7 @@ def estimators(upscaler: str, calls: int) -> dict[str, tuple[int, IndecisionSett
         "smoothed_variance, M = 2": (2, IndecisionSettings()),
         "residual, M = 1": (1, IndecisionSettings("residual")),
         "witness, M = 1": (1, IndecisionSettings("witness")),
-        "fitted, M = 1": (1, IndecisionSettings("fitted", fit=fit)),
+        "fitted, M = 1": (1, IndecisionSettings("fitted", fit=fit, fits=tuple(fits))),
     }
     if not fit.needs_witness:
         del found["witness, M = 1"]
@@ -71,7 +73,7 @@ Steps = dict[str, tuple[Staircase, NDArray[np.float32]]]
 def photographs(
     folder: Path, upscaler: EmbeddedUpscaler, degradation: Degradation, calls: int, cache: Path
 ) -> list[Path]:
-    """One .npz per photograph of x, y, samples s [M, H, W, 3], the witness w and the facts."""
+    """One .npz per photograph of x, y, samples s [M, H, W, 3], the witness w, facts and class."""
     kept = cache / "-".join(folder.resolve().parts[-2:])
     kept.mkdir(parents=True, exist_ok=True)
     pipeline = Pipeline(
@@ -92,7 +94,10 @@ def photographs(
                 witness = witness_of(upscaler)
                 answer = runner.run(witness.answer(source, upscaler.scale)) if witness else pair.x
                 facts = json.dumps(pair.facts.terms())
-                np.savez(path, x=pair.x, y=pair.y, s=np.stack(made), w=answer, facts=facts)
+                name = classify(UPLOAD, pair.facts)
+                np.savez(
+                    path, x=pair.x, y=pair.y, s=np.stack(made), w=answer, facts=facts, name=name
+                )
             out.append(path)
     return out
 
@@ -101,10 +106,11 @@ def measured(path: Path, name: str, calls: int) -> Steps:
     """The staircase of one photograph and its sorted σ, under each estimator of an upscaler."""
     with np.load(path) as arrays:
         x, truth, samples, witness = (arrays[key] for key in ("x", "y", "s", "w"))
-        facts = json.loads(str(arrays["facts"]))
+        facts, input_class = json.loads(str(arrays["facts"])), str(arrays["name"])
     error = fidelity.error(truth, samples[0], fidelity.FidelitySettings(bound=CUT))
     sigmas = {ORACLE: error}
-    for title, (count, settings) in estimators(name, calls).items():
+    for title, (count, of_all) in estimators(name, calls).items():
+        settings = of_all.of_class(input_class)
         enlarged = Enlarged(x, samples.shape[1] // x.shape[0])
         accumulator = Accumulator(samples.shape[1:], settings, enlarged)
         accumulator.facts = facts

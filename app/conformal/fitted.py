@@ -146,10 +146,9 @@ SHIPPED = ("span-x4-m1", "realesr-x4-m1")
 
 def shipped_for(upscaler: str, samples: int, metric: str) -> tuple[Fit, ...]:
     """The shipped fits for an upscaler's fingerprint, M and D, that of all classes first."""
+    asked = (upscaler, samples, metric)
     fits = map(shipped, SHIPPED)
-    return tuple(
-        fit for fit in fits if (fit.upscaler, fit.samples, fit.metric) == (upscaler, samples, metric)
-    )
+    return tuple(fit for fit in fits if (fit.upscaler, fit.samples, fit.metric) == asked)
 
 
 @cache

@@ -78,7 +78,6 @@ class Pipeline(BaseModel):
             )
         return self
 
-
     def sigma_of(self, facts: Facts | None) -> IndecisionSettings:
         """How σ of an upload with these facts is made.
 
@@ -179,8 +178,8 @@ def default_indecision(
     """The σ that was fitted to this very upscaler, or else the plain one."""
     witness = witness_of(upscaler) is not None
     exact = getattr(upscaler, "exact_fingerprint", upscaler.fingerprint)
-    fit, *fits = shipped_for(exact, samples, fidelity.title) or [None]
-    if fit and (witness or not fit.needs_witness):
-        of_classes = fits if input_rule is not None else ()
-        return IndecisionSettings("fitted", fit=fit, fits=tuple(of_classes))
+    fits = shipped_for(exact, samples, fidelity.title)
+    if fits and (witness or not fits[0].needs_witness):
+        of_classes = fits[1:] if input_rule is not None else ()
+        return IndecisionSettings("fitted", fit=fits[0], fits=of_classes)
     return IndecisionSettings(default_estimator(samples, witness=witness))
