@@ -7,9 +7,11 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
+from app.calibration.manifest import MeasuredPair
 from app.calibration.measure import reduce_pair
 from app.calibration.pairs import load_pair
 from app.calibration.record import Calibration
+from app.conformal import Staircase
 from app.images.encode import png_rgb
 from app.sampling.measure import measure
 from app.sampling.pipeline import Pipeline
@@ -93,3 +95,16 @@ def changed(calibration, **fields):
     """The same calibration with other fields in its document, and so with another id."""
     document = {**calibration.document, **fields}
     return Calibration(document, calibration.staircases, calibration.sigma_quantiles)
+
+
+def made_of(template, updates, steps=(), **pipeline):
+    """A calibration of pairs like the template's first with other fields, named in order.
+
+    `steps`: the loss of each pair from σ = 0.5 on; without them no pair has any.
+    """
+    info, quantiles = template.manifest.pairs[0], np.linspace(0, 1, 101).astype(np.float32)
+    stairs = [Staircase([0.5], [step]) for step in steps] or [Staircase([], [])] * len(updates)
+    infos = [info.model_copy(update={"name": str(k), **one}) for k, one in enumerate(updates)]
+    pairs = [MeasuredPair(*pair, quantiles) for pair in zip(infos, stairs, strict=True)]
+    live = Pipeline(fingerprint="fake:1", scale=2, samples=4, **pipeline)
+    return Calibration.from_pairs(pairs, upscaler="fake", pipeline=live)

@@ -1,7 +1,6 @@
 """Canaries: which pairs become some, and what their answers are evidence of."""
 
 from datetime import UTC, datetime
-from hashlib import sha256
 
 import numpy as np
 import pytest
@@ -10,14 +9,11 @@ from app.calibration.active import Calibrations
 from app.calibration.admin import CalibrationAdmin
 from app.calibration.canaries import Canary, CanaryStore, start, statistics_of
 from app.calibration.canaries import observe as observed
-from app.calibration.config import CalibrationConfig, CalibrationRequest
 from app.calibration.job import CalibrationHandler
 from app.errors import UpscalerRejected
-from app.images.degrade import Degradation
-from app.images.encode import png_rgb
 from app.jobs.handlers import JobContext
 from app.upscalers.base import image_digest
-from tests.factories import photo
+from tests.calibration.test_job import measured, submitted
 from tests.fakes import FakeUpscaler
 from tests.watch.scenes import Moody, Scene, calibrate
 
@@ -73,28 +69,10 @@ class TestTaking:
 class TestJob:
     async def made(self, stores, upscaler, count=2, *, job_id="job-c", parent=None, **config):
         """The id of the calibration that a job makes; each task is done."""
-        settings = CalibrationConfig(samples=4, degradation=Degradation(), **config)
-        names = [f"{job_id}-{k}" for k in range(count)]
         first = 100 if parent else 0  # other images than those of the parent
-        pairs = []
-        for k, name in enumerate(names):
-            y = png_rgb(photo(first + k, 48, 48))
-            pairs.append({"name": name, "source": name, "y_sha256": sha256(y).hexdigest()})
-            await stores.blobs.put(job_id, f"y/{name}", y)
-            black = png_rgb(np.zeros((48, 48, 3), np.uint8))
-            await stores.blobs.put(job_id, f"labels/{name}", black)
-        request = CalibrationRequest(
-            config=settings,
-            pipeline=settings.pipeline(upscaler),
-            upscaler="fake",
-            pairs=pairs,
-            skipped=[],
-            created_by="key 12345678",
-            parent=parent,
+        job = await submitted(
+            stores, upscaler, count, job_id=job_id, parent=parent, first=first, **config
         )
-        job = request.as_job(job_id)
-        await stores.jobs.create(job)
-        await stores.jobs.start(job_id, None, "ann")
         handler = CalibrationHandler(
             {"fake": upscaler},
             Calibrations(stores.calibrations),
@@ -102,8 +80,7 @@ class TestJob:
             stores.monitor,
             ["fake"],
         )
-        for task in await handler.tasks(job):
-            await stores.jobs.record(job.id, task, await handler.run(job, task))
+        await measured(stores, handler, job)
         link = await handler.reduce(job, JobContext(job.id, stores.jobs))
         return link.rsplit("/", 1)[-1]
 
@@ -129,7 +106,7 @@ class TestJob:
         first = await self.made(stores, upscaler)
         whole = await calibrations.get(first)
         admin = CalibrationAdmin({"fake": upscaler}, "fake", calibrations, stores, None)
-        smaller = await admin.without_pair(whole, "job-c-0", created_by="key 12345678")
+        smaller = await admin.without_pair(whole, "0", created_by="key 12345678")
         assert smaller.id != first
         scene = Scene(upscaler, canaries_of(stores), smaller.id)
         await scene.round()

@@ -44,12 +44,14 @@ def handler(stores, upscaler):
     return CalibrationHandler({"fake": upscaler}, calibrations, stores.blobs, stores.monitor)
 
 
-async def submitted(stores, upscaler, count=3, *, parent=None, first=0, **config):
+async def submitted(stores, upscaler, count=3, *, job_id="job-c", parent=None, first=0, **config):
+    """A job of so many photographs from the first on, for which black labels wait."""
     settings = CalibrationConfig(**{"samples": 4, "degradation": Degradation(), **config})
     asked = []
     for k in range(count):
-        y, name = encoded(photo(first + k, 48, 48)), str(k)
-        await stores.blobs.put("job-c", f"y/{name}", y)
+        y, name = encoded(photo(first + k, 48, 48)), str(first + k)
+        await stores.blobs.put(job_id, f"y/{name}", y)
+        await stores.blobs.put(job_id, f"labels/{name}", encoded(np.zeros((48, 48, 3), np.uint8)))
         digest = hashlib.sha256(y).hexdigest()
         asked.append(AskedPair(name=name, source=name, y_sha256=digest, group="day", scene=name))
     request = CalibrationRequest.asking(
@@ -61,10 +63,9 @@ async def submitted(stores, upscaler, count=3, *, parent=None, first=0, **config
         created_by="key 12345678",
         parent=parent,
     )
-    job = request.as_job("job-c")
-    await stores.jobs.create(job)
-    assert await stores.jobs.start("job-c", None, "ann") is not None
-    return await stores.jobs.load("job-c")
+    await stores.jobs.create(request.as_job(job_id))
+    assert await stores.jobs.start(job_id, None, "ann") is not None
+    return await stores.jobs.load(job_id)
 
 
 async def measured(stores, handler, job):

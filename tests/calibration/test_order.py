@@ -1,28 +1,24 @@
 """Which calibration answers: of several active ones, and what a fresh installation has."""
 
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.calibration.active import EVERY, Calibrations, Order, shipped_calibration, shipped_names
-from app.calibration.manifest import MeasuredPair
 from app.calibration.record import Calibration
-from app.conformal import Staircase
 from app.conformal.fitted import shipped as shipped_fit
 from app.errors import BadCalibration
 from app.images.compression import LOSSLESS, PALETTE, Compression, class_of
 from app.images.degrade import USUAL, Degradation
 from app.images.facts import UPLOAD, Facts, classify
-from app.sampling.pipeline import Pipeline, guard
+from app.sampling.pipeline import guard
 from app.serving.promise import Subject
 from app.upscalers.embedded import EmbeddedUpscaler
 from app.upscalers.runtime import has_bf16
 from app.upscalers.shipped import SHIPPED
 from app.upscalers.witness import FaithfulWitness
-from tests.factories import changed
+from tests.factories import changed, made_of
 
-QUANTILES = np.linspace(0, 1, 101).astype(np.float32)
 UPLOADS = [
     Facts(compression, detail, 0.0, 3.0, 0.5, 3.0, softness)
     for compression in (
@@ -34,24 +30,15 @@ UPLOADS = [
     for softness in (-9.0, 9.0)
 ]
 SIDES = (48, 64, 96)
-PIPELINE = Pipeline(fingerprint="fake:1", scale=2, samples=4)
 
 
 def made(template, scenes, rule):
     """A calibration of these scenes, X given, under a rule for classes."""
-    info = template.manifest.pairs[0]
-    pairs = []
-    for k, (facts, side, loss) in enumerate(scenes):
-        update = {
-            "name": str(k),
-            "width": side,
-            "height": side,
-            "input_class": None if rule is None else classify(rule, facts),
-        }
-        staircase = Staircase(np.float32([0.5]), np.float32([loss]))
-        pairs.append(MeasuredPair(info.model_copy(update=update), staircase, QUANTILES))
-    pipeline = PIPELINE.model_copy(update={"input_rule": rule})
-    return Calibration.from_pairs(pairs, upscaler="fake", pipeline=pipeline)
+    updates = [
+        {"width": side, "height": side, "input_class": rule and classify(rule, facts)}
+        for facts, side, _ in scenes
+    ]
+    return made_of(template, updates, [loss for _, _, loss in scenes], input_rule=rule)
 
 
 scenes = st.lists(

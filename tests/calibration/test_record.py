@@ -4,29 +4,23 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from app.calibration.manifest import MeasuredPair
-from app.calibration.record import Calibration
-from app.conformal import Staircase
 from app.images.compression import LOSSLESS
 from app.images.facts import Facts
 from app.sampling.pipeline import Pipeline
-from tests.factories import changed
+from tests.factories import changed, made_of
 
 PIPELINE = Pipeline(fingerprint="fake:1", scale=2, samples=4)
 NUMBERS = ("detail", "noise", "contrast", "light", "colour", "softness")
-QUANTILES = np.linspace(0, 1, 101).astype(np.float32)
-FLAT = Staircase(np.empty(0, np.float32), np.empty(0, np.float32))
 
 
 def calibration_with(template, values, sizes=((48, 48),)):
     """A calibration whose pairs have these values of mean log σ, and these sizes in turn."""
-    info = template.manifest.pairs[0]
-    pairs = []
-    for k, value in enumerate(values):
-        width, height = sizes[k % len(sizes)]
-        update = {"name": f"{k}", "mean_log_sigma": value, "width": width, "height": height}
-        pairs.append(MeasuredPair(info.model_copy(update=update), FLAT, QUANTILES))
-    return Calibration.from_pairs(pairs, upscaler="fake", pipeline=PIPELINE)
+    sides = [sizes[k % len(sizes)] for k in range(len(values))]
+    updates = [
+        {"mean_log_sigma": value, "width": width, "height": height}
+        for value, (width, height) in zip(values, sides, strict=True)
+    ]
+    return made_of(template, updates)
 
 
 class TestTypicality:
@@ -51,24 +45,20 @@ class TestTypicality:
         """
         random = np.random.default_rng(0)
         scenes, crops, draws = 10, 6, 300
-        info = calibration.manifest.pairs[0]
         found = []
         for _ in range(draws):
             centres = random.normal(size=(scenes + 1, 1, 7))
             points = centres + random.normal(scale=0.1, size=(scenes + 1, crops, 7))
-            pairs = []
-            for (scene, crop), (z, *facts) in zip(
-                np.ndindex(scenes, crops), points[:scenes].reshape(-1, 7), strict=True
-            ):
-                update = {
-                    "name": f"{scene}-{crop}",
-                    "scene": str(scene),
+            updates = [
+                {
+                    "scene": str(k // crops),
                     "x_sha256": random.bytes(32).hex(),
                     "mean_log_sigma": z,
                     "facts": dict(zip(NUMBERS, facts, strict=True)),
                 }
-                pairs.append(MeasuredPair(info.model_copy(update=update), FLAT, QUANTILES))
-            made = Calibration.from_pairs(pairs, upscaler="fake", pipeline=PIPELINE)
+                for k, (z, *facts) in enumerate(points[:scenes].reshape(-1, 7))
+            ]
+            made = made_of(calibration, updates)
             z, *facts = points[-1, 0]
             found.append((made.typicality(z, Facts(LOSSLESS, *facts)), made.typicality(z)))
         for u in (1 / 11, 0.2, 0.4):
