@@ -29,8 +29,8 @@ from app.api.documents import (
 from app.api.openapi import file_response
 from app.api.problems import problem_responses
 from app.calibration import file
-from app.calibration.admin import WaitingPair
 from app.calibration.insight import coarser, expected, leaked
+from app.calibration.labels import WaitingPair
 from app.stores.base import JobStatus
 
 _ROWS_AT_ONCE = 5000
@@ -192,7 +192,7 @@ async def list_pairs(
     """The pairs; while labels are awaited, which ones still need one."""
     found = await state.admin.resolve(calibration_id)
     if isinstance(found, JobStatus):
-        return await state.admin.waiting_pairs(found)
+        return await state.admin.labelling.pairs(found)
     return [
         PairDetail(**info.model_dump(), breakpoints=len(staircase))
         for info, staircase in zip(found.manifest.pairs, found.staircases, strict=True)

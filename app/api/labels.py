@@ -14,8 +14,8 @@ from app.api.jobs import JobOut, accepted
 from app.api.openapi import body_of, file_response
 from app.api.problems import problem_responses
 from app.calibration import labels, pictures
-from app.calibration.admin import WaitingPair
 from app.calibration.archive import ArchiveLimits, archive_files
+from app.calibration.labels import WaitingPair
 from app.errors import BadRequest, NotFound
 from app.stores.base import JobStatus
 
@@ -77,7 +77,7 @@ async def put_label(
     """
     seen, body = _seen(if_match, if_none_match), await request.body()
     job = await _pending(state, calibration_id)  # after the body: a slow upload may outlast it
-    version = await state.admin.put_label(job, name, body, seen=seen)
+    version = await state.admin.labelling.put(job, name, body, seen=seen)
     await state.audit("calibration.label", actor, job=job.id, pair=name, version=version)
     return Response(status_code=204, headers={"ETag": _etag(version)})
 
@@ -95,9 +95,9 @@ async def put_labels(
 ) -> list[WaitingPair]:
     """Many labels at once; the answer lists all pairs."""
     job = await _pending(state, calibration_id)
-    await state.admin.put_labels(job, lambda: archive_files(archive.file, ArchiveLimits()))
+    await state.admin.labelling.put_all(job, lambda: archive_files(archive.file, ArchiveLimits()))
     await state.audit("calibration.labels", actor, job=job.id)
-    return await state.admin.waiting_pairs(job)
+    return await state.admin.labelling.pairs(job)
 
 
 @router.post(
@@ -108,7 +108,7 @@ async def put_labels(
 )
 async def finish_calibration(calibration_id: str, state: StateDep, actor: AdminDep) -> JSONResponse:
     """Continue once all labels are there."""
-    job = await state.admin.finish(await _pending(state, calibration_id))
+    job = await state.admin.labelling.finish(await _pending(state, calibration_id))
     await state.audit("calibration.finish", actor, job=job.id)
     return accepted(job)
 

@@ -7,30 +7,27 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
-from pydantic import BaseModel
-
-from app.calibration import file, labels, pictures
+from app.calibration import file, pictures
 from app.calibration.active import Calibrations, Changes
 from app.calibration.canaries import CanaryStore
 from app.calibration.config import CalibrationConfig, CalibrationRequest
 from app.calibration.costs import Costs
 from app.calibration.guarantee import GuaranteeSettings
 from app.calibration.intake import Files, Intake, Keep, find, take_in
-from app.calibration.job import PairState, Unlabelled, record_state, unlabelled
-from app.calibration.layout import NamedFile, PairFiles, placed
+from app.calibration.labels import Labelling
+from app.calibration.layout import PairFiles
 from app.calibration.manifest import REMOVED
 from app.calibration.measure import check_measurable
-from app.calibration.naming import Naming, claimed_predictions
-from app.calibration.pairs import bad_pairs, check_left_out, decode_label
+from app.calibration.naming import Naming
+from app.calibration.pairs import check_left_out
 from app.calibration.record import Calibration
 from app.conformal.fidelity import clips
-from app.errors import BadImage, BadInput, BadRequest, Conflict, NotFound, TrustscaleError
-from app.images.encode import png_mask
+from app.errors import BadRequest, Conflict, NotFound, TrustscaleError
 from app.images.facts import OF_UPLOADS
 from app.images.look import alike_in_words
 from app.jobs.queue import JobQueue
@@ -40,18 +37,6 @@ from app.stores.uploads import uploads_for
 from app.upscalers.base import AUTO, Upscaler, named
 
 _JOB_PREFIX = "job-"
-
-
-class WaitingPair(BaseModel):
-    """A pair of a job; sizes and digest are known once its prediction is made."""
-
-    name: str
-    state: PairState
-    labelled: bool
-    label_version: int | None
-    width: int | None = None
-    height: int | None = None
-    prediction_sha256: str | None = None
 
 
 class Asked(NamedTuple):
@@ -355,123 +340,15 @@ class CalibrationAdmin:
         await self.check(calibration)
         return await self.calibrations.activate(calibration, force=force, only=only)
 
-    async def waiting_pairs(self, job: JobStatus) -> list[WaitingPair]:
-        """The pairs of a job, each measured, labelled, or waiting for its label."""
-        versions = labels.versions(await self.stores.blobs.names(job.id))
-        records = {name: data async for name, data in self.stores.jobs.records(job.id)}
-        pairs = []
-        for asked in CalibrationRequest.of(await self.stores.jobs.load(job.id)).pairs:
-            version, record = versions.get(asked.name), records.get(asked.name)
-            pair = WaitingPair(
-                name=asked.name,
-                state=record_state(record) if record else "queued",
-                labelled=version is not None,
-                label_version=version,
-            )
-            if record and (drawn := unlabelled(record)):
-                pair.width, pair.height = drawn.info.width, drawn.info.height
-                pair.prediction_sha256 = drawn.prediction_sha256
-            pairs.append(pair)
-        return pairs
-
-    async def put_label(
-        self, job: JobStatus, name: str, data: bytes, *, seen: int | None = None
-    ) -> int:
-        """As `labels.save`, while the job waits for labels.
-
-        Raises:
-            Conflict: the job does not wait for labels.
-            Superseded: there is a newer version than the one seen.
-            BadImage: not an image of the prediction's size.
-        """
-        waiting = (await self._waiting(job)).get(name)
-        if waiting is None:
-            raise NotFound(f"No pair {name!r} awaits a label.")
-        try:
-            return await self._put_label(job, waiting, data, seen)
-        except BadImage as error:
-            raise BadImage(f"The {error.detail.rstrip('.')}.") from error
-
-    async def put_labels(self, job: JobStatus, files: Files) -> None:
-        """Store many labels, the good ones also when others are bad.
-
-        Raises:
-            Conflict: the job does not wait for labels.
-            BadPairs: labels that cannot be used, or were drawn on other predictions; each is named.
-        """
-        waiting = await self._waiting(job)
-        items: list[dict[str, str]] = []
-        claimed = await asyncio.to_thread(_claimed, files())
-        iterator, total = iter(files()), 0
-        while (sent := await asyncio.to_thread(next, iterator, None)) is not None:
-            total += 1
-            place = placed(sent.path)
-            if place is None:
-                if not sent.is_predictions:
-                    items.append({"name": sent.path, "reason": "not an image"})
-            elif place.role not in {None, "labels"}:
-                items.append({"name": place.name, "reason": f"{place.role}/ holds no labels"})
-            elif place.reason:
-                items.append({"name": sent.path, "reason": place.reason})
-            elif (pair := waiting.get(name := place.name if place.role else place.stem)) is None:
-                items.append({"name": name, "reason": "no such pair awaits a label"})
-            elif claimed.get(name, pair.prediction_sha256) != pair.prediction_sha256:
-                reason = "the label was not drawn on this prediction"
-                items.append({"name": name, "reason": reason})
-            else:
-                try:
-                    await self._put_label(job, pair, sent.read())
-                except BadInput as error:
-                    items.append({"name": name, "reason": error.detail.rstrip(".")})
-        if items:
-            raise bad_pairs(items, total)
-
-    async def _waiting(self, job: JobStatus) -> dict[str, Unlabelled]:
-        """The pairs of a job that can be labelled, by name."""
-        _check_awaits(job)
-        records = [
-            (name, unlabelled(data)) async for name, data in self.stores.jobs.records(job.id)
-        ]
-        return {name: pair for name, pair in records if pair is not None}
-
-    async def _put_label(
-        self, job: JobStatus, pair: Unlabelled, data: bytes, seen: int | None = None
-    ) -> int:
-        shape = (pair.info.height, pair.info.width)
-        label = await asyncio.to_thread(decode_label, data, shape)
-        png = await asyncio.to_thread(png_mask, label)
-        version = await labels.save(self.stores.blobs, job.id, pair.info.name, png, seen=seen)
-        if await labels.is_late(self.stores.blobs, job.id, pair.info.name, version):
-            raise Conflict("The labels were finished before this one came; it does not count.")
-        return version
-
-    async def finish(self, job: JobStatus) -> JobStatus:
-        """Resume a job whose labels are drawn.
-
-        Raises:
-            Conflict: it does not await labels.
-            BadPairs: labels are missing; each is named.
-        """
-        _check_awaits(job)
-        missing = [
-            {"name": pair.name, "reason": "the label is missing"}
-            for pair in await self.waiting_pairs(job)
-            if pair.state == "awaiting_label" and not pair.labelled
-        ]
-        if missing:
-            raise bad_pairs(missing, len(missing))
-        await labels.freeze(self.stores.blobs, job.id)
-        return await self.queue.resume(job.id)
+    @property
+    def labelling(self) -> Labelling:
+        """What an admin does with the labels of a job."""
+        return Labelling(self.stores, self.queue)
 
     async def _identified(self, name: str | None) -> Upscaler:
         found = named(self.upscalers, name, self.default)
         await identify(found)
         return found
-
-
-def _check_awaits(job: JobStatus) -> None:
-    if job.state is not JobState.AWAITING_LABELS:
-        raise Conflict(f"Labels are taken while the job awaits them; it is {job.state}.")
 
 
 def _check_same_origin(parent: Calibration, *, given: bool) -> None:
@@ -480,8 +357,3 @@ def _check_same_origin(parent: Calibration, *, given: bool) -> None:
         raise Conflict("X of its pairs was made by a degradation: send only y.")
     if not given and parent.manifest.degradation is None:
         raise Conflict("X of its pairs was given: send x and y.")
-
-
-def _claimed(files: Iterable[NamedFile]) -> dict[str, str]:
-    """By pair, the digests of the predictions that an archive says its labels were drawn on."""
-    return next((claimed_predictions(sent.read()) for sent in files if sent.is_predictions), {})

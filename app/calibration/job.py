@@ -12,10 +12,9 @@ import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any
 
 import structlog
-from pydantic import BaseModel
 
 from app.calibration import fit, labels, pictures
 from app.calibration.active import Calibrations
@@ -25,12 +24,17 @@ from app.calibration.config import AskedPair, CalibrationRequest
 from app.calibration.layout import PREDICTIONS
 from app.calibration.manifest import Aside, MeasuredPair, PairInfo, Provenance
 from app.calibration.measure import (
+    BAD,
+    MEASURED,
+    WAITING,
     PairTask,
+    Unlabelled,
     pack,
     pack_measurement,
     pair_info,
     reduce_pair,
     reduced,
+    unlabelled,
     unpack,
     unpack_measurement,
 )
@@ -44,20 +48,9 @@ from app.sampling.pipeline import identify
 from app.stores.base import Blobs, Job, JobState, MonitorStore
 from app.upscalers.base import Upscaler, image_digest
 
-_MEASURED, _WAITING, _BAD = b"M", b"W", b"B"
 _FIRST = "measured"
 
 log = structlog.get_logger(__name__)
-
-
-PairState = Literal["queued", "measured", "awaiting_label", "skipped"]
-
-
-class Unlabelled(BaseModel):
-    """A pair whose prediction waits for its label."""
-
-    info: PairInfo
-    prediction_sha256: str
 
 
 @dataclass(slots=True)
@@ -97,12 +90,12 @@ class CalibrationHandler:
                 record, measurement = await fit.drawn(self.blobs, pair_task)
                 await self._keep_pictures(pair_task, measurement)
                 return record
-            return _MEASURED + await self._measured(pair_task)
+            return MEASURED + await self._measured(pair_task)
         except BadInput as error:
             item = {"name": source, "reason": error.detail.rstrip(".")}
             if request.config.on_bad_pair == "fail":
                 raise bad_pairs([item], len(request.pairs)) from error
-            return _BAD + json.dumps(item).encode()
+            return BAD + json.dumps(item).encode()
 
     async def reduce(self, job: Job, context: JobContext) -> str:
         """Make the calibration, or wait for labels."""
@@ -113,11 +106,11 @@ class CalibrationHandler:
         waiting: dict[bytes, list[str]] = {fit.SEEN: [], fit.DRAWN: []}
         settled = await labels.frozen(self.blobs, job.id)
         async for name, data in context.records():
-            if data[:1] == _BAD:
+            if data[:1] == BAD:
                 item = json.loads(data[1:])
                 if item not in skipped:  # the variants of one Y fail for one reason
                     skipped.append(item)
-            elif data[:1] == _MEASURED:
+            elif data[:1] == MEASURED:
                 measured.append(unpack(data[1:]))
             elif data[:1] in waiting:
                 waiting[data[:1]].append(name)
@@ -261,7 +254,7 @@ class CalibrationHandler:
             info=pair_info(pair, measurement, task.request.pipeline),
             prediction_sha256=sha256,
         )
-        return _WAITING + waiting.model_dump_json().encode()
+        return WAITING + waiting.model_dump_json().encode()
 
     async def _first(self, job: str, pair: Pair, measurement: Measurement) -> Measurement:
         """What the first execution of this task measured; its label is drawn on that.
@@ -306,16 +299,3 @@ def _named(pair: MeasuredPair, asked: AskedPair) -> MeasuredPair:
     """The pair with its group and scene, which may have been renamed since it was measured."""
     info = pair.info.model_copy(update={"group": asked.group, "scene": asked.scene})
     return replace(pair, info=info)
-
-
-def unlabelled(record: bytes) -> Unlabelled | None:
-    """The pair that waits for a label, if this checkpoint holds one."""
-    if record[:1] != _WAITING:
-        return None
-    return Unlabelled.model_validate_json(record[1:])
-
-
-def record_state(record: bytes) -> PairState:
-    """What a checkpoint says about its pair."""
-    kind = record[:1]
-    return "measured" if kind == _MEASURED else "awaiting_label" if kind == _WAITING else "skipped"

@@ -1,4 +1,4 @@
-"""Labels that people draw: every save is a new version of its pair's label, the newest counts.
+"""Labels that people draw: every save is a new version, the newest counts; and what admins do.
 
 So that two annotators cannot overwrite each other unseen, a version is a file that is never
 replaced: a save names the version it was drawn on, and only one save per version creates the next.
@@ -7,11 +7,23 @@ A crash leaves the older version. Versions are removed with the job's files.
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
-from app.errors import Conflict, NotFound, Superseded
-from app.stores.base import Blobs
+from pydantic import BaseModel
+
+from app.calibration.config import CalibrationRequest
+from app.calibration.intake import Files
+from app.calibration.layout import NamedFile, placed
+from app.calibration.measure import PairState, Unlabelled, record_state, unlabelled
+from app.calibration.naming import claimed_predictions
+from app.calibration.pairs import bad_pairs, decode_label
+from app.errors import BadImage, BadInput, Conflict, NotFound, Superseded
+from app.images.encode import png_mask
+from app.jobs.queue import JobQueue
+from app.stores.base import Blobs, JobState, JobStatus, Stores
 
 FIRST = "labels"
 """The folder of the first versions, drawn here or uploaded with the pairs."""
@@ -139,3 +151,139 @@ async def _newest(blobs: Blobs, job: str, name: str) -> int:
 
 def _file(version: int, name: str) -> str:
     return f"{FIRST}/{name}" if version == 1 else f"{FIRST}.{version}/{name}"
+
+
+class WaitingPair(BaseModel):
+    """A pair of a job; sizes and digest are known once its prediction is made."""
+
+    name: str
+    state: PairState
+    labelled: bool
+    label_version: int | None
+    width: int | None = None
+    height: int | None = None
+    prediction_sha256: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Labelling:
+    """What an admin does with the labels of a job, whose pairs wait for them."""
+
+    stores: Stores
+    queue: JobQueue
+
+    async def pairs(self, job: JobStatus) -> list[WaitingPair]:
+        """The pairs of a job, each measured, labelled, or waiting for its label."""
+        labelled = versions(await self.stores.blobs.names(job.id))
+        records = {name: data async for name, data in self.stores.jobs.records(job.id)}
+        pairs = []
+        for asked in CalibrationRequest.of(await self.stores.jobs.load(job.id)).pairs:
+            version, record = labelled.get(asked.name), records.get(asked.name)
+            pair = WaitingPair(
+                name=asked.name,
+                state=record_state(record) if record else "queued",
+                labelled=version is not None,
+                label_version=version,
+            )
+            if record and (drawn := unlabelled(record)):
+                pair.width, pair.height = drawn.info.width, drawn.info.height
+                pair.prediction_sha256 = drawn.prediction_sha256
+            pairs.append(pair)
+        return pairs
+
+    async def put(self, job: JobStatus, name: str, data: bytes, *, seen: int | None = None) -> int:
+        """As `save`, while the job waits for labels.
+
+        Raises:
+            Conflict: the job does not wait for labels.
+            Superseded: there is a newer version than the one seen.
+            BadImage: not an image of the prediction's size.
+        """
+        waiting = (await self._waiting(job)).get(name)
+        if waiting is None:
+            raise NotFound(f"No pair {name!r} awaits a label.")
+        try:
+            return await self._put(job, waiting, data, seen)
+        except BadImage as error:
+            raise BadImage(f"The {error.detail.rstrip('.')}.") from error
+
+    async def put_all(self, job: JobStatus, files: Files) -> None:
+        """Store many labels, the good ones also when others are bad.
+
+        Raises:
+            Conflict: the job does not wait for labels.
+            BadPairs: labels that cannot be used, or were drawn on other predictions; each is named.
+        """
+        waiting = await self._waiting(job)
+        items: list[dict[str, str]] = []
+        claimed = await asyncio.to_thread(_claimed, files())
+        iterator, total = iter(files()), 0
+        while (sent := await asyncio.to_thread(next, iterator, None)) is not None:
+            total += 1
+            place = placed(sent.path)
+            if place is None:
+                if not sent.is_predictions:
+                    items.append({"name": sent.path, "reason": "not an image"})
+            elif place.role not in {None, "labels"}:
+                items.append({"name": place.name, "reason": f"{place.role}/ holds no labels"})
+            elif place.reason:
+                items.append({"name": sent.path, "reason": place.reason})
+            elif (pair := waiting.get(name := place.name if place.role else place.stem)) is None:
+                items.append({"name": name, "reason": "no such pair awaits a label"})
+            elif claimed.get(name, pair.prediction_sha256) != pair.prediction_sha256:
+                reason = "the label was not drawn on this prediction"
+                items.append({"name": name, "reason": reason})
+            else:
+                try:
+                    await self._put(job, pair, sent.read())
+                except BadInput as error:
+                    items.append({"name": name, "reason": error.detail.rstrip(".")})
+        if items:
+            raise bad_pairs(items, total)
+
+    async def _waiting(self, job: JobStatus) -> dict[str, Unlabelled]:
+        """The pairs of a job that can be labelled, by name."""
+        _check_awaits(job)
+        records = [
+            (name, unlabelled(data)) async for name, data in self.stores.jobs.records(job.id)
+        ]
+        return {name: pair for name, pair in records if pair is not None}
+
+    async def _put(
+        self, job: JobStatus, pair: Unlabelled, data: bytes, seen: int | None = None
+    ) -> int:
+        shape = (pair.info.height, pair.info.width)
+        label = await asyncio.to_thread(decode_label, data, shape)
+        png = await asyncio.to_thread(png_mask, label)
+        version = await save(self.stores.blobs, job.id, pair.info.name, png, seen=seen)
+        if await is_late(self.stores.blobs, job.id, pair.info.name, version):
+            raise Conflict("The labels were finished before this one came; it does not count.")
+        return version
+
+    async def finish(self, job: JobStatus) -> JobStatus:
+        """Resume a job whose labels are drawn.
+
+        Raises:
+            Conflict: it does not await labels.
+            BadPairs: labels are missing; each is named.
+        """
+        _check_awaits(job)
+        missing = [
+            {"name": pair.name, "reason": "the label is missing"}
+            for pair in await self.pairs(job)
+            if pair.state == "awaiting_label" and not pair.labelled
+        ]
+        if missing:
+            raise bad_pairs(missing, len(missing))
+        await freeze(self.stores.blobs, job.id)
+        return await self.queue.resume(job.id)
+
+
+def _check_awaits(job: JobStatus) -> None:
+    if job.state is not JobState.AWAITING_LABELS:
+        raise Conflict(f"Labels are taken while the job awaits them; it is {job.state}.")
+
+
+def _claimed(files: Iterable[NamedFile]) -> dict[str, str]:
+    """By pair, the digests of the predictions that an archive says its labels were drawn on."""
+    return next((claimed_predictions(sent.read()) for sent in files if sent.is_predictions), {})

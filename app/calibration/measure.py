@@ -6,9 +6,11 @@ import io
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from pydantic import BaseModel
 
 from app.calibration.canaries import CanaryTaker
 from app.calibration.config import CalibrationRequest
@@ -24,8 +26,20 @@ from app.sampling.measure import Measurement, measure
 from app.sampling.pipeline import Pipeline
 from app.upscalers.base import RGB, Source, Upscaler
 
+MEASURED, WAITING, BAD = b"M", b"W", b"B"
+"""The first byte of a checkpoint: the pair is measured, waits for its label, or is unusable."""
+
+PairState = Literal["queued", "measured", "awaiting_label", "skipped"]
+
 PATIENCE_S = 600.0
 """How long a calibration waits for an upscaler that is away: its many pairs are paid for."""
+
+
+class Unlabelled(BaseModel):
+    """A pair whose prediction waits for its label."""
+
+    info: PairInfo
+    prediction_sha256: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,3 +168,16 @@ def unpack_measurement(data: bytes) -> tuple[RGB, NDArray[np.float32], float]:
     """Ŷ, σ and the mean log σ of `pack_measurement`."""
     with np.load(io.BytesIO(data)) as found:
         return found["prediction"], found["sigma"], float(found["mean_log_sigma"])
+
+
+def unlabelled(record: bytes) -> Unlabelled | None:
+    """The pair that waits for a label, if this checkpoint holds one."""
+    if record[:1] != WAITING:
+        return None
+    return Unlabelled.model_validate_json(record[1:])
+
+
+def record_state(record: bytes) -> PairState:
+    """What a checkpoint says about its pair; one that waits for σ is measured, too."""
+    states: dict[bytes, PairState] = {WAITING: "awaiting_label", BAD: "skipped"}
+    return states.get(record[:1], "measured")

@@ -6,13 +6,22 @@ from functools import partial
 import numpy as np
 import pytest
 
-from app.calibration import pictures
+from app.calibration import fit, pictures
 from app.calibration.active import Calibrations
 from app.calibration.config import AskedPair, CalibrationConfig, CalibrationRequest
 from app.calibration.intake import find, folder_files, take_in
-from app.calibration.job import CalibrationHandler, record_state, unlabelled
+from app.calibration.job import CalibrationHandler
 from app.calibration.local import run_id
-from app.calibration.measure import pack, reduce_pair, unpack
+from app.calibration.measure import (
+    BAD,
+    MEASURED,
+    WAITING,
+    pack,
+    record_state,
+    reduce_pair,
+    unlabelled,
+    unpack,
+)
 from app.calibration.naming import Naming
 from app.calibration.pairs import load_pair
 from app.errors import BadPairs, CalibrationMismatch, Conflict
@@ -123,6 +132,12 @@ class TestUnits:
             assert [item["name"] for item in caught.value.members["items"]] == ["1"]
         else:
             assert record_state(await handler.run(job, "1")) == "skipped"
+
+
+def test_what_checkpoints_say():
+    """A pair that waits until σ is fitted is measured, not left out."""
+    states = [record_state(kind + b"...") for kind in (MEASURED, fit.SEEN, fit.DRAWN, WAITING, BAD)]
+    assert states == ["measured"] * 3 + ["awaiting_label", "skipped"]
 
 
 class TestReduce:
