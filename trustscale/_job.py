@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from trustscale._problem import Problem
 from trustscale._result import Result
-from trustscale._session import Awaited, Blocking, Session, method
+from trustscale._session import Awaited, Blocking, Session, method, settled
 
 CALIBRATIONS: Final = "/v1/admin/calibrations"
 
@@ -31,8 +31,6 @@ async def fetched(session: Session, document: Mapping[str, Any]) -> Result:
 
 
 class _JobMethods:
-    """A job; `document` is its last known state."""
-
     def __init__(self, session: Session, document: dict[str, Any]) -> None:
         self._session = session
         self.document = document
@@ -58,7 +56,7 @@ class _JobMethods:
         Raises:
             Problem: it failed, was cancelled, or its result is gone (expired).
         """
-        await self._watch(progress)
+        await settled(cast("Any", self).watch(progress))
         ask, job = self._session.document, self.document
         if self.state == "awaiting_labels":
             return await ask("GET", f"{CALIBRATIONS}/{self.id}")
@@ -69,21 +67,7 @@ class _JobMethods:
 
     @method
     async def watch(self, progress: Progress | None = None) -> None:
-        """Wait until it has ended or awaits labels."""
-        await self._watch(progress)
-
-    @method
-    async def cancel(self) -> None:
-        """Cancel it."""
-        self.document = await self._asked("DELETE")
-
-    async def _asked(self, verb: str, retries: int = 0) -> dict[str, Any]:
-        ask, path = self._session.document, f"/v1/jobs/{self.id}"
-        document: dict[str, Any] = await ask(verb, path, "state", retries=retries)
-        return document
-
-    async def _watch(self, progress: Progress | None) -> None:
-        """Look at it until it has ended; less often while nothing changes."""
+        """Wait until it has ended or awaits labels; look less often while nothing changes."""
         looks = iter(_LOOKS)
         while self.state in _PENDING:
             await self._session.pause(next(looks, _LOOKS[-1]))
@@ -94,6 +78,16 @@ class _JobMethods:
             self.document = present
             if progress is not None and present["progress"]["total"]:
                 progress(present["progress"]["done"], present["progress"]["total"])
+
+    @method
+    async def cancel(self) -> None:
+        """Cancel it."""
+        self.document = await self._asked("DELETE")
+
+    async def _asked(self, verb: str, retries: int = 0) -> dict[str, Any]:
+        ask, path = self._session.document, f"/v1/jobs/{self.id}"
+        document: dict[str, Any] = await ask(verb, path, "state", retries=retries)
+        return document
 
 
 class Job(_JobMethods, Blocking):

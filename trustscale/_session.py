@@ -91,7 +91,7 @@ class Session:
 
     async def pause(self, seconds: float) -> None:
         """Sleep."""
-        await _settled(self._sleep(seconds))
+        await settled(self._sleep(seconds))
 
     async def send(
         self, verb: str, path: str, *, retries: int = 0, **options: Any
@@ -111,7 +111,7 @@ class Session:
             is_last = attempt == most
             wait = _WAITS[min(attempt, len(_WAITS) - 1)]
             try:
-                response = await _settled(self._http.request(verb, path, **options))
+                response = await settled(self._http.request(verb, path, **options))
             except httpx.TransportError as error:
                 is_over = isinstance(error, httpx.ReadTimeout)  # it would time out again
                 passes = is_known_again or isinstance(error, _BEFORE_SENDING)
@@ -149,10 +149,10 @@ class Session:
 
 
 def _named(error: httpx.TransportError, address: httpx.URL) -> httpx.TransportError:
-    """The same error with the address in its message."""
     message = f"{address}: {error or type(error).__name__}"
     return type(error)(message, request=error.request)
 
 
-async def _settled(value: Value | Awaitable[Value]) -> Value:
+async def settled(value: Value | Awaitable[Value]) -> Value:
+    """The value of a blocking or an awaited call."""
     return await value if isinstance(value, Awaitable) else value

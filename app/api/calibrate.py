@@ -433,7 +433,6 @@ def _form_files(files: dict[Role, list[UploadFile]]) -> Iterator[NamedFile]:
 
 
 def _content(upload: UploadFile) -> bytes:
-    """All of an uploaded file. Raises ImageTooLarge."""
     upload.file.seek(0)
     data = upload.file.read(MAX_FILE_BYTES + 1)
     if len(data) > MAX_FILE_BYTES:

@@ -89,22 +89,23 @@ async def probe_upscaler(wish: ProbeIn, state: StateDep, actor: AdminDep) -> Pro
     found = await look(asked)
     if not is_own:
         await state.audit("upscaler.probe", actor, upscaler=found.entry["name"], call=wish.call)
-    tried = None
+    suggested, notes, scale, seconds = found.entry, found.notes, None, None
     if wish.call:
         if found.needs:
             raise BadRequest(f"Set {', '.join(found.needs)} first: the model asks for it.")
         tried = await attempt(found.entry, asked)
-    suggested = found.entry if tried is None else tried.entry
+        suggested, scale, seconds = tried.entry, tried.scale, tried.seconds
+        notes = [*notes, *tried.notes]
     return ProbeOut(
         what=found.what,
         entry=suggested,
         toml=entry.table(suggested),
         needs=found.needs,
-        notes=[*found.notes, *([] if tried is None else tried.notes)],
-        tried=tried is not None,
-        scale=None if tried is None else tried.scale,
-        seconds=None if tried is None else round(tried.seconds, 3),
-        calibration=_cost(suggested, None if tried is None else tried.seconds),
+        notes=notes,
+        tried=wish.call,
+        scale=scale,
+        seconds=None if seconds is None else round(seconds, 3),
+        calibration=_cost(suggested, seconds),
     )
 
 

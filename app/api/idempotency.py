@@ -148,7 +148,6 @@ async def _digest(request: Request, body: bytes | None) -> str:
 
 
 def _hashed(parts: Sequence[str | bytes | BinaryIO]) -> str:
-    """A digest of the parts' digests; files are rewound."""
     whole = hashlib.blake2b(digest_size=32)
     for part in parts:
         content = part.encode() if isinstance(part, str) else part

@@ -164,23 +164,20 @@ async def _until(
 ) -> AsyncGenerator[JobStatus, None]:
     """The states until the server stops, which would wait for an open stream."""
     stopped = asyncio.create_task(stopping.wait())
-    coming: asyncio.Future[JobStatus] | None = None
     try:
         while True:
-            coming = asyncio.ensure_future(anext(states))
-            await asyncio.wait({coming, stopped}, return_when=asyncio.FIRST_COMPLETED)
-            if not coming.done():
-                return
+            coming = asyncio.ensure_future(anext(states, None))
             try:
-                current = coming.result()
-            except StopAsyncIteration:
+                await asyncio.wait({coming, stopped}, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                if not coming.done():
+                    coming.cancel()
+                    await asyncio.wait({coming})
+            if coming.cancelled() or (current := coming.result()) is None:
                 return
             yield current
     finally:
         stopped.cancel()
-        if coming is not None and not coming.done():
-            coming.cancel()
-            await asyncio.wait({coming})
 
 
 def accepted(job: JobStatus | JobOut, **headers: str) -> JSONResponse:

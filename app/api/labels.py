@@ -121,7 +121,6 @@ async def _pending(state: StateDep, calibration_id: str) -> JobStatus:
 
 
 def _etag(version: int) -> str:
-    """The ETag of a version of a pair's label."""
     return f'"v{version}"'
 
 

@@ -113,7 +113,6 @@ class RequestContext:
 
 
 def _span(method: str, scope: Scope, request_id: str) -> AbstractContextManager[Span]:
-    """The span of a request, which continues the trace of its headers."""
     if scope["path"] in _PROBES:
         return nullcontext(INVALID_SPAN)
     sent = dict(scope["headers"])
@@ -137,7 +136,6 @@ def _finish(traced: Span, method: str, route: str, status: int) -> None:
 
 
 def _security_headers(path: str, start: Message) -> list[tuple[bytes, bytes]]:
-    """The headers that the answer to a path lacks."""
     sent = dict(start.get("headers", []))
     policy = _DOCS_POLICY if path == "/docs" else _POLICY
     headers = [*_HEADERS, (b"content-security-policy", policy.encode())]

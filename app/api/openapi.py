@@ -77,7 +77,6 @@ def finished(document: dict[str, Any]) -> dict[str, Any]:
 
 
 def _is_bare(schema: dict[str, Any] | None) -> bool:
-    """Whether nothing is known of an object but that it is one."""
     return schema is None or ("properties" not in schema and "enum" not in schema)
 
 

@@ -146,7 +146,6 @@ async def _stored(
 
 
 async def _in_turn(state: State, drawing: Coroutine[Any, Any, bytes]) -> bytes:
-    """What is drawn, in a slot of its kind."""
     with closing(drawing):
         async with state.service.drawing.slot():
             return await drawing
@@ -203,14 +202,12 @@ async def _mask(state: State, result: Result, alpha: float) -> bytes:
 
 
 async def _overlay(state: State, result: Result, alpha: float) -> bytes:
-    """The picture with untrusted regions tinted, and the text chunks of the mask."""
     mask = await _mask(state, result, alpha)
     image = await state.stores.results.blob(result.id, image_file(result))
     return await shielded(png_overlay, image, mask)
 
 
 async def _believed(state: State, result: Result, alpha: float) -> bytes:
-    """The picture inside the mask, and something plain outside."""
     mask = await _mask(state, result, alpha)
     image = await state.stores.results.blob(result.id, image_file(result))
     rest = await state.stores.results.blob(result.id, REST)

@@ -328,7 +328,6 @@ async def _check_queue(state: State) -> None:
 async def _submit(
     state: State, upload: _Upload, fields: UpscaleRequest, prepared: Admitted, webhook: str | None
 ) -> JobStatus:
-    """Store the upload and the job."""
     job_id = f"{JOB}{secrets.token_urlsafe(15)}"
     async with uploads_for(state.stores, job_id):
         async with state.service.drawing.slot():  # bounds the whole files in memory
@@ -345,7 +344,6 @@ async def _submit(
 
 
 def _parts(result: Picture, media_type: str) -> tuple[str, ...]:
-    """The files that an answer of this type carries."""
     if media_type == _JSON:
         return ()
     if not isinstance(result, Result):

@@ -128,7 +128,6 @@ async def list_upscalers(
 
 
 def _identity(state: State, upscaler: Upscaler) -> dict[str, Any]:
-    """What the configuration and the upscaler say, whatever its calibrations."""
     scale = fingerprint = pace = None
     with suppress(UpscalerUnavailable):
         scale, fingerprint = upscaler.scale, upscaler.fingerprint
@@ -150,7 +149,6 @@ def _identity(state: State, upscaler: Upscaler) -> dict[str, Any]:
 
 
 def _calibrated(calibration: Calibration | None) -> dict[str, Any]:
-    """What the first active calibration says."""
     if calibration is None:
         names = ("guarantee", "calibrated_on", "default_alpha", "min_alpha", "bound", "unit")
         return {**dict.fromkeys(names), "samples": DEFAULT_SAMPLES, "groups": {}, "table": []}
@@ -177,7 +175,6 @@ def _packed(request: Request, body: bytes) -> Response:
 
 
 async def _classes(state: State, asked: Answering) -> list[CalibratedClass]:
-    """The classes that one of the active calibrations answers."""
     calibration = await state.calibrations.get(asked.id)
     by_class = await asyncio.to_thread(tables, calibration)
     return [

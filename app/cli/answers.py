@@ -81,7 +81,6 @@ class Place:
 
 
 def _complete(files: Mapping[str, bytes]) -> dict[str, bytes]:
-    """The files with an overlay, where there is a mask."""
     if MASK not in files:
         return dict(files)
     picture = next(data for name, data in files.items() if name.startswith("image."))
@@ -118,7 +117,6 @@ def _shown(value: Any) -> str:
 
 
 def _listed(folder: Path) -> dict[str, frozenset[str]]:
-    """The files of answers in a folder, by stem."""
     found: dict[str, set[str]] = defaultdict(set)
     for path in folder.iterdir() if folder.is_dir() else ():
         if match := _PART.fullmatch(path.name):
@@ -127,7 +125,6 @@ def _listed(folder: Path) -> dict[str, frozenset[str]]:
 
 
 def _read(path: Path) -> Mapping[str, Any] | None:
-    """A record; None: the file holds none."""
     try:
         record = json.loads(path.read_bytes())
     except ValueError:

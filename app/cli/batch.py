@@ -269,7 +269,6 @@ def _lost(place: Place, asked: Mapping[str, Any]) -> str:
 
 
 def _summary(source: Source, record: Mapping[str, Any], note: str = "") -> str:
-    """The promise, the figures, the warnings."""
     warnings = [f"  warning: {warning}" for warning in record["warnings"]]
     if record.get("chosen"):
         warnings.insert(0, f"  {record['chosen']}")

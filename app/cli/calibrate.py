@@ -1,5 +1,7 @@
 """`trustscale calibrate`: a calibration from a folder of photographs."""
 
+# ruff: noqa: ARG001 - the context has the options of the guarantee
+
 from __future__ import annotations
 
 import json
@@ -28,6 +30,7 @@ from trustscale import AsyncJob, AsyncTrustscale, Tar
 
 
 def calibrate(
+    context: typer.Context,
     folder: Annotated[
         Path, typer.Argument(help="x/ and y/ with matching names, or only high-resolution images.")
     ],
@@ -169,16 +172,7 @@ def calibrate(
             "labels": labels,
         },
         default_alpha=alpha,
-        guarantee=options.guarantee(
-            guarantee,
-            delta=delta,
-            method=method,
-            tolerance=tolerance,
-            level=level,
-            menu=menu,
-            between=between,
-        )
-        or {"kind": "expectation"},
+        guarantee=options.guarantee_in(context.params) or {"kind": "expectation"},
         degradation=_degradation(
             mixture,
             grey=grey,
@@ -234,7 +228,6 @@ async def _begin(
 
 
 def _chosen(rows: list[dict[str, Any]]) -> str:
-    """What `auto` takes by class because of measurements."""
     found = [(name, row["name"], why) for row in rows for name, why in row["chosen_for"].items()]
     if not found:
         return (

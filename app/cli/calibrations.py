@@ -3,6 +3,8 @@
 Every command works on the stores of the settings, or with `--server` over HTTP.
 """
 
+# ruff: noqa: ARG001 - the context has the options of the guarantee
+
 from __future__ import annotations
 
 import json
@@ -58,6 +60,7 @@ def show(
 
 @app.command()
 def derive(
+    context: typer.Context,
     calibration: Id,
     guarantee: options.Guarantee = None,
     delta: options.Delta = None,
@@ -80,15 +83,7 @@ def derive(
     changes: dict[str, Any] = {"activate": activate, "name": name}
     if force:
         changes["force"] = True
-    asked = options.guarantee(
-        guarantee,
-        delta=delta,
-        method=method,
-        tolerance=tolerance,
-        level=level,
-        menu=menu,
-        between=between,
-    )
+    asked = options.guarantee_in(context.params)
     if asked is None and bound is None and input_rule is None:
         asked = {"kind": "high_probability"}
     if asked is not None:
@@ -210,7 +205,6 @@ def shown(found: dict[str, Any], *, as_json: bool) -> None:
 
 
 def _aside(measured: dict[str, Any] | None) -> list[str]:
-    """The measurements by which `auto` chooses."""
     if measured is None:
         return []
     return [
@@ -282,7 +276,6 @@ def verdict_of(document: dict[str, Any]) -> list[str]:
 
 
 def _without_weights(indecision: dict[str, Any]) -> dict[str, Any]:
-    """σ with the name of its fit in place of its numbers."""
     fit = indecision.get("fit")
     return indecision if fit is None else {**indecision, "fit": fit["name"]}
 
@@ -346,14 +339,12 @@ def _switch(done: dict[str, Any]) -> str:
 
 
 def _uploads(classes: Sequence[str]) -> str:
-    """Classes of uploads for people."""
     if EVERY in classes:
         return "every upload"
     return "; ".join(map(class_in_words, classes)) or "no upload that those before it leave over"
 
 
 def _expectation(document: dict[str, Any]) -> str:
-    """A backtest as a table, with objections to its calibration."""
     lines = [
         f"{document['splits']} random halvings: mean, and 5 % to 95 % of the halvings",
         "  α       loss                      trusted area            above α",

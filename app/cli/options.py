@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Final, TypeVar
 
 import typer
@@ -79,11 +79,11 @@ _KIND_OF: Final = {
 """The guarantee that an option implies; of several the first."""
 
 
-def guarantee(kind: str | None, **fields: Any) -> dict[str, Any] | None:
-    """The guarantee that the options name, unvalidated; None: none."""
-    given = {name: value for name, value in fields.items() if value not in (None, [])}
-    named = kind or next((of for name, of in _KIND_OF.items() if name in given), None)
-    return None if named is None else {"kind": named, **given}
+def guarantee_in(options: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The guarantee that the options of a command name, unvalidated; None: none."""
+    given = {name: options[name] for name in _KIND_OF if options[name] not in (None, [], ())}
+    kind = options["guarantee"] or next((_KIND_OF[name] for name in given), None)
+    return None if kind is None else {"kind": kind, **given}
 
 
 def holes(share: float | None, shape: str, color: str) -> dict[str, Any] | None:

@@ -1,5 +1,7 @@
 """`trustscale upscale`: images in files and folders, in this process or on a server."""
 
+# ruff: noqa: ARG001 - the context has the options of the request
+
 from __future__ import annotations
 
 import asyncio
@@ -16,6 +18,7 @@ _ROUTES: Final = ("upscalers", "upscale")
 
 
 def upscale(
+    context: typer.Context,
     sources: Annotated[
         list[str],
         typer.Argument(
@@ -67,12 +70,9 @@ def upscale(
         str | None,
         typer.Option(help="Group that the images belong to, of those of the calibration."),
     ] = None,
-    form: Annotated[
+    format: Annotated[  # noqa: A002
         str,
-        typer.Option(
-            "--format",
-            help="png, webp, avif, jpeg; with the mask inside: tiff, cog.tiff, ome.tiff.",
-        ),
+        typer.Option(help="png, webp, avif, jpeg; with the mask inside: tiff, cog.tiff, ome.tiff."),
     ] = "png",
     quality: Annotated[int | None, typer.Option(help="Of webp, avif and jpeg.")] = None,
     metadata: Annotated[
@@ -118,27 +118,10 @@ def upscale(
     from app.cli.bars import interruptible  # noqa: PLC0415
     from app.cli.batch import MANIFEST, Run  # noqa: PLC0415
     from app.cli.service import PATIENT, connected  # noqa: PLC0415
-    from app.serving.options import options_of  # noqa: PLC0415
+    from app.serving.options import UpscaleOptions, options_of  # noqa: PLC0415
     from app.settings import load_settings  # noqa: PLC0415
 
-    request = options_of(
-        upscaler=upscaler,
-        alpha=alpha,
-        seed=seed,
-        mask=mask,
-        believed=believed,
-        background=background,
-        group=group,
-        format=form,
-        quality=quality,
-        metadata=metadata,
-        fit=fit,
-        to=to,
-        stretch=stretch,
-        bands=bands,
-        page=page,
-        guarantee=guarantee,
-    )
+    request = options_of(**{name: context.params[name] for name in UpscaleOptions.model_fields})
     manifest = folder / MANIFEST if folder is not None and is_tree(sources) else None
     many = len(images) > 1
     settings = load_settings() if server is None else None

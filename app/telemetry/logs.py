@@ -61,7 +61,6 @@ def _words(error: BaseException) -> str:
 
 
 def _cut(text: str, longest: int) -> str:
-    """A text, without its middle if it is too long."""
     if len(text) <= longest:
         return text
     half = longest // 2
@@ -69,7 +68,6 @@ def _cut(text: str, longest: int) -> str:
 
 
 def _bounded(_: object, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
-    """Bound the length of values."""
     for name, value in event.items():
         if isinstance(value, _SHORT) or name == "exception":
             continue
@@ -80,7 +78,6 @@ def _bounded(_: object, __: str, event: structlog.typing.EventDict) -> structlog
 
 
 def _trace(_: object, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
-    """Add the span of an event, where there is one."""
     event.update(tracing.ids())
     return event
 

@@ -197,5 +197,4 @@ class Metrics:
 
 
 def _labelled(metric: _Metric, labels: tuple[str, ...]) -> _Metric:
-    """The metric under these values of its labels."""
     return metric.labels(*labels) if labels else metric

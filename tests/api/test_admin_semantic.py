@@ -44,10 +44,6 @@ def drawn(admin, job):
     return {item["name"]: item["labelled"] for item in admin.get(f"/{job}/pairs")}
 
 
-def predicted(admin, job):
-    return {item["name"]: item["prediction_sha256"] for item in admin.get(f"/{job}/pairs")}
-
-
 def reasons(response):
     return {item["name"]: item["reason"] for item in check_problem(response, "bad-pairs")["items"]}
 
@@ -146,36 +142,24 @@ class TestLabelArchive:
         assert drawn(admin, waiting) == {"000": True, "001": False, "002": False}
 
 
-class TestLabelsWithThePairs:
-    @pytest.fixture
-    def claimed(self, admin, waiting):
-        return predicted(admin, waiting)
+def test_labels_with_the_pairs(admin, waiting):
+    """Labels of these very predictions need no second step; a missing one is awaited."""
+    claimed = {item["name"]: item["prediction_sha256"] for item in admin.get(f"/{waiting}/pairs")}
 
-    def upload(self, claimed, **labels):
-        sent = {f"labels/{name[1:]}.png": data for name, data in labels.items()}
+    def upload(claimed):
         predictions = {"labels/predictions.json": json.dumps(claimed).encode()}
-        return {**truth_files(3), **LABELS, **sent, **predictions}
+        return {**truth_files(3), **LABELS, **predictions}
 
-    def test_on_these_very_predictions(self, admin, claimed):
-        """Labels with the right hashes need no second step; where one is missing it is awaited."""
-        files = self.upload(claimed)
-        assert admin.create(files, **SEMANTIC)["n"] == 3
-        del files["labels/002.png"]
-        job = admin.ended(admin.post_files(files, **SEMANTIC))
-        assert job["state"] == "awaiting_labels"
-        assert drawn(admin, job["id"]) == {"000": True, "001": True, "002": False}
-
-    def test_on_others(self, admin, claimed):
-        """A label of another prediction, or that is cut off, is named; or its pair is skipped."""
-        damaged = self.upload(claimed, l001=SQUARE[:-20])
-        assert list(reasons(admin.post_files(damaged, **SEMANTIC))) == ["001"]
-        files = self.upload({**claimed, "001": hashlib.sha256(b"").hexdigest()})
-        job = admin.ended(admin.post_files(files, **SEMANTIC))
-        assert (job["state"], job["error"]["type"]) == ("failed", "/problems/bad-pairs")
-        assert [item["name"] for item in job["error"]["items"]] == ["001"]
-        assert "not drawn on this prediction" in job["error"]["detail"]
-        made = admin.create(files, on_bad_pair="skip", **SEMANTIC)
-        assert (made["n"], made["skipped"][0]["name"]) == (2, "001")
+    files = upload(claimed)
+    assert admin.create(files, **SEMANTIC)["n"] == 3
+    del files["labels/002.png"]
+    job = admin.ended(admin.post_files(files, **SEMANTIC))
+    assert job["state"] == "awaiting_labels"
+    assert drawn(admin, job["id"]) == {"000": True, "001": True, "002": False}
+    files = upload({**claimed, "001": hashlib.sha256(b"").hexdigest()})
+    job = admin.ended(admin.post_files(files, **SEMANTIC))
+    assert [item["name"] for item in job["error"]["items"]] == ["001"]
+    assert "not drawn on this prediction" in job["error"]["detail"]
 
 
 def test_extended(admin, upscaler):

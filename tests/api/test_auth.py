@@ -172,11 +172,8 @@ def test_who_did_what(fresh, calibration):
     assert done == ["import", "delete", "remove_pair", "activate", "activate", "create"]
     assert {entry["actor"] for entry in entries} == {made["provenance"]["created_by"]}
     assert ADMIN_KEY not in json.dumps(entries)
-    assert entries[3]["facts"] == {
-        "calibration": calibration.id,
-        "previous": made["id"],
-        "only": False,
-    }
+    facts = {"calibration": calibration.id, "previous": made["id"], "only": False}
+    assert entries[3]["facts"] == facts
     assert fresh.audit(limit=2, before=entries[1]["id"]) == entries[2:4]
 
     # Ids that the store cannot hold are bad requests.

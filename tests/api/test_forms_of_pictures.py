@@ -71,20 +71,17 @@ def test_transparency_is_enlarged_and_never_trusted(client):
     assert (alpha[:, :20] == 255).all()
     assert (alpha[:, 28:] < 200).all()
     for link in (answer["links"]["mask"], f"{answer['links']['mask']}?alpha=100"):
-        mask = np.asarray(Image.open(io.BytesIO(client.get(link).content)))
+        mask = pixels(client.get(link).content)
         assert mask.any()
         assert not mask[alpha < 255].any()
-    trust = np.asarray(Image.open(io.BytesIO(client.get(answer["links"]["trust"]).content)))
-    assert (trust[alpha < 255] == 65535).all()
+    assert (pixels(client.get(answer["links"]["trust"]).content)[alpha < 255] == 65535).all()
     assert answer["threshold"] == opaque["threshold"]
-    answer = post(client, TRANSPARENT, seed=1).json()
     picture = np.asarray(picture_of(client, answer))
-    is_opaque = picture[..., 3] == 255
-    mask = np.asarray(Image.open(io.BytesIO(client.get(answer["links"]["mask"]).content)))
+    is_opaque = alpha == 255
+    mask = pixels(client.get(answer["links"]["mask"]).content)
     assert answer["trusted_fraction"] == mask[is_opaque].mean()
     assert answer["opaque_fraction"] == is_opaque.mean()
-    drawn = client.get(f"{answer['links']['overlay']}?alpha=0").content
-    overlay = np.asarray(Image.open(io.BytesIO(drawn)))
+    overlay = pixels(client.get(f"{answer['links']['overlay']}?alpha=0").content)
     np.testing.assert_array_equal(overlay[~is_opaque], picture[~is_opaque])
     assert (overlay[is_opaque] != picture[is_opaque]).any(axis=1).all()
     assert post(client, IMAGE).json()["opaque_fraction"] == 1
@@ -158,30 +155,16 @@ def test_what_is_said_of_it(client):
     assert "nothing is promised of it" in said
 
 
-class TestWitness:
-    """The faithful model's answer is there already where samples were compared with it."""
-
-    @pytest.fixture
-    def witnessed(self, start):
-        upscaler = FakeUpscaler(witness=FakeWitness())
-        calibration = aside(
-            calibration_of(
-                upscaler,
-                samples=1,
-                indecision=IndecisionSettings("witness"),
-                witness="witness:1 x2",
-            )
-        )
-        return start(upscaler, calibrations=(calibration,)), upscaler.witness
-
-    def test_of_an_upload_without_loss(self, witnessed):
-        """It is shown outside the mask, and is not asked again."""
-        client, witness = witnessed
-        asked = witness.asked
-        answer = post(client, encoded(sharp()), alpha=0.1, seed=3).json()
-        assert answer["believed"]["outside"] == "witness"
-        assert "span-x4" in answer["believed"]["statement"]
-        nothing = parts_of(client, answer, 0)[2].astype(int)
-        large = sharp().repeat(2, 0).repeat(2, 1)
-        assert np.abs(nothing - large).mean() < 3  # kept with a little loss
-        assert witness.asked == asked + 1
+def test_the_witness(start):
+    """What samples were compared with is shown outside the mask, and is not asked again."""
+    upscaler = FakeUpscaler(witness=FakeWitness())
+    settings = {"indecision": IndecisionSettings("witness"), "witness": "witness:1 x2"}
+    client = start(upscaler, calibrations=[aside(calibration_of(upscaler, samples=1, **settings))])
+    asked = upscaler.witness.asked
+    answer = post(client, encoded(sharp()), alpha=0.1, seed=3).json()
+    assert answer["believed"]["outside"] == "witness"
+    assert "span-x4" in answer["believed"]["statement"]
+    nothing = parts_of(client, answer, 0)[2].astype(int)
+    large = sharp().repeat(2, 0).repeat(2, 1)
+    assert np.abs(nothing - large).mean() < 3  # kept with a little loss
+    assert upscaler.witness.asked == asked + 1

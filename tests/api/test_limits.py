@@ -242,10 +242,8 @@ class TestCounters:
 
     @pytest.mark.servers
     async def test_shared(self, redis_url):
-        async with (
-            open_limits(redis_url, requests=1, pixels=None) as first,
-            open_limits(redis_url, requests=1, pixels=None) as second,
-        ):
+        limits = [open_limits(redis_url, requests=1, pixels=None) for _ in "ab"]
+        async with limits[0] as first, limits[1] as second:
             await first.take("a", "requests")
             with pytest.raises(RateLimited):
                 await second.take("a", "requests")

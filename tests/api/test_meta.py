@@ -69,48 +69,33 @@ def test_every_answer_has_one(client):
         assert re.fullmatch(r"[0-9a-f]{16}", response.headers["x-request-id"])
 
 
-class TestOpenApi:
-    @pytest.fixture
-    def document(self, client):
-        return client.get("/openapi.json").json()
+def test_the_document_is_coherent(client):
+    """OpenAPI 3.1; every operation has its own name, says what it does, and how it fails."""
+    document = client.get("/openapi.json").json()
+    assert document["openapi"].startswith("3.1")
+    operations = [one for path in document["paths"].values() for one in path.values()]
+    assert len({one["operationId"] for one in operations}) == len(operations)
+    assert all(one["summary"] and one["description"] for one in operations)
+    assert "schemas/HTTPValidationError" not in json.dumps(document["paths"])
 
-    def test_it_is_coherent(self, document):
-        """OpenAPI 3.1; every operation has its own name, says what it does, and how it fails."""
-        assert document["openapi"].startswith("3.1")
-        operations = [
-            operation for path in document["paths"].values() for operation in path.values()
-        ]
-        ids = [operation["operationId"] for operation in operations]
-        assert len(set(ids)) == len(ids)
-        for operation in operations:
-            assert operation["summary"]
-            assert operation["description"]
-            assert "schemas/HTTPValidationError" not in json.dumps(operation["responses"])
+
+def lock(folder, **settings):
+    return single_process_lock(Settings(data_dir=folder, **settings))
 
 
 def test_a_data_folder_has_one_gateway(tmp_path):
-    """A second one on the same folder is refused while the first one runs, and not afterwards."""
-    settings = Settings(data_dir=tmp_path / "data")
-    with (
-        single_process_lock(settings),
-        pytest.raises(ConfigError, match="Another gateway"),
-        single_process_lock(settings),
-    ):
+    """A second one is refused while the first runs, and one whose queue others do not see."""
+    with lock(tmp_path), pytest.raises(ConfigError, match="Another gateway"), lock(tmp_path):
         pass
-    with single_process_lock(settings):
+    with lock(tmp_path):
         pass
     for more in ({"run_jobs": False}, {"queue": "redis://127.0.0.1/0", "run_jobs": True}):
-        settings = Settings(data_dir=tmp_path, **more)
-        with single_process_lock(settings), single_process_lock(settings):
+        with lock(tmp_path, **more), lock(tmp_path, **more):
             pass
-
-
-def test_a_shared_store(tmp_path):
-    """Jobs of a store that others see are not run from a queue that they do not see."""
-    settings = Settings(data_dir=tmp_path, store="redis://:secret@127.0.0.1/0")
+    shared = "redis://:secret@127.0.0.1/0"
     with (
         pytest.raises(ConfigError, match="TRUSTSCALE_QUEUE") as caught,
-        single_process_lock(settings),
+        lock(tmp_path, store=shared),
     ):
         pass
     assert "secret" not in caught.value.detail
@@ -123,7 +108,7 @@ ALWAYS = {
     "cross-origin-resource-policy": "same-origin",
 }
 # The same for everybody, so it may be kept.
-DOCUMENTATION = ("/docs", "/docs/style.css", "/openapi.json", "/problems/bad-image")
+DOCUMENTATION = ("/docs", "/docs/start.js", "/openapi.json", "/problems/bad-image")
 PATHS = (*DOCUMENTATION, "/healthz", "/v1/upscalers", "/v1/results/none", "/no/such/path")
 
 

@@ -58,11 +58,8 @@ class TestFields:
 
     def test_an_image_that_is_text(self, client):
         """None, or a plain field in place of a file, is no image; what curl lacks is said."""
-        for kind in (
-            {"data": {"alpha": "0.1"}},
-            {"data": {"image": "photo.png"}},
-            {"files": {"image": (None, "photo.png")}},
-        ):
+        texts = ({"alpha": "0.1"}, {"image": "photo.png"})
+        for kind in (*({"data": one} for one in texts), {"files": {"image": (None, "photo.png")}}):
             problem = check_problem(client.post("/v1/upscale", **kind), "bad-request")
             assert "image=@FILE" in problem["detail"]
             assert problem["fields"][0]["field"] == "image"
@@ -87,12 +84,8 @@ class TestFields:
         ]
         assert len(forms) >= 5
         for method, path in forms:
-            answer = client.request(
-                method,
-                path.replace("{", "").replace("}", ""),
-                files={"nonsense": ("a.png", IMAGE)},
-                headers={"X-API-Key": ADMIN_KEY},
-            )
+            sent = {"files": {"nonsense": ("a.png", IMAGE)}, "headers": {"X-API-Key": ADMIN_KEY}}
+            answer = client.request(method, path.replace("{", "").replace("}", ""), **sent)
             assert check_problem(answer, "bad-request")["fields"][0]["field"] == "nonsense", path
 
     def test_what_cannot_be_read(self, client, upscaler):
@@ -112,14 +105,6 @@ class TestFields:
 
 
 class TestUpscaler:
-    def test_without_a_calibration(self, start):
-        """Nothing is generated, whatever the image."""
-        upscaler = FakeUpscaler()
-        problem = check_problem(post(start(upscaler, calibrations=())), "no-calibration")
-        assert problem["upscaler"] == "fake"
-        assert "trustscale calibrate" in problem["detail"]
-        assert upscaler.calls == []
-
     def test_unavailable(self, client, upscaler):
         """Retry-After says when to come back; a failure, how many samples came."""
         upscaler.failure = errors.UpscalerUnavailable("The model is asleep.", retry_after=7.2)
@@ -170,14 +155,10 @@ def test_every_error_has_a_problem():
     """No error of ours falls through to the internal error, except bases and settings."""
     kinds = [kind for kind in vars(errors).values() if isinstance(kind, type)]
     ours = {kind for kind in kinds if issubclass(kind, errors.TrustscaleError)}
-    assert {
-        kind for kind in ours if problem_of(kind("A reason."))["type"] == "/problems/internal-error"
-    } == {errors.TrustscaleError, errors.Passing, errors.ConfigError}
-    error = errors.BadImage("Damaged.", status=200, title="fine", place=3)
-    problem = problem_of(error)
-    assert problem["status"] == 422
-    assert problem["title"] == "Bad image"
-    assert problem["place"] == 3
+    internal = {one for one in ours if problem_of(one("A."))["type"] == "/problems/internal-error"}
+    assert internal == {errors.TrustscaleError, errors.Passing, errors.ConfigError}
+    problem = problem_of(errors.BadImage("Damaged.", status=200, title="fine", place=3))
+    assert (problem["status"], problem["title"], problem["place"]) == (422, "Bad image", 3)
 
 
 ESCAPED = "a\ud800"

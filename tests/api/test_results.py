@@ -2,7 +2,6 @@
 
 import os
 import time
-from collections import Counter
 
 import httpx
 import pytest
@@ -112,16 +111,6 @@ def left(folder):
     return {path.name for path in (folder / "blobs").glob("job-*")}
 
 
-def counted(method, calls):
-    """The method, whose calls are counted."""
-
-    async def count(*arguments):
-        calls["all"] += 1
-        return await method(*arguments)
-
-    return count
-
-
 def test_ended_jobs(start, tmp_path):
     """Once `job_ttl_s` is over, an ended job and its files are gone; its result stays."""
     admin = Admin(start(job_ttl_s=3600))
@@ -157,24 +146,6 @@ async def test_uploads(tmp_path, calibration):
         for job in (waiting, stopped):
             await client.delete(f"/v1/jobs/{job}")
         await until(lambda: not left(tmp_path))
-
-
-def test_other_jobs(start, monkeypatch):
-    upscaler = FakeUpscaler()
-    admin = Admin(start(upscaler, job_ttl_s=0.01, timings=OFTEN))
-    jobs, rounds = admin.client.app_state["trustscale"].stores.jobs, Counter()
-    monkeypatch.setattr(jobs, "expire", counted(jobs.expire, rounds))
-    waiting = admin.ended(admin.post_files(truth_files(1), fidelity={"metric": "semantic"}))
-    upscaler.seconds, calls = 600, len(upscaler.calls)
-    hanging = post(admin.client, headers={"Prefer": "respond-async"}).headers["location"]
-    block_until(lambda: len(upscaler.calls) > calls)
-    seen = rounds.total()
-    block_until(lambda: rounds.total() > seen + 3)
-    assert admin.client.get(hanging).json()["state"] == "running"
-    assert admin.client.get(f"/v1/jobs/{waiting['id']}").json()["state"] == "awaiting_labels"
-    assert len(admin.get(f"/{waiting['id']}/pairs")) == 1
-    admin.client.delete(hanging)
-    block_until(lambda: upscaler.cancelled)
 
 
 def test_orphans(start, calibration, tmp_path):

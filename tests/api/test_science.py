@@ -4,7 +4,6 @@ import io
 import json
 import warnings
 import zipfile
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,12 +20,12 @@ from app.conformal.indecision import IndecisionSettings
 from app.images.facts import BANDS
 from app.upscalers.base import Capabilities
 from app.upscalers.embedded import EmbeddedUpscaler
-from tests.api.gateway import AS_ADMIN, aside, ended, gateway
+from tests.api.admin import Admin
+from tests.api.gateway import aside, gateway
 from tests.factories import calibration_of, cells
 from tests.fakes import FakeUpscaler
 from tests.images.test_raster import raster, stack
 
-MICROSCOPY = Path(__file__).parents[3] / "shared" / "photos" / "microscopy"
 SIDE = 12
 PLACE = rasterio.Affine(10, 0, 500_000, 0, -10, 4_000_000)
 
@@ -235,33 +234,16 @@ def test_an_upscaler_of_8_bits_says_so(tmp_path):
     assert len(np.unique(opened(files["image.png"])[0])) <= 3 * 256  # means of three channels
 
 
-def files_of_pairs(count):
-    """Made-up cells where the shared photographs are not there."""
-    if MICROSCOPY.is_dir():
-        return [(path.name, path.read_bytes()) for path in sorted(MICROSCOPY.glob("*.webp"))]
-    return [(f"{k}.tiff", raster(cells(k, 256))) for k in range(count)]
-
-
 @pytest.mark.slow
 def test_microscopy_is_a_calibration_of_its_own(tmp_path):
-    """Made by the API, of data with a stretch; photographs keep theirs beside it."""
-    upscaler = FakeUpscaler(scale=2, strength=0.05)
-    photographs = gateway(tmp_path, upscaler)
-    files = files_of_pairs(40)
-    held = files.pop()
-    with TestClient(photographs) as client:
+    """Made by the API, of data with a stretch."""
+    files = {f"y/{k}.tiff": raster(cells(k, 96)) for k in range(13)}
+    held = files.pop("y/0.tiff")
+    with TestClient(gateway(tmp_path, FakeUpscaler(strength=0.05))) as client:
         config = {"stretch": "p0,p100", "activate": True, "samples": 2, "fit_indecision": 0}
-        response = client.post(
-            "/v1/admin/calibrations",
-            files=[("y", file) for file in files],
-            data={"config": json.dumps(config)},
-            headers=AS_ADMIN,
-        )
-        assert response.status_code == 202, response.text
-        job = ended(client, response.headers["Location"])
-        assert job["state"] == "succeeded", job
-        document = post(client, held[1]).json()
+        made = Admin(client).create(files, degradation=None, **config)
+        assert made["n"] == 12
+        document = post(client, held).json()
         assert document["guarantee"]["unit"] == "stretch"
         assert document["input_class"]["rule"] == BANDS
         assert document["raster"]["stretch"] == "p0,p100"
-        assert document["guarantee"]["n"] > 20

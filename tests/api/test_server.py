@@ -9,9 +9,7 @@ from contextlib import contextmanager, suppress
 
 import httpx
 import pytest
-from PIL import Image
 
-from tests.api.gateway import pixels
 from tests.factories import encoded, photo
 from tests.images import hostile
 from tests.servers import ProcessGroup, free_port
@@ -38,24 +36,8 @@ def serving(folder, **settings):
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return tmp_path_factory.mktemp("running") / "data"
-
-
-@pytest.fixture(scope="module")
-def client(folder):
-    with serving(folder) as (_, client):
-        yield client
-
-
-@pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    """The data folder of the servers that a test ends: two cannot share one."""
     return tmp_path_factory.mktemp("ending") / "data"
-
-
-def test_where_it_is(folder, client):
-    assert f'"address": "{client.base_url}' in (folder.parent / "server.log").read_text("utf-8")
 
 
 def hang_up(client, image):
@@ -77,38 +59,10 @@ def succeeded(client, job):
     return client.get(job).json()
 
 
-def sideways(image):
-    picture = Image.fromarray(image)
-    exif = picture.getexif()
-    exif[0x0112] = 6
-    return encoded(picture, "JPEG", exif=exif)
-
-
-def test_accepted(client):
-    """Photographs of any form are upscaled four times, the right way up, with their mask."""
-    for image, (width, height) in (
-        (sideways(photo(1, 16, 24)), (16, 24)),
-        (encoded(photo(1, 1, 1)), (1, 1)),
-        (encoded(photo(1, 10, 500)), (500, 10)),
-    ):
-        response = upload(client, image)
-        assert response.status_code == 200, response.text
-        answer = response.json()
-        assert (answer["width"], answer["height"]) == (4 * width, 4 * height)
-        for part, channels in {"image": (3,), "mask": (), "trust": (), "overlay": (3,)}.items():
-            file = client.get(answer["links"][part]).content
-            assert pixels(file).shape == (4 * height, 4 * width, *channels)
-
-
-def test_a_client_that_hangs_up(client, folder):
-    hang_up(client, encoded(photo(2, 160, 160)))
-    assert upload(client, SMALL).status_code == 200
-    assert "Traceback" not in (folder.parent / "server.log").read_text()
-
-
 def test_killed_in_the_middle(data):
     """SIGKILL loses nothing: stored results are served, the accepted job finishes."""
     with serving(data) as (server, client):
+        assert f'"address": "{client.base_url}' in (data.parent / "server.log").read_text("utf-8")
         stored = upload(client, SMALL).json()
         before = client.get(stored["links"]["image"]).content
         accepted = upload(client, encoded(photo(4, 160, 160)), headers=ASYNC)
@@ -121,6 +75,7 @@ def test_killed_in_the_middle(data):
         job = succeeded(client, accepted.headers["location"])
         assert client.get(job["result"]).json()["width"] == 640
         assert upload(client, SMALL).status_code == 200
+        assert "Traceback" not in (data.parent / "server.log").read_text()
 
 
 def test_asked_to_end(data):

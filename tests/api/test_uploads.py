@@ -110,9 +110,9 @@ class TestThere:
         assert small.image.tobytes() == sent.image.tobytes() == job.image.tobytes()
         puts = [request for request in asked if request.method == "PUT"]
         assert [request.headers["content-length"] for request in puts] == [str(len(large))] * 2
-        assert not any("authorization" in request.headers for request in puts)
-        gets = [str(request.url) for request in asked if request.url.netloc.decode() != address]
-        assert len([url for url in gets if "/result-" in url]) == 6
+        there = [request for request in asked if request.url.netloc.decode() != address]
+        assert len([one for one in there if "/result-" in str(one.url)]) == 6
+        assert not any("authorization" in one.headers for one in there)
         here = [request for request in asked if request.url.netloc.decode() == address]
         assert all(request.headers["authorization"] == "Bearer key" for request in here)
         assert max(int(request.headers.get("content-length", 0)) for request in here) < len(large)

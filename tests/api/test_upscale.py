@@ -47,12 +47,9 @@ class TestDocument:
         assert (answer["samples"], answer["seed"], answer["prediction"]) == (4, 7, "first")
         assert 0 < answer["typicality"] <= 1
         assert answer["warnings"] == []
-        guarantee = answer["guarantee"]
-        assert (guarantee["kind"], guarantee["metric"]) == ("expectation", "neighborhood")
-        assert (guarantee["alpha"], guarantee["bound"], guarantee["n"]) == (0.1, LAB_BOUND, 30)
-        assert guarantee["lab_psnr_lower_bound_db"] is None
-        assert "is at most 0.1, if the image is exchangeable" in guarantee["statement"]
-        assert any("choosing alpha after" in void for void in guarantee["voids"])
+        promised = {"kind": "expectation", "metric": "neighborhood", "alpha": 0.1, "n": 30}
+        promised |= {"bound": LAB_BOUND, "lab_psnr_lower_bound_db": None}
+        assert answer["guarantee"].items() >= promised.items()
         assert set(answer["timings_ms"]) == {"wait", "samples", "indecision", "encode"}
         assert all(value >= 0 for value in answer["timings_ms"].values())
         assert answer["links"] == {"self": base, **{part: f"{base}/{part}.png" for part in PARTS}}
@@ -178,22 +175,13 @@ class TestUpscalers:
         configs += [{"name": "other", "kind": "embedded"}]
         client = start(FakeUpscaler(), other, upscalers=configs, default_upscaler="other")
         first, second = client.get("/v1/upscalers").json()
-        known = {
-            "name": "fake",
-            "scale": 2,
-            "fingerprint": "fake:1",
-            "samples": 4,
-            "default": False,
-        }
-        known |= {"title": "SPAN ×4", "character": "faithful", "kind": "embedded"}
+        known = {"name": "fake", "scale": 2, "fingerprint": "fake:1", "kind": "embedded"}
+        known |= {"samples": 4, "default": False, "title": "SPAN ×4", "character": "faithful"}
         known |= {"price_per_call": 0.02, "unit": "lab", "bound": calibration.bound, "groups": {}}
         known |= {"calibration": calibration.id, "guarantee": Expectation().facts()}
         known |= {"calibrations": [{"id": calibration.id, "name": None, "classes": ["*"]}]}
-        known |= {
-            "calibrated_on": "30 pictures, of which nothing more is said",
-            "default_alpha": 0.1,
-        }
-        assert first.items() >= {**known, "min_alpha": calibration.curve.min_alpha}.items()
+        known |= {"default_alpha": 0.1, "min_alpha": calibration.curve.min_alpha}
+        assert first.items() >= known.items()
         told = [(row["alpha"], row["trusted_fraction"]) for row in thresholds(calibration)]
         assert [(row["alpha"], row["trusted_fraction"]) for row in first["table"]] == told
         known = {"name": "other", "scale": 3, "samples": 1, "table": [], "calibration": None}

@@ -9,6 +9,7 @@ import pytest
 
 from tests.api.gateway import IMAGE, check_problem, ended, pixels, post, text_chunks
 from tests.factories import encoded, photo
+from tests.fakes import FakeUpscaler
 
 
 def test_reduced(client):
@@ -46,11 +47,13 @@ def bare(start):
     return start(calibrations=())
 
 
-def test_the_way_out_is_named(bare):
-    """Without a calibration the error names the command that makes one, and mask=none."""
-    detail = check_problem(post(bare), "no-calibration")["detail"]
+def test_the_way_out_is_named(start):
+    """Without a calibration nothing is generated; the error names what makes one, and mask=none."""
+    upscaler = FakeUpscaler()
+    detail = check_problem(post(start(upscaler, calibrations=())), "no-calibration")["detail"]
     assert "trustscale calibrate FOLDER --upscaler fake --activate" in detail
     assert "mask=none" in detail
+    assert upscaler.calls == []
 
 
 def test_the_picture_alone(bare):

@@ -23,13 +23,8 @@ def test_a_life(run, two, place, upscaler):
     assert f"* {two[1]}" in run("calibrations", "list").out
     shown = run("calibrations", "show", two[1], "--json").json
     text = run("calibrations", "show", two[1]).out
-    for words in (
-        f"{two[1]} (active)",
-        "scenes       3 (",
-        "fake, ×2",
-        f"{shown['min_alpha']:.4f}",
-    ):
-        assert words in text
+    smallest = f"{shown['min_alpha']:.4f}"
+    assert all(s in text for s in (f"{two[1]} (active)", "scenes       3 (", "fake, ×2", smallest))
     done = run("calibrations", "activate", two[0], "--force", "--json").json
     assert (done["calibration"], done["previous"]) == two
     back = run("calibrations", "activate", two[1], "--force", "--only").out
@@ -37,6 +32,8 @@ def test_a_life(run, two, place, upscaler):
     calls = len(upscaler.calls)
     made = run("calibrations", "derive", two[1], "--delta", 0.2, "--name", "mine", "--json").json
     assert (made["guarantee"]["delta"], made["name"], made["state"]) == (0.2, "mine", "ready")
+    looked = run("calibrations", "derive", two[1], "--menu", 0.1, "--menu", 0.2, "--json").json
+    assert (looked["guarantee"]["kind"], looked["guarantee"]["menu"]) == ("post_hoc", [0.1, 0.2])
     cut = run("calibrations", "derive", two[1], "--bound", 0.2, "--activate", "--force", "--json")
     assert (cut.json["pipeline"]["fidelity"]["bound"], cut.json["state"]) == (0.2, "active")
     run("calibrations", "derive", cut.json["id"], "--bound", 0.4).check_error(1, "were cut")

@@ -228,7 +228,8 @@ class TestServer:
     @pytest.fixture
     def there(self, at, place):
         truths(place / "truths", 2)
-        assert at("calibrate", "truths", "--samples", 2, *FORCED).code == 0
+        plain = ("--samples", 2, "--mixture", "none")
+        assert at("calibrate", "truths", *plain, *FORCED).code == 0
         return at
 
     def test_as_here(self, there, run, place, server):
@@ -263,9 +264,8 @@ class TestServer:
 
     def test_refusals(self, there, run, place, server, monkeypatch):
         small(place / "in", "a.png", "b.png")
-        there("upscale", "in", "--out", "o", "--upscaler", "other").check_error(
-            1, "'other'", "fake"
-        )
+        unknown = there("upscale", "in", "--out", "o", "--upscaler", "other")
+        unknown.check_error(1, "'other'", "fake")
         monkeypatch.setenv("TRUSTSCALE_KEY", "wrong")
         there("upscale", "in", "--out", "o").check_error(1, "key is not valid")
         run("upscale", "in", "--out", "o", "--server", "localhost").check_error(2, "http://")

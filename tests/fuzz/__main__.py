@@ -27,21 +27,19 @@ def main():
     parser.add_argument("target", nargs="?")
     parser.add_argument("files", nargs="*", type=Path)
     parser.add_argument("--seconds", type=int, default=120)
-    parser.add_argument("--memory-mib", type=int, default=4096, help="address space of the process")
     parser.add_argument("--out", type=Path, default=Path(tempfile.gettempdir()))
-    parser.add_argument("--list", action="store_true")
     arguments = parser.parse_args()
 
     warnings.simplefilter("ignore")  # of Pillow and numpy, about damaged files
     with atheris.instrument_imports(include=INSTRUMENTED):
         from tests.fuzz.targets import TARGETS  # noqa: PLC0415 - instrumented as it is imported
 
-    if arguments.list or arguments.target not in TARGETS:
-        parser.exit(0 if arguments.list else 2, "\n".join(TARGETS) + "\n")
+    if arguments.target not in TARGETS:
+        parser.exit(2, "\n".join(TARGETS) + "\n")
     target = TARGETS[arguments.target]
     faulthandler.enable()
     # An answer that asks for all memory must fail here, not take the machine down.
-    resource.setrlimit(resource.RLIMIT_AS, (arguments.memory_mib * 2**20,) * 2)
+    resource.setrlimit(resource.RLIMIT_AS, (4 * 2**30,) * 2)
     if arguments.files:
         for path in arguments.files:
             target.run(path.read_bytes())
@@ -55,21 +53,10 @@ def main():
             (corpus / f"seed{number}").write_bytes(seed)
         escaped = ("".join(f"\\x{byte:02x}" for byte in word) for word in target.words)
         words.write_text("".join(f'"{word}"\n' for word in escaped))
-        atheris.Setup(
-            [
-                sys.argv[0],
-                str(corpus),
-                f"-dict={words}",
-                "-use_value_profile=1",
-                f"-max_total_time={arguments.seconds}",
-                f"-artifact_prefix={arguments.out}/",
-                "-max_len=16384",
-                "-timeout=10",
-                "-rss_limit_mb=2048",
-                "-print_final_stats=1",
-            ],
-            target.run,
-        )
+        bounds = f"-max_total_time={arguments.seconds} -max_len=16384 -timeout=10".split()
+        options = ["-use_value_profile=1", "-rss_limit_mb=2048", "-print_final_stats=1"]
+        places = [f"-dict={words}", f"-artifact_prefix={arguments.out}/"]
+        atheris.Setup([sys.argv[0], str(corpus), *places, *bounds, *options], target.run)
         atheris.Fuzz()
 
 

@@ -161,12 +161,8 @@ def tensor_answers():
     other = {"name": "other", "datatype": "FP32", "shape": [1]}
     binary = {**entry, "parameters": {"binary_data_size": 12}}
     first = {**other, "parameters": {"binary_data_size": 4}}
-    file_ = {
-        "name": "samples",
-        "datatype": "BYTES",
-        "shape": [1],
-        "parameters": {"binary_data_size": 9},
-    }
+    file_ = {"name": "samples", "datatype": "BYTES", "shape": [1]}
+    file_["parameters"] = {"binary_data_size": 9}
     return [
         _tensor_answer({"outputs": [binary]}, samples.tobytes()),
         _tensor_answer({"outputs": [first, binary], "parameters": {}}, b"1234" + samples.tobytes()),

@@ -145,6 +145,7 @@ def test_a_stopped_program_loses_no_span(tmp_path):
             "TRUSTSCALE_DATA_DIR": str(tmp_path / "data"),
             "TRUSTSCALE_OTLP_ENDPOINT": collector.url,
             "OTEL_BSP_SCHEDULE_DELAY": "600000",
+            "TRUSTSCALE_UPSCALERS": '[{"name": "a", "kind": "worker", "urls": ["http://127.0.0.1:9"]}]',
         }
         code = (
             "from app.telemetry import otel\n"
