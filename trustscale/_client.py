@@ -108,7 +108,7 @@ class _Service(Generic[J]):
             pairs: a folder or archive (`y/NAME.png`, perhaps `x/NAME.png`), truths Y, or (X, Y).
             groups: by name of the pair.
             scenes: by name of the pair; pairs of one scene count once.
-            group_by: "folder", or the column of the pairs' manifest.csv that names groups.
+            group_by: "folder", or a column of the pairs' manifest.csv.
             scene_by: likewise; "manifest": its column scene or pool_id.
             on_sent: called with (bytes sent, all bytes).
             config: fields of the configuration: `samples`, `fidelity`, `activate`, …

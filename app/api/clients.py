@@ -1,8 +1,8 @@
-"""Clients of the API: who asks, how much they may ask for, and whether they are still connected.
+"""Clients of the API: their names, their limits, and whether they are still connected.
 
-A client is a key, or an address when the API is open. Limits count requests and input pixels; a
-client's minute begins with its first request, and refused requests do not count. With `redis://`
-all gateways share the counters, in memory each has its own.
+A client is a key, or an address when the API is open. Limits count requests and input pixels per
+minute, which begins with a client's first request; refused requests do not count. Gateways share
+the counters with `redis://` only.
 """
 
 # Without limits the libraries that count are not imported.
@@ -34,7 +34,7 @@ CLIENT_GONE = 499
 
 
 def client_name(request: Request, key: str | None) -> str:
-    """The name that a client is counted under: its key, or its address when the API is open."""
+    """The name that a client is counted under."""
     return f"key:{key}" if key else f"address:{request.client.host if request.client else ''}"
 
 

@@ -1,8 +1,8 @@
 """`Idempotency-Key`: a repeated request gets the answer of the first one.
 
-A key belongs to one caller and one body. While the first request is in flight, its gateway renews a
-claim on the key in the shared store, and repetitions poll it. If that gateway dies, the claim
-expires, and the next request with the key counts as the first. A failure frees the key.
+A key belongs to one caller and one body. During the first request its gateway renews a claim on the
+key in the shared store, and repetitions poll it. If that gateway dies, the claim expires, and the
+next request counts as the first. A failure frees the key.
 """
 
 from __future__ import annotations
@@ -74,9 +74,9 @@ class IdempotencyKeys:
 
         Args:
             request: its form has been read.
-            caller: whose key it is.
+            caller: of the key.
             make: does the work.
-            recall: answers again, or raises NotFound if what was made is gone.
+            recall: answers again, or raises NotFound.
             body: None: the request's is a form.
 
         Raises:

@@ -40,10 +40,9 @@ log = structlog.get_logger("access")
 class RequestContext:
     """Gives every request an id, logs it once, counts it by method, route template and status.
 
-    It is the outermost layer, so that every answer, also to an unexpected error, has the security
-    headers and an `X-Request-ID` (a client's harmless one is kept). It turns the framework's
-    plain-text limit on bodies into a problem document. HEAD is answered as GET, whose body the
-    server does not send.
+    As the outermost layer it gives every answer, also to an unexpected error, security headers and
+    an `X-Request-ID` (a client's harmless one is kept), and turns the framework's plain-text 413
+    into a problem document. HEAD is answered as GET; the server does not send the body.
     """
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:

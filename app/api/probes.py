@@ -10,10 +10,7 @@ from app.upscalers.base import Upscaler
 
 
 class Probes:
-    """Checks each upscaler at most once per `rest_s` seconds.
-
-    Anybody may ask for readiness, and providers count calls.
-    """
+    """Checks each upscaler at most once per `rest_s` seconds: anybody may ask, and calls cost."""
 
     def __init__(self, rest_s: float) -> None:
         self._rest_s = rest_s

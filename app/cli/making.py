@@ -58,10 +58,10 @@ class Making:
     with_file: bool = False
 
     def run(self, folder: Path, naming: Naming) -> list[Outcome]:
-        """The outcomes of the jobs on a folder of pairs, but of those that await labels.
+        """The outcomes of the jobs on a folder of pairs; one that awaits labels has none.
 
         Raises:
-            RemoteError: the pairs were refused, or the job failed or was cancelled.
+            RemoteError: the pairs were refused, or a job failed or was cancelled.
             BadPairs: the folder holds no pairs.
         """
         used = {path for pair in find_in(folder, naming) for path in pair.by_role.values()}

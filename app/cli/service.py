@@ -51,8 +51,7 @@ AWAY: Final = "away"
 """The type of a RemoteError when no server answers."""
 
 PATIENT: Final = 8
-"""Retries while a job is watched or a folder upscaled: the server may be restarted for some 50 s.
-Other calls fail at once."""
+"""Retries while a job is watched or a folder upscaled: a restart of the server takes some 50 s."""
 
 # More samples at once take memory rather than save time.
 _MOST_AT_ONCE: Final = 8
@@ -69,7 +68,7 @@ async def connected(
     """A client of a server, or of an application in this process (`here`: as of `inside`).
 
     Raises:
-        ConfigError: the key or URL of the server, or the settings, cannot be used.
+        ConfigError: the server's key or URL, or the settings, cannot be used.
         RemoteError: a request is refused.
     """
     with refusals(server):
@@ -99,11 +98,7 @@ def ask(
 
 
 def key_of(server: str, *, needs_key: bool = True) -> str | None:
-    """The key for a server from the environment.
-
-    Raises:
-        ConfigError: there is none, it is not printable ASCII, or the server has no URL.
-    """
+    """The key for a server from the environment. Raises ConfigError, also for a bad URL."""
     if not server.startswith(("http://", "https://")):
         raise ConfigError("--server starts with http:// or https://.")
     try:
@@ -169,12 +164,12 @@ async def inside(
 
     Args:
         settings: None: those of the environment.
-        upscaler: the only one to open, so that the command neither waits for the others nor warns
-            of them; None: the default one, or those that `auto` chooses from.
-        many: for throughput on many images instead of latency: embedded upscalers whose threads are
-            not set make one sample per core at a time.
+        upscaler: the only one to open, which saves waiting for the others and warnings; None: the
+            default one, or those that `auto` chooses from.
+        many: for throughput, not latency: embedded upscalers without a setting of threads make one
+            sample per core at a time.
         on_checked: for a command that calibrates; called with (images, all) while they are checked.
-        routes: those that the command uses, where the time of imports counts.
+        routes: those that the command uses, to save imports.
     """
     settings = _narrowed(settings or load_settings(), upscaler, many=many)
     start = partial(_start, settings, on_checked)

@@ -130,7 +130,7 @@ def targets(sources: Sequence[Source], out: Path) -> list[Path]:
     """The stem of each source's answer: its path without the suffix, unless only that differs.
 
     Raises:
-        ConfigError: two sources would be written to one place.
+        ConfigError: two sources have the same.
     """
     stems = Counter(str(source.place.with_suffix("")).casefold() for source in sources)
     places: dict[str, Source] = {}

@@ -37,8 +37,8 @@ def span(
         name: of few values.
         attributes: known at the start.
         kind: its side of a call or message.
-        parent: W3C Trace Context headers to continue; without any in them a new trace begins. None:
-            the enclosing span.
+        parent: W3C Trace Context headers; without them a new trace begins. None: the enclosing
+            span.
     """
     if _tracer is None:
         yield INVALID_SPAN
