@@ -77,11 +77,7 @@ def label(
     prediction_rgb: Pixels,
     settings: AnnotatorSettings | None = None,
 ) -> NDArray[np.bool_]:
-    """Where the rule finds that the meaning differs, bool [H, W], of two [H, W, 3] images.
-
-    Raises:
-        ValueError: shapes or dtypes do not match.
-    """
+    """Where the rule finds that the meaning differs, bool [H, W], of two images (`check_pair`)."""
     settings = settings or AnnotatorSettings()
     check_pair(truth_rgb, prediction_rgb)
     truth, prediction = normalised_lab(truth_rgb), normalised_lab(prediction_rgb)
@@ -105,10 +101,7 @@ def color_difference(
 def structure_difference(
     truth: NDArray[np.float32], prediction: NDArray[np.float32], settings: AnnotatorSettings
 ) -> NDArray[np.float32]:
-    """(1 − SSIM)/2 of two lightness planes, float32 [H, W] in [0, 1]; 0 where both lack contrast.
-
-    The rounding of float32, about 1e-7, is far below both constants of the SSIM.
-    """
+    """(1 − SSIM)/2 of two lightness planes, float32 [H, W]; 0 where both lack contrast."""
     mean_a, mean_b, square_a, square_b, product = (
         gaussian_blur(plane, settings.blur)
         for plane in (

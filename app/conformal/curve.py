@@ -49,7 +49,7 @@ _BLOCK = 1 << 16  # pixels at once: temporaries stay in the cache
 
 @dataclass(frozen=True, eq=False)
 class StepCurve:
-    """From `thresholds[k]` on, up to the next one, the value is `risks[k]`.
+    """From `thresholds[k]` on, up to the next one, the value is `risks[k]`. NaN is a ValueError.
 
     n: number of scenes.
     bound: B, no loss exceeds it.
@@ -67,22 +67,14 @@ class StepCurve:
     highest: float = field(default=LARGEST, kw_only=True)
 
     def risk(self, t: float) -> float:
-        """The value at t; t may be −inf or inf.
-
-        Raises:
-            ValueError: t is NaN.
-        """
+        """The value at t; t may be −inf or inf."""
         if math.isnan(t):
             raise ValueError("t is not a number")
         index = int(np.searchsorted(self.thresholds, t, side="right"))
         return float(self.risks[index - 1]) if index else self.min_alpha
 
     def threshold(self, alpha: float) -> float:
-        """t_α = sup{t : value(t) ≤ α}, at most just above `highest`; −inf for the empty mask.
-
-        Raises:
-            ValueError: alpha is NaN.
-        """
+        """t_α = sup{t : value(t) ≤ α}, at most just above `highest`; −inf for the empty mask."""
         if math.isnan(alpha):
             raise ValueError("alpha is not a number")
         if alpha < self.min_alpha:
@@ -94,11 +86,7 @@ class StepCurve:
             return float(np.nextafter(np.float32(self.highest), np.float32(np.inf)))
 
     def mask(self, indecision: NDArray[np.float32], alpha: float) -> NDArray[np.bool_]:
-        """The trust mask {σ < t_α}, bool of the shape of σ; True is trusted.
-
-        Raises:
-            ValueError: σ contains NaN, or alpha is NaN.
-        """
+        """The trust mask {σ < t_α}, bool of the shape of σ; True is trusted."""
         _check_no_nan(indecision)
         return np.asarray(indecision < self.threshold(alpha))
 
@@ -107,9 +95,6 @@ class StepCurve:
 
         `code ≤ floor(α/B · 65534)`, computed in float64, never trusts a pixel outside the mask of
         α. It leaves out pixels whose α(p) is within B/65534 of α.
-
-        Raises:
-            ValueError: σ contains NaN.
         """
         _check_no_nan(indecision)
         found = self._codes.take(indecision)
@@ -117,11 +102,7 @@ class StepCurve:
         return found
 
     def mask_of_code(self, code: NDArray[np.uint16], alpha: float) -> NDArray[np.bool_]:
-        """The mask of α from `trust_code`: inside `mask`, without pixels within B/65534 of α.
-
-        Raises:
-            ValueError: alpha is NaN.
-        """
+        """The mask of α from `trust_code`: inside `mask`, without pixels within B/65534 of α."""
         if math.isnan(alpha):
             raise ValueError("alpha is not a number")
         limit = math.floor(min(alpha / self.bound, 1.0) * CODE_STEPS)
@@ -129,7 +110,7 @@ class StepCurve:
 
     @cached_property
     def _codes(self) -> _CodeTable:
-        """The codes that occur, and where they begin: far fewer than the curve's thresholds."""
+        """The codes that occur, and where they begin."""
         levels = np.append(self.min_alpha, self.risks)
         # One more than the code of the largest α below the level: whole quotients may be rounded.
         below = np.nextafter(levels, -np.inf) / self.bound * CODE_STEPS * _SAFE
@@ -146,7 +127,7 @@ class Loss(NamedTuple):
 
 
 def places_of(scenes: Iterable[Hashable]) -> list[list[int]]:
-    """The places of the images of each scene, in the order in which scenes first occur."""
+    """The places of the images of each scene; scenes in the order in which they first occur."""
     found: dict[Hashable, list[int]] = {}
     for place, scene in enumerate(scenes):
         found.setdefault(scene, []).append(place)
@@ -176,7 +157,7 @@ def by_scene(
 
 
 def mean_loss(crops: Sequence[Staircase]) -> Loss:
-    """L̄ of one scene, rounded up to whole units, whatever the order of its crops."""
+    """L̄ of one scene, rounded up to whole units, in any order of its crops."""
     total = summed(
         [
             Loss(crop.levels, np.ceil(crop.errors.astype(np.float64) * UNIT).astype(np.int64))
@@ -187,7 +168,7 @@ def mean_loss(crops: Sequence[Staircase]) -> Loss:
 
 
 def summed(losses: Sequence[Loss]) -> Loss:
-    """The sum of losses; their order does not matter."""
+    """The sum of losses, in any order."""
     level = np.concatenate([*(loss.levels for loss in losses), np.empty(0, np.float32)])
     level += np.float32(0)  # −0 and 0 are one level
     rise = np.concatenate([*(_rises(loss.totals) for loss in losses), np.empty(0, np.int64)])

@@ -3,9 +3,9 @@
 Every answered request has a number z, the mean log σ of its image. While requests are exchangeable
 with the calibration images, one of each scene, the randomised rank of each z among the
 calibration's z **and those of all earlier requests** is uniform and independent of the earlier
-ranks. (Ranks among the calibration images alone are uniform but dependent: `benchmarks/drift.py`
-shows the cost.) A simple jumper bets against the ranks with three accounts, on small ranks (e =
-−1), on nothing (0) and on large ones (1), between which a little capital jumps.
+ranks. (Ranks among the calibration images alone are dependent: `benchmarks/drift.py` shows the
+cost.) A simple jumper bets against the ranks with three accounts, on small ranks (e = −1), on
+nothing (0) and on large ones (1), between which a little capital jumps.
 
 - S, the total capital, is a *test martingale*: P(S ever reaches 1/δ) ≤ δ (Ville's inequality). It
   is the evidence since the beginning; after a long quiet time it reacts late.
@@ -15,11 +15,11 @@ shows the cost.) A simple jumper bets against the ranks with three accounts, on 
 
 **Bounded memory.** After `EPOCH` requests a new epoch begins with no earlier z, S = 1 and V = 0.
 Both promises hold in every epoch, and over epochs: of those without a change at most the share δ
-raise S to 1/δ, and V gives at most one false alarm in c requests. Each epoch finds a lasting
-difference again instead of taking it for normal.
+raise S to 1/δ, and V gives at most one false alarm in c requests. A lasting difference is found
+again in each.
 
-Sources: Vovk, Gammerman, Shafer, "Algorithmic Learning in a Random World", 2nd ed., ch. 8; Vovk,
-"Testing randomness online", 2021 (jumper, Shiryaev–Roberts). J = 0.01 and e in {−1, 0, 1} as there.
+Sources, also of J = 0.01 and e: Vovk, Gammerman, Shafer, "Algorithmic Learning in a Random World",
+2nd ed., ch. 8; Vovk, "Testing randomness online", 2021 (jumper, Shiryaev–Roberts).
 """
 
 from __future__ import annotations

@@ -4,9 +4,8 @@ Label j gives the loss L_j on the mask of level a_j. The hypothesis is E[L_j | t
 every j.
 
 - **E-value.** With r_j = L_j/a_j, each E_c = Π (1 + c (r_j − 1)) with a fixed c in (0, ½] is a
-  non-negative supermartingale under the hypothesis, and so is the mean E over several c: with
-  probability at least 1 − δ it never reaches 1/δ. The mean bets mostly with the stakes that have
-  earned most so far, so it needs no tuning.
+  non-negative supermartingale under the hypothesis, and so is the mean E over several c, which
+  needs no tuning: with probability at least 1 − δ it never reaches 1/δ.
 - **Confidence sequence** for the mean loss, valid at every number of labels at once: the
   predictable plug-in empirical Bernstein sequence of Waudby-Smith and Ramdas ("Estimating means of
   bounded random variables by betting", 2024, Theorem 2). Where the expectation of the losses varies
@@ -28,7 +27,7 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 DELTA = 0.05
-"""Probability that the e-value ever raises a false alarm, and that the sequence ever misses."""
+"""Probability that the e-value ever raises a false alarm, or that the sequence ever misses."""
 
 STAKES = (0.02, 0.06, 0.14, 0.28, 0.5)
 """c of the bets that are averaged; up to ½, so that one loss-free label at most halves a stake."""

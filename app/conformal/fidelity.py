@@ -106,7 +106,7 @@ def neighborhood_difference(
 def structure(truth: Pixels, prediction: Pixels, settings: FidelitySettings) -> NDArray[np.float32]:
     """(1 − SSIM)/2 of the lightness around each pixel (Wang et al. 2004, Gaussian of 1.5 px).
 
-    Images smaller than the window are reflected up to its size.
+    Smaller images are reflected up to the window's size.
     """
     # Slow to import.
     from skimage import metrics  # noqa: PLC0415
@@ -320,35 +320,35 @@ class FidelitySettings:
 
     @property
     def sentence(self) -> str:
-        """What the statement of a guarantee calls D at a pixel, under these settings."""
+        """D at a pixel in the statement of a guarantee, under these settings."""
         rule = self.annotator and self.annotator.title
         return self.row.sentence.format(blur=self.blur, annotator=rule)
 
     @property
     def title(self) -> str:
-        """The metric as lists show it; says so where synthetic labels replace those of people."""
+        """The metric as lists show it, with synthetic labels that replace those of people."""
         return self.metric if self.key == self.metric else f"{self.metric} ({self.labels} labels)"
 
     @property
     def missing(self) -> str | None:
-        """What to install before an error can be measured; None: nothing."""
+        """What to install before an error can be measured, if anything."""
         return getattr(self.annotator, "missing", None)
 
 
 def bound(settings: FidelitySettings | None = None) -> float:
-    """B, the largest value that `error` can return under these settings."""
+    """B, the largest value of `error` under these settings."""
     value = (settings or FidelitySettings()).bound
     assert value is not None  # noqa: S101 - __post_init__ fills it
     return value
 
 
 def needs_label(settings: FidelitySettings) -> bool:
-    """Whether D needs a label that a person has drawn."""
+    """Whether a person draws D."""
     return settings.row.needs_label
 
 
 def clips(settings: FidelitySettings) -> bool:
-    """Whether the chosen bound is smaller than the metric's own, so that D is cut."""
+    """Whether the chosen bound is below the metric's own, so that D is cut."""
     return bound(settings) < settings.row.bound
 
 

@@ -103,8 +103,8 @@ def minimal_n(
 ) -> int:
     """The smallest n for which n scenes without any loss certify α.
 
-    For Hoeffding-Bentkus about log(1/δ)/−log(1 − α/B). A useful mask needs several times as many.
-    For WSR and more than 5,000 scenes, a necessary number: log(1/δ)/log(1 + α/B).
+    For Hoeffding-Bentkus about log(1/δ)/−log(1 − α/B); useful masks need several times as many. For
+    WSR and more than 5,000 scenes, a necessary number: log(1/δ)/log(1 + α/B).
 
     Raises:
         ValueError: alpha or bound is not a positive number, or delta is not in (0, 1).
@@ -171,8 +171,7 @@ def _hoeffding_bentkus_steps(
 ) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
     """The levels, and U from each on.
 
-    U does not fall when the mean grows, so long curves are thinned by giving a level the mean of a
-    later one.
+    U does not fall in the mean, so thinning gives a level the mean of a later one.
     """
     n, (levels, totals) = len(scenes), summed([mean_loss(crops) for crops in scenes])
     if len(totals) > _MOST_LEVELS:

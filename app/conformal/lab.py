@@ -88,11 +88,7 @@ def check_pair(first: Pixels, second: Pixels) -> None:
 
 
 def normalised_lab(rgb: Pixels) -> NDArray[np.float32]:
-    """Normalised Lab, float32 [3, H, W] in [0, 1], of an [H, W, 3] sRGB image.
-
-    Raises:
-        ValueError: another dtype or shape.
-    """
+    """Normalised Lab, float32 [3, H, W] in [0, 1], of an [H, W, 3] sRGB image (`check_rgb`)."""
     check_rgb(rgb)
     height, width, _ = rgb.shape
     out = np.empty((3, height * width), np.float32)
@@ -104,11 +100,7 @@ def normalised_lab(rgb: Pixels) -> NDArray[np.float32]:
 
 
 def lab_distance(first: Pixels, second: Pixels) -> NDArray[np.float32]:
-    """‖u − v‖₁ per pixel in normalised Lab, float32 [H, W], of two [H, W, 3] images.
-
-    Raises:
-        ValueError: another dtype or shape, or two shapes.
-    """
+    """‖u − v‖₁ per pixel in normalised Lab, float32 [H, W], of two images (`check_pair`)."""
     check_pair(first, second)
     height, width, _ = first.shape
     distance = np.empty(height * width, np.float32)

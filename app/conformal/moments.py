@@ -78,7 +78,7 @@ class Image(Protocol):
 
 
 class Moments:
-    """The samples of one request.
+    """The samples of one request. Another shape or dtype, and measuring no sample, are ValueErrors.
 
     Args:
         shape: (H, W) of the samples; a trailing channel axis of 3 is accepted.
@@ -116,11 +116,7 @@ class Moments:
         self.is_asked_once = False
 
     def add(self, rgb: Pixels) -> None:
-        """Add one sample, uint8 [H, W, 3], which must not change afterwards.
-
-        Raises:
-            ValueError: another shape or dtype, or more than `MAX_SAMPLES` samples.
-        """
+        """Add one of at most `MAX_SAMPLES` samples, uint8 [H, W, 3], which must not change later."""
         self._check(rgb)
         if self.count == MAX_SAMPLES:
             raise ValueError(f"at most {MAX_SAMPLES} samples can be accumulated")
@@ -139,11 +135,7 @@ class Moments:
         self._witness = rgb
 
     def take(self, spread: Spread) -> None:
-        """Take all samples as they were accumulated elsewhere; only their variance is known then.
-
-        Raises:
-            ValueError: there are samples already, or another shape.
-        """
+        """Take all samples as accumulated elsewhere; only their variance is known then."""
         self._check(spread.prediction)
         if self.count or spread.count < 2:
             raise ValueError("a spread stands for all samples of a request, at least two")
@@ -178,11 +170,7 @@ class Moments:
         return sums, squares
 
     def pixel_variance(self) -> NDArray[np.float32]:
-        """σ^var before smoothing: Σ_c Var_M, a new float32 [H, W] ≥ 0 (paper §2.2).
-
-        Raises:
-            ValueError: no sample has been added.
-        """
+        """σ^var before smoothing: Σ_c Var_M, a new float32 [H, W] ≥ 0 (paper §2.2)."""
         self.check_any()
         if self.count == 1:
             return np.zeros(self.shape, np.float32)
@@ -219,21 +207,13 @@ class Moments:
         )
 
     def residual(self) -> NDArray[np.float32]:
-        """E_M Σ_c (μ − E)² in normalised Lab, what the samples add to X, float32 [H, W] ≥ 0.
-
-        Raises:
-            ValueError: no sample, or no enlarged input.
-        """
+        """E_M Σ_c (μ − E)² in normalised Lab, what the samples add to X, float32 [H, W] ≥ 0."""
         if self._enlarged is None:
             raise ValueError("σ needs the enlarged input, which was not given")
         return self._between(self._enlarged, self._distance)
 
     def departure(self) -> NDArray[np.float32]:
-        """Σ_c |E_M[μ] − W| in normalised Lab, how far Ŷ is from the witness, float32 [H, W] ≥ 0.
-
-        Raises:
-            ValueError: no sample, or no witness.
-        """
+        """Σ_c |E_M[μ] − W| in normalised Lab, how far Ŷ is from the witness, float32 [H, W] ≥ 0."""
         if self._witness is None:
             raise ValueError("σ needs the witness's answer, which was not given")
         return self._between(self._witness, self._apart)
@@ -241,7 +221,6 @@ class Moments:
     def _between(
         self, image: Image, measured: Callable[[Pixels, _Moments], NDArray[np.float32]]
     ) -> NDArray[np.float32]:
-        """What is measured of the samples and an image, which is made in strips."""
         self.check_any()
         plane = np.empty(self.shape, np.float32)
         for top in range(0, self.shape[0], _STRIP):
@@ -258,7 +237,7 @@ class Moments:
             yield part, slice(first + part.start, first + part.stop)
 
     def _moments(self, block: slice) -> _Moments:
-        """The Lab colours of a single sample, else S1 and S2, of some pixels."""
+        """Of some pixels, the Lab colours of a single sample, else S1 and S2."""
         if self.count == 1 and self._unfolded:
             return _lab(self._unfolded[0].reshape(-1, 3)[block]), None
         return self._sums(block)
@@ -307,7 +286,6 @@ class Moments:
         return known_terms(known, facts=self.facts is not None)
 
     def maps(self) -> Maps:
-        """What the terms of a fitted σ are measured on."""
         return self.rows(0, self.shape[0])
 
     def rows(self, top: int, bottom: int) -> Maps:
@@ -348,8 +326,7 @@ class Moments:
     def patch_variance(self, kernel: Kernel, size: int) -> NDArray[np.float32]:
         """Σ_c E_M[μ² * K] − (E_M[μ * K])², float32 [H, W] (paper §2.2, σ^ker, literally).
 
-        K is linear, so E_M is taken first. The difference cancels leading digits; float64 keeps the
-        variance of flat regions above the rounding noise.
+        K is linear, so E_M is taken first. The difference cancels leading digits, hence float64.
         """
         self.check_any()
         self._accumulate_all()

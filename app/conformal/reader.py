@@ -60,7 +60,7 @@ class ReaderSettings:
 
     @property
     def missing(self) -> str | None:
-        """What to install before anything can be measured; None: nothing."""
+        """What to install before anything can be measured, if anything."""
         try:
             installed = metadata.version(self.name)
         except metadata.PackageNotFoundError:
@@ -88,11 +88,7 @@ def label(
     prediction_rgb: NDArray[np.uint8],
     settings: ReaderSettings | None = None,
 ) -> NDArray[np.bool_]:
-    """Where words read differently, bool [H, W], of two uint8 [H, W, 3] images.
-
-    Raises:
-        ValueError: shapes or dtypes do not match.
-    """
+    """Where words read differently, bool [H, W], of two uint8 images (`check_pair`)."""
     settings = settings or ReaderSettings()
     check_pair(truth_rgb, prediction_rgb)
     marks = np.zeros(truth_rgb.shape[:2], np.bool_)

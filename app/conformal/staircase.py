@@ -34,8 +34,7 @@ _UPPER_HALF = 1 if np.little_endian else 0  # where the upper 16 bits of a float
 class Staircase:
     """The breakpoints of L(t): at `levels[k]` the loss rises to `errors[k]`.
 
-    Both are float32 and strictly increasing; below `levels[0]` the loss is 0. An image without
-    error has no breakpoints.
+    Both are float32 and strictly increasing; below `levels[0]`, or without breakpoints, it is 0.
     """
 
     levels: NDArray[np.float32]
@@ -105,7 +104,7 @@ class Staircase:
         errors: NDArray[np.float32],
         lengths: NDArray[np.int64],
     ) -> list[Staircase]:
-        """Staircases stored one after the other, of these lengths; thousands are checked at once.
+        """Staircases stored one after the other, of these lengths, checked at once.
 
         Raises:
             ValueError: as of each of them, or the lengths do not add up.
@@ -154,11 +153,11 @@ class Staircase:
         return _steps_at(self.levels, self.errors, thresholds, side)
 
     def loss(self, threshold: float) -> float:
-        """L(t): the worst error over the pixels with σ ≤ t, 0 when there are none."""
+        """L(t): the worst error over the pixels with σ ≤ t, 0 without any."""
         return float(self.losses(np.array([threshold]), "right")[0])
 
     def loss_below(self, threshold: float) -> float:
-        """L(t−): the worst error over the mask {σ < t}, 0 when the mask is empty."""
+        """L(t−): the worst error over the mask {σ < t}, 0 if it is empty."""
         index = int(np.searchsorted(self.levels, threshold, side="left"))
         return float(self.errors[index - 1]) if index else 0.0
 
