@@ -59,7 +59,7 @@ class Order:
         return list(dict.fromkeys(one.pipeline.stretch for one in self.calibrations))
 
     def choose(self, facts: Facts, height: int, width: int) -> Calibration:
-        """The one that answers an upload of these facts; the size is that of its output."""
+        """The one that answers an upload whose output has this size."""
         for place, calibration in enumerate(self.calibrations):
             name = calibration.class_of(facts)
             if calibration.covers(facts) and self._speaks(place, name, height, width):
@@ -81,7 +81,6 @@ class Order:
         return found
 
     def _speaks_somewhere(self, place: int, name: str | None) -> bool:
-        """Whether a calibration answers uploads of a class, None: of all, at some size."""
         sizes = self.calibrations[place].of_class(name).sizes.all
         return any(self._speaks(place, name, h, w) for w, h in (*sizes, _LARGE))
 
@@ -241,7 +240,7 @@ class Calibrations:
         return await self.get(calibration)
 
     async def active_ids(self, upscaler: str) -> tuple[str, ...]:
-        """Ids of the active calibrations of an upscaler, in the order in which they are asked."""
+        """Ids of the active calibrations of an upscaler, in the order in which they answer."""
         activation = (await self.store.active()).get(upscaler)
         return activation.calibrations if activation else ()
 
@@ -317,13 +316,12 @@ class Calibrations:
     ) -> Activation:
         """As `activate`, even if it would serve worse, while the job runs.
 
-        Active ones that could answer nothing after it are deactivated.
+        Active ones that would answer nothing after it are deactivated.
         """
         without = None if only else await self._superseded(calibration)
         return await self.store.activate(calibration.id, job=job, without=without)
 
     async def _superseded(self, calibration: Calibration) -> list[str]:
-        """The active ones that would answer no upload after a calibration."""
         active = [*await self.active_ids(calibration.manifest.upscaler)]
         if not active:
             return []
@@ -369,7 +367,7 @@ class Calibrations:
 
 
 def shipped_names() -> list[str]:
-    """The calibrations that come with the program, such as `span-x4-f32`: model and precision."""
+    """The calibrations that come with the program, such as `span-x4-f32`."""
     return sorted(entry.name.removesuffix(file.SUFFIX) for entry in _shipped_files())
 
 

@@ -40,7 +40,7 @@ _JOB_PREFIX = "job-"
 
 
 class Asked(NamedTuple):
-    """A job's request, the files of its pairs, warnings about them, and the mean pixels of X."""
+    """A job's request, its pairs' files, warnings, and the mean pixels of X."""
 
     request: CalibrationRequest
     pairs: Sequence[PairFiles]
@@ -336,7 +336,7 @@ class CalibrationAdmin:
     async def activate(
         self, calibration: Calibration, *, force: bool = False, only: bool = False
     ) -> tuple[Activation, Changes]:
-        """As `Calibrations.activate`, once the guard has compared it with the live upscaler."""
+        """As `Calibrations.activate`, after `check`."""
         await self.check(calibration)
         return await self.calibrations.activate(calibration, force=force, only=only)
 

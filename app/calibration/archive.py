@@ -56,7 +56,7 @@ class ArchiveLimits:
     free_bytes: int = 64 * 1024 * 1024  # which may be expanded by any ratio
 
     def check_files(self, count: int) -> None:
-        """Raises ImageTooLarge for so many members."""
+        """Raise ImageTooLarge for so many members."""
         if count > self.max_files:
             raise ImageTooLarge(
                 f"The archive holds more than {self.max_files:,} files.",
@@ -65,7 +65,7 @@ class ArchiveLimits:
             )
 
     def check_file(self, name: str, size: int) -> None:
-        """Raises ImageTooLarge for a member of so many bytes."""
+        """Raise ImageTooLarge for a member of so many bytes."""
         if size > self.max_file_bytes:
             raise ImageTooLarge(
                 f"{shortened(name)} has more than {self.max_file_bytes:,} bytes.",
@@ -74,7 +74,7 @@ class ArchiveLimits:
             )
 
     def check_total(self, total: int, size: int) -> None:
-        """Raises ImageTooLarge for so many bytes in an archive of this size."""
+        """Raise ImageTooLarge for so many bytes in an archive of this size."""
         most = min(self.max_total_bytes, self.free_bytes + self.max_ratio * size)
         if total > most:
             raise ImageTooLarge(
@@ -108,7 +108,7 @@ def archive_files(file: BinaryIO, limits: ArchiveLimits) -> Iterator[NamedFile]:
 
 @contextmanager
 def _damage_told() -> Iterator[None]:
-    """Raise BadRequest for whatever decompressors and parsers raise on damaged data."""
+    """Raise BadRequest for any error of a decompressor or parser."""
     try:
         yield
     except TrustscaleError:
@@ -118,7 +118,7 @@ def _damage_told() -> Iterator[None]:
 
 
 class _BoundedTarInfo(tarfile.TarInfo):
-    """Refuses names and attributes of many megabytes, which tarfile would read into memory."""
+    """Refuses names and attributes that tarfile would read into many megabytes."""
 
     @classmethod
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
@@ -145,7 +145,7 @@ class _Counted:
 
 
 class _BoundedList:
-    """A zip file that refuses too long a list of members before it is parsed."""
+    """A zip file that refuses too long a list of members."""
 
     def __init__(self, file: BinaryIO, limits: ArchiveLimits) -> None:
         self.seek, self.tell, self.seekable = file.seek, file.tell, file.seekable

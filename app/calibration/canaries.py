@@ -41,7 +41,7 @@ PREFIX: Final = "canary/"
 """Of a canary's blobs while its calibration is being made."""
 
 KEY: Final = "canary-"
-"""Begins the key of a calibration's canaries among the blobs, and that of their state."""
+"""Begins the key of a calibration's canaries among the blobs, and of their state."""
 
 _FIRST: Final = "state.json"
 _LUMA: Final = np.array([0.299, 0.587, 0.114], np.float32)
@@ -160,7 +160,7 @@ def chosen(names: Sequence[str]) -> list[str]:
 
 
 class CanaryTaker:
-    """Reduces the samples of one pair as they arrive to what its canary needs."""
+    """Reduces the samples of one pair, as they arrive, to its canary."""
 
     def __init__(self, blobs: Blobs, job: str, name: str) -> None:
         self._blobs = blobs
@@ -176,7 +176,7 @@ class CanaryTaker:
             self._sha256 = image_digest(sample)
 
     async def keep(self, upscaler: Upscaler, x: RGB, seeds: Sequence[int]) -> None:
-        """Store the canary; one more generation shows whether the same seed repeats exactly.
+        """Store the canary; one more generation shows whether the seed repeats exactly.
 
         If that fails, the canary is given up, not the pair.
         """
@@ -236,8 +236,7 @@ class CanaryStore:
     ) -> None:
         """Give a finished calibration the canaries of its job, unless it has some.
 
-        One that extends another inherits its canaries and their evidence: it still has the old
-        pairs.
+        One that extends another inherits its canaries and their evidence.
         """
         if _FIRST in await self.blobs.names(KEY + calibration):
             return
@@ -276,7 +275,7 @@ class CanaryStore:
     async def change(
         self, calibration: str, work: Callable[[CanaryState], CanaryState | None]
     ) -> tuple[CanaryState, bool]:
-        """The state after `work`, which may run again on a newer one; whether it was changed.
+        """The state after `work`, which may run again on a newer one, and whether it changed.
 
         Raises NotFound if there are no canaries, StoreUnavailable.
         """
@@ -299,12 +298,11 @@ class CanaryStore:
         return await self.blobs.get(KEY + calibration, f"{_file(name)}.png")
 
     async def forget(self, calibration: str) -> None:
-        """Remove the canaries of a deleted calibration: they hold images of its pairs."""
+        """Remove the canaries of a deleted calibration, which hold images of its pairs."""
         await self.blobs.delete(KEY + calibration)
         await self.states.forget(KEY + calibration)
 
     async def _put(self, calibration: str, state: CanaryState, key: str, prefix: str) -> None:
-        """Copy the inputs from another key of the blobs, then write the first state."""
         for item in state.items:
             png = f"{_file(item.name)}.png"
             await self.blobs.put(KEY + calibration, png, await self.blobs.get(key, prefix + png))
@@ -312,5 +310,5 @@ class CanaryStore:
 
 
 def _file(name: str) -> str:
-    """A file name of fixed length: names of pairs may be as long as a file system allows."""
+    """A file name of fixed length, since names of pairs may be long."""
     return hashlib.sha256(name.encode()).hexdigest()[:20]

@@ -45,7 +45,7 @@ def aside_of(pairs: Sequence[MeasuredPair], **settings: Any) -> Aside:
 
 
 def _areas(part: Calibration) -> dict[str, float]:
-    """What a class's own curve trusts of each of its scenes, by a digest of its photographs."""
+    """The share of each scene that a class's own curve trusts, by a digest of its photographs."""
     found = part.trusted_fractions(part.curve.threshold(part.manifest.default_alpha))
     digests = [
         min(_digest(part.manifest.pairs[place].pixels_sha256) for place in places)

@@ -93,7 +93,7 @@ def load(data: bytes) -> Calibration:
 
 
 def fingerprint(data: bytes) -> str:
-    """The fingerprint of the upscaler of a file's calibration; nothing else is read or checked."""
+    """The fingerprint of a calibration file's upscaler; nothing else is read or checked."""
     with zipfile.ZipFile(io.BytesIO(data)) as archive, archive.open(_MANIFEST) as manifest:
         head = b""
         while part := manifest.read(_HEAD):  # it comes before the pairs
@@ -155,7 +155,7 @@ def _split(steps: NDArray[np.float32], pairs: NDArray[np.float32], n: int) -> li
 
 
 def _entry(name: str) -> zipfile.ZipInfo:
-    """A member with a fixed date, so that equal calibrations are equal files."""
+    """A member with a fixed date: equal calibrations are equal files."""
     entry = zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0))
     entry.compress_type = zipfile.ZIP_DEFLATED
     return entry

@@ -27,7 +27,7 @@ AT_HAND: Final = 0.95
 
 
 AFTER_LOOKING: Final = (0.05, 0.15)
-"""Between which α may be chosen after looking, unless something else is said."""
+"""Between which α may be chosen after looking, by default."""
 
 # Of an unknown shape: a fitted σ is on the scale of errors, others are squares.
 _POWER: Final = 1.0
@@ -38,7 +38,7 @@ Scenes: TypeAlias = Sequence[Sequence[Staircase]]
 Level: TypeAlias = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 _ROUNDING: Final = 1 + 1e-12
-"""Above the errors of floating point where more is on the safe side."""
+"""Above the errors of floating point."""
 
 
 class Usual(NamedTuple):
@@ -66,7 +66,7 @@ class GuaranteeSettings(BaseModel, ABC):
         return staircase
 
     def loss_of(self, error: float) -> float:
-        """The loss of an image with this largest error in its mask."""
+        """The loss of an image with this largest error."""
         return error
 
     def largest(self, bound: float) -> float:
@@ -82,7 +82,7 @@ class GuaranteeSettings(BaseModel, ABC):
         return self
 
     def default_alpha(self, asked: float) -> float:
-        """α of requests that name none, given that of the calibration's settings."""
+        """α of requests that name none, given the one in the calibration's settings."""
         return asked
 
     @abstractmethod
@@ -94,11 +94,7 @@ class GuaranteeSettings(BaseModel, ABC):
         scenes: Iterable[Hashable] | None = None,
         highest: float = LARGEST,
     ) -> StepCurve:
-        """The curve of these images; for `wsr` the order of scenes must not depend on their losses.
-
-        Raises:
-            ValueError: an error exceeds the bound.
-        """
+        """The curve of these images; for `wsr` the order of scenes may not depend on losses."""
 
     def minimal_n(self, alpha: float, bound: float) -> int:
         """The number of scenes below which no pixel can be trusted at α, whatever their losses."""
@@ -119,11 +115,7 @@ class GuaranteeSettings(BaseModel, ABC):
         return f"{words}: use {rounded_up(least):g} or more{or_add}"
 
     def leakage_bound(self, alpha: float, n: int, n_leaked: int, bound: float) -> float | None:
-        """What is left of α when a model was trained on some of the scenes; None: unknown.
-
-        Raises:
-            ValueError: n_leaked outside [0, n].
-        """
+        """What is left of α when a model was trained on some of the scenes; None: unknown."""
         return risk.leakage_bound(alpha, n, n_leaked, self.largest(bound))
 
     def usual(self, curve: StepCurve, scenes: Scenes, alpha: float) -> Usual | None:
@@ -132,7 +124,7 @@ class GuaranteeSettings(BaseModel, ABC):
         return None
 
     def facts(self) -> dict[str, Any]:
-        """As JSON values; null where a member has no meaning for this kind."""
+        """As JSON values; null where a member means nothing for this kind."""
         own = self.model_dump(mode="json")
         return {name: own.get(name) for name in FACTS}
 
@@ -328,9 +320,5 @@ _ANY: Final[TypeAdapter[GuaranteeSettings]] = TypeAdapter(AnyGuarantee)
 
 
 def guarantee_of(facts: Mapping[str, Any]) -> GuaranteeSettings:
-    """The guarantee of such facts, without those that are null.
-
-    Raises:
-        ValidationError: there is none.
-    """
+    """The guarantee of such facts; ValidationError without one."""
     return _ANY.validate_python({name: value for name, value in facts.items() if value is not None})

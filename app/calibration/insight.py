@@ -20,7 +20,7 @@ COMMON_ALPHAS: Final = (0.025, 0.05, 0.075, 0.1, 0.125, 0.15, 0.2, 0.3, 0.5)
 
 
 def thresholds(calibration: Calibration) -> list[dict[str, float]]:
-    """t_α and the mean trusted area of the pairs at common α and at the default one, in order."""
+    """t_α and the mean trusted area of the pairs at common α and the default one, in order."""
     rows = []
     for alpha in sorted({*COMMON_ALPHAS, calibration.manifest.default_alpha}):
         threshold = calibration.curve.threshold(alpha)
@@ -123,10 +123,7 @@ def checks(calibration: Calibration) -> dict[str, Any]:
 
 
 def coarser(curve: StepCurve, most: int) -> tuple[list[float], list[float]]:
-    """Thresholds and risks of a curve in at most so many steps, for drawings.
-
-    Merged neighbours take the highest of their risks, so no risk is understated.
-    """
+    """Thresholds and risks of a curve in at most so many steps; no risk is lowered."""
     edges = np.linspace(0, len(curve.risks), min(most, len(curve.risks)) + 1).astype(int)
     return curve.thresholds[edges[:-1]].tolist(), curve.risks[edges[1:] - 1].tolist()
 

@@ -82,7 +82,7 @@ class Intake:
 
 
 def folder_files(folder: Path) -> Iterator[NamedFile]:
-    """All files below a folder, in order, except hidden ones and clutter of operating systems.
+    """All files below a folder, in order, but hidden ones and clutter of operating systems.
 
     Raises:
         BadPairs: it is no folder, or holds too many files.
@@ -124,7 +124,7 @@ def find(files: Iterable[NamedFile], naming: Naming, table: bytes | None = None)
 
 
 def find_in(folder: Path, naming: Naming | None = None) -> list[PairFiles]:
-    """The pairs of a folder, in the order of their names, with the full paths of their files.
+    """The pairs of a folder, in the order of their names, with full paths.
 
     Raises:
         BadPairs: no pairs, or files that make none; each is named.
@@ -233,7 +233,6 @@ def _checked(
     *,
     labels_are_claimed: bool,
 ) -> Intake:
-    """Which pairs can be used, given what their files are."""
     items = [*found.items]
     takes_labels = needs_label(pipeline.fidelity)
     labelled = [pair.name for pair in found.pairs if pair.label]

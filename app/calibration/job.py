@@ -234,7 +234,6 @@ class CalibrationHandler:
         return await asyncio.to_thread(lambda: pack(reduce_pair(pair, measurement, pipeline)))
 
     async def _semantic(self, task: PairTask) -> bytes:
-        """Generate, and keep what a person needs to draw the label."""
         pair = task.pair
         measurement = await self._first(task.job, pair, await task.measure())
         sha256 = image_digest(measurement.prediction)
@@ -296,6 +295,6 @@ class CalibrationHandler:
 
 
 def _named(pair: MeasuredPair, asked: AskedPair) -> MeasuredPair:
-    """The pair with its group and scene, which may have been renamed since it was measured."""
+    """The pair with its group and scene, which may have been renamed."""
     info = pair.info.model_copy(update={"group": asked.group, "scene": asked.scene})
     return replace(pair, info=info)

@@ -35,7 +35,7 @@ MOST_VERSIONS = 99_999
 
 
 def versions(names: Iterable[str]) -> dict[str, int]:
-    """The newest version of every label among the files of a job, by name of its pair."""
+    """The newest version of every label among a job's files, by name of its pair."""
     newest: dict[str, int] = {}
     for file in names:
         folder, _, name = file.partition("/")
@@ -46,11 +46,7 @@ def versions(names: Iterable[str]) -> dict[str, int]:
 
 
 async def read(blobs: Blobs, job: str, name: str) -> tuple[bytes, int]:
-    """The newest label of a pair as a file, and its version.
-
-    Raises:
-        NotFound: it has none.
-    """
+    """The newest label of a pair as a file, and its version; NotFound without one."""
     version = await _newest(blobs, job, name)
     if not version:
         raise NotFound(f"The pair {name!r} has no label.")
@@ -85,11 +81,7 @@ async def frozen(blobs: Blobs, job: str) -> Mapping[str, int]:
 
 
 async def used(blobs: Blobs, job: str, name: str, settled: Mapping[str, int]) -> bytes:
-    """The label file of a pair that the calibration is made with.
-
-    Raises:
-        NotFound: it has none.
-    """
+    """The label file of a pair that the calibration is made with; NotFound without one."""
     if name not in settled:
         raise NotFound(f"The pair {name!r} has no label.")
     return await blobs.get(job, _file(settled[name], name))
@@ -167,7 +159,7 @@ class WaitingPair(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Labelling:
-    """What an admin does with the labels of a job, whose pairs wait for them."""
+    """What an admin does with the labels of a job."""
 
     stores: Stores
     queue: JobQueue
@@ -285,5 +277,5 @@ def _check_awaits(job: JobStatus) -> None:
 
 
 def _claimed(files: Iterable[NamedFile]) -> dict[str, str]:
-    """By pair, the digests of the predictions that an archive says its labels were drawn on."""
+    """By pair, the digests of the predictions that labels were drawn on, if the files say so."""
     return next((claimed_predictions(sent.read()) for sent in files if sent.is_predictions), {})

@@ -28,7 +28,7 @@ MANIFEST: Final = "manifest.csv"
 """A table beside the folders, which may name groups and scenes (`naming.py`)."""
 
 PREDICTIONS: Final = "predictions.json"
-"""Beside labels: the SHA-256 of the prediction that each was drawn on, by name of the pair."""
+"""Beside labels: by pair, the SHA-256 of the prediction that its label was drawn on."""
 
 MAX_NAME_BYTES: Final = 240  # percent-encoded; with its role it becomes a file name among the blobs
 MAX_GROUP_LETTERS: Final = 100
@@ -116,7 +116,7 @@ class Arranged(NamedTuple):
 def placed(path: str, role: Role | None = None) -> Placed | None:
     """What a path says; None if it does not concern a calibration.
 
-    A file whose role a form names is an image of that role, whatever its suffix and folders.
+    A form's `role` makes any file an image of that role.
     """
     if role is not None:
         stem = path.replace("\\", "/").rsplit("/", 1)[-1].rpartition(".")
@@ -165,7 +165,7 @@ def arrange(files: Iterable[Placed | None], *, folders: bool = False) -> Arrange
 
 
 def _role(folders: Sequence[str]) -> tuple[int, Role | None]:
-    """How many folders lead to the role and include it, and the role, in any case of letters."""
+    """How many folders lead to the role and include it, and the role, in any case."""
     for depth, folder in enumerate(folders[:2], start=1):
         for role in ROLES:
             if folder.casefold() == role:
@@ -200,7 +200,6 @@ def _wrong(
     *,
     has_inputs: bool,
 ) -> str | None:
-    """Why the files of one name are no pair."""
     several = next((side for side in (ys, xs, labels) if len(side) > 1), None)
     if several:
         return f"several files have this name: {', '.join(sorted(file.path for file in several))}"

@@ -1,7 +1,6 @@
 """What a folder of uploads looks like, and inputs that are made to look the same.
 
-A calibration can make its inputs in the classes of the uploads (`app/images/facts.py`), each at the
-qualities that occur.
+So a calibration can make its inputs in the classes of the uploads, at the qualities that occur.
 """
 
 from __future__ import annotations
@@ -47,11 +46,7 @@ class Likeness(NamedTuple):
         return Counter(upload.input_class for upload in self.uploads)
 
     def mixture(self) -> Mixture:
-        """Inputs in the classes that occur, each at the qualities that occur in it.
-
-        Raises:
-            BadPairs: none of the uploads can be made from a truth.
-        """
+        """Inputs in the classes that occur, at their qualities; BadPairs if none can be made."""
         members = defaultdict(list)
         for upload in self.uploads:
             members[upload.input_class].append(upload.facts)

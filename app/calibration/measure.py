@@ -32,7 +32,7 @@ MEASURED, WAITING, BAD = b"M", b"W", b"B"
 PairState = Literal["queued", "measured", "awaiting_label", "skipped"]
 
 PATIENCE_S = 600.0
-"""How long a calibration waits for an upscaler that is away: its many pairs are paid for."""
+"""How long a calibration waits for an upscaler that is away."""
 
 
 class Unlabelled(BaseModel):
@@ -85,11 +85,7 @@ def check_measurable(settings: FidelitySettings) -> None:
 
 
 def reduce_pair(pair: Pair, measurement: Measurement, pipeline: Pipeline) -> MeasuredPair:
-    """Reduce σ and D to a staircase.
-
-    Raises:
-        ValueError: the metric needs a label.
-    """
+    """Reduce σ and D to a staircase, where no label is needed."""
     error = fidelity.error(pair.y, measurement.prediction, pipeline.fidelity)
     return reduced(pair_info(pair, measurement, pipeline), measurement.sigma, error)
 
@@ -139,11 +135,7 @@ def pack(pair: MeasuredPair) -> bytes:
 
 
 def unpack(data: bytes) -> MeasuredPair:
-    """The measured pair of a checkpoint.
-
-    Raises:
-        BadCalibration: the checkpoint is damaged.
-    """
+    """The measured pair of a checkpoint; BadCalibration if it is damaged."""
     try:
         with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
             return MeasuredPair(
@@ -178,6 +170,6 @@ def unlabelled(record: bytes) -> Unlabelled | None:
 
 
 def record_state(record: bytes) -> PairState:
-    """What a checkpoint says about its pair; one that waits for σ is measured, too."""
+    """What a checkpoint says about its pair, which is measured while it waits for σ."""
     states: dict[bytes, PairState] = {WAITING: "awaiting_label", BAD: "skipped"}
     return states.get(record[:1], "measured")

@@ -91,7 +91,7 @@ class Naming:
 
 
 def claimed_predictions(data: bytes) -> dict[str, str]:
-    """The SHA-256 of the predictions that labels were drawn on, by name of the pair.
+    """By pair, the SHA-256 of the prediction that its label was drawn on.
 
     Raises:
         BadPairs: not a JSON object of texts.

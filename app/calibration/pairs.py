@@ -184,8 +184,7 @@ def duplicates(
 ) -> list[dict[str, str]]:
     """Items for every (name, digest of Y) whose digest occurred before, under the first name.
 
-    A repeated image would count twice in the risk curve, so the pairs would not be exchangeable
-    with a new image.
+    A repeated image would make the pairs not exchangeable with a new one.
     """
     names = defaultdict(list)
     for name, digest in digests:

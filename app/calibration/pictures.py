@@ -35,11 +35,7 @@ async def keep(blobs: Blobs, job: str, name: str, x: RGB, prediction: RGB) -> No
 
 
 async def link(blobs: Blobs, job: str, calibration: str, *, parent: str | None) -> None:
-    """Note that a job measured the pairs of a calibration, and the parent's jobs the others.
-
-    Raises:
-        StoreUnavailable: the blobs are away.
-    """
+    """Note that a job measured the pairs of a calibration, and the parent's jobs the others."""
     jobs = [job, *(await _jobs(blobs, parent) if parent else [])]
     await blobs.put(_key(calibration), _JOBS, json.dumps(jobs).encode())
 
@@ -56,7 +52,7 @@ async def forget(blobs: Blobs, calibration: str) -> None:
 
 
 async def of_job(blobs: Blobs, job: str, name: str, part: Part) -> bytes:
-    """A picture of a pair of a job as a PNG file, whatever it was uploaded as.
+    """A picture of a pair of a job as a PNG file.
 
     Raises:
         NotFound: the pair is not measured yet, unknown, or its files have been removed.
@@ -74,11 +70,7 @@ async def of_job(blobs: Blobs, job: str, name: str, part: Part) -> bytes:
 
 
 async def of_calibration(blobs: Blobs, calibration: str, name: str, part: Part) -> bytes:
-    """A picture of a pair of a finished calibration as a PNG file.
-
-    Raises:
-        NotFound: no job's files hold it, or no longer.
-    """
+    """A picture of a pair of a finished calibration as a PNG file; NotFound if none is kept."""
     for job in await _jobs(blobs, calibration):
         try:
             return await of_job(blobs, job, name, part)

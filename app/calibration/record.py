@@ -36,7 +36,7 @@ from app.sampling.pipeline import Pipeline
 from app.stores.base import CalibrationHead
 
 UNUSUAL = 0.02
-"""Typicality up to this earns a warning: at most one calibration-like image in fifty has it."""
+"""Typicality up to this earns a warning, which one calibration-like image in fifty gets."""
 
 LEAST_DIVIDED = 150
 """Scenes that a class needs to be divided by the score."""
@@ -101,11 +101,7 @@ class Calibration:
 
     @cached_property
     def manifest(self) -> Manifest:
-        """The document, checked and typed.
-
-        Raises:
-            ValidationError: it is not a manifest.
-        """
+        """The document, checked and typed; ValidationError if it is none."""
         return Manifest.model_validate(self.document)
 
     @cached_property
@@ -176,8 +172,8 @@ class Calibration:
     def curve(self) -> StepCurve:
         """The curve of all pairs under the calibration's guarantee.
 
-        Scenes are sorted by hashes of their content, which are independent of their losses. Names
-        are not: those of one folder, camera or day sort together.
+        Scenes are in the order of hashes of their content, which does not depend on their losses;
+        names may.
         """
 
         def key(place: int) -> bytes:
@@ -257,10 +253,7 @@ class Calibration:
     def under(self, kind: str | None) -> Calibration:
         """The same for a request that wants a guarantee of this kind; None: its own.
 
-        One in expectation also gives that for an α chosen after looking.
-
-        Raises:
-            BadRequest: it does not give such a guarantee.
+        One in expectation also gives `post_hoc`. BadRequest: it does not give this one.
         """
         if kind in {None, self.guarantee.kind}:
             return self
@@ -285,11 +278,7 @@ class Calibration:
     def part(
         self, group: str | None, input_class: str | None, size: tuple[int, int]
     ) -> Calibration:
-        """The part that speaks about images of a group, a class and a size (height, width).
-
-        Raises:
-            BadGroup: no pair is of this group.
-        """
+        """The part that speaks about images of a group, a class and a size (height, width)."""
         return self.of_group(group).of_class(input_class).of_size(*size)
 
     def parts(self) -> list[tuple[str, Calibration]]:
@@ -306,11 +295,7 @@ class Calibration:
         return found
 
     def of_group(self, group: str | None) -> Calibration:
-        """The part of one group, whose curve speaks about images of that group; None: all of it.
-
-        Raises:
-            BadGroup: no pair is of this group.
-        """
+        """The part of one group; None: all of it; BadGroup if no pair is of the group."""
         if group is None:
             return self
         if group not in self.groups:
@@ -426,7 +411,7 @@ class Calibration:
     def unusual(self) -> float:
         """The largest typicality that earns a warning, and gets it by chance no more often.
 
-        1 in 50; with few scenes, a quarter more than what the most unlike image gets.
+        With few scenes, a quarter more than what the most unlike image gets.
         """
         return max(UNUSUAL, (1.25 if len(self._known) else 2.5) / (self.n + 1))
 

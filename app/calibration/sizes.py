@@ -67,10 +67,7 @@ class Sizes:
 
 
 def _reach(sigma: IndecisionSettings) -> int | None:
-    """How many pixels σ of a pixel depends on, along a side; None: on the whole image.
-
-    The terms of a fitted σ use cells of fixed size: a larger image has more of them.
-    """
+    """How many pixels σ of a pixel depends on, along a side; None: on the whole image."""
     if sigma.fit is not None:
         return terms.WIDEST
     return None if sigma.radius is None else 2 * sigma.radius + 1

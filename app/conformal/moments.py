@@ -116,7 +116,7 @@ class Moments:
         self.is_asked_once = False
 
     def add(self, rgb: Pixels) -> None:
-        """Add one of at most `MAX_SAMPLES` samples, uint8 [H, W, 3], which must not change later."""
+        """Add one of at most `MAX_SAMPLES` samples, uint8 [H, W, 3], never changed afterwards."""
         self._check(rgb)
         if self.count == MAX_SAMPLES:
             raise ValueError(f"at most {MAX_SAMPLES} samples can be accumulated")
