@@ -1,8 +1,8 @@
 """Draw the M samples of one request from an upscaler, and how long that takes (`Throughput`).
 
-Exactly M samples or an error: a calibration is valid for one M, so a mask from fewer samples has
-no guarantee. Nothing is kept here: every sample goes to `on_sample` as it arrives, and the next
-call may decode its answer only then (`Turn`), so memory does not grow with M.
+Exactly M samples or an error: a calibration is valid for one M. Every sample goes to `on_sample` as
+it arrives, and the next call may decode its answer only then (`Turn`), so memory does not grow with
+M.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ from app.upscalers.base import RGB, Capabilities, MomentsRequest, Source, Turn, 
 from app.upscalers.remote.errors import SomeFailed, replaceable
 
 OnProgress = Callable[[int, int, str], None]
-"""Is called in the event loop with (done, of how many, of what: samples, or tiles of samples)."""
+"""Called in the event loop with (done, of how many, of what: samples, or tiles of samples)."""
 
 MOMENTS_FROM = 3
-"""Samples from which on their moments, 7 bytes a pixel, are fewer bytes than they are, 3 each."""
+"""Samples from which on moments, 7 bytes a pixel, are smaller than the samples, 3 bytes each."""
 
 _CALL_BYTES = 128 * 2**20
-"""Decoded samples that one call may bring: ten of 2048 x 2048, two of 4096 x 4096."""
+"""Of the decoded samples of one call: ten of 2048 × 2048, two of 4096 × 4096."""
 
 
 @dataclass(slots=True)
 class _Draw:
-    """One `draw` on its way."""
+    """The state of one `draw`."""
 
     upscaler: Upscaler
     source: Source
@@ -54,10 +54,8 @@ class _Draw:
     moments: MomentsRequest | None
     turns: asyncio.Lock = field(default_factory=asyncio.Lock)
     came: int = 0
-    tiles: int = 1
-    """Of a sample, as far as known."""
-    done: dict[int, int] = field(default_factory=dict)
-    """Tiles of the samples that have not come, by the first index of their call."""
+    tiles: int = 1  # of a sample, as far as known
+    done: dict[int, int] = field(default_factory=dict)  # tiles by the first index of a call
 
 
 async def draw(
@@ -77,23 +75,22 @@ async def draw(
     Args:
         upscaler: μ; its capabilities say how the seeds are split into calls.
         source: X.
-        seeds: distinct sample seeds, one per index.
-        on_sample: runs in a thread, one sample at a time, in order of *arrival*, so what it
-            computes must not depend on the order; it never runs after this function has ended.
-        spare_seeds: replace, in this order, seeds whose generation failed for good, such as
-            filtered ones.
-        deadline: a time of the running loop's clock (`loop.time()`), not a number of seconds.
-        patience_s: how long a call waits for an upscaler that is away to come back.
-        on_progress: told of every sample, or of every tile where the upscaler makes several.
-        moments: the wish for the moments of all samples, granted by upscalers that accumulate and
-            bring all samples in one call: then `answer` is set, and `on_sample` never called.
+        seeds: distinct, one per index.
+        on_sample: runs in a thread, one sample at a time, in order of *arrival*; never after this
+            function has ended.
+        spare_seeds: replace, in this order, seeds whose generation failed for good.
+        deadline: a time of the running loop's clock.
+        patience_s: how long a call waits for an unavailable upscaler.
+        on_progress: called for every sample, or every tile.
+        moments: asks for the moments of all samples. An upscaler that accumulates, and brings all
+            samples in one call, sets `answer`; then `on_sample` is never called.
 
     Returns:
         The seed behind each sample; differs from `seeds` where a spare seed was used.
 
     Raises:
-        UpscalerFailed: a sample failed and no spare seed helped, or has another type or shape than
-            [k·h, k·w, 3]; `members` says how many `came` of those `needed`.
+        UpscalerFailed: a sample failed and no spare seed helped, or is not [k·h, k·w, 3];
+            `members`: how many `came` of those `needed`.
         UpscalerRejected: the upscaler refuses this input.
         UpscalerUnavailable: no answer; TimedOut: the deadline passed.
         ValueError: no seed, or the same seed twice.
@@ -137,7 +134,7 @@ def largest_call(capabilities: Capabilities, sample_bytes: int) -> int:
 
 
 def _plan(upscaler: Upscaler, source: Source, count: int) -> deque[list[int]]:
-    """The sample indices of each call: as few calls as allowed, of nearly equal size."""
+    """The sample indices of each call: few calls of nearly equal size."""
     sample_bytes = 3 * source.height * source.width * upscaler.scale**2
     largest = largest_call(upscaler.capabilities, sample_bytes)
     parts = np.array_split(np.arange(count), math.ceil(count / largest))
@@ -182,7 +179,7 @@ async def _make_calls(state: _Draw) -> None:
 
 
 def _given(state: _Draw) -> Source:
-    """The image as the upscaler can take it."""
+    """The image as deep as the upscaler takes it."""
     return state.source if state.upscaler.capabilities.deep else state.source.shallow
 
 
@@ -191,7 +188,6 @@ def _hand_over(state: _Draw, index: int, sample: RGB) -> None:
 
 
 def _part_done(state: _Draw, indices: Sequence[int], parts: int) -> None:
-    """One of the parts of a call is done."""
     if indices[0] in state.done:  # else the call has ended early
         state.tiles = parts // len(indices)
         state.done[indices[0]] += 1
@@ -200,7 +196,6 @@ def _part_done(state: _Draw, indices: Sequence[int], parts: int) -> None:
 
 
 def _came(state: _Draw, indices: Sequence[int], count: int) -> None:
-    """So many samples of a call are here."""
     state.came += count
     state.done[indices[0]] = max(0, state.done[indices[0]] - count * state.tiles)
     _tell(state)
@@ -236,7 +231,7 @@ async def _call(
 
 
 def _ask_again(state: _Draw, index: int, failure: UpscalerFailed, *, alone: bool) -> None:
-    """A sample missing from a shared call is asked for alone; after that, with a spare seed."""
+    """Repeat a sample that a shared call lacks, alone; then with a spare seed."""
     if alone:
         if not state.spares:
             raise failure
@@ -269,15 +264,15 @@ MEGA: Final = 1e6
 
 # Side of the first measurement in pixels: one tile.
 _TRIAL_SIDE: Final = 256
-# The fastest of so many counts: others shared the machine, or were too small for fixed costs.
+# The fastest of so many counts: the others shared the machine, or were small beside fixed costs.
 _RECENT: Final = 16
-# Network calls have fixed costs, so small pictures say nothing of pictures so many times as large.
+# Network calls have fixed costs: small pictures say nothing of pictures so many times larger.
 _MUCH_LARGER: Final = 4
 
 
 @dataclass(slots=True)
 class _Pace:
-    """Recent seconds per megapixel of one model, and the most megapixels."""
+    """Recent seconds per megapixel of one model, and its largest input in megapixels."""
 
     fingerprint: str
     recent: deque[float] = field(default_factory=lambda: deque(maxlen=_RECENT))
@@ -285,9 +280,9 @@ class _Pace:
 
 
 class Throughput:
-    """The throughput of upscalers; a new fingerprint is a new model.
+    """Seconds per megapixel of input and sample, by upscaler; a new fingerprint is a new model.
 
-    path: keeps it for the next process; None: nothing does.
+    path: keeps them for the next process.
     """
 
     def __init__(self, path: Path | None = None) -> None:
@@ -300,7 +295,7 @@ class Throughput:
         return min(self._of(upscaler).recent, default=None)
 
     def estimate(self, upscaler: Upscaler, pixels: int, samples: int) -> float | None:
-        """Seconds that so many samples of an input take; None: nothing is known."""
+        """Seconds that the samples of an input take; None: not known."""
         pace = self._of(upscaler)
         megapixels = pixels / MEGA
         is_known = upscaler.capabilities.by_tiles or megapixels <= _MUCH_LARGER * pace.largest
@@ -309,7 +304,7 @@ class Throughput:
         return min(pace.recent) * megapixels * samples
 
     def note(self, upscaler: Upscaler, pixels: int, samples: int, seconds: float) -> None:
-        """Record how long it took to draw so many samples of an input."""
+        """Record how long the samples of an input took."""
         pace, before = self._of(upscaler), self.seconds_per_megapixel(upscaler)
         pace.recent.append(seconds / (pixels / MEGA * samples))
         pace.largest = max(pace.largest, pixels / MEGA)
@@ -350,7 +345,7 @@ class Throughput:
 
 
 def _read(path: Path | None) -> dict[str, dict[str, Any]]:
-    """The stored values; empty if they cannot be read."""
+    """The stored values; empty where they cannot be read."""
     try:
         found = json.loads(path.read_bytes()) if path is not None else {}
         return {

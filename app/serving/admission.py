@@ -30,13 +30,13 @@ from app.upscalers.shipped import SCALE
 
 _FEWEST_PLACES: Final = 16
 
-# So many may pass a job that waits for memory; then none.
+# Requests that may pass a job that waits for memory.
 _MOST_PASSES: Final = 64
 
 
 @dataclass(eq=False, slots=True)
 class _Waiter:
-    """A queued request; its future is done at its turn."""
+    """A queued request; `turn` is done when it has a slot."""
 
     cost: int
     is_job: bool
@@ -47,12 +47,8 @@ class _Waiter:
 class Slots:
     """`running` requests hold a slot, up to `most_waiting` more queue for one.
 
-    Args:
-        running: number of slots.
-        most_waiting: most requests in the queue.
-        budget: bytes of all slots together; None: no limit.
-        seconds: initial estimate of the time a slot is held.
-        spare: slots that patient requests leave to others.
+    budget: bytes of all slots together; None: no limit. seconds: first estimate of the time a slot
+    is held. spare: slots that patient requests leave to others.
     """
 
     def __init__(
@@ -76,30 +72,22 @@ class Slots:
 
     @property
     def waiting(self) -> int:
-        """How many wait for a slot."""
+        """Number of queued requests."""
         return len(self._queue)
 
     def for_short_work(self) -> Slots:
-        """As many slots for work of a second at most, with enough waiting places.
+        """As many slots for work of a second at most, always with some waiting places.
 
-        Jobs do such work too; they must not cause clients to be refused where nobody may wait for a
-        slot.
+        Jobs do such work too, and must not cause clients to be refused.
         """
         return Slots(self.running, max(self.most_waiting, _FEWEST_PLACES), seconds=1.0)
 
     def for_uploads(self) -> Slots:
-        """For uploads: as many as may hold or wait for a slot are decoded side by side.
-
-        None of them waits for the others here, since the decoders take them in turn.
-        """
+        """For uploads: the decoders take them in turn, so none waits here."""
         return Slots(self.running + max(self.most_waiting, _FEWEST_PLACES), 0, seconds=1.0)
 
     def check_size(self, cost: int) -> None:
-        """Return if a request of so many bytes fits at all.
-
-        Raises:
-            ImageTooLarge: it alone is over the budget.
-        """
+        """Raise ImageTooLarge if a request of so many bytes alone is over the budget."""
         if self.budget is not None and cost > self.budget:
             raise ImageTooLarge(
                 f"Making the answer takes {cost:,} bytes of memory; this service has "
@@ -110,10 +98,9 @@ class Slots:
             )
 
     def check_room(self, cost: int = 0) -> None:
-        """Return if a request could have a slot or wait for one now.
+        """Raise Overloaded if a request could neither have a slot nor wait for one now.
 
-        Raises:
-            Overloaded: all waiting places are taken; `retry_after` estimates when one is free.
+        `retry_after` estimates when a place is free.
         """
         others = sum(not waiter.is_job for waiter in self._queue)
         if (others or not self._fits(cost)) and others >= self.most_waiting:
@@ -129,15 +116,11 @@ class Slots:
 
     @asynccontextmanager
     async def slot(self, cost: int = 0, *, patient: bool = False) -> AsyncIterator[None]:
-        """Hold a slot, after waiting for it.
-
-        Args:
-            cost: bytes that are held with it.
-            patient: whether to wait however many do.
+        """Wait for a slot and hold it; `patient`: however many wait.
 
         Raises:
             Overloaded: all waiting places are taken.
-            ImageTooLarge: the cost is over the budget.
+            ImageTooLarge: the cost in bytes is over the budget.
         """
         self.check_size(cost)
         if not patient:
@@ -153,7 +136,6 @@ class Slots:
             self._leave(cost, is_job=patient)
 
     def _fits(self, cost: int) -> bool:
-        """Whether there is a slot, and memory."""
         within = self.budget is None or self.bytes_in_flight + cost <= self.budget
         return self.in_flight < self.running and within
 
@@ -179,7 +161,6 @@ class Slots:
         self._call_next()
 
     def _call_next(self) -> None:
-        """Give slots to waiting requests, as far as possible."""
         while (waiter := self._next()) is not None:
             self._queue.remove(waiter)
             if not waiter.turn.cancelled():
@@ -189,18 +170,18 @@ class Slots:
                 waiter.turn.set_result(None)
 
     def _next(self) -> _Waiter | None:
-        """The first in the queue, or the first behind jobs that cannot go now."""
-        stand_aside: list[_Waiter] = []
+        """The first in the queue, or the first behind jobs that cannot run now."""
+        passed: list[_Waiter] = []
         for waiter in self._queue:
             has_place = not waiter.is_job or self._jobs < self.running - self.spare
             if waiter.turn.cancelled() or (has_place and self._fits(waiter.cost)):
-                for job in stand_aside:
+                for job in passed:
                     job.passed += 1
                 return waiter
             if not waiter.is_job or waiter.passed >= _MOST_PASSES:
                 return None
             if has_place:  # the memory is short, not the place
-                stand_aside.append(waiter)
+                passed.append(waiter)
         return None
 
 
@@ -256,7 +237,7 @@ def footprint(
 
 
 def fitting(height: int, width: int, cost: Callable[[int, int], int], budget: int) -> int:
-    """The longest side of an h×w input for an answer that costs no more than the budget."""
+    """The longest side to which an h×w input must be reduced for its cost to fit the budget."""
     longest = max(height, width)
 
     def cost_of(side: int) -> int:

@@ -33,13 +33,13 @@ MASK: Final = "mask.png"
 TRUST: Final = "trust.png"
 TRUST_COG: Final = "trust.cog.tiff"
 UNMASKED: Final = {"Software": f"trustscale {__version__}", "trustscale:mask": "none"}
-"""The text chunks of a picture requested without a mask."""
+"""Text chunks of a picture without a mask."""
 INPUT: Final = "input.digest"
-"""Shows whether two results are of the same image."""
+"""The stored digest of the upload: equal for results of one image."""
 
 
 class Guarantee(BaseModel):
-    """What is promised about the mask, and what would void it."""
+    """The promise about the mask, and what would void it."""
 
     kind: GuaranteeKind = "expectation"
     delta: float | None = Field(
@@ -89,7 +89,7 @@ class Guarantee(BaseModel):
 
 
 class InputClass(BaseModel):
-    """The class of the upload, whose curve was used if the calibration has it (n > 0)."""
+    """The class of the upload; its curve was used if n > 0."""
 
     name: str
     title: str = Field(description="In words.")
@@ -104,14 +104,14 @@ class InputClass(BaseModel):
 
 
 class PictureLinks(BaseModel):
-    """Where the result is, until it expires."""
+    """Paths of the result and its picture, until they expire."""
 
     self: str
     image: str
 
 
 class Links(PictureLinks):
-    """Where the parts of the result are, until it expires."""
+    """Paths of the parts of the result, until they expire."""
 
     mask: str
     trust: str
@@ -125,7 +125,7 @@ class Links(PictureLinks):
 
 
 class Picture(BaseModel):
-    """What every answer says of its picture. Sizes are those of the output in pixels."""
+    """The part of an answer about its picture; sizes are those of the output in pixels."""
 
     id: str
     upscaler: str
@@ -154,7 +154,7 @@ class Picture(BaseModel):
 
 
 class Unmasked(Picture):
-    """The JSON answer with `mask=none`: a picture without any statement of trust."""
+    """The JSON answer with `mask=none`."""
 
     mask: Literal["none"] = "none"
     calibration: None = None
@@ -208,11 +208,7 @@ def stored_picture(document: bytes) -> Result | Unmasked:
 
 
 def stored_result(document: bytes) -> Result:
-    """The document of a stored answer with a mask.
-
-    Raises:
-        NotFound: it was requested without one.
-    """
+    """The document of a stored answer with a mask. Raises NotFound: it has none."""
     found = stored_picture(document)
     if isinstance(found, Unmasked):
         raise NotFound(f"{found.id} was asked for with mask=none: it has no mask and no guarantee.")
@@ -220,11 +216,7 @@ def stored_result(document: bytes) -> Result:
 
 
 def check_alpha(alpha: float | None, default: float) -> float:
-    """α of a request: any finite number ≥ 0.
-
-    Raises:
-        BadAlpha: negative, or not finite.
-    """
+    """α of a request, finite and ≥ 0, or the default. Raises BadAlpha."""
     if alpha is None:
         return default
     if not (alpha >= 0 and math.isfinite(alpha)):
@@ -233,7 +225,7 @@ def check_alpha(alpha: float | None, default: float) -> float:
 
 
 def threshold_json(threshold: float) -> float | Literal["-inf", "inf"]:
-    """t_α as JSON has it: infinities are strings."""
+    """t_α for JSON: infinities are strings."""
     if math.isinf(threshold):
         return "inf" if threshold > 0 else "-inf"
     return threshold
@@ -258,7 +250,7 @@ class ChosenForm:
 
     @property
     def bytes_per_pixel(self) -> int:
-        """Most memory for making the file, beside the picture."""
+        """Most memory for making the file, besides the picture."""
         return FORMS[self.name].bytes_per_pixel(self.quality or DEFAULT_QUALITY)
 
     @property
@@ -267,11 +259,7 @@ class ChosenForm:
         return FORMS[self.name].is_lossless(self.quality)
 
     def check(self, longest: int, *, transparent: bool, deep: bool = False) -> None:
-        """Return if a picture with a longest side of so many pixels can have it.
-
-        Raises:
-            BadRequest: it cannot.
-        """
+        """Raise BadRequest if the form cannot hold a picture with this longest side."""
         form = FORMS[self.name]
         if longest > form.most:
             raise BadRequest(f"format={self.name} holds at most {form.most:,} pixels a side.")
@@ -286,7 +274,7 @@ class ChosenForm:
             )
 
     def warnings(self) -> list[str]:
-        """Warnings for its reader."""
+        """The warning of a lossy form."""
         if self.is_lossless:
             return []
         warning = (
@@ -297,11 +285,7 @@ class ChosenForm:
 
 
 def form_of(name: str, quality: int | None) -> ChosenForm:
-    """The form that a request names.
-
-    Raises:
-        BadRequest: there is none of this name, or it has no such quality.
-    """
+    """The form that a request names. Raises BadRequest: no such form or quality."""
     if name not in FORMS:
         raise BadRequest(f"format must be one of {', '.join(FORMS)}.")
     form = cast("FormName", name)
@@ -324,10 +308,7 @@ def png_text(
     group: str | None = None,
     input_class: str | None = None,
 ) -> dict[str, str]:
-    """Text chunks that identify a file's origin outside the service.
-
-    part: that the mask was read from.
-    """
+    """Text chunks that identify a file's origin; part: that the mask was read from."""
     promise = part.guarantee
     facts = {"trustscale:group": group} if group is not None else {}
     if input_class is not None:
@@ -346,20 +327,20 @@ def png_text(
 
 
 def read_mask(data: bytes) -> tuple[NDArray[np.bool_], dict[str, str]]:
-    """A stored mask, bool [H, W], and what its file says."""
+    """A stored mask, bool [H, W], and the text chunks of its file."""
     with Image.open(io.BytesIO(data)) as file:
         assert isinstance(file, PngImageFile)  # noqa: S101 - masks are made by `png_mask`
         return np.asarray(file), dict(file.text)
 
 
 def read_codes(data: bytes) -> NDArray[np.uint16]:
-    """The trust levels of a stored result in 16 bits, uint16 [H, W] (`StepCurve.trust_code`)."""
+    """The stored trust levels, uint16 [H, W] (`StepCurve.trust_code`)."""
     with Image.open(io.BytesIO(data)) as file:
         return np.asarray(file).astype(np.uint16)
 
 
 def png_believed_of(result: Result, image: bytes, mask: bytes, rest: bytes) -> bytes:
-    """`believed.png` of a stored answer, under a mask file, whose facts it carries."""
+    """`believed.png` of a stored answer under a mask file, with the text chunks of the mask."""
     trusted, text = read_mask(mask)
     scale = result.scale * result.width / (result.reduced_from or (result.width,))[0]
     with Image.open(io.BytesIO(image)) as picture:
@@ -368,7 +349,7 @@ def png_believed_of(result: Result, image: bytes, mask: bytes, rest: bytes) -> b
 
 
 def png_overlay(image: bytes, mask: bytes) -> bytes:
-    """The overlay of an upscaled image of any form, from its mask file, whose facts it carries."""
+    """The overlay of a stored picture and its mask file, with the text chunks of the mask."""
     trusted, text = read_mask(mask)
     with Image.open(io.BytesIO(image)) as picture:
         pixels = pixels_of(picture)
@@ -379,10 +360,7 @@ def png_overlay(image: bytes, mask: bytes) -> bytes:
 
 
 def pixels_of(picture: Image.Image) -> NDArray[np.uint8]:
-    """A stored picture, uint8 [H, W, 3], or 4 where it has transparent pixels.
-
-    Of 16 bits the upper 8, as for people to look at.
-    """
+    """A stored picture, uint8 [H, W, 3], or 4 where it has transparent pixels."""
     if picture.mode.startswith("I"):
         levels = np.asarray(picture).astype(np.uint16)
         return np.repeat(shallow(levels)[..., np.newaxis], 3, axis=2)

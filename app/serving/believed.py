@@ -1,6 +1,6 @@
-"""`believed.png`: the picture where it is trusted, and something plain where it is not.
+"""`believed.png`: the picture where it is trusted, something plain elsewhere.
 
-What is plain is kept with the answer, so that the mask of every α can be filled with it.
+The plain picture is kept with the answer, for the masks of other α.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Outside = Literal["upload", "witness"]
 
 BELIEVED: Final = "believed.png"
 REST: Final = "rest"
-"""Of a stored answer, what fills the untrusted part: a file that Pillow reads."""
+"""The stored file that fills the untrusted part."""
 
 _FADE: Final = 2  # pixels of the upload
 _QUALITY: Final = 95
@@ -45,14 +45,14 @@ class Believed(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Rest:
-    """What is shown outside the mask: what the answer says of it, and its file."""
+    """What fills the untrusted part: its description and its file."""
 
     believed: Believed
     data: bytes
 
 
 def rest_of(upload: RGB, facts: Facts, witness: RGB | None) -> tuple[Outside, bytes]:
-    """The witness's answer to a calm, sharp, lossless upload, if there is one, else the upload.
+    """The witness's answer to a sharp, lossless upload, if there is one, else the upload.
 
     The witness turns traces of compression and noise into wires.
     """
@@ -68,7 +68,7 @@ def rest_of(upload: RGB, facts: Facts, witness: RGB | None) -> tuple[Outside, by
 
 
 def believed_of(outside: Outside, *, blurs: bool, is_sent: bool) -> Believed:
-    """What the answer says of the file; blurs: whether an error is a mean over neighbours."""
+    """The file's description; blurs: whether an error is a mean over neighbours."""
     statement = (
         "Inside the mask these are the pixels of the picture, unchanged, and the promise about "
         f"the mask is about them. Outside it is {_WORDS[outside]}, faded in beside the mask: "
@@ -89,7 +89,7 @@ def png_believed(
     text: Mapping[str, str],
     scale: float,
 ) -> bytes:
-    """The file, of a picture that is so many times as wide as the upload."""
+    """The file; scale: width of the picture over that of the upload."""
     with Image.open(io.BytesIO(rest.data)) as plain:
         drawn = composed(made, mask, plain.convert("RGB"), max(1, round(_FADE * scale)))
     return png_rgb(drawn, {**text, "trustscale:believed": rest.believed.statement})

@@ -1,7 +1,7 @@
 """Content credentials (c2pa.org): a signature over the picture, its source and the promise.
 
-Needs the extra `credentials` and the operator's certificate; uses no network. Signing comes last:
-any later change to the file makes its credentials look forged.
+Needs the extra `credentials` and the operator's certificate; no network. Signing comes last, since
+any later change of the file invalidates it.
 """
 
 from __future__ import annotations
@@ -21,15 +21,14 @@ from app.images.encode import png_rgb
 ASSERTION: Final = "org.trustscale.guarantee"
 
 UNSIGNED: Final = frozenset({"tiff", "cog.tiff", "ome.tiff"})
-"""Forms of the picture that the library damages: it loses pages behind the first."""
+"""Forms that the library damages: it drops the pages behind the first."""
 
 _MADE_BY_A_MODEL: Final = (
     "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia"
 )
 _SETTINGS: Final = {
-    # Thumbnails would be larger than many a picture.
     "builder": {"thumbnail": {"enabled": False}},
-    # XMP may name any address as the place of credentials.
+    # XMP may name any address.
     "verify": {"remote_manifest_fetch": False},
 }
 _LEFT_OUT: Final = (
@@ -41,14 +40,14 @@ _READ: Final = frozenset({"png", "jpeg", "webp", "avif", "gif", "heif", "jxl"})
 
 @dataclass(frozen=True, slots=True)
 class Parent:
-    """The upload as an ingredient: its SHA-256, and an archive of it where its credentials stay."""
+    """The upload as an ingredient; archive: of it with its own credentials, where they stay."""
 
     sha256: str
     archive: bytes = b""
 
     @property
     def document(self) -> dict[str, str]:
-        """As an ingredient of a manifest."""
+        """Its entry in a manifest."""
         label = {"title": "upload", "label": "upload", "relationship": "parentOf"}
         return {**label, "instance_id": f"urn:sha256:{self.sha256}"}
 
@@ -66,7 +65,7 @@ class Credentials:
         """From PEM texts, the signer's certificate first.
 
         Raises:
-            ConfigError: the extra is missing, or nothing can be signed with them.
+            ConfigError: the extra is missing, or signing fails.
         """
         try:
             import c2pa  # noqa: F401, PLC0415 - an optional extra
@@ -96,15 +95,7 @@ class Credentials:
         mask: bytes,
         promise: Mapping[str, Any],
     ) -> bytes:
-        """The file of a picture with its credentials.
-
-        Args:
-            picture: the file, which nothing may change any more.
-            media_type: of it.
-            upload: what the picture was made of.
-            mask: the file of the mask.
-            promise: the assertion, JSON values.
-        """
+        """The signed file of a picture; `mask` is a file, `promise` the assertion as JSON."""
         import c2pa  # noqa: PLC0415 - an optional extra
 
         actions = [
@@ -143,14 +134,10 @@ class Credentials:
 
 
 def parent_of(data: bytes, form: str, *, with_credentials: bool) -> tuple[Parent, list[str]]:
-    """The upload as an ingredient, and notes on what was not kept.
+    """An uploaded file as an ingredient, and notes on what was not kept.
 
-    Everything is decoded here, before samples are paid for; to sign with it cannot fail.
-
-    Args:
-        data: the file that was sent.
-        form: the name of its format.
-        with_credentials: its own stay, with all that they tell: what is signed cannot be cleaned.
+    Everything is decoded here, before samples are paid for, so signing cannot fail later.
+    with_credentials: its own stay whole; signed data cannot be cleaned. form: its format.
     """
     import c2pa  # noqa: PLC0415 - an optional extra
 
@@ -173,7 +160,7 @@ def parent_of(data: bytes, form: str, *, with_credentials: bool) -> tuple[Parent
 
 
 def _algorithm(key: bytes) -> bytes:
-    """The algorithm of a private key, as the standard calls it. Raises ValueError."""
+    """The standard's name for a key's algorithm. Raises ValueError."""
     from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa  # noqa: PLC0415 - extra
     from cryptography.hazmat.primitives.serialization import (  # noqa: PLC0415 - the same
         load_pem_private_key,

@@ -1,8 +1,7 @@
 """`image_url`: an upload that the service fetches from hosts that the operator allows.
 
-The address comes from a client, and this process runs inside somebody's network, so the rules are
-those of webhooks: a listed host, public addresses, a connection to the checked address, and no
-redirects (`app/upscalers/remote/guard.py`).
+Clients choose the address, so the rules are those of webhooks: a listed host, public addresses, a
+connection to the checked address, no redirects (`app/upscalers/remote/guard.py`).
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from app.errors import BadRequest, ImageTooLarge, TrustscaleError
 from app.upscalers.remote.guard import FetchPolicy, target
 from app.upscalers.remote.http import Network
 
-# It holds a place among the uploads that are decoded.
+# A fetch holds a place among the uploads that are decoded.
 _LONGEST_S: Final = 30.0
 
 
@@ -25,8 +24,8 @@ _LONGEST_S: Final = 30.0
 class ImageHosts:
     """What the operator allows.
 
-    hosts: from which pictures may be fetched, with their subdomains; empty: none.
-    allow_private: whether they may have private addresses, and use http.
+    hosts: with their subdomains; empty: nothing may be fetched.
+    allow_private: private addresses, and http.
     """
 
     hosts: tuple[str, ...] = ()
@@ -34,7 +33,7 @@ class ImageHosts:
     network: Network = field(default_factory=Network)
 
     def check(self) -> None:
-        """Return if anything may be fetched. Raises BadRequest."""
+        """Raise BadRequest if nothing may be fetched."""
         if not self.hosts:
             raise BadRequest("This service fetches no pictures: its image_hosts are empty.")
 
@@ -42,8 +41,8 @@ class ImageHosts:
         """The file behind a URL.
 
         Raises:
-            BadRequest: the URL is not allowed, or is answered by something else than a file.
-            ImageTooLarge: it has more bytes.
+            BadRequest: the URL is not allowed, or does not answer with a file.
+            ImageTooLarge: the file has more bytes.
         """
         policy = FetchPolicy(None, self.hosts, self.allow_private, "image_url")
         try:
@@ -76,7 +75,7 @@ class ImageHosts:
 
 
 async def _body(response: httpx.Response, max_bytes: int) -> bytes:
-    """The file; no more of it is read than is allowed."""
+    """The file; no more than the limit is read."""
     if response.status_code != httpx.codes.OK:
         raise BadRequest(f"image_url answered {response.status_code}; redirects are not followed.")
     body = bytearray()

@@ -22,24 +22,24 @@ from app.stores.uploads import IMAGE
 from app.upscalers.base import RGB
 
 DRAFT: Final = "draft.jpeg"
-"""The first sample, in small, for whoever looks on: nothing of it is measured yet."""
+"""The first sample, small, shown while the job runs."""
 
 _DRAFT_SIDE: Final = 1024
 _DRAFT_QUALITY: Final = 80
-_Telling: TypeAlias = Callable[[], Awaitable[None]]
+_Report: TypeAlias = Callable[[], Awaitable[None]]
 
 
 def uploaded_request(request: UpscaleRequest, seed: int) -> dict[str, Any]:
-    """The request as the job store keeps it; the seed is fixed, so a second attempt is the same."""
+    """The request as the job store keeps it, with a seed, so that a second attempt is the same."""
     return {**request.model_dump(), "seed": seed}
 
 
 def expected(admitted: Admitted) -> dict[str, str]:
-    """What lists say of a job before it runs: the size of its picture, and about how long."""
+    """What lists show of a job before it runs: its picture's size and the estimated time."""
     scale, estimate = admitted.chosen.pipeline.scale, admitted.estimate_s
     height, width = admitted.size
-    told = {"width": str(width * scale), "height": str(height * scale)}
-    return told if estimate is None else {**told, "estimate_s": f"{estimate:.1f}"}
+    shown = {"width": str(width * scale), "height": str(height * scale)}
+    return shown if estimate is None else {**shown, "estimate_s": f"{estimate:.1f}"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,14 +74,14 @@ class UpscaleHandler:
         return answer.picture.links.self
 
     async def _keep(self, job: str, small: bytes) -> None:
-        # A store that is away costs a look at it, not the job.
+        # The draft is not worth the job.
         with suppress(StoreUnavailable):
             await self.blobs.put(job, DRAFT, small)
 
 
 def draft(sample: RGB) -> bytes:
     """A small JPEG of a picture."""
-    # Pillow would copy all of it, to four bytes a pixel.
+    # Pillow would copy all of it at four bytes a pixel.
     step = max(1, max(sample.shape) // (2 * _DRAFT_SIDE))
     image = Image.fromarray(shallow(sample[step // 2 :: step, step // 2 :: step]))
     image.thumbnail((_DRAFT_SIDE, _DRAFT_SIDE))
@@ -89,19 +89,19 @@ def draft(sample: RGB) -> bytes:
 
 
 @asynccontextmanager
-async def _reporting() -> AsyncIterator[Callable[[_Telling], None]]:
-    """A callback for what is to be told, which is written to the stores one after the other."""
-    told: asyncio.Queue[_Telling | None] = asyncio.Queue()
+async def _reporting() -> AsyncIterator[Callable[[_Report], None]]:
+    """A callback that queues reports, which are written to the stores one after the other."""
+    reports: asyncio.Queue[_Report | None] = asyncio.Queue()
 
     async def write() -> None:
-        while (tell := await told.get()) is not None:
-            await tell()
+        while (report := await reports.get()) is not None:
+            await report()
 
     writer = asyncio.create_task(write())
     try:
-        yield told.put_nowait
-        told.put_nowait(None)
-        await writer  # it may have ended with an error, such as that of an overtaken attempt
+        yield reports.put_nowait
+        reports.put_nowait(None)
+        await writer  # raises its error, such as that of an overtaken attempt
     finally:
         writer.cancel()
         await asyncio.gather(writer, return_exceptions=True)

@@ -1,4 +1,4 @@
-"""What one can ask of an upscaling: the fields of the form, of a job, and of the command line."""
+"""The options of an upscaling, in the form, in jobs and on the command line."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MOST_PAGES: Final = 10_000
 
 
 class UpscaleOptions(BaseModel):
-    """What a person chooses; None is the default, and so is an empty text, as forms send it."""
+    """What a person chooses. None is the default; so is an empty text, as forms send it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -109,15 +109,14 @@ class UpscaleOptions(BaseModel):
         return self
 
     def chosen(self) -> dict[str, Any]:
-        """The fields that a person chooses, as JSON has them."""
+        """The fields that a person chooses, as JSON values."""
         return self.model_dump(include=set(UpscaleOptions.model_fields))
 
 
 class UpscaleRequest(UpscaleOptions):
     """The options of a request, with what the service adds.
 
-    client: who asks, as a digest; only the monitor reads it.
-    keep_s: how long the result is kept, so that the request may be repeated.
+    client: a digest of the client, for the monitor. keep_s: how long the result is kept.
     """
 
     client: str | None = None
@@ -125,11 +124,7 @@ class UpscaleRequest(UpscaleOptions):
 
 
 def options_of(**given: Any) -> UpscaleRequest:
-    """The request of these options; None is the default.
-
-    Raises:
-        BadRequest: naming all that is wrong.
-    """
+    """The request of these options; None is the default. Raises BadRequest, naming all mistakes."""
     try:
         return UpscaleRequest(**{name: one for name, one in given.items() if one is not None})
     except ValidationError as error:

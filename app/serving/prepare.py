@@ -32,9 +32,9 @@ from app.telemetry.tracing import span
 from app.upscalers.base import Upscaler
 
 Upload = bytes | Callable[[], Awaitable[File]]
-"""A file, or what gives it when it has a place among those that are decoded."""
+"""A file, or a function that gives it once it may be decoded."""
 
-# Of the deadline, what the estimate of a reduced image takes.
+# Share of the deadline that the suggested reduction may take.
 _IN_TIME: Final = 0.8
 
 
@@ -42,8 +42,8 @@ _IN_TIME: Final = 0.8
 class Decoded:
     """The upload as pixels.
 
-    digest: of the file. parent: the file, for content credentials; None: the picture has none.
-    notes: on what of its credentials was not kept.
+    digest: of the file. parent: the file as an ingredient of content credentials, if they are made.
+    notes: on what of its own credentials was not kept.
     """
 
     image: images.Decoded
@@ -73,8 +73,8 @@ class Mask:
 class Admitted:
     """A request that can be answered.
 
-    footprint: bytes that this holds at most. estimate_s: of the samples; None: nothing is known.
-    mask: None: none is wanted.
+    mask: None: none is wanted. footprint: bytes that answering takes at most. estimate_s: time of
+    the samples; None: not known.
     """
 
     chosen: Chosen
@@ -92,7 +92,7 @@ class Admitted:
 
     @property
     def facts(self) -> dict[str, str | int]:
-        """What a trace says of it."""
+        """Attributes of its trace."""
         height, width = self.size
         calibration = self.chosen.calibration
         return {
@@ -147,7 +147,7 @@ async def decode(
 async def admit(
     context: ServiceContext, chosen: Chosen, decoded: Decoded, *, as_job: bool
 ) -> Admitted:
-    """Whether the picture can be held by its form, by memory, and be made in time.
+    """Check that the picture fits its form and memory, and can be made in time.
 
     Raises:
         BadRequest, ImageTooLarge, TooSlow.
@@ -176,22 +176,21 @@ async def admit(
 
 
 def _wanted(chosen: Chosen, decoded: Decoded, calibration: Calibration) -> Mask:
-    """The mask of the request, by the curve of images of its group, class and size.
+    """The mask of the request, by the curve of its group, class and size.
 
-    Of a class that the calibration lacks no part speaks; all pairs are used then, and the answer
-    says so.
+    For a class that the calibration lacks all pairs are used, and the answer says so.
     """
     request, facts = chosen.request, decoded.facts
     promised = calibration.under(request.guarantee)
     height, width = (side * promised.pipeline.scale for side in decoded.size)
     subject = Subject.of(promised, request.group, facts, size=(height, width))
-    _ = subject.part.curve  # made once, and kept
+    _ = subject.part.curve  # computed here, in a thread, and kept
     alpha = check_alpha(request.alpha, calibration.manifest.default_alpha)
     return Mask(calibration, alpha, subject, facts)
 
 
 def _form_warnings(context: ServiceContext, chosen: Chosen, decoded: Decoded) -> list[str]:
-    """What the form of the picture does to it. Raises BadRequest: it cannot hold it."""
+    """Warnings of what the form does to the picture. Raises BadRequest: it cannot hold it."""
     form, is_transparent = chosen.form, decoded.image.alpha is not None
     longest, wanted = max(decoded.size) * chosen.pipeline.scale, chosen.request.to
     if wanted is not None and wanted > longest:
@@ -234,20 +233,20 @@ def _check_pixels(upscaler: Upscaler, height: int, width: int) -> None:
 def _with_cost(
     error: ImageTooLarge, context: ServiceContext, chosen: Chosen, pixels: int
 ) -> ImageTooLarge:
-    """The error, saying what the answer to an input of so many pixels would cost here."""
+    """The error with the memory and time that an input of so many pixels would take."""
     cost = chosen.footprint(pixels, 1)
     error.members["bytes"] = cost
-    cost_in_words = f" Its answer would take about {cost / 1e9:.1f} GB of memory"
+    takes = f" Its answer would take about {cost / 1e9:.1f} GB of memory"
     seconds = context.throughput.estimate(chosen.upscaler, pixels, chosen.pipeline.samples)
     if seconds is not None:
         error.members["seconds"] = round(seconds, 1)
-        cost_in_words += f" and about {duration(seconds)}"
-    detail = f"{error.detail}{cost_in_words} (settings max_input_pixels, max_in_flight_bytes)."
+        takes += f" and about {duration(seconds)}"
+    detail = f"{error.detail}{takes} (settings max_input_pixels, max_in_flight_bytes)."
     return ImageTooLarge(detail, **error.members)
 
 
 def _too_slow(size: tuple[int, int], estimate: float, deadline: float, *, as_job: bool) -> TooSlow:
-    """The error of too little time, with the ways out."""
+    """The error, with the ways out."""
     height, width = size
     longest = int(max(height, width) * math.sqrt(_IN_TIME * deadline / estimate))
     ways, members = [f"fit={longest}, which reduces the image to that longest side first"], {}
@@ -265,7 +264,7 @@ def _too_slow(size: tuple[int, int], estimate: float, deadline: float, *, as_job
 
 
 def duration(seconds: float) -> str:
-    """A time as people say it."""
+    """A time in hours, minutes or seconds."""
     for size, unit in ((3600, "hours"), (60, "minutes")):
         if seconds >= 2 * size:
             return f"{seconds / size:.0f} {unit}"
@@ -273,7 +272,7 @@ def duration(seconds: float) -> str:
 
 
 def digest_of(file: File) -> int:
-    """A number below 2^64 that is the same for equal inputs."""
+    """A number below 2^64, the same for equal files."""
     opened = io.BytesIO(file) if isinstance(file, bytes) else file
     opened.seek(0)
     digest = hashlib.blake2b(digest_size=8)

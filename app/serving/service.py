@@ -56,12 +56,12 @@ from app.telemetry.metrics import Metrics
 from app.telemetry.tracing import span
 from app.upscalers.base import Source
 
-_ROWS: Final = 64  # that are cut at once, where σ is there as a whole
+_ROWS: Final = 64  # of a whole σ that are thresholded at once
 
 Timings = Mapping[str, float]
 """Milliseconds by what was done."""
 
-# Of the answer, what its picture's credentials repeat.
+# Fields of the answer that the credentials repeat.
 _SIGNED: Final = {
     "id", "upscaler", "calibration", "group", "input_class", "alpha", "threshold",
     "trusted_fraction", "samples", "seed", "guarantee", "warnings",
@@ -72,7 +72,6 @@ _SIGNED: Final = {
 class Trust:
     """Where Ŷ is trusted at α, bool [H, W], and the codes of α(p), uint16 [H, W].
 
-    codes: let go of once they are in a file.
     opaque: where the picture is wholly opaque, bool [H, W]; None: everywhere.
     """
 
@@ -83,30 +82,30 @@ class Trust:
 
     @classmethod
     def of(cls, wanted: Mask, alpha: NDArray[np.uint8] | None, height: int, width: int) -> Self:
-        """What `put` fills, for a picture with this transparency."""
+        """Empty, for `put` to fill."""
         size = height, width
         opaque = None if alpha is None else alpha == OPAQUE
         return cls(wanted, np.empty(size, np.bool_), np.empty(size, np.uint16), opaque)
 
     def score(self, mean_log_sigma: float, sigma: NDArray[np.float32]) -> None:
-        """All of σ, where only its mean tells which curve is the picture's."""
+        """All of σ, where its mean decides which curve is used."""
         subject = self.wanted.subject.scored(mean_log_sigma)
         self.wanted = replace(self.wanted, subject=subject)
         for top in range(0, len(sigma), _ROWS):
             self.put(top, sigma[top : top + _ROWS])
 
     def put(self, top: int, sigma: NDArray[np.float32]) -> None:
-        """Some rows of σ, from the row `top` on. What is not opaque is trusted at no α."""
-        here = slice(top, top + len(sigma))
+        """Rows of σ from `top` on. Pixels that are not opaque are trusted at no α."""
+        rows = slice(top, top + len(sigma))
         if self.opaque is not None:
-            sigma[~self.opaque[here]] = np.inf
+            sigma[~self.opaque[rows]] = np.inf
         curve = self.wanted.subject.part.curve
-        self.mask[here] = curve.mask(sigma, self.wanted.alpha)
-        self.codes[here] = curve.trust_code(sigma)
+        self.mask[rows] = curve.mask(sigma, self.wanted.alpha)
+        self.codes[rows] = curve.trust_code(sigma)
 
     @property
     def shares(self) -> tuple[float, float]:
-        """The trusted share of the pixels that are wholly opaque, and the share of these."""
+        """The trusted share of the opaque pixels, and the opaque share of all."""
         pixels = self.mask.size
         opaque = pixels if self.opaque is None else int(np.count_nonzero(self.opaque))
         return int(np.count_nonzero(self.mask)) / max(1, opaque), opaque / pixels
@@ -129,10 +128,7 @@ class Masked:
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """An answer: its document and its files by name, the picture first.
-
-    result: None without a mask, when `picture` says all there is to say.
-    """
+    """An answer: its document and its files by name, the picture first."""
 
     admitted: Admitted
     picture: Picture
@@ -142,7 +138,7 @@ class Encoded:
 
     @property
     def result(self) -> Result | None:
-        """The document of an answer with a mask."""
+        """The document of an answer with a mask; None: it has none."""
         return self.picture if isinstance(self.picture, Result) else None
 
 
@@ -154,10 +150,7 @@ async def generate(
     on_progress: OnProgress | None,
     on_first: OnFirst | None,
 ) -> Masked:
-    """Ŷ and its trust from M samples, or Ŷ from one, in the size that is wanted.
-
-    Raises UpscalerError, DegenerateSamples.
-    """
+    """Ŷ and its trust from M samples, or Ŷ from one. Raises UpscalerError, DegenerateSamples."""
     chosen, image = admitted.chosen, admitted.decoded.image
     source = Source(image.rgb, admitted.mask.facts if admitted.mask else None)
     deadline, mean_log_sigma = admitted.deadline_s, math.nan
@@ -206,7 +199,7 @@ async def generate(
 
 
 def _enlarged(alpha: NDArray[np.uint8] | None, height: int, width: int) -> NDArray[np.uint8] | None:
-    """The transparency of an upload in the size of the output, by interpolation."""
+    """The transparency of an upload at the size of the output."""
     if alpha is None:
         return None
     resized = Image.fromarray(alpha).resize((width, height), Image.Resampling.BICUBIC)
@@ -214,9 +207,8 @@ def _enlarged(alpha: NDArray[np.uint8] | None, height: int, width: int) -> NDArr
 
 
 def _reduced(made: Pixels, trust: Trust | None, longest: int) -> tuple[Pixels, Trust | None]:
-    """The picture with this longest side, each pixel as little trusted as any that it covers."""
+    """The picture with this longest side, each pixel as little trusted as any that it averages."""
     height, width, _ = made.shape
-    # Each pixel is the mean of those that it covers.
     small = resized(made, size_within((width, height), longest), Image.Resampling.BOX)
     if trust is None:
         return small, None
@@ -230,7 +222,7 @@ def _reduced(made: Pixels, trust: Trust | None, longest: int) -> tuple[Pixels, T
 
 
 async def encode(masked: Masked, result_id: str) -> Encoded:
-    """The files of the answer and its document: the promise, and what its reader must know."""
+    """The files of the answer and its document."""
     timings_ms = dict(masked.timings_ms)
     with _timed(timings_ms, "encode"), span("encode"):
         files = await shielded(_files, masked)
@@ -239,7 +231,7 @@ async def encode(masked: Masked, result_id: str) -> Encoded:
 
 
 def _files(masked: Masked) -> dict[str, bytes]:
-    """The picture first; the others are made beside it, or before it where memory counts."""
+    """The picture first; the others are made in parallel, or before it where it is large."""
     chosen, trust = masked.admitted.chosen, masked.trust
     text = {**UNMASKED, "trustscale:fingerprint": chosen.pipeline.fingerprint}
     if trust is not None:
@@ -286,7 +278,7 @@ def _files(masked: Masked) -> dict[str, bytes]:
 
 
 async def sign(context: ServiceContext, encoded: Encoded) -> Encoded:
-    """Content credentials of the picture, where the operator has a certificate."""
+    """Add content credentials to the picture, where the operator has a certificate."""
     credentials, result = context.credentials, encoded.result
     chosen, parent = encoded.admitted.chosen, encoded.admitted.decoded.parent
     if credentials is None or result is None or parent is None or chosen.form.name in UNSIGNED:
@@ -305,7 +297,7 @@ async def sign(context: ServiceContext, encoded: Encoded) -> Encoded:
 
 
 async def store(context: ServiceContext, encoded: Encoded) -> None:
-    """Keep the answer. It still is in its slot: what a slow store has not taken is memory, too."""
+    """Keep the answer, within its slot: a slow store costs memory, too."""
     if context.results is None:
         return
     decoded = encoded.admitted.decoded
@@ -385,18 +377,16 @@ def _reduced_from(masked: Masked) -> tuple[int, int] | None:
 
 @contextmanager
 def _timed(timings_ms: dict[str, float], name: str) -> Iterator[None]:
-    """Note how long the body took."""
     started = time.perf_counter()
     yield
     timings_ms[name] = 1e3 * (time.perf_counter() - started)
 
 
 Observer = Callable[[Encoded], None]
-"""Is told of every answer that was stored; it returns at once, and raises nothing."""
-
+"""Called with every answer that was stored; it returns at once, and raises nothing."""
 
 watcher: ContextVar[OnProgress | None] = ContextVar("watcher", default=None)
-"""Is told of the samples of the requests that are made in its context, by this process itself."""
+"""Called with the progress of requests that this process makes in its context."""
 
 
 @dataclass(slots=True)
@@ -417,9 +407,9 @@ class UpscaleService(ServiceContext):
         """Check everything that can be checked without generating.
 
         Args:
-            upload: the file, or what gives it when it has a place among those that are decoded.
+            upload: the file, or a function that gives it once it may be decoded.
             request: the other fields.
-            patient: whether to wait for that however many do.
+            patient: whether to wait for that however long the queue is.
             as_job: whether it has the deadline of a job.
 
         Raises:
@@ -443,7 +433,7 @@ class UpscaleService(ServiceContext):
         """Generate, mask and store.
 
         Args:
-            admitted: what `prepare` has made.
+            admitted: from `prepare`.
             result_id: default: a fresh one.
             patient: whether to wait for a slot however long the queue is.
             on_begin: called when it has its slot: from then on samples are paid for.
