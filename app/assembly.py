@@ -1,4 +1,4 @@
-"""Wires the parts together: the same for the gateway, the job worker and the command line."""
+"""Wires the parts together for the gateway, the job worker and the command line."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ from app.watch.monitor import Monitor
 
 Build = Callable[[UpscalerConfig, Mapping[str, str]], Upscaler]
 
-# They only wait for their receivers, some seconds each.
+# They mostly wait for their receivers.
 _WEBHOOKS: Final = 32
 
 log = structlog.get_logger(__name__)
@@ -69,7 +69,7 @@ class Parts:
 
     @property
     def handlers(self) -> Mapping[JobKind, Handler | FanOut]:
-        """What does the work of each kind of job."""
+        """The handler of each kind of job."""
         return {
             "upscale": UpscaleHandler(self.service, self.stores.blobs),
             "calibration": CalibrationHandler(
@@ -85,7 +85,7 @@ class Parts:
 
     @property
     def concurrency(self) -> Mapping[JobKind, int]:
-        """How many jobs (of a calibration: pairs) one process works on at once."""
+        """Jobs, or pairs of calibrations, that one process works on at once."""
         return {
             "upscale": self.settings.max_in_flight,
             "calibration": self.settings.job_concurrency,
@@ -107,10 +107,10 @@ async def open_parts(
     Args:
         settings: of this process.
         stack: closes what is opened.
-        build: makes the upscalers; None: `build_upscaler`, whose calls `metrics` counts.
-        metrics: gets the numbers of answers, jobs, remote calls, canaries and the monitor.
-        serves: whether images that are upscaled count as requests of a service, and pictures of
-            calibrations are kept for its pages.
+        build: makes the upscalers; None: `build_upscaler`.
+        metrics: of answers, jobs, remote calls, canaries and the monitor.
+        serves: whether the monitor counts upscaled images, and pictures of calibrations are kept
+            for the pages.
         stores: None: those that the settings name.
 
     Raises:
@@ -146,7 +146,7 @@ async def open_parts(
         await stack.enter_async_context(monitor.running())
         observers.append(monitor.answered)
     throughput = Throughput(settings.data_dir / "throughput.json")
-    # Where jobs run beside requests, they leave them a slot.
+    # Jobs that run beside requests leave them a slot.
     spare = int(serves and settings.gateway_runs_jobs and settings.max_in_flight > 1)
     service = UpscaleService(
         upscalers,
@@ -188,7 +188,7 @@ async def open_parts(
 
 @contextmanager
 def single_process_lock(settings: Settings) -> Iterator[None]:
-    """Run jobs of a queue in memory as the only process, which they would otherwise be taken from.
+    """Keep other gateways off a data folder whose jobs are queued in memory.
 
     Raises:
         ConfigError: the store is shared, or another gateway runs on the data folder.
@@ -210,11 +210,7 @@ def single_process_lock(settings: Settings) -> Iterator[None]:
 
 
 async def check_start(settings: Settings) -> None:
-    """Try what a start needs, so that a mistake is one line before a server runs.
-
-    Raises:
-        ConfigError: a setting, folder, database or model that cannot be used.
-    """
+    """Try what a start needs, before a server runs. Raises ConfigError."""
     await check_settings(settings)
     async with AsyncExitStack() as stack:
         stack.enter_context(single_process_lock(settings))
@@ -223,10 +219,10 @@ async def check_start(settings: Settings) -> None:
 
 
 async def check_settings(settings: Settings) -> list[str]:
-    """Try all that can be tried without a network, a database or a folder; what to warn of.
+    """Try everything that needs no network, database or folder; returns warnings.
 
     Raises:
-        ConfigError: naming every mistake, not only the first.
+        ConfigError: naming every mistake.
     """
     mistakes: list[str] = []
 
@@ -257,7 +253,7 @@ async def check_settings(settings: Settings) -> list[str]:
 
 
 async def measure_throughput(parts: Parts) -> None:
-    """Time the models inside this process; what others take is known from their answers."""
+    """Time the models inside this process; the pace of others follows from their answers."""
     for upscaler in parts.upscalers.values():
         if upscaler.capabilities.by_tiles:
             with suppress(UpscalerError):
@@ -265,7 +261,7 @@ async def measure_throughput(parts: Parts) -> None:
 
 
 async def report_calibrations(parts: Parts) -> None:
-    """Log which upscalers cannot serve a mask, and why."""
+    """Log the upscalers that cannot serve a mask, and why."""
     for upscaler in parts.upscalers.values():
         try:
             active = await parts.calibrations.active(upscaler.name)
@@ -278,14 +274,14 @@ async def report_calibrations(parts: Parts) -> None:
 
 
 def _tariff(settings: Settings, upscaler: str) -> Tariff:
-    """What the settings say of the calls of an upscaler."""
+    """Price and hourly limit of an upscaler's calls."""
     entry = settings.upscaler(upscaler)
     most = entry.max_calls_per_hour if isinstance(entry, RemoteConfig) else None
     return Tariff(settings.price_per_call(upscaler), most)
 
 
 def _budget(settings: Settings) -> int | None:
-    """Bytes that requests may hold together: half, since model, uploads and jobs need some too."""
+    """Bytes for requests: by default half, since models, uploads and jobs need some too."""
     if settings.max_in_flight_bytes is not None:
         return settings.max_in_flight_bytes
     limit = memory_limit()
@@ -313,7 +309,7 @@ def _check_processes(settings: Settings) -> None:
 
 
 async def opened_stores(settings: Settings, stack: AsyncExitStack, metrics: Metrics) -> Stores:
-    """The stores that the settings name, which work; the stack closes them. Raises ConfigError."""
+    """The stores that the settings name, checked; the stack closes them. Raises ConfigError."""
     stores = open_stores(
         settings.store,
         settings.data_dir,
@@ -330,7 +326,7 @@ async def opened_stores(settings: Settings, stack: AsyncExitStack, metrics: Metr
 async def _open_upscalers(
     settings: Settings, stack: AsyncExitStack, build: Build
 ) -> dict[str, Upscaler]:
-    """All configured upscalers by name; one that cannot be reached yet is kept and reported."""
+    """All configured upscalers by name; unreachable ones are kept, with a warning."""
     upscalers: dict[str, Upscaler] = {}
     for config in settings.upscalers:
         upscaler = build(config, os.environ)

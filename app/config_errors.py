@@ -1,4 +1,4 @@
-"""What is wrong with settings, forms and options, said so that one knows what to write instead."""
+"""Errors of settings, forms and options, with the names that were probably meant."""
 
 from __future__ import annotations
 
@@ -13,10 +13,7 @@ Item = Mapping[str, Any]
 
 
 def mistakes(error: ValidationError, model: type[BaseModel] | None = None) -> str:
-    """All that is wrong, each with the name of its field; misspelt names with what was meant.
-
-    model: what was validated, whose names are known.
-    """
+    """All mistakes by field; misspelt names with what was meant. model: what was validated."""
     known = field_names(model) if model is not None else ()
     return together(
         (".".join(map(str, item["loc"])) or "all", reason(item, known))
@@ -25,13 +22,13 @@ def mistakes(error: ValidationError, model: type[BaseModel] | None = None) -> st
 
 
 def together(items: Iterable[tuple[str, str]]) -> str:
-    """Fields and what is wrong with each as one sentence."""
+    """Fields and their mistakes as one sentence."""
     text = "; ".join(f"{field}: {reason}" for field, reason in items)
     return text if text.endswith("?") else f"{text}."
 
 
 def reason(item: Item, known: Iterable[str] = ()) -> str:
-    """What is wrong with one field, without the jargon of the parser."""
+    """The mistake in one field, without the parser's jargon."""
     match item["type"]:
         case "missing":
             return "this is missing"
@@ -48,13 +45,13 @@ def reason(item: Item, known: Iterable[str] = ()) -> str:
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """The end of a sentence about a name that does not exist: empty if nothing is like it."""
+    """The end of a sentence about an unknown name; empty if none is similar."""
     close = difflib.get_close_matches(name[:80].lower(), list(known), n=1)
     return f"; did you mean {close[0]}?" if close else ""
 
 
 def field_names(model: type[BaseModel]) -> set[str]:
-    """The names of all fields of a model, and of what is in it, as one writes them."""
+    """The names of all fields of a model and of its parts, as written."""
     schema = model.model_json_schema()
     parts = [schema, *schema.get("$defs", {}).values()]
     return {name for part in parts for name in part.get("properties", {})}

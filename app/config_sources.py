@@ -1,4 +1,4 @@
-"""Where settings come from: the file, what it refers to, and secrets as files."""
+"""Sources of settings: the file, the variables that it refers to, secrets as files."""
 
 from __future__ import annotations
 
@@ -14,23 +14,20 @@ from app.errors import ConfigError
 CONFIG_VARIABLE = "TRUSTSCALE_CONFIG"
 KEY_VARIABLE = "TRUSTSCALE_KEY"  # the key that the command line sends to a server
 PREFIX = "TRUSTSCALE_"
-SECRETS_FOLDER = "/run/secrets"  # where container engines mount what is secret
+SECRETS_FOLDER = "/run/secrets"  # where container engines mount secrets
 
 _REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _SECRETS = ("client_keys", "admin_keys", "webhook_secrets", "credentials_key")
 _URLS = ("store", "queue", "blobs")
-# Up to the last @, since passwords hold colons, slashes and @ that somebody forgot to encode.
+# Up to the last @, since passwords may hold colons, slashes and @ that are not encoded.
 _PASSWORD = re.compile(r"://[^:@/]*:(.+)@|[?&]password=([^&#]+)")
 
 
 def read_secret_files(environ: MutableMapping[str, str]) -> None:
     """Set NAME to the content of the file that NAME_FILE names, so that no engine shows a secret.
 
-    For all of `TRUSTSCALE_*`, and for other names (passwords, tokens of upscalers) where the file
-    lies in `/run/secrets`; SSL_CERT_FILE and its like keep their own meaning.
-
-    Raises:
-        ConfigError: a file cannot be read.
+    For `TRUSTSCALE_*`, and for other names (passwords, tokens) if the file is in `/run/secrets`;
+    SSL_CERT_FILE and the like keep their meaning. Raises ConfigError.
     """
     for variable, path in list(environ.items()):
         name = variable.removesuffix("_FILE")
@@ -46,26 +43,23 @@ def read_secret_files(environ: MutableMapping[str, str]) -> None:
 
 
 def referenced_values() -> frozenset[str]:
-    """The values of all variables that the file refers to: what is never to be shown."""
+    """The values of all variables that the file refers to, which are never shown."""
     path = _file()
     names = _REFERENCE.findall(path.read_text("utf-8")) if path is not None else []
     return frozenset(value for name in names if (value := os.environ.get(name)))
 
 
 def _file() -> Path | None:
-    """The file of settings, if one is named or lies in the working folder."""
+    """The file of settings that is named or in the working folder."""
     named = os.environ.get(CONFIG_VARIABLE)
     path = Path(named or "trustscale.toml")
     return path if named or path.is_file() else None
 
 
 def read_file() -> tuple[dict[str, Any], list[str]]:
-    """The file of settings as a dictionary, empty if there is none, and what is wrong in it.
+    """The file of settings as a dictionary, empty if there is none, and its mistakes.
 
-    A reference to a variable that is not set stays as it is written.
-
-    Raises:
-        ConfigError: it cannot be read, or is no TOML.
+    References to unset variables stay as written. Raises ConfigError: not readable, or no TOML.
     """
     path = _file()
     if path is None:
@@ -98,7 +92,7 @@ def read_file() -> tuple[dict[str, Any], list[str]]:
 
 
 def _resolve(value: Any, unset: list[str]) -> Any:
-    """Replace `${NAME}` in every string; variables without a value are noted."""
+    """Replace `${NAME}` in every string; collect unset variables."""
     if isinstance(value, dict):
         return {key: _resolve(item, unset) for key, item in value.items()}
     if isinstance(value, list):

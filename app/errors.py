@@ -1,7 +1,7 @@
 """Every error that Trustscale raises on purpose.
 
-This module knows nothing of HTTP or of the command line: `app/problems.py` maps these classes
-to status codes and problem documents, the CLI prints `detail` in one line.
+`app/problems.py` maps these classes to status codes and problem documents; the command line prints
+`detail` in one line.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from typing import Any
 class TrustscaleError(Exception):
     """Base of all expected errors.
 
-    `detail` is one sentence for the person who caused or must mend the error. `members` are the
-    machine-readable facts behind it; they become extra members of the problem document.
+    detail: one sentence for the person who caused or must mend it.
+    members: machine-readable facts, extra members of the problem document.
     """
 
     def __init__(self, detail: str, **members: Any) -> None:
@@ -23,7 +23,7 @@ class TrustscaleError(Exception):
 
 
 class Passing(TrustscaleError):
-    """It passes: after `retry_after` seconds trying again makes sense."""
+    """Temporary: a retry makes sense after `retry_after` seconds."""
 
     def __init__(self, detail: str, *, retry_after: float = 5.0, **members: Any) -> None:
         super().__init__(detail, **members)
@@ -31,7 +31,7 @@ class Passing(TrustscaleError):
 
 
 class BadInput(TrustscaleError):
-    """The caller sent something that cannot be used."""
+    """The caller sent something unusable."""
 
 
 class BadImage(BadInput):
@@ -71,7 +71,7 @@ class BadRequest(BadInput):
 
 
 class TooSlow(BadInput):
-    """It would take longer than it may; `members` has the estimate and what would make it."""
+    """It would take too long; `members` has the estimate and the ways out."""
 
 
 class NoCalibration(TrustscaleError):
@@ -91,7 +91,7 @@ class UpscalerUnavailable(UpscalerError, Passing):
 
 
 class TimedOut(UpscalerUnavailable):
-    """It had its time and gave no answer: whoever tries again pays that time again."""
+    """No answer within the time limit; a retry takes as long again."""
 
 
 class UpscalerFailed(UpscalerError):
@@ -131,11 +131,11 @@ class Conflict(TrustscaleError):
 
 
 class NoDirectUploads(TrustscaleError):
-    """Uploads cannot go to the object store directly: there is none, or clients are kept off it."""
+    """Uploads cannot go to the object store directly: there is none, or it is not public."""
 
 
 class Superseded(Conflict):
-    """What the caller wants to replace is no longer what it has read; nothing was changed."""
+    """What the caller wants to replace has changed since it was read; nothing was replaced."""
 
 
 class ConfigError(TrustscaleError):
@@ -146,10 +146,9 @@ _LONGEST_REASON = 200
 
 
 def reason_of(error: Exception) -> str:
-    """What an error of somebody else's code says, for a sentence of ours.
+    """The first line of a foreign error, without its stop, shortened.
 
-    Its first line without the last stop. Parsers like to repeat the bytes that they could not read,
-    however many; an answer does not.
+    Parsers may repeat all the bytes that they could not read.
     """
     text = (str(error).splitlines() or [""])[0].strip().rstrip(".")
     if len(text) > _LONGEST_REASON:
@@ -158,5 +157,5 @@ def reason_of(error: Exception) -> str:
 
 
 def shortened(name: str) -> str:
-    """A name that somebody else has chosen, quoted for a sentence of ours, at most 80 letters."""
+    """A foreign name, quoted, at most 80 letters."""
     return repr(name if len(name) <= 80 else f"{name[:79]}…")

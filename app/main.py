@@ -1,4 +1,4 @@
-"""The gateway: routes, lifespan, and what runs beside the requests."""
+"""The gateway: routes, lifespan and background tasks."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ from app.web.routes import web_router
 # Multipart boundaries and the small fields of a form, on top of the image itself.
 _FORM_OVERHEAD = 64 * 1024
 
-# What a form's files hold in memory before they go to the disk; there may be some hundreds.
+# Bytes of a form's file in memory before it goes to the disk; there may be hundreds of files.
 MultiPartParser.spool_max_size = 128 * 1024
 
 log = structlog.get_logger(__name__)
 
 
 class LifespanState(TypedDict):
-    """What the lifespan hands to every request."""
+    """The state of every request."""
 
     trustscale: State
 
@@ -61,7 +61,7 @@ def create_app(
     """The gateway for these settings; nothing is opened before its lifespan starts."""
 
     async def start(stack: AsyncExitStack, metrics: Metrics) -> State:
-        # Here, because the server ends the process by the signal that stopped it.
+        # Here, because the signal that stops the server also ends the process.
         stack.enter_context(exporting(settings.otlp_endpoint, "trustscale-gateway"))
         return await _start(settings, metrics, stack, build, timings)
 
@@ -75,7 +75,7 @@ ROUTES: Final = (
     "health", "upscalers", "upscale", "results", "truth", "jobs", "calibrate", "calibrations",
     "labels", "monitor", "audit", "connect",
 )  # fmt: skip
-"""The modules of `app.api` with a router. What is not asked for is not imported."""
+"""The modules of `app.api` with a router, imported on demand."""
 
 
 def application(start: Start, *, max_upload_bytes: int, routes: Sequence[str] = ROUTES) -> FastAPI:
@@ -107,7 +107,7 @@ def application(start: Start, *, max_upload_bytes: int, routes: Sequence[str] = 
 
 
 class _Gateway(FastAPI):
-    """FastAPI inside our request context: answers of its own middleware (413, 500) get it too."""
+    """FastAPI inside our request context, which its own 413 and 500 answers get too."""
 
     def __init__(self, metrics: Metrics, **options: Any) -> None:
         super().__init__(**options)
@@ -129,7 +129,7 @@ async def _start(
     build: Build | None,
     timings: Timings,
 ) -> State:
-    """Open everything and start what runs beside the requests."""
+    """Open everything and start the background tasks."""
     stack.enter_context(single_process_lock(settings))
     parts = await open_parts(settings, stack, build, metrics)
     await report_calibrations(parts)
@@ -174,7 +174,7 @@ def _admin_keys(settings: Settings) -> list[str]:
 async def working(
     run: Callable[..., Coroutine[Any, Any, None]],
 ) -> AsyncIterator[asyncio.Task[None]]:
-    """`JobQueue.run` beside the body; at its end what is not done goes back to the queue."""
+    """`JobQueue.run` beside the body; then unfinished work goes back to the queue."""
     stop = asyncio.Event()
     worker = asyncio.create_task(run(stop=stop))
     try:
@@ -185,7 +185,7 @@ async def working(
 
 
 async def _sweep(stores: Stores, job_ttl_s: float, timings: Timings) -> None:
-    """Remove expired results and jobs now and then, for ever."""
+    """Remove expired results and jobs periodically."""
     clock = asyncio.get_running_loop().time
     orphans_at = clock()
     while True:
@@ -200,14 +200,14 @@ async def _sweep(stores: Stores, job_ttl_s: float, timings: Timings) -> None:
         except TrustscaleError as error:
             log.warning("sweep_failed", detail=error.detail)
         except Exception:
-            # Whatever it is: without a next round, disk and database would fill up unseen.
+            # Without a next round, disk and database would fill up unseen.
             log.exception("sweep_failed")
         await asyncio.sleep(timings.sweep_s)
 
 
 @asynccontextmanager
 async def _beside(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
-    """Run something beside the body that ends with it."""
+    """Run a task beside the body, and cancel it at its end."""
     task = asyncio.create_task(work)
     try:
         yield

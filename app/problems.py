@@ -1,6 +1,6 @@
-"""Errors as RFC 9457 problem documents: what HTTP answers with, and what a failed job keeps.
+"""Errors as RFC 9457 problem documents, for HTTP and for failed jobs.
 
-This is the only module that knows the status code of an error.
+Only this module knows the status code of an error.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ MEDIA_TYPE = "application/problem+json"
 
 
 class ProblemType(NamedTuple):
-    """A kind of problem: status code, title and what its page says."""
+    """Status code, title and page of a kind of problem."""
 
     status: int
     title: str
@@ -182,7 +182,7 @@ _STATUSES: list[tuple[type[errors.TrustscaleError], int]] = [
 
 
 def problem_of(error: Exception) -> dict[str, Any]:
-    """The problem document of any error; unexpected ones say nothing about their inside."""
+    """The problem document of any error; unexpected ones reveal nothing."""
     if not isinstance(error, errors.TrustscaleError):
         return problem("internal-error", "An unexpected error occurred; it has been logged.")
     slug = next((slug for kind, slug in _SLUGS if isinstance(error, kind)), "internal-error")
@@ -192,7 +192,7 @@ def problem_of(error: Exception) -> dict[str, Any]:
 
 
 def problem(slug: str, detail: str, **members: Any) -> dict[str, Any]:
-    """A problem document; extra members cannot shadow the standard ones."""
+    """A problem document; extra members cannot replace the standard ones."""
     kind = PROBLEMS[slug]
     return {
         **members,
@@ -204,5 +204,5 @@ def problem(slug: str, detail: str, **members: Any) -> dict[str, Any]:
 
 
 def body_too_large() -> dict[str, Any]:
-    """The problem of a body over the limit, which is not read to its end."""
+    """The problem of a body over the limit."""
     return problem("image-too-large", "The body of the request is larger than the service accepts.")

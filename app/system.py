@@ -1,4 +1,4 @@
-"""What this process may use of its machine: cores, memory, threads, and programs beside it."""
+"""Cores, memory and threads that this process may use."""
 
 from __future__ import annotations
 
@@ -20,17 +20,14 @@ _OWN_GROUP = Path("/proc/self/cgroup")
 
 
 def usable_cores() -> int:
-    """Cores that this process may run on; in a container they may be fewer than the machine's."""
+    """Cores that this process may run on."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def memory_limit(cgroups: Path = _CGROUPS, own_group: Path = _OWN_GROUP) -> int | None:
-    """Bytes: the smallest limit of the control groups above this process and of the machine.
-
-    None where the system tells neither.
-    """
+    """The smallest limit in bytes of the control groups and of the machine; None: unknown."""
     limits = [machine] if (machine := _machine_memory()) else []
     for file in _limit_files(cgroups, own_group):
         with suppress(OSError, ValueError):  # "max" is no limit
@@ -39,7 +36,7 @@ def memory_limit(cgroups: Path = _CGROUPS, own_group: Path = _OWN_GROUP) -> int 
 
 
 def _limit_files(cgroups: Path, own_group: Path) -> list[Path]:
-    """The files that may hold a limit: of the own group and those above it, in both versions."""
+    """Files of limits of the own group and those above it, for both versions of control groups."""
     files = []
     with suppress(OSError):
         for line in own_group.read_text().splitlines():
@@ -49,7 +46,7 @@ def _limit_files(cgroups: Path, own_group: Path) -> list[Path]:
                 continue
             root = cgroups if number == "0" else cgroups / "memory"
             group = root / path.strip("/")
-            # A container sees its own group as the root, whatever its path is outside.
+            # Inside a container the own group is the root, whatever its path outside.
             within = [folder for folder in (group, *group.parents) if folder.is_relative_to(root)]
             files += [folder / name for folder in within]
     return files
@@ -63,7 +60,7 @@ def _machine_memory() -> int | None:
 
 
 def plain_environment() -> dict[str, str]:
-    """The environment of a program of our own that needs no secret: it finds the same modules."""
+    """The environment, without secrets, for a child process that imports our modules."""
     kept = {"PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "TMPDIR", "PYTHONDONTWRITEBYTECODE"}
     return {
         **{name: value for name, value in os.environ.items() if name in kept},
@@ -73,7 +70,7 @@ def plain_environment() -> dict[str, str]:
 
 
 def score_threads() -> int:
-    """Threads that make one score: more would gain little, and each holds strips of its own."""
+    """Threads for one score: more would gain little, and each holds its own strips."""
     return min(usable_cores(), 4)
 
 
@@ -81,7 +78,7 @@ def score_threads() -> int:
 def score_cores(
     name: str,
 ) -> Iterator[Callable[[Callable[[int], Result], range], Iterator[Result]]]:
-    """`map` of some numbers in `score_threads`: results come in order, few wait to be taken."""
+    """`map` over numbers in `score_threads`: results come in order, few in advance."""
     most = score_threads()
 
     with ThreadPoolExecutor(most, name) as threads:
@@ -103,9 +100,9 @@ async def shielded(
 ) -> Result:
     """`asyncio.to_thread` that, when cancelled, waits for the thread's end before it raises.
 
-    Until then what the thread holds is in use: the slot that pays for it must not be given back.
-    When it has answered it holds nothing: a thread of a pool keeps its last call until it is awake
-    again, which on a busy machine would add a decoded sample to what a request was counted with.
+    Until then the thread's memory is in use, so its slot must stay taken. Afterwards the thread
+    holds nothing: a pool's thread keeps its last call until it runs again, which on a busy machine
+    would add a decoded sample to what the request was admitted with.
     """
     given = [(args, kwargs)]
     del args, kwargs

@@ -1,7 +1,7 @@
 """What decoding a file may cost: a base, and more for each admitted pixel.
 
-A decoder (`decoder.py`) works within it; the kernel ends what exceeds it. Readers report a file's
-declared pixels as soon as they know them; outside of a decoder the report is ignored.
+The kernel ends a decoder (`decoder.py`) that exceeds it. Readers report a file's declared pixels as
+soon as they know them; outside of a decoder the report is ignored.
 """
 
 from __future__ import annotations

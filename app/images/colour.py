@@ -12,11 +12,11 @@ from PIL import Image, ImageCms
 
 from app.errors import BadImage
 
-# A profile that calls itself sRGB is ignored if it changes no value by more: cameras and editors
-# write slightly different ones with the same meaning.
+# A profile named sRGB is ignored if it changes no value by more: cameras and editors write slightly
+# different ones.
 _SAME_COLOUR: Final = 3
 
-# The colour space of a profile, by the image modes that it can be applied to.
+# Colour spaces of profiles, and the image modes that they apply to.
 _SPACES: Final = {"GRAY": {"L"}, "RGB": {"RGB", "L"}, "CMYK": {"CMYK"}}
 
 _MOST_TAGS: Final = 100  # of a colour profile; lcms reads no more
@@ -48,10 +48,9 @@ def to_srgb(image: Image.Image, profile: bytes | None, notes: list[str]) -> NDAr
 
 
 def _plain(profile: bytes) -> bytes:
-    """A profile without its multi-process elements, as most programs read it.
+    """A profile without its multi-process elements, which most programs ignore.
 
-    They repeat its curves and tables, and may be a hundred thousand, each computed for each colour:
-    minutes for a file of 13 KB.
+    They may be a hundred thousand, each computed for each colour: minutes for a file of 13 KB.
     """
     plain = bytearray(profile)
     for k in range(min(int.from_bytes(profile[128:132]), _MOST_TAGS)):
@@ -68,7 +67,7 @@ def _shown(name: str) -> str:
 
 
 def _is_srgb(name: str, profile: bytes, mode: str) -> bool:
-    """Whether a profile that calls itself sRGB also acts like it; a linear one does not."""
+    """Whether a profile that is named sRGB also acts like it; a linear one does not."""
     if "srgb" not in name.lower() or mode not in {"L", "RGB"}:
         return False
     probe = _probe().convert(mode)
@@ -104,7 +103,7 @@ _ROWS: Final = 64
 
 
 def depth_of(image: Image.Image, data: bytes) -> int:
-    """Bits per channel of the file; Pillow keeps only the upper 8 of colours."""
+    """Bits per channel of the file; of colours Pillow keeps the upper 8."""
     if data.startswith(b"\x89PNG") and len(data) > 24:
         return data[24]
     if (tags := getattr(image, "tag_v2", None)) is not None:
@@ -113,11 +112,7 @@ def depth_of(image: Image.Image, data: bytes) -> int:
 
 
 def depth_notes(rgb: NDArray[np.uint8], depth: int, *, is_grey: bool) -> list[str]:
-    """Notes on pixels that had more than 8 bits.
-
-    Raises:
-        BadImage: nothing is left of them.
-    """
+    """Notes on pixels that had more than 8 bits. Raises BadImage: all are black now."""
     top = int(rgb.max())
     if top == 0:
         raise BadImage(
@@ -135,9 +130,9 @@ def depth_notes(rgb: NDArray[np.uint8], depth: int, *, is_grey: bool) -> list[st
 
 
 def from_deep_grey(image: Image.Image, notes: list[str], *, is_negative: bool) -> Image.Image:
-    """Grey of 16 bits, or floats, to 8 bits; with alpha if one of its values is transparent.
+    """Grey of 16 bits, or floats, rounded to 8 bits; with alpha if one value is transparent.
 
-    Rounded to nearest. What lies outside of 0 … 65,535, or 0 … 1 of floats, is cut, with a note.
+    Values outside 0 … 65,535, or 0 … 1 of floats, are cut, with a note.
     """
     values = np.asarray(image)
     top = 65535 if image.mode.startswith("I") else 1
@@ -151,7 +146,7 @@ def from_deep_grey(image: Image.Image, notes: list[str], *, is_negative: bool) -
     if cut:
         notes.append(f"{cut:,} of its values lie outside of 0 … {top:,} and were cut.")
     shallow = Image.fromarray(grey)
-    # Compared at full depth: neighbours that round to the same grey are not transparent.
+    # At full depth: neighbours that round to the same grey are opaque.
     transparent = image.info.get("transparency")
     if transparent is not None:
         shallow.putalpha(Image.fromarray(np.where(values == transparent, 0, 255).astype(np.uint8)))

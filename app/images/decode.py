@@ -1,14 +1,13 @@
 """From uploaded bytes to an sRGB array: limits first, then the header, then the pixels.
 
-The input is what a viewer would show: EXIF orientation is applied, an embedded colour profile is
-converted to sRGB, grey and palette images become RGB, CMYK is converted, 16-bit values become 8
-bits (grey is rounded; of colours the upper half is taken; `raster.py` keeps them), and of a
-camera's file with several pictures (MPO) the first is taken. What has no faithful 8-bit RGB form
-(animation, dark 16-bit data that would be black) is refused with the reason. `Decoded.notes` lists
-everything that changes values.
+The input is what a viewer shows: EXIF orientation and colour profile are applied, grey, palette and
+CMYK become RGB, 16-bit values 8 bits (grey is rounded; of colours the upper half is taken;
+`raster.py` keeps them), and of a camera's file with several pictures (MPO) the first is taken. What
+has no faithful 8-bit RGB form (animation, data that would be black) is refused. `Decoded.notes`
+lists everything that changes values.
 
-A hostile file may take any time and memory, whatever it declares, so these functions run in a
-decoder's process (`app/images/decoders.py`), which has limits.
+A hostile file may take any time and memory, so these functions run in a decoder's process
+(`app/images/decoders.py`), which has limits.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ from app.images.metadata import Metadata, metadata_of
 
 FORMATS: Final = ("PNG", "JPEG", "WEBP", "AVIF", "TIFF", "BMP", "GIF")
 _EXTRAS: Final = {"HEIF": "pillow_heif", "JXL": "pillow_jxl"}
-"""Formats by the module of the extra `formats` that reads them."""
+"""Formats and the modules of the extra `formats` that read them."""
 
 KeepMetadata = Literal["none", "keep", "keep-gps"]
 
@@ -46,7 +45,7 @@ _JPEG_XL: Final = re.compile(rb"\xff\x0a|\0\0\0\x0cJXL ")
 
 _ORIENTATION, _PHOTOMETRIC = 0x0112, 0x0106  # tags of EXIF and TIFF
 
-# libjpeg's warnings of wrong pixels. Its other warnings change none.
+# libjpeg's warnings of wrong pixels.
 _DAMAGE: Final = ("Corrupt JPEG data", "Premature end", "Inconsistent progression")
 _EXTRANEOUS: Final = "extraneous bytes"  # leftovers of cameras, and of damage
 _ODD: Final = (
@@ -55,7 +54,7 @@ _ODD: Final = (
 )
 _STEPS: Final = "steps and dots where a photograph has shades, which an upscaler takes for detail."
 
-# Signatures of other files, for a more helpful message.
+# Signatures of other files, for a helpful message.
 _OTHER_KINDS = {
     re.compile(rb"%PDF"): "a PDF document",
     re.compile(rb"PK"): "a zip archive",
@@ -76,7 +75,7 @@ class Limits:
     max_pixels: int = 1024 * 1024
     max_side: int = 16384
     max_fit_pixels: int = 64 * 1024 * 1024
-    """Of an image that is reduced before anything else is done with it."""
+    """Of an image that is reduced first."""
 
 
 # Y is k² times larger than the largest input; calibration reads the admin's own files.
@@ -88,7 +87,7 @@ class Raster:
     """What was read of a file, and how its values became X.
 
     page, pages: which of how many, from 1. bands: their numbers; None: a picture.
-    stretch: the rule; None: X has 8 bits. low, high: of each band what became 0 and 65,535.
+    stretch: the rule; None: X has 8 bits. low, high: of each band, the values of 0 and 65,535.
     """
 
     page: int = 1
@@ -100,7 +99,7 @@ class Raster:
 
     @property
     def has_one_band(self) -> bool:
-        """Whether X and what is made of it have one channel of 16 bits."""
+        """Whether X and the output have one channel of 16 bits."""
         return self.low is not None and len(self.low) == 1
 
 
@@ -110,11 +109,11 @@ class Decoded:
 
     rgb: uint8 [h, w, 3], sRGB; or uint16, data in units of their stretch (`raster.py`).
     format: of the file.
-    notes: on what was done to get there.
-    alpha: uint8 [h, w], where it was asked for and is not opaque everywhere.
-    metadata: what was asked to be kept.
-    compression: what the file says of its own; none where the picture was reduced by 2 or more.
-    raster: where pages, bands or a stretch have a part; None: a plain picture.
+    notes: on what was changed.
+    alpha: uint8 [h, w], on request; None: opaque everywhere.
+    metadata: what is to be kept.
+    compression: that of the file; `LOSSLESS` where the picture was reduced by 2 or more.
+    raster: of files with pages, bands or a stretch.
     """
 
     rgb: Pixels
@@ -140,19 +139,17 @@ def decode(
 
     Args:
         data: the whole file.
-        limits: bounds that are checked before the pixels are touched.
+        limits: checked before the pixels are decoded.
         background: a CSS colour that transparent images are flattened onto.
-        with_alpha: transparency without a background is returned; False refuses it.
+        with_alpha: whether transparency without a background is returned or refused.
         keep: what of EXIF, XMP and georeference is returned.
         fit: the longest side in pixels that the image is reduced to.
         page: of a TIFF file, from 1.
 
     Raises:
-        ImageTooLarge: over a limit.
-        UnsupportedMedia: of no such format.
+        ImageTooLarge, UnsupportedMedia, MemoryError.
         BadImage: damaged, truncated, animated, or transparent where it must not be.
-        BadRequest: the background is not a colour.
-        MemoryError: there is too little.
+        BadRequest: the background is not a colour, or there is no such page.
     """
     if len(data) > limits.max_bytes:
         raise _too_many_bytes(data, limits)
@@ -196,7 +193,7 @@ def decode(
         notes += depth_notes(rgb, depth, is_grey=image.mode == "L")
     opacity = None if alpha is None else np.asarray(alpha)
     pixels = np.ascontiguousarray(rgb)
-    # A picture that was reduced so far shows nothing of the compression of its file.
+    # A reduction by 2 hides the compression of the file.
     shown = LOSSLESS if max(size) >= 2 * max(pixels.shape[:2]) else compression
     return Decoded(pixels, form, notes, opacity, metadata, shown, raster)
 
@@ -204,7 +201,7 @@ def decode(
 def _page(
     image: Image.Image, limits: Limits, fit: int | None, page: int | None
 ) -> tuple[str, list[str], Raster | None]:
-    """`_chosen_picture`, whatever Pillow raises at further pages."""
+    """`_chosen_picture`; whatever Pillow raises at further pages is a BadImage."""
     try:
         return _chosen_picture(image, limits, fit, page)
     except BadInput:
@@ -241,18 +238,14 @@ def _chosen_picture(
 
 
 def page_note(pages: int, page: int | None) -> list[str]:
-    """What is said where the first of several pages was taken, and nobody named it."""
+    """The note where the first of several pages was taken by default."""
     if pages == 1 or page is not None:
         return []
     return [f"The file holds {pages} pages; the first was taken. Name another one by page=2."]
 
 
 def _load(image: Image.Image, form: str, fit: int | None) -> None:
-    """Decode the pixels of an opened file.
-
-    Raises:
-        BadImage: they are not as many as it has declared.
-    """
+    """Decode the pixels of an opened file. Raises BadImage: not as many as it declares."""
     if fit is not None and form == "JPEG":
         image.draft(None, (fit, fit))  # libjpeg reduces while it decodes, to no less than this
     width, height = image.size
@@ -264,11 +257,7 @@ def _load(image: Image.Image, form: str, fit: int | None) -> None:
 
 
 def _peculiarities(image: Image.Image, form: str, data: bytes) -> list[str]:
-    """Notes on a decoded image that may look unlike a photograph to an upscaler.
-
-    Raises:
-        BadImage: its data are damaged.
-    """
+    """Notes on what an upscaler may take for detail. Raises BadImage: the data are damaged."""
     if form == "JPEG":
         return _damage(data)
     colours = len(image.getcolors() or []) if image.mode == "P" else 0
@@ -278,12 +267,9 @@ def _peculiarities(image: Image.Image, form: str, data: bytes) -> list[str]:
 
 
 def _damage(data: bytes) -> list[str]:
-    """Notes on a JPEG file that Pillow has decoded: it keeps libjpeg's warnings to itself.
+    """Notes on a JPEG file, from libjpeg's warnings, which Pillow hides. Raises BadImage.
 
-    So the file is decoded again, as small as libjpeg can and as far as the first warning.
-
-    Raises:
-        BadImage: its data are damaged.
+    The file is decoded again, as small as libjpeg can, up to the first warning.
     """
     try:
         simplejpeg.decode_jpeg(data, "GRAY", fastdct=True, min_height=1, min_width=1, min_factor=8)
@@ -316,7 +302,7 @@ def image_size(data: bytes, limits: Limits) -> tuple[int, int]:
 
 
 def _check_memory(error: Exception) -> None:
-    """Raises MemoryError if that was the reason; Pillow's decoders only give its number."""
+    """Raise MemoryError if that was the reason, which Pillow's decoders tell as a number."""
     if isinstance(error, MemoryError) or str(error) == "decoder error -9":
         raise MemoryError from error
 

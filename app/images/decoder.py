@@ -1,11 +1,9 @@
 """The process that reads untrusted files: it loads all decoders and forks one per file.
 
-`decoders.py` starts it. The kernel limits each decoder: memory by RLIMIT_AS, CPU time by a timer
-whose signal ends it. A socket connects each decoder with its caller. When the caller closes it, the
-decoder is killed; when a decoder ends, its exit status is the socket's last message. So nobody
-waits for a hang, and no memory of one file remains for the next.
-
-Where the system does not limit the address space (macOS) only time is limited.
+`decoders.py` starts it. The kernel limits each decoder: memory by RLIMIT_AS (not on macOS), CPU
+time by a timer whose signal ends it. A socket connects each decoder with its caller: closing it
+kills the decoder, and the exit status of a decoder is its last message. So no caller waits for a
+hang, and no memory of one file remains for the next.
 """
 
 from __future__ import annotations
@@ -43,18 +41,18 @@ ENDED: Final = b"E"
 """Messages on the socket begin with one of these; `ADMIT` waits for one byte of answer."""
 
 NO_MEMORY: Final = 3
-"""Exit status of a decoder that has no memory left for a message."""
+"""Exit status of a decoder without memory for a message."""
 
 _SLOW_S: Final = 0.25
 _SLOW_NICE: Final = 10
-"""A slow decoder yields the cores to quick ones and to the rest of the service."""
+"""So that slow decoders yield the cores to quick ones and to the service."""
 
 
 class _Running(NamedTuple):
     """A running decoder."""
 
     pid: int
-    there: socket.socket
+    connection: socket.socket
     slow_at: float
 
 
@@ -66,7 +64,7 @@ def main() -> None:
 
 
 def _load() -> None:
-    """Load what every decoder needs, on one thread each: forks have no others."""
+    """Load what every decoder needs; forks have one thread only."""
     AvifImagePlugin.DEFAULT_MAX_THREADS = 1
     for name, module in installed_formats().items():
         if name == "HEIF":
@@ -105,36 +103,36 @@ def _serve(control: socket.socket) -> None:
                     return
                 begun = _begun(control, running, *given)
                 if begun is not None:
-                    running[begun.there.fileno()] = begun
-                    poll.register(begun.there, 0)  # a hang-up is always reported
+                    running[begun.connection.fileno()] = begun
+                    poll.register(begun.connection, 0)  # a hang-up is always reported
             else:  # the caller has left
                 os.kill(running[ready].pid, signal.SIGKILL)
                 poll.unregister(ready)
-        _tell_ends(running, poll)
+        _report_ends(running, poll)
         _slow_down(running)
 
 
 def _begun(
-    control: socket.socket, running: dict[int, _Running], there_number: int, *files: int
+    control: socket.socket, running: dict[int, _Running], number: int, *files: int
 ) -> _Running | None:
     """A decoder for files; None if the system gives no process, which its socket reports."""
-    there = socket.socket(fileno=there_number)
+    connection = socket.socket(fileno=number)
     try:
         pid = os.fork()
     except OSError:
-        there.close()
+        connection.close()
         pid = -1
     if pid == 0:
         signal.set_wakeup_fd(-1)
-        for other in (control, *(one.there for one in running.values())):
+        for other in (control, *(one.connection for one in running.values())):
             other.close()
-        _decoder(there, *files)
+        _decoder(connection, *files)
     for file in files:
         os.close(file)
-    return None if pid < 0 else _Running(pid, there, time.monotonic() + _SLOW_S)
+    return None if pid < 0 else _Running(pid, connection, time.monotonic() + _SLOW_S)
 
 
-def _tell_ends(running: dict[int, _Running], poll: select.poll) -> None:
+def _report_ends(running: dict[int, _Running], poll: select.poll) -> None:
     while True:
         try:
             pid, status = os.waitpid(-1, os.WNOHANG)
@@ -147,8 +145,8 @@ def _tell_ends(running: dict[int, _Running], poll: select.poll) -> None:
             poll.unregister(place)
         code = os.waitstatus_to_exitcode(status)
         with suppress(OSError):
-            ended.there.sendall(ENDED + LENGTH.pack(1) + struct.pack("b", max(code, -128)))
-        ended.there.close()
+            ended.connection.sendall(ENDED + LENGTH.pack(1) + struct.pack("b", max(code, -128)))
+        ended.connection.close()
         del running[place]
 
 
@@ -161,26 +159,26 @@ def _slow_down(running: dict[int, _Running]) -> None:
             running[place] = one._replace(slow_at=float("inf"))
 
 
-def _decoder(there: socket.socket, file: int, out: int) -> None:
+def _decoder(connection: socket.socket, file: int, out: int) -> None:
     """Read one file and end the process."""
     code = 1
     try:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # libraries print what files say
-        asked = _message(there)
+        asked = _message(connection)
         size = os.fstat(file).st_size
         _limit(size)
-        allowance.on_admit(lambda pixels: _ask(there, pixels, size))
+        allowance.on_admit(lambda pixels: _ask(connection, pixels, size))
         try:
             function, args, kwargs = pickle.loads(asked)  # noqa: S301 - from our own side
-            kind, said = DONE, function(os.pread(file, size, 0), *args, **kwargs)
+            kind, answer = DONE, function(os.pread(file, size, 0), *args, **kwargs)
         except BadInput as refusal:
-            kind, said = REFUSED, refusal
+            kind, answer = REFUSED, refusal
         except MemoryError:
-            kind, said = REFUSED, allowance.too_large()
+            kind, answer = REFUSED, allowance.too_large()
         except Exception:  # noqa: BLE001 - the other side raises it
-            kind, said = FAILED, traceback.format_exc()
-        _send(there, kind, said, out)
+            kind, answer = FAILED, traceback.format_exc()
+        _send(connection, kind, answer, out)
         code = 0
     except MemoryError:  # a message takes memory, too
         code = NO_MEMORY
@@ -188,11 +186,11 @@ def _decoder(there: socket.socket, file: int, out: int) -> None:
         os._exit(code)
 
 
-def _send(there: socket.socket, kind: bytes, said: object, out: int) -> None:
-    """Arrays go through the shared file; their lengths and everything else through the socket."""
+def _send(connection: socket.socket, kind: bytes, answer: object, out: int) -> None:
+    """Arrays go through the shared file, everything else through the socket."""
     _unlimit_memory()
     buffers: list[pickle.PickleBuffer] = []
-    head = pickle.dumps(said, 5, buffer_callback=buffers.append)
+    head = pickle.dumps(answer, 5, buffer_callback=buffers.append)
     lengths = []
     with open(out, "wb", buffering=0, closefd=False) as shared:
         for buffer in buffers:
@@ -201,18 +199,18 @@ def _send(there: socket.socket, kind: bytes, said: object, out: int) -> None:
                 while view:
                     view = view[shared.write(view) :]  # noqa: PLW2901
     body = LENGTH.pack(len(lengths)) + b"".join(lengths) + head
-    there.sendall(kind + LENGTH.pack(len(body)) + body)
+    connection.sendall(kind + LENGTH.pack(len(body)) + body)
 
 
-def _message(there: socket.socket) -> bytes:
-    (length,) = LENGTH.unpack(there.recv(LENGTH.size, socket.MSG_WAITALL))
-    return there.recv(length, socket.MSG_WAITALL)
+def _message(connection: socket.socket) -> bytes:
+    (length,) = LENGTH.unpack(connection.recv(LENGTH.size, socket.MSG_WAITALL))
+    return connection.recv(length, socket.MSG_WAITALL)
 
 
-def _ask(there: socket.socket, pixels: int, size: int) -> None:
+def _ask(connection: socket.socket, pixels: int, size: int) -> None:
     """Wait until the caller admits so many pixels, and raise the limits for them."""
-    there.sendall(ADMIT + LENGTH.pack(LENGTH.size) + LENGTH.pack(pixels))
-    there.recv(1)
+    connection.sendall(ADMIT + LENGTH.pack(LENGTH.size) + LENGTH.pack(pixels))
+    connection.recv(1)
     _limit_memory(size, pixels)
     left, _ = signal.getitimer(signal.ITIMER_PROF)
     signal.setitimer(signal.ITIMER_PROF, left + pixels * allowance.SECONDS_PER_PIXEL)

@@ -3,12 +3,9 @@
 Any function of a file can run so; its result or error comes back. A file that takes more than its
 pixels justify (`allowance.py`) is refused with `DecodeLimit`.
 
-Files start in order, a few at a time. One that takes long gives its place to the next and runs at
-low priority, so nobody waits long behind a hostile or large file. Large files take turns by the
-memory that they need.
-
-Each process of the service has one process of decoders (`decoder.py`), from the first file, or
-`start`, to its own end.
+Files start in order, a few at a time. A slow one gives its place to the next and runs at low
+priority, so none waits long behind a hostile or large file. Large files take turns by the memory
+that they need. Each process of the service has one process of decoders (`decoder.py`).
 """
 
 from __future__ import annotations
@@ -50,12 +47,12 @@ File: TypeAlias = bytes | BinaryIO
 _MOMENT_S: Final = 0.25
 _PLACES_PER_CORE: Final = 2
 _PATIENCE: Final = 30
-"""Wall time allowed over CPU time, for a busy machine."""
+"""Wall time over CPU time, on a busy machine."""
 
 _SMALL: Final = 64 * 2**20
 _LEAST_MEMORY: Final = 512 * 2**20
 _SHARE: Final = 4
-"""Share of the process's memory in which large pictures are decoded."""
+"""One over the share of memory in which large pictures are decoded."""
 
 _MOST_THREADS: Final = 64
 
@@ -77,17 +74,13 @@ def in_decoder(
     *args: Given.args,
     **kwargs: Given.kwargs,
 ) -> Result:
-    """The result of a function of a file's content, from a decoder; blocks this thread.
+    """`function(content of file, …)` in a decoder; blocks this thread.
 
-    Args:
-        function: at the top of a module.
-        file: its content is the first argument of the function.
-        args: the others.
-        kwargs: the others.
+    The function is at the top level of a module.
 
     Raises:
         DecodeLimit: it takes too long or too much memory.
-        BadInput: what the function raises.
+        BadInput: raised by the function.
         Overloaded: the system gives no process for it.
     """
     with ExitStack() as stack:
@@ -141,7 +134,7 @@ def _opened(file: File, stack: ExitStack) -> int:
 
 
 def _shared(stack: ExitStack) -> int:
-    """An in-memory file that can be shared with another process, if the system has such files."""
+    """A file that another process can share, in memory where the system has such files."""
     if not hasattr(os, "memfd_create"):
         return stack.enter_context(tempfile.TemporaryFile(buffering=0)).fileno()
     number = os.memfd_create("picture", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
@@ -150,7 +143,7 @@ def _shared(stack: ExitStack) -> int:
 
 
 class _Decoders:
-    """This process's process of decoders, and whose turn it is."""
+    """The process of decoders of this process, and the queue for it."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -163,7 +156,7 @@ class _Decoders:
         self._taken = 0
 
     def started(self) -> socket.socket:
-        """The socket that takes files; starts the process if needed."""
+        """The socket that takes files, after starting the process if needed."""
         with self._lock:
             if self._control is None or self._owner != os.getpid():
                 self._control, theirs = socket.socketpair()
@@ -198,11 +191,7 @@ class _Decoders:
 
     @contextmanager
     def memory(self, cost: int, stopped: threading.Event) -> Iterator[None]:
-        """Hold so many bytes after waiting for them; small amounts never wait.
-
-        Raises:
-            _Stopped: while it waited.
-        """
+        """Hold so many bytes, after waiting for them unless they are few. Raises _Stopped."""
         if cost <= _SMALL:
             yield
             return
@@ -221,7 +210,7 @@ class _Decoders:
                 self._memory.notify_all()
 
     def wake(self) -> None:
-        """Let waiting calls see whether they are stopped."""
+        """Have waiting calls check whether they are stopped."""
         with self._memory:
             self._memory.notify_all()
 
@@ -235,16 +224,16 @@ class _Call:
     """One file in a decoder."""
 
     def __init__(self) -> None:
-        self._here: socket.socket | None = None
+        self._own: socket.socket | None = None
         self._stopped = threading.Event()
 
     def stop(self) -> None:
         """Kill the decoder, from another thread."""
         self._stopped.set()
         _decoders.wake()
-        if (here := self._here) is not None:
+        if (own := self._own) is not None:
             with suppress(OSError):
-                here.shutdown(socket.SHUT_RDWR)
+                own.shutdown(socket.SHUT_RDWR)
 
     def run(self, file: int, asked: object) -> Any:
         """The function's result for the file with this descriptor."""
@@ -253,7 +242,7 @@ class _Call:
             for _ in range(2):
                 try:
                     return self._answer(file, request, place)
-                except ConnectionError:  # stopped, or the process of all decoders was killed
+                except ConnectionError:  # stopped, or all decoders were killed
                     if self._stopped.is_set():
                         raise _Stopped from None
             raise Overloaded("No process could be had that reads the file.")
@@ -261,22 +250,22 @@ class _Call:
     def _answer(self, file: int, request: bytes, place: _Place) -> Any:
         with ExitStack() as stack:
             out = _shared(stack)
-            here, theirs = socket.socketpair()
-            self._here = stack.enter_context(here)
+            own, theirs = socket.socketpair()
+            self._own = stack.enter_context(own)
             with theirs:
                 if self._stopped.is_set():
                     raise _Stopped
                 _decoders.send(theirs.fileno(), file, out)
-            here.sendall(LENGTH.pack(len(request)) + request)
+            own.sendall(LENGTH.pack(len(request)) + request)
             seconds = allowance.SECONDS
             while True:
-                kind, body = self._told(here, place, seconds)
+                kind, body = self._message(own, place, seconds)
                 if kind == ADMIT:
                     (pixels,) = LENGTH.unpack(body)
                     cost = pixels * allowance.BYTES_PER_PIXEL
                     stack.enter_context(_decoders.memory(cost, self._stopped))
                     seconds += pixels * allowance.SECONDS_PER_PIXEL
-                    here.sendall(b".")
+                    own.sendall(b".")
                 elif kind == DONE:
                     return _loaded(body, out)
                 elif kind == REFUSED:
@@ -286,26 +275,26 @@ class _Call:
                 else:
                     raise _end(struct.unpack("b", body)[0], seconds)
 
-    def _told(self, here: socket.socket, place: _Place, seconds: float) -> tuple[bytes, bytes]:
+    def _message(self, own: socket.socket, place: _Place, seconds: float) -> tuple[bytes, bytes]:
         """The decoder's next message."""
         try:
-            here.settimeout(_MOMENT_S)
-            kind = here.recv(1)
+            own.settimeout(_MOMENT_S)
+            kind = own.recv(1)
         except TimeoutError:
             place.leave()
-            here.settimeout(_PATIENCE * seconds)
+            own.settimeout(_PATIENCE * seconds)
             try:
-                kind = here.recv(1)
+                kind = own.recv(1)
             except TimeoutError:
                 raise allowance.too_long(seconds) from None
         if not kind:
             raise ConnectionResetError
-        (length,) = LENGTH.unpack(_exactly(here, LENGTH.size))
-        return kind, _exactly(here, length)
+        (length,) = LENGTH.unpack(_exactly(own, LENGTH.size))
+        return kind, _exactly(own, length)
 
 
 class _Place:
-    """One of the few starting places, held inside a `with` or until it is left."""
+    """One of the few starting places, held in a `with` until it is left."""
 
     def __enter__(self) -> Self:
         _decoders.places.acquire()
@@ -322,10 +311,10 @@ class _Place:
         self.leave()
 
 
-def _exactly(here: socket.socket, length: int) -> bytes:
+def _exactly(own: socket.socket, length: int) -> bytes:
     read = bytearray()
     while len(read) < length:
-        more = here.recv(length - len(read))
+        more = own.recv(length - len(read))
         if not more:
             raise ConnectionResetError
         read += more
@@ -347,11 +336,7 @@ def _end(code: int, seconds: float) -> Exception:
 
 
 def _loaded(body: bytes, out: int) -> Any:
-    """A decoder's message; its arrays are the shared memory itself.
-
-    Raises:
-        BadImage: no decoder of ours sends this.
-    """
+    """A decoder's message; its arrays are the shared memory itself. Raises BadImage."""
     (count,) = LENGTH.unpack_from(body)
     start = LENGTH.size * (1 + count)
     lengths = [LENGTH.unpack_from(body, LENGTH.size * (1 + k))[0] for k in range(count)]
@@ -369,7 +354,7 @@ def _loaded(body: bytes, out: int) -> Any:
 
 
 class _Unpickler(pickle.Unpickler):
-    """Builds only what decoders may answer with: a file may have taken over its decoder."""
+    """Builds only what decoders answer with, since a file may have taken over its decoder."""
 
     def find_class(self, module: str, name: str) -> Any:
         found: Any = getattr(sys.modules.get(module), name, None)

@@ -11,24 +11,21 @@ from app.conformal.lab import Pixels
 
 OPAQUE = 255
 
-# Magenta is rare in photographs and distinct from grey in all common forms of colour blindness.
+# Magenta is rare in photographs, and distinct from grey in all common forms of colour blindness.
 _TINT = np.array([196, 0, 130], np.float32)
 _STRENGTH = np.float32(0.45)
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
 
 
 def opaque_part(pixels: Pixels) -> NDArray[np.bool_] | None:
-    """Where uint8 [H, W, 3 or 4] is wholly opaque, bool [H, W]; None: everywhere.
-
-    Only there anything can be trusted or not.
-    """
+    """Where uint8 [H, W, 3 or 4] is wholly opaque, bool [H, W]; None: everywhere."""
     return None if pixels.shape[2] == 3 else pixels[..., 3] == OPAQUE
 
 
 def overlay(image: Pixels, mask: NDArray[np.bool_]) -> Pixels:
     """uint8 [H, W, 3]: `image`, with the pixels outside `mask` in grey under a magenta tint.
 
-    The brightness stays visible, so one sees what is not to be believed; a line marks the border.
+    The brightness stays visible; a line marks the border.
     """
     out = image.copy()
     untrusted = ~mask

@@ -1,7 +1,7 @@
 """Which images look alike: copies in another size or form, and neighbouring frames.
 
 A look is 256 bits: whether each cell of a 16×16 grey reduction is lighter than its left neighbour.
-Pictures that differ in few bits are probably one picture.
+Looks of one picture differ in few bits.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def alike_in_words(names: Sequence[str]) -> str:
 
 
 def near_duplicates(images: Sequence[tuple[str, Hashable | None, int]]) -> list[list[str]]:
-    """The names of images that look alike, set by set, unless they name one scene already.
+    """Sets of names of images that look alike, unless they name one scene already.
 
     Args:
         images: (name, scene or None, look) of each.

@@ -1,9 +1,8 @@
 """A file's metadata, by an allow list.
 
 By default nothing is kept. On request: camera, lens, exposure, dates, creator, copyright,
-description, rating, resolution, and the place if it is requested, too. All else is removed: serial
-numbers, owners, maker notes, previews, histories, unknown fields. XMP is parsed, and a new packet
-is written of what may stay.
+description, rating, resolution, and the place. All else is removed: serial numbers, owners, maker
+notes, previews, histories, unknown fields.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ _PHOTOGRAPH: Final = (
     Base.Saturation, Base.Sharpness, Base.LensSpecification, Base.LensMake, Base.LensModel,
 )  # fmt: skip
 _SRGB: Final = 1
-PROGRAM: Final = 0x000B  # ProcessingSoftware: the only field of EXIF that nobody else fills in
+PROGRAM: Final = 0x000B  # ProcessingSoftware, which no other program fills in
 
 _MOST_READ: Final = 1 << 20  # bytes of EXIF or XMP
 _MOST_KEPT: Final = (1 << 16) - 64  # one JPEG segment, which all formats can carry
@@ -60,7 +59,7 @@ _MICROMETRES: Final[Mapping[str, float]] = {
 class Metadata:
     """EXIF (without its marker) and XMP as bytes, and the tags of a GeoTIFF by number.
 
-    pixel_um: width and height of a pixel in micrometres, where the file tells them.
+    pixel_um: width and height of a pixel in micrometres, if known.
     """
 
     exif: bytes = b""
@@ -69,7 +68,7 @@ class Metadata:
     pixel_um: tuple[float, float] | None = None
 
     def enlarged(self, scale: float) -> Metadata:
-        """For a picture of `scale` times the pixels in each direction: each is as much smaller."""
+        """For a picture with `scale` times the pixels in each direction."""
         geo = dict(self.geo)
         if isinstance(size := geo.get(_PIXEL_SCALE), tuple):
             geo[_PIXEL_SCALE] = (size[0] / scale, size[1] / scale, *size[2:])
@@ -79,7 +78,7 @@ class Metadata:
                 value * scale if place % 6 < 2 else value for place, value in enumerate(points)
             )
         if isinstance(matrix := geo.get(_TRANSFORMATION), tuple):
-            # Rows of four: what a step by one column and by one row adds, in the first two columns.
+            # Rows of four: the first two are steps by a column and by a row.
             geo[_TRANSFORMATION] = tuple(
                 value / scale if place % 4 < 2 else value for place, value in enumerate(matrix)
             )
@@ -87,13 +86,13 @@ class Metadata:
         return replace(self, geo=geo, pixel_um=size)
 
     def exif_of(self, program: str) -> bytes:
-        """EXIF that names the program behind the output."""
+        """EXIF that names the program."""
         exif = _loaded(self.exif)
         exif[PROGRAM] = program
         return exif.tobytes()
 
     def tiff_of(self) -> tuple[dict[int, Any], dict[int, Mapping[int, Any]]]:
-        """EXIF in the terms of TIFF: its main directory, and the directories below it."""
+        """The main directory of EXIF as tags of TIFF, and the directories below it."""
         exif = _loaded(self.exif)
         below = {tag: dict(exif.get_ifd(tag)) for tag in (IFD.Exif, IFD.GPSInfo)}
         main: dict[int, Any] = {tag: exif[tag] for tag in _MAIN if tag in exif}
@@ -101,11 +100,9 @@ class Metadata:
 
 
 def metadata_of(image: Image.Image, *, with_place: bool) -> tuple[Metadata, list[str]]:
-    """What of an opened image's metadata may stay, and notes on what could not be kept.
+    """The allowed metadata of an opened image, and notes on what was lost.
 
-    Args:
-        image: before its orientation is applied.
-        with_place: GPS and georeference may stay.
+    image: before its orientation is applied. with_place: with GPS and georeference.
     """
     notes: list[str] = []
     exif, turned = b"", False
@@ -128,12 +125,12 @@ def metadata_of(image: Image.Image, *, with_place: bool) -> tuple[Metadata, list
     if len(exif) > _MOST_KEPT or len(xmp) > _MOST_KEPT:
         exif, xmp = b"", b""
         notes.append("The metadata are too large and were not kept.")
-    # A picture that was turned lies differently on the ground.
+    # The georeference of a turned picture is wrong.
     return Metadata(exif, xmp, _geo(image) if with_place and not turned else {}), notes
 
 
 def _loaded(data: bytes) -> Image.Exif:
-    """EXIF of our own, its texts as bytes: Pillow reads Latin-1 and writes ASCII."""
+    """EXIF with its texts as bytes, since Pillow reads Latin-1 and writes ASCII."""
     exif = Image.Exif()
     exif.load(data)
     for tag in _MAIN:
@@ -143,7 +140,7 @@ def _loaded(data: bytes) -> Image.Exif:
 
 
 def _allowed_exif(found: Image.Exif, *, with_place: bool) -> bytes:
-    """A new directory of what may stay; empty where nothing may."""
+    """A new directory of the allowed fields; empty if there are none."""
     kept = Image.Exif()
     for tag in _MAIN:
         if _is_plain(value := found.get(tag)):
@@ -163,7 +160,7 @@ def _plain(directory: Mapping[int, Any], tags: tuple[int, ...]) -> dict[int, Any
 
 
 def _is_plain(value: object) -> bool:
-    """A number, a text, or a few of them: nothing that could hold a file."""
+    """Whether it is a number, a text, or a few of them: nothing that could hold a file."""
     if isinstance(value, str | bytes):
         return len(value) <= _LONGEST
     if isinstance(value, tuple):
@@ -178,7 +175,7 @@ def _geo(image: Image.Image) -> dict[int, object]:
 
 
 def geo_of(data: bytes, directory: int) -> dict[int, object]:
-    """The georeference of a directory of a TIFF file, from 0, whatever its pixels are."""
+    """The georeference of a directory, from 0, of a TIFF file."""
     import tifffile  # noqa: PLC0415 - takes time
 
     try:
@@ -190,7 +187,7 @@ def geo_of(data: bytes, directory: int) -> dict[int, object]:
 
 
 def pixel_size_of(data: bytes) -> tuple[float, float] | None:
-    """Width and height of a pixel in micrometres, as OME-TIFF and ImageJ tell them."""
+    """Width and height of a pixel in micrometres, from OME-TIFF or ImageJ."""
     import tifffile  # noqa: PLC0415 - takes time
 
     try:
@@ -255,23 +252,21 @@ _ALLOWED: Final = {False: _names(_XMP_PHOTOGRAPH), True: _names(_XMP_PHOTOGRAPH,
 
 
 class _NoEntities(TreeBuilder):
-    """Refuses what only attacks on parsers have."""
+    """Refuses document types, which only attacks on parsers have."""
 
     def doctype(self, *_: object) -> None:
-        """Called at a document type. Raises ParseError."""
+        """Raise ParseError."""
         raise ParseError
 
 
 def allowed_xmp(packet: bytes, *, with_place: bool) -> bytes:
-    """A new packet of the properties in `packet` that may stay; empty where none may.
-
-    Texts and lists of texts stay; structures do not, whatever they are called.
+    """A new packet of the allowed texts and lists of texts in `packet`; empty if there are none.
 
     Raises:
         ParseError: it is no XML, or has entities.
     """
     parser = XMLParser(target=_NoEntities())  # noqa: S314 - entities are refused
-    # Some programs write zeros behind the end; those of UTF-16 belong to it.
+    # Some programs append zeros; those of UTF-16 belong to the packet.
     parser.feed(packet if packet.startswith(_UTF_16) else packet.rstrip(b"\0"))
     allowed, kept = _ALLOWED[with_place], Element(_RDF + "Description", {_RDF + "about": ""})
     for description in parser.close().iterfind(f".//{_RDF}RDF/{_RDF}Description"):

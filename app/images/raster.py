@@ -1,12 +1,11 @@
 """Data of science files: which page and bands are read, and how their values become X.
 
-A *stretch* says which values become 0 and 65,535, the darkest and lightest that a network sees: a
-window `LOW,HIGH`, or percentiles of the upload's own values, `p1,p99`, of each band for itself.
-What lies outside is cut. The answer and its files tell the window, so that values can be mapped
-back: value = low + (high − low) · v / 65,535.
+A *stretch* maps values to 0 … 65,535, the darkest and lightest that a network sees: a window
+`LOW,HIGH`, or percentiles of each band, `p1,p99`. Values outside are cut. The answer and its files
+name the window, so that values can be mapped back: value = low + (high − low) · v / 65,535.
 
-TIFF and PNG files are read by GDAL (extra `science`), in the process of a decoder like all files.
-Neither colour profiles nor orientation change data.
+TIFF and PNG files are read by GDAL (extra `science`). Colour profiles and orientation do not change
+data.
 """
 
 from __future__ import annotations
@@ -48,11 +47,11 @@ _MOST_BANDS: Final = 3
 _ROWS: Final = 64
 
 Values = NDArray[np.uint8 | np.uint16 | np.float32]
-"""Of one band or three, [h, w, 1 or 3]."""
+"""[h, w, 1 or 3]."""
 
 
 def checked_stretch(text: str) -> str:
-    """The stretch in its plain form, such as `p1,p99` or `100,4095`. Raises ValueError."""
+    """The normal form of a stretch, such as `p1,p99` or `100,4095`. Raises ValueError."""
     percentiles, low, high = _parsed(text)
     prefix = "p" if percentiles else ""
     plain = f"{prefix}{low:.10g},{prefix}{high:.10g}"
@@ -77,7 +76,7 @@ Bands = Annotated[str, AfterValidator(checked_bands)]
 
 
 def _parsed(text: str) -> tuple[bool, float, float]:
-    """Whether it is about percentiles, and both ends."""
+    """Whether a stretch names percentiles, and both ends."""
     found = _STRETCH.fullmatch(text.replace(" ", ""))
     try:
         if found is None or len({found[1].lower(), found[3].lower()}) > 1:
@@ -95,10 +94,7 @@ def _parsed(text: str) -> tuple[bool, float, float]:
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """What was read of a file.
-
-    valid: where there are data, bool [h, w]; None: everywhere.
-    """
+    """What was read of a file; valid: where there are data, bool [h, w], None: everywhere."""
 
     values: Values
     valid: NDArray[np.bool_] | None
@@ -109,7 +105,7 @@ class Read:
 
 
 def windowed(read: Read, stretch: str) -> Raster:
-    """The raster with the window that the stretch chooses for each band of what was read."""
+    """The raster with the window of each band. Raises BadImage: too large for percentiles."""
     percentiles, low, high = _parsed(stretch)
     bands = np.moveaxis(read.values, 2, 0)
     if not percentiles:
@@ -120,7 +116,7 @@ def windowed(read: Read, stretch: str) -> Raster:
             tuple(np.percentile(band, [low, high]).tolist()) if band.size else (0.0, 1.0)
             for band in known
         ]
-    # Of a flat band every value is the lowest.
+    # All values of a flat band become 0.
     ends = [(first, last if last > first else first + 1) for first, last in ends]
     lows, highs = zip(*ends, strict=True)
     if not all(abs(end) < _LARGEST for end in (*lows, *highs)):  # NaN is not
@@ -129,7 +125,7 @@ def windowed(read: Read, stretch: str) -> Raster:
 
 
 def stretched(values: Values, raster: Raster) -> NDArray[np.uint16]:
-    """The values in units of the window, uint16 [h, w, 3]; one band stands three times."""
+    """The values in units of the window, uint16 [h, w, 3]; a single band is repeated."""
     height, width, count = values.shape
     out = np.empty((height, width, 3), np.uint16)
     for place, (low, high) in enumerate(zip(raster.low or (), raster.high or (), strict=True)):
@@ -198,7 +194,7 @@ def read_picture(
 def stored_pixels(data: bytes) -> Pixels:
     """The pixels of a picture that this program has written, of 8 or 16 bits, [h, w, 3]."""
     with Image.open(io.BytesIO(data)) as picture:
-        # Of colours of 16 bits Pillow has the upper half only, and says so nowhere.
+        # Pillow drops the lower half of colours of 16 bits.
         if picture.format in {"PNG", "TIFF"} and depth_of(picture, data) == 16:
             limits = Limits(len(data), picture.width * picture.height)
             values = read_values(data, limits).values
@@ -215,7 +211,7 @@ def read_values(
     keep: KeepMetadata = "none",
     fit: int | None = None,
 ) -> Read:
-    """The values of one page of a file, in the process of a decoder.
+    """The values of one page of a file.
 
     Raises:
         BadInput: as `decode`; no such page or band; several bands, and none is named.
@@ -246,7 +242,7 @@ def read_values(
 
 
 def _fitted(read: Read, fit: int) -> Read:
-    """What was read, reduced to this longest side if it is longer."""
+    """What was read, reduced to this longest side."""
     height, width = read.values.shape[:2]
     if max(height, width) <= fit:
         return read
@@ -294,7 +290,6 @@ def _by_gdal(
         try:
             with MemoryFile(data) as file:
                 with rasterio.open(file.name, driver=driver) as first:
-                    # As texts they would be in the order 1, 10, 2; the second part is a number.
                     names = sorted(first.subdatasets, key=_directory) or [file.name]
                 number = _checked_page(page, len(names))
                 with rasterio.open(names[number - 1], driver=driver) as dataset:
@@ -327,7 +322,7 @@ def _by_gdal(
 
 
 def _directory(name: str) -> int:
-    """Which directory of a TIFF file a name of GDAL means, from 1."""
+    """The number, from 1, in GDAL's name of a directory of a TIFF file."""
     return int(name.split(":")[1]) if name.startswith("GTIFF_DIR:") else 1
 
 
@@ -340,7 +335,7 @@ def _checked_page(page: int | None, pages: int) -> int:
 def _band_values(
     dataset: Any, limits: Limits, bands: str | None, fit: int | None
 ) -> tuple[Values, NDArray[np.bool_] | None, tuple[int, ...], list[str]] | None:
-    """The values of the bands of an open file, where they are valid, their numbers, and notes."""
+    """The values of the bands, where they are valid, their numbers, and notes."""
     check_size(dataset.width, dataset.height, limits, fit)
     numbers = _numbers(dataset, bands)
     if numbers is None:
@@ -349,7 +344,7 @@ def _band_values(
     dtypes = {dataset.dtypes[number - 1] for number in numbers}
     if any(dtype.startswith("complex") for dtype in dtypes):
         raise BadImage("The values are complex numbers.")
-    # Larger integers and doubles lose digits beyond the seventh, of which X shows five.
+    # float32 keeps seven digits of larger integers and doubles; X shows five.
     plain = dtypes in ({"uint8"}, {"uint16"})
     values = dataset.read(numbers, out_dtype=next(iter(dtypes)) if plain else "float32")
     valid = None
@@ -363,7 +358,7 @@ def _band_values(
 
 
 def _numbers(dataset: Any, bands: str | None) -> list[int] | None:
-    """The bands that are read; None: they are numbers of a palette."""
+    """The bands that are read; None: they index a palette."""
     if bands is not None:
         numbers = [int(number) for number in bands.split(",")]
         if max(numbers) > dataset.count:
@@ -381,7 +376,7 @@ def _numbers(dataset: Any, bands: str | None) -> list[int] | None:
 
 
 def _tiff_metadata(data: bytes, directory: int, keep: KeepMetadata) -> tuple[Metadata, list[str]]:
-    """What a TIFF file keeps, also one that Pillow cannot read."""
+    """The metadata of a TIFF file, also of one that Pillow cannot read."""
     metadata, notes = Metadata(), list[str]()
     if keep != "none":
         with suppress(Exception):

@@ -1,4 +1,4 @@
-"""A picture in fewer pixels, and what is true of all that each of them was made of."""
+"""Pictures in other sizes, of 8 or 16 bits."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Scalar = TypeVar("Scalar", np.bool_, np.uint16)
 def resized(
     pixels: NDArray[Any], size: tuple[int, int], resample: Image.Resampling
 ) -> NDArray[Any]:
-    """Another (width, height), of uint8 [h, w, 3 or 4], or of uint16 or float32 [h, w, c]."""
+    """uint8 [h, w, 3 or 4], or uint16 or float32 [h, w, c], in another size (width, height)."""
     if pixels.dtype == np.uint8:
         return np.asarray(Image.fromarray(pixels).resize(size, resample))
     planes = np.moveaxis(pixels, 2, 0)  # Pillow has no colours of more than 8 bits
@@ -31,10 +31,7 @@ def size_within(size: tuple[int, int], longest: int) -> tuple[int, int]:
 
 
 def largest_within(values: NDArray[Scalar], height: int, width: int) -> NDArray[Scalar]:
-    """The largest value under each pixel of a reduction of [H, W] to [height, width].
-
-    A value that is covered in part counts for every pixel that covers it.
-    """
+    """The largest value that each pixel of a reduction to [height, width] covers, also in part."""
     return np.ascontiguousarray(_largest(_largest(values, height).T, width).T)
 
 
