@@ -1,16 +1,24 @@
-"""Files with which other servers start our engines: Triton, KServe and Ray Serve."""
+"""Our engines in other servers (Triton, KServe, Ray Serve), and the files that start them there."""
 
+import importlib
 import json
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from string import Template
+from typing import Any
 
-from workers.errors import ConfigError
+from starlette.types import ASGIApp
+
+from workers.errors import ConfigError, WorkerError
+from workers.models.engine import EngineSpec, SampleRequest
+from workers.models.registry import load_engine
+from workers.service import create_app
 
 _MODEL_PY = '''\
 """Triton's Python backend looks for this class here; trustscale has it."""
 
-from workers.triton import TritonPythonModel
+from workers.export import TritonPythonModel
 
 __all__ = ["TritonPythonModel"]
 '''
@@ -33,6 +41,38 @@ def triton(folder: Path, name: str, settings: dict[str, str]) -> list[Path]:
     )
     text = _filled("config.pbtxt", name=json.dumps(name), parameters=parameters)
     return _write({folder / name / "config.pbtxt": text, folder / name / "1/model.py": _MODEL_PY})
+
+
+class TritonPythonModel:
+    """What Triton calls: one instance per process and device."""
+
+    def initialize(self, args: dict[str, str]) -> None:
+        """Load the engine that the parameters in `config.pbtxt` describe."""
+        # It exists only in Triton's backend processes.
+        self._triton: Any = importlib.import_module("triton_python_backend_utils")
+        given = json.loads(args["model_config"]).get("parameters", {})
+        settings = {key: entry["string_value"] for key, entry in given.items()}
+        gpu = args["model_instance_kind"] == "GPU"
+        device = f"cuda:{args['model_instance_device_id']}" if gpu else "cpu"
+        self._engine = load_engine(
+            EngineSpec.of({**settings, "name": args["model_name"], "device": device})
+        )
+
+    def execute(self, requests: Sequence[Any]) -> list[Any]:
+        """One answer per request."""
+        return [self._answer(request) for request in requests]
+
+    def _answer(self, request: Any) -> Any:
+        triton = self._triton
+        image, seeds = (
+            triton.get_input_tensor_by_name(request, name).as_numpy() for name in ("image", "seeds")
+        )
+        cancelled = getattr(request, "is_cancelled", None) or (lambda: False)
+        try:
+            [samples] = self._engine.samples_of([SampleRequest(image, seeds, cancelled)])
+        except WorkerError as error:
+            return triton.InferenceResponse(error=triton.TritonError(str(error)))
+        return triton.InferenceResponse(output_tensors=[triton.Tensor("samples", samples)])
 
 
 def kserve(folder: Path, name: str, settings: dict[str, str], device: str) -> list[Path]:
@@ -59,6 +99,17 @@ def ray(folder: Path, name: str, settings: dict[str, str], device: str) -> list[
     gpus = int(device.startswith("cuda"))
     text = _filled("serve.yaml", name=json.dumps(name), args=args, gpus=gpus)
     return _write({folder / "serve.yaml": text})
+
+
+def ray_application(settings: Mapping[str, str]) -> Any:
+    """What Ray Serve deploys; `settings` as of `EngineSpec.of`."""
+    serve: Any = importlib.import_module("ray.serve")
+    spec = EngineSpec.of(settings)
+
+    def replica() -> ASGIApp:
+        return create_app(load_engine(spec))
+
+    return serve.deployment(serve.ingress(replica)(), name="worker").bind()
 
 
 def _filled(template: str, **values: object) -> str:

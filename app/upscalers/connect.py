@@ -39,10 +39,10 @@ from app.upscalers.remote.errors import (
     NoImage,
     ProtocolError,
     WrongSize,
+    failure,
 )
 from app.upscalers.remote.guard import FetchPolicy, target
 from app.upscalers.remote.http import Network, Upstream
-from app.upscalers.remote.translation import failure
 from app.upscalers.template import load_preset, merge, preset_names
 
 _LONGEST_S: Final = 300.0

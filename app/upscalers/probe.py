@@ -12,8 +12,8 @@ import numpy as np
 
 from app.errors import UpscalerError
 from app.upscalers.base import RGB, Source, Upscaler
-from app.upscalers.remote.checks import Alignment, alignment
 from app.upscalers.remote.errors import reason
+from app.upscalers.remote.samples import Alignment, alignment
 
 _SIDE = 96
 _SEEDS = (193, 290)  # arbitrary; residues modulo 96 differ, so symmetry-sampled models differ

@@ -13,9 +13,8 @@ from hypothesis import strategies as st
 
 from app.errors import BadInput
 from app.images.decode import Limits, decode
-from app.upscalers.remote.errors import ProtocolError
+from app.upscalers.remote.errors import ProtocolError, Reply
 from app.upscalers.remote.oip import output_of
-from app.upscalers.remote.translation import Reply
 from tests.fuzz import targets
 from tests.fuzz.targets import TARGETS
 

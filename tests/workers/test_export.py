@@ -5,7 +5,6 @@ import re
 import runpy
 import sys
 from importlib import resources
-from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,6 +14,7 @@ import yaml
 
 from app.upscalers.shipped import SHIPPED
 from tests.workers.fakes import load, noise
+from workers import export
 
 WEIGHTS = Path(str(resources.files("app.upscalers").joinpath("models", SHIPPED["span-x4"].file)))
 WORDS = ("worker", "export", "--model", "onnx", "--weights", WEIGHTS, "--name", "up")
@@ -81,8 +81,8 @@ def test_ray(run, tmp_path):
     """The application that Ray Serve is told to import is there, with this model's arguments."""
     assert run(*WORDS, "--device", "cpu", "--ray", tmp_path).exit_code == 0
     [told] = yaml.safe_load((tmp_path / "serve.yaml").read_text())["applications"]
-    assert told["import_path"] == "workers.rayserve:application"
-    assert find_spec("workers.rayserve")
+    assert told["import_path"] == "workers.export:ray_application"
+    assert callable(export.ray_application)
     assert told["args"]["weights"] == str(WEIGHTS)
 
 

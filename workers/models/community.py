@@ -22,8 +22,13 @@ from app.upscalers.seeds import DIHEDRAL, GROUP_ORDER, apply, undo
 from app.upscalers.tiling import Span, TilePlan, run_tiled
 from workers import weights
 from workers.errors import ConfigError, OutOfMemory, WeightsError
-from workers.models.batching import is_out_of_memory
-from workers.models.device import device_memory, parse_device, parse_dtype, use_threads
+from workers.models.device import (
+    device_memory,
+    is_out_of_memory,
+    parse_device,
+    parse_dtype,
+    use_threads,
+)
 from workers.models.engine import DeviceMemory, EngineSpec, OneByOneEngine, fingerprint_of
 from workers.models.noise import SeededDraws
 from workers.models.pixels import to_pixels, to_tensor

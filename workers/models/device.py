@@ -1,12 +1,19 @@
-"""The device that a model runs on."""
+"""The device that a model runs on, and how many evaluations run together there."""
+
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
 
 import torch
 
-from workers.errors import ConfigError
+from workers.errors import ConfigError, OutOfMemory
 from workers.models.engine import DeviceMemory, host_memory
 
-# Samples per call on a GPU, which `batching` splits by free memory.
+# Samples per call on a GPU, which `Batches` splits by free memory.
 _GPU_TOGETHER = 64
+
+# Share of the free device memory that a first attempt plans for; allocators leave fragments, and
+# convolutions need workspaces.
+PLANNED_SHARE = 0.75
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
@@ -48,3 +55,78 @@ def use_threads(count: int | None) -> None:
     """Set the threads on a CPU; None: torch's choice."""
     if count is not None:
         torch.set_num_threads(count)
+
+
+@dataclass
+class Batch:
+    """The number of evaluations in a batch, which only shrinks."""
+
+    size: int
+
+    def run(self, count: int, step: Callable[[int, int], None]) -> None:
+        """Call `step(first, last)` for consecutive slices that cover 0..count.
+
+        A step that runs out of memory is repeated with half the batch, so only its last line may
+        have an effect.
+
+        Raises:
+            OutOfMemory: not even one sample fits.
+        """
+        first = 0
+        while first < count:
+            last = min(first + self.size, count)
+            try:
+                step(first, last)
+            except RuntimeError as error:
+                if not is_out_of_memory(error):
+                    raise
+                if last - first == 1:
+                    raise OutOfMemory(
+                        "not even one sample of this image fits into memory; use a smaller "
+                        "image, or smaller tiles (sinsr: sampler.chop_size, others: --tile)"
+                    ) from error
+                self.size = (last - first) // 2
+            else:
+                first = last
+                continue
+            # Outside the handler: until it ends, the error keeps the failed step's tensors.
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+
+
+class Batches:
+    """The batch of every kind of evaluation, such as a network with the size of its input.
+
+    `size` is that of all batches; None, on a GPU only: as many evaluations as fit into the memory
+    that is free when a kind first runs.
+    """
+
+    def __init__(self, device: torch.device, size: int | None) -> None:
+        self._device = device
+        self._size = size
+        self._known: dict[Hashable, Batch] = {}
+
+    def of(self, kind: Hashable, alone: Callable[[], object]) -> Batch:
+        """The batch of a kind; `alone` is one evaluation."""
+        if kind not in self._known:
+            self._known[kind] = Batch(self._size or self._fitting(alone))
+        return self._known[kind]
+
+    def _fitting(self, alone: Callable[[], object]) -> int:
+        device = self._device
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+
+        def measured(*_: int) -> None:
+            alone()
+
+        Batch(1).run(1, measured)
+        taken = torch.cuda.max_memory_allocated(device) - before
+        torch.cuda.empty_cache()
+        free, _ = torch.cuda.mem_get_info(device)
+        return max(1, int(PLANNED_SHARE * free / max(taken, 1)))
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Whether the error is a failed allocation, on a GPU or on the CPU."""
+    return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)

@@ -15,10 +15,9 @@ from app.images.encode import png_mask
 from app.images.holes import holes_of
 from app.upscalers.base import RGB, Capabilities, Source, Turn, fingerprint_of
 from app.upscalers.config import OneAddress
-from app.upscalers.remote.errors import ProtocolError
+from app.upscalers.remote.errors import ProtocolError, Reply, retry_after
 from app.upscalers.remote.http import SMALL_ANSWER, Upstream
 from app.upscalers.remote.samples import SampleReader
-from app.upscalers.remote.translation import Reply, retry_after
 
 # Left out of the fingerprint while unset, so older fingerprints hold.
 _NEW = frozenset({"mask_color", "mask_field"})

@@ -1,12 +1,30 @@
-"""Why a remote call failed, in finer classes than `app.errors`."""
+"""Why a remote call failed, in finer classes than `app.errors`, and what an HTTP answer means.
+
+Servers say "busy" with 409 (Cog), 429 (BentoML) or 503 (Triton, Gradio), and explain errors as
+`error`, `detail` (text or list), `errors` or plain text, whatever the content type.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import email.utils
+import json
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
 from typing import Any
 
 from app.errors import UpscalerError, UpscalerFailed, UpscalerRejected, UpscalerUnavailable
+from app.upscalers import pointer
 from app.upscalers.base import RGB
+
+_LONGEST_WAIT_S = 3600.0
+_TEXT_LIMIT = 300
+_DEEPEST = 6  # levels of nesting around an explanation
+_QUOTA_CODES = frozenset({"insufficient_quota", "billing_hard_limit_reached", "payment_required"})
 
 
 class _Waiting(UpscalerUnavailable):
@@ -144,3 +162,165 @@ def asked_wait(error: BaseException) -> float | None:
 def reason(error: BaseException) -> str:
     """The label of the error in metrics."""
     return next((label for kind, label in _REASONS if isinstance(error, kind)), "other")
+
+
+@dataclass(frozen=True)
+class Reply:
+    """A whole HTTP answer, with header names in lower case.
+
+    `redact` takes the token out of the server's text.
+    """
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes | bytearray
+    redact: Callable[[str], str] = str
+
+    @property
+    def ok(self) -> bool:
+        return 200 <= self.status < 300
+
+    @cached_property
+    def document(self) -> Any:
+        """The body as JSON, whatever its content type; None if it is no object or array."""
+        if bytes(self.body[:1]) not in {b"{", b"["}:
+            return None
+        try:
+            return json.loads(self.body)
+        except (ValueError, RecursionError):
+            return None
+
+    def json(self) -> Any:
+        """The same; raises ProtocolError instead of returning None."""
+        if self.document is None:
+            kind = self.headers.get("content-type", "no content type")
+            raise ProtocolError(
+                f"The upscaler answered {self.status} with something that is no JSON ({kind})."
+            )
+        return self.document
+
+
+def raise_for_status(reply: Reply, who: str) -> None:
+    """Raise what a status other than 2xx means; see `failure`."""
+    if not reply.ok:
+        raise failure(reply, who)
+
+
+def failure(  # noqa: PLR0911 - one return for each meaning
+    reply: Reply, who: str, *, error_text: Sequence[str] = (), wait_429: float | None = None
+) -> UpscalerError:
+    """The error that an unsuccessful answer means.
+
+    Args:
+        reply: the answer.
+        who: the upscaler's name.
+        error_text: JSON pointers to the explanation, tried before the usual places.
+        wait_429: seconds to wait after 429 when the server does not say.
+    """
+    status = reply.status
+    said = explanation(reply, error_text)
+    because = f": {said}" if said else "."
+    asked = retry_after(reply.headers)
+    if status == 402 or (status == 429 and _is_quota(reply)):
+        return QuotaSpent(f"{who!r} has no credit left{because}", retry_after=asked or 600.0)
+    if status == 429:
+        wait = asked if asked is not None else wait_429
+        return TooManyCalls(f"{who!r} may not be called so often{because}", asked=wait)
+    if status in {409, 503}:
+        return Busy(f"{who!r} is busy ({status}){because}", asked=asked)
+    if status in {401, 403}:
+        return BadCredentials(
+            f"{who!r} refuses the API token ({status}){because} Check the variable that its "
+            "token_env names."
+        )
+    if status in {404, 405, 410} or 300 <= status < 400:
+        return Misconfigured(
+            f"{who!r} knows no such address or model ({status}){because} Check its url and model."
+        )
+    if status == 413:
+        return UpscalerRejected(f"The image is too large for {who!r}{because}")
+    if status in {408, 425, 502, 504}:
+        return AnswerLost(f"{who!r} did not answer in time ({status}){because}")
+    if status >= 500:
+        return GenerationFailed(f"{who!r} failed ({status}){because}")
+    if status >= 400:
+        return UpscalerRejected(f"{who!r} refuses this input ({status}){because}")
+    return ProtocolError(f"{who!r} answered with status {status}.")
+
+
+def explanation(reply: Reply, error_text: Sequence[str] = ()) -> str:
+    """The server's explanation, in one line of at most 300 characters; may be empty."""
+    if reply.document is None:
+        text = bytes(reply.body[:1024]).decode("utf-8", "replace").lstrip()
+        said = "" if text.startswith("<") or "\0" in text else text
+    else:
+        configured = (_words(pointer.first(reply.document, place)) for place in error_text)
+        said = next(filter(None, configured), "") or _words(reply.document)
+    # Before cutting: a truncated token would not be recognised.
+    return _one_line(reply.redact(said))
+
+
+def seconds_of(value: Any) -> float | None:
+    """A duration from an answer, 0 to an hour; None: it is none."""
+    seconds = _number(value)
+    return None if seconds is None else min(max(seconds, 0.0), _LONGEST_WAIT_S)
+
+
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """Seconds that the server asks to wait, at most an hour; None: it does not say."""
+    milliseconds = _number(headers.get("retry-after-ms"))
+    if milliseconds is not None:
+        return seconds_of(milliseconds / 1000)
+    value = headers.get("retry-after")
+    if value is not None:
+        seconds = _number(value)
+        if seconds is None:
+            with suppress(ValueError, OverflowError):
+                when = email.utils.parsedate_to_datetime(value)
+                when = when if when.tzinfo else when.replace(tzinfo=UTC)
+                seconds = (when - datetime.now(UTC)).total_seconds()
+        if seconds is not None:
+            return seconds_of(seconds)
+    # With calls remaining, the reset says nothing about this answer.
+    if _number(headers.get("ratelimit-remaining")):
+        return None
+    return seconds_of(headers.get("ratelimit-reset"))
+
+
+def _is_quota(reply: Reply) -> bool:
+    codes = {
+        str(pointer.first(reply.document, place))
+        for place in ("/error/code", "/error/type", "/code")
+    }
+    return bool(codes & _QUOTA_CODES)
+
+
+def _words(value: Any, depth: int = _DEEPEST) -> str:
+    """The explanation inside the shapes that servers use."""
+    if isinstance(value, str):
+        return value
+    if depth and isinstance(value, list):
+        return "; ".join(filter(None, (_words(item, depth - 1) for item in value[:5])))
+    if depth and isinstance(value, dict):
+        if "msg" in value:
+            loc, said = value.get("loc"), str(value["msg"])
+            place = ".".join(str(part) for part in loc[:9]) if isinstance(loc, list) else ""
+            return f"{place}: {said}" if place else said
+        for key in ("error", "detail", "message", "errors", "title"):
+            if found := _words(value.get(key), depth - 1):
+                return found
+    return ""
+
+
+def _one_line(text: str) -> str:
+    # JSON can hold a lone surrogate, which cannot be encoded.
+    line = re.sub(r"[\s\x00-\x1f\x7f\ud800-\udfff]+", " ", text[: 8 * _TEXT_LIMIT]).strip()
+    return line if len(line) <= _TEXT_LIMIT else line[: _TEXT_LIMIT - 1] + "…"
+
+
+def _number(value: Any) -> float | None:
+    try:
+        number = float(value) if isinstance(value, int | float | str) else math.nan
+    except (ValueError, OverflowError):
+        return None
+    return None if math.isnan(number) else number

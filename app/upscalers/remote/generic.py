@@ -24,9 +24,12 @@ from app.upscalers.remote.errors import (
     NoImage,
     ProtocolError,
     QuotaSpent,
+    Reply,
     SomeFailed,
+    explanation,
+    failure,
+    seconds_of,
 )
-from app.upscalers.remote.translation import Reply, explanation, failure, seconds_of
 from app.upscalers.template import (
     Answer,
     Cancel,

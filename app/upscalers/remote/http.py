@@ -19,7 +19,13 @@ import httpx
 from app.errors import ConfigError, UpscalerError, UpscalerUnavailable
 from app.upscalers.base import Turn
 from app.upscalers.config import RemoteConfig
-from app.upscalers.remote.errors import AnswerLost, BadCredentials, ProtocolError
+from app.upscalers.remote.errors import (
+    AnswerLost,
+    BadCredentials,
+    ProtocolError,
+    Reply,
+    raise_for_status,
+)
 from app.upscalers.remote.guard import (
     FetchPolicy,
     Origin,
@@ -28,7 +34,6 @@ from app.upscalers.remote.guard import (
     system_resolver,
     target,
 )
-from app.upscalers.remote.translation import Reply, raise_for_status
 
 SMALL_ANSWER = 8 * 2**20  # metadata, status and error answers
 
@@ -117,7 +122,7 @@ class Upstream:
         return await self._exchange(self._client, request, turn)
 
     async def call(self, method: str, path: str, **options: Any) -> Reply:
-        """See `request`; raises `translation.failure` of a status other than 2xx."""
+        """See `request`; raises `failure` of a status other than 2xx."""
         reply = await self.request(method, path, **options)
         raise_for_status(reply, self.name)
         return reply

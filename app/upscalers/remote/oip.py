@@ -20,9 +20,8 @@ from app.upscalers import pointer
 from app.upscalers.base import RGB, Source, Turn
 from app.upscalers.config import OneAddress
 from app.upscalers.remote.adapter import Adapter
-from app.upscalers.remote.errors import ProtocolError
+from app.upscalers.remote.errors import ProtocolError, Reply, explanation
 from app.upscalers.remote.http import Upstream
-from app.upscalers.remote.translation import Reply, explanation
 from app.upscalers.tensors import HEADER_LENGTH, Malformed, Tensor, decode, encode
 
 T = TypeVar("T")

@@ -28,8 +28,8 @@ from app.upscalers.remote.errors import (
     GenerationFailed,
     NoImage,
     ProtocolError,
+    raise_for_status,
 )
-from app.upscalers.remote.translation import raise_for_status
 from app.upscalers.template import Pointer
 
 # Errors of Replicate's own models when a safety checker withholds the result.

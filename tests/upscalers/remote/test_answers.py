@@ -21,12 +21,15 @@ from app.upscalers.remote.errors import (
     GenerationFailed,
     Misconfigured,
     QuotaSpent,
+    Reply,
     TooManyCalls,
     asked_wait,
+    explanation,
+    failure,
     reason,
     retriable,
+    retry_after,
 )
-from app.upscalers.remote.translation import Reply, explanation, failure, retry_after
 from tests.upscalers.remote.pictures import config, patient, source
 
 URL = "http://upstream.example"

@@ -6,10 +6,9 @@ from PIL import Image
 
 from app.upscalers.base import Turn
 from app.upscalers.probe import pattern
-from app.upscalers.remote.checks import alignment
 from app.upscalers.remote.errors import ProtocolError, WrongSample
 from app.upscalers.remote.http import Upstream
-from app.upscalers.remote.samples import SampleReader
+from app.upscalers.remote.samples import SampleReader, alignment
 from tests.factories import encoded
 from tests.upscalers.remote.pictures import config, sample, source, uri
 

@@ -22,8 +22,7 @@ from app.system import usable_cores
 from app.upscalers.base import RGB
 from workers.errors import ConfigError
 from workers.files import read_settings
-from workers.models.batching import Batches
-from workers.models.device import device_memory, gainful_batch, parse_device, parse_dtype
+from workers.models.device import Batches, device_memory, gainful_batch, parse_device, parse_dtype
 from workers.models.diffusion.loader import load, pipeline_digest
 from workers.models.diffusion.pipelines import PIPELINES, DiffusionSettings, Pipeline
 from workers.models.engine import (

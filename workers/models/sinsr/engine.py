@@ -15,8 +15,7 @@ from app.upscalers.base import RGB
 from workers import weights
 from workers.errors import ConfigError
 from workers.files import read_settings
-from workers.models.batching import Batch, Batches
-from workers.models.device import device_memory, gainful_batch, use_threads
+from workers.models.device import Batch, Batches, device_memory, gainful_batch, use_threads
 from workers.models.engine import (
     DeviceMemory,
     Engine,
