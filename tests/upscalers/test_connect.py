@@ -1,7 +1,4 @@
-"""From an address to an entry: what descriptions say, what one call adds, and what is refused.
-
-Real servers are connected in `remote/test_real_servers.py`.
-"""
+"""From an address to an entry: what descriptions say, what one call adds, and what is refused."""
 
 import tomllib
 from dataclasses import replace
@@ -115,12 +112,12 @@ OPTIONAL = {"anyOf": [{"type": "null"}, {"type": "integer", "maximum": 99}]}
     ],
 )  # fmt: skip
 def test_descriptions(found, entry, needs):
-    """Which field is the picture and which the seed, what is pinned, and what is left to people."""
+    """Which field is the picture and which the seed, what is fixed, and what people must give."""
     assert (found.entry, found.needs) == (entry, needs)
 
 
 class Api:
-    """An API with an OpenAPI description, whose one operation answers as told."""
+    """An API with an OpenAPI description and one operation."""
 
     def __init__(self, answer, **more):
         self.calls = 0
@@ -211,7 +208,7 @@ async def test_one_call(answer, entry, words):
     ],
 )  # fmt: skip
 async def test_no_sample(answer, kind, words):
-    """What is no sample makes no entry; the server's words, or what was found, say why."""
+    """What is no sample makes no entry, and the error says why."""
     api = Api(answer)
     wish = connected(api.transport)
     with pytest.raises(kind, match=words):
@@ -220,7 +217,7 @@ async def test_no_sample(answer, kind, words):
 
 
 async def test_replicate():
-    """A page of Replicate; the token is sent, and stands nowhere but in its variable."""
+    """The token is sent, and is in nothing that is written or shown."""
     state = State(polls=3)
     wish = Wish(
         f"{BASE}/v1/models/o/m",
@@ -256,7 +253,7 @@ async def test_replicate():
     ],
 )
 async def test_addresses(address, known, words):
-    """What an admin names is not fetched from inside the network."""
+    """Addresses inside the network are not fetched."""
 
     async def resolve(host, port):
         return known
@@ -269,7 +266,7 @@ async def test_addresses(address, known, words):
 
 
 async def test_pinned():
-    """The connection goes to the address that was checked, under the name that was asked for."""
+    """The connection goes to the address that was checked, under its name."""
     seen = []
 
     async def resolve(host, port):
@@ -285,7 +282,7 @@ async def test_pinned():
 
 
 async def test_an_address_with_a_size_of_its_own(tmp_path):
-    """Pictures of the right shape and any size are resized, which a note says; an entry is once."""
+    """Pictures of the right shape and any size are resized, which a note says."""
     api = Api(lambda rgb, seed: JSONResponse({"b": base64_of(wide(rgb))}))
     wish = connected(api.transport, name="up", alignment="ignore")
     tried = await attempt((await look(wish)).entry, wish)

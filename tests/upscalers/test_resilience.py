@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from app.errors import UpscalerFailed, UpscalerRejected, UpscalerUnavailable
+from app.errors import UpscalerRejected, UpscalerUnavailable
 from app.sampling.draw import draw
 from app.upscalers.base import Source, Turn
-from app.upscalers.limits import Breaker, BreakerPolicy, CallLimit, MemoryCalls, RetryPolicy
+from app.upscalers.limits import Breaker, BreakerPolicy, MemoryCalls, RetryPolicy
 from app.upscalers.remote.errors import (
     BadCredentials,
     BreakerOpen,
@@ -31,44 +31,34 @@ ROOT = Path(__file__).parents[2]
 class TestRetries:
     @pytest.mark.parametrize(
         ("error", "reason"),
-        [
-            (UpscalerUnavailable("x"), "unavailable"),
-            (Busy("x"), "busy"),
-            (TooManyCalls("x", asked=0.01), "rate-limited"),
-            (GenerationFailed("x"), "failed"),
-            (UpscalerFailed("x"), "failed"),
-        ],
-    )
+        [(UpscalerUnavailable("x"), "unavailable"), (Busy("x"), "busy"),
+         (TooManyCalls("x", asked=0.01), "rate-limited"), (GenerationFailed("x"), "failed")],
+    )  # fmt: skip
     async def test_what_may_pass_is_tried_again(self, error, reason):
-        """The same seed is asked for again; every try is counted, and every retry told."""
+        """With the same seed; every try is counted, and every retry logged."""
         inner = Inner([error, error])
         up = guarded(inner)
-        with capture_logs() as told:
+        with capture_logs() as logged:
             await up.generate(SOURCE, [7])
         assert inner.calls == [[7], [7], [7]]
         assert counted(up, "calls") == {reason: 2, "ok": 1}
         assert counted(up, "retries") == {reason: 2}
         assert numbers_of(up.metrics)["trustscale_upstream_call_seconds_count", "inner"] == 3
-        assert [(one["event"], one["reason"]) for one in told] == [("tried_again", reason)] * 2
+        assert [(one["event"], one["reason"]) for one in logged] == [("tried_again", reason)] * 2
 
     @pytest.mark.parametrize(
         ("error", "outcome"),
-        [
-            (UpscalerRejected("x"), "rejected"),
-            (Filtered("x"), "filtered"),
-            (QuotaSpent("x"), "quota"),
-            (BadCredentials("x"), "credentials"),
-        ],
-    )
+        [(UpscalerRejected("x"), "rejected"), (Filtered("x"), "filtered"),
+         (QuotaSpent("x"), "quota"), (BadCredentials("x"), "credentials")],
+    )  # fmt: skip
     async def test_what_cannot_pass_is_not(self, error, outcome):
-        """Refused inputs, filters, spent quotas and refused tokens are not tried again."""
         up = guarded(Inner([error]))
         with pytest.raises(type(error)):
             await up.generate(SOURCE, [7])
         assert (counted(up, "calls"), counted(up, "retries")) == ({outcome: 1}, {})
 
     async def test_retry_after_with_patience(self):
-        """A call that may wait for longer keeps a long wish too, and others are made meanwhile."""
+        """A patient call waits as long as the server asks; others are made meanwhile."""
         inner, clock = Inner([TooManyCalls("x", asked=1200)]), LoopClock()
         up = guarded(inner)
         patient = asyncio.create_task(up.generate(SOURCE, [7], Turn(patience_s=6000)))
@@ -137,13 +127,13 @@ class TestRetries:
         await asyncio.gather(task, return_exceptions=True)
 
     async def test_foreign_exceptions(self):
-        """A bug that an odd answer has met is an error of the upscaler, without its text."""
+        """They become errors of the upscaler, without their text."""
         with pytest.raises(ProtocolError) as failure:
             await guarded(Inner([KeyError("the secret")]), attempts=1).generate(SOURCE, [7])
         assert "secret" not in failure.value.detail
 
     async def test_cancelling(self):
-        """It reaches the inner call and frees the slot; what is paid is counted, not its time."""
+        """It reaches the inner call and frees the slot; the call is counted, not its time."""
         inner = Inner(seconds=3600, concurrency=1)
         up = guarded(inner)
         task = asyncio.create_task(up.generate(SOURCE, [7]))
@@ -248,24 +238,6 @@ class TestSlots:
         await asyncio.gather(*(up.generate(Source(SOURCE.rgb), [i]) for i in range(1, 31)))
         assert counted(up, "calls")["busy"] <= 10
 
-    async def test_order_and_cancellation(self):
-        """Waiting callers are served in order; those that go away take no slot with them."""
-        slots = CallLimit(1)
-        order = []
-
-        async def work(number):
-            async with slots:
-                order.append(number)
-                await asyncio.sleep(0.01)
-
-        tasks = [asyncio.create_task(work(number)) for number in range(6)]
-        await until(lambda: order)
-        for number in (0, 1, 4):  # one that holds the slot, and two that wait
-            tasks[number].cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        assert order == [0, 2, 3, 5]
-        assert slots.in_flight == 0
-
 
 class TestBreaker:
     @pytest.fixture
@@ -313,14 +285,8 @@ class TestBreaker:
             await up.generate(SOURCE, [1])
         assert len(inner.calls) == 4
 
-    async def test_one_blip(self):
-        """Many calls that fail together, as when one cable is pulled, do not open it."""
-        up = guarded(Inner([DEAD] * 40, concurrency=40), breaker_failures=12, attempts=1)
-        calls = (up.generate(Source(SOURCE.rgb), [seed]) for seed in range(1, 41))
-        assert set(map(type, await asyncio.gather(*calls, return_exceptions=True))) == {type(DEAD)}
-        assert not up.breaker_open
-
     def test_seconds_count_and_not_calls(self):
+        """Many calls that fail together, as when a cable is pulled, count once."""
         now = 1000.0
         judge = Breaker(BreakerPolicy(failures=3, blip_s=1), clock=lambda: now)
         for second in range(3):
@@ -331,7 +297,7 @@ class TestBreaker:
         assert judge.is_open
 
     async def test_patience(self, dead):
-        """A call with patience waits for the health check and goes on; others fail at once."""
+        """A call with patience waits for the health check; others fail at once."""
         up, inner = dead(breaker_rest_s=0.01, attempts=2)
         patient = asyncio.create_task(up.generate(SOURCE, [1], Turn(patience_s=3600)))
         await until(lambda: inner.checks > 2)
@@ -343,7 +309,7 @@ class TestBreaker:
         assert not up.breaker_open
 
     async def test_patience_ends(self, dead):
-        """What does not come back is given up, and what only an operator can mend at once."""
+        """Patience ends, at once if only an operator can help."""
         clock = LoopClock()
         up, _ = dead(breaker_rest_s=3600, attempts=1)
         patient = asyncio.create_task(up.generate(SOURCE, [1], Turn(patience_s=60)))

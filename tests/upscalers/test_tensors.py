@@ -102,15 +102,10 @@ class TestDecode:
 
     @pytest.mark.parametrize(
         ("body", "message"),
-        [
-            (b"", "not valid JSON"),
-            (b"{", "not valid JSON"),
-            (b"\xff", "not valid JSON"),
-            (b"[" * 100_000, "not valid JSON"),
-            (b"[]", "the message must be a JSON object"),
-            (b"{}", "'inputs' must be a list"),
-        ],
-    )
+        [(b"", "not valid JSON"), (b"{", "not valid JSON"), (b"\xff", "not valid JSON"),
+         (b"[" * 100_000, "not valid JSON"), (b"[]", "the message must be a JSON object"),
+         (b"{}", "'inputs' must be a list")],
+    )  # fmt: skip
     def test_no_message(self, body, message):
         with pytest.raises(Malformed, match=message):
             decode(body, None, "inputs")

@@ -1,7 +1,6 @@
-"""Fakes of hosted APIs, in one Starlette application; the vendors' own clients judge them.
+"""Fakes of hosted APIs, in one Starlette application, with the wire facts of their descriptions.
 
-Each keeps the wire facts that matter: status codes, headers, shapes of answers and errors. What a
-fake computes is bicubic plus noise, and `state` lets a test choose what goes wrong.
+They compute bicubic plus noise, and `state` lets a test choose what goes wrong.
 """
 
 from dataclasses import dataclass, field
@@ -90,7 +89,7 @@ def hosted(state: State) -> Starlette:  # noqa: C901 - one closure for each endp
         prediction["polls"] -= 1
         return prediction, prediction["polls"] >= 0
 
-    # Replicate ---------------------------------------------------------------------------
+    # Replicate
 
     unauthenticated = problem(401, "Unauthenticated", "You did not pass a valid token")
 
@@ -100,15 +99,8 @@ def hosted(state: State) -> Starlette:  # noqa: C901 - one closure for each endp
         name = request.path_params["name"]
         if name == "missing":
             return problem(404, "Not found", "The requested resource could not be found.")
-        version = {
-            "id": "f" * 64, "created_at": "2026-01-01T00:00:00Z", "cog_version": "0.9",
-            "openapi_schema": SCHEMA,
-        }  # fmt: skip
-        model = {
-            "owner": "o", "name": name, "url": "https://replicate.com/o/m", "run_count": 1,
-            "visibility": "public", "is_official": name == "official", "latest_version": version,
-        }  # fmt: skip
-        return JSONResponse(model)
+        version = {"id": "f" * 64, "openapi_schema": SCHEMA}
+        return JSONResponse({"is_official": name == "official", "latest_version": version})
 
     @at("/v1/models/{owner}/{name}/predictions", "POST", unauthenticated)
     @at("/v1/predictions", "POST", unauthenticated)
@@ -120,23 +112,20 @@ def hosted(state: State) -> Starlette:  # noqa: C901 - one closure for each endp
         state.seeds.append(seed)
         link = f"{state.base}/v1/predictions/{identifier}"
         document = {
-            "id": identifier, "model": "o/m", "version": body.get("version", "hidden"),
-            "input": body["input"], "logs": "", "error": None, "status": "starting",
-            "created_at": "2026-01-01T00:00:00.000Z",
-            "urls": {"get": link, "cancel": f"{link}/cancel"},
+            "id": identifier, "version": body.get("version", "hidden"), "input": body["input"],
+            "error": None, "status": "starting", "urls": {"get": link, "cancel": f"{link}/cancel"},
         }  # fmt: skip
         output = uri(encoded(sample(decoded(png), seed)))
         done = {**document, "status": "succeeded", "output": output}
         if seed in state.filtered:
             done = {**document, "status": "failed", "error": "NSFW content detected."}
         state.predictions[identifier] = {"now": document, "done": done, "polls": state.polls}
-        first = done if state.polls == 0 else document
-        return JSONResponse(first, 201, {"preference-applied": "wait=10"})
+        return JSONResponse(document if state.polls else done, 201)
 
     @at("/v1/predictions", refusal=unauthenticated)
     async def replicate_list(request):
         newest = reversed([one["now"] for one in state.predictions.values()])
-        return JSONResponse({"next": None, "previous": None, "results": [*newest]})
+        return JSONResponse({"results": [*newest]})
 
     @at("/v1/predictions/{id}", refusal=unauthenticated)
     async def replicate_get(request):
@@ -158,15 +147,9 @@ def hosted(state: State) -> Starlette:  # noqa: C901 - one closure for each endp
         state.uploads += 1
         name = f"f{next(state.numbers)}"
         state.files[name], _ = await image_of(request, "content")
-        file = {
-            "id": name, "name": "in.png", "content_type": "image/png", "etag": "e",
-            "size": len(state.files[name]), "checksums": {}, "metadata": {},
-            "created_at": "2026-01-01T00:00:00Z", "expires_at": "2026-01-02T00:00:00Z",
-            "urls": {"get": f"{state.base}/v1/files/{name}"},
-        }  # fmt: skip
-        return JSONResponse(file, 201)
+        return JSONResponse({"id": name, "urls": {"get": f"{state.base}/v1/files/{name}"}}, 201)
 
-    # OpenAI --------------------------------------------------------------------------------
+    # OpenAI
 
     wrong_key = openai_error(401, "Incorrect API key", "invalid_request_error", "invalid_api_key")
 
@@ -182,18 +165,17 @@ def hosted(state: State) -> Starlette:  # noqa: C901 - one closure for each endp
         ]
         return JSONResponse({"created": 1, "data": data})
 
-    # Hugging Face ---------------------------------------------------------------------------
+    # Hugging Face
 
     @at("/hf", "POST", JSONResponse({"error": "Invalid credentials"}, 401))
     async def hf(request):
         if state.fail == "loading":
             error = {"error": "Model m is currently loading", "estimated_time": 7.5}
             return JSONResponse(error, 503)
-        is_json = "json" in request.headers.get("content-type", "")
-        png = from_uri((await request.json())["inputs"]) if is_json else await request.body()
+        png = from_uri((await request.json())["inputs"])
         return Response(encoded(sample(decoded(png), next(state.numbers))), media_type="image/png")
 
-    # Stability -------------------------------------------------------------------------------
+    # Stability
 
     bad_key = stability_error(401, "unauthorized", "bad key")
 
@@ -210,18 +192,14 @@ def hosted(state: State) -> Starlette:  # noqa: C901 - one closure for each endp
         kind = request.path_params["kind"]
         if kind == "conservative":  # always the same number of pixels
             picture = np.asarray(Image.fromarray(picture).resize((640, 640)))
-        answer = stability_image(encoded(picture), seed)
+        reason = "CONTENT_FILTERED" if seed in state.filtered else "SUCCESS"
+        headers = {"finish-reason": reason}
+        answer = Response(encoded(picture), media_type="image/png", headers=headers)
         if kind != "creative":
             return answer
         identifier = f"s{next(state.numbers)}"
         state.predictions[identifier] = {"polls": state.polls, "answer": answer}
         return JSONResponse({"id": identifier})
-
-    def stability_image(png, seed):
-        withheld = seed in state.filtered
-        reason = "CONTENT_FILTERED" if withheld else "SUCCESS"
-        headers = {"finish-reason": reason, "seed": str(seed), "x-request-id": "1"}
-        return Response(png, media_type="image/png", headers=headers)
 
     @at("/v2beta/results/{id}", refusal=bad_key)
     async def stability_result(request):
@@ -230,7 +208,7 @@ def hosted(state: State) -> Starlette:  # noqa: C901 - one closure for each endp
             return JSONResponse({"id": request.path_params["id"], "status": "in-progress"}, 202)
         return prediction["answer"]
 
-    # fal -------------------------------------------------------------------------------------
+    # fal
 
     @at(
         "/fal-ai/seedvr/upscale/image", "POST",
@@ -243,11 +221,8 @@ def hosted(state: State) -> Starlette:  # noqa: C901 - one closure for each endp
         png = encoded(sample(decoded(from_uri(body["image_url"])), body.get("seed")))
         state.predictions[identifier] = {"polls": state.polls, "png": png}
         base = f"{state.base}/fal-ai/seedvr/requests/{identifier}"
-        queued = {
-            "request_id": identifier, "status": "IN_QUEUE", "queue_position": 0,
-            "response_url": base, "status_url": f"{base}/status", "cancel_url": f"{base}/cancel",
-        }  # fmt: skip
-        return JSONResponse(queued)
+        links = {"status_url": f"{base}/status", "cancel_url": f"{base}/cancel"}
+        return JSONResponse({"status": "IN_QUEUE", "response_url": base, **links})
 
     @at("/fal-ai/seedvr/requests/{id}/status")
     async def fal_status(request):
@@ -255,22 +230,22 @@ def hosted(state: State) -> Starlette:  # noqa: C901 - one closure for each endp
             return JSONResponse({"detail": "Internal server error"}, 500)
         if polled(request)[1]:
             return JSONResponse({"status": "IN_PROGRESS"}, 202)
-        return JSONResponse({"status": "COMPLETED", "metrics": {"inference_time": 1.0}})
+        return JSONResponse({"status": "COMPLETED"})
 
     @at("/fal-ai/seedvr/requests/{id}")
     async def fal_result(request):
         if state.fail == "model":
             detail = [{"loc": ["body", "image_url"], "msg": "too small", "type": "value_error"}]
             return JSONResponse({"detail": detail}, 422)
-        image = {"url": uri(state.predictions[request.path_params["id"]]["png"]), "width": 1}
-        return JSONResponse({"image": image, "seed": 1})
+        url = uri(state.predictions[request.path_params["id"]]["png"])
+        return JSONResponse({"image": {"url": url}})
 
     @at("/fal-ai/seedvr/requests/{id}/cancel", "PUT")
     async def fal_cancel(request):
         state.cancelled.append(request.path_params["id"])
         return JSONResponse({"status": "CANCELLATION_REQUESTED"}, 202)
 
-    # AUTOMATIC1111 ---------------------------------------------------------------------------
+    # AUTOMATIC1111
 
     @at("/sdapi/v1/upscalers")
     async def a1111_upscalers(request):
@@ -282,7 +257,7 @@ def hosted(state: State) -> Starlette:  # noqa: C901 - one closure for each endp
         picture = decoded(from_uri(body["image"]))
         if state.fail != "unchanged":  # Forge answers so when its upscaler is missing
             picture = sample(picture, 0, int(body["upscaling_resize"]))
-        return JSONResponse({"html_info": "", "image": base64_of(picture)})
+        return JSONResponse({"image": base64_of(picture)})
 
     @at("/sdapi/v1/img2img", "POST")
     async def a1111_img2img(request):
@@ -292,6 +267,6 @@ def hosted(state: State) -> Starlette:  # noqa: C901 - one closure for each endp
         state.seeds.append(body["seed"])
         scale = int(body["script_args"][3])
         picture = sample(decoded(from_uri(body["init_images"][0])), body["seed"], scale)
-        return JSONResponse({"images": [base64_of(picture)], "parameters": {}, "info": "{}"})
+        return JSONResponse({"images": [base64_of(picture)]})
 
     return Starlette(routes=routes)

@@ -60,12 +60,10 @@ class TestConfig:
             ({"request": {"form": "raw"}, "url": "http://h", "token_env": "T"}, "without TLS"),
             ({"request": {"form": "raw"}, "mask_field": "mask"}, "set that too"),
             ({"request": {"form": "json", "json": "{mask_b64}"}}, "set mask_color"),
-            (
-                {"request": {"form": "raw"}, "mask_color": "#ff00ff", "mask_field": "mask"},
-                "part of a multipart form",
-            ),
+            ({"request": {"form": "raw"}, "mask_color": "#ff00ff", "mask_field": "mask"},
+             "part of a multipart form"),
         ],
-    )
+    )  # fmt: skip
     def test_mistakes(self, settings, words):
         with pytest.raises(ValidationError, match=words):
             config(**{**BASE, **settings})
@@ -136,7 +134,7 @@ class TestForms:
         ],
     )
     async def test_failures_inside_200(self, source, document, success, kind, words):
-        """Without image, or without the configured sign of success, it is an error in words."""
+        """Without image, or without the configured sign of success, the error has its words."""
         up = adapter(
             lambda request: httpx.Response(200, json=document), **BASE, request={"form": "raw"},
             answer={"image": "json", "pointer": "/x", "success": success},
@@ -152,7 +150,7 @@ BY_DATA = {"kind": "http", "url": "http://127.0.0.1", "scale": 1}
 
 
 def filled(rgb, mask, seed=0):
-    """An inpainter's sample: something else in the holes, the input around them."""
+    """Noise in the holes, the input around them."""
     noise = np.random.default_rng(seed).integers(0, 256, rgb.shape, np.uint8)
     return np.where(mask[..., None], noise, rgb)
 

@@ -1,4 +1,4 @@
-"""Hosted APIs, against fakes of them that the vendors' own clients have judged."""
+"""Hosted APIs, against fakes of them."""
 
 import asyncio
 
@@ -104,7 +104,7 @@ class Beginning(httpx.AsyncBaseTransport):
 
 @pytest.mark.parametrize("name", ["replicate", "fal-queue"])
 async def test_cancelled_while_it_begins(source, state, fakes, name):
-    """Whoever leaves before the first answer leaves nothing behind that is paid for."""
+    """A client that leaves before the first answer leaves nothing that is paid for."""
     answered = asyncio.Event()
     between = Beginning(fakes, lambda _: answered.wait())
     up = hosted_by(between, name)

@@ -19,7 +19,6 @@ from tests.missing import not_here
 from tests.servers import ServerMissing
 from tests.upscalers.remote.pictures import adapter, patient, resilient, sample
 from tests.upscalers.remote.real import RealServer
-from tests.upscalers.resilient import counted
 from tests.waiting import PATIENCE_S
 from tests.workers.fakes import SleepingEngine, textured
 from workers.service import create_app
@@ -155,31 +154,22 @@ async def test_failures(build, source, name, settings, seed, kind, words):
         await build(name, adapter, **settings).generate(source, [seed])
 
 
-class TestCog:
-    async def test_no_storm(self, build, source):
-        """With more concurrency than slots, few calls are refused and all samples come."""
-        up = build("cog", input={"sleep": 0.4}, concurrency=16)
-        await up.check()
-        await asyncio.gather(*(reference(up, source, [s, s + 50]) for s in range(1, 17)))
-        # Of the first 16 there are 12 for want of a slot; unlearned, most calls would be refused.
-        assert counted(up, "calls")["busy"] <= 32
-
-    async def test_busy_until_cancelled(self, build, server, source):
-        """The fifth call into four slots is refused; work that nobody waits for frees its slot."""
-        settings = {"input": {"sleep": 300.0}, "call_timeout_s": 300, "concurrency": 8}
-        # Each apart: one upscaler that was refused would learn that there are fewer slots.
-        waiting = [
-            asyncio.create_task(build("cog", **settings).generate(source, [seed]))
-            for seed in range(1, 5)
-        ]
-        async with httpx.AsyncClient(base_url=server("cog").url, timeout=PATIENCE_S) as client:
-            await reported(client, "BUSY")
-            with pytest.raises(Busy):
-                await build("cog", adapter, **settings).generate(source, [5])
-            for task in waiting:
-                task.cancel()
-            await asyncio.wait(waiting)
-            await reported(client, "READY")
+async def test_busy_until_cancelled(build, server, source):
+    """The fifth call into four slots is refused; work that nobody waits for frees its slot."""
+    settings = {"input": {"sleep": 300.0}, "call_timeout_s": 300, "concurrency": 8}
+    # Each apart: one upscaler that was refused would learn that there are fewer slots.
+    waiting = [
+        asyncio.create_task(build("cog", **settings).generate(source, [seed]))
+        for seed in range(1, 5)
+    ]
+    async with httpx.AsyncClient(base_url=server("cog").url, timeout=PATIENCE_S) as client:
+        await reported(client, "BUSY")
+        with pytest.raises(Busy):
+            await build("cog", adapter, **settings).generate(source, [5])
+        for task in waiting:
+            task.cancel()
+        await asyncio.wait(waiting)
+        await reported(client, "READY")
 
 
 async def reported(client, status):

@@ -1,4 +1,4 @@
-"""Answers become samples: read, of the right size, aligned, and not the input again."""
+"""Answers become samples, or are refused."""
 
 import numpy as np
 import pytest
@@ -41,13 +41,9 @@ def reader(reader_of):
 class TestRead:
     @pytest.mark.parametrize(
         ("kind", "options", "lossy"),
-        [
-            ("PNG", {}, False),
-            ("WEBP", {"lossless": True}, False),
-            ("JPEG", {"quality": 95}, True),
-            ("WEBP", {}, True),
-        ],
-    )
+        [("PNG", {}, False), ("WEBP", {"lossless": True}, False), ("JPEG", {"quality": 95}, True),
+         ("WEBP", {}, True)],
+    )  # fmt: skip
     async def test_files(self, reader, kind, options, lossy):
         got = await reader.read(encoded(SAMPLE, kind, **options), SOURCE, Turn())
         assert (reader.lossy, np.array_equal(got, SAMPLE)) == (lossy, not lossy)
@@ -92,7 +88,7 @@ class TestRead:
 
 
 async def test_unchanged_or_shifted(reader_of):
-    """Who fills in may send an input back; with holes, what lies around must be kept."""
+    """An inpainter may send an input without holes back; around holes the input must be kept."""
     with pytest.raises(WrongSample, match="sent the input back unchanged: no model has run"):
         await reader_of(scale=1).examine(SOURCE.rgb, SOURCE)
     reader = reader_of(scale=1, mask_color="#ff00ff")
@@ -100,7 +96,6 @@ async def test_unchanged_or_shifted(reader_of):
     with pytest.raises(WrongSample, match="unchanged"):
         await reader.examine(HOLED.rgb, HOLED)
 
-    reader = reader_of(scale=1, mask_color="#ff00ff")
     with pytest.raises(WrongSample, match="do not lie on the input"):
         await reader.examine(np.roll(SOURCE.rgb, 5, 1), HOLED)
 

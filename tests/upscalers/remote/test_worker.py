@@ -47,9 +47,8 @@ class TestOneWorker:
     async def test_everything_is_learned(self, worker, start):
         """Scale, fingerprint and limits come from the worker; before, they are not known."""
         up = worker(start(SleepingEngine(scale=3), max_samples=5, max_pixels=1000))
-        for what in ("scale", "fingerprint", "capabilities"):
-            with pytest.raises(UpscalerUnavailable):
-                getattr(up, what)
+        with pytest.raises(UpscalerUnavailable):
+            _ = up.fingerprint
         await up.check()
         assert (up.scale, up.fingerprint) == (3, "sha256:sleeper")
         found = up.capabilities
