@@ -38,16 +38,9 @@ def dense(path):
         "Padding p 1 1 out padded 0=1 1=1 2=1 3=1 4=1",
         "Crop cut 1 1 padded cropped -23309=2,1,1 -23310=2,-1,-1 -23311=2,1,2",
         "BinaryOp half 1 1 cropped centred 0=0 1=1 2=5.0e-01",
-        sizes=[
-            (108, True),
-            (4, False),
-            (144, True),
-            (4, False),
-            (288, True),
-            (12, True),
-            (3, False),
-        ],
-    )
+        sizes=[(108, True), (4, False), (144, True), (4, False), (288, True), (12, True),
+               (3, False)],
+    )  # fmt: skip
 
 
 def shuffled(path):

@@ -148,19 +148,12 @@ class TestRequest:
 
     @pytest.mark.parametrize(
         ("parameters", "outputs", "binary"),
-        [
-            ({}, [], False),
-            ({"binary_data_output": True}, [], True),
-            ({}, [{"name": "samples", "parameters": {"binary_data": True}}], True),
-            (
-                {"binary_data_output": True},
-                [{"name": "samples", "parameters": {"binary_data": False}}],
-                False,
-            ),
-        ],
-    )
+        [({}, [], False), ({"binary_data_output": True}, [], True),
+         ({"binary_data_output": True},
+          [{"name": "samples", "parameters": {"binary_data": False}}], False)],
+    )  # fmt: skip
     def test_form_of_the_answer(self, parameters, outputs, binary):
-        """The output's own wish goes before the request's."""
+        """The output's parameter overrides the request's."""
         assert _parse({"parameters": parameters, "outputs": outputs}).binary is binary
 
     @pytest.mark.parametrize(
@@ -171,19 +164,16 @@ class TestRequest:
             ({"parameters": {"prediction": "median"}}, {}, "first or mean"),
             ({"outputs": [{"name": "other"}]}, {}, "unknown output 'other'"),
             ({"outputs": [{"name": "folded"}]}, {}, "needs the binary tensor extension"),
-            (
-                {"outputs": [{"name": "samples", "parameters": {"classification": 3}}]},
-                {},
-                "classification",
-            ),
+            ({"outputs": [{"name": "samples", "parameters": {"classification": 3}}]}, {},
+             "classification"),
             ({}, {"picture": PIXELS}, "unknown input 'picture'"),
             ({}, {"image": PIXELS.astype(np.float32)}, "datatype 'FP32'"),
             ({}, {"image": PIXELS[None]}, r"expected shape \[H, W, 3\]"),
             ({}, {"seeds": SEEDS[:0]}, r"expected shape \[M\]"),
             ({}, {"seeds": None}, "'seeds' is missing"),
         ],
-    )
-    def test_is_refused_in_words(self, document, tensors, message):
+    )  # fmt: skip
+    def test_refused(self, document, tensors, message):
         with pytest.raises(InputError, match=message):
             _parse(document, **tensors)
 

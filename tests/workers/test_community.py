@@ -87,35 +87,18 @@ SMALL = {"img_size": 64, "embed_dim": 24, "num_heads": [4], "upsampler": "pixels
 ARCHITECTURES = {
     "ESRGAN": (lambda: RRDBNet(num_filters=16, num_blocks=2), 4),
     "SwinIR": (
-        lambda: SwinIR(
-            **{**SMALL, "num_heads": [4, 4]},
-            patch_size=1,
-            depths=[2, 2],
-            window_size=8,
-            mlp_ratio=2.0,
-            upscale=4,
-            img_range=1.0,
-        ),
-        4,
+        lambda: SwinIR(**{**SMALL, "num_heads": [4, 4]}, patch_size=1, depths=[2, 2],
+                       window_size=8, mlp_ratio=2.0, upscale=4, img_range=1.0), 4,
     ),
     "HAT": (
-        lambda: HAT(
-            **{**SMALL, "embed_dim": 60, "upsampler": "pixelshuffle"},
-            window_size=16,
-            depths=[2],
-            mlp_ratio=2,
-            compress_ratio=3,
-            squeeze_factor=30,
-            upscale=2,
-        ),
-        2,
+        lambda: HAT(**{**SMALL, "embed_dim": 60, "upsampler": "pixelshuffle"}, window_size=16,
+                    depths=[2], mlp_ratio=2, compress_ratio=3, squeeze_factor=30, upscale=2), 2,
     ),
     "DAT": (lambda: DAT(**SMALL, depth=[2], expansion_factor=2, split_size=[8, 8], upscale=2), 2),
     "NAFNet": (
-        lambda: NAFNet(width=8, middle_blk_num=1, enc_blk_nums=[1, 1], dec_blk_nums=[1, 1]),
-        1,
+        lambda: NAFNet(width=8, middle_blk_num=1, enc_blk_nums=[1, 1], dec_blk_nums=[1, 1]), 1,
     ),
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
@@ -175,16 +158,10 @@ def aura(tmp_path_factory):
     """A small AuraSR, with an output that its style moves by many grey levels."""
     torch.manual_seed(0)
     network = UnetUpsampler(
-        dim=8,
-        image_size=None,
-        input_image_size=None,
-        style_network={"dim_in": 16, "dim_out": 64, "depth": 2},
-        up_dim_mults=(1, 1, 1, 1, 1),
-        down_dim_mults=(1, 1, 1),
-        attn_depths=(2, 2, 2, 2, 2),
-        mid_attn_depth=1,
-        self_attn_dim_head=8,
-    )
+        dim=8, image_size=None, input_image_size=None, mid_attn_depth=1, self_attn_dim_head=8,
+        style_network={"dim_in": 16, "dim_out": 64, "depth": 2}, up_dim_mults=(1, 1, 1, 1, 1),
+        down_dim_mults=(1, 1, 1), attn_depths=(2, 2, 2, 2, 2),
+    )  # fmt: skip
     state = network.state_dict()
     for name, tensor in state.items():
         if name.startswith(("style", "final", "init_conv")) and tensor.ndim > 1:
@@ -194,18 +171,14 @@ def aura(tmp_path_factory):
     return path
 
 
-class TestDrawingModels:
-    """Networks that draw at random inside themselves."""
-
-    def test_one_seed_one_sample(self, aura):
-        """The same seed gives the same bytes, in any company and after a restart; others do not."""
-        engine = load("spandrel", aura)
-        assert engine.distinct_samples is None  # none comes of a symmetry
-        rows = engine.samples(IMAGE, np.array([3, 99, 3, -1, 2**40]))
-        assert np.array_equal(rows[0], rows[2])
-        assert len({row.tobytes() for row in rows}) == 4
-        again = load("spandrel", aura).samples(IMAGE, np.array([99]))
-        assert np.array_equal(again[0], rows[1])
+def test_drawing_models(aura):
+    """Of a network that draws at random a seed gives the same bytes, also after a restart."""
+    engine = load("spandrel", aura)
+    assert engine.distinct_samples is None
+    rows = engine.samples(IMAGE, np.array([3, 99, 3, -1, 2**40]))
+    assert np.array_equal(rows[0], rows[2])
+    assert len({row.tobytes() for row in rows}) == 4
+    assert np.array_equal(load("spandrel", aura).samples(IMAGE, np.array([99]))[0], rows[1])
 
 
 TINY = Path(__file__).parents[2] / "examples" / "restoration" / "dncnn-tiny"

@@ -56,21 +56,16 @@ def load(run, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("make", "file", "halo"),
-    [
-        (compact, "a.pth", 3),
-        (compact, "a.safetensors", 3),
-        (dense, "a.param", 3),
-        (shuffled, "a.param", 3),
-    ],
+    ("make", "file"),
+    [(compact, "a.pth"), (compact, "a.safetensors"), (dense, "a.param"), (shuffled, "a.param")],
 )
-def test_imported(load, tmp_path, monkeypatch, make, file, halo):
-    """The ONNX file computes what the model's own library does, and the service can serve it."""
+def test_imported(load, tmp_path, monkeypatch, make, file):
+    """The ONNX file computes what the model's library does, and the service can serve it."""
     source = make(tmp_path / file)
     result = load(source)
     assert result.exit_code == 0, result.stderr
     facts = json.loads(result.stdout)
-    assert (facts["name"], facts["scale"], facts["halo"]) == ("a", 2, halo)
+    assert (facts["name"], facts["scale"], facts["halo"]) == ("a", 2, 3)
     assert facts["largest_difference"] < 0.01
     assert facts["psnr_db"] is None or facts["psnr_db"] > 90
     made = tmp_path / "a.onnx"
@@ -79,7 +74,7 @@ def test_imported(load, tmp_path, monkeypatch, make, file, halo):
     entries = load_settings(data_dir=tmp_path).upscalers
     assert [entry.name for entry in entries] == ["span-x4", "realesr-x4", "a"]
     upscaler = EmbeddedUpscaler("a", entries[2].model, halo=entries[2].halo)
-    assert upscaler.plan.halo == halo
+    assert upscaler.plan.halo == 3
     assert upscaler.facts["weights"] == file_sha256(made)
 
 
@@ -150,16 +145,13 @@ def _elsewhere(folder):
     return folder / "a.onnx"
 
 
-def _short(folder):
-    path = dense(folder / "a.param")
-    path.with_suffix(".bin").write_bytes(path.with_suffix(".bin").read_bytes()[:-4])
-    return path
+def _changed(change):
+    def make(folder):
+        weights = dense(folder / "a.param").with_suffix(".bin")
+        weights.write_bytes(change(weights.read_bytes()))
+        return folder / "a.param"
 
-
-def _long(folder):
-    path = dense(folder / "a.param")
-    path.with_suffix(".bin").write_bytes(path.with_suffix(".bin").read_bytes() + bytes(8))
-    return path
+    return make
 
 
 def _written(name, content):
@@ -182,8 +174,8 @@ def _layers(*layers):
         (_fixed, "where the original makes"),
         (_drawing, "differs from the original"),
         (_elsewhere, "in another file"),
-        (_short, "too short"),
-        (_long, "8 bytes of the .bin file belong to no layer"),
+        (_changed(lambda data: data[:-4]), "too short"),
+        (_changed(lambda data: data + bytes(8)), "8 bytes of the .bin file belong to no layer"),
         (_written("a.onnx", b"?"), "not an ONNX file"),
         (_written("a.pth", b"PK\x03\x04"), "damaged"),
         (lambda folder: folder / "none.pth", "No such file"),
@@ -209,7 +201,7 @@ def test_refused(load, tmp_path, make, words):
 
 
 def test_kept(load, tmp_path):
-    """An ONNX file that is there is replaced when that is asked for, and no other file ever."""
+    """An existing ONNX file is replaced with --force only."""
     path = compact(tmp_path / "a.pth")
     (tmp_path / "a.onnx").write_text("mine")
     assert "give --force" in load(path).stderr

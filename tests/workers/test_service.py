@@ -105,7 +105,6 @@ class TestInfer:
         assert response["parameters"]["fingerprint"] == "sha256:sleeper"
 
     def test_encoded_file(self, client):
-        """An encoded file may be sent instead of pixels, and the model's version named."""
         file = np.array([encoded(IMAGE)], object)
         answer = client.infer("sleeper", _inputs(file), model_version="1")
         assert np.array_equal(answer.as_numpy("samples")[0], textured(IMAGE, 3, 2))

@@ -26,44 +26,39 @@ _ALL = -233  # "to the end", among ncnn's axes and indices
 _LARGEST = 2**31  # of sizes and counts
 _ARRAYS = -23300  # the key of array k is this number minus k
 
-Value = int | float | list[float]
-
 
 @dataclass(frozen=True)
 class Layer:
-    """One line of a `.param` file."""
+    """One line of a `.param` file; its parameters as lists."""
 
     type: str
     name: str
     inputs: list[str]
     outputs: list[str]
-    params: Mapping[int, Value]
-
-    def whole(self, key: int, default: int = 0) -> int:
-        """A parameter as a whole number; else WeightsError."""
-        value = self.params.get(key, default)
-        return self._whole(key, value)
-
-    def wholes(self, key: int) -> list[int]:
-        """An array of whole numbers."""
-        return [self._whole(key, value) for value in self.numbers(key)]
-
-    def _whole(self, key: int, value: Value) -> int:
-        if isinstance(value, list) or value != int(value) or abs(value) >= _LARGEST:
-            raise self.refused(f"parameter {key} is {value}")
-        return int(value)
-
-    def number(self, key: int, default: float = 0.0) -> float:
-        """A parameter as a number; else WeightsError."""
-        value = self.params.get(key, default)
-        if isinstance(value, list):
-            raise self.refused(f"parameter {key} is a list")
-        return float(value)
+    params: Mapping[int, list[float]]
 
     def numbers(self, key: int) -> list[float]:
-        """An array, empty if it is not given."""
-        value = self.params.get(key, [])
-        return value if isinstance(value, list) else [value]
+        """A parameter, empty if it is not given."""
+        return self.params.get(key, [])
+
+    def number(self, key: int, default: float = 0.0) -> float:
+        """A parameter that is one number; else WeightsError."""
+        values = self.numbers(key) or [default]
+        if len(values) != 1:
+            raise self.refused(f"parameter {key} is a list")
+        return values[0]
+
+    def wholes(self, key: int) -> list[int]:
+        """A parameter of whole numbers; else WeightsError."""
+        values = self.numbers(key)
+        if any(value != int(value) or abs(value) >= _LARGEST for value in values):
+            raise self.refused(f"parameter {key} is {values}")
+        return [int(value) for value in values]
+
+    def whole(self, key: int, default: int = 0) -> int:
+        """A parameter that is one whole number; else WeightsError."""
+        self.number(key)
+        return (self.wholes(key) or [default])[0]
 
     def refused(self, reason: str) -> WeightsError:
         return WeightsError(f"layer {self.name} ({self.type}): {reason}; not supported")
@@ -100,20 +95,19 @@ def _layer(words: list[str]) -> Layer:
     kind, name, takes, gives, *rest = words
     first, last = int(takes), int(takes) + int(gives)
     pairs = (word.split("=") for word in rest[last:])
-    params = {int(key): _value(int(key), value) for key, value in pairs}
-    # Arrays are stored under their plain number.
-    params = {_ARRAYS - key if key <= _ARRAYS else key: value for key, value in params.items()}
-    return Layer(kind, name, rest[:first], rest[first:last], params)
+    params = (_parameter(int(key), text) for key, text in pairs)
+    return Layer(kind, name, rest[:first], rest[first:last], dict(params))
 
 
-def _value(key: int, text: str) -> Value:
+def _parameter(key: int, text: str) -> tuple[int, list[float]]:
+    """Arrays have a key of their own and begin with their length."""
     if key <= _ARRAYS:
-        return [_number(each) for each in text.split(",")[1:]]
-    return _number(text)
+        return _ARRAYS - key, [_number(each) for each in text.split(",")[1:]]
+    return key, [_number(text)]
 
 
 def _number(text: str) -> float:
-    number = float(text) if any(mark in text.lower() for mark in ".en") else int(text)
+    number = float(text)
     if not abs(number) <= np.finfo(np.float32).max:  # False for NaN, too
         raise ValueError(f"{text[:40]} is no number of 32 bits")
     return number
@@ -149,11 +143,9 @@ class _Graph:
             for name, shape in zip(("input", "output"), sides, strict=True)
         ]
         graph = helper.make_graph(self.nodes, "ncnn", ports[:1], ports[1:], self.constants)
+        opsets = [helper.make_opsetid("", 17)]
         return helper.make_model(
-            graph,
-            opset_imports=[helper.make_opsetid("", 17)],
-            ir_version=9,
-            producer_name="trustscale",
+            graph, opset_imports=opsets, ir_version=9, producer_name="trustscale"
         )
 
     def _take(self, layer: Layer) -> None:
@@ -228,15 +220,10 @@ def _convolution(graph: _Graph, layer: Layer, inputs: list[str]) -> str:
     operands = [*inputs, graph.constant(values.reshape(outputs, -1, *kernel))]
     if layer.whole(5):
         operands.append(graph.constant(graph.weights(layer, outputs, marked=False)))
-    made = graph.node(
-        "Conv",
-        *operands,
-        kernel_shape=kernel,
-        pads=pads,
-        group=groups,
-        dilations=[layer.whole(12, layer.whole(2, 1)), layer.whole(2, 1)],
-        strides=[layer.whole(13, layer.whole(3, 1)), layer.whole(3, 1)],
-    )
+    dilations = [layer.whole(12, layer.whole(2, 1)), layer.whole(2, 1)]
+    strides = [layer.whole(13, layer.whole(3, 1)), layer.whole(3, 1)]
+    shape: dict[str, Any] = {"kernel_shape": kernel, "pads": pads, "group": groups}
+    made = graph.node("Conv", *operands, **shape, dilations=dilations, strides=strides)
     return _activation(graph, layer, made)
 
 

@@ -53,13 +53,9 @@ class OnnxEngine(OneByOneEngine):
         except ValueError as error:
             raise ConfigError(str(error)) from error
         try:
+            precision = PRECISIONS[spec.dtype]
             upscaler = EmbeddedUpscaler(
-                name,
-                model,
-                spec.threads or 0,
-                tile,
-                halo,
-                precision=PRECISIONS[spec.dtype],
+                name, model, spec.threads or 0, tile, halo, precision=precision
             )
         except Unfit as error:
             raise WeightsError(error.detail) from error

@@ -168,10 +168,6 @@ def handler_of(make):
     return handler
 
 
-def cog(make, **settings):
-    return adapter(handler_of(make), **BY_CONFIG, **settings)
-
-
 def white(data):
     return decoded(data).all(axis=2)
 
@@ -183,20 +179,6 @@ def holed():
 
 
 class TestMask:
-    async def test_of_a_cog(self, holed):
-        """It is white exactly in the holes; any filling is a sample."""
-        source, mask = holed
-        sent = []
-
-        def model(fields):
-            sent.append(white(from_uri(fields["mask"])))
-            return filled(decoded(from_uri(fields["image"])), sent[-1], fields["seed"])
-
-        up = cog(model, mask_color=HOLE, mask_field="mask")
-        [sample] = await up.generate(source, [5])
-        assert np.array_equal(sent[0], mask)
-        assert np.array_equal(sample[~mask], source.rgb[~mask])
-
     @pytest.mark.parametrize("form", ["json", "multipart"])
     async def test_of_a_described_api(self, holed, form):
         """A placeholder in JSON, a part of its own in a form."""

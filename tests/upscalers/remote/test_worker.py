@@ -15,8 +15,7 @@ from app.upscalers.remote.http import Upstream
 from app.upscalers.remote.worker import WorkerUpscaler
 from tests.live import serving
 from tests.upscalers.remote.faults import FaultServer, reset
-from tests.upscalers.remote.pictures import adapter, config, patient, resilient
-from tests.upscalers.resilient import counted
+from tests.upscalers.remote.pictures import adapter, config, patient
 from tests.waiting import until
 from tests.workers.fakes import SleepingEngine, textured
 from workers.service import create_app
@@ -137,15 +136,6 @@ class TestSeveralWorkers:
         engine.fingerprint = "sha256:other"
         with pytest.raises(Misconfigured, match="another model"):
             await up.generate(source, [1])
-
-    async def test_busy_workers(self, worker, start, source):
-        engine = SleepingEngine(shut=True)
-        up = worker(start(engine, queue_size=1), resilient, concurrency=6)
-        await up.check()
-        calls = [asyncio.create_task(up.generate(source, [seed])) for seed in range(1, 7)]
-        await until(lambda: counted(up, "calls").get("busy"))
-        engine.open.set()
-        assert len(await asyncio.gather(*calls)) == 6
 
 
 @pytest.mark.parametrize(

@@ -121,20 +121,15 @@ def test_any_size(folders):
 
 
 def test_settings_are_in_the_fingerprint(folders):
-    """Steps, prompt, precision, tile and weights are part of the pipeline."""
 
     def fingerprint(kind="upscale", options=None, **settings):
         return load("diffusers", folders[kind], config=settings, **(options or {})).fingerprint
 
     found = [
-        fingerprint(),
-        fingerprint(steps=9),
-        fingerprint(prompt="b"),
-        fingerprint(noise_level=3),
-        fingerprint(options={"dtype": "bfloat16"}),
-        fingerprint(options={"tile": 64}),
+        fingerprint(), fingerprint(steps=9), fingerprint(prompt="b"), fingerprint(noise_level=3),
+        fingerprint(options={"dtype": "bfloat16"}), fingerprint(options={"tile": 64}),
         fingerprint("ldm"),
-    ]
+    ]  # fmt: skip
     assert len(set(found)) == len(found)
     assert fingerprint(steps=75) == found[0]  # what is the default anyway
 
