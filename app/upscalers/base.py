@@ -155,14 +155,14 @@ class Turn:
 
         def reporting(part: Callable[[], None]) -> None:
             part()
-            with suppress(RuntimeError):  # the loop was closed meanwhile
+            with suppress(RuntimeError):  # the loop was closed
                 loop.call_soon_threadsafe(on_part, len(parts))
 
         return [partial(reporting, part) for part in parts]
 
     async def take(self) -> None:
         """Wait for the turn, unless this call has it."""
-        async with self._claim:  # a call may decode in parts, which share one claim
+        async with self._claim:  # parts of a call share it
             if self._held:
                 return
             with self._clock_stopped():

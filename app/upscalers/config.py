@@ -29,12 +29,11 @@ _SECRET_HEADERS = frozenset({"authorization", "proxy-authorization", "cookie", "
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 EnvName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
-# As in RFC 9110.
 HeaderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$")]
 HeaderValue = Annotated[str, Field(pattern=r"^([!-~]([\t -~]*[!-~])?)?$")]
 HostName = Annotated[str, Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?$")]
 
-# An IPv6 address, or labels; the dot at the end is that of an absolute name.
+# An IPv6 address, or labels.
 _HOST = re.compile(r"[0-9a-f]*:[0-9a-f:.]*(%[a-z0-9]+)?|([a-z0-9_-]{1,63}\.)*[a-z0-9_-]{1,63}\.?")
 
 
@@ -49,7 +48,7 @@ def http_url(url: str) -> SplitResult:
         raise ValueError("something that is no http(s) URL")
     if parts.username is not None or not url.isascii() or not url.isprintable() or " " in url:
         raise ValueError("a URL with credentials or odd characters")
-    # Not what a resolver, a proxy or a list of hosts may read differently.
+    # A resolver, a proxy or a list of hosts might read it differently.
     if not _HOST.fullmatch(host):
         raise ValueError("a URL with an impossible host")
     return parts

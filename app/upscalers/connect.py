@@ -3,11 +3,7 @@
 `look` asks the server what it is and suggests an entry; `attempt` makes one call, which may cost
 money, through the adapter that would serve, and corrects what only an answer shows (the scale,
 where the picture is). Answers are recorded and replayed to the corrected entry, so the call is paid
-for once.
-
-The address comes from a web page: as `app/upscalers/remote/guard.py` has it, the connection goes to
-the address that was checked, which must be public unless the operator allows others, and redirects
-are not followed.
+for once. The address comes from a web page, so `remote/guard.py` checks it.
 """
 
 from __future__ import annotations
@@ -239,7 +235,7 @@ async def _replicate(upstream: Upstream, path: str, _: Entry) -> Suggestion | No
 
 
 async def _oip(upstream: Upstream, path: str, settings: Entry) -> Suggestion | None:
-    """A server with `/v2`; the model is that of the path, of the settings, or the only one."""
+    """A server with `/v2`; its model is in the settings or the path, or the only one."""
     server = await _document(upstream, "/v2")
     if not isinstance(server, dict) or "extensions" not in server:
         return None
@@ -271,7 +267,7 @@ async def _gradio(upstream: Upstream, _: str, settings: Entry) -> Suggestion | N
 
 
 async def _openapi(upstream: Upstream, path: str, settings: Entry) -> Suggestion | None:
-    """Cog's description names its inputs; of any other, take the best operation."""
+    """A Cog container, or the best operation of any other description."""
     wanted = pointer.first(settings, "/request/path")
     for place in [path] if path.endswith(".json") else ["/openapi.json", "/docs.json"]:
         document = await _document(upstream, place)
@@ -321,7 +317,7 @@ def _of_file(wish: Wish) -> Suggestion:
 
 
 def _named(found: Suggestion, wish: Wish, of: str) -> Suggestion:
-    """The suggestion with its name and the overriding settings. Raises BadRequest."""
+    """The suggestion with a name and the wished settings. Raises BadRequest."""
     name = re.sub("[^A-Za-z0-9._-]+", "-", of.rsplit("/", 1)[-1]).strip("-._")[:64]
     model = str(found.entry.get("model", "")).partition(":")[0].rpartition("/")[2]
     if found.entry["kind"] in {"replicate", "oip"}:
@@ -357,7 +353,7 @@ def _parts(address: str) -> SplitResult:
 
 
 def _split(parts: SplitResult) -> tuple[str, str]:
-    """The address of the API, and the path below it that names a model or operation."""
+    """The address of the API, and the path of a model or description below it."""
     found = re.search(r"(/models/[\w.-]+/[\w.-]+.*|/v2(/models/.*)?|/[\w.-]+\.json)$", parts.path)
     place = found[0] if found else ""
     return f"{parts.scheme}://{parts.netloc}{parts.path.removesuffix(place)}".rstrip("/"), place

@@ -54,7 +54,7 @@ class _Fields(NamedTuple):
 
 
 def of_predictions(schema: Any, where: Entry, what: str) -> Suggestion | None:
-    """Cog and Replicate: the field roles of `components/schemas/Input`; None: it has no image."""
+    """Cog and Replicate; None: it takes no image."""
     found = _roles(_resolved(pointer.first(schema, "/components/schemas/Input"), schema), schema)
     if found.image is None:
         return None
@@ -69,7 +69,7 @@ def of_predictions(schema: Any, where: Entry, what: str) -> Suggestion | None:
 
 
 def of_gradio(info: Any, where: Entry, wanted: str | None) -> Suggestion | None:
-    """A Gradio app: the endpoint from picture to picture; `wanted`: its name."""
+    """A Gradio app: the endpoint `wanted`, or the best, from picture to picture."""
     able = {
         name: (inputs, output)
         for name, one in _items(pointer.first(info, "/named_endpoints"))
@@ -115,7 +115,7 @@ def _picture_of(returns: list[Any]) -> int | None:
 
 
 def of_oip(metadata: Any, where: Entry) -> Suggestion:
-    """A model of the Open Inference Protocol, as far as its metadata describes tensors."""
+    """A model of the Open Inference Protocol."""
     entry, notes = {**where}, []
     inputs, outputs = pointer.find(metadata, "/inputs/*"), pointer.find(metadata, "/outputs/*")
     seed = next((one for one in inputs if one.get("datatype") == "INT64"), None)
@@ -196,7 +196,7 @@ def _operations(document: Any, where: Entry) -> Iterator[tuple[int, Suggestion]]
 
 
 def _request(kind: str, media: Any, document: Any) -> tuple[dict[str, Any], int, list[str]] | None:
-    """The `request` of a media type, the largest seed (0: none), and what else it needs."""
+    """The `request` of a media type, the largest seed (0: none), and further needs."""
     if kind.startswith("image/") or kind == "application/octet-stream":
         return {"form": "raw"}, 0, []
     if kind not in {_FORM, _JSON}:
@@ -234,7 +234,7 @@ def _prefix(document: Any) -> str:
 
 
 def _roles(schema: Mapping[str, Any], document: Any, *, files: bool = False) -> _Fields:
-    """The roles of a schema's properties; `files`: a picture is one of binary content."""
+    """The roles of a schema's properties; `files`: a picture has binary content."""
     properties = {name: _resolved(one, document) for name, one in _items(schema.get("properties"))}
     image = _image(properties, files=files)
     seed = next((name for name in properties if _SEED.search(name)), None)

@@ -25,10 +25,10 @@ from app.upscalers.seeds import GROUP_ORDER, apply, undo
 from app.upscalers.shipped import SCALE, SHIPPED, ShippedName
 from app.upscalers.tiling import TilePlan, run_tiled, tiled
 
-# Of models that are not shipped. Deep networks reach farther, but influence fades with distance.
+# Of models that are not shipped; influence fades with distance.
 DEFAULT_TILE, DEFAULT_HALO = 288, 32
 
-# Version of this module's rules that change pixels and have no name below.
+# Version of the rules that change pixels and have no name below.
 _ADAPTER = "embedded/1"
 
 
@@ -65,7 +65,7 @@ class FairThreads:
         self._threads = ThreadPoolExecutor(count, thread_name_prefix=name)
         self._lock = threading.Lock()
         self._works: list[_Work] = []
-        self._had: dict[Hashable, int] = {}  # cost so far of each request, with its handicap
+        self._had: dict[Hashable, int] = {}  # cost so far, with a handicap
 
     async def run(self, request: Hashable, parts: Iterable[Part], cost: int) -> None:
         """Call every part in a thread, starting them in order.
@@ -83,7 +83,7 @@ class FairThreads:
         """
         work = _Work(request, cost, deque(parts))
         with self._lock:
-            # A new request starts level with the others: their past does not count.
+            # A new request starts level with the others.
             self._had.setdefault(request, min(self._had.values(), default=0))
             self._works.append(work)
         try:
@@ -108,7 +108,7 @@ class FairThreads:
             self._had = {one: had for one, had in self._had.items() if one in present}
             waiting = [work for work in self._works if work.waiting]
             if not waiting:
-                return  # queued for a call that has ended early
+                return
             work = min(waiting, key=lambda one: (self._had[one.request], one.left * one.cost))
             self._had[work.request] += work.cost
             part = work.waiting.popleft()
@@ -124,7 +124,7 @@ class FairThreads:
 
 
 def _end(work: _Work, error: BaseException | None = None) -> None:
-    with suppress(InvalidStateError):  # it was cancelled, or ended by another part
+    with suppress(InvalidStateError):  # it has ended
         if error is None:
             work.end.set_result(None)
         else:
@@ -247,7 +247,6 @@ class EmbeddedUpscaler:
             self.facts["precision"] = self._precision
         self.fingerprint = fingerprint_of(self.facts)
         self._is_closed = False
-        # However many requests come or are cancelled, no more networks than these run at once.
         self._threads = FairThreads(self._concurrency, f"embedded-{name}")
 
     @cached_property

@@ -16,7 +16,7 @@ from app.upscalers.remote.errors import reason
 from app.upscalers.remote.samples import Alignment, alignment
 
 _SIDE = 96
-_SEEDS = (193, 290)  # arbitrary; residues modulo 96 differ, so symmetry-sampled models differ
+_SEEDS = (193, 290)  # whose residues modulo 96 differ
 
 
 @dataclass(slots=True)

@@ -136,7 +136,7 @@ class ResilientUpscaler:
     async def generate(
         self, source: Source, seeds: Sequence[int], turn: Turn | None = None
     ) -> list[RGB]:
-        """See `Upscaler.generate`; raises the last error when all attempts have failed."""
+        """See `Upscaler.generate`; raises the last error of all attempts."""
         with self._counted_open():
             return await self._generate(source, seeds, turn or Turn())
 

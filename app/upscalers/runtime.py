@@ -32,16 +32,16 @@ PrecisionSetting = Literal["auto", "f32", "bf16"]
 CPU = "CPUExecutionProvider"
 OPENVINO = "OpenVINO"
 
-# Accelerators of onnxruntime in the order of trial, in true float32: in TF32 outputs differ by more
-# than 1/255. cuDNN's default search tries every algorithm for each new shape.
+# In the order of trial. TF32 moves outputs by more than 1/255; cuDNN's default search tries every
+# algorithm for each new shape.
 _ACCELERATORS: dict[str, dict[str, str]] = {
     "CUDAExecutionProvider": {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"},
     "DmlExecutionProvider": {},
     "CoreMLExecutionProvider": {"ModelFormat": "MLProgram"},
 }
-_TRIAL = (16, 24)  # rows and columns; not square, to detect swapped sides
-_TOLERANCE = 0.5 / 255  # of an accelerator's output against the processor's
-_STRIP = 32  # rows converted to pixels together: they stay in the cache
+_TRIAL = (16, 24)  # not square, to detect swapped sides
+_TOLERANCE = 0.5 / 255
+_STRIP = 32  # rows converted together: they stay in the cache
 
 log = structlog.get_logger(__name__)
 
@@ -97,8 +97,7 @@ class OnnxModel:
         precision: PrecisionSetting = "f32",
     ) -> None:
         self.name = name
-        # By default the libraries pin a thread to each core of the machine, which fails or crowds
-        # in a container that has only some of them.
+        # By default the libraries pin a thread to each core, also to those that a container lacks.
         self.threads = threads or usable_cores()
         self.session = load_session(
             weights, name=name, threads=self.threads, streams=streams, precision=precision
@@ -147,7 +146,7 @@ class OnnxModel:
                 raise UpscalerFailed(f"{self.name} gave values that are not finite")
             np.clip(strip, 0, 1, out=strip)
             strip *= largest
-            strip += 0.5  # the conversion to integers truncates: together, rounding half up
+            strip += 0.5  # and truncation: rounding half up
             for channel, plane in enumerate(strip):
                 pixels[top : top + _STRIP, :, channel] = plane
         return pixels
@@ -175,7 +174,7 @@ class OnnxModel:
         scale = output.shape[-1] // width if output.ndim == 4 else 0
         if scale < 1 or output.shape != (1, 3, scale * height, scale * width):
             raise self._unfit(f"it made {output.shape} of an input of {tensor.shape}")
-        # Upscaling keeps the mean brightness; a network for 0..255 or −1..1 does not.
+        # A network for 0..255 or −1..1 does not keep the mean brightness.
         if not abs(float(output.mean()) - 0.5) < 0.25:
             raise self._unfit(f"its mean output for a grey ramp is {output.mean():.3g}, not 0.5")
         return int(scale)
@@ -217,7 +216,7 @@ def load_session(
             half = precision != "f32" and has_bf16()
             try:
                 return _OpenVino(weights, threads, streams, "bf16" if half else "f32")
-            except RuntimeError:  # an unknown operator, or no network: onnxruntime says which
+            except RuntimeError:  # onnxruntime says why
                 log.info("openvino_cannot_run", model=name)
         elif runtime != CPU and precision != "bf16":
             session = _OnnxRuntime(weights, name, threads, runtime)
@@ -247,10 +246,10 @@ def _accelerators() -> list[str]:
     """Those that the installed onnxruntime offers."""
     found = find_spec("onnxruntime")
     home = Path(found.origin).parent if found and found.origin else Path()
-    # On Linux an accelerator is a library, and importing onnxruntime takes longer than a picture.
+    # Importing onnxruntime takes longer than a small picture.
     if sys.platform == "linux" and not any(home.glob("capi/*providers_cuda*")):
         return []
-    import onnxruntime  # noqa: PLC0415 - as above
+    import onnxruntime  # noqa: PLC0415
 
     offered = onnxruntime.get_available_providers()
     return [provider for provider in _ACCELERATORS if provider in offered]
@@ -339,7 +338,7 @@ class _OnnxRuntime:
             self._session = onnxruntime.InferenceSession(
                 weights, _options(onnxruntime, threads), providers=providers
             )
-        except Exception as error:  # onnxruntime's errors share no other base
+        except Exception as error:  # onnxruntime's errors share no base
             raise ConfigError(
                 f"{name} is not an ONNX model that onnxruntime can load: {reason_of(error)}"
             ) from error
@@ -372,5 +371,5 @@ def _options(onnxruntime: Any, threads: int) -> Any:
     # A pattern is kept for every shape (256 x 256: 412 MB with, 260 MB without, at equal speed).
     options.enable_mem_pattern = False
     options.use_deterministic_compute = True
-    options.log_severity_level = 3  # errors; warnings about the graph help no user
+    options.log_severity_level = 3  # errors
     return options

@@ -28,7 +28,7 @@ GROUP_ORDER = 96
 """Elements of dihedral x channel permutation x intensity inversion: 8 · 6 · 2."""
 
 MAX_REQUEST_SEED = 2**63 - 1
-_LARGEST = 2**31 - 1  # the largest seed that every known API takes
+_LARGEST = 2**31 - 1  # of every known API
 
 Pixels = TypeVar("Pixels", NDArray[np.uint8 | np.uint16], NDArray[np.float32])
 """An image [h, w, 3]: uint8, uint16, or float32 in [0, 1]."""

@@ -36,7 +36,7 @@ class ShippedModel:
         return resources.files("app.upscalers").joinpath("models", self.file).read_bytes()
 
 
-# Both tiles take 512 x 512 in four pieces; 288 keeps a process near 520 MB.
+# 288 keeps a process near 520 MB.
 SHIPPED = MappingProxyType(
     {
         # The longest path has 21 convolutions of 3 x 3 and one of 1 x 1.

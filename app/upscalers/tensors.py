@@ -69,7 +69,7 @@ class Tensor:
             raise Malformed(f"{self.name!r}: {values.size} values for shape {self._shape}")
         if values.size and not _fit(values, dtype):
             raise Malformed(f"{self.name!r}: 'data' must be of {self.datatype}")
-        with np.errstate(over="ignore"):  # too large for a short float: infinite
+        with np.errstate(over="ignore"):
             return self._shaped(values.astype(dtype))
 
     def file(self) -> bytes:
@@ -90,7 +90,7 @@ class Tensor:
     def _shaped(self, values: NDArray[Any]) -> NDArray[Any]:
         try:
             return values.reshape(self.shape)
-        except ValueError as error:  # no values, and sides that no array has
+        except ValueError as error:  # impossible sides of no values
             raise Malformed(f"{self.name!r}: impossible shape {self._shape}") from error
 
 

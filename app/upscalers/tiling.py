@@ -39,11 +39,7 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class TilePlan:
-    """How images are cut: tiles of at most `tile` pixels a side, each with a `halo`.
-
-    Raises:
-        ValueError: a negative halo, or a tile of nothing but halo.
-    """
+    """Tiles of at most `tile` pixels a side, each with a `halo`; ValueError if that is larger."""
 
     tile: int
     halo: int
@@ -55,7 +51,7 @@ class TilePlan:
             )
 
     def side(self, length: int) -> int:
-        """The extent of every tile along an axis of `length` pixels."""
+        """The length of every tile along an axis of `length` pixels."""
         first = self.spans(length)[0]
         return first.stop - first.start
 

@@ -1,7 +1,7 @@
 """The witness: the shipped faithful network, run on the input of another upscaler.
 
-A generative model invents where it departs from a network that hardly does: the idea of DeSRA (Xie
-et al., ICML 2023). One local pass says as much as several calls of the upscaler, or more.
+A generative model invents where it departs from a network that hardly does (DeSRA, Xie et al., ICML
+2023). One local pass says as much as several calls of the upscaler, or more.
 """
 
 from __future__ import annotations

@@ -36,7 +36,7 @@ class Adapter(abc.ABC, Generic[Config]):
     model, and the version that `_identify` found.
     """
 
-    # A sample as text at most: base64 of a PNG of noise, with 16 bits and alpha.
+    # Base64 of a PNG of noise, with 16 bits and alpha.
     _bytes_per_pixel = 11
 
     def __init__(self, config: Config, upstream: Upstream) -> None:
@@ -139,7 +139,7 @@ class Adapter(abc.ABC, Generic[Config]):
         if task is None or (task.done() and (task.cancelled() or task.exception())):
             task = self._uploads[source] = asyncio.create_task(self._upload(source))
             task.add_done_callback(lambda done: done.cancelled() or done.exception())
-        # Shielded: one cancelled call must not cancel the others' upload.
+        # A cancelled call must not cancel the others' upload.
         return await asyncio.shield(task)
 
     async def _upload(self, source: Source) -> str:

@@ -182,7 +182,7 @@ class Reply:
 
     @cached_property
     def document(self) -> Any:
-        """The body as JSON, whatever its content type; None if it is no object or array."""
+        """The body as JSON; None if it is no object or array."""
         if bytes(self.body[:1]) not in {b"{", b"["}:
             return None
         try:
@@ -249,7 +249,7 @@ def failure(  # noqa: PLR0911 - one return for each meaning
 
 
 def explanation(reply: Reply, error_text: Sequence[str] = ()) -> str:
-    """The server's explanation, in one line of at most 300 characters; may be empty."""
+    """The server's explanation, a line of at most 300 characters; may be empty."""
     if reply.document is None:
         text = bytes(reply.body[:1024]).decode("utf-8", "replace").lstrip()
         said = "" if text.startswith("<") or "\0" in text else text
@@ -267,7 +267,7 @@ def seconds_of(value: Any) -> float | None:
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds that the server asks to wait, at most an hour; None: it does not say."""
+    """Seconds that the server asks to wait, at most an hour, or None."""
     milliseconds = _number(headers.get("retry-after-ms"))
     if milliseconds is not None:
         return seconds_of(milliseconds / 1000)

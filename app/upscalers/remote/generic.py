@@ -255,7 +255,7 @@ class HttpUpscaler(Adapter[HttpConfig]):
         error = failure(
             reply, self.name, error_text=answer.error_text, wait_429=answer.rate_limit_wait_s
         )
-        # Hugging Face's answer says how long the model takes to load.
+        # Hugging Face: how long the model takes to load.
         seconds = seconds_of(pointer.first(reply.document, "/estimated_time"))
         if isinstance(error, UpscalerUnavailable) and seconds is not None:
             error.retry_after = min(seconds, 60.0)

@@ -59,11 +59,7 @@ class Origin:
 
     @classmethod
     def of(cls, url: str) -> Origin:
-        """The origin of an absolute http(s) URL.
-
-        Raises:
-            ProtocolError: not such a URL.
-        """
+        """The origin of an absolute http(s) URL. Raises ProtocolError."""
         parts = _split(url)
         assert parts.hostname is not None  # noqa: S101 - checked by _split
         return cls(parts.scheme, parts.hostname.lower(), parts.port or _PORTS[parts.scheme])
@@ -106,7 +102,7 @@ async def target(url: str, policy: FetchPolicy, resolve: Resolver) -> Target:
     """Check a result URL and pin it to an address.
 
     Raises:
-        ProtocolError: the URL is not allowed; the message says why, without its query.
+        ProtocolError: not allowed.
         UpscalerUnavailable: the host cannot be resolved now.
     """
     origin = Origin.of(url)
@@ -155,10 +151,7 @@ def own_url(url: str, base: str) -> str:
 
 
 def is_public(address: str) -> bool:
-    """Whether an IP address belongs to the public internet.
-
-    An address that embeds an IPv4 address (mapped, 6to4, Teredo, NAT64) counts as that one.
-    """
+    """Whether an IP address is public; one that embeds an IPv4 address counts as that."""
     ip = ipaddress.ip_address(address.partition("%")[0])
     if isinstance(ip, ipaddress.IPv6Address):
         inner = ip.ipv4_mapped or ip.sixtofour or (ip.teredo[1] if ip.teredo else None)

@@ -128,12 +128,7 @@ class Upstream:
         return reply
 
     async def fetch(self, url: str, turn: Turn) -> bytes | bytearray:
-        """The bytes behind a result URL.
-
-        Raises:
-            ProtocolError: the URL is not allowed, or the answer is too large.
-            UpscalerUnavailable: no answer, or one that says so.
-        """
+        """The bytes behind a result URL; ProtocolError if it is not allowed."""
         place = await target(url, self._policy, self.network.resolve)
         if place.is_own:
             reply = await self.request("GET", place.url, turn=turn)
@@ -180,7 +175,7 @@ class Upstream:
                     yield bytes(line.removesuffix(b"\r"))
 
     def url(self, path: str) -> str:
-        """The absolute URL of a path, or a URL from an answer after checking its origin."""
+        """The absolute URL of a path, or a URL of an answer if it has this origin."""
         if path.startswith(("http://", "https://", "//")):
             return own_url(path, self.base)
         # Appended to a base without a path, `.evil.example` or `@10.0.0.1` names another host.

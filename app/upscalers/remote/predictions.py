@@ -32,7 +32,7 @@ from app.upscalers.remote.errors import (
 )
 from app.upscalers.template import Pointer
 
-# Errors of Replicate's own models when a safety checker withholds the result.
+# Errors of Replicate's models when a safety checker withholds the result.
 _WITHHELD = re.compile(
     r"nsfw|flagged as sensitive|safety (checker|filter)|content filter", re.IGNORECASE
 )
@@ -197,8 +197,7 @@ class ReplicateUpscaler(PredictionsUpscaler[ReplicateConfig]):
             await self.check()
         document = await self._begun(self._created(values), self._cancelled)
         try:
-            # A finished prediction may still say "processing" beside its output: only a terminal
-            # status ends the polling.
+            # A prediction may say "processing" beside its output.
             while pointer.first(document, "/status") in _RUNNING:
                 url = self._place(pointer.first(document, "/urls/get"))
                 reply = await self._ask(url, config.poll_interval_s, turn)

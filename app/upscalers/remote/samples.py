@@ -28,16 +28,15 @@ log = structlog.get_logger()
 
 T = TypeVar("T")
 
-# Each thread has a heap, which large answers fragment: in the default pool of many threads, eight
-# samples of 4096 x 4096 took 1.3 GiB instead of 0.8.
+# Large answers fragment the heap of each thread: in the default pool, eight samples of 4096 x 4096
+# took 1.3 GiB instead of 0.8.
 _THREADS = 2
 
 _ASPECT_TOLERANCE = 0.01
-_LARGEST_FREE_SIZE = 16 * 2**20  # pixels of an answer with fit="resize", even if fewer are wanted
+_LARGEST_FREE_SIZE = 16 * 2**20  # pixels with fit="resize"
 
-# Alignment is measured on small windows at the input's resolution: a few milliseconds at any size.
 _WINDOW = 64  # input pixels; finds displacements up to half of it
-_TEXTURE = 2.0  # standard deviation in grey levels; a window below it shows no displacement
+_TEXTURE = 2.0  # grey levels of standard deviation that show a displacement
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
 MAX_DISPLACEMENT = 0.75
@@ -124,7 +123,7 @@ class SampleReader:
         limits = Limits(max_bytes=len(file), max_pixels=self.largest(source), max_side=2**16)
         wanted = f"{k * source.width}×{k * source.height} ({k} times the input)"
         try:
-            # Some APIs add an alpha channel; real transparency is flattened.
+            # Some APIs add an alpha channel.
             decoded = await decoding(decode, file, limits, background="black")
         except ImageTooLarge as error:
             raise WrongSample(
@@ -143,7 +142,7 @@ class SampleReader:
             return rgb
         aspect = (rgb.shape[1] / rgb.shape[0]) / (width / height)
         if abs(aspect - 1) > _ASPECT_TOLERANCE:
-            return rgb  # the size check says what is wrong
+            return rgb  # refused by its size
         image = Image.fromarray(rgb).resize((width, height), Image.Resampling.LANCZOS)
         return np.ascontiguousarray(image)
 
@@ -156,7 +155,6 @@ class SampleReader:
                 (rgb.shape[1], rgb.shape[0]),
             )
         color = self._config.mask_color
-        # What the model is to fill in, bool [h, w]; None: nothing ever.
         holes = None if color is None else holes_of(source.rgb, color)
         if (holes is None or holes.any()) and is_unchanged(source.rgb, rgb, k):
             how = ", merely resized" if k > 1 else " unchanged"

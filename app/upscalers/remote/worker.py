@@ -250,12 +250,10 @@ class WorkerUpscaler:
             {"image": source.rgb, "seeds": np.array(seeds, np.int64)},
             binary=True,
         )
-        # Only our own program gets the trace of this call.
         headers |= tracing.headers()
         reply = await worker.upstream.call(
             "POST", f"{_path(model.name)}/infer", content=parts, headers=headers, turn=turn
         )
-        # The samples are views of bytes in memory: only accumulating needs the turn.
         await turn.take()
         answer, parameters = output_of(reply, output)
         described = parameters.get("fingerprint", model.fingerprint)
