@@ -1,4 +1,4 @@
-"""Limits of the calls to a remote upscaler: retries, failures, calls in flight and in an hour."""
+"""Limits of the calls to a remote upscaler: retries, failures in a row, calls in flight."""
 
 from __future__ import annotations
 
@@ -173,29 +173,3 @@ class CallLimit:
         if self._successes >= self._SUCCESSES_TO_WIDEN and self._slots.total_tokens < self._most:
             self._slots.total_tokens += 1
             self._successes = 0
-
-
-class MemoryCalls:
-    """`app.stores.base.CallStore` for a process that shares its calls with no other."""
-
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self._started: dict[str, list[float]] = {}
-
-    async def take(self, upscaler: str, most: int, *, seconds: float) -> float:
-        """See `CallStore.take`."""
-        started = self._within(upscaler, seconds)
-        if len(started) >= most:
-            return started[-most] + seconds - self._clock()
-        started.append(self._clock())
-        return 0.0
-
-    async def count(self, upscaler: str, *, seconds: float) -> int:
-        """See `CallStore.count`."""
-        return len(self._within(upscaler, seconds))
-
-    def _within(self, upscaler: str, seconds: float) -> list[float]:
-        since = self._clock() - seconds
-        kept = [start for start in self._started.get(upscaler, ()) if start > since]
-        self._started[upscaler] = kept
-        return kept

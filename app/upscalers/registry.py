@@ -68,7 +68,7 @@ def build_upscaler(
         config: the entry.
         environ: holds the variables that `token_env` names.
         metrics: counts remote calls.
-        calls: counts limited calls over all processes; None: this process alone.
+        calls: counts calls over all processes; None: entries have no `max_calls_per_hour`.
         network: for tests.
         precision: of embedded models whose entry names none.
         witness: of every upscaler but the one that is the witness, which it then shares.

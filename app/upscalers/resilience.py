@@ -34,7 +34,6 @@ from app.upscalers.limits import (
     Breaker,
     BreakerPolicy,
     CallLimit,
-    MemoryCalls,
     RetryPolicy,
     spread,
 )
@@ -93,7 +92,9 @@ class ResilientUpscaler:
         self._policy = policy or RetryPolicy(attempts=config.attempts)
         self._rest_s = breaker.rest_s
         self._breaker = Breaker(breaker, changed=self._breaker_changed)
-        self._calls = calls or MemoryCalls()
+        if calls is None and config.max_calls_per_hour is not None:
+            raise ValueError("max_calls_per_hour needs a store that counts calls")
+        self._calls = calls
         self._slots = CallLimit(config.concurrency * len(config.addresses))
         self._recovery: asyncio.Task[None] | None = None
         self._open = 0
@@ -126,10 +127,13 @@ class ResilientUpscaler:
     async def health(self) -> HealthFacts:
         """See `HealthFacts`. Raises StoreUnavailable."""
         limit = self._config.max_calls_per_hour
+        calls = (
+            await self._calls.count(self.name, seconds=_HOUR_S) if self._calls and limit else None
+        )
         return HealthFacts(
             breaker_open=self._breaker.is_open,
             failures_in_a_row=self._breaker.failures,
-            calls_last_hour=limit and await self._calls.count(self.name, seconds=_HOUR_S),
+            calls_last_hour=calls,
             max_calls_per_hour=limit,
         )
 
@@ -299,7 +303,7 @@ class ResilientUpscaler:
     async def _spend(self) -> None:
         """Count a call that starts now. Raises QuotaSpent, or StoreUnavailable."""
         limit = self._config.max_calls_per_hour
-        if limit is None:
+        if limit is None or self._calls is None:
             return
         seconds = await self._calls.take(self.name, limit, seconds=_HOUR_S)
         if seconds > 0:

@@ -44,6 +44,22 @@ class Inner(FakeUpscaler):
         await super().check()
 
 
+class Calls:
+    """A `CallStore` that forgets none."""
+
+    def __init__(self):
+        self.started = 0
+
+    async def take(self, upscaler, most, *, seconds):
+        if self.started >= most:
+            return seconds
+        self.started += 1
+        return 0
+
+    async def count(self, upscaler, *, seconds):
+        return self.started
+
+
 def guarded(inner, metrics=None, calls=None, **options):
     """As the service builds it, with these settings and policies, and jitter of at most 20 ms."""
     of_breaker, of_retries, settings = {}, {"longest_s": 0.02}, {}
@@ -57,7 +73,7 @@ def guarded(inner, metrics=None, calls=None, **options):
     concurrency = inner.capabilities.concurrency
     config = RemoteConfig(kind="fake", name=inner.name, concurrency=concurrency, **settings)
     policies = RetryPolicy(**of_retries), BreakerPolicy(**of_breaker)
-    return ResilientUpscaler(inner, config, metrics, *policies, calls=calls)
+    return ResilientUpscaler(inner, config, metrics, *policies, calls=calls or Calls())
 
 
 def counted(up, what):
