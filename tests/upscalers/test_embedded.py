@@ -67,7 +67,7 @@ class TestShippedModel:
 
     @pytest.mark.parametrize("name", SHIPPED)
     def test_tiled_equals_whole(self, name):
-        """Cut into tiles, a photograph, not square, differs from one run by 1 of 255 at most."""
+        """Cut into tiles, a photograph differs from one run by 1 of 255 at most."""
         model = EmbeddedUpscaler(name, name).model
         image = data.coffee()[100:201, 200:373]
         tiled = symmetric_sample(model, image, 0, TilePlan(90, SHIPPED[name].halo))

@@ -1,8 +1,8 @@
 """The worker's commands, and the models that they know."""
 
 import json
+import os
 import re
-import shutil
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
@@ -24,48 +24,42 @@ def _fails(result, code, *words):
     assert all(word in result.stderr for word in words), result.stderr
 
 
-class TestWorkerErrors:
-    def test_missing_file(self, run, data, tmp_path):
-        shutil.copy(data / "unet_tiny.pth", tmp_path)
-        result = run("worker", "--model", "sinsr", "--weights", tmp_path)
-        _fails(result, 1, "autoencoder_vq_f4.pth")
-
-    @pytest.mark.parametrize(
-        ("changes", "words"),
-        [
-            ({"--weights": None}, ["--weights"]),
-            ({"--model": "onnx", "--dtype": "float16"}, ["float32 or bfloat16"]),
-            ({"--model": "onnx", "--device": "cuda:0"}, ["CUDA_VISIBLE_DEVICES"]),
-            ({"--autoencoder": None}, ["--autoencoder"]),
-            ({"--device": "cuda:99"}, ["no such GPU"]),
-            ({"--config": "none.json"}, ["none.json: No such file"]),
-            ({"--max-samples": "0"}, ["max_samples: ", "greater than 0"]),
-        ],
-    )
-    def test_wrong_settings(self, run, data, changes, words):
-        _fails(run("worker", *tiny_sinsr(data, **changes)), 2, *words)
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"--weights": None}, ["--weights"]),
+        ({"--model": "onnx", "--dtype": "float16"}, ["float32 or bfloat16"]),
+        ({"--model": "onnx", "--device": "cuda:0"}, ["CUDA_VISIBLE_DEVICES"]),
+        ({"--autoencoder": None}, ["--autoencoder"]),
+        ({"--device": "cuda:99"}, ["no such GPU"]),
+        ({"--config": "none.json"}, ["none.json: No such file"]),
+        ({"--max-samples": "0"}, ["max_samples: ", "greater than 0"]),
+    ],
+)
+def test_wrong_settings(run, data, changes, words):
+    _fails(run("worker", *tiny_sinsr(data, **changes)), 2, *words)
 
 
-class TestModels:
-    def test_convert_and_verify(self, run, data, tmp_path):
-        paths = {}
-        for option, name in (("--weights", "unet_tiny"), ("--autoencoder", "vq_tiny")):
-            paths[option] = tmp_path / f"{name}.safetensors"
-            result = run("models", "convert", data / f"{name}.pth", paths[option], "--json")
-            assert result.exit_code == 0
-            assert json.loads(result.stdout)["sha256"] == file_sha256(paths[option])
-        before = json.loads(run("models", "verify", *tiny_sinsr(data), "--json").stdout)
-        after = json.loads(run("models", "verify", *tiny_sinsr(data, **paths), "--json").stdout)
-        assert before["fingerprint"] == after["fingerprint"]
-        assert before["sha256"] != after["sha256"]
-        assert before["scale"] == 4
+def test_convert_and_verify(run, data, tmp_path):
+    paths = {}
+    for option, name in (("--weights", "unet_tiny"), ("--autoencoder", "vq_tiny")):
+        paths[option] = tmp_path / f"{name}.safetensors"
+        result = run("models", "convert", data / f"{name}.pth", paths[option], "--json")
+        assert result.exit_code == 0
+        assert json.loads(result.stdout)["sha256"] == file_sha256(paths[option])
+    before = json.loads(run("models", "verify", *tiny_sinsr(data), "--json").stdout)
+    after = json.loads(run("models", "verify", *tiny_sinsr(data, **paths), "--json").stdout)
+    assert before["fingerprint"] == after["fingerprint"]
+    assert before["sha256"] != after["sha256"]
+    assert before["scale"] == 4
 
-    def test_convert_does_not_overwrite(self, run, data, tmp_path):
-        target = tmp_path / "there.safetensors"
-        target.write_text("precious")
-        _fails(run("models", "convert", data / "vq_tiny.pth", target), 2, "there.safetensors")
-        assert target.read_text() == "precious"
-        assert run("models", "convert", data / "vq_tiny.pth", target, "--force").exit_code == 0
+
+def test_convert_does_not_overwrite(run, data, tmp_path):
+    target = tmp_path / "there.safetensors"
+    target.write_text("precious")
+    _fails(run("models", "convert", data / "vq_tiny.pth", target), 2, "there.safetensors")
+    assert target.read_text() == "precious"
+    assert run("models", "convert", data / "vq_tiny.pth", target, "--force").exit_code == 0
 
 
 @pytest.mark.slow
@@ -115,16 +109,15 @@ def test_whole_or_not(tmp_path, run):
     assert (whole["complete"], whole["checked"]) == (True, "names")
 
 
-@pytest.mark.parametrize(
-    ("size", "words"),
-    [(5, "5 bytes"), (known_models()["Real-ESRGAN"].files[0].size, "another SHA-256")],
-)
-def test_another_file_of_the_name(tmp_path, size, words):
-    with (tmp_path / "RealESRGAN_x4plus.pth").open("wb") as file:
-        file.truncate(size)
-    [found] = identify(tmp_path)
-    assert words in found.wrong[0]
-    assert not found.complete
+def test_another_file_of_the_name(tmp_path):
+    """Of another size, or another SHA-256."""
+    path = tmp_path / "RealESRGAN_x4plus.pth"
+    for size, words in ((5, "5 bytes"), (known_models()["Real-ESRGAN"].files[0].size, "SHA-256")):
+        path.touch()
+        os.truncate(path, size)
+        [found] = identify(tmp_path)
+        assert words in found.wrong[0]
+        assert not found.complete
 
 
 def test_a_pipeline(tmp_path, run):

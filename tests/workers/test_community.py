@@ -63,13 +63,9 @@ class TestLoading:
 
     def test_fingerprint(self, path, engine, tmp_path):
         other = save_compact(tmp_path / "other.safetensors", num_conv=3)
-        prints = {
-            engine.fingerprint,
-            load("spandrel", other).fingerprint,
-            load("spandrel", path, dtype="bfloat16").fingerprint,
-            load("spandrel", path, tile=256).fingerprint,
-        }
-        assert len(prints) == 4
+        changed = load("spandrel", path, dtype="bfloat16"), load("spandrel", path, tile=256)
+        engines = engine, load("spandrel", other), *changed
+        assert len({one.fingerprint for one in engines}) == 4
 
     def test_unusable(self, path, data, tmp_path):
         """Weights of no known architecture, or that only look like one, are refused in one line."""

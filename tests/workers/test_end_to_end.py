@@ -47,7 +47,7 @@ def client(workers, tmp_path):
 
 @pytest.mark.slow
 def test_from_nothing_to_a_mask_and_through_deaths(workers, client):
-    """Calibrated, upscaled; one worker's death is not noticed, the last one's is named."""
+    """Calibrated, upscaled; one worker's death does not show, the last one's does."""
     image = encoded(photo(1000, 16, 16))
     check_problem(post(client, image), "no-calibration")
 
@@ -126,11 +126,7 @@ def test_from_a_folder_to_a_picture(data, tmp_path, monkeypatch):
     ("model", "names", "found"),
     [
         ("spandrel", ["a.pth", "a.safetensors", "notes.txt"], ("a.safetensors", None)),
-        (
-            "sinsr",
-            ["SinSR_v2.pth", "autoencoder_vq_f4.pth"],
-            ("SinSR_v2.pth", "autoencoder_vq_f4.pth"),
-        ),
+        ("sinsr", ["SinSR_v2.pth", "vq_f4.pth"], ("SinSR_v2.pth", "vq_f4.pth")),
         ("onnx", ["x.onnx", "x.pth"], ("x.onnx", None)),
     ],
 )

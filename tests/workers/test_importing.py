@@ -11,13 +11,14 @@ import torch
 pytest.importorskip("spandrel", reason="needs trustscale[import]")
 pytest.importorskip("ncnn", reason="needs trustscale[import]")
 
-from spandrel.architectures.Compact.__arch.SRVGG import SRVGGNetCompact
 from spandrel.architectures.SwinIR.__arch.SwinIR import SwinIR
 
 from app.settings import load_settings
 from app.upscalers.embedded import EmbeddedUpscaler
+from tests.upscalers.test_embedded import SAME, file_of
 from tests.workers.fakes import Bomb
 from tests.workers.ncnn_files import dense, ncnn, shuffled
+from tests.workers.test_community import save_compact
 from workers import weights
 from workers.files import file_sha256
 
@@ -29,22 +30,10 @@ pytestmark = [
 
 
 def compact(path):
-    """A tiny SRVGGNetCompact of two times, as a file of torch: three convolutions of 3 x 3."""
-    torch.manual_seed(0)
-    network = SRVGGNetCompact(
-        num_in_ch=3, num_out_ch=3, num_feat=4, num_conv=1, upscale=2, act_type="prelu"
-    )
-    state = {"params": network.state_dict()}
-    if path.suffix == ".pth":
-        torch.save(state, path)
-    else:
-        weights.write_safetensors(state["params"], path)
-    return path
-
-
-def network(path, nodes):
-    head = '<ir_version: 9, opset_import: ["" : 17]> toy (float[1,3,h,w] x) => (float[1,3,H,W] y)'
-    onnx.save(onnx.parser.parse_model(f"{head} {{{nodes}}}"), path)
+    """A tiny SRVGGNetCompact of two times: three convolutions of 3 x 3."""
+    saved = save_compact(path.with_suffix(".safetensors"), num_feat=4, num_conv=1)
+    if path != saved:
+        torch.save({"params": weights.read_state(saved)}, path)
     return path
 
 
@@ -81,7 +70,7 @@ def test_imported(load, tmp_path, monkeypatch, make, file):
 class TestOnnx:
     def test_taken_as_it_is(self, load, tmp_path):
         """The entry names the file itself; a picture of one's own is compared; no name twice."""
-        path = network(tmp_path / "same.onnx", "y = Identity(x)")
+        path = file_of(tmp_path / "same.onnx", SAME)
         before = path.read_bytes()
         facts = json.loads(load(path).stdout)
         assert (facts["scale"], facts["halo"], facts["psnr_db"]) == (1, 0, None)
@@ -93,7 +82,7 @@ class TestOnnx:
 
     def test_whole_picture(self, load, tmp_path):
         """A network that looks at the whole picture is refused, unless its user names a halo."""
-        path = network(
+        path = file_of(
             tmp_path / "mean.onnx",
             """half = Constant <value_float = 0.5> ()
                mean = GlobalAveragePool(x)
@@ -126,7 +115,7 @@ def _fixed(folder):
 
 
 def _drawing(folder):
-    return network(
+    return file_of(
         folder / "a.onnx",
         """noise = RandomNormalLike <scale = 0.1> (x)
            y = Add(x, noise)""",

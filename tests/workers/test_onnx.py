@@ -80,8 +80,9 @@ class TestSamples:
 
     def test_cancelled(self):
         counting = Counting()
+        job = SampleRequest(IMAGE, SEEDS, lambda: counting.calls >= 2)
         with pytest.raises(ClientGone):
-            counting.engine().samples_of([SampleRequest(IMAGE, SEEDS, lambda: counting.calls >= 2)])
+            counting.engine().samples_of([job])
         assert counting.calls == 2
 
 

@@ -161,11 +161,8 @@ class App:
             self.arguments = json.loads(request.content)["data"]
             return httpx.Response(200, json={"event_id": "e1"})
         if path == "/gradio_api/call/upscale/e1":
-            events = self.events or [
-                "event: heartbeat\ndata: null",
-                "event: generating\ndata: [1]",
-                f"event: complete\ndata: {json.dumps([RESULT])}",
-            ]
+            complete = f"event: complete\ndata: {json.dumps([RESULT])}"
+            events = self.events or ["event: heartbeat\ndata: null", complete]
             return httpx.Response(200, content="\n\n".join(events).encode() + b"\n\n")
         assert path == "/gradio_api/file=/tmp/gradio/out 1.png"
         return httpx.Response(200, content=encoded(sample(decoded(self.png), self.arguments[1])))
@@ -293,13 +290,10 @@ class TestUpscaler:
     @pytest.mark.parametrize("datatype", ["UINT8", "FP32"])
     async def test_layouts(self, source, layout, datatype):
         up = oip(
-            Server(layout=layout),
-            image_layout=layout,
-            output_layout=layout,
-            image_datatype=datatype,
-            seed_input="seed",
+            Server(layout=layout), image_layout=layout, output_layout=layout,
+            image_datatype=datatype, seed_input="seed",
             seed_shape=[1, 1] if layout.startswith("N") else [1],
-        )
+        )  # fmt: skip
         [got] = await up.generate(source, [5])
         assert np.array_equal(got, sample(source.rgb, 5))
 

@@ -1,6 +1,5 @@
 """Upstreams that misbehave, and where results may be fetched from."""
 
-import gzip
 from contextlib import asynccontextmanager
 
 import httpx
@@ -93,21 +92,9 @@ class TestEvents:
         async with upstream("http://127.0.0.1", network) as up:
             assert [event async for event in up.events("/x", Turn())] == [("complete", "ä")]
 
-    @pytest.mark.parametrize(
-        ("behaviour", "words"),
-        [
-            (endless, "more than 4,999"),  # a line without an end
-            (answer(body=b"data: x\n" * 1000), "more than 4,999"),
-            (
-                answer(body=gzip.compress(bytes(10**7)), headers={"content-encoding": "gzip"}),
-                "compressed",
-            ),
-        ],
-    )
-    async def test_too_long(self, behaviour, words):
-        """Bytes are counted as they come; compression is refused before."""
-        async with facing(behaviour, max_answer_bytes=4999) as (_, up):
-            with pytest.raises(ProtocolError, match=words):
+    async def test_a_line_without_an_end(self):
+        async with facing(endless, max_answer_bytes=4999) as (_, up):
+            with pytest.raises(ProtocolError, match="more than 4,999"):
                 [event async for event in up.events("/x", Turn())]
 
 
@@ -117,7 +104,6 @@ class TestToken:
         [(TOKEN, "Key", f"Key {TOKEN}"), ("u:p", "Basic", "Basic dTpw")],
     )
     async def test_token(self, token, scheme, sent):
-        """The token goes to the configured address in the configured form; Basic is encoded."""
         told = {"environ": {"T": token}, "token_env": "T", "token_scheme": scheme}
         async with facing(answer(), **told) as (server, up):
             await up.request("GET", "/x")

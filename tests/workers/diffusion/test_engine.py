@@ -135,7 +135,7 @@ def test_settings_are_in_the_fingerprint(folders):
 
 
 def test_short_memory(engines, monkeypatch):
-    """Out of memory halves what is worked on at once, down to one; then it is told."""
+    """Out of memory halves the batch, down to one; then it is an error."""
     engine, pipeline = engines["ldm"], engines["ldm"].pipeline
     seeds, expected = np.arange(4), engine.samples(IMAGE, np.arange(4))
     failures, whole = [1], pipeline.predict

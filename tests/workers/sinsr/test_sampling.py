@@ -40,7 +40,6 @@ def _nearly_equal(one, two):
 
 class TestNoise:
     def test_seed_is_used_as_given(self, numbers):
-        """Seed 405 is PyTorch's generator seeded with 405: the reference's noise."""
         assert torch.equal(Noise(405).draw(3, 32, 32), numbers["a.noise"][0])
 
     def test_all_64_bits_count(self):

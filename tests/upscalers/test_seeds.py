@@ -44,14 +44,10 @@ class TestApply:
 
     @pytest.mark.parametrize(
         ("image", "element", "words"),
-        [
-            (generic_image(), -1, "0 to 95"),
-            (generic_image(), GROUP_ORDER, "0 to 95"),
-            (np.zeros((4, 4), np.uint8), 1, "uint16 or float32"),
-            (np.zeros((4, 4, 4), np.uint8), 1, "uint16 or float32"),
-            (np.zeros((4, 4, 3), float), 1, "uint16 or float32"),
-        ],
-    )
+        [(generic_image(), -1, "0 to 95"), (generic_image(), GROUP_ORDER, "0 to 95"),
+         (np.zeros((4, 4), np.uint8), 1, "uint16 or float32"),
+         (np.zeros((4, 4, 3), float), 1, "uint16 or float32")],
+    )  # fmt: skip
     def test_refused(self, image, element, words):
         with pytest.raises(ValueError, match=words):
             apply(image, element)
@@ -135,22 +131,15 @@ def test_tile_plan_spans(plan, length):
     assert len(spans) == 1 or size % 4 == 0 or size == plan.tile
 
 
-class TestRunTiled:
-    @given(plans, st.integers(1, 90), st.integers(1, 90))
-    def test_equals_whole(self, plan, height, width):
-        """With a halo of the function's radius, tiled and whole are the same bytes."""
-        function = blur_then_double(plan.halo)
-        image = noise(height, width)
-        assert np.array_equal(run_tiled(function, image, 2, plan), function(image))
+@given(plans, st.integers(1, 90), st.integers(1, 90))
+def test_tiled_equals_whole(plan, height, width):
+    """With a halo of the function's radius: the same bytes, from tiles of one shape."""
+    function, image, shapes = blur_then_double(plan.halo), noise(height, width), set()
 
-    def test_one_shape(self):
-        """The function sees one shape only, however the image is cut."""
-        shapes = set()
+    def noted(window):
+        shapes.add(window.shape)
+        assert window.flags.c_contiguous
+        return function(window)
 
-        def function(window):
-            shapes.add(window.shape)
-            assert window.flags.c_contiguous
-            return window
-
-        run_tiled(function, noise(101, 67), 1, TilePlan(32, 5))
-        assert len(shapes) == 1
+    assert np.array_equal(run_tiled(noted, image, 2, plan), function(image))
+    assert len(shapes) == 1
