@@ -210,10 +210,10 @@ class Capabilities:
     """What an upscaler can do.
 
     seeds: the same seed gives the same bytes.
-    samples_per_call: the largest number of seeds in one `generate` call.
-    concurrency: calls in flight at once, over all requests of this process.
+    samples_per_call: the most seeds of one `generate` call.
+    concurrency: calls in flight, over all requests of this process.
     max_samples: the number of distinct samples; None: no limit.
-    max_input_pixels: the largest h·w; None: no limit of its own.
+    max_input_pixels: the largest h·w.
     lossless: samples arrive without lossy compression.
     by_tiles: it runs in this process, so the time of one tile predicts that of all.
     accumulates: it may answer a call with the moments of its samples, see `MomentsRequest`.

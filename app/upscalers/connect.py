@@ -58,7 +58,6 @@ class Wish:
     """What to connect.
 
     address: a URL, or an ONNX file.
-    token: for this trial only.
     settings: of the entry; they override what is found.
     allow_private: whether the address may be private, or without TLS.
     """

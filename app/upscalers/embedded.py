@@ -143,18 +143,10 @@ def symmetric_sample(
     The symmetry is applied to each tile: the result is the same while the halo covers the model's
     radius, and no second copy of the output is needed.
 
-    Args:
-        model: the network.
-        rgb: [h, w, 3] of 8 or 16 bits, at least 1 x 1.
-        seed: a sample seed, >= 0.
-        plan: tile size and halo.
-        cancelled: called before every tile.
-
-    Returns:
-        [k·h, k·w, 3], as deep.
+    From [h, w, 3] of 8 or 16 bits, at least 1 x 1, to [k·h, k·w, 3], as deep.
 
     Raises:
-        Stopped: `cancelled` returned true.
+        Stopped: `cancelled`, which is called before every tile, returned true.
         UpscalerFailed: the model failed.
     """
     return run_tiled(_under_symmetry(model, seed), rgb, model.scale, plan, cancelled)
@@ -183,13 +175,13 @@ class EmbeddedUpscaler:
 
     Args:
         name: in the configuration.
-        model: the name of a shipped model, or an ONNX file.
+        model: a shipped one, or an ONNX file.
         threads: inside one operator; 0: the usable cores divided by `concurrency`.
         tile: largest side in input pixels; memory grows with its square; None: see `tile_and_halo`.
         halo: overlap in input pixels, at least the radius of the network; None: the same.
         concurrency: tiles that are made at once; a GPU makes one.
         precision: see `load_session`.
-        witness: what samples are compared with; None: nothing.
+        witness: see `witness_of`.
 
     Raises:
         ConfigError: an unreadable file, not such a model, or too small a tile.

@@ -18,8 +18,7 @@ from app.upscalers.remote.errors import asked_wait, retriable
 class RetryPolicy:
     """When a call is repeated for the same seeds, after `retriable` errors.
 
-    The pause is what the server asks for, or else "full jitter", U(0, min(longest_s, first_s ·
-    2ⁿ)).
+    The pause is what the server asks for, or "full jitter", U(0, min(longest_s, first_s · 2ⁿ)).
 
     Attributes:
         attempts: of a call; also about how often a call with patience starts over after the

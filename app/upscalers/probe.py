@@ -23,8 +23,6 @@ _SEEDS = (193, 290)  # whose residues modulo 96 differ
 class ProbeReport:
     """What three generations have shown; None: unknown.
 
-    reachable: the health check succeeded.
-    generates: all three generations succeeded.
     error, error_kind: the first failure, as text and as metrics label.
     repeatable: the same seed gave the same bytes.
     varies: another seed gave other bytes.

@@ -66,12 +66,12 @@ def build_upscaler(
 
     Args:
         config: the entry.
-        environ: holds the variables that `token_env` names.
+        environ: has the variables of `token_env`.
         metrics: counts remote calls.
         calls: counts calls over all processes; None: entries have no `max_calls_per_hour`.
         network: for tests.
         precision: of embedded models whose entry names none.
-        witness: of every upscaler but the one that is the witness, which it then shares.
+        witness: of every upscaler but the one that is the witness, which it shares.
 
     Raises:
         ConfigError: a variable is not set, or a model file cannot be read.

@@ -1,4 +1,4 @@
-"""Calls that survive a bad upstream, and an upstream that survives our calls.
+"""A remote upscaler with retries, limits and a circuit breaker.
 
 ::
 

@@ -76,12 +76,7 @@ class OnnxModel:
     Input and output are one NCHW float32 RGB tensor in [0, 1] with free height and width; a trial
     run finds `scale`.
 
-    Args:
-        weights: see `load_session`.
-        name: for errors.
-        threads: inside one operator; 0: one per usable core.
-        streams: threads that call the model at the same time.
-        precision: see `load_session`.
+    Arguments are those of `load_session`; 0 threads: one per usable core.
 
     Raises:
         ConfigError: not an ONNX file, or not such a network.

@@ -10,9 +10,8 @@ one does not, it is undecided. Elements are numbered
 
 with d = quarter turns + 4 * mirror and c = permutation + 6 * inversion. Element 0 is the identity,
 and elements 0..7 are the geometric self-ensemble of Timofte et al., "Seven ways to improve
-example-based single image super resolution", CVPR 2016, section 3.5. Every element rearranges
-pixels and channels, of the image or of its complement; none interpolates. Geometry, permutation and
-inversion act on different axes of the array, so they commute.
+example-based single image super resolution", CVPR 2016, section 3.5. None
+interpolates. Geometry, permutation and inversion act on different axes, so they commute.
 """
 
 from __future__ import annotations

@@ -103,11 +103,8 @@ def encode(
     Args:
         document: the message without its tensors.
         side: where they are listed.
-        tensors: by name; bytes are an encoded file.
+        tensors: by name; bytes are an encoded file, for which JSON raises ValueError.
         binary: raw tensors instead of JSON numbers.
-
-    Raises:
-        ValueError: an encoded file as JSON.
     """
     entries, tail = [], list[Part]()
     for name, value in tensors.items():

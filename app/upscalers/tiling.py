@@ -90,8 +90,8 @@ def tiled(
         plan: no seam if the halo is at least the radius of `function`.
 
     Returns:
-        [scale·h, scale·w, 3], complete once every part has been called, and the parts, one a tile.
-        A part raises ValueError if `function` returned another shape.
+        The output, complete once every part has been called, and the parts, one a tile, which raise
+        ValueError if `function` returned another shape.
     """
     height, width, channels = image.shape
     output = np.empty((scale * height, scale * width, channels), image.dtype)

@@ -1,8 +1,7 @@
 """Any HTTP API, described by data: `template.py` defines the description, `presets/` has examples.
 
 One call is a request, then, for APIs with a queue, polls and a fetch, then the image from the body
-or from JSON. Filtered and failed generations come with status 200, so the status alone is no
-success.
+or from JSON. Filtered and failed generations may come with status 200.
 """
 
 from __future__ import annotations

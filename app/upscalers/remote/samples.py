@@ -262,8 +262,8 @@ def alignment(source: RGB, sample: RGB, scale: int) -> Alignment:
 def is_unchanged(source: RGB, sample: RGB, scale: int) -> bool:
     """Whether the sample is merely the input resized by a usual filter: no model has run.
 
-    Judged on the centre, and only where the filters differ enough from each other to distinguish
-    them from a model that had nothing to add.
+    Judged on the centre, and only where the filters differ from each other, or a model may have had
+    nothing to add.
     """
     if scale == 1:
         return bool(np.array_equal(source, sample)) and bool((source != source[0, 0]).any())

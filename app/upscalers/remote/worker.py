@@ -1,7 +1,7 @@
 """Our own GPU workers: several addresses of the same model, used as one upscaler.
 
-Scale, fingerprint and limits are in the model's metadata. Seeds go to the workers with the least
-outstanding work; when one dies, its seeds go to the others, which make the same samples of them.
+Seeds go to the workers with the least outstanding work; when one dies, its seeds go to the others,
+which make the same samples of them.
 """
 
 from __future__ import annotations
