@@ -226,13 +226,10 @@ class RemoteConfig(_Config):
 class OneAddress(RemoteConfig):
     """What every upscaler at one address has."""
 
-    HOW_TO_CALL = RemoteConfig.HOW_TO_CALL | {"url", "samples_per_call"}
+    HOW_TO_CALL = RemoteConfig.HOW_TO_CALL | {"url"}
 
     url: BaseUrl = Field(description="Where it is.")
     scale: PositiveInt = Field(description="Output side divided by input side.")
-    samples_per_call: PositiveInt = Field(
-        1, description="For APIs that give several images in one call."
-    )
     fit: Literal["exact", "resize"] = Field(
         "exact",
         description="`resize`: bring samples of the right aspect ratio to the wanted size.",

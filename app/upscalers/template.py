@@ -55,7 +55,7 @@ class Request(_Part):
 
     BUILT_IN: ClassVar[frozenset[str]] = frozenset(
         {
-            "seed", "count", "scale", "width", "height", "out_width", "out_height",
+            "seed", "scale", "width", "height", "out_width", "out_height",
             "image_b64", "image_data_uri", "mask_b64", "mask_data_uri",
         }
     )  # fmt: skip

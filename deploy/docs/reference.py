@@ -48,7 +48,7 @@ def settings() -> str:
         "",
         (
             "All kinds but `embedded`, where their own table has no other default (`worker` has no "
-            "`url`, `scale`, `fit`, `mask_color`, `mask_field` and `samples_per_call`):"
+            "`url`, `scale`, `fit`, `mask_color` and `mask_field`):"
         ),
         "",
         *_fields(remote_rows := [row for row in _rows(OneAddress) if row not in shared]),

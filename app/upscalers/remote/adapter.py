@@ -76,7 +76,6 @@ class Adapter(abc.ABC, Generic[Config]):
     def capabilities(self) -> Capabilities:
         return Capabilities(
             seeds=self._takes_seeds(),
-            samples_per_call=self._config.samples_per_call,
             concurrency=self._config.concurrency,
             max_input_pixels=self._config.max_input_pixels,
             lossless=not self._reader.lossy,

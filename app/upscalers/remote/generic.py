@@ -7,7 +7,6 @@ or from JSON. Filtered and failed generations may come with status 200.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
@@ -24,7 +23,6 @@ from app.upscalers.remote.errors import (
     ProtocolError,
     QuotaSpent,
     Reply,
-    SomeFailed,
     explanation,
     failure,
     seconds_of,
@@ -82,10 +80,6 @@ class HttpConfig(OneAddress):
             raise ValueError("`seed` is described, but the request has no {seed}")
         if self.seed is None and "seed" in self.request.placeholders:
             raise ValueError("the request has {seed}: describe its range under `seed`")
-        if self.seed is not None and self.samples_per_call > 1:
-            raise ValueError("samples_per_call needs an API without seeds: one call has one {seed}")
-        if self.samples_per_call > 1 and "count" not in self.request.placeholders:
-            raise ValueError("samples_per_call needs {count} in the request")
         return self
 
 
@@ -102,44 +96,26 @@ class HttpUpscaler(Adapter[HttpConfig]):
                 raise self._failure(reply)
         return {}
 
-    async def _samples(self, source: Source, seeds: Sequence[int], turn: Turn) -> list[RGB]:
-        if len(seeds) > 1 and self._config.samples_per_call == 1:
-            return [(await self._samples(source, [seed], turn))[0] for seed in seeds]
-        reply = await self._call(source, seeds, turn)
+    async def _sample(self, source: Source, seed: int, turn: Turn) -> RGB:
+        reply = await self._call(source, seed, turn)
         if self._config.answer.image == "body":
-            return [await self._reader.read(reply.body, source, turn)]
-        images = pointer.find(reply.document, self._config.answer.pointer)
-        if not any(isinstance(image, str) for image in images):
-            where = self._config.answer.pointer
+            return await self._reader.read(reply.body, source, turn)
+        where = self._config.answer.pointer
+        found = (image for image in pointer.find(reply.document, where) if isinstance(image, str))
+        image = next(found, None)
+        if image is None:
             holds = f"The answer holds {pointer.outline(reply.document)}"
             if reply.document is None:
                 holds = "It is no JSON"
             said = explanation(reply, self._config.answer.error_text) or "an unexpected answer"
             detail = f"{self.name!r} sent no image at {where!r}: {said}. {holds}"
             raise NoImage(detail, reply.document)
-        return await self._read_all(images, source, len(seeds), turn)
+        return await self._reader.read_text(image, source, turn)
 
-    async def _read_all(
-        self, images: list[Any], source: Source, count: int, turn: Turn
-    ) -> list[RGB]:
-        samples: list[RGB | None] = [None] * count
-        cause: UpscalerError = ProtocolError(f"{self.name!r} sent {len(images)} of {count} images.")
-        for place, image in enumerate(images[:count]):
-            try:
-                samples[place] = await self._reader.read_text(image, source, turn)
-            except UpscalerError as error:
-                if count == 1:
-                    raise
-                cause = error
-        complete = [sample for sample in samples if sample is not None]
-        if len(complete) == count:
-            return complete
-        raise SomeFailed(samples, cause) if complete else cause
-
-    async def _call(self, source: Source, seeds: Sequence[int], turn: Turn) -> Reply:
+    async def _call(self, source: Source, seed: int, turn: Turn) -> Reply:
         """The answer that holds the image."""
         request, config = self._config.request, self._config
-        values = await asyncio.to_thread(self._values, source, seeds)
+        values = await asyncio.to_thread(self._values, source, seed)
         arguments: dict[str, Any] = {}
         if request.form == "raw":
             arguments["content"] = source.png
@@ -166,16 +142,16 @@ class HttpUpscaler(Adapter[HttpConfig]):
         self._raise_for(submitted)
         return await self._polled(config.poll, submitted, turn)
 
-    def _values(self, source: Source, seeds: Sequence[int]) -> dict[str, Any]:
+    def _values(self, source: Source, seed: int) -> dict[str, Any]:
         """The values of the placeholders; only images that are used are encoded."""
         config, k = self._config, self._config.scale
         values: dict[str, Any] = {
             **config.parameters,
-            "count": len(seeds), "scale": k, "width": source.width, "height": source.height,
+            "scale": k, "width": source.width, "height": source.height,
             "out_width": k * source.width, "out_height": k * source.height,
         }  # fmt: skip
         if config.seed is not None:
-            values["seed"] = config.seed.map(seeds[0])
+            values["seed"] = config.seed.map(seed)
         asked = config.request.placeholders
         if asked & {"image_b64", "image_data_uri"}:
             uri = data_uri(source.png)

@@ -39,7 +39,6 @@ class GradioConfig(OneAddress):
         ("{image}", "{seed}"), description='Arguments in order; "{image}" and "{seed}" are filled.'
     )
     output_pointer: Pointer = Field("/0", description="JSON pointer to the image in the answer.")
-    samples_per_call: Literal[1] = 1
 
 
 class GradioUpscaler(Adapter[GradioConfig]):

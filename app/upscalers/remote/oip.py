@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal, TypeVar
 from urllib.parse import quote
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, PositiveInt
 
 from app.errors import UpscalerUnavailable
 from app.upscalers import pointer
-from app.upscalers.base import RGB, Source, Turn
+from app.upscalers.base import RGB, Capabilities, Source, Turn
 from app.upscalers.config import OneAddress
 from app.upscalers.remote.adapter import Adapter
 from app.upscalers.remote.errors import ProtocolError, Reply, explanation
@@ -30,7 +31,7 @@ T = TypeVar("T")
 class OipConfig(OneAddress):
     """A foreign Open Inference Protocol server: Triton, KServe, MLServer, OpenVINO."""
 
-    HOW_TO_CALL = OneAddress.HOW_TO_CALL | {"tensor_format"}
+    HOW_TO_CALL = OneAddress.HOW_TO_CALL | {"tensor_format", "samples_per_call"}
 
     kind: Literal["oip"] = "oip"
     model: str = Field(description="Name of the model there.")
@@ -44,6 +45,7 @@ class OipConfig(OneAddress):
     )
     image_datatype: Literal["UINT8", "FP32"] = Field("UINT8", description="FP32 means 0..1.")
     seed_input: str | None = Field(None, description="INT64 tensor of seeds; none: no seeds.")
+    samples_per_call: PositiveInt = Field(1, description="The most seeds of one call.")
     seed_shape: tuple[int, ...] = Field(
         (-1,), description="Shape of the seed tensor; -1 is the number of seeds."
     )
@@ -71,6 +73,10 @@ class OipUpscaler(Adapter[OipConfig]):
 
     # Three numbers as JSON writes them.
     _bytes_per_pixel = 78
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return replace(super().capabilities, samples_per_call=self._config.samples_per_call)
 
     def _takes_seeds(self) -> bool:
         return self._config.seed_input is not None

@@ -49,7 +49,6 @@ class _PredictionsConfig(OneAddress):
     seed_max: PositiveInt = Field(2**31 - 1, description="The largest seed it takes.")
     input: dict[str, Any] = Field(default_factory=dict, description="Further fields of `input`.")
     output_pointer: Pointer = Field("", description="JSON pointer to the image inside `output`.")
-    samples_per_call: Literal[1] = 1
 
     @field_validator("seed_field")
     @classmethod

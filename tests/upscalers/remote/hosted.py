@@ -158,12 +158,9 @@ def hosted(state: State) -> Starlette:  # noqa: C901 - one closure for each endp
         if state.fail == "quota":
             kind = "insufficient_quota"
             return openai_error(429, "You exceeded your current quota", kind, kind)
-        png, fields = await image_of(request)
-        data = [
-            {"b64_json": base64_of(sample(decoded(png), next(state.numbers), 1))}
-            for _ in range(int(fields.get("n", 1)))
-        ]
-        return JSONResponse({"created": 1, "data": data})
+        png, _ = await image_of(request)
+        image = base64_of(sample(decoded(png), next(state.numbers), 1))
+        return JSONResponse({"data": [{"b64_json": image}]})
 
     # Hugging Face
 

@@ -15,7 +15,7 @@ from app.upscalers import pointer
 from app.upscalers.base import Source
 from app.upscalers.probe import pattern
 from app.upscalers.registry import build_adapter
-from app.upscalers.remote.errors import GenerationFailed, ProtocolError, SomeFailed
+from app.upscalers.remote.errors import GenerationFailed, ProtocolError
 from app.upscalers.template import SeedField, fill, fill_path, preset_names
 from tests.api.admin import Admin, truth_files
 from tests.api.gateway import ADMIN_KEY, pixels, post
@@ -96,21 +96,6 @@ class TestForms:
         )  # fmt: skip
         [got] = await up.generate(source, [7])
         assert np.array_equal(got, sample(source.rgb, 7))
-
-    async def test_several_samples(self, source):
-        """One call for several samples keeps those that are good when others are not."""
-
-        def handler(request):
-            images = [uri(encoded(sample(source.rgb, i))) for i in range(2)]
-            return httpx.Response(200, json={"data": [images[0], "broken!", images[1]]})
-
-        up = adapter(
-            handler, **BASE, samples_per_call=3, answer={"image": "json", "pointer": "/data/*"},
-            request={"form": "json", "json": {"n": "{count}"}},
-        )  # fmt: skip
-        with pytest.raises(SomeFailed) as failure:
-            await up.generate(source, [1, 2, 3])
-        assert [got is None for got in failure.value.samples] == [False, True, False]
 
     async def test_a_pointer_to_nothing(self, source):
         """The error names what came and what of it looks like an image, but no value."""

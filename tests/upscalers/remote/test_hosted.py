@@ -163,12 +163,6 @@ async def test_failures(source, state, fakes, name, seen, settings, kind, words)
         assert failure.value.retry_after == PAUSES[kind]
 
 
-async def test_several_from_one_call(source, fakes):
-    up = hosted_by(fakes, "openai-images-edits", samples_per_call=3)
-    got = await up.generate(source, [1, 2, 3])
-    assert len({image.tobytes() for image in got}) == 3
-
-
 class TestReplicate:
     @pytest.mark.parametrize("polls", [0, 3])
     async def test_polls(self, source, state, fakes, polls):
