@@ -97,7 +97,6 @@ class Answer(_Part):
 
     image: Literal["body", "json"] = "body"
     pointer: Pointer = Field("", description="Where the image is: base64, data URI or URL.")
-    success: tuple[Condition, ...] = Field((), description="All must hold; status 2xx always must.")
     filtered: tuple[Condition, ...] = Field((), description="Any: a filter withheld the sample.")
     failed: tuple[Condition, ...] = Field((), description="Any: the model failed.")
     rejected: tuple[Condition, ...] = Field((), description="Any: this input can never succeed.")

@@ -209,7 +209,7 @@ class HttpUpscaler(Adapter[HttpConfig]):
         raise ProtocolError(f"{self.name!r} did not say where to ask for the result.")
 
     def _raise_for(self, reply: Reply) -> None:
-        """Raise unless the answer is a success by this API's rules."""
+        """Raise unless the answer is a success."""
         answer = self._config.answer
         for conditions, kind, what in (
             (answer.quota, QuotaSpent, "has no credit left"),
@@ -220,9 +220,7 @@ class HttpUpscaler(Adapter[HttpConfig]):
                 raise kind(f"{self.name!r} {what}: {self._said(reply)}")
         if not reply.ok:
             raise self._failure(reply)
-        if any(_holds(condition, reply) for condition in answer.failed) or not all(
-            _holds(condition, reply) for condition in answer.success
-        ):
+        if any(_holds(condition, reply) for condition in answer.failed):
             raise GenerationFailed(f"{self.name!r} failed: {self._said(reply)}")
 
     def _failure(self, reply: Reply) -> UpscalerError:

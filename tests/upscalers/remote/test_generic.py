@@ -51,7 +51,7 @@ class TestConfig:
             ({"request": {"form": "json", "json": {"s": "{seed}"}}}, "range under `seed`"),
             ({"request": {"form": "raw"}, "seed": {}}, "has no {seed}"),
             ({"request": {"form": "raw"}, "poll": {}}, "url_pointer or path"),
-            ({"request": {"form": "raw"}, "answer": {"success": [{"in": [1]}]}}, "exactly one"),
+            ({"request": {"form": "raw"}, "answer": {"failed": [{"in": [1]}]}}, "exactly one"),
             ({"request": {"form": "raw"}, "headers": {"Authorization": "x"}}, "token_env"),
             ({"request": {"form": "raw"}, "headers": {"x": "a\nb"}}, "match pattern"),
             ({"request": {"form": "raw"}, "url": "https://u:p@h"}, "no credentials"),
@@ -112,17 +112,17 @@ class TestForms:
         assert "secret" not in failure.value.detail
 
     @pytest.mark.parametrize(
-        ("document", "success", "kind", "words"),
+        ("document", "kind", "words"),
         [
-            ({"message": "try tomorrow"}, [], ProtocolError, "no image at '/x': try tomorrow"),
-            ({"ok": False, "error": "boom"}, [{"pointer": "/ok"}], GenerationFailed, "boom"),
+            ({"message": "try tomorrow"}, ProtocolError, "no image at '/x': try tomorrow"),
+            ({"ok": False, "error": "boom"}, GenerationFailed, "boom"),
         ],
     )
-    async def test_failures_inside_200(self, source, document, success, kind, words):
-        """Without image, or without the configured sign of success, the error has its words."""
+    async def test_failures_inside_200(self, source, document, kind, words):
+        """Without image, or with the configured sign of failure, the error has its words."""
         up = adapter(
             lambda request: httpx.Response(200, json=document), **BASE, request={"form": "raw"},
-            answer={"image": "json", "pointer": "/x", "success": success},
+            answer={"image": "json", "pointer": "/x", "failed": [{"pointer": "/ok", "in": [False]}]},
         )  # fmt: skip
         with pytest.raises(kind, match=words):
             await up.generate(source, [1])
