@@ -120,9 +120,10 @@ class TestForms:
     )
     async def test_failures_inside_200(self, source, document, kind, words):
         """Without image, or with the configured sign of failure, the error has its words."""
+        failed = [{"pointer": "/ok", "in": [False]}]
         up = adapter(
             lambda request: httpx.Response(200, json=document), **BASE, request={"form": "raw"},
-            answer={"image": "json", "pointer": "/x", "failed": [{"pointer": "/ok", "in": [False]}]},
+            answer={"image": "json", "pointer": "/x", "failed": failed},
         )  # fmt: skip
         with pytest.raises(kind, match=words):
             await up.generate(source, [1])
