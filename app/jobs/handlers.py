@@ -1,13 +1,13 @@
 """The interface between the queue and the code that does the work of a job.
 
-A `Handler`, one coroutine, does a whole job. A `FanOut` does a job of many independent tasks (the
+A `Handler`, one coroutine, does a whole job; a `FanOut` does a job of many independent tasks (the
 pairs of a calibration), spread over all job workers.
 
-Both may run again from the start after a crash, and two runs may overlap when a worker only slept.
-So every effect is idempotent: a result is stored under the job's id, a task is recorded under job
-and name, a calibration's id follows from its content, and it is activated only while its job goes
-on. Blocking work (pixels, models) runs in `asyncio.to_thread`: on the event loop it would delay the
-renewal of the lease, and the job would be started a second time elsewhere.
+Both may run again from the start after a crash, and two runs may overlap when a worker slept. So
+every effect is idempotent: a result is stored under the job's id, a task is recorded under job and
+name, a calibration's id follows from its content, and it is activated only before its job ends.
+Blocking work runs in `asyncio.to_thread`: on the event loop it would delay the renewal of the
+lease.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from app.stores.base import Job, JobStore, Progress, StoreUnavailable
 
 
 class Interrupted(Exception):
-    """This worker stops, or has slept: the work goes back to the queue for so many seconds."""
+    """This worker stops, or has slept: the task is requeued after so many seconds."""
 
     def __init__(self, seconds: float = 0.0) -> None:
         super().__init__()
@@ -28,7 +28,7 @@ class Interrupted(Exception):
 
 
 class Later(Interrupted):
-    """The work asks to be run again later."""
+    """The work asks to run again later."""
 
 
 class GivenUp(Exception):
@@ -42,19 +42,19 @@ class JobContext:
         self._job = job
         self._store = store
         self.has_generated = False
-        """Whether samples have come: another run has to generate, and pay, again."""
+        """Whether there were samples, which another run pays for again."""
 
     async def progress(self, done: int, total: int, unit: str = "samples") -> None:
-        """Show how far the job is: a few times a second at most.
+        """Store the progress, a few times a second at most.
 
-        While the store is away nothing is shown, and the job goes on.
+        While the store is unavailable nothing is stored, and the job goes on.
         """
         self.has_generated |= unit in {"samples", "tiles"} and done > 0
         with suppress(StoreUnavailable):
             await self._store.progress(self._job, Progress(done=done, total=total, unit=unit))
 
     def records(self) -> AsyncIterator[tuple[str, bytes]]:
-        """The recorded tasks of this job, in their order."""
+        """The recorded tasks of this job with their results, sorted."""
         return self._store.records(self._job)
 
 
@@ -62,17 +62,17 @@ class Handler(Protocol):
     """Does a whole job."""
 
     async def __call__(self, job: Job, context: JobContext) -> str:
-        """The link of the result, or `JobState.AWAITING_LABELS` to wait for a person.
+        """The link of the result, or `JobState.AWAITING_LABELS`.
 
         A TrustscaleError fails the job with its problem; StoreUnavailable, UpscalerUnavailable and
-        Later send it back to the queue. asyncio.CancelledError arrives within two seconds after a
-        cancellation in any process.
+        Later requeue it. asyncio.CancelledError arrives within two seconds after a cancellation in
+        any process.
         """
 
 
 @runtime_checkable
 class FanOut(Protocol):
-    """Does a job in tasks, each recorded, on all job workers at once."""
+    """Does a job in tasks, on all job workers at once."""
 
     async def tasks(self, job: Job) -> Sequence[str]:
         """The names of all tasks: distinct, not empty, the same at every call."""
@@ -80,8 +80,8 @@ class FanOut(Protocol):
     async def run(self, job: Job, task: str) -> bytes:
         """Do one task, on any worker; the bytes are recorded.
 
-        BadInput, NotFound, UpscalerRejected and the like fail the job at once; if an upscaler is
-        away the task runs again later; after other errors it is retried at once (`RetryPolicy`).
+        Errors that would recur (BadInput, UpscalerRejected, …) fail the job at once; without its
+        upscaler the task runs again later; other errors are retried at once (`RetryPolicy`).
         """
 
     async def reduce(self, job: Job, context: JobContext) -> str:

@@ -2,23 +2,24 @@
 
 Four queues
     `upscale`, `calibration` and `webhook` carry jobs, `task` the tasks of calibrations. Each has
-    its own message stream and its own slots in a worker, so a thousand queued pairs do not delay
-    an upscaling, and coordinators, which only wait, take no slots of the pairs they wait for.
+    its
+    own stream and slots in a worker, so queued pairs do not delay an upscaling, and coordinators,
+    which only wait, take no slots of the pairs they wait for.
 
 Leases
-    docket keeps a message pending until its task ends, and a worker renews the leases of its
-    tasks. When a worker dies or sleeps, its leases expire, and another takes its messages over:
-    after the lease and at most a third more. A message redelivered to the process that is running
-    it waits for the first run.
+    docket keeps a message pending until its task ends; a worker renews its leases. When it dies or
+    sleeps, another takes its messages over, after the lease and at most a third more. A message
+    redelivered to the process that runs it waits for the first run.
 
 Stopping
-    `run` returns after its event is set: it takes no more messages, requeues coordinators and
-    webhooks at once, and gives other work the drain time before requeueing it. docket renews no
-    leases during this time, so the drain time must be below the lease.
+    Once its event is set, `run` takes no more messages, requeues coordinators and webhooks at once,
+    and other work after the drain time. docket renews no leases meanwhile, so the drain time must
+    be
+    below the lease.
 
 Trust
-    docket unpickles what it reads. Whoever can write to this Redis can run code in the workers:
-    it must be private and have a password.
+    docket unpickles what it reads. Whoever can write to this Redis can run code in the workers: it
+    must be private and have a password.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ from app.stores.base import (
 from app.telemetry.metrics import Metrics
 from app.telemetry.tracing import context, span
 
-if TYPE_CHECKING:  # without a job to carry, nobody waits for these imports
+if TYPE_CHECKING:  # imported with the first job
     from docket import Docket
 
 QUEUES: Final = (*get_args(JobKind), "task")
@@ -66,7 +67,7 @@ QUEUES: Final = (*get_args(JobKind), "task")
 # Coordinators only wait; this bounds the calibrations of one worker.
 COORDINATORS: Final = 32
 
-# How long docket waits for a message, and how soon it sees a free slot.
+# How soon docket sees a message and a free slot.
 POLL: Final = timedelta(milliseconds=50)
 
 RECONNECT: Final = timedelta(seconds=2)
@@ -74,17 +75,17 @@ RECONNECT: Final = timedelta(seconds=2)
 # How often docket looks for delayed tasks.
 LATER: Final = timedelta(seconds=0.5)
 
-# Readiness must answer soon; a later round sends the rest.
+# A later round sends the rest.
 SEND_S: Final = 10.0
 
-# How long finished work is kept while the store is away: longer than its restart.
+# How long finished work waits for the store: longer than its restart.
 INSIST_S: Final = 120.0
 
 log = logging.getLogger(__name__)
 
 
 def check_queue_url(url: str) -> None:
-    """Return if a URL can be that of a queue; nothing is connected. Raises ConfigError."""
+    """Return if a URL can be that of a queue; connects nothing. Raises ConfigError."""
     if url.startswith(("redis://", "rediss://")):
         from app.stores.redis import check_url  # noqa: PLC0415 - only where Redis is used
 
@@ -106,10 +107,13 @@ class JobQueue:
             await queue.submit(job)                                      # a gateway
             await queue.run({"calibration": calibrate}, stop=event)      # a worker; or both
 
-    `memory://` (optionally with a name) carries jobs inside one process only, and is opened for the
-    first of them. `on_end` is called, perhaps more than once, with the status of every job that
-    ended here. `answer_s` is the broker's timeout, `cancel_again_s` that of a cancelled loop
-    without work.
+    `memory://` (optionally with a name) carries jobs inside one process, and is opened for the
+    first.
+
+    Args:
+        on_end: called, perhaps more than once, with the status of every job that ended here.
+        answer_s: the broker's timeout.
+        cancel_again_s: of a cancelled loop without work.
     """
 
     def __init__(
@@ -150,10 +154,9 @@ class JobQueue:
         async with self._opening:
             if self._dockets:
                 return
-            from docket import Docket  # noqa: PLC0415 - takes as long as everything else together
+            from docket import Docket  # noqa: PLC0415 - slow to import
 
             for name in QUEUES:
-                # No trace of ended tasks: the store has the truth.
                 docket = Docket(
                     name=f"trustscale:queue:{name}",
                     url=self._url,
@@ -168,7 +171,7 @@ class JobQueue:
         await self._stack.aclose()
 
     async def check(self) -> None:
-        """Return if jobs can be queued now. Raises StoreUnavailable."""
+        """Raise StoreUnavailable unless jobs can be queued now."""
         if self._is_memory:
             return
         from app.stores.redis import redis_errors  # noqa: PLC0415 - only where Redis is used
@@ -180,9 +183,9 @@ class JobQueue:
             raise StoreUnavailable(f"The queue's {error.detail}") from error
 
     async def submit(self, job: Job) -> JobStatus:
-        """Store a job and queue it; if the id exists, return the stored one unchanged.
+        """Store a job and queue it; if the id exists, return the stored one.
 
-        A stored job will run: if the queue is away now, a worker's next round sends it. Raises
+        A stored job will run: if the queue is unavailable, a worker's next round sends it. Raises
         StoreUnavailable if it could not be stored.
         """
         with span("submit", {"trustscale.job_kind": job.kind}, kind="producer"):
@@ -218,7 +221,7 @@ class JobQueue:
     async def living(self) -> set[str] | None:
         """The living workers; None if unknown."""
         if self._is_memory:
-            return {self.owner}  # what ran before this process is dead for certain
+            return {self.owner}  # earlier processes are dead
         from app.stores.redis import redis_errors  # noqa: PLC0415 - only where Redis is used
 
         try:
@@ -239,14 +242,13 @@ class JobQueue:
     ) -> None:
         """Run jobs of the kinds that have a handler, until `stop` is set and the work has ended.
 
-        `concurrency` is how many of a kind run at once in this process (of a FanOut: how many
-        tasks), by default 1. With `unfinished` it also runs older jobs of the store. One `run` at a
-        time per queue object.
+        concurrency: jobs of a kind (of a FanOut: tasks) at once in this process, by default 1.
+        unfinished: also run older jobs of the store.
         """
         await self._open()
         limits = {"patience_s": INSIST_S, "lease_s": self._lease_s}
         supervisor = Supervisor(self._jobs, **limits)
-        waiting = Supervisor(self._jobs, **limits)  # what loses nothing when it is given back
+        waiting = Supervisor(self._jobs, **limits)  # of work that loses nothing when requeued
         slots = concurrency or {}
         async with AsyncExitStack() as stack:
             loops = {
@@ -257,7 +259,7 @@ class JobQueue:
                 loops["unfinished jobs"] = asyncio.create_task(self._send_unfinished_for_ever())
             stopped = asyncio.create_task(stop.wait())
             try:
-                # A loop ends by itself only through a bug, which must not pass unseen.
+                # A loop ends by itself only through a bug, which is raised below.
                 tasks = {*loops.values(), stopped}
                 await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             finally:
@@ -278,8 +280,8 @@ class JobQueue:
     async def _until_ended(self, loops: Mapping[str, asyncio.Task[None]]) -> None:
         """Wait for cancelled loops.
 
-        An idle one is cancelled again: Python 3.11 loses a cancellation that meets the end of a
-        write of redis-py. A loop that drains work must not be.
+        An idle one is cancelled again, but not one that drains work: Python 3.11 loses a
+        cancellation that meets the end of a write of redis-py.
         """
         while running := [name for name, loop in loops.items() if not loop.done()]:
             await asyncio.wait([loops[name] for name in running], timeout=self._cancel_again_s)
@@ -345,7 +347,7 @@ class JobQueue:
             key = _key(task)
             async with self._once(name, key) as is_first:
                 if is_first and (seconds := await run(*task)) is not None:
-                    # Another worker need not wait for this one's lease.
+                    # Instead of waiting for the lease to expire.
                     when = datetime.now(UTC) + timedelta(seconds=seconds)
                     await docket.replace(name, when, key)(*task)
 

@@ -1,4 +1,4 @@
-"""Runs tasks, reports their outcomes, detects poison tasks, and coordinates jobs of many tasks.
+"""Runs tasks, detects poison tasks, and coordinates jobs of many tasks.
 
 `app/jobs/__init__.py` has the rules.
 """
@@ -41,9 +41,8 @@ Living = Callable[[], Awaitable[set[str] | None]]
 WHOLE: Final = ""
 """The task that is a whole job, or that combines its tasks."""
 
-# After DEATHS a task runs alone, after DEATHS_ALONE it is poison. One alone would do, but for
-# processes that are killed from outside again and again: each further death makes it less likely
-# that chance hit the same task every time.
+# After DEATHS a task runs alone, after DEATHS_ALONE it is poison. One alone would do, but processes
+# may be killed from outside: each further death makes chance less likely.
 DEATHS: Final = 2
 DEATHS_ALONE: Final = 4
 
@@ -57,19 +56,19 @@ PERMANENT: Final = (
     UpscalerRejected,
 )
 
-# Cached jobs with requests of up to a megabyte: every pair of a calibration needs its own.
+# Cached requests, of up to a megabyte: every pair of a calibration needs its job's.
 _LOADED: Final = 8
 
-# Tasks of one job in the queue or running at a time: more than all workers of a fleet run at once,
-# or they would wait for the coordinator.
+# Tasks of one job in the queue or running: more than a fleet runs at once, few enough that two
+# calibrations are fair to each other and a cancelled one leaves little behind.
 WINDOW: Final = 64
 
-# How often the coordinator looks at the store, and which part of its time that may take.
+# How often the coordinator reads the store, and the share of its time that this may take.
 TICK_S: Final = 0.2
 _SHARE: Final = 0.05
-_LONGEST_TICK_S: Final = 2.0  # a store that was frozen does not make it wait on
+_LONGEST_TICK_S: Final = 2.0  # after a store that was frozen
 
-# Sends tasks of a job to the queue; those that it knows already are left alone.
+# Sends tasks of a job to the queue; known ones change nothing.
 Send = Callable[[str, Sequence[str]], Awaitable[None]]
 
 log = logging.getLogger(__name__)
@@ -84,8 +83,7 @@ class RetryPolicy:
 
     Attributes:
         away_s: a job fails when a dependency has been away for so long.
-        first_s, longest_s: pauses while a dependency is away; each is three times the wait so far,
-            so that little is paid for twice.
+        first_s, longest_s: pauses while a dependency is away; each is three times the wait so far.
         errors_s: pauses before a pair is retried after another error.
     """
 
@@ -141,7 +139,7 @@ class Turns:
 class TaskRunner:
     """Runs tasks in this process, as `owner`; `living` names the living workers.
 
-    Methods return the seconds until the task must be queued again, or None. They raise only
+    Methods return the seconds until the task must be queued again, or None, and raise only
     StoreUnavailable. `announce` is called before the end of a job is stored, `on_end` after that.
     """
 
@@ -186,7 +184,7 @@ class TaskRunner:
     async def begin(self, job_id: str, task: str | None, *, alone: bool = False) -> Job | None:
         """Start a task; None if there is nothing to do.
 
-        Whoever ended the job may have died, so `on_end` is called again.
+        `on_end` is called again for an ended job, since whoever ended it may have died.
         """
         status: JobStatus | None = await self._insist(
             lambda: self.jobs.start(job_id, task, self.owner, alone=alone)
@@ -204,7 +202,7 @@ class TaskRunner:
         """Hold the turn of a task, with an attempt; None if there is nothing to do."""
         left = await self._insist(lambda: self.jobs.attempts(job_id, task))
         living = await self.living() if left else set()
-        # A living owner only slept. If the living are unknown, nobody is blamed.
+        # A living owner only slept. If the living are unknown, no death counts.
         dead = [] if living is None else [one for one in left if one.owner not in living]
         dead = [one for one in dead if one.owner != self.owner]
         is_poison = sum(one.alone for one in dead) >= DEATHS_ALONE
@@ -222,7 +220,7 @@ class TaskRunner:
             yield job
 
     async def _request(self, job_id: str) -> dict[str, Any]:
-        """The request of a job, which is read once."""
+        """The request of a job, cached."""
         if job_id not in self._requests:
             self._requests[job_id] = await self._insist(lambda: self.jobs.request(job_id))
             while len(self._requests) > _LOADED:
@@ -231,7 +229,7 @@ class TaskRunner:
         return self._requests[job_id]
 
     async def _ended(self, job: Job, handler: Handler) -> tuple[str, float | None]:
-        """Run the handler and end the job accordingly: the outcome, and when to run again."""
+        """Run the handler and end the job: the outcome, and when to run again."""
         context = JobContext(job.id, self.jobs)
         try:
             result = await self.supervisor.run(job.id, handler(job, context))
@@ -254,7 +252,7 @@ class TaskRunner:
         return "ok", None
 
     async def _tried(self, job: Job, task: str, fan_out: FanOut) -> bytes:
-        """The value of a task, with retries where they may help."""
+        """The value of a task, with retries."""
         for pause_s in (*self.policy.errors_s, None):
             try:
                 return await fan_out.run(job, task)
@@ -283,7 +281,7 @@ class TaskRunner:
             outcome = {Over: "overtaken", Later: "later"}.get(type(error), "interrupted")
             return outcome, error.seconds if isinstance(error, Interrupted) else None
         if isinstance(error, StoreUnavailable) and not is_paid:
-            # Not the work's fault, a full disk for example: it runs once the store works.
+            # A full disk, for example: it runs once the store works.
             log.warning("Job %s stops for now: %s", job.id, error.detail)
             await self._insist(lambda: self.jobs.end(job.id, task))
             return "store_away", self.policy.first_s
@@ -319,7 +317,7 @@ class TaskRunner:
         return await self.supervisor.insist(call)
 
     def _problem_for(self, job: Job, error: Exception, task: str) -> dict[str, Any]:
-        """The problem of an error; for an unexpected one, without internals."""
+        """The problem of an error; of an unexpected one, without internals."""
         what = f"{task} of job {job.id}" if task else f"Job {job.id}"
         if isinstance(error, GivenUp):
             log.warning("%s is given up: %s", what, error)
@@ -341,7 +339,7 @@ class Coordinator:
     """Sends the tasks of a job, some at a time, and combines them when all are recorded.
 
     It only waits, so a worker has room for many, and two may coordinate the same job. A task that
-    is not recorded `resend_s` after it was sent is sent again: nothing happens if the queue has it.
+    is not recorded `resend_s` after it was sent is sent again; a queue that has it ignores that.
     """
 
     def __init__(
@@ -392,7 +390,7 @@ class Coordinator:
             await asyncio.sleep(min(max(TICK_S, (clock() - looked) / _SHARE), _LONGEST_TICK_S))
 
     async def _recorded(self, job_id: str) -> set[str]:
-        """What is recorded; waits for a store away, because nothing is lost by waiting."""
+        """What is recorded; waits for an unavailable store."""
         while True:
             try:
                 return await self._runner.jobs.recorded(job_id)
@@ -401,7 +399,7 @@ class Coordinator:
 
 
 def _poison(times: int, task: str) -> dict[str, Any]:
-    """The problem of a job whose worker died every time, at the task if there are several."""
+    """The problem of a job whose worker died every time, perhaps at one task of several."""
     where = f" while working on {task}" if task else ""
     items = [{"name": task, "reason": "its worker died each time"}] if task else []
     reason = f"its worker died {times} times{where}, at last with nothing beside it."
@@ -414,5 +412,5 @@ def _given_up(reason: str) -> dict[str, Any]:
 
 
 def _fault(title: str, detail: str) -> dict[str, Any]:
-    """The problem of a job that failed through no fault of its request."""
+    """A problem that the request did not cause."""
     return {"type": "about:blank", "title": title, "status": 500, "detail": detail}

@@ -1,11 +1,10 @@
 """Running code that may have to stop: cancelled, ended elsewhere, or because the worker stops.
 
-The store is polled twice a second for the job's state: so a cancellation in any process, and an end
-that another worker stored, are seen without relying on a message. While the store does not answer,
-the work goes on.
+The job's state is polled twice a second, so a cancellation or an end in another process is seen
+without a message. While the store does not answer, the work goes on.
 
-A process that was suspended (a debugger, a sleeping machine) notices it. Its calls may have timed
-out meanwhile, so the work is repeated.
+A process that was suspended (a debugger, a sleeping machine) repeats its work: its calls may have
+timed out meanwhile.
 """
 
 from __future__ import annotations
@@ -20,13 +19,12 @@ from app.stores.base import JobStore, StoreUnavailable
 
 Answer = TypeVar("Answer")
 
-# Cancellation must take effect "within seconds", also for jobs of another process.
 LOOK_INTERVAL_S: Final = 0.5
 
-# A handler that does not end when cancelled is abandoned after this time.
+# A cancelled handler that does not end is abandoned after this time.
 STOP_TIMEOUT_S: Final = 10.0
 
-# Pauses between tries while the store is away; the last one repeats.
+# Between tries while the store is unavailable; the last one repeats.
 RETRY_WAITS_S: Final = (0.1, 0.3, 1.0, 3.0)
 
 log = logging.getLogger(__name__)
@@ -37,11 +35,11 @@ class JobCancelled(Exception):
 
 
 class Over(Exception):
-    """Another worker has ended the job: there is nothing to do."""
+    """Another worker has ended the job."""
 
 
 class Supervisor:
-    """Supervises the running work of one process; `interrupt` stops all of it."""
+    """Supervises the running work of one process."""
 
     def __init__(self, jobs: JobStore, *, patience_s: float, lease_s: float) -> None:
         self._jobs = jobs
@@ -54,9 +52,9 @@ class Supervisor:
         self._interrupted.set()
 
     async def insist(self, call: Callable[[], Awaitable[Answer]]) -> Answer:
-        """Repeat a store call until it succeeds or the patience ends: finished work must be kept.
+        """Repeat a store call until it succeeds or the patience ends: finished work must be stored.
 
-        Every store call may be repeated. Raises StoreUnavailable.
+        Raises StoreUnavailable.
         """
         deadline = asyncio.get_running_loop().time() + self._patience_s
         waits = iter(RETRY_WAITS_S)

@@ -1,8 +1,7 @@
 """Webhooks: notify a receiver that a job has ended, signed as in standardwebhooks.com.
 
 A delivery is a job. It is created before the end that it reports, so that no crash in between loses
-it, and waits for that end. Delivery is at least once; receivers recognise a repetition by its
-`webhook-id`.
+it, and waits for that end. Delivery is at least once; a repetition has the same `webhook-id`.
 
 An address comes from a client, and this process runs inside somebody's network: the operator must
 allow the host, all its addresses must be public, the connection goes to the checked address, and
@@ -32,7 +31,7 @@ from app.stores.base import Job, JobState, JobStatus, JobStore
 from app.upscalers.remote.guard import FetchPolicy, Origin, is_listed, target
 from app.upscalers.remote.http import Network
 
-# Seconds after each failed attempt: over a day in all, plus up to a fifth at random.
+# After each failed attempt, plus up to a fifth at random: over a day in all.
 WAITS_S: Final = (5.0, 60.0, 300.0, 1800.0, 7200.0, 5 * 3600.0, 10 * 3600.0, 10 * 3600.0)
 ANSWER_S: Final = 15.0
 
@@ -70,7 +69,7 @@ class Webhooks:
     allow_private: bool = False
 
     def check(self, url: str | None, *, is_job: bool = True) -> None:
-        """Return if a request may name this receiver. Raises BadRequest."""
+        """Raise BadRequest unless a request may name this receiver."""
         if url is None:
             return
         if not is_job:
@@ -110,9 +109,9 @@ def delivery_of(job: JobStatus, state: JobState) -> Job | None:
 
 
 def event_of(job: JobStatus) -> str:
-    """The message about a job: small, with links to the rest."""
+    """The message about a job."""
     error: Mapping[str, object] = job.error or {}
-    told = {name: error[name] for name in ("type", "title", "status", "detail") if name in error}
+    shown = {name: error[name] for name in ("type", "title", "status", "detail") if name in error}
     event = {
         "type": f"job.{job.state}",
         "timestamp": (job.finished_at or datetime.now(UTC)).isoformat(),
@@ -121,7 +120,7 @@ def event_of(job: JobStatus) -> str:
             "kind": job.kind,
             "state": job.state,
             "result": job.result,
-            "error": told or None,
+            "error": shown or None,
         },
     }
     return json.dumps(event, separators=(",", ":"))
@@ -132,7 +131,7 @@ class _Refused(Exception):
 
 
 class WebhookHandler:
-    """Runs deliveries (`app.jobs.handlers.Handler`)."""
+    """Delivers webhooks (`app.jobs.handlers.Handler`)."""
 
     def __init__(
         self,
@@ -152,17 +151,16 @@ class WebhookHandler:
 
     async def __call__(self, job: Job, context: JobContext) -> str:
         """Notify the receiver; raises Later if it fails."""
-        told = await self._jobs.get(job.request["job"])
-        link = f"/v1/jobs/{told.id}"
-        if told.goes_on:
+        ended = await self._jobs.get(job.request["job"])
+        link = f"/v1/jobs/{ended.id}"
+        if ended.goes_on:
             raise Later(1.0)
-        if told.state != job.request["state"]:
-            return link  # it has ended in another way, which is told too
-        # Asked again, since a job with its request is read once.
+        if ended.state != job.request["state"]:
+            return link  # another delivery reports its actual end
         attempt = (await self._jobs.get(job.id)).progress.done + 1
         most = len(self._waits_s) + 1
         try:
-            await self._deliver(job, event_of(told))
+            await self._deliver(job, event_of(ended))
         except _Refused as refused:
             log.warning("Webhook %s, attempt %d of %d: %s", job.id, attempt, most, refused)
             await context.progress(attempt, most, "attempts")

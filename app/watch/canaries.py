@@ -2,8 +2,8 @@
 
 Every `interval_s` the canaries of each watched upscaler's active calibration are sent again,
 through the same retries, limits and spend guard as any request. All processes share a versioned
-state: it survives restarts, a new calibration starts afresh, and of several gateways the first to
-claim a round makes it.
+state, which survives restarts; a new calibration starts afresh. The first gateway to claim a round
+makes it.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from app.upscalers.seeds import sample_seeds
 
 Policy = Literal["warn", "refuse"]
 
-# A round is delayed at random by up to this share of the interval, to spread gateways.
+# Rounds are delayed at random by up to this share of the interval, to spread gateways.
 _JITTER: Final = 0.1
 
 # A failed round is repeated after this share of the interval.
@@ -50,7 +50,7 @@ log = structlog.get_logger(__name__)
 
 
 def policies(configs: Collection[UpscalerConfig]) -> dict[str, Policy]:
-    """What a change leads to, for each upscaler that is to be watched."""
+    """What a change leads to, for each watched upscaler."""
     return {
         config.name: config.canary
         for config in configs
@@ -60,7 +60,7 @@ def policies(configs: Collection[UpscalerConfig]) -> dict[str, Policy]:
 
 @dataclass(frozen=True, slots=True)
 class _Cached:
-    """What was last known of an upscaler's active calibration; None: it has no canaries."""
+    """What was last known of an upscaler's active calibration; state None: it has no canaries."""
 
     calibration: str
     state: CanaryState | None
@@ -75,10 +75,10 @@ class Active(Protocol):
 
 @dataclass(eq=False, repr=False)
 class CanaryWatch:
-    """Knows whether watched upscalers have changed, and finds out.
+    """Watches upscalers for changes of their models.
 
-    policies: of the upscalers that are watched.
-    fresh_s: how old the state behind an answer may be, and how often the watch looks at it.
+    policies: of the watched upscalers.
+    fresh_s: how old the state behind an answer may be, and how often the watch reads it.
     chance: seeds and their order, ties, and when a round is due.
     """
 
@@ -173,11 +173,11 @@ class CanaryWatch:
         self.metrics.count("canary_rounds", upscaler, "ok")
 
     async def _answers(self, upscaler: str, calibration: str, state: CanaryState) -> dict[str, RGB]:
-        """One answer for each canary, as far as they can be had."""
+        """An answer to each canary, as far as possible."""
         model = self.upscalers[upscaler]
         answers: dict[str, RGB] = {}
         failure: UpscalerError | None = None
-        # One after the other: a round must not crowd out requests.
+        # One after the other, not to crowd out requests.
         for item in state.items:
             try:
                 await identify(model)
@@ -195,8 +195,8 @@ class CanaryWatch:
         x = await asyncio.to_thread(stored_pixels, data)
         seed, spares = item.seed, list[int]()
         if item.sha256 is None:
-            # Seeds like those of real draws: models sampled through symmetries take other elements
-            # from the first M seeds than from later ones, so draw one of M.
+            # Models sampled through symmetries take other elements from the first M seeds than from
+            # later ones, so draw one of M.
             seeds = sample_seeds(self.chance.getrandbits(53), samples)
             self.chance.shuffle(seeds)
             seed, *spares = seeds[: 1 + SPARES]
@@ -221,7 +221,7 @@ class CanaryWatch:
                 log.warning("canary_failed", upscaler=upscaler, detail=error.detail)
                 await asyncio.sleep(look_s)
             except Exception:
-                # A bug here must not end the watch; requests do not depend on it.
+                # A bug must not end the watch.
                 log.exception("canary_failed", upscaler=upscaler)
                 await asyncio.sleep(look_s)
 
@@ -243,7 +243,7 @@ class CanaryWatch:
         return is_changed
 
     async def _fresh(self, upscaler: str, calibration: str) -> CanaryState | None:
-        """The state, read again when it is older than `fresh_s` or of another calibration."""
+        """The state, at most `fresh_s` old if the store can be read."""
         if upscaler not in self.policies:
             return None
         cached = self._cached.get(upscaler)

@@ -1,8 +1,8 @@
 """Accumulates answered requests to a state that all gateways share.
 
 A request only appends to a queue in memory. One task per process accumulates the queue, a few times
-a second at most, so a request never waits. Lost are the queue of a process that dies, and what a
-store refuses for too long: independently of the images, so no promise changes.
+a second at most. Lost are the queue of a process that dies, and what a store refuses for too long:
+independently of the images, so no promise changes.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class _Waiting(NamedTuple):
 
 
 class Part(NamedTuple):
-    """What is known of all images under a calibration (group None), or of those of one part.
+    """What is known of all images under a calibration (group None), or of a part of them.
 
     The group is the name of a group of images, of a class of inputs, or of both.
     """
@@ -66,12 +66,11 @@ class Part(NamedTuple):
 class Monitor:
     """Compares requests and labels with the calibration they were served from.
 
-    store: what all processes share.
     metrics: counts lost requests.
     client_interval_s: at most one request per client in so many seconds counts; 0: all do.
     uniform: numbers in [0, 1) that break ties.
     clock: monotonic seconds.
-    most_waiting: longest queue; enough for a store's absence.
+    most_waiting: the longest queue.
     rest_s: pause after each round: a busy gateway then accumulates many requests in one write.
     rest_after_failure_s: pause after a store failure.
     drain_s: time of a stopping process for its last round.
@@ -93,7 +92,7 @@ class Monitor:
     _clients: OrderedDict[str, float] = field(default_factory=OrderedDict, init=False)
 
     def note(self, calibration: Calibration, seen: Observation, client: str | None = None) -> None:
-        """Tell of an answered request; returns at once and raises nothing.
+        """Queue an answered request; returns at once and raises nothing.
 
         `calibration` is the part of the request's group and of the class of its upload.
         """
@@ -105,7 +104,7 @@ class Monitor:
         self._wake.set()
 
     def answered(self, answer: Encoded) -> None:
-        """Tell of a request that was answered (`app.serving.service.Observer`)."""
+        """Queue an answered request (`app.serving.service.Observer`)."""
         result, chosen = answer.result, answer.admitted.chosen
         if result is None or chosen.calibration is None:
             return  # without a mask nothing was promised
@@ -121,14 +120,14 @@ class Monitor:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Fold beside the body; at its end, what still waits is folded if the store lets it."""
+        """Fold beside the body, and at its end what still waits, if the store lets it."""
         task = asyncio.create_task(self._run())
         try:
             yield
         finally:
             try:
                 async with asyncio.timeout(self.drain_s):
-                    async with self._lock:  # a round that is cut off would be folded twice
+                    async with self._lock:  # a round cut off would be folded twice
                         task.cancel()
                     await self.settle()
             except (TrustscaleError, TimeoutError) as error:
@@ -138,7 +137,7 @@ class Monitor:
                 await asyncio.gather(task, return_exceptions=True)
 
     async def settle(self) -> None:
-        """Fold everything that this process has been told of so far.
+        """Fold everything that waits.
 
         Raises StoreUnavailable; what waits goes on waiting then.
         """
@@ -151,7 +150,7 @@ class Monitor:
                 self._waiting = deque(one for one in self._waiting if id(one) not in done)
 
     async def known(self, calibration: str) -> MonitorState:
-        """The newest state of a calibration. Raises StoreUnavailable."""
+        """The present state of a calibration. Raises StoreUnavailable."""
         return _read(calibration, await self.store.load(calibration))
 
     async def parts(self, calibration: Calibration) -> list[Part]:
@@ -201,7 +200,7 @@ class Monitor:
                 rest = self.rest_after_failure_s
                 self._wake.set()
             except Exception:
-                # A mistake of the monitor's own: what caused it must not be tried for ever.
+                # A bug of the monitor: its cause must not be tried for ever.
                 log.exception("monitor_failed")
                 self._lose(len(self._waiting), "a fault of the monitor")
                 self._waiting.clear()
@@ -241,7 +240,7 @@ class Monitor:
 
 
 def _read(calibration: str, stored: bytes | None) -> MonitorState:
-    """A stored state; a new one where there is none, or a damaged one."""
+    """A stored state; a new one in place of none, or of a damaged one."""
     if stored is None:
         return MonitorState()
     try:
@@ -254,7 +253,7 @@ def _read(calibration: str, stored: bytes | None) -> MonitorState:
 def watched_part(calibration: Calibration, result: Result) -> Calibration:
     """The part of a result's calibration under whose id it is watched: of its group and class.
 
-    Neither of its size nor of its guarantee: there would be too many to watch.
+    Sizes and guarantees are not watched apart: there would be too many.
     """
     name = result.input_class.name if result.input_class else None
     return calibration.of_group(result.group).of_class(name)
@@ -270,5 +269,5 @@ def reference_of(calibration: Calibration) -> NDArray[np.float32]:
 
 
 def client_digest(client: str) -> str:
-    """A client's name as the monitor keeps it: neither key nor address."""
+    """A client's name as the monitor stores it: neither key nor address."""
     return hashlib.blake2b(client.encode(), digest_size=8).hexdigest()

@@ -1,4 +1,4 @@
-"""What the monitor has found, as a document, and what of it is alarming, in words."""
+"""The findings of the monitor as a document, and its alarms."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ AlarmKind = Literal[
 
 
 class Alarm(BaseModel):
-    """What somebody should look at. `page`: nobody is served, or masks have lost their ground."""
+    """What somebody should look at. `page`: nobody is served, or masks are in doubt."""
 
     kind: AlarmKind
     severity: Literal["page", "ticket"]
@@ -41,7 +41,7 @@ class Alarm(BaseModel):
 
 
 class CalibrationFacts(BaseModel):
-    """Which calibration all of this is about."""
+    """The calibration of the report."""
 
     id: str
     name: str | None
@@ -102,8 +102,8 @@ class Share(BaseModel):
 class DriftFacts(BaseModel):
     """Evidence that the inputs differ from the calibration images, in the present epoch.
 
-    Values are cut at 1e300; their logarithms are not. `shift_sd`: how far the mean z of the epoch's
-    requests lies from that of the calibration images, in standard deviations of the latter.
+    Values are cut at 1e300; their logarithms are not. `shift_sd`: the mean z of the epoch's
+    requests minus that of the calibration images, in standard deviations of the latter.
     """
 
     epoch: int
@@ -184,9 +184,9 @@ class LabelPoint(BaseModel):
 
 
 class UpscalerReport(BaseModel):
-    """Everything known of one upscaler under its active calibration.
+    """What is known of one upscaler under its active calibration.
 
-    group: None, or the group of images, class of uploads, or both, that this entry is about.
+    group: None, or the group of images, class of uploads, or both, of this entry.
     """
 
     upscaler: str
@@ -232,7 +232,7 @@ def report_of(
         with suppress(ValidationError):  # a damaged one
             feedback_history.append(LabelPoint.model_validate_json(label.record))
     alarms = state_alarms(calibration, state)
-    if group is None:  # what concerns all parts is told once
+    if group is None:  # once, as it concerns all parts
         alarms = [
             *mismatch_alarms(upscaler.name, differences),
             *canary_alarms(upscaler.name, canary),
@@ -289,7 +289,7 @@ def _typicality(calibration: Calibration, state: MonitorState) -> Typicality | N
 
 
 def state_alarms(calibration: Calibration, state: MonitorState) -> list[Alarm]:
-    """What requests and labels say."""
+    """Alarms of requests and labels."""
     alarms = []
     if state.inputs_alarm_since is not None:
         shift = shift_sd(calibration, state)
@@ -322,7 +322,7 @@ def state_alarms(calibration: Calibration, state: MonitorState) -> list[Alarm]:
 
 
 def mismatch_alarms(upscaler: str, differences: Sequence[dict[str, Any]]) -> list[Alarm]:
-    """What a comparison of the pipelines says."""
+    """Alarms of a comparison of pipelines."""
     if not differences:
         return []
     fields = ", ".join(str(item["field"]) for item in differences)
@@ -331,7 +331,7 @@ def mismatch_alarms(upscaler: str, differences: Sequence[dict[str, Any]]) -> lis
 
 
 def health_alarms(upscaler: str, health: HealthFacts | None) -> list[Alarm]:
-    """What the breaker and the spend guard of this gateway say."""
+    """Alarms of the breaker and the spend guard of this gateway."""
     if health is None:
         return []
     alarms = []
@@ -346,7 +346,7 @@ def health_alarms(upscaler: str, health: HealthFacts | None) -> list[Alarm]:
 
 
 def canary_alarms(upscaler: str, canary: dict[str, Any] | None) -> list[Alarm]:
-    """What the canaries say."""
+    """Alarms of the canaries."""
     if not canary or not canary.get("alarm"):
         return []
     message = f"The model behind {upscaler!r} seems to have changed since it was calibrated."
@@ -354,7 +354,7 @@ def canary_alarms(upscaler: str, canary: dict[str, Any] | None) -> list[Alarm]:
 
 
 def shift_sd(calibration: Calibration, state: MonitorState) -> float | None:
-    """Mean z of the epoch's requests against that of the calibration images, in their sd."""
+    """Mean z of the epoch's requests minus that of the calibration images, in their sd."""
     reference = reference_of(calibration)
     if not len(state.drift.seen) or len(reference) < 2:
         return None

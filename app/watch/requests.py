@@ -1,8 +1,7 @@
 """The monitor's state of the requests under one calibration, as a value and as bytes.
 
-At most 28 kB, however many requests: the z and the digests of one epoch (`app/conformal/drift.py`),
-the digests of the last labelled images, and numbers. All functions are pure; `app/watch/monitor.py`
-stores the state.
+At most 28 kB: the z and the digests of one epoch (`app/conformal/drift.py`), the digests of the
+last labelled images, and numbers. All functions are pure; `app/watch/monitor.py` stores the state.
 """
 
 from __future__ import annotations
@@ -28,13 +27,13 @@ from app.stores.base import MOST_POINTS, Label
 Outcome = TypeVar("Outcome")
 
 FORMAT = 1
-"""Of the bytes; raised when an older program could not make sense of them."""
+"""Of the bytes; raised when older programs cannot read them."""
 
 MOST_LABELLED = 1000
-"""Images that are remembered, so that the truth about each counts once."""
+"""Remembered images: the truth about each counts once."""
 
 BINS = 10
-"""Of the histogram of typicality, all of one width."""
+"""Of the histogram of typicality, of equal width."""
 
 
 class BadState(TrustscaleError):
@@ -75,7 +74,7 @@ class HistoryPoint(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Pending:
-    """What will be the next point."""
+    """What becomes the next point."""
 
     count: int = 0
     log_s: float = -math.inf
@@ -93,11 +92,11 @@ class MonitorState:
     seen: answered requests; of these, duplicates and subsampled ones are not counted.
     typicality_sum, trusted_sum: over the counted ones.
     unusual: counted ones that were warned of for their typicality.
-    epoch: the number of the present one, from 1.
+    epoch: the present one, from 1.
     inputs: digests of the inputs of this epoch, uint64, sorted.
-    alarmed_before: whether the epoch before this one ended with an alarm.
-    inputs_alarm_since, feedback_alarm_since: when it was raised; None: it is not.
-    labelled: digests of the images whose truth was counted, uint64, the last `MOST_LABELLED`.
+    alarmed_before: whether the epoch before ended with an alarm.
+    inputs_alarm_since, feedback_alarm_since: None: there is no alarm.
+    labelled: digests of the last `MOST_LABELLED` images whose truth was counted, uint64.
     """
 
     since: float = 0.0
@@ -122,7 +121,7 @@ class MonitorState:
 
 
 class Change(NamedTuple, Generic[Outcome]):
-    """A new state, the answer to whoever asked for it, and what is stored with it."""
+    """A new state, the answer of the change, and what is stored with it."""
 
     state: MonitorState
     outcome: Outcome
@@ -187,8 +186,7 @@ def fold_label(
 ) -> MonitorState:
     """The state after one more label; see `feedback.observe`.
 
-    `digest` is that of the image: its labels are no independent evidence, so the first one counts
-    (`MonitorState.labelled`).
+    `digest` is that of the image, of which only the first label counts.
     """
     after = feedback.observe(state.feedback, loss, alpha, bound, slack=slack)
     since = state.feedback_alarm_since or at
@@ -202,7 +200,7 @@ def fold_label(
 
 
 def _next_epoch(state: MonitorState) -> MonitorState:
-    """The memory is full: rank afresh. An alarm stays until a whole epoch has passed without."""
+    """Rank afresh. An alarm stays until a whole epoch has passed without."""
     return replace(
         state,
         epoch=state.epoch + 1,
@@ -215,8 +213,8 @@ def _next_epoch(state: MonitorState) -> MonitorState:
 def _with_point(state: MonitorState, seen: Observation) -> tuple[MonitorState, HistoryPoint | None]:
     """Add a counted request to the next point, and return that once complete.
 
-    A point stands for one request at first, and for more the longer the history is. A store keeps
-    the last `MOST_POINTS`; with 2^k requests each, they cover at least the last half.
+    A point stands for 2^k requests, more the longer the history is: the last `MOST_POINTS` then
+    cover at least the last half.
     """
     before = state.pending
     done = Pending(
@@ -254,11 +252,7 @@ def dump_state(state: MonitorState) -> bytes:
 
 
 def load_state(data: bytes) -> MonitorState:
-    """The state of `dump_state`.
-
-    Raises:
-        BadState: the bytes are damaged, or a newer release wrote them.
-    """
+    """The state of `dump_state`. Raises BadState for damaged bytes or those of a newer release."""
     try:
         document: dict[str, Any] = json.loads(data)
         if document.pop("format") != FORMAT:
@@ -289,7 +283,7 @@ def load_points(found: Sequence[bytes]) -> list[HistoryPoint]:
 
 
 def time_of(seconds: float) -> datetime:
-    """A time of the monitor, which counts seconds since 1970."""
+    """A time of the monitor, in seconds since 1970."""
     return datetime.fromtimestamp(seconds, UTC)
 
 

@@ -3,12 +3,12 @@
 D is measured as in calibration, between the truth and the served image, and the loss is its maximum
 over the served mask. Besides:
 
-- If the promise is about any one window of the calibrated size (`per_window`), so is the loss
-  that counts. The window follows from the result's id, so nobody chose it by looking.
+- If the promise is about any one window of the calibrated size (`per_window`), so is the loss that
+counts. The window follows from the result's id, so nobody chose it by looking.
 - If it is unknown whether the promise applies to this output size, the loss is reported, not
-  counted.
+counted.
 - The truth about one image counts once, however often it was upscaled.
-- Counted losses test the promise (`app/conformal/feedback.py`). They never enter the calibration.
+- Counted losses test the promise (`app/conformal/feedback.py`); they never enter the calibration.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ class Truth(Measured):
 class Served:
     """The stored parts of a result: its document, image.png, mask.png and trust.png.
 
-    input_digest: of the upload that it was made from.
+    input_digest: of its upload.
     """
 
     result: Result
@@ -148,7 +148,7 @@ async def read_truth(
 
     Raises:
         BadInput: the file is missing, superfluous, undecodable or too large, or the metric needs
-            what is not installed.
+        what is not installed.
     """
     check_measurable(calibration.pipeline.fidelity)
     wants_label = needs_label(calibration.pipeline.fidelity)
@@ -160,7 +160,7 @@ async def read_truth(
             if wants_label
             else "Send `image`, the true image of the output's size, and nothing else."
         )
-    # A truth is as large as the output, and no larger; where the output is transparent, it may be.
+    # A truth has the size of the output, and may be transparent where that is.
     with Image.open(io.BytesIO(served.image)) as picture:
         with_alpha = picture.has_transparency_data
     most = served.result.width * served.result.height
@@ -172,12 +172,12 @@ async def read_truth(
 
 
 def score(calibration: Calibration, served: Served, pixels: RGB) -> Score:
-    """Measure the losses of a served mask.
+    """Measure the losses of a served mask against the pixels of `read_truth`.
 
     Args:
         calibration: that the mask was made with, or its part of one group.
         served: the stored result.
-        pixels: of `read_truth`.
+        pixels: of the truth.
 
     Raises:
         BadImage: they are of another size.
@@ -197,8 +197,8 @@ def score(calibration: Calibration, served: Served, pixels: RGB) -> Score:
     inside = window.inside if window else np.s_[:, :]
     curve, codes = calibration.curve, read_codes(served.trust)[inside]
     loss_of = calibration.guarantee.loss_of
-    told: NDArray[Any] = pixels if drawn is None else drawn
-    digest = hashlib.sha256(repr(told.shape).encode() + told.tobytes()).hexdigest()
+    truth: NDArray[Any] = pixels if drawn is None else drawn
+    digest = hashlib.sha256(repr(truth.shape).encode() + truth.tobytes()).hexdigest()
     loss = loss_of(_worst(error[inside], mask[inside]))
     measured = Measured(
         result=result.id,
@@ -219,13 +219,13 @@ def score(calibration: Calibration, served: Served, pixels: RGB) -> Score:
         ],
         tolerance=feedback.tolerance(calibration.losses(float(result.threshold))),
     )
-    # The truth tells the image; a label does not, many are all black.
+    # A truth identifies the image; a label does not, many are all black.
     image_digest = served.input_digest if wants_label else int(digest[:16], 16)
     return Score(digest, image_digest, result.guarantee.applicability != "unknown", measured)
 
 
 def counting(scored: Score, at: float) -> Callable[[MonitorState], Change[Truth]]:
-    """What the score makes of the monitor's state: the state after it, the answer, the label."""
+    """What a score makes of the monitor's state: the state after it, the answer, the label."""
     measured = scored.measured
 
     def count(state: MonitorState) -> Change[Truth]:
@@ -244,15 +244,15 @@ def counting(scored: Score, at: float) -> Callable[[MonitorState], Change[Truth]
                 slack=measured.tolerance,
                 at=at,
             )
-        told = _truth_of(measured, state, uncounted)
-        record = FeedbackPoint.of(state, told, at).model_dump_json()
-        return Change(state, told, Label(measured.result, scored.digest, record.encode()))
+        truth = _truth_of(measured, state, uncounted)
+        record = FeedbackPoint.of(state, truth, at).model_dump_json()
+        return Change(state, truth, Label(measured.result, scored.digest, record.encode()))
 
     return count
 
 
 class FeedbackPoint(BaseModel):
-    """A label as the history keeps it, with what was known after it."""
+    """A label in the history, with what was known after it."""
 
     at: float
     n: int
@@ -263,16 +263,16 @@ class FeedbackPoint(BaseModel):
     truth: Truth
 
     @classmethod
-    def of(cls, state: MonitorState, told: Truth, at: float) -> FeedbackPoint:
-        sequence = told.confidence_sequence
+    def of(cls, state: MonitorState, truth: Truth, at: float) -> FeedbackPoint:
+        sequence = truth.confidence_sequence
         return cls(
             at=at,
             n=state.feedback.n,
-            mean_loss=told.mean_loss,
+            mean_loss=truth.mean_loss,
             lower=sequence.lower if sequence else None,
             upper=sequence.upper if sequence else None,
             log10_e_value=state.feedback.log_e_value / math.log(10),
-            truth=told,
+            truth=truth,
         )
 
 
@@ -323,7 +323,7 @@ def _worst(error: NDArray[np.float32], mask: NDArray[np.bool_]) -> float:
 
 
 def window_of(calibration: Calibration, result: Result) -> Window | None:
-    """The window of a result for which the promise is one about windows; None: all of it."""
+    """The window that a promise about windows is judged in; None: the whole result."""
     if result.guarantee.applicability != "per_window":
         return None
     sizes = calibration.sizes.within(result.height, result.width)
