@@ -16,8 +16,8 @@ from app.calibration.intake import find_in
 from app.calibration.layout import PairFiles
 from app.calibration.pairs import load_pair
 from app.evaluation import report
-from app.evaluation.cache import SampleCache
 from app.evaluation.conduct import conduct, typical_side
+from app.evaluation.measure import SampleCache
 from app.evaluation.plan import Plan, split
 from app.evaluation.plots import check_installed
 from app.evaluation.run import Options

@@ -5,6 +5,6 @@
              σ, Ŷ, D     loss, area, PSNR (test)    judgement     files
 
 `run` does this for one upscaler, `conduct` for all. The code that serves requests draws the
-samples, which are kept on disk (`cache`), so another setting of σ or D costs no generation and
-every number can be reproduced from them.
+samples, which are stored on disk, so another setting of σ or D costs no generation, and every
+number can be reproduced from them.
 """

@@ -24,9 +24,8 @@ from app.config_errors import mistakes
 from app.conformal.moments import MAX_SAMPLES
 from app.errors import BadRequest
 from app.evaluation import report
-from app.evaluation.cache import SampleCache
 from app.evaluation.conduct import Findings, conduct, typical_side
-from app.evaluation.hallucination import check_opensr_installed
+from app.evaluation.measure import SampleCache
 from app.evaluation.plan import Plan, make_plan
 from app.evaluation.plots import check_installed
 from app.evaluation.run import Options
@@ -115,8 +114,6 @@ def evaluate(
     σ or D generate nothing.
     """
     check_installed()
-    if opensr:
-        check_opensr_installed()
     if not 0 < split < 1 or not 0 < delta < 1:
         raise typer.BadParameter("--split and --delta must lie between 0 and 1.")
     if settings and calibration:

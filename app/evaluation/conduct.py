@@ -15,12 +15,11 @@ from app.calibration.intake import files_of, take_in
 from app.calibration.layout import Arranged, PairFiles
 from app.calibration.pairs import check_left_out
 from app.errors import BadInput, BadPairs
-from app.evaluation.cache import SampleCache
-from app.evaluation.figures import number_figures
+from app.evaluation.figures import number_figures, showcase
+from app.evaluation.measure import SampleCache
 from app.evaluation.plan import Plan
 from app.evaluation.plots import Picture
 from app.evaluation.run import Evaluation, Options, Progress
-from app.evaluation.showcase import showcase
 from app.evaluation.tables import Resamples, Row, cell_rows, class_rows
 from app.evaluation.variants import Variant
 from app.evaluation.verdict import Verdict, judge

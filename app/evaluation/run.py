@@ -12,10 +12,9 @@ from app.calibration.config import AskedPair
 from app.calibration.layout import PairFiles
 from app.calibration.pairs import Pair, load_pair, variant_name, variants_of
 from app.errors import BadRequest
-from app.evaluation.cache import SampleCache
 from app.evaluation.earlier.part import Earlier
 from app.evaluation.hallucination import Counts
-from app.evaluation.measure import Image, image_of
+from app.evaluation.measure import Image, SampleCache, image_of
 from app.evaluation.plan import Plan, scene_of
 from app.evaluation.reduce import Cell, Part
 from app.evaluation.variants import Variant

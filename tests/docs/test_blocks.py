@@ -170,10 +170,12 @@ def _truths(first, count):
 def _make_things(server):
     """An active calibration, a job that awaits labels, and a result, by their ids."""
     plain = {f"{k:04}": photo(k, 48, 48) for k in range(COUNT)}
+    quick = {"degradation": {}, "samples": 2}
     with Trustscale(server, ADMIN_KEY) as service:
-        job = service.calibrate(plain, groups=GROUPS, activate=True, force=True, samples=2)
+        job = service.calibrate(plain, groups=GROUPS, activate=True, force=True, **quick)
         made = job.wait()
-        waiting = service.calibrate({"0006": photo(6, 48, 48)}, fidelity={"metric": "semantic"})
+        semantic = {"fidelity": {"metric": "semantic"}, **quick}
+        waiting = service.calibrate({"0006": photo(6, 48, 48)}, **semantic)
         waiting.watch()
         result = service.upscale(photo(50, 24, 24))
     return {"CALIBRATION": made["id"], "JOB": job.id, "WAITING": waiting.id, "RESULT": result.id}
@@ -261,9 +263,15 @@ def _shell(block):
 def _quick(line):
     """A calibration of one kind of input, where the page leaves open of which kinds."""
     command, hash_, comment = line.partition("  #")
-    ways = ("--mixture", "--like", "--jpeg", "--noise", "--server")
-    if command.startswith("trustscale calibrate ") and not any(way in command for way in ways):
+    ways = ("--mixture", "--like", "--jpeg", "--noise", "degradation")
+    if any(way in command for way in ways):
+        return line
+    if command.startswith("trustscale calibrate "):
         command += " --mixture none"
+    elif " $U -F" in command and "config={" in command:
+        command = command.replace("config={", 'config={"degradation": {}, ')
+    elif " $U -F" in command:
+        command += """ -F 'config={"degradation": {}}'"""
     return command + hash_ + comment
 
 

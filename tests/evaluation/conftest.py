@@ -8,8 +8,8 @@ from app.calibration.config import CalibrationConfig
 from app.conformal.fidelity import FidelitySettings
 from app.conformal.indecision import IndecisionSettings
 from app.evaluation import report
-from app.evaluation.cache import SampleCache
 from app.evaluation.conduct import conduct
+from app.evaluation.measure import SampleCache
 from app.evaluation.plan import make_plan
 from app.evaluation.run import Options
 from app.evaluation.variants import Variant, paper, served
@@ -59,14 +59,14 @@ def evaluated(folder, *models, settings=(), **options):
 @pytest.fixture(scope="session")
 def findings(tmp_path_factory):
     folder = tmp_path_factory.mktemp("evaluated")
-    return evaluated(photographs(folder / "photos", 20), FakeUpscaler())
+    return evaluated(photographs(folder / "photos", 12), FakeUpscaler())
 
 
 @pytest.fixture(scope="session")
 def as_served(tmp_path_factory):
     folder = tmp_path_factory.mktemp("served")
     return evaluated(
-        photographs(folder / "photos", 10, crops=1),
+        photographs(folder / "photos", 5, crops=1),
         FakeUpscaler(),
         settings=served(),
         with_earlier=False,

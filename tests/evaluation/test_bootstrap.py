@@ -8,9 +8,8 @@ from app.calibration.guarantee import HighProbability
 from app.calibration.manifest import MeasuredPair, PairInfo
 from app.calibration.record import Calibration
 from app.conformal import RiskCurve, Staircase
-from app.evaluation.bootstrap import mean_intervals, weights
 from app.evaluation.reduce import Answered, Cell
-from app.evaluation.tables import QUANTITIES, Resamples, cell_rows, joint
+from app.evaluation.tables import QUANTITIES, Resamples, cell_rows, joint, mean_intervals, weights
 from app.evaluation.variants import Variant
 from app.sampling.pipeline import Pipeline
 from app.serving.promise import Subject

@@ -17,14 +17,14 @@ class TestEvaluate:
     @pytest.mark.parametrize(
         ("scenes", "options"),
         [
-            pytest.param(6, [], id="classes"),
-            pytest.param(42, ["--noise", 1], id="fitted"),  # enough to fit σ by itself
+            pytest.param(3, [], id="classes"),
+            pytest.param(40, ["--noise", 1], id="fitted"),  # enough to fit σ by itself
         ],
     )
     def test_what_is_judged_is_what_is_served(self, run, place, upscaler, scenes, options):
         """By default: the calibration of `calibrate`, to the last digit, and its answers."""
         photographs(place / "photos" / "calibration", scenes, side=32, crops=1)
-        test = photographs(place / "photos" / "test", 3, side=40, crops=1)
+        test = photographs(place / "photos" / "test", 2, side=40, crops=1)
         made = place / "made.calibration"
         asked = ("photos/calibration", "--scene-by", "scene", *options, "--export", made)
         assert run("calibrate", *asked, "--skip-bad-pairs").code == 0
@@ -34,8 +34,8 @@ class TestEvaluate:
         shown = outcome.json
         settings = shown["upscalers"][0]["variants"][0]
         calibration = file.load(made.read_bytes())
-        assert settings["scenes"] == calibration.n == (6 if scenes == 6 else 22)
-        assert (calibration.pipeline.indecision.fit is None) == (scenes == 6)
+        assert settings["scenes"] == calibration.n == (3 if scenes == 3 else 20)
+        assert (calibration.pipeline.indecision.fit is None) == (scenes == 3)
         own = run("evaluate", test, "--calibration", made, "--out", "own", *levels)
         assert own.code == 0, own.err
         made_name = own.json["upscalers"][0]["variants"][0]["name"]

@@ -73,7 +73,7 @@ class TestFiles:
         """report.json is strict JSON with the verdict, the settings and the baselines."""
         summary = json.loads((written / SUMMARY).read_text("utf-8"), parse_constant=pytest.fail)
         assert summary["headline"] == findings.verdict.headline
-        assert (summary["calibration_images"], summary["test_images"]) == (28, 12)
+        assert (summary["calibration_images"], summary["test_images"]) == (16, 8)
         assert summary["upscalers"][0]["variants"][0]["name"] == "paper"
         methods = {row["method"].partition(" ")[0] for row in summary["baselines"]}
         assert methods == {"none", "intervals", "continuous"}

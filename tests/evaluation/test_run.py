@@ -17,8 +17,7 @@ from app.conformal.fidelity import FidelitySettings
 from app.conformal.indecision import IndecisionSettings
 from app.conformal.lab import normalised_lab
 from app.errors import UpscalerFailed
-from app.evaluation.cache import SampleCache, Samples, decode, encode
-from app.evaluation.measure import image_of
+from app.evaluation.measure import SampleCache, Samples, decode, encode, image_of
 from app.evaluation.report import advice
 from app.evaluation.variants import SEMANTIC
 from app.sampling.measure import measure
