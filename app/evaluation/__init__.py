@@ -4,7 +4,6 @@
     split    samples     thresholds (calibration)   intervals,    figures, page,
              σ, Ŷ, D     loss, area, PSNR (test)    judgement     files
 
-`run` does this for one upscaler, `conduct` for all. The code that serves requests draws the
-samples, which are stored on disk, so another setting of σ or D costs no generation, and every
-number can be reproduced from them.
+`run` does this for one upscaler, `conduct` for all. The serving code draws the samples, which are
+stored on disk, so another setting of σ or D costs no generation.
 """

@@ -156,7 +156,7 @@ def evaluate(
 
 
 class _Asked(NamedTuple):
-    """Which upscalers and settings were asked for."""
+    """The requested upscalers and settings."""
 
     upscalers: Sequence[str]
     variants: Sequence[Variant] | None
@@ -207,7 +207,7 @@ async def _run(asked: _Asked, plan: Plan, cache: Path | None, options: Options) 
 async def _variants(
     asked: _Asked, session: Parts, upscalers: Sequence[Upscaler], plan: Plan, options: Options
 ) -> Sequence[Variant]:
-    """The settings that are compared; the first is judged."""
+    """The settings to compare; the first is judged."""
     if asked.calibration is not None:
         if len(upscalers) > 1:
             raise BadRequest("A calibration is of one upscaler: name that one.")

@@ -54,7 +54,7 @@ async def conduct(
 
     Raises:
         BadPairs: images that cannot be used, unless they may be skipped; or a side without images.
-        UpscalerError: samples could not be had; those that came are kept in the cache.
+        UpscalerError: samples could not be had; those that came are in the cache.
     """
     plan, asked, skipped = await _usable(upscalers, plan, variants, options, on_progress)
     results, rows, pictures = [], [], []
@@ -67,7 +67,7 @@ async def conduct(
             rows += cell_rows(result.name, cell, draws, options.alphas)
         rows += class_rows(result.name, result.main, draws, options.reference_alpha)
         if options.with_pictures:
-            # Drawing lines holds the interpreter, sheets are files to read and write.
+            # Plots hold the interpreter; sheets read files.
             shown, drawn = await asyncio.gather(
                 showcase(result), asyncio.to_thread(number_figures, result, draws)
             )
@@ -83,9 +83,9 @@ async def _usable(
     options: Options,
     on_progress: Progress,
 ) -> tuple[Plan, Mapping[str, AskedPair], Sequence[dict[str, str]]]:
-    """The plan without images that cannot be used, each of which is named; generates nothing.
+    """The plan without unusable images, and these by name; generates nothing.
 
-    Also what a calibration would be asked with each of the others, by its name.
+    Also what a calibration would be asked with each of the others, by name.
 
     Raises:
         BadPairs: there are such images and none may be skipped, or a side is left without images.
@@ -126,9 +126,10 @@ async def _usable(
 
 
 def _unfitted(pipeline: Pipeline) -> Pipeline:
-    """The pipeline as if its σ had seen no photograph: the report tells which it was fitted on.
+    """The pipeline as if its σ had seen no photograph.
 
-    Whether they stay must not depend on which of the variants has the largest window.
+    Which photographs stay must not depend on which variant has the largest window; the report names
+    those that σ was fitted on.
     """
     settings = pipeline.indecision
     if settings.fit is None:
@@ -141,7 +142,7 @@ def _unfitted(pipeline: Pipeline) -> Pipeline:
 def typical_side(files: Sequence[PairFiles]) -> float:
     """The median over the truths of √(width · height), read from their headers.
 
-    An image that cannot be read is left out; `conduct` names it.
+    Unreadable images are left out; `conduct` names them.
     """
     sides = []
     for pair in files:

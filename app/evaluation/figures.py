@@ -42,7 +42,7 @@ _PERFECT = Staircase(np.empty(0, np.float32), np.empty(0, np.float32))
 
 
 def number_figures(result: Evaluation, draws: Resamples) -> list[Picture]:
-    """All of them, for one upscaler."""
+    """The plots of one upscaler."""
     figures = [error_and_area(result, draws)]
     if result.main.calibration.pipeline.input_rule is None:
         figures.append(psnr_and_leakage(result, draws))
@@ -50,7 +50,7 @@ def number_figures(result: Evaluation, draws: Resamples) -> list[Picture]:
 
 
 def error_and_area(result: Evaluation, draws: Resamples) -> Picture:
-    """Figure 2: what was promised and what came, and how much is not trusted."""
+    """Figure 2: the promise and the result, and how much is not trusted."""
     top = float(result.main.alphas[-1])
 
     def lines(quantity: str) -> Iterator[Line]:
@@ -137,7 +137,7 @@ def _leaked(cell: Cell, result: Evaluation) -> Panel:
 def leak(cell: Cell, alpha: float, seed: int) -> tuple[list[int], NDArray[np.float64]]:
     """What leaked calibration scenes do to the promise (Proposition 3.2).
 
-    The images of some scenes are replaced by perfect predictions (D ≡ 0), as the paper does.
+    As in the paper, the images of some scenes are replaced by perfect predictions (D ≡ 0).
 
     Returns:
         How many scenes leak, and the mean loss of the test images for each of `DRAWS` draws of
@@ -187,7 +187,7 @@ def _mean(
 def choose(cell: Cell, alpha: float) -> dict[int, str]:
     """The best, a typical, a rescued and the worst image at one α; fewer if they coincide.
 
-    By its place among the test images, why each is shown.
+    By place among the test images, why each is shown.
     """
     place = cell.place(alpha)
     errors = cell.quantities["error"]
@@ -216,7 +216,7 @@ class Shown(NamedTuple):
 
 
 async def showcase(result: Evaluation) -> list[Picture]:
-    """The sheets of one upscaler; the samples come from the cache."""
+    """The sheets of one upscaler."""
     alpha = result.options.reference_alpha
     color, semantic = result.main, result.cell(SEMANTIC_MASK)
     chosen = choose(color, alpha)

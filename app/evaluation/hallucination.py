@@ -35,7 +35,7 @@ _BILINEAR: Final = Image.Resampling.BILINEAR
 class Counts:
     """Pixels by kind, inside and outside of the mask of `alpha` (a `Part`).
 
-    cell: whose masks and predictions are looked at.
+    cell: whose masks and predictions are counted.
     pixels: of all test images, [inside or outside, kind].
     """
 

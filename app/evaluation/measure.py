@@ -35,10 +35,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Samples:
-    """The M samples of one input, uint8 [M, H, W, 3], and the time it took.
-
-    seconds: 0 if it is not known.
-    """
+    """The M samples of one input, uint8 [M, H, W, 3]; seconds: of generation, 0 if unknown."""
 
     images: NDArray[np.uint8]
     seconds: float = 0.0
@@ -55,19 +52,19 @@ class SampleCache:
             raise ConfigError(f"{folder} cannot be written: {error.strerror}.") from error
 
     def path(self, fingerprint: str, x_digest: str, seed: int, count: int) -> Path:
-        """Where the samples of one input lie. Whatever changes them is part of the name."""
+        """The file of the samples of one input; its name has all that changes them."""
         identity = hashlib.sha256(f"{fingerprint}\n{x_digest}".encode()).hexdigest()[:40]
         return self.folder / f"{identity}-{seed}-{count}.samples"
 
     def get(self, path: Path) -> Samples | None:
-        """The samples, or None if there are none or the file is damaged."""
+        """The samples; None if there are none or the file is damaged."""
         try:
             return decode(path.read_bytes())
         except (FileNotFoundError, ValueError):
             return None
 
     def put(self, path: Path, samples: Samples) -> None:
-        """Keep samples."""
+        """Store samples."""
         replace_file(path, encode(samples))
 
 
@@ -84,11 +81,7 @@ def encode(samples: Samples) -> bytes:
 
 
 def decode(data: bytes) -> Samples:
-    """The samples of a file.
-
-    Raises:
-        ValueError: the file is damaged.
-    """
+    """The samples of a file. Raises ValueError if it is damaged."""
     import zstandard  # noqa: PLC0415 - as above
 
     try:
@@ -104,20 +97,20 @@ def decode(data: bytes) -> Samples:
 
 
 def wanted(pipeline: Pipeline) -> Hashable:
-    """What distinguishes two measurements of the same samples: σ, the prediction rule, and M."""
+    """Distinguishes two measurements of the same samples: by σ, prediction rule and M."""
     return pipeline.indecision, pipeline.prediction, pipeline.samples
 
 
 class Image:
-    """One upload; whatever is asked of it is made once.
+    """One upload; everything of it is computed once.
 
     Args:
         place: on its side of the plan.
         pair: X and Y.
         samples: the M samples of X.
-        witness: the witness's answer to X; None: nothing looks at it.
+        witness: the witness's answer to X, if used.
         is_new: whether they were generated now.
-        known: what was measured of them already, by `wanted`.
+        known: measurements by `wanted`.
     """
 
     def __init__(
@@ -135,7 +128,7 @@ class Image:
         self._made: dict[Hashable, Any] = dict(known)
 
     def drawn(self, count: int) -> list[RGB]:
-        """The first so many samples, which are those that a smaller M would have drawn."""
+        """The first so many samples: those that a smaller M would have drawn."""
         return list(self.samples.images[:count])
 
     def measured(self, pipeline: Pipeline) -> Measurement:
@@ -159,7 +152,7 @@ class Image:
         return self.measured(pipeline).sigma
 
     def error(self, pipeline: Pipeline, settings: FidelitySettings) -> NDArray[np.float32]:
-        """D of Ŷ, float32 [H, W]; settings that differ only in their B share what is measured."""
+        """D of Ŷ, float32 [H, W]; settings that differ only in B share a measurement."""
         uncut = replace(settings, bound=None)
         measured = self._once(
             (_rule(pipeline), uncut),
@@ -170,7 +163,7 @@ class Image:
         return np.minimum(measured, fidelity.largest_float32(fidelity.bound(settings)))
 
     def inside(self, pipeline: Pipeline, thresholds: NDArray[np.float64]) -> dict[str, Any]:
-        """What the masks of `thresholds` hold, see `held`."""
+        """See `held`."""
         squares = self._once(
             ("squares", _rule(pipeline)),
             lambda: _squares(self.pair.y, self.prediction(pipeline)),
@@ -185,7 +178,7 @@ class Image:
 
 
 def _rule(pipeline: Pipeline) -> Hashable:
-    """What distinguishes two Ŷ of the same samples: the rule, and for `mean` also M."""
+    """Distinguishes two Ŷ of the same samples: by the rule, and for `mean` by M."""
     return pipeline.prediction, pipeline.samples if pipeline.prediction == "mean" else 0
 
 
@@ -230,9 +223,9 @@ async def image_of(
     *,
     witnessed: bool,
 ) -> Image:
-    """An image with the samples of `largest`, the pipeline with the largest M that it is asked for.
+    """An image with the samples of `largest`, the pipeline with the largest M.
 
-    `witnessed`: whether any σ looks at the witness.
+    witnessed: whether any σ uses the witness.
 
     Raises:
         DegenerateSamples: all samples are identical although the input is not flat.

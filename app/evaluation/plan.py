@@ -1,7 +1,7 @@
 """Which images calibrate and which ones test.
 
 Crops of one photograph resemble each other; on both sides they would flatter the test. So whole
-scenes are drawn whenever they are known.
+scenes are drawn where they are known.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from app.errors import BadRequest
 CALIBRATION, TEST = "calibration", "test"
 
 PHOTOGRAPH_COLUMNS = (*SCENE_COLUMNS, "group", "source_file", "photograph", "source")
-"""Columns of a manifest that name what an image was cut from; the first one that exists counts."""
+"""Columns of a manifest that name the photograph of an image, the first that exists counts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,13 +45,13 @@ class Plan:
 
     @property
     def shared(self) -> int:
-        """Number of test images whose scene also calibrates (possible only for a given split)."""
+        """Number of test images whose scene also calibrates, in a given division."""
         known = {item.scene for item in self.calibration if item.scene is not None}
         return sum(item.scene in known for item in self.test)
 
 
 def scene_of(item: PairFiles) -> str:
-    """The scene of an image, or a name of its own."""
+    """The scene of an image, or a unique name."""
     return f"scene:{item.scene}" if item.scene is not None else f"pair:{item.name}"
 
 
@@ -72,11 +72,11 @@ def make_plan(
 
     Raises:
         BadPairs: no images, or images that cannot be paired.
-        BadRequest: a manifest that cannot be used, or too few scenes to divide.
+        BadRequest: an unusable manifest, or too few scenes to divide.
     """
     if len(folders) == 1 and all((folders[0] / side).is_dir() for side in (CALIBRATION, TEST)):
         calibration, test = (find_items(folders[0] / side, column) for side in (CALIBRATION, TEST))
-        # The two folders are independent lists of files, so names may repeat.
+        # Names may repeat in the two folders.
         return Plan(_prefixed(calibration, CALIBRATION), _prefixed(test, TEST), "given")
     found = [find_items(folder, column) for folder in folders]
     if len(folders) > 1:
@@ -97,8 +97,7 @@ def split(
 ) -> tuple[list[PairFiles], list[PairFiles]]:
     """Divide by scenes, at random, so that about `share` of the images calibrate.
 
-    The order of the images does not matter. Scenes are taken in random order until the share is
-    reached; at least one scene is left on each side.
+    The order of the images does not matter; at least one scene is on each side.
 
     Raises:
         BadRequest: fewer than two scenes.
@@ -114,7 +113,7 @@ def split(
     names = sorted(scenes)
     order = np.random.Generator(np.random.PCG64(seed)).permutation(len(names))
     sizes = np.cumsum([len(scenes[names[place]]) for place in order])
-    # The number of scenes whose total comes nearest to the wanted number of images.
+    # The number of scenes whose images come nearest to the share.
     count = 1 + int(np.argmin(np.abs(sizes[:-1] - share * len(items))))
     sides: tuple[list[PairFiles], list[PairFiles]] = ([], [])
     for rank, place in enumerate(order):
@@ -123,11 +122,11 @@ def split(
 
 
 def find_items(folder: Path, column: str | None = None) -> list[PairFiles]:
-    """The pairs of one folder with their scenes, as far as folders or a manifest show them.
+    """The pairs of one folder, with their scenes where folders or a manifest name them.
 
     Raises:
-        BadPairs: nothing there, or files without a partner.
-        BadRequest: a manifest that cannot be used.
+        BadPairs: no images, or files without a partner.
+        BadRequest: an unusable manifest.
     """
     base = folder / "y" if (folder / "y").is_dir() else folder
     inner = [path for path in base.iterdir() if path.is_dir()] if base.is_dir() else []
@@ -142,10 +141,10 @@ def _holds_images(folder: Path) -> bool:
 
 
 def _manifest_scenes(path: Path, column: str | None) -> Mapping[str, str]:
-    """The scene of each image that a manifest names, in a column or the first of the known ones.
+    """The scenes of a manifest by image.
 
     Raises:
-        BadRequest: it cannot be read, or has not the column that was asked for.
+        BadRequest: it cannot be read, or lacks the wanted column.
     """
     rows = read_table(path.read_bytes()) if path.is_file() else None
     if column is None and rows is None:

@@ -1,7 +1,7 @@
 """Line plots, and sheets of images under column heads.
 
 A plot is an SVG that follows light and dark surroundings, a sheet a JPEG; each has the numbers
-behind it. This is the only module that knows matplotlib.
+behind it. Only this module uses matplotlib.
 """
 
 from __future__ import annotations
@@ -22,26 +22,25 @@ from PIL import Image, ImageDraw, ImageFont
 from app.conformal.lab import Pixels
 from app.errors import ConfigError
 
-_INK, _FAINT = "#1f2328", "#c8ced6"  # of print; in an SVG the page's own take their place
+_INK, _FAINT = "#1f2328", "#c8ced6"  # of print; an SVG takes the page's
 THEME = f"""
   :root {{ --ink: {_INK}; --faint: {_FAINT}; color-scheme: light dark; }}
   @media (prefers-color-scheme: dark) {{ :root {{ --ink: #e6edf3; --faint: #454c55; }} }}
   @media print {{ :root {{ --ink: #000000; --faint: {_FAINT}; }} }}
 """
-"""The colours of a picture that stands alone; a page that inlines it defines them itself."""
+"""The colours of a picture outside of the page."""
 
 _PANEL = (4.6, 3.6)  # inches
 
-# Okabe and Ito and one more: distinguished in all common forms of colour blindness, readable on
-# black and white.
+# Okabe and Ito and one more: distinct in all common forms of colour blindness, on black and white.
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8a8a00", "#7b4fb5")
-GREY = "#7a7a7a"  # of what is no measurement
+GREY = "#7a7a7a"  # of bounds
 
 Record = dict[str, object]
 """A row of a table by its columns."""
 
 _GAP, _HEAD, _FOOT = 8, 26, 24
-_TILE = 288  # pixels of the longer side of an image on a sheet
+_TILE = 288  # longer side of an image on a sheet, pixels
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +56,7 @@ class Line:
     color: str | None = None
 
     def one_minus(self) -> Line:
-        """The curve of what is left to 1."""
+        """The curve of 1 − y."""
         low, high = (None if end is None else 1 - end for end in (self.high, self.low))
         return replace(self, y=1 - self.y, low=low, high=high)
 
@@ -85,7 +84,7 @@ class SheetRow:
 class Picture:
     """A finished figure: an SVG, coloured by the page's `--ink` and `--faint`, or a JPEG.
 
-    alt: what it shows, for those who do not see it. records: the numbers behind it.
+    alt: a description. records: the numbers behind it.
     """
 
     upscaler: str
@@ -119,11 +118,7 @@ class Picture:
 
 
 def check_installed() -> None:
-    """Say what is missing before minutes are spent.
-
-    Raises:
-        ConfigError: the extra is not installed.
-    """
+    """Raise ConfigError unless the extra is installed."""
     try:
         import jinja2  # noqa: F401, PLC0415
         import matplotlib.figure  # noqa: F401, PLC0415
@@ -157,7 +152,7 @@ def plot(upscaler: str, figure: str, title: str, caption: str, panels: Sequence[
     svg = io.StringIO()
     with mpl.rc_context(style):
         canvas = Figure(figsize=(width, height))
-        # Margins in inches by hand: working them out would cost more than drawing.
+        # A tight layout would cost more than drawing.
         canvas.subplots_adjust(
             left=0.72 / width,
             right=1 - 0.15 / width,
@@ -169,7 +164,7 @@ def plot(upscaler: str, figure: str, title: str, caption: str, panels: Sequence[
             _draw(canvas.add_subplot(1, len(panels), place), panel)
         facts = {"Date": None, "Creator": None}
         with warnings.catch_warnings():
-            # It blames the amount of data wherever a stalled machine takes a second for a legend.
+            # Any legend that takes a second warns of much data.
             warnings.filterwarnings("ignore", "Creating legend with loc", UserWarning)
             canvas.savefig(svg, format="svg", transparent=True, metadata=facts)
     themed = _themed(svg.getvalue(), name, title)
@@ -198,12 +193,11 @@ def _draw(axes: Any, panel: Panel) -> None:
 
 
 def _themed(svg: str, name: str, title: str) -> str:
-    """The SVG element alone, in the page's colours, named for readers who do not see it."""
+    """The SVG element alone, in the page's colours, with a label."""
     body = svg[svg.index("<svg") :]
     body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.DOTALL)
     body = body.replace(_INK, "var(--ink)").replace(_FAINT, "var(--faint)")
-    # The page scales it; the view box keeps the proportions.
-    # A page holds several pictures, and matplotlib gives all of them the same ids.
+    # Matplotlib gives all pictures of a page the same ids.
     body = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{name}-", body)
     head, _, rest = body.partition(">")
     head = re.sub(r'\s(?:width|height)="[^"]*"', "", head)
@@ -231,7 +225,7 @@ def sheet(
     rows: Sequence[SheetRow],
     records: Sequence[Record],
 ) -> Picture:
-    """Rows of images under column heads; `records` are the numbers behind them."""
+    """Rows of images under column heads."""
     import matplotlib as mpl  # noqa: PLC0415 - as above
 
     tiles = [[_tile(image) for image in row.images] for row in rows]
@@ -239,7 +233,7 @@ def sheet(
     height = _HEAD + sum(line[0].height + _FOOT for line in tiles)
     canvas = Image.new("RGB", (width, height), "white")
     pen = ImageDraw.Draw(canvas)
-    # It comes with matplotlib and has Greek letters.
+    # It has Greek letters.
     font = ImageFont.truetype(mpl.get_data_path() + "/fonts/ttf/DejaVuSans.ttf", 12)
     top = _HEAD
     for line, row in zip(tiles, rows, strict=True):

@@ -1,8 +1,7 @@
 """A calibration on one side, and what its masks contain on the other.
 
 The service's own code makes and queries the calibration: what is judged is what would be served.
-Thresholds are known before the first test image, so its maps are reduced at once and released:
-memory does not grow with the number of images, and nothing is binned.
+Thresholds are known before the first test image, so its maps are reduced at once and released.
 """
 
 from __future__ import annotations
@@ -47,7 +46,7 @@ class Part(Protocol):
 
 
 class Answered(NamedTuple):
-    """A test image: what its answer would be about, its losses, and what its masks hold."""
+    """A test image: the subject of its answer, its losses, and what its masks hold."""
 
     subject: Subject
     is_warned: bool
@@ -59,12 +58,12 @@ class Answered(NamedTuple):
 class Cell:
     """The masks of one variant (a `Part`).
 
-    request: what a calibration of these images is asked; None: there is one already.
-    alphas: the levels in rising order.
+    request: for a calibration of these images; None: there is one already.
+    alphas: the levels, rising.
     answers: in the order of the plan.
     quantities: of the test images at each level, and last of the whole image, [m, A + 1]: `loss`,
-        what the guarantee counts of the largest error inside the mask; `error`, the largest D; and
-        those of `held`.
+    what the guarantee counts of the largest error inside the mask; `error`, the largest D; and
+    those of `held`.
     """
 
     variant: Variant
@@ -89,7 +88,7 @@ class Cell:
 
         Raises:
             BadRequest: the upscaler or the estimator cannot do with so many samples.
-            CalibrationMismatch: the calibration that is there is of another pipeline.
+            CalibrationMismatch: the given calibration is of another pipeline.
         """
         pipeline, request = variant.pipeline(upscaler), None
         if variant.calibration is not None:
@@ -112,7 +111,7 @@ class Cell:
 
     @property
     def classes(self) -> Mapping[str, list[int]]:
-        """The places of the test images of each class of uploads, by name; empty without a rule."""
+        """The places of the test images by class of uploads; empty without a rule."""
         found = defaultdict(list)
         for place, one in enumerate(self.answers):
             if one.subject.input_class is not None:
@@ -121,7 +120,7 @@ class Cell:
 
     @property
     def color_error(self) -> FidelitySettings:
-        """The D on colours that is told, whatever the guarantee counts."""
+        """The D on colours that is reported, whatever the guarantee counts."""
         settings = self.pipeline.fidelity
         return FidelitySettings() if settings.row.unit == "label" else settings
 
@@ -139,7 +138,7 @@ class Cell:
         return seen_by(indecision, image.pair.pixels_sha256)
 
     def seen_to_fit(self, image: Image) -> Photograph | None:
-        """What the fit sees of a calibration image."""
+        """What the fit uses of a calibration image."""
         if not self.fits_on(image.pair.name):
             return None
         drawn = image.drawn(self.pipeline.samples)
@@ -214,7 +213,7 @@ class Cell:
         return Answered(subject, warned, losses, quantities)
 
     def gather(self, images: Sequence[Answered]) -> None:
-        """Keep what was found."""
+        """Keep the answers."""
         self.answers = images
         names = images[0].quantities
         self.quantities = {

@@ -1,4 +1,4 @@
-"""The report: one HTML file that needs nothing else, and every table and figure as files."""
+"""The report: one self-contained HTML file, and every table and figure as files."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ STATUS = {
     "nothing": "nothing trusted",
 }
 _WORTH = 0.02
-"""Of the picture: what less than that is not worth another generation."""
+"""Share of the picture that is worth another generation."""
 
 
 def write(findings: Findings, out: Path) -> None:
-    """Write everything into a folder, which is made if it is missing."""
+    """Write everything into a folder."""
     (out / FIGURES).mkdir(parents=True, exist_ok=True)
     for picture in findings.pictures:
         stem = out / FIGURES / picture.name
@@ -96,7 +96,7 @@ def summary(findings: Findings) -> dict[str, Any]:
 
 
 def _tables(findings: Findings) -> dict[str, list[Record]]:
-    """The tables by name, each as flat records: CSV files, and lists in the JSON."""
+    """The tables by name, as flat records."""
     return {
         "table": as_records(findings.rows),
         "price": [
@@ -135,7 +135,7 @@ def advice(rows: Sequence[dict[str, Any]], alpha: float) -> str | None:
 
 
 def render(findings: Findings) -> str:
-    """The report as one HTML page without references to anything outside it."""
+    """The report as one HTML page."""
     import jinja2  # noqa: PLC0415 - an optional dependency, imported where it is used
 
     source = resources.files("app.evaluation").joinpath("report.html.j2").read_text("utf-8")

@@ -32,9 +32,9 @@ Progress = Callable[[str, int, int], None]
 class Options:
     """What an evaluation needs besides images, upscalers and settings.
 
-    degradation: how X is made where only Y is at hand; None: as a calibration would make it.
-    price_per_call: of an upscaler, by its name.
-    skip_bad: leave out images that cannot be used.
+    degradation: how X is made where only Y is given; None: as a calibration would make it.
+    price_per_call: by the upscaler's name.
+    skip_bad: leave out unusable images.
     """
 
     alphas: Sequence[float]
@@ -63,13 +63,13 @@ class Upload(NamedTuple):
 
 
 class Evaluation:
-    """One upscaler's evaluation, on its way and when it is done.
+    """One upscaler's evaluation.
 
     Attributes:
         made_by: how X is made from Y; None: it is given.
         cells: of every variant.
-        fitted_on: names of the images that a σ in use was fitted on before.
-        quickest: seconds of generation of the upload that took least: others may have waited.
+        fitted_on: images that a σ in use was fitted on before.
+        quickest: the least seconds of generation of an upload: others may have waited.
     """
 
     def __init__(
@@ -112,7 +112,7 @@ class Evaluation:
 
     @property
     def main(self) -> Cell:
-        """The cell whose promise is judged first."""
+        """The cell that is judged first."""
         return self.cells[0]
 
     def cell(self, name: str) -> Cell | None:
@@ -125,9 +125,9 @@ class Evaluation:
         return [scene_of(upload.files) for upload in self.test]
 
     def prices(self) -> list[dict[str, Any]]:
-        """What so many generations cost, and let one trust: a row per M and α.
+        """What numbers of generations cost, and let one trust: a row per M and α.
 
-        Of the settings that differ from the first in M alone; nothing without such.
+        Of the settings that differ from the first in M alone; empty without such.
         """
         config = self.main.variant.config
         cells = [
@@ -160,8 +160,8 @@ class Evaluation:
         """Generate what is missing, calibrate, and measure the test images.
 
         Raises:
-            BadInput: an image that cannot be used (they are checked before, see `conduct`).
-            UpscalerError: samples could not be had; those that came are kept.
+            BadInput: an unusable image (`conduct` checks before).
+            UpscalerError: samples could not be had; those that came are in the cache.
         """
         to_fit = [
             upload
@@ -187,10 +187,8 @@ class Evaluation:
     ) -> list[Result]:
         """What `reduce` makes, in a thread, of every upload; in the order given.
 
-        One more image at once than the upscaler takes.
-
-        Raises:
-            Exception: of the first image that failed; the others are cancelled.
+        One more image at once than the upscaler takes. Raises the error of the first image that
+        fails, after cancelling the others.
         """
         at_once = max(self.upscaler.capabilities.concurrency + 1, usable_cores())
         turns = asyncio.Semaphore(at_once)

@@ -29,7 +29,7 @@ QUANTITIES = ("loss", "error", "area", "psnr", "psnr_lab")
 
 
 class Interval(NamedTuple):
-    """A mean and the ends of its interval; NaN where there is nothing to average."""
+    """A mean and the ends of its interval; NaN with nothing to average."""
 
     mean: float
     low: float
@@ -65,7 +65,7 @@ def mean_intervals(values: NDArray[np.float64], drawn: NDArray[np.float64]) -> l
 
 
 def percentile(replicates: NDArray[np.float64]) -> tuple[float, float]:
-    """The ends of the middle 95 % of the replicates; NaN ones had nothing to average."""
+    """The ends of the middle 95 % of the replicates; NaN ones are left out."""
     known = replicates[~np.isnan(replicates)]
     if not known.size:
         return float("nan"), float("nan")
@@ -82,13 +82,13 @@ def lost(
 ) -> NDArray[np.float64]:
     """The sum of the losses of test images in every replicate of both sides, [A, R].
 
-    In each replicate the threshold is found anew from the resampled calibration scenes, on a grid.
+    Each replicate finds the threshold anew from the resampled calibration scenes, on a grid.
 
     Args:
-        calibration: losses L̄_i(t) of the calibration scenes at the grid of thresholds, [n, G]: the
-            loss of the mask {σ ≤ t}, rising along the grid.
+        calibration: losses L̄_i(t) of the calibration scenes at the grid of thresholds, [n, G]: of
+        the mask {σ ≤ t}, rising along the grid.
         test: losses of the test images for the masks {σ < t} at the same grid, and last for the
-            whole image, [m, G + 1].
+        whole image, [m, G + 1].
         bound: B.
         alphas: the levels.
         drawn: `weights` of the n scenes and of the m images, of the same number of replicates.
@@ -110,12 +110,12 @@ def lost(
 class Row:
     """One line of the table.
 
-    input_class: of the uploads that it is about; None: of all.
+    input_class: of the uploads; None: of all.
     alpha: None is the whole image, without the method.
     warned: share of the uploads that the service would warn of.
     quantities: an interval over the test images for each of `QUANTITIES`.
     promise: the interval by which `status` is judged: over calibration and test images for a
-        promise in expectation, over test images for one about the calibration at hand.
+    promise in expectation, over test images for one about the calibration at hand.
     """
 
     upscaler: str
@@ -130,7 +130,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Resamples:
-    """The bootstrap draws of an evaluation, made once and used for every number."""
+    """The bootstrap draws of an evaluation."""
 
     test: NDArray[np.float64]
     seed: int
@@ -203,8 +203,7 @@ def _rows(
 def joint(cell: Cell, draws: Resamples, alphas: Sequence[float]) -> list[tuple[float, float]]:
     """Intervals of the realised loss over the draw of calibration scenes *and* of test images.
 
-    The promise is an average over both. Each replicate finds the thresholds of every part anew from
-    the resampled scenes, on a fine grid.
+    The promise is an average over both. Each replicate finds the thresholds of every part anew.
     """
     column = {scene: k for k, scene in enumerate(dict.fromkeys(cell.calibration.scenes))}
     of_scenes, of_test = draws.calibration(len(column)), draws.test[:JOINT_REPLICATES]

@@ -1,4 +1,4 @@
-"""The settings that an evaluation compares, by name: those of a calibration."""
+"""The settings that an evaluation compares, by name."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from app.sampling.pipeline import DEFAULT_SAMPLES, Pipeline, default_estimator
 from app.upscalers.base import Upscaler, witness_of
 
 SERVED, PAPER, SEMANTIC_MASK, CERTAIN = "served", "paper", "paper, semantic D", "paper, certain"
-"""Names of built-in variants that words and figures know."""
+"""Built-in variants that texts and figures name."""
 
 SEMANTIC: Final = FidelitySettings(metric="semantic", labels="synthetic")
-"""Labels of a rule, since no person has marked these predictions."""
+"""Labels of a rule, not of a person."""
 
 PAPER_SIDE = 2048
-"""Side in pixels of the crops of the paper's experiments, to which its blurs belong."""
+"""Side in pixels of the paper's crops, to which its blurs belong."""
 
 PAPER_BLUR, PAPER_BOUND = 64.0, 3.0
 
@@ -41,7 +41,7 @@ SETTINGS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """One way to calibrate, or a calibration that there is already."""
+    """One way to calibrate, or a given calibration."""
 
     name: str
     config: CalibrationConfig = field(default_factory=CalibrationConfig)
@@ -64,7 +64,7 @@ class Variant:
 
 
 def served() -> list[Variant]:
-    """What the service would do by default; and σ without fit and witness, beside it."""
+    """What the service would do by default; and beside it σ without fit and witness."""
     return [
         Variant(SERVED, note="What `trustscale calibrate` makes of these images by default."),
         Variant(
@@ -77,7 +77,7 @@ def served() -> list[Variant]:
 
 
 def compared(first: Variant, samples: Sequence[int]) -> list[Variant]:
-    """The same settings with other numbers of generations, whose price is compared."""
+    """The same settings with other numbers of generations."""
     own = first.config.samples or DEFAULT_SAMPLES
     return [
         Variant(f"{first.name}, M = {count}", first.config.model_copy(update={"samples": count}))
@@ -89,7 +89,7 @@ def compared(first: Variant, samples: Sequence[int]) -> list[Variant]:
 def paper(upscalers: Sequence[Upscaler], samples: int, side: float, delta: float) -> list[Variant]:
     """The paper's setting: M samples, errors not cut, σ not fitted, no classes of uploads.
 
-    Its blurs are scaled to images of `side` pixels. A second variant shows one sample's result.
+    Its blurs are scaled to images of `side` pixels.
     """
 
     def uncut(samples: int, estimator: str, **fields: Any) -> CalibrationConfig:
@@ -146,7 +146,7 @@ def read_variants(path: Path) -> list[Variant]:
     """The variants of a TOML file: one table of settings each, named by its heading.
 
     Raises:
-        BadRequest: the file is not TOML, has no table, or a setting is wrong; the setting is named.
+        BadRequest: no TOML, no table, or a wrong setting, which is named.
     """
     try:
         tables: dict[str, Any] = tomllib.loads(path.read_text("utf-8"))

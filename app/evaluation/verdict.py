@@ -1,4 +1,4 @@
-"""What the numbers say, in plain text. Every word is computed."""
+"""What the numbers say, in plain text."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from app.evaluation.variants import PAPER, SERVED
 from app.images.compression import class_in_words
 
 Outcome = Literal["kept", "undecided", "mixed", "broken", "nothing"]
-"""Judged by the main promise of each upscaler, which is fixed before anything is measured: the
-reference α, under the first settings. Of many promises some break by chance."""
+"""Judged by the main promise of each upscaler, fixed before anything is measured: the reference α
+under the first settings. Of many promises some break by chance."""
 
 HEADLINES: dict[Outcome, str] = {
     "kept": "The promise was kept.",
@@ -32,7 +32,7 @@ _SETTINGS = {SERVED: "as this service would serve it", PAPER: "in the paper's se
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The outcome, its headline, what was found, and what it cannot show."""
+    """The outcome, its headline, the findings and their limits."""
 
     outcome: Outcome
     headline: str

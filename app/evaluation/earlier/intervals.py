@@ -4,12 +4,11 @@
 Imaging". Their nested sets are T_λ = [Ŷ − λ·l, Ŷ + λ·u] with heuristic half-widths l and u, the
 loss of an image is the share of its values outside, and λ is calibrated by risk-controlling
 prediction sets: with probability at least 1 − δ over the calibration images, the expected share
-outside is at most α. Their network predicts l and u; a model that can only be asked gives them by
-the quantiles of its samples: l = Ŷ − q_low, u = q_high − Ŷ.
+outside is at most α. Here the quantiles of the samples give l = Ŷ − q_low, u = q_high − Ŷ.
 
 Values are 8-bit levels and the quantiles are order statistics, so half-widths and distances are
-integers: an image is reduced to its joint histogram of (half-width, distance), from which the share
-outside is known exactly at every λ. λ is sought on the grid `LAMBDAS`, fixed in advance.
+integers: the joint histogram of (half-width, distance) gives the share outside exactly at every λ
+of the grid `LAMBDAS`.
 """
 
 from __future__ import annotations
@@ -25,15 +24,14 @@ from app.conformal.concentration import hoeffding_bentkus_p_value
 from app.conformal.lab import Pixels
 
 LAMBDAS: NDArray[np.float64] = np.concatenate([[0.0], np.geomspace(1 / 255, 255, 1023)])
-"""The scales that are tried; at the last one even a half-width of 1 reaches every level."""
+"""The scales; at the last one even a half-width of 1 reaches every level."""
 LAMBDAS.setflags(write=False)
 
 LOW, HIGH = 0.05, 0.95
 """Quantiles of the samples, as order statistics (rounded outwards)."""
 
 FLOOR = 1
-"""Least half-width in levels. Where all samples agree it would be 0, no scale would ever reach the
-truth, and the risk could not be controlled."""
+"""Least half-width in levels: with 0, where all samples agree, no scale would reach the truth."""
 
 _LEVELS = 256
 
@@ -70,7 +68,7 @@ def half_widths(samples: NDArray[np.uint8], prediction: Pixels) -> Widths:
 
 
 def miss_curve(truth: Pixels, prediction: Pixels, widths: Widths) -> NDArray[np.float64]:
-    """The loss of one image at every λ of `LAMBDAS`: its share of values outside, decreasing."""
+    """The loss of one image at every λ of `LAMBDAS`: its share of values outside."""
     below, above = widths
     is_above = truth > prediction
     distance = np.where(is_above, truth - prediction, prediction - truth)
@@ -110,8 +108,7 @@ def calibrate(
 def interval(prediction: Pixels, widths: Widths, scale: float) -> tuple[Pixels, Pixels]:
     """The images of the lower and the upper ends, uint8 [H, W, 3]: the levels inside T_λ.
 
-    Real ends are rounded inwards, which keeps every whole level that lies between them. An infinite
-    scale gives 0 and 255 everywhere.
+    Real ends are rounded inwards. An infinite scale gives 0 and 255 everywhere.
     """
     if math.isinf(scale):
         return np.zeros_like(prediction), np.full_like(prediction, _LEVELS - 1)

@@ -41,9 +41,8 @@ class Earlier:
     """Both methods, calibrated on the calibration images (a `Part`).
 
     scale: λ̂ of the intervals. weighted: λ for each of `WEIGHTED_ALPHAS`, [k].
-    scores: of each test image the share of values outside their interval and the mean width in
-        [0, 1], and then for each of `WEIGHTED_ALPHAS` the weighted error and the mean weight,
-        [m, 2 + 2k].
+    scores: of each test image the share of values outside their interval and the mean width in [0,
+    1], then for each of `WEIGHTED_ALPHAS` the weighted error and the mean weight, [m, 2 + 2k].
     """
 
     pipeline: Pipeline
@@ -61,7 +60,7 @@ class Earlier:
         )
 
     def calibrate(self, images: Sequence[tuple[NDArray[np.float64], NDArray[np.float64]]]) -> None:
-        """Calibrate both; neither knows of scenes."""
+        """Calibrate both; neither knows scenes."""
         curves, scales = (np.array(part) for part in zip(*images, strict=True))
         self.scale = intervals.calibrate(curves, alpha=MISS_ALPHA, delta=self.delta)
         self.weighted = np.array(
@@ -100,10 +99,9 @@ class Earlier:
         return image.error(self.pipeline, POINTWISE)
 
     def records(self, whole: float) -> list[Record]:
-        """What each method promises, whether that can be relied on, and what came.
+        """What each method promises, whether that can be relied on, and the result.
 
-        Args:
-            whole: mean of the largest D of the whole image, which no method at all gives.
+        whole: mean of the largest D of the whole image.
         """
         outside, width, *weighted = (float(column.mean()) for column in self.scores.T)
         rows: list[tuple[object, ...]] = [

@@ -5,13 +5,12 @@ calibration image gives the largest λ at which its own weighted error (1/N) Σ 
 α; a quantile of these λ is served. The claim is Eq. 3: with probability at least 1 − δ over the
 calibration images, the *expected* weighted error of a new image is at most α.
 
-**The claim is false.** The condition is checked image by image, the expectation in the claim never
-enters, and the quantile has no correction for a finite sample (Appendix B; the counterexample runs
-in tests/evaluation/test_earlier.py). The masks are for comparison only.
+**The claim is false.** The condition is checked image by image, the expectation never enters, and
+the quantile has no correction for a finite sample (Appendix B; the counterexample runs in
+tests/evaluation/test_earlier.py). The masks are for comparison only.
 
-The paper's formula writes [σ] where c stands here: in it larger values mean *more* confidence, as
-in Kutiel et al., where a network predicts c. A model that can only be asked gives c by the root of
-its indecision, see `confidence`.
+The paper's formula has [σ] for c: larger values mean *more* confidence, as in Kutiel et al., where
+a network predicts c. Here c comes from the indecision, see `confidence`.
 """
 
 from __future__ import annotations
@@ -28,8 +27,8 @@ EPSILON = 1e-3
 def confidence(indecision: NDArray[np.float32]) -> NDArray[np.float64]:
     """The confidence c = 1 − min{1, √σ}, float64 of the shape of σ, in [0, 1].
 
-    σ is a variance in normalised Lab, so its root is a deviation in the unit of the error: M then
-    weighs a pixel by the inverse of the error that the samples suggest.
+    σ is a variance in normalised Lab, so its root has the unit of the error: M weighs a pixel by
+    the inverse of the error that the samples suggest.
     """
     return 1 - np.minimum(1, np.sqrt(indecision, dtype=np.float64))
 
@@ -40,7 +39,7 @@ def mask(confidences: NDArray[np.float64], scale: float) -> NDArray[np.float64]:
 
 
 def weighted_error(weights: NDArray[np.float64], error: NDArray[np.floating]) -> float:
-    """(1/N) Σ M·|Ŷ − Y|, the quantity that Eq. 3 speaks about."""
+    """(1/N) Σ M·|Ŷ − Y|, as in Eq. 3."""
     return float(np.mean(weights * error, dtype=np.float64))
 
 
@@ -51,8 +50,8 @@ def image_scale(
 ) -> NDArray[np.float64]:
     """λ_i = max{λ in [0, 1] : (1/N) Σ M^(λ)·|Ŷ − Y| ≤ α} of one image, for every α.
 
-    With u = 1 − c + ε the weighted error is, between two neighbouring values of u, the line
-    (Σ_{u ≤ λ} e + λ·Σ_{u > λ} e/u) / N, and it increases in λ; so λ_i is found by sorting, exactly.
+    With u = 1 − c + ε the weighted error is, between two neighbouring values of u, the line (Σ_{u ≤
+    λ} e + λ·Σ_{u > λ} e/u) / N, and it increases in λ; so sorting finds λ_i exactly.
 
     Args:
         confidences: c, [H, W] in [0, 1].
@@ -78,7 +77,7 @@ def image_scale(
 
 
 def calibrate(scales: Sequence[float] | NDArray[np.float64], *, delta: float) -> float:
-    """The λ that is served, an empirical quantile of the λ_i of the calibration images.
+    """The served λ, an empirical quantile of the λ_i of the calibration images.
 
     It is the largest λ at which at least a share 1 − δ of the calibration images keeps its weighted
     error at α, the δ-quantile: the kind reading. Step 2 of Appendix B has Quantile_{1−δ}, at which
