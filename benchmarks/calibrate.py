@@ -1,8 +1,7 @@
 """What a calibration costs besides the generation. `python -m benchmarks.calibrate DIR [COUNT]`.
 
 DIR holds photographs of at least 512×512; the middle of the first COUNT (2) is X, and its bicubic
-enlargement to 2048×2048 is Y, since only the time counts here. The two workers need a Redis as the
-tests do; without one that row says so.
+enlargement to 2048×2048 is Y, since only the time counts.
 """
 
 from __future__ import annotations
@@ -10,13 +9,11 @@ from __future__ import annotations
 import asyncio
 import io
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import httpx
 import numpy as np
 from PIL import Image
 
@@ -30,11 +27,7 @@ from app.images.encode import png_rgb
 from app.sampling.measure import measure
 from app.upscalers.base import RGB, Capabilities, Source
 from app.upscalers.embedded import EmbeddedUpscaler
-from benchmarks.arguments import folder_and_count
-from benchmarks.fleet import Fleet
 from benchmarks.table import print_table
-from tests.api.admin import BASE, truth_files, zipped
-from tests.servers import RedisServer, ServerMissing
 
 SIDE, SCALE, MAPS, MERGED = 512, 4, 8, 2000
 
@@ -164,32 +157,6 @@ def merging(calibration: Calibration) -> float:
     return min(times)
 
 
-def fleet(workers: int, redis_url: str, count: int = 40) -> float:
-    """Seconds of a calibration whose samples only sleep, one pair at a time per worker."""
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        Fleet(Path(folder), redis_url, seconds=0.5, slots=1) as ours,
-    ):
-        client = ours.gateway()
-        for _ in range(workers):
-            ours.worker()
-        _calibrated(client, 2 * workers, first=1000)  # all workers are up
-        return _calibrated(client, count)
-
-
-def _calibrated(client: httpx.Client, count: int, first: int = 0) -> float:
-    archive = {"archive": ("pairs.zip", zipped(truth_files(count, first=first)))}
-    began = time.perf_counter()
-    sent = client.post(
-        BASE, files=archive, data={"config": '{"samples": 4, "degradation": {}}'}
-    ).raise_for_status()
-    while (job := client.get(sent.headers["location"]).json())["state"] in {"queued", "running"}:
-        time.sleep(0.02)
-    if job["state"] != "succeeded":
-        raise RuntimeError(job)
-    return time.perf_counter() - began
-
-
 def main(folder: Path, count: int) -> None:
     """Measure and print."""
     pairs = crops(folder, count)
@@ -208,14 +175,9 @@ def main(folder: Path, count: int) -> None:
         (f"{MERGED} staircases, 100 α", f"{1e3 * merging(calibration):.0f} ms", "< 100 ms"),
         (f"file of {MERGED} pairs, {breakpoints:.0f} steps each", f"{size:.1f} MB", "< 20 MB"),
     ]
-    try:
-        with RedisServer() as redis:
-            one, two = fleet(1, redis.url), fleet(2, redis.url)
-        rows.append(("two workers against one", f"{one / two:.2f}×", "≥ 1.8×"))
-    except ServerMissing as missing:
-        rows.append(("two workers against one", str(missing), "≥ 1.8×"))
     print_table(("what", "measured", "wanted"), rows)
 
 
 if __name__ == "__main__":
-    main(*folder_and_count(__doc__, 2))
+    folder, count, *_ = [*sys.argv[1:], "2"]
+    main(Path(folder), int(count))

@@ -4,20 +4,15 @@
 
 Each photograph is cropped to a multiple of the scale, reduced by Pillow's bicubic filter, upscaled
 once without a symmetry, and compared with the original and with Pillow's bicubic upscaling. Their
-pixels poured into 512 x 512 then show speed and memory with several tiles. At last come eight
-samples of each photograph, one at a time on all cores against one per core. PSNR is over RGB,
+pixels poured into 512 x 512 then show speed and memory with several tiles. PSNR is over RGB,
 0..255, the mean of the values per photograph.
 """
 
 from __future__ import annotations
 
 import argparse
-import asyncio
 import resource
-import statistics
 import sys
-import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import get_args
 
@@ -25,16 +20,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from app.system import usable_cores
-from app.upscalers.base import Source
 from app.upscalers.embedded import EmbeddedUpscaler, symmetric_sample
 from app.upscalers.runtime import PrecisionSetting
 from app.upscalers.shipped import SHIPPED
 from benchmarks.timing import timed
 
 Pixels = NDArray[np.uint8]
-
-SAMPLES, ROUNDS = 8, 3
 
 
 def psnr(image: Pixels, truth: Pixels) -> float:
@@ -45,19 +36,6 @@ def psnr(image: Pixels, truth: Pixels) -> float:
 def peak_mib() -> float:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
-
-
-async def sampling(upscaler: EmbeddedUpscaler, inputs: Sequence[Pixels]) -> float:
-    """Seconds for the samples of all inputs, as many at a time as the upscaler takes."""
-    calls = iter([(Source(pixels), seed) for pixels in inputs for seed in range(SAMPLES)])
-
-    async def worker() -> None:
-        for source, seed in calls:
-            await upscaler.generate(source, [seed])
-
-    began = time.perf_counter()
-    await asyncio.gather(*(worker() for _ in range(upscaler.capabilities.concurrency)))
-    return time.perf_counter() - began
 
 
 def row(label: str, megapixels: float, wall: float, cpu: float, threads: int) -> str:
@@ -83,13 +61,12 @@ def main() -> None:
     if not files:
         parser.error(f"no images in {options.folder}")
 
-    chosen = {
-        "name": options.upscaler,
-        "model": options.upscaler,
-        "threads": options.threads,
-        "precision": options.precision,
-    }
-    upscaler = EmbeddedUpscaler(**chosen)
+    upscaler = EmbeddedUpscaler(
+        name=options.upscaler,
+        model=options.upscaler,
+        threads=options.threads,
+        precision=options.precision,
+    )
     model, k = upscaler.model, upscaler.scale
     model(np.zeros((64, 64, 3), np.uint8))  # the first run allocates
 
@@ -117,16 +94,6 @@ def main() -> None:
     mosaic = np.resize(np.concatenate([pixels.reshape(-1, 3) for pixels in inputs]), (512, 512, 3))
     output, wall, cpu = timed(lambda: symmetric_sample(model, mosaic, 0, upscaler.plan))
     print(row("512 x 512, tiled", output.size / 3e6, wall, cpu, model.threads))
-
-    crowd = EmbeddedUpscaler(**chosen, concurrency=usable_cores())
-    ratios = []
-    for _ in range(ROUNDS):
-        one, many = (asyncio.run(sampling(each, inputs)) for each in (upscaler, crowd))
-        ratios.append(many / one)
-    print(
-        f"\n{SAMPLES} samples each, {crowd.capabilities.concurrency} at a time against one: "
-        f"{statistics.median(ratios):.3f} of the time ({min(ratios):.3f} to {max(ratios):.3f})"
-    )
 
     ours, bicubic = np.mean(scores, axis=0)
     gains = np.subtract(*np.transpose(scores))

@@ -1,6 +1,6 @@
 """What hostile input costs the others: an honest upload beside it, and the memory of the gateway.
 
-    python -m benchmarks.hostile [uploads|archives|overlays]...
+    python -m benchmarks.hostile [uploads|archives]...
 
 Uploads: a gateway of its own as `trustscale serve` starts it; of each kind `--at-once` files come
 at the same time, and beside them an honest photograph of 256×192. "Waits" is the longest of its
@@ -9,14 +9,11 @@ and the largest sum that its decoders held. At the end SIGTERM comes while the s
 
 Archives: "under" is the costliest archive of its kind that is taken to pieces, "over" the same kind
 ten times as large; seconds are of one core.
-
-Overlays: an honest upload beside a client that asks for many overlays of one result.
 """
 
 from __future__ import annotations
 
 import argparse
-import asyncio
 import io
 import os
 import signal
@@ -29,7 +26,7 @@ import threading
 import time
 import zipfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -41,13 +38,9 @@ from app.calibration.archive import ArchiveLimits, archive_files
 from app.errors import TrustscaleError
 from app.telemetry.logs import configure_logs
 from benchmarks.table import print_table
-from tests.api.gateway import client_of, form, gateway, running
-from tests.factories import calibration_of, encoded, photo
-from tests.fakes import FakeUpscaler
+from tests.factories import encoded, photo
 from tests.images import hostile
 from tests.servers import ProcessGroup, free_port
-
-Asked = asyncio.Task[httpx.Response]
 
 HONEST = encoded(photo(1, 192, 256))
 DRAIN_S = 60.0
@@ -236,36 +229,9 @@ def archives() -> list[list[str]]:
     return found
 
 
-async def beside_overlays(count: int = 200) -> list[list[str]]:
-    """An honest upload alone, and after so many requests for overlays of one result."""
-    upload = form(encoded(photo(1, 512, 512)))
-    with tempfile.TemporaryDirectory() as folder:
-        known = await calibration_of(FakeUpscaler())
-        app = gateway(Path(folder), FakeUpscaler(), calibrations=[known])
-        async with running(app) as served, client_of(served) as client:
-            client.timeout = httpx.Timeout(600)
-
-            async def honest(what: str, others: Sequence[Asked]) -> list[str]:
-                began = time.perf_counter()
-                answer = await client.post("/v1/upscale", **upload)
-                seconds = time.perf_counter() - began
-                reply = Counter(other.status_code for other in await asyncio.gather(*others))
-                outcomes = ", ".join(f"{reply[code]} × {code}" for code in sorted(reply))
-                links.update(answer.json()["links"])
-                return [what, f"{seconds:.2f}", str(answer.status_code), outcomes]
-
-            links: dict[str, str] = {}
-            await honest("first", [])
-            alone = await honest("alone", [])
-            paths = [f"{links['overlay']}?alpha={0.1 + k / 1000:.3f}" for k in range(count)]
-            asked = [asyncio.create_task(client.get(path)) for path in paths]
-            await asyncio.sleep(0)  # they are there first
-            return [alone, await honest(f"beside {count} overlays", asked)]
-
-
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
-    parser.add_argument("what", nargs="*", default=["uploads", "archives", "overlays"])
+    parser.add_argument("what", nargs="*", default=["uploads", "archives"])
     parser.add_argument("--at-once", type=int, default=4)
     parser.add_argument("--look", type=Path)
     chosen = parser.parse_args()
@@ -277,6 +243,3 @@ if __name__ == "__main__":
         beside_uploads(chosen.at_once)
     if "archives" in chosen.what:
         print_table(["archive", "bound", "KB", "seconds", "MB", "outcome"], archives())
-    if "overlays" in chosen.what:
-        overlays = asyncio.run(beside_overlays())
-        print_table(["honest upload", "seconds", "status", "overlays"], overlays)

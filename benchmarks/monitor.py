@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import math
 import random
+import sys
 from itertools import islice
 from pathlib import Path
 
@@ -27,7 +28,6 @@ from app.sampling.measure import measure
 from app.upscalers.base import Source
 from app.upscalers.embedded import EmbeddedUpscaler
 from app.watch.monitor import reference_of
-from benchmarks.arguments import folder_and_count
 from benchmarks.table import print_table
 
 ALPHA = 0.1
@@ -93,4 +93,5 @@ async def main(folder: Path, most: int) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(*folder_and_count(__doc__, 40)))
+    folder, most, *_ = [*sys.argv[1:], "40"]
+    asyncio.run(main(Path(folder), int(most)))
