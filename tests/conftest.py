@@ -1,5 +1,6 @@
-"""Fixtures that many test packages share: stores and real servers."""
+"""Fixtures that many test packages share: stores and real servers; and the order of the tests."""
 
+import os
 from uuid import uuid4
 
 import pytest
@@ -10,6 +11,22 @@ from hypothesis import settings
 from app.stores.open import open_stores
 from tests.missing import not_here
 from tests.servers import RedisServer, S3Server, ServerMissing
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items):
+    """Deal the modules to the processes, slow tests first, so that a run ends with quick ones."""
+    modules = {}
+    for item in items:
+        modules.setdefault(item.nodeid.partition("::")[0], []).append(item)
+
+    def slow(module):
+        return sum(any(map(item.get_closest_marker, ("slow", "servers"))) for item in module)
+
+    hands = [[] for _ in range(int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))]
+    for module in sorted(modules.values(), key=slow, reverse=True):
+        min(hands, key=len).extend(module)
+    items[:] = [item for hand in hands for item in hand]
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import rasterio
 import tifffile
-from bioio import BioImage
 from PIL import Image
 from rasterio.io import MemoryFile
 from rio_cogeo.cogeo import cog_validate
@@ -162,6 +161,8 @@ def test_ome_tiff(client, plain, tmp_path):
     np.testing.assert_array_equal(picture[..., np.newaxis], opened(plain[1]["image.png"])[0])
     np.testing.assert_array_equal(mask == 255, Image.open(io.BytesIO(files["mask.png"])))
     np.testing.assert_array_equal(levels, Image.open(io.BytesIO(files["trust.png"])))
+    from bioio import BioImage  # noqa: PLC0415 - takes seconds
+
     image = BioImage(path)
     assert len(image.scenes) == 3
     sizes = image.physical_pixel_sizes

@@ -8,6 +8,7 @@ import pytest
 from app.jobs.runner import DEATHS, DEATHS_ALONE
 from app.stores.base import JobState
 from tests.jobs.conftest import ended
+from tests.jobs.test_resistance import died
 from tests.jobs.work import lines, workers
 from tests.waiting import until
 
@@ -32,17 +33,16 @@ async def queue(place, stores):
 
 
 class TestKilled:
-    @pytest.mark.parametrize("first_dies", [True, False])
-    async def test_pairs_in_flight_at_most(self, place, stores, queue, *, first_dies):
+    async def test_pairs_in_flight_at_most(self, place, stores, queue):
         """When a worker is killed, another ends the job and repeats its pairs in flight at most."""
         place.lease_s = LEASE_S
         first = place.start_worker(slots=2)
         await queue.submit(place.job("c", pairs=24, waits=True))
         await until(lambda: len(lines(place.log)) == 2)
-        second = place.start_worker(slots=2)
+        place.start_worker(slots=2)
         await until(lambda: len(lines(place.log)) == 4)
         assert len(workers(place.log)) == 2
-        place.kill(first if first_dies else second)
+        place.kill(first)
         place.gate.touch()
         assert (await ended(stores, "c")).state is JobState.SUCCEEDED
         done = place.starts()
@@ -70,10 +70,10 @@ class TestAsleep:
         await queue.submit(place.job("u", waits=True))
         await queue.submit(place.job("c", pairs=4, waits=True))
         await until(lambda: place.starts().total() >= 3)
-        for number in range(workers + 1):
-            fleet[number % workers].send(signal.SIGSTOP)
+        for worker in fleet:
+            worker.send(signal.SIGSTOP)
             await asyncio.sleep(1.5 * place.lease_s)
-            fleet[number % workers].send(signal.SIGCONT)
+            worker.send(signal.SIGCONT)
         place.gate.touch()
         jobs = [await ended(stores, name) for name in "uc"]
         assert [job.state for job in jobs] == [JobState.SUCCEEDED] * 2
@@ -82,17 +82,23 @@ class TestAsleep:
 
 
 async def test_poison_pair(place, stores, queue):
-    """A pair that kills its worker is named; the pairs beside it are done and not blamed."""
+    """A pair that kills its worker is named; the pairs beside it are done and not blamed.
+
+    Its first death beside others and its last one alone are real ones.
+    """
     place.lease_s = LEASE_ALONE_S
-    await queue.submit(place.job("c", pairs=8, kill="pair0002", seconds=0.3))
-    for _ in range(DEATHS + DEATHS_ALONE):
-        await place.work_until_dead(stores, slots=4)
+    pair = ("c", "pair0002")
+    await queue.submit(place.job("c", pairs=8, kill=pair[1], seconds=0.3))
+    await place.work_until_dead(stores, slots=4)
+    await died(stores, DEATHS - 1, pair)
+    await died(stores, DEATHS_ALONE - 1, pair, alone=True)
+    await place.work_until_dead(stores, slots=4)
     place.start_worker(slots=4)
     job = await ended(stores, "c")
     assert job.state is JobState.FAILED
     assert job.error is not None
     assert "while working on pair0002, at last" in job.error["detail"]
-    assert place.starts()["pair0002"] == 6
+    assert place.starts()["pair0002"] == 2
 
 
 class TestFleet:
