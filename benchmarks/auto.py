@@ -1,8 +1,8 @@
 """Which model for which class of uploads? `python -m benchmarks.auto [--precision bf16]`.
 
-From the shipped calibrations alone, which hold the same inputs for all models: by class, the mean
-worst error of the whole picture (counted up to 0.5) and the area that the curve of the class
-trusts at each α, with the standard error of the difference of the areas; then what `auto` gives.
+From the shipped calibrations alone: by class, the mean worst error of the whole picture (counted up
+to 0.5) and the trusted area at each α, with the standard error of the difference of the areas; then
+what `auto` gives.
 """
 
 from __future__ import annotations
@@ -43,7 +43,6 @@ def compared(parts: list[Calibration], alpha: float) -> str:
 
 
 def main() -> None:
-    """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("--precision", choices=["f32", "bf16"], default="bf16")
     given = parser.parse_args()

@@ -47,11 +47,9 @@ class Instant:
         del source, turn
         return [*self.samples[: len(seeds)]]
 
-    async def check(self) -> None:
-        """Always there."""
+    async def check(self) -> None: ...
 
-    async def close(self) -> None:
-        """Nothing to close."""
+    async def close(self) -> None: ...
 
 
 def crops(folder: Path, count: int) -> list[tuple[bytes, bytes]]:
@@ -158,7 +156,6 @@ def merging(calibration: Calibration) -> float:
 
 
 def main(folder: Path, count: int) -> None:
-    """Measure and print."""
     pairs = crops(folder, count)
     generation, other = asyncio.run(overhead(pairs))
     share = f"{other:.2f} s, {other / generation:.1%}"

@@ -1,11 +1,11 @@
 """What `believed.png` loses: `python -m benchmarks.composite DIR --upscaler NAME --kind KIND…`.
 
-DIR holds photographs that had no part in calibration and fit (only Y). Each is uploaded as a file
-of a kind (`benchmarks/risk.py`) and answered by the shipped calibration. For the rest alone, the
-composite at each α and the model's picture: means over the photographs of the share of the mask,
-of the largest error in it (of the model's picture, and of the composite), of the largest in the
-whole picture, of the largest of this and of all smaller masks (the monotone hull, what conformal
-risk control can bound), all counted up to c, and of the mean error.
+DIR holds photographs (only Y) without a part in calibration and fit. Each is uploaded as a file of
+a kind (`benchmarks/risk.py`) and answered by the shipped calibration. For the rest alone, the
+composite at each α and the model's picture: means over the photographs of the share of the mask, of
+the largest error in it (of the model's picture, and of the composite), of the largest in the whole
+picture, of the largest of this and of all smaller masks (the monotone hull), all counted up to c,
+and of the mean error.
 """
 
 from __future__ import annotations
@@ -71,7 +71,6 @@ def lost(truth: RGB, picture: RGB, settings: FidelitySettings) -> NDArray[np.flo
 
 
 def main() -> None:
-    """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--upscaler", choices=list(SHIPPED), default="realesr-x4")

@@ -1,8 +1,8 @@
 """Figures of the stack as containers: `python -m benchmarks.containers [--requests 40]`.
 
-Starts docker-compose.yml by docker or podman as tests/stack does, from the images of `make images`,
-and measures the start, memory, requests through the proxy by one and by three gateways, and what a
-kill -9 of each container costs in the middle of a calibration and of three upscalings.
+Starts docker-compose.yml as tests/stack does, and measures the start, memory, requests through the
+proxy by one and by three gateways, and what a kill -9 of each container costs in the middle of a
+calibration and of three upscalings.
 """
 
 from __future__ import annotations
@@ -43,7 +43,6 @@ def main() -> None:
 
 
 def measure(stack: Stack, client: Client, requests: int) -> None:
-    """Everything, printed as it is found."""
     began = time.monotonic()
     stack.up()
     healthy = time.monotonic() - began
@@ -63,7 +62,6 @@ def measure(stack: Stack, client: Client, requests: int) -> None:
 
 
 def _rate(client: Client, requests: int) -> float:
-    """Answered requests per second."""
     began = time.monotonic()
     with ThreadPoolExecutor(CLIENTS) as pool:
         answers = list(pool.map(lambda _: client.upscale(IMAGE).status_code, range(requests)))
@@ -109,7 +107,6 @@ def _largest_memory(stack: Stack) -> Iterator[dict[str, str]]:
 
 
 def _bytes(figure: str) -> float:
-    """Of words such as 12.3MB or 1.1GiB."""
     number = figure.rstrip("kKMGiB")
     return float(number) * {"K": 1e3, "M": 1e6, "G": 1e9}.get(figure[len(number)].upper(), 1)
 

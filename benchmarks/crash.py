@@ -1,16 +1,15 @@
 """What is lost when something dies: `python -m benchmarks.crash [--runs 5] [--only NAME …]`.
 
-Each run is one calibration of 40 synthetic pairs (0.2 s each, sleeping, 2 at a time per worker)
-that is disturbed once, at a random moment. Queue and stores are the real ones; Redis is started
-here, with AOF everysec. A run is good if the job succeeds, its calibration holds every pair once,
-and it replaced exactly the calibration of the run before.
+Each run is one calibration of 40 sleeping pairs that is disturbed once, at a random moment. Queue
+and stores are real; Redis runs with AOF everysec. A run is good if the job succeeds, its
+calibration holds every pair once, and it replaced exactly the calibration of the run before.
 
-- worker killed: kill -9 of one of two job workers; the other goes on, the lease is 5 s.
-- Redis killed: kill -9 of Redis, started again after 1 s.
-- Redis frozen: SIGSTOP for 20 s; connections stay open and nothing answers. Lease 60 s.
+- worker killed: kill -9 of one of two job workers; the lease is 5 s.
+- Redis killed: kill -9, started again after 1 s.
+- Redis frozen: SIGSTOP for 20 s. Lease 60 s.
 - network cut: connections are closed and refused for 20 s. Lease 60 s.
 - gateway killed: kill -9 of the only process (memory:// and SQLite), started again at once.
-- disk full: for 5 s the only process (memory:// and SQLite) cannot write a byte (RLIMIT_FSIZE).
+- disk full: for 5 s the only process cannot write a byte (RLIMIT_FSIZE).
 - cancelled: by the client; the seconds count from then. Good if no pair is started afterwards.
 """
 
@@ -138,7 +137,6 @@ class Bench:
         return Run(seconds, good, 0)
 
     async def _begin(self, name: str) -> None:
-        """Submit a calibration and wait for its first pair."""
         self.log.lines.clear()
         job = new_job(name, "calibration", self.log.path, pairs=PAIRS, seconds=PAIR_S)
         await self.queue.submit(job)

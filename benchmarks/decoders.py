@@ -2,9 +2,8 @@
 
     python -m benchmarks.decoders [--side 3072]
 
-Of noisy photographs, which pack badly. Memory is the growth of the address space at its peak beyond
-the sum that every file may take anyway, seconds are of one core; both per pixel, beside what is
-allowed. The second table is what a decoder costs one picture of 512×512 beside decoding it.
+Of noisy photographs. Memory is the growth of the address space at its peak beyond what every file
+may take, seconds are of one core. The second table is what a decoder costs one picture of 512×512.
 """
 
 from __future__ import annotations
@@ -41,7 +40,6 @@ def picture(side: int, mode: str = "RGB") -> Image.Image:
 
 
 def encoded(form: str, mode: str = "RGB", **options: object) -> Callable[[int], bytes]:
-    """What makes a file of so many pixels a side."""
 
     def made(side: int) -> bytes:
         out = io.BytesIO()
@@ -59,7 +57,6 @@ def turned() -> bytes:
 
 
 def kinds() -> dict[str, Callable[[int], bytes]]:
-    """Files by a name."""
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("XYZ")).tobytes()
     found = {
         "JPEG": encoded("JPEG", quality=95),
@@ -99,7 +96,6 @@ def measured(data: bytes, limits: Limits) -> list[float]:
 
 
 def per_pixel(side: int) -> list[list[str]]:
-    """A row for each kind of file."""
     from benchmarks.decoders import measured  # noqa: PLC0415 - by a name that decoders know
 
     rows, limits = [], Limits(2**30, side * side, side)

@@ -1,9 +1,9 @@
 """False alarms and delays of the monitor. `python -m benchmarks.drift [REPEATS]` (200: 10 minutes).
 
-Every stream is folded by the code that serves. Drift: z is normal, calibration and requests alike,
-until it shifts. Feedback: losses are drawn from the staircases of the shipped calibration, so they
-are as skewed as real ones. The last tables draw n of its images, take the threshold of α from them,
-and label masks of images drawn from all of them; and measure what the monitor costs.
+The serving code folds every stream. Drift: z is normal, calibration and requests alike, until it
+shifts. Feedback: losses are drawn from the staircases of the shipped calibration. The last tables
+draw n of its images, take the threshold of α from them, and label masks of images drawn from all;
+and measure what the monitor costs.
 """
 
 from __future__ import annotations
@@ -173,7 +173,6 @@ def calibrations(repeats: int) -> None:
 
 
 async def cost() -> None:
-    """What one request costs beside its answer, at the end of an epoch."""
     calibration = shipped_calibration()
     random = np.random.default_rng(0)
     seen, folded, digests = [], [], count()

@@ -1,14 +1,12 @@
-"""What hostile input costs the others: an honest upload beside it, and the memory of the gateway.
+"""What hostile input costs the others: `python -m benchmarks.hostile [uploads|archives]...`.
 
-    python -m benchmarks.hostile [uploads|archives]...
+Uploads: of each kind `--at-once` files come at the same time to a gateway, and beside them an
+honest photograph of 256×192. "Waits" is the longest of its answers beyond the median of an idle
+gateway. Memory is the peak of the gateway's process, and the largest sum of its decoders. At the
+end SIGTERM comes while the slowest are decoded.
 
-Uploads: a gateway of its own as `trustscale serve` starts it; of each kind `--at-once` files come
-at the same time, and beside them an honest photograph of 256×192. "Waits" is the longest of its
-answers beyond the median of an idle gateway. Memory is that of the gateway's process at its peak,
-and the largest sum that its decoders held. At the end SIGTERM comes while the slowest are decoded.
-
-Archives: "under" is the costliest archive of its kind that is taken to pieces, "over" the same kind
-ten times as large; seconds are of one core.
+Archives: "under" is the costliest accepted archive of its kind, "over" ten times as large; seconds
+are of one core.
 """
 
 from __future__ import annotations
@@ -50,7 +48,6 @@ _SLOWEST = ("TIFF, tiles of a pixel", "JPEG, scans")
 
 @contextmanager
 def served(folder: Path) -> Iterator[tuple[ProcessGroup, str]]:
-    """A gateway with its own settings, and its address."""
     port = free_port()
     command = [sys.executable, "-m", "app", "serve", "--port", str(port)]
     settings = {
@@ -83,7 +80,6 @@ def status_mb(process: int, kind: str) -> float:
 
 
 def below(process: int) -> list[int]:
-    """The children of a process, and theirs."""
     try:
         reply = Path(f"/proc/{process}/task/{process}/children").read_text()
     except OSError:
@@ -117,7 +113,6 @@ class Watch:
 
     @property
     def gateway(self) -> float:
-        """MB that the gateway has held at most."""
         return status_mb(self._process, "VmHWM:")
 
 
@@ -179,7 +174,6 @@ def tar_of_clutter(size: int) -> bytes:
 
 
 def zip_of_names(count: int) -> bytes:
-    """A zip file of empty members."""
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w") as archive:
         for k in range(count):
@@ -211,7 +205,6 @@ def look(path: Path) -> str:
 
 
 def archives() -> list[list[str]]:
-    """A row for each archive."""
     found = []
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "file"

@@ -2,9 +2,8 @@
 
     python -m benchmarks.large [--deadline SECONDS] [--megapixels N]
 
-A gateway with the embedded upscaler is started as a process of its own. The photograph is sent with
-a deadline that it cannot meet, then as a job; while that runs, uploads of 256×192 are timed one
-after the other. Memory is the peak of the gateway and its children.
+The photograph is sent to a gateway with a deadline that it cannot meet, then as a job; while that
+runs, uploads of 256×192 are timed one after the other. Memory is the peak of the gateway.
 """
 
 from __future__ import annotations
@@ -81,7 +80,6 @@ def measure(client: httpx.Client, large: bytes) -> None:
 
 
 def row(cells: tuple[str, str, str]) -> None:
-    """Print a row as soon as it is known."""
     print(f"| {' | '.join(cells)} |", flush=True)
 
 
@@ -104,7 +102,6 @@ def ready(client: httpx.Client) -> bool:
 
 
 def jpeg(size: tuple[int, int]) -> bytes:
-    """The example of this size."""
     out = io.BytesIO()
     Image.MAX_IMAGE_PIXELS = None
     example = Image.open(EXAMPLE).convert("RGB")
@@ -113,7 +110,6 @@ def jpeg(size: tuple[int, int]) -> bytes:
 
 
 def peak(process: int) -> int:
-    """Bytes that a process has held at most."""
     lines = Path(f"/proc/{process}/status").read_text().splitlines()
     return 1024 * int(next(line for line in lines if line.startswith("VmHWM")).split()[1])
 

@@ -1,8 +1,8 @@
 """Which looks are found in which uploads? `python -m benchmarks.looks DIR…`.
 
-Folders hold high-resolution photographs, from which inputs of each look are made and saved. For
-each way of making them and each kind of file: the share in which each look is found, and the
-area under the ROC curve of the look that it has, against sharp ones in the same kind of file.
+Inputs of each look are made from photographs and saved. For each way of making them and each kind
+of file: the share in which each look is found, and the area under the ROC curve of its own look
+against sharp ones in the same kind of file.
 """
 
 from __future__ import annotations
@@ -78,7 +78,6 @@ def area(sharp: Sequence[Facts], others: Sequence[Facts], look: Look) -> str:
 
 
 def main() -> None:
-    """Print a table for each folder."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("folders", type=Path, nargs="+")
     parser.add_argument("--every", type=int, default=1, help="take every so manieth photograph")

@@ -1,9 +1,9 @@
 """Memory and time of one request against megapixels, ×4, with a shipped calibration.
 
 `python -m benchmarks.memory MEGAPIXELS … [--embedded] [--format FORM] [--upscaler NAME]`. A JPEG of
-4:3 goes through the whole service (decode, sample, σ, mask, files, the stored result), in a process
-of its own. Without `--embedded` upscaler and witness repeat pixels: what is measured is the
-service. Memory is the highest of the process above what it held after a small request.
+4:3 goes through the whole service in a process of its own. Without `--embedded` upscaler and
+witness repeat pixels, so only the service counts. Memory is the peak above that after a small
+request.
 """
 
 from __future__ import annotations
@@ -80,7 +80,6 @@ def photo(megapixels: float) -> bytes:
 
 
 async def one(megapixels: float, form: str, upscaler: str, *, embedded: bool) -> None:
-    """Print the figures of one request, for the parent."""
     witness = FaithfulWitness()
 
     def build(config, environ):

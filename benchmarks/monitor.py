@@ -1,8 +1,8 @@
 """What the monitor says about real photographs. `python -m benchmarks.monitor DIR [COUNT]`.
 
-DIR holds high-resolution photographs that follow the law of the shipped calibration; X of the first
-COUNT (40) is made as in the calibration, and in ways in which it was not. Each kind is one stream
-of requests to a service that has seen nothing before, and each result is labelled with its truth.
+DIR holds high-resolution photographs like those of the shipped calibration; X of the first COUNT
+(40) is made as in the calibration, and in other ways. Each kind is one stream of requests to a new
+service, and each result is labelled with its truth.
 """
 
 from __future__ import annotations

@@ -2,9 +2,8 @@
 
     python -m benchmarks.page
 
-A real `trustscale serve` on loopback; the results that are looked at are synthetic and lie in its
-store. No GPU is used, so every pixel is drawn by the CPU. A frame of the slider is one change of α
-and what the browser draws of it; the browser draws at most 60 a second.
+A `trustscale serve` on loopback with synthetic results in its store. Without a GPU. A frame of the
+slider is one change of α with its drawing; the browser draws at most 60 a second.
 """
 
 from __future__ import annotations
@@ -151,7 +150,6 @@ def first_view(browser: Browser, url: str) -> list[tuple[int, int, float]]:
 
 
 def opened(browser: Browser, url: str, result_id: str) -> tuple[Page, float]:
-    """A page that shows a result, and the seconds that it took."""
     page = browser.new_context(viewport=DESKTOP).new_page()
     page.goto(f"{url}/r/{result_id}")
     page.wait_for_selector(f"#canvas[data-shown={result_id}]", timeout=60_000)

@@ -1,8 +1,7 @@
 """What the service adds to the plain work: `python -m benchmarks.parity [PHOTO [ROUNDS]]`.
 
-A plain FastAPI handler decodes the same upload and writes the same three files (picture, mask,
-trust levels) with Pillow, one after the other. The service does everything but
-generation: its samples are subtracted. With the score, and without it. Both in this process, in
+A plain FastAPI handler decodes the same upload and writes the same three files with Pillow. The
+service does everything but generation, with the score and without it. Both in this process, in
 turn, 512×512 → 2048×2048; wanted without the score: 1.6 at most.
 """
 
@@ -32,7 +31,6 @@ _FAST = {"compress_level": 1, "compress_type": 3}  # the quickest of Pillow
 
 
 def plain(made: dict[str, Image.Image], options: dict[str, int]) -> FastAPI:
-    """A handler that decodes an upload and answers with pictures that were made before."""
     app = FastAPI()
     folder = Path(tempfile.mkdtemp())
 

@@ -190,12 +190,10 @@ class Fake:
 
 
 async def serve(kind):
-    """Answer predictions until killed."""
     chance = random.Random(1)
     ready = {}
 
     def prepared(seed):
-        """Eight large samples, encoded ahead of time."""
         if seed not in ready:
             large = np.tile(pattern(), (11, 11, 1))[:LARGE, :LARGE]
             ready[seed] = encoded(sample(large, seed, 4), compress_level=1)

@@ -1,9 +1,8 @@
 """One request of 512×512 → 2048×2048 over HTTP, by embedded upscaler and precision.
 
 `python -m benchmarks.request [PHOTO [ROUNDS]]`. The whole service runs under the shipped
-calibrations: decode, samples and witness, σ, mask, PNGs, the stored result, and the answer. The
-last rows compare it with one pass of SPAN through onnxruntime in float32, made in turn with the
-requests. On a busy machine read the processor times.
+calibrations. The last rows compare it with one pass of SPAN through onnxruntime in float32, in turn
+with the requests. On a busy machine read the processor times.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Restoration at scale 1: `python -m benchmarks.restoration CALIBRATION TEST [--side 256]`.
 
-Both folders hold photographs (only Y). For each damage, the tiny network of `examples/restoration`
-is calibrated on the centres of the first folder's photographs and judged on those of the second:
-the gain of the network, and for each α the mean of the largest error inside the mask with its 95 %
-interval, and the mask size. Semantic rows rest on the synthetic annotator, not on people.
+For each damage, the tiny network of `examples/restoration` is calibrated on the centres of the
+first folder's photographs (only Y) and judged on those of the second: its gain, and for each α the
+mean of the largest error inside the mask with its 95 % interval, and the mask size. Semantic rows
+rest on the synthetic annotator, not on people.
 """
 
 from __future__ import annotations
@@ -41,7 +41,6 @@ Folder = list[bytes]
 async def restored(
     upscaler: EmbeddedUpscaler, folder: Folder, damage: Degradation
 ) -> AsyncIterator[tuple[Pair, Measurement]]:
-    """Every photograph damaged and restored M times."""
     pipeline = Pipeline(fingerprint=upscaler.fingerprint, scale=upscaler.scale, samples=8)
     for png in folder:
         pair = load_pair("photo", png, None, pipeline, degradation=damage, seed=0)
@@ -107,7 +106,6 @@ def photographs(folder: Path, side: int) -> Folder:
 
 
 def psnr(truth: np.ndarray, image: np.ndarray) -> float:
-    """In dB over sRGB, peak 255."""
     return float(10 * np.log10(255**2 / np.mean((truth.astype(float) - image) ** 2)))
 
 

@@ -1,17 +1,16 @@
 """Whether anything innocent is given up: `python -m benchmarks.stalls [--only NAME …] [--lease S]`.
 
-Queue, stores and workers are the real ones, the work sleeps. Each row says how many jobs ended
-well, and how often a task was started again: one that nobody was at when something was disturbed
-must not be.
+Queue, stores and workers are real, the work sleeps. Each row says how many jobs ended well, and how
+often a task was started again.
 
-- one, two workers stalled: 8 times for 6 s (SIGSTOP), in turn, while a calibration of 4 pairs of
-  60 s each runs.
+- one, two workers stalled: 8 times for 6 s (SIGSTOP), in turn, during a calibration of 4 pairs of
+60 s.
 - gateway killed: the only process (memory:// and SQLite), 12 times, 2 to 5 s after it has begun to
-  work, with 24 upscalings of 1 s and 3 calibrations of 12 pairs of 1 s each accepted.
-- worker killed: the same with two workers on Redis, of which one is killed every 2 to 5 s, 14
-  times.
-- poison: a pair that kills its worker, among 12; given up after which death, and whether it is the
-  one that is named.
+work, with 24 upscalings of 1 s and 3 calibrations of 12 pairs of 1 s.
+- worker killed: the same with two workers on Redis, one of which is killed every 2 to 5 s, 14
+times.
+- poison: a pair that kills its worker, among 12; given up after which death, and whether it is
+named.
 """
 
 from __future__ import annotations
@@ -56,15 +55,12 @@ class Watched(Bench):
             await asyncio.sleep(0.05)
 
     async def jobs(self, names: list[str]) -> list[JobStatus]:
-        """The jobs after their end."""
         return [await self._ended(name) for name in names]
 
     async def is_done(self) -> bool:
-        """Whether nothing is left to do."""
         return not await self.stores.jobs.unfinished()
 
     def begun(self) -> int:
-        """How often anything was begun."""
         return sum(starts(log).total() for log in self.folder.glob("*.starts"))
 
     def again(self) -> int:

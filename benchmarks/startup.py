@@ -1,8 +1,7 @@
 """Processor time of commands that need next to nothing, and of the first answer.
 
 `python -m benchmarks.startup`. The answer is that to a picture of 128×128, in a fresh data folder.
-The process that reads its file ends a moment after the command, and has a row of its own. Byte code
-is compiled before, as an installer does.
+The process that reads its file has its own row. Byte code is compiled before, as an installer does.
 """
 
 from __future__ import annotations
@@ -43,7 +42,6 @@ def seconds(words: list[str], cache: str) -> float:
 
 
 def compiled(cache: str) -> dict[str, str]:
-    """The environment of a process whose byte code is in a folder."""
     kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     return {**kept, "PYTHONPYCACHEPREFIX": cache}
 
@@ -58,7 +56,6 @@ def decoder(cache: str) -> float:
 
 
 def used(command: list[str], **how: Any) -> float:
-    """User and system time of a process."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     subprocess.run(command, capture_output=True, check=False, **how)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)

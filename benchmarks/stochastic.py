@@ -112,7 +112,6 @@ def areas(
 
 
 def plain(own: Sequence[Scene], test: Sequence[Scene], *how: float | str) -> list[str]:
-    """Without a fit."""
     sigmas = [[(accumulated(s, *how).result(), s) for s in part] for part in (own, test)]
     return areas(*sigmas)
 
@@ -120,7 +119,6 @@ def plain(own: Sequence[Scene], test: Sequence[Scene], *how: float | str) -> lis
 def fitted(
     own: Sequence[Scene], test: Sequence[Scene], kind: float, count: int, *, witness: bool
 ) -> list[str]:
-    """With a fit, which sees the witness or not."""
 
     def maps(scene: Scene):
         found = accumulated(scene, kind, count, "residual").maps()

@@ -1,15 +1,15 @@
 """Which words are guessed: `python -m benchmarks.text DIR TEST --fonts FOLDER`.
 
-DIR and TEST hold photographs, of which none is in both (only Y). On each a sign, a number plate or
-a page is drawn: in DIR with fonts of matplotlib and words of LICENSE, in TEST with the fonts of
-FOLDER and words of SECURITY.md. A text reader labels (metric `text`); σ is fitted on a share of
-DIR, as `trustscale calibrate` does, and the rest calibrates. For each upscaler and α, of the
-pictures of TEST: in how many a wrong word is in the mask, with the standard error; how much of the
-picture is trusted; how many of the words that are read alike lie wholly in the mask; and in how
-many pictures the mask has a word that only the result has, of which nothing is promised. Letters
-of the truth are between two heights (`--letters`).
+DIR and TEST hold different photographs (only Y). On each a sign, a number plate or a page is drawn:
+in DIR with fonts of matplotlib and words of LICENSE, in TEST with the fonts of FOLDER and words of
+SECURITY.md, letters between two heights (`--letters`). A text reader labels (metric `text`); σ is
+fitted on a share of DIR, as `trustscale calibrate` does, and the rest calibrates. For each upscaler
+and α, of the pictures of TEST: in how many a wrong word is in the mask, with the standard error;
+how much of the picture is trusted; how many of the words that are read alike lie wholly in the
+mask; and in how many pictures the mask has a word that only the result has, of which nothing is
+promised.
 
-`--keep DIR` keeps what was measured: a run that was stopped goes on.
+`--keep DIR` stores measurements, so that a stopped run continues.
 """
 
 from __future__ import annotations
@@ -149,7 +149,6 @@ class Trial:
         return found
 
     def samples(self, pair: Pair) -> tuple[list[RGB], RGB | None]:
-        """What the upscaler and the witness make of X."""
         drawn: dict[int, RGB] = {}
         source = Source(pair.x, pair.facts)
         found = self.runner.run(
@@ -162,7 +161,6 @@ class Trial:
         return self.kept(pair, "fit", lambda: fit_sample(pair, *self.samples(pair), self.pipeline))
 
     def seen(self, pair: Pair, *, both_ways: bool) -> Seen:
-        """A pair to calibrate with, or to try."""
         return self.kept(pair, f"seen{both_ways:d}", lambda: self._seen(pair, both_ways))
 
     def _seen(self, pair: Pair, both_ways: bool) -> Seen:
@@ -180,7 +178,6 @@ class Trial:
         return Seen(samples, witness, error, right, invented)
 
     def sigma(self, pair: Pair, seen: Seen, pipeline: Pipeline) -> NDArray[np.float32]:
-        """σ of a pair under a pipeline."""
         source = Source(pair.x, pair.facts)
         return measured_again(seen.samples, source, pipeline, seen.witness).sigma
 
@@ -210,7 +207,6 @@ def pairs_of(folder: Path, drawer: Drawer, pipeline: Pipeline, every: int) -> li
 
 
 def tried(trial: Trial, pairs: Sequence[Pair], tests: Sequence[Pair]) -> None:
-    """Fit, calibrate, try, and print."""
     share = usual_share(len(pairs))
     chosen = shares({pair.name: pair.name for pair in pairs}, share, trial.config.seed).fitted
     photographs = [trial.photograph(pair) for pair in pairs if pair.name in chosen]
@@ -254,7 +250,6 @@ def tried(trial: Trial, pairs: Sequence[Pair], tests: Sequence[Pair]) -> None:
 
 
 def main() -> None:
-    """Print a table for each upscaler."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("test", type=Path)

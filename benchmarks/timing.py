@@ -18,7 +18,6 @@ class Took(NamedTuple, Generic[Result]):
 
 
 def timed(work: Callable[[], Result]) -> Took[Result]:
-    """Do it, once."""
     wall, cpu = time.perf_counter(), time.process_time()
     result = work()
     return Took(result, time.perf_counter() - wall, time.process_time() - cpu)

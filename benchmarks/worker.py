@@ -113,7 +113,6 @@ def measure_memory(pipe: Connection, device: str, dtype: str, samples: int) -> N
 
 
 def serve(pipe: Connection, seconds: float) -> None:
-    """Serve a sleeping engine on a free port until the process is ended."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen()  # connections wait until the server runs
@@ -242,7 +241,6 @@ def sigma_of(stack: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 
 def diffusion_rows(device: str) -> list[tuple[str, str, str, bool]]:
-    """What `--diffusion` measures: batching, half precision against float32, compilation."""
     on_gpu = device.startswith("cuda")
     bar = 2.0 if on_gpu else 1.2
     rows = []
@@ -307,7 +305,6 @@ def main() -> None:
 
 
 def _service_rows(given: argparse.Namespace) -> list[tuple[str, str, str, bool]]:
-    """What is measured of SinSR and of the service."""
     rows: list[tuple[str, str, str, bool]] = []
     if not given.skip_model:
         together, apart, off = result(measure_speed, given.device, given.dtype)

@@ -32,7 +32,6 @@ COUNTS = (1, 8, 64)
 
 
 def clients(seconds: float) -> None:
-    """Closed-loop clients against `trustscale serve` with default settings."""
     ask = upscaling(photograph(SIDE))
     rows = []
     with (

@@ -77,7 +77,6 @@ def gateway_ms(folder: Path, image: bytes, seconds: float) -> tuple[float, float
 
 
 def main(seconds: float) -> None:
-    """Measure and print."""
     image = photograph(SIDE)
     with tempfile.TemporaryDirectory() as folder:
         before = parts(image)

@@ -33,7 +33,6 @@ MOST_GROWTH = 1.1
 
 
 def main(seconds: float) -> None:
-    """Measure, print, and stop with an error if a bound does not hold."""
     settings = {"max_in_flight": CAPACITY, "max_waiting": 0, "result_ttl_s": 5}
     ask = upscaling(photograph(SIDE), alpha="0.05")
     with (
@@ -58,7 +57,6 @@ def main(seconds: float) -> None:
 
 
 def check(few: Sequence[Answer], many: Sequence[Answer], calm: Memory, crowded: Memory) -> None:
-    """Stop with an error if a bound does not hold."""
     ratio = statistics.median(served(many)) / statistics.median(served(few))
     growth = crowded.most_mb / calm.most_mb
     print(f"\nlatency × {ratio:.2f} (at most {MOST_RATIO}), memory × {growth:.2f}")

@@ -43,7 +43,6 @@ def photograph(side: int) -> bytes:
 
 
 def upscaling(image: bytes, **fields: str) -> Ask:
-    """Asks for an upscaling."""
 
     async def ask(client: httpx.AsyncClient) -> httpx.Response:
         return await client.post("/v1/upscale", files={"image": ("a.png", image)}, data=fields)
@@ -92,7 +91,6 @@ def rate(answers: Sequence[Answer]) -> float:
 
 
 def percentiles(seconds: Sequence[float]) -> str:
-    """p50, p95 and p99 in seconds."""
     if not seconds:
         return "-"
     return " / ".join(f"{value:.2f}" for value in np.percentile(seconds, [50, 95, 99]))

@@ -64,11 +64,9 @@ class InstantUpscaler:
             self._made[size] = variants(source.rgb)
         return [self._made[size][seed % VARIANTS] for seed in seeds]
 
-    async def check(self) -> None:
-        """Always there."""
+    async def check(self) -> None: ...
 
-    async def close(self) -> None:
-        """Nothing to release."""
+    async def close(self) -> None: ...
 
 
 def main(port: int) -> None:

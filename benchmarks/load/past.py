@@ -32,12 +32,10 @@ PAGE = {"Sec-Fetch-Site": "same-origin"}  # it gets its files from the gateway
 
 
 async def sent(client: httpx.AsyncClient, image: bytes, **headers: str) -> httpx.Response:
-    """An upscaling of a file in the form."""
     return await client.post("/v1/upscale", files={"image": image}, headers=headers)
 
 
 async def put(client: httpx.AsyncClient, image: bytes, **headers: str) -> httpx.Response:
-    """An upscaling of a file in the store."""
     place = (await client.post("/v1/uploads")).raise_for_status().json()
     stored = await client.put(place["url"], content=image, headers=place["headers"])
     stored.raise_for_status()
@@ -46,7 +44,6 @@ async def put(client: httpx.AsyncClient, image: bytes, **headers: str) -> httpx.
 
 
 async def fetched(client: httpx.AsyncClient, answer: httpx.Response, **headers: str) -> None:
-    """The three files of an answer."""
     links = answer.raise_for_status().json()["links"]
     for part in ("image", "mask", "trust"):
         file = await client.get(links[part], headers=headers, follow_redirects=True)
@@ -54,7 +51,6 @@ async def fetched(client: httpx.AsyncClient, answer: httpx.Response, **headers: 
 
 
 def asks(url: str) -> dict[str, tuple[Ask, Ask]]:
-    """What is asked, through the gateway and past it."""
     large, small = photograph(LARGE), photograph(SMALL)
     made = httpx.post(f"{url}/v1/upscale", files={"image": small}, timeout=600, trust_env=False)
 
@@ -81,7 +77,6 @@ def asks(url: str) -> dict[str, tuple[Ask, Ask]]:
 
 
 def cost_s(server: Server, ask: Ask, seconds: float) -> float:
-    """Seconds of a core for each."""
     asyncio.run(load(server.url, ask, clients=CLIENTS, seconds=1))
     before = server.cpu_s()
     answers = asyncio.run(load(server.url, ask, clients=CLIENTS, seconds=seconds))
@@ -91,7 +86,6 @@ def cost_s(server: Server, ask: Ask, seconds: float) -> float:
 
 
 async def kept_per_s(url: str, folder: Path, seconds: float) -> float:
-    """Results that so many gateways of four requests each keep in a second."""
     kept, end = 0, time.monotonic() + seconds
     limits = {"result_ttl_s": 600.0, "max_result_bytes": 10**12}
 
@@ -112,7 +106,6 @@ async def kept_per_s(url: str, folder: Path, seconds: float) -> float:
 
 
 def main(seconds: float) -> None:
-    """Measure and print."""
     settings = {"run_jobs": False, "max_queued_jobs": 10**6, "max_in_flight_bytes": 10**10}
     rows = []
     with tempfile.TemporaryDirectory() as folder, S3Server() as s3:

@@ -40,7 +40,6 @@ class Server(NamedTuple):
         return ticks / _TICKS
 
     def rss(self) -> int:
-        """Bytes in memory now."""
         return int(Path(f"/proc/{self.pid}/statm").read_text().split()[1]) * _PAGE
 
 
@@ -89,7 +88,6 @@ class Memory:
 
     @property
     def most_mb(self) -> float:
-        """The most that was seen, in 10⁶ bytes."""
         return max(self.bytes) / 1e6
 
     def slope_mb_per_h(self, skip: float) -> float:

@@ -35,7 +35,6 @@ class Mix:
         self.count: Counter[str] = Counter()
 
     async def one(self, client: httpx.AsyncClient) -> None:
-        """One visit."""
         kind = self.random.choices(
             ("json", "zip", "other α", "job", "damaged", "hangs up"), (40, 15, 20, 10, 10, 5)
         )[0]
@@ -65,7 +64,6 @@ class Mix:
 
 
 async def visits(server: Server, mix: Mix, seconds: float) -> None:
-    """All clients, until the time is up."""
     end = time.monotonic() + seconds
 
     async def client_of(client: httpx.AsyncClient) -> None:
@@ -77,7 +75,6 @@ async def visits(server: Server, mix: Mix, seconds: float) -> None:
 
 
 def main(seconds: float) -> None:
-    """Run and print."""
     mix = Mix(0)
     with (
         tempfile.TemporaryDirectory() as folder,
