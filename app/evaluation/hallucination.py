@@ -110,7 +110,7 @@ def classified(low: RGB, prediction: RGB, truth: RGB) -> NDArray[np.float64]:
 
 
 def _shares(image: RGB) -> NDArray[np.float32]:
-    return np.asarray(image, np.float32) / np.iinfo(image.dtype).max
+    return np.asarray(image, np.float32) / np.float32(np.iinfo(image.dtype).max)
 
 
 def _enlarged(low: NDArray[np.float32], scale: int) -> NDArray[np.float32]:
