@@ -91,6 +91,16 @@ def listen(page, complaints):
     page.on("requestfailed", failed)
 
 
+# A file comes to an element by an event: drop, dragover or paste; false if the page takes it.
+BRING = """(place, [event, name, bytes]) => {
+  const data = new DataTransfer();
+  data.items.add(new File([new Uint8Array(bytes)], name, { type: "image/png" }));
+  const init = { dataTransfer: data, clipboardData: data, bubbles: true, cancelable: true };
+  const Kind = event === "paste" ? ClipboardEvent : DragEvent;
+  return place.dispatchEvent(new Kind(event, init));
+}"""
+
+
 def fits(page):
     # What is too wide for a phone zooms it out, so that its own width says nothing.
     wide = page.evaluate("Math.max(document.documentElement.scrollWidth, innerWidth)")

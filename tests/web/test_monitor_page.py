@@ -1,8 +1,5 @@
 """The page of the monitor, before a server that has served."""
 
-import csv
-import io
-
 import pytest
 from playwright.sync_api import expect
 
@@ -68,15 +65,9 @@ def test_figures_and_charts(as_admin, served):
     expect(evidence.locator("tbody tr")).to_have_count(len(served["history"]))
     evidence.locator("svg").press("End")
     expect(evidence.locator(".chart-readout")).to_contain_text("Since the last restart: ×")
-    with page.expect_download() as saved:
-        evidence.get_by_role("button", name="CSV").click()
-    rows = list(csv.reader(io.StringIO(saved.value.path().read_text("utf-8"))))
-    known = [point["log10_martingale"] for point in served["history"]]
-    assert [float(row[1]) for row in rows[1:]] == pytest.approx(known)
-    above = checked["n"] - checked["within"]
-    verdict = fast.locator(".verdict")
-    expect(verdict).to_contain_text("Inputs look as usual; of")
-    expect(verdict).to_contain_text(f"of {checked['n']} checked {above or 'none'} exceeded the")
+    expect(fast.locator(".verdict")).to_contain_text(
+        f"Inputs look as usual; of {checked['n']} checked"
+    )
     row = page.locator(".overview tr", has_text="bare")
     expect(row).to_contain_text("not calibrated")
     row.get_by_role("button").click()

@@ -10,18 +10,10 @@ from playwright.sync_api import expect
 from tests.factories import encoded, photo
 from tests.waiting import block_until
 from tests.web.admin import upload
-from tests.web.browser import ADMIN_KEY, TOUCH, fits, touch
+from tests.web.browser import ADMIN_KEY, BRING, TOUCH, fits, touch
 from tests.web.pictures import EVIL, choose, crop, finished, open_result, ready, take, zoom
 
 pytestmark = [pytest.mark.slow, pytest.mark.servers]
-
-BRING = """([event, name, bytes]) => {
-  const data = new DataTransfer();
-  data.items.add(new File([new Uint8Array(bytes)], name, {type: "image/png"}));
-  const options = {dataTransfer: data, clipboardData: data, bubbles: true, cancelable: true};
-  const Kind = event === "paste" ? ClipboardEvent : DragEvent;
-  document.body.dispatchEvent(new Kind(event, options));
-}"""
 
 
 def test_reload_back_and_undo(open_page):
@@ -29,7 +21,7 @@ def test_reload_back_and_undo(open_page):
     page = open_page("/")
     ready(page)
     for event, x, name in (("dragover", 0, EVIL), ("drop", 96, EVIL), ("paste", 40, "two.png")):
-        page.evaluate(BRING, [event, name, list(crop(x))])
+        page.locator("body").evaluate(BRING, [event, name, list(crop(x))])
         expect(page.locator(".drop-veil")).to_have_count(int(event == "dragover"))
     finished(page, 2)
     page.locator(".item-open").first.click()

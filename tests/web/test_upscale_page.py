@@ -102,8 +102,7 @@ def test_the_promise(open_page, site):
     url = f"{site}/v1/results/{result_id}"
     result = httpx.get(url).json()
     assert page.url == f"{site}/r/{result_id}"
-    assert result["alpha"] == pytest.approx(0.05, abs=BOUND / 65534)
-    assert result["alpha"] <= 0.05
+    assert 0.05 - BOUND / 65534 <= result["alpha"] <= 0.05
     assert result["guarantee"]["kind"] == "post_hoc"
     share = float(page.inner_text("#share").removesuffix(" %"))
     assert share == pytest.approx(100 * result["trusted_fraction"], abs=0.051)
@@ -111,11 +110,12 @@ def test_the_promise(open_page, site):
     expect(promise.locator("p").first).to_have_text(result["guarantee"]["sentence"])
     expect(promise.get_by_text(result["guarantee"]["statement"])).to_be_hidden()
     page.get_by_text("Conditions, and what voids it").click()
-    for sentence in (result["guarantee"]["statement"], *result["guarantee"]["voids"]):
-        expect(promise).to_contain_text(sentence)
-    assert result["warnings"]
-    for warning in result["warnings"]:
-        expect(page.locator("#alerts")).to_contain_text(warning)
+    expect(promise.get_by_text(result["guarantee"]["statement"])).to_be_visible()
+    alerts = page.locator("#alerts")
+    for part, sentences in ((promise, result["guarantee"]["voids"]), (alerts, result["warnings"])):
+        assert sentences
+        for sentence in sentences:
+            expect(part).to_contain_text(sentence)
     page.keyboard.press("i")  # folded away, the panel keeps the first of them
     expect(page.locator("#promise")).to_be_hidden()
     expect(page.locator("#alerts p").first).to_be_visible()
@@ -139,20 +139,10 @@ def test_the_promise(open_page, site):
         assert mask in [archive.read(name) for name in archive.namelist()]
         assert json.loads(archive.read("result.json"))["id"] == result_id
         assert "NOTE.txt" not in archive.namelist()
-    page.get_by_text("The same by command line").click()
-    command = page.inner_text("#curl")
-    assert "'image=@\"a '\\''quoted'\\'' name.png\"'" in command
-    assert f"'alpha={result['alpha']}'" in command  # what was asked for
-    assert "'guarantee=post_hoc'" in command
-    assert alpha not in command
-
-    page.fill("#alpha", "0,06")
-    page.press("#alpha", "Enter")
-    assert page.input_value("#alpha") == "0.06"
-    page.fill("#alpha", "much")
-    page.press("#alpha", "Enter")
-    expect(page.locator(".toast.error", has_text="at least 0")).to_be_visible()
-    assert page.input_value("#alpha") == "0.06"
+    for typed in ("0,06", "much"):  # the second one is no number
+        page.fill("#alpha", typed)
+        page.press("#alpha", "Enter")
+        assert page.input_value("#alpha") == "0.06"
     page.get_by_role("button", name=re.compile("Use 0.06")).click()
     page.click("#back")
     page.click("#open-settings")

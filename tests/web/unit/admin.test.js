@@ -59,6 +59,34 @@ test("scenes fit the score, unless people mark the errors or there are too few",
     assert.equal(learners(n, { fidelity: semantic(labels), ...changes }), wanted);
 });
 
+test("one sentence says whether inputs look as usual and whether the promise holds", async () => {
+  const { sentence } = await at("monitor/words.js");
+  const drift = (martingale) => ({ martingale, martingale_alarm_at: 100 });
+  const feedback = (n, within, known) => ({
+    n,
+    within,
+    alpha: 0.1,
+    mean_loss: 0.08,
+    confidence_sequence: known,
+  });
+  for (const [changes, wanted] of [
+    [{ calibration: null }, /^No calibration is active/],
+    [{ requests: { seen: 0 } }, /^No request yet; no truth is known yet/],
+    [{ requests: { seen: 3 } }, /^3 requests so far, too few/],
+    [{ drift: drift(1) }, /^Inputs look as usual/],
+    [{ drift: drift(11) }, /^Inputs begin to look unusual/],
+    [{ alarms: [{ kind: "inputs" }] }, /^Inputs do not look as usual any more/],
+    [{ feedback: feedback(5, 5) }, /of 5 checked none exceeded the accepted error; too few to tell\.$/],
+    [{ feedback: feedback(50, 49) }, /of 50 checked 1 exceeded .*, on average 0.08; not above it\.$/],
+    [
+      { feedback: feedback(50, 9, { lower: 0.2, upper: 0.3 }) },
+      /average above it, at least 0.2: if they are/,
+    ],
+    [{ feedback: feedback(50, 50, { lower: 0, upper: 0.09 }) }, /average below it, at most 0.09\.$/],
+  ])
+    assert.match(sentence({ calibration: {}, requests: { seen: 90 }, alarms: [], ...changes }), wanted);
+});
+
 test("people's names of kinds of upload, also of those within a group", async () => {
   const { kindOf, nameOf } = await at("monitor/words.js");
   const titles = new Map([["jpeg-80", "JPEG of quality 80 to 89"]]);

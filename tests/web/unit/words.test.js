@@ -107,14 +107,24 @@ test("what is unlike the calibration images is grave; what was done to it has a 
 
 test("the command repeats the request: group, quoted name, and the key by its variable", () => {
   const asked = { ...result, upscaler: "span-x4", seed: 7, group: "faces" };
-  const command = words.curl({ origin: "http://x", name: 'a"b', result: asked, needsKey: true });
+  const command = words.curl({ origin: "http://x", name: `a"b'c`, result: asked, needsKey: true });
   for (const part of [
     "group=faces'",
     "guarantee=post_hoc'",
-    `image=@"a\\"b"'`,
+    `image=@"a\\"b'\\''c"'`,
+    "alpha=0.1'",
     '"Authorization: Bearer $TRUSTSCALE_KEY"',
   ])
     assert.ok(command.includes(part), part);
+});
+
+test("a typed α may have a comma; nothing is the calibration's own", async () => {
+  const { fault, numberOf } = await at("upscale/intake.js");
+  assert.deepEqual(["0,06", " 0.1 ", "", "−1"].map(numberOf), [0.06, 0.1, null, -1]);
+  assert.deepEqual(
+    ["0,06", "", "much", "−1"].map((text) => fault(text) === ""),
+    [true, true, false, false],
+  );
 });
 
 test("the marking is pink, unless the picture is full of it", () => {
