@@ -1,7 +1,7 @@
-"""Many modules or style sheets as one file, so that a page begins with few requests.
+"""Many modules or style sheets as one file, so that a page starts with few requests.
 
-The sources stay modules, which browsers and Node can load one by one. A bundle holds each of them
-in a function of its own, those that others import first.
+The sources remain modules, which browsers and Node can load singly. A bundle contains each of them
+in a function, after those that it imports.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ _SHEET = re.compile(r'^@import "([^"]+)";$', re.MULTILINE)
 
 
 class NotBundled(ValueError):
-    """A module is written in a way that a bundle cannot hold."""
+    """A bundle cannot contain this module."""
 
 
 def script(entry: str, texts: Mapping[str, str]) -> str:
-    """A module with all that it imports. `texts`: modules by their paths below one root.
+    """A module with all its imports. `texts`: modules by their paths below one root.
 
-    The bundle is to be served one folder below that root.
+    The bundle must be served one folder below that root.
 
     Raises:
-        NotBundled: modules import each other, export something in another form, or are missing.
+        NotBundled: modules import each other, have other forms of imports, or are missing.
     """
     done: dict[str, str] = {}
 
@@ -53,7 +53,7 @@ def script(entry: str, texts: Mapping[str, str]) -> str:
 
 
 def _wrapped(path: str, text: str) -> str:
-    """A module as an assignment of what it exports."""
+    """A module as an assignment of its exports."""
     exports: dict[str, str] = {}
 
     def imported(found: re.Match[str]) -> str:
@@ -93,7 +93,7 @@ def _pairs(names: str) -> list[tuple[str, str]]:
 
 
 def style(entries: list[str], texts: Mapping[str, str]) -> str:
-    """Style sheets one after the other, what they import before them, each once."""
+    """Style sheets in order, each once and after its imports."""
     done: dict[str, str] = {}
 
     def add(path: str) -> None:

@@ -1,9 +1,8 @@
 """The pages and their static files, read once into memory.
 
-All static files live under one path with a digest of their whole content,
-`/static/DIGEST/bundle/upscale.js`, so a visit begins with files of one release only, and browsers
-may keep them for ever. Each page loads one bundle of its modules and one of its style sheets; the
-modules can be had one by one, too.
+All static files have one path with a digest of their whole content,
+`/static/DIGEST/bundle/upscale.js`, so a visit uses files of one release only, and browsers
+may keep them for ever. Each page loads one bundle of modules and one of style sheets.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ class Page:
     name: str
     title: str
     paths: tuple[str, ...]
-    """Where it is served; the first one is what the navigation links to."""
+    """Where it is served; the navigation links to the first one."""
     needs_admin: bool = False
 
 
@@ -52,22 +51,22 @@ PAGES = (
 )
 
 MISSING = Page("missing", "Not found", ())
-"""What is shown in the place of a page that there is not."""
+"""Shown for unknown addresses."""
 
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """The bytes of a static file or page, what they are, and a tag that changes with them."""
+    """The bytes of a static file or page, their type, and a tag that changes with them."""
 
     data: bytes
     media_type: str
     etag: str
     packed: File | None = None
-    """The same by gzip, for browsers that take it, where that is smaller."""
+    """The same by gzip, for browsers that accept it."""
 
 
 class Site:
-    """Everything that the browser can load of the pages."""
+    """Everything that a browser can load of the pages."""
 
     def __init__(self, root: Traversable | None = None) -> None:
         self._root = root or resources.files("app.web")
@@ -125,7 +124,7 @@ def _bundled(path: str) -> str:
 
 
 def _navigation(current: Page) -> str:
-    """The links to all pages that have a place of their own."""
+    """The links to all pages."""
     links = (
         f'<a href="{page.paths[0]}"{_state(page, current)}>{html.escape(page.title)}</a>'
         for page in PAGES
@@ -134,7 +133,7 @@ def _navigation(current: Page) -> str:
 
 
 def _state(page: Page, current: Page) -> str:
-    """Pages for admins are hidden until the tab has a key, but for the one that is looked at."""
+    """Other pages for admins are hidden until the tab has a key."""
     if page is current:
         return ' aria-current="page"'
     return " data-admin hidden" if page.needs_admin else ""

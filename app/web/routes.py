@@ -1,4 +1,4 @@
-"""Serves the pages. They hold no secrets, so they need no key; what they show, they ask the API."""
+"""Serves the pages. They contain no secrets, so they need no key; their data come from the API."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _ASK_FIRST = "no-cache"
 
 
 def web_router() -> APIRouter:
-    """The routes of all pages and static files, which are read from the disk now."""
+    """The routes of all pages and static files, which are read once."""
     site = Site()
     router = APIRouter(include_in_schema=False, default_response_class=Response)
     for page in PAGES:
@@ -32,8 +32,8 @@ def web_router() -> APIRouter:
             router.add_api_route(path, _serve(site.pages[page.name]), methods=["GET", "HEAD"])
 
     async def static(digest: str, path: str, request: Request) -> Response:
-        # Under the digest of another release it is served too, but not kept: pages that were
-        # opened before an upgrade go on.
+        # Under the digest of another release it is served too, but not kept: pages opened before
+        # an upgrade still work.
         file = site.static.get(path)
         if file is None:
             raise NotFound(f"No file {path[:80]!r}.")
@@ -48,7 +48,7 @@ def web_router() -> APIRouter:
             raise NotFound(f"There is nothing at /{path[:80]}.")
         return _answer(request, missing_page, _ASK_FIRST, status=404)
 
-    # After all others, and one name deep: further down is the API, which refuses in JSON.
+    # After all others, and one name deep: below is the API, which refuses in JSON.
     router.add_api_route("/{path}", missing, methods=["GET", "HEAD"])
     return router
 

@@ -59,6 +59,16 @@ test("scenes fit the score, unless people mark the errors or there are too few",
     assert.equal(learners(n, { fidelity: semantic(labels), ...changes }), wanted);
 });
 
+test("models that the service chooses from can be calibrated together", async () => {
+  const { settingsFields } = await at("calibrations/settings.js");
+  const { options } = await at("calibrations/service.js");
+  options.metrics = [{ listed: "neighborhood", title: "", counted_up_to: 0.5 }];
+  const offered = (...upscalers) => textOf(settingsFields({ upscalers, metric: "neighborhood" }, () => {}));
+  const [one, other] = [named("a"), named("b")].map((upscaler) => ({ ...upscaler, default: true }));
+  assert.match(offered(one, other), /auto: which model/);
+  assert.doesNotMatch(offered(one, named("b")), /auto: which model/);
+});
+
 test("one sentence says whether inputs look as usual and whether the promise holds", async () => {
   const { sentence } = await at("monitor/words.js");
   const drift = (martingale) => ({ martingale, martingale_alarm_at: 100 });

@@ -64,7 +64,7 @@ export class Item {
   /** The label has changed; it is saved after a moment of quiet. */
   changed() {
     this.edits += 1;
-    if (this.state !== "conflict") this.tell("dirty");
+    if (this.state !== "conflict") this.enter("dirty");
     this.schedule(QUIET_MS);
   }
 
@@ -90,7 +90,7 @@ export class Item {
 
   async put() {
     const edits = this.edits;
-    this.tell("saving");
+    this.enter("saving");
     try {
       const body = await encoded(this.mask);
       const condition = this.version ? { "If-Match": `"v${this.version}"` } : { "If-None-Match": "*" };
@@ -99,7 +99,7 @@ export class Item {
       this.version = versionOf(response);
       this.saved = edits;
       this.failures = 0;
-      this.tell(this.isUnsaved ? "dirty" : "clean");
+      this.enter(this.isUnsaved ? "dirty" : "clean");
       if (this.isUnsaved) this.schedule(QUIET_MS);
     } catch (error) {
       if (!(error instanceof ApiError)) throw error;
@@ -111,7 +111,7 @@ export class Item {
     this.problem = error;
     const { status } = error;
     const isPassing = status === 0 || status === 429 || status >= 500;
-    this.tell(status === 412 ? "conflict" : isPassing ? "offline" : "refused");
+    this.enter(status === 412 ? "conflict" : isPassing ? "offline" : "refused");
     if (!isPassing) return;
     this.failures += 1;
     this.schedule(Math.min(1000 * 2 ** this.failures, LONGEST_WAIT_MS));
@@ -128,7 +128,7 @@ export class Item {
     this.state = "dirty";
     if (!same) return this.confirm();
     this.saved = this.edits;
-    this.tell("clean");
+    this.enter("clean");
   }
 
   /** Take over a newer label of somebody else, unless our own work would be lost. */
@@ -142,7 +142,7 @@ export class Item {
     return true;
   }
 
-  tell(state) {
+  enter(state) {
     this.state = state;
     this.onState(this);
   }

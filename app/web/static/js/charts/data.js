@@ -23,7 +23,8 @@ export function pointAt({ points, kind }, x) {
 }
 
 export function tabulate({ x, series }) {
-  const columns = series.flatMap((one) => columnsOf(one));
+  const ends = { y: "", low: ", lower", high: ", upper" };
+  const columns = series.flatMap((one) => fieldsOf(one).map((key) => one.name + ends[key]));
   const rows = new Map();
   let place = 0;
   for (const one of series) {
@@ -49,11 +50,6 @@ export function csv(spec) {
 function fieldsOf({ points }) {
   if (points.length && !("y" in points[0])) return ["low", "high"];
   return points.some((p) => "low" in p) ? ["y", "low", "high"] : ["y"];
-}
-
-function columnsOf(series) {
-  const ends = { y: "", low: ", lower", high: ", upper" };
-  return fieldsOf(series).map((key) => series.name + ends[key]);
 }
 
 function cell(value) {

@@ -40,20 +40,20 @@ const FACTS = ["id", "name", "file", "created", "settings", ...Object.keys(FRESH
 // Other tabs show the same pictures: each tab reports what it keeps or forgets.
 const tabs = new BroadcastChannel("trustscale.pictures");
 tabs.onmessage = () => learn();
-const tell = (answer) => answer === null || tabs.postMessage(null); // where nothing is kept nothing is shared
+const share = (answer) => answer === null || tabs.postMessage(null); // where nothing is kept nothing is shared
 
 const removed = new Set(); // ids, so that what was read before a removal does not bring a picture back
 
 async function save(picture) {
   removed.delete(picture.id);
   picture.isSaving = true;
-  tell(await keep(Object.fromEntries(FACTS.map((fact) => [fact, picture[fact]]))));
+  share(await keep(Object.fromEntries(FACTS.map((fact) => [fact, picture[fact]]))));
   picture.isSaving = false;
 }
 
 function drop(picture) {
   removed.add(picture.id);
-  forget(picture.id).then(tell);
+  forget(picture.id).then(share);
 }
 
 /** Take over what other tabs have kept, ended or removed. */
@@ -84,7 +84,7 @@ function restored(facts) {
 }
 
 /** One tab at a time runs a picture. */
-const alone = (picture, run) =>
+const exclusively = (picture, run) =>
   navigator.locks ? navigator.locks.request(`trustscale.${picture.id}`, run) : run();
 
 /** settings: form fields of the request; the new pictures. */
@@ -114,7 +114,7 @@ function pump() {
   const waiting = state.pictures.filter((one) => one.state === "waiting");
   for (const picture of waiting.slice(0, Math.max(0, free))) {
     change(picture, { state: "queued" });
-    alone(picture, async () => {
+    exclusively(picture, async () => {
       const before = (await kept()).find(({ id }) => id === picture.id);
       if (before) adopt(picture, before); // another tab may have made it meanwhile
       if (picture.state === "queued") await run(picture);
