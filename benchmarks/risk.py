@@ -21,7 +21,7 @@ import json
 import zlib
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from tempfile import gettempdir
 from typing import Any, NamedTuple
@@ -42,7 +42,7 @@ from app.conformal import Staircase, fidelity
 from app.images.compression import Compression
 from app.images.decode import PAIR_LIMITS, decode
 from app.images.degrade import crop_to_multiple
-from app.images.facts import Facts, look_at
+from app.images.facts import UPLOAD, Facts, classify, look_at
 from app.sampling.measure import measure
 from app.sampling.pipeline import Pipeline
 from app.serving.promise import Subject
@@ -50,6 +50,7 @@ from app.upscalers.base import RGB, Source
 from app.upscalers.embedded import EmbeddedUpscaler
 from app.upscalers.shipped import SHIPPED
 from app.upscalers.witness import FaithfulWitness
+from benchmarks.ship import of_class
 from benchmarks.table import print_table
 
 ALPHAS = (0.025, 0.05, 0.075, 0.1, 0.15)
@@ -163,16 +164,20 @@ class Seen(NamedTuple):
     areas: list[float]
 
 
-async def measured(upscaler: EmbeddedUpscaler, pipeline: Pipeline, truth: RGB, kind: str) -> bytes:
-    """Upload one photograph as a file of some kind; what is kept of it."""
+def uploaded(truth: RGB, kind: str) -> Source:
+    """One photograph as a file of some kind, decoded and looked at."""
     upload = decode(UPLOADS[kind](Image.fromarray(truth)), PAIR_LIMITS)
-    facts = look_at(upload.rgb, upload.compression)
-    source = Source(upload.rgb, facts)
-    found = await measure(upscaler, source, pipeline, zlib.crc32(upload.rgb.tobytes()))
+    return Source(upload.rgb, look_at(upload.rgb, upload.compression))
+
+
+async def measured(
+    upscaler: EmbeddedUpscaler, pipeline: Pipeline, truth: RGB, source: Source
+) -> bytes:
+    """Answer an upload; what is kept of it."""
+    found = await measure(upscaler, source, pipeline, zlib.crc32(source.rgb.tobytes()))
     error = fidelity.error(truth, found.prediction, pipeline.fidelity)
     stairs = Staircase.from_maps(found.sigma, error)
     return packed(
-        facts=json.dumps(asdict(facts)),
         mean_log_sigma=found.mean_log_sigma,
         levels=stairs.levels,
         errors=stairs.errors,
@@ -180,12 +185,11 @@ async def measured(upscaler: EmbeddedUpscaler, pipeline: Pipeline, truth: RGB, k
     )
 
 
-def read(path: Path) -> Measured:
+def read(path: Path, facts: Facts) -> Measured:
     """What `measured` gave."""
     with np.load(path) as arrays:
-        facts = json.loads(str(arrays["facts"]))
         return Measured(
-            Facts(**{**facts, "compression": Compression(*facts["compression"])}),
+            facts,
             float(arrays["mean_log_sigma"]),
             Staircase(arrays["levels"], arrays["errors"]),
             arrays["quantiles"],
@@ -226,20 +230,35 @@ def all_measured(
     keep: Path,
     kinds: Sequence[str],
 ) -> Iterator[tuple[str, Measured, tuple[int, int]]]:
-    """Kind, what was measured, and (height, width) of every photograph as each of these kinds."""
-    name = hashlib.sha256(pipeline.model_dump_json().encode()).hexdigest()[:12]
+    """Kind, what was measured, and (height, width) of every photograph as each of these kinds.
+
+    Kept are the facts of each upload under each rule, and the rest under all that it depends on.
+    """
+    rule = UPLOAD.replace("/", "-")
     with asyncio.Runner() as runner:
         for path in photographs:
             truth = crop_to_multiple(decode(path.read_bytes(), PAIR_LIMITS).rgb, SCALE)
             for number, kind in enumerate(UPLOADS):
                 if kind not in kinds:
                     continue
-                kept = keep / f"{name}-{path.stem}-{number:02}.npz"
+                name = f"{path.stem}-{number:02}"
+                looked_at = keep / f"{rule}-{name}.json"
+                if not looked_at.exists():
+                    write(looked_at, json.dumps(asdict(uploaded(truth, kind).facts)).encode())
+                facts = Facts(**json.loads(looked_at.read_bytes()))
+                facts = replace(facts, compression=Compression(*facts.compression))
+                under = of_class(pipeline, classify(UPLOAD, facts)).model_dump_json()
+                kept = keep / f"{hashlib.sha256(under.encode()).hexdigest()[:12]}-{name}.npz"
                 if not kept.exists():
-                    data = runner.run(measured(upscaler, pipeline, truth, kind))
-                    kept.with_suffix(".part").write_bytes(data)
-                    kept.with_suffix(".part").replace(kept)
-                yield kind, read(kept), truth.shape[:2]
+                    source = uploaded(truth, kind)
+                    write(kept, runner.run(measured(upscaler, pipeline, truth, source)))
+                yield kind, read(kept, facts), truth.shape[:2]
+
+
+def write(path: Path, data: bytes) -> None:
+    """All of a file or nothing."""
+    path.with_suffix(".part").write_bytes(data)
+    path.with_suffix(".part").replace(path)
 
 
 def main() -> None:

@@ -131,7 +131,7 @@ def _meet(one: str, other: str) -> bool:
 
 def _codec(name: str) -> str:
     """How uploads of a class were compressed, without the quality, which rules divide unlike."""
-    return name.removesuffix("/rough").rpartition("/")[2].partition("-")[0]
+    return name.removesuffix("/fine").removesuffix("/rough").rpartition("/")[2].partition("-")[0]
 
 
 log = structlog.get_logger(__name__)

@@ -47,8 +47,8 @@ LOSSLESS, PALETTE = Compression("lossless"), Compression("palette")
 # Of each codec the lowest quality of its classes, the best one first; below all of them is "low".
 EDGES: Final = {"jpeg": (90, 80, 68, 50, 30), "webp": (80, 50, 20), "avif": (65, 40)}
 
-Look = Literal["sharp", "rough", "soft", "bilinear", "smoothed", "denoised"]
-"""What the pixels say besides: as sharp as their size; with noise or detail in every pixel;
+Look = Literal["sharp", "fine", "rough", "soft", "bilinear", "smoothed", "denoised"]
+"""What the pixels say besides: as sharp as their size; with detail, or noise, in every pixel;
 enlarged or blurred before; enlarged by bilinear interpolation; freed of noise by a median or the
 like, which leaves edges and no detail, and then sharpened or, `denoised`, not."""
 
@@ -58,6 +58,7 @@ LEAST_CLEAR: Final = 80  # the JPEG quality down to which the last three looks a
 _CLEAR_EDGES: Final[dict[str, tuple[int, ...]]] = {"jpeg": (LEAST_CLEAR,)}
 _EDGES: Final[dict[str, Mapping[str, tuple[int, ...]]]] = {
     "sharp": EDGES,
+    "fine": EDGES,
     "rough": EDGES,
     "soft": _SOFT_EDGES,
     "bilinear": _CLEAR_EDGES,
@@ -73,7 +74,8 @@ _LOOKS: Final = {
 _TITLES: Final = {"jpeg": "JPEG", "webp": "WebP", "avif": "AVIF"}
 _WORDS: Final = {
     "lossless": "saved without loss",
-    "lossless/rough": "saved without loss, with noise or detail in every pixel",
+    "lossless/fine": "saved without loss, with detail in every pixel",
+    "lossless/rough": "saved without loss, with noise in every pixel",
     "palette": "with a palette of colours, as in GIF files",
     "other": "compressed in an unknown way",
     "grey": "of one channel",
@@ -95,8 +97,8 @@ def edges_of(codec: str, look: Look = "sharp") -> tuple[int, ...]:
 def class_of(compression: Compression, look: Look = "sharp") -> str:
     """The class of an upload: `lossless`, `jpeg-80` (quality 80 to 89), `soft/webp-20`, `other`."""
     codec, quality = compression
-    if look == "rough":
-        return "lossless/rough" if compression == LOSSLESS else class_of(compression)
+    if look in {"fine", "rough"}:
+        return f"lossless/{look}" if compression == LOSSLESS else class_of(compression)
     if look in {"bilinear", "smoothed", "denoised"} and not is_clear(compression):
         return class_of(compression, "soft" if look == "bilinear" else "sharp")
     before = "" if look == "sharp" else f"{look}/"

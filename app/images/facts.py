@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 from app.conformal.lab import Pixels, shallow
 from app.images.compression import LOSSLESS, Compression, Look, class_of, is_clear, worst_of
 
-UPLOAD: Final = "upload/3"
+UPLOAD: Final = "upload/4"
 """Classes by an upload's strongest compression, and by its look.
 
 The number rises when a file may change its class.
 """
 
-BY_SCORE: Final = "upload-score/3"
+BY_SCORE: Final = "upload-score/4"
 """The same classes, each in thirds by its score where it has enough scenes (`thirds.py`)."""
 
 BANDS: Final = "bands/1"
@@ -42,19 +42,20 @@ _MOST_SIDE = 512  # of the part in the middle that is looked at
 
 
 class _Told(NamedTuple):
-    """How a look follows from `energies`: a constant, a weight of each, and where it begins.
+    """How a look follows from levels: a constant, a weight of each, and where it begins.
 
-    Least squares on photographs that were made so or otherwise (`benchmarks/looks.py` tries others,
-    docs/promise.md has the figures). Weights of the last energies are 0 if left out.
+    The levels are `energies`, then the facts noise and detail. Least squares on photographs that
+    were made so or otherwise (`benchmarks/looks.py` tries others, docs/promise.md has the figures).
+    Weights of the last levels are 0 if left out.
     """
 
     constant: float
     weights: tuple[float, ...]
     begins: float = 0.0
 
-    def of(self, energies: Sequence[float]) -> float:
+    def of(self, levels: Sequence[float]) -> float:
         """The measure of the look."""
-        return float(self.constant + np.dot(self.weights, energies[: len(self.weights)]))
+        return float(self.constant + np.dot(self.weights, levels[: len(self.weights)]))
 
 
 class _Looks(NamedTuple):
@@ -81,6 +82,10 @@ _LOSSY: Final = _Looks(
     smoothed=_Told(-5.659, (-1.970, 1.041, 0.229, 1.679, 0.661, -0.521, -1.273), begins=0.3),
     denoised=_Told(-3.388, (-10.992, 8.234, -1.42, 4.142, -1.167, 1.051, 0.065)),
 )
+# Among rough ones: noise of 4 to 8 grey levels against detail, and noise of at most 2.
+_NOISY: Final = _Told(
+    6.279, (2.661, -0.374, -2.218, 0.838, 2.379, -4.001, 0.394, 3.183, -2.734)
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +98,8 @@ class Facts:
     noise: log of the median of the diagonal second difference, which structure hardly touches.
     contrast: log of the standard deviation of the luma; light: its mean, 0 to 1.
     colour: log of the mean range of the three channels.
-    bilinear, smoothed, denoised: above 0 where it has this look, if it can be told.
+    bilinear, smoothed, denoised: above 0 where it has this look, if it can be told. noisy: above 0
+        where what is rough is rather noise than detail.
     """
 
     compression: Compression
@@ -106,6 +112,7 @@ class Facts:
     bilinear: float = -1.0
     smoothed: float = -1.0
     denoised: float = -1.0
+    noisy: float = -1.0
 
     @property
     def look(self) -> Look:
@@ -115,7 +122,9 @@ class Facts:
             return "denoised" if self.denoised >= 0 else "smoothed"
         if self.softness >= _looks(self.compression).soft.begins:
             return "bilinear" if is_told and self.bilinear >= 0 else "soft"
-        return "rough" if self.noise >= _ROUGH else "sharp"
+        if self.noise < _ROUGH:
+            return "sharp"
+        return "rough" if self.noisy >= 0 else "fine"
 
     def terms(self) -> dict[str, float]:
         """What a fitted σ may use.
@@ -138,7 +147,7 @@ class Facts:
     def numbers(self) -> dict[str, float]:
         """Numbers compared with other pictures: all but the compression and the looks."""
         fields = asdict(self)
-        for name in ("compression", "bilinear", "smoothed", "denoised"):
+        for name in ("compression", "bilinear", "smoothed", "denoised", "noisy"):
             del fields[name]
         return fields
 
@@ -159,11 +168,13 @@ def look_at(picture: Pixels, compression: Compression) -> Facts:
     red, green, blue = np.moveaxis(pixels, 2, 0)  # a reduction over three of them is slow
     highest = np.maximum(np.maximum(red, green), blue).astype(np.int16)
     channels = highest - np.minimum(np.minimum(red, green), blue)
-    levels, looks = energies(luma), _looks(compression)
+    detail = float(np.log1p(np.abs(across) + np.abs(down)).mean())
+    noise = float(np.log(np.median(diagonal) / 0.6745 + 0.25))
+    levels, looks = (*energies(luma), noise, detail), _looks(compression)
     return Facts(
         compression,
-        detail=float(np.log1p(np.abs(across) + np.abs(down)).mean()),
-        noise=float(np.log(np.median(diagonal) / 0.6745 + 0.25)),
+        detail=detail,
+        noise=noise,
         contrast=float(np.log1p(luma.std())),
         light=float(luma.mean() / 255),
         colour=float(np.log1p(channels.mean())),
@@ -171,6 +182,7 @@ def look_at(picture: Pixels, compression: Compression) -> Facts:
         bilinear=looks.bilinear.of(levels) - looks.bilinear.begins,
         smoothed=looks.smoothed.of(levels) - looks.smoothed.begins,
         denoised=looks.denoised.of(levels) - looks.denoised.begins,
+        noisy=_NOISY.of(levels),
     )
 
 

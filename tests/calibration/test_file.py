@@ -50,6 +50,19 @@ def npy(array):
     return out.getvalue()
 
 
+def stored(values):
+    """The member of float32 [a, b]: differences of the bits of neighbours, byte by byte."""
+    steps = np.diff(values.view(np.uint32).astype(np.int64), axis=1, prepend=0)
+    return npy(np.stack([steps >> 8 * byte & 255 for byte in range(4)], 1).astype(np.uint8))
+
+
+def read(member):
+    """The values of a member."""
+    planes = np.load(io.BytesIO(member)).astype(np.int64)
+    steps = sum(planes[:, byte] << 8 * byte for byte in range(4))
+    return (steps.cumsum(axis=1) % 2**32).astype(np.uint32).view(np.float32)
+
+
 @pytest.fixture(scope="module")
 def data(calibration):
     return file.dump(calibration)
@@ -80,6 +93,16 @@ class TestRoundTrip:
         assert again.head == calibration.head
         # Nothing but the content is in the file: no date of writing, no order of members.
         assert file.dump(calibration) == file.dump(again) == data
+
+    def test_arrays_as_described(self, calibration, parts):
+        """A program of another language reads the arrays as the format says."""
+        steps, pairs = read(parts[STEPS]), read(parts[PAIRS])
+        np.testing.assert_array_equal(pairs[:, 1:], calibration.sigma_quantiles)
+        np.testing.assert_array_equal(pairs[:, 0], [len(one) for one in calibration.staircases])
+        np.testing.assert_array_equal(
+            steps[0], np.concatenate([one.levels for one in calibration.staircases])
+        )
+        assert (stored(steps), stored(pairs)) == (parts[STEPS], parts[PAIRS])
 
     def test_fields_of_a_later_version_keep_the_id(self, calibration):
         """The id belongs to what was written, not to how this version reads it."""
@@ -147,28 +170,35 @@ class TestDamage:
         check_refused(edited(parts, **fields), words)
 
     def test_edits_of_the_arrays(self, parts):
-        steps = np.load(io.BytesIO(parts[STEPS]))
+        steps = read(parts[STEPS])
         steps[1] *= np.float32(0.5)
-        check_refused({**parts, STEPS: npy(steps)}, r"staircases\.npy fails its checksum")
-        check_refused(with_array(parts, STEPS, npy(steps)), "id does not match")
+        check_refused({**parts, STEPS: stored(steps)}, r"staircases\.npy fails its checksum")
+        check_refused(with_array(parts, STEPS, stored(steps)), "id does not match")
 
     @pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")
     @pytest.mark.parametrize("name", [STEPS, PAIRS])
     @pytest.mark.parametrize(
-        "array",
+        "member",
         [
-            np.zeros((2, 3), np.float64),
-            np.zeros(6, np.float32),
-            np.zeros((5, 5), np.float32),
-            np.zeros((2, 0), np.float32),
-            np.array([["a", "b"]]),
-            np.full((12, 102), -1, np.float32),
-            np.full((12, 102), 1e30, np.float32),
+            *(
+                npy(array)
+                for array in (
+                    np.zeros((2, 4, 3), np.float32),
+                    np.zeros((2, 8, 3), np.uint8),
+                    np.zeros((2, 3), np.uint8),
+                    np.zeros(4, np.uint8),
+                    np.array([["a", "b"]]),
+                )
+            ),
+            stored(np.zeros((5, 5), np.float32)),
+            stored(np.zeros((2, 0), np.float32)),
+            stored(np.full((12, 102), -1, np.float32)),
+            stored(np.full((12, 102), 1e30, np.float32)),
         ],
     )
-    def test_arrays_that_contradict(self, parts, name, array):
+    def test_arrays_that_contradict(self, parts, name, member):
         """Arrays of a wrong type or size are refused although the checksum fits."""
-        check_refused(with_array(parts, name, npy(array)))
+        check_refused(with_array(parts, name, member))
 
     @pytest.mark.parametrize(
         ("row", "change"),
@@ -183,9 +213,9 @@ class TestDamage:
     )
     def test_staircases_that_are_none(self, parts, row, change):
         """Steps that fall, are infinite or exceed the bound are refused whatever the checksum."""
-        steps = np.load(io.BytesIO(parts[STEPS]))
+        steps = read(parts[STEPS])
         steps[row] = change(steps[row])
-        check_refused(with_array(parts, STEPS, npy(steps)))
+        check_refused(with_array(parts, STEPS, stored(steps)))
 
     def test_pickles_are_never_opened(self, parts):
         class Evil:
@@ -194,7 +224,7 @@ class TestDamage:
 
         array = np.empty((2, 1), object)
         array[0, 0] = Evil()
-        header = npy(np.zeros((2, 1), np.float32)).replace(b"'<f4'", b"'|O'").split(b"\n")[0]
+        header = npy(np.zeros((2, 4, 1), np.uint8)).replace(b"'|u1'", b"'|O'").split(b"\n")[0]
         for evil in (npy(array), pickle.dumps(Evil()), header + b"\n" + pickle.dumps(1)):
             check_refused(with_array(parts, STEPS, evil))
 

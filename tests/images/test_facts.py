@@ -92,6 +92,7 @@ def is_soft(pixels, compression):
     [
         ({"enlarged": 1.5, "kernel": "bilinear"}, "bilinear"),
         ({"enlarged": 1.5, "kernel": "lanczos"}, "soft"),
+        ({"noise": 6}, "rough"),
         ({"noise": 4, "median": True}, "denoised"),
         ({"noise": 4, "variation": 0.08}, "denoised"),
         ({"noise": 4, "median": True, "sharpened": 1}, "smoothed"),
@@ -102,7 +103,7 @@ def is_soft(pixels, compression):
 def test_looks(compression, steps, look):
     """Each is told of most pictures that were made so, and of few others."""
     made = [degrade(truth, 2, Degradation(**steps), seed) for seed, truth in enumerate(examples())]
-    found = ["sharp" if one == "rough" else one for one in looks(made, compression)]
+    found = ["sharp" if one == "fine" else one for one in looks(made, compression)]
     assert found.count(look) >= len(found) - 1, found
 
 
@@ -125,7 +126,8 @@ def test_classes():
     assert names(clear) == ["jpeg-80", "bilinear/jpeg-80", "smoothed/jpeg-80", "denoised/jpeg-80"]
     rough = [replace(each, noise=1.5, compression=LOSSLESS) for each in every]
     others = ["bilinear/lossless", "smoothed/lossless", "denoised/lossless"]
-    assert names(rough) == ["lossless/rough", *others]
+    assert names(rough) == ["lossless/fine", *others]
+    assert names([replace(each, noisy=1.0) for each in rough]) == ["lossless/rough", *others]
     assert names([replace(sharp, noise=1.5)]) == ["jpeg-68"]
 
 
