@@ -2,7 +2,8 @@
 
 Inputs of each look are made from photographs and saved. For each way of making them and each kind
 of file: the share in which each look is found, and the area under the ROC curve of its own look
-against sharp ones in the same kind of file.
+against sharp ones in the same kind of file (of noise, where both look rough); then, of denoised
+ones, against those that were sharpened as well.
 """
 
 from __future__ import annotations
@@ -31,11 +32,13 @@ FILES: dict[str, dict[str, Any]] = {
     "JPEG 70": {"jpeg": 70},
     "WebP 75": {"webp": 75},
 }
+SHARPENED = "the same, sharpened"
 SHARP: list[dict[str, Any]] = [{}, {"reduction": "area"}, {"reduction": "lanczos"}]
 KINDS: dict[str, tuple[Look, list[dict[str, Any]]]] = {
     "sharp": ("sharp", SHARP),
     "sharpened": ("sharp", [{"sharpened": 1}]),
     "noise 2": ("sharp", [{"noise": 2}]),
+    "noise 6": ("rough", [{"noise": 6}]),
     **{
         f"×{factor}": ("soft", [{"enlarged": factor, "kernel": k} for k in ("bicubic", "lanczos")])
         for factor in (1.25, 1.5, 2)
@@ -47,9 +50,9 @@ KINDS: dict[str, tuple[Look, list[dict[str, Any]]]] = {
     },
     "noise 3, median": ("denoised", [{"noise": 3, "median": True}]),
     "noise 4, total variation": ("denoised", [{"noise": 4, "variation": 0.06}]),
-    "the same, sharpened": ("smoothed", [{"noise": 3, "median": True, "sharpened": 1}]),
+    SHARPENED: ("smoothed", [{"noise": 3, "median": True, "sharpened": 1}]),
 }
-TOLD: tuple[Look, ...] = ("soft", "bilinear", "smoothed", "denoised")
+TOLD: tuple[Look, ...] = ("fine", "rough", "soft", "bilinear", "smoothed", "denoised")
 
 
 def looked_at(folder: Path, every: int) -> dict[tuple[str, str], list[Facts]]:
@@ -68,13 +71,26 @@ def looked_at(folder: Path, every: int) -> dict[tuple[str, str], list[Facts]]:
     return found
 
 
-def area(sharp: Sequence[Facts], others: Sequence[Facts], look: Look) -> str:
-    """Under the ROC curve of a look."""
+def areas(found: dict[tuple[str, str], list[Facts]], kind: str, form: str, look: Look) -> str:
+    """Under the ROC curves of a look."""
+    one, sharp = found[kind, form], found["sharp", form]
     if look == "sharp":
         return ""
-    name = {"soft": "softness", "denoised": "smoothed"}.get(look, look)
-    first, second = (np.array([getattr(one, name) for one in facts]) for facts in (sharp, others))
-    return f"{(second[:, None] > first[None]).mean():.3f}"
+    if look == "rough":
+        rough = [
+            [each for each in facts if each.look in {"fine", "rough"}] for facts in (one, sharp)
+        ]
+        return area(*rough, "noisy")
+    if look == "denoised":
+        against = area(one, found[SHARPENED, form], "denoised")
+        return f"{area(one, sharp, 'smoothed')}, {against}"
+    return area(one, sharp, "softness" if look == "soft" else look)
+
+
+def area(one: Sequence[Facts], others: Sequence[Facts], name: str) -> str:
+    """Under the ROC curve of a fact, which is larger in the first."""
+    first, second = (np.array([getattr(each, name) for each in facts]) for facts in (one, others))
+    return f"{(first[:, None] > second[None]).mean():.3f}"
 
 
 def main() -> None:
@@ -89,7 +105,7 @@ def main() -> None:
         rows = []
         for (kind, form), facts in sorted(found.items(), key=lambda item: item[0][1]):
             shares = [f"{np.mean([one.look == look for one in facts]):.2f}" for look in TOLD]
-            rows.append((form, kind, *shares, area(found["sharp", form], facts, looks[kind])))
+            rows.append((form, kind, *shares, areas(found, kind, form, looks[kind])))
         print_table(("saved as", "made by", *(f"found: {look}" for look in TOLD), "ROC"), rows)
 
 

@@ -83,9 +83,7 @@ _LOSSY: Final = _Looks(
     denoised=_Told(-3.388, (-10.992, 8.234, -1.42, 4.142, -1.167, 1.051, 0.065)),
 )
 # Among rough ones: noise of 4 to 8 grey levels against detail, and noise of at most 2.
-_NOISY: Final = _Told(
-    6.279, (2.661, -0.374, -2.218, 0.838, 2.379, -4.001, 0.394, 3.183, -2.734)
-)
+_NOISY: Final = _Told(6.279, (2.661, -0.374, -2.218, 0.838, 2.379, -4.001, 0.394, 3.183, -2.734))
 
 
 @dataclass(frozen=True, slots=True)
