@@ -1,10 +1,10 @@
 """Make the calibrations that are shipped: `python -m benchmarks.ship DIR NAME…`.
 
 DIR holds photographs, one crop of each, with a manifest.csv that names attributions. For each NAME,
-such as `span-x4-f32` or `realesr-x4-bf16`, this measures what `trustscale calibrate` would with
-nothing but defaults: every EVERY-th photograph in all ways of making X, and the others for uploads
-without loss alone, the commonest class; together they become
-`app/calibration/shipped/NAME.calibration`.
+such as `realesr-x4-bf16` or `span-x4-f32/2`, this measures what `trustscale calibrate` would with
+nothing but defaults: all photographs, or every second (`/2`), in all ways of making X, and the
+others for uploads without loss alone, the commonest class; together they become
+`app/calibration/shipped/NAME.calibration`. A file that would change in its date alone stays.
 
 What that file holds already of the same X, seed and pipeline is not measured again, only looked at:
 another number of photographs, other ways of making X, other classes and a fit of one of them cost
@@ -19,6 +19,7 @@ import asyncio
 import csv
 import hashlib
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from tempfile import gettempdir
 
@@ -51,6 +52,8 @@ class Shipment:
     """One calibration in the making."""
 
     def __init__(self, name: str, keep: Path) -> None:
+        name, _, every = name.partition("/")
+        self.every = int(every or 1)
         model, _, precision = name.rpartition("-")
         witness = FaithfulWitness(precision)
         self.name, self.keep = name, keep / name
@@ -80,8 +83,9 @@ class Shipment:
             kept.with_suffix(".part").replace(kept)
         return looked_at_again(found, pair, self.pipeline)
 
-    def made(self, rows: Sequence[Row], some: int) -> Calibration:
+    def made(self, rows: Sequence[Row], created_at: datetime | None) -> Calibration:
         """The calibration of the pairs of the photographs."""
+        some = len(rows[:: self.every])
         sigma = self.pipeline.indecision
         if any(seen_by(sigma, pair.info.pixels_sha256) for pair in self.pairs):
             raise SystemExit(FITTED_ON)
@@ -92,6 +96,7 @@ class Shipment:
             name=self.name,
             upscaler=self.upscaler.name,
             pipeline=self.pipeline,
+            created_at=created_at,
             degradation=USUAL,
             seed=self.config.seed,
             provenance=Provenance(
@@ -146,7 +151,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("names", nargs="+")
-    parser.add_argument("--every", type=int, default=1)
     parser.add_argument("--only", nargs="+", default=list(USUAL.variants()))
     parser.add_argument("--keep", type=Path, default=Path(gettempdir()) / "trustscale-ship")
     parser.add_argument("--measure", action="store_true", help="measure, and write nothing yet")
@@ -157,8 +161,8 @@ def main() -> None:
     first = shipments[0]  # all have one scale and seed, so the same X
     for way in given.only:
         for place, row in enumerate(rows):
-            is_chosen = place % given.every == 0
-            if not is_chosen and way != MORE:
+            wanted = [one for one in shipments if way == MORE or place % one.every == 0]
+            if not wanted:
                 continue
             data = (given.folder / row["file"]).read_bytes()
             pair = load_pair(
@@ -170,16 +174,23 @@ def main() -> None:
                 seed=first.config.seed,
                 variant=way,
             )
-            for shipment in shipments:
+            for shipment in wanted:
                 found = shipment.measured(pair)
                 # Strays of the others would change the law of other classes.
-                if is_chosen or (found.info.input_class or "").startswith(MORE):
+                is_of = (found.info.input_class or "").startswith(MORE)
+                if is_of or place % shipment.every == 0:
                     shipment.pairs.append(found)
         print(way, *(len(shipment.pairs) for shipment in shipments), flush=True)
     if not given.measure:
         for shipment in shipments:
-            made = shipment.made(rows, len(rows[:: given.every]))
-            (SHIPPED / f"{shipment.name}.calibration").write_bytes(file.dump(made))
+            path = SHIPPED / f"{shipment.name}.calibration"
+            made = shipment.made(rows, None)
+            if path.exists():
+                before = file.load(path.read_bytes())
+                again = shipment.made(rows, before.manifest.created_at)
+                made = before if again.id == before.id else made
+            path.write_bytes(file.dump(made))
+            print(path, made.id, made.manifest.created_at, flush=True)
 
 
 if __name__ == "__main__":
