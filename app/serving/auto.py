@@ -17,7 +17,9 @@ from app.images.facts import UPLOAD, Facts, classify
 if TYPE_CHECKING:  # settings need the table only
     from app.calibration.choice import Choice
 
-TABLE: Final = MappingProxyType({"lossless": "span-x4", "*": "realesr-x4"})
+TABLE: Final = MappingProxyType(
+    {"lossless": "span-x4", "lossless/fine": "span-x4", "*": "realesr-x4"}
+)
 """Patterns of classes and their upscalers; the first match counts.
 
 SPAN, made for clean input, is nearer to the truth there and hardly invents. It turns traces of
