@@ -28,19 +28,23 @@ def machine(tmp_path):
     return limit
 
 
-def test_of_a_container(machine):
-    """In a container its own group is the root; elsewhere the smallest limit above counts."""
-    assert machine("0::/\n", memory_max=f"{GIB}\n") == GIB
-    files = {"memory_max": "max\n", "a__memory_max": f"{GIB}\n", "a__b__memory_max": "max\n"}
-    assert machine("0::/a/b\n", **files) == GIB
+OLD = "9:name=systemd:/\n4:memory:/a\n1:cpu:/\n0::/\n"
 
 
-def test_first_version(machine, tmp_path):
-    """Systems with the older control groups have a file per controller."""
-    folder = tmp_path / "cgroup" / "memory"
-    folder.mkdir(parents=True)
-    (folder / "memory.limit_in_bytes").write_text(f"{GIB}\n")
-    assert machine("9:name=systemd:/\n4:memory:/a\n1:cpu:/\n0::/\n") == GIB
+@pytest.mark.parametrize(
+    ("own_group", "files"),
+    [
+        ("0::/\n", {"memory_max": f"{GIB}\n"}),
+        (
+            "0::/a/b\n",
+            {"memory_max": "max\n", "a__memory_max": f"{GIB}\n", "a__b__memory_max": "max\n"},
+        ),
+        (OLD, {"memory__memory.limit_in_bytes": f"{GIB}\n"}),
+    ],
+    ids=["a container", "the smallest above", "the first version"],
+)
+def test_limits_of_control_groups(machine, own_group, files):
+    assert machine(own_group, **files) == GIB
 
 
 def test_without_a_limit(machine, tmp_path):

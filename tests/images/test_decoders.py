@@ -82,7 +82,6 @@ class TestLimits:
         assert in_decoder(work.hungry, b"", 2**24, 2**28) == 2**28
         with pytest.raises(DecodeLimit, match="memory"):
             in_decoder(work.hungry, b"", 2**20, 2**28)
-
         with pytest.raises(DecodeLimit, match="memory"):
             in_decoder(work.exhausted, b"")
 
@@ -112,10 +111,8 @@ class TestPlaces:
     def test_quick_ones_do_not_wait(self, tmp_path):
         count = 3 * usable_cores()
         with ThreadPoolExecutor(count) as threads:
-            slow = [
-                threads.submit(in_decoder, work.until_there, b"", tmp_path / "end")
-                for _ in range(count)
-            ]
+            wait = in_decoder, work.until_there, b"", tmp_path / "end"
+            slow = [threads.submit(*wait) for _ in range(count)]
             try:
                 assert in_decoder(work.process, b"")
                 assert not any(one.done() for one in slow)

@@ -69,10 +69,8 @@ def test_holes_are_cut_last():
 class TestMixture:
     def test_each_y_for_each_class(self):
         """The usual mixture makes one X for each class, and most of these are of that class."""
-        truths = [
-            np.asarray(Image.open(EXAMPLES / f"{name}.png").convert("RGB"))
-            for name in ("coast", "dog")
-        ]
+        files = (EXAMPLES / "coast.png", EXAMPLES / "dog.png")
+        truths = [np.asarray(Image.open(file).convert("RGB")) for file in files]
         variants = USUAL.variants()
         assert list(variants) == [
             "lossless", "jpeg-90", "jpeg-80", "jpeg-68", "jpeg-50", "jpeg-30",

@@ -82,19 +82,13 @@ class TestSplitting:
             await draw(Fake(), SOURCE, seeds, spare_seeds=spares, on_sample=Collector())
 
 
-class TestFolding:
+class TestAccumulating:
     async def test_one_sample_at_a_time_outside_the_loop(self):
         """`on_sample` runs in another thread and never twice at once; progress counts up to M."""
         upscaler, got, told = Fake(concurrency=8), Collector(), []
         got.open.clear()
-        drawing = draw(
-            upscaler,
-            SOURCE,
-            range(1, 9),
-            on_sample=got,
-            on_progress=lambda *step: told.append(step),
-        )
-        task = asyncio.create_task(drawing)
+        options = {"on_sample": got, "on_progress": lambda *step: told.append(step)}
+        task = asyncio.create_task(draw(upscaler, SOURCE, range(1, 9), **options))
         await until(lambda: got.running and len(upscaler.calls) == 8 and not upscaler.in_flight)
         got.open.set()
         await task
@@ -103,20 +97,20 @@ class TestFolding:
         assert told == [(done, 8, "samples") for done in range(1, 9)]
 
     async def test_decoded_samples_of_one_call_at_a_time(self):
-        """An adapter that takes its turn before decoding never decodes ahead of the folding."""
-        unfolded = most = 0
+        """An adapter that takes its turn before decoding never decodes ahead of `on_sample`."""
+        waiting = most = 0
 
         class Decoding(Fake):
             async def generate(self, source, seeds, turn=None):
-                nonlocal unfolded, most
+                nonlocal waiting, most
                 await asyncio.gather(turn.take(), turn.take())
-                unfolded += 1
-                most = max(most, unfolded)
+                waiting += 1
+                most = max(most, waiting)
                 return await super().generate(source, seeds, turn)
 
         def on_sample(index, sample):
-            nonlocal unfolded
-            unfolded -= 1
+            nonlocal waiting
+            waiting -= 1
 
         await draw(Decoding(concurrency=8), SOURCE, range(1, 9), on_sample=on_sample)
         assert most == 1
@@ -183,15 +177,9 @@ class TestEnd:
                 return await super().generate(source, seeds, turn)
 
         upscaler, got, clock = Slow(concurrency=2), [], LoopClock()
-        drawing = draw(
-            upscaler,
-            SOURCE,
-            [1, 2, 3],
-            on_sample=lambda *_: None,
-            on_progress=lambda *told: got.append(told),
-            deadline=asyncio.get_running_loop().time() + 600,
-        )
-        task = asyncio.create_task(drawing)
+        options = {"on_sample": lambda *_: None, "on_progress": lambda *told: got.append(told)}
+        deadline = asyncio.get_running_loop().time() + 600
+        task = asyncio.create_task(draw(upscaler, SOURCE, [1, 2, 3], deadline=deadline, **options))
         await until(lambda: got and len(upscaler.calls) == 3)
         clock.jump(601)
         with pytest.raises(UpscalerUnavailable, match="1 of 3 samples") as failure:
@@ -199,7 +187,7 @@ class TestEnd:
         assert failure.value.members["came"] == 1
         assert upscaler.in_flight == 0
 
-    async def test_cancelling_waits_for_the_fold(self):
+    async def test_cancelling_waits_for_the_thread(self):
         got = Collector()
         got.open.clear()
         task = asyncio.create_task(draw(Fake(), SOURCE, [1, 2], on_sample=got))

@@ -45,12 +45,8 @@ class TestRisk:
     async def test_the_promise_holds(self, tmp_path):
         """The mean loss is at most α within 3 standard errors; grown masks lose more."""
         random = np.random.default_rng(7)
-        means = np.array(
-            [
-                await self.one_calibration(tmp_path / f"{k}", random)
-                for k in range(self.CALIBRATIONS)
-            ]
-        )
+        folders = [tmp_path / f"{k}" for k in range(self.CALIBRATIONS)]
+        means = np.array([await self.one_calibration(folder, random) for folder in folders])
         loss, trusted, grown = means.mean(0).T
         error = means[..., 0].std(0, ddof=1) / np.sqrt(self.CALIBRATIONS)
         assert (error < 0.01).all(), error
@@ -75,10 +71,8 @@ class TestRisk:
         service = UpscaleService(
             {"fake": upscaler}, "fake", calibrations, stores.results, Slots(2, 9), Limits(), 60
         )
-        served = [
-            [await self.serve(service, pair, alpha) for alpha in self.ALPHAS]
-            for pair in pairs[self.PAIRS :]
-        ]
+        fresh = pairs[self.PAIRS :]
+        served = [[await self.serve(service, one, a) for a in self.ALPHAS] for one in fresh]
         await stores.close()
         return np.mean(served, axis=0)
 
@@ -97,10 +91,8 @@ class TestRisk:
         request = UpscaleRequest(alpha=alpha, seed=pair.seed)
         prepared = await service.prepare(encoded(pair.x), request)
         answer = await service.run(prepared)
-        image, mask = (
-            np.asarray(Image.open(io.BytesIO(answer.files[name])))
-            for name in ("image.png", "mask.png")
-        )
+        files = (answer.files[name] for name in ("image.png", "mask.png"))
+        image, mask = (np.asarray(Image.open(io.BytesIO(file))) for file in files)
         error = fidelity.error(pair.y, image, PIPELINE.fidelity)
         grown = ndimage.binary_dilation(mask, iterations=16)
         return (error.max(where=mask, initial=0), mask.mean(), error.max(where=grown, initial=0))

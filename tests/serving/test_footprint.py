@@ -141,23 +141,22 @@ async def test_covers_what_is_allocated(asked, capabilities, cores, monkeypatch)
 
 @pytest.mark.parametrize("large", [LARGE, 0])
 @pytest.mark.parametrize(
-    ("form", "quality", "believed"),
+    "options",
     [
-        ("png", None, False),
-        ("png", None, True),
-        ("tiff", None, False),
-        ("webp", 100, False),
-        ("avif", 100, False),
+        {},
+        {"believed": True},
+        {"format": "tiff"},
+        {"format": "webp", "quality": 100},
+        {"format": "avif", "quality": 100},
     ],
 )
-async def test_covers_the_answer(tmp_path, monkeypatch, form, quality, believed, large):
+async def test_covers_the_answer(tmp_path, monkeypatch, options, large):
     """From samples to stored files of a picture of noise, a request stays below its cost."""
-    for module in ("footprint", "make"):
+    for module in ("admission", "service"):
         monkeypatch.setattr(f"app.serving.{module}.LARGE", large)
     upscaler = NoisyUpscaler(scale=SCALE, capabilities=Capabilities())
     calibration = await calibration_of(upscaler, samples=2)
     app = gateway(tmp_path, upscaler, calibrations=[calibration])
-    options = {"format": form, "quality": quality, "believed": believed}
     asked = UpscaleRequest(**options, alpha=calibration.bound)
     async with traced(), app.router.lifespan_context(app) as state:
         service = state["trustscale"].service
@@ -187,11 +186,11 @@ async def test_nothing_holds_what_is_let_go(tmp_path, monkeypatch):
         codes = weakref.ref(masked.trust.codes)
         await encode(masked, "res-1")
         assert codes() is None
-    folded = Moments((8, 8))
+    moments = Moments((8, 8))
     for _ in range(2):
-        folded.add(np.zeros((8, 8, 3), np.uint8))
-    sums, folded.is_asked_once = weakref.ref(folded.sums), True
-    folded.let_go()
+        moments.add(np.zeros((8, 8, 3), np.uint8))
+    sums, moments.is_asked_once = weakref.ref(moments.sums), True
+    moments.let_go()
     assert sums() is None
 
 

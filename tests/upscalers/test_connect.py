@@ -1,5 +1,6 @@
 """From an address to an entry: what descriptions say, what one call adds, and what is refused."""
 
+import json
 import tomllib
 from dataclasses import replace
 
@@ -114,6 +115,16 @@ OPTIONAL = {"anyOf": [{"type": "null"}, {"type": "integer", "maximum": 99}]}
 def test_descriptions(found, entry, needs):
     """Which field is the picture and which the seed, what is fixed, and what people must give."""
     assert (found.entry, found.needs) == (entry, needs)
+
+
+@pytest.mark.parametrize(
+    "more", [{"\ud800": TEXT}, {"scale": {"type": "number", "default": float("nan")}}]
+)
+async def test_descriptions_that_no_answer_can_hold(more):
+    """Half a character, or no number, in a server's description is refused in one sentence."""
+    text = json.dumps(openapi({"application/json": schema(image=TEXT, **more)}))
+    with pytest.raises(BadRequest, match="cannot be read"):
+        await look(connected(lambda _: httpx.Response(200, text=text)))
 
 
 class Api:
