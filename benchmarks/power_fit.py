@@ -2,7 +2,9 @@
 
 Prints the artefact that stands in `app/conformal/fits/`. The photographs must have no part in any
 calibration that it is used with. Each is degraded as uploads usually are, in WAYS of the classes,
-which take turns, so that every class is seen as often. `--choose` cross-validates instead, scenes
+which take turns, so that every class is seen as often. With `--classes NAME…` the fit is for these
+alone: the photographs are degraded in each of the ways of making the first of them, which are seen
+as often. `--choose` cross-validates instead, scenes
 (`pool_id` or `group` of the manifest.csv) always on one side, what is fitted: with the facts of the
 input, without, and for each kind of class alone.
 """
@@ -15,7 +17,7 @@ import csv
 import dataclasses
 import json
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from tempfile import gettempdir
 from typing import NamedTuple
@@ -28,7 +30,7 @@ from app.calibration.pairs import load_pair
 from app.conformal import RiskCurve, Staircase, fidelity, fitting
 from app.conformal.fitted import Fit
 from app.conformal.moments import Moments
-from app.images.degrade import USUAL
+from app.images.degrade import USUAL, Degradation, Mixture
 from app.images.facts import UPLOAD, classify
 from app.images.resize import Enlarged
 from app.sampling.pipeline import Pipeline
@@ -40,7 +42,7 @@ from app.upscalers.witness import FaithfulWitness
 from benchmarks.table import print_table
 
 ALPHAS = (0.05, 0.075, 0.1)
-CELLS = 260_000  # as many as one core fits on in half a minute
+CELLS = 600_000  # as many as one core fits on in two minutes
 TERMS = 32
 CUT = 0.5
 
@@ -49,6 +51,10 @@ CHOICES: dict[str, Callable[[str], bool]] = {
     "without the facts of the input": lambda term: not term.startswith("fact "),
     "without the witness": lambda term: "witness" not in term,
 }
+
+
+Way = tuple[Degradation | Mixture, str | None]
+"""How X is made, and the variant of it."""
 
 
 class Cells(NamedTuple):
@@ -65,11 +71,12 @@ def cells(
     upscaler: EmbeddedUpscaler,
     path: Path,
     way: str,
+    made_by: Way,
     scene: str,
     cache: Path,
 ) -> Cells:
     """From the cache, or made."""
-    kept = cache / f"{path.stem}~{way.replace('/', '_')}.npz"
+    kept = cache / f"{path.parent.name}-{path.stem}~{way.replace('/', '_')}.npz"
     if not kept.exists():
         pipeline = Pipeline(
             fingerprint=upscaler.fingerprint,
@@ -77,8 +84,9 @@ def cells(
             samples=1,
             indecision={"estimator": "residual"},  # type: ignore[arg-type]
         )
+        data, (degradation, variant) = path.read_bytes(), made_by
         pair = load_pair(
-            path.stem, path.read_bytes(), None, pipeline, degradation=USUAL, seed=0, variant=way
+            path.stem, data, None, pipeline, degradation=degradation, seed=0, variant=variant
         )
         source = Source(pair.x, pair.facts)
         moments = Moments(pair.y.shape, Enlarged(pair.x, upscaler.scale))
@@ -109,10 +117,14 @@ def cells(
 
 
 def all_cells(
-    folders: Sequence[Path], upscaler: EmbeddedUpscaler, ways: int, cache: Path
+    folders: Sequence[Path],
+    upscaler: EmbeddedUpscaler,
+    ways: Mapping[str, Way],
+    turns: int,
+    cache: Path,
 ) -> list[Cells]:
-    """Of every photograph, in so many of the usual ways."""
-    names = list(USUAL.variants())
+    """Of every photograph, in so many of the ways."""
+    names = list(ways)
     cache.mkdir(parents=True, exist_ok=True)
     found = []
     with asyncio.Runner() as runner:
@@ -121,10 +133,19 @@ def all_cells(
             for place, files in enumerate(find_in(folder)):
                 path = Path(str(files.y))
                 scene = rows[path.stem].get("pool_id") or rows[path.stem]["group"]
-                for turn in range(ways):
+                for turn in range(turns):
                     way = names[(3 * place + 7 * turn) % len(names)]
-                    found.append(cells(runner, upscaler, path, way, scene, cache))
+                    found.append(cells(runner, upscaler, path, way, ways[way], scene, cache))
     return found
+
+
+def ways_of(classes: Sequence[str]) -> Mapping[str, Way]:
+    """The usual ways of making X by their class; or, one by one, those of the first of these."""
+    usual = USUAL.variants()
+    if not classes:
+        return {name: (USUAL, name) for name in usual}
+    parts = usual[classes[0]].mixture
+    return {f"{classes[0]}-{k}": (part, None) for k, part in enumerate(parts)}
 
 
 def rows_of(folder: Path) -> dict[str, dict[str, str]]:
@@ -196,6 +217,7 @@ def main() -> None:
     parser.add_argument("--upscaler", choices=list(SHIPPED), default="span-x4")
     parser.add_argument("--precision", choices=["f32", "bf16"], default="f32")
     parser.add_argument("--ways", type=int, default=4)
+    parser.add_argument("--classes", nargs="+", default=[], help="that the fit is for")
     parser.add_argument("--note", default="")
     parser.add_argument("--choose", action="store_true", help="cross-validate what is fitted")
     parser.add_argument("--cache", type=Path, default=Path(gettempdir()) / "trustscale-fit")
@@ -207,7 +229,8 @@ def main() -> None:
         witness=FaithfulWitness(given.precision),
     )
     cache = given.cache / f"{given.upscaler}-{given.precision}"
-    found = all_cells(given.photographs, upscaler, given.ways, cache)
+    ways = ways_of(given.classes)
+    found = all_cells(given.photographs, upscaler, ways, given.ways, cache)
     if given.choose:
         choose(found)
         return
@@ -220,6 +243,7 @@ def main() -> None:
         scenes=len({one.scene for one in found}),
         pairs=len(found),
         photographs=tuple(dict.fromkeys(one.digest for one in found)),
+        classes=tuple(given.classes),
         note=given.note,
     )
     print(json.dumps(dataclasses.asdict(fit), indent=1))

@@ -37,9 +37,9 @@ RIDGE, TERMS = 0.03, 24  # cross-validated over scenes
 UNITS, BENDING = 16, 0.003  # that bend, and the ridge of their weights
 MANY_SCENES = 150  # from which on units gain more than they learn by heart
 
-# Cells of a photograph that the fit sees: of those with the largest D, and of the others.
-_WORST, _OTHERS = 700, 800
-_WORST_SHARE = 1 / 23
+# Cells of a photograph that the fit sees, from those with the largest D on: how many of which
+# shares. Among the second lies the largest D in the masks for small α.
+_SEEN = ((0, 1 / 23, 300), (1 / 23, 1 / 5, 800), (1 / 5, 1, 400))
 MOST_CELLS = 600_000  # of all photographs: half a gigabyte of terms
 _CHOICE = 3  # the terms are chosen on every third cell, and weighed on all
 
@@ -81,15 +81,14 @@ def fit_sample(maps: Maps, error: Array) -> FitSample:
     if count < 2:
         raise ValueError("the photograph is too small to fit σ on")
     order = np.argsort(-worst_of_cell, kind="stable")
-    top = min(max(_WORST, int(_WORST_SHARE * count)), count // 2)
-    worst = order[_spread(top, _WORST)]
-    rest = order[top:]
-    others = np.random.default_rng(0).choice(rest, min(_OTHERS, len(rest)), replace=False)
-    cells = np.concatenate([worst, others])
-    share = np.repeat(
-        [top / len(worst) / count, len(rest) / len(others) / count], [len(worst), len(others)]
-    )
-    return FitSample(tuple(dense), flat[cells], worst_of_cell[cells], share.astype(np.float32))
+    parts = [(order[int(begin * count) : int(end * count)], most) for begin, end, most in _SEEN]
+    chosen = [part[_spread(len(part), most)] for part, most in parts]
+    share = [
+        np.full(len(some), len(part) / max(len(some), 1) / count, np.float32)
+        for some, (part, _) in zip(chosen, parts, strict=True)
+    ]
+    cells = np.concatenate(chosen)
+    return FitSample(tuple(dense), flat[cells], worst_of_cell[cells], np.concatenate(share))
 
 
 def _largest(error: Array) -> Array:
