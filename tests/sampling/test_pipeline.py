@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from app.calibration.config import CalibrationConfig
+from app.conformal.fitted import SHIPPED as FITS
 from app.conformal.fitted import Fit, shipped
 from app.conformal.indecision import IndecisionSettings
 from app.errors import (
@@ -300,6 +301,9 @@ def test_shipped_models_are_served_with_their_fits(name, precision):
     )
     made = CalibrationConfig().pipeline(upscaler)
     assert made.indecision.fit == shipped(f"{name}-m1")
+    own = [each for each in FITS if each.startswith(f"{name}-m1-")]
+    assert made.indecision.fits == tuple(map(shipped, own))
+    assert not CalibrationConfig(input_rule=None).pipeline(upscaler).indecision.fits
     assert (made.samples, made.witness is None) == (1, name == WITNESS)
 
 
