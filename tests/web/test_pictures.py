@@ -215,8 +215,6 @@ def test_links_and_expiry(open_page, site):
     alone = open_page(f"/?result={first}")
     expect(alone.locator("#share")).to_have_text(page.inner_text("#share"))
     expect(alone.locator("#compare")).to_be_disabled()
-    alone.get_by_text("The same by command line").click()
-    expect(alone.locator("#curl")).to_contain_text('image=@"YOUR-IMAGE.png"')
     away = {"status": 503, "json": {"detail": "Not now."}}
     alone.route("**/v1/results/res-none", lambda route: route.fulfill(**away), times=1)
     alone.goto("/r/res-none")

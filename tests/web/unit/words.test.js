@@ -107,6 +107,7 @@ test("what is unlike the calibration images is grave; what was done to it has a 
 
 test("the command repeats the request: group, quoted name, and the key by its variable", () => {
   const asked = { ...result, upscaler: "span-x4", seed: 7, group: "faces" };
+  assert.match(words.curl({ origin: "", name: null, result: asked }), /YOUR-IMAGE.png/);
   const command = words.curl({ origin: "http://x", name: `a"b'c`, result: asked, needsKey: true });
   for (const part of [
     "group=faces'",
