@@ -64,16 +64,9 @@ test("ticks are round and within the axis; the nearest point and the step before
 
 test("CSV: series are joined by x; hostile names are quoted and are no formulae", async () => {
   const { csv } = await at("charts/data.js");
-  const series = [
-    {
-      name: '=HYPERLINK("x")',
-      points: [
-        { x: 1, y: -2 },
-        { x: 3, y: 4 },
-      ],
-    },
-    { name: "band, wide", kind: "ranges", points: [{ x: 1, low: 5, high: 6 }] },
-  ];
+  const points = [1, 3].map((x) => ({ x, y: 3 * x - 5 }));
+  const band = { name: "band, wide", kind: "ranges", points: [{ x: 1, low: 5, high: 6 }] };
+  const series = [{ name: '=HYPERLINK("x")', points }, band];
   const head = `α,"'=HYPERLINK(""x"")","band, wide, lower","band, wide, upper"`;
   assert.equal(csv({ x: { label: "α" }, series }), [head, "1,-2,5,6", "3,4,,", ""].join("\r\n"));
 });
