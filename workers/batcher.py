@@ -112,7 +112,6 @@ class Batcher:
                 self._waiting.remove(ticket)
 
     def busy(self, reason: str) -> Busy:
-        """The error for a refused request."""
         tickets = [*self._waiting, *self._running]
         samples = sum(len(ticket.job.seeds) for ticket in tickets)
         return Busy(reason, max(1, math.ceil(samples * self._seconds_per_sample)))
@@ -154,7 +153,6 @@ class Batcher:
             ticket.settle(outcome)
 
     async def _samples(self, jobs: list[SampleRequest]) -> list[RGB]:
-        """What the engine makes, measured."""
         samples = sum(len(job.seeds) for job in jobs)
         started = time.monotonic()
         results = await asyncio.get_running_loop().run_in_executor(

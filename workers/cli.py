@@ -302,7 +302,7 @@ def import_(
 @models.command()
 def verify(
     folder: Annotated[
-        Path | None, typer.Argument(help="Tell which known models this folder holds.")
+        Path | None, typer.Argument(help="Name the known models in this folder.")
     ] = None,
     *,
     model: Model = "",
@@ -317,7 +317,7 @@ def verify(
     """Load weight files as a worker would, and print their hashes and the fingerprint.
 
     Of files that do not fit, --json names every fault, however many there are.
-    Of a folder, tell which known models it holds and what they lack.
+    Of a folder, names the known models in it and what they lack.
     """
     with _one_line_errors(whole=as_json):
         if folder is not None:

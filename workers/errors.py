@@ -25,7 +25,7 @@ class TooLarge(InputError):
     """The request is over one of the worker's limits."""
 
 
-class NotHere(InputError):
+class UnknownModel(InputError):
     """This worker does not serve the requested model or version."""
 
 

@@ -47,7 +47,6 @@ class TritonPythonModel:
     """What Triton calls: one instance per process and device."""
 
     def initialize(self, args: dict[str, str]) -> None:
-        """Load the engine that the parameters in `config.pbtxt` describe."""
         # It exists only in Triton's backend processes.
         self._triton: Any = importlib.import_module("triton_python_backend_utils")
         given = json.loads(args["model_config"]).get("parameters", {})
@@ -59,7 +58,6 @@ class TritonPythonModel:
         )
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
-        """One answer per request."""
         return [self._answer(request) for request in requests]
 
     def _answer(self, request: Any) -> Any:

@@ -42,7 +42,6 @@ class WorkerMetrics:
         total.labels(device).set_function(lambda: _number(memory().total))
 
     def text(self) -> bytes:
-        """All values in Prometheus' text format."""
         return generate_latest(self._registry)
 
 

@@ -26,9 +26,9 @@ from workers.errors import (
     Busy,
     ClientGone,
     InputError,
-    NotHere,
     OutOfMemory,
     TooLarge,
+    UnknownModel,
     WorkerError,
 )
 from workers.metrics import WorkerMetrics
@@ -46,7 +46,7 @@ CLIENT_CLOSED = 499  # status counted for a client that has left
 # Most specific first. A lack of memory may pass, or not affect another worker: retry.
 STATUSES: tuple[tuple[type[WorkerError], int], ...] = (
     (TooLarge, 413),
-    (NotHere, 404),
+    (UnknownModel, 404),
     (InputError, 400),
     (Busy, 503),
     (OutOfMemory, 503),
@@ -176,12 +176,12 @@ class _Service:
         return fold(samples, self._engine.memory().device, mean=mean).packed()
 
     def _find(self, request: Request) -> None:
-        """Raise NotHere unless the URL names the served model."""
+        """Raise UnknownModel unless the URL names the served model."""
         model, version = request.path_params["model"], request.path_params.get("version", VERSION)
         if model != self._engine.name:
-            raise NotHere(f"no model {model!r} here; this worker serves {self._engine.name!r}")
+            raise UnknownModel(f"no model {model!r} here; this worker serves {self._engine.name!r}")
         if version != VERSION:
-            raise NotHere(f"model {model!r} has no version {version!r}; it has {VERSION!r}")
+            raise UnknownModel(f"model {model!r} has no version {version!r}; it has {VERSION!r}")
 
     async def _body(self, request: Request) -> memoryview:
         if request.headers.get("content-encoding", "identity").lower() != "identity":

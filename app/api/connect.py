@@ -11,7 +11,7 @@ from app.errors import BadRequest
 from app.images.degrade import USUAL
 from app.sampling.pipeline import DEFAULT_SAMPLES
 from app.upscalers import entry
-from app.upscalers.connect import Wish, attempt, config_of, look
+from app.upscalers.connect import ConnectRequest, attempt, config_of, look
 
 router = admin_router("upscalers", "bad-request", "upscaler-unavailable", "upscaler-failed")
 
@@ -80,7 +80,7 @@ async def probe_upscaler(wish: ProbeIn, state: StateDep, actor: AdminDep) -> Pro
             "service runs."
         )
     variable = {"token_env": _VARIABLE} if wish.token.get_secret_value() else {}
-    asked = Wish(
+    asked = ConnectRequest(
         wish.address,
         wish.token,
         variable | wish.settings,

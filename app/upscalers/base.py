@@ -65,7 +65,6 @@ class Source:
 
     @cached_property
     def shallow(self) -> Source:
-        """The image in 8 bits."""
         return Source(shallow(self.rgb), self.facts) if self.is_deep else self
 
     @cached_property
@@ -273,9 +272,7 @@ class Upscaler(Protocol):
         """Learn scale and fingerprint; raise UpscalerUnavailable unless it can serve."""
         ...
 
-    async def close(self) -> None:
-        """Release connections and threads."""
-        ...
+    async def close(self) -> None: ...
 
 
 class Witness(Protocol):

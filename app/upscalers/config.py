@@ -92,7 +92,6 @@ class _Config(BaseModel):
 
     @property
     def shown(self) -> tuple[str, Character | None]:
-        """Title and character for people."""
         return self.title or self.name, self.character
 
 
@@ -200,7 +199,6 @@ class RemoteConfig(_Config):
 
     @property
     def addresses(self) -> tuple[str, ...]:
-        """Every address that calls go to."""
         return (str(getattr(self, "url", "")),)
 
     @model_validator(mode="after")

@@ -54,7 +54,7 @@ _ADAPTER: Final[TypeAdapter[UpscalerConfig]] = TypeAdapter(UpscalerConfig)
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class ConnectRequest:
     """What to connect.
 
     address: a URL, or an ONNX file.
@@ -70,7 +70,6 @@ class Wish:
 
     @property
     def environ(self) -> dict[str, str]:
-        """The environment in which the token is looked up."""
         return {self.settings.get("token_env", ""): self.token.get_secret_value()}
 
 
@@ -85,31 +84,31 @@ class Trial:
     lossless: bool
 
 
-async def look(wish: Wish) -> Suggestion:
+async def look(wanted: ConnectRequest) -> Suggestion:
     """The entry that the server's description suggests; nothing is generated.
 
     Raises:
         BadRequest: no such address, or nothing there describes an upscaler.
         UpscalerError: unreachable, or it refuses the token.
     """
-    if wish.address.endswith(".onnx") and "://" not in wish.address:
-        return _of_file(wish)
-    if wish.settings.get("kind", "") == "embedded":  # a file of this machine
+    if wanted.address.endswith(".onnx") and "://" not in wanted.address:
+        return _of_file(wanted)
+    if wanted.settings.get("kind", "") == "embedded":  # a file of this machine
         raise BadRequest("An address is no file: kind cannot be embedded.")
-    parts = _parts(wish.address)
-    if "preset" in wish.settings:
+    parts = _parts(wanted.address)
+    if "preset" in wanted.settings:
         where = {"kind": "http", "url": parts.geturl()}
         found = Suggestion("an API that is described already", where)
-        return _named(found, wish, parts.hostname or "")
+        return _named(found, wanted, parts.hostname or "")
     base, path = _split(parts)
-    async with _asking(wish, base) as upstream:
+    async with _upstream(wanted, base) as upstream:
         for read in (_replicate, _oip, _gradio, _openapi):
             try:
-                suggestion = await read(upstream, path, wish.settings)
+                suggestion = await read(upstream, path, wanted.settings)
             except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
                 raise BadRequest("What the server says of itself cannot be read.") from error
             if suggestion is not None:
-                return _named(suggestion, wish, parts.hostname or "")
+                return _named(suggestion, wanted, parts.hostname or "")
     known = [
         name
         for name in preset_names()
@@ -122,7 +121,7 @@ async def look(wish: Wish) -> Suggestion:
     )
 
 
-async def attempt(entry: Entry, wish: Wish) -> Trial:
+async def attempt(entry: Entry, wanted: ConnectRequest) -> Trial:
     """One call with a small picture through the adapter that would serve.
 
     Raises:
@@ -131,9 +130,9 @@ async def attempt(entry: Entry, wish: Wish) -> Trial:
     """
     source, began = Source(pattern()), time.perf_counter()
     seconds = 0.0
-    async with _guarded(wish) as line:
-        tape = _Tape(line)
-        network = replace(wish.network, transport=tape)
+    async with _guarded(wanted) as transport:
+        tape = _Tape(transport)
+        network = replace(wanted.network, transport=tape)
         waiting, notes = [entry], []
         ends = asyncio.get_running_loop().time() + _LONGEST_S
         for left in reversed(range(_MOST_TRIES)):
@@ -141,13 +140,13 @@ async def attempt(entry: Entry, wish: Wish) -> Trial:
             tape.rewind()
             try:
                 async with asyncio.timeout_at(ends):
-                    scale, lossless = await _generated(now, wish.environ, network, source)
+                    scale, lossless = await _generated(now, wanted.environ, network, source)
             except TimeoutError as error:
                 raise UpscalerUnavailable("The call was not answered in time.") from error
             except UpscalerError as error:
                 seconds = seconds or time.perf_counter() - began
-                mended, note = _mended(now, error, source)
-                waiting = [*mended, *waiting]
+                corrected, note = _corrected(now, error, source)
+                waiting = [*corrected, *waiting]
                 notes += [note] if note else []
                 if not waiting or not left:
                     raise
@@ -160,7 +159,7 @@ async def attempt(entry: Entry, wish: Wish) -> Trial:
     raise AssertionError
 
 
-def _mended(entry: Entry, error: UpscalerError, source: Source) -> tuple[list[Entry], str]:
+def _corrected(entry: Entry, error: UpscalerError, source: Source) -> tuple[list[Entry], str]:
     """Entries that the same answer may fit, and a sentence for people."""
     if isinstance(error, ForeignHost):
         hosts = [*entry.get("allowed_hosts", []), error.host]
@@ -177,7 +176,7 @@ def _mended(entry: Entry, error: UpscalerError, source: Source) -> tuple[list[En
         if (width, height) == (scale["scale"] * source.width, scale["scale"] * source.height):
             return [{**entry, **scale}], ""
         if abs(width / height * source.height / source.width - 1) <= _ASPECT:
-            note = f"Its pictures have a size of their own, {width}×{height} here: fit = resize."
+            note = f"Its pictures have another size, {width}×{height} here: fit = resize."
             return [{**entry, **scale, "fit": "resize"}], note
     return [], ""
 
@@ -214,7 +213,7 @@ async def _generated(
 def config_of(entry: Entry) -> UpscalerConfig:
     """The entry as settings; a missing scale is guessed. Raises BadRequest."""
     guess = {} if entry["kind"] in _REPORT_SCALE or "preset" in entry else {"scale": _GUESS}
-    with _readable():
+    with _checked():
         return _ADAPTER.validate_python({**guess, **entry})
 
 
@@ -293,37 +292,38 @@ async def _document(upstream: Upstream, path: str) -> Any:
 
 
 @asynccontextmanager
-async def _asking(wish: Wish, base: str) -> AsyncIterator[Upstream]:
+async def _upstream(wanted: ConnectRequest, base: str) -> AsyncIterator[Upstream]:
     """An upstream for descriptions."""
     ways = ("token_env", "token_header", "token_scheme", "headers", "allow_private")
-    given = {name: wish.settings[name] for name in ways if name in wish.settings}
-    with _readable():
+    given = {name: wanted.settings[name] for name in ways if name in wanted.settings}
+    with _checked():
         config = OneAddress(
             kind="", name="upscaler", url=base, scale=1, call_timeout_s=_SHORT_S, **given
         )
-    async with _guarded(wish) as line:
-        upstream = Upstream(config, base, wish.environ, replace(wish.network, transport=line))
+    async with _guarded(wanted) as transport:
+        network = replace(wanted.network, transport=transport)
+        upstream = Upstream(config, base, wanted.environ, network)
         try:
             yield upstream
         finally:
             await upstream.close()
 
 
-def _of_file(wish: Wish) -> Suggestion:
-    path = Path(wish.address).resolve()
+def _of_file(wanted: ConnectRequest) -> Suggestion:
+    path = Path(wanted.address).resolve()
     found = Suggestion("an ONNX file", {"kind": "embedded", "model": str(path)})
-    return _named(found, wish, path.stem)
+    return _named(found, wanted, path.stem)
 
 
-def _named(found: Suggestion, wish: Wish, of: str) -> Suggestion:
-    """The suggestion with a name and the wished settings. Raises BadRequest."""
+def _named(found: Suggestion, wanted: ConnectRequest, of: str) -> Suggestion:
+    """The suggestion with a name and the given settings. Raises BadRequest."""
     name = re.sub("[^A-Za-z0-9._-]+", "-", of.rsplit("/", 1)[-1]).strip("-._")[:64]
     model = str(found.entry.get("model", "")).partition(":")[0].rpartition("/")[2]
     if found.entry["kind"] in {"replicate", "oip"}:
         name = model or name
     elif re.fullmatch(r"[\d.]+|localhost", name):
         name = found.entry["kind"]
-    found.entry = merge({"name": name or "upscaler", **found.entry}, wish.settings)
+    found.entry = merge({"name": name or "upscaler", **found.entry}, wanted.settings)
     config_of(found.entry)
     found.needs = [one for one in found.needs if not _is_set(found.entry, one)]
     parts = [found.what, found.entry, found.needs, found.notes]
@@ -359,7 +359,7 @@ def _split(parts: SplitResult) -> tuple[str, str]:
 
 
 @contextmanager
-def _readable() -> Iterator[None]:
+def _checked() -> Iterator[None]:
     """Turn invalid settings into BadRequest."""
     try:
         yield
@@ -368,23 +368,23 @@ def _readable() -> Iterator[None]:
 
 
 @asynccontextmanager
-async def _guarded(wish: Wish) -> AsyncIterator[httpx.AsyncBaseTransport]:
-    async with wish.network.transport or httpx.AsyncHTTPTransport() as line:
-        yield _Guarded(line, wish)
+async def _guarded(wanted: ConnectRequest) -> AsyncIterator[httpx.AsyncBaseTransport]:
+    async with wanted.network.transport or httpx.AsyncHTTPTransport() as transport:
+        yield _Guarded(transport, wanted)
 
 
 class _Guarded(httpx.AsyncBaseTransport):
     """Connects to the checked address, whatever name was used."""
 
-    def __init__(self, line: httpx.AsyncBaseTransport, wish: Wish) -> None:
-        self._line = line
-        self._wish = wish
+    def __init__(self, transport: httpx.AsyncBaseTransport, wanted: ConnectRequest) -> None:
+        self._transport = transport
+        self._wanted = wanted
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """See httpx. Raises BadRequest for an address that is not allowed."""
-        policy = FetchPolicy(None, (request.url.host,), self._wish.allow_private, "upscaler")
+        policy = FetchPolicy(None, (request.url.host,), self._wanted.allow_private, "upscaler")
         try:
-            place = await target(str(request.url), policy, self._wish.network.resolve)
+            place = await target(str(request.url), policy, self._wanted.network.resolve)
         except ProtocolError as error:
             raise BadRequest(error.detail) from error
         pinned = httpx.Request(
@@ -394,26 +394,24 @@ class _Guarded(httpx.AsyncBaseTransport):
             stream=request.stream,
             extensions={"sni_hostname": place.origin.host, **request.extensions},
         )
-        return await self._line.handle_async_request(pinned)
+        return await self._transport.handle_async_request(pinned)
 
 
 class _Tape(httpx.AsyncBaseTransport):
     """Records answers, and replays them from the beginning after `rewind`."""
 
-    def __init__(self, line: httpx.AsyncBaseTransport) -> None:
-        self._line = line
+    def __init__(self, transport: httpx.AsyncBaseTransport) -> None:
+        self._transport = transport
         self._recorded: list[tuple[str, str, httpx.Response]] = []
         self._place = 0
 
     def rewind(self) -> None:
-        """Start the replay."""
         self._place = 0
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """See httpx."""
         # Not the path, which may hold an id of this call.
-        asked, url = f"{request.method} {request.url.netloc!r}", str(request.url)
-        if self._place < len(self._recorded) and self._recorded[self._place][0] == asked:
+        key, url = f"{request.method} {request.url.netloc!r}", str(request.url)
+        if self._place < len(self._recorded) and self._recorded[self._place][0] == key:
             response = self._recorded[self._place][2]
         else:
             del self._recorded[self._place :]
@@ -422,16 +420,16 @@ class _Tape(httpx.AsyncBaseTransport):
             if self._recorded and request.method == "GET" and self._recorded[-1][1] == url:
                 self._recorded.pop()
                 self._place -= 1
-            self._recorded.append((asked, url, response))
+            self._recorded.append((key, url, response))
         self._place += 1
         return httpx.Response(
             response.status_code, headers=_plain(response.headers), content=response.content
         )
 
     async def _received(self, request: httpx.Request) -> httpx.Response:
-        answer = await self._line.handle_async_request(request)
+        answer = await self._transport.handle_async_request(request)
         if answer.headers.get("content-encoding", "identity") != "identity":
-            raise ProtocolError("It compressed its answer although told not to.")
+            raise ProtocolError("It compressed its answer although asked not to.")
         body = bytearray()
         try:
             async for chunk in answer.aiter_raw():

@@ -285,12 +285,10 @@ class EmbeddedUpscaler:
         return samples
 
     async def check(self) -> None:
-        """See `Upscaler.check`."""
         if self._is_closed:
             raise UpscalerUnavailable(f"upscaler {self.name} is shutting down")
 
     async def close(self) -> None:
-        """Stop all calls before their next tile."""
         self._is_closed = True
         self._threads.close()
 

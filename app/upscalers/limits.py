@@ -106,7 +106,6 @@ class Breaker:
         return not self.closed.is_set()
 
     def succeeded(self) -> None:
-        """A call succeeded: close."""
         self.failures = 0
         self._close()
 
@@ -120,7 +119,6 @@ class Breaker:
             self.open()
 
     def open(self) -> None:
-        """Stop all calls."""
         if not self.is_open:
             self.closed.clear()
             self._changed(True)
@@ -167,7 +165,6 @@ class CallLimit:
         self._successes = 0
 
     def succeeded(self) -> None:
-        """A call succeeded."""
         self._successes += 1
         if self._successes >= self._SUCCESSES_TO_WIDEN and self._slots.total_tokens < self._most:
             self._slots.total_tokens += 1

@@ -112,7 +112,6 @@ class ResilientUpscaler:
 
     @property
     def facts(self) -> Mapping[str, object]:
-        """What the fingerprint covers, if the adapter reports it."""
         facts: Mapping[str, object] = getattr(self.inner, "facts", {})
         return facts
 
@@ -181,20 +180,19 @@ class ResilientUpscaler:
             until: when the next attempt must begin, on the loop's clock.
         """
         asked = asked_wait(error) or 0.0
-        lives = asked > self._policy.longest_asked_s  # and says when it will have time
-        pause = max(pause, spread(asked)) if lives else pause
+        is_alive = asked > self._policy.longest_asked_s  # and says when it will have time
+        pause = max(pause, spread(asked)) if is_alive else pause
         is_away = isinstance(error, UpscalerUnavailable) and not needs_operator(error)
         if not is_away or asyncio.get_running_loop().time() + pause >= until:
             raise error
         await asyncio.sleep(pause)
-        if lives:
+        if is_alive:
             return
         self._breaker.open()
         if not await self._comes_back(until):
             raise error
 
     async def _comes_back(self, until: float) -> bool:
-        """Whether the upstream answers a health check before `until`, on the loop's clock."""
         try:
             async with asyncio.timeout_at(until):
                 return await self._breaker.closed.wait()
@@ -202,8 +200,7 @@ class ResilientUpscaler:
             return False
 
     async def check(self) -> None:
-        """See `Upscaler.check`."""
-        with self._understood():
+        with self._translated():
             await self.inner.check()
 
     async def wake(self) -> None:
@@ -231,13 +228,11 @@ class ResilientUpscaler:
             self.metrics.set("upstream_calls_open", self._open, self.name)
 
     async def close(self) -> None:
-        """See `Upscaler.close`."""
         if self._recovery is not None:
             self._recovery.cancel()
         await self.inner.close()
 
     async def _try(self, source: Source, seeds: Sequence[int], turn: Turn) -> list[RGB]:
-        """One try, with everything counted."""
         self._admit()
         async with self._slots:
             self._admit()  # the breaker may have opened while this call waited
@@ -265,13 +260,13 @@ class ResilientUpscaler:
         limit = self._config.call_timeout_s
         try:
             async with turn.limited(limit):
-                with self._understood():
+                with self._translated():
                     return await self.inner.generate(source, seeds, turn)
         except TimeoutError as error:
             raise TimedOut(f"{self.name!r} gave no sample within {limit:g} s.") from error
 
     @contextmanager
-    def _understood(self) -> Iterator[None]:
+    def _translated(self) -> Iterator[None]:
         """Turn any other exception of an adapter into an upscaler error."""
         try:
             yield
@@ -281,7 +276,7 @@ class ResilientUpscaler:
             # Neither text nor values, which may hold the upstream's answer or the token.
             frame = traceback.extract_tb(error.__traceback__)[-1]
             log.error(  # noqa: TRY400 - for the same reason
-                "answer_not_understood",
+                "answer_not_translated",
                 upscaler=self.name,
                 error=type(error).__name__,
                 place=f"{frame.filename}:{frame.lineno}",
@@ -327,7 +322,6 @@ class ResilientUpscaler:
             self._recovery = asyncio.create_task(self._recover())
 
     async def _recover(self) -> None:
-        """Check the upstream's health until it answers."""
         rest = self._rest_s
         while self._breaker.is_open:
             await asyncio.sleep(rest)

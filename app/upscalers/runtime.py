@@ -105,7 +105,6 @@ class OnnxModel:
 
     @property
     def on_cpu(self) -> bool:
-        """Whether the processor runs it."""
         return self.provider in {CPU, OPENVINO}
 
     @property

@@ -32,7 +32,6 @@ class ShippedModel:
     tile: int
 
     def read(self) -> bytes:
-        """The bytes of the ONNX file."""
         return resources.files("app.upscalers").joinpath("models", self.file).read_bytes()
 
 

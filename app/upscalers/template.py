@@ -88,7 +88,6 @@ class SeedField(_Part):
         return self
 
     def map(self, seed: int) -> int:
-        """A sample seed in the API's range."""
         return self.min + (seed - self.min) % (self.max - self.min + 1)
 
 

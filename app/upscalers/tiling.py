@@ -51,7 +51,6 @@ class TilePlan:
             )
 
     def side(self, length: int) -> int:
-        """The length of every tile along an axis of `length` pixels."""
         first = self.spans(length)[0]
         return first.stop - first.start
 

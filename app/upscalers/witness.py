@@ -34,7 +34,6 @@ class FaithfulWitness:
         return EmbeddedUpscaler("witness", WITNESS, precision=self._precision)
 
     def fingerprint(self, scale: int) -> str:
-        """See `Witness`."""
         return "input" if scale == 1 else self.upscaler.fingerprint
 
     async def answer(self, source: Source, scale: int) -> RGB:
@@ -49,6 +48,5 @@ class FaithfulWitness:
         return await shielded(resized, large, size, Image.Resampling.BICUBIC)
 
     async def close(self) -> None:
-        """Release the threads, if there are any."""
         if "upscaler" in self.__dict__:
             await self.upscaler.close()

@@ -12,7 +12,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from app.errors import BadRequest, UpscalerError
-from app.upscalers.connect import Wish, attempt, look
+from app.upscalers.connect import ConnectRequest, attempt, look
 from app.upscalers.descriptions import of_gradio, of_oip, of_openapi, of_predictions
 from app.upscalers.entry import add, table
 from app.upscalers.remote.errors import BadCredentials, ProtocolError, WrongSample
@@ -164,7 +164,7 @@ def answering(**more):
 
 def connected(transport, address=BASE, *, private=True, resolve=None, **settings):
     network = patient(transport) if resolve is None else patient(transport, resolve)
-    return Wish(address, settings=settings, allow_private=private, network=network)
+    return ConnectRequest(address, settings=settings, allow_private=private, network=network)
 
 
 def wide(rgb):
@@ -230,7 +230,7 @@ async def test_no_sample(answer, kind, words):
 async def test_replicate():
     """The token is sent, and is in nothing that is written or shown."""
     state = State(polls=3)
-    wish = Wish(
+    wish = ConnectRequest(
         f"{BASE}/v1/models/o/m",
         SecretStr(TOKEN),
         {"token_env": "KEY", "poll_interval_s": 0.01, "price_per_call": 0.25},

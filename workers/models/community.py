@@ -163,7 +163,6 @@ class CommunityEngine(OneByOneEngine):
         return undo(self._run(apply(image, seed), seed, cancelled), seed)
 
     def _run(self, image: RGB, seed: int, cancelled: Callable[[], bool]) -> RGB:
-        """The network's answer, in tiles if it is large."""
         side = max(image.shape[:2])
         plan: TilePlan | None = self._plan
         if plan is None or side <= plan.tile:

@@ -107,7 +107,6 @@ class Batches:
         self._known: dict[Hashable, Batch] = {}
 
     def of(self, kind: Hashable, alone: Callable[[], object]) -> Batch:
-        """The batch of a kind; `alone` is one evaluation."""
         if kind not in self._known:
             self._known[kind] = Batch(self._size or self._fitting(alone))
         return self._known[kind]

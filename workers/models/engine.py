@@ -50,7 +50,6 @@ class EngineSpec:
 
     @classmethod
     def of(cls, settings: Mapping[str, str]) -> Self:
-        """From the options in another server's files."""
         return cls(**{**settings, "weights": Path(settings["weights"])})  # type: ignore[arg-type]
 
 
@@ -137,8 +136,7 @@ class Engine(ABC):
         """
 
     @abstractmethod
-    def memory(self) -> DeviceMemory:
-        """The device's memory now."""
+    def memory(self) -> DeviceMemory: ...
 
 
 class OneByOneEngine(Engine):
@@ -150,7 +148,6 @@ class OneByOneEngine(Engine):
     """
 
     def samples_of(self, jobs: Sequence[SampleRequest]) -> list[RGB]:
-        """See `Engine.samples_of`."""
         results = [self._job(job) for job in jobs]
         stop_if_alone(jobs)
         return results

@@ -77,7 +77,7 @@ def _files(folder: Path, suffixes: Sequence[str]) -> list[Path]:
 def _only(found: Sequence[Path], folder: Path, what: str) -> Path:
     if not found:
         raise WeightsError(
-            f"{folder} holds no {what}; `trustscale models list` tells which files a model needs "
+            f"{folder} holds no {what}; `trustscale models list` names the files of each model "
             "and where they are from"
         )
     if len(found) > 1:

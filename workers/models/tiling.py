@@ -94,7 +94,6 @@ class Parts:
         self.boxes: list[Box] = list(boxes(height, width, side, side - self._overlap))
 
     def cut(self, grid: torch.Tensor, factor: int = 1) -> list[torch.Tensor]:
-        """The parts of [..., factor·H, factor·W]."""
         return [box.cut(grid, factor) for box in self.boxes]
 
     def join(self, parts: Sequence[torch.Tensor], factor: int = 1) -> torch.Tensor:

@@ -84,7 +84,6 @@ class Adapter(abc.ABC, Generic[Config]):
     async def generate(
         self, source: Source, seeds: Sequence[int], turn: Turn | None = None
     ) -> list[RGB]:
-        """See `Upscaler.generate`."""
         refuse_large(source, self._config.max_input_pixels, self.name)
         turn = turn or Turn()
         pixels = self._reader.largest(source)
@@ -99,7 +98,6 @@ class Adapter(abc.ABC, Generic[Config]):
             raise
 
     async def check(self) -> None:
-        """See `Upscaler.check`."""
         try:
             self._identified = await self._identify()
         except UpscalerUnavailable as error:
@@ -172,7 +170,7 @@ class Adapter(abc.ABC, Generic[Config]):
         if len(reply.body) > _LARGE_JSON:
             await self._reader.in_thread(lambda: reply.document)
 
-    async def _begun(
+    async def _started(
         self, request: Coroutine[Any, Any, T], cancel: Callable[[T], Coroutine[Any, Any, object]]
     ) -> T:
         """The answer to a request that begins work at the server.
@@ -180,14 +178,14 @@ class Adapter(abc.ABC, Generic[Config]):
         Only the answer names what can be cancelled: if the caller is cancelled first, a background
         task waits for the answer.
         """
-        begun = asyncio.create_task(request)
-        begun.add_done_callback(lambda done: done.cancelled() or done.exception())
+        started = asyncio.create_task(request)
+        started.add_done_callback(lambda done: done.cancelled() or done.exception())
         try:
-            return await asyncio.shield(begun)
+            return await asyncio.shield(started)
         except asyncio.CancelledError:
 
             async def undo() -> None:
-                await cancel(await begun)
+                await cancel(await started)
 
             self._cancel_in_background(undo())
             raise

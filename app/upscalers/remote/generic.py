@@ -113,7 +113,6 @@ class HttpUpscaler(Adapter[HttpConfig]):
         return await self._reader.read_text(image, source, turn)
 
     async def _call(self, source: Source, seed: int, turn: Turn) -> Reply:
-        """The answer that holds the image."""
         request, config = self._config.request, self._config
         values = await asyncio.to_thread(self._values, source, seed)
         arguments: dict[str, Any] = {}
@@ -136,7 +135,7 @@ class HttpUpscaler(Adapter[HttpConfig]):
             await self._parse(reply)
             self._raise_for(reply)
             return reply
-        submitted = await self._begun(
+        submitted = await self._started(
             self._upstream.request(request.method, path, **arguments), self._cancelled
         )
         self._raise_for(submitted)
@@ -209,7 +208,6 @@ class HttpUpscaler(Adapter[HttpConfig]):
         raise ProtocolError(f"{self.name!r} did not say where to ask for the result.")
 
     def _raise_for(self, reply: Reply) -> None:
-        """Raise unless the answer is a success."""
         answer = self._config.answer
         for conditions, kind, what in (
             (answer.quota, QuotaSpent, "has no credit left"),

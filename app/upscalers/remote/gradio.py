@@ -93,7 +93,6 @@ class GradioUpscaler(Adapter[GradioConfig]):
         return await self._reader.read_text(found, source, turn)
 
     async def _result(self, path: str, turn: Turn) -> Any:
-        """The data of the completed call."""
         async for event, data in self._upstream.events(path, turn):
             if event == "complete":
                 try:
@@ -117,7 +116,6 @@ class GradioUpscaler(Adapter[GradioConfig]):
         return GenerationFailed(f"{self.name!r} failed: {words}")
 
     async def _upload(self, source: Source) -> str:
-        """The path of the uploaded image on the server."""
         files = {"files": ("image.png", await png_of(source), "image/png")}
         reply = await self._upstream.call("POST", f"{self._prefix}/upload", files=files)
         return self._place(pointer.first(reply.json(), "/0"))

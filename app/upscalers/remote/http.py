@@ -165,7 +165,6 @@ class Upstream:
                     event, data = b"message", bytearray()
 
     async def _lines(self, response: httpx.Response, turn: Turn) -> AsyncIterator[bytes]:
-        """The lines of a stream."""
         begun = bytearray()
         async for chunk in self._received(response, self._most(turn)):
             begun += chunk
@@ -197,12 +196,10 @@ class Upstream:
         return text
 
     def redact_error(self, error: UpscalerError) -> None:
-        """Take the token out of an error's text."""
         error.detail = self.redact(error.detail)
         error.args = (error.detail,)
 
     async def close(self) -> None:
-        """Close all connections."""
         await self._client.aclose()
         await self._anonymous_client.aclose()
 
@@ -255,7 +252,6 @@ class Upstream:
         return body
 
     def _most(self, turn: Turn | None) -> int:
-        """The largest answer in bytes."""
         most = SMALL_ANSWER if turn is None else turn.most_bytes
         return self._max_bytes if most is None else min(self._max_bytes, most)
 

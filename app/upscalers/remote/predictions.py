@@ -110,7 +110,6 @@ class PredictionsUpscaler(Adapter[Config]):
         return await asyncio.to_thread(lambda: data_uri(source.png))
 
     def _succeeded(self, document: Any) -> Any:
-        """The prediction, if it succeeded."""
         status = pointer.first(document, "/status")
         if status == "succeeded":
             return document
@@ -126,15 +125,15 @@ class PredictionsUpscaler(Adapter[Config]):
     def _output(self, document: Any) -> Any:
         if pointer.first(document, "/data_removed"):
             raise ProtocolError(f"{self.name!r} removed its output before it could be fetched.")
-        told = pointer.first(document, "/output")
-        output = pointer.first(told, self._config.output_pointer)
+        whole = pointer.first(document, "/output")
+        output = pointer.first(whole, self._config.output_pointer)
         if isinstance(output, list) and output:
             output = output[0]
         if not isinstance(output, str):
             raise NoImage(
                 f"{self.name!r} sent no image at {self._config.output_pointer!r}; its output holds "
-                f"{pointer.outline(told)}: set output_pointer.",
-                told,
+                f"{pointer.outline(whole)}: set output_pointer.",
+                whole,
             )
         return output
 
@@ -164,7 +163,7 @@ class CogUpscaler(PredictionsUpscaler[CogConfig]):
 
         It ignores a cancellation that comes before its worker has begun.
         """
-        while (await self._upstream.request("POST", path)).ok:  # noqa: ASYNC110 - no event tells
+        while (await self._upstream.request("POST", path)).ok:  # noqa: ASYNC110 - there is no event
             await asyncio.sleep(_CANCEL_AGAIN_S)
 
 
@@ -194,7 +193,7 @@ class ReplicateUpscaler(PredictionsUpscaler[ReplicateConfig]):
         config = self._config
         if self._identified is None:
             await self.check()
-        document = await self._begun(self._created(values), self._cancelled)
+        document = await self._started(self._created(values), self._cancelled)
         try:
             # A prediction may say "processing" beside its output.
             while pointer.first(document, "/status") in _RUNNING:

@@ -75,11 +75,9 @@ class SampleReader:
         return max(pixels, _LARGEST_FREE_SIZE) if self._config.fit == "resize" else pixels
 
     async def in_thread(self, work: Callable[..., T], *args: Any) -> T:
-        """Run in one of the decoding threads."""
         return await asyncio.get_running_loop().run_in_executor(self._threads, work, *args)
 
     def close(self) -> None:
-        """Let the threads end."""
         self._threads.shutdown(wait=False)
 
     async def read_text(self, value: object, source: Source, turn: Turn) -> RGB:
@@ -109,7 +107,6 @@ class SampleReader:
         return await self.in_thread(lambda: self._checked(self._fitted(rgb, source), source))
 
     async def examine(self, sample: RGB, source: Source) -> RGB:
-        """A sample from raw pixels; see `read`."""
         return await self.in_thread(self._checked, sample, source)
 
     def _from_base64(self, text: str) -> bytes:

@@ -119,14 +119,14 @@ class WorkerUpscaler:
             UpscalerUnavailable: none answers, or two serve different models.
         """
 
-        async def heard(worker: _Worker) -> Model | UpscalerError:
+        async def described_by(worker: _Worker) -> Model | UpscalerError:
             try:
                 return await self._describe(worker)
             except UpscalerError as error:
                 self._note(error, "worker_unavailable", worker)
                 return error
 
-        found = await asyncio.gather(*(heard(worker) for worker in self._workers))
+        found = await asyncio.gather(*(described_by(worker) for worker in self._workers))
         models = [result for result in found if isinstance(result, Model)]
         if not models:
             reasons = "; ".join(dict.fromkeys(str(result) for result in found))
@@ -141,7 +141,6 @@ class WorkerUpscaler:
     async def generate(
         self, source: Source, seeds: Sequence[int], turn: Turn | None = None
     ) -> list[RGB]:
-        """See `Upscaler.generate`."""
         turn = turn or Turn()
         if self._model is None:
             await self.check()
@@ -175,7 +174,6 @@ class WorkerUpscaler:
         raise SomeFailed(samples, failures[0]) from failures[0]
 
     async def close(self) -> None:
-        """Close the connections to all workers."""
         for worker in self._workers:
             await worker.upstream.close()
 

@@ -11,7 +11,7 @@ import pytest
 
 from app.errors import UpscalerFailed, UpscalerRejected, UpscalerUnavailable
 from app.sampling.draw import draw
-from app.upscalers.connect import Wish, attempt, look
+from app.upscalers.connect import ConnectRequest, attempt, look
 from app.upscalers.entry import table
 from app.upscalers.remote.errors import Busy, GenerationFailed, ProtocolError
 from tests.live import serving
@@ -116,7 +116,9 @@ async def test_a_worker_in_its_place(build, opened, source):
 async def test_connected(server, opened, source, name, path, settings):
     """From the address alone, and one call: an entry by which the very samples come."""
     settings = {"name": "up", **settings}
-    wish = Wish(server(name).url + path, settings=settings, allow_private=True, network=patient())
+    wish = ConnectRequest(
+        server(name).url + path, settings=settings, allow_private=True, network=patient()
+    )
     found = await look(wish)
     assert (found.needs, "scale" in found.entry) == ([], False)
     tried = await attempt(found.entry, wish)

@@ -124,7 +124,6 @@ class DiffusionEngine(Engine):
 
     @torch.inference_mode()
     def samples_of(self, jobs: Sequence[SampleRequest]) -> list[RGB]:
-        """See `Engine.samples_of`."""
         height, width = jobs[0].image.shape[:2]
         k = self.scale
         results = [
@@ -176,7 +175,6 @@ class DiffusionEngine(Engine):
         return {name: value for name, value in offered.items() if name in wanted}
 
     def _step(self, samples: list[_Sample], t: torch.Tensor, go_on: Callable[[], None]) -> None:
-        """One step of all samples."""
         if not samples:
             return
         pipeline = self.pipeline

@@ -111,8 +111,7 @@ class Pipeline(ABC):
         return t
 
     @abstractmethod
-    def predict(self, seen: Tensor, moment: Tensor) -> Tensor:
-        """One evaluation of the denoiser on a batch of parts."""
+    def predict(self, seen: Tensor, moment: Tensor) -> Tensor: ...
 
     def output(self, predicted: Tensor, latents: Tensor, scheduler: Any, t: Tensor) -> Tensor:
         """The prediction as the scheduler takes it."""

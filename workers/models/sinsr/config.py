@@ -97,7 +97,6 @@ class DiffusionConfig(_Section):
 
     @property
     def timestep(self) -> int:
-        """Index of the last step, T-1."""
         return self.steps - 1
 
     @property
@@ -182,5 +181,4 @@ class SinSRConfig(_Section):
 
     @property
     def scale(self) -> int:
-        """Result side / input side."""
         return self.diffusion.sf

@@ -124,7 +124,6 @@ class _Call:
             self._most = max(1, min(self._most, MERGE_BYTES // sums))
 
     def run(self) -> list[RGB]:
-        """Work through all samples; see `Engine.samples_of`."""
         waiting = [
             _Item(number, row)
             for number, job in enumerate(self._jobs)
@@ -151,7 +150,6 @@ class _Call:
         return prepared
 
     def _group(self, items: list[_Item]) -> None:
-        """All tiles of a few samples, into the results."""
         streams = [Noise(int(self._jobs[item.job].seeds[item.row])) for item in items]
         merger = None
         if len(self._tiles) > 1:

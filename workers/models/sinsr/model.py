@@ -39,7 +39,6 @@ class SinSR:
         *,
         compiled: bool = False,
     ) -> None:
-        """Take over two networks with float32 weights; options as in `EngineSpec`."""
         self.config = config
         self.device = parse_device(device)
         self.dtype = parse_dtype(dtype)
@@ -87,7 +86,6 @@ class SinSR:
             return self._predict(self._laid_out(torch.cat([x_in, lq], dim=1)), timestep)
 
     def quantise(self, z_0: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """See `Autoencoder.quantise`."""
         return self.autoencoder.quantise(z_0 / self.config.diffusion.scale_factor)
 
     def decode(self, z_0: torch.Tensor) -> torch.Tensor:
@@ -97,7 +95,6 @@ class SinSR:
             return self._decode(self._laid_out(codes))
 
     def tiles(self, height: int, width: int) -> list[Box]:
-        """The tiles of an image, in running order."""
         sampler = self.config.sampler
         return list(boxes(height, width, sampler.chop_size, sampler.chop_stride))
 
