@@ -316,8 +316,8 @@ def verify(
 ) -> None:
     """Load weight files as a worker would, and print their hashes and the fingerprint.
 
-    Of files that do not fit, --json names every fault, however many there are.
-    Of a folder, names the known models in it and what they lack.
+    With --json all faults of files that do not fit are named. Of a folder, the known models in it
+    and what they lack are printed.
     """
     with _one_line_errors(whole=as_json):
         if folder is not None:

@@ -44,12 +44,12 @@ from app.upscalers.template import load_preset, merge, preset_names
 _LONGEST_S: Final = 300.0
 _SHORT_S: Final = 20.0
 _MOST_BYTES: Final = 64 * 2**20  # of a recorded answer
-_GUESS: Final = 16  # a scale that hardly any model has, so the answer shows the right one
+_GUESS: Final = 16  # hardly any model's scale, so the answer shows the right one
 _MOST_TRIES: Final = 12
 _ASPECT: Final = 0.01
 _REPLICATE: Final = "https://api.replicate.com/v1"
-_REPORT_SCALE: Final = ("embedded", "worker")  # a tuple, as kinds may be anything
-_WORKER: Final = "trustscale-worker"  # the name our workers report
+_REPORT_SCALE: Final = ("embedded", "worker")
+_WORKER: Final = "trustscale-worker"  # reported by our workers
 _ADAPTER: Final[TypeAdapter[UpscalerConfig]] = TypeAdapter(UpscalerConfig)
 
 
@@ -163,9 +163,8 @@ def _corrected(entry: Entry, error: UpscalerError, source: Source) -> tuple[list
     """Entries that the same answer may fit, and a sentence for people."""
     if isinstance(error, ForeignHost):
         hosts = [*entry.get("allowed_hosts", []), error.host]
-        return [
-            {**entry, "allowed_hosts": hosts}
-        ], f"Results are on {error.host}, which allowed_hosts now names: is it the provider's?"
+        note = f"Results are on {error.host}, which allowed_hosts now names: is it the provider's?"
+        return [{**entry, "allowed_hosts": hosts}], note
     if isinstance(error, NoImage):
         if error.document is None and entry["kind"] == "http":
             return [merge(entry, {"answer": {"image": "body"}})], ""
@@ -200,7 +199,7 @@ async def _generated(
             upscaler = build_upscaler(config, environ)
         else:
             upscaler = build_adapter(config, environ, network=network)
-    except ConfigError as error:  # a bad file, or a missing token
+    except ConfigError as error:
         raise BadRequest(error.detail) from error
     try:
         await upscaler.check()
@@ -284,7 +283,7 @@ async def _document(upstream: Upstream, path: str) -> Any:
     """A description, or None. Raises UpscalerError if the token is refused."""
     try:
         reply = await upstream.request("GET", path)
-    except ProtocolError:  # too large, or compressed
+    except ProtocolError:
         return None
     if reply.status in {401, 403}:
         raise failure(reply, upstream.name)
@@ -329,7 +328,7 @@ def _named(found: Suggestion, wanted: ConnectRequest, of: str) -> Suggestion:
     parts = [found.what, found.entry, found.needs, found.notes]
     try:
         json.dumps(parts, ensure_ascii=False, allow_nan=False).encode()
-    except ValueError as error:  # half a character, or no number
+    except ValueError as error:
         raise BadRequest("What the server says of itself cannot be read.") from error
     return found
 
@@ -409,7 +408,7 @@ class _Tape(httpx.AsyncBaseTransport):
         self._place = 0
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        # Not the path, which may hold an id of this call.
+        # The path may hold an id of this call.
         key, url = f"{request.method} {request.url.netloc!r}", str(request.url)
         if self._place < len(self._recorded) and self._recorded[self._place][0] == key:
             response = self._recorded[self._place][2]

@@ -247,7 +247,7 @@ def _roles(schema: Mapping[str, Any], document: Any, *, files: bool = False) -> 
         if "png" in one.get("enum", ()):
             fixed[name] = "png"
         elif _SCALE.search(name) and one.get("default") is not None:
-            fixed[name] = one["default"]  # or a new default would mean another model
+            fixed[name] = one["default"]  # a new default would be another model
         elif name in required and "default" not in one:
             needed.append(name)
     return _Fields(image, seed, seed_max, fixed, needed)

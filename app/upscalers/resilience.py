@@ -99,7 +99,7 @@ class ResilientUpscaler:
         self._recovery: asyncio.Task[None] | None = None
         self._open = 0
         self.metrics.set("upstream_calls_open", 0, self.name)
-        # Left for each request, identified by its source.
+        # Left for each request.
         self._retries: weakref.WeakKeyDictionary[Source, int] = weakref.WeakKeyDictionary()
 
     @property
@@ -180,7 +180,7 @@ class ResilientUpscaler:
             until: when the next attempt must begin, on the loop's clock.
         """
         asked = asked_wait(error) or 0.0
-        is_alive = asked > self._policy.longest_asked_s  # and says when it will have time
+        is_alive = asked > self._policy.longest_asked_s
         pause = max(pause, spread(asked)) if is_alive else pause
         is_away = isinstance(error, UpscalerUnavailable) and not needs_operator(error)
         if not is_away or asyncio.get_running_loop().time() + pause >= until:
@@ -235,7 +235,7 @@ class ResilientUpscaler:
     async def _try(self, source: Source, seeds: Sequence[int], turn: Turn) -> list[RGB]:
         self._admit()
         async with self._slots:
-            self._admit()  # the breaker may have opened while this call waited
+            self._admit()  # again, after waiting
             await self._spend()
             started = time.monotonic()
             outcome = "cancelled"
@@ -249,7 +249,7 @@ class ResilientUpscaler:
                 raise
             finally:
                 self.metrics.count("upstream_calls", self.name, outcome)
-                if outcome != "cancelled":  # its time says nothing about the upstream
+                if outcome != "cancelled":
                     seconds = time.monotonic() - started
                     self.metrics.observe("upstream_call_seconds", seconds, self.name)
             self._slots.succeeded()
@@ -273,7 +273,7 @@ class ResilientUpscaler:
         except (TrustscaleError, TimeoutError):
             raise
         except Exception as error:
-            # Neither text nor values, which may hold the upstream's answer or the token.
+            # Text and values may hold the upstream's answer, or the token.
             frame = traceback.extract_tb(error.__traceback__)[-1]
             log.error(  # noqa: TRY400 - for the same reason
                 "answer_not_translated",
@@ -310,7 +310,7 @@ class ResilientUpscaler:
     def _count(self, error: UpscalerError) -> None:
         """Narrow the slots, or update the breaker."""
         if isinstance(error, Busy) and self._slots.in_flight > 1:
-            self._slots.busy()  # fewer slots than configured: not the upstream's fault
+            self._slots.busy()  # it has fewer slots
         elif isinstance(error, UpscalerUnavailable):
             self._breaker.failed()
         else:

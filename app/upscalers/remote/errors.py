@@ -256,7 +256,7 @@ def explanation(reply: Reply, error_text: Sequence[str] = ()) -> str:
     else:
         configured = (_words(pointer.first(reply.document, place)) for place in error_text)
         said = next(filter(None, configured), "") or _words(reply.document)
-    # Before cutting: a truncated token would not be recognised.
+    # Redacted before it is cut, which may cut a token.
     return _one_line(reply.redact(said))
 
 
@@ -281,7 +281,7 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
                 seconds = (when - datetime.now(UTC)).total_seconds()
         if seconds is not None:
             return seconds_of(seconds)
-    # With calls remaining, the reset says nothing about this answer.
+    # With calls remaining, the reset does not matter.
     if _number(headers.get("ratelimit-remaining")):
         return None
     return seconds_of(headers.get("ratelimit-reset"))
@@ -313,7 +313,7 @@ def _words(value: Any, depth: int = _DEEPEST) -> str:
 
 
 def _one_line(text: str) -> str:
-    # JSON can hold a lone surrogate, which cannot be encoded.
+    # A lone surrogate of JSON cannot be encoded.
     line = re.sub(r"[\s\x00-\x1f\x7f\ud800-\udfff]+", " ", text[: 8 * _TEXT_LIMIT]).strip()
     return line if len(line) <= _TEXT_LIMIT else line[: _TEXT_LIMIT - 1] + "…"
 

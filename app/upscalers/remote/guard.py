@@ -27,15 +27,14 @@ _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 _NEVER = tuple(
     ipaddress.ip_network(network)
     for network in (
-        "fec0::/10",  # site-local: the private addresses of old networks
-        "192.88.99.0/24",  # relays of 6to4: destination unknown
+        "fec0::/10",  # site-local
+        "192.88.99.0/24",  # relays of 6to4
         # From IANA's special-purpose registries; Python 3.11 lacks them.
         "64:ff9b:1::/48",
         "100:0:0:1::/64",
         "3fff::/20",
         "5f00::/16",
-        # Public by number only: the host of every machine in Azure, and an unannounced network that
-        # others use as private.
+        # The host of every machine in Azure, and an unannounced network that others use as private.
         "168.63.129.16/32",
         "25.0.0.0/8",
     )

@@ -37,8 +37,7 @@ from app.upscalers.remote.guard import (
 
 SMALL_ANSWER = 8 * 2**20  # metadata, status and error answers
 
-# Bytes of an answer that are read before its turn; the rest waits at the server, so the answers
-# to a request's M calls are in memory one at a time.
+# Bytes that are read before the turn; the rest of the M answers waits at the server.
 _READ_AHEAD = 4 * 2**20
 
 
@@ -75,13 +74,12 @@ class Upstream:
         self.base = base
         self.network = network or Network()
         self._no_token = missing_token(config, environ)
-        token = "" if self._no_token else _token(config, environ)
-        sent = _as_sent(config, token)
-        self._secrets = {secret for secret in (token, sent) if secret}
+        token, sent = _token(config, environ)
+        self._secrets = {token, sent} - {""}
         self._max_bytes = config.max_answer_bytes
         self._limit_s = config.call_timeout_s
         self._policy = FetchPolicy(Origin.of(base), config.allowed_hosts, config.allow_private)
-        # Spare connections, so that polling and cancelling never queue.
+        # Spare connections: polling and cancelling never queue.
         most = config.concurrency + 4
         options: dict[str, Any] = {
             "timeout": httpx.Timeout(
@@ -99,7 +97,7 @@ class Upstream:
         if sent:
             own[config.token_header] = f"{config.token_scheme} {sent}".strip()
         self._client = httpx.AsyncClient(headers=own, **options)
-        # For other hosts: no token, cookies or configured headers.
+        # For other hosts: no token, cookies or headers.
         self._anonymous_client = httpx.AsyncClient(headers=common, **options)
 
     async def request(
@@ -133,11 +131,10 @@ class Upstream:
         if place.is_own:
             reply = await self.request("GET", place.url, turn=turn)
         else:
+            headers = {"Host": place.origin.authority}
+            name = {"sni_hostname": place.origin.host}
             request = self._anonymous_client.build_request(
-                "GET",
-                place.url,
-                headers={"Host": place.origin.authority},
-                extensions={"sni_hostname": place.origin.host},
+                "GET", place.url, headers=headers, extensions=name
             )
             reply = await self._exchange(self._anonymous_client, request, turn)
         if 300 <= reply.status < 400:
@@ -177,7 +174,7 @@ class Upstream:
         """The absolute URL of a path, or a URL of an answer if it has this origin."""
         if path.startswith(("http://", "https://", "//")):
             return own_url(path, self.base)
-        # Appended to a base without a path, `.evil.example` or `@10.0.0.1` names another host.
+        # After a base without a path, `.evil.example` or `@10.0.0.1` names another host.
         strange = ProtocolError(f"{self.name!r} gave something for its next step that is no path.")
         try:
             whole, own = httpx.URL(self.base + path), httpx.URL(self.base)
@@ -207,7 +204,7 @@ class Upstream:
         self, client: httpx.AsyncClient, request: httpx.Request, turn: Turn | None
     ) -> Reply:
         try:
-            # With a turn, the time is limited there.
+            # A turn has a limit.
             async with asyncio.timeout(self._limit_s if turn is None else None):
                 async with self._send(client, request) as response:
                     return self._reply(response, await self._read(response, turn))
@@ -281,20 +278,16 @@ def missing_token(config: RemoteConfig, environ: Mapping[str, str]) -> str | Non
     )
 
 
-def _token(config: RemoteConfig, environ: Mapping[str, str]) -> str:
-    token = environ[config.token_env].strip() if config.token_env else ""
-    if token and not (token.isascii() and token.isprintable()):
+def _token(config: RemoteConfig, environ: Mapping[str, str]) -> tuple[str, str]:
+    """The token, or "", plain and as it is sent."""
+    token = environ.get(config.token_env, "").strip() if config.token_env else ""
+    if not (token.isascii() and token.isprintable()):
         raise ConfigError(
             f"Upscaler {config.name!r}: {config.token_env} has characters that no token has."
         )
-    return token
-
-
-def _as_sent(config: RemoteConfig, token: str) -> str:
-    """The token, encoded as its scheme requires."""
     if config.token_scheme.lower() == "basic" and ":" in token:
-        return base64.b64encode(token.encode()).decode()
-    return token
+        return token, base64.b64encode(token.encode()).decode()
+    return token, token
 
 
 async def _chunks(parts: Sequence[Any]) -> AsyncIterator[bytes]:
