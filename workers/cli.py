@@ -124,19 +124,9 @@ def worker(
         from workers.service import create_app  # noqa: PLC0415
 
         spec = EngineSpec(
-            model,
-            weights,
-            autoencoder=autoencoder,
-            config=config,
-            name=name,
-            device=device,
-            dtype=dtype,
-            compiled=compiled,
-            batch=batch,
-            tile=tile,
-            halo=halo,
-            threads=threads,
-        )
+            model, weights, autoencoder=autoencoder, config=config, name=name, device=device,
+            dtype=dtype, compiled=compiled, batch=batch, tile=tile, halo=halo, threads=threads,
+        )  # fmt: skip
         engine = load_engine(spec)
         typer.echo(f"{engine.name}: x{engine.scale} on {device} in {dtype}, {engine.fingerprint}")
         server = uvicorn.Server(
@@ -329,14 +319,9 @@ def verify(
         given = [path for path in (weights, autoencoder) if path is not None and path.is_file()]
         hashes = {str(path): file_sha256(path) for path in given}
         spec = EngineSpec(
-            model,
-            weights,
-            autoencoder=autoencoder,
-            config=config,
-            dtype=dtype,
-            tile=tile,
+            model, weights, autoencoder=autoencoder, config=config, dtype=dtype, tile=tile,
             halo=halo,
-        )
+        )  # fmt: skip
         engine = load_engine(spec)
         facts = {
             "name": engine.name,

@@ -21,7 +21,7 @@ from app.conformal.moments import MOMENTS_VERSION
 from app.telemetry.tracing import span
 from app.upscalers.base import RGB
 from app.upscalers.tensors import HEADER_LENGTH, Part, encode
-from workers.batcher import Batcher
+from workers.batcher import Batcher, WorkerMetrics
 from workers.errors import (
     Busy,
     ClientGone,
@@ -31,7 +31,6 @@ from workers.errors import (
     UnknownModel,
     WorkerError,
 )
-from workers.metrics import WorkerMetrics
 from workers.models.engine import Engine
 from workers.moments import fold
 from workers.protocol import InferRequest, parse_request

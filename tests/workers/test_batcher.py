@@ -10,9 +10,8 @@ from app.upscalers.tensors import HEADER_LENGTH, encode
 from tests.factories import encoded
 from tests.waiting import until
 from tests.workers.fakes import SleepingEngine, noise, textured
-from workers.batcher import Batcher
+from workers.batcher import Batcher, WorkerMetrics
 from workers.errors import Busy, InputError, ModelFailed, OutOfMemory, TooLarge
-from workers.metrics import WorkerMetrics
 from workers.protocol import parse_request
 from workers.settings import WorkerSettings
 

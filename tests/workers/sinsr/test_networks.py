@@ -10,10 +10,9 @@ from tests.workers.fakes import Bomb
 from workers import weights
 from workers.errors import ConfigError, WeightsError
 from workers.files import read_settings
-from workers.models.sinsr import loader
 from workers.models.sinsr.config import DiffusionConfig, SinSRConfig
 from workers.models.sinsr.layers import GroupNorm
-from workers.models.sinsr.model import SinSR, networks_digest
+from workers.models.sinsr.model import SinSR, fit, networks_digest
 from workers.models.tiling import pad_reflect, starts
 
 
@@ -111,7 +110,7 @@ class TestFit:
     def digest(self, networks):
         def digest(*states):
             for network, state in zip(networks, states, strict=True):
-                loader.fit(network, state, "file.pth")
+                fit(network, state, "file.pth")
             return networks_digest(*networks)
 
         return digest
@@ -142,7 +141,7 @@ class TestFit:
         state["stranger"] = torch.zeros(1)
         state["quant_conv.bias"] = torch.zeros(7)
         with pytest.raises(WeightsError) as caught:
-            loader.fit(networks[1], state, "file.pth")
+            fit(networks[1], state, "file.pth")
         message = str(caught.value)
         assert all(key in message for key in lost)
         assert "1 unexpected: stranger" in message

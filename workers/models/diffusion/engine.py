@@ -23,8 +23,13 @@ from app.upscalers.base import RGB
 from workers.errors import ConfigError
 from workers.files import read_settings
 from workers.models.device import Batches, device_memory, gainful_batch, parse_device, parse_dtype
-from workers.models.diffusion.loader import load, pipeline_digest
-from workers.models.diffusion.pipelines import PIPELINES, DiffusionSettings, Pipeline
+from workers.models.diffusion.pipelines import (
+    PIPELINES,
+    DiffusionSettings,
+    Pipeline,
+    load,
+    pipeline_digest,
+)
 from workers.models.engine import (
     DeviceMemory,
     Engine,

@@ -26,9 +26,8 @@ from workers.models.engine import (
 )
 from workers.models.noise import Noise
 from workers.models.pixels import to_pixels, to_tensor
-from workers.models.sinsr import loader
 from workers.models.sinsr.config import SinSRConfig
-from workers.models.sinsr.model import SinSR
+from workers.models.sinsr.model import SinSR, fit
 from workers.models.tiling import Box, Merger
 
 # Raised whenever a pixel changes for the same weights and seed.
@@ -78,7 +77,7 @@ class SinSREngine(Engine):
         config = read_settings(SinSRConfig, spec.config)
         networks = SinSR.plan_networks(config)
         for network, path in zip(networks, (spec.weights, spec.autoencoder), strict=True):
-            loader.fit(network, weights.read_state(path), str(path))
+            fit(network, weights.read_state(path), str(path))
         model = SinSR(config, *networks, spec.device, spec.dtype, compiled=spec.compiled)
         return cls(model, spec.name or "sinsr", spec.batch)
 
