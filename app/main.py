@@ -73,7 +73,7 @@ def create_app(
 
 ROUTES: Final = (
     "health", "upscalers", "upscale", "results", "truth", "jobs", "calibrate", "calibrations",
-    "labels", "monitor", "audit", "connect",
+    "labels", "monitor", "connect",
 )  # fmt: skip
 """The modules of `app.api` with a router, imported on demand."""
 

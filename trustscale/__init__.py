@@ -9,8 +9,8 @@ For example:
 
 from trustscale._client import AsyncTrustscale, Trustscale
 from trustscale._job import AsyncJob, Job
-from trustscale._problem import Problem
 from trustscale._result import Guarantee, Result
+from trustscale._session import Problem
 from trustscale._upload import Tar
 
 __version__ = "0.9.0"

@@ -21,9 +21,8 @@ from trustscale._options import (
     UpscaleOptions,
     checked,
 )
-from trustscale._problem import Problem
 from trustscale._result import Result
-from trustscale._session import Awaited, Blocking, Session, method
+from trustscale._session import Awaited, Blocking, Problem, Session, method
 from trustscale._upload import GROUP, Pairs, Picture, Tar, archive_of, content, form, manifest
 
 # Longer than a server takes to give up: 600 s after a request's turn comes.

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final, cast
 
-from trustscale._problem import Problem
 from trustscale._result import Result
-from trustscale._session import Awaited, Blocking, Session, method, settled
+from trustscale._session import Awaited, Blocking, Problem, Session, method, settled
 
 CALIBRATIONS: Final = "/v1/admin/calibrations"
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from trustscale._problem import Problem
+from trustscale._session import Problem
 
 _OPAQUE = 255
 _NEVER = 65535  # trust.png: the value of pixels that are trusted at no α

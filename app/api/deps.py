@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import hmac
+import math
 import secrets
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from contextlib import AsyncExitStack, aclosing
@@ -25,13 +26,21 @@ from starlette.exceptions import HTTPException
 
 from app.api.clients import ClientLimits
 from app.api.idempotency import IdempotencyKeys
-from app.api.probes import Probes
 from app.api.problems import problem_responses
 from app.assembly import Parts
 from app.config_errors import did_you_mean, together
-from app.errors import BadRequest, ConfigError, Forbidden, ImageTooLarge, Unauthorized, shortened
+from app.errors import (
+    BadRequest,
+    ConfigError,
+    Forbidden,
+    ImageTooLarge,
+    Unauthorized,
+    UpscalerUnavailable,
+    shortened,
+)
 from app.stores.folders import PRIVATE, create_file
 from app.telemetry.metrics import Metrics
+from app.upscalers.base import Upscaler
 
 _KEY_BYTES: Final = 32
 _KEY_LENGTH: Final = 43  # characters of so many bytes in base64
@@ -119,6 +128,41 @@ class Timings(NamedTuple):
 
 
 TIMINGS: Final = Timings()
+
+
+class Probes:
+    """Checks each upscaler at most once per `rest_s` seconds: anybody may ask, and calls cost."""
+
+    def __init__(self, rest_s: float) -> None:
+        self._rest_s = rest_s
+        self._asked: dict[str, tuple[float, asyncio.Task[None]]] = {}
+
+    async def check(self, upscaler: Upscaler) -> None:
+        """Return if it answered when it was last checked.
+
+        Raises:
+            UpscalerUnavailable: it did not; or its circuit breaker is open, and it is not checked.
+        """
+        if getattr(upscaler, "breaker_open", False):
+            raise UpscalerUnavailable(
+                f"{upscaler.name!r} has failed many times in a row; it is called again as soon as "
+                "it is back."
+            )
+        now = asyncio.get_running_loop().time()
+        at, answer = self._asked.get(upscaler.name, (-math.inf, None))
+        if answer is None or (answer.done() and now - at >= self._rest_s):
+            answer = asyncio.create_task(upscaler.check())
+            # Retrieves the error of a check that nobody awaits any more.
+            answer.add_done_callback(lambda done: done.cancelled() or done.exception())
+            self._asked[upscaler.name] = now, answer
+        await asyncio.shield(answer)
+
+    async def aclose(self) -> None:
+        """Cancel the checks in progress."""
+        answers = [answer for _, answer in self._asked.values()]
+        for answer in answers:
+            answer.cancel()
+        await asyncio.gather(*answers, return_exceptions=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

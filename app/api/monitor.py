@@ -1,4 +1,4 @@
-"""The monitor's reports over HTTP."""
+"""What operators look at: the reports of the monitor, and the audit log."""
 
 from __future__ import annotations
 
@@ -10,19 +10,20 @@ from typing import Annotated
 from fastapi import Query
 
 from app.api.deps import AdminDep, State, StateDep, admin_router
+from app.api.problems import problem_responses
 from app.errors import NoCalibration, UpscalerUnavailable
 from app.sampling.pipeline import differences
-from app.stores.base import MOST_POINTS
+from app.stores.base import MOST_POINTS, AuditEntry
 from app.upscalers.base import Upscaler, named
 from app.upscalers.resilience import HealthFacts
 from app.watch.report import MonitorReport, UpscalerReport, report_of, uncalibrated
 
-router = admin_router("monitor", "not-found", "bad-request", "overloaded")
+router = admin_router("", "bad-request")
 
 Name = Annotated[str | None, Query(description="Only this upscaler.")]
 
 
-@router.get("")
+@router.get("/monitor", responses=problem_responses("not-found", "overloaded"))
 async def get_monitor(
     state: StateDep,
     _: AdminDep,
@@ -32,6 +33,19 @@ async def get_monitor(
     """Requests, drift, feedback, canaries, health and alarms of every upscaler."""
     reports = [await _reports(state, one, points) for one in _chosen(state, upscaler)]
     return MonitorReport(at=datetime.now(UTC), upscalers=[one for some in reports for one in some])
+
+
+@router.get("/audit")
+async def list_audit(
+    state: StateDep,
+    _: AdminDep,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+    before: Annotated[
+        int | None, Query(ge=1, lt=2**63, description="Only entries older than this id.")
+    ] = None,
+) -> list[AuditEntry]:
+    """Admin actions, the newest first."""
+    return await state.stores.audit.entries(limit=limit, before=before)
 
 
 def _chosen(state: State, name: str | None) -> list[Upscaler]:

@@ -7,8 +7,7 @@ from contextlib import aclosing
 
 import pytest
 
-from app.api.deps import Timings
-from app.api.probes import Probes
+from app.api.deps import Probes, Timings
 from app.assembly import single_process_lock
 from app.errors import ConfigError, UpscalerUnavailable
 from app.settings import Settings
