@@ -1,4 +1,4 @@
-"""Monitoring and canaries over HTTP."""
+"""Monitoring, canaries, and truths about results, over HTTP."""
 
 import asyncio
 from contextlib import asynccontextmanager
@@ -8,11 +8,13 @@ import pytest
 
 from app.calibration.active import Calibrations
 from app.calibration.canaries import CanaryStore
+from app.calibration.insight import COMMON_ALPHAS
+from app.conformal import fidelity
 from app.main import create_app
 from app.settings import Settings
 from app.stores.open import open_stores
 from tests.api.admin import Admin
-from tests.api.gateway import AS_ADMIN, PATIENT, check_problem, ended, post, running
+from tests.api.gateway import AS_ADMIN, PATIENT, check_problem, ended, pixels, post, running
 from tests.factories import changed, encoded, photo
 from tests.fakes import FakeUpscaler
 from tests.watch.scenes import REMOTE, calibrate
@@ -180,3 +182,183 @@ class TestCanaries:
             assert (component["ready"], component["canary"]["evidence"]) == (True, "inf")
             warnings = (await served.post(seed=1)).json()["warnings"]
             assert any("seems to have changed" in warning for warning in warnings)
+
+
+TRUTH = photo(2000, 48, 48)
+BLACK = np.zeros((48, 48, 3), np.uint8)
+
+
+def tell(client, result, image=TRUTH, **files):
+    if image is not None:
+        files["image"] = image if isinstance(image, bytes) else encoded(image)
+    return client.post(
+        f"/v1/results/{result}/truth", files={k: (k, v, "image/png") for k, v in files.items()}
+    )
+
+
+def served(client, seed=1, side=24, **fields):
+    image = encoded(photo(2000 + seed, side, side))
+    response = post(client, image, **{"alpha": 0.1, "seed": seed, **fields})
+    assert response.status_code == 200, response.text
+    return response.json()
+
+
+def part(client, result, name):
+    return pixels(client.get(f"/v1/results/{result}/{name}").content)
+
+
+def test_every_kind_of_guarantee_is_watched_together(client):
+    """What is served for an α that is chosen later is known under the same calibration."""
+    first, second = served(client, 1, guarantee="post_hoc"), served(client, 2)
+    assert tell(client, first["id"], photo(1, 48, 48)).json()["n_labels"] == 1
+    assert tell(client, second["id"]).json()["n_labels"] == 2
+    assert monitor(client)["feedback"]["n"] == 2
+
+
+class TestScore:
+    def test_it_is_the_worst_error_in_the_served_mask(self, client, calibration):
+        """The loss is the calibration's D against image.png, at its worst inside mask.png."""
+        answer = served(client)
+        response = tell(client, answer["id"])
+        assert response.status_code == 201, response.text
+        told = response.json()
+        error = fidelity.error(
+            TRUTH, part(client, answer["id"], "image.png"), calibration.pipeline.fidelity
+        )
+        mask = part(client, answer["id"], "mask.png").astype(bool)
+        assert 0.05 < mask.mean() < 1
+        assert told["loss"] == told["loss_anywhere"] == pytest.approx(float(error[mask].max()))
+        assert told["within"] == (told["loss"] <= 0.1)
+        assert (told["alpha"], told["bound"], told["metric"]) == (0.1, 1.9576, "neighborhood")
+        assert told["calibration"] == calibration.id
+        assert (told["window"], told["counted"], told["n_labels"]) == (None, True, 1)
+        assert "neither proves nor refutes" in told["statement"]
+        # The losses of other α are those of the masks that the service gives for them.
+        assert [one["alpha"] for one in told["losses"]] == list(COMMON_ALPHAS)
+        for one in told["losses"]:
+            mask = part(client, answer["id"], f"mask.png?alpha={one['alpha']}").astype(bool)
+            assert one["loss"] == pytest.approx(float(error[mask].max(initial=0)))
+
+    def test_a_larger_output_is_judged_by_a_window(self, client):
+        """Where the promise is about one window of the calibrated size, so is the loss."""
+        answer = served(client, side=40)
+        assert answer["guarantee"]["applicability"] == "per_window"
+        truth = photo(2000, 80, 80)
+        told = tell(client, answer["id"], truth).json()
+        window = told["window"]
+        assert (window["width"], window["height"]) == (48, 48)
+        inside = np.s_[window["y"] : window["y"] + 48, window["x"] : window["x"] + 48]
+        error = fidelity.error(truth, part(client, answer["id"], "image.png"))
+        mask = part(client, answer["id"], "mask.png").astype(bool)
+        assert told["loss"] == pytest.approx(float(error[inside][mask[inside]].max()))
+        assert told["loss_anywhere"] == pytest.approx(float(error[mask].max()))
+        assert told["counted"]
+
+    @pytest.mark.parametrize("form", ["png", "tiff"])
+    def test_a_transparent_output(self, client, calibration, form):
+        """The colours are judged, where they are opaque; the truth may be transparent too."""
+        opacity = np.full((48, 48), 255, np.uint8)
+        opacity[:24] = 0
+        upload = encoded(np.dstack([photo(2001, 24, 24), opacity[::2, ::2]]))
+        answer = post(client, upload, alpha=0.1, seed=1, format=form).json()
+        told = tell(client, answer["id"], np.dstack([TRUTH, opacity]))
+        assert told.status_code == 201, told.text
+        prediction = pixels(client.get(answer["links"]["image"]).content)[:, :, :3]
+        error = fidelity.error(TRUTH, prediction, calibration.pipeline.fidelity)
+        mask = part(client, answer["id"], "mask.png").astype(bool)
+        assert mask[24:].any()
+        assert not mask[:24].any()
+        assert told.json()["loss"] == pytest.approx(float(error[mask].max()))
+        assert tell(client, answer["id"], TRUTH).json() == told.json()
+
+    def test_a_smaller_output_is_not_counted(self, client):
+        """Where it is not known whether the promise applies, the loss tests nothing."""
+        answer = served(client, side=16)
+        assert answer["guarantee"]["applicability"] == "unknown"
+        told = tell(client, answer["id"], photo(2000, 32, 32)).json()
+        assert (told["counted"], told["n_labels"], told["confidence_sequence"]) == (False, 0, None)
+        assert "It is not counted" in told["statement"]
+
+
+class TestCounting:
+    def test_an_image_counts_once(self, client):
+        """Other results of an image are no further evidence, with whatever seed they were made."""
+        for seed in range(3):
+            answer = post(client, encoded(photo(2001, 24, 24)), alpha=0.1, seed=seed).json()
+            told = tell(client, answer["id"], BLACK).json()
+            assert (told["counted"], told["n_labels"]) == (seed == 0, 1)
+        assert "counted already, with another result" in told["statement"]
+        assert not told["alarm"]
+        assert tell(client, served(client, seed=9)["id"]).json()["n_labels"] == 2
+
+    def test_the_first_truth_stays(self, client, calibration):
+        """The same again changes nothing; another one is refused, and changes nothing either."""
+        answer = served(client)
+        first = tell(client, answer["id"])
+        # What counts are the pixels: a WebP file of the same image is no other truth.
+        for same in (TRUTH, encoded(TRUTH, "WEBP", lossless=True)):
+            again = tell(client, answer["id"], same)
+            assert (again.status_code, again.json()) == (200, first.json())
+        check_problem(tell(client, answer["id"], BLACK), "conflict")
+        report = monitor(client)
+        assert report["feedback"]["n"] == 1
+        assert report["feedback"]["mean_loss"] == pytest.approx(first.json()["loss"])
+        assert [one["result"] for one in report["feedback_history"]] == [answer["id"]]
+        # Feedback is no pair.
+        assert served(client, seed=2)["calibration"] == calibration.id
+
+
+def test_wrong_masks_raise_the_alarm(client):
+    for seed in range(14):
+        told = tell(client, served(client, seed=seed)["id"], BLACK + np.uint8(seed)).json()
+    assert told["alarm"]
+    assert told["e_value"] >= told["e_value_alarm_at"] == pytest.approx(20)
+    report = monitor(client)
+    (alarm,) = (one for one in report["alarms"] if one["kind"] == "feedback")
+    assert alarm["severity"] == "page"
+    assert (report["feedback"]["n"], report["feedback"]["within"]) == (14, 0)
+    text = client.get("/metrics").text
+    assert 'trustscale_monitor_alarm{group="",kind="feedback",upscaler="fake"} 1.0' in text
+    assert 'trustscale_feedback_labels{group="",upscaler="fake"} 14.0' in text
+
+
+class TestRefusals:
+    def test_what_cannot_be_a_truth(self, client):
+        result = served(client)["id"]
+        check_problem(tell(client, "res-none"), "not-found")
+        check_problem(tell(client, result, photo(1, 48, 40)), "bad-image")
+        check_problem(tell(client, result, photo(1, 64, 48)), "image-too-large")
+        check_problem(tell(client, result, b"GIF89a"), "unsupported-media")
+        check_problem(tell(client, result, None, label=encoded(TRUTH)), "bad-request")
+        check_problem(tell(client, result, None, other=encoded(TRUTH)), "bad-request")
+        assert tell(client, result, TRUTH, label=encoded(TRUTH)).status_code in (400, 422)
+        assert monitor(client)["feedback"] is None
+
+    def test_rates_are_limited(self, start):
+        """A truth is a request of its client."""
+        client = start(client_requests_per_minute=1)
+        check_problem(tell(client, served(client)["id"]), "overloaded", 429)
+
+
+class TestLabels:
+    @pytest.fixture
+    def semantic(self, calibration):
+        """A calibration whose labels people have drawn; the shape of its curve does not matter."""
+        settings = fidelity.FidelitySettings(metric="semantic")
+        pipeline = calibration.pipeline.model_copy(update={"fidelity": settings})
+        return changed(calibration, pipeline=pipeline.model_dump(mode="json"))
+
+    def test_a_label_is_the_truth(self, start, semantic):
+        """Where people judge, the loss is 1 if they marked anything in the mask, else 0."""
+        client = start(calibrations=(semantic,))
+        marked = np.zeros((48, 48), np.uint8)
+        answer = served(client, alpha=0.5)
+        mask = part(client, answer["id"], "mask.png").astype(bool)
+        marked[~mask] = 255
+        told = tell(client, answer["id"], None, label=encoded(marked)).json()
+        assert (told["metric"], told["loss"], told["bound"]) == ("semantic", 0, 1)
+        other = served(client, seed=2, alpha=0.5)
+        inside = part(client, other["id"], "mask.png").astype(np.uint8) * 200
+        assert tell(client, other["id"], None, label=encoded(inside)).json()["loss"] == 1
+        problem = check_problem(tell(client, other["id"], TRUTH), "bad-request")
+        assert "label" in problem["detail"]

@@ -1,15 +1,22 @@
-"""What may be asked for: an address, a size, no mask."""
+"""What may be asked for: forms, sizes, an address, no mask, only what can be believed."""
 
 import functools
 import http.server
+import io
+import json
 import threading
+import zipfile
 
 import numpy as np
 import pytest
+import tifffile
+from PIL import Image
 
-from tests.api.gateway import IMAGE, check_problem, ended, pixels, post, text_chunks
-from tests.factories import encoded, photo
-from tests.fakes import FakeUpscaler
+from app.conformal.indecision import IndecisionSettings
+from app.images.encode import FORMS
+from tests.api.gateway import IMAGE, aside, check_problem, ended, pixels, post, text_chunks
+from tests.factories import calibration_of, encoded, photo, sharp
+from tests.fakes import FakeUpscaler, FakeWitness
 
 
 def test_reduced(client):
@@ -125,3 +132,158 @@ def test_refusals(start, client, url):
     check_problem(ask(allowed, image_url=url.replace("127.0.0.1", "localhost")), "bad-request")
     assert "404" in check_problem(ask(allowed, image_url=f"{url}x"), "bad-request")["detail"]
     check_problem(post(allowed, image_url=url), "bad-request")
+
+
+HALF = np.where(np.arange(24) < 12, 255, 100).astype(np.uint8)
+TRANSPARENT = encoded(np.dstack([photo(1000, 24, 24), np.tile(HALF, (24, 1))]))
+
+
+def picture_of(client, answer):
+    response = client.get(answer["links"]["image"])
+    assert response.headers["content-type"] == FORMS[answer["format"]].media_type
+    return Image.open(io.BytesIO(response.content))
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_the_form_that_was_asked_for(client, form):
+    """Link, type and zip name it; lossy ones come with a warning about the promise."""
+    packed = post(client, headers={"Accept": "application/zip"}, seed=1, format=form)
+    with zipfile.ZipFile(io.BytesIO(packed.content)) as archive:
+        assert f"image.{form}" in archive.namelist()
+        answer = json.loads(archive.read("result.json"))
+    assert answer["links"]["image"].endswith(f"/image.{form}")
+    assert picture_of(client, answer).size == (48, 48)
+    lossy = [text for text in answer["warnings"] if "before that" in text]
+    assert bool(lossy) is not FORMS[form].lossless
+    assert client.get(answer["links"]["overlay"]).status_code == 200
+
+
+def test_a_result_in_other_forms(client):
+    """What is stored without loss can be had in every form, with what the file says; else not."""
+    exif = Image.Exif()
+    exif[0x010F] = "Camera"
+    answer = post(client, encoded(photo(1000, 24, 24), exif=exif), metadata="keep").json()
+    link = answer["links"]["self"]
+    pixels = np.asarray(picture_of(client, answer))
+    for form, kind in FORMS.items():
+        response = client.get(f"{link}/image.{form}")
+        assert response.headers["content-type"] == kind.media_type
+        found = Image.open(io.BytesIO(response.content))
+        assert (found.format or "").lower() == form.rpartition(".")[2]
+        assert kind.lossless == np.array_equal(np.asarray(found.convert("RGB")), pixels)
+        if not form.endswith("tiff"):
+            assert found.getexif()[0x010F] == "Camera"
+    tiff = io.BytesIO(client.get(f"{link}/image.tiff").content)
+    assert len(tifffile.TiffFile(tiff).pages) == 3
+    lossy = post(client, format="webp").json()["links"]["self"]
+    assert "with loss" in client.get(f"{lossy}/image.png").json()["detail"]
+    clear = post(client, TRANSPARENT).json()["links"]["self"]
+    assert client.get(f"{clear}/image.webp").status_code == 200
+    assert client.get(f"{clear}/image.jpeg").status_code == 422
+    assert client.get("/v1/results/res-none/image.webp").status_code == 404
+
+
+def test_transparency_is_enlarged_and_never_trusted(client):
+    """White in the mask is opaque, for every α; the share is of what is opaque."""
+    opaque, answer = post(client, IMAGE, seed=1).json(), post(client, TRANSPARENT, seed=1).json()
+    alpha = np.asarray(picture_of(client, answer))[..., 3]
+    assert (alpha[:, :20] == 255).all()
+    assert (alpha[:, 28:] < 200).all()
+    for link in (answer["links"]["mask"], f"{answer['links']['mask']}?alpha=100"):
+        mask = pixels(client.get(link).content)
+        assert mask.any()
+        assert not mask[alpha < 255].any()
+    assert (pixels(client.get(answer["links"]["trust"]).content)[alpha < 255] == 65535).all()
+    assert answer["threshold"] == opaque["threshold"]
+    picture = np.asarray(picture_of(client, answer))
+    is_opaque = alpha == 255
+    mask = pixels(client.get(answer["links"]["mask"]).content)
+    assert answer["trusted_fraction"] == mask[is_opaque].mean()
+    assert answer["opaque_fraction"] == is_opaque.mean()
+    overlay = pixels(client.get(f"{answer['links']['overlay']}?alpha=0").content)
+    np.testing.assert_array_equal(overlay[~is_opaque], picture[~is_opaque])
+    assert (overlay[is_opaque] != picture[is_opaque]).any(axis=1).all()
+    assert post(client, IMAGE).json()["opaque_fraction"] == 1
+
+
+def test_what_cannot_be_had(client):
+    """A form that cannot hold the picture, and values that mean nothing, are 422."""
+    for fields, words in (
+        ({"format": "jpeg"}, "transparent"),
+        ({"format": "heic"}, "format"),
+        ({"quality": 50}, "lossless"),
+        ({"format": "webp", "quality": 0}, "quality"),
+        ({"metadata": "all"}, "metadata"),
+        ({"fit": 0}, "fit"),
+    ):
+        response = post(client, TRANSPARENT, **fields)
+        assert response.status_code == 422
+        assert words in response.json()["detail"]
+
+
+def test_a_compressed_picture_is_not_measured(client):
+    """The truth about a picture that was compressed afterwards is refused: Ŷ is gone."""
+    link = post(client, format="jpeg").json()["links"]["self"]
+    response = client.post(f"{link}/truth", files={"image": encoded(photo(1, 48, 48))})
+    assert "compressed" in check_problem(response, "conflict")["detail"]
+
+
+LARGE = encoded(photo(1000, 96, 96))
+
+
+def parts_of(client, answer, alpha=None):
+    links = answer["links"]
+    asked = {} if alpha is None else {"alpha": alpha}
+    mask, believed = (
+        client.get(links[part], params=asked).content for part in ("mask", "believed")
+    )
+    return pixels(client.get(links["image"]).content), pixels(mask), pixels(believed)
+
+
+@pytest.mark.parametrize(
+    ("image", "fields"),
+    [(IMAGE, {}), (TRANSPARENT, {}), (LARGE, {"to": 150})],
+    ids=["plain", "transparent", "reduced"],
+)
+def test_the_mask_holds_the_pixels_of_the_picture(client, upscaler, image, fields):
+    """Of every α, without another sample; outside it is the upload, enlarged by no model."""
+    answer = post(client, image, seed=3, **fields).json()
+    calls = len(upscaler.calls)
+    codes = pixels(client.get(answer["links"]["trust"]).content)
+    half = np.median(codes[codes < codes.max()]) / 65534 * answer["guarantee"]["bound"]
+    picture, mask, believed = parts_of(client, answer, half)
+    assert believed.shape == picture.shape
+    assert mask.any()
+    np.testing.assert_array_equal(believed[mask], picture[mask])
+    assert (believed != picture)[~mask].any()
+    nothing = parts_of(client, answer, 0)[2]
+    plain = Image.open(io.BytesIO(image)).convert("RGB").resize(picture.shape[1::-1], 3)
+    np.testing.assert_array_equal(nothing[..., :3], np.asarray(plain))
+    assert answer["believed"]["outside"] == "upload"
+    assert len(upscaler.calls) == calls
+
+
+def test_what_is_said_of_it(client):
+    """File and answer say what is shown outside, and that nothing is promised of that."""
+    answer = post(client, alpha=0.1, seed=3).json()
+    text = text_chunks(client.get(answer["links"]["believed"]).content)
+    said = answer["believed"]["statement"]
+    assert text["trustscale:believed"] == said
+    assert text["trustscale:alpha"] == "0.1"
+    assert "enlarged without a model" in said
+    assert "nothing is promised of it" in said
+
+
+def test_the_witness(start):
+    """What samples were compared with is shown outside the mask, and is not asked again."""
+    upscaler = FakeUpscaler(witness=FakeWitness())
+    settings = {"indecision": IndecisionSettings("witness"), "witness": "witness:1 x2"}
+    client = start(upscaler, calibrations=[aside(calibration_of(upscaler, samples=1, **settings))])
+    asked = upscaler.witness.asked
+    answer = post(client, encoded(sharp()), alpha=0.1, seed=3).json()
+    assert answer["believed"]["outside"] == "witness"
+    assert "span-x4" in answer["believed"]["statement"]
+    nothing = parts_of(client, answer, 0)[2].astype(int)
+    large = sharp().repeat(2, 0).repeat(2, 1)
+    assert np.abs(nothing - large).mean() < 3  # kept with a little loss
+    assert upscaler.witness.asked == asked + 1

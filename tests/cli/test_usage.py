@@ -1,13 +1,19 @@
-"""Help, usage and configuration: what is said before anything happens."""
+"""Help, usage, configuration, and new upscalers: what is said before anything happens."""
 
 import json
 import runpy
 import socket
+import tomllib
+from importlib import resources
 
 import pytest
 
+from app.images.degrade import USUAL
 from app.settings import Settings
+from app.upscalers.shipped import SHIPPED
 from tests.docs.blocks import ROOT
+from tests.live import serving
+from tests.upscalers.test_connect import answering
 
 all_commands = runpy.run_path(str(ROOT / "deploy/docs/reference.py"))["all_commands"]
 
@@ -112,3 +118,33 @@ def test_a_data_folder_that_cannot_be_written(run, place, monkeypatch, command):
     (place / "file").write_text("")
     monkeypatch.setenv("TRUSTSCALE_DATA_DIR", str(place / "file" / "data"))
     run(*command.split()).check_error(2, "file/data")
+
+
+def test_connect(run, place):
+    """What a call is for is said before it is made; the entry is written once, and can be read."""
+    file = place / "own.toml"
+    with serving(answering(prompt={"type": "string"})) as address:
+        url = f"http://{address}"
+        asked = run("connect", url)
+        assert (asked.code, asked.out) == (2, "")
+        assert "--set request.json.prompt=…" in asked.err
+        given = ("--set", "request.json.prompt=sharp", "--name", "mine", "--write", file)
+        declined = run("connect", url, *given)
+        assert f"takes {100 * len(USUAL.variants()):,} calls" in declined.err
+        assert not file.exists()
+        outcome = run("connect", url, *given, "--yes")
+        assert outcome.code == 0, outcome.err
+        assert "It works: ×2" in outcome.err
+        (told,) = tomllib.loads(outcome.out)["upscalers"]
+        assert told["request"]["json"]["prompt"] == "sharp"
+        assert tomllib.loads(file.read_text("utf-8"))["upscalers"][len(SHIPPED) :] == [told]
+        again = run("connect", url, *given, "--yes")
+        assert again.code == 2
+        assert "has an upscaler mine" in again.err
+    model = resources.files("app.upscalers").joinpath("models", SHIPPED["span-x4"].file)
+    outcome = run("connect", model, "--yes", "--json")
+    assert (outcome.json["entry"]["model"], outcome.json["scale"]) == (str(model), 4)
+    missing = run("connect", "model.onnx", "--yes")
+    assert (missing.code, missing.out) == (1, "")
+    assert "model.onnx: No such file" in missing.err
+    run("connect", url, "--token-env", "NO_SUCH").check_error(2, "NO_SUCH is not set")

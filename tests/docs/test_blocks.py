@@ -49,7 +49,7 @@ NOT_RUN = {
     "export TRUSTSCALE_STORE": "a Redis",
     "export TRUSTSCALE_QUEUE": "a Redis",
     "export TRUSTSCALE_BLOBS": "a shared folder",
-    "trustscale connect": "a server of somebody else's; tests/cli/test_connect.py",
+    "trustscale connect": "a server of somebody else's; tests/cli/test_usage.py",
     "trustscale worker": "weights that nobody ships, and torch",
     "trustscale evaluate": "the extra evaluate, and hundreds of generations; tests/evaluation",
     "python -m benchmarks": "minutes to hours",
