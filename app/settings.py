@@ -88,7 +88,7 @@ class Settings(BaseSettings):
     )
     blobs: str | None = Field(
         None,
-        description="Where results and uploads lie: `file:///PATH`, `s3://BUCKET/PREFIX`, `gs://…` "
+        description="Where results and uploads are: `file:///PATH`, `s3://BUCKET/PREFIX`, `gs://…` "
         "or `az://CONTAINER/…`, the same for all processes.",
         json_schema_extra=shown("in the data folder"),
     )
@@ -100,7 +100,7 @@ class Settings(BaseSettings):
 
     workers: Annotated[dict[Name, tuple[BaseUrl, ...]], NoDecode] = Field(
         default_factory=dict,
-        description="Further upscalers, in short: `[NAME=]URL`; addresses of one name (default "
+        description="Further upscalers, short form: `[NAME=]URL`; addresses of one name (default "
         "`worker`) serve the same model.",
     )
     upscalers: list[UpscalerConfig] = Field(
@@ -112,23 +112,23 @@ class Settings(BaseSettings):
     )
     default_upscaler: str | None = Field(
         None,
-        description="Which answers where a request names none.",
-        json_schema_extra=shown("`auto` where its upscalers are there, else the first"),
+        description="The upscaler of requests that name none.",
+        json_schema_extra=shown("`auto` if its upscalers are configured, else the first"),
     )
     auto: dict[str, Name] = Field(
         default_factory=lambda: dict(TABLE),
         description="Upscalers by patterns of classes of uploads; "
-        "[`auto`](upscalers.md#embedded) takes the first that fits.",
+        "[`auto`](upscalers.md#embedded) takes the first match.",
     )
     auto_measured: bool = Field(
         True,
-        description="Whether `auto` follows what `calibrate --upscaler auto` has measured, class "
-        "by class; else the table alone decides.",
+        description="Whether `auto` follows the measurements of `calibrate --upscaler auto` for "
+        "each class; else only the table decides.",
     )
     precision: PrecisionSetting = Field(
         "auto",
         description="Of [embedded models](upscalers.md#embedded) and of the "
-        "[witness](mask-power.md#the-witness): `auto` is bfloat16 where the processor has it, "
+        "[witness](mask-power.md#the-witness): `auto` is bfloat16 if the processor has it, "
         "else float32.",
     )
 
@@ -147,28 +147,26 @@ class Settings(BaseSettings):
     max_input_pixels: int = Field(
         24 * 1024 * 1024,
         gt=0,
-        description="Of one image; unless it is set, no more than `client_pixels_per_minute`.",
+        description="Of one image; default: at most `client_pixels_per_minute`.",
     )
     max_side: int = Field(16384, gt=0, description="Of one image, pixels.")
     max_in_flight: int = Field(
         2,
         gt=0,
         description="Requests that generate at the same time. Decoding, and drawing for another "
-        "α, have as many places of their own.",
+        "α, have as many separate slots.",
     )
     max_waiting: int = Field(
-        16, ge=0, description="Requests that wait for a place; then 503 with Retry-After."
+        16, ge=0, description="Requests that wait for a slot; then 503 with Retry-After."
     )
     max_in_flight_bytes: int | None = Field(
         None,
         gt=0,
-        description="What requests that generate may hold together "
-        "([arithmetic](deployment.md#memory)); an image that alone is over it: 413.",
+        description="Memory of all requests that generate "
+        "([arithmetic](deployment.md#memory)); an image that alone exceeds it: 413.",
         json_schema_extra=shown("half of the container's or machine's memory"),
     )
-    max_queued_jobs: int = Field(
-        100, gt=0, description="Upscaling jobs that are not finished; then 503."
-    )
+    max_queued_jobs: int = Field(100, gt=0, description="Unfinished upscaling jobs; then 503.")
     client_requests_per_minute: int | None = Field(
         None,
         gt=0,
@@ -179,18 +177,18 @@ class Settings(BaseSettings):
     )
     request_timeout_s: Seconds = Field(
         600.0,
-        description="Deadline of the samples of a request; what would take longer at the measured "
-        "pace is refused at once.",
+        description="Deadline of the samples of a request; a request that would take longer at the "
+        "measured pace is refused at once.",
     )
-    job_timeout_s: Seconds = Field(86400.0, description="The same of a job.")
+    job_timeout_s: Seconds = Field(86400.0, description="The same for a job.")
     result_ttl_s: Seconds = Field(3600.0, description="How long results are kept.")
     image_hosts: Annotated[list[str], NoDecode] = Field(
         default_factory=list,
-        description="Hosts, with their subdomains, that `image_url` may name; guarded as "
-        "[webhooks](security.md#webhooks) are.",
+        description="Hosts, with their subdomains, that `image_url` may name; checked like "
+        "[webhooks](security.md#webhooks).",
     )
     image_private: bool = Field(
-        False, description="Whether they may have private addresses, and answer by http."
+        False, description="Whether they may have private addresses, and use http."
     )
     connect_private: bool = Field(
         False,
@@ -201,23 +199,23 @@ class Settings(BaseSettings):
     webhook_hosts: Annotated[list[str], NoDecode] = Field(
         default_factory=list,
         description="Hosts, with their subdomains, that may be "
-        "[told of ended jobs](security.md#webhooks).",
+        "[notified of ended jobs](security.md#webhooks).",
     )
     webhook_secrets: Annotated[list[SecretStr], NoDecode] = Field(
-        default_factory=list, description="`whsec_…`: each signs what is sent to them."
+        default_factory=list, description="`whsec_…`: each signs the events."
     )
     webhook_private: bool = Field(
-        False, description="Whether they may have private addresses, and be told by http."
+        False, description="Whether they may have private addresses, and use http."
     )
     credentials_certificate: str | None = Field(
         None,
         description="PEM chain that [signs pictures](deployment.md#content-credentials).",
     )
-    credentials_key: SecretStr | None = Field(None, description="PEM, of that certificate.")
+    credentials_key: SecretStr | None = Field(None, description="PEM key of that certificate.")
     idempotency_ttl_s: Seconds = Field(
         86400.0, description="How long an `Idempotency-Key` and the result under it are kept."
     )
-    max_result_bytes: int = Field(4 * 1024**3, gt=0, description="How much of results is kept.")
+    max_result_bytes: int = Field(4 * 1024**3, gt=0, description="Total size of the kept results.")
     run_jobs: bool | None = Field(
         None,
         description="Whether the gateway runs jobs itself.",
@@ -227,22 +225,22 @@ class Settings(BaseSettings):
     job_lease_s: Seconds = Field(20.0, description="After this, a dead worker's job is retried.")
     job_patience_s: Seconds = Field(
         600.0,
-        description="So long a job waits in the queue for an upscaler or a store that is away; "
-        "then it fails.",
+        description="How long a job waits in the queue for an absent upscaler or store; then it "
+        "fails.",
     )
     job_ttl_s: Seconds = Field(
         7 * 86400.0, description="Ended jobs and uploads of calibrations are removed after this."
     )
     canary_interval_s: Seconds = Field(
-        86400.0, description="How often remote models are tried for a silent change."
+        86400.0, description="How often remote models are checked for a silent change."
     )
     monitor_client_interval_s: float = Field(
         0.0,
         ge=0,
         le=_MOST_SECONDS,
         allow_inf_nan=False,
-        description="Of one client the [monitor](monitoring.md) counts one image in so many "
-        "seconds; 0: all.",
+        description="The [monitor](monitoring.md) counts one image per client in this time; "
+        "0: all.",
     )
 
     web: bool = Field(True, description="Whether `serve` has [pages for people](page.md) at `/`.")
