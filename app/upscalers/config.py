@@ -82,7 +82,7 @@ class _Config(BaseModel):
         None,
         ge=0,
         allow_inf_nan=False,
-        description="What a call costs, in any currency; shown by `GET /v1/upscalers` and the "
+        description="Price of a call, in any currency; shown by `GET /v1/upscalers` and the "
         "backtest.",
     )
     title: str | None = Field(None, max_length=80, description="Name for people.")
@@ -101,7 +101,7 @@ class EmbeddedConfig(_Config):
     kind: Literal["embedded"] = "embedded"
     model: ShippedName | Path = Field(
         "span-x4",
-        description="`span-x4` or `realesr-x4`, which are shipped, or an ONNX file.",
+        description="The shipped `span-x4` or `realesr-x4`, or an ONNX file.",
     )
     threads: int = Field(0, ge=0, description="Threads; 0: one per core.")
     tile: PositiveInt | None = Field(None, description="Largest side of a tile, input pixels.")
@@ -158,7 +158,7 @@ class RemoteConfig(_Config):
     )
     concurrency: PositiveInt = Field(
         4,
-        description="Calls in flight over all requests of this process; lowered by itself when "
+        description="Calls in flight over all requests of this process; reduced when "
         "the server says that it is busy.",
     )
     call_timeout_s: PositiveFloat = Field(120.0, description="Longest time of one generation.")
@@ -170,7 +170,7 @@ class RemoteConfig(_Config):
         0.0,
         ge=0,
         allow_inf_nan=False,
-        description="So long a call waits for an upscaler that is away, within the deadline of its "
+        description="How long a call waits for an absent upscaler, within the deadline of its "
         "request: for one that is started by load.",
     )
 
@@ -189,7 +189,7 @@ class RemoteConfig(_Config):
     )
     alignment: Literal["refuse", "ignore"] = Field(
         "refuse",
-        description="`ignore`: take samples that do not lie on the input's pixels.",
+        description="`ignore`: accept samples that are not aligned with the input.",
     )
     canary: CanaryPolicy = Field(
         "warn",
@@ -226,7 +226,7 @@ class OneAddress(RemoteConfig):
 
     HOW_TO_CALL = RemoteConfig.HOW_TO_CALL | {"url"}
 
-    url: BaseUrl = Field(description="Where it is.")
+    url: BaseUrl = Field(description="Its address.")
     scale: PositiveInt = Field(description="Output side divided by input side.")
     fit: Literal["exact", "resize"] = Field(
         "exact",
@@ -235,7 +235,7 @@ class OneAddress(RemoteConfig):
     mask_color: Color | None = Field(
         None,
         description="[Inpainting](restoration.md#inpainting): pixels of exactly this colour, such "
-        'as `"#ff00ff"`, are to be filled in.',
+        'as `"#ff00ff"`, are the holes.',
     )
     mask_field: str | None = Field(
         None,

@@ -48,14 +48,14 @@ class HttpConfig(OneAddress):
 
     kind: Literal["http"] = "http"
     preset: str | None = Field(
-        None, description="A [description that is shipped](upscalers.md); what is set here wins."
+        None, description="A [shipped description](upscalers.md); other settings override it."
     )
     request: Request = Field(description="The call.")
     seed: SeedField | None = Field(None, description="None: the API takes no seed.")
     answer: Answer = Field(Answer(), description="Where the image is in the answer.")
     poll: Poll | None = Field(None, description="For APIs with a queue.")
     cancel: Cancel | None = Field(None, description="How queued work is cancelled.")
-    health_path: str | None = Field(None, description="GET here must answer 2xx; none: no check.")
+    health_path: str | None = Field(None, description="GET must answer 2xx; none: no check.")
     parameters: dict[str, Any] = Field(
         default_factory=dict, description="Values of further placeholders, such as a prompt."
     )

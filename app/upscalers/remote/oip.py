@@ -34,7 +34,7 @@ class OipConfig(OneAddress):
     HOW_TO_CALL = OneAddress.HOW_TO_CALL | {"tensor_format", "samples_per_call"}
 
     kind: Literal["oip"] = "oip"
-    model: str = Field(description="Name of the model there.")
+    model: str = Field(description="Name of the model on the server.")
     version: str | None = Field(None, description="Its version; none: the server's choice.")
     tensor_format: Literal["auto", "binary", "json"] = Field(
         "auto", description="`binary` or `json`; `auto`: binary where the server has it."

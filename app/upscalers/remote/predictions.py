@@ -74,7 +74,7 @@ class ReplicateConfig(_PredictionsConfig):
         description="`owner/name`, `owner/name:version`, or `deployments/owner/name`.",
         pattern=r"^(deployments/)?[\w.-]+/[\w.-]+(:[0-9a-f]{64})?$",
     )
-    poll_interval_s: PositiveFloat = Field(0.5, description="How often it is asked.")
+    poll_interval_s: PositiveFloat = Field(0.5, description="Pause between polls.")
     upload_above_bytes: int = Field(
         256_000, ge=0, description="Larger images are uploaded once, smaller ones sent inline."
     )

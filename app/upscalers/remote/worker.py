@@ -41,7 +41,7 @@ class WorkerConfig(RemoteConfig):
     concurrency: PositiveInt = Field(2, description="Calls in flight per worker.")
     max_answer_bytes: PositiveInt = 2**30
     canary: CanaryPolicy = Field(
-        "off", description="As for others; the fingerprint of a worker is its content already."
+        "off", description="As for others; a worker's fingerprint already covers its content."
     )
 
     @property
