@@ -15,18 +15,30 @@ from tests.servers import RedisServer, S3Server, ServerMissing
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items):
-    """Deal the modules to the processes, slow tests first, so that a run ends with quick ones."""
+    """Deal the modules to the processes, slow tests first, so that a run ends with quick ones.
+
+    xdist gives each process a third of the list (of three).
+    """
     modules = {}
     for item in items:
         modules.setdefault(item.nodeid.partition("::")[0], []).append(item)
 
     def slow(module):
-        return sum(any(map(item.get_closest_marker, ("slow", "servers"))) for item in module)
+        marks = [mark.name for item in module for mark in item.iter_markers()]
+        return 10 * marks.count("slow") + marks.count("servers")
 
     hands = [[] for _ in range(int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))]
     for module in sorted(modules.values(), key=slow, reverse=True):
         min(hands, key=len).extend(module)
-    items[:] = [item for hand in hands for item in hand]
+    share, rest = len(items) // len(hands), []
+    for hand in hands:
+        rest += hand[share:]
+        del hand[share:]
+    for hand in hands:
+        missing = share - len(hand)
+        hand.extend(rest[:missing])
+        del rest[:missing]
+    items[:] = [item for hand in hands for item in hand] + rest
 
 
 @pytest.fixture(scope="session")
