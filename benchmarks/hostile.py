@@ -50,10 +50,7 @@ _SLOWEST = ("TIFF, tiles of a pixel", "JPEG, scans")
 def served(folder: Path) -> Iterator[tuple[ProcessGroup, str]]:
     port = free_port()
     command = [sys.executable, "-m", "app", "serve", "--port", str(port)]
-    settings = {
-        "TRUSTSCALE_DATA_DIR": str(folder),
-        "TRUSTSCALE_REQUEST_TIMEOUT_S": str(DRAIN_S),
-    }
+    settings = {"TRUSTSCALE_DATA_DIR": str(folder), "TRUSTSCALE_REQUEST_TIMEOUT_S": str(DRAIN_S)}
     with ProcessGroup(command, log=folder / "log", env=settings) as server:
         server.wait_for(f"http://127.0.0.1:{port}/readyz", "the gateway")
         yield server, f"http://127.0.0.1:{port}/v1/upscale"

@@ -104,8 +104,4 @@ def monitor(page: Page) -> None:
     page.wait_for_selector("[data-chart=feedback] svg")
 
 
-SCENES = {
-    "page-calibration": calibration,
-    "page-annotate": annotate,
-    "page-monitor": monitor,
-}
+SCENES = {"page-calibration": calibration, "page-annotate": annotate, "page-monitor": monitor}

@@ -170,12 +170,7 @@ def _whole(cell: Cell, quantity: str, draws: Resamples) -> Line:
 
 
 def _mean(
-    label: str,
-    cell: Cell,
-    quantity: str,
-    draws: Resamples,
-    color: str,
-    top: float = np.inf,
+    label: str, cell: Cell, quantity: str, draws: Resamples, color: str, top: float = np.inf
 ) -> Line:
     """The mean of a quantity against α, up to α = `top`."""
     keep = np.flatnonzero(cell.alphas <= top)

@@ -165,8 +165,7 @@ class Image:
     def inside(self, pipeline: Pipeline, thresholds: NDArray[np.float64]) -> dict[str, Any]:
         """See `held`."""
         squares = self._once(
-            ("squares", _rule(pipeline)),
-            lambda: _squares(self.pair.y, self.prediction(pipeline)),
+            ("squares", _rule(pipeline)), lambda: _squares(self.pair.y, self.prediction(pipeline))
         )
         return held(self.sigma(pipeline), squares, thresholds)
 

@@ -29,14 +29,7 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import (
-    AsyncIterator,
-    Awaitable,
-    Callable,
-    Iterable,
-    Mapping,
-    Sequence,
-)
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -48,14 +41,7 @@ from app.jobs.handlers import FanOut, Handler
 from app.jobs.runner import Coordinator, OnEnd, RetryPolicy, TaskRunner
 from app.jobs.supervision import Supervisor
 from app.jobs.webhooks import delivery_of
-from app.stores.base import (
-    Job,
-    JobKind,
-    JobState,
-    JobStatus,
-    JobStore,
-    StoreUnavailable,
-)
+from app.stores.base import Job, JobKind, JobState, JobStatus, JobStore, StoreUnavailable
 from app.telemetry.metrics import Metrics
 from app.telemetry.tracing import context, span
 

@@ -63,11 +63,7 @@ def open_stores(
         documents = database = SqliteDocuments(path)
         checks, close, persists = [database.check, blobs.check], database.close, _always
     results = ResultStore(
-        documents,
-        blobs,
-        ttl_s=result_ttl_s,
-        max_bytes=max_result_bytes,
-        removed=removed,
+        documents, blobs, ttl_s=result_ttl_s, max_bytes=max_result_bytes, removed=removed
     )
     return Stores(
         calibrations=CalibrationStore(documents),

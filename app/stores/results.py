@@ -87,12 +87,7 @@ class ResultStore:
         self._removed = removed
 
     async def put(
-        self,
-        result: str,
-        document: bytes,
-        files: Mapping[str, Blob],
-        *,
-        ttl_s: float | None = None,
+        self, result: str, document: bytes, files: Mapping[str, Blob], *, ttl_s: float | None = None
     ) -> None:
         """Store a result, whole or not at all; an id that exists keeps its first."""
         stored = time.time()

@@ -19,14 +19,7 @@ from typing import Any, Final, Literal, Protocol
 
 import structlog
 
-from app.calibration.canaries import (
-    DELTA,
-    Canary,
-    CanaryState,
-    CanaryStore,
-    answer,
-    observe,
-)
+from app.calibration.canaries import DELTA, Canary, CanaryState, CanaryStore, answer, observe
 from app.errors import CalibrationMismatch, TrustscaleError, UpscalerError
 from app.images.raster import stored_pixels
 from app.sampling.measure import SPARES

@@ -18,11 +18,7 @@ from app.upscalers.base import Upscaler
 from app.upscalers.resilience import HealthFacts
 from app.watch.monitor import Part, reference_of
 from app.watch.requests import BINS, HistoryPoint, MonitorState, time_of
-from app.watch.truth import (
-    ConfidenceSequence,
-    confidence_sequence,
-    finite_exp,
-)
+from app.watch.truth import ConfidenceSequence, confidence_sequence, finite_exp
 
 _LN10 = math.log(10)
 

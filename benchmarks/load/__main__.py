@@ -15,15 +15,7 @@ import tempfile
 from pathlib import Path
 
 from benchmarks.load import bound, capacity, past, soak
-from benchmarks.load.clients import (
-    load,
-    percentiles,
-    photograph,
-    rate,
-    served,
-    statuses,
-    upscaling,
-)
+from benchmarks.load.clients import load, percentiles, photograph, rate, served, statuses, upscaling
 from benchmarks.load.server import REAL, Memory, serving
 from benchmarks.table import print_table
 
@@ -34,10 +26,7 @@ COUNTS = (1, 8, 64)
 def clients(seconds: float) -> None:
     ask = upscaling(photograph(SIDE))
     rows = []
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        serving(Path(folder), REAL) as server,
-    ):
+    with tempfile.TemporaryDirectory() as folder, serving(Path(folder), REAL) as server:
         asyncio.run(load(server.url, ask, clients=1, seconds=3))
         for count in COUNTS:
             with Memory(server) as memory:
