@@ -53,7 +53,7 @@ async def conduct(
     """Evaluate every upscaler on the plan.
 
     Raises:
-        BadPairs: images that cannot be used, unless they may be skipped; or a side without images.
+        BadPairs: unusable images that may not be skipped; or a side without images.
         UpscalerError: samples could not be had; those that came are in the cache.
     """
     plan, asked, skipped = await _usable(upscalers, plan, variants, options, on_progress)
@@ -85,10 +85,10 @@ async def _usable(
 ) -> tuple[Plan, Mapping[str, AskedPair], Sequence[dict[str, str]]]:
     """The plan without unusable images, and these by name; generates nothing.
 
-    Also what a calibration would be asked with each of the others, by name.
+    Also what a calibration would be asked with each of the others.
 
     Raises:
-        BadPairs: there are such images and none may be skipped, or a side is left without images.
+        BadPairs: as `conduct`.
     """
     files = [*plan.calibration, *plan.test]
     usable = {pair.name for pair in files}

@@ -137,11 +137,11 @@ def _leaked(cell: Cell, result: Evaluation) -> Panel:
 def leak(cell: Cell, alpha: float, seed: int) -> tuple[list[int], NDArray[np.float64]]:
     """What leaked calibration scenes do to the promise (Proposition 3.2).
 
-    As in the paper, the images of some scenes are replaced by perfect predictions (D ≡ 0).
+    The images of some scenes are replaced by perfect predictions (D ≡ 0), as in the paper.
 
     Returns:
-        How many scenes leak, and the mean loss of the test images for each of `DRAWS` draws of
-        which ones, [counts, DRAWS].
+        How many scenes leak, and the mean loss of the test images in each of `DRAWS` draws,
+        [counts, DRAWS].
     """
     made = cell.calibration
     counts = sorted({round(share * made.n) for share in SHARES} - {made.n})

@@ -1,8 +1,9 @@
-"""Hallucination inside the mask and outside of it, as opensr-test counts it (Aybar et al. 2024).
+"""Hallucination inside the mask and outside of it, as opensr-test 1.3 counts it (Aybar et al.
+2024).
 
 Every pixel with detail is an improvement (Ŷ is near Y), an omission (near the enlarged X) or a
-hallucination (near neither), by the definition and the defaults of opensr-test 1.3. But Ŷ is not
-shifted to fit Y: the mask speaks about the pixels where they are.
+hallucination (near neither). Ŷ is not shifted to fit Y: the mask speaks about pixels where they
+are.
 """
 
 from __future__ import annotations
@@ -84,11 +85,11 @@ def classified(low: RGB, prediction: RGB, truth: RGB) -> NDArray[np.float64]:
 
     Args:
         low: X, [h, w, 3].
-        prediction: Ŷ, [H, W, 3], larger than the borders that are left out.
+        prediction: Ŷ, [H, W, 3].
         truth: Y, [H, W, 3].
 
     Returns:
-        float64 [H − 2b, W − 2b] without the borders of b pixels.
+        float64 [H − 2b, W − 2b] without borders of b pixels.
     """
     inside = np.s_[_BORDER:-_BORDER, _BORDER:-_BORDER]
     y = _shares(truth)[inside]

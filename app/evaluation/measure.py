@@ -1,9 +1,8 @@
 """One upload under given settings: samples, Ŷ and σ, D, and what masks contain.
 
-The M samples come from the cache, or are generated once and stored. Ŷ and σ come from the code that
-serves. In the cache, sample 0 is stored as differences of neighbours, the others as differences
-from sample 0 (bytes, modulo 256), compressed with Zstandard: lossless, a fifth of the size, many
-times faster than PNG. A file appears whole or not at all; a damaged one counts as absent.
+The M samples come from the cache, or are generated once and stored: sample 0 as differences of
+neighbours, the others as differences from sample 0 (bytes, modulo 256), compressed with Zstandard.
+A fifth of the size, lossless, many times faster than PNG. A damaged file counts as absent.
 """
 
 from __future__ import annotations
@@ -106,7 +105,6 @@ class Image:
 
     Args:
         place: on its side of the plan.
-        pair: X and Y.
         samples: the M samples of X.
         witness: the witness's answer to X, if used.
         is_new: whether they were generated now.
@@ -199,9 +197,8 @@ def held(
 ) -> dict[str, NDArray[np.float64]]:
     """What the masks {σ < t} of one image hold, one entry per threshold; ±inf are allowed.
 
-    area: share of trusted pixels, the complement of the paper's "mask size". psnr, psnr_lab: in dB,
-    of sRGB and of normalised Lab with a peak of 1; NaN for an empty mask, infinite where every
-    trusted pixel is exact.
+    area: share of trusted pixels. psnr, psnr_lab: in dB, of sRGB and of normalised Lab with a peak
+    of 1; NaN for an empty mask, infinite where every trusted pixel is exact.
     """
     order = np.argsort(sigma, axis=None)  # so each mask is the first so many pixels
     count = np.searchsorted(sigma.reshape(-1)[order], thresholds, side="left")
@@ -223,8 +220,6 @@ async def image_of(
     witnessed: bool,
 ) -> Image:
     """An image with the samples of `largest`, the pipeline with the largest M.
-
-    witnessed: whether any σ uses the witness.
 
     Raises:
         DegenerateSamples: all samples are identical although the input is not flat.

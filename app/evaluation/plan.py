@@ -1,7 +1,6 @@
 """Which images calibrate and which ones test.
 
-Crops of one photograph resemble each other; on both sides they would flatter the test. So whole
-scenes are drawn where they are known.
+Crops of one photograph resemble each other, so whole scenes are drawn where they are known.
 """
 
 from __future__ import annotations
@@ -60,15 +59,15 @@ def make_plan(
 ) -> Plan:
     """Find the images of the folders and divide them; without a share all of them test.
 
-    A single folder with `calibration/` and `test/` brings its own division. Otherwise images are
-    pairs as `trustscale calibrate` takes them, in sub-folders that are scenes; or a `manifest.csv`
-    beside the images names the scene of each in a column.
+    A single folder with `calibration/` and `test/` brings its own division. Else images are pairs
+    as `trustscale calibrate` takes them, in sub-folders that are scenes, or with scenes in a column
+    of `manifest.csv`.
 
     Args:
         folders: with images.
         share: of the images that calibrate, in (0, 1).
         seed: of the draw.
-        column: of the manifest; None: the first of `PHOTOGRAPH_COLUMNS` that exists.
+        column: None: the first of `PHOTOGRAPH_COLUMNS` that exists.
 
     Raises:
         BadPairs: no images, or images that cannot be paired.

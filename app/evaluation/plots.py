@@ -1,7 +1,7 @@
 """Line plots, and sheets of images under column heads.
 
-A plot is an SVG that follows light and dark surroundings, a sheet a JPEG; each has the numbers
-behind it. Only this module uses matplotlib.
+A plot is an SVG that follows light and dark surroundings, a sheet a JPEG. Only this module uses
+matplotlib.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A calibration on one side, and what its masks contain on the other.
 
-The service's own code makes and queries the calibration: what is judged is what would be served.
-Thresholds are known before the first test image, so its maps are reduced at once and released.
+The service's own code makes and queries the calibration. Thresholds are known before the first test
+image, so its maps are reduced at once and released.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ GRID_POINTS = 32
 class Part(Protocol):
     """What is calibrated on one side of the plan and tested on the other.
 
-    `seen` of each calibration image goes to `calibrate`, `tested` of each test image to `gather`,
-    in the order of the plan. None leaves an image out.
+    `seen` of each calibration image goes to `calibrate`, `tested` of each test image to `gather`;
+    None leaves an image out.
     """
 
     def seen(self, image: Image) -> Any: ...
@@ -58,12 +58,11 @@ class Answered(NamedTuple):
 class Cell:
     """The masks of one variant (a `Part`).
 
-    request: for a calibration of these images; None: there is one already.
+    request: for a calibration of these images; None: one is given.
     alphas: the levels, rising.
     answers: in the order of the plan.
     quantities: of the test images at each level, and last of the whole image, [m, A + 1]: `loss`,
-    what the guarantee counts of the largest error inside the mask; `error`, the largest D; and
-    those of `held`.
+    what the guarantee counts; `error`, the largest D inside; and those of `held`.
     """
 
     variant: Variant

@@ -32,9 +32,8 @@ Progress = Callable[[str, int, int], None]
 class Options:
     """What an evaluation needs besides images, upscalers and settings.
 
-    degradation: how X is made where only Y is given; None: as a calibration would make it.
+    degradation: of Y to X; None: as a calibration would make it.
     price_per_call: by the upscaler's name.
-    skip_bad: leave out unusable images.
     """
 
     alphas: Sequence[float]
@@ -67,7 +66,6 @@ class Evaluation:
 
     Attributes:
         made_by: how X is made from Y; None: it is given.
-        cells: of every variant.
         fitted_on: images that a σ in use was fitted on before.
         quickest: the least seconds of generation of an upload: others may have waited.
     """
@@ -187,8 +185,7 @@ class Evaluation:
     ) -> list[Result]:
         """What `reduce` makes, in a thread, of every upload; in the order given.
 
-        One more image at once than the upscaler takes. Raises the error of the first image that
-        fails, after cancelling the others.
+        Raises the error of the first image that fails.
         """
         at_once = max(self.upscaler.capabilities.concurrency + 1, usable_cores())
         turns = asyncio.Semaphore(at_once)

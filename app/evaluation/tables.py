@@ -1,7 +1,7 @@
 """Table 1 of the paper, for every upscaler and variant, with intervals and a judgement.
 
-Intervals come from resampling images, or scenes of images: each replicate draws scenes with
-replacement and weighs an image by how often its scene was drawn.
+Each bootstrap replicate draws scenes with replacement and weighs an image by how often its scene
+was drawn.
 """
 
 from __future__ import annotations
@@ -85,13 +85,13 @@ def lost(
     Each replicate finds the threshold anew from the resampled calibration scenes, on a grid.
 
     Args:
-        calibration: losses L̄_i(t) of the calibration scenes at the grid of thresholds, [n, G]: of
-        the mask {σ ≤ t}, rising along the grid.
-        test: losses of the test images for the masks {σ < t} at the same grid, and last for the
-        whole image, [m, G + 1].
+        calibration: L̄_i(t) of the calibration scenes at the grid of thresholds, [n, G]: of the
+        mask {σ ≤ t}, rising along the grid.
+        test: losses of the test images for the masks {σ < t}, and last for the whole image, [m, G +
+        1].
         bound: B.
         alphas: the levels.
-        drawn: `weights` of the n scenes and of the m images, of the same number of replicates.
+        drawn: `weights` of the n scenes and of the m images.
     """
     of_calibration, of_test = drawn
     n = of_calibration.sum(axis=1)
@@ -111,11 +111,11 @@ class Row:
     """One line of the table.
 
     input_class: of the uploads; None: of all.
-    alpha: None is the whole image, without the method.
-    warned: share of the uploads that the service would warn of.
+    alpha: None is the whole image.
+    warned: share of the uploads with a warning.
     quantities: an interval over the test images for each of `QUANTITIES`.
-    promise: the interval by which `status` is judged: over calibration and test images for a
-    promise in expectation, over test images for one about the calibration at hand.
+    promise: the interval that decides `status`: over calibration and test images for a promise in
+    expectation, else over test images.
     """
 
     upscaler: str

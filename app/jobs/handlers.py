@@ -1,13 +1,12 @@
 """The interface between the queue and the code that does the work of a job.
 
-A `Handler`, one coroutine, does a whole job; a `FanOut` does a job of many independent tasks (the
-pairs of a calibration), spread over all job workers.
+A `Handler`, one coroutine, does a whole job; a `FanOut` does a job of many independent tasks,
+spread over all job workers.
 
 Both may run again from the start after a crash, and two runs may overlap when a worker slept. So
 every effect is idempotent: a result is stored under the job's id, a task is recorded under job and
-name, a calibration's id follows from its content, and it is activated only before its job ends.
-Blocking work runs in `asyncio.to_thread`: on the event loop it would delay the renewal of the
-lease.
+name, a calibration's id follows from its content. Blocking work runs in `asyncio.to_thread`: it
+would delay the renewal of the lease.
 """
 
 from __future__ import annotations

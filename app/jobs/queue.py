@@ -2,20 +2,16 @@
 
 Four queues
     `upscale`, `calibration` and `webhook` carry jobs, `task` the tasks of calibrations. Each has
-    its
-    own stream and slots in a worker, so queued pairs do not delay an upscaling, and coordinators,
-    which only wait, take no slots of the pairs they wait for.
+    its own stream and slots in a worker, so queued pairs delay no upscaling, and coordinators take
+    no slots of the pairs they wait for.
 
 Leases
     docket keeps a message pending until its task ends; a worker renews its leases. When it dies or
-    sleeps, another takes its messages over, after the lease and at most a third more. A message
-    redelivered to the process that runs it waits for the first run.
+    sleeps, another takes its messages over, after the lease and at most a third more.
 
 Stopping
-    Once its event is set, `run` takes no more messages, requeues coordinators and webhooks at once,
-    and other work after the drain time. docket renews no leases meanwhile, so the drain time must
-    be
-    below the lease.
+    `run` requeues coordinators and webhooks at once, other work after the drain time. docket renews
+    no leases meanwhile, so the drain time must be below the lease.
 
 Trust
     docket unpickles what it reads. Whoever can write to this Redis can run code in the workers: it
@@ -93,13 +89,8 @@ class JobQueue:
             await queue.submit(job)                                      # a gateway
             await queue.run({"calibration": calibrate}, stop=event)      # a worker; or both
 
-    `memory://` (optionally with a name) carries jobs inside one process, and is opened for the
-    first.
-
-    Args:
-        on_end: called, perhaps more than once, with the status of every job that ended here.
-        answer_s: the broker's timeout.
-        cancel_again_s: of a cancelled loop without work.
+    `memory://` carries jobs inside one process, and is opened for the first. `on_end` is called,
+    perhaps more than once, with the status of every job that ended here.
     """
 
     def __init__(
@@ -171,8 +162,8 @@ class JobQueue:
     async def submit(self, job: Job) -> JobStatus:
         """Store a job and queue it; if the id exists, return the stored one.
 
-        A stored job will run: if the queue is unavailable, a worker's next round sends it. Raises
-        StoreUnavailable if it could not be stored.
+        A stored job will run: if the queue is unavailable, a worker sends it later. Raises
+        StoreUnavailable.
         """
         with span("submit", {"trustscale.job_kind": job.kind}, kind="producer"):
             stored = await self._jobs.create(job.model_copy(update={"trace": context()}))

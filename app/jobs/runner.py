@@ -83,7 +83,7 @@ class RetryPolicy:
 
     Attributes:
         away_s: a job fails when a dependency has been away for so long.
-        first_s, longest_s: pauses while a dependency is away; each is three times the wait so far.
+        first_s, longest_s: pauses meanwhile; each is three times the wait so far.
         errors_s: pauses before a pair is retried after another error.
     """
 
@@ -338,8 +338,8 @@ class TaskRunner:
 class Coordinator:
     """Sends the tasks of a job, some at a time, and combines them when all are recorded.
 
-    It only waits, so a worker has room for many, and two may coordinate the same job. A task that
-    is not recorded `resend_s` after it was sent is sent again; a queue that has it ignores that.
+    It only waits, so two may coordinate the same job. A task not recorded `resend_s` after it was
+    sent is sent again; a queue that has it ignores that.
     """
 
     def __init__(

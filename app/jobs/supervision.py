@@ -1,10 +1,7 @@
 """Running code that may have to stop: cancelled, ended elsewhere, or because the worker stops.
 
-The job's state is polled twice a second, so a cancellation or an end in another process is seen
-without a message. While the store does not answer, the work goes on.
-
-A process that was suspended (a debugger, a sleeping machine) repeats its work: its calls may have
-timed out meanwhile.
+The job's state is polled twice a second, so changes by another process are seen without a message.
+A process that was suspended repeats its work: its calls may have timed out.
 """
 
 from __future__ import annotations

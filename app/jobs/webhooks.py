@@ -1,11 +1,11 @@
 """Webhooks: notify a receiver that a job has ended, signed as in standardwebhooks.com.
 
-A delivery is a job. It is created before the end that it reports, so that no crash in between loses
-it, and waits for that end. Delivery is at least once; a repetition has the same `webhook-id`.
+A delivery is a job, created before the end that it reports, so that no crash loses it. Delivery is
+at least once; a repetition has the same `webhook-id`.
 
-An address comes from a client, and this process runs inside somebody's network: the operator must
-allow the host, all its addresses must be public, the connection goes to the checked address, and
-redirects are not followed (`app/upscalers/remote/guard.py`).
+An address comes from a client, so the operator must allow the host, all its addresses must be
+public, the connection goes to the checked address, and redirects are not followed
+(`app/upscalers/remote/guard.py`).
 """
 
 from __future__ import annotations

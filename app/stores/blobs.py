@@ -1,10 +1,8 @@
 """Bytes by folder and name: in a local folder, on S3, Google Cloud Storage or Azure.
 
-Results, uploads of waiting jobs and canary inputs. obstore guarantees that a file appears whole or
-not at all, and that `create` is one conditional write.
-
-Folders and names come from outside: each is percent-encoded into one path component, so no name can
-leave its folder, hide, or mean something to a file system.
+obstore guarantees that a file appears whole or not at all, and that `create` is one conditional
+write. Folders and names come from outside: each is percent-encoded into one path component, so no
+name can leave its folder, hide, or mean something to a file system.
 """
 
 from __future__ import annotations

@@ -137,9 +137,8 @@ Decide: TypeAlias = Callable[[Draft], Answer]
 class JobStore:
     """The truth about jobs; a queue only carries their ids.
 
-    A job is one task (the empty text), or many that are recorded one by one (the pairs of a
-    calibration). Workers may run a task twice, with the same result: the first record and the first
-    end count, and every call may be repeated.
+    A job is one task (the empty text), or many that are recorded one by one. Workers may run a task
+    twice, with the same result: the first record and the first end count.
 
     Whoever starts a task adds an attempt under its name; any end of the task removes all attempts.
     One that remains means a worker that died at the task, or still runs it.

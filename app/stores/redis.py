@@ -1,11 +1,8 @@
-"""Documents on Redis, for several machines.
+"""Documents on Redis, for several machines. It must be persistent (AOF) and must not evict.
 
 A change is decided on what was read; a script stores it if the versions still match, else it is
-decided anew. Redis writes a script's effects to the append-only file as one unit, so a crash leaves
-them done or not done. If an answer is lost, the client repeats the call: the script then finds
-newer versions, and the change is decided on the first run's result.
-
-Redis must be persistent (AOF) and must not evict.
+decided anew. The append-only file holds a script's effects as one unit. If an answer is lost, the
+client repeats the call and decides on the first run's result.
 
 Keys, all under `trustscale:`::
 

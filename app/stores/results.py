@@ -1,8 +1,7 @@
 """Results of upscaling: a document and its place in an index, the files as blobs.
 
-A result is visible once its row is in the index, which is written last: it is whole or absent. Each
-attempt writes into its own folder, and the first row of an id stays, so a job that runs twice
-cannot change or mix an answer.
+A result is visible once its row is in the index, which is written last. Each attempt writes into
+its own folder, and the first row of an id stays, so a job that runs twice cannot change an answer.
 
 Above the size limit the oldest results are removed until a tenth of the limit is free, but never
 the newest. `holds` finds what a killed process left without a row (`app/calibration/sweep.py`).

@@ -2,12 +2,11 @@
 
 One file in WAL mode, shared by all processes. Each process has two connections, each on its own
 thread: one writes, because SQLite has one writer at a time and a queue is fairer than its busy
-loop; one reads, because a WAL reader never waits for a writer. `asyncio.to_thread` would queue a
-lookup behind image work.
+loop; one reads, because a WAL reader never waits for a writer.
 
 Every write is one transaction that takes the write lock first (`BEGIN IMMEDIATE`), so its reads
-stay valid; a killed process leaves it whole or absent. `durable` transactions are on the disk
-before the call returns (`synchronous=FULL`); a power cut may undo the others.
+stay valid. `durable` ones are on the disk before the call returns (`synchronous=FULL`); a power cut
+may undo the others.
 """
 
 from __future__ import annotations
@@ -165,11 +164,9 @@ class SqliteDocuments:
             ) from error
 
     def _connect(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(
+        return sqlite3.connect(
             self.path, timeout=self._patience_s, isolation_level=None, check_same_thread=False
         )
-        connection.execute("PRAGMA foreign_keys=ON")
-        return connection
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
         # Before the first write: the database may be of another release.

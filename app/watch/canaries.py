@@ -1,9 +1,7 @@
 """Detects a model that its provider changes without notice.
 
-Every `interval_s` the canaries of each watched upscaler's active calibration are sent again,
-through the same retries, limits and spend guard as any request. All processes share a versioned
-state, which survives restarts; a new calibration starts afresh. The first gateway to claim a round
-makes it.
+Every `interval_s` the canaries of each watched upscaler's active calibration are sent again, like
+any request. All processes share a state; the first gateway to claim a round makes it.
 """
 
 from __future__ import annotations
@@ -135,9 +133,9 @@ class CanaryWatch:
     async def round(self, upscaler: str, *, due_s: float = 0.0) -> None:
         """Send the canaries of the active calibration once, if the last round is so long ago.
 
-        Nothing is sent, or paid for, when there are none, when the alarm is raised already, when
-        another process has begun a round, or when the upscaler reports another fingerprint, of
-        which every request warns anyway.
+        Nothing is sent when there are none, when the alarm is raised already, when another process
+        has begun a round, or when the upscaler reports another fingerprint, of which every request
+        warns.
 
         Raises:
             TrustscaleError: a store cannot be used.

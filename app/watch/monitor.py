@@ -1,8 +1,8 @@
 """Accumulates answered requests to a state that all gateways share.
 
-A request only appends to a queue in memory. One task per process accumulates the queue, a few times
-a second at most. Lost are the queue of a process that dies, and what a store refuses for too long:
-independently of the images, so no promise changes.
+A request only appends to a queue in memory, which one task per process accumulates. Lost are the
+queue of a process that dies, and what a store refuses for too long: independently of the images, so
+no promise changes.
 """
 
 from __future__ import annotations
@@ -66,13 +66,10 @@ class Part(NamedTuple):
 class Monitor:
     """Compares requests and labels with the calibration they were served from.
 
-    metrics: counts lost requests.
     client_interval_s: at most one request per client in so many seconds counts; 0: all do.
     uniform: numbers in [0, 1) that break ties.
-    clock: monotonic seconds.
     most_waiting: the longest queue.
-    rest_s: pause after each round: a busy gateway then accumulates many requests in one write.
-    rest_after_failure_s: pause after a store failure.
+    rest_s: pause after each round: a busy gateway accumulates many requests in one write.
     drain_s: time of a stopping process for its last round.
     """
 

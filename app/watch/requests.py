@@ -1,7 +1,7 @@
-"""The monitor's state of the requests under one calibration, as a value and as bytes.
+"""The monitor's state of the requests under one calibration, as a value and as bytes (28 kB at
+most).
 
-At most 28 kB: the z and the digests of one epoch (`app/conformal/drift.py`), the digests of the
-last labelled images, and numbers. All functions are pure; `app/watch/monitor.py` stores the state.
+All functions are pure; `app/watch/monitor.py` stores the state.
 """
 
 from __future__ import annotations
@@ -89,13 +89,12 @@ class MonitorState:
     """Everything about the requests and labels under one calibration.
 
     since, updated: seconds since 1970; 0 before the first request.
-    seen: answered requests; of these, duplicates and subsampled ones are not counted.
+    seen: answered requests; duplicates and subsampled ones are not counted.
     typicality_sum, trusted_sum: over the counted ones.
-    unusual: counted ones that were warned of for their typicality.
-    epoch: the present one, from 1.
+    unusual: counted ones with a warning of their typicality.
+    epoch: from 1.
     inputs: digests of the inputs of this epoch, uint64, sorted.
     alarmed_before: whether the epoch before ended with an alarm.
-    inputs_alarm_since, feedback_alarm_since: None: there is no alarm.
     labelled: digests of the last `MOST_LABELLED` images whose truth was counted, uint64.
     """
 
@@ -135,13 +134,8 @@ def fold(
     """The state after one more request, and the point of history that it completes, if any.
 
     Whether a request counts depends on its input's digest and its client, never on z: leaving some
-    out changes no promise, unless somebody repeats inputs on purpose.
-
-    Args:
-        state: before.
-        reference: z of the calibration images (`drift.reference_of`).
-        seen: the request.
-        uniform: a draw from U(0, 1).
+    out changes no promise. `reference` is that of `drift.reference_of`, `uniform` a draw from U(0,
+    1).
     """
     state = replace(
         state,

@@ -1,13 +1,12 @@
 """Feedback: how wrong was a served mask, once the truth is known?
 
-D is measured as in calibration, between the truth and the served image, and the loss is its maximum
+D is measured as in calibration, between the truth and the served image; the loss is its maximum
 over the served mask. Besides:
 
 - If the promise is about any one window of the calibrated size (`per_window`), so is the loss that
 counts. The window follows from the result's id, so nobody chose it by looking.
-- If it is unknown whether the promise applies to this output size, the loss is reported, not
-counted.
-- The truth about one image counts once, however often it was upscaled.
+- If it is unknown whether the promise applies to this output size, the loss is not counted.
+- The truth about one image counts once.
 - Counted losses test the promise (`app/conformal/feedback.py`); they never enter the calibration.
 """
 
@@ -141,14 +140,14 @@ async def read_truth(
     """What is known of a result, as pixels.
 
     Args:
-        calibration: that the mask was made with, or its part of one group.
+        calibration: of the mask, or its part of one group.
         served: the stored result.
         image: Y, for every metric but the semantic one of people.
         label: for that one, an image that is not black where the meaning differs.
 
     Raises:
-        BadInput: the file is missing, superfluous, undecodable or too large, or the metric needs
-        what is not installed.
+        BadInput: the file is missing, superfluous, undecodable or too large, or the metric needs an
+        extra.
     """
     check_measurable(calibration.pipeline.fidelity)
     wants_label = needs_label(calibration.pipeline.fidelity)
@@ -172,12 +171,7 @@ async def read_truth(
 
 
 def score(calibration: Calibration, served: Served, pixels: RGB) -> Score:
-    """Measure the losses of a served mask against the pixels of `read_truth`.
-
-    Args:
-        calibration: that the mask was made with, or its part of one group.
-        served: the stored result.
-        pixels: of the truth.
+    """Measure the losses of a served mask against the pixels of the truth.
 
     Raises:
         BadImage: they are of another size.

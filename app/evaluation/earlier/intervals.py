@@ -1,14 +1,13 @@
 """An interval per pixel and channel (Angelopoulos et al. 2022b).
 
 "Image-to-Image Regression with Distribution-Free Uncertainty Quantification and Applications in
-Imaging". Their nested sets are T_λ = [Ŷ − λ·l, Ŷ + λ·u] with heuristic half-widths l and u, the
-loss of an image is the share of its values outside, and λ is calibrated by risk-controlling
-prediction sets: with probability at least 1 − δ over the calibration images, the expected share
-outside is at most α. Here the quantiles of the samples give l = Ŷ − q_low, u = q_high − Ŷ.
+Imaging": nested sets T_λ = [Ŷ − λ·l, Ŷ + λ·u] with heuristic half-widths l and u; the loss of an
+image is the share of its values outside; with probability at least 1 − δ over the calibration
+images, the expected share outside is at most α. Here the quantiles of the samples give l = Ŷ −
+q_low, u = q_high − Ŷ.
 
-Values are 8-bit levels and the quantiles are order statistics, so half-widths and distances are
-integers: the joint histogram of (half-width, distance) gives the share outside exactly at every λ
-of the grid `LAMBDAS`.
+Values are 8-bit levels and quantiles are order statistics, so the joint histogram of (half-width,
+distance) gives the share outside exactly at every λ of the grid `LAMBDAS`.
 """
 
 from __future__ import annotations
@@ -86,13 +85,12 @@ def miss_curve(truth: Pixels, prediction: Pixels, widths: Widths) -> NDArray[np.
 def calibrate(
     curves: Sequence[NDArray[np.float64]] | NDArray[np.float64], *, alpha: float, delta: float
 ) -> float:
-    """λ̂, the smallest scale above which every scale is certified (their Algorithm 2).
-
-    Infinite where there are too few images.
+    """λ̂, the smallest scale above which every scale is certified (their Algorithm 2); may be
+    infinite.
 
     From the largest λ down, "the expected share outside exceeds α" is tested with the
-    Hoeffding-Bentkus p-value of the mean share; the first λ that is not rejected ends the walk. The
-    risk decreases in λ, so no correction for the number of tests is needed.
+    Hoeffding-Bentkus p-value of the mean share, until one is not rejected. The risk decreases in λ,
+    so the number of tests needs no correction.
 
     Args:
         curves: `miss_curve` of every calibration image, float64 [n, G].

@@ -41,8 +41,8 @@ class Earlier:
     """Both methods, calibrated on the calibration images (a `Part`).
 
     scale: λ̂ of the intervals. weighted: λ for each of `WEIGHTED_ALPHAS`, [k].
-    scores: of each test image the share of values outside their interval and the mean width in [0,
-    1], then for each of `WEIGHTED_ALPHAS` the weighted error and the mean weight, [m, 2 + 2k].
+    scores: [m, 2 + 2k]; of each test image the share of values outside and the mean width in [0,
+    1], then for each of `WEIGHTED_ALPHAS` the weighted error and the mean weight.
     """
 
     pipeline: Pipeline

@@ -1,16 +1,15 @@
 """A continuous mask (Kutiel et al. 2023, "Conformal Prediction Masks"; the paper's Appendix B).
 
 A confidence c in [0, 1] per pixel is scaled to the mask M^(λ) = min{λ / (1 − c + ε), 1}; each
-calibration image gives the largest λ at which its own weighted error (1/N) Σ M·|Ŷ − Y| is at most
-α; a quantile of these λ is served. The claim is Eq. 3: with probability at least 1 − δ over the
+calibration image gives the largest λ at which its weighted error (1/N) Σ M·|Ŷ − Y| is at most α; a
+quantile of these λ is served. The claim is Eq. 3: with probability at least 1 − δ over the
 calibration images, the *expected* weighted error of a new image is at most α.
 
-**The claim is false.** The condition is checked image by image, the expectation never enters, and
-the quantile has no correction for a finite sample (Appendix B; the counterexample runs in
+**The claim is false**: the condition is checked image by image, the expectation never enters, and
+the quantile has no correction for a finite sample (the counterexample runs in
 tests/evaluation/test_earlier.py). The masks are for comparison only.
 
-The paper's formula has [σ] for c: larger values mean *more* confidence, as in Kutiel et al., where
-a network predicts c. Here c comes from the indecision, see `confidence`.
+The paper's formula has [σ] for c, which a network predicts; here c comes from the indecision.
 """
 
 from __future__ import annotations
@@ -25,10 +24,9 @@ EPSILON = 1e-3
 
 
 def confidence(indecision: NDArray[np.float32]) -> NDArray[np.float64]:
-    """The confidence c = 1 − min{1, √σ}, float64 of the shape of σ, in [0, 1].
+    """c = 1 − min{1, √σ}, float64 of the shape of σ, in [0, 1].
 
-    σ is a variance in normalised Lab, so its root has the unit of the error: M weighs a pixel by
-    the inverse of the error that the samples suggest.
+    The root of σ, a variance in normalised Lab, has the unit of the error.
     """
     return 1 - np.minimum(1, np.sqrt(indecision, dtype=np.float64))
 
@@ -48,18 +46,15 @@ def image_scale(
     error: NDArray[np.floating],
     alphas: Sequence[float] | NDArray[np.float64],
 ) -> NDArray[np.float64]:
-    """λ_i = max{λ in [0, 1] : (1/N) Σ M^(λ)·|Ŷ − Y| ≤ α} of one image, for every α.
+    """λ_i = max{λ in [0, 1] : (1/N) Σ M^(λ)·|Ŷ − Y| ≤ α} of one image, for every α, float64.
 
-    With u = 1 − c + ε the weighted error is, between two neighbouring values of u, the line (Σ_{u ≤
-    λ} e + λ·Σ_{u > λ} e/u) / N, and it increases in λ; so sorting finds λ_i exactly.
+    With u = 1 − c + ε the weighted error is, between neighbouring values of u, the rising line
+    (Σ_{u ≤ λ} e + λ·Σ_{u > λ} e/u) / N; so sorting finds λ_i exactly.
 
     Args:
         confidences: c, [H, W] in [0, 1].
         error: |Ŷ − Y| per pixel, [H, W], finite and ≥ 0.
         alphas: levels ≥ 0.
-
-    Returns:
-        float64, one λ_i per α.
     """
     doubt = 1 - np.asarray(confidences, np.float64).reshape(-1) + EPSILON
     order = np.argsort(doubt)
@@ -77,10 +72,9 @@ def image_scale(
 
 
 def calibrate(scales: Sequence[float] | NDArray[np.float64], *, delta: float) -> float:
-    """The served λ, an empirical quantile of the λ_i of the calibration images.
+    """The served λ: the δ-quantile of the λ_i of the calibration images.
 
-    It is the largest λ at which at least a share 1 − δ of the calibration images keeps its weighted
-    error at α, the δ-quantile: the kind reading. Step 2 of Appendix B has Quantile_{1−δ}, at which
-    only a share δ of them need do so. Neither makes Eq. 3 true.
+    So a share 1 − δ of them keeps its weighted error at α, the kind reading. Step 2 of Appendix B
+    has Quantile_{1−δ}, at which only a share δ need do so. Neither makes Eq. 3 true.
     """
     return float(np.quantile(scales, delta, method="lower"))
