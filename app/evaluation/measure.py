@@ -1,8 +1,8 @@
 """One upload under given settings: samples, Ŷ and σ, D, and what masks contain.
 
 The M samples come from the cache, or are generated once and stored: sample 0 as differences of
-neighbours, the others as differences from sample 0 (bytes, modulo 256), compressed with Zstandard.
-A fifth of the size, lossless, many times faster than PNG. A damaged file counts as absent.
+neighbours, the others as differences from sample 0 (bytes, modulo 256), compressed with Zstandard:
+a fifth of the size, lossless. A damaged file counts as absent.
 """
 
 from __future__ import annotations

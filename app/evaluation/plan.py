@@ -96,10 +96,8 @@ def split(
 ) -> tuple[list[PairFiles], list[PairFiles]]:
     """Divide by scenes, at random, so that about `share` of the images calibrate.
 
-    The order of the images does not matter; at least one scene is on each side.
-
-    Raises:
-        BadRequest: fewer than two scenes.
+    The order of the images does not matter; at least one scene is on each side. Raises BadRequest
+    for fewer than two scenes.
     """
     scenes = defaultdict(list)
     for item in sorted(items, key=lambda item: item.name):
@@ -123,9 +121,7 @@ def split(
 def find_items(folder: Path, column: str | None = None) -> list[PairFiles]:
     """The pairs of one folder, with their scenes where folders or a manifest name them.
 
-    Raises:
-        BadPairs: no images, or files without a partner.
-        BadRequest: an unusable manifest.
+    Raises BadPairs or BadRequest, as `make_plan`.
     """
     base = folder / "y" if (folder / "y").is_dir() else folder
     inner = [path for path in base.iterdir() if path.is_dir()] if base.is_dir() else []
@@ -140,11 +136,7 @@ def _holds_images(folder: Path) -> bool:
 
 
 def _manifest_scenes(path: Path, column: str | None) -> Mapping[str, str]:
-    """The scenes of a manifest by image.
-
-    Raises:
-        BadRequest: it cannot be read, or lacks the wanted column.
-    """
+    """The scenes of a manifest by image. Raises BadRequest."""
     rows = read_table(path.read_bytes()) if path.is_file() else None
     if column is None and rows is None:
         return {}

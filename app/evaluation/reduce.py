@@ -86,7 +86,7 @@ class Cell:
         """The cell of a variant, whose calibration is made of these pairs.
 
         Raises:
-            BadRequest: the upscaler or the estimator cannot do with so many samples.
+            BadRequest: so many samples are impossible.
             CalibrationMismatch: the given calibration is of another pipeline.
         """
         pipeline, request = variant.pipeline(upscaler), None

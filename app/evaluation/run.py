@@ -157,9 +157,7 @@ class Evaluation:
     async def run(self) -> None:
         """Generate what is missing, calibrate, and measure the test images.
 
-        Raises:
-            BadInput: an unusable image (`conduct` checks before).
-            UpscalerError: samples could not be had; those that came are in the cache.
+        Raises UpscalerError if samples could not be had; those that came are in the cache.
         """
         to_fit = [
             upload

@@ -49,7 +49,7 @@ def mean_intervals(values: NDArray[np.float64], drawn: NDArray[np.float64]) -> l
     """Percentile intervals of the means of the columns.
 
     Args:
-        values: [n, k]; values that are not finite are left out of their column's mean.
+        values: [n, k]; those that are not finite are left out.
         drawn: `weights` of the n images, [R, n].
     """
     usable = np.isfinite(values)

@@ -49,10 +49,9 @@ class Variant:
     calibration: Calibration | None = None
 
     def pipeline(self, upscaler: Upscaler) -> Pipeline:
-        """The pipeline that the calibration would have, before σ is fitted on its images.
+        """The pipeline of the calibration, before σ is fitted on its images.
 
-        Raises:
-            BadRequest: the upscaler or the estimator cannot do with so many samples.
+        Raises BadRequest if so many samples are impossible.
         """
         if self.calibration is not None:
             return self.calibration.pipeline

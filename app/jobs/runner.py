@@ -41,8 +41,7 @@ Living = Callable[[], Awaitable[set[str] | None]]
 WHOLE: Final = ""
 """The task that is a whole job, or that combines its tasks."""
 
-# After DEATHS a task runs alone, after DEATHS_ALONE it is poison. One alone would do, but processes
-# may be killed from outside: each further death makes chance less likely.
+# After DEATHS a task runs alone, after DEATHS_ALONE it is poison: one could be a kill from outside.
 DEATHS: Final = 2
 DEATHS_ALONE: Final = 4
 
@@ -56,14 +55,14 @@ PERMANENT: Final = (
     UpscalerRejected,
 )
 
-# Cached requests, of up to a megabyte: every pair of a calibration needs its job's.
+# Cached requests, of up to a megabyte each.
 _LOADED: Final = 8
 
 # Tasks of one job in the queue or running: more than a fleet runs at once, few enough that two
 # calibrations are fair to each other and a cancelled one leaves little behind.
 WINDOW: Final = 64
 
-# How often the coordinator reads the store, and the share of its time that this may take.
+# How often the coordinator reads the store, and which share of its time that may take.
 TICK_S: Final = 0.2
 _SHARE: Final = 0.05
 _LONGEST_TICK_S: Final = 2.0  # after a store that was frozen

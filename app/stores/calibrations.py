@@ -91,9 +91,8 @@ class CalibrationStore:
     ) -> Activation:
         """Put it before the active ones of its upscaler `without` some, or alone (None).
 
-        If nothing changes, the present activation is returned. With a job it happens only before
-        that job ends: a worker that slept through its job's end must not undo an admin's later
-        choice.
+        With a job it happens only before that job ends: a worker that slept through the end must
+        not undo an admin's later choice.
 
         Raises NotFound, or Conflict if the job has ended or too many would be active.
         """

@@ -66,8 +66,7 @@ class JobStatus(BaseModel):
     """A job without its request, small enough to be read again and again.
 
     about: what lists show of the request. away_since: when a dependency was first found unavailable
-    since there was progress. trace: the context of the submitting request, if traced
-    (`app/telemetry/otel.py`).
+    since there was progress. trace: of the submitting request (`app/telemetry/otel.py`).
     """
 
     id: str

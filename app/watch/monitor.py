@@ -54,7 +54,7 @@ class _Waiting(NamedTuple):
 class Part(NamedTuple):
     """What is known of all images under a calibration (group None), or of a part of them.
 
-    The group is the name of a group of images, of a class of inputs, or of both.
+    The part is a group of images, a class of inputs, or both.
     """
 
     group: str | None

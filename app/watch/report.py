@@ -98,8 +98,8 @@ class Share(BaseModel):
 class DriftFacts(BaseModel):
     """Evidence that the inputs differ from the calibration images, in the present epoch.
 
-    Values are cut at 1e300; their logarithms are not. `shift_sd`: the mean z of the epoch's
-    requests minus that of the calibration images, in standard deviations of the latter.
+    Values are cut at 1e300; their logarithms are not. `shift_sd`: the mean z of the requests minus
+    that of the calibration images, in standard deviations of the latter.
     """
 
     epoch: int

@@ -1,5 +1,4 @@
-"""The monitor's state of the requests under one calibration, as a value and as bytes (28 kB at
-most).
+"""The monitor's state of the requests under one calibration, as a value and as bytes (≤ 28 kB).
 
 All functions are pure; `app/watch/monitor.py` stores the state.
 """
@@ -46,7 +45,7 @@ class Observation:
 
     at: seconds since 1970.
     mean_log_sigma: z.
-    digest: of the input, below 2^64; inputs with equal digests count once in an epoch.
+    digest: of the input, below 2^64; equal inputs count once in an epoch.
     unusual: whether the answer warned of its typicality.
     counts: False if its client was counted a short while ago.
     """

@@ -85,8 +85,7 @@ def miss_curve(truth: Pixels, prediction: Pixels, widths: Widths) -> NDArray[np.
 def calibrate(
     curves: Sequence[NDArray[np.float64]] | NDArray[np.float64], *, alpha: float, delta: float
 ) -> float:
-    """λ̂, the smallest scale above which every scale is certified (their Algorithm 2); may be
-    infinite.
+    """λ̂, the smallest scale above which every scale is certified (their Algorithm 2), or ∞.
 
     From the largest λ down, "the expected share outside exceeds α" is tested with the
     Hoeffding-Bentkus p-value of the mean share, until one is not rejected. The risk decreases in λ,

@@ -24,7 +24,7 @@ EPSILON = 1e-3
 
 
 def confidence(indecision: NDArray[np.float32]) -> NDArray[np.float64]:
-    """c = 1 − min{1, √σ}, float64 of the shape of σ, in [0, 1].
+    """The confidence c = 1 − min{1, √σ}, float64 of the shape of σ, in [0, 1].
 
     The root of σ, a variance in normalised Lab, has the unit of the error.
     """
