@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from functools import cache
 
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
@@ -23,9 +24,13 @@ _FOR_EVER = "public, max-age=31536000, immutable"
 _ASK_FIRST = "no-cache"
 
 
+# Read, bundled and packed once, however many applications a process makes (tests make hundreds).
+_site = cache(Site)
+
+
 def web_router() -> APIRouter:
-    """The routes of all pages and static files, which are read once."""
-    site = Site()
+    """The routes of all pages and static files."""
+    site = _site()
     router = APIRouter(include_in_schema=False, default_response_class=Response)
     for page in PAGES:
         for path in page.paths:
