@@ -13,7 +13,7 @@ from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
 
-from app.errors import BadPairs, UpscalerFailed, UpscalerUnavailable
+from app.errors import BadPairs
 from app.jobs.queue import JobQueue, run_until_signalled
 from app.stores.base import CalibrationHead, Job
 from app.stores.open import open_stores
@@ -70,8 +70,8 @@ async def sleep_in_one_piece(job, context):
 class SleepingPairs:
     """A calibration of `pairs` pairs, `seconds` each.
 
-    `kill`, `bad`, `refused`, `unpaid`, `flaky` or `away` names a pair. With a gate the pairs
-    wait for it, or, if `reduces_behind_gate`, the reduction.
+    `kill`, `bad`, `refused` or `unpaid` names a pair. With a gate the pairs wait for it, or, if
+    `reduces_behind_gate`, the reduction.
     """
 
     def __init__(self, stores):
@@ -91,10 +91,6 @@ class SleepingPairs:
             raise BadCredentials("The token is wrong.")
         if job.request.get("unpaid") == task:
             raise QuotaSpent("No credit is left.")
-        if job.request.get("flaky") == task and starts(Path(job.request["log"]))[task] < 2:
-            raise UpscalerFailed("It made nothing.")
-        if job.request.get("away") == task and starts(Path(job.request["log"]))[task] < 2:
-            raise UpscalerUnavailable("It is asleep.", retry_after=0.0)
         try:
             await asyncio.sleep(job.request.get("seconds", 0))
             if not job.request.get("reduces_behind_gate"):
