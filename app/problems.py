@@ -5,7 +5,8 @@ Only this module knows the status code of an error.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+import re
+from typing import Any, Final, NamedTuple
 
 from app import errors
 
@@ -147,31 +148,12 @@ PROBLEMS: dict[str, ProblemType] = {
     ),
 }
 
-# The most specific class stands first.
-_SLUGS: list[tuple[type[errors.TrustscaleError], str]] = [
-    (errors.ImageTooLarge, "image-too-large"),
-    (errors.DecodeLimit, "decode-limit"),
-    (errors.UnsupportedMedia, "unsupported-media"),
-    (errors.BadImage, "bad-image"),
-    (errors.BadAlpha, "bad-alpha"),
-    (errors.BadGroup, "bad-group"),
-    (errors.BadPairs, "bad-pairs"),
-    (errors.BadCalibration, "bad-calibration"),
-    (errors.TooSlow, "too-slow"),
-    (errors.BadInput, "bad-request"),
-    (errors.NoCalibration, "no-calibration"),
-    (errors.CalibrationMismatch, "calibration-mismatch"),
-    (errors.DegenerateSamples, "degenerate-samples"),
-    (errors.TimedOut, "too-slow"),
-    (errors.UpscalerUnavailable, "upscaler-unavailable"),
-    (errors.UpscalerError, "upscaler-failed"),
-    (errors.Overloaded, "overloaded"),
-    (errors.Unauthorized, "unauthorized"),
-    (errors.Forbidden, "forbidden"),
-    (errors.NotFound, "not-found"),
-    (errors.NoDirectUploads, "no-direct-uploads"),
-    (errors.Conflict, "conflict"),
-]
+# Other problems have the names of their errors.
+_SLUGS: Final = {
+    errors.BadInput: "bad-request",
+    errors.TimedOut: "too-slow",
+    errors.UpscalerError: "upscaler-failed",
+}
 
 # Where the status depends on more than the type.
 _STATUSES: list[tuple[type[errors.TrustscaleError], int]] = [
@@ -185,10 +167,18 @@ def problem_of(error: Exception) -> dict[str, Any]:
     """The problem document of any error; unexpected ones reveal nothing."""
     if not isinstance(error, errors.TrustscaleError):
         return problem("internal-error", "An unexpected error occurred; it has been logged.")
-    slug = next((slug for kind, slug in _SLUGS if isinstance(error, kind)), "internal-error")
-    document = problem(slug, error.detail, **error.members)
+    document = problem(_slug(type(error)), error.detail, **error.members)
     status = next((status for kind, status in _STATUSES if isinstance(error, kind)), None)
     return document if status is None else {**document, "status": status}
+
+
+def _slug(error: type[Exception]) -> str:
+    """The problem of an error's class, or else of the nearest class above it."""
+    for one in error.__mro__:
+        words = re.findall("[A-Z][a-z]*", one.__name__)
+        if (slug := _SLUGS.get(one, "-".join(words).lower())) in PROBLEMS:
+            return slug
+    return "internal-error"
 
 
 def problem(slug: str, detail: str, **members: Any) -> dict[str, Any]:

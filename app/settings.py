@@ -208,8 +208,7 @@ class Settings(BaseSettings):
         False, description="Whether they may have private addresses, and use http."
     )
     credentials_certificate: str | None = Field(
-        None,
-        description="PEM chain that [signs pictures](deployment.md#content-credentials).",
+        None, description="PEM chain that [signs pictures](deployment.md#content-credentials)."
     )
     credentials_key: SecretStr | None = Field(None, description="PEM key of that certificate.")
     idempotency_ttl_s: Seconds = Field(

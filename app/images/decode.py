@@ -154,9 +154,9 @@ def decode(
     if len(data) > limits.max_bytes:
         raise _too_many_bytes(data, limits)
     image = _open(data, limits, fit)
-    form, notes, raster = _page(image, limits, fit, page)
-    admit(math.prod(image.size))
     try:
+        form, notes, raster = _page(image, limits, fit, page)
+        admit(math.prod(image.size))
         compression = read_compression(data, image)
         size = image.size
         _load(image, form, fit)
@@ -184,7 +184,7 @@ def decode(
         if background is not None and alpha is not None:
             rgb, alpha = _flattened(rgb, alpha, background), None
             notes.append(f"Transparent pixels were flattened onto {background}.")
-    except (BadImage, BadRequest):
+    except BadInput:
         raise
     except Exception as error:  # decoders raise anything on damaged files
         _check_memory(error)
@@ -199,19 +199,6 @@ def decode(
 
 
 def _page(
-    image: Image.Image, limits: Limits, fit: int | None, page: int | None
-) -> tuple[str, list[str], Raster | None]:
-    """`_chosen_picture`; whatever Pillow raises at further pages is a BadImage."""
-    try:
-        return _chosen_picture(image, limits, fit, page)
-    except BadInput:
-        raise
-    except Exception as error:
-        _check_memory(error)
-        raise BadImage(f"The image's pages cannot be read: {reason_of(error)}.") from error
-
-
-def _chosen_picture(
     image: Image.Image, limits: Limits, fit: int | None, page: int | None
 ) -> tuple[str, list[str], Raster | None]:
     """The format of an opened file at its page, notes, and the raster of one with several pages.

@@ -56,12 +56,7 @@ class Form:
 
 
 _TIFF: Final = Form(
-    "image/tiff",
-    lossless=True,
-    alpha=True,
-    most=2**31 - 1,
-    bytes_per_pixel=lambda _: 10,
-    deep=True,
+    "image/tiff", lossless=True, alpha=True, most=2**31 - 1, bytes_per_pixel=lambda _: 10, deep=True
 )
 
 FORMS: Final[Mapping[FormName, Form]] = {
@@ -81,11 +76,7 @@ FORMS: Final[Mapping[FormName, Form]] = {
         bytes_per_pixel=lambda quality: 42 if quality == BEST_QUALITY else 14,
     ),
     "avif": Form(
-        "image/avif",
-        lossless=False,
-        alpha=True,
-        most=65_535,
-        bytes_per_pixel=lambda _: 32,
+        "image/avif", lossless=False, alpha=True, most=65_535, bytes_per_pixel=lambda _: 32
     ),
     "jpeg": Form(
         "image/jpeg",
@@ -145,10 +136,7 @@ def picture(
     if form == "png":
         exif = kept.exif_of("trustscale") if kept.exif else b""
         return _png(pixels, text, exif=exif, xmp=kept.xmp)
-    options: dict[str, Any] = {
-        "quality": quality or DEFAULT_QUALITY,
-        "exif": kept.exif_of(program),
-    }
+    options: dict[str, Any] = {"quality": quality or DEFAULT_QUALITY, "exif": kept.exif_of(program)}
     if kept.xmp:
         options["xmp"] = kept.xmp
     if form == "webp":
@@ -308,11 +296,7 @@ def _tiff(pixels: Pixels, program: str, kept: Metadata, pages: Pages | None, abo
         if pages is not None:
             # GDAL takes a page of this type as the mask of the page before.
             file.write(**_compressed(pages.mask), photometric="mask", subfiletype=4)
-            file.write(
-                **_compressed(pages.trust),
-                photometric="minisblack",
-                description=_LEVELS,
-            )
+            file.write(**_compressed(pages.trust), photometric="minisblack", description=_LEVELS)
     if directories:
         _append(out, directories, big=big)
     return out.getvalue()

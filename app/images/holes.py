@@ -16,8 +16,7 @@ from PIL import Image, ImageDraw
 from pydantic import BaseModel, ConfigDict, Field
 
 Color = Annotated[
-    str,
-    Field(pattern=r"^#[0-9a-f]{6}$", description='A colour such as "#ff00ff", in lower case.'),
+    str, Field(pattern=r"^#[0-9a-f]{6}$", description='A colour such as "#ff00ff", in lower case.')
 ]
 
 _LARGEST = 0.35
