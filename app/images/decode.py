@@ -34,6 +34,7 @@ from app.images.allowance import admit
 from app.images.colour import depth_notes, depth_of, from_deep_grey, to_srgb
 from app.images.compression import LOSSLESS, Compression, read_compression
 from app.images.metadata import Metadata, metadata_of
+from app.images.resize import size_within
 
 FORMATS: Final = ("PNG", "JPEG", "WEBP", "AVIF", "TIFF", "BMP", "GIF")
 _EXTRAS: Final = {"HEIF": "pillow_heif", "JXL": "pillow_jxl"}
@@ -151,8 +152,6 @@ def decode(
         BadImage: damaged, truncated, animated, or transparent where it must not be.
         BadRequest: the background is not a colour, or there is no such page.
     """
-    if len(data) > limits.max_bytes:
-        raise _too_many_bytes(data, limits)
     image = _open(data, limits, fit)
     try:
         form, notes, raster = _page(image, limits, fit, page)
@@ -275,8 +274,6 @@ def image_size(data: bytes, limits: Limits) -> tuple[int, int]:
     Raises:
         ImageTooLarge, UnsupportedMedia, BadImage: as `decode`, as far as the header shows.
     """
-    if len(data) > limits.max_bytes:
-        raise _too_many_bytes(data, limits)
     image = _open(data, limits)
     try:
         # Of a PNG file, its own `getexif` would decode all pixels to look behind them.
@@ -295,24 +292,21 @@ def _check_memory(error: Exception) -> None:
 
 
 def _reduced(image: Image.Image, longest: int) -> Image.Image:
-    share = longest / max(image.size)
-    size = (max(1, round(image.width * share)), max(1, round(image.height * share)))
+    size = size_within(image.size, longest)
     return image.resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0)
-
-
-def _too_many_bytes(data: bytes, limits: Limits) -> ImageTooLarge:
-    return ImageTooLarge(
-        f"The file has {len(data):,} bytes; at most {limits.max_bytes:,} are accepted.",
-        limit="max_bytes",
-        maximum=limits.max_bytes,
-        actual=len(data),
-    )
 
 
 def _open(data: bytes, limits: Limits, fit: int | None = None) -> Image.Image:
     """Parse the header and check the size; no pixel is decoded."""
     if not data:
         raise BadImage("The file is empty.")
+    if len(data) > limits.max_bytes:
+        raise ImageTooLarge(
+            f"The file has {len(data):,} bytes; at most {limits.max_bytes:,} are accepted.",
+            limit="max_bytes",
+            maximum=limits.max_bytes,
+            actual=len(data),
+        )
     if _JPEG_XL.match(data):
         most = limits.max_pixels if fit is None else limits.max_fit_pixels
         admit(most)  # its reader decodes the pixels before it tells how many there are
@@ -344,9 +338,7 @@ def check_size(width: int, height: int, limits: Limits, fit: int | None) -> None
         way_out = ""
         if fit is None and width * height <= limits.max_fit_pixels:
             longest = int(max(width, height) * math.sqrt(most / (width * height)))
-            way_out = (
-                f" With fit={longest} it is reduced to that many pixels on its longer side first."
-            )
+            way_out = f" With fit={longest} its longer side is reduced to that before."
         raise ImageTooLarge(
             f"The image is {width}×{height}, {width * height:,} pixels; "
             f"at most {most:,} are accepted.{way_out}",
