@@ -3,8 +3,7 @@
 An upload to the shipped model; an archive of truths that becomes an active calibration of a paid
 upscaler; an upload to that one, whose server is busy once. Each is made twice, and of the second
 walk those modules of `app` are printed of which a function is called, in any thread, in the order
-of the first calls, with -v with the functions. What runs beside an upload, such as the monitor, is
-left out; of the archive it does the work.
+of the first calls; with -v also the functions. Background tasks count for the archive only.
 """
 
 import asyncio
@@ -23,72 +22,58 @@ from tests.upscalers.remote.faults import FaultServer, answer
 from tests.upscalers.remote.pictures import decoded, sample
 
 ROOT = f"{Path(__file__).parent.parent}/app/"
-BUSY = answer(503, headers={"Retry-After": "0"})
-is_beside = ContextVar("is_beside", default=False)
+CALL = {"request": {"path": "/", "form": "raw"}, "answer": {"image": "body"}, "canary": "off"}
+CONFIG = '{"upscaler": "paid", "degradation": {}, "activate": true}'
+is_background = ContextVar("is_background", default=False)
+found, counted = {}, []  # functions by module; whether background tasks are counted, during a walk
 
 
-async def paid(asked, writer):
-    await answer(body=encoded(sample(decoded(asked.body))))(asked, writer)
-
-
-async def walk(name, journey, *, with_beside=False):
-    await journey(0)
-    found = {}
-
-    def note(frame, event, _):
-        file, function = frame.f_code.co_filename, frame.f_code.co_qualname
-        if event == "call" and file.startswith(ROOT) and (with_beside or not is_beside.get()):
-            found.setdefault(file.removeprefix(ROOT), {})[function] = None
-
-    noted.append(note)
-    await journey(1)
-    noted.clear()
-    print(f"\n{name}: {len(found)} modules")
-    for module, functions in found.items():
-        print(" ", module, *([":", *functions] if "-v" in sys.argv else []))
+def profile(frame, event, _):
+    file = frame.f_code.co_filename
+    is_counted = counted and (counted[0] or not is_background.get())
+    if is_counted and event == "call" and file.startswith(ROOT):
+        found.setdefault(file.removeprefix(ROOT), {})[frame.f_code.co_qualname] = None
 
 
 async def main(folder):
+    async def paid(asked, writer):
+        await answer(body=encoded(sample(decoded(asked.body))))(asked, writer)
+
+    async def upload(turn, upscaler="span-x4"):
+        image = encoded(photo(turn, 48, 48))
+        (await served.post(image, upscaler=upscaler)).raise_for_status()
+
+    async def archive(turn):
+        files = {"archive": ("a.zip", zipped(truth_files(12, first=20 * turn, side=96)))}
+        sent = {"files": files, "data": {"config": CONFIG}, "headers": AS_ADMIN}
+        job = (await served.client.post(BASE, **sent)).headers["location"]
+        assert '"succeeded"' in await served.events(job)
+
+    async def retry(turn):
+        server.behaviours.insert(0, answer(503, headers={"Retry-After": "0"}))
+        await upload(turn, "paid")
+
     async with FaultServer([paid]) as server:
-        form = {"request": {"path": "/", "form": "raw"}, "answer": {"image": "body"}}
-        entry = {"name": "paid", "kind": "http", "url": server.url, "scale": 2, "canary": "off"}
-        entries = [{"name": "span-x4", "kind": "embedded"}, entry | form]
-        settings = Settings(
-            data_dir=folder,
-            admin_keys=[ADMIN_KEY],
-            upscalers=entries,
-            monitor_client_interval_s=1e6,  # so that it counts the first upload only
-        )
-        is_beside.set(True)
+        place = {"name": "paid", "kind": "http", "url": server.url, "scale": 2}
+        entries = [{"name": "span-x4", "kind": "embedded"}, place | CALL]
+        once = {"monitor_client_interval_s": 1e6}  # the monitor counts the first upload only
+        settings = Settings(data_dir=folder, admin_keys=[ADMIN_KEY], upscalers=entries, **once)
+        is_background.set(True)
         async with running(create_app(settings)) as served:
-            is_beside.set(False)
-
-            async def upload(turn, upscaler="span-x4"):
-                made = await served.post(encoded(photo(turn, 48, 48)), upscaler=upscaler)
-                made.raise_for_status()
-
-            async def archive(turn):
-                files = {"archive": ("a.zip", zipped(truth_files(12, first=20 * turn, side=96)))}
-                data = {"config": '{"upscaler": "paid", "degradation": {}, "activate": true}'}
-                begun = await served.client.post(BASE, headers=AS_ADMIN, files=files, data=data)
-                assert '"succeeded"' in await served.events(begun.headers["location"])
-
-            async def retry(turn):
-                server.behaviours.insert(0, BUSY)
-                await upload(turn, "paid")
-
-            await walk("an upload", upload)
-            await walk("an archive, to an active calibration", archive, with_beside=True)
-            await walk("a paid call with a retry", retry)
+            is_background.set(False)
+            for journey in (upload, archive, retry):
+                await journey(0)
+                await served.state.monitor.settle()
+                counted.append(journey is archive)
+                await journey(1)
+                counted.clear()
+                print(f"\n{journey.__name__}: {len(found)} modules")
+                for module, functions in found.items():
+                    print(" ", module, *([":", *functions] if "-v" in sys.argv else []))
+                found.clear()
 
 
 if __name__ == "__main__":
-    noted = []  # a list, since threads keep the profiler that they began with
-
-    def profile(*event):
-        for note in noted:
-            note(*event)
-
     threading.setprofile(profile)
     sys.setprofile(profile)
     with tempfile.TemporaryDirectory() as folder:
