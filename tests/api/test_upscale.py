@@ -21,9 +21,10 @@ from app.images.facts import look_at
 from app.serving.answer import Result
 from app.serving.auto import TABLE, chosen_for
 from app.settings import Settings
-from tests.api.admin import BASE, Admin, truth_files
-from tests.api.gateway import IMAGE, aside, check_problem, ended, pixels, post, text_chunks
-from tests.factories import calibration_of, encoded, sharp
+from tests.api.gateway import IMAGE, aside, check_problem, pixels, post, text_chunks
+from tests.calibration.test_choice import AREAS, moved
+from tests.calibration.test_choice import aside as set_aside
+from tests.factories import calibration_of, changed, encoded, sharp
 from tests.fakes import FakeUpscaler
 
 PARTS = ("image", "mask", "trust", "overlay", "believed")
@@ -279,36 +280,21 @@ def test_a_table_of_ones_own():
     assert (named.prefers_auto, named.default) == (False, SHARP)
 
 
-def test_it_follows_what_is_measured(start):
-    """`calibrate --upscaler auto` over HTTP: both from one upload, and answers by the better one.
-
-    The scenes that chose calibrate neither; a setting leaves the choice to the table.
-    """
-    models = upscalers()
-    models[0].strength = 9.0
-    table = {"lossless": SHARP, "*": FAITHFUL}
-    admin = Admin(start(*models, calibrations=(), auto=table))
-    check_problem(admin.post_files(truth_files(39), upscaler="auto"), "bad-request")
-    sent = {"samples": 2, "default_alpha": 0.15, "fit_indecision": 0, "activate": True}
-    response = admin.post_files(truth_files(40), upscaler="auto", force=True, **sent)
-    first, (other,) = admin.made(response), response.json()["also"]
-    job = ended(admin.client, f"/v1/jobs/{other}")
-    made = [first, admin.get(job["result"].removeprefix(BASE))]
-    assert sorted(one["upscaler"] for one in made) == sorted((FAITHFUL, SHARP))
-    for one in made:
-        calibrating = {pair["pixels_sha256"][:16] for pair in admin.get(f"/{one['id']}/pairs")}
-        assert (one["n"], one["state"], len(calibrating)) == (20, "active", 20)
-        assert len(one["aside"]["photographs"]) == 20
-        assert not calibrating & set(one["aside"]["photographs"])
-    rows = {row["name"]: row["chosen_for"] for row in admin.client.get("/v1/upscalers").json()}
-    answer = post(admin.client, alpha=0.15).json()
-    assert (answer["upscaler"], [*rows[SHARP]]) == (SHARP, ["denoised/lossless"])
-    assert rows[SHARP]["denoised/lossless"] in answer["chosen"]
-    assert "scenes at α = 0.15, trusted are: realesr-x4 " in answer["chosen"]
-    more = {"auto": table, "auto_measured": False, "run_jobs": False}
-    by_table = start(*models, calibrations=(), **more)
-    assert post(by_table, alpha=0.15).json()["upscaler"] == FAITHFUL
-    assert by_table.get("/v1/upscalers").json()[1]["chosen_for"] == {}
+async def test_it_follows_what_is_measured(serve, calibrations):
+    """Who trusts more of what was set aside answers; a setting leaves it to the table."""
+    measured = []
+    for one, of_class in zip(calibrations, (AREAS, moved(0.1)), strict=True):
+        way = {"fidelity": one.document["pipeline"]["fidelity"], "areas": {"lossless": of_class}}
+        measured.append(changed(one, aside=set_aside(None, **way)))
+    upload = encoded(PICTURE)
+    async with serve(*upscalers(), calibrations=measured) as served:
+        answer = (await served.post(upload)).json()
+        rows = {row["name"]: row for row in (await served.client.get("/v1/upscalers")).json()}
+        assert answer["upscaler"] == SHARP
+        assert rows[SHARP]["chosen_for"]["lossless"] in answer["chosen"]
+        assert rows[FAITHFUL]["chosen_for"] == {}
+    async with serve(*upscalers(), calibrations=(), auto_measured=False) as served:
+        assert (await served.post(upload)).json()["upscaler"] == FAITHFUL
 
 
 def test_without_classes_nothing_is_chosen():

@@ -53,7 +53,7 @@ NOT_RUN = {
     "trustscale worker": "weights that nobody ships, and torch",
     "trustscale evaluate": "the extra evaluate, and hundreds of generations; tests/evaluation",
     "python -m benchmarks": "minutes to hours",
-    "trustscale calibrate DIR --metric text": "seconds a picture; tests/api/test_admin_semantic.py",
+    "trustscale calibrate DIR --metric text": "seconds a picture; tests/api/test_admin_pairs.py",
     "trustscale models convert": "weights that nobody ships",
     "trustscale models list": "it needs nothing; tests/workers",
     "trustscale models verify": "weights that nobody ships",
