@@ -37,9 +37,9 @@ from app.upscalers.remote.errors import (
     WrongSize,
     failure,
 )
+from app.upscalers.remote.generic import load_preset, merge, preset_names
 from app.upscalers.remote.guard import FetchPolicy, target
 from app.upscalers.remote.http import Network, Upstream
-from app.upscalers.template import load_preset, merge, preset_names
 
 _LONGEST_S: Final = 300.0
 _SHORT_S: Final = 20.0

@@ -1,7 +1,15 @@
-"""The upscaler inside this process: any ONNX model from RGB to RGB.
+"""The upscaler inside this process: any ONNX model from RGB to RGB, over overlapping tiles.
 
 `symmetric_sample` makes a seeded sampler of a deterministic `OnnxModel`, `FairThreads` lets
 requests take turns tile by tile, and `EmbeddedUpscaler` puts both behind the `Upscaler` protocol.
+
+An output pixel of a convolutional network depends on the input within a *radius* only: the sum of
+(kernel size − 1) / 2 over the convolutions of its longest path. So each tile reads a `halo` of at
+least that radius beyond the pixels that it keeps, except at the border of the image, where the
+network applies its border treatment. Tiled equals whole up to the order of floating-point sums.
+
+All tiles of one image have the same shape: onnxruntime's memory arena keeps the blocks of every
+shape, and other runtimes compile per shape.
 """
 
 from __future__ import annotations
@@ -15,7 +23,10 @@ from concurrent.futures import Future, InvalidStateError, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property, partial
+from itertools import product
 from pathlib import Path
+
+import numpy as np
 
 from app.errors import ConfigError, UpscalerUnavailable
 from app.system import usable_cores
@@ -23,7 +34,6 @@ from app.upscalers.base import RGB, Capabilities, Source, Turn, Witness, fingerp
 from app.upscalers.runtime import OnnxModel, Precision, PrecisionSetting, foreseen
 from app.upscalers.seeds import GROUP_ORDER, apply, undo
 from app.upscalers.shipped import SCALE, SHIPPED, ShippedName
-from app.upscalers.tiling import TilePlan, run_tiled, tiled
 
 # Of models that are not shipped; influence fades with distance.
 DEFAULT_TILE, DEFAULT_HALO = 288, 32
@@ -31,8 +41,116 @@ DEFAULT_TILE, DEFAULT_HALO = 288, 32
 # Version of the rules that change pixels and have no name below.
 _ADAPTER = "embedded/1"
 
+_STEP = 4  # sides of tiles are multiples of it, for speed
 
 Part = Callable[[], None]
+
+
+class Stopped(Exception):
+    """The caller asked to stop; no output exists."""
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """One tile along one axis, in input pixels: reads [start, stop), keeps [first, last)."""
+
+    start: int
+    stop: int
+    first: int
+    last: int
+
+
+@dataclass(frozen=True, slots=True)
+class TilePlan:
+    """Tiles of at most `tile` pixels a side, each with a `halo`; else ValueError."""
+
+    tile: int
+    halo: int
+
+    def __post_init__(self) -> None:
+        if self.halo < 0 or self.tile <= 2 * self.halo:
+            raise ValueError(
+                f"a tile must be larger than its two halos, got tile {self.tile}, halo {self.halo}"
+            )
+
+    def side(self, length: int) -> int:
+        first = self.spans(length)[0]
+        return first.stop - first.start
+
+    def spans(self, length: int) -> list[Span]:
+        """The tiles along an axis of `length` >= 1 pixels, equally long, at most `tile`.
+
+        Their kept parts partition [0, length); each kept pixel has `halo` pixels on both sides
+        inside its tile, or reaches to the image's border.
+        """
+        if length <= self.tile:
+            return [Span(0, length, 0, length)]
+        inner = length - 2 * self.halo
+        count = -(-inner // (self.tile - 2 * self.halo))
+        # 300 pixels become two of about 170, not 288 and a sliver; bfloat16 is slow at odd lengths.
+        extent = -(-inner // count) + 2 * self.halo
+        extent = min(self.tile, extent + -extent % _STEP)
+        step = extent - 2 * self.halo
+        starts = [*(i * step for i in range(count - 1)), length - extent]
+        seams = [0, *(start + self.halo for start in starts[1:]), length]
+        return [
+            Span(start, start + extent, first, last)
+            for start, first, last in zip(starts, seams[:-1], seams[1:], strict=True)
+        ]
+
+
+def tiled(
+    function: Callable[[RGB], RGB], image: RGB, scale: int, plan: TilePlan
+) -> tuple[RGB, list[Callable[[], None]]]:
+    """`function(image)`, computed tile by tile, in any order or side by side.
+
+    Args:
+        function: maps a C-contiguous [h, w, 3] to [scale·h, scale·w, 3] of its type.
+        image: [h, w, 3], at least 1 x 1.
+        scale: the factor of `function`, >= 1.
+        plan: no seam if the halo is at least the radius of `function`.
+
+    Returns:
+        The output, complete once every part has been called, and the parts, one a tile, which raise
+        ValueError if `function` returned another shape.
+    """
+    height, width, channels = image.shape
+    output = np.empty((scale * height, scale * width, channels), image.dtype)
+
+    def fill(y: Span, x: Span) -> None:
+        window = np.ascontiguousarray(image[y.start : y.stop, x.start : x.stop])
+        tile = function(window)
+        expected = (scale * window.shape[0], scale * window.shape[1], channels)
+        if tile.shape != expected:
+            raise ValueError(f"expected a tile of {expected}, got {tile.shape}")
+        output[scale * y.first : scale * y.last, scale * x.first : scale * x.last] = tile[
+            scale * (y.first - y.start) : scale * (y.last - y.start),
+            scale * (x.first - x.start) : scale * (x.last - x.start),
+        ]
+
+    spans = product(plan.spans(height), plan.spans(width))
+    return output, [partial(fill, y, x) for y, x in spans]
+
+
+def run_tiled(
+    function: Callable[[RGB], RGB],
+    image: RGB,
+    scale: int,
+    plan: TilePlan,
+    cancelled: Callable[[], bool] = lambda: False,
+) -> RGB:
+    """The complete output of `tiled`; `cancelled` is called before every tile.
+
+    Raises:
+        Stopped: `cancelled` returned true.
+        ValueError: `function` returned an unexpected shape.
+    """
+    output, parts = tiled(function, image, scale, plan)
+    for part in parts:
+        if cancelled():
+            raise Stopped
+        part()
+    return output
 
 
 class Closed(Exception):

@@ -1,14 +1,16 @@
-"""JSON pointers (RFC 6901), with one addition: `*` stands for every element of an array."""
+"""JSON pointers (RFC 6901), where `*` stands for every element of an array; and placeholders."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
 from itertools import islice
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 from jsonpointer import EndOfList, JsonPointer, JsonPointerException
+from pydantic import AfterValidator, Field
 
+PLACEHOLDER: Final = re.compile(r"\{([a-z_][a-z0-9_]*)\}")
 _EVERY: Final = re.compile(r"/\*(?=/|$)")
 _NOTHING: Final = object()
 # A data URI, a link, or the first letters of PNG, JPEG, WebP, AVIF and GIF in base64.
@@ -40,6 +42,9 @@ def checked(pointer: str) -> str:
     except JsonPointerException as error:
         raise ValueError(f"no JSON pointer (RFC 6901): {error}") from error
     return pointer
+
+
+Pointer = Annotated[str, AfterValidator(checked), Field(description="JSON pointer, RFC 6901.")]
 
 
 def images(document: Any) -> list[str]:
@@ -77,3 +82,17 @@ def _leaves(value: Any, pointer: str) -> Iterator[tuple[str, Any]]:
             yield pointer, value
             continue
         waiting += [(pointer + part, one) for part, one in reversed(parts)]
+
+
+def fill(tree: Any, values: dict[str, Any]) -> Any:
+    """The tree with placeholders replaced; KeyError if one has no value."""
+    if isinstance(tree, dict):
+        return {key: fill(item, values) for key, item in tree.items()}
+    if isinstance(tree, list | tuple):
+        return [fill(item, values) for item in tree]
+    if not isinstance(tree, str):
+        return tree
+    whole = PLACEHOLDER.fullmatch(tree)
+    if whole:
+        return values[whole.group(1)]
+    return PLACEHOLDER.sub(lambda match: str(values[match.group(1)]), tree)

@@ -20,7 +20,7 @@ from app.evaluation.variants import read_variants
 from app.main import create_app
 from app.serving.answer import Result
 from app.settings import Settings, load_settings
-from app.upscalers.template import preset_names
+from app.upscalers.remote.generic import preset_names
 from tests.api.admin import label, zipped
 from tests.api.gateway import ADMIN_KEY, gateway
 from tests.docs.blocks import PAGES, ROOT, blocks_of

@@ -6,9 +6,8 @@ import numpy as np
 
 from app.upscalers.base import Capabilities, Source
 from app.upscalers.config import RemoteConfig
-from app.upscalers.limits import BreakerPolicy, RetryPolicy
 from app.upscalers.remote.errors import Busy
-from app.upscalers.resilience import ResilientUpscaler
+from app.upscalers.resilience import BreakerPolicy, ResilientUpscaler, RetryPolicy
 from tests.fakes import FakeUpscaler
 from tests.numbers import numbers_of
 

@@ -9,7 +9,6 @@ from structlog.testing import capture_logs
 from app.errors import UpscalerRejected, UpscalerUnavailable
 from app.sampling.draw import draw
 from app.upscalers.base import Source, Turn
-from app.upscalers.limits import Breaker, BreakerPolicy, RetryPolicy
 from app.upscalers.remote.errors import (
     BadCredentials,
     BreakerOpen,
@@ -20,6 +19,7 @@ from app.upscalers.remote.errors import (
     QuotaSpent,
     TooManyCalls,
 )
+from app.upscalers.resilience import Breaker, BreakerPolicy, RetryPolicy
 from tests.clock import LoopClock
 from tests.numbers import numbers_of
 from tests.upscalers.resilient import SOURCE, Inner, counted, guarded

@@ -11,11 +11,10 @@ import numpy as np
 import pytest
 
 from app.upscalers.base import Source
-from app.upscalers.embedded import EmbeddedUpscaler
+from app.upscalers.embedded import EmbeddedUpscaler, TilePlan
 from app.upscalers.remote.http import Upstream
 from app.upscalers.remote.worker import WorkerConfig, WorkerUpscaler
 from app.upscalers.shipped import SHIPPED
-from app.upscalers.tiling import TilePlan
 from tests.live import serving
 from tests.upscalers.remote.pictures import patient
 from tests.workers.fakes import load, noise

@@ -18,8 +18,8 @@ import spandrel
 import torch
 
 from app.upscalers.base import RGB
+from app.upscalers.embedded import Span, TilePlan, run_tiled
 from app.upscalers.seeds import DIHEDRAL, GROUP_ORDER, apply, undo
-from app.upscalers.tiling import Span, TilePlan, run_tiled
 from workers import weights
 from workers.errors import ConfigError, OutOfMemory, WeightsError
 from workers.models.device import (

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.upscalers.base import RGB
-from app.upscalers.tiling import Stopped
+from app.upscalers.embedded import Stopped
 from workers.errors import ClientGone
 
 

@@ -16,6 +16,7 @@ from pydantic import Field
 from app.upscalers import pointer
 from app.upscalers.base import RGB, Source, Turn
 from app.upscalers.config import OneAddress
+from app.upscalers.pointer import Pointer, fill
 from app.upscalers.remote.adapter import Adapter, png_of
 from app.upscalers.remote.errors import (
     GenerationFailed,
@@ -25,7 +26,6 @@ from app.upscalers.remote.errors import (
     QuotaSpent,
 )
 from app.upscalers.remote.http import Upstream
-from app.upscalers.template import Pointer, fill
 
 _FILE = {"_type": "gradio.FileData"}
 

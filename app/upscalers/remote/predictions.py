@@ -21,6 +21,7 @@ from app.errors import UpscalerError, UpscalerUnavailable
 from app.upscalers import pointer
 from app.upscalers.base import RGB, Source, Turn
 from app.upscalers.config import BaseUrl, EnvName, HostName, OneAddress
+from app.upscalers.pointer import Pointer
 from app.upscalers.remote.adapter import Adapter, data_uri, mask_png, png_of
 from app.upscalers.remote.errors import (
     AnswerLost,
@@ -30,7 +31,6 @@ from app.upscalers.remote.errors import (
     ProtocolError,
     raise_for_status,
 )
-from app.upscalers.template import Pointer
 
 # Errors of Replicate's models when a safety checker withholds the result.
 _WITHHELD = re.compile(

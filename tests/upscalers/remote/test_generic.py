@@ -16,7 +16,7 @@ from app.upscalers.base import Source
 from app.upscalers.probe import pattern
 from app.upscalers.registry import build_adapter
 from app.upscalers.remote.errors import GenerationFailed, ProtocolError
-from app.upscalers.template import SeedField, fill, fill_path, preset_names
+from app.upscalers.remote.generic import SeedField, fill, fill_path, preset_names
 from tests.api.admin import Admin, truth_files
 from tests.api.gateway import ADMIN_KEY, pixels, post
 from tests.factories import encoded, photo
