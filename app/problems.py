@@ -25,14 +25,14 @@ PROBLEMS: dict[str, ProblemType] = {
     "no-calibration": ProblemType(
         409,
         "No calibration",
-        "The upscaler has no active calibration. Without one no mask has a foundation, so nothing "
-        "is generated. Calibrate the upscaler, or activate a calibration that exists.",
+        "The upscaler has no active calibration. Without one a mask has no promise, so nothing "
+        "is generated. Calibrate the upscaler, or activate an existing calibration.",
     ),
     "calibration-mismatch": ProblemType(
         409,
         "Calibration mismatch",
-        "The active calibration was made under another pipeline than the one that would serve "
-        "this request. The member `differences` names each field with its calibrated and its live "
+        "The active calibration was made under another pipeline than that of this request. The "
+        "member `differences` names each field with its calibrated and its live "
         "value. Restore the calibrated upscaler, or calibrate again.",
     ),
     "bad-image": ProblemType(
@@ -44,10 +44,9 @@ PROBLEMS: dict[str, ProblemType] = {
     "decode-limit": ProblemType(
         422,
         "Decode limit",
-        "Decoding the file took more time or memory than the pixels that it declares justify, so "
-        "it was given up. The member `limit` says which: `seconds` or `memory`. Files that are "
-        "built to keep a service busy are like that; saving the image again with an ordinary "
-        "program mends what is not.",
+        "Decoding the file took more time or memory than its declared pixels justify, so it was "
+        "stopped. The member `limit` says which: `seconds` or `memory`. Files built to keep a "
+        "service busy do this; for other files, save the image again with an ordinary program.",
     ),
     "image-too-large": ProblemType(
         413,
@@ -69,9 +68,9 @@ PROBLEMS: dict[str, ProblemType] = {
     "bad-group": ProblemType(
         422,
         "Bad group",
-        "`group` names a group of images that the active calibration does not have, so no curve "
-        "speaks about it. The member `groups` lists those it has; without `group` the curve of all "
-        "its images is used.",
+        "The active calibration does not have the `group` of this request, so no curve covers "
+        "it. The member `groups` lists its groups; without `group` the curve of all its images "
+        "is used.",
     ),
     "bad-request": ProblemType(
         422,
@@ -82,9 +81,9 @@ PROBLEMS: dict[str, ProblemType] = {
         422,
         "Too slow",
         "At the pace of this upscaler the answer would take longer than a request may: `estimate` "
-        "and `deadline` are seconds. Send `Prefer: respond-async` to have it made as a job, or "
-        "`fit` with the number in the member `fit`. With status 504 the time is over: the request "
-        "was tried, and trying it again would take as long.",
+        "and `deadline` are seconds. Send `Prefer: respond-async` to make it a job, or "
+        "`fit` with the number in the member `fit`. Status 504 means that the request ran out "
+        "of time, and a retry would take as long.",
     ),
     "bad-pairs": ProblemType(
         422,
@@ -108,8 +107,8 @@ PROBLEMS: dict[str, ProblemType] = {
     "degenerate-samples": ProblemType(
         502,
         "Degenerate samples",
-        "All samples are identical although the input is not flat. A cache or a fixed seed stands "
-        "between the service and the model; a mask would be confident without reason.",
+        "All samples are identical although the input is not flat. There is a cache or a fixed "
+        "seed between the service and the model; a mask would trust too much.",
     ),
     "overloaded": ProblemType(
         503,
@@ -121,13 +120,11 @@ PROBLEMS: dict[str, ProblemType] = {
         401, "Unauthorized", "A valid key is needed: Authorization: Bearer KEY, or X-API-Key: KEY."
     ),
     "forbidden": ProblemType(403, "Forbidden", "The key is valid, but not for this."),
-    "not-found": ProblemType(
-        404, "Not found", "Nothing is here: it never existed, was deleted, or has expired."
-    ),
+    "not-found": ProblemType(404, "Not found", "It never existed, was deleted, or has expired."),
     "method-not-allowed": ProblemType(
         405,
         "Method not allowed",
-        "This path does not take this method; `Allow` names those it does.",
+        "This path does not accept this method; `Allow` lists the accepted ones.",
     ),
     "conflict": ProblemType(
         409,
