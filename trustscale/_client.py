@@ -60,7 +60,7 @@ class _Service(Generic[J]):
 
         Args:
             image: a file, its content, a PIL image, or an array, uint8 [H, W, 3].
-            idempotency_key: a repetition with the same key is not charged; default: a fresh one.
+            idempotency_key: repetitions with it are not charged; default: a fresh one.
             options: the form's fields: `alpha`, `seed`, `upscaler`, `group`, `background`, …
         """
         fields = checked(UpscaleOptions, options)
@@ -161,11 +161,8 @@ class _Service(Generic[J]):
     ) -> dict[str, Any]:
         """The entry of an upscaler that is not configured yet, from its URL (admin).
 
-        Args:
-            address: a URL.
-            call: make one call with a small picture, which may cost money.
-            token: for this request only.
-            settings: of the entry; they override what is found.
+        call: try it by one call, which may cost money. token: for this request only. settings: of
+        the entry; they override what is found.
         """
         sent = {"address": address, "call": call, "token": token, "settings": dict(settings or {})}
         found: dict[str, Any] = await self._session.document(
@@ -237,7 +234,6 @@ class _Service(Generic[J]):
     async def _form(
         self, picture: Picture, fields: Mapping[str, Any], key: str | None, **headers: str
     ) -> dict[str, Any]:
-        """The request for an upscaling, after sending a large picture to the object store."""
         key, data = key or secrets.token_hex(16), content(picture)
         upload = await self._put(data, key) if len(data) >= _LARGE else None
         return {
@@ -247,7 +243,6 @@ class _Service(Generic[J]):
         }
 
     async def _put(self, data: bytes, key: str) -> str | None:
-        """Send a picture to the object store and return its name; None: the service has none."""
         if not self._sends_directly:
             return None
         try:
@@ -309,7 +304,7 @@ class Trustscale(_Service[Job], Blocking):
         key: of a client or an admin; None where the service is open.
         retries: of a call that found no room (after `Retry-After`) or no server.
         transport: None: over the network.
-        sleep: waits for a number of seconds.
+        sleep: takes seconds.
     """
 
     _job = Job

@@ -113,8 +113,8 @@ class Result:
     def trust(self) -> NDArray[np.float32]:
         """α(p): the smallest α at which a pixel is trusted, float32 [H, W]; inf: none.
 
-        Rounded up to a 65,534th of B, so that `trust <= alpha` is inside the mask of that α.
-        Choosing α after looking at it voids the guarantee.
+        Rounded up to a 65,534th of B, so `trust <= alpha` is inside the mask of that α. Choosing α
+        after looking at it voids the guarantee.
         """
         code = np.asarray(self._picture("trust")).astype(np.uint16)
         endless = np.float32(np.inf)

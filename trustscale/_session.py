@@ -1,7 +1,7 @@
 """Requests to a service, and methods that are written once, blocking or awaited.
 
-A method is a coroutine. On a blocking object it awaits only requests and pauses that block, so it
-ends in its first step, and the method returns its value.
+A method is a coroutine. On a blocking object all that it awaits blocks, so it ends in its first
+step, and the method returns its value.
 """
 
 from __future__ import annotations
@@ -30,10 +30,9 @@ _BEFORE_SENDING = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 class Problem(Exception):
     """A problem document (RFC 9457).
 
-    type: such as `/problems/bad-image`; `about:blank` for answers that are no such document.
-    status: of HTTP; 0 for a failed job.
-    members: the others, such as `items`, `differences` or `fields`.
-    retry_after: seconds; None: not said.
+    type: such as `/problems/bad-image`; `about:blank` for other answers. status: of HTTP; 0 for a
+    failed job. members: the others, such as `items`, `differences` or `fields`. retry_after: in
+    seconds, or None.
     """
 
     def __init__(self, document: Mapping[str, Any], retry_after: float | None = None) -> None:

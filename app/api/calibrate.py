@@ -1,6 +1,6 @@
 """Calibrations are made over HTTP: from pairs, more pairs, a file, or under another guarantee.
 
-What helps a form beforehand: the choices, and which files make pairs.
+Also what a form needs before: the choices, and which file names make pairs.
 """
 
 from __future__ import annotations
@@ -343,9 +343,9 @@ class ArrangedOut(BaseModel):
 
 @router.post("/pairs/check", responses=problem_responses("bad-request"))
 async def check_pairs(asked: NamesIn, _: AdminDep) -> ArrangedOut:
-    """Which files make pairs, in which groups, and what is wrong with the others.
+    """Which files make pairs, in which groups, and what is wrong with the others, by their names.
 
-    Only names are looked at; sizes and contents are checked when the files are sent.
+    Sizes and contents are checked when the files are sent.
     """
     found = arrange(map(placed, asked.names), folders=asked.folders)
     return ArrangedOut(
@@ -404,7 +404,6 @@ def _location(calibration: str) -> dict[str, str]:
 async def _once(
     request: Request, state: State, actor: str, make: Callable[[], Awaitable[StoredResponse]]
 ) -> Response:
-    """202 with the job that is made, or that an earlier request with the key made."""
 
     async def recall(job: str) -> Response:
         return accepted(await state.stores.jobs.get(job))

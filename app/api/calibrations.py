@@ -156,13 +156,11 @@ async def activate_calibration(
     # Not "or null": some generated clients cannot leave such a body out.
     asked: Annotated[ActivateIn, Body(default_factory=ActivateIn)],
 ) -> Activation:
-    """Ask it before the active ones, or alone; the answer tells what each of them answers now.
+    """Put it before the active ones, or alone; the answer lists what each of them answers now.
 
-    An upload is answered from the first that covers its class and size. `previous` was the first
-    before; its activation is the way back.
-
-    409 `conflict` with the figures as `changes` if it would serve worse: its smallest α lies above
-    its default α, or its trusted area is less than half of the present one's.
+    An upload is answered from the first that covers its class and size. Activating `previous` is
+    the way back. 409 `conflict` with `changes` if it would serve worse: its smallest α is above its
+    default α, or its trusted area is less than half of the present one's.
     """
     calibration = await state.admin.finished(calibration_id)
     before = await state.calibrations.active_ids(calibration.manifest.upscaler)

@@ -71,7 +71,7 @@ class ProbeOut(BaseModel):
 async def probe_upscaler(wish: ProbeIn, state: StateDep, actor: AdminDep) -> ProbeOut:
     """Suggest the entry of an upscaler from its address; with `call`, try it by one call.
 
-    The service serves it once the entry is in its file of settings and it was started again.
+    It is served once the entry is in the file of settings and the service was restarted.
     """
     is_own = state.operator is not None  # the caller's process, and so the caller's network
     if not is_own and "://" not in wish.address:

@@ -161,10 +161,10 @@ class Leakage(BaseModel):
 
 
 class CalibrationDetail(BaseModel):
-    """A calibration without its pairs; n and thresholds are those of the group that was asked for.
+    """A calibration without its pairs; n and thresholds are of the group that was asked for.
 
-    differences: from the live upscaler, which forbid serving from it; null: unknown, since it
-    cannot be reached or is not configured.
+    differences: from the live upscaler, which forbid serving; null: it cannot be reached or is not
+    configured.
     """
 
     id: str

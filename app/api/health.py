@@ -217,7 +217,6 @@ async def _observe_calibration(
 
 
 def _observe_monitor(metrics: Metrics, upscaler: str, part: Part) -> None:
-    """Set the gauges of a monitored group; "": images without a group or class."""
     state, key = part.state, (upscaler, part.group or "")
     known, bound = state.feedback, part.calibration.bound
     metrics.set("monitor_requests", state.counted, *key)

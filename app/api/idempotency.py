@@ -108,7 +108,6 @@ class IdempotencyKeys:
         return made.answer
 
     async def _changed(self, name: str, kept: bytes) -> None:
-        """Wait until the kept value changes, without writing."""
         while await self.claims.get(name) == kept:  # noqa: ASYNC110 - the store has no event
             await asyncio.sleep(self.look_s)
 

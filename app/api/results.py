@@ -186,7 +186,6 @@ async def _in_form(state: State, result: Result | Unmasked, data: bytes, form: F
 
 
 async def _mask(state: State, result: Result, alpha: float) -> bytes:
-    """The mask file of a result for its own or another α."""
     if alpha == result.alpha:
         return await state.stores.results.blob(result.id, MASK)
     calibration = await state.calibrations.get(result.calibration)

@@ -289,9 +289,9 @@ def prefers(preference: str, headers: Sequence[str]) -> bool:
 
 
 def negotiate(accept: str) -> str:
-    """The media type to answer with: the first of the highest quality in `Accept`; default: JSON.
+    """The media type of the highest quality in `Accept`; of equals the first, by default JSON.
 
-    Of the ranges that fit a type the most specific counts, and quality 0 forbids it (RFC 9110).
+    Of the ranges that fit a type the most specific counts; quality 0 forbids it (RFC 9110).
 
     Raises:
         BadRequest: none of the accepted types can be produced.

@@ -254,7 +254,6 @@ def _lines(path: Path) -> list[str]:
 
 
 def _given(**fields: Any) -> dict[str, Any] | None:
-    """The fields that were set; None: the default of all."""
     return {name: value for name, value in fields.items() if value is not None} or None
 
 
@@ -276,7 +275,6 @@ def _like(folder: Path, config: CalibrationConfig) -> CalibrationConfig:
 
 
 def _degradation(mixture: str | None, **steps: Any) -> Any:
-    """How X is made; None: as uploads usually are."""
     named = {name: value for name, value in steps.items() if value}
     if mixture is None:
         return named or None

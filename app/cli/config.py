@@ -58,7 +58,6 @@ def effective(settings: Settings) -> dict[str, Any]:
 
 
 def _without(value: Any, secrets: frozenset[str]) -> Any:
-    """The value without passwords, headers, and values of environment references."""
     if isinstance(value, dict):
         return {
             key: dict.fromkeys(item, "***")

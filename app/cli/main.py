@@ -39,8 +39,6 @@ _COMMANDS: Final = {
 
 
 class _Commands(TyperGroup):
-    """Imports a command when it is run."""
-
     def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002 - click's signature
         return [*_COMMANDS]
 

@@ -96,7 +96,6 @@ class Making:
     async def _begun(
         self, service: AsyncTrustscale, members: dict[str, Path], naming: Naming, bars: Bars
     ) -> list[AsyncJob]:
-        """The job, and with `auto` those of the other upscalers."""
         if self.server is None:
             pairs = Tar(listed(members))
         else:
