@@ -25,9 +25,9 @@ from trustscale._result import Result
 from trustscale._session import Awaited, Blocking, Problem, Session, method
 from trustscale._upload import GROUP, Pairs, Picture, Tar, archive_of, content, form, manifest
 
-# Longer than a server takes to give up: 600 s after a request's turn comes.
+# A server gives up 600 s after a request's turn.
 _TIMEOUT = httpx.Timeout(900.0, connect=10.0)
-# From this size on, two more requests cost less than sending the picture through the service.
+# From this size on, two more requests cost less than the way through the service.
 _LARGE = 1024 * 1024
 _NO_DIRECT_UPLOADS = "/problems/no-direct-uploads"
 # A server is silent while it spools and checks an upload of gigabytes.

@@ -2,6 +2,5 @@
 
 import sys
 
-# FastAPI asks of every annotation whether it is a model of pydantic 1. None is, and the import
-# that answers takes longer than that of all routes of an upscaling; it may fail.
+# FastAPI imports it to look for models of pydantic 1. There are none, and the import is slow.
 sys.modules.setdefault("pydantic.v1", None)  # type: ignore[arg-type]

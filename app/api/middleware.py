@@ -19,8 +19,7 @@ from app.telemetry.tracing import fail, span
 
 _SAFE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
-# Browsers neither execute, embed nor guess the type of answers, and send no referrer. Pages of
-# another origin that show results need CORS headers from the proxy.
+# Pages of another origin that show results need CORS headers from the proxy.
 _HEADERS = [
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),

@@ -41,10 +41,7 @@ _PAGE = """<!DOCTYPE html>
 
 
 def add_page(app: FastAPI) -> None:
-    """Serve the document in Swagger UI, whose files come from this process.
-
-    Keys that are typed into it stay in the memory of the browser.
-    """
+    """Serve the document in Swagger UI, whose files come from this process."""
     app.mount("/swagger", StaticFiles(packages=[("fastapi_swagger", "resources")]))
 
     @app.get("/docs", include_in_schema=False)

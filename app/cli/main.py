@@ -83,7 +83,7 @@ def _options(
 
 def main() -> None:
     """Run the program; every expected error is one line and an exit code."""
-    # Collecting among the many objects of imports takes a twentieth of a start.
+    # Garbage collection among imports takes a twentieth of a start.
     gc.set_threshold(20_000)
     # File names may hold bytes that are not text.
     if isinstance(sys.stdout, io.TextIOWrapper):

@@ -18,8 +18,8 @@ from app.main import create_app
 from app.settings import Settings, load_settings, unknown_variables
 from app.telemetry.logs import configure_logs
 
-# Longer than a proxy keeps idle connections (Caddy here 30 s, nginx 60 s), or it would now and then
-# send a request that it cannot repeat into a closing connection.
+# Longer than proxies keep idle connections (Caddy here 30 s, nginx 60 s), or they would send
+# requests into closing ones.
 KEEP_ALIVE_S = 75
 
 
@@ -71,7 +71,7 @@ def serve(
         log_config=None,
         access_log=False,
         server_header=False,
-        # Otherwise any local client could claim another address, and with it fresh limits.
+        # Otherwise local clients could claim other addresses, with fresh limits.
         proxy_headers=bool(os.environ.get("FORWARDED_ALLOW_IPS")),
         timeout_keep_alive=KEEP_ALIVE_S,
         # Requests in progress may finish (streams of events end); a second signal stops at once.
