@@ -109,6 +109,7 @@ class Answer(_Part):
 
     image: Literal["body", "json"] = "body"
     pointer: Pointer = Field("", description="Where the image is: base64, data URI or URL.")
+    success: tuple[Condition, ...] = Field((), description="All must hold; status 2xx always must.")
     filtered: tuple[Condition, ...] = Field((), description="Any: a filter withheld the sample.")
     failed: tuple[Condition, ...] = Field((), description="Any: the model failed.")
     rejected: tuple[Condition, ...] = Field((), description="Any: this input can never succeed.")
@@ -324,7 +325,9 @@ class HttpUpscaler(Adapter[HttpConfig]):
                 raise kind(f"{self.name!r} {what}: {self._said(reply)}")
         if not reply.ok:
             raise self._failure(reply)
-        if any(_holds(condition, reply) for condition in answer.failed):
+        if any(_holds(condition, reply) for condition in answer.failed) or not all(
+            _holds(condition, reply) for condition in answer.success
+        ):
             raise GenerationFailed(f"{self.name!r} failed: {self._said(reply)}")
 
     def _failure(self, reply: Reply) -> UpscalerError:
