@@ -56,7 +56,7 @@ class CalibrationCost(BaseModel):
 class ProbeOut(BaseModel):
     """An entry of `[[upscalers]]`, complete after a call."""
 
-    what: str = Field(description="What the server is, in words.")
+    what: str = Field(description="What the server is, for people.")
     entry: dict[str, Any]
     toml: str = Field(description="The same, for the file of settings.")
     needs: list[str] = Field(description="Settings that nobody can guess, without which it fails.")

@@ -131,7 +131,7 @@ class GuaranteeFacts(BaseModel):
 
 
 class Group(BaseModel):
-    """A group of images with a curve of its own."""
+    """A group of images with its own curve."""
 
     group: str
     n: int = Field(description="Scenes.")
@@ -140,7 +140,7 @@ class Group(BaseModel):
 
 
 class CalibratedClass(BaseModel):
-    """A class of uploads with a curve of its own."""
+    """A class of uploads with its own curve."""
 
     name: str
     title: str

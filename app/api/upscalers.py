@@ -68,7 +68,7 @@ class UpscalerOut(BaseModel):
     calibrated_on: str | None = Field(description="What its pictures are.")
     groups: dict[str, int] = Field(description="Its groups, with the number of pairs of each.")
     classes: list[CalibratedClass] = Field(
-        description="The classes of uploads that they cover, each with a curve of its own."
+        description="The classes of uploads that they cover, each with its own curve."
     )
     default: bool = Field(
         description="Used where a request names none; of several, the class of the upload decides."

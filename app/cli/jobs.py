@@ -53,7 +53,7 @@ def jobs(
     configure_logs(settings.log_level, settings.log_format)
     if settings.queue.startswith("memory:"):
         raise ConfigError(
-            "A job worker of its own needs a queue that it shares with the gateway: set "
+            "A separate job worker needs a queue that it shares with the gateway: set "
             "TRUSTSCALE_QUEUE and TRUSTSCALE_STORE to redis://…"
         )
     with exporting(settings.otlp_endpoint, "trustscale-jobs"):

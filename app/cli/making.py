@@ -87,7 +87,7 @@ class Making:
                     jobs = await self._begun(service, members, naming, bars)
                     if self.server is not None:
                         look = f"trustscale calibrations show {jobs[0].id} --server {self.server}"
-                        interrupted.words = f"The job goes on. Look: {look}"
+                        interrupted.words = f"The job continues. Look: {look}"
                     made = [await self._ended(service, job, bars) for job in jobs]
                     return [outcome for outcome in made if outcome is not None]
 

@@ -72,5 +72,5 @@ def admin(client):
 
 @pytest.fixture
 def fresh(start):
-    """The admin of a gateway of its own, with the session's calibration active."""
+    """The admin of a separate gateway, with the session's calibration active."""
     return Admin(start())

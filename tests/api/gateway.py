@@ -1,4 +1,4 @@
-"""A gateway in this process, on a folder of its own and with upscalers that need no model."""
+"""A gateway in this process with its own folder and upscalers that need no model."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def gateway(data_dir, *upscalers, calibrations=(), timings=PATIENT, **settings):
 
 
 def aside(work):
-    """The outcome of a coroutine, run in an event loop of its own; also inside another one."""
+    """The outcome of a coroutine, run in its own event loop, also inside another one."""
     with ThreadPoolExecutor(1) as thread:
         return thread.submit(asyncio.run, work).result()
 
@@ -82,7 +82,7 @@ class Served(NamedTuple):
         return Hanging(self.app, method, path, **(sent | options))
 
     async def events(self, job):
-        """All that the stream of a job at this path tells."""
+        """The whole stream of a job at this path."""
         return (await self.client.get(f"{job}/events")).text
 
 

@@ -78,7 +78,7 @@ class TestRefused:
         assert problem["limit"] == "max_files"
 
     def test_each_pair_is_named(self, admin, upscaler):
-        """All problems are told at once, before any generation; or the calibration lists them."""
+        """All problems are listed at once, before any generation; or the calibration lists them."""
         files = {**truth_files(2), "y/bad.png": b"text", "y/copy.png": truth_files(1)["y/000.png"]}
         problem = check_problem(admin.post_files(files), "bad-pairs")
         found = {item["name"]: item["reason"] for item in problem["items"]}
@@ -127,7 +127,7 @@ def test_scenes(admin):
 
 
 def test_names(admin):
-    """The page is told what files of these names would make; folders are groups if asked."""
+    """The answer says what files of these names would make; folders are groups if asked."""
 
     def check(**asked):
         return admin.client.post("/v1/admin/pairs/check", json=asked, headers=AS_ADMIN)

@@ -258,7 +258,7 @@ class TestPictures:
 
 
 def test_differences(admin, made, upscaler):
-    """It tells what keeps the live upscaler from serving it, and the list what was replaced."""
+    """It says why the live upscaler cannot serve it, and the list what was replaced."""
     assert admin.get(f"/{made['id']}")["differences"] == []
     upscaler.fingerprint = "fake:2"
     (found,) = admin.get(f"/{made['id']}")["differences"]

@@ -1,4 +1,4 @@
-"""Keys: who may ask and how it is said, who did what, and that no key is told."""
+"""Keys: who may do what, who did what, and that no key is revealed."""
 
 import errno
 import json

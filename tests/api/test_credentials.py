@@ -167,7 +167,7 @@ async def test_no_address_is_asked(served):
 
 
 def test_what_cannot_sign(chain):
-    """Certificate and key that do not fit stop the start, in words without a secret."""
+    """A certificate and a key that do not match stop the start, with a message without secrets."""
     certificates, key, _ = chain
     other = secret_of(ec.generate_private_key(ec.SECP256R1()))
     for given in ((certificates, ""), (certificates, other), ("", key)):

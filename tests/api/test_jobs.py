@@ -114,7 +114,7 @@ class TestAccepted:
 
 class TestEvents:
     async def test_until_the_last_state(self, serve):
-        """The stream tells the state after every change, and where there is a look at it."""
+        """The stream has the state after every change, and links a draft."""
         sent, looks = [], []
 
         def text():
@@ -122,7 +122,7 @@ class TestEvents:
             return b"".join(sent).decode().replace("\r\n", "\n").rpartition("\n\n")[0]
 
         class Told(FakeUpscaler):
-            """Makes a sample once the one before it has been told."""
+            """Makes a sample once the stream has reported the one before."""
 
             async def generate(self, source, seeds, turn=None):
                 done = len(self.calls)
@@ -180,7 +180,7 @@ async def test_running_and_queued(serve):
 
 
 async def test_a_client_that_hangs_up_before_the_answer(serve, monkeypatch):
-    """A job whose client left before it heard of it is cancelled: nobody could ask for it."""
+    """A job whose client left before it got the id is cancelled."""
     async with serve(FakeUpscaler(seconds=60)) as served:
         queue, jobs = served.state.queue, []
         submit = queue.submit

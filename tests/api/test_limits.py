@@ -176,7 +176,7 @@ class TestRequests:
             check_limited(post(client, headers=headers), "requests")
 
     def test_a_full_queue_takes_nothing(self, start):
-        """Nor does a job for which the queue has no room, which is told to come back."""
+        """A job for which the queue has no room counts nothing, and gets Retry-After."""
         client = start(
             client_requests_per_minute=2,
             client_pixels_per_minute=2 * PIXELS,

@@ -56,7 +56,7 @@ class TestHealth:
 
 
 def test_head_as_get(client):
-    """HEAD has the status and the headers of GET, so it tells the size of a result's file."""
+    """HEAD has the status and the headers of GET, and so the size of a result's file."""
     result = post(client).json()["links"]["self"]
     files = [f"{result}{part}" for part in ("", "/image.png", "/overlay.png?alpha=0.5")]
     for path in ("/healthz", "/readyz", "/", "/v1/upscalers", *files):
@@ -127,7 +127,7 @@ def policy(response):
 
 
 def test_the_fixed_headers(client, upscaler):
-    """Each stands exactly once, also on errors; what a page may load it loads by name."""
+    """Each is there exactly once, also on errors."""
     answers = {path: client.get(path) for path in PATHS}
     upscaler.failure = RuntimeError("broken")
     answers["/v1/upscale"] = post(client)
@@ -351,7 +351,7 @@ def test_an_upscaling_job(spans, client):
 
 
 async def test_our_worker_is_told(spans):
-    """A call to the torch worker says to which trace it belongs, and the worker goes on."""
+    """A call to the torch worker carries its trace, which the worker continues."""
     heard = []
     app = create_app(SleepingEngine())
 

@@ -32,7 +32,7 @@ class TestImages:
         assert upscaler.calls == []
 
     def test_limits_are_named(self, client, upscaler):
-        """A large image is told the limit in numbers, also that of the upscaler alone."""
+        """The problem of a large image has the limit in numbers, also the upscaler's own."""
         problem = check_problem(post(client, bomb(6000, 6000)), "image-too-large")
         assert problem["limit"] == "max_pixels"
         assert (problem["maximum"], problem["actual"]) == (24 * 1024 * 1024, 36_000_000)
@@ -129,7 +129,7 @@ class TestUpscaler:
         assert upscaler.cancelled == len(upscaler.calls)
 
     def test_a_mistake_of_ours(self, client, upscaler):
-        """An unexpected error tells nothing of the inside, but the id under which it is logged."""
+        """An unexpected error reveals nothing but the id under which it is logged."""
         upscaler.failure = RuntimeError("secret detail")
         response = post(client, headers={"X-Request-ID": "find-me"})
         check_problem(response, "internal-error")
@@ -138,7 +138,7 @@ class TestUpscaler:
 
 
 def test_paths_and_methods(client):
-    """No path leads to plain text; a wrong method is told the right ones; types have pages."""
+    """No path leads to plain text; a wrong method gets the right ones; types have pages."""
     check_problem(client.get("/v2/nothing"), "not-found")
     response = client.get("/v1/upscale")
     check_problem(response, "method-not-allowed")

@@ -94,7 +94,7 @@ def plain(client):
 
 
 def test_grey_of_16_bits(plain):
-    """The picture has one channel, more levels than 8 bits have, and tells its window."""
+    """The picture has one channel, more levels than 8 bits have, and its window."""
     document, files = plain
     values, about = opened(files["image.png"])
     assert (values.shape, values.dtype) == ((4 * SIDE, 4 * SIDE, 1), np.uint16)

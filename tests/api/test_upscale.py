@@ -211,7 +211,7 @@ async def calibrations():
 
 
 async def test_it_follows_the_class(serve, calibrations):
-    """Lossless: faithful; a JPEG: sharp; whoever names one gets it. The answer says why."""
+    """Lossless: faithful; a JPEG: sharp; a request may name one. The answer says why."""
     async with serve(*upscalers(), calibrations=calibrations) as served:
         png, jpeg = encoded(PICTURE), encoded(PICTURE, "JPEG", quality=60)
         for fields in ({}, {"upscaler": "auto"}):

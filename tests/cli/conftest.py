@@ -49,7 +49,7 @@ def upscaler():
 
 @pytest.fixture
 def place(tmp_path, monkeypatch, upscaler):
-    """An empty working folder with settings of its own; the data folder is `data` inside."""
+    """An empty working folder with its own settings; the data folder is `data` inside."""
     for name in os.environ:
         if name.startswith("TRUSTSCALE_"):
             monkeypatch.delenv(name)

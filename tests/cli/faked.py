@@ -1,6 +1,6 @@
 """The program with an upscaler that needs no model, for a test that stops it.
 
-It answers fifty times and then no more, so that whoever stops it is never too late; then there is
+It answers fifty times and then no more, so that a test is never too late to stop it; then there is
 a file `waits`.
 """
 

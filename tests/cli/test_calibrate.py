@@ -1,4 +1,4 @@
-"""`trustscale calibrate`, and how it goes on after it was interrupted."""
+"""`trustscale calibrate`, and how it continues after an interruption."""
 
 import asyncio
 import json
@@ -116,7 +116,7 @@ def test_worse_stays_inactive(request, place, where):
 
 @pytest.mark.parametrize("where", ["run", "at"])
 def test_pairs_that_cannot_be_used(request, place, where):
-    """Each is named before anything is generated; --skip-bad-pairs goes on and still names them."""
+    """Each is named before anything is generated, also with --skip-bad-pairs."""
     command = request.getfixturevalue(where)
     pictures(place / "photos", "0.png", "1.png")
     (place / "photos" / "bad.png").write_bytes(b"text")
@@ -199,7 +199,7 @@ def fail(upscaler):
 
 
 def test_only_missing_pairs_are_generated(run, place, upscaler, monkeypatch):
-    """After a failure the same command goes on, with the outcome of a whole run.
+    """After a failure the same command continues, with the outcome of a whole run.
 
     What was measured serves a command with another name or α too; in the end nothing is left.
     """
@@ -231,7 +231,7 @@ def test_a_file_that_vanished(run, place, upscaler):
 
 
 def test_files_that_changed(run, place, upscaler):
-    """Bytes that were not checked are not measured; the error says why, and what goes on."""
+    """Bytes that were not checked are not measured; the error says why, and what to do."""
     folder = truths(place / "photos", 4)
 
     def change():
@@ -247,7 +247,7 @@ def test_files_that_changed(run, place, upscaler):
 
 
 async def test_twice_at_a_time(place, upscaler):
-    """Two processes do not pay for the same pairs; the first leaves its work to whoever comes."""
+    """Two processes do not pay for the same pairs; the next one continues the work of the first."""
     folder = truths(place / "photos", 2)
     members = {path.name: path for path in folder.iterdir()}
 
@@ -270,7 +270,7 @@ async def test_twice_at_a_time(place, upscaler):
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL], ids=["ctrl-c", "kill"])
 def test_stopped(run, place, upscaler, number):
-    """Ctrl-C ends it in a line that says how to go on, kill -9 at once; then it goes on."""
+    """After Ctrl-C, which says how to continue, or kill -9 the same command continues."""
     truths(place / "photos", 30, side=16)
     with subprocess.Popen(
         [sys.executable, "-m", "tests.cli.faked", *map(str, MADE)],

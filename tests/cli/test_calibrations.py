@@ -91,20 +91,10 @@ def test_another_upscaler(run, place, calibrated, upscaler, monkeypatch):
 )
 def test_verdict(area, active, n, grade, command):
     """What it is good for by its area at the default α, and the next command where there is one."""
-    document = {
-        "id": "cal-1",
-        "state": "active" if active else "ready",
-        "n": n,
-        "min_alpha": 0.5 / (n + 1),
-        "default_alpha": 0.1,
-        "classes": [],
-        "thresholds": [
-            {"alpha": 0.1, "trusted_fraction": area, "threshold": 1.0},
-            {"alpha": 0.15, "trusted_fraction": 1.0, "threshold": 1.0},
-        ],
-        "guarantee": {"kind": "expectation"},
-        "pipeline": {"fidelity": {"bound": 0.5}},
-    }
+    rows = [{"alpha": 0.1, "trusted_fraction": area}, {"alpha": 0.15, "trusted_fraction": 1.0}]
+    document = {"id": "cal-1", "state": "active" if active else "ready", "n": n, "classes": []}
+    document |= {"default_alpha": 0.1, "min_alpha": 0.5 / (n + 1), "thresholds": rows}
+    document |= {"guarantee": {"kind": "expectation"}, "pipeline": {"fidelity": {"bound": 0.5}}}
     verdict, *rest = verdict_of(document)
     assert verdict.startswith(grade)
     assert [line.partition("trustscale ")[2] for line in rest] == ([command] if command else [])

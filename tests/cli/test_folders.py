@@ -102,7 +102,7 @@ class TestPlaces:
         assert made(place / "in") == ["large/a"]
 
     def test_urls(self, run, place, calibrated):
-        """What fsspec opens is read and written like a folder, and goes on as one."""
+        """What fsspec opens is read, written and continued like a folder."""
         files = fsspec.filesystem("memory")
         for name in ("a.png", "sub/a.png"):
             files.pipe(f"/bucket/in/{name}", encoded(photo(3, 24, 24)))

@@ -111,7 +111,7 @@ async def test_many_images(tmp_path, monkeypatch, lines, together):
 
 
 async def test_progress_within_a_picture(place):
-    """Whoever asks the application of this process is told of the samples while they come."""
+    """The application of this process reports samples while they come."""
     told = []
     watcher.set(lambda *step: told.append(step))
     async with inside() as service:
@@ -184,7 +184,7 @@ def test_key(at, server, monkeypatch):
 
 
 def test_a_wrong_key_during_an_upload(at, place, monkeypatch):
-    """The server refuses before it reads the upload; this is told, not a broken pipe."""
+    """The server refuses before it reads the upload; the error says that, not a broken pipe."""
     monkeypatch.setenv("TRUSTSCALE_KEY", "wrong")
     (truths(place / "photos", 1) / "large.png").write_bytes(bytes(30_000_000))
     at("calibrate", "photos").check_error(1, "key is not valid")
@@ -241,7 +241,7 @@ def test_interrupted(server, place):
         told = process.stderr.read()
     assert process.returncode == 130
     assert "Traceback" not in told
-    assert "The job goes on" in told
+    assert "The job continues" in told
     job = next(word for word in told.split() if word.startswith("job-"))
     client = server.client
     block_until(lambda: client.get(f"/v1/jobs/{job}").json()["state"] == "running")

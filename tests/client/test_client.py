@@ -218,7 +218,7 @@ class TestRetries:
 
     @pytest.mark.parametrize("status", [422, 503, 504])
     def test_a_deadline(self, status):
-        """What has run out of time, or would, is told at once: again it would take as long."""
+        """What has run out of time, or would, is not retried: it would take as long again."""
         body = {"type": "/problems/too-slow", "detail": "It takes an hour.", "fit": 500}
         service = Answers(httpx.Response(status, headers={"Retry-After": "1"}, json=body))
         assert service.upscale().members == {"fit": 500}
@@ -291,7 +291,7 @@ PAGE = (Path(__file__).parents[2] / "docs/dicom.md").read_text("utf-8")
 
 
 def test_the_recipe(tmp_path, monkeypatch):
-    """The mask is a segmentation of the upscaled slice, which lies where the slice lay."""
+    """The mask is a segmentation of the upscaled slice, at the place of the slice."""
     (recipe,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
     shutil.copy(get_testdata_file("CT_small.dcm"), tmp_path / "slice.dcm")
     monkeypatch.chdir(tmp_path)

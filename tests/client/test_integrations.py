@@ -121,7 +121,7 @@ class TestGitHubAction:
         return run
 
     def test_a_pull_request(self, run, url):
-        """What it adds is checked and nothing else; outputs, summary and a marked picture tell."""
+        """What it adds is checked and nothing else; outputs, summary and a marked picture say so."""
         done, output, summary = run(url=url, alpha="0.12", least="0.01")
         assert (done.returncode, done.stdout) == (0, ""), done.stderr
         assert re.fullmatch(r"checked=1\nsmallest=0\.\d+\n", output)
@@ -131,7 +131,7 @@ class TestGitHubAction:
             assert marked.size == (48, 48)
 
     def test_too_little_is_trusted(self, run, url):
-        """The check fails, and a note stands at the file, whatever its name has in it."""
+        """The check fails with a note at the file, whatever its name has in it."""
         done, _, summary = run(url=url, alpha="0.12", least="1")
         assert done.returncode == 1
         assert done.stdout.startswith("::error file=new%2C 100%25.png::Once enlarged, ")
@@ -154,7 +154,7 @@ def _git(*command: str) -> str:
 
 @pytest.mark.hosts
 def test_qgis(url, tmp_path):
-    """The layer lies where it lay, with finer pixels, and what is not trusted is masked."""
+    """The layer keeps its place, with finer pixels, and what is not trusted is masked."""
     if shutil.which("qgis_process") is None:
         not_here("QGIS is not installed (Debian: qgis)")
     if subprocess.run(["/usr/bin/python3", "-c", "import httpx"], check=False).returncode:

@@ -55,7 +55,7 @@ class TestCreate:
 
 class TestAttempts:
     async def test_start(self, stores):
-        """A job that is started runs, since then, and whoever starts it is at its task."""
+        """A job that is started runs from then on, with an attempt of its starter."""
         running = await begun(stores)
         assert running.state is JobState.RUNNING
         assert running.started_at is not None
@@ -117,7 +117,7 @@ class TestEnd:
         assert await stores.jobs.get("job") == before
 
     async def test_told_twice(self, stores):
-        """An end whose answer was lost, told again, is the end that the job has."""
+        """An end whose answer was lost can be reported again."""
         await begun(stores)
         for _ in range(2):
             assert await stores.jobs.finish("job", **END)

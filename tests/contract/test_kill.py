@@ -129,7 +129,7 @@ class TestRedis:
 
 
 async def test_a_lock_that_stays(tmp_path):
-    """Writes behind a foreign lock end together, none is done later; then writing goes on."""
+    """Writes behind a foreign lock fail together, none is done later; then writing works again."""
     database = SqliteDocuments(tmp_path / "x.sqlite3", patience_s=0.3)
     audit = AuditLog(database)
     with closing(sqlite3.connect(database.path, isolation_level=None)) as other:

@@ -114,7 +114,7 @@ class TestResults:
 
     @pytest.mark.parametrize("name", HOSTILE)
     async def test_hostile_names(self, stores, name):
-        """Any text is an id and a name of its own; none reaches another result or a file."""
+        """Any text is a distinct id and name; none reaches another result or a file."""
         await stores.results.put("r", b"{}", {"a": b"1"})
         with pytest.raises(NotFound):
             await stores.results.document(name)
@@ -178,7 +178,7 @@ class TestBlobs:
         assert await doors[1].names("job") == ["labels/a"]
 
     async def test_untouched(self, blobs):
-        """The jobs of which no file was stored since a moment are told apart from the others."""
+        """Jobs without a new file since a moment are listed."""
         now = datetime.now(UTC)
         await blobs.put("job-1", "a", b"1")
         await blobs.put("job-2", "x/a", b"2")
@@ -200,7 +200,7 @@ class TestBlobs:
         assert await blobs.get("other", "a") == b"2"
 
     async def test_links(self, blobs, blobs_url):
-        """An object store gives a file to whoever has its link, a folder does not."""
+        """An object store gives a file to anybody with its link, a folder does not."""
         await blobs.put("a b", "c/%2F.png", b"12")
         link = await blobs.link("a b", "c/%2F.png", seconds=60)
         assert (link is not None) == blobs_url.startswith("s3:")
@@ -210,7 +210,7 @@ class TestBlobs:
             assert (found.content, found.headers["content-type"]) == (b"12", "image/png")
 
     async def test_upload_links(self, tmp_path, monkeypatch):
-        """Azure is told by a header what is stored."""
+        """Azure needs a header that says what is stored."""
         monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_NAME", "account")
         monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_KEY", "c2VjcmV0")
         link = await open_blobs("az://box/there", tmp_path).upload_link("a", "b", seconds=60)
@@ -219,6 +219,6 @@ class TestBlobs:
         assert link.headers == {"x-ms-blob-type": "BlockBlob"}
 
     async def test_identity(self, doors_to, tmp_path):
-        """Whoever opens the same bytes is told the same; of other bytes something else."""
+        """The same place has the same identity in every process; another place has another one."""
         assert await doors_to().identity() == await doors_to().identity()
         assert await open_blobs(None, tmp_path).identity() != await doors_to().identity()

@@ -37,7 +37,7 @@ def calls(doors):
 
 
 async def test_they_share_a_limit(calls):
-    """However many ask at once, and wherever, so many start, and the others are told when."""
+    """However many ask at once, the limit is shared, and the others get a waiting time."""
     waits = await asyncio.gather(*(calls[i % 3].take("a", 5, seconds=600) for i in range(20)))
     assert sorted(waits)[:5] == [0] * 5
     assert all(500 < wait <= 600 for wait in sorted(waits)[5:])
@@ -62,7 +62,7 @@ async def test_they_end(calls):
 
 
 async def test_the_first_holds_it(doors):
-    """Of many callers, in several processes, one value is kept and told to all."""
+    """Of many callers, in several processes, one value is kept, and all get it."""
     assert await doors[0].claims.get("a") is None
     kept = await asyncio.gather(
         *(doors[i % 3].claims.claim("a", b"%d" % i, seconds=60) for i in range(12))

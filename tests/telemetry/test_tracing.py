@@ -101,7 +101,7 @@ class TestCollector:
         assert tracing.headers() == {}
 
     def test_a_dead_collector(self, caplog, monkeypatch):
-        """It is told once, and nothing of it goes on behind the program."""
+        """It is logged once, and no thread outlives the export."""
         monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "100")
         with socket.socket() as taken:
             taken.bind(("127.0.0.1", 0))  # nobody listens, and nobody else can
@@ -197,7 +197,7 @@ class TestErrors:
     @pytest.mark.parametrize("failing", [failed, endless])
     @pytest.mark.parametrize("ours", [True, False], ids=["ours", "library"])
     def test_no_values_and_a_bound(self, capsys, style, failing, ours):
-        """An error is told by its frames and its words, never by locals, and never at length."""
+        """An error is logged by frames and message, never with locals, never at length."""
         with logging_as(style):
             try:
                 failing(SECRET)
@@ -213,7 +213,7 @@ class TestErrors:
         assert "KeyError" not in written  # as the error itself says, by `from None`
 
     def test_causes(self, capsys, style):
-        """What an error was raised from, and what a group holds, is told too; a circle ends."""
+        """The cause of an error and the members of a group are logged too; a circle ends."""
         with logging_as(style):
             try:
                 try:
