@@ -1,4 +1,4 @@
-"""What a person does in napari with the plugin; run by its own environment; it prints the layers."""
+"""What a person does in napari with the plugin, in its own environment; it prints the layers."""
 
 import json
 import sys

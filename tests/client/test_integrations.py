@@ -121,7 +121,7 @@ class TestGitHubAction:
         return run
 
     def test_a_pull_request(self, run, url):
-        """What it adds is checked and nothing else; outputs, summary and a marked picture say so."""
+        """Only what it adds is checked; outputs, summary and a marked picture say so."""
         done, output, summary = run(url=url, alpha="0.12", least="0.01")
         assert (done.returncode, done.stdout) == (0, ""), done.stderr
         assert re.fullmatch(r"checked=1\nsmallest=0\.\d+\n", output)
