@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from app.calibration.active import shipped_calibration
 from app.calibration.record import SIGMA_QUANTILES, Calibration
 from app.images.compression import class_in_words
-from app.serving.auto import TABLE, chosen_from
+from app.serving.choose import chosen_from
+from app.settings import TABLE
 from app.upscalers.shipped import SHIPPED
 from benchmarks.table import print_table
 

@@ -1,10 +1,9 @@
 """How strongly a file was compressed, read from the file itself.
 
-Lossy compression affects an upscaler's error more than anything else known of an upload. A JPEG
-file carries its quantisation tables, a lossy WebP or AVIF file its quantiser; they map to the
-quality, 1 to 100, at which common encoders write such a file. Of compression before a picture was
-saved again only pixels tell, which still lie near the grid of a coarser quantisation
-(`resaved_quality`).
+Lossy compression affects an upscaler's error more than anything else known of an upload. JPEG files
+hold their quantisation tables, lossy WebP and AVIF files their quantiser; they map to the quality,
+1 to 100, of common encoders. An earlier compression shows in the pixels, which are still near the
+grid of a coarser quantisation (`resaved_quality`).
 """
 
 from __future__ import annotations
@@ -127,12 +126,7 @@ def class_in_words(name: str) -> str:
 
 
 def read_compression(data: bytes, image: Image.Image) -> Compression:
-    """The compression that the file declares.
-
-    Args:
-        data: the whole file.
-        image: the file as Pillow has opened it; its pixels are not looked at.
-    """
+    """The compression that a file declares; image: the file, opened, without its pixels."""
     form = str(image.format)
     if form in {"JPEG", "MPO"}:
         tables = getattr(image, "quantization", None) or {}
@@ -169,7 +163,7 @@ def _tables() -> NDArray[np.int64]:
 
 
 def _webp(data: bytes) -> Compression:
-    """Of a WebP container (RIFF): the picture's chunk is `VP8L` without loss, `VP8 ` with loss."""
+    """Of a WebP container (RIFF), whose picture is a chunk `VP8L` (lossless) or `VP8 `."""
     place = 12
     while place + 8 <= len(data):
         name, size = data[place : place + 4], struct.unpack_from("<I", data, place + 4)[0]
@@ -182,7 +176,7 @@ def _webp(data: bytes) -> Compression:
 
 
 class _Bits:
-    """The boolean decoder of VP8 (RFC 6386, section 7), for bits of equal chances."""
+    """The boolean decoder of VP8 (RFC 6386, section 7), for equiprobable bits."""
 
     def __init__(self, data: bytes) -> None:
         self.data = data
@@ -258,8 +252,8 @@ def _vp8_quality(frame: bytes) -> int | None:
 _GRID = 8
 _MOST_BLOCKS = 1024  # that are looked at: 256×256 pixels
 _SEARCHED = 135  # pixels of a side, in which the place of the grid is looked for
-# The orthonormal cosine transform with the bits of scipy's `dct`, since classes of uploads depend
-# on them; scipy's import would cost more than reading a photograph.
+# The orthonormal cosine transform to the bit of scipy's `dct`, on which classes depend; importing
+# scipy would cost more than reading a photograph.
 _HALF: Final = np.array(
     [
         [0.35355338, 0.35355338, 0.35355338, 0.35355338],
@@ -275,7 +269,7 @@ _HALF: Final = np.array(
 )
 _DCT: Final = np.hstack([_HALF, _HALF[:, ::-1]])
 _DCT[1::2, _GRID // 2 :] *= -1  # the odd waves
-# Coefficients beside 0 that are looked at: waves of few periods.
+# The coefficients that are examined: waves of few periods.
 _LOW: Final = np.flatnonzero([0 < row + column < 6 for row, column in np.ndindex(_GRID, _GRID)])
 _RESAVED: Final = np.arange(30, 96)  # qualities whose traces are searched for
 _CLEARLY = 3  # a quality must be lower than a WebP or AVIF file's by as much
@@ -285,11 +279,9 @@ _COARSE = 3.0  # smaller steps leave no trace that rounding to 8 bits would not 
 
 
 def worst_of(compression: Compression, rgb: NDArray[np.uint8]) -> Compression:
-    """The strongest compression that a picture went through, as far as file and pixels show.
+    """The strongest compression that file and pixels show.
 
-    Args:
-        compression: what its file says.
-        rgb: uint8 [h, w, 3], of the file from a multiple of 8 pixels on.
+    compression: of the file. rgb: uint8 [h, w, 3], from a multiple of 8 pixels on.
     """
     codec, quality = compression
     if codec != "lossless" and quality is None:
@@ -302,7 +294,7 @@ def worst_of(compression: Compression, rgb: NDArray[np.uint8]) -> Compression:
 
 
 def _coarser_than(quality: int) -> int:
-    """The least JPEG quality with steps that are not so much larger than those of another."""
+    """The lowest JPEG quality whose steps are not much larger than those of another."""
     scales = np.array([_scale(other) for other in range(1, 101)])
     return 1 + int((scales >= _COARSER * _scale(quality)).sum())
 
@@ -310,17 +302,15 @@ def _coarser_than(quality: int) -> int:
 def resaved_quality(rgb: NDArray[np.uint8], below: int = 101, agreed: float = 0.0) -> int | None:
     """The JPEG quality, below another, of an earlier compression; None: no trace.
 
-    Quantised coefficients of the 8×8 blocks lie near multiples of their steps. For each quality's
-    table, the mean of cos(2π x/step) over the coefficients beside 0 is near 1 if that table was
-    used, and has mean 0 and variance ½ per coefficient where nothing was quantised. The grid is
-    searched at the picture's corner and, since the picture may be a crop, where most coefficients
-    are nearly 0.
+    Quantised coefficients of 8×8 blocks are near multiples of their steps. For each quality's
+    table, the mean of cos(2π x/step) over the coefficients is near 1 if that table was used, and
+    has mean 0 and variance ½ per coefficient without quantisation. The grid is searched at the
+    picture's corner and, since it may be a crop, where most coefficients are nearly 0.
 
     Args:
         rgb: uint8 [h, w, 3].
         below: only lower qualities are searched for.
-        agreed: required mean of those cosines. Multiples of one step, mostly small ones, agree a
-            little with other steps too.
+        agreed: least mean of the cosines; multiples of one step agree a little with other steps.
     """
     luma = np.asarray(rgb @ np.array([0.299, 0.587, 0.114], np.float32), np.float32)
     for top, left in dict.fromkeys([(0, 0), _grid_place(luma)]):
@@ -331,7 +321,7 @@ def resaved_quality(rgb: NDArray[np.uint8], below: int = 101, agreed: float = 0.
 
 
 def _grid_place(luma: NDArray[np.float32]) -> tuple[int, int]:
-    """Where the first whole block probably begins: most coefficients there are nearly 0."""
+    """Where the first whole block probably begins, with most coefficients nearly 0."""
     seen = luma[:_SEARCHED, :_SEARCHED]
     share = np.zeros((_GRID, _GRID))
     for top, left in np.ndindex(share.shape):
@@ -342,7 +332,7 @@ def _grid_place(luma: NDArray[np.float32]) -> tuple[int, int]:
 
 
 def _coefficients(luma: NDArray[np.float32]) -> NDArray[np.float32]:
-    """DCT of the whole blocks from the corner on, at most so many, [blocks, 64]."""
+    """DCT of whole blocks from the corner, [blocks, 64]."""
     rows, columns = (side // _GRID for side in luma.shape)
     tiled = luma[: rows * _GRID, : columns * _GRID].reshape(rows, _GRID, columns, _GRID)
     blocks = tiled.swapaxes(1, 2).reshape(-1, _GRID, _GRID)

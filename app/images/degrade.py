@@ -53,6 +53,11 @@ def _within(least: float, most: float) -> AfterValidator:
     return AfterValidator(checked)
 
 
+def _seldom(default: Any) -> Any:
+    """A field that is left out where it has its default, since mixtures are long."""
+    return Field(default, exclude_if=lambda value: value == default)
+
+
 Quality = Annotated[int | tuple[int, int], _within(1, 100)]
 """A quality from 1 to 100, or the lowest and the highest one, between which the seed draws."""
 
@@ -80,50 +85,37 @@ class Degradation(BaseModel):
     """Steps in the order in which they are applied; of a range the seed draws a value.
 
     grey: drop the colour (colorization). blur: Gaussian, standard deviation in pixels of X. Then
-    reduction by the scale of the upscaler, antialiased, and by `enlarged`, the factor by which
-    `kernel` enlarges it again: X is then softer than its size says. noise: Gaussian, standard
-    deviation in grey levels of 255. median: of 3×3 pixels, as noise is removed. variation: weight
-    of its removal by total variation (Chambolle). sharpened: by how much of its difference from a
-    Gaussian blur of 1 pixel X is increased. before: quality of a
-    JPEG file that it was saved as first. jpeg, webp or avif: quality of a round trip through such a
-    file; None: none. palette: of 256 colours, with dithering. inpaint: holes, cut last so that
-    their colour stays exact; None: none.
+    antialiased reduction by the scale of the upscaler, and by `enlarged`, the factor by which
+    `kernel` enlarges it again. noise: Gaussian, standard deviation in grey levels of 255. median:
+    of 3×3 pixels. variation: weight of denoising by total variation (Chambolle). sharpened: share
+    of the difference from a Gaussian blur of 1 pixel that is added. before: quality of a first JPEG
+    file. jpeg, webp, avif: quality of a round trip through such a file. palette: of 256 colours,
+    with dithering. inpaint: holes, cut last so that their colour stays exact.
 
-    A calibration speaks about inputs made in this way, so choose what the real inputs went through.
+    A calibration holds for inputs made in this way: choose what the real inputs went through.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     grey: bool = False
     blur: Annotated[float | tuple[float, float], _within(0, 64)] = 0.0
-    # What is seldom used is left out where it has its default: mixtures are long.
-    reduction: Literal["bicubic", "area", "lanczos"] = Field(
-        "bicubic", exclude_if=lambda reduction: reduction == "bicubic"
-    )
-    enlarged: Annotated[float | tuple[float, float], _within(1, 4)] = Field(
-        1.0, exclude_if=lambda factor: factor == 1
-    )
-    kernel: Literal["bicubic", "bilinear", "lanczos"] = Field(
-        "bicubic", exclude_if=lambda kernel: kernel == "bicubic"
-    )
+    reduction: Literal["bicubic", "area", "lanczos"] = _seldom("bicubic")
+    enlarged: Annotated[float | tuple[float, float], _within(1, 4)] = _seldom(1.0)
+    kernel: Literal["bicubic", "bilinear", "lanczos"] = _seldom("bicubic")
     noise: Annotated[float | tuple[float, float], _within(0, 128)] = 0.0
-    median: bool = Field(False, exclude_if=lambda median: not median)
-    variation: Annotated[float | tuple[float, float], _within(0, 1)] = Field(
-        0.0, exclude_if=lambda weight: weight == 0
-    )
-    sharpened: Annotated[float | tuple[float, float], _within(0, 10)] = Field(
-        0.0, exclude_if=lambda amount: amount == 0
-    )
-    before: Quality | None = Field(None, exclude_if=lambda quality: quality is None)
+    median: bool = _seldom(False)
+    variation: Annotated[float | tuple[float, float], _within(0, 1)] = _seldom(0.0)
+    sharpened: Annotated[float | tuple[float, float], _within(0, 10)] = _seldom(0.0)
+    before: Quality | None = _seldom(None)
     jpeg: Quality | None = None
-    webp: Quality | None = Field(None, exclude_if=lambda quality: quality is None)
-    avif: Quality | None = Field(None, exclude_if=lambda quality: quality is None)
-    palette: bool = Field(False, exclude_if=lambda palette: not palette)
+    webp: Quality | None = _seldom(None)
+    avif: Quality | None = _seldom(None)
+    palette: bool = _seldom(False)
     inpaint: Inpaint | None = None
 
     @property
     def look(self) -> Look:
-        """That X is meant to have."""
+        """The intended look of X."""
         if self.median or _range(self.variation)[1] > 0:
             return "smoothed" if _range(self.sharpened)[1] > 0 else "denoised"
         if _range(self.enlarged)[1] > 1:
@@ -134,12 +126,12 @@ class Degradation(BaseModel):
 
     @property
     def is_of_data(self) -> bool:
-        """Whether all steps can be done with data that are no picture."""
+        """Whether all steps apply to data that are no picture."""
         return not (self.grey or self.qualities or self.palette or self.inpaint)
 
     @property
     def qualities(self) -> dict[str, Quality]:
-        """Of the files that X goes through, in their order, by field."""
+        """Of the files that X goes through, in order, by field."""
         found = {field: getattr(self, field) for field in _FILES}
         return {field: quality for field, quality in found.items() if quality is not None}
 
@@ -174,16 +166,15 @@ def _words(value: float | tuple[float, float]) -> str:
 
 
 class Component(Degradation):
-    """One way of making X, and how often it is drawn against the others of its class."""
+    """One way of making X; weight: against the others of its class."""
 
     weight: float = Field(1.0, gt=0, le=1e6)
 
 
 class Mixture(BaseModel):
-    """Ways of making X. Of those that are meant for one class, the seed of the pair draws one.
+    """Ways of making X. Of those for one class, the seed of the pair draws one.
 
-    Each Y is thus used once for every class that occurs, so that the curve of each class rests on
-    all truths.
+    So each Y is used once for every class, and the curve of each class rests on all truths.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -209,9 +200,9 @@ class Mixture(BaseModel):
         return f"one of: {'; '.join(plain)}{saved}"
 
     def variants(self) -> Mapping[str, Mixture]:
-        """The parts of the mixture by the class that they are meant for.
+        """The parts of the mixture by the class of the lowest quality in their chain.
 
-        That is of the lowest quality in the chain; its range is cut where classes begin.
+        Ranges are cut where classes begin.
         """
         found: dict[str, list[Component]] = {}
         for part in self.mixture:
@@ -261,7 +252,7 @@ SHARP_PARTS: Final[Sequence[Mapping[str, Any]]] = (
     {"reduction": "lanczos", "weight": 2},
     {"noise": (0.5, 5.0), "weight": 3},
 )
-"""How pictures become uploads that are as sharp as their size says."""
+"""How pictures become sharp uploads."""
 
 SOFT_PARTS: Final[Sequence[Mapping[str, Any]]] = (
     {"enlarged": (1.2, 2.1), "weight": 4},
@@ -282,8 +273,8 @@ DENOISED_PARTS: Final[Sequence[Mapping[str, Any]]] = (
     {"noise": (1.0, 6.0), "variation": (0.05, 0.12), "weight": 2},
     {"noise": (1.0, 6.0), "variation": (0.05, 0.12), "reduction": "area"},
 )
-"""How they lose their noise, and detail with it, and are not sharpened. A median looks alike and
-loses less, so it has no part: one curve for both would have to average over them."""
+"""How they lose noise and detail, and are not sharpened. Not by a median, which looks
+alike and loses less: one curve for both would average over them."""
 
 ROUGH_PARTS: Final[Sequence[Mapping[str, Any]]] = (
     {"noise": (4.0, 8.0), "weight": 2},
@@ -337,11 +328,11 @@ USUAL = (
     + Mixture.of(DENOISED_PARTS, [{}, {"jpeg": (80, 97)}])
     + Mixture.of(ROUGH_PARTS, [{}])
 )
-"""What is done to truths unless an admin says otherwise: what uploads commonly went through."""
+"""The default: what uploads commonly went through."""
 
 
 def _by_class(part: Component) -> Sequence[tuple[str, Component]]:
-    """The component cut into one per class, with the weight of each piece."""
+    """The component cut into one per class, each with its share of the weight."""
     look = part.look
     qualities = {field: _range(quality) for field, quality in part.qualities.items()}
     if part.palette or not qualities:
@@ -351,22 +342,16 @@ def _by_class(part: Component) -> Sequence[tuple[str, Component]]:
     codec = cast("Codec", "jpeg" if field == "before" else field)
     classes = {q: class_of(Compression(codec, q), look) for q in range(low, high + 1)}
     pieces = [list(piece) for _, piece in groupby(classes, key=classes.__getitem__)]
-    return [
-        (
-            classes[piece[0]],
-            part.model_copy(
-                update={
-                    field: (piece[0], piece[-1]),
-                    "weight": part.weight * len(piece) / len(classes),
-                }
-            ),
-        )
-        for piece in pieces
-    ]
+    found = []
+    for piece in pieces:
+        weight = part.weight * len(piece) / len(classes)
+        cut_part = part.model_copy(update={field: (piece[0], piece[-1]), "weight": weight})
+        found.append((classes[piece[0]], cut_part))
+    return found
 
 
 class DegradedInput(NamedTuple):
-    """X, [H/k, W/k, 3] as Y, and how its file would be compressed."""
+    """X, [H/k, W/k, 3], and the compression of its file."""
 
     pixels: NDArray[Any]
     compression: Compression
@@ -385,10 +370,10 @@ def make_input(
     """X from Y, uint8 [H, W, 3].
 
     Args:
-        truth: Y; its sides must be multiples of the scale (`crop_to_multiple`).
+        truth: Y; its sides are multiples of the scale (`crop_to_multiple`).
         scale: k ≥ 1.
         degradation: the steps.
-        seed: of the noise, of the holes, and of what a mixture or a range leaves open.
+        seed: of noise, holes, and draws from mixtures and ranges.
 
     Raises:
         ValueError: a side of Y is not a multiple of the scale.
@@ -410,7 +395,7 @@ def make_input(
         low, high = _range(quality)
         drawn = int(stream(seed, _QUALITIES[field]).integers(low, high + 1))
         file = io.BytesIO()
-        # How many threads there are changes what the encoder of AVIF writes.
+        # The number of threads changes what the encoder of AVIF writes.
         alone = {"max_threads": 1} if field == "avif" else {}
         Image.fromarray(pixels).save(file, _FILES[field], quality=drawn, **alone)
         saved = Image.open(file)
@@ -428,10 +413,7 @@ def make_input(
 def make_values(
     truth: NDArray[Any], scale: int, degradation: Degradation, seed: int
 ) -> NDArray[Any]:
-    """X from Y where both are data, [H, W, c] of any type; noise is in 255ths of the range of Y.
-
-    Steps that are about files and pictures have no part (`Degradation.is_of_data`).
-    """
+    """X from Y where both are data, [H, W, c] of any type; noise is in 255ths of the range of Y."""
     low, high = float(truth.min()), float(truth.max())
     unit = (high - low) / 255 or 1.0
     values = ((truth.astype(np.float64) - low) / unit).astype(np.float32)
@@ -440,7 +422,7 @@ def make_values(
 
 
 def _as(dtype: np.dtype[Any], values: NDArray[Any]) -> NDArray[Any]:
-    """The values as a type, of integers the nearest in its range."""
+    """The values as a type; integers are rounded and cut to its range."""
     if dtype.kind == "f":
         return values.astype(dtype)
     rounded: NDArray[Any] = np.rint(np.clip(values, 0, np.iinfo(dtype).max)).astype(dtype)
@@ -448,7 +430,7 @@ def _as(dtype: np.dtype[Any], values: NDArray[Any]) -> NDArray[Any]:
 
 
 def _drawn(value: float | tuple[float, float], seed: int, number: int) -> float:
-    """The value, or one of its range from this stream of the seed."""
+    """The value, or one of its range by this stream of the seed."""
     low, high = _range(value)
     return low if low == high else float(stream(seed, number).uniform(low, high))
 

@@ -1,8 +1,8 @@
 """What is known of an input before any generation, and the class that follows.
 
-The same code looks at calibration inputs and at uploads. A class is a function of the upload alone,
-so the curve of one class's pairs holds for uploads of that class (Mondrian calibration). The rule
-is part of the pipeline.
+The same code runs on calibration inputs and on uploads. A class is a function of the upload alone,
+so the curve of a class holds for its uploads (Mondrian calibration). The rule is part of the
+pipeline.
 """
 
 from __future__ import annotations
@@ -18,10 +18,7 @@ from app.conformal.lab import Pixels, shallow
 from app.images.compression import LOSSLESS, Compression, Look, class_of, is_clear, worst_of
 
 UPLOAD: Final = "upload/4"
-"""Classes by an upload's strongest compression, and by its look.
-
-The number rises when a file may change its class.
-"""
+"""Classes by an upload's strongest compression and its look; a new number may change classes."""
 
 BY_SCORE: Final = "upload-score/4"
 """The same classes, each in thirds by its score where it has enough scenes (`thirds.py`)."""
@@ -35,18 +32,17 @@ OF_UPLOADS: Final = (UPLOAD, BY_SCORE)
 RULES: Final = (*OF_UPLOADS, BANDS)
 """The available rules; another version of one is another rule."""
 
-_USUAL_QUALITY: Final = 50  # of a file that does not tell it
-_LEAST_ENERGY = 0.05  # of differences: rounding to 8 bits leaves as much
+_USUAL_QUALITY: Final = 50  # of a file that does not declare it
+_LEAST_ENERGY = 0.05  # of differences, as rounding to 8 bits leaves
 _ROUGH = 1.2  # about what noise of 3 grey levels leaves
-_MOST_SIDE = 512  # of the part in the middle that is looked at
+_MOST_SIDE = 512  # of the part in the middle that is measured
 
 
-class _Told(NamedTuple):
-    """How a look follows from levels: a constant, a weight of each, and where it begins.
+class _Measure(NamedTuple):
+    """A look as a linear function of levels: `energies`, then the facts noise and detail.
 
-    The levels are `energies`, then the facts noise and detail. Least squares on photographs that
-    were made so or otherwise (`benchmarks/looks.py` tries others, docs/promise.md has the figures).
-    Weights of the last levels are 0 if left out.
+    Fitted by least squares to photographs (`benchmarks/looks.py`; figures in docs/promise.md).
+    Missing weights are 0. begins: where the look begins.
     """
 
     constant: float
@@ -59,45 +55,46 @@ class _Told(NamedTuple):
 
 
 class _Looks(NamedTuple):
-    """`soft` is log₂ of the factor of an enlargement; `bilinear` tells soft pictures apart.
+    """How looks are measured.
 
-    `denoised` tells those apart, among smoothed ones, that were not sharpened.
+    soft: log₂ of the factor of an enlargement. bilinear: among soft pictures. denoised: among
+    smoothed ones, those that were not sharpened.
     """
 
-    soft: _Told
-    bilinear: _Told
-    smoothed: _Told
-    denoised: _Told
+    soft: _Measure
+    bilinear: _Measure
+    smoothed: _Measure
+    denoised: _Measure
 
 
 _CLEAN: Final = _Looks(
-    soft=_Told(1.540, (0.679, -0.335, -0.382), begins=0.25),
-    bilinear=_Told(-13.652, (-10.606, 9.623, 3.103, -2.488, -1.226, 1.233, 0.319)),
-    smoothed=_Told(-4.170, (-0.848, 0.404, -0.070, 1.426, 0.618, -0.603, -0.982), begins=0.1),
-    denoised=_Told(-2.236, (-9.641, 7.365, -1.067, 3.325, -1.532, 1.311, 0.139)),
+    soft=_Measure(1.540, (0.679, -0.335, -0.382), begins=0.25),
+    bilinear=_Measure(-13.652, (-10.606, 9.623, 3.103, -2.488, -1.226, 1.233, 0.319)),
+    smoothed=_Measure(-4.170, (-0.848, 0.404, -0.070, 1.426, 0.618, -0.603, -0.982), begins=0.1),
+    denoised=_Measure(-2.236, (-9.641, 7.365, -1.067, 3.325, -1.532, 1.311, 0.139)),
 )
 _LOSSY: Final = _Looks(
-    soft=_Told(1.731, (0.533, -0.152, -0.447), begins=0.45),
-    bilinear=_Told(-21.940, (-17.457, 15.234, 4.066, -1.537, -1.447, 0.844, 0.306)),
-    smoothed=_Told(-5.659, (-1.970, 1.041, 0.229, 1.679, 0.661, -0.521, -1.273), begins=0.3),
-    denoised=_Told(-3.388, (-10.992, 8.234, -1.42, 4.142, -1.167, 1.051, 0.065)),
+    soft=_Measure(1.731, (0.533, -0.152, -0.447), begins=0.45),
+    bilinear=_Measure(-21.940, (-17.457, 15.234, 4.066, -1.537, -1.447, 0.844, 0.306)),
+    smoothed=_Measure(-5.659, (-1.970, 1.041, 0.229, 1.679, 0.661, -0.521, -1.273), begins=0.3),
+    denoised=_Measure(-3.388, (-10.992, 8.234, -1.42, 4.142, -1.167, 1.051, 0.065)),
 )
 # Among rough ones: noise of 4 to 8 grey levels against detail, and noise of at most 2.
-_NOISY: Final = _Told(6.279, (2.661, -0.374, -2.218, 0.838, 2.379, -4.001, 0.394, 3.183, -2.734))
+_NOISY: Final = _Measure(6.279, (2.661, -0.374, -2.218, 0.838, 2.379, -4.001, 0.394, 3.183, -2.734))
 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
     """Of X, an upload.
 
-    compression: the strongest that it went through, as far as its file and pixels show.
+    compression: the strongest that file and pixels show.
     softness: log₂ of the factor by which it was probably enlarged; 0: none.
-    detail: mean of log(1 + |∇|) of the luma in grey levels, over the pixels.
-    noise: log of the median of the diagonal second difference, which structure hardly touches.
+    detail: mean of log(1 + |∇|) of the luma in grey levels.
+    noise: log of the median of the diagonal second difference, which structure hardly changes.
     contrast: log of the standard deviation of the luma; light: its mean, 0 to 1.
     colour: log of the mean range of the three channels.
-    bilinear, smoothed, denoised: above 0 where it has this look, if it can be told. noisy: above 0
-        where what is rough is rather noise than detail.
+    bilinear, smoothed, denoised: above 0 with this look, where it can be told. noisy: above 0 where
+        roughness is noise rather than detail.
     """
 
     compression: Compression
@@ -114,7 +111,7 @@ class Facts:
 
     @property
     def look(self) -> Look:
-        """What the pixels say besides their compression; the first that applies."""
+        """The first look that applies."""
         is_told = is_clear(self.compression)
         if is_told and self.smoothed >= 0:
             return "denoised" if self.denoised >= 0 else "smoothed"
@@ -125,11 +122,10 @@ class Facts:
         return "rough" if self.noisy >= 0 else "fine"
 
     def terms(self) -> dict[str, float]:
-        """What a fitted σ may use.
+        """The facts for a fitted σ; a change of one raises `TRUST_LAYER_VERSION`.
 
-        loss: 0 of lossless files to 1. lossy, jpeg: 1 if so, else 0. The others as above, but
-            rounded, since sums on other machines may differ in their last bits. Changing a fact
-            changes σ, and raises `TRUST_LAYER_VERSION`.
+        loss: 0 (lossless) to 1. lossy, jpeg: 1 if so, else 0. The others as above, rounded, since
+        sums on other machines may differ in their last bits.
         """
         codec, quality = self.compression
         is_lossy = codec != "lossless"
@@ -154,7 +150,7 @@ def look_at(picture: Pixels, compression: Compression) -> Facts:
     """The facts of X, [h, w, 3], given what its file says of its compression."""
     rgb = shallow(picture)
     height, width = rgb.shape[:2]
-    # A multiple of 8 from the corner, so that a grid of blocks stays where it is.
+    # A multiple of 8 from the corner keeps a grid of blocks in place.
     top, left = (max(0, (side - _MOST_SIDE) // 2) // 8 * 8 for side in (height, width))
     pixels = rgb[top : top + _MOST_SIDE, left : left + _MOST_SIDE]
     compression = worst_of(compression, pixels)
@@ -189,11 +185,11 @@ def _looks(compression: Compression) -> _Looks:
 
 
 def energies(luma: NDArray[np.float32]) -> tuple[float, ...]:
-    """What looks are read from, of the luma, float32 [h, w], in grey levels.
+    """Levels of the luma, float32 [h, w], in grey levels, for the looks.
 
     Logarithms of mean squares, across and down together, of differences: between neighbours, over
-    two pixels, of the fourth and second order, of the second across and down at once, and of the
-    first; and of what stands out of both neighbours, which a median takes away.
+    two pixels, of the fourth and second order, of the second and of the first order across and
+    down at once; and of the distance from both neighbours, which a median removes.
     """
 
     def level(*differences: NDArray[np.float32]) -> float:
@@ -218,11 +214,7 @@ def _standing_out(luma: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def classify(rule: str, facts: Facts) -> str:
-    """The class of an upload under a rule, such as `jpeg-80` or `soft/jpeg-80`.
-
-    Raises:
-        ValueError: the rule is not one of `RULES`.
-    """
+    """The class of an upload, such as `soft/jpeg-80`. Raises ValueError: not one of `RULES`."""
     if rule not in RULES:
         raise ValueError(f"the rule must be one of {RULES}, got {rule!r}")
     if rule == BANDS:

@@ -12,6 +12,7 @@ import asyncio
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
 from functools import lru_cache, partial
 from typing import Final, Protocol
 
@@ -20,13 +21,13 @@ from app.calibration.choice import Choice, choices
 from app.calibration.record import Calibration
 from app.conformal.indecision import IndecisionSettings
 from app.errors import BadCalibration, BadGroup, BadRequest, CalibrationMismatch, NoCalibration
+from app.images.compression import class_in_words
 from app.images.decode import Limits
-from app.images.facts import Facts
+from app.images.facts import UPLOAD, Facts, classify
 from app.sampling.draw import Throughput
 from app.sampling.pipeline import Pipeline, differences, guard, identify
 from app.serving.admission import BELIEVED, Slots, footprint
 from app.serving.answer import ChosenForm, form_of
-from app.serving.auto import chosen_for, chosen_from
 from app.serving.credentials import Credentials
 from app.serving.options import UpscaleRequest
 from app.stores.base import ResultStore
@@ -180,6 +181,28 @@ async def _for_class(
     elif able[0] is not chosen.upscaler:
         chosen = await _choose(context, request, able[0])
     return replace(chosen, why=why)
+
+
+def chosen_for(
+    table: Mapping[str, str], measured: Mapping[str, Choice], facts: Facts
+) -> tuple[str, str, str]:
+    """`auto`: the upscaler for an upload, its class in words, and the reason.
+
+    A calibration's promise about a class holds since the choice was fixed before, by the table, or
+    by measurements on scenes that calibrate nothing (`app/calibration/choice.py`).
+    """
+    name = classify(UPLOAD, facts)
+    words = class_in_words(name)
+    if (choice := measured.get(name)) is not None:
+        why = f"{choice.upscaler} was chosen for uploads of this class ({words}): {choice.why}."
+        return choice.upscaler, words, why
+    upscaler = chosen_from(table, name)
+    return upscaler, words, f"{upscaler} was chosen, as for every upload of this class: {words}."
+
+
+def chosen_from(table: Mapping[str, str], name: str) -> str:
+    """The upscaler for uploads of a class, by the first pattern that matches."""
+    return next(upscaler for pattern, upscaler in table.items() if fnmatchcase(name, pattern))
 
 
 async def _able(

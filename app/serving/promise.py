@@ -151,64 +151,51 @@ def _voids(subject: Subject) -> list[str]:
     calibration = subject.part
     degradation = calibration.manifest.degradation
     result = "upscaled" if calibration.pipeline.scale > 1 else "restored"
-    is_of_class = subject.input_class is not None and subject.is_covered
+    has_class = subject.input_class is not None and subject.is_covered
     parts = []
-    # The class says which part of a mixture is meant; of anything else it says only the file.
-    if degradation is not None and not (is_of_class and isinstance(degradation, Mixture)):
+    # The class names the part of a mixture; otherwise it is only about the file.
+    if degradation is not None and not (has_class and isinstance(degradation, Mixture)):
         parts.append(f"made by {degradation.describe(calibration.pipeline.scale)}")
     if subject.input_class is not None and subject.is_covered:
         parts.append(f"uploads {class_in_words(subject.input_class)}")
     made = f" ({'; '.join(parts)})" if parts else ""
-    found = [
-        f"an image from elsewhere, of another subject, camera or processing than the pairs{made}",
-        *(
-            []
-            if isinstance(calibration.guarantee, PostHoc)
-            else ["choosing alpha after looking at this image or its mask"]
+    reasons = [str(item.get("reason", "")) for item in calibration.manifest.skipped]
+    removed = sum(reason.startswith(REMOVED) for reason in reasons)
+    is_part = has_class or subject.group is not None
+    found = {
+        f"an image from elsewhere, of another subject, camera or processing than the pairs{made}": (
+            True
         ),
-        (
-            "keeping one of several results of an image after looking at them, be they of another "
-            "seed, group, upscaler or calibration"
+        "choosing alpha after looking at this image or its mask": (
+            not isinstance(calibration.guarantee, PostHoc)
         ),
-        "enlarging the mask (filling holes, dilating, interpolating); shrinking it is allowed",
-        f"editing the {result} image, or using another upscaler's image with this mask",
-        "reading it as a promise about this one image: it is about the average over images",
-        (
-            "pairs that show one scene (crops, frames, slices) and are not named as one, or scenes "
-            "that brought more pairs because somebody found them interesting"
+        "keeping one of several results of an image after looking at them, be they of another "
+        "seed, group, upscaler or calibration": True,
+        "enlarging the mask (filling holes, dilating, interpolating); shrinking it is allowed": (
+            True
         ),
-    ]
-    if calibration.guarantee.facts()["delta"] is not None:
-        found.append("scenes that are no independent draws from one distribution")
-    removed = sum(
-        str(item.get("reason", "")).startswith(REMOVED) for item in calibration.manifest.skipped
-    )
-    if removed:
-        found.append(
-            f"pairs that were taken out because of their errors ({removed} were taken out by hand)"
-        )
-    if subject.applicability == "per_window":
-        found.append(
-            "an upscaler that treats a part of a larger image otherwise than an image of its own, "
-            "or choosing the window after looking"
-        )
-    has_class = subject.input_class is not None and subject.is_covered
-    if (has_class or subject.group is not None) and calibration.pairs > calibration.n:
-        found.append(
-            "images that come rather from scenes with many of this group or class: each scene "
-            "counts once there, with the mean of its images"
-        )
-    if subject.group is not None:
-        found.append(
-            "choosing the group after looking at the answer: it must follow from the input, in the "
-            "way in which the pairs were grouped"
-        )
-    if subject.input_class is not None:
-        found.append(
-            "saving the upload anew after looking at the answer, so that it falls into another "
-            "class"
-        )
-    return [*found, *calibration.pipeline.fidelity.row.voids]
+        f"editing the {result} image, or using another upscaler's image with this mask": True,
+        "reading it as a promise about this one image: it is about the average over images": True,
+        "pairs that show one scene (crops, frames, slices) and are not named as one, or scenes "
+        "that brought more pairs because somebody found them interesting": True,
+        "scenes that are no independent draws from one distribution": (
+            calibration.guarantee.facts()["delta"] is not None
+        ),
+        f"pairs that were taken out because of their errors ({removed} were taken out by hand)": (
+            removed > 0
+        ),
+        "an upscaler that treats a part of a larger image otherwise than an image of its own, or "
+        "choosing the window after looking": subject.applicability == "per_window",
+        "images that come rather from scenes with many of this group or class: each scene counts "
+        "once there, with the mean of its images": is_part and calibration.pairs > calibration.n,
+        "choosing the group after looking at the answer: it must follow from the input, in the way "
+        "in which the pairs were grouped": subject.group is not None,
+        "saving the upload anew after looking at the answer, so that it falls into another class": (
+            subject.input_class is not None
+        ),
+    }
+    voids = [words for words, applies in found.items() if applies]
+    return [*voids, *calibration.pipeline.fidelity.row.voids]
 
 
 def warnings_of(
@@ -222,8 +209,7 @@ def warnings_of(
 ) -> list[str]:
     """Everything about this answer that a careful reader must know, the gravest first.
 
-    `trusted` is the share of pixels in the mask, `notes` what is known already, `lossless` whether
-    the upscaler delivers images without loss.
+    trusted: share of pixels in the mask. notes: earlier warnings. lossless: of the upscaler.
     """
     calibration = subject.part
     found = [] if subject.is_covered else [_uncovered(subject)]
@@ -245,7 +231,7 @@ def warnings_of(
 
 
 def _uncovered(subject: Subject) -> str:
-    """That there were no calibration images with such an input."""
+    """That too few calibration images had such an input."""
     if subject.input_class is None:
         return (
             "This upload was compressed with loss, and the inputs of the calibration were not, or "
@@ -287,7 +273,7 @@ def _of_mask(subject: Subject, alpha: float, trusted: float) -> list[str]:
 
 
 def _infeasible(subject: Subject, alpha: float) -> str:
-    """Why nothing can be trusted at this α, and the number of pairs that it needs."""
+    """Why nothing can be trusted at this α, and how many pairs it needs."""
     calibration = subject.part
     promise = calibration.guarantee
     if isinstance(promise, PostHoc):
@@ -357,7 +343,7 @@ def _share_of(such: str, share: float) -> str:
 
 
 def _error(usual: Usual, settings: FidelitySettings) -> str:
-    """An error in steps that can be imagined: all of it in lightness, or all of it in colour."""
+    """An error in steps of lightness or colour."""
     if usual.error <= 0:
         return "than nothing"
     error = rounded_up(usual.error)
@@ -443,7 +429,7 @@ def _theorem(subject: Subject, alpha: float, where: str) -> str:
 
 
 def _at_hand(subject: Subject, promise: Probability, alpha: float) -> list[str]:
-    """What holds of the very scenes of the calibration, if that can be said."""
+    """What holds for these very scenes of the calibration, if known."""
     part = subject.part
     if promise.delta is not None or part.pairs > part.n or alpha < part.curve.min_alpha:
         return []
@@ -453,7 +439,7 @@ def _at_hand(subject: Subject, promise: Probability, alpha: float) -> list[str]:
 
 
 def _of_windows(subject: Subject) -> str:
-    """What follows for an output that is larger than the windows that were calibrated."""
+    """What follows for an output that is larger than the calibrated windows."""
     mean = "the mean over its windows of their largest errors has this bound"
     if isinstance(subject.part.guarantee, Probability):
         mean = "the expected share of its windows with a larger error has this bound"
@@ -472,12 +458,12 @@ def _unknown(subject: Subject) -> str:
 
 
 def _outside(part: Calibration) -> str:
-    """How a size differs from the calibrated ones when nothing is known about it."""
+    """How an uncalibrated size differs."""
     return f"of another size than the calibration images ({_listed(part.sizes.all)} pixels)"
 
 
 def _within(subject: Subject) -> str:
-    """What to send in place of a picture of a size that nothing is known about."""
+    """What to send instead of a picture of an uncalibrated size."""
     sizes, scale = subject.part.sizes.all, subject.part.pipeline.scale
     least = (min(w for w, _ in sizes), min(h for _, h in sizes))
     width, height = (-(-side // scale) for side in least)

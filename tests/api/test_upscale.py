@@ -19,8 +19,8 @@ from app.errors import BadRequest
 from app.images.compression import Compression
 from app.images.facts import look_at
 from app.serving.answer import Result
-from app.serving.auto import TABLE, chosen_for
-from app.settings import Settings
+from app.serving.choose import chosen_for
+from app.settings import TABLE, Settings
 from tests.api.gateway import IMAGE, aside, check_problem, pixels, post, text_chunks
 from tests.calibration.test_choice import AREAS, moved
 from tests.calibration.test_choice import aside as set_aside
@@ -249,7 +249,8 @@ async def test_without_the_models(serve, calibration):
 @pytest.mark.parametrize("codec", ["lossless", "jpeg", "webp", "avif", "palette", "other"])
 def test_every_class_has_an_upscaler(codec, noise, softness):
     """Lossless, calm and sharp uploads have the faithful one, all others the sharp one."""
-    facts = replace(look_at(PICTURE, Compression(codec)), softness=softness, noise=noise)
+    rough = {"noise": noise, "noisy": 1.0}
+    facts = replace(look_at(PICTURE, Compression(codec)), softness=softness, **rough)
     name, words, _ = chosen_for(TABLE, {}, facts)
     assert name == (FAITHFUL if (codec, softness, noise) == ("lossless", 0, 0) else SHARP)
     assert words
