@@ -96,7 +96,7 @@ def archive_files(file: BinaryIO, limits: ArchiveLimits) -> Iterator[NamedFile]:
     file.seek(0)
     start = file.read(4)
     file.seek(0)
-    with _damage_told():
+    with _damage_refused():
         # By its start: a tar file whose last member is a zip file ends like a zip file.
         if start.startswith(_ZIP_STARTS):
             yield from _files(_zip_members(file, limits), limits, size)
@@ -107,7 +107,7 @@ def archive_files(file: BinaryIO, limits: ArchiveLimits) -> Iterator[NamedFile]:
 
 
 @contextmanager
-def _damage_told() -> Iterator[None]:
+def _damage_refused() -> Iterator[None]:
     """Raise BadRequest for any error of a decompressor or parser."""
     try:
         yield
@@ -206,7 +206,7 @@ def _files(members: Iterator[_Member], limits: ArchiveLimits, size: int) -> Iter
 
     def read(member: _Member) -> bytes:
         nonlocal total
-        with _damage_told():
+        with _damage_refused():
             content = member.content()
             # A header may lie about the size.
             data = content.read(limits.max_file_bytes + 1) if content else b""

@@ -37,8 +37,7 @@ from app.upscalers.base import AUTO, Upscaler, settings_of, witness_of
 class CalibrationConfig(BaseModel):
     """Settings of one calibration, as the admin API and the CLI take them.
 
-    The bound of the fidelity error is, unless it is named, what errors of its metric are usually
-    counted up to (`Metric.counted_up_to`).
+    The bound of the fidelity error is by default the metric's `counted_up_to`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -94,7 +93,7 @@ class CalibrationConfig(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _estimator(cls, fields: Any) -> Any:
-        """Who sets the window of σ but not what it smooths gets the plain σ for M."""
+        """A window of σ without an estimator is for the plain σ of M."""
         match fields:
             case {"samples": int(samples), "indecision": dict(indecision)}:
                 if "estimator" not in indecision:
@@ -132,7 +131,7 @@ class CalibrationConfig(BaseModel):
         return rule
 
     def input_made_by(self, pipeline: Pipeline) -> Degradation | Mixture:
-        """How X is made from Y: as was chosen, else as uploads of such an upscaler usually are.
+        """How X is made from Y: as chosen, else as uploads of such an upscaler usually are.
 
         Where people label every prediction, or nothing is upscaled, X is made in one way.
         """
@@ -162,7 +161,7 @@ class CalibrationConfig(BaseModel):
         return self
 
     def may_fit(self, indecision: IndecisionSettings) -> bool:
-        """Whether σ is fitted where there are enough scenes; otherwise it is this one."""
+        """Whether σ is fitted, given enough scenes; otherwise it is this one."""
         if self.fit_indecision is not None:
             return self.fit_indecision > 0
         return self.indecision is None and indecision.fit is None and not needs_label(self.fidelity)
@@ -279,7 +278,7 @@ def shares(scenes: Mapping[str, str], share: float, seed: int) -> Shares:
 def set_aside(scenes: Mapping[str, str], seed: int) -> frozenset[str]:
     """The pairs that `auto` chooses by: all those of a share of the scenes, which the seed draws.
 
-    It follows from the scenes and the seed alone, so every model is measured on the same.
+    Scenes and seed alone decide, so every model is measured on the same.
 
     Raises:
         BadRequest: too few scenes to choose, and to calibrate.
@@ -306,14 +305,12 @@ def _drawn(scenes: Mapping[str, str], purpose: str) -> list[str]:
 class AskedPair(BaseModel):
     """A pair as it was asked for.
 
-    Attributes:
-        name: of the pair, which differs from that of its source where this makes several pairs.
-        source: under which its files were uploaded.
-        variant: in which way X is made from Y, where there are several.
-        y_sha256, x_sha256, label_sha256: of the files as they were checked; None: not given.
-        prediction: the SHA-256 of the prediction that the label was drawn on, if that is known.
-        group: of X.
-        scene: what it was taken from.
+    name: differs from that of its source where this makes several pairs.
+    source: under which its files were uploaded.
+    variant: in which way X is made from Y, where there are several.
+    y_sha256, x_sha256, label_sha256: of the files as they were checked; None: not given.
+    prediction: the SHA-256 of the one that the label was drawn on, if known.
+    group, scene: see `naming.py`.
     """
 
     model_config = ConfigDict(frozen=True)

@@ -69,8 +69,8 @@ async def fitted(
 ) -> tuple[Pipeline, list[MeasuredPair]]:
     """The pipeline with the fitted σ, and the pairs that waited for it.
 
-    Without a share to fit on it is that of the request. `waiting` has the names of the pairs by
-    what their records say, SEEN and DRAWN; `load` gives a pair by its name.
+    Without a share to fit on it is that of the request. `waiting`: names of pairs by their records,
+    SEEN and DRAWN; `load` gives a pair by its name.
     """
     if not request.shares.fitted:
         return request.pipeline, []
@@ -106,9 +106,9 @@ def fit_sample(
 def fit(
     photographs: Iterable[Photograph], pipeline: Pipeline, scenes: int, name: str | None
 ) -> Pipeline:
-    """The pipeline with the σ that was fitted on photographs, in whatever order they come.
+    """The pipeline with the σ that was fitted on photographs of so many scenes, in any order.
 
-    `name` is the upscaler's, `scenes` the number of scenes that they show.
+    `name` is the upscaler's.
     """
     found = sorted(photographs, key=lambda photograph: photograph.digest)
     made = replace(
@@ -142,7 +142,6 @@ def _unpack_seen(record: bytes) -> Photograph:
 
 
 def _pack_samples(samples: Sequence[RGB], witness: RGB | None) -> bytes:
-    """The samples of a pair that calibrates, and the witness's answer, while they wait for σ."""
     out = io.BytesIO()
     if witness is None:
         np.savez_compressed(out, samples=np.stack(samples))
@@ -152,7 +151,6 @@ def _pack_samples(samples: Sequence[RGB], witness: RGB | None) -> bytes:
 
 
 def _reduced(pair: Pair, drawn: bytes, pipeline: Pipeline) -> MeasuredPair:
-    """The pair measured under the fitted σ."""
     with np.load(io.BytesIO(drawn), allow_pickle=False) as arrays:
         samples = list(arrays["samples"])
         witness = arrays.get("witness")

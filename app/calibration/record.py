@@ -409,7 +409,7 @@ class Calibration:
 
     @property
     def unusual(self) -> float:
-        """The largest typicality that earns a warning, and gets it by chance no more often.
+        """Up to this typicality a picture earns a warning; no more exchangeable ones do by chance.
 
         With few scenes, a quarter more than what the most unlike image gets.
         """

@@ -1,8 +1,8 @@
 """The fitted σ: weights of the terms of `terms.py` as an artefact with its provenance.
 
-A calibration holds for any σ, whatever it was fitted to: weights that suit other pictures give a
-smaller mask, never a broken promise. One thing must not be: that σ was fitted to the very pairs it
-is calibrated with. Therefore the artefact names the photographs that it was fitted on.
+A calibration holds for any σ: weights that suit other pictures give a smaller mask, never a broken
+promise. Only, σ must not be fitted to the very pairs that calibrate it, so the artefact names the
+photographs that it was fitted on.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from app.conformal import cells, terms
+from app.conformal import terms, texture
 from app.conformal.post_hoc import Shape
 
 T = TypeVar("T")
@@ -38,16 +38,15 @@ class Fit:
     weights: (term, w_j) pairs; the terms are those of `terms.term_names()`.
     units: (v_k, b_k, u_k1, u_k2, …) of each unit that bends, one u_kj per term, in their order.
     offset: w₀, which puts σ on the scale of D; the mask does not depend on it.
-    name: what people call it.
+    name: for people.
     upscaler: fingerprint of the upscaler whose errors were fitted.
     samples: M that it was fitted for.
     metric: D that was fitted, as lists show it.
     scenes, pairs: how many it was fitted on.
     photographs: the first 16 hexadecimal digits of the SHA-256 of the pixels of their Y, in order.
-    note: whatever else should be known.
     classes: of uploads that it is fitted for; none: for all.
     shape: knots (σ, mean loss) of the risk curve of what it was fitted on, which calibrates nothing
-        (`app/conformal/post_hoc.py`); the mask for an α that is named does not depend on it.
+    (`post_hoc.py`); the mask for a named α does not depend on it.
     """
 
     weights: tuple[tuple[str, float], ...]
@@ -98,7 +97,7 @@ class Fit:
 
     @property
     def least_samples(self) -> int:
-        """M from which on all of its terms say something."""
+        """M from which on all of its terms are defined."""
         return 2 if self._looks_at("variance") else 1
 
     def _looks_at(self, energy: str) -> bool:
@@ -110,19 +109,19 @@ class Fit:
 
     def sigma(self, maps: terms.Measured) -> NDArray[np.float32]:
         """σ, float32 [H, W], finite and > 0."""
-        return cells.whole(maps.shape, lambda look: self.strips(maps, look))
+        return texture.whole(maps.shape, lambda look: self.strips(maps, look))
 
     def strips(
         self, maps: terms.Measured, look: terms.Look[T], each: terms.Each = map
     ) -> Iterable[T]:
-        """What is said of σ, some rows after the others; `each` is that of `log_sigma`."""
+        """What `look` returns for σ, some rows after the others; `each` is that of `log_sigma`."""
         names = [term for term, _ in self.weights]
         weights = dict(zip(names, self._matrix.T, strict=True))
-        sigma = cells.log_sigma(maps, weights, self._joined, each)
+        sigma = texture.log_sigma(maps, weights, self._joined, each)
         sigma += self.offset
         np.clip(sigma, -_MOST_LOG, _MOST_LOG, out=sigma)
         np.exp(sigma, out=sigma)
-        return cells.enlarged(sigma, maps.shape, look, each)
+        return texture.enlarged(sigma, maps.shape, look, each)
 
     @property
     def _matrix(self) -> NDArray[np.float64]:
@@ -130,7 +129,7 @@ class Fit:
         return np.array([[weight for _, weight in self.weights], *(u[2:] for u in self.units)])
 
     def _joined(self, sums: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The linear sum and what the units add, of the sums [1 + K, ...]; one by one, in order."""
+        """The linear sum plus the units, of the sums [1 + K, ...]; one by one, in order."""
         total = sums[0].copy()
         for bent, (out, bias, *_) in zip(sums[1:], self.units, strict=True):
             unit = bent + bias

@@ -1,15 +1,15 @@
-"""Fit the weights of σ: what is fitted is what is traded, area against the worst error.
+"""Fit the weights of σ to the trade itself: area against the worst error.
 
 For thresholds t_k and prices λ_k, with s = sigmoid((t_k − log σ)/0.2) for the mask, the mean over
 the photographs of
 
     Σ_k  λ_k · ‖s · D‖_p  −  mean of s
 
-is minimised over the weights and the t_k; the p-norm stands for the maximum, which a good
-prediction of the mean or of a quantile of D would not help. It begins at a linear regression of the
-97 % quantile of log D. Then the terms that matter least are removed, and the rest is fitted again;
-with many photographs, units that bend where the linear sum cannot join it (docs/mask-power.md tells
-what else was tried).
+is minimised over the weights and the t_k; the p-norm stands for the maximum, which predicting the
+mean or a quantile of D would not help. It begins at a linear regression of the 97 % quantile of log
+D. Then the terms that matter least are removed, and the rest is fitted again; with many
+photographs, with units that bend where the linear sum cannot (docs/mask-power.md has what else was
+tried).
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ import numpy as np
 import scipy
 from numpy.typing import NDArray
 
-from app.conformal.cells import dense_terms
 from app.conformal.fitted import Fit
 from app.conformal.post_hoc import Shape
 from app.conformal.staircase import Staircase
 from app.conformal.terms import CELL, Maps
+from app.conformal.texture import dense_terms
 
 PRICES = (14.0, 8.0, 5.5, 4.0, 2.8)  # area per unit of loss, as the trade goes for α .03 to .13
 EDGE = 0.2  # of the soft mask, in log σ
@@ -44,7 +44,7 @@ MOST_CELLS = 600_000  # of all photographs: half a gigabyte of terms
 _CHOICE = 3  # the terms are chosen on every third cell, and weighed on all
 
 LEAST_SCENES = 20
-"""With fewer, a fit has seen too little to be worth what it takes from the calibration."""
+"""With fewer, a fit gains less than it takes from the calibration."""
 
 Array = NDArray[np.float32]
 
@@ -54,7 +54,8 @@ class FitSample:
     """The cells of one photograph that the fit sees.
 
     names: the terms, as `terms.term_names()` calls them.
-    terms: float32 [P, T]. error: the largest D in each cell, float32 [P].
+    terms: float32 [P, T].
+    error: the largest D in each cell, float32 [P].
     share: the share of the photograph that each cell stands for, float32 [P].
     """
 
@@ -67,9 +68,7 @@ class FitSample:
 def fit_sample(maps: Maps, error: Array) -> FitSample:
     """The cells of one photograph: those that can become the worst of a mask, and others.
 
-    Args:
-        maps: of the samples.
-        error: D of the prediction, float32 [H, W] ≥ 0.
+    `error`: D of the prediction, float32 [H, W] ≥ 0.
 
     Raises:
         ValueError: the photograph has fewer than two cells.
@@ -117,14 +116,14 @@ def fit(
     units: int = 0,
     cells: int = MOST_CELLS,
 ) -> Fit:
-    """Weights that trust as much as can be for a given mean of the worst error.
+    """Weights that trust as much as possible for a given mean of the worst error.
 
     Args:
-        photographs: of one upscaler and M; more than one of a scene are as good as their number.
+        photographs: of one upscaler and M; several of one scene count as many.
         terms: how many terms have a weight.
         ridge: penalty on the squared weights of the standardised terms.
         units: how many units bend.
-        cells: of all photographs, that are looked at.
+        cells: how many cells of all photographs are used.
 
     Raises:
         ValueError: no photographs, or photographs with different terms.
@@ -166,7 +165,6 @@ class _Rows:
 
     @property
     def mean(self) -> Array:
-        """Of each term, [T]."""
         return np.asarray(self.terms.mean(axis=(0, 1)))
 
     @property
@@ -175,7 +173,6 @@ class _Rows:
         return np.asarray(self.terms.std(axis=(0, 1)) + 0.02)
 
     def every(self, step: int) -> _Rows:
-        """With some of the cells only."""
         share = self.share[:, ::step]
         whole = share.sum(axis=1, keepdims=True)
         return _Rows(self.terms[:, ::step], self.error[:, ::step], share / whole)
@@ -220,7 +217,7 @@ class _Net:
 
 
 def _minimise(rows: _Rows, ridge: float, units: int) -> _Net:
-    """What the photographs in `rows` have the lowest objective with."""
+    """The net with the lowest objective on the photographs in `rows`."""
     photos, _, count = rows.terms.shape
     z = ((rows.terms - rows.mean) / rows.deviation).reshape(-1, count)
     share = (rows.share / photos).reshape(-1)

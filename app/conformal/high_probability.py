@@ -17,7 +17,7 @@ the thresholds of all α. Each α fixed in advance has its promise; the bound is
 **Three p-values** (`concentration.py`). Hoeffding-Bentkus uses the mean only. Clopper-Pearson is
 exact for losses of 0 or B; a scene counts as lost if one of its crops is. WSR betting gains where
 losses vary little. It takes the scenes one after the other, so their order must be independent of
-their losses, unlike that of names that tell the camera.
+their losses, which an order by names (of cameras, of days) need not be.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""σ: where a prediction may be wrong, told by the M samples of one request and its input (§2.2).
+"""σ: where a prediction may be wrong, from the M samples of one request and its input (§2.2).
 
-`ESTIMATORS` is all that the program knows of its estimators. To add one, write a function of the
-accumulated samples and enter its row; forms, commands, checks, admission and answers read the row.
+To add an estimator, write a function of the accumulated samples and enter its row in `ESTIMATORS`:
+forms, commands, checks, admission and answers read the row.
 """
 
 from __future__ import annotations
@@ -30,13 +30,12 @@ class Estimator:
 
     sigma: σ of the accumulated samples, float32 [H, W], finite and ≥ 0.
     title: how a form offers the estimator.
-    radius: σ of a pixel depends on the pixels at most so far away, along either axis; None: on most
-        of the image.
+    radius: how far along either axis σ of a pixel depends on other pixels; None: most of the image.
     window: the smallest image side, in pixels, that it is meant for.
-    least_samples: M from which on it says anything.
-    of_variance: whether `pixel_variance` of the samples is all that it looks at.
-    needs_input: whether it looks at the input X.
-    needs_witness: whether it looks at the witness's answer to X.
+    least_samples: M from which on it is defined.
+    of_variance: whether `pixel_variance` of the samples is all that it uses.
+    needs_input: whether it uses the input X.
+    needs_witness: whether it uses the witness's answer to X.
     bytes_per_pixel: what it allocates at most beside the samples and the witness's answer.
     smooths: whether kernel, size, blur and clip_quantile change it.
     takes_fit: whether the settings carry its weights.
@@ -60,13 +59,13 @@ class IndecisionSettings:
     """How σ is made from the samples.
 
     estimator: a name in `ESTIMATORS`.
-    kernel, size: the window K, `size` pixels wide; not used by `pixel_variance`.
+    kernel, size: the window K, `size` pixels wide; not of `pixel_variance`.
     blur: standard deviation in pixels of a final Gaussian blur; 0: none.
     clip_quantile: σ is cut at this quantile of its own values before the blur; None: not cut.
     fit: the weights of `fitted`.
     fits: those of the classes of uploads that have their own; `of_class` puts them in its place.
 
-    The defaults were chosen by the mask size they give on photographs (docs/calibration.md).
+    The defaults give the largest masks on photographs (docs/calibration.md).
     """
 
     estimator: str = "smoothed_variance"
@@ -99,12 +98,12 @@ class IndecisionSettings:
 
     @property
     def row(self) -> Estimator:
-        """What is known of the estimator."""
+        """The estimator's row."""
         return ESTIMATORS[self.estimator]
 
     @property
     def window(self) -> int:
-        """The smallest image side, in pixels, on which the window does not exceed the image."""
+        """The smallest image side, in pixels, that holds the window."""
         return self.row.window(self)
 
     @property
@@ -124,30 +123,25 @@ class IndecisionSettings:
 
     @property
     def needs_input(self) -> bool:
-        """Whether the accumulator has to be given the enlarged input."""
+        """Whether the accumulator needs the enlarged input."""
         fits = self.all_fits
         return self.row.needs_input and (not fits or any(fit.needs_input for fit in fits))
 
     @property
     def needs_witness(self) -> bool:
-        """Whether the accumulator has to be given the witness's answer."""
+        """Whether the accumulator needs the witness's answer."""
         return self.row.needs_witness or any(fit.needs_witness for fit in self.all_fits)
 
     @property
     def least_samples(self) -> int:
-        """M from which on σ says anything."""
+        """M from which on σ is defined."""
         return max(self.row.least_samples, *(fit.least_samples for fit in self.all_fits), 1)
 
 
 class Accumulator(Moments):
-    """Accumulates samples for σ.
+    """Accumulates samples for σ, by default settings if None.
 
-    Args:
-        shape: (H, W) of the samples; a trailing channel axis of 3 is accepted.
-        settings: None: the defaults.
-        enlarged: as of `Moments`; only estimators that look at it (`needs_input`) need it.
-        samples: as of `Moments`.
-
+    `enlarged` and `samples` are of `Moments`; only some estimators (`needs_input`) need the first.
     `each` goes through strips of σ, as `map` does, or in threads.
     """
 
@@ -179,9 +173,9 @@ class Accumulator(Moments):
             )
 
     def strips(self, look: Look[T]) -> Iterable[T]:
-        """What is said of `result`, some rows after the others; a fitted σ is never there whole.
+        """What `look` returns for `result`, some rows after the others; a fitted σ is never whole.
 
-        What has been looked at may be changed. Raises ValueError as `result`.
+        `look` may change its rows. Raises ValueError as `result`.
         """
         fit = self.settings.fit
         if fit is not None:
@@ -194,7 +188,7 @@ class Accumulator(Moments):
 
 
 def _smoothed(sigma: NDArray[np.float32], settings: IndecisionSettings) -> NDArray[np.float32]:
-    """σ clipped and blurred in its place, as the settings say."""
+    """σ clipped and blurred in place, as the settings say."""
     if settings.clip_quantile is not None and settings.clip_quantile < 1:
         largest = np.float32(np.quantile(sigma, settings.clip_quantile))
         np.minimum(sigma, largest, out=sigma)
@@ -223,7 +217,7 @@ def _fitted(accumulator: Accumulator) -> NDArray[np.float32]:
 
 
 def _blur_radius(settings: IndecisionSettings) -> int | None:
-    """A clip at a quantile looks everywhere: content far away decides how much is cut."""
+    """A clip at a quantile depends on the whole image."""
     if settings.clip_quantile not in {None, 1}:
         return None
     return gaussian_radius(settings.blur)
@@ -290,7 +284,7 @@ ESTIMATORS: dict[str, Estimator] = {
 
 `pixel_variance` is the paper's σ^var, the variance over the samples summed over the normalised Lab
 channels. `patch_variance` is the paper's σ^ker read literally, E_M[μ² * K] − (E_M[μ * K])²; it also
-measures local contrast, alone so with one sample. `smoothed_variance` is K * σ^var: the smoothing
+measures local contrast, with one sample that alone. `smoothed_variance` is K * σ^var: the smoothing
 without the contrast. `residual` is K * E_M‖μ − E‖², E the enlarged input. `witness` is the larger
 of G_b * ‖E_M[μ] − W‖₁ for two Gaussian blurs G_b, W a faithful network's answer to X. `fitted`
 weighs all of these against the texture of the mean image (`fitted.py`).

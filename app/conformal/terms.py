@@ -4,7 +4,7 @@
 
 Each *term* f_j is the logarithm of a non-negative energy at one level of a pyramid. The cells of
 level 0 are 4×4 output pixels, those of each further level twice as wide, up to 512 pixels; a coarse
-term is brought to the cells of level 0 by linear interpolation. The energies are
+term is interpolated linearly to the cells of level 0. The energies are
 
     variance          Σ_c Var_M, the disagreement of the samples; it needs two of them
     residual          E_M Σ_c (μ − E)², what the samples add to E, the enlarged input
@@ -14,18 +14,16 @@ term is brought to the cells of level 0 by linear interpolation. The energies ar
     light<b>, color<b>  what the mean image loses in L, and in a and b, by a small blur at level b:
                       its spectrum, octave by octave
 
-Beside them are facts of the input that say how hard it is as a whole, `fact loss` and so on: one
-number for all cells each (`FACTS`).
+and facts of the input, `fact loss` and so on: one number for all cells each (`FACTS`). `variance@2`
+is the logarithm of the mean over a cell of level 2, `log variance@2` the mean of the logarithm.
 
-`variance@2` is the logarithm of the mean over a cell of level 2, `log variance@2` the mean of the
-logarithm. Why these: where the truth has more detail than any upscaler can return, the samples
-often agree on too little of it; how the energy falls from octave to octave tells how much is
-missing, and the coarsest levels tell how hard the photograph is as a whole. What the upscaler has
-added to its input is what it may have made up, and one sample suffices to see it; where it departs
-from a network that hardly invents, the more so.
+Why these: where the truth has more detail than any upscaler can return, samples often agree on too
+little; the fall of the energy from octave to octave shows how much is missing, the coarsest levels
+how hard the whole photograph is. What the upscaler adds to its input may be invented, the more so
+where it departs from a network that hardly invents; one sample shows it.
 
-`texture.py` measures the energies, `cells.py` adds the terms; weights are a `Fit` (`fitted.py`),
-and `fitting.py` finds them.
+`texture.py` measures the energies and adds the terms; the weights are a `Fit`
+(`fitted.py`), which `fitting.py` finds.
 """
 
 from __future__ import annotations
@@ -65,9 +63,9 @@ class Maps(NamedTuple):
 
     mean: E_M[μ] in normalised Lab, float32 [3, H, W].
     variance: Σ_c Var_M over the channels, float32 [H, W] ≥ 0; None: of a single sample.
-    residual: E_M Σ_c (μ − E)² in normalised Lab, float32 [H, W] ≥ 0; None: X is not known.
+    residual: E_M Σ_c (μ − E)² in normalised Lab, float32 [H, W] ≥ 0; None: X is unknown.
     witness: the same for W in place of E; None: there is no witness.
-    facts: those of `FACTS` of the input; None: they are not known.
+    facts: those of `FACTS` of the input, if known.
     """
 
     mean: NDArray[np.float32]
@@ -96,21 +94,21 @@ class Maps(NamedTuple):
         )
 
     def let_go(self) -> None:
-        """Somebody else holds them."""
+        """Nothing: these are held by others."""
 
 
 class Each(Protocol):
-    """What a function says of every one of some numbers, like `map`, in threads or not."""
+    """Like `map` over some numbers, in threads or not."""
 
     def __call__(self, function: Callable[[int], T], numbers: range, /) -> Iterable[T]: ...
 
 
 Look = Callable[[int, NDArray[np.float32]], T]
-"""Is given some rows of a plane, and the number of the first of them."""
+"""Gets some rows of a plane, and the number of the first of them."""
 
 
 class Measured(Protocol):
-    """`Maps` of an image that are made strip by strip, so that they are never there as a whole."""
+    """`Maps` of an image that are made strip by strip, and never whole."""
 
     @property
     def shape(self) -> tuple[int, int]: ...
@@ -120,11 +118,11 @@ class Measured(Protocol):
     def facts(self) -> Mapping[str, float] | None: ...
     def rows(self, top: int, bottom: int) -> Maps: ...
     def let_go(self) -> None:
-        """All terms are measured: no rows are asked for any more."""
+        """All terms are measured: no more rows are needed."""
 
 
 def known_terms(there: Container[str], *, facts: bool) -> frozenset[str]:
-    """The names of the terms that can be measured where of `OPTIONAL` these energies are known."""
+    """The names of the terms that can be measured where these energies of `OPTIONAL` are known."""
     missing = {name for name in OPTIONAL if name not in there}
     if not facts:
         missing |= {f"{_FACT}{name}" for name in FACTS}

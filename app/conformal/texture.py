@@ -1,8 +1,8 @@
-"""The energies that the terms of the fitted σ (`terms.py`) are logarithms of, level by level."""
+"""The terms of the fitted σ (`terms.py`): measured level by level, summed, and as pixels."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,11 +16,18 @@ from app.conformal.terms import (
     OPTIONAL,
     STRIP,
     Each,
+    Look,
     Measured,
     Plane,
+    T,
+    fact_of,
+    is_fact,
     names_at,
+    term_names,
     wait_for,
 )
+
+_ROUNDING = 1 << 20
 
 # A Gaussian of one cell, cut at four, and the rows that are blurred together.
 _RADIUS, _ROWS = 4, 32
@@ -40,6 +47,134 @@ _FLOORS = {
 }
 
 
+def log_sigma(
+    maps: Measured,
+    weights: Mapping[str, NDArray[np.float64]],
+    join: Callable[[Plane], Plane],
+    each: Each = map,
+) -> Plane:
+    """join(Σ_j w_kj f_j) on the cells of level 0, float64 [⌈H/4⌉, ⌈W/4⌉].
+
+    Rounded to multiples of 2^-20: logarithms and sums of different machines may differ by about
+    1e-14, which moves a rounded value once in a hundred million cells, and then σ by a millionth.
+
+    Args:
+        maps: of one image.
+        weights: w_kj, float64 [K] by the name of the term.
+        join: makes one plane of the K sums, [K, h, w], cell by cell.
+        each: goes through the strips, in any order.
+
+    Raises:
+        ValueError: a name is not that of a term, or the maps do not have it.
+    """
+    if unknown := set(weights) - maps.known:
+        raise ValueError(f"there are no terms {sorted(unknown)}")
+    of_facts = {name: weights[name] for name in weights if is_fact(name)}
+    same = sum(
+        (weight * fact_of(maps, name) for name, weight in of_facts.items()),
+        start=np.zeros(len(next(iter(weights.values())))),
+    )
+    weights = {name: weight for name, weight in weights.items() if name not in of_facts}
+    levels = pyramid(maps, frozenset(weights), each)
+    height, width = (-(-side // CELL) for side in maps.shape)
+    joined = np.empty((height, width))
+
+    # K planes of a large level never exist at once.
+    def strip(top: int) -> None:
+        place = joined[top : min(top + STRIP, height)]
+        sums = _sums(levels, weights, len(same), top, top + len(place))
+        place[:] = join(sums + same[:, None, None])[:, :width]
+        place *= _ROUNDING
+        np.rint(place, out=place)
+        place *= 1 / _ROUNDING  # exact
+
+    wait_for(each(strip, range(0, height, STRIP)))
+    return joined
+
+
+def _sums(
+    levels: Sequence[Level],
+    weights: Mapping[str, NDArray[np.float64]],
+    count: int,
+    top: int,
+    bottom: int,
+) -> Plane:
+    """Σ_j w_kj f_j over these levels on some rows of the first, float64 [K, bottom − top, w]."""
+    finest, *coarser = levels
+    if coarser:
+        # From coarse to fine: interpolation is linear, so a level is summed before it is enlarged.
+        # A row lies between two of the coarser level.
+        above = max(0, top // 2 - 1)
+        below = min(bottom // 2 + 1, coarser[0].shape[0])
+        large = double(_sums(coarser, weights, count, above, below))
+        total = large[:, top - 2 * above : bottom - 2 * above]
+    else:
+        total = np.zeros((count, bottom - top, finest.shape[1]))
+    for name, values in finest.terms.items():
+        total += np.multiply.outer(weights[name], values[top:bottom])
+    return total
+
+
+def dense_terms(maps: Measured) -> dict[str, NDArray[np.float32]]:
+    """Every known term on the cells of level 0, float32 [⌈H/4⌉, ⌈W/4⌉] each."""
+    height, width = (-(-side // CELL) for side in maps.shape)
+    dense = {}
+    for depth, level in enumerate(pyramid(maps, maps.known, map)):
+        for name, values in level.terms.items():
+            plane = values
+            for _ in range(depth):
+                plane = double(plane)
+            dense[name] = plane[:height, :width].astype(np.float32)
+    for name in filter(is_fact, term_names() if maps.facts is not None else ()):
+        dense[name] = np.full((height, width), fact_of(maps, name), np.float32)
+    return dense
+
+
+def whole(
+    shape: tuple[int, int], strips: Callable[[Look[None]], Iterable[None]]
+) -> NDArray[np.float32]:
+    """The plane, float32 [H, W], whose rows `strips` passes on."""
+    plane = np.empty(shape, np.float32)
+
+    def keep(top: int, rows: NDArray[np.float32]) -> None:
+        plane[top : top + len(rows)] = rows
+
+    wait_for(strips(keep))
+    return plane
+
+
+def enlarged(cells: Plane, shape: tuple[int, int], look: Look[T], each: Each = map) -> Iterable[T]:
+    """What `look` returns for cells of level 0 as interpolated pixels, some rows at a time."""
+
+    def strip(top: int) -> T:
+        # Two more rows of cells on either side: a pixel lies between two of them, twice.
+        above, below = max(0, top - 2), min(len(cells), top + STRIP + 2)
+        first, end = CELL * top, min(CELL * (top + STRIP), shape[0])
+        large = double(double(cells[above:below].astype(np.float32)))[first - CELL * above :]
+        return look(first, large[: end - first, : shape[1]])
+
+    return each(strip, range(0, len(cells), STRIP))
+
+
+def double(plane: NDArray[Any]) -> NDArray[Any]:
+    """Twice as high and wide by linear interpolation between the centres, float [..., h, w]."""
+    *planes, height, width = plane.shape
+    near = 3 * plane
+    tall = np.empty((*planes, 2 * height, width), plane.dtype)
+    np.add(near[..., 1:, :], plane[..., :-1, :], out=tall[..., 2::2, :])
+    np.add(near[..., :-1, :], plane[..., 1:, :], out=tall[..., 1:-1:2, :])
+    for end in (0, -1):
+        np.add(near[..., end, :], plane[..., end, :], out=tall[..., end, :])
+    near = 3 * tall
+    large = np.empty((*planes, 2 * height, 2 * width), plane.dtype)
+    np.add(near[..., 1:], tall[..., :-1], out=large[..., 2::2])
+    np.add(near[..., :-1], tall[..., 1:], out=large[..., 1:-1:2])
+    for end in (0, -1):
+        np.add(near[..., end], tall[..., end], out=large[..., end])
+    large *= 1 / 16  # exact
+    return large
+
+
 class Level(NamedTuple):
     """The wanted terms of one level by their names, float64 [h, w] each."""
 
@@ -51,7 +186,7 @@ class _Energy(NamedTuple):
     """An energy from the finest level on that it has terms at.
 
     plane: its means over the cells of that level, float64 [h, w].
-    logs: means of its logarithms over the same cells; None: that would be the logarithm itself.
+    logs: means of its logarithms over the same cells; None: that is the logarithm itself.
     """
 
     depth: int
@@ -60,7 +195,7 @@ class _Energy(NamedTuple):
 
 
 def pyramid(maps: Measured, wanted: frozenset[str], each: Each) -> list[Level]:
-    """The levels from fine to coarse; what no wanted term needs is not measured."""
+    """The levels from fine to coarse, with what the wanted terms need."""
     color, measured = _cells(maps, wanted, each)
     height, width = color[0].shape
     terms: dict[str, Plane] = {}
@@ -91,7 +226,6 @@ def pyramid(maps: Measured, wanted: frozenset[str], each: Each) -> list[Level]:
 
 
 def _energies(wanted: Iterable[str]) -> set[str]:
-    """The names of the energies that some terms are of."""
     return {name.partition("@")[0].removeprefix("log ") for name in wanted}
 
 
@@ -100,7 +234,6 @@ def _has_logs(name: str, wanted: Iterable[str]) -> bool:
 
 
 def _terms_of(name: str, energy: _Energy, wanted: frozenset[str]) -> dict[str, Plane]:
-    """The wanted terms of one energy."""
     terms = {}
     depth, plane, logs = energy
     has_logs = _has_logs(name, wanted)
@@ -120,8 +253,8 @@ def _terms_of(name: str, energy: _Energy, wanted: frozenset[str]) -> dict[str, P
 class _Growing:
     """An energy of the pixels while it is measured, some rows of cells after the others.
 
-    Cells of level 0 are kept only where there is a term of them: they take half a byte of memory
-    per pixel and energy, those of level 1 an eighth.
+    Cells of level 0 are kept only for terms of them: they take half a byte of memory per pixel and
+    energy, those of level 1 an eighth.
     """
 
     def __init__(self, name: str, wanted: frozenset[str], shape: tuple[int, int]) -> None:
@@ -144,7 +277,7 @@ class _Growing:
             self._logs[here] = _halve(_log(self._name, cells))
 
     def done(self, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> _Energy:
-        """All of it; where rows and columns of the reflected level 0 lie in the measured one."""
+        """The energy; rows and columns: those of the measured level 0 in the reflected one."""
         if self._depth:
             rows, columns = rows[::2] // 2, columns[::2] // 2
         logs = None if self._logs is None else _reflected(self._logs, rows, columns)
@@ -213,14 +346,14 @@ def _cells(
 
 
 def _reflected(plane: Plane, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> Plane:
-    """A plane with these of its rows and columns; itself where that is all of it."""
+    """These rows and columns of a plane; itself if they are all."""
     if plane.shape == (len(rows), len(columns)):
         return plane
     return plane[np.ix_(rows, columns)]
 
 
 def _means(values: NDArray[Any]) -> Plane:
-    """Means of the cells, float64 [H/4, W/4]. Slices are added one by one: the order is fixed."""
+    """Means of the cells, float64 [H/4, W/4]; slices are added one by one, in fixed order."""
     tall = values[::CELL].astype(np.float64)
     for row in range(1, CELL):
         tall += values[row::CELL]
@@ -232,7 +365,7 @@ def _means(values: NDArray[Any]) -> Plane:
 
 
 def _padded(plane: NDArray[Any], sides: list[tuple[int, int]]) -> NDArray[Any]:
-    """The plane reflected by so much at its ends; itself, not a copy, where that is nothing."""
+    """The plane reflected by so much at its ends; itself, not a copy, for nothing."""
     if not any(map(any, sides)):
         return plane
     return np.pad(plane, sides, mode="symmetric")

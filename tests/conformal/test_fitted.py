@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from app.conformal import RiskCurve, Staircase, cells, fitting, terms, texture
+from app.conformal import RiskCurve, Staircase, fitting, terms, texture
 from app.conformal.fitted import Fit, shipped
 from app.conformal.indecision import IndecisionSettings
 from app.images.facts import UPLOAD
@@ -49,13 +49,13 @@ class TestSigma:
         """σ = exp(w₀ + Σ w_j f_j + Σ v_k max(0, b_k + Σ u_kj f_j)), from cells of 4×4 pixels."""
         accumulator = measured(samples(5, 48, 56), config)
         fit = config.fit
-        dense = cells.dense_terms(accumulator.maps())
+        dense = texture.dense_terms(accumulator.maps())
         f = np.stack([dense[name].astype(np.float64) for name, _ in fit.weights])
         total = sum(weight * plane for (_, weight), plane in zip(fit.weights, f, strict=True))
         for out, bias, *bent in fit.units:
             total += out * np.maximum(0, bias + sum(u * p for u, p in zip(bent, f, strict=True)))
         sigma = np.exp(total + fit.offset)
-        expected = cells.whole((48, 56), lambda look: cells.enlarged(sigma, (48, 56), look))
+        expected = texture.whole((48, 56), lambda look: texture.enlarged(sigma, (48, 56), look))
         np.testing.assert_allclose(accumulator.result(), expected, rtol=1e-4)
         np.testing.assert_allclose(fit.log_sigma(f), total + fit.offset, atol=1e-9)
 
@@ -288,7 +288,7 @@ def maps(height=96, width=64, seed=0):
 def weighted(found, weights):
     """Σ_j w_j f_j, rounded."""
     rows = {name: np.array([weight]) for name, weight in weights.items()}
-    return cells.log_sigma(found, rows, lambda sums: sums[0])
+    return texture.log_sigma(found, rows, lambda sums: sums[0])
 
 
 def term(name, found):
@@ -296,7 +296,7 @@ def term(name, found):
 
 
 def enlarged(logs, shape):
-    return cells.whole(shape, lambda look: cells.enlarged(logs, shape, look))
+    return texture.whole(shape, lambda look: texture.enlarged(logs, shape, look))
 
 
 def blocks(plane, cell):
@@ -311,7 +311,7 @@ def test_a_fact_is_a_term_of_every_cell():
     both = weighted(found, {"slope@2": 0.7, "fact noise": 2.0, "fact loss": -1.0})
     shift = 2 * FACTS["noise"] - FACTS["loss"]
     np.testing.assert_allclose(both, weighted(found, {"slope@2": 0.7}) + shift, atol=2e-6)
-    dense = cells.dense_terms(found)["fact detail"]
+    dense = texture.dense_terms(found)["fact detail"]
     assert (dense == np.float32(FACTS["detail"])).all()
 
 
@@ -348,7 +348,7 @@ class TestTerms:
         means = blocks(found.mean[0], 8).mean(axis=(1, 3))
         lost = np.log((means - ndimage.gaussian_filter(means, 1)) ** 2 + 1e-7)
         got = term("light1@1", found)
-        np.testing.assert_allclose(got, cells.double(lost), atol=1e-5)
+        np.testing.assert_allclose(got, texture.double(lost), atol=1e-5)
 
     @settings(max_examples=20, deadline=None)
     @given(st.integers(1, 80), st.integers(1, 80), st.integers(0, 9))
@@ -366,7 +366,7 @@ class TestTerms:
             ("variance@2", np.log(blocks(means, 4).mean(axis=(1, 3)) + 1e-9)),
             ("log variance@2", blocks(np.log(means + 1e-9), 4).mean(axis=(1, 3))),
         ):
-            expected = cells.double(cells.double(coarse))
+            expected = texture.double(texture.double(coarse))
             np.testing.assert_allclose(term(name, found), expected, atol=1e-5)
 
     @pytest.mark.parametrize("energy", ["variance", "residual", "witness"])
@@ -374,7 +374,7 @@ class TestTerms:
         """A single sample has no variance, and without X there is no residual."""
         found = maps()._replace(**{energy: None})
         assert set(NAMES) - found.known == {name for name in NAMES if energy in name}
-        assert set(cells.dense_terms(found)) == found.known
+        assert set(texture.dense_terms(found)) == found.known
         for name in (f"{energy}@3", "variance@9"):  # it is an error, not a term of zero
             with pytest.raises(ValueError, match=f"no terms .*{name}"):
                 weighted(found, {name: 1.0})
@@ -390,7 +390,7 @@ class TestSum:
     def test_it_is_the_weighted_sum_of_the_terms(self, height, width, weights):
         """log σ = Σ_j w_j f_j for any size and weights, finite, whatever else is not measured."""
         found = maps(height, width)
-        dense = cells.dense_terms(found)
+        dense = texture.dense_terms(found)
         assert tuple(dense) == NAMES
         assert {plane.shape for plane in dense.values()} == {(-(-height // 4), -(-width // 4))}
         assert all(np.isfinite(plane).all() for plane in dense.values())
@@ -406,5 +406,5 @@ class TestSum:
 def test_strips_leave_no_seam():
     """Pixels are made a few rows of cells at a time, and are the same as made at once."""
     logs = np.random.default_rng(0).random((53, 9))
-    at_once = cells.double(cells.double(logs.astype(np.float32)))[:210, :35]
+    at_once = texture.double(texture.double(logs.astype(np.float32)))[:210, :35]
     np.testing.assert_array_equal(enlarged(logs, (210, 35)), at_once)
