@@ -24,7 +24,7 @@ from app.conformal.post_hoc import Shape
 
 T = TypeVar("T")
 
-MOST_WEIGHT = 100.0  # of one term; a fit that says more is no fit
+MOST_WEIGHT = 100.0  # of one term
 MOST_UNITS, MOST_OF_UNIT = 64, 1e4
 _MOST_LOG = 60.0  # of σ, so that it stays a float32 above 0
 

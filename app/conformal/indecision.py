@@ -193,7 +193,7 @@ def _smoothed(sigma: NDArray[np.float32], settings: IndecisionSettings) -> NDArr
         largest = np.float32(np.quantile(sigma, settings.clip_quantile))
         np.minimum(sigma, largest, out=sigma)
     gaussian_blur(sigma, settings.blur, out=sigma)
-    np.maximum(sigma, np.float32(0), out=sigma)  # running sums may leave −1e-20; −0 becomes 0, too
+    np.maximum(sigma, np.float32(0), out=sigma)  # running sums may leave −1e-20 or −0
     return sigma
 
 
@@ -242,7 +242,7 @@ ESTIMATORS: dict[str, Estimator] = {
         title="Fitted to the upscaler's errors (largest masks)",
         radius=lambda _: None,
         needs_input=True,
-        # Cells of colour, energies and their terms; mask and trust levels come when these go.
+        # Cells of colour, energies and terms, which go before mask and trust levels come.
         bytes_per_pixel=6,
         smooths=False,
         takes_fit=True,
@@ -269,7 +269,7 @@ ESTIMATORS: dict[str, Estimator] = {
         title="Patch variance (the paper's formula)",
         radius=_window_radius,
         window=lambda settings: settings.size,
-        # Three planes of float64 beside the sums, which it makes even of two samples.
+        # Three planes of float64 beside the sums.
         bytes_per_pixel=36,
     ),
     "pixel_variance": Estimator(

@@ -39,21 +39,20 @@ from numpy.typing import NDArray
 Plane = NDArray[np.float64]
 T = TypeVar("T")
 
-CELL = 4  # output pixels: the neighbourhood of D is as wide, so nothing finer is to be ranked
-LEVELS = 8  # the coarsest cell, 4 · 2^7 = 512 pixels, is one whole photograph of the fit
+CELL = 4  # output pixels, as wide as the neighbourhood of D
+LEVELS = 8  # the coarsest cell, 512 pixels, is a whole photograph of the fit
 WIDEST = CELL << (LEVELS - 1)
 BANDS = 5  # octaves of light and color
-STRIP = 16  # rows of cells that are measured, or summed, together: temporaries stay in cache
+STRIP = 16  # rows of cells at once: temporaries stay in the cache
 FACTS = ("loss", "lossy", "jpeg", "softness", "noise", "detail")
 """Of the input, as `app/images/facts.py` measures them."""
 _FACT = "fact "
 
-# Those that are not known of every image are fields of `Maps`.
+# Fields of `Maps` that some images lack.
 OPTIONAL = ("variance", "residual", "witness")
 OF_PIXELS = (*OPTIONAL, "detail", "slope", "curve")
 
-# Levels at which there are terms. Neighbouring levels tell almost the same, so that at the coarser
-# ones every second is enough, and fewer yet for the means of logarithms.
+# Levels with terms. Coarse neighbours are almost alike, means of logarithms the more so.
 _LEVELS_OF_MEANS = (0, 1, 2, 3, 5, 7)
 _LEVELS_OF_LOGS = (2, 5, 7)
 
@@ -148,7 +147,7 @@ def names_at(depth: int) -> Iterator[str]:
     bands = range(min(depth + 1, BANDS))
     for energy in (*OF_PIXELS, *(f"{kind}{b}" for b in bands for kind in ("light", "color"))):
         yield energy
-        # At the level where a band is measured, the mean of one logarithm is the logarithm.
+        # Where a band is measured, the mean of one logarithm is the logarithm.
         if depth in _LEVELS_OF_LOGS and not energy.endswith(str(depth)):
             yield f"log {energy}"
 

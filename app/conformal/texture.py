@@ -29,12 +29,12 @@ from app.conformal.terms import (
 
 _ROUNDING = 1 << 20
 
-# A Gaussian of one cell, cut at four, and the rows that are blurred together.
+# A Gaussian of one cell, cut at four, and the rows that are blurred at once.
 _RADIUS, _ROWS = 4, 32
 _BLUR = np.exp(-0.5 * np.arange(-_RADIUS, _RADIUS + 1) ** 2)
 _BLUR /= _BLUR.sum()
 
-# Where the logarithm starts: below these, energies are rounding noise of 8-bit samples.
+# Below these, energies are rounding noise of 8-bit samples.
 _FLOORS = {
     "variance": 1e-9,
     "residual": 1e-8,
@@ -102,8 +102,8 @@ def _sums(
     """Σ_j w_kj f_j over these levels on some rows of the first, float64 [K, bottom − top, w]."""
     finest, *coarser = levels
     if coarser:
-        # From coarse to fine: interpolation is linear, so a level is summed before it is enlarged.
-        # A row lies between two of the coarser level.
+        # Interpolation is linear, so a level is summed before it is enlarged. A row is between two
+        # of the coarser level.
         above = max(0, top // 2 - 1)
         below = min(bottom // 2 + 1, coarser[0].shape[0])
         large = double(_sums(coarser, weights, count, above, below))
@@ -147,7 +147,7 @@ def enlarged(cells: Plane, shape: tuple[int, int], look: Look[T], each: Each = m
     """What `look` returns for cells of level 0 as interpolated pixels, some rows at a time."""
 
     def strip(top: int) -> T:
-        # Two more rows of cells on either side: a pixel lies between two of them, twice.
+        # Two more rows of cells on either side, since pixels are interpolated twice.
         above, below = max(0, top - 2), min(len(cells), top + STRIP + 2)
         first, end = CELL * top, min(CELL * (top + STRIP), shape[0])
         large = double(double(cells[above:below].astype(np.float32)))[first - CELL * above :]
@@ -199,7 +199,7 @@ def pyramid(maps: Measured, wanted: frozenset[str], each: Each) -> list[Level]:
     color, measured = _cells(maps, wanted, each)
     height, width = color[0].shape
     terms: dict[str, Plane] = {}
-    # One energy after the other: on the finest level each is large.
+    # One by one: on the finest level each is large.
     for name in list(measured):
         terms |= _terms_of(name, measured.pop(name), wanted)
     energies = _energies(wanted)
@@ -269,7 +269,7 @@ class _Growing:
         if self._depth == 0:
             self._plane[top : top + len(cells)] = cells
             return
-        # The border is reflected: a cell at the end of an odd number stands twice.
+        # The border is reflected: the last of an odd number of cells counts twice.
         cells = _padded(cells, [(0, side % 2) for side in cells.shape])
         here = slice(top // 2, top // 2 + len(cells) // 2)
         self._plane[here] = _halve(cells)
@@ -292,7 +292,7 @@ def _cells(
     Borders are reflected, first to whole cells, then to whole cells of the coarsest level.
     """
     tall, wide = (-side % CELL for side in maps.shape)
-    # Where each row of the padded image lies in the image, with one more at each end.
+    # The place in the image of each row of the padded image, with one more at each end.
     places = np.pad(np.arange(maps.shape[0]), (1, 1 + tall), mode="symmetric")
     height, width = (-(-side // CELL) for side in maps.shape)
     measures = {
@@ -340,7 +340,7 @@ def _cells(
     mapped = [
         np.pad(np.arange(side), (0, -side % coarsest), mode="symmetric") for side in (height, width)
     ]
-    # One after the other, since a copy takes as much again.
+    # One by one, since each copy is as large.
     color = [_reflected(color.pop(0), *mapped) for _ in range(3)]
     return color, {name: measures.pop(name).done(*mapped) for name in list(measures)}
 
