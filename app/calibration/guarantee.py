@@ -220,8 +220,8 @@ class Probability(GuaranteeSettings):
     def at_hand(self, alpha: float, n: int) -> float:
         """What holds of the n scenes at hand, one image each, with the confidence `AT_HAND`.
 
-        T_i: the σ at which image i first exceeds τ. t_α is the (m + 1)-th smallest of them, m =
-        ⌊α(n + 1)⌋ − 1, so P(T_new < t_α) given the calibration is at most a Beta(m + 1, n − m)
+        T_i: the σ at which image i first exceeds τ. t_α is the (m + 1)-th smallest of them,
+        m = ⌊α(n + 1)⌋ − 1, so P(T_new < t_α) given the calibration is at most a Beta(m + 1, n − m)
         variable, whose quantile is the bound of Clopper and Pearson for m of n.
         """
         allowed = math.floor(alpha * (n + 1) * _ROUNDING) - 1

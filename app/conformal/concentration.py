@@ -6,10 +6,10 @@ the A with P(Bin(n, A) ≤ k) = δ. For n independent values x_i of one law with
 - *Hoeffding-Bentkus* (Bates et al. 2021, Angelopoulos et al. 2021) uses the mean x̄ only:
   min(exp(−n h₁(min(x̄, A), A)), e · P(Bin(n, A) ≤ ⌈n x̄⌉)), with h₁(x, y) = x log(x/y) + (1 − x)
   log((1 − x)/(1 − y)). The theorem needs the ceiling; it does not cover a floor.
-- *WSR betting* (Waudby-Smith and Ramdas 2020, as in Bates et al.): the wealth K_j = Π_{i ≤ j} (1 −
-  λ_i (x_i − A)), where λ_i ∈ [0, 1] depends on x_1 … x_{i−1} only, is a supermartingale if μ ≥ A,
-  so 1/max_j K_j is a p-value (Ville). It gains where the values vary little, and needs an order
-  that no value has influenced.
+- *WSR betting* (Waudby-Smith and Ramdas 2020, as in Bates et al.): the wealth K_j = Π_{i ≤ j}
+  (1 − λ_i (x_i − A)), where λ_i ∈ [0, 1] depends on x_1 … x_{i−1} only, is a supermartingale if
+  μ ≥ A, so 1/max_j K_j is a p-value (Ville). It gains where the values vary little, and needs an
+  order that no value has influenced.
 
 Both p-values fall when A grows; U = inf{A : p(A) ≤ δ} bounds μ with probability ≥ 1 − δ.
 """

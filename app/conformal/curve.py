@@ -2,9 +2,9 @@
 
 A *step curve* gives for a threshold t a value that bounds the expected loss of the mask {σ ≤ t}:
 `RiskCurve` on average, `HighProbabilityCurve` with a stated probability. It rises only at the
-breakpoints of the calibration images. With t_α = sup{t : value(t) ≤ α}, the trust mask is {p : σ(p)
-< t_α}: strictly, since the value may jump above α at t_α. That is {p : value(σ(p)) ≤ α}, so the
-*trust level* α(p) = value(σ(p)) holds the masks of all α at once.
+breakpoints of the calibration images. With t_α = sup{t : value(t) ≤ α}, the trust mask is
+{p : σ(p) < t_α}: strictly, since the value may jump above α at t_α. That is {p : value(σ(p)) ≤ α},
+so the *trust level* α(p) = value(σ(p)) holds the masks of all α at once.
 
 **Scenes.** Crops of one photograph, frames of one camera run or slices of one patient are alike,
 and not exchangeable with those of a new one. So a *scene* loses the mean over its n_i crops,

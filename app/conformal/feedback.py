@@ -135,8 +135,8 @@ def observe(
 def interval(state: Feedback, bound: float) -> Interval:
     """The confidence sequence at the present number of labels, for the mean loss in [0, B].
 
-    B times centre ± radius: Σλx/Σλ ± (ln(2/δ) + Σ(x − μ̂)²(−ln(1 − λ) − λ))/Σλ. Without labels: [0,
-    B].
+    B times centre ± radius: Σλx/Σλ ± (ln(2/δ) + Σ(x − μ̂)²(−ln(1 − λ) − λ))/Σλ. Without labels:
+    [0, B].
     """
     if not state.n:
         return Interval(0.0, math.nan, bound)

@@ -4,9 +4,9 @@
 hand: with probability at least 1 − δ over its n scenes, drawn independently from one law, the
 expected loss of a crop of a new scene, E[L(t̂−) | calibration], is at most α.
 
-**As one curve.** Let x_i(t) = L̄_i(t−)/B ∈ [0, 1] be the mean over the crops of scene i, and p(t,
-A) a valid p-value for "E[x(t)] > A". Thresholds are tested upwards, until the first one with p(t,
-α/B) > δ. The number of tests needs no correction: with t_pop = sup{t : E[L(t−)] ≤ α}, attained
+**As one curve.** Let x_i(t) = L̄_i(t−)/B ∈ [0, 1] be the mean over the crops of scene i, and
+p(t, A) a valid p-value for "E[x(t)] > A". Thresholds are tested upwards, until the first one with
+p(t, α/B) > δ. The number of tests needs no correction: with t_pop = sup{t : E[L(t−)] ≤ α}, attained
 since L(t−) is left-continuous, a t̂ beyond t_pop needs a wrong rejection at every fixed t of
 (t_pop, t̂]; these events shrink as t grows, so their union has probability ≤ δ. Since p falls in A,
 p(t, A) ≤ δ is U(t) ≤ A for the upper confidence bound U(t) = inf{A : p(t, A) ≤ δ}. So "all smaller
@@ -127,10 +127,10 @@ def minimal_n(
 def leakage_bound(alpha: float, n: int, n_leaked: int, bound: float, delta: float) -> float:
     """What is left of α when `n_leaked` of n scenes were trained on (Hoeffding-Bentkus).
 
-    A model may have no error on those. At a threshold that passes, the mean of all n is at most x*
-    = sup{x̄ : U_n(x̄) ≤ α/B}, so the losses of the n_new others sum to at most n x*: with
-    probability ≥ 1 − δ over the scenes that are not leaked, the expected loss is at most B ·
-    U_n_new(n x*/n_new). Never more than B.
+    A model may have no error on those. At a threshold that passes, the mean of all n is at most
+    x* = sup{x̄ : U_n(x̄) ≤ α/B}, so the losses of the n_new others sum to at most n x*: with
+    probability ≥ 1 − δ over the scenes that are not leaked, the expected loss is at most
+    B · U_n_new(n x*/n_new). Never more than B.
 
     Raises:
         ValueError: n_leaked outside [0, n], or delta is not in (0, 1).

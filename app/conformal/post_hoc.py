@@ -11,11 +11,11 @@ to it, at level 1. With Ḡ_i the mean over the crops of scene i, and K scenes,
     ŝ = some s with (Σ_i Ḡ_i(s) + B / min A) / (K + 1) ≤ 1
     ⇒    E[max over α ∈ A of L(t_α(ŝ)−)/α] ≤ 1
 
-for one new crop of a new scene (conditions as in `risk.py`), hence E[L(t_α̃(ŝ)−)/α̃] ≤ 1 for any α̃
-∈ A, however chosen. Below min A the mask is empty, above max A it is that of max A, so any α ≥ 0
+for one new crop of a new scene (conditions as in `risk.py`), hence E[L(t_α̃(ŝ)−)/α̃] ≤ 1 for any
+α̃ ∈ A, however chosen. Below min A the mask is empty, above max A it is that of max A, so any α ≥ 0
 may be chosen. *Why any such s:* let s′ = sup{s : Σ_{i ≤ K+1} Ḡ_i(s) ≤ K + 1} and H_i = Ḡ_i(s′) if
-s′ itself is in this set, else Ḡ_i(s′−). H is symmetric in the K + 1 scenes and sums to at most K +
-1; ŝ is in the set, so Ḡ_{K+1}(ŝ) ≤ H_{K+1}.
+s′ itself is in this set, else Ḡ_i(s′−). H is symmetric in the K + 1 scenes and sums to at most
+K + 1; ŝ is in the set, so Ḡ_{K+1}(ŝ) ≤ H_{K+1}.
 
 A fine menu stands for an interval: α is rounded down to it, which only lowers L/α.
 
