@@ -13,6 +13,8 @@ import pytest
 from app.calibration.archive import ArchiveLimits, archive_files
 from app.errors import BadRequest, ImageTooLarge, TrustscaleError, UnsupportedMedia
 
+METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
+LINKS = (tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.BLKTYPE, tarfile.FIFOTYPE)
 FILES = {"y/a.png": b"first", "y/b.png": b"second" * 40, "x/a.png": b""}
 
 
@@ -53,18 +55,9 @@ class TestReading:
     @pytest.mark.parametrize(
         "data",
         [
-            *(
-                zipped(FILES, method)
-                for method in (
-                    zipfile.ZIP_STORED,
-                    zipfile.ZIP_DEFLATED,
-                    zipfile.ZIP_BZIP2,
-                    zipfile.ZIP_LZMA,
-                )
-            ),
+            *(zipped(FILES, method) for method in METHODS),
             *(tar_of(FILES, form=form) for form in ("", "gz")),
-            tar_of(FILES, style=tarfile.GNU_FORMAT),
-            tar_of(FILES, style=tarfile.USTAR_FORMAT),
+            *(tar_of(FILES, style=style) for style in (tarfile.GNU_FORMAT, tarfile.USTAR_FORMAT)),
         ],
     )
     def test_every_form(self, data):
@@ -94,15 +87,8 @@ class TestNames:
     @pytest.mark.parametrize(
         "name",
         [
-            "../a.png",
-            "y/../../a.png",
-            "/etc/passwd",
-            "//server/a.png",
-            "C:/a.png",
-            "y/a.png:stream",
-            "y\\..\\a.png",
-            "y/\n.png",
-            "y/\x1b[2J.png",
+            *("../a.png", "y/../../a.png", "/etc/passwd", "//server/a.png", "C:/a.png"),
+            *("y/a.png:stream", "y\\..\\a.png", "y/\n.png", "y/\x1b[2J.png"),
         ],
     )
     @pytest.mark.parametrize("archive", [tar_of, zipped])
@@ -138,16 +124,7 @@ class TestKinds:
     @pytest.mark.parametrize(
         "data",
         [
-            *(
-                tarred(member("y/a.png", type=kind, linkname="/etc/passwd"))
-                for kind in (
-                    tarfile.SYMTYPE,
-                    tarfile.LNKTYPE,
-                    tarfile.CHRTYPE,
-                    tarfile.BLKTYPE,
-                    tarfile.FIFOTYPE,
-                )
-            ),
+            *(tarred(member("y/a.png", type=kind, linkname="/etc/passwd")) for kind in LINKS),
             *map(zip_of_kind, (stat.S_IFLNK, stat.S_IFCHR, stat.S_IFIFO, stat.S_IFSOCK)),
         ],
     )

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import math
 import pickle
 import zipfile
 from contextlib import suppress
@@ -16,17 +17,12 @@ from app.calibration import file
 from app.calibration.record import Calibration
 from app.conformal import Staircase
 from app.errors import BadCalibration
+from tests.calibration.test_archive import zipped
 from tests.factories import changed
 
+UNFITTING = ({"default_alpha": 0.2}, {"upscaler": "other"}, {"skipped": [{"name": "a"}]})
+MALFORMED = ({"pipeline": {}}, {"pairs": "none"}, {"default_alpha": math.nan}, {"unknown": 1})
 DOCUMENT, STEPS, PAIRS = "calibration.json", "staircases.npy", "pairs.npy"
-
-
-def zipped(parts):
-    out = io.BytesIO()
-    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, data in parts.items():
-            archive.writestr(name, data)
-    return out.getvalue()
 
 
 def edited(parts, *, manifest=None, **fields):
@@ -144,25 +140,8 @@ class TestDamage:
         [
             ({"version": 2}, "has version 2"),
             *(({"sha256": sums}, None) for sums in (None, [], {}, {STEPS: 1})),
-            # A changed word no longer fits the id.
-            *(
-                ({"manifest": manifest}, "id does not match")
-                for manifest in (
-                    {"default_alpha": 0.2},
-                    {"upscaler": "other"},
-                    {"skipped": [{"name": "a", "reason": "b"}]},
-                )
-            ),
-            # Fields of a wrong form are named.
-            *(
-                ({"manifest": manifest}, f"is invalid: {next(iter(manifest))}")
-                for manifest in (
-                    {"pipeline": {}},
-                    {"pairs": "none"},
-                    {"default_alpha": float("nan")},
-                    {"unknown": 1},
-                )
-            ),
+            *(({"manifest": changed}, "id does not match") for changed in UNFITTING),
+            *(({"manifest": bad}, f"is invalid: {next(iter(bad))}") for bad in MALFORMED),
         ],
     )
     def test_edits_of_the_document(self, parts, fields, words):

@@ -303,6 +303,8 @@ class TestLoad:
             decode_label(picture(1, 24), (48, 48))
 
 
+NO_X, NO_Y = (f"{side}/ has no image of this name" for side in "xy")
+SEVERAL = ["p/a.png", "q/b.png"]
 DEEP = "too many folders below y/ (y/NAME.png, or y/GROUP/NAME.png)"
 
 # Paths; the pairs that they make, as "name: x y label group"; the items that are left out.
@@ -323,17 +325,9 @@ LAYOUTS = {
     ),
     "images of one folder": (["a.png", "b.png"], ["a: a.png", "b: b.png"], {}),
     "images of one folder below": (["p/a.png", "p/b.png"], ["a: p/a.png", "b: p/b.png"], {}),
-    "images of several folders": (
-        ["p/a.png", "q/b.png"],
-        [],
-        {"p/a.png": ELSEWHERE, "q/b.png": ELSEWHERE},
-    ),
+    "images of several folders": (SEVERAL, [], dict.fromkeys(SEVERAL, ELSEWHERE)),
     "images beside folders": (["a.png", "y/b.png"], ["b: y/b.png"], {"a.png": ELSEWHERE}),
-    "images beside inputs": (
-        ["a.png", "x/a.png"],
-        [],
-        {"a.png": ELSEWHERE, "a": "y/ has no image of this name"},
-    ),
+    "images beside inputs": (["a.png", "x/a.png"], [], {"a.png": ELSEWHERE, "a": NO_Y}),
     "another folder": (["z/a.png", "y/b.png"], ["b: y/b.png"], {"z/a.png": ELSEWHERE}),
     "too deep": (
         ["p/q/y/a.png", "y/day/dusk/a.png"],
@@ -343,11 +337,7 @@ LAYOUTS = {
     "no partner": (
         ["x/a.png", "x/b.png", "y/b.png", "y/c.png", "labels/d.png"],
         ["b: y/b.png x/b.png"],
-        {
-            "a": "y/ has no image of this name",
-            "c": "x/ has no image of this name",
-            "d": "y/ has no image of this name",
-        },
+        {"a": NO_Y, "c": NO_X, "d": NO_Y},
     ),
     "two of a name": (
         ["y/a.png", "y/a.jpg", "y/b.png"],

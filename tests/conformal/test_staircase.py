@@ -131,13 +131,6 @@ class TestRiskCurve:
         assert curve_of(images).threshold(alpha) == oracle.threshold(images, BOUND, alpha)
 
     @given(strategies.images(), strategies.maps(), ALPHAS)
-    def test_mask_is_the_strict_rule(self, images, served, alpha):
-        """The mask of a new image is {σ < t_α}."""
-        sigma, _ = served
-        mask = curve_of(images).mask(sigma, alpha)
-        np.testing.assert_array_equal(mask, sigma < oracle.threshold(images, BOUND, alpha))
-
-    @given(strategies.images(), strategies.maps(), ALPHAS)
     def test_trust_code_holds_the_masks_of_every_alpha(self, images, served, alpha):
         """{code ≤ α/B · 65534} is the mask, but for values within two codes of α; never larger."""
         sigma, _ = served
