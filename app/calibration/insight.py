@@ -80,12 +80,7 @@ def classes_of(calibration: Calibration) -> list[dict[str, Any]]:
     """Each class of inputs with its number of scenes and its smallest α."""
     parts = {name: calibration.of_class(name) for name in calibration.classes}
     return [
-        {
-            "name": name,
-            "title": class_in_words(name),
-            "n": part.n,
-            "min_alpha": part.min_alpha,
-        }
+        {"name": name, "title": class_in_words(name), "n": part.n, "min_alpha": part.min_alpha}
         for name, part in parts.items()
     ]
 

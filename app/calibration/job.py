@@ -250,8 +250,7 @@ class CalibrationHandler:
             await asyncio.to_thread(decode_label, label, measurement.sigma.shape)
         await self._keep_pictures(task, measurement)
         waiting = Unlabelled(
-            info=pair_info(pair, measurement, task.request.pipeline),
-            prediction_sha256=sha256,
+            info=pair_info(pair, measurement, task.request.pipeline), prediction_sha256=sha256
         )
         return WAITING + waiting.model_dump_json().encode()
 

@@ -58,12 +58,7 @@ class LocalAdmin(CalibrationAdmin):
     on_checked: Callable[[int, int], None] = lambda *_: None
 
     async def create(
-        self,
-        config: CalibrationConfig,
-        files: Files,
-        *,
-        webhook: str | None = None,
-        **more: Any,
+        self, config: CalibrationConfig, files: Files, *, webhook: str | None = None, **more: Any
     ) -> JobStatus:
         """As `CalibrationAdmin.create`, of files that are `listed`; resumes an earlier run.
 

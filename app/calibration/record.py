@@ -16,13 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.calibration.guarantee import Expectation, GuaranteeSettings, PostHoc, Usual
-from app.calibration.manifest import (
-    Manifest,
-    MeasuredPair,
-    PairInfo,
-    Provenance,
-    scene_of,
-)
+from app.calibration.manifest import Manifest, MeasuredPair, PairInfo, Provenance, scene_of
 from app.calibration.sizes import COVERED, Applicability, Sizes
 from app.conformal import Staircase, StepCurve, fidelity
 from app.conformal.backtest import mean_losses, trusted_shares

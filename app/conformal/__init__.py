@@ -11,11 +11,4 @@ from app.conformal.high_probability import HighProbabilityCurve
 from app.conformal.risk import RiskCurve
 from app.conformal.staircase import Staircase
 
-__all__ = [
-    "HighProbabilityCurve",
-    "RiskCurve",
-    "Staircase",
-    "StepCurve",
-    "fidelity",
-    "indecision",
-]
+__all__ = ["HighProbabilityCurve", "RiskCurve", "Staircase", "StepCurve", "fidelity", "indecision"]

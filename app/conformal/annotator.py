@@ -73,9 +73,7 @@ class AnnotatorSettings:
 
 
 def label(
-    truth_rgb: Pixels,
-    prediction_rgb: Pixels,
-    settings: AnnotatorSettings | None = None,
+    truth_rgb: Pixels, prediction_rgb: Pixels, settings: AnnotatorSettings | None = None
 ) -> NDArray[np.bool_]:
     """Where the rule finds that the meaning differs, bool [H, W], of two images (`check_pair`)."""
     settings = settings or AnnotatorSettings()
@@ -104,13 +102,7 @@ def structure_difference(
     """(1 − SSIM)/2 of two lightness planes, float32 [H, W]; 0 where both lack contrast."""
     mean_a, mean_b, square_a, square_b, product = (
         gaussian_blur(plane, settings.blur)
-        for plane in (
-            truth,
-            prediction,
-            truth * truth,
-            prediction * prediction,
-            truth * prediction,
-        )
+        for plane in (truth, prediction, truth * truth, prediction * prediction, truth * prediction)
     )
     variance_a = np.maximum(square_a - mean_a * mean_a, 0)
     variance_b = np.maximum(square_b - mean_b * mean_b, 0)

@@ -119,9 +119,7 @@ def sigma_quantiles(sigma: NDArray[np.float32], levels: NDArray[np.float64]) -> 
 
 
 def trusted_shares(
-    sigma_quantiles: NDArray[np.float32],
-    threshold: float,
-    members: Sequence[Sequence[int]],
+    sigma_quantiles: NDArray[np.float32], threshold: float, members: Sequence[Sequence[int]]
 ) -> NDArray[np.float64]:
     """Share of pixels with σ < t of each scene: the mean over its images, given their places.
 

@@ -19,11 +19,7 @@ from numpy.typing import NDArray
 
 # Linear sRGB to CIE XYZ (IEC 61966-2-1) and the D65 white point, as in scikit-image.
 _XYZ_FROM_RGB = np.array(
-    [
-        [0.412453, 0.357580, 0.180423],
-        [0.212671, 0.715160, 0.072169],
-        [0.019334, 0.119193, 0.950227],
-    ]
+    [[0.412453, 0.357580, 0.180423], [0.212671, 0.715160, 0.072169], [0.019334, 0.119193, 0.950227]]
 )
 _WHITE = np.array([0.95047, 1.0, 1.08883])
 

@@ -92,10 +92,7 @@ class Moments:
     """
 
     def __init__(
-        self,
-        shape: tuple[int, ...],
-        enlarged: Image | None = None,
-        samples: int | None = None,
+        self, shape: tuple[int, ...], enlarged: Image | None = None, samples: int | None = None
     ) -> None:
         self.shape = (int(shape[0]), int(shape[1]))
         self.count = 0

@@ -99,10 +99,7 @@ class Staircase:
 
     @classmethod
     def split(
-        cls,
-        levels: NDArray[np.float32],
-        errors: NDArray[np.float32],
-        lengths: NDArray[np.int64],
+        cls, levels: NDArray[np.float32], errors: NDArray[np.float32], lengths: NDArray[np.int64]
     ) -> list[Staircase]:
         """Staircases stored one after the other, of these lengths, checked at once.
 
