@@ -1,9 +1,8 @@
-"""docker-compose.yml as one file that needs only `.env` beside it, for those without a clone.
+"""docker-compose.yml as one file that needs only `.env` beside it.
 
     python deploy/one_file.py --prefix ghcr.io/OWNER/ --tag v1.2.3 > compose.yaml
 
-Files that the stack mounts become `configs` with their content, and images are named where they are
-published instead of being built.
+Mounted files become `configs`, and published images replace built ones.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ ROOT = Path(__file__).parent.parent
 
 
 def one_file(prefix: str, tag: str) -> dict[str, Any]:
-    """The stack as one document; folders that only monitoring mounts are left out with it."""
+    """The stack as one document, without monitoring."""
     document: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text("utf-8"))
     configs: dict[str, dict[str, str]] = {}
     services = {}

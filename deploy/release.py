@@ -2,8 +2,8 @@
 
     python deploy/release.py [gateway worker …|none]
 
-The names are images to build, where docker or buildah is here. All else is made by the commands of
-.github/workflows/release.yml. What cannot be tried on this machine is said; what fails ends it.
+The names are images to build, where docker or buildah is installed. All else is made by the
+commands of .github/workflows/release.yml.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def main(images: list[str]) -> None:
 
 
 def run(*command: str | Path, cwd: Path = ROOT, text: str | None = None) -> str:
-    """What a command prints; one that fails ends everything with the end of its words."""
+    """The output of a command; a failure ends everything with its last lines."""
     done = subprocess.run(
         [*map(str, command)], cwd=cwd, input=text, capture_output=True, text=True, check=False
     )
@@ -77,7 +77,7 @@ def told(what: str) -> None:
 
 
 def made(clone: Path, *targets: str) -> None:
-    """Targets of the Makefile in the clone; the tools are those of this environment."""
+    """Targets of the Makefile in the clone, with the tools of this environment."""
     kept = [word for name in ("install", f"{VENV}/.install") for word in ("-o", name)]
     run("make", "--no-print-directory", f"VENV={VENV}", *kept, *targets, cwd=clone)
 
@@ -103,7 +103,7 @@ def same_version(clone: Path) -> str:
 
 
 def rebuilt(clone: Path) -> None:
-    """From each source distribution comes the same wheel."""
+    """Each source distribution gives the same wheel."""
     with tempfile.TemporaryDirectory() as folder:
         for source in (clone / "dist").glob("*.tar.gz"):
             command = ("-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "-w", folder)
@@ -122,7 +122,7 @@ def contents(wheel: Path) -> dict[str, int]:
 
 
 def installed(clone: Path, tried: Path) -> tuple[Path, Path]:
-    """Environments of their own for service and client: where their programs are."""
+    """The programs of fresh environments for service and client."""
     uv, wheels = VENV / "bin/uv", clone / "dist"
     service, client = tried / "service", tried / "client"
     for place in (service, client):
@@ -139,7 +139,7 @@ def installed(clone: Path, tried: Path) -> tuple[Path, Path]:
 
 
 def readme(clone: Path, tried: Path, service: Path, client: Path) -> None:
-    """The commands of the README by the service's wheel, its program by the client's."""
+    """The README's commands by the service's wheel, its program by the client's."""
     port = str(free_port())
     shutil.copytree(clone / "examples", tried / "examples")
     script = ["trap 'kill $(jobs -p)' EXIT", f"export TRUSTSCALE_DATA_DIR={tried}/data"]
@@ -155,7 +155,7 @@ def readme(clone: Path, tried: Path, service: Path, client: Path) -> None:
 
 
 def chart(clone: Path, version: str) -> None:
-    """The chart as it is published is rendered with each of its values files."""
+    """Render the packaged chart with each of its values files."""
     for values in (clone / "deploy/chart/values").glob("*.yaml"):
         archive = clone / f"package/trustscale-{version}.tgz"
         run(VENV / "bin/helm", "template", "trustscale", archive, "--values", values)
@@ -163,7 +163,7 @@ def chart(clone: Path, version: str) -> None:
 
 
 def licences(clone: Path) -> None:
-    """What images pass on may be passed on; what is not installed here is named."""
+    """Check the licences of what images contain; name what is not installed here."""
     names = {
         name
         for lock in LOCKS
@@ -203,7 +203,7 @@ def licences_of(name: str) -> Iterator[str]:
 
 
 def built(clone: Path, images: list[str]) -> None:
-    """The images, where something is here that builds them."""
+    """The images, if an engine is installed."""
     if images == ["none"]:
         print("--  images: left out, as asked")
     elif not (has_docker() or shutil.which("buildah")):
@@ -214,7 +214,7 @@ def built(clone: Path, images: list[str]) -> None:
 
 
 def pushed(clone: Path, version: str) -> Iterator[str]:
-    """Where everything goes, with its size."""
+    """Every destination, with sizes."""
 
     def sized(pattern: str) -> str:
         files = sorted(clone.glob(pattern))

@@ -31,13 +31,13 @@ def crops() -> dict[str, bytes]:
 
 
 def service_of(page: Page) -> Trustscale:
-    """The service whose pages these are, as an admin has it."""
+    """A client of the service of these pages, as admin."""
     page.goto("/healthz")
     return Trustscale(page.evaluate("location.origin"), ADMIN_KEY)
 
 
 def job(page: Page, files: Mapping[str, bytes], **config: Any) -> dict[str, Any]:
-    """A calibration job of these truths, once it runs no more."""
+    """An ended calibration job of these truths."""
     with service_of(page) as service:
         found = service.calibrate(Tar({f"y/{name}.png": files[name] for name in files}), **config)
         found.watch()
@@ -45,14 +45,14 @@ def job(page: Page, files: Mapping[str, bytes], **config: Any) -> dict[str, Any]
 
 
 def signed_in(page: Page, path: str) -> None:
-    """Open a page with the admin's key in its tab."""
+    """Open a page with the admin's key."""
     page.goto("/healthz")
     page.evaluate(f"sessionStorage.setItem('trustscale.key.admin', '{ADMIN_KEY}')")
     page.goto(path)
 
 
 def calibration(page: Page) -> None:
-    """A finished calibration of 27 crops, with a value read off its risk curve."""
+    """A calibration of 27 crops, with a value read off its risk curve."""
     made = job(page, crops(), name="example photographs", default_alpha=0.15)
     signed_in(page, f"/calibrations?id={made['result'].rpartition('/')[2]}")
     page.wait_for_selector(".picture img")
@@ -84,7 +84,7 @@ def annotate(page: Page) -> None:
 
 
 def monitor(page: Page) -> None:
-    """The monitor after some requests for mirrored crops, the truth of every second one known."""
+    """The monitor after requests for mirrored crops, every second truth known."""
     job(page, crops(), name="example photographs", default_alpha=0.15, activate=True)
     with service_of(page) as service:
         for number, (name, original) in enumerate(crops().items()):

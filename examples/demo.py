@@ -1,6 +1,6 @@
-"""`make demo`: a real photograph, four times larger by both shipped models, with their trust masks.
+"""`make demo`: a photograph, four times larger by both shipped models, with their trust masks.
 
-Runs what a server would run, in a data folder of its own, and writes the pictures to `demo-output`.
+Runs what a server would run, in its own data folder, and writes the pictures to `demo-output`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ MODELS = ("span-x4", "realesr-x4")
 
 
 def main() -> int:
-    """Upscale the photograph, put the pictures side by side, and say what they show."""
+    """Upscale the photograph, and put the pictures side by side."""
     rows = []
     with tempfile.TemporaryDirectory() as data_dir:
         for model in MODELS:

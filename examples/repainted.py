@@ -1,8 +1,8 @@
 """What a generative model repaints, in three photographs: `python -m examples.repainted`.
 
-Each photograph is the truth. What the sharp model makes of a sixteenth of its pixels, with what is
-marked, goes into the pictures of README and docs/evidence.md; the first is also the example of the
-page's first screen. To be run again when model or calibration change.
+The sharp model enlarges a sixteenth of the pixels of each; the marked results are the pictures of
+README and docs/evidence.md, and the first one the example of the page. Run again when model or
+calibration change.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def main() -> int:
 
 
 def answers_to(folder: Path) -> dict[str, dict[str, Any]]:
-    """The documents by name; the files of the answers are in `out`."""
+    """The documents by name; their files are in `out`."""
     command = [
         *(sys.executable, "-m", "app", "upscale", str(folder), "--out", str(folder / "out")),
         *("--upscaler", "realesr-x4", "--alpha", str(ALPHA), "--seed", "1", "--json"),
@@ -78,7 +78,7 @@ def answers_to(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def sheet(lie: Lie, stem: Path) -> Image.Image:
-    """Input, result, marked result and truth beside each other, of the part to look at."""
+    """Input, result, marked result and truth side by side."""
     small = Image.open(stem.parents[1] / f"{lie.name}.png")
     truth = lie.truth
     parts = [
@@ -96,7 +96,7 @@ def sheet(lie: Lie, stem: Path) -> Image.Image:
 
 
 def write_first(lie: Lie, stem: Path, answer: dict[str, Any]) -> None:
-    """What the page shows before anybody has sent a picture."""
+    """The example of the first screen."""
     FIRST.mkdir(parents=True, exist_ok=True)
     Image.open(stem.parents[1] / f"{lie.name}.png").save(FIRST / "input.webp", quality=90)
     for name, picture in (("image", Image.open(f"{stem}.image.png")), ("truth", lie.truth)):

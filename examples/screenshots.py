@@ -1,7 +1,6 @@
-"""The pictures of the pages in README and docs: `python -m examples.screenshots`.
+"""The screenshots of README and docs: `python -m examples.screenshots`.
 
-Starts a server on an empty data folder and headless Chromium, does what a person would do, and
-writes to `docs/images`. Needs the development environment (`make install`) and Chromium.
+Starts a server on an empty data folder and headless Chromium, and writes to `docs/images`.
 """
 
 from __future__ import annotations
@@ -59,7 +58,7 @@ SCENES: dict[str, tuple[Callable[[Page], None], dict]] = {
 def picture(
     browser: Browser, url: str, scene: Callable[[Page], None], options: dict
 ) -> Image.Image:
-    """What a scene looks like in a fresh context."""
+    """A screenshot of a scene in a fresh context."""
     context = browser.new_context(base_url=url, reduced_motion="reduce", **options)
     page = context.new_page()
     scene(page)

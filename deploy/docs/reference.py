@@ -1,7 +1,6 @@
-"""The pages of docs/ that are read off the program: settings, commands and errors.
+"""The generated pages of docs/: settings, commands and errors.
 
-`make reference` writes them; a test holds them equal. A page is made by a function without
-arguments, so that it can be compared without being written.
+`make reference` writes them; a test compares them with what these functions return.
 """
 
 from __future__ import annotations
@@ -103,7 +102,7 @@ PAGES: Final[dict[str, Callable[[], str]]] = {
 
 
 def _rows(model: type[BaseModel]) -> list[str]:
-    """A row for each field; a discriminator and nested documents stand elsewhere."""
+    """A row for each field, without discriminators and nested documents."""
     return [
         f"| `{name}` | {_default(field)} | {_cell(_told(model, name))} |"
         for name, field in model.model_fields.items()
@@ -112,13 +111,13 @@ def _rows(model: type[BaseModel]) -> list[str]:
 
 
 def _told(model: type[BaseModel], name: str) -> str:
-    """The description of a field; one that a kind only gives another default keeps its own."""
+    """The description of a field, inherited where a kind only changes the default."""
     fields = [base.model_fields.get(name) for base in model.__mro__ if issubclass(base, BaseModel)]
     return next((field.description for field in fields if field and field.description), "")
 
 
 def _common(models: Sequence[type[BaseModel]]) -> list[str]:
-    """The rows that all have, word for word."""
+    """The rows that all tables share."""
     first, *others = map(_rows, models)
     return [row for row in first if all(row in other for other in others)]
 
@@ -150,7 +149,7 @@ def _default(field: FieldInfo) -> str:
 
 
 def all_commands(name: str = "trustscale", command: Any = None) -> Iterator[tuple[str, Any]]:
-    """Every command with its full name, groups of commands too."""
+    """Every command with its full name, and every group."""
     command = command or typer.main.get_command(app)
     yield name, command
     if hasattr(command, "list_commands"):

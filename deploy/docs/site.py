@@ -1,7 +1,7 @@
-"""Build docs/ as a site: `make docs`. Strict, without network; a link that leads nowhere ends it.
+"""Build docs/ as a site: `make docs`. Strict, without network; a dead link ends it.
 
-Pages that lie elsewhere in the repository join it, and the HTTP API is shown by Swagger UI, which
-the package that serves it at `/docs` brings. What links to a file of another kind gets that file.
+Pages elsewhere in the repository join it, Swagger UI shows the HTTP API, and links to other files
+get those files.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ The document itself: [openapi.json](openapi.json). How it is used: [HTTP API](ht
 
 
 def assemble(folder: Path) -> None:
-    """Lay the pages of the site into a folder, side by side."""
+    """Put the pages of the site into a folder."""
     shutil.copytree(ROOT / "docs", folder)
     for source, target in (PAGES | FILES).items():
         shutil.copyfile(ROOT / source, folder / target)
@@ -61,7 +61,7 @@ def _here(link: re.Match[str]) -> str:
 
 
 def build(site: Path) -> int:
-    """Assemble and build into a new folder; the exit code of the builder."""
+    """Build into a new folder; the exit code of the builder."""
     with tempfile.TemporaryDirectory() as folder:
         assemble(Path(folder) / "docs")
         shutil.copyfile(Path(__file__).with_name("site.yml"), Path(folder) / "mkdocs.yml")

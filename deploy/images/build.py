@@ -1,12 +1,11 @@
-"""Builds the images with the engine that is there, and prints size, layers and time of each.
+"""Builds the images with docker or buildah, and prints size, layers and time of each.
 
     python deploy/images/build.py [gateway worker …] [--base IMAGE] [--engine docker|buildah]
     python deploy/images/build.py worker --torch "--index-url https://download.pytorch.org/whl/cpu"
     python deploy/images/build.py worker --torch "--find-links /torch" --wheels FOLDER
 
-With buildah the base is made of Debian's packages (deploy/images/base.sh) when the official one
-cannot be pulled. Sizes are those above the base. An image that has grown by more than a tenth over
-the figure in docs/deployment.md fails the build.
+Without the official base image, buildah makes one of Debian's packages (deploy/images/base.sh).
+Sizes are those above the base; one a tenth above its figure in docs/deployment.md fails the build.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ LIMITS = ("--ulimit", "nofile=20000:20000", "--ulimit", "nproc=90000:90000")
 
 
 def main() -> int:
-    """Build what is asked for. The exit code is 1 when an image has outgrown its figure."""
+    """Build the images; exit code 1 when one has outgrown its figure."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("targets", nargs="*", default=["gateway"], metavar="TARGET")
     parser.add_argument("--engine", default="docker" if has_docker() else "buildah")
@@ -60,14 +59,14 @@ def main() -> int:
 
 
 def has_docker() -> bool:
-    """Whether docker is here, and not only its client."""
+    """Whether docker runs, not only its client."""
     if shutil.which("docker") is None:
         return False
     return subprocess.run(["docker", "info"], capture_output=True, check=False).returncode == 0
 
 
 def figures() -> dict[str, float]:
-    """The sizes in MB above the base that docs/deployment.md states, by image."""
+    """The sizes in MB of docs/deployment.md, by image."""
     text = (ROOT / "docs" / "deployment.md").read_text("utf-8")
     return {
         name: float(size.replace(",", ""))

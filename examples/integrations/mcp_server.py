@@ -1,7 +1,7 @@
-"""An MCP server: agents enlarge pictures, and are told where text and faces may be read.
+"""An MCP server: agents enlarge pictures, and learn where text and faces may be read.
 
-An MCP client starts it (docs/integrations.md): `python mcp_server.py FOLDER`, where FOLDER has the
-pictures that agents may send. TRUSTSCALE_URL and TRUSTSCALE_KEY say where the service is.
+An MCP client starts it (docs/integrations.md): `python mcp_server.py FOLDER`; agents may send the
+pictures of FOLDER. TRUSTSCALE_URL and TRUSTSCALE_KEY name the service.
 """
 
 from __future__ import annotations

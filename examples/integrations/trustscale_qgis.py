@@ -1,8 +1,8 @@
 """A processing script of QGIS: enlarge a raster layer, and keep only what can be trusted.
 
-Put it into the folder of processing scripts (docs/integrations.md). The layer that comes back lies
-where the old one lay, with pixels k times as fine. What is not trusted is masked: it is not drawn,
-and does not count in statistics.
+Put it into the folder of processing scripts (docs/integrations.md). The new layer has the old
+extent, with pixels k times as fine. What is not trusted is masked: not drawn, and not counted in
+statistics.
 """
 
 from __future__ import annotations

@@ -2,10 +2,9 @@
 
     python -m examples.restoration.train PHOTOS [--steps 8000]
 
-PHOTOS is a folder of photographs with a manifest.csv that names the `source_file` of each. The
-photographs of `examples/` are left out, so that they are fresh to the network. The architecture is
-DnCNN (Zhang et al. 2017) without batch normalisation, as spandrel knows it; the network learns to
-remove JPEG artefacts and Gaussian noise without being told which, or how much.
+PHOTOS has a manifest.csv that names the `source_file` of each photograph; those of `examples/` are
+left out. The architecture is DnCNN (Zhang et al. 2017) without batch normalisation; it learns to
+remove JPEG artefacts and Gaussian noise of unknown strength.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ Batch = tuple[torch.Tensor, torch.Tensor]
 
 
 class DnCNN(torch.nn.Module):
-    """x − model(x): the network predicts what is to be taken away."""
+    """x − model(x): the network predicts what to remove."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,7 +1,7 @@
-"""The pictures that a pull request adds or changes, enlarged: how much of each is trusted?
+"""Enlarges the pictures of a pull request: how much of each is trusted?
 
-Run by action.yml. Writes a table to the summary, notes at the files, the outputs `checked` and
-`smallest`, and a picture of each with what is not trusted marked; exits with 1 where too little is.
+Run by action.yml. Writes a table to the summary, annotations, the outputs `checked` and `smallest`,
+and each picture with what is not trusted marked; exits with 1 where too little is.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def keep(result: Result, path: Path) -> None:
 
 
 def note(path: Path, text: str) -> None:
-    """Annotate a file; neither it nor the text can end the command and begin another one."""
+    """Annotate a file, escaped so that no text can begin another command."""
     escaped = [
         str(part).replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
         for part in (path, text)

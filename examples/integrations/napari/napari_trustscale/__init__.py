@@ -45,7 +45,7 @@ def upscale(
 
 
 def tell(layers: list[LayerDataTuple]) -> None:
-    """Say what is promised, and what a careful reader must know."""
+    """Show the promise and its warnings."""
     document = layers[0][1]["metadata"]["trustscale"]
     show_info(document["guarantee"]["sentence"])
     for warning in document["warnings"]:
@@ -53,7 +53,7 @@ def tell(layers: list[LayerDataTuple]) -> None:
 
 
 def shown(layer: Image) -> np.ndarray:
-    """The pixels of a layer as they are looked at, uint8 [H, W, 3]."""
+    """The displayed pixels of a layer, uint8 [H, W, 3]."""
     pixels = np.asarray(layer.data)
     if layer.rgb and pixels.dtype == np.uint8:
         return pixels[..., :3]
@@ -64,7 +64,7 @@ def shown(layer: Image) -> np.ndarray:
 
 
 def layers_of(result: Result, place: dict[str, Any], is_rgb: bool) -> list[LayerDataTuple]:
-    """The layers of a result, each where the layer that was sent lies."""
+    """The layers of a result, aligned with the layer that was sent."""
     k = result.document["scale"]
     # The origin of a layer is the middle of its first pixel, and pixels are smaller now.
     where = {
