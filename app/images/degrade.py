@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from itertools import groupby, product
+from types import MappingProxyType
 from typing import Annotated, Any, Final, Literal, NamedTuple, Self, TypeVar, cast
 
 import numpy as np
@@ -204,11 +206,7 @@ class Mixture(BaseModel):
 
         Ranges are cut where classes begin.
         """
-        found: dict[str, list[Component]] = {}
-        for part in self.mixture:
-            for name, cut_part in _by_class(part):
-                found.setdefault(name, []).append(cut_part)
-        return {name: Mixture(mixture=tuple(parts)) for name, parts in found.items()}
+        return _variants(self)
 
     def drawn(self, seed: int) -> Degradation:
         """The component of this seed."""
@@ -329,6 +327,15 @@ USUAL = (
     + Mixture.of(ROUGH_PARTS, [{}])
 )
 """The default: what uploads commonly went through."""
+
+
+@lru_cache(maxsize=64)  # milliseconds, and asked for with each pair
+def _variants(mixture: Mixture) -> Mapping[str, Mixture]:
+    found: dict[str, list[Component]] = {}
+    for part in mixture.mixture:
+        for name, cut_part in _by_class(part):
+            found.setdefault(name, []).append(cut_part)
+    return MappingProxyType({name: Mixture(mixture=tuple(parts)) for name, parts in found.items()})
 
 
 def _by_class(part: Component) -> Sequence[tuple[str, Component]]:
