@@ -32,6 +32,7 @@ from app.calibration.sweep import remove_orphans
 from app.errors import TrustscaleError
 from app.settings import Settings
 from app.stores.base import Stores
+from app.system import beside
 from app.telemetry.metrics import Metrics
 from app.telemetry.tracing import exporting
 from app.web.routes import web_router
@@ -138,7 +139,7 @@ async def _start(
         parts.canaries.run(),
         measure_throughput(parts),
     ):
-        await stack.enter_async_context(_beside(work))
+        await stack.enter_async_context(beside(work))
     limits = open_limits(
         settings.store,
         requests=settings.client_requests_per_minute,
@@ -203,14 +204,3 @@ async def _sweep(stores: Stores, job_ttl_s: float, timings: Timings) -> None:
             # Without a next round, disk and database would fill up unseen.
             log.exception("sweep_failed")
         await asyncio.sleep(timings.sweep_s)
-
-
-@asynccontextmanager
-async def _beside(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
-    """Run a task beside the body, and cancel it at its end."""
-    task = asyncio.create_task(work)
-    try:
-        yield
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)

@@ -13,8 +13,8 @@ import io
 import json
 import logging
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Annotated, BinaryIO, Final, NamedTuple
 
@@ -23,6 +23,7 @@ from fastapi.responses import Response
 
 from app.errors import BadRequest, NotFound
 from app.stores.base import ClaimStore, StoreUnavailable
+from app.system import beside
 
 HEADER: Final = "Idempotency-Key"
 
@@ -99,7 +100,7 @@ class IdempotencyKeys:
                 return await recall(first["made"])
             await self.claims.replace(name, kept, None, seconds=0)
         try:
-            async with self._renewed(name, mine):
+            async with beside(self._renew(name, mine)):
                 made = await make()
         except BaseException:
             await self._settle(name, mine, None)
@@ -118,20 +119,11 @@ class IdempotencyKeys:
         except StoreUnavailable as error:
             log.warning("An idempotency key is not kept: %s", error.detail)
 
-    @asynccontextmanager
-    async def _renewed(self, name: str, mine: bytes) -> AsyncIterator[None]:
-        async def renew() -> None:
-            while True:
-                await asyncio.sleep(self.lease_s / 3)
-                with suppress(StoreUnavailable):
-                    await self.claims.replace(name, mine, mine, seconds=self.lease_s)
-
-        renewing = asyncio.create_task(renew())
-        try:
-            yield
-        finally:
-            renewing.cancel()
-            await asyncio.gather(renewing, return_exceptions=True)
+    async def _renew(self, name: str, mine: bytes) -> None:
+        while True:
+            await asyncio.sleep(self.lease_s / 3)
+            with suppress(StoreUnavailable):
+                await self.claims.replace(name, mine, mine, seconds=self.lease_s)
 
 
 async def _digest(request: Request, body: bytes | None) -> str:

@@ -4,7 +4,7 @@
                (fan-out)     │
                              └──▶ with the truth Y: D ──▶ staircase   (calibration)
 
-The very same code makes Ŷ and σ in calibration and in serving: the guarantee rests on that.
+The same code makes Ŷ and σ in calibration and in serving: the guarantee rests on that.
 """
 
 from __future__ import annotations
@@ -12,10 +12,8 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,30 +24,28 @@ from app.errors import DegenerateSamples, TimedOut
 from app.images.resize import Enlarged
 from app.sampling.draw import OnProgress, draw
 from app.sampling.pipeline import Pipeline, Prediction, guard
-from app.system import score_cores, shielded
+from app.system import beside, score_cores, shielded
 from app.telemetry.tracing import span
 from app.upscalers.base import RGB, MomentsRequest, Source, Upscaler, witness_of
 from app.upscalers.seeds import sample_seeds
 
-T = TypeVar("T")
 OnFirst = Callable[[RGB], None]
 OnSigma = Callable[[int, NDArray[np.float32]], None]
-"""Is given some rows of σ, and the number of the first of them."""
+"""Called with the number of a row of σ, and the rows from there."""
 
 SPARES = 4
-"""Seeds in reserve for samples that fail for good, such as those that a filter withholds."""
+"""Seeds in reserve for samples that fail for good, such as filtered ones."""
 
 _AT_ONCE = 8192
-"""So many numbers numpy adds in pairs, and to the sum of those before; the mean rests on that."""
+"""Numbers that numpy sums pairwise; the bits of the mean depend on it."""
 
 
 @dataclass(slots=True)
 class Measurement:
-    """What M samples of one input give: Ŷ, σ and the time it took, in milliseconds.
+    """Ŷ and σ of one input, and the time they took in milliseconds.
 
-    `sigma` has no rows where `on_sigma` was given them. `seeds` are those behind the samples, in
-    order; of samples drawn before they are not known. `witness` is what the samples were compared
-    with, uint8 as Ŷ; None also where σ is not kept.
+    sigma: no rows where `on_sigma` got them. seeds: behind the samples, in order, if known.
+    witness: its answer, uint8 as Ŷ; None also where σ is not kept.
     """
 
     prediction: RGB
@@ -79,25 +75,23 @@ async def measure(
     Args:
         upscaler: μ.
         source: X.
-        pipeline: M, the prediction rule and the σ settings are taken from it.
+        pipeline: M, the prediction rule and the σ settings.
         seed: of the request; the sample seeds follow from it.
         deadline: seconds that the samples may take; None: no limit.
         patience_s: see `draw`.
-        on_sample: also gets every sample, in a thread and in order of arrival.
+        on_sample: gets every sample, in a thread and in order of arrival.
         on_progress: see `draw`.
-        on_first: gets the first sample that arrives, in a thread; not when moments
-            come, for then the answer is here.
-        on_sigma: gets σ instead of the answer, some rows after the others, which it may change; in
-            threads.
-        on_witness: gets what the witness answered, in a thread; where `on_sigma` is given nobody
-            has it afterwards.
+        on_first: gets the first sample that arrives, in a thread; not where moments come.
+        on_sigma: gets σ in strips, which it may change, in threads; then σ and the witness's answer
+            are not returned.
+        on_witness: gets the witness's answer, in a thread.
 
     Raises:
         CalibrationMismatch: the upscaler is not, or no longer, the one of the pipeline.
         DegenerateSamples: several samples, all identical, although the input is not flat.
-        UpscalerError: the samples could not be had.
+        UpscalerError: a sample failed.
     """
-    guard(pipeline, upscaler)  # again: whoever asked may have waited for long
+    guard(pipeline, upscaler)  # again: the caller may have waited for long
     shape = (source.height * pipeline.scale, source.width * pipeline.scale)
     accumulator = _accumulator(source, pipeline)
     prediction = _Prediction(pipeline.prediction, shape, source.rgb.dtype.type)
@@ -116,7 +110,7 @@ async def measure(
             on_sample(index, sample)
         accumulating += time.perf_counter() - before
 
-    # Whoever wants each sample, and other estimators, need the samples themselves.
+    # `on_sample` and other estimators need the samples themselves.
     accumulates = on_sample is None and not source.is_deep and pipeline.indecision.row.of_variance
     wish = MomentsRequest(mean=pipeline.prediction == "mean") if accumulates else None
     seeds = sample_seeds(seed, pipeline.samples + _spares(upscaler, pipeline.samples))
@@ -125,7 +119,7 @@ async def measure(
         "samples",
         {"trustscale.upscaler": upscaler.name, "trustscale.samples": pipeline.samples},
     ):
-        async with _beside(_ask_witness(upscaler, source, pipeline, ends_at)) as asked:
+        async with beside(_ask_witness(upscaler, source, pipeline, ends_at)) as asked:
             used = await draw(
                 upscaler,
                 source,
@@ -173,7 +167,6 @@ async def measure(
 
 
 def _spares(upscaler: Upscaler, samples: int) -> int:
-    """How many seeds there are in reserve."""
     most = upscaler.capabilities.max_samples
     return SPARES if most is None else max(0, min(SPARES, most - samples))
 
@@ -208,7 +201,7 @@ async def predict(
 def measured_again(
     samples: Sequence[RGB], source: Source, pipeline: Pipeline, witness: RGB | None = None
 ) -> Measurement:
-    """What `measure` gives of samples and an answer that it had before, under another σ."""
+    """What `measure` makes of the same samples and witness's answer under another σ."""
     accumulator = _accumulator(source, pipeline)
     for sample in samples:
         accumulator.add(sample)
@@ -227,23 +220,10 @@ def predicted(samples: Sequence[RGB], rule: Prediction) -> RGB:
     return prediction.result()
 
 
-@asynccontextmanager
-async def _beside(work: Coroutine[Any, Any, T]) -> AsyncIterator[asyncio.Task[T]]:
-    """The work as a task that runs beside what is inside, and ends with it."""
-    task = asyncio.create_task(work)
-    try:
-        yield task
-    finally:
-        task.cancel()
-        await asyncio.wait([task])
-        if not task.cancelled():
-            task.exception()  # of a task that nobody waited for
-
-
 async def _ask_witness(
     upscaler: Upscaler, source: Source, pipeline: Pipeline, ends_at: float | None
 ) -> RGB | None:
-    """The witness's answer, where the pipeline has one. Raises TimedOut."""
+    """The witness's answer, if the pipeline needs it. Raises TimedOut."""
     witness = witness_of(upscaler)
     if pipeline.witness is None or witness is None:
         return None
@@ -268,7 +248,7 @@ def _accumulator(source: Source, pipeline: Pipeline) -> indecision.Accumulator:
 def _finish(
     accumulator: indecision.Accumulator, on_sigma: OnSigma | None
 ) -> tuple[NDArray[np.float32], float]:
-    """σ, without rows if somebody else gets them, and the mean of its logarithm."""
+    """σ, without rows if `on_sigma` gets them, and the mean of its logarithm."""
     sigma = np.empty(accumulator.shape if on_sigma is None else (0, 0), np.float32)
 
     def look(top: int, rows: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -294,7 +274,7 @@ def _finish(
 
 
 class _Prediction:
-    """Ŷ by the prediction rule, accumulated like σ: in any order, without keeping the samples."""
+    """Ŷ by the prediction rule, accumulated in any order, without keeping the samples."""
 
     def __init__(
         self, rule: Prediction, shape: tuple[int, ...], dtype: type[np.uint8 | np.uint16]
@@ -312,7 +292,7 @@ class _Prediction:
             self._first = sample
 
     def take(self, image: RGB) -> None:
-        """Ŷ as it was made elsewhere."""
+        """Use Ŷ as made by the upscaler."""
         self._first, self._sum = image, None
 
     def result(self) -> RGB:

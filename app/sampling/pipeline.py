@@ -35,10 +35,10 @@ Prediction = Literal["first", "mean"]
 
 
 class Pipeline(BaseModel):
-    """Everything a calibration is valid for. Nothing that changes Ŷ, σ or D may be left out.
+    """Everything that a calibration is valid for: all that changes Ŷ, σ or D.
 
-    input_rule: what sorts uploads into classes (`app/images/facts.py`); None: there are none.
-    witness: fingerprint of what samples are compared with; None: nothing is.
+    input_rule: of the classes of uploads (`app/images/facts.py`); None: no classes.
+    witness: its fingerprint, if samples are compared with one.
     stretch: how values become X of 16 bits (`app/images/raster.py`); None: X has 8 bits.
     """
 
@@ -96,8 +96,8 @@ def differences(
 ) -> list[dict[str, Any]]:
     """How the live pipeline differs from the calibrated one: `{field, calibrated, live}` each.
 
-    `settings` are the digests that the calibration has kept of the upscaler's settings: with them
-    a fingerprint that differs has a member `settings` with the names of those that do.
+    With the calibration's digests of the upscaler's settings, a difference of fingerprints has a
+    member `settings` that names those that changed.
     """
     live: dict[str, Any] = {
         "fingerprint": upscaler.fingerprint,
@@ -132,11 +132,7 @@ def differences(
 def guard(
     calibrated: Pipeline, upscaler: Upscaler, settings: Mapping[str, str] | None = None
 ) -> None:
-    """Refuse to serve a mask under a pipeline other than the calibrated one.
-
-    Raises:
-        CalibrationMismatch: naming each field, both values and what to do.
-    """
+    """Raise CalibrationMismatch, with all differences, unless the pipeline is the calibrated."""
     found = differences(calibrated, upscaler, settings)
     if found:
         fields = ", ".join(", ".join(item.get("settings") or [item["field"]]) for item in found)
@@ -149,10 +145,10 @@ def guard(
 
 
 async def identify(upscaler: Upscaler) -> None:
-    """Have an upscaler that was away at the start say what it is, before it is compared.
+    """Have an upscaler that was unavailable at the start identify itself.
 
     Raises:
-        UpscalerUnavailable: it is still away.
+        UpscalerUnavailable: it still is.
     """
     try:
         _ = upscaler.fingerprint
@@ -161,12 +157,12 @@ async def identify(upscaler: Upscaler) -> None:
 
 
 DEFAULT_SAMPLES = 1
-"""M by default: what users pay for, in seconds or money. One sample beside the witness trusts as
-much as two do, and more than four without it (docs/mask-power.md)."""
+"""M by default. One sample with the witness trusts as much as two, and more than four without it
+(docs/mask-power.md)."""
 
 
 def default_estimator(samples: int, *, witness: bool = False) -> str:
-    """The plain σ for M samples: a single one has no variance, but perhaps a witness."""
+    """The plain σ for M samples: a single one has no variance."""
     if samples > 1:
         return IndecisionSettings().estimator
     return "witness" if witness else "residual"
