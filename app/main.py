@@ -73,8 +73,8 @@ def create_app(
 
 
 ROUTES: Final = (
-    "health", "upscalers", "upscale", "results", "truth", "jobs", "calibrate", "calibrations",
-    "labels", "monitor", "connect",
+    "health", "upscalers", "upscale", "results", "jobs", "calibrate", "calibrations", "monitor",
+    "connect",
 )  # fmt: skip
 """The modules of `app.api` with a router, imported on demand."""
 

@@ -1,13 +1,14 @@
-"""Stored results: document and files, also for another α or in another form, without samples."""
+"""Stored results: document and files, also for another α or in another form; and their truths."""
 
 from __future__ import annotations
 
 import io
+import time
 from collections.abc import Coroutine
 from contextlib import closing
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Path, Query, Request
+from fastapi import APIRouter, File, Path, Query, Request, UploadFile
 from fastapi.responses import RedirectResponse, Response
 from PIL import Image
 
@@ -15,10 +16,12 @@ from app.api.clients import client_name, while_connected
 from app.api.deps import ClientDep, State, StateDep
 from app.api.openapi import file_response
 from app.api.problems import limited_responses, problem_responses
-from app.errors import BadRequest
+from app.errors import BadRequest, Conflict
 from app.images.encode import FORMS, FormName, Pages, picture, png_mask
 from app.images.metadata import metadata_of
+from app.serving.admission import truth_footprint
 from app.serving.answer import (
+    INPUT,
     MASK,
     TRUST,
     TRUST_COG,
@@ -39,7 +42,19 @@ from app.serving.answer import (
     stored_result,
 )
 from app.serving.believed import REST
+from app.stores.base import Label
 from app.system import shielded
+from app.watch.monitor import watched_part
+from app.watch.truth import (
+    MAX_TRUTH_BYTES,
+    FeedbackPoint,
+    Score,
+    Served,
+    Truth,
+    counting,
+    read_truth,
+    score,
+)
 
 router = APIRouter(
     prefix="/v1/results",
@@ -53,6 +68,11 @@ Alpha = Annotated[
 ]
 
 _REDIRECT: Any = {307: {"description": "The object store has the file, for some minutes."}}
+
+_PROBLEMS = (
+    "not-found", "conflict", "bad-image", "decode-limit", "bad-request", "image-too-large",
+    "unsupported-media",
+)  # fmt: skip
 
 
 @router.get("/{result_id}", response_model=Result | Unmasked)
@@ -127,6 +147,55 @@ async def get_result_file(
     draw = {"mask": _mask, "overlay": _overlay, "believed": _believed}[part]
     drawn = await while_connected(request, _in_turn(state, draw(state, result, asked)))
     return Response(drawn, media_type="image/png")
+
+
+@router.post(
+    "/{result_id}/truth",
+    status_code=201,
+    response_model=Truth,
+    responses={
+        200: {"description": "The same truth was sent before; the answer is the first one."},
+        **limited_responses(*_PROBLEMS),
+    },
+    max_body_size=MAX_TRUTH_BYTES,
+)
+async def tell_truth(
+    result_id: ResultId,
+    request: Request,
+    response: Response,
+    state: StateDep,
+    key: ClientDep,
+    image: Annotated[
+        UploadFile | None, File(description="The true image, exactly of the output's size.")
+    ] = None,
+    label: Annotated[
+        UploadFile | None,
+        File(description="For labels of people: not black where the meaning differs."),
+    ] = None,
+) -> Truth:
+    """Measure the served mask against the truth and count it; the calibration stays as it is."""
+    await state.limits.take(client_name(request, key), "requests")
+    result = stored_result(await state.stores.results.document(result_id))
+    whole = await state.calibrations.stored(result.calibration)
+    calibration = result.part_of(whole)
+    cost = truth_footprint(result.height, result.width, calibration.pipeline)
+
+    async def measure() -> Score:
+        async with state.service.slots.slot(cost):
+            served = await _served(state, result)
+            files = [None if upload is None else upload.file for upload in (image, label)]
+            pixels = await read_truth(calibration, served, image=files[0], label=files[1])
+            return await shielded(score, calibration, served, pixels)
+
+    scored = await while_connected(request, measure())
+    watched = watched_part(whole, result).id
+    count = counting(scored, time.time())
+    stored = await state.monitor.change(watched, count, labels=result_id)
+    if stored is not None:
+        return stored
+    earlier = await state.monitor.store.label(watched, result_id)
+    response.status_code = 200
+    return _same(earlier, scored.digest, result_id)
 
 
 async def _stored(
@@ -211,3 +280,40 @@ async def _believed(state: State, result: Result, alpha: float) -> bytes:
     image = await state.stores.results.blob(result.id, image_file(result))
     rest = await state.stores.results.blob(result.id, REST)
     return await shielded(png_believed_of, result, image, mask, rest)
+
+
+async def _served(state: State, result: Result) -> Served:
+    """The files that were served.
+
+    Raises:
+        Conflict: the picture was compressed or reduced after its mask was made.
+    """
+    if not form_of(result.format, result.quality).is_lossless:
+        raise Conflict(
+            f"The picture of {result.id!r} was compressed as {result.format}; only results with "
+            "format=png, tiff, or webp of quality 100 can be measured."
+        )
+    if result.reduced_from is not None:
+        raise Conflict(
+            f"{result.id!r} was reduced after its mask was made; only results without `to` can be "
+            "measured."
+        )
+    blob = state.stores.results.blob
+    return Served(
+        result,
+        await blob(result.id, image_file(result)),
+        await blob(result.id, MASK),
+        await blob(result.id, TRUST),
+        int.from_bytes(await blob(result.id, INPUT), "little"),
+    )
+
+
+def _same(earlier: Label | None, digest: str, result_id: str) -> Truth:
+    """The first answer.
+
+    Raises:
+        Conflict: another truth was sent first.
+    """
+    if earlier is None or earlier.digest != digest:
+        raise Conflict(f"Another truth about {result_id!r} was sent before; it stays.")
+    return FeedbackPoint.model_validate_json(earlier.record).truth
