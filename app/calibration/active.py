@@ -40,7 +40,7 @@ class Order:
     """The active calibrations of an upscaler, in order.
 
     The first that covers an upload's class and the size of its output answers; else the first of
-    all, whose answer says that nothing is known. A curve keeps its promise only if its uploads are
+    all, which says that nothing is known. A curve keeps its promise only for uploads that are
     exchangeable with its scenes, so a calibration answers only by pairs that none before it covers:
     then its curve would be used for each of its pairs.
     """
@@ -182,7 +182,7 @@ class Changes(BaseModel):
 
     @property
     def is_worse(self) -> bool:
-        """Whether it trusts nothing at its own default α, or far less than the present one."""
+        """Whether it trusts nothing at its default α, or far less than the present one."""
         before = self.trusted_area.before or 0.0
         return self.min_alpha.after > self.alpha or self.trusted_area.after < FAR_BELOW * before
 

@@ -6,8 +6,8 @@ model all ranks are equally likely. The capital of a bet against that (`drift.py
 any time with probability at most δ (Ville's inequality), and so does the mean over the statistics.
 
 The M samples of a pair are draws already; testing for exact repetition costs one more call per
-canary. A job keeps its canaries among its blobs. Then inputs and first state move to a key of the
-calibration, and rounds (`app/watch/canaries.py`) keep a state that all processes share.
+canary. A job keeps its canaries among its blobs. Then they move to a key of the calibration, and
+rounds (`app/watch/canaries.py`) keep a state that all processes share.
 """
 
 from __future__ import annotations
@@ -56,8 +56,7 @@ class _Frozen(BaseModel):
 class Canary(_Frozen):
     """One input, stored elsewhere by this name, and its answers.
 
-    seed: of every call when answers are compared exactly.
-    sha256: of the exact answer; None: statistics are compared.
+    seed, sha256: of the exact answer; no digest: statistics are compared.
     draws: values of each statistic of answers to other seeds so far, sorted.
     """
 
@@ -73,7 +72,7 @@ class CanaryState(_Frozen):
     samples: M; fresh draws take their seeds as the M first ones did.
     capital: of the accounts of each statistic.
     changed: canaries whose exact answer changed.
-    at: of the last round; before the first one, of the calibration.
+    at: of the last round, or of the calibration.
     begun: when a process began the last round, which may have failed.
     alarm: stays once raised.
     """
@@ -207,11 +206,7 @@ async def answer(
     spare_seeds: Sequence[int] = (),
     deadline: float | None = None,
 ) -> RGB:
-    """One sample, drawn as a request draws its own; `deadline` as for `draw`.
-
-    Raises:
-        UpscalerError: it could not be had.
-    """
+    """One sample, drawn as a request draws its own; `deadline` as for `draw`."""
     samples: list[RGB] = []
     await draw(
         upscaler,
@@ -226,7 +221,7 @@ async def answer(
 
 @dataclass(frozen=True, slots=True)
 class CanaryStore:
-    """The canaries of calibrations: inputs and first state as files, later states in the store."""
+    """Inputs and first states of canaries as files, later states in the store."""
 
     blobs: Blobs
     states: MonitorStore

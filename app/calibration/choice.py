@@ -2,8 +2,8 @@
 
 A calibration of `auto` sets a share of its scenes aside. On them each model's mask is cut as a
 calibration would cut it, and its trusted area is kept (`Aside`). The choice uses nothing else, so
-calibration scenes and the next upload stay exchangeable, and every curve keeps its promise. σ is
-not fitted on these scenes either: that would flatter a model beside one with a shipped fit.
+calibration scenes and the next upload stay exchangeable, and every curve keeps its promise. Nor is
+σ fitted on these scenes, which would flatter a model beside one with a shipped fit.
 """
 
 from __future__ import annotations

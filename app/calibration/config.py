@@ -248,7 +248,7 @@ USUAL_SHARE = 0.3
 def usual_share(scenes: int) -> float:
     """The default share of so many scenes that σ is fitted on.
 
-    Both the fit and the calibration have `LEAST_SCENES`; with fewer nothing is fitted.
+    Fit and calibration have `LEAST_SCENES` each; with fewer nothing is fitted.
     """
     if scenes < 2 * fitting.LEAST_SCENES:
         return 0.0
@@ -256,9 +256,9 @@ def usual_share(scenes: int) -> float:
 
 
 def shares(scenes: Mapping[str, str], share: float, seed: int) -> Shares:
-    """The pairs to fit on: all those of a share, 0 … 0.9, of the scenes, which the seed draws.
+    """The pairs of the share, 0 … 0.9, of the scenes that the seed draws to fit on.
 
-    `scenes` has the scene of each pair, by the name of the pair.
+    `scenes` has the scene of each pair, by its name.
     """
     if not share:
         return Shares()
@@ -276,7 +276,7 @@ def shares(scenes: Mapping[str, str], share: float, seed: int) -> Shares:
 
 
 def set_aside(scenes: Mapping[str, str], seed: int) -> frozenset[str]:
-    """The pairs that `auto` chooses by: all those of a share of the scenes, which the seed draws.
+    """The pairs that `auto` chooses by, of a share of the scenes, which the seed draws.
 
     Scenes and seed alone decide, so every model is measured on the same.
 
@@ -305,8 +305,7 @@ def _drawn(scenes: Mapping[str, str], purpose: str) -> list[str]:
 class AskedPair(BaseModel):
     """A pair as it was asked for.
 
-    name: differs from that of its source where this makes several pairs.
-    source: under which its files were uploaded.
+    source: the name of its upload, which may make several pairs.
     variant: in which way X is made from Y, where there are several.
     y_sha256, x_sha256, label_sha256: of the files as they were checked; None: not given.
     prediction: the SHA-256 of the one that the label was drawn on, if known.

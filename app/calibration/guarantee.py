@@ -167,8 +167,8 @@ class HighProbability(GuaranteeSettings):
 class Probability(GuaranteeSettings):
     """In at most the share α of pictures an error in the mask exceeds the tolerance τ.
 
-    The loss is 1{largest error > τ}: nothing is cut, and B is 1. `level` is the default α. With δ
-    it holds for the calibration at hand with probability 1 − δ (Clopper-Pearson).
+    The loss is 1{largest error > τ}, and B is 1. `level` is the default α. With δ it holds for the
+    calibration at hand with probability 1 − δ (Clopper-Pearson).
     """
 
     kind: Literal["probability"] = "probability"
@@ -231,8 +231,8 @@ class Probability(GuaranteeSettings):
 class PostHoc(GuaranteeSettings):
     """α may be chosen after looking: the expected largest error, divided by α, is at most 1.
 
-    It is chosen from a menu or between two numbers. `shape` has the knots of a(t)
-    (`app/conformal/post_hoc.py`), which follow from σ.
+    It is chosen from a menu or between two numbers. `shape`: the knots of a(t) (`post_hoc.py`),
+    which follow from σ.
     """
 
     kind: Literal["post_hoc"] = "post_hoc"

@@ -103,7 +103,7 @@ def folder_files(folder: Path) -> Iterator[NamedFile]:
 def find(files: Iterable[NamedFile], naming: Naming, table: bytes | None = None) -> Arranged:
     """Arrange files to pairs by their names.
 
-    `table` names groups and scenes; None: `manifest.csv` among the files does, if it exists.
+    `table`, or else `manifest.csv` among the files, names groups and scenes.
 
     Raises:
         BadRequest, BadPairs: as `Naming.named` and `claimed_predictions`.
@@ -170,8 +170,8 @@ async def take_in(
         pipeline: that will measure the pairs.
         keep: stores files that cannot be read in place later.
         known: pairs of a calibration that is to be extended.
-        labels_are_claimed: whether each label must say which prediction it was drawn on; if not,
-            the semantic metric needs one with every pair.
+        labels_are_claimed: whether each label must name its prediction; if not, the semantic metric
+            needs one with every pair.
         on_progress: called with (files checked, all files).
 
     Raises:

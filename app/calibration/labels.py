@@ -2,7 +2,7 @@
 
 So that two annotators cannot overwrite each other unseen, a version is a file that is never
 replaced: a save names the version it was drawn on, and only one save per version creates the next.
-A crash leaves the older version. Versions are removed with the job's files.
+Versions are removed with the job's files.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ async def read(blobs: Blobs, job: str, name: str) -> tuple[bytes, int]:
 
 
 async def freeze(blobs: Blobs, job: str) -> None:
-    """Settle that the calibration is made with the versions that are the newest now."""
+    """Settle on the newest versions for the calibration."""
     settled: dict[str, int] | None = None
     # A save then checks whether labels are settled, so one that this misses twice is known as late.
     while (present := versions(await blobs.names(job))) != settled:
@@ -90,7 +90,7 @@ async def used(blobs: Blobs, job: str, name: str, settled: Mapping[str, int]) ->
 async def save(blobs: Blobs, job: str, name: str, data: bytes, *, seen: int | None) -> int:
     """Store the next version of the label of a pair; its number.
 
-    `seen` is the version that it was drawn on, 0 for none; None: whatever there is.
+    `seen`: the version that it was drawn on, 0 for none; None: whatever there is.
 
     Raises:
         Superseded: there is a newer version than the one seen; nothing was stored.

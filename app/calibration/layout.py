@@ -3,10 +3,10 @@
     x/NAME.ext   y/NAME.ext   labels/NAME.ext            a pair called NAME
     x/DIR/NAME.ext   y/DIR/NAME.ext   labels/DIR/…       a pair called DIR.NAME, in the group DIR
 
-One more folder may enclose it; X and labels may be missing. Without x/, y/ and labels/, the images
-of one folder are truths Y; with `folders`, those of `DIR/NAME.ext` are, in groups. X, Y and label
-of a pair may differ in suffix. Other files are ignored beside these folders; what cannot be part of
-a pair is named with its reason. Only names are read.
+One more folder may enclose it; X and labels may be missing; suffixes may differ. Without x/, y/ and
+labels/, the images of one folder are truths Y; with `folders`, those of `DIR/NAME.ext` are, in
+groups. Other files are ignored beside these folders; what cannot be part of a pair is named with
+its reason. Only names are read.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _ELSEWHERE = "not an image in x/, y/ or labels/ (y/NAME.png, or y/GROUP/NAME.png
 class NamedFile(NamedTuple):
     """A file of a folder, an archive or a form.
 
-    path: with forward slashes, as its owner knows it.
+    path: with forward slashes.
     read: its content; of an archive only until the next file is asked for.
     role: as a form says; None: its path says it.
     """
@@ -143,8 +143,8 @@ def placed(path: str, role: Role | None = None) -> Placed | None:
 def arrange(files: Iterable[Placed | None], *, folders: bool = False) -> Arranged:
     """Make pairs of files, given what `placed` says of each.
 
-    A name that several files of one role have is left out. `folders`: whether DIR/NAME.ext without
-    x/, y/ and labels/ is a truth in the group DIR.
+    A name that several files of one role have is left out. `folders`: DIR/NAME.ext without x/, y/
+    and labels/ is a truth in the group DIR.
     """
     found = _without_strays([file for file in files if file is not None], folders=folders)
     items = [{"name": file.path, "reason": file.reason} for file in found if file.reason]

@@ -1,8 +1,8 @@
 """How the command line's application makes calibrations: from files in place.
 
-It gets a list of paths (`listed`) instead of an archive, so nothing is copied. A job's id follows
-from its pairs and settings, and its records are kept until it succeeds, so repeating the command
-continues where the last one stopped.
+It gets a list of paths (`listed`) instead of an archive. A job's id follows from its pairs and
+settings, and its records are kept until it succeeds, so repeating the command continues where the
+last one stopped.
 """
 
 from __future__ import annotations

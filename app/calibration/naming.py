@@ -5,7 +5,7 @@ curve of its pairs holds for its images. A scene is what pairs were taken from: 
 photograph, frames of one camera run, slices of one patient. It counts once.
 
 One level of folders below x/ and y/ names either, or a table does: `manifest.csv` among the files,
-or a file of the form. Its column `name` or `file` names the pair.
+or a file of the form, whose column `name` or `file` names the pair.
 """
 
 from __future__ import annotations

@@ -61,7 +61,7 @@ def variants_of(degradation: Degradation | Mixture | None) -> Sequence[str | Non
 
 
 def variant_name(source: str, variant: str | None) -> str:
-    """The name of the pair that a variant makes of an upload."""
+    """The name of a variant's pair."""
     return source if variant is None else f"{source}~{variant}"
 
 
@@ -79,7 +79,7 @@ def load_pair(
 
     `name` is that of the upload; `y` and `x` are files. Without `x`, X is made by `degradation`, in
     the way of `variants_of` that `variant` names. The seed of samples and degradation follows from
-    `seed`, the content of Y and the variant, not from order or names.
+    `seed`, the content of Y and the variant only.
 
     Raises:
         BadInput: with the reason, if the pair cannot be used.

@@ -46,8 +46,8 @@ _MADE_ANEW: Final = {"created_at", "pairs"}
 class Calibration:
     """A finished calibration. `id` is derived from the content, so equal content has equal id.
 
-    `document` is the manifest as JSON values as first written, so that a later version of the
-    program, with more fields, finds the same id.
+    `document` is the manifest as JSON values as first written: a later version of the program, with
+    more fields, finds the same id.
     """
 
     document: Mapping[str, Any]
@@ -71,8 +71,8 @@ class Calibration:
     ) -> Calibration:
         """A calibration of measured pairs, ordered by name; `created_at` None means now.
 
-        Equal pairs, settings and time give an equal id, so a job passes its own time of creation.
-        `facts` are further fields of the manifest.
+        Equal pairs, settings and time give an equal id, so a job passes its own time. `facts` are
+        further fields of the manifest.
         """
         ordered = sorted(pairs, key=lambda pair: pair.info.name)
         guarantee = (guarantee or Expectation()).fitted_to(pipeline.indecision)
@@ -264,7 +264,7 @@ class Calibration:
         return self._parts[key]
 
     def of_class(self, name: str | None) -> Calibration:
-        """The part of one class of inputs; all of it if that class is not covered, or None."""
+        """The part of one class of inputs; all of it if that is not covered, or None."""
         if name not in self.classes:
             return self
         return self._part(("class", name), [_is_of(pair, name) for pair in self.manifest.pairs])
@@ -276,7 +276,7 @@ class Calibration:
         return self.of_group(group).of_class(input_class).of_size(*size)
 
     def parts(self) -> list[tuple[str, Calibration]]:
-        """Those of its groups, of its classes of inputs, and of both together, by name."""
+        """The parts of its groups, of its classes, and of both together, by name."""
         found = []
         for group in (None, *self.groups):
             of_group = self.of_group(group)
@@ -332,7 +332,7 @@ class Calibration:
         )
 
     def for_upscaler(self, name: str) -> Calibration:
-        """The same calibration for an upscaler of another name and the same fingerprint."""
+        """The same calibration for another name of its upscaler."""
         if name == self.manifest.upscaler:
             return self
         document = {**self.document, "upscaler": name}
@@ -368,8 +368,7 @@ class Calibration:
         """The conformal p-value of an image among one of each calibration scene, in (0, 1].
 
         From the facts about X and the mean log σ; without kept facts from the latter alone, on both
-        sides. For an image of a new scene that is exchangeable with these, P(p ≤ u) ≤ u; a small
-        value says that it is unlike them, easier or harder.
+        sides. For an image of a new scene that is exchangeable with these, P(p ≤ u) ≤ u.
         """
         if facts is not None and len(self._known):
             numbers, kept = facts.numbers(), self.manifest.pairs[0].facts or {}
@@ -383,7 +382,7 @@ class Calibration:
     def one_of_each(self) -> Sequence[PairInfo]:
         """One pair of each scene, chosen by a digest of its file, not by what it shows.
 
-        Only these are exchangeable with an image of a new scene: pairs of one scene are alike.
+        Only these are exchangeable with an image of a new scene.
         """
         pairs = self.manifest.pairs
         return [
@@ -432,8 +431,8 @@ class Calibration:
     def is_divided(self) -> bool:
         """Whether pictures are answered from the third of these that are about as hard.
 
-        That needs its rule, enough scenes with one picture each, and all of one size: the score of
-        a picture says nothing about the score of its windows.
+        That needs its rule, enough scenes of one picture, and one size: the score of a picture says
+        nothing about its windows.
         """
         return (
             self.pipeline.input_rule == BY_SCORE

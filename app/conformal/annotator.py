@@ -4,7 +4,7 @@ It sees structure and colour, not meaning, so whatever rests on it is called syn
 normalised Lab (`lab.py`):
 
 1. *Colour*: ‖K * Y − K * Ŷ‖₁ > `color`, with K a Gaussian of `blur` pixels, in which slight shifts
-   of edges and grain cancel, as they do for the eye.
+   of edges and grain cancel.
 2. *Structure*: (1 − SSIM)/2 of the lightness in the same window exceeds `structure` where either
    image has at least the contrast `contrast` (standard deviation of the lightness). SSIM is that of
    Wang et al. 2004 with C₁ = 0.01² and C₂ = 0.03².

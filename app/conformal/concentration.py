@@ -5,7 +5,7 @@ the A with P(Bin(n, A) ≤ k) = δ. For n independent values x_i of one law with
 
 - *Hoeffding-Bentkus* (Bates et al. 2021, Angelopoulos et al. 2021) uses the mean x̄ only:
   min(exp(−n h₁(min(x̄, A), A)), e · P(Bin(n, A) ≤ ⌈n x̄⌉)), with h₁(x, y) = x log(x/y) + (1 − x)
-  log((1 − x)/(1 − y)). The theorem needs the ceiling; it does not cover a floor.
+  log((1 − x)/(1 − y)). The theorem needs the ceiling.
 - *WSR betting* (Waudby-Smith and Ramdas 2020, as in Bates et al.): the wealth K_j = Π_{i ≤ j}
   (1 − λ_i (x_i − A)), where λ_i ∈ [0, 1] depends on x_1 … x_{i−1} only, is a supermartingale if
   μ ≥ A, so 1/max_j K_j is a p-value (Ville). It gains where the values vary little, and needs an
@@ -90,7 +90,7 @@ def wsr_bound(x: NDArray[np.float64], delta: float) -> NDArray[np.float64]:
 
 
 def _divergence(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
-    """h₁(x, y) = x log(x/y) + (1 − x) log((1 − x)/(1 − y)), 0 log 0 being 0."""
+    """h₁(x, y), 0 log 0 being 0."""
     return np.asarray(scipy.special.rel_entr(x, y) + scipy.special.rel_entr(1 - x, 1 - y))
 
 
@@ -119,10 +119,7 @@ def _hoeffding_bound(mean: NDArray[np.float64], n: int, delta: float) -> NDArray
 
 
 def _bets(x: NDArray[np.float64], delta: float) -> NDArray[np.float64]:
-    """λ_i = min(1, √(2 log(1/δ)/(n v_{i−1}))), v the running variance with a prior of one value.
-
-    float64 of the shape of `x`; λ_i depends on x_1 … x_{i−1} only.
-    """
+    """λ_i = min(1, √(2 log(1/δ)/(n v_{i−1}))), v the running variance with a prior of one value."""
     n = len(x)
     count = np.arange(1, n + 1, dtype=np.float64).reshape(-1, *[1] * (x.ndim - 1))
     mean = (0.5 + np.cumsum(x, axis=0)) / (count + 1)
@@ -134,10 +131,9 @@ def _bets(x: NDArray[np.float64], delta: float) -> NDArray[np.float64]:
 def _wealth(
     x: NDArray[np.float64], bets: NDArray[np.float64], share: NDArray[np.float64] | np.float64
 ) -> NDArray[np.float64]:
-    """max_j K_j, K_j = Π_{i ≤ j} (1 − λ_i (x_i − A)); A has the shape of x without its first axis.
+    """max_j K_j; A has the shape of x without its first axis.
 
-    An overflow is infinite, which rejects as it should; an underflow stays 0, which does not
-    reject.
+    An overflow is infinite, which rejects as it should; an underflow stays 0, which does not.
     """
     with np.errstate(over="ignore", under="ignore"):
         factors = bets * (share - x)

@@ -9,10 +9,10 @@ so the *trust level* α(p) = value(σ(p)) holds the masks of all α at once.
 **Scenes.** Crops of one photograph, frames of one camera run or slices of one patient are alike,
 and not exchangeable with those of a new one. So a *scene* loses the mean over its n_i crops,
 L̄_i(t) = (1/n_i) Σ_j L_ij(t), and n counts scenes. The number of crops must belong to the draw of
-the scene. An image without a named scene is its own.
+the scene. By default every image is a scene.
 
 **The end.** No threshold exceeds the largest σ of the calibration images: what was never seen is
-not trusted. That only makes masks smaller, so it keeps every promise.
+not trusted. Smaller masks keep every promise.
 """
 
 from __future__ import annotations
@@ -191,9 +191,9 @@ def _rises(totals: NDArray[np.int64]) -> NDArray[np.int64]:
 class _CodeTable:
     """`codes[searchsorted(thresholds, σ, side="right")]` for whole images, ten times faster.
 
-    The bits of a non-negative float32, read as an integer, are in the order of the numbers. The
-    range of the thresholds is cut into equal cells of such integers: the table answers for cells
-    without a threshold, and only the few other pixels are searched for.
+    The bits of a non-negative float32, read as an integer, are in the order of the numbers, whose
+    range is cut into equal cells: the table answers for cells without a threshold, and only the few
+    other pixels are searched for.
     """
 
     def __init__(self, thresholds: NDArray[np.float32], codes: NDArray[np.uint16]) -> None:

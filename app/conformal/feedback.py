@@ -13,7 +13,7 @@ every j.
 
 **Slack.** α bounds the expectation over the draw of the calibration set too. Given one calibration,
 the mean loss of the requests may be somewhat above α, as it is for a good third of calibrations. So
-a_j = α_j + `tolerance`, the sampling error of the mean loss of the calibration scenes.
+a_j = α_j + `tolerance`.
 
 **Labels must be a random audit sample.** If people label what looks bad, both numbers say so.
 """
@@ -50,7 +50,7 @@ class Interval(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Feedback:
-    """The evidence from the labels: a few numbers, whatever their number.
+    """The evidence from the labels.
 
     n: number of labels; within: of those with L ≤ α.
     total_loss: ΣL.

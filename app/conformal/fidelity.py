@@ -42,15 +42,15 @@ class Metric:
     bound: the least B that is known to hold.
     sentence: D at a pixel in the statement of a guarantee; it may hold `{blur}` and `{annotator}`.
     words: the same in a few words.
-    title: how a form offers the metric.
+    title: how a form offers it.
     radius: how far along either axis D of a pixel depends on other pixels; None: unknown.
-    bytes_per_pixel: what `error` allocates at most, without the two images.
-    unit: L1 distance in normalised Lab, distance of structures by SSIM, share of the stretch, or 1
-    where a label marks the pixel.
-    blurs: whether the setting `blur` changes D.
+    bytes_per_pixel: what `error` allocates at most, without the images.
+    unit: L1 distance in normalised Lab, distance by SSIM, share of the stretch, or 1 where a label
+    marks the pixel.
+    blurs: whether `blur` changes D.
     counted_up_to: c, what calibrations count errors up to by default; None: B.
     bounds_psnr: whether `risk.lab_psnr_lower_bound_db` applies.
-    rule: the settings of the rule that labels in place of people, if one does.
+    rule: the settings of the rule that labels in place of people, if any.
     right: what is promised, where labels mark the pixels.
     voids: readings of the promise that have no foundation.
     """
@@ -85,7 +85,7 @@ def pointwise(truth: Pixels, prediction: Pixels, settings: FidelitySettings) -> 
 def neighborhood(
     truth: Pixels, prediction: Pixels, settings: FidelitySettings
 ) -> NDArray[np.float32]:
-    """K * ‖Y − Ŷ‖₁: the mean error of a neighbourhood, as the authors' experiments computed it."""
+    """K * ‖Y − Ŷ‖₁: the mean error of a neighbourhood, as in the authors' experiments."""
     return gaussian_blur(lab_distance(truth, prediction), settings.blur)
 
 
@@ -275,8 +275,7 @@ class FidelitySettings:
     blur: standard deviation in pixels of the neighbourhood's Gaussian K.
     bound: B; None: that of the metric. A smaller one clips D, and the guarantee is then about the
     clipped error; a larger one (the paper's 3) is allowed.
-    labels: who draws those of `semantic`: `people`, or the rule of `annotator.py` (`synthetic`);
-    those of `text` are always `synthetic`.
+    labels: who draws those of `semantic`: `people`, or `annotator.py` (`synthetic`).
     annotator: the settings of the rule that labels; None: its defaults, or no rule labels.
     """
 

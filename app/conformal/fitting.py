@@ -5,11 +5,10 @@ the photographs of
 
     Σ_k  λ_k · ‖s · D‖_p  −  mean of s
 
-is minimised over the weights and the t_k; the p-norm stands for the maximum, which predicting the
-mean or a quantile of D would not help. It begins at a linear regression of the 97 % quantile of log
-D. Then the terms that matter least are removed, and the rest is fitted again; with many
-photographs, with units that bend where the linear sum cannot (docs/mask-power.md has what else was
-tried).
+is minimised over the weights and the t_k; the p-norm stands for the maximum. It begins at a linear
+regression of the 97 % quantile of log D. Then the terms that matter least are removed, and the rest
+is fitted again; with many photographs, with units that bend where the linear sum cannot
+(docs/mask-power.md has what else was tried).
 """
 
 from __future__ import annotations
@@ -120,10 +119,10 @@ def fit(
 
     Args:
         photographs: of one upscaler and M; several of one scene count as many.
-        terms: how many terms have a weight.
+        terms: how many have a weight.
         ridge: penalty on the squared weights of the standardised terms.
-        units: how many units bend.
-        cells: how many cells of all photographs are used.
+        units: how many bend.
+        cells: how many of all photographs are used.
 
     Raises:
         ValueError: no photographs, or photographs with different terms.

@@ -1,7 +1,7 @@
 """The guarantee with high probability: risk-controlling thresholds (RCPS).
 
-`RiskCurve` bounds the expected loss on average over calibrations. This is about the calibration at
-hand: with probability at least 1 − δ over its n scenes, drawn independently from one law, the
+`RiskCurve` bounds the expected loss on average over calibrations; this is about the calibration at
+hand. With probability at least 1 − δ over its n scenes, drawn independently from one law, the
 expected loss of a crop of a new scene, E[L(t̂−) | calibration], is at most α.
 
 **As one curve.** Let x_i(t) = L̄_i(t−)/B ∈ [0, 1] be the mean over the crops of scene i, and
@@ -9,15 +9,14 @@ p(t, A) a valid p-value for "E[x(t)] > A". Thresholds are tested upwards, until 
 p(t, α/B) > δ. The number of tests needs no correction: with t_pop = sup{t : E[L(t−)] ≤ α}, attained
 since L(t−) is left-continuous, a t̂ beyond t_pop needs a wrong rejection at every fixed t of
 (t_pop, t̂]; these events shrink as t grows, so their union has probability ≤ δ. Since p falls in A,
-p(t, A) ≤ δ is U(t) ≤ A for the upper confidence bound U(t) = inf{A : p(t, A) ≤ δ}. So "all smaller
-thresholds passed" is max_{s ≤ t} U(s) ≤ A, and this running maximum, times B, is a step curve with
-the thresholds of all α. Each α fixed in advance has its promise; the bound is not simultaneous over
-α.
+p(t, A) ≤ δ is U(t) ≤ A for the upper confidence bound U(t) = inf{A : p(t, A) ≤ δ}. So all smaller
+thresholds pass if max_{s ≤ t} U(s) ≤ A, and this running maximum, times B, is a step curve with the
+thresholds of all α. Each α fixed in advance has its promise; the bound is not simultaneous over α.
 
 **Three p-values** (`concentration.py`). Hoeffding-Bentkus uses the mean only. Clopper-Pearson is
-exact for losses of 0 or B; a scene counts as lost if one of its crops is. WSR betting gains where
-losses vary little. It takes the scenes one after the other, so their order must be independent of
-their losses, which an order by names (of cameras, of days) need not be.
+exact for losses of 0 or B; a scene is lost if one of its crops is. WSR betting gains where losses
+vary little. It takes the scenes in turn, so their order must be independent of their losses, which
+an order by names (of cameras, of days) need not be.
 """
 
 from __future__ import annotations
@@ -101,10 +100,10 @@ class HighProbabilityCurve(StepCurve):
 def minimal_n(
     alpha: float, bound: float, delta: float, method: Method = "hoeffding_bentkus"
 ) -> int:
-    """The smallest n for which n scenes without any loss certify α.
+    """The smallest n for which n scenes without any loss certify α; useful masks need more.
 
-    For Hoeffding-Bentkus about log(1/δ)/−log(1 − α/B); useful masks need several times as many. For
-    WSR and more than 5,000 scenes, a necessary number: log(1/δ)/log(1 + α/B).
+    For Hoeffding-Bentkus about log(1/δ)/−log(1 − α/B). For WSR and more than 5,000 scenes, a
+    necessary number: log(1/δ)/log(1 + α/B).
 
     Raises:
         ValueError: alpha or bound is not a positive number, or delta is not in (0, 1).
@@ -127,10 +126,10 @@ def minimal_n(
 def leakage_bound(alpha: float, n: int, n_leaked: int, bound: float, delta: float) -> float:
     """What is left of α when `n_leaked` of n scenes were trained on (Hoeffding-Bentkus).
 
-    A model may have no error on those. At a threshold that passes, the mean of all n is at most
-    x* = sup{x̄ : U_n(x̄) ≤ α/B}, so the losses of the n_new others sum to at most n x*: with
-    probability ≥ 1 − δ over the scenes that are not leaked, the expected loss is at most
-    B · U_n_new(n x*/n_new). Never more than B.
+    At a threshold that passes, the mean of all n is at most x* = sup{x̄ : U_n(x̄) ≤ α/B}, so the
+    losses of the n_new others sum to at most n x*, even if the leaked ones have none: with
+    probability ≥ 1 − δ over the others the expected loss is at most B · U_n_new(n x*/n_new), and
+    never more than B.
 
     Raises:
         ValueError: n_leaked outside [0, n], or delta is not in (0, 1).
@@ -190,8 +189,8 @@ def _wsr_steps(
 ) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
     """The levels, and U from each on, for levels on a grid fixed before any measurement.
 
-    This bound may fall when a loss grows, so it is only taken at thresholds that the data have not
-    chosen. Each level of each staircase is rounded down to the grid, which can only raise a loss.
+    This bound may fall when a loss grows, so the data must not choose its thresholds. Each level of
+    each staircase is rounded down to the grid, which can only raise a loss.
     """
     rounded = [[rounded_down(crop.levels) for crop in crops] for crops in scenes]
     steps = [

@@ -29,13 +29,12 @@ class Estimator:
     """One row of `ESTIMATORS`.
 
     sigma: σ of the accumulated samples, float32 [H, W], finite and ≥ 0.
-    title: how a form offers the estimator.
+    title: how a form offers it.
     radius: how far along either axis σ of a pixel depends on other pixels; None: most of the image.
     window: the smallest image side, in pixels, that it is meant for.
     least_samples: M from which on it is defined.
-    of_variance: whether `pixel_variance` of the samples is all that it uses.
-    needs_input: whether it uses the input X.
-    needs_witness: whether it uses the witness's answer to X.
+    of_variance: whether it uses `pixel_variance` of the samples only.
+    needs_input, needs_witness: whether it uses the input X, or the witness's answer to it.
     bytes_per_pixel: what it allocates at most beside the samples and the witness's answer.
     smooths: whether kernel, size, blur and clip_quantile change it.
     takes_fit: whether the settings carry its weights.
@@ -284,8 +283,8 @@ ESTIMATORS: dict[str, Estimator] = {
 
 `pixel_variance` is the paper's σ^var, the variance over the samples summed over the normalised Lab
 channels. `patch_variance` is the paper's σ^ker read literally, E_M[μ² * K] − (E_M[μ * K])²; it also
-measures local contrast, with one sample that alone. `smoothed_variance` is K * σ^var: the smoothing
-without the contrast. `residual` is K * E_M‖μ − E‖², E the enlarged input. `witness` is the larger
-of G_b * ‖E_M[μ] − W‖₁ for two Gaussian blurs G_b, W a faithful network's answer to X. `fitted`
-weighs all of these against the texture of the mean image (`fitted.py`).
+measures local contrast, with one sample that alone. `smoothed_variance` is K * σ^var. `residual` is
+K * E_M‖μ − E‖², E the enlarged input. `witness` is the larger of G_b * ‖E_M[μ] − W‖₁ for two
+Gaussian blurs G_b, W a faithful network's answer to X. `fitted` weighs all of these against the
+texture of the mean image (`fitted.py`).
 """

@@ -102,8 +102,8 @@ def minimal_n(alpha: float, bound: float) -> int:
 def leakage_bound(alpha: float, n: int, n_leaked: int, bound: float) -> float:
     """Proposition 3.2: the bound that survives when `n_leaked` of n scenes were trained on.
 
-    A model may be perfect on those. Without their terms t_α is the threshold of the other
-    n_new = n − n_leaked scenes at level α(n + 1)/(n_new + 1). At most B, which always holds.
+    A model may be perfect on those. Without them t_α is the threshold of the other
+    n_new = n − n_leaked scenes at level α(n + 1)/(n_new + 1). At most B.
 
     Raises:
         ValueError: n_leaked outside [0, n].
@@ -116,10 +116,10 @@ def leakage_bound(alpha: float, n: int, n_leaked: int, bound: float) -> float:
 def lab_psnr_lower_bound_db(alpha: float) -> float | None:
     """A lower bound in dB on the expected PSNR inside the mask, for the `pointwise` metric only.
 
-    Proposition 3.1 with its last step mended: the peak is 1, the largest value of a normalised Lab
-    channel. The root mean square over pixels and channels is at most the worst ‖Y − Ŷ‖₁ divided by
-    √3, so, by Jensen's inequality, E[PSNR] ≥ −20 log10(α) + 10 log10(3), in normalised Lab, not
-    RGB, an empty mask counted as error 0. None for α = 0, where the PSNR is infinite.
+    Proposition 3.1 with its last step mended: the peak is 1, that of normalised Lab. The root mean
+    square over pixels and channels is at most the worst ‖Y − Ŷ‖₁ divided by √3, so, by Jensen's
+    inequality, E[PSNR] ≥ −20 log10(α) + 10 log10(3), in normalised Lab, not RGB, an empty mask
+    counted as error 0. None for α = 0.
     """
     if alpha <= 0:
         return None

@@ -11,8 +11,8 @@ To avoid sorting the image, two cheap passes drop pixels that cannot be breakpoi
    lower edge of each bucket. A pixel whose D does not exceed the entry of its bucket is dropped.
 2. The others are compared with the subsample's loss at their exact σ, ties included.
 
-The survivors and the subsample's breakpoints are then sorted. This is exact: a dropped pixel has
-another one of equal or smaller σ and equal or larger D.
+Only the survivors and the subsample's breakpoints are sorted. A dropped pixel has another one of
+equal or smaller σ and equal or larger D, so this is exact.
 """
 
 from __future__ import annotations

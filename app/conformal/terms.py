@@ -17,13 +17,13 @@ term is interpolated linearly to the cells of level 0. The energies are
 and facts of the input, `fact loss` and so on: one number for all cells each (`FACTS`). `variance@2`
 is the logarithm of the mean over a cell of level 2, `log variance@2` the mean of the logarithm.
 
-Why these: where the truth has more detail than any upscaler can return, samples often agree on too
-little; the fall of the energy from octave to octave shows how much is missing, the coarsest levels
-how hard the whole photograph is. What the upscaler adds to its input may be invented, the more so
-where it departs from a network that hardly invents; one sample shows it.
+Where the truth has more detail than any upscaler can return, samples often agree on too little; the
+fall of the energy from octave to octave shows how much is missing, the coarsest levels how hard the
+photograph is. What the upscaler adds may be invented, the more so where it departs from a network
+that hardly invents; one sample shows it.
 
-`texture.py` measures the energies and adds the terms; the weights are a `Fit`
-(`fitted.py`), which `fitting.py` finds.
+`texture.py` measures the energies and adds the terms; the weights are a `Fit` (`fitted.py`), which
+`fitting.py` finds.
 """
 
 from __future__ import annotations
