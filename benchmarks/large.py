@@ -21,7 +21,8 @@ from pathlib import Path
 import httpx
 from PIL import Image
 
-EXAMPLE = Path(__file__).parent.parent / "examples" / "bridge.png"
+from benchmarks.request import EXAMPLE
+
 SMALL = (256, 192)
 
 

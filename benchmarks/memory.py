@@ -31,9 +31,8 @@ from app.upscalers.base import Capabilities, Source
 from app.upscalers.registry import build_upscaler
 from app.upscalers.shipped import SHIPPED
 from app.upscalers.witness import FaithfulWitness
+from benchmarks.request import EXAMPLE, with_state
 from benchmarks.table import print_table
-
-EXAMPLE = Path(__file__).parent.parent / "examples" / "bridge.png"
 
 
 class Repeated:
@@ -90,11 +89,7 @@ async def one(megapixels: float, form: str, upscaler: str, *, embedded: bool) ->
         limits = {"max_in_flight_bytes": 2**40, "request_timeout_s": 1e5}
         app = create_app(Settings(data_dir=Path(folder), log_level="error", **limits), build=build)
         async with app.router.lifespan_context(app) as state:
-
-            async def with_state(scope, receive, send):
-                await app({**scope, "state": dict(state)}, receive, send)
-
-            transport = httpx.ASGITransport(with_state)
+            transport = httpx.ASGITransport(with_state(app, state))
             async with httpx.AsyncClient(transport=transport, base_url="http://x") as client:
                 await ask(client, 0.05, form, upscaler)
                 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

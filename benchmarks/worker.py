@@ -35,6 +35,7 @@ from app.sampling.pipeline import Pipeline
 from app.upscalers.base import Source
 from app.upscalers.registry import WorkerConfig, build_upscaler
 from app.upscalers.tensors import HEADER_LENGTH, encode
+from benchmarks.table import print_table
 from tests.workers.diffusion.tiny import ldm, saved, upscale
 from workers.models.diffusion.engine import DiffusionEngine
 from workers.models.engine import DeviceMemory, Engine, EngineSpec, SampleRequest
@@ -299,9 +300,8 @@ def main() -> None:
     rows = diffusion_rows(given.device) if given.diffusion else _service_rows(given)
     device = torch.cuda.get_device_name() if given.device.startswith("cuda") else "CPU"
     print(f"{device}, {given.dtype}\n")
-    print("| what | measured | bar | met |\n|---|---|---|---|")
-    for what, measured, bar_text, met in rows:
-        print(f"| {what} | {measured} | {bar_text} | {'yes' if met else 'NO'} |")
+    head = ("what", "measured", "bar", "met")
+    print_table(head, [(*row, "yes" if met else "NO") for *row, met in rows])
 
 
 def _service_rows(given: argparse.Namespace) -> list[tuple[str, str, str, bool]]:
