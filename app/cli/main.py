@@ -30,7 +30,7 @@ _COMMANDS: Final = {
     "jobs": "app.cli.jobs:app",
     "calibrations": "app.cli.calibrations:app",
     "upscalers": "app.cli.upscalers:app",
-    "connect": "app.cli.connect:connect",
+    "connect": "app.cli.upscalers:connect",
     "config": "app.cli.config:app",
     "worker": "workers.cli:serving",
     "models": "workers.cli:models",
