@@ -57,31 +57,22 @@ class ArchiveLimits:
 
     def check_files(self, count: int) -> None:
         """Raise ImageTooLarge for so many members."""
-        if count > self.max_files:
-            raise ImageTooLarge(
-                f"The archive holds more than {self.max_files:,} files.",
-                limit="max_files",
-                maximum=self.max_files,
-            )
+        _check(count, self.max_files, "max_files", "The archive holds", "files")
 
     def check_file(self, name: str, size: int) -> None:
         """Raise ImageTooLarge for a member of so many bytes."""
-        if size > self.max_file_bytes:
-            raise ImageTooLarge(
-                f"{shortened(name)} has more than {self.max_file_bytes:,} bytes.",
-                limit="max_file_bytes",
-                maximum=self.max_file_bytes,
-            )
+        _check(size, self.max_file_bytes, "max_file_bytes", f"{shortened(name)} has", "bytes")
 
     def check_total(self, total: int, size: int) -> None:
         """Raise ImageTooLarge for so many bytes in an archive of this size."""
         most = min(self.max_total_bytes, self.free_bytes + self.max_ratio * size)
-        if total > most:
-            raise ImageTooLarge(
-                f"The archive holds more than {most:,} bytes.",
-                limit="max_total_bytes" if most == self.max_total_bytes else "max_ratio",
-                maximum=most,
-            )
+        limit = "max_total_bytes" if most == self.max_total_bytes else "max_ratio"
+        _check(total, most, limit, "The archive holds", "bytes")
+
+
+def _check(value: int, most: int, limit: str, what: str, unit: str) -> None:
+    if value > most:
+        raise ImageTooLarge(f"{what} more than {most:,} {unit}.", limit=limit, maximum=most)
 
 
 def archive_files(file: BinaryIO, limits: ArchiveLimits) -> Iterator[NamedFile]:
