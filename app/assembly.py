@@ -12,9 +12,8 @@ from typing import Final
 import structlog
 
 from app.calibration.active import Calibrations
-from app.calibration.admin import CalibrationAdmin
+from app.calibration.admin import CalibrationAdmin, Costs, Tariff
 from app.calibration.canaries import CanaryStore
-from app.calibration.costs import Costs, Tariff
 from app.calibration.job import CalibrationHandler
 from app.errors import ConfigError, TrustscaleError, UpscalerError
 from app.images import decoders

@@ -24,8 +24,7 @@ from app.calibration import file
 from app.calibration.archive import ArchiveLimits, archive_files
 from app.calibration.config import CalibrationConfig
 from app.calibration.guarantee import AnyGuarantee
-from app.calibration.layout import NamedFile, Role, arrange, placed
-from app.calibration.naming import Naming
+from app.calibration.layout import NamedFile, Naming, Role, arrange, placed
 from app.config_errors import field_names, reason, together
 from app.conformal.fidelity import METRICS, FidelitySettings, Labels, Unit
 from app.conformal.indecision import ESTIMATORS

@@ -6,35 +6,82 @@ The id of its job leads to a calibration, also before it is made.
 from __future__ import annotations
 
 import asyncio
+import math
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from app.calibration import file, pictures
 from app.calibration.active import Calibrations, Changes
 from app.calibration.canaries import CanaryStore
 from app.calibration.config import CalibrationConfig, CalibrationRequest
-from app.calibration.costs import Costs
 from app.calibration.guarantee import GuaranteeSettings
-from app.calibration.intake import Files, Intake, Keep, find, take_in
+from app.calibration.intake import Files, Intake, Keep, alike_in_words, find, take_in
 from app.calibration.labels import Labelling
-from app.calibration.layout import PairFiles
+from app.calibration.layout import Naming, PairFiles
 from app.calibration.manifest import REMOVED
 from app.calibration.measure import check_measurable
-from app.calibration.naming import Naming
 from app.calibration.pairs import check_left_out
 from app.calibration.record import Calibration
 from app.conformal.fidelity import clips
-from app.errors import BadRequest, Conflict, NotFound, TrustscaleError
+from app.errors import BadRequest, Conflict, NotFound, TrustscaleError, UpscalerError
 from app.images.facts import OF_UPLOADS
-from app.images.look import alike_in_words
 from app.jobs.queue import JobQueue
+from app.sampling.draw import Throughput
 from app.sampling.pipeline import Pipeline, guard, identify
 from app.stores.base import Activation, Job, JobState, JobStatus, Stores
 from app.stores.uploads import uploads_for
 from app.upscalers.base import AUTO, Upscaler, named
+
+_HOUR_S: Final = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Tariff:
+    """The configured price and rate of an upscaler's calls."""
+
+    price: float | None = None
+    most_per_hour: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Costs:
+    """What pairs cost, from the measured throughput and the tariffs by upscaler (none: free).
+
+    at_once: pairs that are measured at the same time.
+    """
+
+    throughput: Throughput = field(default_factory=Throughput)
+    tariff: Callable[[str], Tariff] = lambda _: Tariff()
+    at_once: int = 1
+
+    async def of(
+        self, upscaler: Upscaler, *, pairs: int, samples: int, pixels: float
+    ) -> Mapping[str, str]:
+        """Calls, and where known seconds and price, as the job store keeps them.
+
+        pairs: still to be measured.
+        pixels: of X, on average.
+        """
+        capabilities, tariff = upscaler.capabilities, self.tariff(upscaler.name)
+        if capabilities.by_tiles and self.throughput.seconds_per_megapixel(upscaler) is None:
+            with suppress(UpscalerError):
+                await self.throughput.measure(upscaler)
+        calls = math.ceil(samples / capabilities.samples_per_call) * pairs
+        costs = {"calls": str(calls)}
+        if (seconds := self.throughput.estimate(upscaler, round(pixels), samples)) is not None:
+            # A local model takes all cores for a pair.
+            beside = 1 if capabilities.by_tiles else min(capabilities.concurrency, self.at_once)
+            estimate = seconds * pairs / beside
+            if tariff.most_per_hour is not None:
+                estimate = max(estimate, _HOUR_S * ((calls - 1) // tariff.most_per_hour))
+            costs["estimate_s"] = f"{estimate:.1f}"
+        if tariff.price is not None:
+            costs["price"] = f"{calls * tariff.price:.10g}"
+        return costs
+
 
 _JOB_PREFIX = "job-"
 

@@ -309,7 +309,7 @@ class AskedPair(BaseModel):
     variant: in which way X is made from Y, where there are several.
     y_sha256, x_sha256, label_sha256: of the files as they were checked; None: not given.
     prediction: the SHA-256 of the one that the label was drawn on, if known.
-    group, scene: see `naming.py`.
+    group, scene: see `layout.py`.
     """
 
     model_config = ConfigDict(frozen=True)

@@ -1,8 +1,8 @@
 """From named files of a folder, an archive or a form to pairs that can be measured.
 
-Names alone define pairs (`layout.py`), groups and scenes (`naming.py`). Then each file of a pair is
-decoded and, for a job elsewhere, stored under its role and its pair's name. So all errors are
-reported before anything is generated.
+Names alone define pairs, groups and scenes (`layout.py`). Then each file of a pair is decoded and,
+for a job elsewhere, stored under its role and its pair's name. So all errors are reported before
+anything is generated.
 """
 
 from __future__ import annotations
@@ -11,11 +11,14 @@ import asyncio
 import hashlib
 import math
 import os
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Final, NamedTuple, TypeAlias
+
+import numpy as np
+from PIL import Image
 
 from app.calibration.config import AskedPair
 from app.calibration.fit import seen_by
@@ -23,14 +26,15 @@ from app.calibration.layout import (
     PREDICTIONS,
     Arranged,
     NamedFile,
+    Naming,
     PairFiles,
     Role,
     arrange,
+    claimed_predictions,
     is_clutter,
     placed,
 )
 from app.calibration.manifest import PairInfo
-from app.calibration.naming import Naming, claimed_predictions
 from app.calibration.pairs import (
     FITTED_ON,
     SAME_PIXELS,
@@ -42,8 +46,8 @@ from app.calibration.pairs import (
     wrong_size,
 )
 from app.conformal.fidelity import needs_label
+from app.conformal.lab import Pixels, shallow
 from app.errors import BadInput, BadPairs
-from app.images.look import look_of, near_duplicates
 from app.sampling.pipeline import Pipeline
 from app.system import usable_cores
 from app.upscalers.base import image_digest
@@ -308,3 +312,57 @@ def _asked(pair: PairFiles, facts: dict[str, FileFacts | str]) -> AskedPair:
         group=pair.group,
         scene=pair.scene,
     )
+
+
+_SIDE: Final = 16
+_BYTES: Final = _SIDE * _SIDE // 8
+_MOST_BITS: Final = 24
+_NAMED: Final = 5
+_MOST_IMAGES: Final = 20_000  # that are compared with each other
+
+
+def look_of(rgb: Pixels) -> int:
+    """The look of an image, [H, W, 3], as a number below 2^256.
+
+    Each bit says whether a cell of a 16×16 grey reduction is lighter than its left neighbour. Looks
+    of copies in another size or form, and of neighbouring frames, differ in few bits.
+    """
+    grey = (
+        Image.fromarray(shallow(rgb)).convert("L").resize((_SIDE + 1, _SIDE), Image.Resampling.BOX)
+    )
+    cells = np.asarray(grey).astype(np.int16)
+    return int.from_bytes(np.packbits(np.diff(cells, axis=1) > 0).tobytes(), "big")
+
+
+def alike_in_words(names: Sequence[str]) -> str:
+    """The note on images that look alike."""
+    more = ", …" if len(names) > _NAMED else ""
+    return (
+        f"{', '.join(names[:_NAMED])}{more} look alike, as crops of one scene do: name their "
+        "scene, or the promise counts them too often."
+    )
+
+
+def near_duplicates(images: Sequence[tuple[str, Hashable | None, int]]) -> list[list[str]]:
+    """Sets of names of images that look alike, unless they name one scene already.
+
+    Args:
+        images: (name, scene or None, look) of each.
+    """
+    if len(images) > _MOST_IMAGES:
+        return []
+    looks = np.array(
+        [list(look.to_bytes(_BYTES, "big")) for _, _, look in images], np.uint8
+    ).reshape(-1, _BYTES)
+    leader = list(range(len(images)))
+    for place in range(1, len(images)):
+        differing = np.bitwise_count(looks[:place] ^ looks[place]).sum(axis=1)
+        for other in np.flatnonzero(differing <= _MOST_BITS):
+            scene = images[place][1]
+            if scene is None or scene != images[int(other)][1]:
+                leader[place] = leader[int(other)]
+                break
+    sets: dict[int, list[str]] = {}
+    for place, first in enumerate(leader):
+        sets.setdefault(first, []).append(images[place][0])
+    return [names for names in sets.values() if len(names) > 1]

@@ -16,9 +16,8 @@ from pydantic import BaseModel
 
 from app.calibration.config import CalibrationRequest
 from app.calibration.intake import Files
-from app.calibration.layout import NamedFile, placed
+from app.calibration.layout import NamedFile, claimed_predictions, placed
 from app.calibration.measure import PairState, Unlabelled, record_state, unlabelled
-from app.calibration.naming import claimed_predictions
 from app.calibration.pairs import bad_pairs, decode_label
 from app.errors import BadImage, BadInput, Conflict, NotFound, Superseded
 from app.images.encode import png_mask

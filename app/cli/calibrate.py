@@ -14,8 +14,8 @@ import typer
 from pydantic import ValidationError
 
 from app.calibration.config import CalibrationConfig
+from app.calibration.layout import Naming
 from app.calibration.like import look_like
-from app.calibration.naming import Naming
 from app.cli import options
 from app.cli.calibrations import shown
 from app.cli.making import Making

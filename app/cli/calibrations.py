@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from app.calibration import file
 from app.calibration.active import EVERY, Changes
 from app.calibration.guarantee import guarantee_of
-from app.calibration.naming import Naming
+from app.calibration.layout import Naming
 from app.cli import options
 from app.cli.making import Making
 from app.cli.options import lines, output

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from app.calibration.intake import find_in, folder_files
+from app.calibration.layout import Naming
 from app.calibration.local import listed
-from app.calibration.naming import Naming
 from app.cli.bars import Bars, interruptible, progress_bars
 from app.cli.service import ALL, RemoteError, connected, refusals
 from app.errors import TrustscaleError

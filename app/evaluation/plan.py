@@ -14,8 +14,16 @@ from typing import Literal
 import numpy as np
 
 from app.calibration.intake import find_in
-from app.calibration.layout import IMAGE_SUFFIXES, MANIFEST, PairFiles
-from app.calibration.naming import FOLDER, SCENE_COLUMNS, Naming, column_of, read_table
+from app.calibration.layout import (
+    FOLDER,
+    IMAGE_SUFFIXES,
+    MANIFEST,
+    SCENE_COLUMNS,
+    Naming,
+    PairFiles,
+    column_of,
+    read_table,
+)
 from app.errors import BadRequest
 
 CALIBRATION, TEST = "calibration", "test"

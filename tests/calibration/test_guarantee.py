@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.calibration import file
-from app.calibration.costs import Costs, Tariff
+from app.calibration.admin import Costs, Tariff
 from app.calibration.guarantee import (
     Expectation,
     HighProbability,

@@ -9,11 +9,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from scipy import ndimage
 
 from app.calibration.archive import ArchiveLimits, archive_files
-from app.calibration.intake import find, find_in, folder_files, take_in
-from app.calibration.layout import NamedFile, arrange, placed
-from app.calibration.naming import Naming, claimed_predictions
+from app.calibration.intake import (
+    find,
+    find_in,
+    folder_files,
+    look_of,
+    near_duplicates,
+    take_in,
+)
+from app.calibration.layout import NamedFile, Naming, arrange, claimed_predictions, placed
 from app.calibration.pairs import decode_label, load_pair
 from app.conformal.fidelity import FidelitySettings
 from app.errors import BadImage, BadPairs, BadRequest
@@ -374,3 +381,13 @@ def test_the_rule(paths, pairs, items):
         for pair in found.pairs
     ]
     assert (words, by_name(found.items)) == (pairs, items)
+
+
+def test_copies_and_neighbours():
+    """The same picture smaller, or as JPEG, or slightly lighter, looks alike; others do not."""
+    first = ndimage.zoom(photo(3, 40, 40), (4, 4, 1), order=1)
+    smaller = np.asarray(Image.fromarray(first).resize((80, 80)))
+    lighter = np.clip(first.astype(int) + 6, 0, 255).astype(np.uint8)
+    images = {"a": first, "b": photo(4, 160, 160), "c": smaller, "d": lighter}
+    found = near_duplicates([(name, None, look_of(image)) for name, image in images.items()])
+    assert found == [["a", "c", "d"]]

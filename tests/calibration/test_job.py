@@ -11,6 +11,7 @@ from app.calibration.active import Calibrations
 from app.calibration.config import AskedPair, CalibrationConfig, CalibrationRequest
 from app.calibration.intake import find, folder_files, take_in
 from app.calibration.job import CalibrationHandler
+from app.calibration.layout import Naming
 from app.calibration.local import run_id
 from app.calibration.measure import (
     BAD,
@@ -22,7 +23,6 @@ from app.calibration.measure import (
     unlabelled,
     unpack,
 )
-from app.calibration.naming import Naming
 from app.calibration.pairs import load_pair
 from app.errors import BadPairs, CalibrationMismatch, Conflict
 from app.images.decode import PAIR_LIMITS, decode

@@ -23,7 +23,6 @@ from app.images.compression import (
 from app.images.decode import Limits, decode
 from app.images.degrade import Degradation, degrade
 from app.images.facts import UPLOAD, classify, look_at
-from app.images.look import look_of, near_duplicates
 from tests.factories import encoded, photo
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -145,16 +144,6 @@ def test_what_a_score_may_look_at():
         (0, 0), (1, 1), (1, 1), (1, 0), (1, 0)
     ]  # fmt: skip
     assert {terms["softness"] for terms in found} == {round(facts.softness, 3)}
-
-
-def test_copies_and_neighbours():
-    """The same picture smaller, or as JPEG, or slightly lighter, looks alike; others do not."""
-    first = ndimage.zoom(photo(3, 40, 40), (4, 4, 1), order=1)
-    smaller = np.asarray(Image.fromarray(first).resize((80, 80)))
-    lighter = np.clip(first.astype(int) + 6, 0, 255).astype(np.uint8)
-    images = {"a": first, "b": photo(4, 160, 160), "c": smaller, "d": lighter}
-    found = near_duplicates([(name, None, look_of(image)) for name, image in images.items()])
-    assert found == [["a", "c", "d"]]
 
 
 def textured(seed=0, side=128):
