@@ -69,7 +69,7 @@ def test_from_the_key_to_the_activation(open_page, admin_site, api):
     expect(dialog.locator("#changes")).to_contain_text(
         re.compile("error of 0.15: .* % → .* %.*Smallest error: .* → ", re.DOTALL)
     )
-    expect(dialog.locator("#coverage")).to_contain_text("come with it")
+    expect(dialog.locator("#coverage")).to_contain_text("that it adds")
     expect(dialog.locator("#coverage")).to_contain_text("48 × 48")
     dialog.get_by_label(re.compile("Only this one")).check()
     dialog.get_by_role("button", name="Activate").click()

@@ -14,10 +14,10 @@ test("before a switch: kinds and sizes that come, and those that only the others
   const old = calibration("old", ["png", "webp"], sizes);
   const view = coverage(next, [old], [{ id: "old", classes: ["png", "webp"] }]);
   const said = textOf(view).replaceAll(/\s+/g, " ");
-  assert.match(said, /come with it: JPEG\./);
-  assert.match(said, /only the others answer, as long as they stay: WEBP\./);
+  assert.match(said, /that it adds: JPEG\./);
+  assert.match(said, /only the others answer, while they stay active: WEBP\./);
   assert.match(said, /only the others have: 2,048 × 512\./);
-  assert.match(said, /asked first, behind it old\./);
+  assert.match(said, /answers first, then old\./);
 });
 
 test("a comparison ends with who is better for you, and by how much", async () => {

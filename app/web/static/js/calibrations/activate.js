@@ -61,11 +61,11 @@ export function coverage(next, others, active) {
   const [ownSizes, otherSizes] = [sizesOf([next]), sizesOf(others)];
   const line = (words, all) => (all.length ? html`<p>${words}: ${named(all)}.</p>` : nothing);
   return html`<div class="stack" id="coverage">
-    ${line("Kinds of upload that come with it", less(own, before))}
-    ${line("Kinds that only the others answer, as long as they stay", less(before, own))}
+    ${line("Kinds of upload that it adds", less(own, before))}
+    ${line("Kinds that only the others answer, while they stay active", less(before, own))}
     <p>Sizes of its pictures: ${ownSizes.join(", ")}.</p>
     ${line("Sizes that only the others have", less(otherSizes, ownSizes))}
-    ${others.length ? html`<p>It is asked first, behind it ${others.map(title).join(", then ")}.</p>` : nothing}
+    ${others.length ? html`<p>It answers first, then ${others.map(title).join(", then ")}.</p>` : nothing}
   </div>`;
 }
 

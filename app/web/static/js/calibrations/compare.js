@@ -83,7 +83,7 @@ function facts(detail) {
     "Errors count up to": level(detail.bound ?? fidelity.bound),
     Upscaler: detail.upscaler,
     "Exact model": pipeline.fingerprint,
-    "How it is asked": pipelineWords(pipeline),
+    Pipeline: pipelineWords(pipeline),
     Score: indecision.fit?.name ?? (indecision.estimator === "fitted" ? "learned" : window),
     "Small versions": detail.made_by ?? "given",
     "Kinds of upload": detail.classes.map(({ title }) => title).join(", ") || null,

@@ -215,10 +215,7 @@ function provenance(found) {
     origin.note && ["Note", origin.note],
     ["Upscaler", found.upscaler],
     ["Exact model", html`<code title="fingerprint">${found.pipeline.fingerprint}</code>`],
-    [
-      "How it is asked",
-      html`<span title=${pipelineTerms(found.pipeline)}>${pipelineWords(found.pipeline)}</span>`,
-    ],
+    ["Pipeline", html`<span title=${pipelineTerms(found.pipeline)}>${pipelineWords(found.pipeline)}</span>`],
     ["Small versions", found.made_by ? `made from the originals: ${found.made_by}` : "were given"],
     ["Seed", String(found.seed)],
     origin.attributions.length > 0 && ["Images", attributions(origin.attributions)],

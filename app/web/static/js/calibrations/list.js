@@ -101,7 +101,7 @@ function table(rows, details, upscalers, act) {
     <thead>
       <tr>
         ${head(silent)}${head("Calibration")}${head("Upscaler")}${head("State")}${head("Trusted area", "number", "mean trusted area at the default α")}
-        ${head("Scenes", "number")}${head("Smallest error", "number", "smallest α that so many scenes can promise")}${head("Counts as an error", "", "metric D")}
+        ${head("Scenes", "number")}${head("Smallest error", "number", "smallest α for this number of scenes")}${head("Counts as an error", "", "metric D")}
         ${head("Made")}${head(silent)}
       </tr>
     </thead>
@@ -127,7 +127,7 @@ function line(row, rows, { found, place }, act) {
     </td>
     <td data-head="Upscaler">${row.upscaler}</td>
     <td class="state" data-head="State">
-      ${activeBadge(row)} ${place > 0 ? html`<span class="hint">asked ${PLACES[place] ?? `as number ${place + 1}`}</span>` : nothing} ${found ? mismatch(found) : nothing}
+      ${activeBadge(row)} ${place > 0 ? html`<span class="hint">answers ${PLACES[place] ?? `as number ${place + 1}`}</span>` : nothing} ${found ? mismatch(found) : nothing}
     </td>
     <td class="number" data-head="Trusted area">${own ? `${percent(own.trusted_fraction)} at error ${level(row.default_alpha)}` : "…"}</td>
     <td class="number" data-head="Scenes">${count(row.n)}</td>

@@ -37,7 +37,7 @@ async function show() {
   example.setLimit(limit);
   example.smooths = true;
   example.canvas.ariaLabel =
-    "Example: a photograph and what the model made of it in small, the untrusted parts marked";
+    "Example: a photograph and the model’s version of its small copy, the untrusted parts marked";
   example.element.querySelector(".divider-side.right").textContent = "the model";
   example.show({ width, height, look, before: whole, isOpaque: true, ...decoded });
   shown.set({ facts: more });

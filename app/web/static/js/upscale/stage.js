@@ -46,8 +46,7 @@ export const levelOf = (code) => (code > 65534 ? null : alphaOf(code, held.bound
  */
 export async function open({ result, name, file, settings = {} }) {
   const mine = ++turn;
-  if (!result.links.trust)
-    throw new Error("It was made without a mask, so this page has nothing to say of it.");
+  if (!result.links.trust) throw new Error("It was made without a mask, so this page cannot show it.");
   store.set({ isOpening: true });
   try {
     const [image, trust] = await Promise.all([getBlob(result.links.image), getBlob(result.links.trust)]);

@@ -93,7 +93,7 @@ export function reasons({ detail, added }, { input_class: kind, samples }) {
   if (samples > 1) said.push("The model was asked more than once; its answers may disagree here.");
   if (!said.length)
     said.push(
-      "This spot by itself is not conspicuous. The picture around it is, up to 512 pixels away: the score looks there, too.",
+      "This spot alone is not conspicuous. The picture around it is, up to 512 pixels away, and the score includes that.",
     );
   if (kind && !kind.name.startsWith("lossless"))
     said.push(`The file is ${kind.title}: the lost detail cannot be recovered.`);

@@ -158,7 +158,7 @@ export function stateWords(picture) {
   if (picture.isAway) return "The model cannot be reached; the service tries again";
   if (state !== "running")
     return { waiting: "Waiting", queued: "In the queue", cancelled: "Cancelled", expired: "Expired" }[state];
-  if (picture.isLost) return "The connection is lost; the page reconnects by itself";
+  if (picture.isLost) return "The connection is lost; the page reconnects automatically";
   if (picture.cold && !progress?.done)
     return `Waiting for the model; a cold start takes up to ${duration(1000 * picture.cold)}`;
   if (!progress?.total) return "Starting";
