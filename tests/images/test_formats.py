@@ -78,9 +78,8 @@ class TestOut:
         mask = photo()[..., 0] > 100
         trust = photo()[..., 1].astype(np.uint16) * 257
         pixels = np.dstack([photo(), photo()[..., 2]]) if alpha else photo()
-        data = picture(
-            pixels, "tiff", metadata=Metadata(geo=GEO).enlarged(4), pages=Pages(mask, trust)
-        )
+        place = Metadata(geo=GEO).enlarged(4)
+        data = picture(pixels, "tiff", metadata=place, pages=Pages(mask, trust))
         (tmp_path / "a.tif").write_bytes(data)
         with rasterio.open(tmp_path / "a.tif") as file:
             np.testing.assert_array_equal(file.read().transpose(1, 2, 0), pixels)
@@ -102,15 +101,18 @@ class TestOut:
         assert decode(data, LIMITS, keep="keep-gps").metadata.geo == GEO
 
 
-def test_what_a_form_cannot_hold():
-    with pytest.raises(BadRequest, match="16,383"):
-        form_of("webp", None).check(20_000, transparent=False)
-    with pytest.raises(BadRequest, match="background=white"):
-        form_of("jpeg", None).check(10, transparent=True)
-    with pytest.raises(BadRequest, match="has no quality"):
-        form_of("png", 5)
-    with pytest.raises(BadRequest, match="one of png, webp"):
-        form_of("heic", None)
+@pytest.mark.parametrize(
+    ("form", "quality", "side", "words"),
+    [
+        ("webp", None, 20_000, "16,383"),
+        ("jpeg", None, 10, "background=white"),
+        ("png", 5, 10, "has no quality"),
+        ("heic", None, 10, "one of png, webp"),
+    ],
+)
+def test_what_a_form_cannot_hold(form, quality, side, words):
+    with pytest.raises(BadRequest, match=words):
+        form_of(form, quality).check(side, transparent=form == "jpeg")
 
 
 SECRET = "Hideout"  # stands wherever a file may tell a place or a person
@@ -242,10 +244,9 @@ def test_the_place_in_another_encoding():
 )
 def test_what_is_damaged(damaged):
     """It is left out with a note: broken, larger than any camera's, or with entities."""
-    decoded = decode(
-        encoded(photo(), "PNG" if "exif" in damaged else "WEBP", **damaged), LIMITS, keep="keep"
-    )
     (kind,) = damaged
+    data = encoded(photo(), "PNG" if kind == "exif" else "WEBP", **damaged)
+    decoded = decode(data, LIMITS, keep="keep")
     assert (decoded.metadata.exif, decoded.metadata.xmp) == (b"", b"")
     assert decoded.notes == [f"The {kind.upper()} data are damaged or too large and were not kept."]
 

@@ -1,6 +1,7 @@
 """Sources become predictions and scores; the witness beside them, and how long it takes."""
 
 import asyncio
+from itertools import chain
 
 import numpy as np
 import pytest
@@ -57,11 +58,9 @@ def equal(one, other):
 
 class TestMeasure:
     async def test_the_same_seed_gives_the_same_bytes(self):
-        one, again, other = [
-            await measure(FakeUpscaler(), source(), PIPELINE, s) for s in (5, 5, 6)
-        ]
-        assert equal(one, again)
-        assert not equal(one, other)
+        made = [await measure(FakeUpscaler(), source(), PIPELINE, seed) for seed in (5, 5, 6)]
+        assert equal(*made[:2])
+        assert not equal(*made[1:])
 
     @pytest.mark.parametrize("rule", ["first", "mean"])
     @pytest.mark.parametrize(
@@ -160,9 +159,7 @@ class TestSpares:
         upscaler = Withholding(withheld)
         measured = await measure(upscaler, source(), PIPELINE, 5)
         assert sorted(measured.seeds) == sorted(sample_seeds(5, 6 + withheld)[withheld:])
-        assert {seed for call in upscaler.calls for seed in call} == {
-            *sample_seeds(5, 6 + withheld)
-        }
+        assert {*chain(*upscaler.calls)} == {*sample_seeds(5, 6 + withheld)}
 
     @pytest.mark.parametrize(("withheld", "most"), [(5, None), (1, 6), (2, 7)])
     async def test_no_more_than_there_are(self, withheld, most):
@@ -170,8 +167,7 @@ class TestSpares:
         upscaler = Withholding(withheld, max_samples=most)
         with pytest.raises(Filtered, match=r"\d of 6 samples came"):
             await measure(upscaler, source(), PIPELINE, 5)
-        asked = {seed for call in upscaler.calls for seed in call}
-        assert asked <= set(sample_seeds(5, most or 10))
+        assert {*chain(*upscaler.calls)} <= {*sample_seeds(5, most or 10)}
 
 
 class Redeployed(FakeUpscaler):

@@ -154,17 +154,8 @@ class TestMemory:
         await work.end()
         assert (work.slots.in_flight, work.slots.bytes_in_flight) == (0, 0)
 
-    async def test_together_within_the_budget(self, work):
-        """A request waits while those with a slot leave too little, although slots are free."""
-        await work.start("a", cost=6)
-        await work.start("b", cost=4)
-        await work.start("c", cost=1)
-        assert work.begun == ["a", "b"]
-        await work.let_go("b")
-        assert work.begun == ["a", "b", "c"]
-        assert work.slots.bytes_in_flight == 7
-
     async def test_a_large_one_is_not_overtaken(self, work):
+        """It waits while those with a slot leave too little, although slots are free."""
         await work.start("a", cost=2)
         await work.start("large", cost=10)
         await work.start("small", cost=1)
