@@ -29,9 +29,8 @@ def upload(name):
     return File(io.BytesIO(Path(name).read_bytes()), Path(name).name)
 
 
-body = BodyCreateCalibration(
-    archive=upload(archive), config=json.dumps({"samples": 4, "default_alpha": 0.3})
-)
+config = json.dumps({"samples": 4, "default_alpha": 0.3, "degradation": {}})
+body = BodyCreateCalibration(archive=upload(archive), config=config)
 job = ended(create_calibration.sync(client=client, body=body))
 assert job.state == JobState.SUCCEEDED, job
 made = get_calibration.sync(job.result.rsplit("/")[-1], client=client)

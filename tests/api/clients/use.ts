@@ -33,8 +33,9 @@ function check(fact: boolean, what: unknown): asserts fact {
   if (!fact) throw new Error(JSON.stringify(what));
 }
 
+const config = JSON.stringify({ samples: 4, default_alpha: 0.3, degradation: {} });
 const created = await client.POST("/v1/admin/calibrations", {
-  body: { archive: upload(archive), config: JSON.stringify({ samples: 4, default_alpha: 0.3 }) },
+  body: { archive: upload(archive), config },
   bodySerializer: form,
 });
 const job = await ended(created.data!);
