@@ -142,7 +142,6 @@ class TestUrl:
                 await up.request("GET", path)
 
     async def test_paths(self):
-        """Paths are appended to the address, whatever they hold."""
         async with upstream("https://api.example.com/v1") as up:
             for path in ("", "/x?y=1", "?y=1", ":predict", "/é", "/@10.0.0.1"):
                 assert up.url(path) == "https://api.example.com/v1" + path
