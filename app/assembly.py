@@ -37,9 +37,9 @@ from app.telemetry.metrics import Metrics
 from app.telemetry.tracing import exporting
 from app.upscalers.base import Upscaler
 from app.upscalers.config import RemoteConfig
+from app.upscalers.embedded import FaithfulWitness
 from app.upscalers.registry import UpscalerConfig, build_upscaler
 from app.upscalers.remote.http import missing_token
-from app.upscalers.witness import FaithfulWitness
 from app.watch.canaries import CanaryWatch, policies
 from app.watch.monitor import Monitor
 

@@ -33,9 +33,8 @@ from app.sampling.measure import measure
 from app.serving.believed import rest_of
 from app.serving.promise import Subject
 from app.upscalers.base import RGB, Source
-from app.upscalers.embedded import EmbeddedUpscaler
+from app.upscalers.embedded import EmbeddedUpscaler, FaithfulWitness
 from app.upscalers.shipped import SHIPPED
-from app.upscalers.witness import FaithfulWitness
 from benchmarks.risk import SCALE, UPLOADS
 from benchmarks.table import print_table
 

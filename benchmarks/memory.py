@@ -28,9 +28,9 @@ from app.serving.admission import footprint
 from app.serving.answer import form_of
 from app.settings import Settings
 from app.upscalers.base import Capabilities, Source
+from app.upscalers.embedded import FaithfulWitness
 from app.upscalers.registry import build_upscaler
 from app.upscalers.shipped import SHIPPED
-from app.upscalers.witness import FaithfulWitness
 from benchmarks.request import EXAMPLE, with_state
 from benchmarks.table import print_table
 

@@ -47,9 +47,8 @@ from app.sampling.measure import measure
 from app.sampling.pipeline import Pipeline
 from app.serving.promise import Subject
 from app.upscalers.base import RGB, Source
-from app.upscalers.embedded import EmbeddedUpscaler
+from app.upscalers.embedded import EmbeddedUpscaler, FaithfulWitness
 from app.upscalers.shipped import SHIPPED
-from app.upscalers.witness import FaithfulWitness
 from benchmarks.ship import of_class
 from benchmarks.table import print_table
 

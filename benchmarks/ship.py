@@ -36,8 +36,7 @@ from app.images.facts import UPLOAD, classify
 from app.sampling.measure import measure
 from app.sampling.pipeline import Pipeline
 from app.upscalers.base import Source, settings_of
-from app.upscalers.embedded import EmbeddedUpscaler
-from app.upscalers.witness import FaithfulWitness
+from app.upscalers.embedded import EmbeddedUpscaler, FaithfulWitness
 
 SHIPPED = Path("app/calibration/shipped")
 MORE = "lossless"  # the way of making X that all photographs go through

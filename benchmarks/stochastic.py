@@ -24,9 +24,8 @@ from app.conformal.indecision import Accumulator, IndecisionSettings
 from app.images.degrade import Degradation, degrade
 from app.images.resize import Enlarged
 from app.upscalers.base import Source
-from app.upscalers.embedded import EmbeddedUpscaler
+from app.upscalers.embedded import EmbeddedUpscaler, FaithfulWitness
 from app.upscalers.seeds import GROUP_ORDER
-from app.upscalers.witness import FaithfulWitness
 from benchmarks.table import print_table
 
 ALPHAS = (0.05, 0.075, 0.1, 0.15)

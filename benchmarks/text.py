@@ -41,9 +41,8 @@ from app.images.encode import png_rgb
 from app.sampling.measure import measure, measured_again
 from app.sampling.pipeline import Pipeline
 from app.upscalers.base import RGB, Source
-from app.upscalers.embedded import EmbeddedUpscaler
+from app.upscalers.embedded import EmbeddedUpscaler, FaithfulWitness
 from app.upscalers.shipped import SHIPPED
-from app.upscalers.witness import FaithfulWitness
 from benchmarks.table import print_table
 
 T = TypeVar("T")

@@ -36,9 +36,8 @@ from app.conformal.typicality import THIRDS, third_of
 from app.images.degrade import Degradation
 from app.sampling.measure import measure
 from app.upscalers.base import Source
-from app.upscalers.embedded import EmbeddedUpscaler
+from app.upscalers.embedded import EmbeddedUpscaler, FaithfulWitness
 from app.upscalers.shipped import SHIPPED
-from app.upscalers.witness import FaithfulWitness
 from benchmarks.table import print_table
 
 SIDE, CUT, ALPHAS = 256, 0.5, (0.05, 0.1)

@@ -19,7 +19,7 @@ from app.images.drawings import composed
 from app.images.encode import FORMS, picture, png_rgb
 from app.images.facts import UPLOAD, Facts, classify
 from app.upscalers.base import RGB
-from app.upscalers.witness import WITNESS
+from app.upscalers.embedded import WITNESS
 
 Outside = Literal["upload", "witness"]
 

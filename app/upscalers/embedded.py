@@ -27,9 +27,11 @@ from itertools import product
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from app.errors import ConfigError, UpscalerUnavailable
-from app.system import usable_cores
+from app.images.resize import resized
+from app.system import shielded, usable_cores
 from app.upscalers.base import RGB, Capabilities, Source, Turn, Witness, fingerprint_of
 from app.upscalers.runtime import OnnxModel, Precision, PrecisionSetting, foreseen
 from app.upscalers.seeds import GROUP_ORDER, apply, undo
@@ -37,6 +39,8 @@ from app.upscalers.shipped import SCALE, SHIPPED, ShippedName
 
 # Of models that are not shipped; influence fades with distance.
 DEFAULT_TILE, DEFAULT_HALO = 288, 32
+
+WITNESS: ShippedName = "span-x4"
 
 # Version of the rules that change pixels and have no name below.
 _ADAPTER = "embedded/1"
@@ -409,6 +413,40 @@ class EmbeddedUpscaler:
     async def close(self) -> None:
         self._is_closed = True
         self._threads.close()
+
+
+class FaithfulWitness:
+    """`Witness` by the shipped SPAN, loaded at first use.
+
+    A generative model invents where it departs from a network that hardly does (DeSRA, Xie et al.,
+    ICML 2023). One local pass says as much as several calls of the upscaler, or more.
+    """
+
+    def __init__(self, precision: PrecisionSetting = "f32") -> None:
+        self._precision: PrecisionSetting = precision
+
+    @cached_property
+    def upscaler(self) -> EmbeddedUpscaler:
+        """What answers; another one of the same fingerprint may be set instead."""
+        return EmbeddedUpscaler("witness", WITNESS, precision=self._precision)
+
+    def fingerprint(self, scale: int) -> str:
+        return "input" if scale == 1 else self.upscaler.fingerprint
+
+    async def answer(self, source: Source, scale: int) -> RGB:
+        """See `Witness`; at scale 1 the input, else the bicubically resized answer at scale 4."""
+        if scale == 1:
+            return source.rgb
+        # A multiple of the order is the identity of the symmetries.
+        [large] = await self.upscaler.generate(source, [GROUP_ORDER])
+        if scale == self.upscaler.scale:
+            return large
+        size = (scale * source.width, scale * source.height)
+        return await shielded(resized, large, size, Image.Resampling.BICUBIC)
+
+    async def close(self) -> None:
+        if "upscaler" in self.__dict__:
+            await self.upscaler.close()
 
 
 def tile_and_halo(model: ShippedName | Path, tile: int | None, halo: int | None) -> tuple[int, int]:

@@ -12,7 +12,7 @@ from app.stores.base import CallStore
 from app.telemetry.metrics import Metrics
 from app.upscalers.base import Upscaler
 from app.upscalers.config import EmbeddedConfig, OneAddress
-from app.upscalers.embedded import EmbeddedUpscaler
+from app.upscalers.embedded import WITNESS, EmbeddedUpscaler, FaithfulWitness
 from app.upscalers.remote.adapter import Adapter
 from app.upscalers.remote.generic import HttpConfig, HttpUpscaler
 from app.upscalers.remote.gradio import GradioConfig, GradioUpscaler
@@ -27,7 +27,6 @@ from app.upscalers.remote.predictions import (
 from app.upscalers.remote.worker import WorkerConfig, WorkerUpscaler
 from app.upscalers.resilience import ResilientUpscaler
 from app.upscalers.runtime import PrecisionSetting
-from app.upscalers.witness import WITNESS, FaithfulWitness
 
 UpscalerConfig = Annotated[
     EmbeddedConfig

@@ -13,10 +13,9 @@ from app.images.degrade import USUAL, Degradation
 from app.images.facts import UPLOAD, Facts, classify
 from app.sampling.pipeline import guard
 from app.serving.promise import Subject
-from app.upscalers.embedded import EmbeddedUpscaler
+from app.upscalers.embedded import EmbeddedUpscaler, FaithfulWitness
 from app.upscalers.runtime import has_bf16
 from app.upscalers.shipped import SHIPPED
-from app.upscalers.witness import FaithfulWitness
 from tests.factories import changed, made_of
 
 UPLOADS = [

@@ -23,11 +23,10 @@ from app.sampling.draw import Throughput
 from app.sampling.measure import measure, measured_again
 from app.sampling.pipeline import Pipeline, differences, guard, identify
 from app.upscalers.base import Capabilities, Source, settings_of
-from app.upscalers.embedded import EmbeddedUpscaler
+from app.upscalers.embedded import WITNESS, EmbeddedUpscaler, FaithfulWitness
 from app.upscalers.remote.errors import Filtered
 from app.upscalers.seeds import sample_seeds
 from app.upscalers.shipped import SHIPPED as MODELS
-from app.upscalers.witness import WITNESS, FaithfulWitness
 from tests.factories import photo
 from tests.fakes import FakeUpscaler, FakeWitness
 from tests.waiting import until

@@ -7,13 +7,12 @@ from skimage import data
 
 from app.upscalers.base import Capabilities, Source, witness_of
 from app.upscalers.config import EmbeddedConfig
-from app.upscalers.embedded import EmbeddedUpscaler
+from app.upscalers.embedded import EmbeddedUpscaler, FaithfulWitness
 from app.upscalers.probe import probe
 from app.upscalers.registry import build_upscaler
 from app.upscalers.remote.errors import BadCredentials
 from app.upscalers.runtime import CPU, OPENVINO, agree, has_bf16, load_session, runtimes, trial
 from app.upscalers.shipped import SHIPPED
-from app.upscalers.witness import FaithfulWitness
 from tests.factories import photo
 from tests.fakes import FakeUpscaler
 
