@@ -51,15 +51,15 @@ class UnsupportedMedia(BadInput):
 
 
 class BadAlpha(BadInput):
-    """α is not a number, or not inside the range that has a meaning."""
+    """α is not a number, or outside its range."""
 
 
 class BadGroup(BadInput):
-    """The calibration has no such group of images; `members["groups"]` lists those it has."""
+    """The calibration has no such group; `members["groups"]` lists its groups."""
 
 
 class BadPairs(BadInput):
-    """Some calibration pairs cannot be used; `members["items"]` names each with its reason."""
+    """Some pairs cannot be used; `members["items"]` names each with its reason."""
 
 
 class BadCalibration(BadInput):
@@ -79,7 +79,7 @@ class NoCalibration(TrustscaleError):
 
 
 class CalibrationMismatch(TrustscaleError):
-    """The live pipeline differs from the calibrated one; `members["differences"]` names how."""
+    """The live pipeline differs from the calibrated one, by `members["differences"]`."""
 
 
 class UpscalerError(TrustscaleError):
@@ -95,11 +95,11 @@ class TimedOut(UpscalerUnavailable):
 
 
 class UpscalerFailed(UpscalerError):
-    """The upscaler answered with an error, or with something that is not a sample."""
+    """The upscaler answered with an error, or with no sample."""
 
 
 class UpscalerRejected(UpscalerFailed):
-    """The upscaler refuses this input; the same call cannot succeed later."""
+    """The upscaler refuses this input for good."""
 
 
 class DegenerateSamples(UpscalerError):
@@ -111,7 +111,7 @@ class Overloaded(Passing):
 
 
 class RateLimited(Overloaded):
-    """This client has used up its requests or pixels of the present minute."""
+    """This client has used up its requests or pixels of the minute."""
 
 
 class Unauthorized(TrustscaleError):

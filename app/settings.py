@@ -49,7 +49,7 @@ from app.upscalers.shipped import SHIPPED
 
 
 def shown(default: str) -> dict[str, Any]:
-    """How docs/settings.md names a default that is not written as a value."""
+    """A default in docs/settings.md that is not a value."""
     return {"default": default}
 
 
@@ -57,7 +57,7 @@ def _embedded_default() -> list[UpscalerConfig]:
     return [EmbeddedConfig(name=name, model=name) for name in SHIPPED]
 
 
-# 31 years: more overflows dates and timers somewhere, long after the start.
+# 31 years: more overflows dates and timers.
 _MOST_SECONDS = 1e9
 
 Seconds = Annotated[float, Field(gt=0, le=_MOST_SECONDS, allow_inf_nan=False)]
@@ -268,7 +268,7 @@ class Settings(BaseSettings):
     @field_validator("workers", mode="before")
     @classmethod
     def _addresses(cls, value: Any) -> Any:
-        """From `[NAME=]URL,…`; addresses of one name serve the same model."""
+        """From `[NAME=]URL,…`."""
         if not isinstance(value, str):
             return value
         found: dict[str, list[str]] = {}
@@ -295,7 +295,7 @@ class Settings(BaseSettings):
     )
     @classmethod
     def _split(cls, value: Any) -> Any:
-        """In an environment variable they are separated by commas."""
+        """From an environment variable, by commas."""
         if isinstance(value, str):
             return [key.strip() for key in value.split(",")] if value.strip() else []
         return value
@@ -303,9 +303,9 @@ class Settings(BaseSettings):
     @field_validator("client_keys", "admin_keys")
     @classmethod
     def _usable(cls, keys: list[SecretStr]) -> list[SecretStr]:
-        """Keys without the white space around them, which a header does not carry either."""
+        """Keys without surrounding white space, which a header does not carry."""
         texts = [key.get_secret_value().strip() for key in keys]
-        # One of a variable that was set to nothing would let everybody in.
+        # An empty key, of a variable set to nothing, would let everybody in.
         if not all(texts):
             raise ValueError("a key is empty")
         if not all(text.isascii() and text.isprintable() for text in texts):
@@ -348,7 +348,7 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _largest_image_fits(self) -> Settings:
-        """Or an image would be told to come back for ever."""
+        """Otherwise a large image would be rate-limited for ever."""
         pixels = self.client_pixels_per_minute
         if pixels is not None and pixels < self.limits.max_pixels:
             raise ValueError("client_pixels_per_minute is smaller than max_input_pixels")
@@ -362,18 +362,18 @@ class Settings(BaseSettings):
 
     @property
     def webhooks(self) -> Webhooks:
-        """Who may be told of ended jobs."""
+        """Receivers of ended jobs."""
         secrets = tuple(secret_of(one.get_secret_value()) for one in self.webhook_secrets)
         return Webhooks(tuple(self.webhook_hosts), secrets, self.webhook_private)
 
     @property
     def image_sources(self) -> ImageHosts:
-        """Where pictures may be fetched from."""
+        """Hosts that pictures may be fetched from."""
         return ImageHosts(tuple(self.image_hosts), self.image_private)
 
     @property
     def credentials(self) -> Credentials | None:
-        """What signs pictures. Raises ConfigError if it cannot."""
+        """What signs pictures. Raises ConfigError."""
         if self.credentials_certificate is None and self.credentials_key is None:
             return None
         key = self.credentials_key.get_secret_value() if self.credentials_key else ""
@@ -381,19 +381,19 @@ class Settings(BaseSettings):
 
     @property
     def default(self) -> str:
-        """Name of the upscaler that is meant where none is named and no upload can decide."""
+        """The upscaler where none is named and no upload can decide."""
         first = self.upscalers[0].name
         return first if self.default_upscaler in {None, AUTO} else self.default_upscaler or first
 
     @property
     def auto_table(self) -> dict[str, str]:
-        """Upscalers by patterns of classes; empty: one of them is not there, so nor is `auto`."""
+        """Upscalers by patterns of classes; empty where one of them is missing: then no `auto`."""
         names = {one.name for one in self.upscalers}
         return self.auto if "*" in self.auto and names.issuperset(self.auto.values()) else {}
 
     @property
     def prefers_auto(self) -> bool:
-        """Whether an upload decides which upscaler answers it, when its request names none."""
+        """Whether a request without an upscaler means `auto`."""
         return bool(self.auto_table) and self.default_upscaler in {None, AUTO}
 
     def upscaler(self, name: str) -> UpscalerConfig | None:
@@ -401,13 +401,13 @@ class Settings(BaseSettings):
         return next((one for one in self.upscalers if one.name == name), None)
 
     def price_per_call(self, name: str) -> float | None:
-        """What a call of an upscaler costs, if it was told."""
+        """The price of a call of an upscaler, if configured."""
         entry = self.upscaler(name)
         return None if entry is None else entry.price_per_call
 
     @property
     def gateway_runs_jobs(self) -> bool:
-        """Whether `trustscale serve` runs jobs, or leaves them to `trustscale jobs`."""
+        """Whether `trustscale serve` runs jobs."""
         return self.queue.startswith("memory:") if self.run_jobs is None else self.run_jobs
 
     @property
@@ -461,7 +461,7 @@ def load_settings(**overrides: Any) -> Settings:
 
 
 def _place(loc: tuple[int | str, ...], names: Sequence[str | None]) -> str:
-    """Where a mistake is; an upscaler is called by its name, if it has one."""
+    """The place of a mistake, with the name of the upscaler."""
     match loc:
         case ("upscalers", int(number), *rest) if number < len(names) and names[number]:
             # The first of the rest is the kind, where that is known.
@@ -472,7 +472,7 @@ def _place(loc: tuple[int | str, ...], names: Sequence[str | None]) -> str:
 
 
 def _entries(overrides: Mapping[str, Any], document: Mapping[str, Any]) -> list[Any]:
-    """The entries of `upscalers` as they are given, from where the settings took them."""
+    """The entries of `upscalers` as given."""
     try:
         given = overrides.get("upscalers") or json.loads(os.environ.get(f"{PREFIX}UPSCALERS", "0"))
     except ValueError:

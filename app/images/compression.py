@@ -43,7 +43,7 @@ class Compression(NamedTuple):
 
 LOSSLESS, PALETTE = Compression("lossless"), Compression("palette")
 
-# Of each codec the lowest quality of its classes, the best one first; below all of them is "low".
+# The lowest quality of each class of a codec, best first; below them is "low".
 EDGES: Final = {"jpeg": (90, 80, 68, 50, 30), "webp": (80, 50, 20), "avif": (65, 40)}
 
 Look = Literal["sharp", "fine", "rough", "soft", "bilinear", "smoothed", "denoised"]
@@ -51,7 +51,7 @@ Look = Literal["sharp", "fine", "rough", "soft", "bilinear", "smoothed", "denois
 enlarged or blurred before; enlarged by bilinear interpolation; freed of noise by a median or the
 like, which leaves edges and no detail, and then sharpened or, `denoised`, not."""
 
-# The edges of pictures that are not sharp. What cannot be told by stronger compression has none.
+# The edges of pictures that are not sharp; looks that stronger compression hides have none.
 _SOFT_EDGES: Final[dict[str, tuple[int, ...]]] = {"jpeg": (80, 30), "webp": (20,), "avif": (40,)}
 LEAST_CLEAR: Final = 80  # the JPEG quality down to which the last three looks are told
 _CLEAR_EDGES: Final[dict[str, tuple[int, ...]]] = {"jpeg": (LEAST_CLEAR,)}
@@ -250,8 +250,8 @@ def _vp8_quality(frame: bytes) -> int | None:
 
 
 _GRID = 8
-_MOST_BLOCKS = 1024  # that are looked at: 256×256 pixels
-_SEARCHED = 135  # pixels of a side, in which the place of the grid is looked for
+_MOST_BLOCKS = 1024  # that are examined: 256×256 pixels
+_SEARCHED = 135  # pixels of a side where the grid is searched
 # The orthonormal cosine transform to the bit of scipy's `dct`, on which classes depend; importing
 # scipy would cost more than reading a photograph.
 _HALF: Final = np.array(
@@ -272,10 +272,10 @@ _DCT[1::2, _GRID // 2 :] *= -1  # the odd waves
 # The coefficients that are examined: waves of few periods.
 _LOW: Final = np.flatnonzero([0 < row + column < 6 for row, column in np.ndindex(_GRID, _GRID)])
 _RESAVED: Final = np.arange(30, 96)  # qualities whose traces are searched for
-_CLEARLY = 3  # a quality must be lower than a WebP or AVIF file's by as much
+_CLEARLY = 3  # by which a quality must be lower than a WebP or AVIF file's
 _COARSER, _AGREED = 1.4, 0.28  # how much coarser than a JPEG file's own steps, and agreed
 _CERTAIN = 6.0  # standard deviations; never compressed pictures stay below 3
-_COARSE = 3.0  # smaller steps leave no trace that rounding to 8 bits would not hide
+_COARSE = 3.0  # rounding to 8 bits hides smaller steps
 
 
 def worst_of(compression: Compression, rgb: NDArray[np.uint8]) -> Compression:

@@ -1,8 +1,7 @@
-"""Holes for inpainting: where they are, and how a model learns of them.
+"""Holes for inpainting, marked by a declared colour that no other pixel should have.
 
-A hole is marked by value: its pixels have one declared colour, and no others should. That works
-with every upscaler that takes only an image; one that also wants a mask as a picture gets it from
-the same pixels (`mask_color` of remote upscalers).
+So they work with every upscaler that takes an image; one that also takes a mask gets it from the
+same pixels (`mask_color` of remote upscalers).
 """
 
 from __future__ import annotations
@@ -20,14 +19,13 @@ Color = Annotated[
 ]
 
 _LARGEST = 0.35
-"""Longest side of a rectangle, or of a straight part of a stroke, over the shorter side."""
+"""Of the shorter side: the longest side of a rectangle, or straight part of a stroke."""
 
 
 class Inpaint(BaseModel):
-    """Holes that are cut into the input: drawn from the seed of the pair, so always the same.
+    """Holes that are cut into the input, by the seed of the pair.
 
-    share: of the pixels that are cut out at least. shape: rectangles, or strokes as of a brush.
-    color: what the pixels of a hole are set to.
+    share: least share of the pixels. shape: rectangles, or strokes of a brush. color: of the holes.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -42,10 +40,9 @@ class Inpaint(BaseModel):
 
 
 def stream(seed: int, number: int) -> np.random.Generator:
-    """Random numbers independent of those of another number, and of the seed itself.
+    """Random numbers that are independent for each number, and of the seed itself.
 
-    A pair's seed also chooses its samples (`app/upscalers/seeds.py`); a real input's damage is
-    independent of them, so it must be in a calibration, too.
+    A pair's seed also chooses its samples, and the damage of a real input is independent of them.
     """
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed, spawn_key=(number,))))
 

@@ -44,19 +44,15 @@ def _largest(values: NDArray[Scalar], count: int) -> NDArray[Scalar]:
     return largest
 
 
-# Input rows beyond a strip that its enlargement depends on are two; one more costs next to nothing.
+# The enlargement of a strip depends on two more rows of the input; one is spare.
 _MARGIN = 3
 
 
 class Enlarged:
-    """Rows of E by slicing, `enlarged[top:bottom]`: it is never there as a whole.
+    """Rows of E, X enlarged k times by no model, by slicing, `enlarged[top:bottom]`.
 
     Bicubic. Pillow computes it in integers, so it is the same on every machine and in every strip.
-    It is part of σ, and so of the pipeline: another filter would be another estimator.
-
-    Args:
-        rgb: X, [h, w, 3] of 8 or 16 bits.
-        scale: k.
+    It is part of σ: another filter would be another estimator.
     """
 
     def __init__(self, rgb: Pixels, scale: int) -> None:

@@ -186,39 +186,34 @@ class Slots:
 
 
 # Bytes per pixel of the output.
-_SAMPLE: Final = 3  # also of what the witness answers, before it is reduced
+_SAMPLE: Final = 3  # or the witness's answer before its reduction
 _SUMS: Final = 23  # of more samples than are kept, and Ŷ
 _MEAN: Final = 15  # more where Ŷ is the mean of the samples
-_ANSWER: Final = 9  # Ŷ, mask and trust levels while files are made, and the files of masks
-_LARGE_ANSWER: Final = 6  # the same without trust levels: their file is made before
+_ANSWER: Final = 9  # Ŷ, mask and trust levels, and the files of masks
+_LARGE_ANSWER: Final = 6  # the same without trust levels, whose file is made before
 LARGE: Final = 16 * 2**20
-"""Pixels of outputs whose files are made one after the other, so that less is held at once."""
+"""Pixels of outputs whose files are made one after the other, to hold less at once."""
 BELIEVED: Final = 16  # more where `believed.png` is made
-
-_TRUTH: Final = 20  # the images, one of them while it is decoded, the mask and σ
-
-_WHOLE: Final = 7  # σ and what the witness answers, where its mean tells which curve is used
-
+_TRUTH: Final = 20  # both images, one being decoded, the mask and σ
+_WHOLE: Final = 7  # σ and the witness's answer, where the mean of σ decides the curve
 _INPUT: Final = 3  # per pixel of X
-_STRIP: Final = 64 * 70  # per pixel of an output's width and thread: rows that are scored together
+_STRIP: Final = 64 * 70  # of rows that are scored together, per pixel of width and thread
 
 
 def footprint(
     height: int, width: int, pipeline: Pipeline, capabilities: Capabilities, form_bytes: int
 ) -> int:
-    """Bytes that a request of an h×w input holds at most, without what its model needs.
+    """Bytes that a request of an h×w input holds at most, without its model.
 
-    Nearly all of it is proportional to the output's pixels, and little to M, since samples are
-    accumulated as they arrive. The figures are measured, with a margin
-    (`tests/serving/test_footprint.py`).
-
-    `form_bytes` is what making the picture's file takes per pixel (`ChosenForm.bytes_per_pixel`).
+    Measured, with a margin (`tests/serving/test_footprint.py`): proportional to the output's
+    pixels, little to M, since samples are accumulated as they arrive. form_bytes: per pixel, of
+    making the picture's file (`ChosenForm.bytes_per_pixel`).
     """
     depth = 1 if pipeline.stretch is None else 2  # bytes
     output = height * width * pipeline.scale**2 * depth
     samples = pipeline.samples
     measuring: float = _SAMPLE * samples if samples <= MOST_KEPT else _SUMS
-    if not (capabilities.by_tiles and samples <= MOST_KEPT):  # else what comes is what is kept
+    if not (capabilities.by_tiles and samples <= MOST_KEPT):  # else samples come as they are kept
         at_once = largest_call(capabilities, output * _SAMPLE) * capabilities.concurrency
         measuring += _SAMPLE * min(at_once, samples)
     if pipeline.prediction == "mean":
