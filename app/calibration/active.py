@@ -153,7 +153,7 @@ class Change(BaseModel):
 class Changes(BaseModel):
     """What users see of a switch, each over the pairs of its own calibration.
 
-    trusted_area: mean share in [0, 1] of trusted pixels at `alpha`, the default α of the next one.
+    trusted_area: mean share in [0, 1] of trusted pixels at `alpha`, the default α of the next.
     """
 
     alpha: float
@@ -341,7 +341,7 @@ class Calibrations:
     async def add(
         self, calibration: Calibration, *, activate: bool, blob: bytes | None = None
     ) -> Activation | None:
-        """Store a calibration, whose file is `blob` if that exists, and activate it if asked."""
+        """Store a calibration, whose file is `blob` if given, and activate it if asked."""
         if blob is None:
             blob = await asyncio.to_thread(file.dump, calibration)
         await self.store.put(calibration.head, blob)
@@ -349,7 +349,7 @@ class Calibrations:
         return await self.switch(calibration) if activate else None
 
     async def install_shipped(self, upscalers: Iterable[Upscaler]) -> None:
-        """Give every upscaler without a calibration the shipped one of its fingerprint, if any."""
+        """Give every upscaler without a calibration the shipped one of its fingerprint."""
         missing = [
             u for u in upscalers if u.kind == "embedded" and not await self.active_id(u.name)
         ]

@@ -297,7 +297,7 @@ class CalibrationAdmin:
         return made
 
     async def without_pair(self, parent: Calibration, name: str, *, created_by: str) -> Calibration:
-        """Store a new calibration without one pair, or all of one Y; nothing is activated.
+        """Store a new calibration without one pair, or all of one Y, and activate nothing.
 
         Raises:
             NotFound: the parent has no such pair.

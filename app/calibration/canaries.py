@@ -98,7 +98,7 @@ class CanaryState(_Frozen):
 def start(fingerprint: str, samples: int, canaries: Sequence[Canary]) -> CanaryState:
     """The canaries to watch, from their answers and draws; ValueError without any.
 
-    Answers are compared exactly if every canary repeated its bytes, else statistically; then the
+    Answers are compared exactly if every canary repeated its bytes, else statistically, where the
     number of draws limits how small a rank can get.
     """
     if not canaries:
@@ -119,7 +119,7 @@ def observe(
 ) -> CanaryState:
     """The state after a round at this time; canaries without an answer stay as they are.
 
-    answers: by the canary's name; statistical ones are fresh draws, with a new seed and no cache.
+    answers: by the canary's name; statistical ones are fresh draws.
     uniform: draws from U(0, 1), to break ties.
     """
     capital, changed, items = dict(state.capital), set(state.changed), []

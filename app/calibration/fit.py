@@ -1,7 +1,7 @@
 """Fitting σ during a calibration: on a share of the scenes, which then calibrate nothing.
 
-The other scenes calibrate. Their σ needs the fit, so their samples wait in the blobs: nothing is
-generated twice. Names and seed alone decide which scenes the fit uses, before anything is measured.
+The samples of the others wait in the blobs for the fit: nothing is generated twice. Names and seed
+alone decide which scenes the fit uses, before anything is measured.
 """
 
 from __future__ import annotations

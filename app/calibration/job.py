@@ -1,8 +1,8 @@
 """The calibration job: one task per pair, on all job workers; then all pairs make the calibration.
 
 A task ends in a checkpoint: the measured pair, a pair that waits for its label (semantic metric),
-or an unusable pair, with the reason. With labels missing the job ends in `awaiting_labels`; it
-resumes when the admin has drawn them.
+or an unusable pair, with the reason. With labels missing the job ends in `awaiting_labels`, until
+the admin has drawn them.
 """
 
 from __future__ import annotations

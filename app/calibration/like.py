@@ -1,7 +1,4 @@
-"""What a folder of uploads looks like, and inputs that are made to look the same.
-
-So a calibration can make its inputs in the classes of the uploads, at the qualities that occur.
-"""
+"""What a folder of uploads looks like, and inputs that are made to look the same."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The pictures of the pairs, for people, as long as the job's uploads are kept.
 
-While the files of the job that measured a pair are kept, X as the upscaler got it, Y as uploaded
-and the prediction can be shown; the calibration's key lists those jobs.
+Until then X as the upscaler got it, Y as uploaded and the prediction can be shown; the
+calibration's key lists the jobs that measured its pairs.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ from app.sampling.pipeline import Pipeline
 from app.stores.base import CalibrationHead
 
 UNUSUAL = 0.02
-"""Typicality up to this earns a warning, which one calibration-like image in fifty gets."""
+"""Typicality up to this earns a warning, as one calibration-like image in fifty does."""
 
 LEAST_DIVIDED = 150
 """Scenes that a class needs to be divided by the score."""
@@ -193,7 +193,7 @@ class Calibration:
 
     @property
     def made_of(self) -> str:
-        """What its pictures are, from the note, if any."""
+        """What its pictures are, from the note."""
         note = self.manifest.provenance.note or ""
         pictures = f"{self.n} scenes" if self.pairs > self.n else f"{self.n} pictures"
         return note.partition("\n")[0] or f"{pictures}, of which nothing more is said"
@@ -272,7 +272,7 @@ class Calibration:
     def part(
         self, group: str | None, input_class: str | None, size: tuple[int, int]
     ) -> Calibration:
-        """The part that speaks about images of a group, a class and a size (height, width)."""
+        """The part that speaks about a group, a class and a size (height, width)."""
         return self.of_group(group).of_class(input_class).of_size(*size)
 
     def parts(self) -> list[tuple[str, Calibration]]:
@@ -418,11 +418,11 @@ class Calibration:
         return Sizes(scenes)
 
     def applicability(self, height: int, width: int) -> Applicability:
-        """Whether, and how, the guarantee speaks about an output of this size."""
+        """How the guarantee speaks about an output of this size."""
         return self.sizes.speaking_about(height, width, self.pipeline.indecision).how
 
     def of_size(self, height: int, width: int) -> Calibration:
-        """The part whose scenes speak about an output of this size; all of it if none does."""
+        """The part whose scenes speak about an output of this size; all if none does."""
         sizes = self.sizes.speaking_about(height, width, self.pipeline.indecision).sizes
         belongs = [(pair.width, pair.height) in sizes for pair in self.manifest.pairs]
         return self if all(belongs) else self._part(("size", sizes), belongs)

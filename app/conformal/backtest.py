@@ -1,7 +1,7 @@
 """What to expect of a calibration, from its own staircases: repeated random splits.
 
-Half of the scenes calibrate, the others are served; nothing is generated. The splits of one
-calibration are not independent, so the intervals describe the spread over splits.
+Half of the scenes calibrate, the others are served; nothing is generated. The splits are not
+independent, so the intervals describe the spread over splits.
 """
 
 from __future__ import annotations

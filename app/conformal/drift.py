@@ -3,9 +3,9 @@
 Every answered request has a number z, the mean log σ of its image. While requests are exchangeable
 with the calibration images, one of each scene, the randomised rank of each z among the
 calibration's z **and those of all earlier requests** is uniform and independent of the earlier
-ranks. (Ranks among the calibration images alone are dependent: `benchmarks/drift.py` shows the
-cost.) A simple jumper bets against the ranks with three accounts, on small ranks (e = −1), on
-nothing (0) and on large ones (1), between which a little capital jumps.
+ranks. (Ranks among the calibration images alone are dependent: `benchmarks/drift.py`.) A simple
+jumper bets against the ranks with three accounts, on small ranks (e = −1), on nothing (0) and on
+large ones (1), between which a little capital jumps.
 
 - S, the total capital, is a *test martingale*: P(S ever reaches 1/δ) ≤ δ (Ville's inequality). It
   is the evidence since the beginning; after a long quiet time it reacts late.
@@ -15,11 +15,11 @@ nothing (0) and on large ones (1), between which a little capital jumps.
 
 **Bounded memory.** After `EPOCH` requests a new epoch begins with no earlier z, S = 1 and V = 0.
 Both promises hold in every epoch, and over epochs: of those without a change at most the share δ
-raise S to 1/δ, and V gives at most one false alarm in c requests. A lasting difference is found
-again in each.
+raise S to 1/δ, and V gives at most one false alarm in c requests. Each finds a lasting difference
+again.
 
-Sources, also of J = 0.01 and e: Vovk, Gammerman, Shafer, "Algorithmic Learning in a Random World",
-2nd ed., ch. 8; Vovk, "Testing randomness online", 2021 (jumper, Shiryaev–Roberts).
+Vovk, Gammerman, Shafer, "Algorithmic Learning in a Random World", 2nd ed., ch. 8; Vovk, "Testing
+randomness online", 2021 (jumper, Shiryaev–Roberts); J = 0.01 and e as there.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class Drift:
         return len(self.seen) >= EPOCH
 
     def alarms(self) -> bool:
-        """Whether S has reached 1/δ in this epoch, or V has reached c."""
+        """Whether S has reached 1/δ in this epoch, or V c."""
         return self.highest_s >= -math.log(DELTA) or self.highest_v >= math.log(CEILING)
 
 
@@ -81,7 +81,7 @@ def rank(earlier: Sequence[NDArray[np.floating]], value: float, uniform: float) 
     """The randomised rank of a value among m earlier ones: uniform if all are exchangeable.
 
     p = (#{greater} + U · (#{equal} + 1)) / (m + 1). The earlier ones are in sorted arrays of one
-    dtype, in which the value is compared; `uniform` is U, a draw from U(0, 1), which breaks ties.
+    dtype, in which the value is compared; `uniform` is U, a draw from U(0, 1).
     """
     greater = equal = 0
     for values in earlier:

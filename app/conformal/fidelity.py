@@ -1,7 +1,7 @@
 """D: how wrong a prediction is, per pixel, bounded by B (paper §2.3).
 
-To add a metric, write a function of the truth and the prediction and enter its row in `METRICS`:
-forms, commands, checks and answers read the row.
+To add a metric, write a function of the truth and the prediction and enter its row in `METRICS`,
+which forms, commands, checks and answers read.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def neighborhood_difference(
 ) -> NDArray[np.float32]:
     """‖Y * K − Ŷ * K‖₁, the paper's formula: errors that cancel in a neighbourhood vanish.
 
-    At most `neighborhood` at every pixel, by the triangle inequality.
+    At most `neighborhood`, by the triangle inequality.
     """
     blurred = np.subtract(normalised_lab(truth), normalised_lab(prediction))
     for channel in blurred:

@@ -1,8 +1,8 @@
 """The fitted σ: weights of the terms of `terms.py` as an artefact with its provenance.
 
 A calibration holds for any σ: weights that suit other pictures give a smaller mask, never a broken
-promise. Only, σ must not be fitted to the very pairs that calibrate it, so the artefact names the
-photographs that it was fitted on.
+promise. Only, σ must not be fitted to the pairs that calibrate it, so the artefact names its
+photographs.
 """
 
 from __future__ import annotations
@@ -38,10 +38,8 @@ class Fit:
     weights: (term, w_j) pairs; the terms are those of `terms.term_names()`.
     units: (v_k, b_k, u_k1, u_k2, …) of each unit that bends, one u_kj per term, in their order.
     offset: w₀, which puts σ on the scale of D; the mask does not depend on it.
-    name: for people.
     upscaler: fingerprint of the upscaler whose errors were fitted.
-    samples: M that it was fitted for.
-    metric: D that was fitted, as lists show it.
+    samples, metric: M and D that it was fitted for.
     scenes, pairs: how many it was fitted on.
     photographs: the first 16 hexadecimal digits of the SHA-256 of the pixels of their Y, in order.
     classes: of uploads that it is fitted for; none: for all.

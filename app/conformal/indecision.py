@@ -1,7 +1,7 @@
 """σ: where a prediction may be wrong, from the M samples of one request and its input (§2.2).
 
-To add an estimator, write a function of the accumulated samples and enter its row in `ESTIMATORS`:
-forms, commands, checks, admission and answers read the row.
+To add an estimator, write a function of the accumulated samples and enter its row in `ESTIMATORS`,
+which forms, commands, checks, admission and answers read.
 """
 
 from __future__ import annotations
@@ -138,7 +138,7 @@ class IndecisionSettings:
 
 
 class Accumulator(Moments):
-    """Accumulates samples for σ, by default settings if None.
+    """Accumulates samples for σ.
 
     `enlarged` and `samples` are of `Moments`; only some estimators (`needs_input`) need the first.
     `each` goes through strips of σ, as `map` does, or in threads.

@@ -1,12 +1,12 @@
 """Normalised CIELAB of sRGB images, from tables and correctly rounded arithmetic only.
 
 Normalised Lab is (L/100, a/254 + ½, b/254 + ½) for illuminant D65, 2° observer, as in the paper's
-experiments: all coordinates are in [0, 1].
+experiments: all in [0, 1].
 
 Every step is a table look-up, an integer sum or one correctly rounded float32 operation, so the
-same pixel gives the same bits anywhere in an image, in any block, on any machine. So σ does not
-depend on the order of the samples, and a calibration is portable. The result is within 1.9e-5 of
-the float64 formula for all 2^24 colours of 8 bits; the largest differences are near black.
+same pixel gives the same bits anywhere in an image, in any block, on any machine: σ does not depend
+on the order of the samples, and a calibration is portable. The result is within 1.9e-5 of the
+float64 formula for all 2^24 colours of 8 bits.
 """
 
 from __future__ import annotations

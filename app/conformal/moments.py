@@ -1,6 +1,6 @@
 """Samples accumulated into exact integer sums per pixel, from which every estimator of σ follows.
 
-Memory does not depend on M, nor the result on the order of arrival, bit for bit.
+Memory does not depend on M, nor any bit of the result on the order of arrival.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ MOMENTS_VERSION = 2
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """All samples of a request, accumulated elsewhere; the integers are the same everywhere.
+    """All samples of a request, accumulated elsewhere.
 
     count: of the samples.
     prediction: Ŷ by the requested rule, uint8 [H, W, 3].
@@ -343,7 +343,7 @@ def mean_image(
 ) -> Pixels:
     """The mean of samples of a type from their sum, uint32 [H, W, 3], which is overwritten.
 
-    Rounded half up in integers.
+    Rounded half up.
     """
     total *= np.uint32(2)
     total += np.uint32(count)

@@ -1,9 +1,9 @@
 """The text reader: labels words that a result gets wrong, without people.
 
-It reads the truth, and the prediction in the same places. Where a word that it reads well in the
-truth reads differently in the prediction, it marks the box of the word. It never marks what it
-cannot read in the truth (small print, script, most that is askew) or words that only the prediction
-has, and it may misread what people can read: a promise on its labels is about *its* words.
+Where a word that it reads well in the truth reads differently in the same place of the prediction,
+it marks the box of the word. It never marks what it cannot read in the truth (small print, script,
+most that is askew) or words that only the prediction has, and it may misread what people can read:
+a promise on its labels is about *its* words.
 
 Words are compared by letters and digits, in lower case and NFKC, after aligning both readings of a
 line; a word is wrong if a letter is changed, lost or has a new neighbour.

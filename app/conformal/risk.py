@@ -1,26 +1,26 @@
 """The guarantee in expectation: the risk curve of n calibration scenes, and what follows from it.
 
-R(t) = (Σ_i L̄_i(t) + B)/(n + 1), and t_α = sup{t : R(t) ≤ α}. With one image per scene this is the
-paper's Eq. 1. **E[L(t_α−)] ≤ α** for one new crop of a new scene, over the draw of all n + 1
-scenes, if these, each with its number of crops, are exchangeable, and so are the crops within each.
-*Proof.* t_α depends on the n scenes only, so the expectation is that of the new scene's mean
-L̄_{n+1}(t_α−). As L̄_{n+1} ≤ B, t_α ≤ t′ = sup{t : (1/(n + 1)) Σ_{i ≤ n+1} L̄_i(t) ≤ α}. t′ is
-symmetric in the n + 1 scenes, so E[L̄_{n+1}(t′−)] is that of the mean of all of them, at most α. ∎
-(Pooling the crops breaks the promise where easy scenes bring more of them.)
+R(t) = (Σ_i L̄_i(t) + B)/(n + 1), and t_α = sup{t : R(t) ≤ α}; with one image per scene, the paper's
+Eq. 1. **E[L(t_α−)] ≤ α** for one new crop of a new scene, over the draw of all n + 1 scenes, if
+these, each with its number of crops, are exchangeable, and so are the crops within each. *Proof.*
+t_α depends on the n scenes only, so the expectation is that of the new scene's mean L̄_{n+1}(t_α−).
+As L̄_{n+1} ≤ B, t_α ≤ t′ = sup{t : (1/(n + 1)) Σ_{i ≤ n+1} L̄_i(t) ≤ α}. t′ is symmetric in the
+n + 1 scenes, so E[L̄_{n+1}(t′−)] is that of the mean of all of them, at most α. ∎ (Pooling the
+crops breaks the promise where easy scenes bring more of them.)
 
-The mask {σ < t_α} is strict: R may jump above α exactly at t_α, and where values of σ are equal
-across images, the paper's {σ ≤ t_α} (Eq. 2) breaks the promise (test_guarantee.py measures it).
+The mask {σ < t_α} is strict: R may jump above α at t_α, and where values of σ are equal across
+images, the paper's {σ ≤ t_α} (Eq. 2) breaks the promise (test_guarantee.py measures it).
 
 **The error that nine of ten pictures do not exceed.** For a share β fixed in advance let
 
     t⁺ = sup{t : (1/(n + 1)) Σ_i L̄_i(t) ≤ α}, that of R with B replaced by 0
     τ̂ = min{τ : Σ_i (mean over the crops j of scene i of 1{L_ij(t⁺−) > τ}) + 1 ≤ β (n + 1)}
 
-Then P(L_new(t_α−) > τ̂) ≤ β over the draw of the scenes and of the picture, although t_α and τ̂ come
-from the same scenes. *Proof.* t_α ≤ t′ ≤ t⁺. Let τ′ be the least τ that at most β (n + 1) of the
-n + 1 scenes, counted by shares, exceed at t′. Both are symmetric in them: P(L_new(t′−) > τ′) ≤ β.
-At τ̂ the n scenes at t⁺ ≥ t′ and the new one, which counts 1 at most, are at most β (n + 1), so
-τ′ ≤ τ̂. And L_new(t_α−) ≤ L_new(t′−). ∎
+Then P(L_new(t_α−) > τ̂) ≤ β over the draw of the scenes and of the picture, although t_α and τ̂
+come from the same scenes. *Proof.* t_α ≤ t′ ≤ t⁺. Let τ′ be the least τ that at most β (n + 1) of
+the n + 1 scenes, counted by shares, exceed at t′. Both are symmetric in them:
+P(L_new(t′−) > τ′) ≤ β. At τ̂ the n scenes at t⁺ ≥ t′ and the new one, which counts 1 at most, are
+at most β (n + 1), so τ′ ≤ τ̂. And L_new(t_α−) ≤ L_new(t′−). ∎
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class RiskCurve(StepCurve):
         scenes: Iterable[Hashable] | None = None,
         highest: float = LARGEST,
     ) -> RiskCurve:
-        """The curve of a set of images; their order does not matter.
+        """The curve of a set of images, in any order.
 
         Args:
             staircases: of the images.
@@ -85,7 +85,7 @@ def exceeded_by(losses: Sequence[Sequence[float]], share: float = USUALLY) -> fl
 
 
 def minimal_n(alpha: float, bound: float) -> int:
-    """The smallest n with B/(n + 1) ≤ α: with fewer scenes no pixel can be trusted.
+    """The smallest n with B/(n + 1) ≤ α, below which no pixel can be trusted.
 
     Raises:
         ValueError: alpha or bound is not a positive number.

@@ -55,8 +55,8 @@ def log_sigma(
 ) -> Plane:
     """join(Σ_j w_kj f_j) on the cells of level 0, float64 [⌈H/4⌉, ⌈W/4⌉].
 
-    Rounded to multiples of 2^-20: logarithms and sums of different machines may differ by about
-    1e-14, which moves a rounded value once in a hundred million cells, and then σ by a millionth.
+    Rounded to multiples of 2^-20: machines differ by about 1e-14, which moves a rounded value once
+    in a hundred million cells, and then σ by a millionth.
 
     Args:
         maps: of one image.
@@ -251,10 +251,10 @@ def _terms_of(name: str, energy: _Energy, wanted: frozenset[str]) -> dict[str, P
 
 
 class _Growing:
-    """An energy of the pixels while it is measured, some rows of cells after the others.
+    """An energy of the pixels while it is measured, some rows of cells at a time.
 
-    Cells of level 0 are kept only for terms of them: they take half a byte of memory per pixel and
-    energy, those of level 1 an eighth.
+    Cells of level 0 are kept only for terms of them: they take half a byte per pixel and energy,
+    those of level 1 an eighth.
     """
 
     def __init__(self, name: str, wanted: frozenset[str], shape: tuple[int, int]) -> None:
@@ -365,7 +365,7 @@ def _means(values: NDArray[Any]) -> Plane:
 
 
 def _padded(plane: NDArray[Any], sides: list[tuple[int, int]]) -> NDArray[Any]:
-    """The plane reflected by so much at its ends; itself, not a copy, for nothing."""
+    """The plane reflected by so much at its ends, or itself, not a copy."""
     if not any(map(any, sides)):
         return plane
     return np.pad(plane, sides, mode="symmetric")

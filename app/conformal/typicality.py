@@ -11,8 +11,7 @@ whatever the law and the number of scenes.
 among all n + 1. Its third is ⌊3 r_i/(n + 1)⌋: 0, the easiest, to 2. The calibration pictures of the
 new one's third calibrate alone. *Proof.* Given all n + 1 as a set, and the third of the new one,
 each member of that third is equally likely to be the new one: they are exchangeable, and conformal
-risk control holds for them. ∎ So cuts need no scenes of their own: the new picture moves one
-picture at each cut. Pictures with equal s stay together.
+risk control holds for them. ∎ Pictures with equal s stay together.
 """
 
 from __future__ import annotations
