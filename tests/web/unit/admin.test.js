@@ -43,6 +43,19 @@ test("scenes fit the score, unless people mark the errors or there are too few",
     assert.equal(learners(n, { fidelity: semantic(labels), ...changes }), wanted);
 });
 
+test("a stretch goes into the configuration as it was typed, and none is none", async () => {
+  const { configOf } = await at("calibrations/settings.js");
+  const { options } = await at("calibrations/service.js");
+  options.metrics = [{ listed: "intensity", metric: "intensity", counted_up_to: 0.5 }];
+  const chosen = { metric: "intensity", "guarantee.kind": "expectation", "indecision.estimator": "" };
+  const numbers = { "indecision.size": "7", "fidelity.blur": "4" };
+  const form = (stretch) => ({
+    elements: Object.entries({ ...chosen, ...numbers, stretch }).map(([name, value]) => ({ name, value })),
+  });
+  assert.equal(configOf(form(" p1,p99 "), true).stretch, "p1,p99");
+  assert.ok(!("stretch" in configOf(form(""), true)));
+});
+
 test("models that the service chooses from can be calibrated together", async () => {
   const { settingsFields } = await at("calibrations/settings.js");
   const { options } = await at("calibrations/service.js");

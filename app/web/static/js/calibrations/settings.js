@@ -84,6 +84,7 @@ function advanced(metric, set) {
     ${number("indecision.clip_quantile", "Cut of the score", "", { term: "quantile of σ", min: 0.0001, max: 1, placeholder: "none", hint: "It is cut at this quantile before the blur." })}
     ${number("fidelity.blur", "Width of the neighbourhood", 4, { min: 0, max: 256, term: "blur of D", hint: "Pixels over which an error is averaged." })}
     ${select("prediction", "What is returned", PREDICTIONS, { term: "prediction" })} ${riskOfDraw()}
+    ${field("Stretch of 16-bit data", html`<input name="stretch" placeholder="none: 8 bits" spellcheck="false" />`, "LOW,HIGH or p1,p99, with intensity as the error. Send TIFF files as an archive.", "the values that become the darkest and the lightest")}
     ${number("seed", "Seed", 0, { min: 0, step: "1" })}
     ${select("on_bad_pair", "Unusable pairs", BAD_PAIRS)}
   </div>`;
