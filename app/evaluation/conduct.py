@@ -128,8 +128,7 @@ async def _usable(
 def _unfitted(pipeline: Pipeline) -> Pipeline:
     """The pipeline as if its σ had seen no photograph.
 
-    Which photographs stay must not depend on which variant has the largest window; the report names
-    those that σ was fitted on.
+    Which photographs stay must not depend on which variant has the largest window.
     """
     settings = pipeline.indecision
     if settings.fit is None:
@@ -140,10 +139,7 @@ def _unfitted(pipeline: Pipeline) -> Pipeline:
 
 
 def typical_side(files: Sequence[PairFiles]) -> float:
-    """The median over the truths of √(width · height), read from their headers.
-
-    Unreadable images are left out; `conduct` names them.
-    """
+    """The median over the truths of √(width · height), from their headers, if readable."""
     sides = []
     for pair in files:
         try:

@@ -82,13 +82,7 @@ class Counts:
 def classified(low: RGB, prediction: RGB, truth: RGB) -> NDArray[np.float64]:
     """The kind of each pixel, its number in `KINDS`, or NaN where there is no detail.
 
-    Args:
-        low: X, [h, w, 3].
-        prediction: Ŷ, [H, W, 3].
-        truth: Y, [H, W, 3].
-
-    Returns:
-        float64 [H − 2b, W − 2b] without borders of b pixels.
+    Of X [h, w, 3], and Ŷ and Y [H, W, 3]: float64 [H − 2b, W − 2b] without borders of b pixels.
     """
     inside = np.s_[_BORDER:-_BORDER, _BORDER:-_BORDER]
     y = _shares(truth)[inside]

@@ -221,9 +221,7 @@ async def image_of(
 ) -> Image:
     """An image with the samples of `largest`, the pipeline with the largest M.
 
-    Raises:
-        DegenerateSamples: all samples are identical although the input is not flat.
-        UpscalerError: the samples could not be had.
+    Raises DegenerateSamples, or UpscalerError if the samples could not be had.
     """
     source, count = Source(pair.x, pair.facts), largest.samples
     path = cache.path(upscaler.fingerprint, source.digest, pair.seed, count)

@@ -69,13 +69,7 @@ def make_plan(
 
     A single folder with `calibration/` and `test/` brings its own division. Else images are pairs
     as `trustscale calibrate` takes them, in sub-folders that are scenes, or with scenes in a column
-    of `manifest.csv`.
-
-    Args:
-        folders: with images.
-        share: of the images that calibrate, in (0, 1).
-        seed: of the draw.
-        column: None: the first of `PHOTOGRAPH_COLUMNS` that exists.
+    of `manifest.csv`, by default the first of `PHOTOGRAPH_COLUMNS` that exists.
 
     Raises:
         BadPairs: no images, or images that cannot be paired.

@@ -158,7 +158,7 @@ def render(findings: Findings) -> str:
 
 
 def as_named(cell: Cell) -> dict[str, Any]:
-    """The settings of a variant as JSON values; of a fitted σ the name."""
+    """The settings of a variant as JSON values; a fitted σ by name."""
     pipeline, guarantee = cell.pipeline, cell.calibration.guarantee.facts()
     indecision = pipeline.model_dump(mode="json")["indecision"]
     indecision["fit"] = pipeline.indecision.fit and pipeline.indecision.fit.name

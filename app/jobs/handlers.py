@@ -79,8 +79,8 @@ class FanOut(Protocol):
     async def run(self, job: Job, task: str) -> bytes:
         """Do one task, on any worker; the bytes are recorded.
 
-        Errors that would recur (BadInput, UpscalerRejected, …) fail the job at once; without its
-        upscaler the task runs again later; other errors are retried at once (`RetryPolicy`).
+        Errors that would recur (BadInput, …) fail the job at once; without its upscaler the task
+        runs later; others are retried at once (`RetryPolicy`).
         """
 
     async def reduce(self, job: Job, context: JobContext) -> str:

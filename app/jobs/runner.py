@@ -139,7 +139,7 @@ class TaskRunner:
     """Runs tasks in this process, as `owner`; `living` names the living workers.
 
     Methods return the seconds until the task must be queued again, or None, and raise only
-    StoreUnavailable. `announce` is called before the end of a job is stored, `on_end` after that.
+    StoreUnavailable. `announce` is called before an end is stored, `on_end` after.
     """
 
     jobs: JobStore

@@ -1,7 +1,6 @@
 """All stores in one bundle, whatever database holds them.
 
-`tests/contract` runs one suite over every database. Every method is safe to call from several
-processes at once; none blocks the event loop.
+Every method is safe to call from several processes at once; none blocks the event loop.
 """
 
 from __future__ import annotations

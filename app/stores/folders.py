@@ -92,7 +92,7 @@ def _scratch(path: Path, data: bytes, permissions: int) -> Iterator[Path]:
 def held(path: Path, taken: str) -> Iterator[None]:
     """Hold a lock on a file, at most until this process ends.
 
-    Raises ConfigError: with the text `taken` if another process holds it; or it cannot be made.
+    Raises ConfigError, with the text `taken` if another process holds it.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=PRIVATE)

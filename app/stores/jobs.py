@@ -197,9 +197,8 @@ class JobStore:
     ) -> JobStatus | None:
         """Start a task: the job runs, and `owner` has an attempt. None if there is nothing to do.
 
-        Nothing is to do if the job is unknown, final or awaiting labels, its cancellation was
-        requested (it is then cancelled), or the task is recorded. Without a task the job runs
-        without attempts.
+        That is so if the job is unknown, final or awaiting labels, to be cancelled (it then is), or
+        the task is recorded. Without a task the job runs without attempts.
         """
 
         def begin(draft: Draft) -> JobStatus | None:

@@ -37,9 +37,8 @@ def open_stores(
 ) -> Stores:
     """The stores behind two URLs.
 
-    `sqlite:///PATH` is a file, relative to the data folder (empty: `trustscale.sqlite3`).
-    `redis://` and `rediss://` are connected by the first `check`. `removed` gets the reason of each
-    removal.
+    `sqlite:///PATH` is a file, relative to the data folder (empty: `trustscale.sqlite3`). The first
+    `check` connects to `redis://` and `rediss://`. `removed` gets the reason of each removal.
 
     Raises ConfigError without passwords.
     """

@@ -64,10 +64,8 @@ class StoredResult(NamedTuple):
 class ResultStore:
     """Results until they expire or make room.
 
-    Attributes of the constructor:
-        ttl_s: default lifetime of a result.
-        max_bytes: of all results together.
-        removed: called with the reason of a removal.
+    ttl_s: default lifetime of a result. max_bytes: of all together. removed: called with the reason
+    of a removal.
     """
 
     def __init__(

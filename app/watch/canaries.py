@@ -69,8 +69,8 @@ class CanaryWatch:
     """Watches upscalers for changes of their models.
 
     policies: of the watched upscalers.
-    fresh_s: how old the state behind an answer may be, and how often the watch reads it.
-    chance: seeds and their order, ties, and when a round is due.
+    fresh_s: how old the state behind an answer may be, and how often it is read.
+    chance: of seeds and their order, ties, and rounds.
     """
 
     upscalers: Mapping[str, Upscaler]
@@ -197,8 +197,7 @@ class CanaryWatch:
     async def _watch(self, upscaler: str) -> None:
         """Make rounds when they are due, for ever.
 
-        The last round counts, not the start: gateways that are restarted every day still make
-        rounds.
+        The last round counts, not the start: so gateways that restart every day make rounds.
         """
         late = self.chance.uniform(1, 1 + _JITTER)
         look_s = late * min(self.fresh_s, self.interval_s)

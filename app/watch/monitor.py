@@ -248,16 +248,13 @@ def _read(calibration: str, stored: bytes | None) -> MonitorState:
 
 
 def watched_part(calibration: Calibration, result: Result) -> Calibration:
-    """The part of a result's calibration under whose id it is watched: of its group and class.
-
-    Sizes and guarantees are not watched apart: there would be too many.
-    """
+    """The part of a result's calibration that is watched: of its group and class."""
     name = result.input_class.name if result.input_class else None
     return calibration.of_group(result.group).of_class(name)
 
 
 def reference_of(calibration: Calibration) -> NDArray[np.float32]:
-    """The z of one image of each calibration scene, as `app/conformal/drift.py` ranks among them.
+    """The z of one image of each calibration scene, for ranks (`app/conformal/drift.py`).
 
     With more of a scene, requests of new scenes would not be exchangeable with them.
     """

@@ -143,11 +143,10 @@ async def read_truth(
         calibration: of the mask, or its part of one group.
         served: the stored result.
         image: Y, for every metric but the semantic one of people.
-        label: for that one, an image that is not black where the meaning differs.
+        label: for that one, not black where the meaning differs.
 
     Raises:
-        BadInput: the file is missing, superfluous, undecodable or too large, or the metric needs an
-        extra.
+        BadInput: a missing, superfluous or unusable file, or a missing extra.
     """
     check_measurable(calibration.pipeline.fidelity)
     wants_label = needs_label(calibration.pipeline.fidelity)

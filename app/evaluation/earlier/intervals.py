@@ -47,9 +47,7 @@ class Score(NamedTuple):
 def half_widths(samples: NDArray[np.uint8], prediction: Pixels) -> Widths:
     """The half-widths l and u, uint8 [H, W, 3] each, at least `FLOOR`.
 
-    Args:
-        samples: uint8 [M, H, W, 3].
-        prediction: Ŷ, uint8 [H, W, 3]; a bound on its wrong side counts as Ŷ itself.
+    Of samples, uint8 [M, H, W, 3]; a bound on the wrong side of Ŷ counts as Ŷ itself.
     """
     last = len(samples) - 1
     low, high = math.floor(LOW * last), math.ceil(HIGH * last)

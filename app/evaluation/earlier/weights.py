@@ -46,15 +46,11 @@ def image_scale(
     error: NDArray[np.floating],
     alphas: Sequence[float] | NDArray[np.float64],
 ) -> NDArray[np.float64]:
-    """λ_i = max{λ in [0, 1] : (1/N) Σ M^(λ)·|Ŷ − Y| ≤ α} of one image, for every α, float64.
+    """λ_i = max{λ in [0, 1] : (1/N) Σ M^(λ)·|Ŷ − Y| ≤ α} of one image, for every α ≥ 0, float64.
 
     With u = 1 − c + ε the weighted error is, between neighbouring values of u, the rising line
-    (Σ_{u ≤ λ} e + λ·Σ_{u > λ} e/u) / N; so sorting finds λ_i exactly.
-
-    Args:
-        confidences: c, [H, W] in [0, 1].
-        error: |Ŷ − Y| per pixel, [H, W], finite and ≥ 0.
-        alphas: levels ≥ 0.
+    (Σ_{u ≤ λ} e + λ·Σ_{u > λ} e/u) / N; so sorting finds λ_i exactly. c is [H, W] in [0, 1]; the
+    error |Ŷ − Y|, [H, W], is finite.
     """
     doubt = 1 - np.asarray(confidences, np.float64).reshape(-1) + EPSILON
     order = np.argsort(doubt)
