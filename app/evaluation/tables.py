@@ -90,6 +90,7 @@ def lost(
         test: losses of the test images for the masks {σ < t}, and last for the whole image, [m, G +
         1].
         bound: B.
+        alphas: the levels.
         drawn: `weights` of the n scenes and of the m images.
     """
     of_calibration, of_test = drawn
