@@ -1,13 +1,11 @@
 """From uploaded bytes to an sRGB array: limits first, then the header, then the pixels.
 
 The input is what a viewer shows: EXIF orientation and colour profile are applied, grey, palette and
-CMYK become RGB, 16-bit values 8 bits (grey is rounded; of colours the upper half is taken;
-`raster.py` keeps them), and of a camera's file with several pictures (MPO) the first is taken. What
-has no faithful 8-bit RGB form (animation, data that would be black) is refused. `Decoded.notes`
-lists everything that changes values.
+CMYK become RGB, 16-bit values 8 bits (`raster.py` keeps 16), and of a camera's file with several
+pictures (MPO) the first is taken. What has no faithful 8-bit RGB form (animation, data that would
+be black) is refused. `Decoded.notes` lists everything that changes values.
 
-A hostile file may take any time and memory, so these functions run in a decoder's process
-(`app/images/decoders.py`), which has limits.
+Hostile files may take any time and memory, so this runs in a limited process (`decoders.py`).
 """
 
 from __future__ import annotations
@@ -141,10 +139,10 @@ def decode(
     Args:
         data: the whole file.
         limits: checked before the pixels are decoded.
-        background: a CSS colour that transparent images are flattened onto.
+        background: a CSS colour behind transparent pixels.
         with_alpha: whether transparency without a background is returned or refused.
-        keep: what of EXIF, XMP and georeference is returned.
-        fit: the longest side in pixels that the image is reduced to.
+        keep: of EXIF, XMP and georeference.
+        fit: longest side in pixels to reduce to.
         page: of a TIFF file, from 1.
 
     Raises:
@@ -200,11 +198,10 @@ def decode(
 def _page(
     image: Image.Image, limits: Limits, fit: int | None, page: int | None
 ) -> tuple[str, list[str], Raster | None]:
-    """The format of an opened file at its page, notes, and the raster of one with several pages.
+    """Seek the page of a file: its format, notes, and the raster of one with several pages.
 
     Raises:
-        BadImage: the further pictures are frames of an animation.
-        BadRequest: there is no such page.
+        BadImage: an animation. BadRequest: there is no such page.
     """
     form = str(image.format)
     if form == "TIFF":
@@ -269,11 +266,7 @@ def _damage(data: bytes) -> list[str]:
 
 
 def image_size(data: bytes, limits: Limits) -> tuple[int, int]:
-    """(width, height) as a viewer shows the image, from the header only.
-
-    Raises:
-        ImageTooLarge, UnsupportedMedia, BadImage: as `decode`, as far as the header shows.
-    """
+    """(width, height) as a viewer shows the image, from the header only; raises as `decode`."""
     image = _open(data, limits)
     try:
         # Of a PNG file, its own `getexif` would decode all pixels to look behind them.
@@ -357,7 +350,7 @@ def check_size(width: int, height: int, limits: Limits, fit: int | None) -> None
 
 @cache
 def installed_formats() -> Mapping[str, ModuleType]:
-    """Formats of the extra that are there and their modules; each registers itself with Pillow."""
+    """The formats of the installed extra and their modules, which register with Pillow."""
     found = {}
     for form, module in _EXTRAS.items():
         with suppress(ImportError):
@@ -387,7 +380,7 @@ def _without_alpha(image: Image.Image, *, may: bool) -> tuple[Image.Image, Image
 
 
 def _flattened(rgb: NDArray[np.uint8], alpha: Image.Image, background: str) -> NDArray[np.uint8]:
-    """uint8 [h, w, 3] sRGB on a background colour, which is sRGB too: so after the profile."""
+    """uint8 [h, w, 3] on a background colour, both sRGB."""
     try:
         colour = ImageColor.getrgb(background)
     except ValueError as error:

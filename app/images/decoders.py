@@ -1,11 +1,9 @@
 """Reads untrusted files in limited processes that can be killed: `decoding(decode, file, …)`.
 
-Any function of a file can run so; its result or error comes back. A file that takes more than its
-pixels justify (`allowance.py`) is refused with `DecodeLimit`.
-
-Files start in order, a few at a time. A slow one gives its place to the next and runs at low
-priority, so none waits long behind a hostile or large file. Large files take turns by the memory
-that they need. Each process of the service has one process of decoders (`decoder.py`).
+Any function of a file can run so. A file that takes more than its pixels justify (`allowance.py`)
+is refused with `DecodeLimit`. Files start in order, a few at a time; a slow one gives its place to
+the next and runs at low priority. Large files take turns by the memory that they need. Each process
+of the service has one process of decoders (`decoder.py`).
 """
 
 from __future__ import annotations

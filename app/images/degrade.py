@@ -271,8 +271,8 @@ DENOISED_PARTS: Final[Sequence[Mapping[str, Any]]] = (
     {"noise": (1.0, 6.0), "variation": (0.05, 0.12), "weight": 2},
     {"noise": (1.0, 6.0), "variation": (0.05, 0.12), "reduction": "area"},
 )
-"""How they lose noise and detail, and are not sharpened. Not by a median, which looks
-alike and loses less: one curve for both would average over them."""
+"""How they lose noise and detail, and are not sharpened. A median looks alike but loses less: one
+curve for both would average over them."""
 
 ROUGH_PARTS: Final[Sequence[Mapping[str, Any]]] = (
     {"noise": (4.0, 8.0), "weight": 2},
@@ -377,13 +377,10 @@ def make_input(
     """X from Y, uint8 [H, W, 3].
 
     Args:
-        truth: Y; its sides are multiples of the scale (`crop_to_multiple`).
+        truth: Y; its sides are multiples of the scale, or ValueError (`crop_to_multiple`).
         scale: k ≥ 1.
         degradation: the steps.
         seed: of noise, holes, and draws from mixtures and ranges.
-
-    Raises:
-        ValueError: a side of Y is not a multiple of the scale.
     """
     height, width = truth.shape[:2]
     if height % scale or width % scale:
@@ -479,6 +476,6 @@ def _resized(
 
 
 def crop_to_multiple(image: NDArray[Any], scale: int) -> NDArray[Any]:
-    """The image without the right and lower rows that do not fill a multiple of the scale."""
+    """The image, cut at the right and bottom to multiples of the scale."""
     height, width = image.shape[:2]
     return image[: height - height % scale, : width - width % scale]

@@ -1,4 +1,4 @@
-"""Files from arrays: PNG for masks and trust levels, the picture in the form that was asked for."""
+"""Files from arrays: PNG for masks and trust levels, the picture in the wanted form."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _GDAL_METADATA: Final = 42112
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """A form in which the picture can be had.
+    """A form of the picture.
 
     lossless: at any quality. deep: it also holds 16 bits, and one channel. most: pixels of a side.
     bytes_per_pixel: what `picture` allocates at most, by the quality: the file of noise, and what
@@ -96,7 +96,7 @@ FORMS: Final[Mapping[FormName, Form]] = {
 
 @dataclass(frozen=True, slots=True)
 class Pages:
-    """The pages of a TIFF file behind its picture: a 1-bit mask, and 16-bit trust levels."""
+    """Further pages of a TIFF file: a 1-bit mask, and 16-bit trust levels."""
 
     mask: NDArray[np.bool_]
     trust: NDArray[np.uint16]
@@ -266,7 +266,7 @@ def _png(
 
 
 def _tiff(pixels: Pixels, program: str, kept: Metadata, pages: Pages | None, about: bytes) -> bytes:
-    """Pages in the order in which readers look for them: picture, its mask, trust levels."""
+    """A TIFF file of picture, mask and trust levels, in the order that readers expect."""
     import tifffile  # noqa: PLC0415 - slow to import
 
     big = 4 * pixels.nbytes > 2**32

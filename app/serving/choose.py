@@ -48,14 +48,12 @@ class ModelCheck(Protocol):
 
 @dataclass(slots=True)
 class ServiceContext:
-    """Upscalers, calibrations, stores, and room for the work: what the steps of a request use.
+    """What the steps of a request use: upscalers, calibrations, stores, and room for the work.
 
-    results: keeps the answers; None: nothing does.
-    timeout_s, job_timeout_s: the deadlines of a request and of a job.
-    auto: the upscaler that `auto` takes by class of upload; empty: there is no `auto`.
-    auto_measured: whether measurements of the active calibrations come first.
-    prefers_auto: whether a request without an upscaler means `auto`.
-    decoding: for uploads. drawing: for masks and overlays of stored results under another α.
+    results: None: answers are not kept. timeout_s, job_timeout_s: deadlines of requests and jobs.
+    auto: upscalers by class of upload; empty: there is no `auto`. auto_measured: whether
+    measurements of the active calibrations come first. prefers_auto: whether a request without an
+    upscaler means `auto`. decoding: for uploads. drawing: for stored results under another α.
     """
 
     upscalers: Mapping[str, Upscaler]
@@ -84,11 +82,7 @@ class ServiceContext:
         return named(self.upscalers, name, self.default)
 
     def candidates(self, name: str | None) -> list[Upscaler]:
-        """The upscalers that a request may mean by this name: several where `auto` chooses.
-
-        Raises:
-            NotFound: no upscaler has this name.
-        """
+        """The upscalers that a request may mean: several where `auto` chooses. Raises NotFound."""
         if self.auto and (name == AUTO or (not name and self.prefers_auto)):
             return [self.upscaler(one) for one in dict.fromkeys(self.auto.values())]
         return [self.upscaler(name)]
@@ -118,10 +112,8 @@ def _choices(
 class Chosen:
     """What answers a request.
 
-    pipeline: makes the picture; that of the calibration, if there is one.
-    calibration: what the mask is read from; None: a picture without a mask is wanted.
-    order: the active calibrations, of which `settle` takes one.
-    why: it is this upscaler, where `auto` chose it.
+    pipeline: that of the calibration, if there is one. calibration: None: no mask is wanted.
+    order: the active calibrations, of which `settle` takes one. why: `auto` chose this upscaler.
     """
 
     request: UpscaleRequest
@@ -254,11 +246,7 @@ def _live(order: Order, upscaler: Upscaler) -> Order:
 
 
 def _of_stretch(order: Order, stretch: str | None) -> Order:
-    """The calibrations whose X was made with this stretch; by default pictures of 8 bits, if any.
-
-    Raises:
-        CalibrationMismatch: there are none.
-    """
+    """The calibrations with this stretch; by default 8 bits, if any. Raises CalibrationMismatch."""
     known = order.stretches
     if stretch is None and None not in known:
         stretch = known[0]

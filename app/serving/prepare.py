@@ -61,7 +61,7 @@ class Decoded:
 
 @dataclass(frozen=True, slots=True)
 class Mask:
-    """Which mask is wanted: α, and the part of the calibration that speaks about the upload."""
+    """The wanted mask: α, and the part of the calibration for the upload."""
 
     calibration: Calibration
     alpha: float
@@ -233,7 +233,7 @@ def _check_pixels(upscaler: Upscaler, height: int, width: int) -> None:
 def _with_cost(
     error: ImageTooLarge, context: ServiceContext, chosen: Chosen, pixels: int
 ) -> ImageTooLarge:
-    """The error with the memory and time that an input of so many pixels would take."""
+    """The error, with the memory and time that so many pixels would take."""
     cost = chosen.footprint(pixels, 1)
     error.members["bytes"] = cost
     takes = f" Its answer would take about {cost / 1e9:.1f} GB of memory"
