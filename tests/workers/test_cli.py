@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
@@ -38,6 +39,14 @@ def _fails(result, code, *words):
 )
 def test_wrong_settings(run, data, changes, words):
     _fails(run("worker", *tiny_sinsr(data, **changes)), 2, *words)
+
+
+def test_traces_that_cannot_be_sent(run, monkeypatch):
+    """With a collector and without what speaks to it, one line says what to install."""
+    monkeypatch.setenv("TRUSTSCALE_OTLP_ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.delattr("app.telemetry.otel", raising=False)
+    monkeypatch.setitem(sys.modules, "app.telemetry.otel", None)
+    _fails(run("worker", "--model", "onnx"), 2, "trustscale[tracing]")
 
 
 def test_convert_and_verify(run, data, tmp_path):

@@ -162,11 +162,8 @@ class TestErrors:
             for waiting in ("0.0", "1.0"):
                 calls.append(threads.submit(_ask, address))
                 line = f"trustscale_worker_queue_requests {waiting}"
-                block_until(
-                    lambda line=line: (
-                        engine.calls and line in _call(address, "GET", "/metrics").text
-                    )
-                )
+                block_until(lambda: engine.calls)
+                block_until(lambda line=line: line in _call(address, "GET", "/metrics").text)
             answer = _ask(address)
             assert answer.status_code == 503
             assert int(answer.headers["Retry-After"]) >= 1
