@@ -93,7 +93,7 @@ def photographs(
                 witness = witness_of(upscaler)
                 answer = runner.run(witness.answer(source, upscaler.scale)) if witness else pair.x
                 facts = json.dumps(pair.facts.terms())
-                name = classify(UPLOAD, pair.facts)
+                name = "" if pair.facts.is_nearly_soft else classify(UPLOAD, pair.facts)
                 np.savez(
                     path, x=pair.x, y=pair.y, s=np.stack(made), w=answer, facts=facts, name=name
                 )

@@ -42,14 +42,14 @@ from app.conformal import Staircase, fidelity
 from app.images.compression import Compression
 from app.images.decode import PAIR_LIMITS, decode
 from app.images.degrade import crop_to_multiple
-from app.images.facts import UPLOAD, Facts, classify, look_at
+from app.images.facts import UPLOAD, Facts, look_at
 from app.sampling.measure import measure
 from app.sampling.pipeline import Pipeline
 from app.serving.promise import Subject
 from app.upscalers.base import RGB, Source
 from app.upscalers.embedded import EmbeddedUpscaler, FaithfulWitness
 from app.upscalers.shipped import SHIPPED
-from benchmarks.ship import of_class
+from benchmarks.ship import under_which
 from benchmarks.table import print_table
 
 ALPHAS = (0.025, 0.05, 0.075, 0.1, 0.15)
@@ -246,7 +246,7 @@ def all_measured(
                     write(looked_at, json.dumps(asdict(uploaded(truth, kind).facts)).encode())
                 facts = Facts(**json.loads(looked_at.read_bytes()))
                 facts = replace(facts, compression=Compression(*facts.compression))
-                under = of_class(pipeline, classify(UPLOAD, facts)).model_dump_json()
+                under = under_which(pipeline, facts).model_dump_json()
                 kept = keep / f"{hashlib.sha256(under.encode()).hexdigest()[:12]}-{name}.npz"
                 if not kept.exists():
                     source = uploaded(truth, kind)

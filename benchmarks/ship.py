@@ -32,7 +32,7 @@ from app.calibration.measure import pack, reduce_pair, unpack
 from app.calibration.pairs import FITTED_ON, Pair, load_pair
 from app.calibration.record import Calibration
 from app.images.degrade import USUAL
-from app.images.facts import UPLOAD, classify
+from app.images.facts import Facts, classify
 from app.sampling.measure import measure
 from app.sampling.pipeline import Pipeline
 from app.upscalers.base import Source, settings_of
@@ -60,18 +60,18 @@ class Shipment:
         self.upscaler = EmbeddedUpscaler(model, model, precision=precision, witness=witness)
         self.config = CalibrationConfig(name=name)
         self.pipeline = self.config.pipeline(self.upscaler)
-        self.known = known(name)
+        self.before, self.known = known(name, self.pipeline)
         self.runner = asyncio.Runner()
         self.pairs: list[MeasuredPair] = []
 
     def measured(self, pair: Pair) -> MeasuredPair:
         """A pair, measured unless it is known."""
-        under = of_class(self.pipeline, classify(UPLOAD, pair.facts))
+        under = under_which(self.pipeline, pair.facts)
         digest = hashlib.sha256(under.model_dump_json().encode()).hexdigest()
         kept = self.keep / f"{pair.x_sha256[:32]}-{pair.seed}-{digest[:16]}.npz"
-        pipeline, found = self.known.get((pair.x_sha256, pair.seed), (None, None))
-        if pipeline != under:
-            found = None
+        found = None
+        if self.before is not None and under_which(self.before, pair.facts) == under:
+            found = self.known.get((pair.x_sha256, pair.seed))
         if found is None and kept.exists():
             found = unpack(kept.read_bytes())
         if found is None:
@@ -110,24 +110,27 @@ class Shipment:
         )
 
 
-def known(name: str) -> dict[tuple[str, int], tuple[Pipeline, MeasuredPair]]:
-    """What the shipped file holds, and under what, by digest of X and seed."""
+def known(
+    name: str, pipeline: Pipeline
+) -> tuple[Pipeline | None, dict[tuple[str, int], MeasuredPair]]:
+    """Under what, and what the shipped file holds, by digest of X and seed.
+
+    None if its rule and its fits of classes cannot be compared with those of the pipeline.
+    """
     try:
         shipped = shipped_calibration(name)
     except FileNotFoundError:
-        return {}
-    return {
-        (pair.info.x_sha256, pair.info.seed): (
-            of_class(shipped.pipeline, pair.info.input_class or ""),
-            pair,
-        )
-        for pair in shipped.measured_pairs()
-    }
+        return None, {}
+    before = shipped.pipeline
+    if before.input_rule != pipeline.input_rule and before.indecision.fits:
+        return None, {}
+    pairs = {(pair.info.x_sha256, pair.info.seed): pair for pair in shipped.measured_pairs()}
+    return before.model_copy(update={"input_rule": pipeline.input_rule}), pairs
 
 
-def of_class(pipeline: Pipeline, name: str) -> Pipeline:
-    """All that what is measured of a pair of this class depends on."""
-    sigma = pipeline.indecision.of_class(name)
+def under_which(pipeline: Pipeline, facts: Facts) -> Pipeline:
+    """All that what is measured of an upload with these facts depends on."""
+    sigma = pipeline.sigma_of(facts)
     return pipeline.model_copy(update={"indecision": sigma, "input_rule": None})
 
 

@@ -137,7 +137,7 @@ class Fit:
         return np.asarray(total)
 
 
-SHIPPED = ("span-x4-m1", "realesr-x4-m1", "span-x4-m1-lossless", "realesr-x4-m1-lossless")
+SHIPPED = ("span-x4-m1", "realesr-x4-m1", "span-x4-m1-lossless")
 """The fits for the embedded upscalers and one M: of each for all classes, then for some."""
 
 

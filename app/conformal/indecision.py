@@ -110,8 +110,8 @@ class IndecisionSettings:
         """How far σ of a pixel looks, in pixels; None: over most of the image."""
         return self.row.radius(self)
 
-    def of_class(self, name: str) -> IndecisionSettings:
-        """How σ of the uploads of this class is made."""
+    def of_class(self, name: str | None) -> IndecisionSettings:
+        """How σ of the uploads of this class is made; None: of those of no class."""
         own = (fit for fit in self.fits if name in fit.classes)
         return replace(self, fit=next(own, self.fit), fits=()) if self.fits else self
 

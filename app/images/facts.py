@@ -34,6 +34,7 @@ RULES: Final = (*OF_UPLOADS, BANDS)
 
 _USUAL_QUALITY: Final = 50  # of a file that does not declare it
 _LEAST_ENERGY = 0.05  # of differences, as rounding to 8 bits leaves
+_NEARLY = 0.1  # of the softness at which the look begins
 _ROUGH = 1.2  # about what noise of 3 grey levels leaves
 _MOST_SIDE = 512  # of the part in the middle that is measured
 
@@ -120,6 +121,12 @@ class Facts:
         if self.noise < _ROUGH:
             return "sharp"
         return "rough" if self.noisy >= 0 else "fine"
+
+    @property
+    def is_nearly_soft(self) -> bool:
+        """Whether it is only just not told soft: of pictures enlarged by a quarter, many are so."""
+        begins = _looks(self.compression).soft.begins
+        return begins - _NEARLY <= self.softness < begins
 
     def terms(self) -> dict[str, float]:
         """The facts for a fitted σ; a change of one raises `TRUST_LAYER_VERSION`.

@@ -81,6 +81,9 @@ class Pipeline(BaseModel):
     def sigma_of(self, facts: Facts | None) -> IndecisionSettings:
         """How σ of an upload with these facts is made.
 
+        Where it is nearly soft, by the fit of all classes: it may be soft, and a fit to sharp
+        uploads alone can be wrong by far there.
+
         Raises:
             ValueError: its class decides, and the facts are not known.
         """
@@ -88,7 +91,8 @@ class Pipeline(BaseModel):
             return self.indecision
         if facts is None or self.input_rule is None:
             raise ValueError("σ depends on the class of the upload, and its facts are not known")
-        return self.indecision.of_class(classify(self.input_rule, facts))
+        name = None if facts.is_nearly_soft else classify(self.input_rule, facts)
+        return self.indecision.of_class(name)
 
 
 def differences(

@@ -1,6 +1,7 @@
 """Sources become predictions and scores; the witness beside them, and how long it takes."""
 
 import asyncio
+from dataclasses import replace
 from itertools import chain
 
 import numpy as np
@@ -126,6 +127,22 @@ class TestMeasure:
             assert equal(found, await measure(FakeUpscaler(), upload, alone, 5))
         with pytest.raises(ValueError, match="its facts are not known"):
             await measure(FakeUpscaler(), Source(rgb), by_class, 5)
+
+    @pytest.mark.parametrize(
+        ("softness", "is_own"), [(0.1, True), (0.16, False), (0.24, False), (0.26, True)]
+    )
+    def test_what_may_be_soft_is_not_fitted_as_sharp(self, softness, is_own):
+        """Just below the softness at which the look begins, the fit of all classes takes over."""
+        facts = replace(look_at(photo(1, 20, 24), LOSSLESS), softness=softness, smoothed=-1.0)
+        general = Fit(weights=(("detail@1", 0.4),))
+        own = Fit(weights=(("slope@1", 0.4),), classes=(classify(UPLOAD, facts),))
+        by_class = PIPELINE.model_copy(
+            update={
+                "indecision": IndecisionSettings("fitted", fit=general, fits=(own,)),
+                "input_rule": UPLOAD,
+            }
+        )
+        assert by_class.sigma_of(facts).fit == (own if is_own else general)
 
     async def test_cancellation_reaches_the_upscaler(self):
         upscaler = FakeUpscaler(seconds=3600)
