@@ -125,8 +125,8 @@ class Facts:
     @property
     def is_nearly_soft(self) -> bool:
         """Whether it is only just not told soft: of pictures enlarged by a quarter, many are so."""
-        begins = _looks(self.compression).soft.begins
-        return begins - _NEARLY <= self.softness < begins
+        is_sharp = self.look in {"sharp", "fine", "rough"}
+        return is_sharp and self.softness >= _looks(self.compression).soft.begins - _NEARLY
 
     def terms(self) -> dict[str, float]:
         """The facts for a fitted σ; a change of one raises `TRUST_LAYER_VERSION`.
