@@ -1,4 +1,4 @@
-"""Finished calibrations: the list, one in detail, used as an admin uses them."""
+"""Finished calibrations: the list, one in detail, two compared, used as an admin uses them."""
 
 import csv
 import io
@@ -47,13 +47,14 @@ def test_charts_and_pictures(as_admin, api, made):
 
 @pytest.mark.parametrize("look", AXED, ids=str)
 def test_every_screen(as_admin, api, made, look):
-    """List, form and detail fit every screen, and ask for nothing in vain."""
+    """List, form, detail and comparison fit every screen, and ask for nothing in vain."""
     page, missing = as_admin("/healthz", **look), []
     page.on("response", lambda one: one.status == 404 and missing.append(one.url))
     for name, query, seen in (
         ("list", "", ".pipeline:not(:empty)"),
         ("new", "?new", "#cost"),
         ("detail", f"?id={made}", "figure.chart svg"),
+        ("compare", f"?compare={made},{api.active()}", ".chart-step"),
     ):
         page.goto(f"/calibrations{query}")
         expect(page.locator(seen).first).to_be_visible()
@@ -85,6 +86,26 @@ def test_worse_needs_force(as_admin, small):
     dialog.get_by_role("button", name="Activate anyway").click()
     expect(page.locator(".toast")).to_contain_text("is active now")
     assert json.loads(asked[1]) == {"force": True}
+
+
+def test_compared(as_admin, api, made):
+    """Two are chosen in the list and laid over each other; what differs is named."""
+    page = as_admin("/calibrations")
+    for chosen in (made, api.active()):
+        page.locator(f"tr[data-id='{chosen}'] input").check()
+    page.get_by_role("button", name="Compare two").click()
+    expect(page.locator(".chart-step")).to_have_count(2)
+    differing = page.get_by_role("region", name="Different settings")
+    expect(differing.get_by_role("row", name="Scenes 20 30")).to_be_visible()
+
+    def other(route):
+        found = route.fetch().json()
+        fidelity = {"metric": "semantic", "labels": "synthetic", "bound": 1, "blur": 4}
+        route.fulfill(json={**found, "pipeline": {**found["pipeline"], "fidelity": fidelity}})
+
+    page.route(f"**{BASE}/{made}", other)
+    page.reload()
+    expect(page.locator(".callout.warn").first).to_contain_text("They bound different errors")
 
 
 def test_exported_deleted_imported(as_admin, api):

@@ -78,7 +78,7 @@ test("areas are steps, realised risks are apart, and left of the smallest α the
   const found = { id: "cal-1", min_alpha: 0.09, thresholds };
   const spread = { risk: 0.1, risk_low: 0, risk_high: 0.2, trusted_low: 0, trusted_high: 1 };
   const rows = alphas.map((alpha) => ({ alpha, ...spread }));
-  const area = areaChart(found, rows);
+  const area = areaChart([found], rows);
   assert.deepEqual(
     area.series.map(({ kind }) => kind),
     ["ranges", "step"],

@@ -46,18 +46,18 @@ function interesting(points) {
 }
 
 /**
- * The trusted area at common α, and the spread of repeated splits. The area grows with α, so steps hold between two α;
- * below the smallest possible α it is 0.
+ * The trusted area of one or more calibrations at common α, and the spread of repeated splits. The area grows with α,
+ * so steps hold between two α; below the smallest possible α it is 0.
  */
-export function areaChart({ id, min_alpha: least, thresholds }, splits = []) {
+export function areaChart(calibrations, splits = [], names = []) {
+  const [{ id, min_alpha: least }] = calibrations;
   const rows = splits.filter(({ alpha }) => alpha >= least);
-  const points = thresholds.filter(({ alpha }) => alpha >= least);
-  const area = {
-    name: "All pairs, at least",
-    tone: 1,
-    kind: "step",
-    points: points.map((row) => ({ x: row.alpha, y: row.trusted_fraction })),
-  };
+  const isOne = calibrations.length === 1;
+  const areas = calibrations.map(({ thresholds, min_alpha: from }, k) => {
+    const reached = thresholds.filter(({ alpha }) => alpha >= from);
+    const points = reached.map((row) => ({ x: row.alpha, y: row.trusted_fraction }));
+    return { name: isOne ? "All pairs, at least" : names[k], tone: k + 1, kind: "step", points };
+  });
   const spread = {
     name: "With half of the pairs, 90 % of the draws",
     tone: 2,
@@ -67,16 +67,16 @@ export function areaChart({ id, min_alpha: least, thresholds }, splits = []) {
   return {
     title: "Trusted area by accepted error",
     term: "against the risk level α",
-    name: `${id}-area`,
-    x: { label: "Accepted error", format: level, domain: [0, end(thresholds)] },
+    name: isOne ? `${id}-area` : "area-compared",
+    x: { label: "Accepted error", format: level, domain: [0, Math.max(...calibrations.map(end))] },
     y: { label: "Mean share of trusted pixels", domain: [0, 1], ...PERCENT },
-    series: rows.length ? [spread, area] : [area],
-    marks: [{ axis: "x", value: least, label: `smallest ${level(least)}`, tone: "soft" }],
+    series: rows.length ? [spread, ...areas] : areas,
+    marks: isOne ? [{ axis: "x", value: least, label: `smallest ${level(least)}`, tone: "soft" }] : [],
   };
 }
 
 /** The α at which everything is trusted, with a margin. */
-function end(thresholds) {
+function end({ thresholds }) {
   const whole = thresholds.find((row) => row.trusted_fraction >= 1) ?? thresholds.at(-1);
   return 1.2 * whole.alpha;
 }
