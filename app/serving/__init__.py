@@ -1,1 +1,1 @@
-"""One request from upload to answer: admission, samples, mask, the promise as text."""
+"""One request, from upload to answer. Read: options, choose, prepare, service."""
