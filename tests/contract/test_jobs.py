@@ -214,13 +214,13 @@ async def test_until_the_end(opener):
     async with asyncio.timeout(60):
         await until(lambda j: j.state is JobState.QUEUED)
         await other.jobs.start("job", "", "ann")
-        await other.jobs.progress("job", Progress(done=3, total=5, task="pairs"))
+        await other.jobs.progress("job", Progress(done=3, total=5, unit="pairs"))
         await until(lambda j: j.progress.done == 3)
         await other.jobs.finish("job", JobState.SUCCEEDED, result="r")
         await watcher
     assert seen[0].state is JobState.QUEUED
     assert seen[-1].state is JobState.SUCCEEDED
-    assert seen[-1].progress == Progress(done=3, total=5, task="pairs")
+    assert seen[-1].progress == Progress(done=3, total=5, unit="pairs")
 
 
 class TestLists:
