@@ -11,10 +11,9 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from app.calibration.guarantee import AnyGuarantee, Expectation
+from app.calibration.guarantee import COVERED, AnyGuarantee, Expectation
 from app.calibration.manifest import Manifest
 from app.calibration.pairs import OnBadPair, variant_name, variants_of
-from app.calibration.sizes import COVERED
 from app.conformal import fitting
 from app.conformal.fidelity import METRICS, FidelitySettings, needs_label
 from app.conformal.indecision import IndecisionSettings

@@ -15,9 +15,16 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from app.calibration.guarantee import Expectation, GuaranteeSettings, PostHoc, Usual
+from app.calibration.guarantee import (
+    COVERED,
+    Applicability,
+    Expectation,
+    GuaranteeSettings,
+    PostHoc,
+    Sizes,
+    Usual,
+)
 from app.calibration.manifest import Manifest, MeasuredPair, PairInfo, Provenance, scene_of
-from app.calibration.sizes import COVERED, Applicability, Sizes
 from app.conformal import Staircase, StepCurve, fidelity
 from app.conformal.backtest import mean_losses, trusted_shares
 from app.conformal.curve import places_of

@@ -17,9 +17,8 @@ from PIL.PngImagePlugin import PngImageFile
 from pydantic import BaseModel, Field, TypeAdapter
 
 from app import __version__
-from app.calibration.guarantee import GuaranteeKind
+from app.calibration.guarantee import Applicability, GuaranteeKind
 from app.calibration.record import Calibration
-from app.calibration.sizes import Applicability
 from app.conformal.fidelity import Labels, Unit
 from app.conformal.lab import shallow
 from app.errors import BadAlpha, BadRequest, NotFound

@@ -6,10 +6,16 @@ import math
 from dataclasses import dataclass, replace
 from typing import Final, Self
 
-from app.calibration.guarantee import AT_HAND, PostHoc, Probability, Usual, rounded_up
+from app.calibration.guarantee import (
+    AT_HAND,
+    Applicability,
+    PostHoc,
+    Probability,
+    Usual,
+    rounded_up,
+)
 from app.calibration.manifest import REMOVED
 from app.calibration.record import Calibration
-from app.calibration.sizes import Applicability
 from app.conformal.fidelity import FidelitySettings, clips
 from app.conformal.risk import lab_psnr_lower_bound_db
 from app.images.compression import class_in_words

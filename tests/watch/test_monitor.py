@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from app.calibration.sizes import Sizes
+from app.calibration.guarantee import Sizes
 from app.errors import UpscalerUnavailable
 from app.stores.base import StoreUnavailable, Update
 from app.telemetry.metrics import Metrics
