@@ -18,7 +18,7 @@ VERSION := $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' app/__init__.py)
 demo: $(VENV)/.demo  ## upscale a photograph with its trust mask
 	$(BIN)/python -m examples.demo
 
-test: install  ## all tests, with the servers that they need
+test: install  ## all tests: quick ones first, then those that take seconds or start their own servers
 	$(BIN)/python -m pytest $(PARALLEL) -m "not (gpu or stack or hosts)"
 
 oldest: install  ## the quick tests with the oldest dependencies that are allowed

@@ -15,21 +15,19 @@ from tests.servers import RedisServer, S3Server, ServerMissing
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items):
-    """Deal the modules to the processes, slow tests first, so that a run ends with quick ones.
+    """Deal the tests to the processes: quick ones first, then modules with many slow ones.
 
-    xdist gives each process a third of the list (of three).
+    xdist gives each process a share of the list (a third, of three), and what it has not begun to
+    whoever ends first.
     """
-    modules = {}
-    for item in items:
-        modules.setdefault(item.nodeid.partition("::")[0], []).append(item)
-
-    def slow(module):
-        marks = [mark.name for item in module for mark in item.iter_markers()]
-        return 10 * marks.count("slow") + marks.count("servers")
-
     hands = [[] for _ in range(int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))]
-    for module in sorted(modules.values(), key=slow, reverse=True):
-        min(hands, key=len).extend(module)
+    for marked in (False, True):
+        modules = {}
+        for item in items:
+            if _is_slow(item) == marked:
+                modules.setdefault(item.nodeid.partition("::")[0], []).append(item)
+        for module in sorted(modules.values(), key=len, reverse=True):
+            min(hands, key=len).extend(module)
     share, rest = len(items) // len(hands), []
     for hand in hands:
         rest += hand[share:]
@@ -39,6 +37,10 @@ def pytest_collection_modifyitems(items):
         hand.extend(rest[:missing])
         del rest[:missing]
     items[:] = [item for hand in hands for item in hand] + rest
+
+
+def _is_slow(item):
+    return any(item.get_closest_marker(name) for name in ("slow", "servers"))
 
 
 @pytest.fixture(scope="session")
