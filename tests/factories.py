@@ -60,15 +60,7 @@ def truths(folder, count, *, side=48):
     return pictures(folder, *(f"{k:03}.png" for k in range(count)), side=side)
 
 
-async def calibration_of(
-    upscaler,
-    count=30,
-    *,
-    side=48,
-    samples=4,
-    file=None,
-    **fields,
-):
+async def calibration_of(upscaler, count=30, *, side=48, samples=4, file=None, **fields):
     """A calibration of synthetic images; `file` makes each of them."""
     pipeline = Pipeline(
         fingerprint=upscaler.fingerprint, scale=upscaler.scale, samples=samples, **fields

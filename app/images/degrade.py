@@ -13,14 +13,7 @@ import numpy as np
 import scipy
 from numpy.typing import NDArray
 from PIL import Image
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Discriminator,
-    Field,
-    Tag,
-)
+from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag
 
 from app.images.compression import (
     LOSSLESS,
@@ -239,8 +232,7 @@ def _kind(value: Any) -> str:
 
 
 MadeBy = Annotated[
-    Annotated[Degradation, Tag("steps")] | Annotated[Mixture, Tag("mixture")],
-    Discriminator(_kind),
+    Annotated[Degradation, Tag("steps")] | Annotated[Mixture, Tag("mixture")], Discriminator(_kind)
 ]
 """How X is made: steps, or a mixture of them."""
 

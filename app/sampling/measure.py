@@ -116,8 +116,7 @@ async def measure(
     seeds = sample_seeds(seed, pipeline.samples + _spares(upscaler, pipeline.samples))
     ends_at = None if deadline is None else asyncio.get_running_loop().time() + deadline
     with span(
-        "samples",
-        {"trustscale.upscaler": upscaler.name, "trustscale.samples": pipeline.samples},
+        "samples", {"trustscale.upscaler": upscaler.name, "trustscale.samples": pipeline.samples}
     ):
         async with beside(_ask_witness(upscaler, source, pipeline, ends_at)) as asked:
             used = await draw(
