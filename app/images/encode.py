@@ -60,14 +60,7 @@ _TIFF: Final = Form(
 )
 
 FORMS: Final[Mapping[FormName, Form]] = {
-    "png": Form(
-        "image/png",
-        lossless=True,
-        alpha=True,
-        most=2**31 - 1,
-        bytes_per_pixel=lambda _: 4,
-        deep=True,
-    ),
+    "png": replace(_TIFF, media_type="image/png", bytes_per_pixel=lambda _: 4),
     "webp": Form(
         "image/webp",
         lossless=False,
