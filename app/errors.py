@@ -35,11 +35,11 @@ class BadInput(TrustscaleError):
 
 
 class BadImage(BadInput):
-    """The image is damaged, empty, too small, or of a kind that has no faithful RGB form."""
+    """The image is damaged, empty, too small, or has no faithful RGB form."""
 
 
 class DecodeLimit(BadInput):
-    """Decoding takes more than its pixels justify; `members["limit"]`: seconds or memory."""
+    """Decoding takes more than the pixels justify; `members["limit"]`: seconds or memory."""
 
 
 class ImageTooLarge(BadInput):
@@ -103,7 +103,7 @@ class UpscalerRejected(UpscalerFailed):
 
 
 class DegenerateSamples(UpscalerError):
-    """All samples are identical although the input is not flat: a cache or a fixed seed."""
+    """All samples of an input that is not flat are identical: a cache or a fixed seed."""
 
 
 class Overloaded(Passing):
@@ -131,11 +131,11 @@ class Conflict(TrustscaleError):
 
 
 class NoDirectUploads(TrustscaleError):
-    """Uploads cannot go to the object store directly: there is none, or it is not public."""
+    """There is no object store for direct uploads, or it is not public."""
 
 
 class Superseded(Conflict):
-    """What the caller wants to replace has changed since it was read; nothing was replaced."""
+    """What was to be replaced has changed since it was read."""
 
 
 class ConfigError(TrustscaleError):

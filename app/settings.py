@@ -68,8 +68,8 @@ TABLE: Final = MappingProxyType(
 )
 """`auto`: patterns of classes and their upscalers; the first match counts.
 
-SPAN, made for clean input, is nearer to the truth there and hardly invents. It turns traces of
-compression and noise into wires and grain, which the generative model cleans (docs/upscalers.md).
+SPAN is nearer to the truth of clean input, but turns traces of compression and noise into wires and
+grain, which the generative model cleans (docs/upscalers.md).
 """
 
 _file: ContextVar[Mapping[str, Any]] = ContextVar("file", default={})  # noqa: B039 - never changed

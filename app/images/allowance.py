@@ -1,7 +1,7 @@
 """What decoding a file may cost: a base, and more for each admitted pixel.
 
-The kernel ends a decoder (`decoder.py`) that exceeds it. Readers report a file's declared pixels as
-soon as they know them; outside of a decoder the report is ignored.
+The kernel ends a decoder (`decoder.py`) that exceeds it. Readers report the declared pixels with
+`admit`, which does nothing outside of a decoder.
 """
 
 from __future__ import annotations

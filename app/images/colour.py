@@ -12,8 +12,7 @@ from PIL import Image, ImageCms
 
 from app.errors import BadImage
 
-# A profile named sRGB is ignored if it changes no value by more: cameras and editors write slightly
-# different ones.
+# Profiles named sRGB differ slightly; one that changes no value by more is ignored.
 _SAME_COLOUR: Final = 3
 
 # Colour spaces of profiles, and the image modes that they apply to.
@@ -96,7 +95,7 @@ def _converted(image: Image.Image, profile: ImageCms.ImageCmsProfile) -> Image.I
 
 _BITS: Final = 0x0102  # a tag of TIFF
 
-# 16-bit data that end below a quarter of the range: probably of 10 or 12 bits.
+# 16-bit data below a quarter of the range: probably of 10 or 12 bits.
 _DARK: Final = 64
 
 _ROWS: Final = 64

@@ -1,9 +1,8 @@
 """How strongly a file was compressed, read from the file itself.
 
-Lossy compression affects an upscaler's error more than anything else known of an upload. JPEG files
-hold their quantisation tables, lossy WebP and AVIF files their quantiser; they map to the quality,
-1 to 100, of common encoders. An earlier compression shows in the pixels, which are still near the
-grid of a coarser quantisation (`resaved_quality`).
+Nothing else known of an upload affects an upscaler's error as much. JPEG files hold quantisation
+tables, lossy WebP and AVIF files a quantiser, which map to the quality, 1 to 100, of common
+encoders. An earlier compression leaves pixels near its coarser grid (`resaved_quality`).
 """
 
 from __future__ import annotations
@@ -252,8 +251,7 @@ def _vp8_quality(frame: bytes) -> int | None:
 _GRID = 8
 _MOST_BLOCKS = 1024  # that are examined: 256×256 pixels
 _SEARCHED = 135  # pixels of a side where the grid is searched
-# The orthonormal cosine transform to the bit of scipy's `dct`, on which classes depend; importing
-# scipy would cost more than reading a photograph.
+# Orthonormal, to the bit of scipy's `dct`, on which classes depend; scipy is slow to import.
 _HALF: Final = np.array(
     [
         [0.35355338, 0.35355338, 0.35355338, 0.35355338],
@@ -302,10 +300,9 @@ def _coarser_than(quality: int) -> int:
 def resaved_quality(rgb: NDArray[np.uint8], below: int = 101, agreed: float = 0.0) -> int | None:
     """The JPEG quality, below another, of an earlier compression; None: no trace.
 
-    Quantised coefficients of 8×8 blocks are near multiples of their steps. For each quality's
-    table, the mean of cos(2π x/step) over the coefficients is near 1 if that table was used, and
-    has mean 0 and variance ½ per coefficient without quantisation. The grid is searched at the
-    picture's corner and, since it may be a crop, where most coefficients are nearly 0.
+    For each quality's table, the mean of cos(2π x/step) over the coefficients x of 8×8 blocks is
+    near 1 if that table was used, and has mean 0 and variance ½ per coefficient otherwise. The grid
+    is searched at the corner and, for crops, where most coefficients are nearly 0.
 
     Args:
         rgb: uint8 [h, w, 3].

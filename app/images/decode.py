@@ -77,7 +77,7 @@ class Limits:
     """Of an image that is reduced first."""
 
 
-# Y is k² times larger than the largest input; calibration reads the admin's own files.
+# Y is k² times larger than X; these are the admin's own files.
 PAIR_LIMITS = Limits(max_bytes=256 * 1024 * 1024, max_pixels=64 * 1024 * 1024)
 
 
@@ -85,8 +85,8 @@ PAIR_LIMITS = Limits(max_bytes=256 * 1024 * 1024, max_pixels=64 * 1024 * 1024)
 class Raster:
     """What was read of a file, and how its values became X.
 
-    page, pages: which of how many, from 1. bands: their numbers; None: a picture.
-    stretch: the rule; None: X has 8 bits. low, high: of each band, the values of 0 and 65,535.
+    page, pages: from 1. bands: their numbers; None: a picture. stretch: None: X has 8 bits.
+    low, high: of each band, the values of 0 and 65,535.
     """
 
     page: int = 1
@@ -269,7 +269,7 @@ def image_size(data: bytes, limits: Limits) -> tuple[int, int]:
     """(width, height) as a viewer shows the image, from the header only; raises as `decode`."""
     image = _open(data, limits)
     try:
-        # Of a PNG file, its own `getexif` would decode all pixels to look behind them.
+        # `PngImageFile.getexif` would decode all pixels.
         turned = Image.Image.getexif(image).get(_ORIENTATION, 1) in {5, 6, 7, 8}
     except Exception as error:  # as in `_open`
         _check_memory(error)
@@ -361,7 +361,7 @@ def installed_formats() -> Mapping[str, ModuleType]:
 
 
 def _without_alpha(image: Image.Image, *, may: bool) -> tuple[Image.Image, Image.Image | None]:
-    """The colours alone, of mode L, RGB or CMYK, and the alpha channel if it is not opaque."""
+    """The colours, of mode L, RGB or CMYK, and the alpha channel if it is not opaque."""
     is_grey = image.mode in {"1", "L", "LA"}
     if not image.has_transparency_data:
         if image.mode in {"L", "RGB", "CMYK"}:

@@ -1,9 +1,8 @@
 """The process that reads untrusted files: it loads all decoders and forks one per file.
 
 `decoders.py` starts it. The kernel limits each decoder: memory by RLIMIT_AS (not on macOS), CPU
-time by a timer whose signal ends it. A socket connects each decoder with its caller: closing it
-kills the decoder, and the exit status of a decoder is its last message. So no caller waits for a
-hang, and no memory of one file remains for the next.
+time by a timer. A socket connects a decoder with its caller: closing it kills the decoder, whose
+exit status is its last message. So no caller waits for a hang, and no file's memory remains.
 """
 
 from __future__ import annotations

@@ -42,7 +42,7 @@ _MOST_KEPT: Final = (1 << 16) - 64  # one JPEG segment, which all formats can ca
 _LONGEST: Final = 4096  # characters of a text
 _ITEMS: Final = 8  # of a list: a lens has four numbers
 
-# GeoTIFF: pixel size, tie points, transformation, the three tables of keys, the value of no data.
+# GeoTIFF: pixel size, tie points, transformation, tables of keys, the value of no data.
 _PIXEL_SCALE, _TIE_POINTS, _TRANSFORMATION = 33550, 33922, 34264
 _GEO: Final = (_PIXEL_SCALE, _TIE_POINTS, _TRANSFORMATION, 34735, 34736, 34737, 42113)
 
@@ -73,7 +73,7 @@ class Metadata:
         if isinstance(size := geo.get(_PIXEL_SCALE), tuple):
             geo[_PIXEL_SCALE] = (size[0] / scale, size[1] / scale, *size[2:])
         if isinstance(points := geo.get(_TIE_POINTS), tuple):
-            # Six numbers each: column, row and level of the raster, then the place.
+            # Six numbers each: column, row, level, then the place.
             geo[_TIE_POINTS] = tuple(
                 value * scale if place % 6 < 2 else value for place, value in enumerate(points)
             )
@@ -109,7 +109,7 @@ def metadata_of(image: Image.Image, *, with_place: bool) -> tuple[Metadata, list
     try:
         if len(image.info.get("exif", b"")) > _MOST_READ:
             raise ValueError  # noqa: TRY301 - as damaged ones
-        # Of a PNG file, its own `getexif` would decode all pixels to look behind them.
+        # `PngImageFile.getexif` would decode all pixels.
         found = Image.Image.getexif(image)
         turned = found.get(Base.Orientation, 1) != 1
         exif = _allowed_exif(found, with_place=with_place)

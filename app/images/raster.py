@@ -1,11 +1,9 @@
 """Data of science files: which page and bands are read, and how their values become X.
 
-A *stretch* maps values to 0 … 65,535, the darkest and lightest that a network sees: a window
-`LOW,HIGH`, or percentiles of each band, `p1,p99`. Values outside are cut. The answer and its files
-name the window, so that values can be mapped back: value = low + (high − low) · v / 65,535.
-
-TIFF and PNG files are read by GDAL (extra `science`). Colour profiles and orientation do not change
-data.
+A *stretch* maps values to 0 … 65,535: a window `LOW,HIGH`, or percentiles of each band, `p1,p99`.
+Values outside are cut. The answer and its files name the window: value = low + (high − low) · v /
+65,535. TIFF and PNG files are read by GDAL (extra `science`). Colour profiles and orientation do
+not change data.
 """
 
 from __future__ import annotations
