@@ -22,7 +22,6 @@ from tests.jobs.conftest import ended, memory_place
 from tests.numbers import numbers_of, parsed_metrics
 from tests.servers import ProcessGroup, free_port
 from tests.upscalers.resilient import guarded as limited
-from tests.waiting import until
 
 
 @pytest.fixture
@@ -30,34 +29,22 @@ def place(tmp_path):
     return memory_place(tmp_path)
 
 
-async def counted(place, stores, *, cancelled=False, **request):
-    """What a worker counts of a calibration of four pairs, until it has ended."""
-    metrics = Metrics()
-    async with place.queue(stores, metrics=metrics) as queue, place.worker(queue, stores, slots=4):
-        await queue.submit(place.job("c", pairs=4, waits=cancelled, **request))
-        if cancelled:
-            await until(lambda: place.starts().total() == 4)
-            await queue.cancel("c")
-        await ended(stores, "c")
-    return numbers_of(metrics)
-
-
-class TestCounts:
-    async def test_a_calibration(self, place, stores):
-        """Pairs by outcome with their time, the attempt, and the time of the whole job."""
-        found = await counted(place, stores)
-        assert found["trustscale_job_tasks_total", "ok"] == 4
-        assert found["trustscale_job_task_seconds_count",] == 4
-        assert found["trustscale_job_attempts_total", "calibration", "succeeded"] == 1
-        assert found["trustscale_job_seconds_count", "calibration", "succeeded"] == 1
-        assert found["trustscale_job_lost_leases_total", "calibration"] == 0
-
-    async def test_a_lost_lease(self, place, stores):
+@pytest.mark.parametrize("lost", [0, 1])
+async def test_a_calibration(place, stores, lost):
+    """Pairs by outcome with their time, the attempt, the whole job, and the leases of the dead."""
+    if lost:
         await stores.jobs.create(place.job("c", pairs=4))
         await stores.jobs.start("c", "pair0001", "one who died")
-        found = await counted(place, stores)
-        assert found["trustscale_job_lost_leases_total", "calibration"] == 1
-        assert found["trustscale_job_attempts_total", "calibration", "succeeded"] == 1
+    metrics = Metrics()
+    async with place.queue(stores, metrics=metrics) as queue, place.worker(queue, stores, slots=4):
+        await queue.submit(place.job("c", pairs=4))
+        await ended(stores, "c")
+    found = numbers_of(metrics)
+    assert found["trustscale_job_tasks_total", "ok"] == 4
+    assert found["trustscale_job_task_seconds_count",] == 4
+    assert found["trustscale_job_attempts_total", "calibration", "succeeded"] == 1
+    assert found["trustscale_job_seconds_count", "calibration", "succeeded"] == 1
+    assert found["trustscale_job_lost_leases_total", "calibration"] == lost
 
 
 async def test_port_a_worker(tmp_path):

@@ -15,9 +15,10 @@ from pathlib import Path
 
 from app.errors import BadPairs
 from app.jobs.queue import JobQueue, run_until_signalled
-from app.stores.base import CalibrationHead, Job
+from app.stores.base import Job
 from app.stores.open import open_stores
 from app.upscalers.remote.errors import BadCredentials, QuotaSpent
+from tests.contract.conftest import head
 from tests.waiting import PATIENCE_S
 
 
@@ -106,17 +107,7 @@ class SleepingPairs:
         assert kept == list(await self.tasks(job))
         if job.request.get("reduces_behind_gate"):
             await pass_gate(job)
-        head = CalibrationHead(
-            id=job.id,
-            name=None,
-            upscaler="span",
-            created_at=job.created_at,
-            n=len(kept),
-            min_alpha=0.1,
-            default_alpha=0.1,
-            metric="neighborhood",
-        )
-        await self.stores.calibrations.put(head, "\n".join(kept).encode())
+        await self.stores.calibrations.put(head(job.id), "\n".join(kept).encode())
         await self.stores.calibrations.activate(job.id, job=job.id)
         return f"/v1/admin/calibrations/{job.id}"
 
