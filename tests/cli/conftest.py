@@ -5,7 +5,9 @@ import json
 import logging
 import os
 import shutil
+import subprocess
 import sys
+import time
 from dataclasses import dataclass
 
 import httpx
@@ -16,6 +18,7 @@ import app.cli.service
 from app.assembly import open_parts
 from app.cli.main import main
 from tests.api.gateway import ADMIN_KEY, gateway
+from tests.docs.blocks import ROOT
 from tests.factories import truths
 from tests.fakes import FakeUpscaler
 from tests.live import serving
@@ -75,6 +78,22 @@ def run(place, monkeypatch, capsys):
         return Outcome(caught.value.code, captured.out, captured.err)
 
     return run
+
+
+def stopped(number, condition, *words):
+    """Send the program of `faked` a signal once the condition holds: its exit code, its words."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "tests.cli.faked", *map(str, words)],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        while not condition():
+            assert process.poll() is None, process.stderr.read()
+            time.sleep(0.005)
+        process.send_signal(number)
+        return process.wait(), process.stderr.read()
 
 
 @pytest.fixture(scope="session")

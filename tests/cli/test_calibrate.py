@@ -2,13 +2,8 @@
 
 import asyncio
 import json
-import os
 import signal
-import subprocess
-import sys
-import time
 from functools import partial
-from pathlib import Path
 
 import pytest
 
@@ -19,7 +14,7 @@ from app.calibration.local import listed
 from app.cli.service import inside
 from app.errors import UpscalerRejected
 from app.upscalers.base import Capabilities
-from tests.cli.conftest import FORCED
+from tests.cli.conftest import FORCED, stopped
 from tests.factories import encoded, photo, pictures, truths
 from tests.fakes import FakeUpscaler
 from tests.waiting import until
@@ -171,13 +166,10 @@ def test_mistakes(run, place, upscaler, options, code, words):
     assert "Traceback" not in outcome.err
 
 
-ROOT = Path(__file__).parents[2]
 MADE = ("calibrate", "photos", "--mixture", "none", "--samples", 4, "--json")
 
 
 class Upset(FakeUpscaler):
-    """Does something at a certain call."""
-
     def __init__(self, call=None, act=lambda: None):
         super().__init__(capabilities=Capabilities(concurrency=1))
         self.call = call
@@ -272,23 +264,11 @@ async def test_twice_at_a_time(place, upscaler):
 def test_stopped(run, place, upscaler, number):
     """After Ctrl-C, which says how to continue, or kill -9 the same command continues."""
     truths(place / "photos", 30, side=16)
-    with subprocess.Popen(
-        [sys.executable, "-m", "tests.cli.faked", *map(str, MADE)],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
-        while not (place / "waits").exists():  # after 50 of 120 calls
-            assert process.poll() is None, process.stderr.read()
-            time.sleep(0.01)
-        process.send_signal(number)
-        told = process.stderr.read()
+    code, said = stopped(number, (place / "waits").exists, *MADE)  # after 50 of 120 calls
     if number == signal.SIGINT:
-        assert process.returncode == 130
-        assert told.splitlines()[-1] == (
-            "What is measured is kept; run the same command again to continue."
-        )
+        assert code == 130
+        last = "What is measured is kept; run the same command again to continue."
+        assert said.splitlines()[-1] == last
     resumed = run(*MADE)
     assert resumed.json["n"] == 30
     assert 70 <= len(upscaler.calls) < 120

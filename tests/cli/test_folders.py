@@ -4,10 +4,8 @@ import functools
 import io
 import json
 import os
-import subprocess
+import signal
 import sys
-import time
-from pathlib import Path
 
 import fsspec
 import pytest
@@ -15,16 +13,13 @@ from PIL import Image
 
 from app.errors import UpscalerFailed, UpscalerUnavailable
 from tests.api.gateway import aside, gateway
-from tests.cli.conftest import FORCED
+from tests.cli.conftest import FORCED, stopped
 from tests.factories import calibration_of, encoded, photo, pictures, truths
 from tests.fakes import FakeUpscaler
 from tests.live import serving
 
-ROOT = Path(__file__).parents[2]
 PARTS = ["image.png", "mask.png", "overlay.png", "result.json", "trust.png"]
 MANIFEST = "trustscale.manifest.json"
-
-
 small = functools.partial(pictures, side=24)
 
 
@@ -95,11 +90,15 @@ class TestPlaces:
         run("upscale", *arguments).check_error(2, words)
         assert records(tree) == []
 
-    def test_the_output_is_never_input(self, run, place, calibrated):
+    def test_beside_the_input(self, run, place, calibrated):
+        """Answers are never input, and replace no file of somebody else's."""
         small(place / "in", "a.png")
         for _ in range(2):
             assert run("upscale", "in", "-r", "--out", "in/large").code == 0
         assert made(place / "in") == ["large/a"]
+        (place / "a.mask.png").write_bytes(b"drawn by hand")
+        run("upscale", "in/a.png").check_error(2, "a.mask.png would be lost")
+        assert (place / "a.mask.png").read_bytes() == b"drawn by hand"
 
     def test_urls(self, run, place, calibrated):
         """What fsspec opens is read, written and continued like a folder."""
@@ -165,29 +164,15 @@ class TestGoingOn:
         assert len(list((place / "out").glob("*.image.*"))) == 2
         assert run("upscale", "in", "--out", "out", *change).err.startswith("0 done, 2 kept")
 
-    def test_files_of_somebody_else(self, run, place, calibrated):
-        small(place, "a.png")
-        (place / "a.mask.png").write_bytes(b"drawn by hand")
-        run("upscale", "a.png").check_error(2, "a.mask.png would be lost")
-        assert (place / "a.mask.png").read_bytes() == b"drawn by hand"
-
     @pytest.mark.slow
     def test_killed(self, run, place, calibrated, upscaler):
         """kill -9 in the middle of 60 files: the rest is made, nothing twice, every file whole."""
         folder, out = truths(place / "in", 60, side=8), place / "out"
-        with subprocess.Popen(
-            [sys.executable, "-m", "tests.cli.faked", "upscale", folder, "--out", out],
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-        ) as process:
-            while len(records(out)) < 15:
-                assert process.poll() is None, process.stderr.read()
-                time.sleep(0.005)
-            process.kill()
+        asked = ("upscale", folder, "--out", out)
+        stopped(signal.SIGKILL, lambda: len(records(out)) >= 15, *asked)
         answers = [p for p in out.iterdir() if not p.name.startswith(".tmp-")]
         before = {path: path.stat().st_mtime_ns for path in answers}
-        outcome = run("upscale", folder, "--out", out)
+        outcome = run(*asked)
         assert outcome.code == 0, outcome.err
         kept = int(outcome.err.split(" done, ")[1].split(" kept")[0])
         assert 0 < kept < 60

@@ -2,13 +2,10 @@
 
 import errno
 import json
-import os
 import signal
 import socket
 import subprocess
 import sys
-import time
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,6 +15,7 @@ from app.cli.service import inside, local
 from app.serving.answer import Result
 from app.serving.service import watcher
 from app.system import usable_cores
+from tests.cli.conftest import stopped
 from tests.factories import encoded, photo, pictures, truths
 from tests.waiting import block_until
 
@@ -111,7 +109,6 @@ async def test_many_images(tmp_path, monkeypatch, lines, together):
 
 
 async def test_progress_within_a_picture(place):
-    """The application of this process reports samples while they come."""
     told = []
     watcher.set(lambda *step: told.append(step))
     async with inside() as service:
@@ -153,7 +150,6 @@ def imported(heavy, words, folder):
     ],
 )
 def test_nothing_heavy(tmp_path, words, told):
-    """The version, a file that is not there, and a command that does not exist."""
     said, found = imported(HEAVY, words, tmp_path)
     assert told in said
     assert not found
@@ -169,25 +165,18 @@ def test_one_picture(tmp_path, monkeypatch):
     assert not found
 
 
-ROOT = Path(__file__).parents[2]
-
-
-def test_key(at, server, monkeypatch):
+def test_key(at, server, place, monkeypatch):
+    """A wrong one is refused before an upload is read; the error says that, not a broken pipe."""
     assert at("calibrations", "list").code == 0
     monkeypatch.setenv("TRUSTSCALE_KEY", "wrong")
     at("calibrations", "list").check_error(1, "key is not valid")
+    (truths(place / "photos", 1) / "large.png").write_bytes(bytes(30_000_000))
+    at("calibrate", "photos").check_error(1, "key is not valid")
     monkeypatch.setenv("TRUSTSCALE_KEY", "client-key")
     at("calibrations", "list").check_error(1, "admin")
     monkeypatch.delenv("TRUSTSCALE_KEY")
     outcome = at("calibrations", "list")
     outcome.check_error(2, "TRUSTSCALE_KEY", server.url)
-
-
-def test_a_wrong_key_during_an_upload(at, place, monkeypatch):
-    """The server refuses before it reads the upload; the error says that, not a broken pipe."""
-    monkeypatch.setenv("TRUSTSCALE_KEY", "wrong")
-    (truths(place / "photos", 1) / "large.png").write_bytes(bytes(30_000_000))
-    at("calibrate", "photos").check_error(1, "key is not valid")
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
@@ -219,27 +208,13 @@ def test_interrupted(server, place):
     server.upscaler.seconds = 3600
     server.asked.clear()
     truths(place / "photos", 8)
-    # Programs that are started in the background ignore Ctrl-C, and so do their own.
-    code = (
-        "import signal\n"
-        "from app.cli.main import main\n"
-        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-        "main()"
+    code, told = stopped(
+        signal.SIGINT,
+        lambda: any(path.startswith("/v1/jobs/") for path in server.asked),
+        *("calibrate", "photos", "--samples", 4, "--server", server.url),
     )
-    command = [sys.executable, "-c", code, "calibrate", "photos", "--server", server.url]
-    with subprocess.Popen(
-        [*command, "--samples", "4"],
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-    ) as process:
-        assert "is queued" in process.stderr.readline()
-        while not any(path.startswith("/v1/jobs/") for path in server.asked):
-            assert process.poll() is None
-            time.sleep(0.01)
-        process.send_signal(signal.SIGINT)
-        told = process.stderr.read()
-    assert process.returncode == 130
+    assert code == 130
+    assert "is queued" in told
     assert "Traceback" not in told
     assert "The job continues" in told
     job = next(word for word in told.split() if word.startswith("job-"))

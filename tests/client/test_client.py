@@ -1,6 +1,5 @@
 """The Python client against a service, against servers that fail, and its options."""
 
-import asyncio
 import io
 import json
 import os
@@ -10,8 +9,6 @@ import subprocess
 import sys
 import tarfile
 import typing
-from pathlib import Path
-from typing import NamedTuple
 
 import highdicom
 import httpx
@@ -27,33 +24,16 @@ from app.images.drawings import overlay
 from app.images.encode import png_grey16
 from app.serving.answer import Guarantee
 from tests.api.admin import truth_files, zipped
-from tests.api.gateway import ADMIN_KEY, IMAGE, gateway
-from tests.factories import calibration_of, encoded, photo, truths
-from tests.fakes import FakeUpscaler
-from tests.live import serving
+from tests.api.gateway import ADMIN_KEY, IMAGE
+from tests.docs.blocks import ROOT
+from tests.factories import encoded, photo, truths
 from trustscale import AsyncTrustscale, Problem, Result, Tar, Trustscale, _options
 from trustscale import Guarantee as TypedGuarantee
 
-ROOT = Path(__file__).parents[2]
-
-
-class Service(NamedTuple):
-    url: str
-    upscaler: FakeUpscaler
-
-
-@pytest.fixture(scope="module")
-def service(tmp_path_factory):
-    upscaler = FakeUpscaler()
-    calibration = asyncio.run(calibration_of(upscaler))
-    folder = tmp_path_factory.mktemp("service")
-    with serving(gateway(folder, upscaler, calibrations=[calibration])) as address:
-        yield Service(f"http://{address}", upscaler)
-
 
 @pytest.fixture
-def client(service):
-    with Trustscale(service.url, ADMIN_KEY) as client:
+def client(url):
+    with Trustscale(url, ADMIN_KEY) as client:
         yield client
 
 
@@ -107,10 +87,8 @@ class TestUpscale:
         assert len(set(images)) == 1
 
     def test_a_job(self, client, tmp_path):
-        """The same answer later, and as files."""
-        told = []
         job = client.submit(IMAGE, seed=1)
-        result = job.wait(progress=lambda *done: told.append(done))
+        result = job.wait()
         direct = client.upscale(IMAGE, seed=1)
         np.testing.assert_array_equal(result.trust, direct.trust)
         result.save(tmp_path)
@@ -122,8 +100,8 @@ class TestUpscale:
             client.upscale(IMAGE, upscaler="nobody")
         assert (caught.value.type, caught.value.status) == ("/problems/not-found", 404)
 
-    async def test_asyncio(self, service):
-        async with AsyncTrustscale(service.url, ADMIN_KEY) as client:
+    async def test_asyncio(self, url):
+        async with AsyncTrustscale(url, ADMIN_KEY) as client:
             direct = await client.upscale(IMAGE, seed=1)
             job = await client.submit(IMAGE, seed=1)
             later = await job.wait()
@@ -171,12 +149,9 @@ class Answers:
 
     def __init__(self, *answers, **options):
         self.left = list(answers)
-        self.asked: list[httpx.Request] = []
-        self.pauses: list[float] = []
-        transport = httpx.MockTransport(self.answer)
-        self.client = Trustscale(
-            "http://x", transport=transport, sleep=self.pauses.append, **options
-        )
+        self.asked, self.pauses = [], []
+        options |= {"transport": httpx.MockTransport(self.answer), "sleep": self.pauses.append}
+        self.client = Trustscale("http://x", **options)
 
     def answer(self, request):
         request.read()
@@ -197,8 +172,6 @@ def busy(status=503, after="7"):
 
 
 class TestRetries:
-    """What is repeated, and what is not."""
-
     def test_no_room(self):
         service = Answers(busy(), busy(429), busy(), retries=2)
         assert str(service.upscale()) == "Busy."
@@ -235,7 +208,6 @@ class TestRetries:
         assert all(IMAGE in request.content for request in service.asked)
 
     def test_a_job_is_watched_through_a_restart(self):
-        """Lost connections and a proxy without a server do not end the watching."""
         job = {"id": "job-1", "kind": "calibration", "result": "/made", "error": None}
         job["progress"] = {"done": 1, "total": 2}
         service = Answers(
@@ -261,7 +233,6 @@ class TestRetries:
         ],
     )
     def test_another_server(self, status, body, words):
-        """A server that is something else is a problem, whatever it answers."""
         service = Answers(*[httpx.Response(status, content=body) for _ in range(2)])
         with service.client as client:
             for ask in (lambda: client.calibration("cal-x"), lambda: client.upscale(IMAGE)):
@@ -287,19 +258,14 @@ def test_a_wheel_of_its_own(tmp_path):
     assert {"app", "workers", "fastapi", "scipy"}.isdisjoint(told.split())
 
 
-PAGE = (Path(__file__).parents[2] / "docs/dicom.md").read_text("utf-8")
-
-
-def test_the_recipe(tmp_path, monkeypatch):
+def test_the_recipe(url, tmp_path, monkeypatch):
     """The mask is a segmentation of the upscaled slice, at the place of the slice."""
-    (recipe,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+    page = (ROOT / "docs/dicom.md").read_text("utf-8")
+    (recipe,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     shutil.copy(get_testdata_file("CT_small.dcm"), tmp_path / "slice.dcm")
     monkeypatch.chdir(tmp_path)
-    upscaler = FakeUpscaler()
-    calibration = asyncio.run(calibration_of(upscaler))
-    found: dict[str, object] = {}
-    with serving(gateway(tmp_path, upscaler, calibrations=[calibration])) as address:
-        exec(recipe.replace("http://127.0.0.1:8000", f"http://{address}"), found)
+    found = {}
+    exec(recipe.replace("http://127.0.0.1:8000", url), found)
     source, large = (pydicom.dcmread(name) for name in ("slice.dcm", "large.dcm"))
     segmentation = highdicom.seg.segread("trusted.dcm")
     mask = segmentation.get_pixels_by_source_instance([large.SOPInstanceUID])
@@ -315,23 +281,22 @@ def test_the_recipe(tmp_path, monkeypatch):
     assert np.median(np.abs(values[1][::2, ::2] - values[0])) < (values[0].max() / 50)
 
 
-DOCUMENT = json.loads(Path(__file__).parents[2].joinpath("docs/openapi.json").read_text("utf-8"))
-SCHEMAS = DOCUMENT["components"]["schemas"]
+DOCUMENT = json.loads((ROOT / "docs/openapi.json").read_text("utf-8"))
+
+
+def form(name):
+    return DOCUMENT["components"]["schemas"][name]["properties"].keys()
 
 
 @pytest.mark.parametrize(
     ("typed", "served"),
     [
-        (
-            _options.SubmitOptions,
-            SCHEMAS["UpscaleForm"]["properties"].keys() - {"image", "image_url", "upload"},
-        ),
+        (_options.SubmitOptions, form("UpscaleForm") - {"image", "image_url", "upload"}),
         (_options.CalibrationOptions, CalibrationConfig.model_fields.keys()),
-        (_options.ActivateOptions, SCHEMAS["ActivateIn"]["properties"].keys()),
-        (_options.DeriveOptions, SCHEMAS["DeriveIn"]["properties"].keys()),
+        (_options.ActivateOptions, form("ActivateIn")),
+        (_options.DeriveOptions, form("DeriveIn")),
         (TypedGuarantee, Guarantee.model_fields.keys()),
     ],
-    ids=["upscale", "calibrate", "activate", "derive", "guarantee"],
 )
 def test_they_are_those_of_the_service(typed, served):
     """Each field of the service has its type here, and there are no others."""
@@ -340,11 +305,8 @@ def test_they_are_those_of_the_service(typed, served):
 
 def test_an_unknown_one():
     """A keyword that is unknown is no request but a mistake, with what was probably meant."""
-    with (
-        Trustscale("http://x.example", transport=httpx.MockTransport(_refuse)) as service,
-        pytest.raises(TypeError, match=r"'apha'\. Did you mean 'alpha'"),
-    ):
-        service.upscale(b"", apha=0.1)
+    with pytest.raises(TypeError, match=r"'apha'\. Did you mean 'alpha'"):
+        Answers().client.upscale(b"", apha=0.1)
 
 
 @pytest.mark.slow
@@ -367,25 +329,15 @@ def test_mypy_knows_them(tmp_path):
     assert lines == {4, 5}
 
 
-def _refuse(request):
-    raise httpx.ConnectError("refused", request=request)
-
-
 def test_what_is_saved(tmp_path):
     """All files, result.json, and the overlay exactly as the service draws it."""
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 256, (12, 16, 3), dtype=np.uint8)
     mask = rng.random((12, 16)) < 0.7
     document = {"id": "res-1", "width": 16, "height": 12, "alpha": 0.1, "trusted_fraction": 0.7}
-    result = Result(document, {"image.png": _png(pixels), "mask.png": _png(mask)})
+    result = Result(document, {"image.png": encoded(pixels), "mask.png": encoded(mask)})
     assert repr(result) == "<Result res-1: 16×12, 70.0% trusted at α = 0.1>"
     result.save(tmp_path)
     names = {"image.png", "mask.png", "overlay.png", "result.json"}
     assert {path.name for path in tmp_path.iterdir()} == names
     assert np.array_equal(Image.open(tmp_path / "overlay.png"), overlay(pixels, mask))
-
-
-def _png(pixels):
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "PNG")
-    return file.getvalue()

@@ -1,6 +1,5 @@
 """The examples of docs/integrations.md, each in its host, against a real gateway."""
 
-import asyncio
 import io
 import json
 import os
@@ -9,7 +8,6 @@ import shutil
 import subprocess
 import sys
 from base64 import b64decode
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -21,26 +19,14 @@ from PIL import Image
 
 from app.images.encode import picture
 from app.images.metadata import Metadata
-from tests.api.gateway import gateway
-from tests.factories import calibration_of, pictures
-from tests.fakes import FakeUpscaler
+from tests.docs.blocks import ROOT
+from tests.factories import pictures
 from tests.images.test_formats import GEO
-from tests.live import serving
 from tests.missing import not_here
 from tests.servers import ServerMissing
 from tests.upscalers.remote.real import environment
 
-ROOT = Path(__file__).parents[2]
 PLACES = ROOT / "examples" / "integrations"
-
-
-@pytest.fixture(scope="module")
-def url(tmp_path_factory) -> Iterator[str]:
-    upscaler = FakeUpscaler()
-    calibration = asyncio.run(calibration_of(upscaler))
-    folder = tmp_path_factory.mktemp("service")
-    with serving(gateway(folder, upscaler, calibrations=[calibration])) as address:
-        yield f"http://{address}"
 
 
 @pytest.mark.slow
@@ -95,7 +81,7 @@ class TestGitHubAction:
         files = {name: tmp_path / name for name in ("event", "output", "summary")}
         files["event"].write_text(json.dumps(event))
 
-        def run(**given: str) -> tuple[subprocess.CompletedProcess[str], str, str]:
+        def run(**given):
             action = yaml.safe_load((PLACES / "github_action/action.yml").read_text("utf-8"))
             inputs = {name: one.get("default") for name, one in action["inputs"].items()} | given
             install, check = action["runs"]["steps"]
@@ -138,7 +124,6 @@ class TestGitHubAction:
         assert "✗" in summary
 
     def test_what_cannot_be_checked(self, run, url):
-        """A damaged picture fails the check with the service's reason."""
         (run.repository / "bad.png").write_bytes(b"no picture")
         _git("add", ".")
         _git("commit", "--quiet", "-m", "bad")
@@ -148,7 +133,7 @@ class TestGitHubAction:
         assert "`bad.png` | not checked: " in summary
 
 
-def _git(*command: str) -> str:
+def _git(*command):
     return subprocess.run(("git", *command), check=True, capture_output=True, text=True).stdout
 
 
@@ -190,7 +175,7 @@ def test_qgis(url, tmp_path):
 
 
 @pytest.fixture
-def display() -> Iterator[str]:
+def display():
     """An X server's, which napari needs for OpenGL."""
     if shutil.which("Xvfb") is None:
         not_here("an X server is not installed (Debian: xvfb)")
@@ -232,12 +217,9 @@ def test_napari(url, tmp_path, display):
     )
     assert done.returncode == 0, done.stderr
     enlarged, guessed, levels = json.loads(done.stdout.splitlines()[-1])
-    assert [one["name"] for one in (enlarged, guessed, levels)] == [
-        "sample: enlarged",
-        "sample: not trusted",
-        "sample: trust level",
-    ]
-    for one in (enlarged, guessed, levels):
+    names = ("sample: enlarged", "sample: not trusted", "sample: trust level")
+    for one, name in zip((enlarged, guessed, levels), names, strict=True):
+        assert one["name"] == name
         assert one["shape"] == [48, 48]
         assert one["scale"] == [1.0, 1.5]
         # The middles of the outer pixels; what was sent reaches from 9 to 57 and 18.5 to 90.5.

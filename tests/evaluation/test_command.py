@@ -7,11 +7,6 @@ from app.upscalers.base import Capabilities
 from tests.evaluation.conftest import photographs
 
 
-@pytest.fixture
-def photos(place):
-    return photographs(place / "photos", 6, side=32)
-
-
 class TestEvaluate:
     @pytest.mark.slow
     @pytest.mark.parametrize(
@@ -49,7 +44,6 @@ class TestEvaluate:
 
     @pytest.mark.slow
     def test_json(self, run, place, upscaler):
-        """The report in the paper's setting is written, and described as JSON."""
         upscaler.capabilities = Capabilities(max_samples=3)
         photographs(place / "photos", 6, side=64)
         options = ["--settings", "paper", "--alpha", 0.5, "--split", 0.5, "--out", "first"]

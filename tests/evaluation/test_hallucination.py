@@ -36,7 +36,6 @@ def test_a_scale_that_does_not_divide_the_border():
 
 
 def test_the_report_has_both_sides(tmp_path):
-    """Every pixel with detail is counted once, inside the mask or outside."""
     photos = photographs(tmp_path / "photos", 12, side=64, crops=1)
     found = evaluated(photos, FakeUpscaler(), settings=[plain()], with_opensr=True, **QUICK)
     report.write(found, tmp_path / "out")

@@ -48,7 +48,6 @@ async def test_a_calibration(place, stores, lost):
 
 
 async def test_port_a_worker(tmp_path):
-    """Health, the queue, spend, breaker, and answers of jobs, while the worker lives."""
     upscaler = FakeUpscaler()
     guarded = limited(upscaler, max_calls_per_hour=100)
     settings = Settings(data_dir=tmp_path, upscalers=[{"name": "fake", "kind": "embedded"}])

@@ -18,7 +18,6 @@ from tests.waiting import PATIENCE_S, until
 
 class TestRun:
     async def test_both_kinds(self, place, stores, working):
-        """An upscale and a calibration are run, and each tells its result and its progress."""
         await working.submit(place.job("u"))
         await working.submit(place.job("c", pairs=5))
         upscaled, calibrated = await ended(stores, "u"), await ended(stores, "c")
@@ -101,8 +100,7 @@ class TestRun:
     async def test_a_message_that_comes_again(self, redis_place, stores):
         place = redis_place
 
-        async def again(job_id):
-            """Stands for what the worker runs."""
+        async def again(job_id): ...
 
         async with place.working(stores) as queue:
             await queue.submit(place.job("u", waits=True))

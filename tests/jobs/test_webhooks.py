@@ -77,7 +77,6 @@ class Told:
         return httpx.Response(answer, headers={"Location": "http://169.254.169.254/"})
 
     async def job(self, state=JobState.SUCCEEDED, **end):
-        """The delivery of a job in this state."""
         job = new_job("job-1", "upscale", Path("log"))
         job.about = {"webhook": URL}
         status = await self.stores.jobs.create(job)

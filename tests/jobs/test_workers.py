@@ -59,26 +59,23 @@ class TestKilled:
         await until(lambda: place.idle_s("upscale") < 0.5)
 
 
-class TestAsleep:
-    """A worker that is stopped for longer than its lease has not died."""
-
-    @pytest.mark.parametrize("workers", [1, 2])
-    async def test_nothing_is_given_up(self, place, stores, queue, *, workers):
-        """Stalled in turn, workers end their job; pairs in the act then are done twice at most."""
-        place.lease_s = 2.0
-        fleet = [place.start_worker(slots=2) for _ in range(workers)]
-        await queue.submit(place.job("u", waits=True))
-        await queue.submit(place.job("c", pairs=4, waits=True))
-        await until(lambda: place.starts().total() >= 3)
-        for worker in fleet:
-            worker.send(signal.SIGSTOP)
-            await asyncio.sleep(1.5 * place.lease_s)
-            worker.send(signal.SIGCONT)
-        place.gate.touch()
-        jobs = [await ended(stores, name) for name in "uc"]
-        assert [job.state for job in jobs] == [JobState.SUCCEEDED] * 2
-        most = place.starts()
-        assert max(n for what, n in most.items() if what != "reduce") <= workers
+@pytest.mark.parametrize("workers", [1, 2])
+async def test_the_sleeping_have_not_died(place, stores, queue, workers):
+    """Stalled in turn, workers end their job; pairs in the act then are done twice at most."""
+    place.lease_s = 2.0
+    fleet = [place.start_worker(slots=2) for _ in range(workers)]
+    await queue.submit(place.job("u", waits=True))
+    await queue.submit(place.job("c", pairs=4, waits=True))
+    await until(lambda: place.starts().total() >= 3)
+    for worker in fleet:
+        worker.send(signal.SIGSTOP)
+        await asyncio.sleep(1.5 * place.lease_s)
+        worker.send(signal.SIGCONT)
+    place.gate.touch()
+    jobs = [await ended(stores, name) for name in "uc"]
+    assert [job.state for job in jobs] == [JobState.SUCCEEDED] * 2
+    most = place.starts()
+    assert max(n for what, n in most.items() if what != "reduce") <= workers
 
 
 async def test_poison_pair(place, stores, queue):
@@ -117,7 +114,6 @@ class TestFleet:
         assert place.starts() == {"reduce": 1, **upscales, **pairs}
 
     async def test_terminated_worker_hands_over(self, place, stores, queue):
-        """After SIGTERM a long job goes on elsewhere, and the worker ends well."""
         place.lease_s = 3600  # nobody waits for its end
         first = place.start_worker()
         await queue.submit(place.job("u", waits=True))

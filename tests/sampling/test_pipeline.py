@@ -30,14 +30,12 @@ from app.upscalers.seeds import sample_seeds
 from app.upscalers.shipped import SHIPPED as MODELS
 from tests.factories import photo
 from tests.fakes import FakeUpscaler, FakeWitness
-from tests.waiting import until
+from tests.sampling.test_draw import Fake
 
 PIPELINE = Pipeline(fingerprint="fake:1", scale=2, samples=6)
 
 
 class Late(FakeUpscaler):
-    """Its first samples come last."""
-
     async def generate(self, source, seeds, turn=None):
         for _ in range(50 - 8 * len(self.calls)):  # turns of the loop
             await asyncio.sleep(0)
@@ -46,6 +44,12 @@ class Late(FakeUpscaler):
 
 def source(seed=1):
     return Source(photo(seed, 20, 24))
+
+
+def under(*, general, **settings):
+    """The pipeline of a fitted σ for uploads."""
+    indecision = IndecisionSettings("fitted", fit=general, **settings)
+    return PIPELINE.model_copy(update={"indecision": indecision, "input_rule": UPLOAD})
 
 
 def equal(one, other):
@@ -117,14 +121,11 @@ class TestMeasure:
         general = Fit(weights=(("detail@1", 0.4),))
         own = Fit(weights=(("slope@1", 0.4),), classes=(classify(UPLOAD, clean),))
 
-        def under(indecision):
-            return PIPELINE.model_copy(update={"indecision": indecision, "input_rule": UPLOAD})
-
-        by_class = under(IndecisionSettings("fitted", fit=general, fits=(own,)))
+        by_class = under(general=general, fits=(own,))
         for facts, fit in ((clean, own), (lossy, general)):
-            upload, alone = Source(rgb, facts), under(IndecisionSettings("fitted", fit=fit))
+            upload = Source(rgb, facts)
             found = await measure(FakeUpscaler(), upload, by_class, 5)
-            assert equal(found, await measure(FakeUpscaler(), upload, alone, 5))
+            assert equal(found, await measure(FakeUpscaler(), upload, under(general=fit), 5))
         with pytest.raises(ValueError, match="its facts are not known"):
             await measure(FakeUpscaler(), Source(rgb), by_class, 5)
 
@@ -136,43 +137,25 @@ class TestMeasure:
         facts = replace(look_at(photo(1, 20, 24), LOSSLESS), softness=softness, smoothed=-1.0)
         general = Fit(weights=(("detail@1", 0.4),))
         own = Fit(weights=(("slope@1", 0.4),), classes=(classify(UPLOAD, facts),))
-        by_class = PIPELINE.model_copy(
-            update={
-                "indecision": IndecisionSettings("fitted", fit=general, fits=(own,)),
-                "input_rule": UPLOAD,
-            }
-        )
-        assert by_class.sigma_of(facts).fit == (own if is_own else general)
-
-    async def test_cancellation_reaches_the_upscaler(self):
-        upscaler = FakeUpscaler(seconds=3600)
-        task = asyncio.create_task(measure(upscaler, source(), PIPELINE, 5))
-        await until(lambda: len(upscaler.calls) == 4)
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-        assert upscaler.cancelled == len(upscaler.calls) == 4
+        found = under(general=general, fits=(own,)).sigma_of(facts).fit
+        assert found == (own if is_own else general)
 
 
-class Withholding(FakeUpscaler):
+def withholding(count, **capabilities):
     """A filter withholds the samples of the first seeds, for good."""
+    withheld = set(sample_seeds(5, 6)[:count])
 
-    def __init__(self, withheld, **capabilities):
-        super().__init__(capabilities=Capabilities(concurrency=4, **capabilities))
-        self.withheld = set(sample_seeds(5, 6)[:withheld])
+    def fail(seeds):
+        return Filtered("Withheld by a filter.") if withheld & set(seeds) else None
 
-    async def generate(self, source, seeds, turn=None):
-        samples = await super().generate(source, seeds)
-        if self.withheld & set(seeds):
-            raise Filtered("Withheld by a filter.")
-        return samples
+    return Fake(fail=fail, concurrency=4, **capabilities)
 
 
 class TestSpares:
     @pytest.mark.parametrize("withheld", [0, 1, 4])
     async def test_a_withheld_sample_is_replaced(self, withheld):
         """By those that a larger M would draw next, up to four, which cost nothing before."""
-        upscaler = Withholding(withheld)
+        upscaler = withholding(withheld)
         measured = await measure(upscaler, source(), PIPELINE, 5)
         assert sorted(measured.seeds) == sorted(sample_seeds(5, 6 + withheld)[withheld:])
         assert {*chain(*upscaler.calls)} == {*sample_seeds(5, 6 + withheld)}
@@ -180,7 +163,7 @@ class TestSpares:
     @pytest.mark.parametrize(("withheld", "most"), [(5, None), (1, 6), (2, 7)])
     async def test_no_more_than_there_are(self, withheld, most):
         """Then the failure is told; of an upscaler that has fewer samples no others are asked."""
-        upscaler = Withholding(withheld, max_samples=most)
+        upscaler = withholding(withheld, max_samples=most)
         with pytest.raises(Filtered, match=r"\d of 6 samples came"):
             await measure(upscaler, source(), PIPELINE, 5)
         assert {*chain(*upscaler.calls)} <= {*sample_seeds(5, most or 10)}
@@ -216,15 +199,10 @@ class TestReplaced:
         assert upscaler.calls == []
 
 
-class Stuck(FakeUpscaler):
-    def sample(self, rgb, seed):
-        return super().sample(rgb, 1)
-
-
 async def test_of_an_image_that_is_not_flat():
     """Identical samples are an error; of one colour σ = 0 may be the truth."""
     with pytest.raises(DegenerateSamples, match="identical"):
-        await measure(Stuck(), source(), PIPELINE, 5)
+        await measure(FakeUpscaler(strength=0), source(), PIPELINE, 5)
     flat = Source(np.full((20, 24, 3), 90, np.uint8))
     measured = await measure(FakeUpscaler(strength=0), flat, PIPELINE, 5)
     assert not measured.sigma.any()
@@ -287,7 +265,6 @@ class Away(FakeUpscaler):
 
 
 async def test_one_that_was_away_is_asked_once():
-    """After that it is compared like any other."""
     upscaler = Away()
     for _ in range(2):
         await identify(upscaler)
@@ -299,15 +276,9 @@ async def test_one_that_was_away_is_asked_once():
         await identify(upscaler)
 
 
-@pytest.fixture(scope="module")
-def embedded():
-    return EmbeddedUpscaler("span-x4")
-
-
 @pytest.mark.parametrize("precision", ["f32", "auto"])
 @pytest.mark.parametrize("name", MODELS)
 def test_shipped_models_are_served_with_their_fits(name, precision):
-    """One sample and the σ that was fitted to it, at any precision."""
     upscaler = EmbeddedUpscaler(
         name, name, precision=precision, witness=FaithfulWitness(precision), threads=1
     )
@@ -329,9 +300,10 @@ def test_shipped_models_are_served_with_their_fits(name, precision):
         ({"indecision": {"size": 3}, "samples": 1}, "residual"),
     ],
 )
-def test_a_fit_serves_only_what_it_was_made_for(embedded, config, estimator):
+def test_a_fit_serves_only_what_it_was_made_for(config, estimator):
     """Another M, D or σ than that of a fit has a plain σ."""
-    assert CalibrationConfig(**config).pipeline(embedded).indecision.estimator == estimator
+    made = CalibrationConfig(**config).pipeline(EmbeddedUpscaler("span-x4"))
+    assert made.indecision.estimator == estimator
 
 
 MEGA = 10**6

@@ -3,7 +3,6 @@
 import json
 import time
 from contextlib import suppress
-from typing import Any
 
 import httpx
 
@@ -29,7 +28,6 @@ class Client:
 
     @property
     def admin(self):
-        """The header of whoever knows the key in `.env`, or in the file of secrets."""
         return {"Authorization": f"Bearer {self._stack.admin_key}"}
 
     def get(self, path, **headers):
@@ -42,7 +40,6 @@ class Client:
         return _location(self.try_to_submit(image))
 
     def try_to_submit(self, image=SMALL):
-        """Whatever an asynchronous upscaling is answered with."""
         return self._http.post(
             "/v1/upscale", files={"image": image}, headers={"Prefer": "respond-async"}
         )
@@ -56,7 +53,7 @@ class Client:
 
     def finished(self, job):
         """The job once it has ended, however long it takes, if only it goes on."""
-        found: dict[str, Any] = {}
+        found = {}
 
         def went_on():
             nonlocal found

@@ -11,7 +11,6 @@ import threading
 import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 from deploy.images.build import has_docker
 from tests.servers import ServerMissing, free_port
@@ -36,12 +35,8 @@ class Engine:
     def call(self, *words):
         return self._run(self.name, *words)
 
-    def has_image(self, name):
-        return bool(self.call("images", "--quiet", name).strip())
-
     def inspect(self, name):
-        found: dict[str, Any] = json.loads(self.call("inspect", name))[0]
-        return found
+        return json.loads(self.call("inspect", name))[0]
 
     def is_healthy(self, name):
         state = self.inspect(name)["State"]
@@ -81,7 +76,7 @@ class Stack(Engine):
         self.files = ["docker-compose.yml"]
         self.env_file = folder / ".env"
         self.http_port = free_port()
-        self.settings: dict[str, str] = {}
+        self.settings = {}
         self._stopped = threading.Event()
         # Podman has health checks run by timers of systemd; where there is none, somebody must.
         if not docker and not Path("/run/systemd/system").exists():
@@ -139,7 +134,6 @@ class Stack(Engine):
 
     @contextmanager
     def held(self, volume):
-        """Keep a volume in use."""
         # Whoever mounts it first owns it.
         held = ("--user", "10001:10001", "--volume", f"{PROJECT}_{volume}:/held")
         idle = ("redis:7.2-bookworm", "sleep", "infinity")
@@ -194,12 +188,6 @@ class Stack(Engine):
         began = time.monotonic()
         self.call("stop", "--time", "140", name)
         return time.monotonic() - began
-
-    def start(self, name):
-        self.call("start", name)
-
-    def tag(self, image, old, new):
-        self.call("tag", f"{image}:{old}", f"{image}:{new}")
 
     def memory(self):
         lines = self.call(

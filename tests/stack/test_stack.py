@@ -24,14 +24,12 @@ pytestmark = pytest.mark.stack
 
 
 def commands_of(page, section):
-    """The indented blocks of a section."""
     text = page.read_text("utf-8").split(f"\n## {section}\n")[1].split("\n## ")[0]
     found = re.findall(r"(?m)^ {4}.*\n(?:(?: {4}.*)?\n)*", text)
     return [textwrap.dedent(block) for block in found]
 
 
 def test_curl_gets_a_mask_through_the_proxy(stack):
-    """The command of the docs answers 200 with a promise."""
     done = subprocess.run(
         [
             *("curl", "--silent", "--fail", "--form", f"image=@{ROOT}/examples/coast.png"),
@@ -45,7 +43,7 @@ def test_curl_gets_a_mask_through_the_proxy(stack):
 
 def test_a_worker_is_found_by_env_alone(stack, client, tmp_path):
     """With lines of `.env` a worker on the CPU starts; gateways calibrate it and answer by it."""
-    if not stack.has_image("trustscale-worker:local"):
+    if not stack.call("images", "--quiet", "trustscale-worker:local").strip():
         not_here("the worker's image is not built (make images TARGETS='gateway worker')")
     data = ROOT / "tests" / "data" / "sinsr"
     for name in ("unet_tiny.pth", "vq_tiny.pth"):
@@ -69,7 +67,6 @@ def test_nothing_secret_is_seen_in_a_list_of_processes(stack):
 
 
 def test_three_gateways_share_the_requests(stack, client):
-    """After scaling, every gateway answers some of the requests, and two job workers live."""
     stack.up(gateway=3, jobs=2)
     assert len(stack.containers("gateway")) == 3
     assert len(stack.containers("jobs")) == 2
@@ -103,7 +100,7 @@ def test_no_upload_fails_when_a_gateway_goes_away(stack, client):
         finally:
             stopped.set()
     assert [one.result() for one in sent] == [{200}] * 4
-    stack.start(leaving)
+    stack.call("start", leaving)
 
 
 @pytest.mark.parametrize("service", ["gateway", "jobs", "proxy", "redis"])
@@ -120,7 +117,6 @@ def test_a_killed_container_loses_nothing(stack, client, service):
 
 
 def test_a_full_volume_is_an_error_and_no_loss(stack, client):
-    """Without room for uploads requests get a problem; with room again they are answered."""
     name = stack.containers("jobs")[0]
     before = client.calibrations()
     filler = "/var/lib/trustscale/filler"
@@ -174,10 +170,9 @@ def test_secrets_in_files_are_not_seen(stack, client, tmp_path):
 
 
 def test_an_upgrade_keeps_everything(stack, client):
-    """Images of another tag and `up` again: calibrations and results are still there."""
     before = client.calibrations()
     result = client.upscale().json()["links"]["self"]
-    stack.tag("trustscale-gateway", "local", "next")
+    stack.call("tag", "trustscale-gateway:local", "trustscale-gateway:next")
     stack.configure(IMAGE_TAG="next")
     stack.up()
     assert stack.inspect(stack.containers("gateway")[0])["Config"]["Image"].endswith(":next")

@@ -32,6 +32,11 @@ class TestRounds:
         (warning,) = await scene.warnings()
         assert "8 of 8 canaries no longer give the same bytes" in warning
         assert (scene.number("evidence", "fake"), scene.number("alarm", "fake")) == (math.inf, 1)
+        for strength in (0.6, 0.5):  # nothing is paid for what is known, and the alarm stays
+            scene.upscaler.strength = strength
+            await scene.round()
+            assert len(scene.upscaler.calls) == ALL + 16
+            assert await scene.warnings()
 
     async def test_a_statistical_change(self):
         """Another model is found in a few rounds although no two answers are equal."""
@@ -45,15 +50,6 @@ class TestRounds:
         assert rounds > 1
         (warning,) = await scene.warnings()
         assert "chance alone" in warning
-
-    async def test_after_the_alarm(self):
-        """Nothing is paid for what is known, and the alarm stays, also when the model is back."""
-        scene = await Scene.of()
-        for strength in (0.6, 0.5):
-            scene.upscaler.strength = strength
-            await scene.round()
-            assert len(scene.upscaler.calls) == ALL + 8
-            assert await scene.warnings()
 
     async def test_upstream_down(self):
         scene = await Scene.of()

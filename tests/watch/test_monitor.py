@@ -167,35 +167,31 @@ def test_requests_are_ranked_among_one_image_of_each_scene(calibration):
     assert all(min(abs(one - other) for other in z) < 1e-5 for one in found)
 
 
-async def alarms(upscaler):
-    found = health_alarms("fake", await HealthFacts.of(upscaler))
-    return [(alarm.kind, alarm.severity, alarm.message) for alarm in found]
+async def test_alarms_of_an_upscaler():
+    """Of the limit of calls when it is reached, and of a breaker while it is open."""
 
+    async def alarms():
+        found = health_alarms("fake", await HealthFacts.of(upscaler))
+        return [(alarm.kind, alarm.severity, alarm.message) for alarm in found]
 
-async def test_spending():
-    """Calls of the last hour are counted against the limit; at the limit it is an alarm."""
     upscaler = guarded(FakeUpscaler(), max_calls_per_hour=2)
     for calls in range(2):
-        assert await alarms(upscaler) == []
+        assert await alarms() == []
         health = await HealthFacts.of(upscaler)
         assert (health.calls_last_hour, health.max_calls_per_hour) == (calls, 2)
         await upscaler.generate(Source(photo()), [calls])
     message = "'fake' has made its max_calls_per_hour of 2 calls."
-    assert await alarms(upscaler) == [("spend", "ticket", message)]
-
-
-async def test_a_breaker():
-    """Failures in a row open the breaker, which is an alarm."""
+    assert await alarms() == [("spend", "ticket", message)]
     fake = FakeUpscaler()
     fake.failure = UpscalerUnavailable("away.")
     breaker = {"breaker_failures": 3, "breaker_rest_s": 60, "breaker_blip_s": 0}
     upscaler = guarded(fake, attempts=1, **breaker)
     for _ in range(3):
-        assert await alarms(upscaler) == []
+        assert await alarms() == []
         with pytest.raises(UpscalerUnavailable):
             await upscaler.generate(Source(photo()), [1])
     message = "'fake' failed 3 times in a row: not called now."
-    assert await alarms(upscaler) == [("breaker", "page", message)]
+    assert await alarms() == [("breaker", "page", message)]
     await upscaler.close()
 
 
@@ -219,7 +215,6 @@ class TestWindow:
         # Means within five standard errors of the middle.
         assert (abs(places.mean(axis=0) - room / 2) < 5 * room / np.sqrt(12 * 400)).all()
         assert window("res-a", [(48, 48)]) == window("res-a", [(48, 48)]) is not None
-
         assert window("res-a", [(48, 48)], applicability="exact") is None
 
     def test_it_has_the_size_of_a_scene(self):

@@ -71,7 +71,6 @@ class TestFold:
         """It is raised once, keeps its time, and ends with the first quiet epoch."""
         state, _ = follow(300, shift=1.0)
         since = state.inputs_alarm_since
-        assert since is not None
         assert since < 200
         state, _ = follow(EPOCH - 300, state=state, first=300)
         assert (state.epoch, state.inputs_alarm_since) == (1, since)
@@ -119,7 +118,6 @@ class TestHistory:
         for k, z in enumerate((6.0, -6.0)):
             state, point = fold(state, REFERENCE, seen(10**6 + k, z, typicality=0.2 + k / 2), 0.5)
             values.append(state.drift.log_s / math.log(10))
-        assert point is not None
         assert point.log10_martingale == pytest.approx(max(values))
         assert point.mean_log_sigma == 0
         assert point.typicality == pytest.approx(0.45)
