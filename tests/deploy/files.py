@@ -1,11 +1,11 @@
 """The deployment's files, and the programs that judge them where they are installed."""
 
+import json
 import os
 import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
@@ -48,14 +48,7 @@ def configured(monkeypatch):
 
 def references(value):
     """Names of the variables that compose fills into a value, at any depth."""
-    if isinstance(value, Mapping):
-        value = list(value.values())
-    if isinstance(value, list):
-        for item in value:
-            yield from references(item)
-    elif isinstance(value, str):
-        for match in _REFERENCE.finditer(value):
-            yield match.group(1)
+    return {found[1] for found in _REFERENCE.finditer(json.dumps(value))}
 
 
 def filled(value, variables):

@@ -47,7 +47,6 @@ def test_lint(use):
 @pytest.mark.parametrize("version", VERSIONS)
 @EVERY_USE
 def test_valid(use, version):
-    """Every document is what that release of Kubernetes takes, without unknown fields."""
     for found in rendered(use):
         if found["kind"] not in OTHERS:
             kubernetes_validate.validate(found, version, strict=True)

@@ -35,7 +35,6 @@ from tests.deploy.files import (
 
 SERVICES = services()
 OURS = ("gateway", "jobs")
-EVERY_SERVICE = pytest.mark.parametrize("name", sorted(SERVICES))
 
 
 def mounts(name):
@@ -58,7 +57,7 @@ class TestFile:
         """.env.example names exactly what the file refers to, and no secret has a value."""
         lines = (ROOT / ".env.example").read_text("utf-8").splitlines()
         example = dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
-        assert set(example) == set(references(compose()))
+        assert set(example) == references(compose())
         for name, value in example.items():
             assert not (re.search("PASSWORD|KEYS", name) and value), name
 
@@ -80,12 +79,7 @@ class TestSettings:
         (upscaler,) = settings.upscalers
         assert upscaler.threads == int(SERVICES[name]["deploy"]["resources"]["limits"]["cpus"])
 
-    def test_there_is_time_to_finish(self, monkeypatch):
-        configured(monkeypatch)
-        grace = int(SERVICES["gateway"]["stop_grace_period"].removesuffix("s"))
-        assert grace > load_settings().request_timeout_s
-
-    @EVERY_SERVICE
+    @pytest.mark.parametrize("name", sorted(SERVICES))
     def test_secrets_come_from_the_environment(self, name):
         """No password or key is written down; the required ones stop the start if missing."""
         for key, value in SERVICES[name].get("environment", {}).items():
@@ -156,29 +150,23 @@ def value(name, after=""):
     return int(found.group(1)) * UNITS[found.group(2)]
 
 
-@pytest.fixture
-def settings(monkeypatch):
-    """Of the compose stack."""
-    configured(monkeypatch)
-    return load_settings()
-
-
 def test_caddy_accepts_it():
     output = run("caddy", "validate", "--adapter", "caddyfile", "--config", CADDYFILE)
     assert "Valid configuration" in output
+    assert re.search(r"@internal path /metrics\n\s*respond @internal 404", TEXT)
 
 
-def test_uploads_reach_the_gateway(settings):
-    """The proxy's limits lie above the gateway's, which answers with a problem document."""
+def test_the_gateway_answers(monkeypatch):
+    """The limits of proxy and engine are above the gateway's, which answers with a problem."""
+    configured(monkeypatch)
+    settings = load_settings()
+    grace = int(SERVICES["gateway"]["stop_grace_period"].removesuffix("s"))
+    assert grace > settings.request_timeout_s
     assert settings.max_upload_bytes < value("max_size", "request_body @public") < 2 * 32 * 1024**2
     assert value("max_size", "request_body @admin") > MAX_ARCHIVE_BYTES
     assert value("max_size", "request_body @truth") > MAX_TRUTH_BYTES
     slowest = (settings.max_waiting / settings.max_in_flight + 1) * settings.request_timeout_s
     assert slowest < value("response_header_timeout")
-
-
-def test_metrics_stay_inside():
-    assert re.search(r"@internal path /metrics\n\s*respond @internal 404", TEXT)
 
 
 @pytest.mark.parametrize("file", [ROOT / "docker-compose.yml", CHART / "values.yaml"])
@@ -206,7 +194,6 @@ async def test_whose_word_on_the_address_counts(file, forwarded, client):
 
 
 def locked(lock):
-    """Name -> version of a lock."""
     text = (ROOT / "requirements" / f"{lock}.lock").read_text("utf-8")
     return dict(re.findall(r"^([a-z0-9-]+)==([^\s;]+)", text, re.MULTILINE))
 

@@ -13,21 +13,12 @@ from tests.deploy.files import DEPLOY, ROOT, document, run
 
 DASHBOARD = json.loads((DEPLOY / "grafana/dashboards/trustscale.json").read_text("utf-8"))
 RULES = [rule for group in document(DEPLOY / "alerts.yml")["groups"] for rule in group["rules"]]
-
-
-def expressions():
-    """(where, PromQL) of everything that asks Prometheus."""
-    for rule in RULES:
-        yield rule["alert"], rule["expr"]
-    for panel in DASHBOARD["panels"]:
-        for target in panel.get("targets", []):
-            yield panel["title"], target["expr"]
-
-
-EXPRESSIONS = list(expressions())
-EVERY_EXPRESSION = pytest.mark.parametrize(
-    "expression", [e for _, e in EXPRESSIONS], ids=[where for where, _ in EXPRESSIONS]
-)
+# (where, PromQL) of everything that asks Prometheus
+EXPRESSIONS = [(rule["alert"], rule["expr"]) for rule in RULES] + [
+    (panel["title"], target["expr"])
+    for panel in DASHBOARD["panels"]
+    for target in panel.get("targets", [])
+]
 
 
 @pytest.fixture(scope="module")
@@ -40,28 +31,22 @@ def exported():
         metrics.observe(name, 1.0, *labels)
     for name, (_, labels) in GAUGES.items():
         metrics.set(name, 1.0, *labels)
-    found: dict[str, set[str]] = {}
+    found = {}
     for family in metrics.registry.collect():
         for sample in family.samples:
             found.setdefault(sample.name, set()).update(sample.labels)
     return found
 
 
-def selectors(expression):
-    """(metric, what stands in its braces) of an expression."""
-    pattern = r"\b((?:trustscale|process)_\w+|up)\b(?:\{([^}]*)\})?"
-    for match in re.finditer(pattern, expression):
-        yield match.group(1), match.group(2) or ""
-
-
 class TestNames:
-    @EVERY_EXPRESSION
-    def test_metrics_and_labels_exist(self, expression, exported):
+    @pytest.mark.parametrize(("where", "expression"), EXPRESSIONS)
+    def test_metrics_and_labels_exist(self, where, expression, exported):
         """Each metric is exported under that name, with the labels of selections and groups."""
         known = {**exported, "up": set()}
         everywhere = {"job", "instance"}
-        found = list(selectors(expression))
-        assert found
+        pattern = r"\b((?:trustscale|process)_\w+|up)\b(?:\{([^}]*)\})?"
+        found = re.findall(pattern, expression)
+        assert found, where
         for metric, inside in found:
             assert metric in known, metric
             labels = set(re.findall(r"(\w+)\s*(?:=~|!=|!~|=)", inside))
@@ -71,7 +56,6 @@ class TestNames:
             assert {name.strip() for name in group.split(",")} <= labels
 
     def test_values_of_labels_exist(self, tmp_path):
-        """Routes, problem types and jobs that are selected are those of the service."""
         app = create_app(Settings(data_dir=tmp_path))
         routes = set(app.openapi()["paths"])
         scraped = {job["job_name"] for job in document(DEPLOY / "prometheus.yml")["scrape_configs"]}
@@ -85,7 +69,6 @@ class TestNames:
 
 class TestAlerts:
     def test_prometheus_accepts_its_configuration(self):
-        """promtool finds no mistake in the configuration, nor in the rules that it refers to."""
         run("promtool", "check", "config", DEPLOY / "prometheus.yml")
         run("promtool", "test", "rules", *(ROOT / "tests/deploy").glob("*.test.yml"))
 

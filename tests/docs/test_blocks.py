@@ -307,7 +307,6 @@ def _check_options(line, where):
             assert word.strip("[]") in options | {"--help"}, f"{where}: {word}"
 
 
-README = (ROOT / "README.md").read_text("utf-8")
 TEXT = "\n".join(page.read_text("utf-8") for page in PAGES)
 FORMS = ("/v1/admin/calibrations/{id}", "/v1/admin/calibrations")  # … in tables
 

@@ -70,7 +70,6 @@ class TestFiles:
         assert {len(row) for row in rows} == {len(rows[0])}
 
     def test_summary(self, written, findings):
-        """report.json is strict JSON with the verdict, the settings and the baselines."""
         summary = json.loads((written / SUMMARY).read_text("utf-8"), parse_constant=pytest.fail)
         assert summary["headline"] == findings.verdict.headline
         assert (summary["calibration_images"], summary["test_images"]) == (16, 8)

@@ -169,26 +169,18 @@ class TestSpares:
         assert {*chain(*upscaler.calls)} <= {*sample_seeds(5, most or 10)}
 
 
-class Redeployed(FakeUpscaler):
-    """Another model takes the place of the first one after so many samples."""
-
-    def __init__(self, after):
-        super().__init__()
-        self.after = after
-
-    async def generate(self, source, seeds, turn=None):
-        samples = await super().generate(source, seeds)
-        if len(self.calls) > self.after:
-            self.fingerprint = "fake:2"
-        return samples
-
-
 class TestReplaced:
     @pytest.mark.parametrize("after", [0, 3, 5])
     async def test_replaced_while_samples_come(self, after):
         """Samples of another model are never reduced under the calibrated pipeline."""
+
+        def redeploy(seeds):
+            if len(upscaler.calls) > after:
+                upscaler.fingerprint = "fake:2"
+
+        upscaler = Fake(fail=redeploy, concurrency=4)
         with pytest.raises(CalibrationMismatch) as caught:
-            await measure(Redeployed(after), source(), PIPELINE, 5)
+            await measure(upscaler, source(), PIPELINE, 5)
         assert [item["field"] for item in caught.value.members["differences"]] == ["fingerprint"]
 
     async def test_replaced_before(self):

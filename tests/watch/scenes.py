@@ -132,14 +132,12 @@ class Scene:
         return await self.gateway.round("fake")
 
     async def warnings(self):
-        """What an answer under the calibration must carry."""
         return await self.gateway.check("fake", self.calibration)
 
     async def state(self):
         return await self.store.load(self.calibration)
 
     def set(self, state, **changes):
-        """What the store says from now on."""
         data = state.model_copy(update=changes).model_dump_json().encode()
         self.memory.states[f"canary-{self.calibration}"] = data
 

@@ -178,7 +178,6 @@ class TestSchedule:
         assert len(small.upscaler.calls) == 2
 
     async def test_it_outlives_failures(self, small):
-        """Neither a store that is away nor a mistake of ours ends the watch."""
         small.memory.failure = StoreUnavailable("away")
         async with self.watching(small, interval_s=0.05):
             for failure in (RuntimeError("a mistake"), None):

@@ -75,7 +75,6 @@ class TestSharing:
         assert len(await monitors[0].points(calibration.id)) == 60
 
     async def test_a_damaged_state_begins_anew(self, stores, calibration):
-        """It is logged and replaced; requests go on."""
         damage = Update(b"damage", [b"damage"])
         await stores.monitor.change(calibration.id, lambda _: (None, damage))
         monitor = Monitor(stores.monitor)
