@@ -27,8 +27,6 @@ from pathlib import PurePosixPath
 from typing import Final, Literal, NamedTuple, TypeAlias
 from urllib.parse import quote
 
-from pydantic import TypeAdapter
-
 from app.errors import BadPairs, BadRequest
 
 Role = Literal["x", "y", "labels"]
@@ -265,7 +263,6 @@ SCENE_COLUMNS: Final = ("scene", "pool_id")
 """Columns of a table that name scenes; the first one that exists counts."""
 
 _NAME_COLUMNS: Final = ("name", "file")
-_TEXTS = TypeAdapter(dict[str, str])
 
 
 @dataclass(frozen=True, slots=True)
@@ -330,8 +327,10 @@ def claimed_predictions(data: bytes) -> dict[str, str]:
     Raises:
         BadPairs: not a JSON object of texts.
     """
+    from pydantic import TypeAdapter  # noqa: PLC0415 - slow to import
+
     try:
-        return _TEXTS.validate_json(data)
+        return TypeAdapter(dict[str, str]).validate_json(data)
     except ValueError as error:
         raise BadPairs(f"labels/{PREDICTIONS} is not a JSON object of texts.", items=[]) from error
 
