@@ -130,7 +130,7 @@ class Bench:
         await self.queue.cancel(name)
         job = await self._ended(name)
         seconds = time.monotonic() - began
-        await asyncio.sleep(2 * PAIR_S)  # what was in flight has been told
+        await asyncio.sleep(2 * PAIR_S)  # what was in flight has been reported
         started = len(self.log.lines)
         await asyncio.sleep(5 * PAIR_S)
         good = job.state is JobState.CANCELLED and len(self.log.lines) == started

@@ -3,8 +3,8 @@
 The law is known entirely: a new picture is one of the scenes of a class of the shipped calibration
 that have no part in the shape of its risk, calibrations are drawn from them with replacement, and
 the risk of a threshold is a mean over all of them. Most figures are means over the calibrations,
-with their standard error; next to each stands what is promised. An adversary sees each new picture,
-its masks and its errors, and then picks the α that loses most for its size.
+with their standard error; the promise is beside each. An adversary sees each new picture, its masks
+and its errors, and then picks the α that loses most for its size.
 """
 
 from __future__ import annotations

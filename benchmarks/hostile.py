@@ -185,7 +185,7 @@ ARCHIVES: dict[str, tuple[Callable[[int], bytes], int]] = {
 
 
 def look(path: Path) -> str:
-    """Seconds, megabytes and outcome of one archive in a process of its own."""
+    """Seconds, megabytes and outcome of one archive in a separate process."""
     data = path.read_bytes()
     Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
     before = status_mb(os.getpid(), "VmRSS:")

@@ -1,9 +1,8 @@
 """Memory and time of one request against megapixels, ×4, with a shipped calibration.
 
 `python -m benchmarks.memory MEGAPIXELS … [--embedded] [--format FORM] [--upscaler NAME]`. A JPEG of
-4:3 goes through the whole service in a process of its own. Without `--embedded` upscaler and
-witness repeat pixels, so only the service counts. Memory is the peak above that after a small
-request.
+4:3 goes through the whole service in a separate process. Without `--embedded` upscaler and witness
+repeat pixels, so only the service counts. Memory is the peak above that after a small request.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Fit σ to a shipped upscaler: `python -m benchmarks.power_fit PHOTOGRAPHS --upscaler span-x4`.
 
-Prints the artefact that stands in `app/conformal/fits/`. The photographs must have no part in any
-calibration that it is used with. Each is degraded as uploads usually are, in WAYS of the classes,
-which take turns, so that every class is seen as often. With `--classes NAME…` the fit is for these
+Prints the artefact for `app/conformal/fits/`. The photographs must have no part in any calibration
+that it is used with. Each is degraded as uploads usually are, in WAYS of the classes, which take
+turns, so that every class is seen as often. With `--classes NAME…` the fit is for these
 alone: the photographs are degraded in each of the ways of making the first of them, which are seen
 as often. `--choose` cross-validates instead, scenes
 (`pool_id` or `group` of the manifest.csv) always on one side, what is fitted: with the facts of the
@@ -50,7 +50,6 @@ CHOICES: dict[str, Callable[[str], bool]] = {
     "without the facts of the input": lambda term: not term.startswith("fact "),
     "without the witness": lambda term: "witness" not in term,
 }
-
 
 Way = tuple[Degradation | Mixture, str | None]
 """How X is made, and the variant of it."""

@@ -1,7 +1,7 @@
 """Remote upscalers: time, retries, a dead upstream, memory.
 
 `python -m benchmarks.remote`. Cog is a real server, installed into `.servers/` when missing. The
-other upstreams are fakes in processes of their own, so that only the gateway's side is measured.
+other upstreams are fakes in separate processes, so that only the gateway's side is measured.
 """
 
 from __future__ import annotations
@@ -160,7 +160,7 @@ def memory():
 
 
 async def fold(count, url):
-    """The measured part of `memory`: prints the peak of its own process."""
+    """The measured part of `memory`: prints the peak of its process."""
     source = Source(np.tile(pattern(), (11, 11, 1))[:LARGE, :LARGE].copy())
     if count:
         up = upscaler(url, scale=4, concurrency=M)
@@ -173,7 +173,7 @@ async def fold(count, url):
 
 
 class Fake:
-    """A fake Cog server in a process of its own."""
+    """A fake Cog server in a separate process."""
 
     def __init__(self, kind):
         self._kind = kind
@@ -223,7 +223,7 @@ async def serve(kind):
 
 
 async def main():
-    # Retries would be told in thousands of lines.
+
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     rows = []
     for part in (cog, latency, flaky, dead):

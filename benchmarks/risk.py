@@ -7,8 +7,8 @@ error in the mask with its standard error, the trusted area, and the share of up
 warned of; then the same by class. `!`: broken, above α by more than two standard errors although
 fewer than nine of ten were warned of.
 
-`--keep DIR` keeps what was measured: a run that was stopped goes on, and another calibration of the
-same pipeline is judged at once. `--measure` only measures, `--kind` names kinds of uploads.
+`--keep DIR` keeps what was measured: a stopped run continues, and another calibration of the same
+pipeline is judged at once. `--measure` only measures, `--kind` names kinds of uploads.
 """
 
 from __future__ import annotations

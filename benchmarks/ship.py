@@ -8,8 +8,7 @@ others for uploads without loss alone, the commonest class; together they become
 
 What that file holds already of the same X, seed and pipeline is not measured again, only looked at:
 another number of photographs, other ways of making X, other classes and a fit of one of them cost
-what is new in them. A run that was stopped goes on. `--only` names ways and `--measure` only
-measures.
+what is new in them. A stopped run continues. `--only` names ways and `--measure` only measures.
 """
 
 from __future__ import annotations

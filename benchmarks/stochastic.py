@@ -59,7 +59,7 @@ def crops(folder: Path) -> list[Pixels]:
 
 
 class Sampler:
-    """Samples of the model under its symmetries, or each from an input with noise of its own."""
+    """Samples of the model under its symmetries, or each from an input with its own noise."""
 
     def __init__(self) -> None:
         self.upscaler = EmbeddedUpscaler("realesr-x4", "realesr-x4", precision="auto")

@@ -5,7 +5,7 @@
 
 SinSR's networks have their full size and random weights: time and memory do not depend on the
 values. So have LDM-SR's and those of Stable Diffusion's ×4 upscaler with `--diffusion` on a GPU; on
-a CPU they have a fraction of their width. Every measurement runs in a process of its own.
+a CPU they have a fraction of their width. Every measurement runs in a separate process.
 """
 
 from __future__ import annotations

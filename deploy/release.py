@@ -28,7 +28,7 @@ VENV: Final = ROOT / ".venv"
 
 # Licences of what is passed on in images, in the words of SPDX and of older metadata. None asks for
 # more than a notice; MPL-2.0 only for changes of its own files. NVIDIA's libraries beside torch are
-# no free software: who builds a worker's image with CUDA accepts their terms.
+# no free software: building a worker's image with CUDA accepts their terms.
 ALLOWED: Final = {
     "0BSD", "3-Clause BSD License", "Apache 2.0 License", "Apache Software License", "Apache-2.0",
     "Apache-2.0 WITH LLVM-exception", "BSD", "BSD License", "BSD-2-Clause", "BSD-3-Clause",

@@ -115,7 +115,7 @@ def worker(
     with _one_line_errors():
         limits = {"max_samples": max_samples, "max_pixels": max_pixels, "queue_size": queue_size}
         settings = read_settings(WorkerSettings, {**limits, "drain_s": drain})
-        # Slow imports, which --help does not need.
+
         import uvicorn  # noqa: PLC0415
 
         from app.telemetry.tracing import exporting  # noqa: PLC0415
@@ -361,7 +361,7 @@ def _one_line_errors(extra: str = "worker", *, whole: bool = False) -> Iterator[
     except WorkerError as error:
         text = error.summary if isinstance(error, WeightsError) and not whole else str(error)
         _fail(text, USAGE if isinstance(error, ConfigError) else FAILURE, error)
-    except TrustscaleError as error:  # of code shared with the service
+    except TrustscaleError as error:
         _fail(error.detail, USAGE, error)
     except OSError as error:
         _fail(f"{error.filename}: {error.strerror}", FAILURE, error)

@@ -27,11 +27,6 @@ __all__ = ["TritonPythonModel"]
 def triton(folder: Path, name: str, settings: dict[str, str]) -> list[Path]:
     """A model repository for Triton with one model of the Python backend.
 
-    Args:
-        folder: the repository.
-        name: of the model.
-        settings: the worker's options.
-
     Raises:
         ConfigError: a file exists already, or cannot be written.
     """

@@ -105,7 +105,7 @@ class _Service:
 
     async def ready(self, request: Request) -> Response:
         document: dict[str, object] = {"ready": self._batcher.open}
-        if request.path_params:  # a model's, not the server's
+        if request.path_params:
             self._find(request)
             document["name"] = self._engine.name
         return JSONResponse(document, 200 if document["ready"] else 503)

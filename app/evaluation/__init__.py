@@ -4,6 +4,6 @@
     split    samples     thresholds (calibration)   intervals,    figures, page,
              σ, Ŷ, D     loss, area, PSNR (test)    judgement     files
 
-`run` does this for one upscaler, `conduct` for all. The serving code draws the samples, which are
-stored on disk, so another setting of σ or D costs no generation.
+`run` does this for one upscaler, `conduct` for all. Samples are kept on disk, so another setting of
+σ or D costs no generation.
 """

@@ -1,7 +1,6 @@
 """Line plots, and sheets of images under column heads.
 
-A plot is an SVG that follows light and dark surroundings, a sheet a JPEG. Only this module uses
-matplotlib.
+A plot is an SVG that follows light and dark surroundings, a sheet a JPEG.
 """
 
 from __future__ import annotations
@@ -110,7 +109,7 @@ class Picture:
 
     @property
     def file(self) -> tuple[str, bytes]:
-        """Its suffix and its bytes as a file of its own."""
+        """The suffix and the bytes of its file."""
         if not isinstance(self.drawing, str):
             return "jpg", self.drawing
         head, _, body = self.drawing.partition(">")
@@ -233,7 +232,7 @@ def sheet(
     height = _HEAD + sum(line[0].height + _FOOT for line in tiles)
     canvas = Image.new("RGB", (width, height), "white")
     pen = ImageDraw.Draw(canvas)
-    # It has Greek letters.
+
     font = ImageFont.truetype(mpl.get_data_path() + "/fonts/ttf/DejaVuSans.ttf", 12)
     top = _HEAD
     for line, row in zip(tiles, rows, strict=True):

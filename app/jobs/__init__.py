@@ -6,21 +6,17 @@ The store is the truth
     unfinished jobs again, at its start and then twice per lease (`queue.py`).
 
 A task is started, and ends
-    A task is a whole job, or one pair of a calibration. Whoever starts it leaves its name in the
-    store; any end removes all names: a result, an error, or requeueing (`runner.py`).
+    A task is a whole job, or one pair of a calibration. The worker that starts it leaves its name
+    in the store; any end removes all names: a result, an error, or requeueing (`runner.py`).
 
 Workers die
     The lease of a dead worker runs out, and another starts its tasks again; doing them twice stores
-    the same. A name at a task, of a worker that does not live, is a death. **Two deaths, and the
-    task runs alone in its process; four more, alone, and it is poison: its job fails and names
-    it.** So innocent tasks beside it survive.
+    the same. The name of a dead worker at a task counts as a death. **Two deaths, and the task runs
+    alone in its process; four more, alone, and it is poison: its job fails and names it.** So
+    innocent tasks beside it survive.
 
 What is missing is waited for
     A task whose upscaler is unavailable, or whose result cannot be stored, is requeued with backoff
     and frees its slot; its job fails after `job_patience_s` without any progress.
 
-Parts
-    The tasks of a job of many (`FanOut`) are sent by a coordinator, a bounded number at a time, and
-    combined at the end (`runner.py`). Running work is supervised: it stops when it is cancelled,
-    when another worker has ended the job, and when this worker ends (`supervision.py`).
 """

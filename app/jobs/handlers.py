@@ -46,7 +46,7 @@ class JobContext:
     async def progress(self, done: int, total: int, unit: str = "samples") -> None:
         """Store the progress, a few times a second at most.
 
-        While the store is unavailable nothing is stored, and the job goes on.
+        While the store is unavailable, nothing is stored and the job continues.
         """
         self.has_generated |= unit in {"samples", "tiles"} and done > 0
         with suppress(StoreUnavailable):

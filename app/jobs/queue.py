@@ -14,8 +14,8 @@ Stopping
     no leases meanwhile, so the drain time must be below the lease.
 
 Trust
-    docket unpickles what it reads. Whoever can write to this Redis can run code in the workers: it
-    must be private and have a password.
+    docket unpickles what it reads. A client that can write to this Redis can run code in the
+    workers: it must be private and have a password.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from app.stores.base import Job, JobKind, JobState, JobStatus, JobStore, StoreUn
 from app.telemetry.metrics import Metrics
 from app.telemetry.tracing import context, span
 
-if TYPE_CHECKING:  # imported with the first job
+if TYPE_CHECKING:
     from docket import Docket
 
 QUEUES: Final = (*get_args(JobKind), "task")
@@ -198,7 +198,7 @@ class JobQueue:
     async def living(self) -> set[str] | None:
         """The living workers; None if unknown."""
         if self._is_memory:
-            return {self.owner}  # earlier processes are dead
+            return {self.owner}
         from app.stores.redis import redis_errors  # noqa: PLC0415 - only where Redis is used
 
         try:
@@ -363,7 +363,7 @@ class JobQueue:
 
     async def _send_unfinished_for_ever(self) -> None:
         while True:
-            async with _later("Unfinished jobs are sent", self._lease_s):  # there may be thousands
+            async with _later("Unfinished jobs are sent", self._lease_s):
                 await self._send_jobs(await self._jobs.unfinished())
             await asyncio.sleep(self._lease_s / 2)
 

@@ -45,7 +45,7 @@ WHOLE: Final = ""
 DEATHS: Final = 2
 DEATHS_ALONE: Final = 4
 
-# Errors that would recur.
+
 PERMANENT: Final = (
     BadInput,
     CalibrationMismatch,
@@ -183,7 +183,7 @@ class TaskRunner:
     async def begin(self, job_id: str, task: str | None, *, alone: bool = False) -> Job | None:
         """Start a task; None if there is nothing to do.
 
-        `on_end` is called again for an ended job, since whoever ended it may have died.
+        `on_end` is called again for an ended job, since the worker that ended it may have died.
         """
         status: JobStatus | None = await self._insist(
             lambda: self.jobs.start(job_id, task, self.owner, alone=alone)

@@ -45,9 +45,8 @@ _TIMES: Final[dict[str, Any]] = {
 
 _DELETES: Final = 10
 
-_SCRATCH: Final = re.compile(r".+#\d+")  # what obstore is writing into a folder
+_SCRATCH: Final = re.compile(r".+#\d+")
 _OS_ERROR: Final = re.compile(r"\(os error (\d+)\)")
-
 
 Blob: TypeAlias = bytes | memoryview
 """A file to store."""

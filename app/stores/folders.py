@@ -19,7 +19,7 @@ SCRATCH = ".tmp-"
 # Older temporary files are from killed processes.
 SCRATCH_LIFE_S = 3600.0
 
-# Only the owner may enter.
+
 PRIVATE = 0o700
 
 # What file systems without locks answer.

@@ -139,8 +139,7 @@ class JobStore:
     A job is one task (the empty text), or many that are recorded one by one. Workers may run a task
     twice, with the same result: the first record and the first end count.
 
-    Whoever starts a task adds an attempt under its name; any end of the task removes all attempts.
-    One that remains means a worker that died at the task, or still runs it.
+    An attempt that remains means a worker that died at the task, or still runs it.
     """
 
     def __init__(self, documents: Documents) -> None:
@@ -242,7 +241,7 @@ class JobStore:
             await self._change(job, leave)
 
     async def record(self, job: str, task: str, value: bytes) -> bool:
-        """Store the result of a task unless there is one. False if the job does not go on."""
+        """Store the result of a task unless there is one. False if the job has ended."""
 
         def keep(draft: Draft) -> bool:
             if not draft.status.goes_on:
@@ -267,11 +266,11 @@ class JobStore:
             some = tasks[start : start + RECORDS_AT_ONCE]
             values = await self._documents.read(*(Key(_records(job), task) for task in some))
             for task, found in zip(some, values, strict=True):
-                if found.version:  # else it was removed meanwhile
+                if found.version:
                     yield task, found.value
 
     async def progress(self, job: str, progress: Progress) -> None:
-        """Store the progress of a job that goes on."""
+        """Store the progress of an unfinished job."""
 
         def show(draft: Draft) -> None:
             if not draft.status.goes_on:
@@ -291,7 +290,7 @@ class JobStore:
         result: str | None = None,
         error: dict[str, Any] | None = None,
     ) -> bool:
-        """End a job that goes on (a final state, or awaiting_labels), and all attempts at it.
+        """End an unfinished job (a final state, or awaiting_labels), and all attempts at it.
 
         True if it now has this end, also from an earlier call; False if it is unknown. Raises
         ValueError for a state that is no end.

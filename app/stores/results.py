@@ -104,7 +104,7 @@ class ResultStore:
         failure = next((error for error in ended if error is not None), None)
         # An index that does not answer may have the row nevertheless: then the files stay.
         if failure is not None or not await self._add(row):
-            with suppress(StoreUnavailable):  # a sweep finds them
+            with suppress(StoreUnavailable):
                 await self._blobs.delete(row.folder)
         if failure is not None:
             raise failure
@@ -155,7 +155,7 @@ class ResultStore:
         while total > LOW_WATER * self._max_bytes:
             oldest = await read_folder(self._documents, _ROWS, limit=_ROWS_AT_ONCE + 1)
             surplus = []
-            for row in list(map(_row, oldest.values()))[:-1]:  # never the newest
+            for row in list(map(_row, oldest.values()))[:-1]:
                 if total <= LOW_WATER * self._max_bytes:
                     break
                 surplus.append(row)

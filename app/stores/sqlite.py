@@ -252,7 +252,7 @@ class _Lane:
     def submit(self, work: Work[Answer]) -> Future[Answer]:
         try:
             return self._thread.submit(work, self._connection)
-        except RuntimeError as error:  # the executor is shut down
+        except RuntimeError as error:
             raise StoreUnavailable("The database is closed.") from error
 
     def close(self) -> None:

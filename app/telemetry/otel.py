@@ -57,7 +57,7 @@ def collected(
         farewell = threading.Thread(target=provider.shutdown, daemon=True)
         farewell.start()
         farewell.join(patience.flush_timeout_s)
-        exporter.shutdown()  # ends its retries and drops the rest
+        exporter.shutdown()
         farewell.join(patience.end_s)
 
 

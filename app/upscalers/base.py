@@ -105,12 +105,10 @@ class MomentsRequest:
 class Turn:
     """One call's claim on the memory of its request, and its limits.
 
-    The M calls of a request tend to end together, and decoded samples are large (48 MiB for 4096 ×
-    4096). So they share a lock: a call takes it before it decodes its answer, and gives it back
-    once its samples are accumulated.
+    Decoded samples are large (48 MiB for 4096 × 4096), so the M calls of a request share a lock: a
+    call holds it from decoding its answer until its samples are accumulated.
 
     Args:
-        shared: the lock of the request.
         deadline: of the request, on the running loop's clock.
         patience_s: how long a call waits for an upscaler that is away.
         moments: None: samples are wanted.
@@ -200,7 +198,7 @@ class Turn:
         try:
             yield
         finally:
-            if self._clock is clock:  # what it limits may be over
+            if self._clock is clock:
                 clock.reschedule(loop.time() + left)
 
 

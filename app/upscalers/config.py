@@ -33,7 +33,6 @@ HeaderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$")]
 HeaderValue = Annotated[str, Field(pattern=r"^([!-~]([\t -~]*[!-~])?)?$")]
 HostName = Annotated[str, Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?$")]
 
-# An IPv6 address, or labels.
 _HOST = re.compile(r"[0-9a-f]*:[0-9a-f:.]*(%[a-z0-9]+)?|([a-z0-9_-]{1,63}\.)*[a-z0-9_-]{1,63}\.?")
 
 

@@ -49,7 +49,7 @@ _MOST_TRIES: Final = 12
 _ASPECT: Final = 0.01
 _REPLICATE: Final = "https://api.replicate.com/v1"
 _REPORT_SCALE: Final = ("embedded", "worker")
-_WORKER: Final = "trustscale-worker"  # reported by our workers
+_WORKER: Final = "trustscale-worker"
 _ADAPTER: Final[TypeAdapter[UpscalerConfig]] = TypeAdapter(UpscalerConfig)
 
 
@@ -93,7 +93,7 @@ async def look(wanted: ConnectRequest) -> Suggestion:
     """
     if wanted.address.endswith(".onnx") and "://" not in wanted.address:
         return _of_file(wanted)
-    if wanted.settings.get("kind", "") == "embedded":  # a file of this machine
+    if wanted.settings.get("kind", "") == "embedded":
         raise BadRequest("An address is no file: kind cannot be embedded.")
     parts = _parts(wanted.address)
     if "preset" in wanted.settings:

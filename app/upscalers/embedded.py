@@ -1,8 +1,5 @@
 """The upscaler inside this process: any ONNX model from RGB to RGB, over overlapping tiles.
 
-`symmetric_sample` makes a seeded sampler of a deterministic `OnnxModel`, `FairThreads` lets
-requests take turns tile by tile, and `EmbeddedUpscaler` puts both behind the `Upscaler` protocol.
-
 An output pixel of a convolutional network depends on the input within a *radius* only: the sum of
 (kernel size − 1) / 2 over the convolutions of its longest path. So each tile reads a `halo` of at
 least that radius beyond the pixels that it keeps, except at the border of the image, where the
@@ -201,11 +198,9 @@ class FairThreads:
 
         Raises:
             Closed: `close` was called.
-            Exception: what a part raises.
         """
         work = _Work(request, cost, deque(parts))
         with self._lock:
-            # A new request starts level with the others.
             self._had.setdefault(request, min(self._had.values(), default=0))
             self._works.append(work)
         try:
@@ -246,7 +241,7 @@ class FairThreads:
 
 
 def _end(work: _Work, error: BaseException | None = None) -> None:
-    with suppress(InvalidStateError):  # it has ended
+    with suppress(InvalidStateError):
         if error is None:
             work.end.set_result(None)
         else:
@@ -286,9 +281,8 @@ def _under_symmetry(model: OnnxModel, seed: int) -> Callable[[RGB], RGB]:
 class EmbeddedUpscaler:
     """`Upscaler` over an `OnnxModel`, sampled through its symmetries.
 
-    One tile at a time uses all cores, unless `concurrency` says otherwise. On two cores, eight
-    samples of 128 x 128 take 3 to 5 % less time as two concurrent calls of one thread each
-    (`benchmarks/embedded.py`), with twice the memory and wait for the first sample.
+    One tile at a time uses all cores, unless `concurrency` says otherwise: two at once are 3 to 5 %
+    faster on two cores, with twice the memory (`benchmarks/embedded.py`).
 
     The fingerprint covers the weights and every rule that changes pixels. It leaves out threads,
     device and library version, which change the order of sums: at most one step of 255 in a rare
@@ -296,14 +290,11 @@ class EmbeddedUpscaler:
     suits the other.
 
     Args:
-        name: in the configuration.
         model: a shipped one, or an ONNX file.
         threads: inside one operator; 0: the usable cores divided by `concurrency`.
         tile: largest side in input pixels; memory grows with its square; None: see `tile_and_halo`.
         halo: overlap in input pixels, at least the radius of the network; None: the same.
         concurrency: tiles that are made at once; a GPU makes one.
-        precision: see `load_session`.
-        witness: see `witness_of`.
 
     Raises:
         ConfigError: an unreadable file, not such a model, or too small a tile.
@@ -419,7 +410,7 @@ class FaithfulWitness:
     """`Witness` by the shipped SPAN, loaded at first use.
 
     A generative model invents where it departs from a network that hardly does (DeSRA, Xie et al.,
-    ICML 2023). One local pass says as much as several calls of the upscaler, or more.
+    ICML 2023).
     """
 
     def __init__(self, precision: PrecisionSetting = "f32") -> None:

@@ -61,8 +61,7 @@ class RetryPolicy:
             upscaler was away.
         total_s: no attempt begins later than this after the first failure.
         longest_asked_s: a longer pause ends a call without patience.
-        spare: retries of a request beyond one per call. Without it, eight calls that fail with
-            probability 0.2 run out in 0.15 % of the requests.
+        spare: retries of a request beyond one per call.
     """
 
     attempts: int = 8
@@ -255,7 +254,7 @@ class ResilientUpscaler:
         self._recovery: asyncio.Task[None] | None = None
         self._open = 0
         self.metrics.set("upstream_calls_open", 0, self.name)
-        # Left for each request.
+
         self._retries: weakref.WeakKeyDictionary[Source, int] = weakref.WeakKeyDictionary()
 
     @property
@@ -391,7 +390,7 @@ class ResilientUpscaler:
     async def _try(self, source: Source, seeds: Sequence[int], turn: Turn) -> list[RGB]:
         self._admit()
         async with self._slots:
-            self._admit()  # again, after waiting
+            self._admit()
             await self._spend()
             started = time.monotonic()
             outcome = "cancelled"
@@ -466,7 +465,7 @@ class ResilientUpscaler:
     def _count(self, error: UpscalerError) -> None:
         """Narrow the slots, or update the breaker."""
         if isinstance(error, Busy) and self._slots.in_flight > 1:
-            self._slots.busy()  # it has fewer slots
+            self._slots.busy()
         elif isinstance(error, UpscalerUnavailable):
             self._breaker.failed()
         else:

@@ -72,9 +72,6 @@ def apply(image: Pixels, element: int) -> Pixels:
 
     C-contiguous and of the same dtype; [w, h, 3] when the element turns by an odd number of
     quarters.
-
-    Raises:
-        ValueError: another dtype or shape, or an element outside the group.
     """
     turns, mirror, permutation, invert = _split(image, element)
     turned = np.rot90(image, turns)

@@ -136,7 +136,7 @@ class Monitor:
     async def settle(self) -> None:
         """Fold everything that waits.
 
-        Raises StoreUnavailable; what waits goes on waiting then.
+        Raises StoreUnavailable; the queue is kept then.
         """
         async with self._lock:
             while self._waiting:

@@ -206,8 +206,8 @@ def _next_epoch(state: MonitorState) -> MonitorState:
 def _with_point(state: MonitorState, seen: Observation) -> tuple[MonitorState, HistoryPoint | None]:
     """Add a counted request to the next point, and return that once complete.
 
-    A point stands for 2^k requests, more the longer the history is: the last `MOST_POINTS` then
-    cover at least the last half.
+    A point covers 2^k requests; k grows with the history, so that the last `MOST_POINTS` cover at
+    least its last half.
     """
     before = state.pending
     done = Pending(

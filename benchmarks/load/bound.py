@@ -1,8 +1,8 @@
 """What the gateway adds to the work that cannot be avoided.
 
 The bound is one core that does nothing but decode the upload, fold M samples, make σ and encode the
-three PNG files, one after the other and in one thread. Against it stands what the whole server
-uses of a core per request: HTTP, mask and trust level, typicality, the document and the store, too.
+three PNG files, one after the other and in one thread. It is compared with what the whole server
+uses of a core per request, with HTTP, mask and trust level, typicality, the document and the store.
 Both are CPU time in the same run, so other programs on the machine hardly count.
 """
 

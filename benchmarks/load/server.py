@@ -1,4 +1,4 @@
-"""The server under load, in a process of its own, and what it uses."""
+"""The server under load, in its own process, and what it uses."""
 
 from __future__ import annotations
 

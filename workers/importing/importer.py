@@ -202,7 +202,7 @@ def _radius(model: OnnxModel) -> int:
     centre = _FARTHEST + 1
     picture = np.random.default_rng(0).random((1, 3, 2 * centre + 1, 2 * centre + 1), np.float32)
     before = _run(model, picture)
-    picture[..., centre, centre] += 1e4  # far beyond pixels: outermost weights show
+    picture[..., centre, centre] += 1e4
     places = np.argwhere((_run(model, picture) != before).any(axis=(0, 1))) // model.scale
     return int(np.abs(places - centre).max(initial=0))
 

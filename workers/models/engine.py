@@ -89,7 +89,6 @@ class Engine(ABC):
     call asks for.
 
     Attributes:
-        name: in URLs.
         scale: result side / input side, an integer of at least 1.
         fingerprint: see `fingerprint_of`.
         distinct_samples: the number of different samples; None: no limit.

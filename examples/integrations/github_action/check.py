@@ -20,7 +20,7 @@ PICTURES = {".png", ".jpg", ".jpeg", ".webp", ".avif", ".tif", ".tiff", ".bmp", 
 
 
 def main() -> int:
-    """Check them, and tell; the exit code."""
+    """Check them, report, and return the exit code."""
     least, out = float(os.environ["LEAST"]), Path(os.environ["OUT"])
     alpha = float(os.environ["ALPHA"]) if os.environ["ALPHA"] else None
     rows, shares, sentence, is_bad = [], [], "", False

@@ -16,7 +16,6 @@ from workers.models.sinsr.layers import GroupNorm, hold_compute_weights, named, 
 
 UNET_NORM_EPS = 1e-5
 
-# Added to masked logits, as in training.
 MASKED = -100.0
 
 
@@ -95,7 +94,7 @@ class SwinBlock(nn.Module):
         hidden = int(channels * config.mlp_ratio)
         self.mlp = named(
             fc1=nn.Conv2d(channels, hidden, 1),
-            activation=nn.GELU(),  # the exact one (erf)
+            activation=nn.GELU(),
             fc2=nn.Conv2d(hidden, channels, 1),
         )
 
