@@ -46,7 +46,6 @@ class TestSources:
         os.close(read)
 
     def test_nothing_is_needed(self):
-        """Without file and environment the embedded upscaler serves from the user's data folder."""
         settings = load_settings()
         assert settings.default == "span-x4"
         assert settings.upscalers[0].kind == "embedded"
@@ -55,7 +54,6 @@ class TestSources:
         assert settings.client_keys == []
 
     def test_precedence(self, toml, monkeypatch):
-        """The environment is stronger than the file, arguments are stronger than both."""
         toml("max_in_flight = 3\nmax_waiting = 3\nmax_side = 3")
         monkeypatch.setenv("TRUSTSCALE_MAX_WAITING", "4")
         monkeypatch.setenv("TRUSTSCALE_MAX_SIDE", "4")
@@ -63,7 +61,6 @@ class TestSources:
         assert (settings.max_in_flight, settings.max_waiting, settings.max_side) == (3, 4, 5)
 
     def test_workers_in_the_environment(self, toml, monkeypatch):
-        """Workers join the upscalers of the file; addresses of one name are one upscaler."""
         toml('[[upscalers]]\nname = "x"\nkind = "embedded"')
         monkeypatch.setenv("TRUSTSCALE_WORKERS", "http://a:1, b=http://b:1/,b=http://b:2")
         first, unnamed, named = load_settings().upscalers
@@ -155,7 +152,6 @@ class TestMistakes:
         assert words in refused()
 
     def test_all_in_the_file(self, toml, monkeypatch):
-        """Every mistake of the file is named at once; a file that was named must exist."""
         references = 'data_dir = "${NOWHERE}"\nspool = "${ELSEWHERE}"'
         toml(f'client_keys = ["plain"]\nmax_side = 0\n{references}')
         detail = refused()
@@ -221,7 +217,6 @@ def test_passwords_of_any_letters(url, shown):
 
 class TestSecretFiles:
     def test_a_secret_is_read_from_its_file(self, place):
-        """NAME_FILE sets NAME, without the line's end; the file wins over the variable."""
         (place / "keys").write_text("a,b\n")
         environ = {"TRUSTSCALE_ADMIN_KEYS_FILE": str(place / "keys"), "TRUSTSCALE_ADMIN_KEYS": "c"}
         read_secret_files(environ)

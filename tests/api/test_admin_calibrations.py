@@ -31,7 +31,6 @@ def exported(admin, calibration_id):
 
 class TestReading:
     def test_list(self, admin, calibration, made):
-        """All finished calibrations, the newest first; the active one is marked."""
         rows = admin.get()
         assert rows == sorted(rows, key=lambda row: row["created_at"], reverse=True)
         by_id = {row["id"]: row for row in rows}
@@ -42,7 +41,6 @@ class TestReading:
         check_problem(admin.send("GET", params={"state": "lost"}), "bad-request")
 
     def test_detail(self, admin, calibration, made):
-        """Size, smallest α, thresholds at common α, pipeline, provenance, count of pairs."""
         shown = admin.get(f"/{calibration.id}")
         assert (shown["state"], shown["n"], shown["pairs"]) == ("active", 30, 30)
         assert shown["min_alpha"] == calibration.curve.min_alpha
@@ -56,7 +54,6 @@ class TestReading:
         assert math.isinf(float(json.loads(text)["thresholds"][0]["threshold"]))
 
     def test_backtest(self, admin, calibration):
-        """Realised risk and trusted area for each common α, and what to look at."""
         shown = admin.get(f"/{calibration.id}/backtest", splits=2)
         assert (shown["splits"], len(shown["rows"])) == (2, len(COMMON_ALPHAS))
         checks = shown["checks"]
@@ -148,7 +145,6 @@ class TestDelete:
             assert [row["id"] for row in admin.get()] == [calibration.id]
 
     def test_while_a_job_extends_it(self, start):
-        """A calibration that a pending job extends stays until that job has ended."""
         upscaler = FakeUpscaler()
         admin = Admin(start(upscaler))
         parent = admin.create(truth_files(1))
@@ -177,7 +173,6 @@ class TestGuard:
         assert post(admin.client).json()["calibration"] == calibration.id
 
     def test_every_request(self, client, upscaler):
-        """When the upscaler changes under a running gateway, the next request is refused."""
         assert (post(client).status_code, client.get("/readyz").status_code) == (200, 200)
         upscaler.fingerprint = "fake:2"
         difference = {"field": "fingerprint", "calibrated": "fake:1", "live": "fake:2"}
@@ -277,7 +272,6 @@ def test_several(start):
 
 
 def test_every_gateway_sees_it_at_once(start, calibration):
-    """Another gateway on the same store answers from what one has activated, and switches back."""
     first, second = Admin(start()), Admin(start(run_jobs=False))
     made = first.create(truth_files(3))["id"]
     for chosen, by, other in ((made, first, second), (calibration.id, second, first)):

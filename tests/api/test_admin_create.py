@@ -60,7 +60,6 @@ class TestRefused:
         assert upscaler.calls == []
 
     def test_what_the_upscaler_cannot_do(self, admin, upscaler):
-        """An unknown upscaler, and more samples than it draws: refused before anything waits."""
         unknown = admin.post_files(truth_files(1), upscaler="other")
         assert "'other'" in check_problem(unknown, "not-found")["detail"]
         upscaler.capabilities = Capabilities(max_samples=4)
@@ -68,7 +67,6 @@ class TestRefused:
         assert "at most 4 samples" in check_problem(response, "bad-request")["detail"]
 
     def test_forms(self, admin):
-        """Nothing, no archive, both an archive and files, and more files than can stay open."""
         assert "send archive" in check_problem(admin.send("POST"), "bad-pairs")["detail"]
         check_problem(admin.post_files(b"text"), "unsupported-media")
         both = [("archive", ("a.zip", zipped(truth_files(1)))), ("y", ("b.png", b"x"))]

@@ -76,7 +76,6 @@ class TestLabels:
         assert [float(s.loss(np.inf)) for s in pairs.staircases] == [0, 1, 0]
 
     def test_what_is_none(self, admin, waiting):
-        """A label has the size of the prediction, is an image, and belongs to a pair of the job."""
         for data in (SMALL, SQUARE[:60], b"text", b""):
             check_problem(put(admin, waiting, "000", data), "bad-image")
         assert drawn(admin, waiting)["000"] is False
@@ -115,7 +114,6 @@ class TestLabels:
 
 class TestLabelArchive:
     def test_all_at_once(self, admin, waiting):
-        """The answer lists all pairs; a label that comes after the finish is refused."""
         answer = post(admin, waiting, LABELS).json()
         assert [(item["name"], item["labelled"]) for item in answer] == [(n, True) for n in NAMES]
         made = finish(admin, waiting)
@@ -230,7 +228,6 @@ class TestPictures:
         assert pair["name"] == "003"
 
     def test_given_inputs(self, admin):
-        """An X that was sent is shown as it was sent; the id of the job leads to it too."""
         job = admin.ended(admin.post_files(pair_files(2)))
         for owner in (job["id"], job["result"].rsplit("/", 1)[-1]):
             assert np.array_equal(shown(admin, owner, "001", "x"), photo(1, 48, 48)[::2, ::2])
@@ -258,7 +255,6 @@ class TestPictures:
 
 
 def test_differences(admin, made, upscaler):
-    """It says why the live upscaler cannot serve it, and the list what was replaced."""
     assert admin.get(f"/{made['id']}")["differences"] == []
     upscaler.fingerprint = "fake:2"
     (found,) = admin.get(f"/{made['id']}")["differences"]

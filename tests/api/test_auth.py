@@ -59,7 +59,6 @@ class TestClientKeys:
             assert "client-key" not in response.text
 
     def test_every_public_path(self, guarded):
-        """Results, jobs and upscalers need the key too; health and metrics do not."""
         answer = post(guarded, headers=HEADER).json()
         job = post(guarded, headers={**HEADER, "Prefer": "respond-async"}).headers["location"]
         for path in (*answer["links"].values(), job, f"{job}/events", "/v1/upscalers"):
@@ -86,7 +85,6 @@ def test_a_keyring_tells_nothing():
 
 class TestStoredAdminKey:
     def test_made_once_for_the_owner_only(self, tmp_path):
-        """The first start makes a key of mode 0600; later starts read the same."""
         key, path = stored_admin_key(tmp_path / "data")
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
         assert stored_admin_key(tmp_path / "data") == (key, path)
@@ -113,7 +111,6 @@ class TestStoredAdminKey:
             stored_admin_key(tmp_path)
 
     def test_two_gateways_at_once(self, tmp_path, monkeypatch):
-        """Of two first starts on one folder one makes the key, and both have the same."""
         exists = Path.exists
         monkeypatch.setattr(Path, "exists", lambda path: path.name != "admin.key" and exists(path))
         assert stored_admin_key(tmp_path) == stored_admin_key(tmp_path)

@@ -147,7 +147,6 @@ async def test_damaged_credentials_of_the_upload(served):
 
 
 async def test_no_address_is_asked(served):
-    """An upload whose XMP names a place for its credentials makes nobody ask there."""
     asked = []
 
     async def answer(_, writer):
@@ -167,7 +166,6 @@ async def test_no_address_is_asked(served):
 
 
 def test_what_cannot_sign(chain):
-    """A certificate and a key that do not match stop the start, with a message without secrets."""
     certificates, key, _ = chain
     other = secret_of(ec.generate_private_key(ec.SECP256R1()))
     for given in ((certificates, ""), (certificates, other), ("", key)):

@@ -38,7 +38,6 @@ def admin(tmp_path_factory, likely, calibration):
 
 @pytest.fixture
 def client(admin, likely):
-    """A client of that gateway, with the grouped calibration active."""
     assert admin.send("POST", f"/{likely.id}/activate").status_code == 200
     return admin.client
 
@@ -81,7 +80,6 @@ class TestServing:
             assert not lower[~pixels(mask)].any()
 
     def test_an_unknown_group(self, client):
-        """It is refused before anything is generated, and the groups are listed; "" is none."""
         assert post(client, alpha=ALPHA, group="").json()["group"] is None
         for group in ("dusk", "Day", "day ", "x" * 500):
             problem = check_problem(post(client, alpha=ALPHA, group=group), "bad-group")
@@ -103,7 +101,6 @@ class TestAdmin:
             check_problem(response, "bad-group")
 
     def test_derive_whose_activation_fails(self, start, calibration, monkeypatch):
-        """What is stored is in the audit log, also when its activation fails after all."""
         admin = Admin(start())
 
         async def away(*_, **__):

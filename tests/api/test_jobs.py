@@ -55,7 +55,6 @@ def events(text):
 
 class TestAccepted:
     def test_202_and_the_result(self, client, upscaler):
-        """202 with the job and its Location; polling ends in a link to the ordinary result."""
         headers = {"Prefer": "handling=strict, Respond-Async; wait=5"}
         response = post(client, headers=headers, alpha=0.1, seed=4)
         assert response.status_code == 202
@@ -106,7 +105,6 @@ class TestAccepted:
         assert removed in client.get("/metrics").text.splitlines()
 
     def test_unknown_jobs(self, client):
-        """A job that does not exist is not found, nor are its events, before the stream begins."""
         for job in ("job-unknown", "x" * 3000, "%00"):
             for method, path in (("GET", job), ("DELETE", job), ("GET", f"{job}/events")):
                 check_problem(client.request(method, f"/v1/jobs/{path}"), "not-found")
@@ -114,7 +112,6 @@ class TestAccepted:
 
 class TestEvents:
     async def test_until_the_last_state(self, serve):
-        """The stream has the state after every change, and links a draft."""
         sent, looks = [], []
 
         def text():
@@ -180,7 +177,6 @@ async def test_running_and_queued(serve):
 
 
 async def test_a_client_that_hangs_up_before_the_answer(serve, monkeypatch):
-    """A job whose client left before it got the id is cancelled."""
     async with serve(FakeUpscaler(seconds=60)) as served:
         queue, jobs = served.state.queue, []
         submit = queue.submit
@@ -197,7 +193,6 @@ async def test_a_client_that_hangs_up_before_the_answer(serve, monkeypatch):
 
 
 async def test_a_running_job_survives_a_restart(serve):
-    """Stopped in the middle of a job, the service finishes it after the next start."""
     slow = FakeUpscaler(seconds=60)
     async with serve(slow, timings=Timings(drain_s=0.1)) as served:
         accepted = await served.post(headers=ASYNC)
@@ -297,7 +292,6 @@ async def test_two_gateways(serve, redis_url, tmp_path):
 
 
 async def test_a_gateway_that_died(serve, monkeypatch):
-    """A claim that nobody renews runs out, and the request is made anew."""
     async with serve() as served:
         claims, looks = served.state.stores.claims, []
         claim = claims.claim
@@ -383,7 +377,6 @@ async def test_nothing_was_paid_yet(serve):
 
 class TestCalibrations:
     def test_making_one(self, start):
-        """One job for one key, from an archive or from files; other pairs are refused."""
         client = start(run_jobs=False)
         archive = {"archive": ("pairs.zip", zipped(FILES))}
         loose = [("y", (name[2:], data)) for name, data in FILES.items() if name[0] == "y"]
@@ -398,7 +391,6 @@ class TestCalibrations:
 
     @pytest.mark.parametrize("way", ["body", "form"])
     def test_import(self, client, calibration, way):
-        """An import answers again as before; another file is refused, and another query."""
         exported = client.get(f"{BASE}/{calibration.id}/export", headers=AS_ADMIN).content
 
         def imported(data, query=""):

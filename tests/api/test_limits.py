@@ -148,7 +148,6 @@ PIXELS = 24 * 24
 
 
 def check_limited(response, unit):
-    """429 `overloaded` that says which limit, and when to come back."""
     problem = check_problem(response, "overloaded", 429)
     assert problem["limit"] == f"client_{unit}_per_minute"
     assert 1 <= int(response.headers["retry-after"]) <= 60
@@ -176,7 +175,6 @@ class TestRequests:
             check_limited(post(client, headers=headers), "requests")
 
     def test_a_full_queue_takes_nothing(self, start):
-        """A job for which the queue has no room counts nothing, and gets Retry-After."""
         client = start(
             client_requests_per_minute=2,
             client_pixels_per_minute=2 * PIXELS,
@@ -422,7 +420,6 @@ def test_refused_with_ways_out(client, upscaler):
 
 
 def test_done_as_a_job(client):
-    """Nobody waits for a job: it is accepted, and says what is expected of it."""
     accepted = post(client, headers={"Prefer": "respond-async"})
     job = accepted.json()
     assert (accepted.status_code, job["estimate_s"]) == (202, 24)

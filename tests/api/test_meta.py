@@ -40,14 +40,12 @@ class TestHealth:
         assert components["upscaler:fake"]["calibration"] == calibration.id
 
     def test_an_upscaler_that_cannot_be_reached(self, client, upscaler):
-        """Readiness names the component at fault; liveness and the list of upscalers go on."""
         upscaler.failure = UpscalerUnavailable("The model is asleep.")
         assert self.components(client, 503)["upscaler:fake"]["detail"] == "The model is asleep."
         assert client.get("/healthz").status_code == 200
         assert client.get("/v1/upscalers").status_code == 200
 
     def test_a_component_that_never_answers(self, start, monkeypatch):
-        """Readiness answers in time all the same, and says who did not."""
         upscaler = FakeUpscaler()
         client = start(upscaler, timings=Timings(answer_s=0.1))
         monkeypatch.setattr(upscaler, "check", asyncio.Event().wait)
@@ -127,7 +125,6 @@ def policy(response):
 
 
 def test_the_fixed_headers(client, upscaler):
-    """Each is there exactly once, also on errors."""
     answers = {path: client.get(path) for path in PATHS}
     upscaler.failure = RuntimeError("broken")
     answers["/v1/upscale"] = post(client)

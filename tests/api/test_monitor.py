@@ -282,7 +282,6 @@ class TestScore:
 
 class TestCounting:
     def test_an_image_counts_once(self, client):
-        """Other results of an image are no further evidence, with whatever seed they were made."""
         for seed in range(3):
             answer = post(client, encoded(photo(2001, 24, 24)), alpha=0.1, seed=seed).json()
             told = tell(client, answer["id"], BLACK).json()
@@ -335,7 +334,6 @@ class TestRefusals:
         assert monitor(client)["feedback"] is None
 
     def test_rates_are_limited(self, start):
-        """A truth is a request of its client."""
         client = start(client_requests_per_minute=1)
         check_problem(tell(client, served(client)["id"]), "overloaded", 429)
 

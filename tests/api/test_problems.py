@@ -27,12 +27,10 @@ class TestImages:
         ids=["empty", "text", "truncated", "strip"],
     )
     def test_refused(self, client, upscaler, image, slug):
-        """Each kind of unusable file gets its own type, and nothing is generated."""
         check_problem(post(client, image), slug)
         assert upscaler.calls == []
 
     def test_limits_are_named(self, client, upscaler):
-        """The problem of a large image has the limit in numbers, also the upscaler's own."""
         problem = check_problem(post(client, bomb(6000, 6000)), "image-too-large")
         assert problem["limit"] == "max_pixels"
         assert (problem["maximum"], problem["actual"]) == (24 * 1024 * 1024, 36_000_000)
@@ -89,7 +87,6 @@ class TestFields:
             assert check_problem(answer, "bad-request")["fields"][0]["field"] == "nonsense", path
 
     def test_what_cannot_be_read(self, client, upscaler):
-        """What is no form, JSON without an end, two images, and an answer of another type."""
         form = "multipart/form-data"
         for kind in (form, f"{form}; boundary=x", f"{form}; boundary=x; charset=undefined"):
             sent = {"content": b"--x\r\nrubbish", "headers": {"Content-Type": kind}}
@@ -106,7 +103,6 @@ class TestFields:
 
 class TestUpscaler:
     def test_unavailable(self, client, upscaler):
-        """Retry-After says when to come back; a failure, how many samples came."""
         upscaler.failure = errors.UpscalerUnavailable("The model is asleep.", retry_after=7.2)
         response = post(client)
         check_problem(response, "upscaler-unavailable")
@@ -129,7 +125,6 @@ class TestUpscaler:
         assert upscaler.cancelled == len(upscaler.calls)
 
     def test_a_mistake_of_ours(self, client, upscaler):
-        """An unexpected error reveals nothing but the id under which it is logged."""
         upscaler.failure = RuntimeError("secret detail")
         response = post(client, headers={"X-Request-ID": "find-me"})
         check_problem(response, "internal-error")
@@ -188,7 +183,6 @@ def check_readable(client, path, *parts, **headers):
 
 @pytest.mark.parametrize("text", [RAW, ESCAPED.encode("ascii", "backslashreplace")])
 def test_text_of_an_upscale(client, text):
-    """The job of an upload stays readable, or the upload is refused."""
     later = {"Prefer": "respond-async"}
     check_readable(client, "/v1/upscale", part("image", IMAGE, text), **later)
     for field in ("group", "upscaler", "background", "format", "metadata"):

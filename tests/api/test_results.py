@@ -91,7 +91,6 @@ class TestProblems:
 @pytest.mark.servers
 class TestObjectStore:
     def test_links(self, start, s3_url):
-        """A file is fetched from the object store; pages, and what is drawn, get it from here."""
         client = start(blobs=s3_url)
         links = post(client, alpha=0.1).json()["links"]
         for part in ("image", "mask", "trust"):
@@ -106,7 +105,6 @@ class TestObjectStore:
         assert plain.get(links["image"], follow_redirects=False).status_code == 200
 
     def test_it_is_away(self, start, s3_url, monkeypatch):
-        """While the object store does not answer, requests are 503, without its secrets."""
         client = start(blobs=s3_url)
         store = client.app_state["trustscale"].stores.blobs
 
@@ -204,7 +202,6 @@ def ask(client, upload, headers=None, **fields):
 
 
 def folders(url):
-    """The folders of uploads and jobs that are there."""
     store: BlobStore = open_blobs(url, Path("/nowhere"))
     found = {path.partition("/")[0] for path, _ in aside(store._listed())}
     return {name for name in found if name.startswith(("upload-", "job-"))}

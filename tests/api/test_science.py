@@ -199,7 +199,6 @@ def test_bands_and_pages(client, plain):
     ],
 )
 def test_what_cannot_be_had(client, fields, status, words):
-    """A mask under another stretch than the calibrated one is refused, with the reason."""
     response = post(client, **fields)
     assert response.status_code == status
     assert words in response.json()["detail"]
@@ -227,7 +226,6 @@ def test_the_truth_of_data(client):
 
 
 def test_an_upscaler_of_8_bits_says_so(tmp_path):
-    """The answer has 16 bits of which 8 were seen, and warns."""
     upscaler = FakeUpscaler(capabilities=Capabilities(concurrency=4))
     with TestClient(gateway(tmp_path, upscaler)) as client:
         document, files = answer(client, stretch="p0,p100", mask="none")
@@ -237,7 +235,6 @@ def test_an_upscaler_of_8_bits_says_so(tmp_path):
 
 @pytest.mark.slow
 def test_microscopy_is_a_calibration_of_its_own(tmp_path):
-    """Made by the API, of data with a stretch."""
     files = {f"y/{k}.tiff": raster(cells(k, 96)) for k in range(13)}
     held = files.pop("y/0.tiff")
     with TestClient(gateway(tmp_path, FakeUpscaler(strength=0.05))) as client:

@@ -96,7 +96,6 @@ def test_asked_to_end(data):
 
 
 def test_asked_to_end_while_hostile_files_come(data):
-    """Whatever was uploaded, SIGTERM ends the program within its drain time."""
     drain = 60
     files = [hostile.jpeg_of_scans(470, 1024), hostile.png_of_chunks(119_000)] * 2
     with (

@@ -125,7 +125,6 @@ class TestFiles:
 
 class TestForms:
     def test_zip(self, client):
-        """Accept: application/zip gives the three files and the document in one archive."""
         files = {"image": ("holiday.exe", IMAGE, "application/octet-stream")}
         headers = {"Accept": "application/zip"}
         response = client.post("/v1/upscale", files=files, headers=headers)
@@ -163,14 +162,12 @@ class TestForms:
         "accept", ["*/*;q=0", "application/zip;q=0.000", "image/png, application/json;q=0", '"']
     )
     def test_nothing_is_left(self, accept):
-        """A quality of 0 forbids a type."""
         with pytest.raises(BadRequest):
             negotiate(accept)
 
 
 class TestUpscalers:
     def test_list(self, start, calibration):
-        """GET /v1/upscalers names kind, scale, fingerprint, M and the active calibration."""
         other = FakeUpscaler("other", scale=3, fingerprint="fake:2")
         configs = [{"name": "fake", "kind": "embedded", "price_per_call": 0.02}]
         configs += [{"name": "other", "kind": "embedded"}]
@@ -227,7 +224,6 @@ async def test_it_follows_the_class(serve, calibrations):
 
 
 async def test_one_is_not_calibrated(serve, calibrations):
-    """The other answers in its place, and the answer says so; without any it is no-calibration."""
     jpeg = encoded(PICTURE, "JPEG", quality=60)
     async with serve(*upscalers(), calibrations=calibrations[:1]) as served:
         made = (await served.post(jpeg)).json()
@@ -299,6 +295,5 @@ async def test_it_follows_what_is_measured(serve, calibrations):
 
 
 def test_without_classes_nothing_is_chosen():
-    """A calibration that sorts no uploads cannot choose between them."""
     with pytest.raises(ValidationError, match="auto chooses by the classes"):
         CalibrationConfig(upscaler="auto", input_rule=None)

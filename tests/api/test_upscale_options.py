@@ -20,7 +20,6 @@ from tests.fakes import FakeUpscaler, FakeWitness
 
 
 def test_reduced(client):
-    """Picture and masks have the longest side that was asked for, and nothing gains trust."""
     image = encoded(photo(1000, 24, 20))
     whole = post(client, image, seed=1, alpha=0.15).json()
     small = post(client, image, seed=1, alpha=0.15, to=24).json()
@@ -50,7 +49,6 @@ def test_the_bounds(client, mask):
 
 @pytest.fixture
 def bare(start):
-    """A gateway without a calibration."""
     return start(calibrations=())
 
 
@@ -64,7 +62,6 @@ def test_the_way_out_is_named(start):
 
 
 def test_the_picture_alone(bare):
-    """One sample, no mask, no guarantee; the answer and the file say so."""
     answer = post(bare, mask="none", seed=3).json()
     nothing = {"calibration": None, "guarantee": None, "alpha": None, "trusted_fraction": None}
     assert answer.items() >= {"mask": "none", "samples": 1, "width": 48, **nothing}.items()
@@ -82,7 +79,6 @@ def test_the_picture_alone(bare):
 
 
 def test_the_same_picture_as_with_a_mask(client, upscaler):
-    """Whoever asks again with a mask and the same seed gets a mask of this very picture."""
     alone, masked = (post(client, seed=7, mask=mask).json() for mask in ("none", "trust"))
     one, other = (client.get(a["links"]["image"]).content for a in (alone, masked))
     assert (pixels(one) == pixels(other)).all()
@@ -207,7 +203,6 @@ def test_transparency_is_enlarged_and_never_trusted(client):
 
 
 def test_what_cannot_be_had(client):
-    """A form that cannot hold the picture, and values that mean nothing, are 422."""
     for fields, words in (
         ({"format": "jpeg"}, "transparent"),
         ({"format": "heic"}, "format"),
@@ -264,7 +259,6 @@ def test_the_mask_holds_the_pixels_of_the_picture(client, upscaler, image, field
 
 
 def test_what_is_said_of_it(client):
-    """File and answer say what is shown outside, and that nothing is promised of that."""
     answer = post(client, alpha=0.1, seed=3).json()
     text = text_chunks(client.get(answer["links"]["believed"]).content)
     said = answer["believed"]["statement"]

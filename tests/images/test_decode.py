@@ -152,7 +152,6 @@ def test_a_camera_file_with_a_second_picture():
 class TestRefused:
     @pytest.mark.parametrize(("data", "options", "error", "words"), REFUSED.values(), ids=REFUSED)
     def test_with_the_reason(self, data, options, error, words):
-        """What cannot be shown as one opaque picture within the limits, from its header if so."""
         with pytest.raises(error, match=words):
             decode(data, LIMITS, **options)
 
@@ -215,7 +214,6 @@ class TestProfiles:
         [*(("PNG", kind) for kind in ("RGB", "L", "P", "1")), ("JPEG", "RGB"), ("JPEG", "L")],
     )
     def test_srgb_changes_nothing(self, form, kind):
-        """An sRGB profile leaves every pixel of every kind of image as it is, without a note."""
         image = Image.fromarray(photo())
         image = image.quantize(8) if kind == "P" else image.convert(kind)
         plain = decode(encoded(image, form), LIMITS)

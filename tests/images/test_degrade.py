@@ -24,7 +24,6 @@ def test_the_default_is_plain_bicubic():
 
 
 def test_each_step_changes_the_image():
-    """Each step gives another one of the same size; grey has no colour."""
     fields = [
         {}, {"blur": 1}, {"reduction": "area"}, {"reduction": "lanczos"}, {"enlarged": 1.5},
         {"enlarged": 1.5, "kernel": "bilinear"}, {"enlarged": 1.5, "kernel": "lanczos"},
@@ -85,7 +84,6 @@ class TestMixture:
             assert found.count(name) >= 4, (name, found)
 
     def test_the_seed_draws(self):
-        """Components are drawn by their weights, the same for the same seed."""
         mixture = Mixture(mixture=[{"weight": 3}, {"reduction": "area"}])
         drawn = [mixture.drawn(seed).reduction for seed in range(400)]
         assert drawn == [mixture.drawn(seed).reduction for seed in range(400)]

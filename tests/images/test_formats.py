@@ -44,7 +44,6 @@ class TestIn:
 
     @pytest.mark.parametrize("form", ["JPEG", "PNG"])
     def test_a_large_picture_is_reduced_when_asked(self, form):
-        """`fit` reduces before anything else, also over the limit; the error offers it."""
         limits = Limits(max_pixels=100 * 100)
         data = encoded(np.tile(photo(), (10, 10, 1)), form)
         with pytest.raises(ImageTooLarge, match=r"fit=115 "):
@@ -243,7 +242,6 @@ def test_the_place_in_another_encoding():
     ],
 )
 def test_what_is_damaged(damaged):
-    """It is left out with a note: broken, larger than any camera's, or with entities."""
     (kind,) = damaged
     data = encoded(photo(), "PNG" if kind == "exif" else "WEBP", **damaged)
     decoded = decode(data, LIMITS, keep="keep")

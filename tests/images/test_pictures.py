@@ -44,7 +44,6 @@ def test_exact(write, values, header):
     st.integers(0, 9),
 )
 def test_every_size(kind, height, width, seed):
-    """Strips of many rows and of one, bits that fill no byte, and noise come back exactly."""
     channels = () if isinstance(kind, type) else (kind,)
     values = np.random.default_rng(seed).integers(0, 65536, (height, width, *channels))
     values = values % 3 == 0 if kind is np.bool_ else values.astype(np.uint8 if channels else kind)
@@ -53,7 +52,6 @@ def test_every_size(kind, height, width, seed):
 
 @pytest.mark.parametrize("columns", [0, 10, 32])
 def test_trusted_pixels_are_untouched_and_others_are_tinted(columns):
-    """Only pixels outside the mask change, and all of them, be it full, empty or in between."""
     image = photo()
     mask = np.zeros(image.shape[:2], bool)
     mask[:, :columns] = True
@@ -72,7 +70,6 @@ def mask():
 
 
 def test_inside_outside_and_between(mask):
-    """Inside it is the picture to the bit, beyond the fade the rest, between both a mean."""
     random = np.random.default_rng(2)
     picture = random.integers(0, 256, (*mask.shape, 4), np.uint8)
     rest = Image.fromarray(random.integers(0, 256, (140, 10, 3), np.uint8))

@@ -27,7 +27,6 @@ FLOATS = RANDOM.normal(0, 3, (20, 30, 1)).astype(np.float32)
 
 
 def raster(values: np.ndarray, driver: str = "GTiff", **profile: object) -> bytes:
-    """The values [h, w, c] as a file of GDAL."""
     height, width, count = values.shape
     shape = {"width": width, "height": height, "count": count, "dtype": values.dtype.name}
     with warnings.catch_warnings(action="ignore"), MemoryFile() as file:
@@ -153,7 +152,6 @@ def test_hostile_files(kind):
 
 
 def test_ten_thousand_pages():
-    """A file of many pages costs one page."""
     data = stack(np.repeat(np.arange(10_000, dtype=np.uint16), 4).reshape(-1, 2, 2))
     image = in_decoder(read_picture, data, LIMITS, stretch="0,65535", page=10_000)
     assert (image.rgb[0, 0, 0], image.raster.pages) == (9_999, 10_000)

@@ -83,7 +83,6 @@ async def test_slots_and_waiting_places(work):
     ("name", "running", "following"), [("c", "ab", "d"), ("d", "ab", "c"), ("a", "abc", "d")]
 )
 async def test_cancelled(work, name, running, following):
-    """Whoever gives up, waiting or running, frees the place, and the next one moves up."""
     await full(work)
     work.tasks[name].cancel()
     await settled()
@@ -93,7 +92,6 @@ async def test_cancelled(work, name, running, following):
 
 
 async def test_no_waiting_places():
-    """Refused as soon as all slots are taken, welcome when one is free, if only by an error."""
     slots, estimates = Slots(1, 0), []
     for _ in range(30):
         with suppress(ZeroDivisionError):
@@ -107,8 +105,6 @@ async def test_no_waiting_places():
 
 
 class TestJobs:
-    """Three slots, of which jobs leave one."""
-
     @pytest.fixture
     async def work(self):
         work = Work(Slots(3, 2, budget=10, spare=1))
@@ -145,8 +141,6 @@ class TestJobs:
 
 
 class TestMemory:
-    """Slots of which ten bytes are left for all."""
-
     @pytest.fixture
     async def work(self):
         work = Work(Slots(4, 2, budget=10))

@@ -80,7 +80,6 @@ class TestGuarantee:
 
     @pytest.mark.parametrize("metric", metric_names())
     def test_every_metric_is_worded(self, calibration, metric):
-        """What is bounded is said for each metric, and only `pointwise` bounds the PSNR."""
         settings = FidelitySettings(metric=metric)
         made = with_fidelity(calibration, metric=metric)
         promise = promised(made)
@@ -91,7 +90,6 @@ class TestGuarantee:
         assert promised(made, side=480).lab_psnr_lower_bound_db is None
 
     def test_clipped_errors(self, calibration):
-        """A bound below the metric's own is said, and promises no PSNR."""
         promise = promised(with_fidelity(calibration, metric="pointwise", bound=0.5))
         assert "(where errors above 0.5 count as 0.5)" in promise.statement
         assert (promise.bound, promise.counted_up_to) == (0.5, 0.5)
@@ -238,7 +236,6 @@ class TestSizes:
         assert "times as large" not in promise.statement
 
     def test_small_scenes_do_not_hide_the_loss_of_large_ones(self, mixed):
-        """Of all together the mask would be larger than what large pictures bear."""
         alone = Subject.of(mixed, size=(96, 96)).part
         assert np.mean(alone.losses(alone.curve.threshold(0.2))) <= 0.2
         assert np.mean(alone.losses(mixed.curve.threshold(0.2))) > 0.2

@@ -219,7 +219,6 @@ async def test_one_call(answer, entry, words):
     ],
 )  # fmt: skip
 async def test_no_sample(answer, kind, words):
-    """What is no sample makes no entry, and the error says why."""
     api = Api(answer)
     wish = connected(api.transport)
     with pytest.raises(kind, match=words):
@@ -264,8 +263,6 @@ async def test_replicate():
     ],
 )
 async def test_addresses(address, known, words):
-    """Addresses inside the network are not fetched."""
-
     async def resolve(host, port):
         return known
 
@@ -277,7 +274,6 @@ async def test_addresses(address, known, words):
 
 
 async def test_pinned():
-    """The connection goes to the address that was checked, under its name."""
     seen = []
 
     async def resolve(host, port):

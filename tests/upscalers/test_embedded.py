@@ -52,7 +52,6 @@ def span():
 
 class TestShippedModel:
     def test_better_than_bicubic(self, span):
-        """It upscales by four, and beats bicubic interpolation by 2 dB."""
         assert (span.name, span.kind, span.scale) == ("span-x4", "embedded", 4)
         assert span.capabilities == Capabilities(max_samples=96, by_tiles=True, deep=True)
         assert span.plan == TilePlan(288, 21)
@@ -74,7 +73,6 @@ class TestShippedModel:
 
     @pytest.mark.parametrize("shape", [(1, 1), (1, 2), (7, 5), (10, 600), (600, 10)])
     def test_any_size(self, span, shape):
-        """One pixel and strips come back exactly four times as large, near the input."""
         image = np.full((*shape, 3), (60, 120, 200), np.uint8)
         output = symmetric_sample(span.model, image, 13, span.plan)
         assert output.shape == (4 * shape[0], 4 * shape[1], 3)
@@ -83,7 +81,6 @@ class TestShippedModel:
 
     @pytest.mark.parametrize("name", SHIPPED)
     def test_card_names_the_file(self, name):
-        """The model card and the NOTICE tell the hash of the very file that ships."""
         root = Path(__file__).parents[2]
         digest = hashlib.sha256(SHIPPED[name].read()).hexdigest()
         assert digest in (root / "app" / "upscalers" / "models" / "MODEL_CARD.md").read_text()
@@ -108,7 +105,6 @@ class TestShippedModel:
 
 class TestGenerate:
     async def test_samples(self, span):
-        """Same seed, same bytes; the first seeds give different samples of the same picture."""
         source = Source(photo(0, 24, 30))
         seeds = sample_seeds(42, 16)
         samples = np.array(await span.generate(source, seeds))
@@ -164,7 +160,6 @@ def test_what_it_covers(span, tmp_path):
 class TestOnnxModel:
     @pytest.mark.parametrize("scale", [1, 2, 3])
     def test_scale_is_discovered(self, tmp_path, scale):
-        """The scale comes from the model, and all 256 values pass unharmed."""
         nodes = TWICE.replace("2.0", f"{scale:.1f}")
         model = EmbeddedUpscaler(model=file_of(tmp_path / "m.onnx", nodes)).model
         image = np.arange(256, dtype=np.uint8).repeat(3).reshape(8, 32, 3)
@@ -281,7 +276,6 @@ async def first(threads, parts, name, count, cost):
 
 
 async def test_in_turn_and_small_first(threads, parts):
-    """Later requests wait for one part; the smallest goes first, large ones take turns."""
     large = await first(threads, parts, "large", 5, 9)
     others = [
         asyncio.create_task(threads.run(name, parts.of(name, count), 9))
@@ -306,7 +300,6 @@ async def test_fair_by_size(threads, parts):
 
 
 async def test_an_error_ends_the_request(threads, parts):
-    """The rest of the request is not done, others are."""
     parts.go_on.set()
 
     def fail():

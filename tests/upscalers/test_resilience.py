@@ -127,7 +127,6 @@ class TestRetries:
         await asyncio.gather(task, return_exceptions=True)
 
     async def test_foreign_exceptions(self):
-        """They become errors of the upscaler, without their text."""
         with pytest.raises(ProtocolError) as failure:
             await guarded(Inner([KeyError("the secret")]), attempts=1).generate(SOURCE, [7])
         assert "secret" not in failure.value.detail
@@ -148,8 +147,6 @@ class TestRetries:
 
 
 class TestColdStart:
-    """An upscaler that is started because it is asked for."""
-
     class Cold(Inner):
         """Is away for a call and two checks; what was open is noted at each."""
 
@@ -214,7 +211,6 @@ class TestWorstCase:
         assert len(inner.calls) <= policy.most_calls(1, patient=patience_s > 0)
 
     def test_what_the_page_says(self):
-        """The figures of docs/upscalers.md."""
         policy, page = RetryPolicy(), (ROOT / "docs/upscalers.md").read_text("utf-8")
         minutes, calls = policy.most_s(120) / 60, policy.most_calls(4)
         patient = policy.most_calls(4, patient=True)

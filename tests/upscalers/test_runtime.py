@@ -54,7 +54,6 @@ def test_agreement(offset, same):
 
 
 def test_openvino_comes_first():
-    """Where OpenVINO is installed it runs the shipped models, unless there is an accelerator."""
     pytest.importorskip("openvino")
     assert OPENVINO in runtimes()
     assert runtimes().index(OPENVINO) < runtimes().index(CPU)
@@ -117,7 +116,6 @@ class Odd(FakeUpscaler):
 
 class TestProbe:
     async def test_good(self):
-        """A seeded upscaler: everything is reported, three generations are paid for."""
         up = FakeUpscaler(capabilities=Capabilities(samples_per_call=3))
         report = await probe(up, samples=8)
         assert report.reachable

@@ -27,7 +27,6 @@ def key(image):
 
 class TestApply:
     def test_group(self):
-        """The first of 96 elements is the identity; two in turn are one of the group."""
         image = generic_image()
         assert np.array_equal(apply(image, 0), image)
         orbit = {key(apply(image, element)) for element in range(GROUP_ORDER)}

@@ -59,7 +59,6 @@ class TestDecode:
 
     @pytest.mark.parametrize("data", [PIXELS.tolist(), PIXELS.ravel().tolist()])
     def test_json(self, data):
-        """Numbers may be flat or nested."""
         assert np.array_equal(read(entry(data=data))["image"].numbers(), PIXELS)
 
     @pytest.mark.parametrize(

@@ -46,7 +46,6 @@ def panel(page, upscaler):
 
 
 def test_figures_and_charts(as_admin, served):
-    """What the API tells is shown: figures, charts, their tables and files."""
     page = as_admin("/monitor")
     expect(panel(page, "bare")).to_be_visible()  # what has an alarm is open first
     page.get_by_role("button", name="fast").click()
@@ -76,7 +75,6 @@ def test_figures_and_charts(as_admin, served):
 
 
 def test_a_remote_upscaler(as_admin, served):
-    """Canaries, breaker and spend are shown; names and messages are text, never run."""
     page = as_admin("/calibrations")
     health = {"breaker_open": True, "failures_in_a_row": 5}
     health |= {"calls_last_hour": 12, "max_calls_per_hour": 100}

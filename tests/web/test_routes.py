@@ -73,7 +73,6 @@ def test_what_browsers_keep(client):
 
 @pytest.mark.parametrize("path", ["css/none.css", "../files.py", "%2e%2e/files.py", ""])
 def test_nothing_else_can_be_reached(client, path):
-    """Only files that were read at the start exist, whatever the path."""
     response = client.get(f"/static/{Site().digest}/{path}")
     assert response.status_code in {404, 405}
     assert response.headers["content-type"] == "application/problem+json"
@@ -95,7 +94,6 @@ def test_scripts_are_few_and_readable():
 
 @pytest.mark.parametrize("accept", ["text/html,*/*;q=0.8", "*/*"])
 def test_an_address_that_leads_nowhere(client, accept):
-    """A person gets a page, a program a problem document."""
     response = client.get("/calibrationz", headers={"Accept": accept})
     assert response.status_code == 404
     wanted = "text/html; charset=utf-8" if "html" in accept else "application/problem+json"

@@ -39,7 +39,6 @@ class _Batcher(Batcher):
 
 class TestJoining:
     async def test_requests_of_one_size_are_joined(self):
-        """While the model is busy, waiting requests of one size are collected for one call."""
         engine = SleepingEngine(shut=True, together=4)
         async with _Batcher(engine) as batcher:
             first = await batcher.asks(1)
@@ -85,7 +84,6 @@ class TestCancellation:
 
     @pytest.mark.parametrize("timeout_s", [None, 3600])
     async def test_running_request(self, timeout_s):
-        """A request that is given up while it runs stops the model, and the next one runs."""
         engine = SleepingEngine(shut=True)
         async with _Batcher(engine) as batcher:
             running = await batcher.asks(1, timeout_s=timeout_s)
@@ -152,7 +150,6 @@ class TestRequest:
           [{"name": "samples", "parameters": {"binary_data": False}}], False)],
     )  # fmt: skip
     def test_form_of_the_answer(self, parameters, outputs, binary):
-        """The output's parameter overrides the request's."""
         assert _parse({"parameters": parameters, "outputs": outputs}).binary is binary
 
     @pytest.mark.parametrize(
@@ -185,14 +182,12 @@ class TestRequest:
         ],
     )
     def test_limits(self, tensors, limit):
-        """Too many pixels or samples are refused as too large, before anything is decompressed."""
         with pytest.raises(TooLarge, match=limit):
             _parse(**tensors)
 
 
 class TestFiles:
     def test_as_the_gateway_reads_them(self):
-        """Files are read as uploads are: losslessly, and turned as their EXIF data say."""
         assert np.array_equal(_parse(image=encoded(PIXELS)).image, PIXELS)
         exif = Image.Exif()
         exif[274] = 6

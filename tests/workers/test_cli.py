@@ -73,7 +73,6 @@ def test_convert_does_not_overwrite(run, data, tmp_path):
 
 @pytest.mark.slow
 def test_serves_and_drains(data, tmp_path):
-    """A running worker answers; on SIGTERM it finishes its requests and exits with 0."""
     tensors = {"image": np.zeros((20, 30, 3), np.uint8), "seeds": np.arange(3)}
     [body], _ = encode({}, "inputs", tensors, binary=False)
     with Served(data, tmp_path, "--drain", "600") as worker, ThreadPoolExecutor(2) as threads:
@@ -91,7 +90,6 @@ def test_serves_and_drains(data, tmp_path):
 
 
 def test_what_is_known(run):
-    """Every known model has an engine, a licence, an address, and files or a pipeline."""
     listed = json.loads(run("models", "list", "--json").stdout)
     assert set(listed) >= {"SinSR", "LDM-SR", "SD-x4", "AuraSR-v2", "Real-ESRGAN", "DDColor"}
     for name, known in known_models().items():
@@ -119,7 +117,6 @@ def test_whole_or_not(tmp_path, run):
 
 
 def test_another_file_of_the_name(tmp_path):
-    """Of another size, or another SHA-256."""
     path = tmp_path / "RealESRGAN_x4plus.pth"
     for size, words in ((5, "5 bytes"), (known_models()["Real-ESRGAN"].files[0].size, "SHA-256")):
         path.touch()

@@ -56,7 +56,6 @@ def engine(path):
 
 class TestLoading:
     def test_recognised(self, path, engine, tmp_path):
-        """A file alone gives the model, its scale and its name; a wrapped pickle is the same."""
         assert (engine.name, engine.scale, engine.distinct_samples) == ("compact_x2", 2, 96)
         torch.save({"params": weights.read_state(path)}, tmp_path / "wrapped.pth")
         assert load("spandrel", tmp_path / "wrapped.pth").fingerprint == engine.fingerprint
@@ -68,7 +67,6 @@ class TestLoading:
         assert len({one.fingerprint for one in engines}) == 4
 
     def test_unusable(self, path, data, tmp_path):
-        """Weights of no known architecture, or that only look like one, are refused in one line."""
         weights.write_safetensors({"stranger": torch.zeros(3)}, tmp_path / "odd.safetensors")
         with pytest.raises(WeightsError, match="no architecture that spandrel knows"):
             load("spandrel", tmp_path / "odd.safetensors")
@@ -118,7 +116,6 @@ def test_architectures(architecture, tmp_path):
 
 class TestSamples:
     def test_tiles_do_not_show(self, path):
-        """A network that looks less far than the margin gives the same in tiles."""
         image = noise(90, 170)
         seeds = np.array([0, 3])
         whole = load("spandrel", path).samples(image, seeds)
@@ -181,7 +178,6 @@ TINY = Path(__file__).parents[2] / "examples" / "restoration" / "dncnn-tiny"
 
 
 def test_one_network_in_two_forms():
-    """Through spandrel and through onnxruntime the same weights give the same samples."""
     image = degrade(photo(0, 40, 56), 1, Degradation(noise=15), 0)
     engines = [
         load(kind, TINY.with_suffix(suffix))

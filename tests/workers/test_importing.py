@@ -81,7 +81,6 @@ class TestOnnx:
         assert (tmp_path / "trustscale.toml").read_text().count("[[upscalers]]") == 3
 
     def test_whole_picture(self, load, tmp_path):
-        """A network that looks at the whole picture is refused, unless its user names a halo."""
         path = file_of(
             tmp_path / "mean.onnx",
             """half = Constant <value_float = 0.5> ()
@@ -179,7 +178,6 @@ def _layers(*layers):
     ],
 )
 def test_refused(load, tmp_path, make, words):
-    """What is unsafe, damaged, unknown or no longer the original is refused in one line."""
     result = load(make(tmp_path))
     assert result.exit_code == 1
     assert result.stderr.startswith("error: ")
@@ -190,7 +188,6 @@ def test_refused(load, tmp_path, make, words):
 
 
 def test_kept(load, tmp_path):
-    """An existing ONNX file is replaced with --force only."""
     path = compact(tmp_path / "a.pth")
     (tmp_path / "a.onnx").write_text("mine")
     assert "give --force" in load(path).stderr

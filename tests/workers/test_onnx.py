@@ -101,7 +101,6 @@ class Counting:
 
 
 def test_no_model(tmp_path, path, data):
-    """No file, a cut model and a checkpoint are refused in one line."""
     file = tmp_path / "model.onnx"
     for content in (None, path.read_bytes()[:50_000], (data / "vq_tiny.pth").read_bytes()):
         if content is not None:
@@ -125,7 +124,6 @@ main()
 
 @pytest.mark.slow
 def test_no_torch_is_needed(engine):
-    """Commands, engine and service of an ONNX model work where torch is not installed."""
     done = subprocess.run(
         [sys.executable, "-c", WITHOUT_TORCH], capture_output=True, text=True, check=False
     )

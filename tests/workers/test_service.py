@@ -67,7 +67,6 @@ def client(address):
 
 
 def test_metadata(client):
-    """Server and model are live and ready, and tell tensors, scale, fingerprint and limits."""
     assert client.is_server_live()
     assert client.is_server_ready()
     assert client.is_model_ready("sleeper")

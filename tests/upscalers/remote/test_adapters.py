@@ -196,7 +196,6 @@ async def test_samples(source):
     ],
 )
 async def test_failures(source, event, kind, words):
-    """Only a complete event with an image counts as success."""
     with pytest.raises(kind, match=words):
         await gradio(App([event])).generate(source, [7])
 

@@ -174,7 +174,6 @@ async def test_what_has_broken_it(name, status):
 @pytest.mark.parametrize("name", [name for name in UPSCALERS if name != "worker"])
 @pytest.mark.parametrize(("status", "kind"), [(401, BadCredentials), (503, Busy)])
 async def test_statuses(name, status, kind):
-    """The status of an answer to a call has its meaning in every dialect."""
     answers = patient(lambda _: httpx.Response(status, json={"error": "no"}))
     up = build_adapter(config(**UPSCALERS[name]), {}, network=answers)
     with pytest.raises(kind):
@@ -258,7 +257,6 @@ class TestRetryAfter:
         ],
     )  # fmt: skip
     def test_headers(self, headers, seconds):
-        """Seconds, milliseconds and rate-limit resets are read, nonsense is ignored."""
         assert retry_after(headers) == seconds
 
     def test_date(self):

@@ -218,7 +218,6 @@ PUBLIC = resolving("93.184.216.34")
     ],
 )  # fmt: skip
 def test_not_public(address):
-    """Private, local, multicast and reserved addresses, however written."""
     assert not is_public(address)
 
 

@@ -135,7 +135,6 @@ def test_settings_are_in_the_fingerprint(folders):
 
 
 def test_short_memory(engines, monkeypatch):
-    """Out of memory halves the batch, down to one; then it is an error."""
     engine, pipeline = engines["ldm"], engines["ldm"].pipeline
     seeds, expected = np.arange(4), engine.samples(IMAGE, np.arange(4))
     failures, whole = [1], pipeline.predict
@@ -179,7 +178,6 @@ class TestLoading:
         ],
     )
     def test_other_pipelines(self, folders, tmp_path, old, new, words):
-        """A pipeline of another class, or with parts from elsewhere, is refused by name."""
         text = (folders["ldm"] / "model_index.json").read_text()
         (tmp_path / "model_index.json").write_text(text.replace(old, new))
         with pytest.raises(WeightsError, match=words):

@@ -17,7 +17,6 @@ from workers.models.tiling import pad_reflect, starts
 
 
 def test_names_and_shapes_of_the_official_networks(data):
-    """Every parameter of the published files is there, with its shape, and no other."""
     rows = [
         line.split("\t")
         for line in (data / "state_dict_keys.txt").read_text().splitlines()
@@ -64,7 +63,6 @@ class TestReading:
         ],
     )  # fmt: skip
     def test_faults_are_named(self, config, section, field, value):
-        """A misspelt field or an unsupported variant is refused, with its section's name."""
         broken = json.loads(json.dumps(config))
         broken[section][field] = value
         with pytest.raises(ConfigError, match=section):
@@ -133,7 +131,6 @@ class TestFit:
         assert digest(spoilt, extra) == digest(*states)
 
     def test_every_fault_is_named(self, networks, states):
-        """Every missing, unexpected and misshaped key is in the message; the summary is short."""
         state = dict(states[1])
         lost = [key for key in state if key.startswith("encoder.mid")]
         for key in lost:
@@ -152,7 +149,6 @@ class TestFit:
 
 class TestReadState:
     def test_safetensors_hold_the_same(self, data, states, tmp_path):
-        """Converting to safetensors keeps every tensor, and the suffix does not matter."""
         target = tmp_path / "converted.bin"
         weights.write_safetensors(states[0], target)
         again = weights.read_state(target)
@@ -190,7 +186,6 @@ class TestReadState:
          {"a": torch.empty(2, device="meta")}],
     )  # fmt: skip
     def test_no_tensors_by_name(self, tmp_path, content):
-        """A checkpoint without named tensors, or with such as hold no number, is refused."""
         path = tmp_path / "odd.pth"
         torch.save(content, path)
         with pytest.raises(WeightsError, match=r"odd\.pth"):

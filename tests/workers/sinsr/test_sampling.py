@@ -51,7 +51,6 @@ class TestNoise:
 
 class TestSamples:
     def test_company_and_order_do_not_matter(self, load_tiny, sampler, image):
-        """A seed gives the same bytes alone, in any order and twice in one call."""
         engine = load_tiny(config=sampler)
         rows = engine.samples(image, SEEDS[[0, 1, 2, 0]])
         assert np.array_equal(engine.samples(image, SEEDS[2:0:-1].copy()), rows[2:0:-1])
@@ -60,7 +59,6 @@ class TestSamples:
         assert not np.array_equal(rows[0], rows[1])
 
     def test_batches_and_images_agree(self, load_tiny, tiny_engine, image, made):
-        """Several images in one call, in batches of three, give the samples of separate calls."""
         other = image[::-1].copy()
         jobs = [SampleRequest(image, SEEDS[:4]), SampleRequest(other, SEEDS[:1])]
         one, two = load_tiny(batch=3).samples_of(jobs)
@@ -69,7 +67,6 @@ class TestSamples:
 
     @pytest.mark.parametrize("size", [(1, 1), (1, 33), (7, 5), (32, 16)])
     def test_small_images(self, tiny_engine, size):
-        """Images below half the padding, for which the original fails, have samples too."""
         pixels = np.full((*size, 3), 90, np.uint8)
         assert tiny_engine.samples(pixels, SEEDS[:1]).shape == (1, 4 * size[0], 4 * size[1], 3)
 
