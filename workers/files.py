@@ -41,8 +41,7 @@ def read_json(source: str | Path) -> dict[str, Any]:
 def read_settings(kind: type[Settings], source: str | Path | dict[str, Any]) -> Settings:
     """Settings, given as a dict, as JSON, as the path of a JSON file, or as "official": defaults.
 
-    Raises:
-        ConfigError: an unreadable file, or unknown or invalid settings, all named.
+    Raises ConfigError: unreadable, or unknown or invalid settings, all named.
     """
     if source == "official":
         return kind()

@@ -17,10 +17,7 @@ from app.system import usable_cores
 def fold(samples: Pixels, device: str, *, mean: bool = False) -> Spread:
     """The spread of uint8[M, H, W, 3], M >= 2.
 
-    Args:
-        samples: on the host.
-        device: of the model, such as "cuda:0".
-        mean: whether Ŷ is their mean instead of the first.
+    Samples are on the host. `mean`: Ŷ is their mean instead of the first.
     """
     on_gpu = device.startswith("cuda")
     variance = variance_in_torch(samples, device) if on_gpu else _variance(samples)

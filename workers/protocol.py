@@ -50,14 +50,8 @@ def parse_request(
 ) -> InferRequest:
     """Read and check a request to `infer`.
 
-    Args:
-        body: the whole body.
-        header_length: the header `Inference-Header-Content-Length`.
-        settings: limits.
-
-    Raises:
-        InputError: malformed, missing, unknown or of a wrong type or shape.
-        TooLarge: over a limit.
+    `header_length` is the header `Inference-Header-Content-Length`. Raises InputError (malformed,
+    missing, unknown, or of a wrong type or shape) and TooLarge.
     """
     try:
         return _request(*decode(body, header_length, "inputs"), settings)

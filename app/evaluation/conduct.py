@@ -85,7 +85,7 @@ async def _usable(
 ) -> tuple[Plan, Mapping[str, AskedPair], Sequence[dict[str, str]]]:
     """The plan without unusable images, and these by name; generates nothing.
 
-    Also what a calibration would be asked with each of the others.
+    Also what a calibration request has with each of the others.
 
     Raises:
         BadPairs: as `conduct`.

@@ -1,6 +1,6 @@
 """Line plots, and sheets of images under column heads.
 
-A plot is an SVG that follows light and dark surroundings, a sheet a JPEG.
+A plot is an SVG for light and dark pages, a sheet a JPEG.
 """
 
 from __future__ import annotations

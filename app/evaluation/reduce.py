@@ -1,7 +1,6 @@
 """A calibration on one side, and what its masks contain on the other.
 
-The service's own code makes and queries the calibration. Thresholds are known before the first test
-image, so its maps are reduced at once and released.
+Thresholds are known before the first test image, so its maps are reduced at once and released.
 """
 
 from __future__ import annotations

@@ -125,7 +125,7 @@ class Evaluation:
     def prices(self) -> list[dict[str, Any]]:
         """What numbers of generations cost, and let one trust: a row per M and α.
 
-        Of the settings that differ from the first in M alone.
+        Only for settings that differ from the first in M alone.
         """
         config = self.main.variant.config
         cells = [

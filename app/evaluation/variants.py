@@ -63,7 +63,7 @@ class Variant:
 
 
 def served() -> list[Variant]:
-    """What the service would do by default; and beside it σ without fit and witness."""
+    """The service's defaults, and σ without fit and witness."""
     return [
         Variant(SERVED, note="What `trustscale calibrate` makes of these images by default."),
         Variant(

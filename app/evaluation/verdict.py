@@ -16,8 +16,8 @@ from app.evaluation.variants import PAPER, SERVED
 from app.images.compression import class_in_words
 
 Outcome = Literal["kept", "undecided", "mixed", "broken", "nothing"]
-"""Judged by the main promise of each upscaler, fixed before anything is measured: the reference α
-under the first settings. Of many promises some break by chance."""
+"""Judged by one promise of each upscaler, fixed before measuring: the reference α under the first
+settings. Of many promises some break by chance."""
 
 HEADLINES: dict[Outcome, str] = {
     "kept": "The promise was kept.",

@@ -2,12 +2,12 @@
 
 Four queues
     `upscale`, `calibration` and `webhook` carry jobs, `task` the tasks of calibrations. Each has
-    its own stream and slots in a worker, so queued pairs delay no upscaling, and coordinators take
-    no slots of the pairs they wait for.
+    its own slots in a worker, so queued pairs delay no upscaling, and coordinators take no slots of
+    their pairs.
 
 Leases
-    docket keeps a message pending until its task ends; a worker renews its leases. When it dies or
-    sleeps, another takes its messages over, after the lease and at most a third more.
+    docket keeps a message pending until its task ends. When a worker renews no leases, another
+    takes its messages over, after the lease and at most a third more.
 
 Stopping
     `run` requeues coordinators and webhooks at once, other work after the drain time. docket renews

@@ -99,7 +99,7 @@ class RetryPolicy:
 class Turns:
     """Lets any number of tasks run side by side, or one alone; the latter go first.
 
-    So a task that outside kills hit twice soon ends, and is forgiven, before a third.
+    So a task that was killed from outside twice soon ends, before a third kill.
     """
 
     def __init__(self) -> None:
@@ -337,8 +337,8 @@ class TaskRunner:
 class Coordinator:
     """Sends the tasks of a job, some at a time, and combines them when all are recorded.
 
-    It only waits, so two may coordinate the same job. A task not recorded `resend_s` after it was
-    sent is sent again; a queue that has it ignores that.
+    It only waits, so two may coordinate the same job. A task not recorded after `resend_s` is sent
+    again; a queue that has it ignores that.
     """
 
     def __init__(

@@ -1,7 +1,7 @@
 """Running code that may have to stop: cancelled, ended elsewhere, or because the worker stops.
 
 The job's state is polled twice a second, so changes by another process are seen without a message.
-A process that was suspended repeats its work: its calls may have timed out.
+A suspended process repeats its work: its calls may have timed out.
 """
 
 from __future__ import annotations

@@ -91,8 +91,7 @@ class CalibrationStore:
     ) -> Activation:
         """Put it before the active ones of its upscaler `without` some, or alone (None).
 
-        With a job it happens only before that job ends: a worker that slept through the end must
-        not undo an admin's later choice.
+        With a job only before its end: a suspended worker must not undo an admin's later choice.
 
         Raises NotFound, or Conflict if the job has ended or too many would be active.
         """

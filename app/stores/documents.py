@@ -18,7 +18,7 @@ Answer = TypeVar("Answer")
 class StoreUnavailable(Overloaded):
     """The store cannot be read or written now: no connection, a full disk, a damaged file.
 
-    The refused call stored nothing, and may be repeated later.
+    The call stored nothing, and may be repeated.
     """
 
 

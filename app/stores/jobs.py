@@ -196,8 +196,8 @@ class JobStore:
     ) -> JobStatus | None:
         """Start a task: the job runs, and `owner` has an attempt. None if there is nothing to do.
 
-        That is so if the job is unknown, final or awaiting labels, to be cancelled (it then is), or
-        the task is recorded. Without a task the job runs without attempts.
+        None: the job is unknown, final, awaiting labels or to be cancelled (it then is), or the
+        task is recorded. Without a task the job runs without attempts.
         """
 
         def begin(draft: Draft) -> JobStatus | None:

@@ -54,8 +54,8 @@ class MonitorStore:
         """Save what `decide` makes of the state, all of it or nothing, and return its answer.
 
         labels: the result that the update labels; if it has a label, nothing happens and None is
-        returned. A call whose answer got lost may count twice: callers recognise by digests what is
-        counted.
+        returned. A call whose answer got lost may run twice: callers recognise counted ones by
+        digests.
         """
         state, points = _state(calibration), _points(calibration)
         keys = [state, *([] if labels is None else [Key(_labels(calibration), labels)])]

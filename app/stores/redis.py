@@ -61,10 +61,7 @@ _LONGEST_PAUSE_S: Final = 0.5
 
 
 def retry() -> Retry:
-    """Three retries within about a second: enough for a quick restart.
-
-    A timeout is not retried: a frozen server would be waited for twice.
-    """
+    """Three retries within about a second, for a quick restart; none after a timeout."""
     return Retry(ExponentialBackoff(cap=0.6, base=0.1), 3, (failures.ConnectionError,))
 
 

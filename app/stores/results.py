@@ -4,7 +4,7 @@ A result is visible once its row is in the index, which is written last. Each at
 its own folder, and the first row of an id stays, so a job that runs twice cannot change an answer.
 
 Above the size limit the oldest results are removed until a tenth of the limit is free, but never
-the newest. `holds` finds what a killed process left without a row (`app/calibration/sweep.py`).
+the newest.
 """
 
 from __future__ import annotations

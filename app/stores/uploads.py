@@ -26,8 +26,8 @@ def direct_folder(owner: str | None, upload: str) -> str:
 async def uploads_for(stores: Stores, job_id: str) -> AsyncIterator[None]:
     """If the block fails, delete the uploads of a job, unless the job was stored.
 
-    It may be stored although the answer got lost; then it runs and needs its files. If the store
-    does not answer, the sweep deletes them.
+    A stored job whose answer got lost needs its files. If the store does not answer, the sweep
+    deletes them.
     """
     try:
         yield

@@ -28,7 +28,7 @@ _SHORT: Final = (bool, int, float, type(None))
 def _report(exc_info: structlog.typing.ExcInfo) -> str:
     """An error and its causes, the outermost first: last frames and message.
 
-    The standard library's formatters read all frames first, a million after a recursion.
+    The standard library's formatters read all frames, a million after a recursion.
     """
     parts = []
     for error in islice(_causes(exc_info[1]), _MOST_ERRORS):

@@ -139,10 +139,7 @@ GAUGES: Final[dict[str, _Row]] = {
 
 
 class Metrics:
-    """The metrics of the tables, by name and label values.
-
-    Upscalers report their calls to it as an observer (`app.upscalers.resilience`).
-    """
+    """The metrics of the tables, by name and label values."""
 
     def __init__(self) -> None:
         self.registry = registry = CollectorRegistry()

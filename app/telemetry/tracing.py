@@ -33,12 +33,7 @@ def span(
 ) -> Iterator[Span]:
     """A span; an error that leaves its `with` marks it as failed.
 
-    Args:
-        name: of few values.
-        attributes: known at the start.
-        kind: its side of a call or message.
-        parent: W3C Trace Context headers; without them a new trace begins. None: the enclosing
-            span.
+    `parent` has W3C Trace Context headers, and none begin a new trace; None: the enclosing span.
     """
     if _tracer is None:
         yield INVALID_SPAN
@@ -109,8 +104,7 @@ def exporting(endpoint: str | None, service: str) -> Iterator[None]:
         endpoint: base URL of OTLP over HTTP, such as `http://collector:4318`; None: tracing is off.
         service: `service.name`, unless the environment names one.
 
-    Raises:
-        ConfigError: the extra `tracing` is not installed.
+    Raises ConfigError without the extra `tracing`.
     """
     if endpoint is None:
         yield

@@ -37,8 +37,8 @@ def image_digest(rgb: RGB) -> str:
 class Source:
     """The decoded low-resolution input of one request, shared by its M generation calls.
 
-    It hashes by identity, so adapters that upload once use it as a key. `facts` are known besides
-    the pixels, for a score that looks at them.
+    It hashes by identity, so it can be a key of uploads. `facts` are known besides the pixels, for
+    a score that looks at them.
     """
 
     def __init__(self, rgb: RGB, facts: Facts | None = None) -> None:
@@ -302,8 +302,8 @@ def fingerprint_of(facts: object) -> str:
 def settings_of(upscaler: Upscaler) -> dict[str, str]:
     """A digest of each fact that the fingerprint covers; empty if the upscaler reports none.
 
-    Calibrations keep them, so that an error can name the setting that changed. Values may be
-    private addresses or prompts.
+    Calibrations keep them, so that an error can name the changed setting without its value, which
+    may be private.
     """
     facts: Mapping[str, object] = getattr(upscaler, "facts", {})
     return _digests(facts)

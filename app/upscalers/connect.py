@@ -88,7 +88,7 @@ async def look(wanted: ConnectRequest) -> Suggestion:
     """The entry that the server's description suggests; nothing is generated.
 
     Raises:
-        BadRequest: no such address, or nothing there describes an upscaler.
+        BadRequest: no such address, or no description of an upscaler.
         UpscalerError: unreachable, or it refuses the token.
     """
     if wanted.address.endswith(".onnx") and "://" not in wanted.address:

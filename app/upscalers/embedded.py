@@ -142,9 +142,7 @@ def run_tiled(
 ) -> RGB:
     """The complete output of `tiled`; `cancelled` is called before every tile.
 
-    Raises:
-        Stopped: `cancelled` returned true.
-        ValueError: `function` returned an unexpected shape.
+    Raises Stopped once `cancelled` returns true, and ValueError as `tiled`.
     """
     output, parts = tiled(function, image, scale, plan)
     for part in parts:
@@ -176,8 +174,8 @@ class FairThreads:
     """`count` threads that run the parts of all requests, each part in one thread.
 
     A small picture of one tile should not wait for the hundreds of a large one. So the request that
-    has had the least goes next, among equals the one that needs the least: start-time fair queueing
-    (Goyal, Vin and Cheng, SIGCOMM 1996) with the pixels of a tile as its length.
+    has had the least is next, among equals the smallest: start-time fair queueing (Goyal, Vin and
+    Cheng, SIGCOMM 1996) with the pixels of a tile as its length.
     """
 
     def __init__(self, count: int, name: str) -> None:
@@ -191,13 +189,7 @@ class FairThreads:
 
         When the call is cancelled or a part raises, parts that have begun end, others do not begin.
 
-        Args:
-            request: requests share the threads evenly.
-            parts: at least one.
-            cost: thread time of a part, in any unit.
-
-        Raises:
-            Closed: `close` was called.
+        `cost` is the thread time of a part, in any unit. Raises Closed after `close`.
         """
         work = _Work(request, cost, deque(parts))
         with self._lock:
@@ -257,14 +249,12 @@ def symmetric_sample(
 ) -> RGB:
     """One sample of a deterministic model: upscale under the symmetry `seed % 96`, then undo it.
 
-    The symmetry is applied to each tile: the result is the same while the halo covers the model's
-    radius, and no second copy of the output is needed.
+    Each tile is transformed, which saves a copy of the output; the result is the same while the
+    halo covers the model's radius.
 
     From [h, w, 3] of 8 or 16 bits, at least 1 x 1, to [k·h, k·w, 3], as deep.
 
-    Raises:
-        Stopped: `cancelled`, which is called before every tile, returned true.
-        UpscalerFailed: the model failed.
+    Raises Stopped once `cancelled`, called before every tile, returns true; UpscalerFailed.
     """
     return run_tiled(_under_symmetry(model, seed), rgb, model.scale, plan, cancelled)
 
@@ -296,8 +286,7 @@ class EmbeddedUpscaler:
         halo: overlap in input pixels, at least the radius of the network; None: the same.
         concurrency: tiles that are made at once; a GPU makes one.
 
-    Raises:
-        ConfigError: an unreadable file, not such a model, or too small a tile.
+    Raises ConfigError: an unreadable file, not such a model, or too small a tile.
     """
 
     kind = "embedded"
@@ -358,8 +347,7 @@ class EmbeddedUpscaler:
     def model(self) -> OnnxModel:
         """The network, loaded at first use if it is shipped.
 
-        Raises:
-            UpscalerUnavailable: it computes in another precision than foreseen.
+        Raises UpscalerUnavailable: it computes in another precision than foreseen.
         """
         model = self._load()
         if self._precision not in {None, model.precision}:

@@ -74,10 +74,8 @@ async def probe(upscaler: Upscaler, image: RGB | None = None, *, samples: int = 
 
     An `UpscalerError` is in the report.
 
-    Args:
-        upscaler: three generations are paid for.
-        image: uint8 [h, w, 3]; None: a synthetic pattern of 96 x 96.
-        samples: M, for the number of calls per request.
+    Three generations are paid for. Image uint8 [h, w, 3]; None: a synthetic pattern of 96 x 96.
+    `samples` M only counts the calls per request.
     """
     report = ProbeReport(upscaler.name, upscaler.kind, samples)
     source = Source(pattern() if image is None else image)

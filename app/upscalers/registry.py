@@ -63,17 +63,9 @@ def build_upscaler(
 ) -> Upscaler:
     """Build an upscaler; a remote one is not contacted yet.
 
-    Args:
-        config: the entry.
-        environ: has the variables of `token_env`.
-        metrics: counts remote calls.
-        calls: counts calls over all processes; None: entries have no `max_calls_per_hour`.
-        network: for tests.
-        precision: of embedded models whose entry names none.
-        witness: of every upscaler but the one that is the witness, which it shares.
-
-    Raises:
-        ConfigError: a variable is not set, or a model file cannot be read.
+    `calls` counts over all processes, and may be None if no entry has `max_calls_per_hour`.
+    `precision` is for embedded models whose entry names none; `witness` is shared by all upscalers
+    but itself. Raises ConfigError for an unset variable or an unreadable model file.
     """
     if isinstance(config, EmbeddedConfig):
         upscaler = EmbeddedUpscaler(

@@ -329,10 +329,8 @@ class ResilientUpscaler:
     async def _wait_for_return(self, error: UpscalerError, pause: float, until: float) -> None:
         """Return when an upscaler that is away may be back, or else raise the error.
 
-        Args:
-            error: of the last attempt.
-            pause: seconds to wait at least.
-            until: when the next attempt must begin, on the loop's clock.
+        It waits at least `pause` seconds; the next attempt must begin at `until`, on the loop's
+        clock.
         """
         asked = asked_wait(error) or 0.0
         is_alive = asked > self._policy.longest_asked_s

@@ -76,10 +76,7 @@ class OnnxModel:
     Input and output are one NCHW float32 RGB tensor in [0, 1] with free height and width; a trial
     run finds `scale`.
 
-    Arguments are those of `load_session`; 0 threads: one per usable core.
-
-    Raises:
-        ConfigError: not an ONNX file, or not such a network.
+    0 threads: one per usable core. Raises ConfigError: not an ONNX file, or not such a network.
     """
 
     def __init__(
@@ -188,17 +185,10 @@ def load_session(
 ) -> Session:
     """Load a network.
 
-    Args:
-        weights: the bytes of the ONNX file, without external data.
-        name: for errors.
-        threads: of one run, at least 1.
-        streams: threads that call `run` at the same time.
-        precision: "auto": bfloat16 where OpenVINO runs the network on a processor that has it, else
-            float32.
-        among: candidates in order of trial; None: `runtimes()`.
-
-    Raises:
-        ConfigError: not an ONNX file, or bfloat16 is required and missing.
+    The ONNX file has no external data. One run uses `threads`; `streams` threads call `run` at
+    once. Precision "auto" is bfloat16 where OpenVINO runs the network on a processor that has it,
+    else float32. `among` are candidates in order of trial; None: `runtimes()`. Raises ConfigError:
+    not an ONNX file, or bfloat16 is required and missing.
     """
     if precision == "bf16" and not has_bf16():
         raise ConfigError(

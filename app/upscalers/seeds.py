@@ -43,8 +43,7 @@ def sample_seeds(seed: int, count: int) -> list[int]:
     Not 0, which several APIs read as "random". The first eight seeds have the residues 0..7 modulo
     96 in random order, the next the others in random order, so 96 seeds have distinct elements.
 
-    Raises:
-        ValueError: `seed` outside [0, 2^63 − 1] or `count` < 1.
+    Raises ValueError for `seed` outside [0, 2^63 − 1] or `count` < 1.
     """
     if not 0 <= seed <= MAX_REQUEST_SEED:
         raise ValueError(f"seed must be between 0 and 2^63 - 1, got {seed}")

@@ -100,11 +100,8 @@ def encode(
 ) -> tuple[list[Part], dict[str, str]]:  # fmt: skip
     """The body of a message, in parts that copy no array, and its headers.
 
-    Args:
-        document: the message without its tensors.
-        side: where they are listed.
-        tensors: by name; bytes are an encoded file, for which JSON raises ValueError.
-        binary: raw tensors instead of JSON numbers.
+    `side` lists the tensors, raw if `binary`, else JSON numbers; bytes are an encoded file, for
+    which JSON raises ValueError.
     """
     entries, tail = [], list[Part]()
     for name, value in tensors.items():
@@ -139,13 +136,7 @@ def decode(
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """A message and its tensors by name.
 
-    Args:
-        body: all of it.
-        header_length: the header `HEADER_LENGTH`; None: all of it is JSON.
-        side: where the tensors are listed.
-
-    Raises:
-        Malformed: it does not follow the protocol.
+    `header_length` None: all of the body is JSON. Raises Malformed.
     """
     document, tail = _split(memoryview(body), header_length)
     tensors: dict[str, Tensor] = {}

@@ -133,9 +133,8 @@ class CanaryWatch:
     async def round(self, upscaler: str, *, due_s: float = 0.0) -> None:
         """Send the canaries of the active calibration once, if the last round is so long ago.
 
-        Nothing is sent when there are none, when the alarm is raised already, when another process
-        has begun a round, or when the upscaler reports another fingerprint, of which every request
-        warns.
+        Nothing is sent without canaries, after an alarm, while another process makes a round, or
+        under another fingerprint, of which every request warns.
 
         Raises:
             TrustscaleError: a store cannot be used.
@@ -195,10 +194,7 @@ class CanaryWatch:
         return await answer(model, x, seed, spare_seeds=spares, deadline=deadline)
 
     async def _watch(self, upscaler: str) -> None:
-        """Make rounds when they are due, for ever.
-
-        The last round counts, not the start: so gateways that restart every day make rounds.
-        """
+        """Make rounds for ever, due after the last round, since gateways restart."""
         late = self.chance.uniform(1, 1 + _JITTER)
         look_s = late * min(self.fresh_s, self.interval_s)
         while True:

@@ -1,8 +1,8 @@
 """Accumulates answered requests to a state that all gateways share.
 
-A request only appends to a queue in memory, which one task per process accumulates. Lost are the
-queue of a process that dies, and what a store refuses for too long: independently of the images, so
-no promise changes.
+A request only appends to a queue in memory, which one task per process accumulates. Requests are
+lost if the process dies, or while a store is away too long: independently of the images, so no
+promise changes.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class Monitor:
     client_interval_s: at most one request per client in so many seconds counts; 0: all do.
     uniform: numbers in [0, 1) that break ties.
     most_waiting: the longest queue.
-    rest_s: pause after each round: a busy gateway accumulates many requests in one write.
+    rest_s: pause after each round, to join requests in one write.
     drain_s: time of a stopping process for its last round.
     """
 
@@ -117,7 +117,7 @@ class Monitor:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Fold beside the body, and at its end what still waits, if the store lets it."""
+        """Accumulate during the body, and the rest at its end, if the store is available."""
         task = asyncio.create_task(self._run())
         try:
             yield

@@ -1,4 +1,4 @@
-"""Feedback: how wrong was a served mask, once the truth is known?
+"""Feedback: how wrong a served mask was, once the truth is known.
 
 D is measured as in calibration, between the truth and the served image; the loss is its maximum
 over the served mask. Besides:
@@ -139,14 +139,9 @@ async def read_truth(
 ) -> RGB:
     """What is known of a result, as pixels.
 
-    Args:
-        calibration: of the mask, or its part of one group.
-        served: the stored result.
-        image: Y, for every metric but the semantic one of people.
-        label: for that one, not black where the meaning differs.
-
-    Raises:
-        BadInput: a missing, superfluous or unusable file, or a missing extra.
+    `image` is Y, for every metric but the semantic one of people; `label`, for that one, is not
+    black where the meaning differs. Raises BadInput for a missing, superfluous or unusable file, or
+    a missing extra.
     """
     check_measurable(calibration.pipeline.fidelity)
     wants_label = needs_label(calibration.pipeline.fidelity)

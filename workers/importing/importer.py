@@ -61,18 +61,10 @@ def import_model(
 ) -> Imported:
     """Write a model's ONNX file, unless it is one already, and its entry in the settings file.
 
-    Args:
-        source: a file of torch, ncnn or ONNX.
-        configuration: the settings file.
-        name: of the upscaler.
-        out: the ONNX file to write.
-        picture: to compare on, uint8 [h, w, 3]; None: a pattern.
-        halo: overlap of tiles, input pixels; None: measured.
-        force: replace `out`.
-
-    Raises:
-        WeightsError: an unusable file, or an import that differs from the original.
-        ConfigError: an unusable name or path.
+    The source is a file of torch, ncnn or ONNX. Both are compared on `picture`, uint8 [h, w, 3];
+    None: a pattern. `halo` is the overlap of tiles in input pixels; None: measured. `force`
+    replaces `out`. Raises WeightsError for an unusable file or an import that differs from the
+    original, ConfigError for an unusable name or path.
     """
     target = source.resolve() if source.suffix == ".onnx" else out.resolve()
     try:
@@ -144,8 +136,7 @@ class Difference:
 def compare(original: Callable[[Tensor], Tensor], model: OnnxModel, picture: RGB) -> Difference:
     """How far the model's answer is from the original's, in [0, 1] without rounding.
 
-    Raises:
-        WeightsError: they differ by more than the limits, or in size.
+    Raises WeightsError: they differ by more than the limits, or in size.
     """
     tensor = _tensor(picture)
     try:
@@ -170,8 +161,7 @@ def halo_of(model: OnnxModel) -> int:
     Its radius (how far a change of one pixel reaches), if at most 64; else the distance from a cut
     beyond which the answer changes by less than half a grey level.
 
-    Raises:
-        WeightsError: there is none, so tiles would show.
+    Raises WeightsError: there is none, so tiles would show.
     """
     radius = _radius(model)
     if radius <= _FARTHEST:

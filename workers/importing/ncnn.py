@@ -1,7 +1,6 @@
 """ncnn models (`.param` and `.bin`), as Upscayl uses them: read, and written as ONNX.
 
-A `.param` file lists layers as text, with numbered parameters; the `.bin` file holds their weights
-in the same order.
+A `.param` file lists layers as text, the `.bin` file their weights in the same order.
 """
 
 from __future__ import annotations
@@ -67,8 +66,7 @@ class Layer:
 def to_onnx(param: Path, weights: Path) -> onnx.ModelProto:
     """The network as an ONNX model, NCHW float32 with free sides.
 
-    Raises:
-        WeightsError: a damaged file, or an unknown layer.
+    Raises WeightsError: a damaged file, or an unknown layer.
     """
     try:
         text, data = param.read_text("utf-8"), weights.read_bytes()

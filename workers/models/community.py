@@ -1,7 +1,7 @@
 """Community model files, through spandrel: Real-ESRGAN, SwinIR, HAT, DAT, DDColor and more.
 
-spandrel recognises the architecture by the names of the weights, which `workers.weights` reads, so
-no code in a file is executed.
+`workers.weights` reads the weights, so no code in a file is executed; spandrel recognises the
+architecture by their names.
 
 Most of these models are deterministic and sampled through their symmetries. A few draw at random
 (`DRAWING`): there the seed decides the draws, and one draw serves all tiles.
@@ -77,14 +77,9 @@ class CommunityEngine(OneByOneEngine):
     def __init__(self, descriptor: Any, weights_digest: str, spec: EngineSpec) -> None:
         """Take over a network.
 
-        Args:
-            descriptor: spandrel's `ImageModelDescriptor`, from RGB or grey to RGB or grey.
-            weights_digest: of its weights.
-            spec: `tile` counts if the architecture can be tiled.
-
-        Raises:
-            ConfigError: a model of other channels or with a mask, an unsupported precision, or
-                samples that no seed can repeat.
+        `descriptor` is spandrel's, from RGB or grey to RGB or grey; `spec.tile` counts if the
+        architecture can be tiled. Raises ConfigError for other channels, a mask, an unsupported
+        precision, or samples that no seed can repeat.
         """
         architecture = str(descriptor.architecture.id)
         if not isinstance(descriptor, spandrel.ImageModelDescriptor):

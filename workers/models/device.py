@@ -69,8 +69,7 @@ class Batch:
         A step that runs out of memory is repeated with half the batch, so only its last line may
         have an effect.
 
-        Raises:
-            OutOfMemory: not even one sample fits.
+        Raises OutOfMemory: not even one sample fits.
         """
         first = 0
         while first < count:

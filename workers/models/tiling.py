@@ -70,11 +70,8 @@ class Merger:
     ) -> None:
         """Add one tile's results.
 
-        Args:
-            box: the tile's place in the low-resolution image.
-            tiles: float32[b, channels, k*box.height, k*box.width].
-            first: index of the sample of tiles[0].
-            weight: of all positions, or of each.
+        `box` is its place in the low-resolution image, `tiles` float32[b, channels, k*box.height,
+        k*box.width], `first` the sample of tiles[0], `weight` of all positions or of each.
         """
         box.cut(self._sum[first : first + len(tiles)], self._scale).add_(weight * tiles.cpu())
         if first == 0:

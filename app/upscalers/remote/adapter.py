@@ -151,8 +151,7 @@ class Adapter(abc.ABC, Generic[Config]):
     async def _ask(self, url: str, interval: float, turn: Turn | None) -> Reply:
         """Poll once, after the interval.
 
-        Polling is free and the work behind it is not, so a failed poll is repeated before the work
-        is given up.
+        A failed poll is repeated: polling is free, the work is not.
         """
         for _ in range(_POLL_TRIES):
             await asyncio.sleep(interval)

@@ -211,11 +211,8 @@ def failure(  # noqa: PLR0911 - one return for each meaning
 ) -> UpscalerError:
     """The error that an unsuccessful answer means.
 
-    Args:
-        reply: the answer.
-        who: the upscaler's name.
-        error_text: JSON pointers to the explanation, tried before the usual places.
-        wait_429: seconds to wait after 429 when the server does not say.
+    `error_text` has JSON pointers to the explanation, tried before the usual places; `wait_429` the
+    seconds to wait after 429 when the server does not say.
     """
     status = reply.status
     said = explanation(reply, error_text)

@@ -1,8 +1,8 @@
 """Gradio apps, such as Hugging Face Spaces: upload, call, event stream, fetch.
 
 Only `event: complete` is success; errors come inside HTTP 200, often without text. A result's
-address is built from its path, because its URL names the host that a proxy reported. Sources: the
-guide "Querying Gradio apps with curl", routes.py of Gradio 6.
+address is built from its path, since its URL may name a proxy's host. Sources: the guide "Querying
+Gradio apps with curl", routes.py of Gradio 6.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """HTTP to upscalers; no other module calls them.
 
-`Upstream` knows no protocol and guarantees what all need: a timeout on every step, byte limits
-while reading, no redirects, no compression (what is not decompressed cannot be a bomb), the token
-only to the configured origin, and results only from where `guard.py` allows.
+`Upstream` guarantees what all protocols need: a timeout on every step, byte limits while reading,
+no redirects, no compression (what is not decompressed cannot be a bomb), the token only to the
+configured origin, and results only from where `guard.py` allows.
 """
 
 from __future__ import annotations

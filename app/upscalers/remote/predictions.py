@@ -228,8 +228,7 @@ class ReplicateUpscaler(PredictionsUpscaler[ReplicateConfig]):
     async def _looked_for(self, wanted: dict[str, Any]) -> Any:
         """One of the account's newest predictions that has this version and input.
 
-        An equal prediction of another call is as good. The search lasts as long as the call, so
-        that nothing is paid for twice.
+        An equal prediction of another call is as good. The search lasts as long as the call.
         """
         while self._takes_seeds():
             with suppress(UpscalerUnavailable):

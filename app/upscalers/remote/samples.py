@@ -218,10 +218,7 @@ class Alignment:
 def alignment(source: RGB, sample: RGB, scale: int) -> Alignment:
     """Shift and stretch by phase correlation on up to nine windows.
 
-    Args:
-        source: uint8 [h, w, 3].
-        sample: uint8 [k·h, k·w, 3].
-        scale: k.
+    Source uint8 [h, w, 3], sample uint8 [k·h, k·w, 3].
     """
     # Importing it takes half a second.
     from skimage.registration import phase_cross_correlation  # noqa: PLC0415
@@ -259,8 +256,7 @@ def alignment(source: RGB, sample: RGB, scale: int) -> Alignment:
 def is_unchanged(source: RGB, sample: RGB, scale: int) -> bool:
     """Whether the sample is merely the input resized by a usual filter: no model has run.
 
-    Judged on the centre, and only where the filters differ from each other, or a model may have had
-    nothing to add.
+    Judged on the centre, and only where the filters differ.
     """
     if scale == 1:
         return bool(np.array_equal(source, sample)) and bool((source != source[0, 0]).any())

@@ -67,13 +67,9 @@ class DiffusionEngine(Engine):
     def __init__(self, pipeline: Pipeline, facts: dict[str, object], spec: EngineSpec) -> None:
         """Take over a pipeline.
 
-        Args:
-            pipeline: networks and settings.
-            facts: what else decides its pixels; see `pipeline_digest`.
-            spec: `dtype` is that of the denoiser; the codec, which overflows, stays in float32.
-
-        Raises:
-            ConfigError: no such device or precision, or too small a tile.
+        `facts`: see `pipeline_digest`. `spec.dtype` is that of the denoiser; the codec, which
+        overflows, stays in float32. Raises ConfigError: no such device or precision, or too small a
+        tile.
         """
         self.pipeline = pipeline
         self._device = parse_device(spec.device)

@@ -1,7 +1,7 @@
 """SinSR as an engine of the worker: M samples of images for less than M runs.
 
-Enlargement and encoding are computed once per tile; noise prediction and decoding run over as many
-samples as memory allows, also of several images.
+A tile is enlarged and encoded once; noise prediction and decoding run over as many samples as
+memory allows, also of several images.
 """
 
 from collections.abc import Sequence

@@ -112,9 +112,7 @@ class SinSR:
     def prepare(self, lr: torch.Tensor, box: Box) -> tuple[torch.Tensor, torch.Tensor]:
         """The padded tile in [-1, 1] and its latent, float32[B, 3, H, W] each.
 
-        Args:
-            lr: float32[B, 3, h, w] in [0, 1], on the CPU.
-            box: the tile.
+        `lr` is float32[B, 3, h, w] in [0, 1], on the CPU.
         """
         tile = (box.cut(lr) - 0.5) / 0.5
         lq = pad_reflect(tile, self.config.sampler.desired_min_size).to(self.device)
