@@ -9,8 +9,8 @@ import structlog
 from hypothesis import settings
 
 from app.stores.open import open_stores
-from tests.missing import not_here
-from tests.servers import RedisServer, S3Server, ServerMissing
+from tests.missing import needed
+from tests.servers import RedisServer, S3Server
 
 
 @pytest.hookimpl(trylast=True)
@@ -46,21 +46,13 @@ def _is_slow(item):
 @pytest.fixture(scope="session")
 def redis_server():
     """One Redis for the session; tests that kill or freeze a server start their own."""
-    try:
-        server = RedisServer()
-    except ServerMissing as missing:
-        not_here(missing)
-    with server:
+    with needed(), RedisServer() as server:
         yield server
 
 
 @pytest.fixture(scope="session")
 def s3_server():
-    try:
-        server = S3Server()
-    except ServerMissing as missing:
-        not_here(missing)
-    with server:
+    with needed(), S3Server() as server:
         yield server
 
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass
+from types import SimpleNamespace
 
 import httpx
 import pytest
@@ -23,6 +24,7 @@ from tests.factories import truths
 from tests.fakes import FakeUpscaler
 from tests.live import serving
 
+PARTS = ["image.png", "mask.png", "overlay.png", "result.json", "trust.png"]  # of an answer
 FORCED = ("--activate", "--force")  # so few pairs trust nothing at the default α
 
 
@@ -117,15 +119,6 @@ def calibrated(run, place, upscaler, calibrated_once):
     return outcome.json["id"]
 
 
-@dataclass(frozen=True)
-class Gateway:
-    url: str
-    upscaler: FakeUpscaler
-    asked: list[str]  # paths of all requests
-    headers: list[dict[bytes, bytes]]  # theirs
-    client: httpx.Client  # with the admin's key
-
-
 @pytest.fixture(scope="module")
 def running_server(tmp_path_factory):
     logs = structlog.get_config()
@@ -137,11 +130,10 @@ def running_server(tmp_path_factory):
     )
     upscaler = FakeUpscaler()
     served = gateway(tmp_path_factory.mktemp("gateway"), upscaler, client_keys=["client-key"])
-    asked, headers = [], []
+    asked = []  # paths of all requests
 
     async def noted(scope, receive, send):
         asked.append(scope.get("path", ""))
-        headers.append(dict(scope.get("headers", ())))
         await served(scope, receive, send)
 
     admin = {"Authorization": f"Bearer {ADMIN_KEY}"}
@@ -149,7 +141,9 @@ def running_server(tmp_path_factory):
         serving(noted) as address,
         httpx.Client(base_url=f"http://{address}", headers=admin, timeout=60) as client,
     ):
-        yield Gateway(f"http://{address}", upscaler, asked, headers, client)
+        yield SimpleNamespace(
+            url=f"http://{address}", upscaler=upscaler, asked=asked, client=client
+        )
     structlog.configure(**logs)
 
 

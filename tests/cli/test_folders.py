@@ -13,12 +13,11 @@ from PIL import Image
 
 from app.errors import UpscalerFailed, UpscalerUnavailable
 from tests.api.gateway import aside, gateway
-from tests.cli.conftest import FORCED, stopped
+from tests.cli.conftest import FORCED, PARTS, stopped
 from tests.factories import calibration_of, encoded, photo, pictures, truths
 from tests.fakes import FakeUpscaler
 from tests.live import serving
 
-PARTS = ["image.png", "mask.png", "overlay.png", "result.json", "trust.png"]
 MANIFEST = "trustscale.manifest.json"
 small = functools.partial(pictures, side=24)
 

@@ -15,11 +15,9 @@ from app.cli.service import inside, local
 from app.serving.answer import Result
 from app.serving.service import watcher
 from app.system import usable_cores
-from tests.cli.conftest import stopped
+from tests.cli.conftest import PARTS, stopped
 from tests.factories import encoded, photo, pictures, truths
 from tests.waiting import block_until
-
-NAMES = ["image.png", "mask.png", "overlay.png", "result.json", "trust.png"]
 
 
 @pytest.fixture
@@ -33,7 +31,7 @@ def test_five_files(run, place, calibrated, picture):
     assert outcome.code == 0, outcome.err
     assert "bird.png: In 9 of 10 such pictures nothing" in outcome.out
     folder = place / "answers" / "today"
-    assert sorted(p.name for p in folder.iterdir()) == [f"bird.{name}" for name in NAMES]
+    assert sorted(p.name for p in folder.iterdir()) == [f"bird.{name}" for name in PARTS]
     document = json.loads((folder / "bird.result.json").read_text("utf-8"))
     assert set(document) == {*Result.model_fields, "request", "source"} - {"links"}
     assert document["calibration"] == calibrated

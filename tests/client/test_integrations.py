@@ -22,8 +22,7 @@ from app.images.metadata import Metadata
 from tests.docs.blocks import ROOT
 from tests.factories import pictures
 from tests.images.test_formats import GEO
-from tests.missing import not_here
-from tests.servers import ServerMissing
+from tests.missing import needed, not_here
 from tests.upscalers.remote.real import environment
 
 PLACES = ROOT / "examples" / "integrations"
@@ -66,9 +65,6 @@ class TestGitHubAction:
         repository = tmp_path / "repository"
         pictures(repository, "old.png", "kept.png", side=24)
         monkeypatch.chdir(repository)
-        for name in ("AUTHOR", "COMMITTER"):
-            monkeypatch.setenv(f"GIT_{name}_NAME", "x")
-            monkeypatch.setenv(f"GIT_{name}_EMAIL", "x@example.org")
         _git("init", "--quiet")
         _git("add", ".")
         _git("commit", "--quiet", "-m", "before")
@@ -134,7 +130,8 @@ class TestGitHubAction:
 
 
 def _git(*command):
-    return subprocess.run(("git", *command), check=True, capture_output=True, text=True).stdout
+    git = ("git", "-c", "user.name=x", "-c", "user.email=x@example.org", *command)
+    return subprocess.run(git, check=True, capture_output=True, text=True).stdout
 
 
 @pytest.mark.hosts
@@ -191,11 +188,8 @@ def display():
 @pytest.mark.hosts
 def test_napari(url, tmp_path, display):
     """Installed from its folder, the widget adds three layers that lie on the one that was sent."""
-    try:
-        commands = environment("napari")
-    except ServerMissing as missing:
-        not_here(missing)
-    python = commands / "python"
+    with needed():
+        python = environment("napari") / "python"
     subprocess.run(
         [
             *(python, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation"),

@@ -40,7 +40,6 @@ def live_and_die(url, data_dir, life):
     """Run the writer for a random moment, its first life until it has promised everything once."""
     command = [sys.executable, "-m", "tests.contract.crash_writer", url, str(data_dir), str(life)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as writer:
-        assert writer.stdout is not None
         lines = [writer.stdout.readline()]
         while life == 0 and {line.split()[0] for line in lines} < KINDS:
             lines.append(writer.stdout.readline())

@@ -8,8 +8,8 @@ import shutil
 import subprocess
 import sys
 import tomllib
-from pathlib import Path
-from typing import Any, NamedTuple
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -87,15 +87,9 @@ _STANDS_FOR = [
 ]
 
 
-class Place(NamedTuple):
-    """Where pages are tried: a folder with files, and the environment of the shell."""
-
-    folder: Path
-    env: dict[str, str]
-
-
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
+    """Where pages are tried: a folder with files, and the environment of the shell."""
     if shutil.which("curl") is None:
         not_here("curl is not installed")
     base = tmp_path_factory.mktemp("docs")
@@ -128,7 +122,7 @@ def place(tmp_path_factory):
         process.wait_until((base / "socket").exists, "the program")
         server = f"http://{address}"
         env |= {"SERVER": server, "U": f"{server}/v1/admin/calibrations", **_make_things(server)}
-        yield Place(files, env)
+        yield SimpleNamespace(folder=files, env=env)
 
 
 def _make_files(folder):

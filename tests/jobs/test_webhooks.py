@@ -2,7 +2,6 @@
 
 import base64
 import json
-import re
 import sys
 import time
 from pathlib import Path
@@ -17,6 +16,7 @@ from app.jobs.webhooks import WebhookHandler, Webhooks, delivery_of, secret_of
 from app.settings import load_settings
 from app.stores.base import JobState
 from app.upscalers.remote.http import Network
+from tests.docs.blocks import ROOT, blocks_of
 from tests.jobs.conftest import ended
 from tests.jobs.work import new_job
 from tests.servers import ProcessGroup, free_port
@@ -24,11 +24,8 @@ from tests.servers import ProcessGroup, free_port
 SECRET = "whsec_" + base64.b64encode(b"a secret of 24 bytes, or").decode()
 NEXT = "whsec_" + base64.b64encode(b"the next secret of many bytes").decode()
 URL = "https://hooks.example.com/told?by=us"
-RECEIVER = re.search(
-    r"```python\n(.*?)```",
-    (Path(__file__).parents[2] / "docs/http.md").read_text("utf-8"),
-    re.DOTALL,
-).group(1)
+BLOCKS = blocks_of(ROOT / "docs/http.md")
+RECEIVER = next(block.text for block in BLOCKS if block.kind == "python")
 
 
 def webhooks(*hosts, secrets=(SECRET,), **more):

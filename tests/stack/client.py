@@ -57,7 +57,7 @@ class Client:
 
         def went_on():
             nonlocal found
-            before, found = found, _json(self.get(job, **self.admin))
+            before, found = found, _checked(self.get(job, **self.admin)).json()
             return found != before
 
         while found.get("state") not in {"succeeded", "failed", "cancelled"}:
@@ -65,7 +65,7 @@ class Client:
         return found
 
     def calibrations(self):
-        return {item["id"] for item in _json(self.get(CALIBRATIONS, **self.admin))}
+        return {item["id"] for item in _checked(self.get(CALIBRATIONS, **self.admin)).json()}
 
     def answers(self):
         """The seconds until something is ready behind the proxy and an upscaling is answered."""
@@ -77,15 +77,14 @@ class Client:
             return False
 
         block_until(is_ready)
-        _json(self.upscale())
+        _checked(self.upscale())
         return time.monotonic() - began
 
 
-def _json(answer):
-    assert answer.status_code == 200, answer.text
-    return answer.json()
+def _checked(answer, status=200):
+    assert answer.status_code == status, answer.text
+    return answer
 
 
 def _location(answer):
-    assert answer.status_code == 202, answer.text
-    return answer.headers["Location"]
+    return _checked(answer, 202).headers["Location"]

@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.missing import not_here
-from tests.servers import ServerMissing
+from tests.missing import needed
 from tests.stack.client import Client
 from tests.stack.engine import Stack
 
@@ -14,10 +13,8 @@ from tests.stack.engine import Stack
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory):
     """The core of the stack, healthy; at the end all of it is removed."""
-    try:
+    with needed():
         found = Stack(tmp_path_factory.mktemp("stack"))
-    except ServerMissing as missing:
-        not_here(missing)
     found.configure(
         REDIS_PASSWORD=secrets.token_hex(16), TRUSTSCALE_ADMIN_KEYS=secrets.token_hex(32)
     )
@@ -41,4 +38,4 @@ def _keep_logs(stack):
     folder = Path("test-artefacts") / "stack"
     folder.mkdir(parents=True, exist_ok=True)
     for name in stack.containers(every=True):
-        (folder / f"{name}.log").write_text(stack.logs(name), "utf-8")
+        (folder / f"{name}.log").write_text(stack.call("logs", name), "utf-8")

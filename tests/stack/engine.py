@@ -43,12 +43,6 @@ class Engine:
         health = state.get("Health") or state.get("Healthcheck") or {}
         return bool(state["Running"]) and health.get("Status") in {"healthy", None, ""}
 
-    def run_in(self, name, *words):
-        return self.call("exec", name, *words)
-
-    def logs(self, name):
-        return self.call("logs", name)
-
     def _run(self, *words):
         done = subprocess.run(
             words,

@@ -62,7 +62,7 @@ def test_a_worker_is_found_by_env_alone(stack, client, tmp_path):
 def test_nothing_secret_is_seen_in_a_list_of_processes(stack):
     secrets = [stack.settings["REDIS_PASSWORD"], stack.settings["TRUSTSCALE_ADMIN_KEYS"]]
     for name in stack.containers():
-        pids = stack.run_in(name, "sh", "-c", "cat /proc/[0-9]*/cmdline | tr '\\0' ' '")
+        pids = stack.call("exec", name, "sh", "-c", "cat /proc/[0-9]*/cmdline | tr '\\0' ' '")
         assert not any(secret in pids for secret in secrets), name
 
 
@@ -73,7 +73,9 @@ def test_three_gateways_share_the_requests(stack, client):
 
     def all_asked():
         client.answers()
-        return all("/v1/upscale" in stack.logs(name) for name in stack.containers("gateway"))
+        return all(
+            "/v1/upscale" in stack.call("logs", name) for name in stack.containers("gateway")
+        )
 
     block_until(all_asked)
 
@@ -120,13 +122,13 @@ def test_a_full_volume_is_an_error_and_no_loss(stack, client):
     name = stack.containers("jobs")[0]
     before = client.calibrations()
     filler = "/var/lib/trustscale/filler"
-    stack.run_in(name, "sh", "-c", f"cat /dev/zero > {filler} 2> /dev/null || true")
+    stack.call("exec", name, "sh", "-c", f"cat /dev/zero > {filler} 2> /dev/null || true")
     try:
         response = client.try_to_submit()
         assert response.status_code in {503, 507}, response.text
         assert response.headers["Content-Type"] == "application/problem+json"
     finally:
-        stack.run_in(name, "rm", filler)
+        stack.call("exec", name, "rm", filler)
     assert client.finished(client.submit())["state"] == "succeeded"
     assert client.calibrations() == before
 
@@ -145,10 +147,10 @@ def test_a_backup_is_restored(stack, client, tmp_path):
     assert client.get(result).status_code == 200
     (redis,) = stack.containers("redis")
     asked = "REDISCLI_AUTH=$(cut -d' ' -f2 /tmp/password.conf) redis-cli"
-    stack.run_in(redis, "sh", "-c", f"{asked} BGREWRITEAOF")
+    stack.call("exec", redis, "sh", "-c", f"{asked} BGREWRITEAOF")
 
     def found():
-        return stack.run_in(redis, "sh", "-c", f"{asked} INFO persistence")
+        return stack.call("exec", redis, "sh", "-c", f"{asked} INFO persistence")
 
     block_until(lambda: "aof_rewrite_in_progress:0" in found())
     assert "aof_last_bgrewrite_status:ok" in found()

@@ -38,11 +38,6 @@ def note(monitor, calibration, count=1, *, z=-8.0, client=None):
         monitor.note(calibration, Observation(time.time(), z, 0.5, 0.5, next(_DIGESTS)), client)
 
 
-def patient(*parts, **options):
-    """A monitor whose last round may take as long as the machine does."""
-    return Monitor(*parts, drain_s=60.0, **options)
-
-
 class Failing:
     def __init__(self, stores, *, mended=False):
         self.store = stores.monitor
@@ -89,7 +84,7 @@ class TestBeside:
     async def test_it_folds_by_itself(self, stores, calibration):
         """Beside a running gateway requests are folded soon, and the last ones at its end."""
         store = Failing(stores, mended=True)
-        monitor = patient(store)
+        monitor = Monitor(store, drain_s=60.0)
         async with monitor.running():
             note(monitor, calibration)
             await until(lambda: store.calls)
@@ -98,7 +93,7 @@ class TestBeside:
 
     async def test_a_store_that_comes_back(self, stores, calibration):
         failing, metrics = Failing(stores), Metrics()
-        monitor = patient(failing, metrics, rest_after_failure_s=0.01)
+        monitor = Monitor(failing, metrics, rest_after_failure_s=0.01, drain_s=60.0)
         async with monitor.running():
             note(monitor, calibration, 3)
             await until(lambda: failing.calls >= 3)
@@ -109,7 +104,7 @@ class TestBeside:
     async def test_what_cannot_be_kept_is_counted(self, stores, calibration):
         """A full queue and a store that stays away lose requests, and say how many."""
         metrics = Metrics()
-        monitor = patient(Failing(stores), metrics, most_waiting=4)
+        monitor = Monitor(Failing(stores), metrics, most_waiting=4, drain_s=60.0)
         async with monitor.running():
             note(monitor, calibration, 6)
         assert "trustscale_monitor_lost_total 6.0" in metrics.text().decode()
@@ -117,7 +112,7 @@ class TestBeside:
     async def test_a_fault_of_its_own(self, stores, calibration):
         """What the monitor cannot digest is dropped and counted; the next request is folded."""
         metrics = Metrics()
-        monitor = patient(stores.monitor, metrics, rest_s=0.0)
+        monitor = Monitor(stores.monitor, metrics, rest_s=0.0, drain_s=60.0)
         async with monitor.running():
             note(monitor, calibration, z=float("nan"))
             await until(lambda: b"trustscale_monitor_lost_total 1.0" in metrics.text())

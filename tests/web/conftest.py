@@ -4,8 +4,7 @@ import pytest
 from playwright.sync_api import expect, sync_playwright
 
 from tests.factories import encoded, photo
-from tests.missing import not_here
-from tests.servers import ServerMissing
+from tests.missing import needed
 from tests.web.admin import MARKUP, Api, truths
 from tests.web.browser import ADMIN_KEY, DESKTOP, chromium_program, launched, listen, serving
 
@@ -28,10 +27,8 @@ def browser():
     Not for the session: Playwright leaves an event loop running in this thread until it ends, and
     tests of other packages start their own.
     """
-    try:
+    with needed():
         chromium_program()
-    except ServerMissing as missing:
-        not_here(missing)
     with sync_playwright() as playwright, launched(playwright) as browser:
         yield browser
 
