@@ -71,7 +71,6 @@ def test_only_its_upscaler_is_opened(run, place, monkeypatch):
 
 
 def test_auto_is_chosen(run, place, monkeypatch):
-    """One command measures both models, and uploads get the better."""
     both = [{"name": name, "kind": "embedded"} for name in ("soft", "sharp")]
     table = {"lossless*": "soft", "*": "soft", "no such class": "sharp"}
     made = {
@@ -262,7 +261,6 @@ async def test_twice_at_a_time(place, upscaler):
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL], ids=["ctrl-c", "kill"])
 def test_stopped(run, place, upscaler, number):
-    """After Ctrl-C, which says how to continue, or kill -9 the same command continues."""
     truths(place / "photos", 30, side=16)
     code, said = stopped(number, (place / "waits").exists, *MADE)  # after 50 of 120 calls
     if number == signal.SIGINT:

@@ -17,7 +17,6 @@ def two(run, place):
 
 
 def test_a_life(run, two, place, upscaler):
-    """Listed, shown, activated, derived, backtested, extended, exported, deleted, audited."""
     listed = run("calibrations", "list", "--json").json
     assert {row["id"]: row["active"] for row in listed} == {two[0]: False, two[1]: True}
     assert f"* {two[1]}" in run("calibrations", "list").out

@@ -100,7 +100,6 @@ class TestPlaces:
         assert (place / "a.mask.png").read_bytes() == b"drawn by hand"
 
     def test_urls(self, run, place, calibrated):
-        """What fsspec opens is read, written and continued like a folder."""
         files = fsspec.filesystem("memory")
         for name in ("a.png", "sub/a.png"):
             files.pipe(f"/bucket/in/{name}", encoded(photo(3, 24, 24)))
@@ -122,7 +121,6 @@ class TestPlaces:
 
 
 def test_in_and_out(run, calibrated, monkeypatch):
-    """The picture alone goes to standard output, the words to standard error."""
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(encoded(photo(52, 24, 24)))))
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(out := io.BytesIO()))
     outcome = run("upscale", "-", "--format", "webp")
@@ -134,7 +132,6 @@ def test_in_and_out(run, calibrated, monkeypatch):
 
 class TestGoingOn:
     def test_what_is_done_is_kept(self, run, place, calibrated, upscaler):
-        """Given again, the command makes what is missing, and nothing twice."""
         small(place / "in", "a.png", "b.png", "c.png")
         command = ("upscale", "in", "--out", "out", "--json")
         first = [json.loads(line) for line in run(*command).out.splitlines()]
@@ -165,7 +162,6 @@ class TestGoingOn:
 
     @pytest.mark.slow
     def test_killed(self, run, place, calibrated, upscaler):
-        """kill -9 in the middle of 60 files: the rest is made, nothing twice, every file whole."""
         folder, out = truths(place / "in", 60, side=8), place / "out"
         asked = ("upscale", folder, "--out", out)
         stopped(signal.SIGKILL, lambda: len(records(out)) >= 15, *asked)
@@ -183,7 +179,6 @@ class TestGoingOn:
 
 class TestErrors:
     def test_are_listed_at_the_end(self, run, place, calibrated):
-        """One bad file stops nothing; each is named after all answers, and in the manifest."""
         small(place / "in", "a.png", "c.png")
         (place / "in" / "b.png").write_bytes(b"text")
         (place / "in" / "notes.txt").write_text("no image")

@@ -179,7 +179,6 @@ def test_key(at, server, place, monkeypatch):
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
 def test_nobody_there(run, server, host):
-    """One line that names the server, and says what the system says."""
     refused = f"[Errno {errno.ECONNREFUSED}]"
     with socket.socket() as taken:  # by somebody who does not listen
         taken.bind(("127.0.0.1", 0))
@@ -202,7 +201,6 @@ def test_what_cannot_be_sent(run, server, monkeypatch, url, key):
 
 @pytest.mark.slow
 def test_interrupted(server, place):
-    """Ctrl-C leaves the job running and says how to find it."""
     server.upscaler.seconds = 3600
     server.asked.clear()
     truths(place / "photos", 8)

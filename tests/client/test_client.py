@@ -38,7 +38,6 @@ def client(url):
 
 class TestUpscale:
     def test_a_result(self, client):
-        """Image, mask and trust level belong together; the trust level gives the same mask."""
         result = client.upscale(IMAGE, alpha=0.3, seed=1)
         assert (result.image.mode, result.image.size) == ("RGB", (48, 48))
         assert result.mask.shape == result.trust.shape == (48, 48)
@@ -292,7 +291,6 @@ def form(name):
     ],
 )
 def test_they_are_those_of_the_service(typed, served):
-    """Each field of the service has its type here, and there are no others."""
     assert typing.get_type_hints(typed).keys() == set(served)
 
 
@@ -323,7 +321,6 @@ def test_mypy_knows_them(tmp_path):
 
 
 def test_what_is_saved(tmp_path):
-    """All files, result.json, and the overlay exactly as the service draws it."""
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 256, (12, 16, 3), dtype=np.uint8)
     mask = rng.random((12, 16)) < 0.7

@@ -31,7 +31,6 @@ PLACES = ROOT / "examples" / "integrations"
 @pytest.mark.slow
 class TestMcp:
     async def test_an_agent(self, url, tmp_path):
-        """It sees the tool, gets picture, mask and statement, and no file of another folder."""
         pictures(tmp_path, "sign.png", "../secret.png", side=24)
         command = StdioServerParameters(
             command=sys.executable,
@@ -103,7 +102,6 @@ class TestGitHubAction:
         return run
 
     def test_a_pull_request(self, run, url):
-        """Only what it adds is checked; outputs, summary and a marked picture say so."""
         done, output, summary = run(url=url, alpha="0.12", least="0.01")
         assert (done.returncode, done.stdout) == (0, ""), done.stderr
         assert re.fullmatch(r"checked=1\nsmallest=0\.\d+\n", output)
@@ -113,7 +111,6 @@ class TestGitHubAction:
             assert marked.size == (48, 48)
 
     def test_too_little_is_trusted(self, run, url):
-        """The check fails with a note at the file, whatever its name has in it."""
         done, _, summary = run(url=url, alpha="0.12", least="1")
         assert done.returncode == 1
         assert done.stdout.startswith("::error file=new%2C 100%25.png::Once enlarged, ")

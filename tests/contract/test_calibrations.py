@@ -73,7 +73,6 @@ class TestActivate:
         assert await asked() == "hgfedcba"
 
     async def test_only_while_its_job_goes_on(self, stores):
-        """A job that has ended, or is to be cancelled, activates nothing any more."""
         await stores.calibrations.put(head("a"), b"")
         await stores.calibrations.put(head("b"), b"")
         for name in ("ended", "cancelled", "unknown"):
@@ -107,7 +106,6 @@ class TestActivate:
 
 class TestDelete:
     async def test_gone(self, stores):
-        """A deleted calibration is gone from blob and list; deleting again is NotFound."""
         await stores.calibrations.put(head("a"), b"")
         await stores.calibrations.delete("a")
         assert await stores.calibrations.heads() == []

@@ -37,7 +37,6 @@ class TestCreate:
         assert (running.trace, running.about) == (trace, about)
 
     async def test_unknown(self, stores):
-        """An unknown id is NotFound wherever it is asked for, and there is nothing to start."""
         jobs = stores.jobs
         for call in (jobs.get, jobs.load, jobs.request_cancel, jobs.resume):
             with pytest.raises(NotFound):
@@ -154,7 +153,6 @@ class TestRecords:
 
 class TestCancel:
     async def test_waiting(self, stores):
-        """A job that is queued or awaits labels is cancelled at once."""
         await begun(stores, "labels")
         await stores.jobs.finish("labels", JobState.AWAITING_LABELS)
         await stores.jobs.create(job())

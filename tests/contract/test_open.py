@@ -187,7 +187,6 @@ class TestRedis:
         await stores.check()
 
     async def test_full_memory(self, redis_client, redis_url, opened):
-        """A server without memory is StoreUnavailable; nothing of the result is stored."""
         stores = opened(redis_url)
         await redis_client.config_set("maxmemory", 1)
         try:
@@ -199,7 +198,6 @@ class TestRedis:
             await stores.results.document("r")
 
     async def test_restart_keeps_everything(self, tmp_path, opened):
-        """After kill -9 of the server and a new start, everything acknowledged is there."""
         with RedisServer(fsync="always") as server:
             stores = opened(server.url, tmp_path)
             await stores.calibrations.put(head("a"), b"blob")

@@ -28,7 +28,6 @@ async def _expired(stores, result):
 
 class TestResults:
     async def test_comes_back(self, opener):
-        """Document and blobs come back, also in another process; what was not put is NotFound."""
         view = np.arange(3, dtype="<f4").data.cast("B")
         blobs = {"image.png": b"\x00\xff", "mask.png": b"", "own.f32": view}
         await opener().results.put("r", b'{"a":1}', blobs)
@@ -154,7 +153,6 @@ def blobs(doors_to):
 
 class TestBlobs:
     async def test_comes_back(self, doors_to):
-        """Files come back by folder and name, also in another process, and can be replaced."""
         blobs = doors_to()
         names = ["x/1.png", "y/1.png", *HOSTILE]
         for name in names:
@@ -178,7 +176,6 @@ class TestBlobs:
         assert await doors[1].names("job") == ["labels/a"]
 
     async def test_untouched(self, blobs):
-        """Jobs without a new file since a moment are listed."""
         now = datetime.now(UTC)
         await blobs.put("job-1", "a", b"1")
         await blobs.put("job-2", "x/a", b"2")
@@ -191,7 +188,6 @@ class TestBlobs:
         assert await blobs.names("job") == []
 
     async def test_delete(self, blobs):
-        """All files of a job go at once, those of others stay; deleting again does nothing."""
         await blobs.put("job", "a", b"1")
         await blobs.put("other", "a", b"2")
         for _ in range(2):
@@ -219,6 +215,5 @@ class TestBlobs:
         assert link.headers == {"x-ms-blob-type": "BlockBlob"}
 
     async def test_identity(self, doors_to, tmp_path):
-        """The same place has the same identity in every process; another place has another one."""
         assert await doors_to().identity() == await doors_to().identity()
         assert await open_blobs(None, tmp_path).identity() != await doors_to().identity()

@@ -10,7 +10,6 @@ from tests.waiting import PATIENCE_S
 
 class TestEntries:
     async def test_newest_first(self, stores):
-        """Entries come the newest first, page by page, with growing ids and their facts."""
         assert await stores.audit.entries(limit=10) == []
         for i in range(5):
             await stores.audit.append("activate", "key-1", {"calibration": f"c{i}", "ü": None})
@@ -37,7 +36,6 @@ def calls(doors):
 
 
 async def test_they_share_a_limit(calls):
-    """However many ask at once, the limit is shared, and the others get a waiting time."""
     waits = await asyncio.gather(*(calls[i % 3].take("a", 5, seconds=600) for i in range(20)))
     assert sorted(waits)[:5] == [0] * 5
     assert all(500 < wait <= 600 for wait in sorted(waits)[5:])
@@ -73,7 +71,6 @@ async def test_the_first_holds_it(doors):
 
 
 async def test_only_its_holder_replaces_it(stores):
-    """A value is replaced, or taken away, by who knows the present one."""
     claims = stores.claims
     await claims.claim("a", b"mine", seconds=60)
     for new in (b"theirs", None):
@@ -128,7 +125,6 @@ class TestMonitor:
         assert await first.load("cal-a") == b""
 
     async def test_racing_writers_lose_nothing(self, opener):
-        """Four processes that count to ten each count to forty."""
 
         def more(before):
             after = str(int(before or 0) + 1).encode()

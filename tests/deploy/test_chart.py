@@ -78,7 +78,6 @@ def test_secrets(use):
 @EVERY_USE
 @pytest.mark.parametrize("name", OURS)
 def test_settings(use, name, monkeypatch, tmp_path):
-    """File and environment are a valid configuration, started as compose starts it."""
     pod = pods(use)[name]
     own = container(pod)
     given = {each["name"]: each["value"] for each in own["env"]}

@@ -91,7 +91,6 @@ class TestSettings:
 
 
 def test_one_version_and_known_licences():
-    """Every part names one version, and images pass on what may be passed on."""
     assert same_version(ROOT) == app.__version__
     licences(ROOT)
 
@@ -116,7 +115,6 @@ def test_one_file_needs_nothing_beside_it(tmp_path):
 
 @pytest.mark.slow
 def test_the_bill_of_materials(tmp_path):
-    """It follows the schema, and has every package with version and hashes."""
     subprocess.run(
         [
             *(sys.executable, "-W", "ignore", "-m", "cyclonedx_py", "requirements"),
@@ -212,7 +210,6 @@ def test_the_linter_accepts_it():
 class TestLocks:
     @pytest.mark.parametrize("name", ["build", "gateway", "gateway-extras", "worker", "dev"])
     def test_every_release_has_hashes(self, name):
-        """Each requirement is one exact release with at least one hash, from no named index."""
         text = (ROOT / "requirements" / f"{name}.lock").read_text("utf-8")
         entries = re.split(r"^(?=[a-z0-9])", text, flags=re.MULTILINE)[1:]
         assert entries

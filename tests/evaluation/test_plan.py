@@ -90,7 +90,6 @@ def test_other_images_are_scenes_of_their_own():
 
 
 def test_paper():
-    """Uncut, unfitted, without classes; the paper's blurs shrink with the images."""
     model = FakeUpscaler(witness=FakeWitness())
     found = {variant.name: variant for variant in paper([model], 8, 512, 0.2)}
     assert next(iter(found)) == "paper"

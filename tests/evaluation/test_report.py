@@ -29,7 +29,6 @@ def page(written):
 
 class TestPage:
     def test_nothing_outside(self, written, page):
-        """No script, style sheet, image, font or link lies elsewhere; inner ones lead somewhere."""
         names = {element.tag.rpartition("}")[2] for element in page.iter()}
         assert not names & {"script", "link", "iframe", "object", "embed", "base", "foreignObject"}
         ids = [e.attrib["id"] for e in page.iter() if "id" in e.attrib]
@@ -43,7 +42,6 @@ class TestPage:
         assert all(style.startswith("#") for style in styles)
 
     def test_the_numbers_are_on_it(self, page, findings):
-        """Headline, findings and limits, and one row for every setting and α."""
         words = " ".join("".join(page.itertext()).split())
         verdict = findings.verdict
         for sentence in (verdict.headline, *verdict.findings, *verdict.limits):
@@ -56,7 +54,6 @@ class TestPage:
 class TestFiles:
     @pytest.mark.parametrize("name", FIGURE_NAMES)
     def test_figures(self, written, name):
-        """Each figure is an SVG that stands alone, or a JPEG, and a CSV of its numbers."""
         folder = written / FIGURES
         if name.split("-")[2] in "24":
             drawing = (folder / f"{name}.svg").read_text("utf-8")

@@ -84,7 +84,6 @@ def check_rows(rows, test, threshold_of):
 @pytest.mark.slow
 @pytest.mark.parametrize("number", range(5))
 def test_the_table_by_brute_force(findings, number):
-    """Areas, errors and PSNR of every setting and α follow from the raw maps."""
     (result,) = findings.results
     cell = result.cells[number]
     calibration = raw_maps(result, result.calibration, cell)

@@ -30,7 +30,6 @@ def change(place, statement, *command):
 
 @pytest.mark.slow
 async def test_a_clock_set_back(place, stores):
-    """What a dead worker left running is taken over although the clock was set back."""
     place.lease_s = 5.0
     worker = place.start_worker()
     async with place.queue(stores) as queue:

@@ -35,7 +35,6 @@ async def test_turns_alone():
 
 
 def test_worst_case():
-    """What stays away is tried a few times only, further and further apart."""
     policy, waited, runs = RetryPolicy(), 0.0, [0.0]
     while waited < policy.away_s:
         waited += policy.pause(waited)
@@ -62,7 +61,6 @@ def supervisor(stores, patience_s=1.0):
 
 class TestSupervisor:
     async def test_reasons_to_stop(self, stores):
-        """Cancellation, an end and the end of the worker stop the work, each by name."""
         watching = supervisor(stores)
         await stores.jobs.request_cancel("u")
         with pytest.raises(JobCancelled):

@@ -127,7 +127,6 @@ class TestDelivery:
 
     @pytest.mark.parametrize("answer", [302, 307, 404, 500, httpx.ReadTimeout("")])
     async def test_again_and_given_up(self, stores, answer):
-        """Whatever is no 2xx comes again later, and later, and not for ever."""
         told = Told(stores, *[answer] * 3)
         delivery = await told.job()
         for wait in (1.0, 2.0):

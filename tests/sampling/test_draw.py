@@ -169,7 +169,6 @@ class TestFailures:
 
 class TestEnd:
     async def test_deadline(self):
-        """At the deadline all work ends and the error says how many samples came."""
 
         class Slow(Fake):
             async def generate(self, source, seeds, turn=None):

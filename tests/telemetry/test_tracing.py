@@ -138,7 +138,6 @@ class TestSetting:
 
 @pytest.mark.slow
 def test_a_stopped_program_loses_no_span(tmp_path):
-    """SIGTERM sends what no batch has taken yet."""
     with Collector().running() as collector:
         port = free_port()
         env = {

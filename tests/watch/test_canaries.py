@@ -20,7 +20,6 @@ ALL = 8 * (4 + 1)  # calls of the calibration: four samples of each pair, and on
 
 class TestRounds:
     async def test_an_exact_change(self):
-        """The first round after the change finds it; eight calls, one per canary."""
         scene = await Scene.of()
         await scene.round()
         assert len(scene.upscaler.calls) == ALL + 8
@@ -39,7 +38,6 @@ class TestRounds:
             assert await scene.warnings()
 
     async def test_a_statistical_change(self):
-        """Another model is found in a few rounds although no two answers are equal."""
         scene = await Scene.of(Moody(), samples=8)
         scene.upscaler.strength = 5.0
         rounds = 0
@@ -81,7 +79,6 @@ class TestRounds:
         assert (state.rounds, state.alarm) == (2, True)
 
     async def test_many_gateways(self):
-        """Of those whose round is due at the same moment one makes it, and pays for it."""
         scene = await Scene.of()
         scene.set(await scene.state(), at=datetime.now(UTC) - timedelta(hours=30))
         watches = [scene.watch(interval_s=86400) for _ in range(8)]
@@ -147,7 +144,6 @@ class TestSchedule:
                 await asyncio.sleep(0.01)
 
     async def test_not_at_every_start(self, small):
-        """Starts make no round while the last one is younger than the interval."""
         for _ in range(3):
             looks = small.memory.looks
             async with self.watching(small, interval_s=86400, fresh_s=0.01):

@@ -54,7 +54,6 @@ class Failing:
 
 class TestSharing:
     async def test_processes_fold_into_one_state(self, stores, calibration):
-        """Monitors that fold at the same time lose no request and count none twice."""
         monitors = [Monitor(stores.monitor) for _ in range(4)]
 
         async def work(monitor):
@@ -212,7 +211,6 @@ class TestWindow:
         assert window("res-a", [(48, 48)], applicability="exact") is None
 
     def test_it_has_the_size_of_a_scene(self):
-        """Sizes are drawn among those that fit, as often as scenes have them."""
         found = [window(f"res-{k}", [(48, 48), (500, 300), (600, 20)]) for k in range(400)]
         sizes = Counter((one.width, one.height) for one in found)
         assert sizes.keys() == {(48, 48), (500, 300)}

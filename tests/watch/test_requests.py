@@ -68,7 +68,6 @@ class TestFold:
         assert state.histogram == (4, 1, 0, 0, 0, 0, 0, 0, 0, 2)
 
     def test_an_alarm_lasts_until_an_epoch_has_passed_without(self):
-        """It is raised once, keeps its time, and ends with the first quiet epoch."""
         state, _ = follow(300, shift=1.0)
         since = state.inputs_alarm_since
         assert since < 200
