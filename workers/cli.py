@@ -242,7 +242,6 @@ def convert(
 
 
 def _pickled_parts(folder: Path) -> dict[Path, Path | None]:
-    """The pickled weights of a pipeline's parts, and the library's names for their safetensors."""
     names = {"diffusion_pytorch_model": "diffusion_pytorch_model", "pytorch_model": "model"}
     return {
         path: path.with_name(f"{names[path.stem]}.safetensors")

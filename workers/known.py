@@ -133,7 +133,6 @@ def _pipeline(name: str, kind: str, place: Path) -> Found | None:
 
 
 def _whole(part: Path) -> bool:
-    """Whether a part of a pipeline has its configuration and the weights it needs."""
     if not any(part.glob("*.json")):
         return False
     has_weights = (part / "config.json").is_file()

@@ -166,7 +166,6 @@ class _Asked(NamedTuple):
 
 
 def _counts(text: str | None) -> Sequence[int]:
-    """The numbers of generations that `--samples` names."""
     if text is None:
         return ()
     try:

@@ -172,7 +172,6 @@ def _whole(cell: Cell, quantity: str, draws: Resamples) -> Line:
 def _mean(
     label: str, cell: Cell, quantity: str, draws: Resamples, color: str, top: float = np.inf
 ) -> Line:
-    """The mean of a quantity against α, up to α = `top`."""
     keep = np.flatnonzero(cell.alphas <= top)
     values: NDArray[np.float64] = cell.quantities[quantity][:, keep]
     mean, low, high, _ = np.array(mean_intervals(values, draws.test)).T

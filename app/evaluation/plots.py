@@ -192,7 +192,6 @@ def _draw(axes: Any, panel: Panel) -> None:
 
 
 def _themed(svg: str, name: str, title: str) -> str:
-    """The SVG element alone, in the page's colours, with a label."""
     body = svg[svg.index("<svg") :]
     body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.DOTALL)
     body = body.replace(_INK, "var(--ink)").replace(_FAINT, "var(--faint)")

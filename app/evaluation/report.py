@@ -96,7 +96,6 @@ def summary(findings: Findings) -> dict[str, Any]:
 
 
 def _tables(findings: Findings) -> dict[str, list[Record]]:
-    """The tables by name, as flat records."""
     return {
         "table": as_records(findings.rows),
         "price": [

@@ -207,7 +207,7 @@ class Evaluation:
             async with asyncio.TaskGroup() as group:
                 tasks = [group.create_task(one(upload)) for upload in uploads]
         except BaseExceptionGroup as errors:
-            raise errors.exceptions[0] from None  # the others fail for the same cause
+            raise errors.exceptions[0] from None
         return [task.result() for task in tasks]
 
     def _uploads(self, side: Sequence[PairFiles]) -> list[Upload]:

@@ -57,7 +57,6 @@ RECONNECT: Final = timedelta(seconds=2)
 # How often docket looks for delayed tasks.
 LATER: Final = timedelta(seconds=0.5)
 
-# A later round sends the rest.
 SEND_S: Final = 10.0
 
 # How long finished work waits for the store: longer than its restart.
@@ -186,7 +185,7 @@ class JobQueue:
         if job.cancel_requested or job.state is JobState.CANCELLED:
             await self._announce(job, JobState.CANCELLED)
         if job.state is JobState.CANCELLED:
-            with suppress(StoreUnavailable):  # it is cancelled; the sweep does the rest
+            with suppress(StoreUnavailable):
                 await self._on_end(job)
         return job
 

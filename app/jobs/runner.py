@@ -58,8 +58,8 @@ PERMANENT: Final = (
 # Cached requests, of up to a megabyte each.
 _LOADED: Final = 8
 
-# Tasks of one job in the queue or running: more than a fleet runs at once, few enough that two
-# calibrations are fair to each other and a cancelled one leaves little behind.
+# Tasks of one job in the queue or running: more than a fleet runs at once, few enough to be fair to
+# another calibration.
 WINDOW: Final = 64
 
 # How often the coordinator reads the store, and which share of its time that may take.
@@ -219,7 +219,6 @@ class TaskRunner:
             yield job
 
     async def _request(self, job_id: str) -> dict[str, Any]:
-        """The request of a job, cached."""
         if job_id not in self._requests:
             self._requests[job_id] = await self._insist(lambda: self.jobs.request(job_id))
             while len(self._requests) > _LOADED:
@@ -251,7 +250,6 @@ class TaskRunner:
         return "ok", None
 
     async def _tried(self, job: Job, task: str, fan_out: FanOut) -> bytes:
-        """The value of a task, with retries."""
         for pause_s in (*self.policy.errors_s, None):
             try:
                 return await fan_out.run(job, task)

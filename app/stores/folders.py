@@ -74,7 +74,6 @@ def create_file(path: Path, data: bytes, *, permissions: int = 0o666) -> bool:
 
 @contextmanager
 def _scratch(path: Path, data: bytes, permissions: int) -> Iterator[Path]:
-    """A temporary file on the disk, beside a path."""
     scratch = path.parent / f"{SCRATCH}{uuid4().hex}"
     try:
         descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, permissions)

@@ -216,7 +216,6 @@ class ResultStore:
 
 
 def _packed(row: StoredResult) -> bytes:
-    """A line of JSON, and the document."""
     return json.dumps(row[:-1]).encode() + b"\n" + row.document
 
 

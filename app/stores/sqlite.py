@@ -119,7 +119,6 @@ class SqliteDocuments:
         return await self._call(self._reader, lambda c: c.execute(query, values).fetchall())
 
     async def _write(self, work: Work[Answer], *, durable: bool = True) -> Answer:
-        """Run one transaction."""
         deadline = time.monotonic() + self._patience_s
 
         def transaction(connection: sqlite3.Connection) -> Answer:

@@ -181,10 +181,9 @@ def _corrected(entry: Entry, error: UpscalerError, source: Source) -> tuple[list
 
 
 def _pointed(entry: Entry, place: str) -> Entry:
-    """The entry with its picture at a pointer."""
     if entry["kind"] == "http":
         return merge(entry, {"answer": {"pointer": place}})
-    if entry["kind"] == "gradio":  # the file with this path or URL
+    if entry["kind"] == "gradio":
         place = re.sub("/(url|path)$", "", place)
     return {**entry, "output_pointer": place}
 
@@ -292,7 +291,6 @@ async def _document(upstream: Upstream, path: str) -> Any:
 
 @asynccontextmanager
 async def _upstream(wanted: ConnectRequest, base: str) -> AsyncIterator[Upstream]:
-    """An upstream for descriptions."""
     ways = ("token_env", "token_header", "token_scheme", "headers", "allow_private")
     given = {name: wanted.settings[name] for name in ways if name in wanted.settings}
     with _checked():
@@ -443,5 +441,4 @@ class _Tape(httpx.AsyncBaseTransport):
 
 
 def _plain(headers: Mapping[str, str]) -> dict[str, str]:
-    """The headers without those about the connection."""
     return {name: value for name, value in headers.items() if name != "transfer-encoding"}

@@ -109,7 +109,6 @@ def _arguments(parameters: list[Any]) -> list[Any]:
 
 
 def _picture_of(returns: list[Any]) -> int | None:
-    """Which return value of an endpoint is a picture."""
     kinds = [str(pointer.first(one, "/component")) for one in returns]
     return next((k for k, kind in enumerate(kinds) if re.search("Image|Gallery|File", kind)), None)
 
@@ -217,7 +216,6 @@ def _request(kind: str, media: Any, document: Any) -> tuple[dict[str, Any], int,
 
 
 def _answers(operation: Any, document: Any) -> list[str]:
-    """The media types of a success."""
     return [
         name
         for status, one in _items(operation.get("responses"))
@@ -268,7 +266,6 @@ def _image(properties: Mapping[str, Mapping[str, Any]], *, files: bool) -> str |
 
 
 def _items(value: Any) -> list[tuple[str, Any]]:
-    """The members of a JSON object; of anything else none."""
     return list(value.items()) if isinstance(value, dict) else []
 
 

@@ -210,7 +210,6 @@ class FairThreads:
                 _end(work, Closed())
 
     def _do_next(self) -> None:
-        """Run the next part, of the request whose turn it is."""
         with self._lock:
             self._works = [work for work in self._works if not work.end.done()]
             present = {work.request for work in self._works}

@@ -420,7 +420,6 @@ class ResilientUpscaler:
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
-        """Turn any other exception of an adapter into an upscaler error."""
         try:
             yield
         except (TrustscaleError, TimeoutError):

@@ -227,7 +227,6 @@ def runtimes() -> tuple[str, ...]:
 
 
 def _accelerators() -> list[str]:
-    """Those that the installed onnxruntime offers."""
     found = find_spec("onnxruntime")
     home = Path(found.origin).parent if found and found.origin else Path()
     # Importing onnxruntime takes longer than a small picture.
@@ -264,7 +263,6 @@ def trial() -> Tensor:
 
 @cache
 def _openvino() -> Any:
-    """The module, or None if it is not installed."""
     try:
         import openvino  # noqa: PLC0415
     except ImportError:

@@ -163,7 +163,6 @@ class CanaryWatch:
         self.metrics.count("canary_rounds", upscaler, "ok")
 
     async def _answers(self, upscaler: str, calibration: str, state: CanaryState) -> dict[str, RGB]:
-        """An answer to each canary, as far as possible."""
         model = self.upscalers[upscaler]
         answers: dict[str, RGB] = {}
         failure: UpscalerError | None = None
@@ -244,7 +243,6 @@ class CanaryWatch:
             return cached.state
 
     async def _look(self, upscaler: str, calibration: str) -> CanaryState | None:
-        """The state as it is in the store now."""
         state = await self.store.load(calibration)
         self._remember(upscaler, calibration, state)
         return state

@@ -217,7 +217,6 @@ class Monitor:
         await self.change(calibration.id, work)
 
     def _may_count(self, client: str | None) -> bool:
-        """Whether a client's last counted request is long enough ago."""
         if client is None or self.client_interval_s <= 0:
             return True
         now = self.clock()

@@ -226,7 +226,6 @@ def _convolution(graph: _Graph, layer: Layer, inputs: list[str]) -> str:
 
 
 def _activation(graph: _Graph, layer: Layer, value: str) -> str:
-    """What a convolution applies to its own output."""
     given = layer.numbers(10)
     match layer.whole(9), given:
         case 0, _:

@@ -208,7 +208,6 @@ def read_network(path: Path) -> tuple[Any, str]:
 
 
 def _architectures() -> spandrel.ArchRegistry:
-    """Spandrel's architectures, and the extra ones if that package is installed."""
     registry = spandrel.ArchRegistry()
     registry.add(*spandrel.MAIN_REGISTRY)
     try:

@@ -43,7 +43,7 @@ class OnnxEngine(OneByOneEngine):
         """See `Engine.load`; the file maps RGB in [0, 1] to the same, NCHW float32, free sides."""
         if spec.dtype not in PRECISIONS:
             raise ConfigError(f"dtype {spec.dtype}: onnx models run in {' or '.join(PRECISIONS)}")
-        _check_device(spec.device)  # settings first, then files
+        _check_device(spec.device)
         model: ShippedName | Path = spec.weights or "span-x4"
         name = spec.name or Path(spec.weights or SHIPPED["span-x4"].file).stem
         tile, halo = tile_and_halo(model, spec.tile, spec.halo)
@@ -71,7 +71,6 @@ class OnnxEngine(OneByOneEngine):
 
 
 def _check_device(device: str) -> None:
-    """Raise ConfigError unless ONNX models can run on the device."""
     if device not in DEVICES:
         raise ConfigError(
             f"device {device!r}: onnx models run on cpu or cuda; choose a GPU by the variable "

@@ -89,10 +89,7 @@ def calibrate(
     Hoeffding-Bentkus p-value of the mean share, until one is not rejected. The risk decreases in λ,
     so the number of tests needs no correction.
 
-    Args:
-        curves: `miss_curve` of every calibration image, float64 [n, G].
-        alpha: the share that may lie outside, in (0, 1).
-        delta: the probability that the calibration may fail, in (0, 1).
+    `curves` has the `miss_curve` of every calibration image, float64 [n, G]; α and δ are in (0, 1).
     """
     p = hoeffding_bentkus_p_value(np.mean(curves, axis=0), len(curves), alpha)
     failed = np.flatnonzero(p > delta)

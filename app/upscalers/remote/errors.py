@@ -293,7 +293,6 @@ def _is_quota(reply: Reply) -> bool:
 
 
 def _words(value: Any, depth: int = _DEEPEST) -> str:
-    """The explanation inside the shapes that servers use."""
     if isinstance(value, str):
         return value
     if depth and isinstance(value, list):

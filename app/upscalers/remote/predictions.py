@@ -106,7 +106,6 @@ class PredictionsUpscaler(Adapter[Config]):
         """The finished prediction of an input."""
 
     async def _image(self, source: Source) -> str:
-        """The image as it is sent: inside the request."""
         return await asyncio.to_thread(lambda: data_uri(source.png))
 
     def _succeeded(self, document: Any) -> Any:

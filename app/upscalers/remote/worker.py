@@ -216,7 +216,6 @@ class WorkerUpscaler:
     async def _part(
         self, first: _Worker, source: Source, seeds: list[int], turn: Turn
     ) -> list[RGB]:
-        """The samples of one part, from the first worker that succeeds."""
         others = [worker for worker in self._by_load() if worker is not first]
         failure: UpscalerError | None = None
         for worker in [first, *others]:

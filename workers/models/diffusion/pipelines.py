@@ -137,13 +137,11 @@ class Pipeline(ABC):
         return drawn * torch.as_tensor(scheduler.init_noise_sigma, dtype=drawn.dtype)
 
     def _draw_encoded(self, moments: Tensor, noise: Noise) -> Tensor:
-        """Draw latents of the image from the result of `encode`."""
         law = DiagonalGaussianDistribution(moments)
         encoded = law.mean + law.std * noise.draw(*law.mean.shape)
         return encoded * self.networks["codec"].config.scaling_factor
 
     def _encode_prompt(self, pipe: Any) -> tuple[Tensor, ...]:
-        """Embeddings of the prompt, and of the negative one if guidance has an effect."""
         prompt, negative = self.facts["prompt"], self.facts["negative_prompt"]
         self.guided = self.facts["guidance"] > 1 and prompt != negative
         with torch.inference_mode():

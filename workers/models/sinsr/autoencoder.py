@@ -102,7 +102,7 @@ def decoder(config: CodecConfig) -> nn.Sequential:
     """Latent to image, four times larger per side: [B, z, H, W] -> [B, 3, 4H, 4W]."""
     deepest = channels = config.ch * config.ch_mult[-1]
     levels = {}
-    for index in reversed(range(len(config.ch_mult))):  # deepest level first
+    for index in reversed(range(len(config.ch_mult))):
         outputs = config.ch * config.ch_mult[index]
         change = {"upsample": upsample(outputs)} if index else {}
         widths = [channels] + [outputs] * (config.num_res_blocks + 1)

@@ -56,7 +56,6 @@ class SinSREngine(Engine):
             "revision": REVISION,
             "weights": model.weights_digest,
             "dtype": str(model.dtype).removeprefix("torch."),
-            # The name is a label without effect.
             "config": model.config.model_dump(mode="json", exclude={"name"}),
         }
         super().__init__(
@@ -137,7 +136,6 @@ class _Call:
         return self._results
 
     def _prepare(self, job: SampleRequest) -> list[Prepared]:
-        """Per tile, what all of the job's samples share."""
         image = to_tensor(job.image)
         prepared: list[Prepared] = []
 
