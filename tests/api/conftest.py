@@ -7,7 +7,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from tests.api.admin import Admin
-from tests.api.gateway import Served, aside, gateway, running
+from tests.api.gateway import Served, aside, gateway, post, running
 from tests.factories import calibration_of
 from tests.fakes import FakeUpscaler
 
@@ -63,6 +63,11 @@ def upscaler(shared):
 @pytest.fixture
 def client(shared, upscaler):
     return shared[0]
+
+
+@pytest.fixture
+def answer(client):
+    return post(client, alpha=0.1, seed=3).json()
 
 
 @pytest.fixture

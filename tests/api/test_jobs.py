@@ -110,50 +110,49 @@ class TestAccepted:
                 check_problem(client.request(method, f"/v1/jobs/{path}"), "not-found")
 
 
-class TestEvents:
-    async def test_until_the_last_state(self, serve):
-        sent, looks = [], []
+async def test_events_until_the_last_state(serve):
+    sent, looks = [], []
 
-        def text():
-            """What was sent so far, without an event that is not complete."""
-            return b"".join(sent).decode().replace("\r\n", "\n").rpartition("\n\n")[0]
+    def text():
+        """What was sent so far, without an event that is not complete."""
+        return b"".join(sent).decode().replace("\r\n", "\n").rpartition("\n\n")[0]
 
-        class Told(FakeUpscaler):
-            """Makes a sample once the stream has reported the one before."""
+    class Told(FakeUpscaler):
+        """Makes a sample once the stream has reported the one before."""
 
-            async def generate(self, source, seeds, turn=None):
-                done = len(self.calls)
-                await until(lambda: done in [job["progress"]["done"] for job in events(text())])
-                draft = events(text())[-1]["draft"]
-                looks.append(draft and await served.client.get(draft))
-                return await super().generate(source, seeds, turn)
+        async def generate(self, source, seeds, turn=None):
+            done = len(self.calls)
+            await until(lambda: done in [job["progress"]["done"] for job in events(text())])
+            draft = events(text())[-1]["draft"]
+            looks.append(draft and await served.client.get(draft))
+            return await super().generate(source, seeds, turn)
 
-        async with serve(Told(capabilities=Capabilities())) as served:
+    async with serve(Told(capabilities=Capabilities())) as served:
 
-            async def heard(scope, receive, send):
-                async def forward(message):
-                    sent.append(message.get("body", b""))
-                    await send(message)
+        async def heard(scope, receive, send):
+            async def forward(message):
+                sent.append(message.get("body", b""))
+                await send(message)
 
-                await served.app(scope, receive, forward)
+            await served.app(scope, receive, forward)
 
-            client = client_of(heard)
-            location = (await served.post(headers=ASYNC)).headers["location"]
-            sent.clear()
-            response = await client.get(f"{location}/events")
-            assert response.headers["content-type"].startswith("text/event-stream")
-            told = events(response.text)
-            assert all(set(job) == FIELDS for job in told)
-            assert told[-1]["state"] == "succeeded"
-            assert told[-1] == (await client.get(location)).json()
-            progress = [job["progress"]["done"] for job in told]
-            assert progress == sorted(progress)
-            assert {*progress} == {0, 1, 2, 3, 4}
-            assert looks[0] is told[-1]["draft"] is None  # before the first sample, after the last
-            for look in looks[1:]:
-                assert Image.open(io.BytesIO(look.content)).size == (48, 48)
-            assert (await client.get(f"{location}/draft.jpeg")).status_code == 404
-            await client.aclose()
+        client = client_of(heard)
+        location = (await served.post(headers=ASYNC)).headers["location"]
+        sent.clear()
+        response = await client.get(f"{location}/events")
+        assert response.headers["content-type"].startswith("text/event-stream")
+        told = events(response.text)
+        assert all(set(job) == FIELDS for job in told)
+        assert told[-1]["state"] == "succeeded"
+        assert told[-1] == (await client.get(location)).json()
+        progress = [job["progress"]["done"] for job in told]
+        assert progress == sorted(progress)
+        assert {*progress} == {0, 1, 2, 3, 4}
+        assert looks[0] is told[-1]["draft"] is None  # before the first sample, after the last
+        for look in looks[1:]:
+            assert Image.open(io.BytesIO(look.content)).size == (48, 48)
+        assert (await client.get(f"{location}/draft.jpeg")).status_code == 404
+        await client.aclose()
 
 
 async def test_running_and_queued(serve):

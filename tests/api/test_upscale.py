@@ -83,10 +83,6 @@ def test_seeds_determine_the_bytes(client):
 
 class TestFiles:
     @pytest.fixture
-    def answer(self, client):
-        return post(client, alpha=0.1, seed=3).json()
-
-    @pytest.fixture
     def files(self, client, answer):
         return {part: client.get(answer["links"][part]).content for part in PARTS}
 

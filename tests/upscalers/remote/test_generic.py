@@ -164,32 +164,31 @@ def holed():
     return Source(cut(pattern(), mask, HOLE)), mask
 
 
-class TestMask:
-    @pytest.mark.parametrize("form", ["json", "multipart"])
-    async def test_of_a_described_api(self, holed, form):
-        """A placeholder in JSON, a part of its own in a form."""
-        source, mask = holed
-        answer = encoded(filled(source.rgb, mask))
-        sent = []
+@pytest.mark.parametrize("form", ["json", "multipart"])
+async def test_mask_of_a_described_api(holed, form):
+    """A placeholder in JSON, a part of its own in a form."""
+    source, mask = holed
+    answer = encoded(filled(source.rgb, mask))
+    sent = []
 
-        def handler(request):
-            if form == "json":
-                sent.append(from_uri(json.loads(request.content)["mask"]))
-            else:
-                head, _, rest = request.content.partition(b'name="hole"; filename="mask.png"')
-                sent.append(rest.partition(b"\r\n\r\n")[2].partition(b"\r\n--")[0])
-                assert b'name="image"; filename="image.png"' in head + rest
-            return httpx.Response(200, content=answer)
-
-        settings = {**BY_DATA, "mask_color": HOLE}
+    def handler(request):
         if form == "json":
-            body = {"image": "{image_b64}", "mask": "{mask_data_uri}"}
-            settings["request"] = {"form": "json", "json": body}
+            sent.append(from_uri(json.loads(request.content)["mask"]))
         else:
-            settings |= {"request": {"form": "multipart"}, "mask_field": "hole"}
-        [sample] = await adapter(handler, **settings).generate(source, [5])
-        assert np.array_equal(sample, filled(source.rgb, mask))
-        assert np.array_equal(white(sent[0]), mask)
+            head, _, rest = request.content.partition(b'name="hole"; filename="mask.png"')
+            sent.append(rest.partition(b"\r\n\r\n")[2].partition(b"\r\n--")[0])
+            assert b'name="image"; filename="image.png"' in head + rest
+        return httpx.Response(200, content=answer)
+
+    settings = {**BY_DATA, "mask_color": HOLE}
+    if form == "json":
+        body = {"image": "{image_b64}", "mask": "{mask_data_uri}"}
+        settings["request"] = {"form": "json", "json": body}
+    else:
+        settings |= {"request": {"form": "multipart"}, "mask_field": "hole"}
+    [sample] = await adapter(handler, **settings).generate(source, [5])
+    assert np.array_equal(sample, filled(source.rgb, mask))
+    assert np.array_equal(white(sent[0]), mask)
 
 
 def test_inpainting_from_pairs_to_a_mask(tmp_path):
