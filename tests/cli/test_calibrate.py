@@ -25,7 +25,6 @@ PLAIN = (*MAKE, "--mixture", "none")
 
 
 def test_here_and_there(at, run, place):
-    """The same folder and options give the same calibration, described and exported alike."""
     names = [f"day/{k}.png" for k in range(4)] + ["night/4.png", "night/5.png"]
     pictures(place / "photos" / "y", *names)
     (place / "names.txt").write_text("A by B\nC by D\n", "utf-8")
@@ -110,7 +109,6 @@ def test_worse_stays_inactive(request, place, where):
 
 @pytest.mark.parametrize("where", ["run", "at"])
 def test_pairs_that_cannot_be_used(request, place, where):
-    """Each is named before anything is generated, also with --skip-bad-pairs."""
     command = request.getfixturevalue(where)
     pictures(place / "photos", "0.png", "1.png")
     (place / "photos" / "bad.png").write_bytes(b"text")

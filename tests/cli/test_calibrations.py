@@ -52,7 +52,6 @@ def test_a_life(run, two, place, upscaler):
 
 
 def test_a_file_travels(run, place, calibrated, monkeypatch):
-    """It comes to another installation unchanged, and serves there; one that is none is refused."""
     assert run("calibrations", "export", calibrated, "a.calibration").code == 0
     run("calibrations", "export", calibrated, "no/such/file").check_error(1, "no/such/file")
     monkeypatch.setenv("TRUSTSCALE_DATA_DIR", str(place / "elsewhere"))
@@ -100,7 +99,6 @@ def test_verdict(area, active, n, grade, command):
 
 
 def test_jobs_that_await_labels(at, run, place):
-    """The command says where people label, and is done; the job is shown, listed and given up."""
     truths(place / "photos", 2)
     (place / "photos" / "bad.png").write_bytes(b"text")
     made = at("calibrate", "photos", "--samples", 2, "--metric", "semantic", "--skip-bad-pairs")

@@ -212,7 +212,6 @@ class TestServer:
         return at
 
     def test_as_here(self, there, run, place, server):
-        """The same files and records from a server; the same file and settings are paid once."""
         small(place / "in", "a.png", "sub/b.jpg")
         command = ("upscale", "in", "-r", "--seed", 4, "--out")
         assert "2 done, 0 kept" in there(*command, "out").err

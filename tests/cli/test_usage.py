@@ -121,7 +121,6 @@ def test_a_data_folder_that_cannot_be_written(run, place, monkeypatch, command):
 
 
 def test_connect(run, place):
-    """What a call is for is said before it is made; the entry is written once, and can be read."""
     file = place / "own.toml"
     with serving(answering(prompt={"type": "string"})) as address:
         url = f"http://{address}"

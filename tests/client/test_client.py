@@ -48,7 +48,6 @@ class TestUpscale:
         assert result.guarantee["alpha"] == result.alpha == 0.3
 
     def test_only_what_can_be_believed(self, client):
-        """Where it is asked for, at once and by a job; else it is a problem that says so."""
         asked = {"alpha": 0.12, "seed": 1, "believed": True}
         result = client.upscale(IMAGE, **asked)
         assert (np.asarray(result.believed) == np.asarray(result.image))[result.mask].all()
@@ -127,7 +126,6 @@ class TestCalibrate:
         assert kind == "archive" or sent[-1][0] == sent[-1][1] > 0
 
     def test_an_archive_is_whole_whatever_sizes_its_files_have(self):
-        """Also if they are empty, or need no padding; the size that is declared is that read."""
         files = {f"y/{size}.png": bytes(size) for size in (0, 1, 511, 512, 1024, 3_000_000)}
         tar = Tar(files)
         data = b"".join(iter(lambda: tar.read(65_536), b""))
@@ -251,7 +249,6 @@ def test_a_wheel_of_its_own(tmp_path):
 
 
 def test_the_recipe(url, tmp_path, monkeypatch):
-    """The mask is a segmentation of the upscaled slice, at the place of the slice."""
     blocks = blocks_of(ROOT / "docs/dicom.md")
     (recipe,) = (block.text for block in blocks if block.kind == "python")
     shutil.copy(get_testdata_file("CT_small.dcm"), tmp_path / "slice.dcm")

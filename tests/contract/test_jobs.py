@@ -24,7 +24,6 @@ async def begun(stores, name="job", task=""):
 
 class TestCreate:
     async def test_comes_back(self, stores):
-        """A job comes back as it was created: its status, and with its request when asked."""
         trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
         about = {"name": "ü", "parent": None}
         whole = job().model_copy(update={"trace": trace, "about": about})
@@ -51,7 +50,6 @@ class TestCreate:
 
 class TestAttempts:
     async def test_start(self, stores):
-        """A job that is started runs from then on, with an attempt of its starter."""
         running = await begun(stores)
         assert running.state is JobState.RUNNING
         assert running.started_at is not None

@@ -177,7 +177,6 @@ WRITES: dict[str, Callable[[Stores], Awaitable[object]]] = {
 
 @pytest.mark.parametrize("write", WRITES.values(), ids=WRITES)
 async def test_full_disk(tmp_path, opened, write):
-    """A refused write is StoreUnavailable, leaves nothing, and succeeds once there is space."""
     stores = opened()
     await stores.jobs.create(job())
     with full_disk(), pytest.raises(StoreUnavailable):
@@ -261,7 +260,6 @@ async def test_a_lost_folder(tmp_path, opened):
 
 
 async def test_what_others_leave_among_the_blobs(tmp_path, opened):
-    """Files and folders of others disturb neither storing nor sweeping, and stay."""
     strangers = [tmp_path / "blobs" / name for name in (".DS_Store", "lost+found/inner")]
     for path in strangers:
         path.parent.mkdir(parents=True, exist_ok=True)

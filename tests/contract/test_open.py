@@ -154,7 +154,6 @@ async def redis_client(redis_url):
 class TestRedis:
     @pytest.mark.parametrize("reason", ["no connection", "password"])
     async def test_unreachable(self, redis_server, opened, reason):
-        """The error of a server that is away, or refuses the password, does not quote it."""
         with socket.socket() as taken:  # so nothing listens there meanwhile
             taken.bind(("127.0.0.1", 0))
             away = taken.getsockname()[1]

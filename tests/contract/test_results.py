@@ -125,7 +125,6 @@ class TestResults:
         assert await stores.results.document("r") == b"{}"
 
     async def test_race_of_puts(self, doors):
-        """Of many puts of one id one is stored, never a mixture, and nothing of the others."""
         await asyncio.gather(
             *(doors[i % 3].results.put("r", b"%d" % i, {"a": b"%d" % i}) for i in range(15))
         )
@@ -166,7 +165,6 @@ class TestBlobs:
         assert await again.names("other") == ["x/1.png"]
 
     async def test_created_once(self, doors_to):
-        """Of many who create a file of one name exactly one does, also in other processes."""
         doors = [doors_to() for _ in range(4)]
         told = await asyncio.gather(
             *(doors[i % 4].create("job", "labels/a", b"%d" % i) for i in range(24))

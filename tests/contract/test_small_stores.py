@@ -60,7 +60,6 @@ async def test_they_end(calls):
 
 
 async def test_the_first_holds_it(doors):
-    """Of many callers, in several processes, one value is kept, and all get it."""
     assert await doors[0].claims.get("a") is None
     kept = await asyncio.gather(
         *(doors[i % 3].claims.claim("a", b"%d" % i, seconds=60) for i in range(12))
@@ -115,7 +114,6 @@ def save(monitor, key, state, points=(), label=None):
 
 class TestMonitor:
     async def test_it_survives(self, opener):
-        """A state comes back byte for byte, in another process too; no update changes nothing."""
         first, second = opener().monitor, opener().monitor
         assert await first.load("cal-a") is None
         assert await save(first, "cal-a", BYTES) == (None, BYTES)

@@ -54,7 +54,6 @@ class TestFile:
         assert set(yaml.safe_load(text)["services"]) == set(SERVICES)
 
     def test_the_example_of_the_environment(self):
-        """.env.example names exactly what the file refers to, and no secret has a value."""
         lines = (ROOT / ".env.example").read_text("utf-8").splitlines()
         example = dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
         assert set(example) == references(compose())
@@ -101,7 +100,6 @@ def test_workflows_are_valid():
 
 
 def test_one_file_needs_nothing_beside_it(tmp_path):
-    """Compose accepts it where nothing else lies; only the operator's weights are mounted."""
     document = one_file("ghcr.io/owner/", "v1.2.3")
     (tmp_path / "compose.yaml").write_text(yaml.safe_dump(document), "utf-8")
     seen = run("docker-compose", "--file", tmp_path / "compose.yaml", "config", **SECRETS)
@@ -174,7 +172,6 @@ def test_the_gateway_answers(monkeypatch):
     ids=["of one proxy", "made up by the client"],
 )
 async def test_whose_word_on_the_address_counts(file, forwarded, client):
-    """The address of a client is the last public one, whatever it sends itself."""
     trusted = re.search(r"(?:FORWARDED_ALLOW_IPS|trustedProxies): (\S+)\n", file.read_text("utf-8"))
     seen = []
 

@@ -41,7 +41,6 @@ def exported():
 class TestNames:
     @pytest.mark.parametrize(("where", "expression"), EXPRESSIONS)
     def test_metrics_and_labels_exist(self, where, expression, exported):
-        """Each metric is exported under that name, with the labels of selections and groups."""
         known = {**exported, "up": set()}
         everywhere = {"job", "instance"}
         pattern = r"\b((?:trustscale|process)_\w+|up)\b(?:\{([^}]*)\})?"
@@ -74,7 +73,6 @@ class TestAlerts:
 
     @pytest.mark.parametrize("rule", RULES, ids=[rule["alert"] for rule in RULES])
     def test_the_runbook(self, rule):
-        """Each alert says how bad it is and what is wrong, and leads to a section of its name."""
         assert rule["labels"]["severity"] in {"page", "ticket"}
         assert rule["annotations"]["summary"]
         path, _, anchor = rule["annotations"]["runbook"].partition("#")

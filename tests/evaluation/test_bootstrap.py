@@ -24,7 +24,6 @@ def names(count):
 
 class TestMeanIntervals:
     def test_against_scipy(self):
-        """Without groups it is scipy's percentile bootstrap, up to the noise of resampling."""
         values = np.random.default_rng(0).gamma(1.0, 1.0, (60, 2))
         ours = mean_intervals(values, weights(names(60), 20_000, 1))
         for column, interval in enumerate(ours):

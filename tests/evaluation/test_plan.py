@@ -27,7 +27,6 @@ class TestSplit:
         st.integers(0, 2**32),
     )
     def test_no_photograph_is_on_both_sides(self, scenes, share, seed):
-        """Every image is on one side, whole scenes together, both sides filled, near the share."""
         every = items(scenes)
         names = {scene_of(item) for item in every}
         if len(names) < 2:
@@ -49,7 +48,6 @@ class TestSplit:
 
 class TestMakePlan:
     def test_given(self, tmp_path):
-        """calibration/ and test/ are taken as they are, and shared photographs are counted."""
         for side in ("calibration", "test"):
             folder = pictures(tmp_path / side, "a.png", "b.png", first=len(side))
             (folder / "manifest.csv").write_text("file,group\na.png,one\nb.png,two\n", "utf-8")

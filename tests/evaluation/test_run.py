@@ -165,7 +165,6 @@ def test_a_failed_run_continues(tmp_path):
 
 
 def test_bad_images_are_left_out(tmp_path):
-    """An image that occurs twice or is too small is skipped if asked, and said so once."""
     folder = photographs(tmp_path / "photos", 4, side=24)
     (folder / "copy.png").write_bytes((folder / "000-0.png").read_bytes())
     (folder / "small.png").write_bytes(encoded(photo(1, 4, 4)))

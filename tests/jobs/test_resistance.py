@@ -48,7 +48,6 @@ async def test_a_clock_set_back(place, stores):
 
 
 async def test_an_unreadable_job(place, stores, caplog):
-    """It is logged and counted; the worker goes on with the other jobs, and with later ones."""
     for name in ("broken", "whole"):
         await stores.jobs.create(place.job(name))
     change(

@@ -175,7 +175,6 @@ async def test_not_for_ever(place, stores, error, is_tried_again, words):
 
 @pytest.mark.parametrize("error", [STORE, UPSCALER])
 async def test_it_holds_no_slot(place, stores, error):
-    """While it waits it is queued, others run in its slot, and it can be cancelled at once."""
     handler, policy = Failing(error, lambda _: True), RetryPolicy(first_s=3600.0)
     settings = {"policy": policy}
     async with place.working(stores, settings=settings, slots=1, upscale=handler) as queue:

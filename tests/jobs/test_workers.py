@@ -99,7 +99,6 @@ async def test_poison_pair(place, stores, queue):
 
 class TestFleet:
     async def test_two_share_one_job(self, place, stores, queue):
-        """Each works on as many pairs at a time as it has slots for, and no pair is done twice."""
         await queue.submit(place.job("c", pairs=16, waits=True))
         for count in (1, 2):
             place.start_worker(slots=1)

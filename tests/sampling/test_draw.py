@@ -84,7 +84,6 @@ class TestSplitting:
 
 class TestAccumulating:
     async def test_one_sample_at_a_time_outside_the_loop(self):
-        """`on_sample` runs in another thread and never twice at once; progress counts up to M."""
         upscaler, got, told = Fake(concurrency=8), Collector(), []
         got.open.clear()
         options = {"on_sample": got, "on_progress": lambda *step: told.append(step)}

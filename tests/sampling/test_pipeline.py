@@ -76,7 +76,6 @@ class TestMeasure:
         ],
     )
     async def test_the_order_of_arrival_does_not_matter(self, rule, capabilities):
-        """Bit for bit: in turn, all at once with the first ones last, and several per call."""
         pipeline = PIPELINE.model_copy(update={"prediction": rule})
         in_turn = await measure(FakeUpscaler(), source(), pipeline, 5)
         out_of_turn = await measure(Late(capabilities=capabilities), source(), pipeline, 5)
@@ -218,7 +217,6 @@ class TestGuard:
         assert item["calibrated"] != item["live"]
 
     def test_of_the_trust_layer(self):
-        """A calibration of another version of σ and D is not served; all that differs is named."""
         older = PIPELINE.model_copy(update={"trust_layer": 0})
         with pytest.raises(CalibrationMismatch, match="trust_layer"):
             guard(older, FakeUpscaler())

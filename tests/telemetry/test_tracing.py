@@ -49,7 +49,6 @@ class TestOff:
 
 class TestOn:
     def test_children(self):
-        """What begins inside a span is its child; headers begin or continue a trace."""
         with recorded() as spans:
             with tracing.span("outer", parent=PARENT), tracing.span("inner"):
                 carried = tracing.headers()["traceparent"]

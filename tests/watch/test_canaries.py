@@ -151,14 +151,12 @@ class TestSchedule:
         assert len(small.upscaler.calls) == 2 * (4 + 1)
 
     async def test_a_daily_restart_does_not_put_it_off(self, small):
-        """A round that became due while no gateway ran is made soon after the start."""
         state = await small.state()
         small.set(state, at=state.at - timedelta(hours=30))
         async with self.watching(small, interval_s=86400, fresh_s=0.01):
             await self.reached(small, 1)
 
     async def test_a_full_disk_costs_one_round(self, small):
-        """Calls whose answers cannot be stored are not paid again at every look."""
 
         class Filling(FakeUpscaler):
             async def generate(self, source, seeds, turn=None):

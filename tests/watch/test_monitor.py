@@ -101,7 +101,6 @@ class TestBeside:
         assert "trustscale_monitor_lost_total 0.0" in metrics.text().decode()
 
     async def test_what_cannot_be_kept_is_counted(self, stores, calibration):
-        """A full queue and a store that stays away lose requests, and say how many."""
         metrics = Metrics()
         monitor = Monitor(Failing(stores), metrics, most_waiting=4, drain_s=60.0)
         async with monitor.running():
@@ -109,7 +108,6 @@ class TestBeside:
         assert "trustscale_monitor_lost_total 6.0" in metrics.text().decode()
 
     async def test_a_fault_of_its_own(self, stores, calibration):
-        """What the monitor cannot digest is dropped and counted; the next request is folded."""
         metrics = Metrics()
         monitor = Monitor(stores.monitor, metrics, rest_s=0.0, drain_s=60.0)
         async with monitor.running():
@@ -161,7 +159,6 @@ def test_requests_are_ranked_among_one_image_of_each_scene(calibration):
 
 
 async def test_alarms_of_an_upscaler():
-    """Of the limit of calls when it is reached, and of a breaker while it is open."""
 
     async def alarms():
         found = health_alarms("fake", await HealthFacts.of(upscaler))

@@ -87,7 +87,6 @@ class TestFold:
         assert (state.epoch, state.duplicates, len(state.inputs)) == (2, 0, 1)
 
     def test_labels(self):
-        """Labels change the feedback only; the time of their alarm stays."""
         state = follow(3)[0]
         after = state
         for at in range(1, 30):
