@@ -76,7 +76,6 @@ class TestRefused:
         assert problem["limit"] == "max_files"
 
     def test_each_pair_is_named(self, admin, upscaler):
-        """All problems are listed at once, before any generation; or the calibration lists them."""
         files = {**truth_files(2), "y/bad.png": b"text", "y/copy.png": truth_files(1)["y/000.png"]}
         problem = check_problem(admin.post_files(files), "bad-pairs")
         found = {item["name"]: item["reason"] for item in problem["items"]}

@@ -84,7 +84,6 @@ class TestLabels:
             check_problem(admin.send("GET", f"/{waiting}/pairs/{path}.png"), "not-found")
 
     def test_only_while_awaited(self, admin, waiting):
-        """A job is listed as pending while it awaits labels; a cancelled one takes none."""
         rows = {row["id"]: row["state"] for row in admin.get(state="pending")}
         assert rows[waiting] == "awaiting_labels"
         admin.client.delete(f"/v1/jobs/{waiting}")
@@ -141,7 +140,6 @@ class TestLabelArchive:
 
 
 def test_labels_with_the_pairs(admin, waiting):
-    """Labels of these very predictions need no second step; a missing one is awaited."""
     claimed = {item["name"]: item["prediction_sha256"] for item in admin.get(f"/{waiting}/pairs")}
 
     def upload(claimed):
@@ -216,7 +214,6 @@ def shown(admin, calibration, name, part):
 
 class TestPictures:
     def test_of_a_calibration(self, admin, made):
-        """X as the upscaler saw it, Y as it was sent, and the prediction of the pair's own seed."""
         pair = admin.get(f"/{made['id']}/pairs")[3]
         x, y, prediction = (
             shown(admin, made["id"], "003", part) for part in ("x", "y", "prediction")

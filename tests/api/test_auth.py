@@ -155,7 +155,6 @@ async def test_strangers_cannot_fill_the_disk(serve):
 
 
 def test_who_did_what(fresh, calibration):
-    """Every change is kept with its key, the newest first, page by page; nothing else is."""
     fresh.send("DELETE", f"/{calibration.id}")  # refused: what did not happen is not claimed
     fresh.send("POST", "/cal-unknown/activate")
     made = fresh.create(truth_files(3))

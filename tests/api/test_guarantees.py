@@ -44,7 +44,6 @@ def client(admin, likely):
 
 class TestServing:
     def test_the_answer_says_what_is_promised(self, client, likely):
-        """Kind, δ, method, threshold and words are those of the calibration's guarantee."""
         answer = post(client, alpha=ALPHA, seed=1).json()
         promise = answer["guarantee"]
         assert {name: promise[name] for name in LIKELY} == LIKELY

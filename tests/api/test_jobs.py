@@ -291,6 +291,7 @@ async def test_two_gateways(serve, redis_url, tmp_path):
 
 
 async def test_a_gateway_that_died(serve, monkeypatch):
+    """A claim that nobody renews runs out, and the request is made anew."""
     async with serve() as served:
         claims, looks = served.state.stores.claims, []
         claim = claims.claim

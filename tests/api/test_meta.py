@@ -54,7 +54,6 @@ class TestHealth:
 
 
 def test_head_as_get(client):
-    """HEAD has the status and the headers of GET, and so the size of a result's file."""
     result = post(client).json()["links"]["self"]
     files = [f"{result}{part}" for part in ("", "/image.png", "/overlay.png?alpha=0.5")]
     for path in ("/healthz", "/readyz", "/", "/v1/upscalers", *files):
@@ -263,7 +262,6 @@ def test_one_that_is_away(start, monkeypatch):
 
 
 def test_each_is_counted_once_by_its_type(start):
-    """Expected errors, wrong forms, unknown paths and methods count under their type."""
     upscaler = FakeUpscaler()
     client = start(upscaler)
     post(client, b"text")

@@ -89,7 +89,6 @@ class TestReport:
         assert 'trustscale_monitor_requests{group="",upscaler="fake"} 40.0' in text
 
     def test_groups_are_watched_apart(self, start, calibration):
-        """Images of a named group are compared with the calibration images of that group."""
         pairs = [
             {**pair, "group": ("day", "night")[place % 2]}
             for place, pair in enumerate(calibration.document["pairs"])

@@ -63,7 +63,6 @@ class TestFields:
             assert problem["fields"][0]["field"] == "image"
 
     def test_misspelt(self, client, upscaler):
-        """A field that nobody would read is an error with a suggestion; nothing is generated."""
         problem = check_problem(post(client, aplha=0.05, Seed=1, colour="red"), "bad-request")
         fields = {item["field"]: item["reason"] for item in problem["fields"]}
         assert "did you mean alpha?" in fields["aplha"]
@@ -117,7 +116,6 @@ class TestUpscaler:
         check_problem(post(client), "upscaler-failed")
 
     def test_the_deadline(self, start):
-        """A generation longer than `request_timeout_s` is given up; again it would take as long."""
         upscaler = FakeUpscaler(seconds=30)
         response = post(start(upscaler, request_timeout_s=0.2))
         check_problem(response, "too-slow", status=504)

@@ -35,7 +35,6 @@ from trustscale import Trustscale
 class TestAgain:
     @pytest.mark.parametrize("alpha", ["0.05", "0.12", "3"])
     def test_another_alpha_needs_no_generation(self, client, upscaler, answer, alpha):
-        """`?alpha=` gives the very file of a fresh request with that α, without any sample."""
         fresh, calls = post(client, alpha=alpha, seed=3).json(), len(upscaler.calls)
         for part in ("mask", "overlay"):
             changed = client.get(answer["links"][part], params={"alpha": alpha})

@@ -171,7 +171,6 @@ def test_ome_tiff(client, plain, tmp_path):
 
 
 def test_bands_and_pages(client, plain):
-    """Three bands of a file with several, and a page of a stack: each an answer with its mask."""
     bands = np.concatenate([cells(k) for k in range(1000, 1005)], axis=2)
     document, files = answer(client, raster(bands), bands="4,3,2")
     assert document["raster"]["bands"] == [4, 3, 2]

@@ -72,7 +72,6 @@ def test_below_the_smallest_possible(client):
 
 
 def test_seeds_determine_the_bytes(client):
-    """Seed and pipeline determine image, mask and trust level; another seed, another image."""
     first, second, other = (post(client, seed=seed).json() for seed in (5, 5, 6))
     for part in PARTS:
         one, same = (client.get(a["links"][part]).content for a in (first, second))
@@ -204,7 +203,6 @@ async def calibrations():
 
 
 async def test_it_follows_the_class(serve, calibrations):
-    """Lossless: faithful; a JPEG: sharp; a request may name one. The answer says why."""
     async with serve(*upscalers(), calibrations=calibrations) as served:
         png, jpeg = encoded(PICTURE), encoded(PICTURE, "JPEG", quality=60)
         for fields in ({}, {"upscaler": "auto"}):
@@ -240,7 +238,6 @@ async def test_without_the_models(serve, calibration):
 @pytest.mark.parametrize("noise", [0.0, 2.0])
 @pytest.mark.parametrize("codec", ["lossless", "jpeg", "webp", "avif", "palette", "other"])
 def test_every_class_has_an_upscaler(codec, noise, softness):
-    """Lossless, calm and sharp uploads have the faithful one, all others the sharp one."""
     rough = {"noise": noise, "noisy": 1.0}
     facts = replace(look_at(PICTURE, Compression(codec)), softness=softness, **rough)
     name, words, _ = chosen_for(TABLE, {}, facts)

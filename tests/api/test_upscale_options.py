@@ -142,7 +142,6 @@ def picture_of(client, answer):
 
 @pytest.mark.parametrize("form", FORMS)
 def test_the_form_that_was_asked_for(client, form):
-    """Link, type and zip name it; lossy ones come with a warning about the promise."""
     packed = post(client, headers={"Accept": "application/zip"}, seed=1, format=form)
     with zipfile.ZipFile(io.BytesIO(packed.content)) as archive:
         assert f"image.{form}" in archive.namelist()

@@ -17,7 +17,6 @@ Y = photo(0, 48, 64)
 
 
 def test_the_default_is_plain_bicubic():
-    """Pillow's antialiased bicubic reduction, nothing else; at k = 1 nothing at all."""
     expected = np.asarray(Image.fromarray(Y).resize((16, 12), Image.Resampling.BICUBIC))
     np.testing.assert_array_equal(degrade(Y, 4, Degradation(), 0), expected)
     np.testing.assert_array_equal(degrade(Y, 1, Degradation(), 0), Y)
@@ -49,7 +48,6 @@ def test_noise_and_holes_have_streams_of_their_own():
 @pytest.mark.parametrize("shape", ["rectangles", "strokes"])
 @pytest.mark.parametrize("share", [0.05, 0.3, 0.9])
 def test_holes_follow_the_seed_and_reach_their_share(shape, share):
-    """Holes have their colour, everything else is untouched; the same seed cuts the same holes."""
     step = Degradation(inpaint=Inpaint(share=share, shape=shape))
     damaged = degrade(Y, 1, step, 5)
     holes = holes_of(damaged, "#ff00ff")

@@ -57,7 +57,6 @@ class TestIn:
 class TestOut:
     @pytest.mark.parametrize("form", FORMS)
     def test_every_form_can_be_read_again(self, form):
-        """ImageMagick's sizes and our own decoder agree; lossless forms keep every pixel."""
         data = picture(photo(), form, text={"Software": "trustscale", "trustscale:alpha": "0.1"})
         read = np.asarray(Image.open(io.BytesIO(data)).convert("RGB")).astype(int)
         assert np.abs(read - photo()).mean() < 8

@@ -236,6 +236,7 @@ class TestSizes:
         assert "times as large" not in promise.statement
 
     def test_small_scenes_do_not_hide_the_loss_of_large_ones(self, mixed):
+        """Of all together the mask would be larger than what large pictures bear."""
         alone = Subject.of(mixed, size=(96, 96)).part
         assert np.mean(alone.losses(alone.curve.threshold(0.2))) <= 0.2
         assert np.mean(alone.losses(mixed.curve.threshold(0.2))) > 0.2

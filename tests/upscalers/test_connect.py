@@ -195,7 +195,6 @@ def wide(rgb):
     ],
 )  # fmt: skip
 async def test_one_call(answer, entry, words):
-    """Scale, place and host of the picture are found by one call, and what is written serves."""
     api = Api(answer)
     wish = connected(api.transport, name="up", allow_private=True)
     tried = await attempt((await look(wish)).entry, wish)
@@ -227,7 +226,6 @@ async def test_no_sample(answer, kind, words):
 
 
 async def test_replicate():
-    """The token is sent, and is in nothing that is written or shown."""
     state = State(polls=3)
     wish = ConnectRequest(
         f"{BASE}/v1/models/o/m",

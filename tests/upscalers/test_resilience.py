@@ -35,7 +35,6 @@ class TestRetries:
          (TooManyCalls("x", asked=0.01), "rate-limited"), (GenerationFailed("x"), "failed")],
     )  # fmt: skip
     async def test_what_may_pass_is_tried_again(self, error, reason):
-        """With the same seed; every try is counted, and every retry logged."""
         inner = Inner([error, error])
         up = guarded(inner)
         with capture_logs() as logged:
@@ -147,6 +146,8 @@ class TestRetries:
 
 
 class TestColdStart:
+    """An upscaler that is started because it is asked for."""
+
     class Cold(Inner):
         """Is away for a call and two checks; what was open is noted at each."""
 

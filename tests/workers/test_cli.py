@@ -42,7 +42,6 @@ def test_wrong_settings(run, data, changes, words):
 
 
 def test_traces_that_cannot_be_sent(run, monkeypatch):
-    """With a collector and without what speaks to it, one line says what to install."""
     monkeypatch.setenv("TRUSTSCALE_OTLP_ENDPOINT", "http://127.0.0.1:9")
     monkeypatch.delattr("app.telemetry.otel", raising=False)
     monkeypatch.setitem(sys.modules, "app.telemetry.otel", None)

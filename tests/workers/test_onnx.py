@@ -39,7 +39,6 @@ def engine():
 
 class TestSamples:
     async def test_embedded_upscalers_samples(self, engine):
-        """The samples and the fingerprint of the shipped model are those of the gateway itself."""
         embedded = EmbeddedUpscaler(threads=1)
         want = await embedded.generate(Source(IMAGE), SEEDS.tolist())
         assert np.array_equal(engine.samples(IMAGE, SEEDS), want)
@@ -47,7 +46,6 @@ class TestSamples:
         assert (engine.name, engine.scale, engine.distinct_samples) == ("spanx4_ch52", 4, 96)
 
     async def test_16_bits_over_the_wire(self, engine):
-        """A worker takes data of 16 bits, and its samples are those of the gateway itself."""
         deep = IMAGE.astype(np.uint16) * 257 + np.arange(20, dtype=np.uint16)[:, None, None]
         [want] = await EmbeddedUpscaler(threads=1).generate(Source(deep), [29])
         with serving(create_app(engine)) as address:

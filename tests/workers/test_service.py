@@ -135,7 +135,6 @@ class TestErrors:
         assert "more than" in answer.json()["error"]
 
     def test_answers_over_the_limits(self, engine):
-        """Answers that are too large, or too large for JSON, are refused before the model runs."""
         settings = WorkerSettings(max_answer_bytes=36, max_json_values=12)
         with serving(create_app(engine, settings)) as address:
             assert _ask(address, 1).status_code == 200
