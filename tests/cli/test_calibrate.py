@@ -52,7 +52,6 @@ def test_here_and_there(at, run, place):
 
 
 def test_only_its_upscaler_is_opened(run, place, monkeypatch):
-    """Nobody is warned of upscalers that the command does not use; a wrong name lists them."""
     others = [{"name": name, "kind": "embedded"} for name in ("fake", "b", "c")]
     monkeypatch.setenv("TRUSTSCALE_UPSCALERS", json.dumps(others))
     opened = []
@@ -236,7 +235,6 @@ def test_files_that_changed(run, place, upscaler):
 
 
 async def test_twice_at_a_time(place, upscaler):
-    """Two processes do not pay for the same pairs; the next one continues the work of the first."""
     folder = truths(place / "photos", 2)
     members = {path.name: path for path in folder.iterdir()}
 

@@ -65,7 +65,6 @@ def test_a_file_travels(run, place, calibrated, monkeypatch):
 
 
 def test_another_upscaler(run, place, calibrated, upscaler, monkeypatch):
-    """What was made with another one is not activated, by whatever command, even if forced."""
     run("calibrations", "export", calibrated, "a.calibration")
     upscaler.fingerprint = "fake:2"
     asked = [("activate", calibrated), ("import", "a.calibration", "--activate")]

@@ -89,7 +89,6 @@ class TestActivate:
         assert (await stores.calibrations.active())["span"].calibration == "a"
 
     async def test_race_is_a_chain(self, doors):
-        """Under a race each activation names the one it really replaced: a chain without forks."""
         names = [f"c{i:02}" for i in range(24)]
         for name in names:
             await doors[0].calibrations.put(head(name), b"")
@@ -115,7 +114,6 @@ class TestDelete:
             await stores.calibrations.delete("a")
 
     async def test_active_is_kept(self, stores):
-        """An active one cannot be deleted, be it the last that is asked; a replaced one can."""
         for name in ("a", "b"):
             await stores.calibrations.put(head(name), b"")
             await stores.calibrations.activate(name)

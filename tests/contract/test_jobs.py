@@ -186,7 +186,6 @@ async def test_round_trip(stores):
 
 
 async def test_until_the_end(opener):
-    """A watcher sees the present, later changes of another process, and ends with the end."""
     watched, other = opener(), opener()
     await watched.jobs.create(job())
     seen: list[JobStatus] = []
@@ -224,7 +223,6 @@ class TestLists:
         assert [j.id for j in await stores.jobs.unfinished()] == ["j1", "j2", "j3"]
 
     async def test_expire(self, stores):
-        """Only final jobs that ended before the time go, with all that is theirs."""
         await begun(stores, "ended")
         await stores.jobs.record("ended", "pair", b"")
         await stores.jobs.finish("ended", JobState.SUCCEEDED)
@@ -239,7 +237,6 @@ class TestLists:
         assert [j.id for j in await stores.jobs.unfinished()] == ["running"]
 
     async def test_pending(self, stores):
-        """Queued, running and awaiting jobs of a kind, the newest first, and their number."""
         for second, name in enumerate(("queued", "running", "awaiting", "ended", "cancelled")):
             await stores.jobs.create(job(name, second=second))
         other = job("upscale", second=9).model_copy(update={"kind": "upscale"})

@@ -19,7 +19,6 @@ HOSTILE = ["../up", "/etc/passwd", "..", ".", "a/../../b", "a\\b", "c:d", "%2e%2
 
 
 async def _expired(stores, result):
-    """Return when the result has expired."""
     async with asyncio.timeout(60):
         with suppress(NotFound):
             while await stores.results.document(result):  # noqa: ASYNC110 - time has no event
@@ -48,7 +47,6 @@ class TestResults:
             await stores.results.blob("r", "b")
 
     async def test_expired_before_any_sweep(self, opener):
-        """After its time a result is NotFound without a sweep, and its id is free again."""
         stores = opener()
         await opener(result_ttl_s=0.05).results.put("r", b"old", {"a": b"1"})
         await _expired(stores, "r")
@@ -194,7 +192,6 @@ class TestBlobs:
         assert await blobs.get("other", "a") == b"2"
 
     async def test_links(self, blobs, blobs_url):
-        """An object store gives a file to anybody with its link, a folder does not."""
         await blobs.put("a b", "c/%2F.png", b"12")
         link = await blobs.link("a b", "c/%2F.png", seconds=60)
         assert (link is not None) == blobs_url.startswith("s3:")

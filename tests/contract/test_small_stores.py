@@ -82,7 +82,6 @@ async def test_only_its_holder_replaces_it(stores):
 
 
 async def test_it_ends(stores):
-    """After its time a name is free; a renewal counts from its own moment."""
     claims = stores.claims
     await claims.claim("short", b"1", seconds=0.05)
     await claims.claim("read", b"1", seconds=0.05)

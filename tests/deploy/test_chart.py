@@ -60,7 +60,6 @@ def test_typed(value):
 
 @EVERY_USE
 def test_secrets(use):
-    """Passwords and keys are files, of a secret that exists or that the chart makes."""
     made = of_kind(use, "Secret")
     assert bool(made) == (use == "one-node")
     for name, pod in pods(use).items():
@@ -119,7 +118,6 @@ def _selects(peer, pod):
 
 @EVERY_USE
 def test_closed(use):
-    """Nothing goes in or out but requests, metrics, names, Redis, workers, and what is named."""
     policies = of_kind(use, "NetworkPolicy")
     every = pods(use)
     deny = policies.pop("deny")["spec"]
@@ -145,7 +143,6 @@ def test_closed(use):
 
 
 def test_way_in():
-    """Every route is behind the ingress, by TLS, but metrics and probes."""
     (ingress,) = of_kind("many-cpus", "Ingress").values()
     assert ingress["spec"]["tls"] == [{"hosts": ["upscale.example"], "secretName": "upscale-tls"}]
     (rule,) = ingress["spec"]["rules"]

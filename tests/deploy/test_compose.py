@@ -64,7 +64,6 @@ class TestFile:
 class TestSettings:
     @pytest.mark.parametrize("name", OURS)
     def test_the_settings_load(self, name, monkeypatch):
-        """File and environment are a configuration on Redis, with keys; nothing is misspelt."""
         assert unknown_variables(environment(name)) == []
         for key, value in environment(name).items():
             monkeypatch.setenv(key, value)
@@ -80,7 +79,6 @@ class TestSettings:
 
     @pytest.mark.parametrize("name", sorted(SERVICES))
     def test_secrets_come_from_the_environment(self, name):
-        """No password or key is written down; the required ones stop the start if missing."""
         for key, value in SERVICES[name].get("environment", {}).items():
             if re.search("PASSWORD|KEYS|AUTH|SECRET|TOKEN", key) or "redis://" in value:
                 assert re.search(r"\$\{\w+(:\?[^}]+|:-)\}", value), key

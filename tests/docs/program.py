@@ -68,7 +68,6 @@ def _serve(client):
 
 
 def listen(path):
-    """Fork for every client, until the process is ended."""
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(f"{path}.new")

@@ -94,7 +94,6 @@ class TestExampleB1:
         return stats.binom.pmf(np.arange(self.N + 1), self.N, self.Q)
 
     def errors(self, wrong):
-        """The error maps of a calibration set with this many wrong images."""
         return [np.full(self.SHAPE, float(k < wrong), np.float32) for k in range(self.N)]
 
     @pytest.mark.parametrize("quantile", [DELTA, 1 - DELTA])

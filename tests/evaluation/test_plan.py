@@ -59,7 +59,6 @@ class TestMakePlan:
         assert plan.shared == 1
 
     def test_the_manifest_names_scenes(self, tmp_path):
-        """By the finest known column, or the one that is asked for."""
         pictures(tmp_path, *(f"{k}.png" for k in range(4)))
         rows = [f"{k}.png,{k},shop" for k in range(4)]
         (tmp_path / "manifest.csv").write_text("\n".join(["file,source_file,source", *rows]))
@@ -69,7 +68,6 @@ class TestMakePlan:
 
     @pytest.mark.parametrize("inner", ["", "photos"])
     def test_several_folders(self, tmp_path, inner):
-        """Images are named by folder, alike or not; a photograph in both stays on one side."""
         folders = [tmp_path / name / inner for name in ("a", "b")]
         for seed, folder in enumerate(folders):
             pictures(folder, "1.png", "2.png", first=10 * seed)

@@ -105,7 +105,6 @@ def test_the_table_by_brute_force(findings, number):
 
 @pytest.mark.slow
 def test_served_by_brute_force(as_served):
-    """Each upload is answered from the class that the service reads from it."""
     (result,) = as_served.results
     cell = result.main
     assert len(cell.calibration.classes) > 10
@@ -232,7 +231,6 @@ def test_lossless(images):
 
 
 def test_kept(tmp_path):
-    """Also where a bit is flipped, the samples are the true ones or absent."""
     cache = SampleCache(tmp_path / "deep" / "cache")
     keys = [("fp", "x", 7, 4), ("fq", "x", 7, 4), ("fp", "y", 7, 4), ("fp", "x", 8, 4)]
     assert len({cache.path(*key) for key in (*keys, ("fp", "x", 7, 5))}) == 5

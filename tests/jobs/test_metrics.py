@@ -31,7 +31,6 @@ def place(tmp_path):
 
 @pytest.mark.parametrize("lost", [0, 1])
 async def test_a_calibration(place, stores, lost):
-    """Pairs by outcome with their time, the attempt, the whole job, and the leases of the dead."""
     if lost:
         await stores.jobs.create(place.job("c", pairs=4))
         await stores.jobs.start("c", "pair0001", "one who died")

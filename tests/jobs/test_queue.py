@@ -199,7 +199,6 @@ class TestStop:
         assert place.starts()["pair0000"] == 5
 
     async def test_restart_of_everything(self, tmp_path):
-        """With memory:// a new process finds its unfinished jobs in the store."""
         first = memory_place(tmp_path)
         stores = first.stores()
         async with first.queue(stores) as queue:

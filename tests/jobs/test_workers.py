@@ -34,7 +34,6 @@ async def queue(place, stores):
 
 class TestKilled:
     async def test_pairs_in_flight_at_most(self, place, stores, queue):
-        """When a worker is killed, another ends the job and repeats its pairs in flight at most."""
         place.lease_s = LEASE_S
         first = place.start_worker(slots=2)
         await queue.submit(place.job("c", pairs=24, waits=True))

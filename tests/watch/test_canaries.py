@@ -89,7 +89,6 @@ class TestRounds:
 
 class TestWhatIsKnown:
     async def test_no_canaries(self):
-        """A calibration from elsewhere is served; readiness says that nobody watches it."""
         scene = await Scene.of(watched=False)
         for name, value in (("canary_evidence", 500), ("canary_alarm", 1)):
             scene.metrics.set(name, value, "fake")

@@ -81,7 +81,6 @@ class TestSharing:
 
 class TestBeside:
     async def test_it_folds_by_itself(self, stores, calibration):
-        """Beside a running gateway requests are folded soon, and the last ones at its end."""
         store = Failing(stores, mended=True)
         monitor = Monitor(store, drain_s=60.0)
         async with monitor.running():
