@@ -1,8 +1,8 @@
 """Hallucination inside the mask and outside, as opensr-test 1.3 counts it (Aybar et al. 2024).
 
 Every pixel with detail is an improvement (Ŷ is near Y), an omission (near the enlarged X) or a
-hallucination (near neither). Ŷ is not shifted to fit Y: the mask speaks about pixels where they
-are.
+hallucination (near neither). Ŷ is not shifted to fit Y, since a mask is about pixels in their
+place.
 """
 
 from __future__ import annotations

@@ -3,10 +3,10 @@
 A `Handler`, one coroutine, does a whole job; a `FanOut` does a job of many independent tasks,
 spread over all job workers.
 
-Both may run again from the start after a crash, and two runs may overlap when a worker slept. So
-every effect is idempotent: a result is stored under the job's id, a task is recorded under job and
-name, a calibration's id follows from its content. Blocking work runs in `asyncio.to_thread`: it
-would delay the renewal of the lease.
+Both may run again from the start after a crash, and two runs may overlap after a worker was
+suspended. So every effect is idempotent: a result is stored under the job's id, a task is recorded
+under job and name, a calibration's id follows from its content. Blocking work runs in
+`asyncio.to_thread`: it would delay the renewal of the lease.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from app.stores.base import Job, JobStore, Progress, StoreUnavailable
 
 
 class Interrupted(Exception):
-    """This worker stops, or has slept: the task is requeued after so many seconds."""
+    """This worker stops, or was suspended: the task is requeued after this many seconds."""
 
     def __init__(self, seconds: float = 0.0) -> None:
         super().__init__()

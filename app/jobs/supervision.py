@@ -111,7 +111,7 @@ class Supervisor:
 
 
 async def _stopped(task: asyncio.Task[Any]) -> bool:
-    """Cancel a task and wait for its end; true if it succeeded nevertheless."""
+    """Cancel a task and wait for its end; true if it still succeeded."""
     task.cancel()
     await asyncio.wait({task}, timeout=STOP_TIMEOUT_S)
     if not task.done():

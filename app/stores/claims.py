@@ -24,7 +24,7 @@ class ClaimStore:
         self._documents = documents
 
     async def claim(self, name: str, value: bytes, *, seconds: float) -> bytes:
-        """Store a value for so long unless there is one; return the stored one."""
+        """Store a value for `seconds` unless there is one; return the stored one."""
         key, now = Key(_CLAIMS, name), time.time()
         ended = await self._documents.names(_CLAIMS, most=now, limit=_FORGOTTEN)
         others = [Key(_CLAIMS, one) for one in ended if one != name]
@@ -79,7 +79,7 @@ class CallStore:
         self._documents = documents
 
     async def take(self, upscaler: str, most: int, *, seconds: float) -> float:
-        """Count a call that starts now, unless `most` have started within so many seconds.
+        """Count a call that starts now, unless `most` have started in the last `seconds`.
 
         Returns 0 if it was counted, else the seconds until one may start.
         """

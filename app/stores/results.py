@@ -102,7 +102,7 @@ class ResultStore:
         puts = [self._blobs.put(row.folder, name, data) for name, data in files.items()]
         ended = await asyncio.gather(*puts, return_exceptions=True)
         failure = next((error for error in ended if error is not None), None)
-        # An index that does not answer may have the row nevertheless: then the files stay.
+        # An index that does not answer may still have the row: then the files stay.
         if failure is not None or not await self._add(row):
             with suppress(StoreUnavailable):
                 await self._blobs.delete(row.folder)

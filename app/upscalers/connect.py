@@ -160,7 +160,7 @@ async def attempt(entry: Entry, wanted: ConnectRequest) -> Trial:
 
 
 def _corrected(entry: Entry, error: UpscalerError, source: Source) -> tuple[list[Entry], str]:
-    """Entries that the same answer may fit, and a sentence for people."""
+    """Entries that the same answer may fit, and a sentence for the user."""
     if isinstance(error, ForeignHost):
         hosts = [*entry.get("allowed_hosts", []), error.host]
         note = f"Results are on {error.host}, which allowed_hosts now names: is it the provider's?"

@@ -31,7 +31,7 @@ _EMPTY: Final = {"string": "", "number": 0, "integer": 0, "boolean": False}
 class Suggestion:
     """What a description says.
 
-    what: the kind of server, for people.
+    what: the kind of server, for display.
     entry: without `scale`, which only an answer shows.
     needs: settings that the model requires and a person must give.
     notes: what a person should look at.

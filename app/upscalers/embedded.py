@@ -396,7 +396,7 @@ class EmbeddedUpscaler:
 class FaithfulWitness:
     """`Witness` by the shipped SPAN, loaded at first use.
 
-    A generative model invents where it departs from a network that hardly does (DeSRA, Xie et al.,
+    A generative model invents where it departs from a network that rarely does (DeSRA, Xie et al.,
     ICML 2023).
     """
 

@@ -20,7 +20,7 @@ class ShippedModel:
     """One model.
 
     file: in `models/`.
-    title: for people.
+    title: for display.
     halo: its radius in input pixels: no output pixel depends on anything farther away.
     tile: the default largest side of a tile in input pixels.
     """
