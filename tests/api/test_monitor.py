@@ -100,8 +100,7 @@ class TestReport:
         answer = post(client, first, group="night").json()
         for image in others:
             post(client, image)
-        truth = {"image": ("y.png", encoded(photo(1, 48, 48)), "image/png")}
-        told = client.post(f"/v1/results/{answer['id']}/truth", files=truth)
+        told = tell(client, answer["id"], photo(1, 48, 48))
         assert told.json()["calibration"] == grouped.id
         reports = client.get(PATH, headers=AS_ADMIN).json()["upscalers"]
         assert [one["group"] for one in reports] == [None, "night"]

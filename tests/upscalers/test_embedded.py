@@ -275,28 +275,20 @@ async def first(threads, parts, name, count, cost):
     return task
 
 
-async def test_in_turn_and_small_first(threads, parts):
-    large = await first(threads, parts, "large", 5, 9)
-    others = [
-        asyncio.create_task(threads.run(name, parts.of(name, count), 9))
-        for name, count in (("second", 3), ("small", 1))
-    ]
+@pytest.mark.parametrize(
+    ("large", "others", "order"),
+    [((5, 9), [("second", 3, 9), ("tiny", 1, 9)], "ltslslsll"),
+     ((3, 40), [("small", 7, 10)], "lslsssslss")],
+    ids=["the smallest first, then in turn", "several small ones for each large one"],
+)  # fmt: skip
+async def test_order(threads, parts, large, others, order):
+    tasks = [await first(threads, parts, "large", *large)]
+    for name, count, cost in others:
+        tasks.append(asyncio.create_task(threads.run(name, parts.of(name, count), cost)))
     await asyncio.sleep(0)
     parts.go_on.set()
-    await asyncio.gather(large, *others)
-    assert parts.done[:3] == ["large", "small", "second"]
-    assert parts.done[3:] == ["large", "second", "large", "second", "large", "large"]
-
-
-async def test_fair_by_size(threads, parts):
-    """A request of small parts has several for each large one."""
-    large = await first(threads, parts, "large", 3, 40)
-    small = asyncio.create_task(threads.run("small", parts.of("small", 7), 10))
-    await asyncio.sleep(0)
-    parts.go_on.set()
-    await asyncio.gather(large, small)
-    shown = "".join(name[0] for name in parts.done)
-    assert shown == "lslsssslss"
+    await asyncio.gather(*tasks)
+    assert "".join(name[0] for name in parts.done) == order
 
 
 async def test_an_error_ends_the_request(threads, parts):
