@@ -60,7 +60,7 @@ def scene_of(pair: PairInfo) -> tuple[str, str]:
 class Provenance(BaseModel):
     """Where a calibration comes from.
 
-    `settings` has a digest for each setting of the upscaler (`digests_of`).
+    `settings` has a digest for each setting of the upscaler (`settings_of`).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -34,7 +34,7 @@ RULES: Final = (*OF_UPLOADS, BANDS)
 
 _USUAL_QUALITY: Final = 50  # of a file that does not declare it
 _LEAST_ENERGY = 0.05  # of differences, as rounding to 8 bits leaves
-_NEARLY = 0.1  # of the softness at which the look begins
+_NEARLY = 0.1  # of the softness at which the look begins; changes σ: see `TRUST_LAYER_VERSION`
 _ROUGH = 1.2  # about what noise of 3 grey levels leaves
 _MOST_SIDE = 512  # of the part in the middle that is measured
 

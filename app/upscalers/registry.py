@@ -63,7 +63,7 @@ def build_upscaler(
 ) -> Upscaler:
     """Build an upscaler; a remote one is not contacted yet.
 
-    `calls` counts over all processes, and may be None if no entry has `max_calls_per_hour`.
+    `calls` counts over all processes; without it, as in a probe, `max_calls_per_hour` does nothing.
     `precision` is for embedded models whose entry names none; `witness` is shared by all upscalers
     but itself. Raises ConfigError for an unset variable or an unreadable model file.
     """

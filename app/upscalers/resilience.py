@@ -247,8 +247,6 @@ class ResilientUpscaler:
         self._policy = policy or RetryPolicy(attempts=config.attempts)
         self._rest_s = breaker.rest_s
         self._breaker = Breaker(breaker, changed=self._breaker_changed)
-        if calls is None and config.max_calls_per_hour is not None:
-            raise ValueError("max_calls_per_hour needs a store that counts calls")
         self._calls = calls
         self._slots = CallLimit(config.concurrency * len(config.addresses))
         self._recovery: asyncio.Task[None] | None = None

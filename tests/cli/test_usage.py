@@ -82,7 +82,8 @@ class TestConfigCheck:
         monkeypatch.delenv("TRUSTSCALE_UPSCALERS")
         (place / "trustscale.toml").write_text(
             '[[upscalers]]\nname = "paid"\nkind = "cog"\nurl = "http://127.0.0.1:9"\nscale = 2\n'
-            'token_env = "PAID_TOKEN"\n[[upscalers]]\nname = "here"\nkind = "embedded"\n'
+            'token_env = "PAID_TOKEN"\nmax_calls_per_hour = 9\n'
+            '[[upscalers]]\nname = "here"\nkind = "embedded"\n'
         )
         outcome = run("config", "check")
         assert outcome.code == 0

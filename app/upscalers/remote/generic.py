@@ -370,7 +370,9 @@ def _texts(fields: dict[str, Any], values: dict[str, Any]) -> dict[str, str]:
 def preset_names() -> list[str]:
     """The names of the shipped presets."""
     files = resources.files("app.upscalers").joinpath("presets").iterdir()
-    return sorted(file.name.removesuffix(".toml") for file in files)
+    return sorted(
+        name.removesuffix(".toml") for file in files if (name := file.name).endswith(".toml")
+    )
 
 
 def load_preset(name: str) -> dict[str, Any]:
