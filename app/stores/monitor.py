@@ -3,9 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Final, NamedTuple, TypeAlias, TypeVar
 
-from app.stores.documents import Changes, Document, Documents, Key, Put, read_folder
+from app.stores.documents import (
+    Changes,
+    Document,
+    Documents,
+    Key,
+    Put,
+    StoreUnavailable,
+    read_folder,
+)
 
 Answer = TypeVar("Answer")
 
@@ -76,11 +85,12 @@ class MonitorStore:
             return answer, changes
 
         answer = await self._documents.change(keys, replace, durable=labels is not None)
-        surplus = await self._documents.count(points) - MOST_POINTS
-        if surplus > 0:
-            oldest = await self._documents.names(points, limit=surplus)
-            gone = {Key(points, name): None for name in oldest}
-            await self._documents.change([], lambda _: (None, gone), durable=False)
+        with suppress(StoreUnavailable):  # the change is made; the next one removes old points, too
+            surplus = await self._documents.count(points) - MOST_POINTS
+            if surplus > 0:
+                oldest = await self._documents.names(points, limit=surplus)
+                gone = {Key(points, name): None for name in oldest}
+                await self._documents.change([], lambda _: (None, gone), durable=False)
         return answer
 
     async def points(self, calibration: str) -> list[bytes]:
