@@ -168,8 +168,9 @@ def of_openapi(document: Any, where: Entry, path: str | None) -> Suggestion | No
 def _operations(document: Any, where: Entry) -> Iterator[tuple[int, Suggestion]]:
     """Every operation that takes a picture; the score says how much it looks like an upscaler."""
     for path, methods in _items(pointer.first(document, "/paths")):
+        operations = dict(_items(methods))
         for method in ("post", "put"):
-            operation = dict(_items(methods)).get(method)
+            operation = operations.get(method)
             if not isinstance(operation, dict):
                 continue
             body = _resolved(operation.get("requestBody"), document)
