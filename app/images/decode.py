@@ -14,7 +14,7 @@ import importlib
 import io
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
@@ -28,7 +28,6 @@ from PIL import Image, ImageColor, ImageOps, UnidentifiedImageError
 
 from app.conformal.lab import Pixels
 from app.errors import BadImage, BadInput, BadRequest, ImageTooLarge, UnsupportedMedia, reason_of
-from app.images.allowance import admit
 from app.images.colour import depth_notes, depth_of, from_deep_grey, to_srgb
 from app.images.compression import LOSSLESS, Compression, read_compression
 from app.images.metadata import Metadata, metadata_of
@@ -75,6 +74,20 @@ class Limits:
     max_side: int = 16384
     max_fit_pixels: int = 64 * 1024 * 1024
     """Of an image that is reduced first."""
+
+
+_asks: list[Callable[[int], None]] = []
+
+
+def admit(pixels: int) -> None:
+    """Return when so many pixels may be decoded; outside of a decoder at once."""
+    for ask in _asks:
+        ask(pixels)
+
+
+def on_admit(ask: Callable[[int], None]) -> None:
+    """Call this function for each admission, in a decoder's process (`decoder.py`)."""
+    _asks.append(ask)
 
 
 # Y is k² times larger than X; these are the admin's own files.

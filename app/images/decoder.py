@@ -26,9 +26,8 @@ from typing import Final, NamedTuple
 
 from PIL import AvifImagePlugin, Image, ImageCms
 
-from app.errors import BadInput
-from app.images import allowance
-from app.images.decode import Limits, decode, installed_formats
+from app.errors import BadInput, DecodeLimit
+from app.images.decode import Limits, decode, installed_formats, on_admit
 from app.images.raster import warm_up
 
 LENGTH: Final = struct.Struct("<Q")
@@ -42,9 +41,35 @@ ENDED: Final = b"E"
 NO_MEMORY: Final = 3
 """Exit status of a decoder without memory for a message."""
 
+# What decoding a file may cost (`python -m benchmarks.decoders`): seconds of one core and bytes for
+# metadata, profiles and structure, and more for each admitted pixel, several times what the slowest
+# and more than what the largest honest form takes. Twice the size of the file comes on top.
+SECONDS: Final = 2.0
+SECONDS_PER_PIXEL: Final = 0.5e-6
+BYTES: Final = 96 * 2**20
+BYTES_PER_PIXEL: Final = 24
+_WAY_OUT: Final = "Save it again with an ordinary program."
+
 _SLOW_S: Final = 0.25
 _SLOW_NICE: Final = 10
 """So that slow decoders yield the cores to quick ones and to the service."""
+
+
+def too_long(seconds: float) -> DecodeLimit:
+    """The refusal of a file that takes more than so many seconds."""
+    return DecodeLimit(
+        f"Decoding the file takes more than {seconds:.1f} seconds of a core, which its pixels do "
+        f"not justify. {_WAY_OUT}",
+        limit="seconds",
+        maximum=round(seconds, 2),
+    )
+
+
+def too_large() -> DecodeLimit:
+    """The refusal of a file that takes more memory than it may."""
+    return DecodeLimit(
+        f"Decoding the file takes more memory than its pixels justify. {_WAY_OUT}", limit="memory"
+    )
 
 
 class _Running(NamedTuple):
@@ -167,14 +192,14 @@ def _decoder(connection: socket.socket, file: int, out: int) -> None:
         asked = _message(connection)
         size = os.fstat(file).st_size
         _limit(size)
-        allowance.on_admit(lambda pixels: _ask(connection, pixels, size))
+        on_admit(lambda pixels: _ask(connection, pixels, size))
         try:
             function, args, kwargs = pickle.loads(asked)  # noqa: S301 - from our own side
             kind, answer = DONE, function(os.pread(file, size, 0), *args, **kwargs)
         except BadInput as refusal:
             kind, answer = REFUSED, refusal
         except MemoryError:
-            kind, answer = REFUSED, allowance.too_large()
+            kind, answer = REFUSED, too_large()
         except Exception:  # noqa: BLE001 - the other side raises it
             kind, answer = FAILED, traceback.format_exc()
         _send(connection, kind, answer, out)
@@ -212,7 +237,7 @@ def _ask(connection: socket.socket, pixels: int, size: int) -> None:
     connection.recv(1)
     _limit_memory(size, pixels)
     left, _ = signal.getitimer(signal.ITIMER_PROF)
-    signal.setitimer(signal.ITIMER_PROF, left + pixels * allowance.SECONDS_PER_PIXEL)
+    signal.setitimer(signal.ITIMER_PROF, left + pixels * SECONDS_PER_PIXEL)
 
 
 def _limit(size: int) -> None:
@@ -221,11 +246,11 @@ def _limit(size: int) -> None:
         Path("/proc/self/oom_score_adj").write_text("1000")
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core file would hold the picture
     _limit_memory(size, 0)
-    signal.setitimer(signal.ITIMER_PROF, allowance.SECONDS)  # its signal ends the process
+    signal.setitimer(signal.ITIMER_PROF, SECONDS)  # its signal ends the process
 
 
 def _limit_memory(size: int, pixels: int) -> None:
-    most = allowance.BYTES + 2 * size + allowance.BYTES_PER_PIXEL * pixels
+    most = BYTES + 2 * size + BYTES_PER_PIXEL * pixels
     with suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_AS, (_address_space() + most, resource.RLIM_INFINITY))
 

@@ -1,6 +1,6 @@
 """Reads untrusted files in limited processes that can be killed: `decoding(decode, file, …)`.
 
-Any function of a file can run so. A file that takes more than its pixels justify (`allowance.py`)
+Any function of a file can run so. A file that takes more than its pixels justify (`decoder.py`)
 is refused with `DecodeLimit`. Files start in order, a few at a time; a slow one gives its place to
 the next and runs at low priority. Large files take turns by the memory that they need. Each process
 of the service has one process of decoders (`decoder.py`).
@@ -32,8 +32,19 @@ from typing import Any, BinaryIO, Concatenate, Final, ParamSpec, Self, TypeAlias
 import numpy as np
 
 from app.errors import BadImage, BadInput, Overloaded, shortened
-from app.images import allowance
-from app.images.decoder import ADMIT, DONE, FAILED, LENGTH, NO_MEMORY, REFUSED
+from app.images.decoder import (
+    ADMIT,
+    BYTES_PER_PIXEL,
+    DONE,
+    FAILED,
+    LENGTH,
+    NO_MEMORY,
+    REFUSED,
+    SECONDS,
+    SECONDS_PER_PIXEL,
+    too_large,
+    too_long,
+)
 from app.system import memory_limit, plain_environment, usable_cores
 
 Given = ParamSpec("Given")
@@ -255,14 +266,14 @@ class _Call:
                     raise _Stopped
                 _decoders.send(theirs.fileno(), file, out)
             own.sendall(LENGTH.pack(len(request)) + request)
-            seconds = allowance.SECONDS
+            seconds = SECONDS
             while True:
                 kind, body = self._message(own, place, seconds)
                 if kind == ADMIT:
                     (pixels,) = LENGTH.unpack(body)
-                    cost = pixels * allowance.BYTES_PER_PIXEL
+                    cost = pixels * BYTES_PER_PIXEL
                     stack.enter_context(_decoders.memory(cost, self._stopped))
-                    seconds += pixels * allowance.SECONDS_PER_PIXEL
+                    seconds += pixels * SECONDS_PER_PIXEL
                     own.sendall(b".")
                 elif kind == DONE:
                     return _loaded(body, out)
@@ -284,7 +295,7 @@ class _Call:
             try:
                 kind = own.recv(1)
             except TimeoutError:
-                raise allowance.too_long(seconds) from None
+                raise too_long(seconds) from None
         if not kind:
             raise ConnectionResetError
         (length,) = LENGTH.unpack(_exactly(own, LENGTH.size))
@@ -322,12 +333,12 @@ def _exactly(own: socket.socket, length: int) -> bytes:
 def _end(code: int, seconds: float) -> Exception:
     """Why a decoder ended without a message."""
     if -code in {signal.SIGPROF, signal.SIGXCPU}:
-        return allowance.too_long(seconds)
+        return too_long(seconds)
     if code == NO_MEMORY or -code in {
         signal.SIGKILL,
         signal.SIGABRT,
     }:  # by the system, or by libraries without memory
-        return allowance.too_large()
+        return too_large()
     if code < 0:
         return BadImage(f"The image cannot be decoded: it broke its decoder (signal {-code}).")
     return DecoderFailed(f"A decoder ended with {code} and said nothing.")

@@ -24,7 +24,7 @@ from app.images.compression import (
     class_of,
     read_compression,
 )
-from app.images.holes import Inpaint, cut, hole_mask, stream
+from app.images.drawings import Inpaint, cut, hole_mask, stream
 from app.images.resize import resized
 
 N = TypeVar("N", int, float)

@@ -22,10 +22,18 @@ from pydantic import AfterValidator
 
 from app.conformal.lab import Pixels
 from app.errors import BadImage, BadInput, BadRequest, UnsupportedMedia, reason_of
-from app.images.allowance import admit
 from app.images.colour import depth_of
 from app.images.compression import LOSSLESS
-from app.images.decode import Decoded, KeepMetadata, Limits, Raster, check_size, decode, page_note
+from app.images.decode import (
+    Decoded,
+    KeepMetadata,
+    Limits,
+    Raster,
+    admit,
+    check_size,
+    decode,
+    page_note,
+)
 from app.images.metadata import Metadata, geo_of, metadata_of, pixel_size_of
 from app.images.resize import resized, size_within
 

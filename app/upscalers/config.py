@@ -20,7 +20,7 @@ from pydantic import (
     model_validator,
 )
 
-from app.images.holes import Color
+from app.images.drawings import Color
 from app.upscalers.runtime import PrecisionSetting
 from app.upscalers.shipped import SHIPPED, Character, ShippedName
 

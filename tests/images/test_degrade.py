@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from app.images.degrade import USUAL, Degradation, Mixture, degrade, make_input
+from app.images.drawings import Inpaint, holes_of, stream
 from app.images.facts import UPLOAD, classify, look_at
-from app.images.holes import Inpaint, holes_of, stream
 from tests.factories import photo
 
 EXAMPLES = Path(__file__).parents[2] / "examples"

@@ -4,7 +4,7 @@ import os
 import time
 
 from app.errors import BadInput
-from app.images.allowance import admit
+from app.images.decode import admit
 
 PAUSE_S = 0.01
 

@@ -11,8 +11,8 @@ from contextlib import suppress
 from typing import Any, Generic, TypeVar
 
 from app.errors import UpscalerError, UpscalerFailed, UpscalerRejected, UpscalerUnavailable
+from app.images.drawings import holes_of
 from app.images.encode import png_mask
-from app.images.holes import holes_of
 from app.upscalers.base import RGB, Capabilities, Source, Turn, fingerprint_of
 from app.upscalers.config import OneAddress
 from app.upscalers.remote.errors import ProtocolError, Reply, retry_after

@@ -18,7 +18,7 @@ from PIL import Image
 from app.errors import BadInput, ImageTooLarge
 from app.images.decode import Limits, decode
 from app.images.decoders import decoding
-from app.images.holes import holes_of
+from app.images.drawings import holes_of
 from app.upscalers.base import RGB, Source, Turn
 from app.upscalers.config import OneAddress
 from app.upscalers.remote.errors import ProtocolError, WrongSample, WrongSize

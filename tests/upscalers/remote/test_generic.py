@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 from starlette.testclient import TestClient
 
-from app.images.holes import Inpaint, cut, hole_mask
+from app.images.drawings import Inpaint, cut, hole_mask
 from app.main import create_app
 from app.settings import Settings
 from app.upscalers import pointer
