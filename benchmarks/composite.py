@@ -30,7 +30,7 @@ from app.images.degrade import crop_to_multiple
 from app.images.drawings import composed
 from app.images.facts import look_at
 from app.sampling.measure import measure
-from app.serving.believed import rest_of
+from app.serving.answer import rest_of
 from app.serving.promise import Subject
 from app.upscalers.base import RGB, Source
 from app.upscalers.embedded import EmbeddedUpscaler, FaithfulWitness

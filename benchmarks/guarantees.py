@@ -19,8 +19,8 @@ from scipy import stats
 from app.calibration.active import shipped_calibration
 from app.calibration.guarantee import AFTER_LOOKING, Expectation, Probability
 from app.conformal import RiskCurve, Staircase, StepCurve
+from app.conformal.curve import THIRDS, third_of
 from app.conformal.post_hoc import PostHocCurve, Shape, menu_between
-from app.conformal.typicality import THIRDS, third_of
 from benchmarks.table import print_table
 
 ALPHA, LEVEL, TOLERANCE, DELTA = 0.1, 0.1, 0.15, 0.1

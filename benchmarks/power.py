@@ -25,9 +25,8 @@ from numpy.typing import NDArray
 from app.calibration.intake import find_in
 from app.calibration.pairs import load_pair
 from app.conformal import RiskCurve, Staircase, fidelity
-from app.conformal.fitted import SHIPPED as SHIPPED_FITS
-from app.conformal.fitted import shipped
-from app.conformal.indecision import Accumulator, IndecisionSettings
+from app.conformal.indecision import SHIPPED as SHIPPED_FITS
+from app.conformal.indecision import Accumulator, IndecisionSettings, shipped
 from app.images.degrade import Degradation
 from app.images.facts import UPLOAD, classify
 from app.images.resize import Enlarged

@@ -28,7 +28,7 @@ from app.calibration.fit import FIT_DIGITS
 from app.calibration.intake import find_in
 from app.calibration.pairs import load_pair
 from app.conformal import RiskCurve, Staircase, fidelity, fitting
-from app.conformal.fitted import Fit
+from app.conformal.indecision import Fit
 from app.conformal.moments import Moments
 from app.images.degrade import USUAL, Degradation, Mixture
 from app.images.facts import UPLOAD, classify

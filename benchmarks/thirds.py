@@ -32,7 +32,7 @@ from app.calibration.intake import find_in
 from app.calibration.pairs import load_pair
 from app.calibration.record import LEAST_DIVIDED
 from app.conformal import RiskCurve, Staircase, fidelity
-from app.conformal.typicality import THIRDS, third_of
+from app.conformal.curve import THIRDS, third_of
 from app.images.degrade import Degradation
 from app.sampling.measure import measure
 from app.upscalers.base import Source

@@ -14,9 +14,9 @@ from fastapi import Depends, File, Form, Query, Request, UploadFile
 from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from app.api.clients import IdempotencyKey, StoredResponse
 from app.api.deps import AdminDep, State, StateDep, admin_router, check_fields
 from app.api.documents import CalibrationDetail, Item, detail
-from app.api.idempotency import IdempotencyKey, StoredResponse
 from app.api.jobs import JobOut, Webhook, accepted
 from app.api.openapi import CONFIG, body_of
 from app.api.problems import problem_responses

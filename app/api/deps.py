@@ -24,8 +24,7 @@ from pydantic import BaseModel
 from starlette.datastructures import FormData
 from starlette.exceptions import HTTPException
 
-from app.api.clients import ClientLimits
-from app.api.idempotency import IdempotencyKeys
+from app.api.clients import ClientLimits, IdempotencyKeys
 from app.api.problems import problem_responses
 from app.assembly import Parts
 from app.config_errors import did_you_mean, together

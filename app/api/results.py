@@ -23,6 +23,7 @@ from app.serving.admission import truth_footprint
 from app.serving.answer import (
     INPUT,
     MASK,
+    REST,
     TRUST,
     TRUST_COG,
     UNMASKED,
@@ -41,7 +42,6 @@ from app.serving.answer import (
     stored_picture,
     stored_result,
 )
-from app.serving.believed import REST
 from app.stores.base import Label
 from app.system import shielded
 from app.watch.monitor import watched_part

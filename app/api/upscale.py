@@ -22,15 +22,15 @@ from fastapi import APIRouter, File, Form, Header, Request, UploadFile
 from fastapi.responses import Response
 from pydantic import BaseModel, Field
 
-from app.api.clients import client_name, while_connected
+from app.api.clients import IdempotencyKey, StoredResponse, client_name, while_connected
 from app.api.deps import ClientDep, State, StateDep
-from app.api.idempotency import IdempotencyKey, StoredResponse
 from app.api.jobs import JobOut, Webhook, accepted, shown
 from app.api.openapi import BINARY
 from app.api.problems import limited_responses, problem_responses
 from app.errors import BadRequest, NoDirectUploads, NotFound, Overloaded
 from app.images.decoders import File as ImageFile
 from app.serving.answer import (
+    BELIEVED,
     MASK,
     TRUST,
     TRUST_COG,
@@ -40,9 +40,8 @@ from app.serving.answer import (
     image_file,
     stored_picture,
 )
-from app.serving.believed import BELIEVED
+from app.serving.choose import UpscaleOptions, UpscaleRequest
 from app.serving.job import expected, uploaded_request
-from app.serving.options import UpscaleOptions, UpscaleRequest
 from app.serving.prepare import Admitted
 from app.stores.base import Job, JobStatus, StoreUnavailable
 from app.stores.uploads import IMAGE, direct_folder, uploads_for

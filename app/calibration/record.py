@@ -27,8 +27,7 @@ from app.calibration.guarantee import (
 from app.calibration.manifest import Manifest, MeasuredPair, PairInfo, Provenance, scene_of
 from app.conformal import Staircase, StepCurve, fidelity
 from app.conformal.backtest import mean_losses, trusted_shares
-from app.conformal.curve import places_of
-from app.conformal.typicality import THIRDS, p_value, third_of
+from app.conformal.curve import THIRDS, p_value, places_of, third_of
 from app.errors import BadGroup, BadRequest
 from app.images.compression import class_of
 from app.images.degrade import Mixture

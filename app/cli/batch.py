@@ -28,7 +28,7 @@ from app.cli.service import AWAY, refusals
 from app.cli.sources import Source, storage_errors, targets
 from app.errors import ConfigError, NotFound, TrustscaleError
 from app.serving.answer import MASK, png_overlay
-from app.serving.options import UpscaleRequest
+from app.serving.choose import UpscaleRequest
 from app.serving.service import watcher
 from app.stores.folders import replace_file
 from app.upscalers.base import AUTO

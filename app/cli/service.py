@@ -20,9 +20,8 @@ import httpx
 import typer
 from starlette.types import Receive, Scope, Send
 
-from app.api.clients import ClientLimits
+from app.api.clients import ClientLimits, IdempotencyKeys
 from app.api.deps import TIMINGS, Keyring, State
-from app.api.idempotency import IdempotencyKeys
 from app.assembly import Parts, open_parts, opened_stores
 from app.calibration.local import LocalAdmin, private_stores
 from app.config_sources import KEY_VARIABLE

@@ -118,7 +118,7 @@ def upscale(
     from app.cli.bars import interruptible  # noqa: PLC0415
     from app.cli.batch import MANIFEST, Run  # noqa: PLC0415
     from app.cli.service import PATIENT, connected  # noqa: PLC0415
-    from app.serving.options import UpscaleOptions, options_of  # noqa: PLC0415
+    from app.serving.choose import UpscaleOptions, options_of  # noqa: PLC0415
     from app.settings import load_settings  # noqa: PLC0415
 
     request = options_of(**{name: context.params[name] for name in UpscaleOptions.model_fields})

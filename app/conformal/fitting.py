@@ -21,7 +21,7 @@ import numpy as np
 import scipy
 from numpy.typing import NDArray
 
-from app.conformal.fitted import Fit
+from app.conformal.indecision import Fit
 from app.conformal.post_hoc import Shape
 from app.conformal.staircase import Staircase
 from app.conformal.terms import CELL, Maps

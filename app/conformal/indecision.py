@@ -1,27 +1,164 @@
 """σ: where a prediction may be wrong, from the M samples of one request and its input (§2.2).
 
+A calibration holds for any σ: one that suits other pictures gives a smaller mask, never a broken
+promise. Only, it must not be fitted to the pairs that calibrate it, so a `Fit`, the weights of the
+terms of `terms.py`, names its photographs.
+
 To add an estimator, write a function of the accumulated samples and enter its row in `ESTIMATORS`,
 which forms, commands, checks, admission and answers read.
 """
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from typing import TypeVar, get_args
+from functools import cache
+from importlib import resources
+from itertools import chain
+from typing import Any, TypeVar, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
+from app.conformal import terms, texture
 from app.conformal.filters import Kernel, gaussian_blur, gaussian_radius, smooth
-from app.conformal.fitted import Fit
 from app.conformal.moments import Image, Moments
-from app.conformal.terms import Each, Look
+from app.conformal.post_hoc import Shape
+from app.conformal.terms import Each, Look, Measured
 
 T = TypeVar("T")
 
 _STRIP = 64  # rows of σ that are looked at together
 WITNESS_BLURS = (4.0, 8.0)  # in pixels; the larger of both counts (docs/mask-power.md)
+MOST_WEIGHT = 100.0  # of one term of a fit
+MOST_UNITS, MOST_OF_UNIT = 64, 1e4
+_MOST_LOG = 60.0  # of σ, so that it stays a float32 above 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fit:
+    """Weights, and where they come from. Only `weights`, `units` and `offset` change σ.
+
+        log σ = w₀ + Σ_j w_j f_j + Σ_k v_k max(0, b_k + Σ_j u_kj f_j)
+
+    weights: (term, w_j) pairs; the terms are those of `terms.term_names()`.
+    units: (v_k, b_k, u_k1, u_k2, …) of each unit that bends, one u_kj per term, in their order.
+    offset: w₀, which puts σ on the scale of D; the mask does not depend on it.
+    upscaler: fingerprint of the upscaler whose errors were fitted.
+    samples, metric: M and D that it was fitted for.
+    scenes, pairs: how many it was fitted on.
+    photographs: the first 16 hexadecimal digits of the SHA-256 of the pixels of their Y, in order.
+    classes: of uploads that it is fitted for; none: for all.
+    shape: knots (σ, mean loss) of the risk curve of what it was fitted on, which calibrates nothing
+    (`post_hoc.py`); the mask for a named α does not depend on it.
+    """
+
+    weights: tuple[tuple[str, float], ...]
+    offset: float = 0.0
+    name: str = "fitted"
+    upscaler: str | None = None
+    samples: int | None = None
+    metric: str | None = None
+    scenes: int = 0
+    pairs: int = 0
+    photographs: tuple[str, ...] = ()
+    note: str = ""
+    classes: tuple[str, ...] = ()
+    units: tuple[tuple[float, ...], ...] = ()
+    shape: tuple[tuple[float, float], ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "weights", tuple((str(t), float(w)) for t, w in self.weights))
+        object.__setattr__(self, "photographs", tuple(map(str, self.photographs)))
+        object.__setattr__(self, "classes", tuple(map(str, self.classes)))
+        object.__setattr__(self, "shape", tuple((float(t), float(a)) for t, a in self.shape))
+        object.__setattr__(self, "units", tuple(tuple(map(float, unit)) for unit in self.units))
+        names = [term for term, _ in self.weights]
+        if unknown := set(names) - set(terms.term_names()):
+            raise ValueError(f"there are no terms {sorted(unknown)}")
+        if not names or len(set(names)) < len(names):
+            raise ValueError("a fit has at least one term, and each once")
+        if len(self.units) > MOST_UNITS or {len(unit) for unit in self.units} - {len(names) + 2}:
+            raise ValueError(f"at most {MOST_UNITS} units, each with a weight for every term")
+        numbers = [self.offset, *(weight for _, weight in self.weights)]
+        for most, some in ((MOST_WEIGHT, numbers), (MOST_OF_UNIT, chain(*self.units))):
+            if not all(math.isfinite(number) and abs(number) <= most for number in some):
+                raise ValueError(f"weights must be numbers of at most {most:g}")
+        if self.shape:
+            Shape(*zip(*self.shape, strict=True))
+        if len(self.name) > 200 or len(self.note) > 2000 or len(self.photographs) > 100_000:
+            raise ValueError("the provenance of the fit is too long")
+
+    @property
+    def needs_input(self) -> bool:
+        """Whether σ looks at the input X."""
+        return self._looks_at("residual")
+
+    @property
+    def needs_witness(self) -> bool:
+        """Whether σ looks at the witness's answer."""
+        return self._looks_at("witness")
+
+    @property
+    def least_samples(self) -> int:
+        """M from which on all of its terms are defined."""
+        return 2 if self._looks_at("variance") else 1
+
+    def _looks_at(self, energy: str) -> bool:
+        return any(terms.energy_of(term) == energy for term, _ in self.weights)
+
+    def log_sigma(self, terms: NDArray[Any]) -> NDArray[np.float64]:
+        """From the values of its terms, float [T, ...] in their order: float64 [...]."""
+        return self._joined(np.tensordot(self._matrix, terms, 1)) + self.offset
+
+    def sigma(self, maps: Measured) -> NDArray[np.float32]:
+        """σ, float32 [H, W], finite and > 0."""
+        return texture.whole(maps.shape, lambda look: self.strips(maps, look))
+
+    def strips(self, maps: Measured, look: Look[T], each: Each = map) -> Iterable[T]:
+        """What `look` returns for σ, some rows after the others; `each` is that of `log_sigma`."""
+        names = [term for term, _ in self.weights]
+        weights = dict(zip(names, self._matrix.T, strict=True))
+        sigma = texture.log_sigma(maps, weights, self._joined, each)
+        sigma += self.offset
+        np.clip(sigma, -_MOST_LOG, _MOST_LOG, out=sigma)
+        np.exp(sigma, out=sigma)
+        return texture.enlarged(sigma, maps.shape, look, each)
+
+    @property
+    def _matrix(self) -> NDArray[np.float64]:
+        """Weights of the linear sum and of those that the units bend, [1 + K, T]."""
+        return np.array([[weight for _, weight in self.weights], *(u[2:] for u in self.units)])
+
+    def _joined(self, sums: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The linear sum plus the units, of the sums [1 + K, ...]; one by one, in order."""
+        total = sums[0].copy()
+        for bent, (out, bias, *_) in zip(sums[1:], self.units, strict=True):
+            unit = bent + bias
+            np.maximum(unit, 0, out=unit)
+            unit *= out
+            total += unit
+        return np.asarray(total)
+
+
+SHIPPED = ("span-x4-m1", "realesr-x4-m1", "span-x4-m1-lossless")
+"""The fits for the embedded upscalers and one M: of each for all classes, then for some."""
+
+
+def shipped_for(upscaler: str, samples: int, metric: str) -> tuple[Fit, ...]:
+    """The shipped fits for an upscaler's fingerprint, M and D, that of all classes first."""
+    asked = (upscaler, samples, metric)
+    fits = map(shipped, SHIPPED)
+    return tuple(fit for fit in fits if (fit.upscaler, fit.samples, fit.metric) == asked)
+
+
+@cache
+def shipped(name: str) -> Fit:
+    """A fit that comes with this program, by the name of its file in `fits/`."""
+    data = resources.files("app.conformal").joinpath("fits", f"{name}.json").read_text("utf-8")
+    return Fit(**json.loads(data))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -286,5 +423,5 @@ channels. `patch_variance` is the paper's σ^ker read literally, E_M[μ² * K] �
 measures local contrast, with one sample that alone. `smoothed_variance` is K * σ^var. `residual` is
 K * E_M‖μ − E‖², E the enlarged input. `witness` is the larger of G_b * ‖E_M[μ] − W‖₁ for two
 Gaussian blurs G_b, W a faithful network's answer to X. `fitted` weighs all of these against the
-texture of the mean image (`fitted.py`).
+texture of the mean image.
 """

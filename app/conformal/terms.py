@@ -1,6 +1,6 @@
 """The terms of the fitted σ: logarithms of energies of the samples and of what they add to X.
 
-    log σ(p) = w₀ + Σ_j w_j · f_j(p), or a function of several such sums (`fitted.py`)
+    log σ(p) = w₀ + Σ_j w_j · f_j(p), or a function of several such sums (`indecision.py`)
 
 Each *term* f_j is the logarithm of a non-negative energy at one level of a pyramid. The cells of
 level 0 are 4×4 output pixels, those of each further level twice as wide, up to 512 pixels; a coarse
@@ -22,8 +22,8 @@ fall of the energy from octave to octave shows how much is missing, the coarsest
 photograph is. What the upscaler adds may be invented, the more so where it departs from a network
 that hardly invents; one sample shows it.
 
-`texture.py` measures the energies and adds the terms; the weights are a `Fit` (`fitted.py`), which
-`fitting.py` finds.
+`texture.py` measures the energies and adds the terms; the weights are a `Fit` (`indecision.py`),
+which `fitting.py` finds.
 """
 
 from __future__ import annotations

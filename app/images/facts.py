@@ -21,7 +21,7 @@ UPLOAD: Final = "upload/4"
 """Classes by an upload's strongest compression and its look; a new number may change classes."""
 
 BY_SCORE: Final = "upload-score/4"
-"""The same classes, each in thirds by its score where it has enough scenes (`typicality.py`)."""
+"""The same classes, each in thirds by its score where it has enough scenes (`curve.py`)."""
 
 BANDS: Final = "bands/1"
 """Classes of data that were stretched: of one channel, or of three that differ."""

@@ -11,8 +11,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
 from app.conformal.fidelity import FidelitySettings
-from app.conformal.fitted import shipped_for
-from app.conformal.indecision import IndecisionSettings
+from app.conformal.indecision import IndecisionSettings, shipped_for
 from app.conformal.moments import MAX_SAMPLES
 from app.errors import CalibrationMismatch, UpscalerUnavailable
 from app.images.facts import RULES, UPLOAD, Facts, classify

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Final, Literal, cast
 
@@ -23,18 +24,33 @@ from app.conformal.fidelity import Labels, Unit
 from app.conformal.lab import shallow
 from app.errors import BadAlpha, BadRequest, NotFound
 from app.images.decode import Raster
-from app.images.drawings import opaque_part, overlay
-from app.images.encode import BEST_QUALITY, DEFAULT_QUALITY, FORMS, FormName, png_rgb
+from app.images.drawings import composed, opaque_part, overlay
+from app.images.encode import BEST_QUALITY, DEFAULT_QUALITY, FORMS, FormName, picture, png_rgb
+from app.images.facts import UPLOAD, Facts, classify
 from app.sampling.pipeline import Prediction
-from app.serving.believed import Believed, Rest, png_believed
+from app.upscalers.base import RGB
+from app.upscalers.embedded import WITNESS
 
 MASK: Final = "mask.png"
 TRUST: Final = "trust.png"
 TRUST_COG: Final = "trust.cog.tiff"
+BELIEVED: Final = "believed.png"
+"""The picture where it is trusted, something plain elsewhere."""
+REST: Final = "rest"
+"""The stored file of that plain picture, for the masks of other α."""
 UNMASKED: Final = {"Software": f"trustscale {__version__}", "trustscale:mask": "none"}
 """Text chunks of a picture without a mask."""
 INPUT: Final = "input.digest"
 """The stored digest of the upload: equal for results of one image."""
+
+Outside = Literal["upload", "witness"]
+
+_FADE: Final = 2  # pixels of the upload
+_REST_QUALITY: Final = 95
+_OUTSIDE: Final[Mapping[Outside, str]] = {
+    "upload": "the upload, enlarged without a model",
+    "witness": f"what the faithful model ({WITNESS}) made of the upload",
+}
 
 
 class Guarantee(BaseModel):
@@ -85,6 +101,14 @@ class Guarantee(BaseModel):
         "on average, hold an error above τ.",
     )
     voids: list[str]
+
+
+class Believed(BaseModel):
+    """What `believed.png` is."""
+
+    outside: Outside = Field(description="What it shows outside the mask.")
+    statement: str = Field(description="What is promised of it.")
+    is_sent: bool = Field(description="Whether zips of this answer hold it (`believed=true`).")
 
 
 class InputClass(BaseModel):
@@ -336,6 +360,58 @@ def read_codes(data: bytes) -> NDArray[np.uint16]:
     """The stored trust levels, uint16 [H, W] (`StepCurve.trust_code`)."""
     with Image.open(io.BytesIO(data)) as file:
         return np.asarray(file).astype(np.uint16)
+
+
+@dataclass(frozen=True, slots=True)
+class Rest:
+    """What fills the untrusted part: its description and its file."""
+
+    believed: Believed
+    data: bytes
+
+
+def rest_of(upload: RGB, facts: Facts, witness: RGB | None) -> tuple[Outside, bytes]:
+    """The witness's answer to a sharp, lossless upload, if there is one, else the upload.
+
+    The witness turns traces of compression and noise into wires.
+    """
+    if (
+        witness is None
+        or classify(UPLOAD, facts) != "lossless"
+        or witness.shape == upload.shape
+        or max(witness.shape) > FORMS["jpeg"].most
+    ):
+        return "upload", png_rgb(upload)
+    # Nothing is promised of it, so it may be small.
+    return "witness", picture(witness, "jpeg", quality=_REST_QUALITY)
+
+
+def believed_of(outside: Outside, *, blurs: bool, is_sent: bool) -> Believed:
+    """The file's description; blurs: whether an error is a mean over neighbours."""
+    statement = (
+        "Inside the mask these are the pixels of the picture, unchanged, and the promise about "
+        f"the mask is about them. Outside it is {_OUTSIDE[outside]}, faded in beside the mask: "
+        "nothing is promised of it."
+    )
+    if blurs:
+        statement += (
+            " The error at a pixel is a mean over its neighbours in the picture itself, also where "
+            "this file shows something else."
+        )
+    return Believed(outside=outside, statement=statement, is_sent=is_sent)
+
+
+def png_believed(
+    made: NDArray[np.uint8],
+    mask: NDArray[np.bool_],
+    rest: Rest,
+    text: Mapping[str, str],
+    scale: float,
+) -> bytes:
+    """The file; scale: width of the picture over that of the upload."""
+    with Image.open(io.BytesIO(rest.data)) as plain:
+        drawn = composed(made, mask, plain.convert("RGB"), max(1, round(_FADE * scale)))
+    return png_rgb(drawn, {**text, "trustscale:believed": rest.believed.statement})
 
 
 def png_believed_of(result: Result, image: bytes, mask: bytes, rest: bytes) -> bytes:

@@ -14,7 +14,7 @@ from PIL import Image
 from app.conformal.lab import shallow
 from app.images.encode import picture
 from app.jobs.handlers import JobContext
-from app.serving.options import UpscaleRequest
+from app.serving.choose import UpscaleRequest
 from app.serving.prepare import Admitted
 from app.serving.service import UpscaleService
 from app.stores.base import Blobs, Job, StoreUnavailable

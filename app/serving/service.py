@@ -31,23 +31,28 @@ from app.sampling.draw import OnProgress
 from app.sampling.measure import OnFirst, measure, predict
 from app.serving.admission import LARGE
 from app.serving.answer import (
+    BELIEVED,
     INPUT,
     MASK,
+    REST,
     TRUST,
     TRUST_COG,
     UNMASKED,
     Links,
+    Outside,
     Picture,
     PictureLinks,
+    Rest,
     Result,
     Unmasked,
+    believed_of,
+    png_believed,
     png_text,
+    rest_of,
     threshold_json,
 )
-from app.serving.believed import BELIEVED, REST, Outside, Rest, believed_of, png_believed, rest_of
-from app.serving.choose import ServiceContext, choose, settle
+from app.serving.choose import ServiceContext, UpscaleRequest, choose, settle
 from app.serving.credentials import UNSIGNED
-from app.serving.options import UpscaleRequest
 from app.serving.prepare import Admitted, Mask, Upload, admit, decode
 from app.serving.promise import guarantee, warnings_of
 from app.stores.base import Blob

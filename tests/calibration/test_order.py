@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 
 from app.calibration.active import EVERY, Calibrations, Order, shipped_calibration, shipped_names
 from app.calibration.record import Calibration
-from app.conformal.fitted import SHIPPED as FITS
-from app.conformal.fitted import shipped as shipped_fit
+from app.conformal.indecision import SHIPPED as FITS
+from app.conformal.indecision import shipped as shipped_fit
 from app.errors import BadCalibration
 from app.images.compression import LOSSLESS, PALETTE, Compression, class_of
 from app.images.degrade import USUAL, Degradation

@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from app.conformal import RiskCurve, Staircase, fitting, terms, texture
-from app.conformal.fitted import Fit, shipped
-from app.conformal.indecision import IndecisionSettings
+from app.conformal.indecision import Fit, IndecisionSettings, shipped
 from app.images.facts import UPLOAD
 from app.sampling.pipeline import Pipeline
 from app.system import score_cores

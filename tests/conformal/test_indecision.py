@@ -8,8 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from app.conformal.fitted import Fit
-from app.conformal.indecision import ESTIMATORS, Accumulator, IndecisionSettings
+from app.conformal.indecision import ESTIMATORS, Accumulator, Fit, IndecisionSettings
 from app.conformal.moments import MAX_SAMPLES
 
 from .oracle import lab64

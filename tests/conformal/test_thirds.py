@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.conformal import RiskCurve, Staircase
-from app.conformal.typicality import third_of
+from app.conformal.curve import third_of
 
 
 def thirds_of_all(scores):

@@ -11,8 +11,8 @@ from scipy import stats
 from app.calibration.guarantee import Expectation, Probability
 from app.conformal import RiskCurve
 from app.conformal.concentration import clopper_pearson_bound
+from app.conformal.curve import p_value
 from app.conformal.risk import exceeded_by
-from app.conformal.typicality import p_value
 
 from . import oracle, strategies
 from .strategies import ALPHAS, BOUND, staircases_of

@@ -10,8 +10,8 @@ import pytest
 
 from app.assembly import open_parts
 from app.cli.jobs import listening, worker_app
+from app.serving.choose import UpscaleRequest
 from app.serving.job import uploaded_request
-from app.serving.options import UpscaleRequest
 from app.settings import Settings
 from app.stores.base import Job
 from app.telemetry.metrics import Metrics

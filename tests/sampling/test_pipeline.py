@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 
 from app.calibration.config import CalibrationConfig
-from app.conformal.fitted import SHIPPED as FITS
-from app.conformal.fitted import Fit, shipped
-from app.conformal.indecision import IndecisionSettings
+from app.conformal.indecision import SHIPPED as FITS
+from app.conformal.indecision import Fit, IndecisionSettings, shipped
 from app.errors import (
     BadRequest,
     CalibrationMismatch,

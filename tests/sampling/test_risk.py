@@ -19,7 +19,7 @@ from app.images.facts import Facts
 from app.sampling.measure import measure
 from app.sampling.pipeline import Pipeline
 from app.serving.admission import Slots
-from app.serving.options import UpscaleRequest
+from app.serving.choose import UpscaleRequest
 from app.serving.service import UpscaleService
 from app.stores.open import open_stores
 from app.upscalers.base import Source

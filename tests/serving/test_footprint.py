@@ -8,15 +8,14 @@ from contextlib import asynccontextmanager
 import numpy as np
 import pytest
 
-from app.conformal.fitted import SHIPPED, Fit, shipped
-from app.conformal.indecision import ESTIMATORS, IndecisionSettings
+from app.conformal.indecision import ESTIMATORS, SHIPPED, Fit, IndecisionSettings, shipped
 from app.conformal.lab import lab_tables
 from app.conformal.moments import Moments
 from app.conformal.terms import is_fact
 from app.sampling.measure import measure
 from app.sampling.pipeline import Pipeline
 from app.serving.admission import LARGE, footprint
-from app.serving.options import UpscaleRequest
+from app.serving.choose import UpscaleRequest
 from app.serving.service import encode, generate
 from app.upscalers.base import Capabilities, Source
 from tests.api.gateway import gateway

@@ -11,9 +11,9 @@ import pytest
 
 from app.errors import BadRequest, Conflict, ImageTooLarge
 from app.serving import job as upscale
+from app.serving.choose import UpscaleRequest
 from app.serving.fetch import ImageHosts
 from app.serving.job import UpscaleHandler
-from app.serving.options import UpscaleRequest
 from app.stores.base import Job
 from app.upscalers.remote.http import Network
 from tests.api.gateway import IMAGE, gateway

@@ -11,7 +11,7 @@ from starlette.testclient import TestClient
 
 from app.calibration.insight import leaked
 from app.calibration.record import LEAST_DIVIDED, Calibration
-from app.conformal.typicality import THIRDS
+from app.conformal.curve import THIRDS
 from app.images.compression import LOSSLESS
 from app.images.decode import Limits, decode
 from app.images.facts import BY_SCORE, UPLOAD, Facts, classify, look_at
