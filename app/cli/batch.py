@@ -400,5 +400,5 @@ def _summary(source: Source, record: Mapping[str, Any], note: str = "") -> str:
         f"at α = {record['alpha']:g} (typicality {record['typicality']:.2f}, seed {record['seed']})"
     )
     promise = record["guarantee"]["sentence"]
-    figures += f"\n  calibrated on {record['guarantee']['calibrated_on']}"
+    figures += f"\n  calibrated on: {record['guarantee']['calibrated_on']}"
     return "\n".join([f"{source}: {promise}{note}", figures, *warnings])
