@@ -23,7 +23,6 @@ from app.jobs.runner import RetryPolicy
 from app.jobs.webhooks import WebhookHandler
 from app.sampling.draw import Throughput
 from app.sampling.pipeline import differences
-from app.serving.admission import Slots
 from app.serving.job import UpscaleHandler
 from app.serving.service import Observer, UpscaleService
 from app.settings import Settings
@@ -32,9 +31,8 @@ from app.stores.blobs import check_blobs_url
 from app.stores.folders import held
 from app.stores.open import check_store_url, open_stores
 from app.stores.uploads import forget_uploads
-from app.system import memory_limit
-from app.telemetry.metrics import Metrics
-from app.telemetry.tracing import exporting
+from app.system import Slots, memory_limit
+from app.telemetry.signals import Metrics, exporting
 from app.upscalers.base import Upscaler
 from app.upscalers.config import RemoteConfig
 from app.upscalers.embedded import FaithfulWitness
@@ -155,7 +153,7 @@ async def open_parts(
         Slots(settings.max_in_flight, settings.max_waiting, _budget(settings), spare=spare),
         settings.limits,
         settings.request_timeout_s,
-        canaries,
+        canaries if canaries.policies else None,
         observers,
         credentials=settings.credentials,
         job_timeout_s=settings.job_timeout_s,

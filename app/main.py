@@ -33,8 +33,7 @@ from app.errors import TrustscaleError
 from app.settings import Settings
 from app.stores.base import Stores
 from app.system import beside
-from app.telemetry.metrics import Metrics
-from app.telemetry.tracing import exporting
+from app.telemetry.signals import Metrics, exporting
 from app.web.routes import web_router
 
 # Multipart boundaries and the small fields of a form, on top of the image itself.

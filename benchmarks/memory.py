@@ -23,8 +23,8 @@ from PIL import Image
 
 from app.images.encode import FORMS
 from app.main import create_app
-from app.serving.admission import footprint
 from app.serving.answer import form_of
+from app.serving.prepare import footprint
 from app.settings import Settings
 from app.upscalers.base import Capabilities, Source
 from app.upscalers.embedded import FaithfulWitness

@@ -22,7 +22,7 @@ import structlog
 from app.conformal import indecision
 from app.errors import UpscalerError
 from app.sampling.draw import draw
-from app.telemetry.metrics import Metrics
+from app.telemetry.signals import Metrics
 from app.upscalers.base import Source
 from app.upscalers.probe import pattern
 from benchmarks.table import print_table

@@ -15,7 +15,7 @@ from starlette.applications import Starlette
 from starlette.responses import Response
 from starlette.routing import Route
 
-from app.telemetry.tracing import recording
+from app.telemetry.signals import recording
 from tests.live import serving
 
 

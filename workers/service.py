@@ -18,7 +18,7 @@ from starlette.routing import Route
 
 from app import __version__
 from app.conformal.moments import MOMENTS_VERSION
-from app.telemetry.tracing import span
+from app.telemetry.signals import span
 from app.upscalers.base import RGB
 from app.upscalers.tensors import HEADER_LENGTH, Part, encode
 from workers.batcher import Batcher, WorkerMetrics

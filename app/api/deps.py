@@ -38,7 +38,7 @@ from app.errors import (
     shortened,
 )
 from app.stores.folders import PRIVATE, create_file
-from app.telemetry.metrics import Metrics
+from app.telemetry.signals import Metrics
 from app.upscalers.base import Upscaler
 
 _KEY_BYTES: Final = 32

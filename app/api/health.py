@@ -24,9 +24,9 @@ from app.calibration.record import Calibration
 from app.conformal import feedback
 from app.errors import BadCalibration, NotFound, TrustscaleError, UpscalerUnavailable
 from app.sampling.pipeline import differences
-from app.serving.admission import Slots
 from app.stores.base import JobKind, JobStatus, StoreUnavailable
-from app.telemetry.metrics import Metrics
+from app.system import Slots
+from app.telemetry.signals import Metrics
 from app.upscalers.base import Upscaler
 from app.upscalers.resilience import HealthFacts
 from app.watch.monitor import Part

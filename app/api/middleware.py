@@ -14,8 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from app.api.openapi import PAGE_POLICY
 from app.api.problems import SCOPE_KEY, problem_response
 from app.problems import body_too_large
-from app.telemetry.metrics import Metrics
-from app.telemetry.tracing import fail, span
+from app.telemetry.signals import Metrics, fail, span
 
 _SAFE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 

@@ -19,7 +19,6 @@ from app.api.problems import limited_responses, problem_responses
 from app.errors import BadRequest, Conflict
 from app.images.encode import FORMS, FormName, Pages, picture, png_mask
 from app.images.metadata import metadata_of
-from app.serving.admission import truth_footprint
 from app.serving.answer import (
     INPUT,
     MASK,
@@ -52,6 +51,7 @@ from app.watch.truth import (
     Served,
     Truth,
     counting,
+    footprint_of,
     read_truth,
     score,
 )
@@ -178,7 +178,7 @@ async def tell_truth(
     result = stored_result(await state.stores.results.document(result_id))
     whole = await state.calibrations.stored(result.calibration)
     calibration = result.part_of(whole)
-    cost = truth_footprint(result.height, result.width, calibration.pipeline)
+    cost = footprint_of(result, calibration)
 
     async def measure() -> Score:
         async with state.service.slots.slot(cost):

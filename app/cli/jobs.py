@@ -26,8 +26,7 @@ from app.errors import ConfigError
 from app.jobs.queue import run_until_signalled
 from app.settings import Settings, load_settings
 from app.telemetry.logs import configure_logs
-from app.telemetry.metrics import Metrics
-from app.telemetry.tracing import exporting
+from app.telemetry.signals import Metrics, exporting
 from trustscale import AsyncTrustscale
 
 log = structlog.get_logger(__name__)

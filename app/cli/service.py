@@ -31,7 +31,7 @@ from app.settings import Settings, load_settings
 from app.stores.base import Stores
 from app.system import usable_cores
 from app.telemetry.logs import configure_logs
-from app.telemetry.metrics import Metrics
+from app.telemetry.signals import Metrics
 from app.upscalers.base import AUTO
 from app.upscalers.config import EmbeddedConfig
 from app.upscalers.registry import UpscalerConfig

@@ -38,8 +38,7 @@ from app.jobs.runner import Coordinator, OnEnd, RetryPolicy, TaskRunner
 from app.jobs.supervision import Supervisor
 from app.jobs.webhooks import delivery_of
 from app.stores.base import Job, JobKind, JobState, JobStatus, JobStore, StoreUnavailable
-from app.telemetry.metrics import Metrics
-from app.telemetry.tracing import context, span
+from app.telemetry.signals import Metrics, context, span
 
 if TYPE_CHECKING:
     from docket import Docket

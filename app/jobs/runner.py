@@ -30,8 +30,7 @@ from app.jobs.handlers import FanOut, GivenUp, Handler, Interrupted, JobContext,
 from app.jobs.supervision import JobCancelled, Over, Supervisor
 from app.problems import problem_of
 from app.stores.base import Job, JobState, JobStatus, JobStore, StoreUnavailable
-from app.telemetry.metrics import Metrics
-from app.telemetry.tracing import fail, resumed, span
+from app.telemetry.signals import Metrics, fail, resumed, span
 from app.upscalers.remote.errors import needs_operator
 
 Announce = Callable[[JobStatus, JobState], Awaitable[None]]

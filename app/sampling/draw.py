@@ -24,7 +24,7 @@ import numpy as np
 from app.errors import TimedOut, UpscalerError, UpscalerFailed, UpscalerRejected
 from app.stores.folders import replace_file
 from app.system import shielded
-from app.telemetry.tracing import span
+from app.telemetry.signals import span
 from app.upscalers.base import RGB, Capabilities, MomentsRequest, Source, Turn, Upscaler
 from app.upscalers.remote.errors import SomeFailed, replaceable
 

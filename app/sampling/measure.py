@@ -25,7 +25,7 @@ from app.images.resize import Enlarged
 from app.sampling.draw import OnProgress, draw
 from app.sampling.pipeline import Pipeline, Prediction, guard
 from app.system import beside, score_cores, shielded
-from app.telemetry.tracing import span
+from app.telemetry.signals import span
 from app.upscalers.base import RGB, MomentsRequest, Source, Upscaler, witness_of
 from app.upscalers.seeds import sample_seeds
 

@@ -32,10 +32,10 @@ from app.images.facts import UPLOAD, Facts, classify
 from app.images.raster import Bands, Stretch
 from app.sampling.draw import Throughput
 from app.sampling.pipeline import Pipeline, differences, guard, identify
-from app.serving.admission import BELIEVED, Slots, footprint
 from app.serving.answer import ChosenForm, form_of
 from app.serving.credentials import Credentials
 from app.stores.base import ResultStore
+from app.system import Slots
 from app.upscalers.base import AUTO, Upscaler, named
 from app.upscalers.seeds import MAX_REQUEST_SEED
 
@@ -248,11 +248,6 @@ class Chosen:
     form: ChosenForm
     warnings: tuple[str, ...]
     why: str | None = None
-
-    def footprint(self, height: int, width: int) -> int:
-        """Bytes that making the answer to an h×w upload holds at most."""
-        form_bytes = self.form.bytes_per_pixel + BELIEVED * self.request.believed
-        return footprint(height, width, self.pipeline, self.upscaler.capabilities, form_bytes)
 
 
 async def choose(context: ServiceContext, request: UpscaleRequest) -> Chosen:

@@ -11,31 +11,48 @@ import asyncio
 import hashlib
 import io
 import math
+from bisect import bisect_right
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
 from app.calibration.record import Calibration
+from app.conformal.moments import MOST_KEPT
 from app.errors import BadRequest, ImageTooLarge, TooSlow
 from app.images import decode as images
 from app.images.decoders import File, decoding, size_of
-from app.images.facts import Facts, look_at
+from app.images.facts import BY_SCORE, Facts, look_at
 from app.images.raster import read_picture
-from app.serving.admission import fitting
+from app.sampling.draw import largest_call
+from app.sampling.pipeline import Pipeline
 from app.serving.answer import check_alpha
 from app.serving.choose import Chosen, ServiceContext
 from app.serving.credentials import UNSIGNED, Parent, parent_of
 from app.serving.promise import Subject
-from app.system import shielded
-from app.telemetry.tracing import span
-from app.upscalers.base import Upscaler
+from app.system import score_threads, shielded
+from app.telemetry.signals import span
+from app.upscalers.base import Capabilities, Upscaler
+from app.upscalers.shipped import SCALE
 
 Upload = bytes | Callable[[], Awaitable[File]]
 """A file, or a function that gives it once it may be decoded."""
 
 # Share of the deadline that the suggested reduction may take.
 _IN_TIME: Final = 0.8
+
+# Bytes per pixel of the output.
+_SAMPLE: Final = 3  # or the witness's answer before its reduction
+_SUMS: Final = 23  # of more samples than are kept, and Ŷ
+_MEAN: Final = 15  # more where Ŷ is the mean of the samples
+_ANSWER: Final = 9  # Ŷ, mask and trust levels, and the files of masks
+_LARGE_ANSWER: Final = 6  # the same without trust levels, whose file is made before
+LARGE: Final = 16 * 2**20
+"""Pixels of outputs whose files are made one after the other, to hold less at once."""
+_BELIEVED: Final = 16  # more where `believed.png` is made
+_WHOLE: Final = 7  # σ and the witness's answer, where the mean of σ decides the curve
+_INPUT: Final = 3  # per pixel of X
+_STRIP: Final = 64 * 70  # of rows that are scored together, per pixel of width and thread
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,11 +172,11 @@ async def admit(
     height, width = decoded.size
     of_form = _form_warnings(context, chosen, decoded)
     _check_pixels(chosen.upscaler, height, width)
-    footprint = chosen.footprint(height, width)
+    footprint = _cost(chosen, height, width)
     try:
         context.slots.check_size(footprint)
     except ImageTooLarge as error:
-        longest = fitting(height, width, chosen.footprint, error.members["maximum"])
+        longest = fitting(height, width, partial(_cost, chosen), error.members["maximum"])
         detail = f"{error.detail} With fit={longest} it is reduced to that longest side first."
         error = ImageTooLarge(detail, **error.members)
         raise _with_cost(error, context, chosen, height * width) from None
@@ -234,7 +251,7 @@ def _with_cost(
     error: ImageTooLarge, context: ServiceContext, chosen: Chosen, pixels: int
 ) -> ImageTooLarge:
     """The error, with the memory and time that so many pixels would take."""
-    cost = chosen.footprint(pixels, 1)
+    cost = _cost(chosen, pixels, 1)
     error.members["bytes"] = cost
     takes = f" Its answer would take about {cost / 1e9:.1f} GB of memory"
     seconds = context.throughput.estimate(chosen.upscaler, pixels, chosen.pipeline.samples)
@@ -279,3 +296,50 @@ def digest_of(file: File) -> int:
     for piece in iter(partial(opened.read, 2**20), b""):
         digest.update(piece)
     return int.from_bytes(digest.digest(), "little")
+
+
+def _cost(chosen: Chosen, height: int, width: int) -> int:
+    """Bytes that making the answer to an h×w upload holds at most."""
+    form_bytes = chosen.form.bytes_per_pixel + _BELIEVED * chosen.request.believed
+    return footprint(height, width, chosen.pipeline, chosen.upscaler.capabilities, form_bytes)
+
+
+def footprint(
+    height: int, width: int, pipeline: Pipeline, capabilities: Capabilities, form_bytes: int
+) -> int:
+    """Bytes that a request of an h×w input holds at most, without its model.
+
+    Measured, with a margin (`tests/serving/test_footprint.py`): proportional to the output's
+    pixels, little to M, since samples are accumulated as they arrive. form_bytes: per pixel, of
+    making the picture's file (`ChosenForm.bytes_per_pixel`).
+    """
+    depth = 1 if pipeline.stretch is None else 2  # bytes
+    output = height * width * pipeline.scale**2 * depth
+    samples = pipeline.samples
+    measuring: float = _SAMPLE * samples if samples <= MOST_KEPT else _SUMS
+    if not (capabilities.by_tiles and samples <= MOST_KEPT):  # else samples come as they are kept
+        at_once = largest_call(capabilities, output * _SAMPLE) * capabilities.concurrency
+        measuring += _SAMPLE * min(at_once, samples)
+    if pipeline.prediction == "mean":
+        measuring += _MEAN
+    scoring: float = pipeline.indecision.row.bytes_per_pixel
+    if pipeline.input_rule == BY_SCORE:
+        scoring += _WHOLE
+    if pipeline.witness is not None:
+        is_reduced = 1 < pipeline.scale < SCALE
+        network = _SAMPLE * (SCALE / pipeline.scale) ** 2 if is_reduced else 0
+        scoring = _SAMPLE + max(scoring, network)
+    answer = (_ANSWER if output < LARGE else _LARGE_ANSWER) + form_bytes
+    strips = width * pipeline.scale * _STRIP * score_threads()
+    measured = output * (measuring + scoring) + strips
+    return height * width * _INPUT + math.ceil(max(measured, output * answer))
+
+
+def fitting(height: int, width: int, cost: Callable[[int, int], int], budget: int) -> int:
+    """The longest side to which an h×w input must be reduced for its cost to fit the budget."""
+    longest = max(height, width)
+
+    def cost_of(side: int) -> int:
+        return cost(math.ceil(height * side / longest), math.ceil(width * side / longest))
+
+    return bisect_right(range(1, longest), budget, key=cost_of)

@@ -3,7 +3,7 @@
     UpscaleRequest ──choose, decode, settle, admit──▶ Admitted      (choose.py, prepare.py)
     Admitted ──generate──▶ Masked ──encode──▶ Encoded ──sign, store──▶ answer      (here)
 
-The second line runs in a slot (`admission.py`). What a step has used up is let go with it, and σ
+The second line runs in a slot (`Slots`). What a step has used up is let go with it, and σ
 becomes mask and trust levels strip by strip.
 """
 
@@ -29,7 +29,6 @@ from app.images.encode import FORMS, Pages, picture, png_grey16, png_mask, trust
 from app.images.resize import largest_within, resized, size_within
 from app.sampling.draw import OnProgress
 from app.sampling.measure import OnFirst, measure, predict
-from app.serving.admission import LARGE
 from app.serving.answer import (
     BELIEVED,
     INPUT,
@@ -53,12 +52,11 @@ from app.serving.answer import (
 )
 from app.serving.choose import ServiceContext, UpscaleRequest, choose, settle
 from app.serving.credentials import UNSIGNED
-from app.serving.prepare import Admitted, Mask, Upload, admit, decode
+from app.serving.prepare import LARGE, Admitted, Mask, Upload, admit, decode
 from app.serving.promise import guarantee, warnings_of
 from app.stores.base import Blob
 from app.system import shielded
-from app.telemetry.metrics import Metrics
-from app.telemetry.tracing import span
+from app.telemetry.signals import Metrics, span
 from app.upscalers.base import Source
 
 _ROWS: Final = 64  # of a whole σ that are thresholded at once

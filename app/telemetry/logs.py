@@ -16,7 +16,7 @@ from typing import Final, Literal
 
 import structlog
 
-from app.telemetry import tracing
+from app.telemetry import signals
 
 _MOST_ERRORS: Final = 5  # of a chain of causes or a group
 _MOST_FRAMES: Final = 20  # of one error, the innermost
@@ -78,7 +78,7 @@ def _bounded(_: object, __: str, event: structlog.typing.EventDict) -> structlog
 
 
 def _trace(_: object, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
-    event.update(tracing.ids())
+    event.update(signals.ids())
     return event
 
 

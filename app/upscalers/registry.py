@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from app.stores.base import CallStore
-from app.telemetry.metrics import Metrics
+from app.telemetry.signals import Metrics
 from app.upscalers.base import Upscaler
 from app.upscalers.config import EmbeddedConfig, OneAddress
 from app.upscalers.embedded import WITNESS, EmbeddedUpscaler, FaithfulWitness

@@ -29,8 +29,7 @@ from pydantic import BaseModel
 
 from app.errors import TimedOut, TrustscaleError, UpscalerError, UpscalerUnavailable
 from app.stores.base import CallStore
-from app.telemetry.metrics import Metrics
-from app.telemetry.tracing import span
+from app.telemetry.signals import Metrics, span
 from app.upscalers.base import RGB, Capabilities, Source, Turn, Upscaler, Witness
 from app.upscalers.config import RemoteConfig
 from app.upscalers.remote.errors import (

@@ -23,7 +23,7 @@ from app.images.raster import stored_pixels
 from app.sampling.measure import SPARES
 from app.sampling.pipeline import identify
 from app.stores.base import StoreUnavailable
-from app.telemetry.metrics import Metrics
+from app.telemetry.signals import Metrics
 from app.upscalers.base import RGB, Upscaler
 from app.upscalers.config import RemoteConfig
 from app.upscalers.registry import UpscalerConfig

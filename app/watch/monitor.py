@@ -27,7 +27,7 @@ from app.errors import TrustscaleError
 from app.serving.answer import Result
 from app.serving.service import Encoded
 from app.stores.base import MonitorStore, Update
-from app.telemetry.metrics import Metrics
+from app.telemetry.signals import Metrics
 from app.watch.requests import (
     BadState,
     Change,

@@ -134,6 +134,15 @@ MAX_TRUTH_BYTES = 64 * 1024 * 1024
 """Of an upload: 16 megapixels as PNG, even of noise."""
 
 
+_BYTES = 20  # per pixel: both images, one being decoded, the mask and σ
+
+
+def footprint_of(result: Result, calibration: Calibration) -> int:
+    """Bytes that scoring a result against its truth holds at most."""
+    per_pixel = _BYTES + calibration.pipeline.fidelity.row.bytes_per_pixel
+    return result.height * result.width * per_pixel
+
+
 async def read_truth(
     calibration: Calibration, served: Served, *, image: File | None, label: File | None
 ) -> RGB:

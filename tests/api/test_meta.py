@@ -13,7 +13,7 @@ from app.assembly import single_process_lock
 from app.errors import ConfigError, UpscalerUnavailable
 from app.settings import Settings
 from app.stores.base import StoreUnavailable
-from app.telemetry import tracing
+from app.telemetry import signals
 from tests.api.gateway import ended, post, shown
 from tests.clock import LoopClock
 from tests.fakes import FakeUpscaler
@@ -357,7 +357,7 @@ async def test_our_worker_is_told(spans):
 
     with serving(listening) as address:
         upscaler = adapter(None, kind="worker", urls=[f"http://{address}"], model="sleeper")
-        with tracing.span("call", parent=HEADERS):
+        with signals.span("call", parent=HEADERS):
             await upscaler.generate(picture(), [1])
         await upscaler.close()
     assert heard == [f"00-{TRACE}-{spans.one('call').context.span_id:016x}-01"]

@@ -8,7 +8,7 @@ import pytest
 from app.main import create_app
 from app.problems import PROBLEMS
 from app.settings import Settings
-from app.telemetry.metrics import COUNTERS, GAUGES, HISTOGRAMS, Metrics
+from app.telemetry.signals import COUNTERS, GAUGES, HISTOGRAMS, Metrics
 from tests.deploy.files import DEPLOY, ROOT, document, run
 
 DASHBOARD = json.loads((DEPLOY / "grafana/dashboards/trustscale.json").read_text("utf-8"))

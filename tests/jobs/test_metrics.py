@@ -14,7 +14,7 @@ from app.serving.choose import UpscaleRequest
 from app.serving.job import uploaded_request
 from app.settings import Settings
 from app.stores.base import Job
-from app.telemetry.metrics import Metrics
+from app.telemetry.signals import Metrics
 from tests.api.gateway import IMAGE
 from tests.factories import calibration_of
 from tests.fakes import FakeUpscaler

@@ -18,10 +18,10 @@ from app.images.degrade import Degradation, degrade
 from app.images.facts import Facts
 from app.sampling.measure import measure
 from app.sampling.pipeline import Pipeline
-from app.serving.admission import Slots
 from app.serving.choose import UpscaleRequest
 from app.serving.service import UpscaleService
 from app.stores.open import open_stores
+from app.system import Slots
 from app.upscalers.base import Source
 from tests.factories import encoded, photo
 from tests.fakes import FakeUpscaler

@@ -14,8 +14,8 @@ from app.conformal.moments import Moments
 from app.conformal.terms import is_fact
 from app.sampling.measure import measure
 from app.sampling.pipeline import Pipeline
-from app.serving.admission import LARGE, footprint
 from app.serving.choose import UpscaleRequest
+from app.serving.prepare import LARGE, footprint
 from app.serving.service import encode, generate
 from app.upscalers.base import Capabilities, Source
 from tests.api.gateway import gateway
@@ -151,7 +151,7 @@ async def test_covers_what_is_allocated(asked, capabilities, cores, monkeypatch)
 )
 async def test_covers_the_answer(tmp_path, monkeypatch, options, large):
     """From samples to stored files of a picture of noise, a request stays below its cost."""
-    for module in ("admission", "service"):
+    for module in ("prepare", "service"):
         monkeypatch.setattr(f"app.serving.{module}.LARGE", large)
     upscaler = NoisyUpscaler(scale=SCALE, capabilities=Capabilities())
     calibration = await calibration_of(upscaler, samples=2)

@@ -14,7 +14,7 @@ import structlog
 
 from app.errors import ConfigError
 from app.settings import load_settings
-from app.telemetry import tracing
+from app.telemetry import signals
 from app.telemetry.otel import Patience, collected
 from tests.logs import logging_as
 from tests.servers import ProcessGroup, free_port
@@ -25,14 +25,14 @@ PARENT = {"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-0
 
 class TestOff:
     def test_nothing_is_recorded(self):
-        with tracing.span("a", {"x": 1}, kind="server", parent=PARENT) as first:
+        with signals.span("a", {"x": 1}, kind="server", parent=PARENT) as first:
             first.set_attributes({"y": 2})
-            tracing.fail(first, "e")
-            with tracing.span("b") as second:
+            signals.fail(first, "e")
+            with signals.span("b") as second:
                 assert not first.is_recording()
                 assert not second.is_recording()
-                assert tracing.headers() == tracing.ids() == {}
-                assert tracing.context() is None
+                assert signals.headers() == signals.ids() == {}
+                assert signals.context() is None
 
     def test_the_sdk_is_not_imported(self):
         code = (
@@ -50,9 +50,9 @@ class TestOff:
 class TestOn:
     def test_children(self):
         with recorded() as spans:
-            with tracing.span("outer", parent=PARENT), tracing.span("inner"):
-                carried = tracing.headers()["traceparent"]
-            with tracing.span("other", parent={}):
+            with signals.span("outer", parent=PARENT), signals.span("inner"):
+                carried = signals.headers()["traceparent"]
+            with signals.span("other", parent={}):
                 pass
         outer, inner, other = spans.all()
         trace, span = PARENT["traceparent"].split("-")[1:3]
@@ -65,7 +65,7 @@ class TestOn:
 
     def test_logs_name_the_span(self, capsys):
         with logging_as("json"):
-            with recorded() as spans, tracing.span("a"):
+            with recorded() as spans, signals.span("a"):
                 structlog.get_logger("x").info("ours", request_id="r")
                 logging.getLogger("library").warning("theirs")
             structlog.get_logger("x").info("after")
@@ -80,7 +80,7 @@ class TestOn:
 @contextmanager
 def exported(url, *, exporter=None, flush_timeout_s=60.0):
     patience = Patience(60.0, flush_timeout_s, 60.0)
-    with collected(url, "trustscale-test", patience, exporter) as tracer, tracing.recording(tracer):
+    with collected(url, "trustscale-test", patience, exporter) as tracer, signals.recording(tracer):
         yield
 
 
@@ -93,11 +93,11 @@ class TestCollector:
         with Collector().running() as collector:
             with exported(f"{collector.url}/"):
                 for _ in range(3):
-                    with tracing.span("outer", {"trustscale.samples": 4}), tracing.span("inner"):
+                    with signals.span("outer", {"trustscale.samples": 4}), signals.span("inner"):
                         pass
             assert sorted(collector.names()) == ["inner"] * 3 + ["outer"] * 3
             assert collector.services() == {service}
-        assert tracing.headers() == {}
+        assert signals.headers() == {}
 
     def test_a_dead_collector(self, caplog, monkeypatch):
         """It is logged once, and no thread outlives the export."""
@@ -106,7 +106,7 @@ class TestCollector:
             taken.bind(("127.0.0.1", 0))  # nobody listens, and nobody else can
             with exported(f"http://127.0.0.1:{taken.getsockname()[1]}", flush_timeout_s=0.5):
                 for _ in range(2000):
-                    with tracing.span("a"):
+                    with signals.span("a"):
                         pass
         assert len(caplog.records) <= 1
         names = {thread.name for thread in threading.enumerate()}

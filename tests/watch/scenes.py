@@ -11,7 +11,7 @@ from app.errors import NotFound
 from app.images.encode import png_rgb
 from app.sampling.measure import measure
 from app.stores.base import StoreUnavailable
-from app.telemetry.metrics import Metrics
+from app.telemetry.signals import Metrics
 from app.upscalers.base import Capabilities, Source
 from app.watch.canaries import CanaryWatch
 from tests.factories import photo

@@ -13,7 +13,7 @@ import pytest
 from app.calibration.guarantee import Sizes
 from app.errors import UpscalerUnavailable
 from app.stores.base import StoreUnavailable, Update
-from app.telemetry.metrics import Metrics
+from app.telemetry.signals import Metrics
 from app.upscalers.base import Source
 from app.upscalers.resilience import HealthFacts
 from app.watch.monitor import Monitor, client_digest, reference_of

@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
 
 from app.conformal.moments import MOMENTS_VERSION, Spread
 from app.errors import UpscalerError, UpscalerUnavailable
-from app.telemetry import tracing
+from app.telemetry import signals
 from app.upscalers import pointer
 from app.upscalers.base import RGB, Capabilities, MomentsRequest, Source, Turn
 from app.upscalers.config import BaseUrl, CanaryPolicy, RemoteConfig
@@ -247,7 +247,7 @@ class WorkerUpscaler:
             {"image": source.rgb, "seeds": np.array(seeds, np.int64)},
             binary=True,
         )
-        headers |= tracing.headers()
+        headers |= signals.headers()
         reply = await worker.upstream.call(
             "POST", f"{_path(model.name)}/infer", content=parts, headers=headers, turn=turn
         )

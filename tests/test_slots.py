@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.errors import ImageTooLarge, Overloaded
-from app.serving.admission import Slots
+from app.system import Slots
 
 
 async def settled():
