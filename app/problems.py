@@ -91,7 +91,10 @@ PROBLEMS: dict[str, ProblemType] = {
         "Some calibration pairs cannot be used. The member `items` lists each with its reason.",
     ),
     "bad-calibration": ProblemType(
-        422, "Bad calibration", "The uploaded calibration file is damaged, edited or inconsistent."
+        422,
+        "Bad calibration",
+        "A calibration file, uploaded or stored, is damaged, edited, inconsistent or of another "
+        "version.",
     ),
     "upscaler-unavailable": ProblemType(
         503,

@@ -105,11 +105,12 @@ async def list_upscalers(
     choices = {} if brief else await state.service.choices()
     found = []
     for upscaler in state.service.upscalers.values():
-        ids = await state.calibrations.active_ids(upscaler.name)
-        calibration = await state.calibrations.get(ids[0]) if ids and not brief else None
-        asked = [Answering(id=one, name=None, classes=[]) for one in ids]
-        if not brief:
-            asked = await answering(state, upscaler.name)
+        calibration = None
+        if brief:
+            ids = await state.calibrations.active_ids(upscaler.name)
+            asked = [Answering(id=one, name=None, classes=[]) for one in ids]
+        elif asked := await answering(state, upscaler.name):
+            calibration = await state.calibrations.get(asked[0].id)
         classes = [row for one in asked if not brief for row in await _classes(state, one)]
         chosen_for = {
             name: choice.why for name, choice in choices.items() if choice.upscaler == upscaler.name
@@ -118,7 +119,7 @@ async def list_upscalers(
             UpscalerOut(
                 **_identity(state, upscaler),
                 **await asyncio.to_thread(_calibrated, calibration),
-                calibration=next(iter(ids), None),
+                calibration=asked[0].id if asked else None,
                 calibrations=asked,
                 classes=classes,
                 chosen_for=chosen_for,

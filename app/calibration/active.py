@@ -7,6 +7,7 @@ the store on every request, so every process sees an activation at once.
 from __future__ import annotations
 
 import asyncio
+import io
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -23,6 +24,7 @@ from app.calibration.record import Calibration
 from app.errors import BadCalibration, Conflict, NoCalibration, NotFound
 from app.images.degrade import Mixture
 from app.images.facts import Facts
+from app.sampling.pipeline import differences
 from app.stores.base import MOST_ACTIVE, Activation, CalibrationStore
 from app.upscalers.base import Upscaler
 
@@ -252,8 +254,8 @@ class Calibrations:
         """The active calibrations of an upscaler; those after the first only if they can be read.
 
         Raises:
-            NoCalibration: there is none.
-            BadCalibration: the stored file of the first is damaged.
+            NoCalibration: there is none, or the first cannot be read: damaged, or of an older
+                release.
         """
         ids = await self.active_ids(upscaler)
         if not ids:
@@ -265,11 +267,18 @@ class Calibrations:
             )
         known, order = self._orders.get(upscaler, ((), None))
         if order is None or known != ids:
-            found = [await self.get(ids[0])]
-            for one in ids[1:]:
+            found = []
+            for one in ids:
                 try:
                     found.append(await self.get(one))
-                except (BadCalibration, NotFound) as error:  # it must not stop the others
+                except (BadCalibration, NotFound) as error:
+                    if not found:
+                        raise NoCalibration(
+                            f"The active calibration {one} of {upscaler!r} cannot be read, so no "
+                            f"mask would have a foundation. {error.detail}",
+                            upscaler=upscaler,
+                        ) from error
+                    # It must not stop the others.
                     log.warning("calibration_unread", calibration=one, detail=error.detail)
             order = Order(found)
             self._orders[upscaler] = ids, order
@@ -349,21 +358,42 @@ class Calibrations:
         return await self.switch(calibration) if activate else None
 
     async def install_shipped(self, upscalers: Iterable[Upscaler]) -> None:
-        """Give every upscaler without a calibration the shipped one of its fingerprint."""
-        missing = [
-            u for u in upscalers if u.kind == "embedded" and not await self.active_id(u.name)
-        ]
-        if not missing:
-            return
-        for entry in _shipped_files():
-            data = await asyncio.to_thread(entry.read_bytes)
-            made_with = file.fingerprint(data)
-            for upscaler in missing:
-                if upscaler.fingerprint == made_with:
-                    shipped = await asyncio.to_thread(file.load, data)
-                    renamed = shipped.for_upscaler(upscaler.name)
-                    blob = data if renamed is shipped else None
-                    await self.add(renamed, activate=True, blob=blob)
+        """Give every upscaler without a calibration the shipped one of its fingerprint.
+
+        So is one whose active calibrations an older release shipped and this one cannot serve.
+        """
+        embedded = [one for one in upscalers if one.kind == "embedded"]
+        for entry in _shipped_files() if embedded else ():
+            with entry.open("rb") as stream:
+                name, fingerprint = file.identity(stream)
+            for upscaler in embedded:
+                if upscaler.fingerprint != fingerprint or await self._keeps(upscaler, name):
+                    continue
+                data = await asyncio.to_thread(entry.read_bytes)
+                shipped = await asyncio.to_thread(file.load, data)
+                renamed = shipped.for_upscaler(upscaler.name)
+                blob = data if renamed is shipped else None
+                await self.add(renamed, activate=False, blob=blob)
+                await self.switch(renamed, only=True)
+
+    async def _keeps(self, upscaler: Upscaler, shipped: str) -> bool:
+        """Whether an upscaler keeps its active calibrations; `shipped`: the id of its own."""
+        active = await self.active_ids(upscaler.name)
+        if not active or shipped in active:
+            return bool(active)
+        names = {head.id: head.name for head in await self.store.heads(upscaler.name)}
+        if any(names.get(one) not in shipped_names() for one in active):
+            return True
+        for one in active:
+            # Of another precision it is that of other processes.
+            _, fingerprint = file.identity(io.BytesIO(await self.store.get(one)))
+            if fingerprint != upscaler.fingerprint:
+                return True
+            with suppress(BadCalibration):
+                if not differences((await self.get(one)).pipeline, upscaler):
+                    return True
+        log.warning("calibration_replaced", upscaler=upscaler.name, calibrations=active)
+        return False
 
 
 def shipped_names() -> list[str]:

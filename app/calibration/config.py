@@ -9,7 +9,14 @@ from datetime import UTC, datetime
 from functools import cached_property
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from app.calibration.guarantee import COVERED, AnyGuarantee, Expectation
 from app.calibration.manifest import Manifest
@@ -18,7 +25,7 @@ from app.conformal import fitting
 from app.conformal.fidelity import METRICS, FidelitySettings, needs_label
 from app.conformal.indecision import IndecisionSettings
 from app.conformal.moments import MAX_SAMPLES
-from app.errors import BadRequest
+from app.errors import BadRequest, Conflict
 from app.images.degrade import USUAL, Degradation, MadeBy, Mixture
 from app.images.facts import BANDS, OF_UPLOADS, RULES, UPLOAD
 from app.images.raster import Stretch
@@ -167,26 +174,37 @@ class CalibrationConfig(BaseModel):
 
     @classmethod
     def of(cls, manifest: Manifest, *, activate: bool, force: bool = False) -> CalibrationConfig:
-        """The settings that a calibration was made with."""
+        """The settings that a calibration was made with.
+
+        Raises:
+            Conflict: this release has no such settings, such as an older input_rule.
+        """
         pipeline = manifest.pipeline
-        return cls(
-            name=manifest.name,
-            upscaler=manifest.upscaler,
-            samples=pipeline.samples,
-            prediction=pipeline.prediction,
-            indecision=pipeline.indecision,
-            fidelity=pipeline.fidelity,
-            default_alpha=manifest.default_alpha,
-            guarantee=manifest.guarantee,
-            degradation=manifest.degradation,
-            input_rule=pipeline.input_rule,
-            stretch=pipeline.stretch,
-            activate=activate,
-            force=force,
-            seed=manifest.seed,
-            note=manifest.provenance.note,
-            attributions=manifest.provenance.attributions,
-        )
+        try:
+            return cls(
+                name=manifest.name,
+                upscaler=manifest.upscaler,
+                samples=pipeline.samples,
+                prediction=pipeline.prediction,
+                indecision=pipeline.indecision,
+                fidelity=pipeline.fidelity,
+                default_alpha=manifest.default_alpha,
+                guarantee=manifest.guarantee,
+                degradation=manifest.degradation,
+                input_rule=pipeline.input_rule,
+                stretch=pipeline.stretch,
+                activate=activate,
+                force=force,
+                seed=manifest.seed,
+                note=manifest.provenance.note,
+                attributions=manifest.provenance.attributions,
+            )
+        except ValidationError as error:
+            reason = error.errors()[0]["msg"].removeprefix("Value error, ")
+            raise Conflict(
+                f"The calibration was made with settings that this release has not: {reason}. "
+                "Calibrate again."
+            ) from error
 
     def pipeline(self, upscaler: Upscaler) -> Pipeline:
         """The pipeline that this calibration would be valid for.

@@ -20,7 +20,9 @@ import json
 import math
 import re
 import zipfile
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -82,8 +84,14 @@ def load(data: bytes) -> Calibration:
     Raises:
         BadCalibration: damaged, edited, of another format or version, or inconsistent.
     """
-    try:
+    with _damage_refused():
         return _load(data)
+
+
+@contextmanager
+def _damage_refused() -> Iterator[None]:
+    try:
+        yield
     except BadCalibration:
         raise
     except ValidationError as error:
@@ -96,14 +104,17 @@ def load(data: bytes) -> Calibration:
         raise BadCalibration(f"The calibration file is damaged: {reason_of(error)}.") from error
 
 
-def fingerprint(data: bytes) -> str:
-    """The fingerprint of a calibration file's upscaler; nothing else is read or checked."""
-    with zipfile.ZipFile(io.BytesIO(data)) as archive, archive.open(_MANIFEST) as manifest:
+def identity(file: IO[bytes]) -> tuple[str, str]:
+    """The id of a calibration file, and the fingerprint of its upscaler; nothing else is read.
+
+    Raises BadCalibration; nothing is checked.
+    """
+    with _damage_refused(), zipfile.ZipFile(file) as archive, archive.open(_MANIFEST) as manifest:
         head = b""
-        while part := manifest.read(_HEAD):  # it comes before the pairs
+        while part := manifest.read(_HEAD):  # both come before the pairs
             head += part
-            if found := re.search(rb'"fingerprint": "([^"]+)"', head):
-                return found[1].decode()
+            if found := re.search(rb'"id": "([^"]+)".*?"fingerprint": "([^"]+)"', head, re.DOTALL):
+                return found[1].decode(), found[2].decode()
     raise BadCalibration("The calibration file names no fingerprint.")
 
 
@@ -114,8 +125,8 @@ def _load(data: bytes) -> Calibration:
         raise BadCalibration("This is not a calibration file.")
     if document.get("version") != VERSION:
         raise BadCalibration(
-            f"The calibration file has version {str(document.get('version'))[:20]}; "
-            f"this program reads version {VERSION}."
+            f"The calibration file has version {str(document.get('version'))[:20]}, and this "
+            f"release reads version {VERSION}: calibrate again."
         )
     for name in (_STAIRCASES, _PAIRS):
         if hashlib.sha256(members[name]).hexdigest() != document["sha256"].get(name):

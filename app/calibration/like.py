@@ -46,17 +46,18 @@ class Likeness(NamedTuple):
         """Inputs in the classes that occur, at their qualities; BadPairs if none can be made."""
         members = defaultdict(list)
         for upload in self.uploads:
-            members[upload.input_class].append(upload.facts)
+            members[upload.input_class].append(upload.facts.compression)
         parts: list[Component] = []
-        for found in members.values():
-            codec, _ = found[0].compression
-            if len(found) < _SHARE * len(self.uploads) or codec == "other":
+        for name, found in members.items():
+            look, _, saved = name.rpartition("/")
+            if len(found) < _SHARE * len(self.uploads) or saved == "other":
                 continue
-            known = [q for _, q in (facts.compression for facts in found) if q is not None]
-            files: dict[str, Any] = {codec: (min(known), max(known))} if known else {}
-            if codec == "palette":
+            known = [quality for _, quality in found if quality is not None]
+            files: dict[str, Any] = {found[0].codec: (min(known), max(known))} if known else {}
+            if saved == "palette":
                 files = {"palette": True}
-            parts += Mixture.of(PARTS[found[0].look], [files]).mixture
+            ways = next((PARTS[one] for one in PARTS if one in {look, saved}), PARTS["sharp"])
+            parts += Mixture.of(ways, [files]).mixture
         if not parts:
             raise BadPairs("No upload is of a kind that can be made from a photograph.", items=[])
         return Mixture(mixture=tuple(parts))
@@ -73,8 +74,10 @@ class Likeness(NamedTuple):
         lines = [size]
         made = self.mixture().variants()
         for name, count in self.classes.most_common():
-            without = "" if name.startswith(tuple(made)) else "; not covered"
-            lines.append(f"  {count / total:4.0%}  {name}: {class_in_words(name)}{without}")
+            covered = "" if name in made else "; not covered"
+            if name == "lossless/fine" and "lossless" in made:  # it has no way of its own
+                covered = "; covered if enough of the photographs are as detailed"
+            lines.append(f"  {count / total:4.0%}  {name}: {class_in_words(name)}{covered}")
         never = [name for name in USUAL.variants() if name not in made]
         if never:
             lines.append(f"  not covered, since no upload is so: {', '.join(never)}")

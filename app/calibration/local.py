@@ -111,6 +111,7 @@ def _places(files: Files) -> Mapping[str, str]:
 def run_id(request: CalibrationRequest) -> str:
     """An id that equal pairs under equal settings always get, so that a run can be resumed."""
     digest = hashlib.sha256(request.pipeline.model_dump_json().encode())
+    digest.update(request.upscaler.encode())  # several may have one fingerprint
     settings = request.config.model_dump_json(include={"degradation", "seed", "fit_indecision"})
     digest.update(settings.encode())
     if request.parent is not None:

@@ -67,7 +67,7 @@ _LOOKS: Final = {
     "soft": "soft (enlarged or blurred before)",
     "bilinear": "soft (enlarged before by bilinear interpolation)",
     "smoothed": "freed of noise and sharpened, as in phones",
-    "denoised": "freed of noise, not sharpened",
+    "denoised": "freed of noise as by total variation, not sharpened",
 }
 _TITLES: Final = {"jpeg": "JPEG", "webp": "WebP", "avif": "AVIF"}
 _WORDS: Final = {

@@ -107,7 +107,7 @@ class Supervisor:
             return None
         if present.cancel_requested:
             return JobCancelled()
-        return None if present.goes_on else Over()
+        return None if present.is_runnable else Over()
 
 
 async def _stopped(task: asyncio.Task[Any]) -> bool:

@@ -153,7 +153,7 @@ class WebhookHandler:
         """Notify the receiver; raises Later if it fails."""
         ended = await self._jobs.get(job.request["job"])
         link = f"/v1/jobs/{ended.id}"
-        if ended.goes_on:
+        if ended.is_runnable:
             raise Later(1.0)
         if ended.state != job.request["state"]:
             return link  # another delivery reports its actual end

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from functools import lru_cache, partial
@@ -24,7 +25,7 @@ from app.calibration.guarantee import GuaranteeKind
 from app.calibration.record import Calibration
 from app.config_errors import mistakes
 from app.conformal.indecision import IndecisionSettings
-from app.errors import BadCalibration, BadGroup, BadRequest, CalibrationMismatch, NoCalibration
+from app.errors import BadGroup, BadRequest, CalibrationMismatch, NoCalibration
 from app.images.compression import class_in_words
 from app.images.decode import KeepMetadata, Limits
 from app.images.encode import BEST_QUALITY, FormName
@@ -217,7 +218,7 @@ class ServiceContext:
         names = dict.fromkeys(self.auto.values())
         try:
             orders = [await self.calibrations.order(name) for name in names]
-        except (NoCalibration, BadCalibration):
+        except NoCalibration:
             return {}
         active = tuple(tuple(order.calibrations) for order in orders)
         return await asyncio.to_thread(_choices, active, tuple(self.auto.items()))
@@ -321,11 +322,13 @@ async def _able(
     """Of the candidates, those that have an active calibration, or need none."""
     if request.mask == "none":
         return list(candidates)
-    able = [one for one in candidates if await context.calibrations.active_id(one.name)]
-    if request.stretch is None:
-        return able
-    orders = [(one, await context.calibrations.order(one.name)) for one in able]
-    return [one for one, order in orders if request.stretch in order.stretches]
+    able = []
+    for one in candidates:
+        with suppress(NoCalibration):
+            order = await context.calibrations.order(one.name)
+            if request.stretch in {None, *order.stretches}:
+                able.append(one)
+    return able
 
 
 async def _choose(context: ServiceContext, request: UpscaleRequest, upscaler: Upscaler) -> Chosen:

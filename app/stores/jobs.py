@@ -84,7 +84,7 @@ class JobStatus(BaseModel):
     about: dict[str, str | None] = {}
 
     @property
-    def goes_on(self) -> bool:
+    def is_runnable(self) -> bool:
         """Whether workers have something to do."""
         return self.state in {JobState.QUEUED, JobState.RUNNING}
 
@@ -180,7 +180,7 @@ class JobStore:
     async def unfinished(self) -> list[JobStatus]:
         """Queued or running jobs, oldest first."""
         found = [job for kind in get_args(JobKind) for job in await self._open(kind)]
-        return sorted((job for job in found if job.goes_on), key=lambda job: job.created_at)
+        return sorted((job for job in found if job.is_runnable), key=lambda job: job.created_at)
 
     async def pending(self, kind: JobKind) -> list[JobStatus]:
         """Jobs of a kind that have not ended, the newest first."""
@@ -201,7 +201,7 @@ class JobStore:
         """
 
         def begin(draft: Draft) -> JobStatus | None:
-            if not draft.status.goes_on or draft.has_record:
+            if not draft.status.is_runnable or draft.has_record:
                 return None
             if draft.status.cancel_requested:
                 draft.close(JobState.CANCELLED)
@@ -230,7 +230,7 @@ class JobStore:
 
         def leave(draft: Draft) -> None:
             draft.forgive(task)
-            if not draft.status.goes_on:
+            if not draft.status.is_runnable:
                 return
             if away and draft.status.away_since is None:
                 draft.update(away_since=datetime.now(UTC))
@@ -244,7 +244,7 @@ class JobStore:
         """Store the result of a task unless there is one. False if the job has ended."""
 
         def keep(draft: Draft) -> bool:
-            if not draft.status.goes_on:
+            if not draft.status.is_runnable:
                 return False
             draft.value = value
             draft.forgive(task)
@@ -273,7 +273,7 @@ class JobStore:
         """Store the progress of an unfinished job."""
 
         def show(draft: Draft) -> None:
-            if not draft.status.goes_on:
+            if not draft.status.is_runnable:
                 return
             if progress.done > draft.status.progress.done:
                 draft.update(away_since=None)
@@ -299,7 +299,7 @@ class JobStore:
             raise ValueError(f"{state} does not end a job")
 
         def close(draft: Draft) -> bool:
-            if draft.status.goes_on:
+            if draft.status.is_runnable:
                 draft.close(state, result=result, error=error)
             present = draft.status
             return (present.state, present.result, present.error) == (state, result, error)
@@ -344,7 +344,7 @@ class JobStore:
             if present != seen:
                 seen = present
                 yield present
-                if not present.goes_on:
+                if not present.is_runnable:
                     return
             await asyncio.sleep(WATCH_INTERVAL_S)
 
@@ -416,7 +416,7 @@ def accepts_work(found: Document) -> bool:
     if not found.version:
         return False
     status = _draft(found).status
-    return status.goes_on and not status.cancel_requested
+    return status.is_runnable and not status.cancel_requested
 
 
 def _request(job: str) -> Key:

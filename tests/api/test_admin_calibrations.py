@@ -9,8 +9,9 @@ from app.calibration import file
 from app.calibration.active import Changes
 from app.calibration.guarantee import HighProbability
 from app.calibration.insight import COMMON_ALPHAS
-from tests.api.admin import SAMPLES, Admin, pair_files, sharp_files, truth_files
-from tests.api.gateway import check_problem, ended, post
+from app.sampling.pipeline import TRUST_LAYER_VERSION
+from tests.api.admin import BASE, SAMPLES, Admin, pair_files, sharp_files, truth_files
+from tests.api.gateway import AS_ADMIN, check_problem, ended, gateway, post
 from tests.factories import calibration_of, changed, encoded, sharp
 from tests.fakes import FakeUpscaler
 
@@ -92,6 +93,50 @@ class TestExtend:
         upscaler.fingerprint = "fake:2"
         check_problem(admin.post_files(more, path), "calibration-mismatch")
         assert len(upscaler.calls) == calls
+
+
+@pytest.mark.parametrize("older", ["version", "rule", "trust_layer"])
+def test_of_an_older_release(start, tmp_path, calibration, monkeypatch, older):
+    """It answers nothing, in words; whatever is asked of it is no fault of the service."""
+    old = changed(
+        calibration,
+        pipeline={
+            **calibration.document["pipeline"],
+            "input_rule": "upload/1" if older == "rule" else None,
+            "trust_layer": 0 if older == "trust_layer" else TRUST_LAYER_VERSION,
+        },
+    )
+    with monkeypatch.context() as then:
+        then.setattr(file, "VERSION", file.VERSION - (older == "version"))
+        blob = file.dump(old)
+        gateway(tmp_path, calibrations=[old])
+    client, is_read = start(calibrations=()), older != "version"
+    admin = Admin(client)
+    problem = "calibration-mismatch" if is_read else "no-calibration"
+    asked = check_problem(post(client), problem)
+    words = f"({'input_rule' if older == 'rule' else older} differ)" if is_read else "reads version"
+    assert words in asked["detail"]
+    (shown,) = client.get("/v1/upscalers").json()
+    assert shown["calibration"] == (old.id if is_read else None)
+    assert client.get("/v1/upscalers", params={"brief": True}).json()[0]["calibration"] == old.id
+    ready = client.get("/readyz")
+    (part,) = [one for name, one in ready.json()["components"].items() if "upscaler" in name]
+    assert (ready.status_code, part["ready"]) == (503, False)
+    for path in ("/metrics", "/v1/admin/monitor", BASE):
+        assert client.get(path, headers=AS_ADMIN).status_code == 200
+    for answer in (
+        admin.send("POST", "/import", content=blob, params={"activate": True}),
+        admin.send("GET", f"/{old.id}"),
+        admin.send("GET", f"/{old.id}/export"),
+        admin.post_files(truth_files(1), f"/{old.id}/pairs"),
+        admin.send("POST", f"/{old.id}/derive", json={"guarantee": {"kind": "post_hoc"}}),
+        admin.send("POST", f"/{old.id}/activate"),
+    ):
+        assert answer.status_code in {200, 201, 409, 422}
+    new = admin.create(truth_files(4), activate=True, force=True)
+    assert post(client).status_code == 200
+    assert admin.send("DELETE", f"/{old.id}").status_code == 204
+    assert client.get("/v1/upscalers").json()[0]["calibration"] == new["id"]
 
 
 def test_without_generation(admin, upscaler, made):

@@ -205,6 +205,7 @@ async def test_the_id_of_a_run(tmp_path):
         await made(config(indecision={"blur": 1})),
         await made(config(fit_indecision=0.5)),
         await made(upscaler=FakeUpscaler(fingerprint="fake:2")),
+        await made(upscaler=FakeUpscaler("twin")),
         await made(folder=truths(tmp_path / "fewer", 2)),
     ]
     assert len(set(ids)) == len(ids)

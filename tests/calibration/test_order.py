@@ -4,11 +4,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from app.calibration import file
 from app.calibration.active import EVERY, Calibrations, Order, shipped_calibration, shipped_names
 from app.calibration.record import Calibration
 from app.conformal.indecision import SHIPPED as FITS
 from app.conformal.indecision import shipped as shipped_fit
-from app.errors import BadCalibration
+from app.errors import NoCalibration
 from app.images.compression import LOSSLESS, PALETTE, Compression, class_of
 from app.images.degrade import USUAL, Degradation
 from app.images.facts import UPLOAD, Facts, classify
@@ -18,6 +19,7 @@ from app.upscalers.embedded import EmbeddedUpscaler, FaithfulWitness
 from app.upscalers.runtime import has_bf16
 from app.upscalers.shipped import SHIPPED
 from tests.factories import changed, made_of
+from tests.fakes import FakeUpscaler
 
 UPLOADS = [
     Facts(compression, detail, 0.0, 3.0, 0.5, 3.0, softness)
@@ -131,11 +133,11 @@ def test_without_a_rule(calibration, upload):
 
 
 async def test_what_cannot_be_read_stops_nobody(stores, calibration):
-    """A damaged calibration behind the first is passed over; the first is needed."""
+    """A damaged calibration behind the first is passed over; without the first there is none."""
     calibrations = Calibrations(stores.calibrations)
     await stores.calibrations.put(calibration.head.model_copy(update={"id": "damaged"}), b"text")
     await stores.calibrations.activate("damaged")
-    with pytest.raises(BadCalibration):
+    with pytest.raises(NoCalibration, match=r"damaged of .* cannot be read.*not a calibration"):
         await calibrations.order(calibration.manifest.upscaler)
     await calibrations.add(calibration, activate=False)
     await stores.calibrations.activate(calibration.id)
@@ -186,6 +188,35 @@ def test_it_fits_the_embedded_upscaler(name, shipped):
     assert shipped.manifest.degradation == USUAL
     assert shipped.pipeline.input_rule == UPLOAD
     assert len(shipped.manifest.provenance.attributions) > 100
+
+
+@pytest.mark.parametrize(
+    ("fields", "version", "is_replaced"),
+    [
+        ({}, 0, True),
+        ({"rule": "upload/1"}, file.VERSION, True),
+        ({"default_alpha": 0.2}, file.VERSION, False),  # it can be served
+        ({"name": "ours"}, 0, False),
+        ({"fingerprint": "sha256:bf16"}, 0, False),  # that of processes of another precision
+    ],
+)
+async def test_older_shipped_ones_are_replaced(stores, monkeypatch, fields, version, is_replaced):
+    """Those that cannot be served any more, and only those that were shipped for this upscaler."""
+    current = shipped_calibration()
+    pipeline = {**current.document["pipeline"], "input_rule": fields.get("rule", UPLOAD)}
+    pipeline["fingerprint"] = fields.get("fingerprint", current.pipeline.fingerprint)
+    own = {key: fields[key] for key in ("name", "default_alpha") if key in fields}
+    old = changed(current.of_class("palette"), upscaler="mine", pipeline=pipeline, **own)
+    with monkeypatch.context() as older:
+        older.setattr(file, "VERSION", version)
+        await stores.calibrations.put(old.head, file.dump(old))
+    await stores.calibrations.activate(old.id)
+    calibrations = Calibrations(stores.calibrations)
+    upscaler = FakeUpscaler("mine", scale=4, fingerprint=current.pipeline.fingerprint)
+    for _ in range(2):
+        await calibrations.install_shipped([upscaler])
+        (active,) = await calibrations.active_ids("mine")
+        assert active == (current.for_upscaler("mine").id if is_replaced else old.id)
 
 
 @pytest.mark.parametrize("compression", COMPRESSIONS)

@@ -10,9 +10,12 @@ import pytest
 import app.cli.service
 from app.assembly import open_parts
 from app.calibration import file
+from app.calibration.like import Likeness, Upload
 from app.calibration.local import listed
 from app.cli.service import inside
 from app.errors import UpscalerRejected
+from app.images.compression import LOSSLESS, PALETTE, Compression
+from app.images.facts import Facts
 from app.upscalers.base import Capabilities
 from tests.cli.conftest import FORCED, stopped
 from tests.factories import encoded, photo, pictures, truths
@@ -138,6 +141,42 @@ def test_inputs_like_uploads(run, place):
         found in words
         for found in ("50% smoothed/jpeg-80", "broken.png", "no upload is so: lossless")
     )
+
+
+@pytest.mark.parametrize(
+    ("counts", "not_covered"),
+    [
+        ({"lossless": 99, "lossless/fine": 99, "lossless/rough": 1}, {"lossless/rough"}),
+        ({"lossless/rough": 9, "soft/palette": 1}, set()),
+        ({"jpeg-80": 9, "lossless/fine": 1, "other": 5}, {"other"}),
+        ({"jpeg-80": 200, "lossless/fine": 1}, {"lossless/fine"}),
+    ],
+)
+def test_what_is_covered(counts, not_covered):
+    """Exactly what a calibration on such inputs would have; fine ones need fine photographs."""
+    looks = {
+        "lossless": (LOSSLESS, {}),
+        "lossless/fine": (LOSSLESS, {"noise": 9.0}),
+        "lossless/rough": (LOSSLESS, {"noise": 9.0, "noisy": 1.0}),
+        "jpeg-80": (Compression("jpeg", 85), {"noise": 9.0, "noisy": 1.0}),
+        "soft/palette": (PALETTE, {"softness": 9.0}),
+        "other": (Compression("jpeg"), {}),
+    }
+    plain = {"detail": 2.0, "noise": 0.0, "contrast": 3.0, "light": 0.5, "colour": 3.0}
+    found = Likeness(
+        [
+            Upload((48, 48), Facts(compression, **{**plain, "softness": 0.0, **facts}))
+            for name, (compression, facts) in looks.items()
+            for _ in range(counts.get(name, 0))
+        ],
+        [],
+    )
+    assert found.classes == counts
+    lines = {line.split()[1].rstrip(":"): line for line in found.report() if "%  " in line}
+    assert {name for name, line in lines.items() if "; not covered" in line} == not_covered
+    made = found.mixture().variants()
+    assert {name for name in lines if name in made} == {*counts} - not_covered - {"lossless/fine"}
+    assert ("lossless/rough" in made) == (counts.get("lossless/rough", 0) > 1)
 
 
 @pytest.mark.parametrize(

@@ -72,7 +72,7 @@ class TestActivate:
             await stores.calibrations.activate("i")
         assert await asked() == "hgfedcba"
 
-    async def test_only_while_its_job_goes_on(self, stores):
+    async def test_only_while_its_job_is_runnable(self, stores):
         await stores.calibrations.put(head("a"), b"")
         await stores.calibrations.put(head("b"), b"")
         for name in ("ended", "cancelled", "unknown"):

@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from app.stores.base import MOST_POINTS, Label, Update
+from app.stores.documents import Key, Put
 from tests.waiting import PATIENCE_S
 
 
@@ -152,8 +153,12 @@ class TestMonitor:
         assert await save(monitor, "cal-a", b"afresh") == (None, b"afresh")
 
     async def test_the_oldest_points_go(self, stores):
+        """Also those that an earlier release named by number alone."""
         first = [str(i).encode() for i in range(MOST_POINTS)]
-        await save(stores.monitor, "cal-a", b"", first)
+        old = {Key("monitor-points:cal-a", f"{i:012}"): Put(first[i]) for i in (0, 1)}
+        await stores.monitor._documents.change([], lambda _: (None, old))
+        await save(stores.monitor, "cal-a", b"")
+        await save(stores.monitor, "cal-a", b"", first[2:])
         assert await stores.monitor.points("cal-a") == first
         await save(stores.monitor, "cal-a", b"", [b"x", b"y", BYTES])
         assert await stores.monitor.points("cal-a") == [*first[3:], b"x", b"y", BYTES]
