@@ -31,7 +31,7 @@ from app.jobs.supervision import JobCancelled, Over, Supervisor
 from app.problems import problem_of
 from app.stores.base import Job, JobState, JobStatus, JobStore, StoreUnavailable
 from app.telemetry.signals import Metrics, fail, resumed, span
-from app.upscalers.remote.errors import needs_operator
+from app.upscalers.remote.answers import needs_operator
 
 Announce = Callable[[JobStatus, JobState], Awaitable[None]]
 OnEnd = Callable[[JobStatus], Awaitable[None]]

@@ -26,7 +26,7 @@ from app.stores.folders import replace_file
 from app.system import shielded
 from app.telemetry.signals import span
 from app.upscalers.base import RGB, Capabilities, MomentsRequest, Source, Turn, Upscaler
-from app.upscalers.remote.errors import SomeFailed, replaceable
+from app.upscalers.remote.answers import SomeFailed, replaceable
 
 OnProgress = Callable[[int, int, str], None]
 """Called in the event loop with (done, of how many, of what: samples, or tiles of samples)."""

@@ -24,18 +24,21 @@ from pydantic import SecretStr, TypeAdapter, ValidationError
 
 from app.config_errors import mistakes
 from app.errors import BadRequest, ConfigError, UpscalerError, UpscalerUnavailable
-from app.upscalers import descriptions, pointer
+from app.upscalers import descriptions
 from app.upscalers.base import Source
 from app.upscalers.config import EmbeddedConfig, OneAddress, http_url
 from app.upscalers.descriptions import Entry, Suggestion
 from app.upscalers.probe import pattern
 from app.upscalers.registry import UpscalerConfig, build_adapter, build_upscaler
-from app.upscalers.remote.errors import (
+from app.upscalers.remote.answers import (
     ForeignHost,
     NoImage,
     ProtocolError,
     WrongSize,
     failure,
+    find,
+    first,
+    images,
 )
 from app.upscalers.remote.generic import load_preset, merge, preset_names
 from app.upscalers.remote.guard import FetchPolicy, target
@@ -168,7 +171,7 @@ def _corrected(entry: Entry, error: UpscalerError, source: Source) -> tuple[list
     if isinstance(error, NoImage):
         if error.document is None and entry["kind"] == "http":
             return [merge(entry, {"answer": {"image": "body"}})], ""
-        return [_pointed(entry, place) for place in pointer.images(error.document)], ""
+        return [_pointed(entry, place) for place in images(error.document)], ""
     if isinstance(error, WrongSize) and "scale" not in entry:
         (width, height), k = error.size, error.size[0] / source.width
         scale = {"scale": max(1, round(k))}
@@ -221,12 +224,12 @@ async def _replicate(upstream: Upstream, path: str, _: Entry) -> Suggestion | No
     if found is None:
         return None
     reply = await upstream.call("GET", path)
-    version = reply.json() if found[2] else pointer.first(reply.json(), "/latest_version")
+    version = reply.json() if found[2] else first(reply.json(), "/latest_version")
     where: Entry = {"kind": "replicate", "model": ":".join(filter(None, found.groups()))}
     if upstream.base != _REPLICATE:
         where["url"] = upstream.base
     return descriptions.of_predictions(
-        pointer.first(version, "/openapi_schema"), where, "a model on Replicate"
+        first(version, "/openapi_schema"), where, "a model on Replicate"
     )
 
 
@@ -242,7 +245,7 @@ async def _oip(upstream: Upstream, path: str, settings: Entry) -> Suggestion | N
         return Suggestion("a worker of ours", {"kind": "worker", "urls": [upstream.base], **own})
     if not model:
         reply = await upstream.request("POST", "/v2/repository/index", json={})
-        names = sorted(str(name) for name in pointer.find(reply.document, "/*/name"))
+        names = sorted(str(name) for name in find(reply.document, "/*/name"))
         if len(names) != 1:
             has = f"it has: {', '.join(names)}" if names else "it does not list them"
             raise BadRequest(f"{upstream.base} serves several models; set model to one: {has}.")
@@ -264,10 +267,10 @@ async def _gradio(upstream: Upstream, _: str, settings: Entry) -> Suggestion | N
 
 async def _openapi(upstream: Upstream, path: str, settings: Entry) -> Suggestion | None:
     """A Cog container, or the best operation of any other description."""
-    wanted = pointer.first(settings, "/request/path")
+    wanted = first(settings, "/request/path")
     for place in [path] if path.endswith(".json") else ["/openapi.json", "/docs.json"]:
         document = await _document(upstream, place)
-        if pointer.first(document, "/components/schemas/Input/properties") is not None:
+        if first(document, "/components/schemas/Input/properties") is not None:
             where = {"kind": "cog", "url": upstream.base}
             found = descriptions.of_predictions(document, where, "a Cog container")
         else:
@@ -332,7 +335,7 @@ def _named(found: Suggestion, wanted: ConnectRequest, of: str) -> Suggestion:
 
 
 def _is_set(entry: Entry, place: str) -> bool:
-    return pointer.find(entry, "/" + place.replace(".", "/")) != []
+    return find(entry, "/" + place.replace(".", "/")) != []
 
 
 def _parts(address: str) -> SplitResult:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
-from app.upscalers import pointer
+from app.upscalers.remote.answers import find, first
 
 Entry = dict[str, Any]
 """An entry of `[[upscalers]]` as TOML has it."""
@@ -55,7 +55,7 @@ class _Fields(NamedTuple):
 
 def of_predictions(schema: Any, where: Entry, what: str) -> Suggestion | None:
     """Cog and Replicate; None: it takes no image."""
-    found = _roles(_resolved(pointer.first(schema, "/components/schemas/Input"), schema), schema)
+    found = _roles(_resolved(first(schema, "/components/schemas/Input"), schema), schema)
     if found.image is None:
         return None
     entry: Entry = {
@@ -72,9 +72,9 @@ def of_gradio(info: Any, where: Entry, wanted: str | None) -> Suggestion | None:
     """A Gradio app: the endpoint `wanted`, or the best, from picture to picture."""
     able = {
         name: (inputs, output)
-        for name, one in _items(pointer.first(info, "/named_endpoints"))
-        if (inputs := _arguments(pointer.find(one, "/parameters/*")))
-        and (output := _picture_of(pointer.find(one, "/returns/*"))) is not None
+        for name, one in _items(first(info, "/named_endpoints"))
+        if (inputs := _arguments(find(one, "/parameters/*")))
+        and (output := _picture_of(find(one, "/returns/*"))) is not None
         and (wanted is None or name.strip("/") == wanted.strip("/"))
     }
     if not able:
@@ -96,27 +96,27 @@ def _arguments(parameters: list[Any]) -> list[Any]:
     """The arguments of a Gradio endpoint; empty if none is a picture."""
     filled: list[Any] = []
     for one in parameters:
-        name = f"{pointer.first(one, '/parameter_name')} {pointer.first(one, '/label')}"
-        kind = pointer.first(one, "/type/type")
-        if pointer.first(one, "/component") == "Image" and "{image}" not in filled:
+        name = f"{first(one, '/parameter_name')} {first(one, '/label')}"
+        kind = first(one, "/type/type")
+        if first(one, "/component") == "Image" and "{image}" not in filled:
             filled.append("{image}")
         elif any(map(_SEED.search, name.split())):
             filled.append("{seed}")
         else:
-            default = pointer.first(one, "/parameter_default")
+            default = first(one, "/parameter_default")
             filled.append(_EMPTY.get(kind, "") if default is None else default)
     return filled if "{image}" in filled else []
 
 
 def _picture_of(returns: list[Any]) -> int | None:
-    kinds = [str(pointer.first(one, "/component")) for one in returns]
+    kinds = [str(first(one, "/component")) for one in returns]
     return next((k for k, kind in enumerate(kinds) if re.search("Image|Gallery|File", kind)), None)
 
 
 def of_oip(metadata: Any, where: Entry) -> Suggestion:
     """A model of the Open Inference Protocol."""
     entry, notes = {**where}, []
-    inputs, outputs = pointer.find(metadata, "/inputs/*"), pointer.find(metadata, "/outputs/*")
+    inputs, outputs = find(metadata, "/inputs/*"), find(metadata, "/outputs/*")
     seed = next((one for one in inputs if one.get("datatype") == "INT64"), None)
     image = next((one for one in inputs if _layout(one)), None)
     output = next((one for one in outputs if _layout(one)), None)
@@ -167,7 +167,7 @@ def of_openapi(document: Any, where: Entry, path: str | None) -> Suggestion | No
 
 def _operations(document: Any, where: Entry) -> Iterator[tuple[int, Suggestion]]:
     """Every operation that takes a picture; the score says how much it looks like an upscaler."""
-    for path, methods in _items(pointer.first(document, "/paths")):
+    for path, methods in _items(first(document, "/paths")):
         operations = dict(_items(methods))
         for method in ("post", "put"):
             operation = operations.get(method)
@@ -202,7 +202,7 @@ def _request(kind: str, media: Any, document: Any) -> tuple[dict[str, Any], int,
         return {"form": "raw"}, 0, []
     if kind not in {_FORM, _JSON}:
         return None
-    schema = _resolved(pointer.first(media, "/schema"), document)
+    schema = _resolved(first(media, "/schema"), document)
     found = _roles(schema, document, files=kind == _FORM)
     if found.image is None:
         return None
@@ -228,7 +228,7 @@ def _answers(operation: Any, document: Any) -> list[str]:
 
 def _prefix(document: Any) -> str:
     """The common prefix of all paths; BentoML says "." for none."""
-    server = pointer.first(document, "/servers/0/url")
+    server = first(document, "/servers/0/url")
     path = urlsplit(server).path if isinstance(server, str) else ""
     return path.rstrip("/") if path.startswith("/") else ""
 
@@ -277,7 +277,7 @@ def _resolved(schema: Any, document: Any, depth: int = 8) -> dict[str, Any]:
         return {}
     reference = schema.get("$ref")
     if isinstance(reference, str) and reference.startswith("#/"):
-        return _resolved(pointer.first(document, reference[1:]), document, depth - 1)
+        return _resolved(first(document, reference[1:]), document, depth - 1)
     for key in ("allOf", "anyOf", "oneOf"):
         parts = schema.get(key)
         for part in parts if isinstance(parts, list) else ():

@@ -12,7 +12,7 @@ import numpy as np
 
 from app.errors import UpscalerError
 from app.upscalers.base import RGB, Source, Upscaler
-from app.upscalers.remote.errors import reason
+from app.upscalers.remote.answers import reason
 from app.upscalers.remote.samples import Alignment, alignment
 
 _SIDE = 96

@@ -32,7 +32,7 @@ from app.stores.base import CallStore
 from app.telemetry.signals import Metrics, span
 from app.upscalers.base import RGB, Capabilities, Source, Turn, Upscaler, Witness
 from app.upscalers.config import RemoteConfig
-from app.upscalers.remote.errors import (
+from app.upscalers.remote.answers import (
     BreakerOpen,
     Busy,
     ProtocolError,

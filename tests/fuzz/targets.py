@@ -19,7 +19,7 @@ from app.calibration import file
 from app.calibration.archive import ArchiveLimits, archive_files
 from app.errors import BadCalibration, BadInput
 from app.images.decode import Limits, decode, image_size
-from app.upscalers.remote.errors import ProtocolError, Reply
+from app.upscalers.remote.answers import ProtocolError, Reply
 from app.upscalers.remote.oip import output_of, understood
 from app.upscalers.tensors import HEADER_LENGTH
 from tests.api.admin import tarred, zipped

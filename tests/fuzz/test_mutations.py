@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from app.errors import BadInput
 from app.images.decode import Limits, decode
-from app.upscalers.remote.errors import ProtocolError, Reply
+from app.upscalers.remote.answers import ProtocolError, Reply
 from app.upscalers.remote.oip import output_of
 from tests.fuzz import targets
 from tests.fuzz.targets import TARGETS

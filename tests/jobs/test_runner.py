@@ -10,7 +10,7 @@ from app.errors import NotFound, TimedOut, TrustscaleError, UpscalerUnavailable
 from app.jobs.runner import RetryPolicy, Turns
 from app.jobs.supervision import Interrupted, JobCancelled, Over, Supervisor
 from app.stores.base import JobState, StoreUnavailable
-from app.upscalers.remote.errors import BadCredentials
+from app.upscalers.remote.answers import BadCredentials
 from tests.clock import LoopClock
 from tests.jobs.conftest import EAGER, ended
 from tests.jobs.work import new_job

@@ -9,7 +9,7 @@ import pytest
 from app.errors import UpscalerFailed, UpscalerRejected, UpscalerUnavailable
 from app.sampling.draw import draw
 from app.upscalers.base import Capabilities, Source
-from app.upscalers.remote.errors import Filtered, SomeFailed, WrongSample
+from app.upscalers.remote.answers import Filtered, SomeFailed, WrongSample
 from tests.clock import LoopClock
 from tests.factories import photo
 from tests.fakes import FakeUpscaler

@@ -24,7 +24,7 @@ from app.sampling.measure import measure, measured_again
 from app.sampling.pipeline import Pipeline, differences, guard, identify
 from app.upscalers.base import Capabilities, Source, settings_of
 from app.upscalers.embedded import WITNESS, EmbeddedUpscaler, FaithfulWitness
-from app.upscalers.remote.errors import Filtered
+from app.upscalers.remote.answers import Filtered
 from app.upscalers.seeds import sample_seeds
 from app.upscalers.shipped import SHIPPED as MODELS
 from tests.factories import photo

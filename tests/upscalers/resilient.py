@@ -6,7 +6,7 @@ import numpy as np
 
 from app.upscalers.base import Capabilities, Source
 from app.upscalers.config import RemoteConfig
-from app.upscalers.remote.errors import Busy
+from app.upscalers.remote.answers import Busy
 from app.upscalers.resilience import BreakerPolicy, ResilientUpscaler, RetryPolicy
 from tests.fakes import FakeUpscaler
 from tests.numbers import numbers_of

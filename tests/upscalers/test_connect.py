@@ -15,7 +15,7 @@ from app.errors import BadRequest, UpscalerError
 from app.upscalers.connect import ConnectRequest, attempt, look
 from app.upscalers.descriptions import of_gradio, of_oip, of_openapi, of_predictions
 from app.upscalers.entry import add, table
-from app.upscalers.remote.errors import BadCredentials, ProtocolError, WrongSample
+from app.upscalers.remote.answers import BadCredentials, ProtocolError, WrongSample
 from tests.factories import encoded
 from tests.upscalers.remote.hosted import State, base64_of, hosted
 from tests.upscalers.remote.pictures import TOKEN, adapter, decoded, from_uri, patient, sample, uri

@@ -9,7 +9,7 @@ from structlog.testing import capture_logs
 from app.errors import UpscalerRejected, UpscalerUnavailable
 from app.sampling.draw import draw
 from app.upscalers.base import Source, Turn
-from app.upscalers.remote.errors import (
+from app.upscalers.remote.answers import (
     BadCredentials,
     BreakerOpen,
     Busy,

@@ -10,7 +10,7 @@ from app.upscalers.config import EmbeddedConfig
 from app.upscalers.embedded import EmbeddedUpscaler, FaithfulWitness
 from app.upscalers.probe import probe
 from app.upscalers.registry import build_upscaler
-from app.upscalers.remote.errors import BadCredentials
+from app.upscalers.remote.answers import BadCredentials
 from app.upscalers.runtime import CPU, OPENVINO, agree, has_bf16, load_session, runtimes, trial
 from app.upscalers.shipped import SHIPPED
 from tests.factories import photo

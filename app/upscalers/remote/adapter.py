@@ -5,22 +5,25 @@ from __future__ import annotations
 import abc
 import asyncio
 import base64
+import re
 import weakref
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
-from typing import Any, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 from app.errors import UpscalerError, UpscalerFailed, UpscalerRejected, UpscalerUnavailable
 from app.images.drawings import holes_of
 from app.images.encode import png_mask
 from app.upscalers.base import RGB, Capabilities, Source, Turn, fingerprint_of
 from app.upscalers.config import OneAddress
-from app.upscalers.remote.errors import ProtocolError, Reply, retry_after
+from app.upscalers.remote.answers import ProtocolError, Reply, retry_after
 from app.upscalers.remote.http import SMALL_ANSWER, Upstream
 from app.upscalers.remote.samples import SampleReader
 
 # Left out of the fingerprint while unset, so older fingerprints hold.
 _NEW = frozenset({"mask_color", "mask_field"})
+
+PLACEHOLDER: Final = re.compile(r"\{([a-z_][a-z0-9_]*)\}")
 
 _POLL_TRIES = 3
 _LARGE_JSON = 2**20
@@ -225,3 +228,17 @@ def data_uri(png: bytes) -> str:
 async def png_of(source: Source) -> bytes:
     """An input as a PNG, encoded in a thread."""
     return await asyncio.to_thread(lambda: source.png)
+
+
+def fill(tree: Any, values: dict[str, Any]) -> Any:
+    """The tree with placeholders replaced; KeyError if one has no value."""
+    if isinstance(tree, dict):
+        return {key: fill(item, values) for key, item in tree.items()}
+    if isinstance(tree, list | tuple):
+        return [fill(item, values) for item in tree]
+    if not isinstance(tree, str):
+        return tree
+    whole = PLACEHOLDER.fullmatch(tree)
+    if whole:
+        return values[whole.group(1)]
+    return PLACEHOLDER.sub(lambda match: str(values[match.group(1)]), tree)

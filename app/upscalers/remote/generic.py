@@ -19,20 +19,22 @@ from urllib.parse import quote
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, model_validator
 
 from app.errors import UpscalerError, UpscalerRejected, UpscalerUnavailable
-from app.upscalers import pointer
 from app.upscalers.base import RGB, Source, Turn
 from app.upscalers.config import OneAddress
-from app.upscalers.pointer import PLACEHOLDER, Pointer, fill
-from app.upscalers.remote.adapter import Adapter, data_uri, mask_png
-from app.upscalers.remote.errors import (
+from app.upscalers.remote.adapter import PLACEHOLDER, Adapter, data_uri, fill, mask_png
+from app.upscalers.remote.answers import (
     Filtered,
     GenerationFailed,
     NoImage,
+    Pointer,
     ProtocolError,
     QuotaSpent,
     Reply,
     explanation,
     failure,
+    find,
+    first,
+    outline,
     seconds_of,
 )
 
@@ -208,10 +210,10 @@ class HttpUpscaler(Adapter[HttpConfig]):
         if self._config.answer.image == "body":
             return await self._reader.read(reply.body, source, turn)
         where = self._config.answer.pointer
-        found = (image for image in pointer.find(reply.document, where) if isinstance(image, str))
+        found = (image for image in find(reply.document, where) if isinstance(image, str))
         image = next(found, None)
         if image is None:
-            holds = f"The answer holds {pointer.outline(reply.document)}"
+            holds = f"The answer holds {outline(reply.document)}"
             if reply.document is None:
                 holds = "It is no JSON"
             said = explanation(reply, self._config.answer.error_text) or "an unexpected answer"
@@ -305,11 +307,11 @@ class HttpUpscaler(Adapter[HttpConfig]):
         self, document: Any, url_pointer: str | None, path: str | None, id_pointer: str
     ) -> str:
         if url_pointer is not None:
-            url = pointer.first(document, url_pointer)
+            url = first(document, url_pointer)
             if isinstance(url, str) and url:
                 return self._upstream.url(url)
         elif path is not None:
-            identifier = pointer.first(document, id_pointer)
+            identifier = first(document, id_pointer)
             if isinstance(identifier, str | int) and str(identifier) not in {"", ".", ".."}:
                 return fill_path(path, {"id": identifier})
         raise ProtocolError(f"{self.name!r} did not say where to ask for the result.")
@@ -336,7 +338,7 @@ class HttpUpscaler(Adapter[HttpConfig]):
             reply, self.name, error_text=answer.error_text, wait_429=answer.rate_limit_wait_s
         )
         # Hugging Face: how long the model takes to load.
-        seconds = seconds_of(pointer.first(reply.document, "/estimated_time"))
+        seconds = seconds_of(first(reply.document, "/estimated_time"))
         if isinstance(error, UpscalerUnavailable) and seconds is not None:
             error.retry_after = min(seconds, 60.0)
         return error
@@ -353,7 +355,7 @@ def _holds(condition: Condition, reply: Reply) -> bool:
         value: Any = reply.headers.get(condition.header.lower())
     else:
         assert condition.pointer is not None  # noqa: S101 - one of the three is given
-        value = pointer.first(reply.document, condition.pointer)
+        value = first(reply.document, condition.pointer)
     if condition.is_in is None:
         return bool(value)
     return value in condition.is_in

@@ -13,17 +13,18 @@ from urllib.parse import quote
 
 from pydantic import Field
 
-from app.upscalers import pointer
 from app.upscalers.base import RGB, Source, Turn
 from app.upscalers.config import OneAddress
-from app.upscalers.pointer import Pointer, fill
-from app.upscalers.remote.adapter import Adapter, png_of
-from app.upscalers.remote.errors import (
+from app.upscalers.remote.adapter import Adapter, fill, png_of
+from app.upscalers.remote.answers import (
     GenerationFailed,
     Misconfigured,
     NoImage,
+    Pointer,
     ProtocolError,
     QuotaSpent,
+    first,
+    outline,
 )
 from app.upscalers.remote.http import Upstream
 
@@ -56,15 +57,15 @@ class GradioUpscaler(Adapter[GradioConfig]):
         reply = await self._upstream.call("GET", "/config")
         config = reply.json()
         # Gradio 4 and older have no prefix.
-        self._prefix = str(pointer.first(config, "/api_prefix") or "").rstrip("/")
+        self._prefix = str(first(config, "/api_prefix") or "").rstrip("/")
         info = await self._upstream.call("GET", f"{self._prefix}/info")
         endpoint = f"/{self._config.api_name.lstrip('/')}"
-        found = pointer.first(info.json(), "/named_endpoints")
+        found = first(info.json(), "/named_endpoints")
         known = found if isinstance(found, dict) else {}
         if endpoint not in known:
             names = ", ".join(sorted(known)) or "none"
             raise Misconfigured(f"{self.name!r} has no endpoint {endpoint}; it has: {names}.")
-        return {"version": pointer.first(config, "/version")}
+        return {"version": first(config, "/version")}
 
     async def _sample(self, source: Source, seed: int, turn: Turn) -> RGB:
         if self._identified is None:
@@ -72,12 +73,12 @@ class GradioUpscaler(Adapter[GradioConfig]):
         values = {"image": {"path": await self._uploaded(source), "meta": _FILE}, "seed": seed}
         body = {"data": fill(list(self._config.inputs), values)}
         reply = await self._upstream.call("POST", self._prefix + self._call, json=body)
-        event = self._place(pointer.first(reply.json(), "/event_id"))
+        event = self._place(first(reply.json(), "/event_id"))
         answer = await self._result(
             f"{self._prefix}{self._call}/{quote(event, safe='', errors='replace')}", turn
         )
-        image = pointer.first(answer, self._config.output_pointer)
-        path, url = pointer.first(image, "/path"), pointer.first(image, "/url")
+        image = first(answer, self._config.output_pointer)
+        path, url = first(image, "/path"), first(image, "/url")
         if isinstance(path, str) and not path.startswith(("http://", "https://")):
             fetched = await self._upstream.call(
                 "GET", f"{self._prefix}/file={quote(path, errors='replace')}", turn=turn
@@ -87,7 +88,7 @@ class GradioUpscaler(Adapter[GradioConfig]):
         if not isinstance(found, str):
             where = self._config.output_pointer
             raise NoImage(
-                f"{self.name!r} sent no image at {where!r}; it sent {pointer.outline(answer)}.",
+                f"{self.name!r} sent no image at {where!r}; it sent {outline(answer)}.",
                 answer,
             )
         return await self._reader.read_text(found, source, turn)
@@ -105,7 +106,7 @@ class GradioUpscaler(Adapter[GradioConfig]):
 
     def _failed(self, data: str) -> Exception:
         try:
-            said = pointer.first(json.loads(data), "/error")
+            said = first(json.loads(data), "/error")
         except ValueError:
             said = data
         if not said:
@@ -118,4 +119,4 @@ class GradioUpscaler(Adapter[GradioConfig]):
     async def _upload(self, source: Source) -> str:
         files = {"files": ("image.png", await png_of(source), "image/png")}
         reply = await self._upstream.call("POST", f"{self._prefix}/upload", files=files)
-        return self._place(pointer.first(reply.json(), "/0"))
+        return self._place(first(reply.json(), "/0"))

@@ -17,7 +17,7 @@ from urllib.parse import SplitResult, urljoin
 
 from app.errors import UpscalerUnavailable
 from app.upscalers.config import http_url
-from app.upscalers.remote.errors import ForeignHost, ProtocolError
+from app.upscalers.remote.answers import ForeignHost, ProtocolError
 
 Resolver = Callable[[str, int], Awaitable[Sequence[str]]]
 """(host, port) to IP addresses; raises OSError."""

@@ -19,7 +19,7 @@ import httpx
 from app.errors import ConfigError, UpscalerError, UpscalerUnavailable
 from app.upscalers.base import Turn
 from app.upscalers.config import RemoteConfig
-from app.upscalers.remote.errors import (
+from app.upscalers.remote.answers import (
     AnswerLost,
     BadCredentials,
     ProtocolError,

@@ -17,11 +17,10 @@ from numpy.typing import NDArray
 from pydantic import Field, PositiveInt
 
 from app.errors import UpscalerUnavailable
-from app.upscalers import pointer
 from app.upscalers.base import RGB, Capabilities, Source, Turn
 from app.upscalers.config import OneAddress
 from app.upscalers.remote.adapter import Adapter
-from app.upscalers.remote.errors import ProtocolError, Reply, explanation
+from app.upscalers.remote.answers import ProtocolError, Reply, explanation, find, first
 from app.upscalers.remote.http import Upstream
 from app.upscalers.tensors import HEADER_LENGTH, Malformed, Tensor, decode, encode
 
@@ -91,10 +90,10 @@ class OipUpscaler(Adapter[OipConfig]):
             )
         if self._config.tensor_format == "auto":
             server = await self._upstream.request("GET", "/v2")
-            extensions = pointer.find(server.json(), "/extensions/*") if server.ok else []
+            extensions = find(server.json(), "/extensions/*") if server.ok else []
             self.binary = "binary_tensor_data" in extensions
         document = metadata.json()
-        return {key: pointer.first(document, f"/{key}") for key in ("name", "versions", "platform")}
+        return {key: first(document, f"/{key}") for key in ("name", "versions", "platform")}
 
     async def _samples(self, source: Source, seeds: Sequence[int], turn: Turn) -> list[RGB]:
         if self._identified is None:

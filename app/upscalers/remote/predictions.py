@@ -18,17 +18,19 @@ from typing import Any, Literal, TypeVar
 from pydantic import Field, PositiveFloat, PositiveInt, field_validator
 
 from app.errors import UpscalerError, UpscalerUnavailable
-from app.upscalers import pointer
 from app.upscalers.base import RGB, Source, Turn
 from app.upscalers.config import BaseUrl, EnvName, HostName, OneAddress
-from app.upscalers.pointer import Pointer
 from app.upscalers.remote.adapter import Adapter, data_uri, mask_png, png_of
-from app.upscalers.remote.errors import (
+from app.upscalers.remote.answers import (
     AnswerLost,
     Filtered,
     GenerationFailed,
     NoImage,
+    Pointer,
     ProtocolError,
+    find,
+    first,
+    outline,
     raise_for_status,
 )
 
@@ -109,10 +111,10 @@ class PredictionsUpscaler(Adapter[Config]):
         return await asyncio.to_thread(lambda: data_uri(source.png))
 
     def _succeeded(self, document: Any) -> Any:
-        status = pointer.first(document, "/status")
+        status = first(document, "/status")
         if status == "succeeded":
             return document
-        said = self._upstream.redact(str(pointer.first(document, "/error") or ""))[:300]
+        said = self._upstream.redact(str(first(document, "/error") or ""))[:300]
         if status in ("canceled", "aborted"):
             raise UpscalerUnavailable(f"{self.name!r} cancelled the prediction.")
         if status != "failed":
@@ -122,16 +124,16 @@ class PredictionsUpscaler(Adapter[Config]):
         raise GenerationFailed(f"The model of {self.name!r} failed: {said}")
 
     def _output(self, document: Any) -> Any:
-        if pointer.first(document, "/data_removed"):
+        if first(document, "/data_removed"):
             raise ProtocolError(f"{self.name!r} removed its output before it could be fetched.")
-        whole = pointer.first(document, "/output")
-        output = pointer.first(whole, self._config.output_pointer)
+        whole = first(document, "/output")
+        output = first(whole, self._config.output_pointer)
         if isinstance(output, list) and output:
             output = output[0]
         if not isinstance(output, str):
             raise NoImage(
                 f"{self.name!r} sent no image at {self._config.output_pointer!r}; its output holds "
-                f"{pointer.outline(whole)}: set output_pointer.",
+                f"{outline(whole)}: set output_pointer.",
                 whole,
             )
         return output
@@ -142,7 +144,7 @@ class CogUpscaler(PredictionsUpscaler[CogConfig]):
 
     async def _identify(self) -> dict[str, Any]:
         reply = await self._upstream.call("GET", "/health-check")
-        status = pointer.first(reply.json(), "/status")
+        status = first(reply.json(), "/status")
         if status not in ("READY", "BUSY"):
             raise UpscalerUnavailable(f"{self.name!r} is not ready: it reports {status}.")
         return {}
@@ -180,12 +182,10 @@ class ReplicateUpscaler(PredictionsUpscaler[ReplicateConfig]):
         if version:
             return {"version": version}
         if name.startswith("deployments/"):
-            release = [
-                pointer.first(document, f"/current_release/{k}") for k in ("model", "version")
-            ]
+            release = [first(document, f"/current_release/{k}") for k in ("model", "version")]
             return {"release": release}
-        latest = pointer.first(document, "/latest_version/id")
-        official = bool(pointer.first(document, "/is_official"))
+        latest = first(document, "/latest_version/id")
+        official = bool(first(document, "/is_official"))
         return {"latest": latest, "official": official}
 
     async def _predict(self, values: dict[str, Any], turn: Turn) -> Any:
@@ -195,8 +195,8 @@ class ReplicateUpscaler(PredictionsUpscaler[ReplicateConfig]):
         document = await self._started(self._created(values), self._cancelled)
         try:
             # A prediction may say "processing" beside its output.
-            while pointer.first(document, "/status") in _RUNNING:
-                url = self._place(pointer.first(document, "/urls/get"))
+            while first(document, "/status") in _RUNNING:
+                url = self._place(first(document, "/urls/get"))
                 reply = await self._ask(url, config.poll_interval_s, turn)
                 raise_for_status(reply, self.name)
                 await self._parse(reply)
@@ -236,7 +236,7 @@ class ReplicateUpscaler(PredictionsUpscaler[ReplicateConfig]):
                 return next(
                     (
                         one
-                        for one in pointer.find(reply.json(), "/results/*")
+                        for one in find(reply.json(), "/results/*")
                         if isinstance(one, dict)
                         and {**one, **wanted} == one
                         and one.get("status") in (*_RUNNING, "succeeded")
@@ -246,7 +246,7 @@ class ReplicateUpscaler(PredictionsUpscaler[ReplicateConfig]):
         return None
 
     async def _cancelled(self, document: Any) -> None:
-        cancel = pointer.first(document, "/urls/cancel")
+        cancel = first(document, "/urls/cancel")
         if isinstance(cancel, str):
             await self._upstream.request("POST", cancel)
 
@@ -268,4 +268,4 @@ class ReplicateUpscaler(PredictionsUpscaler[ReplicateConfig]):
     async def _upload(self, source: Source) -> str:
         files = {"content": ("image.png", source.png, "image/png")}
         reply = await self._upstream.call("POST", "/files", files=files)
-        return self._place(pointer.first(reply.json(), "/urls/get"))
+        return self._place(first(reply.json(), "/urls/get"))

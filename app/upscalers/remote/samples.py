@@ -21,7 +21,7 @@ from app.images.decoders import decoding
 from app.images.drawings import holes_of
 from app.upscalers.base import RGB, Source, Turn
 from app.upscalers.config import OneAddress
-from app.upscalers.remote.errors import ProtocolError, WrongSample, WrongSize
+from app.upscalers.remote.answers import ProtocolError, WrongSample, WrongSize
 from app.upscalers.remote.http import Upstream
 
 log = structlog.get_logger()

@@ -20,11 +20,17 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
 from app.conformal.moments import MOMENTS_VERSION, Spread
 from app.errors import UpscalerError, UpscalerUnavailable
 from app.telemetry import signals
-from app.upscalers import pointer
 from app.upscalers.base import RGB, Capabilities, MomentsRequest, Source, Turn
 from app.upscalers.config import BaseUrl, CanaryPolicy, RemoteConfig
 from app.upscalers.remote.adapter import refuse_large
-from app.upscalers.remote.errors import Misconfigured, ProtocolError, SomeFailed, retriable
+from app.upscalers.remote.answers import (
+    Misconfigured,
+    ProtocolError,
+    SomeFailed,
+    find,
+    first,
+    retriable,
+)
 from app.upscalers.remote.http import Upstream
 from app.upscalers.remote.oip import output_of, request, understood
 from app.upscalers.tensors import encode
@@ -277,7 +283,7 @@ class WorkerUpscaler:
         name = self._config.model
         if name is None:
             server = await worker.upstream.call("GET", "/v2")
-            names = pointer.find(server.json(), "/models/*")
+            names = find(server.json(), "/models/*")
             if len(names) != 1 or not isinstance(names[0], str):
                 raise Misconfigured(f"{self.name!r} must name its model: set `model`.")
             name = names[0]
@@ -295,9 +301,9 @@ def _path(model: str) -> str:
 
 
 def _model(document: Any, name: str) -> Model:
-    described = pointer.first(document, "/parameters")
+    described = first(document, "/parameters")
     try:
-        accumulates = described.get("folding") == MOMENTS_VERSION and "folded" in pointer.find(
+        accumulates = described.get("folding") == MOMENTS_VERSION and "folded" in find(
             document, "/outputs/*/name"
         )
         return Model.model_validate({**described, "name": name, "accumulates": accumulates})

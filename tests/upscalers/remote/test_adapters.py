@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from app.errors import UpscalerFailed, UpscalerUnavailable
-from app.upscalers.remote.errors import (
+from app.upscalers.remote.answers import (
     AnswerLost,
     Filtered,
     GenerationFailed,

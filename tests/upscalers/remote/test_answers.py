@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from app.errors import UpscalerError, UpscalerRejected
 from app.problems import problem_of
 from app.upscalers.registry import build_adapter
-from app.upscalers.remote.errors import (
+from app.upscalers.remote.answers import (
     AnswerLost,
     BadCredentials,
     Busy,

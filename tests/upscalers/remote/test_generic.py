@@ -11,11 +11,10 @@ from starlette.testclient import TestClient
 from app.images.drawings import Inpaint, cut, hole_mask
 from app.main import create_app
 from app.settings import Settings
-from app.upscalers import pointer
 from app.upscalers.base import Source
 from app.upscalers.probe import pattern
 from app.upscalers.registry import build_adapter
-from app.upscalers.remote.errors import GenerationFailed, ProtocolError
+from app.upscalers.remote.answers import GenerationFailed, ProtocolError, find
 from app.upscalers.remote.generic import SeedField, fill, fill_path, preset_names
 from tests.api.admin import Admin, truth_files
 from tests.api.gateway import ADMIN_KEY, pixels, post
@@ -41,7 +40,7 @@ class TestTemplate:
          ("/x~1y", [3]), ("/a/7", []), ("/a/b", []), ("/a/-1", []), ("/a/-", [])],
     )  # fmt: skip
     def test_pointers(self, where, found):
-        assert pointer.find({"a": [{"b": 1}, {"b": 2}], "x/y": 3}, where) == found
+        assert find({"a": [{"b": 1}, {"b": 2}], "x/y": 3}, where) == found
 
 
 class TestConfig:

@@ -8,7 +8,7 @@ import pytest
 
 from app.errors import UpscalerRejected
 from app.upscalers.base import Source
-from app.upscalers.remote.errors import (
+from app.upscalers.remote.answers import (
     AnswerLost,
     BadCredentials,
     Busy,

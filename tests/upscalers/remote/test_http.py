@@ -7,7 +7,7 @@ import pytest
 
 from app.errors import UpscalerRejected, UpscalerUnavailable
 from app.upscalers.base import Turn
-from app.upscalers.remote.errors import BadCredentials, ProtocolError
+from app.upscalers.remote.answers import BadCredentials, ProtocolError
 from app.upscalers.remote.guard import FetchPolicy, Origin, is_public, own_url, target
 from app.upscalers.remote.http import Upstream
 from tests.upscalers.remote.faults import (

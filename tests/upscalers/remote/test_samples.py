@@ -6,7 +6,7 @@ from PIL import Image
 
 from app.upscalers.base import Turn
 from app.upscalers.probe import pattern
-from app.upscalers.remote.errors import ProtocolError, WrongSample
+from app.upscalers.remote.answers import ProtocolError, WrongSample
 from app.upscalers.remote.http import Upstream
 from app.upscalers.remote.samples import SampleReader, alignment
 from tests.factories import encoded

@@ -10,7 +10,7 @@ import pytest
 from app.errors import UpscalerRejected, UpscalerUnavailable
 from app.problems import problem_of
 from app.sampling.draw import draw
-from app.upscalers.remote.errors import Misconfigured, SomeFailed
+from app.upscalers.remote.answers import Misconfigured, SomeFailed
 from app.upscalers.remote.http import Upstream
 from app.upscalers.remote.worker import WorkerUpscaler
 from tests.live import serving

@@ -1,4 +1,6 @@
-"""Why a remote call failed, in finer classes than `app.errors`, and what an HTTP answer means.
+"""An answer: its JSON by pointer, and why a call failed, in finer classes than `app.errors`.
+
+JSON pointers are of RFC 6901, where `*` stands for every element of an array.
 
 Servers say "busy" with 409 (Cog), 429 (BentoML) or 503 (Triton, Gradio), and explain errors as
 `error`, `detail` (text or list), `errors` or plain text, whatever the content type.
@@ -10,20 +12,29 @@ import email.utils
 import json
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
-from typing import Any
+from itertools import islice
+from typing import Annotated, Any, Final
+
+from jsonpointer import EndOfList, JsonPointer, JsonPointerException
+from pydantic import AfterValidator, Field
 
 from app.errors import UpscalerError, UpscalerFailed, UpscalerRejected, UpscalerUnavailable
-from app.upscalers import pointer
 from app.upscalers.base import RGB
 
 _LONGEST_WAIT_S = 3600.0
 _TEXT_LIMIT = 300
 _DEEPEST = 6  # levels of nesting around an explanation
+_EVERY: Final = re.compile(r"/\*(?=/|$)")
+_NOTHING: Final = object()
+# A data URI, a link, or the first letters of PNG, JPEG, WebP, AVIF and GIF in base64.
+_IMAGE: Final = re.compile(r"data:image/|https?://|iVBORw0KGgo|/9j/|UklGR|AAAA.{5}0eXBhdm|R0lGOD")
+_MOST_NAMED: Final = 12
+_MOST_LETTERS: Final = 100
 _QUOTA_CODES = frozenset({"insufficient_quota", "billing_hard_limit_reached", "payment_required"})
 
 
@@ -251,7 +262,7 @@ def explanation(reply: Reply, error_text: Sequence[str] = ()) -> str:
         text = bytes(reply.body[:1024]).decode("utf-8", "replace").lstrip()
         said = "" if text.startswith("<") or "\0" in text else text
     else:
-        configured = (_words(pointer.first(reply.document, place)) for place in error_text)
+        configured = (_words(first(reply.document, place)) for place in error_text)
         said = next(filter(None, configured), "") or _words(reply.document)
     # Redacted before it is cut, which may cut a token.
     return _one_line(reply.redact(said))
@@ -285,10 +296,7 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
 
 
 def _is_quota(reply: Reply) -> bool:
-    codes = {
-        str(pointer.first(reply.document, place))
-        for place in ("/error/code", "/error/type", "/code")
-    }
+    codes = {str(first(reply.document, place)) for place in ("/error/code", "/error/type", "/code")}
     return bool(codes & _QUOTA_CODES)
 
 
@@ -320,3 +328,68 @@ def _number(value: Any) -> float | None:
     except (ValueError, OverflowError):
         return None
     return None if math.isnan(number) else number
+
+
+def find(document: Any, pointer: str) -> list[Any]:
+    """Every value that the pointer names; without `*` at most one."""
+    where, *rest = _EVERY.split(pointer, maxsplit=1)
+    found = JsonPointer(where).resolve(document, _NOTHING)
+    if found is _NOTHING or isinstance(found, EndOfList):
+        return []
+    if not rest:
+        return [found]
+    return [one for value in found for one in find(value, rest[0])] if type(found) is list else []
+
+
+def first(document: Any, pointer: str) -> Any:
+    """The first value that the pointer names, or None."""
+    return next(iter(find(document, pointer)), None)
+
+
+def checked(pointer: str) -> str:
+    """The pointer, if it is one. Raises ValueError."""
+    try:
+        JsonPointer(pointer)
+    except JsonPointerException as error:
+        raise ValueError(f"no JSON pointer (RFC 6901): {error}") from error
+    return pointer
+
+
+Pointer = Annotated[str, AfterValidator(checked), Field(description="JSON pointer, RFC 6901.")]
+
+
+def images(document: Any) -> list[str]:
+    """Pointers to what looks like an image; links last."""
+    found = [leaf for leaf in islice(_leaves(document, ""), 10_000) if _is_image(leaf[1])]
+    return [place for place, _ in sorted(found, key=lambda leaf: leaf[1].startswith("http"))]
+
+
+def outline(document: Any) -> str:
+    """A dozen pointers of a document without values: "/id, /output/0 (looks like an image)"."""
+    leaves = list(islice(_leaves(document, ""), 10_000))
+    leaves.sort(key=lambda leaf: not _is_image(leaf[1]))
+    named = [
+        pointer[:_MOST_LETTERS] + (" (looks like an image)" if _is_image(value) else "")
+        for pointer, value in leaves[:_MOST_NAMED]
+    ]
+    more = ["…"] if len(leaves) > _MOST_NAMED else []
+    return ", ".join([*named, *more]) or "nothing"
+
+
+def _is_image(value: Any) -> bool:
+    return isinstance(value, str) and _IMAGE.match(value) is not None
+
+
+def _leaves(value: Any, pointer: str) -> Iterator[tuple[str, Any]]:
+    """Pointers and values of everything but objects and arrays."""
+    waiting = [(pointer, value)]
+    while waiting:
+        pointer, value = waiting.pop()
+        if isinstance(value, dict):
+            parts = [(JsonPointer.from_parts([name]).path, one) for name, one in value.items()]
+        elif isinstance(value, list):
+            parts = [(f"/{place}", one) for place, one in enumerate(value)]
+        else:
+            yield pointer, value
+            continue
+        waiting += [(pointer + part, one) for part, one in reversed(parts)]
