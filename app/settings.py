@@ -44,8 +44,7 @@ from app.upscalers.base import AUTO
 from app.upscalers.config import BaseUrl, EmbeddedConfig, Name
 from app.upscalers.registry import UpscalerConfig
 from app.upscalers.remote.worker import WorkerConfig
-from app.upscalers.runtime import PrecisionSetting
-from app.upscalers.shipped import SHIPPED
+from app.upscalers.runtime import SHIPPED, PrecisionSetting
 
 
 def shown(default: str) -> dict[str, Any]:

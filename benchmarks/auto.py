@@ -17,7 +17,7 @@ from app.calibration.record import SIGMA_QUANTILES, Calibration
 from app.images.compression import class_in_words
 from app.serving.choose import chosen_from
 from app.settings import TABLE
-from app.upscalers.shipped import SHIPPED
+from app.upscalers.runtime import SHIPPED
 from benchmarks.table import print_table
 
 ALPHAS = (0.05, 0.1)

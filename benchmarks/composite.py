@@ -34,7 +34,7 @@ from app.serving.answer import rest_of
 from app.serving.promise import Subject
 from app.upscalers.base import RGB, Source
 from app.upscalers.embedded import EmbeddedUpscaler, FaithfulWitness
-from app.upscalers.shipped import SHIPPED
+from app.upscalers.runtime import SHIPPED
 from benchmarks.risk import SCALE, UPLOADS
 from benchmarks.table import print_table
 

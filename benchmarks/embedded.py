@@ -21,8 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from app.upscalers.embedded import EmbeddedUpscaler, symmetric_sample
-from app.upscalers.runtime import PrecisionSetting
-from app.upscalers.shipped import SHIPPED
+from app.upscalers.runtime import SHIPPED, PrecisionSetting
 from benchmarks.timing import timed
 
 Pixels = NDArray[np.uint8]

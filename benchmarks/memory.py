@@ -29,7 +29,7 @@ from app.settings import Settings
 from app.upscalers.base import Capabilities, Source
 from app.upscalers.embedded import FaithfulWitness
 from app.upscalers.registry import build_upscaler
-from app.upscalers.shipped import SHIPPED
+from app.upscalers.runtime import SHIPPED
 from benchmarks.request import EXAMPLE, with_state
 from benchmarks.table import print_table
 

@@ -31,10 +31,9 @@ from app.images.degrade import Degradation
 from app.images.facts import UPLOAD, classify
 from app.images.resize import Enlarged
 from app.sampling.pipeline import Pipeline
-from app.upscalers.base import Source, witness_of
+from app.upscalers.base import Source, sample_seeds, witness_of
 from app.upscalers.embedded import EmbeddedUpscaler, FaithfulWitness
-from app.upscalers.seeds import sample_seeds
-from app.upscalers.shipped import SHIPPED
+from app.upscalers.runtime import SHIPPED
 from benchmarks.table import print_table
 
 ALPHAS = (0.05, 0.075, 0.1, 0.125, 0.15)

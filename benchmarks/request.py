@@ -23,8 +23,7 @@ from app.main import create_app
 from app.settings import Settings
 from app.system import usable_cores
 from app.upscalers.embedded import EmbeddedUpscaler, symmetric_sample
-from app.upscalers.runtime import CPU, has_bf16, load_session
-from app.upscalers.shipped import SHIPPED
+from app.upscalers.runtime import CPU, SHIPPED, has_bf16, load_session
 from benchmarks.table import print_table
 from benchmarks.timing import timed
 

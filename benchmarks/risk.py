@@ -48,7 +48,7 @@ from app.sampling.pipeline import Pipeline
 from app.serving.promise import Subject
 from app.upscalers.base import RGB, Source
 from app.upscalers.embedded import EmbeddedUpscaler, FaithfulWitness
-from app.upscalers.shipped import SHIPPED
+from app.upscalers.runtime import SHIPPED
 from benchmarks.ship import under_which
 from benchmarks.table import print_table
 

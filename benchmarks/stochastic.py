@@ -23,9 +23,8 @@ from app.conformal import RiskCurve, Staircase, fidelity, fitting
 from app.conformal.indecision import Accumulator, IndecisionSettings
 from app.images.degrade import Degradation, degrade
 from app.images.resize import Enlarged
-from app.upscalers.base import Source
+from app.upscalers.base import GROUP_ORDER, Source
 from app.upscalers.embedded import EmbeddedUpscaler, FaithfulWitness
-from app.upscalers.seeds import GROUP_ORDER
 from benchmarks.table import print_table
 
 ALPHAS = (0.05, 0.075, 0.1, 0.15)

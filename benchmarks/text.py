@@ -42,7 +42,7 @@ from app.sampling.measure import measure, measured_again
 from app.sampling.pipeline import Pipeline
 from app.upscalers.base import RGB, Source
 from app.upscalers.embedded import EmbeddedUpscaler, FaithfulWitness
-from app.upscalers.shipped import SHIPPED
+from app.upscalers.runtime import SHIPPED
 from benchmarks.table import print_table
 
 T = TypeVar("T")

@@ -37,7 +37,7 @@ from app.images.degrade import Degradation
 from app.sampling.measure import measure
 from app.upscalers.base import Source
 from app.upscalers.embedded import EmbeddedUpscaler, FaithfulWitness
-from app.upscalers.shipped import SHIPPED
+from app.upscalers.runtime import SHIPPED
 from benchmarks.table import print_table
 
 SIDE, CUT, ALPHAS = 256, 0.5, (0.05, 0.1)

@@ -10,8 +10,8 @@ from app.api.deps import AdminDep, StateDep, admin_router
 from app.errors import BadRequest
 from app.images.degrade import USUAL
 from app.sampling.pipeline import DEFAULT_SAMPLES
-from app.upscalers import entry
 from app.upscalers.connect import ConnectRequest, attempt, config_of, look
+from app.upscalers.entries import table
 
 router = admin_router("upscalers", "bad-request", "upscaler-unavailable", "upscaler-failed")
 
@@ -99,7 +99,7 @@ async def probe_upscaler(wish: ProbeIn, state: StateDep, actor: AdminDep) -> Pro
     return ProbeOut(
         what=found.what,
         entry=suggested,
-        toml=entry.table(suggested),
+        toml=table(suggested),
         needs=found.needs,
         notes=notes,
         tried=wish.call,

@@ -26,7 +26,7 @@ from app.conformal.fidelity import Unit
 from app.errors import UpscalerUnavailable
 from app.sampling.pipeline import DEFAULT_SAMPLES
 from app.upscalers.base import Upscaler
-from app.upscalers.shipped import Character
+from app.upscalers.runtime import Character
 
 router = APIRouter(prefix="/v1/upscalers", tags=["upscale"])
 

@@ -21,7 +21,7 @@ from app.errors import ConfigError
 from app.images.decode import decode
 from app.images.decoders import decoding
 from app.sampling.pipeline import DEFAULT_SAMPLES
-from app.upscalers.entry import add
+from app.upscalers.entries import add
 from app.upscalers.probe import ProbeReport, probe
 from trustscale import AsyncTrustscale
 

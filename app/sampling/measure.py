@@ -27,7 +27,7 @@ from app.sampling.pipeline import Pipeline, Prediction, guard
 from app.system import beside, score_cores, shielded
 from app.telemetry.signals import span
 from app.upscalers.base import RGB, MomentsRequest, Source, Upscaler, witness_of
-from app.upscalers.seeds import sample_seeds
+from app.upscalers.base import sample_seeds
 
 OnFirst = Callable[[RGB], None]
 OnSigma = Callable[[int, NDArray[np.float32]], None]

@@ -38,7 +38,7 @@ from app.serving.credentials import Credentials
 from app.stores.base import ResultStore
 from app.system import Slots
 from app.upscalers.base import AUTO, Upscaler, named
-from app.upscalers.seeds import MAX_REQUEST_SEED
+from app.upscalers.base import MAX_REQUEST_SEED
 
 Pixels = Annotated[int, Field(ge=1)]
 MOST_PAGES: Final = 10_000

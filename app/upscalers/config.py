@@ -21,8 +21,7 @@ from pydantic import (
 )
 
 from app.images.drawings import Color
-from app.upscalers.runtime import PrecisionSetting
-from app.upscalers.shipped import SHIPPED, Character, ShippedName
+from app.upscalers.runtime import SHIPPED, Character, PrecisionSetting, ShippedName
 
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 _SECRET_HEADERS = frozenset({"authorization", "proxy-authorization", "cookie", "x-api-key"})

@@ -24,10 +24,10 @@ from pydantic import SecretStr, TypeAdapter, ValidationError
 
 from app.config_errors import mistakes
 from app.errors import BadRequest, ConfigError, UpscalerError, UpscalerUnavailable
-from app.upscalers import descriptions
+from app.upscalers import entries
 from app.upscalers.base import Source
 from app.upscalers.config import EmbeddedConfig, OneAddress, http_url
-from app.upscalers.descriptions import Entry, Suggestion
+from app.upscalers.entries import Entry, Suggestion
 from app.upscalers.probe import pattern
 from app.upscalers.registry import UpscalerConfig, build_adapter, build_upscaler
 from app.upscalers.remote.answers import (
@@ -228,9 +228,7 @@ async def _replicate(upstream: Upstream, path: str, _: Entry) -> Suggestion | No
     where: Entry = {"kind": "replicate", "model": ":".join(filter(None, found.groups()))}
     if upstream.base != _REPLICATE:
         where["url"] = upstream.base
-    return descriptions.of_predictions(
-        first(version, "/openapi_schema"), where, "a model on Replicate"
-    )
+    return entries.of_predictions(first(version, "/openapi_schema"), where, "a model on Replicate")
 
 
 async def _oip(upstream: Upstream, path: str, settings: Entry) -> Suggestion | None:
@@ -252,7 +250,7 @@ async def _oip(upstream: Upstream, path: str, settings: Entry) -> Suggestion | N
         model = names[0]
     metadata = await upstream.call("GET", f"/v2/models/{quote(model, safe='')}")
     where = {"kind": "oip", "url": upstream.base, "model": model}
-    return descriptions.of_oip(metadata.json(), where)
+    return entries.of_oip(metadata.json(), where)
 
 
 async def _gradio(upstream: Upstream, _: str, settings: Entry) -> Suggestion | None:
@@ -262,7 +260,7 @@ async def _gradio(upstream: Upstream, _: str, settings: Entry) -> Suggestion | N
     prefix = str(config.get("api_prefix") or "").rstrip("/")
     info = await upstream.call("GET", f"{prefix}/info")
     where = {"kind": "gradio", "url": upstream.base}
-    return descriptions.of_gradio(info.json(), where, settings.get("api_name"))
+    return entries.of_gradio(info.json(), where, settings.get("api_name"))
 
 
 async def _openapi(upstream: Upstream, path: str, settings: Entry) -> Suggestion | None:
@@ -272,10 +270,10 @@ async def _openapi(upstream: Upstream, path: str, settings: Entry) -> Suggestion
         document = await _document(upstream, place)
         if first(document, "/components/schemas/Input/properties") is not None:
             where = {"kind": "cog", "url": upstream.base}
-            found = descriptions.of_predictions(document, where, "a Cog container")
+            found = entries.of_predictions(document, where, "a Cog container")
         else:
             where = {"kind": "http", "url": upstream.base}
-            found = descriptions.of_openapi(document, where, wanted)
+            found = entries.of_openapi(document, where, wanted)
         if found is not None:
             return found
     return None

@@ -29,10 +29,26 @@ from PIL import Image
 from app.errors import ConfigError, UpscalerUnavailable
 from app.images.resize import resized
 from app.system import shielded, usable_cores
-from app.upscalers.base import RGB, Capabilities, Source, Turn, Witness, fingerprint_of
-from app.upscalers.runtime import OnnxModel, Precision, PrecisionSetting, foreseen
-from app.upscalers.seeds import GROUP_ORDER, apply, undo
-from app.upscalers.shipped import SCALE, SHIPPED, ShippedName
+from app.upscalers.base import (
+    GROUP_ORDER,
+    RGB,
+    Capabilities,
+    Source,
+    Turn,
+    Witness,
+    apply,
+    fingerprint_of,
+    undo,
+)
+from app.upscalers.runtime import (
+    SCALE,
+    SHIPPED,
+    OnnxModel,
+    Precision,
+    PrecisionSetting,
+    ShippedName,
+    foreseen,
+)
 
 # Of models that are not shipped; influence fades with distance.
 DEFAULT_TILE, DEFAULT_HALO = 288, 32

@@ -1,4 +1,4 @@
-"""ONNX networks, each on the fastest library of this machine.
+"""ONNX networks, also the shipped ones, each on the fastest library of this machine.
 
 OpenVINO runs them on x86 processors, in bfloat16 where the processor has it; onnxruntime on the
 accelerators of its installed build and on all other processors. Both give the same float32 output
@@ -13,9 +13,11 @@ import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
+from importlib import resources
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from types import MappingProxyType
+from typing import Any, Final, Literal, Protocol
 
 import numpy as np
 import structlog
@@ -44,6 +46,45 @@ _TOLERANCE = 0.5 / 255
 _STRIP = 32  # rows converted together: they stay in the cache
 
 log = structlog.get_logger(__name__)
+
+
+Character = Literal["faithful", "sharp"]
+"""Faithful: hardly invents, soft. Sharp: repaints, crisp."""
+
+ShippedName = Literal["span-x4", "realesr-x4"]
+
+SCALE: Final = 4  # of every model here
+
+
+@dataclass(frozen=True, slots=True)
+class ShippedModel:
+    """One model; `models/MODEL_CARD.md` describes it.
+
+    file: in `models/`.
+    title: for display.
+    halo: its radius in input pixels: no output pixel depends on anything farther away.
+    tile: the default largest side of a tile in input pixels.
+    """
+
+    file: str
+    title: str
+    character: Character
+    halo: int
+    tile: int
+
+    def read(self) -> bytes:
+        return resources.files("app.upscalers").joinpath("models", self.file).read_bytes()
+
+
+# 288 keeps a process near 520 MB.
+SHIPPED = MappingProxyType(
+    {
+        # The longest path has 21 convolutions of 3 x 3 and one of 1 x 1.
+        "span-x4": ShippedModel("spanx4_ch52.onnx", "SPAN ×4", "faithful", 21, 288),
+        # 34 convolutions of 3 x 3.
+        "realesr-x4": ShippedModel("realesr-general-x4v3.onnx", "Real-ESRGAN ×4", "sharp", 34, 296),
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,6 @@ from app.telemetry.signals import Metrics
 from app.upscalers.base import RGB, Upscaler
 from app.upscalers.config import RemoteConfig
 from app.upscalers.registry import UpscalerConfig
-from app.upscalers.seeds import sample_seeds
 
 Policy = Literal["warn", "refuse"]
 

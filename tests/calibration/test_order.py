@@ -16,8 +16,7 @@ from app.images.facts import UPLOAD, Facts, classify
 from app.sampling.pipeline import guard
 from app.serving.promise import Subject
 from app.upscalers.embedded import EmbeddedUpscaler, FaithfulWitness
-from app.upscalers.runtime import has_bf16
-from app.upscalers.shipped import SHIPPED
+from app.upscalers.runtime import SHIPPED, has_bf16
 from tests.factories import changed, made_of
 from tests.fakes import FakeUpscaler
 

@@ -10,7 +10,7 @@ import pytest
 
 from app.images.degrade import USUAL
 from app.settings import Settings
-from app.upscalers.shipped import SHIPPED
+from app.upscalers.runtime import SHIPPED
 from tests.docs.blocks import ROOT
 from tests.live import serving
 from tests.upscalers.test_connect import answering

@@ -22,11 +22,10 @@ from app.images.facts import UPLOAD, classify, look_at
 from app.sampling.draw import Throughput
 from app.sampling.measure import measure, measured_again
 from app.sampling.pipeline import Pipeline, differences, guard, identify
-from app.upscalers.base import Capabilities, Source, settings_of
+from app.upscalers.base import Capabilities, Source, sample_seeds, settings_of
 from app.upscalers.embedded import WITNESS, EmbeddedUpscaler, FaithfulWitness
 from app.upscalers.remote.answers import Filtered
-from app.upscalers.seeds import sample_seeds
-from app.upscalers.shipped import SHIPPED as MODELS
+from app.upscalers.runtime import SHIPPED as MODELS
 from tests.factories import photo
 from tests.fakes import FakeUpscaler, FakeWitness
 from tests.sampling.test_draw import Fake

@@ -13,8 +13,7 @@ from starlette.routing import Route
 
 from app.errors import BadRequest, UpscalerError
 from app.upscalers.connect import ConnectRequest, attempt, look
-from app.upscalers.descriptions import of_gradio, of_oip, of_openapi, of_predictions
-from app.upscalers.entry import add, table
+from app.upscalers.entries import add, of_gradio, of_oip, of_openapi, of_predictions, table
 from app.upscalers.remote.answers import BadCredentials, ProtocolError, WrongSample
 from tests.factories import encoded
 from tests.upscalers.remote.hosted import State, base64_of, hosted

@@ -14,11 +14,9 @@ from skimage import data
 
 from app.errors import ConfigError, UpscalerUnavailable
 from app.sampling.draw import draw
-from app.upscalers.base import Capabilities, Source
+from app.upscalers.base import Capabilities, Source, sample_seeds
 from app.upscalers.embedded import EmbeddedUpscaler, FairThreads, TilePlan, symmetric_sample
-from app.upscalers.runtime import OnnxModel
-from app.upscalers.seeds import sample_seeds
-from app.upscalers.shipped import SHIPPED
+from app.upscalers.runtime import SHIPPED, OnnxModel
 from tests.factories import photo
 
 # Networks from x to y, as the nodes of ONNX's textual form.

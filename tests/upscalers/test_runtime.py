@@ -11,8 +11,16 @@ from app.upscalers.embedded import EmbeddedUpscaler, FaithfulWitness
 from app.upscalers.probe import probe
 from app.upscalers.registry import build_upscaler
 from app.upscalers.remote.answers import BadCredentials
-from app.upscalers.runtime import CPU, OPENVINO, agree, has_bf16, load_session, runtimes, trial
-from app.upscalers.shipped import SHIPPED
+from app.upscalers.runtime import (
+    CPU,
+    OPENVINO,
+    SHIPPED,
+    agree,
+    has_bf16,
+    load_session,
+    runtimes,
+    trial,
+)
 from tests.factories import photo
 from tests.fakes import FakeUpscaler
 

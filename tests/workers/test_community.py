@@ -17,7 +17,7 @@ from spandrel.architectures.NAFNet.__arch.NAFNet_arch import NAFNet
 from spandrel.architectures.SwinIR.__arch.SwinIR import SwinIR
 
 from app.images.degrade import Degradation, degrade
-from app.upscalers.seeds import GROUP_ORDER, apply, undo
+from app.upscalers.base import GROUP_ORDER, apply, undo
 from tests.factories import photo
 from tests.workers.fakes import load, noise
 from workers import weights

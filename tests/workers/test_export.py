@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import yaml
 
-from app.upscalers.shipped import SHIPPED
+from app.upscalers.runtime import SHIPPED
 from tests.workers.fakes import load, noise
 from workers import export
 

@@ -14,7 +14,7 @@ from app.upscalers.base import Source
 from app.upscalers.embedded import EmbeddedUpscaler, TilePlan
 from app.upscalers.remote.http import Upstream
 from app.upscalers.remote.worker import WorkerConfig, WorkerUpscaler
-from app.upscalers.shipped import SHIPPED
+from app.upscalers.runtime import SHIPPED
 from tests.live import serving
 from tests.upscalers.remote.pictures import patient
 from tests.workers.fakes import load, noise

@@ -17,7 +17,7 @@ from app.images.decoders import decoding
 from app.upscalers.base import RGB
 from app.upscalers.config import EmbeddedConfig
 from app.upscalers.embedded import DEFAULT_TILE
-from app.upscalers.entry import add
+from app.upscalers.entries import add
 from app.upscalers.probe import pattern
 from app.upscalers.runtime import OnnxModel, Tensor
 from workers.errors import ConfigError, WeightsError

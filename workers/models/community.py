@@ -17,9 +17,8 @@ import numpy as np
 import spandrel
 import torch
 
-from app.upscalers.base import RGB
+from app.upscalers.base import DIHEDRAL, GROUP_ORDER, RGB, apply, undo
 from app.upscalers.embedded import Span, TilePlan, run_tiled
-from app.upscalers.seeds import DIHEDRAL, GROUP_ORDER, apply, undo
 from workers import weights
 from workers.errors import ConfigError, OutOfMemory, WeightsError
 from workers.models.device import (

@@ -141,7 +141,7 @@ class Engine(ABC):
 class OneByOneEngine(Engine):
     """Makes its samples one at a time; of seeds equal modulo `distinct_samples` only one runs.
 
-    A deterministic model is sampled through its symmetries (`app/upscalers/seeds.py`); one that
+    A deterministic model is sampled through its symmetries (`app/upscalers/base.py`); one that
     sees no colour has only the 8 geometric ones. A model that draws at random takes the seed as it
     is.
     """

@@ -10,11 +10,9 @@ from typing import Self
 
 from app.errors import ConfigError as Unfit
 from app.errors import UpscalerFailed
-from app.upscalers.base import RGB
+from app.upscalers.base import GROUP_ORDER, RGB
 from app.upscalers.embedded import EmbeddedUpscaler, TilePlan, symmetric_sample, tile_and_halo
-from app.upscalers.runtime import Precision
-from app.upscalers.seeds import GROUP_ORDER
-from app.upscalers.shipped import SHIPPED, ShippedName
+from app.upscalers.runtime import SHIPPED, Precision, ShippedName
 from workers.errors import ConfigError, ModelFailed, WeightsError
 from workers.models.engine import DeviceMemory, EngineSpec, OneByOneEngine, host_memory
 

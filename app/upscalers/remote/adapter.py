@@ -72,7 +72,7 @@ class Adapter(abc.ABC, Generic[Config]):
             for key, value in self._config.model_dump(mode="json").items()
             if key not in self._config.HOW_TO_CALL and not (key in _NEW and value is None)
         }
-        where = self._config.identity or list(self._config.addresses)
+        where = self._config.identity or [self._upstream.base]
         return {"model": where, "settings": settings, "learned": self._identified}
 
     @property

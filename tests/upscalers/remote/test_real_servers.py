@@ -12,7 +12,7 @@ import pytest
 from app.errors import UpscalerFailed, UpscalerRejected, UpscalerUnavailable
 from app.sampling.draw import draw
 from app.upscalers.connect import ConnectRequest, attempt, look
-from app.upscalers.entry import table
+from app.upscalers.entries import table
 from app.upscalers.remote.answers import Busy, GenerationFailed, ProtocolError
 from tests.live import serving
 from tests.missing import not_here

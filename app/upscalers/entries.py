@@ -1,17 +1,22 @@
-"""From a server's description of itself to an upscaler's entry; pure functions.
+"""Entries of `[[upscalers]]`: from a server's description of itself, as text, added to a file.
 
 What a description does not say is left to a trial, or to a person.
 """
 
 from __future__ import annotations
 
+import json
 import re
+import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
+from app.errors import ConfigError
 from app.upscalers.remote.answers import find, first
+from app.upscalers.runtime import SHIPPED
 
 Entry = dict[str, Any]
 """An entry of `[[upscalers]]` as TOML has it."""
@@ -24,6 +29,7 @@ _UPSCALES: Final = re.compile(r"upscal|super|enhanc|restor|sharp|resol", re.IGNO
 _MOST_SEED: Final = 2**31 - 1
 _JSON: Final = "application/json"
 _FORM: Final = "multipart/form-data"
+_BARE: Final = re.compile(r"[A-Za-z0-9_-]+")
 _EMPTY: Final = {"string": "", "number": 0, "integer": 0, "boolean": False}
 
 
@@ -285,3 +291,49 @@ def _resolved(schema: Any, document: Any, depth: int = 8) -> dict[str, Any]:
             if inner and inner.get("type") != "null":
                 return {**inner, **{k: v for k, v in schema.items() if k != key}}
     return schema
+
+
+def add(path: Path, entry: Mapping[str, Any]) -> None:
+    """Append the entry to the file, creating it if needed.
+
+    A file that names no upscalers gets the shipped ones too, or they would disappear.
+
+    Raises:
+        ConfigError: the file cannot be written, is no TOML, or has an upscaler of that name.
+    """
+    try:
+        text = path.read_text("utf-8") if path.exists() else ""
+        given = tomllib.loads(text).get("upscalers", [])
+        default = (
+            [] if given else [{"name": name, "kind": "embedded", "model": name} for name in SHIPPED]
+        )
+        if entry["name"] in [each.get("name") for each in (*given, *default)]:
+            raise ConfigError(f"{path} has an upscaler {entry['name']}; give another --name.")
+        added = "".join(f"\n{table(each)}" for each in (*default, entry))
+        tomllib.loads(text + added)
+        with path.open("a", encoding="utf-8") as file:
+            file.write(added if text else added.lstrip())
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}.") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, AttributeError) as error:
+        raise ConfigError(f"{path}: an upscaler cannot be added to it ({error}).") from error
+
+
+def table(entry: Mapping[str, Any]) -> str:
+    """The entry as TOML, a setting a line, without None, which TOML lacks."""
+    first = {name: entry[name] for name in ("name", "kind") if name in entry}
+    given = {key: value for key, value in {**first, **entry}.items() if value is not None}
+    lines = [f"{_key(key)} = {_value(value)}\n" for key, value in given.items()]
+    return f"[[upscalers]]\n{''.join(lines)}"
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return f"{{ {', '.join(f'{_key(key)} = {_value(one)}' for key, one in value.items())} }}"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_value, value))}]"
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007F")
+
+
+def _key(key: str) -> str:
+    return key if _BARE.fullmatch(key) else _value(key)
