@@ -47,7 +47,7 @@ def main(images: list[str]) -> None:
         run("git", "clone", "--quiet", ROOT, clone)
         version = same_version(clone)
         made(clone, "dist", "package", "docs")
-        told("made in a clean clone: dist, package, sbom, site")
+        report("made in a clean clone: dist, package, sbom, site")
         rebuilt(clone)
         service, client = installed(clone, tried)
         readme(clone, tried, service, client)
@@ -71,8 +71,8 @@ def run(*command: str | Path, cwd: Path = ROOT, text: str | None = None) -> str:
     return done.stdout
 
 
-def told(what: str) -> None:
-    """Say what holds."""
+def report(what: str) -> None:
+    """Print what holds."""
     print(f"ok  {what}", flush=True)
 
 
@@ -98,7 +98,7 @@ def same_version(clone: Path) -> str:
     }
     if len(found) != 1:
         sys.exit(f"release-check: the versions differ: {', '.join(sorted(found))}")
-    told(f"one version: {(version := found.pop())}")
+    report(f"one version: {(version := found.pop())}")
     return version
 
 
@@ -112,7 +112,7 @@ def rebuilt(clone: Path) -> None:
             first, second = contents(clone / "dist" / again.name), contents(again)
             if first != second:
                 sys.exit(f"release-check: {again.name} from its sources differs")
-    told("the wheels of the source distributions are the same")
+    report("the wheels of the source distributions are the same")
 
 
 def contents(wheel: Path) -> dict[str, int]:
@@ -134,7 +134,7 @@ def installed(clone: Path, tried: Path) -> tuple[Path, Path]:
     run(*into, client, next(wheels.glob("trustscale_client-*.whl")))
     for place in (service, client):
         run(uv, "pip", "check", "--quiet", "--python", place)
-    told("service (by its lock) and client are installed in fresh environments, and complete")
+    report("service (by its lock) and client are installed in fresh environments, and complete")
     return service / "bin", client / "bin"
 
 
@@ -151,7 +151,7 @@ def readme(clone: Path, tried: Path, service: Path, client: Path) -> None:
     text = "\n".join(script).replace("8000", port).replace(".venv/bin", str(service))
     text = text.replace("serve &", f"serve --port {port} >serve.log 2>&1 &")
     run("bash", "-euo", "pipefail", cwd=tried, text=text)
-    told("the README's commands ran: upscale, a folder, serve, curl, the Python client")
+    report("the README's commands ran: upscale, a folder, serve, curl, the Python client")
 
 
 def chart(clone: Path, version: str) -> None:
@@ -159,7 +159,7 @@ def chart(clone: Path, version: str) -> None:
     for values in (clone / "deploy/chart/values").glob("*.yaml"):
         archive = clone / f"package/trustscale-{version}.tgz"
         run(VENV / "bin/helm", "template", "trustscale", archive, "--values", values)
-    told("the packed chart is rendered with every values file")
+    report("the packed chart is rendered with every values file")
 
 
 def licences(clone: Path) -> None:
@@ -182,7 +182,7 @@ def licences(clone: Path) -> None:
             refused.append(f"{name} ({', '.join(sorted(stated)) or 'none stated'})")
     if refused:
         sys.exit(f"release-check: licences to look at: {'; '.join(refused)}")
-    told(f"licences of {len(names) - len(unseen)} packages allow to pass them on")
+    report(f"licences of {len(names) - len(unseen)} packages allow to pass them on")
     if unseen:
         print(f"--  not installed here, so not looked at: {', '.join(unseen)}")
 
@@ -210,7 +210,7 @@ def built(clone: Path, images: list[str]) -> None:
         print("--  images: NOT built, because neither docker nor buildah is here")
     else:
         made(clone, "images", f"TARGETS={' '.join(images)}")
-        told(f"images are built: {', '.join(images)}")
+        report(f"images are built: {', '.join(images)}")
 
 
 def pushed(clone: Path, version: str) -> Iterator[str]:

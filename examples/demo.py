@@ -47,7 +47,7 @@ Look at {OUT.name}/:
   {PHOTO}.mask.png      white: trusted
   {PHOTO}.overlay.png   untrusted regions tinted
   {PHOTO}.trust.png     the trust level: the masks of every α in one 16-bit image
-  {PHOTO}.result.json   the answer, with the guarantee in words"""
+  {PHOTO}.result.json   the answer, with the guarantee as text"""
     )
     return 0
 

@@ -71,8 +71,8 @@ Name = Annotated[str | None, typer.Option(help="What to call the model in URLs."
 Dtype = Annotated[
     str, typer.Option(help="Precision: float32, float16 or bfloat16.", envvar="WORKER_DTYPE")
 ]
-Tile = Annotated[int | None, typer.Option(help="Side of the parts of large images; not of sinsr.")]
-Halo = Annotated[int | None, typer.Option(help="onnx: how far the parts overlap.")]
+Tile = Annotated[int | None, typer.Option(help="Side of the tiles of large images; not for sinsr.")]
+Halo = Annotated[int | None, typer.Option(help="onnx: overlap of the tiles.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 
 

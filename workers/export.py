@@ -8,12 +8,9 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-from starlette.types import ASGIApp
-
 from workers.errors import ConfigError, WorkerError
 from workers.models.engine import EngineSpec, SampleRequest
 from workers.models.registry import load_engine
-from workers.service import create_app
 
 _MODEL_PY = '''\
 """Triton's Python backend looks for this class here; trustscale has it."""
@@ -99,7 +96,9 @@ def ray_application(settings: Mapping[str, str]) -> Any:
     serve: Any = importlib.import_module("ray.serve")
     spec = EngineSpec.of(settings)
 
-    def replica() -> ASGIApp:
+    def replica() -> Any:
+        from workers.service import create_app  # noqa: PLC0415 - Triton's backend does without
+
         return create_app(load_engine(spec))
 
     return serve.deployment(serve.ingress(replica)(), name="worker").bind()

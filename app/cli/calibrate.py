@@ -40,7 +40,7 @@ def calibrate(
             help="Name; auto: all that it chooses from, by what is measured. Default: the first."
         ),
     ] = None,
-    name: Annotated[str | None, typer.Option(help="A name for the calibration.")] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the calibration.")] = None,
     samples: Annotated[
         int | None, typer.Option(help="M, samples and calls per image; default: 1.")
     ] = None,
@@ -124,8 +124,8 @@ def calibrate(
     like: Annotated[
         Path | None,
         typer.Option(
-            help="A folder of uploads: X is compressed as they are; classes that this leaves "
-            "without cover are named."
+            help="A folder of uploads: X is compressed as they are; classes that are then not "
+            "covered are listed."
         ),
     ] = None,
     grey: options.Grey = False,
@@ -137,9 +137,9 @@ def calibrate(
     inpaint_color: options.Color = "#ff00ff",
     seed: Annotated[int, typer.Option(help="Seed of samples and degradation.")] = 0,
     skip_bad_pairs: Annotated[
-        bool, typer.Option(help="Leave out pairs that cannot be used, and say so.")
+        bool, typer.Option(help="Leave out pairs that cannot be used, and list them.")
     ] = False,
-    activate: Annotated[bool, typer.Option(help="Serve from it when it is done.")] = False,
+    activate: Annotated[bool, typer.Option(help="Activate it when it is done.")] = False,
     force: options.Force = False,
     export: Annotated[Path | None, typer.Option(help="Also write the one-file form.")] = None,
     note: Annotated[

@@ -107,7 +107,7 @@ def activate(
     server: options.Server = None,
     as_json: options.Json = False,
 ) -> None:
-    """Put this calibration before the active ones, and say what each of them then answers.
+    """Put this calibration before the active ones, and print what each of them then answers.
 
     An upload is answered from the first that covers its class and size.
     """
@@ -148,7 +148,7 @@ def backtest(
     server: options.Server = None,
     as_json: options.Json = False,
 ) -> None:
-    """Say what to expect: loss and trusted area where half of the pairs calibrates the other."""
+    """Estimate loss and trusted area: half of the pairs calibrates, the other half is judged."""
     found = ask(server, lambda service: service.backtest(calibration, splits, group))
     output(found, _expectation, as_json=as_json)
 
@@ -182,19 +182,19 @@ def extend(
 
 @app.command()
 def delete(calibration: Id, server: options.Server = None) -> None:
-    """Remove a calibration that is not active, with its canaries and what was seen under it."""
+    """Remove a calibration that is not active, with its canaries and observations."""
     ask(server, lambda service: service.delete(calibration))
     typer.echo(f"{calibration} is deleted")
 
 
 @app.command()
 def audit(
-    limit: Annotated[int, typer.Option(min=1, max=1000, help="Most entries.")] = 100,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="Entries at most.")] = 100,
     before: Annotated[int | None, typer.Option(help="Only those older than this id.")] = None,
     server: options.Server = None,
     as_json: options.Json = False,
 ) -> None:
-    """Say what admins of a server did, the newest first."""
+    """List what admins of a server did, the newest first."""
     entries = ask(server, lambda service: service.audit(limit, before))
     output(entries, lines(_entry), as_json=as_json)
 

@@ -72,7 +72,7 @@ def cancel(
     server: options.Server = None,
     as_json: options.Json = False,
 ) -> None:
-    """Give a job up: at once if it is queued, within seconds if it runs."""
+    """Cancel a job: at once if it is queued, within seconds if it runs."""
 
     async def cancelled(service: AsyncTrustscale) -> dict[str, Any]:
         asked = await service.job(job)

@@ -14,7 +14,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Server = Annotated[
     str | None,
     typer.Option(
-        "--server", metavar="URL", help="Do it on this server, with the key of TRUSTSCALE_KEY."
+        "--server", metavar="URL", help="Run it on this server, with the key in TRUSTSCALE_KEY."
     ),
 ]
 
@@ -36,28 +36,31 @@ Tolerance = Annotated[
     float | None, typer.Option(help="τ: the error that few pictures exceed (probability).")
 ]
 Level = Annotated[
-    float | None, typer.Option(help="β: the share of pictures that do; default: 0.1 (probability).")
+    float | None,
+    typer.Option(help="β: the share of pictures that may exceed τ; default: 0.1 (probability)."),
 ]
 Menu = Annotated[
-    list[float] | None, typer.Option(help="An α to choose from after looking; repeat (post_hoc).")
+    list[float] | None,
+    typer.Option(help="An α to choose from after looking; repeatable (post_hoc)."),
 ]
 Between = Annotated[
     tuple[float, float] | None,
     typer.Option(help="The smallest and largest α to choose from after looking (post_hoc)."),
 ]
-Activate = Annotated[bool, typer.Option(help="Serve from it at once.")]
+Activate = Annotated[bool, typer.Option(help="Activate it at once.")]
 Only = Annotated[bool, typer.Option("--only", help="Make it the only active one of its upscaler.")]
-Force = Annotated[bool, typer.Option("--force", help="Activate it also if it would serve worse.")]
+Force = Annotated[
+    bool, typer.Option("--force", help="Activate it even if it serves worse than the active one.")
+]
 
 Stretch = Annotated[
     str | None,
     typer.Option(
         metavar="LOW,HIGH|pA,pB",
-        help="Of data: the values, or percentiles of them, that become the darkest and lightest of "
-        "16 bits.",
+        help="Of data: the values, or percentiles, that become darkest and lightest of 16 bits.",
     ),
 ]
-Grey = Annotated[bool, typer.Option(help="Degradation: drop the colour.")]
+Grey = Annotated[bool, typer.Option(help="Degradation: remove the colour.")]
 Blur = Annotated[float, typer.Option(help="Degradation: blur in pixels of X.")]
 Noise = Annotated[float, typer.Option(help="Degradation: noise in levels of 255.")]
 Jpeg = Annotated[int | None, typer.Option(help="Degradation: JPEG quality.")]

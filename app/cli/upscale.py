@@ -36,31 +36,33 @@ def upscale(
         ),
     ] = None,
     recursive: Annotated[
-        bool, typer.Option("--recursive", "-r", help="Also the folders in folders.")
+        bool, typer.Option("--recursive", "-r", help="Also look into subfolders.")
     ] = False,
     overwrite: Annotated[
         bool,
         typer.Option(
             "--overwrite/--no-overwrite",
-            help="Replace answers to something else; what is done stays in any case.",
+            help="Replace answers to other requests; finished answers to this request stay.",
         ),
     ] = False,
     at_once: Annotated[
         int | None,
-        typer.Option(min=1, help="Images at the same time; default: max_in_flight, 4 on a server."),
+        typer.Option(
+            min=1, help="Images upscaled at the same time; default: max_in_flight, 4 on a server."
+        ),
     ] = None,
     upscaler: Annotated[str | None, typer.Option(help="Name; default: the first one.")] = None,
     alpha: Annotated[
         float | None, typer.Option(help="Largest expected error tolerated in the mask.")
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="Same seed, same bytes.")] = None,
+    seed: Annotated[int | None, typer.Option(help="The same seed gives the same bytes.")] = None,
     mask: Annotated[
         str | None, typer.Option(help="none: the picture alone, also without a calibration.")
     ] = None,
     believed: Annotated[
         bool,
         typer.Option(
-            "--believed", help="Also NAME.believed.png: outside the mask something plain instead."
+            "--believed", help="Also NAME.believed.png: a plain enlargement outside the mask."
         ),
     ] = False,
     background: Annotated[
@@ -68,29 +70,30 @@ def upscale(
     ] = None,
     group: Annotated[
         str | None,
-        typer.Option(help="Group that the images belong to, of those of the calibration."),
+        typer.Option(help="Group of the calibration that the images belong to."),
     ] = None,
     format: Annotated[  # noqa: A002
         str,
         typer.Option(help="png, webp, avif, jpeg; with the mask inside: tiff, cog.tiff, ome.tiff."),
     ] = "png",
-    quality: Annotated[int | None, typer.Option(help="Of webp, avif and jpeg.")] = None,
+    quality: Annotated[int | None, typer.Option(help="Of webp, avif and jpeg, 1 to 100.")] = None,
     metadata: Annotated[
-        str, typer.Option(help="keep: camera, dates, author, text; keep-gps: the place, too.")
+        str, typer.Option(help="keep: camera, dates, author, text; keep-gps: also the place.")
     ] = "none",
     fit: Annotated[
-        int | None, typer.Option(help="Longest side that images are reduced to before.")
+        int | None, typer.Option(help="Reduce the images to this longest side before.")
     ] = None,
     to: Annotated[
-        int | None, typer.Option(help="Longest side that the pictures are reduced to afterwards.")
+        int | None, typer.Option(help="Reduce the pictures to this longest side afterwards.")
     ] = None,
     stretch: options.Stretch = None,
     bands: Annotated[
         str | None,
-        typer.Option(help="One band, or three such as 4,3,2, of TIFF files with several."),
+        typer.Option(help="For TIFF files with several bands: one, or three such as 4,3,2."),
     ] = None,
     page: Annotated[
-        int | None, typer.Option(min=1, help="Of TIFF files with several; default: the first.")
+        int | None,
+        typer.Option(min=1, help="For TIFF files with several pages; default: the first."),
     ] = None,
     guarantee: Annotated[
         str | None,

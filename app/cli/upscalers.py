@@ -113,7 +113,9 @@ def connect(
     set_: Annotated[
         list[str] | None,
         typer.Option(
-            "--set", metavar="NAME=VALUE", help="A setting of the entry, JSON or text; repeat."
+            "--set",
+            metavar="NAME=VALUE",
+            help="A setting of the entry, as JSON or text; repeatable.",
         ),
     ] = None,
     write: Annotated[
@@ -123,7 +125,7 @@ def connect(
     server: options.Server = None,
     as_json: options.Json = False,
 ) -> None:
-    """Make an upscaler's entry from what its server says of itself, and try it by one call."""
+    """Make an upscaler's entry from its server's description, and try it with one call."""
     settings = _settings(set_ or [], name=name, token_env=token_env, price_per_call=price)
     token = os.environ.get(token_env, "").strip() if token_env else ""
     if token_env and not token:

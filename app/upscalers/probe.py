@@ -122,8 +122,8 @@ def _warnings(report: ProbeReport, max_samples: int | None) -> list[str]:
     found = []
     if not report.varies:
         found.append(
-            "Two generations were identical: a fixed seed, a cache or a deterministic model. More "
-            "than one tells nothing: calibrate it with one sample (--samples 1), whose σ looks at "
+            "Two generations were identical: a fixed seed, a cache or a deterministic model. A "
+            "second one adds nothing: calibrate it with one sample (--samples 1), whose σ looks at "
             "what the upscaler adds to its input."
         )
     elif report.takes_seeds and not report.repeatable:

@@ -104,13 +104,13 @@ PAGES: Final[dict[str, Callable[[], str]]] = {
 def _rows(model: type[BaseModel]) -> list[str]:
     """A row for each field, without discriminators and nested documents."""
     return [
-        f"| `{name}` | {_default(field)} | {_cell(_told(model, name))} |"
+        f"| `{name}` | {_default(field)} | {_cell(_description(model, name))} |"
         for name, field in model.model_fields.items()
         if name != "kind"
     ]
 
 
-def _told(model: type[BaseModel], name: str) -> str:
+def _description(model: type[BaseModel], name: str) -> str:
     """The description of a field, inherited where a kind only changes the default."""
     fields = [base.model_fields.get(name) for base in model.__mro__ if issubclass(base, BaseModel)]
     return next((field.description for field in fields if field and field.description), "")
@@ -126,7 +126,7 @@ def _fields(rows: Iterable[str]) -> Iterator[str]:
     yield from ("| setting | default | meaning |", "|---|---|---|", *rows)
 
 
-def _default(field: FieldInfo) -> str:
+def _default(field: FieldInfo) -> str:  # noqa: PLR0911 - one return for each kind
     extra = field.json_schema_extra
     if isinstance(extra, dict) and "default" in extra:
         return str(extra["default"])
@@ -134,18 +134,17 @@ def _default(field: FieldInfo) -> str:
         return "required"
     match field.get_default(call_default_factory=True, validated_data={}):
         case bool(value):
-            told = "on" if value else "off"
+            return "on" if value else "off"
         case int() | float() as value:
-            told = f"{value:,}".removesuffix(".0").replace(",", " ")
+            return f"{value:,}".removesuffix(".0").replace(",", " ")
         case str(value) if value:
-            told = f"`{value}`"
+            return f"`{value}`"
         case dict(value) if value:
-            told = ", ".join(f"`{key}`: `{one}`" for key, one in value.items())
+            return ", ".join(f"`{key}`: `{one}`" for key, one in value.items())
         case tuple(value) if value:
-            told = ", ".join(f"`{one}`" for one in value)
+            return ", ".join(f"`{one}`" for one in value)
         case _:
-            told = "none"
-    return told
+            return "none"
 
 
 def all_commands(name: str = "trustscale", command: Any = None) -> Iterator[tuple[str, Any]]:
@@ -158,20 +157,20 @@ def all_commands(name: str = "trustscale", command: Any = None) -> Iterator[tupl
 
 
 def _parameter(parameter: Any) -> Iterator[str]:
-    names = [*parameter.opts, *parameter.secondary_opts]
-    if parameter.hidden if hasattr(parameter, "hidden") else False:
+    if getattr(parameter, "hidden", False):
         return
+    names = [*parameter.opts, *parameter.secondary_opts]
     shown = ", ".join(f"`{name}`" for name in names if name.startswith("-")) or (
         f"`{parameter.name.upper()}`"
     )
-    told = getattr(parameter, "help", None) or ""
+    text = getattr(parameter, "help", None) or ""
     choices = getattr(parameter.type, "choices", None)
     if choices:
-        told += f" One of {', '.join(f'`{one}`' for one in choices)}."
+        text += f" One of {', '.join(f'`{one}`' for one in choices)}."
     default = parameter.default
     if default not in (None, False, True, (), []) and not callable(default) and default != "":
-        told += f" Default: `{default}`."
-    yield f"| {shown} | {_cell(told.strip())} |"
+        text += f" Default: `{default}`."
+    yield f"| {shown} | {_cell(text.strip())} |"
 
 
 def _cell(text: str) -> str:
