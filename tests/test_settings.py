@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from app.cli.config import effective
+from app.cli.serve import effective
 from app.config_errors import did_you_mean
 from app.config_sources import read_secret_files
 from app.errors import ConfigError

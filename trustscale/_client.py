@@ -1,4 +1,4 @@
-"""The clients: one set of methods, blocking for `Trustscale`, awaited for `AsyncTrustscale`."""
+"""The clients and their jobs: blocking for `Trustscale`, awaited for `AsyncTrustscale`."""
 
 from __future__ import annotations
 
@@ -8,11 +8,10 @@ import secrets
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import closing
-from typing import Any, Generic, Self, TypeVar, Unpack
+from typing import Any, Final, Generic, Self, TypeVar, Unpack, cast
 
 import httpx
 
-from trustscale._job import CALIBRATIONS, AsyncJob, Job, Progress, fetched
 from trustscale._options import (
     ActivateOptions,
     CalibrationOptions,
@@ -22,8 +21,97 @@ from trustscale._options import (
     checked,
 )
 from trustscale._result import Result
-from trustscale._session import Awaited, Blocking, Problem, Session, method
+from trustscale._session import Awaited, Blocking, Problem, Session, method, settled
 from trustscale._upload import GROUP, Pairs, Picture, Tar, archive_of, content, form, manifest
+
+CALIBRATIONS: Final = "/v1/admin/calibrations"
+
+Progress = Callable[[int, int], None]
+"""Called with (done, total)."""
+
+_PENDING: Final = frozenset({"queued", "running"})
+_PATIENT: Final = 8  # retries while a job is watched: its server may be restarted for some 50 s
+_LOOKS: Final = (0.1, 0.2, 0.5, 1.0, 2.0)  # seconds between two looks at a job
+
+
+async def fetched(session: Session, document: Mapping[str, Any]) -> Result:
+    """The result of a document, with its files."""
+    files, links = {}, document["links"]
+    parts = ["image", "mask", "trust"]
+    if document.get("believed", {}).get("is_sent"):
+        parts.append("believed")
+    for link in (links[part] for part in parts if part in links):
+        files[link.rpartition("/")[2]] = (await session.send("GET", link)).content
+    return Result(document, files)
+
+
+class _JobMethods:
+    def __init__(self, session: Session, document: dict[str, Any]) -> None:
+        self._session = session
+        self.document = document
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.id}: {self.document.get('kind')}, {self.state}>"
+
+    @property
+    def id(self) -> str:
+        return str(self.document["id"])
+
+    @property
+    def state(self) -> str:
+        """The last known state: queued, running, succeeded, expired, failed, cancelled, etc."""
+        return str(self.document["state"])
+
+    @method
+    async def wait(self, progress: Progress | None = None) -> Any:
+        """What it made, once it has ended: a `Result`, or the calibration.
+
+        A semantic calibration without labels returns in the state awaiting_labels.
+
+        Raises:
+            Problem: it failed, was cancelled, or its result is gone (expired).
+        """
+        await settled(cast("Any", self).watch(progress))
+        ask, job = self._session.document, self.document
+        if self.state == "awaiting_labels":
+            return await ask("GET", f"{CALIBRATIONS}/{self.id}")
+        if self.state != "succeeded":
+            raise Problem(job["error"] or {"detail": f"The job {self.id} is {self.state}."})
+        found = await ask("GET", job["result"])
+        return await fetched(self._session, found) if job["kind"] == "upscale" else found
+
+    @method
+    async def watch(self, progress: Progress | None = None) -> None:
+        """Wait until it has ended or awaits labels; look less often while nothing changes."""
+        looks = iter(_LOOKS)
+        while self.state in _PENDING:
+            await self._session.pause(next(looks, _LOOKS[-1]))
+            present = await self._asked("GET", _PATIENT)
+            if present == self.document:
+                continue
+            looks = iter(_LOOKS)
+            self.document = present
+            if progress is not None and present["progress"]["total"]:
+                progress(present["progress"]["done"], present["progress"]["total"])
+
+    @method
+    async def cancel(self) -> None:
+        """Cancel it."""
+        self.document = await self._asked("DELETE")
+
+    async def _asked(self, verb: str, retries: int = 0) -> dict[str, Any]:
+        ask, path = self._session.document, f"/v1/jobs/{self.id}"
+        document: dict[str, Any] = await ask(verb, path, "state", retries=retries)
+        return document
+
+
+class Job(_JobMethods, Blocking):
+    """A job of a `Trustscale`; `document` is its last known state."""
+
+
+class AsyncJob(_JobMethods, Awaited):
+    """A job of an `AsyncTrustscale`; `document` is its last known state."""
+
 
 # A server gives up 600 s after a request's turn.
 _TIMEOUT = httpx.Timeout(900.0, connect=10.0)

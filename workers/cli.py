@@ -14,8 +14,7 @@ import typer
 from app.config_sources import CONFIG_VARIABLE
 from app.errors import TrustscaleError
 from workers.errors import ConfigError, WeightsError, WorkerError
-from workers.files import file_sha256, read_settings
-from workers.known import identify, known_models
+from workers.files import file_sha256, identify, known_models, read_settings
 from workers.settings import WorkerSettings
 
 # Exit codes: a wrong argument, or an unusable file.

@@ -31,7 +31,7 @@ _COMMANDS: Final = {
     "calibrations": "app.cli.calibrations:app",
     "upscalers": "app.cli.upscalers:app",
     "connect": "app.cli.upscalers:connect",
-    "config": "app.cli.config:app",
+    "config": "app.cli.serve:configuration",
     "worker": "workers.cli:serving",
     "models": "workers.cli:models",
 }

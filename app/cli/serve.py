@@ -1,18 +1,23 @@
-"""`trustscale serve`, and `trustscale openapi`, which prints what it serves."""
+"""`trustscale serve` and `config check`, and `openapi`, which prints what is served."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import os
+import re
 import socket
-from typing import Annotated
+from typing import Annotated, Any
 
 import structlog
 import typer
 import uvicorn
 
-from app.assembly import check_start
+from app.assembly import check_settings, check_start
+from app.cli import options
+from app.cli.options import output
+from app.config_errors import did_you_mean
+from app.config_sources import PREFIX, referenced_values
 from app.errors import ConfigError
 from app.main import create_app
 from app.settings import Settings, load_settings, unknown_variables
@@ -86,3 +91,60 @@ def serve(
 def openapi() -> None:
     """Print the OpenAPI document of the HTTP API, as /openapi.json serves it."""
     typer.echo(json.dumps(create_app(Settings()).openapi(), indent=1, ensure_ascii=False))
+
+
+configuration = typer.Typer(help="The configuration.", no_args_is_help=True)
+
+# Up to the last @: a password may hold unencoded slashes and @.
+_PASSWORD = re.compile(r"(?<=://).*@|(?<=[?&]password=)[^&#]+", re.DOTALL)
+
+
+@configuration.callback()
+def _group() -> None:
+    """Keep `check` a sub-command although it is the only one."""
+
+
+@configuration.command()
+def check(as_json: options.Json = False) -> None:
+    """Print the effective configuration without secrets; mistakes are one line and exit 2.
+
+    It refuses what `serve` would, except what only the network reveals.
+    """
+    settings = load_settings()
+    warnings = asyncio.run(check_settings(settings))
+    output(effective(settings), _words, as_json=as_json)
+    warnings += [
+        f"no setting reads the environment variable {name}"
+        f"{did_you_mean(name.removeprefix(PREFIX), Settings.model_fields)}"
+        for name in unknown_variables(os.environ)
+    ]
+    for warning in warnings:
+        typer.echo(f"warning: {warning}", err=True)
+
+
+def _words(shown: dict[str, Any]) -> str:
+    return "\n".join(f"{name} = {json.dumps(value)}" for name, value in shown.items())
+
+
+def effective(settings: Settings) -> dict[str, Any]:
+    """The settings as JSON values; keys, passwords and headers are replaced by asterisks."""
+    secrets = referenced_values()
+    shown: dict[str, Any] = settings.model_dump(mode="json")
+    return {name: _without(value, secrets) for name, value in shown.items()}
+
+
+def _without(value: Any, secrets: frozenset[str]) -> Any:
+    if isinstance(value, dict):
+        return {
+            key: dict.fromkeys(item, "***")
+            if key == "headers" and isinstance(item, dict)
+            else _without(item, secrets)
+            for key, item in value.items()
+        }
+    if isinstance(value, list):
+        return [_without(item, secrets) for item in value]
+    if isinstance(value, str):
+        value = _PASSWORD.sub(lambda found: "***@" if found[0].endswith("@") else "***", value)
+        for secret in secrets:
+            value = value.replace(secret, "***")
+    return value

@@ -13,8 +13,7 @@ import pytest
 from app.upscalers.tensors import encode
 from tests.waiting import block_until
 from tests.workers.fakes import Served, tiny_sinsr
-from workers.files import file_sha256
-from workers.known import identify, known_models
+from workers.files import file_sha256, identify, known_models
 from workers.models.registry import ENGINES
 
 

@@ -30,8 +30,7 @@ from workers.models.device import (
 )
 from workers.models.engine import DeviceMemory, EngineSpec, OneByOneEngine, fingerprint_of
 from workers.models.noise import SeededDraws
-from workers.models.pixels import to_pixels, to_tensor
-from workers.models.tiling import starts
+from workers.models.pixels import starts, to_pixels, to_tensor
 
 # Raised whenever a pixel changes for the same weights and seed.
 REVISION = 1

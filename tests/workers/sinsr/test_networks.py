@@ -10,10 +10,10 @@ from tests.workers.fakes import Bomb
 from workers import weights
 from workers.errors import ConfigError, WeightsError
 from workers.files import read_settings
+from workers.models.pixels import pad_reflect, starts
 from workers.models.sinsr.config import DiffusionConfig, SinSRConfig
 from workers.models.sinsr.layers import GroupNorm
 from workers.models.sinsr.model import SinSR, fit, networks_digest
-from workers.models.tiling import pad_reflect, starts
 
 
 def test_names_and_shapes_of_the_official_networks(data):

@@ -39,8 +39,7 @@ from workers.models.engine import (
     stop_if_alone,
 )
 from workers.models.noise import Noise
-from workers.models.pixels import finite, to_pixels, to_tensor
-from workers.models.tiling import Parts, pad_reflect
+from workers.models.pixels import Parts, finite, pad_reflect, to_pixels, to_tensor
 
 # Raised whenever a pixel changes for the same weights, settings and seed.
 REVISION = 1

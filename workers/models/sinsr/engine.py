@@ -25,10 +25,9 @@ from workers.models.engine import (
     stop_if_alone,
 )
 from workers.models.noise import Noise
-from workers.models.pixels import to_pixels, to_tensor
+from workers.models.pixels import Box, Merger, to_pixels, to_tensor
 from workers.models.sinsr.config import SinSRConfig
 from workers.models.sinsr.model import SinSR, fit
-from workers.models.tiling import Box, Merger
 
 # Raised whenever a pixel changes for the same weights and seed.
 REVISION = 1

@@ -17,11 +17,10 @@ from torch.nn import functional
 from workers import weights
 from workers.errors import WeightsError
 from workers.models.device import parse_device, parse_dtype
-from workers.models.pixels import finite
+from workers.models.pixels import Box, boxes, finite, pad_reflect
 from workers.models.sinsr.autoencoder import Autoencoder
 from workers.models.sinsr.config import SinSRConfig
 from workers.models.sinsr.unet import UNet
-from workers.models.tiling import Box, boxes, pad_reflect
 
 # Prefixes that wrappers add to every key, in any order and number.
 PREFIXES = ("module.", "_orig_mod.")
