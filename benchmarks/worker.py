@@ -42,8 +42,7 @@ from workers.models.engine import DeviceMemory, Engine, EngineSpec, SampleReques
 from workers.models.sinsr.config import SinSRConfig
 from workers.models.sinsr.engine import SinSREngine
 from workers.models.sinsr.model import SinSR
-from workers.moments import fold
-from workers.service import create_app
+from workers.service import create_app, fold
 
 SAMPLES = 8
 

@@ -119,7 +119,7 @@ def worker(
 
         from app.telemetry.signals import exporting  # noqa: PLC0415
         from workers.models.engine import EngineSpec  # noqa: PLC0415
-        from workers.models.registry import load_engine  # noqa: PLC0415
+        from workers.models.engine import load_engine  # noqa: PLC0415
         from workers.service import create_app  # noqa: PLC0415
 
         spec = EngineSpec(
@@ -165,7 +165,7 @@ def export(
     """Write what Triton, KServe or Ray Serve needs to serve a model by our engine."""
     with _one_line_errors():
         from workers import export as exporting  # noqa: PLC0415
-        from workers.models.registry import ENGINES  # noqa: PLC0415
+        from workers.models.engine import ENGINES  # noqa: PLC0415
 
         if model not in ENGINES:
             raise ConfigError(f"give --model or WORKER_MODEL: one of {', '.join(ENGINES)}")
@@ -311,8 +311,7 @@ def verify(
         if folder is not None:
             _identify(folder, as_json=as_json)
             return
-        from workers.models.engine import EngineSpec  # noqa: PLC0415
-        from workers.models.registry import load_engine  # noqa: PLC0415
+        from workers.models.engine import EngineSpec, load_engine  # noqa: PLC0415
 
         given = [path for path in (weights, autoencoder) if path is not None and path.is_file()]
         hashes = {str(path): file_sha256(path) for path in given}

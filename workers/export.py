@@ -9,8 +9,7 @@ from string import Template
 from typing import Any
 
 from workers.errors import ConfigError, WorkerError
-from workers.models.engine import EngineSpec, SampleRequest
-from workers.models.registry import load_engine
+from workers.models.engine import EngineSpec, SampleRequest, load_engine
 
 _MODEL_PY = '''\
 """Triton's Python backend looks for this class here; trustscale has it."""

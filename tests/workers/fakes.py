@@ -12,8 +12,7 @@ import numpy as np
 from tests.servers import ProcessGroup, free_port
 from tests.upscalers.remote.apps.model import textured
 from workers.errors import ClientGone
-from workers.models.engine import DeviceMemory, Engine, EngineSpec
-from workers.models.registry import load_engine
+from workers.models.engine import DeviceMemory, Engine, EngineSpec, load_engine
 
 
 def load(model, weights=None, **options):

@@ -14,7 +14,7 @@ from app.upscalers.tensors import encode
 from tests.waiting import block_until
 from tests.workers.fakes import Served, tiny_sinsr
 from workers.files import file_sha256, identify, known_models
-from workers.models.registry import ENGINES
+from workers.models.engine import ENGINES
 
 
 def _fails(result, code, *words):

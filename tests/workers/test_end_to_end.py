@@ -20,7 +20,7 @@ from tests.upscalers.remote.pictures import patiently
 from tests.waiting import block_until
 from tests.workers.fakes import Served
 from workers.errors import WeightsError
-from workers.models.registry import locate
+from workers.models.engine import locate
 
 SAMPLES = 4
 PAIRS = 10

@@ -12,8 +12,7 @@ from app.upscalers.registry import WorkerConfig
 from tests.live import serving
 from tests.upscalers.remote.pictures import patiently
 from tests.workers.fakes import SleepingEngine, noise
-from workers.moments import fold, variance_in_torch
-from workers.service import create_app
+from workers.service import create_app, fold, variance_in_torch
 
 SCALE = 2
 IMAGE = noise(14, 22)
