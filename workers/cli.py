@@ -118,8 +118,7 @@ def worker(
         import uvicorn  # noqa: PLC0415
 
         from app.telemetry.signals import exporting  # noqa: PLC0415
-        from workers.models.engine import EngineSpec  # noqa: PLC0415
-        from workers.models.engine import load_engine  # noqa: PLC0415
+        from workers.models.engine import EngineSpec, load_engine  # noqa: PLC0415
         from workers.service import create_app  # noqa: PLC0415
 
         spec = EngineSpec(

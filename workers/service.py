@@ -18,7 +18,9 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from app import __version__
-from app.conformal.moments import MOMENTS_VERSION
+from app.conformal.lab import XYZ_FIELD, XYZ_WIDTH, Pixels, lab_tables
+from app.conformal.moments import MOMENTS_VERSION, UNIT, Moments, Spread, mean_image
+from app.system import usable_cores
 from app.telemetry.signals import span
 from app.upscalers.base import RGB
 from app.upscalers.tensors import HEADER_LENGTH, Part, encode

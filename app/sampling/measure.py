@@ -26,8 +26,7 @@ from app.sampling.draw import OnProgress, draw
 from app.sampling.pipeline import Pipeline, Prediction, guard
 from app.system import beside, score_cores, shielded
 from app.telemetry.signals import span
-from app.upscalers.base import RGB, MomentsRequest, Source, Upscaler, witness_of
-from app.upscalers.base import sample_seeds
+from app.upscalers.base import RGB, MomentsRequest, Source, Upscaler, sample_seeds, witness_of
 
 OnFirst = Callable[[RGB], None]
 OnSigma = Callable[[int, NDArray[np.float32]], None]

@@ -37,8 +37,7 @@ from app.serving.answer import ChosenForm, form_of
 from app.serving.credentials import Credentials
 from app.stores.base import ResultStore
 from app.system import Slots
-from app.upscalers.base import AUTO, Upscaler, named
-from app.upscalers.base import MAX_REQUEST_SEED
+from app.upscalers.base import AUTO, MAX_REQUEST_SEED, Upscaler, named
 
 Pixels = Annotated[int, Field(ge=1)]
 MOST_PAGES: Final = 10_000

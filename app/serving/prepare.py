@@ -33,7 +33,7 @@ from app.serving.promise import Subject
 from app.system import score_threads, shielded
 from app.telemetry.signals import span
 from app.upscalers.base import Capabilities, Upscaler
-from app.upscalers.shipped import SCALE
+from app.upscalers.runtime import SCALE
 
 Upload = bytes | Callable[[], Awaitable[File]]
 """A file, or a function that gives it once it may be decoded."""

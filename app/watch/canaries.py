@@ -24,7 +24,7 @@ from app.sampling.measure import SPARES
 from app.sampling.pipeline import identify
 from app.stores.base import StoreUnavailable
 from app.telemetry.signals import Metrics
-from app.upscalers.base import RGB, Upscaler
+from app.upscalers.base import RGB, Upscaler, sample_seeds
 from app.upscalers.config import RemoteConfig
 from app.upscalers.registry import UpscalerConfig
 
