@@ -51,12 +51,12 @@ def test_contracts():
 
 
 def test_the_document_of_the_api():
-    """docs/openapi.json is the document of this program; `make openapi` writes it anew."""
+    """docs/openapi.json is the document of this program; `make reference` writes it anew."""
     kept = json.loads((ROOT / "docs/openapi.json").read_text("utf-8"))
     made = create_app(Settings()).openapi()
     # Two models of one name would both have long ones.
     assert not [name for name in made["components"]["schemas"] if "__" in name]
-    assert kept == made, "run: make openapi"
+    assert kept == made, "run: make reference"
 
 
 def test_only_the_edges_read_the_environment():

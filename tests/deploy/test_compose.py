@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from importlib import import_module
 
 import pytest
 import yaml
@@ -191,7 +192,7 @@ def locked(lock):
     return dict(re.findall(r"^([a-z0-9-]+)==([^\s;]+)", text, re.MULTILINE))
 
 
-def test_the_linter_accepts_it():
+def test_the_linter_accepts_it_and_its_imports_are_there():
     run("hadolint", "Dockerfile")
     text = re.sub(r"^#.*\n", "", (ROOT / "Dockerfile").read_text("utf-8"), flags=re.MULTILINE)
     runs = re.findall(r"^RUN (.*)$", re.sub(r"\\\n\s*", "", text), re.MULTILINE)
@@ -200,6 +201,10 @@ def test_the_linter_accepts_it():
     assert installs
     for part in installs:
         assert "--require-hashes" in part or "--no-deps" in part, part
+    imports = re.findall(r"from ([\w.]+) import ([\w, ]+);", text)
+    assert imports
+    for module, names in imports:
+        assert set(names.split(", ")) <= set(dir(import_module(module))), module
 
 
 class TestLocks:
