@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import time
 from collections.abc import Coroutine
 from contextlib import closing
-from typing import Annotated, Any, Literal
+from typing import IO, Annotated, Any, Literal
 
 from fastapi import APIRouter, File, Path, Query, Request, UploadFile
 from fastapi.responses import RedirectResponse, Response
@@ -14,6 +15,7 @@ from PIL import Image
 
 from app.api.clients import client_name, while_connected
 from app.api.deps import ClientDep, State, StateDep
+from app.api.files import sent
 from app.api.openapi import file_response
 from app.api.problems import limited_responses, problem_responses
 from app.errors import BadRequest, Conflict
@@ -42,6 +44,7 @@ from app.serving.answer import (
     stored_result,
 )
 from app.stores.base import Label
+from app.stores.spool import spooled
 from app.system import shielded
 from app.watch.monitor import watched_part
 from app.watch.truth import (
@@ -101,7 +104,7 @@ async def get_result_image(
     data = await results.blob(result_id, image_file(result))
     await state.limits.take(client_name(request, key), "requests")
     made = await while_connected(request, _in_turn(state, _in_form(state, result, data, form)))
-    return Response(made, media_type=FORMS[form].media_type)
+    return sent(made, FORMS[form].media_type)
 
 
 @router.get(
@@ -146,7 +149,7 @@ async def get_result_file(
     await state.limits.take(client_name(request, key), "requests")
     draw = {"mask": _mask, "overlay": _overlay, "believed": _believed}[part]
     drawn = await while_connected(request, _in_turn(state, draw(state, result, asked)))
-    return Response(drawn, media_type="image/png")
+    return sent(drawn, "image/png")
 
 
 @router.post(
@@ -211,13 +214,14 @@ async def _stored(
         link = await results.link(result_id, name)
         if link is not None:
             return RedirectResponse(link, 307, headers={"Cache-Control": "no-store"})
-    return Response(await results.blob(result_id, name), media_type=media_type)
+    return sent(await results.file(result_id, name), media_type)
 
 
-async def _in_turn(state: State, drawing: Coroutine[Any, Any, bytes]) -> bytes:
+async def _in_turn(state: State, drawing: Coroutine[Any, Any, bytes]) -> IO[bytes]:
     with closing(drawing):
         async with state.service.drawing.slot():
-            return await drawing
+            drawn = await drawing
+            return await asyncio.to_thread(spooled, lambda out: out.write(drawn))
 
 
 async def _in_form(state: State, result: Result | Unmasked, data: bytes, form: FormName) -> bytes:

@@ -11,12 +11,14 @@ import io
 import math
 import re
 import secrets
+import shutil
+import time
 import zipfile
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Final, Literal
+from typing import IO, Annotated, Final, Literal
 
 from fastapi import APIRouter, File, Form, Header, Request, UploadFile
 from fastapi.responses import Response
@@ -24,6 +26,7 @@ from pydantic import BaseModel, Field
 
 from app.api.clients import IdempotencyKey, StoredResponse, client_name, while_connected
 from app.api.deps import ClientDep, State, StateDep
+from app.api.files import sent
 from app.api.jobs import JobOut, Webhook, accepted, shown
 from app.api.openapi import BINARY
 from app.api.problems import limited_responses, problem_responses
@@ -44,6 +47,7 @@ from app.serving.choose import UpscaleOptions, UpscaleRequest
 from app.serving.job import expected, uploaded_request
 from app.serving.prepare import Admitted
 from app.stores.base import Job, JobStatus, StoreUnavailable
+from app.stores.spool import size_of, spooled
 from app.stores.uploads import IMAGE, direct_folder, uploads_for
 from app.watch.monitor import client_digest
 
@@ -166,7 +170,7 @@ async def upscale(
             return accepted(await shown(state, await state.stores.jobs.get(made)), **_ASYNC)
         result = stored_picture(await results.document(made))
         names = _parts(result, media_type)
-        return await _respond(result, {n: await results.blob(made, n) for n in names}, media_type)
+        return await _respond(result, {n: await results.file(made, n) for n in names}, media_type)
 
     return await state.idempotency.once(request, client, make, recall)
 
@@ -351,20 +355,21 @@ def _parts(result: Picture, media_type: str) -> tuple[str, ...]:
     return (image_file(result), MASK, TRUST, *(name for name, is_sent in more.items() if is_sent))
 
 
-async def _respond(result: Picture, files: Mapping[str, bytes], media_type: str) -> Response:
+async def _respond(result: Picture, files: Mapping[str, IO[bytes]], media_type: str) -> Response:
     document = result.model_dump_json().encode()
     headers = {"Content-Location": result.links.self}
     if media_type == _JSON:
         return Response(document, media_type=_JSON, headers=headers)
-    parts = {**files, "result.json": document}
+    parts = {**files, "result.json": io.BytesIO(document)}
     headers["Content-Disposition"] = f'attachment; filename="{result.id}.zip"'
-    content = await asyncio.to_thread(_zip, parts)  # checksums take time
-    return Response(content, media_type=_ZIP, headers=headers)
+    content = await asyncio.to_thread(spooled, _zip, parts)  # checksums take time
+    return sent(content, _ZIP, **headers)
 
 
-def _zip(parts: dict[str, bytes]) -> bytes:
-    out = io.BytesIO()
+def _zip(out: IO[bytes], parts: Mapping[str, IO[bytes]]) -> None:
     with zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as archive:  # PNGs are compressed already
-        for name, data in parts.items():
-            archive.writestr(name, data)
-    return out.getvalue()
+        for name, file in parts.items():
+            about = zipfile.ZipInfo(name, time.localtime()[:6])
+            about.file_size = size_of(file)  # from 4 GB on its header has another form
+            with file, archive.open(about, "w") as part:
+                shutil.copyfileobj(file, part, 2**20)

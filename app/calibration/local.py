@@ -137,6 +137,7 @@ class InPlace:
         """The rest is that of the blobs."""
         self.put = self.blobs.put
         self.create = self.blobs.create
+        self.file = self.blobs.file
         self.delete = self.blobs.delete
         self.untouched = self.blobs.untouched
         self.link = self.blobs.link

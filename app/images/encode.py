@@ -1,16 +1,18 @@
-"""Files from arrays: PNG for masks and trust levels, the picture in the wanted form."""
+"""Files from arrays: PNG for masks and trust levels, the picture in the wanted form.
+
+PNG and TIFF are written strip by strip, and never held whole.
+"""
 
 from __future__ import annotations
 
 import hashlib
-import io
 import struct
 import uuid
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from io import BytesIO
-from typing import Any, Final, Literal, NamedTuple
+from io import SEEK_END, BytesIO
+from typing import IO, Any, Concatenate, Final, Literal, NamedTuple, ParamSpec
 from xml.etree import ElementTree as ET  # only written
 
 import numpy as np
@@ -39,8 +41,7 @@ class Form:
     """A form of the picture.
 
     lossless: at any quality. deep: it also holds 16 bits, and one channel. most: pixels of a side.
-    bytes_per_pixel: what `picture` allocates at most, by the quality: the file of noise, and what
-        its encoder needs.
+    bytes_per_pixel: what `write_picture` allocates at most, by the quality.
     """
 
     media_type: str
@@ -56,11 +57,11 @@ class Form:
 
 
 _TIFF: Final = Form(
-    "image/tiff", lossless=True, alpha=True, most=2**31 - 1, bytes_per_pixel=lambda _: 10, deep=True
+    "image/tiff", lossless=True, alpha=True, most=2**31 - 1, bytes_per_pixel=lambda _: 0, deep=True
 )
 
 FORMS: Final[Mapping[FormName, Form]] = {
-    "png": replace(_TIFF, media_type="image/png", bytes_per_pixel=lambda _: 4),
+    "png": replace(_TIFF, media_type="image/png"),
     "webp": Form(
         "image/webp",
         lossless=False,
@@ -95,7 +96,8 @@ class Pages:
     trust: NDArray[np.uint16]
 
 
-def picture(
+def write_picture(
+    out: IO[bytes],
     pixels: Pixels,
     form: FormName,
     *,
@@ -104,10 +106,11 @@ def picture(
     metadata: Metadata | None = None,
     pages: Pages | None = None,
     raster: Raster | None = None,
-) -> bytes:
-    """A file of an sRGB picture, or of data in units of their stretch.
+) -> None:
+    """Write a file of an sRGB picture, or of data in units of their stretch.
 
     Args:
+        out: empty; it can be read, too.
         pixels: uint8 [h, w, 3 or 4], or uint16 [h, w, 3].
         form: of the file.
         quality: 1 to 100 for lossy forms.
@@ -122,13 +125,14 @@ def picture(
     text = {**(text or {}), **_meaning(raster)}
     program = "; ".join(f"{key.removeprefix('trustscale:')}={value}" for key, value in text.items())
     if form == "ome.tiff":
-        return _ome(pixels, program, kept, pages)
-    if form in {"tiff", "cog.tiff"}:
-        data = _tiff(pixels, program, kept, pages, _gdal_metadata(text, raster))
-        return data if form == "tiff" else _optimised(data)
+        return _ome(out, pixels, program, kept, pages)
+    if form == "tiff":
+        return _tiff(out, pixels, program, kept, pages, _gdal_metadata(text, raster))
+    if form == "cog.tiff":
+        return _cog(out, pixels, program, kept, pages, _gdal_metadata(text, raster))
     if form == "png":
         exif = kept.exif_of("trustscale") if kept.exif else b""
-        return _png(pixels, text, exif=exif, xmp=kept.xmp)
+        return write_png(out, pixels, text, exif=exif, xmp=kept.xmp)
     options: dict[str, Any] = {"quality": quality or DEFAULT_QUALITY, "exif": kept.exif_of(program)}
     if kept.xmp:
         options["xmp"] = kept.xmp
@@ -138,16 +142,16 @@ def picture(
         options |= {"speed": 8}
     elif form == "jpeg":
         options |= {"subsampling": 0}
-    out = io.BytesIO()
     Image.fromarray(pixels).save(out, form.upper(), **options)
-    return out.getvalue()
+    return None
 
 
-def trust_cog(codes: NDArray[np.uint16], text: Mapping[str, str], metadata: Metadata) -> bytes:
-    """The trust levels, uint16 [h, w], as a Cloud Optimized GeoTIFF with the picture's place."""
+def write_trust_cog(
+    out: IO[bytes], codes: NDArray[np.uint16], text: Mapping[str, str], metadata: Metadata
+) -> None:
+    """Write trust levels, uint16 [h, w], as a Cloud Optimized GeoTIFF with the picture's place."""
     place = Metadata(geo=metadata.geo)
-    program = _LEVELS
-    return _optimised(_tiff(codes, program, place, None, _gdal_metadata(text, None)))
+    _cog(out, codes, _LEVELS, place, None, _gdal_metadata(text, None))
 
 
 _LEVELS: Final = "trust level: value / 65534 of the bound B; 65535 is never trusted"
@@ -178,14 +182,15 @@ def _gdal_metadata(text: Mapping[str, str], raster: Raster | None) -> bytes:
     return ET.tostring(root)
 
 
-def _optimised(tiff: bytes) -> bytes:
-    """A TIFF file of `_tiff` as a Cloud Optimized GeoTIFF. Raises BadRequest: GDAL is missing."""
+def _cog(out: IO[bytes], *given: Any) -> None:
+    """The file of `_tiff` as a Cloud Optimized GeoTIFF. Raises BadRequest: GDAL is missing."""
     try:
         import rasterio.shutil  # noqa: PLC0415 - an extra
         from rasterio.io import MemoryFile  # noqa: PLC0415
     except ImportError as error:
         raise BadRequest("format=cog.tiff needs the extra “science”.") from error
 
+    tiff = whole(_tiff)(*given)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of files without a place on the ground
         environment = rasterio.Env(GDAL_PAM_ENABLED="NO", GDAL_TIFF_INTERNAL_MASK="YES")
@@ -200,10 +205,10 @@ def _optimised(tiff: bytes) -> bytes:
                 overview_resampling="NEAREST",
                 bigtiff="IF_SAFER",
             )
-            return bytes(made.getbuffer())
+            out.write(made.getbuffer())
 
 
-def _ome(pixels: Pixels, program: str, kept: Metadata, pages: Pages | None) -> bytes:
+def _ome(out: IO[bytes], pixels: Pixels, program: str, kept: Metadata, pages: Pages | None) -> None:
     """An OME-TIFF file: the picture with the size of its pixels, its mask and its trust levels."""
     import tifffile  # noqa: PLC0415 - slow to import
 
@@ -215,9 +220,8 @@ def _ome(pixels: Pixels, program: str, kept: Metadata, pages: Pages | None) -> b
     identity = {"UUID": f"urn:uuid:{uuid.UUID(bytes=content[:16])}"}
     images: list[tuple[str, str, NDArray[Any]]] = [("picture", program, pixels)]
     if pages is not None:
-        mask = np.where(pages.mask, 255, 0).astype(np.uint8)
+        mask = np.where(pages.mask, np.uint8(255), np.uint8(0))
         images += [("trust mask", "255 is trusted", mask), ("trust levels", _LEVELS, pages.trust)]
-    out = io.BytesIO()
     with tifffile.TiffWriter(out, ome=True, bigtiff=4 * pixels.nbytes > 2**32) as file:
         for name, description, plane in images:
             axes = "YX" if plane.ndim == 2 else "YXS"
@@ -225,40 +229,33 @@ def _ome(pixels: Pixels, program: str, kept: Metadata, pages: Pages | None) -> b
             photometric = "minisblack" if plane.ndim == 2 else "rgb"
             layout = {**_compressed(plane), "metadata": about}
             file.write(**layout, photometric=photometric, software="trustscale")
-    return out.getvalue()
 
 
-def png_rgb(rgb: Pixels, text: Mapping[str, str] | None = None) -> bytes:
-    """An RGB (or RGBA) PNG of uint8 [h, w, 3 or 4], or uint16 [h, w, 3]."""
-    return _png(rgb, text)
+Given = ParamSpec("Given")
 
 
-def png_mask(mask: NDArray[np.bool_], text: Mapping[str, str] | None = None) -> bytes:
-    """A 1-bit grey PNG of bool [h, w]; True is white."""
-    return _png(mask, text)
+def whole(write: Callable[Concatenate[IO[bytes], Given], None]) -> Callable[Given, bytes]:
+    """A function that returns what `write` writes, for small files."""
+
+    def made(*args: Given.args, **kwargs: Given.kwargs) -> bytes:
+        out = BytesIO()
+        write(out, *args, **kwargs)
+        return out.getvalue()
+
+    return made
 
 
-def png_grey16(values: NDArray[np.uint16], text: Mapping[str, str] | None = None) -> bytes:
-    """A 16-bit grey PNG of uint16 [h, w]."""
-    return _png(values, text)
+picture = whole(write_picture)
 
 
-def _png(
-    pixels: NDArray[Any], text: Mapping[str, str] | None, *, exif: bytes = b"", xmp: bytes = b""
-) -> bytes:
-    info = PngInfo()
-    if pixels.ndim > 2 and pixels.dtype == np.uint8:  # no mask, no levels, no data
-        info.add(b"sRGB", b"\0")  # perceptual
-    for key, value in (text or {}).items():
-        info.add_text(key, value)
-    if xmp:
-        info.add_itxt("XML:com.adobe.xmp", xmp.decode("utf-8", "replace"))
-    if exif:
-        info.add(b"eXIf", exif.removeprefix(b"Exif\0\0"))
-    return png(pixels, [(name, data) for name, data, *_ in info.chunks])
-
-
-def _tiff(pixels: Pixels, program: str, kept: Metadata, pages: Pages | None, about: bytes) -> bytes:
+def _tiff(
+    out: IO[bytes],
+    pixels: Pixels,
+    program: str,
+    kept: Metadata,
+    pages: Pages | None,
+    about: bytes,
+) -> None:
     """A TIFF file of picture, mask and trust levels, in the order that readers expect."""
     import tifffile  # noqa: PLC0415 - slow to import
 
@@ -274,7 +271,6 @@ def _tiff(pixels: Pixels, program: str, kept: Metadata, pages: Pages | None, abo
         tags.append((700, "B", len(kept.xmp), kept.xmp, True))
     # tifffile writes no tags of directories; the number before each is a placeholder.
     tags += [(tag - 1, "Q" if big else "I", 1, 0, True) for tag in directories]
-    out = io.BytesIO()
     with tifffile.TiffWriter(out, bigtiff=big, byteorder="<") as file:
         file.write(
             **_compressed(pixels),
@@ -292,7 +288,6 @@ def _tiff(pixels: Pixels, program: str, kept: Metadata, pages: Pages | None, abo
             file.write(**_compressed(pages.trust), photometric="minisblack", description=_LEVELS)
     if directories:
         _append(out, directories, big=big)
-    return out.getvalue()
 
 
 def _compressed(pixels: NDArray[Any]) -> dict[str, Any]:
@@ -328,7 +323,7 @@ def _typed(value: Any) -> tuple[str, int, object]:
     return "H" if all(isinstance(item, int) for item in values) else "d", len(values), value
 
 
-def _append(out: io.BytesIO, directories: Mapping[int, Mapping[int, Any]], *, big: bool) -> None:
+def _append(out: IO[bytes], directories: Mapping[int, Mapping[int, Any]], *, big: bool) -> None:
     """Write directories of EXIF behind a TIFF file, and their offsets into its first page."""
     import tifffile  # noqa: PLC0415 - as above
 
@@ -340,7 +335,7 @@ def _append(out: io.BytesIO, directories: Mapping[int, Mapping[int, Any]], *, bi
         directory = ImageFileDirectory_v2(header, group=tag)
         for field, value in fields.items():
             directory[field] = value
-        place = out.seek(0, io.SEEK_END)
+        place = out.seek(0, SEEK_END)
         place += out.write(bytes(place % 2))  # directories begin at even places
         out.write(directory.tobytes(place))
         out.seek(places[tag].offset)
@@ -348,9 +343,6 @@ def _append(out: io.BytesIO, directories: Mapping[int, Mapping[int, Any]], *, bi
         out.seek(places[tag].valueoffset)
         out.write(place.to_bytes(8 if big else 4, "little"))
 
-
-Chunk = tuple[bytes, bytes]
-"""Name and content."""
 
 _SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
 _LEVEL: Final = 1
@@ -376,31 +368,62 @@ _KINDS: Final = {
 }
 
 
-def png(pixels: NDArray[Any], chunks: Iterable[Chunk] = ()) -> bytes:
-    """A PNG file of bool or uint16 [H, W] (grey), or uint8 or uint16 [H, W, 3], or uint8 [H, W, 4].
+def write_png(
+    out: IO[bytes],
+    pixels: NDArray[Any],
+    text: Mapping[str, str] | None = None,
+    *,
+    exif: bytes = b"",
+    xmp: bytes = b"",
+) -> None:
+    """Write a PNG file of bool or uint16 [H, W] (grey), uint8 [H, W, 3 or 4] or uint16 [H, W, 3].
 
-    True is white. `chunks` come before the pixels. libpng tries five filters on every row; here all
-    rows have the one that suits their kind, which takes an eighth of the time for 4 % (trust
-    levels) to 17 % (photographs) more bytes (`python -m benchmarks.formats`).
+    True is white. libpng tries five filters on every row; here all rows have the one that suits
+    their kind, which takes an eighth of the time for 4 % (trust levels) to 17 % (photographs) more
+    bytes (`python -m benchmarks.formats`).
     """
     height, width, *channels = pixels.shape
     kind = _KINDS[pixels.dtype.name, *(channels or [1])]
-    out = BytesIO()
+    info = PngInfo()
+    if pixels.ndim > 2 and pixels.dtype == np.uint8:  # no mask, no levels, no data
+        info.add(b"sRGB", b"\0")  # perceptual
+    for key, value in (text or {}).items():
+        info.add_text(key, value)
+    if xmp:
+        info.add_itxt("XML:com.adobe.xmp", xmp.decode("utf-8", "replace"))
+    if exif:
+        info.add(b"eXIf", exif.removeprefix(b"Exif\0\0"))
     out.write(_SIGNATURE)
-    header = struct.pack(">IIBBBBB", width, height, kind.depth, kind.colour, 0, 0, 0)
-    for chunk in ((b"IHDR", header), *chunks):
-        _write(out, chunk)
+    _write(out, b"IHDR", struct.pack(">IIBBBBB", width, height, kind.depth, kind.colour, 0, 0, 0))
+    for name, data, *_ in info.chunks:
+        _write(out, name, data)
     packer = isal_zlib.compressobj(_LEVEL)
     for strip in _filtered(pixels, kind):
         if packed := packer.compress(strip):
-            _write(out, (b"IDAT", packed))
-    _write(out, (b"IDAT", packer.flush()))
-    _write(out, (b"IEND", b""))
-    return out.getvalue()
+            _write(out, b"IDAT", packed)
+    _write(out, b"IDAT", packer.flush())
+    _write(out, b"IEND", b"")
 
 
-def _write(out: BytesIO, chunk: Chunk) -> None:
-    name, data = chunk
+png = whole(write_png)
+
+
+def png_rgb(rgb: Pixels, text: Mapping[str, str] | None = None) -> bytes:
+    """An RGB (or RGBA) PNG of uint8 [h, w, 3 or 4], or uint16 [h, w, 3]."""
+    return png(rgb, text)
+
+
+def png_mask(mask: NDArray[np.bool_], text: Mapping[str, str] | None = None) -> bytes:
+    """A 1-bit grey PNG of bool [h, w]; True is white."""
+    return png(mask, text)
+
+
+def png_grey16(values: NDArray[np.uint16], text: Mapping[str, str] | None = None) -> bytes:
+    """A 16-bit grey PNG of uint16 [h, w]."""
+    return png(values, text)
+
+
+def _write(out: IO[bytes], name: bytes, data: bytes) -> None:
     out.write(struct.pack(">I", len(data)))
     out.write(name)
     out.write(data)

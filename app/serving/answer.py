@@ -9,7 +9,7 @@ import io
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Final, Literal, cast
+from typing import IO, Annotated, Final, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +25,16 @@ from app.conformal.lab import shallow
 from app.errors import BadAlpha, BadRequest, NotFound
 from app.images.decode import Raster
 from app.images.drawings import composed, opaque_part, overlay
-from app.images.encode import BEST_QUALITY, DEFAULT_QUALITY, FORMS, FormName, picture, png_rgb
+from app.images.encode import (
+    BEST_QUALITY,
+    DEFAULT_QUALITY,
+    FORMS,
+    FormName,
+    picture,
+    png_rgb,
+    whole,
+    write_png,
+)
 from app.images.facts import UPLOAD, Facts, classify
 from app.sampling.pipeline import Prediction
 from app.upscalers.base import RGB
@@ -401,17 +410,18 @@ def believed_of(outside: Outside, *, blurs: bool, is_sent: bool) -> Believed:
     return Believed(outside=outside, statement=statement, is_sent=is_sent)
 
 
-def png_believed(
+def write_believed(
+    out: IO[bytes],
     made: NDArray[np.uint8],
     mask: NDArray[np.bool_],
     rest: Rest,
     text: Mapping[str, str],
     scale: float,
-) -> bytes:
-    """The file; scale: width of the picture over that of the upload."""
+) -> None:
+    """Write `believed.png`; scale: width of the picture over that of the upload."""
     with Image.open(io.BytesIO(rest.data)) as plain:
         drawn = composed(made, mask, plain.convert("RGB"), max(1, round(_FADE * scale)))
-    return png_rgb(drawn, {**text, "trustscale:believed": rest.believed.statement})
+    write_png(out, drawn, {**text, "trustscale:believed": rest.believed.statement})
 
 
 def png_believed_of(result: Result, image: bytes, mask: bytes, rest: bytes) -> bytes:
@@ -420,7 +430,7 @@ def png_believed_of(result: Result, image: bytes, mask: bytes, rest: bytes) -> b
     scale = result.scale * result.width / (result.reduced_from or (result.width,))[0]
     with Image.open(io.BytesIO(image)) as picture:
         pixels = pixels_of(picture)
-    return png_believed(pixels, trusted, Rest(result.believed, rest), text, scale)
+    return whole(write_believed)(pixels, trusted, Rest(result.believed, rest), text, scale)
 
 
 def png_overlay(image: bytes, mask: bytes) -> bytes:

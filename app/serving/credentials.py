@@ -10,7 +10,7 @@ import hashlib
 import io
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import IO, Any, Final
 
 import numpy as np
 
@@ -75,8 +75,9 @@ class Credentials:
             ) from error
         try:
             made = cls(certificate.encode(), key.encode(), _algorithm(key.encode()))
-            pixel = png_rgb(np.zeros((1, 1, 3), np.uint8))
-            made.sign(pixel, "image/png", upload=Parent("0" * 64), mask=pixel, promise={})
+            pixel = io.BytesIO(png_rgb(np.zeros((1, 1, 3), np.uint8)))
+            parent = Parent("0" * 64)
+            made.sign(io.BytesIO(), pixel, "image/png", upload=parent, mask=pixel, promise={})
         except Exception as error:  # noqa: BLE001 - whatever a library raises
             # The library's texts may repeat the key.
             raise ConfigError(
@@ -88,14 +89,15 @@ class Credentials:
 
     def sign(
         self,
-        picture: bytes,
+        signed: IO[bytes],
+        picture: IO[bytes],
         media_type: str,
         *,
         upload: Parent,
-        mask: bytes,
+        mask: IO[bytes],
         promise: Mapping[str, Any],
-    ) -> bytes:
-        """The signed file of a picture; `mask` is a file, `promise` the assertion as JSON."""
+    ) -> None:
+        """Write the signed file of a picture; `promise` is the assertion as JSON."""
         import c2pa  # noqa: PLC0415 - an optional extra
 
         actions = [
@@ -117,7 +119,6 @@ class Credentials:
                 {"label": ASSERTION, "data": dict(promise)},
             ],
         }
-        signed = io.BytesIO()
         with (
             c2pa.Context(c2pa.Settings.from_dict(_SETTINGS)) as context,
             c2pa.Builder(manifest, context) as builder,
@@ -128,9 +129,8 @@ class Credentials:
             if upload.archive:
                 builder.add_ingredient_from_archive(io.BytesIO(upload.archive))
             component = {"title": "mask.png", "label": "mask", "relationship": "componentOf"}
-            builder.add_ingredient(component, "image/png", io.BytesIO(mask))
-            builder.sign(signer, media_type, io.BytesIO(picture), signed)
-        return signed.getvalue()
+            builder.add_ingredient(component, "image/png", mask)
+            builder.sign(signer, media_type, picture, signed)
 
 
 def parent_of(data: bytes, form: str, *, with_credentials: bool) -> tuple[Parent, list[str]]:

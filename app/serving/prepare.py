@@ -30,6 +30,7 @@ from app.serving.answer import check_alpha
 from app.serving.choose import Chosen, ServiceContext
 from app.serving.credentials import UNSIGNED, Parent, parent_of
 from app.serving.promise import Subject
+from app.stores.spool import IN_MEMORY
 from app.system import score_threads, shielded
 from app.telemetry.signals import span
 from app.upscalers.base import Capabilities, Upscaler
@@ -45,10 +46,9 @@ _IN_TIME: Final = 0.8
 _SAMPLE: Final = 3  # or the witness's answer before its reduction
 _SUMS: Final = 23  # of more samples than are kept, and Ŷ
 _MEAN: Final = 15  # more where Ŷ is the mean of the samples
-_ANSWER: Final = 9  # Ŷ, mask and trust levels, and the files of masks
-_LARGE_ANSWER: Final = 6  # the same without trust levels, whose file is made before
-LARGE: Final = 16 * 2**20
-"""Pixels of outputs whose files are made one after the other, to hold less at once."""
+_ANSWER: Final = 6  # Ŷ, mask and trust levels
+_FILES: Final = 8  # of noise, while they are small
+_MOST_FILES: Final = 3 * IN_MEMORY  # bytes; larger ones are on the disk
 _BELIEVED: Final = 16  # more where `believed.png` is made
 _WHOLE: Final = 7  # σ and the witness's answer, where the mean of σ decides the curve
 _INPUT: Final = 3  # per pixel of X
@@ -329,10 +329,10 @@ def footprint(
         is_reduced = 1 < pipeline.scale < SCALE
         network = _SAMPLE * (SCALE / pipeline.scale) ** 2 if is_reduced else 0
         scoring = _SAMPLE + max(scoring, network)
-    answer = (_ANSWER if output < LARGE else _LARGE_ANSWER) + form_bytes
+    answer = output * (_ANSWER + form_bytes) + min(output * _FILES, _MOST_FILES)
     strips = width * pipeline.scale * _STRIP * score_threads()
     measured = output * (measuring + scoring) + strips
-    return height * width * _INPUT + math.ceil(max(measured, output * answer))
+    return height * width * _INPUT + math.ceil(max(measured, answer))
 
 
 def fitting(height: int, width: int, cost: Callable[[int, int], int], budget: int) -> int:

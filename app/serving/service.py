@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
-from typing import Final, Self
+from typing import IO, Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +25,7 @@ from PIL import Image
 
 from app.conformal.lab import Pixels, shallow
 from app.images.drawings import OPAQUE
-from app.images.encode import FORMS, Pages, picture, png_grey16, png_mask, trust_cog
+from app.images.encode import FORMS, Pages, write_picture, write_png, write_trust_cog
 from app.images.resize import largest_within, resized, size_within
 from app.sampling.draw import OnProgress
 from app.sampling.measure import OnFirst, measure, predict
@@ -45,16 +45,17 @@ from app.serving.answer import (
     Result,
     Unmasked,
     believed_of,
-    png_believed,
     png_text,
     rest_of,
     threshold_json,
+    write_believed,
 )
 from app.serving.choose import ServiceContext, UpscaleRequest, choose, settle
 from app.serving.credentials import UNSIGNED
-from app.serving.prepare import LARGE, Admitted, Mask, Upload, admit, decode
+from app.serving.prepare import Admitted, Mask, Upload, admit, decode
 from app.serving.promise import guarantee, warnings_of
 from app.stores.base import Blob
+from app.stores.spool import spooled
 from app.system import shielded
 from app.telemetry.signals import Metrics, span
 from app.upscalers.base import Source
@@ -131,11 +132,11 @@ class Masked:
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """An answer: its document and its files by name, the picture first."""
+    """An answer: its document and its files by name, the picture first; see `spooled`."""
 
     admitted: Admitted
     picture: Picture
-    files: Mapping[str, bytes]
+    files: Mapping[str, IO[bytes]]
     rest: Rest | None
     mean_log_sigma: float
 
@@ -225,7 +226,7 @@ def _reduced(made: Pixels, trust: Trust | None, longest: int) -> tuple[Pixels, T
 
 
 async def encode(masked: Masked, result_id: str) -> Encoded:
-    """The files of the answer and its document."""
+    """The files of the answer and its document. Raises StoreUnavailable: the disk is full."""
     timings_ms = dict(masked.timings_ms)
     with _timed(timings_ms, "encode"), span("encode"):
         files = await shielded(_files, masked)
@@ -233,8 +234,8 @@ async def encode(masked: Masked, result_id: str) -> Encoded:
     return Encoded(masked.admitted, document, files, masked.rest, masked.mean_log_sigma)
 
 
-def _files(masked: Masked) -> dict[str, bytes]:
-    """The picture first; the others are made in parallel, or before it where it is large."""
+def _files(masked: Masked) -> dict[str, IO[bytes]]:
+    """The picture first; the others are made beside it."""
     chosen, trust = masked.admitted.chosen, masked.trust
     text = {**UNMASKED, "trustscale:fingerprint": chosen.pipeline.fingerprint}
     if trust is not None:
@@ -246,8 +247,9 @@ def _files(masked: Masked) -> dict[str, bytes]:
     upload = masked.admitted.decoded.image
     metadata = upload.metadata.enlarged(masked.picture.shape[1] / masked.admitted.size[1])
 
-    def image() -> bytes:
-        return picture(
+    def image() -> IO[bytes]:
+        return spooled(
+            write_picture,
             masked.picture,
             chosen.form.name,
             quality=chosen.form.quality,
@@ -260,21 +262,20 @@ def _files(masked: Masked) -> dict[str, bytes]:
     if trust is None:
         return {chosen.form.file: image()}
 
-    def others() -> dict[str, bytes]:
-        made = {MASK: png_mask(trust.mask, text), TRUST: png_grey16(trust.codes, text)}
+    def others() -> dict[str, IO[bytes]]:
+        made = {
+            MASK: spooled(write_png, trust.mask, text),
+            TRUST: spooled(write_png, trust.codes, text),
+        }
         if chosen.form.name == "cog.tiff":
-            made[TRUST_COG] = trust_cog(trust.codes, text, metadata)
+            made[TRUST_COG] = spooled(write_trust_cog, trust.codes, text, metadata)
         if masked.rest is not None and masked.rest.believed.is_sent:
             scale = masked.picture.shape[1] / masked.admitted.size[1]
-            made[BELIEVED] = png_believed(
-                shallow(masked.picture), trust.mask, masked.rest, text, scale
+            made[BELIEVED] = spooled(
+                write_believed, shallow(masked.picture), trust.mask, masked.rest, text, scale
             )
         return made
 
-    if trust.mask.size >= LARGE and not chosen.form.holds_pages:
-        files = others()
-        trust.codes = np.empty((0, 0), np.uint16)  # a slice of them would hold them
-        return {chosen.form.file: image(), **files}
     with ThreadPoolExecutor(1, "trustscale-encode") as beside:
         made = beside.submit(others)
         return {chosen.form.file: image(), **made.result()}
@@ -289,6 +290,7 @@ async def sign(context: ServiceContext, encoded: Encoded) -> Encoded:
     statement = result.model_dump(mode="json", include=_SIGNED)
     with _timed(result.timings_ms, "sign"), span("sign"):
         signed = await shielded(
+            spooled,
             credentials.sign,
             encoded.files[chosen.form.file],
             FORMS[chosen.form.name].media_type,

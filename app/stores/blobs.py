@@ -17,7 +17,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, Final, Literal, NamedTuple, Protocol, TypeAlias
+from typing import IO, Any, Final, Literal, NamedTuple, Protocol, TypeAlias
 from urllib.parse import quote, unquote, urlsplit
 
 import obstore
@@ -27,6 +27,7 @@ from obstore.store import AzureStore, GCSStore, LocalStore, ObjectStore, S3Store
 from app.errors import BadRequest, ConfigError, ImageTooLarge, NotFound
 from app.stores.documents import StoreUnavailable
 from app.stores.folders import PRIVATE, SCRATCH_LIFE_S, sync, usable_folder
+from app.stores.spool import spooled
 
 SCHEMES: Final = ("s3", "gs", "az")
 
@@ -48,8 +49,11 @@ _DELETES: Final = 10
 _SCRATCH: Final = re.compile(r".+#\d+")
 _OS_ERROR: Final = re.compile(r"\(os error (\d+)\)")
 
-Blob: TypeAlias = bytes | memoryview
-"""A file to store."""
+# Of a file that is read from the disk: five megabytes each.
+_PARTS_AT_ONCE: Final = 4
+
+Blob: TypeAlias = bytes | memoryview | IO[bytes]
+"""A file to store, read from its present position."""
 
 
 class UploadLink(NamedTuple):
@@ -70,6 +74,9 @@ class Blobs(Protocol):
 
     async def get(self, folder: str, name: str, *, most: int | None = None) -> bytes:
         """Raises NotFound, or ImageTooLarge before more than `most` bytes are read."""
+
+    async def file(self, folder: str, name: str) -> IO[bytes]:
+        """The same to read in parts, even if it is deleted meanwhile. Raises NotFound."""
 
     async def names(self, folder: str) -> list[str]:
         """The names of all files of a folder, sorted."""
@@ -116,7 +123,13 @@ class BlobStore:
 
     async def put(self, folder: str, name: str, data: Blob) -> None:
         with self._errors():
-            await obstore.put_async(self._store, _path(folder, name), data, **self._type(name))
+            await obstore.put_async(
+                self._store,
+                _path(folder, name),
+                data,
+                max_concurrency=_PARTS_AT_ONCE,
+                **self._type(name),
+            )
             await self._sync(folder, name)
 
     async def create(self, folder: str, name: str, data: Blob) -> bool:
@@ -142,6 +155,22 @@ class BlobStore:
                         actual=found.meta["size"],
                     )
                 return bytes(await found.bytes_async())
+            except FileNotFoundError:
+                raise NotFound(f"There is no file {name!r} of {folder}.") from None
+
+    async def file(self, folder: str, name: str) -> IO[bytes]:
+        path = _path(folder, name)
+
+        def copy(out: IO[bytes]) -> None:
+            for part in obstore.get(self._store, path).stream():
+                out.write(part)
+
+        with self._errors():
+            try:
+                if self._root is not None:
+                    return await asyncio.to_thread((self._root / path).open, "rb")
+                # A slow reader would exceed the time for one answer of the store.
+                return await asyncio.to_thread(spooled, copy)
             except FileNotFoundError:
                 raise NotFound(f"There is no file {name!r} of {folder}.") from None
 

@@ -16,7 +16,7 @@ import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import Final, Literal, NamedTuple
+from typing import IO, Final, Literal, NamedTuple
 
 from app.errors import NotFound
 from app.stores.blobs import Blob, Blobs
@@ -29,6 +29,7 @@ from app.stores.documents import (
     StoreUnavailable,
     read_folder,
 )
+from app.stores.spool import size_of
 
 KEY: Final = "result-"
 """Prefix of folders of results."""
@@ -91,7 +92,7 @@ class ResultStore:
         row = StoredResult(
             result,
             f"{KEY}{result}:{secrets.token_hex(8)}",
-            len(document) + sum(map(len, files.values())),
+            len(document) + sum(map(size_of, files.values())),
             stored,
             stored + (self._ttl_s if ttl_s is None else ttl_s),
             document,
@@ -123,6 +124,13 @@ class ResultStore:
         row = await self._row(result)
         with suppress(NotFound):
             return await self._blobs.get(row.folder, name)
+        raise _missing(result)
+
+    async def file(self, result: str, name: str) -> IO[bytes]:
+        """The same to read in parts. Raises NotFound."""
+        row = await self._row(result)
+        with suppress(NotFound):
+            return await self._blobs.file(row.folder, name)
         raise _missing(result)
 
     async def link(self, result: str, name: str) -> str | None:

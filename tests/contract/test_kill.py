@@ -25,6 +25,7 @@ from app.errors import ConfigError, NotFound
 from app.stores.base import AuditLog, CalibrationStore, JobState, Stores, StoreUnavailable
 from app.stores.open import open_stores
 from app.stores.redis import RedisDocuments, connected, redis_errors
+from app.stores.spool import IN_MEMORY, spooled
 from app.stores.sqlite import SqliteDocuments
 from tests.contract.conftest import head, job
 from tests.servers import RedisServer
@@ -164,6 +165,10 @@ def half_written(folder):
     return [path for path in found if path.is_file()]
 
 
+def _grown(file):
+    file.write(bytes(2 * IN_MEMORY))
+
+
 WRITES: dict[str, Callable[[Stores], Awaitable[object]]] = {
     "calibration": lambda s: s.calibrations.put(head("a"), bytes(50_000)),
     "job": lambda s: s.jobs.create(job("new")),
@@ -172,6 +177,7 @@ WRITES: dict[str, Callable[[Stores], Awaitable[object]]] = {
     "upload": lambda s: s.blobs.put("job", "x/1.png", bytes(50_000)),
     "label": lambda s: s.blobs.create("job", "x/1.png", bytes(50_000)),
     "check": lambda s: s.check(),
+    "answer": lambda _: asyncio.to_thread(spooled, _grown),
 }
 
 

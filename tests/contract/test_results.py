@@ -1,6 +1,7 @@
 """The promises of ResultStore and of stores of bytes."""
 
 import asyncio
+import io
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
@@ -11,6 +12,7 @@ import pytest
 from app.errors import NotFound
 from app.stores.base import StoreUnavailable
 from app.stores.blobs import open_blobs
+from app.stores.spool import IN_MEMORY, spooled
 from app.stores.sqlite import SqliteDocuments
 
 LATER = datetime.now(UTC) + timedelta(days=1)
@@ -28,14 +30,16 @@ async def _expired(stores, result):
 class TestResults:
     async def test_comes_back(self, opener):
         view = np.arange(3, dtype="<f4").data.cast("B")
-        blobs = {"image.png": b"\x00\xff", "mask.png": b"", "own.f32": view}
+        blobs = {"image.png": io.BytesIO(b"\x00\xff"), "mask.png": b"", "own.f32": view}
         await opener().results.put("r", b'{"a":1}', blobs)
         results = opener().results
         assert await results.document("r") == b'{"a":1}'
         assert await results.blob("r", "image.png") == b"\x00\xff"
         assert await results.blob("r", "mask.png") == b""
+        with await results.file("r", "image.png") as file:
+            assert file.read() == b"\x00\xff"
         assert await results.blob("r", "own.f32") == bytes(view)
-        for missing in (results.document("s"), results.blob("s", "i"), results.blob("r", "i")):
+        for missing in (results.document("s"), results.blob("s", "i"), results.file("r", "i")):
             with pytest.raises(NotFound):
                 await missing
 
@@ -159,8 +163,15 @@ class TestBlobs:
         again = doors_to()
         assert await again.get("job", "x/1.png") == b"replaced"
         assert await again.get("job", "../up") == b"../up"
+        large = np.random.default_rng(0).bytes(IN_MEMORY + 1)
+        await blobs.put("other", "../up", spooled(lambda out: out.write(large)))
+        with await again.file("other", "../up") as file:
+            await again.delete("other")
+            assert file.read() == large
+        with pytest.raises(NotFound):
+            await again.file("other", "../up")
         assert await again.names("job") == sorted(names)
-        assert await again.names("other") == ["x/1.png"]
+        assert await again.names("other") == []
 
     async def test_created_once(self, doors_to):
         doors = [doors_to() for _ in range(4)]

@@ -1,6 +1,7 @@
 """What admission counts for a request is what making its answer allocates, and not less."""
 
 import asyncio
+import hashlib
 import tracemalloc
 import weakref
 from contextlib import asynccontextmanager
@@ -8,15 +9,17 @@ from contextlib import asynccontextmanager
 import numpy as np
 import pytest
 
+from app.api.files import sent
 from app.conformal.indecision import ESTIMATORS, SHIPPED, Fit, IndecisionSettings, shipped
 from app.conformal.lab import lab_tables
 from app.conformal.moments import Moments
 from app.conformal.terms import is_fact
+from app.images.encode import Pages, picture, write_picture
 from app.sampling.measure import measure
 from app.sampling.pipeline import Pipeline
 from app.serving.choose import UpscaleRequest
-from app.serving.prepare import LARGE, footprint
-from app.serving.service import encode, generate
+from app.serving.prepare import footprint
+from app.stores.spool import IN_MEMORY, spooled
 from app.upscalers.base import Capabilities, Source
 from tests.api.gateway import gateway
 from tests.factories import calibration_of, encoded
@@ -138,7 +141,7 @@ async def test_covers_what_is_allocated(asked, capabilities, cores, monkeypatch)
     assert peak - SMALL <= expected
 
 
-@pytest.mark.parametrize("large", [LARGE, 0])
+@pytest.mark.parametrize("in_memory", [IN_MEMORY, 1000])
 @pytest.mark.parametrize(
     "options",
     [
@@ -149,10 +152,10 @@ async def test_covers_what_is_allocated(asked, capabilities, cores, monkeypatch)
         {"format": "avif", "quality": 100},
     ],
 )
-async def test_covers_the_answer(tmp_path, monkeypatch, options, large):
+async def test_covers_the_answer(tmp_path, monkeypatch, options, in_memory):
     """From samples to stored files of a picture of noise, a request stays below its cost."""
-    for module in ("prepare", "service"):
-        monkeypatch.setattr(f"app.serving.{module}.LARGE", large)
+    monkeypatch.setattr("app.stores.spool.IN_MEMORY", in_memory)
+    monkeypatch.setattr("app.serving.prepare._MOST_FILES", 3 * in_memory)
     upscaler = NoisyUpscaler(scale=SCALE, capabilities=Capabilities())
     calibration = await calibration_of(upscaler, samples=2)
     app = gateway(tmp_path, upscaler, calibrations=[calibration])
@@ -171,20 +174,29 @@ async def test_covers_the_answer(tmp_path, monkeypatch, options, large):
     assert peak + picture - SMALL <= cost
 
 
-async def test_nothing_holds_what_is_let_go(tmp_path, monkeypatch):
-    """Sums once σ is measured, and trust levels of large pictures once they are in their file."""
-    monkeypatch.setattr("app.serving.service.LARGE", 0)
-    upscaler = NoisyUpscaler(scale=SCALE)
-    calibration = await calibration_of(upscaler, samples=2)
-    app = gateway(tmp_path, upscaler, calibrations=[calibration])
-    async with app.router.lifespan_context(app) as state:
-        service = state["trustscale"].service
-        upload = encoded(np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8))
-        admitted = await service.prepare(upload, UpscaleRequest(alpha=calibration.bound))
-        masked = await generate(service, admitted, {}, on_progress=None, on_first=None)
-        codes = weakref.ref(masked.trust.codes)
-        await encode(masked, "res-1")
-        assert codes() is None
+@pytest.mark.parametrize("form", ["png", "tiff", "ome.tiff"])
+async def test_large_files_are_written_and_sent_in_parts(tmp_path, monkeypatch, form):
+    """A file of noise is never whole in memory, has no name on the disk, and equals the whole."""
+    monkeypatch.setattr("app.stores.spool.IN_MEMORY", 1000)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    random = np.random.default_rng(0)
+    pixels = random.integers(0, 256, (6000, 1000, 3), np.uint8)
+    pages = Pages(pixels[..., 0] > 99, pixels[..., 1] * np.uint16(257))
+    expected = picture(pixels, form, pages=pages)
+    async with traced():
+        answer = sent(spooled(write_picture, pixels, form, pages=pages), "image/png")
+        digest, sizes = hashlib.sha256(), []
+        async for part in answer.body_iterator:
+            digest.update(part)
+            sizes.append(len(part))
+        assert list(tmp_path.iterdir()) == []
+        assert tracemalloc.get_traced_memory()[1] < SMALL + pixels.nbytes // 3 < len(expected)
+    assert len(sizes) > 10
+    assert digest.digest() == hashlib.sha256(expected).digest()
+    assert int(answer.headers["Content-Length"]) == len(expected)
+
+
+def test_nothing_holds_sums_when_sigma_is_measured():
     moments = Moments((8, 8))
     for _ in range(2):
         moments.add(np.zeros((8, 8, 3), np.uint8))
