@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from app.api.clients import IdempotencyKey, StoredResponse
 from app.api.deps import AdminDep, State, StateDep, admin_router, check_fields
-from app.api.documents import CalibrationDetail, Item, detail
+from app.api.documents import CalibrationDetail, detail
 from app.api.jobs import JobOut, Webhook, accepted
 from app.api.openapi import CONFIG, body_of
 from app.api.problems import problem_responses
@@ -24,6 +24,7 @@ from app.calibration import file
 from app.calibration.archive import ArchiveLimits, archive_files
 from app.calibration.config import CalibrationConfig
 from app.calibration.guarantee import AnyGuarantee
+from app.calibration.insight import Item
 from app.calibration.layout import NamedFile, Naming, Role, arrange, placed
 from app.config_errors import field_names, reason, together
 from app.conformal.fidelity import METRICS, FidelitySettings, Labels, Unit

@@ -16,7 +16,6 @@ from app.api.calibrate import FORCE, MAX_ARCHIVE_BYTES, MAX_FILE_BYTES
 from app.api.deps import AdminDep, StateDep, admin_router
 from app.api.documents import (
     Activation,
-    Backtest,
     CalibrationDetail,
     CalibrationRow,
     CurvePoint,
@@ -32,7 +31,7 @@ from app.api.openapi import body_of, file_response
 from app.api.problems import problem_responses
 from app.calibration import file, labels, pictures
 from app.calibration.archive import ArchiveLimits, archive_files
-from app.calibration.insight import coarser, expected, leaked
+from app.calibration.insight import Backtest, coarser, expected, leaked
 from app.calibration.labels import WaitingPair
 from app.errors import BadRequest, NotFound
 from app.stores.base import JobStatus
@@ -133,7 +132,7 @@ async def get_backtest(
 ) -> Backtest:
     """What to expect: realised risk and trusted area over random halvings, and checks."""
     calibration = (await state.admin.finished(calibration_id)).of_group(group)
-    return Backtest(**await asyncio.to_thread(expected, calibration, splits))
+    return await asyncio.to_thread(expected, calibration, splits)
 
 
 @router.get(

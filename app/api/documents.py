@@ -15,18 +15,22 @@ from app.assembly import Parts
 from app.calibration import pictures
 from app.calibration.active import Changes, covered_classes
 from app.calibration.guarantee import GuaranteeKind
-from app.calibration.insight import classes_of, groups_of, thresholds
+from app.calibration.insight import (
+    CalibratedClass,
+    Group,
+    Item,
+    ThresholdRow,
+    classes_of,
+    groups_of,
+    thresholds,
+)
 from app.calibration.manifest import Aside, PairInfo, Provenance
 from app.calibration.record import Calibration
-from app.conformal.backtest import BacktestRow
 from app.errors import BadCalibration, NoCalibration, NotFound, UpscalerUnavailable
 from app.images.degrade import MadeBy
 from app.sampling.pipeline import Pipeline, differences
-from app.serving.answer import threshold_json
 from app.stores import base
 from app.stores.base import CalibrationHead, JobState, JobStatus
-
-Threshold = float | Literal["-inf", "inf"]
 
 
 class CalibrationRow(CalibrationHead):
@@ -89,13 +93,6 @@ class Activation(BaseModel):
     changes: Changes
 
 
-class Item(BaseModel):
-    """A pair that was left out, or a file that belongs to none, and why."""
-
-    name: str
-    reason: str
-
-
 class Difference(BaseModel):
     """A field in which the live pipeline differs from the calibrated one.
 
@@ -106,14 +103,6 @@ class Difference(BaseModel):
     calibrated: Any
     live: Any
     settings: list[str] | None = None
-
-
-class ThresholdRow(BaseModel):
-    """t_α at one α, and the mean share of the pairs' pixels below it."""
-
-    alpha: float
-    threshold: Threshold
-    trusted_fraction: float
 
 
 class GuaranteeFacts(BaseModel):
@@ -127,29 +116,6 @@ class GuaranteeFacts(BaseModel):
     menu: list[float] | None = Field(None, description="post_hoc: the α that can be chosen.")
     between: tuple[float, float] | None = Field(
         None, description="post_hoc: between which α can be chosen."
-    )
-
-
-class Group(BaseModel):
-    """A group of images with its own curve."""
-
-    group: str
-    n: int = Field(description="Scenes.")
-    pairs: int
-    min_alpha: float
-
-
-class CalibratedClass(BaseModel):
-    """A class of uploads with its own curve."""
-
-    name: str
-    title: str
-    n: int = Field(description="Scenes.")
-    min_alpha: float
-    tables: dict[GuaranteeKind, list[ThresholdRow]] = Field(
-        default_factory=dict,
-        description="t_α and trusted area of its pairs, by the kind of guarantee of a request; in "
-        "GET /v1/upscalers only.",
     )
 
 
@@ -214,35 +180,6 @@ class CurvePoint(BaseModel):
     risk: float
 
 
-class DominantPair(BaseModel):
-    """The worst pair of a scene that has a large share of all losses."""
-
-    name: str
-    scene: str | None
-    loss: float
-    share: float
-
-
-class Checks(BaseModel):
-    """Whether the assumptions look sound, at the default α."""
-
-    n: int = Field(description="Scenes.")
-    pairs: int
-    minimal_n: int
-    alpha: float
-    duplicates: list[Item]
-    sizes: list[str]
-    dominant_pairs: list[DominantPair]
-
-
-class Backtest(BaseModel):
-    """Realised risk and trusted area over random halvings of the pairs, and checks."""
-
-    splits: int
-    rows: list[BacktestRow]
-    checks: Checks
-
-
 async def answering(parts: Parts, upscaler: str) -> list[Answering]:
     """The active calibrations of an upscaler, in order."""
     try:
@@ -299,7 +236,7 @@ async def detail(
                 "made_by": ways and ways.describe(calibration.pipeline.scale),
                 "sizes": part.sizes.all[:20],
                 "differences": found,
-                "thresholds": shown_thresholds(thresholds(part)),
+                "thresholds": thresholds(part),
                 "guarantee": calibration.guarantee.facts(),
                 "groups": groups_of(calibration),
                 "pictures": kept,
@@ -309,11 +246,6 @@ async def detail(
         )
 
     return await asyncio.to_thread(made)
-
-
-def shown_thresholds(rows: Sequence[dict[str, float]]) -> list[dict[str, Any]]:
-    """Rows of `thresholds` as JSON has them, without infinite numbers."""
-    return [{**row, "threshold": threshold_json(row["threshold"])} for row in rows]
 
 
 def _differences(parts: Parts, calibration: Calibration) -> list[dict[str, Any]] | None:

@@ -14,13 +14,11 @@ from pydantic import BaseModel, Field, TypeAdapter
 from app.api.deps import ClientDep, State, StateDep
 from app.api.documents import (
     Answering,
-    CalibratedClass,
     GuaranteeFacts,
     answering,
-    shown_thresholds,
 )
 from app.api.problems import problem_responses
-from app.calibration.insight import classes_of, tables, thresholds
+from app.calibration.insight import CalibratedClass, classes_of, tables, thresholds
 from app.calibration.record import Calibration
 from app.conformal.fidelity import Unit
 from app.errors import UpscalerUnavailable
@@ -162,7 +160,7 @@ def _calibrated(calibration: Calibration | None) -> dict[str, Any]:
         "min_alpha": calibration.min_alpha,
         "bound": calibration.bound,
         "unit": calibration.pipeline.fidelity.row.unit,
-        "table": thresholds(calibration),
+        "table": [row.model_dump() for row in thresholds(calibration)],
     }
 
 
@@ -179,10 +177,7 @@ async def _classes(state: State, asked: Answering) -> list[CalibratedClass]:
     calibration = await state.calibrations.get(asked.id)
     by_class = await asyncio.to_thread(tables, calibration)
     return [
-        CalibratedClass(
-            **row,
-            tables={kind: shown_thresholds(rows) for kind, rows in by_class[row["name"]].items()},
-        )
+        row.model_copy(update={"tables": by_class[row.name]})
         for row in await asyncio.to_thread(classes_of, calibration)
-        if row["name"] in asked.classes
+        if row.name in asked.classes
     ]

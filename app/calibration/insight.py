@@ -2,40 +2,114 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import asdict
 from functools import lru_cache
-from typing import Any, Final
+from typing import Final, Literal
 
 import numpy as np
+from pydantic import BaseModel, Field
 
+from app.calibration.guarantee import GuaranteeKind
 from app.calibration.pairs import duplicates
 from app.calibration.record import Calibration
 from app.conformal import StepCurve
-from app.conformal.backtest import backtest
+from app.conformal.backtest import BacktestRow, backtest
 from app.errors import BadRequest
 from app.images.compression import class_in_words
 
 COMMON_ALPHAS: Final = (0.025, 0.05, 0.075, 0.1, 0.125, 0.15, 0.2, 0.3, 0.5)
 
+Threshold = float | Literal["-inf", "inf"]
 
-def thresholds(calibration: Calibration) -> list[dict[str, float]]:
+
+class Item(BaseModel):
+    """A pair that was left out, or a file that belongs to none, and why."""
+
+    name: str
+    reason: str
+
+
+class ThresholdRow(BaseModel):
+    """t_α at one α, and the mean share of the pairs' pixels below it."""
+
+    alpha: float
+    threshold: Threshold
+    trusted_fraction: float
+
+
+class Group(BaseModel):
+    """A group of images with its own curve."""
+
+    group: str
+    n: int = Field(description="Scenes.")
+    pairs: int
+    min_alpha: float
+
+
+class CalibratedClass(BaseModel):
+    """A class of uploads with its own curve."""
+
+    name: str
+    title: str
+    n: int = Field(description="Scenes.")
+    min_alpha: float
+    tables: dict[GuaranteeKind, list[ThresholdRow]] = Field(
+        default_factory=dict,
+        description="t_α and trusted area of its pairs, by the kind of guarantee of a request; in "
+        "GET /v1/upscalers only.",
+    )
+
+
+class DominantPair(BaseModel):
+    """The worst pair of a scene that has a large share of all losses."""
+
+    name: str
+    scene: str | None
+    loss: float
+    share: float
+
+
+class Checks(BaseModel):
+    """Whether the assumptions look sound, at the default α."""
+
+    n: int = Field(description="Scenes.")
+    pairs: int
+    minimal_n: int
+    alpha: float
+    duplicates: list[Item]
+    sizes: list[str]
+    dominant_pairs: list[DominantPair]
+
+
+class Backtest(BaseModel):
+    """Realised risk and trusted area over random halvings of the pairs, and checks."""
+
+    splits: int
+    rows: list[BacktestRow]
+    checks: Checks
+
+
+def threshold_json(threshold: float) -> Threshold:
+    """t_α for JSON: infinities are strings."""
+    if math.isinf(threshold):
+        return "inf" if threshold > 0 else "-inf"
+    return threshold
+
+
+def thresholds(calibration: Calibration) -> list[ThresholdRow]:
     """t_α and the mean trusted area of the pairs at common α and the default one, in order."""
     rows = []
     for alpha in sorted({*COMMON_ALPHAS, calibration.manifest.default_alpha}):
         threshold = calibration.curve.threshold(alpha)
-        rows.append(
-            {
-                "alpha": alpha,
-                "threshold": threshold,
-                "trusted_fraction": calibration.mean_trusted_fraction(threshold),
-            }
-        )
+        area = calibration.mean_trusted_fraction(threshold)
+        shown = threshold_json(threshold)
+        rows.append(ThresholdRow(alpha=alpha, threshold=shown, trusted_fraction=area))
     return rows
 
 
-def expected(calibration: Calibration, splits: int) -> dict[str, Any]:
-    """What to expect of it, as JSON values: a backtest over random halvings, and checks.
+def expected(calibration: Calibration, splits: int) -> Backtest:
+    """What to expect of it: a backtest over random halvings, and checks.
 
     Raises:
         BadRequest: fewer than two scenes.
@@ -52,20 +126,20 @@ def expected(calibration: Calibration, splits: int) -> dict[str, Any]:
         curve_of=calibration.guarantee.curve,
         loss_of=calibration.guarantee.loss,
     )
-    return {"splits": splits, "rows": [*map(asdict, rows)], "checks": checks(calibration)}
+    return Backtest(splits=splits, rows=rows, checks=checks(calibration))
 
 
-def groups_of(calibration: Calibration) -> list[dict[str, Any]]:
-    """Each group with its numbers of scenes and pairs and its smallest α."""
+def groups_of(calibration: Calibration) -> list[Group]:
+    """The groups."""
     parts = {name: calibration.of_group(name) for name in calibration.groups}
     return [
-        {"group": name, "n": part.n, "pairs": part.pairs, "min_alpha": part.min_alpha}
+        Group(group=name, n=part.n, pairs=part.pairs, min_alpha=part.min_alpha)
         for name, part in parts.items()
     ]
 
 
 @lru_cache(maxsize=16)
-def tables(calibration: Calibration) -> Mapping[str, Mapping[str, list[dict[str, float]]]]:
+def tables(calibration: Calibration) -> Mapping[str, Mapping[str, list[ThresholdRow]]]:
     """`thresholds` of each class under every kind of guarantee that a request can have."""
     kinds = {calibration.guarantee.kind}
     if calibration.guarantee.kind == "expectation":
@@ -76,17 +150,17 @@ def tables(calibration: Calibration) -> Mapping[str, Mapping[str, list[dict[str,
     }
 
 
-def classes_of(calibration: Calibration) -> list[dict[str, Any]]:
-    """Each class of inputs with its number of scenes and its smallest α."""
+def classes_of(calibration: Calibration) -> list[CalibratedClass]:
+    """The classes of inputs."""
     parts = {name: calibration.of_class(name) for name in calibration.classes}
     return [
-        {"name": name, "title": class_in_words(name), "n": part.n, "min_alpha": part.min_alpha}
+        CalibratedClass(name=name, title=class_in_words(name), n=part.n, min_alpha=part.min_alpha)
         for name, part in parts.items()
     ]
 
 
-def checks(calibration: Calibration) -> dict[str, Any]:
-    """Whether the assumptions look sound: n, repeated images, image sizes, dominant scenes."""
+def checks(calibration: Calibration) -> Checks:
+    """Repeated images, image sizes, dominant scenes."""
     alpha = calibration.manifest.default_alpha
     threshold = calibration.curve.threshold(alpha)
     losses = np.array([s.loss_below(threshold) for s in calibration.counted])
@@ -98,23 +172,26 @@ def checks(calibration: Calibration) -> dict[str, Any]:
     total = sum(loss for loss, _ in scenes) or 1.0
     dominant = sorted(scenes, key=lambda scene: -scene[0])[:5]
     infos = calibration.manifest.pairs
-    return {
-        "n": calibration.n,
-        "pairs": calibration.pairs,
-        "minimal_n": calibration.minimal_n(alpha),
-        "alpha": alpha,
-        "duplicates": duplicates({info.source: info.y_sha256 for info in infos}.items()),
-        "sizes": sorted({f"{info.width}x{info.height}" for info in infos})[:20],
-        "dominant_pairs": [
-            {
-                "name": infos[worst].name,
-                "scene": infos[worst].scene,
-                "loss": float(losses[worst]),
-                "share": loss / total,
-            }
+    return Checks(
+        n=calibration.n,
+        pairs=calibration.pairs,
+        minimal_n=calibration.minimal_n(alpha),
+        alpha=alpha,
+        duplicates=[
+            Item.model_validate(one)
+            for one in duplicates({info.source: info.y_sha256 for info in infos}.items())
+        ],
+        sizes=sorted({f"{info.width}x{info.height}" for info in infos})[:20],
+        dominant_pairs=[
+            DominantPair(
+                name=infos[worst].name,
+                scene=infos[worst].scene,
+                loss=float(losses[worst]),
+                share=loss / total,
+            )
             for loss, worst in dominant
         ],
-    }
+    )
 
 
 def coarser(curve: StepCurve, most: int) -> tuple[list[float], list[float]]:

@@ -19,6 +19,7 @@ from pydantic import BaseModel, Field, TypeAdapter
 
 from app import __version__
 from app.calibration.guarantee import Applicability, GuaranteeKind
+from app.calibration.insight import Threshold
 from app.calibration.record import Calibration
 from app.conformal.fidelity import Labels, Unit
 from app.conformal.lab import shallow
@@ -205,7 +206,7 @@ class Result(Picture):
         None, description="Class of the upload; null: the calibration has no classes."
     )
     alpha: float
-    threshold: float | Literal["-inf", "inf"] = Field(description="t_α; trusted is σ < t_α.")
+    threshold: Threshold = Field(description="t_α; trusted is σ < t_α.")
     trusted_fraction: float = Field(
         ge=0, le=1, description="Trusted of the pixels that are wholly opaque."
     )
@@ -254,13 +255,6 @@ def check_alpha(alpha: float | None, default: float) -> float:
     if not (alpha >= 0 and math.isfinite(alpha)):
         raise BadAlpha(f"alpha must be a finite number of at least 0, got {alpha}.")
     return alpha
-
-
-def threshold_json(threshold: float) -> float | Literal["-inf", "inf"]:
-    """t_α for JSON: infinities are strings."""
-    if math.isinf(threshold):
-        return "inf" if threshold > 0 else "-inf"
-    return threshold
 
 
 @dataclass(frozen=True, slots=True)

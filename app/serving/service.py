@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from app.calibration.insight import threshold_json
 from app.conformal.lab import Pixels, shallow
 from app.images.drawings import OPAQUE
 from app.images.encode import FORMS, Pages, write_picture, write_png, write_trust_cog
@@ -47,7 +48,6 @@ from app.serving.answer import (
     believed_of,
     png_text,
     rest_of,
-    threshold_json,
     write_believed,
 )
 from app.serving.choose import ServiceContext, UpscaleRequest, choose, settle

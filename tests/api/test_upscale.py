@@ -175,7 +175,7 @@ class TestUpscalers:
         known |= {"calibrations": [{"id": calibration.id, "name": None, "classes": ["*"]}]}
         known |= {"default_alpha": 0.1, "min_alpha": calibration.curve.min_alpha}
         assert first.items() >= known.items()
-        told = [(row["alpha"], row["trusted_fraction"]) for row in thresholds(calibration)]
+        told = [(row.alpha, row.trusted_fraction) for row in thresholds(calibration)]
         assert [(row["alpha"], row["trusted_fraction"]) for row in first["table"]] == told
         known = {"name": "other", "scale": 3, "samples": 1, "table": [], "calibration": None}
         assert second.items() >= {**known, "guarantee": None, "default": True}.items()
