@@ -28,7 +28,7 @@ AlarmKind = Literal[
 
 
 class Alarm(BaseModel):
-    """What somebody should look at. `page`: nobody is served, or masks are in doubt."""
+    """What needs an operator; `page`, at once: nobody is served, or masks are in doubt."""
 
     kind: AlarmKind
     severity: Literal["page", "ticket"]
@@ -230,8 +230,7 @@ def report_of(
     alarms = state_alarms(calibration, state)
     if group is None:  # once, as it concerns all parts
         alarms = [
-            *mismatch_alarms(upscaler.name, differences),
-            *canary_alarms(upscaler.name, canary),
+            *model_alarms(upscaler.name, differences, canary),
             *alarms,
             *health_alarms(upscaler.name, health),
         ]
@@ -317,13 +316,21 @@ def state_alarms(calibration: Calibration, state: MonitorState) -> list[Alarm]:
     return alarms
 
 
-def mismatch_alarms(upscaler: str, differences: Sequence[dict[str, Any]]) -> list[Alarm]:
-    """Alarms of a comparison of pipelines."""
-    if not differences:
-        return []
-    fields = ", ".join(str(item["field"]) for item in differences)
-    message = f"{upscaler!r} is not the upscaler that was calibrated ({fields} differ): not served."
-    return [Alarm(kind="mismatch", severity="page", message=message)]
+def model_alarms(
+    upscaler: str, differences: Sequence[dict[str, Any]], canary: dict[str, Any] | None
+) -> list[Alarm]:
+    """Alarms of a comparison of pipelines, and of the canaries."""
+    alarms = []
+    if differences:
+        fields = ", ".join(str(item["field"]) for item in differences)
+        message = (
+            f"{upscaler!r} is not the upscaler that was calibrated ({fields} differ): not served."
+        )
+        alarms.append(Alarm(kind="mismatch", severity="page", message=message))
+    if canary and canary.get("alarm"):
+        message = f"The model behind {upscaler!r} seems to have changed since it was calibrated."
+        alarms.append(Alarm(kind="canary", severity="page", message=message))
+    return alarms
 
 
 def health_alarms(upscaler: str, health: HealthFacts | None) -> list[Alarm]:
@@ -341,21 +348,11 @@ def health_alarms(upscaler: str, health: HealthFacts | None) -> list[Alarm]:
     return alarms
 
 
-def canary_alarms(upscaler: str, canary: dict[str, Any] | None) -> list[Alarm]:
-    """Alarms of the canaries."""
-    if not canary or not canary.get("alarm"):
-        return []
-    message = f"The model behind {upscaler!r} seems to have changed since it was calibrated."
-    return [Alarm(kind="canary", severity="page", message=message)]
-
-
 def shift_sd(calibration: Calibration, state: MonitorState) -> float | None:
     """Mean z of the epoch's requests minus that of the calibration images, in their sd."""
     reference = reference_of(calibration)
     if not len(state.drift.seen) or len(reference) < 2:
         return None
     spread = float(np.std(reference, ddof=1, dtype=np.float64))
-    apart = float(
-        np.mean(state.drift.seen, dtype=np.float64) - np.mean(reference, dtype=np.float64)
-    )
-    return apart / spread if spread > 0 else None
+    seen, expected = (float(np.mean(z, dtype=np.float64)) for z in (state.drift.seen, reference))
+    return (seen - expected) / spread if spread > 0 else None
