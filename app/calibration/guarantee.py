@@ -40,6 +40,9 @@ Applicability = Literal["exact", "whole", "per_window", "unknown"]
 COVERED: Final = 20
 """Scenes that a class or a size needs to speak for itself."""
 
+Threshold: TypeAlias = float | Literal["-inf", "inf"]
+"""t_α in JSON, where infinities are texts."""
+
 Scenes: TypeAlias = Sequence[Sequence[Staircase]]
 """The staircases of the images of each scene."""
 
@@ -60,6 +63,13 @@ def rounded_up(alpha: float) -> float:
     """A positive number to two digits, never smaller."""
     step = 10.0 ** (math.floor(math.log10(alpha)) - 1)
     return float(f"{math.ceil(alpha / step) * step:.6g}")
+
+
+def threshold_json(threshold: float) -> Threshold:
+    """t_α for JSON."""
+    if math.isinf(threshold):
+        return "inf" if threshold > 0 else "-inf"
+    return threshold
 
 
 class GuaranteeSettings(BaseModel, ABC):

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import Final, Literal
+from typing import Final
 
 import numpy as np
 from pydantic import BaseModel, Field
 
-from app.calibration.guarantee import GuaranteeKind
+from app.calibration.guarantee import GuaranteeKind, Threshold, threshold_json
 from app.calibration.pairs import duplicates
 from app.calibration.record import Calibration
 from app.conformal import StepCurve
@@ -19,8 +18,6 @@ from app.errors import BadRequest
 from app.images.compression import class_in_words
 
 COMMON_ALPHAS: Final = (0.025, 0.05, 0.075, 0.1, 0.125, 0.15, 0.2, 0.3, 0.5)
-
-Threshold = float | Literal["-inf", "inf"]
 
 
 class Item(BaseModel):
@@ -88,13 +85,6 @@ class Backtest(BaseModel):
     splits: int
     rows: list[BacktestRow]
     checks: Checks
-
-
-def threshold_json(threshold: float) -> Threshold:
-    """t_α for JSON: infinities are strings."""
-    if math.isinf(threshold):
-        return "inf" if threshold > 0 else "-inf"
-    return threshold
 
 
 def thresholds(calibration: Calibration) -> list[ThresholdRow]:

@@ -18,8 +18,7 @@ from PIL.PngImagePlugin import PngImageFile
 from pydantic import BaseModel, Field, TypeAdapter
 
 from app import __version__
-from app.calibration.guarantee import Applicability, GuaranteeKind
-from app.calibration.insight import Threshold
+from app.calibration.guarantee import Applicability, GuaranteeKind, Threshold
 from app.calibration.record import Calibration
 from app.conformal.fidelity import Labels, Unit
 from app.conformal.lab import shallow

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from app.calibration.insight import threshold_json
+from app.calibration.guarantee import threshold_json
 from app.conformal.lab import Pixels, shallow
 from app.images.drawings import OPAQUE
 from app.images.encode import FORMS, Pages, write_picture, write_png, write_trust_cog
