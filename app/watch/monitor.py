@@ -15,6 +15,7 @@ from collections import OrderedDict, deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import KW_ONLY, dataclass, field, replace
+from itertools import islice
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -42,6 +43,7 @@ from app.watch.requests import (
 )
 
 _MOST_CLIENTS: Final = 10_000
+_AT_ONCE: Final = 200  # in one change, for which other writers of SQLite wait: some 15 ms
 
 log = structlog.get_logger(__name__)
 
@@ -141,7 +143,8 @@ class Monitor:
         async with self._lock:
             while self._waiting:
                 calibration = self._waiting[0].calibration
-                batch = [one for one in self._waiting if one.calibration.id == calibration.id]
+                of_one = (one for one in self._waiting if one.calibration.id == calibration.id)
+                batch = [*islice(of_one, _AT_ONCE)]
                 await self._fold(calibration, [one.seen for one in batch])
                 done = {id(one) for one in batch}
                 self._waiting = deque(one for one in self._waiting if id(one) not in done)
