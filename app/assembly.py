@@ -26,11 +26,9 @@ from app.sampling.pipeline import differences
 from app.serving.job import UpscaleHandler
 from app.serving.service import Observer, UpscaleService
 from app.settings import Settings
-from app.stores.base import JobKind, Stores
+from app.stores.base import JobKind, Stores, check_store_url, forget_uploads, open_stores
 from app.stores.blobs import check_blobs_url
-from app.stores.folders import held
-from app.stores.open import check_store_url, open_stores
-from app.stores.uploads import forget_uploads
+from app.stores.files import held
 from app.system import Slots, memory_limit
 from app.telemetry.signals import Metrics, exporting
 from app.upscalers.base import Upscaler

@@ -32,8 +32,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from app.jobs.queue import JobQueue
-from app.stores.base import Job, JobState, Stores
-from app.stores.open import open_stores
+from app.stores.base import Job, JobState, Stores, open_stores
 from benchmarks.table import print_table
 from tests.jobs.work import new_job
 from tests.servers import ProcessGroup, RedisServer, free_port

@@ -24,7 +24,7 @@ from app.calibration.active import shipped_calibration
 from app.conformal import RiskCurve, drift, feedback
 from app.conformal.drift import CEILING, DELTA, EPOCH, Drift
 from app.conformal.feedback import Feedback
-from app.stores.open import open_stores
+from app.stores.base import open_stores
 from app.watch.monitor import Monitor
 from app.watch.requests import Observation
 from benchmarks.table import print_table

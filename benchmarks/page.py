@@ -25,7 +25,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 
 from app.images.encode import png_grey16, png_mask, png_rgb
 from app.serving.answer import MASK, TRUST, Result
-from app.stores.open import open_stores
+from app.stores.base import open_stores
 from benchmarks.table import print_table
 from tests.web.browser import DESKTOP, launched, serving
 

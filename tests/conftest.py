@@ -8,7 +8,7 @@ import redis
 import structlog
 from hypothesis import settings
 
-from app.stores.open import open_stores
+from app.stores.base import open_stores
 from tests.missing import needed
 from tests.servers import RedisServer, S3Server
 

@@ -37,7 +37,7 @@ from app.errors import (
     UpscalerUnavailable,
     shortened,
 )
-from app.stores.folders import PRIVATE, create_file
+from app.stores.files import PRIVATE, create_file
 from app.telemetry.signals import Metrics
 from app.upscalers.base import Upscaler
 

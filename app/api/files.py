@@ -6,7 +6,7 @@ from typing import IO
 
 from fastapi.responses import StreamingResponse
 
-from app.stores.spool import parts_of, size_of
+from app.stores.files import parts_of, size_of
 
 
 def sent(file: IO[bytes], media_type: str, **headers: str) -> StreamingResponse:

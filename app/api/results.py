@@ -44,7 +44,7 @@ from app.serving.answer import (
     stored_result,
 )
 from app.stores.base import Label
-from app.stores.spool import spooled
+from app.stores.files import spooled
 from app.system import shielded
 from app.watch.monitor import watched_part
 from app.watch.truth import (

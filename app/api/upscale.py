@@ -46,9 +46,8 @@ from app.serving.answer import (
 from app.serving.choose import UpscaleOptions, UpscaleRequest
 from app.serving.job import expected, uploaded_request
 from app.serving.prepare import Admitted
-from app.stores.base import Job, JobStatus, StoreUnavailable
-from app.stores.spool import size_of, spooled
-from app.stores.uploads import IMAGE, direct_folder, uploads_for
+from app.stores.base import IMAGE, Job, JobStatus, StoreUnavailable, direct_folder, uploads_for
+from app.stores.files import size_of, spooled
 from app.watch.monitor import client_digest
 
 router = APIRouter(tags=["upscale"])

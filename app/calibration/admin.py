@@ -31,8 +31,7 @@ from app.images.facts import OF_UPLOADS
 from app.jobs.queue import JobQueue
 from app.sampling.draw import Throughput
 from app.sampling.pipeline import Pipeline, guard, identify
-from app.stores.base import Activation, Job, JobState, JobStatus, Stores
-from app.stores.uploads import uploads_for
+from app.stores.base import Activation, Job, JobState, JobStatus, Stores, uploads_for
 from app.upscalers.base import AUTO, Upscaler, named
 
 _HOUR_S: Final = 3600.0

@@ -29,7 +29,7 @@ FIRST = "labels"
 
 _USED = "labels-used.json"
 
-# The number is part of a file name, whose length is limited (`uploads.MAX_NAME_BYTES`).
+# The number is part of a file name, whose length is limited (`layout.MAX_NAME_BYTES`).
 MOST_VERSIONS = 99_999
 
 

@@ -12,7 +12,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, cast
@@ -22,9 +22,8 @@ from app.calibration.config import CalibrationConfig, CalibrationRequest
 from app.calibration.intake import Files
 from app.calibration.layout import NamedFile, PairFiles
 from app.errors import BadRequest, NotFound
-from app.stores.base import Blobs, JobState, JobStatus, Stores
-from app.stores.folders import held
-from app.stores.open import open_stores
+from app.stores.base import Blobs, JobState, JobStatus, Stores, open_stores
+from app.stores.files import held
 
 DATABASE: Final = "calibrate.sqlite3"
 """In the data folder: jobs of the command line, apart from a server's."""
@@ -126,22 +125,12 @@ def run_id(request: CalibrationRequest) -> str:
     return f"calibrate-{digest.hexdigest()[:24]}"
 
 
-@dataclass
-class InPlace:
+class InPlace(Blobs):
     """Blobs that read the files of pairs in place."""
 
-    blobs: Blobs
-    _files: dict[str, dict[str, Path]] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        """The rest is that of the blobs."""
-        self.put = self.blobs.put
-        self.create = self.blobs.create
-        self.file = self.blobs.file
-        self.delete = self.blobs.delete
-        self.untouched = self.blobs.untouched
-        self.link = self.blobs.link
-        self.upload_link = self.blobs.upload_link
+    def __init__(self, blobs: Blobs) -> None:
+        super().__init__(blobs.store, blobs.root)
+        self._files: dict[str, dict[str, Path]] = {}
 
     def place(self, job: str, pairs: Sequence[PairFiles], places: Mapping[str, str]) -> None:
         """Register where the files of the pairs of a job are."""
@@ -155,7 +144,7 @@ class InPlace:
         """See `Blobs.get`."""
         path = self._files.get(job, {}).get(name)
         if path is None:
-            return await self.blobs.get(job, name, most=most)
+            return await super().get(job, name, most=most)
         try:
             return await asyncio.to_thread(path.read_bytes)
         except OSError as error:
@@ -163,4 +152,4 @@ class InPlace:
 
     async def names(self, job: str) -> list[str]:
         """See `Blobs.names`."""
-        return sorted({*self._files.get(job, ()), *await self.blobs.names(job)})
+        return sorted({*self._files.get(job, ()), *await super().names(job)})

@@ -7,8 +7,8 @@ from typing import Final
 
 from app.calibration import canaries, pictures
 from app.errors import NotFound
-from app.stores import results, uploads
-from app.stores.base import Stores
+from app.stores import results
+from app.stores.base import UPLOADS, Stores
 
 # Other keys are of runs from the command line.
 _OF_JOBS: Final = "job-"
@@ -34,7 +34,7 @@ async def remove_orphans(stores: Stores) -> int:
             known = any(key.removeprefix(prefix) in calibrations for prefix in _OF_CALIBRATIONS)
         elif key.startswith(results.KEY):
             known = await stores.results.holds(key)
-        elif key.startswith(uploads.KEY):
+        elif key.startswith(UPLOADS):
             known = False
         else:
             continue

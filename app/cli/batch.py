@@ -30,7 +30,7 @@ from app.errors import ConfigError, NotFound, TrustscaleError
 from app.serving.answer import MASK, png_overlay
 from app.serving.choose import UpscaleRequest
 from app.serving.service import watcher
-from app.stores.folders import replace_file
+from app.stores.files import replace_file
 from app.upscalers.base import AUTO
 from trustscale import AsyncTrustscale, Problem, Result
 

@@ -26,7 +26,7 @@ from app.conformal.lab import normalised_lab
 from app.errors import ConfigError
 from app.sampling.measure import Measurement, measure, measured_again
 from app.sampling.pipeline import Pipeline
-from app.stores.folders import replace_file
+from app.stores.files import replace_file
 from app.upscalers.base import RGB, Source, Upscaler, witness_of
 
 T = TypeVar("T")

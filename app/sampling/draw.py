@@ -22,7 +22,7 @@ from typing import Any, Final
 import numpy as np
 
 from app.errors import TimedOut, UpscalerError, UpscalerFailed, UpscalerRejected
-from app.stores.folders import replace_file
+from app.stores.files import replace_file
 from app.system import shielded
 from app.telemetry.signals import span
 from app.upscalers.base import RGB, Capabilities, MomentsRequest, Source, Turn, Upscaler

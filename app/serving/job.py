@@ -17,8 +17,7 @@ from app.jobs.handlers import JobContext
 from app.serving.choose import UpscaleRequest
 from app.serving.prepare import Admitted
 from app.serving.service import UpscaleService
-from app.stores.base import Blobs, Job, StoreUnavailable
-from app.stores.uploads import IMAGE
+from app.stores.base import IMAGE, Blobs, Job, StoreUnavailable
 from app.upscalers.base import RGB
 
 DRAFT: Final = "draft.jpeg"

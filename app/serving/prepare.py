@@ -30,7 +30,7 @@ from app.serving.answer import check_alpha
 from app.serving.choose import Chosen, ServiceContext
 from app.serving.credentials import UNSIGNED, Parent, parent_of
 from app.serving.promise import Subject
-from app.stores.spool import IN_MEMORY
+from app.stores.files import IN_MEMORY
 from app.system import score_threads, shielded
 from app.telemetry.signals import span
 from app.upscalers.base import Capabilities, Upscaler

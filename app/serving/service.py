@@ -55,7 +55,7 @@ from app.serving.credentials import UNSIGNED
 from app.serving.prepare import Admitted, Mask, Upload, admit, decode
 from app.serving.promise import guarantee, warnings_of
 from app.stores.base import Blob
-from app.stores.spool import spooled
+from app.stores.files import spooled
 from app.system import shielded
 from app.telemetry.signals import Metrics, span
 from app.upscalers.base import Source

@@ -1,21 +1,38 @@
-"""All stores in one bundle, whatever database holds them.
+"""All stores in one bundle, behind two URLs.
 
-Every method is safe to call from several processes at once; none blocks the event loop.
+`sqlite:///…` for one machine or `redis://…` for several chooses the database, `blobs` the place of
+bytes. Every method is safe to call from several processes at once; none blocks the event loop.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+import hashlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Final
+from urllib.parse import unquote, urlsplit
 
-from app.stores.audit import AuditEntry, AuditLog
-from app.stores.blobs import Blob, Blobs
+from app.errors import ConfigError, NotFound
+from app.stores.blobs import Blob, Blobs, open_blobs
 from app.stores.calibrations import MOST_ACTIVE, Activation, CalibrationHead, CalibrationStore
-from app.stores.claims import CallStore, ClaimStore
-from app.stores.documents import StoreUnavailable
+from app.stores.documents import Documents, StoreUnavailable
+from app.stores.files import PRIVATE, usable_folder
 from app.stores.jobs import Job, JobKind, JobState, JobStatus, JobStore, Progress
-from app.stores.monitor import MOST_POINTS, Label, MonitorStore, Update
-from app.stores.results import ResultStore
+from app.stores.results import Removed, ResultStore
+from app.stores.small import (
+    MOST_POINTS,
+    AuditEntry,
+    AuditLog,
+    CallStore,
+    ClaimStore,
+    Label,
+    MonitorStore,
+    Update,
+)
+from app.stores.sqlite import SqliteDocuments
 
 __all__ = [
     "MOST_ACTIVE", "MOST_POINTS", "Activation", "AuditEntry", "AuditLog", "Blob", "Blobs",
@@ -52,3 +69,128 @@ class Stores:
         """
         for check in self.checks:
             await check()
+
+
+DATABASE_NAME = "trustscale.sqlite3"
+
+
+def open_stores(
+    url: str,
+    data_dir: Path,
+    *,
+    result_ttl_s: float,
+    max_result_bytes: int,
+    blobs_url: str | None = None,
+    removed: Removed = lambda _: None,
+) -> Stores:
+    """The stores behind two URLs.
+
+    `sqlite:///PATH` is a file, relative to the data folder (empty: `trustscale.sqlite3`). The first
+    `check` connects to `redis://` and `rediss://`. `removed` gets the reason of each removal.
+
+    Raises ConfigError without passwords.
+    """
+    check_store_url(url, data_dir)
+    documents: Documents
+    checks: list[Callable[[], Awaitable[None]]]
+    close: Callable[[], Awaitable[None]]
+    persists: Callable[[], Awaitable[bool]]
+    if urlsplit(url).scheme in {"redis", "rediss"}:
+        from app.stores import redis  # noqa: PLC0415 - only where Redis is used
+
+        blobs = open_blobs(blobs_url, data_dir)
+        client = redis.connected(url)
+        documents = redis.RedisDocuments(client)
+        checks = [partial(redis.check, client), partial(redis.check_blobs, client, blobs)]
+        close, persists = client.aclose, partial(redis.persists, client)
+    else:
+        path = _sqlite_path(url, data_dir)
+        usable_folder(data_dir, mode=PRIVATE)
+        blobs = open_blobs(blobs_url, data_dir)
+        documents = database = SqliteDocuments(path)
+        checks, close, persists = [database.check, blobs.check], database.close, _always
+    results = ResultStore(
+        documents, blobs, ttl_s=result_ttl_s, max_bytes=max_result_bytes, removed=removed
+    )
+    return Stores(
+        calibrations=CalibrationStore(documents),
+        jobs=JobStore(documents),
+        results=results,
+        blobs=blobs,
+        audit=AuditLog(documents),
+        monitor=MonitorStore(documents),
+        claims=ClaimStore(documents),
+        calls=CallStore(documents),
+        checks=checks,
+        close=close,
+        persists=persists,
+    )
+
+
+async def _always() -> bool:
+    return True
+
+
+def check_store_url(url: str, data_dir: Path) -> None:
+    """Return if the URL can be that of a store; opens nothing. Raises ConfigError."""
+    scheme = urlsplit(url).scheme
+    if scheme == "sqlite":
+        _sqlite_path(url, data_dir)
+    elif scheme in {"redis", "rediss"}:
+        from app.stores.redis import check_url  # noqa: PLC0415 - as above
+
+        check_url(url, "store")
+    else:
+        raise ConfigError(
+            f"A store URL starts with sqlite:/// or redis:// or rediss://, not {scheme!r}."
+        )
+
+
+def _sqlite_path(url: str, data_dir: Path) -> Path:
+    rest = url.removeprefix("sqlite:")
+    if rest not in {"", "//"} and not rest.startswith("///"):
+        raise ConfigError("A SQLite store URL has three slashes: sqlite:///PATH.")
+    if "?" in rest or "#" in rest:
+        raise ConfigError("A SQLite store URL takes no parameters.")
+    path = unquote(rest.removeprefix("///").removeprefix("//"))
+    return data_dir / (path or DATABASE_NAME)
+
+
+UPLOADS: Final = "upload-"
+"""Prefix of folders of uploads that go to the object store directly."""
+
+IMAGE: Final = "image"
+"""The name of the upload in its folder."""
+
+
+def direct_folder(owner: str | None, upload: str) -> str:
+    """The folder of a direct upload; another key gets another folder for the same id."""
+    return UPLOADS + hashlib.sha256(f"{owner or ''}\0{upload}".encode()).hexdigest()
+
+
+@asynccontextmanager
+async def uploads_for(stores: Stores, job_id: str) -> AsyncIterator[None]:
+    """If the block fails, delete the uploads of a job, unless the job was stored.
+
+    A stored job whose answer got lost needs its files. If the store does not answer, the sweep
+    deletes them.
+    """
+    try:
+        yield
+    except BaseException:
+        with suppress(StoreUnavailable):
+            try:
+                await stores.jobs.get(job_id)
+            except NotFound:
+                await stores.blobs.delete(job_id)
+        raise
+
+
+async def forget_uploads(blobs: Blobs, job: JobStatus) -> None:
+    """Delete the uploads of an ended job.
+
+    X, Y, predictions and labels of a calibration stay until the job is removed, unless it was
+    cancelled.
+    """
+    if job.kind == "upscale" or job.state is JobState.CANCELLED:
+        await blobs.delete(job.id)

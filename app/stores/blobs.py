@@ -17,7 +17,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import IO, Any, Final, Literal, NamedTuple, Protocol, TypeAlias
+from typing import IO, Any, Final, Literal, NamedTuple, TypeAlias
 from urllib.parse import quote, unquote, urlsplit
 
 import obstore
@@ -26,8 +26,7 @@ from obstore.store import AzureStore, GCSStore, LocalStore, ObjectStore, S3Store
 
 from app.errors import BadRequest, ConfigError, ImageTooLarge, NotFound
 from app.stores.documents import StoreUnavailable
-from app.stores.folders import PRIVATE, SCRATCH_LIFE_S, sync, usable_folder
-from app.stores.spool import spooled
+from app.stores.files import PRIVATE, SCRATCH_LIFE_S, spooled, sync, usable_folder
 
 SCHEMES: Final = ("s3", "gs", "az")
 
@@ -63,37 +62,6 @@ class UploadLink(NamedTuple):
     headers: dict[str, str]
 
 
-class Blobs(Protocol):
-    """Bytes by folder and name, shared by all processes."""
-
-    async def put(self, folder: str, name: str, data: Blob) -> None:
-        """Store a file, whole or not at all; an existing one is replaced."""
-
-    async def create(self, folder: str, name: str, data: Blob) -> bool:
-        """Store a file, whole, unless the name is taken: True for exactly one caller."""
-
-    async def get(self, folder: str, name: str, *, most: int | None = None) -> bytes:
-        """Raises NotFound, or ImageTooLarge before more than `most` bytes are read."""
-
-    async def file(self, folder: str, name: str) -> IO[bytes]:
-        """The same to read in parts, even if it is deleted meanwhile. Raises NotFound."""
-
-    async def names(self, folder: str) -> list[str]:
-        """The names of all files of a folder, sorted."""
-
-    async def delete(self, folder: str) -> None:
-        """Remove all files of a folder."""
-
-    async def untouched(self, before: datetime) -> list[str]:
-        """The folders without a file stored since, sorted."""
-
-    async def link(self, folder: str, name: str, *, seconds: float) -> str | None:
-        """A URL that gives the file to anybody for so long; None where there are no links."""
-
-    async def upload_link(self, folder: str, name: str, *, seconds: float) -> UploadLink | None:
-        """The same for storing a file, of any size."""
-
-
 def component(name: str) -> str:
     """The path component of a name: letters, digits, `_`, `-`, `.` (not first) and %XX.
 
@@ -111,20 +79,23 @@ def _named(encoded: str) -> str:
     return unquote(encoded, errors="surrogatepass")
 
 
-class BlobStore:
-    """`Blobs` on a store of obstore; `root` is the folder of a local one.
+class Blobs:
+    """Bytes by folder and name, shared by all processes, on a store of obstore.
+
+    `root` is the folder of a local one.
 
     Errors and logs omit the messages of an object store, which may quote credentials.
     """
 
     def __init__(self, store: ObjectStore, root: Path | None = None) -> None:
-        self._store = store
-        self._root = root
+        self.store = store
+        self.root = root
 
     async def put(self, folder: str, name: str, data: Blob) -> None:
+        """Store a file, whole or not at all; an existing one is replaced."""
         with self._errors():
             await obstore.put_async(
-                self._store,
+                self.store,
                 _path(folder, name),
                 data,
                 max_concurrency=_PARTS_AT_ONCE,
@@ -133,10 +104,11 @@ class BlobStore:
             await self._sync(folder, name)
 
     async def create(self, folder: str, name: str, data: Blob) -> bool:
+        """Store a file, whole, unless the name is taken: True for exactly one caller."""
         with self._errors():
             try:
                 await obstore.put_async(
-                    self._store, _path(folder, name), data, mode="create", **self._type(name)
+                    self.store, _path(folder, name), data, mode="create", **self._type(name)
                 )
             except AlreadyExistsError:
                 return False
@@ -144,9 +116,10 @@ class BlobStore:
             return True
 
     async def get(self, folder: str, name: str, *, most: int | None = None) -> bytes:
+        """Raises NotFound, or ImageTooLarge before more than `most` bytes are read."""
         with self._errors():
             try:
-                found = await obstore.get_async(self._store, _path(folder, name))
+                found = await obstore.get_async(self.store, _path(folder, name))
                 if most is not None and found.meta["size"] > most:
                     raise ImageTooLarge(
                         f"The file has {found.meta['size']:,} bytes; {most:,} are accepted.",
@@ -159,35 +132,39 @@ class BlobStore:
                 raise NotFound(f"There is no file {name!r} of {folder}.") from None
 
     async def file(self, folder: str, name: str) -> IO[bytes]:
+        """The same to read in parts, even if it is deleted meanwhile. Raises NotFound."""
         path = _path(folder, name)
 
         def copy(out: IO[bytes]) -> None:
-            for part in obstore.get(self._store, path).stream():
+            for part in obstore.get(self.store, path).stream():
                 out.write(part)
 
         with self._errors():
             try:
-                if self._root is not None:
-                    return await asyncio.to_thread((self._root / path).open, "rb")
+                if self.root is not None:
+                    return await asyncio.to_thread((self.root / path).open, "rb")
                 # A slow reader would exceed the time for one answer of the store.
                 return await asyncio.to_thread(spooled, copy)
             except FileNotFoundError:
                 raise NotFound(f"There is no file {name!r} of {folder}.") from None
 
     async def names(self, folder: str) -> list[str]:
+        """The names of all files of a folder, sorted."""
         return sorted([_named(path.rpartition("/")[2]) for path, _ in await self._listed(folder)])
 
     async def delete(self, folder: str) -> None:
+        """Remove all files of a folder."""
         # A file that another process removes ends the call.
         for _ in range(_DELETES):
             if not (paths := [path for path, _ in await self._listed(folder)]):
                 return
             with self._errors(), suppress(FileNotFoundError):
-                await obstore.delete_async(self._store, paths)
+                await obstore.delete_async(self.store, paths)
 
     async def untouched(self, before: datetime) -> list[str]:
-        if self._root is not None:
-            await asyncio.to_thread(_remove_scratch, self._root)
+        """The folders without a file stored since, sorted."""
+        if self.root is not None:
+            await asyncio.to_thread(_remove_scratch, self.root)
         newest: dict[str, datetime] = {}
         for path, stored in await self._listed():
             folder = path.rpartition("/")[0]
@@ -195,22 +172,24 @@ class BlobStore:
         return sorted(_named(folder) for folder, stored in newest.items() if stored < before)
 
     async def link(self, folder: str, name: str, *, seconds: float) -> str | None:
+        """A URL that gives the file to anybody for so long; None where there are no links."""
         return await self._signed("GET", folder, name, seconds)
 
     async def upload_link(self, folder: str, name: str, *, seconds: float) -> UploadLink | None:
+        """The same for storing a file, of any size."""
         url = await self._signed("PUT", folder, name, seconds)
-        is_azure = isinstance(self._store, AzureStore)
+        is_azure = isinstance(self.store, AzureStore)
         headers = {"x-ms-blob-type": "BlockBlob"} if is_azure else {}
         return None if url is None else UploadLink(url, headers)
 
     async def _signed(
         self, method: Literal["GET", "PUT"], folder: str, name: str, seconds: float
     ) -> str | None:
-        if not isinstance(self._store, S3Store | GCSStore | AzureStore):
+        if not isinstance(self.store, S3Store | GCSStore | AzureStore):
             return None
         with self._errors():
             return await obstore.sign_async(
-                self._store, method, _path(folder, name), timedelta(seconds=seconds)
+                self.store, method, _path(folder, name), timedelta(seconds=seconds)
             )
 
     async def check(self) -> None:
@@ -225,20 +204,20 @@ class BlobStore:
     async def _listed(self, folder: str | None = None) -> list[tuple[str, datetime]]:
         prefix = None if folder is None else component(folder)
         with self._errors():
-            batches: AsyncIterator[Any] = obstore.list(self._store, prefix)
+            batches: AsyncIterator[Any] = obstore.list(self.store, prefix)
             return [
                 (item["path"], item["last_modified"]) async for some in batches for item in some
             ]
 
     async def _sync(self, folder: str, name: str) -> None:
         """Sync a file and its name to the disk, which obstore does not do."""
-        if self._root is not None:
-            await asyncio.to_thread(_sync, self._root / component(folder) / component(name))
+        if self.root is not None:
+            await asyncio.to_thread(_sync, self.root / component(folder) / component(name))
 
     def _type(self, name: str) -> dict[str, Any]:
         """The media type, for browsers that follow a link."""
         kind, _ = mimetypes.guess_type(name)
-        signs = isinstance(self._store, S3Store | GCSStore | AzureStore)
+        signs = isinstance(self.store, S3Store | GCSStore | AzureStore)
         return {"attributes": {"Content-Type": kind}} if kind and signs else {}
 
     @contextmanager
@@ -247,7 +226,7 @@ class BlobStore:
         try:
             yield
         except (BaseError, OSError) as error:
-            what = "The blob store" if self._root is None else f"The folder {self._root}"
+            what = "The blob store" if self.root is None else f"The folder {self.root}"
             raise StoreUnavailable(f"{what} cannot be used now: {_reason(error)}.") from error
 
 
@@ -277,7 +256,7 @@ def _remove_scratch(root: Path) -> None:
                 path.unlink()
 
 
-def open_blobs(url: str | None, data_dir: Path) -> BlobStore:
+def open_blobs(url: str | None, data_dir: Path) -> Blobs:
     """The blob store behind a URL; None: the folder `blobs` in the data folder.
 
     `file:///PATH`, or `s3://BUCKET/PREFIX`, `gs://…`, `az://CONTAINER/…`, with credentials from the
@@ -291,7 +270,7 @@ def open_blobs(url: str | None, data_dir: Path) -> BlobStore:
     if isinstance(place, Path):
         return _in_folder(place)
     try:
-        return BlobStore(from_url(place, **_TIMES))
+        return Blobs(from_url(place, **_TIMES))
     except Exception as error:
         # The library's message may quote credentials.
         scheme = place.partition(":")[0]
@@ -300,10 +279,10 @@ def open_blobs(url: str | None, data_dir: Path) -> BlobStore:
         ) from error
 
 
-def _in_folder(folder: Path) -> BlobStore:
+def _in_folder(folder: Path) -> Blobs:
     root = usable_folder(folder, mode=PRIVATE).resolve()
     _check_links(root)
-    return BlobStore(LocalStore(root, automatic_cleanup=True), root)
+    return Blobs(LocalStore(root, automatic_cleanup=True), root)
 
 
 def check_blobs_url(url: str | None) -> str | Path | None:

@@ -27,7 +27,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialBackoff
 
 from app.errors import ConfigError
-from app.stores.blobs import BlobStore
+from app.stores.blobs import Blobs
 from app.stores.documents import ABSENT, Decide, Document, Key, StoreUnavailable
 
 Answer = TypeVar("Answer")
@@ -123,7 +123,7 @@ async def persists(client: Client) -> bool:
     )
 
 
-async def check_blobs(client: Client, blobs: BlobStore) -> None:
+async def check_blobs(client: Client, blobs: Blobs) -> None:
     """Raise ConfigError unless all processes on this Redis share these bytes."""
     await blobs.check()
     mine = await blobs.identity()

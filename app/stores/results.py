@@ -29,7 +29,7 @@ from app.stores.documents import (
     StoreUnavailable,
     read_folder,
 )
-from app.stores.spool import size_of
+from app.stores.files import size_of
 
 KEY: Final = "result-"
 """Prefix of folders of results."""

@@ -25,7 +25,7 @@ from typing import Any, Final, TypeVar
 
 from app.errors import ConfigError, TrustscaleError
 from app.stores.documents import ABSENT, Decide, Document, Key, Put, StoreUnavailable
-from app.stores.folders import PRIVATE
+from app.stores.files import PRIVATE
 
 Answer = TypeVar("Answer")
 Work = Callable[[sqlite3.Connection], Answer]

@@ -17,8 +17,7 @@ from pathlib import Path
 
 import httpx
 
-from app.stores.base import Stores
-from app.stores.open import open_stores
+from app.stores.base import Stores, open_stores
 from benchmarks.load.clients import Ask, load, photograph
 from benchmarks.load.server import FAKE, Server, serving
 from benchmarks.table import print_table

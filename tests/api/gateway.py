@@ -19,7 +19,7 @@ from app.calibration.active import Calibrations
 from app.main import TIMINGS, create_app
 from app.problems import PROBLEMS
 from app.settings import Settings
-from app.stores.open import open_stores
+from app.stores.base import open_stores
 from tests.factories import encoded, photo
 from tests.fakes import FakeUpscaler
 from tests.waiting import PATIENCE_S

@@ -15,8 +15,7 @@ from app.calibration import file
 from app.errors import RateLimited
 from app.jobs.queue import JobQueue
 from app.settings import load_settings
-from app.stores.base import Job, StoreUnavailable
-from app.stores.uploads import uploads_for
+from app.stores.base import Job, StoreUnavailable, uploads_for
 from tests.api.admin import BASE, Admin, truth_files
 from tests.api.gateway import ADMIN_KEY, AS_ADMIN, check_problem, client_of, ended, form, post
 from tests.factories import encoded, photo

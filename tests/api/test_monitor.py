@@ -12,7 +12,7 @@ from app.calibration.insight import COMMON_ALPHAS
 from app.conformal import fidelity
 from app.main import create_app
 from app.settings import Settings
-from app.stores.open import open_stores
+from app.stores.base import open_stores
 from tests.api.admin import Admin
 from tests.api.gateway import AS_ADMIN, PATIENT, check_problem, ended, pixels, post, running
 from tests.factories import changed, encoded, photo

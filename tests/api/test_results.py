@@ -12,7 +12,7 @@ from obstore.exceptions import GenericError
 
 from app.main import Timings
 from app.stores.base import StoreUnavailable
-from app.stores.blobs import BlobStore, open_blobs
+from app.stores.blobs import Blobs, open_blobs
 from tests.api.admin import Admin, truth_files
 from tests.api.gateway import (
     AS_ADMIN,
@@ -196,7 +196,7 @@ def ask(client, upload, headers=None, **fields):
 
 
 def folders(url):
-    store: BlobStore = open_blobs(url, Path("/nowhere"))
+    store: Blobs = open_blobs(url, Path("/nowhere"))
     found = {path.partition("/")[0] for path, _ in aside(store._listed())}
     return {name for name in found if name.startswith(("upload-", "job-"))}
 

@@ -7,7 +7,7 @@ from obstore.store import MemoryStore
 
 from app.calibration import labels
 from app.errors import NotFound, Superseded
-from app.stores.blobs import BlobStore, open_blobs
+from app.stores.blobs import Blobs, open_blobs
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ async def test_what_is_settled_stays(blobs):
 async def test_a_label_that_comes_while_they_are_settled():
     """It is either one that counts, or known to be late: never neither."""
 
-    class Racing(BlobStore):
+    class Racing(Blobs):
         """Somebody saves a label between the look at the versions and their settling."""
 
         raced = False

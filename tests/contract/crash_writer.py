@@ -8,8 +8,7 @@ import asyncio
 import sys
 from pathlib import Path
 
-from app.stores.base import JobState
-from app.stores.open import open_stores
+from app.stores.base import JobState, open_stores
 from tests.contract.conftest import head, job
 
 

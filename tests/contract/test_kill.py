@@ -22,10 +22,16 @@ import redis.asyncio as aioredis
 from redis.exceptions import RedisError
 
 from app.errors import ConfigError, NotFound
-from app.stores.base import AuditLog, CalibrationStore, JobState, Stores, StoreUnavailable
-from app.stores.open import open_stores
+from app.stores.base import (
+    AuditLog,
+    CalibrationStore,
+    JobState,
+    Stores,
+    StoreUnavailable,
+    open_stores,
+)
+from app.stores.files import IN_MEMORY, spooled
 from app.stores.redis import RedisDocuments, connected, redis_errors
-from app.stores.spool import IN_MEMORY, spooled
 from app.stores.sqlite import SqliteDocuments
 from tests.contract.conftest import head, job
 from tests.servers import RedisServer

@@ -12,7 +12,7 @@ import pytest
 from app.errors import NotFound
 from app.stores.base import StoreUnavailable
 from app.stores.blobs import open_blobs
-from app.stores.spool import IN_MEMORY, spooled
+from app.stores.files import IN_MEMORY, spooled
 from app.stores.sqlite import SqliteDocuments
 
 LATER = datetime.now(UTC) + timedelta(days=1)

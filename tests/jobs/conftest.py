@@ -13,7 +13,7 @@ from docket import Docket
 
 from app.jobs.queue import QUEUES, JobQueue
 from app.jobs.runner import RetryPolicy
-from app.stores.open import open_stores
+from app.stores.base import open_stores
 from tests.jobs.work import SleepingPairs, new_job, sleep_in_one_piece, starts
 from tests.servers import ProcessGroup
 from tests.waiting import PATIENCE_S, until

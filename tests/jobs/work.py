@@ -15,8 +15,7 @@ from pathlib import Path
 
 from app.errors import BadPairs
 from app.jobs.queue import JobQueue, run_until_signalled
-from app.stores.base import Job
-from app.stores.open import open_stores
+from app.stores.base import Job, open_stores
 from app.upscalers.remote.answers import BadCredentials, QuotaSpent
 from tests.contract.conftest import head
 from tests.waiting import PATIENCE_S

@@ -20,7 +20,7 @@ from app.sampling.measure import measure
 from app.sampling.pipeline import Pipeline
 from app.serving.choose import UpscaleRequest
 from app.serving.service import UpscaleService
-from app.stores.open import open_stores
+from app.stores.base import open_stores
 from app.system import Slots
 from app.upscalers.base import Source
 from tests.factories import encoded, photo

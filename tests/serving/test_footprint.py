@@ -19,7 +19,7 @@ from app.sampling.measure import measure
 from app.sampling.pipeline import Pipeline
 from app.serving.choose import UpscaleRequest
 from app.serving.prepare import footprint
-from app.stores.spool import IN_MEMORY, spooled
+from app.stores.files import IN_MEMORY, spooled
 from app.upscalers.base import Capabilities, Source
 from tests.api.gateway import gateway
 from tests.factories import calibration_of, encoded
@@ -154,7 +154,7 @@ async def test_covers_what_is_allocated(asked, capabilities, cores, monkeypatch)
 )
 async def test_covers_the_answer(tmp_path, monkeypatch, options, in_memory):
     """From samples to stored files of a picture of noise, a request stays below its cost."""
-    monkeypatch.setattr("app.stores.spool.IN_MEMORY", in_memory)
+    monkeypatch.setattr("app.stores.files.IN_MEMORY", in_memory)
     monkeypatch.setattr("app.serving.prepare._MOST_FILES", 3 * in_memory)
     upscaler = NoisyUpscaler(scale=SCALE, capabilities=Capabilities())
     calibration = await calibration_of(upscaler, samples=2)
@@ -177,7 +177,7 @@ async def test_covers_the_answer(tmp_path, monkeypatch, options, in_memory):
 @pytest.mark.parametrize("form", ["png", "tiff", "ome.tiff"])
 async def test_large_files_are_written_and_sent_in_parts(tmp_path, monkeypatch, form):
     """A file of noise is never whole in memory, has no name on the disk, and equals the whole."""
-    monkeypatch.setattr("app.stores.spool.IN_MEMORY", 1000)
+    monkeypatch.setattr("app.stores.files.IN_MEMORY", 1000)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     random = np.random.default_rng(0)
     pixels = random.integers(0, 256, (6000, 1000, 3), np.uint8)

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and locks on folders."""
+"""Files that appear whole or not at all, or are for one reader; and locks on folders."""
 
 from __future__ import annotations
 
@@ -6,12 +6,16 @@ import errno
 import fcntl
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from io import SEEK_END
 from pathlib import Path
+from tempfile import SpooledTemporaryFile, gettempdir
+from typing import IO, Concatenate, Final, ParamSpec
 from uuid import uuid4
 
 from app.errors import ConfigError
+from app.stores.documents import StoreUnavailable
 
 # Prefix of temporary files; no encoded name has it.
 SCRATCH = ".tmp-"
@@ -107,3 +111,62 @@ def held(path: Path, taken: str) -> Iterator[None]:
             if error.errno not in NO_LOCKS:
                 raise
         yield
+
+
+Given = ParamSpec("Given")
+
+IN_MEMORY: Final = 8 * 2**20
+"""Bytes of a file from which on it is on the disk."""
+
+_PART: Final = 2**20
+
+
+class _Spool(SpooledTemporaryFile[bytes]):
+    """Closed when nobody refers to it."""
+
+    name = "spool"  # tifffile takes no None
+
+    def __del__(self) -> None:
+        with suppress(OSError):
+            self.close()
+
+
+def spooled(
+    write: Callable[Concatenate[IO[bytes], Given], object],
+    *args: Given.args,
+    **kwargs: Given.kwargs,
+) -> IO[bytes]:
+    """What `write` writes, at its beginning; a large file is in the folder for temporary files.
+
+    It has no name there: when nobody refers to it, or the process is killed, nothing is left.
+
+    Raises StoreUnavailable: the disk is full.
+    """
+    file = _Spool(IN_MEMORY)
+    try:
+        write(file, *args, **kwargs)
+        file.seek(0)  # writes what is buffered
+    except OSError as error:
+        if error.errno is None:  # an encoder's
+            raise
+        raise StoreUnavailable(
+            f"The folder {gettempdir()} cannot be used now: {error.strerror}."
+        ) from error
+    return file
+
+
+def size_of(file: bytes | memoryview | IO[bytes]) -> int:
+    """Bytes of a file, which is at its beginning then."""
+    if isinstance(file, bytes | memoryview):
+        return len(file)
+    size = file.seek(0, SEEK_END)
+    file.seek(0)
+    return size
+
+
+def parts_of(file: IO[bytes]) -> Iterator[bytes]:
+    """All of a file, which is closed then."""
+    with file:
+        file.seek(0)
+        while part := file.read(_PART):
+            yield part
