@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from app.config_errors import mistakes
 from workers.errors import ConfigError, WeightsError
 
 Settings = TypeVar("Settings", bound=BaseModel)
@@ -51,11 +52,7 @@ def read_settings(kind: type[Settings], source: str | Path | dict[str, Any]) -> 
     try:
         return kind.model_validate(data)
     except ValidationError as error:
-        faults = "; ".join(
-            f"{'.'.join(map(str, fault['loc'])) or 'configuration'}: {fault['msg']}"
-            for fault in error.errors()
-        )
-        raise ConfigError(f"configuration: {faults}") from error
+        raise ConfigError(f"configuration: {mistakes(error, kind)}") from error
 
 
 class _Strict(BaseModel):

@@ -16,7 +16,7 @@ from app.images.drawings import holes_of
 from app.images.encode import png_mask
 from app.upscalers.base import RGB, Capabilities, Source, Turn, fingerprint_of
 from app.upscalers.config import OneAddress
-from app.upscalers.remote.answers import ProtocolError, Reply, retry_after
+from app.upscalers.remote.answers import ProtocolError, Reply, first, retry_after
 from app.upscalers.remote.http import SMALL_ANSWER, Upstream
 from app.upscalers.remote.samples import SampleReader
 
@@ -133,17 +133,24 @@ class Adapter(abc.ABC, Generic[Config]):
     async def _sample(self, source: Source, seed: int, turn: Turn) -> RGB:
         raise NotImplementedError
 
-    async def _uploaded(self, source: Source) -> str:
-        """Where the input is on the server; uploaded once for all calls, unless that failed."""
+    async def _uploaded(self, source: Source, path: str, field: str, pointer: str) -> str:
+        """Where the input is on the server; uploaded once for all calls, unless that failed.
+
+        It is posted to `path` as a form's `field`; `pointer` is where the answer names the place.
+        """
         task = self._uploads.get(source)
         if task is None or (task.done() and (task.cancelled() or task.exception())):
-            task = self._uploads[source] = asyncio.create_task(self._upload(source))
+            task = self._uploads[source] = asyncio.create_task(
+                self._upload(source, path, field, pointer)
+            )
             task.add_done_callback(lambda done: done.cancelled() or done.exception())
         # A cancelled call must not cancel the others' upload.
         return await asyncio.shield(task)
 
-    async def _upload(self, source: Source) -> str:
-        raise NotImplementedError
+    async def _upload(self, source: Source, path: str, field: str, pointer: str) -> str:
+        files = {field: ("image.png", await png_of(source), "image/png")}
+        reply = await self._upstream.call("POST", path, files=files)
+        return self._place(first(reply.json(), pointer))
 
     def _place(self, value: object) -> str:
         """A URL, path or id from an answer, if it is one. Raises ProtocolError."""

@@ -87,10 +87,12 @@ class ProtocolError(UpscalerFailed):
 
 
 class NoImage(ProtocolError):
-    """No image where the settings say; `document`: what came, None if it is no JSON."""
+    """No image at `where` the settings say; `document`: what came, None if it is no JSON."""
 
-    def __init__(self, detail: str, document: Any) -> None:
-        super().__init__(detail)
+    def __init__(self, who: str, where: str, document: Any, said: str = "") -> None:
+        because = f": {said}" if said else ""
+        holds = "is no JSON" if document is None else f"holds {outline(document)}"
+        super().__init__(f"{who!r} sent no image at {where!r}{because}; its answer {holds}.")
         self.document = document
 
 

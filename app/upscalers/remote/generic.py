@@ -34,7 +34,6 @@ from app.upscalers.remote.answers import (
     failure,
     find,
     first,
-    outline,
     seconds_of,
 )
 
@@ -213,12 +212,8 @@ class HttpUpscaler(Adapter[HttpConfig]):
         found = (image for image in find(reply.document, where) if isinstance(image, str))
         image = next(found, None)
         if image is None:
-            holds = f"The answer holds {outline(reply.document)}"
-            if reply.document is None:
-                holds = "It is no JSON"
-            said = explanation(reply, self._config.answer.error_text) or "an unexpected answer"
-            detail = f"{self.name!r} sent no image at {where!r}: {said}. {holds}"
-            raise NoImage(detail, reply.document)
+            said = explanation(reply, self._config.answer.error_text)
+            raise NoImage(self.name, where, reply.document, said)
         return await self._reader.read_text(image, source, turn)
 
     async def _call(self, source: Source, seed: int, turn: Turn) -> Reply:

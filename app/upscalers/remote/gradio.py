@@ -15,7 +15,7 @@ from pydantic import Field
 
 from app.upscalers.base import RGB, Source, Turn
 from app.upscalers.config import OneAddress
-from app.upscalers.remote.adapter import Adapter, fill, png_of
+from app.upscalers.remote.adapter import Adapter, fill
 from app.upscalers.remote.answers import (
     GenerationFailed,
     Misconfigured,
@@ -24,7 +24,6 @@ from app.upscalers.remote.answers import (
     ProtocolError,
     QuotaSpent,
     first,
-    outline,
 )
 from app.upscalers.remote.http import Upstream
 
@@ -70,7 +69,8 @@ class GradioUpscaler(Adapter[GradioConfig]):
     async def _sample(self, source: Source, seed: int, turn: Turn) -> RGB:
         if self._identified is None:
             await self.check()
-        values = {"image": {"path": await self._uploaded(source), "meta": _FILE}, "seed": seed}
+        path = await self._uploaded(source, f"{self._prefix}/upload", "files", "/0")
+        values = {"image": {"path": path, "meta": _FILE}, "seed": seed}
         body = {"data": fill(list(self._config.inputs), values)}
         reply = await self._upstream.call("POST", self._prefix + self._call, json=body)
         event = self._place(first(reply.json(), "/event_id"))
@@ -86,11 +86,7 @@ class GradioUpscaler(Adapter[GradioConfig]):
             return await self._reader.read(fetched.body, source, turn)
         found = url or path or image
         if not isinstance(found, str):
-            where = self._config.output_pointer
-            raise NoImage(
-                f"{self.name!r} sent no image at {where!r}; it sent {outline(answer)}.",
-                answer,
-            )
+            raise NoImage(self.name, self._config.output_pointer, answer)
         return await self._reader.read_text(found, source, turn)
 
     async def _result(self, path: str, turn: Turn) -> Any:
@@ -115,8 +111,3 @@ class GradioUpscaler(Adapter[GradioConfig]):
         if "quota" in words.lower():
             return QuotaSpent(f"{self.name!r} has no GPU quota left: {words}")
         return GenerationFailed(f"{self.name!r} failed: {words}")
-
-    async def _upload(self, source: Source) -> str:
-        files = {"files": ("image.png", await png_of(source), "image/png")}
-        reply = await self._upstream.call("POST", f"{self._prefix}/upload", files=files)
-        return self._place(first(reply.json(), "/0"))

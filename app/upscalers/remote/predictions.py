@@ -30,7 +30,6 @@ from app.upscalers.remote.answers import (
     ProtocolError,
     find,
     first,
-    outline,
     raise_for_status,
 )
 
@@ -131,11 +130,7 @@ class PredictionsUpscaler(Adapter[Config]):
         if isinstance(output, list) and output:
             output = output[0]
         if not isinstance(output, str):
-            raise NoImage(
-                f"{self.name!r} sent no image at {self._config.output_pointer!r}; its output holds "
-                f"{outline(whole)}: set output_pointer.",
-                whole,
-            )
+            raise NoImage(self.name, self._config.output_pointer, whole, "set output_pointer")
         return output
 
 
@@ -263,9 +258,4 @@ class ReplicateUpscaler(PredictionsUpscaler[ReplicateConfig]):
     async def _image(self, source: Source) -> str:
         if len(await png_of(source)) <= self._config.upload_above_bytes:
             return await super()._image(source)
-        return await self._uploaded(source)
-
-    async def _upload(self, source: Source) -> str:
-        files = {"content": ("image.png", source.png, "image/png")}
-        reply = await self._upstream.call("POST", "/files", files=files)
-        return self._place(first(reply.json(), "/urls/get"))
+        return await self._uploaded(source, "/files", "content", "/urls/get")
