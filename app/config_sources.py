@@ -1,11 +1,13 @@
-"""Sources of settings: the file, the variables that it refers to, secrets as files."""
+"""Sources of settings: the file, the variables that it refers to, secrets as files, options."""
 
 from __future__ import annotations
 
+import inspect
 import os
 import re
 import tomllib
-from collections.abc import MutableMapping
+from collections.abc import Callable, Iterable, MutableMapping
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -101,3 +103,32 @@ def _resolve(value: Any, unset: list[str]) -> Any:
         return value
     unset += [name for name in _REFERENCE.findall(value) if name not in os.environ]
     return _REFERENCE.sub(lambda match: os.environ.get(match[1], match[0]), value)
+
+
+def with_options(
+    **groups: tuple[type, Iterable[str]],
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command options that the fields of a class annotate; it gets each group as a mapping.
+
+    groups: by the command's parameter in whose place they are, the class and the fields.
+    """
+
+    def decorated(command: Callable[..., None]) -> Callable[..., None]:
+        own = inspect.signature(command, eval_str=True)
+        taken: dict[str, inspect.Parameter] = {}
+        for name, parameter in own.parameters.items():
+            kind, fields = groups.get(name, (None, ()))
+            offered = inspect.signature(kind, eval_str=True).parameters if kind else {}
+            taken |= {field: offered[field] for field in fields} or {name: parameter}
+
+        @wraps(command)
+        def run(**given: Any) -> None:
+            for group, (_, fields) in groups.items():
+                given[group] = {field: given.pop(field) for field in fields}
+            command(**given)
+
+        alike = [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in taken.values()]
+        vars(run)["__signature__"] = own.replace(parameters=alike)
+        return run
+
+    return decorated

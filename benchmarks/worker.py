@@ -38,11 +38,12 @@ from app.upscalers.tensors import HEADER_LENGTH, encode
 from benchmarks.table import print_table
 from tests.workers.diffusion.tiny import ldm, saved, upscale
 from workers.models.diffusion.engine import DiffusionEngine
-from workers.models.engine import DeviceMemory, Engine, EngineSpec, SampleRequest
+from workers.models.engine import DeviceMemory, Engine, SampleRequest
 from workers.models.sinsr.config import SinSRConfig
 from workers.models.sinsr.engine import SinSREngine
 from workers.models.sinsr.model import SinSR
 from workers.service import create_app, fold
+from workers.settings import EngineSpec
 
 SAMPLES = 8
 

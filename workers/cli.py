@@ -6,16 +6,17 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import fields
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from app.config_sources import CONFIG_VARIABLE
+from app.config_sources import CONFIG_VARIABLE, with_options
 from app.errors import TrustscaleError
 from workers.errors import ConfigError, WeightsError, WorkerError
 from workers.files import file_sha256, identify, known_models, read_settings
-from workers.settings import WorkerSettings
+from workers.settings import EngineSpec, WorkerSettings
 
 # Exit codes: a wrong argument, or an unusable file.
 USAGE, FAILURE = 2, 1
@@ -23,9 +24,6 @@ USAGE, FAILURE = 2, 1
 # Longer than gateways (5 s) and proxies (nginx 60 s) keep idle connections, which else might send a
 # request into a closing one.
 KEEP_ALIVE_S = 75
-
-DEFAULTS = WorkerSettings()
-
 
 serving = typer.Typer()
 """`worker` and `worker export`."""
@@ -47,89 +45,41 @@ def main() -> None:
     app(prog_name="python -m workers")
 
 
-Model = Annotated[
-    str,
-    typer.Option(help="Kind of model: diffusers, sinsr, spandrel or onnx.", envvar="WORKER_MODEL"),
-]
-Weights = Annotated[
-    Path | None,
-    typer.Option(
-        help="Weight file, or a folder of them; onnx: default the shipped one.",
-        envvar="WEIGHTS_DIR",
-    ),
-]
-Autoencoder = Annotated[Path | None, typer.Option(help="sinsr: weight file of the autoencoder.")]
-Config = Annotated[
-    str,
-    typer.Option(
-        help="JSON, or a file of it: settings of diffusers, hyper-parameters of sinsr.",
-        envvar="WORKER_CONFIG",
-    ),
-]
-Name = Annotated[str | None, typer.Option(help="What to call the model in URLs.")]
-Dtype = Annotated[
-    str, typer.Option(help="Precision: float32, float16 or bfloat16.", envvar="WORKER_DTYPE")
-]
-Tile = Annotated[int | None, typer.Option(help="Side of the tiles of large images; not for sinsr.")]
-Halo = Annotated[int | None, typer.Option(help="onnx: overlap of the tiles.")]
+ENGINE = tuple(field.name for field in fields(EngineSpec))
+LIMITS = ("max_samples", "max_pixels", "queue_size", "drain_s")
+FILES = ("model", "weights", "autoencoder", "config", "dtype", "tile", "halo")
+
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 
 
 @serving.callback(invoke_without_command=True)
+@with_options(engine=(EngineSpec, ENGINE), limits=(WorkerSettings, LIMITS))
 def worker(
     context: typer.Context,
-    model: Model = "",
-    weights: Weights = None,
-    autoencoder: Autoencoder = None,
-    config: Config = "official",
-    name: Name = None,
+    engine: dict[str, Any],
+    limits: dict[str, int],
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on.", min=0, max=65535)] = 8001,
-    device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
-    dtype: Dtype = "float32",
-    compiled: Annotated[
-        bool, typer.Option("--compile", help="sinsr: compile the networks (slow first request).")
-    ] = False,
-    batch: Annotated[
-        int | None,
-        typer.Option(help="Most samples at a time; default: as free memory allows.", min=1),
-    ] = None,
-    tile: Tile = None,
-    halo: Halo = None,
-    threads: Annotated[
-        int | None, typer.Option(help="CPU threads; default: one per core.", min=1)
-    ] = None,
-    max_samples: Annotated[
-        int, typer.Option(help="Most samples in one request.")
-    ] = DEFAULTS.max_samples,
-    max_pixels: Annotated[int, typer.Option(help="Most pixels of an input.")] = DEFAULTS.max_pixels,
-    queue_size: Annotated[int, typer.Option(help="Requests that may wait.")] = DEFAULTS.queue_size,
-    drain: Annotated[
-        int, typer.Option(help="Seconds to finish running requests.")
-    ] = DEFAULTS.drain_s,
 ) -> None:
     """Serve one model over the Open Inference Protocol until SIGTERM or Ctrl-C."""
     if context.invoked_subcommand is not None:
         return
     with _one_line_errors():
-        limits = {"max_samples": max_samples, "max_pixels": max_pixels, "queue_size": queue_size}
-        settings = read_settings(WorkerSettings, {**limits, "drain_s": drain})
+        settings = read_settings(WorkerSettings, limits)
 
         import uvicorn  # noqa: PLC0415
 
         from app.telemetry.signals import exporting  # noqa: PLC0415
-        from workers.models.engine import EngineSpec, load_engine  # noqa: PLC0415
+        from workers.models.engine import load_engine  # noqa: PLC0415
         from workers.service import create_app  # noqa: PLC0415
 
-        spec = EngineSpec(
-            model, weights, autoencoder=autoencoder, config=config, name=name, device=device,
-            dtype=dtype, compiled=compiled, batch=batch, tile=tile, halo=halo, threads=threads,
-        )  # fmt: skip
-        engine = load_engine(spec)
-        typer.echo(f"{engine.name}: x{engine.scale} on {device} in {dtype}, {engine.fingerprint}")
+        spec = EngineSpec(**engine)
+        loaded = load_engine(spec)
+        text = f"x{loaded.scale} on {spec.device} in {spec.dtype}, {loaded.fingerprint}"
+        typer.echo(f"{loaded.name}: {text}")
         server = uvicorn.Server(
             uvicorn.Config(
-                create_app(engine, settings),
+                create_app(loaded, settings),
                 host=host,
                 port=port,
                 timeout_keep_alive=KEEP_ALIVE_S,
@@ -148,14 +98,12 @@ def worker(
 
 
 @serving.command()
+@with_options(engine=(EngineSpec, ("model", "config", "name", "dtype")))
 def export(
     weights: Annotated[
         str, typer.Option(help="Where the weights will lie; of KServe: its storage URI.")
     ],
-    model: Model = "",
-    config: Config = "official",
-    name: Name = None,
-    dtype: Dtype = "float32",
+    engine: dict[str, Any],
     triton: Annotated[Path | None, typer.Option(help="Model repository to write.")] = None,
     kserve: Annotated[Path | None, typer.Option(help="Folder for an InferenceService.")] = None,
     ray: Annotated[Path | None, typer.Option(help="Folder for a Ray Serve configuration.")] = None,
@@ -166,16 +114,17 @@ def export(
         from workers import export as exporting  # noqa: PLC0415
         from workers.models.engine import ENGINES  # noqa: PLC0415
 
+        model, name = engine.pop("model"), engine.pop("name")
         if model not in ENGINES:
             raise ConfigError(f"give --model or WORKER_MODEL: one of {', '.join(ENGINES)}")
         if triton is None and kserve is None and ray is None:
             raise ConfigError("give --triton DIR, --kserve DIR or --ray DIR")
-        settings = {"model": model, "weights": weights, "config": config, "dtype": dtype}
-        written = [] if triton is None else exporting.triton(triton, name or model, settings)
+        settings, name = {"model": model, "weights": weights, **engine}, name or model
+        written = [] if triton is None else exporting.triton(triton, name, settings)
         if kserve is not None:
-            written += exporting.kserve(kserve, name or model, settings, device)
+            written += exporting.kserve(kserve, name, settings, device)
         if ray is not None:
-            written += exporting.ray(ray, name or model, settings, device)
+            written += exporting.ray(ray, name, settings, device)
         for path in written:
             typer.echo(path)
 
@@ -287,18 +236,12 @@ def import_(
 
 
 @models.command()
+@with_options(engine=(EngineSpec, FILES))
 def verify(
+    engine: dict[str, Any],
     folder: Annotated[
         Path | None, typer.Argument(help="Name the known models in this folder.")
     ] = None,
-    *,
-    model: Model = "",
-    weights: Weights = None,
-    autoencoder: Autoencoder = None,
-    config: Config = "official",
-    dtype: Dtype = "float32",
-    tile: Tile = None,
-    halo: Halo = None,
     as_json: AsJson = False,
 ) -> None:
     """Load weight files as a worker would, and print their hashes and the fingerprint.
@@ -310,20 +253,17 @@ def verify(
         if folder is not None:
             _identify(folder, as_json=as_json)
             return
-        from workers.models.engine import EngineSpec, load_engine  # noqa: PLC0415
+        from workers.models.engine import load_engine  # noqa: PLC0415
 
-        given = [path for path in (weights, autoencoder) if path is not None and path.is_file()]
+        spec = EngineSpec(**engine)
+        given = [path for path in (spec.weights, spec.autoencoder) if path and path.is_file()]
         hashes = {str(path): file_sha256(path) for path in given}
-        spec = EngineSpec(
-            model, weights, autoencoder=autoencoder, config=config, dtype=dtype, tile=tile,
-            halo=halo,
-        )  # fmt: skip
-        engine = load_engine(spec)
+        loaded = load_engine(spec)
         facts = {
-            "name": engine.name,
-            "scale": engine.scale,
-            "dtype": dtype,
-            "fingerprint": engine.fingerprint,
+            "name": loaded.name,
+            "scale": loaded.scale,
+            "dtype": spec.dtype,
+            "fingerprint": loaded.fingerprint,
             "sha256": hashes,
         }
         _print(facts, as_json=as_json)

@@ -9,7 +9,8 @@ from string import Template
 from typing import Any
 
 from workers.errors import ConfigError, WorkerError
-from workers.models.engine import EngineSpec, SampleRequest, load_engine
+from workers.models.engine import SampleRequest, load_engine
+from workers.settings import EngineSpec
 
 _MODEL_PY = '''\
 """Triton's Python backend looks for this class here; trustscale has it."""

@@ -1,7 +1,5 @@
 """`trustscale calibrate`: a calibration from a folder of photographs."""
 
-# ruff: noqa: ARG001 - the context has the options of the guarantee
-
 from __future__ import annotations
 
 import json
@@ -19,9 +17,9 @@ from app.calibration.like import look_like
 from app.cli import options
 from app.cli.calibrations import shown
 from app.cli.making import Making
-from app.cli.options import holes
 from app.cli.service import ask
 from app.config_errors import mistakes
+from app.config_sources import with_options
 from app.conformal.fidelity import metric_names
 from app.errors import BadRequest, reason_of
 from app.images.facts import BANDS, RULES, UPLOAD
@@ -29,8 +27,8 @@ from app.upscalers.base import AUTO
 from trustscale import AsyncJob, AsyncTrustscale, Tar
 
 
+@with_options(guarantee=options.GUARANTEE, degradation=options.DEGRADATION)
 def calibrate(
-    context: typer.Context,
     folder: Annotated[
         Path, typer.Argument(help="x/ and y/ with matching names, or only high-resolution images.")
     ],
@@ -85,13 +83,7 @@ def calibrate(
         typer.Option(help="c: larger errors count as c. Default: 0.5, or 1 for pointwise errors."),
     ] = None,
     alpha: Annotated[float, typer.Option(help="The calibration's default α.")] = 0.1,
-    guarantee: options.Guarantee = None,
-    delta: options.Delta = None,
-    method: options.Method = None,
-    tolerance: options.Tolerance = None,
-    level: options.Level = None,
-    menu: options.Menu = None,
-    between: options.Between = None,
+    guarantee: options.Group = options.NOTHING,
     group_by: Annotated[
         str | None,
         typer.Option(
@@ -128,13 +120,7 @@ def calibrate(
             "covered are listed."
         ),
     ] = None,
-    grey: options.Grey = False,
-    input_blur: options.Blur = 0.0,
-    noise: options.Noise = 0.0,
-    jpeg: options.Jpeg = None,
-    inpaint: options.Inpaint = None,
-    inpaint_shape: options.Shape = "rectangles",
-    inpaint_color: options.Color = "#ff00ff",
+    degradation: options.Group = options.NOTHING,
     seed: Annotated[int, typer.Option(help="Seed of samples and degradation.")] = 0,
     skip_bad_pairs: Annotated[
         bool, typer.Option(help="Leave out pairs that cannot be used, and list them.")
@@ -172,15 +158,8 @@ def calibrate(
             "labels": labels,
         },
         default_alpha=alpha,
-        guarantee=options.guarantee_in(context.params) or {"kind": "expectation"},
-        degradation=_degradation(
-            mixture,
-            grey=grey,
-            blur=input_blur,
-            noise=noise,
-            jpeg=jpeg,
-            inpaint=holes(inpaint, inpaint_shape, inpaint_color),
-        ),
+        guarantee=options.guarantee_in(guarantee) or {"kind": "expectation"},
+        degradation=_degradation(mixture, options.degradation_in(degradation)),
         stretch=stretch,
         **({"input_rule": None if input_rule == "none" else input_rule} if input_rule else {}),
         activate=activate,
@@ -274,8 +253,7 @@ def _like(folder: Path, config: CalibrationConfig) -> CalibrationConfig:
     return config.model_copy(update={"degradation": found.mixture()})
 
 
-def _degradation(mixture: str | None, **steps: Any) -> Any:
-    named = {name: value for name, value in steps.items() if value}
+def _degradation(mixture: str | None, named: dict[str, Any]) -> Any:
     if mixture is None:
         return named or None
     if named:

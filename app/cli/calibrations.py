@@ -3,8 +3,6 @@
 Every command works on the stores of the settings, or with `--server` over HTTP.
 """
 
-# ruff: noqa: ARG001 - the context has the options of the guarantee
-
 from __future__ import annotations
 
 import json
@@ -25,6 +23,7 @@ from app.cli.making import Making
 from app.cli.options import lines, output
 from app.cli.service import ask
 from app.config_errors import mistakes
+from app.config_sources import with_options
 from app.images.compression import class_in_words
 from app.images.facts import OF_UPLOADS
 from trustscale import AsyncJob, AsyncTrustscale, Tar
@@ -59,16 +58,10 @@ def show(
 
 
 @app.command()
+@with_options(guarantee=options.GUARANTEE)
 def derive(
-    context: typer.Context,
     calibration: Id,
-    guarantee: options.Guarantee = None,
-    delta: options.Delta = None,
-    method: options.Method = None,
-    tolerance: options.Tolerance = None,
-    level: options.Level = None,
-    menu: options.Menu = None,
-    between: options.Between = None,
+    guarantee: options.Group = options.NOTHING,
     bound: Annotated[float | None, typer.Option(min=0, help="c: larger errors count as c.")] = None,
     input_rule: Annotated[
         str | None, typer.Option(help=f"Classes of inputs: {' or '.join(OF_UPLOADS)}.")
@@ -83,7 +76,7 @@ def derive(
     changes: dict[str, Any] = {"activate": activate, "name": name}
     if force:
         changes["force"] = True
-    asked = options.guarantee_in(context.params)
+    asked = options.guarantee_in(guarantee)
     if asked is None and bound is None and input_rule is None:
         asked = {"kind": "high_probability"}
     if asked is not None:

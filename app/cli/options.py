@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from types import MappingProxyType
 from typing import Annotated, Any, Final, TypeVar
 
 import typer
@@ -18,35 +20,6 @@ Server = Annotated[
     ),
 ]
 
-Guarantee = Annotated[
-    str | None,
-    typer.Option(help="What is promised: expectation, high_probability, probability or post_hoc."),
-]
-Delta = Annotated[
-    float | None,
-    typer.Option(
-        help="δ: the promise holds for the calibration at hand with probability 1 − δ "
-        "(high_probability: 0.1 by default; probability)."
-    ),
-]
-Method = Annotated[
-    str | None, typer.Option(help="high_probability: the test behind it, hoeffding_bentkus or wsr.")
-]
-Tolerance = Annotated[
-    float | None, typer.Option(help="τ: the error that few pictures exceed (probability).")
-]
-Level = Annotated[
-    float | None,
-    typer.Option(help="β: the share of pictures that may exceed τ; default: 0.1 (probability)."),
-]
-Menu = Annotated[
-    list[float] | None,
-    typer.Option(help="An α to choose from after looking; repeatable (post_hoc)."),
-]
-Between = Annotated[
-    tuple[float, float] | None,
-    typer.Option(help="The smallest and largest α to choose from after looking (post_hoc)."),
-]
 Activate = Annotated[bool, typer.Option(help="Activate it at once.")]
 Only = Annotated[bool, typer.Option("--only", help="Make it the only active one of its upscaler.")]
 Force = Annotated[
@@ -60,16 +33,66 @@ Stretch = Annotated[
         help="Of data: the values, or percentiles, that become darkest and lightest of 16 bits.",
     ),
 ]
-Grey = Annotated[bool, typer.Option(help="Degradation: remove the colour.")]
-Blur = Annotated[float, typer.Option(help="Degradation: blur in pixels of X.")]
-Noise = Annotated[float, typer.Option(help="Degradation: noise in levels of 255.")]
-Jpeg = Annotated[int | None, typer.Option(help="Degradation: JPEG quality.")]
-Inpaint = Annotated[
-    float | None, typer.Option(help="Degradation: holes in this share of the pixels.")
-]
-Shape = Annotated[str, typer.Option(help="rectangles or strokes.")]
-Color = Annotated[str, typer.Option(help="Colour of the holes.")]
 
+
+@dataclass
+class _Guarantee:
+    guarantee: Annotated[
+        str | None,
+        typer.Option(
+            help="What is promised: expectation, high_probability, probability or post_hoc."
+        ),
+    ] = None
+    delta: Annotated[
+        float | None,
+        typer.Option(
+            help="δ: the promise holds for the calibration at hand with probability 1 − δ "
+            "(high_probability: 0.1 by default; probability)."
+        ),
+    ] = None
+    method: Annotated[
+        str | None,
+        typer.Option(help="high_probability: the test behind it, hoeffding_bentkus or wsr."),
+    ] = None
+    tolerance: Annotated[
+        float | None, typer.Option(help="τ: the error that few pictures exceed (probability).")
+    ] = None
+    level: Annotated[
+        float | None,
+        typer.Option(
+            help="β: the share of pictures that may exceed τ; default: 0.1 (probability)."
+        ),
+    ] = None
+    menu: Annotated[
+        list[float] | None,
+        typer.Option(help="An α to choose from after looking; repeatable (post_hoc)."),
+    ] = None
+    between: Annotated[
+        tuple[float, float] | None,
+        typer.Option(help="The smallest and largest α to choose from after looking (post_hoc)."),
+    ] = None
+
+
+@dataclass
+class _Degradation:
+    grey: Annotated[bool, typer.Option(help="Degradation: remove the colour.")] = False
+    input_blur: Annotated[float, typer.Option(help="Degradation: blur in pixels of X.")] = 0.0
+    noise: Annotated[float, typer.Option(help="Degradation: noise in levels of 255.")] = 0.0
+    jpeg: Annotated[int | None, typer.Option(help="Degradation: JPEG quality.")] = None
+    inpaint: Annotated[
+        float | None, typer.Option(help="Degradation: holes in this share of the pixels.")
+    ] = None
+    inpaint_shape: Annotated[str, typer.Option(help="rectangles or strokes.")] = "rectangles"
+    inpaint_color: Annotated[str, typer.Option(help="Colour of the holes.")] = "#ff00ff"
+
+
+Group = Mapping[str, Any]
+"""Options by name, which `with_options` puts in place of a parameter."""
+
+NOTHING: Final[Group] = MappingProxyType({})
+
+GUARANTEE: Final = (_Guarantee, tuple(field.name for field in fields(_Guarantee)))
+DEGRADATION: Final = (_Degradation, tuple(field.name for field in fields(_Degradation)))
 
 _KIND_OF: Final = {
     "menu": "post_hoc",
@@ -82,16 +105,22 @@ _KIND_OF: Final = {
 """The guarantee that an option implies; of several the first."""
 
 
-def guarantee_in(options: Mapping[str, Any]) -> dict[str, Any] | None:
+def guarantee_in(options: Group) -> dict[str, Any] | None:
     """The guarantee that the options of a command name, unvalidated; None: none."""
     given = {name: options[name] for name in _KIND_OF if options[name] not in (None, [], ())}
     kind = options["guarantee"] or next((_KIND_OF[name] for name in given), None)
     return None if kind is None else {"kind": kind, **given}
 
 
-def holes(share: float | None, shape: str, color: str) -> dict[str, Any] | None:
-    """The holes of a degradation; None: none."""
-    return None if share is None else {"share": share, "shape": shape, "color": color.lower()}
+def degradation_in(options: Group) -> dict[str, Any]:
+    """The steps of a degradation that the options of a command name, unvalidated."""
+    share, shape, color = (options[f"inpaint{part}"] for part in ("", "_shape", "_color"))
+    holes = None if share is None else {"share": share, "shape": shape, "color": color.lower()}
+    steps = {"grey": options["grey"], "blur": options["input_blur"], "noise": options["noise"]}
+    files = {"jpeg": options["jpeg"], "inpaint": holes}
+    return {name: value for name, value in steps.items() if value} | {
+        name: value for name, value in files.items() if value is not None
+    }
 
 
 def output(found: Found, write: Callable[[Found], str], *, as_json: bool) -> None:

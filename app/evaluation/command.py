@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, NamedTuple
 
 import typer
 from pydantic import ValidationError
@@ -18,9 +18,10 @@ from app.calibration.config import CalibrationConfig
 from app.calibration.record import Calibration
 from app.cli import options
 from app.cli.bars import progress_bars
-from app.cli.options import holes, output
+from app.cli.options import output
 from app.cli.service import local
 from app.config_errors import mistakes
+from app.config_sources import with_options
 from app.conformal.moments import MAX_SAMPLES
 from app.errors import BadRequest
 from app.evaluation import report
@@ -39,6 +40,7 @@ REFERENCE = 0.1
 PAPER_SAMPLES = 8
 
 
+@with_options(degradation=options.DEGRADATION)
 def evaluate(
     folders: Annotated[
         list[Path],
@@ -82,13 +84,7 @@ def evaluate(
         str | None, typer.Option(help="Column of manifest.csv that names the photograph.")
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of split, samples and degradation.")] = 0,
-    grey: options.Grey = False,
-    input_blur: options.Blur = 0.0,
-    noise: options.Noise = 0.0,
-    jpeg: options.Jpeg = None,
-    inpaint: options.Inpaint = None,
-    inpaint_shape: options.Shape = "rectangles",
-    inpaint_color: options.Color = "#ff00ff",
+    degradation: options.Group = options.NOTHING,
     cache: Annotated[
         Path | None,
         typer.Option(help="Folder of the samples; default: evaluation/ in the data folder."),
@@ -136,13 +132,7 @@ def evaluate(
         reference_alpha=min(alphas, key=lambda level: abs(level - REFERENCE)),
         delta=delta,
         seed=seed,
-        degradation=_degradation(
-            grey=grey,
-            blur=input_blur,
-            noise=noise,
-            jpeg=jpeg,
-            inpaint=holes(inpaint, inpaint_shape, inpaint_color),
-        ),
+        degradation=_degradation(degradation),
         skip_bad=skip_bad_pairs,
         with_earlier=baselines and is_paper,
         with_opensr=opensr,
@@ -177,9 +167,9 @@ def _counts(text: str | None) -> Sequence[int]:
     return counts
 
 
-def _degradation(**fields: Any) -> Degradation | None:
+def _degradation(named: options.Group) -> Degradation | None:
     try:
-        made = Degradation(**fields)
+        made = Degradation(**options.degradation_in(named))
     except ValidationError as error:
         raise BadRequest(f"The degradation cannot be used: {mistakes(error)}") from None
     return None if made == Degradation() else made

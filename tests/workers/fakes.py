@@ -12,7 +12,8 @@ import numpy as np
 from tests.servers import ProcessGroup, free_port
 from tests.upscalers.remote.apps.model import textured
 from workers.errors import ClientGone
-from workers.models.engine import DeviceMemory, Engine, EngineSpec, load_engine
+from workers.models.engine import DeviceMemory, Engine, load_engine
+from workers.settings import EngineSpec
 
 
 def load(model, weights=None, **options):

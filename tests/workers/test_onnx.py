@@ -112,7 +112,8 @@ import sys
 for name in ("torch", "safetensors", "spandrel"):
     sys.modules[name] = None  # importing it fails
 from workers.cli import main
-from workers.models.engine import EngineSpec, load_engine
+from workers.models.engine import load_engine
+from workers.settings import EngineSpec
 from workers.service import create_app
 create_app(load_engine(EngineSpec("onnx")))
 sys.argv[1:] = ["models", "verify", "--model", "onnx", "--json"]

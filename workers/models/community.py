@@ -28,9 +28,10 @@ from workers.models.device import (
     parse_dtype,
     use_threads,
 )
-from workers.models.engine import DeviceMemory, EngineSpec, OneByOneEngine, fingerprint_of
+from workers.models.engine import DeviceMemory, OneByOneEngine, fingerprint_of
 from workers.models.noise import SeededDraws
 from workers.models.pixels import starts, to_pixels, to_tensor
+from workers.settings import EngineSpec
 
 # Raised whenever a pixel changes for the same weights and seed.
 REVISION = 1

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from pkgutil import resolve_name
 from types import MappingProxyType
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from app.upscalers.base import RGB
 from app.upscalers.embedded import Stopped
 from workers.errors import ClientGone, ConfigError, WeightsError
+from workers.settings import EngineSpec
 
 ENGINES: Mapping[str, str] = MappingProxyType(
     {
@@ -30,42 +31,6 @@ ENGINES: Mapping[str, str] = MappingProxyType(
 
 # Among files with one stem the first suffix, the safest, wins.
 CHECKPOINTS = (".safetensors", ".pth", ".pt", ".ckpt")
-
-
-@dataclass(frozen=True)
-class EngineSpec:
-    """What to load, and how; each engine reads the fields that concern it.
-
-    model: kind of engine: a key of `ENGINES`.
-    weights: the model's weight file, or its folder; onnx: by default the shipped one.
-    autoencoder: SinSR: the autoencoder's weight file; found if `weights` is a folder.
-    config: SinSR: "official", or hyper-parameters; diffusers: settings. JSON, or a file of it.
-    name: in URLs; by default that of the file or folder.
-    device: "cpu", "cuda" or "cuda:N".
-    dtype: precision of the networks: "float32", "float16" or "bfloat16".
-    compiled: SinSR: compile the networks on first use of an image size.
-    batch: SinSR, diffusers: most samples at a time; by default as free memory allows.
-    tile: diffusers, spandrel, onnx: side of the tiles of larger images.
-    halo: onnx: how far tiles overlap, at least the radius of the network.
-    threads: on a CPU; by default one per core.
-    """
-
-    model: str
-    weights: Path | None = None
-    autoencoder: Path | None = None
-    config: str | Path | dict[str, Any] = "official"
-    name: str | None = None
-    device: str = "cpu"
-    dtype: str = "float32"
-    compiled: bool = False
-    batch: int | None = None
-    tile: int | None = None
-    halo: int | None = None
-    threads: int | None = None
-
-    @classmethod
-    def of(cls, settings: Mapping[str, str]) -> Self:
-        return cls(**{**settings, "weights": Path(settings["weights"])})  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,8 @@ from app.upscalers.base import GROUP_ORDER, RGB
 from app.upscalers.embedded import EmbeddedUpscaler, TilePlan, symmetric_sample, tile_and_halo
 from app.upscalers.runtime import SHIPPED, Precision, ShippedName
 from workers.errors import ConfigError, ModelFailed, WeightsError
-from workers.models.engine import DeviceMemory, EngineSpec, OneByOneEngine, host_memory
+from workers.models.engine import DeviceMemory, OneByOneEngine, host_memory
+from workers.settings import EngineSpec
 
 DEVICES = ("cpu", "cuda")
 PRECISIONS: dict[str, Precision] = {"float32": "f32", "bfloat16": "bf16"}

@@ -16,7 +16,8 @@ from tests.workers.fakes import load, noise
 from workers import weights
 from workers.errors import ClientGone, ConfigError, OutOfMemory, WeightsError
 from workers.models.diffusion.engine import DiffusionEngine
-from workers.models.engine import EngineSpec, SampleRequest
+from workers.models.engine import SampleRequest
+from workers.settings import EngineSpec
 
 # The library's own use of numpy and of itself.
 pytestmark = pytest.mark.filterwarnings(

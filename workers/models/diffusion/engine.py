@@ -30,16 +30,10 @@ from workers.models.diffusion.pipelines import (
     load,
     pipeline_digest,
 )
-from workers.models.engine import (
-    DeviceMemory,
-    Engine,
-    EngineSpec,
-    SampleRequest,
-    fingerprint_of,
-    stop_if_alone,
-)
+from workers.models.engine import DeviceMemory, Engine, SampleRequest, fingerprint_of, stop_if_alone
 from workers.models.noise import Noise
 from workers.models.pixels import Parts, finite, pad_reflect, to_pixels, to_tensor
+from workers.settings import EngineSpec
 
 # Raised whenever a pixel changes for the same weights, settings and seed.
 REVISION = 1

@@ -16,18 +16,12 @@ from workers import weights
 from workers.errors import ConfigError
 from workers.files import read_settings
 from workers.models.device import Batch, Batches, device_memory, gainful_batch, use_threads
-from workers.models.engine import (
-    DeviceMemory,
-    Engine,
-    EngineSpec,
-    SampleRequest,
-    fingerprint_of,
-    stop_if_alone,
-)
+from workers.models.engine import DeviceMemory, Engine, SampleRequest, fingerprint_of, stop_if_alone
 from workers.models.noise import Noise
 from workers.models.pixels import Box, Merger, to_pixels, to_tensor
 from workers.models.sinsr.config import SinSRConfig
 from workers.models.sinsr.model import SinSR, fit
+from workers.settings import EngineSpec
 
 # Raised whenever a pixel changes for the same weights and seed.
 REVISION = 1
