@@ -332,7 +332,7 @@ class Settings(BaseSettings):
         return url
 
     @model_validator(mode="after")
-    def _names(self) -> Settings:
+    def _fit_together(self) -> Settings:
         names = [upscaler.name for upscaler in self.upscalers]
         if len(set(names)) < len(names):
             raise ValueError("two upscalers have the same name")
@@ -343,18 +343,10 @@ class Settings(BaseSettings):
             raise ValueError(f"default_upscaler {self.default_upscaler!r} is not an upscaler")
         if "auto" in self.model_fields_set and not self.auto_table:
             raise ValueError("auto names an upscaler that there is not, or has no pattern *")
-        return self
-
-    @model_validator(mode="after")
-    def _largest_image_fits(self) -> Settings:
-        """Otherwise a large image would be rate-limited for ever."""
         pixels = self.client_pixels_per_minute
+        # Otherwise a large image would be rate-limited for ever.
         if pixels is not None and pixels < self.limits.max_pixels:
             raise ValueError("client_pixels_per_minute is smaller than max_input_pixels")
-        return self
-
-    @model_validator(mode="after")
-    def _webhooks_are_signed(self) -> Settings:
         if self.webhook_hosts and not self.webhook_secrets:
             raise ValueError("webhook_hosts needs webhook_secrets")
         return self

@@ -13,10 +13,11 @@ import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import KW_ONLY, dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final, Literal, Protocol
+from typing import Any, Final, Literal
 
 import structlog
 
+from app.calibration.active import Calibrations
 from app.calibration.canaries import DELTA, Canary, CanaryState, CanaryStore, answer, observe
 from app.errors import CalibrationMismatch, TrustscaleError, UpscalerError
 from app.images.raster import stored_pixels
@@ -57,12 +58,6 @@ class _Cached:
     at: float
 
 
-class Active(Protocol):
-    """Which calibration an upscaler is served under."""
-
-    async def active_id(self, upscaler: str) -> str | None: ...
-
-
 @dataclass(eq=False, repr=False)
 class CanaryWatch:
     """Watches upscalers for changes of their models.
@@ -74,7 +69,7 @@ class CanaryWatch:
 
     upscalers: Mapping[str, Upscaler]
     policies: Mapping[str, Policy]
-    calibrations: Active
+    calibrations: Calibrations
     store: CanaryStore
     metrics: Metrics = field(default_factory=Metrics)
     _: KW_ONLY
