@@ -24,7 +24,7 @@ from app.calibration.pairs import Pair, load_pair
 from app.calibration.record import Calibration
 from app.conformal import RiskCurve, Staircase
 from app.images.encode import png_rgb
-from app.sampling.measure import measure
+from app.sampling.pipeline import measure
 from app.upscalers.base import RGB, Capabilities, Source
 from app.upscalers.embedded import EmbeddedUpscaler
 from benchmarks.table import print_table

@@ -29,7 +29,7 @@ from app.images.decode import PAIR_LIMITS, decode
 from app.images.degrade import crop_to_multiple
 from app.images.drawings import composed
 from app.images.facts import look_at
-from app.sampling.measure import measure
+from app.sampling.pipeline import measure
 from app.serving.answer import rest_of
 from app.serving.promise import Subject
 from app.upscalers.base import RGB, Source

@@ -24,7 +24,7 @@ from app.conformal import drift, feedback
 from app.conformal.drift import CEILING, DELTA, Drift
 from app.conformal.feedback import Feedback
 from app.images.degrade import Degradation
-from app.sampling.measure import measure
+from app.sampling.pipeline import measure
 from app.upscalers.base import Source
 from app.upscalers.embedded import EmbeddedUpscaler
 from app.watch.monitor import reference_of

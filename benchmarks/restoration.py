@@ -20,8 +20,7 @@ from PIL import Image
 from app.calibration.pairs import Pair, load_pair
 from app.conformal import RiskCurve, Staircase, fidelity
 from app.images.degrade import Degradation
-from app.sampling.measure import Measurement, measure
-from app.sampling.pipeline import Pipeline
+from app.sampling.pipeline import Measurement, Pipeline, measure
 from app.upscalers.base import Source
 from app.upscalers.embedded import EmbeddedUpscaler
 from benchmarks.table import print_table

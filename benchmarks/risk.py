@@ -43,8 +43,7 @@ from app.images.compression import Compression
 from app.images.decode import PAIR_LIMITS, decode
 from app.images.degrade import crop_to_multiple
 from app.images.facts import UPLOAD, Facts, look_at
-from app.sampling.measure import measure
-from app.sampling.pipeline import Pipeline
+from app.sampling.pipeline import Pipeline, measure
 from app.serving.promise import Subject
 from app.upscalers.base import RGB, Source
 from app.upscalers.embedded import EmbeddedUpscaler, FaithfulWitness

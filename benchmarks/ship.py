@@ -32,8 +32,7 @@ from app.calibration.pairs import FITTED_ON, Pair, load_pair
 from app.calibration.record import Calibration
 from app.images.degrade import USUAL
 from app.images.facts import Facts, classify
-from app.sampling.measure import measure
-from app.sampling.pipeline import Pipeline
+from app.sampling.pipeline import Pipeline, measure
 from app.upscalers.base import Source, settings_of
 from app.upscalers.embedded import EmbeddedUpscaler, FaithfulWitness
 

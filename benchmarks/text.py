@@ -38,8 +38,7 @@ from app.conformal import Staircase, reader
 from app.images.decode import PAIR_LIMITS, decode
 from app.images.degrade import Degradation
 from app.images.encode import png_rgb
-from app.sampling.measure import measure, measured_again
-from app.sampling.pipeline import Pipeline
+from app.sampling.pipeline import Pipeline, measure, measured_again
 from app.upscalers.base import RGB, Source
 from app.upscalers.embedded import EmbeddedUpscaler, FaithfulWitness
 from app.upscalers.runtime import SHIPPED

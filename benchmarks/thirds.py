@@ -34,7 +34,7 @@ from app.calibration.record import LEAST_DIVIDED
 from app.conformal import RiskCurve, Staircase, fidelity
 from app.conformal.curve import THIRDS, third_of
 from app.images.degrade import Degradation
-from app.sampling.measure import measure
+from app.sampling.pipeline import measure
 from app.upscalers.base import Source
 from app.upscalers.embedded import EmbeddedUpscaler, FaithfulWitness
 from app.upscalers.runtime import SHIPPED

@@ -30,8 +30,7 @@ import uvicorn
 from numpy.typing import NDArray
 
 from app.conformal.indecision import Accumulator
-from app.sampling.measure import measure
-from app.sampling.pipeline import Pipeline
+from app.sampling.pipeline import Pipeline, measure
 from app.upscalers.base import Source
 from app.upscalers.registry import WorkerConfig, build_upscaler
 from app.upscalers.tensors import HEADER_LENGTH, encode

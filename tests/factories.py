@@ -13,8 +13,7 @@ from app.calibration.pairs import load_pair
 from app.calibration.record import Calibration
 from app.conformal import Staircase
 from app.images.encode import png_rgb
-from app.sampling.measure import measure
-from app.sampling.pipeline import Pipeline
+from app.sampling.pipeline import Pipeline, measure
 from app.upscalers.base import Source
 
 

@@ -23,8 +23,7 @@ from app.conformal.indecision import IndecisionSettings
 from app.conformal.moments import Moments
 from app.errors import BadPairs
 from app.images.resize import Enlarged
-from app.sampling.measure import Measurement, measured_again, predicted
-from app.sampling.pipeline import Pipeline
+from app.sampling.pipeline import Measurement, Pipeline, measured_again, predicted
 from app.stores.base import Blobs
 from app.upscalers.base import RGB, Source
 

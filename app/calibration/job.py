@@ -43,8 +43,7 @@ from app.calibration.record import Calibration
 from app.conformal import fidelity
 from app.errors import BadInput, BadPairs, NotFound
 from app.jobs.handlers import JobContext
-from app.sampling.measure import Measurement
-from app.sampling.pipeline import identify
+from app.sampling.pipeline import Measurement, identify
 from app.stores.base import Blobs, Job, JobState, MonitorStore
 from app.upscalers.base import Upscaler, image_digest
 

@@ -22,8 +22,7 @@ from app.conformal.backtest import sigma_quantiles
 from app.conformal.fidelity import FidelitySettings
 from app.errors import BadCalibration, BadRequest
 from app.images.facts import classify
-from app.sampling.measure import Measurement, measure
-from app.sampling.pipeline import Pipeline
+from app.sampling.pipeline import Measurement, Pipeline, measure
 from app.upscalers.base import RGB, Source, Upscaler
 
 MEASURED, WAITING, BAD = b"M", b"W", b"B"

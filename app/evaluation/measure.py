@@ -24,8 +24,7 @@ from app.conformal import fidelity
 from app.conformal.fidelity import FidelitySettings
 from app.conformal.lab import normalised_lab
 from app.errors import ConfigError
-from app.sampling.measure import Measurement, measure, measured_again
-from app.sampling.pipeline import Pipeline
+from app.sampling.pipeline import Measurement, Pipeline, measure, measured_again
 from app.stores.files import replace_file
 from app.upscalers.base import RGB, Source, Upscaler, witness_of
 

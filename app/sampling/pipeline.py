@@ -1,22 +1,46 @@
-"""The pipeline: what a calibration is valid for, and whether the live one is still that.
+"""The pipeline that a calibration is valid for, and what M samples of one input give: Ŷ and σ.
 
-A mask is served only under the very pipeline that was calibrated.
+    source ──▶ M samples ──▶ σ ──▶ threshold ──▶ mask, trust level ──▶ answer
+               (fan-out)     │
+                             └──▶ with the truth Y: D ──▶ staircase   (calibration)
+
+The same code makes Ŷ and σ in calibration and in serving, and a mask is served only under the very
+pipeline that was calibrated: the guarantee rests on both.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import asyncio
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
+from app.conformal import indecision
 from app.conformal.fidelity import FidelitySettings
 from app.conformal.indecision import IndecisionSettings, shipped_for
-from app.conformal.moments import MAX_SAMPLES
-from app.errors import CalibrationMismatch, UpscalerUnavailable
+from app.conformal.moments import MAX_SAMPLES, mean_image
+from app.errors import CalibrationMismatch, DegenerateSamples, TimedOut, UpscalerUnavailable
 from app.images.facts import RULES, UPLOAD, Facts, classify
 from app.images.raster import Stretch
-from app.upscalers.base import Upscaler, settings_of, witness_of
+from app.images.resize import Enlarged
+from app.sampling.draw import OnProgress, draw
+from app.system import beside, score_cores, shielded
+from app.telemetry.signals import span
+from app.upscalers.base import (
+    RGB,
+    MomentsRequest,
+    Source,
+    Upscaler,
+    sample_seeds,
+    settings_of,
+    witness_of,
+)
 from app.upscalers.resilience import ResilientUpscaler
 
 TRUST_LAYER_VERSION = 1
@@ -176,3 +200,275 @@ def default_indecision(
         of_classes = fits[1:] if input_rule is not None else ()
         return IndecisionSettings("fitted", fit=fits[0], fits=of_classes)
     return IndecisionSettings(default_estimator(samples, witness=witness))
+
+
+OnFirst = Callable[[RGB], None]
+OnSigma = Callable[[int, NDArray[np.float32]], None]
+"""Called with the number of a row of σ, and the rows from there."""
+
+SPARES = 4
+"""Seeds in reserve for samples that fail for good, such as filtered ones."""
+
+_AT_ONCE = 8192
+"""Numbers that numpy sums pairwise; the bits of the mean depend on it."""
+
+
+@dataclass(slots=True)
+class Measurement:
+    """Ŷ and σ of one input, and the time they took in milliseconds.
+
+    sigma: no rows where `on_sigma` got them. seeds: behind the samples, in order, if known.
+    witness: its answer, uint8 as Ŷ; None also where σ is not kept.
+    """
+
+    prediction: RGB
+    sigma: NDArray[np.float32]
+    mean_log_sigma: float
+    seeds: Sequence[int] = ()
+    witness: RGB | None = None
+    timings_ms: dict[str, float] = field(default_factory=dict)
+
+
+async def measure(
+    upscaler: Upscaler,
+    source: Source,
+    pipeline: Pipeline,
+    seed: int,
+    *,
+    deadline: float | None = None,
+    patience_s: float = 0.0,
+    on_sample: Callable[[int, RGB], None] | None = None,
+    on_progress: OnProgress | None = None,
+    on_first: OnFirst | None = None,
+    on_sigma: OnSigma | None = None,
+    on_witness: Callable[[RGB], None] | None = None,
+) -> Measurement:
+    """Draw M samples and reduce them to Ŷ and σ; memory does not grow with M.
+
+    Args:
+        upscaler: μ.
+        source: X.
+        pipeline: M, the prediction rule and the σ settings.
+        seed: of the request; the sample seeds follow from it.
+        deadline: seconds that the samples may take; None: no limit.
+        patience_s: see `draw`.
+        on_sample: gets every sample, in a thread and in order of arrival.
+        on_progress: see `draw`.
+        on_first: gets the first sample that arrives, in a thread; not where moments come.
+        on_sigma: gets σ in strips, which it may change, in threads; then σ and the witness's answer
+            are not returned.
+        on_witness: gets the witness's answer, in a thread.
+
+    Raises:
+        CalibrationMismatch: the upscaler is not, or no longer, the one of the pipeline.
+        DegenerateSamples: several samples, all identical, although the input is not flat.
+        UpscalerError: a sample failed.
+    """
+    guard(pipeline, upscaler)  # again: the caller may have waited for long
+    shape = (source.height * pipeline.scale, source.width * pipeline.scale)
+    accumulator = _accumulator(source, pipeline)
+    prediction = _Prediction(pipeline.prediction, shape, source.rgb.dtype.type)
+    started = time.perf_counter()
+    accumulating = 0.0
+
+    def accumulate(index: int, sample: RGB) -> None:
+        nonlocal accumulating, on_first
+        before = time.perf_counter()
+        if on_first is not None:
+            on_first(sample)
+            on_first = None
+        accumulator.add(sample)
+        prediction.add(index, sample)
+        if on_sample is not None:
+            on_sample(index, sample)
+        accumulating += time.perf_counter() - before
+
+    # `on_sample` and other estimators need the samples themselves.
+    accumulates = on_sample is None and not source.is_deep and pipeline.indecision.row.of_variance
+    wish = MomentsRequest(mean=pipeline.prediction == "mean") if accumulates else None
+    seeds = sample_seeds(seed, pipeline.samples + _spares(upscaler, pipeline.samples))
+    ends_at = None if deadline is None else asyncio.get_running_loop().time() + deadline
+    with span(
+        "samples", {"trustscale.upscaler": upscaler.name, "trustscale.samples": pipeline.samples}
+    ):
+        async with beside(_ask_witness(upscaler, source, pipeline, ends_at)) as asked:
+            used = await draw(
+                upscaler,
+                source,
+                seeds[: pipeline.samples],
+                on_sample=accumulate,
+                spare_seeds=seeds[pipeline.samples :],
+                deadline=ends_at,
+                patience_s=patience_s,
+                on_progress=on_progress,
+                moments=wish,
+            )
+            witness = await asked
+    del asked  # it would hold the answer
+    guard(pipeline, upscaler)  # it may have been replaced meanwhile
+    if wish is not None and wish.answer is not None:
+        accumulator.take(wish.answer)
+        prediction.take(wish.answer.prediction)
+    if witness is not None:
+        accumulator.witness = witness
+        if on_witness is not None:
+            await shielded(on_witness, witness)
+    if on_sigma is not None:
+        witness = None
+    sampled = time.perf_counter()
+    if await shielded(accumulator.identical) and not source.is_flat:
+        raise DegenerateSamples(
+            f"All {pipeline.samples} samples of {upscaler.name!r} are identical although the input "
+            "is not flat: a cache or a fixed seed answers in place of the model, and the mask "
+            "would be confident without reason."
+        )
+    with span("indecision"):
+        sigma, mean_log_sigma = await shielded(_finish, accumulator, on_sigma)
+    finished = time.perf_counter()
+    return Measurement(
+        prediction.result(),
+        sigma,
+        mean_log_sigma,
+        used,
+        witness,
+        {
+            "samples": 1e3 * (sampled - started - accumulating),
+            "indecision": 1e3 * (accumulating + finished - sampled),
+        },
+    )
+
+
+def _spares(upscaler: Upscaler, samples: int) -> int:
+    most = upscaler.capabilities.max_samples
+    return SPARES if most is None else max(0, min(SPARES, most - samples))
+
+
+async def predict(
+    upscaler: Upscaler,
+    source: Source,
+    seed: int,
+    *,
+    deadline: float | None = None,
+    on_progress: OnProgress | None = None,
+) -> RGB:
+    """The Ŷ of `measure` by the rule `first`, from one sample and without σ.
+
+    Arguments and errors are those of `measure`.
+    """
+    found: list[RGB] = []
+    seeds = sample_seeds(seed, 1 + _spares(upscaler, 1))
+    with span("samples", {"trustscale.upscaler": upscaler.name, "trustscale.samples": 1}):
+        await draw(
+            upscaler,
+            source,
+            seeds[:1],
+            on_sample=lambda _, sample: found.append(sample),
+            spare_seeds=seeds[1:],
+            deadline=None if deadline is None else asyncio.get_running_loop().time() + deadline,
+            on_progress=on_progress,
+        )
+    return found[0]
+
+
+def measured_again(
+    samples: Sequence[RGB], source: Source, pipeline: Pipeline, witness: RGB | None = None
+) -> Measurement:
+    """What `measure` makes of the same samples and witness's answer under another σ."""
+    accumulator = _accumulator(source, pipeline)
+    for sample in samples:
+        accumulator.add(sample)
+    if witness is not None and pipeline.indecision.needs_witness:
+        accumulator.witness = witness
+    sigma, mean_log_sigma = _finish(accumulator, None)
+    prediction = predicted(samples, pipeline.prediction)
+    return Measurement(prediction, sigma, mean_log_sigma, witness=witness)
+
+
+def predicted(samples: Sequence[RGB], rule: Prediction) -> RGB:
+    """Ŷ of all samples of a request, in order."""
+    prediction = _Prediction(rule, samples[0].shape[:2], samples[0].dtype.type)
+    for index, sample in enumerate(samples):
+        prediction.add(index, sample)
+    return prediction.result()
+
+
+async def _ask_witness(
+    upscaler: Upscaler, source: Source, pipeline: Pipeline, ends_at: float | None
+) -> RGB | None:
+    """The witness's answer, if the pipeline needs it. Raises TimedOut."""
+    witness = witness_of(upscaler)
+    if pipeline.witness is None or witness is None:
+        return None
+    try:
+        async with asyncio.timeout_at(ends_at):
+            return source.like(await witness.answer(source, pipeline.scale))
+    except TimeoutError as error:
+        raise TimedOut("The deadline passed before the witness had answered.") from error
+
+
+def _accumulator(source: Source, pipeline: Pipeline) -> indecision.Accumulator:
+    """For samples of the source; X is enlarged where σ looks at it."""
+    enlarged = Enlarged(source.rgb, pipeline.scale)
+    settings = pipeline.sigma_of(source.facts)
+    accumulator = indecision.Accumulator(
+        enlarged.shape, settings, enlarged if settings.needs_input else None, pipeline.samples
+    )
+    accumulator.facts = None if source.facts is None else source.facts.terms()
+    return accumulator
+
+
+def _finish(
+    accumulator: indecision.Accumulator, on_sigma: OnSigma | None
+) -> tuple[NDArray[np.float32], float]:
+    """σ, without rows if `on_sigma` gets them, and the mean of its logarithm."""
+    sigma = np.empty(accumulator.shape if on_sigma is None else (0, 0), np.float32)
+
+    def look(top: int, rows: NDArray[np.float32]) -> NDArray[np.float32]:
+        # The floor keeps flat regions (σ = 0) finite; it is far below any σ of 8-bit samples.
+        logs = np.maximum(rows, np.float32(1e-12))
+        np.log(logs, out=logs)
+        if on_sigma is None:
+            sigma[top : top + len(rows)] = rows
+        else:
+            on_sigma(top, rows)
+        return logs.reshape(-1)
+
+    total, rest = np.float64(0), np.empty(0, np.float32)
+    with score_cores("trustscale-score") as each:
+        accumulator.each, accumulator.is_asked_once = each, True
+        for logs in accumulator.strips(look):
+            found = np.concatenate([rest, logs])
+            whole = len(found) - len(found) % _AT_ONCE
+            total = np.add.reduce(found[:whole], dtype=np.float64, initial=total)
+            rest = found[whole:]
+    total = np.add.reduce(rest, dtype=np.float64, initial=total)
+    return sigma, float(total / math.prod(accumulator.shape))
+
+
+class _Prediction:
+    """Ŷ by the prediction rule, accumulated in any order, without keeping the samples."""
+
+    def __init__(
+        self, rule: Prediction, shape: tuple[int, ...], dtype: type[np.uint8 | np.uint16]
+    ) -> None:
+        self._dtype = dtype
+        self._first: RGB | None = None
+        self._sum = np.zeros((*shape, 3), np.uint32) if rule == "mean" else None
+        self._count = 0
+
+    def add(self, index: int, sample: RGB) -> None:
+        self._count += 1
+        if self._sum is not None:
+            self._sum += sample
+        elif index == 0:
+            self._first = sample
+
+    def take(self, image: RGB) -> None:
+        """Use Ŷ as made by the upscaler."""
+        self._first, self._sum = image, None
+
+    def result(self) -> RGB:
+        if self._sum is not None:
+            return mean_image(self._sum, self._count, self._dtype)
+        assert self._first is not None  # noqa: S101 - draw delivers every index
+        return self._first

@@ -29,7 +29,7 @@ from app.images.drawings import OPAQUE
 from app.images.encode import FORMS, Pages, write_picture, write_png, write_trust_cog
 from app.images.resize import largest_within, resized, size_within
 from app.sampling.draw import OnProgress
-from app.sampling.measure import OnFirst, measure, predict
+from app.sampling.pipeline import OnFirst, measure, predict
 from app.serving.answer import (
     BELIEVED,
     INPUT,

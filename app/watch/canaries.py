@@ -21,8 +21,7 @@ from app.calibration.active import Calibrations
 from app.calibration.canaries import DELTA, Canary, CanaryState, CanaryStore, answer, observe
 from app.errors import CalibrationMismatch, TrustscaleError, UpscalerError
 from app.images.raster import stored_pixels
-from app.sampling.measure import SPARES
-from app.sampling.pipeline import identify
+from app.sampling.pipeline import SPARES, identify
 from app.stores.base import StoreUnavailable
 from app.telemetry.signals import Metrics
 from app.upscalers.base import RGB, Upscaler, sample_seeds

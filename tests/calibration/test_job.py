@@ -28,7 +28,7 @@ from app.errors import BadPairs, CalibrationMismatch, Conflict
 from app.images.decode import PAIR_LIMITS, decode
 from app.images.degrade import Degradation
 from app.jobs.handlers import JobContext
-from app.sampling.measure import measure
+from app.sampling.pipeline import measure
 from app.stores.base import JobState
 from app.upscalers.base import Source, image_digest
 from tests.factories import calibration_of, encoded, photo, truths

@@ -20,8 +20,7 @@ from app.errors import UpscalerFailed
 from app.evaluation.measure import SampleCache, Samples, decode, encode, image_of
 from app.evaluation.report import advice
 from app.evaluation.variants import SEMANTIC
-from app.sampling.measure import measure
-from app.sampling.pipeline import Pipeline
+from app.sampling.pipeline import Pipeline, measure
 from app.serving.promise import Subject
 from app.upscalers.base import Source
 from tests.evaluation.conftest import ALPHAS, QUICK, evaluated, photographs, plain

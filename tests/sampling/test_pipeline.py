@@ -20,8 +20,7 @@ from app.errors import (
 from app.images.compression import LOSSLESS, Compression
 from app.images.facts import UPLOAD, classify, look_at
 from app.sampling.draw import Throughput
-from app.sampling.measure import measure, measured_again
-from app.sampling.pipeline import Pipeline, differences, guard, identify
+from app.sampling.pipeline import Pipeline, differences, guard, identify, measure, measured_again
 from app.upscalers.base import Capabilities, Source, sample_seeds, settings_of
 from app.upscalers.embedded import WITNESS, EmbeddedUpscaler, FaithfulWitness
 from app.upscalers.remote.answers import Filtered

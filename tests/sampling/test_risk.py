@@ -16,8 +16,7 @@ from app.images.compression import LOSSLESS
 from app.images.decode import Limits
 from app.images.degrade import Degradation, degrade
 from app.images.facts import Facts
-from app.sampling.measure import measure
-from app.sampling.pipeline import Pipeline
+from app.sampling.pipeline import Pipeline, measure
 from app.serving.choose import UpscaleRequest
 from app.serving.service import UpscaleService
 from app.stores.base import open_stores

@@ -15,8 +15,7 @@ from app.conformal.lab import lab_tables
 from app.conformal.moments import Moments
 from app.conformal.terms import is_fact
 from app.images.encode import Pages, picture, write_picture
-from app.sampling.measure import measure
-from app.sampling.pipeline import Pipeline
+from app.sampling.pipeline import Pipeline, measure
 from app.serving.choose import UpscaleRequest
 from app.serving.prepare import footprint
 from app.stores.files import IN_MEMORY, spooled

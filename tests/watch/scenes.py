@@ -9,7 +9,7 @@ from app.calibration.pairs import load_pair
 from app.calibration.record import Calibration
 from app.errors import NotFound
 from app.images.encode import png_rgb
-from app.sampling.measure import measure
+from app.sampling.pipeline import measure
 from app.stores.base import StoreUnavailable
 from app.telemetry.signals import Metrics
 from app.upscalers.base import Capabilities, Source

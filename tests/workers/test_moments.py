@@ -5,8 +5,7 @@ import pytest
 
 from app.conformal.indecision import IndecisionSettings
 from app.conformal.moments import Moments, Spread
-from app.sampling.measure import measure
-from app.sampling.pipeline import Pipeline
+from app.sampling.pipeline import Pipeline, measure
 from app.upscalers.base import Source
 from app.upscalers.registry import WorkerConfig
 from tests.live import serving
