@@ -24,7 +24,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from app.calibration.fit import FIT_DIGITS
+from app.calibration.aside import FIT_DIGITS
 from app.calibration.intake import find_in
 from app.calibration.pairs import load_pair
 from app.conformal import RiskCurve, Staircase, fidelity, fitting

@@ -16,10 +16,10 @@ from typing import Any
 
 import structlog
 
-from app.calibration import fit, labels, pictures
+from app.calibration import labels, pictures
 from app.calibration.active import Calibrations
+from app.calibration.aside import DRAWN, SEEN, aside_of, drawn, fitted
 from app.calibration.canaries import CanaryStore, CanaryTaker, chosen
-from app.calibration.choice import aside_of
 from app.calibration.config import AskedPair, CalibrationRequest
 from app.calibration.layout import PREDICTIONS
 from app.calibration.manifest import Aside, MeasuredPair, PairInfo, Provenance
@@ -86,7 +86,7 @@ class CalibrationHandler:
             if fidelity.needs_label(request.pipeline.fidelity):
                 return await self._semantic(pair_task)
             if request.shares.fitted:
-                record, measurement = await fit.drawn(self.blobs, pair_task)
+                record, measurement = await drawn(self.blobs, pair_task)
                 await self._keep_pictures(pair_task, measurement)
                 return record
             return MEASURED + await self._measured(pair_task)
@@ -102,7 +102,7 @@ class CalibrationHandler:
         measured: list[MeasuredPair] = []
         skipped = [*request.skipped]
         missing = 0
-        waiting: dict[bytes, list[str]] = {fit.SEEN: [], fit.DRAWN: []}
+        waiting: dict[bytes, list[str]] = {SEEN: [], DRAWN: []}
         settled = await labels.frozen(self.blobs, job.id)
         async for name, data in context.records():
             if data[:1] == BAD:
@@ -119,7 +119,7 @@ class CalibrationHandler:
                 missing += 1
         if missing:
             return JobState.AWAITING_LABELS
-        pipeline, late = await fit.fitted(
+        pipeline, late = await fitted(
             self.blobs, job.id, request, waiting, lambda name: self._load(job.id, request, name)
         )
         request = request.model_copy(update={"pipeline": pipeline})

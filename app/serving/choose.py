@@ -20,7 +20,7 @@ from typing import Annotated, Any, Final, Literal, Protocol, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from app.calibration.active import Calibrations, Order
-from app.calibration.choice import Choice, choices
+from app.calibration.aside import Choice, choices
 from app.calibration.guarantee import GuaranteeKind
 from app.calibration.record import Calibration
 from app.config_errors import mistakes
@@ -299,7 +299,7 @@ def chosen_for(
     """`auto`: the upscaler for an upload, its class in words, and the reason.
 
     A calibration's promise about a class holds since the choice was fixed before, by the table, or
-    by measurements on scenes that calibrate nothing (`app/calibration/choice.py`).
+    by measurements on scenes that calibrate nothing (`app/calibration/aside.py`).
     """
     name = classify(UPLOAD, facts)
     words = class_in_words(name)

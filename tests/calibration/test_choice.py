@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.calibration.choice import aside_of, choices
+from app.calibration.aside import aside_of, choices
 from app.calibration.config import set_aside
 from app.calibration.guarantee import Expectation
 from app.conformal.fidelity import FidelitySettings

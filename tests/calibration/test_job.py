@@ -6,8 +6,9 @@ from functools import partial
 import numpy as np
 import pytest
 
-from app.calibration import fit, pictures
+from app.calibration import pictures
 from app.calibration.active import Calibrations
+from app.calibration.aside import DRAWN, SEEN
 from app.calibration.config import AskedPair, CalibrationConfig, CalibrationRequest
 from app.calibration.intake import find, folder_files, take_in
 from app.calibration.job import CalibrationHandler
@@ -136,7 +137,7 @@ class TestUnits:
 
 def test_what_checkpoints_say():
     """A pair that waits until σ is fitted is measured, not left out."""
-    states = [record_state(kind + b"...") for kind in (MEASURED, fit.SEEN, fit.DRAWN, WAITING, BAD)]
+    states = [record_state(kind + b"...") for kind in (MEASURED, SEEN, DRAWN, WAITING, BAD)]
     assert states == ["measured"] * 3 + ["awaiting_label", "skipped"]
 
 
