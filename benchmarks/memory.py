@@ -2,7 +2,8 @@
 
 `python -m benchmarks.memory MEGAPIXELS … [--embedded] [--format FORM] [--upscaler NAME]`. A JPEG of
 4:3 goes through the whole service in a separate process. Without `--embedded` upscaler and witness
-repeat pixels, so only the service counts. Memory is the peak above that after a small request.
+repeat pixels, so only the service counts. Memory is the peak above that after a small request;
+then, that of one client that fetches the picture. Linux only.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import io
-import resource
 import subprocess
 import sys
 import tempfile
@@ -91,11 +91,14 @@ async def one(megapixels: float, form: str, upscaler: str, *, embedded: bool) ->
             transport = httpx.ASGITransport(with_state(app, state))
             async with httpx.AsyncClient(transport=transport, base_url="http://x") as client:
                 await ask(client, 0.05, form, upscaler)
-                before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+                before = resident()
                 started = time.perf_counter()
                 answer = await ask(client, megapixels, form, upscaler)
                 seconds = time.perf_counter() - started
-                after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+                taken = peak() - before
+                before = resident()
+                size = await fetched(with_state(app, state), answer["links"]["image"])
+                sending = peak() - before
                 service = state["trustscale"].service
                 calibration = await service.calibrations.active(upscaler)
                 counted = footprint(
@@ -106,7 +109,31 @@ async def one(megapixels: float, form: str, upscaler: str, *, embedded: bool) ->
                     form_of(form, None).bytes_per_pixel,
                 )
                 pixels = answer["width"] * answer["height"]
-                print(pixels, 1024 * (after - before), counted, seconds)
+                print(pixels, taken, counted, seconds, size, sending)
+
+
+def resident() -> int:
+    """Bytes of this process; its peak begins again."""
+    Path("/proc/self/clear_refs").write_text("5")
+    return peak()
+
+
+def peak() -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
+
+
+async def fetched(app, path: str) -> int:
+    """Bytes of a file that a client has read."""
+    size = 0
+
+    async def send(message) -> None:
+        nonlocal size
+        size += len(message.get("body", b""))
+
+    scope = {"type": "http", "method": "GET", "path": path, "query_string": b"", "headers": []}
+    await app(scope, asyncio.Event().wait, send)
+    return size
 
 
 async def ask(client: httpx.AsyncClient, megapixels: float, form: str, upscaler: str):
@@ -134,7 +161,7 @@ def main() -> None:
         command += ["--format", given.format, "--upscaler", given.upscaler]
         command += ["--embedded"] if given.embedded else []
         out = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-        pixels, memory, counted, seconds = (float(word) for word in out.split()[-4:])
+        pixels, memory, counted, seconds, size, sending = map(float, out.split()[-6:])
         rows.append(
             (
                 f"{megapixels:g}",
@@ -143,10 +170,12 @@ def main() -> None:
                 f"{memory / pixels:.1f}",
                 f"{counted / 1e9:.2f}",
                 f"{seconds:.0f}",
+                f"{size / 1e6:.0f}",
+                f"{sending / 1e6:.0f}",
             )
         )
-    head = ("Mpx in", "Mpx out", "GB", "bytes per output pixel", "counted, GB", "seconds")
-    print_table(head, rows)
+    head = "Mpx in|Mpx out|GB|bytes per output pixel|counted, GB|seconds|file, MB|sending it, MB"
+    print_table(head.split("|"), rows)
 
 
 if __name__ == "__main__":

@@ -2,14 +2,30 @@
 
 from __future__ import annotations
 
-from typing import IO
+from collections.abc import Iterator
+from typing import IO, Final
 
 from fastapi.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
 
-from app.stores.files import parts_of, size_of
+from app.stores.files import size_of
+
+_PART: Final = 2**20
 
 
-def sent(file: IO[bytes], media_type: str, **headers: str) -> StreamingResponse:
-    """A file, which is closed then; a slow client costs no memory."""
-    length = {"Content-Length": str(size_of(file))}
-    return StreamingResponse(parts_of(file), media_type=media_type, headers={**headers, **length})
+class Sent(StreamingResponse):
+    """A file, which is closed then, also when the client hangs up; a slow one costs no memory."""
+
+    def __init__(self, file: IO[bytes], media_type: str, **headers: str) -> None:
+        length = {"Content-Length": str(size_of(file))}
+        super().__init__(_parts(file), media_type=media_type, headers={**headers, **length})
+        self._file = file
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with self._file:
+            await super().__call__(scope, receive, send)
+
+
+def _parts(file: IO[bytes]) -> Iterator[bytes]:
+    while part := file.read(_PART):
+        yield part

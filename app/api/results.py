@@ -15,7 +15,7 @@ from PIL import Image
 
 from app.api.clients import client_name, while_connected
 from app.api.deps import ClientDep, State, StateDep
-from app.api.files import sent
+from app.api.files import Sent
 from app.api.openapi import file_response
 from app.api.problems import limited_responses, problem_responses
 from app.errors import BadRequest, Conflict
@@ -104,7 +104,7 @@ async def get_result_image(
     data = await results.blob(result_id, image_file(result))
     await state.limits.take(client_name(request, key), "requests")
     made = await while_connected(request, _in_turn(state, _in_form(state, result, data, form)))
-    return sent(made, FORMS[form].media_type)
+    return Sent(made, FORMS[form].media_type)
 
 
 @router.get(
@@ -149,7 +149,7 @@ async def get_result_file(
     await state.limits.take(client_name(request, key), "requests")
     draw = {"mask": _mask, "overlay": _overlay, "believed": _believed}[part]
     drawn = await while_connected(request, _in_turn(state, draw(state, result, asked)))
-    return sent(drawn, "image/png")
+    return Sent(drawn, "image/png")
 
 
 @router.post(
@@ -214,7 +214,7 @@ async def _stored(
         link = await results.link(result_id, name)
         if link is not None:
             return RedirectResponse(link, 307, headers={"Cache-Control": "no-store"})
-    return sent(await results.file(result_id, name), media_type)
+    return Sent(await results.file(result_id, name), media_type)
 
 
 async def _in_turn(state: State, drawing: Coroutine[Any, Any, bytes]) -> IO[bytes]:

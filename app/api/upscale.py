@@ -26,7 +26,7 @@ from pydantic import BaseModel, Field
 
 from app.api.clients import IdempotencyKey, StoredResponse, client_name, while_connected
 from app.api.deps import ClientDep, State, StateDep
-from app.api.files import sent
+from app.api.files import Sent
 from app.api.jobs import JobOut, Webhook, accepted, shown
 from app.api.openapi import BINARY
 from app.api.problems import limited_responses, problem_responses
@@ -362,7 +362,7 @@ async def _respond(result: Picture, files: Mapping[str, IO[bytes]], media_type: 
     parts = {**files, "result.json": io.BytesIO(document)}
     headers["Content-Disposition"] = f'attachment; filename="{result.id}.zip"'
     content = await asyncio.to_thread(spooled, _zip, parts)  # checksums take time
-    return sent(content, _ZIP, **headers)
+    return Sent(content, _ZIP, **headers)
 
 
 def _zip(out: IO[bytes], parts: Mapping[str, IO[bytes]]) -> None:

@@ -118,8 +118,6 @@ Given = ParamSpec("Given")
 IN_MEMORY: Final = 8 * 2**20
 """Bytes of a file from which on it is on the disk."""
 
-_PART: Final = 2**20
-
 
 class _Spool(SpooledTemporaryFile[bytes]):
     """Closed when nobody refers to it."""
@@ -162,11 +160,3 @@ def size_of(file: bytes | memoryview | IO[bytes]) -> int:
     size = file.seek(0, SEEK_END)
     file.seek(0)
     return size
-
-
-def parts_of(file: IO[bytes]) -> Iterator[bytes]:
-    """All of a file, which is closed then."""
-    with file:
-        file.seek(0)
-        while part := file.read(_PART):
-            yield part

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 import numpy as np
 import pytest
 
-from app.api.files import sent
+from app.api.files import Sent
 from app.conformal.indecision import ESTIMATORS, SHIPPED, Fit, IndecisionSettings, shipped
 from app.conformal.lab import lab_tables
 from app.conformal.moments import Moments
@@ -182,17 +182,30 @@ async def test_large_files_are_written_and_sent_in_parts(tmp_path, monkeypatch, 
     pixels = random.integers(0, 256, (6000, 1000, 3), np.uint8)
     pages = Pages(pixels[..., 0] > 99, pixels[..., 1] * np.uint16(257))
     expected = picture(pixels, form, pages=pages)
+    digest, sizes, gone = hashlib.sha256(), [], asyncio.Event()
+
+    async def send(message):
+        digest.update(message.get("body", b""))
+        sizes.append(len(message.get("body", b"")))
+
+    async def receive():
+        await gone.wait()
+        return {"type": "http.disconnect"}
+
     async with traced():
-        answer = sent(spooled(write_picture, pixels, form, pages=pages), "image/png")
-        digest, sizes = hashlib.sha256(), []
-        async for part in answer.body_iterator:
-            digest.update(part)
-            sizes.append(len(part))
+        file = spooled(write_picture, pixels, form, pages=pages)
+        answer = Sent(file, "image/png")
         assert list(tmp_path.iterdir()) == []
+        await answer({"type": "http"}, receive, send)
+        assert file.closed
         assert tracemalloc.get_traced_memory()[1] < SMALL + pixels.nbytes // 3 < len(expected)
     assert len(sizes) > 10
     assert digest.digest() == hashlib.sha256(expected).digest()
     assert int(answer.headers["Content-Length"]) == len(expected)
+    gone.set()
+    with spooled(write_picture, pixels, form) as file:
+        await Sent(file, "image/png")({"type": "http"}, receive, lambda _: asyncio.sleep(60))
+        assert file.closed
 
 
 def test_nothing_holds_sums_when_sigma_is_measured():
