@@ -22,7 +22,7 @@ from app.calibration.guarantee import COVERED, AnyGuarantee, Expectation
 from app.calibration.manifest import Manifest
 from app.calibration.pairs import OnBadPair, variant_name, variants_of
 from app.conformal import fitting
-from app.conformal.fidelity import METRICS, FidelitySettings, needs_label
+from app.conformal.fidelity import METRICS, FidelitySettings
 from app.conformal.indecision import IndecisionSettings
 from app.conformal.moments import MAX_SAMPLES
 from app.errors import BadRequest, Conflict
@@ -144,14 +144,14 @@ class CalibrationConfig(BaseModel):
         if self.degradation is not None:
             return self.degradation
         is_of_uploads = self.input_rule in OF_UPLOADS
-        plain = pipeline.scale == 1 or needs_label(pipeline.fidelity) or not is_of_uploads
+        plain = pipeline.scale == 1 or pipeline.fidelity.row.needs_label or not is_of_uploads
         return Degradation() if plain else USUAL
 
     @model_validator(mode="after")
     def _fits_one(self) -> CalibrationConfig:
         if self.fit_indecision and self.indecision is not None:
             raise ValueError("fit_indecision makes σ itself: leave indecision out")
-        if self.fit_indecision and needs_label(self.fidelity):
+        if self.fit_indecision and self.fidelity.row.needs_label:
             raise ValueError("σ cannot be fitted to errors that people mark")
         if self.indecision and self.indecision.fits and self.input_rule is None:
             raise ValueError("fits of some classes need an input_rule")
@@ -170,7 +170,9 @@ class CalibrationConfig(BaseModel):
         """Whether σ is fitted, given enough scenes; otherwise it is this one."""
         if self.fit_indecision is not None:
             return self.fit_indecision > 0
-        return self.indecision is None and indecision.fit is None and not needs_label(self.fidelity)
+        return (
+            self.indecision is None and indecision.fit is None and not self.fidelity.row.needs_label
+        )
 
     @classmethod
     def of(cls, manifest: Manifest, *, activate: bool, force: bool = False) -> CalibrationConfig:
@@ -442,7 +444,7 @@ class CalibrationRequest(BaseModel):
             "name": self.config.name,
             "upscaler": self.upscaler,
             "metric": self.pipeline.fidelity.title,
-            "labels": "people" if needs_label(self.pipeline.fidelity) else None,
+            "labels": "people" if self.pipeline.fidelity.row.needs_label else None,
             "parent": self.parent,
             "left_out": str(len(self.skipped)),
         }

@@ -18,9 +18,9 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
 
 from app.conformal import HighProbabilityCurve, RiskCurve, Staircase, StepCurve, risk, terms
 from app.conformal import high_probability as hp
-from app.conformal.concentration import clopper_pearson_bound
 from app.conformal.curve import LARGEST
 from app.conformal.fidelity import FidelitySettings
+from app.conformal.high_probability import clopper_pearson_bound
 from app.conformal.indecision import IndecisionSettings
 from app.conformal.post_hoc import PostHocCurve, Shape, menu_between, on_codes
 from app.conformal.risk import USUALLY, exceeded_by

@@ -45,7 +45,6 @@ from app.calibration.pairs import (
     size_of,
     wrong_size,
 )
-from app.conformal.fidelity import needs_label
 from app.conformal.lab import Pixels, shallow
 from app.errors import BadInput, BadPairs
 from app.sampling.pipeline import Pipeline
@@ -238,7 +237,7 @@ def _checked(
     labels_are_claimed: bool,
 ) -> Intake:
     items = [*found.items]
-    takes_labels = needs_label(pipeline.fidelity)
+    takes_labels = pipeline.fidelity.row.needs_label
     labelled = [pair.name for pair in found.pairs if pair.label]
     must_claim = labels_are_claimed or any(pair.prediction for pair in found.pairs)
     if labelled and labels_are_claimed and not takes_labels:

@@ -83,7 +83,7 @@ class CalibrationHandler:
             pair_task = PairTask(
                 job.id, request, pair, upscaler, self._canary(job.id, request, task)
             )
-            if fidelity.needs_label(request.pipeline.fidelity):
+            if request.pipeline.fidelity.row.needs_label:
                 return await self._semantic(pair_task)
             if request.shares.fitted:
                 record, measurement = await drawn(self.blobs, pair_task)

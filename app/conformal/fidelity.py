@@ -341,11 +341,6 @@ def bound(settings: FidelitySettings | None = None) -> float:
     return value
 
 
-def needs_label(settings: FidelitySettings) -> bool:
-    """Whether a person draws D."""
-    return settings.row.needs_label
-
-
 def clips(settings: FidelitySettings) -> bool:
     """Whether the chosen bound is below the metric's own, so that D is cut."""
     return bound(settings) < settings.row.bound
@@ -360,7 +355,7 @@ def error(
 ) -> NDArray[np.float32]:
     """D, float32 [H, W] in [0, B], of two [H, W, 3] images of 8 or 16 bits; cut at B.
 
-    `label`, where people label (`needs_label`): [H, W], non-zero where the meaning differs.
+    `label`, where people label (`Metric.needs_label`): [H, W], non-zero where the meaning differs.
 
     Raises:
         ValueError: shapes or dtypes do not match, or the label is missing or not wanted.

@@ -13,10 +13,19 @@ p(t, A) ≤ δ is U(t) ≤ A for the upper confidence bound U(t) = inf{A : p(t, 
 thresholds pass if max_{s ≤ t} U(s) ≤ A, and this running maximum, times B, is a step curve with the
 thresholds of all α. Each α fixed in advance has its promise; the bound is not simultaneous over α.
 
-**Three p-values** (`concentration.py`). Hoeffding-Bentkus uses the mean only. Clopper-Pearson is
-exact for losses of 0 or B; a scene is lost if one of its crops is. WSR betting gains where losses
-vary little. It takes the scenes in turn, so their order must be independent of their losses, which
-an order by names (of cameras, of days) need not be.
+**Three p-values** of n independent values x_i in [0, 1] of one law with expectation μ. All fall
+when A grows.
+
+- *Clopper-Pearson* is exact for values that are 0 or 1, k of them 1: the A with P(Bin(n, A) ≤ k) =
+  δ. A scene is lost if one of its crops is.
+- *Hoeffding-Bentkus* (Bates et al. 2021, Angelopoulos et al. 2021) uses the mean x̄ only:
+  min(exp(−n h₁(min(x̄, A), A)), e · P(Bin(n, A) ≤ ⌈n x̄⌉)), with h₁(x, y) = x log(x/y) + (1 − x)
+  log((1 − x)/(1 − y)). The theorem needs the ceiling.
+- *WSR betting* (Waudby-Smith and Ramdas 2020, as in Bates et al.): the wealth K_j = Π_{i ≤ j}
+  (1 − λ_i (x_i − A)), where λ_i ∈ [0, 1] depends on x_1 … x_{i−1} only, is a supermartingale if
+  μ ≥ A, so 1/max_j K_j is a p-value (Ville). It gains where the values vary little. It takes the
+  scenes in turn, so their order must be independent of their losses, which an order by names (of
+  cameras, of days) need not be.
 """
 
 from __future__ import annotations
@@ -27,14 +36,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
+import scipy
+from numpy.typing import ArrayLike, NDArray
 
-from app.conformal.concentration import (
-    SAFE,
-    clopper_pearson_bound,
-    hoeffding_bentkus_bound,
-    wsr_bound,
-)
 from app.conformal.curve import LARGEST, UNIT, StepCurve, by_scene, mean_loss, summed
 from app.conformal.staircase import Staircase
 
@@ -43,6 +47,14 @@ Method = Literal["hoeffding_bentkus", "wsr", "clopper_pearson"]
 _MOST_LEVELS = 1 << 16  # a curve with more breakpoints is thinned, on the safe side
 _BLOCK = 256  # thresholds per block of the WSR bound: its temporaries stay small
 _MOST_SEARCHED = 5_000  # scenes, up to which the least number for WSR is looked for exactly
+
+_BISECTIONS = 20  # of the WSR bound: it is at most 2^-20 too large
+
+# Of larger means the bound is 1: its root is too close to the mean.
+_SHORT_OF_1 = 1 - 1e-9
+
+# Bounds in floating point are enlarged by more than their error.
+SAFE = 1 + 1e-10
 
 # WSR tests at values of σ with this many leading binary digits: steps of at most 1.6 %.
 _MANTISSA_KEPT = 6
@@ -238,3 +250,113 @@ def rounded_down(levels: NDArray[np.float32]) -> NDArray[np.float32]:
     bits = (levels + np.float32(0)).view(np.uint32)  # −0 becomes 0
     bits = np.where(levels < 0, bits + dropped, bits)  # sign and magnitude: down is away from 0
     return np.asarray(bits & ~dropped).view(np.float32)
+
+
+def clopper_pearson_bound(count: ArrayLike, n: int, delta: float) -> NDArray[np.float64]:
+    """U with P(Bin(n, U) ≤ k) = δ, rounded up, for `count` k of n values that are 1, any shape."""
+    return np.asarray(np.minimum(_binomial_bound(count, n, delta) * SAFE, 1.0))
+
+
+def _binomial_bound(count: ArrayLike, n: int, delta: float) -> NDArray[np.float64]:
+    k = np.asarray(count, np.float64)
+    inside = np.minimum(k, n - 1)  # P(Bin(n, A) ≤ k) = 1 − I_A(k + 1, n − k)
+    return np.where(k < n, scipy.special.betainccinv(inside + 1, n - inside, delta), 1.0)
+
+
+def hoeffding_bentkus_p_value(mean: ArrayLike, n: int, alpha: ArrayLike) -> NDArray[np.float64]:
+    """P-value of "E[x] exceeds A", for the mean x̄ of n ≥ 1 independent x in [0, 1].
+
+    `alpha` is A in (0, 1), broadcast against the mean. float64; it may exceed 1.
+    """
+    x, share = np.asarray(mean, np.float64), np.asarray(alpha, np.float64)
+    hoeffding = np.exp(-n * _divergence(np.minimum(x, share), share))
+    bentkus = math.e * scipy.special.bdtr(np.ceil(n * x), n, share)
+    return np.asarray(np.minimum(hoeffding, bentkus))
+
+
+def hoeffding_bentkus_bound(
+    mean: NDArray[np.float64], n: int, delta: float, *, ceiling: NDArray[np.int64] | None = None
+) -> NDArray[np.float64]:
+    """U = inf{A : p(A) ≤ δ} of the Hoeffding-Bentkus p-value, rounded up: float64 [k] in (0, 1].
+
+    Args:
+        mean: x̄, float64 [k] in [0, 1], of n ≥ 1 values; U does not fall in it.
+        n: number of values.
+        delta: δ in (0, 1).
+        ceiling: ⌈n x̄⌉ [k], where it is known exactly.
+    """
+    if ceiling is None:
+        ceiling = np.ceil(n * mean).astype(np.int64)
+    k, place = np.unique(np.minimum(ceiling, n), return_inverse=True)
+    bentkus = _binomial_bound(k, n, delta / math.e)[place]
+    least = np.minimum(_hoeffding_bound(mean, n, delta), bentkus)
+    return np.asarray(np.minimum(least * SAFE, 1.0))
+
+
+def wsr_bound(x: NDArray[np.float64], delta: float) -> NDArray[np.float64]:
+    """U = inf{A : p(A) ≤ δ} of the WSR p-value, at most 2^-20 too large: float64 [...] in (0, 1].
+
+    x: float64 [n, ...] in [0, 1], in an order that is independent of the values.
+    """
+    bets = _bets(x, delta)
+    low = np.zeros(x.shape[1:])
+    high = np.ones(x.shape[1:])  # no expectation exceeds 1
+    for _ in range(_BISECTIONS):
+        middle = (low + high) / 2
+        passes = _wealth(x, bets, middle) * delta >= 1  # grows with A
+        high = np.where(passes, middle, high)
+        low = np.where(passes, low, middle)
+    return high
+
+
+def _divergence(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
+    """h₁(x, y), 0 log 0 being 0."""
+    return np.asarray(scipy.special.rel_entr(x, y) + scipy.special.rel_entr(1 - x, 1 - y))
+
+
+def _hoeffding_bound(mean: NDArray[np.float64], n: int, delta: float) -> NDArray[np.float64]:
+    """The A > x̄ with n h₁(x̄, A) = log(1/δ), by Newton's method from above.
+
+    h₁ is convex and rises in A > x̄, so the iterates fall towards the root and never pass it.
+    """
+    target = math.log(1 / delta) / n
+    inside = mean < _SHORT_OF_1
+    x = mean[inside]
+    # Two values above the root: h₁ ≥ 2(A − x)² (Pinsker), and h₁ without its x log(1/A) ≥ 0.
+    pinsker = x + math.sqrt(target / 2)
+    rest = -np.expm1((np.log1p(-x) * (1 - x) - target + scipy.special.xlogy(x, x)) / (1 - x))
+    share = np.minimum(np.where(pinsker < 1, pinsker, 1.0), rest)
+    share = np.minimum(share, np.nextafter(1.0, 0.0))
+    for _ in range(60):
+        excess = _divergence(x, share) - target
+        step = np.maximum(excess, 0) * share * (1 - share) / (share - x)
+        share = share - step
+        if not (step > 1e-15 * share).any():
+            break
+    bound = np.ones(mean.shape)
+    bound[inside] = share
+    return bound
+
+
+def _bets(x: NDArray[np.float64], delta: float) -> NDArray[np.float64]:
+    """λ_i = min(1, √(2 log(1/δ)/(n v_{i−1}))), v the running variance with a prior of one value."""
+    n = len(x)
+    count = np.arange(1, n + 1, dtype=np.float64).reshape(-1, *[1] * (x.ndim - 1))
+    mean = (0.5 + np.cumsum(x, axis=0)) / (count + 1)
+    variance = (0.25 + np.cumsum((x - mean) ** 2, axis=0)) / (count + 1)
+    before = np.concatenate([np.full((1, *x.shape[1:]), 0.25), variance[:-1]])
+    return np.asarray(np.minimum(1.0, np.sqrt(2 * math.log(1 / delta) / (n * before))))
+
+
+def _wealth(
+    x: NDArray[np.float64], bets: NDArray[np.float64], share: NDArray[np.float64] | np.float64
+) -> NDArray[np.float64]:
+    """max_j K_j; A has the shape of x without its first axis.
+
+    An overflow is infinite, which rejects as it should; an underflow stays 0, which does not.
+    """
+    with np.errstate(over="ignore", under="ignore"):
+        factors = bets * (share - x)
+        factors += 1
+        np.multiply.accumulate(factors, axis=0, out=factors)
+        return np.asarray(factors.max(axis=0))

@@ -138,16 +138,8 @@ class PostHocCurve(StepCurve):
         largest = bound / alphas[0]
         found = search.largest(lambda ratios: (ratios + largest) / (len(images) + 1) <= 1)
         if found is None:
-            empty = np.empty(0)
-            return cls(
-                len(images),
-                float(bound),
-                float(bound),
-                empty.astype(np.float32),
-                empty,
-                None,
-                highest=-math.inf,
-            )
+            nothing = np.empty(0, np.float32), np.empty(0)
+            return cls(len(images), float(bound), float(bound), *nothing, None, highest=-math.inf)
         lenient = search.largest(lambda ratios: ratios / (len(images) + 1) <= 1)
         thresholds = search.thresholds(found)
         rises = np.append(True, thresholds[1:] > thresholds[:-1])

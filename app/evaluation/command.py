@@ -225,7 +225,9 @@ def _words(findings: Findings, out: Path) -> str:
     lines = [findings.verdict.headline, *findings.verdict.findings]
     generated = sum(result.generated for result in findings.results)
     alpha = findings.options.reference_alpha
-    advice = [(result.name, report.advice(result.prices(), alpha)) for result in findings.results]
+    advice = [
+        (result.name, report.advice(result.tables["price"], alpha)) for result in findings.results
+    ]
     lines += [f"{name}: {sentence}" for name, sentence in advice if sentence]
     lines.append(f"{generated} uploads were generated for; the report is {out / report.REPORT}.")
     return "\n".join(lines)

@@ -94,11 +94,11 @@ async def _usable(
     usable = {pair.name for pair in files}
     asked: dict[str, AskedPair] = {}
     skipped: dict[str, dict[str, str]] = {}
-    given = [variant.calibration for variant in variants if variant.calibration is not None]
     known = [
         pair.model_copy(update={"name": f"calibration/{pair.name}"})
-        for calibration in given
-        for pair in calibration.manifest.pairs
+        for variant in variants
+        if variant.calibration is not None
+        for pair in variant.calibration.manifest.pairs
     ]
     for upscaler in {upscaler.scale: upscaler for upscaler in upscalers}.values():
         pipelines = [variant.pipeline(upscaler) for variant in variants]
@@ -118,7 +118,7 @@ async def _usable(
         [item for item in side if item.name in usable] for side in (plan.calibration, plan.test)
     )
     for side, name in ((calibration, "calibration"), (test, "test")):
-        if not side and not (given and name == "calibration"):
+        if not side and (variants[0].calibration is None or name == "test"):
             raise BadPairs(
                 f"No usable image is left for the {name} side.", items=[*skipped.values()]
             )

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from app.conformal import RiskCurve, Staircase
+from app.conformal.lab import shallow
 from app.conformal.risk import lab_psnr_lower_bound_db, leakage_bound
-from app.evaluation.earlier.part import SHOWN_ALPHA, Earlier
+from app.evaluation.earlier import SHOWN_ALPHA, Earlier
 from app.evaluation.measure import Image
 from app.evaluation.plots import (
     COLORS,
@@ -42,11 +42,10 @@ _PERFECT = Staircase(np.empty(0, np.float32), np.empty(0, np.float32))
 
 
 def number_figures(result: Evaluation, draws: Resamples) -> list[Picture]:
-    """The plots of one upscaler."""
-    figures = [error_and_area(result, draws)]
-    if result.main.calibration.pipeline.input_rule is None:
-        figures.append(psnr_and_leakage(result, draws))
-    return figures
+    """The plots of one upscaler; without classes of uploads also Figure 4."""
+    has_classes = result.main.calibration.pipeline.input_rule is not None
+    plots = [error_and_area] if has_classes else [error_and_area, psnr_and_leakage]
+    return [draw(result, draws) for draw in plots]
 
 
 def error_and_area(result: Evaluation, draws: Resamples) -> Picture:
@@ -201,12 +200,8 @@ def choose(cell: Cell, alpha: float) -> dict[int, str]:
     return chosen
 
 
-class Shown(NamedTuple):
-    """A chosen image and its masks by D and by the semantic D."""
-
-    image: Image
-    trusted: NDArray[np.bool_]
-    trusted_semantic: NDArray[np.bool_] | None
+Shown = tuple[Image, list[NDArray[np.bool_]]]
+"""A chosen image and its masks, by D and, where there is one, by the semantic D."""
 
 
 async def showcase(result: Evaluation) -> list[Picture]:
@@ -216,14 +211,11 @@ async def showcase(result: Evaluation) -> list[Picture]:
     chosen = choose(color, alpha)
 
     def trusted(cell: Cell, image: Image) -> NDArray[np.bool_]:
-        part = cell.answers[image.place].subject.part
-        return np.asarray(
-            image.sigma(cell.pipeline) < cell.thresholds(part)[cell.place(alpha)], np.bool_
-        )
+        thresholds = cell.thresholds(cell.answers[image.place].subject.part)
+        return np.asarray(image.sigma(cell.pipeline) < thresholds[cell.place(alpha)])
 
     def keep(image: Image) -> Shown:
-        by_meaning = None if semantic is None else trusted(semantic, image)
-        return Shown(image, trusted(color, image), by_meaning)
+        return image, [trusted(cell, image) for cell in (color, semantic) if cell is not None]
 
     shown = await result.each([result.test[place] for place in chosen], keep)
     sheets = [await asyncio.to_thread(_gallery, result.name, color, shown, chosen, alpha)]
@@ -239,7 +231,7 @@ def _gallery(
     errors, areas = cell.quantities["error"], cell.quantities["area"]
     rows = []
     records: list[Record] = []
-    for image, trusted, _ in shown:
+    for image, (trusted, *_) in shown:
         name, prediction = image.pair.name, image.prediction(cell.pipeline)
         inside, whole = (float(errors[image.place, column]) for column in (place, -1))
         area = float(areas[image.place, place])
@@ -248,7 +240,7 @@ def _gallery(
                 [
                     image.pair.y,
                     prediction,
-                    overlay(prediction, trusted),
+                    overlay(shallow(prediction), trusted),
                     np.where(trusted, 255, 0).astype(np.uint8),
                     heat(image.error(cell.pipeline, cell.color_error), 3 * alpha),
                 ],
@@ -273,17 +265,16 @@ def _gallery(
 def _earlier(upscaler: str, earlier: Earlier, shown: Sequence[Shown], alpha: float) -> Picture:
     rows = []
     records: list[Record] = []
-    for image, *masks in shown:
+    for image, masks in shown:
         prediction, weight = image.prediction(earlier.pipeline), earlier.weight(image)
-        ours = [mask for mask in masks if mask is not None]
         tiles = [
             prediction,
-            *(overlay(prediction, mask) for mask in ours),
+            *(overlay(prediction, mask) for mask in masks),
             *earlier.interval(image),
             np.rint(255 * weight).astype(np.uint8),
         ]
         rows.append(SheetRow(tiles, image.pair.name))
-        areas = zip(("trusted", "trusted_semantic"), ours, strict=False)
+        areas = zip(("trusted", "trusted_semantic"), masks, strict=False)
         records.append(
             {
                 "image": image.pair.name,

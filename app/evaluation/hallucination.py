@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,7 @@ from skimage.exposure import match_histograms
 
 from app.evaluation.measure import Image as Upload
 from app.evaluation.plots import Record
-from app.evaluation.reduce import Cell
+from app.evaluation.reduce import Cell, Part
 from app.serving.promise import Subject
 from app.upscalers.base import RGB
 
@@ -32,8 +32,8 @@ _BILINEAR: Final = Image.Resampling.BILINEAR
 
 
 @dataclass(slots=True)
-class Counts:
-    """Pixels by kind, inside and outside of the mask of `alpha` (a `Part`).
+class Counts(Part):
+    """Pixels by kind, inside and outside of the mask of `alpha`.
 
     cell: whose masks and predictions are counted.
     pixels: of all test images, [inside or outside, kind].
@@ -42,12 +42,6 @@ class Counts:
     cell: Cell
     alpha: float
     pixels: NDArray[np.int64] = field(default_factory=lambda: np.zeros((2, 3), np.int64))
-
-    def seen(self, image: Upload) -> None:
-        """Nothing is calibrated."""
-
-    def calibrate(self, images: Sequence[Any]) -> None:
-        """Nothing is calibrated."""
 
     def tested(self, image: Upload) -> NDArray[np.int64]:
         """The pixels of one test image."""
@@ -59,10 +53,8 @@ class Counts:
         rows, columns = kinds.shape
         top, left = (size[0] - rows) // 2, (size[1] - columns) // 2
         inside = mask[top : top + rows, left : left + columns]
-        return np.array(
-            [[np.count_nonzero((kinds == kind) & part) for kind in range(len(KINDS))]
-             for part in (inside, ~inside)]
-        )  # fmt: skip
+        parts = (kinds[inside], kinds[~inside])
+        return np.array([[np.count_nonzero(p == k) for k in range(len(KINDS))] for p in parts])
 
     def gather(self, images: Sequence[NDArray[np.int64]]) -> None:
         """Add them up."""
@@ -71,11 +63,11 @@ class Counts:
     def records(self) -> list[Record]:
         """The shares of the pixels with detail, inside and outside."""
         rows: list[Record] = []
-        for where, pixels in zip(("inside the mask", "outside"), self.pixels, strict=True):
-            total = int(pixels.sum())
-            shares = {kind: float(n / total) if total else None
-                      for kind, n in zip(KINDS, pixels, strict=True)}  # fmt: skip
-            rows.append({"where": where, "alpha": self.alpha, "pixels": total, **shares})
+        for where, pixels in zip(("inside the mask", "outside"), self.pixels.tolist(), strict=True):
+            total = sum(pixels)
+            shares = [n / total if total else None for n in pixels]
+            about = {"where": where, "alpha": self.alpha, "pixels": total}
+            rows.append({**about, **dict(zip(KINDS, shares, strict=True))})
         return rows
 
 

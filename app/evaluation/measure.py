@@ -1,8 +1,8 @@
 """One upload under given settings: samples, Ŷ and σ, D, and what masks contain.
 
 The M samples come from the cache, or are generated once and stored: sample 0 as differences of
-neighbours, the others as differences from sample 0 (bytes, modulo 256), compressed with Zstandard:
-a fifth of the size, lossless. A damaged file counts as absent.
+neighbours, the others as differences from sample 0 (modulo 2^bits), compressed with Zstandard: a
+fifth of the size, lossless. A damaged file counts as absent.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Samples:
-    """The M samples of one input, uint8 [M, H, W, 3]; seconds: of generation, 0 if unknown."""
+    """The M samples of one input, [M, H, W, 3]; seconds: of generation, 0 if unknown."""
 
-    images: NDArray[np.uint8]
+    images: RGB
     seconds: float = 0.0
 
 
@@ -89,7 +89,7 @@ def decode(data: bytes) -> Samples:
     with np.load(io.BytesIO(raw)) as arrays:
         images, seconds = arrays["differences"], float(arrays["seconds"])
     first = images[0]
-    np.cumsum(first, axis=1, dtype=np.uint8, out=first)
+    np.cumsum(first, axis=1, dtype=first.dtype, out=first)
     images[1:] += first
     return Samples(images, seconds)
 
@@ -186,7 +186,7 @@ def _squares(truth: RGB, prediction: RGB) -> Squares:
     rgb = truth.astype(np.float64) - prediction
     lab = normalised_lab(truth).astype(np.float64) - normalised_lab(prediction)
     return [
-        ("psnr", 255.0, np.einsum("hwc,hwc->hw", rgb, rgb)),
+        ("psnr", float(np.iinfo(truth.dtype).max), np.einsum("hwc,hwc->hw", rgb, rgb)),
         ("psnr_lab", 1.0, np.einsum("chw,chw->hw", lab, lab)),
     ]
 
@@ -228,7 +228,7 @@ async def image_of(
     made: Measurement | None = None
     if samples is None:
         k = upscaler.scale
-        images = np.empty((count, k * source.height, k * source.width, 3), np.uint8)
+        images = np.empty((count, k * source.height, k * source.width, 3), source.rgb.dtype)
 
         def keep(index: int, sample: RGB) -> None:
             images[index] = sample

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from app.conformal.lab import Pixels
+from app.conformal.lab import Pixels, shallow
 from app.errors import ConfigError
 
 _INK, _FAINT = "#1f2328", "#c8ced6"  # of print; an SVG takes the page's
@@ -73,7 +73,7 @@ class Panel:
 
 @dataclass(frozen=True, slots=True)
 class SheetRow:
-    """Images of one row, uint8 [H, W] or [H, W, 3], and the line below them."""
+    """Images of one row, [H, W] or [H, W, 3], and the line below them."""
 
     images: Sequence[Pixels]
     caption: str
@@ -207,10 +207,10 @@ def _records(panels: Sequence[Panel]) -> list[Record]:
     for panel in panels:
         for line in panel.lines:
             unknown = np.full(len(line.x), np.nan)
-            low, high = (unknown if end is None else end for end in (line.low, line.high))
-            for numbers in np.stack([line.x, line.y, low, high], axis=1).tolist():
-                of_line = {"panel": panel.title, "line": line.label}
-                records.append(of_line | dict(zip(("x", "y", "low", "high"), numbers, strict=True)))
+            ends = [unknown if end is None else end for end in (line.low, line.high)]
+            for x, y, low, high in np.stack([line.x, line.y, *ends], axis=1).tolist():
+                numbers = {"x": x, "y": y, "low": low, "high": high}
+                records.append({"panel": panel.title, "line": line.label, **numbers})
     return records
 
 
@@ -258,7 +258,7 @@ def heat(values: NDArray[np.floating], top: float) -> NDArray[np.uint8]:
 
 
 def _tile(image: Pixels) -> Image.Image:
-    picture = Image.fromarray(image).convert("RGB")
+    picture = Image.fromarray(shallow(image)).convert("RGB")
     factor = _TILE / max(picture.size)
     size = (max(1, round(picture.width * factor)), max(1, round(picture.height * factor)))
     how = Image.Resampling.NEAREST if factor > 1 else Image.Resampling.LANCZOS

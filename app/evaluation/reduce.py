@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,17 +31,23 @@ Quantities = dict[str, NDArray[np.float64]]
 GRID_POINTS = 32
 
 
-class Part(Protocol):
+class Part:
     """What is calibrated on one side of the plan and tested on the other.
 
-    `seen` of each calibration image goes to `calibrate`, `tested` of each test image to `gather`;
-    None leaves an image out.
+    None leaves an image out. By default nothing is calibrated.
     """
 
-    def seen(self, image: Image) -> Any: ...
-    def calibrate(self, images: Sequence[Any]) -> None: ...
-    def tested(self, image: Image) -> Any: ...
-    def gather(self, images: Sequence[Any]) -> None: ...
+    def seen(self, image: Image) -> Any:
+        """What `calibrate` needs of a calibration image."""
+
+    def calibrate(self, images: Sequence[Any]) -> None:
+        """Calibrate."""
+
+    def tested(self, image: Image) -> Any:
+        """What `gather` needs of a test image."""
+
+    def gather(self, images: Sequence[Any]) -> None:
+        """Keep what was found."""
 
 
 class Answered(NamedTuple):
@@ -54,8 +60,8 @@ class Answered(NamedTuple):
 
 
 @dataclass(slots=True)
-class Cell:
-    """The masks of one variant (a `Part`).
+class Cell(Part):
+    """The masks of one variant.
 
     request: for a calibration of these images; None: one is given.
     alphas: the levels, rising.

@@ -16,7 +16,7 @@ from app import __version__
 from app.evaluation.conduct import Findings
 from app.evaluation.plots import Record
 from app.evaluation.reduce import Cell
-from app.evaluation.run import Evaluation
+from app.evaluation.run import TABLES
 from app.evaluation.tables import as_records
 from app.images.compression import class_in_words
 
@@ -96,31 +96,11 @@ def summary(findings: Findings) -> dict[str, Any]:
 
 
 def _tables(findings: Findings) -> dict[str, list[Record]]:
-    return {
-        "table": as_records(findings.rows),
-        "price": [
-            {"upscaler": result.name, **row}
-            for result in findings.results
-            for row in result.prices()
-        ],
-        "baselines": [
-            {"upscaler": result.name, **row}
-            for result in findings.results
-            for row in _earlier(result)
-        ],
-        "opensr": [
-            {"upscaler": result.name, **row}
-            for result in findings.results
-            if result.opensr is not None
-            for row in result.opensr.records()
-        ],
-    }
+    def of(table: str) -> list[Record]:
+        rows = ((result.name, row) for result in findings.results for row in result.tables[table])
+        return [{"upscaler": name, **row} for name, row in rows]
 
-
-def _earlier(result: Evaluation) -> list[Record]:
-    if result.earlier is None:
-        return []
-    return result.earlier.records(float(result.main.quantities["error"][:, -1].mean()))
+    return {"table": as_records(findings.rows), **{name: of(name) for name in TABLES}}
 
 
 def advice(rows: Sequence[dict[str, Any]], alpha: float) -> str | None:
@@ -151,7 +131,6 @@ def render(findings: Findings) -> str:
         status_words=STATUS,
         class_in_words=class_in_words,
         advice=advice,
-        earlier=_earlier,
         as_named=as_named,
     )
 
@@ -159,7 +138,8 @@ def render(findings: Findings) -> str:
 def as_named(cell: Cell) -> dict[str, Any]:
     """The settings of a variant as JSON values; a fitted σ by name."""
     pipeline, guarantee = cell.pipeline, cell.calibration.guarantee.facts()
-    indecision = pipeline.model_dump(mode="json")["indecision"]
+    settings = pipeline.model_dump(mode="json")
+    indecision = settings["indecision"]
     indecision["fit"] = pipeline.indecision.fit and pipeline.indecision.fit.name
     indecision["fits"] = [fit.name for fit in pipeline.indecision.fits]
     return {
@@ -169,7 +149,7 @@ def as_named(cell: Cell) -> dict[str, Any]:
         "samples": pipeline.samples,
         "prediction": pipeline.prediction,
         "indecision": indecision,
-        "fidelity": pipeline.model_dump(mode="json")["fidelity"],
+        "fidelity": settings["fidelity"],
         "guarantee": {name: value for name, value in guarantee.items() if value is not None},
         "input_rule": pipeline.input_rule,
         "scenes": cell.calibration.n,

@@ -5,17 +5,19 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 from app.calibration.config import AskedPair
 from app.calibration.layout import PairFiles
 from app.calibration.pairs import Pair, load_pair, variant_name, variants_of
 from app.errors import BadRequest
-from app.evaluation.earlier.part import Earlier
+from app.evaluation.earlier import Earlier
 from app.evaluation.hallucination import Counts
 from app.evaluation.measure import Image, SampleCache, image_of
 from app.evaluation.plan import Plan, scene_of
+from app.evaluation.plots import Record
 from app.evaluation.reduce import Cell, Part
 from app.evaluation.variants import Variant
 from app.images.degrade import Degradation, Mixture
@@ -23,6 +25,9 @@ from app.system import usable_cores
 from app.upscalers.base import Upscaler
 
 Result = TypeVar("Result")
+
+TABLES: Final = ("price", "baselines", "opensr")
+"""Of each upscaler, besides that of all promises."""
 
 Progress = Callable[[str, int, int], None]
 """Called with the current step, the images done, and their total."""
@@ -89,8 +94,8 @@ class Evaluation:
             for variant in variants
         ]
         pipelines = [cell.pipeline for cell in self.cells]
-        if any(pipeline.stretch for pipeline in pipelines):
-            raise BadRequest("evaluate measures pictures of 8 bits, and a stretch is of data.")
+        if len({pipeline.stretch for pipeline in pipelines}) > 1:
+            raise BadRequest("All settings need the same stretch: it makes X.")
         self._largest = max(pipelines, key=lambda pipeline: pipeline.samples)
         self._widest = max(pipelines, key=lambda pipeline: pipeline.indecision.window)
         self._witnessed = any(pipeline.witness for pipeline in pipelines)
@@ -122,7 +127,17 @@ class Evaluation:
         """The scene of each test upload."""
         return [scene_of(upload.files) for upload in self.test]
 
-    def prices(self) -> list[dict[str, Any]]:
+    @cached_property
+    def tables(self) -> dict[str, list[Record]]:
+        """The rows of `TABLES`, after the run; without rows what was not asked for."""
+        whole = float(self.main.quantities["error"][:, -1].mean())
+        return {
+            "price": self._prices(),
+            "baselines": self.earlier.records(whole) if self.earlier else [],
+            "opensr": self.opensr.records() if self.opensr else [],
+        }
+
+    def _prices(self) -> list[Record]:
         """What numbers of generations cost, and let one trust: a row per M and α.
 
         Only for settings that differ from the first in M alone.
@@ -136,7 +151,7 @@ class Evaluation:
         ]
         cells = [self.main, *(cell for cell in cells if cell is not self.main)]
         per_call = self.options.price_per_call.get(self.name)
-        most, rows = self._largest.samples, []
+        most, rows = self._largest.samples, list[Record]()
         for cell in sorted(cells, key=lambda cell: cell.pipeline.samples):
             samples = cell.pipeline.samples
             calls = -(-samples // self.upscaler.capabilities.samples_per_call)
@@ -249,6 +264,8 @@ def _made_by(
     """How X is made from Y, for all settings of a report: as for the first of them."""
     if next(iter(asked.values())).x:
         return None
-    if chosen is not None:
-        return chosen
-    return first.config.input_made_by(first.pipeline(upscaler))
+    pipeline = first.pipeline(upscaler)
+    made_by = chosen or first.config.input_made_by(pipeline)
+    if pipeline.stretch and (isinstance(made_by, Mixture) or not made_by.is_of_data):
+        raise BadRequest("With a stretch X is made by blur, reduction and noise only.")
+    return made_by

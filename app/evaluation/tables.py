@@ -58,10 +58,8 @@ def mean_intervals(values: NDArray[np.float64], drawn: NDArray[np.float64]) -> l
     with np.errstate(invalid="ignore"):
         means = filled.sum(axis=0) / counts
         replicates = (drawn @ filled) / (drawn @ usable)
-    return [
-        Interval(float(mean), *percentile(replicates[:, column]), int(count))
-        for column, (mean, count) in enumerate(zip(means, counts, strict=True))
-    ]
+    columns = zip(means.tolist(), replicates.T, counts.tolist(), strict=True)
+    return [Interval(mean, *percentile(column), count) for mean, column, count in columns]
 
 
 def percentile(replicates: NDArray[np.float64]) -> tuple[float, float]:
@@ -176,12 +174,9 @@ def _rows(
         name: mean_intervals(cell.quantities[name][:, columns], draws.test) for name in QUANTITIES
     }
     is_at_hand = cell.calibration.guarantee.facts()["delta"] is not None
+    of_test = [(one.low, one.high) for one in intervals["loss"]]
     promises = dict(
-        zip(
-            alphas,
-            [item[1:3] for item in intervals["loss"]] if is_at_hand else joint(cell, draws, alphas),
-            strict=False,
-        )
+        zip(alphas, of_test if is_at_hand else joint(cell, draws, alphas), strict=False)
     )
     warned = float(np.mean([one.is_warned for one in cell.answers]))
     rows = []
@@ -228,9 +223,8 @@ def joint(cell: Cell, draws: Resamples, alphas: Sequence[float]) -> list[tuple[f
 
 
 def _grid(part: Calibration) -> NDArray[np.float32]:
-    levels = np.unique(
-        np.concatenate([np.empty(0, np.float32), *(stairs.levels for stairs in part.counted)])
-    )
+    known = (stairs.levels for stairs in part.counted)
+    levels = np.unique(np.concatenate([np.empty(0, np.float32), *known]))
     if len(levels) > JOINT_GRID:
         levels = levels[np.linspace(0, len(levels) - 1, JOINT_GRID).round().astype(int)]
     return levels

@@ -14,7 +14,7 @@ from app.calibration.config import CalibrationConfig
 from app.calibration.guarantee import HighProbability
 from app.calibration.record import Calibration
 from app.config_errors import mistakes
-from app.conformal.fidelity import FidelitySettings, needs_label
+from app.conformal.fidelity import FidelitySettings
 from app.conformal.indecision import IndecisionSettings
 from app.errors import BadRequest
 from app.images.degrade import Degradation, Mixture
@@ -34,7 +34,7 @@ PAPER_BLUR, PAPER_BOUND = 64.0, 3.0
 
 SETTINGS: Final = {
     *("samples", "prediction", "indecision", "fit_indecision"),
-    *("fidelity", "guarantee", "input_rule"),
+    *("fidelity", "guarantee", "input_rule", "stretch"),
 }
 """What a table of a file can set."""
 
@@ -90,54 +90,49 @@ def paper(upscalers: Sequence[Upscaler], samples: int, side: float, delta: float
 
     Its blurs are scaled to images of `side` pixels.
     """
-
-    def uncut(samples: int, estimator: str, **fields: Any) -> CalibrationConfig:
-        given = {"indecision": IndecisionSettings(estimator), "fidelity": FidelitySettings()}
-        return CalibrationConfig(
-            **{"samples": samples, "input_rule": None, "fit_indecision": 0.0, **given, **fields}
-        )
-
-    blur = min(256.0, round(PAPER_BLUR * side / PAPER_SIDE, 2))
-    recipe = IndecisionSettings(
-        estimator="patch_variance", kernel="box", size=31, blur=blur, clip_quantile=0.95
-    )
     plain = default_estimator(samples)
+
+    def uncut(name: str, note: str, m: int = samples, sigma: str = plain, **fields: Any) -> Variant:
+        given = {"samples": m, "input_rule": None, "fit_indecision": 0.0}
+        settings = {"indecision": IndecisionSettings(sigma), "fidelity": FidelitySettings()}
+        return Variant(name, CalibrationConfig(**{**given, **settings, **fields}), note)
+
     found = [
-        Variant(PAPER, uncut(samples, plain), "Errors not cut, σ not fitted, no classes."),
-        Variant(SEMANTIC_MASK, uncut(samples, plain, fidelity=SEMANTIC), "The labels of a rule."),
-        Variant(
+        uncut(PAPER, "Errors not cut, σ not fitted, no classes."),
+        uncut(SEMANTIC_MASK, "The labels of a rule.", fidelity=SEMANTIC),
+        uncut(
             CERTAIN,
-            uncut(samples, plain, guarantee=HighProbability(delta=delta)),
             f"With probability {1 - delta:g} over the draw of the calibration images.",
+            guarantee=HighProbability(delta=delta),
         ),
-        Variant(
+        uncut(
             "pointwise",
-            uncut(samples, plain, fidelity=FidelitySettings(metric="pointwise")),
             "The pointwise D, for which the bound on the PSNR holds.",
+            fidelity=FidelitySettings(metric="pointwise"),
         ),
-        Variant(
+        uncut(
             "one call",
-            uncut(DEFAULT_SAMPLES, "residual", indecision=None),
             "One sample under the σ of a new calibration.",
+            DEFAULT_SAMPLES,
+            indecision=None,
         ),
-        Variant("no witness", uncut(1, "residual"), "One sample against the enlarged input."),
+        uncut("no witness", "One sample against the enlarged input.", 1, "residual"),
     ]
     if samples > 1:
+        blur = min(256.0, round(PAPER_BLUR * side / PAPER_SIDE, 2))
         found.append(
-            Variant(
+            uncut(
                 "recipe",
-                uncut(
-                    samples,
-                    plain,
-                    indecision=recipe,
-                    fidelity=FidelitySettings(blur=blur, bound=PAPER_BOUND),
-                ),
                 f"The paper's σ and D: its blurs of {PAPER_BLUR:g} px on {PAPER_SIDE} px scaled to "
                 f"{blur:g} px, and B = {PAPER_BOUND:g}.",
+                indecision=IndecisionSettings(
+                    "patch_variance", kernel="box", size=31, blur=blur, clip_quantile=0.95
+                ),
+                fidelity=FidelitySettings(blur=blur, bound=PAPER_BOUND),
             )
         )
     if all(witness_of(upscaler) is not None for upscaler in upscalers):
-        found.append(Variant("witness", uncut(1, "witness"), "One sample against the witness."))
+        found.append(uncut("witness", "One sample against the witness.", 1, "witness"))
     return found
 
 
@@ -166,7 +161,7 @@ def _variant(place: str, name: str, table: Any) -> Variant:
         config = CalibrationConfig(**{**table, **rule})
     except ValidationError as error:
         raise BadRequest(f"{place}: {mistakes(error, CalibrationConfig)}") from error
-    if needs_label(config.fidelity):
+    if config.fidelity.row.needs_label:
         raise BadRequest(f"{place}: nobody labels here; name a metric on colours.")
     if config.guarantee.kind == "post_hoc":
         raise BadRequest(f"{place}: levels are fixed here; name a guarantee for one fixed α.")

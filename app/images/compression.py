@@ -69,7 +69,7 @@ _LOOKS: Final = {
     "smoothed": "freed of noise and sharpened, as in phones",
     "denoised": "freed of noise as by total variation, not sharpened",
 }
-_TITLES: Final = {"jpeg": "JPEG", "webp": "WebP", "avif": "AVIF"}
+TITLES: Final = {"jpeg": "JPEG", "webp": "WebP", "avif": "AVIF"}
 _WORDS: Final = {
     "lossless": "saved without loss",
     "lossless/fine": "saved without loss, with detail in every pixel",
@@ -117,10 +117,10 @@ def class_in_words(name: str) -> str:
     if codec in _WORDS and not edge and besides:  # without a quality
         return _WORDS[codec] + besides
     if edges and edge == "low":
-        return f"{_TITLES[codec]} of a quality below {edges[-1]}{besides}"
+        return f"{TITLES[codec]} of a quality below {edges[-1]}{besides}"
     if edges and edge.isdecimal() and int(edge) <= 100:
         above = next(bound for bound in (*reversed(edges), 101) if bound > int(edge))
-        return f"{_TITLES[codec]} of quality {edge} to {above - 1}{besides}"
+        return f"{TITLES[codec]} of quality {edge} to {above - 1}{besides}"
     return name
 
 

@@ -219,11 +219,10 @@ def _page(
     form = str(image.format)
     if form == "TIFF":
         pages = int(image.n_frames) if page or image.tag_v2.next else 1  # type: ignore[attr-defined]
-        if page is not None and page > pages:
-            raise BadRequest(f"page={page}: the file has {pages} of them.")
-        image.seek((page or 1) - 1)
+        number = checked_page(page, pages)
+        image.seek(number - 1)
         check_size(*image.size, limits, fit)
-        return form, page_note(pages, page), Raster(page or 1, pages) if pages > 1 else None
+        return form, page_note(pages, page), Raster(number, pages) if pages > 1 else None
     if page not in {None, 1}:
         raise BadRequest(f"page={page}: only TIFF files have pages.")
     if form == "MPO":  # a JPEG file with further pictures behind the first: previews, depth maps
@@ -231,6 +230,13 @@ def _page(
     if form != "HEIF" and getattr(image, "is_animated", False):
         raise BadImage("The image is animated; send a single frame.")
     return form, [], None
+
+
+def checked_page(page: int | None, pages: int) -> int:
+    """The number of the page, by default the first. Raises BadRequest: there is no such page."""
+    if page is not None and page > pages:
+        raise BadRequest(f"page={page}: the file has {pages} of them.")
+    return page or 1
 
 
 def page_note(pages: int, page: int | None) -> list[str]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from itertools import groupby, product
 from types import MappingProxyType
-from typing import Annotated, Any, Final, Literal, NamedTuple, Self, TypeVar, cast
+from typing import Annotated, Any, Final, Literal, NamedTuple, Self, TypeVar
 
 import numpy as np
 import scipy
@@ -18,6 +18,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field
 from app.images.compression import (
     LOSSLESS,
     PALETTE,
+    TITLES,
     Codec,
     Compression,
     Look,
@@ -56,18 +57,18 @@ def _seldom(default: Any) -> Any:
 Quality = Annotated[int | tuple[int, int], _within(1, 100)]
 """A quality from 1 to 100, or the lowest and the highest one, between which the seed draws."""
 
-_REDUCTIONS = {
+_FILTERS: Final = {
     "bicubic": Image.Resampling.BICUBIC,
     "area": Image.Resampling.BOX,
-    "lanczos": Image.Resampling.LANCZOS,
-}
-_KERNELS = {
-    "bicubic": Image.Resampling.BICUBIC,
     "bilinear": Image.Resampling.BILINEAR,
     "lanczos": Image.Resampling.LANCZOS,
 }
-_FILES: Final = {"before": "JPEG", "jpeg": "JPEG", "webp": "WEBP", "avif": "AVIF"}
-_TITLES: Final = {"JPEG": "JPEG", "WEBP": "WebP", "AVIF": "AVIF"}
+_FILES: Final[Mapping[str, Codec]] = {
+    "before": "jpeg",
+    "jpeg": "jpeg",
+    "webp": "webp",
+    "avif": "avif",
+}
 _PALETTE_COLOURS: Final = 256
 _ROUGH_NOISE: Final = 4  # grey levels in each channel from which nearly every picture looks rough
 
@@ -150,7 +151,7 @@ class Degradation(BaseModel):
     def saved_in_words(self) -> list[str]:
         """The files that X went through."""
         files = [
-            f"{_TITLES[_FILES[field]]} of quality {_words(quality)}"
+            f"{TITLES[_FILES[field]]} of quality {_words(quality)}"
             for field, quality in self.qualities.items()
         ]
         return [*files, *(["a palette of colours"] if self.palette else [])]
@@ -185,7 +186,7 @@ class Mixture(BaseModel):
         ranges: dict[str, list[int]] = {}
         for part in self.mixture:
             for field, quality in part.qualities.items():
-                ranges.setdefault(_TITLES[_FILES[field]], []).extend(_range(quality))
+                ranges.setdefault(TITLES[_FILES[field]], []).extend(_range(quality))
         files = [f"{form} of quality {min(q)} to {max(q)}" for form, q in ranges.items()]
         if any(part.before for part in self.mixture):
             files.append("twice")
@@ -338,8 +339,7 @@ def _by_class(part: Component) -> Sequence[tuple[str, Component]]:
         return [(class_of(PALETTE if part.palette else LOSSLESS, look), part)]
     field = min(qualities, key=qualities.__getitem__)
     low, high = qualities[field]
-    codec = cast("Codec", "jpeg" if field == "before" else field)
-    classes = {q: class_of(Compression(codec, q), look) for q in range(low, high + 1)}
+    classes = {q: class_of(Compression(_FILES[field], q), look) for q in range(low, high + 1)}
     pieces = [list(piece) for _, piece in groupby(classes, key=classes.__getitem__)]
     found = []
     for piece in pieces:
@@ -393,7 +393,7 @@ def make_input(
         file = io.BytesIO()
         # The number of threads changes what the encoder of AVIF writes.
         alone = {"max_threads": 1} if field == "avif" else {}
-        Image.fromarray(pixels).save(file, _FILES[field], quality=drawn, **alone)
+        Image.fromarray(pixels).save(file, _FILES[field].upper(), quality=drawn, **alone)
         saved = Image.open(file)
         compression, pixels = read_compression(file.getvalue(), saved), np.asarray(saved)
     if degradation.palette:
@@ -460,11 +460,11 @@ def _resized(
     height, width = (side // scale for side in pixels.shape[:2])
     if factor > 1:
         size = max(1, round(width / factor)), max(1, round(height / factor))
-        small = resized(pixels, size, _REDUCTIONS[degradation.reduction])
-        return resized(small, (width, height), _KERNELS[degradation.kernel])
+        small = resized(pixels, size, _FILTERS[degradation.reduction])
+        return resized(small, (width, height), _FILTERS[degradation.kernel])
     if scale == 1:
         return pixels
-    return resized(pixels, (width, height), _REDUCTIONS[degradation.reduction])
+    return resized(pixels, (width, height), _FILTERS[degradation.reduction])
 
 
 def crop_to_multiple(image: NDArray[Any], scale: int) -> NDArray[Any]:

@@ -11,12 +11,16 @@ import html
 import io
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from xml.etree.ElementTree import Element, ParseError, SubElement, TreeBuilder, XMLParser, tostring
 
 from PIL import Image
 from PIL.ExifTags import GPS, IFD, Base
+
+if TYPE_CHECKING:
+    from tifffile import TiffFile
 
 _MAIN: Final = (
     Base.ImageDescription, Base.Make, Base.Model, Base.XResolution, Base.YResolution,
@@ -174,33 +178,31 @@ def _geo(image: Image.Image) -> dict[int, object]:
     return {tag: tags[tag] for tag in _GEO if tag in tags}
 
 
-def geo_of(data: bytes, directory: int) -> dict[int, object]:
-    """The georeference of a directory, from 0, of a TIFF file."""
+def data_facts(data: bytes, directory: int) -> tuple[dict[int, object], tuple[float, float] | None]:
+    """Of a TIFF file: the georeference of a directory, from 0, and the size of its pixels.
+
+    Width and height in micrometres, from OME-TIFF or ImageJ.
+    """
     import tifffile  # noqa: PLC0415 - takes time
 
-    try:
-        with tifffile.TiffFile(io.BytesIO(data)) as file:
+    geo: dict[int, object] = {}
+    size: tuple[float, float] | None = None
+    with suppress(Exception), tifffile.TiffFile(io.BytesIO(data)) as file:  # of damaged files
+        with suppress(Exception):
             tags = file.pages[directory].aspage().tags
-            return {tag: tags[tag].value for tag in _GEO if tag in tags}
-    except Exception:  # noqa: BLE001 - raises anything on damaged files
-        return {}
+            geo = {tag: tags[tag].value for tag in _GEO if tag in tags}
+        size = _pixel_size(file)
+    return geo, size
 
 
-def pixel_size_of(data: bytes) -> tuple[float, float] | None:
-    """Width and height of a pixel in micrometres, from OME-TIFF or ImageJ."""
-    import tifffile  # noqa: PLC0415 - takes time
-
-    try:
-        with tifffile.TiffFile(io.BytesIO(data)) as file:
-            if xml := file.ome_metadata:
-                return _ome_size(xml[:_MOST_READ], "X"), _ome_size(xml[:_MOST_READ], "Y")
-            unit = str((file.imagej_metadata or {}).get("unit", ""))
-            tags = file.pages.first.aspage().tags
-            densities = [tags[tag].value for tag in (Base.XResolution, Base.YResolution)]
-            width, height = (_MICROMETRES[unit] * down / up for up, down in densities)
-            return width, height
-    except Exception:  # noqa: BLE001 - raises anything on damaged files
-        return None
+def _pixel_size(file: TiffFile) -> tuple[float, float]:
+    if xml := file.ome_metadata:
+        return _ome_size(xml[:_MOST_READ], "X"), _ome_size(xml[:_MOST_READ], "Y")
+    unit = str((file.imagej_metadata or {}).get("unit", ""))
+    tags = file.pages.first.aspage().tags
+    densities = [tags[tag].value for tag in (Base.XResolution, Base.YResolution)]
+    width, height = (_MICROMETRES[unit] * down / up for up, down in densities)
+    return width, height
 
 
 def _ome_size(xml: str, axis: str) -> float:

@@ -31,10 +31,11 @@ from app.images.decode import (
     Raster,
     admit,
     check_size,
+    checked_page,
     decode,
     page_note,
 )
-from app.images.metadata import Metadata, geo_of, metadata_of, pixel_size_of
+from app.images.metadata import Metadata, data_facts, metadata_of
 from app.images.resize import resized, size_within
 
 TOP: Final = 65535
@@ -106,9 +107,8 @@ def windowed(read: Read, stretch: str) -> Raster:
     """The raster with the window of each band. Raises BadImage: too large for percentiles."""
     percentiles, low, high = _parsed(stretch)
     bands = np.moveaxis(read.values, 2, 0)
-    if not percentiles:
-        ends = [(low, high)] * len(bands)
-    else:
+    ends = [(low, high)] * len(bands)
+    if percentiles:
         known = [band if read.valid is None else band[read.valid] for band in bands]
         ends = [
             tuple(np.percentile(band, [low, high]).tolist()) if band.size else (0.0, 1.0)
@@ -130,10 +130,8 @@ def stretched(values: Values, raster: Raster) -> NDArray[np.uint16]:
         for top in range(0, height, _ROWS):  # floats of all would take many times the image
             share = (values[top : top + _ROWS, :, place].astype(np.float64) - low) / (high - low)
             levels = np.rint(np.clip(np.nan_to_num(share), 0, 1) * TOP)
-            if count == 1:
-                out[top : top + _ROWS] = levels[..., np.newaxis]
-            else:
-                out[top : top + _ROWS, :, place] = levels
+            channels = slice(None) if count == 1 else slice(place, place + 1)
+            out[top : top + _ROWS, :, channels] = levels[..., np.newaxis]
     return out
 
 
@@ -289,7 +287,7 @@ def _by_gdal(
             with MemoryFile(data) as file:
                 with rasterio.open(file.name, driver=driver) as first:
                     names = sorted(first.subdatasets, key=_directory) or [file.name]
-                number = _checked_page(page, len(names))
+                number = checked_page(page, len(names))
                 with rasterio.open(names[number - 1], driver=driver) as dataset:
                     found = _band_values(dataset, limits, bands, fit)
         except BadInput:
@@ -302,32 +300,16 @@ def _by_gdal(
         return None
     values, valid, numbers, notes = found
     notes += page_note(len(names), page)
-    metadata = Metadata()
-    if is_tiff:
-        metadata, lost = _tiff_metadata(data, _directory(names[number - 1]) - 1, keep)
-        notes += lost
-    elif keep != "none":
-        try:
-            image = Image.open(io.BytesIO(data), formats=["PNG"])
-            metadata, lost = metadata_of(image, with_place=keep == "keep-gps")
-        except MemoryError:
-            raise
-        except Exception:  # noqa: BLE001 - Pillow is stricter than GDAL, and raises anything
-            lost = ["The metadata are damaged and were not kept."]
-        notes += lost
+    form = "TIFF" if is_tiff else "PNG"
+    metadata, lost = _metadata(data, form, _directory(names[number - 1]) - 1, keep)
+    notes += lost
     raster = Raster(page=number, pages=len(names), bands=numbers)
-    return Read(values, valid, "TIFF" if is_tiff else "PNG", raster, tuple(notes), metadata)
+    return Read(values, valid, form, raster, tuple(notes), metadata)
 
 
 def _directory(name: str) -> int:
     """The number, from 1, in GDAL's name of a directory of a TIFF file."""
     return int(name.split(":")[1]) if name.startswith("GTIFF_DIR:") else 1
-
-
-def _checked_page(page: int | None, pages: int) -> int:
-    if page is not None and page > pages:
-        raise BadRequest(f"page={page}: the file has {pages} of them.")
-    return page or 1
 
 
 def _band_values(
@@ -373,13 +355,22 @@ def _numbers(dataset: Any, bands: str | None) -> list[int] | None:
     raise BadRequest(f"The file has {dataset.count} bands: name one or three, such as bands=3,2,1.")
 
 
-def _tiff_metadata(data: bytes, directory: int, keep: KeepMetadata) -> tuple[Metadata, list[str]]:
-    """The metadata of a TIFF file, also of one that Pillow cannot read."""
+def _metadata(
+    data: bytes, form: str, directory: int, keep: KeepMetadata
+) -> tuple[Metadata, list[str]]:
+    """The metadata of a file that GDAL has read, which Pillow, being stricter, may refuse."""
     metadata, notes = Metadata(), list[str]()
+    is_tiff, with_place = form == "TIFF", keep == "keep-gps"
     if keep != "none":
-        with suppress(Exception):
-            image = Image.open(io.BytesIO(data), formats=["TIFF"])
+        try:
+            image = Image.open(io.BytesIO(data), formats=[form])
             image.seek(directory)
-            metadata, notes = metadata_of(image, with_place=False)
-    place = geo_of(data, directory) if keep == "keep-gps" else {}
-    return replace(metadata, geo=place, pixel_um=pixel_size_of(data)), notes
+            metadata, notes = metadata_of(image, with_place=with_place and not is_tiff)
+        except MemoryError:
+            raise
+        except Exception:  # noqa: BLE001 - Pillow raises anything
+            notes = [] if is_tiff else ["The metadata are damaged and were not kept."]
+    if is_tiff:
+        geo, size = data_facts(data, directory)
+        metadata = replace(metadata, geo=geo if with_place else {}, pixel_um=size)
+    return metadata, notes

@@ -28,7 +28,6 @@ from app.calibration.insight import COMMON_ALPHAS
 from app.calibration.measure import check_measurable
 from app.calibration.record import Calibration
 from app.conformal import feedback, fidelity
-from app.conformal.fidelity import needs_label
 from app.errors import BadImage, BadRequest
 from app.images.decode import Limits, decode
 from app.images.decoders import File, decoding
@@ -153,7 +152,7 @@ async def read_truth(
     a missing extra.
     """
     check_measurable(calibration.pipeline.fidelity)
-    wants_label = needs_label(calibration.pipeline.fidelity)
+    wants_label = calibration.pipeline.fidelity.row.needs_label
     data = label if wants_label else image
     if data is None or (image is not None and label is not None):
         raise BadRequest(
@@ -180,7 +179,7 @@ def score(calibration: Calibration, served: Served, pixels: RGB) -> Score:
         BadImage: they are of another size.
     """
     result, settings = served.result, calibration.pipeline.fidelity
-    wants_label = needs_label(settings)
+    wants_label = settings.row.needs_label
     prediction = stored_pixels(served.image)  # what is not opaque is in no mask
     mask = np.asarray(Image.open(io.BytesIO(served.mask)), bool)
     if pixels.shape != prediction.shape:

@@ -100,7 +100,7 @@ class TestError:
         got = fidelity.error(truth, prediction, FidelitySettings(metric="semantic"), label=label)
         np.testing.assert_array_equal(got, (label > 0).astype(np.float32))
         assert fidelity.bound(FidelitySettings(metric="semantic")) == 1
-        assert fidelity.needs_label(FidelitySettings(metric="semantic"))
+        assert FidelitySettings(metric="semantic").row.needs_label
 
     def test_refuses_pairs_that_do_not_belong_together(self):
         truth, prediction = pair()

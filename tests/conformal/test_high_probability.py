@@ -9,12 +9,14 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from app.conformal import HighProbabilityCurve, Staircase
-from app.conformal.concentration import (
+from app.conformal.high_probability import (
     hoeffding_bentkus_bound,
     hoeffding_bentkus_p_value,
+    leakage_bound,
+    minimal_n,
+    rounded_down,
     wsr_bound,
 )
-from app.conformal.high_probability import leakage_bound, minimal_n, rounded_down
 
 from . import strategies
 from .strategies import ALPHAS, BOUND, NEVER, staircases_of

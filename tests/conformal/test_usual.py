@@ -10,8 +10,8 @@ from scipy import stats
 
 from app.calibration.guarantee import Expectation, Probability
 from app.conformal import RiskCurve
-from app.conformal.concentration import clopper_pearson_bound
 from app.conformal.curve import p_value
+from app.conformal.high_probability import clopper_pearson_bound
 from app.conformal.risk import exceeded_by
 
 from . import oracle, strategies

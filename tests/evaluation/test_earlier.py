@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from app.conformal.concentration import hoeffding_bentkus_p_value
-from app.evaluation.earlier import intervals, weights
+from app.conformal.high_probability import hoeffding_bentkus_p_value
+from app.evaluation import earlier
 
 
 def drawn(seed, shape=(9, 7, 3), count=5, spread=12):
@@ -24,36 +24,36 @@ class TestIntervals:
     def test_half_widths(self, seed, count, spread):
         """They reach from the prediction to the quantiles of the samples, at least the floor."""
         _, prediction, samples = drawn(seed, count=count, spread=spread)
-        below, above = intervals.half_widths(samples, prediction)
+        below, above = earlier.half_widths(samples, prediction)
         low = np.quantile(samples, 0.05, axis=0, method="lower").astype(int)
         high = np.quantile(samples, 0.95, axis=0, method="higher").astype(int)
         assert np.array_equal(below, np.maximum(1, prediction.astype(int) - low))
         assert np.array_equal(above, np.maximum(1, high - prediction.astype(int)))
 
-    @given(st.integers(0, 99), st.integers(0, len(intervals.LAMBDAS) - 1))
+    @given(st.integers(0, 99), st.integers(0, len(earlier.LAMBDAS) - 1))
     @settings(max_examples=60, deadline=None)
     def test_the_curve_is_what_the_images_lose(self, seed, index):
         """At every λ the curve is the share outside the very images that are shown."""
         truth, prediction, samples = drawn(seed)
-        widths = intervals.half_widths(samples, prediction)
-        scale = float(intervals.LAMBDAS[index])
-        curve = intervals.miss_curve(truth, prediction, widths)
-        score = intervals.score(truth, *intervals.interval(prediction, widths, scale))
-        assert curve[index] == pytest.approx(1 - score.coverage, abs=1e-12)
+        widths = earlier.half_widths(samples, prediction)
+        scale = float(earlier.LAMBDAS[index])
+        curve = earlier.miss_curve(truth, prediction, widths)
+        outside, _ = earlier.score(truth, *earlier.interval(prediction, widths, scale))
+        assert curve[index] == pytest.approx(outside, abs=1e-12)
         # By the definition, in real numbers.
         signed = truth.astype(float) - prediction
         inside = (signed <= scale * widths[1]) & (-signed <= scale * widths[0])
-        assert score.coverage == pytest.approx(inside.mean(), abs=1e-12)
+        assert 1 - outside == pytest.approx(inside.mean(), abs=1e-12)
 
     def test_the_scale_is_the_smallest_certified(self):
         """Every λ from λ̂ on passes the test, and the one below does not."""
         curves = [
-            intervals.miss_curve(truth, prediction, intervals.half_widths(samples, prediction))
+            earlier.miss_curve(truth, prediction, earlier.half_widths(samples, prediction))
             for truth, prediction, samples in map(drawn, range(60))
         ]
-        scale = intervals.calibrate(curves, alpha=0.2, delta=0.1)
+        scale = earlier.interval_scale(curves, alpha=0.2, delta=0.1)
         p = hoeffding_bentkus_p_value(np.mean(curves, axis=0), 60, 0.2)
-        index = int(np.flatnonzero(scale == intervals.LAMBDAS)[0])
+        index = int(np.flatnonzero(scale == earlier.LAMBDAS)[0])
         assert max(p[index:]) <= 0.1 < p[index - 1]
         assert np.mean(curves, axis=0)[index] < 0.2
 
@@ -65,12 +65,12 @@ def test_the_scale_of_an_image(seed, alpha):
     random = np.random.default_rng(seed)
     confidences = np.round(random.random((6, 5)), 1)  # with ties
     error = random.random((6, 5)) * random.integers(0, 2, (6, 5))
-    [scale] = weights.image_scale(confidences, error, [alpha])
+    [scale] = earlier.image_scale(confidences, error, [alpha])
     assert 0 <= scale <= 1
-    assert weights.weighted_error(weights.mask(confidences, scale), error) <= alpha + 1e-12
+    assert earlier.weighted_error(earlier.weight_mask(confidences, scale), error) <= alpha + 1e-12
     if scale < 1:
-        larger = weights.mask(confidences, scale * (1 + 1e-6) + 1e-9)
-        assert weights.weighted_error(larger, error) > alpha
+        larger = earlier.weight_mask(confidences, scale * (1 + 1e-6) + 1e-9)
+        assert earlier.weighted_error(larger, error) > alpha
 
 
 class TestExampleB1:
@@ -103,12 +103,12 @@ class TestExampleB1:
         violated = []
         for wrong in range(self.N + 1):
             scales = [
-                weights.image_scale(confidences, error, [self.ALPHA])[0]
+                earlier.image_scale(confidences, error, [self.ALPHA])[0]
                 for error in self.errors(wrong)
             ]
-            scale = weights.calibrate(scales, delta=quantile)
-            mask = weights.mask(confidences, scale)
-            expected = self.Q * weights.weighted_error(mask, np.ones(self.SHAPE))
+            scale = earlier.mask_scale(scales, delta=quantile)
+            mask = earlier.weight_mask(confidences, scale)
+            expected = self.Q * earlier.weighted_error(mask, np.ones(self.SHAPE))
             violated.append(expected > self.ALPHA)
         assert violated[0]  # the step of the paper's proof: λ = 1 when all are perfect
         probability = float(self.chances @ violated)

@@ -16,7 +16,7 @@ from app.conformal import HighProbabilityCurve, RiskCurve, Staircase, fidelity
 from app.conformal.fidelity import FidelitySettings
 from app.conformal.indecision import IndecisionSettings
 from app.conformal.lab import normalised_lab
-from app.errors import UpscalerFailed
+from app.errors import BadRequest, UpscalerFailed
 from app.evaluation.measure import SampleCache, Samples, decode, encode, image_of
 from app.evaluation.report import advice
 from app.evaluation.variants import SEMANTIC
@@ -24,7 +24,7 @@ from app.sampling.pipeline import Pipeline, measure
 from app.serving.promise import Subject
 from app.upscalers.base import Source
 from tests.evaluation.conftest import ALPHAS, QUICK, evaluated, photographs, plain
-from tests.factories import encoded, photo
+from tests.factories import cells, encoded, photo
 from tests.fakes import FakeUpscaler
 from tests.waiting import until
 
@@ -62,7 +62,7 @@ def expected_rows(test, thresholds):
         found["loss"].append(counted[mask].max(initial=0))
         found["error"].append(error[mask].max(initial=0))
         if mask.any():
-            rgb = (pair.y[mask].astype(float) - prediction[mask]) / 255
+            rgb = (pair.y[mask].astype(float) - prediction[mask]) / np.iinfo(pair.y.dtype).max
             truth, guess = (normalised_lab(one)[:, mask] for one in (pair.y, prediction))
             found["psnr"].append(-10 * np.log10(np.mean(rgb**2)))
             found["psnr_lab"].append(-10 * np.log10(np.mean((truth.astype(float) - guess) ** 2)))
@@ -122,6 +122,24 @@ def test_served_by_brute_force(as_served):
         check_rows([row], own, threshold)
         assert (row.status is None) == (name not in cell.calibration.classes)
     assert "fake, as this service would serve it: masks set from" in as_served.verdict.findings[0]
+
+
+@pytest.mark.slow
+def test_data_by_brute_force(tmp_path):
+    """Data of 16 bits under a stretch; the sheets show its upper 8."""
+    folder = photographs(tmp_path / "photos", 6, side=40, crops=1)
+    for k, path in enumerate(sorted(folder.glob("*.png"))):
+        path.write_bytes(encoded(cells(k, 40)[..., 0]))
+    settings = [plain(stretch="p1,p99")]
+    findings = evaluated(folder, FakeUpscaler(), settings=settings, with_earlier=False)
+    (result,) = findings.results
+    test = raw_maps(result, result.test, result.main)
+    assert test[0][0].y.dtype == np.uint16
+    curve = result.main.calibration.curve
+    check_rows(findings.rows, test, lambda _, alpha: curve.threshold(alpha))
+    assert any("gallery" in picture.figure for picture in findings.pictures)
+    with pytest.raises(BadRequest, match="the same stretch"):
+        evaluated(folder, FakeUpscaler(), settings=[*settings, plain("other")], **QUICK)
 
 
 @pytest.mark.parametrize(
