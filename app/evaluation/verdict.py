@@ -78,7 +78,9 @@ def _of(row: Row, whole: Row, result: Evaluation) -> str:
         f"{len(result.test)} other uploads."
     )
     if cell.request is not None and cell.request.shares.note:
-        head += f" Of {len(set(result.plan.scenes))} scenes {_fitted(cell)}."
+        count = cell.request.shares.scenes
+        fitted = f"{count} went into the fit of σ" if count else "none could be spared to fit σ"
+        head += f" Of {len(set(result.plan.scenes))} scenes {fitted}."
     if row.status == "nothing":
         return f"{head} At α = {row.alpha:g} these are too few to trust anything."
     area, loss = row.quantities["area"], row.quantities["loss"]
@@ -97,11 +99,6 @@ def _uploads(cell: Cell) -> str:
     what = "images" if made.pairs == made.n else f"uploads of {made.n} scenes"
     classes = f" in {len(made.classes)} classes" if len(made.classes) > 1 else ""
     return f"{made.pairs} {what}{classes}"
-
-
-def _fitted(cell: Cell) -> str:
-    count = cell.request.shares.scenes if cell.request else 0
-    return f"{count} went into the fit of σ" if count else "none could be spared to fit σ"
 
 
 def _tally(counts: Counter[Status | None], judged: Sequence[Row]) -> str:

@@ -32,24 +32,17 @@ from tests.waiting import until
 def raw_maps(result, uploads, cell):
     """(pair, Ŷ, σ, what is counted, D) of every upload, by the serving code and nothing else."""
     maps, pipeline = [], cell.pipeline
-    is_semantic = pipeline.fidelity.metric == "semantic"
+    counted = shown = pipeline.fidelity
+    if counted.metric == "semantic":
+        shown = FidelitySettings()
     for item in uploads:
-        pair = load_pair(
-            item.files.name,
-            Path(item.files.y).read_bytes(),
-            None,
-            pipeline,
-            degradation=result.made_by,
-            seed=0,
-            variant=item.variant,
-        )
+        made_by = {"degradation": result.made_by, "seed": 0, "variant": item.variant}
+        y = Path(item.files.y).read_bytes()
+        pair = load_pair(item.files.name, y, None, pipeline, **made_by)
         source = Source(pair.x, pair.facts)
         made = asyncio.run(measure(FakeUpscaler(), source, pipeline, pair.seed))
-        counted = fidelity.error(pair.y, made.prediction, pipeline.fidelity)
-        shown = counted
-        if is_semantic:
-            shown = fidelity.error(pair.y, made.prediction, FidelitySettings())
-        maps.append((pair, made.prediction, made.sigma, counted, shown))
+        errors = [fidelity.error(pair.y, made.prediction, one) for one in (counted, shown)]
+        maps.append((pair, made.prediction, made.sigma, *errors))
     return maps
 
 
@@ -133,9 +126,8 @@ def test_data_by_brute_force(tmp_path):
     settings = [plain(stretch="p1,p99")]
     findings = evaluated(folder, FakeUpscaler(), settings=settings, with_earlier=False)
     (result,) = findings.results
-    test = raw_maps(result, result.test, result.main)
+    test, curve = raw_maps(result, result.test, result.main), result.main.calibration.curve
     assert test[0][0].y.dtype == np.uint16
-    curve = result.main.calibration.curve
     check_rows(findings.rows, test, lambda _, alpha: curve.threshold(alpha))
     assert any("gallery" in picture.figure for picture in findings.pictures)
     with pytest.raises(BadRequest, match="the same stretch"):
