@@ -138,11 +138,10 @@ def evaluate(
         with_opensr=opensr,
     )
     findings = asyncio.run(_run(asked, plan, cache, options))
-    report.write(findings, out)
+    facts = {**report.write(findings, out), "report": str(out / report.REPORT)}
     for item in findings.skipped:
         typer.echo(f"skipped {item['name']}: {item['reason']}", err=True)
-    facts = {**report.summary(findings), "report": str(out / report.REPORT)}
-    output(facts, lambda _: _words(findings, out), as_json=as_json)
+    output(facts, lambda _: _text(findings, out), as_json=as_json)
 
 
 class _Asked(NamedTuple):
@@ -221,7 +220,7 @@ async def _calibration(name: str, calibrations: Calibrations, upscaler: str) -> 
     return await calibrations.get(name)
 
 
-def _words(findings: Findings, out: Path) -> str:
+def _text(findings: Findings, out: Path) -> str:
     lines = [findings.verdict.headline, *findings.verdict.findings]
     generated = sum(result.generated for result in findings.results)
     alpha = findings.options.reference_alpha

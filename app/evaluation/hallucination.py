@@ -19,6 +19,7 @@ from skimage.exposure import match_histograms
 from app.evaluation.measure import Image as Upload
 from app.evaluation.plots import Record
 from app.evaluation.reduce import Cell, Part
+from app.images.resize import resized
 from app.serving.promise import Subject
 from app.upscalers.base import RGB
 
@@ -28,7 +29,6 @@ KINDS: Final = ("improvement", "omission", "hallucination")
 _BORDER: Final = 16  # output pixels that are left out on each side
 _PLAIN: Final = 0.75  # share of the pixels whose distance from X to Y is no detail
 _SCORE: Final = 0.05  # λ of all three scores
-_BILINEAR: Final = Image.Resampling.BILINEAR
 
 
 @dataclass(slots=True)
@@ -77,11 +77,15 @@ def classified(low: RGB, prediction: RGB, truth: RGB) -> NDArray[np.float64]:
     Of X [h, w, 3], and Ŷ and Y [H, W, 3]: float64 [H − 2b, W − 2b] without borders of b pixels.
     """
     inside = np.s_[_BORDER:-_BORDER, _BORDER:-_BORDER]
-    y = _shares(truth)[inside]
+    y = _scaled(truth)[inside]
     # Its colours are not judged, only its detail.
-    made = match_histograms(_shares(prediction)[inside], y, channel_axis=2)
-    plain = _enlarged(_shares(low), len(truth) // len(low))
-    reference, improvement, omission = _apart(plain, y), _apart(made, y), _apart(made, plain)
+    made = match_histograms(_scaled(prediction)[inside], y, channel_axis=2)
+    plain = _enlarged(_scaled(low), len(truth) // len(low))
+    reference, improvement, omission = (
+        _difference(plain, y),
+        _difference(made, y),
+        _difference(made, plain),
+    )
     limit = np.sort(reference, axis=None)[int(_PLAIN * reference.size) - 1]
     has_detail = np.max([reference, improvement, omission], axis=0) > limit
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -95,7 +99,7 @@ def classified(low: RGB, prediction: RGB, truth: RGB) -> NDArray[np.float64]:
     return np.where(has_detail, np.argmin(scores, axis=0), np.nan)
 
 
-def _shares(image: RGB) -> NDArray[np.float32]:
+def _scaled(image: RGB) -> NDArray[np.float32]:
     return np.asarray(image, np.float32) / np.float32(np.iinfo(image.dtype).max)
 
 
@@ -104,15 +108,10 @@ def _enlarged(low: NDArray[np.float32], scale: int) -> NDArray[np.float32]:
     cut = _BORDER // scale
     low = low[cut : len(low) - cut, cut : low.shape[1] - cut]
     size = (scale * low.shape[1], scale * len(low))
-    bands = [
-        np.asarray(Image.fromarray(np.ascontiguousarray(band)).resize(size, _BILINEAR))
-        for band in low.transpose(2, 0, 1)
-    ]
-    rest = _BORDER - scale * cut
-    large = np.stack(bands, axis=2)
+    large, rest = resized(low, size, Image.Resampling.BILINEAR), _BORDER - scale * cut
     return large[rest : len(large) - rest, rest : large.shape[1] - rest]
 
 
-def _apart(one: NDArray[np.float32], other: NDArray[np.float32]) -> NDArray[np.float32]:
+def _difference(one: NDArray[np.float32], other: NDArray[np.float32]) -> NDArray[np.float32]:
     """|a − b| / |a + b|, the mean over the bands."""
     return np.asarray(np.mean(np.abs(one - other) / np.abs(one + other + 1e-8), axis=2), np.float32)

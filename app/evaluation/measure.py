@@ -94,7 +94,7 @@ def decode(data: bytes) -> Samples:
     return Samples(images, seconds)
 
 
-def wanted(pipeline: Pipeline) -> Hashable:
+def measurement_key(pipeline: Pipeline) -> Hashable:
     """Distinguishes two measurements of the same samples: by σ, prediction rule and M."""
     return pipeline.indecision, pipeline.prediction, pipeline.samples
 
@@ -107,7 +107,7 @@ class Image:
         samples: the M samples of X.
         witness: the witness's answer to X, if used.
         is_new: whether they were generated now.
-        known: measurements by `wanted`.
+        known: measurements by `measurement_key`.
     """
 
     def __init__(
@@ -131,7 +131,7 @@ class Image:
     def measured(self, pipeline: Pipeline) -> Measurement:
         """Ŷ and σ, as a request under this pipeline gets them."""
         return self._once(
-            wanted(pipeline),
+            measurement_key(pipeline),
             lambda: measured_again(
                 self.drawn(pipeline.samples),
                 Source(self.pair.x, self.pair.facts),
@@ -152,19 +152,20 @@ class Image:
         """D of Ŷ, float32 [H, W]; settings that differ only in B share a measurement."""
         uncut = replace(settings, bound=None)
         measured = self._once(
-            (_rule(pipeline), uncut),
+            (_prediction_key(pipeline), uncut),
             lambda: fidelity.error(self.pair.y, self.prediction(pipeline), uncut),
         )
         if not fidelity.clips(settings):
             return measured
         return np.minimum(measured, fidelity.largest_float32(fidelity.bound(settings)))
 
-    def inside(self, pipeline: Pipeline, thresholds: NDArray[np.float64]) -> dict[str, Any]:
-        """See `held`."""
+    def quantities(self, pipeline: Pipeline, thresholds: NDArray[np.float64]) -> dict[str, Any]:
+        """See `mask_quantities`."""
         squares = self._once(
-            ("squares", _rule(pipeline)), lambda: _squares(self.pair.y, self.prediction(pipeline))
+            ("squares", _prediction_key(pipeline)),
+            lambda: _squares(self.pair.y, self.prediction(pipeline)),
         )
-        return held(self.sigma(pipeline), squares, thresholds)
+        return mask_quantities(self.sigma(pipeline), squares, thresholds)
 
     def _once(self, key: Hashable, make: Callable[[], T]) -> T:
         if key not in self._made:
@@ -173,7 +174,7 @@ class Image:
         return made
 
 
-def _rule(pipeline: Pipeline) -> Hashable:
+def _prediction_key(pipeline: Pipeline) -> Hashable:
     """Distinguishes two Ŷ of the same samples: by the rule, and for `mean` by M."""
     return pipeline.prediction, pipeline.samples if pipeline.prediction == "mean" else 0
 
@@ -191,7 +192,7 @@ def _squares(truth: RGB, prediction: RGB) -> Squares:
     ]
 
 
-def held(
+def mask_quantities(
     sigma: NDArray[np.float32], squares: Squares, thresholds: NDArray[np.float64]
 ) -> dict[str, NDArray[np.float64]]:
     """What the masks {σ < t} of one image hold, one entry per threshold; ±inf are allowed.
@@ -241,5 +242,5 @@ async def image_of(
     answer = None if made is None else made.witness
     if answer is None and witnessed and (witness := witness_of(upscaler)) is not None:
         answer = await witness.answer(source, upscaler.scale)
-    known = {} if made is None else {wanted(largest): made}
+    known = {} if made is None else {measurement_key(largest): made}
     return Image(place, pair, samples, answer, is_new=made is not None, known=known)

@@ -140,12 +140,8 @@ def _holds_images(folder: Path) -> bool:
 def _manifest_scenes(path: Path, column: str | None) -> Mapping[str, str]:
     """The scenes of a manifest by image. Raises BadRequest."""
     rows = read_table(path.read_bytes()) if path.is_file() else None
-    if column is None and rows is None:
-        return {}
     wanted = column or next((name for name in PHOTOGRAPH_COLUMNS if rows and name in rows[0]), None)
-    if wanted is None:
-        return {}
-    return column_of(rows, wanted)
+    return {} if wanted is None else column_of(rows, wanted)
 
 
 def _prefixed(items: Sequence[PairFiles], prefix: str) -> list[PairFiles]:

@@ -20,6 +20,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from app.conformal.lab import Pixels, shallow
 from app.errors import ConfigError
+from app.images.resize import size_within
 
 _INK, _FAINT = "#1f2328", "#c8ced6"  # of print; an SVG takes the page's
 THEME = f"""
@@ -259,7 +260,6 @@ def heat(values: NDArray[np.floating], top: float) -> NDArray[np.uint8]:
 
 def _tile(image: Pixels) -> Image.Image:
     picture = Image.fromarray(shallow(image)).convert("RGB")
-    factor = _TILE / max(picture.size)
-    size = (max(1, round(picture.width * factor)), max(1, round(picture.height * factor)))
-    how = Image.Resampling.NEAREST if factor > 1 else Image.Resampling.LANCZOS
-    return picture.resize(size, how)
+    is_small = max(picture.size) < _TILE
+    how = Image.Resampling.NEAREST if is_small else Image.Resampling.LANCZOS
+    return picture.resize(size_within(picture.size, _TILE), how)

@@ -67,7 +67,7 @@ class Cell(Part):
     alphas: the levels, rising.
     answers: in the order of the plan.
     quantities: of the test images at each level, and last of the whole image, [m, A + 1]: `loss`,
-    what the guarantee counts; `error`, the largest D inside; and those of `held`.
+    what the guarantee counts; `error`, the largest D inside; and those of `mask_quantities`.
     """
 
     variant: Variant
@@ -210,7 +210,7 @@ class Cell(Part):
         if settings != self.color_error:
             error = image.error(pipeline, self.color_error)
             shown = Staircase.from_maps(measurement.sigma, error)
-        quantities = image.inside(pipeline, thresholds)
+        quantities = image.quantities(pipeline, thresholds)
         for name, one in (("loss", losses), ("error", shown)):
             quantities[name] = one.losses(thresholds, "left").astype(np.float64)
         warned = not subject.is_covered or typicality <= part.unusual

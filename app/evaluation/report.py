@@ -31,20 +31,23 @@ _WORTH = 0.02
 """Share of the picture that is worth another generation."""
 
 
-def write(findings: Findings, out: Path) -> None:
-    """Write everything into a folder."""
+def write(findings: Findings, out: Path) -> dict[str, Any]:
+    """Write everything into a folder, and return the report for machines."""
+    tables = _tables(findings)
+    shown = _summary(findings, tables)
     (out / FIGURES).mkdir(parents=True, exist_ok=True)
     for picture in findings.pictures:
         stem = out / FIGURES / picture.name
         suffix, drawing = picture.file
         stem.with_name(f"{picture.name}.{suffix}").write_bytes(drawing)
         stem.with_name(f"{picture.name}.csv").write_text(as_csv(picture.records), "utf-8")
-    for name, records in _tables(findings).items():
+    for name, records in tables.items():
         if records:
             (out / f"{name}.csv").write_text(as_csv(records), "utf-8")
-    text = json.dumps(summary(findings), indent=2, ensure_ascii=False, allow_nan=False)
+    text = json.dumps(shown, indent=2, ensure_ascii=False, allow_nan=False)
     (out / SUMMARY).write_text(text + "\n", "utf-8")
     (out / REPORT).write_text(render(findings), "utf-8")
+    return shown
 
 
 def as_csv(records: Sequence[Record]) -> str:
@@ -65,8 +68,7 @@ def _plain(record: Record) -> Record:
     return plain
 
 
-def summary(findings: Findings) -> dict[str, Any]:
-    """The report for machines."""
+def _summary(findings: Findings, tables: dict[str, list[Record]]) -> dict[str, Any]:
     plan, options = findings.plan, findings.options
     return {
         "software": f"trustscale {__version__}",
@@ -91,7 +93,7 @@ def summary(findings: Findings) -> dict[str, Any]:
             for result in findings.results
         ],
         "skipped": list(findings.skipped),
-        **{name: list(map(_plain, records)) for name, records in _tables(findings).items()},
+        **{name: list(map(_plain, records)) for name, records in tables.items()},
     }
 
 

@@ -71,7 +71,7 @@ def percentile(replicates: NDArray[np.float64]) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def lost(
+def resampled_losses(
     calibration: NDArray[np.float64],
     test: NDArray[np.floating],
     bound: float,
@@ -176,7 +176,7 @@ def _rows(
     is_at_hand = cell.calibration.guarantee.facts()["delta"] is not None
     of_test = [(one.low, one.high) for one in intervals["loss"]]
     promises = dict(
-        zip(alphas, of_test if is_at_hand else joint(cell, draws, alphas), strict=False)
+        zip(alphas, of_test if is_at_hand else joint_intervals(cell, draws, alphas), strict=False)
     )
     warned = float(np.mean([one.is_warned for one in cell.answers]))
     rows = []
@@ -195,7 +195,9 @@ def _rows(
     return rows
 
 
-def joint(cell: Cell, draws: Resamples, alphas: Sequence[float]) -> list[tuple[float, float]]:
+def joint_intervals(
+    cell: Cell, draws: Resamples, alphas: Sequence[float]
+) -> list[tuple[float, float]]:
     """Intervals of the realised loss over the draw of calibration scenes *and* of test images.
 
     The promise is an average over both. Each replicate finds the thresholds of every part anew.
@@ -211,7 +213,7 @@ def joint(cell: Cell, draws: Resamples, alphas: Sequence[float]) -> list[tuple[f
         risen = np.array([one.losses(levels, "right") for one in part.counted], np.float64)
         scenes = [column[part.scenes[members[0]]] for members in part.members]
         ends = np.append(levels, np.nextafter(np.float32(part.highest), np.inf))
-        total += lost(
+        total += resampled_losses(
             np.array([risen[members].mean(axis=0) for members in part.members]),
             np.array([cell.answers[i].losses.losses(ends, "left") for i in places]),
             part.bound,

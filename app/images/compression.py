@@ -52,7 +52,7 @@ like, which leaves edges and no detail, and then sharpened or, `denoised`, not."
 
 # The edges of pictures that are not sharp; looks that stronger compression hides have none.
 _SOFT_EDGES: Final[dict[str, tuple[int, ...]]] = {"jpeg": (80, 30), "webp": (20,), "avif": (40,)}
-LEAST_CLEAR: Final = 80  # the JPEG quality down to which the last three looks are told
+LEAST_CLEAR: Final = 80  # the JPEG quality down to which the last three looks can be recognised
 _CLEAR_EDGES: Final[dict[str, tuple[int, ...]]] = {"jpeg": (LEAST_CLEAR,)}
 _EDGES: Final[dict[str, Mapping[str, tuple[int, ...]]]] = {
     "sharp": EDGES,
@@ -82,7 +82,7 @@ _WORDS: Final = {
 
 
 def is_clear(compression: Compression) -> bool:
-    """Whether all looks can be told: lossless, or a JPEG of high quality."""
+    """Whether all looks can be recognised: lossless, or a JPEG of high quality."""
     codec, quality = compression
     return codec == "lossless" or (codec == "jpeg" and (quality or 0) >= LEAST_CLEAR)
 

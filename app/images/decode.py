@@ -298,7 +298,7 @@ def image_size(data: bytes, limits: Limits) -> tuple[int, int]:
 
 
 def _check_memory(error: Exception) -> None:
-    """Raise MemoryError if that was the reason, which Pillow's decoders tell as a number."""
+    """Raise MemoryError if that was the reason, which Pillow's decoders report as a number."""
     if isinstance(error, MemoryError) or str(error) == "decoder error -9":
         raise MemoryError from error
 
@@ -321,7 +321,7 @@ def _open(data: bytes, limits: Limits, fit: int | None = None) -> Image.Image:
         )
     if _JPEG_XL.match(data):
         most = limits.max_pixels if fit is None else limits.max_fit_pixels
-        admit(most)  # its reader decodes the pixels before it tells how many there are
+        admit(most)  # its reader decodes the pixels before it reports their number
     try:
         image = Image.open(io.BytesIO(data), formats=[*FORMATS, *installed_formats()])
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:

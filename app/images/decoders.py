@@ -27,24 +27,13 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import is_dataclass
 from itertools import accumulate
-from typing import Any, BinaryIO, Concatenate, Final, ParamSpec, Self, TypeAlias, TypeVar
+from typing import Any, BinaryIO, Concatenate, Final, ParamSpec, TypeAlias, TypeVar
 
 import numpy as np
 
 from app.errors import BadImage, BadInput, Overloaded, shortened
-from app.images.decoder import (
-    ADMIT,
-    BYTES_PER_PIXEL,
-    DONE,
-    FAILED,
-    LENGTH,
-    NO_MEMORY,
-    REFUSED,
-    SECONDS,
-    SECONDS_PER_PIXEL,
-    too_large,
-    too_long,
-)
+from app.images import decoder
+from app.images.decoder import ADMIT, DONE, FAILED, LENGTH, NO_MEMORY, REFUSED
 from app.system import memory_limit, plain_environment, usable_cores
 
 Given = ParamSpec("Given")
@@ -247,7 +236,8 @@ class _Call:
     def run(self, file: int, asked: object) -> Any:
         """The function's result for the file with this descriptor."""
         request = pickle.dumps(asked)
-        with _Place() as place:
+        with ExitStack() as place:  # one of the few starting places, until it is left
+            place.enter_context(_decoders.places)
             for _ in range(2):
                 try:
                     return self._answer(file, request, place)
@@ -256,7 +246,7 @@ class _Call:
                         raise _Stopped from None
             raise Overloaded("No process could be had that reads the file.")
 
-    def _answer(self, file: int, request: bytes, place: _Place) -> Any:
+    def _answer(self, file: int, request: bytes, place: ExitStack) -> Any:
         with ExitStack() as stack:
             out = _shared(stack)
             own, theirs = socket.socketpair()
@@ -266,14 +256,14 @@ class _Call:
                     raise _Stopped
                 _decoders.send(theirs.fileno(), file, out)
             own.sendall(LENGTH.pack(len(request)) + request)
-            seconds = SECONDS
+            seconds = decoder.SECONDS
             while True:
                 kind, body = self._message(own, place, seconds)
                 if kind == ADMIT:
                     (pixels,) = LENGTH.unpack(body)
-                    cost = pixels * BYTES_PER_PIXEL
+                    cost = pixels * decoder.BYTES_PER_PIXEL
                     stack.enter_context(_decoders.memory(cost, self._stopped))
-                    seconds += pixels * SECONDS_PER_PIXEL
+                    seconds += pixels * decoder.SECONDS_PER_PIXEL
                     own.sendall(b".")
                 elif kind == DONE:
                     return _loaded(body, out)
@@ -284,40 +274,22 @@ class _Call:
                 else:
                     raise _end(struct.unpack("b", body)[0], seconds)
 
-    def _message(self, own: socket.socket, place: _Place, seconds: float) -> tuple[bytes, bytes]:
+    def _message(self, own: socket.socket, place: ExitStack, seconds: float) -> tuple[bytes, bytes]:
         """The decoder's next message."""
         try:
             own.settimeout(_MOMENT_S)
             kind = own.recv(1)
         except TimeoutError:
-            place.leave()
+            place.close()
             own.settimeout(_PATIENCE * seconds)
             try:
                 kind = own.recv(1)
             except TimeoutError:
-                raise too_long(seconds) from None
+                raise decoder.too_long(seconds) from None
         if not kind:
             raise ConnectionResetError
         (length,) = LENGTH.unpack(_exactly(own, LENGTH.size))
         return kind, _exactly(own, length)
-
-
-class _Place:
-    """One of the few starting places, held in a `with` until it is left."""
-
-    def __enter__(self) -> Self:
-        _decoders.places.acquire()
-        self._is_held = True
-        return self
-
-    def leave(self) -> None:
-        """Give the place to the next."""
-        if self._is_held:
-            self._is_held = False
-            _decoders.places.release()
-
-    def __exit__(self, *_: object) -> None:
-        self.leave()
 
 
 def _exactly(own: socket.socket, length: int) -> bytes:
@@ -333,12 +305,10 @@ def _exactly(own: socket.socket, length: int) -> bytes:
 def _end(code: int, seconds: float) -> Exception:
     """Why a decoder ended without a message."""
     if -code in {signal.SIGPROF, signal.SIGXCPU}:
-        return too_long(seconds)
-    if code == NO_MEMORY or -code in {
-        signal.SIGKILL,
-        signal.SIGABRT,
-    }:  # by the system, or by libraries without memory
-        return too_large()
+        return decoder.too_long(seconds)
+    # Killed by the system, or by libraries without memory.
+    if code == NO_MEMORY or -code in {signal.SIGKILL, signal.SIGABRT}:
+        return decoder.too_large()
     if code < 0:
         return BadImage(f"The image cannot be decoded: it broke its decoder (signal {-code}).")
     return DecoderFailed(f"A decoder ended with {code} and said nothing.")

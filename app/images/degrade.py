@@ -25,7 +25,7 @@ from app.images.compression import (
     class_of,
     read_compression,
 )
-from app.images.drawings import Inpaint, cut, hole_mask, stream
+from app.images.drawings import Inpaint, cut_holes, hole_mask, stream
 from app.images.resize import resized
 
 N = TypeVar("N", int, float)
@@ -402,7 +402,7 @@ def make_input(
     if degradation.inpaint is not None:
         height, width = pixels.shape[:2]
         mask = hole_mask(height, width, degradation.inpaint, seed)
-        pixels = cut(pixels, mask, degradation.inpaint.color)
+        pixels = cut_holes(pixels, mask, degradation.inpaint.color)
     return DegradedInput(np.ascontiguousarray(pixels), compression)
 
 

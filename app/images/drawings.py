@@ -134,7 +134,7 @@ def hole_mask(height: int, width: int, inpaint: Inpaint, seed: int) -> NDArray[n
             return mask
 
 
-def cut(image: NDArray[Any], mask: NDArray[np.bool_], color: str) -> NDArray[Any]:
+def cut_holes(image: NDArray[Any], mask: NDArray[np.bool_], color: str) -> NDArray[Any]:
     """The image, uint8 [H, W, 3], with the colour in the holes."""
     return np.where(mask[..., None], rgb_of(color), image)
 

@@ -9,7 +9,14 @@ from app.calibration.manifest import MeasuredPair, PairInfo
 from app.calibration.record import Calibration
 from app.conformal import RiskCurve, Staircase
 from app.evaluation.reduce import Answered, Cell
-from app.evaluation.tables import QUANTITIES, Resamples, cell_rows, joint, mean_intervals, weights
+from app.evaluation.tables import (
+    QUANTITIES,
+    Resamples,
+    cell_rows,
+    joint_intervals,
+    mean_intervals,
+    weights,
+)
 from app.evaluation.variants import Variant
 from app.sampling.pipeline import Pipeline
 from app.serving.promise import Subject
@@ -87,7 +94,7 @@ def test_joint_intervals_by_hand():
     scenes = [f"{k * k // 60}" for k in range(30)]  # of one to eight images
     cell = cell_of(calibration, scenes, test)
     draws = Resamples.of(names(12), 2)
-    got = joint(cell, draws, ALPHAS)
+    got = joint_intervals(cell, draws, ALPHAS)
     realised = []
     known = list(dict.fromkeys(scenes))
     for a, b in zip(draws.calibration(len(known)), draws.test, strict=False):

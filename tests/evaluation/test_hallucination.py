@@ -38,8 +38,7 @@ def test_a_scale_that_does_not_divide_the_border():
 def test_the_report_has_both_sides(tmp_path):
     photos = photographs(tmp_path / "photos", 12, side=64, crops=1)
     found = evaluated(photos, FakeUpscaler(), settings=[plain()], with_opensr=True, **QUICK)
-    report.write(found, tmp_path / "out")
-    inside, outside = report.summary(found)["opensr"]
+    inside, outside = report.write(found, tmp_path / "out")["opensr"]
     assert (inside["where"], outside["where"]) == ("inside the mask", "outside")
     assert inside["pixels"] + outside["pixels"] > 0
     for row in (inside, outside):

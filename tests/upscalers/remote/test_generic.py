@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 from starlette.testclient import TestClient
 
-from app.images.drawings import Inpaint, cut, hole_mask
+from app.images.drawings import Inpaint, cut_holes, hole_mask
 from app.main import create_app
 from app.settings import Settings
 from app.upscalers.base import Source
@@ -160,7 +160,7 @@ def white(data):
 @pytest.fixture
 def holed():
     mask = hole_mask(SIDE, SIDE, Inpaint(share=0.4), 3)
-    return Source(cut(pattern(), mask, HOLE)), mask
+    return Source(cut_holes(pattern(), mask, HOLE)), mask
 
 
 @pytest.mark.parametrize("form", ["json", "multipart"])
@@ -214,7 +214,7 @@ def test_inpainting_from_pairs_to_a_mask(tmp_path):
         Admin(client).create(truth_files(20), degradation=damage, activate=True)
         truth = photo(99, 48, 48)
         holes = hole_mask(48, 48, Inpaint(share=0.15), 1)
-        answer = post(client, encoded(cut(truth, holes, HOLE)), alpha=0.12).json()
+        answer = post(client, encoded(cut_holes(truth, holes, HOLE)), alpha=0.12).json()
         image, mask = (
             pixels(client.get(answer["links"][part]).content) for part in ("image", "mask")
         )
