@@ -52,6 +52,8 @@ class AnnotatorSettings:
     margin: int = 4
 
     def __post_init__(self) -> None:
+        if (self.name, self.version, self.synthetic) != ("trustscale-annotator", 1, True):
+            raise ValueError(f"no synthetic annotator {self.name!r} of version {self.version!r}")
         if not 0 < self.blur <= 64:
             raise ValueError("the annotator's blur must be between 0 and 64 pixels")
         if not (self.color > 0 and 0 < self.structure < 1 and self.contrast >= 0):

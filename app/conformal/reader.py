@@ -48,6 +48,8 @@ class ReaderSettings:
     margin: float = 0.25
 
     def __post_init__(self) -> None:
+        if (self.name, self.synthetic) != ("rapidocr", True):
+            raise ValueError(f"no text reader {self.name!r}")
         if not (0 < self.legible < 1 and 0 <= self.margin <= 1):
             raise ValueError("the reader's legible must be in (0, 1), its margin in [0, 1]")
 
