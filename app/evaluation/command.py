@@ -25,12 +25,20 @@ from app.config_sources import with_options
 from app.conformal.moments import MAX_SAMPLES
 from app.errors import BadRequest
 from app.evaluation import report
-from app.evaluation.conduct import Findings, conduct, typical_side
+from app.evaluation.conduct import conduct, typical_side
 from app.evaluation.measure import SampleCache
-from app.evaluation.plan import Plan, make_plan
+from app.evaluation.plan import (
+    PAPER,
+    Plan,
+    Variant,
+    compared,
+    make_plan,
+    paper,
+    read_variants,
+    served,
+)
 from app.evaluation.plots import check_installed
 from app.evaluation.run import Options
-from app.evaluation.variants import PAPER, Variant, compared, paper, read_variants, served
 from app.images.degrade import Degradation
 from app.sampling.pipeline import identify
 from app.upscalers.base import Upscaler
@@ -174,7 +182,7 @@ def _degradation(named: options.Group) -> Degradation | None:
     return None if made == Degradation() else made
 
 
-async def _run(asked: _Asked, plan: Plan, cache: Path | None, options: Options) -> Findings:
+async def _run(asked: _Asked, plan: Plan, cache: Path | None, options: Options) -> report.Findings:
     async with local(many=True) as session:
         upscalers = [session.service.upscaler(name) for name in dict.fromkeys(asked.upscalers)]
         for upscaler in upscalers:
@@ -220,7 +228,7 @@ async def _calibration(name: str, calibrations: Calibrations, upscaler: str) -> 
     return await calibrations.get(name)
 
 
-def _text(findings: Findings, out: Path) -> str:
+def _text(findings: report.Findings, out: Path) -> str:
     lines = [findings.verdict.headline, *findings.verdict.findings]
     generated = sum(result.generated for result in findings.results)
     alpha = findings.options.reference_alpha

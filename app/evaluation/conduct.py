@@ -6,7 +6,7 @@ import asyncio
 import math
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -17,29 +17,14 @@ from app.calibration.pairs import check_left_out
 from app.errors import BadInput, BadPairs
 from app.evaluation.figures import number_figures, showcase
 from app.evaluation.measure import SampleCache
-from app.evaluation.plan import Plan
-from app.evaluation.plots import Picture
+from app.evaluation.plan import Plan, Variant
+from app.evaluation.report import Findings, judge
 from app.evaluation.run import Evaluation, Options, Progress
-from app.evaluation.tables import Resamples, Row, cell_rows, class_rows
-from app.evaluation.variants import Variant
-from app.evaluation.verdict import Verdict, judge
+from app.evaluation.tables import Resamples, cell_rows, class_rows
 from app.images.decode import PAIR_LIMITS, image_size
 from app.images.decoders import in_decoder
 from app.sampling.pipeline import Pipeline
 from app.upscalers.base import Upscaler
-
-
-@dataclass(frozen=True, slots=True, repr=False)  # asyncio.run writes results out when it ends
-class Findings:
-    """Everything that the report shows."""
-
-    plan: Plan
-    options: Options
-    results: Sequence[Evaluation]
-    rows: Sequence[Row]
-    pictures: Sequence[Picture]
-    verdict: Verdict
-    skipped: Sequence[dict[str, str]]
 
 
 async def conduct(

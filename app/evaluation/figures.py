@@ -13,6 +13,7 @@ from app.conformal.lab import shallow
 from app.conformal.risk import lab_psnr_lower_bound_db, leakage_bound
 from app.evaluation.earlier import SHOWN_ALPHA, Earlier
 from app.evaluation.measure import Image
+from app.evaluation.plan import SEMANTIC_MASK
 from app.evaluation.plots import (
     COLORS,
     GREY,
@@ -28,7 +29,6 @@ from app.evaluation.plots import (
 from app.evaluation.reduce import Cell
 from app.evaluation.run import Evaluation
 from app.evaluation.tables import Resamples, mean_intervals
-from app.evaluation.variants import SEMANTIC_MASK
 from app.images.drawings import overlay
 
 ALPHA = "α, the promised level"

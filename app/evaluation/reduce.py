@@ -21,7 +21,7 @@ from app.calibration.record import Calibration
 from app.conformal import Staircase
 from app.conformal.fidelity import FidelitySettings
 from app.evaluation.measure import Image
-from app.evaluation.variants import Variant
+from app.evaluation.plan import Variant
 from app.sampling.pipeline import Pipeline, guard
 from app.serving.promise import Subject
 from app.upscalers.base import Upscaler

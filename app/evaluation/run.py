@@ -16,10 +16,9 @@ from app.errors import BadRequest
 from app.evaluation.earlier import Earlier
 from app.evaluation.hallucination import Counts
 from app.evaluation.measure import Image, SampleCache, image_of
-from app.evaluation.plan import Plan, scene_of
+from app.evaluation.plan import Plan, Variant, scene_of
 from app.evaluation.plots import Record
 from app.evaluation.reduce import Cell, Part
-from app.evaluation.variants import Variant
 from app.images.degrade import Degradation, Mixture
 from app.system import usable_cores
 from app.upscalers.base import Upscaler

@@ -16,7 +16,7 @@ import pytest
 import typer.main
 
 from app.cli.main import app
-from app.evaluation.variants import read_variants
+from app.evaluation.plan import read_variants
 from app.main import create_app
 from app.serving.answer import Result
 from app.settings import Settings, load_settings

@@ -10,9 +10,8 @@ from app.conformal.indecision import IndecisionSettings
 from app.evaluation import report
 from app.evaluation.conduct import conduct
 from app.evaluation.measure import SampleCache
-from app.evaluation.plan import make_plan
+from app.evaluation.plan import Variant, make_plan, paper, served
 from app.evaluation.run import Options
-from app.evaluation.variants import Variant, paper, served
 from tests.cli.conftest import place, run, upscaler  # noqa: F401 - fixtures of the command
 from tests.factories import encoded, photo
 from tests.fakes import FakeUpscaler

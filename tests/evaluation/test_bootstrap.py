@@ -8,6 +8,7 @@ from app.calibration.guarantee import HighProbability
 from app.calibration.manifest import MeasuredPair, PairInfo
 from app.calibration.record import Calibration
 from app.conformal import RiskCurve, Staircase
+from app.evaluation.plan import Variant
 from app.evaluation.reduce import Answered, Cell
 from app.evaluation.tables import (
     QUANTITIES,
@@ -17,7 +18,6 @@ from app.evaluation.tables import (
     mean_intervals,
     weights,
 )
-from app.evaluation.variants import Variant
 from app.sampling.pipeline import Pipeline
 from app.serving.promise import Subject
 from tests.fakes import FakeUpscaler

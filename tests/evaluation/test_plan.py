@@ -7,8 +7,7 @@ from hypothesis import strategies as st
 from app.calibration.layout import PairFiles
 from app.conformal.indecision import IndecisionSettings
 from app.errors import BadRequest
-from app.evaluation.plan import Plan, make_plan, scene_of, split
-from app.evaluation.variants import paper, read_variants
+from app.evaluation.plan import Plan, make_plan, paper, read_variants, scene_of, split
 from tests.factories import pictures
 from tests.fakes import FakeUpscaler, FakeWitness
 

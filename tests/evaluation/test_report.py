@@ -9,8 +9,7 @@ from dataclasses import replace
 import pytest
 from PIL import Image
 
-from app.evaluation.report import FIGURES, REPORT, SUMMARY
-from app.evaluation.verdict import HEADLINES, judge
+from app.evaluation.report import FIGURES, HEADLINES, REPORT, SUMMARY, judge
 
 FIGURE_NAMES = (
     "fake-figure-1-gallery",

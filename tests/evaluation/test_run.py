@@ -18,8 +18,8 @@ from app.conformal.indecision import IndecisionSettings
 from app.conformal.lab import normalised_lab
 from app.errors import BadRequest, UpscalerFailed
 from app.evaluation.measure import SampleCache, Samples, decode, encode, image_of
+from app.evaluation.plan import SEMANTIC
 from app.evaluation.report import advice
-from app.evaluation.variants import SEMANTIC
 from app.sampling.pipeline import Pipeline, measure
 from app.serving.promise import Subject
 from app.upscalers.base import Source
