@@ -75,17 +75,6 @@ class TestRefused:
         problem = check_problem(admin.send("POST", files=many), "image-too-large")
         assert problem["limit"] == "max_files"
 
-    def test_each_pair_is_named(self, admin, upscaler):
-        files = {**truth_files(2), "y/bad.png": b"text", "y/copy.png": truth_files(1)["y/000.png"]}
-        problem = check_problem(admin.post_files(files), "bad-pairs")
-        found = {item["name"]: item["reason"] for item in problem["items"]}
-        assert found.pop("bad").startswith("y: The file is not a PNG")
-        assert found == {"copy": "the same image as 000"}
-        assert upscaler.calls == []
-        made = admin.create(files, on_bad_pair="skip")
-        assert made["n"] == 2
-        assert {item["name"] for item in made["skipped"]} == {"bad", "copy"}
-
 
 def test_pending_calibrations_are_listed(start):
     upscaler = FakeUpscaler(gate=threading.Event())
