@@ -35,7 +35,7 @@ from app.conformal.fidelity import largest_float32
 from app.errors import BadCalibration, reason_of
 
 FORMAT = "trustscale-calibration"
-VERSION = 1
+VERSION = 2
 MEDIA_TYPE = "application/vnd.trustscale.calibration+zip"
 SUFFIX = ".calibration"
 

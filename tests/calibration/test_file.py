@@ -138,7 +138,7 @@ class TestDamage:
     @pytest.mark.parametrize(
         ("fields", "words"),
         [
-            ({"version": 2}, "has version 2"),
+            ({"version": 1}, "has version 1"),
             *(({"sha256": sums}, None) for sums in (None, [], {}, {STEPS: 1})),
             *(({"manifest": changed}, "id does not match") for changed in UNFITTING),
             *(({"manifest": bad}, f"is invalid: {next(iter(bad))}") for bad in MALFORMED),
