@@ -80,3 +80,4 @@ if __name__ == "__main__":
     sys.setprofile(profile)
     with tempfile.TemporaryDirectory() as folder:
         asyncio.run(main(Path(folder)))
+    sys.setprofile(None)
