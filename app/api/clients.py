@@ -52,7 +52,7 @@ Value = TypeVar("Value")
 Unit = Literal["requests", "pixels"]
 
 CLIENT_GONE = 499
-"""Logged and counted for a client that hung up; nobody receives it."""
+"""Logged and counted for a client that hung up; it is not sent."""
 
 
 def client_name(request: Request, key: str | None) -> str:

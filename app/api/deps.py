@@ -56,7 +56,7 @@ class Keyring:
         return not self._digests
 
     def key_id(self, key: str | None) -> str | None:
-        """The public id of a key (8 digits of its digest); None: it does not belong here."""
+        """The public id of a key (8 digits of its digest); None: it is not in the ring."""
         if not key:  # also where an empty one was configured by mistake
             return None
         digest = _digest(key)
@@ -151,7 +151,7 @@ class Probes:
         at, answer = self._asked.get(upscaler.name, (-math.inf, None))
         if answer is None or (answer.done() and now - at >= self._rest_s):
             answer = asyncio.create_task(upscaler.check())
-            # Retrieves the error of a check that nobody awaits any more.
+            # Retrieves the error of a check that is no longer awaited.
             answer.add_done_callback(lambda done: done.cancelled() or done.exception())
             self._asked[upscaler.name] = now, answer
         await asyncio.shield(answer)
@@ -220,7 +220,7 @@ async def _client(request: Request, state: StateDep, _: _Keys = None) -> str | N
     if not state.client_keys.empty:
         is_admin = state.admin_keys.key_id(sent_key(request.headers)) is not None
         key = require(state.admin_keys if is_admin else state.client_keys, request.headers)
-    await check_form(request)  # after the key: strangers learn nothing about forms
+    await check_form(request)  # after the key: without one, an error must reveal no fields
     return key
 
 

@@ -150,7 +150,7 @@ async def upscale(
             job = await _submit(state, upload, fields, prepared, webhook)
             await upload.forget()
             if idempotency_key is None and await request.is_disconnected():
-                # Nobody knows its id, so nobody would get what it costs.
+                # The client does not know its id, and would pay for nothing.
                 await state.queue.cancel(job.id)
             return StoredResponse(job.id, accepted(job, **_ASYNC))
         has_begun = asyncio.Event()

@@ -26,7 +26,7 @@ from app.serving.answer import Guarantee, InputClass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subject:
-    """An upload, and the part of the calibration that speaks about it.
+    """An upload, and the part of the calibration that applies to it.
 
     whole: the calibration. part: those of its pairs whose curve is used.
     size: (height, width) of the output.
@@ -71,12 +71,12 @@ class Subject:
 
     @property
     def awaits_score(self) -> bool:
-        """Whether the part that speaks is known only when the picture has a score."""
+        """Whether the part that applies is known only when the picture has a score."""
         is_whole = self.third is None and self.applicability in {"exact", "whole"}
         return is_whole and self.part.is_divided and self.part.sizes.all == [self.size[::-1]]
 
     def scored(self, mean_log_sigma: float) -> Self:
-        """The same, and the part that speaks, of a picture with this score."""
+        """The same with the part that applies to a picture with this score."""
         if not self.awaits_score:
             return self
         third, part = self.part.of_third(mean_log_sigma)
@@ -364,7 +364,7 @@ def _error(usual: Usual, settings: FidelitySettings) -> str:
 
 
 def statement(subject: Subject, alpha: float) -> str:
-    """The theorem about a mask of α, and what it does not speak about."""
+    """The theorem about a mask of α, and what it does not cover."""
     group = subject.group
     of_group = [] if group is None else [f"It speaks about images of the group {group!r} only."]
     if subject.applicability == "unknown":

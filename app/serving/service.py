@@ -3,7 +3,7 @@
     UpscaleRequest ──choose, decode, settle, admit──▶ Admitted      (choose.py, prepare.py)
     Admitted ──generate──▶ Masked ──encode──▶ Encoded ──sign, store──▶ answer      (here)
 
-The second line runs in a slot (`Slots`). What a step has used up is let go with it, and σ
+The second line runs in a slot (`Slots`). What a step has used up is released with it, and σ
 becomes mask and trust levels strip by strip.
 """
 
@@ -453,7 +453,7 @@ class UpscaleService(ServiceContext):
             async with self.slots.slot(admitted.footprint, patient=patient):
                 waited = {"wait": 1e3 * (time.perf_counter() - arrived)}
                 on_begin()
-                # Nested, so that each step's input is let go when the step has ended.
+                # Nested, so that each step's input is released when the step has ended.
                 encoded = await encode(
                     await generate(
                         self,
