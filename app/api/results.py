@@ -147,8 +147,7 @@ async def get_result_file(
     if part == "mask" and asked == result.alpha:
         return await _stored(state, request, result_id, MASK, "image/png")
     await state.limits.take(client_name(request, key), "requests")
-    draw = {"mask": _mask, "overlay": _overlay, "believed": _believed}[part]
-    drawn = await while_connected(request, _in_turn(state, draw(state, result, asked)))
+    drawn = await while_connected(request, _in_turn(state, _drawn(state, result, asked, part)))
     return Sent(drawn, "image/png")
 
 
@@ -239,7 +238,6 @@ async def _in_form(state: State, result: Result | Unmasked, data: bytes, form: F
         )
     trust = mask_file = b""
     if isinstance(result, Result):
-        trust = b""
         if form_of(form, None).holds_pages:
             trust = await state.stores.results.blob(result.id, TRUST)
         mask_file = await _mask(state, result, result.alpha)
@@ -273,15 +271,13 @@ async def _mask(state: State, result: Result, alpha: float) -> bytes:
     return await shielded(drawn)
 
 
-async def _overlay(state: State, result: Result, alpha: float) -> bytes:
+async def _drawn(state: State, result: Result, alpha: float, part: str) -> bytes:
     mask = await _mask(state, result, alpha)
+    if part == "mask":
+        return mask
     image = await state.stores.results.blob(result.id, image_file(result))
-    return await shielded(png_overlay, image, mask)
-
-
-async def _believed(state: State, result: Result, alpha: float) -> bytes:
-    mask = await _mask(state, result, alpha)
-    image = await state.stores.results.blob(result.id, image_file(result))
+    if part == "overlay":
+        return await shielded(png_overlay, image, mask)
     rest = await state.stores.results.blob(result.id, REST)
     return await shielded(png_believed_of, result, image, mask, rest)
 
