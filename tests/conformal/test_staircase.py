@@ -101,19 +101,13 @@ class TestStaircase:
     def test_many_at_once(self):
         """Staircases that lie one after the other are those, empty ones too, and are checked."""
         sizes = (0, 3, 0, 0, 1, 2, 0)
-        one_by_one = [
-            Staircase(np.arange(size, dtype=np.float32), np.arange(1, size + 1, dtype=np.float32))
-            for size in sizes
-        ]
-        levels, errors = (
-            np.concatenate([getattr(one, part) for one in one_by_one])
-            for part in ("levels", "errors")
-        )
+        one_by_one = [Staircase(np.arange(size), np.arange(1, size + 1)) for size in sizes]
+        levels = np.concatenate([one.levels for one in one_by_one])
+        errors = np.concatenate([one.errors for one in one_by_one])
         assert Staircase.split(levels, errors, np.array(sizes)) == one_by_one
         for place in range(len(levels)):
             for wrong in (np.nan, -1.0):
-                changed = errors.copy()
-                changed[place] = wrong
+                changed = np.where(np.arange(len(errors)) == place, wrong, errors)
                 with pytest.raises(ValueError, match="errors above 0"):
                     Staircase.split(levels, changed, np.array(sizes))
         with pytest.raises(ValueError, match="add up"):
@@ -160,14 +154,9 @@ class TestRiskCurve:
     def test_a_large_image_is_read_off_exactly(self):
         """The look-up table of whole images answers like a binary search."""
         generator = np.random.default_rng(0)
-        images = [
-            (
-                (generator.lognormal(-9, 2, (64, 64))).astype(np.float32),
-                generator.random((64, 64), dtype=np.float32),
-            )
-            for _ in range(20)
-        ]
-        curve = curve_of(images)
+        sigmas = generator.lognormal(-9, 2, (20, 64, 64)).astype(np.float32)
+        errors = generator.random(sigmas.shape, dtype=np.float32)
+        curve = curve_of(list(zip(sigmas, errors, strict=True)))
         sigma = generator.lognormal(-9, 3, (400, 500)).astype(np.float32)
         sigma[0, :3] = [0, -0.0, 1e-42]
         sigma[1, : len(curve.thresholds)] = curve.thresholds[:500]
@@ -186,14 +175,13 @@ class TestRiskCurve:
                 CURVES[rule]([], bound)
 
     def test_refuses_nan(self):
-        curve = curve_of([])
-        with pytest.raises(ValueError, match="not a number"):
-            curve.risk(math.nan)
-        with pytest.raises(ValueError, match="not a number"):
-            curve.threshold(math.nan)
-        with pytest.raises(ValueError, match="NaN"):
-            curve.mask(np.array([[np.nan]], np.float32), 0.1)
-        with pytest.raises(ValueError, match="NaN"):
-            curve.trust_code(np.array([[np.nan]], np.float32))
-        with pytest.raises(ValueError, match="not a number"):
-            curve.mask_of_code(np.zeros((1, 1), np.uint16), math.nan)
+        curve, sigma = curve_of([]), np.full((1, 1), np.nan, np.float32)
+        for read, *values in (
+            (curve.risk, math.nan),
+            (curve.threshold, math.nan),
+            (curve.mask, sigma, 0.1),
+            (curve.trust_code, sigma),
+            (curve.mask_of_code, np.zeros((1, 1), np.uint16), math.nan),
+        ):
+            with pytest.raises(ValueError, match=r"not a number|NaN"):
+                read(*values)
