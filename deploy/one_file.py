@@ -57,8 +57,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--prefix", required=True, help="registry and owner, with a slash")
     parser.add_argument("--tag", required=True)
-    words = parser.parse_args()
-    yaml.safe_dump(one_file(words.prefix, words.tag), sys.stdout, sort_keys=False, width=100)
+    options = parser.parse_args()
+    yaml.safe_dump(one_file(options.prefix, options.tag), sys.stdout, sort_keys=False, width=100)
 
 
 if __name__ == "__main__":

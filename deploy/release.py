@@ -66,8 +66,8 @@ def run(*command: str | Path, cwd: Path = ROOT, text: str | None = None) -> str:
         [*map(str, command)], cwd=cwd, input=text, capture_output=True, text=True, check=False
     )
     if done.returncode:
-        words = " ".join(map(str, command))[:200]
-        sys.exit(f"release-check: {words} failed:\n{(done.stdout + done.stderr)[-4000:]}")
+        called = " ".join(map(str, command))[:200]
+        sys.exit(f"release-check: {called} failed:\n{(done.stdout + done.stderr)[-4000:]}")
     return done.stdout
 
 

@@ -28,17 +28,17 @@ _INTERRUPTED: Final = 130
 class Interruption:
     """The message after Ctrl-C: what happens to the work, and how to continue."""
 
-    words: str = ""
+    text: str = ""
 
 
 @contextmanager
-def interruptible(words: str = "") -> Iterator[Interruption]:
+def interruptible(text: str = "") -> Iterator[Interruption]:
     """On Ctrl-C, end with this text and exit code 130."""
-    interruption = Interruption(words)
+    interruption = Interruption(text)
     try:
         yield interruption
     except KeyboardInterrupt:
-        typer.echo(interruption.words, err=True)
+        typer.echo(interruption.text, err=True)
         raise typer.Exit(_INTERRUPTED) from None
 
 
@@ -63,9 +63,9 @@ class Bars:
             self._last_line = self._clock()
             self.line(f"{what}: {amount}")
 
-    def line(self, words: str) -> None:
+    def line(self, text: str) -> None:
         """Print a line above the bars."""
-        self._progress.console.print(words, soft_wrap=True, markup=False, highlight=False)
+        self._progress.console.print(text, soft_wrap=True, markup=False, highlight=False)
 
 
 @contextmanager

@@ -194,7 +194,7 @@ def audit(
 
 def shown(found: dict[str, Any], *, as_json: bool) -> None:
     """Print a calibration, or the job that is making it."""
-    output(found, lambda one: _job(one["job"]) if "job" in one else _words(one), as_json=as_json)
+    output(found, lambda one: _job(one["job"]) if "job" in one else _text(one), as_json=as_json)
 
 
 def _aside(measured: dict[str, Any] | None) -> list[str]:
@@ -209,7 +209,7 @@ def _aside(measured: dict[str, Any] | None) -> list[str]:
     ]
 
 
-def _words(document: dict[str, Any]) -> str:
+def _text(document: dict[str, Any]) -> str:
     pipeline = document["pipeline"]
     lines = [
         f"{document['id']}{' (active)' if document['state'] == 'active' else ''}",
@@ -290,10 +290,10 @@ def _describe(guarantee: dict[str, Any]) -> str:
         case "post_hoc":
             choice = guarantee["menu"] or guarantee["between"]
             if guarantee["menu"]:
-                words = f"of {', '.join(f'{alpha:g}' for alpha in choice)}"
+                which = f"of {', '.join(f'{alpha:g}' for alpha in choice)}"
             else:
-                words = f"between {choice[0]:g} and {choice[1]:g}"
-            return f"for α {words} chosen after looking"
+                which = f"between {choice[0]:g} and {choice[1]:g}"
+            return f"for α {which} chosen after looking"
         case _:
             return f"errors above {guarantee['tolerance']:g} in few pictures{likely}"
 

@@ -71,7 +71,7 @@ class Making:
             if str(path := folder / file.path) in used or file.is_table or file.is_predictions
         }
         with interruptible() as interrupted, progress_bars() as bars:
-            interrupted.words = (
+            interrupted.text = (
                 "What is measured is kept; run the same command again to continue."
                 if self.server is None
                 else "Nothing was begun."
@@ -87,7 +87,7 @@ class Making:
                     jobs = await self._begun(service, members, naming, bars)
                     if self.server is not None:
                         look = f"trustscale calibrations show {jobs[0].id} --server {self.server}"
-                        interrupted.words = f"The job continues. Look: {look}"
+                        interrupted.text = f"The job continues. Look: {look}"
                     made = [await self._ended(service, job, bars) for job in jobs]
                     return [outcome for outcome in made if outcome is not None]
 

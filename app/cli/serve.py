@@ -112,7 +112,7 @@ def check(as_json: options.Json = False) -> None:
     """
     settings = load_settings()
     warnings = asyncio.run(check_settings(settings))
-    output(effective(settings), _words, as_json=as_json)
+    output(effective(settings), _text, as_json=as_json)
     warnings += [
         f"no setting reads the environment variable {name}"
         f"{did_you_mean(name.removeprefix(PREFIX), Settings.model_fields)}"
@@ -122,7 +122,7 @@ def check(as_json: options.Json = False) -> None:
         typer.echo(f"warning: {warning}", err=True)
 
 
-def _words(shown: dict[str, Any]) -> str:
+def _text(shown: dict[str, Any]) -> str:
     return "\n".join(f"{name} = {json.dumps(value)}" for name, value in shown.items())
 
 

@@ -109,7 +109,7 @@ async def look(wanted: ConnectRequest) -> Suggestion:
             try:
                 suggestion = await read(upstream, path, wanted.settings)
             except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
-                raise BadRequest("What the server says of itself cannot be read.") from error
+                raise BadRequest("The description that the server gives cannot be read.") from error
             if suggestion is not None:
                 return _named(suggestion, wanted, parts.hostname or "")
     known = [
@@ -119,8 +119,8 @@ async def look(wanted: ConnectRequest) -> Suggestion:
     ]
     hint = f" There are presets for it: set preset to {' or '.join(known)}." if known else ""
     raise BadRequest(
-        f"Nothing at {base} says that it takes a picture and gives one: asked were /v2 (Triton, "
-        f"KServe, MLServer), /config (Gradio), /openapi.json (Cog, OpenAPI) and /docs.json.{hint}"
+        f"No description of an upscaler is at {base}; tried /v2 (Triton, KServe, MLServer), "
+        f"/config (Gradio), /openapi.json (Cog, OpenAPI) and /docs.json.{hint}"
     )
 
 
@@ -328,7 +328,7 @@ def _named(found: Suggestion, wanted: ConnectRequest, of: str) -> Suggestion:
     try:
         json.dumps(parts, ensure_ascii=False, allow_nan=False).encode()
     except ValueError as error:
-        raise BadRequest("What the server says of itself cannot be read.") from error
+        raise BadRequest("The description that the server gives cannot be read.") from error
     return found
 
 

@@ -196,8 +196,8 @@ def _operations(document: Any, where: Entry) -> Iterator[tuple[int, Suggestion]]
                     **({"seed": {"min": 1, "max": seed_max}} if seed_max else {}),
                     "answer": {"image": "body" if is_picture else "json"},
                 }
-                words = f"{path} {operation.get('operationId')} {operation.get('summary')}"
-                score = 4 * bool(_UPSCALES.search(words)) + 2 * is_picture + (kind == _FORM)
+                text = f"{path} {operation.get('operationId')} {operation.get('summary')}"
+                score = 4 * bool(_UPSCALES.search(text)) + 2 * is_picture + (kind == _FORM)
                 needs = [f"request.{name}" for name in needed]
                 yield score, Suggestion("an HTTP API with an OpenAPI description", entry, needs)
 

@@ -37,22 +37,22 @@ def main() -> int:
     parser.add_argument("--tag", default="local")
     parser.add_argument("--torch", help="where the worker's torch comes from, in pip's words")
     parser.add_argument("--wheels", help="a folder that the build sees as /torch; buildah only")
-    words = parser.parse_args()
-    if shutil.which(words.engine) is None:
+    options = parser.parse_args()
+    if shutil.which(options.engine) is None:
         print("images: neither docker nor buildah is installed.", file=sys.stderr)
         return 2
     os.environ["CONTAINERS_CONF"] = str(ROOT / "deploy" / "images" / "containers.conf")
-    base = words.base or _base(words.engine)
+    base = options.base or _base(options.engine)
     known, outgrown = figures(), []
-    if not words.torch:
+    if not options.torch:
         known.pop("worker", None)  # its figure is that of torch for CPUs
     print(f"{'image':10}{'MB above base':>15}{'layers':>8}{'seconds':>9}")
-    for target in words.targets:
+    for target in options.targets:
         began = time.monotonic()
-        name = f"trustscale-{target}:{words.tag}"
-        _build(words, target, name, base)
-        size, layers = _inspect(words.engine, name)
-        above = (size - _inspect(words.engine, base)[0]) / 1e6
+        name = f"trustscale-{target}:{options.tag}"
+        _build(options, target, name, base)
+        size, layers = _inspect(options.engine, name)
+        above = (size - _inspect(options.engine, base)[0]) / 1e6
         print(f"{target:10}{above:15.0f}{layers:8}{time.monotonic() - began:9.0f}")
         if above > GROWTH * known.get(target, above):
             outgrown.append(f"{target}: {above:.0f} MB, {known[target]:.0f} MB in the docs")
@@ -92,14 +92,14 @@ def _base(engine: str) -> str:
     return f"localhost/{BASE}"
 
 
-def _build(words: argparse.Namespace, target: str, name: str, base: str) -> None:
-    command = [words.engine, "build", "--target", target, "--tag", name]
+def _build(options: argparse.Namespace, target: str, name: str, base: str) -> None:
+    command = [options.engine, "build", "--target", target, "--tag", name]
     command += ["--build-arg", f"PYTHON_IMAGE={base}"]
-    if words.torch:
-        command += ["--build-arg", f"TORCH={words.torch}"]
-    if words.wheels:
-        command += ["--volume", f"{Path(words.wheels).resolve()}:/torch:ro"]
-    if words.engine == "buildah":
+    if options.torch:
+        command += ["--build-arg", f"TORCH={options.torch}"]
+    if options.wheels:
+        command += ["--volume", f"{Path(options.wheels).resolve()}:/torch:ro"]
+    if options.engine == "buildah":
         # Docker's format, or the health check would be lost.
         command += ["--format", "docker", "--isolation", "chroot", "--network", "host", "--layers"]
         command += LIMITS

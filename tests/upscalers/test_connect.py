@@ -280,7 +280,9 @@ async def test_pinned():
         seen.append((request.url.host, request.headers["host"], request.extensions["sni_hostname"]))
         return httpx.Response(307, headers={"location": "https://10.0.0.1/openapi.json"})
 
-    with pytest.raises(BadRequest, match=r"Nothing at https://up\.example/api says"):
+    with pytest.raises(
+        BadRequest, match=r"description of an upscaler is at https://up\.example/api;"
+    ):
         await look(connected(moved, "https://up.example/api", private=False, resolve=resolve))
     assert set(seen) == {("93.184.216.34", "up.example", "up.example")}
 

@@ -17,7 +17,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
-from itertools import islice
 from typing import Annotated, Any, Final
 
 from jsonpointer import EndOfList, JsonPointer, JsonPointerException
@@ -264,8 +263,8 @@ def explanation(reply: Reply, error_text: Sequence[str] = ()) -> str:
         text = bytes(reply.body[:1024]).decode("utf-8", "replace").lstrip()
         said = "" if text.startswith("<") or "\0" in text else text
     else:
-        configured = (_words(first(reply.document, place)) for place in error_text)
-        said = next(filter(None, configured), "") or _words(reply.document)
+        configured = (_text_of(first(reply.document, place)) for place in error_text)
+        said = next(filter(None, configured), "") or _text_of(reply.document)
     # Redacted before it is cut, which may cut a token.
     return _one_line(reply.redact(said))
 
@@ -302,18 +301,18 @@ def _is_quota(reply: Reply) -> bool:
     return bool(codes & _QUOTA_CODES)
 
 
-def _words(value: Any, depth: int = _DEEPEST) -> str:
+def _text_of(value: Any, depth: int = _DEEPEST) -> str:
     if isinstance(value, str):
         return value
     if depth and isinstance(value, list):
-        return "; ".join(filter(None, (_words(item, depth - 1) for item in value[:5])))
+        return "; ".join(filter(None, (_text_of(item, depth - 1) for item in value[:5])))
     if depth and isinstance(value, dict):
         if "msg" in value:
             loc, said = value.get("loc"), str(value["msg"])
             place = ".".join(str(part) for part in loc[:9]) if isinstance(loc, list) else ""
             return f"{place}: {said}" if place else said
         for key in ("error", "detail", "message", "errors", "title"):
-            if found := _words(value.get(key), depth - 1):
+            if found := _text_of(value.get(key), depth - 1):
                 return found
     return ""
 
@@ -362,14 +361,13 @@ Pointer = Annotated[str, AfterValidator(checked), Field(description="JSON pointe
 
 def images(document: Any) -> list[str]:
     """Pointers to what looks like an image; links last."""
-    found = [leaf for leaf in islice(_leaves(document, ""), 10_000) if _is_image(leaf[1])]
+    found = [leaf for leaf in _leaves(document) if _is_image(leaf[1])]
     return [place for place, _ in sorted(found, key=lambda leaf: leaf[1].startswith("http"))]
 
 
 def outline(document: Any) -> str:
     """A dozen pointers of a document without values: "/id, /output/0 (looks like an image)"."""
-    leaves = list(islice(_leaves(document, ""), 10_000))
-    leaves.sort(key=lambda leaf: not _is_image(leaf[1]))
+    leaves = sorted(_leaves(document), key=lambda leaf: not _is_image(leaf[1]))
     named = [
         pointer[:_MOST_LETTERS] + (" (looks like an image)" if _is_image(value) else "")
         for pointer, value in leaves[:_MOST_NAMED]
@@ -382,10 +380,10 @@ def _is_image(value: Any) -> bool:
     return isinstance(value, str) and _IMAGE.match(value) is not None
 
 
-def _leaves(value: Any, pointer: str) -> Iterator[tuple[str, Any]]:
-    """Pointers and values of everything but objects and arrays."""
-    waiting = [(pointer, value)]
-    while waiting:
+def _leaves(document: Any) -> Iterator[tuple[str, Any]]:
+    """Pointers and values of everything but objects and arrays, at most 10,000."""
+    waiting, left = [("", document)], 10_000
+    while waiting and left:
         pointer, value = waiting.pop()
         if isinstance(value, dict):
             parts = [(JsonPointer.from_parts([name]).path, one) for name, one in value.items()]
@@ -393,5 +391,6 @@ def _leaves(value: Any, pointer: str) -> Iterator[tuple[str, Any]]:
             parts = [(f"/{place}", one) for place, one in enumerate(value)]
         else:
             yield pointer, value
+            left -= 1
             continue
         waiting += [(pointer + part, one) for part, one in reversed(parts)]

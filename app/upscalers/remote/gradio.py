@@ -107,7 +107,7 @@ class GradioUpscaler(Adapter[GradioConfig]):
             said = data
         if not said:
             return GenerationFailed(f"{self.name!r} failed without saying why.")
-        words = self._upstream.redact(str(said))[:300]
-        if "quota" in words.lower():
-            return QuotaSpent(f"{self.name!r} has no GPU quota left: {words}")
-        return GenerationFailed(f"{self.name!r} failed: {words}")
+        text = self._upstream.redact(str(said))[:300]
+        if "quota" in text.lower():
+            return QuotaSpent(f"{self.name!r} has no GPU quota left: {text}")
+        return GenerationFailed(f"{self.name!r} failed: {text}")
