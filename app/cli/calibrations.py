@@ -222,16 +222,8 @@ def _text(document: dict[str, Any]) -> str:
         f"  guarantee    {_describe(document['guarantee'])}",
         f"  scenes       {document['n']} ({document['pairs']} pairs)",
         f"  smallest α   {document['min_alpha']:.4f}",
-        *(
-            f"  group        {row['group']}: {row['n']} scenes, smallest possible α "
-            f"{row['min_alpha']:.4f}"
-            for row in document["groups"]
-        ),
-        *(
-            f"  class        {row['name']}: {row['n']} scenes, smallest possible α "
-            f"{row['min_alpha']:.4f}"
-            for row in document["classes"]
-        ),
+        *(_curve("group", row["group"], row) for row in document["groups"]),
+        *(_curve("class", row["name"], row) for row in document["classes"]),
         *_aside(document["aside"]),
         "",
         "  α       threshold     trusted area of the pairs",
@@ -245,10 +237,15 @@ def _text(document: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def _curve(kind: str, name: str, row: dict[str, Any]) -> str:
+    return f"  {kind}        {name}: {row['n']} scenes, smallest possible α {row['min_alpha']:.4f}"
+
+
 def verdict_of(document: dict[str, Any]) -> list[str]:
     """Two sentences on its use, and the next command."""
     calibration, alpha = document["id"], document["default_alpha"]
-    if short := _shortfall(document):
+    bound = document["pipeline"]["fidelity"]["bound"]
+    if short := guarantee_of(document["guarantee"]).shortfall(alpha, bound, document["n"]):
         return [
             f"Not usable yet: the default {short}.",
             f"Add scenes:  trustscale calibrations extend {calibration} DIR",
@@ -273,13 +270,6 @@ def _without_weights(indecision: dict[str, Any]) -> dict[str, Any]:
     return indecision if fit is None else {**indecision, "fit": fit["name"]}
 
 
-def _shortfall(document: dict[str, Any]) -> str | None:
-    """Why nothing is trusted at the default α; None: something is."""
-    return guarantee_of(document["guarantee"]).shortfall(
-        document["default_alpha"], document["pipeline"]["fidelity"]["bound"], document["n"]
-    )
-
-
 def _describe(guarantee: dict[str, Any]) -> str:
     likely = "" if guarantee["delta"] is None else f", with probability {1 - guarantee['delta']:g}"
     match guarantee["kind"]:
@@ -288,11 +278,10 @@ def _describe(guarantee: dict[str, Any]) -> str:
         case "high_probability":
             return f"in expectation over images{likely} ({guarantee['method']})"
         case "post_hoc":
-            choice = guarantee["menu"] or guarantee["between"]
             if guarantee["menu"]:
-                which = f"of {', '.join(f'{alpha:g}' for alpha in choice)}"
+                which = f"of {', '.join(f'{alpha:g}' for alpha in guarantee['menu'])}"
             else:
-                which = f"between {choice[0]:g} and {choice[1]:g}"
+                which = "between {:g} and {:g}".format(*guarantee["between"])
             return f"for α {which} chosen after looking"
         case _:
             return f"errors above {guarantee['tolerance']:g} in few pictures{likely}"

@@ -323,17 +323,13 @@ def _named(found: Suggestion, wanted: ConnectRequest, of: str) -> Suggestion:
         name = found.entry["kind"]
     found.entry = merge({"name": name or "upscaler", **found.entry}, wanted.settings)
     config_of(found.entry)
-    found.needs = [one for one in found.needs if not _is_set(found.entry, one)]
+    found.needs = [one for one in found.needs if not find(found.entry, f"/{one.replace('.', '/')}")]
     parts = [found.what, found.entry, found.needs, found.notes]
     try:
         json.dumps(parts, ensure_ascii=False, allow_nan=False).encode()
     except ValueError as error:
         raise BadRequest("The description that the server gives cannot be read.") from error
     return found
-
-
-def _is_set(entry: Entry, place: str) -> bool:
-    return find(entry, "/" + place.replace(".", "/")) != []
 
 
 def _parts(address: str) -> SplitResult:
