@@ -33,9 +33,8 @@ from typing import TYPE_CHECKING, Final, Self, get_args
 from uuid import uuid4
 
 from app.errors import ConfigError
-from app.jobs.handlers import FanOut, Handler
+from app.jobs.handlers import FanOut, Handler, Supervisor
 from app.jobs.runner import Coordinator, OnEnd, RetryPolicy, TaskRunner
-from app.jobs.supervision import Supervisor
 from app.jobs.webhooks import delivery_of
 from app.stores.base import Job, JobKind, JobState, JobStatus, JobStore, StoreUnavailable
 from app.telemetry.signals import Metrics, context, span

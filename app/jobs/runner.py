@@ -26,8 +26,17 @@ from app.errors import (
     UpscalerRejected,
     UpscalerUnavailable,
 )
-from app.jobs.handlers import FanOut, GivenUp, Handler, Interrupted, JobContext, Later
-from app.jobs.supervision import JobCancelled, Over, Supervisor
+from app.jobs.handlers import (
+    FanOut,
+    GivenUp,
+    Handler,
+    Interrupted,
+    JobCancelled,
+    JobContext,
+    Later,
+    Over,
+    Supervisor,
+)
 from app.problems import problem_of
 from app.stores.base import Job, JobState, JobStatus, JobStore, StoreUnavailable
 from app.telemetry.signals import Metrics, fail, resumed, span

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from app.errors import NotFound, TimedOut, TrustscaleError, UpscalerUnavailable
+from app.jobs.handlers import Interrupted, JobCancelled, Over, Supervisor
 from app.jobs.runner import RetryPolicy, Turns
-from app.jobs.supervision import Interrupted, JobCancelled, Over, Supervisor
 from app.stores.base import JobState, StoreUnavailable
 from app.upscalers.remote.answers import BadCredentials
 from tests.clock import LoopClock
