@@ -86,7 +86,8 @@ def neighborhood(
     truth: Pixels, prediction: Pixels, settings: FidelitySettings
 ) -> NDArray[np.float32]:
     """K * ‖Y − Ŷ‖₁: the mean error of a neighbourhood, as in the authors' experiments."""
-    return gaussian_blur(lab_distance(truth, prediction), settings.blur)
+    distance = lab_distance(truth, prediction)
+    return gaussian_blur(distance, settings.blur, out=distance)
 
 
 def neighborhood_difference(
