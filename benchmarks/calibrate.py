@@ -78,7 +78,9 @@ async def overhead(pairs: Sequence[tuple[bytes, bytes]]) -> tuple[float, float]:
     for number, (x, y) in enumerate(pairs):
         began = time.perf_counter()
         pair = load_pair(str(number), y, x, pipeline, degradation=None, seed=0)
-        measurement = await measure(upscaler, Source(pair.x, pair.facts), pipeline, pair.seed)
+        measurement = await measure(
+            upscaler, Source(pair.x, pair.facts), pipeline, pair.seed, truth=pair.y
+        )
         pack(reduce_pair(pair, measurement, pipeline))
         everything += time.perf_counter() - began
         generation += measurement.timings_ms["samples"] / 1e3
@@ -114,7 +116,9 @@ async def rate(x: bytes, y: bytes, *, decoding: bool) -> Rate:
     async def one() -> None:
         async with places:
             pair = await asyncio.to_thread(loaded) if decoding else ready
-            measurement = await measure(upscaler, Source(pair.x, pair.facts), pipeline, pair.seed)
+            measurement = await measure(
+                upscaler, Source(pair.x, pair.facts), pipeline, pair.seed, truth=pair.y
+            )
             measured = await asyncio.to_thread(reduce_pair, pair, measurement, pipeline)
             await asyncio.to_thread(pack, measured)
 

@@ -70,6 +70,7 @@ class PairTask:
             self.request.pipeline,
             pair.seed,
             patience_s=PATIENCE_S,
+            truth=pair.y,
             on_sample=see,
         )
         if canary is not None:
@@ -85,7 +86,9 @@ def check_measurable(settings: FidelitySettings) -> None:
 
 def reduce_pair(pair: Pair, measurement: Measurement, pipeline: Pipeline) -> MeasuredPair:
     """Reduce σ and D to a staircase, where no label is needed."""
-    error = fidelity.error(pair.y, measurement.prediction, pipeline.fidelity)
+    error = fidelity.error(
+        pair.y, measurement.prediction, pipeline.fidelity, distance=measurement.distance
+    )
     return reduced(pair_info(pair, measurement, pipeline), measurement.sigma, error)
 
 

@@ -22,6 +22,7 @@ Labels = Literal["people", "synthetic"]
 Unit = Literal["lab", "ssim", "stretch", "label"]
 Rule: TypeAlias = synthetic.AnnotatorSettings | reader.ReaderSettings
 Error: TypeAlias = "Callable[[Pixels, Pixels, FidelitySettings], NDArray[np.float32]]"
+OfDistance: TypeAlias = "Callable[[NDArray[np.float32], FidelitySettings], NDArray[np.float32]]"
 
 # The largest ‖u − v‖₁ of two sRGB colours in normalised Lab, 1.9575660174 between pure green and
 # pure blue, rounded up. The paper uses 3, the trivial bound.
@@ -45,6 +46,8 @@ class Metric:
     title: how a form offers it.
     radius: how far along either axis D of a pixel depends on other pixels; None: unknown.
     bytes_per_pixel: what `error` allocates at most, without the images.
+    of_distance: `error` from ‖Y − Ŷ‖₁ in normalised Lab, float32 [H, W], which it may overwrite;
+    None: that does not suffice.
     unit: L1 distance in normalised Lab, distance by SSIM, share of the stretch, or 1 where a label
     marks the pixel.
     blurs: whether `blur` changes D.
@@ -62,6 +65,7 @@ class Metric:
     title: str
     radius: Callable[[FidelitySettings], int | None]
     bytes_per_pixel: int
+    of_distance: OfDistance | None = None
     unit: Unit = "lab"
     blurs: bool = False
     bounds_psnr: bool = False
@@ -86,7 +90,10 @@ def neighborhood(
     truth: Pixels, prediction: Pixels, settings: FidelitySettings
 ) -> NDArray[np.float32]:
     """K * ‖Y − Ŷ‖₁: the mean error of a neighbourhood, as in the authors' experiments."""
-    distance = lab_distance(truth, prediction)
+    return _around(lab_distance(truth, prediction), settings)
+
+
+def _around(distance: NDArray[np.float32], settings: FidelitySettings) -> NDArray[np.float32]:
     return gaussian_blur(distance, settings.blur, out=distance)
 
 
@@ -170,6 +177,7 @@ METRICS: dict[str, Metric] = {
         title="Colour, mean error around each pixel (recommended)",
         radius=lambda settings: gaussian_radius(settings.blur),
         bytes_per_pixel=10,
+        of_distance=_around,
         blurs=True,
         counted_up_to=0.5,
     ),
@@ -193,6 +201,7 @@ METRICS: dict[str, Metric] = {
         title="Colour at the pixel itself (gives a PSNR bound)",
         radius=lambda _: 0,
         bytes_per_pixel=8,
+        of_distance=lambda distance, _: distance,
         bounds_psnr=True,
         counted_up_to=1.0,
     ),
@@ -353,10 +362,12 @@ def error(
     settings: FidelitySettings | None = None,
     *,
     label: NDArray[Any] | None = None,
+    distance: NDArray[np.float32] | None = None,
 ) -> NDArray[np.float32]:
     """D, float32 [H, W] in [0, B], of two [H, W, 3] images of 8 or 16 bits; cut at B.
 
     `label`, where people label (`Metric.needs_label`): [H, W], non-zero where the meaning differs.
+    `distance`: ‖Y − Ŷ‖₁ in normalised Lab, float32 [H, W], where it is known.
 
     Raises:
         ValueError: shapes or dtypes do not match, or the label is missing or not wanted.
@@ -368,7 +379,10 @@ def error(
         raise ValueError("a label belongs to a metric of people, and only to it")
     if measure is None:
         return semantic(np.asarray(label), truth_rgb.shape[:2], bound(settings))
-    measured = measure(truth_rgb, prediction_rgb, settings)
+    if distance is not None and settings.row.of_distance is not None:
+        measured = settings.row.of_distance(distance.copy(), settings)
+    else:
+        measured = measure(truth_rgb, prediction_rgb, settings)
     return np.clip(measured, 0, largest_float32(bound(settings)), out=measured)
 
 

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 Real = TypeVar("Real", np.float32, np.float64)
 Kernel = Literal["box", "gaussian"]
 
-# Outputs of one product: it is small enough for OpenBLAS to stay in its thread (2^18 multiplications).
+# Outputs of a product along a line. Up to this radius it is so small, 2^18 multiplications, that
+# OpenBLAS stays in its thread.
 _TILE, _MOST_RADIUS = 32, 100
 
 
@@ -66,7 +67,7 @@ def _gaussian(
 
 
 def _in_products(values: NDArray[Any], deviation: float, radius: int, out: NDArray[Any]) -> None:
-    """scipy's Gaussian of float32 [H, W] ≥ 0, in its bits, by products of small matrices."""
+    """The bits of scipy's Gaussian of float32 [H, W] ≥ 0, by products of small matrices."""
     height, width = values.shape
     sides = [
         (radius, _in_tiles(_in_tiles(side) + 2 * radius) - side - radius) for side in values.shape
@@ -87,7 +88,7 @@ def _in_tiles(length: int) -> int:
 
 
 class _Lines:
-    """scipy's Gaussian of lines of float64 numbers ≥ 0 that are float32 numbers, as float32.
+    """The bits of scipy's Gaussian of lines of numbers ≥ 0.
 
     A product of matrices adds the same products as scipy, in another order. As none is negative,
     the sums differ by a known share, and mostly round to the same float32; where they may not,
@@ -108,7 +109,7 @@ class _Lines:
             self._weights[k : k + len(weights), k] = weights * (1 - self._apart)
 
     def blurred(self, lines: NDArray[np.float64]) -> NDArray[np.float32]:
-        """Of [n, L], without the `radius` at both ends, to whole tiles: [n, …]."""
+        """Of float32 numbers as float64 [n, L], float32 [n, …] without the `radius` at the ends."""
         reach = len(self._weights)
         windows = sliding_window_view(lines, reach, axis=1)[:, ::_TILE]
         shape = len(lines) // _TILE, _TILE, windows.shape[1]

@@ -111,7 +111,10 @@ class Fit:
 
     def log_sigma(self, terms: NDArray[Any]) -> NDArray[np.float64]:
         """From the values of its terms, float [T, ...] in their order: float64 [...]."""
-        return self._joined(np.tensordot(self._matrix, terms, 1)) + self.offset
+        total, *sums = np.tensordot(self._matrix, terms, 1)
+        for plane, (v, b, *_) in zip(sums, self.units, strict=True):
+            texture.add_unit(total, plane, (v, b))
+        return np.asarray(total + self.offset)
 
     def sigma(self, maps: Measured) -> NDArray[np.float32]:
         """σ, float32 [H, W], finite and > 0."""
@@ -121,7 +124,7 @@ class Fit:
         """What `look` returns for σ, some rows after the others; `each` is that of `log_sigma`."""
         names = [term for term, _ in self.weights]
         weights = dict(zip(names, self._matrix.T, strict=True))
-        sigma = texture.log_sigma(maps, weights, self._joined, each)
+        sigma = texture.log_sigma(maps, weights, [(v, b) for v, b, *_ in self.units], each)
         sigma += self.offset
         np.clip(sigma, -_MOST_LOG, _MOST_LOG, out=sigma)
         np.exp(sigma, out=sigma)
@@ -131,16 +134,6 @@ class Fit:
     def _matrix(self) -> NDArray[np.float64]:
         """Weights of the linear sum and of those that the units bend, [1 + K, T]."""
         return np.array([[weight for _, weight in self.weights], *(u[2:] for u in self.units)])
-
-    def _joined(self, sums: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The linear sum plus the units, of the sums [1 + K, ...]; one by one, in order."""
-        total = sums[0].copy()
-        for bent, (out, bias, *_) in zip(sums[1:], self.units, strict=True):
-            unit = bent + bias
-            np.maximum(unit, 0, out=unit)
-            unit *= out
-            total += unit
-        return np.asarray(total)
 
 
 SHIPPED = ("span-x4-m1", "realesr-x4-m1", "span-x4-m1-lossless")

@@ -102,13 +102,20 @@ def lab_distance(first: Pixels, second: Pixels) -> NDArray[np.float32]:
     distance = np.empty(height * width, np.float32)
     one, other = (image.reshape(-1, 3) for image in (first, second))
     for block in pixel_blocks(height * width):
-        apart, lab = np.empty((2, 3, block.stop - block.start), np.float32)
-        lab_block(one[block], apart)
-        lab_block(other[block], lab)
-        apart -= lab
-        np.abs(apart, out=apart)
-        apart.sum(axis=0, out=distance[block])
+        lab, apart = np.empty((2, 3, block.stop - block.start), np.float32)
+        lab_block(one[block], lab)
+        lab_block(other[block], apart)
+        l1_apart(lab, apart, distance[block])
     return distance.reshape(height, width)
+
+
+def l1_apart(
+    lab: NDArray[np.float32], other: NDArray[np.float32], out: NDArray[np.float32]
+) -> None:
+    """‖u − v‖₁ of colours, float32 [3, n] each, of which the second are overwritten."""
+    np.subtract(lab, other, out=other)
+    np.abs(other, out=other)
+    other.sum(axis=0, out=out)
 
 
 def lab_block(pixels: Pixels, out: NDArray[np.float32]) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.conformal.filters import Kernel, smooth
-from app.conformal.lab import Pixels, check_rgb, lab_block, pixel_blocks
+from app.conformal.lab import Pixels, check_rgb, l1_apart, lab_block, pixel_blocks
 from app.conformal.terms import Maps, known_terms
 
 # Samples enter the sums as integers in units of 2^-20. The unit is below the error of the Lab
@@ -88,7 +88,7 @@ class Moments:
 
     To be set at any time: `witness` W, its answer to X, uint8 [H, W, 3]; `facts`, those of
     `terms.FACTS` of X; `is_asked_once`: a fitted σ may drop samples and W once it has measured
-    them.
+    them; `truth` Y, [H, W, 3], for `distance`.
     """
 
     def __init__(
@@ -111,6 +111,8 @@ class Moments:
         self._witness: Pixels | None = None
         self.facts: Mapping[str, float] | None = None
         self.is_asked_once = False
+        self._truth: Pixels | None = None
+        self._distances = np.empty(0, np.float32)
 
     def add(self, rgb: Pixels) -> None:
         """Add one of at most `MAX_SAMPLES` samples, uint8 [H, W, 3], never changed afterwards."""
@@ -130,6 +132,26 @@ class Moments:
     def witness(self, rgb: Pixels) -> None:
         self._check(rgb)
         self._witness = rgb
+
+    @property
+    def distance(self) -> NDArray[np.float32] | None:
+        """‖Y − Ŷ‖₁ in normalised Lab, float32 [H, W], if all colours of Ŷ were looked at.
+
+        So they are looked up once for σ and D. Only of a single sample.
+        """
+        if self._truth is None or np.isnan(self._distances.min()):
+            return None
+        return self._distances.reshape(self.shape)
+
+    @property
+    def truth(self) -> Pixels | None:
+        return self._truth
+
+    @truth.setter
+    def truth(self, rgb: Pixels) -> None:
+        self._check(rgb)
+        self._truth = rgb
+        self._distances = np.full(self.shape[0] * self.shape[1], np.nan, np.float32)
 
     def take(self, spread: Spread) -> None:
         """Take all samples as accumulated elsewhere; only their variance is known then."""
@@ -236,23 +258,26 @@ class Moments:
     def _moments(self, block: slice) -> _Moments:
         """Of some pixels, the Lab colours of a single sample, else S1 and S2."""
         if self.count == 1 and self._unfolded:
-            return _lab(self._unfolded[0].reshape(-1, 3)[block]), None
+            lab = _lab(self._unfolded[0].reshape(-1, 3)[block])
+            if self._truth is not None:
+                l1_apart(lab, _lab(self._truth.reshape(-1, 3)[block]), self._distances[block])
+            return lab, None
         return self._sums(block)
 
     def _mean(self, moments: _Moments) -> NDArray[np.float32]:
-        """E_M[μ], a new array."""
+        """E_M[μ]; of a single sample itself."""
         own, squares = moments
-        mean = own.astype(np.float32)
+        mean = own.astype(np.float32, copy=False)
         if squares is not None:
             mean *= np.float32(1.0 / (self.count * float(UNIT)))
         return mean
 
     def _apart(self, other: Pixels, moments: _Moments) -> NDArray[np.float32]:
         """Σ_c |E_M[μ] − other|; other: the same pixels of another image, uint8 [n, 3]."""
-        apart = self._mean(moments)
-        apart -= _lab(other)
-        np.abs(apart, out=apart)
-        return np.asarray(apart.sum(axis=0))
+        lab = _lab(other)
+        apart = np.empty(lab.shape[1], np.float32)
+        l1_apart(self._mean(moments), lab, apart)
+        return apart
 
     def _distance(self, other: Pixels, moments: _Moments) -> NDArray[np.float32]:
         """E_M Σ_c (μ − other)²; other: the same pixels of another image, uint8 [n, 3]."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +27,15 @@ from app.conformal.terms import (
     wait_for,
 )
 
+Unit: TypeAlias = tuple[float, float]
+"""v and b of what bends: v max(0, b + …)."""
+
 _ROUNDING = 1 << 20
+_JOINED = 4 * STRIP  # rows of the finest level that are summed at once
+
+# A unit below this at all cells of the coarser level is so at the cells between them, whatever is
+# rounded: it adds nothing.
+_DEAD = -1e-3
 
 # A Gaussian of one cell, cut at four, and the rows that are blurred at once.
 _RADIUS, _ROWS = 4, 32
@@ -50,18 +58,20 @@ _FLOORS = {
 def log_sigma(
     maps: Measured,
     weights: Mapping[str, NDArray[np.float64]],
-    join: Callable[[Plane], Plane],
+    units: Sequence[Unit] = (),
     each: Each = map,
 ) -> Plane:
-    """join(Σ_j w_kj f_j) on the cells of level 0, float64 [⌈H/4⌉, ⌈W/4⌉].
+    """Σ_j w_0j f_j + Σ_k v_k max(0, b_k + Σ_j w_kj f_j) on the cells of level 0.
+
+    It is float64 [⌈H/4⌉, ⌈W/4⌉].
 
     Rounded to multiples of 2^-20: machines differ by about 1e-14, which moves a rounded value once
     in a hundred million cells, and then σ by a millionth.
 
     Args:
         maps: of one image.
-        weights: w_kj, float64 [K] by the name of the term.
-        join: makes one plane of the K sums, [K, h, w], cell by cell.
+        weights: w_kj, float64 [1 + K] by the name of the term.
+        units: (v_k, b_k) of the K.
         each: goes through the strips, in any order.
 
     Raises:
@@ -75,21 +85,43 @@ def log_sigma(
         start=np.zeros(len(next(iter(weights.values())))),
     )
     weights = {name: weight for name, weight in weights.items() if name not in of_facts}
-    levels = pyramid(maps, frozenset(weights), each)
+    finest, *coarser = pyramid(maps, frozenset(weights), each)
     height, width = (-(-side // CELL) for side in maps.shape)
     joined = np.empty((height, width))
 
-    # K planes of a large level never exist at once.
     def strip(top: int) -> None:
-        place = joined[top : min(top + STRIP, height)]
-        sums = _sums(levels, weights, len(same), top, top + len(place))
-        place[:] = join(sums + same[:, None, None])[:, :width]
+        rows = slice(top, min(top + _JOINED, height))
+        place = joined[rows]
+        above, below, own = _between(rows, coarser[0])
+        sums = _sums(coarser, weights, len(same), above, below)
+        # One by one: K planes of the finest level would not stay in the cache.
+        for k, (unit, sum_) in enumerate(zip([None, *units], sums, strict=True)):
+            highest = sum_.max() + same[k] + unit[1] if unit else 0
+            if not finest.terms and highest < _DEAD:
+                continue
+            plane = double(sum_)[own, :width]
+            for name, values in finest.terms.items():
+                plane += weights[name][k] * values[rows, :width]
+            plane += same[k]
+            if unit is None:
+                place[:] = plane
+            else:
+                add_unit(place, plane, unit)
         place *= _ROUNDING
         np.rint(place, out=place)
         place *= 1 / _ROUNDING  # exact
 
-    wait_for(each(strip, range(0, height, STRIP)))
+    wait_for(each(strip, range(0, height, _JOINED)))
     return joined
+
+
+def add_unit(total: Plane, plane: Plane, unit: Unit) -> None:
+    """Add v max(0, b + plane), and overwrite the plane."""
+    weight, bias = unit
+    plane += bias
+    np.maximum(plane, 0, out=plane)
+    plane *= weight
+    total += plane
 
 
 def _sums(
@@ -102,17 +134,20 @@ def _sums(
     """Σ_j w_kj f_j over these levels on some rows of the first, float64 [K, bottom − top, w]."""
     finest, *coarser = levels
     if coarser:
-        # Interpolation is linear, so a level is summed before it is enlarged. A row is between two
-        # of the coarser level.
-        above = max(0, top // 2 - 1)
-        below = min(bottom // 2 + 1, coarser[0].shape[0])
-        large = double(_sums(coarser, weights, count, above, below))
-        total = large[:, top - 2 * above : bottom - 2 * above]
+        # Interpolation is linear, so a level is summed before it is enlarged.
+        above, below, own = _between(slice(top, bottom), coarser[0])
+        total = double(_sums(coarser, weights, count, above, below))[:, own]
     else:
         total = np.zeros((count, bottom - top, finest.shape[1]))
     for name, values in finest.terms.items():
         total += np.multiply.outer(weights[name], values[top:bottom])
     return total
+
+
+def _between(rows: slice, coarser: Level) -> tuple[int, int, slice]:
+    """The rows of the coarser level that some rows are between, and their place in its double."""
+    above, below = max(0, rows.start // 2 - 1), min(rows.stop // 2 + 1, coarser.shape[0])
+    return above, below, slice(rows.start - 2 * above, rows.stop - 2 * above)
 
 
 def dense_terms(maps: Measured) -> dict[str, NDArray[np.float32]]:
@@ -159,6 +194,7 @@ def enlarged(cells: Plane, shape: tuple[int, int], look: Look[T], each: Each = m
 def double(plane: NDArray[Any]) -> NDArray[Any]:
     """Twice as high and wide by linear interpolation between the centres, float [..., h, w]."""
     *planes, height, width = plane.shape
+    plane = plane * plane.dtype.type(1 / 16)  # exact
     near = 3 * plane
     tall = np.empty((*planes, 2 * height, width), plane.dtype)
     np.add(near[..., 1:, :], plane[..., :-1, :], out=tall[..., 2::2, :])
@@ -171,7 +207,6 @@ def double(plane: NDArray[Any]) -> NDArray[Any]:
     np.add(near[..., :-1], tall[..., 1:], out=large[..., 1:-1:2])
     for end in (0, -1):
         np.add(near[..., end], tall[..., end], out=large[..., end])
-    large *= 1 / 16  # exact
     return large
 
 

@@ -219,6 +219,7 @@ class Measurement:
 
     sigma: no rows where `on_sigma` got them. seeds: behind the samples, in order, if known.
     witness: its answer, uint8 as Ŷ; None also where σ is not kept.
+    distance: of the truth from Ŷ in normalised Lab, float32 [H, W], if it was seen on the way.
     """
 
     prediction: RGB
@@ -227,6 +228,7 @@ class Measurement:
     seeds: Sequence[int] = ()
     witness: RGB | None = None
     timings_ms: dict[str, float] = field(default_factory=dict)
+    distance: NDArray[np.float32] | None = None
 
 
 async def measure(
@@ -237,6 +239,7 @@ async def measure(
     *,
     deadline: float | None = None,
     patience_s: float = 0.0,
+    truth: RGB | None = None,
     on_sample: Callable[[int, RGB], None] | None = None,
     on_progress: OnProgress | None = None,
     on_first: OnFirst | None = None,
@@ -252,6 +255,7 @@ async def measure(
         seed: of the request; the sample seeds follow from it.
         deadline: seconds that the samples may take; None: no limit.
         patience_s: see `draw`.
+        truth: Y, [H, W, 3], for `Measurement.distance`.
         on_sample: gets every sample, in a thread and in order of arrival.
         on_progress: see `draw`.
         on_first: gets the first sample that arrives, in a thread; not where moments come.
@@ -266,7 +270,7 @@ async def measure(
     """
     guard(pipeline, upscaler)  # again: the caller may have waited for long
     shape = (source.height * pipeline.scale, source.width * pipeline.scale)
-    accumulator = _accumulator(source, pipeline)
+    accumulator = _accumulator(source, pipeline, truth)
     prediction = _Prediction(pipeline.prediction, shape, source.rgb.dtype.type)
     started = time.perf_counter()
     accumulating = 0.0
@@ -335,6 +339,7 @@ async def measure(
             "samples": 1e3 * (sampled - started - accumulating),
             "indecision": 1e3 * (accumulating + finished - sampled),
         },
+        accumulator.distance,
     )
 
 
@@ -371,17 +376,23 @@ async def predict(
 
 
 def measured_again(
-    samples: Sequence[RGB], source: Source, pipeline: Pipeline, witness: RGB | None = None
+    samples: Sequence[RGB],
+    source: Source,
+    pipeline: Pipeline,
+    witness: RGB | None = None,
+    truth: RGB | None = None,
 ) -> Measurement:
     """What `measure` makes of the same samples and witness's answer under another σ."""
-    accumulator = _accumulator(source, pipeline)
+    accumulator = _accumulator(source, pipeline, truth)
     for sample in samples:
         accumulator.add(sample)
     if witness is not None and pipeline.indecision.needs_witness:
         accumulator.witness = witness
     sigma, mean_log_sigma = _finish(accumulator, None)
     prediction = predicted(samples, pipeline.prediction)
-    return Measurement(prediction, sigma, mean_log_sigma, witness=witness)
+    return Measurement(
+        prediction, sigma, mean_log_sigma, witness=witness, distance=accumulator.distance
+    )
 
 
 def predicted(samples: Sequence[RGB], rule: Prediction) -> RGB:
@@ -406,7 +417,7 @@ async def _ask_witness(
         raise TimedOut("The deadline passed before the witness had answered.") from error
 
 
-def _accumulator(source: Source, pipeline: Pipeline) -> indecision.Accumulator:
+def _accumulator(source: Source, pipeline: Pipeline, truth: RGB | None) -> indecision.Accumulator:
     """For samples of the source; X is enlarged where σ looks at it."""
     enlarged = Enlarged(source.rgb, pipeline.scale)
     settings = pipeline.sigma_of(source.facts)
@@ -414,6 +425,8 @@ def _accumulator(source: Source, pipeline: Pipeline) -> indecision.Accumulator:
         enlarged.shape, settings, enlarged if settings.needs_input else None, pipeline.samples
     )
     accumulator.facts = None if source.facts is None else source.facts.terms()
+    if truth is not None and pipeline.fidelity.row.of_distance is not None:
+        accumulator.truth = truth
     return accumulator
 
 

@@ -283,7 +283,7 @@ def maps(height=96, width=64, seed=0):
 def weighted(found, weights):
     """Σ_j w_j f_j, rounded."""
     rows = {name: np.array([weight]) for name, weight in weights.items()}
-    return texture.log_sigma(found, rows, lambda sums: sums[0])
+    return texture.log_sigma(found, rows)
 
 
 def term(name, found):
