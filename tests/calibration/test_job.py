@@ -1,6 +1,7 @@
 """The calibration as a job, and the run of the command line."""
 
 import hashlib
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -25,6 +26,7 @@ from app.calibration.measure import (
     unpack,
 )
 from app.calibration.pairs import load_pair
+from app.conformal.indecision import IndecisionSettings
 from app.errors import BadPairs, CalibrationMismatch, Conflict
 from app.images.decode import PAIR_LIMITS, decode
 from app.images.degrade import Degradation
@@ -225,6 +227,12 @@ async def test_round_trip():
     pair = load_pair("ä/b", encoded(photo(1, 48, 48)), None, pipeline, degradation=None, seed=0)
     measurement = await measure(FakeUpscaler(), Source(pair.x), pipeline, pair.seed)
     measured = reduce_pair(pair, measurement, pipeline)
+    # Whether the distance of the truth was seen on the way, or not.
+    one = pipeline.model_copy(update={"samples": 1, "indecision": IndecisionSettings("residual")})
+    found = await measure(FakeUpscaler(), Source(pair.x), one, pair.seed, truth=pair.y)
+    unseen = replace(found, distance=None)
+    assert found.distance is not None
+    assert pack(reduce_pair(pair, found, one)) == pack(reduce_pair(pair, unseen, one))
     again = unpack(pack(measured))
     assert again.info == measured.info
     assert again.staircase == measured.staircase

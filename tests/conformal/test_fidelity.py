@@ -12,6 +12,7 @@ from skimage.metrics import structural_similarity
 from app.conformal import annotator, fidelity
 from app.conformal.annotator import AnnotatorSettings
 from app.conformal.fidelity import LAB_BOUND, METRICS, FidelitySettings, largest_float32
+from app.conformal.filters import gaussian_blur
 from app.conformal.lab import lab_block, normalised_lab
 from tests.conformal.oracle import lab64
 from tests.factories import photo
@@ -113,6 +114,23 @@ class TestError:
             fidelity.error(truth, prediction, label=label)
         with pytest.raises(ValueError, match="the label has the shape"):
             fidelity.error(truth, prediction, FidelitySettings(metric="semantic"), label=label[1:])
+
+
+def test_the_blur_has_scipy_s_bits():
+    """Also in place, and where sums are so near the middle of two numbers that scipy decides."""
+    random = np.random.default_rng(0)
+    weights = ndimage.gaussian_filter1d(np.eye(9)[4], 1.0)
+    doubtful = np.zeros((16, 64), np.float32)
+    doubtful[6] = random.random(64)
+    sums = weights[4] * doubtful[6].astype(np.float64)
+    below = sums.astype(np.float32)
+    middle = (below + np.nextafter(below, np.float32(2)).astype(np.float64)) / 2
+    doubtful[10] = (middle - sums) / weights[0]
+    rough, tiny = (random.random(shape, np.float32) ** 8 for shape in ((70, 33), (5, 3)))
+    for values, deviation in ((doubtful, 1.0), (rough, 4.0), (tiny, 8.0)):
+        expected = ndimage.gaussian_filter(values, deviation)
+        np.testing.assert_array_equal(gaussian_blur(values, deviation), expected)
+        np.testing.assert_array_equal(gaussian_blur(values, deviation, out=values), expected)
 
 
 class TestRows:
