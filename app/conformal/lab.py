@@ -105,17 +105,15 @@ def lab_distance(first: Pixels, second: Pixels) -> NDArray[np.float32]:
         lab, apart = np.empty((2, 3, block.stop - block.start), np.float32)
         lab_block(one[block], lab)
         lab_block(other[block], apart)
-        l1_apart(lab, apart, distance[block])
+        distance[block] = l1_apart(lab, apart)
     return distance.reshape(height, width)
 
 
-def l1_apart(
-    lab: NDArray[np.float32], other: NDArray[np.float32], out: NDArray[np.float32]
-) -> None:
-    """‖u − v‖₁ of colours, float32 [3, n] each, of which the second are overwritten."""
+def l1_apart(lab: NDArray[np.float32], other: NDArray[np.float32]) -> NDArray[np.float32]:
+    """‖u − v‖₁, float32 [n], of colours, float32 [3, n] each; the second are overwritten."""
     np.subtract(lab, other, out=other)
     np.abs(other, out=other)
-    other.sum(axis=0, out=out)
+    return np.asarray(other.sum(axis=0))
 
 
 def lab_block(pixels: Pixels, out: NDArray[np.float32]) -> None:

@@ -260,7 +260,9 @@ class Moments:
         if self.count == 1 and self._unfolded:
             lab = _lab(self._unfolded[0].reshape(-1, 3)[block])
             if self._truth is not None:
-                l1_apart(lab, _lab(self._truth.reshape(-1, 3)[block]), self._distances[block])
+                # Strips share rows, so two threads may write a pixel: the same finished number.
+                truth = _lab(self._truth.reshape(-1, 3)[block])
+                self._distances[block] = l1_apart(lab, truth)
             return lab, None
         return self._sums(block)
 
@@ -274,10 +276,7 @@ class Moments:
 
     def _apart(self, other: Pixels, moments: _Moments) -> NDArray[np.float32]:
         """Σ_c |E_M[μ] − other|; other: the same pixels of another image, uint8 [n, 3]."""
-        lab = _lab(other)
-        apart = np.empty(lab.shape[1], np.float32)
-        l1_apart(self._mean(moments), lab, apart)
-        return apart
+        return l1_apart(self._mean(moments), _lab(other))
 
     def _distance(self, other: Pixels, moments: _Moments) -> NDArray[np.float32]:
         """E_M Σ_c (μ − other)²; other: the same pixels of another image, uint8 [n, 3]."""
