@@ -51,8 +51,10 @@ _MARGIN = 3
 class Enlarged:
     """Rows of E, X enlarged k times by no model, by slicing, `enlarged[top:bottom]`.
 
-    Bicubic. Pillow computes it in integers, so it is the same on every machine and in every strip.
-    It is part of σ: another filter would be another estimator.
+    Bicubic. Pillow computes 8 bits in integers, so they are the same on every machine and in every
+    strip. 16 bits it computes in floating point: their last bit may depend on where a strip begins,
+    if k is no power of two; strips begin at the same rows on every machine. It is part of σ:
+    another filter would be another estimator.
     """
 
     def __init__(self, rgb: Pixels, scale: int) -> None:
