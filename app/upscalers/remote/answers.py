@@ -86,12 +86,20 @@ class ProtocolError(UpscalerFailed):
 
 
 class NoImage(ProtocolError):
-    """No image at `where` the settings say; `document`: what came, None if it is no JSON."""
+    """No image at `where` the settings say; `document`: what came, None if it is no JSON.
 
-    def __init__(self, who: str, where: str, document: Any, said: str = "") -> None:
+    said: the server's explanation. setting: where another place can be set.
+    """
+
+    def __init__(
+        self, who: str, where: str, document: Any, said: str = "", *, setting: str = ""
+    ) -> None:
         because = f": {said}" if said else ""
         holds = "is no JSON" if document is None else f"holds {outline(document)}"
-        super().__init__(f"{who!r} sent no image at {where!r}{because}; its answer {holds}.")
+        advice = f": set {setting}" if setting else ""
+        super().__init__(
+            f"{who!r} sent no image at {where!r}{because}; its answer {holds}{advice}."
+        )
         self.document = document
 
 

@@ -86,7 +86,8 @@ class GradioUpscaler(Adapter[GradioConfig]):
             return await self._reader.read(fetched.body, source, turn)
         found = url or path or image
         if not isinstance(found, str):
-            raise NoImage(self.name, self._config.output_pointer, answer)
+            held = [] if answer is None else answer  # the event itself is JSON
+            raise NoImage(self.name, self._config.output_pointer, held, setting="output_pointer")
         return await self._reader.read_text(found, source, turn)
 
     async def _result(self, path: str, turn: Turn) -> Any:

@@ -130,7 +130,8 @@ class PredictionsUpscaler(Adapter[Config]):
         if isinstance(output, list) and output:
             output = output[0]
         if not isinstance(output, str):
-            raise NoImage(self.name, self._config.output_pointer, whole, "set output_pointer")
+            found = [] if whole is None else whole  # the answer itself is JSON
+            raise NoImage(self.name, self._config.output_pointer, found, setting="output_pointer")
         return output
 
 

@@ -57,8 +57,8 @@ class TestCog:
             ({"status": "failed", "error": "NSFW content detected"}, Filtered, "NSFW"),
             ({"status": "canceled"}, UpscalerUnavailable, "cancelled"),
             ({"status": "odd"}, ProtocolError, "odd"),
-            ({}, ProtocolError, "no image"),
-            ({"output": {"png": "x"}}, ProtocolError, "output_pointer"),
+            ({}, ProtocolError, "no image at ''; its answer holds nothing: set output_pointer"),
+            ({"output": {"png": "x"}}, ProtocolError, "holds /png: set output_pointer"),
         ],
     )
     async def test_failures_inside_200(self, source, changes, kind, words):
@@ -193,6 +193,7 @@ async def test_samples(source):
         ("event: heartbeat\ndata: null", ProtocolError, "without a result"),
         ("event: complete\ndata: [oops", ProtocolError, "no JSON"),
         ("event: complete\ndata: [null]", ProtocolError, "no image"),
+        ("event: complete\ndata: null", ProtocolError, "holds nothing: set output_pointer"),
     ],
 )
 async def test_failures(source, event, kind, words):
