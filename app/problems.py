@@ -25,8 +25,9 @@ PROBLEMS: dict[str, ProblemType] = {
     "no-calibration": ProblemType(
         409,
         "No calibration",
-        "The upscaler has no active calibration. Without one a mask has no promise, so nothing "
-        "is generated. Calibrate the upscaler, or activate an existing calibration.",
+        "The upscaler has no active calibration, or the first cannot be read, being damaged or of "
+        "another release. Without one a mask has no promise, so nothing is generated. Calibrate "
+        "the upscaler, or activate an existing calibration.",
     ),
     "calibration-mismatch": ProblemType(
         409,

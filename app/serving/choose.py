@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from functools import lru_cache, partial
@@ -318,12 +317,15 @@ def chosen_from(table: Mapping[str, str], name: str) -> str:
 async def _able(
     context: ServiceContext, request: UpscaleRequest, candidates: Sequence[Upscaler]
 ) -> list[Upscaler]:
-    """Of the candidates, those that have an active calibration, or need none."""
+    """Of the candidates, those that have an active calibration, or need none.
+
+    Raises NoCalibration if one cannot be read: `auto` must not take another model because of that.
+    """
     if request.mask == "none":
         return list(candidates)
     able = []
     for one in candidates:
-        with suppress(NoCalibration):
+        if await context.calibrations.active_id(one.name) is not None:
             order = await context.calibrations.order(one.name)
             if request.stretch in {None, *order.stretches}:
                 able.append(one)

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from app import __version__
 from app.api.upscale import negotiate
+from app.calibration import file
 from app.calibration.config import CalibrationConfig
 from app.calibration.guarantee import Expectation
 from app.calibration.insight import thresholds
@@ -21,7 +22,7 @@ from app.images.facts import look_at
 from app.serving.answer import Result
 from app.serving.choose import chosen_for
 from app.settings import TABLE, Settings
-from tests.api.gateway import IMAGE, aside, check_problem, pixels, post, text_chunks
+from tests.api.gateway import IMAGE, aside, check_problem, gateway, pixels, post, text_chunks
 from tests.calibration.test_choice import AREAS, moved
 from tests.calibration.test_choice import aside as set_aside
 from tests.factories import calibration_of, changed, encoded, sharp
@@ -225,6 +226,22 @@ async def test_one_is_not_calibrated(serve, calibrations):
         assert f"{SHARP}, for uploads of this class" in made["chosen"]
     async with serve(*upscalers(), calibrations=(), folder="empty") as served:
         check_problem(await served.post(jpeg), "no-calibration")
+
+
+@pytest.mark.parametrize("unread", [0, 1])
+async def test_one_cannot_be_read(serve, tmp_path, calibrations, monkeypatch, unread):
+    """Another model is not taken because of that; a request may name it."""
+    other = calibrations[1 - unread]
+    with monkeypatch.context() as older:
+        older.setattr(file, "VERSION", 0)
+        gateway(tmp_path, *upscalers(), calibrations=[calibrations[unread]])
+    async with serve(*upscalers(), calibrations=[other]) as served:
+        for upload in (encoded(PICTURE), encoded(PICTURE, "JPEG", quality=60)):
+            refused = check_problem(await served.post(upload), "no-calibration")
+            assert f"{calibrations[unread].id} of" in refused["detail"]
+        named = await served.post(encoded(PICTURE), upscaler=other.manifest.upscaler)
+        assert named.json()["calibration"] == other.id
+        assert (await served.client.get("/v1/upscalers")).status_code == 200
 
 
 async def test_without_the_models(serve, calibration):
