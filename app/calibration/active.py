@@ -7,14 +7,13 @@ the store on every request, so every process sees an activation at once.
 from __future__ import annotations
 
 import asyncio
-import io
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib import resources
 from importlib.resources.abc import Traversable
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import structlog
 from pydantic import BaseModel
@@ -23,8 +22,8 @@ from app.calibration import file
 from app.calibration.record import Calibration
 from app.errors import BadCalibration, Conflict, NoCalibration, NotFound
 from app.images.degrade import Mixture
-from app.images.facts import Facts
-from app.sampling.pipeline import differences
+from app.images.facts import RULES, Facts
+from app.sampling.pipeline import TRUST_LAYER_VERSION, differences
 from app.stores.base import MOST_ACTIVE, Activation, CalibrationStore
 from app.upscalers.base import Upscaler
 
@@ -360,40 +359,53 @@ class Calibrations:
     async def install_shipped(self, upscalers: Iterable[Upscaler]) -> None:
         """Give every upscaler without a calibration the shipped one of its fingerprint.
 
-        So is one whose active calibrations an older release shipped and this one cannot serve.
+        It also replaces active ones if an older release shipped them all; in doubt they stay.
         """
         embedded = [one for one in upscalers if one.kind == "embedded"]
         for entry in _shipped_files() if embedded else ():
             with entry.open("rb") as stream:
                 name, fingerprint = file.identity(stream)
             for upscaler in embedded:
-                if upscaler.fingerprint != fingerprint or await self._keeps(upscaler, name):
+                if upscaler.fingerprint != fingerprint:
+                    continue
+                active = await self.active_ids(upscaler.name)
+                if name in active or (active and not await self._are_outdated(active, upscaler)):
                     continue
                 data = await asyncio.to_thread(entry.read_bytes)
                 shipped = await asyncio.to_thread(file.load, data)
                 renamed = shipped.for_upscaler(upscaler.name)
-                blob = data if renamed is shipped else None
-                await self.add(renamed, activate=False, blob=blob)
-                await self.switch(renamed, only=True)
+                if active:
+                    if differences(renamed.pipeline, upscaler):
+                        continue  # it would serve no better
+                    log.warning("calibration_replaced", upscaler=upscaler.name, calibrations=active)
+                await self.add(renamed, activate=False, blob=data if renamed is shipped else None)
+                # What was activated meanwhile stays.
+                await self.store.activate(renamed.id, without=active)
 
-    async def _keeps(self, upscaler: Upscaler, shipped: str) -> bool:
-        """Whether an upscaler keeps its active calibrations; `shipped`: the id of its own."""
-        active = await self.active_ids(upscaler.name)
-        if not active or shipped in active:
-            return bool(active)
-        names = {head.id: head.name for head in await self.store.heads(upscaler.name)}
-        if any(names.get(one) not in shipped_names() for one in active):
-            return True
-        for one in active:
-            # Of another precision it is that of other processes.
-            _, fingerprint = file.identity(io.BytesIO(await self.store.get(one)))
-            if fingerprint != upscaler.fingerprint:
-                return True
-            with suppress(BadCalibration):
-                if not differences((await self.get(one)).pipeline, upscaler):
-                    return True
-        log.warning("calibration_replaced", upscaler=upscaler.name, calibrations=active)
+    async def _are_outdated(self, active: Sequence[str], upscaler: Upscaler) -> bool:
+        """Whether surely older releases shipped them for this model, and this one serves none."""
+        with suppress(BadCalibration, NotFound, LookupError, TypeError, ValueError):  # of any form
+            names = {head.id: head.name for head in await self.store.heads(upscaler.name)}
+            if any(names[one] not in shipped_names() for one in active):
+                return False
+            blobs = [await self.store.get(one) for one in active]
+            return all(_is_outdated(*file.unchecked(one), upscaler.fingerprint) for one in blobs)
         return False
+
+
+def _is_outdated(version: Any, manifest: Any, fingerprint: str) -> bool:
+    pipeline, provenance = manifest["pipeline"], manifest["provenance"]
+    return (
+        # What was derived from a shipped one, or extends it, has its name, too.
+        (provenance["parent"], provenance["created_by"]) == (None, "local")
+        # Of another precision it is that of other processes.
+        and pipeline["fingerprint"] == fingerprint
+        and (
+            version < file.VERSION
+            or pipeline["trust_layer"] < TRUST_LAYER_VERSION
+            or pipeline["input_rule"] not in RULES
+        )
+    )
 
 
 def shipped_names() -> list[str]:

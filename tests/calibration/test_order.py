@@ -194,24 +194,36 @@ def test_it_fits_the_embedded_upscaler(name, shipped):
     [
         ({}, 0, True),
         ({"rule": "upload/1"}, file.VERSION, True),
+        ({"trust_layer": 0}, file.VERSION, True),
         ({"default_alpha": 0.2}, file.VERSION, False),  # it can be served
+        ({"default_alpha": 0.2, "witness": "sha256:other"}, file.VERSION, False),  # elsewhere
         ({"name": "ours"}, 0, False),
+        ({"parent": "cal-1"}, 0, False),  # derived from the shipped one, or extends it
+        ({"created_by": "admin"}, 0, False),
         ({"fingerprint": "sha256:bf16"}, 0, False),  # that of processes of another precision
+        ({}, file.VERSION + 1, False),  # of a newer release
+        ({"is_damaged": True}, 0, False),
+        ({"rule": "upload/1", "scale": 2}, file.VERSION, False),  # nor can its successor be served
     ],
 )
 async def test_older_shipped_ones_are_replaced(stores, monkeypatch, fields, version, is_replaced):
     """Those that cannot be served any more, and only those that were shipped for this upscaler."""
     current = shipped_calibration()
-    pipeline = {**current.document["pipeline"], "input_rule": fields.get("rule", UPLOAD)}
-    pipeline["fingerprint"] = fields.get("fingerprint", current.pipeline.fingerprint)
+    pipeline, origin = ({**current.document[key]} for key in ("pipeline", "provenance"))
+    pipeline["input_rule"] = fields.get("rule", UPLOAD)
+    pipeline |= {key: fields[key] for key in pipeline.keys() & fields.keys() - {"scale"}}
+    origin |= {key: fields[key] for key in origin.keys() & fields.keys()}
     own = {key: fields[key] for key in ("name", "default_alpha") if key in fields}
-    old = changed(current.of_class("palette"), upscaler="mine", pipeline=pipeline, **own)
+    parts = {"pipeline": pipeline, "provenance": origin, **own}
+    old = changed(current.of_class("palette"), upscaler="mine", **parts)
     with monkeypatch.context() as older:
         older.setattr(file, "VERSION", version)
-        await stores.calibrations.put(old.head, file.dump(old))
+        blob = b"text" if "is_damaged" in fields else file.dump(old)
+        await stores.calibrations.put(old.head, blob)
     await stores.calibrations.activate(old.id)
     calibrations = Calibrations(stores.calibrations)
-    upscaler = FakeUpscaler("mine", scale=4, fingerprint=current.pipeline.fingerprint)
+    live = current.pipeline.fingerprint
+    upscaler = FakeUpscaler("mine", scale=fields.get("scale", 4), fingerprint=live)
     for _ in range(2):
         await calibrations.install_shipped([upscaler])
         (active,) = await calibrations.active_ids("mine")
