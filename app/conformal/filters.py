@@ -56,7 +56,9 @@ def gaussian_radius(deviation: float) -> int:
 def _gaussian(
     values: NDArray[Real], deviation: float, radius: int, out: NDArray[Real] | None
 ) -> NDArray[Real]:
-    if values.dtype == np.float32 and 0 < radius <= _MOST_RADIUS and values.min() >= 0:
+    # A thin plane would be mostly padding.
+    is_wide = min(values.shape) >= 2 * _TILE and 0 < radius <= _MOST_RADIUS
+    if is_wide and values.dtype == np.float32 and values.min() >= 0:
         blurred = np.empty_like(values) if out is None else out
         _in_products(values, deviation, radius, blurred)
         return blurred

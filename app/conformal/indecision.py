@@ -388,6 +388,7 @@ ESTIMATORS: dict[str, Estimator] = {
         title="How far the upscaler departs from a faithful one (one sample suffices)",
         radius=lambda _: gaussian_radius(max(WITNESS_BLURS)),
         needs_witness=True,
+        bytes_per_pixel=14,
         smooths=False,
     ),
     "patch_variance": Estimator(

@@ -120,13 +120,13 @@ def test_the_blur_has_scipy_s_bits():
     """Also in place, and where sums are so near the middle of two numbers that scipy decides."""
     random = np.random.default_rng(0)
     weights = ndimage.gaussian_filter1d(np.eye(9)[4], 1.0)
-    doubtful = np.zeros((16, 64), np.float32)
+    doubtful = np.zeros((64, 64), np.float32)
     doubtful[6] = random.random(64)
     sums = weights[4] * doubtful[6].astype(np.float64)
     below = sums.astype(np.float32)
     middle = (below + np.nextafter(below, np.float32(2)).astype(np.float64)) / 2
     doubtful[10] = (middle - sums) / weights[0]
-    rough, tiny = (random.random(shape, np.float32) ** 8 for shape in ((70, 33), (5, 3)))
+    rough, tiny = (random.random(shape, np.float32) ** 8 for shape in ((70, 133), (5, 3)))
     for values, deviation in ((doubtful, 1.0), (rough, 4.0), (tiny, 8.0)):
         expected = ndimage.gaussian_filter(values, deviation)
         np.testing.assert_array_equal(gaussian_blur(values, deviation), expected)
