@@ -2,7 +2,6 @@
 
 import io
 import json
-import tarfile
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -37,22 +36,11 @@ def pair_files(count, *, side=48):
     return {**truth_files(count, side=side), **inputs}
 
 
-def zipped(files, method=zipfile.ZIP_STORED):
+def zipped(files, method=zipfile.ZIP_DEFLATED):
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w", method) as archive:
         for name, data in files.items():
             archive.writestr(name, data)
-    return out.getvalue()
-
-
-def tarred(files, form=""):
-    """A tar archive; `form` is "" or "gz"."""
-    out = io.BytesIO()
-    with tarfile.open(fileobj=out, mode=f"w:{form}") as archive:  # type: ignore[call-overload]
-        for name, data in files.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(data)
-            archive.addfile(info, io.BytesIO(data))
     return out.getvalue()
 
 

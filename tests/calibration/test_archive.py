@@ -12,18 +12,11 @@ import pytest
 
 from app.calibration.archive import ArchiveLimits, archive_files
 from app.errors import BadRequest, ImageTooLarge, TrustscaleError, UnsupportedMedia
+from tests.api.admin import zipped
 
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
 LINKS = (tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.BLKTYPE, tarfile.FIFOTYPE)
 FILES = {"y/a.png": b"first", "y/b.png": b"second" * 40, "x/a.png": b""}
-
-
-def zipped(files, method=zipfile.ZIP_DEFLATED):
-    out = io.BytesIO()
-    with zipfile.ZipFile(out, "w", method) as archive:
-        for name, data in files.items():
-            archive.writestr(name, data)
-    return out.getvalue()
 
 
 def member(name, data=b"", **fields):

@@ -17,7 +17,7 @@ from app.calibration import file
 from app.calibration.record import Calibration
 from app.conformal import Staircase
 from app.errors import BadCalibration
-from tests.calibration.test_archive import zipped
+from tests.api.admin import zipped
 from tests.factories import changed
 
 UNFITTING = ({"default_alpha": 0.2}, {"upscaler": "other"}, {"skipped": [{"name": "a"}]})

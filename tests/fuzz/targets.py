@@ -22,7 +22,8 @@ from app.images.decode import Limits, decode, image_size
 from app.upscalers.remote.answers import ProtocolError, Reply
 from app.upscalers.remote.oip import output_of, understood
 from app.upscalers.tensors import HEADER_LENGTH
-from tests.api.admin import tarred, zipped
+from tests.api.admin import zipped
+from tests.calibration.test_archive import tar_of
 from tests.factories import calibration_of, encoded, photo
 from tests.fakes import FakeUpscaler
 
@@ -89,8 +90,8 @@ def archives():
     files = {"x/a.png": b"x" * 40, "y/a.png": bytes(range(256)), "y/b.png": b""}
     return [
         zipped(files),
-        zipped(files, zipfile.ZIP_DEFLATED),
-        *(tarred(files, form) for form in ("", "gz")),
+        zipped(files, zipfile.ZIP_STORED),
+        *(tar_of(files, form=form) for form in ("", "gz")),
     ]
 
 
