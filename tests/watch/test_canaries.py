@@ -149,12 +149,6 @@ class TestSchedule:
                 await until(lambda looks=looks: small.memory.looks > looks + 2)
         assert len(small.upscaler.calls) == 2 * (4 + 1)
 
-    async def test_a_daily_restart_does_not_put_it_off(self, small):
-        state = await small.state()
-        small.set(state, at=state.at - timedelta(hours=30))
-        async with self.watching(small, interval_s=86400, fresh_s=0.01):
-            await self.reached(small, 1)
-
     async def test_a_full_disk_costs_one_round(self, small):
 
         class Filling(FakeUpscaler):
