@@ -76,8 +76,6 @@ class TestExtend:
         names = [pair.name for pair in new.manifest.pairs]
         for pair, staircase in zip(old.manifest.pairs, old.staircases, strict=True):
             assert new.staircases[names.index(pair.name)] == staircase
-        at_once = admin.create({**truth_files(6), **truth_files(2, first=50)})
-        assert admin.get(f"/{longer['id']}/curve") == admin.get(f"/{at_once['id']}/curve")
 
     def test_what_does_not_belong(self, admin, upscaler, made):
         """Pairs that exist, of another origin, or of another upscaler are refused, unpaid."""

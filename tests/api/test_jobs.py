@@ -11,7 +11,6 @@ from PIL import Image
 
 from app.api.upscale import prefers
 from app.errors import UpscalerFailed
-from app.main import Timings
 from app.upscalers.base import Capabilities
 from tests.api.admin import BASE, pair_files, zipped
 from tests.api.gateway import ADMIN_KEY, AS_ADMIN, check_problem, client_of, ended, post
@@ -189,16 +188,6 @@ async def test_a_client_that_hangs_up_before_the_answer(serve, monkeypatch):
         client = served.hanging(headers=ASYNC)
         await client.answered
         assert events(await served.events(f"/v1/jobs/{jobs[0].id}"))[-1]["state"] == "cancelled"
-
-
-async def test_a_running_job_survives_a_restart(serve):
-    slow = FakeUpscaler(seconds=60)
-    async with serve(slow, timings=Timings(drain_s=0.1)) as served:
-        accepted = await served.post(headers=ASYNC)
-        await until(lambda: slow.calls)
-    async with serve() as served:
-        told = await asyncio.wait_for(served.events(accepted.headers["location"]), 60)
-        assert events(told)[-1]["state"] == "succeeded"
 
 
 class TestWebhook:

@@ -193,8 +193,6 @@ def test_bands_and_pages(client, plain):
         ({"stretch": "p1,p99"}, 409, "stretch=p1,p99"),
         ({"stretch": "white"}, 422, "stretch"),
         ({"format": "jpeg"}, 422, "8 bits"),
-        ({"bands": "1,2,3"}, 422, "bands"),
-        ({"background": "red"}, 422, "background"),
     ],
 )
 def test_what_cannot_be_had(client, fields, status, words):
