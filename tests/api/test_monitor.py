@@ -10,11 +10,9 @@ from app.calibration.active import Calibrations
 from app.calibration.canaries import CanaryStore
 from app.calibration.insight import COMMON_ALPHAS
 from app.conformal import fidelity
-from app.main import create_app
-from app.settings import Settings
 from app.stores.base import open_stores
 from tests.api.admin import Admin
-from tests.api.gateway import AS_ADMIN, PATIENT, check_problem, ended, pixels, post, running
+from tests.api.gateway import AS_ADMIN, check_problem, ended, gateway, pixels, post, running
 from tests.factories import changed, encoded, photo
 from tests.fakes import FakeUpscaler
 from tests.watch.scenes import REMOTE, calibrate
@@ -122,19 +120,14 @@ class TestCanaries:
     @asynccontextmanager
     async def gateway(self, folder, upscaler, policy, **settings):
         """A gateway of a calibrated remote upscaler, its canaries among the blobs."""
-        effective = Settings(
-            data_dir=folder, upscalers=[{**REMOTE, "canary": policy}], admin_keys=["k"], **settings
-        )
         stores = open_stores("sqlite:///", folder, result_ttl_s=60, max_result_bytes=10**9)
-        calibrations = Calibrations(stores.calibrations)
-        if await calibrations.active_id("fake") is None:
-            calibration = await calibrate(
-                upscaler, CanaryStore(stores.blobs, stores.monitor), count=8
-            )
-            await calibrations.add(calibration, activate=True)
+        if not await stores.calibrations.active():
+            canaries = CanaryStore(stores.blobs, stores.monitor)
+            calibration = await calibrate(upscaler, canaries, count=8)
+            await Calibrations(stores.calibrations).add(calibration, activate=True)
         await stores.close()
-        app = create_app(effective, build=lambda *_: upscaler, timings=PATIENT)
-        async with running(app) as served:
+        watched = [{**REMOTE, "canary": policy}]
+        async with running(gateway(folder, upscaler, upscalers=watched, **settings)) as served:
             yield served
 
     async def component(self, served, is_reached):
