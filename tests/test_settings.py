@@ -45,20 +45,13 @@ class TestSources:
         assert load_settings().max_side == 77
         os.close(read)
 
-    def test_nothing_is_needed(self):
-        settings = load_settings()
-        assert settings.default == "span-x4"
-        assert settings.upscalers[0].kind == "embedded"
-        assert (settings.store, settings.queue) == ("sqlite:///", "memory://")
-        assert settings.data_dir.is_absolute()
-        assert settings.client_keys == []
-
     def test_precedence(self, toml, monkeypatch):
         toml("max_in_flight = 3\nmax_waiting = 3\nmax_side = 3")
         monkeypatch.setenv("TRUSTSCALE_MAX_WAITING", "4")
         monkeypatch.setenv("TRUSTSCALE_MAX_SIDE", "4")
         settings = load_settings(max_side=5)
         assert (settings.max_in_flight, settings.max_waiting, settings.max_side) == (3, 4, 5)
+        assert settings.data_dir.is_absolute()
 
     def test_workers_in_the_environment(self, toml, monkeypatch):
         toml('[[upscalers]]\nname = "x"\nkind = "embedded"')
