@@ -53,14 +53,15 @@ class FakeUpscaler:
         self.seconds = seconds
         self.gate = gate
         self.calls: list[list[int]] = []
-        self.cancelled = 0
+        self.cancelled = self.in_flight = self.most_in_flight = 0
         self.failure: Exception | None = None
-        self.closed = False
 
     async def generate(self, source, seeds, turn=None):
         self.calls.append(list(seeds))
         if self.failure is not None:
             raise self.failure
+        self.in_flight += 1
+        self.most_in_flight = max(self.most_in_flight, self.in_flight)
         try:
             await asyncio.sleep(self.seconds)
             # The test may run in another thread than the loop.
@@ -69,6 +70,8 @@ class FakeUpscaler:
         except asyncio.CancelledError:
             self.cancelled += 1
             raise
+        finally:
+            self.in_flight -= 1
         return [self.sample(source.rgb, seed) for seed in seeds]
 
     def sample(self, rgb, seed):
@@ -81,5 +84,4 @@ class FakeUpscaler:
         if self.failure is not None:
             raise self.failure
 
-    async def close(self):
-        self.closed = True
+    async def close(self): ...

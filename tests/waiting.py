@@ -14,6 +14,14 @@ async def until(condition):
             await asyncio.sleep(0.01)
 
 
+async def cancelled(task, has_begun):
+    """Cancel a task once this holds, and see that it ends so."""
+    await until(has_begun)
+    task.cancel()
+    await asyncio.wait([task])
+    assert task.cancelled()
+
+
 def block_until(condition):
     """Return when the condition holds; where no loop runs."""
     deadline = time.monotonic() + PATIENCE_S

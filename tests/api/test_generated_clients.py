@@ -1,7 +1,6 @@
 """Clients that others generate from docs/openapi.json upload, poll and calibrate."""
 
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from tests.api.admin import truth_files, zipped
 from tests.api.gateway import ADMIN_KEY, IMAGE, gateway
 from tests.live import serving
 from tests.missing import not_here
+from tests.servers import ran
 
 pytestmark = [pytest.mark.slow, pytest.mark.servers]
 
@@ -47,9 +47,7 @@ def arguments(tmp_path):
 
 
 def run(*command, cwd):
-    done = subprocess.run(
-        [str(part) for part in command], cwd=cwd, check=False, capture_output=True, text=True
-    )
+    done = ran(*command, cwd=cwd)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout + done.stderr
 
@@ -71,8 +69,7 @@ def test_typescript(tmp_path, arguments):
         not_here("npm and node are not installed")
     (tmp_path / "package.json").write_text('{"private": true, "type": "module"}')
     options = ("--silent", "--no-audit", "--no-fund")
-    got = subprocess.run(["npm", "install", *options, *NPM], cwd=tmp_path, check=False)
-    if got.returncode != 0:
+    if ran("npm", "install", *options, *NPM, cwd=tmp_path).returncode:
         not_here("the npm registry cannot be reached")
     # What has a default need not be sent.
     options = ("--default-non-nullable", "false", "-o", "schema.d.ts")

@@ -4,7 +4,6 @@ import errno
 import json
 import signal
 import socket
-import subprocess
 import sys
 
 import numpy as np
@@ -17,6 +16,7 @@ from app.serving.service import watcher
 from app.system import usable_cores
 from tests.cli.conftest import PARTS, stopped
 from tests.factories import encoded, photo, pictures, truths
+from tests.servers import ran
 from tests.waiting import block_until
 
 
@@ -129,13 +129,7 @@ finally:
 
 def imported(heavy, words, folder):
     """What a command says, and which of some modules it has imported."""
-    done = subprocess.run(
-        [sys.executable, "-c", PROGRAM.format(heavy=heavy), *words],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=folder,
-    )
+    done = ran(sys.executable, "-c", PROGRAM.format(heavy=heavy), *words, cwd=folder)
     return done.stdout + done.stderr, done.stdout.splitlines()[-1].split()[1:]
 
 

@@ -23,6 +23,7 @@ from tests.docs.blocks import ROOT
 from tests.factories import pictures
 from tests.images.test_formats import GEO
 from tests.missing import needed, not_here
+from tests.servers import ran
 from tests.upscalers.remote.real import environment
 
 PLACES = ROOT / "examples" / "integrations"
@@ -95,7 +96,7 @@ class TestGitHubAction:
                 (known,) = re.fullmatch(r"\$\{\{ inputs\.(\w+) \}\}", value).groups()
                 env[name] = inputs[known]
             command = ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", check["run"]]
-            done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+            done = ran(*command, env=env)
             return done, files["output"].read_text("utf-8"), files["summary"].read_text("utf-8")
 
         run.repository = repository
@@ -136,7 +137,7 @@ def test_qgis(url, tmp_path):
     """The layer keeps its place, with finer pixels, and what is not trusted is masked."""
     if shutil.which("qgis_process") is None:
         not_here("QGIS is not installed (Debian: qgis)")
-    if subprocess.run(["/usr/bin/python3", "-c", "import httpx"], check=False).returncode:
+    if ran("/usr/bin/python3", "-c", "import httpx").returncode:
         not_here("the Python of QGIS has no httpx (Debian: python3-httpx)")
     scripts = tmp_path / ".local/share/QGIS/QGIS3/profiles/default/processing/scripts"
     scripts.mkdir(parents=True)
@@ -148,13 +149,10 @@ def test_qgis(url, tmp_path):
     source.write_bytes(picture(pixels, "tiff", metadata=Metadata(geo=GEO)))
     env = {"HOME": str(tmp_path), "PYTHONPATH": str(tmp_path), "QT_QPA_PLATFORM": "offscreen"}
     given = {"INPUT": source, "URL": url, "ALPHA": 0.12, "OUTPUT": target}
-    command = ["qgis_process", "--json", "run", "script:upscalewithtrust"]
-    done = subprocess.run(
-        [*command, "--", *(f"{name}={value}" for name, value in given.items())],
+    done = ran(
+        *("qgis_process", "--json", "run", "script:upscalewithtrust"),
+        *("--", *(f"{name}={value}" for name, value in given.items())),
         env={"PATH": os.environ["PATH"], **env},
-        capture_output=True,
-        text=True,
-        check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     results = json.loads(done.stdout)["results"]
@@ -194,18 +192,9 @@ def test_napari(url, tmp_path, display):
         ],
         check=True,
     )
-    done = subprocess.run(
-        [python, Path(__file__).with_name("napari_session.py"), url],
-        env={
-            **os.environ,
-            "HOME": str(tmp_path),
-            "PYTHONPATH": str(tmp_path / "site"),
-            "DISPLAY": display,
-        },
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    env = {"HOME": str(tmp_path), "PYTHONPATH": str(tmp_path / "site"), "DISPLAY": display}
+    session = Path(__file__).with_name("napari_session.py")
+    done = ran(python, session, url, env={**os.environ, **env})
     assert done.returncode == 0, done.stderr
     enlarged, guessed, levels = json.loads(done.stdout.splitlines()[-1])
     names = ("sample: enlarged", "sample: not trusted", "sample: trust level")

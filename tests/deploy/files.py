@@ -4,7 +4,6 @@ import json
 import os
 import re
 import shutil
-import subprocess
 import sys
 from functools import cache
 from pathlib import Path
@@ -13,6 +12,7 @@ import pytest
 import yaml
 
 from tests.missing import not_here
+from tests.servers import ran
 
 ROOT = Path(__file__).parent.parent.parent
 DEPLOY = ROOT / "deploy"
@@ -83,14 +83,7 @@ def run(program, *arguments, split=False, **variables):
         if os.environ.get("WITHOUT_JUDGES"):  # set by CI where no package has them
             pytest.skip(f"{program} cannot be installed")
         not_here(f"{program} is not installed")
-    done = subprocess.run(
-        [found, *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=600,
-        env={**os.environ, **variables},
-        cwd=ROOT,
-    )
+    environment = {**os.environ, **variables}
+    done = ran(found, *arguments, timeout=600, env=environment, cwd=ROOT)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout if split else done.stdout + done.stderr

@@ -5,7 +5,6 @@ import re
 import runpy
 import shlex
 import shutil
-import subprocess
 import sys
 import tomllib
 from types import SimpleNamespace
@@ -30,7 +29,7 @@ from tests.fakes import FakeUpscaler
 from tests.images.test_raster import raster, stack
 from tests.live import serving
 from tests.missing import not_here
-from tests.servers import ProcessGroup
+from tests.servers import ProcessGroup, ran
 from tests.workers.ncnn_files import shuffled
 from trustscale import Trustscale
 
@@ -203,15 +202,7 @@ def test_commands(page, place, tmp_path):
             f"curl -H 'Authorization: Bearer {ADMIN_KEY}' -o active.calibration {export}",
             "trustscale calibrations import active.calibration --activate --force",
         ]
-    done = subprocess.run(
-        ["bash", "-euo", "pipefail"],
-        input="\n".join(script),
-        cwd=folder,
-        env=env,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = ran("bash", "-euo", "pipefail", input="\n".join(script), cwd=folder, env=env)
     reached = (tmp_path / "reached").read_text() if (tmp_path / "reached").exists() else "before"
     assert done.returncode == 0, f"{reached}\n{done.stdout[-1500:]}\n{done.stderr[-1500:]}"
 

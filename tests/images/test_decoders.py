@@ -16,7 +16,7 @@ from app.images.decoders import DecoderFailed, decoding, in_decoder
 from app.system import usable_cores
 from tests.factories import encoded, photo
 from tests.images import hostile, work
-from tests.waiting import until
+from tests.waiting import cancelled, until
 
 LIMITS = Limits()
 
@@ -101,10 +101,7 @@ class TestPlaces:
     async def test_whoever_leaves_ends_it(self, tmp_path):
         begun = tmp_path / "begun"
         leaving = asyncio.create_task(decoding(work.asleep, b"", 1e6, begun))
-        await until(begun.is_file)
-        leaving.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await leaving
+        await cancelled(leaving, begun.is_file)
         pid = int(begun.read_text())
         await until(lambda: not Path(f"/proc/{pid}").exists())
 

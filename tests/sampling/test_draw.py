@@ -19,23 +19,17 @@ SOURCE = Source(photo(0, 6, 8))
 
 
 class Fake(FakeUpscaler):
-    """Fails as a test chooses, by the seeds of a call, and counts its calls in flight."""
+    """Fails as a test chooses, by the seeds of a call."""
 
     def __init__(self, *, fail=lambda seeds: None, seconds=0.0, scale=2, **capabilities):
         super().__init__(seconds=seconds, scale=scale, capabilities=Capabilities(**capabilities))
         self.fail = fail
-        self.in_flight = self.most_in_flight = 0
 
     async def generate(self, source, seeds, turn=None):
-        self.in_flight += 1
-        self.most_in_flight = max(self.most_in_flight, self.in_flight)
-        try:
-            samples = await super().generate(source, seeds, turn)
-            if error := self.fail(seeds):
-                raise error
-            return samples
-        finally:
-            self.in_flight -= 1
+        samples = await super().generate(source, seeds, turn)
+        if error := self.fail(seeds):
+            raise error
+        return samples
 
 
 class Collector:

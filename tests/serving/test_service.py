@@ -19,6 +19,7 @@ from app.upscalers.remote.http import Network
 from tests.api.gateway import IMAGE, gateway
 from tests.factories import calibration_of
 from tests.fakes import FakeUpscaler
+from tests.upscalers.remote.pictures import resolving
 
 
 async def test_a_thread_keeps_its_slot(tmp_path):
@@ -97,14 +98,11 @@ def hosts(answer=None, address="93.184.216.34"):
     """Photographs of example.com, and all requests that reached them."""
     asked = []
 
-    async def resolve(_host, _port):
-        return [address]
-
     def reply(request):
         asked.append(request)
         return answer or httpx.Response(200, content=b"a picture")
 
-    network = Network(transport=httpx.MockTransport(reply), resolve=resolve)
+    network = Network(transport=httpx.MockTransport(reply), resolve=resolving(address))
     return ImageHosts(("example.com",), network=network), asked
 
 

@@ -3,7 +3,6 @@
 import json
 import logging
 import socket
-import subprocess
 import sys
 import threading
 from contextlib import contextmanager
@@ -17,7 +16,7 @@ from app.settings import load_settings
 from app.telemetry import signals
 from app.telemetry.otel import Patience, collected
 from tests.logs import logging_as
-from tests.servers import ProcessGroup, free_port
+from tests.servers import ProcessGroup, free_port, ran
 from tests.spans import Collector, recorded
 
 PARENT = {"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}
@@ -41,9 +40,7 @@ class TestOff:
             "'opentelemetry.exporter', 'app.telemetry.otel'))]\n"
             "sys.exit(' '.join(wrong) or 0)"
         )
-        done = subprocess.run(
-            [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=300
-        )
+        done = ran(sys.executable, "-c", code, timeout=300)
         assert done.returncode == 0, done.stderr
 
 

@@ -17,9 +17,18 @@ from app.upscalers.entries import add, of_gradio, of_oip, of_openapi, of_predict
 from app.upscalers.remote.answers import BadCredentials, ProtocolError, WrongSample
 from tests.factories import encoded
 from tests.upscalers.remote.hosted import State, base64_of, hosted
-from tests.upscalers.remote.pictures import TOKEN, adapter, decoded, from_uri, patient, sample, uri
+from tests.upscalers.remote.pictures import (
+    TOKEN,
+    adapter,
+    decoded,
+    from_uri,
+    patient,
+    resolving,
+    sample,
+    uri,
+)
 
-BASE = "http://127.0.0.1"
+BASE, PUBLIC = "http://127.0.0.1", resolving("93.184.216.34")
 
 
 def openapi(content, *, path="/enhance", answers="application/json", more=()):
@@ -260,21 +269,15 @@ async def test_replicate():
     ],
 )
 async def test_addresses(address, known, words):
-    async def resolve(host, port):
-        return known
-
     def never(request):
         raise AssertionError(request.url)
 
     with pytest.raises(BadRequest, match=words):
-        await look(connected(never, address, private=False, resolve=resolve))
+        await look(connected(never, address, private=False, resolve=resolving(*known)))
 
 
 async def test_pinned():
     seen = []
-
-    async def resolve(host, port):
-        return ["93.184.216.34"]
 
     def moved(request):
         seen.append((request.url.host, request.headers["host"], request.extensions["sni_hostname"]))
@@ -283,7 +286,7 @@ async def test_pinned():
     with pytest.raises(
         BadRequest, match=r"description of an upscaler is at https://up\.example/api;"
     ):
-        await look(connected(moved, "https://up.example/api", private=False, resolve=resolve))
+        await look(connected(moved, "https://up.example/api", private=False, resolve=PUBLIC))
     assert set(seen) == {("93.184.216.34", "up.example", "up.example")}
 
 

@@ -18,6 +18,7 @@ from app.upscalers.base import Capabilities, Source, sample_seeds
 from app.upscalers.embedded import EmbeddedUpscaler, FairThreads, TilePlan, symmetric_sample
 from app.upscalers.runtime import SHIPPED, OnnxModel
 from tests.factories import photo
+from tests.waiting import cancelled
 
 # Networks from x to y, as the nodes of ONNX's textual form.
 SAME = "y = Identity(x)"
@@ -115,10 +116,7 @@ class TestGenerate:
         """The loop stays free: it returns at once, and its thread computes no further tile."""
         upscaler, gate = gated(tmp_path, tile=16, halo=2)
         call = asyncio.create_task(upscaler.generate(Source(photo(0, 60, 60)), [1, 2, 3]))
-        await asyncio.to_thread(gate.entered.wait, 60)
-        call.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await call
+        await cancelled(call, gate.entered.is_set)
         gate.open.set()
         # One thread makes all samples: it begins this one when it has let go of the others.
         await upscaler.generate(Source(photo(0, 9, 9)), [1])
@@ -170,7 +168,8 @@ class TestOnnxModel:
     )
     def test_rounds_half_up_and_clips(self, tmp_path, offset, found):
         """Just over half a step rounds up, just under down, and 0 and 255 are the ends."""
-        model = load(tmp_path, affine(1, offset))
+        file = file_of(tmp_path / "m.onnx", affine(1, offset))
+        model = OnnxModel(file.read_bytes(), name="m.onnx")
         assert model(np.array([[[0, 100, 255]]], np.uint8)).tolist() == [[found]]
 
     def test_no_model(self, tmp_path):
@@ -204,17 +203,14 @@ class Gate:
 
     def __init__(self, scale):
         self.scale = scale
-        self.calls = self.running = self.most = 0
+        self.calls = 0
         self.entered = threading.Event()
         self.open = threading.Event()
 
     def __call__(self, rgb):
         self.calls += 1
-        self.running += 1
-        self.most = max(self.most, self.running)
         self.entered.set()
         assert self.open.wait(60)
-        self.running -= 1
         return rgb.repeat(self.scale, axis=0).repeat(self.scale, axis=1)
 
 
@@ -222,10 +218,6 @@ def gated(folder, **options):
     upscaler = EmbeddedUpscaler(model=file_of(folder / "m.onnx", TWICE), **options)
     upscaler.model = gate = Gate(scale=2)
     return upscaler, gate
-
-
-def load(folder, nodes):
-    return OnnxModel(file_of(folder / "m.onnx", nodes).read_bytes(), name="m.onnx")
 
 
 def refusal(path):

@@ -2,7 +2,6 @@
 
 import re
 import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -11,6 +10,7 @@ from starlette.testclient import TestClient
 from app.web.files import PAGES, Site
 from tests.api.gateway import gateway
 from tests.missing import not_here
+from tests.servers import ran
 
 PATHS = [(path.replace("{result_id}", "x"), page.name) for page in PAGES for path in page.paths]
 
@@ -110,6 +110,5 @@ def test_modules():
     node = shutil.which("node")
     if node is None:
         not_here("no node in PATH")
-    command = [node, "--test", *map(str, sorted(UNIT.glob("*.test.js")))]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = ran(node, "--test", *sorted(UNIT.glob("*.test.js")))
     assert done.returncode == 0, done.stdout[-4000:]

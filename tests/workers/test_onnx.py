@@ -1,7 +1,6 @@
 """ONNX files in a worker: the embedded upscaler's samples, without torch."""
 
 import json
-import subprocess
 import sys
 from importlib import resources
 from pathlib import Path
@@ -16,6 +15,7 @@ from app.upscalers.remote.http import Upstream
 from app.upscalers.remote.worker import WorkerConfig, WorkerUpscaler
 from app.upscalers.runtime import SHIPPED
 from tests.live import serving
+from tests.servers import ran
 from tests.upscalers.remote.pictures import patient
 from tests.workers.fakes import load, noise
 from workers.errors import ClientGone, WeightsError
@@ -123,8 +123,6 @@ main()
 
 @pytest.mark.slow
 def test_no_torch_is_needed(engine):
-    done = subprocess.run(
-        [sys.executable, "-c", WITHOUT_TORCH], capture_output=True, text=True, check=False
-    )
+    done = ran(sys.executable, "-c", WITHOUT_TORCH)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["fingerprint"] == engine.fingerprint

@@ -70,3 +70,14 @@ def patient(handler=None, resolve=system_resolver):
     if handler is not None and not isinstance(handler, httpx.AsyncBaseTransport):
         handler = httpx.MockTransport(handler)
     return Network(handler, resolve, connect_s=60, pool_s=60, write_s=60, cancel_timeout_s=60)
+
+
+def resolving(*addresses):
+    """A resolver that knows these of every host, or no host."""
+
+    async def resolve(host, port):
+        if not addresses:
+            raise OSError("no such host")
+        return addresses
+
+    return resolve

@@ -20,7 +20,7 @@ from app.upscalers.tensors import HEADER_LENGTH, decode, encode
 from tests.factories import encoded
 from tests.upscalers.remote.faults import FaultServer, answer, reset, silent
 from tests.upscalers.remote.pictures import adapter, decoded, from_uri, sample, uri
-from tests.waiting import until
+from tests.waiting import cancelled
 
 
 def cog(handler, **settings):
@@ -87,13 +87,10 @@ class TestCog:
         async with FaultServer([silent, answer(json={}), answer(404)]) as server:
             up = adapter(kind="cog", url=server.url, scale=2)
             task = asyncio.create_task(up.generate(source, [1]))
-            await until(lambda: server.asked)
-            task.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await task
+            await cancelled(task, lambda: server.asked)
             await up.close()
-            made, *cancelled = [asked.path for asked in server.asked]
-            assert cancelled == [f"{made}/cancel"] * 2
+            made, *told = [asked.path for asked in server.asked]
+            assert told == [f"{made}/cancel"] * 2
 
     async def test_a_lost_answer(self, source):
         """What may still run there is cancelled before it is asked for again."""

@@ -22,7 +22,7 @@ from app.upscalers.remote.answers import (
 from tests.factories import encoded
 from tests.upscalers.remote.hosted import State, hosted
 from tests.upscalers.remote.pictures import TOKEN, adapter, sample, uri
-from tests.waiting import until
+from tests.waiting import cancelled
 
 BASE = "http://127.0.0.1"
 REPLICATE = {"kind": "replicate", "model": "o/m", "scale": 2, "poll_interval_s": 0.01}
@@ -80,10 +80,7 @@ async def test_cancel(source, state, fakes, name):
     up = hosted_by(fakes, name)
     await up.check()
     task = asyncio.create_task(up.generate(source, [1]))
-    await until(lambda: any(row["polls"] < 10**6 for row in state.predictions.values()))
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
+    await cancelled(task, lambda: any(row["polls"] < 10**6 for row in state.predictions.values()))
     await up.close()
     assert state.cancelled == list(state.predictions)
 
@@ -110,10 +107,7 @@ async def test_cancelled_while_it_begins(source, state, fakes, name):
     up = hosted_by(between, name)
     await up.check()
     task = asyncio.create_task(up.generate(source, [1]))
-    await until(lambda: between.begun)
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
+    await cancelled(task, lambda: between.begun)
     answered.set()
     await up.close()
     assert state.cancelled == list(state.predictions) != []

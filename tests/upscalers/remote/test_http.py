@@ -19,7 +19,7 @@ from tests.upscalers.remote.faults import (
     slow,
     truncated,
 )
-from tests.upscalers.remote.pictures import TOKEN, config, patient
+from tests.upscalers.remote.pictures import TOKEN, config, patient, resolving
 
 
 @asynccontextmanager
@@ -192,15 +192,6 @@ class TestFetch:
 
 OWN = Origin.of("https://api.example.com/v1")
 POLICY = FetchPolicy(OWN, ("replicate.delivery",))
-
-
-def resolving(*addresses):
-    async def resolve(host, port):
-        if not addresses:
-            raise OSError("no such host")
-        return addresses
-
-    return resolve
 
 
 PUBLIC = resolving("93.184.216.34")

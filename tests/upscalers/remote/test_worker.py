@@ -16,7 +16,7 @@ from app.upscalers.remote.worker import WorkerUpscaler
 from tests.live import serving
 from tests.upscalers.remote.faults import FaultServer, reset
 from tests.upscalers.remote.pictures import adapter, config, patient
-from tests.waiting import until
+from tests.waiting import cancelled, until
 from tests.workers.fakes import SleepingEngine, textured
 from workers.service import create_app
 from workers.settings import WorkerSettings
@@ -63,10 +63,7 @@ class TestOneWorker:
         engine = SleepingEngine(shut=True)
         up = worker(start(engine))
         task = asyncio.create_task(up.generate(source, [1]))
-        await until(lambda: engine.calls)
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
+        await cancelled(task, lambda: engine.calls)
         assert await asyncio.to_thread(engine.cancelled.wait, 60)
         engine.open.set()
         assert len(await up.generate(source, [2])) == 1
