@@ -16,6 +16,7 @@ from tests.api.admin import BASE, pair_files, zipped
 from tests.api.gateway import ADMIN_KEY, AS_ADMIN, check_problem, client_of, ended, post
 from tests.factories import encoded, photo
 from tests.fakes import FakeUpscaler
+from tests.upscalers.remote.faults import FaultServer, answer
 from tests.waiting import until
 
 ASYNC = {"Prefer": "respond-async"}
@@ -199,25 +200,13 @@ class TestWebhook:
 
     async def test_told(self, serve):
         """The receiver hears of the result, and the delivery is a job that can be looked at."""
-        heard = asyncio.Queue()
-
-        async def receive(reader, writer):
-            head = await reader.readuntil(b"\r\n\r\n")
-            length = int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
-            await heard.put(json.loads(await reader.readexactly(length)))
-            writer.write(b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n")
-            writer.close()
-
         settings = {"webhook_hosts": "127.0.0.1", "webhook_private": True}
-        secret = "whsec_" + "c2VjcmV0" * 4
-        async with (
-            await asyncio.start_server(receive, "127.0.0.1", 0) as receiver,
-            serve(webhook_secrets=secret, **settings) as served,
-        ):
-            port = receiver.sockets[0].getsockname()[1]
-            webhook = f"http://127.0.0.1:{port}/told"
+        settings["webhook_secrets"] = "whsec_" + "c2VjcmV0" * 4
+        async with FaultServer([answer(204)]) as receiver, serve(**settings) as served:
+            webhook = f"{receiver.url}/told"
             job = (await served.post(webhook=webhook, headers=ASYNC)).json()
-            event = await asyncio.wait_for(heard.get(), 60)
+            await until(lambda: receiver.asked)
+            event = json.loads(receiver.asked[0].body)
             assert event["type"] == "job.succeeded"
             assert (await served.client.get(event["data"]["result"])).status_code == 200
             delivery = f"/v1/jobs/hook-{job['id']}-succeeded"

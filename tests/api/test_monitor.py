@@ -13,7 +13,7 @@ from app.conformal import fidelity
 from app.stores.base import open_stores
 from tests.api.admin import Admin
 from tests.api.gateway import AS_ADMIN, check_problem, ended, gateway, pixels, post, running
-from tests.factories import changed, encoded, photo
+from tests.factories import changed, encoded, in_groups, photo
 from tests.fakes import FakeUpscaler
 from tests.watch.scenes import REMOTE, calibrate
 
@@ -29,14 +29,6 @@ def monitor(client, **query):
 @pytest.fixture
 def client(start):
     return start()
-
-
-def replaced(client, calibration):
-    """Another calibration, active: the same without its first pair."""
-    admin = Admin(client)
-    other = admin.send("DELETE", f"/{calibration.id}/pairs/000").json()["id"]
-    admin.send("POST", f"/{other}/activate")
-    return other
 
 
 def inputs(count, *, first=1000):
@@ -87,13 +79,9 @@ class TestReport:
         assert 'trustscale_monitor_requests{group="",upscaler="fake"} 40.0' in text
 
     def test_groups_are_watched_apart(self, start, calibration):
-        pairs = [
-            {**pair, "group": ("day", "night")[place % 2]}
-            for place, pair in enumerate(calibration.document["pairs"])
-        ]
-        grouped = changed(calibration, pairs=pairs)
-        upscaler = FakeUpscaler()
-        client = start(upscaler, calibrations=(grouped,))
+        groups = {f"{k:03}": ("day", "night")[k % 2] for k in range(30)}
+        grouped = in_groups(calibration, groups)
+        client = start(calibrations=(grouped,))
         first, *others = inputs(3)
         answer = post(client, first, group="night").json()
         for image in others:
@@ -108,8 +96,10 @@ class TestReport:
         assert [one["feedback"] and one["feedback"]["n"] for one in reports] == [None, 1]
         text = client.get("/metrics").text
         assert 'trustscale_monitor_requests{group="night",upscaler="fake"} 1.0' in text
-        # Another calibration takes all of it away.
-        replaced(client, grouped)
+        # Another calibration, without its first pair, takes all of it away.
+        admin = Admin(client)
+        other = admin.send("DELETE", f"/{grouped.id}/pairs/000").json()["id"]
+        admin.send("POST", f"/{other}/activate")
         assert 'group="night"' not in client.get("/metrics").text
 
 

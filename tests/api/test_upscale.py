@@ -22,9 +22,8 @@ from app.images.facts import look_at
 from app.serving.answer import Result
 from app.serving.choose import chosen_for
 from app.settings import TABLE, Settings
-from tests.api.gateway import IMAGE, aside, check_problem, gateway, pixels, post, text_chunks
-from tests.calibration.test_choice import AREAS, moved
-from tests.calibration.test_choice import aside as set_aside
+from tests.api.gateway import IMAGE, check_problem, gateway, pixels, post, text_chunks
+from tests.calibration.test_choice import AREAS, aside, moved
 from tests.factories import calibration_of, changed, encoded, sharp
 from tests.fakes import FakeUpscaler
 
@@ -174,14 +173,6 @@ class TestUpscalers:
         known = {"name": "other", "scale": 3, "samples": 1, "table": [], "calibration": None}
         assert second.items() >= {**known, "guarantee": None, "default": True}.items()
 
-    def test_the_named_one_answers(self, start, calibration):
-        first, second = FakeUpscaler(), FakeUpscaler("second", scale=3, fingerprint="fake:2")
-        calibrations = (calibration, aside(calibration_of(second, 20)))
-        client = start(first, second, calibrations=calibrations)
-        assert post(client).json()["upscaler"] == "fake"
-        answer = post(client, upscaler="second").json()
-        assert (answer["upscaler"], answer["scale"], answer["width"]) == ("second", 3, 72)
-
 
 FAITHFUL, SHARP = "span-x4", "realesr-x4"
 PICTURE = sharp()
@@ -285,7 +276,7 @@ async def test_it_follows_what_is_measured(serve, calibrations):
     measured = []
     for one, of_class in zip(calibrations, (AREAS, moved(0.1)), strict=True):
         way = {"fidelity": one.document["pipeline"]["fidelity"], "areas": {"lossless": of_class}}
-        measured.append(changed(one, aside=set_aside(None, **way)))
+        measured.append(changed(one, aside=aside(None, **way)))
     upload = encoded(PICTURE)
     async with serve(*upscalers(), calibrations=measured) as served:
         answer = (await served.post(upload)).json()

@@ -1,22 +1,23 @@
 """What may be asked for: forms, sizes, an address, no mask, only what can be believed."""
 
-import functools
-import http.server
 import io
 import json
-import threading
 import zipfile
 
 import numpy as np
 import pytest
 import tifffile
 from PIL import Image
+from starlette.applications import Starlette
+from starlette.responses import Response
+from starlette.routing import Route
 
 from app.conformal.indecision import IndecisionSettings
 from app.images.encode import FORMS
 from tests.api.gateway import IMAGE, aside, check_problem, ended, pixels, post, text_chunks
 from tests.factories import calibration_of, encoded, photo, sharp
 from tests.fakes import FakeUpscaler, FakeWitness
+from tests.live import serving
 
 
 def test_reduced(client):
@@ -90,21 +91,11 @@ def test_what_chooses_a_mask_is_refused(bare, field):
     assert "mask=none" in check_problem(post(bare, mask="none", **field), "bad-request")["detail"]
 
 
-class Quiet(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, *_):
-        pass
-
-
 @pytest.fixture
-def url(tmp_path):
-    folder = tmp_path / "photos"
-    folder.mkdir()
-    (folder / "a.png").write_bytes(IMAGE)
-    handler = functools.partial(Quiet, directory=str(folder))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}/a.png"
-        server.shutdown()
+def url():
+    photos = Starlette(routes=[Route("/a.png", lambda _: Response(IMAGE))])
+    with serving(photos) as address:
+        yield f"http://{address}/a.png"
 
 
 def ask(client, headers=None, **fields):

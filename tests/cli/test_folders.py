@@ -239,11 +239,3 @@ class TestServer:
             outcome = run("upscale", "a.png", "--server", f"http://{address}", "--json")
         assert outcome.code == 0, outcome.err
         assert outcome.json["width"] == 48
-
-    def test_refusals(self, there, run, place, server, monkeypatch):
-        small(place / "in", "a.png", "b.png")
-        unknown = there("upscale", "in", "--out", "o", "--upscaler", "other")
-        unknown.check_error(1, "'other'", "fake")
-        monkeypatch.setenv("TRUSTSCALE_KEY", "wrong")
-        there("upscale", "in", "--out", "o").check_error(1, "key is not valid")
-        run("upscale", "in", "--out", "o", "--server", "localhost").check_error(2, "http://")

@@ -135,14 +135,6 @@ NO_IMAGES = (b"", b"text", encoded(Image.new("RGBA", (3, 2))), encoded(noise(9, 
 
 
 class TestRequest:
-    def test_tensors(self):
-        """Image, seeds and the client's name for it; the answer is JSON unless asked otherwise."""
-        request = _parse({"id": "x"})
-        assert np.array_equal(request.image, PIXELS)
-        assert request.seeds.tolist() == [1, -2]
-        assert (request.id, request.binary, request.timeout_s) == ("x", False, None)
-        assert (request.output, request.mean) == ("samples", False)
-
     @pytest.mark.parametrize(
         ("parameters", "outputs", "binary"),
         [({}, [], False), ({"binary_data_output": True}, [], True),
