@@ -13,15 +13,10 @@ from app.conformal import RiskCurve, Staircase
 from app.conformal.curve import third_of
 
 
-def thirds_of_all(scores):
-    """The definition, of all at once."""
-    return [3 * sum(other < one for other in scores) // len(scores) for one in scores]
-
-
 @given(st.lists(st.integers(-4, 4), min_size=1, max_size=24))
 def test_whoever_is_new_the_thirds_are_those_of_all(scores):
     """Each in turn the new one: its third, and its third's members, follow from the set alone."""
-    expected = thirds_of_all(scores)
+    expected = [3 * sum(other < one for other in scores) // len(scores) for one in scores]
     for place, third in enumerate(expected):
         known = np.delete(np.array(scores, np.float64), place)
         found, members = third_of(known, float(scores[place]))

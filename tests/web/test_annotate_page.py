@@ -56,11 +56,6 @@ def draw(page, *places, part="prediction"):
     page.mouse.up()
 
 
-def look_away(page):
-    """The page takes itself for hidden, and does not see by itself what others draw."""
-    page.evaluate("Object.defineProperty(document, 'hidden', { value: true })")
-
-
 def saved(page):
     expect(page.locator(".save-state")).to_have_text("Saved")
 
@@ -210,7 +205,8 @@ def test_neither_overwrites_the_other(as_admin, api):
     """Whoever saves second sees both labels and chooses; here both together."""
     job = waiting(api, 2)
     first, second = (desk(as_admin, job, "000") for _ in range(2))
-    look_away(second)
+    # It takes itself for hidden, and does not see by itself what others draw.
+    second.evaluate("Object.defineProperty(document, 'hidden', { value: true })")
     draw(first, (0.2, 0.3))
     saved(first)
     of_first = api.label(job, "000")
