@@ -28,7 +28,7 @@ from app.serving.service import Observer, UpscaleService
 from app.settings import Settings
 from app.stores.base import JobKind, Stores, check_store_url, forget_uploads, open_stores
 from app.stores.blobs import check_blobs_url
-from app.stores.files import held
+from app.stores.files import check_temporary, held
 from app.system import Slots, memory_limit
 from app.telemetry.signals import Metrics, exporting
 from app.upscalers.base import Upscaler
@@ -111,6 +111,7 @@ async def open_parts(
     Raises:
         ConfigError: a setting, folder, database or model that cannot be used.
     """
+    check_temporary()
     decoders.start()
     metrics = metrics or Metrics()
     stores = stores or await opened_stores(settings, stack, metrics)

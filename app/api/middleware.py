@@ -76,6 +76,8 @@ class RequestContext:
                     (b"x-request-id", request_id.encode()),
                     *_security_headers(scope["path"], message),
                 ]
+                # A slow client is not measured. This may be another task: the span is left later.
+                self._record(scope, method, status, started, traced)
             await send(message)
 
         structlog.contextvars.bind_contextvars(request_id=request_id)
@@ -89,24 +91,29 @@ class RequestContext:
                 raise  # the answer had begun: only a broken connection informs the client
             # Answered and logged already.
         finally:
-            seconds = time.perf_counter() - started
-            # One label for unknown paths, or scanners could fill the registry.
-            route = getattr(scope.get("route"), "path", "unmatched")
-            _finish(traced, method, route, status)
-            self.metrics.entered(-1)
-            self.metrics.request(method, route, status, seconds)
-            if SCOPE_KEY in scope:
-                self.metrics.count("problems", scope[SCOPE_KEY])
-            log.info(
-                "request",
-                method=method,
-                path=scope["path"],
-                status=status,
-                ms=round(1e3 * seconds, 1),
-                client=(scope.get("client") or ("",))[0],
-            )
+            if not status:
+                self._record(scope, method, status, started, traced)
             stack.close()
             structlog.contextvars.unbind_contextvars("request_id")
+
+    def _record(self, scope: Scope, method: str, status: int, started: float, traced: Span) -> None:
+        """Count and log an answer that begins, or the lack of one, and end its span."""
+        seconds = time.perf_counter() - started
+        # One label for unknown paths, or scanners could fill the registry.
+        route = getattr(scope.get("route"), "path", "unmatched")
+        _finish(traced, method, route, status)
+        self.metrics.entered(-1)
+        self.metrics.request(method, route, status, seconds)
+        if SCOPE_KEY in scope:
+            self.metrics.count("problems", scope[SCOPE_KEY])
+        log.info(
+            "request",
+            method=method,
+            path=scope["path"],
+            status=status,
+            ms=round(1e3 * seconds, 1),
+            client=(scope.get("client") or ("",))[0],
+        )
 
 
 def _span(method: str, scope: Scope, request_id: str) -> AbstractContextManager[Span]:
@@ -130,6 +137,7 @@ def _finish(traced: Span, method: str, route: str, status: int) -> None:
     )
     if status >= 500 or not status:
         fail(traced, str(status))
+    traced.end()
 
 
 def _security_headers(path: str, start: Message) -> list[tuple[bytes, bytes]]:

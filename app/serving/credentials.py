@@ -6,6 +6,7 @@ any later change of the file invalidates it.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 from collections.abc import Mapping
@@ -97,7 +98,7 @@ class Credentials:
         mask: IO[bytes],
         promise: Mapping[str, Any],
     ) -> None:
-        """Write the signed file of a picture; `promise` is the assertion as JSON."""
+        """Write the signed file of a picture; `promise` is a JSON assertion. Raises OSError."""
         import c2pa  # noqa: PLC0415 - an optional extra
 
         actions = [
@@ -130,7 +131,10 @@ class Credentials:
                 builder.add_ingredient_from_archive(io.BytesIO(upload.archive))
             component = {"title": "mask.png", "label": "mask", "relationship": "componentOf"}
             builder.add_ingredient(component, "image/png", mask)
-            builder.sign(signer, media_type, picture, signed)
+            try:
+                builder.sign(signer, media_type, picture, signed)
+            except c2pa.C2paError.Io as error:  # does not say what the disk said
+                raise OSError(errno.EIO, "Input/output error") from error
 
 
 def parent_of(data: bytes, form: str, *, with_credentials: bool) -> tuple[Parent, list[str]]:

@@ -26,7 +26,7 @@ from obstore.store import AzureStore, GCSStore, LocalStore, ObjectStore, S3Store
 
 from app.errors import BadRequest, ConfigError, ImageTooLarge, NotFound
 from app.stores.documents import StoreUnavailable
-from app.stores.files import PRIVATE, SCRATCH_LIFE_S, spooled, sync, usable_folder
+from app.stores.files import PRIVATE, SCRATCH_LIFE_S, spooled_parts, sync, usable_folder
 
 SCHEMES: Final = ("s3", "gs", "az")
 
@@ -134,19 +134,15 @@ class Blobs:
     async def file(self, folder: str, name: str) -> IO[bytes]:
         """The same to read in parts, even if it is deleted meanwhile. Raises NotFound."""
         path = _path(folder, name)
-
-        def copy(out: IO[bytes]) -> None:
-            for part in obstore.get(self.store, path).stream():
-                out.write(part)
-
         with self._errors():
             try:
                 if self.root is not None:
                     return await asyncio.to_thread((self.root / path).open, "rb")
-                # A slow reader would exceed the time for one answer of the store.
-                return await asyncio.to_thread(spooled, copy)
+                found = await obstore.get_async(self.store, path)
             except FileNotFoundError:
                 raise NotFound(f"There is no file {name!r} of {folder}.") from None
+            # A slow reader would exceed the time for one answer of the store.
+            return await spooled_parts(found.stream())
 
     async def names(self, folder: str) -> list[str]:
         """The names of all files of a folder, sorted."""

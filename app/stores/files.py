@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import fcntl
+import io
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager, suppress
 from io import SEEK_END
 from pathlib import Path
 from tempfile import SpooledTemporaryFile, gettempdir
-from typing import IO, Concatenate, Final, ParamSpec
+from typing import IO, Any, Concatenate, Final, ParamSpec
 from uuid import uuid4
 
 from app.errors import ConfigError
@@ -47,6 +49,15 @@ def usable_folder(folder: Path, *, mode: int = 0o777) -> Path:
     except OSError as error:
         raise ConfigError(f"The folder {folder} cannot be written: {error.strerror}.") from error
     return folder
+
+
+def check_temporary() -> None:
+    """Raise ConfigError where temporary files cannot be in TMPDIR, or, without it, anywhere."""
+    wanted = os.environ.get("TMPDIR", "")
+    with suppress(FileNotFoundError):  # Python takes other folders before it raises
+        if Path(gettempdir()).resolve() == Path(wanted or gettempdir()).resolve():
+            return
+    raise ConfigError(f"The folder for temporary files (TMPDIR={wanted}) cannot be written.")
 
 
 def sync(place: Path) -> None:
@@ -123,6 +134,12 @@ class _Spool(SpooledTemporaryFile[bytes]):
     """Closed when nobody refers to it."""
 
     name = "spool"  # tifffile takes no None
+    _rolled: bool
+
+    def fileno(self) -> int:
+        if not self._rolled:  # Pillow asks, and can do without
+            raise io.UnsupportedOperation("in memory")
+        return super().fileno()
 
     def __del__(self) -> None:
         with suppress(OSError):
@@ -141,16 +158,32 @@ def spooled(
     Raises StoreUnavailable: the disk is full.
     """
     file = _Spool(IN_MEMORY)
-    try:
+    with _full_disk():
         write(file, *args, **kwargs)
         file.seek(0)  # writes what is buffered
+    return file
+
+
+async def spooled_parts(parts: AsyncIterator[Any]) -> IO[bytes]:
+    """The same of parts, which are buffers; no thread waits for the next one."""
+    file = _Spool(IN_MEMORY)
+    with _full_disk():
+        async for part in parts:
+            await asyncio.to_thread(file.write, part)
+        await asyncio.to_thread(file.seek, 0)
+    return file
+
+
+@contextmanager
+def _full_disk() -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         if error.errno is None:  # an encoder's
             raise
         raise StoreUnavailable(
-            f"The folder {gettempdir()} cannot be used now: {error.strerror}."
+            f"The folder for temporary files cannot be used now: {error.strerror}."
         ) from error
-    return file
 
 
 def size_of(file: bytes | memoryview | IO[bytes]) -> int:

@@ -72,7 +72,7 @@ COUNTERS: Final[dict[str, _Row]] = {
 
 # Name: what is measured, its labels, and its buckets.
 HISTOGRAMS: Final[dict[str, tuple[*_Row, tuple[float, ...]]]] = {
-    "request_seconds": ("Time to answer an HTTP request.", ("method", "route"), _SECONDS),
+    "request_seconds": ("Time until an HTTP answer begins.", ("method", "route"), _SECONDS),
     "sample_seconds": ("Generation time per sample.", ("upscaler",), _SECONDS),
     "trusted_fraction": ("Share of trusted pixels per answer.", ("upscaler",), _FRACTIONS),
     "typicality": ("Typicality p-value per answer.", ("upscaler",), _P_VALUES),
@@ -83,7 +83,7 @@ HISTOGRAMS: Final[dict[str, tuple[*_Row, tuple[float, ...]]]] = {
 
 # Name: what it shows, and its labels.
 GAUGES: Final[dict[str, _Row]] = {
-    "requests_in_flight": ("HTTP requests in progress.", ()),
+    "requests_in_flight": ("HTTP requests whose answer has not begun.", ()),
     "upstream_breaker_open": (
         "1 while a remote upscaler is not called because it failed too often.",
         ("upscaler",),
@@ -223,7 +223,7 @@ def span(
     kind: Literal["internal", "server", "client", "producer", "consumer"] = "internal",
     parent: Mapping[str, str] | None = None,
 ) -> Iterator[Span]:
-    """A span; an error that leaves its `with` marks it as failed.
+    """A span; an error that leaves its `with` marks it as failed. It may end before.
 
     `parent` has W3C Trace Context headers, and none begin a new trace; None: the enclosing span.
     """
@@ -238,12 +238,16 @@ def span(
         dict(attributes or {}),
         record_exception=False,  # texts of errors may name files
         set_status_on_exception=False,
+        end_on_exit=False,
     ) as current:
         try:
             yield current
         except BaseException as error:
             fail(current, type(error).__name__)
             raise
+        finally:
+            if current.is_recording():
+                current.end()
 
 
 def fail(span: Span, kind: str) -> None:

@@ -15,7 +15,10 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from app.errors import ConfigError
-from app.serving.credentials import ASSERTION, Credentials
+from app.serving.credentials import ASSERTION, Credentials, Parent
+from app.stores.base import StoreUnavailable
+from app.stores.files import spooled
+from tests.contract.test_kill import full_disk
 from tests.factories import encoded, photo
 
 _USES = (
@@ -172,3 +175,11 @@ def test_what_cannot_sign(chain):
         with pytest.raises(ConfigError, match="credentials_") as caught:
             Credentials.of(*given)
         assert "PRIVATE" not in caught.value.detail
+
+
+def test_a_full_disk(chain, monkeypatch):
+    monkeypatch.setattr("app.stores.files.IN_MEMORY", 1000)
+    sign, data = Credentials.of(*chain[:2]).sign, encoded(photo(1, 99, 99))
+    about = {"upload": Parent("0" * 64), "mask": io.BytesIO(data), "promise": {}}
+    with full_disk(), pytest.raises(StoreUnavailable):
+        spooled(sign, io.BytesIO(data), "image/png", **about)

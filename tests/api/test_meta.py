@@ -1,14 +1,18 @@
 """What surrounds the API: health, headers, metrics, traces, its document, who runs alone."""
 
 import asyncio
+import io
 import json
 import re
 import threading
 from contextlib import aclosing
 
 import pytest
+from structlog.testing import capture_logs
 
 from app.api.deps import Probes, Timings
+from app.api.files import Sent
+from app.api.middleware import RequestContext
 from app.assembly import single_process_lock
 from app.errors import ConfigError, UpscalerUnavailable
 from app.settings import Settings
@@ -18,7 +22,7 @@ from tests.api.gateway import ended, post, shown
 from tests.clock import LoopClock
 from tests.fakes import FakeUpscaler
 from tests.live import serving
-from tests.numbers import parsed_metrics
+from tests.numbers import numbers_of, parsed_metrics
 from tests.spans import recorded
 from tests.upscalers.remote.pictures import adapter
 from tests.upscalers.remote.pictures import source as picture
@@ -329,6 +333,24 @@ def test_failures(spans, client, upscaler):
     assert "key-of-somebody" not in spans.said()
     assert client.get("/v1/results/nothing").status_code == 404
     assert spans.one("GET /v1/results/{result_id}").status.status_code.name == "UNSET"
+
+
+async def test_a_slow_client(spans):
+    """Its time counts in no metric, span or log: they end where the answer begins."""
+    metrics, found = signals.Metrics(), []
+
+    async def send(_):
+        numbers = numbers_of(metrics)
+        timed = ("trustscale_request_seconds_count", "GET", "unmatched") in numbers
+        found.append(
+            (numbers["trustscale_requests_in_flight",], timed, len(spans.all()), len(logs))
+        )
+
+    app = RequestContext(Sent(io.BytesIO(b"x"), "image/png"), metrics)
+    scope = {"type": "http", "method": "GET", "path": "/", "headers": []}
+    with capture_logs() as logs:
+        await app(scope, asyncio.Event().wait, send)
+    assert set(found) == {(0, True, 1, 1)}
 
 
 def test_an_upscaling_job(spans, client):

@@ -2,16 +2,21 @@
 
 import asyncio
 import io
-from contextlib import suppress
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack, suppress
 from datetime import UTC, datetime, timedelta
 
 import httpx
 import numpy as np
 import pytest
+from obstore.store import HTTPStore, MemoryStore
 
-from app.errors import NotFound
+from app.assembly import open_parts
+from app.errors import ConfigError, NotFound
+from app.images.encode import write_picture
+from app.settings import Settings
 from app.stores.base import StoreUnavailable
-from app.stores.blobs import open_blobs
+from app.stores.blobs import Blobs, open_blobs
 from app.stores.files import IN_MEMORY, spooled
 from app.stores.sqlite import SqliteDocuments
 
@@ -223,3 +228,32 @@ class TestBlobs:
     async def test_identity(self, doors_to, tmp_path):
         assert await doors_to().identity() == await doors_to().identity()
         assert await open_blobs(None, tmp_path).identity() != await doors_to().identity()
+
+
+async def test_a_slow_store_holds_no_thread():
+    async def answer(_, writer):
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n1")
+        await asyncio.to_thread(int)  # waits for the only thread
+        writer.write(b"2")
+        writer.close()
+
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        store = HTTPStore.from_url(url, client_options={"allow_http": True, "timeout": "20s"})
+        assert (await Blobs(store).file("job", "x")).read() == b"12"
+
+
+async def test_no_folder_for_temporary_files(tmp_path, monkeypatch):
+    """The start says so; where it is lost later, large files are 503, and no missing ones."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "no"))
+    for candidates in (lambda: [str(tmp_path)], list):
+        monkeypatch.setattr("tempfile._candidate_tempdir_list", candidates)
+        monkeypatch.setattr("tempfile.tempdir", None)
+        with pytest.raises(ConfigError, match="TMPDIR"):
+            await open_parts(Settings(data_dir=tmp_path), AsyncExitStack())
+    blobs = Blobs(MemoryStore())
+    await blobs.put("job", "x", bytes(IN_MEMORY + 1))
+    with pytest.raises(StoreUnavailable):
+        await blobs.file("job", "x")
+    assert spooled(write_picture, np.zeros((9, 9, 3), np.uint8), "jpeg").read(2) == b"\xff\xd8"
