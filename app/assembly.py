@@ -111,7 +111,7 @@ async def open_parts(
     Raises:
         ConfigError: a setting, folder, database or model that cannot be used.
     """
-    check_temporary()
+    check_temporary(os.environ.get("TMPDIR", ""))
     decoders.start()
     metrics = metrics or Metrics()
     stores = stores or await opened_stores(settings, stack, metrics)

@@ -51,9 +51,8 @@ def usable_folder(folder: Path, *, mode: int = 0o777) -> Path:
     return folder
 
 
-def check_temporary() -> None:
-    """Raise ConfigError where temporary files cannot be in TMPDIR, or, without it, anywhere."""
-    wanted = os.environ.get("TMPDIR", "")
+def check_temporary(wanted: str) -> None:
+    """Raise ConfigError where temporary files cannot be in this TMPDIR, or, without, anywhere."""
     with suppress(FileNotFoundError):  # Python takes other folders before it raises
         if Path(gettempdir()).resolve() == Path(wanted or gettempdir()).resolve():
             return

@@ -231,7 +231,8 @@ class TestBlobs:
 
 
 async def test_a_slow_store_holds_no_thread():
-    async def answer(_, writer):
+    async def answer(reader, writer):
+        await reader.readuntil(b"\r\n\r\n")
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n1")
         await asyncio.to_thread(int)  # waits for the only thread
         writer.write(b"2")
