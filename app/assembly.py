@@ -215,7 +215,7 @@ async def check_start(settings: Settings) -> None:
 
 
 async def check_settings(settings: Settings) -> list[str]:
-    """Try everything that needs no network, database or folder; returns warnings.
+    """Try everything that needs no network, no database and no folder of ours; returns warnings.
 
     Raises:
         ConfigError: naming every mistake.
@@ -229,6 +229,8 @@ async def check_settings(settings: Settings) -> list[str]:
         except ConfigError as error:
             mistakes.append(error.detail.rstrip("."))
 
+    with collected():
+        check_temporary(os.environ.get("TMPDIR", ""))
     with collected():
         check_store_url(settings.store, settings.data_dir)
     with collected():

@@ -6,10 +6,9 @@ any later change of the file invalidates it.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import io
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import IO, Any, Final
 
@@ -131,10 +130,35 @@ class Credentials:
                 builder.add_ingredient_from_archive(io.BytesIO(upload.archive))
             component = {"title": "mask.png", "label": "mask", "relationship": "componentOf"}
             builder.add_ingredient(component, "image/png", mask)
+            sink = _Sink(signed)
             try:
-                builder.sign(signer, media_type, picture, signed)
-            except c2pa.C2paError.Io as error:  # does not say what the disk said
-                raise OSError(errno.EIO, "Input/output error") from error
+                builder.sign(signer, media_type, picture, sink)
+            except c2pa.C2paError:
+                if sink.failed is not None:
+                    raise OSError(*sink.failed) from None
+                raise
+
+
+class _Sink:
+    """A file that keeps the number and the words of its disk's error, which c2pa does not tell."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self.failed: tuple[Any, ...] | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._file, name)
+        return self._keeping(found) if name in {"write", "seek", "flush"} else found
+
+    def _keeping(self, call: Callable[..., Any]) -> Callable[..., Any]:
+        def kept(*given: Any) -> Any:
+            try:
+                return call(*given)
+            except OSError as error:
+                self.failed = error.args
+                raise
+
+        return kept
 
 
 def parent_of(data: bytes, form: str, *, with_credentials: bool) -> tuple[Parent, list[str]]:

@@ -177,9 +177,10 @@ def test_what_cannot_sign(chain):
         assert "PRIVATE" not in caught.value.detail
 
 
-def test_a_full_disk(chain, monkeypatch):
+@pytest.mark.parametrize("form", ["png", "webp", "avif", "jpeg"])
+def test_a_full_disk(chain, monkeypatch, form):
     monkeypatch.setattr("app.stores.files.IN_MEMORY", 1000)
-    sign, data = Credentials.of(*chain[:2]).sign, encoded(photo(1, 99, 99))
-    about = {"upload": Parent("0" * 64), "mask": io.BytesIO(data), "promise": {}}
+    sign, data = Credentials.of(*chain[:2]).sign, encoded(photo(1, 99, 99), form)
+    about = {"upload": Parent("0" * 64), "mask": io.BytesIO(encoded(photo(1, 9, 9))), "promise": {}}
     with full_disk(), pytest.raises(StoreUnavailable):
-        spooled(sign, io.BytesIO(data), "image/png", **about)
+        spooled(sign, io.BytesIO(data), f"image/{form}", **about)
