@@ -46,7 +46,7 @@ def test_from_the_key_to_the_activation(open_page, admin_site, api):
     page.get_by_label("Calls of the model per picture").fill("2")
     kinds = api.get("/v1/admin/options")["usual_kinds"]
     expect(page.locator("#cost")).to_contain_text(
-        f"{3 * kinds * 2:,} calls of the model now, each original as {kinds} kinds of upload, then"
+        f"{3 * kinds * 2:,} calls of the model now, each original as {kinds} kinds of upload"
     )
     expect(page.locator(".way")).to_have_count(3)
     assert barriers(page) == []
