@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from app.images.encode import png_grey16, png_mask, png_rgb
+from app.images.encode import png, png_mask, png_rgb
 from app.serving.answer import MASK, TRUST, Result
 from app.stores.base import open_stores
 from benchmarks.table import print_table
@@ -74,7 +74,7 @@ def store_result(folder: Path, result_id: str, side: int, *, alpha: float = 0.1)
     files = {
         IMAGE: png_rgb(blobs(6, side, (24, 24, 3))),
         MASK: png_mask(mask),
-        TRUST: png_grey16(codes),
+        TRUST: png(codes),
     }
     document = _document(result_id, side, alpha, float(mask.mean()))
 

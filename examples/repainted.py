@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from app.images.encode import png_grey16
+from app.images.encode import png
 
 HERE = Path(__file__).parent
 IMAGES = HERE.parent / "docs" / "images"
@@ -103,7 +103,7 @@ def write_first(lie: Lie, stem: Path, answer: dict[str, Any]) -> None:
         picture.convert("RGB").save(FIRST / f"{name}.webp", quality=82, method=6)
     limit = int(answer["alpha"] / answer["guarantee"]["bound"] * STEPS)
     codes = coarse(np.asarray(Image.open(f"{stem}.trust.png")).astype(np.uint16), limit)
-    (FIRST / "trust.png").write_bytes(png_grey16(codes))
+    (FIRST / "trust.png").write_bytes(png(codes))
     facts = {
         "width": answer["width"],
         "height": answer["height"],

@@ -418,11 +418,6 @@ def png_mask(mask: NDArray[np.bool_], text: Mapping[str, str] | None = None) -> 
     return png(mask, text)
 
 
-def png_grey16(values: NDArray[np.uint16], text: Mapping[str, str] | None = None) -> bytes:
-    """A 16-bit grey PNG of uint16 [h, w]."""
-    return png(values, text)
-
-
 def _write(out: IO[bytes], name: bytes, data: bytes) -> None:
     out.write(struct.pack(">I", len(data)))
     out.write(name)

@@ -18,7 +18,7 @@ from pathlib import Path
 from app.calibration.active import shipped_calibration
 from app.conformal.indecision import Accumulator
 from app.images.decode import Limits, decode
-from app.images.encode import png_grey16, png_mask, png_rgb
+from app.images.encode import png, png_mask, png_rgb
 from benchmarks.load.clients import load, photograph, rate, served, statuses, upscaling
 from benchmarks.load.fake import variants
 from benchmarks.load.server import FAKE, serving
@@ -59,7 +59,7 @@ def parts(image: bytes) -> dict[str, float]:
         "σ": cpu_ms(accumulator.result),
         "image.png": cpu_ms(lambda: png_rgb(samples[0])),
         "mask.png": cpu_ms(lambda: png_mask(mask)),
-        "trust.png": cpu_ms(lambda: png_grey16(trust)),
+        "trust.png": cpu_ms(lambda: png(trust)),
     }
 
 

@@ -20,7 +20,7 @@ from pydicom.data import get_testdata_file
 
 from app.calibration.config import CalibrationConfig
 from app.images.drawings import overlay
-from app.images.encode import png_grey16
+from app.images.encode import png
 from app.serving.answer import Guarantee
 from tests.api.admin import truth_files, zipped
 from tests.api.gateway import ADMIN_KEY, IMAGE
@@ -59,7 +59,7 @@ class TestUpscale:
     def test_trust_is_rounded_up(self):
         """No pixel is trusted at an α below its own, be it by the last bit of a number."""
         codes = np.arange(65536, dtype=np.uint16).reshape(256, 256)
-        result = Result({"guarantee": {"bound": 1.9576}}, {"trust.png": png_grey16(codes)})
+        result = Result({"guarantee": {"bound": 1.9576}}, {"trust.png": png(codes)})
         levels = codes * (1.9576 / 65534)
         below = np.nextafter(levels, -1)
         alphas = zip(result.trust.flat, below.flat, strict=True)

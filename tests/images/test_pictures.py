@@ -12,7 +12,7 @@ from PIL import Image
 from scipy import ndimage
 
 from app.images.drawings import composed, fading, overlay
-from app.images.encode import png, png_grey16, png_mask, png_rgb
+from app.images.encode import png, png_mask, png_rgb
 from app.images.resize import Enlarged, largest_within, size_within
 from tests.factories import photo
 
@@ -24,7 +24,7 @@ TEXT = {"trustscale:alpha": "0.1", "Software": "trustscale"}
     [
         (png_rgb, photo(), (8, 2)),
         (png_mask, photo()[..., 0] > 100, (1, 0)),
-        (png_grey16, np.arange(65536, dtype=np.uint16).reshape(256, 256), (16, 0)),
+        (png, np.arange(65536, dtype=np.uint16).reshape(256, 256), (16, 0)),
     ],
 )
 def test_exact(write, values, header):
