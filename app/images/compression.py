@@ -339,21 +339,24 @@ def _coefficients(luma: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _grid_quality(luma: NDArray[np.float32], below: int, agreed: float) -> int | None:
-    coefficients = _coefficients(luma).T[_LOW]
-    certain, means = [0.0], [0.0]
-    for quality in (searched := _RESAVED[below > _RESAVED]):
-        steps = _tables()[quality - 1, _LOW].astype(np.float32)
-        coarse = steps >= _COARSE
-        ratio = coefficients[coarse] / steps[coarse, np.newaxis]
-        ratio = ratio[np.abs(ratio) > 0.5]
+    searched = _RESAVED[below > _RESAVED]
+    sums, counts = np.zeros(len(searched)), np.zeros(len(searched), np.int64)
+    tables = _tables()[searched - 1][:, _LOW]
+    for values, of_quality in zip(_coefficients(luma).T[_LOW], tables.T, strict=True):
+        steps, place = np.unique(of_quality, return_inverse=True)  # many qualities share one
+        ratio = values / steps.astype(np.float32)[:, np.newaxis]
+        is_seen = np.abs(ratio) > 0.5
+        is_seen &= (steps >= _COARSE)[:, np.newaxis]
         ratio -= np.rint(ratio)  # the cosine is the same, and float32 suffices
-        cosines = np.cos(np.float32(2 * np.pi) * ratio)
-        mean = float(cosines.mean(dtype=np.float64)) if ratio.size >= 16 else 0.0
-        means.append(mean)
-        certain.append(mean * np.sqrt(2 * ratio.size))
-    best = int(np.argmax(certain))
-    is_found = certain[best] >= _CERTAIN and means[best] >= agreed
-    return int(searched[best - 1]) if is_found else None
+        ratio *= np.float32(2 * np.pi)
+        cosines = np.cos(ratio, out=ratio)
+        cosines *= is_seen
+        sums += cosines.sum(axis=1, dtype=np.float64)[place]
+        counts += np.count_nonzero(is_seen, axis=1)[place]
+    means = np.where(counts >= 16, sums / np.maximum(counts, 1), 0)
+    certain = means * np.sqrt(2 * counts)
+    is_found = (certain >= _CERTAIN) & (certain == certain.max(initial=0)) & (means >= agreed)
+    return int(searched[is_found.argmax()]) if is_found.any() else None
 
 
 _SEQUENCE, _FRAME_HEADER, _FRAME = 1, 3, 6  # kinds of OBU

@@ -8,6 +8,7 @@ pipeline.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Final, NamedTuple
 
@@ -160,18 +161,21 @@ def look_at(picture: Pixels, compression: Compression) -> Facts:
     # A multiple of 8 from the corner keeps a grid of blocks in place.
     top, left = (max(0, (side - _MOST_SIDE) // 2) // 8 * 8 for side in (height, width))
     pixels = rgb[top : top + _MOST_SIDE, left : left + _MOST_SIDE]
-    compression = worst_of(compression, pixels)
-    luma = np.asarray(pixels @ np.array([0.299, 0.587, 0.114], np.float32), np.float32)
-    padded = np.pad(luma, ((0, 1), (0, 1)), mode="edge")
-    right = np.diff(padded, axis=1)
-    across, down = right[:-1], np.diff(padded, axis=0)[:, :-1]
-    diagonal = np.abs(np.diff(right, axis=0)) / 2
-    red, green, blue = np.moveaxis(pixels, 2, 0)  # a reduction over three of them is slow
-    highest = np.maximum(np.maximum(red, green), blue).astype(np.int16)
-    channels = highest - np.minimum(np.minimum(red, green), blue)
-    detail = float(np.log1p(np.abs(across) + np.abs(down)).mean())
-    noise = float(np.log(np.median(diagonal) / 0.6745 + 0.25))
-    levels, looks = (*energies(luma), noise, detail), _looks(compression)
+    with ThreadPoolExecutor(1, "trustscale-look") as beside:
+        worst = beside.submit(worst_of, compression, pixels)
+        luma = np.asarray(pixels @ np.array([0.299, 0.587, 0.114], np.float32), np.float32)
+        padded = np.pad(luma, ((0, 1), (0, 1)), mode="edge")
+        right = np.diff(padded, axis=1)
+        across, down = right[:-1], np.diff(padded, axis=0)[:, :-1]
+        diagonal = np.abs(np.diff(right, axis=0)) / 2
+        red, green, blue = np.moveaxis(pixels, 2, 0)  # a reduction over three of them is slow
+        highest = np.maximum(np.maximum(red, green), blue).astype(np.int16)
+        channels = highest - np.minimum(np.minimum(red, green), blue)
+        detail = float(np.log1p(np.abs(across) + np.abs(down)).mean())
+        noise = float(np.log(np.median(diagonal) / 0.6745 + 0.25))
+        levels = (*energies(luma), noise, detail)
+        compression = worst.result()
+    looks = _looks(compression)
     return Facts(
         compression,
         detail=detail,
