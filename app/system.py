@@ -115,9 +115,11 @@ async def beside(work: Coroutine[Any, Any, Result]) -> AsyncIterator[asyncio.Tas
         yield task
     finally:
         task.cancel()
-        await asyncio.wait([task])
+        cancelled = await _ended(task)
         if not task.cancelled():
             task.exception()  # retrieved, or asyncio would log it
+        if cancelled is not None:
+            raise cancelled
 
 
 async def shielded(
@@ -137,15 +139,20 @@ async def shielded(
         return function(*positional, **named)
 
     task = asyncio.ensure_future(asyncio.to_thread(call))
+    if (cancelled := await _ended(task)) is not None:
+        raise cancelled
+    return task.result()
+
+
+async def _ended(task: asyncio.Future[Any]) -> asyncio.CancelledError | None:
+    """Wait for the end of a task; what cancelled this meanwhile, once or again and again."""
     cancelled: asyncio.CancelledError | None = None
     while not task.done():
         try:
             await asyncio.wait([task])
-        except asyncio.CancelledError as error:  # once, or again and again
+        except asyncio.CancelledError as error:
             cancelled = error
-    if cancelled is not None:
-        raise cancelled
-    return task.result()
+    return cancelled
 
 
 _FEWEST_PLACES: Final = 16

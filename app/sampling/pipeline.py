@@ -243,6 +243,7 @@ async def measure(
     on_sample: Callable[[int, RGB], None] | None = None,
     on_progress: OnProgress | None = None,
     on_first: OnFirst | None = None,
+    on_prediction: Callable[[RGB], None] | None = None,
     on_sigma: OnSigma | None = None,
     on_witness: Callable[[RGB], None] | None = None,
 ) -> Measurement:
@@ -259,6 +260,7 @@ async def measure(
         on_sample: gets every sample, in a thread and in order of arrival.
         on_progress: see `draw`.
         on_first: gets the first sample that arrives, in a thread; not where moments come.
+        on_prediction: gets Ŷ when the samples are there, unless it is their mean.
         on_sigma: gets σ in strips, which it may change, in threads; then σ and the witness's answer
             are not returned.
         on_witness: gets the witness's answer, in a thread.
@@ -307,12 +309,14 @@ async def measure(
                 on_progress=on_progress,
                 moments=wish,
             )
+            if wish is not None and wish.answer is not None:
+                accumulator.take(wish.answer)
+                prediction.take(wish.answer.prediction)
+            if on_prediction is not None and pipeline.prediction == "first":
+                on_prediction(prediction.result())
             witness = await asked
     del asked  # it would hold the answer
     guard(pipeline, upscaler)  # it may have been replaced meanwhile
-    if wish is not None and wish.answer is not None:
-        accumulator.take(wish.answer)
-        prediction.take(wish.answer.prediction)
     if witness is not None:
         accumulator.witness = witness
         if on_witness is not None:

@@ -9,6 +9,7 @@ becomes mask and trust levels strip by strip.
 
 from __future__ import annotations
 
+import asyncio
 import math
 import secrets
 import time
@@ -17,17 +18,14 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
-from typing import IO, Final, Self
+from functools import partial
+from typing import IO, Final
 
 import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
 
 from app.calibration.guarantee import threshold_json
 from app.conformal.lab import Pixels, shallow
-from app.images.drawings import OPAQUE
 from app.images.encode import FORMS, Pages, write_picture, write_png, write_trust_cog
-from app.images.resize import largest_within, resized, size_within
 from app.sampling.draw import OnProgress
 from app.sampling.pipeline import OnFirst, measure, predict
 from app.serving.answer import (
@@ -50,17 +48,16 @@ from app.serving.answer import (
     rest_of,
     write_believed,
 )
-from app.serving.choose import ServiceContext, UpscaleRequest, choose, settle
+from app.serving.choose import Chosen, ServiceContext, UpscaleRequest, choose, settle
 from app.serving.credentials import UNSIGNED
 from app.serving.prepare import Admitted, Mask, Upload, admit, decode
 from app.serving.promise import guarantee, warnings_of
+from app.serving.trust import Trust, enlarged, reduced
 from app.stores.base import Blob
 from app.stores.files import spooled
-from app.system import shielded
+from app.system import beside, shielded
 from app.telemetry.signals import Metrics, span
 from app.upscalers.base import Source
-
-_ROWS: Final = 64  # of a whole σ that are thresholded at once
 
 Timings = Mapping[str, float]
 """Milliseconds by what was done."""
@@ -72,54 +69,11 @@ _SIGNED: Final = {
 }  # fmt: skip
 
 
-@dataclass(slots=True)
-class Trust:
-    """Where Ŷ is trusted at α, bool [H, W], and the codes of α(p), uint16 [H, W].
-
-    opaque: where the picture is wholly opaque, bool [H, W]; None: everywhere.
-    """
-
-    wanted: Mask
-    mask: NDArray[np.bool_]
-    codes: NDArray[np.uint16]
-    opaque: NDArray[np.bool_] | None
-
-    @classmethod
-    def of(cls, wanted: Mask, alpha: NDArray[np.uint8] | None, height: int, width: int) -> Self:
-        """Empty, for `put` to fill."""
-        size = height, width
-        opaque = None if alpha is None else alpha == OPAQUE
-        return cls(wanted, np.empty(size, np.bool_), np.empty(size, np.uint16), opaque)
-
-    def score(self, mean_log_sigma: float, sigma: NDArray[np.float32]) -> None:
-        """All of σ, where its mean decides which curve is used."""
-        subject = self.wanted.subject.scored(mean_log_sigma)
-        self.wanted = replace(self.wanted, subject=subject)
-        for top in range(0, len(sigma), _ROWS):
-            self.put(top, sigma[top : top + _ROWS])
-
-    def put(self, top: int, sigma: NDArray[np.float32]) -> None:
-        """Rows of σ from `top` on. Pixels that are not opaque are trusted at no α."""
-        rows = slice(top, top + len(sigma))
-        if self.opaque is not None:
-            sigma[~self.opaque[rows]] = np.inf
-        curve = self.wanted.subject.part.curve
-        self.mask[rows] = curve.mask(sigma, self.wanted.alpha)
-        self.codes[rows] = curve.trust_code(sigma)
-
-    @property
-    def shares(self) -> tuple[float, float]:
-        """The trusted share of the opaque pixels, and the opaque share of all."""
-        pixels = self.mask.size
-        opaque = pixels if self.opaque is None else int(np.count_nonzero(self.opaque))
-        return int(np.count_nonzero(self.mask)) / max(1, opaque), opaque / pixels
-
-
 @dataclass(frozen=True, slots=True)
 class Masked:
     """Ŷ, [H, W, 3], or 4 if the upload is transparent, and its trust.
 
-    trust: None: no mask is wanted.
+    trust: None: no mask is wanted. file: of the picture, if it was written beside σ.
     """
 
     admitted: Admitted
@@ -128,6 +82,7 @@ class Masked:
     rest: Rest | None
     mean_log_sigma: float
     timings_ms: Timings
+    file: IO[bytes] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,38 +114,50 @@ async def generate(
     source = Source(image.rgb, admitted.mask.facts if admitted.mask else None)
     deadline, mean_log_sigma = admitted.deadline_s, math.nan
     height, width = (side * chosen.pipeline.scale for side in admitted.size)
-    alpha = await shielded(_enlarged, image.alpha, height, width)
+    alpha = await shielded(enlarged, image.alpha, height, width)
     trust = Trust.of(admitted.mask, alpha, height, width) if admitted.mask else None
-    facts, rest = admitted.decoded.facts, None
-    kept: list[tuple[Outside, bytes]] = []
     if trust is None:
         started = time.perf_counter()
         rgb = await predict(
             chosen.upscaler, source, chosen.seed, deadline=deadline, on_progress=on_progress
         )
         took = {"samples": 1e3 * (time.perf_counter() - started)}
+        rest = file = None
     else:
+        whole, facts = shallow(image.rgb), admitted.decoded.facts
+        kept: list[tuple[Outside, bytes]] = []
+        is_first: asyncio.Future[Pixels] = asyncio.get_running_loop().create_future()
         awaits_score = trust.wanted.subject.awaits_score
-        measured = await measure(
-            chosen.upscaler,
-            source,
-            chosen.pipeline,
-            chosen.seed,
-            deadline=deadline,
-            on_progress=on_progress,
-            on_first=on_first,
-            on_sigma=None if awaits_score else trust.put,
-            on_witness=lambda witness: kept.append(
-                rest_of(shallow(image.rgb), facts, shallow(witness))
-            ),
-        )
-        mean_log_sigma = measured.mean_log_sigma
-        if awaits_score:
-            await shielded(trust.score, mean_log_sigma, measured.sigma)
-        rgb, took = measured.prediction, measured.timings_ms
-        outside, data = (
-            kept[0] if kept else await shielded(rest_of, shallow(image.rgb), facts, None)
-        )
+
+        async def plain() -> tuple[Outside, bytes] | None:
+            if chosen.pipeline.witness is not None:
+                return None
+            return await shielded(rest_of, whole, facts, None)
+
+        async def picture() -> IO[bytes]:
+            return await shielded(_image, admitted, admitted.mask, await is_first, None)
+
+        async with beside(plain()) as beside_samples, beside(picture()) as beside_sigma:
+            measured = await measure(
+                chosen.upscaler,
+                source,
+                chosen.pipeline,
+                chosen.seed,
+                deadline=deadline,
+                on_progress=on_progress,
+                on_first=on_first,
+                on_prediction=is_first.set_result if _is_final(admitted, trust) else None,
+                on_sigma=None if awaits_score else trust.put,
+                on_witness=lambda witness: kept.append(rest_of(whole, facts, shallow(witness))),
+            )
+            mean_log_sigma = measured.mean_log_sigma
+            if awaits_score:
+                await shielded(trust.score, mean_log_sigma, measured.sigma)
+            rgb, took = measured.prediction, measured.timings_ms
+            outside, data = await beside_samples or kept[0]
+            started = time.perf_counter()
+            file = await beside_sigma if is_first.done() else None
+            took["encode"] = 1e3 * (time.perf_counter() - started)
         blurs, is_sent = chosen.pipeline.fidelity.row.blurs, chosen.request.believed
         rest = Rest(believed_of(outside, blurs=blurs, is_sent=is_sent), data)
     pixels, samples = math.prod(admitted.size), chosen.pipeline.samples
@@ -198,87 +165,83 @@ async def generate(
     if alpha is not None and not source.is_deep:
         rgb = await shielded(np.dstack, [rgb, alpha])
     if chosen.request.to is not None and chosen.request.to < max(height, width):
-        rgb, trust = await shielded(_reduced, rgb, trust, chosen.request.to)
-    return Masked(admitted, rgb, trust, rest, mean_log_sigma, {**timings_ms, **took})
+        rgb, trust = await shielded(reduced, rgb, trust, chosen.request.to)
+    return Masked(admitted, rgb, trust, rest, mean_log_sigma, {**timings_ms, **took}, file)
 
 
-def _enlarged(alpha: NDArray[np.uint8] | None, height: int, width: int) -> NDArray[np.uint8] | None:
-    """The transparency of an upload at the size of the output."""
-    if alpha is None:
-        return None
-    resized = Image.fromarray(alpha).resize((width, height), Image.Resampling.BICUBIC)
-    return np.asarray(resized)
-
-
-def _reduced(made: Pixels, trust: Trust | None, longest: int) -> tuple[Pixels, Trust | None]:
-    """The picture with this longest side, each pixel as little trusted as any that it averages."""
-    height, width, _ = made.shape
-    small = resized(made, size_within((width, height), longest), Image.Resampling.BOX)
-    if trust is None:
-        return small, None
-    height, width, _ = small.shape
-    opaque = trust.opaque
-    if opaque is not None:
-        opaque = ~largest_within(~opaque, height, width)
-    mask = ~largest_within(~trust.mask, height, width)
-    codes = largest_within(trust.codes, height, width)
-    return small, Trust(trust.wanted, mask, codes, opaque)
+def _is_final(admitted: Admitted, trust: Trust) -> bool:
+    """Whether Ŷ, once it is there, is a picture that can be written strip by strip."""
+    chosen, image = admitted.chosen, admitted.decoded.image
+    is_whole = chosen.request.to is None and image.alpha is None and image.rgb.dtype == np.uint8
+    # Its text names the threshold.
+    return is_whole and chosen.form.name == "png" and not trust.wanted.subject.awaits_score
 
 
 async def encode(masked: Masked, result_id: str) -> Encoded:
     """The files of the answer and its document. Raises StoreUnavailable: the disk is full."""
     timings_ms = dict(masked.timings_ms)
     with _timed(timings_ms, "encode"), span("encode"):
-        files = await shielded(_files, masked)
-    document = await shielded(_document, masked, result_id, timings_ms)
+        document, files = await shielded(_encoded, masked, result_id)
+    document.timings_ms = timings_ms
     return Encoded(masked.admitted, document, files, masked.rest, masked.mean_log_sigma)
 
 
-def _files(masked: Masked) -> dict[str, IO[bytes]]:
-    """The picture first; the others are made beside it."""
+def _encoded(masked: Masked, result_id: str) -> tuple[Picture, dict[str, IO[bytes]]]:
+    """The document beside the files, the picture's first."""
     chosen, trust = masked.admitted.chosen, masked.trust
-    text = {**UNMASKED, "trustscale:fingerprint": chosen.pipeline.fingerprint}
-    if trust is not None:
-        wanted, subject = trust.wanted, trust.wanted.subject
-        text = png_text(
-            wanted.calibration, subject.part, wanted.alpha, subject.group, subject.input_class
-        )
-
-    upload = masked.admitted.decoded.image
-    metadata = upload.metadata.enlarged(masked.picture.shape[1] / masked.admitted.size[1])
 
     def image() -> IO[bytes]:
-        return spooled(
-            write_picture,
-            masked.picture,
-            chosen.form.name,
-            quality=chosen.form.quality,
-            text=text,
-            metadata=metadata,
-            pages=Pages(trust.mask, trust.codes) if trust else None,
-            raster=upload.raster,
-        )
+        wanted = trust.wanted if trust else None
+        pages = Pages(trust.mask, trust.codes) if trust else None
+        return masked.file or _image(masked.admitted, wanted, masked.picture, pages)
 
-    if trust is None:
-        return {chosen.form.file: image()}
-
-    def others() -> dict[str, IO[bytes]]:
-        made = {
-            MASK: spooled(write_png, trust.mask, text),
-            TRUST: spooled(write_png, trust.codes, text),
+    parts = {chosen.form.file: image}
+    if trust is not None:
+        text = _text(chosen, trust.wanted)
+        scale = masked.picture.shape[1] / masked.admitted.size[1]
+        parts |= {
+            TRUST: partial(spooled, write_png, trust.codes, text),
+            MASK: partial(spooled, write_png, trust.mask, text),
         }
         if chosen.form.name == "cog.tiff":
-            made[TRUST_COG] = spooled(write_trust_cog, trust.codes, text, metadata)
+            metadata = masked.admitted.decoded.image.metadata.enlarged(scale)
+            parts[TRUST_COG] = partial(spooled, write_trust_cog, trust.codes, text, metadata)
         if masked.rest is not None and masked.rest.believed.is_sent:
-            scale = masked.picture.shape[1] / masked.admitted.size[1]
-            made[BELIEVED] = spooled(
-                write_believed, shallow(masked.picture), trust.mask, masked.rest, text, scale
+            shown = shallow(masked.picture)
+            parts[BELIEVED] = partial(
+                spooled, write_believed, shown, trust.mask, masked.rest, text, scale
             )
-        return made
+    with ThreadPoolExecutor(2, "trustscale-encode") as threads:
+        begun = {name: threads.submit(made) for name, made in parts.items()}
+        document = _document(masked, result_id)
+        return document, {name: one.result() for name, one in begun.items()}
 
-    with ThreadPoolExecutor(1, "trustscale-encode") as beside:
-        made = beside.submit(others)
-        return {chosen.form.file: image(), **made.result()}
+
+def _text(chosen: Chosen, wanted: Mask | None) -> dict[str, str]:
+    """What a file says of its origin."""
+    if wanted is None:
+        return {**UNMASKED, "trustscale:fingerprint": chosen.pipeline.fingerprint}
+    subject = wanted.subject
+    return png_text(
+        wanted.calibration, subject.part, wanted.alpha, subject.group, subject.input_class
+    )
+
+
+def _image(
+    admitted: Admitted, wanted: Mask | None, picture: Pixels, pages: Pages | None
+) -> IO[bytes]:
+    """The file of the picture."""
+    chosen, upload = admitted.chosen, admitted.decoded.image
+    return spooled(
+        write_picture,
+        picture,
+        chosen.form.name,
+        quality=chosen.form.quality,
+        text=_text(chosen, wanted),
+        metadata=upload.metadata.enlarged(picture.shape[1] / admitted.size[1]),
+        pages=pages,
+        raster=upload.raster,
+    )
 
 
 async def sign(context: ServiceContext, encoded: Encoded) -> Encoded:
@@ -315,7 +278,7 @@ async def store(context: ServiceContext, encoded: Encoded) -> None:
         await context.results.put(encoded.picture.id, document, files, ttl_s=keep_s)
 
 
-def _document(masked: Masked, result_id: str, timings_ms: dict[str, float]) -> Picture:
+def _document(masked: Masked, result_id: str) -> Picture:
     admitted, chosen, trust = masked.admitted, masked.admitted.chosen, masked.trust
     height, width, _ = masked.picture.shape
     base = f"/v1/results/{result_id}"
@@ -334,7 +297,7 @@ def _document(masked: Masked, result_id: str, timings_ms: dict[str, float]) -> P
         "format": chosen.form.name,
         "quality": chosen.form.quality,
         "raster": admitted.decoded.image.raster,
-        "timings_ms": timings_ms,
+        "timings_ms": dict(masked.timings_ms),
     }
     if trust is None or masked.rest is None:
         return Unmasked(**common, warnings=list(admitted.warnings), links=PictureLinks(**links))
@@ -384,7 +347,7 @@ def _reduced_from(masked: Masked) -> tuple[int, int] | None:
 def _timed(timings_ms: dict[str, float], name: str) -> Iterator[None]:
     started = time.perf_counter()
     yield
-    timings_ms[name] = 1e3 * (time.perf_counter() - started)
+    timings_ms[name] = timings_ms.get(name, 0.0) + 1e3 * (time.perf_counter() - started)
 
 
 Observer = Callable[[Encoded], None]

@@ -1,7 +1,10 @@
 """Requests that are cancelled, the job of one upscaling, and what `image_url` may fetch."""
 
 import asyncio
+import errno
+import gc
 import threading
+import weakref
 from contextlib import suppress
 from datetime import UTC, datetime
 from types import SimpleNamespace
@@ -9,12 +12,14 @@ from types import SimpleNamespace
 import httpx
 import pytest
 
-from app.errors import BadRequest, Conflict, ImageTooLarge
+from app.errors import BadRequest, Conflict, DegenerateSamples, ImageTooLarge
+from app.images.encode import write_picture
 from app.serving import job as upscale
+from app.serving import service
 from app.serving.choose import UpscaleRequest
 from app.serving.fetch import ImageHosts
 from app.serving.job import UpscaleHandler
-from app.stores.base import Job
+from app.stores.base import Job, StoreUnavailable
 from app.upscalers.remote.http import Network
 from tests.api.gateway import IMAGE, gateway
 from tests.factories import calibration_of
@@ -49,6 +54,57 @@ async def test_a_thread_keeps_its_slot(tmp_path):
         assert run.cancelled()
         assert ended.is_set()
         assert (service.slots.in_flight, service.slots.bytes_in_flight) == (0, 0)
+
+
+@pytest.mark.parametrize("ends_by", ["itself", "a full disk", "σ", "a hang-up"])
+async def test_the_picture_is_written_beside_sigma(tmp_path, monkeypatch, ends_by):
+    """The file is the same, and whatever ends a request finds the writer ended, and no file."""
+    upscaler = FakeUpscaler()
+    app = gateway(tmp_path, upscaler, calibrations=[await calibration_of(upscaler)])
+    writing, may_end, scored, files = threading.Event(), threading.Event(), threading.Event(), []
+    put = service.Trust.put
+
+    def write(out, *args, **kwargs):
+        files.append(weakref.ref(out))
+        writing.set()
+        assert may_end.wait(60)
+        if ends_by == "a full disk":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write_picture(out, *args, **kwargs)
+
+    def score(self, *strip):
+        assert writing.wait(60)
+        put(self, *strip)
+        scored.set()
+        if ends_by == "σ":
+            raise DegenerateSamples("all alike")
+
+    monkeypatch.setattr(service, "write_picture", write)
+    monkeypatch.setattr(service.Trust, "put", score)
+    async with app.router.lifespan_context(app) as state:
+        service_, request = state["trustscale"].service, UpscaleRequest(seed=3)
+        run = asyncio.create_task(service_.run(await service_.prepare(IMAGE, request)))
+        assert await asyncio.to_thread(scored.wait, 60)
+        for _ in range(3):
+            if ends_by == "a hang-up":
+                run.cancel()
+            await asyncio.sleep(0.01)
+        assert (service_.slots.in_flight, run.done()) == (1, False)
+        may_end.set()
+        if ends_by == "itself":
+            beside = (await run).files["image.png"].read()
+            monkeypatch.setattr(service, "_is_final", lambda *_: False)
+            after = await service_.run(await service_.prepare(IMAGE, request))
+            assert beside == after.files["image.png"].read()
+            return
+        kind = {"a full disk": StoreUnavailable, "σ": DegenerateSamples}
+        with pytest.raises(kind.get(ends_by, asyncio.CancelledError)):
+            await run
+        assert service_.slots.in_flight == service_.slots.bytes_in_flight == 0
+        assert await service_.results.sweep() == 0
+    del run
+    gc.collect()
+    assert [file() for file in files] == [None]
 
 
 class Service:
