@@ -122,6 +122,7 @@ def guarantee(subject: Subject, alpha: float) -> Guarantee:
     calibration = subject.part
     settings = calibration.pipeline.fidelity
     counts_errors = not isinstance(calibration.guarantee, Probability)
+    usual = calibration.usual(alpha)
     return Guarantee(
         **calibration.guarantee.facts(),
         metric=settings.metric,
@@ -134,8 +135,8 @@ def guarantee(subject: Subject, alpha: float) -> Guarantee:
         n=calibration.n,
         pairs=calibration.pairs,
         calibrated_on=calibration.made_of,
-        sentence=sentence(subject, alpha),
-        statement=statement(subject, alpha),
+        sentence=sentence(subject, alpha, usual),
+        statement=statement(subject, alpha, usual),
         lab_psnr_lower_bound_db=(
             lab_psnr_lower_bound_db(alpha)
             # A bound on windows does not bound the root mean square error of all of them.
@@ -314,7 +315,7 @@ _MOST_SIZES: Final = 3
 _MOST_COUNTED: Final = 1000  # pictures up to which a share is said as so many of them
 
 
-def sentence(subject: Subject, alpha: float) -> str:
+def sentence(subject: Subject, alpha: float, usual: Usual | None) -> str:
     """The promise about a mask of α for people who are no statisticians."""
     part = subject.part
     if subject.applicability == "unknown":
@@ -324,7 +325,6 @@ def sentence(subject: Subject, alpha: float) -> str:
     such = "such pictures" if subject.third is None else "pictures as hard as this one"
     if subject.applicability == "per_window":
         such = f"windows of {_listed(part.sizes.all)} pixels of such pictures"
-    usual = part.usual(alpha)
     settings = part.pipeline.fidelity
     likely = part.guarantee.facts()["delta"]
     tail = "" if likely is None else f", with a probability of {1 - likely:g} over the calibration"
@@ -363,7 +363,7 @@ def _error(usual: Usual, settings: FidelitySettings) -> str:
     )
 
 
-def statement(subject: Subject, alpha: float) -> str:
+def statement(subject: Subject, alpha: float, usual: Usual | None) -> str:
     """The theorem about a mask of α, and what it does not cover."""
     group = subject.group
     of_group = [] if group is None else [f"It speaks about images of the group {group!r} only."]
@@ -373,7 +373,8 @@ def statement(subject: Subject, alpha: float) -> str:
     is_window = subject.applicability == "per_window"
     window = f"part of the mask inside a window of {_listed(subject.part.sizes.all)} pixels"
     parts = [_theorem(subject, alpha, f"in the {window if is_window else 'mask'}")]
-    usual = subject.part.usual(alpha) if alpha >= subject.part.curve.min_alpha else None
+    if alpha < subject.part.curve.min_alpha:
+        usual = None
     match subject.part.guarantee:
         case Probability() as promise:
             parts += _at_hand(subject, promise, alpha)
