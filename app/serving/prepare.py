@@ -48,7 +48,7 @@ _SUMS: Final = 23  # of more samples than are kept, and Ŷ
 _MEAN: Final = 15  # more where Ŷ is the mean of the samples
 _ANSWER: Final = 6  # Ŷ, mask and trust levels
 _FILES: Final = 8  # of noise, while they are small
-_MOST_FILE: Final = IN_MEMORY  # bytes; a larger one is on the disk
+_MOST_FILES: Final = 3 * IN_MEMORY  # bytes; larger ones are on the disk
 _BELIEVED: Final = 16  # more where `believed.png` is made
 _WHOLE: Final = 7  # σ and the witness's answer, where the mean of σ decides the curve
 _INPUT: Final = 3  # per pixel of X
@@ -329,11 +329,11 @@ def footprint(
         is_reduced = 1 < pipeline.scale < SCALE
         network = _SAMPLE * (SCALE / pipeline.scale) ** 2 if is_reduced else 0
         scoring = _SAMPLE + max(scoring, network)
-    answer = output * (_ANSWER + form_bytes) + min(output * _FILES, 3 * _MOST_FILE)
+    files = min(output * _FILES, _MOST_FILES)  # made beside σ, or after it
+    answer = output * (_ANSWER + form_bytes)
     strips = width * pipeline.scale * _STRIP * score_threads()
-    beside_scoring = min(output * _SAMPLE, _MOST_FILE)  # the picture's file
-    measured = output * (measuring + scoring) + strips + beside_scoring
-    return height * width * _INPUT + math.ceil(max(measured, answer))
+    measured = output * (measuring + scoring) + strips
+    return height * width * _INPUT + math.ceil(max(measured, answer)) + files
 
 
 def fitting(height: int, width: int, cost: Callable[[int, int], int], budget: int) -> int:

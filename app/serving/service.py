@@ -18,14 +18,13 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import IO, Final
 
 import numpy as np
 
 from app.calibration.guarantee import threshold_json
 from app.conformal.lab import Pixels, shallow
-from app.images.encode import FORMS, Pages, write_picture, write_png, write_trust_cog
+from app.images.encode import FORMS, Pages, write_picture, write_trust_cog
 from app.sampling.draw import OnProgress
 from app.sampling.pipeline import OnFirst, measure, predict
 from app.serving.answer import (
@@ -44,13 +43,12 @@ from app.serving.answer import (
     Result,
     Unmasked,
     believed_of,
-    png_text,
     rest_of,
     write_believed,
 )
-from app.serving.choose import Chosen, ServiceContext, UpscaleRequest, choose, settle
+from app.serving.choose import ServiceContext, UpscaleRequest, choose, settle
 from app.serving.credentials import UNSIGNED
-from app.serving.prepare import Admitted, Mask, Upload, admit, decode
+from app.serving.prepare import Admitted, Upload, admit, decode
 from app.serving.promise import guarantee, warnings_of
 from app.serving.trust import Trust, enlarged, reduced
 from app.stores.base import Blob
@@ -128,6 +126,8 @@ async def generate(
         kept: list[tuple[Outside, bytes]] = []
         is_first: asyncio.Future[Pixels] = asyncio.get_running_loop().create_future()
         awaits_score = trust.wanted.subject.awaits_score
+        if chosen.request.to is None and not awaits_score:
+            trust.begin()
 
         async def plain() -> tuple[Outside, bytes] | None:
             if chosen.pipeline.witness is not None:
@@ -135,7 +135,7 @@ async def generate(
             return await shielded(rest_of, whole, facts, None)
 
         async def picture() -> IO[bytes]:
-            return await shielded(_image, admitted, admitted.mask, await is_first, None)
+            return await shielded(_image, admitted, trust, await is_first, None)
 
         async with beside(plain()) as beside_samples, beside(picture()) as beside_sigma:
             measured = await measure(
@@ -191,53 +191,43 @@ def _encoded(masked: Masked, result_id: str) -> tuple[Picture, dict[str, IO[byte
     chosen, trust = masked.admitted.chosen, masked.trust
 
     def image() -> IO[bytes]:
-        wanted = trust.wanted if trust else None
         pages = Pages(trust.mask, trust.codes) if trust else None
-        return masked.file or _image(masked.admitted, wanted, masked.picture, pages)
+        return masked.file or _image(masked.admitted, trust, masked.picture, pages)
 
-    parts = {chosen.form.file: image}
+    jobs = [lambda: {chosen.form.file: image()}]
     if trust is not None:
-        text = _text(chosen, trust.wanted)
         scale = masked.picture.shape[1] / masked.admitted.size[1]
-        parts |= {
-            TRUST: partial(spooled, write_png, trust.codes, text),
-            MASK: partial(spooled, write_png, trust.mask, text),
-        }
+        jobs.append(trust.files)
         if chosen.form.name == "cog.tiff":
             metadata = masked.admitted.decoded.image.metadata.enlarged(scale)
-            parts[TRUST_COG] = partial(spooled, write_trust_cog, trust.codes, text, metadata)
-        if masked.rest is not None and masked.rest.believed.is_sent:
+            jobs.append(
+                lambda: {TRUST_COG: spooled(write_trust_cog, trust.codes, trust.text, metadata)}
+            )
+        if (rest := masked.rest) is not None and rest.believed.is_sent:
             shown = shallow(masked.picture)
-            parts[BELIEVED] = partial(
-                spooled, write_believed, shown, trust.mask, masked.rest, text, scale
+            jobs.append(
+                lambda: {
+                    BELIEVED: spooled(write_believed, shown, trust.mask, rest, trust.text, scale)
+                }
             )
     with ThreadPoolExecutor(2, "trustscale-encode") as threads:
-        begun = {name: threads.submit(made) for name, made in parts.items()}
+        begun = [threads.submit(job) for job in jobs]
         document = _document(masked, result_id)
-        return document, {name: one.result() for name, one in begun.items()}
-
-
-def _text(chosen: Chosen, wanted: Mask | None) -> dict[str, str]:
-    """What a file says of its origin."""
-    if wanted is None:
-        return {**UNMASKED, "trustscale:fingerprint": chosen.pipeline.fingerprint}
-    subject = wanted.subject
-    return png_text(
-        wanted.calibration, subject.part, wanted.alpha, subject.group, subject.input_class
-    )
+        return document, {name: file for job in begun for name, file in job.result().items()}
 
 
 def _image(
-    admitted: Admitted, wanted: Mask | None, picture: Pixels, pages: Pages | None
+    admitted: Admitted, trust: Trust | None, picture: Pixels, pages: Pages | None
 ) -> IO[bytes]:
     """The file of the picture."""
     chosen, upload = admitted.chosen, admitted.decoded.image
+    unmasked = {**UNMASKED, "trustscale:fingerprint": chosen.pipeline.fingerprint}
     return spooled(
         write_picture,
         picture,
         chosen.form.name,
         quality=chosen.form.quality,
-        text=_text(chosen, wanted),
+        text=trust.text if trust else unmasked,
         metadata=upload.metadata.enlarged(picture.shape[1] / admitted.size[1]),
         pages=pages,
         raster=upload.raster,

@@ -1,9 +1,12 @@
-"""Mask and trust levels of one answer, filled strip by strip while σ is made."""
+"""Mask and trust levels of one answer, filled strip by strip while σ is made, and their files."""
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Final, Self
+from threading import Lock
+from typing import IO, Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,8 +14,11 @@ from PIL import Image
 
 from app.conformal.lab import Pixels
 from app.images.drawings import OPAQUE
+from app.images.encode import png_in_turns
 from app.images.resize import largest_within, resized, size_within
+from app.serving.answer import MASK, TRUST, png_text
 from app.serving.prepare import Mask
+from app.stores.files import spooled_in_turns
 
 _ROWS: Final = 64  # of a whole σ that are thresholded at once
 
@@ -28,6 +34,7 @@ class Trust:
     mask: NDArray[np.bool_]
     codes: NDArray[np.uint16]
     opaque: NDArray[np.bool_] | None
+    begun: _Files | None = None
 
     @classmethod
     def of(cls, wanted: Mask, alpha: NDArray[np.uint8] | None, height: int, width: int) -> Self:
@@ -51,6 +58,29 @@ class Trust:
         curve = self.wanted.subject.part.curve
         self.mask[rows] = curve.mask(sigma, self.wanted.alpha)
         self.codes[rows] = curve.trust_code(sigma)
+        if self.begun is not None:
+            self.begun.add(rows.start, rows.stop)
+
+    @property
+    def text(self) -> dict[str, str]:
+        """What a file says of its origin."""
+        wanted, subject = self.wanted, self.wanted.subject
+        return png_text(
+            wanted.calibration, subject.part, wanted.alpha, subject.group, subject.input_class
+        )
+
+    def begin(self) -> _Files:
+        """From here on the files are written behind the rows of `put`."""
+        self.begun = _Files({MASK: self.mask, TRUST: self.codes}, self.text)
+        return self.begun
+
+    def files(self) -> dict[str, IO[bytes]]:
+        """The files by name, of all rows."""
+        files = self.begun
+        if files is None:
+            files = self.begin()
+            files.add(0, len(self.mask))
+        return files.made
 
     @property
     def shares(self) -> tuple[float, float]:
@@ -58,6 +88,42 @@ class Trust:
         pixels = self.mask.size
         opaque = pixels if self.opaque is None else int(np.count_nonzero(self.opaque))
         return int(np.count_nonzero(self.mask)) / max(1, opaque), opaque / pixels
+
+
+class _Files:
+    """PNG files of planes whose rows come from several threads, in almost any order.
+
+    The thread that brings the next row of a file writes it, so none waits.
+    """
+
+    def __init__(self, planes: Mapping[str, NDArray[np.generic]], text: Mapping[str, str]) -> None:
+        begun = {
+            name: spooled_in_turns(png_in_turns, plane, text) for name, plane in planes.items()
+        }
+        self.made = {name: file for name, (file, _) in begun.items()}
+        self._turns = [turns for _, turns in begun.values()]
+        self._needed = [0] * len(begun)  # rows
+        self._rows = 0  # that are there, from the top
+        self._others: dict[int, int] = {}  # by their beginning, where they end
+        self._adds, self._writes = Lock(), Lock()
+
+    def add(self, top: int, bottom: int) -> None:
+        """Rows are there. Raises StoreUnavailable: the disk is full."""
+        with self._adds:
+            self._others[top] = bottom
+            while self._rows in self._others:
+                self._rows = self._others.pop(self._rows)
+        # Asked again after each release: another thread may have come in vain before.
+        while min(self._needed) <= self._rows and self._writes.acquire(blocking=False):
+            try:
+                self._write()
+            finally:
+                self._writes.release()
+
+    def _write(self) -> None:
+        for place, turns in enumerate(self._turns):
+            while self._needed[place] <= self._rows:
+                self._needed[place] = next(turns, sys.maxsize)
 
 
 def enlarged(alpha: NDArray[np.uint8] | None, height: int, width: int) -> NDArray[np.uint8] | None:

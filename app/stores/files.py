@@ -163,6 +163,22 @@ def spooled(
     return file
 
 
+def spooled_in_turns(
+    write: Callable[Concatenate[IO[bytes], Given], Iterator[int]],
+    *args: Given.args,
+    **kwargs: Given.kwargs,
+) -> tuple[IO[bytes], Iterator[int]]:
+    """The same, and what `write` yields: asking for that writes the file."""
+    file = _Spool(IN_MEMORY)
+
+    def turns() -> Iterator[int]:
+        with _full_disk():
+            yield from write(file, *args, **kwargs)
+            file.seek(0)
+
+    return file, turns()
+
+
 async def spooled_parts(parts: AsyncIterator[Any]) -> IO[bytes]:
     """The same of parts, which are buffers; no thread waits for the next one."""
     file = _Spool(IN_MEMORY)

@@ -128,9 +128,9 @@ def pipeline(estimator="smoothed_variance", prediction="first", samples=8, scale
 )
 @pytest.mark.parametrize("cores", [1, 64])
 async def test_covers_what_is_allocated(asked, capabilities, cores, monkeypatch):
-    """What is counted, but for the picture's file, is above the peak, whatever makes σ."""
+    """What is counted, but for files, is above the peak, whatever makes σ."""
     monkeypatch.setattr("app.system.usable_cores", lambda: cores)
-    expected = footprint(SIDE, SIDE, asked, capabilities, 0) - 3 * (SIDE * asked.scale) ** 2
+    expected = footprint(SIDE, SIDE, asked, capabilities, 0) - 8 * (SIDE * asked.scale) ** 2
     # A thread that is put to sleep between its answer and its end holds its sample a while longer.
     async with traced():
         for _ in range(5):
@@ -154,7 +154,7 @@ async def test_covers_what_is_allocated(asked, capabilities, cores, monkeypatch)
 async def test_covers_the_answer(tmp_path, monkeypatch, options, in_memory):
     """From samples to stored files of a picture of noise, a request stays below its cost."""
     monkeypatch.setattr("app.stores.files.IN_MEMORY", in_memory)
-    monkeypatch.setattr("app.serving.prepare._MOST_FILE", in_memory)
+    monkeypatch.setattr("app.serving.prepare._MOST_FILES", 3 * in_memory)
     upscaler = NoisyUpscaler(scale=SCALE, capabilities=Capabilities())
     calibration = await calibration_of(upscaler, samples=2)
     app = gateway(tmp_path, upscaler, calibrations=[calibration])

@@ -5,17 +5,19 @@ import errno
 import gc
 import threading
 import weakref
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime
 from types import SimpleNamespace
 
 import httpx
+import numpy as np
 import pytest
 
 from app.errors import BadRequest, Conflict, DegenerateSamples, ImageTooLarge
-from app.images.encode import write_picture
+from app.images.encode import png, png_in_turns, write_picture
 from app.serving import job as upscale
-from app.serving import service
+from app.serving import service, trust
 from app.serving.choose import UpscaleRequest
 from app.serving.fetch import ImageHosts
 from app.serving.job import UpscaleHandler
@@ -56,7 +58,15 @@ async def test_a_thread_keeps_its_slot(tmp_path):
         assert (service.slots.in_flight, service.slots.bytes_in_flight) == (0, 0)
 
 
-@pytest.mark.parametrize("ends_by", ["itself", "a full disk", "σ", "a hang-up"])
+def room(is_there):
+    if not is_there:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+ENDS = ("itself", "no room", "no room for levels", "σ", "a hang-up")
+
+
+@pytest.mark.parametrize("ends_by", ENDS)
 async def test_the_picture_is_written_beside_sigma(tmp_path, monkeypatch, ends_by):
     """The file is the same, and whatever ends a request finds the writer ended, and no file."""
     upscaler = FakeUpscaler()
@@ -68,18 +78,24 @@ async def test_the_picture_is_written_beside_sigma(tmp_path, monkeypatch, ends_b
         files.append(weakref.ref(out))
         writing.set()
         assert may_end.wait(60)
-        if ends_by == "a full disk":
-            raise OSError(errno.ENOSPC, "No space left on device")
+        room(ends_by != "no room")
         write_picture(out, *args, **kwargs)
 
     def score(self, *strip):
         assert writing.wait(60)
-        put(self, *strip)
         scored.set()
+        put(self, *strip)
         if ends_by == "σ":
             raise DegenerateSamples("all alike")
 
+    def levels(out, *args):
+        files.append(weakref.ref(out))
+        for rows in png_in_turns(out, *args):
+            room(ends_by != "no room for levels")
+            yield rows
+
     monkeypatch.setattr(service, "write_picture", write)
+    monkeypatch.setattr(trust, "png_in_turns", levels)
     monkeypatch.setattr(service.Trust, "put", score)
     async with app.router.lifespan_context(app) as state:
         service_, request = state["trustscale"].service, UpscaleRequest(seed=3)
@@ -97,14 +113,33 @@ async def test_the_picture_is_written_beside_sigma(tmp_path, monkeypatch, ends_b
             after = await service_.run(await service_.prepare(IMAGE, request))
             assert beside == after.files["image.png"].read()
             return
-        kind = {"a full disk": StoreUnavailable, "σ": DegenerateSamples}
-        with pytest.raises(kind.get(ends_by, asyncio.CancelledError)):
+        kinds = {"σ": DegenerateSamples, "a hang-up": asyncio.CancelledError}
+        with pytest.raises(kinds.get(ends_by, StoreUnavailable)):
             await run
         assert service_.slots.in_flight == service_.slots.bytes_in_flight == 0
         assert await service_.results.sweep() == 0
     del run
     gc.collect()
-    assert [file() for file in files] == [None]
+    assert {file() for file in files} == {None}
+
+
+def test_files_follow_rows_in_any_order():
+    """Whichever thread brings which rows when, the file is that of the whole plane."""
+    random = np.random.default_rng(0)
+    for _ in range(20):
+        plane = random.integers(0, 65536, (int(random.integers(1, 900)), 700), np.uint16)
+        filled = np.zeros_like(plane)
+        edges = np.unique(np.r_[0, random.integers(0, len(plane), 40), len(plane)])
+        files = trust._Files({"a": filled}, {})
+
+        def fill(place, filled=filled, plane=plane, edges=edges, files=files):
+            rows = slice(*edges[place : place + 2])
+            filled[rows] = plane[rows]
+            files.add(rows.start, rows.stop)
+
+        with ThreadPoolExecutor(4) as threads:
+            list(threads.map(fill, random.permutation(len(edges) - 1)))
+        assert files.made["a"].read() == png(plane)
 
 
 class Service:
