@@ -66,11 +66,19 @@ class Enlarged:
     def __getitem__(self, rows: slice) -> Pixels:
         """Pixels as of X, [bottom − top, k·w, 3]; of X itself where k = 1."""
         top, bottom, _ = rows.indices(self.shape[0])
-        if self._scale == 1:
+        k, width = self._scale, self.shape[1]
+        if k == 1:
             return self._rgb[top:bottom]
-        first = max(0, top // self._scale - _MARGIN)
-        strip = self._rgb[first : -(-bottom // self._scale) + _MARGIN]
-        size = (self.shape[1], self._scale * len(strip))
-        large = resized(strip, size, Image.Resampling.BICUBIC)
-        start = self._scale * first
-        return large[top - start : bottom - start]
+        first = max(0, top // k - _MARGIN)
+        strip = self._rgb[first : -(-bottom // k) + _MARGIN]
+        if strip.dtype == np.uint16:
+            large = resized(strip, (width, k * len(strip)), Image.Resampling.BICUBIC)
+            return large[top - k * first : bottom - k * first]
+        # Along the rows first, as Pillow does, then only what is wanted. Its box is of float32,
+        # where parts of a pixel are exact if k is a power of two.
+        step = 1 if k & (k - 1) == 0 else k
+        above, below = top - top % step, bottom + -bottom % step
+        wide = Image.fromarray(strip).resize((width, len(strip)), Image.Resampling.BICUBIC)
+        box = (0, above / k - first, width, below / k - first)
+        tall = wide.resize((width, below - above), Image.Resampling.BICUBIC, box=box)
+        return np.asarray(tall)[top - above : bottom - above]

@@ -88,7 +88,7 @@ def test_inside_outside_and_between(mask):
     np.testing.assert_array_equal(drawn[..., :3], whole)
 
 
-@pytest.mark.parametrize("scale", [1, 2, 3, 4, 8])
+@pytest.mark.parametrize("scale", [1, 2, 3, 4, 5, 7, 8, 16])
 @pytest.mark.parametrize("height", [1, 2, 9, 70])
 def test_strips_leave_no_seam(scale, height):
     """Rows of any strip have the very bits that Pillow gives for the whole image."""
