@@ -46,7 +46,7 @@ class Metric:
     title: how a form offers it.
     radius: how far along either axis D of a pixel depends on other pixels; None: unknown.
     bytes_per_pixel: what `error` allocates at most, without the images.
-    of_distance: `error` from ‖Y − Ŷ‖₁ in normalised Lab, float32 [H, W], which it may overwrite;
+    of_distance: `error` from ‖Y − Ŷ‖₁ in normalised Lab, float32 [H, W], which may be the answer;
     None: that does not suffice.
     unit: L1 distance in normalised Lab, distance by SSIM, share of the stretch, or 1 where a label
     marks the pixel.
@@ -90,10 +90,7 @@ def neighborhood(
     truth: Pixels, prediction: Pixels, settings: FidelitySettings
 ) -> NDArray[np.float32]:
     """K * ‖Y − Ŷ‖₁: the mean error of a neighbourhood, as in the authors' experiments."""
-    return _around(lab_distance(truth, prediction), settings)
-
-
-def _around(distance: NDArray[np.float32], settings: FidelitySettings) -> NDArray[np.float32]:
+    distance = lab_distance(truth, prediction)
     return gaussian_blur(distance, settings.blur, out=distance)
 
 
@@ -177,7 +174,7 @@ METRICS: dict[str, Metric] = {
         title="Colour, mean error around each pixel (recommended)",
         radius=lambda settings: gaussian_radius(settings.blur),
         bytes_per_pixel=10,
-        of_distance=_around,
+        of_distance=lambda distance, settings: gaussian_blur(distance, settings.blur),
         blurs=True,
         counted_up_to=0.5,
     ),
@@ -380,10 +377,11 @@ def error(
     if measure is None:
         return semantic(np.asarray(label), truth_rgb.shape[:2], bound(settings))
     if distance is not None and settings.row.of_distance is not None:
-        measured = settings.row.of_distance(distance.copy(), settings)
+        measured = settings.row.of_distance(distance, settings)
     else:
         measured = measure(truth_rgb, prediction_rgb, settings)
-    return np.clip(measured, 0, largest_float32(bound(settings)), out=measured)
+    place = None if measured is distance else measured
+    return np.clip(measured, 0, largest_float32(bound(settings)), out=place)
 
 
 def semantic(

@@ -113,7 +113,15 @@ def l1_apart(lab: NDArray[np.float32], other: NDArray[np.float32]) -> NDArray[np
     """‖u − v‖₁, float32 [n], of colours, float32 [3, n] each; the second are overwritten."""
     np.subtract(lab, other, out=other)
     np.abs(other, out=other)
-    return np.asarray(other.sum(axis=0))
+    return channel_sum(other)
+
+
+def channel_sum(planes: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The sum of float32 [3, n] over the channels, in their order, in the place of the first."""
+    total, second, third = planes
+    total += second
+    total += third
+    return np.asarray(total)
 
 
 def lab_block(pixels: Pixels, out: NDArray[np.float32]) -> None:

@@ -13,7 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.conformal.filters import Kernel, smooth
-from app.conformal.lab import Pixels, check_rgb, l1_apart, lab_block, pixel_blocks
+from app.conformal.lab import (
+    Pixels,
+    channel_sum,
+    check_rgb,
+    l1_apart,
+    lab_block,
+    pixel_blocks,
+)
 from app.conformal.terms import Maps, known_terms
 
 # Samples enter the sums as integers in units of 2^-20. The unit is below the error of the Lab
@@ -255,10 +262,10 @@ class Moments:
         for part in pixel_blocks((bottom - top) * self.shape[1]):
             yield part, slice(first + part.start, first + part.stop)
 
-    def _moments(self, block: slice) -> _Moments:
-        """Of some pixels, the Lab colours of a single sample, else S1 and S2."""
+    def _moments(self, block: slice, out: NDArray[np.float32] | None = None) -> _Moments:
+        """Of some pixels, the Lab colours of a single sample, in `out` if given, else S1 and S2."""
         if self.count == 1 and self._unfolded:
-            lab = _lab(self._unfolded[0].reshape(-1, 3)[block])
+            lab = _lab(self._unfolded[0].reshape(-1, 3)[block], out)
             if self._truth is not None:
                 # Strips share rows, so two threads may write a pixel: the same finished number.
                 truth = _lab(self._truth.reshape(-1, 3)[block])
@@ -284,7 +291,8 @@ class Moments:
         lab = _lab(other)
         if squares is None:
             np.subtract(own, lab, out=lab)
-            return np.asarray(np.einsum("cn,cn->n", lab, lab))
+            lab *= lab
+            return channel_sum(lab)
         # S2 + Σ_c E (M E − 2 S1), all integers below 2^53, which float64 holds exactly: the order
         # of the samples has no part.
         lab *= UNIT
@@ -321,8 +329,10 @@ class Moments:
             if other is not None
         ]
         for part, block in self._blocks(top, bottom):
-            moments = self._moments(block)
-            mean.reshape(3, -1)[:, part] = self._mean(moments)
+            own = mean.reshape(3, -1)[:, part]
+            moments = self._moments(block, own)
+            if moments[1] is not None:
+                own[:] = self._mean(moments)
             if variance is not None:
                 variance.reshape(-1)[part] = self._variance_of(*self._sums(block))
             for place, other in distances:
@@ -387,7 +397,7 @@ def _fold(pixels: Pixels, sums: NDArray[np.int32], squares: NDArray[np.float64])
         squares += channel
 
 
-def _lab(pixels: Pixels) -> NDArray[np.float32]:
-    lab = np.empty((3, len(pixels)), np.float32)
+def _lab(pixels: Pixels, out: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
+    lab = np.empty((3, len(pixels)), np.float32) if out is None else out
     lab_block(pixels, lab)
     return lab

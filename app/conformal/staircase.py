@@ -164,7 +164,7 @@ def _running_maximum(
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Breakpoints of the running maximum of `loss` in the order of `sigma`, ties closed first."""
     sigma = sigma + np.float32(0)  # −0 and 0 are one level
-    order = np.argsort(sigma, kind="stable")
+    order = np.argsort(sigma)  # of any order within a level only the largest loss is kept
     sigma = sigma[order]
     running = np.maximum.accumulate(loss[order])
     last = last_of_level(sigma)

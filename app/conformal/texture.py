@@ -329,6 +329,7 @@ def _cells(
     tall, wide = (-side % CELL for side in maps.shape)
     # The place in the image of each row of the padded image, with one more at each end.
     places = np.pad(np.arange(maps.shape[0]), (1, 1 + tall), mode="symmetric")
+    beyond = int(np.pad(np.arange(maps.shape[1]), (0, 1 + wide), mode="symmetric")[-1])
     height, width = (-(-side // CELL) for side in maps.shape)
     measures = {
         name: _Growing(name, wanted, (height, width))
@@ -345,27 +346,35 @@ def _cells(
         first = int(place.min())
         strip = maps.rows(first, int(place.max()) + 1)
         place = place - first
-        lightness = strip.mean[0, place]
-        around = np.pad(lightness, [(0, 0), (1, 1 + wide)], mode="symmetric")
+        inner = place[1:-1]
+
+        def of_cells(plane: NDArray[Any], rows: NDArray[np.int64] = inner) -> NDArray[Any]:
+            return _padded(_at(plane, rows), [(0, 0), (0, wide)])
+
         for whole_of, plane in zip(color, strip.mean, strict=True):
-            whole_of[here] = _means(_padded(plane[place[1:-1]], [(0, 0), (0, wide)]))
-        middle = around[1:-1, 1:-1]
-        right, below = around[1:-1, 2:] - middle, around[2:, 1:-1] - middle
+            whole_of[here] = _means(of_cells(plane))
+        lightness = of_cells(strip.mean[0])
         found: dict[str, Plane] = {}
         if "detail" in measures:
-            squares = _means(np.square(middle, dtype=np.float64))
+            squares = _means(np.square(lightness, dtype=np.float64))
             found["detail"] = np.maximum(squares - color[0][here] ** 2, 0)
+        right = np.empty_like(lightness)
+        np.subtract(lightness[:, 1:], lightness[:, :-1], out=right[:, :-1])
+        np.subtract(lightness[:, beyond], lightness[:, -1], out=right[:, -1])
+        around = of_cells(strip.mean[0], place)
+        below = around[1:] - around[:-1]
         if "slope" in measures:
-            found["slope"] = _means(right**2 + below**2)
+            found["slope"] = _means(right**2 + below[1:] ** 2)
         if "curve" in measures:
-            right += below
-            right += around[1:-1, :-2] - middle
-            right += around[:-2, 1:-1] - middle
-            found["curve"] = _means(right**2)
+            # Minus what the pixels left and above differ by; at the border nothing.
+            curve = right + below[1:]
+            curve[:, 1:] -= right[:, :-1]
+            curve -= below[:-1]
+            found["curve"] = _means(curve**2)
         for name in OPTIONAL:
             plane = getattr(strip, name)
             if name in measures and plane is not None:
-                found[name] = _means(_padded(plane[place[1:-1]], [(0, 0), (0, wide)]))
+                found[name] = _means(of_cells(plane))
         for name, cells in found.items():
             measures[name].put(first_cell, cells)
 
@@ -378,6 +387,12 @@ def _cells(
     # One by one, since each copy is as large.
     color = [_reflected(color.pop(0), *mapped) for _ in range(3)]
     return color, {name: measures.pop(name).done(*mapped) for name in list(measures)}
+
+
+def _at(plane: NDArray[Any], rows: NDArray[np.int64]) -> NDArray[Any]:
+    """These rows of a plane; a view if each follows the last."""
+    first, last = int(rows[0]), int(rows[-1])
+    return plane[first : last + 1] if last - first == len(rows) - 1 else plane[rows]
 
 
 def _reflected(plane: Plane, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> Plane:

@@ -454,7 +454,7 @@ def _finish(
     with score_cores("trustscale-score") as each:
         accumulator.each, accumulator.is_asked_once = each, True
         for logs in accumulator.strips(look):
-            found = np.concatenate([rest, logs])
+            found = np.concatenate([rest, logs]) if len(rest) else logs
             whole = len(found) - len(found) % _AT_ONCE
             total = np.add.reduce(found[:whole], dtype=np.float64, initial=total)
             rest = found[whole:]
