@@ -10,7 +10,8 @@ import asyncio
 import io
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,16 +21,19 @@ from PIL import Image
 from app.calibration import file
 from app.calibration.active import shipped_calibration
 from app.calibration.measure import pack, reduce_pair
-from app.calibration.pairs import Pair, load_pair
+from app.calibration.pairs import Pair, Truths, load_pair, variants_of
 from app.calibration.record import Calibration
 from app.conformal import RiskCurve, Staircase
+from app.images.degrade import USUAL
 from app.images.encode import png_rgb
-from app.sampling.pipeline import measure
+from app.sampling.pipeline import Pipeline, measure
 from app.upscalers.base import RGB, Capabilities, Source
 from app.upscalers.embedded import EmbeddedUpscaler
 from benchmarks.table import print_table
 
 SIDE, SCALE, MAPS, MERGED = 512, 4, 8, 2000
+
+Load = Callable[[], Pair]
 
 
 class Instant:
@@ -98,7 +102,24 @@ class Rate(NamedTuple):
         return f"{self.per_second:.1f} /s, {1e3 * self.core_s:.0f} ms of one core each"
 
 
-async def rate(x: bytes, y: bytes, *, decoding: bool) -> Rate:
+def of_files(x: bytes, y: bytes, pipeline: Pipeline) -> list[Load]:
+    """Loads the same pair of files again and again."""
+    return [partial(load_pair, "a", y, x, pipeline, degradation=None, seed=0)] * MAPS
+
+
+def ready(x: bytes, y: bytes, pipeline: Pipeline) -> list[Load]:
+    """The same pair again and again, loaded before."""
+    pair = of_files(x, y, pipeline)[0]()
+    return [lambda: pair] * MAPS
+
+
+def of_ways(y: bytes, pipeline: Pipeline, truths: Truths | None) -> list[Load]:
+    """Loads one pair for each way in which X is usually made from Y."""
+    load = partial(load_pair, "a", y, None, pipeline, degradation=USUAL, seed=0, truths=truths)
+    return [partial(load, variant=way) for way in variants_of(USUAL)]
+
+
+async def rate(y: bytes, loads: Callable[[Pipeline], Sequence[Load]]) -> Rate:
     """Pairs of 2048×2048, two at a time, when the samples cost nothing."""
     random = np.random.default_rng(0)
     truth = np.asarray(Image.open(io.BytesIO(y))).astype(np.int16)
@@ -108,25 +129,22 @@ async def rate(x: bytes, y: bytes, *, decoding: bool) -> Rate:
     pipeline = shipped.pipeline.model_copy(update={"fingerprint": upscaler.fingerprint})
     places = asyncio.Semaphore(2)
 
-    def loaded() -> Pair:
-        return load_pair("a", y, x, pipeline, degradation=None, seed=0)
-
-    ready = loaded()
-
-    async def one() -> None:
+    async def one(load: Load) -> None:
         async with places:
-            pair = await asyncio.to_thread(loaded) if decoding else ready
+            pair = await asyncio.to_thread(load)
             measurement = await measure(
-                upscaler, Source(pair.x, pair.facts), pipeline, pair.seed, truth=pair.y
+                upscaler, Source(pair.x, pair.facts), pipeline, pair.seed, truth=pair.seen
             )
             measured = await asyncio.to_thread(reduce_pair, pair, measurement, pipeline)
+            del pair, measurement
             await asyncio.to_thread(pack, measured)
 
-    await one()
+    todo = loads(pipeline)
+    await one(todo[0])
     began, used = time.perf_counter(), time.process_time()
-    await asyncio.gather(*(one() for _ in range(MAPS)))
+    await asyncio.gather(*map(one, todo))
     seconds = time.perf_counter() - began
-    return Rate(MAPS / seconds, (time.process_time() - used) / MAPS)
+    return Rate(len(todo) / seconds, (time.process_time() - used) / len(todo))
 
 
 def many() -> Calibration:
@@ -163,8 +181,16 @@ def main(folder: Path, count: int) -> None:
     pairs = crops(folder, count)
     generation, other = asyncio.run(overhead(pairs))
     share = f"{other:.2f} s, {other / generation:.1%}"
-    maps = asyncio.run(rate(*pairs[0], decoding=False))
-    files = asyncio.run(rate(*pairs[0], decoding=True))
+    x, y = pairs[0]
+    maps, files, ways, shared = (
+        asyncio.run(rate(y, loads))
+        for loads in (
+            partial(ready, x, y),
+            partial(of_files, x, y),
+            partial(of_ways, y, truths=None),
+            partial(of_ways, y, truths=Truths()),
+        )
+    )
     calibration = many()
     size = len(file.dump(calibration)) / 1e6
     breakpoints = np.mean([len(s) for s in calibration.staircases])
@@ -173,6 +199,8 @@ def main(folder: Path, count: int) -> None:
         ("everything else of a pair", share, ""),
         ("2048² pairs, samples for free", str(maps), "≥ 5 /s"),
         ("the same, with decoding X and Y", str(files), ""),
+        ("the usual ways of one Y, decoded for each", str(ways), ""),
+        ("the same, Y and its colours shared", str(shared), ""),
         (f"{MERGED} staircases, 100 α", f"{1e3 * merging(calibration):.0f} ms", "< 100 ms"),
         (f"file of {MERGED} pairs, {breakpoints:.0f} steps each", f"{size:.1f} MB", "< 20 MB"),
     ]

@@ -159,7 +159,7 @@ def _reduced(pair: Pair, drawn: bytes, pipeline: Pipeline) -> MeasuredPair:
     with np.load(io.BytesIO(drawn), allow_pickle=False) as arrays:
         samples = list(arrays["samples"])
         witness = arrays.get("witness")
-    measured = measured_again(samples, Source(pair.x, pair.facts), pipeline, witness, pair.y)
+    measured = measured_again(samples, Source(pair.x, pair.facts), pipeline, witness, pair.seen)
     return reduce_pair(pair, measured, pipeline)
 
 

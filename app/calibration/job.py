@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -38,7 +38,7 @@ from app.calibration.measure import (
     unpack,
     unpack_measurement,
 )
-from app.calibration.pairs import Pair, bad_pairs, decode_label, load_pair
+from app.calibration.pairs import Pair, Truths, bad_pairs, decode_label, load_pair
 from app.calibration.record import Calibration
 from app.conformal import fidelity
 from app.errors import BadInput, BadPairs, NotFound
@@ -65,6 +65,7 @@ class CalibrationHandler:
     states: MonitorStore
     watched: Collection[str] = ()
     keeps_pictures: bool = True
+    truths: Truths = field(default_factory=Truths)
 
     async def tasks(self, job: Job) -> Sequence[str]:
         """One task per pair."""
@@ -220,6 +221,7 @@ class CalibrationHandler:
             degradation=request.config.degradation,
             seed=request.config.seed,
             variant=pair.variant,
+            truths=self.truths,
         )
         found = (loaded.y_sha256, loaded.x_sha256 if pair.x else None)
         if found != (pair.y_sha256, pair.x_sha256):  # what was checked is what is measured

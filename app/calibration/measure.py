@@ -70,7 +70,7 @@ class PairTask:
             self.request.pipeline,
             pair.seed,
             patience_s=PATIENCE_S,
-            truth=pair.y,
+            truth=pair.seen,
             on_sample=see,
         )
         if canary is not None:

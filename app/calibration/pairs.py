@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from threading import Lock
 from typing import Any, Final, Literal, NamedTuple, TypeAlias
+from weakref import WeakValueDictionary
 
 import numpy as np
 from numpy.typing import NDArray
 
+from app.conformal.lab import Colours, Seen, normalised_lab
 from app.errors import BadImage, BadInput, BadPairs
 from app.images.compression import LOSSLESS, Compression
 from app.images.decode import PAIR_LIMITS, Decoded, decode
@@ -31,6 +34,8 @@ SAME_PIXELS = "duplicates {} by content"
 """Why a pair is left out whose Y has the pixels of another file."""
 
 _WHOLE: Final = "p0,p100"
+
+_MOST_SHARED: Final = 3 << 23  # bytes of a Y whose colours, four times as much, are kept
 
 FITTED_ON = "σ was fitted on this photograph"
 """Why a pair that cannot represent a new photograph is left out."""
@@ -53,6 +58,46 @@ class Pair:
     seed: int
     facts: Facts
     variant: str | None = None
+    truth: Truth | None = None
+
+    @property
+    def seen(self) -> Seen:
+        """Y, or its colours if they are shared with other pairs."""
+        return self.y if self.truth is None else self.truth.colours or self.y
+
+
+@dataclass(frozen=True, slots=True, weakref_slot=True)
+class Truth:
+    """What the pairs of one Y share: its pixels, their digest, and their colours if all need them.
+
+    Fields are those of `Pair`.
+    """
+
+    y: RGB
+    pixels_sha256: str
+    colours: Colours | None = None
+
+
+class Truths:
+    """Truths of the scenes in work, by whatever tells them apart.
+
+    One lives as long as a pair that has it, so that no more are held than pairs are measured.
+    """
+
+    def __init__(self) -> None:
+        self._known: WeakValueDictionary[Hashable, Truth] = WeakValueDictionary()
+        self._turns: WeakValueDictionary[Hashable, Lock] = WeakValueDictionary()
+        self._lock = Lock()
+
+    def get(self, key: Hashable, made: Callable[[], Truth]) -> Truth:
+        """The truth of this key, which is made, in one thread, if no pair has it."""
+        with self._lock:
+            turn = self._turns.setdefault(key, Lock())
+        with turn:
+            truth = self._known.get(key)
+            if truth is None:
+                truth = self._known[key] = made()
+            return truth
 
 
 def variants_of(degradation: Degradation | Mixture | None) -> Sequence[str | None]:
@@ -74,12 +119,13 @@ def load_pair(
     degradation: Degradation | Mixture | None,
     seed: int,
     variant: str | None = None,
+    truths: Truths | None = None,
 ) -> Pair:
     """Decode and check one pair.
 
     `name` is that of the upload; `y` and `x` are files. Without `x`, X is made by `degradation`, in
     the way of `variants_of` that `variant` names. The seed of samples and degradation follows from
-    `seed`, the content of Y and the variant only.
+    `seed`, the content of Y and the variant only. `truths`: those that the variants share.
 
     Raises:
         BadInput: with the reason, if the pair cannot be used.
@@ -90,43 +136,61 @@ def load_pair(
     made_by = degradation or Degradation()
     if isinstance(made_by, Mixture) and variant is not None:
         made_by = made_by.variants()[variant]
-    images = _pictures if pipeline.stretch is None else _data
-    low, truth, compression, pixels_sha256 = images(y, x, pipeline, made_by, pair_seed)
+    if pipeline.stretch is not None:
+        low, truth, compression = _data(y, x, pipeline, made_by, pair_seed)
+    elif x is not None:
+        low, truth, compression = _pictures(y, x, pipeline)
+    else:
+        if truths is None or variant is None:
+            truth = _cropped(y, pipeline)
+        else:
+            key = (y_sha256, pipeline.scale, pipeline.indecision.window)
+            truth = truths.get(key, lambda: _shared(y, pipeline))
+        low, compression = make_input(truth.y, pipeline.scale, made_by, pair_seed)
     x_sha256 = hashlib.sha256(low.tobytes() if x is None else x).hexdigest()
     return Pair(
         variant_name(name, variant),
         np.ascontiguousarray(low),
-        np.ascontiguousarray(truth),
+        np.ascontiguousarray(truth.y),
         x_sha256,
         y_sha256,
-        pixels_sha256,
+        truth.pixels_sha256,
         pair_seed,
         look_at(low, compression),
         variant,
+        truth,
     )
 
 
 class _Images(NamedTuple):
-    """X, Y, how the file of X is compressed, and the digest of all of Y."""
+    """X, Y, and how the file of X is compressed."""
 
     x: RGB
-    y: RGB
+    truth: Truth
     compression: Compression
-    pixels_sha256: str
 
 
-def _pictures(
-    y: bytes, x: bytes | None, pipeline: Pipeline, made_by: Degradation | Mixture, seed: int
-) -> _Images:
-    truth = decoded(y, "y").rgb
-    given = None if x is None else decoded(x, "x")
-    _check_size(truth, None if given is None else given.rgb, pipeline)
-    digest = image_digest(truth)
-    if given is not None:
-        return _Images(given.rgb, truth, given.compression, digest)
-    truth = crop_to_multiple(truth, pipeline.scale)
-    low, compression = make_input(truth, pipeline.scale, made_by, seed)
-    return _Images(low, truth, compression, digest)
+def _pictures(y: bytes, x: bytes, pipeline: Pipeline) -> _Images:
+    rgb, given = decoded(y, "y").rgb, decoded(x, "x")
+    _check_size(rgb, given.rgb, pipeline)
+    return _Images(given.rgb, Truth(rgb, image_digest(rgb)), given.compression)
+
+
+def _cropped(y: bytes, pipeline: Pipeline) -> Truth:
+    """Y without the pixels that no whole pixel of X covers."""
+    rgb = decoded(y, "y").rgb
+    _check_size(rgb, None, pipeline)
+    cropped = np.ascontiguousarray(crop_to_multiple(rgb, pipeline.scale))
+    return Truth(cropped, image_digest(rgb))
+
+
+def _shared(y: bytes, pipeline: Pipeline) -> Truth:
+    """The same for several pairs, with its colours if each would look them up."""
+    truth = _cropped(y, pipeline)
+    are_looked_up = pipeline.samples == 1 and pipeline.fidelity.row.of_distance is not None
+    if not are_looked_up or truth.y.nbytes > _MOST_SHARED:
+        return truth
+    return replace(truth, colours=Colours(normalised_lab(truth.y)))
 
 
 def _data(
@@ -146,7 +210,7 @@ def _data(
     if given.values.shape[2] != truth.values.shape[2]:
         raise BadImage("x and y differ in their number of bands")
     low, high = (stretched(one.values, raster) for one in (given, truth))
-    return _Images(low, high, LOSSLESS, digest)
+    return _Images(low, Truth(high, digest), LOSSLESS)
 
 
 def _check_size(y: NDArray[Any], x: NDArray[Any] | None, pipeline: Pipeline) -> None:

@@ -37,6 +37,16 @@ Pixels: TypeAlias = NDArray[np.uint8 | np.uint16]
 """An image of 8 or 16 bits, mostly [H, W, 3]; its largest value is white."""
 
 
+class Colours(NamedTuple):
+    """An image in normalised Lab, float32 [3, H, W], that several are compared with."""
+
+    lab: NDArray[np.float32]
+
+
+Seen: TypeAlias = Pixels | Colours
+"""An image as pixels, [H, W, 3], or what they were looked up to be."""
+
+
 class LabTables(NamedTuple):
     """The tables that colours are looked up in."""
 
@@ -105,15 +115,17 @@ def lab_distance(first: Pixels, second: Pixels) -> NDArray[np.float32]:
         lab, apart = np.empty((2, 3, block.stop - block.start), np.float32)
         lab_block(one[block], lab)
         lab_block(other[block], apart)
-        distance[block] = l1_apart(lab, apart)
+        distance[block] = l1_apart(lab, apart, out=apart)
     return distance.reshape(height, width)
 
 
-def l1_apart(lab: NDArray[np.float32], other: NDArray[np.float32]) -> NDArray[np.float32]:
-    """‖u − v‖₁, float32 [n], of colours, float32 [3, n] each; the second are overwritten."""
-    np.subtract(lab, other, out=other)
-    np.abs(other, out=other)
-    return channel_sum(other)
+def l1_apart(
+    lab: NDArray[np.float32], other: NDArray[np.float32], *, out: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """‖u − v‖₁, float32 [n], of colours, float32 [3, n] each, worked out in `out`, as large."""
+    np.subtract(lab, other, out=out)
+    np.abs(out, out=out)
+    return channel_sum(out)
 
 
 def channel_sum(planes: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 
 from app.conformal.filters import Kernel, smooth
 from app.conformal.lab import (
+    Colours,
     Pixels,
+    Seen,
     channel_sum,
     check_rgb,
     l1_apart,
@@ -95,7 +97,7 @@ class Moments:
 
     To be set at any time: `witness` W, its answer to X, uint8 [H, W, 3]; `facts`, those of
     `terms.FACTS` of X; `is_asked_once`: a fitted σ may drop samples and W once it has measured
-    them; `truth` Y, [H, W, 3], for `distance`.
+    them; `truth`, Y for `distance`.
     """
 
     def __init__(
@@ -118,7 +120,7 @@ class Moments:
         self._witness: Pixels | None = None
         self.facts: Mapping[str, float] | None = None
         self.is_asked_once = False
-        self._truth: Pixels | None = None
+        self._truth: Seen | None = None
         self._distances = np.empty(0, np.float32)
 
     def add(self, rgb: Pixels) -> None:
@@ -151,13 +153,16 @@ class Moments:
         return self._distances.reshape(self.shape)
 
     @property
-    def truth(self) -> Pixels | None:
+    def truth(self) -> Seen | None:
         return self._truth
 
     @truth.setter
-    def truth(self, rgb: Pixels) -> None:
-        self._check(rgb)
-        self._truth = rgb
+    def truth(self, seen: Seen) -> None:
+        if isinstance(seen, Colours):
+            self._check_size(seen.lab.shape[1:])
+        else:
+            self._check(seen)
+        self._truth = seen
         self._distances = np.full(self.shape[0] * self.shape[1], np.nan, np.float32)
 
     def take(self, spread: Spread) -> None:
@@ -268,10 +273,16 @@ class Moments:
             lab = _lab(self._unfolded[0].reshape(-1, 3)[block], out)
             if self._truth is not None:
                 # Strips share rows, so two threads may write a pixel: the same finished number.
-                truth = _lab(self._truth.reshape(-1, 3)[block])
-                self._distances[block] = l1_apart(lab, truth)
+                self._distances[block] = self._missed(lab, self._truth, block)
             return lab, None
         return self._sums(block)
+
+    def _missed(self, lab: NDArray[np.float32], truth: Seen, block: slice) -> NDArray[np.float32]:
+        if isinstance(truth, Colours):
+            known = truth.lab.reshape(3, -1)[:, block]
+            return l1_apart(lab, known, out=np.empty_like(lab))
+        true = _lab(truth.reshape(-1, 3)[block])
+        return l1_apart(lab, true, out=true)
 
     def _mean(self, moments: _Moments) -> NDArray[np.float32]:
         """E_M[μ]; of a single sample itself."""
@@ -283,7 +294,8 @@ class Moments:
 
     def _apart(self, other: Pixels, moments: _Moments) -> NDArray[np.float32]:
         """Σ_c |E_M[μ] − other|; other: the same pixels of another image, uint8 [n, 3]."""
-        return l1_apart(self._mean(moments), _lab(other))
+        lab = _lab(other)
+        return l1_apart(self._mean(moments), lab, out=lab)
 
     def _distance(self, other: Pixels, moments: _Moments) -> NDArray[np.float32]:
         """E_M Σ_c (μ − other)²; other: the same pixels of another image, uint8 [n, 3]."""

@@ -24,6 +24,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 from app.conformal import indecision
 from app.conformal.fidelity import FidelitySettings
 from app.conformal.indecision import IndecisionSettings, shipped_for
+from app.conformal.lab import Seen
 from app.conformal.moments import MAX_SAMPLES, mean_image
 from app.errors import CalibrationMismatch, DegenerateSamples, TimedOut, UpscalerUnavailable
 from app.images.facts import RULES, UPLOAD, Facts, classify
@@ -239,7 +240,7 @@ async def measure(
     *,
     deadline: float | None = None,
     patience_s: float = 0.0,
-    truth: RGB | None = None,
+    truth: Seen | None = None,
     on_sample: Callable[[int, RGB], None] | None = None,
     on_progress: OnProgress | None = None,
     on_first: OnFirst | None = None,
@@ -256,7 +257,7 @@ async def measure(
         seed: of the request; the sample seeds follow from it.
         deadline: seconds that the samples may take; None: no limit.
         patience_s: see `draw`.
-        truth: Y, [H, W, 3], for `Measurement.distance`.
+        truth: Y, for `Measurement.distance`.
         on_sample: gets every sample, in a thread and in order of arrival.
         on_progress: see `draw`.
         on_first: gets the first sample that arrives, in a thread; not where moments come.
@@ -384,7 +385,7 @@ def measured_again(
     source: Source,
     pipeline: Pipeline,
     witness: RGB | None = None,
-    truth: RGB | None = None,
+    truth: Seen | None = None,
 ) -> Measurement:
     """What `measure` makes of the same samples and witness's answer under another σ."""
     accumulator = _accumulator(source, pipeline, truth)
@@ -421,7 +422,7 @@ async def _ask_witness(
         raise TimedOut("The deadline passed before the witness had answered.") from error
 
 
-def _accumulator(source: Source, pipeline: Pipeline, truth: RGB | None) -> indecision.Accumulator:
+def _accumulator(source: Source, pipeline: Pipeline, truth: Seen | None) -> indecision.Accumulator:
     """For samples of the source; X is enlarged where σ looks at it."""
     enlarged = Enlarged(source.rgb, pipeline.scale)
     settings = pipeline.sigma_of(source.facts)

@@ -1,13 +1,16 @@
 """The calibration as a job, and the run of the command line."""
 
+import asyncio
 import hashlib
+import weakref
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 
 import numpy as np
 import pytest
 
-from app.calibration import pictures
+from app.calibration import pairs, pictures
 from app.calibration.active import Calibrations
 from app.calibration.aside import DRAWN, SEEN
 from app.calibration.config import AskedPair, CalibrationConfig, CalibrationRequest
@@ -29,7 +32,7 @@ from app.calibration.pairs import load_pair
 from app.conformal.indecision import IndecisionSettings
 from app.errors import BadPairs, CalibrationMismatch, Conflict
 from app.images.decode import PAIR_LIMITS, decode
-from app.images.degrade import Degradation
+from app.images.degrade import Degradation, Mixture
 from app.jobs.handlers import JobContext
 from app.sampling.pipeline import measure
 from app.stores.base import JobState
@@ -112,6 +115,40 @@ class TestUnits:
         assert await handler.run(job, "0") == first
         assert await pictures.of_job(stores.blobs, job.id, "0", "prediction") == shown
         assert image_digest(decode(shown, PAIR_LIMITS).rgb) == unlabelled(first).prediction_sha256
+
+    async def test_the_ways_of_a_scene_share_its_truth(
+        self, stores, handler, upscaler, monkeypatch
+    ):
+        """Y is decoded once as long as a pair of it is in work, and the measured bits are equal."""
+        decodings, decoded = [], pairs.decoded
+        monkeypatch.setattr(pairs, "decoded", lambda *of: decodings.append(of) or decoded(*of))
+        ways = Mixture.of([{}], [{}, {"jpeg": 60}, {"webp": 60}])
+        job = await submitted(
+            stores,
+            upscaler,
+            1,
+            samples=1,
+            degradation=ways,
+            indecision=IndecisionSettings("residual"),
+        )
+        tasks = await handler.tasks(job)
+        alone = [await replace(handler, truths=pairs.Truths()).run(job, one) for one in tasks]
+        assert len(decodings) == len(tasks) == 3
+        y, pipeline = await stores.blobs.get(job.id, "y/0"), CalibrationRequest.of(job).pipeline
+        options = {"degradation": ways, "seed": 9, "truths": handler.truths}
+        with ThreadPoolExecutor(3) as threads:
+            load = partial(load_pair, "a", y, None, pipeline, **options)
+            held = list(threads.map(lambda way: load(variant=way), ways.variants()))
+        assert len({id(pair.y) for pair in held}) == 1
+        assert all(pair.seen is held[0].truth.colours for pair in held)
+        assert [await handler.run(job, task) for task in tasks] == alone
+        assert len(decodings) == 3 + 1
+        gone = asyncio.Event()
+        let_go = asyncio.get_running_loop().call_soon_threadsafe
+        weakref.finalize(held[0].truth, let_go, gone.set)
+        held.clear()
+        async with asyncio.timeout(10):  # a thread may still hold its last call
+            await gone.wait()
 
     async def test_upscaler_that_changed(self, stores, handler, upscaler):
         """A pair is never measured under another fingerprint than the job began with."""
