@@ -43,7 +43,7 @@ from app.images.compression import Compression
 from app.images.decode import PAIR_LIMITS, decode
 from app.images.degrade import crop_to_multiple
 from app.images.facts import UPLOAD, Facts, look_at
-from app.sampling.pipeline import Pipeline, measure
+from app.sampling.pipeline import TRUST_LAYER_VERSION, Pipeline, measure
 from app.serving.promise import Subject
 from app.upscalers.base import RGB, Source
 from app.upscalers.embedded import EmbeddedUpscaler, FaithfulWitness
@@ -232,7 +232,7 @@ def all_measured(
 
     Kept are the facts of each upload under each rule, and the rest under all that it depends on.
     """
-    rule = UPLOAD.replace("/", "-")
+    rule = f"{UPLOAD.replace('/', '-')}-{TRUST_LAYER_VERSION}"
     with asyncio.Runner() as runner:
         for path in photographs:
             truth = crop_to_multiple(decode(path.read_bytes(), PAIR_LIMITS).rgb, SCALE)

@@ -44,7 +44,7 @@ from app.upscalers.base import (
 )
 from app.upscalers.resilience import ResilientUpscaler
 
-TRUST_LAYER_VERSION = 2
+TRUST_LAYER_VERSION = 3
 """Raised whenever the same samples would give another σ, D or Ŷ."""
 
 COLOR_SPACE: Literal["normalised_lab_d65"] = "normalised_lab_d65"

@@ -22,7 +22,8 @@ from app.images.compression import (
 )
 from app.images.decode import Limits, decode
 from app.images.degrade import Degradation, degrade
-from app.images.facts import UPLOAD, classify, look_at
+from app.images.facts import TRACE, UPLOAD, classify, look_at
+from app.images.resampling import trace
 from tests.factories import encoded, photo
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -79,6 +80,33 @@ def test_soft_pictures(compression, kernel):
     assert is_soft(ndimage.gaussian_filter(pixels, (1, 1, 0)), compression)
     noisy = pixels + np.random.default_rng(0).normal(0, 5, pixels.shape)
     assert not is_soft(np.clip(noisy, 0, 255).astype(np.uint8), compression)
+
+
+@pytest.mark.parametrize("steps", [{}, {"reduction": "area"}, {"noise": 1}, {"sharpened": 1}])
+@pytest.mark.parametrize("factor", [1.2, 1.5])
+@pytest.mark.parametrize("kernel", ["bicubic", "bilinear", "lanczos"])
+def test_an_enlargement_leaves_a_trace(steps, factor, kernel):
+    """Of a reduced picture none is told; of the same one enlarged it is, also where it was cut."""
+    for truth in examples():
+        reduced = degrade(truth, 2, Degradation(**steps), 0)
+        enlarged = degrade(truth, 2, Degradation(**steps, enlarged=factor, kernel=kernel), 0)
+        found = [look_at(one, LOSSLESS).trace for one in (reduced, enlarged, enlarged[5:, 9:])]
+        assert found[0] < TRACE <= min(found[1:]), found
+        assert look_at(enlarged, JPEG).trace == 0
+
+
+def test_a_little_blur_is_told():
+    """Also where the picture still looks sharp."""
+    blurred = [degrade(truth, 2, Degradation(blur=0.4), 0) for truth in examples()]
+    sharp = [degrade(truth, 2, Degradation(), 0) for truth in examples()]
+    assert min(look_at(one, LOSSLESS).blurred for one in blurred) > 0
+    assert not any(look_at(one, LOSSLESS).is_nearly_soft for one in sharp)
+    assert look_at(blurred[0], LOSSLESS).is_nearly_soft
+
+
+@pytest.mark.parametrize("pixels", [np.full((64, 48), 77.3), np.zeros((31, 400))])
+def test_what_has_no_trace(pixels):
+    assert trace(pixels.astype(np.float32)) == 0
 
 
 def is_soft(pixels, compression):

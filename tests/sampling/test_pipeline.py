@@ -18,7 +18,7 @@ from app.errors import (
     UpscalerUnavailable,
 )
 from app.images.compression import LOSSLESS, Compression
-from app.images.facts import UPLOAD, classify, look_at
+from app.images.facts import TRACE, UPLOAD, classify, look_at
 from app.sampling.draw import Throughput
 from app.sampling.pipeline import Pipeline, differences, guard, identify, measure, measured_again
 from app.upscalers.base import Capabilities, Source, sample_seeds, settings_of
@@ -126,11 +126,18 @@ class TestMeasure:
             await measure(FakeUpscaler(), Source(rgb), by_class, 5)
 
     @pytest.mark.parametrize(
-        ("softness", "is_own"), [(0.1, True), (0.16, False), (0.24, False), (0.26, True)]
+        ("told", "is_own"),
+        [
+            ({}, True),
+            ({"blurred": 0.1}, False),
+            ({"trace": TRACE}, False),
+            ({"softness": 0.3, "trace": TRACE}, True),
+        ],
     )
-    def test_what_may_be_soft_is_not_fitted_as_sharp(self, softness, is_own):
-        """Just below the softness at which the look begins, the fit of all classes takes over."""
-        facts = replace(look_at(photo(1, 20, 24), LOSSLESS), softness=softness, smoothed=-1.0)
+    def test_what_may_be_soft_is_not_fitted_as_sharp(self, told, is_own):
+        """Where blur or an enlargement is told of what looks sharp, that of all classes is used."""
+        sharp = {"softness": 0.1, "blurred": -1.0, "trace": 0.0, "smoothed": -1.0}
+        facts = replace(look_at(photo(1, 20, 24), LOSSLESS), **{**sharp, **told})
         general = Fit(weights=(("detail@1", 0.4),))
         own = Fit(weights=(("slope@1", 0.4),), classes=(classify(UPLOAD, facts),))
         found = under(general=general, fits=(own,)).sigma_of(facts).fit
