@@ -126,18 +126,13 @@ class TestMeasure:
             await measure(FakeUpscaler(), Source(rgb), by_class, 5)
 
     @pytest.mark.parametrize(
-        ("told", "is_own"),
-        [
-            ({}, True),
-            ({"blurred": 0.1}, False),
-            ({"trace": TRACE}, False),
-            ({"softness": 0.3, "trace": TRACE}, True),
-        ],
+        ("softness", "blurred", "trace", "is_own"),
+        [(0.1, -1, 0, True), (0.1, 0.1, 0, False), (0.1, -1, TRACE, False), (0.3, 0, TRACE, True)],
     )
-    def test_what_may_be_soft_is_not_fitted_as_sharp(self, told, is_own):
+    def test_what_may_be_soft_is_not_fitted_as_sharp(self, softness, blurred, trace, is_own):
         """Where blur or an enlargement is told of what looks sharp, that of all classes is used."""
-        sharp = {"softness": 0.1, "blurred": -1.0, "trace": 0.0, "smoothed": -1.0}
-        facts = replace(look_at(photo(1, 20, 24), LOSSLESS), **{**sharp, **told})
+        told = {"softness": softness, "blurred": blurred, "trace": trace, "smoothed": -1.0}
+        facts = replace(look_at(photo(1, 20, 24), LOSSLESS), **told)
         general = Fit(weights=(("detail@1", 0.4),))
         own = Fit(weights=(("slope@1", 0.4),), classes=(classify(UPLOAD, facts),))
         found = under(general=general, fits=(own,)).sigma_of(facts).fit
