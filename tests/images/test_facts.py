@@ -279,16 +279,11 @@ def test_classes_cover_every_quality_once(codec, look):
         assert ("soft" in class_in_words(name)) == (look == "soft")
 
 
-@pytest.mark.parametrize(
-    ("name", "words"),
-    [
-        ("webp-10", "WebP of quality 10 to 19"),
-        *((name, name) for name in ("fine", "rough/jpeg-80", "jpeg-101", "jpeg", "gif-low")),
-    ],
-)
-def test_classes_of_other_rules(name, words):
+def test_classes_of_other_rules():
     """A stored calibration may have classes of another rule: they are worded, or named."""
-    assert class_in_words(name) == words
+    assert class_in_words("webp-10") == "WebP of quality 10 to 19"
+    for name in ("fine", "rough/jpeg-80", "jpeg-101", "jpeg", "gif-low"):
+        assert class_in_words(name) == name
 
 
 @pytest.mark.parametrize(
