@@ -6,7 +6,6 @@ import gc
 import threading
 import weakref
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from datetime import UTC, datetime
 from types import SimpleNamespace
 
@@ -29,35 +28,6 @@ from tests.fakes import FakeUpscaler
 from tests.upscalers.remote.pictures import resolving
 
 
-async def test_a_thread_keeps_its_slot(tmp_path):
-    """A cancelled request gives its slot and bytes back when its thread has ended, not before."""
-    upscaler = FakeUpscaler()
-    app = gateway(tmp_path, upscaler, calibrations=[await calibration_of(upscaler)])
-    started, may_end, ended = threading.Event(), threading.Event(), threading.Event()
-
-    def slow(_):
-        started.set()
-        may_end.wait(60)
-        ended.set()
-
-    async with app.router.lifespan_context(app) as state:
-        service = state["trustscale"].service
-        admitted = await service.prepare(IMAGE, UpscaleRequest())
-        run = asyncio.create_task(service.run(admitted, on_first=slow))
-        assert await asyncio.to_thread(started.wait, 60)
-        run.cancel()
-        for _ in range(20):  # turns of the loop, in which it would end if it could
-            await asyncio.sleep(0)
-        assert (service.slots.in_flight, ended.is_set()) == (1, False)
-        assert service.slots.bytes_in_flight > 0
-        may_end.set()
-        with suppress(asyncio.CancelledError):
-            await run
-        assert run.cancelled()
-        assert ended.is_set()
-        assert (service.slots.in_flight, service.slots.bytes_in_flight) == (0, 0)
-
-
 def room(is_there):
     if not is_there:
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -68,7 +38,10 @@ ENDS = ("itself", "no room", "no room for levels", "σ", "a hang-up")
 
 @pytest.mark.parametrize("ends_by", ENDS)
 async def test_the_picture_is_written_beside_sigma(tmp_path, monkeypatch, ends_by):
-    """The file is the same, and whatever ends a request finds the writer ended, and no file."""
+    """The same file; however the request ends, it holds its slot and bytes until the writer ends.
+
+    Then no file is left.
+    """
     upscaler = FakeUpscaler()
     app = gateway(tmp_path, upscaler, calibrations=[await calibration_of(upscaler)])
     writing, may_end, scored, files = threading.Event(), threading.Event(), threading.Event(), []
@@ -106,6 +79,7 @@ async def test_the_picture_is_written_beside_sigma(tmp_path, monkeypatch, ends_b
                 run.cancel()
             await asyncio.sleep(0.01)
         assert (service_.slots.in_flight, run.done()) == (1, False)
+        assert service_.slots.bytes_in_flight > 0
         may_end.set()
         if ends_by == "itself":
             beside = (await run).files["image.png"].read()
@@ -117,7 +91,6 @@ async def test_the_picture_is_written_beside_sigma(tmp_path, monkeypatch, ends_b
         with pytest.raises(kinds.get(ends_by, StoreUnavailable)):
             await run
         assert service_.slots.in_flight == service_.slots.bytes_in_flight == 0
-        assert await service_.results.sweep() == 0
     del run
     gc.collect()
     assert {file() for file in files} == {None}
