@@ -264,7 +264,7 @@ async def measure(
         on_prediction: gets Ŷ when the samples are there, unless it is their mean.
         on_sigma: gets σ in strips, which it may change, in threads; then σ and the witness's answer
             are not returned.
-        on_witness: gets the witness's answer, in a thread.
+        on_witness: gets the witness's answer, in a thread, beside the samples.
 
     Raises:
         CalibrationMismatch: the upscaler is not, or no longer, the one of the pipeline.
@@ -298,7 +298,7 @@ async def measure(
     with span(
         "samples", {"trustscale.upscaler": upscaler.name, "trustscale.samples": pipeline.samples}
     ):
-        async with beside(_ask_witness(upscaler, source, pipeline, ends_at)) as asked:
+        async with beside(_ask_witness(upscaler, source, pipeline, ends_at, on_witness)) as asked:
             used = await draw(
                 upscaler,
                 source,
@@ -320,8 +320,6 @@ async def measure(
     guard(pipeline, upscaler)  # it may have been replaced meanwhile
     if witness is not None:
         accumulator.witness = witness
-        if on_witness is not None:
-            await shielded(on_witness, witness)
     if on_sigma is not None:
         witness = None
     sampled = time.perf_counter()
@@ -409,7 +407,11 @@ def predicted(samples: Sequence[RGB], rule: Prediction) -> RGB:
 
 
 async def _ask_witness(
-    upscaler: Upscaler, source: Source, pipeline: Pipeline, ends_at: float | None
+    upscaler: Upscaler,
+    source: Source,
+    pipeline: Pipeline,
+    ends_at: float | None,
+    on_witness: Callable[[RGB], None] | None,
 ) -> RGB | None:
     """The witness's answer, if the pipeline needs it. Raises TimedOut."""
     witness = witness_of(upscaler)
@@ -417,9 +419,12 @@ async def _ask_witness(
         return None
     try:
         async with asyncio.timeout_at(ends_at):
-            return source.like(await witness.answer(source, pipeline.scale))
+            answer = source.like(await witness.answer(source, pipeline.scale))
     except TimeoutError as error:
         raise TimedOut("The deadline passed before the witness had answered.") from error
+    if on_witness is not None:
+        await shielded(on_witness, answer)
+    return answer
 
 
 def _accumulator(source: Source, pipeline: Pipeline, truth: Seen | None) -> indecision.Accumulator:
