@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -191,7 +191,7 @@ def look_at(picture: Pixels, compression: Compression) -> Facts:
         highest = np.maximum(np.maximum(red, green), blue).astype(np.int16)
         channels = highest - np.minimum(np.minimum(red, green), blue)
         detail = float(np.log1p(np.abs(across) + np.abs(down)).mean())
-        noise = float(np.log(np.median(diagonal) / 0.6745 + 0.25))
+        noise = float(np.log(_median(diagonal) / 0.6745 + 0.25))
         levels = (*energies(luma), noise, detail)
         compression = worst.result()
     looks = _looks(compression)
@@ -210,6 +210,14 @@ def look_at(picture: Pixels, compression: Compression) -> Facts:
         blurred=round(looks.blurred.of(levels) - looks.blurred.begins, 3),
         trace=trace(luma) if compression == LOSSLESS else 0.0,
     )
+
+
+def _median(values: NDArray[np.floating[Any]]) -> np.floating[Any]:
+    """numpy's, in a ninth of its time: a partition at several places is slow."""
+    half = values.size // 2
+    parted = np.partition(values, half, axis=None)
+    middle = parted[half : half + 1] if values.size % 2 else [parted[:half].max(), parted[half]]
+    return np.mean(np.array(middle, values.dtype))
 
 
 def _looks(compression: Compression) -> _Looks:
