@@ -1,7 +1,6 @@
 """What a process may use, and work in threads that is waited for."""
 
 import asyncio
-import threading
 import weakref
 from concurrent.futures import ThreadPoolExecutor
 from typing import ClassVar
@@ -52,26 +51,6 @@ def test_without_a_limit(machine, tmp_path):
     of_machine = memory_limit(tmp_path, tmp_path / "none")
     assert of_machine is None or of_machine > 2**28
     assert machine("0::/\n", memory_max="max\n") == of_machine
-
-
-async def test_to_the_end():
-    """However often it is cancelled, it ends with its thread, and then as cancelled."""
-    entered, gate = threading.Event(), threading.Event()
-
-    def work():
-        entered.set()
-        assert gate.wait(60)
-
-    task = asyncio.create_task(shielded(work))
-    await asyncio.to_thread(entered.wait, 60)
-    for _ in range(3):
-        task.cancel()
-        await asyncio.sleep(0)
-        await asyncio.sleep(0)
-    assert not task.done()
-    gate.set()
-    await asyncio.wait([task])
-    assert task.cancelled()
 
 
 async def test_the_thread_lets_go():

@@ -96,23 +96,23 @@ async def test_the_picture_is_written_beside_sigma(tmp_path, monkeypatch, ends_b
     assert {file() for file in files} == {None}
 
 
-def test_files_follow_rows_in_any_order():
+@pytest.mark.parametrize("seed", range(20))
+def test_files_follow_rows_in_any_order(seed):
     """Whichever thread brings which rows when, the file is that of the whole plane."""
-    random = np.random.default_rng(0)
-    for _ in range(20):
-        plane = random.integers(0, 65536, (int(random.integers(1, 900)), 700), np.uint16)
-        filled = np.zeros_like(plane)
-        edges = np.unique(np.r_[0, random.integers(0, len(plane), 40), len(plane)])
-        files = trust._Files({"a": filled}, {})
+    random = np.random.default_rng(seed)
+    plane = random.integers(0, 65536, (int(random.integers(1, 900)), 700), np.uint16)
+    filled = np.zeros_like(plane)
+    edges = np.unique(np.r_[0, random.integers(0, len(plane), 40), len(plane)])
+    files = trust._Files({"a": filled}, {})
 
-        def fill(place, filled=filled, plane=plane, edges=edges, files=files):
-            rows = slice(*edges[place : place + 2])
-            filled[rows] = plane[rows]
-            files.add(rows.start, rows.stop)
+    def fill(place):
+        rows = slice(*edges[place : place + 2])
+        filled[rows] = plane[rows]
+        files.add(rows.start, rows.stop)
 
-        with ThreadPoolExecutor(4) as threads:
-            list(threads.map(fill, random.permutation(len(edges) - 1)))
-        assert files.made["a"].read() == png(plane)
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(fill, random.permutation(len(edges) - 1)))
+    assert files.made["a"].read() == png(plane)
 
 
 class Service:
