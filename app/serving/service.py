@@ -4,7 +4,8 @@
     Admitted ──generate──▶ Masked ──encode──▶ Encoded ──sign, store──▶ answer      (here)
 
 The second line runs in a slot (`Slots`). What a step has used up is released with it, and σ
-becomes mask and trust levels strip by strip.
+becomes mask and trust levels strip by strip. They become files meanwhile (`trust.py`), and so does
+the picture where it is a PNG.
 """
 
 from __future__ import annotations
