@@ -8,7 +8,8 @@ To avoid sorting the image, two cheap passes drop pixels that cannot be breakpoi
 
 1. The staircase of every 64th pixel is made by sorting. A table over the upper 16 bits of σ (for
    non-negative floats, the order of the bits is the order of the numbers) holds its loss at the
-   lower edge of each bucket. A pixel whose D does not exceed the entry of its bucket is dropped.
+   lower edge of each bucket. A pixel whose D does not exceed the entry of its bucket is dropped,
+   and before that a group of them whose largest D does not exceed the entry of their smallest σ.
 2. The others are compared with the subsample's loss at their exact σ, ties included.
 
 Only the survivors and the subsample's breakpoints are sorted. A dropped pixel has another one of
@@ -26,7 +27,7 @@ from numpy.typing import NDArray
 from app.conformal.fidelity import largest_float32
 
 _STRIDE = 64  # subsample: its sort costs less than one pass over the image
-_BLOCK = 1 << 16  # pixels per block of the first pass: temporaries stay in cache
+_GROUP, _APART = 8, 2048  # pixels that are looked at together, and how far apart they are
 _UPPER_HALF = 1 if np.little_endian else 0  # where the upper 16 bits of a float32 lie
 
 
@@ -199,10 +200,16 @@ def _not_beaten(
     edges = (np.arange(1 << 15, dtype=np.uint32) << np.uint32(16)).view(np.float32)
     with np.errstate(invalid="ignore"):  # buckets of NaN are never looked up
         table = _steps_at(levels, errors, edges)
-    upper = sigma.view(np.uint16)[_UPPER_HALF::2]
-    found = []
-    for start in range(0, len(sigma), _BLOCK):
-        block = slice(start, start + _BLOCK)
-        bucket = upper[block] & np.uint16(0x7FFF)  # without the sign: −0 belongs to 0
-        found.append(np.flatnonzero(loss[block] > table.take(bucket)) + start)
-    return np.concatenate(found)
+
+    def entry(sigma: NDArray[np.float32]) -> NDArray[np.float32]:
+        bucket = sigma.view(np.uint16)[..., _UPPER_HALF::2] & np.uint16(0x7FFF)  # −0 belongs to 0
+        return table.take(bucket)
+
+    whole = len(sigma) - len(sigma) % (_GROUP * _APART)
+    groups = (-1, _GROUP, _APART)
+    lowest = sigma[:whole].reshape(groups).min(axis=1)
+    highest = loss[:whole].reshape(groups).max(axis=1)
+    run, place = np.nonzero(highest > entry(lowest))
+    members = (run * (_GROUP * _APART) + place)[:, None] + _APART * np.arange(_GROUP)
+    left = np.append(members, np.arange(whole, len(sigma)))
+    return left[loss[left] > entry(sigma[left])]
