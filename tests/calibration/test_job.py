@@ -116,36 +116,26 @@ class TestUnits:
         assert await pictures.of_job(stores.blobs, job.id, "0", "prediction") == shown
         assert image_digest(decode(shown, PAIR_LIMITS).rgb) == unlabelled(first).prediction_sha256
 
-    async def test_the_ways_of_a_scene_share_its_truth(
-        self, stores, handler, upscaler, monkeypatch
-    ):
+    async def test_the_ways_of_a_scene_share_y(self, stores, handler, upscaler, monkeypatch):
         """Y is decoded once as long as a pair of it is in work, and the measured bits are equal."""
         decodings, decoded = [], pairs.decoded
         monkeypatch.setattr(pairs, "decoded", lambda *of: decodings.append(of) or decoded(*of))
         ways = Mixture.of([{}], [{}, {"jpeg": 60}, {"webp": 60}])
-        job = await submitted(
-            stores,
-            upscaler,
-            1,
-            samples=1,
-            degradation=ways,
-            indecision=IndecisionSettings("residual"),
-        )
+        settings = {"samples": 1, "indecision": IndecisionSettings("residual")}
+        job = await submitted(stores, upscaler, 1, degradation=ways, **settings)
         tasks = await handler.tasks(job)
         alone = [await replace(handler, truths=pairs.Truths()).run(job, one) for one in tasks]
         assert len(decodings) == len(tasks) == 3
         y, pipeline = await stores.blobs.get(job.id, "y/0"), CalibrationRequest.of(job).pipeline
         options = {"degradation": ways, "seed": 9, "truths": handler.truths}
+        load = partial(load_pair, "a", y, None, pipeline, **options)
         with ThreadPoolExecutor(3) as threads:
-            load = partial(load_pair, "a", y, None, pipeline, **options)
             held = list(threads.map(lambda way: load(variant=way), ways.variants()))
-        assert len({id(pair.y) for pair in held}) == 1
-        assert all(pair.seen is held[0].truth.colours for pair in held)
+        assert {id(pair.seen) for pair in held} == {id(held[0].truth.colours)}
         assert [await handler.run(job, task) for task in tasks] == alone
         assert len(decodings) == 3 + 1
-        gone = asyncio.Event()
-        let_go = asyncio.get_running_loop().call_soon_threadsafe
-        weakref.finalize(held[0].truth, let_go, gone.set)
+        gone, loop = asyncio.Event(), asyncio.get_running_loop()
+        weakref.finalize(held[0].truth, loop.call_soon_threadsafe, gone.set)
         held.clear()
         async with asyncio.timeout(10):  # a thread may still hold its last call
             await gone.wait()
