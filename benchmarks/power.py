@@ -32,7 +32,7 @@ from app.conformal.indecision import Accumulator, IndecisionSettings, shipped
 from app.images.degrade import Degradation
 from app.images.facts import UPLOAD, classify
 from app.images.resize import Enlarged
-from app.sampling.pipeline import Pipeline
+from app.sampling.pipeline import TRUST_LAYER_VERSION, Pipeline
 from app.upscalers.base import Source, sample_seeds, witness_of
 from app.upscalers.embedded import EmbeddedUpscaler, FaithfulWitness
 from app.upscalers.runtime import SHIPPED
@@ -169,7 +169,8 @@ def main() -> None:
     )
     degradation = Degradation.model_validate_json(given.degradation)
     made = "".join(filter(str.isalnum, given.degradation))
-    cache = given.cache / f"{given.upscaler}-{given.precision}-{made}-{given.calls}"
+    kind = f"{given.upscaler}-{given.precision}-{made}-{given.calls}-{TRUST_LAYER_VERSION}"
+    cache = given.cache / kind
     with ProcessPoolExecutor(os.cpu_count()) as pool:
         sets = [
             list(

@@ -46,8 +46,8 @@ _MOST_SIDE = 512  # of the part in the middle that is measured
 class _Measure(NamedTuple):
     """A look as a linear function of levels: `energies`, then the facts noise and detail.
 
-    Fitted by least squares to photographs (`benchmarks/looks.py`; figures in docs/promise.md).
-    Missing weights are 0. begins: where the look begins.
+    Fitted to photographs by least squares (`benchmarks/looks.py`; figures in docs/promise.md), blur
+    by logistic regression (docs/mask-power.md). Missing weights are 0. begins: where it begins.
     """
 
     constant: float

@@ -161,7 +161,7 @@ def guard(
         raise CalibrationMismatch(
             f"The active calibration of {upscaler.name!r} was made under another pipeline "
             f"({fields} differ), so its mask would have no foundation. Calibrate again, or "
-            "restore the upscaler that was calibrated.",
+            "restore the one that was calibrated.",
             differences=found,
         )
 

@@ -452,8 +452,9 @@ def _of_windows(subject: Subject) -> str:
         mean = "the expected share of its windows with a larger error has this bound"
     return (
         "It speaks about a window that is placed at random, and approximately, since the upscaler "
-        f"and the samples' disagreement see beyond its edges, and the class of a window may differ "
-        f"from that of its picture; so {mean}. The largest error of all of the image is larger."
+        "and the samples' disagreement see beyond its edges, and the class or the fit of a window "
+        f"may differ from that of its picture; so {mean}. The largest error of all of the image "
+        "is larger."
     )
 
 

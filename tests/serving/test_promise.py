@@ -232,7 +232,7 @@ class TestSizes:
         promise = guarantee(subject, 0.5)
         assert (promise.applicability, promise.n, subject.part.curve.n) == (how, n, n)
         assert ("speaks about all of the image" in promise.statement) == (how == "whole")
-        assert ("class of a window may differ" in promise.statement) == (how == "per_window")
+        assert ("fit of a window may differ" in promise.statement) == (how == "per_window")
         assert "times as large" not in promise.statement
 
     def test_small_scenes_do_not_hide_the_loss_of_large_ones(self, mixed):
