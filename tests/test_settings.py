@@ -131,7 +131,6 @@ class TestMistakes:
             ("request_timeout_s = inf", "request_timeout_s"),
             ("job_ttl_s = 1e12", "job_ttl_s"),
             ('log_level = "loud"', "log_level"),
-            ("max_inflight = 3", "max_inflight"),
             ("upscalers = []", "upscalers"),
             ('default_upscaler = "none"', "'none' is not an upscaler"),
             ('[[upscalers]]\nname = "a b"\nkind = "embedded"', "upscaler 'a b': name"),
@@ -175,7 +174,6 @@ class TestMistakes:
         [
             ("MAX_SIDE", "x"),
             ("UPSCALERS", "[not json"),
-            ("UPSCALERS", "[]"),
             ("LOG_FORMAT", "xml"),
             ("WORKERS", "a=ftp://b"),
             ("WORKERS", "a b=http://c"),

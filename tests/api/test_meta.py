@@ -18,7 +18,7 @@ from app.errors import ConfigError, UpscalerUnavailable
 from app.settings import Settings
 from app.stores.base import StoreUnavailable
 from app.telemetry import signals
-from tests.api.gateway import ended, post, shown
+from tests.api.gateway import check_problem, ended, post, shown
 from tests.clock import LoopClock
 from tests.fakes import FakeUpscaler
 from tests.live import serving
@@ -67,11 +67,13 @@ def test_head_as_get(client):
         assert head.headers["content-length"] == got.headers["content-length"] != "0"
 
 
-def test_every_answer_has_one(client):
+def test_every_answer_has_one(client, upscaler):
     """Each answer has one; a client's is kept if it is harmless and cannot break a log line."""
+    upscaler.failure = RuntimeError("secret detail")
     responses = [client.get("/healthz"), client.get("/nothing"), post(client, b"text")]
-    ids = {response.headers["x-request-id"] for response in responses}
-    assert len(ids) == 3
+    responses += [post(client)]
+    assert "secret" not in check_problem(responses[-1], "internal-error")["detail"]
+    assert len({response.headers["x-request-id"] for response in responses}) == 4
     kept = client.get("/healthz", headers={"X-Request-ID": "trace-7.a_B"})
     assert kept.headers["x-request-id"] == "trace-7.a_B"
     for sent in ("a b", "x" * 65, 'a"b', "", "ä".encode("latin-1")):

@@ -62,14 +62,6 @@ class TestShippedModel:
         assert output.shape == truth.shape
         assert psnr(output, truth) > psnr(bicubic, truth) + 2
 
-    @pytest.mark.parametrize("name", SHIPPED)
-    def test_tiled_equals_whole(self, name):
-        """Cut into tiles, a photograph differs from one run by 1 of 255 at most."""
-        model = EmbeddedUpscaler(name, name).model
-        image = data.coffee()[100:201, 200:373]
-        tiled = symmetric_sample(model, image, 0, TilePlan(90, SHIPPED[name].halo))
-        assert np.abs(tiled.astype(int) - model(image)).max() <= 1
-
     @pytest.mark.parametrize("shape", [(1, 1), (1, 2), (7, 5), (10, 600), (600, 10)])
     def test_any_size(self, span, shape):
         image = np.full((*shape, 3), (60, 120, 200), np.uint8)
