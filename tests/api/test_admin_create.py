@@ -36,11 +36,6 @@ def test_an_empty_config(admin):
         assert shown == sharp_files(1)["y/000.png"]
 
 
-def test_nothing_stays_after_a_refusal(tmp_path, start):
-    check_problem(Admin(start()).post_files({"y/a.png": b"text"}), "bad-pairs")
-    assert list((tmp_path / "blobs").glob("job-*")) == []
-
-
 class TestRefused:
     @pytest.mark.parametrize(
         ("config", "words"),

@@ -123,6 +123,7 @@ async def test_are_read_up_to_the_limit(serve, length, most):
 class TestUploadsWithoutAJob:
     def test_they_are_removed(self, start, tmp_path, monkeypatch):
         client = start()
+        check_problem(Admin(client).post_files({"y/a.png": b"text"}), "bad-pairs")
 
         async def away(*_):
             raise StoreUnavailable("Away.")
@@ -393,21 +394,18 @@ def client(start, upscaler):
 
 
 def test_refused_with_ways_out(client, upscaler):
-    """422 at once: the estimate, the deadline, and what would make it."""
+    """422 at once: the estimate, the deadline, and what would make it: a job, or fewer pixels."""
     problem = check_problem(post(client), "too-slow")
     members = {name: problem[name] for name in ("estimate", "deadline", "prefer", "fit")}
     assert members == {"estimate": 24, "deadline": 10, "prefer": "respond-async", "fit": 13}
     assert "about 24 seconds" in problem["detail"]
     assert upscaler.calls == []
-    assert post(client, fit=problem["fit"]).status_code == 200
-
-
-def test_done_as_a_job(client):
-    accepted = post(client, headers={"Prefer": "respond-async"})
+    accepted = post(client, headers={"Prefer": problem["prefer"]})
     job = accepted.json()
     assert (accepted.status_code, job["estimate_s"]) == (202, 24)
     assert (job["width"], job["height"]) == (48, 48)
     assert ended(client, accepted.headers["location"])["state"] == "succeeded"
+    assert post(client, fit=problem["fit"]).status_code == 200
 
 
 def test_a_job_has_a_deadline_too(start, upscaler):

@@ -122,11 +122,16 @@ class TestCanaries:
                     return component
                 await asyncio.sleep(0.02)
 
-    async def test_refuse(self, tmp_path):
-        """409 with what differs and what to do, not ready, and a fresh gateway knows it too."""
+    async def test_policies(self, tmp_path):
+        """`refuse`: 409 with what differs and what to do, not ready; a fresh gateway knows it too.
+
+        `warn`: every answer carries the warning, and the gateway stays ready and shows the alarm.
+        """
         upscaler = FakeUpscaler()
         async with self.gateway(tmp_path, upscaler, "refuse", canary_interval_s=0.1) as served:
             assert (await served.post()).status_code == 200
+            component = await self.component(served, lambda canary: canary["rounds"] >= 2)
+            assert (component["ready"], component["canary"]["evidence"]) == (True, 1.0)
             upscaler.strength = 0.6
             component = await self.component(served, lambda canary: canary["alarm"])
             assert component["ready"] is False
@@ -141,21 +146,14 @@ class TestCanaries:
             assert f"{EVIDENCE} +Inf" in metrics
         async with self.gateway(tmp_path, upscaler, "refuse") as served:
             assert (await served.post()).status_code == 409
-        async with self.gateway(tmp_path, upscaler, "off") as served:
-            warnings = (await served.post()).json()["warnings"]
-            assert not any("canar" in warning for warning in warnings)
-
-    async def test_warn(self, tmp_path):
-        """Every answer carries the warning; the gateway stays ready and shows the alarm."""
-        upscaler = FakeUpscaler()
-        async with self.gateway(tmp_path, upscaler, "warn", canary_interval_s=0.1) as served:
-            component = await self.component(served, lambda canary: canary["rounds"] >= 2)
-            assert (component["ready"], component["canary"]["evidence"]) == (True, 1.0)
-            upscaler.strength = 0.6
+        async with self.gateway(tmp_path, upscaler, "warn") as served:
             component = await self.component(served, lambda canary: canary["alarm"])
             assert (component["ready"], component["canary"]["evidence"]) == (True, "inf")
             warnings = (await served.post(seed=1)).json()["warnings"]
             assert any("seems to have changed" in warning for warning in warnings)
+        async with self.gateway(tmp_path, upscaler, "off") as served:
+            warnings = (await served.post()).json()["warnings"]
+            assert not any("canar" in warning for warning in warnings)
 
 
 TRUTH = photo(2000, 48, 48)
@@ -179,14 +177,6 @@ def served(client, seed=1, side=24, **fields):
 
 def part(client, result, name):
     return pixels(client.get(f"/v1/results/{result}/{name}").content)
-
-
-def test_every_kind_of_guarantee_is_watched_together(client):
-    """What is served for an α that is chosen later is known under the same calibration."""
-    first, second = served(client, 1, guarantee="post_hoc"), served(client, 2)
-    assert tell(client, first["id"], photo(1, 48, 48)).json()["n_labels"] == 1
-    assert tell(client, second["id"]).json()["n_labels"] == 2
-    assert monitor(client)["feedback"]["n"] == 2
 
 
 class TestScore:
@@ -256,13 +246,15 @@ class TestScore:
 
 class TestCounting:
     def test_an_image_counts_once(self, client):
+        """Those for an α that is chosen later are watched together with all others."""
         for seed in range(3):
             answer = post(client, encoded(photo(2001, 24, 24)), alpha=0.1, seed=seed).json()
             told = tell(client, answer["id"], BLACK).json()
             assert (told["counted"], told["n_labels"]) == (seed == 0, 1)
         assert "counted already, with another result" in told["statement"]
         assert not told["alarm"]
-        assert tell(client, served(client, seed=9)["id"]).json()["n_labels"] == 2
+        later = served(client, seed=9, guarantee="post_hoc")
+        assert tell(client, later["id"]).json()["n_labels"] == monitor(client)["feedback"]["n"] == 2
 
     def test_the_first_truth_stays(self, client, calibration):
         """The same again changes nothing; another one is refused, and changes nothing either."""

@@ -48,11 +48,6 @@ def test_the_bounds(client, mask):
     check_problem(post(client, to=0, mask=mask), "bad-request")
 
 
-@pytest.fixture
-def bare(start):
-    return start(calibrations=())
-
-
 def test_the_way_out_is_named(start):
     """Without a calibration nothing is generated; the error names what makes one, and mask=none."""
     upscaler = FakeUpscaler()
@@ -62,13 +57,18 @@ def test_the_way_out_is_named(start):
     assert upscaler.calls == []
 
 
-def test_the_picture_alone(bare):
+def test_the_picture_alone(start):
+    """Without a calibration; what would choose a mask is refused, and nothing has one."""
+    bare = start(calibrations=())
     answer = post(bare, mask="none", seed=3).json()
     nothing = {"calibration": None, "guarantee": None, "alpha": None, "trusted_fraction": None}
     assert answer.items() >= {"mask": "none", "samples": 1, "width": 48, **nothing}.items()
     assert "nothing says where" in answer["warnings"][0]
     assert set(answer["links"]) == {"self", "image"}
     assert bare.get(answer["links"]["self"]).json() == answer
+    for field in ({"alpha": 0.1}, {"group": "a"}):
+        refused = check_problem(post(bare, mask="none", **field), "bad-request")
+        assert "mask=none" in refused["detail"]
     image = bare.get(answer["links"]["image"]).content
     assert text_chunks(image)["trustscale:mask"] == "none"
     base = answer["links"]["self"]
@@ -84,11 +84,6 @@ def test_the_same_picture_as_with_a_mask(client, upscaler):
     one, other = (client.get(a["links"]["image"]).content for a in (alone, masked))
     assert (pixels(one) == pixels(other)).all()
     assert [len(calls) for calls in (upscaler.calls[:1], upscaler.calls[1:])] == [1, 4]
-
-
-@pytest.mark.parametrize("field", [{"alpha": 0.1}, {"group": "a"}])
-def test_what_chooses_a_mask_is_refused(bare, field):
-    assert "mask=none" in check_problem(post(bare, mask="none", **field), "bad-request")["detail"]
 
 
 @pytest.fixture
@@ -242,18 +237,11 @@ def test_the_mask_holds_the_pixels_of_the_picture(client, upscaler, image, field
     nothing = parts_of(client, answer, 0)[2]
     plain = Image.open(io.BytesIO(image)).convert("RGB").resize(picture.shape[1::-1], 3)
     np.testing.assert_array_equal(nothing[..., :3], np.asarray(plain))
-    assert answer["believed"]["outside"] == "upload"
+    text, said = text_chunks(client.get(answer["links"]["believed"]).content), answer["believed"]
+    assert (said["outside"], said["statement"]) == ("upload", text["trustscale:believed"])
+    assert "enlarged without a model" in said["statement"]
+    assert "nothing is promised of it" in said["statement"]
     assert len(upscaler.calls) == calls
-
-
-def test_what_is_said_of_it(client):
-    answer = post(client, alpha=0.1, seed=3).json()
-    text = text_chunks(client.get(answer["links"]["believed"]).content)
-    said = answer["believed"]["statement"]
-    assert text["trustscale:believed"] == said
-    assert text["trustscale:alpha"] == "0.1"
-    assert "enlarged without a model" in said
-    assert "nothing is promised of it" in said
 
 
 def test_the_witness(start):
