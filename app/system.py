@@ -109,8 +109,13 @@ def score_cores(
 
 @asynccontextmanager
 async def beside(work: Coroutine[Any, Any, Result]) -> AsyncIterator[asyncio.Task[Result]]:
-    """A task that runs beside the body, and is cancelled at its end."""
+    """A task that runs beside the body, and is cancelled at its end.
+
+    A frame that names what holds its own exception lives, with all that it holds, until the
+    collector of circles comes: this one names neither at its end, and the body's should not.
+    """
     task = asyncio.create_task(work)
+    cancelled = None
     try:
         yield task
     finally:
@@ -118,8 +123,11 @@ async def beside(work: Coroutine[Any, Any, Result]) -> AsyncIterator[asyncio.Tas
         cancelled = await _ended(task)
         if not task.cancelled():
             task.exception()  # retrieved, or asyncio would log it
-        if cancelled is not None:
-            raise cancelled
+        try:
+            if cancelled is not None:
+                raise cancelled
+        finally:
+            del task, cancelled
 
 
 async def shielded(
@@ -139,9 +147,14 @@ async def shielded(
         return function(*positional, **named)
 
     task = asyncio.ensure_future(asyncio.to_thread(call))
-    if (cancelled := await _ended(task)) is not None:
-        raise cancelled
-    return task.result()
+    cancelled = None
+    try:
+        cancelled = await _ended(task)
+        if cancelled is not None:
+            raise cancelled
+        return task.result()
+    finally:
+        del task, cancelled  # as in `beside`
 
 
 async def _ended(task: asyncio.Future[Any]) -> asyncio.CancelledError | None:
@@ -152,7 +165,10 @@ async def _ended(task: asyncio.Future[Any]) -> asyncio.CancelledError | None:
             await asyncio.wait([task])
         except asyncio.CancelledError as error:
             cancelled = error
-    return cancelled
+    try:
+        return cancelled
+    finally:
+        del cancelled  # as in `beside`
 
 
 _FEWEST_PLACES: Final = 16

@@ -144,7 +144,8 @@ def load_pair(
         if truths is None or variant is None:
             truth = _cropped(y, pipeline)
         else:
-            key = (y_sha256, pipeline.scale, pipeline.indecision.window)
+            needed = pipeline.scale, pipeline.indecision.window, _looks_up(pipeline)
+            key = (y_sha256, *needed)
             truth = truths.get(key, lambda: _shared(y, pipeline))
         low, compression = make_input(truth.y, pipeline.scale, made_by, pair_seed)
     x_sha256 = hashlib.sha256(low.tobytes() if x is None else x).hexdigest()
@@ -187,10 +188,14 @@ def _cropped(y: bytes, pipeline: Pipeline) -> Truth:
 def _shared(y: bytes, pipeline: Pipeline) -> Truth:
     """The same for several pairs, with its colours if each would look them up."""
     truth = _cropped(y, pipeline)
-    are_looked_up = pipeline.samples == 1 and pipeline.fidelity.row.of_distance is not None
-    if not are_looked_up or truth.y.nbytes > _MOST_SHARED:
+    if not _looks_up(pipeline) or truth.y.nbytes > _MOST_SHARED:
         return truth
     return replace(truth, colours=Colours(normalised_lab(truth.y)))
+
+
+def _looks_up(pipeline: Pipeline) -> bool:
+    """Whether each pair looks up the colours of Y."""
+    return pipeline.samples == 1 and pipeline.fidelity.row.of_distance is not None
 
 
 def _data(

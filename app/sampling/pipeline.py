@@ -299,24 +299,26 @@ async def measure(
         "samples", {"trustscale.upscaler": upscaler.name, "trustscale.samples": pipeline.samples}
     ):
         async with beside(_ask_witness(upscaler, source, pipeline, ends_at, on_witness)) as asked:
-            used = await draw(
-                upscaler,
-                source,
-                seeds[: pipeline.samples],
-                on_sample=accumulate,
-                spare_seeds=seeds[pipeline.samples :],
-                deadline=ends_at,
-                patience_s=patience_s,
-                on_progress=on_progress,
-                moments=wish,
-            )
-            if wish is not None and wish.answer is not None:
-                accumulator.take(wish.answer)
-                prediction.take(wish.answer.prediction)
-            if on_prediction is not None and pipeline.prediction == "first":
-                on_prediction(prediction.result())
-            witness = await asked
-    del asked  # it would hold the answer
+            try:
+                used = await draw(
+                    upscaler,
+                    source,
+                    seeds[: pipeline.samples],
+                    on_sample=accumulate,
+                    spare_seeds=seeds[pipeline.samples :],
+                    deadline=ends_at,
+                    patience_s=patience_s,
+                    on_progress=on_progress,
+                    moments=wish,
+                )
+                if wish is not None and wish.answer is not None:
+                    accumulator.take(wish.answer)
+                    prediction.take(wish.answer.prediction)
+                if on_prediction is not None and pipeline.prediction == "first":
+                    on_prediction(prediction.result())
+                witness = await asked
+            finally:
+                del asked  # it would hold the answer, or this frame
     guard(pipeline, upscaler)  # it may have been replaced meanwhile
     if witness is not None:
         accumulator.witness = witness

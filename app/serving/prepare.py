@@ -51,6 +51,7 @@ _FILES: Final = 8  # of noise, while they are small
 _MOST_FILES: Final = 3 * IN_MEMORY  # bytes; larger ones are on the disk
 _BELIEVED: Final = 16  # more where `believed.png` is made
 _WHOLE: Final = 7  # σ and the witness's answer, where the mean of σ decides the curve
+_REST: Final = 9  # while the witness's answer becomes a file
 _INPUT: Final = 3  # per pixel of X
 _STRIP: Final = 64 * 70  # of rows that are scored together, per pixel of width and thread
 
@@ -328,7 +329,7 @@ def footprint(
     if pipeline.witness is not None:
         is_reduced = 1 < pipeline.scale < SCALE
         network = _SAMPLE * (SCALE / pipeline.scale) ** 2 if is_reduced else 0
-        scoring = _SAMPLE + max(scoring, network)
+        scoring = _SAMPLE + max(scoring, network, _REST)
     files = min(output * _FILES, _MOST_FILES)  # made beside σ, or after it
     answer = output * (_ANSWER + form_bytes)
     strips = width * pipeline.scale * _STRIP * score_threads()

@@ -108,7 +108,10 @@ async def generate(
     on_progress: OnProgress | None,
     on_first: OnFirst | None,
 ) -> Masked:
-    """Ŷ and its trust from M samples, or Ŷ from one. Raises UpscalerError, DegenerateSamples."""
+    """Ŷ and its trust from M samples, or Ŷ from one.
+
+    Raises UpscalerError, DegenerateSamples, StoreUnavailable: the disk is full.
+    """
     chosen, image = admitted.chosen, admitted.decoded.image
     source = Source(image.rgb, admitted.mask.facts if admitted.mask else None)
     deadline, mean_log_sigma = admitted.deadline_s, math.nan
@@ -123,44 +126,49 @@ async def generate(
         took = {"samples": 1e3 * (time.perf_counter() - started)}
         rest = file = None
     else:
-        whole, facts = shallow(image.rgb), admitted.decoded.facts
+        facts = admitted.decoded.facts
         kept: list[tuple[Outside, bytes]] = []
         is_first: asyncio.Future[Pixels] = asyncio.get_running_loop().create_future()
         awaits_score = trust.wanted.subject.awaits_score
         if chosen.request.to is None and not awaits_score:
             trust.begin()
 
+        def outside(witness: Pixels | None) -> tuple[Outside, bytes]:
+            seen = None if witness is None else shallow(witness)
+            return rest_of(shallow(image.rgb), facts, seen)
+
         async def plain() -> tuple[Outside, bytes] | None:
-            if chosen.pipeline.witness is not None:
-                return None
-            return await shielded(rest_of, whole, facts, None)
+            return await shielded(outside, None) if chosen.pipeline.witness is None else None
 
         async def picture() -> IO[bytes]:
             return await shielded(_image, admitted, trust, await is_first, None)
 
         async with beside(plain()) as beside_samples, beside(picture()) as beside_sigma:
-            measured = await measure(
-                chosen.upscaler,
-                source,
-                chosen.pipeline,
-                chosen.seed,
-                deadline=deadline,
-                on_progress=on_progress,
-                on_first=on_first,
-                on_prediction=is_first.set_result if _is_final(admitted, trust) else None,
-                on_sigma=None if awaits_score else trust.put,
-                on_witness=lambda witness: kept.append(rest_of(whole, facts, shallow(witness))),
-            )
-            mean_log_sigma = measured.mean_log_sigma
-            if awaits_score:
-                await shielded(trust.score, mean_log_sigma, measured.sigma)
-            rgb, took = measured.prediction, measured.timings_ms
-            outside, data = await beside_samples or kept[0]
-            started = time.perf_counter()
-            file = await beside_sigma if is_first.done() else None
-            took["encode"] = 1e3 * (time.perf_counter() - started)
+            try:
+                measured = await measure(
+                    chosen.upscaler,
+                    source,
+                    chosen.pipeline,
+                    chosen.seed,
+                    deadline=deadline,
+                    on_progress=on_progress,
+                    on_first=on_first,
+                    on_prediction=is_first.set_result if _is_final(admitted, trust) else None,
+                    on_sigma=None if awaits_score else trust.put,
+                    on_witness=lambda witness: kept.append(outside(witness)),
+                )
+                mean_log_sigma = measured.mean_log_sigma
+                if awaits_score:
+                    await shielded(trust.score, mean_log_sigma, measured.sigma)
+                rgb, took = measured.prediction, measured.timings_ms
+                shown, data = await beside_samples or kept[0]
+                started = time.perf_counter()
+                file = await beside_sigma if is_first.done() else None
+                took["encode"] = 1e3 * (time.perf_counter() - started)
+            finally:
+                del beside_samples, beside_sigma  # as `beside` asks
         blurs, is_sent = chosen.pipeline.fidelity.row.blurs, chosen.request.believed
-        rest = Rest(believed_of(outside, blurs=blurs, is_sent=is_sent), data)
+        rest = Rest(believed_of(shown, blurs=blurs, is_sent=is_sent), data)
     pixels, samples = math.prod(admitted.size), chosen.pipeline.samples
     context.throughput.note(chosen.upscaler, pixels, samples, took["samples"] / 1e3)
     if alpha is not None and not source.is_deep:

@@ -80,7 +80,7 @@ class Trust:
         if files is None:
             files = self.begin()
             files.add(0, len(self.mask))
-        return files.made
+        return files.whole()
 
     @property
     def shares(self) -> tuple[float, float]:
@@ -119,6 +119,12 @@ class _Files:
                 self._write()
             finally:
                 self._writes.release()
+
+    def whole(self) -> dict[str, IO[bytes]]:
+        """The files by name. Raises RuntimeError: rows are missing."""
+        if min(self._needed) <= sys.maxsize - 1:
+            raise RuntimeError("rows of the mask or of the trust levels are missing")
+        return self.made
 
     def _write(self) -> None:
         for place, turns in enumerate(self._turns):

@@ -124,7 +124,7 @@ class TestUnits:
         settings = {"samples": 1, "indecision": IndecisionSettings("residual")}
         job = await submitted(stores, upscaler, 1, degradation=ways, **settings)
         tasks = await handler.tasks(job)
-        alone = [await replace(handler, truths=pairs.Truths()).run(job, one) for one in tasks]
+        alone = [await replace(handler, truths=None).run(job, one) for one in tasks]
         assert len(decodings) == len(tasks) == 3
         y, pipeline = await stores.blobs.get(job.id, "y/0"), CalibrationRequest.of(job).pipeline
         options = {"degradation": ways, "seed": 9, "truths": handler.truths}

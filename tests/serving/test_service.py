@@ -37,11 +37,13 @@ ENDS = ("itself", "no room", "no room for levels", "σ", "a hang-up")
 
 
 @pytest.mark.parametrize("ends_by", ENDS)
-async def test_the_picture_is_written_beside_sigma(tmp_path, monkeypatch, ends_by):
+async def test_the_picture_is_written_beside_sigma(tmp_path, monkeypatch, ends_by, request):
     """The same file; however the request ends, it holds its slot and bytes until the writer ends.
 
-    Then no file is left.
+    Then no file is left, also without a collection of garbage.
     """
+    gc.disable()
+    request.addfinalizer(gc.enable)
     upscaler = FakeUpscaler()
     app = gateway(tmp_path, upscaler, calibrations=[await calibration_of(upscaler)])
     writing, may_end, scored, files = threading.Event(), threading.Event(), threading.Event(), []
@@ -71,8 +73,8 @@ async def test_the_picture_is_written_beside_sigma(tmp_path, monkeypatch, ends_b
     monkeypatch.setattr(trust, "png_in_turns", levels)
     monkeypatch.setattr(service.Trust, "put", score)
     async with app.router.lifespan_context(app) as state:
-        service_, request = state["trustscale"].service, UpscaleRequest(seed=3)
-        run = asyncio.create_task(service_.run(await service_.prepare(IMAGE, request)))
+        service_, asked = state["trustscale"].service, UpscaleRequest(seed=3)
+        run = asyncio.create_task(service_.run(await service_.prepare(IMAGE, asked)))
         assert await asyncio.to_thread(scored.wait, 60)
         for _ in range(3):
             if ends_by == "a hang-up":
@@ -84,7 +86,7 @@ async def test_the_picture_is_written_beside_sigma(tmp_path, monkeypatch, ends_b
         if ends_by == "itself":
             beside = (await run).files["image.png"].read()
             monkeypatch.setattr(service, "_is_final", lambda *_: False)
-            after = await service_.run(await service_.prepare(IMAGE, request))
+            after = await service_.run(await service_.prepare(IMAGE, asked))
             assert beside == after.files["image.png"].read()
             return
         kinds = {"σ": DegenerateSamples, "a hang-up": asyncio.CancelledError}
@@ -92,7 +94,6 @@ async def test_the_picture_is_written_beside_sigma(tmp_path, monkeypatch, ends_b
             await run
         assert service_.slots.in_flight == service_.slots.bytes_in_flight == 0
     del run
-    gc.collect()
     assert {file() for file in files} == {None}
 
 
