@@ -33,8 +33,7 @@ def trace(luma: NDArray[np.float32]) -> float:
     luma = luma[:_MOST_SIDE, :_MOST_SIDE]
     if min(luma.shape) < _LEAST_SIDE:
         return 0.0
-    fades = [scipy.signal.windows.tukey(side + 2, _FADED)[1:-1] for side in luma.shape]
-    shown = np.outer(*fades)
+    shown = np.outer(*(_fade(side) for side in luma.shape))
     # What repeats lies where an enlarged picture has little left, so all frequencies count alike.
     spectrum = scipy.fft.rfft2((luma - luma.mean(dtype=np.float64)) * shown)
     spectrum /= np.abs(spectrum) + _FLOOR * np.sqrt(np.square(shown).sum())
@@ -43,6 +42,13 @@ def trace(luma: NDArray[np.float32]) -> float:
     np.minimum(roughness, _MOST * roughness.mean(), out=roughness)
     powers = sum(_powers(roughness.mean(axis)) for axis in (0, 1))
     return round(float(np.log1p(np.max(powers))), 3)
+
+
+def _fade(side: int) -> NDArray[np.float64]:
+    """Tukey's window, without the zeros at its ends."""
+    inside = np.arange(1, side + 1) / (side + 1)
+    near = np.minimum(np.minimum(inside, 1 - inside) / _FADED, 0.5)
+    return np.asarray(0.5 - 0.5 * np.cos(2 * np.pi * near))
 
 
 def _powers(profile: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -246,3 +246,12 @@ class TestLocks:
             names = {canonicalize_name(Requirement(one).name) for one in asked}
             not_in_a_lock = {"torch", "trustscale"} if lock == "dev" else set()
             assert names - not_in_a_lock <= locked(lock).keys(), lock
+
+
+def test_the_images_keep_what_scipy_is_used_for():
+    """A submodule is loaded when it is first used, so importing all modules does not show it."""
+    [parts] = re.findall(r"for part in ([a-z ]+);", (ROOT / "Dockerfile").read_text("utf-8"))
+    sources = [path.read_text("utf-8") for path in (ROOT / "app").rglob("*.py")]
+    used = set(re.findall(r"scipy\.([a-z]+)", "\n".join(sources)))
+    assert {"fft", "ndimage"} <= used
+    assert not used & {*parts.split()}
