@@ -29,7 +29,7 @@ BANDS: Final = "bands/1"
 """Classes of data that were stretched: of one channel, or of three that differ."""
 
 TRACE: Final = 3.75
-"""From which an enlargement is told, of 1.2 % of sharp pictures; it changes σ."""
+"""From here on the trace is that of an enlargement; of 1.2 % of sharp pictures, too. Changes σ."""
 
 OF_UPLOADS: Final = (UPLOAD, BY_SCORE)
 """The rules of the same classes."""
@@ -81,9 +81,11 @@ _CLEAN: Final = _Looks(
     smoothed=_Measure(-4.170, (-0.848, 0.404, -0.070, 1.426, 0.618, -0.603, -0.982), begins=0.1),
     denoised=_Measure(-2.236, (-9.641, 7.365, -1.067, 3.325, -1.532, 1.311, 0.139)),
 )
+_SOFT_AFTER_LOSS: Final = _Measure(1.731, (0.533, -0.152, -0.447), begins=0.45)
+
 _LOSSY: Final = _Looks(
-    soft=_Measure(1.731, (0.533, -0.152, -0.447), begins=0.45),
-    blurred=_Measure(1.731, (0.533, -0.152, -0.447), begins=0.35),
+    soft=_SOFT_AFTER_LOSS,
+    blurred=_SOFT_AFTER_LOSS._replace(begins=0.35),
     bilinear=_Measure(-21.940, (-17.457, 15.234, 4.066, -1.537, -1.447, 0.844, 0.306)),
     smoothed=_Measure(-5.659, (-1.970, 1.041, 0.229, 1.679, 0.661, -0.521, -1.273), begins=0.3),
     denoised=_Measure(-3.388, (-10.992, 8.234, -1.42, 4.142, -1.167, 1.051, 0.065)),
@@ -159,18 +161,12 @@ class Facts:
 
     def numbers(self) -> dict[str, float]:
         """Numbers compared with other pictures: all but the compression and the looks."""
-        fields = asdict(self)
-        for name in (
-            "compression",
-            "bilinear",
-            "smoothed",
-            "denoised",
-            "noisy",
-            "blurred",
-            "trace",
-        ):
-            del fields[name]
-        return fields
+        return {name: value for name, value in asdict(self).items() if name not in _NOT_COMPARED}
+
+
+_NOT_COMPARED: Final = {
+    *("compression", "bilinear", "smoothed", "denoised", "noisy", "blurred", "trace")
+}
 
 
 def look_at(picture: Pixels, compression: Compression) -> Facts:

@@ -122,7 +122,7 @@ class _Files:
 
     def whole(self) -> dict[str, IO[bytes]]:
         """The files by name. Raises RuntimeError: rows are missing."""
-        if min(self._needed) <= sys.maxsize - 1:
+        if min(self._needed) < sys.maxsize:
             raise RuntimeError("rows of the mask or of the trust levels are missing")
         return self.made
 
