@@ -11,7 +11,6 @@ from __future__ import annotations
 from typing import Final
 
 import numpy as np
-import scipy
 from numpy.typing import NDArray
 
 _LEAST_SIDE, _MOST_SIDE = 32, 384  # of what is looked at
@@ -35,13 +34,22 @@ def trace(luma: NDArray[np.float32]) -> float:
         return 0.0
     shown = np.outer(*(_fade(side) for side in luma.shape))
     # What repeats lies where an enlarged picture has little left, so all frequencies count alike.
-    spectrum = scipy.fft.rfft2((luma - luma.mean(dtype=np.float64)) * shown)
+    spectrum = np.fft.rfft2((luma - luma.mean(dtype=np.float64)) * shown)
     spectrum /= np.abs(spectrum) + _FLOOR * np.sqrt(np.square(shown).sum())
-    roughness = luma.size * np.square(scipy.fft.irfft2(spectrum, luma.shape))
-    roughness /= scipy.ndimage.uniform_filter(roughness, _AROUND) + _NONE
+    roughness = luma.size * np.square(np.fft.irfft2(spectrum, luma.shape))
+    roughness /= _means_around(roughness) + _NONE
     np.minimum(roughness, _MOST * roughness.mean(), out=roughness)
     powers = sum(_powers(roughness.mean(axis)) for axis in (0, 1))
     return round(float(np.log1p(np.max(powers))), 3)
+
+
+def _means_around(plane: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Means of `_AROUND`² pixels, reflected at the borders; scipy would take 0.3 s to load."""
+    for _ in range(2):
+        wide = np.pad(plane, ((_AROUND // 2 + 1, _AROUND // 2), (0, 0)), mode="symmetric")
+        sums = np.cumsum(wide, axis=0)
+        plane = ((sums[_AROUND:] - sums[:-_AROUND]) / _AROUND).T
+    return plane
 
 
 def _fade(side: int) -> NDArray[np.float64]:
