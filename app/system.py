@@ -17,6 +17,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager, suppress
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, ParamSpec, TypeVar
@@ -26,6 +27,12 @@ from app.telemetry.signals import span
 
 Given = ParamSpec("Given")
 Result = TypeVar("Result")
+
+current_client: ContextVar[str] = ContextVar("current_client", default="")
+"""For whom this task works: a key's name or an address; empty for the service itself.
+
+Clients share decoders, memory and slots in turns, so that one cannot keep the others out.
+"""
 
 _CGROUPS = Path("/sys/fs/cgroup")
 _OWN_GROUP = Path("/proc/self/cgroup")
