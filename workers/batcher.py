@@ -203,6 +203,8 @@ class Batcher:
         self._metrics.batch.observe(samples)
         self._metrics.seconds.observe(seconds)
         self._metrics.samples.inc(samples)
+        if [len(result) for result in results] != [len(job.seeds) for job in jobs]:
+            raise ModelFailed("the model gave another number of samples than it was asked for")
         return results
 
 

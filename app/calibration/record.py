@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import Counter, defaultdict
-from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from collections import Counter, OrderedDict, defaultdict
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from fractions import Fraction
 from functools import cached_property
+from threading import Lock
 from typing import Any, Final
 
 import numpy as np
@@ -45,7 +46,35 @@ SIGMA_QUANTILES = np.linspace(0, 1, 101)
 """Levels of the per-image quantiles of σ that are kept: the mask size as a function of t."""
 
 
+MOST_PARTS = 64
+"""Parts that a calibration keeps; each holds a curve."""
+
 _MADE_ANEW: Final = {"created_at", "pairs"}
+
+
+class _Parts:
+    """Parts of a calibration: the `MOST_PARTS` that were used last.
+
+    The sizes and scores of uploads choose parts, so any number of them is asked for. Threads that
+    ask for one at the same time get the same.
+    """
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._kept: OrderedDict[Hashable, Calibration] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def get(self, key: Hashable, make: Callable[[], Calibration]) -> Calibration:
+        """The part of this key, made at the first request."""
+        with self._lock:
+            part = self._kept.get(key) or make()
+            self._kept[key] = part
+            self._kept.move_to_end(key)
+            if len(self._kept) > MOST_PARTS:
+                self._kept.popitem(last=False)
+            return part
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -59,6 +88,7 @@ class Calibration:
     document: Mapping[str, Any]
     staircases: Sequence[Staircase]
     sigma_quantiles: NDArray[np.float32]  # [n, 101]
+    _parts: _Parts = field(init=False, default_factory=_Parts)
 
     def __repr__(self) -> str:
         return f"<Calibration {self.id}>"
@@ -262,12 +292,13 @@ class Calibration:
                 f"The calibration's guarantee is of the kind {self.guarantee.kind}, not {kind}: "
                 "leave `guarantee` out, or derive a calibration."
             )
-        key = ("guarantee", kind)
-        if key not in self._parts:
+
+        def made() -> Calibration:
             settings = PostHoc().fitted_to(self.pipeline.indecision)
             document = {**self.document, "guarantee": settings.model_dump(mode="json")}
-            self._parts[key] = Calibration(document, self.staircases, self.sigma_quantiles)
-        return self._parts[key]
+            return Calibration(document, self.staircases, self.sigma_quantiles)
+
+        return self._parts.get(("guarantee", kind), made)
 
     def of_class(self, name: str | None) -> Calibration:
         """The part of one class of inputs; all of it if that is not covered, or None."""
@@ -307,19 +338,16 @@ class Calibration:
         return self._part(("group", group), [p.group == group for p in self.manifest.pairs])
 
     def _part(self, key: tuple[str, Hashable], belongs: Sequence[bool]) -> Calibration:
-        if key not in self._parts:
+        def made() -> Calibration:
             places = [place for place, is_part in enumerate(belongs) if is_part]
             pairs = self.document["pairs"]
-            self._parts[key] = Calibration(
+            return Calibration(
                 {**self.document, "pairs": [pairs[i] for i in places]},
                 [self.staircases[i] for i in places],
                 self.sigma_quantiles[places],
             )
-        return self._parts[key]
 
-    @cached_property
-    def _parts(self) -> dict[tuple[str, Hashable], Calibration]:
-        return {}
+        return self._parts.get(key, made)
 
     @property
     def head(self) -> CalibrationHead:

@@ -175,16 +175,24 @@ class Breaker:
 class CallLimit:
     """Limits the calls in flight, and learns when the server takes fewer than configured.
 
-    A server that is busy while n other calls are in flight takes n. After 32 successes one more is
-    tried.
+    A server that is busy while n other calls are in flight takes n. After a round of successes, one
+    for each slot, one more is tried. Where that one is refused before its own round has passed, the
+    server really is smaller, and the next trial waits for twice as many successes.
     """
 
-    _SUCCESSES_TO_WIDEN = 32
+    _MOST_SUCCESSES = 32
 
     def __init__(self, most: int) -> None:
         self._most = most
         self._slots = anyio.CapacityLimiter(most)
         self._successes = 0
+        self._needed = 1
+        self._on_trial = False
+
+    @property
+    def most(self) -> int:
+        """The calls that may be in flight now."""
+        return int(self._slots.total_tokens)
 
     @property
     def in_flight(self) -> int:
@@ -198,14 +206,20 @@ class CallLimit:
 
     def busy(self) -> None:
         """A call in flight was refused; call before it ends."""
-        self._slots.total_tokens = max(1, min(self._slots.total_tokens, self.in_flight - 1))
-        self._successes = 0
+        if self._on_trial:
+            self._needed = min(2 * self._needed, self._MOST_SUCCESSES)
+        self._set(max(1, min(self.most, self.in_flight - 1)), on_trial=False)
 
     def succeeded(self) -> None:
         self._successes += 1
-        if self._successes >= self._SUCCESSES_TO_WIDEN and self._slots.total_tokens < self._most:
-            self._slots.total_tokens += 1
-            self._successes = 0
+        if self._on_trial and self._successes >= self.most:
+            self._needed, self._on_trial = 1, False
+        if self.most < self._most and self._successes >= max(self.most, self._needed):
+            self._set(self.most + 1, on_trial=True)
+
+    def _set(self, most: int, *, on_trial: bool) -> None:
+        self._slots.total_tokens = most
+        self._on_trial, self._successes = on_trial, 0
 
 
 class HealthFacts(BaseModel):
@@ -249,6 +263,7 @@ class ResilientUpscaler:
         self._calls = calls
         self._slots = CallLimit(config.concurrency * len(config.addresses))
         self._recovery: asyncio.Task[None] | None = None
+        self._is_closed = False
         self._open = 0
         self.metrics.set("upstream_calls_open", 0, self.name)
 
@@ -378,8 +393,11 @@ class ResilientUpscaler:
             self.metrics.set("upstream_calls_open", self._open, self.name)
 
     async def close(self) -> None:
+        # A call in flight may still open the breaker.
+        self._is_closed = True
         if self._recovery is not None:
             self._recovery.cancel()
+            await asyncio.wait([self._recovery])
         await self.inner.close()
 
     async def _try(self, source: Source, seeds: Sequence[int], turn: Turn) -> list[RGB]:
@@ -467,8 +485,12 @@ class ResilientUpscaler:
 
     def _breaker_changed(self, is_open: bool) -> None:
         self.metrics.set("upstream_breaker_open", is_open, self.name)
-        if is_open:
-            self._recovery = asyncio.create_task(self._recover())
+        if not is_open or self._is_closed:
+            return
+        # An answer of a call that was in flight may have closed it while the last one slept.
+        if self._recovery is not None:
+            self._recovery.cancel()
+        self._recovery = asyncio.create_task(self._recover())
 
     async def _recover(self) -> None:
         rest = self._rest_s
@@ -478,6 +500,6 @@ class ResilientUpscaler:
             try:
                 async with asyncio.timeout(_LONGEST_REST_S):
                     await self.check()
-            except (UpscalerError, TimeoutError):
+            except (TrustscaleError, TimeoutError):
                 continue
             self._breaker.half_open()

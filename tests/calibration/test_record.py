@@ -1,8 +1,12 @@
 """What a calibration says about an image besides its mask."""
 
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+
 import numpy as np
 import pytest
 
+from app.calibration import record
 from app.images.compression import LOSSLESS
 from app.images.facts import Facts
 from app.sampling.pipeline import Pipeline
@@ -99,6 +103,24 @@ class TestApplicability:
         larger = changed(made, pipeline=pipeline)
         assert larger.applicability(480, 480) == expected
         assert larger.applicability(48, 48) == "exact"
+
+
+def test_parts_are_bounded_and_shared_by_threads(calibration, monkeypatch):
+    """A part is made once, whoever asks; those of other sizes replace it."""
+    monkeypatch.setattr(record, "MOST_PARTS", 2)
+    sides = (16, 64, 256, 1024)
+    many = calibration_with(calibration, range(4), sizes=[(side, side) for side in sides])
+    begin = Barrier(8)
+
+    def asked(_):
+        begin.wait()
+        return many.of_size(16, 16)
+
+    with ThreadPoolExecutor(8) as threads:
+        [first] = set(threads.map(asked, range(8)))
+    assert len({many.of_size(side, side) for side in sides}) > 2
+    assert len(many._parts) == 2
+    assert many.of_size(16, 16).id == first.id
 
 
 def test_from_the_quantiles(calibration):

@@ -230,6 +230,18 @@ class TestSlots:
         await asyncio.gather(*(up.generate(Source(SOURCE.rgb), [i]) for i in range(1, 31)))
         assert counted(up, "calls")["busy"] <= 10
 
+    @pytest.mark.parametrize(("slots", "refused", "after"), [(None, 5, 4), (1, 12, 1)])
+    async def test_what_passes_is_forgotten(self, slots, refused, after):
+        """Five answers of 503 in 46 calls cost a few calls' time; a small server stays spared."""
+        errors = [] if slots else [Busy("x")] * 5
+        inner = Inner(errors, seconds=0.005, concurrency=4, slots=slots)
+        up = guarded(inner, first_s=0.01)
+        await asyncio.gather(*(up.generate(Source(SOURCE.rgb), [i]) for i in range(1, 24)))
+        inner.most_in_flight = 0
+        await asyncio.gather(*(up.generate(Source(SOURCE.rgb), [i]) for i in range(1, 24)))
+        assert counted(up, "calls")["busy"] <= refused
+        assert inner.most_in_flight == after
+
 
 class TestBreaker:
     @pytest.fixture
@@ -262,6 +274,34 @@ class TestBreaker:
         await until(lambda: gauge(up) == 0)
         await up.generate(SOURCE, [1])
         assert not up.breaker_open
+
+    async def test_one_health_check_at_a_time(self, dead):
+        """An answer in flight closes the breaker and a failure opens it: one waits for its turn."""
+        gate = asyncio.Event()
+        inner = Inner(concurrency=2)
+        up, _ = dead(inner, breaker_failures=1, breaker_rest_s=3600, attempts=1)
+        inner.gate, inner.failure = gate, None
+        slow = asyncio.create_task(up.generate(Source(SOURCE.rgb), [1]))
+        await until(lambda: inner.in_flight)
+        inner.failure = DEAD
+        for _ in range(2):
+            with pytest.raises(UpscalerUnavailable):
+                await up.generate(Source(SOURCE.rgb), [2])
+            assert up.breaker_open
+            gate.set()
+            await slow
+        assert len(recoveries()) == 1
+
+    async def test_none_after_the_end(self, dead):
+        """A call that fails while the upscaler is closed starts no health check."""
+        up, inner = dead(breaker_failures=1, breaker_rest_s=3600, attempts=1)
+        call = up.generate(Source(SOURCE.rgb), [1])
+        await up.close()
+        with pytest.raises(UpscalerUnavailable):
+            await call
+        assert up.breaker_open
+        assert not recoveries()
+        assert inner.checks == 0
 
     async def test_half_open(self, dead):
         """After its own health check, one more failure is enough to open it again."""
@@ -322,6 +362,12 @@ async def test_spend_limit():
         await up.generate(SOURCE, [3])
     assert failure.value.retry_after == 3600
     assert len(inner.calls) == 2
+
+
+def recoveries():
+    """The health checks that wait or run in this loop."""
+    tasks = (task for task in asyncio.all_tasks() if not task.cancelling())
+    return [task for task in tasks if task.get_coro().__name__ == "_recover"]
 
 
 def gauge(up):

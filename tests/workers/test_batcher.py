@@ -119,6 +119,21 @@ async def test_neighbours_are_spared(error, seen):
     assert isinstance(bad, seen)
 
 
+@pytest.mark.parametrize(
+    "counts_wrongly", [lambda made: made * 2, lambda made: [], lambda made: [made[0][:1]]]
+)
+async def test_another_number_of_results(counts_wrongly):
+    """These calls fail, and the worker goes on."""
+    engine = SleepingEngine()
+    rightly = engine.samples_of
+    async with _Batcher(engine) as batcher:
+        engine.samples_of = lambda jobs: counts_wrongly(rightly(jobs))
+        with pytest.raises(ModelFailed, match="another number of samples"):
+            await batcher.ask(1, 2)
+        engine.samples_of = rightly
+        assert len(await batcher.ask(1, 2)) == 2
+
+
 SETTINGS = WorkerSettings(max_pixels=100, max_samples=4)
 PIXELS = np.arange(2 * 3 * 3, dtype=np.uint8).reshape(2, 3, 3)
 SEEDS = np.array([1, -2], np.int64)
