@@ -19,7 +19,6 @@ from scipy import stats
 from app.calibration.active import shipped_calibration
 from app.calibration.guarantee import AFTER_LOOKING, Expectation, Probability
 from app.conformal import RiskCurve, Staircase, StepCurve
-from app.conformal.curve import THIRDS, third_of
 from app.conformal.post_hoc import PostHocCurve, Shape, menu_between
 from benchmarks.table import print_table
 
@@ -32,8 +31,8 @@ Values = NDArray[np.float64]
 class Law:
     """Scenes of one image each, and what is expected of a new one."""
 
-    def __init__(self, staircases: Sequence[Staircase], scores: Values, bound: float) -> None:
-        self.staircases, self.scores, self.bound = list(staircases), scores, bound
+    def __init__(self, staircases: Sequence[Staircase], bound: float) -> None:
+        self.staircases, self.bound = list(staircases), bound
 
     def losses(self, thresholds: Values) -> Values:
         """L(t−) of every scene at these thresholds, [scenes, …]."""
@@ -65,8 +64,7 @@ def law_and_shape(input_class: str | None) -> tuple[Law, Shape]:
     shape = Shape.of([part.staircases[k] for k in apart])
     if shape is None:
         raise SystemExit(f"{input_class}: nothing is lost in it.")
-    scores = np.array([part.manifest.pairs[k].mean_log_sigma for k in kept])
-    return Law([part.staircases[k] for k in kept], scores, part.bound), shape
+    return Law([part.staircases[k] for k in kept], part.bound), shape
 
 
 def shown(values: Sequence[float] | Values) -> str:
@@ -126,36 +124,6 @@ def rows_of(law: Law, shape: Shape, n: int, draws: int) -> list[list[str]]:
     return rows
 
 
-def of_thirds(law: Law, n: int, draws: int) -> list[list[str]]:
-    """What easy, usual and hard new pictures lose at α, under one curve and under their own.
-
-    A mean over the new pictures of a third of all calibrations; its error is that over these.
-    """
-    lost = {name: np.zeros((draws, len(THIRDS))) for name in ("one curve", "their own")}
-    counts = np.zeros((draws, len(THIRDS)))
-    for draw, places in enumerate(law.calibrations(n, draws)):
-        parts: dict[bytes, float] = {}
-        one = RiskCurve.from_staircases(law.some(places), law.bound).threshold(ALPHA)
-        for new, stairs in enumerate(law.staircases):
-            third, members = third_of(law.scores[places], law.scores[new])
-            key = members.tobytes()
-            if key not in parts:
-                curve = RiskCurve.from_staircases(law.some(places[members]), law.bound)
-                parts[key] = curve.threshold(ALPHA)
-            counts[draw, third] += 1
-            lost["one curve"][draw, third] += stairs.loss_below(one)
-            lost["their own"][draw, third] += stairs.loss_below(parts[key])
-    rows = []
-    for name, losses in lost.items():
-        for third, word in enumerate(THIRDS):
-            share = counts[:, third].mean()
-            mean = losses[:, third].mean() / share
-            error = stats.sem(losses[:, third] - mean * counts[:, third]) / share
-            promised = f"≤ {ALPHA}" if name == "their own" else "nothing"
-            rows.append([str(n), f"{word}, {name}: mean L", f"{mean:.3f} ± {error:.3f}", promised])
-    return rows
-
-
 def of_sizes(law: Law, n: int, draws: int) -> list[list[str]]:
     """Half of the scenes are small and lose half: what large pictures lose at α."""
     random = np.random.default_rng(1)
@@ -185,7 +153,6 @@ def main() -> None:
     asked = parser.parse_args()
     law, shape = law_and_shape(asked.input_class)
     rows = [row for n in asked.scenes for row in rows_of(law, shape, n, asked.draws)]
-    rows += [row for n in asked.scenes for row in of_thirds(law, n, asked.draws)]
     rows += of_sizes(law, 100, asked.draws)
     print_table(["scenes", "guarantee", "found", "promised"], rows)
 

@@ -197,7 +197,6 @@ def read(path: Path, facts: Facts) -> Measured:
 def answered(calibration: Calibration, found: Measured, size: tuple[int, int]) -> Seen:
     """As the service answers from this calibration."""
     subject = Subject.of(calibration, None, found.facts, size=size)
-    subject = subject.scored(found.mean_log_sigma)
     typicality = subject.part.typicality(found.mean_log_sigma, found.facts)
     thresholds = [subject.part.curve.threshold(alpha) for alpha in ALPHAS]
     return Seen(

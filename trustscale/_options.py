@@ -71,7 +71,6 @@ class DeriveOptions(TypedDict, total=False):
 
     guarantee: Mapping[str, Any] | None
     fidelity: Mapping[str, Any] | None
-    input_rule: str | None
     name: str | None
     activate: bool
     force: bool

@@ -31,7 +31,6 @@ from app.conformal.fidelity import METRICS, FidelitySettings, Labels, Unit
 from app.conformal.indecision import ESTIMATORS
 from app.errors import BadRequest, ImageTooLarge
 from app.images.degrade import USUAL
-from app.images.facts import OF_UPLOADS
 
 MAX_ARCHIVE_BYTES: Final = 64 * 1024**3
 MAX_FILE_BYTES: Final = 256 * 1024 * 1024
@@ -215,17 +214,14 @@ class DeriveIn(BaseModel):
 
     guarantee: AnyGuarantee | None = Field(None, description="Default: that of the old one.")
     fidelity: FidelityIn | None = Field(None, description="Default: the bound of the old one.")
-    input_rule: str | None = Field(
-        None, pattern=f"^({'|'.join(OF_UPLOADS)})$", description="Default: that of the old one."
-    )
     name: str | None = Field(None, max_length=200, description="Default: that of the old one.")
     activate: bool = False
     force: bool = Field(False, description=FORCE)
 
     @model_validator(mode="after")
     def _says_something(self) -> DeriveIn:
-        if self.guarantee is None and self.fidelity is None and self.input_rule is None:
-            raise ValueError("name a guarantee, a fidelity with a bound, or an input_rule")
+        if self.guarantee is None and self.fidelity is None:
+            raise ValueError("name a guarantee or a fidelity with a bound")
         return self
 
 
@@ -237,7 +233,7 @@ class DeriveIn(BaseModel):
 async def derive_calibration(
     calibration_id: str, asked: DeriveIn, response: Response, state: StateDep, actor: AdminDep
 ) -> CalibrationDetail:
-    """A new calibration with another guarantee, bound or rule, from the stored staircases."""
+    """A new calibration with another guarantee or bound, from the stored staircases."""
     parent = await state.admin.finished(calibration_id)
     if asked.activate:
         # First, or a refusal would leave a calibration behind.
@@ -246,7 +242,6 @@ async def derive_calibration(
         parent,
         asked.guarantee,
         bound=asked.fidelity.bound if asked.fidelity else None,
-        input_rule=asked.input_rule,
         created_by=actor,
         name=asked.name,
         to_activate=asked.activate,

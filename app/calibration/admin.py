@@ -27,7 +27,6 @@ from app.calibration.pairs import check_left_out
 from app.calibration.record import Calibration
 from app.conformal.fidelity import clips
 from app.errors import BadRequest, Conflict, NotFound, TrustscaleError, UpscalerError
-from app.images.facts import OF_UPLOADS
 from app.jobs.queue import JobQueue
 from app.sampling.draw import Throughput
 from app.sampling.pipeline import Pipeline, guard, identify
@@ -239,7 +238,6 @@ class CalibrationAdmin:
         guarantee: GuaranteeSettings | None = None,
         *,
         bound: float | None = None,
-        input_rule: str | None = None,
         created_by: str,
         name: str | None = None,
         to_activate: bool = False,
@@ -247,21 +245,17 @@ class CalibrationAdmin:
     ) -> Calibration:
         """Store a new calibration of the same pairs; nothing is generated or activated.
 
-        Guarantee, bound (c, what errors are counted up to), rule and name are the parent's where
+        Guarantee, bound (c, what errors are counted up to) and name are the parent's where
         None. With `to_activate`, one that would serve worse is refused unless forced.
 
         Raises:
             Conflict: nothing would change, errors were cut below `bound`, or it would serve worse.
-            BadRequest: the bound is not a sensible positive number, or the pairs have no classes.
+            BadRequest: the bound is not a sensible positive number.
         """
         guarantee = (guarantee or parent.guarantee).fitted_to(parent.pipeline.indecision)
         bound = parent.error_bound if bound is None else bound
-        before = parent.pipeline.input_rule
-        rule = before if input_rule is None else input_rule
-        if (guarantee, bound, rule) == (parent.guarantee, parent.error_bound, before):
-            raise Conflict("The calibration has this guarantee, bound and rule already.")
-        if rule != before and before not in OF_UPLOADS:
-            raise BadRequest("The calibration's pairs were not sorted into classes of uploads.")
+        if (guarantee, bound) == (parent.guarantee, parent.error_bound):
+            raise Conflict("The calibration has this guarantee and bound already.")
         if bound > parent.error_bound and clips(parent.pipeline.fidelity):
             raise Conflict(
                 f"Errors above {parent.error_bound:g} were cut when the pairs were measured; what "
@@ -278,7 +272,7 @@ class CalibrationAdmin:
                 replace(pair, staircase=pair.staircase.counted(bound))
                 for pair in parent.measured_pairs()
             ]
-            pipeline = parent.pipeline.model_copy(update={"fidelity": fidelity, "input_rule": rule})
+            pipeline = parent.pipeline.model_copy(update={"fidelity": fidelity})
             made = parent.with_pairs(
                 pairs,
                 created_by=created_by,

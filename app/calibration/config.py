@@ -27,7 +27,7 @@ from app.conformal.indecision import IndecisionSettings
 from app.conformal.moments import MAX_SAMPLES
 from app.errors import BadRequest, Conflict
 from app.images.degrade import USUAL, Degradation, MadeBy, Mixture
-from app.images.facts import BANDS, OF_UPLOADS, RULES, UPLOAD
+from app.images.facts import BANDS, RULES, UPLOAD
 from app.images.raster import Stretch
 from app.sampling.pipeline import (
     DEFAULT_SAMPLES,
@@ -143,7 +143,7 @@ class CalibrationConfig(BaseModel):
         """
         if self.degradation is not None:
             return self.degradation
-        is_of_uploads = self.input_rule in OF_UPLOADS
+        is_of_uploads = self.input_rule == UPLOAD
         plain = pipeline.scale == 1 or pipeline.fidelity.row.needs_label or not is_of_uploads
         return Degradation() if plain else USUAL
 
@@ -155,7 +155,7 @@ class CalibrationConfig(BaseModel):
             raise ValueError("σ cannot be fitted to errors that people mark")
         if self.indecision and self.indecision.fits and self.input_rule is None:
             raise ValueError("fits of some classes need an input_rule")
-        if self.upscaler == AUTO and self.input_rule not in OF_UPLOADS:
+        if self.upscaler == AUTO and self.input_rule != UPLOAD:
             raise ValueError(f"auto chooses by the classes of input_rule {UPLOAD}")
         if (self.stretch is None) == (self.input_rule == BANDS) and self.input_rule is not None:
             raise ValueError(f"stretch goes with the input_rule {BANDS} or null, and only that")

@@ -202,8 +202,7 @@ def leaked(calibration: Calibration, n_leaked: int) -> float:
         raise BadRequest(f"n_leaked must be between 0 and n = {calibration.n}, got {n_leaked}.")
     bounds = []
     parts = [calibration.of_class(name) for name in calibration.classes or [None]]
-    # A third has as many scenes at least, besides the new one.
-    for n in {(one.n + 1) // 3 - 1 if one.is_divided else one.n for one in parts}:
+    for n in {one.n for one in parts}:
         bound = calibration.guarantee.leakage_bound(
             calibration.manifest.default_alpha, n, min(n_leaked, n), calibration.error_bound
         )

@@ -28,19 +28,16 @@ from app.calibration.guarantee import (
 from app.calibration.manifest import Manifest, MeasuredPair, PairInfo, Provenance, scene_of
 from app.conformal import Staircase, StepCurve, fidelity
 from app.conformal.backtest import mean_losses, trusted_shares
-from app.conformal.curve import THIRDS, p_value, places_of, third_of
+from app.conformal.curve import p_value, places_of
 from app.errors import BadGroup, BadRequest
 from app.images.compression import class_of
 from app.images.degrade import Mixture
-from app.images.facts import BY_SCORE, Facts, classify
+from app.images.facts import Facts, classify
 from app.sampling.pipeline import Pipeline
 from app.stores.base import CalibrationHead
 
 UNUSUAL = 0.02
 """Typicality up to this earns a warning, as one calibration-like image in fifty does."""
-
-LEAST_DIVIDED = 150
-"""Scenes that a class needs to be divided by the score."""
 
 SIGMA_QUANTILES = np.linspace(0, 1, 101)
 """Levels of the per-image quantiles of σ that are kept: the mask size as a function of t."""
@@ -460,25 +457,6 @@ class Calibration:
         sizes = self.sizes.speaking_about(height, width, self.pipeline.indecision).sizes
         belongs = [(pair.width, pair.height) in sizes for pair in self.manifest.pairs]
         return self if all(belongs) else self._part(("size", sizes), belongs)
-
-    @cached_property
-    def is_divided(self) -> bool:
-        """Whether pictures are answered from the third of these that are about as hard.
-
-        That needs its rule, enough scenes of one picture, and one size: the score of a picture says
-        nothing about its windows.
-        """
-        return (
-            self.pipeline.input_rule == BY_SCORE
-            and self.n == self.pairs >= LEAST_DIVIDED
-            and len(self.sizes.all) == 1
-        )
-
-    def of_third(self, mean_log_sigma: float) -> tuple[str, Calibration]:
-        """The name of the third of a picture with this score, and the part that speaks about it."""
-        known = np.array([pair.mean_log_sigma for pair in self.manifest.pairs])
-        third, belongs = third_of(known, mean_log_sigma)
-        return THIRDS[third], self._part(("third", belongs.tobytes()), belongs.tolist())
 
     def mean_trusted_fraction(self, threshold: float) -> float:
         """Mean over the scenes of the share of pixels with σ < t, from the stored quantiles."""

@@ -25,7 +25,6 @@ from app.cli.service import ask
 from app.config_errors import mistakes
 from app.config_sources import with_options
 from app.images.compression import class_in_words
-from app.images.facts import OF_UPLOADS
 from trustscale import AsyncJob, AsyncTrustscale, Tar
 
 app = typer.Typer(help="Stored calibrations.", no_args_is_help=True)
@@ -63,29 +62,24 @@ def derive(
     calibration: Id,
     guarantee: options.Group = options.NOTHING,
     bound: Annotated[float | None, typer.Option(min=0, help="c: larger errors count as c.")] = None,
-    input_rule: Annotated[
-        str | None, typer.Option(help=f"Classes of inputs: {' or '.join(OF_UPLOADS)}.")
-    ] = None,
     name: Annotated[str | None, typer.Option(help="Default: the name of the old one.")] = None,
     activate: options.Activate = False,
     force: options.Force = False,
     server: options.Server = None,
     as_json: options.Json = False,
 ) -> None:
-    """Make a calibration of the same pairs under another guarantee, bound or rule, at once."""
+    """Make a calibration of the same pairs under another guarantee or bound, at once."""
     changes: dict[str, Any] = {"activate": activate, "name": name}
     if force:
         changes["force"] = True
     asked = options.guarantee_in(guarantee)
-    if asked is None and bound is None and input_rule is None:
+    if asked is None and bound is None:
         asked = {"kind": "high_probability"}
     if asked is not None:
         try:
             changes["guarantee"] = guarantee_of(asked).model_dump()
         except ValidationError as error:
             raise typer.BadParameter(mistakes(error)) from None
-    if input_rule is not None:
-        changes["input_rule"] = input_rule
     if bound is not None:
         changes["fidelity"] = {"bound": bound}
     made = ask(server, lambda service: service.derive(calibration, **changes))

@@ -1,4 +1,4 @@
-"""What calibration scenes say of a new picture: threshold, mask, typicality, third.
+"""What calibration scenes say of a new picture: threshold, mask, typicality.
 
 A *step curve* gives for a threshold t a value that bounds the expected loss of the mask {σ ≤ t}:
 `RiskCurve` on average, `HighProbabilityCurve` with a stated probability. It rises only at the
@@ -14,16 +14,11 @@ the scene. By default every image is a scene.
 **The end.** No threshold exceeds the largest σ of the calibration images: what was never seen is
 not trusted. Smaller masks keep every promise.
 
-**Ranks.** `p_value` and `third_of` are exact for a picture that is exchangeable with one picture of
-each calibration scene, since ranks among all n + 1 are symmetric in them. (Crops of one scene are
-alike: only one may count.) *Typicality.* Each picture is a point, one coordinate per fact. Its
+**Typicality.** `p_value` is exact for a picture that is exchangeable with one picture of each
+calibration scene, since ranks among all n + 1 are symmetric in them. (Crops of one scene are
+alike: only one may count.) Each picture is a point, one coordinate per fact. Its
 strangeness is its Mahalanobis distance from the mean of all points, **including the new one**. So
-P(p ≤ u) ≤ u for every u, whatever the law and the number of scenes. *Thirds.* Let s be the mean
-log σ of a picture, and r_i = #{j : s_j < s_i} the rank of picture i among all n + 1. Its third is
-⌊3 r_i/(n + 1)⌋: 0, the easiest, to 2. The calibration pictures of the new one's third calibrate
-alone. *Proof.* Given all n + 1 as a set, and the third of the new one, each member of that third is
-equally likely to be the new one: they are exchangeable, and conformal risk control holds for them.
-∎ Pictures with equal s stay together.
+P(p ≤ u) ≤ u for every u, whatever the law and the number of scenes.
 """
 
 from __future__ import annotations
@@ -263,9 +258,6 @@ def _check_no_nan(indecision: NDArray[np.float32]) -> None:
         raise ValueError("σ contains NaN")
 
 
-THIRDS = ("easy", "usual", "hard")
-"""Their names, from the smallest mean log σ."""
-
 _RIDGE = 1e-9  # of the variance: facts that never vary, or that repeat each other
 
 
@@ -278,14 +270,3 @@ def p_value(known: NDArray[np.float64], new: NDArray[np.float64]) -> float:
     covariance = points.T @ points / len(points) + _RIDGE * np.eye(points.shape[1])
     strange = np.einsum("nf,fg,ng->n", points, np.linalg.inv(covariance), points)
     return float(np.mean(strange >= strange[-1]))  # it is as strange as itself
-
-
-def third_of(known: NDArray[np.float64], new: float) -> tuple[int, NDArray[np.bool_]]:
-    """The third of a new picture, 0 to 2, and which of the known ones are in it, bool [n].
-
-    known, new: mean log σ, of one picture of each scene, float64 [n].
-    """
-    ranks = np.searchsorted(np.sort(known), np.append(known, new))
-    ranks[:-1] += new < known
-    thirds = 3 * ranks // (len(known) + 1)
-    return int(thirds[-1]), thirds[:-1] == thirds[-1]

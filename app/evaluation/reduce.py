@@ -199,7 +199,6 @@ class Cell(Part):
         pipeline, measurement = self.pipeline, image.measured(self.pipeline)
         facts = image.pair.facts
         subject = Subject.of(self.calibration, None, facts, size=measurement.sigma.shape)
-        subject = subject.scored(measurement.mean_log_sigma)
         part = subject.part
         typicality = part.typicality(measurement.mean_log_sigma, facts)
         thresholds = self.thresholds(part)

@@ -22,19 +22,13 @@ from app.images.resampling import trace
 UPLOAD: Final = "upload/4"
 """Classes by an upload's strongest compression and its look; a new number may change classes."""
 
-BY_SCORE: Final = "upload-score/4"
-"""The same classes, each in thirds by its score where it has enough scenes (`curve.py`)."""
-
 BANDS: Final = "bands/1"
 """Classes of data that were stretched: of one channel, or of three that differ."""
 
 TRACE: Final = 3.75
 """From here on the trace is that of an enlargement; of 1.2 % of sharp pictures, too. Changes σ."""
 
-OF_UPLOADS: Final = (UPLOAD, BY_SCORE)
-"""The rules of the same classes."""
-
-RULES: Final = (*OF_UPLOADS, BANDS)
+RULES: Final = (UPLOAD, BANDS)
 """The available rules; another version of one is another rule."""
 
 _USUAL_QUALITY: Final = 50  # of a file that does not declare it

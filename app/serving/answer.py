@@ -126,13 +126,7 @@ class InputClass(BaseModel):
     name: str
     title: str = Field(description="In words.")
     rule: str = Field(description="Name and version of the rule that the class follows from.")
-    n: int = Field(description="Number of calibration scenes of this class, or of its third.")
-    third: str | None = Field(
-        None,
-        description="easy, usual or hard: the third of its class, by the score, whose curve was "
-        "used; null: the class is not divided, or not for this size.",
-    )
-    mean_log_sigma: float | None = Field(None, description="What the third follows from.")
+    n: int = Field(description="Number of calibration scenes of this class.")
 
 
 class PictureLinks(BaseModel):
@@ -224,9 +218,7 @@ class Result(Picture):
         """The part of its calibration that gave the mask."""
         name = self.input_class.name if self.input_class else None
         width, height = self.reduced_from or (self.width, self.height)
-        part = calibration.under(self.guarantee.kind).part(self.group, name, (height, width))
-        score = self.input_class.mean_log_sigma if self.input_class else None
-        return part if score is None else part.of_third(score)[1]
+        return calibration.under(self.guarantee.kind).part(self.group, name, (height, width))
 
 
 _STORED: Final[TypeAdapter[Result | Unmasked]] = TypeAdapter(

@@ -22,7 +22,7 @@ from app.conformal.moments import MOST_KEPT
 from app.errors import BadRequest, ImageTooLarge, TooSlow
 from app.images import decode as images
 from app.images.decoders import File, decoding, size_of
-from app.images.facts import BY_SCORE, Facts, look_at
+from app.images.facts import Facts, look_at
 from app.images.raster import read_picture
 from app.sampling.draw import largest_call
 from app.sampling.pipeline import Pipeline
@@ -50,7 +50,6 @@ _ANSWER: Final = 6  # Ŷ, mask and trust levels
 _FILES: Final = 8  # of noise, while they are small
 _MOST_FILES: Final = 3 * IN_MEMORY  # bytes; larger ones are on the disk
 _BELIEVED: Final = 16  # more where `believed.png` is made
-_WHOLE: Final = 7  # σ and the witness's answer, where the mean of σ decides the curve
 _REST: Final = 9  # while the witness's answer becomes a file
 _INPUT: Final = 3  # per pixel of X
 _STRIP: Final = 64 * 70  # of rows that are scored together, per pixel of width and thread
@@ -324,8 +323,6 @@ def footprint(
     if pipeline.prediction == "mean":
         measuring += _MEAN
     scoring: float = pipeline.indecision.row.bytes_per_pixel
-    if pipeline.input_rule == BY_SCORE:
-        scoring += _WHOLE
     if pipeline.witness is not None:
         is_reduced = 1 < pipeline.scale < SCALE
         network = _SAMPLE * (SCALE / pipeline.scale) ** 2 if is_reduced else 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final, Self
 
 from app.calibration.guarantee import (
@@ -32,7 +32,6 @@ class Subject:
     size: (height, width) of the output.
     input_class: of the upload, if the calibration has classes.
     is_covered: whether there were pairs like the upload, as far as classes show.
-    third: how hard the upload is among those of its class; None: the part is not divided so.
     """
 
     whole: Calibration
@@ -42,8 +41,6 @@ class Subject:
     group: str | None = None
     input_class: str | None = None
     is_covered: bool = True
-    third: str | None = None
-    mean_log_sigma: float | None = None
 
     @classmethod
     def of(
@@ -70,19 +67,6 @@ class Subject:
         )
 
     @property
-    def awaits_score(self) -> bool:
-        """Whether the part that applies is known only when the picture has a score."""
-        is_whole = self.third is None and self.applicability in {"exact", "whole"}
-        return is_whole and self.part.is_divided and self.part.sizes.all == [self.size[::-1]]
-
-    def scored(self, mean_log_sigma: float) -> Self:
-        """The same with the part that applies to a picture with this score."""
-        if not self.awaits_score:
-            return self
-        third, part = self.part.of_third(mean_log_sigma)
-        return replace(self, part=part, third=third, mean_log_sigma=mean_log_sigma)
-
-    @property
     def document(self) -> InputClass | None:
         """The class as the answer names it."""
         rule = self.whole.pipeline.input_rule
@@ -93,8 +77,6 @@ class Subject:
             title=class_in_words(self.input_class),
             rule=rule,
             n=self.part.n if self.is_covered else 0,
-            third=self.third,
-            mean_log_sigma=self.mean_log_sigma,
         )
 
     @property
@@ -109,8 +91,6 @@ class Subject:
         if self.input_class is not None and self.is_covered:
             words += f" whose input was of the class {self.input_class!r}"
             words += f" ({class_in_words(self.input_class)})"
-        if self.third is not None:
-            words += f" and that are as hard as this one (the {self.third} third by mean log σ)"
         return words
 
 
@@ -303,8 +283,7 @@ def _infeasible(subject: Subject, alpha: float) -> str:
     if subject.group is not None:
         of = f"the group {subject.group!r} of {of}"
     if subject.input_class is not None and subject.is_covered:
-        third = "" if subject.third is None else f"the {subject.third} third of "
-        of = f"{third}the class {subject.input_class!r} of {of}"
+        of = f"the class {subject.input_class!r} of {of}"
     return (
         f"alpha={alpha:g} is below {limit} of {of} with n = {calibration.n} {what}, so nothing can "
         f"be trusted; {needed}."
@@ -322,7 +301,7 @@ def sentence(subject: Subject, alpha: float, usual: Usual | None) -> str:
         return f"No promise: {_unknown(subject)}."
     if (short := part.guarantee.shortfall(alpha, part.error_bound, part.n)) is not None:
         return f"Nothing is trusted: {short}."
-    such = "such pictures" if subject.third is None else "pictures as hard as this one"
+    such = "such pictures"
     if subject.applicability == "per_window":
         such = f"windows of {_listed(part.sizes.all)} pixels of such pictures"
     settings = part.pipeline.fidelity
@@ -428,10 +407,9 @@ def _theorem(subject: Subject, alpha: float, where: str) -> str:
             f"Over the draw of the {subject.scenes} and of {new}, {largest} {bound}, if the image "
             "is exchangeable with them."
         )
-    one = "a new image" if subject.third is None else "a new image of that third"
     return (
         f"With probability at least {1 - delta:g} over the draw of the {subject.scenes}, {largest} "
-        f"of {one} {bound}, if it and they are drawn independently from one distribution."
+        f"of a new image {bound}, if it and they are drawn independently from one distribution."
     )
 
 

@@ -129,8 +129,7 @@ async def generate(
         facts = admitted.decoded.facts
         kept: list[tuple[Outside, bytes]] = []
         is_first: asyncio.Future[Pixels] = asyncio.get_running_loop().create_future()
-        awaits_score = trust.wanted.subject.awaits_score
-        if chosen.request.to is None and not awaits_score:
+        if chosen.request.to is None:
             trust.begin()
 
         def outside(witness: Pixels | None) -> tuple[Outside, bytes]:
@@ -153,13 +152,11 @@ async def generate(
                     deadline=deadline,
                     on_progress=on_progress,
                     on_first=on_first,
-                    on_prediction=is_first.set_result if _is_final(admitted, trust) else None,
-                    on_sigma=None if awaits_score else trust.put,
+                    on_prediction=is_first.set_result if _is_final(admitted) else None,
+                    on_sigma=trust.put,
                     on_witness=lambda witness: kept.append(outside(witness)),
                 )
                 mean_log_sigma = measured.mean_log_sigma
-                if awaits_score:
-                    await shielded(trust.score, mean_log_sigma, measured.sigma)
                 rgb, took = measured.prediction, measured.timings_ms
                 shown, data = await beside_samples or kept[0]
                 started = time.perf_counter()
@@ -178,12 +175,11 @@ async def generate(
     return Masked(admitted, rgb, trust, rest, mean_log_sigma, {**timings_ms, **took}, file)
 
 
-def _is_final(admitted: Admitted, trust: Trust) -> bool:
+def _is_final(admitted: Admitted) -> bool:
     """Whether Ŷ, once it is there, is a picture that can be written strip by strip."""
     chosen, image = admitted.chosen, admitted.decoded.image
     is_whole = chosen.request.to is None and image.alpha is None and image.rgb.dtype == np.uint8
-    # Its text names the threshold.
-    return is_whole and chosen.form.name == "png" and not trust.wanted.subject.awaits_score
+    return is_whole and chosen.form.name == "png"
 
 
 async def encode(masked: Masked, result_id: str) -> Encoded:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from threading import Lock
 from typing import IO, Final, Self
 
@@ -42,13 +42,6 @@ class Trust:
         size = height, width
         opaque = None if alpha is None else alpha == OPAQUE
         return cls(wanted, np.empty(size, np.bool_), np.empty(size, np.uint16), opaque)
-
-    def score(self, mean_log_sigma: float, sigma: NDArray[np.float32]) -> None:
-        """All of σ, where its mean decides which curve is used."""
-        subject = self.wanted.subject.scored(mean_log_sigma)
-        self.wanted = replace(self.wanted, subject=subject)
-        for top in range(0, len(sigma), _ROWS):
-            self.put(top, sigma[top : top + _ROWS])
 
     def put(self, top: int, sigma: NDArray[np.float32]) -> None:
         """Rows of σ from `top` on. Pixels that are not opaque are trusted at no α."""

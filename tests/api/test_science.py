@@ -178,7 +178,7 @@ def test_bands_and_pages(client, plain):
     # Nothing is known of three channels yet.
     assert document["guarantee"]["applicability"] == "unknown"
     assert document["input_class"] | {"title": ""} == {
-        "name": "colour", "title": "", "rule": BANDS, "n": 0, "third": None, "mean_log_sigma": None
+        "name": "colour", "title": "", "rule": BANDS, "n": 0
     }  # fmt: skip
     pages = np.stack([cells(k)[..., 0] for k in (1, 1000)])
     document, files = answer(client, stack(pages), page=2)
