@@ -111,30 +111,37 @@ class Turns:
     """
 
     def __init__(self) -> None:
-        self._changed = asyncio.Condition()
+        self._changed = asyncio.Event()
         self._running = 0
         self._is_alone = False
         self._waiting_alone = 0
 
     @asynccontextmanager
     async def take(self, *, alone: bool) -> AsyncIterator[None]:
-        """Wait for a turn, and hold it."""
-        async with self._changed:
-            self._waiting_alone += alone
-            try:
-                await self._changed.wait_for(lambda: self._is_free(alone=alone))
-            finally:
-                self._waiting_alone -= alone
-                self._changed.notify_all()
-            self._running += 1
-            self._is_alone = alone
+        """Wait for a turn, and hold it.
+
+        Nothing awaits while the counts change, so no cancellation leaves one of them wrong.
+        """
+        self._waiting_alone += alone
+        try:
+            while not self._is_free(alone=alone):
+                await self._changed.wait()
+        finally:
+            self._waiting_alone -= alone
+            self._wake()
+        self._running += 1
+        self._is_alone = alone
         try:
             yield
         finally:
-            async with self._changed:
-                self._running -= 1
-                self._is_alone = False
-                self._changed.notify_all()
+            self._running -= 1
+            self._is_alone = False
+            self._wake()
+
+    def _wake(self) -> None:
+        """Let all that wait look again."""
+        self._changed.set()
+        self._changed = asyncio.Event()
 
     def _is_free(self, *, alone: bool) -> bool:
         if alone:

@@ -30,7 +30,7 @@ class Key(NamedTuple):
 
 
 class Document(NamedTuple):
-    """A stored value; `version` counts its changes, 0: absent."""
+    """A stored value; `version` grows with every change of it, 0: absent."""
 
     version: int
     value: bytes

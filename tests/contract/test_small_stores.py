@@ -82,6 +82,26 @@ async def test_only_its_holder_replaces_it(stores):
     assert await claims.claim("a", b"late", seconds=60) == b"late"
 
 
+@pytest.mark.servers
+async def test_another_claim_meanwhile(redis_url, opened, monkeypatch):
+    """Who has read a claim that was removed, and made anew by another, does not change that one."""
+    late, other = opened(redis_url), opened(redis_url)
+    await late.claims.claim("a", b"first", seconds=60)
+    documents = late.claims._documents
+    read = documents._read
+
+    async def read_early(keys):
+        found = await read(keys)
+        monkeypatch.undo()
+        await other.claims.replace("a", b"first", None, seconds=60)
+        await other.claims.claim("a", b"second", seconds=60)
+        return found
+
+    monkeypatch.setattr(documents, "_read", read_early)
+    await late.claims.replace("a", b"first", b"done", seconds=60)
+    assert await other.claims.get("a") == b"second"
+
+
 async def test_it_ends(stores):
     claims = stores.claims
     await claims.claim("short", b"1", seconds=0.05)

@@ -1,6 +1,7 @@
 """How work is begun, given up, and put off while an upscaler is away."""
 
 import asyncio
+import random
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from app.upscalers.remote.answers import BadCredentials
 from tests.clock import LoopClock
 from tests.jobs.conftest import EAGER, ended
 from tests.jobs.work import new_job
+from tests.waiting import PATIENCE_S
 
 
 async def test_turns_alone():
@@ -32,6 +34,26 @@ async def test_turns_alone():
     assert frozenset("ab") in together
     assert [group for group in together if group & set("ST")] == [{"S"}, {"T"}]
     assert frozenset("cd") in together
+
+
+async def test_turns_cancelled():
+    """Whenever tasks are cancelled, and however often, one that must be alone starts afterwards."""
+    dice = random.Random(1)
+    for _ in range(50):
+        turns = Turns()
+
+        async def task(alone, turns=turns):
+            async with turns.take(alone=alone):
+                await asyncio.sleep(0)
+
+        tasks = [asyncio.create_task(task(k % 3 == 0)) for k in range(9)]
+        for _ in range(30):
+            dice.choice(tasks).cancel()
+            if dice.random() < 0.5:
+                await asyncio.sleep(0)
+        await asyncio.gather(*tasks, return_exceptions=True)
+        async with asyncio.timeout(PATIENCE_S):
+            await task(alone=True)
 
 
 def test_worst_case():
