@@ -105,7 +105,7 @@ class JobQueue:
         check_queue_url(url)
         self._url = url
         self._jobs = jobs
-        self._lease_s = lease_s
+        self.lease_s = lease_s
         self._metrics = metrics or Metrics()
         self._on_end = on_end
         self._is_memory = url.startswith("memory:")
@@ -130,13 +130,16 @@ class JobQueue:
                 return
             from docket import Docket  # noqa: PLC0415 - slow to import
 
+            from app.jobs.liveness import report_lost_connections  # noqa: PLC0415 - as above
+
+            report_lost_connections()
             for name in QUEUES:
                 docket = Docket(
                     name=f"trustscale:queue:{name}",
                     url=self._url,
                     execution_ttl=timedelta(0),
                     # A worker must count as dead before its messages are taken over.
-                    heartbeat_interval=timedelta(seconds=min(2.0, self._lease_s / 12)),
+                    heartbeat_interval=timedelta(seconds=min(2.0, self.lease_s / 12)),
                 )
                 docket.register(_elsewhere, names=[name])
                 self._dockets[name] = await self._stack.enter_async_context(docket)
@@ -220,7 +223,7 @@ class JobQueue:
         unfinished: also run older jobs of the store.
         """
         await self._open()
-        limits = {"patience_s": INSIST_S, "lease_s": self._lease_s}
+        limits = {"patience_s": INSIST_S, "lease_s": self.lease_s}
         supervisor = Supervisor(self._jobs, **limits)
         waiting = Supervisor(self._jobs, **limits)  # of work that loses nothing when requeued
         slots = concurrency or {}
@@ -242,7 +245,7 @@ class JobQueue:
                 for loop in loops.values():
                     loop.cancel()
                 with suppress(TimeoutError):
-                    async with asyncio.timeout(min(drain_s, 0.8 * self._lease_s)):
+                    async with asyncio.timeout(min(drain_s, 0.8 * self.lease_s)):
                         await self._until_ended(loops)
                 supervisor.interrupt()
                 await self._until_ended(loops)
@@ -291,7 +294,7 @@ class JobQueue:
         for kind, handler in handlers.items():
             if isinstance(handler, FanOut):
                 send = self._send_tasks
-                coordinator = Coordinator(runner, waiting, send, resend_s=self._lease_s)
+                coordinator = Coordinator(runner, waiting, send, resend_s=self.lease_s)
                 self._serve("task", partial(runner.one, fan_out=handler))
                 self._serve(kind, partial(coordinator.run, fan_out=handler))
                 yield "task", slots.get(kind, 1)
@@ -335,7 +338,7 @@ class JobQueue:
             self._dockets[name],
             name=self.owner,
             concurrency=slots,
-            redelivery_timeout=timedelta(seconds=self._lease_s),
+            redelivery_timeout=timedelta(seconds=self.lease_s),
             reconnection_delay=RECONNECT,
             minimum_check_interval=POLL,
             scheduling_resolution=LATER,
@@ -360,9 +363,9 @@ class JobQueue:
 
     async def _send_unfinished_for_ever(self) -> None:
         while True:
-            async with _later("Unfinished jobs are sent", self._lease_s):
+            async with _later("Unfinished jobs are sent", self.lease_s):
                 await self._send_jobs(await self._jobs.unfinished())
-            await asyncio.sleep(self._lease_s / 2)
+            await asyncio.sleep(self.lease_s / 2)
 
 
 async def run_until_signalled(
@@ -372,13 +375,16 @@ async def run_until_signalled(
     concurrency: Mapping[JobKind, int] | None = None,
     drain_s: float = 20.0,
 ) -> None:
-    """`JobQueue.run` until SIGTERM or SIGINT."""
+    """`JobQueue.run` until SIGTERM or SIGINT, in a process that ends when it stands still."""
+    from app.jobs.liveness import ended_when_frozen  # noqa: PLC0415 - imports redis-py
+
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     try:
-        await queue.run(handlers, stop=stop, concurrency=concurrency, drain_s=drain_s)
+        async with ended_when_frozen(queue.lease_s):
+            await queue.run(handlers, stop=stop, concurrency=concurrency, drain_s=drain_s)
     finally:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.remove_signal_handler(number)
