@@ -38,7 +38,7 @@ def report_lost_connections() -> None:
                 raise
             raise ConnectionAbortedError(error.errno, error.strerror) from error
 
-    AbstractConnection._read_response_from_parser = read_or_lose  # type: ignore[method-assign] # noqa: SLF001
+    AbstractConnection._read_response_from_parser = read_or_lose  # type: ignore[assignment,method-assign] # noqa: SLF001
 
 
 @asynccontextmanager
