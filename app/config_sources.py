@@ -19,6 +19,7 @@ PREFIX = "TRUSTSCALE_"
 SECRETS_FOLDER = "/run/secrets"  # where container engines mount secrets
 
 _REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+_KEY_NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _SECRETS = ("client_keys", "admin_keys", "webhook_secrets", "credentials_key")
 _URLS = ("store", "queue", "blobs")
 # Up to the last @, since passwords may hold colons, slashes and @ that are not encoded.
@@ -42,6 +43,12 @@ def read_secret_files(environ: MutableMapping[str, str]) -> None:
             reason = getattr(error, "strerror", None) or "it is not text"
             raise ConfigError(f"{variable}: cannot read {path}: {reason}.") from None
         del environ[variable]
+
+
+def named_key(text: str) -> tuple[str | None, str]:
+    """The name, if any, and the key of `[NAME:]KEY`."""
+    name, separator, key = text.strip().partition(":")
+    return (name, key) if separator and _KEY_NAME.fullmatch(name) else (None, text.strip())
 
 
 def referenced_values() -> frozenset[str]:

@@ -132,6 +132,7 @@ async def _start(
     """Open everything and start the background tasks."""
     stack.enter_context(single_process_lock(settings))
     parts = await open_parts(settings, stack, build, metrics)
+    log.info("gateway_started", version=__version__, upscalers=list(parts.upscalers))
     await report_calibrations(parts)
     for work in (
         _sweep(parts.stores, settings.job_ttl_s, timings),

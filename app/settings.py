@@ -34,7 +34,7 @@ from pydantic_settings import (
 )
 
 from app.config_errors import field_names, reason, together
-from app.config_sources import CONFIG_VARIABLE, KEY_VARIABLE, PREFIX, read_file
+from app.config_sources import CONFIG_VARIABLE, KEY_VARIABLE, PREFIX, named_key, read_file
 from app.errors import ConfigError
 from app.images.decode import Limits
 from app.jobs.webhooks import Webhooks, secret_of
@@ -141,11 +141,13 @@ class Settings(BaseSettings):
     )
 
     client_keys: Annotated[list[SecretStr], NoDecode] = Field(
-        default_factory=list, description="Keys of clients; none: the public API is open."
+        default_factory=list,
+        description="Keys of clients, each `[NAME:]KEY`; none: the public API is open. Logs and "
+        "reports say NAME; keys of one name are one client.",
     )
     admin_keys: Annotated[list[SecretStr], NoDecode] = Field(
         default_factory=list,
-        description="Keys of admins.",
+        description="Keys of admins, likewise.",
         json_schema_extra=shown("one made at the first start"),
     )
 
@@ -228,6 +230,13 @@ class Settings(BaseSettings):
         description="Whether the gateway runs jobs itself.",
         json_schema_extra=shown("with `queue=memory://` only"),
     )
+    job_upscalings: int | None = Field(
+        None,
+        gt=0,
+        description="Upscalings that `trustscale jobs` makes at the same time; behind an API they "
+        "can be more than the cores.",
+        json_schema_extra=shown("`max_in_flight`"),
+    )
     job_concurrency: int = Field(2, gt=0, description="Pairs that one process measures at once.")
     job_lease_s: Seconds = Field(20.0, description="After this, a dead worker's job is retried.")
     job_patience_s: Seconds = Field(
@@ -305,7 +314,7 @@ class Settings(BaseSettings):
         """Keys without surrounding white space, which a header does not carry."""
         texts = [key.get_secret_value().strip() for key in keys]
         # An empty key, of a variable set to nothing, would let everybody in.
-        if not all(texts):
+        if not all(named_key(text)[1] for text in texts):
             raise ValueError("a key is empty")
         if not all(text.isascii() and text.isprintable() for text in texts):
             raise ValueError("a key has a letter that a header cannot carry")

@@ -25,9 +25,11 @@ from starlette.datastructures import FormData
 from starlette.exceptions import HTTPException
 
 from app.api.clients import ClientLimits, IdempotencyKeys
+from app.api.middleware import note
 from app.api.problems import problem_responses
 from app.assembly import Parts
 from app.config_errors import did_you_mean, together
+from app.config_sources import named_key
 from app.errors import (
     BadRequest,
     ConfigError,
@@ -46,23 +48,30 @@ _KEY_LENGTH: Final = 43  # characters of so many bytes in base64
 
 
 class Keyring:
-    """A set of keys, kept as digests only."""
+    """A set of keys, each `[NAME:]KEY`, kept as digests only."""
 
     def __init__(self, keys: Iterable[str]) -> None:
-        self._digests = [_digest(key) for key in keys]
+        self._ids: dict[bytes, str] = {}
+        for text in keys:
+            name, key = named_key(text)
+            digest = _digest(key)
+            self._ids[digest] = name or digest.hex()[:8]
 
     @property
     def empty(self) -> bool:
-        return not self._digests
+        return not self._ids
 
     def key_id(self, key: str | None) -> str | None:
-        """The public id of a key (8 digits of its digest); None: it is not in the ring."""
+        """The name of a key, else 8 digits of its digest; None: it is not in the ring.
+
+        Keys of one name are one client.
+        """
         if not key:  # also where an empty one was configured by mistake
             return None
         digest = _digest(key)
         # All are compared, so that the time does not reveal which one matched.
-        matches = [hmac.compare_digest(digest, known) for known in self._digests]
-        return digest.hex()[:8] if any(matches) else None
+        matches = [one for known, one in self._ids.items() if hmac.compare_digest(digest, known)]
+        return matches[0] if matches else None
 
 
 def sent_key(headers: Mapping[str, str]) -> str | None:
@@ -220,6 +229,7 @@ async def _client(request: Request, state: StateDep, _: _Keys = None) -> str | N
     if not state.client_keys.empty:
         is_admin = state.admin_keys.key_id(sent_key(request.headers)) is not None
         key = require(state.admin_keys if is_admin else state.client_keys, request.headers)
+        note(request, key=key)
     await check_form(request)  # after the key: without one, an error must reveal no fields
     return key
 
@@ -236,7 +246,9 @@ def _admin_key(request: Request, state: State) -> str:
     key = sent_key(request.headers)
     if state.client_keys.key_id(key) and not state.admin_keys.key_id(key):
         raise Forbidden("This is a client's key; an admin's key is needed.")
-    return f"key {require(state.admin_keys, request.headers)}"
+    key = require(state.admin_keys, request.headers)
+    note(request, key=key)
+    return f"key {key}"
 
 
 class AdminRoute(APIRoute):

@@ -12,6 +12,7 @@ from collections.abc import Coroutine
 from contextlib import suppress
 from typing import Any, Final, get_args
 
+import structlog
 from fastapi import APIRouter, Response
 from fastapi.responses import PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST
@@ -38,6 +39,8 @@ _MONITORED: Final = (
     "monitor_requests", "drift_log10_evidence", "monitor_alarm",
     "feedback_labels", "feedback_log10_evidence", "feedback_loss",
 )  # fmt: skip
+
+log = structlog.get_logger(__name__)
 
 router = APIRouter(tags=["health"])
 
@@ -70,6 +73,14 @@ async def get_health() -> str:
 )
 async def get_readiness(state: StateDep, response: Response) -> Readiness:
     """200 if every component can serve, else 503; the body names each component's state."""
+    components = await _components(state)
+    ready = all(component.ready for component in components.values())
+    response.status_code = 200 if ready else 503
+    return Readiness(ready=ready, components=components)
+
+
+async def _components(state: State) -> dict[str, ServicePart]:
+    """The state of each component, which the gauges then show, too."""
     asked = {"store": _store(state), "jobs": _jobs(state)} | {
         f"upscaler:{upscaler.name}": _upscaler(state, upscaler)
         for upscaler in state.service.upscalers.values()
@@ -80,15 +91,13 @@ async def get_readiness(state: StateDep, response: Response) -> Readiness:
     components = dict(zip(asked, answers, strict=True))
     for name, component in components.items():
         state.metrics.set("ready", component.ready, name)
-    ready = all(component.ready for component in components.values())
-    response.status_code = 200 if ready else 503
-    return Readiness(ready=ready, components=components)
+    return components
 
 
 @router.get("/metrics", response_class=PlainTextResponse)
 async def get_metrics(state: StateDep) -> Response:
     """Metrics in the Prometheus text format."""
-    await observe(state.metrics, state)
+    await asyncio.gather(observe(state.metrics, state), _components(state))
     return Response(state.metrics.text(), media_type=CONTENT_TYPE_LATEST)
 
 
@@ -101,6 +110,10 @@ async def _in_time(answer: Coroutine[Any, Any, ServicePart], seconds: float) -> 
         return ServicePart(ready=False, detail=f"no answer within {seconds:g} seconds")
     except TrustscaleError as error:
         return ServicePart(ready=False, detail=error.detail)
+    except Exception:
+        # Of one component: metrics and the others' states are still wanted.
+        log.exception("not_ready")
+        return ServicePart(ready=False, detail="an unexpected error, which the log has")
 
 
 async def _store(state: State) -> ServicePart:
@@ -141,7 +154,7 @@ async def _upscaler(state: State, upscaler: Upscaler) -> ServicePart:
 
 
 async def observe(metrics: Metrics, parts: Parts) -> None:
-    """Set the gauges of slots, jobs, calibrations and upstreams, without calling an upscaler."""
+    """Set the gauges of slots, jobs, calibrations and upstreams."""
     _observe_slots(metrics, parts.service.slots)
     try:
         for upscaler in parts.upscalers.values():

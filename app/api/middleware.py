@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager, ExitStack, nullcontext
 
 import structlog
 from opentelemetry.trace import INVALID_SPAN, Span
+from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.api.openapi import PAGE_POLICY
@@ -32,7 +33,14 @@ _PUBLIC = ("/docs", "/openapi.json", "/problems/")
 # Polled for ever; they have no traces.
 _PROBES = frozenset({"/healthz", "/readyz", "/metrics"})
 
+_FACTS = "trustscale.facts"
+
 log = structlog.get_logger("access")
+
+
+def note(request: Request, **facts: str | float | None) -> None:
+    """Add facts about a request to its line in the log."""
+    request.scope.setdefault(_FACTS, {}).update(facts)
 
 
 class RequestContext:
@@ -113,6 +121,7 @@ class RequestContext:
             status=status,
             ms=round(1e3 * seconds, 1),
             client=(scope.get("client") or ("",))[0],
+            **scope.get(_FACTS, {}),
         )
 
 

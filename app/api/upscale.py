@@ -28,6 +28,7 @@ from app.api.clients import IdempotencyKey, StoredResponse, client_name, while_c
 from app.api.deps import ClientDep, State, StateDep
 from app.api.files import Sent
 from app.api.jobs import JobOut, Webhook, accepted, shown
+from app.api.middleware import note
 from app.api.openapi import BINARY
 from app.api.problems import limited_responses, problem_responses
 from app.errors import BadRequest, NoDirectUploads, NotFound, Overloaded
@@ -120,7 +121,8 @@ async def upscale(
     client = client_name(request, key)
     results = state.stores.results
     keep_s = None if idempotency_key is None else state.settings.idempotency_ttl_s
-    fields = UpscaleRequest(**form.chosen(), client=client_digest(client), keep_s=keep_s)
+    facts = {"client": client_digest(client), "key": key, "keep_s": keep_s}
+    fields = UpscaleRequest(**form.chosen(), **facts)
     webhook = form.webhook
     upload = _Upload(form, state, key)
     as_job = prefers("respond-async", request.headers.getlist("prefer"))
@@ -144,10 +146,12 @@ async def upscale(
         prepared = await while_connected(
             request, state.service.prepare(read, fields, as_job=as_job)
         )
+        note(request, upscaler=prepared.chosen.upscaler.name)
         await check_room(prepared.footprint)
         await state.limits.take(client, "pixels", math.prod(prepared.size))
         if as_job:
             job = await _submit(state, upload, fields, prepared, webhook)
+            note(request, job=job.id)
             await upload.forget()
             if idempotency_key is None and await request.is_disconnected():
                 # The client does not know its id, and would pay for nothing.
@@ -160,6 +164,8 @@ async def upscale(
             # Paid results are kept, so a retry with the same key gets them.
             finishes=lambda: idempotency_key is not None and has_begun.is_set(),
         )
+        took = {f"{name}_ms": round(ms, 1) for name, ms in answer.picture.timings_ms.items()}
+        note(request, **took)
         await upload.forget()
         files = {name: answer.files[name] for name in _parts(answer.picture, media_type)}
         return StoredResponse(answer.picture.id, await _respond(answer.picture, files, media_type))
@@ -339,7 +345,7 @@ async def _submit(
                 id=job_id,
                 kind="upscale",
                 created_at=datetime.now(UTC),
-                about={"webhook": webhook, **expected(prepared)},
+                about={"webhook": webhook, "key": fields.key, **expected(prepared)},
                 request=uploaded_request(fields, prepared.chosen.seed),
             )
         )

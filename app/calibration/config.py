@@ -420,7 +420,7 @@ class CalibrationRequest(BaseModel):
             kind="calibration",
             progress=Progress(total=len(self.pairs), unit="pairs"),
             created_at=datetime.now(UTC),
-            about={**self.about, **about},
+            about={"key": self.created_by.removeprefix("key "), **self.about, **about},
             request=self.model_dump(mode="json"),
         )
 

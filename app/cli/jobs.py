@@ -17,6 +17,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
+from app import __version__
 from app.api.health import observe
 from app.assembly import Parts, open_parts
 from app.cli import options
@@ -94,10 +95,13 @@ def _line(job: dict[str, Any]) -> str:
 
 async def _run(settings: Settings, host: str, port: int | None) -> None:
     metrics = Metrics()
+    # The slots of this process are for jobs alone.
+    slots = settings.job_upscalings or settings.max_in_flight
+    settings = settings.model_copy(update={"max_in_flight": slots})
     async with AsyncExitStack() as stack:
         parts = await open_parts(settings, stack, metrics=metrics)
         await stack.enter_async_context(listening(worker_app(parts, metrics), host, port))
-        log.info("jobs_started", upscalers=list(parts.upscalers))
+        log.info("jobs_started", version=__version__, upscalers=list(parts.upscalers))
         await run_until_signalled(parts.queue, parts.handlers, concurrency=parts.concurrency)
         log.info("jobs_stopped")
 

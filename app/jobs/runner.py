@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
 
+import structlog
+
 from app.errors import (
     BadInput,
     CalibrationMismatch,
@@ -79,6 +81,7 @@ _LONGEST_TICK_S: Final = 2.0  # after a store that was frozen
 Send = Callable[[str, Sequence[str]], Awaitable[None]]
 
 log = logging.getLogger(__name__)
+events = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -320,6 +323,20 @@ class TaskRunner:
         if kept and not (task and state is JobState.CANCELLED):
             seconds = (datetime.now(UTC) - job.created_at).total_seconds()
             self.metrics.observe("job_seconds", seconds, job.kind, state.value)
+            wait_s = None
+            if job.started_at is not None:
+                wait_s = (job.started_at - job.created_at).total_seconds()
+                self.metrics.observe("job_wait_seconds", wait_s, job.kind)
+            events.info(
+                "job_ended",
+                job=job.id,
+                kind=job.kind,
+                state=state.value,
+                upscaler=job.about.get("upscaler"),
+                key=job.about.get("key"),
+                wait_s=wait_s,
+                seconds=seconds,
+            )
         if kept and state.is_final:
             with suppress(StoreUnavailable):  # the sweep makes up for it
                 await self.on_end(job.model_copy(update={"state": state}))

@@ -34,10 +34,14 @@ def uploaded_request(request: UpscaleRequest, seed: int) -> dict[str, Any]:
 
 
 def expected(admitted: Admitted) -> dict[str, str]:
-    """What lists show of a job before it runs: its picture's size and the estimated time."""
+    """What lists show of a job before it runs: upscaler, its picture's size, the estimated time."""
     scale, estimate = admitted.chosen.pipeline.scale, admitted.estimate_s
     height, width = admitted.size
-    shown = {"width": str(width * scale), "height": str(height * scale)}
+    shown = {
+        "upscaler": admitted.chosen.upscaler.name,
+        "width": str(width * scale),
+        "height": str(height * scale),
+    }
     return shown if estimate is None else {**shown, "estimate_s": f"{estimate:.1f}"}
 
 

@@ -409,14 +409,15 @@ class UpscaleService(ServiceContext):
         arrived = time.perf_counter()
         with span("upscale", admitted.facts):
             async with self.slots.slot(admitted.footprint, patient=patient):
-                waited = {"wait": 1e3 * (time.perf_counter() - arrived)}
+                wait_s = time.perf_counter() - arrived
+                self.metrics.observe("slot_wait_seconds", wait_s)
                 on_begin()
                 # Nested, so that each step's input is released when the step has ended.
                 encoded = await encode(
                     await generate(
                         self,
                         admitted,
-                        waited,
+                        {"wait": 1e3 * wait_s},
                         on_progress=on_progress or watcher.get(),
                         on_first=on_first,
                     ),

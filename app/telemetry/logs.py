@@ -1,12 +1,13 @@
 """Structured logs: one JSON object (or one readable line) per event, with the request id.
 
-Tracebacks have no values of variables, which include keys and images. Every event is bounded, since
-writing it blocks everything else.
+Tracebacks have no values of variables, which include keys and images, and ids that grant access are
+cut. Every event is bounded, since writing it blocks everything else.
 """
 
 from __future__ import annotations
 
 import logging
+import re
 import sys
 import traceback
 import warnings
@@ -22,6 +23,7 @@ _MOST_ERRORS: Final = 5  # of a chain of causes or a group
 _MOST_FRAMES: Final = 20  # of one error, the innermost
 _LONGEST_REPORT: Final = 16_000  # characters
 _LONGEST_VALUE: Final = 4_000
+_ACCESS: Final = re.compile(r"\b((?:res|job)-[A-Za-z0-9_-]{6})[A-Za-z0-9_-]{10,}")
 _SHORT: Final = (bool, int, float, type(None))
 
 
@@ -77,6 +79,13 @@ def _bounded(_: object, __: str, event: structlog.typing.EventDict) -> structlog
     return event
 
 
+class _Formatter(structlog.stdlib.ProcessorFormatter):
+    """Cuts ids of results and jobs, which grant access, to a start that can be searched for."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return _ACCESS.sub(r"\1*", super().format(record))
+
+
 def _trace(_: object, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
     event.update(signals.ids())
     return event
@@ -107,7 +116,7 @@ def configure_logs(level: str, style: Literal["auto", "json", "console"]) -> Non
     )
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(
+        _Formatter(
             foreign_pre_chain=shared,
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,

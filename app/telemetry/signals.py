@@ -29,6 +29,7 @@ from prometheus_client import (
     generate_latest,
 )
 
+from app import __version__
 from app.errors import ConfigError
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
@@ -48,6 +49,10 @@ COUNTERS: Final[dict[str, _Row]] = {
     "upstream_calls": (
         "Calls to remote upscalers, every try for itself: what a provider bills.",
         ("upscaler", "outcome"),
+    ),
+    "upstream_price": (
+        "What those calls cost by `price_per_call`, in its currency; without a price they count 0.",
+        ("upscaler",),
     ),
     "upstream_retries": (
         "Calls that are tried again, by the reason of the failure.",
@@ -73,16 +78,23 @@ COUNTERS: Final[dict[str, _Row]] = {
 # Name: what is measured, its labels, and its buckets.
 HISTOGRAMS: Final[dict[str, tuple[*_Row, tuple[float, ...]]]] = {
     "request_seconds": ("Time until an HTTP answer begins.", ("method", "route"), _SECONDS),
+    "slot_wait_seconds": ("Time that an upscaling waited for its slot.", (), _SECONDS),
     "sample_seconds": ("Generation time per sample.", ("upscaler",), _SECONDS),
     "trusted_fraction": ("Share of trusted pixels per answer.", ("upscaler",), _FRACTIONS),
     "typicality": ("Typicality p-value per answer.", ("upscaler",), _P_VALUES),
     "upstream_call_seconds": ("Time of one call to a remote upscaler.", ("upscaler",), _SECONDS),
+    "job_wait_seconds": (
+        "Time from the creation of a job to its first start, counted at its end.",
+        ("kind",),
+        _JOB_SECONDS,
+    ),
     "job_seconds": ("Time from the creation of a job to its end.", ("kind", "state"), _JOB_SECONDS),
     "job_task_seconds": ("Time of one calibration pair that was measured.", (), _TASK_SECONDS),
 }
 
 # Name: what it shows, and its labels.
 GAUGES: Final[dict[str, _Row]] = {
+    "build_info": ("1, with the release that runs.", ("version",)),
     "requests_in_flight": ("HTTP requests whose answer has not begun.", ()),
     "upstream_breaker_open": (
         "1 while a remote upscaler is not called because it failed too often.",
@@ -128,7 +140,7 @@ GAUGES: Final[dict[str, _Row]] = {
     "slots_limit": ("How many may hold a slot or wait for one.", ("state",)),
     "store_up": ("1: the store answers.", ()),
     "store_persists": ("0: Redis cannot write or rewrite its append-only file.", ()),
-    "ready": ("1: was ready when /readyz was last asked.", ("component",)),
+    "ready": ("1: the component can serve.", ("component",)),
     "jobs": ("Unfinished jobs.", ("kind", "state")),
     "jobs_oldest_queued_timestamp_seconds": (
         "When the job that has been queued longest was created; 0: none is queued.",
@@ -174,8 +186,9 @@ class Metrics:
         for kind in ("upscale", "calibration", "webhook"):
             self.count("job_lost_leases", kind, by=0)  # or the first one would be no increase
         self.count("results_removed", "space", by=0)
+        self.set("build_info", 1, __version__)
 
-    def count(self, name: str, *labels: str, by: int = 1) -> None:
+    def count(self, name: str, *labels: str, by: float = 1) -> None:
         """Add to a counter."""
         _labelled(self._counters[name], labels).inc(by)
 

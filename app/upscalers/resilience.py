@@ -417,6 +417,8 @@ class ResilientUpscaler:
                 raise
             finally:
                 self.metrics.count("upstream_calls", self.name, outcome)
+                price = self._config.price_per_call or 0.0
+                self.metrics.count("upstream_price", self.name, by=price)
                 if outcome != "cancelled":
                     seconds = time.monotonic() - started
                     self.metrics.observe("upstream_call_seconds", seconds, self.name)

@@ -1,0 +1,71 @@
+"""What log and metrics answer: who asked, which model, how long it waited, what it cost."""
+
+import json
+
+import app
+from app.api.deps import Keyring
+from app.upscalers.remote.answers import Busy
+from tests.api.gateway import AS_ADMIN, ended, post
+from tests.fakes import FakeUpscaler
+from tests.logs import logging_as
+from tests.numbers import numbers_of, parsed_metrics
+from tests.upscalers.resilient import SOURCE, Inner, guarded
+
+KEYS = {"client_keys": ["anna:client-key"], "admin_keys": ["ops:admin-key"]}
+ANNA = {"Authorization": "Bearer client-key"}
+
+
+def test_who_asked_for_what(start, capsys):
+    """Lines name the key, the upscaler and the wait; whole ids of results and jobs never appear."""
+    with logging_as("json"):
+        client = start(**KEYS)
+        client.headers.update(ANNA)
+        result = post(client).json()
+        assert client.get(result["links"]["image"]).status_code == 200
+        job = post(client, headers={"Prefer": "respond-async"})
+        assert ended(client, job.headers["location"])["state"] == "succeeded"
+        client.get("/v1/admin/audit", headers=AS_ADMIN)
+    text = capsys.readouterr().err
+    lines = [json.loads(line) for line in text.splitlines()]
+    asked = [line for line in lines if line["event"] == "request" and line["method"] == "POST"]
+    assert [(one["key"], one["upscaler"]) for one in asked] == [("anna", "fake")] * 2
+    assert asked[0]["wait_ms"] >= 0
+    assert asked[0]["samples_ms"] > 0
+    (done,) = [line for line in lines if line["event"] == "job_ended"]
+    assert (done["key"], done["upscaler"], done["state"]) == ("anna", "fake", "succeeded")
+    assert done["job"] == asked[1]["job"]
+    assert 0 <= done["wait_s"] <= done["seconds"]
+    assert [one["key"] for one in lines if one.get("path") == "/v1/admin/audit"] == ["ops"]
+    for secret in (result["id"], job.json()["id"], "client-key"):
+        assert secret not in text
+        assert secret == "client-key" or f"{secret[:10]}*" in text
+
+
+def test_names_of_keys():
+    """A name goes before the first colon; without one a key is known by its digest."""
+    ring = Keyring(["anna:old", "anna:new", " plain ", "not a name:x"])
+    assert [ring.key_id(key) for key in ("old", "new")] == ["anna", "anna"]
+    assert ring.key_id("plain") not in {None, "plain"}
+    assert ring.key_id("not a name:x")
+    assert [ring.key_id(key) for key in ("anna:old", "anna", "")] == [None] * 3
+
+
+def test_metrics_of_a_gateway(start):
+    """/metrics alone keeps readiness fresh, names the release, and has the wait as a histogram."""
+    upscaler = FakeUpscaler()
+    client = start(upscaler)
+    assert post(client).status_code == 200
+    found = parsed_metrics(client.get("/metrics").text)
+    assert found["trustscale_build_info", app.__version__] == 1
+    assert found["trustscale_slot_wait_seconds_count",] == 1
+    assert found["trustscale_ready", "upscaler:fake"] == 1
+    upscaler.failure = RuntimeError("a mistake")
+    assert parsed_metrics(client.get("/metrics").text)["trustscale_ready", "upscaler:fake"] == 0
+
+
+async def test_money():
+    """Every call counts at its price, as a provider bills it, also a failed one."""
+    upscaler = guarded(Inner([Busy("busy")]), price_per_call=0.25)
+    await upscaler.generate(SOURCE, [1])
+    found = numbers_of(upscaler.metrics)
+    assert found["trustscale_upstream_price_total", "inner"] == 0.5
