@@ -120,6 +120,13 @@ PROBLEMS: dict[str, ProblemType] = {
         "All slots and waiting places are taken (503), or this client has used up its requests or "
         "pixels of the minute (429). Try again after the seconds in Retry-After.",
     ),
+    "store-unavailable": ProblemType(
+        503,
+        "Store unavailable",
+        "The service cannot keep anything now: its database or its files are away, or full. No "
+        "samples were made, unless the store failed meanwhile. Try again after the seconds in "
+        "Retry-After.",
+    ),
     "unauthorized": ProblemType(
         401, "Unauthorized", "A valid key is needed: Authorization: Bearer KEY, or X-API-Key: KEY."
     ),

@@ -164,6 +164,7 @@ async def observe(metrics: Metrics, parts: Parts) -> None:
             if health.max_calls_per_hour is not None and health.calls_last_hour is not None:
                 metrics.set("upstream_calls_last_hour", health.calls_last_hour, upscaler.name)
                 metrics.set("upstream_calls_limit", health.max_calls_per_hour, upscaler.name)
+        await parts.stores.results.check()
         metrics.set("store_persists", await parts.stores.persists())
         jobs = await parts.stores.jobs.unfinished()
         monitored = []

@@ -23,7 +23,7 @@ router = admin_router("", "bad-request")
 Name = Annotated[str | None, Query(description="Only this upscaler.")]
 
 
-@router.get("/monitor", responses=problem_responses("not-found", "overloaded"))
+@router.get("/monitor", responses=problem_responses("not-found", "store-unavailable"))
 async def get_monitor(
     state: StateDep,
     _: AdminDep,

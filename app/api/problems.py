@@ -141,7 +141,7 @@ Responses: TypeAlias = dict[int | str, dict[str, Any]]
 def limited_responses(*slugs: str) -> Responses:
     """Those of `problem_responses`, and of an operation whose requests are limited."""
     return {
-        **problem_responses(*slugs, "unauthorized", "overloaded"),
+        **problem_responses(*slugs, "unauthorized", "overloaded", "store-unavailable"),
         **problem_responses("overloaded", status=429),
     }
 

@@ -404,13 +404,16 @@ class UpscaleService(ServiceContext):
             on_first: see `measure`.
 
         Raises:
-            Overloaded, UpscalerError, DegenerateSamples.
+            Overloaded, UpscalerError, DegenerateSamples; StoreUnavailable, before samples are
+                made where the store takes no result.
         """
         arrived = time.perf_counter()
         with span("upscale", admitted.facts):
             async with self.slots.slot(admitted.footprint, patient=patient):
                 wait_s = time.perf_counter() - arrived
                 self.metrics.observe("slot_wait_seconds", wait_s)
+                if self.results is not None:
+                    await self.results.check()
                 on_begin()
                 # Nested, so that each step's input is released when the step has ended.
                 encoded = await encode(

@@ -101,14 +101,18 @@ def open_stores(
         blobs = open_blobs(blobs_url, data_dir)
         client = redis.connected(url)
         documents = redis.RedisDocuments(client)
-        checks = [partial(redis.check, client), partial(redis.check_blobs, client, blobs)]
+        checks = [
+            partial(redis.check, client),
+            documents.check,
+            partial(redis.check_blobs, client, blobs),
+        ]
         close, persists = client.aclose, partial(redis.persists, client)
     else:
         path = _sqlite_path(url, data_dir)
         usable_folder(data_dir, mode=PRIVATE)
         blobs = open_blobs(blobs_url, data_dir)
         documents = database = SqliteDocuments(path)
-        checks, close, persists = [database.check, blobs.check], database.close, _always
+        checks, close, persists = [documents.check, blobs.check], database.close, _always
     results = ResultStore(
         documents, blobs, ttl_s=result_ttl_s, max_bytes=max_result_bytes, removed=removed
     )

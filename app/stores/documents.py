@@ -10,13 +10,13 @@ from collections.abc import Callable, Mapping, Sequence
 from math import inf
 from typing import Final, NamedTuple, Protocol, TypeAlias, TypeVar
 
-from app.errors import Overloaded
+from app.errors import Passing
 
 Answer = TypeVar("Answer")
 
 
-class StoreUnavailable(Overloaded):
-    """The store cannot be read or written now: no connection, a full disk, a damaged file.
+class StoreUnavailable(Passing):
+    """The store cannot be read or written now: no connection, a full disk, a full memory.
 
     The call stored nothing, and may be repeated.
     """
@@ -81,6 +81,9 @@ class Documents(Protocol):
 
     async def drop(self, *folders: str) -> None:
         """Remove folders."""
+
+    async def check(self) -> None:
+        """Return if documents can be written and read now."""
 
 
 async def read_folder(

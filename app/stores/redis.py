@@ -9,6 +9,7 @@ Keys, all under `trustscale:`::
     schema               number   version of this layout
     changes              number   of all changes; the version of the document changed last
     blobs                string   which blob store all processes share
+    written              string   proves that Redis takes a write
     documents:<folder>   hash     name -> version, a blank, value
     order:<folder>       zset     name by its sort key
 """
@@ -55,6 +56,10 @@ _REASONS: Final = (
 SCHEMA_VERSION: Final = 6
 
 _BLOBS: Final = f"{PREFIX}blobs"
+_WRITTEN: Final = f"{PREFIX}written"
+
+# Redis refuses large documents while small ones still fit. With less left it counts as full.
+_FREE_BYTES: Final = 4 * 2**20
 
 # Random pauses before a change is decided anew: the longest doubles each time.
 _FIRST_PAUSE_S: Final = 0.001
@@ -232,6 +237,14 @@ class RedisDocuments:
     async def drop(self, *folders: str) -> None:
         async with redis_errors():
             await self._client.unlink(*map(_documents, folders), *map(_order, folders))
+
+    async def check(self) -> None:
+        async with redis_errors():
+            await self._client.set(_WRITTEN, b"")
+            memory = await self._client.info("memory")
+        most = int(memory.get("maxmemory", 0))
+        if most and most - int(memory.get("used_memory", 0)) < _FREE_BYTES:
+            raise StoreUnavailable("Redis cannot be used now: its memory is full.")
 
     async def _read(self, keys: Sequence[Key]) -> list[Document]:
         async with self._client.pipeline(transaction=len(keys) > 1) as pipe:

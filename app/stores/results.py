@@ -16,6 +16,7 @@ import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from math import inf
 from typing import IO, Final, Literal, NamedTuple
 
 from app.errors import NotFound
@@ -35,6 +36,10 @@ KEY: Final = "result-"
 """Prefix of folders of results."""
 
 LOW_WATER: Final = 0.9
+
+# How long a proof that results can be stored counts.
+_PROVEN_S: Final = 2.0
+
 LINK_S: Final = 300.0
 
 _ROWS: Final = "results"
@@ -83,6 +88,18 @@ class ResultStore:
         self._ttl_s = ttl_s
         self._max_bytes = max_bytes
         self._removed = removed
+        self._proven = -inf
+
+    async def check(self) -> None:
+        """Return if a result could be stored now; called before one is paid for.
+
+        Raises StoreUnavailable.
+        """
+        clock = asyncio.get_running_loop().time
+        if clock() - self._proven > _PROVEN_S:
+            await self._documents.check()
+            await self._blobs.check()
+            self._proven = clock()
 
     async def put(
         self, result: str, document: bytes, files: Mapping[str, Blob], *, ttl_s: float | None = None

@@ -138,7 +138,7 @@ GAUGES: Final[dict[str, _Row]] = {
     "slots": ("Upscalings that hold a slot or wait for one.", ("state",)),
     "slot_bytes": ("Memory of upscalings with a slot, and its budget.", ("state",)),
     "slots_limit": ("How many may hold a slot or wait for one.", ("state",)),
-    "store_up": ("1: the store answers.", ()),
+    "store_up": ("1: the store can be read and written.", ()),
     "store_persists": ("0: Redis cannot write or rewrite its append-only file.", ()),
     "ready": ("1: the component can serve.", ("component",)),
     "jobs": ("Unfinished jobs.", ("kind", "state")),

@@ -99,14 +99,16 @@ class TestObjectStore:
         assert plain.get(links["image"], follow_redirects=False).status_code == 200
 
     def test_it_is_away(self, start, s3_url, monkeypatch):
-        client = start(blobs=s3_url)
+        upscaler = FakeUpscaler()
+        client = start(upscaler, blobs=s3_url)
         store = client.app_state["trustscale"].stores.blobs
 
         async def away(*_, **__):
             raise GenericError("Generic S3 error: token=secret")
 
         monkeypatch.setattr("obstore.put_async", away)
-        told = check_problem(post(client), "overloaded")
+        told = check_problem(post(client), "store-unavailable")
+        assert upscaler.calls == []  # samples may cost money
         assert told["detail"] == "The blob store cannot be used now: GenericError."
         with pytest.raises(StoreUnavailable):
             aside(store.check())

@@ -187,14 +187,20 @@ class TestRedis:
 
     async def test_full_memory(self, redis_client, redis_url, opened):
         stores = opened(redis_url)
-        await redis_client.config_set("maxmemory", 1)
+        used = (await redis_client.info("memory"))["used_memory"]
         try:
+            for most in (used + 2**20, 1):  # the first takes small documents, and no large ones
+                await redis_client.config_set("maxmemory", most)
+                for check in (stores.check, stores.results.check):
+                    with pytest.raises(StoreUnavailable, match="memory is full"):
+                        await check()
             with pytest.raises(StoreUnavailable, match="memory is full"):
                 await stores.results.put("r", b"{}", {"a": b"1"})
         finally:
             await redis_client.config_set("maxmemory", 0)
         with pytest.raises(NotFound):
             await stores.results.document("r")
+        await stores.results.check()
 
     async def test_restart_keeps_everything(self, tmp_path, opened):
         with RedisServer(fsync="always") as server:

@@ -236,7 +236,8 @@ async function send(picture) {
         onProgress: (sent, total) => change(picture, { left: total ? sent / total : 0 }),
       });
     } catch (error) {
-      if (error.slug !== "overloaded" || !error.retryAfter) throw error;
+      const passes = ["overloaded", "store-unavailable"].includes(error.slug);
+      if (!passes || !error.retryAfter) throw error;
       await held(picture, "full", error.retryAfter);
     }
   }
