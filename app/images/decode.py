@@ -30,6 +30,8 @@ from app.conformal.lab import Pixels
 from app.errors import BadImage, BadInput, BadRequest, ImageTooLarge, UnsupportedMedia, reason_of
 from app.images.colour import depth_notes, depth_of, from_deep_grey, to_srgb
 from app.images.compression import LOSSLESS, Compression, read_compression
+from app.images.jpegxl import SIGNATURE as JPEG_XL
+from app.images.jpegxl import jpeg_xl_size
 from app.images.metadata import Metadata, metadata_of
 from app.images.resize import size_within
 
@@ -38,8 +40,6 @@ _EXTRAS: Final = {"HEIF": "pillow_heif", "JXL": "pillow_jxl"}
 """Formats and the modules of the extra `formats` that read them."""
 
 KeepMetadata = Literal["none", "keep", "keep-gps"]
-
-_JPEG_XL: Final = re.compile(rb"\xff\x0a|\0\0\0\x0cJXL ")
 
 _ORIENTATION, _PHOTOMETRIC = 0x0112, 0x0106  # tags of EXIF and TIFF
 
@@ -60,7 +60,7 @@ _OTHER_KINDS = {
     re.compile(
         rb"....ftyp(heic|heix|mif1|msf1)", re.DOTALL
     ): "a HEIC image, which needs the extra “formats”",
-    _JPEG_XL: "a JPEG XL image, which needs the extra “formats”",
+    JPEG_XL: "a JPEG XL image, which needs the extra “formats”",
     re.compile(rb"\0\0\0\x0cjP"): "a JPEG 2000 image",
 }
 
@@ -250,12 +250,10 @@ def _load(image: Image.Image, form: str, fit: int | None) -> None:
     """Decode the pixels of an opened file. Raises BadImage: not as many as it declares."""
     if fit is not None and form == "JPEG":
         image.draft(None, (fit, fit))  # libjpeg reduces while it decodes, to no less than this
-    width, height = image.size
+    declared = image.size
     image.load()
-    if image.size != (width, height):
-        raise BadImage(
-            f"The file declares {width}×{height} pixels and holds {image.width}×{image.height}."
-        )
+    if image.size != declared:
+        raise _another_size(declared, image)
 
 
 def _peculiarities(image: Image.Image, form: str, data: bytes) -> list[str]:
@@ -319,9 +317,11 @@ def _open(data: bytes, limits: Limits, fit: int | None = None) -> Image.Image:
             maximum=limits.max_bytes,
             actual=len(data),
         )
-    if _JPEG_XL.match(data):
-        most = limits.max_pixels if fit is None else limits.max_fit_pixels
-        admit(most)  # its reader decodes the pixels before it reports their number
+    declared = None
+    if JPEG_XL.match(data) and "JXL" in installed_formats():
+        declared = jpeg_xl_size(data)
+        check_size(*declared, limits, fit)
+        admit(math.prod(declared))  # its reader decodes the pixels before it reports their number
     try:
         image = Image.open(io.BytesIO(data), formats=[*FORMATS, *installed_formats()])
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -339,8 +339,18 @@ def _open(data: bytes, limits: Limits, fit: int | None = None) -> Image.Image:
     except Exception as error:  # a header can break a parser in any way
         _check_memory(error)
         raise BadImage(f"The image header is damaged: {reason_of(error)}.") from error
+    if declared is not None and sorted(declared) != sorted(image.size):  # it may be turned
+        raise _another_size(declared, image)
     check_size(*image.size, limits, fit)
     return image
+
+
+def _another_size(declared: tuple[int, int], image: Image.Image) -> BadImage:
+    """The refusal of a file whose pixels are not those of its header."""
+    width, height = declared
+    return BadImage(
+        f"The file declares {width}×{height} pixels and holds {image.width}×{image.height}."
+    )
 
 
 def check_size(width: int, height: int, limits: Limits, fit: int | None) -> None:

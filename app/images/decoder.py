@@ -51,8 +51,6 @@ BYTES_PER_PIXEL: Final = 24
 _WAY_OUT: Final = "Save it again with an ordinary program."
 
 _SLOW_S: Final = 0.25
-_SLOW_NICE: Final = 10
-"""So that slow decoders yield the cores to quick ones and to the service."""
 
 
 def too_long(seconds: float) -> DecodeLimit:
@@ -77,6 +75,7 @@ class _Running(NamedTuple):
 
     pid: int
     connection: socket.socket
+    nice: int
     slow_at: float
 
 
@@ -125,7 +124,7 @@ def _serve(control: socket.socket) -> None:
                     for one in running.values():
                         os.kill(one.pid, signal.SIGKILL)
                     return
-                begun = _begun(control, running, *given)
+                begun = _begun(control, running, message[0], *given)
                 if begun is not None:
                     running[begun.connection.fileno()] = begun
                     poll.register(begun.connection, 0)  # a hang-up is always reported
@@ -137,7 +136,7 @@ def _serve(control: socket.socket) -> None:
 
 
 def _begun(
-    control: socket.socket, running: dict[int, _Running], number: int, *files: int
+    control: socket.socket, running: dict[int, _Running], nice: int, number: int, *files: int
 ) -> _Running | None:
     """A decoder for files; None if the system gives no process, which its socket reports."""
     connection = socket.socket(fileno=number)
@@ -153,7 +152,7 @@ def _begun(
         _decoder(connection, *files)
     for file in files:
         os.close(file)
-    return None if pid < 0 else _Running(pid, connection, time.monotonic() + _SLOW_S)
+    return None if pid < 0 else _Running(pid, connection, nice, time.monotonic() + _SLOW_S)
 
 
 def _report_ends(running: dict[int, _Running], poll: select.poll) -> None:
@@ -175,11 +174,12 @@ def _report_ends(running: dict[int, _Running], poll: select.poll) -> None:
 
 
 def _slow_down(running: dict[int, _Running]) -> None:
+    """Have slow decoders yield the cores to quick ones and to the service."""
     now = time.monotonic()
     for place, one in running.items():
         if one.slow_at <= now:
             with suppress(OSError):
-                os.setpriority(os.PRIO_PROCESS, one.pid, _SLOW_NICE)
+                os.setpriority(os.PRIO_PROCESS, one.pid, one.nice)
             running[place] = one._replace(slow_at=float("inf"))
 
 
@@ -192,7 +192,7 @@ def _decoder(connection: socket.socket, file: int, out: int) -> None:
         asked = _message(connection)
         size = os.fstat(file).st_size
         _limit(size)
-        on_admit(lambda pixels: _ask(connection, pixels, size))
+        on_admit(_Admission(connection, size).ask)
         try:
             function, args, kwargs = pickle.loads(asked)  # noqa: S301 - from our own side
             kind, answer = DONE, function(os.pread(file, size, 0), *args, **kwargs)
@@ -231,13 +231,24 @@ def _message(connection: socket.socket) -> bytes:
     return connection.recv(length, socket.MSG_WAITALL)
 
 
-def _ask(connection: socket.socket, pixels: int, size: int) -> None:
-    """Wait until the caller admits so many pixels, and raise the limits for them."""
-    connection.sendall(ADMIT + LENGTH.pack(LENGTH.size) + LENGTH.pack(pixels))
-    connection.recv(1)
-    _limit_memory(size, pixels)
-    left, _ = signal.getitimer(signal.ITIMER_PROF)
-    signal.setitimer(signal.ITIMER_PROF, left + pixels * SECONDS_PER_PIXEL)
+class _Admission:
+    """Asks the caller for the pixels of a file of `size` bytes, and raises the limits for them."""
+
+    def __init__(self, connection: socket.socket, size: int) -> None:
+        self._connection = connection
+        self._size = size
+        self._admitted = 0
+
+    def ask(self, pixels: int) -> None:
+        """Wait until so many are admitted, unless they are already."""
+        if pixels <= self._admitted:
+            return
+        self._connection.sendall(ADMIT + LENGTH.pack(LENGTH.size) + LENGTH.pack(pixels))
+        self._connection.recv(1)
+        self._admitted = pixels
+        _limit_memory(self._size, pixels)
+        left, _ = signal.getitimer(signal.ITIMER_PROF)
+        signal.setitimer(signal.ITIMER_PROF, left + pixels * SECONDS_PER_PIXEL)
 
 
 def _limit(size: int) -> None:

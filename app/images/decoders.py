@@ -1,9 +1,10 @@
 """Reads untrusted files in limited processes that can be killed: `decoding(decode, file, …)`.
 
 Any function of a file can run so. A file that takes more than its pixels justify (`decoder.py`)
-is refused with `DecodeLimit`. Files start in order, a few at a time; a slow one gives its place to
-the next and runs at low priority. Large files take turns by the memory that they need. Each process
-of the service has one process of decoders (`decoder.py`).
+is refused with `DecodeLimit`. Files start a few at a time, in turns by client (`turns.py`); a slow
+one gives its place to the next and runs at low priority. Large files take turns by the memory that
+they need, and hold no place while they wait. Each process of the service has one process of
+decoders (`decoder.py`).
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import asyncio
 import atexit
 import fcntl
 import io
+import math
 import mmap
 import os
 import pickle
@@ -22,19 +24,23 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
+from contextvars import ContextVar
 from dataclasses import is_dataclass
 from itertools import accumulate
-from typing import Any, BinaryIO, Concatenate, Final, ParamSpec, TypeAlias, TypeVar
+from typing import Any, BinaryIO, Concatenate, Final, ParamSpec, Self, TypeAlias, TypeVar
 
 import numpy as np
 
 from app.errors import BadImage, BadInput, Overloaded, shortened
 from app.images import decoder
 from app.images.decoder import ADMIT, DONE, FAILED, LENGTH, NO_MEMORY, REFUSED
-from app.system import memory_limit, plain_environment, usable_cores
+from app.images.turns import Stopped, Turns
+from app.system import current_client, memory_limit, plain_environment, usable_cores
 
 Given = ParamSpec("Given")
 Result = TypeVar("Result")
@@ -52,7 +58,15 @@ _LEAST_MEMORY: Final = 512 * 2**20
 _SHARE: Final = 4
 """One over the share of memory in which large pictures are decoded."""
 
-_MOST_THREADS: Final = 64
+# A thread for each file that waits; requests are bounded before.
+_MOST_THREADS: Final = 1024
+
+# Of a client's first slow file, and by how much each further one yields to other clients' first.
+_NICE: Final = 4
+_NICE_STEP: Final = 5
+_NICEST: Final = 19
+
+_longest_wait: ContextVar[float] = ContextVar("longest_wait", default=math.inf)
 
 # A forking process must have one thread; and each thread would reserve address space.
 _ONE_THREAD: Final = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "1"}
@@ -62,8 +76,14 @@ class DecoderFailed(RuntimeError):
     """A bug in a decoder; the text is its traceback."""
 
 
-class _Stopped(Exception):
-    """The caller no longer waits for the file."""
+@contextmanager
+def waiting_at_most(seconds: float) -> Iterator[None]:
+    """Within, files that wait so long for memory are refused with Overloaded."""
+    token = _longest_wait.set(seconds)
+    try:
+        yield
+    finally:
+        _longest_wait.reset(token)
 
 
 def in_decoder(
@@ -116,7 +136,7 @@ def size_of(file: File) -> int:
 
 def start() -> None:
     """Start the decoders' process without waiting for it."""
-    _decoders.started()
+    _decoders.start()
 
 
 def _opened(file: File, stack: ExitStack) -> int:
@@ -148,69 +168,72 @@ class _Decoders:
         self._process: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
         self._owner = 0
-        self.places = threading.Semaphore(_PLACES_PER_CORE * usable_cores())
-        self._memory = threading.Condition()
-        self._most = max(_LEAST_MEMORY, (memory_limit() or 0) // _SHARE)
-        self._taken = 0
+        self._running: Counter[str] = Counter()
+        most = max(_LEAST_MEMORY, (memory_limit() or 0) // _SHARE)
+        self.places = Turns(_PLACES_PER_CORE * usable_cores())
+        self.memory = Turns(most, most // 2)
 
-    def started(self) -> socket.socket:
-        """The socket that takes files, after starting the process if needed."""
+    def start(self) -> None:
+        """Start the process if needed."""
         with self._lock:
-            if self._control is None or self._owner != os.getpid():
-                self._control, theirs = socket.socketpair()
-                with theirs:
-                    self._process = subprocess.Popen(
-                        [sys.executable, "-m", "app.images.decoder", str(theirs.fileno())],
-                        pass_fds=[theirs.fileno()],
-                        env={**plain_environment(), **_ONE_THREAD},
-                        stdin=subprocess.DEVNULL,
-                        start_new_session=True,  # Ctrl-C is meant for the service
-                    )
-                self._owner = os.getpid()
-            return self._control
+            self._started()
 
-    def send(self, *numbers: int) -> None:
+    def send(self, nice: int, *numbers: int) -> None:
         """Send descriptors: a socket, the file, and one for the answer's arrays."""
-        try:
-            socket.send_fds(self.started(), [b"."], numbers)
-        except OSError:  # it was killed: start another
-            self.end()
-            socket.send_fds(self.started(), [b"."], numbers)
+        with self._lock:  # so that nobody ends the process that another has just started
+            try:
+                socket.send_fds(self._started(), [bytes([nice])], numbers)
+            except OSError:  # it was killed: start another
+                self._end()
+                socket.send_fds(self._started(), [bytes([nice])], numbers)
 
     def end(self) -> None:
         """Kill the process and its decoders."""
         with self._lock:
-            if self._control is None or self._process is None or self._owner != os.getpid():
-                return
-            self._control.close()
-            self._process.kill()
-            self._process.wait()
-            self._control = self._process = None
+            self._end()
+
+    def _started(self) -> socket.socket:
+        if self._control is None or self._owner != os.getpid():
+            self._control, theirs = socket.socketpair()
+            with theirs:
+                self._process = subprocess.Popen(
+                    [sys.executable, "-m", "app.images.decoder", str(theirs.fileno())],
+                    pass_fds=[theirs.fileno()],
+                    env={**plain_environment(), **_ONE_THREAD},
+                    stdin=subprocess.DEVNULL,
+                    start_new_session=True,  # Ctrl-C is meant for the service
+                )
+            self._owner = os.getpid()
+        return self._control
+
+    def _end(self) -> None:
+        if self._control is None or self._process is None or self._owner != os.getpid():
+            return
+        self._control.close()
+        self._process.kill()
+        self._process.wait()
+        self._control = self._process = None
 
     @contextmanager
-    def memory(self, cost: int, stopped: threading.Event) -> Iterator[None]:
-        """Hold so many bytes, after waiting for them unless they are few. Raises _Stopped."""
-        if cost <= _SMALL:
-            yield
-            return
-        with self._memory:
-            self._memory.wait_for(
-                lambda: stopped.is_set() or not self._taken or self._taken + cost <= self._most
-            )
-            if stopped.is_set():
-                raise _Stopped
-            self._taken += cost
+    def nice(self, client: str) -> Iterator[int]:
+        """The priority of one more slow file of a client, for as long as it is read.
+
+        With these steps all files of a client get less than twice the time of its first.
+        """
+        with self._lock:
+            others = self._running[client]
+            self._running[client] += 1
         try:
-            yield
+            yield min(_NICEST, _NICE + _NICE_STEP * others)
         finally:
-            with self._memory:
-                self._taken -= cost
-                self._memory.notify_all()
+            with self._lock:
+                self._running[client] -= 1
+                self._running = +self._running
 
     def wake(self) -> None:
         """Have waiting calls check whether they are stopped."""
-        with self._memory:
-            self._memory.notify_all()
+        self.places.wake()
+        self.memory.wake()
 
 
 _decoders = _Decoders()
@@ -219,9 +242,11 @@ atexit.register(_decoders.end)
 
 
 class _Call:
-    """One file in a decoder."""
+    """One file in a decoder, for the client of the caller."""
 
     def __init__(self) -> None:
+        self._client = current_client.get()
+        self._longest_wait = _longest_wait.get()
         self._own: socket.socket | None = None
         self._stopped = threading.Event()
 
@@ -236,34 +261,33 @@ class _Call:
     def run(self, file: int, asked: object) -> Any:
         """The function's result for the file with this descriptor."""
         request = pickle.dumps(asked)
-        with ExitStack() as place:  # one of the few starting places, until it is left
-            place.enter_context(_decoders.places)
-            for _ in range(2):
-                try:
+        for _ in range(2):
+            try:
+                with _Place(self._client, self._stopped.is_set) as place:
                     return self._answer(file, request, place)
-                except ConnectionError:  # stopped, or all decoders were killed
-                    if self._stopped.is_set():
-                        raise _Stopped from None
-            raise Overloaded("No process could be had that reads the file.")
+            except ConnectionError:  # stopped, or all decoders were killed
+                if self._stopped.is_set():
+                    raise Stopped from None
+        raise Overloaded("No process could be had that reads the file.")
 
-    def _answer(self, file: int, request: bytes, place: ExitStack) -> Any:
+    def _answer(self, file: int, request: bytes, place: _Place) -> Any:
         with ExitStack() as stack:
             out = _shared(stack)
             own, theirs = socket.socketpair()
             self._own = stack.enter_context(own)
+            nice = stack.enter_context(_decoders.nice(self._client))
             with theirs:
                 if self._stopped.is_set():
-                    raise _Stopped
-                _decoders.send(theirs.fileno(), file, out)
+                    raise Stopped
+                _decoders.send(nice, theirs.fileno(), file, out)
             own.sendall(LENGTH.pack(len(request)) + request)
-            seconds = decoder.SECONDS
+            pixels = 0
             while True:
+                seconds = decoder.SECONDS + pixels * decoder.SECONDS_PER_PIXEL
                 kind, body = self._message(own, place, seconds)
-                if kind == ADMIT:
+                if kind == ADMIT and not pixels:
                     (pixels,) = LENGTH.unpack(body)
-                    cost = pixels * decoder.BYTES_PER_PIXEL
-                    stack.enter_context(_decoders.memory(cost, self._stopped))
-                    seconds += pixels * decoder.SECONDS_PER_PIXEL
+                    self._admit(pixels * decoder.BYTES_PER_PIXEL, place, stack)
                     own.sendall(b".")
                 elif kind == DONE:
                     return _loaded(body, out)
@@ -274,13 +298,22 @@ class _Call:
                 else:
                     raise _end(struct.unpack("b", body)[0], seconds)
 
-    def _message(self, own: socket.socket, place: ExitStack, seconds: float) -> tuple[bytes, bytes]:
+    def _admit(self, cost: int, place: _Place, stack: ExitStack) -> None:
+        """Wait for memory without a place, and then for a place; few bytes never wait."""
+        if cost <= _SMALL:
+            return
+        place.leave()
+        turn = _decoders.memory.turn(self._client, cost, self._stopped.is_set, self._longest_wait)
+        stack.enter_context(turn)
+        place.take()
+
+    def _message(self, own: socket.socket, place: _Place, seconds: float) -> tuple[bytes, bytes]:
         """The decoder's next message."""
         try:
             own.settimeout(_MOMENT_S)
             kind = own.recv(1)
         except TimeoutError:
-            place.close()
+            place.yield_()
             own.settimeout(_PATIENCE * seconds)
             try:
                 kind = own.recv(1)
@@ -290,6 +323,40 @@ class _Call:
             raise ConnectionResetError
         (length,) = LENGTH.unpack(_exactly(own, LENGTH.size))
         return kind, _exactly(own, length)
+
+
+class _Place:
+    """One of the few places where files are read; the client's time counts also without it."""
+
+    def __init__(self, client: str, stopped: Callable[[], bool]) -> None:
+        self._client = client
+        self._stopped = stopped
+        self._held = ExitStack()
+        self._slow_since: float | None = None
+
+    def __enter__(self) -> Self:
+        self.take()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.leave()
+
+    def take(self) -> None:
+        """Wait for a place."""
+        self._held.enter_context(_decoders.places.turn(self._client, 1, self._stopped))
+
+    def yield_(self) -> None:
+        """Give the place to the next, and go on at low priority."""
+        if self._slow_since is None:
+            self._slow_since = time.monotonic()
+        self._held.close()
+
+    def leave(self) -> None:
+        """Stop reading."""
+        self._held.close()
+        if self._slow_since is not None:
+            _decoders.places.charge(self._client, time.monotonic() - self._slow_since)
+            self._slow_since = None
 
 
 def _exactly(own: socket.socket, length: int) -> bytes:

@@ -21,7 +21,7 @@ from app.calibration.record import Calibration
 from app.conformal.moments import MOST_KEPT
 from app.errors import BadRequest, ImageTooLarge, TooSlow
 from app.images import decode as images
-from app.images.decoders import File, decoding, size_of
+from app.images.decoders import File, decoding, size_of, waiting_at_most
 from app.images.facts import Facts, look_at
 from app.images.raster import read_picture
 from app.sampling.draw import largest_call
@@ -38,6 +38,9 @@ from app.upscalers.runtime import SCALE
 
 Upload = bytes | Callable[[], Awaitable[File]]
 """A file, or a function that gives it once it may be decoded."""
+
+# How long somebody who waits for the answer waits until a large file may be decoded.
+_LONGEST_WAIT_S: Final = 60.0
 
 # Share of the deadline that the suggested reduction may take.
 _IN_TIME: Final = 0.8
@@ -132,7 +135,10 @@ async def decode(
     request = chosen.request
     async with context.decoding.slot(patient=patient):
         file = upload if isinstance(upload, bytes) else await upload()
-        with span("decode", {"trustscale.upload_bytes": size_of(file)}):
+        with (
+            span("decode", {"trustscale.upload_bytes": size_of(file)}),
+            waiting_at_most(math.inf if patient else _LONGEST_WAIT_S),
+        ):
             try:
                 image = await decoding(
                     read_picture,

@@ -5,18 +5,26 @@ import importlib.util
 import os
 import signal
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
+from threading import Barrier
 
 import numpy as np
 import pytest
 
-from app.errors import BadImage, DecodeLimit, ImageTooLarge
+from app.errors import BadImage, DecodeLimit, ImageTooLarge, Overloaded
 from app.images.decode import Limits, decode
-from app.images.decoders import DecoderFailed, decoding, in_decoder
+from app.images.decoders import (
+    DecoderFailed,
+    _decoders,
+    decoding,
+    in_decoder,
+    waiting_at_most,
+)
 from app.system import usable_cores
 from tests.factories import encoded, photo
 from tests.images import hostile, work
-from tests.waiting import cancelled, until
+from tests.waiting import PATIENCE_S, block_until, cancelled, until
 
 LIMITS = Limits()
 
@@ -117,6 +125,43 @@ class TestPlaces:
                 (tmp_path / "end").touch()
             assert all(one.result() for one in slow)
 
+    def test_waiting_for_memory_takes_no_place(self, tmp_path):
+        """Whoever waits for memory, as many as there are places and more, keeps nobody out."""
+        with ThreadPoolExecutor(64) as threads:
+            wait = in_decoder, work.admitted_until, b"", 2**40, tmp_path / "end"
+            assert in_decoder(work.process, b"")
+            large = [threads.submit(*wait) for _ in range(4 * usable_cores() + 2)]
+            try:
+                block_until(lambda: len(_decoders.memory._waiting) == len(large) - 1)
+                assert threads.submit(in_decoder, work.process, b"").result(PATIENCE_S)
+                assert not any(one.done() for one in large)
+            finally:
+                (tmp_path / "end").touch()
+            assert all(one.result() for one in large)
+
+    def test_waiting_for_memory_ends(self, tmp_path):
+        """A client is told to come again; a file that few bytes suffice for does not wait."""
+        end = tmp_path / "end"
+        with ThreadPoolExecutor(1) as threads:
+            first = threads.submit(in_decoder, work.admitted_until, b"", 2**40, end)
+            try:
+                block_until(lambda: _decoders.memory._held)
+                with waiting_at_most(0.01):
+                    with pytest.raises(Overloaded, match="waiting to be decoded"):
+                        in_decoder(work.hungry, b"", 2**40, 1)
+                    assert in_decoder(work.hungry, b"", 2**20, 1)
+            finally:
+                end.touch()
+            assert first.result()
+
+    def test_further_files_of_a_client_yield_to_others(self):
+        """Their priorities fall so fast that all together get less than twice the first's time."""
+        with ExitStack() as stack:
+            mine = [stack.enter_context(_decoders.nice("a")) for _ in range(5)]
+            assert mine == [4, 9, 14, 19, 19]
+            assert stack.enter_context(_decoders.nice("b")) == mine[0]
+        assert in_decoder(work.nice, b"") == mine[0]
+
     def test_large_ones_take_turns(self, tmp_path):
         with ThreadPoolExecutor(3) as threads:
             many = [threads.submit(in_decoder, work.alone, b"", 2**40, tmp_path) for _ in range(3)]
@@ -124,6 +169,18 @@ class TestPlaces:
 
 
 def test_the_process_is_replaced():
-    parent = in_decoder(work.parent, b"")
-    os.kill(parent, signal.SIGKILL)
-    assert in_decoder(work.parent, b"") != parent
+    """By one for all, however many find that it is gone."""
+    count = 32
+    together = Barrier(count)
+
+    def found():
+        together.wait()
+        return in_decoder(work.parent, b"")
+
+    with ThreadPoolExecutor(count) as threads:
+        for _ in range(3):
+            parent = in_decoder(work.parent, b"")
+            os.kill(parent, signal.SIGKILL)
+            parents = {one.result() for one in [threads.submit(found) for _ in range(count)]}
+            assert len(parents) == 1
+            assert parent not in parents

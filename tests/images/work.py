@@ -35,6 +35,19 @@ def until_there(data, path):
     return True
 
 
+def admitted_until(data, pixels, path):
+    """Wait for the path with so many pixels admitted."""
+    admit(pixels)
+    return until_there(data, path)
+
+
+def nice(data):
+    """The priority that it runs at once it is slow."""
+    while not (found := os.getpriority(os.PRIO_PROCESS, 0)):
+        time.sleep(PAUSE_S)
+    return found
+
+
 def alone(data, pixels, folder):
     """Whether nobody else is here, once so many pixels are admitted."""
     admit(pixels)
