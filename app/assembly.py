@@ -74,6 +74,7 @@ class Parts:
                 self.stores.monitor,
                 self.canaries.policies,
                 keeps_pictures=self.serves,
+                throughput=self.service.throughput,
             ),
             "webhook": WebhookHandler(self.stores.jobs, self.settings.webhooks),
         }

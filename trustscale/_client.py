@@ -6,8 +6,8 @@ import asyncio
 import json
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Mapping
-from contextlib import closing
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
 from typing import Any, Final, Generic, Self, TypeVar, Unpack, cast
 
 import httpx
@@ -209,6 +209,38 @@ class _Service(Generic[J]):
         return await self._sent("", pairs, manifest(groups, scenes), on_sent, naming)
 
     @method
+    async def plan(
+        self,
+        /,
+        pairs: Pairs | Tar,
+        *,
+        extends: str | None = None,
+        groups: Mapping[str, str] | None = None,
+        scenes: Mapping[str, str] | None = None,
+        group_by: str | None = None,
+        scene_by: str | None = None,
+        on_sent: Progress | None = None,
+        **config: Unpack[CalibrationOptions],
+    ) -> dict[str, Any]:
+        """What a calibration would take (admin): calls, price, seconds; nothing is made.
+
+        `extends` names the calibration that the pairs would be added to. Other arguments are as of
+        `calibrate`.
+        """
+        fields = form(
+            group_by=group_by or (GROUP if groups else None),
+            scene_by=scene_by,
+            config=None if extends else json.dumps(checked(CalibrationOptions, config)),
+            dry_run=True,
+        )
+        path = "" if extends is None else f"/{extends}/pairs"
+        with _form(pairs, manifest(groups, scenes), on_sent, fields) as sent:
+            found: dict[str, Any] = await self._session.document(
+                "POST", f"{CALIBRATIONS}{path}", "calls", **sent
+            )
+        return found
+
+    @method
     async def extend(
         self,
         calibration: str,
@@ -367,21 +399,25 @@ class _Service(Generic[J]):
         on_sent: Progress | None,
         fields: dict[str, str],
     ) -> J:
-        named = {} if table is None else {"manifest": ("manifest.csv", table)}
-        with closing(archive_of(pairs, on_sent)) as archive:
-            return await self._begun(
-                "POST",
-                f"{CALIBRATIONS}{path}",
-                files={"archive": ("pairs", archive), **named},
-                data=fields,
-                headers={"Idempotency-Key": secrets.token_hex(16)},
-                timeout=_UPLOAD_TIMEOUT,
-            )
+        with _form(pairs, table, on_sent, fields) as sent:
+            headers = {"Idempotency-Key": secrets.token_hex(16)}
+            return await self._begun("POST", f"{CALIBRATIONS}{path}", headers=headers, **sent)
 
     async def _begun(self, verb: str, path: str, **options: Any) -> J:
         return self._job(
             self._session, await self._session.document(verb, path, "state", **options)
         )
+
+
+@contextmanager
+def _form(
+    pairs: Pairs | Tar, table: bytes | None, on_sent: Progress | None, fields: dict[str, str]
+) -> Iterator[dict[str, Any]]:
+    """The options of a request that sends pairs."""
+    named = {} if table is None else {"manifest": ("manifest.csv", table)}
+    with closing(archive_of(pairs, on_sent)) as archive:
+        files = {"archive": ("pairs", archive), **named}
+        yield {"files": files, "data": fields, "timeout": _UPLOAD_TIMEOUT}
 
 
 class Trustscale(_Service[Job], Blocking):

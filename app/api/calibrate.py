@@ -21,6 +21,7 @@ from app.api.jobs import JobOut, Webhook, accepted
 from app.api.openapi import CONFIG, body_of
 from app.api.problems import problem_responses
 from app.calibration import file
+from app.calibration.admin import Plan
 from app.calibration.archive import ArchiveLimits, archive_files
 from app.calibration.config import CalibrationConfig
 from app.calibration.guarantee import AnyGuarantee
@@ -41,6 +42,9 @@ MAX_PATH: Final = 4096  # no system has longer ones
 router = admin_router()
 
 _CALIBRATIONS = "/calibrations"
+_PLANNED: Final[dict[int | str, dict[str, Any]]] = {
+    200: {"model": Plan, "description": "What it would take (`dry_run`)."}
+}
 _CREATE_PROBLEMS = problem_responses(
     "not-found", "bad-pairs", "bad-request", "image-too-large", "unsupported-media"
 )
@@ -79,13 +83,19 @@ class PairsForm:
     x: Annotated[list[UploadFile] | None, File()] = None
     y: Annotated[list[UploadFile] | None, File()] = None
     webhook: Webhook = None
+    dry_run: Annotated[
+        bool,
+        Form(
+            description="Check the pairs and say what they would take; nothing is stored or "
+            "generated."
+        ),
+    ] = False
 
     def pairs(self) -> dict[str, Any]:
         """The arguments of `CalibrationAdmin.create` that the form brings."""
         return {
             "naming": Naming(self.group_by or None, self.scene_by or None),
             "table": None if self.manifest is None else _content(self.manifest),
-            "webhook": self.webhook,
         }
 
     def files(self) -> Iterator[NamedFile]:
@@ -104,7 +114,7 @@ PairsFormDep = Annotated[PairsForm, Depends()]
     _CALIBRATIONS,
     status_code=202,
     response_model=JobOut,
-    responses=_CREATE_PROBLEMS,
+    responses={**_PLANNED, **_CREATE_PROBLEMS},
     max_body_size=MAX_ARCHIVE_BYTES,
     form_limits=_FORM_LIMITS,
 )
@@ -116,12 +126,17 @@ async def create_calibration(
     config: Config = "{}",
     _: IdempotencyKey = None,
 ) -> Response:
-    """Calibrate from pairs, or only from high-resolution images and a degradation."""
+    """Calibrate from pairs, or only from high-resolution images and a degradation.
+
+    Where pairs are measured already under the same settings, nothing is generated again.
+    """
     state.settings.webhooks.check(form.webhook)
+    if form.dry_run:
+        return await _planned(state, config_of(config), form, actor)
 
     async def make() -> StoredResponse:
         job = await state.admin.create(
-            config_of(config), form.files, created_by=actor, **form.pairs()
+            config_of(config), form.files, created_by=actor, webhook=form.webhook, **form.pairs()
         )
         await state.audit("calibration.create", actor, job=job.id)
         return StoredResponse(job.id, accepted(job))
@@ -170,7 +185,11 @@ async def import_calibration(
     f"{_CALIBRATIONS}/{{calibration_id}}/pairs",
     status_code=202,
     response_model=JobOut,
-    responses={**_CREATE_PROBLEMS, **problem_responses("conflict", "calibration-mismatch")},
+    responses={
+        **_PLANNED,
+        **_CREATE_PROBLEMS,
+        **problem_responses("conflict", "calibration-mismatch"),
+    },
     max_body_size=MAX_ARCHIVE_BYTES,
     form_limits=_FORM_LIMITS,
 )
@@ -186,12 +205,19 @@ async def extend_calibration(
 ) -> Response:
     """A new calibration of the old pairs and these; nothing is generated again for the old ones."""
     state.settings.webhooks.check(form.webhook)
+    parent = await state.admin.finished(calibration_id)
+    config = CalibrationConfig.of(parent.manifest, activate=activate, force=force)
+    if form.dry_run:
+        return await _planned(state, config, form, actor, parent=parent)
 
     async def make() -> StoredResponse:
-        parent = await state.admin.finished(calibration_id)
-        config = CalibrationConfig.of(parent.manifest, activate=activate, force=force)
         job = await state.admin.create(
-            config, form.files, created_by=actor, parent=parent, **form.pairs()
+            config,
+            form.files,
+            created_by=actor,
+            parent=parent,
+            webhook=form.webhook,
+            **form.pairs(),
         )
         await state.audit("calibration.extend", actor, parent=parent.id, job=job.id)
         return StoredResponse(job.id, accepted(job))
@@ -394,6 +420,13 @@ def _field(place: tuple[int | str, ...]) -> str:
 
 def _location(calibration: str) -> dict[str, str]:
     return {"Location": f"{router.prefix}{_CALIBRATIONS}/{calibration}"}
+
+
+async def _planned(
+    state: State, config: CalibrationConfig, form: PairsForm, actor: str, **more: Any
+) -> Response:
+    plan = await state.admin.plan(config, form.files, created_by=actor, **form.pairs(), **more)
+    return JSONResponse(plan.model_dump(mode="json"))
 
 
 async def _once(

@@ -6,12 +6,17 @@ The id of its job leads to a calibration, also before it is made.
 from __future__ import annotations
 
 import asyncio
+import io
 import math
 import secrets
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, NamedTuple
+
+from PIL import Image
+from pydantic import BaseModel, Field
 
 from app.calibration import file, pictures
 from app.calibration.active import Calibrations, Changes
@@ -22,18 +27,27 @@ from app.calibration.intake import Files, Intake, Keep, alike_in_words, find, ta
 from app.calibration.labels import Labelling
 from app.calibration.layout import Naming, PairFiles
 from app.calibration.manifest import REMOVED
-from app.calibration.measure import check_measurable
-from app.calibration.pairs import check_left_out
+from app.calibration.measure import check_measurable, reduce_pair
+from app.calibration.pairs import check_left_out, load_pair
 from app.calibration.record import Calibration
 from app.conformal.fidelity import clips
-from app.errors import BadRequest, Conflict, NotFound, TrustscaleError, UpscalerError
+from app.errors import (
+    BadCalibration,
+    BadInput,
+    BadRequest,
+    Conflict,
+    NotFound,
+    TrustscaleError,
+    UpscalerError,
+)
 from app.jobs.queue import JobQueue
-from app.sampling.draw import Throughput
-from app.sampling.pipeline import Pipeline, guard, identify
+from app.sampling.draw import PAIRS, Throughput
+from app.sampling.pipeline import Pipeline, guard, identify, measure
 from app.stores.base import Activation, Job, JobState, JobStatus, Stores, uploads_for
-from app.upscalers.base import AUTO, Upscaler, named
+from app.upscalers.base import AUTO, Source, Upscaler, named
 
 _HOUR_S: Final = 3600.0
+_TRIAL_SIDE: Final = 128  # of a timed X, in pixels
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +70,7 @@ class Costs:
     at_once: int = 1
 
     async def of(
-        self, upscaler: Upscaler, *, pairs: int, samples: int, pixels: float
+        self, upscaler: Upscaler, pipeline: Pipeline, *, pairs: int, pixels: float
     ) -> Mapping[str, str]:
         """Calls, and where known seconds and price, as the job store keeps them.
 
@@ -64,15 +78,10 @@ class Costs:
         pixels: of X, on average.
         """
         capabilities, tariff = upscaler.capabilities, self.tariff(upscaler.name)
-        if capabilities.by_tiles and self.throughput.seconds_per_megapixel(upscaler) is None:
-            with suppress(UpscalerError):
-                await self.throughput.measure(upscaler)
-        calls = math.ceil(samples / capabilities.samples_per_call) * pairs
+        calls = math.ceil(pipeline.samples / capabilities.samples_per_call) * pairs
         costs = {"calls": str(calls)}
-        if (seconds := self.throughput.estimate(upscaler, round(pixels), samples)) is not None:
-            # A local model takes all cores for a pair.
-            beside = 1 if capabilities.by_tiles else min(capabilities.concurrency, self.at_once)
-            estimate = seconds * pairs / beside
+        if (seconds := await self._of_a_pair(upscaler, pipeline, pixels)) is not None and pairs:
+            estimate = seconds * pairs
             if tariff.most_per_hour is not None:
                 estimate = max(estimate, _HOUR_S * ((calls - 1) // tariff.most_per_hour))
             costs["estimate_s"] = f"{estimate:.1f}"
@@ -80,8 +89,64 @@ class Costs:
             costs["price"] = f"{calls * tariff.price:.10g}"
         return costs
 
+    async def _of_a_pair(
+        self, upscaler: Upscaler, pipeline: Pipeline, pixels: float
+    ) -> float | None:
+        """Seconds that each pair adds; None: not known before the first.
+
+        They are known of earlier calibrations. A local model is tried, since that is free; of
+        another one requests tell how long its samples take.
+        """
+        asked = (upscaler, round(pixels), pipeline.samples)
+        seconds = self.throughput.estimate(*asked, PAIRS)
+        if seconds is None and upscaler.capabilities.by_tiles:
+            with suppress(UpscalerError, BadInput):
+                await self._try(upscaler, pipeline)
+            seconds = self.throughput.estimate(*asked, PAIRS)
+        if seconds is None and (of_samples := self.throughput.estimate(*asked)) is not None:
+            seconds = of_samples / min(upscaler.capabilities.concurrency, self.at_once)
+        return seconds
+
+    async def _try(self, upscaler: Upscaler, pipeline: Pipeline) -> None:
+        """Time small pairs, as many at once as a job measures, after one that wakes the model."""
+        picture = Image.effect_noise((_TRIAL_SIDE * pipeline.scale,) * 2, 50).convert("RGB")
+        picture.save(file := io.BytesIO(), "PNG")
+
+        async def one() -> None:
+            made: dict[str, Any] = {"degradation": None, "seed": 0}
+            pair = await asyncio.to_thread(
+                load_pair, "trial", file.getvalue(), None, pipeline, **made
+            )
+            found = await measure(
+                upscaler, Source(pair.x, pair.facts), pipeline, pair.seed, truth=pair.seen
+            )
+            await asyncio.to_thread(reduce_pair, pair, found, pipeline)
+
+        await one()
+        started = time.perf_counter()
+        await asyncio.gather(*(one() for _ in range(self.at_once)))
+        seconds = (time.perf_counter() - started) / self.at_once
+        self.throughput.note(upscaler, _TRIAL_SIDE**2, pipeline.samples, seconds, PAIRS)
+
 
 _JOB_PREFIX = "job-"
+
+
+class Plan(BaseModel):
+    """What a calibration would take; nothing is stored or generated for it."""
+
+    pictures: int = Field(description="Pictures that can be used.")
+    pairs: int = Field(description="Pairs that they make: each as several kinds of upload.")
+    calls: int = Field(description="Of the upscaler, without retries; none for measured pairs.")
+    price: float | None = Field(description="Of these calls, where that of one is configured.")
+    estimate_s: float | None = Field(
+        description="About how long they take, by earlier calls; null: no call was measured yet."
+    )
+    done: str | None = Field(
+        description="The calibration in which all of these pairs are measured already."
+    )
+    skipped: list[dict[str, str]] = Field(description="Pictures that cannot be used, and why.")
+    warnings: list[str]
 
 
 class Asked(NamedTuple):
@@ -172,14 +237,56 @@ class CalibrationAdmin:
     ) -> Job:
         """The job of this id, one of `ids` created together; costs are without `measured` pairs."""
         request = asked.request
-        costs = await self.costs.of(
-            self.upscalers[request.upscaler],
-            pairs=len(request.pairs) - measured,
-            samples=request.pipeline.samples,
-            pixels=asked.pixels,
-        )
+        costs = await self._costs(asked, measured)
         also = " ".join(one for one in ids[1:] if job_id == ids[0])
         return request.as_job(job_id, warnings=asked.warnings, also=also or None, **about, **costs)
+
+    async def plan(self, config: CalibrationConfig, files: Files, **more: Any) -> Plan:
+        """What `create` with the same arguments would take. Raises as it does."""
+        found = await self._asked(config, files, **more)
+        return await self._planned(found, [0] * len(found))
+
+    async def _planned(self, found: Sequence[Asked], measured: Sequence[int]) -> Plan:
+        costs = [await self._costs(one, n) for one, n in zip(found, measured, strict=True)]
+        first = found[0].request
+
+        def total(name: str) -> float | None:
+            known = [float(cost[name]) for cost in costs if name in cost]
+            return sum(known) if known else None
+
+        return Plan(
+            pictures=len({pair.source for pair in first.pairs}),
+            pairs=len(first.pairs),
+            calls=int(total("calls") or 0),
+            price=total("price"),
+            estimate_s=total("estimate_s"),
+            done=first.done,
+            skipped=first.skipped,
+            warnings=(found[0].warnings or "").splitlines(),
+        )
+
+    async def _costs(self, asked: Asked, measured: int) -> Mapping[str, str]:
+        request = asked.request
+        return await self.costs.of(
+            self.upscalers[request.upscaler],
+            request.pipeline,
+            pairs=0 if request.done else len(request.pairs) - measured,
+            pixels=asked.pixels,
+        )
+
+    async def _done(self, request: CalibrationRequest) -> CalibrationRequest:
+        """The request, with the calibration that has measured all of it already, if there is one.
+
+        New labels or pairs make a new one.
+        """
+        if request.parent is not None or request.pipeline.fidelity.row.needs_label:
+            return request
+        for head in await self.stores.calibrations.heads(request.upscaler):
+            with suppress(BadCalibration, NotFound):
+                known = await self.calibrations.get(head.id)
+                if known.manifest.provenance.request == request.key:
+                    return request.model_copy(update={"done": head.id})
+        return request
 
     async def _asked(
         self,
@@ -230,7 +337,10 @@ class CalibrationAdmin:
             for upscaler, pipeline, _ in taken
         ]
         alike = "\n".join(map(alike_in_words, first.alike)) or None
-        return [Asked(request, found.pairs, alike, first.pixels) for request in requests]
+        return [
+            Asked(await self._done(request), found.pairs, alike, first.pixels)
+            for request in requests
+        ]
 
     async def derive(
         self,

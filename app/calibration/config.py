@@ -362,7 +362,10 @@ class AskedPair(BaseModel):
 
 
 class CalibrationRequest(BaseModel):
-    """A calibration job's request, as the job store keeps it."""
+    """A calibration job's request, as the job store keeps it.
+
+    done: the calibration of the same pairs under the same settings, whose measurements are used.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -374,6 +377,26 @@ class CalibrationRequest(BaseModel):
     created_by: str
     parent: str | None = None
     settings: dict[str, str] = {}
+    done: str | None = None
+
+    @property
+    def key(self) -> str:
+        """A digest that equal pairs under equal settings of what is measured always get."""
+        digest = hashlib.sha256(self.pipeline.model_dump_json().encode())
+        digest.update(self.upscaler.encode())  # several may have one fingerprint
+        settings = self.config.model_dump_json(include={"degradation", "seed", "fit_indecision"})
+        digest.update(settings.encode())
+        if self.parent is not None:
+            digest.update(self.parent.encode())
+        for pair in sorted(
+            f"{pair.name}:{pair.x_sha256}:{pair.y_sha256}:{pair.label_sha256}"
+            for pair in self.pairs
+        ):
+            digest.update(pair.encode())
+        # Scenes matter too: none may calibrate in one run and be fitted on in another.
+        for name in sorted(self.shares.fitted | self.shares.aside):
+            digest.update(name.encode())
+        return digest.hexdigest()[:24]
 
     @classmethod
     def of(cls, job: Job) -> CalibrationRequest:
@@ -418,7 +441,7 @@ class CalibrationRequest(BaseModel):
         return Job(
             id=job,
             kind="calibration",
-            progress=Progress(total=len(self.pairs), unit="pairs"),
+            progress=Progress(total=0 if self.done else len(self.pairs), unit="pairs"),
             created_at=datetime.now(UTC),
             about={"key": self.created_by.removeprefix("key "), **self.about, **about},
             request=self.model_dump(mode="json"),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -43,6 +44,7 @@ from app.calibration.record import Calibration
 from app.conformal import fidelity
 from app.errors import BadInput, BadPairs, NotFound
 from app.jobs.handlers import JobContext
+from app.sampling.draw import PAIRS, Throughput
 from app.sampling.pipeline import Measurement, identify
 from app.stores.base import Blobs, Job, JobState, MonitorStore
 from app.upscalers.base import Upscaler, image_digest
@@ -65,11 +67,14 @@ class CalibrationHandler:
     states: MonitorStore
     watched: Collection[str] = ()
     keeps_pictures: bool = True
+    throughput: Throughput = field(default_factory=Throughput)
     truths: Truths = field(default_factory=Truths)
+    _running: int = 0
 
     async def tasks(self, job: Job) -> Sequence[str]:
-        """One task per pair."""
-        return [pair.name for pair in CalibrationRequest.of(job).pairs]
+        """One task per pair that is not measured yet."""
+        request = CalibrationRequest.of(job)
+        return [] if request.done else [pair.name for pair in request.pairs]
 
     async def run(self, job: Job, task: str) -> bytes:
         """Generate for one pair and reduce it."""
@@ -79,27 +84,43 @@ class CalibrationHandler:
             raise NotFound(f"The upscaler {request.upscaler!r} is no longer configured.")
         await identify(upscaler)
         source = request.pair(task).source
+        self._running += 1
+        beside, started = self._running, time.perf_counter()
         try:
             pair = await self._load(job.id, request, task)
             pair_task = PairTask(
                 job.id, request, pair, upscaler, self._canary(job.id, request, task)
             )
-            if request.pipeline.fidelity.row.needs_label:
-                return await self._semantic(pair_task)
-            if request.shares.fitted:
-                record, measurement = await drawn(self.blobs, pair_task)
-                await self._keep_pictures(pair_task, measurement)
-                return record
-            return MEASURED + await self._measured(pair_task)
+            record = await self._record(pair_task)
+            # Those beside it took their share of the time.
+            seconds = (time.perf_counter() - started) / max(beside, self._running)
+            height, width, _ = pair.x.shape
+            samples = request.pipeline.samples
+            self.throughput.note(upscaler, height * width, samples, seconds, PAIRS)
         except BadInput as error:
             item = {"name": source, "reason": error.detail.rstrip(".")}
             if request.config.on_bad_pair == "fail":
                 raise bad_pairs([item], len(request.pairs)) from error
             return BAD + json.dumps(item).encode()
+        else:
+            return record
+        finally:
+            self._running -= 1
+
+    async def _record(self, task: PairTask) -> bytes:
+        if task.request.pipeline.fidelity.row.needs_label:
+            return await self._semantic(task)
+        if task.request.shares.fitted:
+            record, measurement = await drawn(self.blobs, task)
+            await self._keep_pictures(task, measurement)
+            return record
+        return MEASURED + await self._measured(task)
 
     async def reduce(self, job: Job, context: JobContext) -> str:
         """Make the calibration, or wait for labels."""
         request = CalibrationRequest.of(job)
+        if request.done is not None:
+            return await self._again(job.id, request)
         measured: list[MeasuredPair] = []
         skipped = [*request.skipped]
         missing = 0
@@ -126,7 +147,8 @@ class CalibrationHandler:
         request = request.model_copy(update={"pipeline": pipeline})
         asked = {pair.name: pair for pair in request.pairs}
         measured = [_named(pair, asked[pair.info.name]) for pair in (*measured, *late)]
-        calibration = await self._calibration(request, measured, skipped, job.created_at)
+        key = CalibrationRequest.of(job).key  # σ was not fitted when it was asked for
+        calibration = await self._calibration(request, key, measured, skipped, job.created_at)
         await self.calibrations.add(calibration, activate=False)
         await CanaryStore(self.blobs, self.states).publish(
             job.id,
@@ -137,8 +159,45 @@ class CalibrationHandler:
         )
         if self.keeps_pictures:
             await pictures.link(self.blobs, job.id, calibration.id, parent=request.parent)
+        return await self._finished(request, calibration, job.id)
+
+    async def _again(self, job: str, request: CalibrationRequest) -> str:
+        """The calibration of pairs that are measured already, under another name or guarantee."""
+        known = await self.calibrations.stored(str(request.done))
+        asked = {pair.name: pair for pair in request.pairs}
+        config = request.config
+        provenance = known.manifest.provenance
+
+        def made() -> Calibration:
+            return Calibration.from_pairs(
+                [_named(pair, asked[pair.info.name]) for pair in known.measured_pairs()],
+                **{
+                    **{name: value for name, value in known.manifest if name != "pairs"},
+                    "name": config.name,
+                    "default_alpha": config.default_alpha,
+                    "guarantee": config.guarantee,
+                    "provenance": provenance.model_copy(
+                        update={
+                            "note": _note(request),
+                            "attributions": config.attributions,
+                        }
+                    ),
+                },
+            )
+
+        calibration = await asyncio.to_thread(made)
+        if calibration.id != known.id:
+            canaries = CanaryStore(self.blobs, self.states)
+            await canaries.inherit(known.id, calibration.id)
+            await pictures.inherit(self.blobs, known.id, calibration.id)
+            await self.calibrations.add(calibration, activate=False)
+        return await self._finished(request, calibration, job)
+
+    async def _finished(
+        self, request: CalibrationRequest, calibration: Calibration, job: str
+    ) -> str:
         if request.config.activate:
-            await self._activate(calibration, job.id, force=request.config.force)
+            await self._activate(calibration, job, force=request.config.force)
         return f"/v1/admin/calibrations/{calibration.id}"
 
     async def _activate(self, calibration: Calibration, job: str, *, force: bool) -> None:
@@ -152,6 +211,7 @@ class CalibrationHandler:
     async def _calibration(
         self,
         request: CalibrationRequest,
+        key: str,
         measured: list[MeasuredPair],
         skipped: list[dict[str, str]],
         created_at: datetime,
@@ -187,9 +247,10 @@ class CalibrationHandler:
                 provenance=Provenance(
                     created_by=request.created_by,
                     parent=request.parent,
-                    note="\n".join(filter(None, (config.note, shares.note))) or None,
+                    note=_note(request),
                     attributions=config.attributions,
                     settings=request.settings,
+                    request=key,
                 ),
                 created_at=created_at,
             )
@@ -292,6 +353,10 @@ class CalibrationHandler:
             return reduced(info, sigma, error)
 
         return await asyncio.to_thread(labelled, waiting.info)
+
+
+def _note(request: CalibrationRequest) -> str | None:
+    return "\n".join(filter(None, (request.config.note, request.shares.note))) or None
 
 
 def _named(pair: MeasuredPair, asked: AskedPair) -> MeasuredPair:

@@ -8,7 +8,6 @@ last one stopped.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
@@ -17,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final, cast
 
-from app.calibration.admin import CalibrationAdmin
+from app.calibration.admin import CalibrationAdmin, Plan
 from app.calibration.config import CalibrationConfig, CalibrationRequest
 from app.calibration.intake import Files
 from app.calibration.layout import NamedFile, PairFiles
@@ -65,13 +64,7 @@ class LocalAdmin(CalibrationAdmin):
             ConfigError: another process is making this calibration.
         """
         places = await asyncio.to_thread(_places, files)
-        found = await self._asked(
-            config,
-            partial(files_at, places),
-            labels_are_claimed=False,
-            on_progress=self.on_checked,
-            **more,
-        )
+        found = await self._asked(config, partial(files_at, places), **self._checks, **more)
         jobs, blobs = self.stores.jobs, cast("InPlace", self.stores.blobs)
         ids, begun = [run_id(asked.request) for asked in found], []
         for asked, job_id in zip(found, ids, strict=True):
@@ -84,6 +77,17 @@ class LocalAdmin(CalibrationAdmin):
             await jobs.renew(job)
             begun.append(await self.queue.submit(job))
         return begun[0]
+
+    async def plan(self, config: CalibrationConfig, files: Files, **more: Any) -> Plan:
+        """As `CalibrationAdmin.plan`; pairs that an earlier run has measured cost nothing."""
+        places = await asyncio.to_thread(_places, files)
+        found = await self._asked(config, partial(files_at, places), **self._checks, **more)
+        measured = [len(await self.stores.jobs.recorded(run_id(one.request))) for one in found]
+        return await self._planned(found, measured)
+
+    @property
+    def _checks(self) -> dict[str, Any]:
+        return {"labels_are_claimed": False, "on_progress": self.on_checked}
 
     async def _leave(self, job: str) -> None:
         if (await self.stores.jobs.get(job)).state is JobState.SUCCEEDED:
@@ -108,21 +112,8 @@ def _places(files: Files) -> Mapping[str, str]:
 
 
 def run_id(request: CalibrationRequest) -> str:
-    """An id that equal pairs under equal settings always get, so that a run can be resumed."""
-    digest = hashlib.sha256(request.pipeline.model_dump_json().encode())
-    digest.update(request.upscaler.encode())  # several may have one fingerprint
-    settings = request.config.model_dump_json(include={"degradation", "seed", "fit_indecision"})
-    digest.update(settings.encode())
-    if request.parent is not None:
-        digest.update(request.parent.encode())
-    for key in sorted(
-        f"{pair.name}:{pair.x_sha256}:{pair.y_sha256}:{pair.label_sha256}" for pair in request.pairs
-    ):
-        digest.update(key.encode())
-    # Scenes matter too: none may calibrate in one run and be fitted on in another.
-    for name in sorted(request.shares.fitted | request.shares.aside):
-        digest.update(name.encode())
-    return f"calibrate-{digest.hexdigest()[:24]}"
+    """The id of the job of a request, so that a run can be resumed."""
+    return f"calibrate-{request.key}"
 
 
 class InPlace(Blobs):

@@ -60,7 +60,8 @@ def scene_of(pair: PairInfo) -> tuple[str, str]:
 class Provenance(BaseModel):
     """Where a calibration comes from.
 
-    `settings` has a digest for each setting of the upscaler (`settings_of`).
+    settings: a digest for each setting of the upscaler (`settings_of`).
+    request: `CalibrationRequest.key` of what was measured for it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -71,6 +72,7 @@ class Provenance(BaseModel):
     note: str | None = None
     attributions: list[str] = Field(default_factory=list)
     settings: dict[str, str] = Field(default_factory=dict)
+    request: str | None = None
 
 
 class Aside(BaseModel):

@@ -380,7 +380,7 @@ class Calibration:
         """A calibration of other pairs, with these fields changed; this is its parent."""
         facts = {name: value for name, value in self.manifest if name not in _MADE_ANEW}
         provenance = self.manifest.provenance.model_dump(
-            exclude={"software", "created_by", "parent"}
+            exclude={"software", "created_by", "parent", "request"}
         )
         facts["skipped"] = [*self.manifest.skipped, *skipped]
         facts["provenance"] = Provenance(created_by=created_by, parent=self.id, **provenance)

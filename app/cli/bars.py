@@ -20,6 +20,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from app.errors import ConfigError
+
 _LINE_EVERY_S: Final = 10.0
 _INTERRUPTED: Final = 130
 
@@ -66,6 +68,16 @@ class Bars:
     def line(self, text: str) -> None:
         """Print a line above the bars."""
         self._progress.console.print(text, soft_wrap=True, markup=False, highlight=False)
+
+    def confirmed(self, question: str) -> bool:
+        """The answer of the user. Raises ConfigError: nobody can answer."""
+        self._progress.stop()
+        try:
+            return typer.confirm(question, err=True)
+        except typer.Abort:
+            raise ConfigError(f"{question} Nobody answers: give --yes.") from None
+        finally:
+            self._progress.start()
 
 
 @contextmanager

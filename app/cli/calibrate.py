@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -24,7 +22,6 @@ from app.conformal.fidelity import metric_names
 from app.errors import BadRequest, reason_of
 from app.images.facts import BANDS, RULES, UPLOAD
 from app.upscalers.base import AUTO
-from trustscale import AsyncJob, AsyncTrustscale, Tar
 
 
 @with_options(guarantee=options.GUARANTEE, degradation=options.DEGRADATION)
@@ -138,10 +135,15 @@ def calibrate(
     attributions: Annotated[
         Path | None, typer.Option(help="A text file with one attribution per line.")
     ] = None,
+    yes: options.Yes = False,
     server: options.Server = None,
     as_json: options.Json = False,
 ) -> None:
-    """Calibrate an upscaler; a run that was interrupted continues where it stopped."""
+    """Calibrate an upscaler; a run that was interrupted continues where it stopped.
+
+    Before calls of an upscaler outside of this program it says how many, for how much and about how
+    long, and asks. Photographs that are calibrated already under these settings cost no call.
+    """
     config = _config(
         name=name,
         upscaler=upscaler,
@@ -177,12 +179,11 @@ def calibrate(
         _check_writable(export)
     if export is not None and upscaler == AUTO:
         raise typer.BadParameter("--export writes one calibration: name one upscaler.")
-    # A job of this process is activated when it has ended.
-    begun = {**config.model_dump(mode="json"), "activate": activate and server is not None}
     making = Making(
-        partial(_begin, begun),
         server,
+        config.model_dump(mode="json", exclude={"activate", "force"}),
         upscaler=upscaler,
+        yes=yes,
         activate=activate,
         force=force,
         skips=skip_bad_pairs,
@@ -198,12 +199,6 @@ def calibrate(
     for made in outcomes:
         if made.refusal is not None:
             raise made.refusal
-
-
-async def _begin(
-    sent: Mapping[str, Any], service: AsyncTrustscale, pairs: Tar, **named: Any
-) -> AsyncJob:
-    return await service.calibrate(pairs, **named, **sent)
 
 
 def _chosen(rows: list[dict[str, Any]]) -> str:

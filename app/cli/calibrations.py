@@ -25,7 +25,6 @@ from app.cli.service import ask
 from app.config_errors import mistakes
 from app.config_sources import with_options
 from app.images.compression import class_in_words
-from trustscale import AsyncJob, AsyncTrustscale, Tar
 
 app = typer.Typer(help="Stored calibrations.", no_args_is_help=True)
 
@@ -152,17 +151,12 @@ def extend(
     ] = None,
     activate: options.Activate = False,
     force: options.Force = False,
+    yes: options.Yes = False,
     server: options.Server = None,
     as_json: options.Json = False,
 ) -> None:
     """Make a calibration with more pairs; nothing is generated again for the old ones."""
-
-    async def begin(service: AsyncTrustscale, pairs: Tar, **named: Any) -> AsyncJob:
-        # A job of this process is activated when it has ended.
-        there = activate and server is not None
-        return await service.extend(calibration, pairs, activate=there, force=force, **named)
-
-    making = Making(begin, server, activate=activate, force=force)
+    making = Making(server, extends=calibration, activate=activate, force=force, yes=yes)
     for outcome in making.run(folder, Naming(group_by, scene_by)):
         shown(outcome.document, as_json=as_json)
 

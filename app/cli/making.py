@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import typer
 
 from app.calibration.intake import find_in, folder_files
 from app.calibration.layout import Naming
@@ -31,27 +33,39 @@ class Outcome(NamedTuple):
 
 
 def costs_of(job: Mapping[str, Any]) -> str:
-    """The expected cost of a job in one line."""
+    """The expected cost of a job, or of a plan for one, in one line."""
     calls, seconds, price = job["calls"], job["estimate_s"], job["price"]
     parts = [f"{calls:,} call{'s' if calls != 1 else ''} of the upscaler"]
-    if seconds is not None:
-        parts.append("a few seconds" if seconds < _FEW_S else f"about {duration(seconds)}")
     if price is not None:
         parts.append(f"for {price:g}")
+    if seconds is None:
+        parts.append("how long they take shows with the first" if calls else "nothing to wait for")
+    else:
+        parts.append("a few seconds" if seconds < _FEW_S else f"about {duration(seconds)}")
     return ", ".join(parts)
+
+
+def _question(plan: Mapping[str, Any]) -> str:
+    """What is about to be spent."""
+    kinds = plan["pairs"] // plan["pictures"]
+    each = f", each as {kinds} kinds of upload" if kinds > 1 else ""
+    return f"{plan['pictures']:,} pictures{each}: {costs_of(plan)}. Begin?"
 
 
 @dataclass(frozen=True, slots=True)
 class Making:
     """How a calibration is made.
 
-    begin: sends the pairs. server: None: this process makes it from the files in place. skips:
-    whether unusable pairs are left out.
+    config: the settings of a new one. extends: the calibration that gets the pairs instead.
+    server: None: this process makes it from the files in place. yes: whether calls of an upscaler
+    outside of this program are made without a question. skips: whether unusable pairs are left out.
     """
 
-    begin: Callable[..., Awaitable[AsyncJob]]
     server: str | None
+    config: Mapping[str, Any] = field(default_factory=dict)
+    extends: str | None = None
     upscaler: str | None = ALL
+    yes: bool = False
     activate: bool = False
     force: bool = False
     skips: bool = False
@@ -100,7 +114,20 @@ class Making:
             pairs = Tar(listed(members))
         else:
             pairs = Tar(members, partial(bars, "uploading", is_bytes=True))
-        job = await self.begin(service, pairs, group_by=naming.group_by, scene_by=naming.scene_by)
+        named: dict[str, Any] = {"group_by": naming.group_by, "scene_by": naming.scene_by}
+        if not self.yes and await self._is_outside(service):
+            plan = await service.plan(pairs, extends=self.extends, **named, **self.config)
+            if plan["calls"] and not bars.confirmed(_question(plan)):
+                raise typer.Exit(1)
+        # A job of this process is activated when it has ended.
+        there: dict[str, Any] = {
+            "activate": self.activate and self.server is not None,
+            "force": self.force,
+        }
+        if self.extends is None:
+            job = await service.calibrate(pairs, **named, **self.config, **there)
+        else:
+            job = await service.extend(self.extends, pairs, **named, **there)
         jobs = [job, *[await service.job(one) for one in job.document["also"]]]
         if self.server is not None:
             for one in jobs:
@@ -110,6 +137,15 @@ class Making:
         for one in jobs:
             bars.line(costs_of(one.document))
         return jobs
+
+    async def _is_outside(self, service: AsyncTrustscale) -> bool:
+        """Whether the calls may cost: the model is not in the program that is asked."""
+        name = None if self.upscaler == ALL else self.upscaler
+        if self.extends is not None:
+            name = (await service.calibration(self.extends))["upscaler"]
+        rows = await service.upscalers(brief=True)
+        meant = [row for row in rows if row["name"] == name or (name is None and row["default"])]
+        return any(row["kind"] != "embedded" for row in meant or rows)
 
     async def _ended(self, service: AsyncTrustscale, job: AsyncJob, bars: Bars) -> Outcome | None:
         measuring = partial(bars, "measuring pairs")
@@ -127,6 +163,8 @@ class Making:
             raise Problem(
                 {**problem.members, "type": problem.type, "detail": self._with_advice(problem)}
             ) from None
+        if not job.document["progress"]["total"]:
+            bars.line(f"already done as {document['id']}: nothing was generated")
         for item in document["skipped"]:
             bars.line(f"skipped {item['name']}: {item['reason']}")
         refusal = None

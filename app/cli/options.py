@@ -26,6 +26,8 @@ Force = Annotated[
     bool, typer.Option("--force", help="Activate it even if it serves worse than the active one.")
 ]
 
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Make the calls without asking.")]
+
 Stretch = Annotated[
     str | None,
     typer.Option(

@@ -121,7 +121,7 @@ def connect(
     write: Annotated[
         Path | None, typer.Option(help="Add the entry to this file of settings.")
     ] = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Make the call without asking.")] = False,
+    yes: options.Yes = False,
     server: options.Server = None,
     as_json: options.Json = False,
 ) -> None:

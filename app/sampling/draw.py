@@ -17,6 +17,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from statistics import median
 from typing import Any, Final
 
 import numpy as np
@@ -275,14 +276,27 @@ class _Pace:
     """Recent seconds per megapixel of one model, and its largest input in megapixels."""
 
     fingerprint: str
+    work: str
     recent: deque[float] = field(default_factory=lambda: deque(maxlen=_RECENT))
     largest: float = 0.0
+
+    @property
+    def seconds(self) -> float:
+        """Per megapixel."""
+        return median(self.recent) if self.work == PAIRS else min(self.recent)
+
+
+SAMPLES: Final = "samples"
+"""Work whose pace is that of the fastest input: its samples alone."""
+
+PAIRS: Final = "pairs"
+"""Work whose pace is usual: all that a calibration does for a pair, while others are measured."""
 
 
 class Throughput:
     """Seconds per megapixel of input and sample, by upscaler; a new fingerprint is a new model.
 
-    path: keeps them for the next process.
+    path: keeps them for the next process. Each `work` has a pace of its own.
     """
 
     def __init__(self, path: Path | None = None) -> None:
@@ -294,22 +308,26 @@ class Throughput:
         """Of input and sample; None: not known yet."""
         return min(self._of(upscaler).recent, default=None)
 
-    def estimate(self, upscaler: Upscaler, pixels: int, samples: int) -> float | None:
-        """Seconds that the samples of an input take; None: not known."""
-        pace = self._of(upscaler)
+    def estimate(
+        self, upscaler: Upscaler, pixels: int, samples: int, work: str = SAMPLES
+    ) -> float | None:
+        """Seconds that an input with so many samples takes; None: not known."""
+        pace = self._of(upscaler, work)
         megapixels = pixels / MEGA
         is_known = upscaler.capabilities.by_tiles or megapixels <= _MUCH_LARGER * pace.largest
         if not (pace.recent and is_known):
             return None
-        return min(pace.recent) * megapixels * samples
+        return pace.seconds * megapixels * samples
 
-    def note(self, upscaler: Upscaler, pixels: int, samples: int, seconds: float) -> None:
-        """Record how long the samples of an input took."""
-        pace, before = self._of(upscaler), self.seconds_per_megapixel(upscaler)
+    def note(
+        self, upscaler: Upscaler, pixels: int, samples: int, seconds: float, work: str = SAMPLES
+    ) -> None:
+        """Record how long an input with so many samples took."""
+        pace = self._of(upscaler, work)
+        before = pace.seconds if pace.recent else None
         pace.recent.append(seconds / (pixels / MEGA * samples))
         pace.largest = max(pace.largest, pixels / MEGA)
-        now = min(pace.recent)
-        if before is None or not 0.8 < now / before < 1.25:
+        if before is None or not 0.8 < pace.seconds / before < 1.25:
             self._keep(upscaler.name, pace)
 
     async def measure(self, upscaler: Upscaler) -> None:
@@ -322,21 +340,22 @@ class Throughput:
         self._of(upscaler).recent.clear()
         self.note(upscaler, _TRIAL_SIDE**2, 1, seconds)
 
-    def _of(self, upscaler: Upscaler) -> _Pace:
-        pace = self._paces.get(upscaler.name)
+    def _of(self, upscaler: Upscaler, work: str = SAMPLES) -> _Pace:
+        key = f"{upscaler.name}:{work}"  # no name of an upscaler holds a colon
+        pace = self._paces.get(key)
         if pace is None or pace.fingerprint != upscaler.fingerprint:
-            pace = _Pace(upscaler.fingerprint)
-            kept = self._kept.get(upscaler.name, {})
+            pace = _Pace(upscaler.fingerprint, work)
+            kept = self._kept.get(key, {})
             if kept.get("fingerprint") == pace.fingerprint:
                 pace.recent.append(kept["seconds_per_megapixel"])
                 pace.largest = kept["megapixels"]
-            self._paces[upscaler.name] = pace
+            self._paces[key] = pace
         return pace
 
     def _keep(self, name: str, pace: _Pace) -> None:
-        self._kept[name] = {
+        self._kept[f"{name}:{pace.work}"] = {
             "fingerprint": pace.fingerprint,
-            "seconds_per_megapixel": min(pace.recent),
+            "seconds_per_megapixel": pace.seconds,
             "megapixels": pace.largest,
         }
         if self._path is not None:

@@ -20,7 +20,9 @@ from app.calibration.insight import coarser, leaked
 from app.conformal import HighProbabilityCurve, RiskCurve, Staircase
 from app.conformal.high_probability import leakage_bound, minimal_n
 from app.errors import BadRequest
-from app.sampling.draw import Throughput
+from app.sampling.draw import PAIRS, Throughput
+from app.sampling.pipeline import Pipeline
+from app.upscalers.base import Capabilities
 from tests.factories import changed, in_groups
 from tests.fakes import FakeUpscaler
 
@@ -188,4 +190,25 @@ async def test_what_is_known(tariff, pairs, costs):
     upscaler, throughput = FakeUpscaler(), Throughput()
     throughput.note(upscaler, 10**6, 1, 1.0)
     found = Costs(throughput, lambda _: tariff, at_once=2)
-    assert await found.of(upscaler, pairs=pairs, samples=2, pixels=1e6) == costs
+    pipeline = Pipeline(fingerprint="fake:1", scale=2, samples=2)
+    assert await found.of(upscaler, pipeline, pairs=pairs, pixels=1e6) == costs
+
+
+async def test_pairs_that_were_measured_tell_more_than_samples():
+    """Half of them took three seconds or more, whatever their samples took."""
+    upscaler, throughput = FakeUpscaler(), Throughput()
+    pipeline = Pipeline(fingerprint="fake:1", scale=2, samples=2)
+    throughput.note(upscaler, 10**6, 2, 0.1)
+    for seconds in (1.0, 3.0, 9.0):
+        throughput.note(upscaler, 10**6, 2, seconds, PAIRS)
+    found = await Costs(throughput, at_once=2).of(upscaler, pipeline, pairs=10, pixels=1e6)
+    assert found == {"calls": "20", "estimate_s": "30.0"}
+
+
+async def test_a_local_model_is_tried():
+    """So an estimate exists before its first calibration; it holds all that a pair takes."""
+    capabilities = Capabilities(concurrency=1, by_tiles=True)
+    upscaler = FakeUpscaler(seconds=0.2, capabilities=capabilities)
+    pipeline = Pipeline(fingerprint="fake:1", scale=2, samples=2)
+    found = await Costs(at_once=2).of(upscaler, pipeline, pairs=100, pixels=128**2)
+    assert float(found["estimate_s"]) >= 10

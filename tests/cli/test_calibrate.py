@@ -1,8 +1,10 @@
 """`trustscale calibrate`, and how it continues after an interruption."""
 
 import asyncio
+import io
 import json
 import signal
+import sys
 from functools import partial
 from types import SimpleNamespace
 
@@ -53,6 +55,32 @@ def test_here_and_there(at, run, place):
     text = run("calibrations", "show", here["id"]).out
     assert "with probability 0.7 (wsr)" in text
     assert "night: 2 scenes" in text
+
+
+@pytest.mark.parametrize("where", ["run", "at"])
+def test_nothing_is_spent_unasked(request, place, where, monkeypatch):
+    """Calls of a provider are counted, with their price, before the first; of ours they begin."""
+    command = request.getfixturevalue(where)
+    model = request.getfixturevalue("server" if where == "at" else "place")
+    model = model.upscaler if where == "at" else request.getfixturevalue("upscaler")
+    truths(place / "photos", 3)
+    model.kind = "http"
+    arguments = ("calibrate", "photos", "--mixture", "none", "--json")
+    said = "3 pictures: 3 calls of the upscaler, how long they take shows with the first. Begin?"
+    for answer, code in (("", 2), ("n\n", 1)):
+        monkeypatch.setattr(sys, "stdin", io.StringIO(answer))
+        refused = command(*arguments)
+        assert (refused.code, refused.out.strip()) == (code, "")
+        assert said in refused.err
+    assert model.calls == []
+    assert command("jobs", "list").out == "No job is queued or running.\n"
+    monkeypatch.setattr(sys, "stdin", io.StringIO("y\n"))
+    made = command(*arguments)
+    assert (made.code, len(model.calls)) == (0, 3)
+    assert command(*arguments).json["id"] == made.json["id"]
+    truths(place / "more", 5)
+    assert command("calibrate", "more", "--mixture", "none", "--yes").code == 0
+    assert len(model.calls) == 8
 
 
 def test_only_its_upscaler_is_opened(run, place, monkeypatch):
@@ -240,8 +268,13 @@ def test_only_missing_pairs_are_generated(run, place, upscaler, monkeypatch):
     monkeypatch.setenv("TRUSTSCALE_DATA_DIR", str(place / "other"))
     assert run(*MADE).json["thresholds"] == resumed.json["thresholds"]
     calls = len(upscaler.calls)
-    assert run(*MADE).code == 0  # what has succeeded is measured anew
-    assert len(upscaler.calls) == calls + 20
+    again = run(*MADE)  # another guarantee or name of the same pairs
+    assert "0 calls of the upscaler" in again.err
+    assert f"already done as {again.json['id']}" in again.err
+    assert (again.json["name"], again.json["default_alpha"]) == (None, 0.1)
+    assert run(*MADE).json["id"] == again.json["id"]
+    assert again.json["thresholds"] == resumed.json["thresholds"]
+    assert len(upscaler.calls) == calls
 
 
 def test_a_file_that_vanished(run, place, upscaler):

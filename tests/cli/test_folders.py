@@ -231,7 +231,7 @@ class TestServer:
         upscaler, folder = FakeUpscaler(), place / "slow"
         folder.mkdir()
         pace = {"fingerprint": "fake:1", "seconds_per_megapixel": 1e6, "megapixels": 1}
-        (folder / "throughput.json").write_text(json.dumps({"fake": pace}))
+        (folder / "throughput.json").write_text(json.dumps({"fake:samples": pace}))
         small(place, "a.png")
         calibrations = [aside(calibration_of(upscaler))]
         slow = gateway(folder, upscaler, calibrations=calibrations, request_timeout_s=10)
