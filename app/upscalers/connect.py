@@ -104,14 +104,10 @@ async def look(wanted: ConnectRequest) -> Suggestion:
         found = Suggestion("an API that is described already", where)
         return _named(found, wanted, parts.hostname or "")
     base, path = _split(parts)
-    async with _upstream(wanted, base) as upstream:
-        for read in (_replicate, _oip, _gradio, _openapi):
-            try:
-                suggestion = await read(upstream, path, wanted.settings)
-            except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
-                raise BadRequest("The description that the server gives cannot be read.") from error
-            if suggestion is not None:
-                return _named(suggestion, wanted, parts.hostname or "")
+    for above, rest in _above(base, path):
+        suggestion = await _described(wanted, above, rest)
+        if suggestion is not None:
+            return _named(suggestion, wanted, parts.hostname or "")
     known = [
         name
         for name in preset_names()
@@ -122,6 +118,29 @@ async def look(wanted: ConnectRequest) -> Suggestion:
         f"No description of an upscaler is at {base}; tried /v2 (Triton, KServe, MLServer), "
         f"/config (Gradio), /openapi.json (Cog, OpenAPI) and /docs.json.{hint}"
     )
+
+
+def _above(base: str, path: str) -> Iterator[tuple[str, str]]:
+    """The address and those above it: a pasted one may be that of a call, or of a web page."""
+    origin = "{0.scheme}://{0.netloc}".format(urlsplit(base))
+    while True:
+        yield base, path
+        if base == origin:
+            return
+        base, _, last = base.rpartition("/")
+        path = f"/{last}{path}"
+
+
+async def _described(wanted: ConnectRequest, base: str, path: str) -> Suggestion | None:
+    async with _upstream(wanted, base) as upstream:
+        for read in (_replicate, _oip, _gradio, _openapi):
+            try:
+                suggestion = await read(upstream, path, wanted.settings)
+            except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+                raise BadRequest("The description that the server gives cannot be read.") from error
+            if suggestion is not None:
+                return suggestion
+    return None
 
 
 async def attempt(entry: Entry, wanted: ConnectRequest) -> Trial:
@@ -264,7 +283,7 @@ async def _gradio(upstream: Upstream, _: str, settings: Entry) -> Suggestion | N
 
 
 async def _openapi(upstream: Upstream, path: str, settings: Entry) -> Suggestion | None:
-    """A Cog container, or the best operation of any other description."""
+    """A Cog container, or the operation at this path, or else the best, of another description."""
     wanted = first(settings, "/request/path")
     for place in [path] if path.endswith(".json") else ["/openapi.json", "/docs.json"]:
         document = await _document(upstream, place)
@@ -273,7 +292,9 @@ async def _openapi(upstream: Upstream, path: str, settings: Entry) -> Suggestion
             found = entries.of_predictions(document, where, "a Cog container")
         else:
             where = {"kind": "http", "url": upstream.base}
-            found = entries.of_openapi(document, where, wanted)
+            found = entries.of_openapi(document, where, wanted or path)
+            if found is None and not wanted:
+                found = entries.of_openapi(document, where, None)
         if found is not None:
             return found
     return None
@@ -308,19 +329,21 @@ async def _upstream(wanted: ConnectRequest, base: str) -> AsyncIterator[Upstream
 
 
 def _of_file(wanted: ConnectRequest) -> Suggestion:
-    path = Path(wanted.address).resolve()
+    path = Path(wanted.address)
     found = Suggestion("an ONNX file", {"kind": "embedded", "model": str(path)})
     return _named(found, wanted, path.stem)
 
 
 def _named(found: Suggestion, wanted: ConnectRequest, of: str) -> Suggestion:
     """The suggestion with a name and the given settings. Raises BadRequest."""
-    name = re.sub("[^A-Za-z0-9._-]+", "-", of.rsplit("/", 1)[-1]).strip("-._")[:64]
+    name = _slug(of)
     model = str(found.entry.get("model", "")).partition(":")[0].rpartition("/")[2]
     if found.entry["kind"] in {"replicate", "oip"}:
         name = model or name
     elif re.fullmatch(r"[\d.]+|localhost", name):
-        name = found.entry["kind"]
+        called = re.sub("(?i)^(fastapi|api)$", "", found.title)
+        operation = str(first(found.entry, "/request/path") or "").rpartition("/")[2]
+        name = _slug(called) or _slug(operation) or found.entry["kind"]
     found.entry = merge({"name": name or "upscaler", **found.entry}, wanted.settings)
     config_of(found.entry)
     found.needs = [one for one in found.needs if not find(found.entry, f"/{one.replace('.', '/')}")]
@@ -330,6 +353,10 @@ def _named(found: Suggestion, wanted: ConnectRequest, of: str) -> Suggestion:
     except ValueError as error:
         raise BadRequest("The description that the server gives cannot be read.") from error
     return found
+
+
+def _slug(text: str) -> str:
+    return re.sub("[^A-Za-z0-9._-]+", "-", text).strip("-._")[:64]
 
 
 def _parts(address: str) -> SplitResult:

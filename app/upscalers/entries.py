@@ -26,6 +26,7 @@ _NO_IMAGE: Final = re.compile(r"mask|output|format|reference|name|type", re.IGNO
 _SEED: Final = re.compile(r"(^|_)seeds?$", re.IGNORECASE)
 _SCALE: Final = re.compile(r"scale|factor", re.IGNORECASE)
 _UPSCALES: Final = re.compile(r"upscal|super|enhanc|restor|sharp|resol", re.IGNORECASE)
+_SECRET: Final = re.compile(r"key|token|auth|secret", re.IGNORECASE)
 _MOST_SEED: Final = 2**31 - 1
 _JSON: Final = "application/json"
 _FORM: Final = "multipart/form-data"
@@ -41,12 +42,14 @@ class Suggestion:
     entry: without `scale`, which only an answer shows.
     needs: settings that the model requires and a person must give.
     notes: what a person should look at.
+    title: what it calls itself.
     """
 
     what: str
     entry: Entry
     needs: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    title: str = ""
 
 
 class _Fields(NamedTuple):
@@ -165,6 +168,7 @@ def of_openapi(document: Any, where: Entry, path: str | None) -> Suggestion | No
     if not able:
         return None
     _, best = max(able, key=lambda one: one[0])
+    best.title = str(first(document, "/info/title") or "")
     others = {one.entry["request"]["path"] for _, one in able} - {best.entry["request"]["path"]}
     if others:
         best.notes.append(f"Other operations take pictures, too: {', '.join(sorted(others))}.")
@@ -190,15 +194,17 @@ def _operations(document: Any, where: Entry) -> Iterator[tuple[int, Suggestion]]
                     fields["method"] = "PUT"
                 answers = _answers(operation, document)
                 is_picture = any(name.startswith("image/") for name in answers)
+                own, headers = _headers(operation, operations, document)
                 entry = {
                     **where,
+                    **own,
                     "request": fields,
                     **({"seed": {"min": 1, "max": seed_max}} if seed_max else {}),
                     "answer": {"image": "body" if is_picture else "json"},
                 }
                 text = f"{path} {operation.get('operationId')} {operation.get('summary')}"
                 score = 4 * bool(_UPSCALES.search(text)) + 2 * is_picture + (kind == _FORM)
-                needs = [f"request.{name}" for name in needed]
+                needs = [*headers, *(f"request.{name}" for name in needed)]
                 yield score, Suggestion("an HTTP API with an OpenAPI description", entry, needs)
 
 
@@ -221,6 +227,33 @@ def _request(kind: str, media: Any, document: Any) -> tuple[dict[str, Any], int,
     image = "{image_data_uri}" if is_link else "{image_b64}"
     request = {"form": "json", "json": {found.image: image} | seed | found.fixed}
     return request, largest, [f"json.{name}" for name in found.needed]
+
+
+def _headers(
+    operation: Mapping[str, Any], of_path: Mapping[str, Any], document: Any
+) -> tuple[Entry, list[str]]:
+    """The settings of the header that takes the token, and further headers that are needed."""
+    declared = [
+        one
+        for place in (of_path, operation)
+        for each in place.get("parameters") or ()
+        if (one := _resolved(each, document)).get("in") == "header"
+    ]
+    schemes = [
+        _resolved(one, document)
+        for _, one in _items(first(document, "/components/securitySchemes"))
+    ]
+    keys = [one for one in schemes if one.get("type") == "apiKey" and one.get("in") == "header"]
+    names = [str(one.get("name")) for one in (*declared, *keys) if one.get("name")]
+    token = next((name for name in names if _SECRET.search(name)), None)
+    needed = [
+        f"headers.{one['name']}"
+        for one in declared
+        if one.get("required") and not _SECRET.search(str(one.get("name")))
+    ]
+    if token is None or token.lower() == "authorization":
+        return {}, needed
+    return {"token_header": token, "token_scheme": ""}, needed
 
 
 def _answers(operation: Any, document: Any) -> list[str]:

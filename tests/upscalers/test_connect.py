@@ -118,6 +118,33 @@ OPTIONAL = {"anyOf": [{"type": "null"}, {"type": "integer", "maximum": 99}]}
             {"request": {"path": "/api/v3/enhance", "form": "raw"}, "answer": {"image": "json"}},
             [],
         ),
+        (
+            of_openapi(
+                {"paths": {"/up": {
+                    "parameters": [{"$ref": "#/components/parameters/Tenant"}],
+                    "post": {
+                        "requestBody": {"content": {"image/*": {}}},
+                        "parameters": [{"in": "header", "name": "X-API-Key", "required": True},
+                                       {"in": "query", "name": "token", "required": True},
+                                       {"in": "header", "name": "X-Trace"}],
+                    }}},
+                 "components": {"parameters": {
+                     "Tenant": {"in": "header", "name": "X-Tenant", "required": True}}}}, {}, None,
+            ),
+            {"token_header": "X-API-Key", "token_scheme": "", "request":
+             {"path": "/up", "form": "raw"}, "answer": {"image": "json"}},
+            ["headers.X-Tenant"],
+        ),
+        (
+            of_openapi(
+                {**openapi({"image/png": {}}), "components": {"securitySchemes": {
+                    "key": {"type": "apiKey", "in": "header", "name": "api-secret"},
+                    "other": {"type": "apiKey", "in": "cookie", "name": "token"}}}}, {}, None,
+            ),
+            {"token_header": "api-secret", "token_scheme": "", "request":
+             {"path": "/enhance", "form": "raw"}, "answer": {"image": "json"}},
+            [],
+        ),
     ],
 )  # fmt: skip
 def test_descriptions(found, entry, needs):
@@ -288,6 +315,29 @@ async def test_pinned():
     ):
         await look(connected(moved, "https://up.example/api", private=False, resolve=PUBLIC))
     assert set(seen) == {("93.184.216.34", "up.example", "up.example")}
+
+
+@pytest.mark.parametrize("pasted", ["", "/enhance", "/docs", "/other/place"])
+async def test_a_pasted_address(pasted):
+    """The address of a call, or of a page, leads to the description above it."""
+    api = Api(lambda rgb, seed: Response(encoded(sample(rgb, seed))))
+    found = await look(connected(api.transport, f"{BASE}{pasted}"))
+    entry = found.entry
+    assert (entry["name"], entry["url"]) == ("enhance", BASE)
+    assert entry["request"]["path"] == "/enhance"
+
+
+async def test_names():
+    """A server at a number is called what it calls itself."""
+    document = {**openapi({"image/png": {}}), "info": {"title": "Sharp & Fine"}}
+    found = await look(connected(httpx.MockTransport(lambda _: httpx.Response(200, json=document))))
+    assert found.entry["name"] == "Sharp-Fine"
+
+
+async def test_a_file_keeps_its_path():
+    """It may be relative, so that a folder with its settings can move."""
+    found = await look(ConnectRequest("models/own.onnx"))
+    assert (found.entry["model"], found.entry["name"]) == ("models/own.onnx", "own")
 
 
 async def test_an_address_with_a_size_of_its_own(tmp_path):
