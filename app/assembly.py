@@ -116,12 +116,14 @@ async def open_parts(
     decoders.start()
     metrics = metrics or Metrics()
     stores = stores or await opened_stores(settings, stack, metrics)
+    await stack.enter_async_context(stores.usage.running())
     witness = FaithfulWitness(settings.precision)
     stack.push_async_callback(witness.close)
     build = build or functools.partial(
         build_upscaler,
         metrics=metrics,
         calls=stores.calls,
+        usage=stores.usage,
         precision=settings.precision,
         witness=witness,
     )
@@ -162,6 +164,7 @@ async def open_parts(
         auto_measured=settings.auto_measured,
         throughput=throughput,
         metrics=metrics,
+        usage=stores.usage,
     )
     queue = await stack.enter_async_context(_queue(settings, stores, metrics))
     costs = Costs(throughput, functools.partial(_tariff, settings), settings.job_concurrency)

@@ -351,6 +351,11 @@ class _Service(Generic[J]):
         """What admins did, the newest first (admin)."""
         return await self._list("/v1/admin/audit", params=form(limit=limit, before=before))
 
+    @method
+    async def usage(self, month: str | None = None) -> list[dict[str, Any]]:
+        """Pictures, calls and their price in a month, `2026-11`, by key and upscaler (admin)."""
+        return await self._list("/v1/admin/usage", params=form(month=month))
+
     async def _form(
         self, picture: Picture, fields: Mapping[str, Any], key: str | None, **headers: str
     ) -> dict[str, Any]:

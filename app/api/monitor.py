@@ -1,24 +1,29 @@
-"""What operators look at: the reports of the monitor, and the audit log."""
+"""What operators look at: the reports of the monitor, the audit log, and who used how much."""
 
 from __future__ import annotations
 
+import csv
+import io
 from collections import deque
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Any, Final
 
-from fastapi import Query
+from fastapi import Header, Query, Response
 
 from app.api.deps import AdminDep, State, StateDep, admin_router
 from app.api.problems import problem_responses
 from app.errors import NoCalibration, UpscalerUnavailable
 from app.sampling.pipeline import differences
 from app.stores.base import MOST_POINTS, AuditEntry
+from app.stores.usage import Use
 from app.upscalers.base import Upscaler, named
 from app.upscalers.resilience import HealthFacts
 from app.watch.report import MonitorReport, UpscalerReport, report_of, uncalibrated
 
 router = admin_router("", "bad-request")
+
+_CSV: Final = "text/csv"
 
 Name = Annotated[str | None, Query(description="Only this upscaler.")]
 
@@ -46,6 +51,31 @@ async def list_audit(
 ) -> list[AuditEntry]:
     """Admin actions, the newest first."""
     return await state.stores.audit.entries(limit=limit, before=before)
+
+
+@router.get(
+    "/usage",
+    response_model=list[Use],
+    responses={200: {"content": {_CSV: {"schema": {"type": "string"}}}}},
+)
+async def get_usage(
+    state: StateDep,
+    _: AdminDep,
+    month: Annotated[
+        str | None,
+        Query(pattern=r"^\d{4}-(0[1-9]|1[0-2])$", description="Of UTC; default: this one."),
+    ] = None,
+    accept: Annotated[str, Header()] = "application/json",
+) -> Any:
+    """Pictures, calls and their price in a month, by key, purpose and upscaler; also as CSV."""
+    uses = await state.stores.usage.report(month or f"{datetime.now(UTC):%Y-%m}")
+    if _CSV not in accept:
+        return uses
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(Use.model_fields), lineterminator="\r\n")
+    writer.writeheader()
+    writer.writerows(dict(use) for use in uses)
+    return Response(text.getvalue(), media_type=_CSV)
 
 
 def _chosen(state: State, name: str | None) -> list[Upscaler]:

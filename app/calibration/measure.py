@@ -23,6 +23,7 @@ from app.conformal.fidelity import FidelitySettings
 from app.errors import BadCalibration, BadRequest
 from app.images.facts import classify
 from app.sampling.pipeline import Measurement, Pipeline, measure
+from app.stores.usage import used_by
 from app.upscalers.base import RGB, Source, Upscaler
 
 MEASURED, WAITING, BAD = b"M", b"W", b"B"
@@ -64,15 +65,16 @@ class PairTask:
             for listener in listeners:
                 listener(index, sample)
 
-        measurement = await measure(
-            self.upscaler,
-            Source(pair.x, pair.facts),
-            self.request.pipeline,
-            pair.seed,
-            patience_s=PATIENCE_S,
-            truth=pair.seen,
-            on_sample=see,
-        )
+        with used_by(self.request.created_by.removeprefix("key "), "calibrate"):
+            measurement = await measure(
+                self.upscaler,
+                Source(pair.x, pair.facts),
+                self.request.pipeline,
+                pair.seed,
+                patience_s=PATIENCE_S,
+                truth=pair.seen,
+                on_sample=see,
+            )
         if canary is not None:
             await canary.keep(self.upscaler, pair.x, measurement.seeds)
         return measurement

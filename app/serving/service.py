@@ -52,8 +52,9 @@ from app.serving.credentials import UNSIGNED
 from app.serving.prepare import Admitted, Upload, admit, decode
 from app.serving.promise import guarantee, warnings_of
 from app.serving.trust import Trust, enlarged, reduced
-from app.stores.base import Blob
+from app.stores.base import Blob, Usage
 from app.stores.files import spooled
+from app.stores.usage import used_by
 from app.system import beside, shielded
 from app.telemetry.signals import Metrics, span
 from app.upscalers.base import Source
@@ -358,6 +359,7 @@ class UpscaleService(ServiceContext):
 
     observers: Sequence[Observer] = ()
     metrics: Metrics = field(default_factory=Metrics, kw_only=True)
+    usage: Usage | None = field(default=None, kw_only=True)
 
     async def prepare(
         self,
@@ -408,7 +410,8 @@ class UpscaleService(ServiceContext):
                 made where the store takes no result.
         """
         arrived = time.perf_counter()
-        with span("upscale", admitted.facts):
+        key = admitted.chosen.request.key
+        with span("upscale", admitted.facts), used_by(key, "upscale"):
             async with self.slots.slot(admitted.footprint, patient=patient):
                 wait_s = time.perf_counter() - arrived
                 self.metrics.observe("slot_wait_seconds", wait_s)
@@ -428,6 +431,9 @@ class UpscaleService(ServiceContext):
                 )
                 encoded = await sign(self, encoded)
                 await store(self, encoded)
+            if self.usage is not None:
+                seconds = encoded.picture.timings_ms["samples"] / 1e3
+                self.usage.answered(encoded.picture.upscaler, math.prod(admitted.size), seconds)
         self._count(encoded.picture)
         for observer in self.observers:
             observer(encoded)

@@ -33,12 +33,13 @@ from app.stores.small import (
     Update,
 )
 from app.stores.sqlite import SqliteDocuments
+from app.stores.usage import Usage
 
 __all__ = [
     "MOST_ACTIVE", "MOST_POINTS", "Activation", "AuditEntry", "AuditLog", "Blob", "Blobs",
     "CalibrationHead", "CalibrationStore", "CallStore", "ClaimStore", "Job", "JobKind",
     "JobState", "JobStatus", "JobStore", "Label", "MonitorStore", "Progress", "ResultStore",
-    "StoreUnavailable", "Stores", "Update",
+    "StoreUnavailable", "Stores", "Update", "Usage",
 ]  # fmt: skip
 
 
@@ -58,6 +59,7 @@ class Stores:
     monitor: MonitorStore
     claims: ClaimStore
     calls: CallStore
+    usage: Usage
     checks: Sequence[Callable[[], Awaitable[None]]]
     close: Callable[[], Awaitable[None]]
     persists: Callable[[], Awaitable[bool]]
@@ -125,6 +127,7 @@ def open_stores(
         monitor=MonitorStore(documents),
         claims=ClaimStore(documents),
         calls=CallStore(documents),
+        usage=Usage(documents),
         checks=checks,
         close=close,
         persists=persists,

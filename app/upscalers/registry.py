@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from app.stores.base import CallStore
+from app.stores.base import CallStore, Usage
 from app.telemetry.signals import Metrics
 from app.upscalers.base import Upscaler
 from app.upscalers.config import EmbeddedConfig, OneAddress
@@ -57,6 +57,7 @@ def build_upscaler(
     *,
     metrics: Metrics | None = None,
     calls: CallStore | None = None,
+    usage: Usage | None = None,
     network: Network | None = None,
     precision: PrecisionSetting = "f32",
     witness: FaithfulWitness | None = None,
@@ -83,7 +84,7 @@ def build_upscaler(
             witness.upscaler = upscaler
         return upscaler
     adapter = build_adapter(config, environ, network=network)
-    return ResilientUpscaler(adapter, config, metrics, witness=witness, calls=calls)
+    return ResilientUpscaler(adapter, config, metrics, witness=witness, calls=calls, usage=usage)
 
 
 def build_adapter(

@@ -28,7 +28,7 @@ import structlog
 from pydantic import BaseModel
 
 from app.errors import TimedOut, TrustscaleError, UpscalerError, UpscalerUnavailable
-from app.stores.base import CallStore
+from app.stores.base import CallStore, Usage
 from app.telemetry.signals import Metrics, span
 from app.upscalers.base import RGB, Capabilities, Source, Turn, Upscaler, Witness
 from app.upscalers.config import RemoteConfig
@@ -251,6 +251,7 @@ class ResilientUpscaler:
         breaker: BreakerPolicy = _BREAKER,
         witness: Witness | None = None,
         calls: CallStore | None = None,
+        usage: Usage | None = None,
     ) -> None:
         self.inner = inner
         self.witness = witness
@@ -261,6 +262,7 @@ class ResilientUpscaler:
         self._rest_s = breaker.rest_s
         self._breaker = Breaker(breaker, changed=self._breaker_changed)
         self._calls = calls
+        self._usage = usage
         self._slots = CallLimit(config.concurrency * len(config.addresses))
         self._recovery: asyncio.Task[None] | None = None
         self._is_closed = False
@@ -419,6 +421,8 @@ class ResilientUpscaler:
                 self.metrics.count("upstream_calls", self.name, outcome)
                 price = self._config.price_per_call or 0.0
                 self.metrics.count("upstream_price", self.name, by=price)
+                if self._usage is not None:
+                    self._usage.called(self.name, price)
                 if outcome != "cancelled":
                     seconds = time.monotonic() - started
                     self.metrics.observe("upstream_call_seconds", seconds, self.name)

@@ -23,6 +23,7 @@ from app.errors import CalibrationMismatch, TrustscaleError, UpscalerError
 from app.images.raster import stored_pixels
 from app.sampling.pipeline import SPARES, identify
 from app.stores.base import StoreUnavailable
+from app.stores.usage import used_by
 from app.telemetry.signals import Metrics
 from app.upscalers.base import RGB, Upscaler, sample_seeds
 from app.upscalers.config import RemoteConfig
@@ -183,7 +184,8 @@ class CanaryWatch:
             self.chance.shuffle(seeds)
             seed, *spares = seeds[: 1 + SPARES]
         deadline = asyncio.get_running_loop().time() + self.timeout_s
-        return await answer(model, x, seed, spare_seeds=spares, deadline=deadline)
+        with used_by(None, "canary"):
+            return await answer(model, x, seed, spare_seeds=spares, deadline=deadline)
 
     async def _watch(self, upscaler: str) -> None:
         """Make rounds for ever, due after the last round, since gateways restart."""

@@ -54,7 +54,7 @@ class Calls:
         return self.started
 
 
-def guarded(inner, metrics=None, calls=None, **options):
+def guarded(inner, metrics=None, calls=None, usage=None, **options):
     """As the service builds it, with these settings and policies, and jitter of at most 20 ms."""
     of_breaker, of_retries, settings = {}, {"longest_s": 0.02}, {}
     for name, value in options.items():
@@ -67,7 +67,7 @@ def guarded(inner, metrics=None, calls=None, **options):
     concurrency = inner.capabilities.concurrency
     config = RemoteConfig(kind="fake", name=inner.name, concurrency=concurrency, **settings)
     policies = RetryPolicy(**of_retries), BreakerPolicy(**of_breaker)
-    return ResilientUpscaler(inner, config, metrics, *policies, calls=calls or Calls())
+    return ResilientUpscaler(inner, config, metrics, *policies, calls=calls or Calls(), usage=usage)
 
 
 def counted(up, what):
