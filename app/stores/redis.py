@@ -55,6 +55,18 @@ _REASONS: Final = (
 
 SCHEMA_VERSION: Final = 6
 
+# Data of the schema before become data of this one, at the first look of a newer process; those of
+# older releases that still run can read, and no longer change anything (`RedisDocuments._CHANGE`).
+_MIGRATE: Final = """
+local schema = KEYS[1] .. 'schema'
+if redis.call('GET', schema) == '5' then
+    -- Above all versions of schema 5, which counted the changes of each document.
+    redis.call('SET', KEYS[1] .. 'changes', '1099511627776')
+    redis.call('SET', schema, '6')
+end
+return redis.call('GET', schema)
+"""
+
 _BLOBS: Final = f"{PREFIX}blobs"
 _WRITTEN: Final = f"{PREFIX}written"
 
@@ -100,10 +112,10 @@ def check_url(url: str, what: str) -> None:
 
 
 async def check(client: Client) -> None:
-    """See `Stores.check`; also refuses a server that may evict."""
+    """See `Stores.check`; also refuses a server that may evict, and takes over older data."""
     async with redis_errors():
         await client.set(f"{PREFIX}schema", SCHEMA_VERSION, nx=True)
-        found = int(await client.get(f"{PREFIX}schema") or 0)
+        found = int(await client.eval(_MIGRATE, 1, PREFIX))
     if found != SCHEMA_VERSION:
         raise ConfigError(
             f"The data in Redis was written by another release (schema {found}, "
@@ -164,6 +176,7 @@ class RedisDocuments:
     # and value of each document to store, without an order to remove.
     _CHANGE: Final = """
     local prefix, at = KEYS[1], 2
+    if (redis.call('GET', prefix .. 'schema') or 'SCHEMA') ~= 'SCHEMA' then return -1 end
     local function version_of(folder, name)
         local kept = redis.call('HGET', prefix .. 'documents:' .. folder, name)
         return kept and string.match(kept, '^%d+') or '0'
@@ -187,7 +200,7 @@ class RedisDocuments:
         at = at + 4
     end
     return 1
-    """
+    """.replace("SCHEMA", str(SCHEMA_VERSION))
 
     def __init__(self, client: Client) -> None:
         self._client = client
@@ -229,8 +242,11 @@ class RedisDocuments:
                     args += (*key, one.version)
                 for key, put in changes.items():
                     args += (*key, *(("", "") if put is None else (put.order, put.value)))
-                if not changes or await self._change(keys=[PREFIX], args=args):
+                done = await self._change(keys=[PREFIX], args=args) if changes else 1
+                if done == 1:
                     return answer
+                if done < 0:
+                    raise StoreUnavailable("The data in Redis are those of another release now.")
                 await asyncio.sleep(random.uniform(0, pause_s))  # noqa: S311 - jitter
                 pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
 

@@ -50,6 +50,9 @@ CREATE TABLE document (
 CREATE INDEX document_by_order ON document (folder, sort, name)
 """
 
+MIGRATIONS: Final[dict[int, str]] = {}
+"""SQL that makes of a schema the next one: an older database is taken over at the start."""
+
 _CHECK: Final = Key("check", "written")
 
 log = logging.getLogger(__name__)
@@ -169,7 +172,7 @@ class SqliteDocuments:
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
         # Before the first write: the database may be of another release.
-        self._is_new(connection)
+        self._schema(connection)
         self._check_pages(connection)
         mode = connection.execute("PRAGMA journal_mode=WAL").fetchone()[0]
         if mode != "wal":
@@ -179,8 +182,9 @@ class SqliteDocuments:
             )
         connection.execute("BEGIN IMMEDIATE")
         try:
-            if self._is_new(connection):
-                for statement in SCHEMA.split(";"):
+            if (version := self._schema(connection)) != SCHEMA_VERSION:
+                older = [MIGRATIONS[step] for step in range(version, SCHEMA_VERSION) if version]
+                for statement in ";".join(older or [SCHEMA]).split(";"):
                     connection.execute(statement)
                 connection.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
         except BaseException:
@@ -208,15 +212,15 @@ class SqliteDocuments:
                 "it away and begin anew."
             )
 
-    def _is_new(self, connection: sqlite3.Connection) -> bool:
-        """Whether nothing is stored. Raises ConfigError for the data of another release."""
+    def _schema(self, connection: sqlite3.Connection) -> int:
+        """That of the data; 0: there are none. Raises ConfigError for one that is not known."""
         version: int = connection.execute("PRAGMA user_version").fetchone()[0]
-        if version not in {0, SCHEMA_VERSION}:
+        if version not in {0, *MIGRATIONS, SCHEMA_VERSION}:
             raise ConfigError(
                 f"The database {self.path} was written by another release "
                 f"(schema {version}, this release has {SCHEMA_VERSION})."
             )
-        return version == 0
+        return version
 
 
 _PUT: Final = """

@@ -1,0 +1,122 @@
+"""What an earlier release has stored: it is read, and taken over where its layout changed."""
+
+import base64
+import hashlib
+import json
+import sqlite3
+import tarfile
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+import redis
+from starlette.testclient import TestClient
+
+from app.errors import ConfigError
+from app.stores import sqlite
+from app.stores.base import StoreUnavailable
+from tests.api.gateway import AS_ADMIN, gateway, post
+from tests.contract.stored import FOR_EVER, ONCE
+
+ARCHIVES = sorted((Path(__file__).parents[1] / "data" / "stored").glob("*.tar.xz"))
+
+
+@pytest.fixture(params=ARCHIVES, ids=lambda path: path.name.removesuffix(".tar.xz"))
+def told(request, tmp_path):
+    """What clients of that release had been told; its files are in `tmp_path`."""
+    with tarfile.open(request.param) as tar:
+        tar.extractall(tmp_path, filter="data")
+    return json.loads((tmp_path / "told.json").read_text())
+
+
+@pytest.fixture
+def filled(redis_url, tmp_path):
+    """A Redis with the keys of that release."""
+    with redis.Redis.from_url(redis_url) as client:
+        for command in json.loads((tmp_path / "redis.json").read_text()):
+            client.execute_command(*map(base64.b64decode, command))
+    return redis_url
+
+
+def read_again(told, folder, **settings):
+    """A gateway of this release answers as the one before did, and works on."""
+    app = gateway(folder, **FOR_EVER, **settings)
+    with TestClient(app) as client:
+        answer = told["answer"]
+        assert client.get(answer["links"]["self"]).json() == answer
+        image = client.get(answer["links"]["image"]).content
+        assert hashlib.sha256(image).hexdigest() == told["image"]
+        again = post(client, headers=ONCE)
+        assert again.json()["id"] == answer["id"]
+        job = client.get(f"/v1/jobs/{told['job']['id']}").json()
+        assert job["state"] == "succeeded"
+        assert client.get(job["result"]).status_code == 200
+        listed = client.get("/v1/admin/calibrations", headers=AS_ADMIN).json()
+        assert told["calibration"] in [one["id"] for one in listed]
+        exported = client.get(
+            f"/v1/admin/calibrations/{told['calibration']}/export", headers=AS_ADMIN
+        )
+        assert hashlib.sha256(exported.content).hexdigest() == told["exported"]
+        truth = {"image": ("t.png", image)}
+        assert client.post(f"{answer['links']['self']}/truth", files=truth).status_code == 409
+        audit = client.get("/v1/admin/audit", headers=AS_ADMIN).json()
+        assert audit == told["audit"]
+        plain = post(client, mask="none").json()
+        assert client.get(plain["links"]["image"]).status_code == 200
+
+
+def test_sqlite(told, tmp_path):
+    read_again(told, tmp_path / "data")
+
+
+@pytest.mark.servers
+def test_redis(told, filled, tmp_path):
+    read_again(told, tmp_path / "data", store=filled, queue=filled, run_jobs=True)
+
+
+def test_a_migration(told, tmp_path, monkeypatch, opened):
+    """A schema becomes the next one within one transaction, at the start, or stays as it is."""
+    path, old = tmp_path / "data" / "trustscale.sqlite3", sqlite.SCHEMA_VERSION
+
+    def stored():
+        with closing(sqlite3.connect(path)) as connection:
+            columns = [row[1] for row in connection.execute("PRAGMA table_info(document)")]
+            return connection.execute("PRAGMA user_version").fetchone()[0], "note" in columns
+
+    monkeypatch.setattr(sqlite, "SCHEMA_VERSION", old + 1)
+    added = "ALTER TABLE document ADD COLUMN note TEXT"
+    for broken in (f"{added}; UPDATE absent SET x = 1", ""):
+        monkeypatch.setattr(sqlite, "MIGRATIONS", {old: broken} if broken else {})
+        with pytest.raises(ConfigError, match=r"no such table|another release"):
+            opened(folder=tmp_path / "data")
+        assert stored() == (old, False)
+    monkeypatch.setattr(sqlite, "MIGRATIONS", {old: added})
+    opened(folder=tmp_path / "data")
+    assert stored() == (old + 1, True)
+    assert told["job"]["id"]
+
+
+@pytest.mark.servers
+async def test_versions_go_on(told, filled, opened, tmp_path):
+    """Documents of the old layout in Redis are changed and removed like those of the new."""
+    stores = opened(filled, tmp_path / "data")
+    await stores.check()
+    before = await stores.jobs.get(told["job"]["id"])
+    await stores.jobs.renew(await stores.jobs.load(before.id))
+    entries = await stores.audit.entries(limit=10)
+    await stores.audit.append("after", "key", {})
+    after = await stores.audit.entries(limit=10)
+    assert [one.action for one in after] == ["after", *(one.action for one in entries)]
+
+
+@pytest.mark.servers
+async def test_an_older_process_changes_nothing(redis_url, opened):
+    """Once a newer release has taken the data over, what still runs cannot write the old layout."""
+    stores = opened(redis_url)
+    await stores.check()
+    await stores.audit.append("before", "key", {})
+    with redis.Redis.from_url(redis_url) as client:
+        client.set("trustscale:schema", 99)
+    with pytest.raises(StoreUnavailable, match="another release"):
+        await stores.audit.append("after", "key", {})
+    assert [one.action for one in await stores.audit.entries(limit=10)] == ["before"]
