@@ -151,7 +151,7 @@ async def _start(
             parts.queue.run, parts.handlers, concurrency=parts.concurrency, drain_s=timings.drain_s
         )
         worker = await stack.enter_async_context(working(run))
-    return await State.of(
+    state = await State.of(
         parts,
         stack,
         metrics,
@@ -161,6 +161,16 @@ async def _start(
         admin_keys=Keyring(_admin_keys(settings)),
         limits=await stack.enter_async_context(limits),
     )
+    await stack.enter_async_context(beside(_when_stopping(state)))
+    return state
+
+
+async def _when_stopping(state: State) -> None:
+    """End decoding at once when the service stops, and uploads that still arrive soon."""
+    await state.stopping.wait()
+    state.service.decoding.end(0)
+    for arriving in (state.bodies, state.service.fetching):
+        arriving.end(state.timings.drain_s)
 
 
 def _admin_keys(settings: Settings) -> list[str]:

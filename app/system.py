@@ -2,23 +2,25 @@
 
 Work and memory are bounded: a few requests generate, some wait, the rest is refused. A request's
 memory is known before (`app/serving/prepare.py`), so it asks for a slot with that number of bytes,
-and all slots together never exceed the budget. The queue is first come, first served: a large
-request at its head lets nobody pass. But jobs, for which nobody holds a connection open, let others
-pass while they cannot go themselves, and leave `spare` slots to them: two pictures of minutes must
-not block those of seconds.
+and all slots together never exceed the budget. Clients share slots, memory and waiting places
+(`current_client`): the turn is that of the client with the smallest share, then that of the first,
+and a large request whose turn it is lets nobody pass. But jobs, for which nobody holds a connection
+open, let others pass while they cannot go themselves, and leave `spare` slots to them: two pictures
+of minutes must not block those of seconds.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import sys
-from collections import deque
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections import Counter, deque
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager, suppress
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, ParamSpec, TypeVar
 
@@ -184,18 +186,154 @@ _FEWEST_PLACES: Final = 16
 _MOST_PASSES: Final = 64
 
 
-@dataclass(eq=False, slots=True)
-class _Waiter:
-    """A queued request; `turn` is done when it has a slot."""
+class _Pace:
+    """How long work takes: a running mean, or longer if what has begun has taken longer already."""
 
+    def __init__(self, seconds: float) -> None:
+        self._mean = seconds
+
+    def note(self, seconds: float) -> None:
+        self._mean += 0.2 * (seconds - self._mean)
+
+    def seconds(self, began: Sequence[float]) -> float:
+        """The estimate, at least 1, while work that began at these times goes on."""
+        now = asyncio.get_running_loop().time()
+        return max(1.0, self._mean, sum(now - at for at in began) / max(1, len(began)))
+
+
+@dataclass(eq=False, slots=True)
+class Share:
+    """What one request holds of a `Room`."""
+
+    client: str
+    began: float
+    scope: asyncio.Timeout
+    amount: int = 0
+    is_displaced: bool = False
+
+    def end(self, at: float) -> None:
+        """Cancel the request at this time of the event loop."""
+        if not self.scope.expired():
+            self.scope.reschedule(at)
+
+
+class Room:
+    """`most` places or bytes. A client may have them all, but not keep others out.
+
+    What comes when all are taken displaces the newest request of the client that holds most, which
+    may be itself: "longest queue drop" in the literature on queues.
+
+    name: of what is shared, for messages.
+    """
+
+    def __init__(self, most: int, name: str) -> None:
+        self.most = most
+        self._name = name
+        self._pace = _Pace(1.0)
+        self._shares: list[Share] = []  # the newest last
+        self._held: Counter[str] = Counter()  # by client
+        self._ends_at: float | None = None
+
+    @property
+    def taken(self) -> int:
+        """Places or bytes that are held."""
+        return self._held.total()
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the current client could have no place now."""
+        own = self._held[current_client.get()] + 1
+        return self.taken >= self.most and own >= max(self._held.values(), default=0)
+
+    def check(self) -> None:
+        """Raise Overloaded if the current client could have no place now."""
+        if self.is_full:
+            raise self.refusal()
+
+    @asynccontextmanager
+    async def held(self, amount: int = 1) -> AsyncIterator[Share]:
+        """Hold a share for the current client; see `grow`.
+
+        Raises:
+            Overloaded: there is no room; or the body was cancelled, since another client needed the
+                room or the service stops.
+        """
+        clock = asyncio.get_running_loop().time
+        share = Share(current_client.get(), clock(), asyncio.timeout_at(self._ends_at))
+        try:
+            async with share.scope:
+                self._shares.append(share)
+                self.grow(share, amount)
+                if share.is_displaced:
+                    raise self.refusal()
+                try:
+                    yield share
+                finally:
+                    self._pace.note(clock() - share.began)
+        except TimeoutError:
+            if not share.scope.expired():
+                raise
+            raise (self.refusal() if share.is_displaced else stopping()) from None
+        finally:
+            self._remove(share)
+
+    def grow(self, share: Share, amount: int) -> None:
+        """Enlarge a share; then whoever has to make room is cancelled."""
+        if share.is_displaced:
+            return
+        share.amount += amount
+        self._held[share.client] += amount
+        while self.taken > self.most:
+            most = max(self._held.values())
+            client = next(name for name in (share.client, *self._held) if self._held[name] == most)
+            newest = next(one for one in reversed(self._shares) if one.client == client)
+            newest.is_displaced = True
+            newest.end(asyncio.get_running_loop().time())
+            self._remove(newest)
+
+    def end(self, seconds: float) -> None:
+        """Cancel in so many seconds who holds a share then: the service stops."""
+        self._ends_at = asyncio.get_running_loop().time() + seconds
+        for share in self._shares:
+            share.end(self._ends_at)
+
+    def refusal(self) -> Overloaded:
+        """The error of who finds no room; `retry_after` is the time that others hold theirs."""
+        return Overloaded(
+            f"All {self.most:,} {self._name} are taken.",
+            retry_after=self._pace.seconds([share.began for share in self._shares]),
+        )
+
+    def _remove(self, share: Share) -> None:
+        if share in self._shares:
+            self._shares.remove(share)
+            self._held[share.client] -= share.amount
+            self._held += Counter()  # without zeros
+
+
+def stopping() -> Overloaded:
+    """The error of a request that a stopping service ends."""
+    return Overloaded("The service is stopping.", retry_after=1)
+
+
+@dataclass(eq=False, slots=True)
+class _Turn:
+    """A request that waits for a slot until it is `called`, and then holds it."""
+
+    client: str
     cost: int
     is_job: bool
-    turn: asyncio.Future[None]
+    called: asyncio.Event = field(default_factory=asyncio.Event)
+    began: float = 0.0
     passed: int = 0
 
 
 class Slots:
     """`running` requests hold a slot, up to `most_waiting` more queue for one.
+
+    Of those that wait, it is the turn of the client with the smallest share, which is the larger
+    one of its shares of slots and memory (dominant resource fairness, Ghodsi et al. 2011), and of
+    equals the first. So while two clients wait, neither keeps more than half.
 
     budget: bytes of all slots together; None: no limit. seconds: first estimate of the time a slot
     is held. spare: slots that patient requests leave to others.
@@ -214,11 +352,20 @@ class Slots:
         self.most_waiting = most_waiting
         self.budget = budget
         self.spare = spare
-        self.in_flight = 0
-        self._jobs = 0  # those of `in_flight` that are patient
-        self.bytes_in_flight = 0
-        self._queue: deque[_Waiter] = deque()
-        self._seconds = seconds  # running mean
+        self._holding: list[_Turn] = []
+        self._queue: list[_Turn] = []
+        self._places = Room(most_waiting, "waiting places")
+        self._pace = _Pace(seconds)
+
+    @property
+    def in_flight(self) -> int:
+        """Number of requests that hold a slot."""
+        return len(self._holding)
+
+    @property
+    def bytes_in_flight(self) -> int:
+        """Bytes of the requests that hold a slot."""
+        return sum(turn.cost for turn in self._holding)
 
     @property
     def waiting(self) -> int:
@@ -232,9 +379,9 @@ class Slots:
         """
         return Slots(self.running, max(self.most_waiting, _FEWEST_PLACES), seconds=1.0)
 
-    def for_uploads(self) -> Slots:
-        """For uploads: the decoders take them in turn, so none waits here."""
-        return Slots(self.running + max(self.most_waiting, _FEWEST_PLACES), 0, seconds=1.0)
+    def for_uploads(self, name: str) -> Room:
+        """For as many uploads as may hold or wait for a slot: the decoders take them in turn."""
+        return Room(self.running + max(self.most_waiting, _FEWEST_PLACES), name)
 
     def check_size(self, cost: int) -> None:
         """Raise ImageTooLarge if a request of so many bytes alone is over the budget."""
@@ -250,86 +397,92 @@ class Slots:
     def check_room(self, cost: int = 0) -> None:
         """Raise Overloaded if a request could neither have a slot nor wait for one now.
 
-        `retry_after` estimates when a place is free.
+        `retry_after` estimates when those that wait will have had their turns.
         """
-        others = sum(not waiter.is_job for waiter in self._queue)
-        if (others or not self._fits(cost)) and others >= self.most_waiting:
-            taken = (
-                f"All {self.running} slots"
-                if self.in_flight >= self.running
-                else "The memory for answers"
-            )
-            raise Overloaded(
-                f"{taken} and {self.most_waiting} waiting places are taken.",
-                retry_after=max(1.0, round(self._seconds * (1 + self.waiting / self.running))),
-            )
+        turn = _Turn(current_client.get(), cost, is_job=False)
+        if self._places.is_full and self._next([*self._queue, turn])[0] is not turn:
+            raise self._refusal()
 
     @asynccontextmanager
     async def slot(self, cost: int = 0, *, patient: bool = False) -> AsyncIterator[None]:
         """Wait for a slot and hold it; `patient`: however many wait.
 
         Raises:
-            Overloaded: all waiting places are taken.
+            Overloaded: all waiting places are taken, also later by clients with fewer of them.
             ImageTooLarge: the cost in bytes is over the budget.
         """
         self.check_size(cost)
-        if not patient:
-            self.check_room(cost)
-        with span("wait"):
-            await self._enter(cost, is_job=patient)
-        clock = asyncio.get_running_loop().time
-        started = clock()
+        turn = _Turn(current_client.get(), cost, is_job=patient)
         try:
-            yield
+            with span("wait"):
+                await self._wait(turn)
+            try:
+                yield
+            finally:
+                self._pace.note(asyncio.get_running_loop().time() - turn.began)
         finally:
-            self._seconds += 0.2 * (clock() - started - self._seconds)
-            self._leave(cost, is_job=patient)
+            for turns in (self._queue, self._holding):
+                if turn in turns:
+                    turns.remove(turn)
+            self._call_next()
+
+    async def _wait(self, turn: _Turn) -> None:
+        self._queue.append(turn)
+        self._call_next()
+        if turn.called.is_set():
+            return
+        if turn.is_job:
+            await turn.called.wait()
+            return
+        try:
+            async with self._places.held():
+                await turn.called.wait()
+        except Overloaded:
+            raise self._refusal() from None
+
+    def _refusal(self) -> Overloaded:
+        taken = (
+            f"All {self.running} slots"
+            if self.in_flight >= self.running
+            else "The memory for answers"
+        )
+        turns = 1 + self._places.taken / self.running
+        return Overloaded(
+            f"{taken} and {self.most_waiting} waiting places are taken.",
+            retry_after=turns * self._pace.seconds([turn.began for turn in self._holding]),
+        )
+
+    def _call_next(self) -> None:
+        while True:
+            turn, passed = self._next(self._queue)
+            if turn is None:
+                return
+            for job in passed:
+                job.passed += 1
+            self._queue.remove(turn)
+            self._holding.append(turn)
+            turn.began = asyncio.get_running_loop().time()
+            turn.called.set()
+
+    def _next(self, queue: Sequence[_Turn]) -> tuple[_Turn | None, list[_Turn]]:
+        """Whose turn it is, if anybody's, and the jobs that cannot run now and let it pass."""
+        passed: list[_Turn] = []
+        jobs = sum(turn.is_job for turn in self._holding)
+        for turn in sorted(queue, key=lambda turn: self._share(turn.client)):
+            has_place = not turn.is_job or jobs < self.running - self.spare
+            if has_place and self._fits(turn.cost):
+                return turn, passed
+            if not turn.is_job or turn.passed >= _MOST_PASSES:
+                break
+            if has_place:  # the memory is short, not the place
+                passed.append(turn)
+        return None, []
 
     def _fits(self, cost: int) -> bool:
         within = self.budget is None or self.bytes_in_flight + cost <= self.budget
         return self.in_flight < self.running and within
 
-    async def _enter(self, cost: int, *, is_job: bool) -> None:
-        waiter = _Waiter(cost, is_job, asyncio.get_running_loop().create_future())
-        self._queue.append(waiter)
-        self._call_next()
-        try:
-            await waiter.turn
-        except asyncio.CancelledError:
-            if waiter.turn.cancelled():  # it was still in the queue, perhaps before smaller ones
-                if waiter in self._queue:
-                    self._queue.remove(waiter)
-                self._call_next()
-            else:  # its turn had come
-                self._leave(cost, is_job=is_job)
-            raise
-
-    def _leave(self, cost: int, *, is_job: bool) -> None:
-        self.in_flight -= 1
-        self._jobs -= is_job
-        self.bytes_in_flight -= cost
-        self._call_next()
-
-    def _call_next(self) -> None:
-        while (waiter := self._next()) is not None:
-            self._queue.remove(waiter)
-            if not waiter.turn.cancelled():
-                self.in_flight += 1
-                self._jobs += waiter.is_job
-                self.bytes_in_flight += waiter.cost
-                waiter.turn.set_result(None)
-
-    def _next(self) -> _Waiter | None:
-        """The first in the queue, or the first behind jobs that cannot run now."""
-        passed: list[_Waiter] = []
-        for waiter in self._queue:
-            has_place = not waiter.is_job or self._jobs < self.running - self.spare
-            if waiter.turn.cancelled() or (has_place and self._fits(waiter.cost)):
-                for job in passed:
-                    job.passed += 1
-                return waiter
-            if not waiter.is_job or waiter.passed >= _MOST_PASSES:
-                return None
-            if has_place:  # the memory is short, not the place
-                passed.append(waiter)
-        return None
+    def _share(self, client: str) -> float:
+        """The client's share of the slots or of the memory, whichever is larger."""
+        own = [turn.cost for turn in self._holding if turn.client == client]
+        return max(len(own) / self.running, sum(own) / (self.budget or math.inf))

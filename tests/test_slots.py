@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.errors import ImageTooLarge, Overloaded
-from app.system import Slots
+from app.system import Room, Slots, current_client
 
 
 async def settled():
@@ -172,6 +172,126 @@ class TestMemory:
         work.tasks["b"].cancel()
         await settled()
         assert work.begun == ["c"]
+
+
+async def test_expected_times_follow_what_runs():
+    """What has run for long already is expected to go on so, before anything has ended."""
+    slots, loop = Slots(1, 0, seconds=1), asyncio.get_running_loop()
+    now = loop.time()
+    async with slots.slot():
+        loop.time = lambda: now + 90
+        try:
+            with pytest.raises(Overloaded) as caught:
+                slots.check_room()
+        finally:
+            del loop.time
+    assert caught.value.retry_after == pytest.approx(90, abs=1)
+
+
+class TestClients:
+    """One client's requests, a0, a1 and so on, beside those of others."""
+
+    @pytest.fixture
+    async def work(self):
+        work = Work(Slots(4, 4, budget=100))
+        yield work
+        await work.end()
+        assert (work.slots.in_flight, work.slots.bytes_in_flight) == (0, 0)
+
+    async def start(self, work, name, **options):
+        current_client.set(name[0])
+        return await work.start(name, **options)
+
+    async def test_share_slots(self, work):
+        """While two wait, slots go to the one with fewer, until both have half."""
+        for name in ("a0", "a1", "a2", "a3", "a4", "a5", "b0", "b1"):
+            await self.start(work, name)
+        for name in ("a0", "a1", "a2"):
+            await work.let_go(name)
+        assert work.begun == ["a0", "a1", "a2", "a3", "b0", "b1", "a4"]
+
+    async def test_share_memory(self, work):
+        """Bytes count like slots: whoever holds few slots of many bytes waits for others."""
+        await self.start(work, "a0", cost=60)
+        await self.start(work, "b0", cost=30)
+        await self.start(work, "a1", cost=30)
+        await self.start(work, "b1", cost=30)
+        await work.let_go("a0")
+        assert work.begun == ["a0", "b0", "a1", "b1"]
+        await work.let_go("b1")
+        await self.start(work, "c0", cost=90)
+        await self.start(work, "a2", cost=1)  # must not pass the one with nothing
+        for name in ("b0", "a1"):
+            await work.let_go(name)
+        assert work.begun[4:] == ["c0", "a2"]
+
+    async def test_share_waiting_places(self, work):
+        """Of full places whoever comes gets one of the client that has most, the newest."""
+        for number in range(8):
+            await self.start(work, f"a{number}")
+        for name, put_out in {"b0": "a7", "b1": "a6"}.items():
+            await self.start(work, name)
+            with pytest.raises(Overloaded, match="waiting places are taken"):
+                await work.tasks[put_out]
+            assert work.slots.waiting == 4
+        for name in ("b2", "a8"):  # both have half
+            with pytest.raises(Overloaded):
+                await (await self.start(work, name))
+        await self.start(work, "c0")
+        with pytest.raises(Overloaded):
+            await work.tasks["a5"]
+        current_client.set("d")
+        work.slots.check_room()
+        current_client.set("a")
+        with pytest.raises(Overloaded):
+            work.slots.check_room()
+
+
+class TestRoom:
+    async def test_bytes(self):
+        """Whose bytes are most gives way as others' grow, also while nothing comes of its own."""
+        room, ended = Room(100, "bytes"), []
+
+        async def hold(client, *amounts):
+            current_client.set(client)
+            try:
+                async with room.held(0) as share:
+                    for amount in amounts:
+                        room.grow(share, amount)
+                        await asyncio.sleep(0)
+                    await asyncio.sleep(60)
+            except Overloaded:
+                ended.append(client)
+
+        tasks = [asyncio.create_task(hold("a", 40)), asyncio.create_task(hold("a", 50))]
+        await settled()
+        assert (room.taken, ended) == (90, [])
+        tasks.append(asyncio.create_task(hold("b", 10, 10, 10)))
+        await settled()
+        assert (room.taken, ended) == (70, ["a"])
+        tasks.append(asyncio.create_task(hold("b", 50)))  # more than it may have itself
+        await settled()
+        assert (room.taken, ended) == (70, ["a", "b"])
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        assert room.taken == 0
+
+    async def test_ends(self):
+        """What holds a place when its service stops is cancelled, and what comes later too."""
+        room = Room(3, "places")
+
+        async def hold():
+            async with room.held():
+                await asyncio.sleep(60)
+
+        first = asyncio.create_task(hold())
+        await settled()
+        room.end(0.05)
+        for work in (first, hold()):
+            with pytest.raises(Overloaded, match="stopping"):
+                await work
+        assert room.taken == 0
 
 
 @settings(max_examples=50)

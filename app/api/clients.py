@@ -1,8 +1,8 @@
 """Clients of the API: their names, limits and repeated requests, and whether they are connected.
 
-A client is a key, or an address when the API is open. Limits count requests and input pixels per
-minute, which begins with a client's first request; refused requests do not count. Gateways share
-the counters with `redis://` only.
+A client is a key, or an address (IPv6: a /64 network) when the API is open. Limits count requests
+and input pixels per minute, which begins with a client's first request; refused requests do not
+count. Gateways share the counters with `redis://` only.
 
 An `Idempotency-Key` belongs to one caller and one body: a repeated request gets the answer of the
 first one. During the first request its gateway renews a claim on the key in the shared store, and
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 import hashlib
 import io
+import ipaddress
 import json
 import logging
 import secrets
@@ -56,8 +57,19 @@ CLIENT_GONE = 499
 
 
 def client_name(request: Request, key: str | None) -> str:
-    """The name that a client is counted under."""
-    return f"key:{key}" if key else f"address:{request.client.host if request.client else ''}"
+    """The client of a request, for `current_client`: its key's id, or else its address.
+
+    Of an IPv6 address only the network counts, since whoever has one has all 2^64 addresses of it.
+    """
+    if key:
+        return f"key:{key}"
+    host = request.client.host if request.client else ""
+    try:
+        address = ipaddress.IPv6Address(host.partition("%")[0])
+    except ValueError:
+        return f"address:{host}"
+    network = address.ipv4_mapped or ipaddress.IPv6Network((int(address) >> 64 << 64, 64))
+    return f"address:{network}"
 
 
 class ClientLimits:

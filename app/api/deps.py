@@ -23,8 +23,9 @@ from fastapi.security import APIKeyHeader, HTTPBearer
 from pydantic import BaseModel
 from starlette.datastructures import FormData
 from starlette.exceptions import HTTPException
+from starlette.types import Message
 
-from app.api.clients import ClientLimits, IdempotencyKeys
+from app.api.clients import ClientLimits, IdempotencyKeys, client_name
 from app.api.middleware import note
 from app.api.problems import problem_responses
 from app.assembly import Parts
@@ -40,8 +41,10 @@ from app.errors import (
     shortened,
 )
 from app.stores.files import PRIVATE, create_file
+from app.system import Room, current_client
 from app.telemetry.signals import Metrics
 from app.upscalers.base import Upscaler
+from app.watch.truth import MAX_TRUTH_BYTES
 
 _KEY_BYTES: Final = 32
 _KEY_LENGTH: Final = 43  # characters of so many bytes in base64
@@ -122,6 +125,9 @@ def _digest(key: str) -> bytes:
     return hashlib.sha256(key.encode()).digest()
 
 
+# Uploads of the largest size that may arrive at once: their bytes are on the disk.
+_MOST_BODIES: Final = 16
+
 log = structlog.get_logger(__name__)
 
 
@@ -130,7 +136,8 @@ class Timings(NamedTuple):
 
     sweep_s: float = 60.0
     orphans_s: float = 6 * 3600.0  # of uploads without a job: object stores charge for listing
-    drain_s: float = 5.0  # for tasks of a stopping gateway, which are repeated otherwise
+    # For tasks of a stopping gateway, which are repeated otherwise, and for uploads that arrive.
+    drain_s: float = 5.0
     answer_s: float = 5.0  # of a component whose readiness is asked
     probe_s: float = 10.0  # between two health checks of an upscaler
 
@@ -185,6 +192,8 @@ class State(Parts):
     limits: ClientLimits
     idempotency: IdempotencyKeys
     probes: Probes
+    bodies: Room
+    stopping: asyncio.Event  # set when the server stops: what is endless ends
     operator: str | None = None  # the admin of an application that only its own process can reach
 
     @classmethod
@@ -196,6 +205,11 @@ class State(Parts):
         common = {
             "probes": await stack.enter_async_context(aclosing(Probes(timings.probe_s))),
             "idempotency": IdempotencyKeys(parts.stores.claims, parts.settings.idempotency_ttl_s),
+            "stopping": asyncio.Event(),
+            "bodies": Room(
+                _MOST_BODIES * max(parts.settings.max_upload_bytes, MAX_TRUTH_BYTES),
+                "bytes for uploads that arrive",
+            ),
         }
         return cls(**{**held, **common, "metrics": metrics, "timings": timings, **more})
 
@@ -225,12 +239,17 @@ _Keys = Annotated[None, Depends(_keys)]
 
 
 async def _client(request: Request, state: StateDep, _: _Keys = None) -> str | None:
-    key = None
-    if not state.client_keys.empty:
-        is_admin = state.admin_keys.key_id(sent_key(request.headers)) is not None
-        key = require(state.admin_keys if is_admin else state.client_keys, request.headers)
-        note(request, key=key)
-    await check_form(request)  # after the key: without one, an error must reveal no fields
+    key = _client_key(request, state)
+    await check_form(request)
+    return key
+
+
+def _client_key(request: Request, state: State) -> str | None:
+    if state.client_keys.empty:
+        return None
+    is_admin = state.admin_keys.key_id(sent_key(request.headers)) is not None
+    key = require(state.admin_keys if is_admin else state.client_keys, request.headers)
+    note(request, key=key)
     return key
 
 
@@ -249,6 +268,33 @@ def _admin_key(request: Request, state: State) -> str:
     key = require(state.admin_keys, request.headers)
     note(request, key=key)
     return f"key {key}"
+
+
+class ClientRoute(APIRoute):
+    """Checks the client's key before reading the body, of which there is room for some at once."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """The usual handler, behind the check, for the `current_client`."""
+        handle = super().get_route_handler()
+
+        async def check_and_handle(request: Request) -> Response:
+            state = _state(request)
+            current_client.set(client_name(request, _client_key(request, state)))
+            if not {"content-length", "transfer-encoding"} & {*request.headers}:
+                return await handle(request)
+            async with AsyncExitStack() as until_read:
+                share = await until_read.enter_async_context(state.bodies.held(0))
+
+                async def receive() -> Message:
+                    message = await request.receive()
+                    state.bodies.grow(share, len(message.get("body", b"")))
+                    if not message.get("more_body", False):
+                        await until_read.aclose()
+                    return message
+
+                return await handle(Request(request.scope, receive))
+
+        return check_and_handle
 
 
 class AdminRoute(APIRoute):

@@ -8,12 +8,12 @@ from contextlib import aclosing
 from datetime import datetime
 from typing import Annotated, get_args
 
-from fastapi import APIRouter, Depends, Form, Request
+from fastapi import APIRouter, Depends, Form
 from fastapi.responses import JSONResponse, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import BaseModel, Field
 
-from app.api.deps import AdminDep, ClientDep, State, StateDep
+from app.api.deps import AdminDep, ClientDep, ClientRoute, State, StateDep
 from app.api.openapi import file_response
 from app.api.problems import Problem, problem_responses
 from app.errors import NotFound
@@ -28,7 +28,9 @@ Webhook = Annotated[
     ),
 ]
 
-router = APIRouter(tags=["jobs"], responses=problem_responses("bad-request"))
+router = APIRouter(
+    route_class=ClientRoute, tags=["jobs"], responses=problem_responses("bad-request")
+)
 
 
 class JobOut(BaseModel):
@@ -116,15 +118,11 @@ async def get_job(job: JobDep, state: StateDep) -> JobOut:
 
 
 @router.get("/v1/jobs/{job_id}/events", response_class=EventSourceResponse, responses=_PROBLEMS)
-async def watch_job(
-    job: JobDep, state: StateDep, request: Request
-) -> AsyncIterator[ServerSentEvent]:
+async def watch_job(job: JobDep, state: StateDep) -> AsyncIterator[ServerSentEvent]:
     """The job now and after every change, ending with its last state, or when the server stops."""
-    # Only the server of `trustscale serve` sets it.
-    stopping: asyncio.Event = getattr(request.app.state, "stopping", None) or asyncio.Event()
     async with (
         aclosing(state.stores.jobs.watch(job.id)) as watched,
-        aclosing(_until(stopping, watched)) as states,
+        aclosing(_until(state.stopping, watched)) as states,
     ):
         async for current in states:
             details = await shown(state, current)

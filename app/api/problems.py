@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import html
 import math
 from http import HTTPStatus
@@ -36,6 +37,10 @@ _BY_STATUS = {
 }
 
 
+# The disk, or descriptors.
+_USED_UP = {errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE}
+
+
 class Problem(BaseModel):
     """A problem document (RFC 9457); it may have `items`, `differences`, `fields` and others."""
 
@@ -64,6 +69,7 @@ def add_problem_handlers(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, _http)
     for left in (Gone, ClientDisconnect):
         app.add_exception_handler(left, answer_nobody)
+    app.add_exception_handler(OSError, _system)
     app.add_exception_handler(Exception, _unexpected)
     app.add_api_route(
         "/problems/{slug}", _page, include_in_schema=False, response_class=HTMLResponse
@@ -103,6 +109,8 @@ async def _http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101 - registered for this class
     if isinstance(error.__cause__, ClientDisconnect):  # while it sent a form
         return await answer_nobody(request, error)
+    if isinstance(error.__cause__, OSError):  # while its form was stored
+        return _system(request, error.__cause__)
     slug = _BY_STATUS.get(error.status_code)
     if slug is None:
         document = {
@@ -116,6 +124,13 @@ async def _http(request: Request, error: Exception) -> Response:
     else:
         document = problem(slug, f"{str(error.detail).rstrip('.')}.")
     return _counted(request, document, dict(error.headers or {}))
+
+
+def _system(request: Request, error: Exception) -> Response:
+    assert isinstance(error, OSError)  # noqa: S101 - registered for this class
+    if error.errno not in _USED_UP:
+        raise error
+    return _expected(request, errors.Overloaded(f"The system is used up: {error.strerror}."))
 
 
 def _unexpected(request: Request, error: Exception) -> Response:

@@ -13,8 +13,8 @@ from fastapi import APIRouter, File, Path, Query, Request, UploadFile
 from fastapi.responses import RedirectResponse, Response
 from PIL import Image
 
-from app.api.clients import client_name, while_connected
-from app.api.deps import ClientDep, State, StateDep
+from app.api.clients import while_connected
+from app.api.deps import ClientDep, ClientRoute, State, StateDep
 from app.api.files import Sent
 from app.api.openapi import file_response
 from app.api.problems import limited_responses, problem_responses
@@ -45,7 +45,7 @@ from app.serving.answer import (
 )
 from app.stores.base import Label
 from app.stores.files import spooled
-from app.system import shielded
+from app.system import current_client, shielded
 from app.watch.monitor import watched_part
 from app.watch.truth import (
     MAX_TRUTH_BYTES,
@@ -60,6 +60,7 @@ from app.watch.truth import (
 )
 
 router = APIRouter(
+    route_class=ClientRoute,
     prefix="/v1/results",
     tags=["upscale"],
     responses=problem_responses("bad-request", "not-found", "unauthorized"),
@@ -90,7 +91,7 @@ async def get_result(result_id: ResultId, state: StateDep, _: ClientDep) -> Resp
     responses={**file_response(*(form.media_type for form in FORMS.values())), **_REDIRECT},
 )
 async def get_result_image(
-    request: Request, result_id: ResultId, form: FormName, state: StateDep, key: ClientDep
+    request: Request, result_id: ResultId, form: FormName, state: StateDep, _: ClientDep
 ) -> Response:
     """The upscaled picture, in the form that it was made in or another one.
 
@@ -102,7 +103,7 @@ async def get_result_image(
     if form == result.format:
         return await _stored(state, request, result_id, image_file(result), FORMS[form].media_type)
     data = await results.blob(result_id, image_file(result))
-    await state.limits.take(client_name(request, key), "requests")
+    await state.limits.take(current_client.get(), "requests")
     made = await while_connected(request, _in_turn(state, _in_form(state, result, data, form)))
     return Sent(made, FORMS[form].media_type)
 
@@ -133,7 +134,7 @@ async def get_result_file(
     result_id: ResultId,
     part: Literal["mask", "trust", "overlay", "believed"],
     state: StateDep,
-    key: ClientDep,
+    _: ClientDep,
     alpha: Alpha = None,
 ) -> Response:
     """A file of the result; `mask`, `overlay` and `believed` take another α.
@@ -146,7 +147,7 @@ async def get_result_file(
     asked = check_alpha(alpha, result.alpha)
     if part == "mask" and asked == result.alpha:
         return await _stored(state, request, result_id, MASK, "image/png")
-    await state.limits.take(client_name(request, key), "requests")
+    await state.limits.take(current_client.get(), "requests")
     drawn = await while_connected(request, _in_turn(state, _drawn(state, result, asked, part)))
     return Sent(drawn, "image/png")
 
@@ -166,7 +167,7 @@ async def tell_truth(
     request: Request,
     response: Response,
     state: StateDep,
-    key: ClientDep,
+    _: ClientDep,
     image: Annotated[
         UploadFile | None, File(description="The true image, exactly of the output's size.")
     ] = None,
@@ -176,7 +177,7 @@ async def tell_truth(
     ] = None,
 ) -> Truth:
     """Measure the served mask against the truth and count it; the calibration stays as it is."""
-    await state.limits.take(client_name(request, key), "requests")
+    await state.limits.take(current_client.get(), "requests")
     result = stored_result(await state.stores.results.document(result_id))
     whole = await state.calibrations.stored(result.calibration)
     calibration = result.part_of(whole)

@@ -18,14 +18,14 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import IO, Annotated, Final, Literal
+from typing import IO, Annotated, BinaryIO, Final, Literal, cast
 
 from fastapi import APIRouter, File, Form, Header, Request, UploadFile
 from fastapi.responses import Response
 from pydantic import BaseModel, Field
 
-from app.api.clients import IdempotencyKey, StoredResponse, client_name, while_connected
-from app.api.deps import ClientDep, State, StateDep
+from app.api.clients import IdempotencyKey, StoredResponse, while_connected
+from app.api.deps import ClientDep, ClientRoute, State, StateDep
 from app.api.files import Sent
 from app.api.jobs import JobOut, Webhook, accepted, shown
 from app.api.middleware import note
@@ -49,9 +49,10 @@ from app.serving.job import expected, uploaded_request
 from app.serving.prepare import Admitted
 from app.stores.base import IMAGE, Job, JobStatus, StoreUnavailable, direct_folder, uploads_for
 from app.stores.files import size_of, spooled
+from app.system import current_client
 from app.watch.monitor import client_digest
 
-router = APIRouter(tags=["upscale"])
+router = APIRouter(route_class=ClientRoute, tags=["upscale"])
 
 JOB = "job-"
 LINK_S: Final = 900.0
@@ -118,7 +119,7 @@ async def upscale(
 ) -> Response:
     """Upscale an image and mark where it can be trusted."""
     media_type = negotiate(accept)
-    client = client_name(request, key)
+    client = current_client.get()
     results = state.stores.results
     keep_s = None if idempotency_key is None else state.settings.idempotency_ttl_s
     facts = {"client": client_digest(client), "key": key, "keep_s": keep_s}
@@ -137,6 +138,7 @@ async def upscale(
     async def read() -> ImageFile:
         if not as_job:  # again, since others came meanwhile and decoding costs time
             state.service.slots.check_room()
+            state.service.decoding.check()
         # Only now: requests with other faults do not count.
         await state.limits.take(client, "requests")
         return await upload.open(again=as_job)
@@ -195,13 +197,12 @@ class UploadOut(BaseModel):
     "/v1/uploads", status_code=201, responses=limited_responses("no-direct-uploads", "bad-request")
 )
 async def create_upload(
-    request: Request,
     state: StateDep,
     key: ClientDep,
     idempotency_key: IdempotencyKey = None,
 ) -> UploadOut:
     """A link into the object store; it counts as a request of the client."""
-    client = client_name(request, key)
+    client = current_client.get()
     await state.limits.take(client, "requests")
     upload = secrets.token_urlsafe(15)
     if idempotency_key is not None:
@@ -232,7 +233,7 @@ class _Upload:
     form: UpscaleForm
     state: State
     key: str | None
-    fetched: bytes | None = None
+    fetched: ImageFile | None = None
 
     def check(self, *, as_job: bool) -> None:
         """Return if there is exactly one, and it and the webhook are allowed. Raises BadRequest."""
@@ -254,15 +255,17 @@ class _Upload:
         """
         if self.form.image is not None:
             return self.form.image.file
-        data = await self._fetch()
-        self.fetched = data if again else None
-        return data
+        async with self.state.service.fetching.held():
+            file = await self._fetch()
+        self.fetched = file if again else None
+        return file
 
-    async def _fetch(self) -> bytes:
+    async def _fetch(self) -> ImageFile:
         settings = self.state.settings
         if self.form.upload is None:
             url = self.form.image_url or ""
-            return await settings.image_sources.fetch(url, settings.max_upload_bytes)
+            sources, most = settings.image_sources, settings.max_upload_bytes
+            return cast("BinaryIO", await sources.fetch(url, most))
         try:
             return await self.state.stores.blobs.get(
                 self._folder, IMAGE, most=settings.max_upload_bytes
@@ -284,10 +287,14 @@ class _Upload:
 
     async def read(self) -> bytes:
         """The whole file again."""
-        if self.form.image is None:
-            return self.fetched or b""
-        await self.form.image.seek(0)
-        return await self.form.image.read()
+        if self.form.image is not None:
+            await self.form.image.seek(0)
+            return await self.form.image.read()
+        file = self.fetched or b""
+        if isinstance(file, bytes):
+            return file
+        await asyncio.to_thread(file.seek, 0)
+        return await asyncio.to_thread(file.read)
 
 
 def prefers(preference: str, headers: Sequence[str]) -> bool:

@@ -11,7 +11,7 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 from pydantic import BaseModel, Field, TypeAdapter
 
-from app.api.deps import ClientDep, State, StateDep
+from app.api.deps import ClientDep, ClientRoute, State, StateDep
 from app.api.documents import (
     Answering,
     GuaranteeFacts,
@@ -26,7 +26,7 @@ from app.sampling.pipeline import DEFAULT_SAMPLES
 from app.upscalers.base import Upscaler
 from app.upscalers.runtime import Character
 
-router = APIRouter(prefix="/v1/upscalers", tags=["upscale"])
+router = APIRouter(route_class=ClientRoute, prefix="/v1/upscalers", tags=["upscale"])
 
 
 class TrustedArea(BaseModel):

@@ -29,11 +29,7 @@ KEEP_ALIVE_S = 75
 
 
 class _Server(uvicorn.Server):
-    """Sets `stopping` when it begins to stop, so that endless answers end."""
-
-    def __init__(self, config: uvicorn.Config, stopping: asyncio.Event) -> None:
-        super().__init__(config)
-        self._stopping = stopping
+    """Sets `stopping` of the state when it begins to stop, so that what is endless ends."""
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -43,7 +39,8 @@ class _Server(uvicorn.Server):
             structlog.get_logger(__name__).info("serving", address=address)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        self._stopping.set()
+        if self.started:
+            self.lifespan.state["trustscale"].stopping.set()
         await super().shutdown(sockets)
 
 
@@ -68,7 +65,6 @@ def serve(
         structlog.get_logger(__name__).warning("unknown_setting", variable=name)
     asyncio.run(check_start(settings))
     app = create_app(settings)
-    app.state.stopping = asyncio.Event()
     config = uvicorn.Config(
         app,
         host=host,
@@ -82,7 +78,7 @@ def serve(
         # Requests in progress may finish (streams of events end); a second signal stops at once.
         timeout_graceful_shutdown=int(settings.request_timeout_s),
     )
-    server = _Server(config, app.state.stopping)
+    server = _Server(config)
     asyncio.run(server.serve())
     if not server.started:
         raise typer.Exit(1)

@@ -10,7 +10,6 @@ public, the connection goes to the checked address, and redirects are not follow
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import binascii
 import json
@@ -22,14 +21,13 @@ from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Final
 
-import httpx
 from standardwebhooks import Webhook
 
-from app.errors import BadRequest, TrustscaleError
+from app.errors import BadRequest, TrustscaleError, UpscalerError
 from app.jobs.handlers import GivenUp, JobContext, Later
 from app.stores.base import Job, JobState, JobStatus, JobStore
-from app.upscalers.remote.guard import FetchPolicy, Origin, is_listed, target
-from app.upscalers.remote.http import Network
+from app.upscalers.remote.guard import FetchPolicy, Origin, is_listed
+from app.upscalers.remote.http import Network, foreign_answer
 
 # After each failed attempt, plus up to a fifth at random: over a day in all.
 WAITS_S: Final = (5.0, 60.0, 300.0, 1800.0, 7200.0, 5 * 3600.0, 10 * 3600.0, 10 * 3600.0)
@@ -171,33 +169,20 @@ class WebhookHandler:
         return link
 
     async def _deliver(self, job: Job, body: str) -> None:
+        headers = self._webhooks.headers(job.id, datetime.now(UTC), body)
         try:
-            place = await target(job.request["url"], self._policy, self._network.resolve)
-            async with (
-                asyncio.timeout(ANSWER_S),
-                httpx.AsyncClient(
-                    follow_redirects=False, timeout=ANSWER_S, transport=self._network.transport
-                ) as client,
-                client.stream(
-                    "POST",
-                    place.url,
-                    content=body,
-                    headers={
-                        "Host": place.origin.authority,
-                        "Content-Type": "application/json",
-                        "User-Agent": "trustscale",
-                        **self._webhooks.headers(job.id, datetime.now(UTC), body),
-                    },
-                    extensions={"sni_hostname": place.origin.host},
-                ) as response,
-            ):
-                status = response.status_code  # its body is not read
-        except TrustscaleError as error:
+            async with foreign_answer(
+                "POST",
+                job.request["url"],
+                self._policy,
+                self._network,
+                limit_s=ANSWER_S,
+                content=body,
+                headers={"Content-Type": "application/json", **headers},
+            ) as answer:
+                status = answer.status_code  # its body is not read
+        except UpscalerError as error:
             raise _Refused(error.detail.rstrip(".")) from error
-        except TimeoutError as error:
-            raise _Refused("it did not answer in time") from error
-        except httpx.HTTPError as error:
-            raise _Refused(f"it cannot be reached ({type(error).__name__})") from error
         if status == HTTPStatus.GONE:
             raise GivenUp("its receiver is gone for good (410)")
         if not 200 <= status < 300:

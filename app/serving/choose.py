@@ -35,7 +35,7 @@ from app.sampling.pipeline import Pipeline, differences, guard, identify
 from app.serving.answer import ChosenForm, form_of
 from app.serving.credentials import Credentials
 from app.stores.base import ResultStore
-from app.system import Slots
+from app.system import Room, Slots
 from app.upscalers.base import AUTO, MAX_REQUEST_SEED, Upscaler, named
 
 Pixels = Annotated[int, Field(ge=1)]
@@ -177,7 +177,8 @@ class ServiceContext:
     results: None: answers are not kept. timeout_s, job_timeout_s: deadlines of requests and jobs.
     auto: upscalers by class of upload; empty: there is no `auto`. auto_measured: whether
     measurements of the active calibrations come first. prefers_auto: whether a request without an
-    upscaler means `auto`. decoding: for uploads. drawing: for stored results under another α.
+    upscaler means `auto`. decoding, fetching: for uploads. drawing: for stored results under
+    another α.
     """
 
     upscalers: Mapping[str, Upscaler]
@@ -194,11 +195,13 @@ class ServiceContext:
     auto: Mapping[str, str] = field(default_factory=dict, kw_only=True)
     auto_measured: bool = field(default=True, kw_only=True)
     prefers_auto: bool = field(default=False, kw_only=True)
-    decoding: Slots = field(init=False)
+    decoding: Room = field(init=False)
+    fetching: Room = field(init=False)
     drawing: Slots = field(init=False)
 
     def __post_init__(self) -> None:
-        self.decoding = self.slots.for_uploads()
+        self.decoding = self.slots.for_uploads("places for uploads")
+        self.fetching = self.slots.for_uploads("places for fetching uploads")
         self.drawing = self.slots.for_short_work()
 
     def upscaler(self, name: str | None) -> Upscaler:

@@ -6,17 +6,17 @@ connection to the checked address, no redirects (`app/upscalers/remote/guard.py`
 
 from __future__ import annotations
 
-import asyncio
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
-from typing import Final
+from typing import IO, Final
 
 import httpx
 
-from app.errors import BadRequest, ImageTooLarge, TrustscaleError
-from app.upscalers.remote.guard import FetchPolicy, target
-from app.upscalers.remote.http import Network
+from app.errors import BadRequest, ImageTooLarge, UpscalerError
+from app.stores.files import spooled_parts
+from app.upscalers.remote.guard import FetchPolicy
+from app.upscalers.remote.http import Network, foreign_answer
 
-# A fetch holds a place among the uploads that are decoded.
 _LONGEST_S: Final = 30.0
 
 
@@ -37,56 +37,37 @@ class ImageHosts:
         if not self.hosts:
             raise BadRequest("This service fetches no pictures: its image_hosts are empty.")
 
-    async def fetch(self, url: str, max_bytes: int) -> bytes:
+    async def fetch(self, url: str, max_bytes: int) -> IO[bytes]:
         """The file behind a URL.
 
         Raises:
             BadRequest: the URL is not allowed, or does not answer with a file.
             ImageTooLarge: the file has more bytes.
+            StoreUnavailable: the disk is full.
         """
         policy = FetchPolicy(None, self.hosts, self.allow_private, "image_url")
         try:
-            place = await target(url, policy, self.network.resolve)
-            async with (
-                asyncio.timeout(_LONGEST_S),
-                httpx.AsyncClient(
-                    follow_redirects=False, timeout=_LONGEST_S, transport=self.network.transport
-                ) as client,
-                client.stream(
-                    "GET",
-                    place.url,
-                    headers={
-                        "Host": place.origin.authority,
-                        "User-Agent": "trustscale",
-                        "Accept-Encoding": "identity",
-                    },
-                    extensions={"sni_hostname": place.origin.host},
-                ) as response,
-            ):
-                return await _body(response, max_bytes)
-        except (BadRequest, ImageTooLarge):
-            raise
-        except TrustscaleError as error:
+            async with foreign_answer(
+                "GET", url, policy, self.network, limit_s=_LONGEST_S
+            ) as answer:
+                return await spooled_parts(_parts(answer, max_bytes))
+        except UpscalerError as error:
             raise BadRequest(error.detail) from error
-        except TimeoutError as error:
-            raise BadRequest("image_url did not answer in time.") from error
-        except httpx.HTTPError as error:
-            raise BadRequest(f"image_url cannot be reached ({type(error).__name__}).") from error
 
 
-async def _body(response: httpx.Response, max_bytes: int) -> bytes:
+async def _parts(answer: httpx.Response, max_bytes: int) -> AsyncIterator[bytes]:
     """The file; no more than the limit is read."""
-    if response.status_code != httpx.codes.OK:
-        raise BadRequest(f"image_url answered {response.status_code}; redirects are not followed.")
-    body = bytearray()
-    if response.headers.get("Content-Encoding", "identity") != "identity":
+    if answer.status_code != httpx.codes.OK:
+        raise BadRequest(f"image_url answered {answer.status_code}; redirects are not followed.")
+    if answer.headers.get("Content-Encoding", "identity") != "identity":
         raise BadRequest("image_url answered with a compressed body, which was not asked for.")
-    async for chunk in response.aiter_bytes():
-        body += chunk
-        if len(body) > max_bytes:
+    read = 0
+    async for chunk in answer.aiter_bytes():
+        read += len(chunk)
+        if read > max_bytes:
             raise ImageTooLarge(
                 f"The file behind image_url is larger than {max_bytes:,} bytes.",
                 limit="max_bytes",
                 maximum=max_bytes,
             )
-    return bytes(body)
+        yield chunk

@@ -18,6 +18,7 @@ from app.serving.choose import UpscaleRequest
 from app.serving.prepare import Admitted
 from app.serving.service import UpscaleService
 from app.stores.base import IMAGE, Blobs, Job, StoreUnavailable
+from app.system import current_client
 from app.upscalers.base import RGB
 
 DRAFT: Final = "draft.jpeg"
@@ -54,9 +55,11 @@ class UpscaleHandler:
 
     async def __call__(self, job: Job, context: JobContext) -> str:
         """Generate, store the result under the job's id, return its link."""
+        request = UpscaleRequest(**job.request)
+        current_client.set(request.client or "")
         prepared = await self.service.prepare(
             lambda: self.blobs.get(job.id, IMAGE),
-            UpscaleRequest(**job.request),
+            request,
             patient=True,
             as_job=True,
         )

@@ -13,6 +13,7 @@ import io
 import math
 from bisect import bisect_right
 from collections.abc import Awaitable, Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -127,14 +128,14 @@ class Admitted:
 async def decode(
     context: ServiceContext, chosen: Chosen, upload: Upload, *, patient: bool
 ) -> Decoded:
-    """Pixels of the upload; `patient` waits for a place.
+    """Pixels of the upload; `patient` needs no place: there are few jobs.
 
     Raises:
         BadInput, Overloaded.
     """
     request = chosen.request
-    async with context.decoding.slot(patient=patient):
-        file = upload if isinstance(upload, bytes) else await upload()
+    file = upload if isinstance(upload, bytes) else await upload()
+    async with nullcontext() if patient else context.decoding.held():
         with (
             span("decode", {"trustscale.upload_bytes": size_of(file)}),
             waiting_at_most(math.inf if patient else _LONGEST_WAIT_S),

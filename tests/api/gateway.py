@@ -132,8 +132,9 @@ class Hanging:
         return await asyncio.wait_for(self.answered, PATIENCE_S)
 
 
-def client_of(app):
-    return httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://testserver")
+def client_of(app, address=("127.0.0.1", 123)):
+    transport = httpx.ASGITransport(app=app, client=address)
+    return httpx.AsyncClient(transport=transport, base_url="http://testserver")
 
 
 async def shown(client, *lines):

@@ -1,11 +1,11 @@
 """Bounded work: limits for each client, many and slow clients, large images."""
 
 import asyncio
+import errno
 import re
 import threading
 import time
 from collections import Counter
-from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 
 import pytest
@@ -14,13 +14,22 @@ from app.api.clients import open_limits
 from app.calibration import file
 from app.errors import RateLimited
 from app.jobs.queue import JobQueue
+from app.serving import prepare
 from app.settings import load_settings
 from app.stores.base import Job, StoreUnavailable, uploads_for
 from tests.api.admin import BASE, Admin, truth_files
-from tests.api.gateway import ADMIN_KEY, AS_ADMIN, check_problem, client_of, ended, form, post
+from tests.api.gateway import (
+    ADMIN_KEY,
+    AS_ADMIN,
+    PATIENT,
+    check_problem,
+    client_of,
+    ended,
+    form,
+    post,
+)
 from tests.factories import encoded, photo
 from tests.fakes import FakeUpscaler
-from tests.images import hostile
 from tests.waiting import until
 
 ASYNC = {"Prefer": "respond-async"}
@@ -37,17 +46,19 @@ class TestDisconnect:
             upscaler.seconds = 0
             assert (await served.post()).status_code == 200
 
-    async def test_frees_a_place_for_decoding(self, serve):
+    async def test_frees_a_place_for_decoding(self, serve, slow_uploads):
         """Uploads that are decoded are bounded; one whose client leaves makes room at once."""
-        async with serve(max_in_flight=1, max_waiting=1) as served, AsyncExitStack() as stack:
-            decoding = served.state.service.decoding
-            for _ in range(decoding.running - 1):
-                await stack.enter_async_context(decoding.slot())
-            leaving = served.hanging(files={"image": hostile.tiff_of_small_tiles(1024, 1024)})
-            await until(lambda: decoding.in_flight == decoding.running)
+        async with serve(max_in_flight=1, max_waiting=1) as served:
+            leaving, *_ = await slow_uploads(served)
             check_problem(await served.post(), "overloaded")
             assert await leaving.hang_up() == 499
             assert (await served.post()).status_code == 200
+
+    async def test_decoding_ends_when_the_service_stops(self, serve, slow_uploads):
+        async with serve(max_in_flight=1, max_waiting=1) as served:
+            uploads = await slow_uploads(served)
+            served.state.stopping.set()
+            assert {await one.answered for one in uploads} == {503}
 
     @pytest.mark.parametrize(
         ("method", "path", "kind"),
@@ -80,6 +91,59 @@ class TestDisconnect:
             assert not re.search(r"^trustscale_problems_total.* [1-9]", problems, re.MULTILINE)
 
 
+@pytest.fixture
+def slow_uploads(monkeypatch):
+    """Uploads that take long to decode: one more than there are places for."""
+    really = prepare.decoding
+
+    async def decoding(function, file, *args, **kwargs):
+        if file.read(4) == b"slow":
+            await asyncio.sleep(600)
+        return await really(function, file, *args, **kwargs)
+
+    async def start(served):
+        places = served.state.service.decoding
+        uploads = [served.hanging(**form(b"slow")) for _ in range(places.most + 1)]
+        await until(lambda: sum(one.answered.done() for one in uploads) == 1)
+        return sorted(uploads, key=lambda one: one.answered.done())
+
+    monkeypatch.setattr(prepare, "decoding", decoding)
+    return start
+
+
+ELSEWHERE = ("192.0.2.1", 50_000)
+
+
+async def test_one_client_does_not_keep_others_out(serve, slow_uploads):
+    """Whoever comes from elsewhere takes a place of the client with most, and is answered."""
+    async with serve(max_in_flight=1, max_waiting=1) as served:
+        *slow, refused = await slow_uploads(served)
+        assert await refused.answered == 503
+        check_problem(await served.post(), "overloaded")
+        async with client_of(served.app, ELSEWHERE) as other:
+            assert (await other.post("/v1/upscale", **form())).status_code == 200
+        assert [await one.hang_up() for one in slow].count(503) == 1
+
+
+async def test_what_is_fetched_slowly_holds_no_place(serve, monkeypatch):
+    """However many dripping servers a client names, uploads are decoded."""
+    began = []
+
+    async def drips(*_):
+        began.append(1)
+        await asyncio.sleep(600)
+
+    monkeypatch.setattr("app.serving.fetch.ImageHosts.fetch", drips)
+    async with serve(max_in_flight=1, max_waiting=1, image_hosts=["example.com"]) as served:
+        most = served.state.service.fetching.most
+        fields = {"image_url": (None, "https://example.com/a.png")}
+        slow = [served.hanging(files=fields) for _ in range(most + 1)]
+        await until(lambda: any(one.answered.done() for one in slow))
+        assert len(began) == most
+        assert (await served.post()).status_code == 200
+        assert Counter([await one.hang_up() for one in slow]) == {499: most, 503: 1}
+
+
 async def test_is_bounded(serve):
     """Masks and overlays for other α have places of their own; uploads never wait for them."""
     async with serve(max_in_flight=1, max_waiting=1) as served:
@@ -98,6 +162,104 @@ async def test_is_bounded(serve):
             assert {await waiting.hang_up() for waiting in leaving} == {499}
             assert drawing.waiting == 0
         assert (await client.get(address)).status_code == 200
+
+
+# The framework leaves the file of a form that does not end to whoever collects garbage.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+class TestUnfinishedBodies:
+    """What arrives is on the disk: its bytes are bounded, and shared by clients."""
+
+    @staticmethod
+    async def half(client, kilobytes, go):
+        async def body():
+            yield b'--x\r\nContent-Disposition: form-data; name="image"; filename="a"\r\n\r\n'
+            for _ in range(kilobytes):
+                yield b"x" * 1000
+            await go.wait()
+
+        headers = {
+            "Content-Type": "multipart/form-data; boundary=x",
+            "Transfer-Encoding": "chunked",
+        }
+        return await client.post("/v1/upscale", content=body(), headers=headers)
+
+    async def test_a_flood_gives_way(self, serve, monkeypatch):
+        monkeypatch.setattr("app.api.deps.MAX_TRUTH_BYTES", 10_000)
+        async with serve(max_upload_bytes=10_000) as served:
+            go, room = asyncio.Event(), served.state.bodies
+            flood = [
+                asyncio.create_task(self.half(served.client, 9, go)) for _ in range(20)
+            ]  # of 9 kB, where there is room for 160 kB
+            await until(lambda: sum(one.done() for one in flood) == 3)
+            assert 150_000 < room.taken <= 160_000
+            for one in flood:
+                if one.done():
+                    check_problem(one.result(), "overloaded")
+            async with client_of(served.app, ELSEWHERE) as other:
+                answer = await other.post("/v1/upscale", **form(b"x" * 9000))
+                check_problem(answer, "unsupported-media")  # all of it was read
+            await until(lambda: sum(one.done() for one in flood) > 3)
+            go.set()
+            await asyncio.gather(*flood)
+            assert room.taken == 0
+
+    async def test_end_when_the_service_stops(self, serve):
+        """Those that arrive have seconds; others are answered."""
+        async with serve(timings=PATIENT._replace(drain_s=0.1)) as served:
+            go = asyncio.Event()
+            slow = asyncio.create_task(self.half(served.client, 1, go))
+            await until(lambda: served.state.bodies.taken)
+            served.state.stopping.set()
+            check_problem(await slow, "overloaded")
+
+    async def test_a_full_disk(self, serve, monkeypatch):
+        """Neither a fault of the service nor one of the request, whichever write finds it full."""
+
+        def full(*_):
+            raise OSError(errno.ENOSPC, "No space left on device", "/tmp/secret-path")
+
+        async with serve() as served:
+            for method in ("write", "fileno"):
+                with monkeypatch.context() as patch:
+                    patch.setattr(f"tempfile.SpooledTemporaryFile.{method}", full)
+                    problem = check_problem(await served.post(), "overloaded")
+                assert "No space left" in problem["detail"]
+                assert "/" not in problem["detail"]
+
+
+@pytest.mark.parametrize(
+    ("peer", "same", "other"),
+    [
+        ("2001:db8:1:2::3", "2001:db8:1:2:ffff::", "2001:db8:1:3::3"),
+        ("192.0.2.1", "::ffff:192.0.2.1", "192.0.2.2"),
+        ("fe80::1%eth0", "fe80::2%eth0", "2001:db8::1"),
+    ],
+)
+async def test_an_address(serve, peer, same, other):
+    """A /64 network of IPv6, which belongs to one, is one client; an IPv4 address is one."""
+    async with serve(client_requests_per_minute=1) as served:
+        statuses = []
+        for host in (peer, same, other):
+            async with client_of(served.app, (host, 1)) as client:
+                statuses.append((await client.post("/v1/upscale", **form())).status_code)
+    assert statuses == [200, 429, 200]
+
+
+@pytest.mark.parametrize("key", [None, "wrong"])
+async def test_the_key_comes_first(serve, key):
+    """Of a body without a key nothing is read, on no route of clients."""
+    async with serve(client_keys=["a"]) as served:
+
+        async def unread():
+            raise AssertionError("The body was read.")
+            yield b""
+
+        headers = {"Content-Type": "multipart/form-data; boundary=x"} | (
+            {"X-API-Key": key} if key else {}
+        )
+        for path in ("/v1/upscale", "/v1/uploads", "/v1/results/res-a/truth"):
+            answer = await served.client.post(path, content=unread(), headers=headers)
+            check_problem(answer, "unauthorized")
 
 
 @pytest.mark.parametrize(("length", "most"), [({"Content-Length": "10000000"}, 0), ({}, 200)])

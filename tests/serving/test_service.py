@@ -174,7 +174,7 @@ def hosts(answer=None, address="93.184.216.34"):
 async def test_fetched_from_the_checked_address():
     """The connection goes to the address that was checked, under the name of the host."""
     allowed, asked = hosts()
-    assert await allowed.fetch(URL, 100) == b"a picture"
+    assert (await allowed.fetch(URL, 100)).read() == b"a picture"
     [request] = asked
     assert (request.url.host, request.headers["host"]) == ("93.184.216.34", "photos.example.com")
     assert request.extensions["sni_hostname"] == "photos.example.com"
@@ -187,12 +187,14 @@ async def test_fetched_from_the_checked_address():
         ("https://example.com.evil.org/a.png", {}),
         ("a.png", {}),
         ("", {}),
+        ("https://me:secret@photos.example.com/a.png", {}),
         (URL, {"address": "10.0.0.1"}),
     ],
 )
 async def test_others_are_refused(url, options):
+    """Nothing is asked, and the message blames the address, not an upscaler."""
     allowed, asked = hosts(**options)
-    with pytest.raises(BadRequest):
+    with pytest.raises(BadRequest, match=r"^The image_url "):
         await allowed.fetch(url, 100)
     assert asked == []
 

@@ -22,6 +22,7 @@ from app.upscalers.remote.answers import ForeignHost, ProtocolError
 Resolver = Callable[[str, int], Awaitable[Sequence[str]]]
 """(host, port) to IP addresses; raises OSError."""
 
+_GIVEN = "The upscaler gave"
 _PORTS = {"http": 80, "https": 443}
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 _NEVER = tuple(
@@ -57,9 +58,9 @@ class Origin:
     port: int
 
     @classmethod
-    def of(cls, url: str) -> Origin:
-        """The origin of an absolute http(s) URL. Raises ProtocolError."""
-        parts = _split(url)
+    def of(cls, url: str, what: str = _GIVEN) -> Origin:
+        """The origin of an absolute http(s) URL. Raises ProtocolError, which begins with `what`."""
+        parts = _split(url, what)
         assert parts.hostname is not None  # noqa: S101 - checked by _split
         return cls(parts.scheme, parts.hostname.lower(), parts.port or _PORTS[parts.scheme])
 
@@ -104,7 +105,7 @@ async def target(url: str, policy: FetchPolicy, resolve: Resolver) -> Target:
         ProtocolError: not allowed.
         UpscalerUnavailable: the host cannot be resolved now.
     """
-    origin = Origin.of(url)
+    origin = Origin.of(url, _GIVEN if policy.own else f"The {policy.what} is")
     parts = _split(url)
     tail = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     if origin == policy.own:
@@ -177,8 +178,8 @@ async def _address(origin: Origin, policy: FetchPolicy, resolve: Resolver) -> st
     return addresses[0]
 
 
-def _split(url: str) -> SplitResult:
+def _split(url: str, what: str = _GIVEN) -> SplitResult:
     try:
         return http_url(url)
     except ValueError as error:
-        raise ProtocolError(f"The upscaler gave {error}.") from error
+        raise ProtocolError(f"{what} {error}.") from error
