@@ -4,9 +4,15 @@ Prints the artefact for `app/conformal/fits/`. The photographs must have no part
 that it is used with. Each is degraded as uploads usually are, in WAYS of the classes, which take
 turns, so that every class is seen as often. With `--classes NAME…` the fit is for these
 alone: the photographs are degraded in each of the ways of making the first of them, which are seen
-as often. `--choose` cross-validates instead, scenes
-(`pool_id` or `group` of the manifest.csv) always on one side, what is fitted: with the facts of the
-input, without, and for each kind of class alone.
+as often.
+
+`--judge FOLDER…` compares instead what the fit, the fit without terms of `--without`, the shipped
+one and plain σ trust of other photographs, in WAYS. Judged is a spot, SPOT pixels a side: the loss
+of a picture is the mean over its spots of the worst trusted error in each, counted up to CUT. For
+each way and each α it prints the area that is trusted at the threshold whose mean loss on these
+very pictures is α (the oracle: σ = D). So areas are compared at an equal loss, whatever calibrates;
+they are no promise. With intervals of 95 % of the paired differences from the first σ, by a
+bootstrap over scenes (`pool_id` or `group` of the manifest.csv).
 """
 
 from __future__ import annotations
@@ -16,124 +22,157 @@ import asyncio
 import csv
 import dataclasses
 import json
-from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from tempfile import gettempdir
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from app.calibration.aside import FIT_DIGITS
 from app.calibration.intake import find_in
+from app.calibration.measure import packed
 from app.calibration.pairs import load_pair
-from app.conformal import RiskCurve, Staircase, fidelity, fitting
-from app.conformal.indecision import Fit
-from app.conformal.moments import Moments
+from app.conformal import fidelity, fitting, texture
+from app.conformal.indecision import Accumulator, Fit, IndecisionSettings, shipped
+from app.conformal.terms import CELL, FACTS, LEVELS, energy_of
 from app.images.degrade import USUAL, Degradation, Mixture
-from app.images.facts import UPLOAD, classify
 from app.images.resize import Enlarged
 from app.sampling.pipeline import Pipeline
 from app.upscalers.base import Source, sample_seeds, witness_of
 from app.upscalers.embedded import EmbeddedUpscaler, FaithfulWitness
-from app.upscalers.runtime import SHIPPED
+from app.upscalers.runtime import SHIPPED, PrecisionSetting, ShippedName
 from benchmarks.table import print_table
 
-ALPHAS = (0.05, 0.075, 0.1)
+ALPHAS = (0.03, 0.05)
 CELLS = 600_000  # as many as one core fits on in two minutes
 TERMS = 32
 CUT = 0.5
+SPOT = 128
+THRESHOLDS = 1200  # at which losses are compared
+DRAWS = 400  # of the bootstrap
 
-CHOICES: dict[str, Callable[[str], bool]] = {
-    "all terms": lambda _: True,
-    "without the facts of the input": lambda term: not term.startswith("fact "),
-    "without the witness": lambda term: "witness" not in term,
-}
-
+Plane = NDArray[np.float32]
 Way = tuple[Degradation | Mixture, str | None]
 """How X is made, and the variant of it."""
 
 
-class Cells(NamedTuple):
-    """What the fit sees of a photograph in one way of making X."""
+class Seen(NamedTuple):
+    """A photograph in one way of making X, in cells of 4×4 pixels; all planes are [h, w].
+
+    digest: of the pixels of Y. levels, facts: its terms. error: the largest D of each cell. plain:
+    σ without a fit, by name, the mean of each cell.
+    """
 
     scene: str
-    input_class: str
+    way: str
     digest: str
-    seen: fitting.FitSample
+    levels: list[texture.Level]
+    facts: Mapping[str, float]
+    error: Plane
+    plain: Mapping[str, Plane]
+
+    def terms(self, wanted: Callable[[str], bool]) -> dict[str, Plane]:
+        """Those that are wanted."""
+        some = [
+            level._replace(terms={name: t for name, t in level.terms.items() if wanted(name)})
+            for level in self.levels
+        ]
+        found = texture.dense(some, self.error.shape)
+        facts = {f"fact {name}": value for name, value in self.facts.items()}
+        return found | {n: np.full_like(self.error, v) for n, v in facts.items() if wanted(n)}
+
+    def log_sigma(self, fit: Fit) -> Plane:
+        """Of a fit."""
+        names = [name for name, _ in fit.weights]
+        terms = self.terms(names.__contains__)
+        return fit.log_sigma(np.stack([terms[name] for name in names])).astype(np.float32)
 
 
-def cells(
-    runner: asyncio.Runner,
-    upscaler: EmbeddedUpscaler,
-    path: Path,
-    way: str,
-    made_by: Way,
-    scene: str,
-    cache: Path,
-) -> Cells:
-    """From the cache, or made."""
-    kept = cache / f"{path.parent.name}-{path.stem}~{way.replace('/', '_')}.npz"
-    if not kept.exists():
-        pipeline = Pipeline(
-            fingerprint=upscaler.fingerprint,
-            scale=upscaler.scale,
+class Maker:
+    """Makes X, answers it, and keeps what is seen of it."""
+
+    def __init__(self, name: ShippedName, precision: PrecisionSetting, cache: Path) -> None:
+        self.upscaler = EmbeddedUpscaler(
+            name, name, precision=precision, witness=FaithfulWitness(precision)
+        )
+        self.pipeline = Pipeline(
+            fingerprint=self.upscaler.fingerprint,
+            scale=self.upscaler.scale,
             samples=1,
-            indecision={"estimator": "residual"},  # type: ignore[arg-type]
+            indecision=IndecisionSettings("residual"),
         )
-        data, (degradation, variant) = path.read_bytes(), made_by
+        self.cache = cache / f"{name}-{precision}"
+        self.cache.mkdir(parents=True, exist_ok=True)
+        self.runner = asyncio.Runner()
+
+    def every(self, folder: Path, ways: Mapping[str, Way], turns: int) -> Iterator[Seen]:
+        """Each photograph of a folder, in so many of the ways."""
+        rows, names = rows_of(folder), list(ways)
+        for place, files in enumerate(find_in(folder)):
+            path = Path(str(files.y))
+            scene = rows[path.stem].get("pool_id") or rows[path.stem]["group"]
+            for turn in range(turns):
+                way = names[(3 * place + 7 * turn) % len(names)]
+                kept = self.cache / f"{folder.name}-{path.stem}~{way.replace('/', '_')}.npz"
+                if not kept.exists():
+                    self._make(path, ways[way], kept)
+                yield read(kept, scene, way)
+
+    def _make(self, path: Path, made_by: Way, kept: Path) -> None:
+        degradation, variant = made_by
+        data = path.read_bytes()
         pair = load_pair(
-            path.stem, data, None, pipeline, degradation=degradation, seed=0, variant=variant
+            path.stem, data, None, self.pipeline, degradation=degradation, seed=0, variant=variant
         )
-        source = Source(pair.x, pair.facts)
-        moments = Moments(pair.y.shape, Enlarged(pair.x, upscaler.scale))
-        moments.facts = pair.facts.terms()
-        if witness := witness_of(upscaler):
-            moments.witness = runner.run(witness.answer(source, upscaler.scale))
-        [sample] = runner.run(upscaler.generate(source, sample_seeds(pair.seed, 1)))
-        moments.add(sample)
-        settings = fidelity.FidelitySettings(bound=CUT)
-        seen = fitting.fit_sample(moments.maps(), fidelity.error(pair.y, sample, settings))
-        np.savez(
-            kept,
-            input_class=classify(UPLOAD, pair.facts),
-            digest=pair.pixels_sha256[:FIT_DIGITS],
-            names=np.array(seen.names),
-            terms=seen.terms.astype(np.float16),
-            error=seen.error,
-            share=seen.share,
+        source, enlarged = Source(pair.x, pair.facts), Enlarged(pair.x, self.upscaler.scale)
+        [sample] = self.runner.run(self.upscaler.generate(source, sample_seeds(pair.seed, 1)))
+        found = Accumulator(pair.y.shape, IndecisionSettings("witness"), enlarged)
+        found.add(sample)
+        found.witness = enlarged[:]
+        plain = {"departure": found.result()}
+        if witness := witness_of(self.upscaler):
+            found.witness = self.runner.run(witness.answer(source, self.upscaler.scale))
+            plain["witness"] = found.result()
+        maps = found.maps()
+        if witness is None:
+            maps = maps._replace(witness=None)
+        error = fidelity.error(pair.y, sample, fidelity.FidelitySettings(bound=CUT))
+        levels = texture.pyramid(maps, maps.known, map)
+        kept.write_bytes(
+            packed(
+                digest=pair.pixels_sha256[:FIT_DIGITS],
+                error=fitting.largest(error),
+                facts=[pair.facts.terms()[name] for name in FACTS],
+                **{f"plain {name}": means(sigma) for name, sigma in plain.items()},
+                **{
+                    f"{depth} {name}": plane.astype(np.float16)
+                    for depth, level in enumerate(levels)
+                    for name, plane in level.terms.items()
+                },
+            )
         )
-    with np.load(kept) as found:
-        seen = fitting.FitSample(
-            tuple(map(str, found["names"])),
-            found["terms"].astype(np.float32),
-            np.minimum(found["error"], CUT),
-            found["share"],
-        )
-        return Cells(scene, str(found["input_class"]), str(found["digest"]), seen)
 
 
-def all_cells(
-    folders: Sequence[Path],
-    upscaler: EmbeddedUpscaler,
-    ways: Mapping[str, Way],
-    turns: int,
-    cache: Path,
-) -> list[Cells]:
-    """Of every photograph, in so many of the ways."""
-    names = list(ways)
-    cache.mkdir(parents=True, exist_ok=True)
-    found = []
-    with asyncio.Runner() as runner:
-        for folder in folders:
-            rows = rows_of(folder)
-            for place, files in enumerate(find_in(folder)):
-                path = Path(str(files.y))
-                scene = rows[path.stem].get("pool_id") or rows[path.stem]["group"]
-                for turn in range(turns):
-                    way = names[(3 * place + 7 * turn) % len(names)]
-                    found.append(cells(runner, upscaler, path, way, ways[way], scene, cache))
-    return found
+def means(sigma: Plane) -> Plane:
+    """Of the cells."""
+    height, width = (side // CELL for side in sigma.shape)
+    return np.asarray(sigma.reshape(height, CELL, width, CELL).mean(axis=(1, 3)))
+
+
+def read(kept: Path, scene: str, way: str) -> Seen:
+    """What `Maker` kept."""
+    with np.load(kept) as arrays:
+        error = arrays["error"]
+        levels = [texture.Level((), {}) for _ in range(LEVELS)]
+        for key in arrays.files:
+            depth, _, name = key.partition(" ")
+            if depth.isdigit():
+                levels[int(depth)].terms[name] = arrays[key].astype(np.float32)
+        plain = {key[6:]: arrays[key] for key in arrays.files if key.startswith("plain ")}
+        facts = dict(zip(FACTS, arrays["facts"].tolist(), strict=True))
+        return Seen(scene, way, str(arrays["digest"]), levels, facts, error, plain)
 
 
 def ways_of(classes: Sequence[str]) -> Mapping[str, Way]:
@@ -151,99 +190,146 @@ def rows_of(folder: Path) -> dict[str, dict[str, str]]:
         return {Path(row["file"]).stem: row for row in csv.DictReader(table)}
 
 
-def only(seen: fitting.FitSample, wanted: Callable[[str], bool]) -> fitting.FitSample:
-    """Of the terms those that are wanted."""
-    places = [place for place, name in enumerate(seen.names) if wanted(name)]
-    names = tuple(seen.names[place] for place in places)
-    return dataclasses.replace(seen, names=names, terms=seen.terms[:, places])
-
-
-def areas(held: Sequence[Cells], fit: Fit) -> dict[str, list[float]]:
-    """By class the mean area of the mask at `ALPHAS`, calibrated and measured on the same cells.
-
-    As if there were 240 of each class: for comparing weights, not for a promise.
-    """
-    by_class = defaultdict(list)
-    for one in held:
-        places = [one.seen.names.index(term) for term, _ in fit.weights]
-        sigma = np.exp(fit.log_sigma(one.seen.terms[:, places].T)).astype(np.float32)
-        by_class[one.input_class].append((one.seen, sigma))
-    found = {}
-    for name, members in by_class.items():
-        stairs = [Staircase.from_maps(sigma, seen.error) for seen, sigma in members]
-        curve = RiskCurve.from_staircases(stairs * (240 // len(stairs) + 1), CUT)
-        limits = [curve.threshold(alpha) for alpha in ALPHAS]
-        found[name] = [
-            float(np.mean([seen.share @ (sigma < limit) for seen, sigma in members]))
-            for limit in limits
-        ]
-    return found
-
-
-def choose(found: Sequence[Cells]) -> None:
-    """Two-fold cross-validation over scenes."""
-    order = sorted({one.scene for one in found})
-    rows = []
-    for name, wanted in CHOICES.items():
-        by_class = defaultdict(list)
-        for held in (0, 1):
-            sides = ([], [])
-            for one in found:
-                part = one._replace(seen=only(one.seen, wanted))
-                sides[order.index(one.scene) % 2 == held].append(part)
-            for each, area in areas(sides[1], fitted(sides[0])).items():
-                by_class[each].append(area)
-        means = {each: np.mean(area, axis=0) for each, area in by_class.items()}
-        classes = [np.mean(list(means.values()), axis=0), means["lossless"], means["jpeg-68"]]
-        rows.append((name, *(" / ".join(f"{a:.3f}" for a in each) for each in classes)))
-    print_table(("fitted on", "mean of the classes", "lossless", "jpeg-68"), rows)
-
-
-def fitted(found: Sequence[Cells]) -> Fit:
-    """The fit on all of these."""
-    scenes = len({one.scene for one in found})
-    return fitting.fit(
-        [one.seen for one in found], terms=TERMS, units=fitting.units_for(scenes), cells=CELLS
+def fitted(seen: Iterable[Seen], wanted: Callable[[str], bool] = lambda _: True) -> Fit:
+    """The fit on all of these, of the terms that are wanted."""
+    parts, scenes, digests = [], set(), []
+    for one in seen:
+        parts.append(fitting.seen_of(one.terms(wanted), one.error))
+        scenes.add(one.scene)
+        digests.append(one.digest)
+    made = fitting.fit(parts, terms=TERMS, units=fitting.units_for(len(scenes)), cells=CELLS)
+    return dataclasses.replace(
+        made,
+        scenes=len(scenes),
+        pairs=len(parts),
+        photographs=tuple(dict.fromkeys(digests)),
     )
 
 
+class Trade(NamedTuple):
+    """Of each picture at rising thresholds, float32 [n, t]: the mean loss of a spot, the area."""
+
+    losses: Plane
+    areas: Plane
+
+    @classmethod
+    def of(cls, sigmas: Sequence[Plane], errors: Sequence[Plane]) -> Trade:
+        """At thresholds that are quantiles of all σ; the last one trusts everything."""
+        some = np.concatenate([sigma.reshape(-1)[::7] for sigma in sigmas])
+        limits = np.unique(np.quantile(some, np.linspace(0, 1, THRESHOLDS)))
+        limits = np.append(limits, np.inf).astype(np.float32)
+        rows = [
+            cls._of_one(spots(sigma), spots(error), limits)
+            for sigma, error in zip(sigmas, errors, strict=True)
+        ]
+        return cls(*map(np.stack, zip(*rows, strict=True)))
+
+    @staticmethod
+    def _of_one(sigma: Plane, error: Plane, limits: Plane) -> tuple[Plane, Plane]:
+        order = np.argsort(sigma, axis=1)
+        sigma = np.take_along_axis(sigma, order, 1)
+        worst = np.maximum.accumulate(np.take_along_axis(error, order, 1), axis=1)
+        worst = np.pad(worst, ((0, 0), (1, 0)))
+        trusted = np.stack([np.searchsorted(row, limits) for row in sigma])
+        losses = np.take_along_axis(worst, trusted, 1).mean(axis=0)
+        return losses, trusted.mean(axis=0) / sigma.shape[1]
+
+    def area(self, alpha: float, weights: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The mean area where the mean loss is α, both over the pictures by weights [..., n]."""
+        weights = weights / weights.sum(axis=-1, keepdims=True)
+        pairs = zip(weights @ self.losses, weights @ self.areas, strict=True)
+        return np.array([np.interp(alpha, loss, area) for loss, area in pairs])
+
+
+def spots(plane: Plane) -> Plane:
+    """The cells of each spot, [spots, cells]; what is beyond the last whole spot is left out."""
+    side = SPOT // CELL
+    down, across = (length // side for length in plane.shape)
+    whole = plane[: down * side, : across * side].reshape(down, side, across, side)
+    return whole.swapaxes(1, 2).reshape(down * across, side * side)
+
+
+def judge(seen: Sequence[Seen], fits: Mapping[str, Fit], alphas: Sequence[float]) -> None:
+    """Print what each σ trusts, by the way of making X."""
+    names = [*fits, *seen[0].plain, "oracle"]
+    rows = []
+    for way in dict.fromkeys(one.way for one in seen):
+        some = [one for one in seen if one.way == way]
+        scenes = sorted({one.scene for one in some})
+        draws = np.random.default_rng(0).multinomial(
+            len(scenes), np.full(len(scenes), 1 / len(scenes)), size=DRAWS
+        )
+        draws[0] = 1  # the pictures as they are
+        weights = draws[:, [scenes.index(one.scene) for one in some]].astype(np.float64)
+        errors = [one.error for one in some]
+        for name in names:
+            trade = Trade.of([sigma_of(one, name, fits) for one in some], errors)
+            areas = [trade.area(alpha, weights) for alpha in alphas]
+            if name == names[0]:
+                first = areas
+            rows.append((f"{way}, {len(some)}", name, *map(in_words, areas, first)))
+    print_table(("X, pictures", "σ", *(f"α = {alpha:g}" for alpha in alphas)), rows)
+
+
+def sigma_of(one: Seen, name: str, fits: Mapping[str, Fit]) -> Plane:
+    """σ, or its logarithm, by the name of its row in the table."""
+    if name in fits:
+        return one.log_sigma(fits[name])
+    return one.error if name == "oracle" else one.plain[name]
+
+
+def in_words(areas: NDArray[np.float64], first: NDArray[np.float64]) -> str:
+    """The area of the pictures as they are, and its gain over the first σ with an interval."""
+    if areas is first:
+        return f"{areas[0]:.3f}"
+    gains = areas - first
+    low, high = np.quantile(gains, (0.025, 0.975))
+    return f"{areas[0]:.3f}, {gains[0]:+.3f} [{low:+.3f}, {high:+.3f}]"
+
+
 def main() -> None:
-    """Print the artefact, or the table of choices."""
+    """Print the artefact, or the table of areas."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("photographs", type=Path, nargs="+")
     parser.add_argument("--upscaler", choices=list(SHIPPED), default="span-x4")
     parser.add_argument("--precision", choices=["f32", "bf16"], default="f32")
     parser.add_argument("--ways", type=int, default=4)
+    parser.add_argument("--only", nargs="+", default=[], help="of the ways these, in this order")
     parser.add_argument("--classes", nargs="+", default=[], help="that the fit is for")
+    parser.add_argument("--without", default="", help="terms of this energy")
     parser.add_argument("--note", default="")
-    parser.add_argument("--choose", action="store_true", help="cross-validate what is fitted")
+    parser.add_argument("--judge", type=Path, nargs="+", default=[], help="compare areas on these")
+    parser.add_argument("--alpha", type=float, nargs="+", default=ALPHAS)
     parser.add_argument("--cache", type=Path, default=Path(gettempdir()) / "trustscale-fit")
     given = parser.parse_args()
-    upscaler = EmbeddedUpscaler(
-        given.upscaler,
-        given.upscaler,
-        precision=given.precision,
-        witness=FaithfulWitness(given.precision),
-    )
-    cache = given.cache / f"{given.upscaler}-{given.precision}"
+    maker = Maker(given.upscaler, given.precision, given.cache)
     ways = ways_of(given.classes)
-    found = all_cells(given.photographs, upscaler, ways, given.ways, cache)
-    if given.choose:
-        choose(found)
+    ways = {name: ways[name] for name in given.only or ways}
+
+    def every(folders: Sequence[Path]) -> Iterator[Seen]:
+        for folder in folders:
+            yield from maker.every(folder, ways, given.ways)
+
+    def is_left(term: str) -> bool:
+        return not given.without or energy_of(term) != given.without
+
+    if not given.judge:
+        fit = dataclasses.replace(
+            fitted(every(given.photographs), is_left),
+            name=given.upscaler,
+            upscaler=maker.upscaler.exact_fingerprint,
+            samples=1,
+            metric=fidelity.FidelitySettings().title,
+            classes=tuple(given.classes),
+            note=given.note,
+        )
+        print(json.dumps(dataclasses.asdict(fit), indent=1))
         return
-    fit = dataclasses.replace(
-        fitted(found),
-        name=given.upscaler,
-        upscaler=upscaler.fingerprint,
-        samples=1,
-        metric=fidelity.FidelitySettings().title,
-        scenes=len({one.scene for one in found}),
-        pairs=len(found),
-        photographs=tuple(dict.fromkeys(one.digest for one in found)),
-        classes=tuple(given.classes),
-        note=given.note,
-    )
-    print(json.dumps(dataclasses.asdict(fit), indent=1))
+    fits = {"fitted": fitted(every(given.photographs))}
+    if given.without:
+        fits[f"fitted without {given.without}"] = fitted(every(given.photographs), is_left)
+    fits["shipped"] = shipped(f"{given.upscaler}-m1")
+    judge([*every(given.judge)], fits, given.alpha)
 
 
 if __name__ == "__main__":

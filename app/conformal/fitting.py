@@ -13,7 +13,7 @@ is fitted again; with many photographs, with units that bend where the linear su
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -72,9 +72,15 @@ def fit_sample(maps: Maps, error: Array) -> FitSample:
     Raises:
         ValueError: the photograph has fewer than two cells.
     """
-    dense = dense_terms(maps)
-    flat = np.stack([plane.reshape(-1) for plane in dense.values()], axis=1)
-    worst_of_cell = _largest(error).reshape(-1)
+    return seen_of(dense_terms(maps), largest(error))
+
+
+def seen_of(terms: Mapping[str, Array], error: Array) -> FitSample:
+    """The same from the terms and the largest D of its cells, float32 [h, w] each.
+
+    Raises ValueError as `fit_sample`.
+    """
+    worst_of_cell = error.reshape(-1)
     count = len(worst_of_cell)
     if count < 2:
         raise ValueError("the photograph is too small to fit σ on")
@@ -86,11 +92,12 @@ def fit_sample(maps: Maps, error: Array) -> FitSample:
         for some, (part, _) in zip(chosen, parts, strict=True)
     ]
     cells = np.concatenate(chosen)
-    return FitSample(tuple(dense), flat[cells], worst_of_cell[cells], np.concatenate(share))
+    seen = np.stack([plane.reshape(-1)[cells] for plane in terms.values()], axis=1)
+    return FitSample(tuple(terms), seen, worst_of_cell[cells], np.concatenate(share))
 
 
-def _largest(error: Array) -> Array:
-    """The largest D of each cell, borders repeated up to whole cells."""
+def largest(error: Array) -> Array:
+    """The largest D of each cell, float32 [⌈H/4⌉, ⌈W/4⌉]; borders repeated up to whole cells."""
     sides = [(0, -side % CELL) for side in error.shape]
     whole = np.pad(error, sides, mode="edge")
     height, width = (side // CELL for side in whole.shape)

@@ -153,16 +153,23 @@ def _between(rows: slice, coarser: Level) -> tuple[int, int, slice]:
 def dense_terms(maps: Measured) -> dict[str, NDArray[np.float32]]:
     """Every known term on the cells of level 0, float32 [⌈H/4⌉, ⌈W/4⌉] each."""
     height, width = (-(-side // CELL) for side in maps.shape)
-    dense = {}
-    for depth, level in enumerate(pyramid(maps, maps.known, map)):
+    terms = dense(pyramid(maps, maps.known, map), (height, width))
+    for name in filter(is_fact, term_names() if maps.facts is not None else ()):
+        terms[name] = np.full((height, width), fact_of(maps, name), np.float32)
+    return terms
+
+
+def dense(levels: Iterable[Level], shape: tuple[int, int]) -> dict[str, NDArray[np.float32]]:
+    """The terms of a pyramid, from the finest level on, on the first cells of level 0."""
+    height, width = shape
+    found = {}
+    for depth, level in enumerate(levels):
         for name, values in level.terms.items():
             plane = values
             for _ in range(depth):
                 plane = double(plane)
-            dense[name] = plane[:height, :width].astype(np.float32)
-    for name in filter(is_fact, term_names() if maps.facts is not None else ()):
-        dense[name] = np.full((height, width), fact_of(maps, name), np.float32)
-    return dense
+            found[name] = plane[:height, :width].astype(np.float32)
+    return found
 
 
 def whole(
