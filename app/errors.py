@@ -39,7 +39,7 @@ class BadImage(BadInput):
 
 
 class DecodeLimit(BadInput):
-    """Decoding takes more than the pixels justify; `members["limit"]`: seconds or memory."""
+    """Decoding takes more than the pixels justify; `members["limit"]`: seconds, memory or scans."""
 
 
 class ImageTooLarge(BadInput):

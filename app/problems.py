@@ -46,7 +46,8 @@ PROBLEMS: dict[str, ProblemType] = {
         422,
         "Decode limit",
         "Decoding the file took more time or memory than its declared pixels justify, so it was "
-        "stopped. The member `limit` says which: `seconds` or `memory`. Files built to keep a "
+        "stopped. The member `limit` says which: `seconds`, `memory`, or `scans` of a JPEG file. "
+        "Files built to keep a "
         "service busy do this; for other files, save the image again with an ordinary program.",
     ),
     "image-too-large": ProblemType(

@@ -27,13 +27,22 @@ from numpy.typing import NDArray
 from PIL import Image, ImageColor, ImageOps, UnidentifiedImageError
 
 from app.conformal.lab import Pixels
-from app.errors import BadImage, BadInput, BadRequest, ImageTooLarge, UnsupportedMedia, reason_of
+from app.errors import (
+    BadImage,
+    BadInput,
+    BadRequest,
+    ImageTooLarge,
+    UnsupportedMedia,
+    reason_of,
+    shortened,
+)
 from app.images.colour import depth_notes, depth_of, from_deep_grey, to_srgb
 from app.images.compression import LOSSLESS, Compression, read_compression
 from app.images.jpegxl import SIGNATURE as JPEG_XL
 from app.images.jpegxl import jpeg_xl_size
 from app.images.metadata import Metadata, metadata_of
 from app.images.resize import size_within
+from app.images.scans import check_scans
 
 FORMATS: Final = ("PNG", "JPEG", "WEBP", "AVIF", "TIFF", "BMP", "GIF")
 _EXTRAS: Final = {"HEIF": "pillow_heif", "JXL": "pillow_jxl"}
@@ -159,13 +168,16 @@ def decode(
         page: of a TIFF file, from 1.
 
     Raises:
-        ImageTooLarge, UnsupportedMedia, MemoryError.
+        ImageTooLarge, UnsupportedMedia, DecodeLimit, MemoryError.
         BadImage: damaged, truncated, animated, or transparent where it must not be.
         BadRequest: the background is not a colour, or there is no such page.
     """
+    behind = None if background is None else _colour(background)
     image = _open(data, limits, fit)
     try:
         form, notes, raster = _page(image, limits, fit, page)
+        if form == "JPEG":
+            check_scans(data)
         admit(math.prod(image.size))
         compression = read_compression(data, image)
         size = image.size
@@ -191,8 +203,8 @@ def decode(
                 "mask speaks about the reduced one."
             )
         rgb = to_srgb(image, profile, notes)
-        if background is not None and alpha is not None:
-            rgb, alpha = _flattened(rgb, alpha, background), None
+        if behind is not None and alpha is not None:
+            rgb, alpha = _flattened(rgb, alpha, behind), None
             notes.append(f"Transparent pixels were flattened onto {background}.")
     except BadInput:
         raise
@@ -408,13 +420,19 @@ def _without_alpha(image: Image.Image, *, may: bool) -> tuple[Image.Image, Image
     return colours, None if low == 255 else alpha
 
 
-def _flattened(rgb: NDArray[np.uint8], alpha: Image.Image, background: str) -> NDArray[np.uint8]:
-    """uint8 [h, w, 3] on a background colour, both sRGB."""
+def _colour(text: str) -> tuple[int, ...]:
+    """Of a CSS colour, red, green and blue. Raises BadRequest."""
     try:
-        colour = ImageColor.getrgb(background)
+        return ImageColor.getrgb(text)[:3]
     except ValueError as error:
-        raise BadRequest(f"background={background!r} is not a colour.") from error
+        raise BadRequest(f"background={shortened(text)!r} is not a colour.") from error
+
+
+def _flattened(
+    rgb: NDArray[np.uint8], alpha: Image.Image, background: tuple[int, ...]
+) -> NDArray[np.uint8]:
+    """uint8 [h, w, 3] on a background colour, both sRGB."""
     picture = Image.fromarray(rgb)
     picture.putalpha(alpha)
-    canvas = Image.new("RGBA", picture.size, (*colour[:3], 255))
+    canvas = Image.new("RGBA", picture.size, (*background, 255))
     return np.asarray(Image.alpha_composite(canvas, picture).convert("RGB"))

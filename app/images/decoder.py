@@ -36,7 +36,9 @@ DONE: Final = b"D"
 REFUSED: Final = b"R"
 FAILED: Final = b"F"
 ENDED: Final = b"E"
-"""Messages on the socket begin with one of these; `ADMIT` waits for one byte of answer."""
+NONE: Final = b"N"
+"""Messages on the socket begin with one of these; `ADMIT` waits for one byte of answer, and `NONE`
+says that the system gives no process."""
 
 NO_MEMORY: Final = 3
 """Exit status of a decoder without memory for a message."""
@@ -143,6 +145,8 @@ def _begun(
     try:
         pid = os.fork()
     except OSError:
+        with suppress(OSError):
+            connection.sendall(NONE + LENGTH.pack(0))
         connection.close()
         pid = -1
     if pid == 0:

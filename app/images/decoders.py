@@ -38,7 +38,7 @@ import numpy as np
 
 from app.errors import BadImage, BadInput, Overloaded, shortened
 from app.images import decoder
-from app.images.decoder import ADMIT, DONE, FAILED, LENGTH, NO_MEMORY, REFUSED
+from app.images.decoder import ADMIT, DONE, ENDED, FAILED, LENGTH, NO_MEMORY, NONE, REFUSED
 from app.images.turns import Stopped, Turns
 from app.system import current_client, memory_limit, plain_environment, usable_cores
 
@@ -268,7 +268,7 @@ class _Call:
             except ConnectionError:  # stopped, or all decoders were killed
                 if self._stopped.is_set():
                     raise Stopped from None
-        raise Overloaded("No process could be had that reads the file.")
+        raise _broken("it ended all decoders")
 
     def _answer(self, file: int, request: bytes, place: _Place) -> Any:
         with ExitStack() as stack:
@@ -295,8 +295,12 @@ class _Call:
                     raise _loaded(body, out)
                 elif kind == FAILED:
                     raise DecoderFailed(_loaded(body, out))
+                elif kind == ENDED:
+                    raise _end(body, seconds)
+                elif kind == NONE:
+                    raise Overloaded("No process could be had that reads the file.")
                 else:
-                    raise _end(struct.unpack("b", body)[0], seconds)
+                    raise _broken("its decoder said what none says")
 
     def _admit(self, cost: int, place: _Place, stack: ExitStack) -> None:
         """Wait for memory without a place, and then for a place; few bytes never wait."""
@@ -369,16 +373,20 @@ def _exactly(own: socket.socket, length: int) -> bytes:
     return bytes(read)
 
 
-def _end(code: int, seconds: float) -> Exception:
+def _end(body: bytes, seconds: float) -> Exception:
     """Why a decoder ended without a message."""
+    (code,) = struct.unpack("b", body)
     if -code in {signal.SIGPROF, signal.SIGXCPU}:
         return decoder.too_long(seconds)
     # Killed by the system, or by libraries without memory.
     if code == NO_MEMORY or -code in {signal.SIGKILL, signal.SIGABRT}:
         return decoder.too_large()
-    if code < 0:
-        return BadImage(f"The image cannot be decoded: it broke its decoder (signal {-code}).")
-    return DecoderFailed(f"A decoder ended with {code} and said nothing.")
+    how = f"signal {-code}" if code < 0 else f"exit status {code}"
+    return _broken(f"it broke its decoder ({how})")
+
+
+def _broken(how: str) -> BadImage:
+    return BadImage(f"The image cannot be decoded: {how}.")
 
 
 def _loaded(body: bytes, out: int) -> Any:

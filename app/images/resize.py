@@ -16,10 +16,10 @@ Scalar = TypeVar("Scalar", np.bool_, np.uint16)
 def resized(
     pixels: NDArray[Any], size: tuple[int, int], resample: Image.Resampling
 ) -> NDArray[Any]:
-    """uint8 [h, w, 3 or 4], or uint16 or float32 [h, w, c], in another size (width, height)."""
-    if pixels.dtype == np.uint8:
+    """uint8, uint16 or float32 [h, w, c] in another size (width, height)."""
+    if pixels.dtype == np.uint8 and pixels.shape[2] in {3, 4}:
         return np.asarray(Image.fromarray(pixels).resize(size, resample))
-    planes = np.moveaxis(pixels, 2, 0)  # Pillow has no colours of more than 8 bits
+    planes = np.moveaxis(pixels, 2, 0)  # all other colours Pillow lacks
     return np.dstack([np.asarray(Image.fromarray(p).resize(size, resample)) for p in planes])
 
 

@@ -9,10 +9,11 @@ import pytest
 import tifffile
 from PIL import Image, ImageCms
 
-from app.errors import BadImage, BadRequest, ImageTooLarge, UnsupportedMedia
+from app.errors import BadImage, BadRequest, DecodeLimit, ImageTooLarge, UnsupportedMedia
 from app.images.decode import Limits, decode
+from app.images.scans import check_scans
 from tests.factories import encoded, photo
-from tests.images.hostile import bomb, chunk
+from tests.images.hostile import bomb, chunk, jpeg_of_scans
 
 LIMITS = Limits()
 
@@ -86,6 +87,7 @@ REFUSED = {
     "document": (b"%PDF-1.7", {}, UnsupportedMedia, "PDF"),
     "transparent": (encoded(PALETTE, transparency=0), {}, BadImage, "Flatten it first"),
     "colour": (encoded(0 * OPAQUE), {"background": "clearish"}, BadRequest, "colour"),
+    "colour of the opaque": (encoded(photo()), {"background": "nocolour"}, BadRequest, "colour"),
     "gif": (several("GIF"), {}, BadImage, "animated"),
     "webp": (several("WEBP"), {}, BadImage, "animated"),
     "black grey": (deep_grey(range(100)), {}, BadImage, "black"),
@@ -169,6 +171,28 @@ class TestRefused:
         assert not [note for note in decode(data, LIMITS).notes if "damaged" in note]
         with pytest.raises(BadImage, match=r"damaged|truncated"):
             decode(data[: len(data) // 2] + data[-2:], LIMITS)
+
+    def test_jpeg_files_of_many_scans(self):
+        """Scans are counted in blocks, before any is decoded; common programs make few."""
+        check_scans(jpeg_of_scans(20))  # and the six of its program
+        for fit in (None, 1000):
+            with pytest.raises(DecodeLimit, match="more than 32 times") as caught:
+                decode(jpeg_of_scans(30_000, 1024), LIMITS, fit=fit)
+            assert caught.value.members["limit"] == "scans"
+
+    def test_scans_of_few_components(self):
+        """A scan of one colour of three counts as its share; a preview in EXIF does not count."""
+        preview = encoded(photo(), "JPEG", progressive=True) * 9
+        exif = b"Exif\0\0" + preview[:60_000]
+        for sampling in ("4:4:4", "4:2:0"):
+            options = {"progressive": True, "subsampling": sampling, "exif": exif}
+            check_scans(encoded(photo(0, 64, 64), "JPEG", **options))
+        colour = encoded(photo(0, 64, 64), "JPEG", progressive=True, subsampling="4:4:4")
+        scans = [k for k in range(len(colour)) if colour[k : k + 2] == b"\xff\xda"]
+        of_one = colour[scans[-1] :][:10] + b"\0\0"
+        check_scans(colour[:-2] + of_one * 3 * 24 + colour[-2:])
+        with pytest.raises(DecodeLimit):
+            check_scans(colour[:-2] + of_one * 3 * 32 + colour[-2:])
 
     def test_oddities_of_jpeg_files(self):
         """Bytes that belong to nothing are noted; what stands behind the end is no damage."""

@@ -100,8 +100,14 @@ class TestLimits:
             in_decoder(work.dying, b"", number)
 
     def test_broken(self):
+        """An end without an answer is the file's fault, whatever ended it."""
         with pytest.raises(BadImage, match="broke its decoder"):
             in_decoder(work.dying, b"", signal.SIGSEGV)
+        for fault in (work.panicking, work.silent):
+            with pytest.raises(BadImage, match="broke its decoder"):
+                in_decoder(fault, b"")
+        with pytest.raises(BadImage, match="what none says"):
+            in_decoder(work.babbling, b"")
         assert in_decoder(work.process, b"")
 
 

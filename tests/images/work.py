@@ -1,7 +1,9 @@
 """What decoders are made to do in tests; loads little, since each of them loads it anew."""
 
 import os
+import socket
 import time
+from contextlib import suppress
 
 from app.errors import BadInput
 from app.images.decode import admit
@@ -78,6 +80,28 @@ def exhausted(data):
 def dying(data, number):
     """End as libraries do that break, or whose allocation fails."""
     os.kill(os.getpid(), number)
+
+
+class Panic(BaseException):
+    """As PyO3 raises it where Rust code panics: no `Exception`."""
+
+
+def panicking(data):
+    raise Panic
+
+
+def silent(data):
+    """Close everything, as code of a file might."""
+    os.closerange(0, 1024)
+    time.sleep(1)
+
+
+def babbling(data):
+    """Say what no decoder says."""
+    for number in range(3, 64):
+        with suppress(OSError), socket.socket(fileno=os.dup(number)) as own:
+            own.sendall(b"?" + bytes(8))
+    time.sleep(5)
 
 
 def faulty(data):
