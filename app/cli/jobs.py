@@ -95,15 +95,18 @@ def _line(job: dict[str, Any]) -> str:
 
 async def _run(settings: Settings, host: str, port: int | None) -> None:
     metrics = Metrics()
-    # The slots of this process are for jobs alone.
-    slots = settings.job_upscalings or settings.max_in_flight
-    settings = settings.model_copy(update={"max_in_flight": slots})
     async with AsyncExitStack() as stack:
-        parts = await open_parts(settings, stack, metrics=metrics)
+        parts = await open_parts(of_worker(settings), stack, metrics=metrics)
         await stack.enter_async_context(listening(worker_app(parts, metrics), host, port))
         log.info("jobs_started", version=__version__, upscalers=list(parts.upscalers))
         await run_until_signalled(parts.queue, parts.handlers, concurrency=parts.concurrency)
         log.info("jobs_stopped")
+
+
+def of_worker(settings: Settings) -> Settings:
+    """The settings of a process whose slots are for jobs alone."""
+    slots = settings.job_upscalings or settings.max_in_flight
+    return settings.model_copy(update={"max_in_flight": slots})
 
 
 def worker_app(parts: Parts, metrics: Metrics) -> Starlette:

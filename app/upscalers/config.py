@@ -120,10 +120,11 @@ class EmbeddedConfig(_Config):
 class RemoteConfig(_Config):
     """What every upscaler behind HTTP has.
 
-    `HOW_TO_CALL` names the settings that say how to call; the fingerprint covers all others, since
-    they say what is computed.
+    `KEEPS_CONNECTIONS`: whether calls share connections. `HOW_TO_CALL` names the settings that say
+    how to call; the fingerprint covers all others, since they say what is computed.
     """
 
+    KEEPS_CONNECTIONS: ClassVar[bool] = True
     HOW_TO_CALL: ClassVar[frozenset[str]] = frozenset(
         {
             "name", "title", "character", "price_per_call", "token_env", "token_header",

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from app.assembly import open_parts
-from app.cli.jobs import listening, worker_app
+from app.cli.jobs import listening, of_worker, worker_app
 from app.serving.choose import UpscaleRequest
 from app.serving.job import uploaded_request
 from app.settings import Settings
@@ -44,6 +44,16 @@ async def test_a_calibration(place, stores, lost):
     assert found["trustscale_job_attempts_total", "calibration", "succeeded"] == 1
     assert found["trustscale_job_seconds_count", "calibration", "succeeded"] == 1
     assert found["trustscale_job_lost_leases_total", "calibration"] == lost
+
+
+async def test_slots_of_a_worker(tmp_path):
+    """Job workers take as many upscalings at once as they are told, gateways beside them fewer."""
+    upscalers = [{"name": "fake", "kind": "embedded"}]
+    settings = Settings(data_dir=tmp_path, upscalers=upscalers, max_in_flight=1, job_upscalings=8)
+    async with AsyncExitStack() as stack:
+        parts = await open_parts(of_worker(settings), stack, lambda *_: FakeUpscaler())
+        assert (parts.concurrency["upscale"], parts.service.slots.running) == (8, 8)
+    assert of_worker(Settings(data_dir=tmp_path, max_in_flight=3)).max_in_flight == 3
 
 
 async def test_port_a_worker(tmp_path):

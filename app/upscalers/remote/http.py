@@ -135,6 +135,7 @@ class Upstream:
         self._policy = FetchPolicy(Origin.of(base), config.allowed_hosts, config.allow_private)
         # Spare connections: polling and cancelling never queue.
         most = config.concurrency + 4
+        kept = most if config.KEEPS_CONNECTIONS else 0
         options: dict[str, Any] = {
             "timeout": httpx.Timeout(
                 connect=self.network.connect_s,
@@ -142,7 +143,7 @@ class Upstream:
                 write=self.network.write_s,
                 pool=self.network.pool_s,
             ),
-            "limits": httpx.Limits(max_connections=most, max_keepalive_connections=most),
+            "limits": httpx.Limits(max_connections=most, max_keepalive_connections=kept),
             "follow_redirects": False,
             "transport": self.network.transport,
             "verify": _authorities(),

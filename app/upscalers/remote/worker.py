@@ -41,6 +41,9 @@ log = structlog.get_logger()
 class WorkerConfig(RemoteConfig):
     """Our own GPU worker, one or several of the same model."""
 
+    # One name may stand for many workers, among which only new connections are spread.
+    KEEPS_CONNECTIONS = False
+
     kind: Literal["worker"] = "worker"
     urls: tuple[BaseUrl, ...] = Field(min_length=1, description="Workers of the same model.")
     model: str | None = Field(None, description="Model name; none: the only one of the worker.")

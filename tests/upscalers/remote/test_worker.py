@@ -59,6 +59,21 @@ class TestOneWorker:
             await up.generate(source, [1])
         assert problem_of(refused.value)["limit"] == "max_input_pixels"
 
+    async def test_each_call_has_its_connection(self, worker, source):
+        """A name that stands for several workers leads every call to the next one."""
+        app, ports = create_app(SleepingEngine(), WorkerSettings()), []
+
+        async def listening(scope, receive, send):
+            if scope["type"] == "http":
+                ports.append(scope["client"][1])
+            await app(scope, receive, send)
+
+        with serving(listening) as place:
+            up = worker([f"http://{place}"])
+            for seed in range(3):
+                await up.generate(source, [seed])
+        assert len({*ports}) == len(ports) > 2
+
     async def test_cancelling_reaches_the_engine(self, worker, start, source):
         engine = SleepingEngine(shut=True)
         up = worker(start(engine))
