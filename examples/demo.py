@@ -28,7 +28,7 @@ def main() -> int:
                 [
                     *(sys.executable, "-m", "app", "upscale", str(HERE / f"{PHOTO}.png")),
                     *("--out", str(OUT / model), "--seed", "1", "--alpha", "0.05"),
-                    *("--upscaler", model, "--overwrite"),
+                    *("--upscaler", model, "--overwrite", "--overlay", "--trust"),
                 ],
                 env={**os.environ, "TRUSTSCALE_DATA_DIR": data_dir},
                 check=False,

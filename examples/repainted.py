@@ -69,7 +69,17 @@ def answers_to(folder: Path) -> dict[str, dict[str, Any]]:
     """The documents by name; their files are in `out`."""
     command = [
         *(sys.executable, "-m", "app", "upscale", str(folder), "--out", str(folder / "out")),
-        *("--upscaler", "realesr-x4", "--alpha", str(ALPHA), "--seed", "1", "--json"),
+        *(
+            "--upscaler",
+            "realesr-x4",
+            "--alpha",
+            str(ALPHA),
+            "--seed",
+            "1",
+            "--trust",
+            "--overlay",
+            "--json",
+        ),
     ]
     env = {**os.environ, "TRUSTSCALE_DATA_DIR": str(folder / "data")}
     said = subprocess.run(command, env=env, check=True, capture_output=True, text=True).stdout

@@ -24,6 +24,7 @@ class UpscaleOptions(TypedDict, total=False):
     metadata: Literal["none", "keep", "keep-gps"]
     fit: int | None
     to: int | None
+    scale: float | None
     stretch: str | None
     bands: str | None
     page: int | None

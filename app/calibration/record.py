@@ -229,7 +229,10 @@ class Calibration:
         """What its pictures are, from the note."""
         note = self.manifest.provenance.note or ""
         pictures = f"{self.n} scenes" if self.pairs > self.n else f"{self.n} pictures"
-        return note.partition("\n")[0] or f"{pictures}, of which nothing more is said"
+        first = note.partition("\n")[0]
+        # How σ was fitted is nothing that pictures show.
+        shown = "" if first.startswith("σ ") else first
+        return shown or f"{pictures}, of which nothing more is said"
 
     def minimal_n(self, alpha: float) -> int:
         """The number of scenes below which its guarantee trusts no pixel at α."""

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from threading import Event, Thread
 from typing import Final
 
 import typer
@@ -21,8 +21,11 @@ from rich.progress import (
 )
 
 from app.errors import ConfigError
+from app.serving.prepare import duration
 
-_LINE_EVERY_S: Final = 10.0
+LINE_EVERY_S = 10.0
+"""Between two lines of progress, without a terminal."""
+
 _INTERRUPTED: Final = 130
 
 
@@ -47,11 +50,9 @@ def interruptible(text: str = "") -> Iterator[Interruption]:
 class Bars:
     """One progress bar per activity; total None: unknown yet. Without a terminal: lines."""
 
-    def __init__(self, progress: Progress, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, progress: Progress) -> None:
         self._progress = progress
-        self._clock = clock
         self._tasks: dict[str, TaskID] = {}
-        self._last_line = clock()
 
     def __call__(
         self, what: str, done: float, total: int | None, *, is_bytes: bool = False
@@ -61,9 +62,13 @@ class Bars:
         if what not in self._tasks:
             self._tasks[what] = self._progress.add_task(what, total=total, amount=amount)
         self._progress.update(self._tasks[what], completed=done, total=total, amount=amount)
-        if self._progress.disable and self._clock() - self._last_line >= _LINE_EVERY_S:
-            self._last_line = self._clock()
-            self.line(f"{what}: {amount}")
+
+    def tell(self) -> None:
+        """Print a line for what is not done, with the time that it has taken."""
+        for task in self._progress.tasks:
+            if not task.finished:
+                seconds = duration(task.elapsed or 0)
+                self.line(f"{task.description}: {task.fields['amount']} after {seconds}")
 
     def line(self, text: str) -> None:
         """Print a line above the bars."""
@@ -94,4 +99,15 @@ def progress_bars() -> Iterator[Bars]:
         disable=not console.is_terminal,
         transient=True,
     ) as progress:
-        yield Bars(progress)
+        bars, ended = Bars(progress), Event()
+
+        def tell() -> None:
+            while not ended.wait(LINE_EVERY_S):
+                bars.tell()
+
+        if progress.disable:
+            Thread(target=tell, daemon=True).start()
+        try:
+            yield bars
+        finally:
+            ended.set()

@@ -11,24 +11,31 @@ import errno
 import functools
 import hashlib
 import json
+import math
 import os
 import re
 import sys
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple
 
 import typer
+from rich.filesize import decimal
 
 from app.cli.bars import Bars, progress_bars
+from app.cli.options import spoken
 from app.cli.service import AWAY, refusals
 from app.cli.sources import Source, storage_errors, targets
-from app.errors import ConfigError, NotFound, TrustscaleError
+from app.errors import ConfigError, TrustscaleError
+from app.images.decode import Limits, image_size
+from app.images.resize import size_within
 from app.serving.answer import MASK, png_overlay
 from app.serving.choose import UpscaleRequest
+from app.serving.prepare import duration
 from app.serving.service import watcher
 from app.stores.files import replace_file
 from app.upscalers.base import AUTO
@@ -48,11 +55,17 @@ FATAL_PROBLEMS: Final = {
 
 RECORD: Final = "result.json"
 OVERLAY: Final = "overlay.png"
+TRUST: Final = "trust.png"
 
 _PART: Final = re.compile(
     r"(?P<stem>.+?)\.(image\.\w+(\.tiff)?|(mask|trust|overlay|believed)\.png|trust\.cog\.tiff|result\.json)"
 )
-_FILES_OF_AN_ANSWER: Final = {"trust": 5, "none": 2}
+Extra = Literal["trust", "overlay"]
+"""A file that is written only where it is asked for: it may be larger than the picture."""
+
+_NAMED: Final = 5  # of skipped files
+_LONG_S, _LARGE, _4K = 60, 100e6, 3840  # what is said before, and its smaller choice
+_BYTES_A_PIXEL: Final = 2  # of a PNG file of a photograph
 
 State = Literal["new", "done", "other", "foreign"]
 
@@ -62,12 +75,13 @@ class Place:
     """Where one answer is stored.
 
     stem: the common beginning of its files' names. there: names of existing files. record: None:
-    none exists.
+    none exists. extras: what is written besides picture and mask.
     """
 
     stem: Path
     there: frozenset[str]
     record: Mapping[str, Any] | None
+    extras: frozenset[Extra] = frozenset()
 
     def state(self, asked: Mapping[str, Any]) -> State:
         """new: nothing or a part of this answer exists; done: all of it.
@@ -80,11 +94,22 @@ class Place:
             return "foreign"
         if differences(self.record, asked):
             return "other"
+        return "done" if self._wanted(asked) <= self._parts else "new"
+
+    @property
+    def _parts(self) -> set[str]:
+        """What is there, such as image and mask."""
+        parts = (name.removeprefix(f"{self.stem.name}.") for name in self.there)
+        return {part.rpartition(".")[0].removesuffix(".ome").removesuffix(".cog") for part in parts}
+
+    def _wanted(self, asked: Mapping[str, Any]) -> set[str]:
         request = asked["request"]
-        files = _FILES_OF_AN_ANSWER[request["mask"]] + request["believed"]
-        if request["mask"] == "trust" and request["format"] == "cog.tiff":
-            files += 1
-        return "done" if len(self.there) == files else "new"
+        wanted = {"image", "result"}
+        if request["mask"] == "trust":
+            wanted |= {"mask", *self.extras} | ({"believed"} if request["believed"] else set())
+        if request["format"] == "cog.tiff" and request["mask"] == "trust":
+            wanted.add("trust")
+        return wanted
 
     @storage_errors()
     def write(self, result: Result, asked: Mapping[str, Any]) -> dict[str, Any]:
@@ -98,7 +123,7 @@ class Place:
         self.stem.parent.mkdir(parents=True, exist_ok=True)
         # Bytes of a file name that are not UTF-8 are escaped.
         written = f"{text}\n".encode("utf-8", "backslashreplace")
-        for part, data in {RECORD: written, **_complete(result.files)}.items():
+        for part, data in {RECORD: written, **self._files(result.files)}.items():
             path = self.stem.with_name(f"{self.stem.name}.{part}")
             if isinstance(path, Path):
                 replace_file(path, data)
@@ -106,16 +131,18 @@ class Place:
                 path.write_bytes(data)
         return record
 
-
-def _complete(files: Mapping[str, bytes]) -> dict[str, bytes]:
-    if MASK not in files:
-        return dict(files)
-    picture = next(data for name, data in files.items() if name.startswith("image."))
-    return {**files, OVERLAY: png_overlay(picture, files[MASK])}
+    def _files(self, files: Mapping[str, bytes]) -> dict[str, bytes]:
+        found = {name: data for name, data in files.items() if name != TRUST}
+        if "trust" in self.extras and TRUST in files:
+            found[TRUST] = files[TRUST]
+        if "overlay" in self.extras and MASK in files:
+            picture = next(data for name, data in files.items() if name.startswith("image."))
+            found[OVERLAY] = png_overlay(picture, files[MASK])
+        return found
 
 
 @storage_errors()
-def look(stems: Sequence[Path]) -> list[Place]:
+def look(stems: Sequence[Path], extras: frozenset[Extra] = frozenset()) -> list[Place]:
     """The existing files of each answer, listing every folder once."""
     listed = {folder: _listed(folder) for folder in {stem.parent for stem in stems}}
     places = []
@@ -123,7 +150,7 @@ def look(stems: Sequence[Path]) -> list[Place]:
         names = listed[stem.parent].get(stem.name, frozenset())
         record = f"{stem.name}.{RECORD}"
         known = _read(stem.with_name(record)) if record in names else None
-        places.append(Place(stem, names, known))
+        places.append(Place(stem, names, known, extras))
     return places
 
 
@@ -169,8 +196,13 @@ class Run:
     overwrite: bool
     as_json: bool
     manifest: Path | None = None  # of the request and its outcomes
+    extras: frozenset[Extra] = frozenset()
+    verbose: bool = False
     asked: Mapping[str, Any] = field(default_factory=dict)
+    served: Mapping[str, Any] = field(default_factory=dict)
     done: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    promises: Counter[str] = field(default_factory=Counter)
+    warnings: Counter[str] = field(default_factory=Counter)
     kept: int = 0
     failed: dict[str, str] = field(default_factory=dict)
     stopped: str = ""  # why the remaining images were not made
@@ -183,16 +215,19 @@ class Run:
             result = await self._result(source, _Bar(bars, 1))
         sys.stdout.buffer.write(next(iter(result.files.values())))
         sys.stdout.buffer.flush()
-        typer.echo(_summary(source, result.document), err=True)
+        typer.echo(self._said(source, result.document), err=True)
 
     async def all(self, images: Sequence[Source], folder: Path, at_once: int) -> None:
         """Upscale what is not done, several at once.
 
         Raises:
             ConfigError: files would be lost.
+            OSError: the folder cannot be made.
         """
         self.asked = await self._served()
-        todo = await asyncio.to_thread(self._plan, images, targets(images, folder))
+        todo = await asyncio.to_thread(self._plan, images, folder)
+        if said := await asyncio.to_thread(self._foretold, todo):
+            typer.echo(said, err=True)
         self.write_manifest()  # also for a run that will be killed
         waiting = iter(todo)
         with progress_bars() as bars:
@@ -208,10 +243,38 @@ class Run:
                 for _ in range(min(at_once, len(todo))):
                     group.create_task(work())
 
-    def _plan(self, images: Sequence[Source], stems: Sequence[Path]) -> list[_Task]:
+    def _foretold(self, todo: Sequence[_Task]) -> str:
+        """What a long or large run takes, with a smaller choice; empty for others."""
+        pace, scale = self.served.get("seconds_per_megapixel"), self.served.get("scale") or 1
+        seconds = size = longest = 0.0
+        for task in todo:
+            # What cannot be read fails in its turn.
+            with suppress(TrustscaleError, OSError):
+                if not isinstance(task.source.path, Path):
+                    continue  # the header of what is far away costs all of it
+                width, height = image_size(_content(task.source), Limits())
+                if (self.request.fit or math.inf) < max(width, height):
+                    width, height = size_within((width, height), self.request.fit or 1)
+                side = max(width, height)
+                seconds += (pace or 0.0) * width * height / 1e6
+                wanted = self.request.to or (self.request.scale or scale) * side
+                side_made = min(wanted, scale * side)
+                files = 1 + len(self.extras)
+                size += files * _BYTES_A_PIXEL * width * height * (side_made / side) ** 2
+                longest = max(longest, side_made)
+        if seconds < _LONG_S and size < _LARGE:
+            return ""
+        long = f"about {duration(seconds)} and " if pace else ""
+        smaller = ". --to 4k writes less, --fit 1000 is faster" if longest > _4K else ""
+        return f"This takes {long}some {decimal(int(size))} of files{smaller}."
+
+    def _plan(self, images: Sequence[Source], folder: Path) -> list[_Task]:
         """The answers to make. Raises ConfigError: files would be lost."""
+        stems = targets(images, folder)
+        with storage_errors():
+            folder.mkdir(parents=True, exist_ok=True)
         todo, lost = [], []
-        for source, place in zip(images, look(stems), strict=True):
+        for source, place in zip(images, look(stems, self.extras), strict=True):
             try:
                 asked = {"request": self.asked, "source": _facts(source)}
             except OSError as error:
@@ -237,7 +300,7 @@ class Run:
         """The request with its upscaler and that one's active calibrations.
 
         Raises:
-            NotFound: there is no such upscaler.
+            ConfigError: there is no such upscaler.
         """
         with refusals(self.server):
             rows = await self.service.upscalers(brief=True)
@@ -246,7 +309,8 @@ class Run:
             meant = [row for row in rows if row["default"]]
         if not meant:
             known = ", ".join(row["name"] for row in rows)
-            raise NotFound(f"There is no upscaler {self.request.upscaler!r}; there is {known}.")
+            raise ConfigError(f"There is no upscaler {self.request.upscaler!r}; there is {known}.")
+        self.served = meant[0]
         active = " ".join(one["id"] for row in meant for one in row["calibrations"])
         return {
             **self.request.chosen(),
@@ -257,9 +321,15 @@ class Run:
     async def _one(self, task: _Task, bar: _Bar) -> None:
         try:
             result = await self._result(task.source, bar)
-            record = await asyncio.to_thread(task.place.write, result, task.asked)
         except (TrustscaleError, OSError) as error:
             self._fail(task.source, error)
+            bar.show(task.source, 1, 1)
+            return
+        try:
+            record = await asyncio.to_thread(task.place.write, result, task.asked)
+        except OSError as error:  # it would go wrong for all
+            where = error.filename or task.place.stem.parent
+            self.stopped = f"{where} cannot be written: {error.strerror or error}."
         else:
             self._report(task.source, record)
             self.left -= 1
@@ -284,15 +354,24 @@ class Run:
         if isinstance(error, OSError):
             self.failed[str(source)] = _reason(error, source)
         elif error.members.get("type") in FATAL_PROBLEMS:
-            self.stopped = error.detail
+            self.stopped = spoken(error.detail)
             return
         else:
-            self.failed[str(source)] = error.detail
+            self.failed[str(source)] = spoken(error.detail)
         self.left -= 1
 
     def _report(self, source: Source, record: Mapping[str, Any], note: str = "") -> None:
         self.done[str(source)] = record
-        typer.echo(json.dumps(record) if self.as_json else _summary(source, record, note))
+        typer.echo(json.dumps(record) if self.as_json else self._said(source, record, note))
+
+    def _said(self, source: Source, record: Mapping[str, Any], note: str = "") -> str:
+        """What is shown of a picture at once; what holds for many is shown at the end."""
+        if self.verbose:
+            return _details(source, record, note)
+        self.warnings.update(map(spoken, record["warnings"]))
+        if record["mask"] == "trust":
+            self.promises[record["guarantee"]["sentence"]] += 1
+        return _line(source, record, note)
 
     def _key(self, data: bytes) -> str:
         """The idempotency key of a file and settings, so a continued run pays nothing twice."""
@@ -319,8 +398,11 @@ class Run:
         self.manifest.parent.mkdir(parents=True, exist_ok=True)
         self.manifest.write_text(f"{text}\n", "utf-8", "backslashreplace")
 
-    def report(self, *, many: bool, skipped: int) -> None:
-        """Print errors and counts; `skipped` files were no images."""
+    def report(self, *, many: bool, skipped: Sequence[Path]) -> None:
+        """Print promises, warnings, errors and counts; `skipped` files were no images."""
+        if not self.as_json:
+            for text, count in [*self.promises.items(), *_warnings(self.warnings)]:
+                typer.echo(f"{text} ({count} pictures)" if count > 1 else text, err=True)
         for name, detail in self.failed.items():
             typer.echo(f"trustscale: {name}: {detail}", err=True)
         if self.stopped:
@@ -329,8 +411,7 @@ class Run:
         if many:
             made = len(self.done) - self.kept
             counts = f"{made} done, {self.kept} kept, {len(self.failed)} failed"
-            others = f", {skipped} skipped that are no images" if skipped else ""
-            typer.echo(counts + others, err=True)
+            typer.echo(counts + _skipped(skipped), err=True)
 
 
 class _Task(NamedTuple):
@@ -387,8 +468,17 @@ def _lost(place: Place, asked: Mapping[str, Any]) -> str:
     return f"The answer {place.stem}.* would be lost: it was made {how}"
 
 
-def _summary(source: Source, record: Mapping[str, Any], note: str = "") -> str:
-    warnings = [f"  warning: {warning}" for warning in record["warnings"]]
+def _line(source: Source, record: Mapping[str, Any], note: str) -> str:
+    if record["mask"] == "none":
+        trusted = f"{record['width']}×{record['height']}, without a mask"
+    else:
+        trusted = f"{100 * record['trusted_fraction']:.0f} % trusted"
+    seconds = sum(record["timings_ms"].values()) / 1e3
+    return f"{source}  {trusted}  {record['upscaler']}  {seconds:.1f} s{note}"
+
+
+def _details(source: Source, record: Mapping[str, Any], note: str = "") -> str:
+    warnings = [f"  warning: {spoken(warning)}" for warning in record["warnings"]]
     if record.get("chosen"):
         warnings.insert(0, f"  {record['chosen']}")
     if record["mask"] == "none":
@@ -396,9 +486,25 @@ def _summary(source: Source, record: Mapping[str, Any], note: str = "") -> str:
         return "\n".join([f"{source}: {size}, without a mask{note}", *warnings])
     part = "the opaque part of " if record["opaque_fraction"] < 1 else ""
     figures = (
-        f"  {record['trusted_fraction']:.1%} of {part}{record['width']}×{record['height']} trusted "
+        f"  {100 * record['trusted_fraction']:.1f} % of the area of {part}"
+        f"{record['width']}×{record['height']} trusted "
         f"at α = {record['alpha']:g} (typicality {record['typicality']:.2f}, seed {record['seed']})"
     )
     promise = record["guarantee"]["sentence"]
     figures += f"\n  calibrated on: {record['guarantee']['calibrated_on']}"
     return "\n".join([f"{source}: {promise}{note}", figures, *warnings])
+
+
+def _warnings(counts: Mapping[str, int]) -> list[tuple[str, int]]:
+    return [(f"warning: {text}", count) for text, count in counts.items()]
+
+
+def _skipped(paths: Sequence[Path]) -> str:
+    """The files that are no images, of many the first."""
+    if not paths:
+        return ""
+    named = ", ".join(map(str, paths[:_NAMED]))
+    more = f" and {len(paths) - _NAMED:,} more" if len(paths) > _NAMED else ""
+    return (
+        f", {len(paths)} skipped that {'is' if len(paths) == 1 else 'are'} no image: {named}{more}"
+    )

@@ -5,7 +5,6 @@ Every command works on the stores of the settings, or with `--server` over HTTP.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
@@ -204,9 +203,8 @@ def _text(document: dict[str, Any]) -> str:
         f"  name         {document['name'] or '-'}",
         f"  upscaler     {document['upscaler']}, ×{pipeline['scale']}",
         f"  samples      {pipeline['samples']}, prediction {pipeline['prediction']}",
-        f"  fingerprint  {pipeline['fingerprint']}",
-        f"  indecision   {json.dumps(_without_weights(pipeline['indecision']))}",
-        f"  fidelity     {json.dumps(pipeline['fidelity'])}",
+        f"  indecision   {_indecision(pipeline['indecision'])}",
+        f"  fidelity     {_fidelity(pipeline['fidelity'])}",
         f"  guarantee    {_describe(document['guarantee'])}",
         f"  scenes       {document['n']} ({document['pairs']} pairs)",
         f"  smallest α   {document['min_alpha']:.4f}",
@@ -243,8 +241,12 @@ def verdict_of(document: dict[str, Any]) -> list[str]:
     area = max((row["trusted_fraction"] for row in rows), default=0.0)
     grade = "Good" if area >= _GOOD_AREA else "Usable" if area >= _USABLE_AREA else "Hardly useful"
     classes = len(document["classes"])
-    covered = f", in {classes} classes of uploads" if classes else ""
-    said = f"{grade}: at α = {alpha:g} about {area:.0%} of pictures like these are trusted. "
+    kinds = "1 class" if classes == 1 else f"{classes} classes"
+    covered = f", in {kinds} of uploads" if classes else ""
+    said = (
+        f"{grade}: at α = {alpha:g} about {100 * area:.0f} % of the area of pictures like these is "
+        "trusted. "
+    )
     lines = [f"{said}It has {document['n']} scenes{covered}; other pictures have no promise."]
     if area < _USABLE_AREA:
         lines.append("Compare models and settings:  trustscale evaluate DIR")
@@ -253,9 +255,14 @@ def verdict_of(document: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _without_weights(indecision: dict[str, Any]) -> dict[str, Any]:
-    fit = indecision.get("fit")
-    return indecision if fit is None else {**indecision, "fit": fit["name"]}
+def _fidelity(settings: dict[str, Any]) -> str:
+    return f"{settings['metric']}, counted up to {settings['bound']:g}"
+
+
+def _indecision(settings: dict[str, Any]) -> str:
+    fit = settings.get("fit")
+    fitted = "" if fit is None else f", {fit['name']}"
+    return f"{settings['estimator']}{fitted}"
 
 
 def _describe(guarantee: dict[str, Any]) -> str:

@@ -16,8 +16,9 @@ from app.calibration.layout import Naming
 from app.calibration.local import listed
 from app.cli.bars import Bars, interruptible, progress_bars
 from app.cli.service import ALL, RemoteError, connected, refusals
-from app.errors import TrustscaleError
+from app.errors import ConfigError, TrustscaleError
 from app.serving.prepare import duration
+from app.upscalers.base import AUTO
 from trustscale import AsyncJob, AsyncTrustscale, Problem, Tar
 
 _BAD_PAIRS = "/problems/bad-pairs"
@@ -115,7 +116,8 @@ class Making:
         else:
             pairs = Tar(members, partial(bars, "uploading", is_bytes=True))
         named: dict[str, Any] = {"group_by": naming.group_by, "scene_by": naming.scene_by}
-        if not self.yes and await self._is_outside(service):
+        is_outside = await self._is_outside(service)
+        if is_outside and not self.yes:
             plan = await service.plan(pairs, extends=self.extends, **named, **self.config)
             if plan["calls"] and not bars.confirmed(_question(plan)):
                 raise typer.Exit(1)
@@ -144,6 +146,9 @@ class Making:
         if self.extends is not None:
             name = (await service.calibration(self.extends))["upscaler"]
         rows = await service.upscalers(brief=True)
+        if name not in {None, AUTO, *(row["name"] for row in rows)}:
+            known = ", ".join(row["name"] for row in rows)
+            raise ConfigError(f"There is no upscaler {name!r}; there is {known}.")
         meant = [row for row in rows if row["name"] == name or (name is None and row["default"])]
         return any(row["kind"] != "embedded" for row in meant or rows)
 

@@ -86,8 +86,10 @@ def opened(text: str) -> Path:
 
 
 @storage_errors()
-def found(texts: Sequence[str], out: Path | None, *, recursive: bool) -> tuple[list[Source], int]:
-    """The images that the arguments name, in order, and the number of other files in folders.
+def found(
+    texts: Sequence[str], out: Path | None, *, recursive: bool
+) -> tuple[list[Source], list[Path]]:
+    """The images that the arguments name, in order, and other files in folders.
 
     Answers keep the tree of a folder or pattern; of several folders each keeps its name, too.
 
@@ -96,7 +98,7 @@ def found(texts: Sequence[str], out: Path | None, *, recursive: bool) -> tuple[l
     """
     folders = [text for text in texts if _is_folder(text)]
     sources: list[Source] = []
-    skipped = 0
+    skipped: list[Path] = []
     for text in texts:
         if text == STREAM:
             sources.append(Source(None, PurePosixPath("stdin"), sys.stdin.buffer.read()))
@@ -154,10 +156,11 @@ def _is_folder(text: str) -> bool:
 
 def _in_folder(
     base: Path, under: PurePosixPath, out: Path | None, *, recursive: bool
-) -> tuple[list[Source], int]:
+) -> tuple[list[Source], list[Path]]:
     if out is not None and _same(base, out):
         raise ConfigError(f"{base} cannot also hold the answers: name another folder with --out.")
-    sources, skipped, deeper = [], 0, 0
+    sources, deeper = list[Source](), 0
+    skipped: list[Path] = []
     for folder, names, files in _walk(base):
         # Hidden folders are skipped, and the folder of answers.
         inner = [name for name in sorted(names) if not name.startswith(".")]
@@ -167,7 +170,7 @@ def _in_folder(
         below = PurePosixPath(*folder.relative_to(base).parts)
         shown = [name for name in sorted(files) if not name.startswith(".")]
         images = [name for name in shown if PurePosixPath(name).suffix.lower() in SUFFIXES]
-        skipped += len(shown) - len(images)
+        skipped += [folder / name for name in shown if name not in images]
         sources += [Source(folder / name, under / below / name) for name in images]
     if not sources:
         hint = f"; --recursive looks into the {deeper} folders in it, too" if deeper else ""

@@ -12,6 +12,7 @@ import typer
 
 from app.cli import options
 from app.cli.sources import STREAM, check_there, found, is_tree, opened
+from app.errors import BadRequest, ConfigError
 
 _AT_ONCE: Final = 4  # on a server
 _ROUTES: Final = ("upscalers", "upscale")
@@ -57,8 +58,18 @@ def upscale(
     ] = None,
     seed: Annotated[int | None, typer.Option(help="The same seed gives the same bytes.")] = None,
     mask: Annotated[
-        str | None, typer.Option(help="none: the picture alone, also without a calibration.")
-    ] = None,
+        str,
+        typer.Option(
+            click_type=options.one_of("trust", "none"),
+            help="none: the picture alone, also without a calibration.",
+        ),
+    ] = "trust",
+    trust: Annotated[
+        bool, typer.Option("--trust", help="Also NAME.trust.png: the masks of every α.")
+    ] = False,
+    overlay: Annotated[
+        bool, typer.Option("--overlay", help="Also NAME.overlay.png: untrusted parts tinted.")
+    ] = False,
     believed: Annotated[
         bool,
         typer.Option(
@@ -74,17 +85,39 @@ def upscale(
     ] = None,
     format: Annotated[  # noqa: A002
         str,
-        typer.Option(help="png, webp, avif, jpeg; with the mask inside: tiff, cog.tiff, ome.tiff."),
+        typer.Option(
+            click_type=options.one_of(
+                "png", "webp", "avif", "jpeg", "tiff", "cog.tiff", "ome.tiff"
+            ),
+            help="Of the picture; TIFF files hold the mask, too.",
+        ),
     ] = "png",
-    quality: Annotated[int | None, typer.Option(help="Of webp, avif and jpeg, 1 to 100.")] = None,
+    quality: Annotated[
+        int | None, typer.Option(help="Of webp, avif and jpeg, 1 to 100; default: 90.")
+    ] = None,
     metadata: Annotated[
-        str, typer.Option(help="keep: camera, dates, author, text; keep-gps: also the place.")
+        str,
+        typer.Option(
+            click_type=options.one_of("none", "keep", "keep-gps"),
+            help="keep: camera, dates, author, text; keep-gps: also the place.",
+        ),
     ] = "none",
     fit: Annotated[
         int | None, typer.Option(help="Reduce the images to this longest side before.")
     ] = None,
+    scale: Annotated[
+        float | None,
+        typer.Option(min=0, help="Pictures so many times as large; default: as the model does."),
+    ] = None,
     to: Annotated[
-        int | None, typer.Option(help="Reduce the pictures to this longest side afterwards.")
+        str | None,
+        typer.Option(
+            metavar="PIXELS", help="Reduce the pictures to this longest side: 3000, 4k or 8k."
+        ),
+    ] = None,
+    print_: Annotated[
+        str | None,
+        typer.Option("--print", metavar="PAPER@DPI", help="Reduce them to a print, as a3@300."),
     ] = None,
     stretch: options.Stretch = None,
     bands: Annotated[
@@ -100,9 +133,12 @@ def upscale(
         typer.Option(help="post_hoc: α may be chosen after looking. Default: the calibration's."),
     ] = None,
     server: options.Server = None,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Say of each picture all that is known.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the answers as JSON.")] = False,
 ) -> None:
-    """Upscale images; write image, mask, trust level, overlay and answer beside each other.
+    """Upscale images; write image, mask and answer beside each other.
 
     Run again, the command continues where it stopped.
 
@@ -119,12 +155,21 @@ def upscale(
     check_there(images)
     # Imported only now, so that a mistyped name fails at once.
     from app.cli.bars import interruptible  # noqa: PLC0415
-    from app.cli.batch import MANIFEST, Run  # noqa: PLC0415
+    from app.cli.batch import MANIFEST, Extra, Run  # noqa: PLC0415
     from app.cli.service import PATIENT, connected  # noqa: PLC0415
     from app.serving.choose import UpscaleOptions, options_of  # noqa: PLC0415
     from app.settings import load_settings  # noqa: PLC0415
 
-    request = options_of(**{name: context.params[name] for name in UpscaleOptions.model_fields})
+    if to is not None and print_ is not None:
+        raise typer.BadParameter("--to and --print both name a size: give one.")
+    longest = options.longest_print(print_) if print_ else to and options.longest_side(to)
+    given = {name: context.params[name] for name in UpscaleOptions.model_fields}
+    try:
+        request = options_of(**{**given, "to": longest})
+    except BadRequest as error:
+        raise ConfigError(options.spoken(error.detail)) from None
+    chosen: list[tuple[Extra, bool]] = [("trust", trust), ("overlay", overlay)]
+    extras = frozenset(name for name, is_wanted in chosen if is_wanted)
     manifest = folder / MANIFEST if folder is not None and is_tree(sources) else None
     many = len(images) > 1
     settings = load_settings() if server is None else None
@@ -132,7 +177,9 @@ def upscale(
 
     async def work() -> Run:
         async with connected(server, needs_key=False, retries=PATIENT, **here) as service:
-            run = Run(service, server, request, overwrite, as_json, manifest)
+            run = Run(
+                service, server, request, overwrite, as_json, manifest, extras, verbose=verbose
+            )
             if folder is None:
                 await run.to_stream(images[0])
             else:

@@ -59,6 +59,7 @@ _ODD: Final = (
     "The JPEG file has bytes that belong to nothing. Some cameras write such files; if this one is "
     "damaged, a part of its pixels is wrong."
 )
+NAME_BANDS: Final = "The file has {} bands: name one or three, such as bands=3,2,1."
 _STEPS: Final = "steps and dots where a photograph has shades, which an upscaler takes for detail."
 
 # Signatures of other files, for a helpful message.
@@ -210,7 +211,9 @@ def decode(
         raise
     except Exception as error:  # decoders raise anything on damaged files
         _check_memory(error)
-        raise BadImage(f"The image cannot be decoded: {reason_of(error)}.") from error
+        if bands := _bands_of(data):
+            raise BadRequest(NAME_BANDS.format(bands)) from error
+        raise BadImage(f"The image is damaged or incomplete: {reason_of(error)}.") from error
     if depth > 8:
         notes += depth_notes(rgb, depth, is_grey=image.mode == "L")
     opacity = None if alpha is None else np.asarray(alpha)
@@ -290,7 +293,7 @@ def _damage(data: bytes) -> list[str]:
         if _EXTRANEOUS in reason:
             return [_ODD]
         if reason.startswith(_DAMAGE):
-            raise BadImage(f"The JPEG file is damaged: {reason}.") from error
+            raise BadImage(f"The JPEG file is damaged or incomplete: {reason}.") from error
     return []
 
 
@@ -305,6 +308,18 @@ def image_size(data: bytes, limits: Limits) -> tuple[int, int]:
         raise BadImage(f"The image header is damaged: {reason_of(error)}.") from error
     width, height = image.size
     return (height, width) if turned else (width, height)
+
+
+def _bands_of(data: bytes) -> int:
+    """How many bands a TIFF file has that is no picture; 0: it may be one, or cannot be read."""
+    if data[:2] not in {b"II", b"MM"}:
+        return 0
+    from tifffile import TiffFile  # noqa: PLC0415 - slow to import
+
+    with suppress(Exception), TiffFile(io.BytesIO(data)) as file:
+        bands: int = file.pages.first.samplesperpixel
+        return bands if bands not in {1, 3} else 0
+    return 0
 
 
 def _check_memory(error: Exception) -> None:
@@ -343,6 +358,8 @@ def _open(data: bytes, limits: Limits, fit: int | None = None) -> Image.Image:
             maximum=limits.max_pixels,
         ) from error
     except UnidentifiedImageError as error:
+        if bands := _bands_of(data):
+            raise BadRequest(NAME_BANDS.format(bands)) from error
         kind = next((k for magic, k in _OTHER_KINDS.items() if magic.match(data)), None)
         raise UnsupportedMedia(
             "The file is not a PNG, JPEG, WebP, AVIF, TIFF, BMP or GIF image"

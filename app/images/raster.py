@@ -25,6 +25,7 @@ from app.errors import BadImage, BadInput, BadRequest, UnsupportedMedia, reason_
 from app.images.colour import depth_of
 from app.images.compression import LOSSLESS
 from app.images.decode import (
+    NAME_BANDS,
     Decoded,
     KeepMetadata,
     Limits,
@@ -352,7 +353,7 @@ def _numbers(dataset: Any, bands: str | None) -> list[int] | None:
         return [1]
     if colours == ["red", "green", "blue"] or dataset.count == _MOST_BANDS:
         return [1, 2, 3]
-    raise BadRequest(f"The file has {dataset.count} bands: name one or three, such as bands=3,2,1.")
+    raise BadRequest(NAME_BANDS.format(dataset.count))
 
 
 def _metadata(

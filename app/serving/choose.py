@@ -110,6 +110,14 @@ class UpscaleOptions(BaseModel):
         description="Longest side in pixels of the picture, which is upscaled and then reduced to "
         "it; a pixel is trusted where all that it was made of is.",
     )
+    scale: float | None = Field(
+        None,
+        gt=0,
+        allow_inf_nan=False,
+        description="The picture is so many times as large as the image, at most as the model "
+        "makes it: `to` relative to the image.",
+        examples=[2],
+    )
     guarantee: GuaranteeKind | None = Field(
         None,
         description="Default: the calibration's. `post_hoc`, also from one in expectation: α may "
@@ -124,6 +132,12 @@ class UpscaleOptions(BaseModel):
         return {name: value for name, value in values.items() if value != ""}
 
     @model_validator(mode="after")
+    def _one_size(self) -> Self:
+        if self.to is not None and self.scale is not None:
+            raise ValueError("scale and to both name the size of the picture: give one")
+        return self
+
+    @model_validator(mode="after")
     def _mask_is_wanted(self) -> Self:
         asked = self.believed or {self.alpha, self.group, self.guarantee} != {None}
         if self.mask == "none" and asked:
@@ -131,6 +145,19 @@ class UpscaleOptions(BaseModel):
                 "alpha, group, guarantee and believed need a mask, and mask=none wants none"
             )
         return self
+
+    def sized(self, image: tuple[int, int], most: int) -> Self:
+        """The same with `to` in place of `scale`, for an image that is made `most` times as large.
+
+        Raises:
+            BadRequest: more is asked for.
+        """
+        if self.scale is None:
+            return self
+        if self.scale > most:
+            raise BadRequest(f"The upscaler makes pictures ×{most}; scale={self.scale:g} is more.")
+        to = max(1, round(self.scale * max(image)))
+        return self.model_copy(update={"to": to, "scale": None})
 
     def chosen(self) -> dict[str, Any]:
         """The fields that a person chooses, as JSON values."""

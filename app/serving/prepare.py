@@ -14,7 +14,7 @@ import math
 from bisect import bisect_right
 from collections.abc import Awaitable, Callable
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
 
@@ -177,6 +177,8 @@ async def admit(
         BadRequest, ImageTooLarge, TooSlow.
     """
     height, width = decoded.size
+    request = chosen.request.sized(decoded.size, chosen.pipeline.scale)
+    chosen = replace(chosen, request=request)
     of_form = _form_warnings(context, chosen, decoded)
     _check_pixels(chosen.upscaler, height, width)
     footprint = _cost(chosen, height, width)

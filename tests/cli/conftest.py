@@ -24,7 +24,7 @@ from tests.factories import truths
 from tests.fakes import FakeUpscaler
 from tests.live import serving
 
-PARTS = ["image.png", "mask.png", "overlay.png", "result.json", "trust.png"]  # of an answer
+PARTS = ["image.png", "mask.png", "result.json"]  # of an answer
 FORCED = ("--activate", "--force")  # so few pairs trust nothing at the default α
 
 

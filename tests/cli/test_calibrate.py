@@ -96,7 +96,7 @@ def test_only_its_upscaler_is_opened(run, place, monkeypatch):
     monkeypatch.setattr(app.cli.service, "open_parts", open_parts)
     truths(place / "photos", 1)
     assert run(*PLAIN, "--upscaler", "fake").code == run(*PLAIN).code == 0
-    run(*PLAIN, "--upscaler", "d").check_error(1, "'d'")
+    run(*PLAIN, "--upscaler", "d").check_error(2, "'d'")
     assert opened == [["fake"], ["fake"], ["fake", "b", "c"]]
 
 

@@ -4,6 +4,7 @@ import functools
 import io
 import json
 import os
+import re
 import signal
 import sys
 
@@ -64,7 +65,7 @@ class TestPlaces:
         small(place, "in/a.png")
         (place / "in" / "a.png").rename(place / "in" / name)
         for note in ("", " (kept)"):
-            outcome = run("upscale", "in", "--out", "out")
+            outcome = run("upscale", "in", "--out", "out", "--verbose")
             first, second, *_ = outcome.out.splitlines()
             assert first.startswith("in/caf\\udce9.png: In 9 of 10 such pictures nothing in the ")
             assert first.endswith(f".{note}")
@@ -126,7 +127,7 @@ def test_in_and_out(run, calibrated, monkeypatch):
     outcome = run("upscale", "-", "--format", "webp")
     picture = Image.open(out)
     assert (picture.size, picture.format) == ((48, 48), "WEBP")
-    assert "standard input: In 9 of 10" in outcome.err
+    assert re.match(r"standard input  \d+ % trusted  fake  .*\nIn 9 of 10", outcome.err)
     assert "warning: The picture was compressed" in outcome.err
 
 
@@ -158,7 +159,7 @@ class TestGoingOn:
         manifest = json.loads((place / "out" / MANIFEST).read_text())
         assert manifest["request"][name] == change[1]
         assert len(list((place / "out").glob("*.image.*"))) == 2
-        assert run("upscale", "in", "--out", "out", *change).err.startswith("0 done, 2 kept")
+        assert "\n0 done, 2 kept" in run("upscale", "in", "--out", "out", *change).err
 
     @pytest.mark.slow
     def test_killed(self, run, place, calibrated, upscaler):
@@ -184,9 +185,11 @@ class TestErrors:
         (place / "in" / "notes.txt").write_text("no image")
         outcome = run("upscale", "in", "--out", "out")
         assert outcome.code == 1
-        first, last = outcome.err.splitlines()
-        assert first.startswith("trustscale: in/b.png: ")
-        assert last == "2 done, 0 kept, 1 failed, 1 skipped that are no images"
+        promise, *_, failed, last = outcome.err.splitlines()
+        assert promise.startswith("In 9 of 10 such pictures nothing")
+        assert promise.endswith(" (2 pictures)")
+        assert failed.startswith("trustscale: in/b.png: ")
+        assert last == "2 done, 0 kept, 1 failed, 1 skipped that is no image: in/notes.txt"
         manifest = json.loads((place / "out" / MANIFEST).read_text())
         assert (len(manifest["done"]), list(manifest["failed"])) == (2, ["in/b.png"])
 
@@ -223,8 +226,8 @@ class TestServer:
         record = json.loads((place / "out" / "a.result.json").read_text())
         assert record["request"]["calibration"] == record["calibration"]
         assert "links" not in record
-        overlay = Image.open(place / "out" / "a.overlay.png")
-        assert overlay.text["trustscale:calibration"] == record["calibration"]
+        mask = Image.open(place / "out" / "a.mask.png")
+        assert mask.text["trustscale:calibration"] == record["calibration"]
 
     def test_what_is_too_slow_becomes_a_job(self, run, place, server):
         """Where a server refuses for the time, and would make it as a job, that is what is sent."""

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import re
 import signal
 import socket
 import sys
@@ -29,9 +30,17 @@ def test_five_files(run, place, calibrated, picture):
     asked = ("upscale", picture, "--alpha", 0.12, "--seed", 5)
     outcome = run(*asked, "--out", "answers/today")
     assert outcome.code == 0, outcome.err
-    assert "bird.png: In 9 of 10 such pictures nothing" in outcome.out
+    [line] = outcome.out.splitlines()
+    assert re.fullmatch(rf"{picture}  \d+ % trusted  fake  \d+\.\d s", line)
+    assert outcome.err.count("In 9 of 10 such pictures nothing") == 1
     folder = place / "answers" / "today"
     assert sorted(p.name for p in folder.iterdir()) == [f"bird.{name}" for name in PARTS]
+    more = run(*asked, "--out", "answers/today", "--trust", "--overlay", "--verbose")
+    assert "bird.png: In 9 of 10 such pictures nothing" in more.out
+    assert re.search(r" % of the area of 48×48 trusted at α = 0.12 ", more.out)
+    assert {p.name for p in folder.iterdir()} == {
+        f"bird.{name}" for name in (*PARTS, "trust.png", "overlay.png")
+    }
     document = json.loads((folder / "bird.result.json").read_text("utf-8"))
     assert set(document) == {*Result.model_fields, "request", "source"} - {"links"}
     assert document["calibration"] == calibrated
@@ -50,7 +59,7 @@ def test_five_files(run, place, calibrated, picture):
 
 
 def test_only_what_can_be_believed(run, place, calibrated, picture):
-    """--believed writes a sixth file; without it the answer would be another."""
+    """--believed writes another file; without it the answer would be another."""
     command = ("upscale", picture, "--alpha", 0.12, "--believed")
     assert run(*command).code == 0
     mask, image, believed = (
@@ -68,10 +77,9 @@ def test_only_what_can_be_believed(run, place, calibrated, picture):
     [
         (["a.txt"], ["a.txt", "not a PNG"]),
         (["missing.png"], ["missing.png", "No such file"]),
-        (["bird.png", "--upscaler", "other"], ["'other'", "fake"]),
         (["bird.png", "--group", "dusk"], ["dusk"]),
-        (["bird.png", "--format", "bmp"], ["format", "'webp'"]),
-        (["bird.png", "--mask", "none", "--alpha", "0.1"], ["mask=none"]),
+        (["bird.png", "--to", "4k"], ["is 48; --to 3840 is more"]),
+        (["bird.png", "--scale", "5"], ["×2; --scale 5 is more"]),
         (["bird.png", "--out", "bird.png/x"], ["bird.png"]),
     ],
     ids=str,
@@ -79,6 +87,56 @@ def test_only_what_can_be_believed(run, place, calibrated, picture):
 def test_failures(run, place, calibrated, picture, arguments, words):
     (place / "a.txt").write_bytes(b"text")
     run("upscale", *arguments).check_error(1, *words)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--upscaler", "other"], ["'other'", "fake"]),
+        (["--mask", "none", "--alpha", "0.1"], ["--mask none"]),
+        (["--format", "bmp"], ["bmp", "webp"]),
+        (["--to", "huge"], ["'huge'", "4k"]),
+        (["--print", "a9@300"], ["a9@300", "a0 to a6"]),
+        (["--print", "a3@300", "--to", "4k"], ["--print"]),
+        (["--scale", "2", "--to", "4k"], ["give one"]),
+    ],
+    ids=str,
+)
+def test_wrong_usage(run, place, calibrated, picture, upscaler, arguments, words):
+    """It ends with code 2, before anything is generated, in words of the command line."""
+    outcome = run("upscale", picture, *arguments)
+    assert (outcome.code, outcome.out, upscaler.calls) == (2, "", [])
+    assert all(word in outcome.err for word in words), outcome.err
+
+
+@pytest.mark.parametrize(
+    ("size", "side"), [(["--scale", 1.5], 36), (["--to", 30], 30), (["--print", "a6@7"], 41)]
+)
+def test_sizes(run, place, calibrated, picture, size, side):
+    """Any size up to the model's; the mask is that of the reduced picture."""
+    assert run("upscale", picture, *size).code == 0
+    for name in ("image", "mask"):
+        with Image.open(place / f"bird.{name}.png") as image:
+            assert image.size == (side, side)
+
+
+def test_a_folder_that_cannot_be_written(run, place, calibrated, picture, monkeypatch):
+    """What cannot be written is named, and not the picture that was read."""
+
+    def full(self, *_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("app.cli.batch.Place.write", full)
+    outcome = run("upscale", picture, "--out", "answers")
+    outcome.check_error(1, "answers cannot be written: No space left on device")
+    assert "bird.png" not in outcome.err
+
+
+def test_large_runs_are_announced(run, place, calibrated, picture, monkeypatch):
+    monkeypatch.setattr("app.cli.batch._LARGE", 4_000)
+    outcome = run("upscale", picture)
+    assert "This takes some 4.6 kB of files." in outcome.err
+    assert "This takes" not in run("upscale", picture, "--to", 24, "--out", "small").err
 
 
 @pytest.mark.parametrize(
