@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from pydantic import ValidationError
@@ -39,7 +39,9 @@ def calibrate(
     samples: Annotated[
         int | None, typer.Option(help="M, samples and calls per image; default: 1.")
     ] = None,
-    prediction: Annotated[str, typer.Option(help="first or mean.")] = "first",
+    prediction: Annotated[
+        Literal["first", "mean"], typer.Option(help="Which of the samples is the picture.")
+    ] = "first",
     estimator: Annotated[
         str | None,
         typer.Option(help="Indecision σ, such as residual; default: what suits upscaler and M."),
@@ -70,7 +72,7 @@ def calibrate(
         ),
     ] = None,
     labels: Annotated[
-        str, typer.Option(help="Who labels for the semantic metric: people or synthetic.")
+        Literal["people", "synthetic"], typer.Option(help="Who labels for the semantic metric.")
     ] = "people",
     fidelity_blur: Annotated[
         float, typer.Option(help="Gaussian of the neighbourhood in pixels.")

@@ -9,7 +9,6 @@ from dataclasses import dataclass, fields
 from types import MappingProxyType
 from typing import Annotated, Any, Final, TypeVar
 
-import click
 import typer
 
 Found = TypeVar("Found")
@@ -38,11 +37,6 @@ _FIELD: Final = re.compile(
 def spoken(text: str) -> str:
     """A sentence of the service, which names fields of a request, with the options of a command."""
     return _FIELD.sub(lambda found: f"--{found[1]} ", text)
-
-
-def one_of(*names: str) -> Any:
-    """A type of options that lists what they may be, and refuses anything else."""
-    return click.Choice(names)
 
 
 _LONGEST: Final = {"4k": 3840, "8k": 7680}

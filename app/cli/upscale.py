@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 import typer
 
@@ -58,9 +58,8 @@ def upscale(
     ] = None,
     seed: Annotated[int | None, typer.Option(help="The same seed gives the same bytes.")] = None,
     mask: Annotated[
-        str,
+        Literal["trust", "none"],
         typer.Option(
-            click_type=options.one_of("trust", "none"),
             help="none: the picture alone, also without a calibration.",
         ),
     ] = "trust",
@@ -84,11 +83,8 @@ def upscale(
         typer.Option(help="Group of the calibration that the images belong to."),
     ] = None,
     format: Annotated[  # noqa: A002
-        str,
+        Literal["png", "webp", "avif", "jpeg", "tiff", "cog.tiff", "ome.tiff"],
         typer.Option(
-            click_type=options.one_of(
-                "png", "webp", "avif", "jpeg", "tiff", "cog.tiff", "ome.tiff"
-            ),
             help="Of the picture; TIFF files hold the mask, too.",
         ),
     ] = "png",
@@ -96,9 +92,8 @@ def upscale(
         int | None, typer.Option(help="Of webp, avif and jpeg, 1 to 100; default: 90.")
     ] = None,
     metadata: Annotated[
-        str,
+        Literal["none", "keep", "keep-gps"],
         typer.Option(
-            click_type=options.one_of("none", "keep", "keep-gps"),
             help="keep: camera, dates, author, text; keep-gps: also the place.",
         ),
     ] = "none",

@@ -8,12 +8,14 @@ from importlib import resources
 
 import pytest
 
+from app.cli.bars import progress_bars
 from app.images.degrade import USUAL
 from app.settings import Settings
 from app.upscalers.runtime import SHIPPED
 from tests.docs.blocks import ROOT
 from tests.live import serving
 from tests.upscalers.test_connect import answering
+from tests.waiting import block_until
 
 all_commands = runpy.run_path(str(ROOT / "deploy/docs/reference.py"))["all_commands"]
 
@@ -119,6 +121,16 @@ def test_a_data_folder_that_cannot_be_written(run, place, monkeypatch, command):
     (place / "file").write_text("")
     monkeypatch.setenv("TRUSTSCALE_DATA_DIR", str(place / "file" / "data"))
     run(*command.split()).check_error(2, "file/data")
+
+
+def test_progress_without_a_terminal(capsys, monkeypatch):
+    """A line every so often, also where nothing moves."""
+    monkeypatch.setattr("app.cli.bars.LINE_EVERY_S", 0.01)
+    said = []
+    with progress_bars() as bars:
+        bars("upscaling", 1, 9)
+        block_until(lambda: said.append(capsys.readouterr().err) or "".join(said).count("\n") > 1)
+    assert "upscaling: 1 of 9 after 0 seconds\n" in "".join(said)
 
 
 def test_connect(run, place):

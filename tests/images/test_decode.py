@@ -160,7 +160,7 @@ class TestRefused:
     @pytest.mark.parametrize("form", ["PNG", "JPEG", "WEBP"])
     def test_truncated_files(self, form):
         data = encoded(photo(0, 200, 200), form)
-        with pytest.raises(BadImage, match=r"cannot be decoded|header is damaged"):
+        with pytest.raises(BadImage, match=r"damaged or incomplete|header is damaged"):
             decode(data[: len(data) // 2], LIMITS)
 
     @pytest.mark.parametrize("options", [{}, {"progressive": True}])
@@ -169,7 +169,7 @@ class TestRefused:
         """A picture of which nine tenths are missing is damaged, although it ends as it should."""
         data = encoded(Image.fromarray(photo(0, 200, 200)).convert(mode), "JPEG", **options)
         assert not [note for note in decode(data, LIMITS).notes if "damaged" in note]
-        with pytest.raises(BadImage, match=r"damaged|truncated"):
+        with pytest.raises(BadImage, match="damaged or incomplete"):
             decode(data[: len(data) // 2] + data[-2:], LIMITS)
 
     def test_jpeg_files_of_many_scans(self):

@@ -135,7 +135,8 @@ def test_gaps():
         (raster(GREY.astype("c8")), {"stretch": "0,9"}, BadImage, "complex"),
         (raster(GREY, "PNG")[:200], {"stretch": "0,9"}, BadImage, "decoded"),
         (raster(FLOATS * np.float32(1e35)), {"stretch": "p1,p99"}, BadImage, "too large"),
-        (with_a_damaged_page(), {"page": 2}, BadImage, "cannot be decoded"),
+        (with_a_damaged_page(), {"page": 2}, BadImage, "damaged or incomplete"),
+        (raster(BANDS), {}, BadRequest, "5 bands: name one or three"),
         (raster(np.zeros((2000, 2000, 1), np.uint16)), {"stretch": "0,9"}, ImageTooLarge, "pixels"),
     ],
 )
