@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 
@@ -143,14 +144,17 @@ class ConfigError(TrustscaleError):
 
 
 _LONGEST_REASON = 200
+_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
+_PATH = re.compile(r"""(?<![\w:/.])(['"]?)/[^\s'"]+/[^\s'"]*\1""")
 
 
 def reason_of(error: Exception) -> str:
     """The first line of a foreign error, without its stop, shortened.
 
-    Parsers may repeat all the bytes that they could not read.
+    Parsers may repeat all the bytes that they could not read, and tell addresses and paths.
     """
     text = (str(error).splitlines() or [""])[0].strip().rstrip(".")
+    text = _PATH.sub("the file", _ADDRESS.sub("", text))
     if len(text) > _LONGEST_REASON:
         text = f"{text[:_LONGEST_REASON].rstrip('.')}…"
     return text or type(error).__name__

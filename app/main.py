@@ -19,7 +19,7 @@ from app import __version__
 from app.api import problems
 from app.api.clients import open_limits
 from app.api.deps import TIMINGS, Keyring, State, Timings, stored_admin_key
-from app.api.middleware import RequestContext
+from app.api.middleware import OwnSite, RequestContext
 from app.api.openapi import add_page, finished, operation_id
 from app.assembly import (
     Build,
@@ -56,16 +56,23 @@ Start = Callable[[AsyncExitStack, Metrics], Awaitable[State]]
 
 
 def create_app(
-    settings: Settings, *, build: Build | None = None, timings: Timings = TIMINGS
+    settings: Settings,
+    *,
+    build: Build | None = None,
+    timings: Timings = TIMINGS,
+    is_local: bool = False,
 ) -> FastAPI:
-    """The gateway for these settings; nothing is opened before its lifespan starts."""
+    """The gateway for these settings; nothing is opened before its lifespan starts.
+
+    is_local: whether only this machine reaches it, with no proxy in between.
+    """
 
     async def start(stack: AsyncExitStack, metrics: Metrics) -> State:
         # Here, because the signal that stops the server also ends the process.
         stack.enter_context(exporting(settings.otlp_endpoint, "trustscale-gateway"))
         return await _start(settings, metrics, stack, build, timings)
 
-    app = application(start, max_upload_bytes=settings.max_upload_bytes)
+    app = application(start, max_upload_bytes=settings.max_upload_bytes, is_local=is_local)
     if settings.web:
         app.include_router(web_router())
     return app
@@ -78,7 +85,9 @@ ROUTES: Final = (
 """The modules of `app.api` with a router, imported on demand."""
 
 
-def application(start: Start, *, max_upload_bytes: int, routes: Sequence[str] = ROUTES) -> FastAPI:
+def application(
+    start: Start, *, max_upload_bytes: int, routes: Sequence[str] = ROUTES, is_local: bool = False
+) -> FastAPI:
     """The HTTP API, or these routes of it, over what `start` opens when the lifespan begins."""
     metrics = Metrics()
 
@@ -89,12 +98,14 @@ def application(start: Start, *, max_upload_bytes: int, routes: Sequence[str] = 
 
     app = _Gateway(
         metrics,
+        is_local=is_local,
         title="Trustscale",
         version=__version__,
         summary="Upscale an image and say, with a guarantee, where its colours are right.",
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
+        redirect_slashes=False,  # the redirect would name the request's `Host`
         generate_unique_id_function=operation_id,
         max_body_size=max_upload_bytes + _FORM_OVERHEAD,
         form_limits={"max_part_size": 4096, "max_fields": 32, "max_files": 1},
@@ -109,9 +120,10 @@ def application(start: Start, *, max_upload_bytes: int, routes: Sequence[str] = 
 class _Gateway(FastAPI):
     """FastAPI inside our request context, which its own 413 and 500 answers get too."""
 
-    def __init__(self, metrics: Metrics, **options: Any) -> None:
+    def __init__(self, metrics: Metrics, *, is_local: bool, **options: Any) -> None:
         super().__init__(**options)
         self._metrics = metrics
+        self._is_local = is_local
 
     def openapi(self) -> dict[str, Any]:
         if self.openapi_schema is None:
@@ -119,7 +131,8 @@ class _Gateway(FastAPI):
         return self.openapi_schema
 
     def build_middleware_stack(self) -> ASGIApp:
-        return RequestContext(super().build_middleware_stack(), self._metrics)
+        guarded = OwnSite(super().build_middleware_stack(), is_local=self._is_local)
+        return RequestContext(guarded, self._metrics)
 
 
 async def _start(

@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 import secrets
 import time
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
+from ipaddress import ip_address
+from urllib.parse import urlsplit
 
 import structlog
 from opentelemetry.trace import INVALID_SPAN, Span
@@ -14,7 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.api.openapi import PAGE_POLICY
 from app.api.problems import SCOPE_KEY, problem_response
-from app.problems import body_too_large
+from app.problems import body_too_large, problem
 from app.telemetry.signals import Metrics, fail, span
 
 _SAFE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -29,6 +31,8 @@ _HEADERS = [
 _POLICY = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 _DOCS_POLICY = f"{_POLICY}; {PAGE_POLICY}"
 _PUBLIC = ("/docs", "/openapi.json", "/problems/")
+
+_SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 
 # Polled for ever; they have no traces.
 _PROBES = frozenset({"/healthz", "/readyz", "/metrics"})
@@ -123,6 +127,47 @@ class RequestContext:
             client=(scope.get("client") or ("",))[0],
             **scope.get(_FACTS, {}),
         )
+
+
+class OwnSite:
+    """Refuses what pages of other sites have browsers send, to where strangers cannot.
+
+    is_local: only this machine reaches the service. Then a foreign name in `Host` is that of a page
+    whose server now claims to be here (DNS rebinding).
+    """
+
+    def __init__(self, app: ASGIApp, *, is_local: bool) -> None:
+        self.app = app
+        self.is_local = is_local
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        detail = self._fault(scope) if scope["type"] == "http" else None
+        if detail is None:
+            await self.app(scope, receive, send)
+            return
+        scope[SCOPE_KEY] = "forbidden"
+        await problem_response(problem("forbidden", detail))(scope, receive, send)
+
+    def _fault(self, scope: Scope) -> str | None:
+        sent = {name: value.decode("latin-1") for name, value in scope["headers"]}
+        if scope["method"] not in _SAFE and sent.get(b"sec-fetch-site") == "cross-site":
+            return "A page of another site sent this."
+        if self.is_local and b"host" in sent and not is_local(_host(sent[b"host"])):
+            return "This service listens for this machine only, under another name."
+        return None
+
+
+def is_local(host: str) -> bool:
+    """Whether a host name or address is that of the machine itself."""
+    with suppress(ValueError):
+        return ip_address(host).is_loopback
+    return host == "localhost" or host.endswith(".localhost")
+
+
+def _host(authority: str) -> str:
+    with suppress(ValueError):
+        return urlsplit(f"//{authority}").hostname or ""
+    return ""
 
 
 def _span(method: str, scope: Scope, request_id: str) -> AbstractContextManager[Span]:

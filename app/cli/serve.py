@@ -13,6 +13,7 @@ import structlog
 import typer
 import uvicorn
 
+from app.api.middleware import is_local
 from app.assembly import check_settings, check_start
 from app.cli import options
 from app.cli.options import output
@@ -64,7 +65,8 @@ def serve(
     for name in unknown_variables(os.environ):
         structlog.get_logger(__name__).warning("unknown_setting", variable=name)
     asyncio.run(check_start(settings))
-    app = create_app(settings)
+    is_behind_proxy = bool(os.environ.get("FORWARDED_ALLOW_IPS"))
+    app = create_app(settings, is_local=is_local(host) and not is_behind_proxy)
     config = uvicorn.Config(
         app,
         host=host,
@@ -73,7 +75,7 @@ def serve(
         access_log=False,
         server_header=False,
         # Otherwise local clients could claim other addresses, with fresh limits.
-        proxy_headers=bool(os.environ.get("FORWARDED_ALLOW_IPS")),
+        proxy_headers=is_behind_proxy,
         timeout_keep_alive=KEEP_ALIVE_S,
         # Requests in progress may finish (streams of events end); a second signal stops at once.
         timeout_graceful_shutdown=int(settings.request_timeout_s),

@@ -36,7 +36,7 @@ PATIENT = TIMINGS._replace(answer_s=PATIENCE_S, probe_s=0)
 IMAGE = encoded(photo(1000, 24, 24))
 
 
-def gateway(data_dir, *upscalers, calibrations=(), timings=PATIENT, **settings):
+def gateway(data_dir, *upscalers, calibrations=(), timings=PATIENT, is_local=False, **settings):
     """The application, with these calibrations active; nothing runs before its lifespan."""
     by_name = {upscaler.name: upscaler for upscaler in upscalers or (FakeUpscaler(),)}
     effective = Settings(
@@ -48,7 +48,12 @@ def gateway(data_dir, *upscalers, calibrations=(), timings=PATIENT, **settings):
         },
     )
     aside(_install(effective, calibrations))
-    return create_app(effective, build=lambda config, _: by_name[config.name], timings=timings)
+    return create_app(
+        effective,
+        build=lambda config, _: by_name[config.name],
+        timings=timings,
+        is_local=is_local,
+    )
 
 
 def aside(work):

@@ -1,6 +1,7 @@
 """Every kind of failure, as its problem document; and no input is a mistake of ours."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -142,6 +143,87 @@ def test_every_error_has_a_problem():
     assert internal == {errors.TrustscaleError, errors.Passing, errors.ConfigError}
     problem = problem_of(errors.BadImage("Damaged.", status=200, title="fine", place=3))
     assert (problem["status"], problem["title"], problem["place"]) == (422, "Bad image", 3)
+
+
+_TELLING = re.compile(
+    r"0x[0-9a-f]{6}| object at |Traceback|\.py\b|vsimem|/tmp/|/proc/", re.IGNORECASE
+)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # the framework's
+def test_no_answer_tells_an_address_or_a_path(client):
+    """Of whatever is sent to whatever route: junk, text for files, and files for each field."""
+    document = client.get("/openapi.json").json()
+    tiff = encoded(photo(0, 40, 40), "TIFF")
+    damaged = tiff[:2] + b"\0" + tiff[3:]
+    statuses = set()
+    for path, methods in document["paths"].items():
+        for method, operation in methods.items():
+            names = {"image", "config"} | {one["name"] for one in operation.get("parameters", ())}
+            for body in operation.get("requestBody", {}).get("content", {}).values():
+                schema = body.get("schema", {})
+                if "$ref" in schema:
+                    schema = document["components"]["schemas"][schema["$ref"].rpartition("/")[2]]
+                names |= {*schema.get("properties", {})}
+            for options in (
+                {},
+                {"content": b"\xff\0{"},
+                {"content": b"[", "headers": {"Content-Type": "application/json"}},
+                {"json": {name: [{"a": 1}] for name in names}},
+                {"data": dict.fromkeys(names, "\0x")},
+                {"params": dict.fromkeys(names, "\0x")},
+                {"files": dict.fromkeys(names, ("a.png", b"x"))},
+                {"files": {"image": damaged}, "data": {"stretch": "0,4095", "bands": "1"}},
+                *({"files": {"image": IMAGE, name: ("a.png", b"x")}} for name in names),
+            ):
+                options["headers"] = AS_ADMIN | options.get("headers", {})
+                place = re.sub(r"\{[^}]*\}", "x", path)
+                answer = client.request(method, place, **options)
+                statuses.add(answer.status_code)
+                assert answer.status_code < 400 or not _TELLING.search(answer.text), answer.text
+    assert {404, 409, 413, 415, 422} <= statuses
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ("cannot identify image file <_io.BytesIO object at 0x7f2a11b9b3d0>",
+         "cannot identify image file <_io.BytesIO object>"),
+        ("'/vsimem/67ed/67ed.tif' not recognized", "the file not recognized"),
+        ("No such file: /srv/data/a", "No such file: the file"),
+        ("https://example.com/a/b answered 5/6", "https://example.com/a/b answered 5/6"),
+    ],
+)  # fmt: skip
+def test_foreign_reasons(said, told):
+    assert errors.reason_of(ValueError(said)) == told
+
+
+@pytest.mark.parametrize(
+    ("headers", "local", "elsewhere"),
+    [
+        ({"Sec-Fetch-Site": "cross-site"}, 403, 403),
+        ({"Sec-Fetch-Site": "same-origin"}, 200, 200),
+        ({"Host": "evil.example"}, 403, 200),
+        ({"Host": "127.0.0.1.evil.example:8000"}, 403, 200),
+        ({"Host": "localhost:8000"}, 200, 200),
+        ({"Host": "[::1]:8000"}, 200, 200),
+        ({"Host": "127.0.0.1"}, 200, 200),
+    ],
+)
+async def test_pages_of_strangers(serve, headers, local, elsewhere):
+    """Browsers let them send anything: refused, as is any other name of this machine."""
+    for is_local, status in ((True, local), (False, elsewhere)):
+        async with serve(is_local=is_local) as served:
+            answer = await served.post(headers={"Host": "localhost"} | headers)
+            assert answer.status_code == status
+            if status == 403:
+                check_problem(answer, "forbidden")
+
+
+def test_no_path_is_redirected(client):
+    """A redirect to the path without its slash would go to the host that the request names."""
+    answer = client.get("/v1/upscalers/", headers={"Host": "evil.example"}, follow_redirects=False)
+    check_problem(answer, "not-found")
 
 
 ESCAPED = "a\ud800"
