@@ -322,6 +322,8 @@ async def opened_stores(settings: Settings, stack: AsyncExitStack, metrics: Metr
     )
     stack.push_async_callback(stores.close)
     await stores.check()
+    if weakness := await stores.weakness():
+        log.error("store_may_lose_data", detail=weakness)
     return stores
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from datetime import UTC, datetime, timedelta
 from functools import partial
 from importlib import import_module
 from typing import Any, Final, TypedDict
@@ -215,8 +214,7 @@ async def _sweep(stores: Stores, job_ttl_s: float, timings: Timings) -> None:
     while True:
         try:
             await stores.results.sweep()
-            before = datetime.now(UTC) - timedelta(seconds=job_ttl_s)
-            for job in await stores.jobs.expire(before):
+            for job in await stores.jobs.expire(older_s=job_ttl_s):
                 await stores.blobs.delete(job)
             if clock() >= orphans_at:
                 orphans_at = clock() + timings.orphans_s

@@ -118,7 +118,7 @@ async def _in_time(answer: Coroutine[Any, Any, ServicePart], seconds: float) -> 
 
 async def _store(state: State) -> ServicePart:
     await state.stores.check()
-    return ServicePart(ready=True)
+    return ServicePart(ready=True, detail=await state.stores.weakness())
 
 
 async def _jobs(state: State) -> ServicePart:
@@ -165,7 +165,7 @@ async def observe(metrics: Metrics, parts: Parts) -> None:
                 metrics.set("upstream_calls_last_hour", health.calls_last_hour, upscaler.name)
                 metrics.set("upstream_calls_limit", health.max_calls_per_hour, upscaler.name)
         await parts.stores.results.check()
-        metrics.set("store_persists", await parts.stores.persists())
+        metrics.set("store_persists", await parts.stores.weakness() is None)
         jobs = await parts.stores.jobs.unfinished()
         monitored = []
         for upscaler in parts.upscalers.values():

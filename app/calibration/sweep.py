@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Final
 
 from app.calibration import canaries, pictures
@@ -25,7 +25,7 @@ async def remove_orphans(stores: Stores) -> int:
     """
     removed = 0
     calibrations: set[str] | None = None
-    for key in await stores.blobs.untouched(datetime.now(UTC) - _ORPHAN_LIFE):
+    for key in await stores.blobs.untouched(_ORPHAN_LIFE):
         if key.startswith(_OF_JOBS):
             known = await _is_job(stores, key)
         elif key.startswith(_OF_CALIBRATIONS):

@@ -303,8 +303,8 @@ class TaskRunner:
         # A single upscaling that timed out would time out again.
         is_final = needs_operator(error) or (isinstance(error, TimedOut) and not task)
         if isinstance(error, StoreUnavailable | UpscalerUnavailable) and not is_final:
-            since = job.away_since or datetime.now(UTC)
-            waited_s = (datetime.now(UTC) - since).total_seconds()
+            now = await self._insist(self.jobs.now)
+            waited_s = (now - (job.away_since or now)).total_seconds()
             if waited_s < self.policy.away_s:
                 log.warning("Job %s waits: %s", job.id, error.detail)
                 await self._insist(lambda: self.jobs.end(job.id, task, away=True))

@@ -68,13 +68,13 @@ class UpscaleHandler:
 
             def on_first(sample: RGB) -> None:
                 small = draft(sample)
-                loop.call_soon_threadsafe(report, lambda: self._keep(job.id, small))
+                loop.call_soon_threadsafe(report, "draft", lambda: self._keep(job.id, small))
 
             answer = await self.service.run(
                 prepared,
                 result_id=job.id.replace("job-", "res-", 1),
                 patient=True,
-                on_progress=lambda *step: report(lambda: context.progress(*step)),
+                on_progress=lambda *step: report("progress", lambda: context.progress(*step)),
                 on_first=on_first,
             )
         return answer.picture.links.self
@@ -95,18 +95,32 @@ def draft(sample: RGB) -> bytes:
 
 
 @asynccontextmanager
-async def _reporting() -> AsyncIterator[Callable[[_Report], None]]:
-    """A callback that queues reports, which are written to the stores one after the other."""
-    reports: asyncio.Queue[_Report | None] = asyncio.Queue()
+async def _reporting() -> AsyncIterator[Callable[[str, _Report], None]]:
+    """A callback for reports, which are written to the stores one after the other.
+
+    Of those on one subject that wait for a slow store, the newest counts.
+    """
+    waiting: dict[str, _Report | None] = {}
+    news = asyncio.Event()
+
+    def tell(subject: str, report: _Report | None) -> None:
+        waiting[subject] = report
+        news.set()
 
     async def write() -> None:
-        while (report := await reports.get()) is not None:
-            await report()
+        while True:
+            await news.wait()
+            news.clear()
+            while waiting:
+                report = waiting.pop(next(iter(waiting)))
+                if report is None:
+                    return
+                await report()
 
     writer = asyncio.create_task(write())
     try:
-        yield reports.put_nowait
-        reports.put_nowait(None)
+        yield tell
+        tell("end", None)
         await writer  # raises its error, such as that of an overtaken attempt
     finally:
         writer.cancel()

@@ -47,7 +47,7 @@ __all__ = [
 class Stores:
     """The stores behind one URL.
 
-    persists: whether what is written reaches the disk; raises StoreUnavailable.
+    weakness: why what is stored may be lost, if it may; raises StoreUnavailable.
     close: lets running calls end; again it does nothing.
     """
 
@@ -62,7 +62,7 @@ class Stores:
     usage: Usage
     checks: Sequence[Callable[[], Awaitable[None]]]
     close: Callable[[], Awaitable[None]]
-    persists: Callable[[], Awaitable[bool]]
+    weakness: Callable[[], Awaitable[str | None]]
 
     async def check(self) -> None:
         """Return if reads and writes work.
@@ -96,7 +96,7 @@ def open_stores(
     documents: Documents
     checks: list[Callable[[], Awaitable[None]]]
     close: Callable[[], Awaitable[None]]
-    persists: Callable[[], Awaitable[bool]]
+    weakness: Callable[[], Awaitable[str | None]]
     if urlsplit(url).scheme in {"redis", "rediss"}:
         from app.stores import redis  # noqa: PLC0415 - only where Redis is used
 
@@ -108,13 +108,13 @@ def open_stores(
             documents.check,
             partial(redis.check_blobs, client, blobs),
         ]
-        close, persists = client.aclose, partial(redis.persists, client)
+        close, weakness = client.aclose, partial(redis.weakness, client)
     else:
         path = _sqlite_path(url, data_dir)
         usable_folder(data_dir, mode=PRIVATE)
         blobs = open_blobs(blobs_url, data_dir)
         documents = database = SqliteDocuments(path)
-        checks, close, persists = [documents.check, blobs.check], database.close, _always
+        checks, close, weakness = [documents.check, blobs.check], database.close, _none
     results = ResultStore(
         documents, blobs, ttl_s=result_ttl_s, max_bytes=max_result_bytes, removed=removed
     )
@@ -130,12 +130,12 @@ def open_stores(
         usage=Usage(documents),
         checks=checks,
         close=close,
-        persists=persists,
+        weakness=weakness,
     )
 
 
-async def _always() -> bool:
-    return True
+async def _none() -> None:
+    """A file has no weakness that it could tell."""
 
 
 def check_store_url(url: str, data_dir: Path) -> None:

@@ -12,7 +12,6 @@ import mimetypes
 import os
 import re
 import secrets
-import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
@@ -44,6 +43,9 @@ _TIMES: Final[dict[str, Any]] = {
 }
 
 _DELETES: Final = 10
+
+# A file that proves that the store takes writes, and tells its time.
+_CHECK: Final = ("check", "written")
 
 _SCRATCH: Final = re.compile(r".+#\d+")
 _OS_ERROR: Final = re.compile(r"\(os error (\d+)\)")
@@ -157,15 +159,17 @@ class Blobs:
             with self._errors(), suppress(FileNotFoundError):
                 await obstore.delete_async(self.store, paths)
 
-    async def untouched(self, before: datetime) -> list[str]:
-        """The folders without a file stored since, sorted."""
-        if self.root is not None:
-            await asyncio.to_thread(_remove_scratch, self.root)
+    async def untouched(self, age: timedelta) -> list[str]:
+        """The folders without a file stored within this time by the store's clock, sorted."""
+        await self.put(*_CHECK, b"")
         newest: dict[str, datetime] = {}
         for path, stored in await self._listed():
             folder = path.rpartition("/")[0]
             newest[folder] = max(newest.get(folder, stored), stored)
-        return sorted(_named(folder) for folder, stored in newest.items() if stored < before)
+        now = newest.pop(_CHECK[0])
+        if self.root is not None:
+            await asyncio.to_thread(_remove_scratch, self.root, now)
+        return sorted(_named(folder) for folder, stored in newest.items() if stored < now - age)
 
     async def link(self, folder: str, name: str, *, seconds: float) -> str | None:
         """A URL that gives the file to anybody for so long; None where there are no links."""
@@ -189,8 +193,8 @@ class Blobs:
             )
 
     async def check(self) -> None:
-        await self.put("check", "written", b"")
-        await self.get("check", "written")
+        await self.put(*_CHECK, b"")
+        await self.get(*_CHECK)
 
     async def identity(self) -> bytes:
         """A secret that only processes with these bytes know."""
@@ -243,9 +247,9 @@ def _sync(path: Path) -> None:
             sync(place)
 
 
-def _remove_scratch(root: Path) -> None:
+def _remove_scratch(root: Path, now: datetime) -> None:
     """Remove the partial files of killed processes."""
-    limit = time.time() - SCRATCH_LIFE_S
+    limit = now.timestamp() - SCRATCH_LIFE_S
     for path in root.glob("*/*#*"):
         with suppress(OSError):
             if _SCRATCH.fullmatch(path.name) and path.stat().st_mtime < limit:

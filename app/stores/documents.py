@@ -82,6 +82,9 @@ class Documents(Protocol):
     async def drop(self, *folders: str) -> None:
         """Remove folders."""
 
+    async def time(self) -> float:
+        """Seconds since 1970 by the clock that all processes on this store share."""
+
     async def check(self) -> None:
         """Return if documents can be written and read now."""
 

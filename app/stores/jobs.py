@@ -26,6 +26,8 @@ WATCH_INTERVAL_S: Final = 0.2
 
 _ENDED: Final = "jobs-ended"
 
+_EPOCH: Final = datetime.fromtimestamp(0, UTC)
+
 log = logging.getLogger(__name__)
 
 
@@ -107,10 +109,14 @@ class Attempt(NamedTuple):
 
 
 class Draft(BaseModel):
-    """A job as stored, while a change is decided; `has_record` and `value` are of one task."""
+    """A job as stored, while a change is decided at `now`.
+
+    has_record, value: of one task.
+    """
 
     status: JobStatus
     attempts: frozenset[Attempt] = frozenset()
+    now: datetime = Field(default=_EPOCH, exclude=True)
     has_record: bool = Field(default=False, exclude=True)
     value: bytes | None = Field(default=None, exclude=True)
 
@@ -124,7 +130,7 @@ class Draft(BaseModel):
 
     def close(self, state: JobState, **end: Any) -> None:
         """End the job, and all attempts at it."""
-        finished = datetime.now(UTC) if state.is_final else None
+        finished = self.now if state.is_final else None
         self.update(state=state, finished_at=finished, **end)
         self.attempts = frozenset()
 
@@ -206,7 +212,7 @@ class JobStore:
             if draft.status.cancel_requested:
                 draft.close(JobState.CANCELLED)
                 return None
-            since = draft.status.started_at or datetime.now(UTC)
+            since = draft.status.started_at or draft.now
             draft.update(state=JobState.RUNNING, started_at=since)
             if task is not None:
                 draft.attempts |= {Attempt(owner, task, alone)}
@@ -233,7 +239,7 @@ class JobStore:
             if not draft.status.is_runnable:
                 return
             if away and draft.status.away_since is None:
-                draft.update(away_since=datetime.now(UTC))
+                draft.update(away_since=draft.now)
             if not draft.attempts:
                 draft.update(state=JobState.QUEUED)
 
@@ -348,9 +354,13 @@ class JobStore:
                     return
             await asyncio.sleep(WATCH_INTERVAL_S)
 
-    async def expire(self, before: datetime) -> Sequence[str]:
-        """Remove jobs that finished before a time; their ids."""
-        ended = await self._documents.names(_ENDED, most=before.timestamp())
+    async def now(self) -> datetime:
+        """The time by the clock of the store, which times of jobs are taken from."""
+        return datetime.fromtimestamp(await self._documents.time(), UTC)
+
+    async def expire(self, *, older_s: float) -> Sequence[str]:
+        """Remove jobs that finished so long ago; their ids."""
+        ended = await self._documents.names(_ENDED, most=await self._documents.time() - older_s)
         return [job for job in ended if await self.forget(job)]
 
     async def forget(self, job: str) -> bool:
@@ -389,13 +399,14 @@ class JobStore:
         self, job: str, decide: Decide[Answer], task: str | None = None, *, durable: bool = True
     ) -> Answer:
         keys = [job_key(job), *([] if task is None else [Key(_records(job), task)])]
+        now = await self.now()
 
         def change(found: Sequence[Document]) -> tuple[Answer, Changes]:
             if not found[0].version:
                 raise _unknown(job)
             before = _draft(found[0])
             has_record = any(one.version for one in found[1:])
-            draft = before.model_copy(update={"has_record": has_record})
+            draft = before.model_copy(update={"has_record": has_record, "now": now})
             answer = decide(draft)
             is_new = (draft.status, draft.attempts) != (before.status, before.attempts)
             changes = _stored(draft) if is_new else {}

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from math import inf
@@ -68,6 +69,9 @@ return redis.call('GET', schema)
 """
 
 _BLOBS: Final = f"{PREFIX}blobs"
+# How long its clock counts as known; those of machines drift by milliseconds meanwhile.
+_CLOCK_S: Final = 30.0
+
 _WRITTEN: Final = f"{PREFIX}written"
 
 # Redis refuses large documents while small ones still fit. With less left it counts as full.
@@ -112,8 +116,9 @@ def check_url(url: str, what: str) -> None:
 
 
 async def check(client: Client) -> None:
-    """See `Stores.check`; also refuses a server that may evict, and takes over older data."""
+    """See `Stores.check`; takes over older data, refuses a server that may evict what persists."""
     async with redis_errors():
+        policy = await _policy(client)
         await client.set(f"{PREFIX}schema", SCHEMA_VERSION, nx=True)
         found = int(await client.eval(_MIGRATE, 1, PREFIX))
     if found != SCHEMA_VERSION:
@@ -121,24 +126,29 @@ async def check(client: Client) -> None:
             f"The data in Redis was written by another release (schema {found}, "
             f"this release has {SCHEMA_VERSION})."
         )
-    try:
-        policy = await client.config_get("maxmemory-policy")
-    except failures.RedisError:
-        return  # not every server lets its settings be read
-    if str(policy.get("maxmemory-policy", "")).startswith("allkeys"):
+    if policy.startswith("allkeys"):
         raise ConfigError(
             "Redis may evict calibrations and jobs: set its maxmemory-policy to noeviction."
         )
 
 
-async def persists(client: Client) -> bool:
-    """Whether Redis can write its append-only file; raises StoreUnavailable."""
+async def _policy(client: Client) -> str:
+    """Which keys Redis evicts when its memory is full; unlike its settings, all servers tell."""
+    return str((await client.info("memory")).get("maxmemory_policy", ""))
+
+
+async def weakness(client: Client) -> str | None:
+    """See `Stores.weakness`."""
     async with redis_errors():
-        found = await client.info("persistence")
-    return all(
-        found.get(field, "ok") == "ok"
-        for field in ("aof_last_write_status", "aof_last_bgrewrite_status")
-    )
+        found, policy = await client.info("persistence"), await _policy(client)
+    if not int(found.get("aof_enabled", 1)):
+        return "Redis has no append-only file: its end loses jobs and results (appendonly yes)"
+    fields = ("aof_last_write_status", "aof_last_bgrewrite_status")
+    if any(found.get(field, "ok") != "ok" for field in fields):
+        return "Redis cannot write or rewrite its append-only file"
+    if policy.startswith("volatile"):
+        return f"Redis may evict the job queue ({policy}): set maxmemory-policy to noeviction"
+    return None
 
 
 async def check_blobs(client: Client, blobs: Blobs) -> None:
@@ -205,6 +215,8 @@ class RedisDocuments:
     def __init__(self, client: Client) -> None:
         self._client = client
         self._change = client.register_script(self._CHANGE)
+        # What Redis' clock is ahead of this machine's monotonic one, and when that was found.
+        self._ahead_s, self._compared = 0.0, -inf
 
     async def read(self, *keys: Key) -> list[Document]:
         async with redis_errors():
@@ -253,6 +265,14 @@ class RedisDocuments:
     async def drop(self, *folders: str) -> None:
         async with redis_errors():
             await self._client.unlink(*map(_documents, folders), *map(_order, folders))
+
+    async def time(self) -> float:
+        now = time.monotonic()
+        if now - self._compared > _CLOCK_S:
+            async with redis_errors():
+                seconds, micros = await self._client.time()
+            self._ahead_s, self._compared = seconds + micros / 1e6 - now, now
+        return time.monotonic() + self._ahead_s
 
     async def check(self) -> None:
         async with redis_errors():

@@ -13,7 +13,6 @@ import asyncio
 import json
 import logging
 import secrets
-import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from math import inf
@@ -105,7 +104,7 @@ class ResultStore:
         self, result: str, document: bytes, files: Mapping[str, Blob], *, ttl_s: float | None = None
     ) -> None:
         """Store a result, whole or not at all; an id that exists keeps its first."""
-        stored = time.time()
+        stored = await self._documents.time()
         row = StoredResult(
             result,
             f"{KEY}{result}:{secrets.token_hex(8)}",
@@ -168,7 +167,7 @@ class ResultStore:
 
     async def sweep(self) -> int:
         """Remove expired results, and the oldest above the limit; return how many."""
-        names = await self._documents.names(_EXPIRY, most=time.time())
+        names = await self._documents.names(_EXPIRY, most=await self._documents.time())
         expired = [row for name in names if (row := await self._stored(name)) is not None]
         return await self._remove_all(expired, "age") + await self._make_room()
 
@@ -235,7 +234,7 @@ class ResultStore:
 
     async def _row(self, result: str) -> StoredResult:
         row = await self._stored(result)
-        if row is None or row.expires <= time.time():
+        if row is None or row.expires <= await self._documents.time():
             raise _missing(result)
         return row
 

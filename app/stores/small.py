@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from array import array
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -79,7 +78,7 @@ class ClaimStore:
 
     async def claim(self, name: str, value: bytes, *, seconds: float) -> bytes:
         """Store a value for `seconds` unless there is one; return the stored one."""
-        key, now = Key(_CLAIMS, name), time.time()
+        key, now = Key(_CLAIMS, name), await self._documents.time()
         ended = await self._documents.names(_CLAIMS, most=now, limit=_FORGOTTEN)
         others = [Key(_CLAIMS, one) for one in ended if one != name]
 
@@ -99,11 +98,11 @@ class ClaimStore:
     async def get(self, name: str) -> bytes | None:
         """The value, if any."""
         (found,) = await self._documents.read(Key(_CLAIMS, name))
-        return _alive(found, time.time())
+        return _alive(found, await self._documents.time())
 
     async def replace(self, name: str, old: bytes, new: bytes | None, *, seconds: float) -> None:
         """Replace or remove a value if it still is `old`."""
-        key, now = Key(_CLAIMS, name), time.time()
+        key, now = Key(_CLAIMS, name), await self._documents.time()
 
         def swap(found: Sequence[Document]) -> tuple[None, Changes]:
             if _alive(found[0], now) != old:
@@ -137,21 +136,21 @@ class CallStore:
 
         Returns 0 if it was counted, else the seconds until one may start.
         """
-        key = Key("calls", upscaler)
+        key, now = Key("calls", upscaler), await self._documents.time()
 
         def taken(found: Sequence[Document]) -> tuple[float, Changes]:
-            now = time.time()
             started = _since(found[0], now - seconds)
+            at = max([now, *started])  # others may have started one since the time was read
             if len(started) >= most:
-                return max(0.001, started[-most] + seconds - now), {}
-            return 0.0, {key: Put(array(_SECONDS, [*started, now]).tobytes())}
+                return max(0.001, started[-most] + seconds - at), {}
+            return 0.0, {key: Put(array(_SECONDS, [*started, at]).tobytes())}
 
         return await self._documents.change([key], taken, durable=False)
 
     async def count(self, upscaler: str, *, seconds: float) -> int:
         """Calls started within so many seconds."""
         (found,) = await self._documents.read(Key("calls", upscaler))
-        return len(_since(found, time.time() - seconds))
+        return len(_since(found, await self._documents.time() - seconds))
 
 
 def _since(found: Document, start: float) -> list[float]:

@@ -83,7 +83,14 @@ class SqliteDocuments:
             ) from error
 
     async def read(self, *keys: Key) -> list[Document]:
-        return await self._call(self._reader, lambda c: _read(c, keys))
+        def snapshot(c: sqlite3.Connection) -> list[Document]:
+            c.execute("BEGIN")
+            try:
+                return _read(c, keys)
+            finally:
+                c.rollback()
+
+        return await self._call(self._reader, snapshot)
 
     async def names(
         self, folder: str, *, most: float = inf, limit: int | None = None, newest: bool = False
@@ -117,6 +124,9 @@ class SqliteDocuments:
     async def drop(self, *folders: str) -> None:
         rows = [(folder,) for folder in folders]
         await self._write(lambda c: c.executemany("DELETE FROM document WHERE folder = ?", rows))
+
+    async def time(self) -> float:
+        return time.time()
 
     async def _rows(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
         return await self._call(self._reader, lambda c: c.execute(query, values).fetchall())

@@ -139,7 +139,7 @@ GAUGES: Final[dict[str, _Row]] = {
     "slot_bytes": ("Memory of upscalings with a slot, and its budget.", ("state",)),
     "slots_limit": ("How many may hold a slot or wait for one.", ("state",)),
     "store_up": ("1: the store can be read and written.", ()),
-    "store_persists": ("0: Redis cannot write or rewrite its append-only file.", ()),
+    "store_persists": ("0: Redis has no append-only file, cannot write it, or may evict.", ()),
     "ready": ("1: the component can serve.", ("component",)),
     "jobs": ("Unfinished jobs.", ("kind", "state")),
     "jobs_oldest_queued_timestamp_seconds": (

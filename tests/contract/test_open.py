@@ -10,8 +10,9 @@ from redis.asyncio import Redis
 
 from app.errors import BadRequest, ConfigError, NotFound
 from app.stores.base import StoreUnavailable
+from app.stores.documents import Document, Key
 from app.stores.sqlite import SCHEMA_VERSION
-from tests.contract.conftest import head
+from tests.contract.conftest import head, job
 from tests.servers import RedisServer
 
 
@@ -126,6 +127,28 @@ class TestDatabase:
         with pytest.raises(ConfigError, match=r"damaged|malformed"):
             opened()
 
+    async def test_one_snapshot(self, tmp_path, opened, monkeypatch):
+        """A read of more keys than fit into a query sees no change that comes in between."""
+        stores = opened()
+        names = [str(k) for k in range(2500)]
+        await stores.jobs.create(job())
+        for name in names[:1] + names[-1:]:
+            await stores.jobs.record("job", name, b"old")
+        begun = []
+
+        def change_meanwhile(*values):
+            if not begun:
+                begun.append(True)
+                path = tmp_path / "trustscale.sqlite3"
+                with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+                    connection.execute("UPDATE document SET value = X'6E6577'")
+            return Document(*values)
+
+        monkeypatch.setattr("app.stores.sqlite.Document", change_meanwhile)
+        found = await stores.jobs._documents.read(*(Key("job-records:job", name) for name in names))
+        assert begun
+        assert {one.value for one in found if one.version} == {b"old"}
+
     async def test_lost_at_run_time(self, tmp_path, opened):
         stores = opened()
         with closing(sqlite3.connect(tmp_path / "trustscale.sqlite3")) as connection:
@@ -184,6 +207,22 @@ class TestRedis:
             await stores.check()
         await redis_client.config_set("maxmemory-policy", "noeviction")
         await stores.check()
+
+    @pytest.mark.parametrize(
+        ("setting", "value", "words"),
+        [("appendonly", "no", "append-only"), ("maxmemory-policy", "volatile-lru", "evict")],
+    )
+    async def test_weakness(self, redis_client, redis_url, opened, setting, value, words):
+        """What does not persist, or evicts what expires, is used, with a warning."""
+        stores = opened(redis_url)
+        before = await redis_client.config_get(setting)
+        assert await stores.weakness() is None
+        await redis_client.config_set(setting, value)
+        try:
+            await stores.check()
+            assert words in await stores.weakness()
+        finally:
+            await redis_client.config_set(*before.popitem())
 
     async def test_full_memory(self, redis_client, redis_url, opened):
         stores = opened(redis_url)

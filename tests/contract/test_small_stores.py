@@ -1,11 +1,14 @@
 """The promises of AuditLog, CallStore, ClaimStore and MonitorStore."""
 
 import asyncio
+from datetime import UTC, datetime, timedelta
 
 import pytest
+import time_machine
 
 from app.stores.base import MOST_POINTS, Label, Update
 from app.stores.documents import Key, Put
+from tests.contract.conftest import job
 from tests.waiting import PATIENCE_S
 
 
@@ -100,6 +103,24 @@ async def test_another_claim_meanwhile(redis_url, opened, monkeypatch):
     monkeypatch.setattr(documents, "_read", read_early)
     await late.claims.replace("a", b"first", b"done", seconds=60)
     assert await other.claims.get("a") == b"second"
+
+
+@pytest.mark.servers
+async def test_a_clock_that_is_ahead(redis_url, opened):
+    """What several machines share expires by the clock of Redis, not by that of one of them."""
+    mine = opened(redis_url, result_ttl_s=600)
+    await mine.claims.claim("a", b"mine", seconds=600)
+    await mine.results.put("r", b"{}", {"a": b"1"})
+    await mine.jobs.create(job())
+    await mine.jobs.request_cancel("job")
+    assert await mine.calls.take("u", 1, seconds=600) == 0
+    with time_machine.travel(datetime.now(UTC) + timedelta(hours=2)):
+        theirs = opened(redis_url, result_ttl_s=600)
+        assert await theirs.claims.claim("a", b"theirs", seconds=600) == b"mine"
+        assert await theirs.calls.take("u", 1, seconds=600) > 0
+        assert await theirs.results.sweep() == 0
+        assert await theirs.jobs.expire(older_s=600) == []
+    assert await mine.results.has("r")
 
 
 async def test_it_ends(stores):

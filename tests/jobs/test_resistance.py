@@ -43,7 +43,8 @@ async def test_a_clock_set_back(place, stores):
             async with place.worker(queue, stores):
                 job = await ended(stores, "u")
     assert job.state is JobState.SUCCEEDED
-    assert job.finished_at < before + timedelta(hours=1)
+    by_own_clock = place.store_url.startswith("sqlite")  # of one machine; others share Redis' own
+    assert (job.finished_at < before + timedelta(hours=1)) == by_own_clock
     assert place.starts() == {"u": 2, "u-ended": 1}
 
 
