@@ -245,7 +245,9 @@ class Settings(BaseSettings):
         "fails.",
     )
     job_ttl_s: Seconds = Field(
-        7 * 86400.0, description="Ended jobs and uploads of calibrations are removed after this."
+        7 * 86400.0,
+        description="Ended jobs and uploads of calibrations are removed after this, and jobs that "
+        "await labels after as long without one.",
     )
     canary_interval_s: Seconds = Field(
         86400.0, description="How often remote models are checked for a silent change."

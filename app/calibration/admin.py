@@ -43,7 +43,7 @@ from app.errors import (
 from app.jobs.queue import JobQueue
 from app.sampling.draw import PAIRS, Throughput
 from app.sampling.pipeline import Pipeline, guard, identify, measure
-from app.stores.base import Activation, Job, JobState, JobStatus, Stores, uploads_for
+from app.stores.base import Activation, Job, JobState, JobStatus, Stores, few_at_once, uploads_for
 from app.upscalers.base import AUTO, Source, Upscaler, named
 
 _HOUR_S: Final = 3600.0
@@ -195,22 +195,24 @@ class CalibrationAdmin:
         """
         ids = [f"{_JOB_PREFIX}{secrets.token_urlsafe(15)}" for _ in self._named(config.upscaler)]
 
-        async def keep(name: str, data: bytes) -> None:
-            for job_id in ids:
-                await self.stores.blobs.put(job_id, name, data)
-
         async with AsyncExitStack() as uploads:
             for job_id in ids:
                 await uploads.enter_async_context(uploads_for(self.stores, job_id))
-            asked = await self._asked(
-                config,
-                files,
-                created_by=created_by,
-                naming=naming,
-                table=table,
-                parent=parent,
-                keep=keep,
-            )
+            async with few_at_once() as start:
+
+                async def keep(name: str, data: bytes) -> None:
+                    for job_id in ids:
+                        await start(self.stores.blobs.put(job_id, name, data))
+
+                asked = await self._asked(
+                    config,
+                    files,
+                    created_by=created_by,
+                    naming=naming,
+                    table=table,
+                    parent=parent,
+                    keep=keep,
+                )
             begun = [
                 await self.queue.submit(await self._job(one, job_id, ids, webhook=webhook))
                 for one, job_id in zip(asked, ids, strict=True)

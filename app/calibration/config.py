@@ -449,7 +449,16 @@ class CalibrationRequest(BaseModel):
 
     def pair(self, name: str) -> AskedPair:
         """The pair of a name."""
-        return next(pair for pair in self.pairs if pair.name == name)
+        return self._by_name[name]
+
+    @cached_property
+    def names(self) -> list[str]:
+        """The names of all pairs."""
+        return [pair.name for pair in self.pairs]
+
+    @cached_property
+    def _by_name(self) -> dict[str, AskedPair]:
+        return {pair.name: pair for pair in self.pairs}
 
     @cached_property
     def shares(self) -> Shares:

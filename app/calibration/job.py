@@ -10,10 +10,11 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from collections import OrderedDict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 import structlog
 
@@ -51,6 +52,9 @@ from app.upscalers.base import Upscaler, image_digest
 
 _FIRST = "measured"
 
+# Requests in memory, of some megabytes each.
+_REQUESTS: Final = 4
+
 log = structlog.get_logger(__name__)
 
 
@@ -71,14 +75,18 @@ class CalibrationHandler:
     truths: Truths = field(default_factory=Truths)
     _running: int = 0
 
+    _requests: OrderedDict[tuple[str, datetime], CalibrationRequest] = field(
+        default_factory=OrderedDict, init=False
+    )
+
     async def tasks(self, job: Job) -> Sequence[str]:
         """One task per pair that is not measured yet."""
-        request = CalibrationRequest.of(job)
-        return [] if request.done else [pair.name for pair in request.pairs]
+        request = await self._request(job)
+        return [] if request.done else request.names
 
     async def run(self, job: Job, task: str) -> bytes:
         """Generate for one pair and reduce it."""
-        request = CalibrationRequest.of(job)
+        request = await self._request(job)
         upscaler = self.upscalers.get(request.upscaler)
         if upscaler is None:
             raise NotFound(f"The upscaler {request.upscaler!r} is no longer configured.")
@@ -118,7 +126,7 @@ class CalibrationHandler:
 
     async def reduce(self, job: Job, context: JobContext) -> str:
         """Make the calibration, or wait for labels."""
-        request = CalibrationRequest.of(job)
+        request = await self._request(job)
         if request.done is not None:
             return await self._again(job.id, request)
         measured: list[MeasuredPair] = []
@@ -200,6 +208,15 @@ class CalibrationHandler:
             await self._activate(calibration, job, force=request.config.force)
         return f"/v1/admin/calibrations/{calibration.id}"
 
+    async def _request(self, job: Job) -> CalibrationRequest:
+        """The request of a job, which may have thousands of pairs: checked once, in a thread."""
+        key = (job.id, job.created_at)  # a job that is made anew has another time
+        if key not in self._requests:
+            self._requests[key] = await asyncio.to_thread(_checked, job)
+            while len(self._requests) > _REQUESTS:
+                self._requests.popitem(last=False)
+        return self._requests[key]
+
     async def _activate(self, calibration: Calibration, job: str, *, force: bool) -> None:
         """Activate unless that would serve worse; then the calibration stays, inactive."""
         changes = await self.calibrations.changes(calibration, force=True)
@@ -260,7 +277,7 @@ class CalibrationHandler:
     def _canary(self, job: str, request: CalibrationRequest, name: str) -> CanaryTaker | None:
         if request.upscaler not in self.watched:
             return None
-        if name not in chosen([pair.name for pair in request.pairs]):
+        if name not in chosen(request.names):
             return None
         return CanaryTaker(self.blobs, job, name)
 
@@ -353,6 +370,12 @@ class CalibrationHandler:
             return reduced(info, sigma, error)
 
         return await asyncio.to_thread(labelled, waiting.info)
+
+
+def _checked(job: Job) -> CalibrationRequest:
+    request = CalibrationRequest.of(job)
+    _ = request.shares  # which takes as long
+    return request
 
 
 def _note(request: CalibrationRequest) -> str | None:

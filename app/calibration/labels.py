@@ -22,7 +22,7 @@ from app.calibration.pairs import bad_pairs, decode_label
 from app.errors import BadImage, BadInput, Conflict, NotFound, Superseded
 from app.images.encode import png_mask
 from app.jobs.queue import JobQueue
-from app.stores.base import Blobs, JobState, JobStatus, Stores
+from app.stores.base import Blobs, JobState, JobStatus, Stores, few_at_once
 
 FIRST = "labels"
 """The folder of the first versions, drawn here or uploaded with the pairs."""
@@ -96,7 +96,7 @@ async def save(blobs: Blobs, job: str, name: str, data: bytes, *, seen: int | No
     """
     if seen is not None:
         # Versions have no gaps: if this one exists and the next does not, it is the newest.
-        known = seen == 0 or await _exists(blobs, job, _file(seen, name))
+        known = seen == 0 or await blobs.has(job, _file(seen, name))
         if known and await _create(blobs, job, seen + 1, name, data):
             return seen + 1
         newest = await _newest(blobs, job, name)
@@ -117,23 +117,15 @@ async def _create(blobs: Blobs, job: str, version: int, name: str, data: bytes) 
     return await blobs.create(job, _file(version, name), data)
 
 
-async def _exists(blobs: Blobs, job: str, file: str) -> bool:
-    try:
-        await blobs.get(job, file)
-    except NotFound:
-        return False
-    return True
-
-
 async def _newest(blobs: Blobs, job: str, name: str) -> int:
     """The newest version, 0 for none, without a listing, which takes long in a large set."""
     # Versions have no gaps; a page saves one at every pause of the hand.
     there, missing = 0, 1
-    while await _exists(blobs, job, _file(missing, name)):
+    while await blobs.has(job, _file(missing, name)):
         there, missing = missing, 2 * missing
     while missing - there > 1:
         middle = (there + missing) // 2
-        if await _exists(blobs, job, _file(middle, name)):
+        if await blobs.has(job, _file(middle, name)):
             there = middle
         else:
             missing = middle
@@ -206,31 +198,26 @@ class Labelling:
             BadPairs: labels that cannot be used, or were drawn on other predictions; each is named.
         """
         waiting = await self._waiting(job)
-        items: list[dict[str, str]] = []
+        items: dict[int, dict[str, str]] = {}  # by the place among the files
         claimed = await asyncio.to_thread(_claimed, files())
         iterator, total = iter(files()), 0
-        while (sent := await asyncio.to_thread(next, iterator, None)) is not None:
-            total += 1
-            place = placed(sent.path)
-            if place is None:
-                if not sent.is_predictions:
-                    items.append({"name": sent.path, "reason": "not an image"})
-            elif place.role not in {None, "labels"}:
-                items.append({"name": place.name, "reason": f"{place.role}/ holds no labels"})
-            elif place.reason:
-                items.append({"name": sent.path, "reason": place.reason})
-            elif (pair := waiting.get(name := place.name if place.role else place.stem)) is None:
-                items.append({"name": name, "reason": "no such pair awaits a label"})
-            elif claimed.get(name, pair.prediction_sha256) != pair.prediction_sha256:
-                reason = "the label was not drawn on this prediction"
-                items.append({"name": name, "reason": reason})
-            else:
-                try:
-                    await self._put(job, pair, sent.read())
-                except BadInput as error:
-                    items.append({"name": name, "reason": error.detail.rstrip(".")})
+
+        async def keep(place: int, pair: Unlabelled, data: bytes) -> None:
+            try:
+                await self._put(job, pair, data)
+            except BadInput as error:
+                items[place] = {"name": pair.info.name, "reason": error.detail.rstrip(".")}
+
+        async with few_at_once() as start:
+            while (sent := await asyncio.to_thread(next, iterator, None)) is not None:
+                total += 1
+                match _of_file(sent, waiting, claimed):
+                    case Unlabelled() as pair:
+                        await start(keep(total, pair, sent.read()))
+                    case dict(reason):
+                        items[total] = reason
         if items:
-            raise bad_pairs(items, total)
+            raise bad_pairs([items[place] for place in sorted(items)], total)
 
     async def _waiting(self, job: JobStatus) -> dict[str, Unlabelled]:
         """The pairs of a job that can be labelled, by name."""
@@ -249,6 +236,7 @@ class Labelling:
         version = await save(self.stores.blobs, job.id, pair.info.name, png, seen=seen)
         if await is_late(self.stores.blobs, job.id, pair.info.name, version):
             raise Conflict("The labels were finished before this one came; it does not count.")
+        await self.stores.jobs.touch(job.id)
         return version
 
     async def finish(self, job: JobStatus) -> JobStatus:
@@ -278,3 +266,23 @@ def _check_awaits(job: JobStatus) -> None:
 def _claimed(files: Iterable[NamedFile]) -> dict[str, str]:
     """By pair, the digests of the predictions that labels were drawn on, if the files say so."""
     return next((claimed_predictions(sent.read()) for sent in files if sent.is_predictions), {})
+
+
+def _of_file(
+    sent: NamedFile, waiting: Mapping[str, Unlabelled], claimed: Mapping[str, str]
+) -> Unlabelled | dict[str, str] | None:
+    """The pair that a file labels, or why there is none; None for the list of predictions."""
+    place = placed(sent.path)
+    if place is None:
+        return None if sent.is_predictions else {"name": sent.path, "reason": "not an image"}
+    if place.role not in {None, "labels"}:
+        return {"name": place.name, "reason": f"{place.role}/ holds no labels"}
+    if place.reason:
+        return {"name": sent.path, "reason": place.reason}
+    name = place.name if place.role else place.stem
+    pair = waiting.get(name)
+    if pair is None:
+        return {"name": name, "reason": "no such pair awaits a label"}
+    if claimed.get(name, pair.prediction_sha256) != pair.prediction_sha256:
+        return {"name": name, "reason": "the label was not drawn on this prediction"}
+    return pair

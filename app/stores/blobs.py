@@ -133,6 +133,15 @@ class Blobs:
             except FileNotFoundError:
                 raise NotFound(f"There is no file {name!r} of {folder}.") from None
 
+    async def has(self, folder: str, name: str) -> bool:
+        """Whether there is a file; reads nothing of it."""
+        with self._errors():
+            try:
+                await obstore.head_async(self.store, _path(folder, name))
+            except FileNotFoundError:
+                return False
+            return True
+
     async def file(self, folder: str, name: str) -> IO[bytes]:
         """The same to read in parts, even if it is deleted meanwhile. Raises NotFound."""
         path = _path(folder, name)

@@ -25,6 +25,7 @@ RECORDS_AT_ONCE: Final = 64
 WATCH_INTERVAL_S: Final = 0.2
 
 _ENDED: Final = "jobs-ended"
+_AWAITING: Final = "jobs-awaiting-labels"
 
 _EPOCH: Final = datetime.fromtimestamp(0, UTC)
 
@@ -359,9 +360,22 @@ class JobStore:
         return datetime.fromtimestamp(await self._documents.time(), UTC)
 
     async def expire(self, *, older_s: float) -> Sequence[str]:
-        """Remove jobs that finished so long ago; their ids."""
-        ended = await self._documents.names(_ENDED, most=await self._documents.time() - older_s)
-        return [job for job in ended if await self.forget(job)]
+        """Remove jobs that finished, or got their last label, so long ago; their ids."""
+        most = await self._documents.time() - older_s
+        over = [
+            job
+            for folder in (_ENDED, _AWAITING)
+            for job in await self._documents.names(folder, most=most)
+        ]
+        return [job for job in over if await self.forget(job)]
+
+    async def touch(self, job: str) -> None:
+        """Note that a job which awaits labels got one, so that it does not expire."""
+        key = Key(_AWAITING, job)
+        changes = {key: Put(order=await self._documents.time())}
+        await self._documents.change(
+            [key], lambda found: (None, changes if found[0].version else {})
+        )
 
     async def forget(self, job: str) -> bool:
         """Remove a job with all that belongs to it; whether there was one."""
@@ -371,7 +385,8 @@ class JobStore:
             if not found[0].version:
                 return False, {}
             status = _draft(found[0]).status
-            gone = (key, _request(job), Key(_open(status.kind), job), Key(_ENDED, job))
+            lists = (_open(status.kind), _ENDED, _AWAITING)
+            gone = (key, _request(job), *(Key(folder, job) for folder in lists))
             return True, dict.fromkeys(gone)
 
         await self._documents.drop(_records(job))  # first: nobody would look for them later
@@ -459,10 +474,12 @@ def _stored(draft: Draft) -> dict[Key, Put | None]:
     status = draft.status
     ended = None if status.finished_at is None else Put(order=status.finished_at.timestamp())
     waiting = Put(order=status.created_at.timestamp()) if ended is None else None
+    is_awaiting = status.state is JobState.AWAITING_LABELS
     return {
         job_key(status.id): Put(draft.model_dump_json().encode()),
         Key(_open(status.kind), status.id): waiting,
         Key(_ENDED, status.id): ended,
+        Key(_AWAITING, status.id): Put(order=draft.now.timestamp()) if is_awaiting else None,
     }
 
 

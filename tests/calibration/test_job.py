@@ -103,6 +103,15 @@ class TestUnits:
         assert await handler.run(job, "1") == first
         assert len(upscaler.calls) == 2 * 4
 
+    async def test_the_request_is_checked_once(self, stores, handler, upscaler, monkeypatch):
+        """It has an entry for every pair: checked for each, a large set would take its square."""
+        job = await submitted(stores, upscaler)
+        checked, of = [], CalibrationRequest.of
+        monkeypatch.setattr(CalibrationRequest, "of", lambda job: checked.append(job) or of(job))
+        for task in await handler.tasks(job):
+            await handler.run(job.model_copy(deep=True), task)
+        assert len(checked) == 1
+
     async def test_a_label_belongs_to_the_first_prediction(self, stores):
         """A unit that is executed again shows and measures what its first execution made."""
         upscaler = Forgetful()

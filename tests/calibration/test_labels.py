@@ -37,6 +37,16 @@ async def test_versions_have_no_gap(blobs):
     assert await labels.read(blobs, "job", "a") == (b"1", 1)
 
 
+async def test_versions_are_not_downloaded(blobs, monkeypatch):
+    """A page saves a label at every pause of the hand, and nobody reads the others for that."""
+    monkeypatch.setattr("obstore.get_async", None)
+    for seen in (None, None, 2):
+        newest = await labels.save(blobs, "job", "a", b"label", seen=seen)
+    with pytest.raises(Superseded):
+        await labels.save(blobs, "job", "a", b"label", seen=1)
+    assert newest == 3
+
+
 async def test_what_is_settled_stays(blobs):
     """A version that comes after the labels were settled is not the one that is used."""
     await labels.save(blobs, "job", "a", b"1", seen=None)

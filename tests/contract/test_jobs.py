@@ -234,6 +234,22 @@ class TestLists:
         assert await stores.jobs.recorded("ended") == set()
         assert [j.id for j in await stores.jobs.unfinished()] == ["running"]
 
+    async def test_labels_that_do_not_come(self, stores):
+        """A job that awaits labels expires; each label gives it as much time again."""
+        for name in ("left", "labelled", "resumed"):
+            await begun(stores, name)
+            await stores.jobs.finish(name, JobState.AWAITING_LABELS)
+        await asyncio.sleep(0.2)
+        await stores.jobs.touch("labelled")
+        await stores.jobs.resume("resumed")
+        await stores.jobs.touch("resumed")  # by a label that came late
+        await stores.jobs.touch("unknown")
+        assert await stores.jobs.expire(older_s=0.1) == ["left"]
+        await stores.jobs.request_cancel("labelled")
+        assert [j.id for j in await stores.jobs.unfinished()] == ["resumed"]
+        assert await stores.jobs.expire(older_s=-60) == ["labelled"]
+        assert await stores.jobs.count_pending("calibration") == 1
+
     async def test_pending(self, stores):
         for second, name in enumerate(("queued", "running", "awaiting", "ended", "cancelled")):
             await stores.jobs.create(job(name, second=second))
