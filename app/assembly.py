@@ -161,17 +161,13 @@ async def open_parts(
         job_timeout_s=settings.job_timeout_s,
         auto=settings.auto_table,
         prefers_auto=settings.prefers_auto,
-        auto_measured=settings.auto_measured,
         throughput=throughput,
         metrics=metrics,
         usage=stores.usage,
     )
     queue = await stack.enter_async_context(_queue(settings, stores, metrics))
     costs = Costs(throughput, functools.partial(_tariff, settings), settings.job_concurrency)
-    models = [*dict.fromkeys(settings.auto_table.values())]
-    admin = CalibrationAdmin(
-        upscalers, settings.default, calibrations, stores, queue, costs, auto=models
-    )
+    admin = CalibrationAdmin(upscalers, settings.default, calibrations, stores, queue, costs)
     return Parts(
         settings,
         stores,

@@ -128,11 +128,6 @@ class Settings(BaseSettings):
         description="Upscalers by patterns of classes of uploads; "
         "[`auto`](upscalers.md#embedded) takes the first match.",
     )
-    auto_measured: bool = Field(
-        True,
-        description="Whether `auto` follows the measurements of `calibrate --upscaler auto` for "
-        "each class; else only the table decides.",
-    )
     precision: PrecisionSetting = Field(
         "auto",
         description="Of [embedded models](upscalers.md#embedded) and of the "

@@ -30,7 +30,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from app.calibration.aside import FIT_DIGITS
+from app.calibration.fit import FIT_DIGITS
 from app.calibration.intake import find_in
 from app.calibration.measure import packed
 from app.calibration.pairs import load_pair

@@ -24,8 +24,8 @@ from tempfile import gettempdir
 
 from app.calibration import file
 from app.calibration.active import shipped_calibration
-from app.calibration.aside import seen_by
 from app.calibration.config import CalibrationConfig
+from app.calibration.fit import seen_by
 from app.calibration.manifest import MeasuredPair, Provenance
 from app.calibration.measure import pack, reduce_pair, unpack
 from app.calibration.pairs import FITTED_ON, Pair, load_pair

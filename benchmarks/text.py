@@ -30,8 +30,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from app.calibration.aside import Photograph, fit, fit_sample
 from app.calibration.config import CalibrationConfig, shares, usual_share
+from app.calibration.fit import Photograph, fit, fit_sample
 from app.calibration.intake import find_in
 from app.calibration.pairs import Pair, load_pair
 from app.conformal import Staircase, reader

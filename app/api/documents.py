@@ -24,7 +24,7 @@ from app.calibration.insight import (
     groups_of,
     thresholds,
 )
-from app.calibration.manifest import Aside, PairInfo, Provenance
+from app.calibration.manifest import PairInfo, Provenance
 from app.calibration.record import Calibration
 from app.errors import BadCalibration, NoCalibration, NotFound, UpscalerUnavailable
 from app.images.degrade import MadeBy
@@ -160,9 +160,6 @@ class CalibrationDetail(BaseModel):
     classes: list[CalibratedClass]
     changes: Changes = Field(description="What serving from it would change now.")
     leakage: Leakage | None = None
-    aside: Aside | None = Field(
-        None, description="What it trusts of the scenes that `auto` chooses by, if it was made so."
-    )
 
 
 class PairDetail(PairInfo):

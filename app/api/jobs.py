@@ -69,10 +69,6 @@ class JobOut(BaseModel):
     )
     error: Problem | None
     warnings: list[str] = Field(default_factory=list)
-    also: list[str] = Field(
-        default_factory=list,
-        description="Calibration only: jobs of the other upscalers that `auto` chooses from.",
-    )
 
     @classmethod
     def of(cls, job: JobStatus) -> JobOut:
@@ -83,7 +79,6 @@ class JobOut(BaseModel):
             **{name: job.about.get(name) for name in names},
             draft=f"/v1/jobs/{job.id}/{DRAFT}" if _is_drafted(job) else None,
             warnings=(job.about.get("warnings") or "").splitlines(),
-            also=(job.about.get("also") or "").split(),
         )
 
 

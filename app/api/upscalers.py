@@ -71,10 +71,6 @@ class UpscalerOut(BaseModel):
     default: bool = Field(
         description="Used where a request names none; of several, the class of the upload decides."
     )
-    chosen_for: dict[str, str] = Field(
-        description="Classes of uploads for which `auto` takes it because of what was measured, "
-        "and that; for other classes the configuration decides."
-    )
     default_alpha: float | None
     min_alpha: float | None
     bound: float | None
@@ -100,7 +96,6 @@ async def list_upscalers(
     ] = False,
 ) -> Response:
     """All configured upscalers; `samples` is M of the active calibration."""
-    choices = {} if brief else await state.service.choices()
     found = []
     for upscaler in state.service.upscalers.values():
         calibration = None
@@ -110,9 +105,6 @@ async def list_upscalers(
         elif asked := await answering(state, upscaler.name):
             calibration = await state.calibrations.get(asked[0].id)
         classes = [row for one in asked if not brief for row in await _classes(state, one)]
-        chosen_for = {
-            name: choice.why for name, choice in choices.items() if choice.upscaler == upscaler.name
-        }
         found.append(
             UpscalerOut(
                 **_identity(state, upscaler),
@@ -120,7 +112,6 @@ async def list_upscalers(
                 calibration=asked[0].id if asked else None,
                 calibrations=asked,
                 classes=classes,
-                chosen_for=chosen_for,
             )
         )
     return _packed(request, _LIST.dump_json(found))

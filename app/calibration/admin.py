@@ -11,7 +11,7 @@ import math
 import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AsyncExitStack, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, NamedTuple
 
@@ -23,7 +23,7 @@ from app.calibration.active import Calibrations, Changes
 from app.calibration.canaries import CanaryStore
 from app.calibration.config import CalibrationConfig, CalibrationRequest
 from app.calibration.guarantee import GuaranteeSettings
-from app.calibration.intake import Files, Intake, Keep, alike_in_words, find, take_in
+from app.calibration.intake import Files, Keep, alike_in_words, find, take_in
 from app.calibration.labels import Labelling
 from app.calibration.layout import Naming, PairFiles
 from app.calibration.manifest import REMOVED
@@ -44,7 +44,7 @@ from app.jobs.queue import JobQueue
 from app.sampling.draw import PAIRS, Throughput
 from app.sampling.pipeline import Pipeline, guard, identify, measure
 from app.stores.base import Activation, Job, JobState, JobStatus, Stores, few_at_once, uploads_for
-from app.upscalers.base import AUTO, Source, Upscaler, named
+from app.upscalers.base import Source, Upscaler, named
 
 _HOUR_S: Final = 3600.0
 _TRIAL_SIDE: Final = 128  # of a timed X, in pixels
@@ -160,7 +160,7 @@ class Asked(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class CalibrationAdmin:
-    """The admin's actions; `auto`: the upscalers that a calibration of `auto` covers."""
+    """The admin's actions."""
 
     upscalers: Mapping[str, Upscaler]
     default: str
@@ -168,7 +168,6 @@ class CalibrationAdmin:
     stores: Stores
     queue: JobQueue
     costs: Costs = field(default_factory=Costs)
-    auto: Sequence[str] = ()
 
     async def create(
         self,
@@ -184,8 +183,7 @@ class CalibrationAdmin:
         """Check and store the pairs, then queue the job.
 
         `table` names groups and scenes (`intake.find`). With a parent, whose config it is, only new
-        pairs are generated. For `auto` each upscaler has a job, and the first names the others
-        (`also` of its `about`).
+        pairs are generated.
 
         Raises:
             BadPairs: some pairs cannot be used and the config says "fail", or none can.
@@ -193,16 +191,13 @@ class CalibrationAdmin:
             CalibrationMismatch: the upscaler is no longer the parent's.
             Conflict: X of the new pairs would be made unlike X of the parent's.
         """
-        ids = [f"{_JOB_PREFIX}{secrets.token_urlsafe(15)}" for _ in self._named(config.upscaler)]
+        job_id = f"{_JOB_PREFIX}{secrets.token_urlsafe(15)}"
 
-        async with AsyncExitStack() as uploads:
-            for job_id in ids:
-                await uploads.enter_async_context(uploads_for(self.stores, job_id))
+        async with uploads_for(self.stores, job_id):
             async with few_at_once() as start:
 
                 async def keep(name: str, data: bytes) -> None:
-                    for job_id in ids:
-                        await start(self.stores.blobs.put(job_id, name, data))
+                    await start(self.stores.blobs.put(job_id, name, data))
 
                 asked = await self._asked(
                     config,
@@ -213,58 +208,43 @@ class CalibrationAdmin:
                     parent=parent,
                     keep=keep,
                 )
-            begun = [
-                await self.queue.submit(await self._job(one, job_id, ids, webhook=webhook))
-                for one, job_id in zip(asked, ids, strict=True)
-            ]
+            begun = await self.queue.submit(await self._job(asked, job_id, webhook=webhook))
         try:  # from now on the job keeps others from deleting its parent
             if parent is not None:
                 await self.calibrations.stored(parent.id)
         except NotFound as error:
-            await self.queue.cancel(ids[0])
+            await self.queue.cancel(job_id)
             raise Conflict("The calibration was deleted while the pairs came.") from error
-        return begun[0]
-
-    def _named(self, upscaler: str | None) -> Sequence[str | None]:
-        return self.auto if upscaler == AUTO and self.auto else [upscaler]
+        return begun
 
     async def _job(
         self,
         asked: Asked,
         job_id: str,
-        ids: Sequence[str],
         *,
         measured: int = 0,
         **about: str | None,
     ) -> Job:
-        """The job of this id, one of `ids` created together; costs are without `measured` pairs."""
+        """The job of this id; costs are without `measured` pairs."""
         request = asked.request
         costs = await self._costs(asked, measured)
-        also = " ".join(one for one in ids[1:] if job_id == ids[0])
-        return request.as_job(job_id, warnings=asked.warnings, also=also or None, **about, **costs)
+        return request.as_job(job_id, warnings=asked.warnings, **about, **costs)
 
     async def plan(self, config: CalibrationConfig, files: Files, **more: Any) -> Plan:
         """What `create` with the same arguments would take. Raises as it does."""
-        found = await self._asked(config, files, **more)
-        return await self._planned(found, [0] * len(found))
+        return await self._planned(await self._asked(config, files, **more), 0)
 
-    async def _planned(self, found: Sequence[Asked], measured: Sequence[int]) -> Plan:
-        costs = [await self._costs(one, n) for one, n in zip(found, measured, strict=True)]
-        first = found[0].request
-
-        def total(name: str) -> float | None:
-            known = [float(cost[name]) for cost in costs if name in cost]
-            return sum(known) if known else None
-
+    async def _planned(self, asked: Asked, measured: int) -> Plan:
+        costs, request = await self._costs(asked, measured), asked.request
         return Plan(
-            pictures=len({pair.source for pair in first.pairs}),
-            pairs=len(first.pairs),
-            calls=int(total("calls") or 0),
-            price=total("price"),
-            estimate_s=total("estimate_s"),
-            done=first.done,
-            skipped=first.skipped,
-            warnings=(found[0].warnings or "").splitlines(),
+            pictures=len({pair.source for pair in request.pairs}),
+            pairs=len(request.pairs),
+            calls=int(costs["calls"]),
+            price=float(costs["price"]) if "price" in costs else None,
+            estimate_s=float(costs["estimate_s"]) if "estimate_s" in costs else None,
+            done=request.done,
+            skipped=request.skipped,
+            warnings=(asked.warnings or "").splitlines(),
         )
 
     async def _costs(self, asked: Asked, measured: int) -> Mapping[str, str]:
@@ -301,48 +281,33 @@ class CalibrationAdmin:
         parent: Calibration | None = None,
         keep: Keep | None = None,
         **intake: Any,
-    ) -> list[Asked]:
-        """Check the pairs for each upscaler; pairs that one cannot use are left out for all.
+    ) -> Asked:
+        """Check the pairs.
 
         `keep` and `intake` are of `take_in`. Raises as `create`.
         """
         found = await asyncio.to_thread(lambda: find(files(), naming or Naming(), table))
         known = parent.manifest.pairs if parent else ()
-        taken: list[tuple[Upscaler, Pipeline, Intake]] = []
-        for name in self._named(config.upscaler):
-            upscaler = await self._identified(name)
-            if parent is not None:
-                guard(parent.pipeline, upscaler)
-            pipeline = parent.pipeline if parent else config.pipeline(upscaler)
-            check_measurable(pipeline.fidelity)
-            kept = None if taken else keep
-            one = await take_in(files, found, pipeline, known=known, keep=kept, **intake)
-            taken.append((upscaler, pipeline, one))
-        _, _, first = taken[0]
-        by_all = set.intersection(*(set(one.usable) for _, _, one in taken))
-        usable = [pair for pair in first.usable if pair in by_all]
-        skipped = [*first.skipped]
-        skipped += [item for _, _, one in taken[1:] for item in one.skipped if item not in skipped]
-        check_left_out(skipped, len(usable), config.on_bad_pair)
+        upscaler = await self._identified(config.upscaler)
         if parent is not None:
-            _check_same_origin(parent, given=usable[0].x)
-        requests = [
-            CalibrationRequest.asking(
-                config,
-                pipeline,
-                upscaler,
-                usable,
-                skipped=skipped,
-                created_by=created_by,
-                parent=parent.id if parent else None,
-            )
-            for upscaler, pipeline, _ in taken
-        ]
-        alike = "\n".join(map(alike_in_words, first.alike)) or None
-        return [
-            Asked(await self._done(request), found.pairs, alike, first.pixels)
-            for request in requests
-        ]
+            guard(parent.pipeline, upscaler)
+        pipeline = parent.pipeline if parent else config.pipeline(upscaler)
+        check_measurable(pipeline.fidelity)
+        taken = await take_in(files, found, pipeline, known=known, keep=keep, **intake)
+        check_left_out(taken.skipped, len(taken.usable), config.on_bad_pair)
+        if parent is not None:
+            _check_same_origin(parent, given=taken.usable[0].x)
+        request = CalibrationRequest.asking(
+            config,
+            pipeline,
+            upscaler,
+            taken.usable,
+            skipped=taken.skipped,
+            created_by=created_by,
+            parent=parent.id if parent else None,
+        )
+        alike = "\n".join(map(alike_in_words, taken.alike)) or None
+        return Asked(await self._done(request), found.pairs, alike, taken.pixels)
 
     async def derive(
         self,

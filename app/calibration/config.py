@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import Annotated, Any
@@ -18,7 +18,7 @@ from pydantic import (
     model_validator,
 )
 
-from app.calibration.guarantee import COVERED, AnyGuarantee, Expectation
+from app.calibration.guarantee import AnyGuarantee, Expectation
 from app.calibration.manifest import Manifest
 from app.calibration.pairs import OnBadPair, variant_name, variants_of
 from app.conformal import fitting
@@ -37,7 +37,7 @@ from app.sampling.pipeline import (
     default_indecision,
 )
 from app.stores.base import Job, Progress
-from app.upscalers.base import AUTO, Upscaler, settings_of, witness_of
+from app.upscalers.base import Upscaler, settings_of, witness_of
 
 
 class CalibrationConfig(BaseModel):
@@ -155,8 +155,6 @@ class CalibrationConfig(BaseModel):
             raise ValueError("σ cannot be fitted to errors that people mark")
         if self.indecision and self.indecision.fits and self.input_rule is None:
             raise ValueError("fits of some classes need an input_rule")
-        if self.upscaler == AUTO and self.input_rule != UPLOAD:
-            raise ValueError(f"auto chooses by the classes of input_rule {UPLOAD}")
         if (self.stretch is None) == (self.input_rule == BANDS) and self.input_rule is not None:
             raise ValueError(f"stretch goes with the input_rule {BANDS} or null, and only that")
         made_by = self.degradation
@@ -249,19 +247,15 @@ class CalibrationConfig(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Shares:
-    """The names of the pairs that σ is fitted on, their scenes, and notes on both.
-
-    aside: the names of the pairs that `auto` chooses by.
-    """
+    """The names of the pairs that σ is fitted on, their scenes, and notes on both."""
 
     fitted: frozenset[str] = frozenset()
     scenes: int = 0
     note: str | None = None
-    aside: frozenset[str] = frozenset()
 
 
 USUAL_SHARE = 0.3
-"""Share of the scenes that σ is fitted on by default, or that `auto` chooses by."""
+"""Share of the scenes that σ is fitted on by default."""
 
 
 def usual_share(scenes: int) -> float:
@@ -281,7 +275,10 @@ def shares(scenes: Mapping[str, str], share: float, seed: int) -> Shares:
     """
     if not share:
         return Shares()
-    known = _drawn(scenes, f"fit:{seed}")
+    known = sorted(
+        set(scenes.values()),
+        key=lambda scene: hashlib.sha256(f"fit:{seed}:{scene}".encode()).digest(),
+    )
     count = round(share * len(known))
     if count < fitting.LEAST_SCENES:
         return Shares(
@@ -292,33 +289,6 @@ def shares(scenes: Mapping[str, str], share: float, seed: int) -> Shares:
     names = frozenset(name for name, scene in scenes.items() if scene in chosen)
     note = f"σ was fitted on {count} of {len(known)} scenes; the others calibrate."
     return Shares(names, count, note)
-
-
-def set_aside(scenes: Mapping[str, str], seed: int) -> frozenset[str]:
-    """The pairs that `auto` chooses by, of a share of the scenes, which the seed draws.
-
-    Scenes and seed alone decide, so every model is measured on the same.
-
-    Raises:
-        BadRequest: too few scenes to choose, and to calibrate.
-    """
-    known = _drawn(scenes, f"aside:{seed}")
-    if len(known) < 2 * COVERED:
-        raise BadRequest(
-            f"{len(known)} scenes are too few to choose a model by: at least {COVERED} are set "
-            f"aside for it, which calibrate nothing, and as many calibrate. Send {2 * COVERED} or "
-            "more, or name an upscaler."
-        )
-    chosen = set(known[: max(round(USUAL_SHARE * len(known)), COVERED)])
-    return frozenset(name for name, scene in scenes.items() if scene in chosen)
-
-
-def _drawn(scenes: Mapping[str, str], purpose: str) -> list[str]:
-    """The scenes in an order that a purpose, with its seed, draws."""
-    return sorted(
-        set(scenes.values()),
-        key=lambda scene: hashlib.sha256(f"{purpose}:{scene}".encode()).digest(),
-    )
 
 
 class AskedPair(BaseModel):
@@ -394,7 +364,7 @@ class CalibrationRequest(BaseModel):
         ):
             digest.update(pair.encode())
         # Scenes matter too: none may calibrate in one run and be fitted on in another.
-        for name in sorted(self.shares.fitted | self.shares.aside):
+        for name in sorted(self.shares.fitted):
             digest.update(name.encode())
         return digest.hexdigest()[:24]
 
@@ -418,9 +388,6 @@ class CalibrationRequest(BaseModel):
         """
         made_by = None if uploads[0].x else config.input_made_by(pipeline)
         scenes = {upload.name: upload.scene or upload.source for upload in uploads}
-        if config.upscaler == AUTO:
-            aside = set_aside(scenes, config.seed)
-            scenes = {name: scene for name, scene in scenes.items() if name not in aside}
         share = config.fit_indecision or 0.0
         if config.fit_indecision is None and config.may_fit(pipeline.indecision):
             share = usual_share(len(set(scenes.values())))
@@ -462,12 +429,9 @@ class CalibrationRequest(BaseModel):
 
     @cached_property
     def shares(self) -> Shares:
-        """The pairs that σ is fitted on, and those that are set aside."""
-        config = self.config
+        """The pairs that σ is fitted on."""
         scenes = {pair.name: pair.scene or pair.source for pair in self.pairs}
-        aside = set_aside(scenes, config.seed) if config.upscaler == AUTO else frozenset()
-        rest = {name: scene for name, scene in scenes.items() if name not in aside}
-        return replace(shares(rest, config.fit_indecision or 0.0, config.seed), aside=aside)
+        return shares(scenes, self.config.fit_indecision or 0.0, self.config.seed)
 
     @property
     def about(self) -> dict[str, str | None]:

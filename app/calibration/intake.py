@@ -20,8 +20,8 @@ from typing import Final, NamedTuple, TypeAlias
 import numpy as np
 from PIL import Image
 
-from app.calibration.aside import seen_by
 from app.calibration.config import AskedPair
+from app.calibration.fit import seen_by
 from app.calibration.layout import (
     PREDICTIONS,
     Arranged,

@@ -14,17 +14,17 @@ from collections import OrderedDict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any, Final
+from typing import Final
 
 import structlog
 
 from app.calibration import labels, pictures
 from app.calibration.active import Calibrations
-from app.calibration.aside import DRAWN, SEEN, aside_of, drawn, fitted
 from app.calibration.canaries import CanaryStore, CanaryTaker, chosen
 from app.calibration.config import AskedPair, CalibrationRequest
+from app.calibration.fit import DRAWN, SEEN, drawn, fitted
 from app.calibration.layout import PREDICTIONS
-from app.calibration.manifest import Aside, MeasuredPair, PairInfo, Provenance
+from app.calibration.manifest import MeasuredPair, PairInfo, Provenance
 from app.calibration.measure import (
     BAD,
     MEASURED,
@@ -233,30 +233,21 @@ class CalibrationHandler:
         skipped: list[dict[str, str]],
         created_at: datetime,
     ) -> Calibration:
-        inherited: Aside | None = None
         if request.parent is not None:
             parent = await self.calibrations.get(request.parent)
             measured = [*parent.measured_pairs(), *measured]
             skipped = [*parent.manifest.skipped, *skipped]
-            inherited = parent.manifest.aside
-        config, shares = request.config, request.shares
-        calibrating = [pair for pair in measured if pair.info.name not in shares.aside]
-        choosing = [pair for pair in measured if pair.info.name in shares.aside]
-        if not calibrating:
+        config = request.config
+        if not measured:
             raise bad_pairs(skipped, len(skipped))
 
         def made() -> Calibration:
-            settings: dict[str, Any] = {
-                "upscaler": request.upscaler,
-                "pipeline": request.pipeline,
-                "default_alpha": config.default_alpha,
-                "guarantee": config.guarantee,
-            }
-            aside = aside_of(choosing, **settings) if choosing else inherited
             return Calibration.from_pairs(
-                calibrating,
-                **settings,
-                aside=aside,
+                measured,
+                upscaler=request.upscaler,
+                pipeline=request.pipeline,
+                default_alpha=config.default_alpha,
+                guarantee=config.guarantee,
                 name=config.name,
                 degradation=config.degradation,
                 seed=config.seed,

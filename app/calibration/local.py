@@ -64,26 +64,24 @@ class LocalAdmin(CalibrationAdmin):
             ConfigError: another process is making this calibration.
         """
         places = await asyncio.to_thread(_places, files)
-        found = await self._asked(config, partial(files_at, places), **self._checks, **more)
+        asked = await self._asked(config, partial(files_at, places), **self._checks, **more)
         jobs, blobs = self.stores.jobs, cast("InPlace", self.stores.blobs)
-        ids, begun = [run_id(asked.request) for asked in found], []
-        for asked, job_id in zip(found, ids, strict=True):
-            lock = self.data_dir / f"{job_id}.lock"
-            self.stack.enter_context(held(lock, "Another process is making this calibration."))
-            self.stack.push_async_callback(self._leave, job_id)
-            measured = len(await jobs.recorded(job_id))
-            job = await self._job(asked, job_id, ids, measured=measured, webhook=webhook)
-            blobs.place(job.id, asked.pairs, places)
-            await jobs.renew(job)
-            begun.append(await self.queue.submit(job))
-        return begun[0]
+        job_id = run_id(asked.request)
+        lock = self.data_dir / f"{job_id}.lock"
+        self.stack.enter_context(held(lock, "Another process is making this calibration."))
+        self.stack.push_async_callback(self._leave, job_id)
+        measured = len(await jobs.recorded(job_id))
+        job = await self._job(asked, job_id, measured=measured, webhook=webhook)
+        blobs.place(job.id, asked.pairs, places)
+        await jobs.renew(job)
+        return await self.queue.submit(job)
 
     async def plan(self, config: CalibrationConfig, files: Files, **more: Any) -> Plan:
         """As `CalibrationAdmin.plan`; pairs that an earlier run has measured cost nothing."""
         places = await asyncio.to_thread(_places, files)
-        found = await self._asked(config, partial(files_at, places), **self._checks, **more)
-        measured = [len(await self.stores.jobs.recorded(run_id(one.request))) for one in found]
-        return await self._planned(found, measured)
+        asked = await self._asked(config, partial(files_at, places), **self._checks, **more)
+        measured = len(await self.stores.jobs.recorded(run_id(asked.request)))
+        return await self._planned(asked, measured)
 
     @property
     def _checks(self) -> dict[str, Any]:

@@ -13,7 +13,6 @@ from pydantic import BaseModel, ConfigDict, Field
 from app import __version__
 from app.calibration.guarantee import AnyGuarantee, Expectation
 from app.conformal import Staircase
-from app.conformal.fidelity import FidelitySettings
 from app.images.degrade import MadeBy
 from app.sampling.pipeline import Pipeline
 
@@ -75,24 +74,8 @@ class Provenance(BaseModel):
     request: str | None = None
 
 
-class Aside(BaseModel):
-    """What was trusted of the scenes that were set aside to choose a model by.
-
-    photographs: the first digits of the SHA-256 of the pixels of their Y.
-    areas: by class the share of each scene, named by one of its photographs, trusted at `alpha`.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    alpha: float
-    fidelity: FidelitySettings
-    guarantee: AnyGuarantee
-    photographs: list[str]
-    areas: dict[str, dict[str, float]]
-
-
 class Manifest(BaseModel):
-    """Everything but the arrays; only a calibration that `auto` may choose has `aside`."""
+    """Everything but the arrays."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -107,7 +90,6 @@ class Manifest(BaseModel):
     pairs: list[PairInfo]
     skipped: list[dict[str, Any]] = Field(default_factory=list)
     provenance: Provenance = Provenance()
-    aside: Aside | None = None
 
 
 @dataclass(frozen=True, slots=True)

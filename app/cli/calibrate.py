@@ -15,13 +15,11 @@ from app.calibration.like import look_like
 from app.cli import options
 from app.cli.calibrations import shown
 from app.cli.making import Making
-from app.cli.service import ask
 from app.config_errors import mistakes
 from app.config_sources import with_options
 from app.conformal.fidelity import metric_names
 from app.errors import BadRequest, reason_of
 from app.images.facts import BANDS, RULES, UPLOAD
-from app.upscalers.base import AUTO
 
 
 @with_options(guarantee=options.GUARANTEE, degradation=options.DEGRADATION)
@@ -31,9 +29,7 @@ def calibrate(
     ],
     upscaler: Annotated[
         str | None,
-        typer.Option(
-            help="Name; auto: all that it chooses from, by what is measured. Default: the first."
-        ),
+        typer.Option(help="Its name. Default: the first."),
     ] = None,
     name: Annotated[str | None, typer.Option(help="Name of the calibration.")] = None,
     samples: Annotated[
@@ -179,8 +175,6 @@ def calibrate(
         config = _like(like, config)
     if export is not None:
         _check_writable(export)
-    if export is not None and upscaler == AUTO:
-        raise typer.BadParameter("--export writes one calibration: name one upscaler.")
     making = Making(
         server,
         config.model_dump(mode="json", exclude={"activate", "force"}),
@@ -191,27 +185,14 @@ def calibrate(
         skips=skip_bad_pairs,
         with_file=export is not None,
     )
-    outcomes = making.run(folder, Naming(group_by, scene_by))
-    for made in outcomes:
-        if export is not None:
-            export.write_bytes(made.file)
-        shown(made.document, as_json=as_json)
-    if upscaler == AUTO and not as_json:
-        typer.echo(_chosen(ask(server, lambda service: service.upscalers())))
-    for made in outcomes:
-        if made.refusal is not None:
-            raise made.refusal
-
-
-def _chosen(rows: list[dict[str, Any]]) -> str:
-    found = [(name, row["name"], why) for row in rows for name, why in row["chosen_for"].items()]
-    if not found:
-        return (
-            "auto goes by its table. It follows what was measured of classes with 10 scenes set "
-            "aside, while these are the first active calibrations, and unless a photograph that "
-            "was set aside calibrates another active one."
-        )
-    return "\n".join(f"auto, {name}: {model}; {why}" for name, model, why in sorted(found))
+    made = making.run(folder, Naming(group_by, scene_by))
+    if made is None:
+        return
+    if export is not None:
+        export.write_bytes(made.file)
+    shown(made.document, as_json=as_json)
+    if made.refusal is not None:
+        raise made.refusal
 
 
 def _check_writable(path: Path) -> None:

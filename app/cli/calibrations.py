@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from statistics import fmean
 from typing import Annotated, Any
 
 import typer
@@ -156,8 +155,8 @@ def extend(
 ) -> None:
     """Make a calibration with more pairs; nothing is generated again for the old ones."""
     making = Making(server, extends=calibration, activate=activate, force=force, yes=yes)
-    for outcome in making.run(folder, Naming(group_by, scene_by)):
-        shown(outcome.document, as_json=as_json)
+    if (made := making.run(folder, Naming(group_by, scene_by))) is not None:
+        shown(made.document, as_json=as_json)
 
 
 @app.command()
@@ -184,18 +183,6 @@ def shown(found: dict[str, Any], *, as_json: bool) -> None:
     output(found, lambda one: _job(one["job"]) if "job" in one else _text(one), as_json=as_json)
 
 
-def _aside(measured: dict[str, Any] | None) -> list[str]:
-    if measured is None:
-        return []
-    return [
-        f"  set aside    {len(measured['photographs'])} photographs, by which auto chooses",
-        *(
-            f"  trusts       {fmean(of_class.values()):.1%} of {len(of_class)} of them as {name}"
-            for name, of_class in measured["areas"].items()
-        ),
-    ]
-
-
 def _text(document: dict[str, Any]) -> str:
     pipeline = document["pipeline"]
     lines = [
@@ -210,7 +197,6 @@ def _text(document: dict[str, Any]) -> str:
         f"  smallest α   {document['min_alpha']:.4f}",
         *(_curve("group", row["group"], row) for row in document["groups"]),
         *(_curve("class", row["name"], row) for row in document["classes"]),
-        *_aside(document["aside"]),
         "",
         "  α       threshold     trusted area of the pairs",
         *(

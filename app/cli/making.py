@@ -72,8 +72,8 @@ class Making:
     skips: bool = False
     with_file: bool = False
 
-    def run(self, folder: Path, naming: Naming) -> list[Outcome]:
-        """The outcomes of the jobs on a folder of pairs; one that awaits labels has none.
+    def run(self, folder: Path, naming: Naming) -> Outcome | None:
+        """The outcome of the job on a folder of pairs; None: it awaits labels.
 
         Raises:
             RemoteError: the pairs were refused, or a job failed or was cancelled.
@@ -92,25 +92,24 @@ class Making:
                 else "Nothing was begun."
             )
 
-            async def work() -> list[Outcome]:
+            async def work() -> Outcome | None:
                 async with connected(
                     self.server,
                     upscaler=self.upscaler,
                     many=True,
                     on_checked=partial(bars, "checking images"),
                 ) as service:
-                    jobs = await self._begun(service, members, naming, bars)
+                    job = await self._begun(service, members, naming, bars)
                     if self.server is not None:
-                        look = f"trustscale calibrations show {jobs[0].id} --server {self.server}"
+                        look = f"trustscale calibrations show {job.id} --server {self.server}"
                         interrupted.text = f"The job continues. Look: {look}"
-                    made = [await self._ended(service, job, bars) for job in jobs]
-                    return [outcome for outcome in made if outcome is not None]
+                    return await self._ended(service, job, bars)
 
             return asyncio.run(work())
 
     async def _begun(
         self, service: AsyncTrustscale, members: dict[str, Path], naming: Naming, bars: Bars
-    ) -> list[AsyncJob]:
+    ) -> AsyncJob:
         if self.server is None:
             pairs = Tar(listed(members))
         else:
@@ -130,15 +129,12 @@ class Making:
             job = await service.calibrate(pairs, **named, **self.config, **there)
         else:
             job = await service.extend(self.extends, pairs, **named, **there)
-        jobs = [job, *[await service.job(one) for one in job.document["also"]]]
         if self.server is not None:
-            for one in jobs:
-                bars.line(f"{one.id} is queued on {self.server}")
+            bars.line(f"{job.id} is queued on {self.server}")
         for warning in job.document["warnings"]:
             bars.line(f"{warning} (--scene-by)")
-        for one in jobs:
-            bars.line(costs_of(one.document))
-        return jobs
+        bars.line(costs_of(job.document))
+        return job
 
     async def _is_outside(self, service: AsyncTrustscale) -> bool:
         """Whether the calls may cost: the model is not in the program that is asked."""

@@ -213,7 +213,6 @@ async def _start(
             stack=held,
             on_checked=on_checked,
             costs=parts.admin.costs,
-            auto=parts.admin.auto,
         )
     nobody = Keyring(())
     return await State.of(

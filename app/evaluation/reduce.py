@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from app.calibration.aside import Photograph, fit, fit_sample, seen_by
 from app.calibration.config import AskedPair, CalibrationRequest
+from app.calibration.fit import Photograph, fit, fit_sample, seen_by
 from app.calibration.manifest import MeasuredPair
 from app.calibration.measure import pair_info, reduced
 from app.calibration.record import Calibration

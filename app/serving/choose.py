@@ -13,18 +13,16 @@ import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
-from functools import lru_cache, partial
 from typing import Annotated, Any, Final, Literal, Protocol, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from app.calibration.active import Calibrations, Order
-from app.calibration.aside import Choice, choices
 from app.calibration.guarantee import GuaranteeKind
 from app.calibration.record import Calibration
 from app.config_errors import mistakes
 from app.conformal.indecision import IndecisionSettings
-from app.errors import BadGroup, BadRequest, CalibrationMismatch, NoCalibration
+from app.errors import BadGroup, BadRequest, CalibrationMismatch
 from app.images.compression import class_in_words
 from app.images.decode import KeepMetadata, Limits
 from app.images.encode import BEST_QUALITY, FormName
@@ -202,10 +200,9 @@ class ServiceContext:
     """What the steps of a request use: upscalers, calibrations, stores, and room for the work.
 
     results: None: answers are not kept. timeout_s, job_timeout_s: deadlines of requests and jobs.
-    auto: upscalers by class of upload; empty: there is no `auto`. auto_measured: whether
-    measurements of the active calibrations come first. prefers_auto: whether a request without an
-    upscaler means `auto`. decoding, fetching: for uploads. drawing: for stored results under
-    another α.
+    auto: upscalers by class of upload; empty: there is no `auto`. prefers_auto: whether a request
+    without an upscaler means `auto`. decoding, fetching: for uploads. drawing: for stored results
+    under another α.
     """
 
     upscalers: Mapping[str, Upscaler]
@@ -220,7 +217,6 @@ class ServiceContext:
     throughput: Throughput = field(default_factory=Throughput, kw_only=True)
     credentials: Credentials | None = field(default=None, kw_only=True)
     auto: Mapping[str, str] = field(default_factory=dict, kw_only=True)
-    auto_measured: bool = field(default=True, kw_only=True)
     prefers_auto: bool = field(default=False, kw_only=True)
     decoding: Room = field(init=False)
     fetching: Room = field(init=False)
@@ -240,26 +236,6 @@ class ServiceContext:
         if self.auto and (name == AUTO or (not name and self.prefers_auto)):
             return [self.upscaler(one) for one in dict.fromkeys(self.auto.values())]
         return [self.upscaler(name)]
-
-    async def choices(self) -> Mapping[str, Choice]:
-        """Upscalers that `auto` takes by class as measured; its table decides for other classes."""
-        if not (self.auto and self.auto_measured):
-            return {}
-        names = dict.fromkeys(self.auto.values())
-        try:
-            orders = [await self.calibrations.order(name) for name in names]
-        except NoCalibration:
-            return {}
-        active = tuple(tuple(order.calibrations) for order in orders)
-        return await asyncio.to_thread(_choices, active, tuple(self.auto.items()))
-
-
-@lru_cache(maxsize=2)
-def _choices(
-    active: tuple[tuple[Calibration, ...], ...], table: tuple[tuple[str, str], ...]
-) -> Mapping[str, Choice]:
-    """As `choices`: it takes a while, and calibrations change seldom."""
-    return choices(active, partial(chosen_from, dict(table)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -315,7 +291,7 @@ async def _for_class(
     context: ServiceContext, chosen: Chosen, candidates: Sequence[Upscaler], facts: Facts
 ) -> Chosen:
     request = chosen.request
-    name, words, why = chosen_for(context.auto, await context.choices(), facts)
+    name, words, why = chosen_for(context.auto, facts)
     able = [one for one in await _able(context, request, candidates) if one.name == name]
     if not able:
         why = f"{name}, for uploads of this class ({words}), has no calibration. Another was taken."
@@ -324,26 +300,16 @@ async def _for_class(
     return replace(chosen, why=why)
 
 
-def chosen_for(
-    table: Mapping[str, str], measured: Mapping[str, Choice], facts: Facts
-) -> tuple[str, str, str]:
+def chosen_for(table: Mapping[str, str], facts: Facts) -> tuple[str, str, str]:
     """`auto`: the upscaler for an upload, its class in words, and the reason.
 
-    A calibration's promise about a class holds since the choice was fixed before, by the table, or
-    by measurements on scenes that calibrate nothing (`app/calibration/aside.py`).
+    The first pattern of the table that matches decides. A calibration's promise about a class holds
+    since the table was fixed before.
     """
     name = classify(UPLOAD, facts)
     words = class_in_words(name)
-    if (choice := measured.get(name)) is not None:
-        why = f"{choice.upscaler} was chosen for uploads of this class ({words}): {choice.why}."
-        return choice.upscaler, words, why
-    upscaler = chosen_from(table, name)
+    upscaler = next(one for pattern, one in table.items() if fnmatchcase(name, pattern))
     return upscaler, words, f"{upscaler} was chosen, as for every upload of this class: {words}."
-
-
-def chosen_from(table: Mapping[str, str], name: str) -> str:
-    """The upscaler for uploads of a class, by the first pattern that matches."""
-    return next(upscaler for pattern, upscaler in table.items() if fnmatchcase(name, pattern))
 
 
 async def _able(

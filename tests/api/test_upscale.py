@@ -12,7 +12,6 @@ from pydantic import ValidationError
 from app import __version__
 from app.api.upscale import negotiate
 from app.calibration import file
-from app.calibration.config import CalibrationConfig
 from app.calibration.guarantee import Expectation
 from app.calibration.insight import thresholds
 from app.conformal.fidelity import LAB_BOUND
@@ -23,8 +22,7 @@ from app.serving.answer import Result
 from app.serving.choose import chosen_for
 from app.settings import TABLE, Settings
 from tests.api.gateway import IMAGE, check_problem, gateway, pixels, post, text_chunks
-from tests.calibration.test_choice import AREAS, aside, moved
-from tests.factories import calibration_of, changed, encoded, sharp
+from tests.factories import calibration_of, encoded, sharp
 from tests.fakes import FakeUpscaler
 
 PARTS = ("image", "mask", "trust", "overlay", "believed")
@@ -241,7 +239,7 @@ async def test_without_the_models(serve, calibration):
 def test_every_class_has_an_upscaler(codec, noise, softness):
     rough = {"noise": noise, "noisy": 1.0}
     facts = replace(look_at(PICTURE, Compression(codec)), softness=softness, **rough)
-    name, words, _ = chosen_for(TABLE, {}, facts)
+    name, words, _ = chosen_for(TABLE, facts)
     assert name == (FAITHFUL if (codec, softness, noise) == ("lossless", 0, 0) else SHARP)
     assert words
 
@@ -264,30 +262,8 @@ def test_a_table_of_ones_own():
     """The first pattern that fits counts; a default that is named switches `auto` off."""
     table = {"jpeg-*": FAITHFUL, "*": SHARP}
     facts = replace(look_at(PICTURE, Compression("jpeg", 95)), softness=0.0)
-    assert chosen_for(table, {}, facts)[0] == FAITHFUL
+    assert chosen_for(table, facts)[0] == FAITHFUL
     assert Settings(auto=table).auto_table == table
     assert Settings().prefers_auto
     named = Settings(default_upscaler=SHARP)
     assert (named.prefers_auto, named.default) == (False, SHARP)
-
-
-async def test_it_follows_what_is_measured(serve, calibrations):
-    """Who trusts more of what was set aside answers; a setting leaves it to the table."""
-    measured = []
-    for one, of_class in zip(calibrations, (AREAS, moved(0.1)), strict=True):
-        way = {"fidelity": one.document["pipeline"]["fidelity"], "areas": {"lossless": of_class}}
-        measured.append(changed(one, aside=aside(None, **way)))
-    upload = encoded(PICTURE)
-    async with serve(*upscalers(), calibrations=measured) as served:
-        answer = (await served.post(upload)).json()
-        rows = {row["name"]: row for row in (await served.client.get("/v1/upscalers")).json()}
-        assert answer["upscaler"] == SHARP
-        assert rows[SHARP]["chosen_for"]["lossless"] in answer["chosen"]
-        assert rows[FAITHFUL]["chosen_for"] == {}
-    async with serve(*upscalers(), calibrations=(), auto_measured=False) as served:
-        assert (await served.post(upload)).json()["upscaler"] == FAITHFUL
-
-
-def test_without_classes_nothing_is_chosen():
-    with pytest.raises(ValidationError, match="auto chooses by the classes"):
-        CalibrationConfig(upscaler="auto", input_rule=None)

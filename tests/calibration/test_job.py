@@ -12,8 +12,8 @@ import pytest
 
 from app.calibration import pairs, pictures
 from app.calibration.active import Calibrations
-from app.calibration.aside import DRAWN, SEEN
 from app.calibration.config import AskedPair, CalibrationConfig, CalibrationRequest
+from app.calibration.fit import DRAWN, SEEN
 from app.calibration.intake import find, folder_files, take_in
 from app.calibration.job import CalibrationHandler
 from app.calibration.layout import Naming

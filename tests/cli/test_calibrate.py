@@ -5,13 +5,11 @@ import io
 import json
 import signal
 import sys
-from functools import partial
 from types import SimpleNamespace
 
 import pytest
 
 import app.cli.service
-from app.assembly import open_parts
 from app.calibration import file
 from app.calibration.like import Likeness
 from app.calibration.local import listed
@@ -98,30 +96,6 @@ def test_only_its_upscaler_is_opened(run, place, monkeypatch):
     assert run(*PLAIN, "--upscaler", "fake").code == run(*PLAIN).code == 0
     run(*PLAIN, "--upscaler", "d").check_error(2, "'d'")
     assert opened == [["fake"], ["fake"], ["fake", "b", "c"]]
-
-
-def test_auto_is_chosen(run, place, monkeypatch):
-    both = [{"name": name, "kind": "embedded"} for name in ("soft", "sharp")]
-    table = {"lossless*": "soft", "*": "soft", "no such class": "sharp"}
-    made = {
-        "soft": FakeUpscaler("soft", fingerprint="fake:2", strength=9.0),
-        "sharp": FakeUpscaler("sharp"),
-    }
-    monkeypatch.setenv("TRUSTSCALE_UPSCALERS", json.dumps(both))
-    monkeypatch.setenv("TRUSTSCALE_AUTO", json.dumps(table))
-    opened = partial(open_parts, build=lambda config, _: made[config.name])
-    monkeypatch.setattr(app.cli.service, "open_parts", opened)
-    command = ["--samples", 2, "--mixture", "none", "--upscaler", "auto", "--alpha", 0.15]
-    command += ["--fit-indecision", 0]
-    truths(place / "photos", 40)
-    outcome = run("calibrate", "photos", *command, *FORCED)
-    assert outcome.code == 0, outcome.err
-    found = run("calibrations", "list", "--json").json
-    active = [(one["upscaler"], one["n"]) for one in found if one["active"]]
-    assert sorted(active) == [("sharp", 20), ("soft", 20)]
-    assert outcome.out.count("set aside    20 photographs") == 2
-    assert "auto, denoised/lossless: sharp; measured on 2" in outcome.out
-    assert run("calibrate", "photos", *command, "--export", "x").code == 2
 
 
 @pytest.mark.parametrize("where", ["run", "at"])

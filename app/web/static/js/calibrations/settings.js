@@ -44,8 +44,6 @@ export const boundOf = ({ metric, labels, bound }) => bound ?? metricOf(metric, 
 export function settingsFields({ upscalers, upscaler, metric, isCamera }, set) {
   const live_ = upscalers.find(({ name }) => name === upscaler);
   const listed = upscalers.map(({ name, scale }) => [name, scale ? `${name} (×${scale})` : name]);
-  if (upscalers.filter((one) => one.default).length > 1)
-    listed.push(["auto", "auto: which model suits what"]);
   const way = (name, { words, about, sketch }) =>
     html`<label class="way">
       <input type="radio" name="way" .checked=${live(metric === name)} @change=${() => set({ metric: name })} />
