@@ -2,8 +2,7 @@
 
 For each damage, the tiny network of `examples/restoration` is calibrated on the centres of the
 first folder's photographs (only Y) and judged on those of the second: its gain, and for each α the
-mean of the largest error inside the mask with its 95 % interval, and the mask size. Semantic rows
-rest on the synthetic annotator, not on people.
+mean of the largest error inside the mask with its 95 % interval, and the mask size.
 """
 
 from __future__ import annotations
@@ -28,10 +27,7 @@ from benchmarks.table import print_table
 MODEL = Path(__file__).parents[1] / "examples" / "restoration" / "dncnn-tiny.onnx"
 DAMAGES = {"JPEG 30": Degradation(jpeg=30), "noise 15": Degradation(noise=15)}
 ALPHAS = (0.025, 0.05, 0.075, 0.1, 0.15)
-METRICS = {
-    "neighborhood": fidelity.FidelitySettings(),
-    "semantic (synthetic)": fidelity.FidelitySettings(metric="semantic", labels="synthetic"),
-}
+METRICS = {"neighborhood": fidelity.FidelitySettings()}
 
 Folder = list[bytes]
 

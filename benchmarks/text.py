@@ -163,7 +163,7 @@ class Trial:
 
     def _seen(self, pair: Pair, both_ways: bool) -> Seen:
         samples, witness = self.samples(pair)
-        settings = self.pipeline.fidelity.annotator
+        settings = self.pipeline.fidelity.reader
         assert isinstance(settings, reader.ReaderSettings)
         error, right = np.zeros(pair.y.shape[:2], bool), []
         for box, is_wrong in words(pair.y, samples[0], settings):

@@ -87,8 +87,6 @@ def test_a_metric_is_a_row(start, monkeypatch):
     options = admin.client.get("/v1/admin/options", headers={"X-API-Key": ADMIN_KEY}).json()
     assert options["metrics"][-1] == {
         "metric": "brightness",
-        "labels": "people",
-        "listed": "brightness",
         "title": "Brightness",
         "words": "error of brightness",
         "bound": 1.0,

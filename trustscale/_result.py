@@ -36,7 +36,6 @@ class Guarantee(TypedDict, total=False):
     menu: list[float] | None
     between: list[float] | None
     metric: str
-    labels: str | None
     error: str
     unit: str | None
     alpha: float

@@ -28,7 +28,7 @@ from app.calibration.guarantee import AnyGuarantee
 from app.calibration.insight import Item
 from app.calibration.layout import NamedFile, Naming, Role, arrange, placed
 from app.config_errors import field_names, reason, together
-from app.conformal.fidelity import METRICS, FidelitySettings, Labels, Unit
+from app.conformal.fidelity import METRICS, FidelitySettings, Unit
 from app.conformal.indecision import ESTIMATORS
 from app.errors import BadRequest, ImageTooLarge
 from app.images.degrade import USUAL
@@ -287,11 +287,9 @@ async def derive_calibration(
 
 
 class MetricOption(BaseModel):
-    """A fidelity metric: `metric` and `labels` are what `config.fidelity` takes."""
+    """A fidelity metric: `metric` is what `config.fidelity` takes."""
 
     metric: str
-    labels: Labels
-    listed: str = Field(description="Its name in lists of calibrations.")
     title: str
     words: str = Field(description="What it bounds, briefly.")
     bound: float = Field(description="The largest value that it can take.")
@@ -379,10 +377,9 @@ async def check_pairs(asked: NamesIn, _: AdminDep) -> ArrangedOut:
     )
 
 
-def _metric(key: str) -> MetricOption | None:
+def _metric(name: str) -> MetricOption | None:
     """None: a package that it needs is not installed."""
-    metric, _, labels = key.partition(":")
-    settings = FidelitySettings(metric=metric, labels="synthetic" if labels else "people")
+    settings = FidelitySettings(metric=name)
     if settings.missing:
         return None
     row = settings.row
@@ -391,7 +388,7 @@ def _metric(key: str) -> MetricOption | None:
         "counted_up_to": row.counted_up_to or row.bound,
         "needs_label": row.needs_label,
     }
-    return MetricOption(metric=metric, labels=settings.labels, listed=settings.title, **given)
+    return MetricOption(metric=name, **given)
 
 
 def config_of(text: str) -> CalibrationConfig:

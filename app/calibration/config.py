@@ -439,7 +439,7 @@ class CalibrationRequest(BaseModel):
         return {
             "name": self.config.name,
             "upscaler": self.upscaler,
-            "metric": self.pipeline.fidelity.title,
+            "metric": self.pipeline.fidelity.metric,
             "labels": "people" if self.pipeline.fidelity.row.needs_label else None,
             "parent": self.parent,
             "left_out": str(len(self.skipped)),

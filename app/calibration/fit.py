@@ -116,7 +116,7 @@ def fit(
         name=f"fitted for {name}" if name else "fitted",
         upscaler=pipeline.fingerprint,
         samples=pipeline.samples,
-        metric=pipeline.fidelity.title,
+        metric=pipeline.fidelity.metric,
         scenes=scenes,
         pairs=len(found),
         photographs=tuple(one.digest for one in found),

@@ -360,7 +360,7 @@ class Calibration:
             n=self.n,
             min_alpha=self.min_alpha,
             default_alpha=self.manifest.default_alpha,
-            metric=self.pipeline.fidelity.title,
+            metric=self.pipeline.fidelity.metric,
             guarantee=self.guarantee.kind,
             delta=self.guarantee.facts()["delta"],
         )

@@ -17,7 +17,7 @@ from app.cli.calibrations import shown
 from app.cli.making import Making
 from app.config_errors import mistakes
 from app.config_sources import with_options
-from app.conformal.fidelity import metric_names
+from app.conformal.fidelity import METRICS
 from app.errors import BadRequest, reason_of
 from app.images.facts import BANDS, RULES, UPLOAD
 
@@ -63,13 +63,8 @@ def calibrate(
     ] = None,
     metric: Annotated[
         str | None,
-        typer.Option(
-            help=f"D: {', '.join(metric_names())}; default: neighborhood, of data intensity."
-        ),
+        typer.Option(help=f"D: {', '.join(METRICS)}; default: neighborhood, of data intensity."),
     ] = None,
-    labels: Annotated[
-        Literal["people", "synthetic"], typer.Option(help="Who labels for the semantic metric.")
-    ] = "people",
     fidelity_blur: Annotated[
         float, typer.Option(help="Gaussian of the neighbourhood in pixels.")
     ] = 4.0,
@@ -155,7 +150,6 @@ def calibrate(
             **({"metric": metric} if metric else {}),
             "blur": fidelity_blur,
             "bound": bound,
-            "labels": labels,
         },
         default_alpha=alpha,
         guarantee=options.guarantee_in(guarantee) or {"kind": "expectation"},

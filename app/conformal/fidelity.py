@@ -8,19 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from app.conformal import annotator as synthetic
-from app.conformal import reader
+from app.conformal import reader as text
 from app.conformal.filters import gaussian_blur, gaussian_radius
 from app.conformal.lab import Pixels, check_pair, lab_distance, normalised_lab
 
-Labels = Literal["people", "synthetic"]
 Unit = Literal["lab", "ssim", "stretch", "label"]
-Rule: TypeAlias = synthetic.AnnotatorSettings | reader.ReaderSettings
 Error: TypeAlias = "Callable[[Pixels, Pixels, FidelitySettings], NDArray[np.float32]]"
 OfDistance: TypeAlias = "Callable[[NDArray[np.float32], FidelitySettings], NDArray[np.float32]]"
 
@@ -41,7 +38,7 @@ class Metric:
     error: D of a truth and a prediction, [H, W, 3] each, as a new float32 [H, W] ≥ 0; None: people
     draw it.
     bound: the least B that is known to hold.
-    sentence: D at a pixel in the statement of a guarantee; it may hold `{blur}` and `{annotator}`.
+    sentence: D at a pixel in the statement of a guarantee; it may hold `{blur}` and `{reader}`.
     words: the same in a few words.
     title: how a form offers it.
     radius: how far along either axis D of a pixel depends on other pixels; None: unknown.
@@ -53,7 +50,7 @@ class Metric:
     blurs: whether `blur` changes D.
     counted_up_to: c, what calibrations count errors up to by default; None: B.
     bounds_psnr: whether `risk.lab_psnr_lower_bound_db` applies.
-    rule: the settings of the rule that labels in place of people, if any.
+    reads: whether a text reader labels.
     right: what is promised, where labels mark the pixels.
     voids: readings of the promise that have no foundation.
     """
@@ -70,7 +67,7 @@ class Metric:
     blurs: bool = False
     bounds_psnr: bool = False
     counted_up_to: float | None = None
-    rule: type[Rule] | None = None
+    reads: bool = False
     right: str = "nothing in the trusted part differs in meaning"
     voids: tuple[str, ...] = ()
 
@@ -149,21 +146,14 @@ def intensity(truth: Pixels, prediction: Pixels, settings: FidelitySettings) -> 
     return gaussian_blur(apart, settings.blur)
 
 
-def marked(truth: Pixels, prediction: Pixels, settings: FidelitySettings) -> NDArray[np.float32]:
-    """1 where the synthetic annotator finds that the meaning differs, else 0."""
-    assert isinstance(settings.annotator, synthetic.AnnotatorSettings)  # noqa: S101
-    return synthetic.label(truth, prediction, settings.annotator).astype(np.float32)
-
-
 def misread(truth: Pixels, prediction: Pixels, settings: FidelitySettings) -> NDArray[np.float32]:
     """1 in the boxes of words that the text reader reads differently from the truth, else 0."""
-    assert isinstance(settings.annotator, reader.ReaderSettings)  # noqa: S101
+    assert settings.reader is not None  # noqa: S101 - __post_init__ fills it
     # It reads 8 bits: of 16 the upper ones.
     true, made = ((one >> 8 * (one.itemsize - 1)).astype(np.uint8) for one in (truth, prediction))
-    return reader.label(true, made, settings.annotator).astype(np.float32)
+    return text.label(true, made, settings.reader).astype(np.float32)
 
 
-# METRIC:synthetic is the row of a rule that labels in place of people.
 METRICS: dict[str, Metric] = {
     "neighborhood": Metric(
         error=neighborhood,
@@ -235,23 +225,10 @@ METRICS: dict[str, Metric] = {
         bytes_per_pixel=8,
         unit="label",
     ),
-    "semantic:synthetic": Metric(
-        error=marked,
-        bound=1.0,
-        sentence="semantic error of a pixel (1 where the {annotator}, a rule and not a person, "
-        "finds that the meaning differs)",
-        words="difference that a synthetic annotator (a rule, not a person) would mark",
-        title="Meaning, marked by a synthetic annotator",
-        radius=lambda settings: getattr(settings.annotator, "radius", None),
-        bytes_per_pixel=60,
-        unit="label",
-        rule=synthetic.AnnotatorSettings,
-        voids=("reading the labels as a person's: a synthetic annotator marked the differences",),
-    ),
     "text": Metric(
         error=misread,
         bound=1.0,
-        sentence="reading error of a pixel (1 in the boxes of words that the {annotator}, a "
+        sentence="reading error of a pixel (1 in the boxes of words that the {reader}, a "
         "program and not a person, reads in the truth and otherwise in the result)",
         words="words that a text reader (a program, not a person) reads otherwise",
         title="Text, words that read otherwise",
@@ -259,7 +236,7 @@ METRICS: dict[str, Metric] = {
         # The reader's networks, which look at 2,000 pixels a side at most.
         bytes_per_pixel=150,
         unit="label",
-        rule=reader.ReaderSettings,
+        reads=True,
         right="no word of the truth is read otherwise in the trusted part, as a text reader reads",
         voids=(
             "taking it for a promise about text that the reader cannot read in the truth",
@@ -267,11 +244,6 @@ METRICS: dict[str, Metric] = {
         ),
     ),
 }
-
-
-def metric_names() -> tuple[str, ...]:
-    """What `FidelitySettings.metric` can be."""
-    return tuple(name for name in METRICS if ":" not in name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,29 +254,21 @@ class FidelitySettings:
     blur: standard deviation in pixels of the neighbourhood's Gaussian K.
     bound: B; None: that of the metric. A smaller one clips D, and the guarantee is then about the
     clipped error; a larger one (the paper's 3) is allowed.
-    labels: who draws those of `semantic`: `people`, or `annotator.py` (`synthetic`).
-    annotator: the settings of the rule that labels; None: its defaults, or no rule labels.
+    reader: the text reader's settings for the metric `text`; None: its defaults, or another metric.
     """
 
     metric: str = "neighborhood"
     blur: float = 4.0
     bound: float | None = None
-    labels: Labels = "people"
-    annotator: Rule | None = None
+    reader: text.ReaderSettings | None = None
 
     def __post_init__(self) -> None:
-        if self.metric not in metric_names():
-            raise ValueError(f"metric must be one of {metric_names()}")
-        if self.labels not in get_args(Labels):
-            raise ValueError(f"labels must be one of {get_args(Labels)}")
-        rule = self.row.rule
-        if rule is not None:
-            object.__setattr__(self, "labels", "synthetic")
-            object.__setattr__(self, "annotator", self.annotator or rule())
-        elif self.labels == "synthetic":
-            raise ValueError("synthetic labels belong to the metrics semantic and text, no others")
-        if self.annotator is not None and (rule is None or not isinstance(self.annotator, rule)):
-            raise ValueError("the annotator belongs to the metric whose labels a rule draws")
+        if self.metric not in METRICS:
+            raise ValueError(f"metric must be one of {tuple(METRICS)}")
+        if self.row.reads:
+            object.__setattr__(self, "reader", self.reader or text.ReaderSettings())
+        elif self.reader is not None:
+            raise ValueError("the settings of a reader belong to the metric text")
         if not 0 <= self.blur <= 256:
             raise ValueError("blur must be between 0 and 256 pixels")
         if self.bound is None:
@@ -314,31 +278,20 @@ class FidelitySettings:
             raise ValueError(f"bound must be a positive number of at most {MOST_BOUND:g}")
 
     @property
-    def key(self) -> str:
-        """The name of the row in `METRICS`."""
-        by_rule = f"{self.metric}:{self.labels}"
-        return by_rule if by_rule in METRICS else self.metric
-
-    @property
     def row(self) -> Metric:
         """The metric's row."""
-        return METRICS[self.key]
+        return METRICS[self.metric]
 
     @property
     def sentence(self) -> str:
         """D at a pixel in the statement of a guarantee, under these settings."""
-        rule = self.annotator and self.annotator.title
-        return self.row.sentence.format(blur=self.blur, annotator=rule)
-
-    @property
-    def title(self) -> str:
-        """The metric as lists show it, with synthetic labels that replace those of people."""
-        return self.metric if self.key == self.metric else f"{self.metric} ({self.labels} labels)"
+        title = self.reader and self.reader.title
+        return self.row.sentence.format(blur=self.blur, reader=title)
 
     @property
     def missing(self) -> str | None:
         """What to install before an error can be measured, if anything."""
-        return getattr(self.annotator, "missing", None)
+        return None if self.reader is None else self.reader.missing
 
 
 def bound(settings: FidelitySettings | None = None) -> float:

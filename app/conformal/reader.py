@@ -36,19 +36,17 @@ class ReaderSettings:
     """The reader and its thresholds, as a calibration records them.
 
     name, version: of the reader; another version measures nothing.
-    synthetic: always True: the record itself says that no person labelled.
     legible: the reader's confidence, 0 … 1, from which on a word of the truth counts as read.
     margin: how far the box of a word grows on each side, as a share of its shorter side.
     """
 
     name: Literal["rapidocr"] = "rapidocr"
     version: str = VERSION
-    synthetic: Literal[True] = True
     legible: float = 0.9
     margin: float = 0.25
 
     def __post_init__(self) -> None:
-        if (self.name, self.synthetic) != ("rapidocr", True):
+        if self.name != "rapidocr":
             raise ValueError(f"no text reader {self.name!r}")
         if not (0 < self.legible < 1 and 0 <= self.margin <= 1):
             raise ValueError("the reader's legible must be in (0, 1), its margin in [0, 1]")

@@ -13,7 +13,6 @@ from app.conformal.lab import shallow
 from app.conformal.risk import lab_psnr_lower_bound_db, leakage_bound
 from app.evaluation.earlier import SHOWN_ALPHA, Earlier
 from app.evaluation.measure import Image
-from app.evaluation.plan import SEMANTIC_MASK
 from app.evaluation.plots import (
     COLORS,
     GREY,
@@ -63,8 +62,8 @@ def error_and_area(result: Evaluation, draws: Resamples) -> Picture:
         "figure-2-error-and-mask",
         "Realised error and mask size against α",
         "The paper's Figure 2, for all settings. Left: the largest error inside the mask, averaged "
-        "over the test images, must lie below the dashed line; for a semantic D it is the share of "
-        "images with a difference in the mask. Bands are 95 % intervals over the test images. "
+        "over the test images, must lie below the dashed line. Bands are 95 % intervals over "
+        "the test images. "
         "Areas of settings with different D answer different questions and cannot be ranked.",
         [
             Panel(
@@ -80,14 +79,9 @@ def error_and_area(result: Evaluation, draws: Resamples) -> Picture:
 
 def psnr_and_leakage(result: Evaluation, draws: Resamples) -> Picture:
     """Figure 4: PSNR inside the mask, and leaked calibration images."""
-    color, semantic = result.main, result.cell(SEMANTIC_MASK)
-    masks = [_mean("mask by D", color, "psnr", draws, COLORS[0])]
-    if semantic is not None:
-        top = float(color.alphas[-1])
-        masks.append(_mean("mask by semantic D", semantic, "psnr", draws, COLORS[1], top))
-    psnr = Panel(
-        "PSNR inside the mask, sRGB", ALPHA, f"dB, {MEAN}", [*masks, _whole(color, "psnr", draws)]
-    )
+    color = result.main
+    lines = [_mean("mask by D", color, "psnr", draws, COLORS[0]), _whole(color, "psnr", draws)]
+    psnr = Panel("PSNR inside the mask, sRGB", ALPHA, f"dB, {MEAN}", lines)
     pointwise = result.cell("pointwise")
     return plot(
         result.name,
@@ -200,22 +194,20 @@ def choose(cell: Cell, alpha: float) -> dict[int, str]:
     return chosen
 
 
-Shown = tuple[Image, list[NDArray[np.bool_]]]
-"""A chosen image and its masks, by D and, where there is one, by the semantic D."""
+Shown = tuple[Image, NDArray[np.bool_]]
+"""A chosen image and its mask."""
 
 
 async def showcase(result: Evaluation) -> list[Picture]:
     """The sheets of one upscaler."""
     alpha = result.options.reference_alpha
-    color, semantic = result.main, result.cell(SEMANTIC_MASK)
+    color = result.main
     chosen = choose(color, alpha)
 
-    def trusted(cell: Cell, image: Image) -> NDArray[np.bool_]:
-        thresholds = cell.thresholds(cell.answers[image.place].subject.part)
-        return np.asarray(image.sigma(cell.pipeline) < thresholds[cell.place(alpha)])
-
     def keep(image: Image) -> Shown:
-        return image, [trusted(cell, image) for cell in (color, semantic) if cell is not None]
+        thresholds = color.thresholds(color.answers[image.place].subject.part)
+        trusted = image.sigma(color.pipeline) < thresholds[color.place(alpha)]
+        return image, np.asarray(trusted)
 
     shown = await result.each([result.test[place] for place in chosen], keep)
     sheets = [await asyncio.to_thread(_gallery, result.name, color, shown, chosen, alpha)]
@@ -231,7 +223,7 @@ def _gallery(
     errors, areas = cell.quantities["error"], cell.quantities["area"]
     rows = []
     records: list[Record] = []
-    for image, (trusted, *_) in shown:
+    for image, trusted in shown:
         name, prediction = image.pair.name, image.prediction(cell.pipeline)
         inside, whole = (float(errors[image.place, column]) for column in (place, -1))
         area = float(areas[image.place, place])
@@ -265,33 +257,30 @@ def _gallery(
 def _earlier(upscaler: str, earlier: Earlier, shown: Sequence[Shown], alpha: float) -> Picture:
     rows = []
     records: list[Record] = []
-    for image, masks in shown:
+    for image, trusted in shown:
         prediction, weight = image.prediction(earlier.pipeline), earlier.weight(image)
         tiles = [
             prediction,
-            *(overlay(prediction, mask) for mask in masks),
+            overlay(prediction, trusted),
             *earlier.interval(image),
             np.rint(255 * weight).astype(np.uint8),
         ]
         rows.append(SheetRow(tiles, image.pair.name))
-        areas = zip(("trusted", "trusted_semantic"), masks, strict=False)
         records.append(
             {
                 "image": image.pair.name,
-                **{name: float(mask.mean()) for name, mask in areas},
+                "trusted": float(trusted.mean()),
                 "mean_weight": float(weight.mean()),
             }
         )
-    heads = ["ours, D", "ours, semantic D"][: len(rows[0].images) - 4]
     return sheet(
         upscaler,
         "figure-6-baselines",
         "Our masks beside those of earlier work",
-        f"The paper's Figure 6. Ours at α = {alpha:g}, by D and by the semantic D of the synthetic "
-        "annotator; the lower and upper images of Angelopoulos et al. (2022b); the continuous mask "
-        f"of Kutiel et al. (2023) at α = {SHOWN_ALPHA:g} of the weighted mean error, white is "
-        "confident.",
-        ["upscaled", *heads, "lower end", "upper end", "continuous mask"],
+        f"The paper's Figure 6. Ours at α = {alpha:g}, by D; the lower and upper images of "
+        f"Angelopoulos et al. (2022b); the continuous mask of Kutiel et al. (2023) at "
+        f"α = {SHOWN_ALPHA:g} of the weighted mean error, white is confident.",
+        ["upscaled", "ours", "lower end", "upper end", "continuous mask"],
         rows,
         records,
     )

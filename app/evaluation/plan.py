@@ -159,11 +159,8 @@ def _prefixed(items: Sequence[PairFiles], prefix: str) -> list[PairFiles]:
     return [item._replace(name=f"{prefix}/{item.name}") for item in items]
 
 
-SERVED, PAPER, SEMANTIC_MASK, CERTAIN = "served", "paper", "paper, semantic D", "paper, certain"
+SERVED, PAPER, CERTAIN = "served", "paper", "paper, certain"
 """Built-in variants that texts and figures name."""
-
-SEMANTIC: Final = FidelitySettings(metric="semantic", labels="synthetic")
-"""Labels of a rule, not of a person."""
 
 PAPER_SIDE = 2048
 """Side in pixels of the paper's crops, to which its blurs belong."""
@@ -237,7 +234,6 @@ def paper(upscalers: Sequence[Upscaler], samples: int, side: float, delta: float
 
     found = [
         uncut(PAPER, "Errors not cut, σ not fitted, no classes."),
-        uncut(SEMANTIC_MASK, "The labels of a rule.", fidelity=SEMANTIC),
         uncut(
             CERTAIN,
             f"With probability {1 - delta:g} over the draw of the calibration images.",

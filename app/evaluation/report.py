@@ -308,10 +308,10 @@ def limits(results: Sequence[Evaluation], plan: Plan, options: Options) -> list[
         f"{' for every class of uploads' if main.classes else ''}."
     )
     found.append(_source(results[0]))
-    rules = (cell.pipeline.fidelity.annotator for cell in results[0].cells)
+    readers = (cell.pipeline.fidelity.reader for cell in results[0].cells)
     found += [
-        f"Where D is a label, a rule drew it, the {title}, and no person."
-        for title in sorted({rule.title for rule in rules if rule is not None})
+        f"D is a label that the {title} drew, and no person."
+        for title in sorted({one.title for one in readers if one is not None})
     ]
     found.append(
         "Whoever chooses settings by this report has used the test images up: the chosen settings "

@@ -196,7 +196,7 @@ def default_indecision(
     """The σ that was fitted to this very upscaler, or else the plain one."""
     witness = witness_of(upscaler) is not None
     exact = getattr(upscaler, "exact_fingerprint", upscaler.fingerprint)
-    fits = shipped_for(exact, samples, fidelity.title)
+    fits = shipped_for(exact, samples, fidelity.metric)
     if fits and (witness or not fits[0].needs_witness):
         of_classes = fits[1:] if input_rule is not None else ()
         return IndecisionSettings("fitted", fit=fits[0], fits=of_classes)

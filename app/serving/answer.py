@@ -20,7 +20,7 @@ from pydantic import BaseModel, Field, TypeAdapter
 from app import __version__
 from app.calibration.guarantee import Applicability, GuaranteeKind, Threshold
 from app.calibration.record import Calibration
-from app.conformal.fidelity import Labels, Unit
+from app.conformal.fidelity import Unit
 from app.conformal.lab import shallow
 from app.errors import BadAlpha, BadRequest, NotFound
 from app.images.decode import Raster
@@ -83,9 +83,6 @@ class Guarantee(BaseModel):
         None, description="post_hoc: between which α can be chosen after looking."
     )
     metric: str
-    labels: Labels | None = Field(
-        None, description="Semantic metric only: whether people or a declared rule labelled."
-    )
     error: str = Field("error", description="What is bounded, in a few words.")
     unit: Unit | None = Field(
         None,

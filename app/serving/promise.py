@@ -106,7 +106,6 @@ def guarantee(subject: Subject, alpha: float) -> Guarantee:
     return Guarantee(
         **calibration.guarantee.facts(),
         metric=settings.metric,
-        labels=settings.labels if settings.row.unit == "label" else None,
         error=settings.row.words,
         unit=settings.row.unit,
         alpha=alpha,

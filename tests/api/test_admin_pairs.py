@@ -171,32 +171,18 @@ def test_extended(admin, upscaler):
     assert finish(admin, more["id"])["n"] == 2
 
 
-def test_synthetic_labels(fresh):
-    """The rule labels, so the job ends by itself; it is part of the record and of the promise."""
-    rule = {"structure": 0.1, "color": 0.02}
-    fidelity = {"metric": "semantic", "labels": "synthetic", "annotator": rule}
-    made = fresh.create(truth_files(20), fidelity=fidelity, activate=True)
-    assert (made["n"], made["min_alpha"], made["state"]) == (20, 1 / 21, "active")
-    recorded = made["pipeline"]["fidelity"]
-    assert (recorded["metric"], recorded["labels"]) == ("semantic", "synthetic")
-    author = {"synthetic": True, "name": "trustscale-annotator", "version": 1}
-    assert recorded["annotator"].items() >= {**author, **rule}.items()
-    guarantee = upscaled(fresh.client, alpha=0.3).json()["guarantee"]
-    assert "synthetic annotator" in guarantee["statement"]
-
-
 @pytest.mark.slow
 def test_text(fresh):
     """A text reader labels, of the version that the record names; with another nothing is made."""
-    fidelity = {"metric": "text", "annotator": {"legible": 0.8}}
+    fidelity = {"metric": "text", "reader": {"legible": 0.8}}
     made = fresh.create(truth_files(2), fidelity=fidelity, activate=True, force=True)
     assert (made["n"], made["min_alpha"], made["state"]) == (2, 1 / 3, "active")
     recorded = made["pipeline"]["fidelity"]
-    assert recorded.items() >= {"metric": "text", "labels": "synthetic", "bound": 1}.items()
-    assert recorded["annotator"].items() >= {"name": "rapidocr", "legible": 0.8}.items()
+    assert recorded.items() >= {"metric": "text", "bound": 1}.items()
+    assert recorded["reader"].items() >= {"name": "rapidocr", "legible": 0.8}.items()
     guarantee = upscaled(fresh.client, alpha=0.5).json()["guarantee"]
     assert guarantee["sentence"].startswith("In 1 of 2 such pictures no word of the truth is read")
-    other = {"metric": "text", "annotator": {"name": "rapidocr", "version": "1.0"}}
+    other = {"metric": "text", "reader": {"name": "rapidocr", "version": "1.0"}}
     refused = fresh.post_files(truth_files(2), fidelity=other)
     assert "needs rapidocr 1.0" in check_problem(refused, "bad-request")["detail"]
 

@@ -1,19 +1,16 @@
-"""D against its formulae, its bound, its colours, and the rule that stands for an annotator."""
+"""D against its formulae, its bound, and its colours."""
 
 import tracemalloc
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from scipy import ndimage
-from skimage.metrics import structural_similarity
 
-from app.conformal import annotator, fidelity
-from app.conformal.annotator import AnnotatorSettings
+from app.conformal import fidelity
 from app.conformal.fidelity import LAB_BOUND, METRICS, FidelitySettings, largest_float32
 from app.conformal.filters import gaussian_blur
 from app.conformal.lab import lab_block, normalised_lab
+from app.conformal.reader import ReaderSettings
 from tests.conformal.oracle import lab64
 from tests.factories import photo
 
@@ -169,9 +166,7 @@ class TestRows:
         ({"blur": -1}, "blur"),
         ({"bound": 0.0}, "bound"),
         ({"bound": 1e7}, "bound"),
-        ({"labels": "synthetic"}, "belong to the metrics semantic and text"),
-        ({"metric": "semantic", "labels": "robots"}, "labels must be one of"),
-        ({"metric": "semantic", "annotator": AnnotatorSettings()}, "belongs to the metric"),
+        ({"metric": "semantic", "reader": ReaderSettings()}, "belong to the metric text"),
     ],
 )
 def test_refuse_what_has_no_meaning(bad, words):
@@ -216,75 +211,3 @@ def truth():
     random = np.random.default_rng(0)
     texture = ndimage.gaussian_filter(random.normal(0, 60, (96, 96, 1)), (1, 1, 0))
     return np.clip(photo(0, 96, 96) + texture, 0, 255).astype(np.uint8)
-
-
-def changed(truth, box=np.s_[30:60, 40:70], by=None):
-    other = truth.copy()
-    other[box] = truth[box][::-1, ::-1] if by is None else by
-    return other
-
-
-class TestRule:
-    def test_what_is_seen_is_marked(self, truth):
-        """Other colours and textures are, with a margin; invisible noise and what is far is not."""
-        assert not annotator.label(truth, truth).any()
-        noise = np.random.default_rng(1).integers(-4, 5, truth.shape)
-        noisy = np.clip(truth + noise, 0, 255).astype(np.uint8)
-        assert not annotator.label(truth, noisy).any()
-        marks = annotator.label(truth, changed(truth, by=truth[30:60, 40:70][..., ::-1] // 2))
-        assert marks[32:58, 42:68].all()
-        assert not marks[:20].any()
-        assert not marks[:, 85:].any()
-
-        marks = annotator.label(truth, changed(truth))
-        assert marks[30:60, 40:70].mean() > 0.9
-        assert not marks[:15].any()
-
-    def test_structure_is_ssim(self, truth):
-        """The structural difference is (1 − SSIM)/2 as scikit-image computes it.
-
-        It cuts the Gaussian at 3.5 deviations, we at 4.
-        """
-        ours, theirs = normalised_lab(truth)[0], normalised_lab(changed(truth))[0]
-        _, similarity = structural_similarity(
-            ours.astype(float),
-            theirs.astype(float),
-            data_range=1.0,
-            gaussian_weights=True,
-            sigma=2.0,
-            use_sample_covariance=False,
-            full=True,
-        )
-        measured = annotator.structure_difference(ours, theirs, AnnotatorSettings(contrast=0))
-        assert measured == pytest.approx((1 - similarity) / 2, abs=2e-3)
-
-    @given(st.integers(0, 50), st.floats(0.02, 0.3), st.floats(1, 3))
-    @settings(max_examples=20, deadline=None)
-    def test_a_laxer_threshold_marks_no_less(self, seed, color, factor):
-        """Marks only grow when thresholds fall; swapping the images changes nothing."""
-        one, two = photo(seed, 32, 40), photo(seed + 1, 32, 40)
-        strict = annotator.label(one, two, AnnotatorSettings(color=color * factor, structure=0.4))
-        lax = annotator.label(one, two, AnnotatorSettings(color=color, structure=0.2))
-        assert not (strict & ~lax).any()
-        assert np.array_equal(
-            lax, annotator.label(two, one, AnnotatorSettings(color=color, structure=0.2))
-        )
-
-
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        {"name": "somebody"},
-        {"version": 2},
-        {"synthetic": False},
-        {"blur": 0},
-        {"color": 0},
-        {"structure": 1},
-        {"opening": 2},
-        {"margin": 65},
-    ],
-)
-def test_wrong_ones(wrong):
-    """A rule that does not exist, or that says that it is not synthetic, is refused."""
-    with pytest.raises(ValueError, match=r"annotator|thresholds|opening"):
-        AnnotatorSettings(**wrong)

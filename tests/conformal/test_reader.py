@@ -48,22 +48,22 @@ class TestMisread:
 
 class TestSettings:
     def test_they_say_that_a_program_read(self):
-        """The metric's labels are a rule's; which one is recorded, and comes back from JSON."""
+        """A reader labels; which one is recorded, and comes back from JSON."""
         settings = FidelitySettings(metric="text")
-        assert (settings.labels, settings.title, settings.bound) == ("synthetic", "text", 1)
-        assert settings.annotator == ReaderSettings(version=reader.VERSION)
+        assert settings.bound == 1
+        assert settings.reader == ReaderSettings(version=reader.VERSION)
         assert f"text reader rapidocr version {reader.VERSION}, a program" in settings.sentence
         adapter = TypeAdapter(FidelitySettings)
         assert adapter.validate_json(adapter.dump_json(settings)) == settings
         assert settings.missing is None
-        older = FidelitySettings(metric="text", annotator=ReaderSettings(version="1.0"))
+        older = FidelitySettings(metric="text", reader=ReaderSettings(version="1.0"))
         assert older.missing == (
             f"rapidocr 1.0 (here is {reader.VERSION}): the extra “text” brings it"
         )
 
     @pytest.mark.parametrize(
         "wrong",
-        [{"name": "somebody"}, {"synthetic": False}, {"legible": 0}, {"legible": 1}, {"margin": 2}],
+        [{"name": "somebody"}, {"legible": 0}, {"legible": 1}, {"margin": 2}],
     )
     def test_wrong_ones(self, wrong):
         """A reader that does not exist, and thresholds that make no sense, are refused."""

@@ -18,7 +18,6 @@ from app.conformal.indecision import IndecisionSettings
 from app.conformal.lab import normalised_lab
 from app.errors import BadRequest, UpscalerFailed
 from app.evaluation.measure import SampleCache, Samples, decode, encode, image_of
-from app.evaluation.plan import SEMANTIC
 from app.evaluation.report import advice
 from app.sampling.pipeline import Pipeline, measure
 from app.serving.promise import Subject
@@ -222,7 +221,6 @@ async def test_errors_are_those_of_the_core(tmp_path, pair):
         FidelitySettings(blur=2.0, bound=3.0),
         FidelitySettings(metric="pointwise", bound=0.05),
         FidelitySettings(metric="neighborhood_difference"),
-        SEMANTIC,
     ):
         for pipeline in PIPELINES:
             expected = fidelity.error(pair.y, image.prediction(pipeline), settings)

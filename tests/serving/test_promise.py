@@ -51,7 +51,7 @@ class TestGuarantee:
         assert "window" not in promise.statement
         assert (promise.n, promise.bound, promise.alpha) == (20, LAB_BOUND, 0.125)
         assert (promise.kind, promise.delta, promise.method) == ("expectation", None, None)
-        assert (promise.counted_up_to, promise.labels) == (None, None)
+        assert promise.counted_up_to is None
 
     def test_other_outputs(self, calibration):
         """Of larger ones a random window is meant, so the mean over windows; else nothing is."""
@@ -112,7 +112,7 @@ class TestGuarantee:
     def test_a_reader_is_told(self, calibration):
         """Of text the promise says who read it, and what nobody read."""
         text = promised(with_fidelity(calibration, metric="text", bound=1))
-        assert (text.labels, text.metric) == ("synthetic", "text")
+        assert text.metric == "text"
         assert "no word of the truth is read otherwise in the trusted part" in text.sentence
         assert "rapidocr version" in text.statement
         assert any("cannot read in the truth" in reason for reason in text.voids)

@@ -100,7 +100,7 @@ def test_compared(as_admin, api, made):
 
     def other(route):
         found = route.fetch().json()
-        fidelity = {"metric": "semantic", "labels": "synthetic", "bound": 1, "blur": 4}
+        fidelity = {"metric": "structure", "bound": 1, "blur": 4}
         route.fulfill(json={**found, "pipeline": {**found["pipeline"], "fidelity": fidelity}})
 
     page.route(f"**{BASE}/{made}", other)

@@ -33,22 +33,17 @@ test("scenes fit the score, unless people mark the errors or there are too few",
     at("calibrations/create.js"),
     at("calibrations/service.js"),
   ]);
-  const semantic = (labels) => ({
-    metric: "semantic",
-    labels,
-    unit: "label",
-    needs_label: labels === "people",
-  });
-  options.metrics = [semantic("people"), semantic("synthetic")];
-  for (const [labels, n, changes, wanted] of [
-    ["synthetic", 100, {}, 30],
-    ["synthetic", 40, {}, 20],
-    ["synthetic", 39, {}, 0],
-    ["synthetic", 100, { indecision: {} }, 0],
-    ["synthetic", 100, { fit_indecision: 0.5, indecision: {} }, 50],
-    ["people", 100, {}, 0],
+  const metric = (name) => ({ metric: name, unit: "lab", needs_label: name === "semantic" });
+  options.metrics = [metric("semantic"), metric("structure")];
+  for (const [name, n, changes, wanted] of [
+    ["structure", 100, {}, 30],
+    ["structure", 40, {}, 20],
+    ["structure", 39, {}, 0],
+    ["structure", 100, { indecision: {} }, 0],
+    ["structure", 100, { fit_indecision: 0.5, indecision: {} }, 50],
+    ["semantic", 100, {}, 0],
   ])
-    assert.equal(learners(n, { fidelity: semantic(labels), ...changes }), wanted);
+    assert.equal(learners(n, { fidelity: metric(name), ...changes }), wanted);
 });
 
 test("a stretch goes into the configuration as it was typed, and none is none", async () => {

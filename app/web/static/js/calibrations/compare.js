@@ -40,9 +40,9 @@ export async function show(root, query) {
 function reservations(details) {
   const differ = (part) => new Set(details.map((one) => JSON.stringify(part(one)))).size > 1;
   const bounded = ({ pipeline: { fidelity }, bound }) => {
-    const { metric, blur, labels, annotator } = fidelity;
-    const near = metricOf(metric, labels)?.blurs ? blur : null;
-    return { metric, labels, annotator, near, bound: bound ?? fidelity.bound };
+    const { metric, blur, reader } = fidelity;
+    const near = metricOf(metric)?.blurs ? blur : null;
+    return { metric, reader, near, bound: bound ?? fidelity.bound };
   };
   const errors = html`<strong>They bound different errors</strong>Areas cannot be compared: the same number means something else.`;
   const upscalers = html`<strong>They are about different upscalers</strong>Each area is a share of that upscaler’s own
@@ -69,7 +69,7 @@ function facts(detail) {
   const { pipeline, guarantee } = detail;
   const { fidelity, indecision } = pipeline;
   const { kind, delta, method } = guarantee ?? { kind: "expectation" };
-  const isSmoothed = metricOf(fidelity.metric, fidelity.labels)?.blurs;
+  const isSmoothed = metricOf(fidelity.metric)?.blurs;
   const window = `${indecision.estimator} ${indecision.kernel} ${indecision.size}, blur ${indecision.blur}`;
   return {
     Scenes: count(detail.n),
@@ -77,8 +77,8 @@ function facts(detail) {
     "Accepted error": level(detail.default_alpha),
     "Smallest error": level(detail.min_alpha),
     Promise: kind === "high_probability" ? `with probability ${certainty(delta)}, ${method}` : PROMISES[kind],
-    "Counts as an error": metricWords(fidelity.metric, fidelity.labels),
-    "Drawn by": fidelity.annotator,
+    "Counts as an error": metricWords(fidelity.metric),
+    "Read by": fidelity.reader,
     "As a mean over": isSmoothed ? `${fidelity.blur} px` : null,
     "Errors count up to": level(detail.bound ?? fidelity.bound),
     Upscaler: detail.upscaler,

@@ -35,7 +35,7 @@ export async function show(root, query) {
     isCamera, // as few questions as can be
     upscalers,
     upscaler: parent ? parent.upscaler : chosen?.name,
-    metric: options.metrics[0].listed,
+    metric: options.metrics[0].metric,
     gathered: new Gathered(() => store.notify()),
     sending: null, // {sent, total, abort}
     refusal: null, // a template
@@ -120,7 +120,7 @@ function needed({ pairs, scenes }, gathered) {
 
 /** How many of n scenes may fit the score; none where people mark the errors. */
 export function learners(n, { fit_indecision: share, fidelity, indecision }) {
-  if (metricOf(fidelity.metric, fidelity.labels)?.needs_label) return 0;
+  if (metricOf(fidelity.metric)?.needs_label) return 0;
   if (share === undefined)
     return indecision || n < 2 * LEARNERS ? 0 : Math.max(Math.round(USUAL_SHARE * n), LEARNERS);
   const wanted = Math.round(share * n);

@@ -135,7 +135,7 @@ function classTable(classes) {
 }
 
 function tiles(found, promised) {
-  const { metric, labels, bound } = found.pipeline.fidelity;
+  const { metric, bound } = found.pipeline.fidelity;
   const most = level(found.bound ?? bound);
   const area = promised ? percent(promised.trusted_fraction) : "not in the table";
   return figures([
@@ -144,7 +144,7 @@ function tiles(found, promised) {
     ["Trusted area there", area, "mean over the pairs"],
     ["Smallest error", level(found.min_alpha), "that it can promise", `smallest α = B/(n + 1), B = ${most}`],
     ["Calls per picture", count(found.pipeline.samples), "of the model", "M"],
-    ["Counts as an error", metricWords(metric, labels), "", "metric D"],
+    ["Counts as an error", metricWords(metric), "", "metric D"],
   ]);
 }
 

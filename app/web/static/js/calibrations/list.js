@@ -113,7 +113,6 @@ function table(rows, details, upscalers, act) {
 function line(row, rows, { found, place }, act) {
   const before = row.active && rows.find(({ id }) => id === row.previous);
   const own = found?.thresholds.find(({ alpha }) => alpha === row.default_alpha);
-  const { metric = row.metric, labels } = found?.pipeline.fidelity ?? {};
   const small = (words, run, label = words) => button(words, run, { kind: "small", label });
   return html`<tr data-id=${row.id}>
     <td>
@@ -132,7 +131,7 @@ function line(row, rows, { found, place }, act) {
     <td class="number" data-head="Trusted area">${own ? `${percent(own.trusted_fraction)} at error ${level(row.default_alpha)}` : "…"}</td>
     <td class="number" data-head="Scenes">${count(row.n)}</td>
     <td class="number" data-head="Smallest error">${level(row.min_alpha)}</td>
-    <td class="bounds" data-head="Counts as an error">${promiseWords({ ...row, metric, labels })}</td>
+    <td class="bounds" data-head="Counts as an error">${promiseWords(row)}</td>
     <td data-head="Made">${time(row.created_at)}</td>
     <td class="actions">
       ${before ? small(`Back to ${service.title(before)}`, () => act.activate(before, true)) : nothing}

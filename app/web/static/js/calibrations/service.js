@@ -130,8 +130,5 @@ export async function load() {
 /** An estimator by its name; undefined where the service has none such. */
 export const estimatorOf = (name) => options.estimators.find((row) => row.estimator === name);
 
-/** A metric by its settings, or by its name in lists; undefined where the service has none such. */
-export const metricOf = (name, labels) =>
-  options.metrics.find((row) =>
-    labels === undefined ? row.listed === name : row.metric === name && row.labels === labels,
-  );
+/** A metric by its name; undefined where the service has none such. */
+export const metricOf = (name) => options.metrics.find((row) => row.metric === name);

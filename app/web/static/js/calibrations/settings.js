@@ -38,7 +38,7 @@ const MADE = Object.entries({
   own: "In one way of your own",
 });
 
-export const boundOf = ({ metric, labels, bound }) => bound ?? metricOf(metric, labels).counted_up_to;
+export const boundOf = ({ metric, bound }) => bound ?? metricOf(metric).counted_up_to;
 
 /** state: {upscalers, upscaler, metric}; set(changes) when one of those is chosen. */
 export function settingsFields({ upscalers, upscaler, metric, isCamera }, set) {
@@ -115,11 +115,10 @@ const degradations = () =>
  * service decides. @returns {any}
  */
 export function configOf(form, given) {
-  const { metric: listed, made, fidelity, guarantee, indecision, degradation, ...rest } = documentOf(form);
-  const { metric, labels } = metricOf(listed);
+  const { metric, made, fidelity, guarantee, indecision, degradation, ...rest } = documentOf(form);
   return {
     ...rest,
-    fidelity: { ...fidelity, metric, labels },
+    fidelity: { ...fidelity, metric },
     ...(indecision.estimator && { indecision }),
     ...(guarantee.kind === "high_probability" && { guarantee }),
     ...(!given && made === "own" && { degradation }),

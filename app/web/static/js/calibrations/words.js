@@ -14,15 +14,14 @@ const FIELD_WORDS = {
 
 export const above = html`<p class="hint"><a href="/calibrations">Calibrations</a></p>`;
 
-/** `labels`: who marked the differences of a semantic metric. */
-export const metricWords = (metric, labels) => metricOf(metric, labels)?.words ?? metric;
+export const metricWords = (metric) => metricOf(metric)?.words ?? metric;
 
 export const howSure = ({ kind, delta }) =>
   kind === "high_probability" ? `with probability ${certainty(delta ?? 0.1)}` : "";
 
-export function promiseWords({ metric, labels, guarantee, delta }) {
+export function promiseWords({ metric, guarantee, delta }) {
   const how = howSure({ kind: guarantee, delta });
-  return [metricWords(metric, labels), how].filter(Boolean).join(", ");
+  return [metricWords(metric), how].filter(Boolean).join(", ");
 }
 
 /** The pipeline for people. */
@@ -46,8 +45,8 @@ export function pipelineTerms({ samples, scale, prediction, indecision, fidelity
     estimatorOf(indecision.estimator)?.smooths === false
       ? `σ ${indecision.fit?.name ?? indecision.estimator}`
       : `σ ${indecision.estimator} ${indecision.kernel} ${indecision.size}, blur ${indecision.blur}`,
-    `D ${metricWords(fidelity.metric, fidelity.labels)}`,
-    metricOf(fidelity.metric, fidelity.labels)?.blurs && `blur ${fidelity.blur}`,
+    `D ${metricWords(fidelity.metric)}`,
+    metricOf(fidelity.metric)?.blurs && `blur ${fidelity.blur}`,
   ];
   return parts.filter(Boolean).join(" · ");
 }

@@ -214,7 +214,7 @@ function conditions({ guarantee }) {
 
 function details(result) {
   const { guarantee } = result;
-  const { error, labels, bound, n, pairs } = guarantee;
+  const { error, bound, n, pairs } = guarantee;
   const kind = result.input_class;
   const rows = [
     ["Upscaler", `${result.upscaler}, ×${result.scale}`],
@@ -224,7 +224,7 @@ function details(result) {
     ["Answers of the model", count(result.samples)],
     ["Seed", String(result.seed)],
     ["What is returned", result.prediction === "mean" ? "the mean of the answers" : "the first answer"],
-    ["Counts as an error", `${error}${labels ? `, labels: ${labels}` : ""}, up to ${level(bound)}`],
+    ["Counts as an error", `${error}, up to ${level(bound)}`],
     ["Kind of picture", result.group ?? "any"],
     kind && ["Kind of upload", `${kind.title}, ${count(kind.n)} scenes of this kind`],
     ["Calibration", `${result.calibration}, ${count(n)} scenes, ${count(pairs)} pairs`],
