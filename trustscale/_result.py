@@ -30,7 +30,6 @@ class Guarantee(TypedDict, total=False):
 
     kind: str
     delta: float | None
-    method: str | None
     tolerance: float | None
     level: float | None
     menu: list[float] | None

@@ -110,7 +110,6 @@ class GuaranteeFacts(BaseModel):
 
     kind: GuaranteeKind
     delta: float | None
-    method: str | None
     tolerance: float | None = Field(None, description="probability: τ, that few pictures exceed.")
     level: float | None = Field(None, description="probability: β, the share of those that do.")
     menu: list[float] | None = Field(None, description="post_hoc: the α that can be chosen.")

@@ -112,7 +112,7 @@ class GuaranteeSettings(BaseModel, ABC):
         scenes: Iterable[Hashable] | None = None,
         highest: float = LARGEST,
     ) -> StepCurve:
-        """The curve of these images; for `wsr` the order of scenes may not depend on losses."""
+        """The curve of these images; the order of scenes may not depend on losses."""
 
     def minimal_n(self, alpha: float, bound: float) -> int:
         """The number of scenes below which no pixel can be trusted at α, whatever their losses."""
@@ -166,20 +166,16 @@ class HighProbability(GuaranteeSettings):
 
     kind: Literal["high_probability"] = "high_probability"
     delta: float = Field(0.1, gt=0, lt=1)
-    method: Literal["hoeffding_bentkus", "wsr"] = "hoeffding_bentkus"
 
     def curve(self, staircases: Iterable[Staircase], bound: float, **about: Any) -> StepCurve:
-        return HighProbabilityCurve.from_staircases(
-            staircases, bound, delta=self.delta, method=self.method, **about
-        )
+        return HighProbabilityCurve.from_staircases(staircases, bound, delta=self.delta, **about)
 
     def minimal_n(self, alpha: float, bound: float) -> int:
-        return hp.minimal_n(alpha, bound, self.delta, self.method)
+        return hp.minimal_n(alpha, bound, self.delta)
 
     def leakage_bound(self, alpha: float, n: int, n_leaked: int, bound: float) -> float | None:
-        if self.method == "wsr":
-            return None
-        return hp.leakage_bound(alpha, n, n_leaked, bound, self.delta)
+        del alpha, n, n_leaked, bound
+        return None
 
 
 class Probability(GuaranteeSettings):
@@ -331,7 +327,7 @@ AnyGuarantee: TypeAlias = Annotated[
 ]
 GuaranteeKind = Literal["expectation", "high_probability", "probability", "post_hoc"]
 
-FACTS: Final = ("kind", "delta", "method", "tolerance", "level", "menu", "between")
+FACTS: Final = ("kind", "delta", "tolerance", "level", "menu", "between")
 """What `facts` of any kind names."""
 
 _ANY: Final[TypeAdapter[GuaranteeSettings]] = TypeAdapter(AnyGuarantee)

@@ -257,7 +257,7 @@ def _describe(guarantee: dict[str, Any]) -> str:
         case "expectation":
             return "in expectation over calibrations and images"
         case "high_probability":
-            return f"in expectation over images{likely} ({guarantee['method']})"
+            return f"in expectation over images{likely}"
         case "post_hoc":
             if guarantee["menu"]:
                 which = f"of {', '.join(f'{alpha:g}' for alpha in guarantee['menu'])}"

@@ -83,10 +83,6 @@ class _Guarantee:
             "(high_probability: 0.1 by default; probability)."
         ),
     ] = None
-    method: Annotated[
-        str | None,
-        typer.Option(help="high_probability: the test behind it, hoeffding_bentkus or wsr."),
-    ] = None
     tolerance: Annotated[
         float | None, typer.Option(help="τ: the error that few pictures exceed (probability).")
     ] = None
@@ -133,7 +129,6 @@ _KIND_OF: Final = {
     "tolerance": "probability",
     "level": "probability",
     "delta": "high_probability",
-    "method": "high_probability",
 }
 """The guarantee that an option implies; of several the first."""
 

@@ -13,19 +13,17 @@ p(t, A) ≤ δ is U(t) ≤ A for the upper confidence bound U(t) = inf{A : p(t, 
 thresholds pass if max_{s ≤ t} U(s) ≤ A, and this running maximum, times B, is a step curve with the
 thresholds of all α. Each α fixed in advance has its promise; the bound is not simultaneous over α.
 
-**Three p-values** of n independent values x_i in [0, 1] of one law with expectation μ. All fall
+**Two p-values** of n independent values x_i in [0, 1] of one law with expectation μ. Both fall
 when A grows.
 
+- *WSR betting* (Waudby-Smith and Ramdas 2020, as in Bates et al. 2021): the wealth K_j =
+  Π_{i ≤ j} (1 − λ_i (x_i − A)), where λ_i ∈ [0, 1] depends on x_1 … x_{i−1} only, is a
+  supermartingale if μ ≥ A, so 1/max_j K_j is a p-value (Ville). It gains where the values vary
+  little. It takes the scenes in turn, so their order must be independent of their losses, which an
+  order by names (of cameras, of days) need not be. On the shipped calibrations it trusts .08 to .09
+  more than the bound of Hoeffding and Bentkus at every α, in each of the 24 classes.
 - *Clopper-Pearson* is exact for values that are 0 or 1, k of them 1: the A with P(Bin(n, A) ≤ k) =
   δ. A scene is lost if one of its crops is.
-- *Hoeffding-Bentkus* (Bates et al. 2021, Angelopoulos et al. 2021) uses the mean x̄ only:
-  min(exp(−n h₁(min(x̄, A), A)), e · P(Bin(n, A) ≤ ⌈n x̄⌉)), with h₁(x, y) = x log(x/y) + (1 − x)
-  log((1 − x)/(1 − y)). The theorem needs the ceiling.
-- *WSR betting* (Waudby-Smith and Ramdas 2020, as in Bates et al.): the wealth K_j = Π_{i ≤ j}
-  (1 − λ_i (x_i − A)), where λ_i ∈ [0, 1] depends on x_1 … x_{i−1} only, is a supermartingale if
-  μ ≥ A, so 1/max_j K_j is a p-value (Ville). It gains where the values vary little. It takes the
-  scenes in turn, so their order must be independent of their losses, which an order by names (of
-  cameras, of days) need not be.
 """
 
 from __future__ import annotations
@@ -39,19 +37,15 @@ import numpy as np
 import scipy
 from numpy.typing import ArrayLike, NDArray
 
-from app.conformal.curve import LARGEST, UNIT, StepCurve, by_scene, mean_loss, summed
+from app.conformal.curve import LARGEST, StepCurve, by_scene
 from app.conformal.staircase import Staircase
 
-Method = Literal["hoeffding_bentkus", "wsr", "clopper_pearson"]
+Method = Literal["wsr", "clopper_pearson"]
 
-_MOST_LEVELS = 1 << 16  # a curve with more breakpoints is thinned, on the safe side
 _BLOCK = 256  # thresholds per block of the WSR bound: its temporaries stay small
 _MOST_SEARCHED = 5_000  # scenes, up to which the least number for WSR is looked for exactly
 
 _BISECTIONS = 20  # of the WSR bound: it is at most 2^-20 too large
-
-# Of larger means the bound is 1: its root is too close to the mean.
-_SHORT_OF_1 = 1 - 1e-9
 
 # Bounds in floating point are enlarged by more than their error.
 SAFE = 1 + 1e-10
@@ -77,7 +71,7 @@ class HighProbabilityCurve(StepCurve):
         bound: float,
         *,
         delta: float,
-        method: Method = "hoeffding_bentkus",
+        method: Method = "wsr",
         scenes: Iterable[Hashable] | None = None,
         highest: float = LARGEST,
     ) -> HighProbabilityCurve:
@@ -109,13 +103,10 @@ class HighProbabilityCurve(StepCurve):
         )
 
 
-def minimal_n(
-    alpha: float, bound: float, delta: float, method: Method = "hoeffding_bentkus"
-) -> int:
+def minimal_n(alpha: float, bound: float, delta: float, method: Method = "wsr") -> int:
     """The smallest n for which n scenes without any loss certify α; useful masks need more.
 
-    For Hoeffding-Bentkus about log(1/δ)/−log(1 − α/B). For WSR and more than 5,000 scenes, a
-    necessary number: log(1/δ)/log(1 + α/B).
+    For WSR and more than 5,000 scenes, a necessary number: log(1/δ)/log(1 + α/B).
 
     Raises:
         ValueError: alpha or bound is not a positive number, or delta is not in (0, 1).
@@ -135,32 +126,6 @@ def minimal_n(
     return n
 
 
-def leakage_bound(alpha: float, n: int, n_leaked: int, bound: float, delta: float) -> float:
-    """What is left of α when `n_leaked` of n scenes were trained on (Hoeffding-Bentkus).
-
-    At a threshold that passes, the mean of all n is at most x* = sup{x̄ : U_n(x̄) ≤ α/B}, so the
-    losses of the n_new others sum to at most n x*, even if the leaked ones have none: with
-    probability ≥ 1 − δ over the others the expected loss is at most B · U_n_new(n x*/n_new), and
-    never more than B.
-
-    Raises:
-        ValueError: n_leaked outside [0, n], or delta is not in (0, 1).
-    """
-    _check_delta(delta)
-    if not 0 <= n_leaked <= n:
-        raise ValueError(f"n_leaked must be between 0 and n = {n}, got {n_leaked}")
-    fresh = n - n_leaked
-    if fresh == 0 or alpha >= bound:
-        return bound
-    low, high = 0.0, 1.0  # x* lies below `high`
-    for _ in range(50):
-        middle = (low + high) / 2
-        passes = hoeffding_bentkus_bound(np.array([middle]), n, delta)[0] * bound <= alpha
-        low, high = (middle, high) if passes else (low, middle)
-    mean = np.array([min(1.0, n * high / fresh)])
-    return min(bound, float(hoeffding_bentkus_bound(mean, fresh, delta)[0]) * bound)
-
-
 def _check_delta(delta: float) -> None:
     if not 0 < delta < 1:
         raise ValueError("delta must be between 0 and 1")
@@ -172,28 +137,7 @@ def _floor(n: int, delta: float, method: Method) -> float:
         return 1.0
     if method == "wsr":
         return float(wsr_bound(np.zeros(n), delta))
-    if method == "clopper_pearson":
-        return float(clopper_pearson_bound(0, n, delta))
-    return float(hoeffding_bentkus_bound(np.zeros(1), n, delta)[0])
-
-
-def _hoeffding_bentkus_steps(
-    scenes: Sequence[Sequence[Staircase]], bound: float, delta: float
-) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
-    """The levels, and U from each on.
-
-    U does not fall in the mean, so thinning gives a level the mean of a later one.
-    """
-    n, (levels, totals) = len(scenes), summed([mean_loss(crops) for crops in scenes])
-    if len(totals) > _MOST_LEVELS:
-        group = (totals / totals[-1] * (_MOST_LEVELS - 1)).astype(np.int64)
-        first = np.diff(group, prepend=-1) > 0
-        levels, totals = levels[first], totals[np.append(first[1:], True)]
-    if not n:
-        return levels, np.empty(0)
-    one = math.floor(bound * UNIT)  # a loss of B; rounded down, so that x is rounded up
-    mean = np.minimum(totals / (n * one), 1.0)
-    return levels, hoeffding_bentkus_bound(mean, n, delta, ceiling=-(-totals // one))
+    return float(clopper_pearson_bound(0, n, delta))
 
 
 def _wsr_steps(
@@ -238,7 +182,6 @@ def _clopper_pearson_steps(
 
 
 _STEPS = {
-    "hoeffding_bentkus": _hoeffding_bentkus_steps,
     "wsr": _wsr_steps,
     "clopper_pearson": _clopper_pearson_steps,
 }
@@ -254,43 +197,10 @@ def rounded_down(levels: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def clopper_pearson_bound(count: ArrayLike, n: int, delta: float) -> NDArray[np.float64]:
     """U with P(Bin(n, U) ≤ k) = δ, rounded up, for `count` k of n values that are 1, any shape."""
-    return np.asarray(np.minimum(_binomial_bound(count, n, delta) * SAFE, 1.0))
-
-
-def _binomial_bound(count: ArrayLike, n: int, delta: float) -> NDArray[np.float64]:
     k = np.asarray(count, np.float64)
     inside = np.minimum(k, n - 1)  # P(Bin(n, A) ≤ k) = 1 − I_A(k + 1, n − k)
-    return np.where(k < n, scipy.special.betainccinv(inside + 1, n - inside, delta), 1.0)
-
-
-def hoeffding_bentkus_p_value(mean: ArrayLike, n: int, alpha: ArrayLike) -> NDArray[np.float64]:
-    """P-value of "E[x] exceeds A", for the mean x̄ of n ≥ 1 independent x in [0, 1].
-
-    `alpha` is A in (0, 1), broadcast against the mean. float64; it may exceed 1.
-    """
-    x, share = np.asarray(mean, np.float64), np.asarray(alpha, np.float64)
-    hoeffding = np.exp(-n * _divergence(np.minimum(x, share), share))
-    bentkus = math.e * scipy.special.bdtr(np.ceil(n * x), n, share)
-    return np.asarray(np.minimum(hoeffding, bentkus))
-
-
-def hoeffding_bentkus_bound(
-    mean: NDArray[np.float64], n: int, delta: float, *, ceiling: NDArray[np.int64] | None = None
-) -> NDArray[np.float64]:
-    """U = inf{A : p(A) ≤ δ} of the Hoeffding-Bentkus p-value, rounded up: float64 [k] in (0, 1].
-
-    Args:
-        mean: x̄, float64 [k] in [0, 1], of n ≥ 1 values; U does not fall in it.
-        n: number of values.
-        delta: δ in (0, 1).
-        ceiling: ⌈n x̄⌉ [k], where it is known exactly.
-    """
-    if ceiling is None:
-        ceiling = np.ceil(n * mean).astype(np.int64)
-    k, place = np.unique(np.minimum(ceiling, n), return_inverse=True)
-    bentkus = _binomial_bound(k, n, delta / math.e)[place]
-    least = np.minimum(_hoeffding_bound(mean, n, delta), bentkus)
-    return np.asarray(np.minimum(least * SAFE, 1.0))
+    bound = np.where(k < n, scipy.special.betainccinv(inside + 1, n - inside, delta), 1.0)
+    return np.asarray(np.minimum(bound * SAFE, 1.0))
 
 
 def wsr_bound(x: NDArray[np.float64], delta: float) -> NDArray[np.float64]:
@@ -307,35 +217,6 @@ def wsr_bound(x: NDArray[np.float64], delta: float) -> NDArray[np.float64]:
         high = np.where(passes, middle, high)
         low = np.where(passes, low, middle)
     return high
-
-
-def _divergence(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
-    """h₁(x, y), 0 log 0 being 0."""
-    return np.asarray(scipy.special.rel_entr(x, y) + scipy.special.rel_entr(1 - x, 1 - y))
-
-
-def _hoeffding_bound(mean: NDArray[np.float64], n: int, delta: float) -> NDArray[np.float64]:
-    """The A > x̄ with n h₁(x̄, A) = log(1/δ), by Newton's method from above.
-
-    h₁ is convex and rises in A > x̄, so the iterates fall towards the root and never pass it.
-    """
-    target = math.log(1 / delta) / n
-    inside = mean < _SHORT_OF_1
-    x = mean[inside]
-    # Two values above the root: h₁ ≥ 2(A − x)² (Pinsker), and h₁ without its x log(1/A) ≥ 0.
-    pinsker = x + math.sqrt(target / 2)
-    rest = -np.expm1((np.log1p(-x) * (1 - x) - target + scipy.special.xlogy(x, x)) / (1 - x))
-    share = np.minimum(np.where(pinsker < 1, pinsker, 1.0), rest)
-    share = np.minimum(share, np.nextafter(1.0, 0.0))
-    for _ in range(60):
-        excess = _divergence(x, share) - target
-        step = np.maximum(excess, 0) * share * (1 - share) / (share - x)
-        share = share - step
-        if not (step > 1e-15 * share).any():
-            break
-    bound = np.ones(mean.shape)
-    bound[inside] = share
-    return bound
 
 
 def _bets(x: NDArray[np.float64], delta: float) -> NDArray[np.float64]:

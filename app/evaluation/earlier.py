@@ -25,10 +25,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
+import scipy
+from numpy.typing import ArrayLike, NDArray
 
 from app.conformal.fidelity import FidelitySettings
-from app.conformal.high_probability import hoeffding_bentkus_p_value
 from app.conformal.lab import Pixels
 from app.evaluation.measure import Image
 from app.evaluation.plots import Record
@@ -84,6 +84,21 @@ def miss_curve(truth: Pixels, prediction: Pixels, widths: Widths) -> NDArray[np.
     every = np.arange(_LEVELS)
     outside = farther[every, _reach(LAMBDAS[:, None], every)].sum(axis=1)
     return np.asarray(outside / truth.size)
+
+
+def hoeffding_bentkus_p_value(mean: ArrayLike, n: int, alpha: ArrayLike) -> NDArray[np.float64]:
+    """P-value of "E[x] exceeds A", for the mean x̄ of n ≥ 1 independent x in [0, 1].
+
+    min(exp(−n h₁(min(x̄, A), A)), e · P(Bin(n, A) ≤ ⌈n x̄⌉)) with the Kullback-Leibler divergence h₁
+    of two Bernoulli laws. `alpha` is A in (0, 1), broadcast against the mean. The value may
+    exceed 1.
+    """
+    x, share = np.asarray(mean, np.float64), np.asarray(alpha, np.float64)
+    below = np.minimum(x, share)
+    divergence = scipy.special.rel_entr(below, share)
+    divergence = divergence + scipy.special.rel_entr(1 - below, 1 - share)
+    bentkus = math.e * scipy.special.bdtr(np.ceil(n * x), n, share)
+    return np.asarray(np.minimum(np.exp(-n * divergence), bentkus))
 
 
 def interval_scale(

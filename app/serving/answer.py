@@ -69,7 +69,6 @@ class Guarantee(BaseModel):
     delta: float | None = Field(
         None, description="δ, the probability that this calibration does not keep the promise."
     )
-    method: str | None = Field(None, description="With high probability: the test behind it.")
     tolerance: float | None = Field(
         None, description="probability: τ, which the largest error exceeds in few pictures."
     )

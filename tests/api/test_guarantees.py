@@ -13,7 +13,7 @@ from tests.api.gateway import check_problem, ended, gateway, pixels, post, text_
 from tests.factories import encoded, in_groups, photo
 from tests.fakes import FakeUpscaler
 
-LIKELY = {"kind": "high_probability", "delta": 0.2, "method": "wsr"}
+LIKELY = {"kind": "high_probability", "delta": 0.2}
 SETTINGS = guarantee_of(LIKELY)
 FACTS = SETTINGS.facts()
 ALPHA = 0.15  # that 24 pairs can hold with probability 0.8, for a part of each image

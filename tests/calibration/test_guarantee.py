@@ -18,7 +18,7 @@ from app.calibration.guarantee import (
 )
 from app.calibration.insight import coarser, leaked
 from app.conformal import HighProbabilityCurve, RiskCurve, Staircase
-from app.conformal.high_probability import leakage_bound, minimal_n
+from app.conformal.high_probability import minimal_n
 from app.errors import BadRequest
 from app.sampling.draw import PAIRS, Throughput
 from app.sampling.pipeline import Pipeline
@@ -27,7 +27,7 @@ from tests.factories import changed, in_groups
 from tests.fakes import FakeUpscaler
 
 LIKELY = HighProbability()
-BETS = HighProbability(delta=0.2, method="wsr")
+SURER = HighProbability(delta=0.02)
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +47,7 @@ def under(calibration, guarantee, pairs=None):
     [
         Expectation(),
         LIKELY,
-        BETS,
+        SURER,
         Probability(tolerance=0.2),
         Probability(tolerance=0.2, delta=0.1),
         PostHoc(),
@@ -65,20 +65,20 @@ def likely(calibration):
 
 
 class TestRecord:
-    @pytest.mark.parametrize("settings", [LIKELY, BETS])
+    @pytest.mark.parametrize("settings", [LIKELY, SURER])
     def test_the_curve_is_that_of_the_guarantee(self, grouped, settings):
-        """δ and method are part of file and id, as the groups are, and make the curve."""
+        """δ is part of file and id, as the groups are, and makes the curve."""
         made = under(grouped, settings)
         again = file.load(file.dump(made))
         assert (again.id, again.guarantee) == (made.id, settings)
         assert again.groups == {"day": 4, "night": 6}
         assert again.id != grouped.id
         expected = HighProbabilityCurve.from_staircases(
-            grouped.staircases, grouped.bound, delta=settings.delta, method=settings.method
+            grouped.staircases, grouped.bound, delta=settings.delta
         )
         np.testing.assert_array_equal(again.curve.risks, expected.risks)
         np.testing.assert_array_equal(again.curve.thresholds, expected.thresholds)
-        assert again.minimal_n(0.1) == minimal_n(0.1, made.bound, settings.delta, settings.method)
+        assert again.minimal_n(0.1) == minimal_n(0.1, made.bound, settings.delta)
         assert (again.head.guarantee, again.head.delta) == ("high_probability", settings.delta)
 
     @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ class TestRecord:
         ],
     )
     def test_refuses(self, wrong):
-        """δ and β are probabilities, τ is named, risk levels rise; kind and method are known."""
+        """δ and β are probabilities, τ is named, risk levels rise; the kind is known."""
         with pytest.raises(ValueError, match="validation error"):
             guarantee_of({"kind": "high_probability", **wrong})
 
@@ -117,13 +117,12 @@ def test_a_group_is_a_calibration_of_its_pairs(grouped):
 
 class TestInsight:
     def test_leakage(self, likely, calibration):
-        """Each guarantee has its bound; for bets none is known."""
-        assert leaked(likely, 0) == leakage_bound(0.1, 12, 0, likely.bound, 0.1) >= 0.1
+        """In expectation there is a bound; with high probability none is known."""
         assert leaked(calibration, 2) == pytest.approx(0.1 * 13 / 11)
         with pytest.raises(BadRequest, match="between 0 and n"):
-            leaked(likely, 13)
+            leaked(calibration, 13)
         with pytest.raises(BadRequest, match="for this guarantee"):
-            leaked(under(likely, BETS), 1)
+            leaked(likely, 1)
 
     def test_leakage_may_be_in_one_class(self, calibration):
         """The bound holds for every class of uploads, so it is that of the one it hurts most."""
@@ -148,12 +147,12 @@ def test_content_decides_the_order(calibration):
         for pair, name in zip(pairs, reversed(names), strict=True)
     ]
     first, *others = (
-        under(calibration, BETS, some).curve for some in (pairs, pairs[::-1], renamed)
+        under(calibration, LIKELY, some).curve for some in (pairs, pairs[::-1], renamed)
     )
     for other in others:
         np.testing.assert_array_equal(other.risks, first.risks)
     easy_first = sorted(pairs, key=lambda pair: pair.staircase.errors[0])
-    sorted_by_loss = BETS.curve([pair.staircase for pair in easy_first], calibration.bound)
+    sorted_by_loss = LIKELY.curve([pair.staircase for pair in easy_first], calibration.bound)
     assert not np.array_equal(sorted_by_loss.risks, first.risks)  # the order matters
 
 

@@ -34,14 +34,14 @@ def test_here_and_there(at, run, place):
     (place / "names.txt").write_text("A by B\nC by D\n", "utf-8")
     arguments = (*MAKE, "--name", "mine", "--alpha", 0.3, "--grey", "--noise", 2, "--jpeg", 90)
     arguments += ("--note", "a note", "--attributions", "names.txt", "--group-by", "folder")
-    arguments += ("--guarantee", "high_probability", "--delta", 0.3, "--method", "wsr")
+    arguments += ("--guarantee", "high_probability", "--delta", 0.3)
     here = run(*arguments, "--export", "here.calibration").json
     there = at(*arguments, "--export", "there.calibration")
     assert there.err.startswith("job-")
     assert (here["n"], here["name"], here["default_alpha"]) == (6, "mine", 0.3)
     assert (here["degradation"]["noise"], here["degradation"]["jpeg"]) == (2, 90)
     assert [(row["group"], row["n"]) for row in here["groups"]] == [("day", 4), ("night", 2)]
-    assert (here["guarantee"]["delta"], here["guarantee"]["method"]) == (0.3, "wsr")
+    assert here["guarantee"]["delta"] == 0.3
     assert here["thresholds"][0] == {"alpha": 0.025, "threshold": "-inf", "trusted_fraction": 0}
     for made, name in ((here, "here"), (there.json, "there")):
         assert made["state"] == "ready"
@@ -51,7 +51,7 @@ def test_here_and_there(at, run, place):
     same = here.keys() - {"id", "created_at", "provenance", "pictures"}
     assert {name: there.json[name] for name in same} == {name: here[name] for name in same}
     text = run("calibrations", "show", here["id"]).out
-    assert "with probability 0.7 (wsr)" in text
+    assert "with probability 0.7" in text
     assert "night: 2 scenes" in text
 
 

@@ -14,8 +14,7 @@ BOUND, DELTA = 2.0, 0.1
 
 CURVES = {
     "expectation": RiskCurve.from_staircases,
-    "hoeffding_bentkus": partial(HighProbabilityCurve.from_staircases, delta=DELTA),
-    "wsr": partial(HighProbabilityCurve.from_staircases, delta=DELTA, method="wsr"),
+    "high_probability": partial(HighProbabilityCurve.from_staircases, delta=DELTA),
 }
 """Every guarantee, by name."""
 

@@ -6,7 +6,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from app.conformal.high_probability import hoeffding_bentkus_p_value
 from app.evaluation import earlier
 
 
@@ -52,7 +51,7 @@ class TestIntervals:
             for truth, prediction, samples in map(drawn, range(60))
         ]
         scale = earlier.interval_scale(curves, alpha=0.2, delta=0.1)
-        p = hoeffding_bentkus_p_value(np.mean(curves, axis=0), 60, 0.2)
+        p = earlier.hoeffding_bentkus_p_value(np.mean(curves, axis=0), 60, 0.2)
         index = int(np.flatnonzero(scale == earlier.LAMBDAS)[0])
         assert max(p[index:]) <= 0.1 < p[index - 1]
         assert np.mean(curves, axis=0)[index] < 0.2
@@ -113,3 +112,14 @@ class TestExampleB1:
         assert violated[0]  # the step of the paper's proof: λ = 1 when all are perfect
         probability = float(self.chances @ violated)
         assert probability >= self.TAU > self.DELTA
+
+
+def test_the_p_value_is_mapies():
+    """It equals that of an independent implementation."""
+    oracle = pytest.importorskip("mapie.risk_control.methods").compute_hoeffding_bentkus_p_value
+    random = np.random.default_rng(0)
+    for n in (1, 7, 50, 2000):
+        mean = np.concatenate([[0, 0.5, 1], random.random(100), random.random(100) / n])
+        alpha = np.array([0.01, 0.05, 0.3, 0.9])
+        found = earlier.hoeffding_bentkus_p_value(mean[:, None], n, alpha)
+        np.testing.assert_allclose(found, oracle(mean, n, alpha), atol=1e-12)

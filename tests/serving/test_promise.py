@@ -50,7 +50,7 @@ class TestGuarantee:
             assert words in promise.statement
         assert "window" not in promise.statement
         assert (promise.n, promise.bound, promise.alpha) == (20, LAB_BOUND, 0.125)
-        assert (promise.kind, promise.delta, promise.method) == ("expectation", None, None)
+        assert (promise.kind, promise.delta) == ("expectation", None)
         assert promise.counted_up_to is None
 
     def test_other_outputs(self, calibration):

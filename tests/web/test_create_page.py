@@ -130,14 +130,13 @@ def test_groups_and_promises(as_admin, api, tmp_path):
     page.get_by_role("button", name="Another promise").click()
     dialog = page.get_by_role("dialog")
     dialog.get_by_label("Name").fill("surer")
-    dialog.get_by_label("Method").select_option("wsr")
     dialog.get_by_label("Risk of a bad draw").fill("0.014")
     dialog.get_by_role("button", name="Make it").click()
     page.wait_for_url(lambda url: "id=cal-" in url and made not in url)
     expect(page.get_by_role("heading", level=1)).to_have_text("surer")
     promise = page.locator(".tile", has_text="Accepted error")
     expect(promise).to_contain_text("with probability 98.6 %")
-    assert api.get(f"{BASE}/{page.url.rpartition('=')[2]}")["guarantee"]["method"] == "wsr"
+    assert api.get(f"{BASE}/{page.url.rpartition('=')[2]}")["guarantee"]["delta"] == 0.014
 
 
 def test_the_service_has_the_last_word(as_admin):

@@ -49,7 +49,7 @@ test("scenes fit the score, unless people mark the errors or there are too few",
 test("a stretch goes into the configuration as it was typed, and none is none", async () => {
   const { configOf } = await at("calibrations/settings.js");
   const { options } = await at("calibrations/service.js");
-  options.metrics = [{ listed: "intensity", metric: "intensity", counted_up_to: 0.5 }];
+  options.metrics = [{ metric: "intensity", counted_up_to: 0.5 }];
   const chosen = { metric: "intensity", "guarantee.kind": "expectation", "indecision.estimator": "" };
   const numbers = { "indecision.size": "7", "fidelity.blur": "4" };
   const form = (stretch) => ({
@@ -59,14 +59,17 @@ test("a stretch goes into the configuration as it was typed, and none is none", 
   assert.ok(!("stretch" in configOf(form(""), true)));
 });
 
-test("models that the service chooses from can be calibrated together", async () => {
-  const { settingsFields } = await at("calibrations/settings.js");
-  const { options } = await at("calibrations/service.js");
-  options.metrics = [{ listed: "neighborhood", title: "", counted_up_to: 0.5 }];
-  const offered = (...upscalers) => textOf(settingsFields({ upscalers, metric: "neighborhood" }, () => {}));
-  const [one, other] = [named("a"), named("b")].map((upscaler) => ({ ...upscaler, default: true }));
-  assert.match(offered(one, other), /auto: which model/);
-  assert.doesNotMatch(offered(one, named("b")), /auto: which model/);
+test("a promise with high probability needs as many pairs as the service says", async () => {
+  const { minimalAlpha, minimalCount } = await at("calibrations/pairing.js");
+  for (const [delta, alpha, n] of [
+    [0.1, 0.2, 7],
+    [0.1, 0.05, 25],
+    [0.01, 0.01, 236],
+  ]) {
+    const asked = { bound: 0.5, guarantee: { kind: "high_probability", delta } };
+    assert.equal(minimalCount({ alpha, ...asked }), n);
+    assert.ok(minimalAlpha({ n, ...asked }) <= alpha && minimalAlpha({ n: n - 1, ...asked }) > alpha);
+  }
 });
 
 test("one sentence says whether inputs look as usual and whether the promise holds", async () => {

@@ -68,7 +68,7 @@ function settings(details, names) {
 function facts(detail) {
   const { pipeline, guarantee } = detail;
   const { fidelity, indecision } = pipeline;
-  const { kind, delta, method } = guarantee ?? { kind: "expectation" };
+  const { kind, delta } = guarantee ?? { kind: "expectation" };
   const isSmoothed = metricOf(fidelity.metric)?.blurs;
   const window = `${indecision.estimator} ${indecision.kernel} ${indecision.size}, blur ${indecision.blur}`;
   return {
@@ -76,7 +76,7 @@ function facts(detail) {
     Pairs: count(detail.pairs),
     "Accepted error": level(detail.default_alpha),
     "Smallest error": level(detail.min_alpha),
-    Promise: kind === "high_probability" ? `with probability ${certainty(delta)}, ${method}` : PROMISES[kind],
+    Promise: kind === "high_probability" ? `with probability ${certainty(delta)}` : PROMISES[kind],
     "Counts as an error": metricWords(fidelity.metric),
     "Read by": fidelity.reader,
     "As a mean over": isSmoothed ? `${fidelity.blur} px` : null,

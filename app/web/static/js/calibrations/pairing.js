@@ -86,15 +86,37 @@ export function minimalCount({ alpha, bound, guarantee }) {
   if (!(alpha > 0)) return Infinity;
   if (alpha >= bound) return 1;
   if (guarantee?.kind === "high_probability") {
-    return Math.ceil(Math.log(guarantee.delta) / Math.log1p(-alpha / bound) - 1e-9);
+    let n = Math.ceil(-Math.log(guarantee.delta) / Math.log1p(alpha / bound) - 1e-9);
+    while (n < MOST_SEARCHED && minimalAlpha({ n, bound, guarantee }) > alpha) n += 1;
+    return n;
   }
   return Math.max(1, Math.ceil(bound / alpha - 1 - 1e-9));
 }
 
 /** The smallest α at which n pairs can trust anything. */
 export function minimalAlpha({ n, bound, guarantee }) {
-  if (guarantee?.kind === "high_probability") return bound * -Math.expm1(Math.log(guarantee.delta) / n);
-  return bound / (n + 1);
+  return guarantee?.kind === "high_probability" ? bound * betting(n, guarantee.delta) : bound / (n + 1);
+}
+
+const MOST_SEARCHED = 5000;
+
+/** The bound on the share of B that n scenes without loss give with probability 1 − δ (Waudby-Smith and Ramdas). */
+function betting(n, delta) {
+  const log = -Math.log(delta);
+  const bets = [];
+  let squares = 0;
+  for (let i = 1; i <= n; i += 1) {
+    bets.push(Math.min(1, Math.sqrt((2 * log * i) / (n * (0.25 + squares)))));
+    squares += (0.5 / (i + 1)) ** 2;
+  }
+  let [low, high] = [0, 1];
+  for (let step = 0; step < 20; step += 1) {
+    const middle = (low + high) / 2;
+    const wealth = bets.reduce((sum, bet) => sum + Math.log1p(bet * middle), 0);
+    if (wealth >= log) high = middle;
+    else low = middle;
+  }
+  return high;
 }
 
 export async function droppedFiles(transfer) {

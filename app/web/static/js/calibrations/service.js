@@ -7,10 +7,6 @@ import { html } from "../lib/html.js";
 import { field, number, select } from "../lib/widgets.js";
 
 export const BASE = "/v1/admin/calibrations";
-const METHODS = Object.entries({
-  hoeffding_bentkus: "Hoeffding–Bentkus",
-  wsr: "Waudby-Smith–Ramdas (betting)",
-});
 export const PROMISES = Object.entries({
   expectation: "On average over images and calibrations",
   high_probability: "For this calibration, with high probability",
@@ -69,7 +65,7 @@ export async function derived(found) {
       </p>
       ${select("guarantee.kind", "Promise", PROMISES, { chosen: isSure ? "expectation" : "high_probability" })}
       ${number("fidelity.bound", "Errors count up to", "", { min: 0.0001, placeholder: found.bound, term: "bound B", hint: "Larger errors count as this much: a smaller bound gives a larger mask from fewer pairs. Choose it before you look." })}
-      ${riskOfDraw()} ${select("guarantee.method", "Method", METHODS, { hint: "For high probability only. Choose it before you see its result." })}
+      ${riskOfDraw()}
       ${field("Name", html`<input name="name" maxlength="200" .value=${found.name ?? ""} />`)}
     </div>`,
     actions: [CANCEL, { label: "Make it", value: documentOf, primary: true }],
