@@ -56,13 +56,6 @@ def test_only_the_edges_read_the_environment():
     assert not {name for name in names if not name.startswith(("app/cli/", "workers/", *files))}
 
 
-def test_files_stay_readable():
-    """Files end where their subject ends, and no subject of a module takes more than 500 lines."""
-    files = [*MODULES, *ROOT.glob("trustscale/**/*.py")]
-    lines = {path: len(path.read_text("utf-8").splitlines()) for path in files}
-    assert not {path: count for path, count in lines.items() if count > 500}
-
-
 def brightness(truth, prediction, settings):
     del settings
     difference = truth.max(axis=2).astype(np.float32) - prediction.max(axis=2)

@@ -27,8 +27,7 @@ def pair(seed=0, shape=(32, 40, 3)):
 
 
 def settings_of(key, **fields):
-    metric, _, labels = key.partition(":")
-    return FidelitySettings(metric=metric, labels=labels or "people", **fields)
+    return FidelitySettings(metric=key, **fields)
 
 
 def blurred(plane):

@@ -9,7 +9,7 @@ import pytest
 
 from app.calibration.guarantee import HighProbability, Probability, rounded_up
 from app.conformal import Staircase
-from app.conformal.fidelity import LAB_BOUND, FidelitySettings, metric_names
+from app.conformal.fidelity import LAB_BOUND, METRICS, FidelitySettings
 from app.errors import BadRequest
 from app.images.compression import LOSSLESS, Compression
 from app.images.degrade import Degradation
@@ -78,7 +78,7 @@ class TestGuarantee:
             "pairs that were taken out because of their errors (1 were taken out by hand)"
         ]
 
-    @pytest.mark.parametrize("metric", metric_names())
+    @pytest.mark.parametrize("metric", METRICS)
     def test_every_metric_is_worded(self, calibration, metric):
         settings = FidelitySettings(metric=metric)
         made = with_fidelity(calibration, metric=metric)
