@@ -140,7 +140,7 @@ async def open_parts(
         timeout_s=settings.request_timeout_s,
     )
     observers: list[Observer] = []
-    monitor = Monitor(stores.monitor, metrics, client_interval_s=settings.monitor_client_interval_s)
+    monitor = Monitor(stores.monitor, metrics)
     if serves:
         await stack.enter_async_context(monitor.running())
         observers.append(monitor.answered)

@@ -247,14 +247,6 @@ class Settings(BaseSettings):
     canary_interval_s: Seconds = Field(
         86400.0, description="How often remote models are checked for a silent change."
     )
-    monitor_client_interval_s: float = Field(
-        0.0,
-        ge=0,
-        le=_MOST_SECONDS,
-        allow_inf_nan=False,
-        description="The [monitor](monitoring.md) counts one image per client in this time; "
-        "0: all.",
-    )
 
     web: bool = Field(True, description="Whether `serve` has [pages for people](page.md) at `/`.")
 

@@ -72,6 +72,11 @@ def client_name(request: Request, key: str | None) -> str:
     return f"address:{network}"
 
 
+def client_digest(client: str) -> str:
+    """A client's name as a stored job has it: neither key nor address."""
+    return hashlib.blake2b(client.encode(), digest_size=8).hexdigest()
+
+
 class ClientLimits:
     """Counts the requests and pixels of each client; units without an item are not limited."""
 

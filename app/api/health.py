@@ -22,7 +22,6 @@ from app.api.deps import State, StateDep
 from app.api.documents import Difference
 from app.assembly import Parts
 from app.calibration.record import Calibration
-from app.conformal import feedback
 from app.errors import BadCalibration, NotFound, TrustscaleError, UpscalerUnavailable
 from app.sampling.pipeline import differences
 from app.stores.base import JobKind, JobStatus, StoreUnavailable
@@ -30,15 +29,9 @@ from app.system import Slots
 from app.telemetry.signals import Metrics
 from app.upscalers.base import Upscaler
 from app.upscalers.resilience import HealthFacts
-from app.watch.monitor import Part
+from app.watch.state import MonitorState
 
 _LN10: Final = math.log(10)
-
-# Cleared at each scrape, or groups of an earlier calibration would remain.
-_MONITORED: Final = (
-    "monitor_requests", "drift_log10_evidence", "monitor_alarm",
-    "feedback_labels", "feedback_log10_evidence", "feedback_loss",
-)  # fmt: skip
 
 log = structlog.get_logger(__name__)
 
@@ -171,15 +164,14 @@ async def observe(metrics: Metrics, parts: Parts) -> None:
         for upscaler in parts.upscalers.values():
             calibration = await _observe_calibration(metrics, parts, upscaler)
             if calibration is not None:
-                watched = await parts.monitor.parts(calibration)
-                monitored += [(upscaler.name, part) for part in watched]
+                known = await parts.monitor.known(calibration.id)
+                monitored.append((upscaler.name, known))
     except StoreUnavailable:
         metrics.set("store_up", 0)  # the other gauges keep their last values
         return
     metrics.set("store_up", 1)
-    metrics.clear(*_MONITORED)
-    for name, part in monitored:
-        _observe_monitor(metrics, name, part)
+    for name, known in monitored:
+        _observe_monitor(metrics, name, known)
     observe_jobs(metrics, jobs)
 
 
@@ -230,19 +222,14 @@ async def _observe_calibration(
     return calibration
 
 
-def _observe_monitor(metrics: Metrics, upscaler: str, part: Part) -> None:
-    state, key = part.state, (upscaler, part.group or "")
-    known, bound = state.feedback, part.calibration.bound
-    metrics.set("monitor_requests", state.counted, *key)
-    metrics.set("drift_log10_evidence", state.drift.log_s / _LN10, *key, "martingale")
-    metrics.set("drift_log10_evidence", state.drift.log_v / _LN10, *key, "shiryaev_roberts")
-    metrics.set("monitor_alarm", state.inputs_alarm_since is not None, *key, "inputs")
-    metrics.set("monitor_alarm", state.feedback_alarm_since is not None, *key, "feedback")
-    metrics.set("feedback_labels", known.n, *key)
-    metrics.set("feedback_log10_evidence", known.log_e_value / _LN10, *key)
-    if known.n:
-        interval = feedback.interval(known, bound)
-        metrics.set("feedback_loss", known.mean_loss, *key, "mean")
-        metrics.set("feedback_loss", interval.lower, *key, "lower")
-        metrics.set("feedback_loss", interval.upper, *key, "upper")
-        metrics.set("feedback_loss", feedback.mean_alpha(known, bound), *key, "alpha")
+def _observe_monitor(metrics: Metrics, upscaler: str, state: MonitorState) -> None:
+    pictures, labels = state.pictures, state.labels
+    metrics.set("monitor_requests", state.counted, upscaler)
+    metrics.set("inputs_log10_evidence", pictures.log_capital / _LN10, upscaler)
+    metrics.set("monitor_alarm", state.inputs_alarm_since is not None, upscaler, "inputs")
+    metrics.set("monitor_alarm", state.labels_alarm_since is not None, upscaler, "feedback")
+    metrics.set("feedback_labels", labels.n, upscaler)
+    metrics.set("feedback_log10_evidence", labels.log_e_value / _LN10, upscaler)
+    mean, alpha = labels.mean_loss or 0.0, labels.total_alpha / max(1, labels.n)
+    metrics.set("feedback_loss", mean, upscaler, "mean")
+    metrics.set("feedback_loss", alpha, upscaler, "alpha")

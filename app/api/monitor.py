@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-from collections import deque
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final
@@ -15,10 +14,9 @@ from app.api.deps import AdminDep, State, StateDep, admin_router
 from app.api.problems import problem_responses
 from app.errors import NoCalibration, UpscalerUnavailable
 from app.sampling.pipeline import differences
-from app.stores.base import MOST_POINTS, AuditEntry
+from app.stores.base import AuditEntry
 from app.stores.usage import Use
 from app.upscalers.base import Upscaler, named
-from app.upscalers.resilience import HealthFacts
 from app.watch.report import MonitorReport, UpscalerReport, report_of, uncalibrated
 
 router = admin_router("", "bad-request")
@@ -29,14 +27,9 @@ Name = Annotated[str | None, Query(description="Only this upscaler.")]
 
 
 @router.get("/monitor", responses=problem_responses("not-found", "store-unavailable"))
-async def get_monitor(
-    state: StateDep,
-    _: AdminDep,
-    upscaler: Name = None,
-    points: Annotated[int, Query(ge=0, le=MOST_POINTS, description="Of each history.")] = 1000,
-) -> MonitorReport:
-    """Requests, drift, feedback, canaries, health and alarms of every upscaler."""
-    reports = [await _reports(state, one, points) for one in _chosen(state, upscaler)]
+async def get_monitor(state: StateDep, _: AdminDep, upscaler: Name = None) -> MonitorReport:
+    """Whether inputs look as in calibration, the promise holds, and the models are the same."""
+    reports = [await _reports(state, one) for one in _chosen(state, upscaler)]
     return MonitorReport(at=datetime.now(UTC), upscalers=[one for some in reports for one in some])
 
 
@@ -83,35 +76,25 @@ def _chosen(state: State, name: str | None) -> list[Upscaler]:
     return list(upscalers.values()) if name is None else [named(upscalers, name, name)]
 
 
-async def _reports(state: State, upscaler: Upscaler, most: int) -> list[UpscalerReport]:
-    """An entry for each active calibration, and each of its groups that requests have named."""
+async def _reports(state: State, upscaler: Upscaler) -> list[UpscalerReport]:
+    """An entry for each active calibration that answers."""
     monitor = state.monitor
-    health = await HealthFacts.of(upscaler)
     try:
         active = await state.calibrations.order(upscaler.name)
     except NoCalibration:
-        return [uncalibrated(upscaler, health)]
+        return [uncalibrated(upscaler)]
     await monitor.settle()
     reports = []
     for calibration in active.calibrations:
-        one, is_first = calibration.id, calibration is active.first
+        is_first = calibration is active.first
         found = []
         with suppress(UpscalerUnavailable):  # never reached yet
             found = differences(calibration.pipeline, upscaler)
         if found and not is_first:  # nothing is answered from it
             continue
-        canary = await state.canaries.report(upscaler.name, one) if is_first else {}
-        reports += [
-            report_of(
-                upscaler,
-                one,
-                part,
-                points=list(deque(await monitor.points(part.calibration.id), maxlen=most)),
-                labels=await monitor.store.labels(part.calibration.id, limit=most),
-                canary=canary.get("canary"),
-                differences=found,
-                health=health if is_first else None,
-            )
-            for part in await monitor.parts(calibration)
-        ]
+        canary = await state.canaries.report(upscaler.name, calibration.id) if is_first else {}
+        known = await monitor.known(calibration.id)
+        reports.append(
+            report_of(upscaler, calibration, known, canary=canary.get("canary"), differences=found)
+        )
     return reports

@@ -46,10 +46,8 @@ from app.serving.answer import (
 from app.stores.base import Label
 from app.stores.files import spooled
 from app.system import current_client, shielded
-from app.watch.monitor import watched_part
 from app.watch.truth import (
     MAX_TRUTH_BYTES,
-    FeedbackPoint,
     Score,
     Served,
     Truth,
@@ -191,12 +189,11 @@ async def tell_truth(
             return await shielded(score, calibration, served, pixels)
 
     scored = await while_connected(request, measure())
-    watched = watched_part(whole, result).id
     count = counting(scored, time.time())
-    stored = await state.monitor.change(watched, count, labels=result_id)
+    stored = await state.monitor.change(whole.id, count, labels=result_id)
     if stored is not None:
         return stored
-    earlier = await state.monitor.store.label(watched, result_id)
+    earlier = await state.monitor.store.label(whole.id, result_id)
     response.status_code = 200
     return _same(earlier, scored.digest, result_id)
 
@@ -317,4 +314,4 @@ def _same(earlier: Label | None, digest: str, result_id: str) -> Truth:
     """
     if earlier is None or earlier.digest != digest:
         raise Conflict(f"Another truth about {result_id!r} was sent before; it stays.")
-    return FeedbackPoint.model_validate_json(earlier.record).truth
+    return Truth.model_validate_json(earlier.record)

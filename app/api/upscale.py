@@ -24,7 +24,7 @@ from fastapi import APIRouter, File, Form, Header, Request, UploadFile
 from fastapi.responses import Response
 from pydantic import BaseModel, Field
 
-from app.api.clients import IdempotencyKey, StoredResponse, while_connected
+from app.api.clients import IdempotencyKey, StoredResponse, client_digest, while_connected
 from app.api.deps import ClientDep, ClientRoute, State, StateDep
 from app.api.files import Sent
 from app.api.jobs import JobOut, Webhook, accepted, shown
@@ -50,7 +50,6 @@ from app.serving.prepare import Admitted
 from app.stores.base import IMAGE, Job, JobStatus, StoreUnavailable, direct_folder, uploads_for
 from app.stores.files import size_of, spooled
 from app.system import current_client
-from app.watch.monitor import client_digest
 
 router = APIRouter(route_class=ClientRoute, tags=["upscale"])
 

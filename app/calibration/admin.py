@@ -37,7 +37,6 @@ from app.errors import (
     BadRequest,
     Conflict,
     NotFound,
-    TrustscaleError,
     UpscalerError,
 )
 from app.jobs.queue import JobQueue
@@ -441,13 +440,9 @@ class CalibrationAdmin:
                 raise Conflict(
                     f"The job {job.id} extends this calibration; cancel it, or let it end."
                 )
-        parts = [name]
-        with suppress(TrustscaleError):  # unknown or damaged: the deletion itself reports it
-            parts += [part.id for _, part in (await self.calibrations.get(name)).parts()]
         await self.stores.calibrations.delete(name)
         await CanaryStore(self.stores.blobs, self.stores.monitor).forget(name)
-        for part in parts:
-            await self.stores.monitor.forget(part)
+        await self.stores.monitor.forget(name)
         await pictures.forget(self.stores.blobs, name)
 
     async def activate(

@@ -1,9 +1,9 @@
 """Canaries: inputs of a calibration that are sent again, to detect a replaced model.
 
 If equal seeds give equal bytes, the answers' digests must not change. Otherwise each answer is
-reduced to a few numbers, and every new number is ranked among earlier draws: under an unchanged
-model all ranks are equally likely. The capital of a bet against that (`drift.py`) reaches 1/δ at
-any time with probability at most δ (Ville's inequality), and so does the mean over the statistics.
+reduced to its sharpness, and every new one is ranked among earlier draws: under an unchanged model
+all ranks are equally likely. The capital of a bet against that (`evidence.py`) reaches 1/δ at any
+time with probability at most δ (Ville's inequality).
 
 The M samples of a pair are draws already; testing for exact repetition costs one more call per
 canary. A job keeps its canaries among its blobs. Then they move to a key of the calibration, and
@@ -22,9 +22,9 @@ from typing import Final
 
 import numpy as np
 import structlog
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
-from app.conformal.drift import START, Accounts, bet, rank
+from app.conformal.evidence import START, Accounts, bet, rank
 from app.errors import NotFound, UpscalerError
 from app.images.encode import png_rgb
 from app.sampling.draw import draw
@@ -56,21 +56,21 @@ class _Frozen(BaseModel):
 class Canary(_Frozen):
     """One input, stored elsewhere by this name, and its answers.
 
-    seed, sha256: of the exact answer; no digest: statistics are compared.
-    draws: values of each statistic of answers to other seeds so far, sorted.
+    seed, sha256: of the exact answer; no digest: sharpness is compared.
+    draws: the sharpness of answers to other seeds so far, sorted.
     """
 
     name: str
     seed: int
     sha256: str | None = None
-    draws: dict[str, tuple[float, ...]] = Field(default_factory=dict)
+    draws: tuple[float, ...] = ()
 
 
 class CanaryState(_Frozen):
     """All canaries of one calibration, and the evidence so far.
 
     samples: M; fresh draws take their seeds as the M first ones did.
-    capital: of the accounts of each statistic.
+    capital: of the accounts.
     changed: canaries whose exact answer changed.
     at: of the last round, or of the calibration.
     begun: when a process began the last round, which may have failed.
@@ -82,7 +82,7 @@ class CanaryState(_Frozen):
     items: tuple[Canary, ...]
     at: datetime
     begun: datetime | None = None
-    capital: dict[str, Accounts] = Field(default_factory=dict)
+    capital: Accounts = START
     changed: tuple[str, ...] = ()
     rounds: int = 0
     alarm: bool = False
@@ -92,7 +92,7 @@ class CanaryState(_Frozen):
         """Capital against "nothing has changed": at least 1/δ with probability ≤ δ if so."""
         if self.changed:
             return math.inf
-        return float(np.mean([sum(each) for each in self.capital.values()] or 1.0))
+        return sum(self.capital)
 
 
 def start(fingerprint: str, samples: int, canaries: Sequence[Canary]) -> CanaryState:
@@ -104,13 +104,12 @@ def start(fingerprint: str, samples: int, canaries: Sequence[Canary]) -> CanaryS
     if not canaries:
         raise ValueError("at least one canary is needed")
     exact = all(canary.sha256 is not None for canary in canaries)
-    unused: dict[str, object] = {"draws": {}} if exact else {"sha256": None}
+    unused: dict[str, object] = {"draws": ()} if exact else {"sha256": None}
     return CanaryState(
         fingerprint=fingerprint,
         samples=samples,
         items=tuple(canary.model_copy(update=unused) for canary in canaries),
         at=datetime.now(UTC),
-        capital={} if exact else dict.fromkeys(canaries[0].draws, START),
     )
 
 
@@ -122,34 +121,27 @@ def observe(
     answers: by the canary's name; statistical ones are fresh draws.
     uniform: draws from U(0, 1), to break ties.
     """
-    capital, changed, items = dict(state.capital), set(state.changed), []
+    capital, changed, items = state.capital, set(state.changed), []
     for item in state.items:
         answer = answers.get(item.name)
         after = item
         if answer is not None and item.sha256 is not None:
             changed |= {item.name} if image_digest(answer) != item.sha256 else set()
         elif answer is not None:
-            draws = dict(item.draws)
-            for key, value in statistics_of(answer).items():
-                p = rank((np.array(draws[key]),), value, uniform())
-                capital[key] = bet(capital[key], p)
-                draws[key] = tuple(sorted((*draws[key], value)))
-            after = item.model_copy(update={"draws": draws})
+            value = sharpness(answer)
+            capital = bet(capital, rank((np.array(item.draws),), value, uniform()))
+            after = item.model_copy(update={"draws": tuple(sorted((*item.draws, value)))})
         items.append(after)
     found = {"items": tuple(items), "capital": capital, "changed": tuple(sorted(changed))}
     state = state.model_copy(update={**found, "at": at, "rounds": state.rounds + 1})
     return state.model_copy(update={"alarm": state.alarm or state.evidence >= 1 / DELTA})
 
 
-def statistics_of(sample: RGB) -> dict[str, float]:
-    """Numbers that another model would change: brightness, contrast, sharpness (log scale)."""
+def sharpness(sample: RGB) -> float:
+    """The logarithm of the mean difference of neighbours, which another model would change."""
     grey = sample.astype(np.float32) @ _LUMA
     steps = float(np.abs(np.diff(grey, axis=0)).mean() + np.abs(np.diff(grey, axis=1)).mean())
-    return {
-        "brightness": float(grey.mean()),
-        "contrast": math.log(float(grey.std()) + 1e-6),
-        "sharpness": math.log(steps + 1e-6),
-    }
+    return math.log(steps + 1e-6)
 
 
 def chosen(names: Sequence[str]) -> list[str]:
@@ -165,12 +157,12 @@ class CanaryTaker:
         self._blobs = blobs
         self._job = job
         self._name = name
-        self._values: list[dict[str, float]] = []
+        self._values: list[float] = []
         self._sha256 = ""
 
     def see(self, index: int, sample: RGB) -> None:
         """Reduce one sample; calls must not overlap."""
-        self._values.append(statistics_of(sample))
+        self._values.append(sharpness(sample))
         if index == 0:
             self._sha256 = image_digest(sample)
 
@@ -190,7 +182,7 @@ class CanaryTaker:
             name=self._name,
             seed=seeds[0],
             sha256=self._sha256 if repeats else None,
-            draws={key: tuple(sorted(v[key] for v in self._values)) for key in self._values[0]},
+            draws=tuple(sorted(self._values)),
         )
         png = await asyncio.to_thread(png_rgb, x)
         place = f"{PREFIX}{_file(self._name)}"

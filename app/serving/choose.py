@@ -165,8 +165,8 @@ class UpscaleOptions(BaseModel):
 class UpscaleRequest(UpscaleOptions):
     """The options of a request, with what the service adds.
 
-    client: a digest of the client, for the monitor. key: the name of its key. keep_s: how long the
-    result is kept.
+    client: a digest of the client, with whom its job shares turns. key: the name of its key.
+    keep_s: how long the result is kept.
     """
 
     client: str | None = None

@@ -24,7 +24,6 @@ from app.stores.files import PRIVATE, usable_folder
 from app.stores.jobs import Job, JobKind, JobState, JobStatus, JobStore, Progress
 from app.stores.results import Removed, ResultStore
 from app.stores.small import (
-    MOST_POINTS,
     AuditEntry,
     AuditLog,
     CallStore,
@@ -37,7 +36,7 @@ from app.stores.sqlite import SqliteDocuments
 from app.stores.usage import Usage
 
 __all__ = [
-    "MOST_ACTIVE", "MOST_POINTS", "Activation", "AuditEntry", "AuditLog", "Blob", "Blobs",
+    "MOST_ACTIVE", "Activation", "AuditEntry", "AuditLog", "Blob", "Blobs",
     "CalibrationHead", "CalibrationStore", "CallStore", "ClaimStore", "Job", "JobKind",
     "JobState", "JobStatus", "JobStore", "Label", "MonitorStore", "Progress", "ResultStore",
     "StoreUnavailable", "Stores", "Update", "Usage",

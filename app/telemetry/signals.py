@@ -114,26 +114,23 @@ GAUGES: Final[dict[str, _Row]] = {
         ("upscaler",),
     ),
     "canary_alarm": ("1: the model seems to have changed since its calibration.", ("upscaler",)),
-    "drift_log10_evidence": (
+    "inputs_log10_evidence": (
         "Evidence that inputs differ from the calibration images, as a power of ten.",
-        ("upscaler", "group", "statistic"),
+        ("upscaler",),
     ),
-    "feedback_loss": (
-        "Mean loss of labelled results, its confidence sequence, and their mean α.",
-        ("upscaler", "group", "value"),
-    ),
-    "feedback_labels": ("Labelled results that count.", ("upscaler", "group")),
+    "feedback_loss": ("Mean loss of labelled results, and their mean α.", ("upscaler", "value")),
+    "feedback_labels": ("Labelled results that count.", ("upscaler",)),
     "feedback_log10_evidence": (
         "Evidence that the mean loss is above α, as a power of ten.",
-        ("upscaler", "group"),
+        ("upscaler",),
     ),
     "monitor_requests": (
         "Requests under the active calibration that the monitor has counted.",
-        ("upscaler", "group"),
+        ("upscaler",),
     ),
     "monitor_alarm": (
         "1: the monitor raises this alarm about the active calibration.",
-        ("upscaler", "group", "kind"),
+        ("upscaler", "kind"),
     ),
     "slots": ("Upscalings that hold a slot or wait for one.", ("state",)),
     "slot_bytes": ("Memory of upscalings with a slot, and its budget.", ("state",)),

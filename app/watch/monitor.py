@@ -8,13 +8,12 @@ promise changes.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import random
 import time
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import KW_ONLY, dataclass, field, replace
+from dataclasses import KW_ONLY, dataclass, field
 from itertools import islice
 from typing import Final, NamedTuple
 
@@ -23,52 +22,36 @@ import structlog
 from numpy.typing import NDArray
 
 from app.calibration.record import Calibration
-from app.conformal import drift
+from app.conformal.evidence import reference_of
 from app.errors import TrustscaleError
-from app.serving.answer import Result
 from app.serving.service import Encoded
 from app.stores.base import MonitorStore, Update
 from app.telemetry.signals import Metrics
-from app.watch.requests import (
+from app.watch.state import (
     BadState,
     Change,
-    HistoryPoint,
     MonitorState,
     Observation,
     Outcome,
     dump_state,
     fold,
-    load_points,
     load_state,
 )
 
-_MOST_CLIENTS: Final = 10_000
 _AT_ONCE: Final = 200  # in one change, for which other writers of SQLite wait: some 15 ms
 
 log = structlog.get_logger(__name__)
 
 
 class _Waiting(NamedTuple):
-    calibration: Calibration
+    calibration: str
     seen: Observation
-
-
-class Part(NamedTuple):
-    """What is known of all images under a calibration (group None), or of a part of them.
-
-    The part is a group of images, a class of inputs, or both.
-    """
-
-    group: str | None
-    calibration: Calibration
-    state: MonitorState
 
 
 @dataclass(eq=False, repr=False)
 class Monitor:
     """Compares requests and labels with the calibration they were served from.
 
-    client_interval_s: at most one request per client in so many seconds counts; 0: all do.
     uniform: numbers in [0, 1) that break ties.
     most_waiting: the longest queue.
     rest_s: pause after each round, to join requests in one write.
@@ -78,9 +61,7 @@ class Monitor:
     store: MonitorStore
     metrics: Metrics = field(default_factory=Metrics)
     _: KW_ONLY
-    client_interval_s: float = 0.0
     uniform: Callable[[], float] = random.random
-    clock: Callable[[], float] = time.monotonic
     most_waiting: int = 10_000
     rest_s: float = 0.2
     rest_after_failure_s: float = 5.0
@@ -88,18 +69,13 @@ class Monitor:
     _waiting: deque[_Waiting] = field(default_factory=deque, init=False)
     _wake: asyncio.Event = field(default_factory=asyncio.Event, init=False)
     _lock: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
-    _clients: OrderedDict[str, float] = field(default_factory=OrderedDict, init=False)
 
-    def note(self, calibration: Calibration, seen: Observation, client: str | None = None) -> None:
-        """Queue an answered request; returns at once and raises nothing.
-
-        `calibration` is the part of the request's group and of the class of its upload.
-        """
+    def note(self, calibration: str, seen: Observation) -> None:
+        """Queue a request that this calibration answered; returns at once and raises nothing."""
         if len(self._waiting) >= self.most_waiting:
             self._lose(1, "the queue of the monitor is full")
             return
-        counted = replace(seen, counts=self._may_count(client))
-        self._waiting.append(_Waiting(calibration, counted))
+        self._waiting.append(_Waiting(calibration, seen))
         self._wake.set()
 
     def answered(self, answer: Encoded) -> None:
@@ -107,15 +83,19 @@ class Monitor:
         result, chosen = answer.result, answer.admitted.chosen
         if result is None or chosen.calibration is None:
             return  # without a mask nothing was promised
+        group = chosen.calibration.of_group(result.group)
+        name = result.input_class.name if result.input_class else None
+        part = group.of_class(name)
         seen = Observation(
             at=time.time(),
+            part=f"{result.group or ''}/{name if part is not group else ''}",
+            reference=reference(part),
             mean_log_sigma=answer.mean_log_sigma,
-            typicality=result.typicality,
             trusted_fraction=result.trusted_fraction,
             digest=answer.admitted.decoded.digest,
             unusual=result.unusual,
         )
-        self.note(watched_part(chosen.calibration, result), seen, chosen.request.client)
+        self.note(chosen.calibration.id, seen)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -143,7 +123,7 @@ class Monitor:
         async with self._lock:
             while self._waiting:
                 calibration = self._waiting[0].calibration
-                of_one = (one for one in self._waiting if one.calibration.id == calibration.id)
+                of_one = (one for one in self._waiting if one.calibration == calibration)
                 batch = [*islice(of_one, _AT_ONCE)]
                 await self._fold(calibration, [one.seen for one in batch])
                 done = {id(one) for one in batch}
@@ -152,26 +132,6 @@ class Monitor:
     async def known(self, calibration: str) -> MonitorState:
         """The present state of a calibration. Raises StoreUnavailable."""
         return _read(calibration, await self.store.load(calibration))
-
-    async def parts(self, calibration: Calibration) -> list[Part]:
-        """What is known of a calibration, and of the parts that requests have asked for.
-
-        Raises StoreUnavailable.
-        """
-        found = [Part(None, calibration, await self.known(calibration.id))]
-        for name, part in calibration.parts():
-            state = await self.known(part.id)
-            if state.since:
-                found.append(Part(name, part, state))
-        return found
-
-    async def points(self, calibration: str) -> list[HistoryPoint]:
-        """The history, the oldest first; empty if it is damaged. Raises StoreUnavailable."""
-        try:
-            return load_points(await self.store.points(calibration))
-        except BadState:
-            log.exception("monitor_history_damaged", calibration=calibration)
-            return []
 
     async def change(
         self,
@@ -183,8 +143,8 @@ class Monitor:
         """Change the state by `work`, which may run again; see `MonitorStore.change`."""
 
         def decide(stored: bytes | None) -> tuple[Outcome, Update]:
-            state, outcome, label, points = work(_read(calibration, stored))
-            return outcome, Update(dump_state(state), points, label)
+            state, outcome, label = work(_read(calibration, stored))
+            return outcome, Update(dump_state(state), label)
 
         return await self.store.change(calibration, decide, labels=labels)
 
@@ -206,31 +166,13 @@ class Monitor:
                 self._waiting.clear()
             await asyncio.sleep(rest)
 
-    async def _fold(self, calibration: Calibration, batch: Sequence[Observation]) -> None:
-        reference = reference_of(calibration)
-
+    async def _fold(self, calibration: str, batch: Sequence[Observation]) -> None:
         def work(state: MonitorState) -> Change[None]:
-            points = []
             for seen in batch:
-                state, point = fold(state, reference, seen, self.uniform())
-                if point is not None:
-                    points.append(point.model_dump_json().encode())
-            return Change(state, None, points=points)
+                state = fold(state, seen, self.uniform())
+            return Change(state, None)
 
-        await self.change(calibration.id, work)
-
-    def _may_count(self, client: str | None) -> bool:
-        if client is None or self.client_interval_s <= 0:
-            return True
-        now = self.clock()
-        last = self._clients.get(client)
-        if last is not None and now - last < self.client_interval_s:
-            return False
-        self._clients[client] = now
-        self._clients.move_to_end(client)
-        while len(self._clients) > _MOST_CLIENTS:
-            self._clients.popitem(last=False)
-        return True
+        await self.change(calibration, work)
 
     def _lose(self, requests: int, reason: str) -> None:
         if requests:
@@ -249,21 +191,9 @@ def _read(calibration: str, stored: bytes | None) -> MonitorState:
         return MonitorState()
 
 
-def watched_part(calibration: Calibration, result: Result) -> Calibration:
-    """The part of a result's calibration that is watched: of its group and class."""
-    name = result.input_class.name if result.input_class else None
-    return calibration.of_group(result.group).of_class(name)
-
-
-def reference_of(calibration: Calibration) -> NDArray[np.float32]:
-    """The z of one image of each calibration scene, for ranks (`app/conformal/drift.py`).
+def reference(part: Calibration) -> NDArray[np.float32]:
+    """The z of one image of each scene of a part, for ranks (`app/conformal/evidence.py`).
 
     With more of a scene, requests of new scenes would not be exchangeable with them.
     """
-    z = [pair.mean_log_sigma for pair in calibration.one_of_each]
-    return drift.reference_of(np.array(z, np.float64))
-
-
-def client_digest(client: str) -> str:
-    """A client's name as the monitor stores it: neither key nor address."""
-    return hashlib.blake2b(client.encode(), digest_size=8).hexdigest()
+    return reference_of(np.array([pair.mean_log_sigma for pair in part.one_of_each], np.float64))

@@ -7,7 +7,7 @@ over the served mask. Besides:
 counts. The window follows from the result's id, so nobody chose it by looking.
 - If it is unknown whether the promise applies to this output size, the loss is not counted.
 - The truth about one image counts once.
-- Counted losses test the promise (`app/conformal/feedback.py`); they never enter the calibration.
+- Counted losses test the promise (`app/conformal/evidence.py`); they never enter the calibration.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from pydantic import BaseModel, Field
 from app.calibration.insight import COMMON_ALPHAS
 from app.calibration.measure import check_measurable
 from app.calibration.record import Calibration
-from app.conformal import feedback, fidelity
+from app.conformal import evidence, fidelity
 from app.errors import BadImage, BadRequest
 from app.images.decode import Limits, decode
 from app.images.decoders import File, decoding
@@ -35,7 +35,7 @@ from app.images.raster import read_values, stored_pixels, stretched
 from app.serving.answer import Result, read_codes
 from app.stores.base import Label
 from app.upscalers.base import RGB
-from app.watch.requests import Change, MonitorState, fold_label
+from app.watch.state import Change, MonitorState, fold_label
 
 
 class Window(BaseModel):
@@ -57,14 +57,6 @@ class LossAt(BaseModel):
 
     alpha: float
     loss: float
-
-
-class ConfidenceSequence(BaseModel):
-    """An interval for the mean loss that holds at every number of labels at once."""
-
-    level: float
-    lower: float
-    upper: float
 
 
 class Measured(BaseModel):
@@ -96,7 +88,6 @@ class Truth(Measured):
     e_value: float
     e_value_alarm_at: float
     alarm: bool
-    confidence_sequence: ConfidenceSequence | None
     statement: str
 
 
@@ -213,7 +204,7 @@ def score(calibration: Calibration, served: Served, pixels: RGB) -> Score:
             )
             for alpha in COMMON_ALPHAS
         ],
-        tolerance=feedback.tolerance(calibration.losses(float(result.threshold))),
+        tolerance=evidence.tolerance(calibration.losses(float(result.threshold))),
     )
     # A truth identifies the image; a label does not, many are all black.
     image_digest = served.input_digest if wants_label else int(digest[:16], 16)
@@ -241,35 +232,10 @@ def counting(scored: Score, at: float) -> Callable[[MonitorState], Change[Truth]
                 at=at,
             )
         truth = _truth_of(measured, state, uncounted)
-        record = FeedbackPoint.of(state, truth, at).model_dump_json()
-        return Change(state, truth, Label(measured.result, scored.digest, record.encode()))
+        record = truth.model_dump_json().encode()
+        return Change(state, truth, Label(measured.result, scored.digest, record))
 
     return count
-
-
-class FeedbackPoint(BaseModel):
-    """A label in the history, with what was known after it."""
-
-    at: float
-    n: int
-    mean_loss: float | None
-    lower: float | None
-    upper: float | None
-    log10_e_value: float
-    truth: Truth
-
-    @classmethod
-    def of(cls, state: MonitorState, truth: Truth, at: float) -> FeedbackPoint:
-        sequence = truth.confidence_sequence
-        return cls(
-            at=at,
-            n=state.feedback.n,
-            mean_loss=truth.mean_loss,
-            lower=sequence.lower if sequence else None,
-            upper=sequence.upper if sequence else None,
-            log10_e_value=state.feedback.log_e_value / math.log(10),
-            truth=truth,
-        )
 
 
 def finite_exp(log_value: float) -> float:
@@ -277,16 +243,8 @@ def finite_exp(log_value: float) -> float:
     return math.exp(min(log_value, 300 * math.log(10)))
 
 
-def confidence_sequence(state: MonitorState, bound: float) -> ConfidenceSequence | None:
-    """The present interval; None without labels."""
-    if not state.feedback.n:
-        return None
-    found = feedback.interval(state.feedback, bound)
-    return ConfidenceSequence(level=1 - feedback.DELTA, lower=found.lower, upper=found.upper)
-
-
 def _truth_of(measured: Measured, state: MonitorState, uncounted: str | None) -> Truth:
-    known = state.feedback
+    known = state.labels
     where = "in one window of the calibrated size" if measured.window else "in the mask"
     verb = "is within" if measured.within else "exceeds"
     statement = (
@@ -295,7 +253,7 @@ def _truth_of(measured: Measured, state: MonitorState, uncounted: str | None) ->
     )
     if uncounted is not None:
         statement += f" It is not counted: {uncounted}."
-    if known.alarms():
+    if known.alarms:
         statement += (
             " The labels so far average above α. If they are a random sample of the requests, "
             "calibrate again."
@@ -304,11 +262,10 @@ def _truth_of(measured: Measured, state: MonitorState, uncounted: str | None) ->
         **measured.model_dump(),
         counted=uncounted is None,
         n_labels=known.n,
-        mean_loss=known.mean_loss if known.n else None,
+        mean_loss=known.mean_loss,
         e_value=finite_exp(known.log_e_value),
-        e_value_alarm_at=1 / feedback.DELTA,
-        alarm=known.alarms(),
-        confidence_sequence=confidence_sequence(state, measured.bound),
+        e_value_alarm_at=1 / evidence.LABEL_DELTA,
+        alarm=known.alarms,
         statement=statement,
     )
 

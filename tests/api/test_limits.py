@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from app.api.clients import open_limits
+from app.api.clients import client_digest, open_limits
 from app.calibration import file
 from app.errors import RateLimited
 from app.jobs.queue import JobQueue
@@ -585,3 +585,10 @@ def test_the_pace_is_told(client, upscaler):
     assert post(client, fit=10).status_code == 200
     [row] = client.get("/v1/upscalers").json()
     assert 0 < row["seconds_per_megapixel"] < 24e6 / PIXELS / SAMPLES
+
+
+def test_stored_jobs_name_no_client():
+    """A job has a digest of its client: equal ones are one client, and none can be read."""
+    assert client_digest("address:203.0.113.9") == client_digest("address:203.0.113.9")
+    assert client_digest("key:a") != client_digest("key:b")
+    assert "203.0.113.9" not in client_digest("address:203.0.113.9")

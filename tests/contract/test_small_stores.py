@@ -6,8 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import time_machine
 
-from app.stores.base import MOST_POINTS, Label, Update
-from app.stores.documents import Key, Put
+from app.stores.base import Label, Update
 from tests.contract.conftest import job
 from tests.waiting import PATIENCE_S
 
@@ -147,9 +146,9 @@ def label(result="res-1", record=BYTES):
     return Label(result, "0123abcd", record)
 
 
-def save(monitor, key, state, points=(), label=None):
+def save(monitor, key, state, label=None):
     labels = label and label.result
-    update = Update(state, points, label)
+    update = Update(state, label)
     return monitor.change(key, lambda before: ((before, state), update), labels=labels)
 
 
@@ -167,7 +166,7 @@ class TestMonitor:
 
         def more(before):
             after = str(int(before or 0) + 1).encode()
-            return None, Update(after, [after])
+            return None, Update(after)
 
         async def count(stores):
             for _ in range(10):
@@ -176,50 +175,23 @@ class TestMonitor:
         await asyncio.gather(*(count(opener()) for _ in range(4)))
         monitor = opener().monitor
         assert await monitor.load("cal-a") == b"40"
-        assert await monitor.points("cal-a") == [str(i + 1).encode() for i in range(40)]
 
     async def test_calibrations_are_apart(self, stores):
         monitor = stores.monitor
         for name in ("cal-a", "cal-b"):
-            await save(monitor, name, name.encode(), [b"p"], label())
+            await save(monitor, name, name.encode(), label())
         await monitor.forget("cal-a")
         await monitor.forget("cal-never")
         assert await monitor.load("cal-a") is None
-        assert await monitor.points("cal-a") == []
         assert await monitor.label("cal-a", "res-1") is None
-        assert await monitor.labels("cal-a", limit=9) == []
         assert await monitor.load("cal-b") == b"cal-b"
-        assert await monitor.points("cal-b") == [b"p"]
-        assert await monitor.labels("cal-b", limit=9) == [label()]
+        assert await monitor.label("cal-b", "res-1") == label()
         assert await save(monitor, "cal-a", b"afresh") == (None, b"afresh")
-
-    async def test_the_oldest_points_go(self, stores):
-        """Also those that an earlier release named by number alone."""
-        first = [str(i).encode() for i in range(MOST_POINTS)]
-        old = {Key("monitor-points:cal-a", f"{i:012}"): Put(first[i]) for i in (0, 1)}
-        await stores.monitor._documents.change([], lambda _: (None, old))
-        await save(stores.monitor, "cal-a", b"")
-        await save(stores.monitor, "cal-a", b"", first[2:])
-        assert await stores.monitor.points("cal-a") == first
-        await save(stores.monitor, "cal-a", b"", [b"x", b"y", BYTES])
-        assert await stores.monitor.points("cal-a") == [*first[3:], b"x", b"y", BYTES]
 
     async def test_one_label_for_a_result(self, stores):
         """A second label of a result is refused together with the state that counts it."""
         monitor = stores.monitor
         assert await save(monitor, "cal-a", b"1", label=label())
-        assert await save(monitor, "cal-a", b"2", [b"p"], label(record=b"other")) is None
+        assert await save(monitor, "cal-a", b"2", label(record=b"other")) is None
         assert await monitor.label("cal-a", "res-1") == label()
         assert await monitor.load("cal-a") == b"1"
-        assert await monitor.points("cal-a") == []
-
-    async def test_the_last_ones_in_order(self, stores):
-        for i in range(5):
-            await save(stores.monitor, "cal-a", b"", (), label(f"res-{9 - i}", str(i).encode()))
-        found = await stores.monitor.labels("cal-a", limit=3)
-        assert [(one.result, one.record) for one in found] == [
-            ("res-7", b"2"),
-            ("res-6", b"3"),
-            ("res-5", b"4"),
-        ]
-        assert await stores.monitor.labels("cal-a", limit=0) == []

@@ -11,18 +11,13 @@ import numpy as np
 import pytest
 
 from app.calibration.guarantee import Sizes
-from app.errors import UpscalerUnavailable
 from app.stores.base import StoreUnavailable, Update
 from app.telemetry.signals import Metrics
-from app.upscalers.base import Source
-from app.upscalers.resilience import HealthFacts
-from app.watch.monitor import Monitor, client_digest, reference_of
-from app.watch.report import health_alarms
-from app.watch.requests import Observation
+from app.watch.monitor import Monitor, reference
+from app.watch.state import Observation
 from app.watch.truth import Window, window_of
-from tests.factories import calibration_of, changed, photo
+from tests.factories import calibration_of, changed
 from tests.fakes import FakeUpscaler
-from tests.upscalers.resilient import guarded
 from tests.waiting import until
 
 _DIGESTS = itertools.count()
@@ -33,9 +28,10 @@ def calibration():
     return asyncio.run(calibration_of(FakeUpscaler(), 8, side=16))
 
 
-def note(monitor, calibration, count=1, *, z=-8.0, client=None):
+def note(monitor, calibration, count=1, *, z=-8.0):
     for _ in range(count):
-        monitor.note(calibration, Observation(time.time(), z, 0.5, 0.5, next(_DIGESTS)), client)
+        seen = Observation(time.time(), "/", reference(calibration), z, 0.5, next(_DIGESTS))
+        monitor.note(calibration.id, seen)
 
 
 class Failing:
@@ -66,14 +62,12 @@ class TestSharing:
         for monitor in monitors:
             state = await monitor.known(calibration.id)
             assert (state.seen, state.counted) == (60, 60)
-        assert len(await monitors[0].points(calibration.id)) == 60
 
     async def test_a_damaged_state_begins_anew(self, stores, calibration):
-        damage = Update(b"damage", [b"damage"])
+        damage = Update(b"damage")
         await stores.monitor.change(calibration.id, lambda _: (None, damage))
         monitor = Monitor(stores.monitor)
         assert (await monitor.known(calibration.id)).seen == 0
-        assert await monitor.points(calibration.id) == []
         note(monitor, calibration)
         await monitor.settle()
         assert (await monitor.known(calibration.id)).seen == 1
@@ -121,59 +115,14 @@ class TestBeside:
         assert [(await monitor.known(one.id)).counted for one in both] == [30, 30]
 
 
-class TestClients:
-    async def test_one_in_an_interval(self, stores, calibration):
-        now = [0.0]
-        monitor = Monitor(stores.monitor, client_interval_s=60, clock=lambda: now[0])
-        # The second and the fifth come too early.
-        for at, client in [(0, "a"), (59, "a"), (59, "b"), (60, "a"), (61, "a"), (61, None)]:
-            now[0] = at
-            note(monitor, calibration, client=client)
-        await monitor.settle()
-        state = await monitor.known(calibration.id)
-        assert (state.counted, state.subsampled) == (4, 2)
-
-    def test_names_are_not_kept(self):
-        assert client_digest("address:203.0.113.9") == client_digest("address:203.0.113.9")
-        assert client_digest("key:a") != client_digest("key:b")
-        assert "203.0.113.9" not in client_digest("address:203.0.113.9")
-
-
 def test_requests_are_ranked_among_one_image_of_each_scene(calibration):
     """Crops of one scene are alike: a request of a new scene is not exchangeable with all."""
     pairs = calibration.document["pairs"]
     scenes = [{**pair, "scene": str(k % 3)} for k, pair in enumerate(pairs)]
     z = {pair["mean_log_sigma"] for pair in pairs}
-    assert len(reference_of(calibration)) == len(pairs) == 8
-    assert len(found := reference_of(changed(calibration, pairs=scenes))) == 3
+    assert len(reference(calibration)) == len(pairs) == 8
+    assert len(found := reference(changed(calibration, pairs=scenes))) == 3
     assert all(min(abs(one - other) for other in z) < 1e-5 for one in found)
-
-
-async def test_alarms_of_an_upscaler():
-
-    async def alarms():
-        found = health_alarms("fake", await HealthFacts.of(upscaler))
-        return [(alarm.kind, alarm.severity, alarm.message) for alarm in found]
-
-    upscaler = guarded(FakeUpscaler(), max_calls_per_hour=2)
-    for calls in range(2):
-        assert await alarms() == []
-        health = await HealthFacts.of(upscaler)
-        assert (health.calls_last_hour, health.max_calls_per_hour) == (calls, 2)
-        await upscaler.generate(Source(photo()), [calls])
-    message = "'fake' has made its max_calls_per_hour of 2 calls."
-    assert await alarms() == [("spend", "ticket", message)]
-    fake = FakeUpscaler()
-    fake.failure = UpscalerUnavailable("away.")
-    breaker = {"breaker_failures": 3, "breaker_rest_s": 60, "breaker_blip_s": 0}
-    upscaler = guarded(fake, attempts=1, **breaker)
-    for _ in range(3):
-        assert await alarms() == []
-        with pytest.raises(UpscalerUnavailable):
-            await upscaler.generate(Source(photo()), [1])
-    message = "'fake' failed 3 times in a row: not called now."
-    assert await alarms() == [("breaker", "page", message)]
-    await upscaler.close()
 
 
 def window(name, sizes, *, applicability="per_window"):

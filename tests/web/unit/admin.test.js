@@ -74,37 +74,25 @@ test("a promise with high probability needs as many pairs as the service says", 
 
 test("one sentence says whether inputs look as usual and whether the promise holds", async () => {
   const { sentence } = await at("monitor/words.js");
-  const drift = (martingale) => ({ martingale, martingale_alarm_at: 100 });
-  const feedback = (n, within, known) => ({
-    n,
-    within,
-    alpha: 0.1,
-    mean_loss: 0.08,
-    confidence_sequence: known,
-  });
+  const inputs = (martingale) => ({ martingale, martingale_alarm_at: 100 });
+  const feedback = (n, within, mean = 0.08) => ({ n, within, alpha: 0.1, mean_loss: mean });
   for (const [changes, wanted] of [
     [{ calibration: null }, /^No calibration is active/],
     [{ requests: { seen: 0 } }, /^No request yet; no truth is known yet/],
-    [{ requests: { seen: 3 } }, /^3 requests so far, too few/],
-    [{ drift: drift(1) }, /^Inputs look as usual/],
-    [{ drift: drift(11) }, /^Inputs begin to look unusual/],
+    [{ requests: { seen: 3, counted: 3 } }, /^3 requests so far, too few/],
+    [{ inputs: inputs(1) }, /^Inputs look as usual/],
+    [{ inputs: inputs(11) }, /^Inputs begin to look unusual/],
     [{ alarms: [{ kind: "inputs" }] }, /^Inputs do not look as usual any more/],
     [{ feedback: feedback(5, 5) }, /of 5 checked none exceeded the accepted error; too few to tell\.$/],
     [{ feedback: feedback(50, 49) }, /of 50 checked 1 exceeded .*, on average 0.08; not above it\.$/],
+    [{ feedback: feedback(50, 40, 0.11) }, /on average 0.11; that is above it, but may be chance\.$/],
     [
-      { feedback: feedback(50, 9, { lower: 0.2, upper: 0.3 }) },
-      /average above it, at least 0.2: if they are/,
+      { feedback: feedback(50, 9, 0.2), alarms: [{ kind: "feedback" }] },
+      /they lose 0.2, more than chance explains: if they are/,
     ],
-    [{ feedback: feedback(50, 50, { lower: 0, upper: 0.09 }) }, /average below it, at most 0.09\.$/],
   ])
-    assert.match(sentence({ calibration: {}, requests: { seen: 90 }, alarms: [], ...changes }), wanted);
-});
-
-test("people's names of kinds of upload, also of those within a group", async () => {
-  const { kindOf, nameOf } = await at("monitor/words.js");
-  const titles = new Map([["jpeg-80", "JPEG of quality 80 to 89"]]);
-  assert.equal(kindOf("jpeg-80", titles), "JPEG of quality 80 to 89");
-  assert.equal(kindOf("faces, jpeg-80", titles), "faces, JPEG of quality 80 to 89");
-  assert.equal(kindOf("faces", titles), "faces");
-  assert.equal(nameOf({ upscaler: "x4", kind_title: "faces", under: "new" }), "x4: faces, under new");
+    assert.match(
+      sentence({ calibration: {}, requests: { seen: 90, counted: 90 }, alarms: [], ...changes }),
+      wanted,
+    );
 });

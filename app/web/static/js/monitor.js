@@ -8,16 +8,13 @@ import { root } from "./lib/shell.js";
 import { Store } from "./lib/store.js";
 import { button, pageHead } from "./lib/widgets.js";
 import { overview, panel, toneOf } from "./monitor/panel.js";
-import { kindOf } from "./monitor/words.js";
 
 const EVERY_MS = 10_000;
-const POINTS = 400;
 
 const store = new Store({
   /** @type {any} */
   report: null,
-  titles: new Map(), // of kinds of upload, by their names
-  open: "", // key of the part whose charts are shown; "": the first
+  open: "", // key of the one that is shown; "": the first
   problem: "",
   isPaused: false,
   isBusy: false,
@@ -51,21 +48,14 @@ function parts({ upscalers }) {
   return html`${all.length > 1 ? overview(all, open, (key) => store.set({ open: key })) : nothing} ${panel(open)}`;
 }
 
-/** Upscalers, their groups and kinds of upload: those with alarms first, then by number of requests. */
+/** Each upscaler and active calibration: those with alarms first, then by number of requests. */
 function sectionsOf(all) {
   const named = all.map((one) => {
-    const isKind = ({ upscaler, group, requests }) => upscaler === one.upscaler && group && requests.seen > 0;
-    const { upscaler, group, calibration } = one;
+    const { upscaler, calibration } = one;
     const id = calibration?.id ?? "";
     // Several calibrations may be active; each is watched separately.
-    const isTwin = all.some((other) => other.upscaler === upscaler && other.group === group && other !== one);
-    const own = {
-      key: JSON.stringify([upscaler, group, id]),
-      kind_title: kindOf(group, state.titles),
-      under: isTwin ? calibration?.name || id : "",
-      hasKinds: !group && all.some(isKind),
-    };
-    return { ...one, ...own };
+    const isTwin = all.some((other) => other.upscaler === upscaler && other !== one);
+    return { ...one, key: JSON.stringify([upscaler, id]), under: isTwin ? calibration?.name || id : "" };
   });
   return named.sort((a, b) => b.alarms.length - a.alarms.length || b.requests.seen - a.requests.seen);
 }
@@ -99,8 +89,7 @@ async function refresh({ ask = true } = {}) {
   const before = state.report && alarmsOf(state.report).words;
   try {
     const options = { kind: "admin", ask };
-    const report = await getJson(`/v1/admin/monitor?points=${POINTS}`, options);
-    if (!state.titles.size) await learnTitles(options);
+    const report = await getJson("/v1/admin/monitor", options);
     store.set({ report, problem: "" });
     const { words } = alarmsOf(report);
     if (words !== before) announce(words);
@@ -110,11 +99,6 @@ async function refresh({ ask = true } = {}) {
     store.set({ isBusy: false });
     schedule();
   }
-}
-
-async function learnTitles(options) {
-  const upscalers = await getJson("/v1/upscalers", options);
-  for (const { name, title } of upscalers.flatMap(({ classes }) => classes)) state.titles.set(name, title);
 }
 
 document.addEventListener("visibilitychange", () => {

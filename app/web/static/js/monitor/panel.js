@@ -1,39 +1,18 @@
-// One item of GET /v1/admin/monitor: a sentence, alarms, figures, charts.
+// One item of GET /v1/admin/monitor: a sentence, alarms, figures.
 
-import { chart } from "../charts/chart.js";
 import { count, level, percent, plural, small, time } from "../lib/format.js";
 import { html, nothing } from "../lib/html.js";
 import { button, facts, figures as tilesOf, hint, table } from "../lib/widgets.js";
-import { evidenceChart, feedbackChart, shareChart, typicalityChart } from "./charts.js";
 import { looks, nameOf, sentence } from "./words.js";
 
-/** Charts are updated in place, so that focus and read-out stay. */
-const figures = new Map();
-
 export function panel(data) {
-  const { upscaler, requests, hasKinds } = data;
   const name = nameOf(data);
-  const showsOwn = !hasKinds || requests.seen > 0;
-  return html`<section class="panel stack" aria-label=${name} data-upscaler=${upscaler}>
+  return html`<section class="panel stack" aria-label=${name} data-upscaler=${data.upscaler}>
     <div class="panel-head"><h2>${name}</h2>${badges(data)}</div>
-    <p class="verdict">${showsOwn ? sentence(data) : "The table shows its requests by kind."}</p>
-    ${data.alarms.map(alarm)} ${showsOwn ? tiles(data) : nothing}
-    <div class="two">
-      ${figure(data.key, "evidence", data.drift && data.history.length && evidenceChart(data))}
-      ${figure(data.key, "shares", data.history.length && shareChart(data))} ${figure(data.key, "typicality", data.typicality && typicalityChart(data))}
-      ${figure(data.key, "feedback", data.feedback && feedbackChart(data))} ${canary(data.canary)} ${health(data.health)}
-    </div>
+    <p class="verdict">${sentence(data)}</p>
+    ${data.alarms.map(alarm)} ${tiles(data)} ${canary(data.canary)}
     <p class="hint">${about(data)}</p>
   </section>`;
-}
-
-function figure(part, key, spec) {
-  if (!spec) return nothing;
-  const id = `${part}/${key}`;
-  const known = figures.get(id);
-  if (known) known.update(spec);
-  else figures.set(id, chart(spec));
-  return html`<div class="card" data-chart=${key}>${figures.get(id)}</div>`;
 }
 
 export const toneOf = (alarms) =>
@@ -47,11 +26,11 @@ function badges({ kind, alarms, calibration }) {
   </span>`;
 }
 
-function about({ calibration, since, updated_at: updated, hasKinds }) {
+function about({ calibration, since, updated_at: updated }) {
   if (!calibration) return nothing;
   const href = `/calibrations?id=${encodeURIComponent(calibration.id)}`;
   return html`Under <a href=${href}>${calibration.name || calibration.id}</a> (${count(calibration.n)} scenes, accepted error
-    ${level(calibration.default_alpha)})${since ? `, first request ${time(since)}, last ${time(updated)}.` : hasKinds ? "." : ". No request yet."}`;
+    ${level(calibration.default_alpha)})${since ? `, first request ${time(since)}, last ${time(updated)}.` : ". No request yet."}`;
 }
 
 function alarm({ severity, since, message }) {
@@ -62,41 +41,41 @@ function alarm({ severity, since, message }) {
   </div>`;
 }
 
-function tiles({ calibration, requests, trusted_fraction: trusted, typicality, drift, feedback }) {
+function tiles({ calibration, requests, inputs, feedback }) {
   const rows = [];
   const tile = (name, title, value, more) => rows.push([name, value, more, title]);
-  if (calibration) tile("Requests", "requests", count(requests.seen), setAside(requests));
-  if (trusted) tile("Trusted area", "mean trusted_fraction", percent(trusted.mean), "mean over the requests");
-  if (typicality) {
-    const usual = `${percent(typicality.expected_unusual)} would be usual`;
-    tile("Unusual inputs", "typicality so small that it is warned of", percent(typicality.unusual), usual);
+  if (calibration) {
+    const { seen, counted } = requests;
+    const more =
+      counted < seen ? `${count(counted)} counted, ${count(seen - counted)} repeated` : "all counted";
+    tile("Requests", "requests", count(seen), more);
   }
-  if (drift) {
-    const { martingale, martingale_alarm_at: most, shift_sd: shift } = drift;
+  if (inputs) {
+    const { martingale, martingale_alarm_at: most, shift_sd: shift, trusted_fraction: trusted } = inputs;
+    tile("Trusted area", "mean trusted_fraction", percent(trusted), "mean over the requests");
+    tile(
+      "Unusual inputs",
+      "typicality so small that it is warned of",
+      percent(inputs.unusual),
+      "2 % would be usual",
+    );
+    tile(
+      "Signs of a change",
+      "conformal test martingale",
+      `×${small(martingale)}`,
+      `alarm at ×${count(most)}`,
+    );
     const words = Math.abs(shift) < 0.3 ? "as usual" : shift < 0 ? "easier" : "harder";
     const amount = `${shift < 0 ? "−" : "+"}${Math.abs(shift).toFixed(2)} standard deviations from the calibration images`;
-    const limit = `alarm at ×${count(most)}`;
-    tile("Signs of a change", "conformal test martingale", `×${small(martingale)}`, limit);
-    if (Number.isFinite(shift)) tile("How hard they are", "shift of the mean of log σ", words, amount);
+    if (shift !== null) tile("How hard they are", "shift of the mean of log σ", words, amount);
   }
   if (feedback) {
-    const { n, within, mean_loss: mean } = feedback;
+    const { n, within, mean_loss: mean, alpha, e_value: e, e_value_alarm_at: most } = feedback;
     tile("Checked against the truth", "feedback", count(n), `${count(within)} within the accepted error`);
-    tile("Their worst errors", "mean loss, confidence sequence", level(mean), interval(feedback));
+    tile("Their worst errors", "mean loss", level(mean), `on average; accepted ${level(alpha)}`);
+    tile("Signs of a broken promise", "e-value", `×${small(e)}`, `alarm at ×${count(most)}`);
   }
   return tilesOf(rows);
-}
-
-function setAside({ counted, duplicates, subsampled }) {
-  const repeated = duplicates && `${count(duplicates)} repeated`;
-  const thinned = subsampled && `${count(subsampled)} thinned out`;
-  const parts = [`${count(counted)} counted`, repeated, thinned].filter(Boolean);
-  return parts.length > 1 ? parts.join(", ") : "all counted";
-}
-
-function interval({ alpha, confidence_sequence: known }) {
-  if (!known) return `accepted ${level(alpha)}`;
-  return `${percent(known.level, 0)} sure: ${level(known.lower)} to ${level(known.upper)}; accepted ${level(alpha)}`;
 }
 
 function canary(found) {
@@ -119,23 +98,12 @@ function canary(found) {
   ]);
 }
 
-function health(found) {
-  if (!found) return nothing;
-  const { breaker_open: isOpen, calls_last_hour: calls, max_calls_per_hour: most } = found;
-  const limit = most === null ? "" : ` of at most ${count(most)}`;
-  return card("Connection to the upscaler", "As seen by the gateway that answered this page.", [
-    ["Calls", badge(isOpen, isOpen ? "stopped after failures: requests are refused" : "go through")],
-    ["Failures in a row", count(found.failures_in_a_row)],
-    calls !== null && ["Calls in the last hour", `${count(calls)}${limit}`],
-  ]);
-}
-
 const badge = (isBad, words) => html`<span class="badge ${isBad ? "bad" : "good"}">${words}</span>`;
 
 const card = (title, about, rows) =>
   html`<div class="card"><h3>${title}</h3>${hint(about)} ${facts(rows)}</div>`;
 
-/** open: the part whose charts are shown; run(key) opens another. */
+/** open: the one that is shown; run(key) opens another. */
 export function overview(all, open, run) {
   const number = (words) => [words, "number"];
   const heads = [
@@ -147,20 +115,16 @@ export function overview(all, open, run) {
     "State",
   ];
   const rows = all.map((one) => {
-    const { key, requests, trusted_fraction: trusted, feedback, alarms, calibration } = one;
+    const { key, requests, inputs, feedback, alarms, calibration } = one;
     const name = button(nameOf(one), () => run(key), { kind: "link", pressed: key === open.key });
-    const state = !calibration
-      ? "not calibrated"
-      : alarms.length
-        ? `${count(alarms.length)} alarms`
-        : "no alarm";
+    const raised = alarms.length ? `${count(alarms.length)} alarms` : "no alarm";
     return [
       name,
-      count(requests?.seen ?? 0),
-      trusted ? percent(trusted.mean) : "–",
+      count(requests.seen),
+      inputs ? percent(inputs.trusted_fraction) : "–",
       calibration ? looks(one) : "–",
-      feedback?.n ? `${count(feedback.within)} of ${count(feedback.n)} within` : "–",
-      html`<span class="badge ${calibration ? toneOf(alarms) : "bad"}">${state}</span>`,
+      feedback ? `${count(feedback.within)} of ${count(feedback.n)} within` : "–",
+      html`<span class="badge ${calibration ? toneOf(alarms) : "bad"}">${calibration ? raised : "not calibrated"}</span>`,
     ];
   });
   return html`<div class="card flush overview">${table("All that is watched", heads, rows)}</div>`;

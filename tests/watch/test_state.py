@@ -1,0 +1,95 @@
+"""The monitor's state: what counts, how long an alarm lasts, and its bytes."""
+
+from dataclasses import asdict
+
+import numpy as np
+import pytest
+
+from app.conformal.evidence import RUN, reference_of
+from app.watch.state import (
+    BadState,
+    MonitorState,
+    Observation,
+    dump_state,
+    fold,
+    fold_label,
+    load_state,
+)
+
+REFERENCE = reference_of(np.random.default_rng(0).normal(size=200))
+
+
+def seen(digest, z=0.0, *, at=100.0, part="/", **fields):
+    return Observation(at, part, REFERENCE, z, 0.25, digest, **fields)
+
+
+def follow(count, *, shift=0.0, state=None, first=0):
+    """The state after ordinary requests, or shifted ones."""
+    random, state = np.random.default_rng(first + 1), state or MonitorState()
+    for k in range(first, first + count):
+        request = seen(k, shift + random.normal(), at=float(k + 1), part="ab"[k % 2])
+        state = fold(state, request, random.random())
+    return state
+
+
+class TestFold:
+    def test_what_is_counted(self):
+        """An input counts once in a run; again it is seen, and changes nothing else."""
+        state = fold(MonitorState(), seen(2**64 - 1, 0.3, unusual=True), 0.5)
+        again = fold(state, seen(2**64 - 1, 9.0), 0.5)
+        assert (again.seen, again.counted, again.unusual, again.trusted_sum) == (2, 1, 1, 0.25)
+        assert again.pictures is state.pictures
+
+    def test_an_alarm_lasts_until_a_run_has_passed_without(self):
+        state = follow(300, shift=1.0)
+        since = state.inputs_alarm_since
+        assert since < 200
+        state = follow(RUN - 300, state=state, first=300)
+        assert (state.pictures.n, state.inputs_alarm_since) == (RUN, since)
+        state = follow(RUN, state=state, first=RUN)
+        assert (state.pictures.n, state.inputs_alarm_since) == (RUN, since)
+        assert not state.pictures.alarms
+        state = follow(1, state=state, first=2 * RUN)
+        assert (state.pictures.n, state.inputs_alarm_since) == (1, None)
+        assert state.counted == 2 * RUN + 1
+
+    def test_a_new_run_counts_old_inputs_again(self):
+        state = fold(follow(RUN), seen(0), 0.5)
+        assert (state.counted, len(state.inputs), state.pictures.n) == (RUN + 1, 1, 1)
+
+    def test_labels(self):
+        state = follow(3)
+        after = state
+        for at in range(1, 30):
+            after = fold_label(after, 1.0, 0.1, 1.9576, digest=1, slack=0.01, at=float(at))
+        assert after.labels.n == 29
+        assert after.labels_alarm_since == 3
+        assert after.pictures is state.pictures
+        calm = fold_label(state, 0.0, 0.1, 1.9576, digest=1, slack=0.0, at=5.0)
+        assert calm.labels_alarm_since is None
+
+
+class TestBytes:
+    def test_there_and_back(self):
+        busy = follow(700, shift=0.7)
+        busy = fold_label(busy, 0.2, 0.1, 1.9576, digest=1, slack=0.01, at=3.0)
+        for state in (busy, MonitorState()):
+            again = load_state(dump_state(state))
+            np.testing.assert_equal(asdict(again), asdict(state))
+            later = [dump_state(follow(9, state=one, first=900)) for one in (again, state)]
+            assert later[0] == later[1]
+
+    @pytest.mark.parametrize(
+        "damage",
+        [
+            b"",
+            b"{}",
+            b"[1]",
+            dump_state(MonitorState())[:-9],
+            dump_state(MonitorState()).replace(b'"counted"', b'"countet"'),
+            dump_state(MonitorState()).replace(b'"inputs": ""', b'"inputs": "?"'),
+        ],
+    )
+    def test_damage_is_noticed(self, damage):
+        with pytest.raises(BadState, match="damaged"):
+            load_state(damage)
