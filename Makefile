@@ -111,7 +111,7 @@ dist: .venv-build/bin/hatchling  ## sources and wheels of the service and of its
 package: install sbom $(BIN)/helm  ## the chart and the one compose file of a release, in package/
 	rm -rf package
 	$(BIN)/helm package deploy/chart --destination package
-	$(BIN)/python deploy/one_file.py --prefix $(PREFIX) --tag v$(VERSION) > package/compose.yaml
+	$(BIN)/python deploy/one_file.py --prefix $(PREFIX) --tag $(VERSION) > package/compose.yaml
 
 release-check: install  ## a release made in a clean clone, and tried; TARGETS="gateway worker", or none
 	$(BIN)/python -m deploy.release $(TARGETS)

@@ -1,6 +1,6 @@
 """docker-compose.yml as one file that needs only `.env` beside it.
 
-    python deploy/one_file.py --prefix ghcr.io/OWNER/ --tag v1.2.3 > compose.yaml
+    python deploy/one_file.py --prefix ghcr.io/OWNER/ --tag 1.2.3 > compose.yaml
 
 Mounted files become `configs`, and published images replace built ones.
 """

@@ -222,7 +222,7 @@ def pushed(clone: Path, version: str) -> Iterator[str]:
 
     pages = len(list((clone / "site").rglob("*.html")))
     yield f"  package index    {sized('dist/*')}"
-    yield f"  registry         trustscale-gateway:v{version}, trustscale-worker:v{version}"
+    yield f"  registry         trustscale-gateway:{version}, trustscale-worker:{version}"
     yield f"  registry, chart  {sized('package/*.tgz')}"
     yield f"  release page     {sized('package/*.yaml')}, .env.example, {sized('sbom/*')}"
     yield f"  site             {pages} pages"

@@ -1,7 +1,10 @@
 """The Helm chart: valid for four releases of Kubernetes, restricted, closed, and like compose."""
 
+import ipaddress
+import json
 import re
 from pathlib import Path
+from typing import get_args
 
 import kubernetes_validate
 import pytest
@@ -10,12 +13,13 @@ import app
 from app.config_sources import read_secret_files
 from app.main import create_app
 from app.settings import load_settings, unknown_variables
-from tests.deploy.files import CHART, document, rendered, run, services
+from app.stores.base import JobKind
+from tests.deploy.files import CHART, ROOT, document, rendered, run, services
 
 USES = sorted(path.stem for path in (CHART / "values").glob("*.yaml"))
 VERSIONS = ("1.34", "1.35", "1.36", "1.37")
 # Of what is installed beside Kubernetes; their schemas are not at hand.
-OTHERS = {"ScaledObject", "ServiceMonitor", "PrometheusRule"}
+OTHERS = {"ScaledObject", "ServiceMonitor", "PrometheusRule", "HTTPRoute"}
 EVERY_USE = pytest.mark.parametrize("use", USES)
 OURS = ("gateway", "jobs")
 KEYS = ("redis-password", "admin-keys", "client-keys")
@@ -31,6 +35,15 @@ def pods(use, *arguments):
     kinds = ("Deployment", "StatefulSet")
     found = {n: one for kind in kinds for n, one in of_kind(use, kind, *arguments).items()}
     return {name: one["spec"]["template"] for name, one in found.items()}
+
+
+def given(values):
+    """Values by their names with dots, as words of `helm`."""
+    return [
+        word
+        for name, value in values.items()
+        for word in ("--set-json", f"{name}={json.dumps(value)}")
+    ]
 
 
 def container(pod):
@@ -134,24 +147,185 @@ def test_closed(use):
         assert into == (set() if name in OURS else set(OURS)), name
         scraped = any("namespaceSelector" in peer for peer in peers) or not peers
         assert scraped == (name != "redis")
-        for peer in spec.get("egress", []):
-            out = [o for o in every for to in peer["to"] if _selects(to, every[o])]
-            is_public = any("ipBlock" in to for to in peer["to"])
-            assert out or is_public or peer["ports"][0]["port"] == 53
-            assert not is_public or use == "many-cpus"
-        assert ("egress" in spec) == (name in OURS)
+        out = {
+            other
+            for rule in spec.get("egress", [])
+            for to in rule["to"]
+            for other in every
+            if _selects(to, every[other])
+        }
+        assert out == (set(every) - set(OURS) if name in OURS else set())
 
 
-def test_way_in():
-    (ingress,) = of_kind("many-cpus", "Ingress").values()
-    assert ingress["spec"]["tls"] == [{"hosts": ["upscale.example"], "secretName": "upscale-tls"}]
-    (rule,) = ingress["spec"]["rules"]
-    paths = {each["path"]: each["pathType"] for each in rule["http"]["paths"]}
+def _reaches(policy, address, port):
+    """Whether a policy lets a pod open a connection to an address outside of pods."""
+    ip = ipaddress.ip_address(address)
+    for rule in policy["spec"].get("egress", []):
+        if port in [one["port"] for one in rule["ports"]]:
+            for block in (to["ipBlock"] for to in rule["to"] if "ipBlock" in to):
+                inside = [ip in ipaddress.ip_network(one) for one in block.get("except", [])]
+                if ip in ipaddress.ip_network(block["cidr"]) and not any(inside):
+                    return True
+    return False
+
+
+@pytest.mark.parametrize("name", OURS)
+@pytest.mark.parametrize(
+    ("use", "options", "opened"),
+    [
+        ("one-node", [], set()),
+        ("many-cpus", [], {("10.1.2.3", 6379), ("8.8.8.8", 443)}),
+        (
+            "many-cpus",
+            ["redis.url=rediss://:${REDIS_PASSWORD}@redis.example:6380"],
+            {("10.1.2.3", 6380), ("8.8.8.8", 443)},
+        ),
+        ("one-node", ["networkPolicy.workloadIdentity=eks"], {("169.254.170.23", 80)}),
+        ("one-node", ["networkPolicy.workloadIdentity=gke"], {("169.254.169.254", 80)}),
+    ],
+)
+def test_ways_out(use, options, opened, name):
+    """Names are asked of caches on nodes, too; of the rest only what the values ask for is open."""
+    places = ("10.1.2.3", "8.8.8.8", "169.254.169.254", "169.254.170.23", "169.254.20.10")
+    words = [word for option in options for word in ("--set", option)]
+    policy = of_kind(use, "NetworkPolicy", *words)[name]
+    found = {
+        (place, port)
+        for place in places
+        for port in (53, 80, 443, 6379, 6380, 4318)
+        if _reaches(policy, place, port)
+    }
+    assert found == opened | {("169.254.20.10", 53), ("10.1.2.3", 53)}
+
+
+def test_traces_of_workers():
+    """Whatever makes spans may send them, and knows where to."""
+    policies = of_kind("gpu-pool", "NetworkPolicy")
+    for name, pod in pods("gpu-pool").items():
+        if name == "redis":
+            continue
+        (rule,) = [r for r in policies[name]["spec"]["egress"] if r["ports"] == [{"port": 4318}]]
+        (peer,) = rule["to"]
+        (namespace,) = peer["namespaceSelector"]["matchLabels"].values()
+        told = of_kind("gpu-pool", "ConfigMap")["config"]["data"]["trustscale.toml"]
+        if name.startswith("worker-"):
+            variables = {one["name"]: one["value"] for one in container(pod)["env"]}
+            told = variables["TRUSTSCALE_OTLP_ENDPOINT"]
+        assert f"http://collector.{namespace}:4318" in told
+    egress = [{"to": [{"ipBlock": {"cidr": "10.9.0.0/16"}}], "ports": [{"port": 9}]}]
+    opened = given({"workers.sinsr.egress": egress})
+    assert _reaches(of_kind("gpu-pool", "NetworkPolicy", *opened)["worker-sinsr"], "10.9.1.1", 9)
+
+
+def test_what_operators_add():
+    """Labels, volumes, secrets, classes and affinity come to all pods that they are for."""
+    affinity = {"podAntiAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": []}}
+    ca = {"name": "ca", "configMap": {"name": "private-ca"}}
+    mount = {"name": "ca", "mountPath": "/etc/private", "readOnly": True}
+    values = {
+        "podLabels": {"team": "pictures"},
+        "volumes": [ca],
+        "volumeMounts": [mount],
+        "workers.sinsr.envFrom": ["hub-token"],
+        "workers.sinsr.runtimeClassName": "nvidia",
+    }
+    for part in ("gateway", "jobs", "redis", "workers.sinsr"):
+        values |= {f"{part}.affinity": affinity, f"{part}.priorityClassName": "high"}
+    made = pods("gpu-pool", *given(values))
+    for name in ("gateway", "jobs", "redis", "worker-sinsr"):
+        spec = made[name]["spec"]
+        assert (spec["affinity"], spec["priorityClassName"]) == (affinity, "high")
+        is_ours = name != "redis"
+        assert (made[name]["metadata"]["labels"].get("team") == "pictures") == is_ours
+        assert (
+            (ca in spec["volumes"]) == (mount in container(made[name])["volumeMounts"]) == is_ours
+        )
+        kubernetes_validate.validate(
+            {"apiVersion": "v1", "kind": "Pod", **made[name]}, VERSIONS[-1], strict=True
+        )
+    sinsr = made["worker-sinsr"]["spec"]
+    assert sinsr["runtimeClassName"] == "nvidia"
+    assert container(made["worker-sinsr"])["envFrom"] == [{"secretRef": {"name": "hub-token"}}]
+
+
+@pytest.mark.parametrize("part", ["gateway", "jobs", "workers.sinsr"])
+def test_more_than_at_most_is_refused(part):
+    with pytest.raises(AssertionError, match=r"replicas.min \(9\) is above replicas.max \(8\)"):
+        pods("gpu-pool", "--set", f"{part}.replicas.min=9,{part}.replicas.max=8")
+
+
+def test_workers_from_zero():
+    """Each kind of job that waits asks for a job worker, and one for less than a whole."""
+    query = of_kind("gpu-pool", "ScaledObject")["jobs"]["spec"]["triggers"][0]["metadata"]["query"]
+    assert set(re.findall(r'kind="(\w+)"', query)) == set(get_args(JobKind))
+
+
+def test_calls_are_spread_over_workers():
+    """A name of workers means each of them, and one that goes is left alone first."""
+    service = of_kind("gpu-pool", "Service")["worker-sinsr"]
+    assert service["spec"]["clusterIP"] == "None"
+    pod = pods("gpu-pool")["worker-sinsr"]
+    _, seconds = container(pod)["lifecycle"]["preStop"]["exec"]["command"]
+    assert 5 <= int(seconds) < pod["spec"]["terminationGracePeriodSeconds"] - 60
+
+
+def test_one_tag():
+    """What the chart asks for is what a release pushes, and what its compose file asks for."""
+    image = container(pods("one-node")["gateway"])["image"]
+    assert image == f"trustscale-gateway:{app.__version__}"
+    workflow = (ROOT / ".github/workflows/release.yml").read_text("utf-8")
+    assert 'VERSION=${GITHUB_REF_NAME#v}" >> "$GITHUB_ENV"' in workflow
+    assert "trustscale-${{ matrix.target }}:${{ env.VERSION }}" in workflow
+    assert "--tag $(VERSION)" in (ROOT / "Makefile").read_text("utf-8")
+
+
+LONGER = "max_in_flight = 2\nmax_waiting = 5\nmax_upload_bytes = 104_857_600"
+
+
+@pytest.mark.parametrize(
+    ("settings", "seconds", "megabytes"),
+    [({}, 5 * 120, 32), ({"config": LONGER}, 4 * 120, 100)],
+)
+def test_the_gateway_answers_before_what_stands_in_front(settings, seconds, megabytes):
+    """Time and room follow the settings, in a route and in annotations of an Ingress."""
+    route = {"enabled": True, "parentRefs": [{"name": "public"}]}
+    size = '{{ include "trustscale.largest" . }}m'
+    values = {"requestTimeoutSeconds": 120, "route": route, "ingress.annotations.size": size}
+    words = given({**settings, **values})
+    annotations = of_kind("many-cpus", "Ingress", *words)["gateway"]["metadata"]["annotations"]
+    assert seconds < int(annotations["haproxy.org/timeout-server"].removesuffix("s")) < seconds + 90
+    assert megabytes < int(annotations["size"].removesuffix("m")) < 2 * megabytes
+    rules = of_kind("many-cpus", "HTTPRoute", *words)["gateway"]["spec"]["rules"]
+    timed = {one["path"]["value"]: rule["timeouts"] for rule in rules for one in rule["matches"]}
+    assert timed["/v1/admin"] == timed["/v1/jobs"] == {"request": "0s"}
+    assert int(timed["/v1"]["request"].removesuffix("s")) > seconds + 300
+
+
+def test_no_retired_controller():
+    text = "".join(path.read_text("utf-8") for path in CHART.rglob("*.yaml"))
+    assert "nginx.ingress.kubernetes.io" not in text
+
+
+def _paths(use, kind):
+    """The paths that lead in, each with whether it means all below."""
+    (made,) = of_kind(use, kind).values()
+    if kind == "HTTPRoute":
+        assert made["spec"]["hostnames"] == ["upscale.example"]
+        matches = [one["path"] for rule in made["spec"]["rules"] for one in rule["matches"]]
+        return {one["value"]: one["type"] == "PathPrefix" for one in matches}
+    assert made["spec"]["tls"] == [{"hosts": ["upscale.example"], "secretName": "upscale-tls"}]
+    (rule,) = made["spec"]["rules"]
+    return {each["path"]: each["pathType"] == "Prefix" for each in rule["http"]["paths"]}
+
+
+@pytest.mark.parametrize(("use", "kind"), [("many-cpus", "Ingress"), ("gpu-pool", "HTTPRoute")])
+def test_way_in(use, kind):
+    paths = _paths(use, kind)
 
     def is_open(route):
         return any(
-            route == path or (kind == "Prefix" and route.startswith(f"{path}/"))
-            for path, kind in paths.items()
+            route == path or (is_prefix and route.startswith(f"{path}/"))
+            for path, is_prefix in paths.items()
         )
 
     def all_of(router):

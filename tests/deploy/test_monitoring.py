@@ -9,7 +9,7 @@ from app.main import create_app
 from app.problems import PROBLEMS
 from app.settings import Settings
 from app.telemetry.signals import COUNTERS, GAUGES, HISTOGRAMS, Metrics
-from tests.deploy.files import DEPLOY, ROOT, document, run
+from tests.deploy.files import DEPLOY, ROOT, compose, document, filled, run
 
 DASHBOARD = json.loads((DEPLOY / "grafana/dashboards/trustscale.json").read_text("utf-8"))
 RULES = [rule for group in document(DEPLOY / "alerts.yml")["groups"] for rule in group["rules"]]
@@ -41,7 +41,7 @@ def exported():
 class TestNames:
     @pytest.mark.parametrize(("where", "expression"), EXPRESSIONS)
     def test_metrics_and_labels_exist(self, where, expression, exported):
-        known = {**exported, "up": set()}
+        known = {**exported, "up": set(), "trustscale_replicas": set()}  # of Prometheus itself
         everywhere = {"job", "instance"}
         pattern = r"\b((?:trustscale|process)_\w+|up)\b(?:\{([^}]*)\})?"
         found = re.findall(pattern, expression)
@@ -70,6 +70,17 @@ class TestAlerts:
     def test_prometheus_accepts_its_configuration(self):
         run("promtool", "check", "config", DEPLOY / "prometheus.yml")
         run("promtool", "test", "rules", *(ROOT / "tests/deploy").glob("*.test.yml"))
+
+    def test_how_many_there_should_be(self, tmp_path):
+        """Prometheus of the stack knows that from `.env`, under the names of its scrapes."""
+        text = filled(compose()["configs"]["replicas"]["content"], {"GATEWAYS": "3"})
+        (tmp_path / "replicas.yml").write_text(text, "utf-8")
+        run("promtool", "check", "rules", tmp_path / "replicas.yml")
+        (group,) = document(tmp_path / "replicas.yml")["groups"]
+        found = {rule["labels"]["job"]: rule["expr"] for rule in group["rules"]}
+        assert found == {"trustscale-gateway": "vector(3)", "trustscale-jobs": "vector(1)"}
+        scraped = {job["job_name"] for job in document(DEPLOY / "prometheus.yml")["scrape_configs"]}
+        assert found.keys() < scraped
 
     @pytest.mark.parametrize("rule", RULES, ids=[rule["alert"] for rule in RULES])
     def test_the_runbook(self, rule):

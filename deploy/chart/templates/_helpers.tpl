@@ -56,9 +56,19 @@ readOnlyRootFilesystem: true
 capabilities: {drop: [ALL]}
 {{- end }}
 
-{{- /* Where the pods of a part go: .values has nodeSelector and tolerations */}}
+{{- /* Where the pods of a part go, as .values says, and what else all pods have in common */}}
 {{- define "trustscale.placement" -}}
 automountServiceAccountToken: false
+{{- with .values.priorityClassName }}
+priorityClassName: {{ . }}
+{{- end }}
+{{- with .values.runtimeClassName }}
+runtimeClassName: {{ . }}
+{{- end }}
+{{- with .values.affinity }}
+affinity:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
 serviceAccountName: {{ include "trustscale.name" (dict "root" .root "part" "pods") }}
 {{- with .root.Values.image.pullSecrets }}
 imagePullSecrets:
@@ -85,6 +95,32 @@ tolerations:
 {{- end }}
 {{- end }}
 
+{{- /* Metadata of the pods of a part, but of Redis */}}
+{{- define "trustscale.podMetadata" -}}
+labels:
+  {{- include "trustscale.labels" . | nindent 2 }}
+  {{- with .root.Values.podLabels }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+{{- $annotations := .root.Values.podAnnotations }}
+{{- if not (hasPrefix "worker-" .part) }}
+{{- $annotations = set (deepCopy $annotations) "checksum/config" (include "trustscale.config" .root | sha256sum) }}
+{{- end }}
+{{- with $annotations }}
+annotations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+
+{{- define "trustscale.envFrom" -}}
+{{- with . }}
+envFrom:
+  {{- range . }}
+  - secretRef: {name: {{ . }}}
+  {{- end }}
+{{- end }}
+{{- end }}
+
 {{- define "trustscale.budget" -}}
 apiVersion: policy/v1
 kind: PodDisruptionBudget
@@ -99,6 +135,9 @@ spec:
 
 {{- /* How many pods: .replicas {min, max}; .query and .threshold for KEDA, "" for processors alone */}}
 {{- define "trustscale.scaling" -}}
+{{- if gt (int .replicas.min) (int .replicas.max) }}
+{{- fail (printf "%s: replicas.min (%d) is above replicas.max (%d)" .part (int .replicas.min) (int .replicas.max)) }}
+{{- end }}
 {{- if and .root.Values.keda.enabled .query -}}
 apiVersion: keda.sh/v1alpha1
 kind: ScaledObject
@@ -142,13 +181,7 @@ spec:
 {{- /* The pods of gateways and job workers, which differ in how they are started and probed */}}
 {{- define "trustscale.pod" -}}
 metadata:
-  labels:
-    {{- include "trustscale.labels" . | nindent 4 }}
-  annotations:
-    checksum/config: {{ include "trustscale.config" .root | sha256sum }}
-    {{- with .root.Values.podAnnotations }}
-    {{- toYaml . | nindent 4 }}
-    {{- end }}
+  {{- include "trustscale.podMetadata" . | nindent 2 }}
 spec:
   {{- include "trustscale.placement" . | nindent 2 }}
   terminationGracePeriodSeconds: {{ .grace }}
@@ -170,12 +203,7 @@ spec:
         {{- range $name, $value := merge (dict) .env .root.Values.env }}
         - {name: {{ $name }}, value: {{ $value | quote }}}
         {{- end }}
-      {{- with .root.Values.envFrom }}
-      envFrom:
-        {{- range . }}
-        - secretRef: {name: {{ . }}}
-        {{- end }}
-      {{- end }}
+      {{- include "trustscale.envFrom" .root.Values.envFrom | nindent 6 }}
       {{- /* Not /readyz: one upscaler that is away would take all gateways out of service. */}}
       startupProbe:
         httpGet: {path: /healthz, port: http}
@@ -209,6 +237,9 @@ spec:
         {{- end }}
         - {name: tmp, mountPath: /tmp}
         - {name: uploads, mountPath: /var/tmp}
+        {{- with .root.Values.volumeMounts }}
+        {{- toYaml . | nindent 8 }}
+        {{- end }}
   volumes:
     - name: config
       configMap: {name: {{ include "trustscale.name" (dict "root" .root "part" "config") }}}
@@ -226,6 +257,9 @@ spec:
       emptyDir: {medium: Memory, sizeLimit: 64Mi}
     - name: uploads
       emptyDir: {sizeLimit: {{ .root.Values.gateway.uploads }}}
+    {{- with .root.Values.volumes }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
 {{- end }}
 
 {{- define "trustscale.config" -}}
@@ -233,6 +267,9 @@ store = {{ include "trustscale.redis" . | quote }}
 queue = {{ include "trustscale.redis" . | quote }}
 blobs = {{ .Values.blobs.url | default "file:///var/blobs/trustscale" | quote }}
 request_timeout_s = {{ .Values.requestTimeoutSeconds }}
+{{- with .Values.tracing.endpoint }}
+otlp_endpoint = {{ . | quote }}
+{{- end }}
 {{ .Values.config }}
 {{- range .Values.embedded }}
 
@@ -259,6 +296,54 @@ cold_start_s = {{ dig "coldStartSeconds" 0 $worker }}
 {{ $key }}: {{ index $old $key | default (randAlphaNum 48 | b64enc) }}
 {{- end }}
 client-keys: {{ index $old "client-keys" | default "" | quote }}
+{{- end }}
+
+{{- /* The settings in `config` */}}
+{{- define "trustscale.settings" -}}
+{{- $found := fromToml .Values.config }}
+{{- with $found.Error }}{{ fail (printf "config is not valid TOML: %s" .) }}{{ end }}
+{{- toJson $found }}
+{{- end }}
+
+{{- /* Seconds in which the slowest answer has come: those before it, its own deadline, a minute besides */}}
+{{- define "trustscale.slowest" -}}
+{{- $settings := include "trustscale.settings" . | fromJson }}
+{{- $waiting := hasKey $settings "max_waiting" | ternary $settings.max_waiting 16 }}
+{{- $rounds := divf $waiting ($settings.max_in_flight | default 2) | ceil }}
+{{- mul .Values.requestTimeoutSeconds (add 1 (int $rounds)) | add 60 }}
+{{- end }}
+
+{{- /* MiB of the largest form with one image */}}
+{{- define "trustscale.largest" -}}
+{{- $settings := include "trustscale.settings" . | fromJson }}
+{{- divf (mulf 1.25 ($settings.max_upload_bytes | default 33554432)) 1048576 | ceil | int }}
+{{- end }}
+
+{{- /* Everything but metrics and probes, below which nothing from outside is asked */}}
+{{- define "trustscale.paths" -}}
+/v1 /static /r /calibrations /annotate /monitor /problems /docs /swagger /openapi.json /favicon.ico
+{{- end }}
+
+{{- /* The port of an address, or this one */}}
+{{- define "trustscale.port" -}}
+{{- regexFind ":[0-9]+(/[^/@]*)?$" .url | trimPrefix ":" | regexFind "^[0-9]+" | default .default }}
+{{- end }}
+
+{{- /* Egress: names, in pods or caches on the node, which some networks see under the address of the service */}}
+{{- define "trustscale.dns" -}}
+- ports: [{port: 53, protocol: UDP}, {port: 53, protocol: TCP}]
+  to:
+    - namespaceSelector: {}
+    {{- range .Values.networkPolicy.dns }}
+    - ipBlock: {cidr: {{ . }}}
+    {{- end }}
+{{- end }}
+
+{{- /* Egress: traces */}}
+{{- define "trustscale.traces" -}}
+- to:
+    - {{- toYaml .Values.tracing.peer | nindent 6 }}
+  ports: [{port: {{ include "trustscale.port" (dict "url" .Values.tracing.endpoint "default" "4318") }}}]
 {{- end }}
 
 {{- define "trustscale.policy" -}}
