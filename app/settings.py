@@ -234,6 +234,11 @@ class Settings(BaseSettings):
     )
     job_concurrency: int = Field(2, gt=0, description="Pairs that one process measures at once.")
     job_lease_s: Seconds = Field(20.0, description="After this, a dead worker's job is retried.")
+    job_drain_s: Seconds = Field(
+        16.0,
+        description="How long a stopping `trustscale jobs` lets calls end that are paid for, below "
+        "its grace period. At most four fifths of `job_lease_s` count.",
+    )
     job_patience_s: Seconds = Field(
         600.0,
         description="How long a job waits in the queue for an absent upscaler or store; then it "

@@ -99,7 +99,12 @@ async def _run(settings: Settings, host: str, port: int | None) -> None:
         parts = await open_parts(of_worker(settings), stack, metrics=metrics)
         await stack.enter_async_context(listening(worker_app(parts, metrics), host, port))
         log.info("jobs_started", version=__version__, upscalers=list(parts.upscalers))
-        await run_until_signalled(parts.queue, parts.handlers, concurrency=parts.concurrency)
+        await run_until_signalled(
+            parts.queue,
+            parts.handlers,
+            concurrency=parts.concurrency,
+            drain_s=settings.job_drain_s,
+        )
         log.info("jobs_stopped")
 
 

@@ -4,11 +4,13 @@ import asyncio
 import sys
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
+from functools import partial
 
 import httpx
 import pytest
 
 from app.assembly import open_parts
+from app.cli import jobs
 from app.cli.jobs import listening, of_worker, worker_app
 from app.serving.choose import UpscaleRequest
 from app.serving.job import uploaded_request
@@ -54,6 +56,21 @@ async def test_slots_of_a_worker(tmp_path):
         parts = await open_parts(of_worker(settings), stack, lambda *_: FakeUpscaler())
         assert (parts.concurrency["upscale"], parts.service.slots.running) == (8, 8)
     assert of_worker(Settings(data_dir=tmp_path, max_in_flight=3)).max_in_flight == 3
+
+
+async def test_drain(tmp_path, monkeypatch):
+    """A stopping worker lets its work end for as long as the operator allows."""
+    allowed = []
+
+    async def run(*_, drain_s, **__):
+        allowed.append(drain_s)
+
+    monkeypatch.setattr(jobs, "run_until_signalled", run)
+    monkeypatch.setattr(jobs, "open_parts", partial(open_parts, build=lambda *_: FakeUpscaler()))
+    upscalers = [{"name": "fake", "kind": "embedded"}]
+    settings = Settings(data_dir=tmp_path, upscalers=upscalers, job_drain_s=90.0)
+    await jobs._run(settings, "127.0.0.1", free_port())
+    assert allowed == [90.0]
 
 
 async def test_port_a_worker(tmp_path):
