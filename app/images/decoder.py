@@ -27,8 +27,6 @@ from typing import Final, NamedTuple
 from PIL import AvifImagePlugin, Image, ImageCms
 
 from app.errors import BadInput, DecodeLimit
-from app.images.answers import packed
-from app.images.confinement import confine
 from app.images.decode import Limits, decode, installed_formats, on_admit
 from app.images.raster import warm_up
 
@@ -194,16 +192,13 @@ def _decoder(connection: socket.socket, file: int, out: int) -> None:
     code = 1
     try:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        nowhere = os.open(os.devnull, os.O_WRONLY)  # libraries print what files say
-        os.dup2(nowhere, 1)
-        os.dup2(nowhere, 2)
-        os.close(nowhere)
-        function, args, kwargs = pickle.loads(_message(connection))  # noqa: S301 - from our side
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # libraries print what files say
+        asked = _message(connection)
         size = os.fstat(file).st_size
         _limit(size)
         on_admit(_Admission(connection, size).ask)
-        confine()
         try:
+            function, args, kwargs = pickle.loads(asked)  # noqa: S301 - from our own side
             kind, answer = DONE, function(os.pread(file, size, 0), *args, **kwargs)
         except BadInput as refusal:
             kind, answer = REFUSED, refusal
@@ -222,13 +217,17 @@ def _decoder(connection: socket.socket, file: int, out: int) -> None:
 def _send(connection: socket.socket, kind: bytes, answer: object, out: int) -> None:
     """Arrays go through the shared file, everything else through the socket."""
     _unlimit_memory()
-    head, pieces = packed(answer)
+    buffers: list[pickle.PickleBuffer] = []
+    head = pickle.dumps(answer, 5, buffer_callback=buffers.append)
+    lengths = []
     with open(out, "wb", buffering=0, closefd=False) as shared:
-        for piece in pieces:
-            left = memoryview(piece)
-            while left:
-                left = left[shared.write(left) :]
-    connection.sendall(kind + LENGTH.pack(len(head)) + head)
+        for buffer in buffers:
+            with buffer.raw() as view:
+                lengths.append(LENGTH.pack(len(view)))
+                while view:
+                    view = view[shared.write(view) :]  # noqa: PLW2901
+    body = LENGTH.pack(len(lengths)) + b"".join(lengths) + head
+    connection.sendall(kind + LENGTH.pack(len(body)) + body)
 
 
 def _message(connection: socket.socket) -> bytes:

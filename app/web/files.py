@@ -1,8 +1,8 @@
 """The pages and their static files, read once into memory.
 
 All static files have one path with a digest of their whole content,
-`/static/DIGEST/bundle/upscale.js`, so a visit uses files of one release only, and browsers
-may keep them for ever. Each page loads one bundle of modules and one of style sheets.
+`/static/DIGEST/js/upscale.js`, so a visit uses files of one release only, and browsers may keep
+them for ever. A page names all modules that its script imports, so that they load side by side.
 """
 
 from __future__ import annotations
@@ -10,14 +10,16 @@ from __future__ import annotations
 import gzip
 import hashlib
 import html
-from collections.abc import Mapping
+import posixpath
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import resources
 from importlib.resources.abc import Traversable
 from string import Template
 
-from app.web import bundle
+_IMPORT = re.compile(r'^(?:import|export)\b[^;"\']*from "(\.[^"]+)";', re.MULTILINE)
 
 MEDIA_TYPES = {
     "css": "text/css; charset=utf-8",
@@ -34,20 +36,30 @@ MEDIA_TYPES = {
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """One page: `pages/NAME.html` inside the layout, with `css/NAME.css` and `js/NAME.js`."""
+    """One page: `pages/NAME.html` inside the layout, with `css/NAME.css` and `js/NAME.js`.
+
+    sheets: style sheets that it shares with other pages.
+    """
 
     name: str
     title: str
     paths: tuple[str, ...]
     """Where it is served; the navigation links to the first one."""
     needs_admin: bool = False
+    sheets: tuple[str, ...] = ()
 
 
 PAGES = (
-    Page("upscale", "Upscale", ("/", "/r/{result_id}")),
-    Page("calibrations", "Calibrations", ("/calibrations",), needs_admin=True),
-    Page("annotate", "Annotate", ("/annotate",), needs_admin=True),
-    Page("monitor", "Monitor", ("/monitor",), needs_admin=True),
+    Page("upscale", "Upscale", ("/", "/wall", "/r/{result_id}")),
+    Page(
+        "calibrations",
+        "Calibrations",
+        ("/calibrations",),
+        needs_admin=True,
+        sheets=("charts", "jobs", "tiles"),
+    ),
+    Page("annotate", "Annotate", ("/annotate",), needs_admin=True, sheets=("jobs",)),
+    Page("monitor", "Monitor", ("/monitor",), needs_admin=True, sheets=("charts", "tiles")),
 )
 
 MISSING = Page("missing", "Not found", ())
@@ -73,22 +85,25 @@ class Site:
 
     @cached_property
     def static(self) -> Mapping[str, File]:
-        """Static files by path relative to `static/`, and the bundles of the pages."""
-        found = dict(_walk(self._root / "static"))
-        texts = {
-            path: file.data.decode()
-            for path, file in found.items()
-            if path.startswith(("js/", "css/")) and not path.endswith("txt")
-        }
-        for entry in (*(page.name for page in (*PAGES, MISSING)), "upscale/worker"):
-            if (path := f"js/{entry}.js") in texts:
-                text = bundle.script(path, texts)
-                found[_bundled(path)] = _file(text.encode(), MEDIA_TYPES["js"])
-        for page in (*PAGES, MISSING):
-            sheets = [path for path in ("css/base.css", f"css/{page.name}.css") if path in texts]
-            text = bundle.style(sheets, texts)
-            found[_bundled(f"{page.name}.css")] = _file(text.encode(), MEDIA_TYPES["css"])
-        return found
+        """Static files by path relative to `static/`."""
+        return dict(_walk(self._root / "static"))
+
+    def modules(self, entry: str) -> list[str]:
+        """The paths of a script and of all modules that it imports, each once."""
+        found: dict[str, None] = {}
+        waiting = [entry]
+        while waiting:
+            path = waiting.pop()
+            if path in found:
+                continue
+            found[path] = None
+            text = self.static[path].data.decode()
+            folder = posixpath.dirname(path)
+            waiting += [
+                posixpath.normpath(posixpath.join(folder, source))
+                for source in _IMPORT.findall(text)
+            ]
+        return list(found)
 
     @cached_property
     def digest(self) -> str:
@@ -106,10 +121,19 @@ class Site:
 
     def _page(self, layout: Template, page: Page) -> File:
         base = f"/static/{self.digest}"
+        entry, *others = self.modules(f"js/{page.name}.js")
+        sheets = (f"css/{name}.css" for name in ("base", *page.sheets, page.name))
         text = layout.substitute(
             title=html.escape(page.title),
             name=page.name,
             static=base,
+            styles=_lines(
+                f'<link rel="stylesheet" href="{base}/{path}">'
+                for path in sheets
+                if path in self.static
+            ),
+            script=f"{base}/{entry}",
+            modules=_lines(f'<link rel="modulepreload" href="{base}/{path}">' for path in others),
             nav=_navigation(page),
             main=Template(self._text(f"{page.name}.html")).safe_substitute(static=base),
         )
@@ -119,8 +143,8 @@ class Site:
         return (self._root / "pages" / name).read_text("utf-8")
 
 
-def _bundled(path: str) -> str:
-    return f"bundle/{path.rpartition('/')[2]}"
+def _lines(lines: Iterable[str]) -> str:
+    return "\n".join(lines)
 
 
 def _navigation(current: Page) -> str:
@@ -129,7 +153,7 @@ def _navigation(current: Page) -> str:
         f'<a href="{page.paths[0]}"{_state(page, current)}>{html.escape(page.title)}</a>'
         for page in PAGES
     )
-    return "\n".join(links)
+    return _lines(links)
 
 
 def _state(page: Page, current: Page) -> str:

@@ -24,7 +24,7 @@ _FOR_EVER = "public, max-age=31536000, immutable"
 _ASK_FIRST = "no-cache"
 
 
-# Read, bundled and packed once, however many applications a process makes (tests make hundreds).
+# Read and packed once, however many applications a process makes (tests make hundreds).
 _site = cache(Site)
 
 

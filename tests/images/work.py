@@ -1,10 +1,7 @@
 """What decoders are made to do in tests; loads little, since each of them loads it anew."""
 
 import os
-import resource
 import socket
-import stat
-import threading
 import time
 from contextlib import suppress
 
@@ -28,18 +25,9 @@ def endless(data):
         pass
 
 
-class Opened:
-    """A file that is opened for writing as the request is read: a decoder itself opens none."""
-
-    def __init__(self, path):
-        self._path = path
-
-    def __reduce__(self):
-        return open, (self._path, "w")
-
-
 def asleep(data, seconds, begun):
-    print(os.getpid(), file=begun, flush=True)
+    begun.with_suffix(".new").write_text(str(os.getpid()))
+    begun.with_suffix(".new").rename(begun)
     time.sleep(seconds)
 
 
@@ -62,12 +50,13 @@ def nice(data):
     return found
 
 
-def begun_and_ended(data, pixels):
-    """When it began and ended, once so many pixels were admitted."""
+def alone(data, pixels, folder):
+    """Whether nobody else is here, once so many pixels are admitted."""
     admit(pixels)
-    began = time.monotonic()
+    (folder / "here").mkdir()
     time.sleep(PAUSE_S)
-    return began, time.monotonic()
+    (folder / "here").rmdir()
+    return True
 
 
 def hungry(data, pixels, size):
@@ -79,7 +68,7 @@ def hungry(data, pixels, size):
 class Unsayable(BadInput):
     """A refusal that takes more memory to send than is left."""
 
-    def __getattribute__(self, name):
+    def __reduce__(self):
         raise MemoryError
 
 
@@ -107,42 +96,24 @@ def silent(data):
     time.sleep(1)
 
 
-def saying(data, message, beside=b""):
-    """Say this, as a decoder whose file has taken it over."""
+def babbling(data):
+    """Say what no decoder says."""
     for number in range(3, 64):
-        with suppress(OSError):
-            is_socket = stat.S_ISSOCK(os.fstat(number).st_mode)
-            os.write(number, message if is_socket else beside)
-    time.sleep(10)
-
-
-def trying(data, attempt, *args):
-    """The error of an attempt to leave the decoder."""
-    try:
-        attempt(*args)
-    except OSError as error:
-        return error.errno
-    return None
-
-
-def forking():
-    if os.fork() == 0:
-        os._exit(0)
-
-
-def connecting():
-    socket.socket()
-
-
-def threading_():
-    thread = threading.Thread(target=time.sleep, args=(0,))
-    thread.start()
-    thread.join()
-
-
-def limiting(process):
-    resource.prlimit(process, resource.RLIMIT_CPU, (0, 0))
+        with suppress(OSError), socket.socket(fileno=os.dup(number)) as own:
+            own.sendall(b"?" + bytes(8))
+    time.sleep(5)
 
 
 def faulty(data):
     raise KeyError("what was asked for")
+
+
+class Fallen:
+    """What a decoder says that its file has taken over."""
+
+    def __reduce__(self):
+        return os.system, ("false",)
+
+
+def fallen(data):
+    return Fallen()

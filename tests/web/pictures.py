@@ -12,7 +12,6 @@ from tests.factories import encoded
 from tests.web.admin import MARKUP, upload
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "bridge.png"
-BOUND = 1.9576  # of the error of the shipped calibration
 EVIL = f"{MARKUP}.png"
 
 
@@ -33,14 +32,21 @@ def choose(page, *uploads):
 
 
 def open_result(page, *uploads):
-    """Choose files and wait until the first one is shown; the id of its result."""
+    """Choose a file and wait until it is shown; the id of its result."""
     choose(page, *(uploads or [upload(crop())]))
     expect(page.locator("#canvas[data-shown]")).to_be_visible()
     return str(page.get_attribute("#canvas", "data-shown"))
 
 
+def add(page, name, **place):
+    """One more picture, and wait until it is shown."""
+    page.set_input_files("#files", [upload(crop(**place), name)])
+    expect(page.get_by_role("heading", level=1)).to_have_text(name)
+    expect(page.locator("#canvas[data-shown]")).to_be_visible()
+
+
 def finished(page, number):
-    expect(page.locator(".item[data-state=done]")).to_have_count(number)
+    expect(page.locator("li[data-state=done]")).to_have_count(number)
 
 
 def slide(page, place):
@@ -49,15 +55,19 @@ def slide(page, place):
 
 
 def take(page, name):
-    """What an entry of the menu beside the download gives."""
-    page.click("summary[aria-label^=More]")
+    """The file of a choice of the sheet for downloads, or of what is under *More* there."""
+    page.click("#download")
+    sheet = page.get_by_role("dialog")
+    wanted = sheet.get_by_role("button", name=name)
+    if not wanted.is_visible():
+        sheet.get_by_text("More", exact=True).click()
     with page.expect_download() as found:
-        page.get_by_role("menuitem", name=name, exact=True).click()
+        wanted.click()
     return found.value
 
 
 def exact(page):
-    return str(page.get_attribute("#alpha", "title")).removeprefix("exactly ")
+    return str(page.get_attribute("#share", "data-alpha"))
 
 
 def zoom(page):
@@ -65,23 +75,38 @@ def zoom(page):
     return float(page.locator("#zoom-value").text_content().removesuffix(" %"))
 
 
-# The middle of what is free of the canvas, as one letter per pixel: black, white or something else.
+# A result of `side` pixels that is so near that its mask is drawn exactly: one letter per pixel,
+# black where the marking changes anything of what is seen without it.
 SHOWN = """
-(side) => new Promise((resolve) => requestAnimationFrame(() => setTimeout(() => {
+async (side) => {
   const canvas = document.querySelector("#canvas");
-  const own = new OffscreenCanvas(side, side).getContext("2d", { willReadFrequently: true });
-  const over = (selector, size) => {
-    const found = document.querySelector(selector);
-    return found ? found[size] + 24 : 0;
+  const drawn = () => new Promise((resolve) => requestAnimationFrame(() => setTimeout(resolve)));
+  const read = async () => {
+    await drawn();
+    await drawn();
+    const own = new OffscreenCanvas(canvas.width, canvas.height).getContext("2d");
+    own.drawImage(canvas, 0, 0);
+    return new Uint32Array(own.getImageData(0, 0, canvas.width, canvas.height).data.buffer);
   };
-  const [right, foot] = [over(".panel.open", "offsetWidth"), over(".strip", "offsetHeight")];
-  const room = [canvas.width - right, canvas.height - foot];
-  const [x, y] = room.map((length) => Math.round((length - side) / 2));
-  own.drawImage(canvas, -x, -y);
-  const pixels = new Uint32Array(own.getImageData(0, 0, side, side).data.buffer);
-  const letters = new Map([[0xff000000, "#"], [0xffffffff, " "]]);
-  resolve([...pixels].map((pixel) => letters.get(pixel) ?? "?").join(""));
-})))
+  const init = { key: "h", bubbles: true };
+  const key = (type) => document.body.dispatchEvent(new KeyboardEvent(type, init));
+  const marked = await read();
+  key("keydown");
+  const plain = await read();
+  key("keyup");
+  const edge = (name) => parseFloat(canvas.parentElement.style.getPropertyValue(name));
+  const [left, top] = [edge("--left"), edge("--top")];
+  const scale = (canvas.width - left - edge("--right")) / side;
+  const letters = Array(side * side).fill(" ");
+  for (let y = 0; y < canvas.height; y += 1)
+    for (let x = 0; x < canvas.width; x += 1) {
+      const at = y * canvas.width + x;
+      if (marked[at] === plain[at]) continue;
+      const [px, py] = [Math.floor((x + 0.5 - left) / scale), Math.floor((y + 0.5 - top) / scale)];
+      letters[py * side + px] = "#";
+    }
+  return letters.join("");
+}
 """
 
 

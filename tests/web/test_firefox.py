@@ -16,8 +16,9 @@ from tests.web.pictures import SHOWN, crop, letters, served_mask
 
 pytestmark = [pytest.mark.slow, pytest.mark.servers]
 
-SIDE = 192
+SIDE = 64
 QUIET = {
+    "webgl.disabled": True,  # SHOWN reads the canvas of the other painter
     "browser.shell.checkDefaultBrowser": False,
     "datareporting.policy.dataSubmissionEnabled": False,
     "app.update.enabled": False,
@@ -96,7 +97,7 @@ const seen = async (selector) => {
 
 UPSCALE = """
 await seen("html[data-ready]");
-await seen(".choices button");
+await seen("#drop");
 const data = new DataTransfer();
 data.items.add(new File([new Uint8Array(given)], "piece.png", { type: "image/png" }));
 const input = document.querySelector("#files");
@@ -107,10 +108,8 @@ return (await seen("#canvas[data-shown]")).dataset.shown;
 
 AFTERWARDS = f"""
 const canvas = await seen("#canvas[data-shown]");
-document.body.dispatchEvent(new KeyboardEvent("keydown", {{ key: "1", bubbles: true }}));
-document.querySelector("#looks [data-value=mask]").click();
-const compares = !document.querySelector(".stage .divider").hidden;
-document.querySelector("#compare").click();
+document.querySelector("#views [data-value=marked]").click();
+const compares = !document.querySelector("#compare").disabled;
 return {{ shown: canvas.dataset.shown, compares, mask: await ({SHOWN})(given) }};
 """
 

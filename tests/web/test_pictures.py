@@ -11,7 +11,17 @@ from tests.factories import encoded, photo
 from tests.waiting import block_until
 from tests.web.admin import upload
 from tests.web.browser import ADMIN_KEY, BRING, TOUCH, fits, touch
-from tests.web.pictures import EVIL, choose, crop, finished, open_result, ready, take, zoom
+from tests.web.pictures import (
+    EVIL,
+    add,
+    choose,
+    crop,
+    finished,
+    open_result,
+    ready,
+    take,
+    zoom,
+)
 
 pytestmark = [pytest.mark.slow, pytest.mark.servers]
 
@@ -20,21 +30,25 @@ def test_reload_back_and_undo(open_page):
     """Dropped, pasted: names are text. Reload and back keep it all; a removal is taken back."""
     page = open_page("/")
     ready(page)
+    title = page.get_by_role("heading", level=1)
+    ids = []
     for event, x, name in (("dragover", 0, EVIL), ("drop", 96, EVIL), ("paste", 40, "two.png")):
         page.locator("body").evaluate(BRING, [event, name, list(crop(x))])
         expect(page.locator(".drop-veil")).to_have_count(int(event == "dragover"))
-    finished(page, 2)
+        if event != "dragover":  # what comes while another one is open is shown
+            expect(title).to_have_text(name)
+            finished(page, len(ids) + 1)
+            expect(page).to_have_url(re.compile("/r/res-"))
+            ids.append(page.url.rpartition("/")[2])
+    first, second = ids
     page.locator(".item-open").first.click()
-    title = page.get_by_role("heading", level=1)
-    expect(title).to_have_text(EVIL)
-    first = page.get_attribute("#canvas", "data-shown")
+    expect(page.locator(f"#canvas[data-shown={first}]")).to_be_visible()
     page.locator(".item-open").nth(1).click()
-    expect(page.locator("#canvas")).not_to_have_attribute("data-shown", first)
-    second = page.get_attribute("#canvas", "data-shown")
+    expect(page.locator(f"#canvas[data-shown={second}]")).to_be_visible()
     page.goto("/readyz")
     page.go_back()
     expect(page.locator(f"#canvas[data-shown={second}]")).to_be_visible()
-    expect(page.locator(".stage .divider")).to_be_visible()  # the input is still there
+    expect(page.locator("#compare")).to_be_enabled()  # the input is still there
     assert page.url.endswith(f"/r/{second}")
     page.go_back()
     expect(page.locator(f"#canvas[data-shown={first}]")).to_be_visible()
@@ -50,42 +64,89 @@ def test_reload_back_and_undo(open_page):
 
 
 def test_many(open_page):
-    """A failed one pushes nothing; arrows go on and keep the zoom; all come in one zip."""
+    """Several come on a wall: filtered, chosen, walked by arrows, in one zip; it has an address."""
     page = open_page("/")
-    open_result(page, upload(crop(), "a.png"))
-    top = page.locator(".stage .frame").bounding_box()["y"]
+    ready(page)
     more = [upload(crop(40), "b.png"), upload(b"text", "no.png"), upload(crop(20), "a.png")]
-    choose(page, *more)
+    page.set_input_files("#files", [upload(crop(), "a.png"), *more])
+    expect(page).to_have_url(re.compile("/wall$"))
     finished(page, 3)
-    expect(page.locator(".item[data-state=failed]")).to_have_count(1)
     expect(page.locator("#tally")).to_have_text("3 of 4 done, 1 failed")
-    assert page.locator(".stage .frame").bounding_box()["y"] - top < 40  # one line
-    page.click("#zoom-one")
-    before = zoom(page)
-    page.locator(".item-open").first.focus()
+    expect(page.locator(".wall-picture canvas")).to_have_count(3)
+    page.get_by_role("button", name="Failed 1").click()
+    expect(page.locator(".wall-tile")).to_have_count(1)
+    page.get_by_role("button", name="Failed 1").click()
+    page.get_by_role("button", name="No promise 3").click()
+    expect(page.locator(".wall-tile")).to_have_count(3)
+    page.reload()
+    finished(page, 3)
+    tiles = page.locator(".wall-tile")
+    tiles.first.focus()
     page.keyboard.press("ArrowRight")
-    expect(page.get_by_role("heading", level=1)).to_have_text("b.png")
-    assert zoom(page) == before
-    page.keyboard.press("ArrowRight")
-    expect(page.get_by_role("alert")).to_contain_text("is not a PNG")
-    expect(page.get_by_role("button", name="Try again")).to_have_count(0)
+    expect(tiles.nth(1)).to_be_focused()
     with page.expect_download() as found:
         page.get_by_role("button", name="Download all").click()
     with zipfile.ZipFile(found.value.path()) as archive:
         folders = {name.partition("/")[0] for name in archive.namelist()}
     assert folders == {"a", "b", "a-2"}
+    page.get_by_label("Choose b.png").check(force=True)
+    with page.expect_download() as found:
+        page.get_by_role("button", name="Download 1").click()
+    with zipfile.ZipFile(found.value.path()) as archive:
+        assert all(name.startswith("b/") for name in archive.namelist())
+
+    page.get_by_role("button", name=re.compile("^b.png:")).click()
+    title = page.get_by_role("heading", level=1)
+    expect(title).to_have_text("b.png")
+    expect(page.locator("#canvas[data-shown]")).to_be_visible()
+    page.click("#zoom-one")
+    before = zoom(page)
+    page.locator(".item.selected .item-open").focus()
+    page.keyboard.press("ArrowLeft")
+    expect(title).to_have_text("a.png")
+    expect(page.locator("#zoom-value")).to_have_text(f"{before:g} %")
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowRight")
+    expect(page.get_by_role("alert")).to_contain_text("is not a PNG")
+    expect(page.get_by_role("button", name="Try again")).to_have_count(0)
+    page.get_by_role("link", name="Back to all pictures").click()
+    expect(page.get_by_label("Choose b.png")).to_be_checked()
+    page.get_by_label("Choose b.png").uncheck(force=True)
     page.get_by_role("button", name="Clear done").click()
-    expect(page.locator(".item")).to_have_count(0)
-    expect(page.locator(".example-stage")).to_be_visible()
+    expect(page.locator(".wall-tile")).to_have_count(0)
     page.get_by_role("button", name="Undo").click()
     finished(page, 3)
+
+
+FOLDER = """(names) => {
+  const png = (name) => new File(["x"], name, { type: "image/png" });
+  const file = (name) => ({ isFile: true, file: (done) => done(png(name)) });
+  const parts = [names.map(file), []];
+  const reader = { readEntries: (done) => done(parts.shift()) };
+  const folder = { isDirectory: true, createReader: () => reader };
+  const event = new DragEvent("drop", { bubbles: true, cancelable: true });
+  const items = [{ webkitGetAsEntry: () => folder }];
+  Object.defineProperty(event, "dataTransfer", { value: { types: ["Files"], items, files: [] } });
+  document.body.dispatchEvent(event);
+}"""
+
+
+def test_a_folder(open_page):
+    """The pictures of a folder that is dropped come in, each by its name."""
+    page = open_page("/")
+    ready(page)
+    page.evaluate(FOLDER, ["one.png", "two.png"])
+    for name in ("one.png", "two.png"):
+        expect(page.get_by_role("button", name=re.compile(f"^{name}:"))).to_be_visible()
 
 
 def test_waiting(open_page, admin_site, admin_folder):
     """A full service is asked again; the first sample is a draft; one can always cancel."""
     page = open_page("/", url=admin_site)
     ready(page)
+    page.click("#open-settings")
     page.select_option("[name=upscaler]", "stuck")
+    page.get_by_role("button", name="Done").click()
     full = {"status": 503, "headers": {"Retry-After": "900"}}
     problem = {"type": "/problems/overloaded", "detail": "Full."}
     page.route("**/v1/upscale", lambda route: route.fulfill(**full, json=problem), times=1)
@@ -95,7 +156,7 @@ def test_waiting(open_page, admin_site, admin_folder):
     page.get_by_role("button", name="Try now").click()
     expect(state).to_contain_text("2 of 4 answers of the model")
     expect(page.locator("#waiting .draft")).to_be_visible()
-    expect(page.locator("#waiting .legend")).to_contain_text("Nothing of it is checked")
+    expect(page.locator("#waiting .legend")).to_contain_text("not checked yet")
     page.reload()
     expect(state).to_contain_text("2 of 4 answers of the model")
     cancel = page.locator("#waiting").get_by_role("button", name="Cancel")
@@ -149,61 +210,103 @@ def test_nothing_is_lost(open_page, admin_site, complaints):
     page.on("request", lambda one: one.method == "POST" and sent.append(one.url))
     choose(page, upload(encoded(photo(1, 300, 400)), "long.png"))
     page.get_by_role(
-        "button", name=re.compile("long.png: It takes about 10 min, and gives 800 × 600")
+        "button", name=re.compile(r"long.png: It takes about \d+ min, and gives 800 × 600")
     ).click()
     assert sent == []
-    page.get_by_role("button", name="Reduce it to 100 px before").click()
-    expect(page.locator(".stage-head .hint")).to_contain_text("200 × 150")
+    page.get_by_role("button", name=re.compile(r"Reduce it to \d+ px first")).click()
+    expect(page.locator("#canvas[data-shown]")).to_be_visible()
+    page.click("#open-drawer")
+    page.get_by_text("Details of this result").click()
+    expect(page.locator("#facts")).to_contain_text("200 × 150")
 
 
 def test_two_results_of_one_file(open_page, admin_site):
-    """Both lie under one divider, all on a wall; a page for others has both sides in it."""
+    """Both lie under one divider, each with its own name and share."""
     page = open_page("/", url=admin_site)
     open_result(page, upload(crop(), "a.png"))
-    choose(page, upload(crop(), "a.png"))
+    add(page, "a.png")
     finished(page, 2)
-    page.select_option("#left", label="fast")
-    expect(page.locator(".stage .divider-side.left")).to_have_text("fast")
+    page.click("#compare")
+    expect(page.locator(".divider-side.left")).to_have_text("Your picture")
+    page.select_option("#left", index=1)
+    for side in ("left", "right"):
+        expect(page.locator(f".divider-side.{side}")).to_have_text(re.compile(r"^.+ · \d+ %$"))
+    page.keyboard.press("i")
     expect(page.locator("#choosing")).to_contain_text("no promise covers")
-    page.click("#looks [data-value=believed]")
-    page.get_by_role("button", name="All at once").click()
-    expect(page.locator(".wall-picture i")).to_have_count(2)
-    page.get_by_role("button", name="Back").click()
-    text = take(page, "Page for others, with the input").path().read_text("utf-8")
-    assert text.count('src="data:image/png;base64,') == 3  # input, result, marked
+    divider = page.locator(".divider").bounding_box()
+    picture = page.evaluate(
+        """() => {
+          const { style, clientWidth } = document.querySelector(".frame");
+          const edge = (name) => parseFloat(style.getPropertyValue(name));
+          return clientWidth - edge("--left") - edge("--right");
+        }"""
+    )
+    assert divider["width"] == pytest.approx(picture, abs=1)  # it ends with the picture
+
+
+def test_the_page_that_people_share(open_page, tmp_path):
+    """One file, without a service: the three views, holding, and the promise."""
+    page = open_page("/")
+    open_result(page)
+    file = tmp_path / "proof.html"
+    file.write_bytes(take(page, re.compile("^Proof page")).path().read_bytes())
+    page.goto(f"file://{file}")
+    expect(page.locator("html[data-ready]")).to_be_attached()
+    expect(page.locator("#legend")).to_have_text("Soft: not trusted")
+    page.get_by_role("button", name="Marked").click()
+    expect(page.locator("#legend")).to_have_text("Hatched: don’t rely on it")
+    box = page.locator("canvas").bounding_box()
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    page.mouse.down()
+    expect(page.locator("#legend")).to_contain_text("As the model made it")
+    page.mouse.up()
+    expect(page.locator("footer")).to_contain_text("Too small for a promise")
 
 
 def test_touch(open_page):
-    """A tap tells of a pixel, one finger scrolls until zoomed in, two zoom; targets are 40 px."""
+    """A tap asks why, two zoom, a long one reveals, two fingers zoom the picture; one swipes on."""
     page = open_page("about:blank", **TOUCH)
     page.clock.install(time=0)
-    page.clock.pause_at(1)  # a finger that is slow to go up is not taken for held
     page.goto("/")
     open_result(page)
     canvas = page.locator("#canvas")
     box = canvas.bounding_box()
     x, y = box["x"] + box["width"] / 4, box["y"] + box["height"] / 2
-    canvas.tap(position={"x": box["width"] / 4, "y": box["height"] / 2})
-    expect(page.locator(".stage .readout")).to_contain_text("Pixel")
-    why = page.locator(".why")
-    expect(why).to_contain_text("It is trusted from an accepted error of")
-    expect(why.locator("canvas")).to_have_count(2)  # the input's pixels and the result's
-    why.get_by_role("button", name="Close").click()
-    action = "one => getComputedStyle(one).touchAction"
-    assert canvas.evaluate(action) == "pan-x pan-y"
+    at = {"position": {"x": box["width"] / 4, "y": box["height"] / 2}}
+    page.clock.pause_at(1_000_000)
     before = zoom(page)
+    canvas.tap(**at)
+    page.clock.run_for(400)
+    why = page.locator(".why")
+    expect(why.locator("canvas")).to_have_count(2)  # what was sent, and what was made of it
+    assert zoom(page) == before
+    why.get_by_role("button", name="Close").click()
+    canvas.tap(**at)
+    canvas.tap(**at)
+    page.clock.run_for(400)
+    expect(why).to_have_count(0)
+    assert zoom(page) == pytest.approx(2.5 * before, rel=0.1)
+    page.click("#zoom-fit")
+    page.clock.run_for(50)
     touch(page, *([(x + side * (20 + 5 * k), y) for k in range(9)] for side in (-1, 1)))
-    expect(page.locator("#zoom-value")).not_to_have_text(f"{before:g} %")
+    page.clock.run_for(50)
     assert zoom(page) == pytest.approx(3 * before, rel=0.25)
-    assert canvas.evaluate(action) == "none"
+    assert page.evaluate("visualViewport.scale") == 1
+    page.click("#zoom-fit")
+    page.clock.resume()
     small = """() => [...document.querySelectorAll("button, summary, select, main a, [type=range]")]
         .filter((one) => one.checkVisibility())
         .map((one) => [one.ariaLabel ?? one.textContent.trim(), one.getBoundingClientRect()])
         .filter(([, { width, height }]) => width < 40 || height < 39.9)
         .map(([text]) => text)"""
     assert page.evaluate(small) == []
-    page.click(".sheet-handle")
+    page.click("#open-drawer")
     assert page.evaluate(small) == []
+    page.click("#open-drawer")
+    add(page, "second.png", x=0)
+    expect(page.locator(".item")).to_have_count(2)
+    touch(page, [(box["x"] + 60 + 25 * k, y) for k in range(9)])
+    expect(page.get_by_role("heading", level=1)).to_have_text("piece.png")
     page.set_viewport_size({"width": 360, "height": 700})
     assert fits(page)
 
@@ -214,7 +317,9 @@ def test_links_and_expiry(open_page, site):
     first = open_result(page)
     alone = open_page(f"/?result={first}")
     expect(alone.locator("#share")).to_have_text(page.inner_text("#share"))
-    expect(alone.locator("#compare")).to_be_disabled()
+    expect(alone.locator(".frame .legend")).to_have_text(
+        "Soft: not trusted"
+    )  # as the service kept it
     away = {"status": 503, "json": {"detail": "Not now."}}
     alone.route("**/v1/results/res-none", lambda route: route.fulfill(**away), times=1)
     alone.goto("/r/res-none")

@@ -1,19 +1,21 @@
 """The page that upscales, used as a person would, in a real browser on a real server."""
 
+import io
 import json
 import re
 import zipfile
 
 import httpx
+import numpy as np
 import pytest
 from PIL import Image
 from playwright.sync_api import expect
 
 from tests.web.admin import upload
-from tests.web.browser import LOOKS, check_screen
+from tests.web.browser import LOOKS, check_screen, fits
 from tests.web.pictures import (
-    BOUND,
     SHOWN,
+    add,
     crop,
     exact,
     finished,
@@ -31,58 +33,79 @@ pytestmark = [pytest.mark.slow, pytest.mark.servers]
 
 @pytest.mark.parametrize("look", LOOKS, ids=str)
 def test_every_screen(open_page, look):
-    """A marked example half the fold high, the drop target beneath; a result fills the window."""
+    """The first screen shows a lie beside the truth, at rest; a result fills the window."""
     page, posts = open_page("about:blank", **look), []
     page.on("request", lambda one: one.method == "POST" and posts.append(one.url))
     page.goto("/")
-    expect(page.locator("#example[data-shown]")).to_be_visible()
+    expect(page.locator(".lie-marks[data-shown]")).to_be_visible()
     ready(page)
     height = look["viewport"]["height"]
-    frame = page.locator(".example-stage .frame").bounding_box()
-    assert frame["height"] > 0.33 * height
-    drop = page.locator("#drop").bounding_box()
-    assert frame["y"] + frame["height"] < drop["y"]
-    assert drop["y"] + drop["height"] < height
-    caption = page.locator("figcaption")
-    expect(caption).to_contain_text("% of the picture is trusted; the hikers are not")
-    caption.get_by_role("button", name="what was sent").click()
-    expect(page.locator(".example-stage .divider-side.left")).to_have_text("what was sent")
-    x, y = frame["x"] + frame["width"] / 2, frame["y"] + frame["height"] / 2
-    page.mouse.move(x, y)
-    page.mouse.down()
-    page.mouse.move(x + 70, y)
-    page.mouse.up()
-    share = 50 + 70 / frame["width"] * 100
-    divider = page.locator(".example-stage .divider input")
-    assert float(divider.input_value()) == pytest.approx(share, abs=1)
-    expect(page.locator(".choice-words")).to_contain_text(re.compile(r"About \d+ % to \d+ %"))
-    expect(page.locator("#drop")).to_contain_text("1 call of the model per picture")
+    for part in (".lie-loupes .loupe >> nth=0", ".lie-loupes .loupe >> nth=1", "#drop", "h1"):
+        box = page.locator(part).bounding_box()
+        assert box["y"] >= 0
+        assert box["y"] + box["height"] < height
     expect(page.get_by_role("link", name="Monitor")).to_have_count(0)  # until there is a key
     assert posts == []
     check_screen(page, "first", look)
 
     open_result(page)
     download = page.locator("#download").bounding_box()
-    frame = page.locator(".stage .frame").bounding_box()
+    frame = page.locator(".frame").bounding_box()
     assert download["y"] + download["height"] < height
-    assert frame["width"] * frame["height"] > 0.55 * height * look["viewport"]["width"]
-    expect(page.locator(".stage .divider")).to_be_visible()
-    expect(page.locator("#looks [aria-pressed=true]")).to_have_text("Contour")
-    expect(page.locator(".stage .legend")).to_have_text("errors may be larger")
+    assert frame["width"] == look["viewport"]["width"]
+    assert frame["height"] > 0.7 * height
+    expect(page.locator("#views [aria-pressed=true]")).to_have_text("Believable")
+    for view, legend in (
+        ("marked", "Hatched"),
+        ("original", "Your picture"),
+        ("believable", "Soft"),
+    ):
+        page.click(f"#views [data-value={view}]")
+        expect(page.locator(".frame .legend")).to_contain_text(legend)
     expect(page.get_by_role("heading", level=1)).to_have_text("piece.png")
-    if "has_touch" in look:
-        expect(page.locator("#promise")).to_be_hidden()
-        expect(page.locator("#alpha-slider")).to_be_visible()
-        page.click(".sheet-handle")
-        assert page.locator(".panel").bounding_box()["y"] > frame["y"] + 100  # some of it is seen
-    expect(page.locator("#promise")).to_be_visible()
+    expect(page.locator("#promise")).to_be_hidden()
     check_screen(page, "result", look)
+    page.click("#open-drawer")
+    expect(page.locator("#promise")).to_be_visible()
+    check_screen(page, "promise", look)
+    page.keyboard.press("Escape")
+    expect(page.locator("#promise")).to_be_hidden()
+    page.click("#download")
+    check_screen(page, "download", look)
+
+
+@pytest.mark.parametrize(
+    "size", [(320, 568), (720, 450), (820, 1180), (844, 390), (3840, 2160)], ids=str
+)
+def test_every_size(open_page, size):
+    """From a small phone, a phone on its side and 200 % zoom to 4K nothing is cut off."""
+    page = open_page("/", viewport={"width": size[0], "height": size[1]})
+    open_result(page)
+    assert fits(page)
+    for part in ("#views", "#download", "#alpha-slider", "#compare"):
+        box = page.locator(part).bounding_box()
+        assert box["x"] >= 0
+        assert box["x"] + box["width"] <= size[0]
+        assert box["y"] + box["height"] <= size[1]
+    page.click("#next-doubt") if page.locator("#next-doubt").is_visible() else page.keyboard.press(
+        "n"
+    )
+    why = page.locator(".why").bounding_box()
+    assert why["x"] >= 0
+    assert why["x"] + why["width"] <= size[0]
+    page.keyboard.press("Escape")
+    page.goto("/wall")
+    finished(page, 1)
+    assert fits(page)
+
+
+SENTENCE = "In 9 of 10 such pictures nothing is off by more than 16 of the 100 steps of lightness."
 
 
 def as_if_covered(route):
     """A result as if scenes of its size had been calibrated: pieces this small are quick."""
     found = route.fetch().json()
-    found["guarantee"]["applicability"] = "exact"
+    found["guarantee"] |= {"applicability": "exact", "sentence": SENTENCE}
     route.fulfill(json=found)
 
 
@@ -90,98 +113,86 @@ def test_the_promise(open_page, site):
     """α may be chosen after looking, between those of the promise; it is said in words."""
     page = open_page("/")
     page.route("**/v1/results/res-*", as_if_covered)
-    ready(page)
-    page.get_by_role("button", name="Strict").click()
     result_id = open_result(page, upload(crop(), "a 'quoted' name.png"))
     url = f"{site}/v1/results/{result_id}"
     result = httpx.get(url).json()
     assert page.url == f"{site}/r/{result_id}"
-    assert 0.05 - BOUND / 65534 <= result["alpha"] <= 0.05
     assert result["guarantee"]["kind"] == "post_hoc"
-    share = float(page.inner_text("#share").removesuffix(" %"))
-    assert share == pytest.approx(100 * result["trusted_fraction"], abs=0.051)
+    assert page.inner_text("#share") == f"{100 * result['trusted_fraction']:.0f} % trusted"
+    page.keyboard.press("i")
     promise = page.locator("#promise")
-    expect(promise.locator("p").first).to_have_text(result["guarantee"]["sentence"])
+    expect(promise.locator(".plain")).to_contain_text("no trusted spot is off by more than this")
+    expect(promise.get_by_role("img")).to_have_attribute(
+        "aria-label", re.compile(r"\d+ of 100 steps")
+    )
     expect(promise.get_by_text(result["guarantee"]["statement"])).to_be_hidden()
-    page.get_by_text("Conditions, and what voids it").click()
-    expect(promise.get_by_text(result["guarantee"]["statement"])).to_be_visible()
+    promise.get_by_text("How exactly?").click()
     alerts = page.locator("#alerts")
-    for part, sentences in ((promise, result["guarantee"]["voids"]), (alerts, result["warnings"])):
+    said = [SENTENCE, result["guarantee"]["statement"]]
+    for part, sentences in (
+        (promise, [*said, *result["guarantee"]["voids"]]),
+        (alerts, result["warnings"]),
+    ):
         assert sentences
         for sentence in sentences:
             expect(part).to_contain_text(sentence)
-    page.keyboard.press("i")  # folded away, the panel keeps the first of them
-    expect(page.locator("#promise")).to_be_hidden()
-    expect(page.locator("#alerts p").first).to_be_visible()
-    page.keyboard.press("i")
 
     requests = []
     page.on("request", lambda request: requests.append(request.url))
-    slide(page, 420)
-    expect(page.locator("#moved")).to_contain_text("holds for the level that you end with")
-    expect(page.locator("#share-label")).to_have_text("of this picture is trusted")
-    expect(promise.locator("p").first).to_contain_text("Whatever level you end with")
+    step = result["guarantee"]["bound"] / 65534
+    for place, alpha in ((0, 0.05), (1000, 0.15)):  # exactly what is promised
+        slide(page, place)
+        assert abs(float(exact(page)) - alpha) <= step
+        expect(promise.locator(".plain")).to_contain_text("On average")
     assert requests == []
     alpha = exact(page)
     taken = take(page, "Mask")
     assert taken.suggested_filename.startswith("a 'quoted' name.mask.alpha-")
     mask = taken.path().read_bytes()
     assert mask == httpx.get(f"{url}/mask.png", params={"alpha": alpha}).content
+    believed = take(page, re.compile("^Believable")).path().read_bytes()
+    assert believed == httpx.get(f"{url}/believed.png", params={"alpha": alpha}).content
     with zipfile.ZipFile(take(page, "Everything, as zip").path()) as archive:
         assert archive.testzip() is None
         assert archive.read("image.png") == httpx.get(f"{url}/image.png").content
         assert mask in [archive.read(name) for name in archive.namelist()]
         assert json.loads(archive.read("result.json"))["id"] == result_id
-        assert "NOTE.txt" not in archive.namelist()
-    for typed in ("0,06", "much"):  # the second one is no number
-        page.fill("#alpha", typed)
-        page.press("#alpha", "Enter")
-        assert page.input_value("#alpha") == "0.06"
-    page.get_by_role("button", name=re.compile("Use 0.06")).click()
-    page.click("#back")
+
+    # A level beyond those that may be chosen after looking has a promise of its own, and no slider.
     page.click("#open-settings")
     dialog = page.get_by_role("dialog")
-    expect(dialog.locator("#next-alpha")).to_have_value("0.06")
-    dialog.get_by_text("Exact value and more").click()
-    # For one beyond those that may be chosen after looking the promise is the sharper one.
-    dialog.locator("#next-alpha").fill("0.2")
+    dialog.get_by_text("More options").click()
+    expect(dialog.locator(".choice-words")).to_contain_text("of a photo can be trusted")
+    dialog.locator("#next-alpha").fill("0,2")
     dialog.get_by_role("button", name="Done").click()
-    page.set_input_files("#files", [upload(crop(x=0), "second.png")])
-    finished(page, 2)
-    page.locator(".item-open").nth(1).click()
-    expect(page.get_by_role("heading", level=1)).to_have_text("second.png")
-    expect(page.locator(f"#canvas[data-shown={result_id}]")).to_have_count(0)
-    slide(page, 420)
-    expect(page.locator("#moved")).to_contain_text(f"Exploring {page.input_value('#alpha')}.")
-    expect(page.locator("#share-label")).to_contain_text("without a promise")
-    for _ in range(page.locator(".toast").count()):  # they lie over the menu
-        page.locator(".toast").first.get_by_label("Close").click()
-    with zipfile.ZipFile(take(page, "Everything, as zip").path()) as archive:
-        assert b"chosen after looking" in archive.read("NOTE.txt")
+    add(page, "second.png", x=0)
+    expect(page.locator("#alpha-slider")).to_have_count(0)
+    expect(page.locator(".strictness")).to_contain_text("chosen before")
 
     alone = open_page(f"/r/{result_id}")  # no scene is as small, and the page says so first
-    expect(alone.locator("#no-promise")).to_be_visible()
-    expect(alone.locator("#share-label")).to_have_text("would be marked")
-    expect(alone.locator("#promise p").first).to_contain_text("No promise")
+    alone.click("#no-promise")
+    expect(alone.locator("#share")).to_contain_text("would be")
+    expect(alone.locator("#promise .plain")).to_contain_text("Too small for a promise")
 
     [found] = httpx.get(f"{site}/v1/upscalers").json()
     newer = [{**found, "calibration": "cal-newer"}]
     page.route("**/v1/upscalers", lambda route: route.fulfill(json=newer))
     page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
-    expect(page.locator("#outdated")).to_contain_text("served from cal-newer")
+    expect(page.locator("#outdated")).to_contain_text("that of cal-newer")
 
 
-def test_the_longest_side(open_page):
-    """The result is as large as was asked for, in any form; its name says which."""
+def test_the_size(open_page):
+    """A result is as large as people ask for, in any form; its name says which."""
     page = open_page("/")
     ready(page)
-    page.get_by_text("Exact value and more").click()
-    page.get_by_label("Longest side of the result").fill("120")
+    page.click("#open-settings")
+    page.get_by_label("Size of the result").select_option("x2")
+    page.get_by_role("button", name="Done").click()
     open_result(page)
     taken = take(page, "WEBP")
     assert taken.suggested_filename == "piece.upscaled.webp"
     with Image.open(taken.path()) as image:
-        assert (image.format, image.size) == ("WEBP", (120, 120))
+        assert (image.format, image.size) == ("WEBP", (96, 96))
 
 
 def test_the_keyboard_alone(open_page):
@@ -195,61 +206,106 @@ def test_the_keyboard_alone(open_page):
     expect(page.locator(".item.selected .item-open")).to_be_focused()
     expect(page.locator("#canvas[data-shown]")).to_be_visible()
     page.focus("#alpha-slider")
-    page.keyboard.press("o")
-    expect(page.locator("#looks [data-value=tint]")).to_have_attribute("aria-pressed", "true")
-    page.keyboard.press("c")
-    divider = page.locator(".stage .divider")
+    page.keyboard.press("v")
+    expect(page.locator("#views [data-value=marked]")).to_have_attribute("aria-pressed", "true")
+    divider = page.locator(".divider")
     expect(divider).to_be_hidden()
     page.keyboard.press("c")
     divider.locator("input").focus()
     before = float(divider.locator("input").input_value())
     page.keyboard.press("ArrowRight")
     assert float(divider.locator("input").input_value()) > before
+    page.keyboard.press("c")
     page.keyboard.down("h")
-    expect(page.locator(".stage .frame")).to_have_attribute("data-look", "off")
+    expect(page.locator(".frame .legend")).to_contain_text("nothing marked")
     page.keyboard.up("h")
-    expect(page.locator(".stage .frame")).to_have_attribute("data-look", "tint")
+    expect(page.locator(".frame .legend")).to_contain_text("Hatched")
     page.focus("#canvas")
     page.keyboard.press("1")
     assert zoom(page) == 100
     page.keyboard.press("+")
     assert zoom(page) == 125
     page.keyboard.press("Enter")
-    expect(page.locator("#announcer")).to_contain_text("from an accepted error")
+    expect(page.locator("#announcer")).to_contain_text("trusted")
+    expect(page.locator(".why")).to_be_visible()
+    page.keyboard.press("Escape")
+    page.keyboard.press("Tab")
+    expect(page.locator("#announcer")).to_contain_text("Doubtful part 1 of")
+    expect(page.locator(".why")).to_contain_text("may have made this up")
+    for _ in range(12):  # after the last one the key leaves the picture, and so it does with Shift
+        page.keyboard.press("Tab")
+    expect(page.locator("#canvas")).not_to_be_focused()
+    page.focus("#canvas")
+    page.keyboard.press("Shift+Tab")
+    expect(page.locator("#canvas")).not_to_be_focused()
     page.focus("#alpha-slider")
     page.keyboard.press("ArrowLeft")
     expect(page.locator("#alpha-slider")).to_have_attribute(
-        "aria-valuetext", re.compile("% would be marked, without a promise")
+        "aria-valuetext", re.compile("% would be trusted, without a promise")
     )
 
 
-SIDE = 256
+SIDE = 64
 
 
 def test_the_mask_is_the_server_s_at_every_alpha(open_page, site):
-    """At ten places of the slider the canvas shows, pixel by pixel, mask.png?alpha=."""
+    """Near by, at ten places of the slider, the canvas marks, pixel by pixel, mask.png?alpha=."""
     page = open_page("/")
     result = open_result(page, upload(crop(side=SIDE // 4)))
-    page.click("#looks [data-value=mask]")
-    page.click("#compare")  # of the input nothing is claimed
-    page.click("#zoom-one")
+    page.click("#views [data-value=marked]")
     shares = []
     for place in (0, 120, 300, 400, 480, 560, 640, 720, 850, 1000):
         slide(page, place)
         mask = served_mask(site, result, alpha=exact(page))
         assert page.evaluate(SHOWN, SIDE) == letters(mask)
         shares.append(mask.mean())
-        percent = float(page.inner_text("#share").removesuffix(" %"))
-        assert percent == pytest.approx(100 * mask.mean(), abs=0.11)
-    assert shares[0] == 0
-    assert shares[-1] == max(shares)
+        percent = float(page.locator("#share b").inner_text().removesuffix(" %"))
+        assert percent == pytest.approx(100 * mask.mean(), abs=1)
+    assert shares == sorted(shares)
     assert len(set(shares)) > 5
 
 
+AS_IF_A_CARD = """
+const getExtension = WebGL2RenderingContext.prototype.getExtension;
+WebGL2RenderingContext.prototype.getExtension = function (name) {
+  return name === "WEBGL_debug_renderer_info" ? null : getExtension.call(this, name);
+};
+"""
+
+
+def test_a_graphics_card_draws_the_same(open_page, complaints):
+    """The shader and the other painter show one picture in all views, far and near."""
+    drawn = []
+    for script in ("", AS_IF_A_CARD):
+        page = open_page("about:blank")
+        page.add_init_script(script)
+        page.goto("/")
+        open_result(page, upload(crop(side=64)))
+        assert page.locator("canvas.under").count() == bool(script)
+        shots = []
+        for key in ("0", "1", "+++++++++"):
+            for view in ("believable", "marked", "original"):
+                page.click(f"#views [data-value={view}]")
+                page.focus("#canvas")
+                for one in key:
+                    page.keyboard.press(one)
+                page.mouse.move(2, 300)
+                page.wait_for_timeout(100)
+                shot = Image.open(io.BytesIO(page.locator(".frame").screenshot()))
+                shots.append(np.asarray(shot.convert("RGB"), float)[80:-160, 160:-160])
+        drawn.append(shots)
+    complaints[:] = [text for text in complaints if "GPU stall due to ReadPixels" not in text]
+    for cpu, card in zip(*drawn, strict=True):
+        difference = np.abs(cpu - card)
+        assert difference.mean() < 3
+        assert np.mean(difference > 64) < 0.03
+    assert np.abs(drawn[1][1] - drawn[1][2]).mean() > 3  # marks are seen
+
+
 COUNT_DRAWING = """
-const put = CanvasRenderingContext2D.prototype.putImageData;
+const put = OffscreenCanvasRenderingContext2D.prototype.putImageData;
 window.drawn = [];
-CanvasRenderingContext2D.prototype.putImageData = function (image, ...place) {
+OffscreenCanvasRenderingContext2D.prototype.putImageData = function (image, ...place) {
   window.drawn.push(image.width * image.height);
   return put.call(this, image, ...place);
 };
@@ -270,7 +326,7 @@ GESTURES = """() => {
 def test_a_large_result_stays_responsive(open_page):
     """It is decoded beside the page; slider, pan and zoom draw once in a frame, what is seen.
 
-    How many frames that are in a second is measured by benchmarks/page.py.
+    How long that takes is measured by benchmarks/page.py.
     """
     page, held = open_page("/"), []
     result = open_result(page, upload(crop(side=200)))
@@ -281,14 +337,14 @@ def test_a_large_result_stays_responsive(open_page):
     page.add_init_script(COUNT_DRAWING)
     page.clock.install(time=0)
     page.clock.pause_at(1)
-    page.route("**/bundle/worker.js", hold)
-    with page.expect_request("**/bundle/worker.js"):
+    page.route("**/upscale/worker.js", hold)
+    with page.expect_request("**/upscale/worker.js"):
         page.reload()
-    page.click("#keys-button")  # the page is alive
-    page.get_by_role("button", name="Cancel").click()
+    page.click("#back")  # the page is alive
+    page.go_back()
     shown = page.locator(f"#canvas[data-shown={result}]")
     expect(shown).to_have_count(0)
-    page.route("**/bundle/worker.js", lambda route: route.continue_())  # from now on
+    page.route("**/upscale/worker.js", lambda route: route.continue_())  # from now on
     for route in held:
         route.continue_()
     expect(shown).to_be_attached()
@@ -301,6 +357,6 @@ def test_a_large_result_stays_responsive(open_page):
         page.clock.run_for(16)
         drawn = page.evaluate("window.drawn")
         assert len(drawn) == before + 1
-        assert drawn[-1] <= shown.evaluate("one => one.width * one.height") < 1360 * 850
+        assert drawn[-1] <= shown.evaluate("one => one.width * one.height") <= 1360 * 850
     page.mouse.move(420, 560)
-    expect(page.locator(".stage .readout")).to_contain_text("Pixel")
+    expect(page.locator(".readout")).to_contain_text("Pixel")

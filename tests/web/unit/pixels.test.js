@@ -2,7 +2,6 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { readFileSync } from "node:fs";
 import { deflateSync } from "node:zlib";
 import { at } from "./page.js";
 
@@ -33,8 +32,6 @@ test("all 16 bits come back of rows as the service packs them, from data in two 
   assert.deepEqual([found.width, found.height, [...found.data]], [width, height, wanted]);
   await assert.rejects(decodeGrey16(file(2).slice(0, -30)), /cut off/);
   await assert.rejects(decodeGrey16(file(1)), /not a file of the service/);
-  const own = readFileSync(new URL("../../../app/web/static/img/first/trust.png", import.meta.url));
-  assert.equal((await decodeGrey16(new Uint8Array(own).buffer)).width, own.readUInt32BE(16));
 });
 
 test("a code is ⌊α/B·65534⌋ for any α, and that of a multiple of B/65534 is the multiple's", async () => {
@@ -46,6 +43,87 @@ test("a code is ⌊α/B·65534⌋ for any α, and that of a multiple of B/65534 
       assert.equal(codeOf(alpha, bound), Math.trunc((alpha / bound) * 65534));
     }
     assert.deepEqual([codeOf(-1, bound), codeOf(2 * bound, bound)], [0, 65534]);
+  }
+});
+
+/** Codes with a clump, a speck, a narrow gap and noise. */
+function scene(width = 90, height = 70) {
+  const data = Uint16Array.from({ length: width * height }, (_, k) => {
+    const [x, y] = [k % width, Math.floor(k / width)];
+    const isClump = Math.hypot(x - 30, y - 30) < 18 && Math.abs(x - 30) > 0;
+    return isClump || (x === 80 && y === 60) ? 50_000 : (x * 7919 + y * 104_729) % 900;
+  });
+  return { width, height, data };
+}
+
+test("what is marked holds all that is not trusted, at every zoom; narrow trusted gaps are filled", async () => {
+  const { codePyramid, markLevels } = await at("upscale/levels.js");
+  const { drawMarks, gridOf, opacity, tableOf } = await at("upscale/paint.js");
+  const codes = { ...scene(), cell: 1 };
+  const layer = { ...codes, codes, marks: markLevels(codePyramid(codes)) };
+  const table = Uint32Array.from({ length: 256 }, (_, f) => f);
+  const draw = (scale, limit) => {
+    const view = { scale, x: 3, y: -2 };
+    const area = { x0: 0, y0: 0, x1: Math.ceil(90 * scale), y1: Math.ceil(70 * scale) };
+    const out = new Uint32Array(area.x1 * area.y1);
+    const grid = gridOf(layer, view, 1);
+    drawMarks(out, grid, limit, { view, density: 1 }, area, table);
+    return { out, width: area.x1, height: area.y1, view, grid };
+  };
+  for (const scale of [0.4, 0.9, 1, 2.3, 5]) {
+    for (const limit of [400, 1000]) {
+      const { out, width, height, view } = draw(scale, limit);
+      let marked = 0;
+      for (let y = 0; y < height; y += 1)
+        for (let x = 0; x < width; x += 1) {
+          const [px, py] = [Math.floor((x + 0.5 - view.x) / scale), Math.floor((y + 0.5 - view.y) / scale)];
+          const f = out[y * width + x] / 255;
+          if (codes.data[py * 90 + px] > limit)
+            assert.ok(opacity(f) === 1, `${scale} ${limit} ${px} ${py} ${f}`);
+          marked += f > 0.5 ? 1 : 0;
+        }
+      assert.ok(limit === 400 || (marked > 0 && marked < 0.6 * out.length));
+    }
+  }
+  const { out, width, view } = draw(2.3, 1000);
+  const shown = (x, y) =>
+    out[Math.round(view.y + (y + 0.5) * 2.3) * width + Math.round(view.x + (x + 0.5) * 2.3)];
+  assert.equal(shown(30, 30), 255); // the gap
+  assert.equal(shown(70, 20), 0);
+
+  // Near by it is the mask itself, with its border inside.
+  const near = draw(7, 1000);
+  assert.ok(near.grid.isExact);
+  for (let y = 14; y < near.height; y += 1)
+    for (let x = 0; x < near.width; x += 1) {
+      const [px, py] = [Math.floor((x + 0.5 - 3) / 7), Math.floor((y + 0.5 + 2) / 7)];
+      if (px >= 0 && px < 90 && py < 70)
+        assert.equal(near.out[y * near.width + x] > 0, codes.data[py * 90 + px] > 1000);
+    }
+  const marks = tableOf("marked", near.grid, { view: { scale: 7 }, density: 1 });
+  assert.deepEqual([marks[0], marks[253] >>> 24 > 200, marks[254] & 255], [0, true, 224]);
+});
+
+test("the doubts are apart, the largest first, each around something that is not trusted", async () => {
+  const { codePyramid, doubts, markLevels } = await at("upscale/levels.js");
+  const codes = scene();
+  const [first, second, ...more] = doubts(markLevels(codePyramid(codes)), 1000);
+  const holds = ({ left, top, right, bottom }, x, y) => left < x && x < right && top < y && y < bottom;
+  assert.ok(holds(first, 30, 30) && holds(second, 80, 60) && !holds(first, 80, 60));
+  assert.ok(first.right - first.left > second.right - second.left);
+  assert.deepEqual(more, []);
+  assert.deepEqual(doubts(markLevels(codePyramid(codes)), 65_535), []);
+});
+
+test("the slider covers the promised range, from end to end", async () => {
+  const { alphaOf, axis, codeAt, placeOf } = await at("upscale/levels.js");
+  const own = axis([0.05, 0.15], 0.5);
+  for (const [place, alpha] of [
+    [0, 0.05],
+    [1, 0.15],
+  ]) {
+    assert.ok(Math.abs(alphaOf(codeAt(own, place), 0.5) - alpha) < 0.5 / 65_534);
+    assert.equal(placeOf(own, codeAt(own, place)), place);
   }
 });
 

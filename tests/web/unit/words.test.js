@@ -1,27 +1,49 @@
 // What the page says about a picture and its promise, word for word.
 
 import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
 import { test } from "node:test";
 import { at } from "./page.js";
 
 const words = await at("upscale/words.js");
-const paint = await at("upscale/paint.js");
 
 const range = { kind: "post_hoc", between: [0.05, 0.15], applicability: "exact" };
 const guarantee = { ...range, sentence: "In 9 of 10 …", alpha: 0.1, bound: 0.5 };
 const usual = { trusted_fraction: 0.5, warnings: [], typicality: 0.5, unusual: false };
 const result = { ...usual, guarantee, alpha: 0.1 };
 
-test("the service's sentence is of the α asked for; of another the page says what holds", () => {
+test("the promise is a sentence and two greys; of an α chosen after looking another one holds", () => {
+  const sentence =
+    "In 9 of 10 such pictures nothing … is off by more than 0.16: 16 of the 100 steps of lightness.";
   const said = (alpha, isMoved, changes = {}) =>
-    words.promise({ ...result, guarantee: { ...guarantee, ...changes } }, alpha, isMoved);
-  for (const same of [said(0.1, false), said(0.3, true, { kind: "expectation" })])
-    assert.equal(same, guarantee.sentence);
-  assert.equal(said(0.07, true, { applicability: "unknown" }), guarantee.sentence);
-  assert.match(said(0.07, true), /at most that level, here 0.07\.$/);
-  assert.match(said(0.3, true), /here 0.15\.$/); // masks of larger α are that of the largest
-  assert.match(said(0.3, true, { between: null, menu: [0.1, 0.2] }), /here 0.2\.$/);
-  assert.match(said(0.07, true, { applicability: "per_window" }), /window placed at random/);
+    words.promise(
+      { ...result, guarantee: { ...guarantee, unit: "lab", sentence, ...changes } },
+      alpha,
+      isMoved,
+    );
+  assert.deepEqual(said(0.1, false), {
+    text: "In 9 of 10 such pictures, no trusted spot is off by more than this",
+    error: 16,
+  });
+  assert.match(said(0.1, false, { applicability: "per_window" }).text, /such parts of pictures/);
+  assert.deepEqual(said(0.1, false, { sentence: "Else." }), { text: "Else.", error: null });
+  assert.match(said(0.07, true).text, /^On average/);
+  assert.equal(Math.round(said(0.07, true).error), 7);
+  assert.equal(said(0.07, true, { unit: "label" }).error, null);
+  const none = { ...result, guarantee: { ...guarantee, applicability: "unknown" } };
+  assert.equal(words.promise(none, 0.07, true).text, guarantee.sentence);
+  const warnings = ["… speaks about is 512×512: send a picture of at least 128×128 pixels, or calibrate …"];
+  assert.match(
+    words.promise({ ...none, warnings }, 0.1, false).text,
+    /Too small for a promise: send at least 128×128/,
+  );
+});
+
+test("what may be chosen after looking is a range, or the ends of a menu, or nothing", () => {
+  const of = (changes) => words.promised({ guarantee: { ...guarantee, ...changes } });
+  assert.deepEqual(of({}), [0.05, 0.15]);
+  assert.deepEqual(of({ between: null, menu: [0.1, 0.12, 0.2] }), [0.1, 0.2]);
+  assert.equal(of({ kind: "expectation" }), null);
 });
 
 const ALPHAS = [0.025, 0.05, 0.075, 0.1, 0.15, 0.2];
@@ -75,7 +97,6 @@ test("Strict, Balanced and Lenient come from the calibration's table, as far as 
       words.choices({ ...own, ...changes }).map(({ alpha }) => alpha),
       wanted,
     );
-  assert.deepEqual(words.apart(0.1, 0.10003), ["0.1", "0.10003"]);
 });
 
 test("what is unlike the calibration images is grave; what was done to it has a name", () => {
@@ -108,54 +129,37 @@ test("a typed α may have a comma; nothing is the calibration's own", async () =
   );
 });
 
-test("the marking is pink, unless the picture is full of it", () => {
-  const [grey, pink] = [0xff808080, 0xff8c00e0];
-  assert.deepEqual(paint.standingOut(Array(9).fill(grey)), [224, 0, 140]);
-  assert.deepEqual(paint.standingOut(Array(9).fill(pink)), [255, 208, 0]);
+test("sizes are told as people ask for them", () => {
+  const side = (name) => words.SIZES[name][1](640);
+  assert.deepEqual(["", "x2", "4k", "a3"].map(side), [null, 1280, 3840, 4961]);
 });
 
-test("the veil lies on the untrusted side of the result, and is seen on black; the input has lines only", () => {
-  const [colour, black] = [[224, 0, 140], 0xff000000];
-  const pixels = new Uint32Array(16).fill(black);
-  const untrusted = paint.untrustedLook("contour", pixels, 8, 0, colour);
-  assert.ok((untrusted[0] & 255) > 100); // red, where the picture has none
-  const codes = Uint16Array.from([9, 9, 9, 0, 0, 9, 9, 9, 9, 9, 9, 0, 0, 9, 9, 9]);
-  const shown = (given) => {
-    const out = new Uint32Array(16);
-    const view = { look: "contour", limit: 5, width: 8, edge: 4, outlines: true };
-    paint.choose({ ...view, codes, pixels, untrusted, colour, out, ...given });
-    const names = new Map([
-      [black, "."],
-      [0xffffffff, "w"],
-      [untrusted[0], "v"],
-    ]);
-    return [...out.subarray(0, 8)].map((pixel) => names.get(pixel) ?? "c").join("");
-  };
-  assert.equal(shown({}), ".wc..cwv");
-  assert.equal(shown({ outlines: false }), ".....cwv");
-  assert.equal(shown({ look: "mask", untrusted: pixels }), "....w...");
+test("a file that is broken says only that", () => {
+  const error = { slug: "bad-image", message: "The image cannot be decoded: … (13 bytes not processed)." };
+  assert.equal(words.faultOf(error), "This file is damaged or incomplete.");
+  assert.equal(words.faultOf({ slug: "", message: "Full." }), "Full.");
 });
 
-test("transparent parts are a checkerboard that moves with the picture, and are not marked", () => {
-  const pixels = new Uint32Array(32).fill(0);
-  pixels[3] = 0xff112233;
-  const codes = new Uint16Array(32).fill(65535);
-  paint.checkered(pixels, codes, 32, 0, 0);
-  assert.equal(pixels[3], 0xff112233);
-  assert.deepEqual([codes[3], codes[4]], [65535, 0]);
-  assert.deepEqual([pixels[0], pixels[8], pixels[16]], [0xffd0d0d0, 0xfff4f4f4, 0xffd0d0d0]);
-  assert.match(words.pixel({ x: 1, y: 2, isClear: true }, {}), /transparent/);
-});
-
-test("what takes long is told in minutes and megapixels, and how small it would be quick", () => {
-  const upscaler = { seconds_per_megapixel: 45, samples: 1, scale: 4 };
-  const plan = words.planOf(upscaler, 4000, 3000);
-  assert.deepEqual(plan, { seconds: 540, width: 16000, height: 12000 });
-  assert.match(words.planWords(plan), /about 9 min, and gives 16,000 × 12,000 pixels, 190 megapixels$/);
-  assert.equal(words.fitFor(plan, 4, 30), 900);
-  assert.equal(words.planOf(upscaler, 4000, 3000, { fit: "400" }).seconds, 5.4);
-  assert.equal(words.planOf(upscaler, 4000, 3000, { to: "8000" }).height, 6000);
-  assert.equal(words.planOf({ ...upscaler, seconds_per_megapixel: null }, 9, 9), null);
+test("what takes long is told, of the slowest model that may answer, with its mask", async () => {
+  const { paces, ratio } = await at("upscale/state.js");
+  const slow = { name: "slow", seconds_per_megapixel: 45, samples: 1, scale: 4, default: true };
+  const models = [{ ...slow, name: "quick", seconds_per_megapixel: 3 }, slow];
+  const listed = [{ ...slow, name: "auto" }, ...models];
+  assert.deepEqual(words.answering(listed, "auto"), models);
+  assert.deepEqual(words.answering(listed, "quick"), [models[0]]);
+  const usual = { paces: {}, ratio: 2 };
+  const plan = words.planOf(models, usual, 4000, 3000);
+  assert.deepEqual(plan, { seconds: 1080, width: 16000, height: 12000 });
+  assert.match(words.planWords(plan), /about 18 min, and gives 16,000 × 12,000 pixels$/);
+  assert.equal(words.fitFor(plan, 4, 30), 600);
+  assert.equal(words.planOf(models, usual, 4000, 3000, { fit: "400" }).seconds, 10.8);
+  assert.equal(words.planOf(models, usual, 4000, 3000, { to: "8000" }).height, 6000);
+  assert.equal(words.planOf([{ ...slow, seconds_per_megapixel: null }], usual, 9, 9), null);
+  const timings_ms = { wait: 500, samples: 1000, sigma: 200, mask: 300 };
+  const seen = { upscaler: "slow", scale: 4, width: 4000, height: 4000, timings_ms };
+  const pictures = [{ state: "done", result: seen }, { state: "failed" }];
+  assert.deepEqual([paces({ pictures }), ratio({ pictures })], [{ slow: 2 }, 1.5]);
+  assert.equal(words.planOf([slow], { paces: { slow: 2 }, ratio: 2 }, 1000, 1000).seconds, 2);
 });
 
 test("a job that is far away says so, and nothing of any moment now", () => {
@@ -167,22 +171,27 @@ test("a job that is far away says so, and nothing of any moment now", () => {
   assert.match(words.stateWords(cold), /cold start takes up to 90 s/);
 });
 
-test("a page for others holds all of its pictures, and names are text in it", async () => {
+test("the page that people share holds its pictures and its viewer, and names are text in it", async () => {
   globalThis.FileReader = class {
     readAsDataURL(blob) {
       this.result = `data:${blob}`;
       this.onload();
     }
   };
-  const { shared } = await at("upscale/share.js");
+  const { shared, viewerScript } = await at("upscale/share.js");
+  const script = await viewerScript((path) =>
+    readFileSync(new URL(`../../../app/web/static/js/upscale/${path}`, import.meta.url), "utf8"),
+  );
+  assert.ok(!/^(import|export) /m.test(script));
+  new Function(`async () => {${script}}`); // no name is declared twice
   const name = '<img src=x onerror="alert(1)">';
   const said = { name, trusted: "9 %", sentence: "In 9 of 10 …", origin: "res-1" };
-  const page = (input) => shared({ image: "a", marked: "b", input }, said, { width: 4, height: 3 });
+  const page = (soft) => shared({ made: "a", mask: "b", soft }, said, script);
   const text = await page("c");
-  for (const part of ['class="input" src="data:c"', "&#60;img src=x", "In 9 of 10 …", 'type="range"'])
-    assert.ok(text.includes(part));
+  for (const part of ['id="soft" src="data:c"', "&#60;img src=x", "In 9 of 10 …", 'data-view="believable"'])
+    assert.ok(text.includes(part), part);
   assert.ok(!/https?:|<img src=x/.test(text));
-  assert.ok(!(await page(null)).includes('id="share"'));
+  assert.ok(!(await page(null)).includes('data-view="believable"'));
 });
 
 test("why not here: what was added and the fine detail, against the trusted places; then the file", async () => {
@@ -194,8 +203,8 @@ test("why not here: what was added and the fine detail, against the trusted plac
   assert.equal(energies(rough, null, 16).added, null);
   const jpeg = { input_class: { name: "jpeg-30", title: "JPEG of quality 30 to 49" }, samples: 1 };
   const [first, second, third] = reasons({ detail: 3, added: 12 }, jpeg);
-  assert.match(first, /far more than your picture holds here: 12 times/);
-  assert.match(second, /finer detail.*3.0 times/);
+  assert.equal(first, "Far more fine detail than your file contains.");
+  assert.match(second, /Finer detail/);
   assert.match(third, /JPEG of quality 30/);
   assert.match(reasons({ detail: 1, added: 1 }, { ...jpeg, input_class: null })[0], /picture around it/);
   assert.equal(neighbourhood({ guarantee: { statement: "Gaussian neighbourhood of 4 px" } }), 4);

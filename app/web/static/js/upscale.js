@@ -6,12 +6,11 @@ import { $$, announce, onKey } from "./lib/dom.js";
 import { html, nothing, render } from "./lib/html.js";
 import { root } from "./lib/shell.js";
 import { toastError } from "./lib/toast.js";
-import { loadExample, shown } from "./upscale/example.js";
 import * as intake from "./upscale/intake.js";
-import { LOOKS } from "./upscale/paint.js";
+import { VIEWS } from "./upscale/paint.js";
 import * as queue from "./upscale/queue.js";
 import * as stage from "./upscale/stage.js";
-import { selectedOf, state, store } from "./upscale/state.js";
+import { pages, selectedOf, state, store } from "./upscale/state.js";
 import { first } from "./upscale/views/first.js";
 import { opening, picked, result } from "./upscale/views/result.js";
 import { strip } from "./upscale/views/strip.js";
@@ -22,22 +21,33 @@ const { viewer } = stage;
 
 function page(now) {
   const picture = selectedOf(now);
-  document.body.classList.toggle("working", Boolean(picture || now.shown));
-  document.title = `${picture?.name ?? now.shown?.name ?? "Upscale"} · Trustscale`;
-  const isFirst = !picture && !now.lost && !now.shown && !now.isOpening;
-  if (isFirst) loadExample();
-  const other = () =>
-    now.lost ? lost(now.lost) : now.shown ? result(now) : now.isOpening ? opening : first(now);
-  if (now.isWall && now.pictures.length) return wall(now, (one) => select(one));
-  return html`${strip(now, (one) => select(one), !isFirst)} ${picture ? picked(picture, now) : other()}
-  ${now.isDropping ? html`<div class="drop-veil">Drop to upscale</div>` : nothing}`;
+  const isFirst = !now.isWall && !picture && !now.lost && !now.shown && !now.isOpening;
+  const { classList } = document.body;
+  classList.toggle("working", !isFirst && !now.lost);
+  classList.toggle("walled", now.isWall);
+  document.title = `${now.isWall ? "All pictures" : (picture?.name ?? now.shown?.name ?? "Upscale")} · Trustscale`;
+  return html`${screen(now, picture)} ${now.isDropping ? html`<div class="drop-veil">Drop to upscale</div>` : nothing}`;
+}
+
+function screen(now, picture) {
+  const pick = (one) => select(one);
+  if (now.isWall) return wall(now, pick);
+  if (picture) return html`${picked(picture, now)} ${strip(now, pick)}`;
+  if (now.lost) return lost(now.lost);
+  if (now.shown) return result(now);
+  return now.isOpening ? opening("") : first(now, pick);
 }
 
 viewer.onPick = probe;
 stage.dial.watch(() => state.spot && store.notify());
 store.watch((now) => render(page(now), root));
 store.watch(() => requestAnimationFrame(stage.makeRoom));
-shown.watch(() => store.notify());
+
+pages.open = (path) => {
+  history.pushState(null, "", path);
+  follow(null);
+  scrollTo(0, 0);
+};
 
 /** `push`: as a step of the history. */
 function select(picture, { push = true } = {}) {
@@ -63,9 +73,8 @@ async function openPicture(picture) {
 }
 
 intake.events.onFiles = (files, settings) => {
-  const [one] = queue.add(files, settings);
-  const before = selectedOf(state);
-  if (before && before.state !== "failed") return;
+  const [one, ...more] = queue.add(files, settings);
+  if (more.length) return pages.open("/wall");
   select(one);
   // The focused element may be gone.
   requestAnimationFrame(() => $$(".item.selected .item-open")[0]?.focus());
@@ -109,11 +118,13 @@ const idNamed = () =>
 async function follow(step) {
   const id = idNamed();
   const { pictures } = state;
+  const isWall = location.pathname === "/wall";
+  store.set({ isWall });
   const own =
     pictures.find((one) => one.id === step?.id) ?? pictures.find((one) => id && one.result?.id === id);
-  if (own) return select(own, { push: false });
+  if (own && !isWall) return select(own, { push: false });
   store.set({ selected: null, lost: null });
-  if (id) return openLinked(id);
+  if (id && !isWall) return openLinked(id);
   stage.leave();
 }
 
@@ -148,46 +159,57 @@ function neighbour(step) {
   return Boolean(next);
 }
 
+stage.events.onSwipe = neighbour;
+
 onKey((key, event) => {
   if (event.ctrlKey || event.metaKey) return false;
   if (key === "Escape") {
-    closeMenus();
-    if (state.spot) {
-      probe(null);
-      return true;
-    }
-    if (!stage.isWide()) store.set({ isSheetOpen: false });
-    return false;
+    if (state.spot) probe(null);
+    else if (state.isDrawer) store.set({ isDrawer: false });
+    else return false;
+    return true;
   }
-  if (!state.shown && !state.selected) return false;
+  if (state.isWall || (!state.shown && !state.selected)) return false;
   const target = /** @type {HTMLElement} */ (event.target);
+  const isCanvas = target === viewer.canvas;
+  // After the last doubt, and with Shift, Tab leaves the picture as it leaves everything.
+  if (key === "Tab") return isCanvas && !event.shiftKey && stage.nextDoubt();
   // The sliders use the arrows themselves.
   if (key.startsWith("Arrow") && target.closest("[type=range]")) return false;
   const acts = {
-    o: () => stage.setView({ look: LOOKS[(LOOKS.indexOf(state.look) + 1) % LOOKS.length] }),
-    c: () => state.shown?.isOwn && stage.setView({ compares: !state.compares }),
-    p: () => stage.setView({ isSquare: !state.isSquare }),
-    i: () => store.set({ isSheetOpen: !state.isSheetOpen }),
+    v: () =>
+      stage.setView({ view: VIEWS[(VIEWS.indexOf(/** @type {any} */ (state.view)) + 1) % VIEWS.length] }),
+    n: () => stage.nextDoubt(),
+    c: () => viewer.result?.soft && stage.setView({ compares: !state.compares }),
+    i: () => store.set({ isDrawer: !state.isDrawer }),
     f: () => stage.setFull(!document.fullscreenElement),
-    h: () => viewer.change({ isHidden: true }),
+    h: () => viewer.change({ isRevealed: true }),
   };
   if (acts[key]) return (acts[key](), true);
-  if (key === "Enter" && target === viewer.canvas) return (viewer.readMiddle(), true);
-  if ((target === viewer.canvas || !key.startsWith("Arrow")) && viewer.viewport.key(event)) return true;
+  if (key === "Enter" && isCanvas) return (viewer.readMiddle(), true);
+  if ((isCanvas || !key.startsWith("Arrow")) && viewer.viewport.key(event)) return true;
   if (key === "ArrowLeft") return neighbour(-1);
   return key === "ArrowRight" && neighbour(1);
 });
-addEventListener("keyup", ({ key }) => key.toLowerCase() === "h" && viewer.change({ isHidden: false }));
+addEventListener("keyup", ({ key }) => key.toLowerCase() === "h" && viewer.change({ isRevealed: false }));
 
-function closeMenus(but = null) {
-  for (const menu of $$("details.menu[open]")) menu.open = menu.contains(but);
+const REST_MS = 3500;
+let resting = undefined;
+
+/** What lies over the picture fades while nobody moves. */
+function awake() {
+  document.body.classList.remove("resting");
+  clearTimeout(resting);
+  resting = setTimeout(() => document.body.classList.add("resting"), REST_MS);
 }
-addEventListener("click", ({ target }) => closeMenus(target));
+for (const name of ["pointermove", "pointerdown", "keydown", "focusin"]) addEventListener(name, awake);
 
 addEventListener("popstate", (event) => follow(event.state));
 addEventListener("beforeunload", (event) => queue.isSending() && event.preventDefault());
 
-if (idNamed()) store.set({ isOpening: true }); // nobody who follows a link wants the start page
+// Nobody who follows a link wants the start page first.
+if (idNamed()) store.set({ isOpening: true });
+store.set({ isWall: location.pathname === "/wall" });
 intake.listen();
 intake.load();
 queue

@@ -53,7 +53,7 @@ export async function manageKeys() {
   const forget = { label: "Forget all", value: () => ({}) };
   const save = { label: "Save", value: documentOf, primary: true };
   const typed = await openDialog({
-    title: "Keys",
+    title: "Access keys",
     body: html`<p class="hint">Kept in this tab only; closing it forgets them.</p>
       ${kinds.map((kind) => keyField(kind, false))}`,
     actions: [forget, CANCEL, save],

@@ -4,6 +4,7 @@ import { ApiError } from "./api.js";
 import { key, manageKeys } from "./auth.js";
 import { $, $$, announce } from "./dom.js";
 import { html, render } from "./html.js";
+import { icon } from "./icons.js";
 import { toastError } from "./toast.js";
 import { button } from "./widgets.js";
 
@@ -28,18 +29,17 @@ export async function begin(show, elsewhere) {
   }
 }
 
-const SIGNS = { auto: "◐", light: "☀", dark: "☾" };
-const THEMES = Object.keys(SIGNS);
+const THEMES = /** @type {const} */ (["auto", "light", "dark"]);
 const { dataset } = document.documentElement;
 
 function showTheme() {
-  const words = `Colour theme: ${dataset.theme ?? "auto"}`;
-  const shown = { textContent: SIGNS[dataset.theme ?? "auto"], title: words, ariaLabel: words };
-  Object.assign($("#theme-button"), shown);
+  const theme = /** @type {typeof THEMES[number]} */ (dataset.theme ?? "auto");
+  const words = `Colour theme: ${theme}`;
+  render(icon(theme), Object.assign($("#theme-button"), { title: words, ariaLabel: words }));
 }
 
 function nextTheme() {
-  const next = THEMES[(THEMES.indexOf(dataset.theme ?? "auto") + 1) % THEMES.length];
+  const next = THEMES[(THEMES.indexOf(/** @type {any} */ (dataset.theme ?? "auto")) + 1) % THEMES.length];
   if (next === "auto") delete dataset.theme;
   else dataset.theme = next;
   try {

@@ -1,6 +1,6 @@
 // Decodes a result in a worker.
 
-const base = new URL("../../bundle/", import.meta.url).href;
+const base = new URL("./", import.meta.url).href;
 
 // The only script address that trusted types allow: workers from our own files.
 const policy = globalThis.trustedTypes?.createPolicy("trustscale", {
@@ -11,10 +11,12 @@ const policy = globalThis.trustedTypes?.createPolicy("trustscale", {
 });
 
 /**
- * {pictures, levels, counts, colour}. pictures: ImageBitmaps, halves of halves. levels: the codes likewise. counts: how
- * many pixels have a code of at most i. colour: [r, g, b] that stands out from the picture.
+ * What a viewer draws, but for its limit: {width, height, pictures, soft, codes, marks}, and counts: how many pixels have a
+ * code of at most i. soft: the upload enlarged, or null where the browser cannot read it.
+ *
+ * @param {Blob} image @param {Blob} trust @param {Blob | null} upload
  */
-export async function decodeResult(image, trust) {
+export async function decodeResult(image, trust, upload) {
   const bytes = await trust.arrayBuffer();
   const { href } = new URL("worker.js", base);
   const worker = new Worker(policy?.createScriptURL(href) ?? href, { type: "module" });
@@ -24,7 +26,7 @@ export async function decodeResult(image, trust) {
       worker.onmessage = ({ data: { error, ...decoded } }) =>
         error ? reject(refused(error)) : resolve(decoded);
       worker.onerror = () => reject(refused("its decoder did not start"));
-      worker.postMessage({ image, trust: bytes }, [bytes]);
+      worker.postMessage({ image, trust: bytes, upload }, [bytes]);
     });
   } finally {
     worker.terminate();

@@ -5,10 +5,10 @@ import { key } from "../lib/auth.js";
 import { download } from "../lib/dom.js";
 import { percent } from "../lib/format.js";
 import { guarded, toast, toastSuccess } from "../lib/toast.js";
-import { shared } from "./share.js";
-import { alphaNow, dial, held, isMoved, isVoid, shareAt } from "./stage.js";
-import { state } from "./state.js";
-import { curl, done, promise, shown } from "./words.js";
+import { shared, viewerScript } from "./share.js";
+import { alphaNow, dial, held, isMoved, shareAt, viewer } from "./stage.js";
+import { modelOf, state } from "./state.js";
+import { curl, done, hasPromise, promise, shown } from "./words.js";
 
 // A lossy file is available only in its own form.
 const LOSSLESS = ["png", "tiff"];
@@ -47,7 +47,7 @@ export const savePart = (part) =>
 export const saveZip = () =>
   asking(async () => {
     const { result, name } = state.shown;
-    await zip(await partsOf(result, alphaNow(), isVoid()), `${stemOf(name)}.trustscale.zip`);
+    await zip(await partsOf(result, alphaNow()), `${stemOf(name)}.trustscale.zip`);
   });
 
 /** Many results in one zip, a folder each, at the α of their requests. */
@@ -59,7 +59,7 @@ export const saveAll = (pictures) =>
       let folder = stemOf(name);
       while (taken.has(folder)) folder += "-2";
       taken.add(folder);
-      files.push(...(await partsOf(result, result.alpha, false, `${folder}/`)));
+      files.push(...(await partsOf(result, result.alpha, `${folder}/`)));
     }
     await zip(files, "trustscale.zip");
   });
@@ -69,20 +69,15 @@ async function zip(files, name) {
   download(await downloadZip(files).blob(), name);
 }
 
-/** `isWithout`: α was chosen after looking, so a note says that the promise is for another. */
-async function partsOf(result, alpha, isWithout, folder = "") {
-  const { links, format, alpha: served } = result;
+async function partsOf(result, alpha, folder = "") {
+  const { links, format } = result;
   const at = `alpha-${shown(alpha)}.png`;
-  const note =
-    `Mask and overlay were made with alpha = ${alpha}, which was chosen after looking at the result.\n` +
-    `The promise in result.json holds for alpha = ${served} only.\n`;
   const files = {
     [`image.${format}`]: getBlob(links.image),
     [`mask.${at}`]: getBlob(`${links.mask}?alpha=${alpha}`),
     [`overlay.${at}`]: getBlob(`${links.overlay}?alpha=${alpha}`),
     "trust.png": getBlob(links.trust),
     "result.json": getJson(links.self).then((document) => JSON.stringify(document, null, 2)),
-    ...(isWithout ? { "NOTE.txt": note } : {}),
   };
   const inputs = await Promise.all(Object.values(files));
   return Object.keys(files).map((name, k) => ({ name: folder + name, input: inputs[k] }));
@@ -94,26 +89,50 @@ export function command() {
   return curl({ origin: location.origin, name: file, settings, result, needsKey: key("client") !== null });
 }
 
-/** `input`: shown beside the result if its owner wants that, else null. */
-export const savePage = (input) =>
+/** One web page with the picture, its doubts and its promise. */
+export const savePage = () =>
   asking(async () => {
     const { result, name } = state.shown;
     const alpha = alphaNow();
-    const marked = await getBlob(`${result.links.overlay}?alpha=${alpha}`);
-    const trusted = `${percent(shareAt(dial.state.code))} ${isVoid() ? "would be marked." : "is trusted."}`;
-    const origin = `Result ${result.id} of ${result.upscaler} ×${result.scale}, accepted error ${shown(alpha)}.`;
-    const words = { name, trusted, sentence: promise(result, alpha, isMoved()), origin };
-    const text = await shared({ image: held.image, marked, input }, words, result);
+    const mask = await getBlob(`${result.links.mask}?alpha=${alpha}`);
+    const trusted = `${percent(shareAt(dial.state.code), 0)} ${hasPromise(result) ? "can be trusted." : "would be trusted."}`;
+    const origin = `Made by ${modelOf(state, result.upscaler)}; result ${result.id}, level ${shown(alpha)}.`;
+    const { text: said, error } = promise(result, alpha, isMoved());
+    const sentence = error === null ? said : `${said}: ${Math.round(error)} of 100 steps of lightness.`;
+    const soft = held.input && (await readable(held.input));
+    const text = await shared(
+      { made: held.image, mask, soft },
+      { name, trusted, sentence, origin },
+      await viewerScript(),
+    );
     download(new Blob([text], { type: "text/html" }), `${stemOf(name)}.html`);
   });
 
+/** The upload as a file that any browser can show. */
+async function readable(blob) {
+  if (/^image\/(png|jpeg|webp|gif|avif)$/.test(blob.type)) return blob;
+  const { soft } = viewer.result;
+  if (!soft) return null;
+  const canvas = new OffscreenCanvas(soft.width, soft.height);
+  canvas.getContext("2d").drawImage(soft, 0, 0);
+  return canvas.convertToBlob({ type: "image/webp", quality: 0.9 });
+}
+
 /** Browsers do not send what follows the #. */
+const link = () => `${location.origin}/r/${state.shown.result.id}#${encodeURIComponent(state.shown.name)}`;
+
+/** To another program where fingers are used, and otherwise to the clipboard. */
+export async function shareLink() {
+  const isPhone = matchMedia("(pointer: coarse)").matches;
+  if (!navigator.share || !isPhone) return copyLink();
+  await navigator.share({ title: state.shown.name, url: link() }).catch(() => {});
+}
+
 export async function copyLink() {
-  const link = `${location.origin}/r/${state.shown.result.id}#${encodeURIComponent(state.shown.name)}`;
   try {
-    await navigator.clipboard.writeText(link);
+    await navigator.clipboard.writeText(link());
     toastSuccess("The link is copied. It works while the result is kept.");
   } catch {
-    toast(link); // the browser does not allow it
+    toast(link()); // the browser does not allow it
   }
 }

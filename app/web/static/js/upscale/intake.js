@@ -4,10 +4,10 @@ import { getJson } from "../lib/api.js";
 import { toast } from "../lib/toast.js";
 import { codeOf, snap } from "./levels.js";
 import { state, store, upscalerOf } from "./state.js";
-import { guaranteeFor, looksFirst } from "./words.js";
+import { SIZES, guaranteeFor, looksFirst } from "./words.js";
 
 export const events = {
-  /** @param {File[]} _files @param {Record<string, string>} _settings */
+  /** @param {File[]} _files @param {Record<string, string>[]} _settings of each file */
   onFiles: (_files, _settings) => {},
 };
 
@@ -38,7 +38,7 @@ function withAuto(found) {
   const able = found.filter((one) => one.default);
   if (able.length < 2) return found;
   const first = able.find((one) => one.calibration) ?? able[0];
-  const auto = { name: "auto", title: "Automatic: what suits the file" };
+  const auto = { name: "auto", title: "Best model for each picture" };
   return [{ ...first, ...auto, looksFirst: able.every((one) => one.looksFirst) }, ...found];
 }
 
@@ -72,18 +72,30 @@ function alphaToSend() {
 /** Take files, unless the service cannot use them now. */
 export async function take(files) {
   const usable = files.filter((file) => file.size > 0);
-  if (usable.length < files.length) toast("Empty files and folders are left out.");
+  if (usable.length < files.length) toast("Empty files are left out.");
   if (!usable.length) return;
   if (!state.upscalers.length) await load();
-  const { upscaler, group, metadata, to, alpha } = state;
+  const { upscaler, group, metadata, size, alpha } = state;
   const isBare = upscalerOf(state)?.calibration === null;
   const words = `${upscaler} is not calibrated, so nothing can be marked as trusted. Calibrate it first.`;
   const wrong = isBare ? words : fault(alpha);
-  if (wrong) toast(wrong, { kind: "error" });
-  else {
-    const guarantee = guaranteeFor(upscalerOf(state) ?? {}, numberOf(alpha), group);
-    events.onFiles(usable, { upscaler, group, alpha: alphaToSend(), guarantee, metadata, to });
-  }
+  if (wrong) return toast(wrong, { kind: "error" });
+  const guarantee = guaranteeFor(upscalerOf(state) ?? {}, numberOf(alpha), group);
+  const settings = { upscaler, group, alpha: alphaToSend(), guarantee, metadata };
+  const sides = await Promise.all(usable.map((file) => sideOf(file, size)));
+  events.onFiles(
+    usable,
+    sides.map((to) => ({ ...settings, to })),
+  );
+}
+
+/** The longest side of a result of this size; "" for what the model makes, also of a file that this browser cannot read. */
+async function sideOf(file, size) {
+  if (!size) return "";
+  const image = await createImageBitmap(file).catch(() => null);
+  const found = image ? String(SIZES[size][1](Math.max(image.width, image.height))) : "";
+  image?.close();
+  return found;
 }
 
 /** The second of two clicks is the same wish. */
@@ -112,9 +124,29 @@ export function listen() {
 }
 
 /** Leaving the window for another of its parts is not leaving. */
-function dragged(event) {
+async function dragged(event) {
   if (!event.dataTransfer?.types.includes("Files")) return;
   event.preventDefault();
   store.set({ isDropping: event.type === "dragover" || Boolean(event.relatedTarget) });
-  if (event.type === "drop") take([...event.dataTransfer.files]);
+  if (event.type === "drop") take(await dropped(event.dataTransfer));
+}
+
+/** The files that were dropped, those of folders among them. */
+async function dropped({ items, files }) {
+  const entries = [...items].map((item) => item.webkitGetAsEntry?.()).filter(Boolean);
+  if (!entries.some((entry) => entry.isDirectory)) return [...files];
+  return (await Promise.all(entries.map(inside))).flat().filter(({ type }) => type.startsWith("image/"));
+}
+
+/** @returns {Promise<File[]>} */
+async function inside(entry) {
+  if (entry.isFile) return [await new Promise((resolve, reject) => entry.file(resolve, reject))];
+  const reader = entry.createReader();
+  const found = [];
+  // A folder tells of a hundred entries at a time.
+  for (let some = null; some?.length !== 0;) {
+    some = await new Promise((resolve, reject) => reader.readEntries(resolve, reject));
+    found.push(...(await Promise.all(some.map(inside))).flat());
+  }
+  return found;
 }

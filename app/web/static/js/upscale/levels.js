@@ -55,17 +55,124 @@ function halve({ width, height, data }) {
   return { width: w, height: h, data: out };
 }
 
-/** The axis of the slider, logarithmic: from where nothing is trusted to where all is, with room for the served code. */
-export function axis(counts, served) {
-  const lowest = Math.min(
-    counts.findIndex((count) => count > 0),
-    STEPS,
-  );
-  const highest = counts.indexOf(counts[STEPS]);
-  const low = Math.max(1, Math.floor(Math.min(0.8 * lowest, 0.8 * served || Infinity)));
-  const high = Math.min(STEPS, Math.ceil(Math.max(1.1 * highest, 1.25 * served, low + 100)));
-  return { low, high };
+const MOST_CELLS = 1600; // a side of what is drawn as marks
+const NARROW = 160; // a trusted spot narrower than this part of the side is drawn as not trusted
+
+/**
+ * The codes as the screen marks them, coarser and coarser: [{width, height, data, cell}], `cell` in pixels of the picture
+ * a side. Each is closed (narrow trusted spots are filled), and holds the largest code around a cell, so that a smooth
+ * line on it encloses all that is not trusted: it only ever shows less as trusted than is.
+ */
+export function markLevels(levels) {
+  const side = ({ width, height }) => Math.max(width, height);
+  const fine = levels.findIndex((level) => side(level) <= MOST_CELLS);
+  const base = fine < 0 ? levels.length - 1 : fine;
+  const radius = Math.max(1, Math.round(side(levels[base]) / NARROW / 2));
+  let level = extreme(extreme(levels[base], radius, true), radius, false);
+  const found = [];
+  for (let cell = 2 ** base; ; cell *= 2) {
+    found.push({ ...grown(level), cell });
+    if (side(level) <= 64) return found;
+    level = halve(level);
+  }
 }
+
+/** The largest code of the octagon of five cells around each cell: a smoothed line around it leaves nothing out. */
+function grown({ width, height, data }) {
+  const square = extreme({ width, height, data }, 1, true);
+  const out = Uint16Array.from(square.data);
+  for (let y = 0, at = 0; y < height; y += 1)
+    for (let x = 0; x < width; x += 1, at += 1) {
+      const sideways = Math.max(square.data[x ? at - 1 : at], square.data[x + 1 < width ? at + 1 : at]);
+      const upright = Math.max(
+        square.data[y ? at - width : at],
+        square.data[y + 1 < height ? at + width : at],
+      );
+      out[at] = Math.max(out[at], sideways, upright);
+    }
+  return { width, height, data: out };
+}
+
+/** The largest or the smallest code of the square of 2·radius + 1 cells around each cell. */
+function extreme({ width, height, data }, radius, isLargest) {
+  const rows = new Uint16Array(data.length);
+  const out = new Uint16Array(data.length);
+  const along = windowed(
+    Math.max(width, height),
+    radius,
+    isLargest ? Math.max : Math.min,
+    isLargest ? 0 : 65535,
+  );
+  for (let y = 0; y < height; y += 1) along(data, rows, y * width, 1, width);
+  for (let x = 0; x < width; x += 1) along(rows, out, x, width, height);
+  return { width, height, data: out };
+}
+
+/** A running extreme along a line at the same cost for any radius (van Herk 1992; Gil and Werman 1993). */
+function windowed(most, radius, pick, neutral) {
+  const size = 2 * radius + 1;
+  const padded = Math.ceil((most + 2 * radius) / size) * size;
+  const [values, ahead, behind] = [0, 1, 2].map(() => new Uint16Array(padded));
+  return (from, to, start, step, count) => {
+    values.fill(neutral);
+    for (let i = 0; i < count; i += 1) values[i + radius] = from[start + i * step];
+    for (let i = 0; i < padded; i += 1) ahead[i] = i % size ? pick(ahead[i - 1], values[i]) : values[i];
+    for (let i = padded - 1; i >= 0; i -= 1)
+      behind[i] = (i + 1) % size ? pick(behind[i + 1], values[i]) : values[i];
+    for (let i = 0; i < count; i += 1) to[start + i * step] = pick(behind[i], ahead[i + size - 1]);
+  };
+}
+
+const MOST_DOUBTS = 9;
+
+/**
+ * The largest parts of a picture that are not trusted, as squares around the places farthest inside of them, the largest
+ * first: [{left, top, right, bottom}] in its pixels.
+ */
+export function doubts(marks, limit) {
+  const { width, height, data, cell } =
+    marks.find((one) => Math.max(one.width, one.height) <= 200) ?? marks.at(-1);
+  // Cells to the next trusted one: a pass forwards, and one back.
+  const depth = Float32Array.from(data, (code) => (code > limit ? Infinity : 0));
+  const pass = (order, dx, dy) => {
+    for (const at of order) {
+      const [x, y] = [at % width, Math.floor(at / width)];
+      const near = (i, j, far) =>
+        x + i >= 0 && x + i < width && y + j >= 0 && y + j < height
+          ? depth[at + j * width + i] + far
+          : Infinity;
+      depth[at] = Math.min(
+        depth[at],
+        near(dx, 0, 1),
+        near(0, dy, 1),
+        near(dx, dy, Math.SQRT2),
+        near(-dx, dy, Math.SQRT2),
+      );
+    }
+  };
+  const order = Array.from(data.keys());
+  pass(order, -1, -1);
+  pass(order.toReversed(), 1, 1);
+  const deepest = order.filter((at) => depth[at] > 0).sort((a, b) => depth[b] - depth[a]);
+  const found = [];
+  for (const at of deepest) {
+    const [x, y, far] = [at % width, Math.floor(at / width), Math.min(depth[at], width / 4)];
+    if (found.length === MOST_DOUBTS) break;
+    if (found.every((one) => Math.hypot(one.x - x, one.y - y) > 1.5 * (one.far + far)))
+      found.push({ x, y, far });
+  }
+  return found.map(({ x, y, far }) => {
+    const half = 1.5 * far + 2;
+    const box = { left: x + 0.5 - half, top: y + 0.5 - half, right: x + 0.5 + half, bottom: y + 0.5 + half };
+    return { left: box.left * cell, top: box.top * cell, right: box.right * cell, bottom: box.bottom * cell };
+  });
+}
+
+/** The axis of the slider, logarithmic: exactly the α that the promise covers after looking. */
+export const axis = ([from, to], bound) => ({
+  low: Math.max(1, codeOf(from, bound)),
+  high: codeOf(to, bound),
+});
 
 export const codeAt = ({ low, high }, place) => Math.round(low * (high / low) ** place);
 

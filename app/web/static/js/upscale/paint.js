@@ -1,220 +1,308 @@
-// Pixels of one view. Only visible pixels are touched. A change of the view samples codes and prepares the untrusted
-// look; a change of α only chooses, pixel by pixel, between two ready colours.
+// The marking: a smooth two-tone line around what is not trusted, a hatch inside, the picture's own colours. This painter
+// draws on a 2D canvas without reading a pixel back; gl.js draws the same on a graphics card. No imports: the page that
+// people share contains this file as it is.
 
-const WHITE = 0xffffffff;
-const BLACK = 0xff000000;
-const STRIPE = 12;
-const VEIL = 0.24;
-const VEIL_ON_BLACK = 0.5; // a thinner one would not be seen there
-const CHECK = 8; // pixels a side
-const CHECKS = [0xd0, 0xf4]; // the usual greys
+export const VIEWS = /** @type {const} */ (["believable", "marked", "original"]);
 
-export const LOOKS = ["contour", "tint", "hatch", "believed", "mask", "off"];
-/** Looks in which no line marks the border. */
-const LINELESS = ["mask", "believed"];
-
-/**
- * Colours of the marking. The first is that of overlay.png and is taken unless the picture is full of it.
- * @type {[number, number, number][]}
- */
-const COLOURS = [
-  [224, 0, 140],
-  [255, 208, 0],
-  [0, 208, 90],
-  [40, 110, 255],
-];
-const ALIKE = 150; // distance (below) up to which a colour is taken for another
-const SWALLOWED = 0.05; // share of a picture that may be alike
-
-/** The first colour of which the picture has next to nothing. */
-export function standingOut(pixels) {
-  const shares = COLOURS.map((colour) => alike(pixels, colour) / Math.max(1, pixels.length));
-  const good = shares.findIndex((share) => share <= SWALLOWED);
-  return COLOURS[good >= 0 ? good : shares.indexOf(Math.min(...shares))];
-}
-
-/** How many pixels look like a colour: weighted distance in RGB ("redmean"). */
-function alike(pixels, [red, green, blue]) {
-  let found = 0;
-  for (const pixel of pixels) {
-    const r = pixel & 255;
-    const mean = (r + red) / 2;
-    const [dr, dg, db] = [r - red, ((pixel >>> 8) & 255) - green, ((pixel >>> 16) & 255) - blue];
-    const square = (2 + mean / 256) * dr * dr + 4 * dg * dg + (2 + (255 - mean) / 256) * db * db;
-    if (square < ALIKE * ALIKE) found += 1;
-  }
-  return found;
-}
+const EXACT_FROM = 6; // CSS pixels that a picture pixel is wide: from here on the mask is drawn pixel by pixel
+const COARSE = 1.25; // CSS pixels of a mark's cell at least, where there are several levels
+/** Marks are smoothed over so many cells to each side, by a bell curve of this width. */
+export const [REACH, SIGMA] = [3, 1.3];
+/** The slope of a smoothed border per cell, in its middle. */
+export const SLOPE = 1 / (SIGMA * Math.sqrt(2 * Math.PI));
+const STEP = 7; // CSS pixels from stripe to stripe, along an axis
+export const STYLE = {
+  line: /** @type {Rgba} */ ([255, 255, 255, 0.95]),
+  rim: /** @type {Rgba} */ ([224, 0, 140, 0.9]), // inside the line, so that it is seen on white
+  stripe: /** @type {Rgba} */ ([255, 255, 255, 0.55]),
+  shade: /** @type {Rgba} */ ([0, 0, 0, 0.34]), // beside a stripe
+  half: 0.75, // CSS pixels: of the line
+  inner: 1.5, // where its rim ends
+  stripeWidth: 1.4, // along an axis, so that it is 1 across
+  board: /** @type {[number, number]} */ ([0xd0, 0xf4]), // under transparent parts
+  square: 8,
+};
+const [OUTER, INNER] = [253, 254]; // of a border that is drawn pixel by pixel
 
 /**
- * The code behind every pixel of an area of the screen: Uint16Array, row by row. levels: the pyramid of codes. From
- * afar a pixel shows the largest code of the one or two cells per axis whose middles lie in it.
+ * @typedef {[number, number, number, number]} Rgba
+ * @typedef {{width: number, height: number, data: Uint16Array, cell: number, isExact?: boolean}} Grid
+ * @typedef {object} Layer a result
+ * @property {number} width
+ * @property {number} height
+ * @property {ImageBitmap[]} pictures halves of halves
+ * @property {ImageBitmap | null} soft the upload, enlarged without a model
+ * @property {Grid} codes of every pixel
+ * @property {Grid[]} marks
+ * @property {number} limit the largest code that is trusted
+ * @property {boolean} isOpaque
+ * @typedef {object} Scene
+ * @property {{scale: number, x: number, y: number}} view
+ * @property {{width: number, height: number}} screen
+ * @property {number} density device pixels of a CSS pixel
+ * @property {{layer: Layer, mode: string, left: number, right: number}[]} parts columns; mode: one of VIEWS or "plain"
  */
-export function sampleCodes(levels, view, { x0, y0, x1, y1 }) {
-  const wanted = Math.max(0, Math.floor(1e-9 - Math.log2(view.scale)));
-  const index = Math.min(wanted, levels.length - 1);
-  const { width, height, data } = levels[index];
-  const cell = view.scale * 2 ** index; // screen pixels per cell: above ½, and near by any number
-  const columns = spans(x0, x1, view.x, cell, width);
-  const rows = spans(y0, y1, view.y, cell, height);
-  const out = new Uint16Array((x1 - x0) * (y1 - y0));
-  let at = 0;
-  for (let y = 0; y < rows.first.length; y += 1) {
-    const top = rows.first[y] * width;
-    const bottom = rows.last[y] * width;
-    for (let x = 0; x < columns.first.length; x += 1) {
-      const left = columns.first[x];
-      let code = data[top + left];
-      if (cell < 1) {
-        const right = columns.last[x];
-        code = Math.max(code, data[top + right], data[bottom + left], data[bottom + right]);
-      }
-      out[at++] = code;
-    }
-  }
-  return out;
+
+/** The cells that mark a layer at this zoom. @param {Layer} layer @returns {Grid} */
+export function gridOf({ codes, marks }, { scale }, density) {
+  if (scale >= EXACT_FROM * density) return { ...codes, cell: 1, isExact: true };
+  return marks.find(({ cell }) => cell * scale >= COARSE * density) ?? marks.at(-1);
 }
 
-function spans(from, to, origin, cell, count) {
-  const first = new Int32Array(to - from);
-  const last = new Int32Array(to - from);
-  for (let i = 0; i < first.length; i += 1) {
-    const start = (from + i - origin) / cell;
-    const end = start + 1 / cell;
-    const [a, b] =
-      cell < 1
-        ? [Math.ceil(start - 0.5), Math.ceil(end - 0.5) - 1]
-        : [Math.floor((start + end) / 2), Math.floor((start + end) / 2)];
-    first[i] = Math.min(Math.max(a, 0), count - 1);
-    last[i] = Math.min(Math.max(b, first[i]), count - 1);
-  }
-  return { first, last };
+/** The visible part of a column of the screen: device pixels [x0, x1) × [y0, y1); null: none. */
+export function areaOf({ view, screen }, { layer, left, right }) {
+  const area = {
+    x0: Math.max(0, view.x, left),
+    y0: Math.max(0, view.y),
+    x1: Math.min(screen.width, Math.ceil(view.x + layer.width * view.scale), right),
+    y1: Math.min(screen.height, Math.ceil(view.y + layer.height * view.scale)),
+  };
+  return area.x1 > area.x0 && area.y1 > area.y0 ? area : null;
 }
 
 /**
- * Every pixel's look if it is untrusted: Uint32Array of RGBA. pixels: the picture on the screen, Uint32Array; input: the
- * enlarged input likewise, or null. width: of the area. colour: [r, g, b].
+ * Colours of a mark by how far inside it a pixel lies (0 … 255, 128 on the border) and by its place in a stripe: one row
+ * of 256 a place. For "believable" the opacity of the soft picture, in one row.
  */
-export function untrustedLook(look, pixels, width, phase, colour, input = null) {
-  if (look === "believed" && input) return input;
-  const out = new Uint32Array(pixels.length);
-  if (look === "mask") return out.fill(BLACK);
-  if (look === "contour") return veiled(pixels, out, colour);
-  const tinted = table((grey) => {
-    const mix = (value) => Math.round(0.55 * grey + 0.45 * value);
-    return pack(mix(colour[0]), mix(colour[1]), mix(colour[2]));
+export function tableOf(mode, grid, { view, density }) {
+  if (mode === "believable")
+    return Uint32Array.from({ length: 256 }, (_, f) => pack([0, 0, 0, opacity(f / 255)]));
+  const places = Math.round(STEP * density);
+  const reach = (grid.cell * view.scale) / SLOPE / 255;
+  return Uint32Array.from({ length: 256 * places }, (_, k) => {
+    const [place, f] = [Math.floor(k / 256), k % 256];
+    if (grid.isExact)
+      return pack(f === OUTER ? STYLE.line : f === INNER ? STYLE.rim : f ? stripe(place, density) : CLEAR);
+    const inside = f === 255 ? Infinity : ((f - 127.5) * reach) / density;
+    const layers = inside > STYLE.inner ? [stripe(place, density)] : [];
+    layers.push(
+      faded(STYLE.rim, STYLE.inner - inside, inside),
+      faded(STYLE.line, STYLE.half - Math.abs(inside)),
+    );
+    return pack(layers.reduce(over));
   });
-  for (let i = 0; i < pixels.length; i += 1) {
-    const grey = greyOf(pixels[i]);
-    out[i] = look === "tint" ? tinted[grey] : grey;
-  }
-  if (look === "hatch") hatch(out, width, phase);
-  return out;
 }
 
-/** The picture under a thin layer of a colour, thicker where it is dark. */
-function veiled(pixels, out, [r, g, b]) {
-  const shares = Int32Array.from({ length: 256 }, (_, grey) => {
-    return Math.round(256 * (VEIL + (VEIL_ON_BLACK - VEIL) * Math.max(0, 1 - grey / 128)));
-  });
-  const redBlueOf = (b << 16) | r;
-  for (let i = 0; i < pixels.length; i += 1) {
-    const pixel = pixels[i];
-    const veil = shares[greyOf(pixel)];
-    // Red and blue are mixed together, for speed.
-    const mixed = ((Math.imul(pixel & 0xff00ff, 256 - veil) + veil * redBlueOf) >>> 8) & 0xff00ff;
-    out[i] = BLACK | mixed | (((Math.imul(pixel & 0xff00, 256 - veil) + veil * (g << 8)) >>> 8) & 0xff00);
-  }
-  return out;
+const CLEAR = /** @type {Rgba} */ ([0, 0, 0, 0]);
+
+/** How much of the soft picture is seen. */
+export const opacity = (f) => Math.min(1, Math.max(0, 2 * f - 0.5));
+
+/** @param {Rgba} colour @returns {Rgba} */
+function faded([r, g, b, a], ...insides) {
+  return [r, g, b, a * Math.min(1, Math.max(0, 0.5 + Math.min(...insides)))];
 }
 
-// ITU-R BT.601
-const greyOf = (pixel) =>
-  (77 * (pixel & 255) + 150 * ((pixel >>> 8) & 255) + 29 * ((pixel >>> 16) & 255)) >> 8;
-
-/** Draw a checkerboard under transparent pixels, which are not marked. codes: or null; (x, y): origin of the picture. */
-export function checkered(pixels, codes, width, x, y) {
-  for (let i = 0; i < pixels.length; i += 1) {
-    const pixel = pixels[i];
-    const alpha = pixel >>> 24;
-    if (alpha === 255) continue;
-    const [column, row] = [(i % width) - x, Math.floor(i / width) - y];
-    const board = CHECKS[(Math.floor(column / CHECK) + Math.floor(row / CHECK)) & 1];
-    const mix = (value) => Math.round((value * alpha + board * (255 - alpha)) / 255);
-    pixels[i] = pack(mix(pixel & 255), mix((pixel >>> 8) & 255), mix((pixel >>> 16) & 255));
-    if (codes) codes[i] = 0;
-  }
+/** @returns {Rgba} */
+function stripe(place, density) {
+  const width = Math.max(1, Math.round(STYLE.stripeWidth * density));
+  return place < width ? STYLE.stripe : place < 2 * width ? STYLE.shade : CLEAR;
 }
 
-const DARK = table((grey) => pack(Math.round(0.35 * grey), 0, Math.round(0.35 * grey)));
-const LIGHT = table((grey) => {
-  const value = Math.round(0.75 * grey + 0.25 * 255);
-  return pack(value, value, value);
-});
-
-/** Dark and light stripes, distinct by brightness alone; `phase` keeps them on the picture. */
-function hatch(out, width, phase) {
-  for (let i = 0, x = 0, y = 0; i < out.length; i += 1) {
-    const along = (((x + y - phase) % STRIPE) + STRIPE) % STRIPE;
-    out[i] = along < STRIPE / 3 ? DARK[out[i]] : LIGHT[out[i]];
-    x += 1;
-    if (x === width) {
-      x = 0;
-      y += 1;
-    }
-  }
-}
-
-/**
- * Choose for every pixel: trusted where code ≤ limit. Writes `out`, Uint32Array of the area. A line of the colour with a
- * white one beside it, on the untrusted side, marks the border. Columns before `edge` show the input, about which
- * nothing is claimed: they get lines at most, and only with `outlines`.
- */
-export function choose({ look, limit, codes, pixels, untrusted, width, edge, outlines, colour, out }) {
-  if (look === "off") {
-    out.set(pixels);
-    return;
-  }
-  const plain = look === "mask";
-  const hasLines = !LINELESS.includes(look);
-  const border = pack(...colour);
-  const count = codes.length;
-  for (let start = 0; start < count; start += width) {
-    const end = start + width;
-    const middle = start + Math.min(edge, width); // where the result begins
-    const first = hasLines && outlines ? start : middle;
-    for (let i = start; i < first; i += 1) out[i] = pixels[i];
-    for (let i = first; i < end; i += 1) {
-      if (codes[i] <= limit) {
-        out[i] = plain ? WHITE : pixels[i];
-      } else if (!hasLines) {
-        out[i] = untrusted[i];
-      } else if (
-        (i > first && codes[i - 1] <= limit) ||
-        (i + 1 < end && codes[i + 1] <= limit) ||
-        (start > 0 && codes[i - width] <= limit) ||
-        (i + width < count && codes[i + width] <= limit)
-      ) {
-        out[i] = border;
-      } else if (
-        (i > first + 1 && codes[i - 2] <= limit) ||
-        (i + 2 < end && codes[i + 2] <= limit) ||
-        (start > width && codes[i - 2 * width] <= limit) ||
-        (i + 2 * width < count && codes[i + 2 * width] <= limit)
-      ) {
-        out[i] = WHITE;
-      } else {
-        out[i] = i < middle ? pixels[i] : untrusted[i];
-      }
-    }
-  }
-}
-
-function table(colour) {
-  return Uint32Array.from({ length: 256 }, (_, grey) => colour(grey));
+/** @param {Rgba} under @param {Rgba} top @returns {Rgba} */
+function over(under, top) {
+  const alpha = top[3] + under[3] * (1 - top[3]);
+  if (!alpha) return CLEAR;
+  const mix = (k) => (top[k] * top[3] + under[k] * under[3] * (1 - top[3])) / alpha;
+  return [mix(0), mix(1), mix(2), alpha];
 }
 
 // Canvas pixels are bytes R, G, B, A, read as little-endian numbers.
-function pack(r, g, b) {
-  return ((255 << 24) | (b << 16) | (g << 8) | r) >>> 0;
+const pack = (/** @type {Rgba} */ [r, g, b, a]) =>
+  ((Math.round(255 * a) << 24) | (Math.round(b) << 16) | (Math.round(g) << 8) | Math.round(r)) >>> 0;
+
+/**
+ * Write the marks of an area into `out`, Uint32Array, row by row. What is not trusted (code > limit) is smoothed; of exact
+ * grids the border is drawn inside.
+ */
+export function drawMarks(out, grid, limit, { view, density }, area, table) {
+  const places = table.length / 256;
+  const cell = grid.cell * view.scale;
+  const columns = spans(area.x0, area.x1, view.x, cell, grid.width);
+  const rows = spans(area.y0, area.y1, view.y, cell, grid.height);
+  const fill = /** @type {typeof exactRow} */ (grid.isExact ? exactRow : smoothRow(grid, limit, columns));
+  const line = new Uint8Array(columns.length);
+  const phase = area.x0 - view.x + area.y0 - view.y;
+  const first = ((phase % places) + places) % places;
+  for (let y = 0, at = 0; y < rows.length; y += 1) {
+    fill(line, rows[y], grid, limit, columns, density);
+    let place = (first + y) % places;
+    for (let x = 0; x < line.length; x += 1, at += 1) {
+      out[at] = table[place * 256 + line[x]];
+      place = place + 1 === places ? 0 : place + 1;
+    }
+  }
+}
+
+/** Where each screen pixel lies: its cell, the cells around and their weights, and its distances to both of its sides. */
+function spans(from, to, origin, cell, count) {
+  return Array.from({ length: to - from }, (_, i) => {
+    const at = (from + i + 0.5 - origin) / cell;
+    const within = (k) => Math.min(Math.max(k, 0), count - 1);
+    const k = within(Math.floor(at));
+    const t = Math.min(Math.max(at - k, 0), 1);
+    const around = Int32Array.from({ length: 2 * REACH + 1 }, (_, j) => within(k + j - REACH));
+    const bell = Float32Array.from(around, (_, j) =>
+      Math.exp(-((j - REACH + 0.5 - t) ** 2) / (2 * SIGMA ** 2)),
+    );
+    const sum = bell.reduce((total, weight) => total + weight, 0);
+    return { k, around, weights: bell.map((weight) => weight / sum), near: t * cell, far: (1 - t) * cell };
+  });
+}
+
+function smoothRow(grid, limit, columns) {
+  const kept = new Map();
+  const { width, data } = grid;
+  /** A row of cells, smoothed along x: 0 … 255. */
+  const along = (k) => {
+    let found = kept.get(k);
+    if (found) return found;
+    found = new Float32Array(columns.length);
+    const start = k * width;
+    // How many cells up to each are not trusted: most pixels have all or none of them around.
+    const counts = new Uint16Array(width + 1);
+    for (let x = 0; x < width; x += 1) counts[x + 1] = counts[x] + (data[start + x] > limit ? 1 : 0);
+    for (let x = 0; x < found.length; x += 1) {
+      const { around, weights } = columns[x];
+      const [first, last] = [around[0], around[2 * REACH]];
+      const doubted = counts[last + 1] - counts[first];
+      if (doubted === last + 1 - first) found[x] = 255;
+      else if (doubted) {
+        let sum = 0;
+        for (let j = 0; j <= 2 * REACH; j += 1) if (data[start + around[j]] > limit) sum += weights[j];
+        found[x] = 255 * sum;
+      }
+    }
+    if (kept.size > 2 * REACH + 1) kept.delete(kept.keys().next().value);
+    kept.set(k, found);
+    return found;
+  };
+  return (line, { around, weights }) => {
+    const rows = Array.from(around, along);
+    const [a, b, c, d, e, f, g] = rows;
+    const [p, q, r, s, t, u, v] = weights;
+    for (let x = 0; x < line.length; x += 1)
+      line[x] = p * a[x] + q * b[x] + r * c[x] + s * d[x] + t * e[x] + u * f[x] + v * g[x] + 0.5;
+  };
+}
+
+function exactRow(
+  line,
+  { k, around: rows, near: top, far: bottom },
+  { width, data },
+  limit,
+  columns,
+  density,
+) {
+  const reach = STYLE.inner * density;
+  const [before, after] = [rows[REACH - 1], rows[REACH + 1]];
+  for (let x = 0; x < line.length; x += 1) {
+    const { k: here, around, near, far } = columns[x];
+    const [west, east] = [around[REACH - 1], around[REACH + 1]];
+    if (data[k * width + here] <= limit) line[x] = 0;
+    else {
+      let edge = reach;
+      if (near < edge && data[k * width + west] <= limit) edge = near;
+      if (far < edge && data[k * width + east] <= limit) edge = far;
+      if (top < edge && data[before * width + here] <= limit) edge = top;
+      if (bottom < edge && data[after * width + here] <= limit) edge = bottom;
+      line[x] = edge >= reach ? 255 : edge < STYLE.half * density ? OUTER : INNER;
+    }
+  }
+}
+
+export class CpuPainter {
+  marks = /** @type {OffscreenCanvasRenderingContext2D} */ (
+    new OffscreenCanvas(1, 1).getContext("2d", { willReadFrequently: true })
+  );
+
+  /** @param {HTMLCanvasElement | OffscreenCanvas} canvas */
+  constructor(canvas) {
+    this.context = /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d"));
+  }
+
+  /** @param {Scene} scene */
+  draw(scene) {
+    const { context } = this;
+    context.clearRect(0, 0, scene.screen.width, scene.screen.height);
+    for (const part of scene.parts) {
+      const area = areaOf(scene, part);
+      if (area) this.paint(scene, part, area);
+    }
+  }
+
+  paint(scene, { layer, mode }, area) {
+    const { context, marks } = this;
+    const { view, density } = scene;
+    context.save();
+    context.beginPath();
+    context.rect(area.x0, area.y0, area.x1 - area.x0, area.y1 - area.y0);
+    context.clip();
+    if (mode === "original" && layer.soft) drawPart(context, [layer.soft], layer, view, area, true);
+    else drawPart(context, layer.pictures, layer, view, area, view.scale < 3 * density);
+    if (mode === "marked" || (mode === "believable" && layer.soft)) {
+      const [width, height] = [area.x1 - area.x0, area.y1 - area.y0];
+      if (marks.canvas.width !== width || marks.canvas.height !== height)
+        Object.assign(marks.canvas, { width, height });
+      const image = marks.createImageData(width, height);
+      const grid = gridOf(layer, view, density);
+      drawMarks(
+        new Uint32Array(image.data.buffer),
+        grid,
+        layer.limit,
+        scene,
+        area,
+        tableOf(mode, grid, scene),
+      );
+      marks.putImageData(image, 0, 0);
+      if (mode === "believable") {
+        marks.globalCompositeOperation = "source-in";
+        const moved = { ...view, x: view.x - area.x0, y: view.y - area.y0 };
+        drawPart(marks, [layer.soft], layer, moved, { x0: 0, y0: 0, x1: width, y1: height }, true);
+        marks.globalCompositeOperation = "source-over";
+      }
+      // What is transparent is not marked.
+      context.globalCompositeOperation = "source-atop";
+      context.drawImage(marks.canvas, area.x0, area.y0);
+    }
+    if (!layer.isOpaque) {
+      context.globalCompositeOperation = "destination-over";
+      context.fillStyle = board(context);
+      context.translate(view.x, view.y);
+      context.fillRect(area.x0 - view.x, area.y0 - view.y, area.x1 - area.x0, area.y1 - area.y0);
+    }
+    context.restore();
+  }
+}
+
+function board(context) {
+  const { square, board: greys } = STYLE;
+  const tile = new OffscreenCanvas(2 * square, 2 * square);
+  const own = tile.getContext("2d");
+  for (const k of [0, 1, 2, 3]) {
+    const [x, y] = [k & 1, k >> 1];
+    own.fillStyle = `rgb(${Array(3)
+      .fill(greys[(x + y) & 1])
+      .join(" ")})`;
+    own.fillRect(square * x, square * y, square, square);
+  }
+  return context.createPattern(tile, "repeat");
+}
+
+/** Draw an area from the coarsest bitmap that is fine enough; enlarged pixels are squares unless `smooth`. */
+function drawPart(context, bitmaps, picture, view, area, smooth) {
+  const drawn = Math.ceil(picture.width * view.scale);
+  const bitmap = bitmaps.findLast((level) => level.width >= drawn) ?? bitmaps[0];
+  const cell = (view.scale * picture.width) / bitmap.width;
+  const [wide, high] = [cell, (view.scale * picture.height) / bitmap.height];
+  // Whole pixels of the bitmap that cover the area.
+  const sx = Math.max(0, Math.floor((area.x0 - view.x) / wide) - 2);
+  const sy = Math.max(0, Math.floor((area.y0 - view.y) / high) - 2);
+  const ex = Math.min(bitmap.width, Math.ceil((area.x1 - view.x) / wide) + 2);
+  const ey = Math.min(bitmap.height, Math.ceil((area.y1 - view.y) / high) + 2);
+  if (ex <= sx || ey <= sy) return;
+  context.imageSmoothingEnabled = smooth || cell < 1;
+  context.imageSmoothingQuality = "medium";
+  const [x, y] = [view.x + sx * wide, view.y + sy * high];
+  context.drawImage(bitmap, sx, sy, ex - sx, ey - sy, x, y, (ex - sx) * wide, (ey - sy) * high);
 }

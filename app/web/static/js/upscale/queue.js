@@ -5,8 +5,8 @@ import { announce } from "../lib/dom.js";
 import { percent } from "../lib/format.js";
 import { Pace, pause, watchJob } from "../lib/jobs.js";
 import { toast } from "../lib/toast.js";
-import { isBusy, isEnded, state, store, upscalerOf } from "./state.js";
-import { alertsOf, planOf } from "./words.js";
+import { isBusy, isEnded, paces, ratio, state, store, upscalerOf } from "./state.js";
+import { alertsOf, answering, planOf } from "./words.js";
 
 const AT_ONCE = 3; // pictures that are sent or followed; the others wait here
 const LONG_S = 60; // what takes longer is asked about before it is sent
@@ -87,11 +87,11 @@ function restored(facts) {
 const exclusively = (picture, run) =>
   navigator.locks ? navigator.locks.request(`trustscale.${picture.id}`, run) : run();
 
-/** settings: form fields of the request; the new pictures. */
+/** settings: form fields of the request of each file; the new pictures. */
 export function add(files, settings) {
   const fresh = files.map((file, k) => {
     const own = { id: newId(), name: file.name || "pasted image", file, created: Date.now() + k };
-    return built({ ...FRESH, ...own, settings: { ...settings } });
+    return built({ ...FRESH, ...own, settings: { ...settings[k] } });
   });
   fresh.forEach(save);
   store.set({ pictures: [...state.pictures, ...fresh] });
@@ -189,7 +189,7 @@ async function made(picture, abort) {
   const result = await getJson(last.result, { signal: abort.signal });
   change(picture, { state: "done", result, job: null });
   const lines = alertsOf(result).lines.length ? " Read the warnings." : "";
-  announce(`${picture.name} is ready: ${percent(result.trusted_fraction)} is trusted.${lines}`);
+  announce(`${picture.name} is ready: ${percent(result.trusted_fraction, 0)} is trusted.${lines}`);
 }
 
 /** Whether the service is away for now, and nothing is wrong with the picture. */
@@ -207,8 +207,8 @@ async function planned({ url, settings }) {
   image.src = url;
   await image.decode().catch(() => {});
   const { naturalWidth: width, naturalHeight: height } = image; // 0 if it cannot be read
-  const upscaler = upscalerOf({ ...state, upscaler: settings.upscaler });
-  return width && upscaler ? planOf(upscaler, width, height, settings) : null;
+  const models = answering(state.upscalers, settings.upscaler);
+  return width ? planOf(models, { paces: paces(state), ratio: ratio(state) }, width, height, settings) : null;
 }
 
 export function confirm(picture, settings = {}) {

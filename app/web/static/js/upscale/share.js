@@ -1,4 +1,4 @@
-// A result as one HTML file that needs no service.
+// A result as one HTML file that needs no service: its pictures, its promise, and the viewer.
 
 /** @returns {Promise<string>} */
 const dataUrl = (blob) =>
@@ -11,35 +11,60 @@ const dataUrl = (blob) =>
 
 const escaped = (text) => text.replace(/[&<>"]/g, (sign) => `&#${sign.charCodeAt(0)};`);
 
-/** parts: blobs {input (or null), image, marked}; words: {name, trusted, sentence, origin}; (width, height) of the result. */
-export async function shared(parts, { name, trusted, sentence, origin }, { width, height }) {
+// In this order each needs only those before it.
+const MODULES = [
+  "../viewport/geometry.js",
+  "../viewport/viewport.js",
+  "./levels.js",
+  "./paint.js",
+  "./alone.js",
+];
+
+/** The text of the viewer as one script: modules without what binds them. */
+export async function viewerScript(
+  read = async (path) => (await fetch(new URL(path, import.meta.url))).text(),
+) {
+  const texts = await Promise.all(MODULES.map(read));
+  return texts.map((text) => text.replace(/^import [^;]*;$/gm, "").replace(/^export /gm, "")).join("\n");
+}
+
+const HATCH = "repeating-linear-gradient(135deg, #fff8 0 1px, #0005 1px 2px, #0000 2px 6px)";
+
+/**
+ * parts: blobs {made, mask, soft (or null)}; words: {name, trusted, sentence, origin}.
+ *
+ * @param {{made: Blob, mask: Blob, soft: Blob | null}} parts
+ */
+export async function shared(parts, { name, trusted, sentence, origin }, script) {
   const entries = Object.entries(parts).filter(([, blob]) => blob);
   const found = await Promise.all(entries.map(async ([part, blob]) => [part, await dataUrl(blob)]));
-  const picture = ([part, url]) => `<img class="${part}" src="${url}" alt="${part}">`;
-  const divider = parts.input
-    ? `<input id="share" type="range" value="50" step="any" aria-label="Share of the view that shows the input">`
-    : "";
+  const pictures = found.map(([part, url]) => `<img id="${part}" src="${url}" alt="" hidden>`);
+  const views = [...(parts.soft ? ["believable", "marked", "original"] : ["marked"])];
+  const button = (view, k) =>
+    `<button data-view="${view}" aria-pressed="${k === 0}">${view[0].toUpperCase()}${view.slice(1)}</button>`;
   return `<!doctype html>
 <html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<title>${escaped(name)}</title>
+<title>${escaped(name)} · Trustscale</title>
 <style>
-body { margin: 0; background: #14171b; color: #eceae5; font: 16px/1.5 system-ui, sans-serif; }
-main { max-width: min(100%, calc(80vh * ${width / height})); margin: auto; padding: 8px; }
-figure { position: relative; margin: 0; aspect-ratio: ${width} / ${height}; overflow: hidden; --share: 50%; }
-img { position: absolute; inset: 0; width: 100%; height: 100%; }
-.input { clip-path: inset(0 calc(100% - var(--share)) 0 0); z-index: 1; }
-figure:not(.marked) .marked { visibility: hidden; }
-input[type="range"] { width: 100%; }
+* { box-sizing: border-box; }
+body { margin: 0; height: 100dvh; display: grid; grid-template-rows: auto minmax(0, 1fr) auto; background: #111; color: #f2f1ed; font: 15px/1.5 "Source Sans 3", system-ui, sans-serif; }
+header, footer { display: flex; flex-wrap: wrap; align-items: center; gap: 8px 16px; padding: 8px 16px; }
+h1 { flex: 1; min-width: 8rem; margin: 0; font-size: 17px; overflow-wrap: anywhere; }
+header b { color: #62c6cf; }
+button { min-height: 44px; padding: 0 16px; border: 0; border-radius: 10px; background: #2a2d31; color: inherit; font: inherit; cursor: pointer; }
+button[aria-pressed="true"] { background: #f2f1ed; color: #16191c; }
+.stage { position: relative; }
+canvas { position: absolute; inset: 0; width: 100%; height: 100%; touch-action: none; cursor: grab; }
+.legend { position: absolute; left: 16px; bottom: 8px; margin: 0; padding: 2px 10px; border-radius: 6px; background: #111c; pointer-events: none; }
+.legend i { display: inline-block; width: 1.2em; height: .8em; margin-right: 6px; background: ${HATCH} #777; outline: 1px solid #fff; }
+footer p { margin: 0; max-width: 60ch; }
+footer small { color: #b3b9c0; }
 </style>
-<main><h1>${escaped(name)}</h1>
-<figure class="marked">${found.map(picture).join("")}</figure>
-${divider}
-<p><label><input id="marks" type="checkbox" checked> show what is not trusted</label></p>
-<p><b>${escaped(trusted)}</b> ${escaped(sentence)}</p><p><small>${escaped(origin)}</small></p></main>
-<script>
-const figure = document.querySelector("figure");
-document.querySelector("#marks").oninput = ({ target }) => figure.classList.toggle("marked", target.checked);
-const share = document.querySelector("#share");
-if (share) share.oninput = () => figure.style.setProperty("--share", share.value + "%");
+<header><b>Trustscale</b><h1>${escaped(name)}</h1><div role="group" aria-label="View">${views.map(button).join("")}</div></header>
+<div class="stage"><canvas tabindex="0" role="application" aria-label="The picture: arrows, plus and minus move and zoom it"></canvas>
+<p class="legend"><i></i><span id="legend"></span></p>${pictures.join("")}</div>
+<footer><p><b>${escaped(trusted)}</b> ${escaped(sentence)}</p><small>Hold the picture to see it as the model made it. ${escaped(origin)}</small></footer>
+<script type="module">
+${script}
 </script></html>`;
 }

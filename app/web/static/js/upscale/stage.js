@@ -1,43 +1,59 @@
 // One result on the screen: its files, its viewer, and the chosen α.
 
 import { getBlob } from "../lib/api.js";
-import { $$ } from "../lib/dom.js";
+import { $$, announce } from "../lib/dom.js";
 import { Store } from "../lib/store.js";
 import { decodeResult } from "./decode.js";
-import { alphaOf, axis, codeOf } from "./levels.js";
-import { state, store } from "./state.js";
+import { alphaOf, axis, codeOf, doubts } from "./levels.js";
+import { modelOf, state, store } from "./state.js";
 import { Viewer } from "./viewer.js";
-import { done, isFree, pixel } from "./words.js";
+import { done, pixel, promised } from "./words.js";
 
 /** The code of the chosen α. A store of its own: the slider changes it with every frame. */
 export const dial = new Store({ code: 0 });
 
+export const events = {
+  /** @param {number} _ */
+  onSwipe: (_) => {},
+};
+
 export const viewer = new Viewer({
   onView: () => showZoom(),
-  describe: (found) => pixel(found, { limit: dial.state.code, levelOf }),
+  onSwipe: (step) => events.onSwipe(step),
+  describe: (found) => pixel(found, { limit: dial.state.code }),
 });
 
 /** Parts of the result on the screen that are too large for the state. */
 export const held = {
   image: /** @type {Blob | null} */ (null),
-  input: /** @type {Blob | null} */ (null), // where the page has it
+  input: /** @type {Blob | null} */ (null), // the upload, or what the service kept of it
   counts: new Uint32Array(65536),
   bound: 1,
   opaque: 1, // share of the pixels, of which alone something is said
   served: 0, // code of the α that was asked for
-  isFree: false, // whether the promise holds for any α
-  axis: { low: 1, high: 2 },
+  axis: /** @type {{low: number, high: number} | null} */ (null), // of the slider; null: the promise is for one α
 };
 
 let turn = 0;
+let doubtAt = -1; // of the doubtful parts, the one that was last gone to
 
 export const alphaNow = () => alphaOf(dial.state.code, held.bound);
 export const isMoved = () => dial.state.code !== held.served;
-/** Whether nothing is promised for the chosen α, since it was chosen after looking. */
-export const isVoid = () => isMoved() && !held.isFree;
 export const shareAt = (code) => held.counts[code] / Math.max(1, held.opaque * held.counts[65535]);
-
 export const levelOf = (code) => (code > 65534 ? null : alphaOf(code, held.bound));
+
+/** The files of a result, decoded; what is not trusted is soft by the upload, or else by what the service kept of it. */
+async function loaded({ links }, file) {
+  const [image, trust] = await Promise.all([getBlob(links.image), getBlob(links.trust)]);
+  const kept = () => getBlob(`${links.believed}?alpha=0`).catch(() => null); // at 0 nothing is trusted
+  let input = file ?? (await kept());
+  let decoded = await decodeResult(image, trust, input);
+  if (file && !decoded.soft) {
+    input = await kept(); // a file that this browser cannot read
+    decoded = { ...decoded, soft: input && (await createImageBitmap(input)) };
+  }
+  return { image, input, decoded };
+}
 
 /**
  * Show a result; `file`: its input, or null. False if another one was asked for meanwhile.
@@ -49,28 +65,23 @@ export async function open({ result, name, file, settings = {} }) {
   if (!result.links.trust) throw new Error("It was made without a mask, so this page cannot show it.");
   store.set({ isOpening: true });
   try {
-    const [image, trust] = await Promise.all([getBlob(result.links.image), getBlob(result.links.trust)]);
-    const [decoded, before] = await Promise.all([
-      decodeResult(image, trust),
-      file ? createImageBitmap(file).catch(() => null) : null,
-    ]);
+    const { image, input, decoded } = await loaded(result, file);
     if (mine !== turn) return false;
     const { bound } = result.guarantee;
     const served = codeOf(result.alpha, bound);
-    const { counts } = decoded;
+    const { counts, ...layer } = decoded;
     const opaque = result.opaque_fraction;
-    const facts = { image, input: file, counts, bound, opaque, served, isFree: isFree(result) };
-    Object.assign(held, facts, { axis: axis(counts, served) });
-    const { width, height } = result;
+    const range = promised(result);
+    Object.assign(held, { image, input, counts, bound, opaque, served, axis: range && axis(range, bound) });
+    doubtAt = -1;
     viewer.canvas.ariaLabel = `${name}, ${done(result)}`;
-    viewer.element.querySelector(".divider-side.right").textContent = done(result);
-    viewer.show({ width, height, before, input: before, isOpaque: opaque === 1, ...decoded }, { keep: true });
+    viewer.show({ ...layer, isOpaque: opaque === 1, limit: served }, { keep: true });
     viewer.read(null);
     viewer.setSpot(null);
-    viewer.element.querySelector(".divider-side.left").textContent = "input";
+    label("left", "Your picture");
+    label("right", modelOf(state, result.upscaler));
     viewer.canvas.dataset.shown = result.id;
-    const isSheetOpen = isWide() && state.isSheetOpen;
-    store.set({ shown: { result, name, isOwn: Boolean(file), settings }, isSheetOpen, left: "", spot: null });
+    store.set({ shown: { result, name, isOwn: Boolean(file), settings }, left: "", spot: null });
     setCode(served);
     return true;
   } finally {
@@ -78,29 +89,45 @@ export async function open({ result, name, file, settings = {} }) {
   }
 }
 
-/** Show another result of the same file, or again the input, left of the divider. */
+function label(side, words) {
+  viewer.element.querySelector(`.divider-side.${side}`).textContent = words;
+}
+
+/** Show another result of the same file with its own marking, or again the upload, left of the divider. */
 export async function compareWith(picture = null) {
   const mine = turn;
   const { result } = viewer;
-  const blob = picture ? await getBlob(picture.result.links.image) : null;
-  const before = blob ? await createImageBitmap(blob) : result.input;
+  const other = picture?.result;
+  const found = other && (await loaded(other, picture.file)).decoded;
   if (mine !== turn || viewer.result !== result) return;
-  if (result.before !== result.input) result.before.close();
-  result.before = before;
-  viewer.element.querySelector(".divider-side.left").textContent = picture
-    ? picture.result.upscaler
-    : "input";
+  const { bound } = other?.guarantee ?? { bound: 1 };
+  const limit = other && codeOf(Math.min(alphaNow(), bound), bound);
+  viewer.compareWith(found ? { ...found, isOpaque: other.opaque_fraction === 1, limit } : null);
+  label("left", other ? modelOf(state, other.upscaler) : "Your picture");
+  leftSide = found ? { counts: found.counts, bound, opaque: other.opaque_fraction } : null;
   store.set({ left: picture?.id ?? "" });
-  viewer.request("view");
+}
+
+/** @type {{counts: Uint32Array, bound: number, opaque: number} | null} */
+let leftSide = null;
+
+/** The trusted share of the result left of the divider, at the same α; null: there is none. */
+export function shareLeft() {
+  if (!leftSide || !state.left) return null;
+  const { counts, bound, opaque } = leftSide;
+  return counts[codeOf(Math.min(alphaNow(), bound), bound)] / Math.max(1, opaque * counts[65535]);
 }
 
 export function leave() {
   turn += 1;
+  viewer.read(null);
   store.set({ shown: null, isOpening: false, spot: null });
 }
 
 export function setCode(code) {
   dial.set({ code });
+  if (viewer.other && leftSide)
+    viewer.other.limit = codeOf(Math.min(alphaNow(), leftSide.bound), leftSide.bound);
   viewer.setLimit(code);
 }
 
@@ -109,35 +136,67 @@ export function setView(changes) {
   viewer.change(changes);
 }
 
-/** Whether the panel is beside the picture, not at its foot. */
-export const isWide = () => matchMedia("(min-width: 42.01rem)").matches;
-
-const GAP = 12; // CSS pixels, as in the style sheet
-
-/** Fit the picture into what panel and strip leave free, the divider in its middle. */
-export function makeRoom() {
-  const [panel] = $$(".panel.open");
-  const [strip] = $$(".strip");
-  if (isWide()) {
-    const right = panel ? panel.offsetWidth + 2 * GAP : 0;
-    viewer.viewport.setInset(right, strip ? strip.offsetHeight + 2 * GAP : 0);
-  } else {
-    const top = panel?.getBoundingClientRect().top ?? Infinity;
-    viewer.viewport.setInset(0, Math.max(0, viewer.element.getBoundingClientRect().bottom - top));
+/** Go to the next of the largest parts that are not trusted, and back to all after the last; false: there is none. */
+export function nextDoubt() {
+  if (!viewer.result) return false;
+  const parts = doubts(viewer.result.marks, dial.state.code);
+  doubtAt += 1;
+  const part = parts[doubtAt];
+  if (!part) {
+    doubtAt = -1;
+    viewer.viewport.fit();
+    viewer.pick(null);
+    return false;
   }
-  const { middle, screen } = viewer.viewport;
-  const share = middle.x / Math.max(1, screen.width);
-  if (!viewer.isShareChosen && share !== viewer.share) viewer.setShare(share);
+  viewer.viewport.flyTo(part, 4 * viewer.viewport.density);
+  viewer.pick(worst(part));
+  announce(`Doubtful part ${doubtAt + 1} of ${parts.length}.`);
+  return true;
 }
+
+const TRIED = 60; // places a side
+
+/** The pixel of a part with the largest code, of some; of equal ones that next to the middle. */
+function worst({ left, top, right, bottom }) {
+  const { width, height } = viewer.result;
+  const along = (from, to, most) =>
+    Array.from({ length: TRIED }, (_, k) =>
+      Math.min(most - 1, Math.floor(from + ((k + 0.5) / TRIED) * (to - from))),
+    );
+  const from = ({ x, y }) => Math.hypot(x - (left + right) / 2, y - (top + bottom) / 2);
+  const all = along(top, bottom, height).flatMap((y) => along(left, right, width).map((x) => ({ x, y })));
+  const { width: row, data } = viewer.result.codes;
+  const code = ({ x, y }) => data[y * row + x];
+  const found = all.reduce((a, b) => ((code(b) - code(a) || from(a) - from(b)) > 0 ? b : a));
+  return viewer.pixel(found);
+}
+
+/** Fit the picture into what bars and drawer leave free. */
+export function makeRoom() {
+  const stage = viewer.element.getBoundingClientRect();
+  const [drawer] = $$(".drawer.open");
+  const [dock] = $$(".dock");
+  const box = drawer?.getBoundingClientRect();
+  const isBeside = box && box.height > 0.8 * stage.height;
+  const margin = stage.width < 600 ? 8 : 24;
+  const foot = dock ? stage.bottom - dock.getBoundingClientRect().top : 0;
+  viewer.viewport.setInset({
+    left: margin,
+    top: margin,
+    right: margin + (isBeside ? box.width : 0),
+    bottom: Math.max(margin, foot + margin / 2, box && !isBeside ? stage.bottom - box.top : 0),
+  });
+}
+
+/** All of the screen, where the browser can (an iPhone cannot). */
+export const canFill = Boolean(document.documentElement.requestFullscreen);
 
 export async function setFull(isFull) {
   await (isFull ? document.documentElement.requestFullscreen() : document.exitFullscreen()).catch(() => {});
 }
-document.addEventListener("fullscreenchange", () => {
-  const isFull = Boolean(document.fullscreenElement);
-  document.body.classList.toggle("full", isFull);
-  store.set({ isSheetOpen: !isFull && isWide() });
-});
+document.addEventListener("fullscreenchange", () =>
+  store.set({ isFull: Boolean(document.fullscreenElement) }),
+);
 addEventListener("resize", () => makeRoom());
 
 function showZoom() {

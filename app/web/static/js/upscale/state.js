@@ -38,7 +38,7 @@ export const store = new Store({
   group: "",
   alpha: "", // as it was typed or chosen; "": the calibration's own
   metadata: "", // of the upload, that the result keeps; "": none
-  to: "", // longest side of the results, as it was typed; "": what the model makes
+  size: "", // of the results, as people say it (words.js); "": what the model makes
   isTyped: false,
   /** @type {Picture[]} */
   pictures: [],
@@ -49,22 +49,33 @@ export const store = new Store({
   /** @type {any} a linked result that cannot be shown: {title, text, again} */
   lost: null,
   isOpening: false,
-  look: "contour",
-  compares: true,
-  isSquare: false,
+  view: "believable",
+  compares: false,
   /** @type {any} a spot of the picture that is looked into */
   spot: null,
-  left: "", // of the divider: id of a picture that another model has made of the same file, "": the input
+  left: "", // of the divider: id of a picture that another model has made of the same file, "": the upload
   zoom: "",
-  isSheetOpen: globalThis.matchMedia?.("(min-width: 42.01rem)").matches ?? true, // the panel
+  isDrawer: false, // whether the promise and the details are shown
+  isFull: false,
   isDropping: false,
   isWall: false, // all pictures at once
-  isLittleOnly: false, // of them those of which little is trusted
+  /** @type {Set<string>} of the wall */
+  filters: new Set(),
+  /** @type {Set<string>} ids of pictures on the wall */
+  chosen: new Set(),
 });
 
 export const state = store.state;
 
+export const pages = {
+  /** Show the screen of an address: "/", "/wall". @param {string} _path */
+  open: (_path) => {},
+};
+
 export const upscalerOf = ({ upscalers, upscaler }) => upscalers.find(({ name }) => name === upscaler);
+
+/** The name of a model for people. */
+export const modelOf = ({ upscalers }, name) => upscalers.find((one) => one.name === name)?.title ?? name;
 
 /** @returns {Picture | undefined} */
 export const selectedOf = ({ pictures, selected }) => pictures.find(({ id }) => id === selected);
@@ -72,8 +83,34 @@ export const selectedOf = ({ pictures, selected }) => pictures.find(({ id }) => 
 export const isBusy = ({ state: now }) => ["sending", "full", "away", "queued", "running"].includes(now);
 export const isEnded = ({ state: now }) => ["done", "failed", "cancelled", "expired"].includes(now);
 
-/** Milliseconds left, by the picture's own pace or else the service's estimate; null: unknown. */
+const done = ({ pictures }) => pictures.filter((one) => one.state === "done" && one.result.timings_ms);
+const total = (times) => Object.values(times).reduce((sum, ms) => sum + ms, 0);
+
+const LARGE = 0.05; // megapixels of an upload from which its time tells that of others
+
+/** Seconds that a megapixel of upload took last, by model: all of it, the mask included. */
+export const paces = (now) =>
+  Object.fromEntries(
+    done(now)
+      .map(({ result: { upscaler, scale, width, height, timings_ms } }) => {
+        const megapixels = (width * height) / scale ** 2 / 1e6;
+        return { upscaler, megapixels, pace: total(timings_ms) / 1000 / megapixels };
+      })
+      .filter(({ megapixels }) => megapixels >= LARGE)
+      .map(({ upscaler, pace }) => [upscaler, pace]),
+  );
+
+const USUAL_RATIO = 1.5;
+
+/** All of the time as a multiple of the model's own, as the last results had it. */
+export function ratio(now) {
+  const { samples, wait = 0, ...rest } = done(now).at(-1)?.result.timings_ms ?? {};
+  return samples ? Math.min(4, 1 + total(rest) / samples) : USUAL_RATIO;
+}
+
+/** Milliseconds left, the mask included, by the picture's own pace or else the service's estimate; null: unknown. */
 export function remaining({ state: now, progress, pace, estimate, isLost }) {
   if (now !== "running" || !progress?.total || isLost) return null;
-  return pace.left(progress.total, estimate ? (1000 * estimate) / progress.total : null);
+  const usual = estimate ? (1000 * estimate) / progress.total : null;
+  return pace.left(progress.total * ratio(state), usual);
 }

@@ -47,7 +47,7 @@ const times = (here, there) =>
 export function conspicuous(result, { x, y }, limit) {
   const measure = measurer(result);
   const trusted = [];
-  const { width, height, data } = result.levels[0];
+  const { width, height, data } = result.codes;
   // Always the same places, so that the same click gives the same answer.
   for (let k = 0; k < TRIED; k += 1) {
     const [u, v] = [((k * 0.618034) % 1) * width, ((k + 0.5) / TRIED) * height].map(Math.floor);
@@ -63,7 +63,7 @@ export function conspicuous(result, { x, y }, limit) {
   };
 }
 
-function measurer({ width, height, pictures, input }) {
+function measurer({ width, height, pictures, soft }) {
   const context = new OffscreenCanvas(BLOCK, BLOCK).getContext("2d", { willReadFrequently: true });
   context.imageSmoothingQuality = "high";
   const read = (bitmap, left, top) => {
@@ -74,27 +74,18 @@ function measurer({ width, height, pictures, input }) {
   const along = (at, length) => Math.min(Math.max(0, at - BLOCK / 2), Math.max(0, length - BLOCK));
   return (x, y) => {
     const [left, top] = [along(x, width), along(y, height)];
-    return energies(read(pictures[0], left, top), input && read(input, left, top), BLOCK);
+    return energies(read(pictures[0], left, top), soft && read(soft, left, top), BLOCK);
   };
 }
 
-const number = (value) => (value < 10 ? value.toFixed(1) : String(Math.round(value)));
-
 /** Reasons in words, the gravest first. */
 export function reasons({ detail, added }, { input_class: kind, samples }) {
-  const than = "times as much as where this picture is trusted";
   const said = [];
-  if (added >= FAR_MORE)
-    said.push(`The model has put in far more than your picture holds here: ${number(added)} ${than}.`);
-  else if (added >= MORE)
-    said.push(`The model has put in more here than elsewhere: ${number(added)} ${than}.`);
-  if (detail >= MORE)
-    said.push(`There is much finer detail than the small picture can hold: ${number(detail)} ${than}.`);
+  if (added >= FAR_MORE) said.push("Far more fine detail than your file contains.");
+  else if (added >= MORE) said.push("More detail than your file contains here.");
+  if (detail >= MORE) said.push("Finer detail than a picture of this size can hold.");
   if (samples > 1) said.push("The model was asked more than once; its answers may disagree here.");
-  if (!said.length)
-    said.push(
-      "This spot alone is not conspicuous. The picture around it is, up to 512 pixels away, and the score includes that.",
-    );
+  if (!said.length) said.push("This spot alone does not stand out; the picture around it does.");
   if (kind && !kind.name.startsWith("lossless"))
     said.push(`The file is ${kind.title}: the lost detail cannot be recovered.`);
   return said;

@@ -6,72 +6,70 @@ import { remaining } from "./state.js";
 /** α with three digits. */
 export const shown = (alpha) => level(Number(alpha.toPrecision(3)));
 
-/** Two α with as many digits as distinguish them. */
-export function apart(a, b) {
-  for (let digits = 3; digits < 8; digits += 1) {
-    const [x, y] = [a, b].map((alpha) => String(Number(alpha.toPrecision(digits))));
-    if (x !== y || a === b) return [x, y];
-  }
-  return [String(a), String(b)];
+/** The α between which the promise lets one choose after looking: [from, to]; null: it is for one α alone. */
+export function promised({ guarantee: { kind, between, menu } }) {
+  if (kind !== "post_hoc") return null;
+  return between ?? [menu[0], menu.at(-1)];
 }
 
-export const steps = (alpha) => level(Number((100 * alpha).toPrecision(2)));
+export const hasPromise = ({ guarantee }) => guarantee.applicability !== "unknown";
 
-/** Whether the promise holds for any α, chosen after looking. */
-export const isFree = ({ guarantee: { kind, applicability } }) =>
-  kind === "post_hoc" && applicability !== "unknown";
+/**
+ * The promise in words, for the α on the screen: {text, error}. error: as lightness, of 0 … 100, to be shown as two greys;
+ * null: text says all.
+ */
+export function promise({ guarantee, warnings = [] }, alpha, isMoved) {
+  const { sentence, applicability, unit } = guarantee;
+  if (applicability === "unknown") return { text: noPromise(warnings) || sentence, error: null };
+  const such = applicability === "per_window" ? "such parts of pictures" : "such pictures";
+  if (isMoved)
+    return {
+      text: `On average over ${such}, the worst trusted spot is off by at most this`,
+      error: unit === "lab" ? 100 * alpha : null,
+    };
+  const error = /(\d+(?:\.\d+)?) of the 100 steps of lightness/.exec(sentence)?.[1];
+  if (!error) return { text: sentence, error: null };
+  return { text: `In 9 of 10 ${such}, no trusted spot is off by more than this`, error: Number(error) };
+}
 
-/** The promise for the α on the screen: the service's sentence, until another α is chosen. */
-export function promise({ guarantee }, alpha, isMoved) {
-  if (!isMoved || guarantee.kind !== "post_hoc" || guarantee.applicability === "unknown")
-    return guarantee.sentence;
-  const chosen = Math.min(alpha, (guarantee.between ?? guarantee.menu).at(-1));
-  const where = guarantee.applicability === "per_window" ? " of a window placed at random" : "";
-  return (
-    `Whatever level you end with, the largest error in the trusted part${where} is on average over such ` +
-    `pictures at most that level, here ${shown(chosen)}.`
-  );
+/** Why there is none, where the service names a size that would have one. */
+function noPromise(warnings) {
+  const least = /at least (\d+×\d+) pixels/.exec(warnings.join(" "))?.[1];
+  return least ? `Too small for a promise: send at least ${least} pixels.` : "";
 }
 
 export const APPLICABILITY = {
-  exact: "The size of the image was calibrated.",
-  whole: "The promise covers the whole image: its calibration pictures are at least as large.",
+  exact: "The promise was measured on pictures of this size.",
+  whole: "The promise covers the whole picture: it was measured on pictures at least as large.",
   per_window:
-    "The image is larger than those of the calibration, so the promise is about a window of their size placed at random, and holds approximately.",
-  unknown: "Whether the promise holds for this image is not known; the warnings say why.",
+    "The picture is larger than those that the promise was measured on, so it is about a part of their size placed at random, and holds approximately.",
+  unknown: "Whether the promise holds for this picture is not known; the warnings say why.",
 };
 
 /** Warnings as {lines, grave}; grave: the promise may not hold, or says nothing. */
 export function alertsOf({ warnings, guarantee, unusual, trusted_fraction: share }) {
   const lines = [...warnings];
   if (share === 0 && !lines.length) {
-    lines.push(`For an accepted error of ${shown(guarantee.alpha)} no pixel of this image is trusted.`);
+    lines.push("Nothing in this picture can be trusted at this strictness.");
   }
   const grave =
     unusual || guarantee.applicability === "unknown" || guarantee.alpha >= guarantee.bound || share === 0;
   return { lines, grave: grave && lines.length > 0 };
 }
 
-export function typicality({ typicality: value, unusual }) {
-  const share = percent(value, 0);
-  if (unusual) return `Unlike the calibration images: ${share} of them are as unusual.`;
-  return `Not conspicuous in detail, noise, contrast, light, colour and disagreement: ${share} of the calibration images are at least as unusual.`;
-}
+export const typicality = ({ unusual }) =>
+  unusual ? "Unlike the pictures that the promise was measured on." : "A usual picture for this promise.";
 
-/** `found`: {x, y, code} or null. */
-export function pixel(found, { limit, levelOf }) {
+/** `found`: {x, y, code, isClear} or null. */
+export function pixel(found, { limit }) {
   if (!found) return "";
   const where = `Pixel ${count(found.x)}, ${count(found.y)}`;
-  if (found.isClear) return `${where}: transparent, so it has no trust level.`;
-  const least = levelOf(found.code);
-  const trusted = found.code <= limit ? "trusted" : "not trusted";
-  if (least === null) return `${where}: never trusted.`;
-  return `${where}: ${trusted}; it would be from an accepted error of ${shown(least)}.`;
+  if (found.isClear) return `${where}: transparent, so nothing is said about it.`;
+  return `${where}: ${found.code <= limit ? "trusted" : "not trusted"}.`;
 }
 
-export function sliderValue(alpha, share, isVoid) {
-  return `error ${shown(alpha)}, ${percent(share)} ${isVoid ? "would be marked, without a promise" : "trusted"}`;
-}
+export const sliderValue = (share, isPromised) =>
+  isPromised ? `${percent(share, 0)} trusted` : `${percent(share, 0)} would be trusted, without a promise`;
 
 export const done = ({ scale }) => (scale === 1 ? "restored" : "upscaled");
 
@@ -116,20 +114,44 @@ export function choices(upscaler) {
   ].filter(Boolean);
 }
 
-/** {seconds, width, height} of a result with these settings. */
-export function planOf(upscaler, width, height, { fit = "", to = "" } = {}) {
-  const { seconds_per_megapixel: pace, samples, scale } = upscaler;
-  if (!pace) return null;
+/**
+ * Sizes as people ask for them: {name: [words, longest side of a result from that of the upload]}. A print has 300 points
+ * to the inch.
+ */
+export const SIZES = {
+  "": ["As large as the model makes it", () => null],
+  x2: ["×2", (side) => 2 * side],
+  "4k": ["4K screen, 3,840 pixels wide", () => 3840],
+  a4: ["A4 print", () => 3508],
+  a3: ["A3 print", () => 4961],
+};
+
+/** The models that may answer: for "auto" the file decides. */
+export const answering = (upscalers, name) =>
+  name === "auto"
+    ? upscalers.filter((one) => one.default && one.name !== "auto")
+    : upscalers.filter((one) => one.name === name);
+
+/**
+ * {seconds, width, height} of a result with these settings, mask included, by the slowest model that may answer; null:
+ * unknown. seen: {paces, ratio} of earlier results (state.js).
+ */
+export function planOf(upscalers, seen, width, height, { fit = "", to = "" } = {}) {
   const longest = Math.max(width, height);
   const part = Math.min(1, (Number(fit) || Infinity) / longest);
-  const seconds = (pace * samples * width * height * part * part) / 1e6;
-  const made = Math.min(part * (scale ?? 1), (Number(to) || Infinity) / longest);
+  const times = upscalers.map(
+    ({ name, seconds_per_megapixel: pace, samples }) =>
+      seen.paces[name] ?? (pace && pace * samples * seen.ratio),
+  );
+  if (!times.length || times.some((time) => !time)) return null;
+  const seconds = (Math.max(...times) * width * height * part * part) / 1e6;
+  const scale = Math.max(...upscalers.map((one) => one.scale ?? 1));
+  const made = Math.min(part * scale, (Number(to) || Infinity) / longest);
   return { seconds, width: Math.round(width * made), height: Math.round(height * made) };
 }
 
 export const planWords = ({ seconds, width, height }) =>
-  `It takes about ${duration(1000 * seconds)}, and gives ${size(width, height)} pixels, ` +
-  `${level(Number(((width * height) / 1e6).toPrecision(2)))} megapixels`;
+  `It takes about ${duration(1000 * seconds)}, and gives ${size(width, height)} pixels`;
 
 /** The longest side of an input, in whole hundreds, that takes about `wanted` seconds. */
 export function fitFor({ seconds, width, height }, scale, wanted) {
@@ -147,10 +169,16 @@ export function usualShare(upscaler, { input_class: kind, alpha, guarantee }) {
 /** Whether a repeated request may succeed: the fault is not in the image or its settings. */
 export const mayHelp = ({ status = 0 }) => status < 400 || status >= 500 || [401, 409, 429].includes(status);
 
+/** What is wrong, for people: of a file that cannot be read the details say no more. */
+export function faultOf({ message, slug }) {
+  const isBroken = slug === "bad-image" && /cannot be decoded|truncated|not processed/.test(message);
+  return isBroken ? "This file is damaged or incomplete." : message;
+}
+
 export function stateWords(picture) {
   const { state, progress, left, result, error } = picture;
-  if (state === "done") return `${percent(result.trusted_fraction)} trusted`;
-  if (state === "failed") return error.message;
+  if (state === "done") return `${percent(result.trusted_fraction, 0)} trusted`;
+  if (state === "failed") return faultOf(error);
   if (state === "sending") return left > 0 && left < 1 ? `Sending, ${percent(left, 0)}` : "Sending";
   if (state === "full") return `The service is busy; again in ${left} s`;
   if (state === "away") return `The service cannot be reached; again in ${left} s, or once it is back`;
@@ -162,9 +190,10 @@ export function stateWords(picture) {
   if (picture.cold && !progress?.done)
     return `Waiting for the model; a cold start takes up to ${duration(1000 * picture.cold)}`;
   if (!progress?.total) return "Starting";
-  if (progress.done === progress.total) return "Making the mask";
+  const rest = timeLeft(remaining(picture));
+  if (progress.done === progress.total) return `Checking what can be trusted${rest}`;
   const steps = progress.unit === "tiles" ? "parts of the picture" : "answers of the model";
-  return `${progress.done} of ${progress.total} ${steps}${timeLeft(remaining(picture))}`;
+  return `${progress.done} of ${progress.total} ${steps}${rest}`;
 }
 
 /**

@@ -1,19 +1,20 @@
 // Decodes a result away from the page, which stays responsive.
 
-import { codePyramid, cumulative } from "./levels.js";
-import { standingOut } from "./paint.js";
+import { codePyramid, cumulative, markLevels } from "./levels.js";
 import { decodeGrey16 } from "./png16.js";
 
-const LOOKED_AT = 128; // pixels per side are enough to see which colours a picture has
+const MOST_SOFT = 2048; // pixels a side of the enlarged upload: it holds no more detail
 
-addEventListener("message", async ({ data: { image, trust } }) => {
+addEventListener("message", async ({ data: { image, trust, upload } }) => {
   try {
     const [pictures, codes] = await Promise.all([picturePyramid(image), decodeGrey16(trust)]);
+    const { width, height } = pictures[0];
+    const soft = upload && (await enlarged(upload, width, height).catch(() => null));
     const counts = cumulative(codes.data);
-    const levels = codePyramid(codes);
-    const colour = standingOut(sampled(pictures.at(-1)));
-    const moved = [...pictures, counts.buffer, ...levels.map((level) => level.data.buffer)];
-    postMessage({ pictures, levels, counts, colour }, { transfer: moved });
+    const marks = markLevels(codePyramid(codes));
+    const buffers = [counts, codes.data, ...marks.map(({ data }) => data)].map(({ buffer }) => buffer);
+    const transfer = [...pictures, ...(soft ? [soft] : []), ...buffers];
+    postMessage({ width, height, pictures, soft, codes, marks, counts }, { transfer });
   } catch (error) {
     postMessage({ error: String(error.message ?? error) });
   }
@@ -31,8 +32,12 @@ async function picturePyramid(blob) {
   return levels;
 }
 
-function sampled(bitmap) {
-  const context = new OffscreenCanvas(LOOKED_AT, LOOKED_AT).getContext("2d", { willReadFrequently: true });
-  context.drawImage(bitmap, 0, 0, LOOKED_AT, LOOKED_AT);
-  return new Uint32Array(context.getImageData(0, 0, LOOKED_AT, LOOKED_AT).data.buffer);
+async function enlarged(blob, width, height) {
+  const small = await createImageBitmap(blob);
+  const part = Math.max(small.width / width, Math.min(1, MOST_SOFT / Math.max(width, height)));
+  return createImageBitmap(small, {
+    resizeWidth: Math.round(part * width),
+    resizeHeight: Math.round(part * height),
+    resizeQuality: "high",
+  });
 }

@@ -3,24 +3,27 @@
 
 const MAX_SCALE = 48;
 
-/** The free part of the screen: panels may cover its right and its foot. */
-const roomOf = ({ width, height, right = 0, bottom = 0 }) => ({
-  width: width - right,
-  height: height - bottom,
-});
+/** The free part of the screen: bars and panels may cover its edges. */
+export function roomOf({ width, height, left = 0, top = 0, right = 0, bottom = 0 }) {
+  return { left, top, width: width - left - right, height: height - top - bottom };
+}
 
-/** The whole picture, or its part `look` [left, top, right, bottom], centred where there is room. */
-export function fit(picture, screen) {
-  const [left, top, right, bottom] = picture.look ?? [0, 0, picture.width, picture.height];
+/** The whole picture, centred in the room. */
+export const fit = (picture, screen) =>
+  fitted({ left: 0, top: 0, right: picture.width, bottom: picture.height }, picture, screen);
+
+/** A part of the picture, as large as the room allows. */
+export function fitted({ left, top, right, bottom }, picture, screen, most = MAX_SCALE) {
   const { width, height } = roomOf(screen);
-  const scale = Math.min(width / (right - left), height / (bottom - top), MAX_SCALE);
+  const scale = Math.min(width / (right - left), height / (bottom - top), most);
   return placed(scale, picture, screen, (left + right) / 2, (top + bottom) / 2);
 }
 
+/** The picture's point (px, py) in the middle of the room. */
 export function placed(scale, picture, screen, px, py) {
-  const { width, height } = roomOf(screen);
-  const view = { scale, x: Math.round(width / 2 - px * scale), y: Math.round(height / 2 - py * scale) };
-  return kept(view, picture, screen);
+  const { left, top, width, height } = roomOf(screen);
+  const [x, y] = [left + width / 2 - px * scale, top + height / 2 - py * scale];
+  return kept({ scale, x: Math.round(x), y: Math.round(y) }, picture, screen);
 }
 
 /** Zoomed by a factor; the picture's point under (dx, dy) stays there. */
@@ -40,15 +43,17 @@ export function panned(view, dx, dy, picture, screen) {
   return kept({ ...view, x: Math.round(view.x + dx), y: Math.round(view.y + dy) }, picture, screen);
 }
 
-/** A picture smaller than the screen stays centred, a larger one leaves no gap. */
+/** A picture smaller than the room stays centred in it, a larger one leaves no gap. */
 function kept(view, picture, screen) {
-  const along = (at, length, room) =>
-    length <= room ? Math.round((room - length) / 2) : Math.min(Math.max(at, Math.ceil(room - length)), 0);
-  const { width, height } = roomOf(screen);
+  const along = (at, length, from, room) =>
+    length <= room
+      ? Math.round(from + (room - length) / 2)
+      : Math.min(Math.max(at, Math.ceil(from + room - length)), Math.floor(from));
+  const { left, top, width, height } = roomOf(screen);
   return {
     scale: view.scale,
-    x: along(view.x, picture.width * view.scale, width),
-    y: along(view.y, picture.height * view.scale, height),
+    x: along(view.x, picture.width * view.scale, left, width),
+    y: along(view.y, picture.height * view.scale, top, height),
   };
 }
 
@@ -74,8 +79,8 @@ export const toPicture = (view, { x, y }) => ({ x: (x - view.x) / view.scale, y:
 /** The view of another picture at the same place and relative zoom. */
 export function carried(view, from, to, screen) {
   const scale = (view.scale / fit(from, screen).scale) * fit(to, screen).scale;
-  const room = roomOf(screen);
-  const middle = toPicture(view, { x: room.width / 2, y: room.height / 2 });
+  const { left, top, width, height } = roomOf(screen);
+  const middle = toPicture(view, { x: left + width / 2, y: top + height / 2 });
   const [px, py] = [(middle.x / from.width) * to.width, (middle.y / from.height) * to.height];
   return placed(Math.min(scale, MAX_SCALE), to, screen, px, py);
 }

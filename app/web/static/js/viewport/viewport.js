@@ -1,13 +1,14 @@
-// Pan, zoom and pinch for all pages; owners draw.
+// Pan, zoom, pinch, tap, hold and swipe for all pages; owners draw.
 
-import { carried, fit, panned, placed, toPicture, zoomed } from "./geometry.js";
+import { carried, fit, fitted, panned, placed, roomOf, toPicture, zoomed } from "./geometry.js";
 
-// More device pixels cost frames and show nothing new.
-const MOST_PIXELS = 4_000_000;
 const KEY_STEP = 60; // CSS pixels
 const WHEEL_RATE = 0.0016;
 const TAP_SLOP = 8; // CSS pixels that a finger may move and still only tap
+const SWIPED = 60; // CSS pixels that a finger moves at least to leave a picture
 const HOLD_MS = 350;
+const DOUBLE_MS = 280; // between two taps that are one wish
+const FLIGHT_MS = 420;
 
 /**
  * @typedef {{x: number, y: number}} Place a position on the canvas in device pixels
@@ -16,54 +17,69 @@ const HOLD_MS = 350;
  *   onPoint?: (place: Place | null) => void,
  *   onTap?: (place: Place) => void,
  *   onHold?: (isHeld: boolean) => void,
+ *   onSwipe?: (step: number) => void,
  *   stroke?: {begin: (place: Place, event: PointerEvent) => boolean, move: (places: Place[]) => void, end: () => void, cancel: () => void},
  * }} Hands what the owner wants to know; `stroke` takes over what one pointer draws
  */
 
 export class Viewport {
-  /** All canvases show the same part of equally large pictures. @param {HTMLCanvasElement[]} canvases @param {Hands} hands */
-  constructor(canvases, hands) {
+  /** @type {{width: number, height: number} | null} */
+  picture = null;
+  view = { scale: 1, x: 0, y: 0 };
+  isFit = true;
+  /** CSS pixels that bars and panels cover. */
+  inset = { left: 0, top: 0, right: 0, bottom: 0 };
+  /** @type {Map<number, Place>} */
+  held = new Map();
+  /**
+   * What the pointers do. A press becomes a hold after a while, a pan once it moves, a tap once it is over; a tap waits
+   * for a second one, which zooms. A second pointer makes a pinch of all of them.
+   * @type {"idle" | "press" | "hold" | "pan" | "pinch" | "stroke"}
+   */
+  state = "idle";
+  /** @type {{place: Place, at: number, timer: ReturnType<typeof setTimeout>} | null} */
+  tapped = null;
+  timer = undefined;
+  flight = 0;
+
+  /**
+   * All canvases show the same part of equally large pictures. most: device pixels of one, as more cost frames and show
+   * nothing new.
+   * @param {HTMLCanvasElement[]} canvases @param {Hands} hands
+   */
+  constructor(canvases, hands, most = 4_000_000) {
     this.canvases = canvases;
     this.hands = hands;
-    /** @type {{width: number, height: number} | null} */
-    this.picture = null;
-    this.view = { scale: 1, x: 0, y: 0 };
-    this.isFit = true;
-    this.inset = { right: 0, bottom: 0 };
-    /** @type {Map<number, Place>} */
-    this.held = new Map();
-    this.mode = "";
+    this.most = most;
     for (const canvas of canvases) this.listen(canvas);
     new ResizeObserver(() => this.resize()).observe(canvases[0]);
   }
 
-  /** Device pixels of each canvas, and of what covers its right and its foot. */
+  /** Device pixels of each canvas, and of what covers its edges. */
   get screen() {
     const { width, height } = this.canvases[0];
     const { density } = this;
     // Half of it stays free, even if the canvas is small or not there yet.
-    const covered = (inset, length) => Math.min(inset * density, length / 2);
-    return {
-      width,
-      height,
-      right: covered(this.inset.right, width),
-      bottom: covered(this.inset.bottom, height),
-    };
+    const covered = (inset, length) => Math.min(inset * density, length / 4);
+    const { left, top, right, bottom } = this.inset;
+    const [x, y] = [
+      [left, right].map((one) => covered(one, width)),
+      [top, bottom].map((one) => covered(one, height)),
+    ];
+    return { width, height, left: x[0], right: x[1], top: y[0], bottom: y[1] };
   }
 
   /** The middle of the free part. @returns {Place} */
   get middle() {
-    const { width, height, right, bottom } = this.screen;
-    return { x: (width - right) / 2, y: (height - bottom) / 2 };
+    const { left, top, width, height } = roomOf(this.screen);
+    return { x: left + width / 2, y: top + height / 2 };
   }
 
   /** Sizes in CSS pixels. */
-  setInset(right, bottom) {
-    if (right === this.inset.right && bottom === this.inset.bottom) return;
-    this.inset = { right, bottom };
-    if (!this.picture) return;
-    if (this.isFit) this.fit();
-    else this.pan(0, 0);
+  setInset(inset) {
+    if (Object.keys(inset).every((edge) => inset[edge] === this.inset[edge])) return;
+    this.inset = { ...this.inset, ...inset };
+    this.settle();
   }
 
   get density() {
@@ -74,6 +90,7 @@ export class Viewport {
   show(picture, { keep = false } = {}) {
     const before = this.picture;
     this.picture = picture;
+    this.land();
     this.resize();
     if (keep && before && !this.isFit) this.set(carried(this.view, before, picture, this.screen));
     else this.fit();
@@ -82,13 +99,18 @@ export class Viewport {
   resize() {
     const { clientWidth, clientHeight } = this.canvases[0];
     if (!clientWidth || !clientHeight) return;
-    const most = Math.sqrt(MOST_PIXELS / (clientWidth * clientHeight));
+    const most = Math.sqrt(this.most / (clientWidth * clientHeight));
     const density = Math.min(devicePixelRatio || 1, most);
     const width = Math.round(clientWidth * density);
     const height = Math.round(clientHeight * density);
     const { screen } = this;
     if (width === screen.width && height === screen.height) return;
     for (const canvas of this.canvases) Object.assign(canvas, { width, height });
+    this.settle();
+  }
+
+  /** The room has changed. */
+  settle() {
     if (!this.picture) return;
     if (this.isFit) this.fit();
     else this.pan(0, 0);
@@ -97,7 +119,6 @@ export class Viewport {
   set(view, isFit = false) {
     this.view = view;
     this.isFit = isFit;
-    // One finger scrolls the page while there is nothing to move inside.
     for (const canvas of this.canvases) canvas.classList.toggle("zoomed", !isFit);
     this.hands.onView?.();
   }
@@ -114,12 +135,42 @@ export class Viewport {
 
   zoom(factor, x = this.middle.x, y = this.middle.y) {
     if (!this.picture) return;
+    this.land();
     const next = zoomed(this.view, factor, this.picture, this.screen, x, y);
     this.set(next, next.scale <= fit(this.picture, this.screen).scale);
   }
 
   pan(dx, dy) {
     this.set(panned(this.view, dx, dy, this.picture, this.screen), this.isFit);
+  }
+
+  /** Go to a part of the picture {left, top, right, bottom}; at once for people who want no motion. */
+  flyTo(part, most) {
+    this.land();
+    const from = this.view;
+    const whole = fit(this.picture, this.screen);
+    const near = fitted(part, this.picture, this.screen, most);
+    const to = near.scale > whole.scale ? near : whole;
+    const began = performance.now();
+    const isStill = matchMedia("(prefers-reduced-motion: reduce)").matches;
+    const step = (now) => {
+      const time = isStill ? 1 : Math.min(1, Math.max(0, now - began) / FLIGHT_MS);
+      const way = time * time * (3 - 2 * time);
+      const scale = from.scale * (to.scale / from.scale) ** way;
+      // The point that keeps its place while the scale changes; without such a change both move evenly.
+      const share = to.scale === from.scale ? way : (scale - from.scale) / (to.scale - from.scale);
+      const along = (axis) => from[axis] + (to[axis] - from[axis]) * share;
+      const view = { scale, x: Math.round(along("x")), y: Math.round(along("y")) };
+      this.set(time < 1 ? view : to, time === 1 && to === whole);
+      this.flight = time < 1 ? requestAnimationFrame(step) : 0;
+    };
+    step(began);
+  }
+
+  /** Stop a flight. */
+  land() {
+    cancelAnimationFrame(this.flight);
+    this.flight = 0;
   }
 
   /** Act on a key; false if it is not ours. @param {{key: string, ctrlKey?: boolean, metaKey?: boolean, altKey?: boolean}} event */
@@ -151,71 +202,76 @@ export class Viewport {
     on("pointermove", (event) => this.move(event));
     on("pointerup", (event) => this.up(event));
     on("pointercancel", (event) => this.up(event));
-    on("pointerleave", (event) => event.pointerType === "mouse" && !this.mode && this.hands.onPoint?.(null));
-    on("contextmenu", (event) => event.preventDefault());
-    // Two fingers are ours even where one scrolls the page.
+    on(
+      "pointerleave",
+      (event) => event.pointerType === "mouse" && this.state === "idle" && this.hands.onPoint?.(null),
+    );
+    // Two fingers zoom the picture, never the page; a long press reveals, and opens no menu.
+    for (const name of ["contextmenu", "gesturestart"]) on(name, (event) => event.preventDefault());
     on("touchmove", (event) => event.touches.length > 1 && event.preventDefault(), { passive: false });
     on(
       "wheel",
       (event) => {
         event.preventDefault();
         const lines = event.deltaMode === WheelEvent.DOM_DELTA_LINE ? 30 : 1;
+        const pinched = event.ctrlKey ? 6 : 1; // of a touch pad, in small steps
         const { x, y } = this.place(event);
-        this.zoom(Math.exp(-event.deltaY * lines * WHEEL_RATE), x, y);
+        this.zoom(Math.exp(-event.deltaY * lines * pinched * WHEEL_RATE), x, y);
       },
       { passive: false },
     );
-    if (!this.hands.stroke) {
-      on("dblclick", (event) => {
-        const { x, y } = this.place(event);
-        this.zoom(event.shiftKey ? 0.5 : 2, x, y);
-      });
-    }
   }
 
   down(event, canvas) {
     canvas.focus({ preventScroll: true });
+    canvas.setPointerCapture(event.pointerId);
+    this.land();
     const place = this.place(event);
     this.held.set(event.pointerId, place);
     if (this.held.size === 2) {
-      if (this.mode === "stroke") this.hands.stroke.cancel();
-      this.endHold();
-      this.mode = "pinch";
-    } else if (this.held.size === 1) {
-      const wantsPan = event.button > 0 || event.shiftKey;
-      const draws = !wantsPan && this.hands.stroke?.begin(place, event);
-      this.mode = draws ? "stroke" : "pan";
-      this.start = place;
-      this.began = event.timeStamp;
-      this.hasMoved = false;
-      if (!draws && event.button === 0 && this.hands.onHold) {
-        this.timer = setTimeout(() => this.beginHold(), HOLD_MS);
-      }
+      if (this.state === "stroke") this.hands.stroke.cancel();
+      this.endPress();
+      this.state = "pinch";
     }
-    canvas.setPointerCapture(event.pointerId);
+    if (this.held.size > 1) return;
+    this.start = place;
+    this.began = event.timeStamp;
+    const wantsPan = event.button > 0 || event.shiftKey;
+    if (!wantsPan && this.hands.stroke?.begin(place, event)) {
+      this.state = "stroke";
+      return;
+    }
+    this.state = wantsPan ? "pan" : "press";
+    if (this.state === "press" && this.hands.onHold) this.timer = setTimeout(() => this.hold(), HOLD_MS);
+  }
+
+  hold() {
+    this.state = "hold";
+    this.hands.onHold(true);
+  }
+
+  /** A press becomes something else. */
+  endPress() {
+    clearTimeout(this.timer);
+    if (this.state === "hold") this.hands.onHold(false);
   }
 
   move(event) {
     const now = this.place(event);
     const before = this.held.get(event.pointerId);
-    if (!before) {
-      this.hands.onPoint?.(now);
-      return;
+    if (!before) return this.hands.onPoint?.(now);
+    if (["press", "hold"].includes(this.state) && !this.isNear(now, this.start)) {
+      this.endPress();
+      this.state = "pan";
     }
-    if (this.mode === "stroke") {
+    if (this.state === "stroke") {
       // Fast pens and mice report several places in one event.
       const all = event.getCoalescedEvents?.() ?? [];
       this.hands.stroke.move((all.length ? all : [event]).map((one) => this.place(one, event.currentTarget)));
-    } else if (this.mode === "pinch") {
-      this.pinch(event.pointerId, before, now);
-    } else if (this.mode === "pan") {
-      if (!this.hasMoved && this.isNear(now)) return;
-      this.hasMoved = true;
-      this.endHold();
-      this.pan(now.x - before.x, now.y - before.y);
-    }
+    } else if (this.state === "pinch") this.pinch(event.pointerId, before, now);
+    else if (this.state === "pan") this.pan(now.x - before.x, now.y - before.y);
     this.held.set(event.pointerId, now);
-    if (event.pointerType === "mouse" || this.mode === "stroke") this.hands.onPoint?.(now);
+    if (event.pointerType === "mouse" || this.state === "stroke") this.hands.onPoint?.(now);
   }
 
   pinch(id, before, now) {
@@ -230,30 +286,37 @@ export class Viewport {
     const place = this.held.get(event.pointerId);
     this.held.delete(event.pointerId);
     if (!place) return;
-    if (this.mode === "stroke") {
-      if (event.type === "pointercancel") this.hands.stroke.cancel();
-      else this.hands.stroke.end();
-    } else if (this.mode === "pan" && event.type === "pointerup" && !this.hasMoved) {
-      // A busy page sees a short tap late, and takes it for held.
-      if (!this.isHolding || event.timeStamp - this.began < HOLD_MS) this.hands.onTap?.(place);
-    }
-    this.endHold();
-    if (!this.held.size || this.mode === "stroke") this.mode = "";
+    const isUp = event.type === "pointerup";
+    // A busy page sees a short tap late, and takes it for held.
+    const isTap = this.state === "press" || (this.state === "hold" && event.timeStamp - this.began < HOLD_MS);
+    this.endPress();
+    if (this.state === "stroke") {
+      if (isUp) this.hands.stroke.end();
+      else this.hands.stroke.cancel();
+    } else if (isUp && isTap) this.tap(place, event);
+    else if (isUp && this.state === "pan" && this.isFit && event.pointerType === "touch") this.swipe(place);
+    if (!this.held.size || this.state === "stroke") this.state = "idle";
   }
 
-  isNear({ x, y }) {
-    return Math.hypot(x - this.start.x, y - this.start.y) < TAP_SLOP * this.density;
+  /** The second of two taps zooms, and is none itself. */
+  tap(place, { timeStamp: at, shiftKey }) {
+    const before = this.tapped;
+    this.tapped = null;
+    clearTimeout(before?.timer);
+    if (this.hands.stroke) return;
+    if (before && at - before.at < DOUBLE_MS && this.isNear(place, before.place))
+      this.zoom(shiftKey ? 0.4 : 2.5, place.x, place.y);
+    else this.tapped = { place, at, timer: setTimeout(() => this.hands.onTap?.(place), DOUBLE_MS) };
   }
 
-  beginHold() {
-    this.isHolding = true;
-    this.hands.onHold(true);
+  swipe({ x, y }) {
+    const [dx, dy] = [x - this.start.x, y - this.start.y];
+    if (Math.abs(dx) > SWIPED * this.density && Math.abs(dx) > 2 * Math.abs(dy))
+      this.hands.onSwipe?.(dx < 0 ? 1 : -1);
   }
 
-  endHold() {
-    clearTimeout(this.timer);
-    if (this.isHolding) this.hands.onHold(false);
-    this.isHolding = false;
+  isNear(a, b) {
+    return Math.hypot(a.x - b.x, a.y - b.y) < TAP_SLOP * this.density;
   }
 }
 

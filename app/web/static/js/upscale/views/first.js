@@ -1,12 +1,12 @@
 // The first screen. The reader's question: what is this? The main action: bring a picture.
 
 import { html, nothing } from "../../lib/html.js";
-import { percent, plural, priceOf } from "../../lib/format.js";
-import { segments } from "../../lib/widgets.js";
-import { SIDES, example, setSide, shown } from "../example.js";
 import { load, take, takeExample } from "../intake.js";
+import { codePyramid, markLevels } from "../levels.js";
+import { CpuPainter } from "../paint.js";
 import { upscalerOf } from "../state.js";
-import { settings } from "./settings.js";
+import { openSettings } from "./settings.js";
+import { strip } from "./strip.js";
 
 const EXAMPLES = [
   ["bridge", "Bridge", "Derek Jensen, public domain"],
@@ -14,54 +14,118 @@ const EXAMPLES = [
   ["dog", "Dog", "Gianni Rosato et al., CC0"],
 ];
 
-export function first(state) {
+const image = (name) => new URL(`../../../img/${name}`, import.meta.url).href;
+
+export function first(state, onPick) {
   const upscaler = upscalerOf(state);
   return html`<section class="first">
-    <h1>Upscale a picture. See where to believe it.</h1>
-    <figure class="example-stage">
-      ${example.element}
-      <figcaption>
-        <p><b>Six hikers. The model painted a pair of trousers.</b> ${trusted()}</p>
-        ${segments("Left of the divider", Object.entries(SIDES), shown.state.side, setSide, { id: "sides" })}
-      </figcaption>
-    </figure>
-    ${drop(upscaler)} ${state.problem ? away(state) : nothing}
-    ${upscaler?.calibration ? settings(state) : nothing}
-    <div class="examples" role="group" aria-label="Example photographs">
-      <span class="hint">No picture at hand?</span>
-      ${EXAMPLES.map(
-        ([name, words, by]) =>
-          html`<button type="button" class="example" data-name=${name} @click=${(event) => takeExample(`${name}.webp`, event)}>
-            <img src=${new URL(`../../../img/examples/${name}-small.webp`, import.meta.url).href} width="40" height="40" alt="" loading="lazy" />
-            <span>${words}<small>${by}</small></span>
-          </button>`,
-      )}
-    </div>
-  </section>`;
+      <img class="backdrop" src=${image("first/input.webp")} alt="" />
+      <div class="pitch">
+        <h1>Sharper. And honest about what it made up.</h1>
+        ${drop(upscaler)} ${state.problem ? away(state) : nothing}
+        <div class="examples" role="group" aria-label="Example photographs">
+          ${EXAMPLES.map(
+            ([name, words, by]) =>
+              html`<button type="button" class="example" data-name=${name} title="${words}: ${by}" @click=${(event) => takeExample(`${name}.webp`, event)}>
+                <img src=${image(`examples/${name}-small.webp`)} width="56" height="56" alt="Try it with ${words.toLowerCase()}" />
+              </button>`,
+          )}
+          <span class="hint">or try one of these</span>
+        </div>
+        <button type="button" class="link" id="open-settings" @click=${openSettings}>Best model for each picture · More options</button>
+      </div>
+      ${EXAMPLE} ${state.pictures.length ? strip(state, onPick) : nothing}
+    </section>
+    ${CARDS}`;
 }
 
-function trusted() {
-  const { facts } = shown.state;
-  const words = facts
-    ? `${percent(facts.trusted_fraction)} of the picture is trusted; the hikers are not.`
-    : "";
-  return html`<span class="marked-words">Pink: errors may be larger.</span> ${words}`;
+const shown = ({ target }) => mark(target).catch(() => {});
+
+/** A portrait whose badge the model has painted anew. It moves once, and rests with both versions of the badge. */
+const EXAMPLE = html`<figure class="lie" id="example">
+  <div class="lie-picture">
+    <img class="lie-input" src=${image("first/input.webp")} alt="" />
+    <img class="lie-model" src=${image("first/model.webp")} alt="An astronaut, enlarged by a model: sharp, and with a badge that is made up" @load=${shown} />
+    <div class="lie-truth"><img src=${image("first/truth.webp")} alt="" /></div>
+    <canvas class="lie-marks" aria-hidden="true"></canvas>
+    <i class="lie-spot"></i>
+    <p class="lie-words" aria-hidden="true"><span>Looks right?</span><span>It isn’t.</span><span>Trustscale knew.</span></p>
+  </div>
+  <div class="lie-loupes">
+    <div class="loupe"><span class="crop"><img src=${image("first/model.webp")} alt="The badge as the model painted it: a bird" /></span><b>The model made</b></div>
+    <div class="loupe"><span class="crop"><img src=${image("first/truth.webp")} alt="The badge in the photograph: a shuttle and the names of its crew" /></span><b>The truth</b></div>
+  </div>
+  <figcaption>The model painted her a new badge. Trustscale had hatched it: <em>don’t rely on it</em>. <small>Photograph: NASA, public domain</small></figcaption>
+</figure>`;
+
+/** Draw the marking of the example over it. */
+async function mark(picture) {
+  const canvas = picture.parentElement.querySelector("canvas");
+  const response = await fetch(image("first/mask.png"));
+  const mask = await createImageBitmap(await response.blob());
+  const { width, height } = mask;
+  const context = new OffscreenCanvas(width, height).getContext("2d");
+  context.drawImage(mask, 0, 0);
+  const { data } = context.getImageData(0, 0, width, height);
+  const codes = {
+    width,
+    height,
+    cell: 1,
+    data: Uint16Array.from({ length: width * height }, (_, k) => (data[4 * k] ? 0 : 65535)),
+  };
+  const pictures = [await createImageBitmap(picture)];
+  const layer = {
+    width,
+    height,
+    pictures,
+    soft: null,
+    codes,
+    marks: markLevels(codePyramid(codes)),
+    limit: 0,
+    isOpaque: true,
+  };
+  const density = devicePixelRatio || 1;
+  const screen = {
+    width: Math.round(canvas.clientWidth * density),
+    height: Math.round(canvas.clientHeight * density),
+  };
+  Object.assign(canvas, screen);
+  const view = { scale: screen.width / width, x: 0, y: 0 };
+  new CpuPainter(canvas).draw({
+    view,
+    screen,
+    density,
+    parts: [{ layer, mode: "marked", left: 0, right: screen.width }],
+  });
+  canvas.dataset.shown = "example";
 }
+
+const CARDS = html`<section class="cards">
+  <article>
+    <h2>How it knows</h2>
+    <p>It has measured on photographs where this model errs. Where a picture looks like those places, it says so.</p>
+  </article>
+  <article>
+    <h2>What it promises</h2>
+    <p>In 9 of 10 pictures like those it was measured on, no trusted spot is far off. How far is shown with each result.</p>
+  </article>
+  <article>
+    <h2>Your own model</h2>
+    <p>Any upscaler gets a promise of its own, measured on your photographs. <a href="/calibrations">Calibrate yours</a></p>
+  </article>
+</section>`;
 
 function drop(upscaler) {
   if (upscaler && !upscaler.calibration) {
-    return html`<div class="drop off" id="drop">
-      <span class="drop-title">${upscaler.name} is not calibrated</span>
-      <span class="hint">
-        Without a calibration no mask can be trusted, so it takes no pictures. <a href="/calibrations?new">Calibrate it first.</a>
-      </span>
-    </div>`;
+    return html`<p class="callout warn" id="drop">
+      <strong>${upscaler.name} is not calibrated</strong>
+      Without a calibration nothing can be trusted, so it takes no pictures. <a href="/calibrations?new">Calibrate it first.</a>
+    </p>`;
   }
-  return html`<label class="drop" id="drop">
-    ${files("files")}
-    <span class="drop-title"><span class="wide">Drop pictures anywhere, paste them, or </span><u>choose files</u></span>
-    <span class="hint">${upscaler ? cost(upscaler) : "Several at once"}</span>
-  </label>`;
+  return html`<p class="bring">
+    <label class="button primary large" id="drop">${files("files")}Choose a picture</label>
+    <span class="hint wide">or drop anywhere</span>
+  </p>`;
 }
 
 export const files = (id) =>
@@ -69,7 +133,7 @@ export const files = (id) =>
     type="file"
     id=${id}
     class="visually-hidden"
-    accept="image/*,.tif,.tiff"
+    accept="image/*,.tif,.tiff,.heic"
     multiple
     aria-label="Choose pictures"
     @change=${({ target }) => {
@@ -77,11 +141,6 @@ export const files = (id) =>
       target.value = "";
     }}
   />`;
-
-function cost({ samples, price_per_call: price }) {
-  const money = price ? `, ${priceOf(samples * price)}` : "";
-  return `Several at once · ${plural(samples, "call")} of the model per picture${money}`;
-}
 
 const away = ({ problem }) =>
   html`<p class="callout bad" id="service-notice" role="alert">

@@ -1,143 +1,106 @@
 // One picture. The reader's question: what of it can I believe? The main action: download it.
 
 import { html, nothing } from "../../lib/html.js";
-import { count, size } from "../../lib/format.js";
+import { count } from "../../lib/format.js";
+import { icon } from "../../lib/icons.js";
 import { button, segments } from "../../lib/widgets.js";
-import { copyLink, formsOf, savePage, savePart, savePicture, saveZip } from "../downloads.js";
-import { LOOKS } from "../paint.js";
-import { add, again, cancel, confirm, remove } from "../queue.js";
-import { compareWith, held, setFull, setView, viewer } from "../stage.js";
-import { state, upscalerOf } from "../state.js";
-import { fitFor, mayHelp, stateWords } from "../words.js";
-import { panel } from "./panel.js";
+import { shareLink } from "../downloads.js";
+import { VIEWS } from "../paint.js";
+import { again, cancel, confirm, remove } from "../queue.js";
+import { setView, viewer } from "../stage.js";
+import { state, store, upscalerOf } from "../state.js";
+import { faultOf, fitFor, hasPromise, mayHelp, stateWords } from "../words.js";
+import { dock } from "./dock.js";
+import { link } from "./strip.js";
+import { drawer } from "./drawer.js";
+import { openSheet } from "./sheet.js";
 import { whyCard } from "./why.js";
 
 export function picked(picture, state) {
   if (["failed", "cancelled", "expired"].includes(picture.state)) return ended(picture);
   if (picture.state !== "done") return waiting(picture, state);
-  return state.shown ? result(state) : opening;
+  return state.shown ? result(state) : opening(picture.name);
 }
 
-export const opening = html`<p class="hint busy-first" role="status">Opening the result …</p>`;
+export const opening = (name) => html`<section class="result" aria-busy="true">
+  ${bar(name, nothing)}
+  <p class="busy-first" role="status">Opening the result …</p>
+</section>`;
 
-export function result(state) {
-  const { result: found, name } = state.shown;
-  return html`<section class="result" aria-labelledby="result-title" aria-busy=${state.isOpening}>
-    <div class="stage-head">
-      <h1 id="result-title" tabindex="-1">${name}</h1>
-      <span class="hint">${size(found.width, found.height)} px, ${found.upscaler} ×${found.scale}</span>
+const NAMES = { believable: "Believable", marked: "Marked", original: "Original" };
+
+function bar(name, tools) {
+  const path = state.pictures.length > 1 ? "/wall" : "/";
+  return html`<header class="bar">
+    ${link(path, icon("back"), { id: "back", label: path === "/" ? "Back to the start" : "Back to all pictures" })}
+    <h1 id="result-title" tabindex="-1" title=${name}>${name}</h1>
+    ${tools}
+  </header>`;
+}
+
+export function result(now) {
+  const { result: found, name } = now.shown;
+  const { isDrawer } = now;
+  const open = () => store.set({ isDrawer: !isDrawer });
+  const views = VIEWS.map((one) => [one, NAMES[one]]);
+  const tools = html`${segments("View", views, now.view, (view) => setView({ view }), { id: "views" })}
+    <button type="button" class="quiet" id="open-drawer" aria-expanded=${isDrawer} aria-controls="drawer" aria-label="Promise and details" @click=${open}>
+      ${icon("promise")}<span class="wide">Promise</span>
+    </button>
+    ${button(html`${icon("share")}<span class="wide">Share</span>`, shareLink, { id: "share-link", kind: "quiet", label: "Share" })}
+    ${button(html`${icon("download")}<span class="wide">Download</span>`, openSheet, { id: "download", kind: "primary", label: "Download" })}`;
+  return html`<section class="result" aria-labelledby="result-title" aria-busy=${now.isOpening}>
+    ${bar(name, tools)}
+    <div class="stage">
+      ${viewer.element}
+      ${hasPromise(found) ? nothing : html`<button type="button" class="pill" id="no-promise" @click=${open}>No promise for this picture</button>`}
+      ${whyCard(now)} ${dock(now)}
     </div>
-    ${toolbar(state)} ${downloads(state)}
-    <div class="stage">${viewer.element}${whyCard(state)}</div>
-    ${panel(state)}
+    ${drawer(now)}
   </section>`;
 }
 
-function downloads({ shown }) {
-  const item = (words, run) => {
-    const act = ({ currentTarget }) => {
-      currentTarget.closest("details").open = false;
-      run();
-    };
-    return html`<button type="button" role="menuitem" @click=${act}>${words}</button>`;
-  };
-  const forms = formsOf(shown.result);
-  const as = (form) => item(form.toUpperCase(), () => savePicture(form));
-  return html`<div class="take">
-    <button type="button" class="primary" id="download" @click=${() => savePicture()}>Download</button>
-    <details class="menu">
-      <summary class="button primary" aria-label="More to download and copy">▾</summary>
-      <div role="menu">
-        ${forms.length > 1 ? html`<div class="forms" role="group" aria-label="The picture as">${forms.map(as)}</div>` : nothing}
-        ${item("Everything, as zip", saveZip)} ${item("Mask", () => savePart("mask"))} ${item("Marked picture", () => savePart("overlay"))}
-        ${"believed" in shown.result.links ? item("Only what can be believed", () => savePart("believed")) : nothing}
-        ${item("Page for others, without the input", () => savePage(null))}
-        ${shown.isOwn ? item("Page for others, with the input", () => savePage(held.input)) : nothing} ${item("Copy link", copyLink)}
-      </div>
-    </details>
-  </div>`;
-}
+const MOST_TILES = 400;
 
-/** Left of the divider: the input, or the result of another model. */
-function leftOf({ pictures, selected, left, upscalers }) {
-  const own = pictures.find(({ id }) => id === selected);
-  if (!own) return nothing;
-  const others = pictures.filter((one) => isTwin(one, own));
-  const made = new Set([own, ...others].map(({ result: made }) => made.upscaler));
-  const more = upscalers.filter(
-    ({ name, calibration, scale }) =>
-      calibration && scale === own.result.scale && !made.has(name) && name !== "auto",
-  );
-  if (!others.length && !more.length) return nothing;
-  const entries = [["", "input"], ...others.map(({ id, result: { upscaler } }) => [id, upscaler])];
-  const run = (chosen) => {
-    if (chosen.startsWith("+"))
-      add([new File([own.file], own.name, { type: own.file.type })], {
-        ...own.settings,
-        upscaler: chosen.slice(1),
-      });
-    else compareWith(pictures.find(({ id }) => id === chosen));
-  };
-  const wanted = more.map(({ name }) => [`+${name}`, `make by ${name}…`]);
-  return html`<select aria-label="Left of the divider" id="left" @change=${({ target }) => run(target.value)}>
-    ${[...entries, ...wanted].map(([value, words]) => html`<option value=${value} .selected=${value === left}>${words}</option>`)}
-  </select>`;
-}
-
-/** Whether two models have made these of one file. */
-const isTwin = (one, own) =>
-  one !== own &&
-  one.state === "done" &&
-  one.name === own.name &&
-  one.file.size === own.file.size &&
-  one.result.width === own.result.width &&
-  one.result.height === own.result.height;
-
-function toolbar(state) {
-  const { shown, look, compares, isSquare, zoom } = state;
-  const hasInput = shown.isOwn;
-  const { viewport } = viewer;
-  const looks = LOOKS.map((one) => [one, one[0].toUpperCase() + one.slice(1)]);
-  const squares = { id: "squares", kind: "small toggle wide", pressed: isSquare };
-  return html`<div class="toolbar" role="toolbar" aria-label="View">
-    ${segments("How untrusted regions are shown", looks, look, (chosen) => setView({ look: chosen }), { id: "looks" })}
-    ${button("Compare", () => setView({ compares: !compares }), {
-      id: "compare",
-      kind: "small toggle",
-      pressed: compares && hasInput,
-      off: !hasInput,
-      title: hasInput ? "" : "The input is not stored by the service, only the result is.",
-    })}
-    ${compares && hasInput ? leftOf(state) : nothing} ${compares && hasInput ? button("Pixels", () => setView({ isSquare: !isSquare }), squares) : nothing}
-    <div class="zoom" role="group" aria-label="Zoom">
-      <output class="hint" id="zoom-value" aria-label="Zoom">${zoom}</output>
-      ${button("−", () => viewport.zoom(1 / 1.5), { id: "zoom-out", kind: "icon small", label: "Zoom out" })}
-      ${button("Fit", () => viewport.fit(), { id: "zoom-fit", kind: "small" })}
-      ${button("1 : 1", () => viewport.zoomTo(viewport.density), { id: "zoom-one", kind: "small" })}
-      ${button("+", () => viewport.zoom(1.5), { id: "zoom-in", kind: "icon small", label: "Zoom in" })}
-      ${button("Full", () => setFull(true), { id: "full", kind: "small", label: "Full screen", title: "Key F" })}
-    </div>
-  </div>`;
-}
-
-/** The input is shown while the model works, then its first answer. */
+/** The upload while the model works: what is not made yet is hatched, part by part. */
 function waiting(picture, { pictures }) {
-  const { state, url, draft, name } = picture;
+  const { state, url, draft, name, progress } = picture;
   const canWake = ["full", "away"].includes(state);
-  return html`<section class="waiting" id="waiting" aria-label="At work">
-    <h1>${name}</h1>
-    <div class="frame">
-      <img src=${url} alt="" />
-      ${draft ? html`<img class="draft" src=${draft} alt="" />` : nothing}
-      <p class="legend">${draft ? "Draft: the model’s first answer. Nothing of it is checked yet." : "Your picture, enlarged"}</p>
+  const legend = draft ? "Draft: the model’s first answer, not checked yet" : "Hatched: not made yet";
+  const loaded = ({ target }) => {
+    const { naturalWidth: width, naturalHeight: height } = target;
+    target.parentElement.style.setProperty("--shape", String(width / height));
+    target.parentElement.hidden = false;
+  };
+  const broken = ({ target }) => (target.parentElement.hidden = true);
+  return html`<section class="result waiting" id="waiting" aria-label="At work">
+    ${bar(
+      name,
+      button("Cancel", () => cancel(picture), { kind: "quiet" }),
+    )}
+    <div class="stage">
+      <p class="no-view">${icon("picture")} ${name}</p>
+      <div class="making" hidden>
+        <img src=${url} alt="" @load=${loaded} @error=${broken} />
+        ${draft ? html`<img class="draft" src=${draft} alt="" />` : tiles(progress, state === "running")}
+      </div>
+      <p class="legend">${draft ? nothing : html`<i></i>`}<span>${legend}</span></p>
+      <div class="dock waiting-words">
+        <p id="waiting-state" role="status">${stateWords(picture)}</p>
+        ${canWake ? button("Try now", () => picture.wake(), { kind: "small" }) : nothing}
+        ${state === "asking" ? ways(picture, pictures) : nothing}
+      </div>
     </div>
-    <div class="waiting-words">
-      <p id="waiting-state" role="status">${stateWords(picture)}</p>
-      ${canWake ? button("Try now", () => picture.wake(), { kind: "small" }) : nothing}
-      ${state === "asking" ? ways(picture, pictures) : nothing} ${button("Cancel", () => cancel(picture), { kind: "small" })}
-    </div>
-    <p class="hint">Errors are likely where answers of the model disagree, or add to what it was given.</p>
   </section>`;
+}
+
+/** Parts in rows; of what is made in one piece, one part. */
+function tiles(progress, isRunning) {
+  const isTiled = isRunning && progress?.unit === "tiles" && progress.total <= MOST_TILES;
+  const [total, done] = isTiled ? [progress.total, progress.done] : [1, 0];
+  const columns = Math.ceil(Math.sqrt(total));
+  const parts = Array.from({ length: total }, (_, k) => html`<i class=${k < done ? "made" : ""}></i>`);
+  return html`<div class="tiles-of" .style=${`--columns: ${columns}`} aria-hidden="true">${parts}</div>`;
 }
 
 const QUICK_S = 30;
@@ -150,7 +113,7 @@ function ways({ plan, ...picture }, pictures) {
   const asked = pictures.filter((one) => one.state === "asking");
   const small = (words, run, title) => button(words, run, { kind: "small", title });
   return html`${small("Send it anyway", () => confirm(own), "You can continue meanwhile.")}
-  ${small(`Reduce it to ${count(fit)} px before`, () => confirm(own, { fit: String(fit) }), "Its longest side; about half a minute")}
+  ${small(`Reduce it to ${count(fit)} px first`, () => confirm(own, { fit: String(fit) }), "Its longest side, about half a minute; the promise is about that version.")}
   ${asked.length > 1 ? small(`Send all ${asked.length}`, () => asked.forEach((one) => confirm(one)), "") : nothing}`;
 }
 
@@ -159,10 +122,10 @@ function ended(picture) {
   const [title, text] = {
     expired: [
       "The result has expired",
-      "The service keeps results for a limited time. The page still has your picture: the same seed gives the same result, as long as model and calibration are the same.",
+      "The service keeps results for a limited time. Your picture is still here: the same seed gives the same result, as long as the model and its promise are the same.",
     ],
     cancelled: ["Cancelled", "Nothing was kept."],
-    failed: ["This picture was not upscaled", error?.message],
+    failed: ["This picture was not upscaled", error && faultOf(error)],
   }[state];
   const way = (words, settings) => button(words, () => again(picture, settings), { kind: "primary" });
   const onward = () => {
@@ -170,15 +133,17 @@ function ended(picture) {
       return way("Again with the same seed", { seed: String(before.seed), alpha: String(before.alpha) });
     }
     const fit = /\bfit=(\d+)/.exec(error?.message ?? "")?.[1]; // the way out that the service names
-    if (fit) return way(`Reduce it to ${count(fit)} px before`, { fit });
+    if (fit) return way(`Reduce it to ${count(fit)} px first`, { fit });
     return !error || mayHelp(error) ? way("Try again", {}) : nothing;
   };
-  return html`<section class="ended">
-    <h1>${name}</h1>
-    <div class="callout ${state === "failed" ? "bad" : "warn"}" role="alert">
-      <strong>${title}</strong>
-      <p>${text}</p>
-      <div class="button-row">${onward()} ${button("Remove", () => remove([picture]))}</div>
+  return html`<section class="result">
+    ${bar(name, nothing)}
+    <div class="stage ended">
+      <div class="callout ${state === "failed" ? "bad" : "warn"}" role="alert">
+        <strong>${title}</strong>
+        <p>${text}</p>
+        <div class="button-row">${onward()} ${button("Remove", () => remove([picture]))}</div>
+      </div>
     </div>
   </section>`;
 }

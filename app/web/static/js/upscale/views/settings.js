@@ -1,12 +1,12 @@
-// Settings of the next pictures, on the first screen and in a dialog.
+// Settings of the next pictures, in a dialog.
 
 import { openDialog } from "../../lib/dialog.js";
-import { count, percent } from "../../lib/format.js";
+import { count } from "../../lib/format.js";
 import { html, live, nothing, render } from "../../lib/html.js";
-import { items, number, segments, select } from "../../lib/widgets.js";
+import { items, segments, select } from "../../lib/widgets.js";
 import { choose, fault, numberOf, setAlpha } from "../intake.js";
 import { state, store, upscalerOf } from "../state.js";
-import { choices, guaranteeFor, shown, steps } from "../words.js";
+import { SIZES, choices, guaranteeFor, shown } from "../words.js";
 
 const METADATA = Object.entries({
   "": "leave out",
@@ -28,58 +28,69 @@ export function settings(now) {
   const wrong = fault(now.alpha);
   const entries = choices(upscaler).map(({ alpha, name }) => [alpha, name]);
   const metadata = { chosen: now.metadata, run: (chosen) => store.set({ metadata: chosen }) };
+  const sizes = Object.entries(SIZES).map(([name, [words]]) => [name, words]);
+  const size = {
+    chosen: now.size,
+    run: (chosen) => store.set({ size: chosen }),
+    hint: "A larger result is reduced, and what is trusted with it.",
+  };
   return html`<form class="settings" @submit=${(event) => event.preventDefault()} aria-label="Settings of the next pictures">
-    ${now.upscalers.length > 1 ? upscalers(now) : nothing} ${groups(now, upscaler)}
-    ${segments("How large an error you accept", entries, chosen?.alpha, (alpha) => setAlpha(String(alpha)), { kind: "choices" })}
-    <p class="choice-words">${wrong ? nothing : words(upscaler, chosen, value)}</p>
-    <details class="exact">
-      <summary>Exact value and more</summary>
-      <label class="field">
-        <span title="risk level α">Accepted error</span>
-        <input id="next-alpha" name="alpha" inputmode="decimal" autocomplete="off"
-          .value=${live(now.isTyped ? now.alpha : shown(upscaler.default_alpha))}
-          aria-invalid=${wrong ? "true" : "false"} aria-describedby="alpha-hint"
-          @input=${({ target }) => setAlpha(target.value)} />
-        <small id="alpha-hint">
-          ${wrong || hint(upscaler, value, now.group)}
-        </small>
-      </label>
-      ${select("metadata", "Camera metadata", METADATA, metadata)}
-      <div @input=${({ target }) => store.set({ to: target.value })}>
-        ${number("to", "Longest side of the result", now.to, { min: 16, step: "1", placeholder: "as made", hint: "Pixels. A larger result is reduced, and its mask with it." })}
+    ${now.upscalers.length > 1 ? upscalers(now) : nothing} ${select("size", "Size of the result", sizes, size)}
+    <details>
+      <summary>More options</summary>
+      <div class="stack">
+        ${groups(now, upscaler)}
+        <div class="field">
+          <span>How strict to begin with</span>
+          ${segments("How strict to begin with", entries, chosen?.alpha, (alpha) => setAlpha(String(alpha)), { kind: "choices" })}
+          <small class="choice-words">${wrong ? nothing : words(upscaler, chosen, value)}</small>
+        </div>
+        <label class="field">
+          <span title="risk level α">Exact level</span>
+          <input id="next-alpha" name="alpha" inputmode="decimal" autocomplete="off"
+            .value=${live(now.isTyped ? now.alpha : shown(upscaler.default_alpha))}
+            aria-invalid=${wrong ? "true" : "false"} aria-describedby="alpha-hint"
+            @input=${({ target }) => setAlpha(target.value)} />
+          <small id="alpha-hint">${wrong || hint(upscaler, value, now.group)}</small>
+        </label>
+        ${select("metadata", "Camera metadata", METADATA, metadata)} ${coverage(upscaler)}
       </div>
-      ${coverage(upscaler)}
     </details>
   </form>`;
 }
 
-function hint(upscaler, value, group) {
-  const least = `Below ${shown(upscaler.min_alpha)} nothing can be trusted.`;
-  const when = guaranteeFor(upscaler, value, group)
-    ? "You may choose again after looking."
-    : "Choose it before you look.";
-  return `On average the worst spot in the trusted area is off by at most this much: 0.1 is 10 of 100 steps of lightness. ${when} ${least}`;
+const hint = (upscaler, value, group) =>
+  guaranteeFor(upscaler, value, group)
+    ? "You may change it after looking at the result."
+    : "The promise is for this level alone.";
+
+function words({ min_alpha: least }, chosen, value) {
+  if (value < least) return `Nothing can be trusted below a level of ${shown(least)}.`;
+  if (!chosen || chosen.low === null) return "";
+  return `Usually ${fraction(chosen.low)} to ${fraction(chosen.high)} of a photo can be trusted.`;
 }
 
-function words({ min_alpha: least, unit }, chosen, value) {
-  if (value < least) return `Nothing can be trusted below an error of ${shown(least)}.`;
-  const errors = {
-    lab: `off by at most about ${steps(value)} of 100 steps of lightness at the worst spot, on average`,
-    label: `on average at most about ${steps(value)} of 100 photos mean something else anywhere in it`,
-  };
-  const error = errors[unit] ?? `the largest error in it is at most ${shown(value)}, on average`;
-  if (!chosen || chosen.low === null) return `Trusted area: ${error}.`;
-  const [low, high] = [chosen.low, chosen.high].map((share) => percent(share, 0));
-  const area = low === high ? `About ${low}` : `About ${low} to ${high}, depending on how it was saved,`;
-  return `${area} of a photo like the calibration’s is trusted: ${error}.`;
-}
+const FRACTIONS = [
+  "next to nothing",
+  "an eighth",
+  "a quarter",
+  "three eighths",
+  "half",
+  "five eighths",
+  "three quarters",
+  "seven eighths",
+  "nearly all",
+];
+
+/** A share as people say it. */
+export const fraction = (share) => FRACTIONS[Math.round(8 * share)];
 
 function upscalers({ upscalers, upscaler }) {
   const entries = upscalers.map(({ name, title, character, scale }) => {
     const shown = title === name && scale ? `${name}, ×${scale}` : title;
     return [name, character && name !== "auto" ? `${shown}, ${character}` : shown];
   });
-  return select("upscaler", "Upscaler", entries, { chosen: upscaler, run: choose });
+  return select("upscaler", "Model", entries, { chosen: upscaler, run: choose });
 }
 
 function groups(now, { groups: all = {} }) {
@@ -93,7 +104,7 @@ function groups(now, { groups: all = {} }) {
 function coverage({ classes = [] }) {
   if (!classes.length) return nothing;
   const known = classes.map(({ title, n }) => `${title}, ${count(n)} scenes`);
-  return html`<details><summary>It knows ${classes.length} kinds of upload; others get a warning</summary>${items(known, "kinds")}</details>`;
+  return html`<details><summary>Kinds of files with a promise</summary>${items(known, "kinds")}</details>`;
 }
 
 export async function openSettings() {

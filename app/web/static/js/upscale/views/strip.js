@@ -2,56 +2,48 @@
 
 import { $$ } from "../../lib/dom.js";
 import { html, nothing } from "../../lib/html.js";
+import { icon } from "../../lib/icons.js";
 import { button, keyed } from "../../lib/widgets.js";
-import { saveAll } from "../downloads.js";
 import { remove } from "../queue.js";
-import { isEnded, store, upscalerOf } from "../state.js";
+import { isEnded, pages } from "../state.js";
 import { alertsOf, stateWords } from "../words.js";
 import { files } from "./first.js";
-import { chosenOf, openSettings } from "./settings.js";
+import { openSettings } from "./settings.js";
 
 const ROUND = 2 * Math.PI * 16; // of the ring, in its own units
 
-/** `adds`: with a button to add more. */
-export function strip(state, onPick, adds) {
+/** A link to another screen of this page. */
+export function link(
+  path,
+  words,
+  { id = nothing, label = nothing, kind = "button quiet icon" } = /** @type {any} */ ({}),
+) {
+  const go = (event) => {
+    event.preventDefault();
+    pages.open(path);
+  };
+  return html`<a class=${kind} id=${id} href=${path} aria-label=${label} title=${label} @click=${go}>${words}</a>`;
+}
+
+export function strip(state, onPick) {
   const { pictures } = state;
-  if (!pictures.length) return nothing;
-  const done = pictures.filter((one) => one.state === "done");
-  const ended = pictures.filter(isEnded);
-  const link = (words, run) => button(words, run, { kind: "link" });
   return html`<section class="strip" aria-label="Your pictures">
-    <div class="strip-row">
-      ${adds ? addCard(state) : nothing}
-      <ol id="items">
-        ${keyed(pictures, (picture) => card(picture, state, onPick))}
-      </ol>
-    </div>
-    ${
-      pictures.length > 1
-        ? html`<p class="strip-foot">
-            <span class="hint" id="tally">${tally(pictures, done)}</span>
-            ${link("All at once", () => store.set({ isWall: true }))} ${done.length > 1 ? link("Download all", () => saveAll(done)) : nothing}
-            ${ended.length ? link("Clear done", () => remove(ended)) : nothing}
-          </p>`
-        : nothing
-    }
+    <label class="add-files" id="drop" title="Add pictures">${files("files")}${icon("more")}<span class="visually-hidden">Add pictures</span></label>
+    ${button(icon("settings"), openSettings, { id: "open-settings", kind: "quiet icon", label: "Settings of the next pictures", title: "Settings of the next pictures" })}
+    <ol id="items">
+      ${keyed(pictures, (picture) => card(picture, state, onPick))}
+    </ol>
+    ${pictures.length > 1 ? html`<span class="hint" id="tally">${tally(pictures)}</span> ${link("/wall", icon("all"), { label: "All pictures at once" })}` : nothing}
   </section>`;
 }
 
-function tally(pictures, done) {
-  const failed = pictures.filter(({ state }) => state === "failed").length;
-  const words = [`${done.length} of ${pictures.length} done`, failed && `${failed} failed`];
+export function tally(pictures) {
+  const number = (now) => pictures.filter(({ state }) => state === now).length;
+  const words = [
+    `${number("done")} of ${pictures.length} done`,
+    number("failed") && `${number("failed")} failed`,
+  ];
   return words.filter(Boolean).join(", ");
-}
-
-function addCard(state) {
-  const upscaler = upscalerOf(state);
-  const more = { id: "open-settings", kind: "link", title: "How strict the next pictures are treated" };
-  const words = () => `${chosenOf(state, upscaler)?.name ?? "Own α"}…`;
-  return html`<div class="add">
-    <label class="add-files" id="drop">${files("files")}<b aria-hidden="true">+</b><span>Add</span></label>
-    ${upscaler?.calibration ? button(words(), openSettings, more) : nothing}
-  </div>`;
 }
 
 function card(picture, { selected }, onPick) {

@@ -1,0 +1,79 @@
+// The viewer of the page that people share: its text, with that of the modules named here, is the script of one HTML file.
+
+import { codePyramid, markLevels } from "./levels.js";
+import { CpuPainter } from "./paint.js";
+import { Viewport } from "../viewport/viewport.js";
+
+const get = (selector) => /** @type {any} */ (document.querySelector(selector));
+const LEGEND = {
+  believable: "Soft: not trusted",
+  marked: "Hatched: don’t rely on it",
+  original: "The upload, enlarged",
+  plain: "As the model made it, nothing marked",
+};
+
+/** A mask file as codes: 0 where it is white, and otherwise the largest. */
+function codesOf(bitmap) {
+  const { width, height } = bitmap;
+  const context = new OffscreenCanvas(width, height).getContext("2d");
+  context.drawImage(bitmap, 0, 0);
+  const pixels = context.getImageData(0, 0, width, height).data;
+  return {
+    width,
+    height,
+    cell: 1,
+    data: Uint16Array.from({ length: width * height }, (_, i) => (pixels[4 * i] > 127 ? 0 : 65535)),
+  };
+}
+
+async function start() {
+  const bitmapOf = async (name) => {
+    const image = get(`#${name}`);
+    await image?.decode();
+    return image && createImageBitmap(image);
+  };
+  const [made, mask, soft] = await Promise.all(["made", "mask", "soft"].map(bitmapOf));
+  const codes = codesOf(mask);
+  const { width, height } = made;
+  const layer = {
+    width,
+    height,
+    pictures: [made],
+    soft,
+    codes,
+    marks: markLevels(codePyramid(codes)),
+    limit: 0,
+    isOpaque: true,
+  };
+  const canvas = get("canvas");
+  const painter = new CpuPainter(canvas);
+  let mode = soft ? "believable" : "marked";
+  let isHeld = false;
+  let frame = 0;
+  const draw = () => {
+    frame = 0;
+    const { view, screen, density } = viewport;
+    const shown = isHeld ? "plain" : mode;
+    get("#legend").textContent = LEGEND[shown];
+    painter.draw({ view, screen, density, parts: [{ layer, mode: shown, left: 0, right: screen.width }] });
+  };
+  const request = () => (frame ||= requestAnimationFrame(draw));
+  const hold = (held) => {
+    isHeld = held;
+    request();
+  };
+  const viewport = new Viewport([canvas], { onView: request, onHold: hold }, 1_500_000);
+  viewport.setInset({ left: 16, top: 16, right: 16, bottom: 16 });
+  viewport.show(layer);
+  for (const button of document.querySelectorAll("button[data-view]"))
+    button.addEventListener("click", () => {
+      mode = /** @type {HTMLElement} */ (button).dataset.view;
+      for (const one of document.querySelectorAll("button[data-view]"))
+        one.ariaPressed = String(one === button);
+      request();
+    });
+  canvas.addEventListener("keydown", (event) => viewport.key(event) && event.preventDefault());
+  document.documentElement.dataset.ready = "true";
+}
+
+start();

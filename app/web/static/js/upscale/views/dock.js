@@ -1,0 +1,122 @@
+// Over the foot of the picture: how strict, against what, how near.
+
+import { percent } from "../../lib/format.js";
+import { html, live, nothing, render } from "../../lib/html.js";
+import { icon } from "../../lib/icons.js";
+import { button } from "../../lib/widgets.js";
+import { codeAt, placeOf } from "../levels.js";
+import { add } from "../queue.js";
+import {
+  alphaNow,
+  canFill,
+  compareWith,
+  dial,
+  held,
+  nextDoubt,
+  setCode,
+  setFull,
+  setView,
+  shareAt,
+  shareLeft,
+  viewer,
+} from "../stage.js";
+import { modelOf, state } from "../state.js";
+import { hasPromise, shown, sliderValue } from "../words.js";
+
+const PLACES = 1000; // of the slider
+
+/** Follows the slider, and is drawn separately from the page. */
+const strictness = Object.assign(document.createElement("div"), { className: "strictness" });
+
+function drawStrictness() {
+  if (!state.shown) return;
+  const { result } = state.shown;
+  const share = shareAt(dial.state.code);
+  const isPromised = hasPromise(result);
+  const words = html`<output id="share" data-alpha=${alphaNow()} class=${isPromised ? "" : "without"}><b>${percent(share, 0)}</b> ${isPromised ? "trusted" : "would be"}</output>`;
+  render(html`${slider(share, isPromised)} ${words}`, strictness);
+  const left = shareLeft();
+  const side = (place, name, value) => {
+    const said = value === null ? name : `${name} · ${percent(value, 0)}`;
+    viewer.element.querySelector(`.divider-side.${place}`).textContent = said;
+  };
+  const other = state.pictures.find(({ id }) => id === state.left);
+  side("left", other ? modelOf(state, other.result.upscaler) : "Your picture", left);
+  side("right", modelOf(state, result.upscaler), left === null ? null : share);
+}
+dial.watch(drawStrictness);
+
+function slider(share, isPromised) {
+  const { axis } = held;
+  if (!axis)
+    return html`<span class="ends" title="level ${shown(alphaNow())}">Strictness chosen before</span>`;
+  const place = Math.round(PLACES * placeOf(axis, dial.state.code));
+  return html`<label class="slider">
+    <input type="range" id="alpha-slider" min="0" max=${PLACES} step="1" aria-label="How strict" aria-valuetext=${sliderValue(share, isPromised)}
+      .value=${live(String(place))} @input=${({ target }) => setCode(codeAt(axis, Number(target.value) / PLACES))} />
+    <span class="ends" aria-hidden="true">stricter ← → more trusted</span>
+  </label>`;
+}
+
+export function dock(now) {
+  drawStrictness();
+  const { viewport } = viewer;
+  const tool = (name, label, run, more = {}) =>
+    button(icon(name), run, { kind: "icon quiet", label, title: label, ...more });
+  const { compares } = now;
+  const toggle = { id: "compare", pressed: compares, kind: "icon quiet toggle", off: !viewer.result?.soft };
+  return html`<div class="dock" role="toolbar" aria-label="Strictness, comparison and zoom">
+    ${strictness}
+    <div class="tools">
+      ${button("Next doubt", () => nextDoubt(), { id: "next-doubt", kind: "quiet", title: "Key N, or Tab on the picture" })}
+      ${tool("compare", "Compare", () => setView({ compares: !compares }), toggle)} ${compares ? leftOf(now) : nothing}
+      <span class="zoom" role="group" aria-label="Zoom">
+        ${tool("less", "Zoom out", () => viewport.zoom(1 / 1.5), { id: "zoom-out" })}
+        <output id="zoom-value" aria-label="Zoom">${now.zoom}</output>
+        ${tool("more", "Zoom in", () => viewport.zoom(1.5), { id: "zoom-in" })}
+        ${button("1:1", () => viewport.zoomTo(viewport.density), { id: "zoom-one", kind: "quiet icon", label: "Pixel by pixel" })}
+        ${tool("fit", now.isFull ? "Leave the full screen" : "Fit", () => (now.isFull ? setFull(false) : viewport.fit()), { id: "zoom-fit" })}
+        ${canFill && !now.isFull ? button("Full", () => setFull(true), { id: "full", kind: "quiet", label: "Full screen", title: "Key F" }) : nothing}
+      </span>
+    </div>
+  </div>`;
+}
+
+/** Left of the divider: the upload, or the result of another model. */
+function leftOf({ pictures, selected, left, upscalers }) {
+  const own = pictures.find(({ id }) => id === selected);
+  if (!own) return nothing;
+  const others = pictures.filter((one) => isTwin(one, own));
+  const made = new Set([own, ...others].map(({ result: made }) => made.upscaler));
+  const more = upscalers.filter(
+    ({ name, calibration, scale }) =>
+      calibration && scale === own.result.scale && !made.has(name) && name !== "auto",
+  );
+  if (!others.length && !more.length) return nothing;
+  const name = (upscaler) => modelOf(state, upscaler);
+  const entries = [
+    ["", "Your picture"],
+    ...others.map(({ id, result: { upscaler } }) => [id, name(upscaler)]),
+  ];
+  const run = (chosen) => {
+    if (chosen.startsWith("+"))
+      add(
+        [new File([own.file], own.name, { type: own.file.type })],
+        [{ ...own.settings, upscaler: chosen.slice(1) }],
+      );
+    else compareWith(pictures.find(({ id }) => id === chosen));
+  };
+  const wanted = more.map((one) => [`+${one.name}`, `Compare with ${one.title}`]);
+  return html`<select aria-label="Left of the divider" id="left" @change=${({ target }) => run(target.value)}>
+    ${[...entries, ...wanted].map(([value, words]) => html`<option value=${value} .selected=${value === left}>${words}</option>`)}
+  </select>`;
+}
+
+/** Whether two models have made these of one file. */
+const isTwin = (one, own) =>
+  one !== own &&
+  one.state === "done" &&
+  one.name === own.name &&
+  one.file.size === own.file.size &&
+  one.result.width === own.result.width &&
+  one.result.height === own.result.height;

@@ -1,0 +1,139 @@
+// Beside the picture. The reader's question: what is promised, and under which conditions?
+
+import { duration, count, level, percent, size, threshold } from "../../lib/format.js";
+import { html, nothing, render } from "../../lib/html.js";
+import { button, facts, items } from "../../lib/widgets.js";
+import { command } from "../downloads.js";
+import { codeOf } from "../levels.js";
+import { alphaNow, dial, held, isMoved, shareAt } from "../stage.js";
+import { modelOf, state, store } from "../state.js";
+import * as words from "../words.js";
+
+const LITTLE = 0.05; // of a picture
+const MIDDLE = 42; // lightness around which the two greys lie
+
+function alerts(found) {
+  const { lines, grave } = words.alertsOf(found);
+  if (!lines.length) return nothing;
+  return html`<div class="alerts callout ${grave ? "warn" : ""}" id="alerts" role="alert">
+    <strong>Read this first</strong>${lines.map((line) => html`<p>${line}</p>`)}
+  </div>`;
+}
+
+/** Follows the slider, and is drawn separately from the page. */
+const sentence = document.createElement("p");
+sentence.className = "plain";
+
+function drawSentence() {
+  if (!state.shown) return;
+  const { text, error } = words.promise(state.shown.result, alphaNow(), isMoved());
+  render(error === null ? text : html`${text}: ${swatches(error)}`, sentence);
+}
+dial.watch(drawSentence);
+
+/** Two greys that differ by so many steps of lightness. */
+function swatches(error) {
+  const grey = (lightness) => html`<i .style=${`background: lab(${lightness}% 0 0)`}></i>`;
+  const said = `${Math.round(error)} of 100 steps of lightness`;
+  return html`<span class="swatches" role="img" aria-label=${said} title=${said}>${grey(MIDDLE)}${grey(MIDDLE + error)}</span>`;
+}
+
+export function drawer(now) {
+  const { result } = now.shown;
+  drawSentence();
+  return html`<aside class="drawer ${now.isDrawer ? "open" : ""}" id="drawer" aria-label="The promise and details" ?inert=${!now.isDrawer}>
+    ${button("×", () => store.set({ isDrawer: false }), { kind: "quiet icon close", label: "Close" })}
+    ${alerts(result)} ${outdated(now, result)}
+    <section id="promise" aria-labelledby="promise-title">
+      <h2 id="promise-title">The promise</h2>
+      ${sentence}
+      <p class="hint" id="typicality">${words.typicality(result)}</p>
+      ${now.left ? CHOOSING : nothing} ${shareAt(held.served) < LITTLE ? little(now, result) : nothing} ${exactly(result)}
+    </section>
+    ${details(now, result)} ${KEYS}
+  </aside>`;
+}
+
+const CHOOSING = html`<p class="callout warn" id="choosing">
+  You may compare the two, but no promise covers choosing the nicer one after looking: each is about one model that was chosen before.
+</p>`;
+
+const KEYS = html`<details>
+  <summary>Shortcuts</summary>
+  <p class="hint" id="canvas-keys">
+    Hold the picture or <kbd>h</kbd> to see it as the model made it. <kbd>v</kbd> next view <kbd>n</kbd> or <kbd>Tab</kbd> on the picture: next doubt
+    <kbd>c</kbd> compare <kbd>i</kbd> promise <kbd>f</kbd> full screen <kbd>+</kbd> <kbd>−</kbd> <kbd>0</kbd> <kbd>1</kbd> zoom <kbd>Enter</kbd> why
+    <kbd>←</kbd> <kbd>→</kbd> picture before, next
+  </p>
+</details>`;
+
+/** A result keeps the promise of its own calibration. */
+function outdated({ upscalers }, result) {
+  const now = upscalers.find(({ name }) => name === result.upscaler);
+  if (!now?.calibration || now.calibration === result.calibration) return nothing;
+  return html`<p class="callout warn" id="outdated">
+    <strong>Another promise is active now</strong>
+    This result keeps the one that it was made with (${result.calibration}); new pictures get that of ${now.calibration}.
+  </p>`;
+}
+
+function little({ upscalers }, result) {
+  const { input_class: kind } = result;
+  const others = upscalers.filter(
+    ({ name, calibration }) => calibration && name !== result.upscaler && name !== "auto",
+  );
+  const usual = words.usualShare(
+    upscalers.find(({ name }) => name === result.upscaler),
+    result,
+  );
+  const helps = [
+    kind &&
+      !kind.name.startsWith("lossless") &&
+      "the original file, not one that was saved again or enlarged",
+    others.length > 0 && `another model, such as ${others[0].title}`,
+    html`a <a href="/calibrations?new">calibration</a> with pictures like yours`,
+  ];
+  return html`<div class="callout warn" id="little">
+    <strong>Little of it can be trusted</strong>
+    ${usual === null ? nothing : html`<p>Of such pictures${kind ? ` (${kind.title})` : ""} usually about ${percent(usual, 0)} can.</p>`}
+    <p>What may help:</p>
+    ${items(helps.filter(Boolean))}
+  </div>`;
+}
+
+function exactly({ guarantee }) {
+  const { sentence: said, statement, applicability, voids, lab_psnr_lower_bound_db: psnr } = guarantee;
+  return html`<details class="conditions">
+    <summary>How exactly?</summary>
+    <p>${said}</p>
+    <p>${statement}</p>
+    <p>${words.APPLICABILITY[applicability]}</p>
+    <p>The promise is void with:</p>
+    ${items(voids)}
+    ${psnr === null ? nothing : html`<p>PSNR in CIELAB inside the mask: at least ${level(psnr)} dB.</p>`}
+  </details>`;
+}
+
+function details(now, result) {
+  const { guarantee } = result;
+  const { error, bound, n, pairs } = guarantee;
+  const kind = result.input_class;
+  const rows = [
+    ["Model", `${modelOf(now, result.upscaler)} (${result.upscaler}), ×${result.scale}`],
+    ["Size", `${size(result.width, result.height)} px`],
+    ["Accepted error α", level(result.alpha)],
+    ["Trusted up to a score of", threshold(result.threshold)],
+    ["Share that is trusted", percent(shareAt(codeOf(result.alpha, bound)))],
+    ["Answers of the model", count(result.samples)],
+    ["Seed", String(result.seed)],
+    ["What is returned", result.prediction === "mean" ? "the mean of the answers" : "the first answer"],
+    ["Counts as an error", `${error}, up to ${level(bound)}`],
+    ["Kind of picture", result.group ?? "any"],
+    kind && ["Kind of upload", `${kind.title}, ${count(kind.n)} scenes of this kind`],
+    ["Calibration", `${result.calibration}, ${count(n)} scenes, ${count(pairs)} pairs`],
+    ["Time", duration(Object.values(result.timings_ms).reduce((sum, ms) => sum + ms, 0))],
+    ["Result", result.id],
+  ];
+  return html`<details><summary>Details of this result</summary>${facts(rows, "facts")}</details>
+    <details id="curl-details"><summary>The same by command line</summary><pre id="curl" tabindex="0">${command()}</pre></details>`;
+}

@@ -1,0 +1,56 @@
+// What to take away. The reader's question: which file do I want? The main action: the first one.
+
+import { openDialog } from "../../lib/dialog.js";
+import { html, nothing } from "../../lib/html.js";
+import { button } from "../../lib/widgets.js";
+import { fitted } from "../../viewport/geometry.js";
+import { copyLink, formsOf, savePage, savePart, savePicture, saveZip } from "../downloads.js";
+import { CpuPainter } from "../paint.js";
+import { viewer } from "../stage.js";
+import { state } from "../state.js";
+
+const THUMBNAIL = { width: 480, height: 320 };
+
+/** The result as one of the views shows it, small. */
+function thumbnail(mode) {
+  const canvas = Object.assign(document.createElement("canvas"), THUMBNAIL);
+  const { result } = viewer;
+  const { width, height } = result;
+  // The part that fills the thumbnail.
+  const [w, h] = [Math.min(width, (1.5 * height) | 0), Math.min(height, (width / 1.5) | 0)];
+  const [left, top] = [(width - w) / 2, (height - h) / 2];
+  const view = fitted({ left, top, right: left + w, bottom: top + h }, result, THUMBNAIL);
+  const parts = [{ layer: result, mode, left: 0, right: THUMBNAIL.width }];
+  new CpuPainter(canvas).draw({ view, screen: THUMBNAIL, density: 1.5, parts });
+  return canvas;
+}
+
+export function openSheet() {
+  const { result } = state.shown;
+  const forms = formsOf(result);
+  const act = (run) => (event) => {
+    event.currentTarget.closest("dialog").close();
+    run();
+  };
+  const choice = (id, mode, title, text, run) =>
+    html`<button type="button" class="choice" id=${id} @click=${act(run)}>${thumbnail(mode)}<b>${title}</b><span>${text}</span></button>`;
+  const small = (words, run) => button(words, act(run), { kind: "small" });
+  const believed = choice(
+    "take-believable",
+    "believable",
+    "Believable picture",
+    "What is not trusted stays soft. The one to use.",
+    () => savePart("believed"),
+  );
+  const body = html`<div class="choices-of">
+      ${"believed" in result.links ? believed : nothing}
+      ${choice("take-full", "plain", "Full result", "As the model made it, with what it made up.", () => savePicture())}
+      ${choice("take-proof", "marked", "Proof page", "A web page with the picture, its doubts and the promise. Works anywhere.", savePage)}
+    </div>
+    <details class="more-files">
+      <summary>More</summary>
+      ${forms.length > 1 ? html`<p class="button-row" role="group" aria-label="The full result as">Full result as ${forms.map((form) => small(form.toUpperCase(), () => savePicture(form)))}</p>` : nothing}
+      <p class="button-row">${small("Mask", () => savePart("mask"))} ${small("Marked picture", () => savePart("overlay"))} ${small("Everything, as zip", saveZip)} ${small("Copy link", copyLink)}</p>
+    </details>`;
+  return openDialog({ title: "Download", body, wide: true });
+}
