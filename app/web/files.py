@@ -59,7 +59,7 @@ PAGES = (
         sheets=("charts", "jobs", "tiles"),
     ),
     Page("annotate", "Annotate", ("/annotate",), needs_admin=True, sheets=("jobs",)),
-    Page("monitor", "Monitor", ("/monitor",), needs_admin=True, sheets=("charts", "tiles")),
+    Page("monitor", "Monitor", ("/monitor",), needs_admin=True, sheets=("tiles",)),
 )
 
 MISSING = Page("missing", "Not found", ())
