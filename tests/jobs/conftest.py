@@ -1,6 +1,7 @@
 """A queue with its stores: in memory beside SQLite, and both on one Redis."""
 
 import asyncio
+import re
 import sys
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -140,6 +141,27 @@ def redis_place(request, tmp_path):
     yield place
     for process in place.processes:
         process.kill()
+    assert leaks(url) == set()
+
+
+def leaks(url):
+    """Keys that stay in Redis for ever, and would be more with every job.
+
+    Documents of jobs are removed with them (`JobStore.expire`). What a queue keeps of a job must be
+    gone, or go by itself, when that has ended and no message waits.
+    """
+    known = re.compile(r"trustscale:((documents|order):.+|schema|changes|blobs|written)")
+    with redis.Redis.from_url(url) as client:
+        over = {job.decode() for job in client.zrange("trustscale:order:jobs-ended", 0, -1)}
+        lasting = {key.decode() for key in client.scan_iter() if client.ttl(key) == -1}
+        left = {key for key in lasting if not known.fullmatch(key)}
+        for name in QUEUES:
+            prefix = f"trustscale:queue:{name}:"
+            mine = {key for key in left if key.startswith(prefix)}
+            left -= mine
+            waits = client.xlen(f"{prefix}stream") or client.zcard(f"{prefix}queue")
+            left |= {key for key in mine if over & set(key.split(":")) and not waits}
+    return left
 
 
 @pytest.fixture(params=["memory", pytest.param("redis", marks=pytest.mark.servers)])
