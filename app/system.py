@@ -16,7 +16,7 @@ import math
 import os
 import sys
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager, suppress
 from contextvars import ContextVar
@@ -139,6 +139,30 @@ async def beside(work: Coroutine[Any, Any, Result]) -> AsyncIterator[asyncio.Tas
             del task, cancelled
 
 
+async def side_by_side(works: Iterable[Coroutine[Any, Any, None]]) -> None:
+    """Run works until all have ended; the first failure cancels the others, and is raised.
+
+    After a failure `asyncio.TaskGroup` holds, in a circle, all that its callers' frames name.
+    """
+    tasks = [asyncio.create_task(work) for work in works]
+    first, cancelled = set[asyncio.Task[None]](), None
+    try:
+        try:
+            first, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+        finally:
+            for task in tasks:
+                task.cancel()
+            for task in tasks:
+                cancelled = await _ended(task) or cancelled
+                _ = task.cancelled() or task.exception()  # retrieved, or asyncio would log it
+        if cancelled is not None:
+            raise cancelled
+        for task in first:
+            task.result()
+    finally:
+        del tasks, task, first, cancelled  # as in `beside`
+
+
 async def shielded(
     function: Callable[Given, Result], *args: Given.args, **kwargs: Given.kwargs
 ) -> Result:
@@ -207,13 +231,13 @@ class Share:
 
     client: str
     began: float
-    scope: asyncio.Timeout
+    scope: asyncio.Timeout | None
     amount: int = 0
     is_displaced: bool = False
 
     def end(self, at: float) -> None:
         """Cancel the request at this time of the event loop."""
-        if not self.scope.expired():
+        if self.scope is not None and not self.scope.expired():
             self.scope.reschedule(at)
 
 
@@ -259,9 +283,10 @@ class Room:
                 room or the service stops.
         """
         clock = asyncio.get_running_loop().time
-        share = Share(current_client.get(), clock(), asyncio.timeout_at(self._ends_at))
+        scope = asyncio.timeout_at(self._ends_at)
+        share = Share(current_client.get(), clock(), scope)
         try:
-            async with share.scope:
+            async with scope:
                 self._shares.append(share)
                 self.grow(share, amount)
                 if share.is_displaced:
@@ -271,11 +296,13 @@ class Room:
                 finally:
                     self._pace.note(clock() - share.began)
         except TimeoutError:
-            if not share.scope.expired():
+            if not scope.expired():
                 raise
             raise (self.refusal() if share.is_displaced else stopping()) from None
         finally:
             self._remove(share)
+            share.scope = None
+            del scope  # it holds the task, which holds its error and so this frame
 
     def grow(self, share: Share, amount: int) -> None:
         """Enlarge a share; then whoever has to make room is cancelled."""

@@ -24,7 +24,7 @@ import numpy as np
 
 from app.errors import TimedOut, UpscalerError, UpscalerFailed, UpscalerRejected
 from app.stores.files import replace_file
-from app.system import shielded
+from app.system import shielded, side_by_side
 from app.telemetry.signals import span
 from app.upscalers.base import RGB, Capabilities, MomentsRequest, Source, Turn, Upscaler
 from app.upscalers.remote.answers import SomeFailed, replaceable
@@ -113,19 +113,22 @@ async def draw(
         moments,
     )
     try:
-        async with asyncio.timeout_at(deadline), asyncio.TaskGroup() as group:
-            for _ in range(runners):
-                group.create_task(_make_calls(state))
+        async with asyncio.timeout_at(deadline) as scope:
+            await side_by_side(_make_calls(state) for _ in range(runners))
     except TimeoutError as error:
+        if not scope.expired():
+            raise
         raise TimedOut(
             f"The deadline passed when {state.came} of {len(seeds)} samples of "
             f"{upscaler.name!r} had come.",
             came=state.came,
             needed=len(seeds),
         ) from error
-    except BaseExceptionGroup as errors:
-        first = errors.exceptions[0]
-        raise _counted(first, state) from first.__cause__
+    except UpscalerError as error:
+        _count(error, state)
+        raise
+    finally:
+        del scope  # it holds the task, which holds its error and so this frame
     return state.seeds
 
 
@@ -251,14 +254,12 @@ def _check_shape(state: _Draw, sample: RGB) -> None:
         )
 
 
-def _counted(error: BaseException, state: _Draw) -> BaseException:
-    """The same error, saying how many samples came."""
-    if isinstance(error, UpscalerError):
-        error.members.update(came=state.came, needed=len(state.seeds))
-        if isinstance(error, UpscalerFailed) and not isinstance(error, UpscalerRejected):
-            error.detail = f"{state.came} of {len(state.seeds)} samples came. {error.detail}"
-            error.args = (error.detail,)
-    return error
+def _count(error: UpscalerError, state: _Draw) -> None:
+    """Say in an error how many samples came."""
+    error.members.update(came=state.came, needed=len(state.seeds))
+    if isinstance(error, UpscalerFailed) and not isinstance(error, UpscalerRejected):
+        error.detail = f"{state.came} of {len(state.seeds)} samples came. {error.detail}"
+        error.args = (error.detail,)
 
 
 MEGA: Final = 1e6

@@ -92,9 +92,14 @@ class Source:
     def is_deep(self) -> bool:
         return self.rgb.dtype == np.uint16
 
-    @cached_property
+    @property
     def shallow(self) -> Source:
-        return Source(shallow(self.rgb), self.facts) if self.is_deep else self
+        return self._shallow or self
+
+    @cached_property
+    def _shallow(self) -> Source | None:
+        # Kept within itself, this source would live until garbage is collected.
+        return Source(shallow(self.rgb), self.facts) if self.is_deep else None
 
     @cached_property
     def _has_one_channel(self) -> bool:

@@ -2,9 +2,11 @@
 
 import asyncio
 import errno
+import gc
 import re
 import threading
 import time
+import weakref
 from collections import Counter
 from datetime import UTC, datetime
 
@@ -45,6 +47,25 @@ class TestDisconnect:
             assert upscaler.cancelled == len(upscaler.calls) > 0
             upscaler.seconds = 0
             assert (await served.post()).status_code == 200
+
+    async def test_leaves_no_picture(self, serve, monkeypatch, request):
+        """What clients that left had sent is let go of at once, without a collection of garbage."""
+        gc.disable()
+        request.addfinalizer(gc.enable)
+        upscaler, pictures = FakeUpscaler(seconds=60), []
+        really = upscaler.generate
+
+        async def generate(source, *args):
+            pictures.append(weakref.ref(source.rgb))
+            return await really(source, *args)
+
+        monkeypatch.setattr(upscaler, "generate", generate)
+        async with serve(upscaler) as served:
+            for count in range(1, 6):
+                leaving = served.hanging()
+                await until(lambda count=count: len(pictures) == count * SAMPLES)
+                assert await leaving.hang_up() == 499
+            assert [picture() for picture in pictures] == [None] * len(pictures)
 
     async def test_frees_a_place_for_decoding(self, serve, slow_uploads):
         """Uploads that are decoded are bounded; one whose client leaves makes room at once."""

@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
 
 from app.conformal.moments import MOMENTS_VERSION, Spread
 from app.errors import UpscalerError, UpscalerUnavailable
+from app.system import side_by_side
 from app.telemetry import signals
 from app.upscalers.base import RGB, Capabilities, MomentsRequest, Source, Turn
 from app.upscalers.config import BaseUrl, CanaryPolicy, RemoteConfig
@@ -170,9 +171,7 @@ class WorkerUpscaler:
         parts = self._split(source, model, len(seeds))
         if len(parts) > 1:
             turn.moments = None  # the gateway accumulates samples of several workers
-            async with asyncio.TaskGroup() as group:
-                for worker, places in parts:
-                    group.create_task(part(worker, places))
+            await side_by_side(part(worker, places) for worker, places in parts)
         else:
             # Called directly, it counts as outstanding when the next call is split.
             await part(*parts[0])
