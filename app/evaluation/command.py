@@ -100,13 +100,6 @@ def evaluate(
     baselines: Annotated[
         bool, typer.Option(help="With --settings paper: also the methods of earlier work.")
     ] = True,
-    opensr: Annotated[
-        bool,
-        typer.Option(
-            "--opensr",
-            help="Also what opensr-test calls hallucination, inside the mask and outside.",
-        ),
-    ] = False,
     skip_bad_pairs: Annotated[
         bool, typer.Option(help="Leave out images that cannot be used, and say so.")
     ] = False,
@@ -143,7 +136,6 @@ def evaluate(
         degradation=_degradation(degradation),
         skip_bad=skip_bad_pairs,
         with_earlier=baselines and is_paper,
-        with_opensr=opensr,
     )
     findings = asyncio.run(_run(asked, plan, cache, options))
     facts = {**report.write(findings, out), "report": str(out / report.REPORT)}

@@ -295,6 +295,11 @@ def limits(results: Sequence[Evaluation], plan: Plan, options: Options) -> list[
         for result in results
         if result.fitted_on
     ]
+    found += [
+        f"{result.added.share:.0%} of the detail that {result.name} adds is not in the truth."
+        for result in results
+        if result.added.share is not None
+    ]
     losses = main.quantities["loss"][:, main.place(options.reference_alpha)]
     above = int((losses > options.reference_alpha).sum())
     found.append(

@@ -13,8 +13,8 @@ from app.calibration.config import AskedPair
 from app.calibration.layout import PairFiles
 from app.calibration.pairs import Pair, load_pair, variant_name, variants_of
 from app.errors import BadRequest
+from app.evaluation.added import Added
 from app.evaluation.earlier import Earlier
-from app.evaluation.hallucination import Counts
 from app.evaluation.measure import Image, SampleCache, image_of
 from app.evaluation.plan import Plan, Variant, scene_of
 from app.evaluation.plots import Record
@@ -25,7 +25,7 @@ from app.upscalers.base import Upscaler
 
 Result = TypeVar("Result")
 
-TABLES: Final = ("price", "baselines", "opensr")
+TABLES: Final = ("price", "baselines", "added")
 """Of each upscaler, besides that of all promises."""
 
 Progress = Callable[[str, int, int], None]
@@ -48,7 +48,6 @@ class Options:
     price_per_call: Mapping[str, float] = field(default_factory=dict)
     skip_bad: bool = False
     with_earlier: bool = False
-    with_opensr: bool = False
     with_pictures: bool = True
 
 
@@ -100,8 +99,7 @@ class Evaluation:
         self._witnessed = any(pipeline.witness for pipeline in pipelines)
         self.calibration, self.test = map(self._uploads, (plan.calibration, plan.test))
         self.earlier = Earlier(self.main.pipeline, options.delta) if options.with_earlier else None
-        alpha = options.reference_alpha
-        self.opensr = Counts(self.main, alpha) if options.with_opensr else None
+        self.added = Added(self.main.pipeline)
         self.generated, self.seconds = 0, 0.0
         self.fitted_on: set[str] = set()
         self.quickest: float | None = None
@@ -133,8 +131,13 @@ class Evaluation:
         return {
             "price": self._prices(),
             "baselines": self.earlier.records(whole) if self.earlier else [],
-            "opensr": self.opensr.records() if self.opensr else [],
+            "added": self._added(),
         }
+
+    def _added(self) -> list[Record]:
+        """The share of the detail that the model adds which is not in the truth."""
+        uploads, share = len(self.added.shares), self.added.share
+        return [] if share is None else [{"uploads": uploads, "not_in_the_truth": share}]
 
     def _prices(self) -> list[Record]:
         """What numbers of generations cost, and let one trust: a row per M and α.
@@ -183,8 +186,9 @@ class Evaluation:
         )
         for place, cell in enumerate(self.cells):
             await asyncio.to_thread(cell.fit, [seen[place] for seen in found])
-        also = (self.earlier, self.opensr)
-        parts: list[Part] = [*self.cells, *(part for part in also if part is not None)]
+        parts: list[Part] = [*self.cells, self.added]
+        if self.earlier is not None:
+            parts.append(self.earlier)
         seen = await self.each(self.calibration, lambda image: [part.seen(image) for part in parts])
         for place, part in enumerate(parts):
             part.calibrate([one[place] for one in seen if one[place] is not None])
