@@ -7,12 +7,10 @@ written first, so files beside it belong to it, and an answer is done when all i
 from __future__ import annotations
 
 import asyncio
-import errno
 import functools
 import hashlib
 import json
 import math
-import os
 import re
 import sys
 from collections import Counter, defaultdict
@@ -29,7 +27,7 @@ from rich.filesize import decimal
 from app.cli.bars import Bars, progress_bars
 from app.cli.options import spoken
 from app.cli.service import AWAY, refusals
-from app.cli.sources import Source, storage_errors, targets
+from app.cli.sources import Source, targets
 from app.errors import ConfigError, TrustscaleError
 from app.images.decode import Limits, image_size
 from app.images.resize import size_within
@@ -111,7 +109,6 @@ class Place:
             wanted.add("trust")
         return wanted
 
-    @storage_errors()
     def write(self, result: Result, asked: Mapping[str, Any]) -> dict[str, Any]:
         """Write the record and the files; the record."""
         # Otherwise an earlier mask could remain beside the new picture.
@@ -141,7 +138,6 @@ class Place:
         return found
 
 
-@storage_errors()
 def look(stems: Sequence[Path], extras: frozenset[Extra] = frozenset()) -> list[Place]:
     """The existing files of each answer, listing every folder once."""
     listed = {folder: _listed(folder) for folder in {stem.parent for stem in stems}}
@@ -271,8 +267,7 @@ class Run:
     def _plan(self, images: Sequence[Source], folder: Path) -> list[_Task]:
         """The answers to make. Raises ConfigError: files would be lost."""
         stems = targets(images, folder)
-        with storage_errors():
-            folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
         todo, lost = [], []
         for source, place in zip(images, look(stems, self.extras), strict=True):
             try:
@@ -352,7 +347,7 @@ class Run:
 
     def _fail(self, source: Source, error: TrustscaleError | OSError) -> None:
         if isinstance(error, OSError):
-            self.failed[str(source)] = _reason(error, source)
+            self.failed[str(source)] = error.strerror or str(error)
         elif error.members.get("type") in FATAL_PROBLEMS:
             self.stopped = spoken(error.detail)
             return
@@ -377,7 +372,6 @@ class Run:
         """The idempotency key of a file and settings, so a continued run pays nothing twice."""
         return hashlib.sha256(json.dumps(dict(self.asked)).encode() + data).hexdigest()[:32]
 
-    @storage_errors()
     def write_manifest(self) -> None:
         """Write the settings of a folder's answers, and each image's outcome."""
         if self.manifest is None:
@@ -436,20 +430,10 @@ class _Bar:
         self._show(sum(self._shares.values()))
 
 
-def _reason(error: OSError, source: Source) -> str:
-    """Why a file cannot be used; of a missing one fsspec says only the name."""
-    reason = error.strerror or str(error)
-    if isinstance(error, FileNotFoundError) and str(source).endswith(reason):
-        return os.strerror(errno.ENOENT)
-    return reason
-
-
-@storage_errors()
 def _content(source: Source) -> bytes:
     return source.data if source.path is None else source.path.read_bytes()
 
 
-@storage_errors()
 def _facts(source: Source) -> dict[str, Any]:
     """What identifies a file: modification time, or else content."""
     stat = None if source.path is None else source.path.stat()

@@ -1,7 +1,4 @@
-"""The sources of `trustscale upscale` and the paths of their answers.
-
-They are files, folders, patterns, and URLs, which fsspec opens as paths (`s3://bucket/photos`).
-"""
+"""The sources of `trustscale upscale` (files, folders and patterns), and where answers go."""
 
 from __future__ import annotations
 
@@ -11,11 +8,9 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Final, cast
-from urllib.parse import unquote, urlsplit
+from typing import Final
 
 from app.calibration.layout import IMAGE_SUFFIXES
 from app.errors import ConfigError, reason_of
@@ -26,7 +21,6 @@ STREAM: Final = "-"
 SUFFIXES: Final = IMAGE_SUFFIXES | {".gif", ".heic", ".heif", ".jxl"}
 """Of the files that count as images in a folder."""
 
-_URL = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 _PATTERN = re.compile(r"[*?\[]")
 
 
@@ -46,46 +40,6 @@ class Source:
         return "standard input" if self.path is None else str(self.path)
 
 
-@contextmanager
-def storage_errors() -> Iterator[None]:
-    """Turn a storage library's errors into OSError, which commands report in one line."""
-    try:
-        yield
-    except Exception as error:
-        package = type(error).__module__.partition(".")[0]
-        if isinstance(error, OSError) or package in {"app", "builtins"}:
-            raise
-        # The library's message may quote the URL with its credentials.
-        raise OSError(f"The storage cannot be used: {type(error).__name__}.") from error
-
-
-def opened(text: str) -> Path:
-    """The path that a text names; for a URL an object with the same methods.
-
-    Raises:
-        ConfigError: fsspec or the protocol's package is missing, or the URL is invalid.
-    """
-    if not _URL.match(text):
-        return Path(text)
-    if text.lower().startswith("file://"):
-        return Path(unquote(urlsplit(text).path))
-    scheme = text.partition(":")[0]
-    try:
-        from upath import UPath  # noqa: PLC0415 - an optional extra
-
-        return cast("Path", UPath(text))
-    except ImportError as error:
-        extra = "objects,s3" if scheme == "s3" else "objects"
-        raise ConfigError(
-            f"{scheme}:// needs one more package: pip install 'trustscale[{extra}]' "
-            f"({reason_of(error)})."
-        ) from None
-    except Exception as error:  # noqa: BLE001 - of any package that fsspec knows
-        # The library's message may quote the URL with its credentials.
-        raise ConfigError(f"{scheme}://… cannot be opened: {type(error).__name__}.") from None
-
-
-@storage_errors()
 def found(
     texts: Sequence[str], out: Path | None, *, recursive: bool
 ) -> tuple[list[Source], list[Path]]:
@@ -103,15 +57,15 @@ def found(
         if text == STREAM:
             sources.append(Source(None, PurePosixPath("stdin"), sys.stdin.buffer.read()))
         elif text in folders:
-            base = opened(text)
+            base = Path(text)
             under = base.resolve().name if len(folders) > 1 else ""
             images, others = _in_folder(base, PurePosixPath(under), out, recursive=recursive)
             sources += images
             skipped += others
-        elif _PATTERN.search(text) and not opened(text).exists():
+        elif _PATTERN.search(text) and not Path(text).exists():
             sources += _matching(text)
         else:
-            path = opened(text)
+            path = Path(text)
             sources.append(Source(path, PurePosixPath(path.name)))
     return sources, skipped
 
@@ -119,7 +73,7 @@ def found(
 def check_there(sources: Sequence[Source]) -> None:
     """Return unless the only source is missing. Raises FileNotFoundError."""
     path = sources[0].path if len(sources) == 1 else None
-    if path is not None and isinstance(path, Path) and not path.exists():
+    if path is not None and not path.exists():
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
 
 
@@ -151,7 +105,7 @@ def targets(sources: Sequence[Source], out: Path) -> list[Path]:
 
 
 def _is_folder(text: str) -> bool:
-    return text != STREAM and opened(text).is_dir()
+    return text != STREAM and Path(text).is_dir()
 
 
 def _in_folder(
@@ -180,16 +134,13 @@ def _in_folder(
 
 def _walk(base: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
     """As `Path.walk`, which Python 3.11 lacks."""
-    if isinstance(base, Path):
-        yield from ((Path(folder), names, files) for folder, names, files in os.walk(base))
-    else:
-        yield from base.walk()
+    yield from ((Path(folder), names, files) for folder, names, files in os.walk(base))
 
 
 def _matching(pattern: str) -> list[Source]:
     fixed, slash, _ = re.split(_PATTERN, pattern, maxsplit=1)[0].rpartition("/")
     start = fixed + slash
-    base = opened(start or ".")
+    base = Path(start or ".")
     try:
         paths = sorted(path for path in base.glob(pattern[len(start) :]) if path.is_file())
     except ValueError as error:  # Python before 3.13 takes ** only as a whole folder

@@ -6,12 +6,13 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from pathlib import Path
 from typing import Annotated, Final, Literal
 
 import typer
 
 from app.cli import options
-from app.cli.sources import STREAM, check_there, found, is_tree, opened
+from app.cli.sources import STREAM, check_there, found, is_tree
 from app.errors import BadRequest, ConfigError
 
 _AT_ONCE: Final = 4  # on a server
@@ -145,7 +146,7 @@ def upscale(
         raise typer.BadParameter("--out - takes one image, and no --json.")
     if to_stream and sys.stdout.isatty():
         raise typer.BadParameter("a picture is not written to a terminal: name a file with >.")
-    folder = None if to_stream else opened(out or ".")
+    folder = None if to_stream else Path(out or ".")
     images, skipped = found(sources, folder, recursive=recursive)
     check_there(images)
     # Imported only now, so that a mistyped name fails at once.

@@ -8,7 +8,6 @@ import re
 import signal
 import sys
 
-import fsspec
 import pytest
 from PIL import Image
 
@@ -99,26 +98,6 @@ class TestPlaces:
         (place / "a.mask.png").write_bytes(b"drawn by hand")
         run("upscale", "in/a.png").check_error(2, "a.mask.png would be lost")
         assert (place / "a.mask.png").read_bytes() == b"drawn by hand"
-
-    def test_urls(self, run, place, calibrated):
-        files = fsspec.filesystem("memory")
-        for name in ("a.png", "sub/a.png"):
-            files.pipe(f"/bucket/in/{name}", encoded(photo(3, 24, 24)))
-        there = ("upscale", "memory://bucket/in", "-r", "--out", "memory://bucket/out")
-        assert "2 done, 0 kept" in run(*there).err
-        names = [f"/bucket/out/{stem}.{part}" for stem in ("a", "sub/a") for part in PARTS]
-        assert set(files.find("/bucket/out")) == {*names, f"/bucket/out/{MANIFEST}"}
-        assert "0 done, 2 kept" in run(*there).err
-        size = files.size("/bucket/in/a.png")
-        files.pipe("/bucket/in/a.png", encoded(photo(4, 24, 24)).ljust(size, b"\0")[:size])
-        changed = run(*there)  # of the same size, and no time is told
-        assert (changed.code, "of another file" in changed.err) == (2, True)
-        small(place / "file url", "a.png")
-        url = (place / "file url").as_uri()
-        assert run("upscale", url, "--out", f"{url}/large").code == 0
-        assert made(place / "file url") == ["large/a"]
-        run("upscale", "nonsense://a/b.png").check_error(2, "nonsense://")
-        run("upscale", "memory://bucket/b.png").check_error(1, "b.png: No such file")
 
 
 def test_in_and_out(run, calibrated, monkeypatch):
