@@ -131,7 +131,11 @@ async def decoding(
 
 def size_of(file: File) -> int:
     """Bytes of a file."""
-    return len(file) if isinstance(file, bytes) else os.fstat(file.fileno()).st_size
+    if isinstance(file, bytes):
+        return len(file)
+    size = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    return size
 
 
 def start() -> None:
@@ -142,7 +146,10 @@ def start() -> None:
 def _opened(file: File, stack: ExitStack) -> int:
     """The file's descriptor."""
     if not isinstance(file, bytes):
-        return file.fileno()  # flushes to the disk
+        with suppress(io.UnsupportedOperation):  # it is in memory, as what was fetched may be
+            return file.fileno()  # flushes to the disk
+        file.seek(0)
+        file = file.read()
     shared = _shared(stack)
     with open(shared, "wb", buffering=0, closefd=False) as out:
         view = memoryview(file)
