@@ -1,9 +1,15 @@
-"""What hostile input costs the others: `python -m benchmarks.hostile [uploads|archives]...`.
+"""What hostile input costs others: `python -m benchmarks.hostile [uploads|attacks|archives]...`.
 
 Uploads: of each kind `--at-once` files come at the same time to a gateway, and beside them an
 honest photograph of 256×192. "Waits" is the longest of its answers beyond the median of an idle
 gateway. Memory is the peak of the gateway's process, and the largest sum of its decoders. At the
 end SIGTERM comes while the slowest are decoded.
+
+Attacks: 8, 20 and 40 files of one client come at the same time, again and again for half a minute,
+and beside them the photograph of another client. The files are of 8000×8000 with fit=1000: one goes
+over its pixels as often as is allowed, the other more often. In a control group of 2 GB (`mkdir
+/sys/fs/cgroup/small; echo 2G > /sys/fs/cgroup/small/memory.max`, then `echo $$ >
+/sys/fs/cgroup/small/cgroup.procs` before this) decoders have 512 MiB for all large files.
 
 Archives: "under" is the costliest accepted archive of its kind, "over" ten times as large; seconds
 are of one core.
@@ -43,24 +49,30 @@ from tests.servers import ProcessGroup, free_port
 HONEST = encoded(photo(1, 192, 256))
 DRAIN_S = 60.0
 _TIMEOUT_S = 300.0
-_SLOWEST = ("TIFF, tiles of a pixel", "JPEG, scans")
+_SLOWEST = ("TIFF, tiles of a pixel", "JPEG, remarks")
+_ATTACK_S = 30.0
+_CLIENTS = {"attacker": "attacker-" + 32 * "a", "honest": "honest-" + 32 * "b"}
+_ATTACKS = {"as many scans as are allowed": 25, "more scans": 8000}
 
 
 @contextmanager
-def served(folder: Path) -> Iterator[tuple[ProcessGroup, str]]:
+def served(folder: Path, **more: str) -> Iterator[tuple[ProcessGroup, str]]:
     port = free_port()
     command = [sys.executable, "-m", "app", "serve", "--port", str(port)]
     settings = {"TRUSTSCALE_DATA_DIR": str(folder), "TRUSTSCALE_REQUEST_TIMEOUT_S": str(DRAIN_S)}
+    settings |= more
     with ProcessGroup(command, log=folder / "log", env=settings) as server:
         server.wait_for(f"http://127.0.0.1:{port}/readyz", "the gateway")
         yield server, f"http://127.0.0.1:{port}/v1/upscale"
 
 
-def upload(url: str, data: bytes) -> tuple[str, float]:
+def upload(url: str, data: bytes, client: str = "", **fields: str) -> tuple[str, float]:
     """The outcome of an upload, and its seconds."""
     began = time.perf_counter()
+    headers = {"Authorization": f"Bearer {_CLIENTS[client]}"} if client else {}
+    files = {"image": data}
     try:
-        answer = httpx.post(url, files={"image": data}, timeout=_TIMEOUT_S)
+        answer = httpx.post(url, files=files, data=fields, headers=headers, timeout=_TIMEOUT_S)
         reply = answer.json()
         outcome = "taken" if answer.is_success else reply["type"].rsplit("/", 1)[-1]
     except httpx.TransportError:
@@ -159,6 +171,49 @@ def beside_uploads(at_once: int) -> None:
     print(f"SIGTERM while they are decoded: ended after {ended:.1f} s")
 
 
+def under_attack() -> list[list[str]]:
+    """What an honest client meets beside a crowd of files of another."""
+    rows = []
+    keys = ",".join(f"{name}:{key}" for name, key in _CLIENTS.items())
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        served(Path(folder), TRUSTSCALE_CLIENT_KEYS=keys) as (_, url),
+    ):
+        alone = max(upload(url, HONEST, "honest")[1] for _ in range(9))
+        for kind, scans in _ATTACKS.items():
+            data = hostile.jpeg_of_scans(scans, 8000)
+            for count in (8, 20, 40):
+                ends = time.monotonic() + _ATTACK_S
+                hostile_ones: Counter[str] = Counter()
+
+                def attack(data: bytes = data, ends: float = ends) -> list[str]:
+                    outcomes = []
+                    while time.monotonic() < ends:
+                        outcomes.append(upload(url, data, "attacker", fit="1000")[0])
+                    return outcomes
+
+                with ThreadPoolExecutor(count) as crowd:
+                    asked = [crowd.submit(attack) for _ in range(count)]
+                    honest = []
+                    while time.monotonic() < ends:
+                        honest.append(upload(url, HONEST, "honest"))
+                    for one in asked:
+                        hostile_ones.update(one.result())
+                waits = [seconds for _, seconds in honest]
+                rows.append(
+                    [
+                        kind,
+                        str(count),
+                        f"{statistics.median(waits):.2f}",
+                        f"{max(waits):.2f}",
+                        ", ".join(sorted({outcome for outcome, _ in honest})),
+                        ", ".join(f"{n} × {outcome}" for outcome, n in hostile_ones.items()),
+                    ]
+                )
+                print(rows[-1], file=sys.stderr)
+    return [*rows, ["alone", "0", "", f"{alone:.2f}", "", ""]]
+
+
 def tar_of_clutter(size: int) -> bytes:
     """A packed tar file of members that are skipped, of so many bytes together."""
     out = io.BytesIO()
@@ -221,7 +276,7 @@ def archives() -> list[list[str]]:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
-    parser.add_argument("what", nargs="*", default=["uploads", "archives"])
+    parser.add_argument("what", nargs="*", default=["uploads", "attacks", "archives"])
     parser.add_argument("--at-once", type=int, default=4)
     parser.add_argument("--look", type=Path)
     chosen = parser.parse_args()
@@ -231,5 +286,8 @@ if __name__ == "__main__":
     configure_logs("error", "console")
     if "uploads" in chosen.what:
         beside_uploads(chosen.at_once)
+    if "attacks" in chosen.what:
+        head = ["8000×8000", "at once", "honest, median s", "longest s", "answer", "the others"]
+        print_table(head, under_attack())
     if "archives" in chosen.what:
         print_table(["archive", "bound", "KB", "seconds", "MB", "outcome"], archives())
