@@ -81,11 +81,39 @@ class TestSettings:
     @pytest.mark.parametrize("name", sorted(SERVICES))
     def test_secrets_come_from_the_environment(self, name):
         for key, value in SERVICES[name].get("environment", {}).items():
-            if re.search("PASSWORD|KEYS|AUTH|SECRET|TOKEN", key) or "redis://" in value:
+            if value and re.search("PASSWORD|KEYS|AUTH|SECRET|TOKEN|redis://", f"{key}={value}"):
                 assert re.search(r"\$\{\w+(:\?[^}]+|:-)\}", value), key
                 assert "pass" not in filled(value, {}), key
         for word in ("REDIS_PASSWORD", "TRUSTSCALE_ADMIN_KEYS"):
             assert f"${{{word}:?" in (ROOT / "docker-compose.yml").read_text("utf-8")
+
+    def test_keys_of_others_come_through_env(self, tmp_path):
+        """Gateways and job workers get every line of `.env`, but the password of Grafana."""
+        lines = {**SECRETS, "REPLICATE_API_TOKEN": "r8", "AWS_SECRET_ACCESS_KEY": "s3"}
+        text = "".join(f"{name}={value}\n" for name, value in lines.items())
+        (tmp_path / ".env").write_text(text, "utf-8")
+        words = ("--project-directory", tmp_path, "--profile", "*", "config")
+        found = yaml.safe_load(run("docker-compose", "--file", ROOT / "docker-compose.yml", *words))
+        for name, service in found["services"].items():
+            seen = {key: service.get("environment", {}).get(key) for key in lines}
+            own = {"REPLICATE_API_TOKEN": "r8", "AWS_SECRET_ACCESS_KEY": "s3"}
+            assert (seen.items() >= own.items()) == (name in OURS), name
+            assert not seen["GRAFANA_ADMIN_PASSWORD"], name
+
+
+@pytest.mark.parametrize("name", sorted(SERVICES))
+def test_nobody_is_root(name):
+    """What serves has a user of its own, here or in its image; root only gives a volume away."""
+    service = SERVICES[name]
+    if name == "proxy-volumes":
+        assert service["network_mode"] == "none"
+        assert service["cap_add"] == ["CHOWN"]
+        return
+    assert "cap_add" not in service
+    assert service["cap_drop"] == ["ALL"]
+    # Images of ours, Prometheus, Grafana and Jaeger name one.
+    assert service.get("user", "10001:10001") != "0:0"
+    assert ("user" in service) == (name in {"proxy", "redis"})
 
 
 def test_one_version_and_known_licences():

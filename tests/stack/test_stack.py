@@ -12,12 +12,13 @@ import sys
 import textwrap
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import pytest
 
 from tests.missing import not_here
 from tests.stack.client import Client
-from tests.stack.engine import CORE, ROOT
+from tests.stack.engine import CORE, PROJECT, ROOT
 from tests.waiting import block_until
 
 pytestmark = pytest.mark.stack
@@ -80,8 +81,9 @@ def test_three_gateways_share_the_requests(stack, client):
     block_until(all_asked)
 
 
-def test_no_upload_fails_when_a_gateway_goes_away(stack, client):
-    """Four clients that never try again send uploads all the while one of three gateways stops."""
+@contextmanager
+def traffic(stack):
+    """Four clients that never try again send uploads all the while, and each is answered."""
     stopped = threading.Event()
 
     def upload():
@@ -91,17 +93,22 @@ def test_no_upload_fails_when_a_gateway_goes_away(stack, client):
                 codes.add(other.upscale().status_code)
         return codes
 
-    client.answers()
-    leaving = stack.containers("gateway")[0]
     with ThreadPoolExecutor() as pool:
         try:
             sent = [pool.submit(upload) for _ in range(4)]
-            stack.stop(leaving)
-            others = [pool.submit(client.upscale) for _ in range(8)]
-            assert {one.result().status_code for one in others} == {200}
+            yield pool
         finally:
             stopped.set()
     assert [one.result() for one in sent] == [{200}] * 4
+
+
+def test_no_upload_fails_when_a_gateway_goes_away(stack, client):
+    client.answers()
+    leaving = stack.containers("gateway")[0]
+    with traffic(stack) as pool:
+        stack.stop(leaving)
+        others = [pool.submit(client.upscale) for _ in range(8)]
+        assert {one.result().status_code for one in others} == {200}
     stack.call("start", leaving)
 
 
@@ -171,13 +178,22 @@ def test_secrets_in_files_are_not_seen(stack, client, tmp_path):
         assert not [secret for secret in kept.values() if secret in seen], name
 
 
-def test_an_upgrade_keeps_everything(stack, client):
+def test_an_upgrade_is_not_noticed(stack, client, tmp_path):
+    """The command of docs/operations.md, even with one of each: no request fails, all is kept."""
     before = client.calibrations()
     result = client.upscale().json()["links"]["self"]
+    old = {*stack.containers("gateway"), *stack.containers("jobs")}
+    ids = {stack.inspect(name)["Id"] for name in old}
     stack.call("tag", "trustscale-gateway:local", "trustscale-gateway:next")
     stack.configure(IMAGE_TAG="next")
-    stack.up()
-    assert stack.inspect(stack.containers("gateway")[0])["Config"]["Image"].endswith(":next")
-    client.answers()
+    with traffic(stack):
+        jobs = [client.submit() for _ in range(4)]
+        stack.shell(f"COMPOSE_PROJECT_NAME={PROJECT} sh {ROOT}/deploy/upgrade.sh", tmp_path)
+    assert {client.finished(job)["state"] for job in jobs} == {"succeeded"}
+    for service in ("gateway", "jobs"):
+        (name,) = stack.containers(service)
+        made = stack.inspect(name)
+        assert made["Config"]["Image"].endswith(":next")
+        assert made["Id"] not in ids
     assert client.calibrations() == before
     assert client.get(result).status_code == 200
