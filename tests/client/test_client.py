@@ -3,20 +3,16 @@
 import io
 import json
 import os
-import shutil
 import subprocess
 import sys
 import tarfile
 import typing
 
-import highdicom
 import httpx
 import numpy as np
-import pydicom
 import pytest
 from mypy import api as mypy
 from PIL import Image
-from pydicom.data import get_testdata_file
 
 from app.calibration.config import CalibrationConfig
 from app.images.drawings import overlay
@@ -24,7 +20,7 @@ from app.images.encode import png
 from app.serving.answer import Guarantee
 from tests.api.admin import truth_files, zipped
 from tests.api.gateway import ADMIN_KEY, IMAGE
-from tests.docs.blocks import ROOT, blocks_of
+from tests.docs.blocks import ROOT
 from tests.factories import encoded, photo, truths
 from trustscale import AsyncTrustscale, Problem, Result, Tar, Trustscale, _options
 from trustscale import Guarantee as TypedGuarantee
@@ -239,28 +235,6 @@ def test_a_wheel_of_its_own(tmp_path):
     told = subprocess.run(run, cwd=tmp_path, check=True, capture_output=True, text=True).stdout
     assert told.startswith(str(built))
     assert {"app", "workers", "fastapi", "scipy"}.isdisjoint(told.split())
-
-
-def test_the_recipe(url, tmp_path, monkeypatch):
-    blocks = blocks_of(ROOT / "docs/dicom.md")
-    (recipe,) = (block.text for block in blocks if block.kind == "python")
-    shutil.copy(get_testdata_file("CT_small.dcm"), tmp_path / "slice.dcm")
-    monkeypatch.chdir(tmp_path)
-    found = {}
-    exec(recipe.replace("http://127.0.0.1:8000", url), found)
-    source, large = (pydicom.dcmread(name) for name in ("slice.dcm", "large.dcm"))
-    segmentation = highdicom.seg.segread("trusted.dcm")
-    mask = segmentation.get_pixels_by_source_instance([large.SOPInstanceUID])
-    assert (mask.reshape(256, 256) == found["result"].mask).all()
-    assert 0 < mask.mean() < 1
-    # The corner of the image lies where it lay, and so does every grey value.
-    corners = [
-        np.array(one.ImagePositionPatient[:2], float) - np.array(one.PixelSpacing, float) / 2
-        for one in (source, large)
-    ]
-    assert corners[0] == pytest.approx(corners[1], abs=1e-4)
-    values = [pydicom.pixels.apply_modality_lut(one.pixel_array, one) for one in (source, large)]
-    assert np.median(np.abs(values[1][::2, ::2] - values[0])) < (values[0].max() / 50)
 
 
 DOCUMENT = json.loads((ROOT / "docs/openapi.json").read_text("utf-8"))

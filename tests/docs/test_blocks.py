@@ -70,7 +70,6 @@ COUNT = 4  # of the photographs: so few that pages take seconds
 
 # Programs that need a server of another kind.
 NOT_EXECUTED = {
-    "pydicom": "a slice of a scanner; tests/client/test_client.py",
     "serve_forever": "it waits for events; tests/api",
 }
 
