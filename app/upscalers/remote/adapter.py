@@ -20,9 +20,6 @@ from app.upscalers.remote.answers import ProtocolError, Reply, first, retry_afte
 from app.upscalers.remote.http import SMALL_ANSWER, Upstream
 from app.upscalers.remote.samples import SampleReader
 
-# Left out of the fingerprint while unset, so older fingerprints hold.
-_NEW = frozenset({"mask_color", "mask_field"})
-
 PLACEHOLDER: Final = re.compile(r"\{([a-z_][a-z0-9_]*)\}")
 
 _POLL_TRIES = 3
@@ -70,7 +67,7 @@ class Adapter(abc.ABC, Generic[Config]):
         settings = {
             key: value
             for key, value in self._config.model_dump(mode="json").items()
-            if key not in self._config.HOW_TO_CALL and not (key in _NEW and value is None)
+            if key not in self._config.HOW_TO_CALL
         }
         where = self._config.identity or [self._upstream.base]
         return {"model": where, "settings": settings, "learned": self._identified}
