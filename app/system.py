@@ -18,7 +18,7 @@ import sys
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager, nullcontext, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -205,9 +205,7 @@ async def _ended(task: asyncio.Future[Any]) -> asyncio.CancelledError | None:
 
 
 _FEWEST_PLACES: Final = 16
-
-# Requests that may pass a job that waits for memory.
-_MOST_PASSES: Final = 64
+_MOST_PASSES: Final = 64  # requests that pass a job that waits for memory
 
 
 class _Pace:
@@ -270,7 +268,7 @@ class Room:
         return self.taken >= self.most and own >= max(self._held.values(), default=0)
 
     def check(self) -> None:
-        """Raise Overloaded if the current client could have no place now."""
+        """Raise Overloaded if `is_full`."""
         if self.is_full:
             raise self.refusal()
 
@@ -298,7 +296,7 @@ class Room:
         except TimeoutError:
             if not scope.expired():
                 raise
-            raise (self.refusal() if share.is_displaced else stopping()) from None
+            raise self.refusal(ends=not share.is_displaced) from None
         finally:
             self._remove(share)
             share.scope = None
@@ -311,8 +309,7 @@ class Room:
         share.amount += amount
         self._held[share.client] += amount
         while self.taken > self.most:
-            most = max(self._held.values())
-            client = next(name for name in (share.client, *self._held) if self._held[name] == most)
+            client = max((share.client, *self._held), key=self._held.__getitem__)
             newest = next(one for one in reversed(self._shares) if one.client == client)
             newest.is_displaced = True
             newest.end(asyncio.get_running_loop().time())
@@ -324,23 +321,17 @@ class Room:
         for share in self._shares:
             share.end(self._ends_at)
 
-    def refusal(self) -> Overloaded:
+    def refusal(self, *, ends: bool = False) -> Overloaded:
         """The error of who finds no room; `retry_after` is the time that others hold theirs."""
-        return Overloaded(
-            f"All {self.most:,} {self._name} are taken.",
-            retry_after=self._pace.seconds([share.began for share in self._shares]),
-        )
+        seconds = self._pace.seconds([share.began for share in self._shares])
+        why = "The service is stopping." if ends else f"All {self.most:,} {self._name} are taken."
+        return Overloaded(why, retry_after=seconds)
 
     def _remove(self, share: Share) -> None:
         if share in self._shares:
             self._shares.remove(share)
             self._held[share.client] -= share.amount
             self._held += Counter()  # without zeros
-
-
-def stopping() -> Overloaded:
-    """The error of a request that a stopping service ends."""
-    return Overloaded("The service is stopping.", retry_after=1)
 
 
 @dataclass(eq=False, slots=True)
@@ -458,21 +449,15 @@ class Slots:
         self._call_next()
         if turn.called.is_set():
             return
-        if turn.is_job:
-            await turn.called.wait()
-            return
         try:
-            async with self._places.held():
+            async with nullcontext() if turn.is_job else self._places.held():
                 await turn.called.wait()
         except Overloaded:
             raise self._refusal() from None
 
     def _refusal(self) -> Overloaded:
-        taken = (
-            f"All {self.running} slots"
-            if self.in_flight >= self.running
-            else "The memory for answers"
-        )
+        is_full = self.in_flight >= self.running
+        taken = f"All {self.running} slots" if is_full else "The memory for answers"
         turns = 1 + self._places.taken / self.running
         return Overloaded(
             f"{taken} and {self.most_waiting} waiting places are taken.",
