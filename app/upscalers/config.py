@@ -81,7 +81,7 @@ class _Config(BaseModel):
         ge=0,
         allow_inf_nan=False,
         description="Price of a call, in any currency; shown by `GET /v1/upscalers` and the "
-        "backtest.",
+        "backtest, counted by `GET /v1/admin/usage`.",
     )
     title: str | None = Field(None, max_length=80, description="Name for people.")
     character: Character | None = Field(
