@@ -18,7 +18,8 @@ COPY pyproject.toml README.md LICENSE NOTICE ./
 COPY app app
 COPY workers workers
 COPY trustscale trustscale
-RUN pip wheel --no-deps --no-build-isolation --wheel-dir /wheels .
+RUN pip wheel --no-deps --no-build-isolation --wheel-dir /wheels/gateway . \
+ && pip wheel --no-deps --no-build-isolation --wheel-dir /wheels/worker . ./workers
 
 # ── Environments: locked dependencies first, so that a change of code does not fetch them again ──
 FROM ${PYTHON_IMAGE} AS gateway-env
@@ -47,13 +48,14 @@ RUN apt-get update && apt-get install -y --no-install-recommends binutils \
  && find "$site" -name '*.so' -not -path '*.libs/*' -exec strip --strip-debug {} +
 COPY --from=wheel /wheels /tmp/wheels
 # Every module is imported once, so that a build fails that took away too much.
-RUN pip --python /opt/trustscale/bin/python install --no-deps --no-index /tmp/wheels/*.whl \
- && /opt/trustscale/bin/python -c "import app, importlib, pkgutil; \
-      [importlib.import_module(m.name) for m in pkgutil.walk_packages(app.__path__, 'app.') \
+RUN pip --python /opt/trustscale/bin/python install --no-deps --no-index /tmp/wheels/gateway/*.whl \
+ && /opt/trustscale/bin/python -c "import importlib, pkgutil, trustscale_server as server; \
+      [importlib.import_module(m.name) \
+       for m in pkgutil.walk_packages(server.__path__, 'trustscale_server.') \
        if not m.name.endswith('__main__')]; \
       from skimage.metrics import structural_similarity; \
       from skimage.registration import phase_cross_correlation; \
-      from app.upscalers.runtime import SHIPPED, load_session, runtimes; \
+      from trustscale_server.upscalers.runtime import SHIPPED, load_session, runtimes; \
       ran = [load_session(model.read(), name=name, threads=1) for name, model in SHIPPED.items()]; \
       assert {session.provider for session in ran} == {runtimes()[0]}"
 
@@ -76,7 +78,7 @@ RUN python -m venv --without-pip /opt/trustscale \
  && pip --python /opt/trustscale/bin/python install \
       --require-hashes --no-deps --only-binary :all: -r /tmp/requirements.lock
 COPY --from=wheel /wheels /tmp/wheels
-RUN pip --python /opt/trustscale/bin/python install --no-deps --no-index /tmp/wheels/*.whl
+RUN pip --python /opt/trustscale/bin/python install --no-deps --no-index /tmp/wheels/worker/*.whl
 
 # ── What all images run on ───────────────────────────────────────────────────────────────────────
 FROM ${PYTHON_IMAGE} AS base

@@ -101,7 +101,8 @@ audit: install  ## known vulnerabilities of what the images are made of; asks Py
 dist: .venv-build/bin/hatchling  ## sources and wheels of the service and of its client, in dist/
 	rm -rf dist
 	.venv-build/bin/hatchling build --directory dist
-	cd trustscale && ../.venv-build/bin/hatchling build --directory ../dist
+	for part in trustscale workers evaluation; do \
+	  (cd $$part && ../.venv-build/bin/hatchling build --directory ../dist) || exit 1; done
 
 .venv-build/bin/hatchling: requirements/build.lock
 	$(PYTHON) -m venv .venv-build
@@ -135,12 +136,13 @@ locked = $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python
 $(VENV)/.demo: $(BIN)/python pyproject.toml requirements/gateway.lock
 	$(call locked,gateway)
 	$(BIN)/python -m pip install --quiet --editable .
-	$(BIN)/python -m compileall -q app trustscale workers
+	$(BIN)/python -m compileall -q app trustscale workers evaluation
 	touch $@
 
 # pip adds torch, in the build that its settings on this machine lead to.
 $(VENV)/.install: $(BIN)/python pyproject.toml requirements/dev.lock
 	$(call locked,dev)
-	$(BIN)/python -m pip install --quiet --editable '.[credentials,diffusers,evaluate,import,tracing,formats,text]' --group dev
-	$(BIN)/python -m compileall -q app trustscale workers
+	$(BIN)/python -m pip install --quiet --editable '.[credentials,tracing,formats,text]' \
+	  --editable './workers[diffusers,import]' --editable ./evaluation --group dev
+	$(BIN)/python -m compileall -q app trustscale workers evaluation
 	touch $@ $(VENV)/.demo

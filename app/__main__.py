@@ -1,5 +1,5 @@
 """`python -m app` is `trustscale`."""
 
-from app.cli.main import main
+from trustscale_server.cli.main import main
 
 main()

@@ -11,33 +11,39 @@ from typing import Final
 
 import structlog
 
-from app.calibration.active import Calibrations
-from app.calibration.admin import CalibrationAdmin, Costs, Tariff
-from app.calibration.canaries import CanaryStore
-from app.calibration.job import CalibrationHandler
-from app.errors import ConfigError, TrustscaleError, UpscalerError
-from app.images import decoders
-from app.jobs.handlers import FanOut, Handler
-from app.jobs.queue import JobQueue, check_queue_url
-from app.jobs.runner import RetryPolicy
-from app.jobs.webhooks import WebhookHandler
-from app.sampling.draw import Throughput
-from app.sampling.pipeline import differences
-from app.serving.job import UpscaleHandler
-from app.serving.service import Observer, UpscaleService
-from app.settings import Settings
-from app.stores.base import JobKind, Stores, check_store_url, forget_uploads, open_stores
-from app.stores.blobs import check_blobs_url
-from app.stores.files import check_temporary, held
-from app.system import Slots, memory_limit
-from app.telemetry.signals import Metrics, exporting
-from app.upscalers.base import Upscaler
-from app.upscalers.config import RemoteConfig
-from app.upscalers.embedded import FaithfulWitness
-from app.upscalers.registry import UpscalerConfig, build_upscaler
-from app.upscalers.remote.http import missing_token
-from app.watch.canaries import CanaryWatch, policies
-from app.watch.monitor import Monitor
+from trustscale_server.calibration.active import Calibrations
+from trustscale_server.calibration.admin import CalibrationAdmin, Costs, Tariff
+from trustscale_server.calibration.canaries import CanaryStore
+from trustscale_server.calibration.job import CalibrationHandler
+from trustscale_server.errors import ConfigError, TrustscaleError, UpscalerError
+from trustscale_server.images import sandbox
+from trustscale_server.jobs.handlers import FanOut, Handler
+from trustscale_server.jobs.queue import JobQueue, check_queue_url
+from trustscale_server.jobs.runner import RetryPolicy
+from trustscale_server.jobs.webhooks import WebhookHandler
+from trustscale_server.monitoring.canaries import CanaryWatch, policies
+from trustscale_server.monitoring.monitor import Monitor
+from trustscale_server.sampling.draw import Throughput
+from trustscale_server.sampling.pipeline import differences
+from trustscale_server.serving.job import UpscaleHandler
+from trustscale_server.serving.service import Observer, UpscaleService
+from trustscale_server.settings import Settings
+from trustscale_server.stores.base import (
+    JobKind,
+    Stores,
+    check_store_url,
+    forget_uploads,
+    open_stores,
+)
+from trustscale_server.stores.blobs import check_blobs_url
+from trustscale_server.stores.files import check_temporary, held
+from trustscale_server.system import Slots, memory_limit
+from trustscale_server.telemetry.signals import Metrics, exporting
+from trustscale_server.upscalers.base import Upscaler
+from trustscale_server.upscalers.config import RemoteConfig
+from trustscale_server.upscalers.embedded import FaithfulWitness
+from trustscale_server.upscalers.registry import UpscalerConfig, build_upscaler
+from trustscale_server.upscalers.remote.http import missing_token
 
 Build = Callable[[UpscalerConfig, Mapping[str, str]], Upscaler]
 
@@ -113,7 +119,7 @@ async def open_parts(
         ConfigError: a setting, folder, database or model that cannot be used.
     """
     check_temporary(os.environ.get("TMPDIR", ""))
-    decoders.start()
+    sandbox.start()
     metrics = metrics or Metrics()
     stores = stores or await opened_stores(settings, stack, metrics)
     await stack.enter_async_context(stores.usage.running())

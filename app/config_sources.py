@@ -11,7 +11,7 @@ from functools import wraps
 from pathlib import Path
 from typing import Any
 
-from app.errors import ConfigError
+from trustscale_server.errors import ConfigError
 
 CONFIG_VARIABLE = "TRUSTSCALE_CONFIG"
 KEY_VARIABLE = "TRUSTSCALE_KEY"  # the key that the command line sends to a server

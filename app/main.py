@@ -14,26 +14,26 @@ from fastapi import FastAPI
 from starlette.formparsers import MultiPartParser
 from starlette.types import ASGIApp
 
-from app import __version__
-from app.api import problems
-from app.api.clients import open_limits
-from app.api.deps import TIMINGS, Keyring, State, Timings, stored_admin_key
-from app.api.middleware import OwnSite, RequestContext
-from app.api.openapi import add_page, finished, operation_id
-from app.assembly import (
+from trustscale_server import __version__
+from trustscale_server.api import problems
+from trustscale_server.api.clients import open_limits
+from trustscale_server.api.deps import TIMINGS, Keyring, State, Timings, stored_admin_key
+from trustscale_server.api.middleware import OwnSite, RequestContext
+from trustscale_server.api.openapi import add_page, finished, operation_id
+from trustscale_server.assembly import (
     Build,
     measure_throughput,
     open_parts,
     report_calibrations,
     single_process_lock,
 )
-from app.calibration.sweep import remove_orphans
-from app.errors import TrustscaleError
-from app.settings import Settings
-from app.stores.base import Stores
-from app.system import beside
-from app.telemetry.signals import Metrics, exporting
-from app.web.routes import web_router
+from trustscale_server.calibration.retention import remove_orphans
+from trustscale_server.errors import TrustscaleError
+from trustscale_server.settings import Settings
+from trustscale_server.stores.base import Stores
+from trustscale_server.system import beside
+from trustscale_server.telemetry.signals import Metrics, exporting
+from trustscale_server.web.routes import web_router
 
 # Multipart boundaries and the small fields of a form, on top of the image itself.
 _FORM_OVERHEAD = 64 * 1024
@@ -81,7 +81,7 @@ ROUTES: Final = (
     "health", "upscalers", "upscale", "results", "jobs", "calibrate", "calibrations", "monitor",
     "connect",
 )  # fmt: skip
-"""The modules of `app.api` with a router, imported on demand."""
+"""The modules of `trustscale_server.api` with a router, imported on demand."""
 
 
 def application(
@@ -112,7 +112,7 @@ def application(
     problems.add_problem_handlers(app)
     add_page(app)
     for name in routes:
-        app.include_router(import_module(f"app.api.{name}").router)
+        app.include_router(import_module(f"trustscale_server.api.{name}").router)
     return app
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import Any, Final, NamedTuple
 
-from app import errors
+from trustscale_server import errors
 
 MEDIA_TYPE = "application/problem+json"
 

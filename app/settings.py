@@ -33,18 +33,24 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
-from app.config_errors import field_names, reason, together
-from app.config_sources import CONFIG_VARIABLE, KEY_VARIABLE, PREFIX, named_key, read_file
-from app.errors import ConfigError
-from app.images.decode import Limits
-from app.jobs.webhooks import Webhooks, secret_of
-from app.serving.credentials import Credentials
-from app.serving.fetch import ImageHosts
-from app.upscalers.base import AUTO
-from app.upscalers.config import BaseUrl, EmbeddedConfig, Name
-from app.upscalers.registry import UpscalerConfig
-from app.upscalers.remote.worker import WorkerConfig
-from app.upscalers.runtime import SHIPPED, PrecisionSetting
+from trustscale_server.config_errors import field_names, reason, together
+from trustscale_server.config_sources import (
+    CONFIG_VARIABLE,
+    KEY_VARIABLE,
+    PREFIX,
+    named_key,
+    read_file,
+)
+from trustscale_server.errors import ConfigError
+from trustscale_server.images.decode import Limits
+from trustscale_server.jobs.webhooks import Webhooks, secret_of
+from trustscale_server.outbound.fetch import ImageHosts
+from trustscale_server.serving.credentials import Credentials
+from trustscale_server.upscalers.base import AUTO
+from trustscale_server.upscalers.config import BaseUrl, EmbeddedConfig, Name
+from trustscale_server.upscalers.registry import UpscalerConfig
+from trustscale_server.upscalers.remote.worker import WorkerConfig
+from trustscale_server.upscalers.runtime import SHIPPED, PrecisionSetting
 
 
 def shown(default: str) -> dict[str, Any]:

@@ -24,8 +24,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, ParamSpec, TypeVar
 
-from app.errors import ImageTooLarge, Overloaded
-from app.telemetry.signals import span
+from trustscale_server.errors import ImageTooLarge, Overloaded
+from trustscale_server.telemetry.signals import span
 
 Given = ParamSpec("Given")
 Result = TypeVar("Result")

@@ -12,13 +12,13 @@ import argparse
 import numpy as np
 from numpy.typing import NDArray
 
-from app.calibration.active import shipped_calibration
-from app.calibration.record import SIGMA_QUANTILES, Calibration
-from app.images.compression import class_in_words
-from app.serving.choose import chosen_from
-from app.settings import TABLE
-from app.upscalers.runtime import SHIPPED
 from benchmarks.table import print_table
+from trustscale_server.calibration.active import shipped_calibration
+from trustscale_server.calibration.record import SIGMA_QUANTILES, Calibration
+from trustscale_server.images.compression import class_in_words
+from trustscale_server.serving.choose import chosen_from
+from trustscale_server.settings import TABLE
+from trustscale_server.upscalers.runtime import SHIPPED
 
 ALPHAS = (0.05, 0.1)
 

@@ -18,18 +18,18 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from app.calibration import file
-from app.calibration.active import shipped_calibration
-from app.calibration.measure import pack, reduce_pair
-from app.calibration.pairs import Pair, Truths, load_pair, variants_of
-from app.calibration.record import Calibration
-from app.conformal import RiskCurve, Staircase
-from app.images.degrade import USUAL
-from app.images.encode import png_rgb
-from app.sampling.pipeline import Pipeline, measure
-from app.upscalers.base import RGB, Capabilities, Source
-from app.upscalers.embedded import EmbeddedUpscaler
 from benchmarks.table import print_table
+from trustscale_server.calibration import file
+from trustscale_server.calibration.active import shipped_calibration
+from trustscale_server.calibration.measure import pack, reduce_pair
+from trustscale_server.calibration.pairs import Pair, Truths, load_pair, variants_of
+from trustscale_server.calibration.record import Calibration
+from trustscale_server.conformal import RiskCurve, Staircase
+from trustscale_server.images.degrade import USUAL
+from trustscale_server.images.encode import png_rgb
+from trustscale_server.sampling.pipeline import Pipeline, measure
+from trustscale_server.upscalers.base import RGB, Capabilities, Source
+from trustscale_server.upscalers.embedded import EmbeddedUpscaler
 
 SIDE, SCALE, MAPS, MERGED = 512, 4, 8, 2000
 

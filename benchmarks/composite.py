@@ -20,23 +20,23 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from app.calibration.active import shipped_calibration
-from app.calibration.intake import find_in
-from app.calibration.record import Calibration
-from app.conformal import fidelity
-from app.conformal.fidelity import FidelitySettings
-from app.images.decode import PAIR_LIMITS, decode
-from app.images.degrade import crop_to_multiple
-from app.images.drawings import composed
-from app.images.facts import look_at
-from app.sampling.pipeline import measure
-from app.serving.answer import rest_of
-from app.serving.promise import Subject
-from app.upscalers.base import RGB, Source
-from app.upscalers.embedded import EmbeddedUpscaler, FaithfulWitness
-from app.upscalers.runtime import SHIPPED
 from benchmarks.risk import SCALE, UPLOADS
 from benchmarks.table import print_table
+from trustscale_server.calibration.active import shipped_calibration
+from trustscale_server.calibration.intake import find_in
+from trustscale_server.calibration.record import Calibration
+from trustscale_server.conformal import fidelity
+from trustscale_server.conformal.fidelity import FidelitySettings
+from trustscale_server.images.decode import PAIR_LIMITS, decode
+from trustscale_server.images.degrade import crop_to_multiple
+from trustscale_server.images.drawings import composed
+from trustscale_server.images.facts import look_at
+from trustscale_server.sampling.pipeline import measure
+from trustscale_server.serving.answer import rest_of
+from trustscale_server.serving.promise import Subject
+from trustscale_server.upscalers.base import RGB, Source
+from trustscale_server.upscalers.embedded import EmbeddedUpscaler, FaithfulWitness
+from trustscale_server.upscalers.runtime import SHIPPED
 
 ALPHAS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3, np.inf)
 HEAD = ("mask of α =", "share", "model in it", "worst in it", "worst of all", "hull", "mean")

@@ -31,11 +31,11 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from app.jobs.queue import JobQueue
-from app.stores.base import Job, JobState, Stores, open_stores
 from benchmarks.table import print_table
 from tests.jobs.work import new_job
 from tests.servers import ProcessGroup, RedisServer, free_port
+from trustscale_server.jobs.queue import JobQueue
+from trustscale_server.stores.base import Job, JobState, Stores, open_stores
 
 PAIRS = 40
 PAIR_S = 0.2

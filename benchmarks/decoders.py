@@ -18,11 +18,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageCms
 
-from app.errors import BadInput
-from app.images.decode import Limits, decode, installed_formats
-from app.images.decoder import BYTES_PER_PIXEL, SECONDS_PER_PIXEL
-from app.images.decoders import in_decoder
 from benchmarks.table import print_table
+from trustscale_server.errors import BadInput
+from trustscale_server.images.decode import Limits, decode, installed_formats
+from trustscale_server.images.sandbox import in_decoder
+from trustscale_server.images.sandbox_server import BYTES_PER_PIXEL, SECONDS_PER_PIXEL
 
 _ROUNDS = 100
 

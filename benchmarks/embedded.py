@@ -20,9 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from app.upscalers.embedded import EmbeddedUpscaler, symmetric_sample
-from app.upscalers.runtime import SHIPPED, PrecisionSetting
 from benchmarks.timing import timed
+from trustscale_server.upscalers.embedded import EmbeddedUpscaler, symmetric_sample
+from trustscale_server.upscalers.runtime import SHIPPED, PrecisionSetting
 
 Pixels = NDArray[np.uint8]
 

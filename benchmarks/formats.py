@@ -15,11 +15,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from app.images.encode import FORMS, Pages, picture, png_mask
-from app.serving.credentials import Credentials, Parent
 from benchmarks.table import print_table
 from benchmarks.timing import timed
 from tests.api.test_credentials import new_chain
+from trustscale_server.images.encode import FORMS, Pages, picture, png_mask
+from trustscale_server.serving.credentials import Credentials, Parent
 
 EXAMPLE = Path(__file__).parent.parent / "examples" / "bridge.png"
 SIDE, ROUNDS = 2048, 3

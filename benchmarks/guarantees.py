@@ -16,11 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from app.calibration.active import shipped_calibration
-from app.calibration.guarantee import AFTER_LOOKING, Expectation, Probability
-from app.conformal import RiskCurve, Staircase, StepCurve
-from app.conformal.post_hoc import PostHocCurve, Shape, menu_between
 from benchmarks.table import print_table
+from trustscale_server.calibration.active import shipped_calibration
+from trustscale_server.calibration.guarantee import AFTER_LOOKING, Expectation, Probability
+from trustscale_server.conformal import RiskCurve, Staircase, StepCurve
+from trustscale_server.conformal.post_hoc import PostHocCurve, Shape, menu_between
 
 ALPHA, LEVEL, TOLERANCE, DELTA = 0.1, 0.1, 0.15, 0.1
 MENU = (0.05, 0.1, 0.15)

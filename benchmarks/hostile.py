@@ -38,13 +38,13 @@ from typing import Self
 
 import httpx
 
-from app.calibration.archive import ArchiveLimits, archive_files
-from app.errors import TrustscaleError
-from app.telemetry.logs import configure_logs
 from benchmarks.table import print_table
 from tests.factories import encoded, photo
 from tests.images import hostile
 from tests.servers import ProcessGroup, free_port
+from trustscale_server.calibration.archive import ArchiveLimits, archive_files
+from trustscale_server.errors import TrustscaleError
+from trustscale_server.telemetry.logs import configure_logs
 
 HONEST = encoded(photo(1, 192, 256))
 DRAIN_S = 60.0
@@ -58,7 +58,7 @@ _ATTACKS = {"as many scans as are allowed": 25, "more scans": 8000}
 @contextmanager
 def served(folder: Path, **more: str) -> Iterator[tuple[ProcessGroup, str]]:
     port = free_port()
-    command = [sys.executable, "-m", "app", "serve", "--port", str(port)]
+    command = [sys.executable, "-m", "trustscale_server", "serve", "--port", str(port)]
     settings = {"TRUSTSCALE_DATA_DIR": str(folder), "TRUSTSCALE_REQUEST_TIMEOUT_S": str(DRAIN_S)}
     settings |= more
     with ProcessGroup(command, log=folder / "log", env=settings) as server:

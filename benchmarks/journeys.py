@@ -13,13 +13,13 @@ import threading
 from contextvars import ContextVar
 from pathlib import Path
 
-from app.main import create_app
-from app.settings import Settings
 from tests.api.admin import BASE, truth_files, zipped
 from tests.api.gateway import ADMIN_KEY, AS_ADMIN, running
 from tests.factories import encoded, photo
 from tests.upscalers.remote.faults import FaultServer, answer
 from tests.upscalers.remote.pictures import decoded, sample
+from trustscale_server.main import create_app
+from trustscale_server.settings import Settings
 
 ROOT = f"{Path(__file__).parent.parent}/app/"
 CALL = {"request": {"path": "/", "form": "raw"}, "answer": {"image": "body"}, "canary": "off"}

@@ -39,7 +39,7 @@ def main(deadline: float, megapixels: float) -> None:
             "TRUSTSCALE_REQUEST_TIMEOUT_S": str(deadline),
             "TRUSTSCALE_LOG_LEVEL": "error",
         }
-        command = [sys.executable, "-m", "app", "serve", "--port", str(port)]
+        command = [sys.executable, "-m", "trustscale_server", "serve", "--port", str(port)]
         with subprocess.Popen(command, env=environment) as gateway:
             try:
                 measure(httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=None), large)

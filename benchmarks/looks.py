@@ -22,13 +22,13 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from app.calibration.intake import find_in
-from app.images.compression import Look
-from app.images.decode import PAIR_LIMITS, decode
-from app.images.degrade import Degradation, make_input
-from app.images.facts import TRACE, Facts, look_at
 from benchmarks.risk import phone
 from benchmarks.table import print_table
+from trustscale_server.calibration.intake import find_in
+from trustscale_server.images.compression import Look
+from trustscale_server.images.decode import PAIR_LIMITS, decode
+from trustscale_server.images.degrade import Degradation, make_input
+from trustscale_server.images.facts import TRACE, Facts, look_at
 
 SCALE = 4
 FILES: dict[str, dict[str, Any]] = {

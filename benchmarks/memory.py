@@ -21,17 +21,17 @@ import httpx
 import numpy as np
 from PIL import Image
 
-from app.images.encode import FORMS
-from app.main import create_app
-from app.serving.answer import form_of
-from app.serving.prepare import footprint
-from app.settings import Settings
-from app.upscalers.base import Capabilities, Source
-from app.upscalers.embedded import FaithfulWitness
-from app.upscalers.registry import build_upscaler
-from app.upscalers.runtime import SHIPPED
 from benchmarks.request import EXAMPLE, with_state
 from benchmarks.table import print_table
+from trustscale_server.images.encode import FORMS
+from trustscale_server.main import create_app
+from trustscale_server.serving.answer import form_of
+from trustscale_server.serving.prepare import footprint
+from trustscale_server.settings import Settings
+from trustscale_server.upscalers.base import Capabilities, Source
+from trustscale_server.upscalers.embedded import FaithfulWitness
+from trustscale_server.upscalers.registry import build_upscaler
+from trustscale_server.upscalers.runtime import SHIPPED
 
 
 class Repeated:

@@ -21,10 +21,10 @@ import numpy as np
 from fastapi import FastAPI, UploadFile
 from PIL import Image
 
-from app.main import create_app
-from app.settings import Settings
 from benchmarks.request import EXAMPLE, with_state
 from benchmarks.table import print_table
+from trustscale_server.main import create_app
+from trustscale_server.settings import Settings
 
 FILES = ("image.png", "mask.png", "trust.png")
 _FAST = {"compress_level": 1, "compress_type": 3}  # the quickest of Pillow

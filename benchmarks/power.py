@@ -24,19 +24,19 @@ from tempfile import gettempdir
 import numpy as np
 from numpy.typing import NDArray
 
-from app.calibration.intake import find_in
-from app.calibration.pairs import load_pair
-from app.conformal import RiskCurve, Staircase, fidelity
-from app.conformal.indecision import SHIPPED as SHIPPED_FITS
-from app.conformal.indecision import Accumulator, IndecisionSettings, shipped
-from app.images.degrade import Degradation
-from app.images.facts import UPLOAD, classify
-from app.images.resize import Enlarged
-from app.sampling.pipeline import TRUST_LAYER_VERSION, Pipeline
-from app.upscalers.base import Source, sample_seeds, witness_of
-from app.upscalers.embedded import EmbeddedUpscaler, FaithfulWitness
-from app.upscalers.runtime import SHIPPED
 from benchmarks.table import print_table
+from trustscale_server.calibration.intake import find_in
+from trustscale_server.calibration.pairs import load_pair
+from trustscale_server.conformal import RiskCurve, Staircase, fidelity
+from trustscale_server.images.degrade import Degradation
+from trustscale_server.images.facts import UPLOAD, classify
+from trustscale_server.images.resize import Enlarged
+from trustscale_server.sampling.pipeline import TRUST_LAYER_VERSION, Pipeline
+from trustscale_server.sigma.estimators import SHIPPED as SHIPPED_FITS
+from trustscale_server.sigma.estimators import Accumulator, IndecisionSettings, shipped
+from trustscale_server.upscalers.base import Source, sample_seeds, witness_of
+from trustscale_server.upscalers.embedded import EmbeddedUpscaler, FaithfulWitness
+from trustscale_server.upscalers.runtime import SHIPPED
 
 ALPHAS = (0.05, 0.075, 0.1, 0.125, 0.15)
 SAMPLES = 8

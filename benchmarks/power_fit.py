@@ -1,6 +1,6 @@
 """Fit σ to a shipped upscaler: `python -m benchmarks.power_fit PHOTOGRAPHS --upscaler span-x4`.
 
-Prints the artefact for `app/conformal/fits/`. The photographs must have no part in any calibration
+Prints the artefact for `app/sigma/fits/`. The photographs must have no part in any calibration
 that it is used with. Each is degraded as uploads usually are, in WAYS of the classes, which take
 turns, so that every class is seen as often. With `--classes NAME…` the fit is for these
 alone: the photographs are degraded in each of the ways of making the first of them, which are seen
@@ -30,20 +30,21 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from app.calibration.fit import FIT_DIGITS
-from app.calibration.intake import find_in
-from app.calibration.measure import packed
-from app.calibration.pairs import load_pair
-from app.conformal import fidelity, fitting, texture
-from app.conformal.indecision import Accumulator, Fit, IndecisionSettings, shipped
-from app.conformal.terms import CELL, FACTS, LEVELS, energy_of
-from app.images.degrade import USUAL, Degradation, Mixture
-from app.images.resize import Enlarged
-from app.sampling.pipeline import Pipeline
-from app.upscalers.base import Source, sample_seeds, witness_of
-from app.upscalers.embedded import EmbeddedUpscaler, FaithfulWitness
-from app.upscalers.runtime import SHIPPED, PrecisionSetting, ShippedName
 from benchmarks.table import print_table
+from trustscale_server.calibration.fit import FIT_DIGITS
+from trustscale_server.calibration.intake import find_in
+from trustscale_server.calibration.measure import packed
+from trustscale_server.calibration.pairs import load_pair
+from trustscale_server.conformal import fidelity
+from trustscale_server.images.degrade import USUAL, Degradation, Mixture
+from trustscale_server.images.resize import Enlarged
+from trustscale_server.sampling.pipeline import Pipeline
+from trustscale_server.sigma import fitting, texture
+from trustscale_server.sigma.estimators import Accumulator, Fit, IndecisionSettings, shipped
+from trustscale_server.sigma.terms import CELL, FACTS, LEVELS, energy_of
+from trustscale_server.upscalers.base import Source, sample_seeds, witness_of
+from trustscale_server.upscalers.embedded import EmbeddedUpscaler, FaithfulWitness
+from trustscale_server.upscalers.runtime import SHIPPED, PrecisionSetting, ShippedName
 
 ALPHAS = (0.03, 0.05)
 CELLS = 600_000  # as many as one core fits on in two minutes

@@ -19,18 +19,18 @@ import time
 import numpy as np
 import structlog
 
-from app.conformal import indecision
-from app.errors import UpscalerError
-from app.sampling.draw import draw
-from app.telemetry.signals import Metrics
-from app.upscalers.base import Source
-from app.upscalers.probe import pattern
 from benchmarks.table import print_table
 from tests.factories import encoded
 from tests.servers import free_port
 from tests.upscalers.remote.faults import FaultServer, answer
 from tests.upscalers.remote.pictures import decoded, from_uri, resilient, sample, uri
 from tests.upscalers.remote.real import RealServer
+from trustscale_server.errors import UpscalerError
+from trustscale_server.sampling.draw import draw
+from trustscale_server.sigma import estimators
+from trustscale_server.telemetry.signals import Metrics
+from trustscale_server.upscalers.base import Source
+from trustscale_server.upscalers.probe import pattern
 
 M = 8
 MIB = 2**20
@@ -164,7 +164,7 @@ async def fold(count, url):
     source = Source(np.tile(pattern(), (11, 11, 1))[:LARGE, :LARGE].copy())
     if count:
         up = upscaler(url, scale=4, concurrency=M)
-        accumulator = indecision.Accumulator((4 * LARGE, 4 * LARGE))
+        accumulator = estimators.Accumulator((4 * LARGE, 4 * LARGE))
         await draw(
             up, source, range(1, count + 1), on_sample=lambda _, image: accumulator.add(image)
         )

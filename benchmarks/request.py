@@ -20,13 +20,13 @@ import httpx
 import numpy as np
 from PIL import Image
 
-from app.main import create_app
-from app.settings import Settings
-from app.system import usable_cores
-from app.upscalers.embedded import EmbeddedUpscaler, symmetric_sample
-from app.upscalers.runtime import CPU, SHIPPED, has_bf16, load_session
 from benchmarks.table import print_table
 from benchmarks.timing import timed
+from trustscale_server.main import create_app
+from trustscale_server.settings import Settings
+from trustscale_server.system import usable_cores
+from trustscale_server.upscalers.embedded import EmbeddedUpscaler, symmetric_sample
+from trustscale_server.upscalers.runtime import CPU, SHIPPED, has_bf16, load_session
 
 WHOLE, PROCESSORS = "whole request", "the same in processor time"
 PASS, PASS_PROCESSORS = "one float32 pass of SPAN", "the same pass in processor time"

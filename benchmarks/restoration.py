@@ -16,13 +16,13 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from app.calibration.pairs import Pair, load_pair
-from app.conformal import RiskCurve, Staircase, fidelity
-from app.images.degrade import Degradation
-from app.sampling.pipeline import Measurement, Pipeline, measure
-from app.upscalers.base import Source
-from app.upscalers.embedded import EmbeddedUpscaler
 from benchmarks.table import print_table
+from trustscale_server.calibration.pairs import Pair, load_pair
+from trustscale_server.conformal import RiskCurve, Staircase, fidelity
+from trustscale_server.images.degrade import Degradation
+from trustscale_server.sampling.pipeline import Measurement, Pipeline, measure
+from trustscale_server.upscalers.base import Source
+from trustscale_server.upscalers.embedded import EmbeddedUpscaler
 
 MODEL = Path(__file__).parents[1] / "examples" / "restoration" / "dncnn-tiny.onnx"
 DAMAGES = {"JPEG 30": Degradation(jpeg=30), "noise 15": Degradation(noise=15)}

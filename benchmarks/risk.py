@@ -32,24 +32,24 @@ from PIL import Image, ImageChops, ImageFilter
 from PIL.Image import Resampling
 from skimage.restoration import denoise_nl_means, denoise_tv_chambolle
 
-from app.calibration import file
-from app.calibration.active import shipped_calibration
-from app.calibration.config import CalibrationConfig
-from app.calibration.intake import find_in
-from app.calibration.measure import packed
-from app.calibration.record import Calibration
-from app.conformal import Staircase, fidelity
-from app.images.compression import Compression
-from app.images.decode import PAIR_LIMITS, decode
-from app.images.degrade import crop_to_multiple
-from app.images.facts import UPLOAD, Facts, look_at
-from app.sampling.pipeline import TRUST_LAYER_VERSION, Pipeline, measure
-from app.serving.promise import Subject
-from app.upscalers.base import RGB, Source
-from app.upscalers.embedded import EmbeddedUpscaler, FaithfulWitness
-from app.upscalers.runtime import SHIPPED
 from benchmarks.ship import under_which
 from benchmarks.table import print_table
+from trustscale_server.calibration import file
+from trustscale_server.calibration.active import shipped_calibration
+from trustscale_server.calibration.config import CalibrationConfig
+from trustscale_server.calibration.intake import find_in
+from trustscale_server.calibration.measure import packed
+from trustscale_server.calibration.record import Calibration
+from trustscale_server.conformal import Staircase, fidelity
+from trustscale_server.images.compression import Compression
+from trustscale_server.images.decode import PAIR_LIMITS, decode
+from trustscale_server.images.degrade import crop_to_multiple
+from trustscale_server.images.facts import UPLOAD, Facts, look_at
+from trustscale_server.sampling.pipeline import TRUST_LAYER_VERSION, Pipeline, measure
+from trustscale_server.serving.promise import Subject
+from trustscale_server.upscalers.base import RGB, Source
+from trustscale_server.upscalers.embedded import EmbeddedUpscaler, FaithfulWitness
+from trustscale_server.upscalers.runtime import SHIPPED
 
 ALPHAS = (0.025, 0.05, 0.075, 0.1, 0.15)
 JUDGED = (0.05, 0.1)  # where a row is called broken

@@ -22,19 +22,19 @@ from datetime import datetime
 from pathlib import Path
 from tempfile import gettempdir
 
-from app.calibration import file
-from app.calibration.active import shipped_calibration
-from app.calibration.config import CalibrationConfig
-from app.calibration.fit import seen_by
-from app.calibration.manifest import MeasuredPair, Provenance
-from app.calibration.measure import pack, reduce_pair, unpack
-from app.calibration.pairs import FITTED_ON, Pair, load_pair
-from app.calibration.record import Calibration
-from app.images.degrade import USUAL
-from app.images.facts import Facts, classify
-from app.sampling.pipeline import Pipeline, measure
-from app.upscalers.base import Source, settings_of
-from app.upscalers.embedded import EmbeddedUpscaler, FaithfulWitness
+from trustscale_server.calibration import file
+from trustscale_server.calibration.active import shipped_calibration
+from trustscale_server.calibration.config import CalibrationConfig
+from trustscale_server.calibration.fit import seen_by
+from trustscale_server.calibration.manifest import MeasuredPair, Provenance
+from trustscale_server.calibration.measure import pack, reduce_pair, unpack
+from trustscale_server.calibration.pairs import FITTED_ON, Pair, load_pair
+from trustscale_server.calibration.record import Calibration
+from trustscale_server.images.degrade import USUAL
+from trustscale_server.images.facts import Facts, classify
+from trustscale_server.sampling.pipeline import Pipeline, measure
+from trustscale_server.upscalers.base import Source, settings_of
+from trustscale_server.upscalers.embedded import EmbeddedUpscaler, FaithfulWitness
 
 SHIPPED = Path("app/calibration/shipped")
 MORE = "lossless"  # the way of making X that all photographs go through

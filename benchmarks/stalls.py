@@ -24,11 +24,11 @@ import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from app.stores.base import JobState, JobStatus
 from benchmarks.crash import Bench
 from benchmarks.table import print_table
 from tests.jobs.work import new_job, starts
 from tests.servers import RedisServer
+from trustscale_server.stores.base import JobState, JobStatus
 
 STALLS, STALL_S, LONG_PAIR_S = 8, 6.0, 60.0
 UPSCALES, CALIBRATIONS, PAIRS, WORK_S = 24, 3, 12, 1.0

@@ -19,13 +19,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from app.conformal import RiskCurve, Staircase, fidelity, fitting
-from app.conformal.indecision import Accumulator, IndecisionSettings
-from app.images.degrade import Degradation, degrade
-from app.images.resize import Enlarged
-from app.upscalers.base import GROUP_ORDER, Source
-from app.upscalers.embedded import EmbeddedUpscaler, FaithfulWitness
 from benchmarks.table import print_table
+from trustscale_server.conformal import RiskCurve, Staircase, fidelity
+from trustscale_server.images.degrade import Degradation, degrade
+from trustscale_server.images.resize import Enlarged
+from trustscale_server.sigma import fitting
+from trustscale_server.sigma.estimators import Accumulator, IndecisionSettings
+from trustscale_server.upscalers.base import GROUP_ORDER, Source
+from trustscale_server.upscalers.embedded import EmbeddedUpscaler, FaithfulWitness
 
 ALPHAS = (0.05, 0.075, 0.1, 0.15)
 BOUND = 0.5  # errors are counted up to it

@@ -30,19 +30,19 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from app.calibration.config import CalibrationConfig, shares, usual_share
-from app.calibration.fit import Photograph, fit, fit_sample
-from app.calibration.intake import find_in
-from app.calibration.pairs import Pair, load_pair
-from app.conformal import Staircase, reader
-from app.images.decode import PAIR_LIMITS, decode
-from app.images.degrade import Degradation
-from app.images.encode import png_rgb
-from app.sampling.pipeline import Pipeline, measure, measured_again
-from app.upscalers.base import RGB, Source
-from app.upscalers.embedded import EmbeddedUpscaler, FaithfulWitness
-from app.upscalers.runtime import SHIPPED
 from benchmarks.table import print_table
+from trustscale_server.calibration.config import CalibrationConfig, shares, usual_share
+from trustscale_server.calibration.fit import Photograph, fit, fit_sample
+from trustscale_server.calibration.intake import find_in
+from trustscale_server.calibration.pairs import Pair, load_pair
+from trustscale_server.conformal import Staircase, reader
+from trustscale_server.images.decode import PAIR_LIMITS, decode
+from trustscale_server.images.degrade import Degradation
+from trustscale_server.images.encode import png_rgb
+from trustscale_server.sampling.pipeline import Pipeline, measure, measured_again
+from trustscale_server.upscalers.base import RGB, Source
+from trustscale_server.upscalers.embedded import EmbeddedUpscaler, FaithfulWitness
+from trustscale_server.upscalers.runtime import SHIPPED
 
 T = TypeVar("T")
 Drawn: TypeAlias = tuple[str, tuple[int, ...], tuple[int, ...]]

@@ -17,9 +17,10 @@ import numpy as np
 from scipy import ndimage
 from skimage.color import rgb2lab
 
-from app.conformal import RiskCurve, Staircase, indecision
 from benchmarks.table import print_table
 from benchmarks.timing import timed
+from trustscale_server.conformal import RiskCurve, Staircase
+from trustscale_server.sigma import estimators
 
 SIDE = 2048
 ROUNDS = 5
@@ -122,7 +123,7 @@ def straightforward(stack: list[np.ndarray], curve: RiskCurve) -> tuple[np.ndarr
 
 
 def ours(stack: list[np.ndarray], curve: RiskCurve) -> tuple[np.ndarray, ...]:
-    accumulator = indecision.Accumulator(stack[0].shape)
+    accumulator = estimators.Accumulator(stack[0].shape)
     for sample in stack:
         accumulator.add(sample)
     sigma = accumulator.result()

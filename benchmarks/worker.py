@@ -29,20 +29,20 @@ import torch
 import uvicorn
 from numpy.typing import NDArray
 
-from app.conformal.indecision import Accumulator
-from app.sampling.pipeline import Pipeline, measure
-from app.upscalers.base import Source
-from app.upscalers.registry import WorkerConfig, build_upscaler
-from app.upscalers.tensors import HEADER_LENGTH, encode
 from benchmarks.table import print_table
 from tests.workers.diffusion.tiny import ldm, saved, upscale
-from workers.models.diffusion.engine import DiffusionEngine
-from workers.models.engine import DeviceMemory, Engine, SampleRequest
-from workers.models.sinsr.config import SinSRConfig
-from workers.models.sinsr.engine import SinSREngine
-from workers.models.sinsr.model import SinSR
-from workers.service import create_app, fold
-from workers.settings import EngineSpec
+from trustscale_server.sampling.pipeline import Pipeline, measure
+from trustscale_server.sigma.estimators import Accumulator
+from trustscale_server.upscalers.base import Source
+from trustscale_server.upscalers.registry import WorkerConfig, build_upscaler
+from trustscale_server.upscalers.tensors import HEADER_LENGTH, encode
+from trustscale_worker.models.diffusion.engine import DiffusionEngine
+from trustscale_worker.models.engine import DeviceMemory, Engine, SampleRequest
+from trustscale_worker.models.sinsr.config import SinSRConfig
+from trustscale_worker.models.sinsr.engine import SinSREngine
+from trustscale_worker.models.sinsr.model import SinSR
+from trustscale_worker.service import create_app, fold
+from trustscale_worker.settings import EngineSpec
 
 SAMPLES = 8
 

@@ -26,7 +26,13 @@ def main() -> int:
         for model in MODELS:
             done = subprocess.run(
                 [
-                    *(sys.executable, "-m", "app", "upscale", str(HERE / f"{PHOTO}.png")),
+                    *(
+                        sys.executable,
+                        "-m",
+                        "trustscale_server",
+                        "upscale",
+                        str(HERE / f"{PHOTO}.png"),
+                    ),
                     *("--out", str(OUT / model), "--seed", "1", "--alpha", "0.05"),
                     *("--upscaler", model, "--overwrite", "--overlay", "--trust"),
                 ],

@@ -64,7 +64,15 @@ def main() -> int:
 def answers_to(folder: Path) -> dict[str, dict[str, Any]]:
     """The documents by name; their files are in `out`."""
     command = [
-        *(sys.executable, "-m", "app", "upscale", str(folder), "--out", str(folder / "out")),
+        *(
+            sys.executable,
+            "-m",
+            "trustscale_server",
+            "upscale",
+            str(folder),
+            "--out",
+            str(folder / "out"),
+        ),
         *(
             "--upscaler",
             "realesr-x4",

@@ -8,9 +8,9 @@ import redis
 import structlog
 from hypothesis import settings
 
-from app.stores.base import open_stores
 from tests.missing import needed
 from tests.servers import RedisServer, S3Server
+from trustscale_server.stores.base import open_stores
 
 
 @pytest.hookimpl(trylast=True)

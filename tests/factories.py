@@ -7,14 +7,14 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
-from app.calibration.manifest import MeasuredPair
-from app.calibration.measure import reduce_pair
-from app.calibration.pairs import load_pair
-from app.calibration.record import Calibration
-from app.conformal import Staircase
-from app.images.encode import png_rgb
-from app.sampling.pipeline import Pipeline, measure
-from app.upscalers.base import Source
+from trustscale_server.calibration.manifest import MeasuredPair
+from trustscale_server.calibration.measure import reduce_pair
+from trustscale_server.calibration.pairs import load_pair
+from trustscale_server.calibration.record import Calibration
+from trustscale_server.conformal import Staircase
+from trustscale_server.images.encode import png_rgb
+from trustscale_server.sampling.pipeline import Pipeline, measure
+from trustscale_server.upscalers.base import Source
 
 
 def photo(seed=0, height=24, width=32):

@@ -4,7 +4,7 @@ import asyncio
 
 import numpy as np
 
-from app.upscalers.base import Capabilities
+from trustscale_server.upscalers.base import Capabilities
 
 
 class FakeWitness:

@@ -15,8 +15,8 @@ from starlette.applications import Starlette
 from starlette.responses import Response
 from starlette.routing import Route
 
-from app.telemetry.signals import recording
 from tests.live import serving
+from trustscale_server.telemetry.signals import recording
 
 
 class Spans:

@@ -7,26 +7,26 @@ from pathlib import Path
 import numpy as np
 from grimp import build_graph
 
-from app.conformal.fidelity import METRICS, Metric
-from app.conformal.indecision import ESTIMATORS, Estimator
-from app.main import create_app
-from app.settings import Settings
 from tests.api.admin import Admin, truth_files
 from tests.api.conftest import *  # noqa: F403 - its gateways
 from tests.api.gateway import ADMIN_KEY, post
 from tests.servers import ran
+from trustscale_server.conformal.fidelity import METRICS, Metric
+from trustscale_server.main import create_app
+from trustscale_server.settings import Settings
+from trustscale_server.sigma.estimators import ESTIMATORS, Estimator
 
 ROOT = Path(__file__).parent.parent
 MODULES = sorted([*ROOT.glob("app/**/*.py"), *ROOT.glob("workers/**/*.py")])
 
 
 def test_the_conformal_core_is_pure():
-    """app.conformal imports numpy, scipy, the standard library's pure parts, and itself.
+    """The core imports numpy, scipy, the standard library's pure parts, and itself.
 
     A text reader is a function of arrays, too.
     """
     graph = build_graph("app", include_external_packages=True, cache_dir=None)
-    core = graph.find_descendants("app.conformal") | {"app.conformal"}
+    core = graph.find_descendants("trustscale_server.conformal") | {"trustscale_server.conformal"}
     outside = set().union(*map(graph.find_modules_directly_imported_by, core)) - core
     impure = {"os", "io", "pathlib", "time", "datetime", "socket", "asyncio", "threading"}
     assert outside <= {"numpy", "scipy", "skimage", "rapidocr"} | sys.stdlib_module_names - impure

@@ -4,11 +4,11 @@ import os
 
 import pytest
 
-from app.cli.serve import effective
-from app.config_errors import did_you_mean
-from app.config_sources import read_secret_files
-from app.errors import ConfigError
-from app.settings import Settings, load_settings, unknown_variables
+from trustscale_server.cli.serve import effective
+from trustscale_server.config_errors import did_you_mean
+from trustscale_server.config_sources import read_secret_files
+from trustscale_server.errors import ConfigError
+from trustscale_server.settings import Settings, load_settings, unknown_variables
 
 COG = {"name": "mine", "kind": "cog", "url": "http://127.0.0.1:5000", "scale": 4}
 

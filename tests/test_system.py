@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import pytest
 
-from app.system import memory_limit, shielded
+from trustscale_server.system import memory_limit, shielded
 
 GIB = 2**30
 

@@ -1,6 +1,6 @@
 """`python -m workers`: the worker's commands alone."""
 
-from workers.cli import main
+from trustscale_worker.cli import main
 
 if __name__ == "__main__":
     main()

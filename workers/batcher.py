@@ -19,9 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-from app.upscalers.base import RGB
-from workers.errors import Busy, ClientGone, ModelFailed, WorkerError
-from workers.models.engine import DeviceMemory, Engine, SampleRequest
+from trustscale_server.upscalers.base import RGB
+from trustscale_worker.errors import Busy, ClientGone, ModelFailed, WorkerError
+from trustscale_worker.models.engine import DeviceMemory, Engine, SampleRequest
 
 # Weight of the newest call in the mean of seconds per sample, which estimates Retry-After.
 NEWEST = 0.3

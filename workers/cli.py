@@ -12,11 +12,11 @@ from typing import Annotated, Any
 
 import typer
 
-from app.config_sources import CONFIG_VARIABLE, with_options
-from app.errors import TrustscaleError
-from workers.errors import ConfigError, WeightsError, WorkerError
-from workers.files import file_sha256, identify, known_models, read_settings
-from workers.settings import EngineSpec, WorkerSettings
+from trustscale_server.config_sources import CONFIG_VARIABLE, with_options
+from trustscale_server.errors import TrustscaleError
+from trustscale_worker.errors import ConfigError, WeightsError, WorkerError
+from trustscale_worker.files import file_sha256, identify, known_models, read_settings
+from trustscale_worker.settings import EngineSpec, WorkerSettings
 
 # Exit codes: a wrong argument, or an unusable file.
 USAGE, FAILURE = 2, 1
@@ -69,9 +69,9 @@ def worker(
 
         import uvicorn  # noqa: PLC0415
 
-        from app.telemetry.signals import exporting  # noqa: PLC0415
-        from workers.models.engine import load_engine  # noqa: PLC0415
-        from workers.service import create_app  # noqa: PLC0415
+        from trustscale_server.telemetry.signals import exporting  # noqa: PLC0415
+        from trustscale_worker.models.engine import load_engine  # noqa: PLC0415
+        from trustscale_worker.service import create_app  # noqa: PLC0415
 
         spec = EngineSpec(**engine)
         loaded = load_engine(spec)
@@ -111,8 +111,8 @@ def export(
 ) -> None:
     """Write what Triton, KServe or Ray Serve needs to serve a model by our engine."""
     with _one_line_errors():
-        from workers import export as exporting  # noqa: PLC0415
-        from workers.models.engine import ENGINES  # noqa: PLC0415
+        from trustscale_worker import export as exporting  # noqa: PLC0415
+        from trustscale_worker.models.engine import ENGINES  # noqa: PLC0415
 
         model, name = engine.pop("model"), engine.pop("name")
         if model not in ENGINES:
@@ -166,7 +166,7 @@ def convert(
 ) -> None:
     """Write a checkpoint's tensors as safetensors, which cannot hold code."""
     with _one_line_errors():
-        from workers import weights  # noqa: PLC0415
+        from trustscale_worker import weights  # noqa: PLC0415
 
         if source.is_dir() and target is not None:
             raise ConfigError("a folder is converted in place: name no target")
@@ -221,7 +221,7 @@ def import_(
 ) -> None:
     """Make an embedded upscaler of a model file, checked against the original."""
     with _one_line_errors("import"):
-        from workers.importing.importer import import_model, picture_of  # noqa: PLC0415
+        from trustscale_worker.importing.importer import import_model, picture_of  # noqa: PLC0415
 
         found = import_model(
             source,
@@ -253,7 +253,7 @@ def verify(
         if folder is not None:
             _identify(folder, as_json=as_json)
             return
-        from workers.models.engine import load_engine  # noqa: PLC0415
+        from trustscale_worker.models.engine import load_engine  # noqa: PLC0415
 
         spec = EngineSpec(**engine)
         given = [path for path in (spec.weights, spec.autoencoder) if path and path.is_file()]

@@ -8,14 +8,14 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-from workers.errors import ConfigError, WorkerError
-from workers.models.engine import SampleRequest, load_engine
-from workers.settings import EngineSpec
+from trustscale_worker.errors import ConfigError, WorkerError
+from trustscale_worker.models.engine import SampleRequest, load_engine
+from trustscale_worker.settings import EngineSpec
 
 _MODEL_PY = '''\
 """Triton's Python backend looks for this class here; trustscale has it."""
 
-from workers.export import TritonPythonModel
+from trustscale_worker.export import TritonPythonModel
 
 __all__ = ["TritonPythonModel"]
 '''
@@ -97,7 +97,7 @@ def ray_application(settings: Mapping[str, str]) -> Any:
     spec = EngineSpec.of(settings)
 
     def replica() -> Any:
-        from workers.service import create_app  # noqa: PLC0415 - Triton's backend does without
+        from trustscale_worker.service import create_app  # noqa: PLC0415 - Triton's backend does without
 
         return create_app(load_engine(spec))
 
@@ -105,7 +105,7 @@ def ray_application(settings: Mapping[str, str]) -> Any:
 
 
 def _filled(template: str, **values: object) -> str:
-    text = resources.files("workers").joinpath("templates", template).read_text("utf-8")
+    text = resources.files(__package__).joinpath("templates", template).read_text("utf-8")
     return Template(text).substitute(values)
 
 

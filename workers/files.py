@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from app.config_errors import mistakes
-from workers.errors import ConfigError, WeightsError
+from trustscale_server.config_errors import mistakes
+from trustscale_worker.errors import ConfigError, WeightsError
 
 Settings = TypeVar("Settings", bound=BaseModel)
 
@@ -100,7 +100,7 @@ class Found(BaseModel):
 
 def known_models() -> dict[str, KnownModel]:
     """All known models by name."""
-    text = resources.files("workers").joinpath("known.toml").read_text("utf-8")
+    text = resources.files(__package__).joinpath("known.toml").read_text("utf-8")
     return {name: KnownModel.model_validate(row) for name, row in tomllib.loads(text).items()}
 
 

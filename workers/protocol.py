@@ -7,14 +7,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from app.errors import BadInput, ImageTooLarge
-from app.images.decode import Limits
-from app.images.decode import decode as decode_image
-from app.images.decoders import in_decoder
-from app.upscalers.base import RGB
-from app.upscalers.tensors import Malformed, Tensor, decode, items, members, refuse_shared_memory
-from workers.errors import InputError, TooLarge
-from workers.settings import WorkerSettings
+from trustscale_server.errors import BadInput, ImageTooLarge
+from trustscale_server.images.decode import Limits
+from trustscale_server.images.decode import decode as decode_image
+from trustscale_server.images.sandbox import in_decoder
+from trustscale_server.upscalers.base import RGB
+from trustscale_server.upscalers.tensors import (
+    Malformed,
+    Tensor,
+    decode,
+    items,
+    members,
+    refuse_shared_memory,
+)
+from trustscale_worker.errors import InputError, TooLarge
+from trustscale_worker.settings import WorkerSettings
 
 OUTPUTS = ("samples", "folded")
 _INPUTS: Mapping[str, tuple[str, ...]] = {

@@ -17,15 +17,15 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from app import __version__
-from app.conformal.lab import XYZ_FIELD, XYZ_WIDTH, Pixels, lab_tables
-from app.conformal.moments import MOMENTS_VERSION, UNIT, Moments, Spread, mean_image
-from app.system import usable_cores
-from app.telemetry.signals import span
-from app.upscalers.base import RGB
-from app.upscalers.tensors import HEADER_LENGTH, Part, encode
-from workers.batcher import Batcher, WorkerMetrics
-from workers.errors import (
+from trustscale_server import __version__
+from trustscale_server.conformal.lab import XYZ_FIELD, XYZ_WIDTH, Pixels, lab_tables
+from trustscale_server.sigma.moments import MOMENTS_VERSION, UNIT, Moments, Spread, mean_image
+from trustscale_server.system import usable_cores
+from trustscale_server.telemetry.signals import span
+from trustscale_server.upscalers.base import RGB
+from trustscale_server.upscalers.tensors import HEADER_LENGTH, Part, encode
+from trustscale_worker.batcher import Batcher, WorkerMetrics
+from trustscale_worker.errors import (
     Busy,
     ClientGone,
     InputError,
@@ -34,9 +34,9 @@ from workers.errors import (
     UnknownModel,
     WorkerError,
 )
-from workers.models.engine import Engine
-from workers.protocol import InferRequest, parse_request
-from workers.settings import WorkerSettings
+from trustscale_worker.models.engine import Engine
+from trustscale_worker.protocol import InferRequest, parse_request
+from trustscale_worker.settings import WorkerSettings
 
 SERVER = "trustscale-worker"
 

@@ -13,7 +13,7 @@ import safetensors
 import safetensors.torch
 import torch
 
-from workers.errors import WeightsError
+from trustscale_worker.errors import WeightsError
 
 # Entries in which training scripts put the weights.
 WRAPPERS = ("state_dict", "params_ema", "params", "params-ema", "model")

@@ -14,24 +14,24 @@ from fastapi import Depends, File, Form, Query, Request, UploadFile
 from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from app.api.clients import IdempotencyKey, StoredResponse
-from app.api.deps import AdminDep, State, StateDep, admin_router, check_fields
-from app.api.documents import CalibrationDetail, detail
-from app.api.jobs import JobOut, Webhook, accepted
-from app.api.openapi import CONFIG, body_of
-from app.api.problems import problem_responses
-from app.calibration import file
-from app.calibration.admin import Plan
-from app.calibration.archive import ArchiveLimits, archive_files
-from app.calibration.config import CalibrationConfig
-from app.calibration.guarantee import AnyGuarantee
-from app.calibration.insight import Item
-from app.calibration.layout import NamedFile, Naming, Role, arrange, placed
-from app.config_errors import field_names, reason, together
-from app.conformal.fidelity import METRICS, FidelitySettings, Unit
-from app.conformal.indecision import ESTIMATORS
-from app.errors import BadRequest, ImageTooLarge
-from app.images.degrade import USUAL
+from trustscale_server.api.clients import IdempotencyKey, StoredResponse
+from trustscale_server.api.deps import AdminDep, State, StateDep, admin_router, check_fields
+from trustscale_server.api.documents import CalibrationDetail, detail
+from trustscale_server.api.jobs import JobOut, Webhook, accepted
+from trustscale_server.api.openapi import CONFIG, body_of
+from trustscale_server.api.problems import problem_responses
+from trustscale_server.calibration import file
+from trustscale_server.calibration.admin import Plan
+from trustscale_server.calibration.archive import ArchiveLimits, archive_files
+from trustscale_server.calibration.config import CalibrationConfig
+from trustscale_server.calibration.guarantee import AnyGuarantee
+from trustscale_server.calibration.insight import Item
+from trustscale_server.calibration.layout import NamedFile, Naming, Role, arrange, placed
+from trustscale_server.config_errors import field_names, reason, together
+from trustscale_server.conformal.fidelity import METRICS, FidelitySettings, Unit
+from trustscale_server.errors import BadRequest, ImageTooLarge
+from trustscale_server.images.degrade import USUAL
+from trustscale_server.sigma.estimators import ESTIMATORS
 
 MAX_ARCHIVE_BYTES: Final = 64 * 1024**3
 MAX_FILE_BYTES: Final = 256 * 1024 * 1024

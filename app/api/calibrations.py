@@ -12,9 +12,9 @@ from fastapi import Body, File, Header, Query, Request, UploadFile
 from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.api.calibrate import FORCE, MAX_ARCHIVE_BYTES, MAX_FILE_BYTES
-from app.api.deps import AdminDep, StateDep, admin_router
-from app.api.documents import (
+from trustscale_server.api.calibrate import FORCE, MAX_ARCHIVE_BYTES, MAX_FILE_BYTES
+from trustscale_server.api.deps import AdminDep, StateDep, admin_router
+from trustscale_server.api.documents import (
     Activation,
     CalibrationDetail,
     CalibrationRow,
@@ -26,15 +26,15 @@ from app.api.documents import (
     activation_of,
     detail,
 )
-from app.api.jobs import JobOut, accepted
-from app.api.openapi import body_of, file_response
-from app.api.problems import problem_responses
-from app.calibration import file, labels, pictures
-from app.calibration.archive import ArchiveLimits, archive_files
-from app.calibration.insight import Backtest, coarser, expected, leaked
-from app.calibration.labels import WaitingPair
-from app.errors import BadRequest, NotFound
-from app.stores.base import JobStatus
+from trustscale_server.api.jobs import JobOut, accepted
+from trustscale_server.api.openapi import body_of, file_response
+from trustscale_server.api.problems import problem_responses
+from trustscale_server.calibration import file, labels, pictures
+from trustscale_server.calibration.archive import ArchiveLimits, archive_files
+from trustscale_server.calibration.insight import Backtest, coarser, expected, leaked
+from trustscale_server.calibration.labels import WaitingPair
+from trustscale_server.errors import BadRequest, NotFound
+from trustscale_server.stores.base import JobStatus
 
 _ROWS_AT_ONCE = 5000
 

@@ -25,7 +25,7 @@ from urllib.parse import urlsplit
 from fastapi import Request
 from fastapi.responses import Response
 
-from app.errors import RateLimited
+from trustscale_server.errors import RateLimited
 
 if TYPE_CHECKING:
     from limits import RateLimitItemPerMinute
@@ -45,9 +45,9 @@ from typing import Annotated, BinaryIO, Final, NamedTuple
 
 from fastapi import Header
 
-from app.errors import BadRequest, NotFound
-from app.stores.base import ClaimStore, StoreUnavailable
-from app.system import beside
+from trustscale_server.errors import BadRequest, NotFound
+from trustscale_server.stores.base import ClaimStore, StoreUnavailable
+from trustscale_server.system import beside
 
 Value = TypeVar("Value")
 Unit = Literal["requests", "pixels"]
@@ -98,7 +98,7 @@ class ClientLimits:
         item = self._items.get(unit)
         if item is None or self._limiter is None:
             return
-        from app.stores.redis import redis_errors
+        from trustscale_server.stores.redis import redis_errors
 
         async with redis_errors():
             # A refused hit would count, so it is tested first.
@@ -138,7 +138,7 @@ async def open_limits(
         return
     from redis.asyncio import ConnectionPool
 
-    from app.stores.redis import ANSWER_TIMEOUT_S, PREFIX, retry
+    from trustscale_server.stores.redis import ANSWER_TIMEOUT_S, PREFIX, retry
 
     pool = ConnectionPool.from_url(
         store,

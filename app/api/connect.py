@@ -6,12 +6,12 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
-from app.api.deps import AdminDep, StateDep, admin_router
-from app.errors import BadRequest
-from app.images.degrade import USUAL
-from app.sampling.pipeline import DEFAULT_SAMPLES
-from app.upscalers.connect import ConnectRequest, attempt, config_of, look
-from app.upscalers.entries import table
+from trustscale_server.api.deps import AdminDep, StateDep, admin_router
+from trustscale_server.errors import BadRequest
+from trustscale_server.images.degrade import USUAL
+from trustscale_server.sampling.pipeline import DEFAULT_SAMPLES
+from trustscale_server.upscalers.connect import ConnectRequest, attempt, config_of, look
+from trustscale_server.upscalers.entries import table
 
 router = admin_router("upscalers", "bad-request", "upscaler-unavailable", "upscaler-failed")
 

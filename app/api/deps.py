@@ -25,13 +25,13 @@ from starlette.datastructures import FormData
 from starlette.exceptions import HTTPException
 from starlette.types import Message
 
-from app.api.clients import ClientLimits, IdempotencyKeys, client_name
-from app.api.middleware import note
-from app.api.problems import problem_responses
-from app.assembly import Parts
-from app.config_errors import did_you_mean, together
-from app.config_sources import named_key
-from app.errors import (
+from trustscale_server.api.clients import ClientLimits, IdempotencyKeys, client_name
+from trustscale_server.api.middleware import note
+from trustscale_server.api.problems import problem_responses
+from trustscale_server.assembly import Parts
+from trustscale_server.config_errors import did_you_mean, together
+from trustscale_server.config_sources import named_key
+from trustscale_server.errors import (
     BadRequest,
     ConfigError,
     Forbidden,
@@ -40,11 +40,11 @@ from app.errors import (
     UpscalerUnavailable,
     shortened,
 )
-from app.stores.files import PRIVATE, create_file
-from app.system import Room, current_client
-from app.telemetry.signals import Metrics
-from app.upscalers.base import Upscaler
-from app.watch.truth import MAX_TRUTH_BYTES
+from trustscale_server.monitoring.truth import MAX_TRUTH_BYTES
+from trustscale_server.stores.files import PRIVATE, create_file
+from trustscale_server.system import Room, current_client
+from trustscale_server.telemetry.signals import Metrics
+from trustscale_server.upscalers.base import Upscaler
 
 _KEY_BYTES: Final = 32
 _KEY_LENGTH: Final = 43  # characters of so many bytes in base64

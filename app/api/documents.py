@@ -10,12 +10,12 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.api.jobs import JobOut
-from app.assembly import Parts
-from app.calibration import pictures
-from app.calibration.active import Changes, covered_classes
-from app.calibration.guarantee import GuaranteeKind
-from app.calibration.insight import (
+from trustscale_server.api.jobs import JobOut
+from trustscale_server.assembly import Parts
+from trustscale_server.calibration import pictures
+from trustscale_server.calibration.active import Changes, covered_classes
+from trustscale_server.calibration.guarantee import GuaranteeKind
+from trustscale_server.calibration.insight import (
     CalibratedClass,
     Group,
     Item,
@@ -24,13 +24,13 @@ from app.calibration.insight import (
     groups_of,
     thresholds,
 )
-from app.calibration.manifest import PairInfo, Provenance
-from app.calibration.record import Calibration
-from app.errors import BadCalibration, NoCalibration, NotFound, UpscalerUnavailable
-from app.images.degrade import MadeBy
-from app.sampling.pipeline import Pipeline, differences
-from app.stores import base
-from app.stores.base import CalibrationHead, JobState, JobStatus
+from trustscale_server.calibration.manifest import PairInfo, Provenance
+from trustscale_server.calibration.record import Calibration
+from trustscale_server.errors import BadCalibration, NoCalibration, NotFound, UpscalerUnavailable
+from trustscale_server.images.degrade import MadeBy
+from trustscale_server.sampling.pipeline import Pipeline, differences
+from trustscale_server.stores import base
+from trustscale_server.stores.base import CalibrationHead, JobState, JobStatus
 
 
 class CalibrationRow(CalibrationHead):

@@ -8,7 +8,7 @@ from typing import IO, Final
 from fastapi.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from app.stores.files import size_of
+from trustscale_server.stores.files import size_of
 
 _PART: Final = 2**20
 

@@ -18,18 +18,18 @@ from fastapi.responses import PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel
 
-from app.api.deps import State, StateDep
-from app.api.documents import Difference
-from app.assembly import Parts
-from app.calibration.record import Calibration
-from app.errors import BadCalibration, NotFound, TrustscaleError, UpscalerUnavailable
-from app.sampling.pipeline import differences
-from app.stores.base import JobKind, JobStatus, StoreUnavailable
-from app.system import Slots
-from app.telemetry.signals import Metrics
-from app.upscalers.base import Upscaler
-from app.upscalers.resilience import HealthFacts
-from app.watch.state import MonitorState
+from trustscale_server.api.deps import State, StateDep
+from trustscale_server.api.documents import Difference
+from trustscale_server.assembly import Parts
+from trustscale_server.calibration.record import Calibration
+from trustscale_server.errors import BadCalibration, NotFound, TrustscaleError, UpscalerUnavailable
+from trustscale_server.monitoring.state import MonitorState
+from trustscale_server.sampling.pipeline import differences
+from trustscale_server.stores.base import JobKind, JobStatus, StoreUnavailable
+from trustscale_server.system import Slots
+from trustscale_server.telemetry.signals import Metrics
+from trustscale_server.upscalers.base import Upscaler
+from trustscale_server.upscalers.resilience import HealthFacts
 
 _LN10: Final = math.log(10)
 

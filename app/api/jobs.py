@@ -13,12 +13,12 @@ from fastapi.responses import JSONResponse, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import BaseModel, Field
 
-from app.api.deps import AdminDep, ClientDep, ClientRoute, State, StateDep
-from app.api.openapi import file_response
-from app.api.problems import Problem, problem_responses
-from app.errors import NotFound
-from app.serving.job import DRAFT
-from app.stores.base import JobKind, JobState, JobStatus, Progress
+from trustscale_server.api.deps import AdminDep, ClientDep, ClientRoute, State, StateDep
+from trustscale_server.api.openapi import file_response
+from trustscale_server.api.problems import Problem, problem_responses
+from trustscale_server.errors import NotFound
+from trustscale_server.serving.job import DRAFT
+from trustscale_server.stores.base import JobKind, JobState, JobStatus, Progress
 
 Webhook = Annotated[
     str | None,

@@ -14,10 +14,10 @@ from opentelemetry.trace import INVALID_SPAN, Span
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.api.openapi import PAGE_POLICY
-from app.api.problems import SCOPE_KEY, problem_response
-from app.problems import body_too_large, problem
-from app.telemetry.signals import Metrics, fail, span
+from trustscale_server.api.openapi import PAGE_POLICY
+from trustscale_server.api.problems import SCOPE_KEY, problem_response
+from trustscale_server.problems import body_too_large, problem
+from trustscale_server.telemetry.signals import Metrics, fail, span
 
 _SAFE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 

@@ -10,14 +10,19 @@ from typing import Annotated, Any, Final
 
 from fastapi import Header, Query, Response
 
-from app.api.deps import AdminDep, State, StateDep, admin_router
-from app.api.problems import problem_responses
-from app.errors import NoCalibration, UpscalerUnavailable
-from app.sampling.pipeline import differences
-from app.stores.base import AuditEntry
-from app.stores.usage import Use
-from app.upscalers.base import Upscaler, named
-from app.watch.report import MonitorReport, UpscalerReport, report_of, uncalibrated
+from trustscale_server.api.deps import AdminDep, State, StateDep, admin_router
+from trustscale_server.api.problems import problem_responses
+from trustscale_server.errors import NoCalibration, UpscalerUnavailable
+from trustscale_server.monitoring.report import (
+    MonitorReport,
+    UpscalerReport,
+    report_of,
+    uncalibrated,
+)
+from trustscale_server.sampling.pipeline import differences
+from trustscale_server.stores.base import AuditEntry
+from trustscale_server.stores.usage import Use
+from trustscale_server.upscalers.base import Upscaler, named
 
 router = admin_router("", "bad-request")
 

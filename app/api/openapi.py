@@ -11,8 +11,8 @@ from fastapi.responses import HTMLResponse, Response
 from fastapi.routing import APIRoute
 from starlette.staticfiles import StaticFiles
 
-from app.calibration.config import CalibrationConfig
-from app.sampling.pipeline import Pipeline
+from trustscale_server.calibration.config import CalibrationConfig
+from trustscale_server.sampling.pipeline import Pipeline
 
 BINARY: Final = {"type": "string", "format": "binary"}
 

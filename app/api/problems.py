@@ -16,10 +16,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from app import errors
-from app.api.clients import Gone, answer_nobody
-from app.config_errors import reason, together
-from app.problems import MEDIA_TYPE, PROBLEMS, body_too_large, problem, problem_of
+from trustscale_server import errors
+from trustscale_server.api.clients import Gone, answer_nobody
+from trustscale_server.config_errors import reason, together
+from trustscale_server.problems import MEDIA_TYPE, PROBLEMS, body_too_large, problem, problem_of
 
 SCOPE_KEY = "trustscale.problem"
 """The key in a request's ASGI scope for the type of problem that answers it."""

@@ -13,15 +13,25 @@ from fastapi import APIRouter, File, Path, Query, Request, UploadFile
 from fastapi.responses import RedirectResponse, Response
 from PIL import Image
 
-from app.api.clients import while_connected
-from app.api.deps import ClientDep, ClientRoute, State, StateDep
-from app.api.files import Sent
-from app.api.openapi import file_response
-from app.api.problems import limited_responses, problem_responses
-from app.errors import BadRequest, Conflict
-from app.images.encode import FORMS, FormName, Pages, picture, png_mask
-from app.images.metadata import metadata_of
-from app.serving.answer import (
+from trustscale_server.api.clients import while_connected
+from trustscale_server.api.deps import ClientDep, ClientRoute, State, StateDep
+from trustscale_server.api.files import Sent
+from trustscale_server.api.openapi import file_response
+from trustscale_server.api.problems import limited_responses, problem_responses
+from trustscale_server.errors import BadRequest, Conflict
+from trustscale_server.images.encode import FORMS, FormName, Pages, picture, png_mask
+from trustscale_server.images.metadata import metadata_of
+from trustscale_server.monitoring.truth import (
+    MAX_TRUTH_BYTES,
+    Score,
+    Served,
+    Truth,
+    counting,
+    footprint_of,
+    read_truth,
+    score,
+)
+from trustscale_server.serving.answer import (
     INPUT,
     MASK,
     REST,
@@ -43,19 +53,9 @@ from app.serving.answer import (
     stored_picture,
     stored_result,
 )
-from app.stores.base import Label
-from app.stores.files import spooled
-from app.system import current_client, shielded
-from app.watch.truth import (
-    MAX_TRUTH_BYTES,
-    Score,
-    Served,
-    Truth,
-    counting,
-    footprint_of,
-    read_truth,
-    score,
-)
+from trustscale_server.stores.base import Label
+from trustscale_server.stores.files import spooled
+from trustscale_server.system import current_client, shielded
 
 router = APIRouter(
     route_class=ClientRoute,

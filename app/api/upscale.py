@@ -24,16 +24,21 @@ from fastapi import APIRouter, File, Form, Header, Request, UploadFile
 from fastapi.responses import Response
 from pydantic import BaseModel, Field
 
-from app.api.clients import IdempotencyKey, StoredResponse, client_digest, while_connected
-from app.api.deps import ClientDep, ClientRoute, State, StateDep
-from app.api.files import Sent
-from app.api.jobs import JobOut, Webhook, accepted, shown
-from app.api.middleware import note
-from app.api.openapi import BINARY
-from app.api.problems import limited_responses, problem_responses
-from app.errors import BadRequest, NoDirectUploads, NotFound, Overloaded
-from app.images.decoders import File as ImageFile
-from app.serving.answer import (
+from trustscale_server.api.clients import (
+    IdempotencyKey,
+    StoredResponse,
+    client_digest,
+    while_connected,
+)
+from trustscale_server.api.deps import ClientDep, ClientRoute, State, StateDep
+from trustscale_server.api.files import Sent
+from trustscale_server.api.jobs import JobOut, Webhook, accepted, shown
+from trustscale_server.api.middleware import note
+from trustscale_server.api.openapi import BINARY
+from trustscale_server.api.problems import limited_responses, problem_responses
+from trustscale_server.errors import BadRequest, NoDirectUploads, NotFound, Overloaded
+from trustscale_server.images.sandbox import File as ImageFile
+from trustscale_server.serving.answer import (
     BELIEVED,
     MASK,
     TRUST,
@@ -44,12 +49,19 @@ from app.serving.answer import (
     image_file,
     stored_picture,
 )
-from app.serving.choose import UpscaleOptions, UpscaleRequest
-from app.serving.job import expected, uploaded_request
-from app.serving.prepare import Admitted
-from app.stores.base import IMAGE, Job, JobStatus, StoreUnavailable, direct_folder, uploads_for
-from app.stores.files import size_of, spooled
-from app.system import current_client
+from trustscale_server.serving.choose import UpscaleOptions, UpscaleRequest
+from trustscale_server.serving.job import expected, uploaded_request
+from trustscale_server.serving.prepare import Admitted
+from trustscale_server.stores.base import (
+    IMAGE,
+    Job,
+    JobStatus,
+    StoreUnavailable,
+    direct_folder,
+    uploads_for,
+)
+from trustscale_server.stores.files import size_of, spooled
+from trustscale_server.system import current_client
 
 router = APIRouter(route_class=ClientRoute, tags=["upscale"])
 

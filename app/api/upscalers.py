@@ -11,20 +11,20 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 from pydantic import BaseModel, Field, TypeAdapter
 
-from app.api.deps import ClientDep, ClientRoute, State, StateDep
-from app.api.documents import (
+from trustscale_server.api.deps import ClientDep, ClientRoute, State, StateDep
+from trustscale_server.api.documents import (
     Answering,
     GuaranteeFacts,
     answering,
 )
-from app.api.problems import problem_responses
-from app.calibration.insight import CalibratedClass, classes_of, tables, thresholds
-from app.calibration.record import Calibration
-from app.conformal.fidelity import Unit
-from app.errors import UpscalerUnavailable
-from app.sampling.pipeline import DEFAULT_SAMPLES
-from app.upscalers.base import Upscaler
-from app.upscalers.runtime import Character
+from trustscale_server.api.problems import problem_responses
+from trustscale_server.calibration.insight import CalibratedClass, classes_of, tables, thresholds
+from trustscale_server.calibration.record import Calibration
+from trustscale_server.conformal.fidelity import Unit
+from trustscale_server.errors import UpscalerUnavailable
+from trustscale_server.sampling.pipeline import DEFAULT_SAMPLES
+from trustscale_server.upscalers.base import Upscaler
+from trustscale_server.upscalers.runtime import Character
 
 router = APIRouter(route_class=ClientRoute, prefix="/v1/upscalers", tags=["upscale"])
 

@@ -18,14 +18,14 @@ from typing import Any, Final, TypeAlias
 import structlog
 from pydantic import BaseModel
 
-from app.calibration import file
-from app.calibration.record import Calibration
-from app.errors import BadCalibration, Conflict, NoCalibration, NotFound
-from app.images.degrade import Mixture
-from app.images.facts import RULES, Facts
-from app.sampling.pipeline import TRUST_LAYER_VERSION, differences
-from app.stores.base import MOST_ACTIVE, Activation, CalibrationStore
-from app.upscalers.base import Upscaler
+from trustscale_server.calibration import file
+from trustscale_server.calibration.record import Calibration
+from trustscale_server.errors import BadCalibration, Conflict, NoCalibration, NotFound
+from trustscale_server.images.degrade import Mixture
+from trustscale_server.images.facts import RULES, Facts
+from trustscale_server.sampling.pipeline import TRUST_LAYER_VERSION, differences
+from trustscale_server.stores.base import MOST_ACTIVE, Activation, CalibrationStore
+from trustscale_server.upscalers.base import Upscaler
 
 EVERY: Final = "*"
 """The class of every upload, where a calibration has no classes."""
@@ -137,7 +137,7 @@ def _codec(name: str) -> str:
 
 log = structlog.get_logger(__name__)
 
-_SHIPPED = resources.files("app.calibration") / "shipped"
+_SHIPPED = resources.files(__package__) / "shipped"
 _KEPT = 2 * MOST_ACTIVE  # parsed calibrations in memory; each takes a few megabytes
 
 

@@ -18,20 +18,20 @@ from typing import Any, Final, NamedTuple
 from PIL import Image
 from pydantic import BaseModel, Field
 
-from app.calibration import file, pictures
-from app.calibration.active import Calibrations, Changes
-from app.calibration.canaries import CanaryStore
-from app.calibration.config import CalibrationConfig, CalibrationRequest
-from app.calibration.guarantee import GuaranteeSettings
-from app.calibration.intake import Files, Keep, alike_in_words, find, take_in
-from app.calibration.labels import Labelling
-from app.calibration.layout import Naming, PairFiles
-from app.calibration.manifest import REMOVED
-from app.calibration.measure import check_measurable, reduce_pair
-from app.calibration.pairs import check_left_out, load_pair
-from app.calibration.record import Calibration
-from app.conformal.fidelity import clips
-from app.errors import (
+from trustscale_server.calibration import file, pictures
+from trustscale_server.calibration.active import Calibrations, Changes
+from trustscale_server.calibration.canaries import CanaryStore
+from trustscale_server.calibration.config import CalibrationConfig, CalibrationRequest
+from trustscale_server.calibration.guarantee import GuaranteeSettings
+from trustscale_server.calibration.intake import Files, Keep, alike_in_words, find, take_in
+from trustscale_server.calibration.labels import Labelling
+from trustscale_server.calibration.layout import Naming, PairFiles
+from trustscale_server.calibration.manifest import REMOVED
+from trustscale_server.calibration.measure import check_measurable, reduce_pair
+from trustscale_server.calibration.pairs import check_left_out, load_pair
+from trustscale_server.calibration.record import Calibration
+from trustscale_server.conformal.fidelity import clips
+from trustscale_server.errors import (
     BadCalibration,
     BadInput,
     BadRequest,
@@ -39,11 +39,19 @@ from app.errors import (
     NotFound,
     UpscalerError,
 )
-from app.jobs.queue import JobQueue
-from app.sampling.draw import PAIRS, Throughput
-from app.sampling.pipeline import Pipeline, guard, identify, measure
-from app.stores.base import Activation, Job, JobState, JobStatus, Stores, few_at_once, uploads_for
-from app.upscalers.base import Source, Upscaler, named
+from trustscale_server.jobs.queue import JobQueue
+from trustscale_server.sampling.draw import PAIRS, Throughput
+from trustscale_server.sampling.pipeline import Pipeline, guard, identify, measure
+from trustscale_server.stores.base import (
+    Activation,
+    Job,
+    JobState,
+    JobStatus,
+    Stores,
+    few_at_once,
+    uploads_for,
+)
+from trustscale_server.upscalers.base import Source, Upscaler, named
 
 _HOUR_S: Final = 3600.0
 _TRIAL_SIDE: Final = 128  # of a timed X, in pixels

@@ -20,8 +20,8 @@ from functools import partial
 from pathlib import PurePosixPath
 from typing import IO, BinaryIO, NamedTuple, Self
 
-from app.calibration.layout import NamedFile, is_clutter, is_text
-from app.errors import (
+from trustscale_server.calibration.layout import NamedFile, is_clutter, is_text
+from trustscale_server.errors import (
     BadRequest,
     ImageTooLarge,
     TrustscaleError,

@@ -7,7 +7,7 @@ time with probability at most δ (Ville's inequality).
 
 The M samples of a pair are draws already; testing for exact repetition costs one more call per
 canary. A job keeps its canaries among its blobs. Then they move to a key of the calibration, and
-rounds (`app/watch/canaries.py`) keep a state that all processes share.
+rounds (`app/monitoring/canaries.py`) keep a state that all processes share.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ import numpy as np
 import structlog
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from app.conformal.evidence import START, Accounts, bet, rank
-from app.errors import NotFound, UpscalerError
-from app.images.encode import png_rgb
-from app.sampling.draw import draw
-from app.stores.base import Blobs, MonitorStore, Update
-from app.upscalers.base import RGB, Source, Upscaler, image_digest
+from trustscale_server.conformal.evidence import START, Accounts, bet, rank
+from trustscale_server.errors import NotFound, UpscalerError
+from trustscale_server.images.encode import png_rgb
+from trustscale_server.sampling.draw import draw
+from trustscale_server.stores.base import Blobs, MonitorStore, Update
+from trustscale_server.upscalers.base import RGB, Source, Upscaler, image_digest
 
 DELTA: Final = 0.01
 """Probability that an unchanged model ever raises the alarm."""

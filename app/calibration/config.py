@@ -18,26 +18,26 @@ from pydantic import (
     model_validator,
 )
 
-from app.calibration.guarantee import AnyGuarantee, Expectation
-from app.calibration.manifest import Manifest
-from app.calibration.pairs import OnBadPair, variant_name, variants_of
-from app.conformal import fitting
-from app.conformal.fidelity import METRICS, FidelitySettings
-from app.conformal.indecision import IndecisionSettings
-from app.conformal.moments import MAX_SAMPLES
-from app.errors import BadRequest, Conflict
-from app.images.degrade import USUAL, Degradation, MadeBy, Mixture
-from app.images.facts import BANDS, RULES, UPLOAD
-from app.images.raster import Stretch
-from app.sampling.pipeline import (
+from trustscale_server.calibration.guarantee import AnyGuarantee, Expectation
+from trustscale_server.calibration.manifest import Manifest
+from trustscale_server.calibration.pairs import OnBadPair, variant_name, variants_of
+from trustscale_server.conformal.fidelity import METRICS, FidelitySettings
+from trustscale_server.errors import BadRequest, Conflict
+from trustscale_server.images.degrade import USUAL, Degradation, MadeBy, Mixture
+from trustscale_server.images.facts import BANDS, RULES, UPLOAD
+from trustscale_server.images.raster import Stretch
+from trustscale_server.sampling.pipeline import (
     DEFAULT_SAMPLES,
     Pipeline,
     Prediction,
     default_estimator,
     default_indecision,
 )
-from app.stores.base import Job, Progress
-from app.upscalers.base import Upscaler, settings_of, witness_of
+from trustscale_server.sigma import fitting
+from trustscale_server.sigma.estimators import IndecisionSettings
+from trustscale_server.sigma.moments import MAX_SAMPLES
+from trustscale_server.stores.base import Job, Progress
+from trustscale_server.upscalers.base import Upscaler, settings_of, witness_of
 
 
 class CalibrationConfig(BaseModel):

@@ -28,11 +28,11 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from app.calibration.manifest import Manifest
-from app.calibration.record import SIGMA_QUANTILES, Calibration
-from app.conformal import Staircase
-from app.conformal.fidelity import largest_float32
-from app.errors import BadCalibration, reason_of
+from trustscale_server.calibration.manifest import Manifest
+from trustscale_server.calibration.record import SIGMA_QUANTILES, Calibration
+from trustscale_server.conformal import Staircase
+from trustscale_server.conformal.fidelity import largest_float32
+from trustscale_server.errors import BadCalibration, reason_of
 
 FORMAT = "trustscale-calibration"
 VERSION = 2

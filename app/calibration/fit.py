@@ -15,18 +15,19 @@ from typing import NamedTuple
 
 import numpy as np
 
-from app.calibration.config import CalibrationRequest
-from app.calibration.manifest import MeasuredPair
-from app.calibration.measure import PairTask, packed, reduce_pair
-from app.calibration.pairs import Pair
-from app.conformal import fidelity, fitting
-from app.conformal.indecision import IndecisionSettings
-from app.conformal.moments import Moments
-from app.errors import BadPairs
-from app.images.resize import Enlarged
-from app.sampling.pipeline import Measurement, Pipeline, measured_again, predicted
-from app.stores.base import Blobs
-from app.upscalers.base import RGB, Source
+from trustscale_server.calibration.config import CalibrationRequest
+from trustscale_server.calibration.manifest import MeasuredPair
+from trustscale_server.calibration.measure import PairTask, packed, reduce_pair
+from trustscale_server.calibration.pairs import Pair
+from trustscale_server.conformal import fidelity
+from trustscale_server.errors import BadPairs
+from trustscale_server.images.resize import Enlarged
+from trustscale_server.sampling.pipeline import Measurement, Pipeline, measured_again, predicted
+from trustscale_server.sigma import fitting
+from trustscale_server.sigma.estimators import IndecisionSettings
+from trustscale_server.sigma.moments import Moments
+from trustscale_server.stores.base import Blobs
+from trustscale_server.upscalers.base import RGB, Source
 
 FIT_DIGITS = 16  # of the digests that an artefact keeps
 SEEN, DRAWN = b"F", b"D"

@@ -16,14 +16,15 @@ from typing import Annotated, Any, Final, Literal, NamedTuple, TypeAlias
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
 
-from app.conformal import HighProbabilityCurve, RiskCurve, Staircase, StepCurve, risk, terms
-from app.conformal import high_probability as hp
-from app.conformal.curve import LARGEST
-from app.conformal.fidelity import FidelitySettings
-from app.conformal.high_probability import clopper_pearson_bound
-from app.conformal.indecision import IndecisionSettings
-from app.conformal.post_hoc import PostHocCurve, Shape, menu_between, on_codes
-from app.conformal.risk import USUALLY, exceeded_by
+from trustscale_server.conformal import HighProbabilityCurve, RiskCurve, Staircase, StepCurve, risk
+from trustscale_server.conformal import high_probability as hp
+from trustscale_server.conformal.curve import LARGEST
+from trustscale_server.conformal.fidelity import FidelitySettings
+from trustscale_server.conformal.high_probability import clopper_pearson_bound
+from trustscale_server.conformal.post_hoc import PostHocCurve, Shape, menu_between, on_codes
+from trustscale_server.conformal.risk import USUALLY, exceeded_by
+from trustscale_server.sigma import terms
+from trustscale_server.sigma.estimators import IndecisionSettings
 
 AT_HAND: Final = 0.95
 """Confidence of statements about the calibration set at hand."""

@@ -9,13 +9,13 @@ from typing import Final
 import numpy as np
 from pydantic import BaseModel, Field
 
-from app.calibration.guarantee import GuaranteeKind, Threshold, threshold_json
-from app.calibration.pairs import duplicates
-from app.calibration.record import Calibration
-from app.conformal import StepCurve
-from app.conformal.backtest import BacktestRow, backtest
-from app.errors import BadRequest
-from app.images.compression import class_in_words
+from trustscale_server.calibration.guarantee import GuaranteeKind, Threshold, threshold_json
+from trustscale_server.calibration.pairs import duplicates
+from trustscale_server.calibration.record import Calibration
+from trustscale_server.conformal import StepCurve
+from trustscale_server.conformal.backtest import BacktestRow, backtest
+from trustscale_server.errors import BadRequest
+from trustscale_server.images.compression import class_in_words
 
 COMMON_ALPHAS: Final = (0.025, 0.05, 0.075, 0.1, 0.125, 0.15, 0.2, 0.3, 0.5)
 

@@ -20,9 +20,9 @@ from typing import Final, NamedTuple, TypeAlias
 import numpy as np
 from PIL import Image
 
-from app.calibration.config import AskedPair
-from app.calibration.fit import seen_by
-from app.calibration.layout import (
+from trustscale_server.calibration.config import AskedPair
+from trustscale_server.calibration.fit import seen_by
+from trustscale_server.calibration.layout import (
     PREDICTIONS,
     Arranged,
     NamedFile,
@@ -34,8 +34,8 @@ from app.calibration.layout import (
     is_clutter,
     placed,
 )
-from app.calibration.manifest import PairInfo
-from app.calibration.pairs import (
+from trustscale_server.calibration.manifest import PairInfo
+from trustscale_server.calibration.pairs import (
     FITTED_ON,
     SAME_PIXELS,
     Size,
@@ -45,11 +45,11 @@ from app.calibration.pairs import (
     size_of,
     wrong_size,
 )
-from app.conformal.lab import Pixels, shallow
-from app.errors import BadInput, BadPairs
-from app.sampling.pipeline import Pipeline
-from app.system import usable_cores
-from app.upscalers.base import image_digest
+from trustscale_server.conformal.lab import Pixels, shallow
+from trustscale_server.errors import BadInput, BadPairs
+from trustscale_server.sampling.pipeline import Pipeline
+from trustscale_server.system import usable_cores
+from trustscale_server.upscalers.base import image_digest
 
 MOST_FILES: Final = 1_000_000
 """Below a folder; stops a command that names the root of a disk by mistake."""

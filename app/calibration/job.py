@@ -18,14 +18,14 @@ from typing import Final
 
 import structlog
 
-from app.calibration import labels, pictures
-from app.calibration.active import Calibrations
-from app.calibration.canaries import CanaryStore, CanaryTaker, chosen
-from app.calibration.config import AskedPair, CalibrationRequest
-from app.calibration.fit import DRAWN, SEEN, drawn, fitted
-from app.calibration.layout import PREDICTIONS
-from app.calibration.manifest import MeasuredPair, PairInfo, Provenance
-from app.calibration.measure import (
+from trustscale_server.calibration import labels, pictures
+from trustscale_server.calibration.active import Calibrations
+from trustscale_server.calibration.canaries import CanaryStore, CanaryTaker, chosen
+from trustscale_server.calibration.config import AskedPair, CalibrationRequest
+from trustscale_server.calibration.fit import DRAWN, SEEN, drawn, fitted
+from trustscale_server.calibration.layout import PREDICTIONS
+from trustscale_server.calibration.manifest import MeasuredPair, PairInfo, Provenance
+from trustscale_server.calibration.measure import (
     BAD,
     MEASURED,
     WAITING,
@@ -40,15 +40,15 @@ from app.calibration.measure import (
     unpack,
     unpack_measurement,
 )
-from app.calibration.pairs import Pair, Truths, bad_pairs, decode_label, load_pair
-from app.calibration.record import Calibration
-from app.conformal import fidelity
-from app.errors import BadInput, BadPairs, NotFound
-from app.jobs.handlers import JobContext
-from app.sampling.draw import PAIRS, Throughput
-from app.sampling.pipeline import Measurement, identify
-from app.stores.base import Blobs, Job, JobState, MonitorStore
-from app.upscalers.base import Upscaler, image_digest
+from trustscale_server.calibration.pairs import Pair, Truths, bad_pairs, decode_label, load_pair
+from trustscale_server.calibration.record import Calibration
+from trustscale_server.conformal import fidelity
+from trustscale_server.errors import BadInput, BadPairs, NotFound
+from trustscale_server.jobs.handlers import JobContext
+from trustscale_server.sampling.draw import PAIRS, Throughput
+from trustscale_server.sampling.pipeline import Measurement, identify
+from trustscale_server.stores.base import Blobs, Job, JobState, MonitorStore
+from trustscale_server.upscalers.base import Upscaler, image_digest
 
 _FIRST = "measured"
 
@@ -60,7 +60,7 @@ log = structlog.get_logger(__name__)
 
 @dataclass(slots=True)
 class CalibrationHandler:
-    """Runs calibration jobs (`app.jobs.handlers.FanOut`).
+    """Runs calibration jobs (`trustscale_server.jobs.handlers.FanOut`).
 
     Keeps canaries of the upscalers in `watched`, and pictures of pairs on request.
     """

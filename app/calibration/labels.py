@@ -14,15 +14,15 @@ from dataclasses import dataclass
 
 from pydantic import BaseModel
 
-from app.calibration.config import CalibrationRequest
-from app.calibration.intake import Files
-from app.calibration.layout import NamedFile, claimed_predictions, placed
-from app.calibration.measure import PairState, Unlabelled, record_state, unlabelled
-from app.calibration.pairs import bad_pairs, decode_label
-from app.errors import BadImage, BadInput, Conflict, NotFound, Superseded
-from app.images.encode import png_mask
-from app.jobs.queue import JobQueue
-from app.stores.base import Blobs, JobState, JobStatus, Stores, few_at_once
+from trustscale_server.calibration.config import CalibrationRequest
+from trustscale_server.calibration.intake import Files
+from trustscale_server.calibration.layout import NamedFile, claimed_predictions, placed
+from trustscale_server.calibration.measure import PairState, Unlabelled, record_state, unlabelled
+from trustscale_server.calibration.pairs import bad_pairs, decode_label
+from trustscale_server.errors import BadImage, BadInput, Conflict, NotFound, Superseded
+from trustscale_server.images.encode import png_mask
+from trustscale_server.jobs.queue import JobQueue
+from trustscale_server.stores.base import Blobs, JobState, JobStatus, Stores, few_at_once
 
 FIRST = "labels"
 """The folder of the first versions, drawn here or uploaded with the pairs."""

@@ -27,7 +27,7 @@ from pathlib import PurePosixPath
 from typing import Final, Literal, NamedTuple, TypeAlias
 from urllib.parse import quote
 
-from app.errors import BadPairs, BadRequest
+from trustscale_server.errors import BadPairs, BadRequest
 
 Role = Literal["x", "y", "labels"]
 ROLES: Final[tuple[Role, ...]] = ("x", "y", "labels")

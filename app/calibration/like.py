@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from app.calibration.layout import IMAGE_SUFFIXES
-from app.errors import BadInput, BadPairs
-from app.images.compression import class_in_words
-from app.images.decode import PAIR_LIMITS, decode
-from app.images.decoders import in_decoder
-from app.images.degrade import PARTS, USUAL, Component, Mixture
-from app.images.facts import UPLOAD, Facts, classify, look_at
+from trustscale_server.calibration.layout import IMAGE_SUFFIXES
+from trustscale_server.errors import BadInput, BadPairs
+from trustscale_server.images.compression import class_in_words
+from trustscale_server.images.decode import PAIR_LIMITS, decode
+from trustscale_server.images.degrade import PARTS, USUAL, Component, Mixture
+from trustscale_server.images.facts import UPLOAD, Facts, classify, look_at
+from trustscale_server.images.sandbox import in_decoder
 
 _MOST_FILES: Final = 2000  # of a folder that are looked at
 _SHARE: Final = 0.01  # of the uploads, below which a class is not worth its calls

@@ -16,13 +16,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final, cast
 
-from app.calibration.admin import CalibrationAdmin, Plan
-from app.calibration.config import CalibrationConfig, CalibrationRequest
-from app.calibration.intake import Files
-from app.calibration.layout import NamedFile, PairFiles
-from app.errors import BadRequest, NotFound
-from app.stores.base import Blobs, JobState, JobStatus, Stores, open_stores
-from app.stores.files import held
+from trustscale_server.calibration.admin import CalibrationAdmin, Plan
+from trustscale_server.calibration.config import CalibrationConfig, CalibrationRequest
+from trustscale_server.calibration.intake import Files
+from trustscale_server.calibration.layout import NamedFile, PairFiles
+from trustscale_server.errors import BadRequest, NotFound
+from trustscale_server.stores.base import Blobs, JobState, JobStatus, Stores, open_stores
+from trustscale_server.stores.files import held
 
 DATABASE: Final = "calibrate.sqlite3"
 """In the data folder: jobs of the command line, apart from a server's."""

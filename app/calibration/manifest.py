@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from app import __version__
-from app.calibration.guarantee import AnyGuarantee, Expectation
-from app.conformal import Staircase
-from app.images.degrade import MadeBy
-from app.sampling.pipeline import Pipeline
+from trustscale_server import __version__
+from trustscale_server.calibration.guarantee import AnyGuarantee, Expectation
+from trustscale_server.conformal import Staircase
+from trustscale_server.images.degrade import MadeBy
+from trustscale_server.sampling.pipeline import Pipeline
 
 # Before the name of the admin, the reason of a pair that was taken out.
 REMOVED: Final = "removed by "

@@ -12,19 +12,19 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from pydantic import BaseModel
 
-from app.calibration.canaries import CanaryTaker
-from app.calibration.config import CalibrationRequest
-from app.calibration.manifest import MeasuredPair, PairInfo
-from app.calibration.pairs import Pair
-from app.calibration.record import SIGMA_QUANTILES
-from app.conformal import Staircase, fidelity
-from app.conformal.backtest import sigma_quantiles
-from app.conformal.fidelity import FidelitySettings
-from app.errors import BadCalibration, BadRequest
-from app.images.facts import classify
-from app.sampling.pipeline import Measurement, Pipeline, measure
-from app.stores.usage import used_by
-from app.upscalers.base import RGB, Source, Upscaler
+from trustscale_server.calibration.canaries import CanaryTaker
+from trustscale_server.calibration.config import CalibrationRequest
+from trustscale_server.calibration.manifest import MeasuredPair, PairInfo
+from trustscale_server.calibration.pairs import Pair
+from trustscale_server.calibration.record import SIGMA_QUANTILES
+from trustscale_server.conformal import Staircase, fidelity
+from trustscale_server.conformal.backtest import sigma_quantiles
+from trustscale_server.conformal.fidelity import FidelitySettings
+from trustscale_server.errors import BadCalibration, BadRequest
+from trustscale_server.images.facts import classify
+from trustscale_server.sampling.pipeline import Measurement, Pipeline, measure
+from trustscale_server.stores.usage import used_by
+from trustscale_server.upscalers.base import RGB, Source, Upscaler
 
 MEASURED, WAITING, BAD = b"M", b"W", b"B"
 """The first byte of a checkpoint: the pair is measured, waits for its label, or is unusable."""

@@ -13,16 +13,22 @@ from weakref import WeakValueDictionary
 import numpy as np
 from numpy.typing import NDArray
 
-from app.conformal.lab import Colours, Seen, normalised_lab
-from app.errors import BadImage, BadInput, BadPairs
-from app.images.compression import LOSSLESS, Compression
-from app.images.decode import PAIR_LIMITS, Decoded, decode
-from app.images.decoders import in_decoder
-from app.images.degrade import Degradation, Mixture, crop_to_multiple, make_input, make_values
-from app.images.facts import Facts, look_at
-from app.images.raster import Read, read_picture, read_values, stretched, windowed
-from app.sampling.pipeline import Pipeline
-from app.upscalers.base import RGB, image_digest
+from trustscale_server.conformal.lab import Colours, Seen, normalised_lab
+from trustscale_server.errors import BadImage, BadInput, BadPairs
+from trustscale_server.images.compression import LOSSLESS, Compression
+from trustscale_server.images.decode import PAIR_LIMITS, Decoded, decode
+from trustscale_server.images.degrade import (
+    Degradation,
+    Mixture,
+    crop_to_multiple,
+    make_input,
+    make_values,
+)
+from trustscale_server.images.facts import Facts, look_at
+from trustscale_server.images.raster import Read, read_picture, read_values, stretched, windowed
+from trustscale_server.images.sandbox import in_decoder
+from trustscale_server.sampling.pipeline import Pipeline
+from trustscale_server.upscalers.base import RGB, image_digest
 
 Size: TypeAlias = tuple[int, int]
 """Width and height in pixels."""

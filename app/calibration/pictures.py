@@ -10,13 +10,13 @@ import asyncio
 import json
 from typing import Final, Literal
 
-from app.calibration import labels
-from app.errors import NotFound
-from app.images.decode import PAIR_LIMITS, decode
-from app.images.decoders import decoding
-from app.images.encode import png_rgb
-from app.stores.base import Blobs
-from app.upscalers.base import RGB
+from trustscale_server.calibration import labels
+from trustscale_server.errors import NotFound
+from trustscale_server.images.decode import PAIR_LIMITS, decode
+from trustscale_server.images.encode import png_rgb
+from trustscale_server.images.sandbox import decoding
+from trustscale_server.stores.base import Blobs
+from trustscale_server.upscalers.base import RGB
 
 Part = Literal["x", "y", "prediction"]
 

@@ -16,7 +16,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from app.calibration.guarantee import (
+from trustscale_server.calibration.guarantee import (
     COVERED,
     Applicability,
     Expectation,
@@ -25,16 +25,22 @@ from app.calibration.guarantee import (
     Sizes,
     Usual,
 )
-from app.calibration.manifest import Manifest, MeasuredPair, PairInfo, Provenance, scene_of
-from app.conformal import Staircase, StepCurve, fidelity
-from app.conformal.backtest import mean_losses, trusted_shares
-from app.conformal.curve import p_value, places_of
-from app.errors import BadGroup, BadRequest
-from app.images.compression import class_of
-from app.images.degrade import Mixture
-from app.images.facts import Facts, classify
-from app.sampling.pipeline import Pipeline
-from app.stores.base import CalibrationHead
+from trustscale_server.calibration.manifest import (
+    Manifest,
+    MeasuredPair,
+    PairInfo,
+    Provenance,
+    scene_of,
+)
+from trustscale_server.conformal import Staircase, StepCurve, fidelity
+from trustscale_server.conformal.backtest import mean_losses, trusted_shares
+from trustscale_server.conformal.curve import p_value, places_of
+from trustscale_server.errors import BadGroup, BadRequest
+from trustscale_server.images.compression import class_of
+from trustscale_server.images.degrade import Mixture
+from trustscale_server.images.facts import Facts, classify
+from trustscale_server.sampling.pipeline import Pipeline
+from trustscale_server.stores.base import CalibrationHead
 
 UNUSUAL = 0.02
 """Typicality up to this earns a warning, as one calibration-like image in fifty does."""

@@ -20,8 +20,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from app.errors import ConfigError
-from app.serving.prepare import duration
+from trustscale_server.errors import ConfigError
+from trustscale_server.serving.prepare import duration
 
 LINE_EVERY_S = 10.0
 """Between two lines of progress, without a terminal."""

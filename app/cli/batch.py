@@ -24,20 +24,20 @@ from typing import Any, Final, Literal, NamedTuple
 import typer
 from rich.filesize import decimal
 
-from app.cli.bars import Bars, progress_bars
-from app.cli.options import spoken
-from app.cli.service import AWAY, refusals
-from app.cli.sources import Source, targets
-from app.errors import ConfigError, TrustscaleError
-from app.images.decode import Limits, image_size
-from app.images.resize import size_within
-from app.serving.answer import MASK, png_overlay
-from app.serving.choose import UpscaleRequest
-from app.serving.prepare import duration
-from app.serving.service import watcher
-from app.stores.files import replace_file
-from app.upscalers.base import AUTO
 from trustscale import AsyncTrustscale, Problem, Result
+from trustscale_server.cli.bars import Bars, progress_bars
+from trustscale_server.cli.options import spoken
+from trustscale_server.cli.service import AWAY, refusals
+from trustscale_server.cli.sources import Source, targets
+from trustscale_server.errors import ConfigError, TrustscaleError
+from trustscale_server.images.decode import Limits, image_size
+from trustscale_server.images.resize import size_within
+from trustscale_server.serving.answer import MASK, png_overlay
+from trustscale_server.serving.choose import UpscaleRequest
+from trustscale_server.serving.prepare import duration
+from trustscale_server.serving.service import watcher
+from trustscale_server.stores.files import replace_file
+from trustscale_server.upscalers.base import AUTO
 
 MANIFEST: Final = "trustscale.manifest.json"
 

@@ -9,17 +9,17 @@ from typing import Annotated, Any, Literal
 import typer
 from pydantic import ValidationError
 
-from app.calibration.config import CalibrationConfig
-from app.calibration.layout import Naming
-from app.calibration.like import look_like
-from app.cli import options
-from app.cli.calibrations import shown
-from app.cli.making import Making
-from app.config_errors import mistakes
-from app.config_sources import with_options
-from app.conformal.fidelity import METRICS
-from app.errors import BadRequest, reason_of
-from app.images.facts import BANDS, RULES, UPLOAD
+from trustscale_server.calibration.config import CalibrationConfig
+from trustscale_server.calibration.layout import Naming
+from trustscale_server.calibration.like import look_like
+from trustscale_server.cli import options
+from trustscale_server.cli.calibrations import shown
+from trustscale_server.cli.making import Making
+from trustscale_server.config_errors import mistakes
+from trustscale_server.config_sources import with_options
+from trustscale_server.conformal.fidelity import METRICS
+from trustscale_server.errors import BadRequest, reason_of
+from trustscale_server.images.facts import BANDS, RULES, UPLOAD
 
 
 @with_options(guarantee=options.GUARANTEE, degradation=options.DEGRADATION)

@@ -12,17 +12,17 @@ from typing import Annotated, Any
 import typer
 from pydantic import ValidationError
 
-from app.calibration import file
-from app.calibration.active import EVERY, Changes
-from app.calibration.guarantee import guarantee_of
-from app.calibration.layout import Naming
-from app.cli import options
-from app.cli.making import Making
-from app.cli.options import lines, output
-from app.cli.service import ask
-from app.config_errors import mistakes
-from app.config_sources import with_options
-from app.images.compression import class_in_words
+from trustscale_server.calibration import file
+from trustscale_server.calibration.active import EVERY, Changes
+from trustscale_server.calibration.guarantee import guarantee_of
+from trustscale_server.calibration.layout import Naming
+from trustscale_server.cli import options
+from trustscale_server.cli.making import Making
+from trustscale_server.cli.options import lines, output
+from trustscale_server.cli.service import ask
+from trustscale_server.config_errors import mistakes
+from trustscale_server.config_sources import with_options
+from trustscale_server.images.compression import class_in_words
 
 app = typer.Typer(help="Stored calibrations.", no_args_is_help=True)
 

@@ -17,18 +17,18 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from app import __version__
-from app.api.health import observe
-from app.assembly import Parts, open_parts
-from app.cli import options
-from app.cli.options import lines, output
-from app.cli.service import ask
-from app.errors import ConfigError
-from app.jobs.queue import run_until_signalled
-from app.settings import Settings, load_settings
-from app.telemetry.logs import configure_logs
-from app.telemetry.signals import Metrics, exporting
 from trustscale import AsyncTrustscale
+from trustscale_server import __version__
+from trustscale_server.api.health import observe
+from trustscale_server.assembly import Parts, open_parts
+from trustscale_server.cli import options
+from trustscale_server.cli.options import lines, output
+from trustscale_server.cli.service import ask
+from trustscale_server.errors import ConfigError
+from trustscale_server.jobs.queue import run_until_signalled
+from trustscale_server.settings import Settings, load_settings
+from trustscale_server.telemetry.logs import configure_logs
+from trustscale_server.telemetry.signals import Metrics, exporting
 
 log = structlog.get_logger(__name__)
 

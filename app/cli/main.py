@@ -12,41 +12,44 @@ import os
 import sys
 from collections.abc import Callable
 from importlib import import_module
+from importlib.metadata import entry_points
 from typing import Annotated, Any, Final
 
 import typer
 from typer.core import TyperGroup
 
-from app import __version__
-from app.config_sources import read_secret_files
-from app.errors import ConfigError, TrustscaleError
+from trustscale_server import __version__
+from trustscale_server.config_sources import read_secret_files
+from trustscale_server.errors import ConfigError, TrustscaleError
 
 _COMMANDS: Final = {
-    "serve": "app.cli.serve:serve",
-    "upscale": "app.cli.upscale:upscale",
-    "calibrate": "app.cli.calibrate:calibrate",
-    "evaluate": "app.evaluation.command:evaluate",
-    "openapi": "app.cli.serve:openapi",
-    "jobs": "app.cli.jobs:app",
-    "calibrations": "app.cli.calibrations:app",
-    "upscalers": "app.cli.upscalers:app",
-    "connect": "app.cli.upscalers:connect",
-    "config": "app.cli.serve:configuration",
-    "worker": "workers.cli:serving",
-    "models": "workers.cli:models",
+    "serve": "serve:serve",
+    "upscale": "upscale:upscale",
+    "calibrate": "calibrate:calibrate",
+    "openapi": "serve:openapi",
+    "jobs": "jobs:app",
+    "calibrations": "calibrations:app",
+    "upscalers": "upscalers:app",
+    "connect": "upscalers:connect",
+    "config": "serve:configuration",
 }
-"""Where each command is; only its own imports are made."""
+"""Where each command is in this package; only its own imports are made."""
+
+_ADDED: Final = {"evaluate": "evaluation", "worker": "workers", "models": "workers"}
+"""Commands of other distributions of this project, and the folders that these are built from."""
+
+_GROUP: Final = "trustscale.commands"
+"""Entry points by which another distribution adds a command."""
 
 
 class _Commands(TyperGroup):
     def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002 - click's signature
-        return [*_COMMANDS]
+        return [*_COMMANDS, *sorted(entry.name for entry in entry_points(group=_GROUP))]
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002
-        if cmd_name not in _COMMANDS:
+        found: typer.Typer | Callable[..., None] | None = _found(cmd_name)
+        if found is None:
             return None
-        module, _, name = _COMMANDS[cmd_name].partition(":")
-        found: typer.Typer | Callable[..., None] = getattr(import_module(module), name)
         if not isinstance(found, typer.Typer):
             alone = typer.Typer(add_completion=False)
             alone.command(cmd_name)(found)
@@ -54,6 +57,20 @@ class _Commands(TyperGroup):
         command = typer.main.get_command(found)
         command.name = cmd_name
         return command
+
+
+def _found(name: str) -> Any:
+    """A command's function or group; None: there is no such command. Raises ConfigError."""
+    if name in _COMMANDS:
+        module, _, member = _COMMANDS[name].partition(":")
+        return getattr(import_module(f".{module}", __package__), member)
+    for entry in entry_points(group=_GROUP, name=name):
+        return entry.load()
+    if name in _ADDED:
+        raise ConfigError(
+            f"The command {name} is not installed; in a clone: pip install . ./{_ADDED[name]}"
+        )
+    return None
 
 
 app = typer.Typer(

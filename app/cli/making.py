@@ -11,15 +11,15 @@ from typing import Any, NamedTuple
 
 import typer
 
-from app.calibration.intake import find_in, folder_files
-from app.calibration.layout import Naming
-from app.calibration.local import listed
-from app.cli.bars import Bars, interruptible, progress_bars
-from app.cli.service import ALL, RemoteError, connected, refusals
-from app.errors import ConfigError, TrustscaleError
-from app.serving.prepare import duration
-from app.upscalers.base import AUTO
 from trustscale import AsyncJob, AsyncTrustscale, Problem, Tar
+from trustscale_server.calibration.intake import find_in, folder_files
+from trustscale_server.calibration.layout import Naming
+from trustscale_server.calibration.local import listed
+from trustscale_server.cli.bars import Bars, interruptible, progress_bars
+from trustscale_server.cli.service import ALL, RemoteError, connected, refusals
+from trustscale_server.errors import ConfigError, TrustscaleError
+from trustscale_server.serving.prepare import duration
+from trustscale_server.upscalers.base import AUTO
 
 _BAD_PAIRS = "/problems/bad-pairs"
 _FEW_S = 10

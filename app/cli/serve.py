@@ -13,16 +13,16 @@ import structlog
 import typer
 import uvicorn
 
-from app.api.middleware import is_local
-from app.assembly import check_settings, check_start
-from app.cli import options
-from app.cli.options import output
-from app.config_errors import did_you_mean
-from app.config_sources import PREFIX, referenced_values
-from app.errors import ConfigError
-from app.main import create_app
-from app.settings import Settings, load_settings, unknown_variables
-from app.telemetry.logs import configure_logs
+from trustscale_server.api.middleware import is_local
+from trustscale_server.assembly import check_settings, check_start
+from trustscale_server.cli import options
+from trustscale_server.cli.options import output
+from trustscale_server.config_errors import did_you_mean
+from trustscale_server.config_sources import PREFIX, referenced_values
+from trustscale_server.errors import ConfigError
+from trustscale_server.main import create_app
+from trustscale_server.settings import Settings, load_settings, unknown_variables
+from trustscale_server.telemetry.logs import configure_logs
 
 # Longer than proxies keep idle connections (Caddy here 30 s, nginx 60 s), or they would send
 # requests into closing ones.

@@ -20,22 +20,22 @@ import httpx
 import typer
 from starlette.types import Receive, Scope, Send
 
-from app.api.clients import ClientLimits, IdempotencyKeys
-from app.api.deps import TIMINGS, Keyring, State
-from app.assembly import Parts, open_parts, opened_stores
-from app.calibration.local import LocalAdmin, private_stores
-from app.config_sources import KEY_VARIABLE
-from app.errors import ConfigError, TrustscaleError, reason_of
-from app.main import ROUTES, application, working
-from app.settings import Settings, load_settings
-from app.stores.base import Stores
-from app.system import usable_cores
-from app.telemetry.logs import configure_logs
-from app.telemetry.signals import Metrics
-from app.upscalers.base import AUTO
-from app.upscalers.config import EmbeddedConfig
-from app.upscalers.registry import UpscalerConfig
 from trustscale import AsyncTrustscale, Problem
+from trustscale_server.api.clients import ClientLimits, IdempotencyKeys
+from trustscale_server.api.deps import TIMINGS, Keyring, State
+from trustscale_server.assembly import Parts, open_parts, opened_stores
+from trustscale_server.calibration.local import LocalAdmin, private_stores
+from trustscale_server.config_sources import KEY_VARIABLE
+from trustscale_server.errors import ConfigError, TrustscaleError, reason_of
+from trustscale_server.main import ROUTES, application, working
+from trustscale_server.settings import Settings, load_settings
+from trustscale_server.stores.base import Stores
+from trustscale_server.system import usable_cores
+from trustscale_server.telemetry.logs import configure_logs
+from trustscale_server.telemetry.signals import Metrics
+from trustscale_server.upscalers.base import AUTO
+from trustscale_server.upscalers.config import EmbeddedConfig
+from trustscale_server.upscalers.registry import UpscalerConfig
 
 Answer = TypeVar("Answer")
 Checked = Callable[[int, int], None]

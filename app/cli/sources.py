@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Final
 
-from app.calibration.layout import IMAGE_SUFFIXES
-from app.errors import ConfigError, reason_of
+from trustscale_server.calibration.layout import IMAGE_SUFFIXES
+from trustscale_server.errors import ConfigError, reason_of
 
 STREAM: Final = "-"
 """Standard input and output."""

@@ -11,9 +11,9 @@ from typing import Annotated, Final, Literal
 
 import typer
 
-from app.cli import options
-from app.cli.sources import STREAM, check_there, found, is_tree
-from app.errors import BadRequest, ConfigError
+from trustscale_server.cli import options
+from trustscale_server.cli.sources import STREAM, check_there, found, is_tree
+from trustscale_server.errors import BadRequest, ConfigError
 
 _AT_ONCE: Final = 4  # on a server
 _ROUTES: Final = ("upscalers", "upscale")
@@ -150,11 +150,11 @@ def upscale(
     images, skipped = found(sources, folder, recursive=recursive)
     check_there(images)
     # Imported only now, so that a mistyped name fails at once.
-    from app.cli.bars import interruptible  # noqa: PLC0415
-    from app.cli.batch import MANIFEST, Extra, Run  # noqa: PLC0415
-    from app.cli.service import PATIENT, connected  # noqa: PLC0415
-    from app.serving.choose import UpscaleOptions, options_of  # noqa: PLC0415
-    from app.settings import load_settings  # noqa: PLC0415
+    from trustscale_server.cli.bars import interruptible  # noqa: PLC0415
+    from trustscale_server.cli.batch import MANIFEST, Extra, Run  # noqa: PLC0415
+    from trustscale_server.cli.service import PATIENT, connected  # noqa: PLC0415
+    from trustscale_server.serving.choose import UpscaleOptions, options_of  # noqa: PLC0415
+    from trustscale_server.settings import load_settings  # noqa: PLC0415
 
     if to is not None and print_ is not None:
         raise typer.BadParameter("--to and --print both name a size: give one.")

@@ -14,16 +14,16 @@ from typing import Annotated, Any
 
 import typer
 
-from app.cli import options
-from app.cli.options import lines, output
-from app.cli.service import ask, local
-from app.errors import ConfigError
-from app.images.decode import decode
-from app.images.decoders import decoding
-from app.sampling.pipeline import DEFAULT_SAMPLES
-from app.upscalers.entries import add
-from app.upscalers.probe import ProbeReport, probe
 from trustscale import AsyncTrustscale
+from trustscale_server.cli import options
+from trustscale_server.cli.options import lines, output
+from trustscale_server.cli.service import ask, local
+from trustscale_server.errors import ConfigError
+from trustscale_server.images.decode import decode
+from trustscale_server.images.sandbox import decoding
+from trustscale_server.sampling.pipeline import DEFAULT_SAMPLES
+from trustscale_server.upscalers.entries import add
+from trustscale_server.upscalers.probe import ProbeReport, probe
 
 _CONNECT = ("connect",)
 

@@ -5,10 +5,10 @@ reduces one image's (σ, D) to its loss as a function of the threshold. `RiskCur
 `HighProbabilityCurve` turn the staircases of a calibration into thresholds, masks and trust levels.
 """
 
-from app.conformal import fidelity, indecision
-from app.conformal.curve import StepCurve
-from app.conformal.high_probability import HighProbabilityCurve
-from app.conformal.risk import RiskCurve
-from app.conformal.staircase import Staircase
+from trustscale_server.conformal import fidelity
+from trustscale_server.conformal.curve import StepCurve
+from trustscale_server.conformal.high_probability import HighProbabilityCurve
+from trustscale_server.conformal.loss_curve import Staircase
+from trustscale_server.conformal.risk import RiskCurve
 
-__all__ = ["HighProbabilityCurve", "RiskCurve", "Staircase", "StepCurve", "fidelity", "indecision"]
+__all__ = ["HighProbabilityCurve", "RiskCurve", "Staircase", "StepCurve", "fidelity"]

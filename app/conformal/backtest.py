@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from app.conformal.curve import StepCurve, places_of
-from app.conformal.risk import RiskCurve
-from app.conformal.staircase import Staircase
+from trustscale_server.conformal.curve import StepCurve, places_of
+from trustscale_server.conformal.loss_curve import Staircase
+from trustscale_server.conformal.risk import RiskCurve
 
 
 @dataclass(frozen=True, slots=True)

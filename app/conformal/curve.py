@@ -32,8 +32,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from app.conformal.fidelity import largest_float32
-from app.conformal.staircase import Staircase, last_of_level
+from trustscale_server.conformal.fidelity import largest_float32
+from trustscale_server.conformal.loss_curve import Staircase, last_of_level
 
 # Losses are summed as integers in units of 2^-40, rounded up: exactly, in any order of the images.
 UNIT = 1 << 40

@@ -13,9 +13,9 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from app.conformal import reader as text
-from app.conformal.filters import gaussian_blur, gaussian_radius
-from app.conformal.lab import Pixels, check_pair, lab_distance, normalised_lab
+from trustscale_server.conformal import reader as text
+from trustscale_server.conformal.filters import gaussian_blur, gaussian_radius
+from trustscale_server.conformal.lab import Pixels, check_pair, lab_distance, normalised_lab
 
 Unit = Literal["lab", "ssim", "stretch", "label"]
 Error: TypeAlias = "Callable[[Pixels, Pixels, FidelitySettings], NDArray[np.float32]]"

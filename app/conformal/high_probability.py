@@ -37,8 +37,8 @@ import numpy as np
 import scipy
 from numpy.typing import ArrayLike, NDArray
 
-from app.conformal.curve import LARGEST, StepCurve, by_scene
-from app.conformal.staircase import Staircase
+from trustscale_server.conformal.curve import LARGEST, StepCurve, by_scene
+from trustscale_server.conformal.loss_curve import Staircase
 
 Method = Literal["wsr", "clopper_pearson"]
 

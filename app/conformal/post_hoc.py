@@ -32,9 +32,9 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from app.conformal.curve import CODE_STEPS, LARGEST, StepCurve, by_scene
-from app.conformal.risk import exceeded_by
-from app.conformal.staircase import Staircase
+from trustscale_server.conformal.curve import CODE_STEPS, LARGEST, StepCurve, by_scene
+from trustscale_server.conformal.loss_curve import Staircase
+from trustscale_server.conformal.risk import exceeded_by
 
 _PER_DOUBLING = 512  # scales s: a fixed grid, so fine that it costs at most 0.14 % of α
 _STEPS = 256  # of a menu that stands for an interval

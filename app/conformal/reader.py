@@ -23,7 +23,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from app.conformal.lab import check_pair
+from trustscale_server.conformal.lab import check_pair
 
 VERSION = "3.10.0"
 """Of the reader and its models, since another one reads differently; the extra `text` pins it."""

@@ -33,8 +33,8 @@ from typing import Final
 
 import numpy as np
 
-from app.conformal.curve import LARGEST, UNIT, StepCurve, by_scene, mean_loss, summed
-from app.conformal.staircase import Staircase
+from trustscale_server.conformal.curve import LARGEST, UNIT, StepCurve, by_scene, mean_loss, summed
+from trustscale_server.conformal.loss_curve import Staircase
 
 USUALLY: Final = 0.1
 """β: one of ten."""

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
-from app.errors import BadImage
+from trustscale_server.errors import BadImage
 
 # Profiles named sRGB differ slightly; one that changes no value by more is ignored.
 _SAME_COLOUR: Final = 3

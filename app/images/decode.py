@@ -26,8 +26,8 @@ import simplejpeg
 from numpy.typing import NDArray
 from PIL import Image, ImageColor, ImageOps, UnidentifiedImageError
 
-from app.conformal.lab import Pixels
-from app.errors import (
+from trustscale_server.conformal.lab import Pixels
+from trustscale_server.errors import (
     BadImage,
     BadInput,
     BadRequest,
@@ -36,13 +36,13 @@ from app.errors import (
     reason_of,
     shortened,
 )
-from app.images.colour import depth_notes, depth_of, from_deep_grey, to_srgb
-from app.images.compression import LOSSLESS, Compression, read_compression
-from app.images.jpegxl import SIGNATURE as JPEG_XL
-from app.images.jpegxl import jpeg_xl_size
-from app.images.metadata import Metadata, metadata_of
-from app.images.resize import size_within
-from app.images.scans import check_scans
+from trustscale_server.images.colour import depth_notes, depth_of, from_deep_grey, to_srgb
+from trustscale_server.images.compression import LOSSLESS, Compression, read_compression
+from trustscale_server.images.jpegxl import SIGNATURE as JPEG_XL
+from trustscale_server.images.jpegxl import jpeg_xl_size
+from trustscale_server.images.metadata import Metadata, metadata_of
+from trustscale_server.images.resize import size_within
+from trustscale_server.images.scans import check_scans
 
 FORMATS: Final = ("PNG", "JPEG", "WEBP", "AVIF", "TIFF", "BMP", "GIF")
 _EXTRAS: Final = {"HEIF": "pillow_heif", "JXL": "pillow_jxl"}

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag
 
-from app.images.compression import (
+from trustscale_server.images.compression import (
     LOSSLESS,
     PALETTE,
     TITLES,
@@ -25,8 +25,8 @@ from app.images.compression import (
     class_of,
     read_compression,
 )
-from app.images.drawings import Inpaint, cut_holes, hole_mask, stream
-from app.images.resize import resized
+from trustscale_server.images.drawings import Inpaint, cut_holes, hole_mask, stream
+from trustscale_server.images.resize import resized
 
 N = TypeVar("N", int, float)
 

@@ -23,10 +23,10 @@ from PIL.ExifTags import Base
 from PIL.PngImagePlugin import PngInfo
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
-from app.conformal.lab import Pixels
-from app.errors import BadRequest
-from app.images.decode import Raster
-from app.images.metadata import PROGRAM, Metadata
+from trustscale_server.conformal.lab import Pixels
+from trustscale_server.errors import BadRequest
+from trustscale_server.images.decode import Raster
+from trustscale_server.images.metadata import PROGRAM, Metadata
 
 FormName = Literal["png", "webp", "avif", "jpeg", "tiff", "cog.tiff", "ome.tiff"]
 

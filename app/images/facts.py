@@ -15,9 +15,16 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from app.conformal.lab import Pixels, shallow
-from app.images.compression import LOSSLESS, Compression, Look, class_of, is_clear, worst_of
-from app.images.resampling import trace
+from trustscale_server.conformal.lab import Pixels, shallow
+from trustscale_server.images.compression import (
+    LOSSLESS,
+    Compression,
+    Look,
+    class_of,
+    is_clear,
+    worst_of,
+)
+from trustscale_server.images.resampling import trace
 
 UPLOAD: Final = "upload/4"
 """Classes by an upload's strongest compression and its look; a new number may change classes."""

@@ -7,7 +7,7 @@ import struct
 from collections.abc import Iterator
 from typing import Final
 
-from app.errors import BadImage
+from trustscale_server.errors import BadImage
 
 SIGNATURE: Final = re.compile(rb"\xff\x0a|\0\0\0\x0cJXL ")
 

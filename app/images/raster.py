@@ -20,11 +20,11 @@ from numpy.typing import NDArray
 from PIL import Image
 from pydantic import AfterValidator
 
-from app.conformal.lab import Pixels
-from app.errors import BadImage, BadInput, BadRequest, UnsupportedMedia, reason_of
-from app.images.colour import depth_of
-from app.images.compression import LOSSLESS
-from app.images.decode import (
+from trustscale_server.conformal.lab import Pixels
+from trustscale_server.errors import BadImage, BadInput, BadRequest, UnsupportedMedia, reason_of
+from trustscale_server.images.colour import depth_of
+from trustscale_server.images.compression import LOSSLESS
+from trustscale_server.images.decode import (
     NAME_BANDS,
     Decoded,
     KeepMetadata,
@@ -36,8 +36,8 @@ from app.images.decode import (
     decode,
     page_note,
 )
-from app.images.metadata import Metadata, data_facts, metadata_of
-from app.images.resize import resized, size_within
+from trustscale_server.images.metadata import Metadata, data_facts, metadata_of
+from trustscale_server.images.resize import resized, size_within
 
 TOP: Final = 65535
 _STRETCH: Final = re.compile(r"(p?)([-+.\de]+),(p?)([-+.\de]+)", re.IGNORECASE)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from app.conformal.lab import Pixels
+from trustscale_server.conformal.lab import Pixels
 
 Scalar = TypeVar("Scalar", np.bool_, np.uint16)
 

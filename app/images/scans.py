@@ -6,7 +6,7 @@ import re
 import struct
 from typing import Final
 
-from app.errors import DecodeLimit
+from trustscale_server.errors import DecodeLimit
 
 MOST_PASSES: Final = 32
 """Over all blocks of a picture; common programs make at most a dozen."""

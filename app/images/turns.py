@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
-from app.errors import Overloaded
+from trustscale_server.errors import Overloaded
 
 _FIRST_SECONDS: Final = 0.1
 _NEWEST: Final = 0.2

@@ -21,7 +21,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Seque
 from contextlib import suppress
 from typing import Any, Final, Protocol, TypeVar, runtime_checkable
 
-from app.stores.base import Job, JobStore, Progress, StoreUnavailable
+from trustscale_server.stores.base import Job, JobStore, Progress, StoreUnavailable
 
 
 class Interrupted(Exception):

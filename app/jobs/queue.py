@@ -32,12 +32,19 @@ from functools import partial
 from typing import TYPE_CHECKING, Final, Self, get_args
 from uuid import uuid4
 
-from app.errors import ConfigError
-from app.jobs.handlers import FanOut, Handler, Supervisor
-from app.jobs.runner import Coordinator, OnEnd, RetryPolicy, TaskRunner
-from app.jobs.webhooks import delivery_of
-from app.stores.base import Job, JobKind, JobState, JobStatus, JobStore, StoreUnavailable
-from app.telemetry.signals import Metrics, context, span
+from trustscale_server.errors import ConfigError
+from trustscale_server.jobs.handlers import FanOut, Handler, Supervisor
+from trustscale_server.jobs.runner import Coordinator, OnEnd, RetryPolicy, TaskRunner
+from trustscale_server.jobs.webhooks import delivery_of
+from trustscale_server.stores.base import (
+    Job,
+    JobKind,
+    JobState,
+    JobStatus,
+    JobStore,
+    StoreUnavailable,
+)
+from trustscale_server.telemetry.signals import Metrics, context, span
 
 if TYPE_CHECKING:
     from docket import Docket
@@ -66,7 +73,7 @@ log = logging.getLogger(__name__)
 def check_queue_url(url: str) -> None:
     """Return if a URL can be that of a queue; connects nothing. Raises ConfigError."""
     if url.startswith(("redis://", "rediss://")):
-        from app.stores.redis import check_url  # noqa: PLC0415 - only where Redis is used
+        from trustscale_server.stores.redis import check_url  # noqa: PLC0415 - only where Redis is used
 
         check_url(url, "queue")
     elif not url.startswith("memory:"):
@@ -130,7 +137,7 @@ class JobQueue:
                 return
             from docket import Docket  # noqa: PLC0415 - slow to import
 
-            from app.jobs.liveness import report_lost_connections  # noqa: PLC0415 - as above
+            from trustscale_server.jobs.liveness import report_lost_connections  # noqa: PLC0415 - as above
 
             report_lost_connections()
             for name in QUEUES:
@@ -151,7 +158,7 @@ class JobQueue:
         """Raise StoreUnavailable unless jobs can be queued now."""
         if self._is_memory:
             return
-        from app.stores.redis import redis_errors  # noqa: PLC0415 - only where Redis is used
+        from trustscale_server.stores.redis import redis_errors  # noqa: PLC0415 - only where Redis is used
 
         try:
             async with redis_errors(self._answer_s), self._dockets["upscale"].redis() as redis:
@@ -199,7 +206,7 @@ class JobQueue:
         """The living workers; None if unknown."""
         if self._is_memory:
             return {self.owner}
-        from app.stores.redis import redis_errors  # noqa: PLC0415 - only where Redis is used
+        from trustscale_server.stores.redis import redis_errors  # noqa: PLC0415 - only where Redis is used
 
         try:
             async with redis_errors(self._answer_s):
@@ -376,7 +383,7 @@ async def run_until_signalled(
     drain_s: float = 20.0,
 ) -> None:
     """`JobQueue.run` until SIGTERM or SIGINT, in a process that ends when it stands still."""
-    from app.jobs.liveness import ended_when_frozen  # noqa: PLC0415 - imports redis-py
+    from trustscale_server.jobs.liveness import ended_when_frozen  # noqa: PLC0415 - imports redis-py
 
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -403,7 +410,7 @@ async def _elsewhere(job_id: str, part: str = "") -> None:
 @asynccontextmanager
 async def _later(what: str, within_s: float) -> AsyncIterator[None]:
     """Give up on an unavailable queue: the next round sends the rest."""
-    from app.stores.redis import redis_errors  # noqa: PLC0415 - only where jobs are
+    from trustscale_server.stores.redis import redis_errors  # noqa: PLC0415 - only where jobs are
 
     try:
         async with redis_errors(within_s):

@@ -17,7 +17,7 @@ from typing import Any, Final
 
 import structlog
 
-from app.errors import (
+from trustscale_server.errors import (
     BadInput,
     CalibrationMismatch,
     ConfigError,
@@ -28,7 +28,7 @@ from app.errors import (
     UpscalerRejected,
     UpscalerUnavailable,
 )
-from app.jobs.handlers import (
+from trustscale_server.jobs.handlers import (
     FanOut,
     GivenUp,
     Handler,
@@ -39,10 +39,10 @@ from app.jobs.handlers import (
     Over,
     Supervisor,
 )
-from app.problems import problem_of
-from app.stores.base import Job, JobState, JobStatus, JobStore, StoreUnavailable
-from app.telemetry.signals import Metrics, fail, resumed, span
-from app.upscalers.remote.answers import needs_operator
+from trustscale_server.problems import problem_of
+from trustscale_server.stores.base import Job, JobState, JobStatus, JobStore, StoreUnavailable
+from trustscale_server.telemetry.signals import Metrics, fail, resumed, span
+from trustscale_server.upscalers.remote.responses import needs_operator
 
 Announce = Callable[[JobStatus, JobState], Awaitable[None]]
 OnEnd = Callable[[JobStatus], Awaitable[None]]

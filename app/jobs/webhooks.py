@@ -5,7 +5,7 @@ at least once; a repetition has the same `webhook-id`.
 
 An address comes from a client, so the operator must allow the host, all its addresses must be
 public, the connection goes to the checked address, and redirects are not followed
-(`app/upscalers/remote/guard.py`).
+(`app/outbound/guard.py`).
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from typing import Final
 
 from standardwebhooks import Webhook
 
-from app.errors import BadRequest, TrustscaleError, UpscalerError
-from app.jobs.handlers import GivenUp, JobContext, Later
-from app.stores.base import Job, JobState, JobStatus, JobStore
-from app.upscalers.remote.guard import FetchPolicy, Origin, is_listed
-from app.upscalers.remote.http import Network, foreign_answer
+from trustscale_server.errors import BadRequest, TrustscaleError, UpscalerError
+from trustscale_server.jobs.handlers import GivenUp, JobContext, Later
+from trustscale_server.outbound.guard import FetchPolicy, Origin, is_listed
+from trustscale_server.stores.base import Job, JobState, JobStatus, JobStore
+from trustscale_server.upscalers.remote.http import Network, foreign_answer
 
 # After each failed attempt, plus up to a fifth at random: over a day in all.
 WAITS_S: Final = (5.0, 60.0, 300.0, 1800.0, 7200.0, 5 * 3600.0, 10 * 3600.0, 10 * 3600.0)
@@ -129,7 +129,7 @@ class _Refused(Exception):
 
 
 class WebhookHandler:
-    """Delivers webhooks (`app.jobs.handlers.Handler`)."""
+    """Delivers webhooks (`trustscale_server.jobs.handlers.Handler`)."""
 
     def __init__(
         self,

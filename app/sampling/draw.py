@@ -22,12 +22,19 @@ from typing import Any, Final
 
 import numpy as np
 
-from app.errors import TimedOut, UpscalerError, UpscalerFailed, UpscalerRejected
-from app.stores.files import replace_file
-from app.system import shielded, side_by_side
-from app.telemetry.signals import span
-from app.upscalers.base import RGB, Capabilities, MomentsRequest, Source, Turn, Upscaler
-from app.upscalers.remote.answers import SomeFailed, replaceable
+from trustscale_server.errors import TimedOut, UpscalerError, UpscalerFailed, UpscalerRejected
+from trustscale_server.stores.files import replace_file
+from trustscale_server.system import shielded, side_by_side
+from trustscale_server.telemetry.signals import span
+from trustscale_server.upscalers.base import (
+    RGB,
+    Capabilities,
+    MomentsRequest,
+    Source,
+    Turn,
+    Upscaler,
+)
+from trustscale_server.upscalers.remote.responses import SomeFailed, replaceable
 
 OnProgress = Callable[[int, int, str], None]
 """Called in the event loop with (done, of how many, of what: samples, or tiles of samples)."""

@@ -21,19 +21,24 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
-from app.conformal import indecision
-from app.conformal.fidelity import FidelitySettings
-from app.conformal.indecision import IndecisionSettings, shipped_for
-from app.conformal.lab import Seen
-from app.conformal.moments import MAX_SAMPLES, mean_image
-from app.errors import CalibrationMismatch, DegenerateSamples, TimedOut, UpscalerUnavailable
-from app.images.facts import RULES, UPLOAD, Facts, classify
-from app.images.raster import Stretch
-from app.images.resize import Enlarged
-from app.sampling.draw import OnProgress, draw
-from app.system import beside, score_cores, shielded
-from app.telemetry.signals import span
-from app.upscalers.base import (
+from trustscale_server.conformal.fidelity import FidelitySettings
+from trustscale_server.conformal.lab import Seen
+from trustscale_server.errors import (
+    CalibrationMismatch,
+    DegenerateSamples,
+    TimedOut,
+    UpscalerUnavailable,
+)
+from trustscale_server.images.facts import RULES, UPLOAD, Facts, classify
+from trustscale_server.images.raster import Stretch
+from trustscale_server.images.resize import Enlarged
+from trustscale_server.sampling.draw import OnProgress, draw
+from trustscale_server.sigma import estimators
+from trustscale_server.sigma.estimators import IndecisionSettings, shipped_for
+from trustscale_server.sigma.moments import MAX_SAMPLES, mean_image
+from trustscale_server.system import beside, score_cores, shielded
+from trustscale_server.telemetry.signals import span
+from trustscale_server.upscalers.base import (
     RGB,
     MomentsRequest,
     Source,
@@ -42,7 +47,7 @@ from app.upscalers.base import (
     settings_of,
     witness_of,
 )
-from app.upscalers.resilience import ResilientUpscaler
+from trustscale_server.upscalers.resilience import ResilientUpscaler
 
 TRUST_LAYER_VERSION = 3
 """Raised whenever the same samples would give another σ, D or Ŷ."""
@@ -429,11 +434,11 @@ async def _ask_witness(
     return answer
 
 
-def _accumulator(source: Source, pipeline: Pipeline, truth: Seen | None) -> indecision.Accumulator:
+def _accumulator(source: Source, pipeline: Pipeline, truth: Seen | None) -> estimators.Accumulator:
     """For samples of the source; X is enlarged where σ looks at it."""
     enlarged = Enlarged(source.rgb, pipeline.scale)
     settings = pipeline.sigma_of(source.facts)
-    accumulator = indecision.Accumulator(
+    accumulator = estimators.Accumulator(
         enlarged.shape, settings, enlarged if settings.needs_input else None, pipeline.samples
     )
     accumulator.facts = None if source.facts is None else source.facts.terms()
@@ -443,7 +448,7 @@ def _accumulator(source: Source, pipeline: Pipeline, truth: Seen | None) -> inde
 
 
 def _finish(
-    accumulator: indecision.Accumulator, on_sigma: OnSigma | None
+    accumulator: estimators.Accumulator, on_sigma: OnSigma | None
 ) -> tuple[NDArray[np.float32], float]:
     """σ, without rows if `on_sigma` gets them, and the mean of its logarithm."""
     sigma = np.empty(accumulator.shape if on_sigma is None else (0, 0), np.float32)

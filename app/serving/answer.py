@@ -17,15 +17,15 @@ from PIL import Image
 from PIL.PngImagePlugin import PngImageFile
 from pydantic import BaseModel, Field, TypeAdapter
 
-from app import __version__
-from app.calibration.guarantee import Applicability, GuaranteeKind, Threshold
-from app.calibration.record import Calibration
-from app.conformal.fidelity import Unit
-from app.conformal.lab import shallow
-from app.errors import BadAlpha, BadRequest, NotFound
-from app.images.decode import Raster
-from app.images.drawings import composed, opaque_part, overlay
-from app.images.encode import (
+from trustscale_server import __version__
+from trustscale_server.calibration.guarantee import Applicability, GuaranteeKind, Threshold
+from trustscale_server.calibration.record import Calibration
+from trustscale_server.conformal.fidelity import Unit
+from trustscale_server.conformal.lab import shallow
+from trustscale_server.errors import BadAlpha, BadRequest, NotFound
+from trustscale_server.images.decode import Raster
+from trustscale_server.images.drawings import composed, opaque_part, overlay
+from trustscale_server.images.encode import (
     BEST_QUALITY,
     DEFAULT_QUALITY,
     FORMS,
@@ -35,10 +35,10 @@ from app.images.encode import (
     whole,
     write_png,
 )
-from app.images.facts import UPLOAD, Facts, classify
-from app.sampling.pipeline import Prediction
-from app.upscalers.base import RGB
-from app.upscalers.embedded import WITNESS
+from trustscale_server.images.facts import UPLOAD, Facts, classify
+from trustscale_server.sampling.pipeline import Prediction
+from trustscale_server.upscalers.base import RGB
+from trustscale_server.upscalers.embedded import WITNESS
 
 MASK: Final = "mask.png"
 TRUST: Final = "trust.png"

@@ -17,24 +17,24 @@ from typing import Annotated, Any, Final, Literal, Protocol, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from app.calibration.active import Calibrations, Order
-from app.calibration.guarantee import GuaranteeKind
-from app.calibration.record import Calibration
-from app.config_errors import mistakes
-from app.conformal.indecision import IndecisionSettings
-from app.errors import BadGroup, BadRequest, CalibrationMismatch
-from app.images.compression import class_in_words
-from app.images.decode import KeepMetadata, Limits
-from app.images.encode import BEST_QUALITY, FormName
-from app.images.facts import UPLOAD, Facts, classify
-from app.images.raster import Bands, Stretch
-from app.sampling.draw import Throughput
-from app.sampling.pipeline import Pipeline, differences, guard, identify
-from app.serving.answer import ChosenForm, form_of
-from app.serving.credentials import Credentials
-from app.stores.base import ResultStore
-from app.system import Room, Slots
-from app.upscalers.base import AUTO, MAX_REQUEST_SEED, Upscaler, named
+from trustscale_server.calibration.active import Calibrations, Order
+from trustscale_server.calibration.guarantee import GuaranteeKind
+from trustscale_server.calibration.record import Calibration
+from trustscale_server.config_errors import mistakes
+from trustscale_server.errors import BadGroup, BadRequest, CalibrationMismatch
+from trustscale_server.images.compression import class_in_words
+from trustscale_server.images.decode import KeepMetadata, Limits
+from trustscale_server.images.encode import BEST_QUALITY, FormName
+from trustscale_server.images.facts import UPLOAD, Facts, classify
+from trustscale_server.images.raster import Bands, Stretch
+from trustscale_server.sampling.draw import Throughput
+from trustscale_server.sampling.pipeline import Pipeline, differences, guard, identify
+from trustscale_server.serving.answer import ChosenForm, form_of
+from trustscale_server.serving.credentials import Credentials
+from trustscale_server.sigma.estimators import IndecisionSettings
+from trustscale_server.stores.base import ResultStore
+from trustscale_server.system import Room, Slots
+from trustscale_server.upscalers.base import AUTO, MAX_REQUEST_SEED, Upscaler, named
 
 Pixels = Annotated[int, Field(ge=1)]
 MOST_PAGES: Final = 10_000

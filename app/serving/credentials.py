@@ -14,9 +14,9 @@ from typing import IO, Any, Final
 
 import numpy as np
 
-from app import __version__
-from app.errors import ConfigError
-from app.images.encode import png_rgb
+from trustscale_server import __version__
+from trustscale_server.errors import ConfigError
+from trustscale_server.images.encode import png_rgb
 
 ASSERTION: Final = "org.trustscale.guarantee"
 

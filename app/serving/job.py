@@ -11,15 +11,15 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 from PIL import Image
 
-from app.conformal.lab import shallow
-from app.images.encode import picture
-from app.jobs.handlers import JobContext
-from app.serving.choose import UpscaleRequest
-from app.serving.prepare import Admitted
-from app.serving.service import UpscaleService
-from app.stores.base import IMAGE, Blobs, Job, StoreUnavailable
-from app.system import current_client
-from app.upscalers.base import RGB
+from trustscale_server.conformal.lab import shallow
+from trustscale_server.images.encode import picture
+from trustscale_server.jobs.handlers import JobContext
+from trustscale_server.serving.choose import UpscaleRequest
+from trustscale_server.serving.prepare import Admitted
+from trustscale_server.serving.service import UpscaleService
+from trustscale_server.stores.base import IMAGE, Blobs, Job, StoreUnavailable
+from trustscale_server.system import current_client
+from trustscale_server.upscalers.base import RGB
 
 DRAFT: Final = "draft.jpeg"
 """The first sample, small, shown while the job runs."""
@@ -48,7 +48,7 @@ def expected(admitted: Admitted) -> dict[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class UpscaleHandler:
-    """Runs upscale jobs (`app.jobs.handlers.Handler`)."""
+    """Runs upscale jobs (`trustscale_server.jobs.handlers.Handler`)."""
 
     service: UpscaleService
     blobs: Blobs

@@ -18,24 +18,24 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
 
-from app.calibration.record import Calibration
-from app.conformal.moments import MOST_KEPT
-from app.errors import BadRequest, ImageTooLarge, TooSlow
-from app.images import decode as images
-from app.images.decoders import File, decoding, size_of, waiting_at_most
-from app.images.facts import Facts, look_at
-from app.images.raster import read_picture
-from app.sampling.draw import largest_call
-from app.sampling.pipeline import Pipeline
-from app.serving.answer import check_alpha
-from app.serving.choose import Chosen, ServiceContext
-from app.serving.credentials import UNSIGNED, Parent, parent_of
-from app.serving.promise import Subject
-from app.stores.files import IN_MEMORY
-from app.system import score_threads, shielded
-from app.telemetry.signals import span
-from app.upscalers.base import Capabilities, Upscaler
-from app.upscalers.runtime import SCALE
+from trustscale_server.calibration.record import Calibration
+from trustscale_server.errors import BadRequest, ImageTooLarge, TooSlow
+from trustscale_server.images import decode as images
+from trustscale_server.images.facts import Facts, look_at
+from trustscale_server.images.raster import read_picture
+from trustscale_server.images.sandbox import File, decoding, size_of, waiting_at_most
+from trustscale_server.sampling.draw import largest_call
+from trustscale_server.sampling.pipeline import Pipeline
+from trustscale_server.serving.answer import check_alpha
+from trustscale_server.serving.choose import Chosen, ServiceContext
+from trustscale_server.serving.credentials import UNSIGNED, Parent, parent_of
+from trustscale_server.serving.promise import Subject
+from trustscale_server.sigma.moments import MOST_KEPT
+from trustscale_server.stores.files import IN_MEMORY
+from trustscale_server.system import score_threads, shielded
+from trustscale_server.telemetry.signals import span
+from trustscale_server.upscalers.base import Capabilities, Upscaler
+from trustscale_server.upscalers.runtime import SCALE
 
 Upload = bytes | Callable[[], Awaitable[File]]
 """A file, or a function that gives it once it may be decoded."""

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Final, Self
 
-from app.calibration.guarantee import (
+from trustscale_server.calibration.guarantee import (
     AT_HAND,
     Applicability,
     PostHoc,
@@ -14,14 +14,14 @@ from app.calibration.guarantee import (
     Usual,
     rounded_up,
 )
-from app.calibration.manifest import REMOVED
-from app.calibration.record import Calibration
-from app.conformal.fidelity import FidelitySettings, clips
-from app.conformal.risk import lab_psnr_lower_bound_db
-from app.images.compression import class_in_words
-from app.images.degrade import Mixture
-from app.images.facts import Facts
-from app.serving.answer import Guarantee, InputClass
+from trustscale_server.calibration.manifest import REMOVED
+from trustscale_server.calibration.record import Calibration
+from trustscale_server.conformal.fidelity import FidelitySettings, clips
+from trustscale_server.conformal.risk import lab_psnr_lower_bound_db
+from trustscale_server.images.compression import class_in_words
+from trustscale_server.images.degrade import Mixture
+from trustscale_server.images.facts import Facts
+from trustscale_server.serving.answer import Guarantee, InputClass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,12 +23,12 @@ from typing import IO, Final
 
 import numpy as np
 
-from app.calibration.guarantee import threshold_json
-from app.conformal.lab import Pixels, shallow
-from app.images.encode import FORMS, Pages, write_picture, write_trust_cog
-from app.sampling.draw import OnProgress
-from app.sampling.pipeline import OnFirst, measure, predict
-from app.serving.answer import (
+from trustscale_server.calibration.guarantee import threshold_json
+from trustscale_server.conformal.lab import Pixels, shallow
+from trustscale_server.images.encode import FORMS, Pages, write_picture, write_trust_cog
+from trustscale_server.sampling.draw import OnProgress
+from trustscale_server.sampling.pipeline import OnFirst, measure, predict
+from trustscale_server.serving.answer import (
     BELIEVED,
     INPUT,
     MASK,
@@ -47,17 +47,17 @@ from app.serving.answer import (
     rest_of,
     write_believed,
 )
-from app.serving.choose import ServiceContext, UpscaleRequest, choose, settle
-from app.serving.credentials import UNSIGNED
-from app.serving.prepare import Admitted, Upload, admit, decode
-from app.serving.promise import guarantee, warnings_of
-from app.serving.trust import Trust, enlarged, reduced
-from app.stores.base import Blob, Usage
-from app.stores.files import spooled
-from app.stores.usage import used_by
-from app.system import beside, shielded
-from app.telemetry.signals import Metrics, span
-from app.upscalers.base import Source
+from trustscale_server.serving.choose import ServiceContext, UpscaleRequest, choose, settle
+from trustscale_server.serving.credentials import UNSIGNED
+from trustscale_server.serving.prepare import Admitted, Upload, admit, decode
+from trustscale_server.serving.promise import guarantee, warnings_of
+from trustscale_server.serving.trust import Trust, enlarged, reduced
+from trustscale_server.stores.base import Blob, Usage
+from trustscale_server.stores.files import spooled
+from trustscale_server.stores.usage import used_by
+from trustscale_server.system import beside, shielded
+from trustscale_server.telemetry.signals import Metrics, span
+from trustscale_server.upscalers.base import Source
 
 Timings = Mapping[str, float]
 """Milliseconds by what was done."""

@@ -12,13 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from app.conformal.lab import Pixels
-from app.images.drawings import OPAQUE
-from app.images.encode import png_in_turns
-from app.images.resize import largest_within, resized, size_within
-from app.serving.answer import MASK, TRUST, png_text
-from app.serving.prepare import Mask
-from app.stores.files import spooled_in_turns
+from trustscale_server.conformal.lab import Pixels
+from trustscale_server.images.drawings import OPAQUE
+from trustscale_server.images.encode import png_in_turns
+from trustscale_server.images.resize import largest_within, resized, size_within
+from trustscale_server.serving.answer import MASK, TRUST, png_text
+from trustscale_server.serving.prepare import Mask
+from trustscale_server.stores.files import spooled_in_turns
 
 _ROWS: Final = 64  # of a whole σ that are thresholded at once
 

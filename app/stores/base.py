@@ -16,14 +16,18 @@ from pathlib import Path
 from typing import Any, Final, TypeAlias
 from urllib.parse import unquote, urlsplit
 
-from app.errors import ConfigError, NotFound
-from app.stores.blobs import Blob, Blobs, open_blobs
-from app.stores.calibrations import MOST_ACTIVE, Activation, CalibrationHead, CalibrationStore
-from app.stores.documents import Documents, StoreUnavailable
-from app.stores.files import PRIVATE, usable_folder
-from app.stores.jobs import Job, JobKind, JobState, JobStatus, JobStore, Progress
-from app.stores.results import Removed, ResultStore
-from app.stores.small import (
+from trustscale_server.errors import ConfigError, NotFound
+from trustscale_server.stores.blobs import Blob, Blobs, open_blobs
+from trustscale_server.stores.calibrations import (
+    MOST_ACTIVE,
+    Activation,
+    CalibrationHead,
+    CalibrationStore,
+)
+from trustscale_server.stores.documents import Documents, StoreUnavailable
+from trustscale_server.stores.files import PRIVATE, usable_folder
+from trustscale_server.stores.jobs import Job, JobKind, JobState, JobStatus, JobStore, Progress
+from trustscale_server.stores.kv import (
     AuditEntry,
     AuditLog,
     CallStore,
@@ -32,8 +36,9 @@ from app.stores.small import (
     MonitorStore,
     Update,
 )
-from app.stores.sqlite import SqliteDocuments
-from app.stores.usage import Usage
+from trustscale_server.stores.results import Removed, ResultStore
+from trustscale_server.stores.sqlite import SqliteDocuments
+from trustscale_server.stores.usage import Usage
 
 __all__ = [
     "MOST_ACTIVE", "Activation", "AuditEntry", "AuditLog", "Blob", "Blobs",
@@ -98,7 +103,7 @@ def open_stores(
     close: Callable[[], Awaitable[None]]
     weakness: Callable[[], Awaitable[str | None]]
     if urlsplit(url).scheme in {"redis", "rediss"}:
-        from app.stores import redis  # noqa: PLC0415 - only where Redis is used
+        from trustscale_server.stores import redis  # noqa: PLC0415 - only where Redis is used
 
         blobs = open_blobs(blobs_url, data_dir)
         client = redis.connected(url)
@@ -144,7 +149,7 @@ def check_store_url(url: str, data_dir: Path) -> None:
     if scheme == "sqlite":
         _sqlite_path(url, data_dir)
     elif scheme in {"redis", "rediss"}:
-        from app.stores.redis import check_url  # noqa: PLC0415 - as above
+        from trustscale_server.stores.redis import check_url  # noqa: PLC0415 - as above
 
         check_url(url, "store")
     else:

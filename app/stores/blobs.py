@@ -23,9 +23,15 @@ import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import AzureStore, GCSStore, LocalStore, ObjectStore, S3Store, from_url
 
-from app.errors import BadRequest, ConfigError, ImageTooLarge, NotFound
-from app.stores.documents import StoreUnavailable
-from app.stores.files import PRIVATE, SCRATCH_LIFE_S, spooled_parts, sync, usable_folder
+from trustscale_server.errors import BadRequest, ConfigError, ImageTooLarge, NotFound
+from trustscale_server.stores.documents import StoreUnavailable
+from trustscale_server.stores.files import (
+    PRIVATE,
+    SCRATCH_LIFE_S,
+    spooled_parts,
+    sync,
+    usable_folder,
+)
 
 SCHEMES: Final = ("s3", "gs", "az")
 

@@ -8,9 +8,9 @@ from typing import Final
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 
-from app.errors import Conflict, NotFound
-from app.stores.documents import Changes, Document, Documents, Key, Put, read_folder
-from app.stores.jobs import accepts_work, job_key
+from trustscale_server.errors import Conflict, NotFound
+from trustscale_server.stores.documents import Changes, Document, Documents, Key, Put, read_folder
+from trustscale_server.stores.jobs import accepts_work, job_key
 
 MOST_ACTIVE: Final = 8
 """Active calibrations of an upscaler."""

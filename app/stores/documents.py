@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from math import inf
 from typing import Final, NamedTuple, Protocol, TypeAlias, TypeVar
 
-from app.errors import Passing
+from trustscale_server.errors import Passing
 
 Answer = TypeVar("Answer")
 

@@ -16,8 +16,8 @@ from tempfile import SpooledTemporaryFile, gettempdir
 from typing import IO, Any, Concatenate, Final, ParamSpec
 from uuid import uuid4
 
-from app.errors import ConfigError
-from app.stores.documents import StoreUnavailable
+from trustscale_server.errors import ConfigError
+from trustscale_server.stores.documents import StoreUnavailable
 
 # Prefix of temporary files; no encoded name has it.
 SCRATCH = ".tmp-"

@@ -13,8 +13,8 @@ from typing import Any, Final, Literal, NamedTuple, TypeAlias, TypeVar, get_args
 
 from pydantic import BaseModel, Field, ValidationError
 
-from app.errors import NotFound
-from app.stores.documents import Changes, Document, Documents, Key, Put
+from trustscale_server.errors import NotFound
+from trustscale_server.stores.documents import Changes, Document, Documents, Key, Put
 
 Answer = TypeVar("Answer")
 

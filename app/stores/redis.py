@@ -29,9 +29,9 @@ from redis.asyncio import ConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialBackoff
 
-from app.errors import ConfigError
-from app.stores.blobs import Blobs
-from app.stores.documents import ABSENT, Decide, Document, Key, StoreUnavailable
+from trustscale_server.errors import ConfigError
+from trustscale_server.stores.blobs import Blobs
+from trustscale_server.stores.documents import ABSENT, Decide, Document, Key, StoreUnavailable
 
 Answer = TypeVar("Answer")
 

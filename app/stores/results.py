@@ -18,9 +18,9 @@ from contextlib import suppress
 from math import inf
 from typing import IO, Final, Literal, NamedTuple
 
-from app.errors import NotFound
-from app.stores.blobs import Blob, Blobs
-from app.stores.documents import (
+from trustscale_server.errors import NotFound
+from trustscale_server.stores.blobs import Blob, Blobs
+from trustscale_server.stores.documents import (
     Changes,
     Document,
     Documents,
@@ -29,7 +29,7 @@ from app.stores.documents import (
     StoreUnavailable,
     read_folder,
 )
-from app.stores.files import size_of
+from trustscale_server.stores.files import size_of
 
 KEY: Final = "result-"
 """Prefix of folders of results."""

@@ -23,9 +23,9 @@ from math import inf
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from app.errors import ConfigError, TrustscaleError
-from app.stores.documents import ABSENT, Decide, Document, Key, Put, StoreUnavailable
-from app.stores.files import PRIVATE
+from trustscale_server.errors import ConfigError, TrustscaleError
+from trustscale_server.stores.documents import ABSENT, Decide, Document, Key, Put, StoreUnavailable
+from trustscale_server.stores.files import PRIVATE
 
 Answer = TypeVar("Answer")
 Work = Callable[[sqlite3.Connection], Answer]

@@ -19,7 +19,7 @@ from uuid import uuid4
 
 from pydantic import BaseModel, Field
 
-from app.stores.documents import (
+from trustscale_server.stores.documents import (
     Changes,
     Document,
     Documents,

@@ -17,7 +17,7 @@ from typing import Final, Literal
 
 import structlog
 
-from app.telemetry import signals
+from trustscale_server.telemetry import signals
 
 _MOST_ERRORS: Final = 5  # of a chain of causes or a group
 _MOST_FRAMES: Final = 20  # of one error, the innermost

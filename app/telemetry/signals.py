@@ -29,8 +29,8 @@ from prometheus_client import (
     generate_latest,
 )
 
-from app import __version__
-from app.errors import ConfigError
+from trustscale_server import __version__
+from trustscale_server.errors import ConfigError
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
@@ -316,7 +316,7 @@ def exporting(endpoint: str | None, service: str) -> Iterator[None]:
         yield
         return
     try:
-        from app.telemetry import otel  # noqa: PLC0415 - only where traces are wanted
+        from trustscale_server.telemetry import otel  # noqa: PLC0415 - only where traces are wanted
     except ImportError as error:
         raise ConfigError(
             "Traces need the extra `tracing`: pip install 'trustscale[tracing]'."

@@ -29,11 +29,11 @@ from typing import Final, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from app.conformal.lab import Pixels, check_rgb, deep, shallow
-from app.conformal.moments import Spread
-from app.errors import NotFound
-from app.images.encode import png_rgb
-from app.images.facts import Facts
+from trustscale_server.conformal.lab import Pixels, check_rgb, deep, shallow
+from trustscale_server.errors import NotFound
+from trustscale_server.images.encode import png_rgb
+from trustscale_server.images.facts import Facts
+from trustscale_server.sigma.moments import Spread
 
 RGB = Pixels
 """[h, w, 3], C-contiguous: sRGB of 8 bits, or data of 16 bits in units of their stretch."""

@@ -20,8 +20,8 @@ from pydantic import (
     model_validator,
 )
 
-from app.images.drawings import Color
-from app.upscalers.runtime import SHIPPED, Character, PrecisionSetting, ShippedName
+from trustscale_server.images.drawings import Color
+from trustscale_server.upscalers.runtime import SHIPPED, Character, PrecisionSetting, ShippedName
 
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 _SECRET_HEADERS = frozenset({"authorization", "proxy-authorization", "cookie", "x-api-key"})

@@ -22,15 +22,18 @@ from urllib.parse import SplitResult, quote, urlsplit
 import httpx
 from pydantic import SecretStr, TypeAdapter, ValidationError
 
-from app.config_errors import mistakes
-from app.errors import BadRequest, ConfigError, UpscalerError, UpscalerUnavailable
-from app.upscalers import entries
-from app.upscalers.base import Source
-from app.upscalers.config import EmbeddedConfig, OneAddress, http_url
-from app.upscalers.entries import Entry, Suggestion
-from app.upscalers.probe import pattern
-from app.upscalers.registry import UpscalerConfig, build_adapter, build_upscaler
-from app.upscalers.remote.answers import (
+from trustscale_server.config_errors import mistakes
+from trustscale_server.errors import BadRequest, ConfigError, UpscalerError, UpscalerUnavailable
+from trustscale_server.outbound.guard import FetchPolicy, target
+from trustscale_server.upscalers import entries
+from trustscale_server.upscalers.base import Source
+from trustscale_server.upscalers.config import EmbeddedConfig, OneAddress, http_url
+from trustscale_server.upscalers.entries import Entry, Suggestion
+from trustscale_server.upscalers.probe import pattern
+from trustscale_server.upscalers.registry import UpscalerConfig, build_adapter, build_upscaler
+from trustscale_server.upscalers.remote.generic import load_preset, merge, preset_names
+from trustscale_server.upscalers.remote.http import Network, Upstream
+from trustscale_server.upscalers.remote.responses import (
     ForeignHost,
     NoImage,
     ProtocolError,
@@ -40,9 +43,6 @@ from app.upscalers.remote.answers import (
     first,
     images,
 )
-from app.upscalers.remote.generic import load_preset, merge, preset_names
-from app.upscalers.remote.guard import FetchPolicy, target
-from app.upscalers.remote.http import Network, Upstream
 
 _LONGEST_S: Final = 300.0
 _SHORT_S: Final = 20.0

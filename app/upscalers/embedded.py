@@ -26,10 +26,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from app.errors import ConfigError, UpscalerUnavailable
-from app.images.resize import resized
-from app.system import shielded, usable_cores
-from app.upscalers.base import (
+from trustscale_server.errors import ConfigError, UpscalerUnavailable
+from trustscale_server.images.resize import resized
+from trustscale_server.system import shielded, usable_cores
+from trustscale_server.upscalers.base import (
     GROUP_ORDER,
     RGB,
     Capabilities,
@@ -40,7 +40,7 @@ from app.upscalers.base import (
     fingerprint_of,
     undo,
 )
-from app.upscalers.runtime import (
+from trustscale_server.upscalers.runtime import (
     SCALE,
     SHIPPED,
     OnnxModel,

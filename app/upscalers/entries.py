@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
-from app.errors import ConfigError
-from app.upscalers.remote.answers import find, first
-from app.upscalers.runtime import SHIPPED
+from trustscale_server.errors import ConfigError
+from trustscale_server.upscalers.remote.responses import find, first
+from trustscale_server.upscalers.runtime import SHIPPED
 
 Entry = dict[str, Any]
 """An entry of `[[upscalers]]` as TOML has it."""

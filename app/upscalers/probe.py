@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from app.errors import UpscalerError
-from app.upscalers.base import RGB, Source, Upscaler
-from app.upscalers.remote.answers import reason
-from app.upscalers.remote.samples import Alignment, alignment
+from trustscale_server.errors import UpscalerError
+from trustscale_server.upscalers.base import RGB, Source, Upscaler
+from trustscale_server.upscalers.remote.responses import reason
+from trustscale_server.upscalers.remote.samples import Alignment, alignment
 
 _SIDE = 96
 _SEEDS = (193, 290)  # whose residues modulo 96 differ

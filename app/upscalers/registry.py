@@ -8,25 +8,25 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from app.stores.base import CallStore, Usage
-from app.telemetry.signals import Metrics
-from app.upscalers.base import Upscaler
-from app.upscalers.config import EmbeddedConfig, OneAddress
-from app.upscalers.embedded import WITNESS, EmbeddedUpscaler, FaithfulWitness
-from app.upscalers.remote.adapter import Adapter
-from app.upscalers.remote.generic import HttpConfig, HttpUpscaler
-from app.upscalers.remote.gradio import GradioConfig, GradioUpscaler
-from app.upscalers.remote.http import Network, Upstream
-from app.upscalers.remote.oip import OipConfig, OipUpscaler
-from app.upscalers.remote.predictions import (
+from trustscale_server.stores.base import CallStore, Usage
+from trustscale_server.telemetry.signals import Metrics
+from trustscale_server.upscalers.base import Upscaler
+from trustscale_server.upscalers.config import EmbeddedConfig, OneAddress
+from trustscale_server.upscalers.embedded import WITNESS, EmbeddedUpscaler, FaithfulWitness
+from trustscale_server.upscalers.remote.adapter import Adapter
+from trustscale_server.upscalers.remote.generic import HttpConfig, HttpUpscaler
+from trustscale_server.upscalers.remote.gradio import GradioConfig, GradioUpscaler
+from trustscale_server.upscalers.remote.http import Network, Upstream
+from trustscale_server.upscalers.remote.oip import OipConfig, OipUpscaler
+from trustscale_server.upscalers.remote.predictions import (
     CogConfig,
     CogUpscaler,
     ReplicateConfig,
     ReplicateUpscaler,
 )
-from app.upscalers.remote.worker import WorkerConfig, WorkerUpscaler
-from app.upscalers.resilience import ResilientUpscaler
-from app.upscalers.runtime import PrecisionSetting
+from trustscale_server.upscalers.remote.worker import WorkerConfig, WorkerUpscaler
+from trustscale_server.upscalers.resilience import ResilientUpscaler
+from trustscale_server.upscalers.runtime import PrecisionSetting
 
 UpscalerConfig = Annotated[
     EmbeddedConfig

@@ -27,12 +27,12 @@ import anyio
 import structlog
 from pydantic import BaseModel
 
-from app.errors import TimedOut, TrustscaleError, UpscalerError, UpscalerUnavailable
-from app.stores.base import CallStore, Usage
-from app.telemetry.signals import Metrics, span
-from app.upscalers.base import RGB, Capabilities, Source, Turn, Upscaler, Witness
-from app.upscalers.config import RemoteConfig
-from app.upscalers.remote.answers import (
+from trustscale_server.errors import TimedOut, TrustscaleError, UpscalerError, UpscalerUnavailable
+from trustscale_server.stores.base import CallStore, Usage
+from trustscale_server.telemetry.signals import Metrics, span
+from trustscale_server.upscalers.base import RGB, Capabilities, Source, Turn, Upscaler, Witness
+from trustscale_server.upscalers.config import RemoteConfig
+from trustscale_server.upscalers.remote.responses import (
     BreakerOpen,
     Busy,
     ProtocolError,

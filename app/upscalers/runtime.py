@@ -23,9 +23,9 @@ import numpy as np
 import structlog
 from numpy.typing import NDArray
 
-from app.errors import ConfigError, UpscalerFailed, reason_of
-from app.system import usable_cores
-from app.upscalers.base import RGB
+from trustscale_server.errors import ConfigError, UpscalerFailed, reason_of
+from trustscale_server.system import usable_cores
+from trustscale_server.upscalers.base import RGB
 
 Tensor = NDArray[np.float32]
 Precision = Literal["f32", "bf16"]
@@ -73,7 +73,7 @@ class ShippedModel:
     tile: int
 
     def read(self) -> bytes:
-        return resources.files("app.upscalers").joinpath("models", self.file).read_bytes()
+        return resources.files(__package__).joinpath("models", self.file).read_bytes()
 
 
 # 288 keeps a process near 520 MB.

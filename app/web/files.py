@@ -81,7 +81,7 @@ class Site:
     """Everything that a browser can load of the pages."""
 
     def __init__(self, root: Traversable | None = None) -> None:
-        self._root = root or resources.files("app.web")
+        self._root = root or resources.files(__package__)
 
     @cached_property
     def static(self) -> Mapping[str, File]:

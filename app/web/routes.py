@@ -8,8 +8,8 @@ from functools import cache
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
-from app.errors import NotFound
-from app.web.files import MISSING, PAGES, File, Site
+from trustscale_server.errors import NotFound
+from trustscale_server.web.files import MISSING, PAGES, File, Site
 
 # Own files only: no inline code or style, nothing from elsewhere, no page that frames this one.
 # Pictures of results arrive by fetch, since their addresses may need a key, and are shown as blobs.

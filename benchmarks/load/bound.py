@@ -15,14 +15,14 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from app.calibration.active import shipped_calibration
-from app.conformal.indecision import Accumulator
-from app.images.decode import Limits, decode
-from app.images.encode import png, png_mask, png_rgb
 from benchmarks.load.clients import load, photograph, rate, served, statuses, upscaling
 from benchmarks.load.fake import variants
 from benchmarks.load.server import FAKE, serving
 from benchmarks.table import print_table
+from trustscale_server.calibration.active import shipped_calibration
+from trustscale_server.images.decode import Limits, decode
+from trustscale_server.images.encode import png, png_mask, png_rgb
+from trustscale_server.sigma.estimators import Accumulator
 
 SIDE, SAMPLES = 512, 8
 CLIENTS = 2  # one per core

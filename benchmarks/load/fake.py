@@ -16,12 +16,12 @@ import numpy as np
 import uvicorn
 from PIL import Image
 
-from app.cli.serve import KEEP_ALIVE_S
-from app.main import create_app
-from app.settings import load_settings
-from app.telemetry.logs import configure_logs
-from app.upscalers.base import RGB, Capabilities, Source
-from app.upscalers.embedded import EmbeddedUpscaler
+from trustscale_server.cli.serve import KEEP_ALIVE_S
+from trustscale_server.main import create_app
+from trustscale_server.settings import load_settings
+from trustscale_server.telemetry.logs import configure_logs
+from trustscale_server.upscalers.base import RGB, Capabilities, Source
+from trustscale_server.upscalers.embedded import EmbeddedUpscaler
 
 SCALE = 4
 VARIANTS = 16

@@ -17,11 +17,11 @@ from pathlib import Path
 
 import httpx
 
-from app.stores.base import Stores, open_stores
 from benchmarks.load.clients import Ask, load, photograph
 from benchmarks.load.server import FAKE, Server, serving
 from benchmarks.table import print_table
 from tests.servers import RedisServer, S3Server
+from trustscale_server.stores.base import Stores, open_stores
 
 LARGE, SMALL = 2048, 512
 CLIENTS, GATEWAYS = 2, 8

@@ -15,7 +15,7 @@ import numpy as np
 
 from tests.servers import ProcessGroup, free_port
 
-REAL = ("-m", "app", "serve", "--port")
+REAL = ("-m", "trustscale_server", "serve", "--port")
 FAKE = ("-m", "benchmarks.load.fake")
 
 _TICKS = os.sysconf("SC_CLK_TCK")

@@ -13,11 +13,11 @@ import typer.main
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from app.cli.main import app
-from app.problems import PROBLEMS
-from app.settings import Settings
-from app.upscalers.config import OneAddress
-from app.upscalers.registry import UpscalerConfig
+from trustscale_server.cli.main import app
+from trustscale_server.problems import PROBLEMS
+from trustscale_server.settings import Settings
+from trustscale_server.upscalers.config import OneAddress
+from trustscale_server.upscalers.registry import UpscalerConfig
 
 DOCS: Final = Path(__file__).parents[2] / "docs"
 

@@ -22,7 +22,7 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 from safetensors.torch import save_file
 
-from app.images.degrade import Degradation, degrade
+from trustscale_server.images.degrade import Degradation, degrade
 
 HERE = Path(__file__).parent
 NAME = "dncnn-tiny"

@@ -14,15 +14,15 @@ import numpy as np
 from PIL import Image
 from starlette.types import ASGIApp
 
-from app.api.deps import State
-from app.calibration.active import Calibrations
-from app.main import TIMINGS, create_app
-from app.problems import PROBLEMS
-from app.settings import Settings
-from app.stores.base import open_stores
 from tests.factories import encoded, photo
 from tests.fakes import FakeUpscaler
 from tests.waiting import PATIENCE_S
+from trustscale_server.api.deps import State
+from trustscale_server.calibration.active import Calibrations
+from trustscale_server.main import TIMINGS, create_app
+from trustscale_server.problems import PROBLEMS
+from trustscale_server.settings import Settings
+from trustscale_server.stores.base import open_stores
 
 Value = TypeVar("Value")
 

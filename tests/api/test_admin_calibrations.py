@@ -5,15 +5,15 @@ import math
 
 import pytest
 
-from app.calibration import file
-from app.calibration.active import Changes
-from app.calibration.guarantee import HighProbability
-from app.calibration.insight import COMMON_ALPHAS
-from app.sampling.pipeline import TRUST_LAYER_VERSION
 from tests.api.admin import BASE, SAMPLES, Admin, pair_files, sharp_files, truth_files
 from tests.api.gateway import AS_ADMIN, check_problem, ended, gateway, post
 from tests.factories import calibration_of, changed, encoded, sharp
 from tests.fakes import FakeUpscaler
+from trustscale_server.calibration import file
+from trustscale_server.calibration.active import Changes
+from trustscale_server.calibration.guarantee import HighProbability
+from trustscale_server.calibration.insight import COMMON_ALPHAS
+from trustscale_server.sampling.pipeline import TRUST_LAYER_VERSION
 
 
 @pytest.fixture(scope="module")

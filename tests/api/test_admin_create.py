@@ -4,15 +4,15 @@ import threading
 
 import pytest
 
-from app.api.calibrate import MAX_FILES
-from app.images.degrade import USUAL
-from app.upscalers.base import Capabilities
 from tests.api.admin import Admin, sharp_files, truth_files, zipped
 from tests.api.gateway import AS_ADMIN, check_problem
 from tests.fakes import FakeUpscaler
 from tests.live import serving
 from tests.upscalers.remote.pictures import TOKEN
 from tests.upscalers.test_connect import answering
+from trustscale_server.api.calibrate import MAX_FILES
+from trustscale_server.images.degrade import USUAL
+from trustscale_server.upscalers.base import Capabilities
 
 
 def test_an_empty_config(admin):

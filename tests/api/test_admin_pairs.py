@@ -6,12 +6,12 @@ import json
 import numpy as np
 import pytest
 
-from app.calibration import file, pictures
-from app.upscalers.base import image_digest
 from tests.api.admin import Admin, label, pair_files, truth_files, zipped
 from tests.api.gateway import check_problem, pixels
 from tests.api.gateway import post as upscaled
 from tests.factories import encoded, photo
+from trustscale_server.calibration import file, pictures
+from trustscale_server.upscalers.base import image_digest
 
 SEMANTIC = {"fidelity": {"metric": "semantic"}}
 NAMES = ["000", "001", "002"]

@@ -9,15 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from app.api.deps import Keyring, stored_admin_key
-from app.errors import ConfigError
-from app.jobs.runner import RetryPolicy
 from tests.api.admin import BASE, Admin, truth_files
 from tests.api.gateway import ADMIN_KEY, AS_ADMIN, check_problem, post
 from tests.api.test_admin_calibrations import exported
 from tests.fakes import FakeUpscaler
 from tests.logs import logging_as
 from tests.spans import recorded
+from trustscale_server.api.deps import Keyring, stored_admin_key
+from trustscale_server.errors import ConfigError
+from trustscale_server.jobs.runner import RetryPolicy
 
 BEARER = {"Authorization": "Bearer client-key"}
 HEADER = {"X-API-Key": "client-key"}
@@ -196,7 +196,7 @@ class Faulty(FakeUpscaler):
 @pytest.mark.parametrize("style", ["json", "console"])
 def test_no_sink_holds_a_key(start, calibration, capfd, tmp_path, style, monkeypatch):
     """Requests, jobs and admin actions fail unexpectedly; both ways to send a key are tried."""
-    monkeypatch.setattr("app.assembly.RetryPolicy", partial(RetryPolicy, errors_s=()))
+    monkeypatch.setattr("trustscale_server.assembly.RetryPolicy", partial(RetryPolicy, errors_s=()))
     with logging_as(style), recorded() as spans:
         kinds = (Recursive("recursive"), Faulty("faulty"))
         calibrations = tuple(calibration.for_upscaler(kind.name) for kind in kinds)

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from app.calibration import file
 from tests.api.admin import truth_files, zipped
 from tests.api.gateway import ADMIN_KEY, IMAGE, gateway
 from tests.live import serving
 from tests.missing import not_here
 from tests.servers import ran
+from trustscale_server.calibration import file
 
 pytestmark = [pytest.mark.slow, pytest.mark.servers]
 

@@ -5,13 +5,13 @@ import math
 import pytest
 from starlette.testclient import TestClient
 
-from app.calibration.admin import CalibrationAdmin
-from app.calibration.guarantee import guarantee_of
-from app.stores.base import StoreUnavailable
 from tests.api.admin import Admin
 from tests.api.gateway import check_problem, ended, gateway, pixels, post, text_chunks
 from tests.factories import encoded, in_groups, photo
 from tests.fakes import FakeUpscaler
+from trustscale_server.calibration.admin import CalibrationAdmin
+from trustscale_server.calibration.guarantee import guarantee_of
+from trustscale_server.stores.base import StoreUnavailable
 
 LIKELY = {"kind": "high_probability", "delta": 0.2}
 SETTINGS = guarantee_of(LIKELY)

@@ -9,15 +9,15 @@ from datetime import datetime
 import pytest
 from PIL import Image
 
-from app.api.upscale import prefers
-from app.errors import UpscalerFailed
-from app.upscalers.base import Capabilities
 from tests.api.admin import BASE, pair_files, zipped
 from tests.api.gateway import ADMIN_KEY, AS_ADMIN, check_problem, client_of, ended, post
 from tests.factories import encoded, photo
 from tests.fakes import FakeUpscaler
 from tests.upscalers.remote.faults import FaultServer, answer
 from tests.waiting import until
+from trustscale_server.api.upscale import prefers
+from trustscale_server.errors import UpscalerFailed
+from trustscale_server.upscalers.base import Capabilities
 
 ASYNC = {"Prefer": "respond-async"}
 

@@ -12,13 +12,6 @@ from datetime import UTC, datetime
 
 import pytest
 
-from app.api.clients import client_digest, open_limits
-from app.calibration import file
-from app.errors import RateLimited
-from app.jobs.queue import JobQueue
-from app.serving import prepare
-from app.settings import load_settings
-from app.stores.base import Job, StoreUnavailable, uploads_for
 from tests.api.admin import BASE, Admin, truth_files
 from tests.api.gateway import (
     ADMIN_KEY,
@@ -33,6 +26,13 @@ from tests.api.gateway import (
 from tests.factories import encoded, photo
 from tests.fakes import FakeUpscaler
 from tests.waiting import until
+from trustscale_server.api.clients import client_digest, open_limits
+from trustscale_server.calibration import file
+from trustscale_server.errors import RateLimited
+from trustscale_server.jobs.queue import JobQueue
+from trustscale_server.serving import prepare
+from trustscale_server.settings import load_settings
+from trustscale_server.stores.base import Job, StoreUnavailable, uploads_for
 
 ASYNC = {"Prefer": "respond-async"}
 
@@ -154,7 +154,7 @@ async def test_what_is_fetched_slowly_holds_no_place(serve, monkeypatch):
         began.append(1)
         await asyncio.sleep(600)
 
-    monkeypatch.setattr("app.serving.fetch.ImageHosts.fetch", drips)
+    monkeypatch.setattr("trustscale_server.outbound.fetch.ImageHosts.fetch", drips)
     async with serve(max_in_flight=1, max_waiting=1, image_hosts=["example.com"]) as served:
         most = served.state.service.fetching.most
         fields = {"image_url": (None, "https://example.com/a.png")}
@@ -205,7 +205,7 @@ class TestUnfinishedBodies:
         return await client.post("/v1/upscale", content=body(), headers=headers)
 
     async def test_a_flood_gives_way(self, serve, monkeypatch):
-        monkeypatch.setattr("app.api.deps.MAX_TRUTH_BYTES", 10_000)
+        monkeypatch.setattr("trustscale_server.api.deps.MAX_TRUTH_BYTES", 10_000)
         async with serve(max_upload_bytes=10_000) as served:
             go, room = asyncio.Event(), served.state.bodies
             flood = [

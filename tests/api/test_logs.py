@@ -4,14 +4,14 @@ import csv
 import io
 import json
 
-import app
-from app.api.deps import Keyring
-from app.upscalers.remote.answers import Busy
+import trustscale_server
 from tests.api.gateway import AS_ADMIN, ended, post
 from tests.fakes import FakeUpscaler
 from tests.logs import logging_as
 from tests.numbers import numbers_of, parsed_metrics
 from tests.upscalers.resilient import SOURCE, Inner, guarded
+from trustscale_server.api.deps import Keyring
+from trustscale_server.upscalers.remote.responses import Busy
 
 KEYS = {"client_keys": ["anna:client-key"], "admin_keys": ["ops:admin-key"]}
 ANNA = {"Authorization": "Bearer client-key"}
@@ -58,7 +58,7 @@ def test_metrics_of_a_gateway(start):
     client = start(upscaler)
     assert post(client).status_code == 200
     found = parsed_metrics(client.get("/metrics").text)
-    assert found["trustscale_build_info", app.__version__] == 1
+    assert found["trustscale_build_info", trustscale_server.__version__] == 1
     assert found["trustscale_slot_wait_seconds_count",] == 1
     assert found["trustscale_ready", "upscaler:fake"] == 1
     upscaler.failure = RuntimeError("a mistake")

@@ -10,14 +10,6 @@ from contextlib import aclosing
 import pytest
 from structlog.testing import capture_logs
 
-from app.api.deps import Probes, Timings
-from app.api.files import Sent
-from app.api.middleware import RequestContext
-from app.assembly import single_process_lock
-from app.errors import ConfigError, UpscalerUnavailable
-from app.settings import Settings
-from app.stores.base import StoreUnavailable
-from app.telemetry import signals
 from tests.api.gateway import check_problem, ended, post, shown
 from tests.clock import LoopClock
 from tests.fakes import FakeUpscaler
@@ -28,7 +20,15 @@ from tests.upscalers.remote.pictures import adapter
 from tests.upscalers.remote.pictures import source as picture
 from tests.upscalers.resilient import SOURCE, Inner, guarded
 from tests.workers.fakes import SleepingEngine
-from workers.service import create_app
+from trustscale_server.api.deps import Probes, Timings
+from trustscale_server.api.files import Sent
+from trustscale_server.api.middleware import RequestContext
+from trustscale_server.assembly import single_process_lock
+from trustscale_server.errors import ConfigError, UpscalerUnavailable
+from trustscale_server.settings import Settings
+from trustscale_server.stores.base import StoreUnavailable
+from trustscale_server.telemetry import signals
+from trustscale_worker.service import create_app
 
 
 class TestHealth:
@@ -261,7 +261,7 @@ def test_one_that_is_away(start, monkeypatch):
     async def away(_):
         raise StoreUnavailable("The store is away.")
 
-    monkeypatch.setattr("app.stores.jobs.JobStore.unfinished", away)
+    monkeypatch.setattr("trustscale_server.stores.jobs.JobStore.unfinished", away)
     found = metrics(client)
     assert found["trustscale_store_up",] == 0
     assert found["trustscale_calibration_active", "fake"] == 1

@@ -6,15 +6,15 @@ from contextlib import asynccontextmanager
 import numpy as np
 import pytest
 
-from app.calibration.active import Calibrations
-from app.calibration.canaries import CanaryStore
-from app.calibration.insight import COMMON_ALPHAS
-from app.conformal import fidelity
-from app.stores.base import open_stores
 from tests.api.gateway import AS_ADMIN, check_problem, ended, gateway, pixels, post, running
 from tests.factories import changed, encoded, in_groups, photo
 from tests.fakes import FakeUpscaler
 from tests.watch.scenes import REMOTE, calibrate
+from trustscale_server.calibration.active import Calibrations
+from trustscale_server.calibration.canaries import CanaryStore
+from trustscale_server.calibration.insight import COMMON_ALPHAS
+from trustscale_server.conformal import fidelity
+from trustscale_server.stores.base import open_stores
 
 PATH = "/v1/admin/monitor"
 

@@ -14,13 +14,13 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from app.main import create_app
-from app.settings import Settings
 from tests.api.admin import Admin, truth_files, zipped
 from tests.api.gateway import ADMIN_KEY, IMAGE, form, gateway
 from tests.factories import calibration_of, encoded, photo
 from tests.fakes import FakeUpscaler
 from tests.live import serving
+from trustscale_server.main import create_app
+from trustscale_server.settings import Settings
 
 pytestmark = pytest.mark.slow
 

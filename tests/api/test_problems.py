@@ -6,14 +6,14 @@ import re
 import numpy as np
 import pytest
 
-from app import errors
-from app.problems import PROBLEMS, problem_of
-from app.upscalers.base import Capabilities
 from tests.api.admin import BASE, SAMPLES, truth_files, zipped
 from tests.api.gateway import ADMIN_KEY, AS_ADMIN, IMAGE, check_problem, post
 from tests.factories import encoded, photo
 from tests.fakes import FakeUpscaler
 from tests.images.hostile import bomb
+from trustscale_server import errors
+from trustscale_server.problems import PROBLEMS, problem_of
+from trustscale_server.upscalers.base import Capabilities
 
 
 class TestImages:

@@ -10,9 +10,6 @@ import httpx
 import pytest
 from obstore.exceptions import GenericError
 
-from app.main import Timings
-from app.stores.base import StoreUnavailable
-from app.stores.blobs import Blobs, open_blobs
 from tests.api.admin import Admin, truth_files
 from tests.api.gateway import (
     AS_ADMIN,
@@ -30,6 +27,9 @@ from tests.fakes import FakeUpscaler
 from tests.live import serving
 from tests.waiting import block_until, until
 from trustscale import Trustscale
+from trustscale_server.main import Timings
+from trustscale_server.stores.base import StoreUnavailable
+from trustscale_server.stores.blobs import Blobs, open_blobs
 
 
 class TestAgain:

@@ -14,16 +14,16 @@ from rasterio.io import MemoryFile
 from rio_cogeo.cogeo import cog_validate
 from starlette.testclient import TestClient
 
-from app.conformal.fidelity import FidelitySettings
-from app.conformal.indecision import IndecisionSettings
-from app.images.facts import BANDS
-from app.upscalers.base import Capabilities
-from app.upscalers.embedded import EmbeddedUpscaler
 from tests.api.admin import Admin
 from tests.api.gateway import aside, gateway
 from tests.factories import calibration_of, cells
 from tests.fakes import FakeUpscaler
 from tests.images.test_raster import raster, stack
+from trustscale_server.conformal.fidelity import FidelitySettings
+from trustscale_server.images.facts import BANDS
+from trustscale_server.sigma.estimators import IndecisionSettings
+from trustscale_server.upscalers.base import Capabilities
+from trustscale_server.upscalers.embedded import EmbeddedUpscaler
 
 SIDE = 12
 PLACE = rasterio.Affine(10, 0, 500_000, 0, -10, 4_000_000)

@@ -24,7 +24,7 @@ ASYNC = {"Prefer": "respond-async"}
 def serving(folder, **settings):
     """A server on this data folder, with nothing else of ours set, and a client of it."""
     port = free_port()
-    command = [sys.executable, "-m", "app", "serve", "--port", str(port)]
+    command = [sys.executable, "-m", "trustscale_server", "serve", "--port", str(port)]
     kept = {k: v for k, v in os.environ.items() if not k.startswith("TRUSTSCALE_")}
     environment = {**kept, "TRUSTSCALE_DATA_DIR": str(folder), **settings}
     with (

@@ -9,21 +9,21 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from app import __version__
-from app.api.upscale import negotiate
-from app.calibration import file
-from app.calibration.guarantee import Expectation
-from app.calibration.insight import thresholds
-from app.conformal.fidelity import LAB_BOUND
-from app.errors import BadRequest
-from app.images.compression import Compression
-from app.images.facts import look_at
-from app.serving.answer import Result
-from app.serving.choose import chosen_for
-from app.settings import TABLE, Settings
 from tests.api.gateway import IMAGE, check_problem, gateway, pixels, post, text_chunks
 from tests.factories import calibration_of, encoded, sharp
 from tests.fakes import FakeUpscaler
+from trustscale_server import __version__
+from trustscale_server.api.upscale import negotiate
+from trustscale_server.calibration import file
+from trustscale_server.calibration.guarantee import Expectation
+from trustscale_server.calibration.insight import thresholds
+from trustscale_server.conformal.fidelity import LAB_BOUND
+from trustscale_server.errors import BadRequest
+from trustscale_server.images.compression import Compression
+from trustscale_server.images.facts import look_at
+from trustscale_server.serving.answer import Result
+from trustscale_server.serving.choose import chosen_for
+from trustscale_server.settings import TABLE, Settings
 
 PARTS = ("image", "mask", "trust", "overlay", "believed")
 

@@ -12,12 +12,12 @@ from starlette.applications import Starlette
 from starlette.responses import Response
 from starlette.routing import Route
 
-from app.conformal.indecision import IndecisionSettings
-from app.images.encode import FORMS
 from tests.api.gateway import IMAGE, aside, check_problem, ended, pixels, post, text_chunks
 from tests.factories import calibration_of, encoded, photo, sharp
 from tests.fakes import FakeUpscaler, FakeWitness
 from tests.live import serving
+from trustscale_server.images.encode import FORMS
+from trustscale_server.sigma.estimators import IndecisionSettings
 
 
 def test_reduced(client):

@@ -10,9 +10,9 @@ import zipfile
 
 import pytest
 
-from app.calibration.archive import ArchiveLimits, archive_files
-from app.errors import BadRequest, ImageTooLarge, TrustscaleError, UnsupportedMedia
 from tests.api.admin import zipped
+from trustscale_server.calibration.archive import ArchiveLimits, archive_files
+from trustscale_server.errors import BadRequest, ImageTooLarge, TrustscaleError, UnsupportedMedia
 
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
 LINKS = (tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.BLKTYPE, tarfile.FIFOTYPE)

@@ -5,17 +5,17 @@ from datetime import UTC, datetime
 import numpy as np
 import pytest
 
-from app.calibration.active import Calibrations
-from app.calibration.admin import CalibrationAdmin
-from app.calibration.canaries import Canary, CanaryStore, sharpness, start
-from app.calibration.canaries import observe as observed
-from app.calibration.job import CalibrationHandler
-from app.errors import UpscalerRejected
-from app.jobs.handlers import JobContext
-from app.upscalers.base import image_digest
 from tests.calibration.test_job import measured, submitted
 from tests.fakes import FakeUpscaler
 from tests.watch.scenes import Moody, Scene, calibrate
+from trustscale_server.calibration.active import Calibrations
+from trustscale_server.calibration.admin import CalibrationAdmin
+from trustscale_server.calibration.canaries import Canary, CanaryStore, sharpness, start
+from trustscale_server.calibration.canaries import observe as observed
+from trustscale_server.calibration.job import CalibrationHandler
+from trustscale_server.errors import UpscalerRejected
+from trustscale_server.jobs.handlers import JobContext
+from trustscale_server.upscalers.base import image_digest
 
 
 def canaries_of(stores):

@@ -13,12 +13,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.calibration import file
-from app.calibration.record import Calibration
-from app.conformal import Staircase
-from app.errors import BadCalibration
 from tests.api.admin import zipped
 from tests.factories import changed
+from trustscale_server.calibration import file
+from trustscale_server.calibration.record import Calibration
+from trustscale_server.conformal import Staircase
+from trustscale_server.errors import BadCalibration
 
 UNFITTING = ({"default_alpha": 0.2}, {"upscaler": "other"}, {"skipped": [{"name": "a"}]})
 MALFORMED = ({"pipeline": {}}, {"pairs": "none"}, {"default_alpha": math.nan}, {"unknown": 1})

@@ -5,13 +5,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from app.calibration.config import CalibrationConfig, shares
-from app.conformal import fitting
-from app.upscalers.base import image_digest
 from tests.api.admin import Admin, truth_files
 from tests.api.conftest import *  # noqa: F403 - its gateways
 from tests.api.gateway import check_problem, post
 from tests.factories import encoded, photo
+from trustscale_server.calibration.config import CalibrationConfig, shares
+from trustscale_server.sigma import fitting
+from trustscale_server.upscalers.base import image_digest
 
 FILES = truth_files(24)
 DIGESTS = {image_digest(photo(k, 48, 48))[:16]: name for k, name in enumerate(FILES)}

@@ -7,24 +7,24 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.calibration import file
-from app.calibration.admin import Costs, Tariff
-from app.calibration.guarantee import (
+from tests.factories import changed, in_groups
+from tests.fakes import FakeUpscaler
+from trustscale_server.calibration import file
+from trustscale_server.calibration.admin import Costs, Tariff
+from trustscale_server.calibration.guarantee import (
     Expectation,
     HighProbability,
     PostHoc,
     Probability,
     guarantee_of,
 )
-from app.calibration.insight import coarser, leaked
-from app.conformal import HighProbabilityCurve, RiskCurve, Staircase
-from app.conformal.high_probability import minimal_n
-from app.errors import BadRequest
-from app.sampling.draw import PAIRS, Throughput
-from app.sampling.pipeline import Pipeline
-from app.upscalers.base import Capabilities
-from tests.factories import changed, in_groups
-from tests.fakes import FakeUpscaler
+from trustscale_server.calibration.insight import coarser, leaked
+from trustscale_server.conformal import HighProbabilityCurve, RiskCurve, Staircase
+from trustscale_server.conformal.high_probability import minimal_n
+from trustscale_server.errors import BadRequest
+from trustscale_server.sampling.draw import PAIRS, Throughput
+from trustscale_server.sampling.pipeline import Pipeline
+from trustscale_server.upscalers.base import Capabilities
 
 LIKELY = HighProbability()
 SURER = HighProbability(delta=0.02)

@@ -11,8 +11,11 @@ from hypothesis import strategies as st
 from PIL import Image
 from scipy import ndimage
 
-from app.calibration.archive import ArchiveLimits, archive_files
-from app.calibration.intake import (
+from tests.api.admin import zipped
+from tests.factories import calibration_of, encoded, photo
+from tests.fakes import FakeUpscaler
+from trustscale_server.calibration.archive import ArchiveLimits, archive_files
+from trustscale_server.calibration.intake import (
     find,
     find_in,
     folder_files,
@@ -20,17 +23,20 @@ from app.calibration.intake import (
     near_duplicates,
     take_in,
 )
-from app.calibration.layout import NamedFile, Naming, arrange, claimed_predictions, placed
-from app.calibration.pairs import decode_label, load_pair
-from app.conformal.fidelity import FidelitySettings
-from app.errors import BadImage, BadPairs, BadRequest
-from app.images.degrade import Degradation, degrade
-from app.images.encode import png_rgb
-from app.sampling.pipeline import Pipeline
-from app.stores.blobs import open_blobs
-from tests.api.admin import zipped
-from tests.factories import calibration_of, encoded, photo
-from tests.fakes import FakeUpscaler
+from trustscale_server.calibration.layout import (
+    NamedFile,
+    Naming,
+    arrange,
+    claimed_predictions,
+    placed,
+)
+from trustscale_server.calibration.pairs import decode_label, load_pair
+from trustscale_server.conformal.fidelity import FidelitySettings
+from trustscale_server.errors import BadImage, BadPairs, BadRequest
+from trustscale_server.images.degrade import Degradation, degrade
+from trustscale_server.images.encode import png_rgb
+from trustscale_server.sampling.pipeline import Pipeline
+from trustscale_server.stores.blobs import open_blobs
 
 PIPELINE = Pipeline(fingerprint="fake:1", scale=2, samples=4)
 SEMANTIC = PIPELINE.model_copy(update={"fidelity": FidelitySettings("semantic")})

@@ -10,15 +10,17 @@ from functools import partial
 import numpy as np
 import pytest
 
-from app.calibration import pairs, pictures
-from app.calibration.active import Calibrations
-from app.calibration.config import AskedPair, CalibrationConfig, CalibrationRequest
-from app.calibration.fit import DRAWN, SEEN
-from app.calibration.intake import find, folder_files, take_in
-from app.calibration.job import CalibrationHandler
-from app.calibration.layout import Naming
-from app.calibration.local import run_id
-from app.calibration.measure import (
+from tests.factories import calibration_of, encoded, photo, truths
+from tests.fakes import FakeUpscaler
+from trustscale_server.calibration import pairs, pictures
+from trustscale_server.calibration.active import Calibrations
+from trustscale_server.calibration.config import AskedPair, CalibrationConfig, CalibrationRequest
+from trustscale_server.calibration.fit import DRAWN, SEEN
+from trustscale_server.calibration.intake import find, folder_files, take_in
+from trustscale_server.calibration.job import CalibrationHandler
+from trustscale_server.calibration.layout import Naming
+from trustscale_server.calibration.local import run_id
+from trustscale_server.calibration.measure import (
     BAD,
     MEASURED,
     WAITING,
@@ -28,17 +30,15 @@ from app.calibration.measure import (
     unlabelled,
     unpack,
 )
-from app.calibration.pairs import load_pair
-from app.conformal.indecision import IndecisionSettings
-from app.errors import BadPairs, CalibrationMismatch, Conflict
-from app.images.decode import PAIR_LIMITS, decode
-from app.images.degrade import Degradation, Mixture
-from app.jobs.handlers import JobContext
-from app.sampling.pipeline import measure
-from app.stores.base import JobState
-from app.upscalers.base import Source, image_digest
-from tests.factories import calibration_of, encoded, photo, truths
-from tests.fakes import FakeUpscaler
+from trustscale_server.calibration.pairs import load_pair
+from trustscale_server.errors import BadPairs, CalibrationMismatch, Conflict
+from trustscale_server.images.decode import PAIR_LIMITS, decode
+from trustscale_server.images.degrade import Degradation, Mixture
+from trustscale_server.jobs.handlers import JobContext
+from trustscale_server.sampling.pipeline import measure
+from trustscale_server.sigma.estimators import IndecisionSettings
+from trustscale_server.stores.base import JobState
+from trustscale_server.upscalers.base import Source, image_digest
 
 
 class Forgetful(FakeUpscaler):

@@ -5,9 +5,9 @@ import asyncio
 import pytest
 from obstore.store import MemoryStore
 
-from app.calibration import labels
-from app.errors import NotFound, Superseded
-from app.stores.blobs import Blobs, open_blobs
+from trustscale_server.calibration import labels
+from trustscale_server.errors import NotFound, Superseded
+from trustscale_server.stores.blobs import Blobs, open_blobs
 
 
 @pytest.fixture

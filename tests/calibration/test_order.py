@@ -4,21 +4,27 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.calibration import file
-from app.calibration.active import EVERY, Calibrations, Order, shipped_calibration, shipped_names
-from app.calibration.record import Calibration
-from app.conformal.indecision import SHIPPED as FITS
-from app.conformal.indecision import shipped as shipped_fit
-from app.errors import NoCalibration
-from app.images.compression import LOSSLESS, PALETTE, Compression, class_of
-from app.images.degrade import USUAL, Degradation
-from app.images.facts import UPLOAD, Facts, classify
-from app.sampling.pipeline import guard
-from app.serving.promise import Subject
-from app.upscalers.embedded import EmbeddedUpscaler, FaithfulWitness
-from app.upscalers.runtime import SHIPPED, has_bf16
 from tests.factories import changed, made_of
 from tests.fakes import FakeUpscaler
+from trustscale_server.calibration import file
+from trustscale_server.calibration.active import (
+    EVERY,
+    Calibrations,
+    Order,
+    shipped_calibration,
+    shipped_names,
+)
+from trustscale_server.calibration.record import Calibration
+from trustscale_server.errors import NoCalibration
+from trustscale_server.images.compression import LOSSLESS, PALETTE, Compression, class_of
+from trustscale_server.images.degrade import USUAL, Degradation
+from trustscale_server.images.facts import UPLOAD, Facts, classify
+from trustscale_server.sampling.pipeline import guard
+from trustscale_server.serving.promise import Subject
+from trustscale_server.sigma.estimators import SHIPPED as FITS
+from trustscale_server.sigma.estimators import shipped as shipped_fit
+from trustscale_server.upscalers.embedded import EmbeddedUpscaler, FaithfulWitness
+from trustscale_server.upscalers.runtime import SHIPPED, has_bf16
 
 UPLOADS = [
     Facts(compression, detail, 0.0, 3.0, 0.5, 3.0, softness)

@@ -6,11 +6,11 @@ from threading import Barrier
 import numpy as np
 import pytest
 
-from app.calibration import record
-from app.images.compression import LOSSLESS
-from app.images.facts import Facts
-from app.sampling.pipeline import Pipeline
 from tests.factories import changed, made_of
+from trustscale_server.calibration import record
+from trustscale_server.images.compression import LOSSLESS
+from trustscale_server.images.facts import Facts
+from trustscale_server.sampling.pipeline import Pipeline
 
 PIPELINE = Pipeline(fingerprint="fake:1", scale=2, samples=4)
 NUMBERS = ("detail", "noise", "contrast", "light", "colour", "softness")

@@ -15,14 +15,14 @@ import httpx
 import pytest
 import structlog
 
-import app.cli.service
-from app.assembly import open_parts
-from app.cli.main import main
+import trustscale_server.cli.service
 from tests.api.gateway import ADMIN_KEY, gateway
 from tests.docs.blocks import ROOT
 from tests.factories import truths
 from tests.fakes import FakeUpscaler
 from tests.live import serving
+from trustscale_server.assembly import open_parts
+from trustscale_server.cli.main import main
 
 PARTS = ["image.png", "mask.png", "result.json"]  # of an answer
 FORCED = ("--activate", "--force")  # so few pairs trust nothing at the default α
@@ -62,8 +62,8 @@ def place(tmp_path, monkeypatch, upscaler):
     monkeypatch.setenv("TRUSTSCALE_DATA_DIR", str(tmp_path / "data"))
     monkeypatch.setenv("TRUSTSCALE_UPSCALERS", '[{"name": "fake", "kind": "embedded"}]')
     opened = functools.partial(open_parts, build=lambda *_: upscaler)
-    monkeypatch.setattr(app.cli.service, "open_parts", opened)
-    monkeypatch.setattr(app.cli.service, "configure_logs", lambda *_: None)
+    monkeypatch.setattr(trustscale_server.cli.service, "open_parts", opened)
+    monkeypatch.setattr(trustscale_server.cli.service, "configure_logs", lambda *_: None)
     logs = structlog.get_config()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     yield tmp_path

@@ -9,10 +9,10 @@ import signal
 from pathlib import Path
 from types import SimpleNamespace
 
-import app.cli.service
-from app.assembly import open_parts
-from app.cli.main import main
+import trustscale_server.cli.service
 from tests.fakes import FakeUpscaler
+from trustscale_server.assembly import open_parts
+from trustscale_server.cli.main import main
 
 if __name__ == "__main__":
     # Programs that are started in the background ignore Ctrl-C, and so do their own.
@@ -25,5 +25,7 @@ if __name__ == "__main__":
         return len(upscaler.calls) <= 50
 
     upscaler.gate = SimpleNamespace(is_set=answers)
-    app.cli.service.open_parts = functools.partial(open_parts, build=lambda *_: upscaler)
+    trustscale_server.cli.service.open_parts = functools.partial(
+        open_parts, build=lambda *_: upscaler
+    )
     main()

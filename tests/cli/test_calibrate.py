@@ -9,19 +9,19 @@ from types import SimpleNamespace
 
 import pytest
 
-import app.cli.service
-from app.calibration import file
-from app.calibration.like import Likeness
-from app.calibration.local import listed
-from app.cli.service import inside
-from app.errors import UpscalerRejected
-from app.images.compression import LOSSLESS, PALETTE, Compression
-from app.upscalers.base import Capabilities
+import trustscale_server.cli.service
 from tests.cli.conftest import FORCED, stopped
 from tests.factories import encoded, photo, pictures, truths
 from tests.fakes import FakeUpscaler
 from tests.waiting import until
 from trustscale import Problem, Tar
+from trustscale_server.calibration import file
+from trustscale_server.calibration.like import Likeness
+from trustscale_server.calibration.local import listed
+from trustscale_server.cli.service import inside
+from trustscale_server.errors import UpscalerRejected
+from trustscale_server.images.compression import LOSSLESS, PALETTE, Compression
+from trustscale_server.upscalers.base import Capabilities
 
 MAKE = ("calibrate", "photos", "--samples", 2, "--json")
 PLAIN = (*MAKE, "--mixture", "none")
@@ -85,13 +85,13 @@ def test_only_its_upscaler_is_opened(run, place, monkeypatch):
     others = [{"name": name, "kind": "embedded"} for name in ("fake", "b", "c")]
     monkeypatch.setenv("TRUSTSCALE_UPSCALERS", json.dumps(others))
     opened = []
-    local = app.cli.service.open_parts
+    local = trustscale_server.cli.service.open_parts
 
     def open_parts(settings, *rest, **more):
         opened.append([one.name for one in settings.upscalers])
         return local(settings, *rest, **more)
 
-    monkeypatch.setattr(app.cli.service, "open_parts", open_parts)
+    monkeypatch.setattr(trustscale_server.cli.service, "open_parts", open_parts)
     truths(place / "photos", 1)
     assert run(*PLAIN, "--upscaler", "fake").code == run(*PLAIN).code == 0
     run(*PLAIN, "--upscaler", "d").check_error(2, "'d'")

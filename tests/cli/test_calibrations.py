@@ -2,9 +2,9 @@
 
 import pytest
 
-from app.cli.calibrations import verdict_of
 from tests.cli.conftest import FORCED
 from tests.factories import pictures, truths
+from trustscale_server.cli.calibrations import verdict_of
 
 
 @pytest.fixture

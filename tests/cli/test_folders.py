@@ -11,12 +11,12 @@ import sys
 import pytest
 from PIL import Image
 
-from app.errors import UpscalerFailed, UpscalerUnavailable
 from tests.api.gateway import aside, gateway
 from tests.cli.conftest import FORCED, PARTS, stopped
 from tests.factories import calibration_of, encoded, photo, pictures, truths
 from tests.fakes import FakeUpscaler
 from tests.live import serving
+from trustscale_server.errors import UpscalerFailed, UpscalerUnavailable
 
 MANIFEST = "trustscale.manifest.json"
 small = functools.partial(pictures, side=24)

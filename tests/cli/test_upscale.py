@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from app.cli.service import inside, local
-from app.serving.answer import Result
-from app.serving.service import watcher
-from app.system import usable_cores
 from tests.cli.conftest import PARTS, stopped
 from tests.factories import encoded, photo, pictures, truths
 from tests.servers import ran
 from tests.waiting import block_until
+from trustscale_server.cli.service import inside, local
+from trustscale_server.serving.answer import Result
+from trustscale_server.serving.service import watcher
+from trustscale_server.system import usable_cores
 
 
 @pytest.fixture
@@ -126,14 +126,14 @@ def test_a_folder_that_cannot_be_written(run, place, calibrated, picture, monkey
     def full(self, *_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("app.cli.batch.Place.write", full)
+    monkeypatch.setattr("trustscale_server.cli.batch.Place.write", full)
     outcome = run("upscale", picture, "--out", "answers")
     outcome.check_error(1, "answers cannot be written: No space left on device")
     assert "bird.png" not in outcome.err
 
 
 def test_large_runs_are_announced(run, place, calibrated, picture, monkeypatch):
-    monkeypatch.setattr("app.cli.batch._LARGE", 4_000)
+    monkeypatch.setattr("trustscale_server.cli.batch._LARGE", 4_000)
     outcome = run("upscale", picture)
     assert "This takes some 4.6 kB of files." in outcome.err
     assert "This takes" not in run("upscale", picture, "--to", 24, "--out", "small").err
@@ -149,7 +149,7 @@ async def test_many_images(tmp_path, monkeypatch, lines, together):
     monkeypatch.setenv("TRUSTSCALE_CONFIG", str(config))
     monkeypatch.setenv("TRUSTSCALE_DATA_DIR", str(tmp_path / "data"))
     # What is set up is that of the process, and would stay.
-    monkeypatch.setattr("app.cli.service.configure_logs", lambda *_: None)
+    monkeypatch.setattr("trustscale_server.cli.service.configure_logs", lambda *_: None)
 
     async def opened(**how):
         async with local(**how) as session:
@@ -176,7 +176,7 @@ NEEDLESS = {"docket", "onnxruntime", "redis", "scipy.ndimage", "scipy.optimize",
 """Of one picture that SPAN upscales under OpenVINO."""
 PROGRAM = """
 import sys
-from app.cli.main import main
+from trustscale_server.cli.main import main
 try:
     main()
 finally:

@@ -8,14 +8,14 @@ from importlib import resources
 
 import pytest
 
-from app.cli.bars import progress_bars
-from app.images.degrade import USUAL
-from app.settings import Settings
-from app.upscalers.runtime import SHIPPED
 from tests.docs.blocks import ROOT
 from tests.live import serving
 from tests.upscalers.test_connect import answering
 from tests.waiting import block_until
+from trustscale_server.cli.bars import progress_bars
+from trustscale_server.images.degrade import USUAL
+from trustscale_server.settings import Settings
+from trustscale_server.upscalers.runtime import SHIPPED
 
 all_commands = runpy.run_path(str(ROOT / "deploy/docs/reference.py"))["all_commands"]
 
@@ -108,7 +108,7 @@ NO_MODEL = '[{"name": "a", "kind": "embedded", "model": "none.onnx"}]'
 @pytest.mark.parametrize("command", ["serve", "config check"])
 def test_before_a_server_runs(run, monkeypatch, name, value, words, command):
     """`serve` says in one line what it cannot start with, and `config check` says the same."""
-    monkeypatch.setattr("app.cli.serve.configure_logs", lambda *_: None)
+    monkeypatch.setattr("trustscale_server.cli.serve.configure_logs", lambda *_: None)
     monkeypatch.setenv(name, value)
     outcome = run(*command.split())
     outcome.check_error(2)
@@ -125,7 +125,7 @@ def test_a_data_folder_that_cannot_be_written(run, place, monkeypatch, command):
 
 def test_progress_without_a_terminal(capsys, monkeypatch):
     """A line every so often, also where nothing moves."""
-    monkeypatch.setattr("app.cli.bars.LINE_EVERY_S", 0.01)
+    monkeypatch.setattr("trustscale_server.cli.bars.LINE_EVERY_S", 0.01)
     said = []
     with progress_bars() as bars:
         bars("upscaling", 1, 9)
@@ -153,7 +153,9 @@ def test_connect(run, place):
         again = run("connect", url, *given, "--yes")
         assert again.code == 2
         assert "has an upscaler mine" in again.err
-    model = resources.files("app.upscalers").joinpath("models", SHIPPED["span-x4"].file)
+    model = resources.files("trustscale_server.upscalers").joinpath(
+        "models", SHIPPED["span-x4"].file
+    )
     outcome = run("connect", model, "--yes", "--json")
     assert (outcome.json["entry"]["model"], outcome.json["scale"]) == (str(model), 4)
     missing = run("connect", "model.onnx", "--yes")

@@ -14,16 +14,16 @@ import pytest
 from mypy import api as mypy
 from PIL import Image
 
-from app.calibration.config import CalibrationConfig
-from app.images.drawings import overlay
-from app.images.encode import png
-from app.serving.answer import Guarantee
 from tests.api.admin import truth_files, zipped
 from tests.api.gateway import ADMIN_KEY, IMAGE
 from tests.docs.blocks import ROOT
 from tests.factories import encoded, photo, truths
 from trustscale import AsyncTrustscale, Problem, Result, Tar, Trustscale, _options
 from trustscale import Guarantee as TypedGuarantee
+from trustscale_server.calibration.config import CalibrationConfig
+from trustscale_server.images.drawings import overlay
+from trustscale_server.images.encode import png
+from trustscale_server.serving.answer import Guarantee
 
 
 @pytest.fixture

@@ -17,14 +17,14 @@ import yaml
 from mcp import Client, StdioServerParameters
 from PIL import Image
 
-from app.images.encode import picture
-from app.images.metadata import Metadata
 from tests.docs.blocks import ROOT
 from tests.factories import pictures
 from tests.images.test_formats import GEO
 from tests.missing import needed, not_here
 from tests.servers import ran
 from tests.upscalers.remote.real import environment
+from trustscale_server.images.encode import picture
+from trustscale_server.images.metadata import Metadata
 
 PLACES = ROOT / "examples" / "integrations"
 

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import ndimage
 
-from app.conformal import HighProbabilityCurve, RiskCurve, Staircase
-from app.conformal.indecision import Accumulator
+from trustscale_server.conformal import HighProbabilityCurve, RiskCurve, Staircase
+from trustscale_server.sigma.estimators import Accumulator
 
 BOUND, DELTA = 2.0, 0.1
 

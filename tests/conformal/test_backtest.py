@@ -5,8 +5,8 @@ from dataclasses import astuple
 import numpy as np
 import pytest
 
-from app.conformal import Staircase
-from app.conformal.backtest import backtest, sigma_quantiles
+from trustscale_server.conformal import Staircase
+from trustscale_server.conformal.backtest import backtest, sigma_quantiles
 
 from . import oracle
 

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from app.conformal import evidence
-from app.conformal.evidence import (
+from trustscale_server.conformal import evidence
+from trustscale_server.conformal.evidence import (
     DELTA,
     LABEL_DELTA,
     STAKES,

@@ -6,13 +6,18 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from app.conformal import fidelity
-from app.conformal.fidelity import LAB_BOUND, METRICS, FidelitySettings, largest_float32
-from app.conformal.filters import gaussian_blur
-from app.conformal.lab import lab_block, normalised_lab
-from app.conformal.reader import ReaderSettings
 from tests.conformal.oracle import lab64
 from tests.factories import photo
+from trustscale_server.conformal import fidelity
+from trustscale_server.conformal.fidelity import (
+    LAB_BOUND,
+    METRICS,
+    FidelitySettings,
+    largest_float32,
+)
+from trustscale_server.conformal.filters import gaussian_blur
+from trustscale_server.conformal.lab import lab_block, normalised_lab
+from trustscale_server.conformal.reader import ReaderSettings
 
 COLOUR = [key for key, row in METRICS.items() if row.bound == LAB_BOUND]
 ROWS = [key for key in METRICS if key != "text"]  # the reader has tests of its own

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from app.conformal import RiskCurve, Staircase
-from app.conformal.risk import lab_psnr_lower_bound_db, leakage_bound, minimal_n
+from trustscale_server.conformal import RiskCurve, Staircase
+from trustscale_server.conformal.risk import lab_psnr_lower_bound_db, leakage_bound, minimal_n
 
 from .simulation import expected_losses, thresholds
 

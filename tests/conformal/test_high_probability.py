@@ -6,8 +6,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.conformal import HighProbabilityCurve
-from app.conformal.high_probability import (
+from trustscale_server.conformal import HighProbabilityCurve
+from trustscale_server.conformal.high_probability import (
     minimal_n,
     rounded_down,
     wsr_bound,

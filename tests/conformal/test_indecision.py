@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from app.conformal.indecision import ESTIMATORS, Accumulator, Fit, IndecisionSettings
-from app.conformal.moments import MAX_SAMPLES
+from trustscale_server.sigma.estimators import ESTIMATORS, Accumulator, Fit, IndecisionSettings
+from trustscale_server.sigma.moments import MAX_SAMPLES
 
 from .oracle import lab64
 from .strategies import accumulated, samples

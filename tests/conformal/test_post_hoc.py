@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from app.conformal import RiskCurve
-from app.conformal.post_hoc import PostHocCurve, Shape, on_codes
+from trustscale_server.conformal import RiskCurve
+from trustscale_server.conformal.post_hoc import PostHocCurve, Shape, on_codes
 
 from . import strategies
 from .strategies import BOUND, staircases_of

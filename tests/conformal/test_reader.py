@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 from pydantic import TypeAdapter
 
-from app.conformal import fidelity, reader
-from app.conformal.fidelity import FidelitySettings
-from app.conformal.reader import ReaderSettings, letters_of, misread
+from trustscale_server.conformal import fidelity, reader
+from trustscale_server.conformal.fidelity import FidelitySettings
+from trustscale_server.conformal.reader import ReaderSettings, letters_of, misread
 
 WORDS = st.lists(st.text("ab1", min_size=1, max_size=4), min_size=1, max_size=4)
 

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from app.conformal import RiskCurve, Staircase
-from app.conformal.backtest import backtest
-from app.conformal.fidelity import largest_float32
+from trustscale_server.conformal import RiskCurve, Staircase
+from trustscale_server.conformal.backtest import backtest
+from trustscale_server.conformal.fidelity import largest_float32
 
 from . import oracle, strategies
 from .simulation import expected_losses, thresholds

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from scipy import ndimage
 
-from app.conformal import RiskCurve, Staircase
+from trustscale_server.conformal import RiskCurve, Staircase
 
 from . import oracle, strategies
 from .strategies import ALPHAS, BOUND, CURVES, staircases_of

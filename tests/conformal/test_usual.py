@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from app.calibration.guarantee import Expectation, Probability
-from app.conformal import RiskCurve
-from app.conformal.curve import p_value
-from app.conformal.high_probability import clopper_pearson_bound
-from app.conformal.risk import exceeded_by
+from trustscale_server.calibration.guarantee import Expectation, Probability
+from trustscale_server.conformal import RiskCurve
+from trustscale_server.conformal.curve import p_value
+from trustscale_server.conformal.high_probability import clopper_pearson_bound
+from trustscale_server.conformal.risk import exceeded_by
 
 from . import oracle, strategies
 from .strategies import ALPHAS, BOUND, staircases_of

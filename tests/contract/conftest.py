@@ -6,7 +6,7 @@ from functools import partial
 
 import pytest
 
-from app.stores.base import CalibrationHead, Job, Stores, open_stores
+from trustscale_server.stores.base import CalibrationHead, Job, Stores, open_stores
 
 IMPLEMENTATIONS = ["sqlite", pytest.param("redis", marks=pytest.mark.servers)]
 

@@ -8,8 +8,8 @@ import asyncio
 import sys
 from pathlib import Path
 
-from app.stores.base import JobState, open_stores
 from tests.contract.conftest import head, job
+from trustscale_server.stores.base import JobState, open_stores
 
 
 def say(kind, name):

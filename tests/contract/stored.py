@@ -20,12 +20,12 @@ import redis
 from redis.asyncio import Redis
 from starlette.testclient import TestClient
 
-from app.stores.documents import Key, Put
-from app.stores.redis import RedisDocuments, check
 from tests.api.gateway import AS_ADMIN, aside, ended, gateway, post
 from tests.factories import calibration_of, encoded, photo
 from tests.fakes import FakeUpscaler
 from tests.servers import RedisServer
+from trustscale_server.stores.documents import Key, Put
+from trustscale_server.stores.redis import RedisDocuments, check
 
 # Nothing expires before the test reads it.
 FOR_EVER = dict.fromkeys(("result_ttl_s", "job_ttl_s", "idempotency_ttl_s"), 1e9)

@@ -4,9 +4,9 @@ import asyncio
 
 import pytest
 
-from app.errors import Conflict, NotFound
-from app.stores.base import JobState
 from tests.contract.conftest import head, job
+from trustscale_server.errors import Conflict, NotFound
+from trustscale_server.stores.base import JobState
 
 
 class TestPut:

@@ -4,9 +4,9 @@ import asyncio
 
 import pytest
 
-from app.errors import NotFound
-from app.stores.base import JobState, JobStatus, Progress
 from tests.contract.conftest import job
+from trustscale_server.errors import NotFound
+from trustscale_server.stores.base import JobState, JobStatus, Progress
 
 
 async def at(stores, task):

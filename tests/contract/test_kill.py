@@ -21,8 +21,11 @@ import pytest
 import redis.asyncio as aioredis
 from redis.exceptions import RedisError
 
-from app.errors import ConfigError, NotFound
-from app.stores.base import (
+from tests.contract.conftest import head, job
+from tests.servers import RedisServer
+from tests.waiting import PATIENCE_S
+from trustscale_server.errors import ConfigError, NotFound
+from trustscale_server.stores.base import (
     AuditLog,
     CalibrationStore,
     JobState,
@@ -30,12 +33,9 @@ from app.stores.base import (
     StoreUnavailable,
     open_stores,
 )
-from app.stores.files import IN_MEMORY, spooled
-from app.stores.redis import RedisDocuments, connected, redis_errors
-from app.stores.sqlite import SqliteDocuments
-from tests.contract.conftest import head, job
-from tests.servers import RedisServer
-from tests.waiting import PATIENCE_S
+from trustscale_server.stores.files import IN_MEMORY, spooled
+from trustscale_server.stores.redis import RedisDocuments, connected, redis_errors
+from trustscale_server.stores.sqlite import SqliteDocuments
 
 LIVES = 4
 KINDS = {"calibration", "active", "result", "job", "finished"}

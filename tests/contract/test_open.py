@@ -8,12 +8,12 @@ from contextlib import closing, suppress
 import pytest
 from redis.asyncio import Redis
 
-from app.errors import BadRequest, ConfigError, NotFound
-from app.stores.base import StoreUnavailable
-from app.stores.documents import Document, Key
-from app.stores.sqlite import SCHEMA_VERSION
 from tests.contract.conftest import head, job
 from tests.servers import RedisServer
+from trustscale_server.errors import BadRequest, ConfigError, NotFound
+from trustscale_server.stores.base import StoreUnavailable
+from trustscale_server.stores.documents import Document, Key
+from trustscale_server.stores.sqlite import SCHEMA_VERSION
 
 
 class TestUrl:
@@ -144,7 +144,7 @@ class TestDatabase:
                     connection.execute("UPDATE document SET value = X'6E6577'")
             return Document(*values)
 
-        monkeypatch.setattr("app.stores.sqlite.Document", change_meanwhile)
+        monkeypatch.setattr("trustscale_server.stores.sqlite.Document", change_meanwhile)
         found = await stores.jobs._documents.read(*(Key("job-records:job", name) for name in names))
         assert begun
         assert {one.value for one in found if one.version} == {b"old"}

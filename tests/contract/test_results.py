@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 from obstore.store import HTTPStore, MemoryStore
 
-from app.assembly import open_parts
-from app.errors import ConfigError, NotFound
-from app.images.encode import write_picture
-from app.settings import Settings
-from app.stores.base import StoreUnavailable
-from app.stores.blobs import Blobs, open_blobs
-from app.stores.files import IN_MEMORY, spooled
-from app.stores.sqlite import SqliteDocuments
+from trustscale_server.assembly import open_parts
+from trustscale_server.errors import ConfigError, NotFound
+from trustscale_server.images.encode import write_picture
+from trustscale_server.settings import Settings
+from trustscale_server.stores.base import StoreUnavailable
+from trustscale_server.stores.blobs import Blobs, open_blobs
+from trustscale_server.stores.files import IN_MEMORY, spooled
+from trustscale_server.stores.sqlite import SqliteDocuments
 
 ALL = timedelta(minutes=-1)
 

@@ -6,9 +6,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import time_machine
 
-from app.stores.base import Label, Update
 from tests.contract.conftest import job
 from tests.waiting import PATIENCE_S
+from trustscale_server.stores.base import Label, Update
 
 
 class TestEntries:

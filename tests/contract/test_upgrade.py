@@ -12,11 +12,11 @@ import pytest
 import redis
 from starlette.testclient import TestClient
 
-from app.errors import ConfigError
-from app.stores import sqlite
-from app.stores.base import StoreUnavailable
 from tests.api.gateway import AS_ADMIN, gateway, post
 from tests.contract.stored import FOR_EVER, ONCE
+from trustscale_server.errors import ConfigError
+from trustscale_server.stores import sqlite
+from trustscale_server.stores.base import StoreUnavailable
 
 ARCHIVES = sorted((Path(__file__).parents[1] / "data" / "stored").glob("*.tar.xz"))
 

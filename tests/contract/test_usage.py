@@ -5,10 +5,10 @@ from datetime import UTC, datetime
 
 import pytest
 
-from app.stores.base import StoreUnavailable
-from app.stores.usage import used_by
-from app.upscalers.remote.answers import Busy
 from tests.upscalers.resilient import SOURCE, Inner, guarded
+from trustscale_server.stores.base import StoreUnavailable
+from trustscale_server.stores.usage import used_by
+from trustscale_server.upscalers.remote.responses import Busy
 
 
 def month():

@@ -9,12 +9,12 @@ from typing import get_args
 import kubernetes_validate
 import pytest
 
-import app
-from app.config_sources import read_secret_files
-from app.main import create_app
-from app.settings import load_settings, unknown_variables
-from app.stores.base import JobKind
+import trustscale_server
 from tests.deploy.files import CHART, ROOT, document, rendered, run, services
+from trustscale_server.config_sources import read_secret_files
+from trustscale_server.main import create_app
+from trustscale_server.settings import load_settings, unknown_variables
+from trustscale_server.stores.base import JobKind
 
 USES = sorted(path.stem for path in (CHART / "values").glob("*.yaml"))
 VERSIONS = ("1.34", "1.35", "1.36", "1.37")
@@ -54,7 +54,7 @@ def container(pod):
 @EVERY_USE
 def test_lint(use):
     run("helm", "lint", "--strict", CHART, "--values", CHART / "values" / f"{use}.yaml")
-    assert document(CHART / "Chart.yaml")["appVersion"] == app.__version__
+    assert document(CHART / "Chart.yaml")["appVersion"] == trustscale_server.__version__
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -272,7 +272,7 @@ def test_calls_are_spread_over_workers():
 def test_one_tag():
     """What the chart asks for is what a release pushes, and what its compose file asks for."""
     image = container(pods("one-node")["gateway"])["image"]
-    assert image == f"trustscale-gateway:{app.__version__}"
+    assert image == f"trustscale-gateway:{trustscale_server.__version__}"
     workflow = (ROOT / ".github/workflows/release.yml").read_text("utf-8")
     assert 'VERSION=${GITHUB_REF_NAME#v}" >> "$GITHUB_ENV"' in workflow
     assert "trustscale-${{ matrix.target }}:${{ env.VERSION }}" in workflow

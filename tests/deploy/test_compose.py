@@ -15,10 +15,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
-import app
-from app.api.calibrate import MAX_ARCHIVE_BYTES
-from app.settings import load_settings, unknown_variables
-from app.watch.truth import MAX_TRUTH_BYTES
+import trustscale_server
 from deploy.one_file import one_file
 from deploy.release import licences, same_version
 from tests.deploy.files import (
@@ -33,6 +30,9 @@ from tests.deploy.files import (
     run,
     services,
 )
+from trustscale_server.api.calibrate import MAX_ARCHIVE_BYTES
+from trustscale_server.monitoring.truth import MAX_TRUTH_BYTES
+from trustscale_server.settings import load_settings, unknown_variables
 
 SERVICES = services()
 OURS = ("gateway", "jobs")
@@ -117,7 +117,7 @@ def test_nobody_is_root(name):
 
 
 def test_one_version_and_known_licences():
-    assert same_version(ROOT) == app.__version__
+    assert same_version(ROOT) == trustscale_server.__version__
     licences(ROOT)
 
 

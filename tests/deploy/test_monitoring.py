@@ -5,11 +5,11 @@ import re
 
 import pytest
 
-from app.main import create_app
-from app.problems import PROBLEMS
-from app.settings import Settings
-from app.telemetry.signals import COUNTERS, GAUGES, HISTOGRAMS, Metrics
 from tests.deploy.files import DEPLOY, ROOT, compose, document, filled, run
+from trustscale_server.main import create_app
+from trustscale_server.problems import PROBLEMS
+from trustscale_server.settings import Settings
+from trustscale_server.telemetry.signals import COUNTERS, GAUGES, HISTOGRAMS, Metrics
 
 DASHBOARD = json.loads((DEPLOY / "grafana/dashboards/trustscale.json").read_text("utf-8"))
 RULES = [rule for group in document(DEPLOY / "alerts.yml")["groups"] for rule in group["rules"]]

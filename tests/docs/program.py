@@ -13,10 +13,10 @@ import sys
 import traceback
 from pathlib import Path
 
-import app.cli.service
-from app.assembly import open_parts
-from app.cli.main import main
+import trustscale_server.cli.service
 from tests.fakes import FakeUpscaler
+from trustscale_server.assembly import open_parts
+from trustscale_server.cli.main import main
 
 CLIENT = """#!{python} -IS
 import json, os, socket, sys
@@ -57,7 +57,7 @@ def _serve(client):
             exec(compile(sys.stdin.read(), "<block>", "exec"), {"__name__": "__main__"})
         else:
             sys.argv = asked["arguments"]
-            app.cli.service.open_parts = functools.partial(open_parts, build=_built)
+            trustscale_server.cli.service.open_parts = functools.partial(open_parts, build=_built)
             main()
     except Exception:  # noqa: BLE001 - whatever the program raises is its end
         traceback.print_exc()

@@ -14,12 +14,6 @@ import numpy as np
 import pytest
 import typer.main
 
-from app.cli.main import app
-from app.evaluation.plan import read_variants
-from app.main import create_app
-from app.serving.answer import Result
-from app.settings import Settings, load_settings
-from app.upscalers.remote.generic import preset_names
 from tests.api.admin import label, zipped
 from tests.api.gateway import ADMIN_KEY, gateway
 from tests.docs.blocks import PAGES, ROOT, blocks_of
@@ -32,6 +26,12 @@ from tests.missing import not_here
 from tests.servers import ProcessGroup, ran
 from tests.workers.ncnn_files import shuffled
 from trustscale import Trustscale
+from trustscale_evaluation.plan import read_variants
+from trustscale_server.cli.main import app
+from trustscale_server.main import create_app
+from trustscale_server.serving.answer import Result
+from trustscale_server.settings import Settings, load_settings
+from trustscale_server.upscalers.remote.generic import preset_names
 
 # Commands that are not run here, by how they begin, and why. Options of ours are checked anyway.
 NOT_RUN = {

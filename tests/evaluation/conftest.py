@@ -4,17 +4,17 @@ import asyncio
 
 import pytest
 
-from app.calibration.config import CalibrationConfig
-from app.conformal.fidelity import FidelitySettings
-from app.conformal.indecision import IndecisionSettings
-from app.evaluation import report
-from app.evaluation.conduct import conduct
-from app.evaluation.measure import SampleCache
-from app.evaluation.plan import Variant, make_plan, paper, served
-from app.evaluation.run import Options
 from tests.cli.conftest import place, run, upscaler  # noqa: F401 - fixtures of the command
 from tests.factories import encoded, photo
 from tests.fakes import FakeUpscaler
+from trustscale_evaluation import report
+from trustscale_evaluation.conduct import conduct
+from trustscale_evaluation.measure import SampleCache
+from trustscale_evaluation.plan import Variant, make_plan, paper, served
+from trustscale_evaluation.run import Options
+from trustscale_server.calibration.config import CalibrationConfig
+from trustscale_server.conformal.fidelity import FidelitySettings
+from trustscale_server.sigma.estimators import IndecisionSettings
 
 ALPHAS = (0.1, 0.2, 0.3)
 QUICK = {"with_earlier": False, "with_pictures": False}

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from app.conformal.lab import normalised_lab
-from app.evaluation import report
-from app.evaluation.added import invented
-from app.images.resize import Enlarged
 from tests.evaluation.conftest import QUICK, evaluated, photographs, plain
 from tests.factories import sharp
 from tests.fakes import FakeUpscaler
+from trustscale_evaluation import report
+from trustscale_evaluation.added import invented
+from trustscale_server.conformal.lab import normalised_lab
+from trustscale_server.images.resize import Enlarged
 
 TRUTH = sharp(side=96)
 LOW = np.ascontiguousarray(TRUTH[::2, ::2])

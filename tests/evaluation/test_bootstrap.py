@@ -4,13 +4,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from app.calibration.guarantee import HighProbability
-from app.calibration.manifest import MeasuredPair, PairInfo
-from app.calibration.record import Calibration
-from app.conformal import RiskCurve, Staircase
-from app.evaluation.plan import Variant
-from app.evaluation.reduce import Answered, Cell
-from app.evaluation.tables import (
+from tests.fakes import FakeUpscaler
+from trustscale_evaluation.plan import Variant
+from trustscale_evaluation.reduce import Answered, Cell
+from trustscale_evaluation.tables import (
     QUANTITIES,
     Resamples,
     cell_rows,
@@ -18,9 +15,12 @@ from app.evaluation.tables import (
     mean_intervals,
     weights,
 )
-from app.sampling.pipeline import Pipeline
-from app.serving.promise import Subject
-from tests.fakes import FakeUpscaler
+from trustscale_server.calibration.guarantee import HighProbability
+from trustscale_server.calibration.manifest import MeasuredPair, PairInfo
+from trustscale_server.calibration.record import Calibration
+from trustscale_server.conformal import RiskCurve, Staircase
+from trustscale_server.sampling.pipeline import Pipeline
+from trustscale_server.serving.promise import Subject
 
 ALPHAS = (0.05, 0.3, 0.5, 0.9)
 

@@ -2,9 +2,9 @@
 
 import pytest
 
-from app.calibration import file
-from app.upscalers.base import Capabilities
 from tests.evaluation.conftest import photographs
+from trustscale_server.calibration import file
+from trustscale_server.upscalers.base import Capabilities
 
 
 class TestEvaluate:

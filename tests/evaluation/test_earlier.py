@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from app.evaluation import earlier
+from trustscale_evaluation import earlier
 
 
 def drawn(seed, shape=(9, 7, 3), count=5, spread=12):

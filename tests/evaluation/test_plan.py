@@ -4,12 +4,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.calibration.layout import PairFiles
-from app.conformal.indecision import IndecisionSettings
-from app.errors import BadRequest
-from app.evaluation.plan import Plan, make_plan, paper, read_variants, scene_of, split
 from tests.factories import pictures
 from tests.fakes import FakeUpscaler, FakeWitness
+from trustscale_evaluation.plan import Plan, make_plan, paper, read_variants, scene_of, split
+from trustscale_server.calibration.layout import PairFiles
+from trustscale_server.errors import BadRequest
+from trustscale_server.sigma.estimators import IndecisionSettings
 
 
 def items(scenes):

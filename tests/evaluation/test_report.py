@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 from PIL import Image
 
-from app.evaluation.report import FIGURES, HEADLINES, REPORT, SUMMARY, judge
+from trustscale_evaluation.report import FIGURES, HEADLINES, REPORT, SUMMARY, judge
 
 FIGURE_NAMES = (
     "fake-figure-1-gallery",

@@ -11,21 +11,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from app.calibration.pairs import load_pair
-from app.conformal import HighProbabilityCurve, RiskCurve, Staircase, fidelity
-from app.conformal.fidelity import FidelitySettings
-from app.conformal.indecision import IndecisionSettings
-from app.conformal.lab import normalised_lab
-from app.errors import BadRequest, UpscalerFailed
-from app.evaluation.measure import SampleCache, Samples, decode, encode, image_of
-from app.evaluation.report import advice
-from app.sampling.pipeline import Pipeline, measure
-from app.serving.promise import Subject
-from app.upscalers.base import Source
 from tests.evaluation.conftest import ALPHAS, QUICK, evaluated, photographs, plain
 from tests.factories import cells, encoded, photo
 from tests.fakes import FakeUpscaler
 from tests.waiting import until
+from trustscale_evaluation.measure import SampleCache, Samples, decode, encode, image_of
+from trustscale_evaluation.report import advice
+from trustscale_server.calibration.pairs import load_pair
+from trustscale_server.conformal import HighProbabilityCurve, RiskCurve, Staircase, fidelity
+from trustscale_server.conformal.fidelity import FidelitySettings
+from trustscale_server.conformal.lab import normalised_lab
+from trustscale_server.errors import BadRequest, UpscalerFailed
+from trustscale_server.sampling.pipeline import Pipeline, measure
+from trustscale_server.serving.promise import Subject
+from trustscale_server.sigma.estimators import IndecisionSettings
+from trustscale_server.upscalers.base import Source
 
 
 def raw_maps(result, uploads, cell):

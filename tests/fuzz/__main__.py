@@ -18,7 +18,13 @@ from pathlib import Path
 import atheris
 
 # Pixels and arrays are made by C code, whose branches cannot be seen; ours and zipfile's can.
-INSTRUMENTED = ["app.images", "app.calibration", "app.upscalers.remote", "zipfile", "tarfile"]
+INSTRUMENTED = [
+    "trustscale_server.images",
+    "trustscale_server.calibration",
+    "trustscale_server.upscalers.remote",
+    "zipfile",
+    "tarfile",
+]
 
 
 def main():

@@ -9,11 +9,17 @@ import pytest
 import tifffile
 from PIL import Image, ImageCms
 
-from app.errors import BadImage, BadRequest, DecodeLimit, ImageTooLarge, UnsupportedMedia
-from app.images.decode import Limits, decode
-from app.images.scans import check_scans
 from tests.factories import encoded, photo
 from tests.images.hostile import bomb, chunk, jpeg_of_scans
+from trustscale_server.errors import (
+    BadImage,
+    BadRequest,
+    DecodeLimit,
+    ImageTooLarge,
+    UnsupportedMedia,
+)
+from trustscale_server.images.decode import Limits, decode
+from trustscale_server.images.scans import check_scans
 
 LIMITS = Limits()
 

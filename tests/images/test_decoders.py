@@ -12,19 +12,19 @@ from threading import Barrier
 import numpy as np
 import pytest
 
-from app.errors import BadImage, DecodeLimit, ImageTooLarge, Overloaded
-from app.images.decode import Limits, decode
-from app.images.decoders import (
+from tests.factories import encoded, photo
+from tests.images import hostile, work
+from tests.waiting import PATIENCE_S, block_until, cancelled, until
+from trustscale_server.errors import BadImage, DecodeLimit, ImageTooLarge, Overloaded
+from trustscale_server.images.decode import Limits, decode
+from trustscale_server.images.sandbox import (
     DecoderFailed,
     _decoders,
     decoding,
     in_decoder,
     waiting_at_most,
 )
-from app.system import usable_cores
-from tests.factories import encoded, photo
-from tests.images import hostile, work
-from tests.waiting import PATIENCE_S, block_until, cancelled, until
+from trustscale_server.system import usable_cores
 
 LIMITS = Limits()
 

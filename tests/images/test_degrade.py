@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from app.images.degrade import USUAL, Degradation, Mixture, degrade, make_input
-from app.images.drawings import Inpaint, holes_of, stream
-from app.images.facts import UPLOAD, classify, look_at
 from tests.factories import photo
+from trustscale_server.images.degrade import USUAL, Degradation, Mixture, degrade, make_input
+from trustscale_server.images.drawings import Inpaint, holes_of, stream
+from trustscale_server.images.facts import UPLOAD, classify, look_at
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 

@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 from scipy import ndimage
 
-from app.images.compression import (
+from tests.factories import encoded, photo
+from trustscale_server.images.compression import (
     EDGES,
     LOSSLESS,
     Compression,
@@ -20,10 +21,9 @@ from app.images.compression import (
     resaved_quality,
     worst_of,
 )
-from app.images.decode import Limits, decode
-from app.images.degrade import Degradation, degrade
-from app.images.facts import TRACE, UPLOAD, classify, look_at
-from tests.factories import encoded, photo
+from trustscale_server.images.decode import Limits, decode
+from trustscale_server.images.degrade import Degradation, degrade
+from trustscale_server.images.facts import TRACE, UPLOAD, classify, look_at
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 

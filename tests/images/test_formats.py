@@ -12,13 +12,13 @@ from PIL import Image
 from PIL.ExifTags import GPS, IFD, Base
 from PIL.PngImagePlugin import PngInfo
 
-from app.errors import BadRequest, ImageTooLarge
-from app.images.decode import KeepMetadata, Limits, decode
-from app.images.encode import FORMS, Pages, picture
-from app.images.metadata import Metadata
-from app.serving.answer import form_of
 from tests.factories import encoded, photo
 from tests.images.programs import program
+from trustscale_server.errors import BadRequest, ImageTooLarge
+from trustscale_server.images.decode import KeepMetadata, Limits, decode
+from trustscale_server.images.encode import FORMS, Pages, picture
+from trustscale_server.images.metadata import Metadata
+from trustscale_server.serving.answer import form_of
 
 LIMITS = Limits()
 PHOTOGRAPHS = [form for form in FORMS if not form.endswith(".tiff")]

@@ -7,9 +7,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from app.errors import BadImage, ImageTooLarge
-from app.images.decode import Limits, decode, image_size
-from app.images.jpegxl import jpeg_xl_size
+from trustscale_server.errors import BadImage, ImageTooLarge
+from trustscale_server.images.decode import Limits, decode, image_size
+from trustscale_server.images.jpegxl import jpeg_xl_size
 
 pytest.importorskip("pillow_jxl")
 

@@ -11,10 +11,10 @@ from hypothesis.extra.numpy import arrays
 from PIL import Image
 from scipy import ndimage
 
-from app.images.drawings import composed, fading, overlay
-from app.images.encode import png
-from app.images.resize import Enlarged, largest_within, size_within
 from tests.factories import photo
+from trustscale_server.images.drawings import composed, fading, overlay
+from trustscale_server.images.encode import png
+from trustscale_server.images.resize import Enlarged, largest_within, size_within
 
 
 @settings(max_examples=40, deadline=None)

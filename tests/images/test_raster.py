@@ -11,12 +11,12 @@ import tifffile
 from pydantic import TypeAdapter, ValidationError
 from rasterio.io import MemoryFile
 
-from app.errors import BadImage, BadInput, BadRequest, ImageTooLarge
-from app.images.decode import Limits
-from app.images.decoders import in_decoder
-from app.images.raster import Bands, Stretch, read_picture, read_values
 from tests.factories import encoded, photo
 from tests.images import hostile
+from trustscale_server.errors import BadImage, BadInput, BadRequest, ImageTooLarge
+from trustscale_server.images.decode import Limits
+from trustscale_server.images.raster import Bands, Stretch, read_picture, read_values
+from trustscale_server.images.sandbox import in_decoder
 
 LIMITS = Limits()
 RANDOM = np.random.default_rng(0)

@@ -6,9 +6,9 @@ from contextlib import closing, contextmanager
 
 import pytest
 
-from app.errors import Overloaded
-from app.images.turns import Stopped, Turns
 from tests.waiting import PATIENCE_S, block_until
+from trustscale_server.errors import Overloaded
+from trustscale_server.images.turns import Stopped, Turns
 
 
 def never():

@@ -5,8 +5,8 @@ import socket
 import time
 from contextlib import suppress
 
-from app.errors import BadInput
-from app.images.decode import admit
+from trustscale_server.errors import BadInput
+from trustscale_server.images.decode import admit
 
 PAUSE_S = 0.01
 

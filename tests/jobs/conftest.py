@@ -12,12 +12,12 @@ import pytest
 import redis
 from docket import Docket
 
-from app.jobs.queue import QUEUES, JobQueue
-from app.jobs.runner import RetryPolicy
-from app.stores.base import open_stores
 from tests.jobs.work import SleepingPairs, new_job, sleep_in_one_piece, starts
 from tests.servers import ProcessGroup
 from tests.waiting import PATIENCE_S, until
+from trustscale_server.jobs.queue import QUEUES, JobQueue
+from trustscale_server.jobs.runner import RetryPolicy
+from trustscale_server.stores.base import open_stores
 
 # Longer than any stall of the machine: an attempt that is well is never taken for a dead one.
 LEASE_S = 60.0

@@ -51,7 +51,7 @@ def test_given_up_by_the_kernel(redis_url, tmp_path):
 
 FROZEN = """
 import asyncio
-from app.jobs.liveness import ended_when_frozen
+from trustscale_server.jobs.liveness import ended_when_frozen
 
 async def run():
     async with ended_when_frozen(1.0):

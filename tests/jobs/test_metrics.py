@@ -9,14 +9,6 @@ from functools import partial
 import httpx
 import pytest
 
-from app.assembly import open_parts
-from app.cli import jobs
-from app.cli.jobs import listening, of_worker, worker_app
-from app.serving.choose import UpscaleRequest
-from app.serving.job import uploaded_request
-from app.settings import Settings
-from app.stores.base import Job
-from app.telemetry.signals import Metrics
 from tests.api.gateway import IMAGE
 from tests.factories import calibration_of
 from tests.fakes import FakeUpscaler
@@ -24,6 +16,14 @@ from tests.jobs.conftest import ended, memory_place
 from tests.numbers import numbers_of, parsed_metrics
 from tests.servers import ProcessGroup, free_port
 from tests.upscalers.resilient import guarded as limited
+from trustscale_server.assembly import open_parts
+from trustscale_server.cli import jobs
+from trustscale_server.cli.jobs import listening, of_worker, worker_app
+from trustscale_server.serving.choose import UpscaleRequest
+from trustscale_server.serving.job import uploaded_request
+from trustscale_server.settings import Settings
+from trustscale_server.stores.base import Job
+from trustscale_server.telemetry.signals import Metrics
 
 
 @pytest.fixture
@@ -118,7 +118,7 @@ def test_the_program(redis_url, tmp_path):
         "TRUSTSCALE_QUEUE": redis_url,
         "TRUSTSCALE_DATA_DIR": str(tmp_path / "data"),
     }
-    command = [sys.executable, "-m", "app", "jobs", "--metrics-port", str(port)]
+    command = [sys.executable, "-m", "trustscale_server", "jobs", "--metrics-port", str(port)]
     with (
         ProcessGroup(command, log=tmp_path / "log", env=env) as worker,
         httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client,

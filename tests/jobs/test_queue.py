@@ -6,14 +6,14 @@ import pytest
 import redis
 from docket import Docket
 
-from app.errors import BadPairs
-from app.jobs.queue import JobQueue
-from app.jobs.runner import WINDOW
-from app.problems import problem_of
-from app.stores.base import JobState, StoreUnavailable
 from tests.jobs.conftest import Place, ended, memory_place
 from tests.servers import RedisServer
 from tests.waiting import PATIENCE_S, until
+from trustscale_server.errors import BadPairs
+from trustscale_server.jobs.queue import JobQueue
+from trustscale_server.jobs.runner import WINDOW
+from trustscale_server.problems import problem_of
+from trustscale_server.stores.base import JobState, StoreUnavailable
 
 
 class TestRun:
@@ -219,7 +219,7 @@ class TestStop:
 @pytest.mark.servers
 async def test_frozen(tmp_path, stores, monkeypatch):
     """Who submits a job does not wait for a queue that never answers; it is run once that does."""
-    monkeypatch.setattr("app.jobs.queue.SEND_S", 0.2)
+    monkeypatch.setattr("trustscale_server.jobs.queue.SEND_S", 0.2)
     with RedisServer() as server:
         place = Place(server.url, "sqlite:///", tmp_path)
         async with place.queue(stores) as queue:

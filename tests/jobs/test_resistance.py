@@ -9,12 +9,12 @@ import pytest
 import redis
 import time_machine
 
-from app.errors import NotFound
-from app.jobs.runner import DEATHS_ALONE
-from app.stores.base import JobState
 from tests.jobs.conftest import ended
 from tests.jobs.work import lines, sleep_in_one_piece
 from tests.waiting import until
+from trustscale_server.errors import NotFound
+from trustscale_server.jobs.runner import DEATHS_ALONE
+from trustscale_server.stores.base import JobState
 
 
 def change(place, statement, *command):

@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from app.errors import NotFound, TimedOut, TrustscaleError, UpscalerUnavailable
-from app.jobs.handlers import Interrupted, JobCancelled, Over, Supervisor
-from app.jobs.runner import RetryPolicy, Turns
-from app.stores.base import JobState, StoreUnavailable
-from app.upscalers.remote.answers import BadCredentials
 from tests.clock import LoopClock
 from tests.jobs.conftest import EAGER, ended
 from tests.jobs.work import new_job
 from tests.waiting import PATIENCE_S
+from trustscale_server.errors import NotFound, TimedOut, TrustscaleError, UpscalerUnavailable
+from trustscale_server.jobs.handlers import Interrupted, JobCancelled, Over, Supervisor
+from trustscale_server.jobs.runner import RetryPolicy, Turns
+from trustscale_server.stores.base import JobState, StoreUnavailable
+from trustscale_server.upscalers.remote.responses import BadCredentials
 
 
 async def test_turns_alone():

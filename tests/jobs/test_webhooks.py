@@ -10,16 +10,16 @@ import httpx
 import pytest
 from standardwebhooks import Webhook, WebhookVerificationError
 
-from app.errors import BadRequest, ConfigError
-from app.jobs.handlers import GivenUp, JobContext, Later
-from app.jobs.webhooks import WebhookHandler, Webhooks, delivery_of, secret_of
-from app.settings import load_settings
-from app.stores.base import JobState
-from app.upscalers.remote.http import Network
 from tests.docs.blocks import ROOT, blocks_of
 from tests.jobs.conftest import ended
 from tests.jobs.work import new_job
 from tests.servers import ProcessGroup, free_port
+from trustscale_server.errors import BadRequest, ConfigError
+from trustscale_server.jobs.handlers import GivenUp, JobContext, Later
+from trustscale_server.jobs.webhooks import WebhookHandler, Webhooks, delivery_of, secret_of
+from trustscale_server.settings import load_settings
+from trustscale_server.stores.base import JobState
+from trustscale_server.upscalers.remote.http import Network
 
 SECRET = "whsec_" + base64.b64encode(b"a secret of 24 bytes, or").decode()
 NEXT = "whsec_" + base64.b64encode(b"the next secret of many bytes").decode()

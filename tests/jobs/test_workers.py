@@ -5,12 +5,12 @@ import signal
 
 import pytest
 
-from app.jobs.runner import DEATHS, DEATHS_ALONE
-from app.stores.base import JobState
 from tests.jobs.conftest import ended
 from tests.jobs.test_resistance import died
 from tests.jobs.work import lines, workers
 from tests.waiting import until
+from trustscale_server.jobs.runner import DEATHS, DEATHS_ALONE
+from trustscale_server.stores.base import JobState
 
 pytestmark = [pytest.mark.servers, pytest.mark.slow]
 

@@ -13,12 +13,12 @@ from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
 
-from app.errors import BadPairs
-from app.jobs.queue import JobQueue, run_until_signalled
-from app.stores.base import Job, open_stores
-from app.upscalers.remote.answers import BadCredentials, QuotaSpent
 from tests.contract.conftest import head
 from tests.waiting import PATIENCE_S
+from trustscale_server.errors import BadPairs
+from trustscale_server.jobs.queue import JobQueue, run_until_signalled
+from trustscale_server.stores.base import Job, open_stores
+from trustscale_server.upscalers.remote.responses import BadCredentials, QuotaSpent
 
 
 def new_job(name, kind, log, **request):

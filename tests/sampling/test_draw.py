@@ -6,14 +6,14 @@ import threading
 import numpy as np
 import pytest
 
-from app.errors import UpscalerFailed, UpscalerRejected, UpscalerUnavailable
-from app.sampling.draw import draw
-from app.upscalers.base import Capabilities, Source
-from app.upscalers.remote.answers import Filtered, SomeFailed, WrongSample
 from tests.clock import LoopClock
 from tests.factories import photo
 from tests.fakes import FakeUpscaler
 from tests.waiting import until
+from trustscale_server.errors import UpscalerFailed, UpscalerRejected, UpscalerUnavailable
+from trustscale_server.sampling.draw import draw
+from trustscale_server.upscalers.base import Capabilities, Source
+from trustscale_server.upscalers.remote.responses import Filtered, SomeFailed, WrongSample
 
 SOURCE = Source(photo(0, 6, 8))
 

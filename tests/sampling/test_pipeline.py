@@ -7,27 +7,34 @@ from itertools import chain
 import numpy as np
 import pytest
 
-from app.calibration.config import CalibrationConfig
-from app.conformal.indecision import SHIPPED as FITS
-from app.conformal.indecision import Fit, IndecisionSettings, shipped
-from app.errors import (
+from tests.factories import photo
+from tests.fakes import FakeUpscaler, FakeWitness
+from tests.sampling.test_draw import Fake
+from trustscale_server.calibration.config import CalibrationConfig
+from trustscale_server.errors import (
     BadRequest,
     CalibrationMismatch,
     DegenerateSamples,
     TimedOut,
     UpscalerUnavailable,
 )
-from app.images.compression import LOSSLESS, Compression
-from app.images.facts import TRACE, UPLOAD, classify, look_at
-from app.sampling.draw import Throughput
-from app.sampling.pipeline import Pipeline, differences, guard, identify, measure, measured_again
-from app.upscalers.base import Capabilities, Source, sample_seeds, settings_of
-from app.upscalers.embedded import WITNESS, EmbeddedUpscaler, FaithfulWitness
-from app.upscalers.remote.answers import Filtered
-from app.upscalers.runtime import SHIPPED as MODELS
-from tests.factories import photo
-from tests.fakes import FakeUpscaler, FakeWitness
-from tests.sampling.test_draw import Fake
+from trustscale_server.images.compression import LOSSLESS, Compression
+from trustscale_server.images.facts import TRACE, UPLOAD, classify, look_at
+from trustscale_server.sampling.draw import Throughput
+from trustscale_server.sampling.pipeline import (
+    Pipeline,
+    differences,
+    guard,
+    identify,
+    measure,
+    measured_again,
+)
+from trustscale_server.sigma.estimators import SHIPPED as FITS
+from trustscale_server.sigma.estimators import Fit, IndecisionSettings, shipped
+from trustscale_server.upscalers.base import Capabilities, Source, sample_seeds, settings_of
+from trustscale_server.upscalers.embedded import WITNESS, EmbeddedUpscaler, FaithfulWitness
+from trustscale_server.upscalers.remote.responses import Filtered
+from trustscale_server.upscalers.runtime import SHIPPED as MODELS
 
 PIPELINE = Pipeline(fingerprint="fake:1", scale=2, samples=6)
 

@@ -5,23 +5,23 @@ import pytest
 from PIL import Image
 from scipy import ndimage
 
-from app.calibration.active import Calibrations
-from app.calibration.measure import reduce_pair
-from app.calibration.pairs import Pair
-from app.calibration.record import Calibration
-from app.conformal import fidelity
-from app.images.compression import LOSSLESS
-from app.images.decode import Limits
-from app.images.degrade import Degradation, degrade
-from app.images.facts import Facts
-from app.sampling.pipeline import Pipeline, measure
-from app.serving.choose import UpscaleRequest
-from app.serving.service import UpscaleService
-from app.stores.base import open_stores
-from app.system import Slots
-from app.upscalers.base import Source
 from tests.factories import encoded, photo
 from tests.fakes import FakeUpscaler
+from trustscale_server.calibration.active import Calibrations
+from trustscale_server.calibration.measure import reduce_pair
+from trustscale_server.calibration.pairs import Pair
+from trustscale_server.calibration.record import Calibration
+from trustscale_server.conformal import fidelity
+from trustscale_server.images.compression import LOSSLESS
+from trustscale_server.images.decode import Limits
+from trustscale_server.images.degrade import Degradation, degrade
+from trustscale_server.images.facts import Facts
+from trustscale_server.sampling.pipeline import Pipeline, measure
+from trustscale_server.serving.choose import UpscaleRequest
+from trustscale_server.serving.service import UpscaleService
+from trustscale_server.stores.base import open_stores
+from trustscale_server.system import Slots
+from trustscale_server.upscalers.base import Source
 
 PIPELINE = Pipeline(fingerprint="fake:1", scale=2, samples=4)
 UNUSED = Facts(LOSSLESS, 2.0, 0.0, 3.0, 0.5, 3.0, 0.0)  # there are no classes

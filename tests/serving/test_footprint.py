@@ -9,21 +9,21 @@ from contextlib import asynccontextmanager
 import numpy as np
 import pytest
 
-from app.api.files import Sent
-from app.conformal.indecision import ESTIMATORS, SHIPPED, Fit, IndecisionSettings, shipped
-from app.conformal.lab import lab_tables
-from app.conformal.moments import Moments
-from app.conformal.terms import is_fact
-from app.images.encode import Pages, picture, write_picture
-from app.sampling.pipeline import Pipeline, measure
-from app.serving.choose import UpscaleRequest
-from app.serving.prepare import footprint
-from app.stores.files import IN_MEMORY, spooled
-from app.upscalers.base import Capabilities, Source
 from tests.api.gateway import gateway
 from tests.factories import calibration_of, encoded
 from tests.fakes import FakeUpscaler, FakeWitness
 from tests.waiting import until
+from trustscale_server.api.files import Sent
+from trustscale_server.conformal.lab import lab_tables
+from trustscale_server.images.encode import Pages, picture, write_picture
+from trustscale_server.sampling.pipeline import Pipeline, measure
+from trustscale_server.serving.choose import UpscaleRequest
+from trustscale_server.serving.prepare import footprint
+from trustscale_server.sigma.estimators import ESTIMATORS, SHIPPED, Fit, IndecisionSettings, shipped
+from trustscale_server.sigma.moments import Moments
+from trustscale_server.sigma.terms import is_fact
+from trustscale_server.stores.files import IN_MEMORY, spooled
+from trustscale_server.upscalers.base import Capabilities, Source
 
 SIDE, SCALE = 256, 4
 SMALL = 6_000_000
@@ -129,7 +129,7 @@ def pipeline(estimator="smoothed_variance", prediction="first", samples=8, scale
 @pytest.mark.parametrize("cores", [1, 64])
 async def test_covers_what_is_allocated(asked, capabilities, cores, monkeypatch):
     """What is counted, but for files, is above the peak, whatever makes σ."""
-    monkeypatch.setattr("app.system.usable_cores", lambda: cores)
+    monkeypatch.setattr("trustscale_server.system.usable_cores", lambda: cores)
     expected = footprint(SIDE, SIDE, asked, capabilities, 0) - 8 * (SIDE * asked.scale) ** 2
     # A thread that is put to sleep between its answer and its end holds its sample a while longer.
     async with traced():
@@ -153,8 +153,8 @@ async def test_covers_what_is_allocated(asked, capabilities, cores, monkeypatch)
 )
 async def test_covers_the_answer(tmp_path, monkeypatch, options, in_memory):
     """From samples to stored files of a picture of noise, a request stays below its cost."""
-    monkeypatch.setattr("app.stores.files.IN_MEMORY", in_memory)
-    monkeypatch.setattr("app.serving.prepare._MOST_FILES", 3 * in_memory)
+    monkeypatch.setattr("trustscale_server.stores.files.IN_MEMORY", in_memory)
+    monkeypatch.setattr("trustscale_server.serving.prepare._MOST_FILES", 3 * in_memory)
     upscaler = NoisyUpscaler(scale=SCALE, capabilities=Capabilities())
     calibration = await calibration_of(upscaler, samples=2)
     app = gateway(tmp_path, upscaler, calibrations=[calibration])
@@ -176,7 +176,7 @@ async def test_covers_the_answer(tmp_path, monkeypatch, options, in_memory):
 @pytest.mark.parametrize("form", ["png", "tiff", "ome.tiff"])
 async def test_large_files_are_written_and_sent_in_parts(tmp_path, monkeypatch, form):
     """A file of noise is never whole in memory, has no name on the disk, and equals the whole."""
-    monkeypatch.setattr("app.stores.files.IN_MEMORY", 1000)
+    monkeypatch.setattr("trustscale_server.stores.files.IN_MEMORY", 1000)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     random = np.random.default_rng(0)
     pixels = random.integers(0, 256, (6000, 1000, 3), np.uint8)

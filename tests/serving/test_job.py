@@ -2,7 +2,7 @@
 
 import asyncio
 
-from app.serving.job import _reporting
+from trustscale_server.serving.job import _reporting
 
 
 async def test_reports_of_a_slow_store():

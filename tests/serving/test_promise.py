@@ -7,16 +7,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from app.calibration.guarantee import HighProbability, Probability, rounded_up
-from app.conformal import Staircase
-from app.conformal.fidelity import LAB_BOUND, METRICS, FidelitySettings
-from app.errors import BadRequest
-from app.images.compression import LOSSLESS, Compression
-from app.images.degrade import Degradation
-from app.images.facts import UPLOAD, Facts
-from app.serving.promise import Subject, guarantee, warnings_of
 from tests.factories import calibration_of, changed
 from tests.fakes import FakeUpscaler
+from trustscale_server.calibration.guarantee import HighProbability, Probability, rounded_up
+from trustscale_server.conformal import Staircase
+from trustscale_server.conformal.fidelity import LAB_BOUND, METRICS, FidelitySettings
+from trustscale_server.errors import BadRequest
+from trustscale_server.images.compression import LOSSLESS, Compression
+from trustscale_server.images.degrade import Degradation
+from trustscale_server.images.facts import UPLOAD, Facts
+from trustscale_server.serving.promise import Subject, guarantee, warnings_of
 
 
 @pytest.fixture(scope="module")

@@ -13,19 +13,19 @@ import httpx
 import numpy as np
 import pytest
 
-from app.errors import BadRequest, Conflict, DegenerateSamples, ImageTooLarge
-from app.images.encode import png, png_in_turns, write_picture
-from app.serving import job as upscale
-from app.serving import service, trust
-from app.serving.choose import UpscaleRequest
-from app.serving.fetch import ImageHosts
-from app.serving.job import UpscaleHandler
-from app.stores.base import Job, StoreUnavailable
-from app.upscalers.remote.http import Network
 from tests.api.gateway import IMAGE, gateway
 from tests.factories import calibration_of
 from tests.fakes import FakeUpscaler
 from tests.upscalers.remote.pictures import resolving
+from trustscale_server.errors import BadRequest, Conflict, DegenerateSamples, ImageTooLarge
+from trustscale_server.images.encode import png, png_in_turns, write_picture
+from trustscale_server.outbound.fetch import ImageHosts
+from trustscale_server.serving import job as upscale
+from trustscale_server.serving import service, trust
+from trustscale_server.serving.choose import UpscaleRequest
+from trustscale_server.serving.job import UpscaleHandler
+from trustscale_server.stores.base import Job, StoreUnavailable
+from trustscale_server.upscalers.remote.http import Network
 
 
 def room(is_there):

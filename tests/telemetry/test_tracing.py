@@ -11,13 +11,13 @@ import httpx
 import pytest
 import structlog
 
-from app.errors import ConfigError
-from app.settings import load_settings
-from app.telemetry import signals
-from app.telemetry.otel import Patience, collected
 from tests.logs import logging_as
 from tests.servers import ProcessGroup, free_port, ran
 from tests.spans import Collector, recorded
+from trustscale_server.errors import ConfigError
+from trustscale_server.settings import load_settings
+from trustscale_server.telemetry import signals
+from trustscale_server.telemetry.otel import Patience, collected
 
 PARENT = {"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}
 
@@ -35,9 +35,9 @@ class TestOff:
 
     def test_the_sdk_is_not_imported(self):
         code = (
-            "import sys, app.main, app.cli.jobs\n"
+            "import sys, trustscale_server.main, trustscale_server.cli.jobs\n"
             "wrong = [n for n in sys.modules if n.startswith(('opentelemetry.sdk.trace', "
-            "'opentelemetry.exporter', 'app.telemetry.otel'))]\n"
+            "'opentelemetry.exporter', 'trustscale_server.telemetry.otel'))]\n"
             "sys.exit(' '.join(wrong) or 0)"
         )
         done = ran(sys.executable, "-c", code, timeout=300)
@@ -143,8 +143,8 @@ def test_a_stopped_program_loses_no_span(tmp_path):
             "TRUSTSCALE_UPSCALERS": '[{"name": "a", "kind": "worker", "urls": ["http://127.0.0.1:9"]}]',
         }
         code = (
-            "from app.telemetry import otel\n"
-            "from app.cli.main import main\n"
+            "from trustscale_server.telemetry import otel\n"
+            "from trustscale_server.cli.main import main\n"
             "otel.PATIENCE = otel.Patience(60, 60, 60)  # the collector may be slow\n"
             "main()"
         )

@@ -4,12 +4,12 @@ from dataclasses import fields
 
 import numpy as np
 
-from app.upscalers.base import Capabilities, Source
-from app.upscalers.config import RemoteConfig
-from app.upscalers.remote.answers import Busy
-from app.upscalers.resilience import BreakerPolicy, ResilientUpscaler, RetryPolicy
 from tests.fakes import FakeUpscaler
 from tests.numbers import numbers_of
+from trustscale_server.upscalers.base import Capabilities, Source
+from trustscale_server.upscalers.config import RemoteConfig
+from trustscale_server.upscalers.remote.responses import Busy
+from trustscale_server.upscalers.resilience import BreakerPolicy, ResilientUpscaler, RetryPolicy
 
 RETRIES = {field.name for field in fields(RetryPolicy)}
 SOURCE = Source(np.arange(48, dtype=np.uint8).reshape(4, 4, 3))

@@ -11,10 +11,6 @@ from starlette.applications import Starlette
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from app.errors import BadRequest, UpscalerError
-from app.upscalers.connect import ConnectRequest, attempt, look
-from app.upscalers.entries import add, of_gradio, of_oip, of_openapi, of_predictions, table
-from app.upscalers.remote.answers import BadCredentials, ProtocolError, WrongSample
 from tests.factories import encoded
 from tests.upscalers.remote.hosted import State, base64_of, hosted
 from tests.upscalers.remote.pictures import (
@@ -27,6 +23,17 @@ from tests.upscalers.remote.pictures import (
     sample,
     uri,
 )
+from trustscale_server.errors import BadRequest, UpscalerError
+from trustscale_server.upscalers.connect import ConnectRequest, attempt, look
+from trustscale_server.upscalers.entries import (
+    add,
+    of_gradio,
+    of_oip,
+    of_openapi,
+    of_predictions,
+    table,
+)
+from trustscale_server.upscalers.remote.responses import BadCredentials, ProtocolError, WrongSample
 
 BASE, PUBLIC = "http://127.0.0.1", resolving("93.184.216.34")
 

@@ -12,13 +12,18 @@ import pytest
 from PIL import Image
 from skimage import data
 
-from app.errors import ConfigError, UpscalerUnavailable
-from app.sampling.draw import draw
-from app.upscalers.base import Capabilities, Source, sample_seeds
-from app.upscalers.embedded import EmbeddedUpscaler, FairThreads, TilePlan, symmetric_sample
-from app.upscalers.runtime import SHIPPED, OnnxModel
 from tests.factories import photo
 from tests.waiting import cancelled
+from trustscale_server.errors import ConfigError, UpscalerUnavailable
+from trustscale_server.sampling.draw import draw
+from trustscale_server.upscalers.base import Capabilities, Source, sample_seeds
+from trustscale_server.upscalers.embedded import (
+    EmbeddedUpscaler,
+    FairThreads,
+    TilePlan,
+    symmetric_sample,
+)
+from trustscale_server.upscalers.runtime import SHIPPED, OnnxModel
 
 # Networks from x to y, as the nodes of ONNX's textual form.
 SAME = "y = Identity(x)"

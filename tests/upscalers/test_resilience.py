@@ -6,10 +6,14 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from app.errors import UpscalerRejected, UpscalerUnavailable
-from app.sampling.draw import draw
-from app.upscalers.base import Source, Turn
-from app.upscalers.remote.answers import (
+from tests.clock import LoopClock
+from tests.numbers import numbers_of
+from tests.upscalers.resilient import SOURCE, Inner, counted, guarded
+from tests.waiting import cancelled, until
+from trustscale_server.errors import UpscalerRejected, UpscalerUnavailable
+from trustscale_server.sampling.draw import draw
+from trustscale_server.upscalers.base import Source, Turn
+from trustscale_server.upscalers.remote.responses import (
     BadCredentials,
     BreakerOpen,
     Busy,
@@ -19,11 +23,7 @@ from app.upscalers.remote.answers import (
     QuotaSpent,
     TooManyCalls,
 )
-from app.upscalers.resilience import Breaker, BreakerPolicy, RetryPolicy
-from tests.clock import LoopClock
-from tests.numbers import numbers_of
-from tests.upscalers.resilient import SOURCE, Inner, counted, guarded
-from tests.waiting import cancelled, until
+from trustscale_server.upscalers.resilience import Breaker, BreakerPolicy, RetryPolicy
 
 ROOT = Path(__file__).parents[2]
 

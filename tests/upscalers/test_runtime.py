@@ -5,13 +5,15 @@ import pytest
 from PIL import Image
 from skimage import data
 
-from app.upscalers.base import Capabilities, Source, witness_of
-from app.upscalers.config import EmbeddedConfig
-from app.upscalers.embedded import EmbeddedUpscaler, FaithfulWitness
-from app.upscalers.probe import probe
-from app.upscalers.registry import build_upscaler
-from app.upscalers.remote.answers import BadCredentials
-from app.upscalers.runtime import (
+from tests.factories import photo
+from tests.fakes import FakeUpscaler
+from trustscale_server.upscalers.base import Capabilities, Source, witness_of
+from trustscale_server.upscalers.config import EmbeddedConfig
+from trustscale_server.upscalers.embedded import EmbeddedUpscaler, FaithfulWitness
+from trustscale_server.upscalers.probe import probe
+from trustscale_server.upscalers.registry import build_upscaler
+from trustscale_server.upscalers.remote.responses import BadCredentials
+from trustscale_server.upscalers.runtime import (
     CPU,
     OPENVINO,
     SHIPPED,
@@ -21,8 +23,6 @@ from app.upscalers.runtime import (
     runtimes,
     trial,
 )
-from tests.factories import photo
-from tests.fakes import FakeUpscaler
 
 needs_bf16 = pytest.mark.skipif(not has_bf16(), reason="this processor has no bfloat16")
 

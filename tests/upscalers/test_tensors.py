@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from app.upscalers.tensors import HEADER_LENGTH, Malformed, decode, encode
+from trustscale_server.upscalers.tensors import HEADER_LENGTH, Malformed, decode, encode
 
 PIXELS = np.arange(24, dtype=np.uint8).reshape(2, 4, 3)
 SEEDS = np.array([1, -2], np.int64)

@@ -2,21 +2,21 @@
 
 import numpy as np
 
-from app.calibration.canaries import CanaryStore, CanaryTaker
-from app.calibration.config import CalibrationConfig
-from app.calibration.measure import reduce_pair
-from app.calibration.pairs import load_pair
-from app.calibration.record import Calibration
-from app.errors import NotFound
-from app.images.encode import png_rgb
-from app.sampling.pipeline import measure
-from app.stores.base import StoreUnavailable
-from app.telemetry.signals import Metrics
-from app.upscalers.base import Capabilities, Source
-from app.watch.canaries import CanaryWatch
 from tests.factories import photo
 from tests.fakes import FakeUpscaler
 from tests.numbers import numbers_of
+from trustscale_server.calibration.canaries import CanaryStore, CanaryTaker
+from trustscale_server.calibration.config import CalibrationConfig
+from trustscale_server.calibration.measure import reduce_pair
+from trustscale_server.calibration.pairs import load_pair
+from trustscale_server.calibration.record import Calibration
+from trustscale_server.errors import NotFound
+from trustscale_server.images.encode import png_rgb
+from trustscale_server.monitoring.canaries import CanaryWatch
+from trustscale_server.sampling.pipeline import measure
+from trustscale_server.stores.base import StoreUnavailable
+from trustscale_server.telemetry.signals import Metrics
+from trustscale_server.upscalers.base import Capabilities, Source
 
 REMOTE = {"name": "fake", "kind": "cog", "url": "http://127.0.0.1:1", "scale": 2}
 STOCHASTIC = Capabilities(seeds=False, concurrency=4)

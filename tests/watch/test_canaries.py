@@ -7,13 +7,13 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from app.errors import UpscalerUnavailable
-from app.settings import Settings
-from app.stores.base import StoreUnavailable
-from app.watch.canaries import policies
 from tests.fakes import FakeUpscaler
 from tests.waiting import until
 from tests.watch.scenes import REMOTE, Moody, Scene
+from trustscale_server.errors import UpscalerUnavailable
+from trustscale_server.monitoring.canaries import policies
+from trustscale_server.settings import Settings
+from trustscale_server.stores.base import StoreUnavailable
 
 ALL = 8 * (4 + 1)  # calls of the calibration: four samples of each pair, and one more that repeats
 

@@ -10,15 +10,15 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from app.calibration.guarantee import Sizes
-from app.stores.base import StoreUnavailable, Update
-from app.telemetry.signals import Metrics
-from app.watch.monitor import Monitor, reference
-from app.watch.state import Observation
-from app.watch.truth import Window, window_of
 from tests.factories import calibration_of, changed
 from tests.fakes import FakeUpscaler
 from tests.waiting import until
+from trustscale_server.calibration.guarantee import Sizes
+from trustscale_server.monitoring.monitor import Monitor, reference
+from trustscale_server.monitoring.state import Observation
+from trustscale_server.monitoring.truth import Window, window_of
+from trustscale_server.stores.base import StoreUnavailable, Update
+from trustscale_server.telemetry.signals import Metrics
 
 _DIGESTS = itertools.count()
 

@@ -5,8 +5,8 @@ from dataclasses import asdict
 import numpy as np
 import pytest
 
-from app.conformal.evidence import RUN, reference_of
-from app.watch.state import (
+from trustscale_server.conformal.evidence import RUN, reference_of
+from trustscale_server.monitoring.state import (
     BadState,
     MonitorState,
     Observation,

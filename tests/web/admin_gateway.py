@@ -11,11 +11,11 @@ from pathlib import Path
 
 import uvicorn
 
-from app.upscalers.base import Capabilities
 from tests.api.gateway import gateway
 from tests.factories import calibration_of
 from tests.fakes import FakeUpscaler
 from tests.web.browser import ADMIN_KEY
+from trustscale_server.upscalers.base import Capabilities
 
 
 class Stuck(FakeUpscaler):

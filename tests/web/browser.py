@@ -55,7 +55,7 @@ def launched(playwright):
 
 
 @contextmanager
-def serving(folder, *, command=("-m", "app", "serve", "--port"), settings=None):
+def serving(folder, *, command=("-m", "trustscale_server", "serve", "--port"), settings=None):
     """The address of `trustscale serve` with a data folder of its own.
 
     `command` is what Python runs; it gets the port as its last argument.

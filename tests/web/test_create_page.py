@@ -5,12 +5,12 @@ import re
 import pytest
 from playwright.sync_api import expect
 
-from app.images.degrade import USUAL
 from tests.factories import encoded, photo
 from tests.live import serving
 from tests.upscalers.test_connect import answering
 from tests.web.admin import BASE, MARKUP, folder_of, originals, truths, upload
 from tests.web.browser import ADMIN_KEY, BRING, LOOKS, barriers, check_screen
+from trustscale_server.images.degrade import USUAL
 
 pytestmark = [pytest.mark.slow, pytest.mark.servers]
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from starlette.testclient import TestClient
 
-from app.web.files import PAGES, Site
 from tests.api.gateway import gateway
 from tests.missing import not_here
 from tests.servers import ran
+from trustscale_server.web.files import PAGES, Site
 
 PATHS = [(path.replace("{result_id}", "x"), page.name) for page in PAGES for path in page.paths]
 

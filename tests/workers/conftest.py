@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 from tests.workers.fakes import load
-from workers import cli
+from trustscale_worker import cli
 
 DATA = Path(__file__).parents[1] / "data" / "sinsr"
 

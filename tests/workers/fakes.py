@@ -11,9 +11,9 @@ import numpy as np
 
 from tests.servers import ProcessGroup, free_port
 from tests.upscalers.remote.apps.model import textured
-from workers.errors import ClientGone
-from workers.models.engine import DeviceMemory, Engine, load_engine
-from workers.settings import EngineSpec
+from trustscale_worker.errors import ClientGone
+from trustscale_worker.models.engine import DeviceMemory, Engine, load_engine
+from trustscale_worker.settings import EngineSpec
 
 
 def load(model, weights=None, **options):
@@ -42,7 +42,7 @@ class Served(ProcessGroup):
         port = port or free_port()
         self.url = f"http://127.0.0.1:{port}"
         words = [*tiny_sinsr(data), "--port", str(port), "--threads", "1", *options]
-        command = [sys.executable, "-m", "workers", "worker", *words]
+        command = [sys.executable, "-m", "trustscale_worker", "worker", *words]
         super().__init__(command, log=folder / f"{port}.log")
 
     def metric(self, name):

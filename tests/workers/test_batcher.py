@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from app.upscalers.tensors import HEADER_LENGTH, encode
 from tests.factories import encoded
 from tests.waiting import until
 from tests.workers.fakes import SleepingEngine, noise, textured
-from workers.batcher import Batcher, WorkerMetrics
-from workers.errors import Busy, InputError, ModelFailed, OutOfMemory, TooLarge
-from workers.protocol import parse_request
-from workers.settings import WorkerSettings
+from trustscale_server.upscalers.tensors import HEADER_LENGTH, encode
+from trustscale_worker.batcher import Batcher, WorkerMetrics
+from trustscale_worker.errors import Busy, InputError, ModelFailed, OutOfMemory, TooLarge
+from trustscale_worker.protocol import parse_request
+from trustscale_worker.settings import WorkerSettings
 
 IMAGE = np.zeros((2, 3, 3), np.uint8)
 

@@ -10,11 +10,11 @@ import httpx
 import numpy as np
 import pytest
 
-from app.upscalers.tensors import encode
 from tests.waiting import block_until
 from tests.workers.fakes import Served, tiny_sinsr
-from workers.files import file_sha256, identify, known_models
-from workers.models.engine import ENGINES
+from trustscale_server.upscalers.tensors import encode
+from trustscale_worker.files import file_sha256, identify, known_models
+from trustscale_worker.models.engine import ENGINES
 
 
 def _fails(result, code, *words):
@@ -42,8 +42,8 @@ def test_wrong_settings(run, data, changes, words):
 
 def test_traces_that_cannot_be_sent(run, monkeypatch):
     monkeypatch.setenv("TRUSTSCALE_OTLP_ENDPOINT", "http://127.0.0.1:9")
-    monkeypatch.delattr("app.telemetry.otel", raising=False)
-    monkeypatch.setitem(sys.modules, "app.telemetry.otel", None)
+    monkeypatch.delattr("trustscale_server.telemetry.otel", raising=False)
+    monkeypatch.setitem(sys.modules, "trustscale_server.telemetry.otel", None)
     _fails(run("worker", "--model", "onnx"), 2, "trustscale[tracing]")
 
 

@@ -16,14 +16,14 @@ from spandrel.architectures.HAT.__arch.HAT import HAT
 from spandrel.architectures.NAFNet.__arch.NAFNet_arch import NAFNet
 from spandrel.architectures.SwinIR.__arch.SwinIR import SwinIR
 
-from app.images.degrade import Degradation, degrade
-from app.upscalers.base import GROUP_ORDER, apply, undo
 from tests.factories import photo
 from tests.workers.fakes import load, noise
-from workers import weights
-from workers.errors import ClientGone, ConfigError, WeightsError
-from workers.models.community import MARGIN
-from workers.models.engine import SampleRequest
+from trustscale_server.images.degrade import Degradation, degrade
+from trustscale_server.upscalers.base import GROUP_ORDER, apply, undo
+from trustscale_worker import weights
+from trustscale_worker.errors import ClientGone, ConfigError, WeightsError
+from trustscale_worker.models.community import MARGIN
+from trustscale_worker.models.engine import SampleRequest
 
 # Some of spandrel's architectures still use what torch has deprecated, or initialise nothing.
 pytestmark = [

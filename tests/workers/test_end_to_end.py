@@ -9,8 +9,6 @@ import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
-from app.main import create_app
-from app.settings import Settings, load_settings
 from tests.api.admin import Admin, truth_files
 from tests.api.gateway import ADMIN_KEY, check_problem, pixels, post
 from tests.deploy.files import filled, services
@@ -19,8 +17,10 @@ from tests.servers import ProcessGroup, free_port
 from tests.upscalers.remote.pictures import patiently
 from tests.waiting import block_until
 from tests.workers.fakes import Served
-from workers.errors import WeightsError
-from workers.models.engine import locate
+from trustscale_server.main import create_app
+from trustscale_server.settings import Settings, load_settings
+from trustscale_worker.errors import WeightsError
+from trustscale_worker.models.engine import locate
 
 SAMPLES = 4
 PAIRS = 10
@@ -97,7 +97,12 @@ def _compose(folder, **variables):
     words = [word.replace("/weights/", f"{folder}/") for word in words]
     places = {"--host=0.0.0.0": "--host=127.0.0.1", "--port=8001": f"--port={port}"}
     environment = {key: filled(text, variables) for key, text in service["environment"].items()}
-    command = [sys.executable, "-m", "app", *(places.get(word, word) for word in words)]
+    command = [
+        sys.executable,
+        "-m",
+        "trustscale_server",
+        *(places.get(word, word) for word in words),
+    ]
     # Threads that compete for the cores of a busy machine mostly wait for one another.
     return command, {**environment, "OMP_NUM_THREADS": "1"}, f"http://127.0.0.1:{port}"
 

@@ -12,11 +12,13 @@ import numpy as np
 import pytest
 import yaml
 
-from app.upscalers.runtime import SHIPPED
 from tests.workers.fakes import load, noise
-from workers import export
+from trustscale_server.upscalers.runtime import SHIPPED
+from trustscale_worker import export
 
-WEIGHTS = Path(str(resources.files("app.upscalers").joinpath("models", SHIPPED["span-x4"].file)))
+WEIGHTS = Path(
+    str(resources.files("trustscale_server.upscalers").joinpath("models", SHIPPED["span-x4"].file))
+)
 WORDS = ("worker", "export", "--model", "onnx", "--weights", WEIGHTS, "--name", "up")
 IMAGE, SEEDS = noise(12, 9), np.arange(3)
 
@@ -81,7 +83,7 @@ def test_ray(run, tmp_path):
     """The application that Ray Serve is told to import is there, with this model's arguments."""
     assert run(*WORDS, "--device", "cpu", "--ray", tmp_path).exit_code == 0
     [told] = yaml.safe_load((tmp_path / "serve.yaml").read_text())["applications"]
-    assert told["import_path"] == "workers.export:ray_application"
+    assert told["import_path"] == "trustscale_worker.export:ray_application"
     assert callable(export.ray_application)
     assert told["args"]["weights"] == str(WEIGHTS)
 

@@ -13,14 +13,14 @@ pytest.importorskip("ncnn", reason="needs trustscale[import]")
 
 from spandrel.architectures.SwinIR.__arch.SwinIR import SwinIR
 
-from app.settings import load_settings
-from app.upscalers.embedded import EmbeddedUpscaler
 from tests.upscalers.test_embedded import SAME, file_of
 from tests.workers.fakes import Bomb
 from tests.workers.ncnn_files import dense, ncnn, shuffled
 from tests.workers.test_community import save_compact
-from workers import weights
-from workers.files import file_sha256
+from trustscale_server.settings import load_settings
+from trustscale_server.upscalers.embedded import EmbeddedUpscaler
+from trustscale_worker import weights
+from trustscale_worker.files import file_sha256
 
 # Some of spandrel's architectures still use what torch has deprecated.
 pytestmark = [
@@ -199,7 +199,7 @@ def test_kept(load, tmp_path):
 
 @pytest.mark.parametrize(("module", "file"), [("onnx", "a.onnx"), ("ncnn", "a.param")])
 def test_extra(load, tmp_path, monkeypatch, module, file):
-    for name in [name for name in sys.modules if name.startswith("workers.importing")]:
+    for name in [name for name in sys.modules if name.startswith("trustscale_worker.importing")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, module, None)
     result = load(dense(tmp_path / file))

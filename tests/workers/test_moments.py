@@ -3,15 +3,15 @@
 import numpy as np
 import pytest
 
-from app.conformal.indecision import IndecisionSettings
-from app.conformal.moments import Moments, Spread
-from app.sampling.pipeline import Pipeline, measure
-from app.upscalers.base import Source
-from app.upscalers.registry import WorkerConfig
 from tests.live import serving
 from tests.upscalers.remote.pictures import patiently
 from tests.workers.fakes import SleepingEngine, noise
-from workers.service import create_app, fold, variance_in_torch
+from trustscale_server.sampling.pipeline import Pipeline, measure
+from trustscale_server.sigma.estimators import IndecisionSettings
+from trustscale_server.sigma.moments import Moments, Spread
+from trustscale_server.upscalers.base import Source
+from trustscale_server.upscalers.registry import WorkerConfig
+from trustscale_worker.service import create_app, fold, variance_in_torch
 
 SCALE = 2
 IMAGE = noise(14, 22)

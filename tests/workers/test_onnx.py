@@ -9,19 +9,19 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from app.upscalers.base import Source
-from app.upscalers.embedded import EmbeddedUpscaler, TilePlan
-from app.upscalers.remote.http import Upstream
-from app.upscalers.remote.worker import WorkerConfig, WorkerUpscaler
-from app.upscalers.runtime import SHIPPED
 from tests.live import serving
 from tests.servers import ran
 from tests.upscalers.remote.pictures import patient
 from tests.workers.fakes import load, noise
-from workers.errors import ClientGone, WeightsError
-from workers.models.engine import SampleRequest
-from workers.models.onnx import OnnxEngine
-from workers.service import create_app
+from trustscale_server.upscalers.base import Source
+from trustscale_server.upscalers.embedded import EmbeddedUpscaler, TilePlan
+from trustscale_server.upscalers.remote.http import Upstream
+from trustscale_server.upscalers.remote.worker import WorkerConfig, WorkerUpscaler
+from trustscale_server.upscalers.runtime import SHIPPED
+from trustscale_worker.errors import ClientGone, WeightsError
+from trustscale_worker.models.engine import SampleRequest
+from trustscale_worker.models.onnx import OnnxEngine
+from trustscale_worker.service import create_app
 
 IMAGE = noise(20, 30)
 SEEDS = np.array([0, 1, 29, 95, 96 * 7 + 29], np.int64)
@@ -29,7 +29,13 @@ SEEDS = np.array([0, 1, 29, 95, 96 * 7 + 29], np.int64)
 
 @pytest.fixture(scope="module")
 def path():
-    return Path(str(resources.files("app.upscalers").joinpath("models", SHIPPED["span-x4"].file)))
+    return Path(
+        str(
+            resources.files("trustscale_server.upscalers").joinpath(
+                "models", SHIPPED["span-x4"].file
+            )
+        )
+    )
 
 
 @pytest.fixture(scope="module")
@@ -111,10 +117,10 @@ WITHOUT_TORCH = """
 import sys
 for name in ("torch", "safetensors", "spandrel"):
     sys.modules[name] = None  # importing it fails
-from workers.cli import main
-from workers.models.engine import load_engine
-from workers.settings import EngineSpec
-from workers.service import create_app
+from trustscale_worker.cli import main
+from trustscale_worker.models.engine import load_engine
+from trustscale_worker.settings import EngineSpec
+from trustscale_worker.service import create_app
 create_app(load_engine(EngineSpec("onnx")))
 sys.argv[1:] = ["models", "verify", "--model", "onnx", "--json"]
 main()

@@ -6,14 +6,14 @@ import httpx
 import numpy as np
 import pytest
 
-from app.upscalers.tensors import encode
 from tests.factories import encoded
 from tests.live import serving
 from tests.waiting import block_until
 from tests.workers.fakes import SleepingEngine, noise, textured
-from workers.errors import OutOfMemory
-from workers.service import create_app
-from workers.settings import WorkerSettings
+from trustscale_server.upscalers.tensors import encode
+from trustscale_worker.errors import OutOfMemory
+from trustscale_worker.service import create_app
+from trustscale_worker.settings import WorkerSettings
 
 triton = pytest.importorskip("tritonclient.http", reason="tritonclient judges the wire format")
 

@@ -15,17 +15,17 @@ import numpy as np
 import onnx
 from pydantic import BaseModel, ValidationError
 
-from app.errors import ConfigError as Unfit
-from app.images.decode import Limits, decode
-from app.images.decoders import decoding
-from app.upscalers.base import RGB
-from app.upscalers.config import EmbeddedConfig
-from app.upscalers.embedded import DEFAULT_TILE
-from app.upscalers.entries import add
-from app.upscalers.probe import pattern
-from app.upscalers.runtime import OnnxModel, Tensor, load_session
-from workers.errors import ConfigError, WeightsError
-from workers.files import file_sha256
+from trustscale_server.errors import ConfigError as Unfit
+from trustscale_server.images.decode import Limits, decode
+from trustscale_server.images.sandbox import decoding
+from trustscale_server.upscalers.base import RGB
+from trustscale_server.upscalers.config import EmbeddedConfig
+from trustscale_server.upscalers.embedded import DEFAULT_TILE
+from trustscale_server.upscalers.entries import add
+from trustscale_server.upscalers.probe import pattern
+from trustscale_server.upscalers.runtime import OnnxModel, Tensor, load_session
+from trustscale_worker.errors import ConfigError, WeightsError
+from trustscale_worker.files import file_sha256
 
 LARGEST_FILE = 512 * 2**20
 """Bytes of a model file, also of its unpacked contents."""
@@ -89,7 +89,7 @@ def _of_onnx(path: Path) -> Original:
 def _of_ncnn(path: Path) -> Original:
     import ncnn  # noqa: PLC0415 - only for models of this kind
 
-    from workers.importing.ncnn import to_onnx  # noqa: PLC0415
+    from trustscale_worker.importing.ncnn import to_onnx  # noqa: PLC0415
 
     # Our own reader goes first: ncnn's checks nothing.
     model = to_onnx(path, path.with_suffix(".bin"))
@@ -114,7 +114,7 @@ def _of_ncnn(path: Path) -> Original:
 def _of_torch(path: Path) -> Original:
     import torch  # noqa: PLC0415 - takes seconds that the other kinds need not wait
 
-    from workers.models.community import read_network  # noqa: PLC0415
+    from trustscale_worker.models.community import read_network  # noqa: PLC0415
 
     network, _ = read_network(path)
     file: Any = io.BytesIO()  # torch takes it, its types do not

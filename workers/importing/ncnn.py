@@ -16,7 +16,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
-from workers.errors import WeightsError
+from trustscale_worker.errors import WeightsError
 
 _MAGIC = "7767517"
 _MOST_LAYERS = 10_000

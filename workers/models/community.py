@@ -1,6 +1,6 @@
 """Community model files, through spandrel: Real-ESRGAN, SwinIR, HAT, DAT, DDColor and more.
 
-`workers.weights` reads the weights, so no code in a file is executed; spandrel recognises the
+`weights.py` reads the weights, so no code in a file is executed; spandrel recognises the
 architecture by their names.
 
 Most of these models are deterministic and sampled through their symmetries. A few draw at random
@@ -17,21 +17,21 @@ import numpy as np
 import spandrel
 import torch
 
-from app.upscalers.base import DIHEDRAL, GROUP_ORDER, RGB, apply, undo
-from app.upscalers.embedded import Span, TilePlan, run_tiled
-from workers import weights
-from workers.errors import ConfigError, OutOfMemory, WeightsError
-from workers.models.device import (
+from trustscale_server.upscalers.base import DIHEDRAL, GROUP_ORDER, RGB, apply, undo
+from trustscale_server.upscalers.embedded import Span, TilePlan, run_tiled
+from trustscale_worker import weights
+from trustscale_worker.errors import ConfigError, OutOfMemory, WeightsError
+from trustscale_worker.models.device import (
     device_memory,
     is_out_of_memory,
     parse_device,
     parse_dtype,
     use_threads,
 )
-from workers.models.engine import DeviceMemory, OneByOneEngine, fingerprint_of
-from workers.models.noise import SeededDraws
-from workers.models.pixels import starts, to_pixels, to_tensor
-from workers.settings import EngineSpec
+from trustscale_worker.models.engine import DeviceMemory, OneByOneEngine, fingerprint_of
+from trustscale_worker.models.noise import SeededDraws
+from trustscale_worker.models.pixels import starts, to_pixels, to_tensor
+from trustscale_worker.settings import EngineSpec
 
 # Raised whenever a pixel changes for the same weights and seed.
 REVISION = 1

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import torch
 
-from workers.errors import ConfigError, OutOfMemory
-from workers.models.engine import DeviceMemory, host_memory
+from trustscale_worker.errors import ConfigError, OutOfMemory
+from trustscale_worker.models.engine import DeviceMemory, host_memory
 
 # Samples per call on a GPU, which `Batches` splits by free memory.
 _GPU_TOGETHER = 64

@@ -14,17 +14,17 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from app.upscalers.base import RGB
-from app.upscalers.embedded import Stopped
-from workers.errors import ClientGone, ConfigError, WeightsError
-from workers.settings import EngineSpec
+from trustscale_server.upscalers.base import RGB
+from trustscale_server.upscalers.embedded import Stopped
+from trustscale_worker.errors import ClientGone, ConfigError, WeightsError
+from trustscale_worker.settings import EngineSpec
 
 ENGINES: Mapping[str, str] = MappingProxyType(
     {
-        "diffusers": "workers.models.diffusion.engine:DiffusionEngine",
-        "sinsr": "workers.models.sinsr.engine:SinSREngine",
-        "spandrel": "workers.models.community:CommunityEngine",
-        "onnx": "workers.models.onnx:OnnxEngine",
+        "diffusers": "trustscale_worker.models.diffusion.engine:DiffusionEngine",
+        "sinsr": "trustscale_worker.models.sinsr.engine:SinSREngine",
+        "spandrel": "trustscale_worker.models.community:CommunityEngine",
+        "onnx": "trustscale_worker.models.onnx:OnnxEngine",
     }
 )
 """Their classes, imported on demand."""

@@ -8,14 +8,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Self
 
-from app.errors import ConfigError as Unfit
-from app.errors import UpscalerFailed
-from app.upscalers.base import GROUP_ORDER, RGB
-from app.upscalers.embedded import EmbeddedUpscaler, TilePlan, symmetric_sample, tile_and_halo
-from app.upscalers.runtime import SHIPPED, Precision, ShippedName
-from workers.errors import ConfigError, ModelFailed, WeightsError
-from workers.models.engine import DeviceMemory, OneByOneEngine, host_memory
-from workers.settings import EngineSpec
+from trustscale_server.errors import ConfigError as Unfit
+from trustscale_server.errors import UpscalerFailed
+from trustscale_server.upscalers.base import GROUP_ORDER, RGB
+from trustscale_server.upscalers.embedded import (
+    EmbeddedUpscaler,
+    TilePlan,
+    symmetric_sample,
+    tile_and_halo,
+)
+from trustscale_server.upscalers.runtime import SHIPPED, Precision, ShippedName
+from trustscale_worker.errors import ConfigError, ModelFailed, WeightsError
+from trustscale_worker.models.engine import DeviceMemory, OneByOneEngine, host_memory
+from trustscale_worker.settings import EngineSpec
 
 DEVICES = ("cpu", "cuda")
 PRECISIONS: dict[str, Precision] = {"float32": "f32", "bfloat16": "bf16"}

@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from numpy.typing import DTypeLike
 
-from app.upscalers.base import RGB
-from workers.errors import ModelFailed
+from trustscale_server.upscalers.base import RGB
+from trustscale_worker.errors import ModelFailed
 
 
 @dataclass(frozen=True)

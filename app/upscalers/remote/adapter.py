@@ -11,14 +11,19 @@ from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from typing import Any, Final, Generic, TypeVar
 
-from app.errors import UpscalerError, UpscalerFailed, UpscalerRejected, UpscalerUnavailable
-from app.images.drawings import holes_of
-from app.images.encode import png_mask
-from app.upscalers.base import RGB, Capabilities, Source, Turn, fingerprint_of
-from app.upscalers.config import OneAddress
-from app.upscalers.remote.answers import ProtocolError, Reply, first, retry_after
-from app.upscalers.remote.http import SMALL_ANSWER, Upstream
-from app.upscalers.remote.samples import SampleReader
+from trustscale_server.errors import (
+    UpscalerError,
+    UpscalerFailed,
+    UpscalerRejected,
+    UpscalerUnavailable,
+)
+from trustscale_server.images.drawings import holes_of
+from trustscale_server.images.encode import png_mask
+from trustscale_server.upscalers.base import RGB, Capabilities, Source, Turn, fingerprint_of
+from trustscale_server.upscalers.config import OneAddress
+from trustscale_server.upscalers.remote.http import SMALL_ANSWER, Upstream
+from trustscale_server.upscalers.remote.responses import ProtocolError, Reply, first, retry_after
+from trustscale_server.upscalers.remote.samples import SampleReader
 
 PLACEHOLDER: Final = re.compile(r"\{([a-z_][a-z0-9_]*)\}")
 

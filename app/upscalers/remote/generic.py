@@ -18,11 +18,17 @@ from urllib.parse import quote
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, model_validator
 
-from app.errors import UpscalerError, UpscalerRejected, UpscalerUnavailable
-from app.upscalers.base import RGB, Source, Turn
-from app.upscalers.config import OneAddress
-from app.upscalers.remote.adapter import PLACEHOLDER, Adapter, data_uri, fill, mask_png
-from app.upscalers.remote.answers import (
+from trustscale_server.errors import UpscalerError, UpscalerRejected, UpscalerUnavailable
+from trustscale_server.upscalers.base import RGB, Source, Turn
+from trustscale_server.upscalers.config import OneAddress
+from trustscale_server.upscalers.remote.adapter import (
+    PLACEHOLDER,
+    Adapter,
+    data_uri,
+    fill,
+    mask_png,
+)
+from trustscale_server.upscalers.remote.responses import (
     Filtered,
     GenerationFailed,
     NoImage,
@@ -366,7 +372,7 @@ def _texts(fields: dict[str, Any], values: dict[str, Any]) -> dict[str, str]:
 
 def preset_names() -> list[str]:
     """The names of the shipped presets."""
-    files = resources.files("app.upscalers").joinpath("presets").iterdir()
+    files = resources.files("trustscale_server.upscalers").joinpath("presets").iterdir()
     return sorted(
         name.removesuffix(".toml") for file in files if (name := file.name).endswith(".toml")
     )
@@ -376,7 +382,7 @@ def load_preset(name: str) -> dict[str, Any]:
     """The settings of one preset. Raises ValueError, listing them, if there is none."""
     if name not in preset_names():
         raise ValueError(f"no preset {name!r}; there are {', '.join(preset_names())}")
-    file = resources.files("app.upscalers").joinpath("presets", f"{name}.toml")
+    file = resources.files("trustscale_server.upscalers").joinpath("presets", f"{name}.toml")
     return tomllib.loads(file.read_text("utf-8"))
 
 

@@ -13,10 +13,11 @@ from urllib.parse import quote
 
 from pydantic import Field
 
-from app.upscalers.base import RGB, Source, Turn
-from app.upscalers.config import OneAddress
-from app.upscalers.remote.adapter import Adapter, fill
-from app.upscalers.remote.answers import (
+from trustscale_server.upscalers.base import RGB, Source, Turn
+from trustscale_server.upscalers.config import OneAddress
+from trustscale_server.upscalers.remote.adapter import Adapter, fill
+from trustscale_server.upscalers.remote.http import Upstream
+from trustscale_server.upscalers.remote.responses import (
     GenerationFailed,
     Misconfigured,
     NoImage,
@@ -25,7 +26,6 @@ from app.upscalers.remote.answers import (
     QuotaSpent,
     first,
 )
-from app.upscalers.remote.http import Upstream
 
 _FILE = {"_type": "gradio.FileData"}
 

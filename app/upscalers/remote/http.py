@@ -18,23 +18,23 @@ from typing import Any
 
 import httpx
 
-from app.errors import ConfigError, UpscalerError, UpscalerUnavailable
-from app.upscalers.base import Turn
-from app.upscalers.config import RemoteConfig
-from app.upscalers.remote.answers import (
-    AnswerLost,
-    BadCredentials,
-    ProtocolError,
-    Reply,
-    raise_for_status,
-)
-from app.upscalers.remote.guard import (
+from trustscale_server.errors import ConfigError, UpscalerError, UpscalerUnavailable
+from trustscale_server.outbound.guard import (
     FetchPolicy,
     Origin,
     Resolver,
     own_url,
     system_resolver,
     target,
+)
+from trustscale_server.upscalers.base import Turn
+from trustscale_server.upscalers.config import RemoteConfig
+from trustscale_server.upscalers.remote.responses import (
+    AnswerLost,
+    BadCredentials,
+    ProtocolError,
+    Reply,
+    raise_for_status,
 )
 
 SMALL_ANSWER = 8 * 2**20  # metadata, status and error answers

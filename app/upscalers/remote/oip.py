@@ -16,13 +16,19 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, PositiveInt
 
-from app.errors import UpscalerUnavailable
-from app.upscalers.base import RGB, Capabilities, Source, Turn
-from app.upscalers.config import OneAddress
-from app.upscalers.remote.adapter import Adapter
-from app.upscalers.remote.answers import ProtocolError, Reply, explanation, find, first
-from app.upscalers.remote.http import Upstream
-from app.upscalers.tensors import HEADER_LENGTH, Malformed, Tensor, decode, encode
+from trustscale_server.errors import UpscalerUnavailable
+from trustscale_server.upscalers.base import RGB, Capabilities, Source, Turn
+from trustscale_server.upscalers.config import OneAddress
+from trustscale_server.upscalers.remote.adapter import Adapter
+from trustscale_server.upscalers.remote.http import Upstream
+from trustscale_server.upscalers.remote.responses import (
+    ProtocolError,
+    Reply,
+    explanation,
+    find,
+    first,
+)
+from trustscale_server.upscalers.tensors import HEADER_LENGTH, Malformed, Tensor, decode, encode
 
 T = TypeVar("T")
 

@@ -17,11 +17,11 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import Field, PositiveFloat, PositiveInt, field_validator
 
-from app.errors import UpscalerError, UpscalerUnavailable
-from app.upscalers.base import RGB, Source, Turn
-from app.upscalers.config import BaseUrl, EnvName, HostName, OneAddress
-from app.upscalers.remote.adapter import Adapter, data_uri, mask_png, png_of
-from app.upscalers.remote.answers import (
+from trustscale_server.errors import UpscalerError, UpscalerUnavailable
+from trustscale_server.upscalers.base import RGB, Source, Turn
+from trustscale_server.upscalers.config import BaseUrl, EnvName, HostName, OneAddress
+from trustscale_server.upscalers.remote.adapter import Adapter, data_uri, mask_png, png_of
+from trustscale_server.upscalers.remote.responses import (
     AnswerLost,
     Filtered,
     GenerationFailed,

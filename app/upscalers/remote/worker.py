@@ -17,14 +17,16 @@ import numpy as np
 import structlog
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
 
-from app.conformal.moments import MOMENTS_VERSION, Spread
-from app.errors import UpscalerError, UpscalerUnavailable
-from app.system import side_by_side
-from app.telemetry import signals
-from app.upscalers.base import RGB, Capabilities, MomentsRequest, Source, Turn
-from app.upscalers.config import BaseUrl, CanaryPolicy, RemoteConfig
-from app.upscalers.remote.adapter import refuse_large
-from app.upscalers.remote.answers import (
+from trustscale_server.errors import UpscalerError, UpscalerUnavailable
+from trustscale_server.sigma.moments import MOMENTS_VERSION, Spread
+from trustscale_server.system import side_by_side
+from trustscale_server.telemetry import signals
+from trustscale_server.upscalers.base import RGB, Capabilities, MomentsRequest, Source, Turn
+from trustscale_server.upscalers.config import BaseUrl, CanaryPolicy, RemoteConfig
+from trustscale_server.upscalers.remote.adapter import refuse_large
+from trustscale_server.upscalers.remote.http import Upstream
+from trustscale_server.upscalers.remote.oip import output_of, request, understood
+from trustscale_server.upscalers.remote.responses import (
     Misconfigured,
     ProtocolError,
     SomeFailed,
@@ -32,9 +34,7 @@ from app.upscalers.remote.answers import (
     first,
     retriable,
 )
-from app.upscalers.remote.http import Upstream
-from app.upscalers.remote.oip import output_of, request, understood
-from app.upscalers.tensors import encode
+from trustscale_server.upscalers.tensors import encode
 
 log = structlog.get_logger()
 

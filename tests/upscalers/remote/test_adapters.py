@@ -8,19 +8,19 @@ import httpx
 import numpy as np
 import pytest
 
-from app.errors import UpscalerFailed, UpscalerUnavailable
-from app.upscalers.remote.answers import (
+from tests.factories import encoded
+from tests.upscalers.remote.faults import FaultServer, answer, reset, silent
+from tests.upscalers.remote.pictures import adapter, decoded, from_uri, sample, uri
+from tests.waiting import cancelled
+from trustscale_server.errors import UpscalerFailed, UpscalerUnavailable
+from trustscale_server.upscalers.remote.responses import (
     AnswerLost,
     Filtered,
     GenerationFailed,
     ProtocolError,
     QuotaSpent,
 )
-from app.upscalers.tensors import HEADER_LENGTH, decode, encode
-from tests.factories import encoded
-from tests.upscalers.remote.faults import FaultServer, answer, reset, silent
-from tests.upscalers.remote.pictures import adapter, decoded, from_uri, sample, uri
-from tests.waiting import cancelled
+from trustscale_server.upscalers.tensors import HEADER_LENGTH, decode, encode
 
 
 def cog(handler, **settings):

@@ -11,10 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.errors import UpscalerError, UpscalerRejected
-from app.problems import problem_of
-from app.upscalers.registry import build_adapter
-from app.upscalers.remote.answers import (
+from tests.upscalers.remote.pictures import config, patient, source
+from trustscale_server.errors import UpscalerError, UpscalerRejected
+from trustscale_server.problems import problem_of
+from trustscale_server.upscalers.registry import build_adapter
+from trustscale_server.upscalers.remote.responses import (
     AnswerLost,
     BadCredentials,
     Busy,
@@ -30,7 +31,6 @@ from app.upscalers.remote.answers import (
     retriable,
     retry_after,
 )
-from tests.upscalers.remote.pictures import config, patient, source
 
 URL = "http://upstream.example"
 SOURCE = source()

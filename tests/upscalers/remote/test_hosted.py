@@ -6,9 +6,13 @@ import httpx
 import numpy as np
 import pytest
 
-from app.errors import UpscalerRejected
-from app.upscalers.base import Source
-from app.upscalers.remote.answers import (
+from tests.factories import encoded
+from tests.upscalers.remote.hosted import State, hosted
+from tests.upscalers.remote.pictures import TOKEN, adapter, sample, uri
+from tests.waiting import cancelled
+from trustscale_server.errors import UpscalerRejected
+from trustscale_server.upscalers.base import Source
+from trustscale_server.upscalers.remote.responses import (
     AnswerLost,
     BadCredentials,
     Busy,
@@ -19,10 +23,6 @@ from app.upscalers.remote.answers import (
     TooManyCalls,
     WrongSample,
 )
-from tests.factories import encoded
-from tests.upscalers.remote.hosted import State, hosted
-from tests.upscalers.remote.pictures import TOKEN, adapter, sample, uri
-from tests.waiting import cancelled
 
 BASE = "http://127.0.0.1"
 REPLICATE = {"kind": "replicate", "model": "o/m", "scale": 2, "poll_interval_s": 0.01}

@@ -5,11 +5,6 @@ from contextlib import asynccontextmanager
 import httpx
 import pytest
 
-from app.errors import UpscalerRejected, UpscalerUnavailable
-from app.upscalers.base import Turn
-from app.upscalers.remote.answers import BadCredentials, ProtocolError
-from app.upscalers.remote.guard import FetchPolicy, Origin, is_public, own_url, target
-from app.upscalers.remote.http import Upstream
 from tests.upscalers.remote.faults import (
     FaultServer,
     answer,
@@ -20,6 +15,11 @@ from tests.upscalers.remote.faults import (
     truncated,
 )
 from tests.upscalers.remote.pictures import TOKEN, config, patient, resolving
+from trustscale_server.errors import UpscalerRejected, UpscalerUnavailable
+from trustscale_server.outbound.guard import FetchPolicy, Origin, is_public, own_url, target
+from trustscale_server.upscalers.base import Turn
+from trustscale_server.upscalers.remote.http import Upstream
+from trustscale_server.upscalers.remote.responses import BadCredentials, ProtocolError
 
 
 @asynccontextmanager

@@ -9,11 +9,6 @@ import httpx
 import numpy as np
 import pytest
 
-from app.errors import UpscalerFailed, UpscalerRejected, UpscalerUnavailable
-from app.sampling.draw import draw
-from app.upscalers.connect import ConnectRequest, attempt, look
-from app.upscalers.entries import table
-from app.upscalers.remote.answers import Busy, GenerationFailed, ProtocolError
 from tests.live import serving
 from tests.missing import not_here
 from tests.servers import ServerMissing
@@ -21,7 +16,12 @@ from tests.upscalers.remote.pictures import adapter, patient, resilient, sample
 from tests.upscalers.remote.real import RealServer
 from tests.waiting import PATIENCE_S
 from tests.workers.fakes import SleepingEngine, textured
-from workers.service import create_app
+from trustscale_server.errors import UpscalerFailed, UpscalerRejected, UpscalerUnavailable
+from trustscale_server.sampling.draw import draw
+from trustscale_server.upscalers.connect import ConnectRequest, attempt, look
+from trustscale_server.upscalers.entries import table
+from trustscale_server.upscalers.remote.responses import Busy, GenerationFailed, ProtocolError
+from trustscale_worker.service import create_app
 
 pytestmark = [pytest.mark.servers, pytest.mark.slow]
 

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from app.upscalers.base import Turn
-from app.upscalers.probe import pattern
-from app.upscalers.remote.answers import ProtocolError, WrongSample
-from app.upscalers.remote.http import Upstream
-from app.upscalers.remote.samples import SampleReader, alignment
 from tests.factories import encoded
 from tests.upscalers.remote.pictures import config, sample, source, uri
+from trustscale_server.upscalers.base import Turn
+from trustscale_server.upscalers.probe import pattern
+from trustscale_server.upscalers.remote.http import Upstream
+from trustscale_server.upscalers.remote.responses import ProtocolError, WrongSample
+from trustscale_server.upscalers.remote.samples import SampleReader, alignment
 
 URL = "http://127.0.0.1:9"
 SOURCE = source()

@@ -7,19 +7,19 @@ import httpx
 import numpy as np
 import pytest
 
-from app.errors import UpscalerRejected, UpscalerUnavailable
-from app.problems import problem_of
-from app.sampling.draw import draw
-from app.upscalers.remote.answers import Misconfigured, SomeFailed
-from app.upscalers.remote.http import Upstream
-from app.upscalers.remote.worker import WorkerUpscaler
 from tests.live import serving
 from tests.upscalers.remote.faults import FaultServer, reset
 from tests.upscalers.remote.pictures import adapter, config, patient
 from tests.waiting import cancelled, until
 from tests.workers.fakes import SleepingEngine, textured
-from workers.service import create_app
-from workers.settings import WorkerSettings
+from trustscale_server.errors import UpscalerRejected, UpscalerUnavailable
+from trustscale_server.problems import problem_of
+from trustscale_server.sampling.draw import draw
+from trustscale_server.upscalers.remote.http import Upstream
+from trustscale_server.upscalers.remote.responses import Misconfigured, SomeFailed
+from trustscale_server.upscalers.remote.worker import WorkerUpscaler
+from trustscale_worker.service import create_app
+from trustscale_worker.settings import WorkerSettings
 
 
 @pytest.fixture

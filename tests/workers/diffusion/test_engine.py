@@ -13,11 +13,11 @@ import diffusers
 
 from tests.workers.diffusion.tiny import make
 from tests.workers.fakes import load, noise
-from workers import weights
-from workers.errors import ClientGone, ConfigError, OutOfMemory, WeightsError
-from workers.models.diffusion.engine import DiffusionEngine
-from workers.models.engine import SampleRequest
-from workers.settings import EngineSpec
+from trustscale_worker import weights
+from trustscale_worker.errors import ClientGone, ConfigError, OutOfMemory, WeightsError
+from trustscale_worker.models.diffusion.engine import DiffusionEngine
+from trustscale_worker.models.engine import SampleRequest
+from trustscale_worker.settings import EngineSpec
 
 # The library's own use of numpy and of itself.
 pytestmark = pytest.mark.filterwarnings(

@@ -7,13 +7,13 @@ import pytest
 import torch
 
 from tests.workers.fakes import Bomb
-from workers import weights
-from workers.errors import ConfigError, WeightsError
-from workers.files import read_settings
-from workers.models.pixels import pad_reflect, starts
-from workers.models.sinsr.config import DiffusionConfig, SinSRConfig
-from workers.models.sinsr.layers import GroupNorm
-from workers.models.sinsr.model import SinSR, fit, networks_digest
+from trustscale_worker import weights
+from trustscale_worker.errors import ConfigError, WeightsError
+from trustscale_worker.files import read_settings
+from trustscale_worker.models.pixels import pad_reflect, starts
+from trustscale_worker.models.sinsr.config import DiffusionConfig, SinSRConfig
+from trustscale_worker.models.sinsr.layers import GroupNorm
+from trustscale_worker.models.sinsr.model import SinSR, fit, networks_digest
 
 
 def test_names_and_shapes_of_the_official_networks(data):

@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from tests.workers.fakes import noise
-from workers.errors import ClientGone, ModelFailed, OutOfMemory
-from workers.models.engine import SampleRequest
-from workers.models.noise import Noise
-from workers.models.sinsr import engine
+from trustscale_worker.errors import ClientGone, ModelFailed, OutOfMemory
+from trustscale_worker.models.engine import SampleRequest
+from trustscale_worker.models.noise import Noise
+from trustscale_worker.models.sinsr import engine
 
 SEEDS = np.array([5, 405, 2**40 + 5, -3, 5], np.int64)
 

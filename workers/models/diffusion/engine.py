@@ -18,22 +18,34 @@ import diffusers
 import numpy as np
 import torch
 
-from app.system import usable_cores
-from app.upscalers.base import RGB
-from workers.errors import ConfigError
-from workers.files import read_settings
-from workers.models.device import Batches, device_memory, gainful_batch, parse_device, parse_dtype
-from workers.models.diffusion.pipelines import (
+from trustscale_server.system import usable_cores
+from trustscale_server.upscalers.base import RGB
+from trustscale_worker.errors import ConfigError
+from trustscale_worker.files import read_settings
+from trustscale_worker.models.device import (
+    Batches,
+    device_memory,
+    gainful_batch,
+    parse_device,
+    parse_dtype,
+)
+from trustscale_worker.models.diffusion.pipelines import (
     PIPELINES,
     DiffusionSettings,
     Pipeline,
     load,
     pipeline_digest,
 )
-from workers.models.engine import DeviceMemory, Engine, SampleRequest, fingerprint_of, stop_if_alone
-from workers.models.noise import Noise
-from workers.models.pixels import Parts, finite, pad_reflect, to_pixels, to_tensor
-from workers.settings import EngineSpec
+from trustscale_worker.models.engine import (
+    DeviceMemory,
+    Engine,
+    SampleRequest,
+    fingerprint_of,
+    stop_if_alone,
+)
+from trustscale_worker.models.noise import Noise
+from trustscale_worker.models.pixels import Parts, finite, pad_reflect, to_pixels, to_tensor
+from trustscale_worker.settings import EngineSpec
 
 # Raised whenever a pixel changes for the same weights, settings and seed.
 REVISION = 1

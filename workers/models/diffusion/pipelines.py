@@ -22,10 +22,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 from torch.nn import functional
 
-from workers import weights
-from workers.errors import ConfigError, WeightsError
-from workers.files import read_json
-from workers.models.noise import Noise
+from trustscale_worker import weights
+from trustscale_worker.errors import ConfigError, WeightsError
+from trustscale_worker.files import read_json
+from trustscale_worker.models.noise import Noise
 
 # Components that judge or mark finished pictures.
 LEFT_OUT = ("safety_checker", "feature_extractor", "watermarker", "image_encoder")

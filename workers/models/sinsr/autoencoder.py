@@ -9,8 +9,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from workers.models.sinsr.config import AutoencoderConfig, CodecConfig
-from workers.models.sinsr.layers import (
+from trustscale_worker.models.sinsr.config import AutoencoderConfig, CodecConfig
+from trustscale_worker.models.sinsr.layers import (
     GroupNorm,
     global_attention,
     hold_compute_weights,

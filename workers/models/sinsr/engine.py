@@ -11,17 +11,29 @@ from typing import Self, TypeAlias
 import numpy as np
 import torch
 
-from app.upscalers.base import RGB
-from workers import weights
-from workers.errors import ConfigError
-from workers.files import read_settings
-from workers.models.device import Batch, Batches, device_memory, gainful_batch, use_threads
-from workers.models.engine import DeviceMemory, Engine, SampleRequest, fingerprint_of, stop_if_alone
-from workers.models.noise import Noise
-from workers.models.pixels import Box, Merger, to_pixels, to_tensor
-from workers.models.sinsr.config import SinSRConfig
-from workers.models.sinsr.model import SinSR, fit
-from workers.settings import EngineSpec
+from trustscale_server.upscalers.base import RGB
+from trustscale_worker import weights
+from trustscale_worker.errors import ConfigError
+from trustscale_worker.files import read_settings
+from trustscale_worker.models.device import (
+    Batch,
+    Batches,
+    device_memory,
+    gainful_batch,
+    use_threads,
+)
+from trustscale_worker.models.engine import (
+    DeviceMemory,
+    Engine,
+    SampleRequest,
+    fingerprint_of,
+    stop_if_alone,
+)
+from trustscale_worker.models.noise import Noise
+from trustscale_worker.models.pixels import Box, Merger, to_pixels, to_tensor
+from trustscale_worker.models.sinsr.config import SinSRConfig
+from trustscale_worker.models.sinsr.model import SinSR, fit
+from trustscale_worker.settings import EngineSpec
 
 # Raised whenever a pixel changes for the same weights and seed.
 REVISION = 1

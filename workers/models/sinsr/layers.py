@@ -7,7 +7,7 @@ from torch import nn
 from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from workers.models.sinsr.config import GROUPS
+from trustscale_worker.models.sinsr.config import GROUPS
 
 # Largest block of an attention matrix without a memory-efficient kernel.
 ATTENTION_BLOCK_BYTES = 64 * 2**20

@@ -14,13 +14,13 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from workers import weights
-from workers.errors import WeightsError
-from workers.models.device import parse_device, parse_dtype
-from workers.models.pixels import Box, boxes, finite, pad_reflect
-from workers.models.sinsr.autoencoder import Autoencoder
-from workers.models.sinsr.config import SinSRConfig
-from workers.models.sinsr.unet import UNet
+from trustscale_worker import weights
+from trustscale_worker.errors import WeightsError
+from trustscale_worker.models.device import parse_device, parse_dtype
+from trustscale_worker.models.pixels import Box, boxes, finite, pad_reflect
+from trustscale_worker.models.sinsr.autoencoder import Autoencoder
+from trustscale_worker.models.sinsr.config import SinSRConfig
+from trustscale_worker.models.sinsr.unet import UNet
 
 # Prefixes that wrappers add to every key, in any order and number.
 PREFIXES = ("module.", "_orig_mod.")

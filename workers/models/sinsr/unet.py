@@ -11,8 +11,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from workers.models.sinsr.config import UNetConfig
-from workers.models.sinsr.layers import GroupNorm, hold_compute_weights, named, upsample
+from trustscale_worker.models.sinsr.config import UNetConfig
+from trustscale_worker.models.sinsr.layers import GroupNorm, hold_compute_weights, named, upsample
 
 UNET_NORM_EPS = 1e-5
 

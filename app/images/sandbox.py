@@ -1,0 +1,443 @@
+"""Reads untrusted files in limited processes that can be killed: `decoding(decode, file, …)`.
+
+Any function of a file can run so. A file that takes more than its pixels justify (`decoder.py`)
+is refused with `DecodeLimit`. Files start a few at a time, in turns by client (`turns.py`); a slow
+one gives its place to the next and runs at low priority. Large files take turns by the memory that
+they need, and hold no place while they wait. Each process of the service has one process of
+decoders (`decoder.py`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import fcntl
+import io
+import math
+import mmap
+import os
+import pickle
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
+from contextvars import ContextVar
+from dataclasses import is_dataclass
+from itertools import accumulate
+from typing import Any, BinaryIO, Concatenate, Final, ParamSpec, Self, TypeAlias, TypeVar
+
+import numpy as np
+
+from trustscale_server.errors import BadImage, BadInput, Overloaded, shortened
+from trustscale_server.images import sandbox_server
+from trustscale_server.images.sandbox_server import (
+    ADMIT,
+    DONE,
+    ENDED,
+    FAILED,
+    LENGTH,
+    NO_MEMORY,
+    NONE,
+    REFUSED,
+)
+from trustscale_server.images.turns import Stopped, Turns
+from trustscale_server.system import current_client, memory_limit, plain_environment, usable_cores
+
+Given = ParamSpec("Given")
+Result = TypeVar("Result")
+
+File: TypeAlias = bytes | BinaryIO
+"""The content of a file, or an open file on the disk."""
+
+_MOMENT_S: Final = 0.25
+_PLACES_PER_CORE: Final = 2
+_PATIENCE: Final = 30
+"""Wall time over CPU time, on a busy machine."""
+
+_SMALL: Final = 64 * 2**20
+_LEAST_MEMORY: Final = 512 * 2**20
+_SHARE: Final = 4
+"""One over the share of memory in which large pictures are decoded."""
+
+# A thread for each file that waits; requests are bounded before.
+_MOST_THREADS: Final = 1024
+
+# Of a client's first slow file, and by how much each further one yields to other clients' first.
+_NICE: Final = 4
+_NICE_STEP: Final = 5
+_NICEST: Final = 19
+
+_longest_wait: ContextVar[float] = ContextVar("longest_wait", default=math.inf)
+
+# A forking process must have one thread; and each thread would reserve address space.
+_ONE_THREAD: Final = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "1"}
+
+
+class DecoderFailed(RuntimeError):
+    """A bug in a decoder; the text is its traceback."""
+
+
+@contextmanager
+def waiting_at_most(seconds: float) -> Iterator[None]:
+    """Within, files that wait so long for memory are refused with Overloaded."""
+    token = _longest_wait.set(seconds)
+    try:
+        yield
+    finally:
+        _longest_wait.reset(token)
+
+
+def in_decoder(
+    function: Callable[Concatenate[bytes, Given], Result],
+    file: File,
+    *args: Given.args,
+    **kwargs: Given.kwargs,
+) -> Result:
+    """`function(content of file, …)` in a decoder; blocks this thread.
+
+    The function is at the top level of a module.
+
+    Raises:
+        DecodeLimit: it takes too long or too much memory.
+        BadInput: raised by the function.
+        Overloaded: the system gives no process for it.
+    """
+    with ExitStack() as stack:
+        found: Result = _Call().run(_opened(file, stack), (function, args, kwargs))
+        return found
+
+
+async def decoding(
+    function: Callable[Concatenate[bytes, Given], Result],
+    file: File,
+    *args: Given.args,
+    **kwargs: Given.kwargs,
+) -> Result:
+    """`in_decoder` as a coroutine; cancelling it kills the decoder at once."""
+    call = _Call()
+    with ExitStack() as stack:
+        opened = await asyncio.to_thread(_opened, file, stack)
+        task = asyncio.get_running_loop().run_in_executor(
+            _threads, call.run, opened, (function, args, kwargs)
+        )
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            call.stop()
+            await asyncio.wait([task])  # until then the thread holds the file
+            with suppress(Exception):
+                task.result()
+            raise
+
+
+def size_of(file: File) -> int:
+    """Bytes of a file."""
+    if isinstance(file, bytes):
+        return len(file)
+    size = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    return size
+
+
+def start() -> None:
+    """Start the decoders' process without waiting for it."""
+    _decoders.start()
+
+
+def _opened(file: File, stack: ExitStack) -> int:
+    """The file's descriptor."""
+    if not isinstance(file, bytes):
+        with suppress(io.UnsupportedOperation):  # it is in memory, as what was fetched may be
+            return file.fileno()  # flushes to the disk
+        file.seek(0)
+        file = file.read()
+    shared = _shared(stack)
+    with open(shared, "wb", buffering=0, closefd=False) as out:
+        view = memoryview(file)
+        while view:
+            view = view[out.write(view) :]
+    return shared
+
+
+def _shared(stack: ExitStack) -> int:
+    """A file that another process can share, in memory where the system has such files."""
+    if not hasattr(os, "memfd_create"):
+        return stack.enter_context(tempfile.TemporaryFile(buffering=0)).fileno()
+    number = os.memfd_create("picture", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    stack.callback(os.close, number)
+    return number
+
+
+class _Decoders:
+    """The process of decoders of this process, and the queue for it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._control: socket.socket | None = None
+        self._owner = 0
+        self._running: Counter[str] = Counter()
+        most = max(_LEAST_MEMORY, (memory_limit() or 0) // _SHARE)
+        self.places = Turns(_PLACES_PER_CORE * usable_cores())
+        self.memory = Turns(most, most // 2)
+
+    def start(self) -> None:
+        """Start the process if needed."""
+        with self._lock:
+            self._started()
+
+    def send(self, nice: int, *numbers: int) -> None:
+        """Send descriptors: a socket, the file, and one for the answer's arrays."""
+        with self._lock:  # so that nobody ends the process that another has just started
+            try:
+                socket.send_fds(self._started(), [bytes([nice])], numbers)
+            except OSError:  # it was killed: start another
+                self._end()
+                socket.send_fds(self._started(), [bytes([nice])], numbers)
+
+    def end(self) -> None:
+        """Kill the process and its decoders."""
+        with self._lock:
+            self._end()
+
+    def _started(self) -> socket.socket:
+        if self._control is None or self._owner != os.getpid():
+            self._control, theirs = socket.socketpair()
+            with theirs:
+                self._process = subprocess.Popen(
+                    [sys.executable, "-m", sandbox_server.__name__, str(theirs.fileno())],
+                    pass_fds=[theirs.fileno()],
+                    env={**plain_environment(), **_ONE_THREAD},
+                    stdin=subprocess.DEVNULL,
+                    start_new_session=True,  # Ctrl-C is meant for the service
+                )
+            self._owner = os.getpid()
+        return self._control
+
+    def _end(self) -> None:
+        if self._control is None or self._process is None or self._owner != os.getpid():
+            return
+        self._control.close()
+        self._process.kill()
+        self._process.wait()
+        self._control = self._process = None
+
+    @contextmanager
+    def nice(self, client: str) -> Iterator[int]:
+        """The priority of one more slow file of a client, for as long as it is read.
+
+        With these steps all files of a client get less than twice the time of its first.
+        """
+        with self._lock:
+            others = self._running[client]
+            self._running[client] += 1
+        try:
+            yield min(_NICEST, _NICE + _NICE_STEP * others)
+        finally:
+            with self._lock:
+                self._running[client] -= 1
+                self._running = +self._running
+
+    def wake(self) -> None:
+        """Have waiting calls check whether they are stopped."""
+        self.places.wake()
+        self.memory.wake()
+
+
+_decoders = _Decoders()
+_threads = ThreadPoolExecutor(_MOST_THREADS, thread_name_prefix="decoding")
+atexit.register(_decoders.end)
+
+
+class _Call:
+    """One file in a decoder, for the client of the caller."""
+
+    def __init__(self) -> None:
+        self._client = current_client.get()
+        self._longest_wait = _longest_wait.get()
+        self._own: socket.socket | None = None
+        self._stopped = threading.Event()
+
+    def stop(self) -> None:
+        """Kill the decoder, from another thread."""
+        self._stopped.set()
+        _decoders.wake()
+        if (own := self._own) is not None:
+            with suppress(OSError):
+                own.shutdown(socket.SHUT_RDWR)
+
+    def run(self, file: int, asked: object) -> Any:
+        """The function's result for the file with this descriptor."""
+        request = pickle.dumps(asked)
+        for _ in range(2):
+            try:
+                with _Place(self._client, self._stopped.is_set) as place:
+                    return self._answer(file, request, place)
+            except ConnectionError:  # stopped, or all decoders were killed
+                if self._stopped.is_set():
+                    raise Stopped from None
+        raise _broken("it ended all decoders")
+
+    def _answer(self, file: int, request: bytes, place: _Place) -> Any:
+        with ExitStack() as stack:
+            out = _shared(stack)
+            own, theirs = socket.socketpair()
+            self._own = stack.enter_context(own)
+            nice = stack.enter_context(_decoders.nice(self._client))
+            with theirs:
+                if self._stopped.is_set():
+                    raise Stopped
+                _decoders.send(nice, theirs.fileno(), file, out)
+            own.sendall(LENGTH.pack(len(request)) + request)
+            pixels = 0
+            while True:
+                seconds = sandbox_server.SECONDS + pixels * sandbox_server.SECONDS_PER_PIXEL
+                kind, body = self._message(own, place, seconds)
+                if kind == ADMIT and not pixels:
+                    (pixels,) = LENGTH.unpack(body)
+                    self._admit(pixels * sandbox_server.BYTES_PER_PIXEL, place, stack)
+                    own.sendall(b".")
+                elif kind == DONE:
+                    return _loaded(body, out)
+                elif kind == REFUSED:
+                    raise _loaded(body, out)
+                elif kind == FAILED:
+                    raise DecoderFailed(_loaded(body, out))
+                elif kind == ENDED:
+                    raise _end(body, seconds)
+                elif kind == NONE:
+                    raise Overloaded("No process could be had that reads the file.")
+                else:
+                    raise _broken("its decoder said what none says")
+
+    def _admit(self, cost: int, place: _Place, stack: ExitStack) -> None:
+        """Wait for memory without a place, and then for a place; few bytes never wait."""
+        if cost <= _SMALL:
+            return
+        place.leave()
+        turn = _decoders.memory.turn(self._client, cost, self._stopped.is_set, self._longest_wait)
+        stack.enter_context(turn)
+        place.take()
+
+    def _message(self, own: socket.socket, place: _Place, seconds: float) -> tuple[bytes, bytes]:
+        """The decoder's next message."""
+        try:
+            own.settimeout(_MOMENT_S)
+            kind = own.recv(1)
+        except TimeoutError:
+            place.yield_()
+            own.settimeout(_PATIENCE * seconds)
+            try:
+                kind = own.recv(1)
+            except TimeoutError:
+                raise sandbox_server.too_long(seconds) from None
+        if not kind:
+            raise ConnectionResetError
+        (length,) = LENGTH.unpack(_exactly(own, LENGTH.size))
+        return kind, _exactly(own, length)
+
+
+class _Place:
+    """One of the few places where files are read; the client's time counts also without it."""
+
+    def __init__(self, client: str, stopped: Callable[[], bool]) -> None:
+        self._client = client
+        self._stopped = stopped
+        self._held = ExitStack()
+        self._slow_since: float | None = None
+
+    def __enter__(self) -> Self:
+        self.take()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.leave()
+
+    def take(self) -> None:
+        """Wait for a place."""
+        self._held.enter_context(_decoders.places.turn(self._client, 1, self._stopped))
+
+    def yield_(self) -> None:
+        """Give the place to the next, and go on at low priority."""
+        if self._slow_since is None:
+            self._slow_since = time.monotonic()
+        self._held.close()
+
+    def leave(self) -> None:
+        """Stop reading."""
+        self._held.close()
+        if self._slow_since is not None:
+            _decoders.places.charge(self._client, time.monotonic() - self._slow_since)
+            self._slow_since = None
+
+
+def _exactly(own: socket.socket, length: int) -> bytes:
+    read = bytearray()
+    while len(read) < length:
+        more = own.recv(length - len(read))
+        if not more:
+            raise ConnectionResetError
+        read += more
+    return bytes(read)
+
+
+def _end(body: bytes, seconds: float) -> Exception:
+    """Why a decoder ended without a message."""
+    (code,) = struct.unpack("b", body)
+    if -code in {signal.SIGPROF, signal.SIGXCPU}:
+        return sandbox_server.too_long(seconds)
+    # Killed by the system, or by libraries without memory.
+    if code == NO_MEMORY or -code in {signal.SIGKILL, signal.SIGABRT}:
+        return sandbox_server.too_large()
+    how = f"signal {-code}" if code < 0 else f"exit status {code}"
+    return _broken(f"it broke its decoder ({how})")
+
+
+def _broken(how: str) -> BadImage:
+    return BadImage(f"The image cannot be decoded: {how}.")
+
+
+def _loaded(body: bytes, out: int) -> Any:
+    """A decoder's message; its arrays are the shared memory itself. Raises BadImage."""
+    (count,) = LENGTH.unpack_from(body)
+    start = LENGTH.size * (1 + count)
+    lengths = [LENGTH.unpack_from(body, LENGTH.size * (1 + k))[0] for k in range(count)]
+    buffers = []
+    if total := sum(lengths):
+        if hasattr(fcntl, "F_ADD_SEALS"):  # truncation by the sender would kill this process
+            fcntl.fcntl(out, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK)
+        view = memoryview(mmap.mmap(out, total))
+        for end, length in zip(accumulate(lengths), lengths, strict=True):
+            buffers.append(view[end - length : end])
+    try:
+        return _Unpickler(io.BytesIO(body[start:]), buffers=buffers).load()
+    except pickle.UnpicklingError as error:
+        raise BadImage(f"The image cannot be decoded: {error}.") from error
+
+
+class _Unpickler(pickle.Unpickler):
+    """Builds only what decoders answer with, since a file may have taken over its decoder."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        found: Any = getattr(sys.modules.get(module), name, None)
+        if (
+            module.partition(".")[0] == __name__.partition(".")[0]
+            and isinstance(found, type)
+            and (is_dataclass(found) or issubclass(found, (tuple, BadInput)))
+        ):
+            return found
+        if found in {np.dtype, _ARRAY}:
+            return found
+        raise pickle.UnpicklingError(f"its decoder sent {shortened(f'{module}.{name}')}")
+
+
+_ARRAY: Final = np.empty(0).__reduce_ex__(5)[0]
+"""Builds an array from a buffer."""

@@ -1,0 +1,287 @@
+"""Feedback: how wrong a served mask was, once the truth is known.
+
+D is measured as in calibration, between the truth and the served image; the loss is its maximum
+over the served mask. Besides:
+
+- If the promise is about any one window of the calibrated size (`per_window`), so is the loss that
+counts. The window follows from the result's id, so nobody chose it by looking.
+- If it is unknown whether the promise applies to this output size, the loss is not counted.
+- The truth about one image counts once.
+- Counted losses test the promise (`app/conformal/evidence.py`); they never enter the calibration.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from pydantic import BaseModel, Field
+
+from trustscale_server.calibration.insight import COMMON_ALPHAS
+from trustscale_server.calibration.measure import check_measurable
+from trustscale_server.calibration.record import Calibration
+from trustscale_server.conformal import evidence, fidelity
+from trustscale_server.errors import BadImage, BadRequest
+from trustscale_server.images.decode import Limits, decode
+from trustscale_server.images.raster import read_values, stored_pixels, stretched
+from trustscale_server.images.sandbox import File, decoding
+from trustscale_server.monitoring.state import Change, MonitorState, fold_label
+from trustscale_server.serving.answer import Result, read_codes
+from trustscale_server.stores.base import Label
+from trustscale_server.upscalers.base import RGB
+
+
+class Window(BaseModel):
+    """A part of the output, in pixels."""
+
+    x: int
+    y: int
+    width: int
+    height: int
+
+    @property
+    def inside(self) -> tuple[slice, slice]:
+        """Its place in arrays [H, W]."""
+        return np.s_[self.y : self.y + self.height, self.x : self.x + self.width]
+
+
+class LossAt(BaseModel):
+    """The loss of the mask of an α on the same image."""
+
+    alpha: float
+    loss: float
+
+
+class Measured(BaseModel):
+    """What the truth says about one result. `tolerance` is that of its mask."""
+
+    result: str
+    upscaler: str
+    calibration: str
+    metric: str
+    bound: float
+    alpha: float
+    loss: float = Field(
+        description="What the promise counts: the largest error in the served mask, inside `window`"
+        " if any; of the kind probability whether it exceeds the tolerance, 0 or 1."
+    )
+    loss_anywhere: float = Field(description="The same over the whole output.")
+    within: bool = Field(description="loss ≤ alpha; the promise is about the average.")
+    window: Window | None
+    losses: list[LossAt]
+    tolerance: float
+
+
+class Truth(Measured):
+    """What the truth says about one result, and about all labelled ones so far."""
+
+    counted: bool = Field(description="Whether it is counted below.")
+    n_labels: int
+    mean_loss: float | None
+    e_value: float
+    e_value_alarm_at: float
+    alarm: bool
+    statement: str
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """The stored parts of a result: its document, image.png, mask.png and trust.png.
+
+    input_digest: of its upload.
+    """
+
+    result: Result
+    image: bytes
+    mask: bytes
+    trust: bytes
+    input_digest: int
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """The losses of one served mask.
+
+    digest: of the truth's pixels.
+    image_digest: the same for every result of one image; below 2^64.
+    counts: whether the promise applies to outputs of this size.
+    """
+
+    digest: str
+    image_digest: int
+    counts: bool
+    measured: Measured
+
+
+MAX_TRUTH_BYTES = 64 * 1024 * 1024
+"""Of an upload: 16 megapixels as PNG, even of noise."""
+
+
+_BYTES = 20  # per pixel: both images, one being decoded, the mask and σ
+
+
+def footprint_of(result: Result, calibration: Calibration) -> int:
+    """Bytes that scoring a result against its truth holds at most."""
+    per_pixel = _BYTES + calibration.pipeline.fidelity.row.bytes_per_pixel
+    return result.height * result.width * per_pixel
+
+
+async def read_truth(
+    calibration: Calibration, served: Served, *, image: File | None, label: File | None
+) -> RGB:
+    """What is known of a result, as pixels.
+
+    `image` is Y, for every metric but the semantic one of people; `label`, for that one, is not
+    black where the meaning differs. Raises BadInput for a missing, superfluous or unusable file, or
+    a missing extra.
+    """
+    check_measurable(calibration.pipeline.fidelity)
+    wants_label = calibration.pipeline.fidelity.row.needs_label
+    data = label if wants_label else image
+    if data is None or (image is not None and label is not None):
+        raise BadRequest(
+            "The metric of this calibration is drawn by people: send `label`, a PNG that is not "
+            "black where the meaning differs."
+            if wants_label
+            else "Send `image`, the true image of the output's size, and nothing else."
+        )
+    # A truth has the size of the output, and may be transparent where that is.
+    with Image.open(io.BytesIO(served.image)) as picture:
+        with_alpha = picture.has_transparency_data
+    most = served.result.width * served.result.height
+    limits = Limits(max_bytes=MAX_TRUTH_BYTES, max_pixels=most)
+    raster = served.result.raster
+    if raster is not None and raster.stretch is not None and not wants_label:
+        return stretched((await decoding(read_values, data, limits)).values, raster)
+    return (await decoding(decode, data, limits, with_alpha=with_alpha)).rgb
+
+
+def score(calibration: Calibration, served: Served, pixels: RGB) -> Score:
+    """Measure the losses of a served mask against the pixels of the truth.
+
+    Raises:
+        BadImage: they are of another size.
+    """
+    result, settings = served.result, calibration.pipeline.fidelity
+    wants_label = settings.row.needs_label
+    prediction = stored_pixels(served.image)  # what is not opaque is in no mask
+    mask = np.asarray(Image.open(io.BytesIO(served.mask)), bool)
+    if pixels.shape != prediction.shape:
+        raise BadImage(
+            f"The truth is {pixels.shape[1]}×{pixels.shape[0]}, the output is "
+            f"{prediction.shape[1]}×{prediction.shape[0]}."
+        )
+    drawn = np.asarray(pixels.any(axis=2)) if wants_label else None
+    error = fidelity.error(prediction if wants_label else pixels, prediction, settings, label=drawn)
+    window = window_of(calibration, result)
+    inside = window.inside if window else np.s_[:, :]
+    curve, codes = calibration.curve, read_codes(served.trust)[inside]
+    loss_of = calibration.guarantee.loss_of
+    truth: NDArray[Any] = pixels if drawn is None else drawn
+    digest = hashlib.sha256(repr(truth.shape).encode() + truth.tobytes()).hexdigest()
+    loss = loss_of(_worst(error[inside], mask[inside]))
+    measured = Measured(
+        result=result.id,
+        upscaler=result.upscaler,
+        calibration=result.calibration,
+        metric=settings.metric,
+        bound=calibration.bound,
+        alpha=result.alpha,
+        loss=loss,
+        loss_anywhere=loss_of(_worst(error, mask)),
+        within=loss <= result.alpha,
+        window=window,
+        losses=[
+            LossAt(
+                alpha=alpha, loss=loss_of(_worst(error[inside], curve.mask_of_code(codes, alpha)))
+            )
+            for alpha in COMMON_ALPHAS
+        ],
+        tolerance=evidence.tolerance(calibration.losses(float(result.threshold))),
+    )
+    # A truth identifies the image; a label does not, many are all black.
+    image_digest = served.input_digest if wants_label else int(digest[:16], 16)
+    return Score(digest, image_digest, result.guarantee.applicability != "unknown", measured)
+
+
+def counting(scored: Score, at: float) -> Callable[[MonitorState], Change[Truth]]:
+    """What a score makes of the monitor's state: the state after it, the answer, the label."""
+    measured = scored.measured
+
+    def count(state: MonitorState) -> Change[Truth]:
+        uncounted = None
+        if not scored.counts:
+            uncounted = "whether the promise applies to an output of this size is not known"
+        elif np.uint64(scored.image_digest) in state.labelled:
+            uncounted = "the truth about this image is counted already, with another result"
+        else:
+            state = fold_label(
+                state,
+                measured.loss,
+                measured.alpha,
+                measured.bound,
+                digest=scored.image_digest,
+                slack=measured.tolerance,
+                at=at,
+            )
+        truth = _truth_of(measured, state, uncounted)
+        record = truth.model_dump_json().encode()
+        return Change(state, truth, Label(measured.result, scored.digest, record))
+
+    return count
+
+
+def finite_exp(log_value: float) -> float:
+    """exp, cut at 1e300: JSON has no infinity."""
+    return math.exp(min(log_value, 300 * math.log(10)))
+
+
+def _truth_of(measured: Measured, state: MonitorState, uncounted: str | None) -> Truth:
+    known = state.labels
+    where = "in one window of the calibrated size" if measured.window else "in the mask"
+    verb = "is within" if measured.within else "exceeds"
+    statement = (
+        f"The loss {where} was {measured.loss:.3g}; that {verb} α = {measured.alpha:g}. The "
+        "promise is about the average over images, which one image neither proves nor refutes."
+    )
+    if uncounted is not None:
+        statement += f" It is not counted: {uncounted}."
+    if known.alarms:
+        statement += (
+            " The labels so far average above α. If they are a random sample of the requests, "
+            "calibrate again."
+        )
+    return Truth(
+        **measured.model_dump(),
+        counted=uncounted is None,
+        n_labels=known.n,
+        mean_loss=known.mean_loss,
+        e_value=finite_exp(known.log_e_value),
+        e_value_alarm_at=1 / evidence.LABEL_DELTA,
+        alarm=known.alarms,
+        statement=statement,
+    )
+
+
+def _worst(error: NDArray[np.float32], mask: NDArray[np.bool_]) -> float:
+    """The largest error in the mask; 0 where it is empty."""
+    return float(error.max(where=mask, initial=0.0))
+
+
+def window_of(calibration: Calibration, result: Result) -> Window | None:
+    """The window that a promise about windows is judged in; None: the whole result."""
+    if result.guarantee.applicability != "per_window":
+        return None
+    sizes = calibration.sizes.within(result.height, result.width)
+    scenes = np.array([float(calibration.sizes.scenes[size]) for size in sizes])
+    draw = np.random.default_rng(list(hashlib.sha256(result.id.encode()).digest()))
+    width, height = sizes[int(draw.choice(len(sizes), p=scenes / scenes.sum()))]
+    x, y = (int(draw.integers(room + 1)) for room in (result.width - width, result.height - height))
+    return Window(x=x, y=y, width=width, height=height)

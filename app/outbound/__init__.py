@@ -1,0 +1,1 @@
+"""Connections that this service opens to addresses that others name."""

@@ -1,0 +1,185 @@
+"""Which addresses results may be fetched from.
+
+A result URL comes from the upscaler, an untrusted party. So it must be https and its host listed;
+every address that the host resolves to must be public, and the connection goes to the checked
+address, so DNS rebinding cannot work. The upscaler's own address is the operator's choice and is
+trusted, private or not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import socket
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from urllib.parse import SplitResult, urljoin
+
+from trustscale_server.errors import UpscalerUnavailable
+from trustscale_server.upscalers.config import http_url
+from trustscale_server.upscalers.remote.responses import ForeignHost, ProtocolError
+
+Resolver = Callable[[str, int], Awaitable[Sequence[str]]]
+"""(host, port) to IP addresses; raises OSError."""
+
+_GIVEN = "The upscaler gave"
+_PORTS = {"http": 80, "https": 443}
+_NAT64 = ipaddress.ip_network("64:ff9b::/96")
+_NEVER = tuple(
+    ipaddress.ip_network(network)
+    for network in (
+        "fec0::/10",  # site-local
+        "192.88.99.0/24",  # relays of 6to4
+        # From IANA's special-purpose registries; Python 3.11 lacks them.
+        "64:ff9b:1::/48",
+        "100:0:0:1::/64",
+        "3fff::/20",
+        "5f00::/16",
+        # The host of every machine in Azure, and an unannounced network that others use as private.
+        "168.63.129.16/32",
+        "25.0.0.0/8",
+    )
+)
+
+
+async def system_resolver(host: str, port: int) -> Sequence[str]:
+    """The addresses that the operating system knows for a host."""
+    loop = asyncio.get_running_loop()
+    found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return [str(entry[4][0]) for entry in found]
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Scheme, host and port: what a token may be sent to."""
+
+    scheme: str
+    host: str
+    port: int
+
+    @classmethod
+    def of(cls, url: str, what: str = _GIVEN) -> Origin:
+        """The origin of an absolute http(s) URL. Raises ProtocolError, which begins with `what`."""
+        parts = _split(url, what)
+        assert parts.hostname is not None  # noqa: S101 - checked by _split
+        return cls(parts.scheme, parts.hostname.lower(), parts.port or _PORTS[parts.scheme])
+
+    @property
+    def authority(self) -> str:
+        """Host and port as in a URL or a Host header."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return host if self.port == _PORTS[self.scheme] else f"{host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class FetchPolicy:
+    """What `target` allows: the upscaler's own origin, and listed hosts with their subdomains.
+
+    `what` is fetched, for messages.
+    """
+
+    own: Origin | None
+    allowed_hosts: tuple[str, ...] = ()
+    allow_private: bool = False
+    what: str = "result"
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A checked place to fetch from.
+
+    url: to connect to; its host is the checked address unless the origin is the upscaler's own.
+    origin: for the Host header and the TLS certificate.
+    is_own: the upscaler's own origin, which alone gets the token.
+    """
+
+    url: str
+    origin: Origin
+    is_own: bool
+
+
+async def target(url: str, policy: FetchPolicy, resolve: Resolver) -> Target:
+    """Check a result URL and pin it to an address.
+
+    Raises:
+        ProtocolError: not allowed.
+        UpscalerUnavailable: the host cannot be resolved now.
+    """
+    origin = Origin.of(url, _GIVEN if policy.own else f"The {policy.what} is")
+    parts = _split(url)
+    tail = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    if origin == policy.own:
+        return Target(f"{origin.scheme}://{origin.authority}{tail}", origin, is_own=True)
+    is_own_host = policy.own is not None and origin.host == policy.own.host
+    if not is_own_host and not is_listed(origin.host, policy.allowed_hosts):
+        raise ForeignHost(
+            f"The {policy.what} is on {origin.host}, which is not among the allowed hosts.",
+            origin.host,
+        )
+    if origin.scheme != "https" and not policy.allow_private:
+        raise ProtocolError(f"The {policy.what} on {origin.host} is not offered over https.")
+    address = await _address(origin, policy, resolve)
+    pinned = Origin(origin.scheme, address, origin.port)
+    return Target(f"{origin.scheme}://{pinned.authority}{tail}", origin, is_own=False)
+
+
+def is_listed(host: str, hosts: Sequence[str]) -> bool:
+    """Whether a host or one of its parent domains is listed."""
+    return any(host == one.lower() or host.endswith(f".{one.lower()}") for one in hosts)
+
+
+def own_url(url: str, base: str) -> str:
+    """A URL from an answer, relative to the upscaler's origin; it will get the token.
+
+    Raises:
+        ProtocolError: another origin.
+    """
+    own = Origin.of(base)
+    try:
+        absolute = urljoin(f"{own.scheme}://{own.authority}/", url)
+    except ValueError as error:
+        raise ProtocolError("The upscaler gave a URL that cannot be read.") from error
+    if Origin.of(absolute) != own:
+        raise ProtocolError(
+            f"The upscaler points to {Origin.of(absolute).host} for its next step; the token stays "
+            f"on {own.host}."
+        )
+    parts = _split(absolute)
+    return f"{own.scheme}://{own.authority}{parts.path}" + (
+        f"?{parts.query}" if parts.query else ""
+    )
+
+
+def is_public(address: str) -> bool:
+    """Whether an IP address is public; one that embeds an IPv4 address counts as that."""
+    ip = ipaddress.ip_address(address.partition("%")[0])
+    if isinstance(ip, ipaddress.IPv6Address):
+        inner = ip.ipv4_mapped or ip.sixtofour or (ip.teredo[1] if ip.teredo else None)
+        if inner is None and ip in _NAT64:
+            inner = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
+        if inner is not None:
+            ip = inner
+    if any(ip in network for network in _NEVER):
+        return False
+    return ip.is_global and not ip.is_multicast and not ip.is_reserved
+
+
+async def _address(origin: Origin, policy: FetchPolicy, resolve: Resolver) -> str:
+    place = f"The {policy.what} host {origin.host}"
+    try:
+        addresses = list(await resolve(origin.host, origin.port))
+    except OSError as error:
+        raise UpscalerUnavailable(f"{place} cannot be resolved.") from error
+    if not addresses:
+        raise UpscalerUnavailable(f"{place} has no address.")
+    # A private address among public ones is no accident.
+    if not policy.allow_private and not all(is_public(address) for address in addresses):
+        raise ProtocolError(f"{place} has a private address; nothing is asked there.")
+    return addresses[0]
+
+
+def _split(url: str, what: str = _GIVEN) -> SplitResult:
+    try:
+        return http_url(url)
+    except ValueError as error:
+        raise ProtocolError(f"{what} {error}.") from error

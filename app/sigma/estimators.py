@@ -1,0 +1,421 @@
+"""σ: where a prediction may be wrong, from the M samples of one request and its input (§2.2).
+
+A calibration holds for any σ: one that suits other pictures gives a smaller mask, never a broken
+promise. Only, it must not be fitted to the pairs that calibrate it, so a `Fit`, the weights of the
+terms of `terms.py`, names its photographs.
+
+To add an estimator, write a function of the accumulated samples and enter its row in `ESTIMATORS`,
+which forms, commands, checks, admission and answers read.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from functools import cache
+from importlib import resources
+from itertools import chain
+from typing import Any, TypeVar, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trustscale_server.conformal.filters import Kernel, gaussian_blur, gaussian_radius, smooth
+from trustscale_server.conformal.post_hoc import Shape
+from trustscale_server.sigma import terms, texture
+from trustscale_server.sigma.moments import Image, Moments
+from trustscale_server.sigma.terms import Each, Look, Measured
+
+T = TypeVar("T")
+
+_STRIP = 64  # rows of σ that are looked at together
+WITNESS_BLURS = (4.0, 8.0)  # in pixels; the larger of both counts (docs/mask-power.md)
+MOST_WEIGHT = 100.0  # of one term of a fit
+MOST_UNITS, MOST_OF_UNIT = 64, 1e4
+_MOST_LOG = 60.0  # of σ, so that it stays a float32 above 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fit:
+    """Weights, and where they come from. Only `weights`, `units` and `offset` change σ.
+
+        log σ = w₀ + Σ_j w_j f_j + Σ_k v_k max(0, b_k + Σ_j u_kj f_j)
+
+    weights: (term, w_j) pairs; the terms are those of `terms.term_names()`.
+    units: (v_k, b_k, u_k1, u_k2, …) of each unit that bends, one u_kj per term, in their order.
+    offset: w₀, which puts σ on the scale of D; the mask does not depend on it.
+    upscaler: fingerprint of the upscaler whose errors were fitted.
+    samples, metric: M and D that it was fitted for.
+    scenes, pairs: how many it was fitted on.
+    photographs: the first 16 hexadecimal digits of the SHA-256 of the pixels of their Y, in order.
+    classes: of uploads that it is fitted for; none: for all.
+    shape: knots (σ, mean loss) of the risk curve of what it was fitted on, which calibrates nothing
+    (`post_hoc.py`); the mask for a named α does not depend on it.
+    """
+
+    weights: tuple[tuple[str, float], ...]
+    offset: float = 0.0
+    name: str = "fitted"
+    upscaler: str | None = None
+    samples: int | None = None
+    metric: str | None = None
+    scenes: int = 0
+    pairs: int = 0
+    photographs: tuple[str, ...] = ()
+    note: str = ""
+    classes: tuple[str, ...] = ()
+    units: tuple[tuple[float, ...], ...] = ()
+    shape: tuple[tuple[float, float], ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "weights", tuple((str(t), float(w)) for t, w in self.weights))
+        object.__setattr__(self, "photographs", tuple(map(str, self.photographs)))
+        object.__setattr__(self, "classes", tuple(map(str, self.classes)))
+        object.__setattr__(self, "shape", tuple((float(t), float(a)) for t, a in self.shape))
+        object.__setattr__(self, "units", tuple(tuple(map(float, unit)) for unit in self.units))
+        names = [term for term, _ in self.weights]
+        if unknown := set(names) - set(terms.term_names()):
+            raise ValueError(f"there are no terms {sorted(unknown)}")
+        if not names or len(set(names)) < len(names):
+            raise ValueError("a fit has at least one term, and each once")
+        if len(self.units) > MOST_UNITS or {len(unit) for unit in self.units} - {len(names) + 2}:
+            raise ValueError(f"at most {MOST_UNITS} units, each with a weight for every term")
+        numbers = [self.offset, *(weight for _, weight in self.weights)]
+        for most, some in ((MOST_WEIGHT, numbers), (MOST_OF_UNIT, chain(*self.units))):
+            if not all(math.isfinite(number) and abs(number) <= most for number in some):
+                raise ValueError(f"weights must be numbers of at most {most:g}")
+        if self.shape:
+            Shape(*zip(*self.shape, strict=True))
+        if len(self.name) > 200 or len(self.note) > 2000 or len(self.photographs) > 100_000:
+            raise ValueError("the provenance of the fit is too long")
+
+    @property
+    def needs_input(self) -> bool:
+        """Whether σ looks at the input X."""
+        return self._looks_at("residual")
+
+    @property
+    def needs_witness(self) -> bool:
+        """Whether σ looks at the witness's answer."""
+        return self._looks_at("witness")
+
+    @property
+    def least_samples(self) -> int:
+        """M from which on all of its terms are defined."""
+        return 2 if self._looks_at("variance") else 1
+
+    def _looks_at(self, energy: str) -> bool:
+        return any(terms.energy_of(term) == energy for term, _ in self.weights)
+
+    def log_sigma(self, terms: NDArray[Any]) -> NDArray[np.float64]:
+        """From the values of its terms, float [T, ...] in their order: float64 [...]."""
+        total, *sums = np.tensordot(self._matrix, terms, 1)
+        for plane, (v, b, *_) in zip(sums, self.units, strict=True):
+            texture.add_unit(total, plane, (v, b))
+        return np.asarray(total + self.offset)
+
+    def sigma(self, maps: Measured) -> NDArray[np.float32]:
+        """σ, float32 [H, W], finite and > 0."""
+        return texture.whole(maps.shape, lambda look: self.strips(maps, look))
+
+    def strips(self, maps: Measured, look: Look[T], each: Each = map) -> Iterable[T]:
+        """What `look` returns for σ, some rows after the others; `each` is that of `log_sigma`."""
+        names = [term for term, _ in self.weights]
+        weights = dict(zip(names, self._matrix.T, strict=True))
+        sigma = texture.log_sigma(maps, weights, [(v, b) for v, b, *_ in self.units], each)
+        sigma += self.offset
+        np.clip(sigma, -_MOST_LOG, _MOST_LOG, out=sigma)
+        np.exp(sigma, out=sigma)
+        return texture.enlarged(sigma, maps.shape, look, each)
+
+    @property
+    def _matrix(self) -> NDArray[np.float64]:
+        """Weights of the linear sum and of those that the units bend, [1 + K, T]."""
+        return np.array([[weight for _, weight in self.weights], *(u[2:] for u in self.units)])
+
+
+SHIPPED = ("span-x4-m1", "realesr-x4-m1", "span-x4-m1-lossless")
+"""The fits for the embedded upscalers and one M: of each for all classes, then for some."""
+
+
+def shipped_for(upscaler: str, samples: int, metric: str) -> tuple[Fit, ...]:
+    """The shipped fits for an upscaler's fingerprint, M and D, that of all classes first."""
+    asked = (upscaler, samples, metric)
+    fits = map(shipped, SHIPPED)
+    return tuple(fit for fit in fits if (fit.upscaler, fit.samples, fit.metric) == asked)
+
+
+@cache
+def shipped(name: str) -> Fit:
+    """A fit that comes with this program, by the name of its file in `fits/`."""
+    data = resources.files(__package__).joinpath("fits", f"{name}.json").read_text("utf-8")
+    return Fit(**json.loads(data))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Estimator:
+    """One row of `ESTIMATORS`.
+
+    sigma: σ of the accumulated samples, float32 [H, W], finite and ≥ 0.
+    title: how a form offers it.
+    radius: how far along either axis σ of a pixel depends on other pixels; None: most of the image.
+    window: the smallest image side, in pixels, that it is meant for.
+    least_samples: M from which on it is defined.
+    of_variance: whether it uses `pixel_variance` of the samples only.
+    needs_input, needs_witness: whether it uses the input X, or the witness's answer to it.
+    bytes_per_pixel: what it allocates at most beside the samples and the witness's answer.
+    smooths: whether kernel, size, blur and clip_quantile change it.
+    takes_fit: whether the settings carry its weights.
+    """
+
+    sigma: Callable[[Accumulator], NDArray[np.float32]]
+    title: str
+    radius: Callable[[IndecisionSettings], int | None]
+    window: Callable[[IndecisionSettings], int] = lambda _: 1
+    least_samples: int = 1
+    of_variance: bool = False
+    needs_input: bool = False
+    needs_witness: bool = False
+    bytes_per_pixel: int = 12
+    smooths: bool = True
+    takes_fit: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class IndecisionSettings:
+    """How σ is made from the samples.
+
+    estimator: a name in `ESTIMATORS`.
+    kernel, size: the window K, `size` pixels wide; not of `pixel_variance`.
+    blur: standard deviation in pixels of a final Gaussian blur; 0: none.
+    clip_quantile: σ is cut at this quantile of its own values before the blur; None: not cut.
+    fit: the weights of `fitted`.
+    fits: those of the classes of uploads that have their own; `of_class` puts them in its place.
+
+    The defaults give the largest masks on photographs (docs/calibration.md).
+    """
+
+    estimator: str = "smoothed_variance"
+    kernel: Kernel = "box"
+    size: int = 7
+    blur: float = 4.0
+    clip_quantile: float | None = None
+    fit: Fit | None = None
+    fits: tuple[Fit, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.estimator not in ESTIMATORS:
+            raise ValueError(f"estimator must be one of {tuple(ESTIMATORS)}")
+        if self.kernel not in get_args(Kernel):
+            raise ValueError(f"kernel must be one of {get_args(Kernel)}")
+        if not 1 <= self.size <= 511:
+            raise ValueError("size must be between 1 and 511 pixels")
+        if not 0 <= self.blur <= 256:
+            raise ValueError("blur must be between 0 and 256 pixels")
+        if self.clip_quantile is not None and not 0 < self.clip_quantile <= 1:
+            raise ValueError("clip_quantile must be in (0, 1]")
+        if self.row.takes_fit != (self.fit is not None):
+            raise ValueError("a fit belongs to the estimator fitted, and only to it")
+        object.__setattr__(self, "fits", tuple(self.fits))
+        named = [name for fit in self.fits for name in fit.classes]
+        if self.fits and self.fit is None:
+            raise ValueError("fits of some classes need a fit for the others")
+        if not all(fit.classes for fit in self.fits) or len(set(named)) < len(named):
+            raise ValueError("each of the fits names its classes, and no class has two")
+
+    @property
+    def row(self) -> Estimator:
+        """The estimator's row."""
+        return ESTIMATORS[self.estimator]
+
+    @property
+    def window(self) -> int:
+        """The smallest image side, in pixels, that holds the window."""
+        return self.row.window(self)
+
+    @property
+    def radius(self) -> int | None:
+        """How far σ of a pixel looks, in pixels; None: over most of the image."""
+        return self.row.radius(self)
+
+    def of_class(self, name: str | None) -> IndecisionSettings:
+        """How σ of the uploads of this class is made; None: of those of no class."""
+        own = (fit for fit in self.fits if name in fit.classes)
+        return replace(self, fit=next(own, self.fit), fits=()) if self.fits else self
+
+    @property
+    def all_fits(self) -> tuple[Fit, ...]:
+        """The fit and those of classes; none where the estimator takes none."""
+        return () if self.fit is None else (self.fit, *self.fits)
+
+    @property
+    def needs_input(self) -> bool:
+        """Whether the accumulator needs the enlarged input."""
+        fits = self.all_fits
+        return self.row.needs_input and (not fits or any(fit.needs_input for fit in fits))
+
+    @property
+    def needs_witness(self) -> bool:
+        """Whether the accumulator needs the witness's answer."""
+        return self.row.needs_witness or any(fit.needs_witness for fit in self.all_fits)
+
+    @property
+    def least_samples(self) -> int:
+        """M from which on σ is defined."""
+        return max(self.row.least_samples, *(fit.least_samples for fit in self.all_fits), 1)
+
+
+class Accumulator(Moments):
+    """Accumulates samples for σ.
+
+    `enlarged` and `samples` are of `Moments`; only some estimators (`needs_input`) need the first.
+    `each` goes through strips of σ, as `map` does, or in threads.
+    """
+
+    def __init__(
+        self,
+        shape: tuple[int, ...],
+        settings: IndecisionSettings | None = None,
+        enlarged: Image | None = None,
+        samples: int | None = None,
+    ) -> None:
+        super().__init__(shape, enlarged, samples)
+        self.settings = settings or IndecisionSettings()
+        self.each: Each = map
+
+    def result(self) -> NDArray[np.float32]:
+        """σ, float32 [H, W], finite and ≥ 0.
+
+        Raises:
+            ValueError: too few samples have been added, or the enlarged input is missing.
+        """
+        self._check_enough()
+        return self.settings.row.sigma(self)
+
+    def _check_enough(self) -> None:
+        self.check_any()
+        if self.count < self.settings.least_samples:
+            raise ValueError(
+                f"{self.settings.estimator} needs at least {self.settings.least_samples} samples"
+            )
+
+    def strips(self, look: Look[T]) -> Iterable[T]:
+        """What `look` returns for `result`, some rows after the others; a fitted σ is never whole.
+
+        `look` may change its rows. Raises ValueError as `result`.
+        """
+        fit = self.settings.fit
+        if fit is not None:
+            self._check_enough()
+            return fit.strips(self, look, self.each)
+        sigma = self.result()
+        return self.each(
+            lambda top: look(top, sigma[top : top + _STRIP]), range(0, len(sigma), _STRIP)
+        )
+
+
+def _smoothed(sigma: NDArray[np.float32], settings: IndecisionSettings) -> NDArray[np.float32]:
+    """σ clipped and blurred in place, as the settings say."""
+    if settings.clip_quantile is not None and settings.clip_quantile < 1:
+        largest = np.float32(np.quantile(sigma, settings.clip_quantile))
+        np.minimum(sigma, largest, out=sigma)
+    gaussian_blur(sigma, settings.blur, out=sigma)
+    np.maximum(sigma, np.float32(0), out=sigma)  # running sums may leave −1e-20 or −0
+    return sigma
+
+
+def _windowed(values: NDArray[np.float32], settings: IndecisionSettings) -> NDArray[np.float32]:
+    smooth(values, settings.kernel, settings.size, out=values)
+    return _smoothed(values, settings)
+
+
+def _departed(accumulator: Accumulator) -> NDArray[np.float32]:
+    departure = accumulator.departure()
+    wide = departure.copy()
+    for plane, blur in zip((departure, wide), WITNESS_BLURS, strict=True):
+        gaussian_blur(plane, blur, out=plane)
+    np.maximum(departure, wide, out=departure)
+    return np.maximum(departure, np.float32(0), out=departure)  # running sums may leave −1e-20
+
+
+def _fitted(accumulator: Accumulator) -> NDArray[np.float32]:
+    assert accumulator.settings.fit is not None  # noqa: S101 - __post_init__ sees to it
+    return accumulator.settings.fit.sigma(accumulator)
+
+
+def _blur_radius(settings: IndecisionSettings) -> int | None:
+    """A clip at a quantile depends on the whole image."""
+    if settings.clip_quantile not in {None, 1}:
+        return None
+    return gaussian_radius(settings.blur)
+
+
+def _window_radius(settings: IndecisionSettings) -> int | None:
+    radius = _blur_radius(settings)
+    return None if radius is None else radius + settings.size // 2
+
+
+ESTIMATORS: dict[str, Estimator] = {
+    "smoothed_variance": Estimator(
+        sigma=lambda accumulator: _windowed(accumulator.pixel_variance(), accumulator.settings),
+        title="Variance of the samples, smoothed",
+        radius=_window_radius,
+        window=lambda settings: settings.size,
+        least_samples=2,
+        of_variance=True,
+    ),
+    "fitted": Estimator(
+        sigma=_fitted,
+        title="Fitted to the upscaler's errors (largest masks)",
+        radius=lambda _: None,
+        needs_input=True,
+        # Cells of colour, energies and terms, which go before mask and trust levels come.
+        bytes_per_pixel=6,
+        smooths=False,
+        takes_fit=True,
+    ),
+    "residual": Estimator(
+        sigma=lambda accumulator: _windowed(accumulator.residual(), accumulator.settings),
+        title="What the upscaler adds to its input, smoothed (one sample suffices)",
+        radius=_window_radius,
+        window=lambda settings: settings.size,
+        needs_input=True,
+    ),
+    "witness": Estimator(
+        sigma=_departed,
+        title="How far the upscaler departs from a faithful one (one sample suffices)",
+        radius=lambda _: gaussian_radius(max(WITNESS_BLURS)),
+        needs_witness=True,
+        bytes_per_pixel=14,
+        smooths=False,
+    ),
+    "patch_variance": Estimator(
+        sigma=lambda accumulator: _smoothed(
+            accumulator.patch_variance(accumulator.settings.kernel, accumulator.settings.size),
+            accumulator.settings,
+        ),
+        title="Patch variance (the paper's formula)",
+        radius=_window_radius,
+        window=lambda settings: settings.size,
+        # Three planes of float64 beside the sums.
+        bytes_per_pixel=36,
+    ),
+    "pixel_variance": Estimator(
+        sigma=lambda accumulator: _smoothed(accumulator.pixel_variance(), accumulator.settings),
+        title="Variance of each pixel",
+        radius=_blur_radius,
+        least_samples=2,
+        of_variance=True,
+    ),
+}
+"""σ by name. Their formulae, for the M samples μ of a request:
+
+`pixel_variance` is the paper's σ^var, the variance over the samples summed over the normalised Lab
+channels. `patch_variance` is the paper's σ^ker read literally, E_M[μ² * K] − (E_M[μ * K])²; it also
+measures local contrast, with one sample that alone. `smoothed_variance` is K * σ^var. `residual` is
+K * E_M‖μ − E‖², E the enlarged input. `witness` is the larger of G_b * ‖E_M[μ] − W‖₁ for two
+Gaussian blurs G_b, W a faithful network's answer to X. `fitted` weighs all of these against the
+texture of the mean image.
+"""

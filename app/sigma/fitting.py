@@ -1,0 +1,287 @@
+"""Fit the weights of σ to the trade itself: area against the worst error.
+
+For thresholds t_k and prices λ_k, with s = sigmoid((t_k − log σ)/0.2) for the mask, the mean over
+the photographs of
+
+    Σ_k  λ_k · ‖s · D‖_p  −  mean of s
+
+is minimised over the weights and the t_k; the p-norm stands for the maximum. It begins at a linear
+regression of the 97 % quantile of log D. Then the terms that matter least are removed, and the rest
+is fitted again; with many photographs, with units that bend where the linear sum cannot
+(docs/mask-power.md has what else was tried).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import scipy
+from numpy.typing import NDArray
+
+from trustscale_server.conformal.loss_curve import Staircase
+from trustscale_server.conformal.post_hoc import Shape
+from trustscale_server.sigma.estimators import Fit
+from trustscale_server.sigma.terms import CELL, Maps
+from trustscale_server.sigma.texture import dense_terms
+
+PRICES = (14.0, 8.0, 5.5, 4.0, 2.8)  # area per unit of loss, as the trade goes for α .03 to .13
+EDGE = 0.2  # of the soft mask, in log σ
+NORM = 32
+QUANTILE, BEND = 0.97, 0.1  # of the regression that is begun with
+ERROR_FLOOR = 2e-3  # of D under the logarithm: half a grey level
+RIDGE, TERMS = 0.03, 24  # cross-validated over scenes
+UNITS, BENDING = 16, 0.003  # that bend, and the ridge of their weights
+MANY_SCENES = 150  # from which on units gain more than they learn by heart
+
+# Cells of a photograph that the fit sees, from those with the largest D on: how many of which
+# shares. Among the second lies the largest D in the masks for small α.
+_SEEN = ((0, 1 / 23, 300), (1 / 23, 1 / 5, 800), (1 / 5, 1, 400))
+MOST_CELLS = 600_000  # of all photographs: half a gigabyte of terms
+_CHOICE = 3  # the terms are chosen on every third cell, and weighed on all
+
+LEAST_SCENES = 20
+"""With fewer, a fit gains less than it takes from the calibration."""
+
+Array = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class FitSample:
+    """The cells of one photograph that the fit sees.
+
+    names: the terms, as `terms.term_names()` calls them.
+    terms: float32 [P, T].
+    error: the largest D in each cell, float32 [P].
+    share: the share of the photograph that each cell stands for, float32 [P].
+    """
+
+    names: tuple[str, ...]
+    terms: Array
+    error: Array
+    share: Array
+
+
+def fit_sample(maps: Maps, error: Array) -> FitSample:
+    """The cells of one photograph: those that can become the worst of a mask, and others.
+
+    `error`: D of the prediction, float32 [H, W] ≥ 0.
+
+    Raises:
+        ValueError: the photograph has fewer than two cells.
+    """
+    return seen_of(dense_terms(maps), largest(error))
+
+
+def seen_of(terms: Mapping[str, Array], error: Array) -> FitSample:
+    """The same from the terms and the largest D of its cells, float32 [h, w] each.
+
+    Raises ValueError as `fit_sample`.
+    """
+    worst_of_cell = error.reshape(-1)
+    count = len(worst_of_cell)
+    if count < 2:
+        raise ValueError("the photograph is too small to fit σ on")
+    order = np.argsort(-worst_of_cell, kind="stable")
+    parts = [(order[int(begin * count) : int(end * count)], most) for begin, end, most in _SEEN]
+    chosen = [part[_spread(len(part), most)] for part, most in parts]
+    share = [
+        np.full(len(some), len(part) / max(len(some), 1) / count, np.float32)
+        for some, (part, _) in zip(chosen, parts, strict=True)
+    ]
+    cells = np.concatenate(chosen)
+    seen = np.stack([plane.reshape(-1)[cells] for plane in terms.values()], axis=1)
+    return FitSample(tuple(terms), seen, worst_of_cell[cells], np.concatenate(share))
+
+
+def largest(error: Array) -> Array:
+    """The largest D of each cell, float32 [⌈H/4⌉, ⌈W/4⌉]; borders repeated up to whole cells."""
+    sides = [(0, -side % CELL) for side in error.shape]
+    whole = np.pad(error, sides, mode="edge")
+    height, width = (side // CELL for side in whole.shape)
+    return np.asarray(whole.reshape(height, CELL, width, CELL).max(axis=(1, 3)))
+
+
+def _spread(count: int, most: int) -> NDArray[np.intp]:
+    """At most so many places of 0 … count − 1, evenly spread, the first among them."""
+    return np.linspace(0, count - 1, min(count, most)).astype(np.intp)
+
+
+def units_for(scenes: int) -> int:
+    """How many units bend in a fit on so many scenes."""
+    return UNITS if scenes >= MANY_SCENES else 0
+
+
+def fit(
+    photographs: Sequence[FitSample],
+    *,
+    terms: int = TERMS,
+    ridge: float = RIDGE,
+    units: int = 0,
+    cells: int = MOST_CELLS,
+) -> Fit:
+    """Weights that trust as much as possible for a given mean of the worst error.
+
+    Args:
+        photographs: of one upscaler and M; several of one scene count as many.
+        terms: how many have a weight.
+        ridge: penalty on the squared weights of the standardised terms.
+        units: how many bend.
+        cells: how many of all photographs are used.
+
+    Raises:
+        ValueError: no photographs, or photographs with different terms.
+    """
+    rows = _Rows.of(photographs, cells)
+    effect = np.abs(_minimise(rows.every(_CHOICE), ridge, 0).linear)
+    kept = np.sort(np.argsort(-effect, kind="stable")[:terms])
+    chosen = replace(rows, terms=rows.terms[:, :, kept])
+    names = [photographs[0].names[place] for place in kept]
+    found = _minimise(chosen, ridge, units).of_raw(chosen)
+    made = Fit(
+        weights=tuple(zip(names, np.round(found.linear, 4).tolist(), strict=True)),
+        units=tuple(
+            (round(float(out), 4), round(float(bias), 4), *np.round(weights, 4).tolist())
+            for out, bias, weights in zip(found.out, found.bias, found.bent, strict=True)
+        ),
+    )
+    # σ on the scale of D, where they are compared by eye; the mask does not depend on it.
+    gap = np.log(rows.error + ERROR_FLOOR) - made.log_sigma(np.moveaxis(chosen.terms, 2, 0))
+    made = replace(made, offset=round(float((gap * rows.share).sum() / rows.share.sum()), 2))
+    return replace(made, shape=_shape(made, chosen))
+
+
+def _shape(made: Fit, rows: _Rows) -> tuple[tuple[float, float], ...]:
+    """The risk curve of the photographs, from the cells that the fit saw."""
+    sigma = np.exp(made.log_sigma(np.moveaxis(rows.terms, 2, 0))).astype(np.float32)
+    found = Shape.of(map(Staircase.from_maps, sigma, rows.error))
+    knots = () if found is None else zip(found.levels, found.risks, strict=True)
+    return tuple((float(f"{level:.6g}"), float(f"{risk:.6g}")) for level, risk in knots)
+
+
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """The cells of all photographs: terms [N, P, T], D [N, P], share of the image [N, P]."""
+
+    terms: Array
+    error: Array
+    share: Array
+
+    @property
+    def mean(self) -> Array:
+        return np.asarray(self.terms.mean(axis=(0, 1)))
+
+    @property
+    def deviation(self) -> Array:
+        """Of each term, [T]; a constant one stays small."""
+        return np.asarray(self.terms.std(axis=(0, 1)) + 0.02)
+
+    def every(self, step: int) -> _Rows:
+        share = self.share[:, ::step]
+        whole = share.sum(axis=1, keepdims=True)
+        return _Rows(self.terms[:, ::step], self.error[:, ::step], share / whole)
+
+    @classmethod
+    def of(cls, photographs: Sequence[FitSample], cells: int) -> _Rows:
+        """All photographs with as many cells as the smallest one has."""
+        if not photographs:
+            raise ValueError("there are no photographs to fit σ on")
+        if len({photo.names for photo in photographs}) > 1:
+            raise ValueError("the photographs have different terms")
+        most = min(cells // len(photographs), *(len(p.error) for p in photographs))
+        parts = []
+        for photo in photographs:
+            # Cells are in order: the worst of all first.
+            places = _spread(len(photo.error), max(1, most))
+            share = photo.share[places]
+            parts.append((photo.terms[places], photo.error[places], share / share.sum()))
+        return cls(*(np.stack(part) for part in zip(*parts, strict=True)))
+
+
+@dataclass(frozen=True, slots=True)
+class _Net:
+    """linear[T] · z + Σ_k out[K] · max(0, bias[K] + bent[K, T] · z) of standardised terms z."""
+
+    linear: NDArray[np.float64]
+    out: NDArray[np.float64]
+    bias: NDArray[np.float64]
+    bent: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, x: NDArray[np.float64], terms: int) -> _Net:
+        """From its numbers in one row, in the order of the fields."""
+        units = (len(x) - terms) // (terms + 2)
+        linear, out, bias, bent = np.split(x, np.cumsum([terms, units, units]))
+        return cls(linear, out, bias, bent.reshape(units, terms))
+
+    def of_raw(self, rows: _Rows) -> _Net:
+        """The same function, but for a constant, of the terms as they are."""
+        bent = self.bent / rows.deviation
+        return _Net(self.linear / rows.deviation, self.out, self.bias - bent @ rows.mean, bent)
+
+
+def _minimise(rows: _Rows, ridge: float, units: int) -> _Net:
+    """The net with the lowest objective on the photographs in `rows`."""
+    photos, _, count = rows.terms.shape
+    z = ((rows.terms - rows.mean) / rows.deviation).reshape(-1, count)
+    share = (rows.share / photos).reshape(-1)
+    target = np.log(rows.error + ERROR_FLOOR).reshape(-1)
+
+    def regression(x: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        """The quantile loss with a smooth bend."""
+        residual = target - z @ x[1:].astype(np.float32) - np.float32(x[0])
+        loss = QUANTILE * residual + BEND * np.logaddexp(0, -residual / BEND)
+        slope = (QUANTILE - scipy.special.expit(-residual / BEND)) * share
+        gradient = -np.append(slope.sum(), z.T @ slope)
+        gradient[1:] += ridge * x[1:]
+        return float((loss * share).sum() + ridge / 2 * x[1:] @ x[1:]), gradient
+
+    def mask(x: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        """The objective of the module's docstring, divided by the number of thresholds."""
+        net = _Net.of(x[steps:].astype(np.float32), count)
+        bent = np.maximum(z @ net.bent.T + net.bias, 0)
+        log_sigma = z @ net.linear + bent @ net.out
+        value, slope, slopes = 0.0, np.zeros_like(log_sigma), []
+        for price, threshold in zip(PRICES, x[:steps], strict=True):
+            soft = scipy.special.expit((np.float32(threshold) - log_sigma) / np.float32(EDGE))
+            # An image without any error has none in its mask either.
+            masked = np.maximum(soft.reshape(photos, -1) * rows.error, np.float32(1e-12))
+            largest = masked.max(axis=1, keepdims=True)
+            ratio = masked / largest
+            total = (ratio**NORM).sum(axis=1, keepdims=True)
+            value += price * float((largest * total ** (1 / NORM)).mean())
+            value -= float((soft * share).sum())
+            rising = ratio ** (NORM - 1) * total ** (1 / NORM - 1) * rows.error * price / photos
+            step = (rising.reshape(-1) - share) * soft * (1 - soft) / EDGE
+            slope -= step.astype(np.float32)
+            slopes.append(step.sum())
+        through = slope[:, None] * net.out * (bent > 0)
+        parts = (z.T @ slope, bent.T @ slope, through.sum(axis=0), (through.T @ z).reshape(-1))
+        gradient = np.concatenate([slopes, *parts]) / len(PRICES)
+        held = penalty[: len(x)]  # without units at first
+        gradient += held * x
+        return value / len(PRICES) + float(held @ x**2) / 2, gradient
+
+    steps = len(PRICES)
+    penalty = np.repeat([0.0, ridge, BENDING], [steps, count, units * (count + 2)])
+    found = _lowest(regression, np.append(target.mean(), np.zeros(count)), 80)
+    log_sigma = z @ found[1:].astype(np.float32)
+    order = np.argsort(log_sigma)
+    places = np.searchsorted(np.cumsum(share[order]), np.linspace(0.45, 0.97, steps))
+    thresholds = log_sigma[order[np.minimum(places, len(order) - 1)]]
+    found = _lowest(mask, np.concatenate([thresholds, found[1:]]), 120)
+    if units:
+        # Units that bend anywhere, and add nothing yet.
+        bent = np.random.default_rng(0).normal(0, count**-0.5, units * count)
+        begin = np.concatenate([found, np.zeros(units), np.full(units, 0.1), bent])
+        found = _lowest(mask, begin, 200)
+    return _Net.of(found[steps:], count)
+
+
+def _lowest(function: Any, begin: NDArray[np.float64], steps: int) -> NDArray[np.float64]:
+    found = scipy.optimize.minimize(
+        function, begin, jac=True, method="L-BFGS-B", options={"maxiter": steps}
+    )
+    return np.asarray(found.x, np.float64)

@@ -1,0 +1,232 @@
+"""`trustscale evaluate`: how far to trust an upscaler, from images with known truth."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, NamedTuple
+
+import typer
+from pydantic import ValidationError
+
+from trustscale_evaluation import report
+from trustscale_evaluation.conduct import conduct, typical_side
+from trustscale_evaluation.measure import SampleCache
+from trustscale_evaluation.plan import (
+    PAPER,
+    Plan,
+    Variant,
+    compared,
+    make_plan,
+    paper,
+    read_variants,
+    served,
+)
+from trustscale_evaluation.plots import check_installed
+from trustscale_evaluation.run import Options
+from trustscale_server.assembly import Parts
+from trustscale_server.calibration import file
+from trustscale_server.calibration.active import Calibrations
+from trustscale_server.calibration.config import CalibrationConfig
+from trustscale_server.calibration.record import Calibration
+from trustscale_server.cli import options
+from trustscale_server.cli.bars import progress_bars
+from trustscale_server.cli.options import output
+from trustscale_server.cli.service import local
+from trustscale_server.config_errors import mistakes
+from trustscale_server.config_sources import with_options
+from trustscale_server.errors import BadRequest
+from trustscale_server.images.degrade import Degradation
+from trustscale_server.sampling.pipeline import identify
+from trustscale_server.sigma.moments import MAX_SAMPLES
+from trustscale_server.upscalers.base import Upscaler
+
+ALPHAS = (0.05, 0.075, 0.1, 0.2, 0.3)
+REFERENCE = 0.1
+PAPER_SAMPLES = 8
+
+
+@with_options(degradation=options.DEGRADATION)
+def evaluate(
+    folders: Annotated[
+        list[Path],
+        typer.Argument(
+            help="x/ and y/, or only high-resolution images, or sub-folders of them, one per "
+            "photograph; calibration/ and test/ inside bring their own division."
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for the report.")] = Path("evaluation"),
+    upscaler: Annotated[
+        list[str] | None, typer.Option(help="Name, repeatable; default: the first one.")
+    ] = None,
+    settings: Annotated[
+        str | None,
+        typer.Option(
+            help="paper: its setting; or a TOML file, one table of a calibration's settings per "
+            "variant. Default: as this service would serve it."
+        ),
+    ] = None,
+    calibration: Annotated[
+        str | None,
+        typer.Option(
+            help="Judge one that there is, and calibrate nothing: active, an id, or a file."
+        ),
+    ] = None,
+    samples: Annotated[
+        str | None,
+        typer.Option(
+            help="Numbers of generations whose price is compared, such as 1,2,4; with --settings "
+            f"paper its M (default: {PAPER_SAMPLES})."
+        ),
+    ] = None,
+    alpha: Annotated[
+        list[float] | None, typer.Option(help="Level of the tables, repeatable.")
+    ] = None,
+    delta: Annotated[
+        float, typer.Option(help="Failure probability of the high-probability promise.")
+    ] = 0.1,
+    split: Annotated[float, typer.Option(help="Share of the images that calibrate.")] = 0.7,
+    group_column: Annotated[
+        str | None, typer.Option(help="Column of manifest.csv that names the photograph.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of split, samples and degradation.")] = 0,
+    degradation: options.Group = options.NOTHING,
+    cache: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the samples; default: evaluation/ in the data folder."),
+    ] = None,
+    baselines: Annotated[
+        bool, typer.Option(help="With --settings paper: also the methods of earlier work.")
+    ] = True,
+    skip_bad_pairs: Annotated[
+        bool, typer.Option(help="Leave out images that cannot be used, and say so.")
+    ] = False,
+    as_json: options.Json = False,
+) -> None:
+    """Calibrate on some of the images, test on the others, and write a report.
+
+    Samples are kept: a run that was interrupted continues where it stopped, and other settings of
+    σ or D generate nothing.
+    """
+    check_installed()
+    if not 0 < split < 1 or not 0 < delta < 1:
+        raise typer.BadParameter("--split and --delta must lie between 0 and 1.")
+    if settings and calibration:
+        raise typer.BadParameter("--calibration has its own settings; leave --settings out.")
+    alphas = sorted(set(alpha or ALPHAS))
+    if not all(0 < level < float("inf") for level in alphas):
+        raise typer.BadParameter("--alpha must be a positive number.")
+    share = None if calibration else split
+    plan = make_plan(folders, share=share, seed=seed, column=group_column)
+    is_paper = settings == PAPER
+    asked = _Asked(
+        upscaler or [""],
+        read_variants(Path(settings)) if settings and not is_paper else None,
+        is_paper,
+        calibration,
+        _counts(samples),
+    )
+    options = Options(
+        alphas=alphas,
+        reference_alpha=min(alphas, key=lambda level: abs(level - REFERENCE)),
+        delta=delta,
+        seed=seed,
+        degradation=_degradation(degradation),
+        skip_bad=skip_bad_pairs,
+        with_earlier=baselines and is_paper,
+    )
+    findings = asyncio.run(_run(asked, plan, cache, options))
+    facts = {**report.write(findings, out), "report": str(out / report.REPORT)}
+    for item in findings.skipped:
+        typer.echo(f"skipped {item['name']}: {item['reason']}", err=True)
+    output(facts, lambda _: _text(findings, out), as_json=as_json)
+
+
+class _Asked(NamedTuple):
+    """The requested upscalers and settings."""
+
+    upscalers: Sequence[str]
+    variants: Sequence[Variant] | None
+    is_paper: bool
+    calibration: str | None
+    samples: Sequence[int]
+
+
+def _counts(text: str | None) -> Sequence[int]:
+    if text is None:
+        return ()
+    try:
+        counts = sorted({int(part) for part in text.split(",")})
+    except ValueError:
+        counts = [0]
+    if not 1 <= counts[0] <= counts[-1] <= MAX_SAMPLES:
+        raise typer.BadParameter(f"--samples are numbers from 1 to {MAX_SAMPLES}, as in 1,2,4,8.")
+    return counts
+
+
+def _degradation(named: options.Group) -> Degradation | None:
+    try:
+        made = Degradation(**options.degradation_in(named))
+    except ValidationError as error:
+        raise BadRequest(f"The degradation cannot be used: {mistakes(error)}") from None
+    return None if made == Degradation() else made
+
+
+async def _run(asked: _Asked, plan: Plan, cache: Path | None, options: Options) -> report.Findings:
+    async with local(many=True) as session:
+        upscalers = [session.service.upscaler(name) for name in dict.fromkeys(asked.upscalers)]
+        for upscaler in upscalers:
+            await identify(upscaler)
+        with progress_bars() as bars:
+            prices = {one.name: session.settings.price_per_call(one.name) for one in upscalers}
+            known = {name: price for name, price in prices.items() if price is not None}
+            return await conduct(
+                upscalers,
+                plan,
+                await _variants(asked, session, upscalers, plan, options),
+                SampleCache(cache or session.settings.data_dir / "evaluation"),
+                replace(options, price_per_call=known),
+                bars,
+            )
+
+
+async def _variants(
+    asked: _Asked, session: Parts, upscalers: Sequence[Upscaler], plan: Plan, options: Options
+) -> Sequence[Variant]:
+    """The settings to compare; the first is judged."""
+    if asked.calibration is not None:
+        if len(upscalers) > 1:
+            raise BadRequest("A calibration is of one upscaler: name that one.")
+        made = await _calibration(asked.calibration, session.calibrations, upscalers[0].name)
+        config = CalibrationConfig.of(made.manifest, activate=False)
+        return [Variant(made.manifest.name or made.id, config, calibration=made)]
+    most = [one.capabilities.max_samples for one in upscalers]
+    limit = min((count for count in most if count is not None), default=MAX_SAMPLES)
+    if asked.is_paper:
+        wanted = max(asked.samples, default=PAPER_SAMPLES)
+        side = typical_side([*plan.calibration, *plan.test])
+        return paper(upscalers, min(wanted, limit), side, options.delta)
+    variants = [*(asked.variants or served())]
+    return variants + compared(variants[0], [count for count in asked.samples if count <= limit])
+
+
+async def _calibration(name: str, calibrations: Calibrations, upscaler: str) -> Calibration:
+    if name == "active":
+        return await calibrations.active(upscaler)
+    if name.endswith(file.SUFFIX):
+        return file.load(await asyncio.to_thread(Path(name).read_bytes))
+    return await calibrations.get(name)
+
+
+def _text(findings: report.Findings, out: Path) -> str:
+    lines = [findings.verdict.headline, *findings.verdict.findings]
+    generated = sum(result.generated for result in findings.results)
+    alpha = findings.options.reference_alpha
+    advice = [
+        (result.name, report.advice(result.tables["price"], alpha)) for result in findings.results
+    ]
+    lines += [f"{name}: {sentence}" for name, sentence in advice if sentence]
+    lines.append(f"{generated} uploads were generated for; the report is {out / report.REPORT}.")
+    return "\n".join(lines)

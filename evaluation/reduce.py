@@ -1,0 +1,231 @@
+"""A calibration on one side, and what its masks contain on the other.
+
+Thresholds are known before the first test image, so its maps are reduced at once and released.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trustscale_evaluation.measure import Image
+from trustscale_evaluation.plan import Variant
+from trustscale_server.calibration.config import AskedPair, CalibrationRequest
+from trustscale_server.calibration.fit import Photograph, fit, fit_sample, seen_by
+from trustscale_server.calibration.manifest import MeasuredPair
+from trustscale_server.calibration.measure import pair_info, reduced
+from trustscale_server.calibration.record import Calibration
+from trustscale_server.conformal import Staircase
+from trustscale_server.conformal.fidelity import FidelitySettings
+from trustscale_server.sampling.pipeline import Pipeline, guard
+from trustscale_server.serving.promise import Subject
+from trustscale_server.upscalers.base import Upscaler
+
+Quantities = dict[str, NDArray[np.float64]]
+
+GRID_POINTS = 32
+
+
+class Part:
+    """What is calibrated on one side of the plan and tested on the other.
+
+    None leaves an image out. By default nothing is calibrated.
+    """
+
+    def seen(self, image: Image) -> Any:
+        """What `calibrate` needs of a calibration image."""
+
+    def calibrate(self, images: Sequence[Any]) -> None:
+        """Calibrate."""
+
+    def tested(self, image: Image) -> Any:
+        """What `gather` needs of a test image."""
+
+    def gather(self, images: Sequence[Any]) -> None:
+        """Keep what was found."""
+
+
+class Answered(NamedTuple):
+    """A test image: the subject of its answer, its losses, and what its masks hold."""
+
+    subject: Subject
+    is_warned: bool
+    losses: Staircase
+    quantities: Quantities
+
+
+@dataclass(slots=True)
+class Cell(Part):
+    """The masks of one variant.
+
+    request: for a calibration of these images; None: one is given.
+    alphas: the levels, rising.
+    answers: in the order of the plan.
+    quantities: of the test images at each level, and last of the whole image, [m, A + 1]: `loss`,
+    what the guarantee counts; `error`, the largest D inside; and those of `mask_quantities`.
+    """
+
+    variant: Variant
+    upscaler: Upscaler
+    pipeline: Pipeline
+    request: CalibrationRequest | None
+    alphas: NDArray[np.float64]
+    calibration: Calibration = field(init=False)
+    answers: Sequence[Answered] = ()
+    quantities: Quantities = field(default_factory=dict)
+    _thresholds: dict[Calibration, NDArray[np.float64]] = field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls,
+        variant: Variant,
+        upscaler: Upscaler,
+        pairs: Sequence[AskedPair],
+        alphas: Sequence[float],
+    ) -> Cell:
+        """The cell of a variant, whose calibration is made of these pairs.
+
+        Raises:
+            BadRequest: so many samples are impossible.
+            CalibrationMismatch: the given calibration is of another pipeline.
+        """
+        pipeline, request = variant.pipeline(upscaler), None
+        if variant.calibration is not None:
+            guard(pipeline, upscaler)
+        else:
+            request = CalibrationRequest.asking(
+                variant.config, pipeline, upscaler, pairs, skipped=[], created_by="evaluate"
+            )
+            pipeline = request.pipeline
+        cell = cls(variant, upscaler, pipeline, request, np.array(alphas))
+        if variant.calibration is not None:
+            cell.calibration = variant.calibration
+            cell._spread()
+        return cell
+
+    @property
+    def name(self) -> str:
+        """Of its variant."""
+        return self.variant.name
+
+    @property
+    def classes(self) -> Mapping[str, list[int]]:
+        """The places of the test images by class of uploads; empty without a rule."""
+        found = defaultdict(list)
+        for place, one in enumerate(self.answers):
+            if one.subject.input_class is not None:
+                found[one.subject.input_class].append(place)
+        return dict(sorted(found.items()))
+
+    @property
+    def color_error(self) -> FidelitySettings:
+        """The D on colours that is reported, whatever the guarantee counts."""
+        settings = self.pipeline.fidelity
+        return FidelitySettings() if settings.row.unit == "label" else settings
+
+    def place(self, alpha: float) -> int:
+        """The column of one of the levels."""
+        return int(np.searchsorted(self.alphas, alpha))
+
+    def fits_on(self, name: str) -> bool:
+        """Whether σ is fitted on the pair of this name."""
+        return self.request is not None and name in self.request.shares.fitted
+
+    def was_fitted_on(self, image: Image) -> bool:
+        """Whether σ had seen the photograph before the evaluation."""
+        indecision = self.variant.pipeline(self.upscaler).indecision
+        return seen_by(indecision, image.pair.pixels_sha256)
+
+    def seen_to_fit(self, image: Image) -> Photograph | None:
+        """What the fit uses of a calibration image."""
+        if not self.fits_on(image.pair.name):
+            return None
+        drawn = image.drawn(self.pipeline.samples)
+        return fit_sample(image.pair, drawn, image.witness, self.pipeline)
+
+    def fit(self, photographs: Sequence[Photograph | None]) -> None:
+        """Fit σ, if it is to be fitted."""
+        found = [one for one in photographs if one is not None]
+        if found and self.request is not None:
+            scenes, name = self.request.shares.scenes, self.upscaler.name
+            self.pipeline = fit(found, self.pipeline, scenes, name)
+
+    def seen(self, image: Image) -> MeasuredPair | None:
+        """A calibration image, measured."""
+        if self.request is None or self.fits_on(image.pair.name):
+            return None
+        asked, measurement = self.request.pair(image.pair.name), image.measured(self.pipeline)
+        info = pair_info(image.pair, measurement, self.pipeline)
+        return reduced(
+            info.model_copy(update={"scene": asked.scene}),
+            measurement.sigma,
+            image.error(self.pipeline, self.pipeline.fidelity),
+        )
+
+    def calibrate(self, images: Sequence[MeasuredPair]) -> None:
+        """Make the calibration, unless it was given."""
+        if self.request is None:
+            return
+        config = self.request.config
+        self.calibration = Calibration.from_pairs(
+            images,
+            upscaler=self.upscaler.name,
+            pipeline=self.pipeline,
+            default_alpha=config.default_alpha,
+            guarantee=config.guarantee,
+            degradation=config.degradation,
+        )
+        self._spread()
+
+    def _spread(self) -> None:
+        """Add levels for the figures, up to a little beyond where everything is trusted."""
+        grid = np.linspace(0, 1.15 * self.calibration.curve.risk(np.inf), GRID_POINTS + 1)[1:]
+        self.alphas = np.unique(np.concatenate([self.alphas, grid]))
+
+    def thresholds(self, part: Calibration) -> NDArray[np.float64]:
+        """t_α of each level from the curve of a part, and last inf, the whole image."""
+        if part not in self._thresholds:
+            found = [*map(part.curve.threshold, self.alphas.tolist()), np.inf]
+            self._thresholds[part] = np.array(found)
+        return self._thresholds[part]
+
+    def tested(self, image: Image) -> Answered:
+        """A test image under the part of the calibration that would answer it."""
+        pipeline, measurement = self.pipeline, image.measured(self.pipeline)
+        facts = image.pair.facts
+        subject = Subject.of(self.calibration, None, facts, size=measurement.sigma.shape)
+        part = subject.part
+        typicality = part.typicality(measurement.mean_log_sigma, facts)
+        thresholds = self.thresholds(part)
+        settings = pipeline.fidelity
+        stairs = Staircase.from_maps(measurement.sigma, image.error(pipeline, settings))
+        losses = self.calibration.guarantee.loss(stairs)
+        shown = stairs
+        if settings != self.color_error:
+            error = image.error(pipeline, self.color_error)
+            shown = Staircase.from_maps(measurement.sigma, error)
+        quantities = image.quantities(pipeline, thresholds)
+        for name, one in (("loss", losses), ("error", shown)):
+            quantities[name] = one.losses(thresholds, "left").astype(np.float64)
+        warned = not subject.is_covered or typicality <= part.unusual
+        return Answered(subject, warned, losses, quantities)
+
+    def gather(self, images: Sequence[Answered]) -> None:
+        """Keep the answers."""
+        self.answers = images
+        names = images[0].quantities
+        self.quantities = {
+            name: np.array([one.quantities[name] for one in images]) for name in names
+        }
+
+    def of_places(self, places: Sequence[int]) -> Cell:
+        """The same for some of the test images."""
+        some = replace(self, answers=[self.answers[place] for place in places])
+        some.calibration = self.calibration
+        some.quantities = {name: values[places] for name, values in self.quantities.items()}
+        return some

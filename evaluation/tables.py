@@ -1,0 +1,261 @@
+"""Table 1 of the paper, for every upscaler and variant, with intervals and a judgement.
+
+Each bootstrap replicate draws scenes with replacement and weighs an image by how often its scene
+was drawn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trustscale_evaluation.plots import Record
+from trustscale_evaluation.reduce import Cell
+from trustscale_server.calibration.record import Calibration
+
+REPLICATES = 2000
+LEVEL = 0.95
+Status = Literal["kept", "within", "broken", "nothing"]
+"""kept: the mean is at most α. within: above α, but the interval reaches down to it. broken: the
+whole interval lies above α. nothing: too few images for this α, so that nothing is trusted."""
+
+JOINT_GRID = 512
+JOINT_REPLICATES = 1000
+QUANTITIES = ("loss", "error", "area", "psnr", "psnr_lab")
+
+
+class Interval(NamedTuple):
+    """A mean and the ends of its interval; NaN with nothing to average."""
+
+    mean: float
+    low: float
+    high: float
+    images: int
+
+
+def weights(groups: Sequence[str], replicates: int, seed: int) -> NDArray[np.float64]:
+    """How often each image counts in each replicate, [R, n]."""
+    names, member = np.unique(np.asarray(groups, np.str_), return_inverse=True)
+    random = np.random.Generator(np.random.PCG64(seed))
+    drawn = random.multinomial(len(names), np.full(len(names), 1 / len(names)), size=replicates)
+    return np.asarray(drawn[:, member], np.float64)
+
+
+def mean_intervals(values: NDArray[np.float64], drawn: NDArray[np.float64]) -> list[Interval]:
+    """Percentile intervals of the means of the columns.
+
+    Args:
+        values: [n, k]; those that are not finite are left out.
+        drawn: `weights` of the n images, [R, n].
+    """
+    usable = np.isfinite(values)
+    filled = np.where(usable, values, 0.0)
+    counts = usable.sum(axis=0)
+    with np.errstate(invalid="ignore"):
+        means = filled.sum(axis=0) / counts
+        replicates = (drawn @ filled) / (drawn @ usable)
+    columns = zip(means.tolist(), replicates.T, counts.tolist(), strict=True)
+    return [Interval(mean, *percentile(column), count) for mean, column, count in columns]
+
+
+def percentile(replicates: NDArray[np.float64]) -> tuple[float, float]:
+    """The ends of the middle 95 % of the replicates; NaN ones are left out."""
+    known = replicates[~np.isnan(replicates)]
+    if not known.size:
+        return float("nan"), float("nan")
+    low, high = np.quantile(known, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return float(low), float(high)
+
+
+def resampled_losses(
+    calibration: NDArray[np.float64],
+    test: NDArray[np.floating],
+    bound: float,
+    alphas: Sequence[float],
+    drawn: tuple[NDArray[np.float64], NDArray[np.float64]],
+) -> NDArray[np.float64]:
+    """The sum of the losses of test images in every replicate of both sides, [A, R].
+
+    Each replicate finds the threshold anew from the resampled calibration scenes, on a grid.
+
+    Args:
+        calibration: L̄_i(t) of the calibration scenes at the grid of thresholds, [n, G]: of the
+        mask {σ ≤ t}, rising along the grid.
+        test: losses of the test images for the masks {σ < t}, and last for the whole image, [m, G +
+        1].
+        bound: B.
+        alphas: the levels.
+        drawn: `weights` of the n scenes and of the m images.
+    """
+    of_calibration, of_test = drawn
+    n = of_calibration.sum(axis=1)
+    risks = (of_calibration @ calibration + bound) / (n[:, None] + 1)
+    risks = np.append(risks, np.full((len(risks), 1), np.inf), axis=1)
+    losses = of_test @ test
+    found = []
+    for alpha in alphas:
+        place = np.argmax(risks > alpha, axis=1)
+        is_empty = bound / (n + 1) > alpha
+        found.append(np.where(is_empty, 0, losses[np.arange(len(losses)), place]))
+    return np.array(found)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of the table.
+
+    input_class: of the uploads; None: of all.
+    alpha: None is the whole image.
+    warned: share of the uploads with a warning.
+    quantities: an interval over the test images for each of `QUANTITIES`.
+    promise: the interval that decides `status`: over calibration and test images for a promise in
+    expectation, else over test images.
+    """
+
+    upscaler: str
+    variant: str
+    input_class: str | None
+    alpha: float | None
+    warned: float
+    quantities: Mapping[str, Interval]
+    promise: tuple[float, float] | None
+    status: Status | None
+
+
+@dataclass(frozen=True, slots=True)
+class Resamples:
+    """The bootstrap draws of an evaluation."""
+
+    test: NDArray[np.float64]
+    seed: int
+
+    @classmethod
+    def of(cls, test_scenes: Sequence[str], seed: int) -> Resamples:
+        """Draws of the scenes of the test images."""
+        return cls(weights(test_scenes, REPLICATES, seed), seed)
+
+    def of_places(self, places: Sequence[int]) -> Resamples:
+        """Of some of the test images."""
+        return Resamples(self.test[:, places], self.seed)
+
+    def calibration(self, scenes: int) -> NDArray[np.float64]:
+        """Draws of so many calibration scenes."""
+        return weights([f"{k:06}" for k in range(scenes)], JOINT_REPLICATES, self.seed + 1)
+
+
+def cell_rows(upscaler: str, cell: Cell, draws: Resamples, alphas: Sequence[float]) -> list[Row]:
+    """One row per α and one for the whole image."""
+    return _rows(upscaler, cell, draws, [*alphas, None])
+
+
+def class_rows(upscaler: str, cell: Cell, draws: Resamples, alpha: float) -> list[Row]:
+    """One row for each class of uploads, at one α."""
+    return [
+        row
+        for name, places in cell.classes.items()
+        for row in _rows(upscaler, cell.of_places(places), draws.of_places(places), [alpha], name)
+    ]
+
+
+def _rows(
+    upscaler: str,
+    cell: Cell,
+    draws: Resamples,
+    levels: Sequence[float | None],
+    input_class: str | None = None,
+) -> list[Row]:
+    alphas = [alpha for alpha in levels if alpha is not None]
+    columns = [len(cell.alphas) if alpha is None else cell.place(alpha) for alpha in levels]
+    intervals = {
+        name: mean_intervals(cell.quantities[name][:, columns], draws.test) for name in QUANTITIES
+    }
+    is_at_hand = cell.calibration.guarantee.facts()["delta"] is not None
+    of_test = [(one.low, one.high) for one in intervals["loss"]]
+    promises = dict(
+        zip(alphas, of_test if is_at_hand else joint_intervals(cell, draws, alphas), strict=False)
+    )
+    warned = float(np.mean([one.is_warned for one in cell.answers]))
+    rows = []
+    for number, (column, alpha) in enumerate(zip(columns, levels, strict=True)):
+        quantities = {name: intervals[name][number] for name in QUANTITIES}
+        status = promise = None
+        # Of a class that is not covered nothing is promised.
+        if alpha is not None and (input_class is None or cell.answers[0].subject.is_covered):
+            promise = promises[alpha]
+            parts = {one.subject.part for one in cell.answers}
+            thresholds = [cell.thresholds(part)[column] for part in parts]
+            status = _status(alpha, max(thresholds), quantities["loss"].mean, promise)
+        rows.append(
+            Row(upscaler, cell.name, input_class, alpha, warned, quantities, promise, status)
+        )
+    return rows
+
+
+def joint_intervals(
+    cell: Cell, draws: Resamples, alphas: Sequence[float]
+) -> list[tuple[float, float]]:
+    """Intervals of the realised loss over the draw of calibration scenes *and* of test images.
+
+    The promise is an average over both. Each replicate finds the thresholds of every part anew.
+    """
+    column = {scene: k for k, scene in enumerate(dict.fromkeys(cell.calibration.scenes))}
+    of_scenes, of_test = draws.calibration(len(column)), draws.test[:JOINT_REPLICATES]
+    asked: dict[Calibration, list[int]] = {}
+    for place, one in enumerate(cell.answers):
+        asked.setdefault(one.subject.part, []).append(place)
+    total = np.zeros((len(alphas), len(of_test)))
+    for part, places in asked.items():
+        levels = _grid(part)
+        risen = np.array([one.losses(levels, "right") for one in part.counted], np.float64)
+        scenes = [column[part.scenes[members[0]]] for members in part.members]
+        ends = np.append(levels, np.nextafter(np.float32(part.highest), np.inf))
+        total += resampled_losses(
+            np.array([risen[members].mean(axis=0) for members in part.members]),
+            np.array([cell.answers[i].losses.losses(ends, "left") for i in places]),
+            part.bound,
+            alphas,
+            (of_scenes[:, scenes], of_test[:, places]),
+        )
+    with np.errstate(invalid="ignore"):  # a class may be drawn never
+        return [percentile(values) for values in total / of_test.sum(axis=1)]
+
+
+def _grid(part: Calibration) -> NDArray[np.float32]:
+    known = (stairs.levels for stairs in part.counted)
+    levels = np.unique(np.concatenate([np.empty(0, np.float32), *known]))
+    if len(levels) > JOINT_GRID:
+        levels = levels[np.linspace(0, len(levels) - 1, JOINT_GRID).round().astype(int)]
+    return levels
+
+
+def _status(alpha: float, threshold: float, mean: float, promise: tuple[float, float]) -> Status:
+    if threshold == -np.inf:
+        return "nothing"
+    if mean <= alpha:
+        return "kept"
+    return "within" if promise[0] <= alpha else "broken"
+
+
+def as_records(rows: Sequence[Row]) -> list[Record]:
+    """Flat records, one for each row."""
+    records = []
+    for row in rows:
+        record: Record = {
+            "upscaler": row.upscaler,
+            "variant": row.variant,
+            "input_class": row.input_class,
+            "alpha": row.alpha,
+            "status": row.status,
+            "warned": row.warned,
+            "promise_low": row.promise and row.promise[0],
+            "promise_high": row.promise and row.promise[1],
+        }
+        for name, interval in row.quantities.items():
+            for end, value in zip(("", "_low", "_high", "_images"), interval, strict=True):
+                record[f"{name}{end}"] = value
+        records.append(record)
+    return records
