@@ -37,7 +37,7 @@ from trustscale_server.stores.base import (
 )
 from trustscale_server.stores.blobs import check_blobs_url
 from trustscale_server.stores.files import check_temporary, held
-from trustscale_server.system import Slots, memory_limit
+from trustscale_server.system import AdmissionController, memory_limit
 from trustscale_server.telemetry.signals import Metrics, exporting
 from trustscale_server.upscalers.base import Upscaler
 from trustscale_server.upscalers.config import RemoteConfig
@@ -54,7 +54,7 @@ log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
+class Services:
     """Everything that runs requests and jobs; `serves`: see `open_parts`."""
 
     settings: Settings
@@ -103,7 +103,7 @@ async def open_parts(
     *,
     serves: bool = True,
     stores: Stores | None = None,
-) -> Parts:
+) -> Services:
     """Open everything; the stack closes it in reverse order.
 
     Args:
@@ -158,14 +158,16 @@ async def open_parts(
         settings.default,
         calibrations,
         stores.results,
-        Slots(settings.max_in_flight, settings.max_waiting, _budget(settings), spare=spare),
+        AdmissionController(
+            settings.max_in_flight, settings.max_waiting, _budget(settings), spare=spare
+        ),
         settings.limits,
         settings.request_timeout_s,
         canaries if canaries.policies else None,
         observers,
         credentials=settings.credentials,
         job_timeout_s=settings.job_timeout_s,
-        auto=settings.auto_table,
+        auto=settings.routing_table,
         prefers_auto=settings.prefers_auto,
         throughput=throughput,
         metrics=metrics,
@@ -174,7 +176,7 @@ async def open_parts(
     queue = await stack.enter_async_context(_queue(settings, stores, metrics))
     costs = Costs(throughput, functools.partial(_tariff, settings), settings.job_concurrency)
     admin = CalibrationAdmin(upscalers, settings.default, calibrations, stores, queue, costs)
-    return Parts(
+    return Services(
         settings,
         stores,
         upscalers,
@@ -256,7 +258,7 @@ async def check_settings(settings: Settings) -> list[str]:
     return [missing for config in remote if (missing := missing_token(config, os.environ))]
 
 
-async def measure_throughput(parts: Parts) -> None:
+async def measure_throughput(parts: Services) -> None:
     """Time the models inside this process; the pace of others follows from their answers."""
     for upscaler in parts.upscalers.values():
         if upscaler.capabilities.by_tiles:
@@ -264,7 +266,7 @@ async def measure_throughput(parts: Parts) -> None:
                 await parts.service.throughput.measure(upscaler)
 
 
-async def report_calibrations(parts: Parts) -> None:
+async def report_calibrations(parts: Services) -> None:
     """Log the upscalers that cannot serve a mask, and why."""
     for upscaler in parts.upscalers.values():
         try:
@@ -298,7 +300,7 @@ def _queue(settings: Settings, stores: Stores, metrics: Metrics | None = None) -
         settings.queue,
         stores.jobs,
         lease_s=settings.job_lease_s,
-        policy=RetryPolicy(away_s=settings.job_patience_s),
+        policy=RetryPolicy(away_s=settings.dependency_timeout_s),
         metrics=metrics,
         on_end=functools.partial(forget_uploads, stores.blobs),
     )

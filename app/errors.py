@@ -23,7 +23,7 @@ class TrustscaleError(Exception):
         self.members = members
 
 
-class Passing(TrustscaleError):
+class TransientError(TrustscaleError):
     """Temporary: a retry makes sense after `retry_after` seconds."""
 
     def __init__(self, detail: str, *, retry_after: float = 5.0, **members: Any) -> None:
@@ -87,7 +87,7 @@ class UpscalerError(TrustscaleError):
     """The upscaler did not deliver the samples."""
 
 
-class UpscalerUnavailable(UpscalerError, Passing):
+class UpscalerUnavailable(UpscalerError, TransientError):
     """The upscaler cannot be reached or has no capacity now."""
 
 
@@ -107,7 +107,7 @@ class DegenerateSamples(UpscalerError):
     """All samples of an input that is not flat are identical: a cache or a fixed seed."""
 
 
-class Overloaded(Passing):
+class Overloaded(TransientError):
     """All slots and waiting places of this service are taken."""
 
 

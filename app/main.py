@@ -72,7 +72,7 @@ def create_app(
         return await _start(settings, metrics, stack, build, timings)
 
     app = application(start, max_upload_bytes=settings.max_upload_bytes, is_local=is_local)
-    if settings.web:
+    if settings.pages:
         app.include_router(web_router())
     return app
 

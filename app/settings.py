@@ -112,7 +112,7 @@ class Settings(BaseSettings):
         "uploads there.",
     )
 
-    workers: Annotated[dict[Name, tuple[BaseUrl, ...]], NoDecode] = Field(
+    worker_urls: Annotated[dict[Name, tuple[BaseUrl, ...]], NoDecode] = Field(
         default_factory=dict,
         description="Further upscalers, short form: `[NAME=]URL`; addresses of one name (default "
         "`worker`) serve the same model.",
@@ -129,7 +129,7 @@ class Settings(BaseSettings):
         description="The upscaler of requests that name none.",
         json_schema_extra=shown("`auto` if its upscalers are configured, else the first"),
     )
-    auto: dict[str, Name] = Field(
+    routing: dict[str, Name] = Field(
         default_factory=lambda: dict(TABLE),
         description="Upscalers by patterns of classes of uploads; "
         "[`auto`](upscalers.md#embedded) takes the first match.",
@@ -193,15 +193,15 @@ class Settings(BaseSettings):
     )
     job_timeout_s: Seconds = Field(86400.0, description="The same for a job.")
     result_ttl_s: Seconds = Field(3600.0, description="How long results are kept.")
-    image_hosts: Annotated[list[str], NoDecode] = Field(
+    image_url_allowed_hosts: Annotated[list[str], NoDecode] = Field(
         default_factory=list,
         description="Hosts, with their subdomains, that `image_url` may name; checked like "
         "[webhooks](security.md#webhooks).",
     )
-    image_private: bool = Field(
+    image_allow_private_networks: bool = Field(
         False, description="Whether they may have private addresses, and use http."
     )
-    connect_private: bool = Field(
+    connect_allow_private_networks: bool = Field(
         False,
         description="Whether admins may "
         "[try upscalers](upscalers.md#connect-one-by-its-address) with private addresses, or "
@@ -215,7 +215,7 @@ class Settings(BaseSettings):
     webhook_secrets: Annotated[list[SecretStr], NoDecode] = Field(
         default_factory=list, description="`whsec_…`: each signs the events."
     )
-    webhook_private: bool = Field(
+    webhook_allow_private_networks: bool = Field(
         False, description="Whether they may have private addresses, and use http."
     )
     credentials_certificate: str | None = Field(
@@ -226,7 +226,7 @@ class Settings(BaseSettings):
         86400.0, description="How long an `Idempotency-Key` and the result under it are kept."
     )
     max_result_bytes: int = Field(4 * 1024**3, gt=0, description="Total size of the kept results.")
-    run_jobs: bool | None = Field(
+    embedded_job_worker: bool | None = Field(
         None,
         description="Whether the gateway runs jobs itself.",
         json_schema_extra=shown("with `queue=memory://` only"),
@@ -245,7 +245,7 @@ class Settings(BaseSettings):
         description="How long a stopping `trustscale jobs` lets calls end that are paid for, below "
         "its grace period. At most four fifths of `job_lease_s` count.",
     )
-    job_patience_s: Seconds = Field(
+    dependency_timeout_s: Seconds = Field(
         600.0,
         description="How long a job waits in the queue for an absent upscaler or store; then it "
         "fails.",
@@ -259,7 +259,7 @@ class Settings(BaseSettings):
         86400.0, description="How often remote models are checked for a silent change."
     )
 
-    web: bool = Field(True, description="Whether `serve` has [pages for people](page.md) at `/`.")
+    pages: bool = Field(True, description="Whether `serve` has [pages for people](page.md) at `/`.")
 
     otlp_endpoint: str | None = Field(
         default_factory=lambda: os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT") or None,
@@ -273,7 +273,7 @@ class Settings(BaseSettings):
         "auto", description="`json` or `console`; `auto`: `console` on a terminal."
     )
 
-    @field_validator("workers", mode="before")
+    @field_validator("worker_urls", mode="before")
     @classmethod
     def _addresses(cls, value: Any) -> Any:
         """From `[NAME=]URL,…`."""
@@ -290,7 +290,7 @@ class Settings(BaseSettings):
     def _with_workers(
         cls, upscalers: list[UpscalerConfig], info: ValidationInfo
     ) -> list[UpscalerConfig]:
-        workers = info.data.get("workers", {})
+        workers = info.data.get("worker_urls", {})
         return [*upscalers, *(WorkerConfig(name=name, urls=urls) for name, urls in workers.items())]
 
     @field_validator(
@@ -298,7 +298,7 @@ class Settings(BaseSettings):
         "admin_keys",
         "webhook_secrets",
         "webhook_hosts",
-        "image_hosts",
+        "image_url_allowed_hosts",
         mode="before",
     )
     @classmethod
@@ -347,11 +347,11 @@ class Settings(BaseSettings):
             raise ValueError("two upscalers have the same name")
         if AUTO in names:
             raise ValueError(f"no upscaler can be called {AUTO}")
-        known = {*names, AUTO} if self.auto_table else {*names}
+        known = {*names, AUTO} if self.routing_table else {*names}
         if self.default_upscaler is not None and self.default_upscaler not in known:
             raise ValueError(f"default_upscaler {self.default_upscaler!r} is not an upscaler")
-        if "auto" in self.model_fields_set and not self.auto_table:
-            raise ValueError("auto names an upscaler that there is not, or has no pattern *")
+        if "routing" in self.model_fields_set and not self.routing_table:
+            raise ValueError("routing names an upscaler that there is not, or has no pattern *")
         pixels = self.client_pixels_per_minute
         # Otherwise a large image would be rate-limited for ever.
         if pixels is not None and pixels < self.limits.max_pixels:
@@ -364,12 +364,12 @@ class Settings(BaseSettings):
     def webhooks(self) -> Webhooks:
         """Receivers of ended jobs."""
         secrets = tuple(secret_of(one.get_secret_value()) for one in self.webhook_secrets)
-        return Webhooks(tuple(self.webhook_hosts), secrets, self.webhook_private)
+        return Webhooks(tuple(self.webhook_hosts), secrets, self.webhook_allow_private_networks)
 
     @property
     def image_sources(self) -> ImageHosts:
         """Hosts that pictures may be fetched from."""
-        return ImageHosts(tuple(self.image_hosts), self.image_private)
+        return ImageHosts(tuple(self.image_url_allowed_hosts), self.image_allow_private_networks)
 
     @property
     def credentials(self) -> Credentials | None:
@@ -386,15 +386,17 @@ class Settings(BaseSettings):
         return first if self.default_upscaler in {None, AUTO} else self.default_upscaler or first
 
     @property
-    def auto_table(self) -> dict[str, str]:
+    def routing_table(self) -> dict[str, str]:
         """Upscalers by patterns of classes; empty where one of them is missing: then no `auto`."""
         names = {one.name for one in self.upscalers}
-        return self.auto if "*" in self.auto and names.issuperset(self.auto.values()) else {}
+        return (
+            self.routing if "*" in self.routing and names.issuperset(self.routing.values()) else {}
+        )
 
     @property
     def prefers_auto(self) -> bool:
         """Whether a request without an upscaler means `auto`."""
-        return bool(self.auto_table) and self.default_upscaler in {None, AUTO}
+        return bool(self.routing_table) and self.default_upscaler in {None, AUTO}
 
     def upscaler(self, name: str) -> UpscalerConfig | None:
         """The entry of an upscaler; None: there is none."""
@@ -408,7 +410,11 @@ class Settings(BaseSettings):
     @property
     def gateway_runs_jobs(self) -> bool:
         """Whether `trustscale serve` runs jobs."""
-        return self.queue.startswith("memory:") if self.run_jobs is None else self.run_jobs
+        return (
+            self.queue.startswith("memory:")
+            if self.embedded_job_worker is None
+            else self.embedded_job_worker
+        )
 
     @property
     def limits(self) -> Limits:

@@ -346,7 +346,7 @@ class _Turn:
     passed: int = 0
 
 
-class Slots:
+class AdmissionController:
     """`running` requests hold a slot, up to `most_waiting` more queue for one.
 
     Of those that wait, it is the turn of the client with the smallest share, which is the larger
@@ -390,12 +390,14 @@ class Slots:
         """Number of queued requests."""
         return len(self._queue)
 
-    def for_short_work(self) -> Slots:
+    def for_short_work(self) -> AdmissionController:
         """As many slots for work of a second at most, always with some waiting places.
 
         Jobs do such work too, and must not cause clients to be refused.
         """
-        return Slots(self.running, max(self.most_waiting, _FEWEST_PLACES), seconds=1.0)
+        return AdmissionController(
+            self.running, max(self.most_waiting, _FEWEST_PLACES), seconds=1.0
+        )
 
     def for_uploads(self, name: str) -> Room:
         """For as many uploads as may hold or wait for a slot: the decoders take them in turn."""

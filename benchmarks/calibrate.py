@@ -24,7 +24,7 @@ from trustscale_server.calibration.active import shipped_calibration
 from trustscale_server.calibration.measure import pack, reduce_pair
 from trustscale_server.calibration.pairs import Pair, Truths, load_pair, variants_of
 from trustscale_server.calibration.record import Calibration
-from trustscale_server.conformal import RiskCurve, Staircase
+from trustscale_server.conformal import LossCurve, RiskCurve
 from trustscale_server.images.degrade import USUAL
 from trustscale_server.images.encode import png_rgb
 from trustscale_server.sampling.pipeline import Pipeline, measure
@@ -151,18 +151,18 @@ def many() -> Calibration:
     """A calibration of 2,000 pairs whose staircases are as long as those of photographs."""
     shipped = shipped_calibration()
     random = np.random.default_rng(0)
-    pairs, staircases, quantiles = [], [], []
+    pairs, loss_curves, quantiles = [], [], []
     for k in range(MERGED):
         like = k % shipped.pairs
         factor = np.float32(random.uniform(0.5, 2))
-        old = shipped.staircases[like]
+        old = shipped.loss_curves[like]
         levels = np.maximum.accumulate(old.levels * factor)
         rising = np.append(True, levels[1:] > levels[:-1])
-        staircases.append(Staircase(levels[rising], old.errors[rising]))
+        loss_curves.append(LossCurve(levels[rising], old.errors[rising]))
         quantiles.append(shipped.sigma_quantiles[like] * factor)
         pairs.append({**shipped.document["pairs"][like], "name": f"{k:04}"})
     document = {**shipped.document, "pairs": pairs}
-    return Calibration(document, staircases, np.array(quantiles, np.float32))
+    return Calibration(document, loss_curves, np.array(quantiles, np.float32))
 
 
 def merging(calibration: Calibration) -> float:
@@ -170,7 +170,7 @@ def merging(calibration: Calibration) -> float:
     times = []
     for _ in range(5):
         began = time.perf_counter()
-        curve = RiskCurve.from_staircases(calibration.staircases, calibration.bound)
+        curve = RiskCurve.from_loss_curves(calibration.loss_curves, calibration.bound)
         for alpha in np.linspace(0.001, 1, 100):
             curve.threshold(float(alpha))
         times.append(time.perf_counter() - began)
@@ -193,7 +193,7 @@ def main(folder: Path, count: int) -> None:
     )
     calibration = many()
     size = len(file.dump(calibration)) / 1e6
-    breakpoints = np.mean([len(s) for s in calibration.staircases])
+    breakpoints = np.mean([len(s) for s in calibration.loss_curves])
     rows = [
         ("generation of a sample, 512² → 2048²", f"{generation:.1f} s", ""),
         ("everything else of a pair", share, ""),

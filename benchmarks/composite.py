@@ -33,7 +33,7 @@ from trustscale_server.images.drawings import composed
 from trustscale_server.images.facts import look_at
 from trustscale_server.sampling.pipeline import measure
 from trustscale_server.serving.answer import rest_of
-from trustscale_server.serving.promise import Subject
+from trustscale_server.serving.promise import ApplicableCalibration
 from trustscale_server.upscalers.base import RGB, Source
 from trustscale_server.upscalers.embedded import EmbeddedUpscaler, FaithfulWitness
 from trustscale_server.upscalers.runtime import SHIPPED
@@ -51,7 +51,7 @@ async def errors(
     settings = calibration.pipeline.fidelity
     seed = zlib.crc32(upload.rgb.tobytes())
     found = await measure(upscaler, Source(upload.rgb, facts), calibration.pipeline, seed)
-    curve = Subject.of(calibration, None, facts, size=truth.shape[:2]).part.curve
+    curve = ApplicableCalibration.of(calibration, None, facts, size=truth.shape[:2]).part.curve
     _, data = rest_of(upload.rgb, facts, found.witness)
     rest, own = Image.open(io.BytesIO(data)), lost(truth, found.prediction, settings)
     rows = []

@@ -19,7 +19,7 @@ from scipy import stats
 from benchmarks.table import print_table
 from trustscale_server.calibration.active import shipped_calibration
 from trustscale_server.calibration.guarantee import AFTER_LOOKING, Expectation, Probability
-from trustscale_server.conformal import RiskCurve, Staircase, StepCurve
+from trustscale_server.conformal import LossCurve, RiskCurve, StepCurve
 from trustscale_server.conformal.post_hoc import PostHocCurve, Shape, menu_between
 
 ALPHA, LEVEL, TOLERANCE, DELTA = 0.1, 0.1, 0.15, 0.1
@@ -31,21 +31,21 @@ Values = NDArray[np.float64]
 class Law:
     """Scenes of one image each, and what is expected of a new one."""
 
-    def __init__(self, staircases: Sequence[Staircase], bound: float) -> None:
-        self.staircases, self.bound = list(staircases), bound
+    def __init__(self, loss_curves: Sequence[LossCurve], bound: float) -> None:
+        self.loss_curves, self.bound = list(loss_curves), bound
 
     def losses(self, thresholds: Values) -> Values:
         """L(t−) of every scene at these thresholds, [scenes, …]."""
-        return np.stack([one.losses(thresholds, "left") for one in self.staircases]).astype(float)
+        return np.stack([one.losses(thresholds, "left") for one in self.loss_curves]).astype(float)
 
     def calibrations(self, n: int, draws: int) -> NDArray[np.int64]:
         """The scenes of calibrations of n each, [draws, n]."""
         random = np.random.default_rng(n)
-        return random.integers(len(self.staircases), size=(draws, n))
+        return random.integers(len(self.loss_curves), size=(draws, n))
 
-    def some(self, places: NDArray[np.int64]) -> list[Staircase]:
+    def some(self, places: NDArray[np.int64]) -> list[LossCurve]:
         """These of the scenes."""
-        return [self.staircases[k] for k in places]
+        return [self.loss_curves[k] for k in places]
 
 
 def law_and_shape(input_class: str | None) -> tuple[Law, Shape]:
@@ -61,10 +61,10 @@ def law_and_shape(input_class: str | None) -> tuple[Law, Shape]:
     ones = [min(of, key=lambda k: part.manifest.pairs[k].x_sha256) for of in part.members]
     order = np.random.default_rng(0).permutation(ones)
     apart, kept = np.split(order, [part.n // 3])
-    shape = Shape.of([part.staircases[k] for k in apart])
+    shape = Shape.of([part.loss_curves[k] for k in apart])
     if shape is None:
         raise SystemExit(f"{input_class}: nothing is lost in it.")
-    return Law([part.staircases[k] for k in kept], part.bound), shape
+    return Law([part.loss_curves[k] for k in kept], part.bound), shape
 
 
 def shown(values: Sequence[float] | Values) -> str:
@@ -76,7 +76,7 @@ def rows_of(law: Law, shape: Shape, n: int, draws: int) -> list[list[str]]:
     """Every guarantee with calibrations of n scenes."""
     drawn = [law.some(places) for places in law.calibrations(n, draws)]
 
-    def curves(make: Callable[[list[Staircase]], StepCurve]) -> list[StepCurve]:
+    def curves(make: Callable[[list[LossCurve]], StepCurve]) -> list[StepCurve]:
         return [make(scenes) for scenes in drawn]
 
     def at(found: Sequence[StepCurve], alphas: Sequence[float]) -> Values:
@@ -88,7 +88,7 @@ def rows_of(law: Law, shape: Shape, n: int, draws: int) -> list[list[str]]:
     def row(promise: str, figure: str, bound: str) -> None:
         rows.append([str(n), promise, figure, bound])
 
-    named = curves(lambda scenes: RiskCurve.from_staircases(scenes, law.bound))
+    named = curves(lambda scenes: RiskCurve.from_loss_curves(scenes, law.bound))
     losses = at(named, [ALPHA])[..., 0]
     row(f"expectation: mean L at α = {ALPHA}", shown(losses.mean(axis=0)), f"≤ {ALPHA}")
 
@@ -111,7 +111,7 @@ def rows_of(law: Law, shape: Shape, n: int, draws: int) -> list[list[str]]:
 
     for name, menu in (("menu", MENU), ("between", menu_between(*AFTER_LOOKING))):
         free = [
-            PostHocCurve.from_staircases(scenes, law.bound, menu=menu, shape=shape)
+            PostHocCurve.from_loss_curves(scenes, law.bound, menu=menu, shape=shape)
             for scenes in drawn
         ]
         alphas = np.array(menu)
@@ -127,8 +127,8 @@ def rows_of(law: Law, shape: Shape, n: int, draws: int) -> list[list[str]]:
 def of_sizes(law: Law, n: int, draws: int) -> list[list[str]]:
     """Half of the scenes are small and lose half: what large pictures lose at α."""
     random = np.random.default_rng(1)
-    large = law.staircases
-    small = [Staircase(one.levels, one.errors / 2) for one in large]
+    large = law.loss_curves
+    small = [LossCurve(one.levels, one.errors / 2) for one in large]
     losses: dict[str, list[float]] = {"all together": [], "large ones alone": []}
     for _ in range(draws):
         first, second = random.integers(len(large), size=(2, n // 2))
@@ -137,7 +137,7 @@ def of_sizes(law: Law, n: int, draws: int) -> list[list[str]]:
             ("all together", [*alone, *(small[k] for k in second)]),
             ("large ones alone", alone),
         ):
-            threshold = RiskCurve.from_staircases(scenes, law.bound).threshold(ALPHA)
+            threshold = RiskCurve.from_loss_curves(scenes, law.bound).threshold(ALPHA)
             losses[name].append(float(law.losses(np.array(threshold)).mean()))
     return [
         [str(n), f"sizes, {name}: mean L of large", shown(values), f"≤ {ALPHA}"]

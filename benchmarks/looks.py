@@ -28,7 +28,7 @@ from trustscale_server.calibration.intake import find_in
 from trustscale_server.images.compression import Look
 from trustscale_server.images.decode import PAIR_LIMITS, decode
 from trustscale_server.images.degrade import Degradation, make_input
-from trustscale_server.images.facts import TRACE, Facts, look_at
+from trustscale_server.images.facts import TRACE, InputFeatures, look_at
 
 SCALE = 4
 FILES: dict[str, dict[str, Any]] = {
@@ -78,7 +78,7 @@ KINDS: dict[str, tuple[Look, list[dict[str, Any]]]] = {
 TOLD: tuple[Look, ...] = ("fine", "rough", "soft", "bilinear", "smoothed", "denoised")
 
 
-def looked_at(folder: Path, every: int) -> dict[tuple[str, str], list[Facts]]:
+def looked_at(folder: Path, every: int) -> dict[tuple[str, str], list[InputFeatures]]:
     """By kind and file, the facts of the inputs from all photographs of a folder."""
     found = defaultdict(list)
     for files in find_in(folder)[::every]:
@@ -125,7 +125,9 @@ def slightly_soft(folder: Path, every: int, scale: int) -> list[tuple[str, ...]]
     return rows
 
 
-def areas(found: dict[tuple[str, str], list[Facts]], kind: str, form: str, look: Look) -> str:
+def areas(
+    found: dict[tuple[str, str], list[InputFeatures]], kind: str, form: str, look: Look
+) -> str:
     """Under the ROC curves of a look."""
     one, sharp = found[kind, form], found["sharp", form]
     if look == "sharp":
@@ -141,7 +143,7 @@ def areas(found: dict[tuple[str, str], list[Facts]], kind: str, form: str, look:
     return area(one, sharp, "softness" if look == "soft" else look)
 
 
-def area(one: Sequence[Facts], others: Sequence[Facts], name: str) -> str:
+def area(one: Sequence[InputFeatures], others: Sequence[InputFeatures], name: str) -> str:
     """Under the ROC curve of a fact, which is larger in the first."""
     first, second = (np.array([getattr(each, name) for each in facts]) for facts in (one, others))
     return f"{(first[:, None] > second[None]).mean():.3f}"

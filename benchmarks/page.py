@@ -110,7 +110,7 @@ def _document(result_id: str, side: int, alpha: float, share: float) -> Result:
     links = {"self": base} | {part: f"{base}/{part}.png" for part in parts}
     guarantee = {"metric": "neighborhood", "alpha": alpha, "bound": BOUND, "n": 243}
     guarantee |= {"statement": "A synthetic result, about which nothing is promised."}
-    guarantee |= {"applicability": "per_window", "voids": ["that it is synthetic"]}
+    guarantee |= {"applicability": "per_window", "void_if": ["that it is synthetic"]}
     made = {"upscaler": "span-x4", "calibration": "cal-synthetic", "scale": 4, "samples": 8}
     made |= {"seed": 1, "prediction": "first", "width": side, "height": side, "alpha": alpha}
     found = {"threshold": 0.001, "trusted_fraction": share, "typicality": 0.5, "warnings": []}

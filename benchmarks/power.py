@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from benchmarks.table import print_table
 from trustscale_server.calibration.intake import find_in
 from trustscale_server.calibration.pairs import load_pair
-from trustscale_server.conformal import RiskCurve, Staircase, fidelity
+from trustscale_server.conformal import LossCurve, RiskCurve, fidelity
 from trustscale_server.images.degrade import Degradation
 from trustscale_server.images.facts import UPLOAD, classify
 from trustscale_server.images.resize import Enlarged
@@ -66,7 +66,7 @@ def estimators(upscaler: str, calls: int) -> dict[str, tuple[int, IndecisionSett
 
 _EVERY = 16  # of the sorted σ: enough to count a mask with
 
-Steps = dict[str, tuple[Staircase, NDArray[np.float32]]]
+Steps = dict[str, tuple[LossCurve, NDArray[np.float32]]]
 
 
 def photographs(
@@ -119,7 +119,7 @@ def measured(path: Path, name: str, calls: int) -> Steps:
             accumulator.witness = witness
         sigmas[title] = accumulator.result()
     return {
-        title: (Staircase.from_maps(sigma, error), np.sort(sigma, axis=None)[::_EVERY])
+        title: (LossCurve.from_maps(sigma, error), np.sort(sigma, axis=None)[::_EVERY])
         for title, sigma in sigmas.items()
     }
 
@@ -128,13 +128,13 @@ def served(
     name: str, calibration: Sequence[Steps], test: Sequence[Steps]
 ) -> list[tuple[float, float]]:
     """Trusted area and mean loss of the test photographs for each of `ALPHAS`."""
-    curve = RiskCurve.from_staircases((steps[name][0] for steps in calibration), CUT)
+    curve = RiskCurve.from_loss_curves((steps[name][0] for steps in calibration), CUT)
     return [at(curve.threshold(alpha), name, test) for alpha in ALPHAS]
 
 
 def realised(name: str, test: Sequence[Steps]) -> list[tuple[float, float]]:
     """The same with the largest thresholds whose mean loss on these photographs is at most α."""
-    curve = RiskCurve.from_staircases((steps[name][0] for steps in test), CUT)
+    curve = RiskCurve.from_loss_curves((steps[name][0] for steps in test), CUT)
     count = len(test)
     # Without what the promise adds for the next photograph.
     return [

@@ -18,7 +18,7 @@ from PIL import Image
 
 from benchmarks.table import print_table
 from trustscale_server.calibration.pairs import Pair, load_pair
-from trustscale_server.conformal import RiskCurve, Staircase, fidelity
+from trustscale_server.conformal import LossCurve, RiskCurve, fidelity
 from trustscale_server.images.degrade import Degradation
 from trustscale_server.sampling.pipeline import Measurement, Pipeline, measure
 from trustscale_server.upscalers.base import Source
@@ -45,13 +45,13 @@ async def main(calibration: Folder, test: Folder) -> None:
     upscaler = EmbeddedUpscaler("restore", MODEL)
     gains, rows = [], []
     for name, damage in DAMAGES.items():
-        stairs: dict[str, list[Staircase]] = {metric: [] for metric in METRICS}
+        stairs: dict[str, list[LossCurve]] = {metric: [] for metric in METRICS}
         async for pair, result in restored(upscaler, calibration, damage):
             for metric, settings in METRICS.items():
                 error = fidelity.error(pair.y, result.prediction, settings)
-                stairs[metric].append(Staircase.from_maps(result.sigma, error))
+                stairs[metric].append(LossCurve.from_maps(result.sigma, error))
         curves = {
-            metric: RiskCurve.from_staircases(stairs[metric], fidelity.bound(settings))
+            metric: RiskCurve.from_loss_curves(stairs[metric], fidelity.bound(settings))
             for metric, settings in METRICS.items()
         }
         quality = []

@@ -40,13 +40,13 @@ from trustscale_server.calibration.config import CalibrationConfig
 from trustscale_server.calibration.intake import find_in
 from trustscale_server.calibration.measure import packed
 from trustscale_server.calibration.record import Calibration
-from trustscale_server.conformal import Staircase, fidelity
+from trustscale_server.conformal import LossCurve, fidelity
 from trustscale_server.images.compression import Compression
 from trustscale_server.images.decode import PAIR_LIMITS, decode
 from trustscale_server.images.degrade import crop_to_multiple
-from trustscale_server.images.facts import UPLOAD, Facts, look_at
+from trustscale_server.images.facts import UPLOAD, InputFeatures, look_at
 from trustscale_server.sampling.pipeline import TRUST_LAYER_VERSION, Pipeline, measure
-from trustscale_server.serving.promise import Subject
+from trustscale_server.serving.promise import ApplicableCalibration
 from trustscale_server.upscalers.base import RGB, Source
 from trustscale_server.upscalers.embedded import EmbeddedUpscaler, FaithfulWitness
 from trustscale_server.upscalers.runtime import SHIPPED
@@ -147,9 +147,9 @@ UPLOADS: dict[str, Callable[[Image.Image], bytes]] = {
 class Measured(NamedTuple):
     """An upload: what is known of it, its staircase, and quantiles of its σ, float32 [1001]."""
 
-    facts: Facts
+    facts: InputFeatures
     mean_log_sigma: float
-    stairs: Staircase
+    stairs: LossCurve
     quantiles: NDArray[np.float32]
 
 
@@ -174,7 +174,7 @@ async def measured(
     """Answer an upload; what is kept of it."""
     found = await measure(upscaler, source, pipeline, zlib.crc32(source.rgb.tobytes()))
     error = fidelity.error(truth, found.prediction, pipeline.fidelity)
-    stairs = Staircase.from_maps(found.sigma, error)
+    stairs = LossCurve.from_maps(found.sigma, error)
     return packed(
         mean_log_sigma=found.mean_log_sigma,
         levels=stairs.levels,
@@ -183,25 +183,25 @@ async def measured(
     )
 
 
-def read(path: Path, facts: Facts) -> Measured:
+def read(path: Path, facts: InputFeatures) -> Measured:
     """What `measured` gave."""
     with np.load(path) as arrays:
         return Measured(
             facts,
             float(arrays["mean_log_sigma"]),
-            Staircase(arrays["levels"], arrays["errors"]),
+            LossCurve(arrays["levels"], arrays["errors"]),
             arrays["quantiles"],
         )
 
 
 def answered(calibration: Calibration, found: Measured, size: tuple[int, int]) -> Seen:
     """As the service answers from this calibration."""
-    subject = Subject.of(calibration, None, found.facts, size=size)
+    subject = ApplicableCalibration.of(calibration, None, found.facts, size=size)
     typicality = subject.part.typicality(found.mean_log_sigma, found.facts)
     thresholds = [subject.part.curve.threshold(alpha) for alpha in ALPHAS]
     return Seen(
         subject.input_class or "all",
-        bool(not subject.is_covered or typicality <= subject.part.unusual),
+        bool(not subject.is_covered or typicality <= subject.part.out_of_distribution),
         [float(found.stairs.loss_below(t)) for t in thresholds],
         [float((found.quantiles < t).mean()) for t in thresholds],
     )
@@ -242,7 +242,7 @@ def all_measured(
                 looked_at = keep / f"{rule}-{name}.json"
                 if not looked_at.exists():
                     write(looked_at, json.dumps(asdict(uploaded(truth, kind).facts)).encode())
-                facts = Facts(**json.loads(looked_at.read_bytes()))
+                facts = InputFeatures(**json.loads(looked_at.read_bytes()))
                 facts = replace(facts, compression=Compression(*facts.compression))
                 under = under_which(pipeline, facts).model_dump_json()
                 kept = keep / f"{hashlib.sha256(under.encode()).hexdigest()[:12]}-{name}.npz"

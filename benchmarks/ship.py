@@ -31,7 +31,7 @@ from trustscale_server.calibration.measure import pack, reduce_pair, unpack
 from trustscale_server.calibration.pairs import FITTED_ON, Pair, load_pair
 from trustscale_server.calibration.record import Calibration
 from trustscale_server.images.degrade import USUAL
-from trustscale_server.images.facts import Facts, classify
+from trustscale_server.images.facts import InputFeatures, classify
 from trustscale_server.sampling.pipeline import Pipeline, measure
 from trustscale_server.upscalers.base import Source, settings_of
 from trustscale_server.upscalers.embedded import EmbeddedUpscaler, FaithfulWitness
@@ -126,7 +126,7 @@ def known(
     return before.model_copy(update={"input_rule": pipeline.input_rule}), pairs
 
 
-def under_which(pipeline: Pipeline, facts: Facts) -> Pipeline:
+def under_which(pipeline: Pipeline, facts: InputFeatures) -> Pipeline:
     """All that what is measured of an upload with these facts depends on."""
     sigma = pipeline.sigma_of(facts)
     return pipeline.model_copy(update={"indecision": sigma, "input_rule": None})
@@ -143,7 +143,7 @@ def looked_at_again(measured: MeasuredPair, pair: Pair, pipeline: Pipeline) -> M
         "facts": facts,
     }
     info = measured.info.model_copy(update=facts)
-    return MeasuredPair(info, measured.staircase, measured.sigma_quantiles)
+    return MeasuredPair(info, measured.loss_curve, measured.sigma_quantiles)
 
 
 def main() -> None:

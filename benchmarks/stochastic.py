@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from benchmarks.table import print_table
-from trustscale_server.conformal import RiskCurve, Staircase, fidelity
+from trustscale_server.conformal import LossCurve, RiskCurve, fidelity
 from trustscale_server.images.degrade import Degradation, degrade
 from trustscale_server.images.resize import Enlarged
 from trustscale_server.sigma import fitting
@@ -99,8 +99,8 @@ def areas(
     test: Sequence[tuple[NDArray[np.float32], Scene]],
 ) -> list[str]:
     """Trusted area / mean of the worst error for each of `ALPHAS`."""
-    stairs = [Staircase.from_maps(sigma, scene.error) for sigma, scene in calibration]
-    curve = RiskCurve.from_staircases(stairs, BOUND)
+    stairs = [LossCurve.from_maps(sigma, scene.error) for sigma, scene in calibration]
+    curve = RiskCurve.from_loss_curves(stairs, BOUND)
     out = []
     for alpha in ALPHAS:
         masks = [(sigma < curve.threshold(alpha), scene.error) for sigma, scene in test]

@@ -35,7 +35,7 @@ from trustscale_server.calibration.config import CalibrationConfig, shares, usua
 from trustscale_server.calibration.fit import Photograph, fit, fit_sample
 from trustscale_server.calibration.intake import find_in
 from trustscale_server.calibration.pairs import Pair, load_pair
-from trustscale_server.conformal import Staircase, reader
+from trustscale_server.conformal import LossCurve, reader
 from trustscale_server.images.decode import PAIR_LIMITS, decode
 from trustscale_server.images.degrade import Degradation
 from trustscale_server.images.encode import png_rgb
@@ -209,13 +209,13 @@ def tried(trial: Trial, pairs: Sequence[Pair], tests: Sequence[Pair]) -> None:
     chosen = shares({pair.name: pair.name for pair in pairs}, share, trial.config.seed).fitted
     photographs = [trial.photograph(pair) for pair in pairs if pair.name in chosen]
     pipeline = fit(photographs, trial.pipeline, len(photographs), trial.upscaler.name)
-    staircases = []
+    loss_curves = []
     for pair in pairs:
         if pair.name not in chosen:
             seen = trial.seen(pair, both_ways=False)
             sigma = trial.sigma(pair, seen, pipeline)
-            staircases.append(Staircase.from_maps(sigma, seen.error.astype(np.float32)))
-    curve = trial.config.guarantee.curve(staircases, 1.0)
+            loss_curves.append(LossCurve.from_maps(sigma, seen.error.astype(np.float32)))
+    curve = trial.config.guarantee.curve(loss_curves, 1.0)
     n, rows = len(tests), []
     found = [trial.seen(pair, both_ways=True) for pair in tests]
     sigmas = [trial.sigma(pair, seen, pipeline) for pair, seen in zip(tests, found, strict=True)]
@@ -239,7 +239,7 @@ def tried(trial: Trial, pairs: Sequence[Pair], tests: Sequence[Pair]) -> None:
         )
     blank = sum(not seen.right and not seen.error.any() for seen in found)
     print(
-        f"\n{trial.upscaler.name}: σ of {len(photographs)}, calibrated on {len(staircases)}, tried "
+        f"\n{trial.upscaler.name}: σ of {len(photographs)}, calibrated on {len(loss_curves)}, tried "
         f"on {n} pictures; in {blank} of these the reader reads no word of the truth\n",
         flush=True,
     )

@@ -19,7 +19,7 @@ from skimage.color import rgb2lab
 
 from benchmarks.table import print_table
 from benchmarks.timing import timed
-from trustscale_server.conformal import RiskCurve, Staircase
+from trustscale_server.conformal import LossCurve, RiskCurve
 from trustscale_server.sigma import estimators
 
 SIDE = 2048
@@ -70,24 +70,24 @@ def peak(function: Callable[[], object]) -> int:
     return top
 
 
-def staircases() -> None:
+def loss_curves() -> None:
     rows = []
     for name, (sigma, error) in fields().items():
         ours, theirs = [], []
         for _ in range(ROUNDS):
-            ours.append(timed(lambda s=sigma, e=error: Staircase.from_maps(s, e)).wall)
+            ours.append(timed(lambda s=sigma, e=error: LossCurve.from_maps(s, e)).wall)
             theirs.append(timed(lambda s=sigma, e=error: argsort_staircase(s, e)).wall)
-        staircase = Staircase.from_maps(sigma, error)
+        loss_curve = LossCurve.from_maps(sigma, error)
         levels, running = argsort_staircase(sigma, error)
-        same = np.array_equal(staircase.levels, levels) and np.array_equal(
-            staircase.errors, running
+        same = np.array_equal(loss_curve.levels, levels) and np.array_equal(
+            loss_curve.errors, running
         )
-        extra = peak(lambda s=sigma, e=error: Staircase.from_maps(s, e))
+        extra = peak(lambda s=sigma, e=error: LossCurve.from_maps(s, e))
         ratio = statistics.median(t / o for o, t in zip(ours, theirs, strict=True))
         rows.append(
             (
                 name,
-                len(staircase),
+                len(loss_curve),
                 f"{1e3 * statistics.median(theirs):.0f}",
                 f"{1e3 * statistics.median(ours):.1f}",
                 f"{ratio:.1f}",
@@ -132,11 +132,11 @@ def ours(stack: list[np.ndarray], curve: RiskCurve) -> tuple[np.ndarray, ...]:
 
 def trust_layer() -> None:
     stack = samples(8)
-    sigma, _, _ = ours(stack, RiskCurve.from_staircases([], 1.9576))
+    sigma, _, _ = ours(stack, RiskCurve.from_loss_curves([], 1.9576))
     # A curve of 60 images whose σ has the scale of the samples, as a calibration has.
-    curve = RiskCurve.from_staircases(
+    curve = RiskCurve.from_loss_curves(
         [
-            Staircase.from_maps(
+            LossCurve.from_maps(
                 sigma[:512, :512] * np.float32(random.uniform(0.3, 3)),
                 ndimage.gaussian_filter(random.random((512, 512), dtype=np.float32), 4) / 4,
             )
@@ -169,5 +169,5 @@ def trust_layer() -> None:
 
 
 if __name__ == "__main__":
-    staircases()
+    loss_curves()
     trust_layer()

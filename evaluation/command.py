@@ -26,7 +26,7 @@ from trustscale_evaluation.plan import (
 )
 from trustscale_evaluation.plots import check_installed
 from trustscale_evaluation.run import Options
-from trustscale_server.assembly import Parts
+from trustscale_server.assembly import Services
 from trustscale_server.calibration import file
 from trustscale_server.calibration.active import Calibrations
 from trustscale_server.calibration.config import CalibrationConfig
@@ -193,7 +193,7 @@ async def _run(asked: _Asked, plan: Plan, cache: Path | None, options: Options) 
 
 
 async def _variants(
-    asked: _Asked, session: Parts, upscalers: Sequence[Upscaler], plan: Plan, options: Options
+    asked: _Asked, session: Services, upscalers: Sequence[Upscaler], plan: Plan, options: Options
 ) -> Sequence[Variant]:
     """The settings to compare; the first is judged."""
     if asked.calibration is not None:

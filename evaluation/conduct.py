@@ -16,7 +16,7 @@ from trustscale_evaluation.plan import Plan, Variant
 from trustscale_evaluation.report import Findings, judge
 from trustscale_evaluation.run import Evaluation, Options, Progress
 from trustscale_evaluation.tables import Resamples, cell_rows, class_rows
-from trustscale_server.calibration.config import AskedPair
+from trustscale_server.calibration.config import PairSpec
 from trustscale_server.calibration.intake import files_of, take_in
 from trustscale_server.calibration.layout import Arranged, PairFiles
 from trustscale_server.calibration.pairs import check_left_out
@@ -67,7 +67,7 @@ async def _usable(
     variants: Sequence[Variant],
     options: Options,
     on_progress: Progress,
-) -> tuple[Plan, Mapping[str, AskedPair], Sequence[dict[str, str]]]:
+) -> tuple[Plan, Mapping[str, PairSpec], Sequence[dict[str, str]]]:
     """The plan without unusable images, and these by name; generates nothing.
 
     Also what a calibration request has with each of the others.
@@ -77,7 +77,7 @@ async def _usable(
     """
     files = [*plan.calibration, *plan.test]
     usable = {pair.name for pair in files}
-    asked: dict[str, AskedPair] = {}
+    asked: dict[str, PairSpec] = {}
     skipped: dict[str, dict[str, str]] = {}
     known = [
         pair.model_copy(update={"name": f"calibration/{pair.name}"})

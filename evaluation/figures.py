@@ -25,7 +25,7 @@ from trustscale_evaluation.plots import (
 from trustscale_evaluation.reduce import Cell
 from trustscale_evaluation.run import Evaluation
 from trustscale_evaluation.tables import Resamples, mean_intervals
-from trustscale_server.conformal import RiskCurve, Staircase
+from trustscale_server.conformal import LossCurve, RiskCurve
 from trustscale_server.conformal.lab import shallow
 from trustscale_server.conformal.risk import lab_psnr_lower_bound_db, leakage_bound
 from trustscale_server.images.drawings import overlay
@@ -37,7 +37,7 @@ WHOLE = (-0.02, 1.02)  # the range of a share
 SHARES = (0.0, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.7, 0.9)  # of the scenes that leak
 DRAWS = 8
 
-_PERFECT = Staircase(np.empty(0, np.float32), np.empty(0, np.float32))
+_PERFECT = LossCurve(np.empty(0, np.float32), np.empty(0, np.float32))
 
 
 def number_figures(result: Evaluation, draws: Resamples) -> list[Picture]:
@@ -143,7 +143,7 @@ def leak(cell: Cell, alpha: float, seed: int) -> tuple[list[int], NDArray[np.flo
     for row, draw in np.ndindex(realised.shape):
         leaked = {i for k in random.permutation(made.n)[: counts[row]] for i in made.members[k]}
         images = [_PERFECT if i in leaked else one for i, one in enumerate(made.counted)]
-        curve = RiskCurve.from_staircases(
+        curve = RiskCurve.from_loss_curves(
             images, made.bound, scenes=made.scenes, highest=made.highest
         )
         threshold = curve.threshold(alpha)

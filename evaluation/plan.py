@@ -23,7 +23,7 @@ from trustscale_server.calibration.layout import (
     IMAGE_SUFFIXES,
     MANIFEST,
     SCENE_COLUMNS,
-    Naming,
+    GroupingRule,
     PairFiles,
     column_of,
     read_table,
@@ -139,7 +139,7 @@ def find_items(folder: Path, column: str | None = None) -> list[PairFiles]:
     base = folder / "y" if (folder / "y").is_dir() else folder
     inner = [path for path in base.iterdir() if path.is_dir()] if base.is_dir() else []
     if any(map(_holds_images, inner)) and not _holds_images(base):
-        return find_in(folder, Naming(scene_by=FOLDER))
+        return find_in(folder, GroupingRule(scene_by=FOLDER))
     scenes = _manifest_scenes(folder / MANIFEST, column)
     return [pair._replace(scene=scenes.get(pair.name)) for pair in find_in(folder)]
 

@@ -15,15 +15,15 @@ from numpy.typing import NDArray
 
 from trustscale_evaluation.measure import Image
 from trustscale_evaluation.plan import Variant
-from trustscale_server.calibration.config import AskedPair, CalibrationRequest
+from trustscale_server.calibration.config import CalibrationRequest, PairSpec
 from trustscale_server.calibration.fit import Photograph, fit, fit_sample, seen_by
 from trustscale_server.calibration.manifest import MeasuredPair
 from trustscale_server.calibration.measure import pair_info, reduced
 from trustscale_server.calibration.record import Calibration
-from trustscale_server.conformal import Staircase
+from trustscale_server.conformal import LossCurve
 from trustscale_server.conformal.fidelity import FidelitySettings
 from trustscale_server.sampling.pipeline import Pipeline, guard
-from trustscale_server.serving.promise import Subject
+from trustscale_server.serving.promise import ApplicableCalibration
 from trustscale_server.upscalers.base import Upscaler
 
 Quantities = dict[str, NDArray[np.float64]]
@@ -53,9 +53,9 @@ class Part:
 class Answered(NamedTuple):
     """A test image: the subject of its answer, its losses, and what its masks hold."""
 
-    subject: Subject
+    subject: ApplicableCalibration
     is_warned: bool
-    losses: Staircase
+    losses: LossCurve
     quantities: Quantities
 
 
@@ -85,7 +85,7 @@ class Cell(Part):
         cls,
         variant: Variant,
         upscaler: Upscaler,
-        pairs: Sequence[AskedPair],
+        pairs: Sequence[PairSpec],
         alphas: Sequence[float],
     ) -> Cell:
         """The cell of a variant, whose calibration is made of these pairs.
@@ -198,21 +198,23 @@ class Cell(Part):
         """A test image under the part of the calibration that would answer it."""
         pipeline, measurement = self.pipeline, image.measured(self.pipeline)
         facts = image.pair.facts
-        subject = Subject.of(self.calibration, None, facts, size=measurement.sigma.shape)
+        subject = ApplicableCalibration.of(
+            self.calibration, None, facts, size=measurement.sigma.shape
+        )
         part = subject.part
         typicality = part.typicality(measurement.mean_log_sigma, facts)
         thresholds = self.thresholds(part)
         settings = pipeline.fidelity
-        stairs = Staircase.from_maps(measurement.sigma, image.error(pipeline, settings))
+        stairs = LossCurve.from_maps(measurement.sigma, image.error(pipeline, settings))
         losses = self.calibration.guarantee.loss(stairs)
         shown = stairs
         if settings != self.color_error:
             error = image.error(pipeline, self.color_error)
-            shown = Staircase.from_maps(measurement.sigma, error)
+            shown = LossCurve.from_maps(measurement.sigma, error)
         quantities = image.quantities(pipeline, thresholds)
         for name, one in (("loss", losses), ("error", shown)):
             quantities[name] = one.losses(thresholds, "left").astype(np.float64)
-        warned = not subject.is_covered or typicality <= part.unusual
+        warned = not subject.is_covered or typicality <= part.out_of_distribution
         return Answered(subject, warned, losses, quantities)
 
     def gather(self, images: Sequence[Answered]) -> None:

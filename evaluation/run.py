@@ -15,7 +15,7 @@ from trustscale_evaluation.measure import Image, SampleCache, image_of
 from trustscale_evaluation.plan import Plan, Variant, scene_of
 from trustscale_evaluation.plots import Record
 from trustscale_evaluation.reduce import Cell, Part
-from trustscale_server.calibration.config import AskedPair
+from trustscale_server.calibration.config import PairSpec
 from trustscale_server.calibration.layout import PairFiles
 from trustscale_server.calibration.pairs import Pair, load_pair, variant_name, variants_of
 from trustscale_server.errors import BadRequest
@@ -77,7 +77,7 @@ class Evaluation:
         self,
         upscaler: Upscaler,
         plan: Plan,
-        asked: Mapping[str, AskedPair],
+        asked: Mapping[str, PairSpec],
         variants: Sequence[Variant],
         cache: SampleCache,
         options: Options,
@@ -260,7 +260,7 @@ class Evaluation:
 
 def _made_by(
     upscaler: Upscaler,
-    asked: Mapping[str, AskedPair],
+    asked: Mapping[str, PairSpec],
     first: Variant,
     chosen: Degradation | Mixture | None,
 ) -> Degradation | Mixture | None:

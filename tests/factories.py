@@ -11,7 +11,7 @@ from trustscale_server.calibration.manifest import MeasuredPair
 from trustscale_server.calibration.measure import reduce_pair
 from trustscale_server.calibration.pairs import load_pair
 from trustscale_server.calibration.record import Calibration
-from trustscale_server.conformal import Staircase
+from trustscale_server.conformal import LossCurve
 from trustscale_server.images.encode import png_rgb
 from trustscale_server.sampling.pipeline import Pipeline, measure
 from trustscale_server.upscalers.base import Source
@@ -85,7 +85,7 @@ def in_groups(calibration, groups):
 def changed(calibration, **fields):
     """The same calibration with other fields in its document, and so with another id."""
     document = {**calibration.document, **fields}
-    return Calibration(document, calibration.staircases, calibration.sigma_quantiles)
+    return Calibration(document, calibration.loss_curves, calibration.sigma_quantiles)
 
 
 def made_of(template, updates, steps=(), **pipeline):
@@ -94,7 +94,7 @@ def made_of(template, updates, steps=(), **pipeline):
     `steps`: the loss of each pair from σ = 0.5 on; without them no pair has any.
     """
     info, quantiles = template.manifest.pairs[0], np.linspace(0, 1, 101).astype(np.float32)
-    stairs = [Staircase([0.5], [step]) for step in steps] or [Staircase([], [])] * len(updates)
+    stairs = [LossCurve([0.5], [step]) for step in steps] or [LossCurve([], [])] * len(updates)
     infos = [info.model_copy(update={"name": str(k), **one}) for k, one in enumerate(updates)]
     pairs = [MeasuredPair(*pair, quantiles) for pair in zip(infos, stairs, strict=True)]
     live = Pipeline(fingerprint="fake:1", scale=2, samples=4, **pipeline)

@@ -83,7 +83,7 @@ def test_a_metric_is_a_row(start, monkeypatch):
         "title": "Brightness",
         "words": "error of brightness",
         "bound": 1.0,
-        "counted_up_to": 1.0,
+        "loss_clipped_at": 1.0,
         "unit": "lab",
         "needs_label": False,
         "blurs": False,
@@ -91,7 +91,7 @@ def test_a_metric_is_a_row(start, monkeypatch):
     made = admin.create(truth_files(12), fidelity={"metric": "brightness"}, activate=True)
     assert (made["bound"], made["pipeline"]["fidelity"]["metric"]) == (1.0, "brightness")
     promise = post(admin.client, alpha=0.3).json()["guarantee"]
-    assert "difference of a pixel's brightness, blurred by 4 px" in promise["statement"]
+    assert "difference of a pixel's brightness, blurred by 4 px" in promise["theorem"]
     assert (promise["error"], promise["bound"]) == ("error of brightness", 1.0)
     assert admin.get(f"/{made['id']}/backtest", splits=5)["rows"]
 

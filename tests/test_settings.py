@@ -55,11 +55,11 @@ class TestSources:
 
     def test_workers_in_the_environment(self, toml, monkeypatch):
         toml('[[upscalers]]\nname = "x"\nkind = "embedded"')
-        monkeypatch.setenv("TRUSTSCALE_WORKERS", "http://a:1, b=http://b:1/,b=http://b:2")
+        monkeypatch.setenv("TRUSTSCALE_WORKER_URLS", "http://a:1, b=http://b:1/,b=http://b:2")
         first, unnamed, named = load_settings().upscalers
         assert (first.name, unnamed.name, unnamed.urls) == ("x", "worker", ("http://a:1",))
         assert (named.kind, named.urls) == ("worker", ("http://b:1", "http://b:2"))
-        monkeypatch.setenv("TRUSTSCALE_WORKERS", "")
+        monkeypatch.setenv("TRUSTSCALE_WORKER_URLS", "")
         assert [entry.name for entry in load_settings().upscalers] == ["x"]
 
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trustscale_server.errors import ImageTooLarge, Overloaded
-from trustscale_server.system import Room, Slots, current_client
+from trustscale_server.system import AdmissionController, Room, current_client
 
 
 async def settled():
@@ -47,7 +47,7 @@ class Work:
 
 @pytest.fixture
 async def work():
-    work = Work(Slots(2, 2))
+    work = Work(AdmissionController(2, 2))
     yield work
     await work.end()
     assert (work.slots.in_flight, work.slots.waiting) == (0, 0)
@@ -92,7 +92,7 @@ async def test_cancelled(work, name, running, following):
 
 
 async def test_no_waiting_places():
-    slots, estimates = Slots(1, 0), []
+    slots, estimates = AdmissionController(1, 0), []
     for _ in range(30):
         with suppress(ZeroDivisionError):
             async with slots.slot():
@@ -107,7 +107,7 @@ async def test_no_waiting_places():
 class TestJobs:
     @pytest.fixture
     async def work(self):
-        work = Work(Slots(3, 2, budget=10, spare=1))
+        work = Work(AdmissionController(3, 2, budget=10, spare=1))
         yield work
         await work.end()
 
@@ -143,7 +143,7 @@ class TestJobs:
 class TestMemory:
     @pytest.fixture
     async def work(self):
-        work = Work(Slots(4, 2, budget=10))
+        work = Work(AdmissionController(4, 2, budget=10))
         yield work
         await work.end()
         assert (work.slots.in_flight, work.slots.bytes_in_flight) == (0, 0)
@@ -176,7 +176,7 @@ class TestMemory:
 
 async def test_expected_times_follow_what_runs():
     """What has run for long already is expected to go on so, before anything has ended."""
-    slots, loop = Slots(1, 0, seconds=1), asyncio.get_running_loop()
+    slots, loop = AdmissionController(1, 0, seconds=1), asyncio.get_running_loop()
     now = loop.time()
     async with slots.slot():
         loop.time = lambda: now + 90
@@ -193,7 +193,7 @@ class TestClients:
 
     @pytest.fixture
     async def work(self):
-        work = Work(Slots(4, 4, budget=100))
+        work = Work(AdmissionController(4, 4, budget=100))
         yield work
         await work.end()
         assert (work.slots.in_flight, work.slots.bytes_in_flight) == (0, 0)
@@ -298,7 +298,7 @@ class TestRoom:
 @given(st.lists(st.tuples(st.integers(0, 12), st.booleans(), st.integers(0, 3)), max_size=25))
 async def test_never_more_than_the_limits(steps):
     """Whatever comes, gives up and ends: slots and bytes stay bounded and return to nothing."""
-    slots, begun, ended = Slots(3, 100, budget=10), [], asyncio.Event()
+    slots, begun, ended = AdmissionController(3, 100, budget=10), [], asyncio.Event()
     tasks = {}
 
     async def hold(number, cost):

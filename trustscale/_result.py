@@ -39,16 +39,16 @@ class Guarantee(TypedDict, total=False):
     unit: str | None
     alpha: float
     bound: float
-    counted_up_to: float | None
+    loss_clipped_at: float | None
     n: int
     pairs: int
     calibrated_on: str
-    sentence: str
-    statement: str
+    plain: str
+    theorem: str
     lab_psnr_lower_bound_db: float | None
     applicability: str
     share_of_windows: float | None
-    voids: list[str]
+    void_if: list[str]
 
 
 class Result:

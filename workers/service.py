@@ -19,7 +19,13 @@ from starlette.routing import Route
 
 from trustscale_server import __version__
 from trustscale_server.conformal.lab import XYZ_FIELD, XYZ_WIDTH, Pixels, lab_tables
-from trustscale_server.sigma.moments import MOMENTS_VERSION, UNIT, Moments, Spread, mean_image
+from trustscale_server.sigma.moments import (
+    MOMENTS_VERSION,
+    UNIT,
+    Moments,
+    SampleMoments,
+    mean_image,
+)
 from trustscale_server.system import usable_cores
 from trustscale_server.telemetry.signals import span
 from trustscale_server.upscalers.base import RGB
@@ -263,7 +269,7 @@ async def _until_disconnected(request: Request) -> None:
         pass
 
 
-def fold(samples: Pixels, device: str, *, mean: bool = False) -> Spread:
+def fold(samples: Pixels, device: str, *, mean: bool = False) -> SampleMoments:
     """Accumulate samples uint8[M, H, W, 3], M >= 2, to Ŷ and their variance.
 
     The gateway's code does it on a CPU; on a GPU the same tables and rounded operations give the
@@ -274,7 +280,7 @@ def fold(samples: Pixels, device: str, *, mean: bool = False) -> Spread:
     prediction = samples[0]
     if mean:
         prediction = mean_image(samples.sum(0, dtype=np.uint32), len(samples))
-    return Spread(len(samples), prediction, variance)
+    return SampleMoments(len(samples), prediction, variance)
 
 
 def _variance(samples: Pixels) -> NDArray[np.float32]:

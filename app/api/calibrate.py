@@ -26,7 +26,7 @@ from trustscale_server.calibration.archive import ArchiveLimits, archive_files
 from trustscale_server.calibration.config import CalibrationConfig
 from trustscale_server.calibration.guarantee import AnyGuarantee
 from trustscale_server.calibration.insight import Item
-from trustscale_server.calibration.layout import NamedFile, Naming, Role, arrange, placed
+from trustscale_server.calibration.layout import GroupingRule, NamedFile, Role, arrange, placed
 from trustscale_server.config_errors import field_names, reason, together
 from trustscale_server.conformal.fidelity import METRICS, FidelitySettings, Unit
 from trustscale_server.errors import BadRequest, ImageTooLarge
@@ -94,7 +94,7 @@ class PairsForm:
     def pairs(self) -> dict[str, Any]:
         """The arguments of `CalibrationAdmin.create` that the form brings."""
         return {
-            "naming": Naming(self.group_by or None, self.scene_by or None),
+            "naming": GroupingRule(self.group_by or None, self.scene_by or None),
             "table": None if self.manifest is None else _content(self.manifest),
         }
 
@@ -291,9 +291,9 @@ class MetricOption(BaseModel):
 
     metric: str
     title: str
-    words: str = Field(description="What it bounds, briefly.")
+    summary: str = Field(description="What it bounds, briefly.")
     bound: float = Field(description="The largest value that it can take.")
-    counted_up_to: float = Field(description="B, unless another one is asked for.")
+    loss_clipped_at: float = Field(description="B, unless another one is asked for.")
     unit: Unit
     needs_label: bool = Field(description="Whether people mark errors.")
     blurs: bool = Field(description="Whether `blur` changes it.")
@@ -385,7 +385,7 @@ def _metric(name: str) -> MetricOption | None:
     row = settings.row
     given = {
         **asdict(row),
-        "counted_up_to": row.counted_up_to or row.bound,
+        "loss_clipped_at": row.loss_clipped_at or row.bound,
         "needs_label": row.needs_label,
     }
     return MetricOption(metric=name, **given)

@@ -156,7 +156,7 @@ async def open_limits(
         yield ClientLimits(FixedWindowRateLimiter(storage), items)
 
 
-class Gone(Exception):
+class ClientDisconnected(Exception):
     """The client hung up, and its work was cancelled."""
 
 
@@ -183,7 +183,7 @@ async def while_connected(
             return task.result()
         task.cancel()
         await asyncio.wait({task})
-        raise Gone
+        raise ClientDisconnected
     finally:
         gone.cancel()
         task.cancel()

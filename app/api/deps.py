@@ -28,7 +28,7 @@ from starlette.types import Message
 from trustscale_server.api.clients import ClientLimits, IdempotencyKeys, client_name
 from trustscale_server.api.middleware import note
 from trustscale_server.api.problems import problem_responses
-from trustscale_server.assembly import Parts
+from trustscale_server.assembly import Services
 from trustscale_server.config_errors import did_you_mean, together
 from trustscale_server.config_sources import named_key
 from trustscale_server.errors import (
@@ -181,7 +181,7 @@ class Probes:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class State(Parts):
+class State(Services):
     """Everything `create_app` has wired together."""
 
     worker: asyncio.Task[None] | None  # runs jobs in this process
@@ -198,7 +198,7 @@ class State(Parts):
 
     @classmethod
     async def of(
-        cls, parts: Parts, stack: AsyncExitStack, metrics: Metrics, timings: Timings, **more: Any
+        cls, parts: Services, stack: AsyncExitStack, metrics: Metrics, timings: Timings, **more: Any
     ) -> Self:
         """Parts with what requests need besides, which the stack closes."""
         held = {field.name: getattr(parts, field.name) for field in fields(parts)}

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from trustscale_server.api.jobs import JobOut
-from trustscale_server.assembly import Parts
+from trustscale_server.assembly import Services
 from trustscale_server.calibration import pictures
 from trustscale_server.calibration.active import Changes, covered_classes
 from trustscale_server.calibration.guarantee import GuaranteeKind
@@ -176,7 +176,7 @@ class CurvePoint(BaseModel):
     risk: float
 
 
-async def answering(parts: Parts, upscaler: str) -> list[Answering]:
+async def answering(parts: Services, upscaler: str) -> list[Answering]:
     """The active calibrations of an upscaler, in order."""
     try:
         active = await parts.calibrations.order(upscaler)
@@ -190,7 +190,7 @@ async def answering(parts: Parts, upscaler: str) -> list[Answering]:
 
 
 async def activation_of(
-    parts: Parts, done: base.Activation, changes: Changes, before: Sequence[str]
+    parts: Services, done: base.Activation, changes: Changes, before: Sequence[str]
 ) -> Activation:
     """The document of an activation; `before` are the ids that were active."""
     now = await answering(parts, done.upscaler)
@@ -209,7 +209,7 @@ async def activation_of(
 
 
 async def detail(
-    parts: Parts, calibration: Calibration, group: str | None = None
+    parts: Services, calibration: Calibration, group: str | None = None
 ) -> CalibrationDetail:
     """The document of a calibration, or of a group of it."""
     active = await parts.calibrations.active_ids(calibration.manifest.upscaler)
@@ -244,7 +244,7 @@ async def detail(
     return await asyncio.to_thread(made)
 
 
-def _differences(parts: Parts, calibration: Calibration) -> list[dict[str, Any]] | None:
+def _differences(parts: Services, calibration: Calibration) -> list[dict[str, Any]] | None:
     upscaler = parts.upscalers.get(calibration.manifest.upscaler)
     if upscaler is None:
         return None

@@ -20,13 +20,13 @@ from pydantic import BaseModel
 
 from trustscale_server.api.deps import State, StateDep
 from trustscale_server.api.documents import Difference
-from trustscale_server.assembly import Parts
+from trustscale_server.assembly import Services
 from trustscale_server.calibration.record import Calibration
 from trustscale_server.errors import BadCalibration, NotFound, TrustscaleError, UpscalerUnavailable
 from trustscale_server.monitoring.state import MonitorState
 from trustscale_server.sampling.pipeline import differences
 from trustscale_server.stores.base import JobKind, JobStatus, StoreUnavailable
-from trustscale_server.system import Slots
+from trustscale_server.system import AdmissionController
 from trustscale_server.telemetry.signals import Metrics
 from trustscale_server.upscalers.base import Upscaler
 from trustscale_server.upscalers.resilience import HealthFacts
@@ -146,7 +146,7 @@ async def _upscaler(state: State, upscaler: Upscaler) -> ServicePart:
     return ServicePart(**{"ready": True, "calibration": active, **canary})
 
 
-async def observe(metrics: Metrics, parts: Parts) -> None:
+async def observe(metrics: Metrics, parts: Services) -> None:
     """Set the gauges of slots, jobs, calibrations and upstreams."""
     _observe_slots(metrics, parts.service.slots)
     try:
@@ -175,7 +175,7 @@ async def observe(metrics: Metrics, parts: Parts) -> None:
     observe_jobs(metrics, jobs)
 
 
-def _observe_slots(metrics: Metrics, slots: Slots) -> None:
+def _observe_slots(metrics: Metrics, slots: AdmissionController) -> None:
     metrics.set("slots", slots.in_flight, "in_flight")
     metrics.set("slots", slots.waiting, "waiting")
     metrics.set("slots_limit", slots.running, "in_flight")
@@ -199,7 +199,7 @@ def observe_jobs(metrics: Metrics, unfinished: list[JobStatus]) -> None:
 
 
 async def _observe_calibration(
-    metrics: Metrics, parts: Parts, upscaler: Upscaler
+    metrics: Metrics, parts: Services, upscaler: Upscaler
 ) -> Calibration | None:
     """Set the gauges of the active calibration, and return it; None: none can be read."""
     name = upscaler.name
@@ -213,7 +213,7 @@ async def _observe_calibration(
         return None
     manifest = calibration.manifest
     metrics.set("calibration_created_timestamp_seconds", manifest.created_at.timestamp(), name)
-    metrics.set("calibration_pairs", calibration.n, name)
+    metrics.set("calibration_scenes", calibration.n, name)
     metrics.set("calibration_min_alpha", calibration.min_alpha, name)
     metrics.set("calibration_default_alpha", manifest.default_alpha, name)
     with suppress(UpscalerUnavailable):  # never reached yet

@@ -57,7 +57,7 @@ class JobOut(BaseModel):
     )
     width: int | None = Field(None, description="Upscaling only: of the picture that is made.")
     height: int | None = None
-    away_since: datetime | None = Field(
+    dependency_down_since: datetime | None = Field(
         None,
         description="Since when something that it needs cannot be reached; it is retried. Null: "
         "nothing is away.",

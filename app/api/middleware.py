@@ -117,7 +117,7 @@ class RequestContext:
         self.metrics.entered(-1)
         self.metrics.request(method, route, status, seconds)
         if SCOPE_KEY in scope:
-            self.metrics.count("problems", scope[SCOPE_KEY])
+            self.metrics.count("error_responses", scope[SCOPE_KEY])
         log.info(
             "request",
             method=method,

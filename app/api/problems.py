@@ -17,7 +17,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from trustscale_server import errors
-from trustscale_server.api.clients import Gone, answer_nobody
+from trustscale_server.api.clients import ClientDisconnected, answer_nobody
 from trustscale_server.config_errors import reason, together
 from trustscale_server.problems import MEDIA_TYPE, PROBLEMS, body_too_large, problem, problem_of
 
@@ -67,7 +67,7 @@ def add_problem_handlers(app: FastAPI) -> None:
     app.add_exception_handler(errors.TrustscaleError, _expected)
     app.add_exception_handler(RequestValidationError, _validation)
     app.add_exception_handler(HTTPException, _http)
-    for left in (Gone, ClientDisconnect):
+    for left in (ClientDisconnected, ClientDisconnect):
         app.add_exception_handler(left, answer_nobody)
     app.add_exception_handler(OSError, _system)
     app.add_exception_handler(Exception, _unexpected)
@@ -86,7 +86,7 @@ def _counted(
 
 def _expected(request: Request, error: Exception) -> Response:
     headers = {}
-    if isinstance(error, errors.Passing) and not isinstance(error, errors.TimedOut):
+    if isinstance(error, errors.TransientError) and not isinstance(error, errors.TimedOut):
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
     if isinstance(error, errors.Unauthorized):
         headers["WWW-Authenticate"] = 'Bearer realm="trustscale"'

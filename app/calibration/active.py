@@ -22,7 +22,7 @@ from trustscale_server.calibration import file
 from trustscale_server.calibration.record import Calibration
 from trustscale_server.errors import BadCalibration, Conflict, NoCalibration, NotFound
 from trustscale_server.images.degrade import Mixture
-from trustscale_server.images.facts import RULES, Facts
+from trustscale_server.images.facts import RULES, InputFeatures
 from trustscale_server.sampling.pipeline import TRUST_LAYER_VERSION, differences
 from trustscale_server.stores.base import MOST_ACTIVE, Activation, CalibrationStore
 from trustscale_server.upscalers.base import Upscaler
@@ -37,7 +37,7 @@ Key: TypeAlias = tuple[int, str | None, frozenset[tuple[int, int]]]
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class CalibrationPriority:
     """The active calibrations of an upscaler, in order.
 
     The first that covers an upload's class and the size of its output answers; else the first of
@@ -59,7 +59,7 @@ class Order:
         """The stretches of data, None for pictures, in order, each once."""
         return list(dict.fromkeys(one.pipeline.stretch for one in self.calibrations))
 
-    def choose(self, facts: Facts, height: int, width: int) -> Calibration:
+    def choose(self, facts: InputFeatures, height: int, width: int) -> Calibration:
         """The one that answers an upload whose output has this size."""
         for place, calibration in enumerate(self.calibrations):
             name = calibration.class_of(facts)
@@ -215,7 +215,7 @@ class Calibrations:
     def __init__(self, store: CalibrationStore) -> None:
         self.store = store
         self._parsed: OrderedDict[str, Calibration] = OrderedDict()
-        self._orders: dict[str, tuple[Sequence[str], Order]] = {}
+        self._orders: dict[str, tuple[Sequence[str], CalibrationPriority]] = {}
 
     async def get(self, calibration: str) -> Calibration:
         """The calibration of an id.
@@ -249,7 +249,7 @@ class Calibrations:
         """Id of the first of them, or None."""
         return next(iter(await self.active_ids(upscaler)), None)
 
-    async def order(self, upscaler: str) -> Order:
+    async def order(self, upscaler: str) -> CalibrationPriority:
         """The active calibrations of an upscaler; those after the first only if they can be read.
 
         Raises:
@@ -279,7 +279,7 @@ class Calibrations:
                         ) from error
                     # It must not stop the others.
                     log.warning("calibration_unread", calibration=one, detail=error.detail)
-            order = Order(found)
+            order = CalibrationPriority(found)
             self._orders[upscaler] = ids, order
         return order
 
@@ -339,7 +339,9 @@ class Calibrations:
                 other = await self.get(one)
                 if other.pipeline.fingerprint == calibration.pipeline.fingerprint:
                     live.append(other)
-        order = Order([calibration, *(one for one in live if one.id != calibration.id)])
+        order = CalibrationPriority(
+            [calibration, *(one for one in live if one.id != calibration.id)]
+        )
         answers = await asyncio.to_thread(order.answers)
         asked = {
             one.id for one, classes in zip(order.calibrations, answers, strict=True) if classes

@@ -25,7 +25,7 @@ from trustscale_server.calibration.config import CalibrationConfig, CalibrationR
 from trustscale_server.calibration.guarantee import GuaranteeSettings
 from trustscale_server.calibration.intake import Files, Keep, alike_in_words, find, take_in
 from trustscale_server.calibration.labels import Labelling
-from trustscale_server.calibration.layout import Naming, PairFiles
+from trustscale_server.calibration.layout import GroupingRule, PairFiles
 from trustscale_server.calibration.manifest import REMOVED
 from trustscale_server.calibration.measure import check_measurable, reduce_pair
 from trustscale_server.calibration.pairs import check_left_out, load_pair
@@ -182,7 +182,7 @@ class CalibrationAdmin:
         files: Files,
         *,
         created_by: str,
-        naming: Naming | None = None,
+        naming: GroupingRule | None = None,
         table: bytes | None = None,
         webhook: str | None = None,
         parent: Calibration | None = None,
@@ -283,7 +283,7 @@ class CalibrationAdmin:
         files: Files,
         *,
         created_by: str,
-        naming: Naming | None = None,
+        naming: GroupingRule | None = None,
         table: bytes | None = None,
         parent: Calibration | None = None,
         keep: Keep | None = None,
@@ -293,7 +293,7 @@ class CalibrationAdmin:
 
         `keep` and `intake` are of `take_in`. Raises as `create`.
         """
-        found = await asyncio.to_thread(lambda: find(files(), naming or Naming(), table))
+        found = await asyncio.to_thread(lambda: find(files(), naming or GroupingRule(), table))
         known = parent.manifest.pairs if parent else ()
         upscaler = await self._identified(config.upscaler)
         if parent is not None:
@@ -353,7 +353,7 @@ class CalibrationAdmin:
 
         def derived() -> Calibration:
             pairs = [
-                replace(pair, staircase=pair.staircase.counted(bound))
+                replace(pair, loss_curve=pair.loss_curve.counted(bound))
                 for pair in parent.measured_pairs()
             ]
             pipeline = parent.pipeline.model_copy(update={"fidelity": fidelity})

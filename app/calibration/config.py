@@ -43,7 +43,7 @@ from trustscale_server.upscalers.base import Upscaler, settings_of, witness_of
 class CalibrationConfig(BaseModel):
     """Settings of one calibration, as the admin API and the CLI take them.
 
-    The bound of the fidelity error is by default the metric's `counted_up_to`.
+    The bound of the fidelity error is by default the metric's `loss_clipped_at`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -116,7 +116,7 @@ class CalibrationConfig(BaseModel):
         if not isinstance(fidelity, dict) or fidelity.get("bound") is not None:
             return data
         row = METRICS.get(str(fidelity.get("metric", FidelitySettings().metric)))
-        return {**data, "fidelity": {**fidelity, "bound": row and row.counted_up_to}}
+        return {**data, "fidelity": {**fidelity, "bound": row and row.loss_clipped_at}}
 
     @model_validator(mode="before")
     @classmethod
@@ -291,7 +291,7 @@ def shares(scenes: Mapping[str, str], share: float, seed: int) -> Shares:
     return Shares(names, count, note)
 
 
-class AskedPair(BaseModel):
+class PairSpec(BaseModel):
     """A pair as it was asked for.
 
     source: the name of its upload, which may make several pairs.
@@ -323,7 +323,7 @@ class AskedPair(BaseModel):
         """Whether a label was given."""
         return self.label_sha256 is not None
 
-    def variants(self, made_by: Degradation | Mixture | None) -> list[AskedPair]:
+    def variants(self, made_by: Degradation | Mixture | None) -> list[PairSpec]:
         """The pairs that one upload makes: one per way in which X is made from Y."""
         return [
             self.model_copy(update={"name": variant_name(self.source, variant), "variant": variant})
@@ -342,7 +342,7 @@ class CalibrationRequest(BaseModel):
     config: CalibrationConfig
     pipeline: Pipeline
     upscaler: str
-    pairs: list[AskedPair]
+    pairs: list[PairSpec]
     skipped: list[dict[str, str]]
     created_by: str
     parent: str | None = None
@@ -379,7 +379,7 @@ class CalibrationRequest(BaseModel):
         config: CalibrationConfig,
         pipeline: Pipeline,
         upscaler: Upscaler,
-        uploads: Sequence[AskedPair],
+        uploads: Sequence[PairSpec],
         **facts: Any,
     ) -> CalibrationRequest:
         """What is asked of an upscaler; where no X was given it is made from Y as the config says.
@@ -414,7 +414,7 @@ class CalibrationRequest(BaseModel):
             request=self.model_dump(mode="json"),
         )
 
-    def pair(self, name: str) -> AskedPair:
+    def pair(self, name: str) -> PairSpec:
         """The pair of a name."""
         return self._by_name[name]
 
@@ -424,7 +424,7 @@ class CalibrationRequest(BaseModel):
         return [pair.name for pair in self.pairs]
 
     @cached_property
-    def _by_name(self) -> dict[str, AskedPair]:
+    def _by_name(self) -> dict[str, PairSpec]:
         return {pair.name: pair for pair in self.pairs}
 
     @cached_property

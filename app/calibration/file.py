@@ -3,7 +3,7 @@
 A zip archive with three members, readable with standard tools:
 
 - `calibration.json`: format, version, id, the manifest, and the SHA-256 of the other members;
-- `staircases.npy`: float32 [2, N], the levels and errors of all pairs one after the other;
+- `loss_curves.npy`: float32 [2, N], the levels and errors of all pairs one after the other;
 - `pairs.npy`: float32 [n, 1 + 101], per pair the number of breakpoints and the quantiles of σ.
 
 Of an array float32 [a, b] a member holds uint8 [a, 4, b]: of each row the differences of its bit
@@ -30,7 +30,7 @@ from pydantic import ValidationError
 
 from trustscale_server.calibration.manifest import Manifest
 from trustscale_server.calibration.record import SIGMA_QUANTILES, Calibration
-from trustscale_server.conformal import Staircase
+from trustscale_server.conformal import LossCurve
 from trustscale_server.conformal.fidelity import largest_float32
 from trustscale_server.errors import BadCalibration, reason_of
 
@@ -51,11 +51,11 @@ _MAX_BYTES = 256 * 1024 * 1024
 
 def dump(calibration: Calibration) -> bytes:
     """The file of a calibration."""
-    lengths = np.array([len(s) for s in calibration.staircases], np.float32)
+    lengths = np.array([len(s) for s in calibration.loss_curves], np.float32)
     arrays = {
         _STAIRCASES: np.array(
             [
-                np.concatenate([getattr(s, part) for s in calibration.staircases] or [[]])
+                np.concatenate([getattr(s, part) for s in calibration.loss_curves] or [[]])
                 for part in ("levels", "errors")
             ],
             np.float32,
@@ -170,13 +170,13 @@ def _members(data: bytes) -> dict[str, bytes]:
         return {info.filename: archive.read(info) for info in archive.infolist()}
 
 
-def _split(steps: NDArray[np.float32], pairs: NDArray[np.float32], n: int) -> list[Staircase]:
+def _split(steps: NDArray[np.float32], pairs: NDArray[np.float32], n: int) -> list[LossCurve]:
     if steps.shape[:1] != (2,) or pairs.shape != (n, 1 + len(SIGMA_QUANTILES)):
         raise BadCalibration("The calibration file contradicts itself: array sizes do not match.")
     lengths = pairs[:, 0].astype(np.int64)
     if (lengths < 0).any() or lengths.sum() != steps.shape[1]:
         raise BadCalibration("The calibration file contradicts itself: staircases do not match.")
-    return Staircase.split(steps[0], steps[1], lengths)
+    return LossCurve.split(steps[0], steps[1], lengths)
 
 
 def _entry(name: str) -> zipfile.ZipInfo:

@@ -16,7 +16,7 @@ from typing import Annotated, Any, Final, Literal, NamedTuple, TypeAlias
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
 
-from trustscale_server.conformal import HighProbabilityCurve, RiskCurve, Staircase, StepCurve, risk
+from trustscale_server.conformal import HighProbabilityCurve, LossCurve, RiskCurve, StepCurve, risk
 from trustscale_server.conformal import high_probability as hp
 from trustscale_server.conformal.curve import LARGEST
 from trustscale_server.conformal.fidelity import FidelitySettings
@@ -44,7 +44,7 @@ COVERED: Final = 20
 Threshold: TypeAlias = float | Literal["-inf", "inf"]
 """t_α in JSON, where infinities are texts."""
 
-Scenes: TypeAlias = Sequence[Sequence[Staircase]]
+Scenes: TypeAlias = Sequence[Sequence[LossCurve]]
 """The staircases of the images of each scene."""
 
 Level: TypeAlias = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -53,7 +53,7 @@ _ROUNDING: Final = 1 + 1e-12
 """Above the errors of floating point."""
 
 
-class Usual(NamedTuple):
+class ErrorQuantile(NamedTuple):
     """An error that at most this share of pictures exceeds inside the mask."""
 
     error: float
@@ -80,9 +80,9 @@ class GuaranteeSettings(BaseModel, ABC):
 
     kind: str
 
-    def loss(self, staircase: Staircase) -> Staircase:
+    def loss(self, loss_curve: LossCurve) -> LossCurve:
         """The loss of an image whose largest error has this staircase."""
-        return staircase
+        return loss_curve
 
     def loss_of(self, error: float) -> float:
         """The loss of an image with this largest error."""
@@ -107,7 +107,7 @@ class GuaranteeSettings(BaseModel, ABC):
     @abstractmethod
     def curve(
         self,
-        staircases: Iterable[Staircase],
+        loss_curves: Iterable[LossCurve],
         bound: float,
         *,
         scenes: Iterable[Hashable] | None = None,
@@ -121,7 +121,7 @@ class GuaranteeSettings(BaseModel, ABC):
 
     def min_alpha(self, bound: float, n: int) -> float:
         """The smallest α that n scenes can hold: that of their curve if none has any loss."""
-        without = Staircase(np.empty(0, np.float32), np.empty(0, np.float32))
+        without = LossCurve(np.empty(0, np.float32), np.empty(0, np.float32))
         return self.curve([without] * n, bound).min_alpha
 
     def shortfall(self, alpha: float, bound: float, n: int) -> str | None:
@@ -137,7 +137,7 @@ class GuaranteeSettings(BaseModel, ABC):
         """What is left of α when a model was trained on some of the scenes; None: unknown."""
         return risk.leakage_bound(alpha, n, n_leaked, self.largest(bound))
 
-    def usual(self, curve: StepCurve, scenes: Scenes, alpha: float) -> Usual | None:
+    def usual(self, curve: StepCurve, scenes: Scenes, alpha: float) -> ErrorQuantile | None:
         """What few pictures exceed inside a mask of α of the scenes' curve; None: not known."""
         del curve, scenes, alpha
         return None
@@ -153,13 +153,13 @@ class Expectation(GuaranteeSettings):
 
     kind: Literal["expectation"] = "expectation"
 
-    def curve(self, staircases: Iterable[Staircase], bound: float, **about: Any) -> StepCurve:
-        return RiskCurve.from_staircases(staircases, bound, **about)
+    def curve(self, loss_curves: Iterable[LossCurve], bound: float, **about: Any) -> StepCurve:
+        return RiskCurve.from_loss_curves(loss_curves, bound, **about)
 
-    def usual(self, curve: StepCurve, scenes: Scenes, alpha: float) -> Usual | None:
+    def usual(self, curve: StepCurve, scenes: Scenes, alpha: float) -> ErrorQuantile | None:
         lenient = curve.threshold((alpha + curve.min_alpha) * _ROUNDING)  # t⁺
         found = exceeded_by([[crop.loss_below(lenient) for crop in crops] for crops in scenes])
-        return None if found is None else Usual(found, USUALLY)
+        return None if found is None else ErrorQuantile(found, USUALLY)
 
 
 class HighProbability(GuaranteeSettings):
@@ -168,8 +168,8 @@ class HighProbability(GuaranteeSettings):
     kind: Literal["high_probability"] = "high_probability"
     delta: float = Field(0.1, gt=0, lt=1)
 
-    def curve(self, staircases: Iterable[Staircase], bound: float, **about: Any) -> StepCurve:
-        return HighProbabilityCurve.from_staircases(staircases, bound, delta=self.delta, **about)
+    def curve(self, loss_curves: Iterable[LossCurve], bound: float, **about: Any) -> StepCurve:
+        return HighProbabilityCurve.from_loss_curves(loss_curves, bound, delta=self.delta, **about)
 
     def minimal_n(self, alpha: float, bound: float) -> int:
         return hp.minimal_n(alpha, bound, self.delta)
@@ -191,8 +191,8 @@ class Probability(GuaranteeSettings):
     level: float = Field(0.1, gt=0, lt=1, description="β: the share of pictures with larger ones.")
     delta: float | None = Field(None, gt=0, lt=1)
 
-    def loss(self, staircase: Staircase) -> Staircase:
-        return staircase.exceeding(self.tolerance)
+    def loss(self, loss_curve: LossCurve) -> LossCurve:
+        return loss_curve.exceeding(self.tolerance)
 
     def loss_of(self, error: float) -> float:
         return float(error > self.tolerance)
@@ -211,11 +211,11 @@ class Probability(GuaranteeSettings):
         del asked
         return self.level
 
-    def curve(self, staircases: Iterable[Staircase], bound: float, **about: Any) -> StepCurve:
-        losses = map(self.loss, staircases)
+    def curve(self, loss_curves: Iterable[LossCurve], bound: float, **about: Any) -> StepCurve:
+        losses = map(self.loss, loss_curves)
         if self.delta is None:
-            return RiskCurve.from_staircases(losses, self.largest(bound), **about)
-        return HighProbabilityCurve.from_staircases(
+            return RiskCurve.from_loss_curves(losses, self.largest(bound), **about)
+        return HighProbabilityCurve.from_loss_curves(
             losses, self.largest(bound), delta=self.delta, method="clopper_pearson", **about
         )
 
@@ -228,9 +228,9 @@ class Probability(GuaranteeSettings):
         known = super().leakage_bound(alpha, n, n_leaked, bound)
         return known if self.delta is None else None
 
-    def usual(self, curve: StepCurve, scenes: Scenes, alpha: float) -> Usual | None:
+    def usual(self, curve: StepCurve, scenes: Scenes, alpha: float) -> ErrorQuantile | None:
         del curve, scenes
-        return Usual(self.tolerance, alpha)
+        return ErrorQuantile(self.tolerance, alpha)
 
     def at_hand(self, alpha: float, n: int) -> float:
         """What holds of the n scenes at hand, one image each, with the confidence `AT_HAND`.
@@ -295,9 +295,9 @@ class PostHoc(GuaranteeSettings):
         """The risk levels that can be chosen."""
         return self.menu or menu_between(*(self.between or AFTER_LOOKING))
 
-    def curve(self, staircases: Iterable[Staircase], bound: float, **about: Any) -> StepCurve:
-        return PostHocCurve.from_staircases(
-            staircases, bound, menu=self.alphas, shape=self.known_shape(), **about
+    def curve(self, loss_curves: Iterable[LossCurve], bound: float, **about: Any) -> StepCurve:
+        return PostHocCurve.from_loss_curves(
+            loss_curves, bound, menu=self.alphas, shape=self.known_shape(), **about
         )
 
     def minimal_n(self, alpha: float, bound: float) -> int:
@@ -316,11 +316,11 @@ class PostHoc(GuaranteeSettings):
             return None
         return f"α = {alpha:g} lies below {self.alphas[0]:g}, the least that can be chosen"
 
-    def usual(self, curve: StepCurve, scenes: Scenes, alpha: float) -> Usual | None:
+    def usual(self, curve: StepCurve, scenes: Scenes, alpha: float) -> ErrorQuantile | None:
         del scenes
         if not isinstance(curve, PostHocCurve) or curve.ratio is None:
             return None
-        return Usual(curve.ratio * min(alpha, self.alphas[-1]), USUALLY)
+        return ErrorQuantile(curve.ratio * min(alpha, self.alphas[-1]), USUALLY)
 
 
 AnyGuarantee: TypeAlias = Annotated[
@@ -339,7 +339,7 @@ def guarantee_of(facts: Mapping[str, Any]) -> GuaranteeSettings:
     return _ANY.validate_python({name: value for name, value in facts.items() if value is not None})
 
 
-class Speaking(NamedTuple):
+class SizeApplicability(NamedTuple):
     """How a calibration speaks about an output, and the sizes of the pairs that do."""
 
     how: Applicability
@@ -361,7 +361,9 @@ class Sizes:
         """Those that fit into an output of this size."""
         return [(w, h) for w, h in self.all if h <= height and w <= width]
 
-    def speaking_about(self, height: int, width: int, sigma: IndecisionSettings) -> Speaking:
+    def speaking_about(
+        self, height: int, width: int, sigma: IndecisionSettings
+    ) -> SizeApplicability:
         """Which scenes speak about an output of this size, and how.
 
         - `exact`, `whole`: those at least as large in both directions calibrate alone, if they are
@@ -374,19 +376,19 @@ class Sizes:
         """
         sizes = self.all
         if not sizes or height < min(h for _, h in sizes) or width < min(w for w, _ in sizes):
-            return Speaking("unknown", frozenset(sizes))
+            return SizeApplicability("unknown", frozenset(sizes))
         as_large = frozenset((w, h) for w, h in sizes if height <= h and width <= w)
         count = sum(self.scenes[size] for size in as_large)
         if as_large and 2 * count >= sum(self.scenes.values()):
-            return Speaking("exact", as_large)
+            return SizeApplicability("exact", as_large)
         if count >= COVERED:
-            return Speaking("whole", as_large)
+            return SizeApplicability("whole", as_large)
         fitting = self.within(height, width)
         reach = _reach(sigma)
         is_local = reach is not None and all(reach <= min(size) for size in fitting)
         if fitting and is_local:
-            return Speaking("per_window", frozenset(fitting))
-        return Speaking("unknown", frozenset(sizes))
+            return SizeApplicability("per_window", frozenset(fitting))
+        return SizeApplicability("unknown", frozenset(sizes))
 
 
 def _reach(sigma: IndecisionSettings) -> int | None:

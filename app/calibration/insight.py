@@ -107,7 +107,7 @@ def expected(calibration: Calibration, splits: int) -> Backtest:
     if calibration.n < 2:
         raise BadRequest("A backtest needs at least two pairs of different scenes.")
     rows = backtest(
-        calibration.staircases,
+        calibration.loss_curves,
         calibration.sigma_quantiles,
         calibration.error_bound,
         COMMON_ALPHAS,

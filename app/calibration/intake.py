@@ -20,13 +20,13 @@ from typing import Final, NamedTuple, TypeAlias
 import numpy as np
 from PIL import Image
 
-from trustscale_server.calibration.config import AskedPair
+from trustscale_server.calibration.config import PairSpec
 from trustscale_server.calibration.fit import seen_by
 from trustscale_server.calibration.layout import (
     PREDICTIONS,
     Arranged,
+    GroupingRule,
     NamedFile,
-    Naming,
     PairFiles,
     Role,
     arrange,
@@ -78,7 +78,7 @@ class Intake:
     pixels: of an input X, on average.
     """
 
-    usable: list[AskedPair] = field(default_factory=list)
+    usable: list[PairSpec] = field(default_factory=list)
     skipped: list[dict[str, str]] = field(default_factory=list)
     alike: Sequence[Sequence[str]] = ()
     pixels: float = 0.0
@@ -103,13 +103,13 @@ def folder_files(folder: Path) -> Iterator[NamedFile]:
             yield NamedFile(path.relative_to(folder).as_posix(), path.read_bytes)
 
 
-def find(files: Iterable[NamedFile], naming: Naming, table: bytes | None = None) -> Arranged:
+def find(files: Iterable[NamedFile], naming: GroupingRule, table: bytes | None = None) -> Arranged:
     """Arrange files to pairs by their names.
 
     `table`, or else `manifest.csv` among the files, names groups and scenes.
 
     Raises:
-        BadRequest, BadPairs: as `Naming.named` and `claimed_predictions`.
+        BadRequest, BadPairs: as `GroupingRule.named` and `claimed_predictions`.
     """
     places, predictions = [], {}
     for file in files:
@@ -126,14 +126,14 @@ def find(files: Iterable[NamedFile], naming: Naming, table: bytes | None = None)
     return Arranged(claimed, items)
 
 
-def find_in(folder: Path, naming: Naming | None = None) -> list[PairFiles]:
+def find_in(folder: Path, naming: GroupingRule | None = None) -> list[PairFiles]:
     """The pairs of a folder, in the order of their names, with full paths.
 
     Raises:
         BadPairs: no pairs, or files that make none; each is named.
         BadRequest: as `find`.
     """
-    pairs, items = find(folder_files(folder), naming or Naming())
+    pairs, items = find(folder_files(folder), naming or GroupingRule())
     if items:
         raise bad_pairs(items, len(pairs) + len(items))
     if not pairs:
@@ -295,13 +295,13 @@ def _wrong_file(
     return wrong_size(sizes["y"], sizes.get("x"), sizes.get("labels"), pipeline)
 
 
-def _asked(pair: PairFiles, facts: dict[str, FileFacts | str]) -> AskedPair:
+def _asked(pair: PairFiles, facts: dict[str, FileFacts | str]) -> PairSpec:
     digests = {
         role: fact.sha256
         for role, path in pair.by_role.items()
         if isinstance(fact := facts[path], FileFacts)
     }
-    return AskedPair(
+    return PairSpec(
         name=pair.name,
         source=pair.name,
         y_sha256=digests["y"],

@@ -21,7 +21,7 @@ import structlog
 from trustscale_server.calibration import labels, pictures
 from trustscale_server.calibration.active import Calibrations
 from trustscale_server.calibration.canaries import CanaryStore, CanaryTaker, chosen
-from trustscale_server.calibration.config import AskedPair, CalibrationRequest
+from trustscale_server.calibration.config import CalibrationRequest, PairSpec
 from trustscale_server.calibration.fit import DRAWN, SEEN, drawn, fitted
 from trustscale_server.calibration.layout import PREDICTIONS
 from trustscale_server.calibration.manifest import MeasuredPair, PairInfo, Provenance
@@ -373,7 +373,7 @@ def _note(request: CalibrationRequest) -> str | None:
     return "\n".join(filter(None, (request.config.note, request.shares.note))) or None
 
 
-def _named(pair: MeasuredPair, asked: AskedPair) -> MeasuredPair:
+def _named(pair: MeasuredPair, asked: PairSpec) -> MeasuredPair:
     """The pair with its group and scene, which may have been renamed."""
     info = pair.info.model_copy(update={"group": asked.group, "scene": asked.scene})
     return replace(pair, info=info)

@@ -266,7 +266,7 @@ _NAME_COLUMNS: Final = ("name", "file")
 
 
 @dataclass(frozen=True, slots=True)
-class Naming:
+class GroupingRule:
     """What names the groups and the scenes of pairs; it is an error if it names none.
 
     group_by: "folder" or a column of the table. None: the folder, if any.

@@ -12,7 +12,7 @@ from trustscale_server.errors import BadInput, BadPairs
 from trustscale_server.images.compression import class_in_words
 from trustscale_server.images.decode import PAIR_LIMITS, decode
 from trustscale_server.images.degrade import PARTS, USUAL, Component, Mixture
-from trustscale_server.images.facts import UPLOAD, Facts, classify, look_at
+from trustscale_server.images.facts import UPLOAD, InputFeatures, classify, look_at
 from trustscale_server.images.sandbox import in_decoder
 
 _MOST_FILES: Final = 2000  # of a folder that are looked at
@@ -23,7 +23,7 @@ class Upload(NamedTuple):
     """One upload: its size (width, height) and facts."""
 
     size: tuple[int, int]
-    facts: Facts
+    facts: InputFeatures
 
     @property
     def input_class(self) -> str:
@@ -31,7 +31,7 @@ class Upload(NamedTuple):
         return classify(UPLOAD, self.facts)
 
 
-class Likeness(NamedTuple):
+class InputProfile(NamedTuple):
     """The uploads of a folder, and an item for each file that is no usable image."""
 
     uploads: Sequence[Upload]
@@ -84,7 +84,7 @@ class Likeness(NamedTuple):
         return lines
 
 
-def look_like(folder: Path) -> Likeness:
+def look_like(folder: Path) -> InputProfile:
     """Look at the images of a folder and its subfolders.
 
     Raises:
@@ -105,4 +105,4 @@ def look_like(folder: Path) -> Likeness:
         uploads.append(Upload((width, height), look_at(image.rgb, image.compression)))
     if not uploads:
         raise BadPairs(f"{folder} holds no PNG, JPEG or WebP image that can be read.", items=unread)
-    return Likeness(uploads, unread)
+    return InputProfile(uploads, unread)

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from trustscale_server import __version__
 from trustscale_server.calibration.guarantee import AnyGuarantee, Expectation
-from trustscale_server.conformal import Staircase
+from trustscale_server.conformal import LossCurve
 from trustscale_server.images.degrade import MadeBy
 from trustscale_server.sampling.pipeline import Pipeline
 
@@ -97,5 +97,5 @@ class MeasuredPair:
     """One pair after generation."""
 
     info: PairInfo
-    staircase: Staircase
+    loss_curve: LossCurve
     sigma_quantiles: NDArray[np.float32]

@@ -17,7 +17,7 @@ from trustscale_server.calibration.config import CalibrationRequest
 from trustscale_server.calibration.manifest import MeasuredPair, PairInfo
 from trustscale_server.calibration.pairs import Pair
 from trustscale_server.calibration.record import SIGMA_QUANTILES
-from trustscale_server.conformal import Staircase, fidelity
+from trustscale_server.conformal import LossCurve, fidelity
 from trustscale_server.conformal.backtest import sigma_quantiles
 from trustscale_server.conformal.fidelity import FidelitySettings
 from trustscale_server.errors import BadCalibration, BadRequest
@@ -97,7 +97,7 @@ def reduce_pair(pair: Pair, measurement: Measurement, pipeline: Pipeline) -> Mea
 def reduced(info: PairInfo, sigma: NDArray[np.float32], error: NDArray[np.float32]) -> MeasuredPair:
     """A pair from its σ and D, float32 [H, W]."""
     quantiles = sigma_quantiles(sigma, SIGMA_QUANTILES)
-    return MeasuredPair(info, Staircase.from_maps(sigma, error), quantiles)
+    return MeasuredPair(info, LossCurve.from_maps(sigma, error), quantiles)
 
 
 def pair_info(pair: Pair, measurement: Measurement, pipeline: Pipeline) -> PairInfo:
@@ -132,8 +132,8 @@ def pack(pair: MeasuredPair) -> bytes:
     """A measured pair as bytes: the checkpoint of a calibration job."""
     return packed(
         info=np.frombuffer(pair.info.model_dump_json().encode(), np.uint8),
-        levels=pair.staircase.levels,
-        errors=pair.staircase.errors,
+        levels=pair.loss_curve.levels,
+        errors=pair.loss_curve.errors,
         quantiles=pair.sigma_quantiles,
     )
 
@@ -144,7 +144,7 @@ def unpack(data: bytes) -> MeasuredPair:
         with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
             return MeasuredPair(
                 PairInfo(**json.loads(arrays["info"].tobytes())),
-                Staircase(arrays["levels"], arrays["errors"]),
+                LossCurve(arrays["levels"], arrays["errors"]),
                 arrays["quantiles"],
             )
     except Exception as error:  # any parser may fail on damaged input

@@ -24,7 +24,7 @@ from trustscale_server.images.degrade import (
     make_input,
     make_values,
 )
-from trustscale_server.images.facts import Facts, look_at
+from trustscale_server.images.facts import InputFeatures, look_at
 from trustscale_server.images.raster import Read, read_picture, read_values, stretched, windowed
 from trustscale_server.images.sandbox import in_decoder
 from trustscale_server.sampling.pipeline import Pipeline
@@ -62,7 +62,7 @@ class Pair:
     y_sha256: str
     pixels_sha256: str
     seed: int
-    facts: Facts
+    facts: InputFeatures
     variant: str | None = None
     truth: Truth | None = None
 

@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 from trustscale_server.calibration.guarantee import (
     COVERED,
     Applicability,
+    ErrorQuantile,
     Expectation,
     GuaranteeSettings,
     PostHoc,
     Sizes,
-    Usual,
 )
 from trustscale_server.calibration.manifest import (
     Manifest,
@@ -32,13 +32,13 @@ from trustscale_server.calibration.manifest import (
     Provenance,
     scene_of,
 )
-from trustscale_server.conformal import Staircase, StepCurve, fidelity
+from trustscale_server.conformal import LossCurve, StepCurve, fidelity
 from trustscale_server.conformal.backtest import mean_losses, trusted_shares
 from trustscale_server.conformal.curve import p_value, places_of
 from trustscale_server.errors import BadGroup, BadRequest
 from trustscale_server.images.compression import class_of
 from trustscale_server.images.degrade import Mixture
-from trustscale_server.images.facts import Facts, classify
+from trustscale_server.images.facts import InputFeatures, classify
 from trustscale_server.sampling.pipeline import Pipeline
 from trustscale_server.stores.base import CalibrationHead
 
@@ -89,7 +89,7 @@ class Calibration:
     """
 
     document: Mapping[str, Any]
-    staircases: Sequence[Staircase]
+    loss_curves: Sequence[LossCurve]
     sigma_quantiles: NDArray[np.float32]  # [n, 101]
     _parts: _Parts = field(init=False, default_factory=_Parts)
 
@@ -126,7 +126,7 @@ class Calibration:
         )
         return cls(
             manifest.model_dump(mode="json"),
-            [pair.staircase for pair in ordered],
+            [pair.loss_curve for pair in ordered],
             np.array([pair.sigma_quantiles for pair in ordered], np.float32).reshape(
                 len(ordered), len(SIGMA_QUANTILES)
             ),
@@ -141,10 +141,10 @@ class Calibration:
     def id(self) -> str:
         """`cal-` and 20 hexadecimal digits of the SHA-256 of manifest and arrays."""
         digest = hashlib.sha256(json.dumps(self.document, sort_keys=True).encode())
-        for staircase in self.staircases:
-            digest.update(len(staircase).to_bytes(8, "little"))
-            digest.update(staircase.levels.astype("<f4").tobytes())
-            digest.update(staircase.errors.astype("<f4").tobytes())
+        for loss_curve in self.loss_curves:
+            digest.update(len(loss_curve).to_bytes(8, "little"))
+            digest.update(loss_curve.levels.astype("<f4").tobytes())
+            digest.update(loss_curve.errors.astype("<f4").tobytes())
         digest.update(self.sigma_quantiles.astype("<f4").tobytes())
         return f"cal-{digest.hexdigest()[:20]}"
 
@@ -156,7 +156,7 @@ class Calibration:
     @property
     def pairs(self) -> int:
         """Number of pairs."""
-        return len(self.staircases)
+        return len(self.loss_curves)
 
     @cached_property
     def scenes(self) -> Sequence[tuple[str, str]]:
@@ -169,9 +169,9 @@ class Calibration:
         return places_of(self.scenes)
 
     @cached_property
-    def counted(self) -> Sequence[Staircase]:
+    def counted(self) -> Sequence[LossCurve]:
         """What its guarantee counts of each pair, as a function of the threshold."""
-        return [self.guarantee.loss(staircase) for staircase in self.staircases]
+        return [self.guarantee.loss(loss_curve) for loss_curve in self.loss_curves]
 
     def losses(self, threshold: float) -> list[float]:
         """The mean loss of each scene's pairs inside {σ < t}."""
@@ -219,7 +219,7 @@ class Calibration:
 
         order = [i for places in sorted(self.members, key=key_of_scene) for i in places]
         return self.guarantee.curve(
-            [self.staircases[i] for i in order],
+            [self.loss_curves[i] for i in order],
             self.error_bound,
             scenes=[self.scenes[i] for i in order],
             highest=self.highest,
@@ -244,9 +244,9 @@ class Calibration:
         """The number of scenes below which its guarantee trusts no pixel at α."""
         return self.guarantee.minimal_n(alpha, self.error_bound)
 
-    def usual(self, alpha: float) -> Usual | None:
+    def usual(self, alpha: float) -> ErrorQuantile | None:
         """What few pictures exceed inside the mask of α; None: its guarantee does not say."""
-        scenes = [[self.staircases[place] for place in places] for places in self.members]
+        scenes = [[self.loss_curves[place] for place in places] for places in self.members]
         return self.guarantee.usual(self.curve, scenes, alpha)
 
     @cached_property
@@ -267,12 +267,12 @@ class Calibration:
         least = min(COVERED, -(-self.n // 4))
         return {name: counts[name] for name in sorted(counts) if len(scenes[name]) >= least}
 
-    def class_of(self, facts: Facts) -> str | None:
+    def class_of(self, facts: InputFeatures) -> str | None:
         """The class of an upload under the calibration's rule; None without a rule."""
         rule = self.pipeline.input_rule
         return None if rule is None else classify(rule, facts)
 
-    def covers(self, facts: Facts) -> bool:
+    def covers(self, facts: InputFeatures) -> bool:
         """Whether the X of some pairs were like an upload, as far as classes show.
 
         Without a rule only a made X shows it, by its compression.
@@ -302,7 +302,7 @@ class Calibration:
         def made() -> Calibration:
             settings = PostHoc().fitted_to(self.pipeline.indecision)
             document = {**self.document, "guarantee": settings.model_dump(mode="json")}
-            return Calibration(document, self.staircases, self.sigma_quantiles)
+            return Calibration(document, self.loss_curves, self.sigma_quantiles)
 
         return self._parts.get(("guarantee", kind), made)
 
@@ -349,7 +349,7 @@ class Calibration:
             pairs = self.document["pairs"]
             return Calibration(
                 {**self.document, "pairs": [pairs[i] for i in places]},
-                [self.staircases[i] for i in places],
+                [self.loss_curves[i] for i in places],
                 self.sigma_quantiles[places],
             )
 
@@ -376,7 +376,7 @@ class Calibration:
         if name == self.manifest.upscaler:
             return self
         document = {**self.document, "upscaler": name}
-        return Calibration(document, self.staircases, self.sigma_quantiles)
+        return Calibration(document, self.loss_curves, self.sigma_quantiles)
 
     def with_pairs(
         self,
@@ -398,13 +398,13 @@ class Calibration:
     def measured_pairs(self) -> list[MeasuredPair]:
         """The pairs again, for a calibration that extends this one."""
         return [
-            MeasuredPair(info, staircase, quantiles)
-            for info, staircase, quantiles in zip(
-                self.manifest.pairs, self.staircases, self.sigma_quantiles, strict=True
+            MeasuredPair(info, loss_curve, quantiles)
+            for info, loss_curve, quantiles in zip(
+                self.manifest.pairs, self.loss_curves, self.sigma_quantiles, strict=True
             )
         ]
 
-    def typicality(self, mean_log_sigma: float, facts: Facts | None = None) -> float:
+    def typicality(self, mean_log_sigma: float, facts: InputFeatures | None = None) -> float:
         """The conformal p-value of an image among one of each calibration scene, in (0, 1].
 
         From the facts about X and the mean log σ; without kept facts from the latter alone, on both
@@ -441,7 +441,7 @@ class Calibration:
         return np.array(found) if len(found) == self.n else np.empty((0, 0))
 
     @property
-    def unusual(self) -> float:
+    def out_of_distribution(self) -> float:
         """Up to this typicality a picture earns a warning; no more exchangeable ones do by chance.
 
         With few scenes, a quarter more than what the most unlike image gets.

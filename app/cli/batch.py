@@ -365,7 +365,7 @@ class Run:
             return _details(source, record, note)
         self.warnings.update(map(spoken, record["warnings"]))
         if record["mask"] == "trust":
-            self.promises[record["guarantee"]["sentence"]] += 1
+            self.promises[record["guarantee"]["plain"]] += 1
         return _line(source, record, note)
 
     def _key(self, data: bytes) -> str:
@@ -463,8 +463,8 @@ def _line(source: Source, record: Mapping[str, Any], note: str) -> str:
 
 def _details(source: Source, record: Mapping[str, Any], note: str = "") -> str:
     warnings = [f"  warning: {spoken(warning)}" for warning in record["warnings"]]
-    if record.get("chosen"):
-        warnings.insert(0, f"  {record['chosen']}")
+    if record.get("upscaler_reason"):
+        warnings.insert(0, f"  {record['upscaler_reason']}")
     if record["mask"] == "none":
         size = f"{record['width']}×{record['height']}, seed {record['seed']}"
         return "\n".join([f"{source}: {size}, without a mask{note}", *warnings])
@@ -474,7 +474,7 @@ def _details(source: Source, record: Mapping[str, Any], note: str = "") -> str:
         f"{record['width']}×{record['height']} trusted "
         f"at α = {record['alpha']:g} (typicality {record['typicality']:.2f}, seed {record['seed']})"
     )
-    promise = record["guarantee"]["sentence"]
+    promise = record["guarantee"]["plain"]
     figures += f"\n  calibrated on: {record['guarantee']['calibrated_on']}"
     return "\n".join([f"{source}: {promise}{note}", figures, *warnings])
 

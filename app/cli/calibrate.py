@@ -10,7 +10,7 @@ import typer
 from pydantic import ValidationError
 
 from trustscale_server.calibration.config import CalibrationConfig
-from trustscale_server.calibration.layout import Naming
+from trustscale_server.calibration.layout import GroupingRule
 from trustscale_server.calibration.like import look_like
 from trustscale_server.cli import options
 from trustscale_server.cli.calibrations import shown
@@ -179,7 +179,7 @@ def calibrate(
         skips=skip_bad_pairs,
         with_file=export is not None,
     )
-    made = making.run(folder, Naming(group_by, scene_by))
+    made = making.run(folder, GroupingRule(group_by, scene_by))
     if made is None:
         return
     if export is not None:

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from trustscale_server.calibration import file
 from trustscale_server.calibration.active import EVERY, Changes
 from trustscale_server.calibration.guarantee import guarantee_of
-from trustscale_server.calibration.layout import Naming
+from trustscale_server.calibration.layout import GroupingRule
 from trustscale_server.cli import options
 from trustscale_server.cli.making import Making
 from trustscale_server.cli.options import lines, output
@@ -155,7 +155,7 @@ def extend(
 ) -> None:
     """Make a calibration with more pairs; nothing is generated again for the old ones."""
     making = Making(server, extends=calibration, activate=activate, force=force, yes=yes)
-    if (made := making.run(folder, Naming(group_by, scene_by))) is not None:
+    if (made := making.run(folder, GroupingRule(group_by, scene_by))) is not None:
         shown(made.document, as_json=as_json)
 
 

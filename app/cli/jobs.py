@@ -20,7 +20,7 @@ from starlette.routing import Route
 from trustscale import AsyncTrustscale
 from trustscale_server import __version__
 from trustscale_server.api.health import observe
-from trustscale_server.assembly import Parts, open_parts
+from trustscale_server.assembly import Services, open_parts
 from trustscale_server.cli import options
 from trustscale_server.cli.options import lines, output
 from trustscale_server.cli.service import ask
@@ -114,7 +114,7 @@ def of_worker(settings: Settings) -> Settings:
     return settings.model_copy(update={"max_in_flight": slots})
 
 
-def worker_app(parts: Parts, metrics: Metrics) -> Starlette:
+def worker_app(parts: Services, metrics: Metrics) -> Starlette:
     """The port of a worker: `/healthz` and `/metrics`."""
 
     async def healthz(_: Request) -> Response:

@@ -13,7 +13,7 @@ import typer
 
 from trustscale import AsyncJob, AsyncTrustscale, Problem, Tar
 from trustscale_server.calibration.intake import find_in, folder_files
-from trustscale_server.calibration.layout import Naming
+from trustscale_server.calibration.layout import GroupingRule
 from trustscale_server.calibration.local import listed
 from trustscale_server.cli.bars import Bars, interruptible, progress_bars
 from trustscale_server.cli.service import ALL, RemoteError, connected, refusals
@@ -72,7 +72,7 @@ class Making:
     skips: bool = False
     with_file: bool = False
 
-    def run(self, folder: Path, naming: Naming) -> Outcome | None:
+    def run(self, folder: Path, naming: GroupingRule) -> Outcome | None:
         """The outcome of the job on a folder of pairs; None: it awaits labels.
 
         Raises:
@@ -108,7 +108,7 @@ class Making:
             return asyncio.run(work())
 
     async def _begun(
-        self, service: AsyncTrustscale, members: dict[str, Path], naming: Naming, bars: Bars
+        self, service: AsyncTrustscale, members: dict[str, Path], naming: GroupingRule, bars: Bars
     ) -> AsyncJob:
         if self.server is None:
             pairs = Tar(listed(members))

@@ -23,7 +23,7 @@ from starlette.types import Receive, Scope, Send
 from trustscale import AsyncTrustscale, Problem
 from trustscale_server.api.clients import ClientLimits, IdempotencyKeys
 from trustscale_server.api.deps import TIMINGS, Keyring, State
-from trustscale_server.assembly import Parts, open_parts, opened_stores
+from trustscale_server.assembly import Services, open_parts, opened_stores
 from trustscale_server.calibration.local import LocalAdmin, private_stores
 from trustscale_server.config_sources import KEY_VARIABLE
 from trustscale_server.errors import ConfigError, TrustscaleError, reason_of
@@ -144,7 +144,7 @@ def _reason(error: Exception) -> str:
 
 
 @asynccontextmanager
-async def local(upscaler: str | None = ALL, *, many: bool = False) -> AsyncIterator[Parts]:
+async def local(upscaler: str | None = ALL, *, many: bool = False) -> AsyncIterator[Services]:
     """Open what the settings name, for a command that needs more than the HTTP API."""
     async with AsyncExitStack() as stack:
         yield await _opened(_narrowed(load_settings(), upscaler, many=many), stack)
@@ -235,7 +235,7 @@ async def _opened(
     *,
     metrics: Metrics | None = None,
     stores: Stores | None = None,
-) -> Parts:
+) -> Services:
     configure_logs("warning", "console")
     # The monitor does not count manual trials.
     return await open_parts(settings, stack, metrics=metrics, serves=False, stores=stores)
@@ -247,7 +247,7 @@ def _narrowed(settings: Settings, upscaler: str | None, *, many: bool) -> Settin
     if upscaler != ALL:
         wanted = {upscaler or settings.default}
         if upscaler == AUTO or (upscaler is None and settings.prefers_auto):
-            wanted = set(settings.auto_table.values())
+            wanted = set(settings.routing_table.values())
         # For an unknown name the error lists all.
         upscalers = tuple(one for one in upscalers if one.name in wanted) or upscalers
     if many:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trustscale_server.conformal.curve import StepCurve, places_of
-from trustscale_server.conformal.loss_curve import Staircase
+from trustscale_server.conformal.loss_curve import LossCurve
 from trustscale_server.conformal.risk import RiskCurve
 
 
@@ -36,7 +36,7 @@ class BacktestRow:
 
 
 def backtest(
-    staircases: Sequence[Staircase],
+    loss_curves: Sequence[LossCurve],
     sigma_quantiles: NDArray[np.float32],
     bound: float,
     alphas: Sequence[float],
@@ -44,25 +44,25 @@ def backtest(
     splits: int = 100,
     seed: int = 0,
     scenes: Sequence[Hashable] | None = None,
-    curve_of: Callable[..., StepCurve] = RiskCurve.from_staircases,
-    loss_of: Callable[[Staircase], Staircase] = lambda staircase: staircase,
+    curve_of: Callable[..., StepCurve] = RiskCurve.from_loss_curves,
+    loss_of: Callable[[LossCurve], LossCurve] = lambda loss_curve: loss_curve,
 ) -> list[BacktestRow]:
     """Realised loss and trusted area of the held-out halves, for each α.
 
     sigma_quantiles: float32 [images, q], evenly spaced quantiles of σ of each, from 0 to 1.
     scenes: the scene of each image, which is never divided; None: every image is its own.
-    curve_of: as `RiskCurve.from_staircases`.
+    curve_of: as `RiskCurve.from_loss_curves`.
     loss_of: what is counted of an image, given the staircase of its error.
 
     Raises:
         ValueError: fewer than 2 scenes, or no splits.
     """
-    members = places_of(range(len(staircases)) if scenes is None else scenes)
+    members = places_of(range(len(loss_curves)) if scenes is None else scenes)
     n = len(members)
     if n < 2 or splits < 1:
         raise ValueError("a backtest needs at least 2 images of different scenes and 1 split")
     random = np.random.Generator(np.random.PCG64(seed))
-    counted = list(map(loss_of, staircases))
+    counted = list(map(loss_of, loss_curves))
     risks = np.empty((splits, len(alphas)))
     areas = np.empty((splits, len(alphas)))
     for split in range(splits):
@@ -70,7 +70,7 @@ def backtest(
         served = [members[k] for k in order[n // 2 :]]
         fitted = np.concatenate([members[k] for k in order[: n // 2]])
         curve = curve_of(
-            [staircases[i] for i in fitted],
+            [loss_curves[i] for i in fitted],
             bound,
             scenes=None if scenes is None else [scenes[i] for i in fitted],
             highest=float(sigma_quantiles[fitted].max()),
@@ -96,11 +96,11 @@ def _spread(values: NDArray[np.float64]) -> tuple[float, float, float]:
 
 
 def mean_losses(
-    staircases: Sequence[Staircase], members: Sequence[Sequence[int]], threshold: float
+    loss_curves: Sequence[LossCurve], members: Sequence[Sequence[int]], threshold: float
 ) -> list[float]:
     """L̄_i(t−) of each scene, given the places of its images."""
     return [
-        float(np.mean([staircases[i].loss_below(threshold) for i in places])) for places in members
+        float(np.mean([loss_curves[i].loss_below(threshold) for i in places])) for places in members
     ]
 
 

@@ -33,7 +33,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trustscale_server.conformal.fidelity import largest_float32
-from trustscale_server.conformal.loss_curve import Staircase, last_of_level
+from trustscale_server.conformal.loss_curve import LossCurve, last_of_level
 
 # Losses are summed as integers in units of 2^-40, rounded up: exactly, in any order of the images.
 UNIT = 1 << 40
@@ -141,8 +141,8 @@ def places_of(scenes: Iterable[Hashable]) -> list[list[int]]:
 
 
 def by_scene(
-    staircases: Iterable[Staircase], bound: float, scenes: Iterable[Hashable] | None
-) -> list[list[Staircase]]:
+    loss_curves: Iterable[LossCurve], bound: float, scenes: Iterable[Hashable] | None
+) -> list[list[LossCurve]]:
     """The staircases of each scene; without names every image is a scene.
 
     Raises:
@@ -150,7 +150,7 @@ def by_scene(
     """
     if not (bound > 0 and math.isfinite(bound)):
         raise ValueError("the bound must be a positive number")
-    images, limit = list(staircases), largest_float32(bound)
+    images, limit = list(loss_curves), largest_float32(bound)
     for count, image in enumerate(images, start=1):
         if len(image) and image.errors[-1] > limit:
             raise ValueError(
@@ -162,7 +162,7 @@ def by_scene(
     return [[images[place] for place in places] for places in places_of(names)]
 
 
-def mean_loss(crops: Sequence[Staircase]) -> Loss:
+def mean_loss(crops: Sequence[LossCurve]) -> Loss:
     """L̄ of one scene, rounded up to whole units, in any order of its crops."""
     total = summed(
         [

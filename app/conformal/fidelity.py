@@ -38,8 +38,8 @@ class Metric:
     error: D of a truth and a prediction, [H, W, 3] each, as a new float32 [H, W] ≥ 0; None: people
     draw it.
     bound: the least B that is known to hold.
-    sentence: D at a pixel in the statement of a guarantee; it may hold `{blur}` and `{reader}`.
-    words: the same in a few words.
+    clause: D at a pixel in the statement of a guarantee; it may hold `{blur}` and `{reader}`.
+    summary: the same in a few words.
     title: how a form offers it.
     radius: how far along either axis D of a pixel depends on other pixels; None: unknown.
     bytes_per_pixel: what `error` allocates at most, without the images.
@@ -48,17 +48,17 @@ class Metric:
     unit: L1 distance in normalised Lab, distance by SSIM, share of the stretch, or 1 where a label
     marks the pixel.
     blurs: whether `blur` changes D.
-    counted_up_to: c, what calibrations count errors up to by default; None: B.
+    loss_clipped_at: c, what calibrations count errors up to by default; None: B.
     bounds_psnr: whether `risk.lab_psnr_lower_bound_db` applies.
     reads: whether a text reader labels.
     right: what is promised, where labels mark the pixels.
-    voids: readings of the promise that have no foundation.
+    void_if: readings of the promise that have no foundation.
     """
 
     error: Error | None
     bound: float
-    sentence: str
-    words: str
+    clause: str
+    summary: str
     title: str
     radius: Callable[[FidelitySettings], int | None]
     bytes_per_pixel: int
@@ -66,10 +66,10 @@ class Metric:
     unit: Unit = "lab"
     blurs: bool = False
     bounds_psnr: bool = False
-    counted_up_to: float | None = None
+    loss_clipped_at: float | None = None
     reads: bool = False
     right: str = "nothing in the trusted part differs in meaning"
-    voids: tuple[str, ...] = ()
+    void_if: tuple[str, ...] = ()
 
     @property
     def needs_label(self) -> bool:
@@ -158,45 +158,45 @@ METRICS: dict[str, Metric] = {
     "neighborhood": Metric(
         error=neighborhood,
         bound=LAB_BOUND,
-        sentence="mean colour difference around a pixel (L1 in normalised CIELAB, Gaussian "
+        clause="mean colour difference around a pixel (L1 in normalised CIELAB, Gaussian "
         "neighbourhood of {blur:g} px)",
-        words="mean colour error around a pixel",
+        summary="mean colour error around a pixel",
         title="Colour, mean error around each pixel (recommended)",
         radius=lambda settings: gaussian_radius(settings.blur),
         bytes_per_pixel=10,
         of_distance=lambda distance, settings: gaussian_blur(distance, settings.blur),
         blurs=True,
-        counted_up_to=0.5,
+        loss_clipped_at=0.5,
     ),
     "neighborhood_difference": Metric(
         error=neighborhood_difference,
         bound=LAB_BOUND,
-        sentence="difference of the blurred colours at a pixel (L1 in normalised CIELAB, Gaussian "
+        clause="difference of the blurred colours at a pixel (L1 in normalised CIELAB, Gaussian "
         "blur of {blur:g} px)",
-        words="colour error of local means",
+        summary="colour error of local means",
         title="Colour, difference of local means (the paper's formula)",
         radius=lambda settings: gaussian_radius(settings.blur),
         bytes_per_pixel=40,
         blurs=True,
-        counted_up_to=0.5,
+        loss_clipped_at=0.5,
     ),
     "pointwise": Metric(
         error=pointwise,
         bound=LAB_BOUND,
-        sentence="colour difference of a pixel (L1 in normalised CIELAB)",
-        words="colour error of a pixel",
+        clause="colour difference of a pixel (L1 in normalised CIELAB)",
+        summary="colour error of a pixel",
         title="Colour at the pixel itself (gives a PSNR bound)",
         radius=lambda _: 0,
         bytes_per_pixel=8,
         of_distance=lambda distance, _: distance,
         bounds_psnr=True,
-        counted_up_to=1.0,
+        loss_clipped_at=1.0,
     ),
     "structure": Metric(
         error=structure,
         bound=1.0,
-        sentence="distance of the structures around a pixel ((1 − SSIM)/2 of the lightness)",
-        words="difference in structure around a pixel",
+        clause="distance of the structures around a pixel ((1 − SSIM)/2 of the lightness)",
+        summary="difference in structure around a pixel",
         title="Structure, where texture was repainted (SSIM)",
         radius=lambda _: _SSIM_WINDOW // 2,
         bytes_per_pixel=80,
@@ -205,21 +205,21 @@ METRICS: dict[str, Metric] = {
     "intensity": Metric(
         error=intensity,
         bound=1.0,
-        sentence="mean error around a pixel (share of the stretch, mean of the channels, Gaussian "
+        clause="mean error around a pixel (share of the stretch, mean of the channels, Gaussian "
         "neighbourhood of {blur:g} px)",
-        words="mean error around a pixel, as a share of the stretch",
+        summary="mean error around a pixel, as a share of the stretch",
         title="Intensity, mean error around each pixel (data that are no sRGB)",
         radius=lambda settings: gaussian_radius(settings.blur),
         bytes_per_pixel=20,
         unit="stretch",
         blurs=True,
-        counted_up_to=0.5,
+        loss_clipped_at=0.5,
     ),
     "semantic": Metric(
         error=None,
         bound=1.0,
-        sentence="semantic error of a pixel (1 where the meaning differs)",
-        words="difference in meaning",
+        clause="semantic error of a pixel (1 where the meaning differs)",
+        summary="difference in meaning",
         title="Meaning, marked by people",
         radius=lambda _: None,
         bytes_per_pixel=8,
@@ -228,9 +228,9 @@ METRICS: dict[str, Metric] = {
     "text": Metric(
         error=misread,
         bound=1.0,
-        sentence="reading error of a pixel (1 in the boxes of words that the {reader}, a "
+        clause="reading error of a pixel (1 in the boxes of words that the {reader}, a "
         "program and not a person, reads in the truth and otherwise in the result)",
-        words="words that a text reader (a program, not a person) reads otherwise",
+        summary="words that a text reader (a program, not a person) reads otherwise",
         title="Text, words that read otherwise",
         radius=lambda _: None,
         # The reader's networks, which look at 2,000 pixels a side at most.
@@ -238,7 +238,7 @@ METRICS: dict[str, Metric] = {
         unit="label",
         reads=True,
         right="no word of the truth is read otherwise in the trusted part, as a text reader reads",
-        voids=(
+        void_if=(
             "taking it for a promise about text that the reader cannot read in the truth",
             "words that only the result has, where the truth has none that can be read",
         ),
@@ -283,10 +283,10 @@ class FidelitySettings:
         return METRICS[self.metric]
 
     @property
-    def sentence(self) -> str:
+    def clause(self) -> str:
         """D at a pixel in the statement of a guarantee, under these settings."""
         title = self.reader and self.reader.title
-        return self.row.sentence.format(blur=self.blur, reader=title)
+        return self.row.clause.format(blur=self.blur, reader=title)
 
     @property
     def missing(self) -> str | None:

@@ -38,7 +38,7 @@ import scipy
 from numpy.typing import ArrayLike, NDArray
 
 from trustscale_server.conformal.curve import LARGEST, StepCurve, by_scene
-from trustscale_server.conformal.loss_curve import Staircase
+from trustscale_server.conformal.loss_curve import LossCurve
 
 Method = Literal["wsr", "clopper_pearson"]
 
@@ -65,9 +65,9 @@ class HighProbabilityCurve(StepCurve):
     method: Method
 
     @classmethod
-    def from_staircases(
+    def from_loss_curves(
         cls,
-        staircases: Iterable[Staircase],
+        loss_curves: Iterable[LossCurve],
         bound: float,
         *,
         delta: float,
@@ -75,7 +75,7 @@ class HighProbabilityCurve(StepCurve):
         scenes: Iterable[Hashable] | None = None,
         highest: float = LARGEST,
     ) -> HighProbabilityCurve:
-        """As `RiskCurve.from_staircases`, of scenes drawn independently from one law.
+        """As `RiskCurve.from_loss_curves`, of scenes drawn independently from one law.
 
         For `wsr` the order in which scenes first occur must be independent of their losses;
         `clopper_pearson` is for errors of 0 or B only. δ in (0, 1) and the method are fixed in
@@ -85,7 +85,7 @@ class HighProbabilityCurve(StepCurve):
             ValueError: delta outside (0, 1), other errors for `clopper_pearson`, or as `by_scene`.
         """
         _check_delta(delta)
-        crops = by_scene(staircases, bound, scenes)
+        crops = by_scene(loss_curves, bound, scenes)
         levels, bounds = _STEPS[method](crops, bound, delta)
         floor = _floor(len(crops), delta, method)
         running = np.maximum.accumulate(np.append(floor, bounds))
@@ -141,7 +141,7 @@ def _floor(n: int, delta: float, method: Method) -> float:
 
 
 def _wsr_steps(
-    scenes: Sequence[Sequence[Staircase]], bound: float, delta: float
+    scenes: Sequence[Sequence[LossCurve]], bound: float, delta: float
 ) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
     """The levels, and U from each on, for levels on a grid fixed before any measurement.
 
@@ -167,7 +167,7 @@ def _wsr_steps(
 
 
 def _clopper_pearson_steps(
-    scenes: Sequence[Sequence[Staircase]], bound: float, delta: float
+    scenes: Sequence[Sequence[LossCurve]], bound: float, delta: float
 ) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
     """The levels at which a scene is first lost, and U from each on."""
     if any(len(crop) > 1 or (crop.errors < bound).any() for crops in scenes for crop in crops):

@@ -32,7 +32,7 @@ _UPPER_HALF = 1 if np.little_endian else 0  # where the upper 16 bits of a float
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Staircase:
+class LossCurve:
     """The breakpoints of L(t): at `levels[k]` the loss rises to `errors[k]`.
 
     Both are float32 and strictly increasing; below `levels[0]`, or without breakpoints, it is 0.
@@ -58,7 +58,7 @@ class Staircase:
         return len(self.levels)
 
     def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Staircase):
+        if not isinstance(other, LossCurve):
             return NotImplemented
         return np.array_equal(self.levels, other.levels) and np.array_equal(
             self.errors, other.errors
@@ -67,7 +67,7 @@ class Staircase:
     __hash__ = None  # type: ignore[assignment]
 
     @classmethod
-    def from_maps(cls, indecision: NDArray[np.float32], error: NDArray[np.float32]) -> Staircase:
+    def from_maps(cls, indecision: NDArray[np.float32], error: NDArray[np.float32]) -> LossCurve:
         """The staircase of one image, from float32 [H, W] (any shape): finite σ, and finite D ≥ 0.
 
         Raises:
@@ -101,7 +101,7 @@ class Staircase:
     @classmethod
     def split(
         cls, levels: NDArray[np.float32], errors: NDArray[np.float32], lengths: NDArray[np.int64]
-    ) -> list[Staircase]:
+    ) -> list[LossCurve]:
         """Staircases stored one after the other, of these lengths, checked at once.
 
         Raises:
@@ -124,7 +124,7 @@ class Staircase:
             made.append(one)
         return made
 
-    def counted(self, most: float) -> Staircase:
+    def counted(self, most: float) -> LossCurve:
         """The staircase of min(D, most).
 
         Raises:
@@ -135,12 +135,12 @@ class Staircase:
         limit = largest_float32(most)
         # The first error that reaches the limit is the last one to rise.
         kept = int(np.searchsorted(self.errors, limit, side="left")) + 1
-        return Staircase(self.levels[:kept], np.minimum(self.errors[:kept], limit))
+        return LossCurve(self.levels[:kept], np.minimum(self.errors[:kept], limit))
 
-    def exceeding(self, tolerance: float) -> Staircase:
+    def exceeding(self, tolerance: float) -> LossCurve:
         """The staircase of 1{D > τ}: it rises once, to 1, where L first exceeds the tolerance."""
         first = int(np.searchsorted(self.errors.astype(np.float64), tolerance, side="right"))
-        return Staircase(
+        return LossCurve(
             self.levels[first : first + 1], np.ones_like(self.errors[first : first + 1])
         )
 

@@ -33,7 +33,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from trustscale_server.conformal.curve import CODE_STEPS, LARGEST, StepCurve, by_scene
-from trustscale_server.conformal.loss_curve import Staircase
+from trustscale_server.conformal.loss_curve import LossCurve
 from trustscale_server.conformal.risk import exceeded_by
 
 _PER_DOUBLING = 512  # scales s: a fixed grid, so fine that it costs at most 0.14 % of α
@@ -65,10 +65,10 @@ class Shape:
 
     @classmethod
     def of(
-        cls, staircases: Iterable[Staircase], scenes: Iterable[Hashable] | None = None
+        cls, loss_curves: Iterable[LossCurve], scenes: Iterable[Hashable] | None = None
     ) -> Shape | None:
         """The mean loss of images that calibrate nothing; None: too few breakpoints for a shape."""
-        images = by_scene(staircases, LARGEST, scenes)
+        images = by_scene(loss_curves, LARGEST, scenes)
         known = [crop.levels for crops in images for crop in crops]
         levels = np.unique(np.concatenate([*known, np.empty(0, np.float32)]))
         levels = levels[levels > 0]
@@ -117,9 +117,9 @@ class PostHocCurve(StepCurve):
     ratio: float | None
 
     @classmethod
-    def from_staircases(
+    def from_loss_curves(
         cls,
-        staircases: Iterable[Staircase],
+        loss_curves: Iterable[LossCurve],
         bound: float,
         *,
         menu: Sequence[float],
@@ -127,12 +127,12 @@ class PostHocCurve(StepCurve):
         scenes: Iterable[Hashable] | None = None,
         highest: float = LARGEST,
     ) -> PostHocCurve:
-        """As `RiskCurve.from_staircases`; menu A and shape a are fixed without the images.
+        """As `RiskCurve.from_loss_curves`; menu A and shape a are fixed without the images.
 
         Raises:
             ValueError: the menu is empty or does not rise from above 0, or as `by_scene`.
         """
-        images = by_scene(staircases, bound, scenes)
+        images = by_scene(loss_curves, bound, scenes)
         alphas = on_codes(np.array(menu, np.float64), bound)
         search = _Search(images, alphas, shape, highest)
         largest = bound / alphas[0]
@@ -170,7 +170,7 @@ class _Search:
 
     def __init__(
         self,
-        images: Sequence[Sequence[Staircase]],
+        images: Sequence[Sequence[LossCurve]],
         alphas: NDArray[np.float64],
         shape: Shape,
         highest: float,

@@ -34,7 +34,7 @@ from typing import Final
 import numpy as np
 
 from trustscale_server.conformal.curve import LARGEST, UNIT, StepCurve, by_scene, mean_loss, summed
-from trustscale_server.conformal.loss_curve import Staircase
+from trustscale_server.conformal.loss_curve import LossCurve
 
 USUALLY: Final = 0.1
 """β: one of ten."""
@@ -45,9 +45,9 @@ class RiskCurve(StepCurve):
     """R(t) as its breakpoints; `min_alpha` is B/(n + 1), the risk of the empty mask."""
 
     @classmethod
-    def from_staircases(
+    def from_loss_curves(
         cls,
-        staircases: Iterable[Staircase],
+        loss_curves: Iterable[LossCurve],
         bound: float,
         *,
         scenes: Iterable[Hashable] | None = None,
@@ -64,7 +64,7 @@ class RiskCurve(StepCurve):
         Raises:
             ValueError: as `by_scene`.
         """
-        losses = [mean_loss(crops) for crops in by_scene(staircases, bound, scenes)]
+        losses = [mean_loss(crops) for crops in by_scene(loss_curves, bound, scenes)]
         n, total = len(losses), summed(losses)
         risks = (total.totals / UNIT + bound) / (n + 1)
         return cls(n, float(bound), bound / (n + 1), total.levels, risks, highest=float(highest))

@@ -96,7 +96,7 @@ _NOISY: Final = _Measure(6.279, (2.661, -0.374, -2.218, 0.838, 2.379, -4.001, 0.
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class InputFeatures:
     """Of X, an upload.
 
     compression: the strongest that file and pixels show.
@@ -170,7 +170,7 @@ _NOT_COMPARED: Final = {
 }
 
 
-def look_at(picture: Pixels, compression: Compression) -> Facts:
+def look_at(picture: Pixels, compression: Compression) -> InputFeatures:
     """The facts of X, [h, w, 3], given what its file says of its compression."""
     rgb = shallow(picture)
     height, width = rgb.shape[:2]
@@ -192,7 +192,7 @@ def look_at(picture: Pixels, compression: Compression) -> Facts:
         levels = (*energies(luma), noise, detail)
         compression = worst.result()
     looks = _looks(compression)
-    return Facts(
+    return InputFeatures(
         compression,
         detail=detail,
         noise=noise,
@@ -250,7 +250,7 @@ def _standing_out(luma: NDArray[np.float32]) -> NDArray[np.float32]:
     return middle - np.clip(middle, np.minimum(above, below), np.maximum(above, below))
 
 
-def classify(rule: str, facts: Facts) -> str:
+def classify(rule: str, facts: InputFeatures) -> str:
     """The class of an upload, such as `soft/jpeg-80`. Raises ValueError: not one of `RULES`."""
     if rule not in RULES:
         raise ValueError(f"the rule must be one of {RULES}, got {rule!r}")

@@ -48,7 +48,7 @@ from trustscale_server.images.sandbox_server import (
     NONE,
     REFUSED,
 )
-from trustscale_server.images.turns import Stopped, Turns
+from trustscale_server.images.turns import ExclusiveLock, Stopped
 from trustscale_server.system import current_client, memory_limit, plain_environment, usable_cores
 
 Given = ParamSpec("Given")
@@ -186,8 +186,8 @@ class _Decoders:
         self._owner = 0
         self._running: Counter[str] = Counter()
         most = max(_LEAST_MEMORY, (memory_limit() or 0) // _SHARE)
-        self.places = Turns(_PLACES_PER_CORE * usable_cores())
-        self.memory = Turns(most, most // 2)
+        self.places = ExclusiveLock(_PLACES_PER_CORE * usable_cores())
+        self.memory = ExclusiveLock(most, most // 2)
 
     def start(self) -> None:
         """Start the process if needed."""

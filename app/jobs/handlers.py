@@ -32,11 +32,11 @@ class Interrupted(Exception):
         self.seconds = seconds
 
 
-class Later(Interrupted):
+class RetryLater(Interrupted):
     """The work asks to run again later."""
 
 
-class GivenUp(Exception):
+class RetriesExhausted(Exception):
     """The job has used all its attempts; the reason as text."""
 
 
@@ -110,7 +110,7 @@ class JobCancelled(Exception):
     """The job is to be cancelled."""
 
 
-class Over(Exception):
+class JobEndedElsewhere(Exception):
     """Another worker has ended the job."""
 
 
@@ -186,7 +186,7 @@ class Supervisor:
             return None
         if present.cancel_requested:
             return JobCancelled()
-        return None if present.is_runnable else Over()
+        return None if present.is_runnable else JobEndedElsewhere()
 
 
 async def _stopped(task: asyncio.Task[Any]) -> bool:

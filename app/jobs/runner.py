@@ -30,13 +30,13 @@ from trustscale_server.errors import (
 )
 from trustscale_server.jobs.handlers import (
     FanOut,
-    GivenUp,
     Handler,
     Interrupted,
     JobCancelled,
     JobContext,
-    Later,
-    Over,
+    JobEndedElsewhere,
+    RetriesExhausted,
+    RetryLater,
     Supervisor,
 )
 from trustscale_server.problems import problem_of
@@ -107,7 +107,7 @@ class RetryPolicy:
         return min(max(self.first_s, 3 * waited_s), self.longest_s)
 
 
-class Turns:
+class ExclusiveLock:
     """Lets any number of tasks run side by side, or one alone; the latter go first.
 
     So a task that was killed from outside twice soon ends, before a third kill.
@@ -168,7 +168,7 @@ class TaskRunner:
     policy: RetryPolicy
     announce: Announce
     on_end: OnEnd
-    _turns: Turns = field(default_factory=Turns, init=False)
+    _turns: ExclusiveLock = field(default_factory=ExclusiveLock, init=False)
     _requests: OrderedDict[str, dict[str, Any]] = field(default_factory=OrderedDict, init=False)
 
     async def whole(self, job_id: str, handler: Handler) -> float | None:
@@ -193,7 +193,7 @@ class TaskRunner:
             started = time.monotonic()
             with span("task", kind="consumer", parent=resumed(job.trace)):
                 outcome, again_s = await self._recorded(job, task, fan_out)
-            self.metrics.count("job_tasks", outcome)
+            self.metrics.count("calibration_pairs", outcome)
             if outcome == "ok":
                 self.metrics.observe("job_task_seconds", time.monotonic() - started)
         return again_s
@@ -290,10 +290,12 @@ class TaskRunner:
         if isinstance(error, JobCancelled):
             kept = await self._insist(lambda: self._finish(job, JobState.CANCELLED, task=task))
             return JobState.CANCELLED.value if kept else "overtaken", None
-        if isinstance(error, Over | Interrupted):
+        if isinstance(error, JobEndedElsewhere | Interrupted):
             log.info("Job %s stops here: %s", job.id, type(error).__name__)
             await self._insist(lambda: self.jobs.end(job.id, task))
-            outcome = {Over: "overtaken", Later: "later"}.get(type(error), "interrupted")
+            outcome = {JobEndedElsewhere: "overtaken", RetryLater: "later"}.get(
+                type(error), "interrupted"
+            )
             return outcome, error.seconds if isinstance(error, Interrupted) else None
         if isinstance(error, StoreUnavailable) and not is_paid:
             # A full disk, for example: it runs once the store works.
@@ -304,13 +306,13 @@ class TaskRunner:
         is_final = needs_operator(error) or (isinstance(error, TimedOut) and not task)
         if isinstance(error, StoreUnavailable | UpscalerUnavailable) and not is_final:
             now = await self._insist(self.jobs.now)
-            waited_s = (now - (job.away_since or now)).total_seconds()
+            waited_s = (now - (job.dependency_down_since or now)).total_seconds()
             if waited_s < self.policy.away_s:
                 log.warning("Job %s waits: %s", job.id, error.detail)
                 await self._insist(lambda: self.jobs.end(job.id, task, away=True))
                 return "away", max(error.retry_after, self.policy.pause(waited_s))
             if isinstance(error, StoreUnavailable):
-                error = GivenUp(f"its result could not be stored for {waited_s:.0f} s.")
+                error = RetriesExhausted(f"its result could not be stored for {waited_s:.0f} s.")
         problem = self._problem_for(job, error, task)
         await self._insist(lambda: self._finish(job, JobState.FAILED, error=problem))
         return JobState.FAILED.value, None
@@ -348,7 +350,7 @@ class TaskRunner:
     def _problem_for(self, job: Job, error: Exception, task: str) -> dict[str, Any]:
         """The problem of an error; of an unexpected one, without internals."""
         what = f"{task} of job {job.id}" if task else f"Job {job.id}"
-        if isinstance(error, GivenUp):
+        if isinstance(error, RetriesExhausted):
             log.warning("%s is given up: %s", what, error)
             return _given_up(str(error))
         if isinstance(error, TrustscaleError):

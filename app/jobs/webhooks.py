@@ -24,7 +24,7 @@ from typing import Final
 from standardwebhooks import Webhook
 
 from trustscale_server.errors import BadRequest, TrustscaleError, UpscalerError
-from trustscale_server.jobs.handlers import GivenUp, JobContext, Later
+from trustscale_server.jobs.handlers import JobContext, RetriesExhausted, RetryLater
 from trustscale_server.outbound.guard import FetchPolicy, Origin, is_listed
 from trustscale_server.stores.base import Job, JobState, JobStatus, JobStore
 from trustscale_server.upscalers.remote.http import Network, foreign_answer
@@ -152,7 +152,7 @@ class WebhookHandler:
         ended = await self._jobs.get(job.request["job"])
         link = f"/v1/jobs/{ended.id}"
         if ended.is_runnable:
-            raise Later(1.0)
+            raise RetryLater(1.0)
         if ended.state != job.request["state"]:
             return link  # another delivery reports its actual end
         attempt = (await self._jobs.get(job.id)).progress.done + 1
@@ -163,8 +163,10 @@ class WebhookHandler:
             log.warning("Webhook %s, attempt %d of %d: %s", job.id, attempt, most, refused)
             await context.progress(attempt, most, "attempts")
             if attempt >= most:
-                raise GivenUp(f"its receiver did not take it {attempt} times: {refused}") from None
-            raise Later(self._waits_s[attempt - 1] * random.uniform(1, 1.2)) from None  # noqa: S311
+                raise RetriesExhausted(
+                    f"its receiver did not take it {attempt} times: {refused}"
+                ) from None
+            raise RetryLater(self._waits_s[attempt - 1] * random.uniform(1, 1.2)) from None  # noqa: S311
         await context.progress(attempt, attempt, "attempts")
         return link
 
@@ -184,6 +186,6 @@ class WebhookHandler:
         except UpscalerError as error:
             raise _Refused(error.detail.rstrip(".")) from error
         if status == HTTPStatus.GONE:
-            raise GivenUp("its receiver is gone for good (410)")
+            raise RetriesExhausted("its receiver is gone for good (410)")
         if not 200 <= status < 300:
             raise _Refused(f"it answered {status}")

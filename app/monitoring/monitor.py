@@ -93,7 +93,7 @@ class Monitor:
             mean_log_sigma=answer.mean_log_sigma,
             trusted_fraction=result.trusted_fraction,
             digest=answer.admitted.decoded.digest,
-            unusual=result.unusual,
+            out_of_distribution=result.out_of_distribution,
         )
         self.note(chosen.calibration.id, seen)
 
@@ -176,8 +176,8 @@ class Monitor:
 
     def _lose(self, requests: int, reason: str) -> None:
         if requests:
-            log.warning("monitor_lost", requests=requests, reason=reason)
-            self.metrics.count("monitor_lost", by=requests)
+            log.warning("monitor_dropped", requests=requests, reason=reason)
+            self.metrics.count("monitor_dropped", by=requests)
 
 
 def _read(calibration: str, stored: bytes | None) -> MonitorState:

@@ -64,7 +64,7 @@ class InputFacts(BaseModel):
     martingale: float
     martingale_alarm_at: float = 1 / evidence.DELTA
     shift_sd: float | None
-    unusual: float
+    out_of_distribution: float
     trusted_fraction: float
 
     @classmethod
@@ -75,7 +75,7 @@ class InputFacts(BaseModel):
         return cls(
             martingale=finite_exp(known.log_capital),
             shift_sd=known.shift / known.n if known.n else None,
-            unusual=state.unusual / state.counted,
+            out_of_distribution=state.out_of_distribution / state.counted,
             trusted_fraction=state.trusted_sum / state.counted,
         )
 

@@ -37,7 +37,7 @@ class Observation:
     reference: z of the calibration pictures of this part, float32, sorted.
     mean_log_sigma: z.
     digest: of the input, below 2^64; equal inputs count once in a run.
-    unusual: whether the answer warned of its typicality.
+    out_of_distribution: whether the answer warned of its typicality.
     """
 
     at: float
@@ -46,7 +46,7 @@ class Observation:
     mean_log_sigma: float
     trusted_fraction: float
     digest: int
-    unusual: bool = False
+    out_of_distribution: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -55,7 +55,7 @@ class MonitorState:
 
     since, updated: seconds since 1970; 0 before the first request.
     seen: answered requests; counted: of these, without repeated inputs.
-    trusted_sum, unusual: over the counted ones.
+    trusted_sum, out_of_distribution: over the counted ones.
     inputs: digests of the inputs of this run, uint64, sorted.
     labelled: digests of the last `MOST_LABELLED` images whose truth was counted, uint64.
     """
@@ -65,7 +65,7 @@ class MonitorState:
     seen: int = 0
     counted: int = 0
     trusted_sum: float = 0.0
-    unusual: int = 0
+    out_of_distribution: int = 0
     pictures: PictureEvidence = field(default_factory=PictureEvidence)
     inputs: NDArray[np.uint64] = field(default_factory=lambda: np.empty(0, np.uint64))
     inputs_alarm_since: float | None = None
@@ -111,7 +111,7 @@ def fold(state: MonitorState, seen: Observation, uniform: float) -> MonitorState
         state,
         counted=state.counted + 1,
         trusted_sum=state.trusted_sum + seen.trusted_fraction,
-        unusual=state.unusual + seen.unusual,
+        out_of_distribution=state.out_of_distribution + seen.out_of_distribution,
         pictures=after,
         inputs=np.insert(state.inputs, place, np.uint64(seen.digest)),
         inputs_alarm_since=seen.at if after.alarms and since is None else since,

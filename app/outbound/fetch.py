@@ -35,7 +35,9 @@ class ImageHosts:
     def check(self) -> None:
         """Raise BadRequest if nothing may be fetched."""
         if not self.hosts:
-            raise BadRequest("This service fetches no pictures: its image_hosts are empty.")
+            raise BadRequest(
+                "This service fetches no pictures: its image_url_allowed_hosts are empty."
+            )
 
     async def fetch(self, url: str, max_bytes: int) -> IO[bytes]:
         """The file behind a URL.

@@ -1,7 +1,7 @@
 """Draw the M samples of one request from an upscaler, and how long that takes (`Throughput`).
 
 Exactly M samples or an error: a calibration is valid for one M. Every sample goes to `on_sample` as
-it arrives, and the next call may decode its answer only then (`Turn`), so memory does not grow with
+it arrives, and the next call may decode its answer only then (`MemoryPermit`), so memory does not grow with
 M.
 """
 
@@ -29,9 +29,9 @@ from trustscale_server.telemetry.signals import span
 from trustscale_server.upscalers.base import (
     RGB,
     Capabilities,
+    MemoryPermit,
     MomentsRequest,
     Source,
-    Turn,
     Upscaler,
 )
 from trustscale_server.upscalers.remote.responses import SomeFailed, replaceable
@@ -161,7 +161,7 @@ async def _make_calls(state: _Draw) -> None:
             and len(indices) == len(state.seeds) >= MOMENTS_FROM
         )
         moments = state.moments if accumulates else None
-        turn = Turn(
+        turn = MemoryPermit(
             state.turns,
             deadline=state.deadline,
             patience_s=state.patience_s,
@@ -220,7 +220,7 @@ def _tell(state: _Draw) -> None:
 
 
 async def _call(
-    state: _Draw, indices: list[int], turn: Turn
+    state: _Draw, indices: list[int], turn: MemoryPermit
 ) -> tuple[list[RGB | None], UpscalerFailed | None]:
     """One call's samples, None where they did not come, and why."""
     try:

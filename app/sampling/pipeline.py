@@ -29,7 +29,7 @@ from trustscale_server.errors import (
     TimedOut,
     UpscalerUnavailable,
 )
-from trustscale_server.images.facts import RULES, UPLOAD, Facts, classify
+from trustscale_server.images.facts import RULES, UPLOAD, InputFeatures, classify
 from trustscale_server.images.raster import Stretch
 from trustscale_server.images.resize import Enlarged
 from trustscale_server.sampling.draw import OnProgress, draw
@@ -101,7 +101,7 @@ class Pipeline(BaseModel):
             )
         return self
 
-    def sigma_of(self, facts: Facts | None) -> IndecisionSettings:
+    def sigma_of(self, facts: InputFeatures | None) -> IndecisionSettings:
         """How σ of an upload with these facts is made.
 
         Where it is nearly soft, by the fit of all classes: it may be soft, and a fit to sharp

@@ -35,7 +35,7 @@ from trustscale_server.images.encode import (
     whole,
     write_png,
 )
-from trustscale_server.images.facts import UPLOAD, Facts, classify
+from trustscale_server.images.facts import UPLOAD, InputFeatures, classify
 from trustscale_server.sampling.pipeline import Prediction
 from trustscale_server.upscalers.base import RGB
 from trustscale_server.upscalers.embedded import WITNESS
@@ -90,14 +90,14 @@ class Guarantee(BaseModel):
     )
     alpha: float
     bound: float = Field(description="B, the largest loss; of the kind probability 1.")
-    counted_up_to: float | None = Field(
+    loss_clipped_at: float | None = Field(
         None, description="c, where larger errors count as c; null: errors are not cut."
     )
     n: int = Field(description="Number of calibration scenes, of the group and class in question.")
     pairs: int = Field(0, description="Number of their pairs: several may show one scene.")
     calibrated_on: str = Field("", description="What the calibration's pictures are.")
-    sentence: str = Field("", description="The promise, for people who are no statisticians.")
-    statement: str = Field(description="The theorem.")
+    plain: str = Field("", description="The promise, for people who are no statisticians.")
+    theorem: str = Field(description="The theorem.")
     lab_psnr_lower_bound_db: float | None
     applicability: Applicability
     share_of_windows: float | None = Field(
@@ -105,10 +105,10 @@ class Guarantee(BaseModel):
         description="probability, larger outputs: at most this share of the windows of a picture, "
         "on average, hold an error above τ.",
     )
-    voids: list[str]
+    void_if: list[str]
 
 
-class Believed(BaseModel):
+class BelievedPicture(BaseModel):
     """What `believed.png` is."""
 
     outside: Outside = Field(description="What it shows outside the mask.")
@@ -151,7 +151,7 @@ class Picture(BaseModel):
 
     id: str
     upscaler: str
-    chosen: str | None = Field(
+    upscaler_reason: str | None = Field(
         None, description="Why this upscaler, where `auto` chose it; null: it was asked for."
     )
     scale: int
@@ -203,9 +203,9 @@ class Result(Picture):
         1.0, ge=0, le=1, description="Wholly opaque of all pixels; no other is judged."
     )
     guarantee: Guarantee
-    believed: Believed
+    believed: BelievedPicture
     typicality: float = Field(gt=0, le=1)
-    unusual: bool = Field(
+    out_of_distribution: bool = Field(
         False, description="Whether `typicality` is so small that it is warned of."
     )
     links: Links
@@ -353,14 +353,14 @@ def read_codes(data: bytes) -> NDArray[np.uint16]:
 
 
 @dataclass(frozen=True, slots=True)
-class Rest:
+class FallbackLayer:
     """What fills the untrusted part: its description and its file."""
 
-    believed: Believed
+    believed: BelievedPicture
     data: bytes
 
 
-def rest_of(upload: RGB, facts: Facts, witness: RGB | None) -> tuple[Outside, bytes]:
+def rest_of(upload: RGB, facts: InputFeatures, witness: RGB | None) -> tuple[Outside, bytes]:
     """The witness's answer to a sharp, lossless upload, if there is one, else the upload.
 
     The witness turns traces of compression and noise into wires.
@@ -376,7 +376,7 @@ def rest_of(upload: RGB, facts: Facts, witness: RGB | None) -> tuple[Outside, by
     return "witness", picture(witness, "jpeg", quality=_REST_QUALITY)
 
 
-def believed_of(outside: Outside, *, blurs: bool, is_sent: bool) -> Believed:
+def believed_of(outside: Outside, *, blurs: bool, is_sent: bool) -> BelievedPicture:
     """The file's description; blurs: whether an error is a mean over neighbours."""
     statement = (
         "Inside the mask these are the pixels of the picture, unchanged, and the promise about "
@@ -388,14 +388,14 @@ def believed_of(outside: Outside, *, blurs: bool, is_sent: bool) -> Believed:
             " The error at a pixel is a mean over its neighbours in the picture itself, also where "
             "this file shows something else."
         )
-    return Believed(outside=outside, statement=statement, is_sent=is_sent)
+    return BelievedPicture(outside=outside, statement=statement, is_sent=is_sent)
 
 
 def write_believed(
     out: IO[bytes],
     made: NDArray[np.uint8],
     mask: NDArray[np.bool_],
-    rest: Rest,
+    rest: FallbackLayer,
     text: Mapping[str, str],
     scale: float,
 ) -> None:
@@ -411,7 +411,7 @@ def png_believed_of(result: Result, image: bytes, mask: bytes, rest: bytes) -> b
     scale = result.scale * result.width / (result.reduced_from or (result.width,))[0]
     with Image.open(io.BytesIO(image)) as picture:
         pixels = pixels_of(picture)
-    return whole(write_believed)(pixels, trusted, Rest(result.believed, rest), text, scale)
+    return whole(write_believed)(pixels, trusted, FallbackLayer(result.believed, rest), text, scale)
 
 
 def png_overlay(image: bytes, mask: bytes) -> bytes:

@@ -17,7 +17,7 @@ from typing import Annotated, Any, Final, Literal, Protocol, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from trustscale_server.calibration.active import Calibrations, Order
+from trustscale_server.calibration.active import CalibrationPriority, Calibrations
 from trustscale_server.calibration.guarantee import GuaranteeKind
 from trustscale_server.calibration.record import Calibration
 from trustscale_server.config_errors import mistakes
@@ -25,7 +25,7 @@ from trustscale_server.errors import BadGroup, BadRequest, CalibrationMismatch
 from trustscale_server.images.compression import class_in_words
 from trustscale_server.images.decode import KeepMetadata, Limits
 from trustscale_server.images.encode import BEST_QUALITY, FormName
-from trustscale_server.images.facts import UPLOAD, Facts, classify
+from trustscale_server.images.facts import UPLOAD, InputFeatures, classify
 from trustscale_server.images.raster import Bands, Stretch
 from trustscale_server.sampling.draw import Throughput
 from trustscale_server.sampling.pipeline import Pipeline, differences, guard, identify
@@ -33,7 +33,7 @@ from trustscale_server.serving.answer import ChosenForm, form_of
 from trustscale_server.serving.credentials import Credentials
 from trustscale_server.sigma.estimators import IndecisionSettings
 from trustscale_server.stores.base import ResultStore
-from trustscale_server.system import Room, Slots
+from trustscale_server.system import AdmissionController, Room
 from trustscale_server.upscalers.base import AUTO, MAX_REQUEST_SEED, Upscaler, named
 
 Pixels = Annotated[int, Field(ge=1)]
@@ -209,7 +209,7 @@ class ServiceContext:
     default: str
     calibrations: Calibrations
     results: ResultStore | None
-    slots: Slots
+    slots: AdmissionController
     limits: Limits
     timeout_s: float
     canaries: ModelCheck | None = None
@@ -220,7 +220,7 @@ class ServiceContext:
     prefers_auto: bool = field(default=False, kw_only=True)
     decoding: Room = field(init=False)
     fetching: Room = field(init=False)
-    drawing: Slots = field(init=False)
+    drawing: AdmissionController = field(init=False)
 
     def __post_init__(self) -> None:
         self.decoding = self.slots.for_uploads("places for uploads")
@@ -250,7 +250,7 @@ class Chosen:
     upscaler: Upscaler
     pipeline: Pipeline
     calibration: Calibration | None
-    order: Order | None
+    order: CalibrationPriority | None
     seed: int
     form: ChosenForm
     warnings: tuple[str, ...]
@@ -269,7 +269,7 @@ async def choose(context: ServiceContext, request: UpscaleRequest) -> Chosen:
 
 
 async def settle(
-    context: ServiceContext, chosen: Chosen, facts: Facts, size: tuple[int, int]
+    context: ServiceContext, chosen: Chosen, facts: InputFeatures, size: tuple[int, int]
 ) -> Chosen:
     """What answers an upload of these facts and this height and width.
 
@@ -288,7 +288,7 @@ async def settle(
 
 
 async def _for_class(
-    context: ServiceContext, chosen: Chosen, candidates: Sequence[Upscaler], facts: Facts
+    context: ServiceContext, chosen: Chosen, candidates: Sequence[Upscaler], facts: InputFeatures
 ) -> Chosen:
     request = chosen.request
     name, words, why = chosen_for(context.auto, facts)
@@ -300,7 +300,7 @@ async def _for_class(
     return replace(chosen, why=why)
 
 
-def chosen_for(table: Mapping[str, str], facts: Facts) -> tuple[str, str, str]:
+def chosen_for(table: Mapping[str, str], facts: InputFeatures) -> tuple[str, str, str]:
     """`auto`: the upscaler for an upload, its class in words, and the reason.
 
     The first pattern of the table that matches decides. A calibration's promise about a class holds
@@ -356,16 +356,16 @@ async def _choose(context: ServiceContext, request: UpscaleRequest, upscaler: Up
     return Chosen(request, upscaler, pipeline, calibration, order, seed, form, tuple(warnings))
 
 
-def _live(order: Order, upscaler: Upscaler) -> Order:
+def _live(order: CalibrationPriority, upscaler: Upscaler) -> CalibrationPriority:
     """The calibrations that were made under the live pipeline. Raises CalibrationMismatch: none."""
     found = [one for one in order.calibrations if not differences(one.pipeline, upscaler)]
     if not found:
         first = order.first
         guard(first.pipeline, upscaler, first.manifest.provenance.settings)
-    return order if len(found) == len(order.calibrations) else Order(found)
+    return order if len(found) == len(order.calibrations) else CalibrationPriority(found)
 
 
-def _of_stretch(order: Order, stretch: str | None) -> Order:
+def _of_stretch(order: CalibrationPriority, stretch: str | None) -> CalibrationPriority:
     """The calibrations with this stretch; by default 8 bits, if any. Raises CalibrationMismatch."""
     known = order.stretches
     if stretch is None and None not in known:
@@ -378,7 +378,7 @@ def _of_stretch(order: Order, stretch: str | None) -> Order:
             "known of such data. Calibrate with that stretch, or send mask=none.",
             differences=[{"field": "stretch", "calibrated": one, "live": stretch} for one in known],
         )
-    return order if len(found) == len(order.calibrations) else Order(found)
+    return order if len(found) == len(order.calibrations) else CalibrationPriority(found)
 
 
 def _promises(calibration: Calibration, request: UpscaleRequest) -> bool:

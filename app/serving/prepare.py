@@ -21,7 +21,7 @@ from typing import Final
 from trustscale_server.calibration.record import Calibration
 from trustscale_server.errors import BadRequest, ImageTooLarge, TooSlow
 from trustscale_server.images import decode as images
-from trustscale_server.images.facts import Facts, look_at
+from trustscale_server.images.facts import InputFeatures, look_at
 from trustscale_server.images.raster import read_picture
 from trustscale_server.images.sandbox import File, decoding, size_of, waiting_at_most
 from trustscale_server.sampling.draw import largest_call
@@ -29,7 +29,7 @@ from trustscale_server.sampling.pipeline import Pipeline
 from trustscale_server.serving.answer import check_alpha
 from trustscale_server.serving.choose import Chosen, ServiceContext
 from trustscale_server.serving.credentials import UNSIGNED, Parent, parent_of
-from trustscale_server.serving.promise import Subject
+from trustscale_server.serving.promise import ApplicableCalibration
 from trustscale_server.sigma.moments import MOST_KEPT
 from trustscale_server.stores.files import IN_MEMORY
 from trustscale_server.system import score_threads, shielded
@@ -68,7 +68,7 @@ class Decoded:
     """
 
     image: images.Decoded
-    facts: Facts
+    facts: InputFeatures
     digest: int
     parent: Parent | None
     notes: list[str]
@@ -86,8 +86,8 @@ class Mask:
 
     calibration: Calibration
     alpha: float
-    subject: Subject
-    facts: Facts
+    subject: ApplicableCalibration
+    facts: InputFeatures
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,7 +209,7 @@ def _wanted(chosen: Chosen, decoded: Decoded, calibration: Calibration) -> Mask:
     request, facts = chosen.request, decoded.facts
     promised = calibration.under(request.guarantee)
     height, width = (side * promised.pipeline.scale for side in decoded.size)
-    subject = Subject.of(promised, request.group, facts, size=(height, width))
+    subject = ApplicableCalibration.of(promised, request.group, facts, size=(height, width))
     _ = subject.part.curve  # computed here, in a thread, and kept
     alpha = check_alpha(request.alpha, calibration.manifest.default_alpha)
     return Mask(calibration, alpha, subject, facts)

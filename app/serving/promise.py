@@ -9,9 +9,9 @@ from typing import Final, Self
 from trustscale_server.calibration.guarantee import (
     AT_HAND,
     Applicability,
+    ErrorQuantile,
     PostHoc,
     Probability,
-    Usual,
     rounded_up,
 )
 from trustscale_server.calibration.manifest import REMOVED
@@ -20,12 +20,12 @@ from trustscale_server.conformal.fidelity import FidelitySettings, clips
 from trustscale_server.conformal.risk import lab_psnr_lower_bound_db
 from trustscale_server.images.compression import class_in_words
 from trustscale_server.images.degrade import Mixture
-from trustscale_server.images.facts import Facts
+from trustscale_server.images.facts import InputFeatures
 from trustscale_server.serving.answer import Guarantee, InputClass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Subject:
+class ApplicableCalibration:
     """An upload, and the part of the calibration that applies to it.
 
     whole: the calibration. part: those of its pairs whose curve is used.
@@ -47,7 +47,7 @@ class Subject:
         cls,
         calibration: Calibration,
         group: str | None = None,
-        facts: Facts | None = None,
+        facts: InputFeatures | None = None,
         *,
         size: tuple[int, int],
     ) -> Self:
@@ -97,7 +97,7 @@ class Subject:
 _MOST_PAIRS: Final = 10**9  # more than anybody has
 
 
-def guarantee(subject: Subject, alpha: float) -> Guarantee:
+def guarantee(subject: ApplicableCalibration, alpha: float) -> Guarantee:
     """The promise for a mask of this α on an output of this size."""
     calibration = subject.part
     settings = calibration.pipeline.fidelity
@@ -106,16 +106,16 @@ def guarantee(subject: Subject, alpha: float) -> Guarantee:
     return Guarantee(
         **calibration.guarantee.facts(),
         metric=settings.metric,
-        error=settings.row.words,
+        error=settings.row.summary,
         unit=settings.row.unit,
         alpha=alpha,
         bound=calibration.bound,
-        counted_up_to=calibration.bound if counts_errors and clips(settings) else None,
+        loss_clipped_at=calibration.bound if counts_errors and clips(settings) else None,
         n=calibration.n,
         pairs=calibration.pairs,
         calibrated_on=calibration.made_of,
-        sentence=sentence(subject, alpha, usual),
-        statement=statement(subject, alpha, usual),
+        plain=plain(subject, alpha, usual),
+        theorem=theorem(subject, alpha, usual),
         lab_psnr_lower_bound_db=(
             lab_psnr_lower_bound_db(alpha)
             # A bound on windows does not bound the root mean square error of all of them.
@@ -129,11 +129,11 @@ def guarantee(subject: Subject, alpha: float) -> Guarantee:
         share_of_windows=alpha
         if subject.applicability == "per_window" and not counts_errors
         else None,
-        voids=_voids(subject),
+        void_if=_void_if(subject),
     )
 
 
-def _voids(subject: Subject) -> list[str]:
+def _void_if(subject: ApplicableCalibration) -> list[str]:
     calibration = subject.part
     degradation = calibration.manifest.degradation
     result = "upscaled" if calibration.pipeline.scale > 1 else "restored"
@@ -180,12 +180,12 @@ def _voids(subject: Subject) -> list[str]:
             subject.input_class is not None
         ),
     }
-    voids = [words for words, applies in found.items() if applies]
-    return [*voids, *calibration.pipeline.fidelity.row.voids]
+    void_if = [words for words, applies in found.items() if applies]
+    return [*void_if, *calibration.pipeline.fidelity.row.void_if]
 
 
 def warnings_of(
-    subject: Subject,
+    subject: ApplicableCalibration,
     alpha: float,
     *,
     trusted: float,
@@ -206,7 +206,7 @@ def warnings_of(
             f"The output is {_outside(calibration)}; whether the guarantee applies is not known. "
             f"{_within(subject)}, or calibrate with pictures of this size."
         )
-    if typicality <= calibration.unusual:
+    if typicality <= calibration.out_of_distribution:
         found.append(
             f"This image is unlike the calibration images (typicality {typicality:.3g}): in "
             "detail, noise, contrast, light, colour or σ, so the guarantee may not speak about it."
@@ -216,7 +216,7 @@ def warnings_of(
     return found
 
 
-def _uncovered(subject: Subject) -> str:
+def _uncovered(subject: ApplicableCalibration) -> str:
     """That too few calibration images had such an input."""
     if subject.input_class is None:
         return (
@@ -232,7 +232,7 @@ def _uncovered(subject: Subject) -> str:
     )
 
 
-def _of_mask(subject: Subject, alpha: float, trusted: float) -> list[str]:
+def _of_mask(subject: ApplicableCalibration, alpha: float, trusted: float) -> list[str]:
     """Why a mask is all black or all white."""
     calibration = subject.part
     if alpha < calibration.curve.min_alpha:
@@ -258,7 +258,7 @@ def _of_mask(subject: Subject, alpha: float, trusted: float) -> list[str]:
     return [words] if words else []
 
 
-def _infeasible(subject: Subject, alpha: float) -> str:
+def _infeasible(subject: ApplicableCalibration, alpha: float) -> str:
     """Why nothing can be trusted at this α, and how many pairs it needs."""
     calibration = subject.part
     promise = calibration.guarantee
@@ -293,7 +293,7 @@ _MOST_SIZES: Final = 3
 _MOST_COUNTED: Final = 1000  # pictures up to which a share is said as so many of them
 
 
-def sentence(subject: Subject, alpha: float, usual: Usual | None) -> str:
+def plain(subject: ApplicableCalibration, alpha: float, usual: ErrorQuantile | None) -> str:
     """The promise about a mask of α for people who are no statisticians."""
     part = subject.part
     if subject.applicability == "unknown":
@@ -314,7 +314,7 @@ def sentence(subject: Subject, alpha: float, usual: Usual | None) -> str:
         free = ", though α is chosen after looking" if isinstance(part.guarantee, PostHoc) else ""
         share = _share_of(such, usual.share)
         return f"{share} nothing in the trusted part is off by more {error}{free}{tail}."
-    error = _error(Usual(alpha, 1), settings)
+    error = _error(ErrorQuantile(alpha, 1), settings)
     return f"On average over {such} the largest error in the trusted part is no more {error}{tail}."
 
 
@@ -326,7 +326,7 @@ def _share_of(such: str, share: float) -> str:
     return f"In {math.floor(1000 * (1 - share)) / 10:g} % of {such}"
 
 
-def _error(usual: Usual, settings: FidelitySettings) -> str:
+def _error(usual: ErrorQuantile, settings: FidelitySettings) -> str:
     """An error in steps of lightness or colour."""
     if usual.error <= 0:
         return "than nothing"
@@ -341,7 +341,7 @@ def _error(usual: Usual, settings: FidelitySettings) -> str:
     )
 
 
-def statement(subject: Subject, alpha: float, usual: Usual | None) -> str:
+def theorem(subject: ApplicableCalibration, alpha: float, usual: ErrorQuantile | None) -> str:
     """The theorem about a mask of α, and what it does not cover."""
     group = subject.group
     of_group = [] if group is None else [f"It speaks about images of the group {group!r} only."]
@@ -378,12 +378,12 @@ def statement(subject: Subject, alpha: float, usual: Usual | None) -> str:
     return " ".join([*parts, *of_group])
 
 
-def _theorem(subject: Subject, alpha: float, where: str) -> str:
+def _theorem(subject: ApplicableCalibration, alpha: float, where: str) -> str:
     """What is bounded, over which draw, and by what."""
     part = subject.part
     settings = part.pipeline.fidelity
     new = "this image" if part.pairs == part.n else "this image, of a new scene"
-    largest = f"the largest {settings.sentence} {where}"
+    largest = f"the largest {settings.clause} {where}"
     promise = part.guarantee
     if isinstance(promise, Probability):
         bound = f"exceeds {promise.tolerance:g} with a probability of at most {alpha:g}"
@@ -412,7 +412,7 @@ def _theorem(subject: Subject, alpha: float, where: str) -> str:
     )
 
 
-def _at_hand(subject: Subject, promise: Probability, alpha: float) -> list[str]:
+def _at_hand(subject: ApplicableCalibration, promise: Probability, alpha: float) -> list[str]:
     """What holds for these very scenes of the calibration, if known."""
     part = subject.part
     if promise.delta is not None or part.pairs > part.n or alpha < part.curve.min_alpha:
@@ -422,7 +422,7 @@ def _at_hand(subject: Subject, promise: Probability, alpha: float) -> list[str]:
     return [f"With these very {part.n} the probability is {known}, {draws}."]
 
 
-def _of_windows(subject: Subject) -> str:
+def _of_windows(subject: ApplicableCalibration) -> str:
     """What follows for an output that is larger than the calibrated windows."""
     mean = "the mean over its windows of their largest errors has this bound"
     if isinstance(subject.part.guarantee, Probability):
@@ -435,7 +435,7 @@ def _of_windows(subject: Subject) -> str:
     )
 
 
-def _unknown(subject: Subject) -> str:
+def _unknown(subject: ApplicableCalibration) -> str:
     """Why no promise is known to hold."""
     if not subject.is_covered:
         return "too few calibration images had an input like this upload"
@@ -447,7 +447,7 @@ def _outside(part: Calibration) -> str:
     return f"of another size than the calibration images ({_listed(part.sizes.all)} pixels)"
 
 
-def _within(subject: Subject) -> str:
+def _within(subject: ApplicableCalibration) -> str:
     """What to send instead of a picture of an uncalibrated size."""
     sizes, scale = subject.part.sizes.all, subject.part.pipeline.scale
     least = (min(w for w, _ in sizes), min(h for _, h in sizes))

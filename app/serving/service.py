@@ -3,7 +3,7 @@
     UpscaleRequest ──choose, decode, settle, admit──▶ Admitted      (choose.py, prepare.py)
     Admitted ──generate──▶ Masked ──encode──▶ Encoded ──sign, store──▶ answer      (here)
 
-The second line runs in a slot (`Slots`). What a step has used up is released with it, and σ
+The second line runs in a slot (`AdmissionController`). What a step has used up is released with it, and σ
 becomes mask and trust levels strip by strip. They become files meanwhile (`trust.py`), and so does
 the picture where it is a PNG.
 """
@@ -36,11 +36,11 @@ from trustscale_server.serving.answer import (
     TRUST,
     TRUST_COG,
     UNMASKED,
+    FallbackLayer,
     Links,
     Outside,
     Picture,
     PictureLinks,
-    Rest,
     Result,
     Unmasked,
     believed_of,
@@ -79,7 +79,7 @@ class Masked:
     admitted: Admitted
     picture: Pixels
     trust: Trust | None
-    rest: Rest | None
+    rest: FallbackLayer | None
     mean_log_sigma: float
     timings_ms: Timings
     file: IO[bytes] | None
@@ -92,7 +92,7 @@ class Encoded:
     admitted: Admitted
     picture: Picture
     files: Mapping[str, IO[bytes]]
-    rest: Rest | None
+    rest: FallbackLayer | None
     mean_log_sigma: float
 
     @property
@@ -166,7 +166,7 @@ async def generate(
             finally:
                 del beside_samples, beside_sigma  # as `beside` asks
         blurs, is_sent = chosen.pipeline.fidelity.row.blurs, chosen.request.believed
-        rest = Rest(believed_of(shown, blurs=blurs, is_sent=is_sent), data)
+        rest = FallbackLayer(believed_of(shown, blurs=blurs, is_sent=is_sent), data)
     pixels, samples = math.prod(admitted.size), chosen.pipeline.samples
     context.throughput.note(chosen.upscaler, pixels, samples, took["samples"] / 1e3)
     if alpha is not None and not source.is_deep:
@@ -312,7 +312,7 @@ def _document(masked: Masked, result_id: str) -> Picture:
         guarantee=guarantee(subject, alpha),
         believed=masked.rest.believed,
         typicality=typicality,
-        unusual=typicality <= part.unusual,
+        out_of_distribution=typicality <= part.out_of_distribution,
         warnings=warnings_of(
             subject,
             alpha,

@@ -21,7 +21,7 @@ import numpy as np
 import scipy
 from numpy.typing import NDArray
 
-from trustscale_server.conformal.loss_curve import Staircase
+from trustscale_server.conformal.loss_curve import LossCurve
 from trustscale_server.conformal.post_hoc import Shape
 from trustscale_server.sigma.estimators import Fit
 from trustscale_server.sigma.terms import CELL, Maps
@@ -156,7 +156,7 @@ def fit(
 def _shape(made: Fit, rows: _Rows) -> tuple[tuple[float, float], ...]:
     """The risk curve of the photographs, from the cells that the fit saw."""
     sigma = np.exp(made.log_sigma(np.moveaxis(rows.terms, 2, 0))).astype(np.float32)
-    found = Shape.of(map(Staircase.from_maps, sigma, rows.error))
+    found = Shape.of(map(LossCurve.from_maps, sigma, rows.error))
     knots = () if found is None else zip(found.levels, found.risks, strict=True)
     return tuple((float(f"{level:.6g}"), float(f"{risk:.6g}")) for level, risk in knots)
 

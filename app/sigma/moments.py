@@ -40,11 +40,11 @@ _Moments: TypeAlias = (
 )
 
 MOMENTS_VERSION = 2
-"""Raised whenever equal samples would give other bits, or `Spread` another layout of bytes."""
+"""Raised whenever equal samples would give other bits, or `SampleMoments` another layout of bytes."""
 
 
 @dataclass(frozen=True, slots=True)
-class Spread:
+class SampleMoments:
     """All samples of a request, accumulated elsewhere.
 
     count: of the samples.
@@ -62,7 +62,7 @@ class Spread:
         return np.concatenate([part.reshape(-1).view(np.uint8) for part in parts])
 
     @classmethod
-    def unpacked(cls, data: NDArray[np.uint8], count: int, shape: tuple[int, int]) -> Spread:
+    def unpacked(cls, data: NDArray[np.uint8], count: int, shape: tuple[int, int]) -> SampleMoments:
         """The inverse of `packed`, for `count` samples of (H, W).
 
         Raises:
@@ -165,7 +165,7 @@ class Moments:
         self._truth = seen
         self._distances = np.full(self.shape[0] * self.shape[1], np.nan, np.float32)
 
-    def take(self, spread: Spread) -> None:
+    def take(self, spread: SampleMoments) -> None:
         """Take all samples as accumulated elsewhere; only their variance is known then."""
         self._check(spread.prediction)
         if self.count or spread.count < 2:

@@ -10,12 +10,12 @@ from collections.abc import Callable, Mapping, Sequence
 from math import inf
 from typing import Final, NamedTuple, Protocol, TypeAlias, TypeVar
 
-from trustscale_server.errors import Passing
+from trustscale_server.errors import TransientError
 
 Answer = TypeVar("Answer")
 
 
-class StoreUnavailable(Passing):
+class StoreUnavailable(TransientError):
     """The store cannot be read or written now: no connection, a full disk, a full memory.
 
     The call stored nothing, and may be repeated.

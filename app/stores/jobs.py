@@ -68,7 +68,7 @@ JobKind = Literal["upscale", "calibration", "webhook"]
 class JobStatus(BaseModel):
     """A job without its request, small enough to be read again and again.
 
-    about: what lists show of the request. away_since: when a dependency was first found unavailable
+    about: what lists show of the request. dependency_down_since: when a dependency was first found unavailable
     since there was progress. trace: of the submitting request (`app/telemetry/otel.py`).
     """
 
@@ -83,7 +83,7 @@ class JobStatus(BaseModel):
     result: str | None = None
     error: dict[str, Any] | None = None
     trace: str | None = None
-    away_since: datetime | None = None
+    dependency_down_since: datetime | None = None
     about: dict[str, str | None] = {}
 
     @property
@@ -109,7 +109,7 @@ class Attempt(NamedTuple):
     alone: bool = False
 
 
-class Draft(BaseModel):
+class MutableJob(BaseModel):
     """A job as stored, while a change is decided at `now`.
 
     has_record, value: of one task.
@@ -136,7 +136,7 @@ class Draft(BaseModel):
         self.attempts = frozenset()
 
 
-Decide: TypeAlias = Callable[[Draft], Answer]
+Decide: TypeAlias = Callable[[MutableJob], Answer]
 """Changes a draft; returns the answer to the caller."""
 
 
@@ -158,14 +158,16 @@ class JobStore:
         def insert(found: Sequence[Document]) -> tuple[JobStatus, Changes]:
             if found[0].version:
                 return _draft(found[0]).status, {}
-            draft = Draft(status=_status(job))
+            draft = MutableJob(status=_status(job))
             return draft.status, _stored(draft) | {_request(job.id): _texted(job.request)}
 
         return await self._documents.change([job_key(job.id)], insert)
 
     async def renew(self, job: Job) -> None:
         """Replace a job under its id; recorded tasks stay."""
-        changes = _stored(Draft(status=_status(job))) | {_request(job.id): _texted(job.request)}
+        changes = _stored(MutableJob(status=_status(job))) | {
+            _request(job.id): _texted(job.request)
+        }
         await self._documents.change([], lambda _: (None, changes))
 
     async def get(self, job: str) -> JobStatus:
@@ -207,7 +209,7 @@ class JobStore:
         task is recorded. Without a task the job runs without attempts.
         """
 
-        def begin(draft: Draft) -> JobStatus | None:
+        def begin(draft: MutableJob) -> JobStatus | None:
             if not draft.status.is_runnable or draft.has_record:
                 return None
             if draft.status.cancel_requested:
@@ -235,12 +237,12 @@ class JobStore:
         away: a dependency of the task is unavailable; the first such time since progress is kept.
         """
 
-        def leave(draft: Draft) -> None:
+        def leave(draft: MutableJob) -> None:
             draft.forgive(task)
             if not draft.status.is_runnable:
                 return
-            if away and draft.status.away_since is None:
-                draft.update(away_since=draft.now)
+            if away and draft.status.dependency_down_since is None:
+                draft.update(dependency_down_since=draft.now)
             if not draft.attempts:
                 draft.update(state=JobState.QUEUED)
 
@@ -250,12 +252,12 @@ class JobStore:
     async def record(self, job: str, task: str, value: bytes) -> bool:
         """Store the result of a task unless there is one. False if the job has ended."""
 
-        def keep(draft: Draft) -> bool:
+        def keep(draft: MutableJob) -> bool:
             if not draft.status.is_runnable:
                 return False
             draft.value = value
             draft.forgive(task)
-            draft.update(away_since=None)
+            draft.update(dependency_down_since=None)
             return True
 
         with suppress(NotFound):
@@ -279,11 +281,11 @@ class JobStore:
     async def progress(self, job: str, progress: Progress) -> None:
         """Store the progress of an unfinished job."""
 
-        def show(draft: Draft) -> None:
+        def show(draft: MutableJob) -> None:
             if not draft.status.is_runnable:
                 return
             if progress.done > draft.status.progress.done:
-                draft.update(away_since=None)
+                draft.update(dependency_down_since=None)
             draft.update(progress=progress)
 
         with suppress(NotFound):
@@ -305,7 +307,7 @@ class JobStore:
         if not state.is_final and state is not JobState.AWAITING_LABELS:
             raise ValueError(f"{state} does not end a job")
 
-        def close(draft: Draft) -> bool:
+        def close(draft: MutableJob) -> bool:
             if draft.status.is_runnable:
                 draft.close(state, result=result, error=error)
             present = draft.status
@@ -318,7 +320,7 @@ class JobStore:
     async def resume(self, job: str) -> JobStatus:
         """Queue a job that awaits labels; any other stays as it is. Raises NotFound."""
 
-        def requeue(draft: Draft) -> JobStatus:
+        def requeue(draft: MutableJob) -> JobStatus:
             if draft.status.state is JobState.AWAITING_LABELS:
                 draft.update(state=JobState.QUEUED)
             return draft.status
@@ -331,7 +333,7 @@ class JobStore:
         Raises NotFound.
         """
 
-        def mark(draft: Draft) -> JobStatus:
+        def mark(draft: MutableJob) -> JobStatus:
             if not draft.status.state.is_final:
                 draft.update(cancel_requested=True)
                 if draft.status.state is not JobState.RUNNING:
@@ -392,7 +394,7 @@ class JobStore:
         await self._documents.drop(_records(job))  # first: nobody would look for them later
         return await self._documents.change([key], remove)
 
-    async def _load(self, job: str) -> Draft:
+    async def _load(self, job: str) -> MutableJob:
         (found,) = await self._documents.read(job_key(job))
         if not found.version:
             raise _unknown(job)
@@ -461,15 +463,15 @@ def _status(job: Job) -> JobStatus:
     return JobStatus(**job.model_dump(exclude={"request"}))
 
 
-def _draft(found: Document) -> Draft:
-    return Draft.model_validate_json(found.value)
+def _draft(found: Document) -> MutableJob:
+    return MutableJob.model_validate_json(found.value)
 
 
 def _texted(request: Mapping[str, Any]) -> Put:
     return Put(json.dumps(request).encode())
 
 
-def _stored(draft: Draft) -> dict[Key, Put | None]:
+def _stored(draft: MutableJob) -> dict[Key, Put | None]:
     """A job, and its places in the lists."""
     status = draft.status
     ended = None if status.finished_at is None else Put(order=status.finished_at.timestamp())

@@ -45,7 +45,7 @@ _Metric = TypeVar("_Metric", Counter, Histogram, Gauge)
 # Name: what it counts, and its labels.
 COUNTERS: Final[dict[str, _Row]] = {
     "requests": ("HTTP requests.", ("method", "route", "status")),
-    "problems": ("Answers that were problems.", ("type",)),
+    "error_responses": ("Answers that were problems.", ("type",)),
     "upstream_calls": (
         "Calls to remote upscalers, every try for itself: what a provider bills.",
         ("upscaler", "outcome"),
@@ -59,7 +59,7 @@ COUNTERS: Final[dict[str, _Row]] = {
         ("upscaler", "reason"),
     ),
     "canary_rounds": ("Rounds of canaries; failed: no answer came.", ("upscaler", "outcome")),
-    "monitor_lost": ("Answered requests that the monitor could not count.", ()),
+    "monitor_dropped": ("Answered requests that the monitor could not count.", ()),
     "results_removed": (
         "Results that were removed: by age, or for space before their time was over.",
         ("reason",),
@@ -69,7 +69,7 @@ COUNTERS: Final[dict[str, _Row]] = {
         "Attempts that began because the one before ended without a word.",
         ("kind",),
     ),
-    "job_tasks": (
+    "calibration_pairs": (
         "Calibration pairs that this process has worked on, every delivery for itself.",
         ("outcome",),
     ),
@@ -100,7 +100,7 @@ GAUGES: Final[dict[str, _Row]] = {
         "1 while a remote upscaler is not called because it failed too often.",
         ("upscaler",),
     ),
-    "upstream_calls_open": (
+    "upstream_calls_in_flight": (
         "Calls that run, wait for their turn, or wait for an upscaler that is away.",
         ("upscaler",),
     ),
@@ -152,7 +152,7 @@ GAUGES: Final[dict[str, _Row]] = {
         "When the active calibration was made.",
         ("upscaler",),
     ),
-    "calibration_pairs": ("n of the active calibration.", ("upscaler",)),
+    "calibration_scenes": ("n of the active calibration.", ("upscaler",)),
     "calibration_min_alpha": (
         "Smallest α at which the active calibration trusts anything.",
         ("upscaler",),

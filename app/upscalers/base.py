@@ -32,8 +32,8 @@ from numpy.typing import NDArray
 from trustscale_server.conformal.lab import Pixels, check_rgb, deep, shallow
 from trustscale_server.errors import NotFound
 from trustscale_server.images.encode import png_rgb
-from trustscale_server.images.facts import Facts
-from trustscale_server.sigma.moments import Spread
+from trustscale_server.images.facts import InputFeatures
+from trustscale_server.sigma.moments import SampleMoments
 
 RGB = Pixels
 """[h, w, 3], C-contiguous: sRGB of 8 bits, or data of 16 bits in units of their stretch."""
@@ -70,7 +70,7 @@ class Source:
     a score that looks at them.
     """
 
-    def __init__(self, rgb: RGB, facts: Facts | None = None) -> None:
+    def __init__(self, rgb: RGB, facts: InputFeatures | None = None) -> None:
         check_rgb(rgb)
         self.rgb = np.ascontiguousarray(rgb)
         self.facts = facts
@@ -133,10 +133,10 @@ class MomentsRequest:
     """
 
     mean: bool = False
-    answer: Spread | None = None
+    answer: SampleMoments | None = None
 
 
-class Turn:
+class MemoryPermit:
     """One call's claim on the memory of its request, and its limits.
 
     Decoded samples are large (48 MiB for 4096 × 4096), so the M calls of a request share a lock: a
@@ -286,7 +286,7 @@ class Upscaler(Protocol):
     def capabilities(self) -> Capabilities: ...
 
     async def generate(
-        self, source: Source, seeds: Sequence[int], turn: Turn | None = None
+        self, source: Source, seeds: Sequence[int], turn: MemoryPermit | None = None
     ) -> list[RGB]:
         """One sample per seed, in order, each [k·h, k·w, 3] and as deep as the source.
 

@@ -128,8 +128,8 @@ class RemoteConfig(_Config):
     HOW_TO_CALL: ClassVar[frozenset[str]] = frozenset(
         {
             "name", "title", "character", "price_per_call", "token_env", "token_header",
-            "token_scheme", "identity", "max_input_pixels", "concurrency", "call_timeout_s",
-            "attempts", "max_calls_per_hour", "cold_start_s", "allowed_hosts", "allow_private",
+            "token_scheme", "fingerprint_alias", "max_input_pixels", "concurrency", "call_timeout_s",
+            "max_attempts", "max_calls_per_hour", "cold_start_s", "allowed_hosts", "allow_private",
             "max_answer_bytes", "alignment", "canary",
         }
     )  # fmt: skip
@@ -148,7 +148,7 @@ class RemoteConfig(_Config):
         default_factory=dict, description="Further headers; no secrets."
     )
 
-    identity: str | None = Field(
+    fingerprint_alias: str | None = Field(
         None,
         description="Stands for the address in the fingerprint: set it if the same model may move.",
     )
@@ -161,7 +161,7 @@ class RemoteConfig(_Config):
         "the server says that it is busy.",
     )
     call_timeout_s: PositiveFloat = Field(120.0, description="Longest time of one generation.")
-    attempts: PositiveInt = Field(8, description="Tries of one call, the first one included.")
+    max_attempts: PositiveInt = Field(8, description="Tries of one call, the first one included.")
     max_calls_per_hour: PositiveInt | None = Field(
         None, description="Spend limit of all processes that share a store."
     )

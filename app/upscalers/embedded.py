@@ -33,8 +33,8 @@ from trustscale_server.upscalers.base import (
     GROUP_ORDER,
     RGB,
     Capabilities,
+    MemoryPermit,
     Source,
-    Turn,
     Witness,
     apply,
     fingerprint_of,
@@ -379,7 +379,7 @@ class EmbeddedUpscaler:
         )
 
     async def generate(
-        self, source: Source, seeds: Sequence[int], turn: Turn | None = None
+        self, source: Source, seeds: Sequence[int], turn: MemoryPermit | None = None
     ) -> list[RGB]:
         """See `Upscaler.generate`; cancelling returns at once, but the tile in progress ends."""
         await self.check()

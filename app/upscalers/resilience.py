@@ -8,7 +8,7 @@
 
 A retry uses the same seed, so it makes the same sample. While the upstream is away, the breaker
 fails at once, and a free health check finds out when it is back; a call with patience
-(`Turn.patience_s`) waits for that. Any other exception of an adapter becomes an upscaler error.
+(`MemoryPermit.patience_s`) waits for that. Any other exception of an adapter becomes an upscaler error.
 """
 
 from __future__ import annotations
@@ -30,7 +30,14 @@ from pydantic import BaseModel
 from trustscale_server.errors import TimedOut, TrustscaleError, UpscalerError, UpscalerUnavailable
 from trustscale_server.stores.base import CallStore, Usage
 from trustscale_server.telemetry.signals import Metrics, span
-from trustscale_server.upscalers.base import RGB, Capabilities, Source, Turn, Upscaler, Witness
+from trustscale_server.upscalers.base import (
+    RGB,
+    Capabilities,
+    MemoryPermit,
+    Source,
+    Upscaler,
+    Witness,
+)
 from trustscale_server.upscalers.config import RemoteConfig
 from trustscale_server.upscalers.remote.responses import (
     BreakerOpen,
@@ -56,14 +63,14 @@ class RetryPolicy:
     The pause is what the server asks for, or "full jitter", U(0, min(longest_s, first_s · 2ⁿ)).
 
     Attributes:
-        attempts: of a call; also about how often a call with patience starts over after the
+        max_attempts: of a call; also about how often a call with patience starts over after the
             upscaler was away.
         total_s: no attempt begins later than this after the first failure.
         longest_asked_s: a longer pause ends a call without patience.
         spare: retries of a request beyond one per call.
     """
 
-    attempts: int = 8
+    max_attempts: int = 8
     total_s: float = 600.0
     first_s: float = 0.25
     longest_s: float = 8.0
@@ -72,7 +79,7 @@ class RetryPolicy:
 
     def pause(self, error: BaseException, tries: int, *, left_s: float = math.inf) -> float | None:
         """Seconds before the next attempt, less than `left_s`; None: there is none."""
-        if not retriable(error) or tries >= self.attempts:
+        if not retriable(error) or tries >= self.max_attempts:
             return None
         asked = asked_wait(error)
         if asked is None:
@@ -85,7 +92,7 @@ class RetryPolicy:
 
     def most_calls(self, calls: int, *, patient: bool = False) -> int:
         """The most calls, and payments, that a request of `calls` calls can become."""
-        return calls * (2 + (self.attempts + 1) * patient) + self.spare
+        return calls * (2 + (self.max_attempts + 1) * patient) + self.spare
 
     def most_s(self, call_s: float, *, patience_s: float = 0.0) -> float:
         """The most seconds that a call can last, with attempts of `call_s` at most."""
@@ -258,7 +265,7 @@ class ResilientUpscaler:
         self.name, self.kind = inner.name, inner.kind
         self.metrics = metrics or Metrics()
         self._config = config
-        self._policy = policy or RetryPolicy(attempts=config.attempts)
+        self._policy = policy or RetryPolicy(max_attempts=config.max_attempts)
         self._rest_s = breaker.rest_s
         self._breaker = Breaker(breaker, changed=self._breaker_changed)
         self._calls = calls
@@ -267,7 +274,7 @@ class ResilientUpscaler:
         self._recovery: asyncio.Task[None] | None = None
         self._is_closed = False
         self._open = 0
-        self.metrics.set("upstream_calls_open", 0, self.name)
+        self.metrics.set("upstream_calls_in_flight", 0, self.name)
 
         self._retries: weakref.WeakKeyDictionary[Source, int] = weakref.WeakKeyDictionary()
 
@@ -306,13 +313,15 @@ class ResilientUpscaler:
         )
 
     async def generate(
-        self, source: Source, seeds: Sequence[int], turn: Turn | None = None
+        self, source: Source, seeds: Sequence[int], turn: MemoryPermit | None = None
     ) -> list[RGB]:
         """See `Upscaler.generate`; raises the last error of all attempts."""
         with self._counted_open():
-            return await self._generate(source, seeds, turn or Turn())
+            return await self._generate(source, seeds, turn or MemoryPermit())
 
-    async def _generate(self, source: Source, seeds: Sequence[int], turn: Turn) -> list[RGB]:
+    async def _generate(
+        self, source: Source, seeds: Sequence[int], turn: MemoryPermit
+    ) -> list[RGB]:
         patience_s = max(turn.patience_s, min(self._config.cold_start_s, turn.remaining_s()))
         self._retries[source] = self._retries.get(source, self._policy.spare) + 1
         clock, failed_at = asyncio.get_running_loop().time, math.inf
@@ -330,7 +339,7 @@ class ResilientUpscaler:
                     if not isinstance(error, BreakerOpen):
                         rounds += 1
                     # Health checks may pass while generations fail.
-                    pause = patience_s / self._policy.attempts if rounds > 1 else 0.0
+                    pause = patience_s / self._policy.max_attempts if rounds > 1 else 0.0
                     await self._wait_for_return(error, pause, failed_at + patience_s)
                     tries = 0
                     continue
@@ -387,12 +396,12 @@ class ResilientUpscaler:
     def _counted_open(self) -> Iterator[None]:
         """Count the block as an open call, by which workers are scaled."""
         self._open += 1
-        self.metrics.set("upstream_calls_open", self._open, self.name)
+        self.metrics.set("upstream_calls_in_flight", self._open, self.name)
         try:
             yield
         finally:
             self._open -= 1
-            self.metrics.set("upstream_calls_open", self._open, self.name)
+            self.metrics.set("upstream_calls_in_flight", self._open, self.name)
 
     async def close(self) -> None:
         # A call in flight may still open the breaker.
@@ -402,7 +411,7 @@ class ResilientUpscaler:
             await asyncio.wait([self._recovery])
         await self.inner.close()
 
-    async def _try(self, source: Source, seeds: Sequence[int], turn: Turn) -> list[RGB]:
+    async def _try(self, source: Source, seeds: Sequence[int], turn: MemoryPermit) -> list[RGB]:
         self._admit()
         async with self._slots:
             self._admit()
@@ -430,7 +439,7 @@ class ResilientUpscaler:
             self._breaker.succeeded()
             return samples
 
-    async def _timed(self, source: Source, seeds: Sequence[int], turn: Turn) -> list[RGB]:
+    async def _timed(self, source: Source, seeds: Sequence[int], turn: MemoryPermit) -> list[RGB]:
         limit = self._config.call_timeout_s
         try:
             async with turn.limited(limit):

@@ -105,7 +105,11 @@ async def kept_per_s(url: str, folder: Path, seconds: float) -> float:
 
 
 def main(seconds: float) -> None:
-    settings = {"run_jobs": False, "max_queued_jobs": 10**6, "max_in_flight_bytes": 10**10}
+    settings = {
+        "embedded_job_worker": False,
+        "max_queued_jobs": 10**6,
+        "max_in_flight_bytes": 10**10,
+    }
     rows = []
     with tempfile.TemporaryDirectory() as folder, S3Server() as s3:
         os.environ.update(s3.environ)

@@ -47,8 +47,8 @@ def server(folder: Path, service: Trustscale) -> MCPServer:
             result = service.upscale(picture, alpha=alpha)
         except (Problem, httpx.TransportError) as problem:
             raise ToolError(str(problem)) from problem
-        share = f"{result.trusted_fraction:.1%} of it is trusted. {result.guarantee['sentence']}"
-        said = [RULE, share, result.guarantee["statement"], *result.warnings]
+        share = f"{result.trusted_fraction:.1%} of it is trusted. {result.guarantee['plain']}"
+        said = [RULE, share, result.guarantee["theorem"], *result.warnings]
         return ["\n".join(said), _png(result.image), _png(Pillow.fromarray(result.mask))]
 
     return made

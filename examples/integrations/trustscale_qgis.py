@@ -88,11 +88,11 @@ class UpscaleWithTrust(QgsProcessingAlgorithm):  # type: ignore[misc]
         except (Problem, httpx.TransportError) as problem:
             raise QgsProcessingException(str(problem)) from problem
         target.write_bytes(result.files["image.tiff"])
-        feedback.pushInfo(result.guarantee["sentence"])
+        feedback.pushInfo(result.guarantee["plain"])
         for warning in result.warnings:
             feedback.pushWarning(warning)
         return {
             "OUTPUT": str(target),
             "TRUSTED": result.trusted_fraction,
-            "STATEMENT": result.guarantee["statement"],
+            "STATEMENT": result.guarantee["theorem"],
         }

@@ -74,8 +74,8 @@ class TestExtend:
         old = file.load(exported(admin, made["id"]))
         new = file.load(exported(admin, longer["id"]))
         names = [pair.name for pair in new.manifest.pairs]
-        for pair, staircase in zip(old.manifest.pairs, old.staircases, strict=True):
-            assert new.staircases[names.index(pair.name)] == staircase
+        for pair, loss_curve in zip(old.manifest.pairs, old.loss_curves, strict=True):
+            assert new.loss_curves[names.index(pair.name)] == loss_curve
 
     def test_what_does_not_belong(self, admin, upscaler, made):
         """Pairs that exist, of another origin, or of another upscaler are refused, unpaid."""
@@ -174,7 +174,7 @@ def test_round_trip(fresh, made, admin):
 class TestDelete:
     def test_the_active_one(self, start, calibration):
         """It cannot be deleted; another one can, and is gone everywhere, who had read it or not."""
-        first, second = Admin(start()), Admin(start(run_jobs=False))
+        first, second = Admin(start()), Admin(start(embedded_job_worker=False))
         made = first.create(truth_files(1))["id"]
         assert second.get(f"/{made}")["id"] == made
         check_problem(first.send("DELETE", f"/{calibration.id}"), "conflict")
@@ -313,7 +313,7 @@ def test_several(start):
 
 
 def test_every_gateway_sees_it_at_once(start, calibration):
-    first, second = Admin(start()), Admin(start(run_jobs=False))
+    first, second = Admin(start()), Admin(start(embedded_job_worker=False))
     made = first.create(truth_files(3))["id"]
     for chosen, by, other in ((made, first, second), (calibration.id, second, first)):
         by.send("POST", f"/{chosen}/activate", json={"force": True})

@@ -73,7 +73,7 @@ class TestLabels:
         assert len(upscaler.calls) == calls
         assert (made["n"], made["min_alpha"]) == (3, 0.25)
         pairs = file.load(admin.send("GET", f"/{made['id']}/export").content)
-        assert [float(s.loss(np.inf)) for s in pairs.staircases] == [0, 1, 0]
+        assert [float(s.loss(np.inf)) for s in pairs.loss_curves] == [0, 1, 0]
 
     def test_what_is_none(self, admin, waiting):
         for data in (SMALL, SQUARE[:60], b"text", b""):
@@ -181,7 +181,7 @@ def test_text(fresh):
     assert recorded.items() >= {"metric": "text", "bound": 1}.items()
     assert recorded["reader"].items() >= {"name": "rapidocr", "legible": 0.8}.items()
     guarantee = upscaled(fresh.client, alpha=0.5).json()["guarantee"]
-    assert guarantee["sentence"].startswith("In 1 of 2 such pictures no word of the truth is read")
+    assert guarantee["plain"].startswith("In 1 of 2 such pictures no word of the truth is read")
     other = {"metric": "text", "reader": {"name": "rapidocr", "version": "1.0"}}
     refused = fresh.post_files(truth_files(2), fidelity=other)
     assert "needs rapidocr 1.0" in check_problem(refused, "bad-request")["detail"]

@@ -115,7 +115,7 @@ async def test_what_is_signed(served, chain):
         told = next(a["data"] for a in manifest["assertions"] if a["label"] == ASSERTION)
         assert told["alpha"] == result["alpha"]
         assert told["calibration"] == result["calibration"]
-        assert told["guarantee"]["statement"] == result["guarantee"]["statement"]
+        assert told["guarantee"]["theorem"] == result["guarantee"]["theorem"]
     forged = bytearray(data)
     forged[-20] ^= 1
     assert read(bytes(forged), "image/avif", root)[0]["validation_state"] == "Invalid"

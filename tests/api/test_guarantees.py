@@ -47,7 +47,7 @@ class TestServing:
         answer = post(client, alpha=ALPHA, seed=1).json()
         promise = answer["guarantee"]
         assert {name: promise[name] for name in LIKELY} == LIKELY
-        assert promise["statement"].startswith("With probability at least 0.8 over the draw")
+        assert promise["theorem"].startswith("With probability at least 0.8 over the draw")
         assert float(answer["threshold"]) == likely.curve.threshold(ALPHA)
         assert (answer["group"], promise["n"]) == (None, 30)
         (row,) = client.get("/v1/upscalers").json()
@@ -59,7 +59,7 @@ class TestServing:
         assert float(answer["threshold"]) == part.curve.threshold(ALPHA)
         assert (answer["group"], answer["guarantee"]["n"]) == ("day", 24)
         assert answer["calibration"] == likely.id
-        statement = answer["guarantee"]["statement"]
+        statement = answer["guarantee"]["theorem"]
         assert "24 calibration images of the group 'day'" in statement
         assert part.curve.threshold(ALPHA) != likely.curve.threshold(ALPHA)
 

@@ -38,7 +38,7 @@ def test_what_a_client_prefers(headers, wanted):
 
 FIELDS = {
     "id", "kind", "state", "progress", "created_at", "started_at", "finished_at", "result",
-    "draft", "error", "warnings", "estimate_s", "calls", "price", "width", "height", "away_since",
+    "draft", "error", "warnings", "estimate_s", "calls", "price", "width", "height", "dependency_down_since",
 }  # fmt: skip
 
 
@@ -199,7 +199,7 @@ class TestWebhook:
 
     async def test_told(self, serve):
         """The receiver hears of the result, and the delivery is a job that can be looked at."""
-        settings = {"webhook_hosts": "127.0.0.1", "webhook_private": True}
+        settings = {"webhook_hosts": "127.0.0.1", "webhook_allow_private_networks": True}
         settings["webhook_secrets"] = "whsec_" + "c2VjcmV0" * 4
         async with FaultServer([answer(204)]) as receiver, serve(**settings) as served:
             webhook = f"{receiver.url}/told"
@@ -232,7 +232,7 @@ async def test_connections_that_drop(serve, store):
     """A client that hangs up while its samples are made finds them later: they are paid once."""
     gate = threading.Event()
     upscaler = FakeUpscaler(gate=gate)
-    async with serve(upscaler, run_jobs=False, max_in_flight=4, **store) as served:
+    async with serve(upscaler, embedded_job_worker=False, max_in_flight=4, **store) as served:
         for number in range(ROUNDS):
             gate.clear()
             upscaler.calls.clear()
@@ -254,7 +254,7 @@ async def test_two_gateways(serve, redis_url, tmp_path):
     """What one gateway is making another one waits for; what it has made the other one gives."""
     upscaler = FakeUpscaler(gate=threading.Event())
     shared = {"store": redis_url, "queue": redis_url, "blobs": f"file://{tmp_path}/shared"}
-    shared["run_jobs"] = False
+    shared["embedded_job_worker"] = False
     async with (
         serve(upscaler, folder="a", **shared) as one,
         serve(upscaler, folder="b", **shared) as other,
@@ -354,7 +354,7 @@ async def test_nothing_was_paid_yet(serve):
 
 class TestCalibrations:
     def test_making_one(self, start):
-        client = start(run_jobs=False)
+        client = start(embedded_job_worker=False)
         archive = {"archive": ("pairs.zip", zipped(FILES))}
         loose = [("y", (name[2:], data)) for name, data in FILES.items() if name[0] == "y"]
         for number, files in enumerate((archive, loose)):

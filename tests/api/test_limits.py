@@ -109,7 +109,9 @@ class TestDisconnect:
                 response = await client.request(method, path, headers=headers)
             assert response.status_code == 499
             problems = (await served.client.get("/metrics")).text
-            assert not re.search(r"^trustscale_problems_total.* [1-9]", problems, re.MULTILINE)
+            assert not re.search(
+                r"^trustscale_error_responses_total.* [1-9]", problems, re.MULTILINE
+            )
 
 
 @pytest.fixture
@@ -155,7 +157,9 @@ async def test_what_is_fetched_slowly_holds_no_place(serve, monkeypatch):
         await asyncio.sleep(600)
 
     monkeypatch.setattr("trustscale_server.outbound.fetch.ImageHosts.fetch", drips)
-    async with serve(max_in_flight=1, max_waiting=1, image_hosts=["example.com"]) as served:
+    async with serve(
+        max_in_flight=1, max_waiting=1, image_url_allowed_hosts=["example.com"]
+    ) as served:
         most = served.state.service.fetching.most
         fields = {"image_url": (None, "https://example.com/a.png")}
         slow = [served.hanging(files=fields) for _ in range(most + 1)]
@@ -363,7 +367,7 @@ class TestRequests:
             client_pixels_per_minute=2 * PIXELS,
             max_input_pixels=PIXELS,
             max_queued_jobs=1,
-            run_jobs=False,
+            embedded_job_worker=False,
         )
         answers = [post(client, headers=ASYNC) for _ in range(4)]
         assert [answer.status_code for answer in answers] == [202, 503, 503, 503]

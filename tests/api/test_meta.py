@@ -101,7 +101,10 @@ def test_a_data_folder_has_one_gateway(tmp_path):
         pass
     with lock(tmp_path):
         pass
-    for more in ({"run_jobs": False}, {"queue": "redis://127.0.0.1/0", "run_jobs": True}):
+    for more in (
+        {"embedded_job_worker": False},
+        {"queue": "redis://127.0.0.1/0", "embedded_job_worker": True},
+    ):
         with lock(tmp_path, **more), lock(tmp_path, **more):
             pass
     shared = "redis://:secret@127.0.0.1/0"
@@ -150,7 +153,10 @@ def test_a_body_over_the_limit(start):
     response = post(client, b"x" * 200_000)
     assert response.status_code == 413
     assert ALWAYS.items() <= dict(response.headers).items()
-    assert 'trustscale_problems_total{type="image-too-large"} 1.0' in client.get("/metrics").text
+    assert (
+        'trustscale_error_responses_total{type="image-too-large"} 1.0'
+        in client.get("/metrics").text
+    )
 
 
 async def test_one_question_for_all():
@@ -172,7 +178,7 @@ async def test_one_question_for_all():
 async def test_an_open_breaker_is_left_alone():
     """What is not called at all is not ready, and not asked: its own health check is enough."""
     inner = Inner([UpscalerUnavailable("away")])
-    up = guarded(inner, breaker_failures=1, breaker_rest_s=3600, attempts=1)
+    up = guarded(inner, breaker_failures=1, breaker_rest_s=3600, max_attempts=1)
     with pytest.raises(UpscalerUnavailable):
         await up.generate(SOURCE, [1])
     async with aclosing(Probes(0.0)) as probes:
@@ -280,7 +286,9 @@ def test_each_is_counted_once_by_its_type(start):
     upscaler.fingerprint = "fake:2"
     post(client)
     found = metrics(client).items()
-    counted = {key[1]: value for key, value in found if key[0] == "trustscale_problems_total"}
+    counted = {
+        key[1]: value for key, value in found if key[0] == "trustscale_error_responses_total"
+    }
     told = ("unsupported-media", "bad-alpha", "bad-request", "not-found", "method-not-allowed")
     assert counted == dict.fromkeys((*told, "internal-error", "calibration-mismatch"), 1)
 

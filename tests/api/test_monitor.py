@@ -47,7 +47,9 @@ class TestReport:
         assert report["requests"] == {"seen": 4, "counted": 3}
         mean = np.mean([answer["trusted_fraction"] for answer in answers])
         assert report["inputs"]["trusted_fraction"] == pytest.approx(mean)
-        assert report["inputs"]["unusual"] == np.mean([answer["unusual"] for answer in answers])
+        assert report["inputs"]["out_of_distribution"] == np.mean(
+            [answer["out_of_distribution"] for answer in answers]
+        )
         assert report["feedback"] is None
 
     def test_other_inputs_raise_the_alarm(self, client):

@@ -140,7 +140,7 @@ def test_every_error_has_a_problem():
     kinds = [kind for kind in vars(errors).values() if isinstance(kind, type)]
     ours = {kind for kind in kinds if issubclass(kind, errors.TrustscaleError)}
     internal = {one for one in ours if problem_of(one("A."))["type"] == "/problems/internal-error"}
-    assert internal == {errors.TrustscaleError, errors.Passing, errors.ConfigError}
+    assert internal == {errors.TrustscaleError, errors.TransientError, errors.ConfigError}
     problem = problem_of(errors.BadImage("Damaged.", status=200, title="fine", place=3))
     assert (problem["status"], problem["title"], problem["place"]) == (422, "Bad image", 3)
 

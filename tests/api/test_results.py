@@ -48,7 +48,7 @@ class TestAgain:
         answer = post(client, alpha=0.1).json()
         before = client.get(f"{answer['links']['mask']}?alpha=0.09").content
         newer = changed(calibration, name="newer")
-        client = start(calibrations=(newer,), run_jobs=False)
+        client = start(calibrations=(newer,), embedded_job_worker=False)
         assert post(client).json()["calibration"] == newer.id != calibration.id
         assert client.get(f"{answer['links']['mask']}?alpha=0.09").content == before
 
@@ -73,7 +73,7 @@ class TestProblems:
         """Another process on the same folder serves it too; after `result_ttl_s` nobody does."""
         client = start(result_ttl_s=3600)
         links = post(client).json()["links"]
-        again = start(run_jobs=False)
+        again = start(embedded_job_worker=False)
         paths = (*links.values(), f"{links['mask']}?alpha=0.2")
         assert {again.get(path).status_code for path in paths} == {200}
         later = time.time() + 3600
@@ -95,7 +95,7 @@ class TestObjectStore:
             assert (page.status_code, page.content) == (200, found.content)
             assert found.headers["content-type"] == page.headers["content-type"] == "image/png"
         assert client.get(links["overlay"], follow_redirects=False).status_code == 200
-        plain = start(blobs=s3_url, presigned_links=False, run_jobs=False)
+        plain = start(blobs=s3_url, presigned_links=False, embedded_job_worker=False)
         assert plain.get(links["image"], follow_redirects=False).status_code == 200
 
     def test_it_is_away(self, start, s3_url, monkeypatch):
@@ -127,7 +127,7 @@ def test_ended_jobs(start, tmp_path):
     response = admin.post_files(truth_files(2))
     made = admin.made(response)
     job = response.headers["location"]
-    start(job_ttl_s=0.1, run_jobs=False, timings=OFTEN)
+    start(job_ttl_s=0.1, embedded_job_worker=False, timings=OFTEN)
     block_until(lambda: admin.client.get(job).status_code == 404)
     block_until(lambda: not left(tmp_path))
     assert admin.get(f"/{made['id']}")["n"] == 2

@@ -263,7 +263,7 @@ def test_a_table_of_ones_own():
     table = {"jpeg-*": FAITHFUL, "*": SHARP}
     facts = replace(look_at(PICTURE, Compression("jpeg", 95)), softness=0.0)
     assert chosen_for(table, facts)[0] == FAITHFUL
-    assert Settings(auto=table).auto_table == table
+    assert Settings(routing=table).routing_table == table
     assert Settings().prefers_auto
     named = Settings(default_upscaler=SHARP)
     assert (named.prefers_auto, named.default) == (False, SHARP)

@@ -17,7 +17,7 @@ from tests.api.admin import zipped
 from tests.factories import changed
 from trustscale_server.calibration import file
 from trustscale_server.calibration.record import Calibration
-from trustscale_server.conformal import Staircase
+from trustscale_server.conformal import LossCurve
 from trustscale_server.errors import BadCalibration
 
 UNFITTING = ({"default_alpha": 0.2}, {"upscaler": "other"}, {"skipped": [{"name": "a"}]})
@@ -83,7 +83,7 @@ class TestRoundTrip:
         assert again.id == calibration.id
         assert again.document == calibration.document
         assert again.manifest == calibration.manifest
-        assert list(again.staircases) == list(calibration.staircases)
+        assert list(again.loss_curves) == list(calibration.loss_curves)
         np.testing.assert_array_equal(again.sigma_quantiles, calibration.sigma_quantiles)
         np.testing.assert_array_equal(again.curve.risks, calibration.curve.risks)
         assert again.head == calibration.head
@@ -94,9 +94,9 @@ class TestRoundTrip:
         """A program of another language reads the arrays as the format says."""
         steps, pairs = read(parts[STEPS]), read(parts[PAIRS])
         np.testing.assert_array_equal(pairs[:, 1:], calibration.sigma_quantiles)
-        np.testing.assert_array_equal(pairs[:, 0], [len(one) for one in calibration.staircases])
+        np.testing.assert_array_equal(pairs[:, 0], [len(one) for one in calibration.loss_curves])
         np.testing.assert_array_equal(
-            steps[0], np.concatenate([one.levels for one in calibration.staircases])
+            steps[0], np.concatenate([one.levels for one in calibration.loss_curves])
         )
         assert (stored(steps), stored(pairs)) == (parts[STEPS], parts[PAIRS])
 
@@ -104,7 +104,7 @@ class TestRoundTrip:
         """The id belongs to what was written, not to how this version reads it."""
         document = json.loads(json.dumps(calibration.document))
         del document["provenance"]["note"]  # as if it had been written before there was one
-        older = Calibration(document, calibration.staircases, calibration.sigma_quantiles)
+        older = Calibration(document, calibration.loss_curves, calibration.sigma_quantiles)
         again = file.load(file.dump(older))
         assert again.id == older.id != calibration.id
         assert again.manifest.provenance.note is None
@@ -112,18 +112,18 @@ class TestRoundTrip:
 
 def test_it_follows_from_the_content(calibration):
     """Any change of document or arrays is another id; an equal copy has the same."""
-    staircases, quantiles = list(calibration.staircases), calibration.sigma_quantiles
-    copy = Calibration(dict(calibration.document), staircases, quantiles.copy())
+    loss_curves, quantiles = list(calibration.loss_curves), calibration.sigma_quantiles
+    copy = Calibration(dict(calibration.document), loss_curves, quantiles.copy())
     assert copy.id == calibration.id
-    taller = Staircase(staircases[0].levels, staircases[0].errors * np.float32(1.001))
+    taller = LossCurve(loss_curves[0].levels, loss_curves[0].errors * np.float32(1.001))
     touched = quantiles.copy()
     touched[3, 50] = np.nextafter(touched[3, 50], np.float32(1))
     others = {
         changed(calibration, name="other").id,
         changed(calibration, default_alpha=0.2).id,
-        Calibration(calibration.document, [taller, *staircases[1:]], quantiles).id,
-        Calibration(calibration.document, staircases[::-1], quantiles).id,
-        Calibration(calibration.document, staircases, touched).id,
+        Calibration(calibration.document, [taller, *loss_curves[1:]], quantiles).id,
+        Calibration(calibration.document, loss_curves[::-1], quantiles).id,
+        Calibration(calibration.document, loss_curves, touched).id,
     }
     assert len(others) == 5
     assert calibration.id not in others

@@ -19,7 +19,7 @@ from trustscale_server.calibration.guarantee import (
     guarantee_of,
 )
 from trustscale_server.calibration.insight import coarser, leaked
-from trustscale_server.conformal import HighProbabilityCurve, RiskCurve, Staircase
+from trustscale_server.conformal import HighProbabilityCurve, LossCurve, RiskCurve
 from trustscale_server.conformal.high_probability import minimal_n
 from trustscale_server.errors import BadRequest
 from trustscale_server.sampling.draw import PAIRS, Throughput
@@ -73,8 +73,8 @@ class TestRecord:
         assert (again.id, again.guarantee) == (made.id, settings)
         assert again.groups == {"day": 4, "night": 6}
         assert again.id != grouped.id
-        expected = HighProbabilityCurve.from_staircases(
-            grouped.staircases, grouped.bound, delta=settings.delta
+        expected = HighProbabilityCurve.from_loss_curves(
+            grouped.loss_curves, grouped.bound, delta=settings.delta
         )
         np.testing.assert_array_equal(again.curve.risks, expected.risks)
         np.testing.assert_array_equal(again.curve.thresholds, expected.thresholds)
@@ -109,7 +109,7 @@ def test_a_group_is_a_calibration_of_its_pairs(grouped):
     """Its curve, n and quantiles are those of its pairs alone."""
     part = grouped.of_group("night")
     assert [pair.name for pair in part.manifest.pairs] == [f"{k:03}" for k in range(4, 10)]
-    expected = RiskCurve.from_staircases(grouped.staircases[4:10], grouped.bound)
+    expected = RiskCurve.from_loss_curves(grouped.loss_curves[4:10], grouped.bound)
     np.testing.assert_array_equal(part.curve.risks, expected.risks)
     np.testing.assert_array_equal(part.sigma_quantiles, grouped.sigma_quantiles[4:10])
     assert grouped.of_group("night") is part
@@ -138,7 +138,7 @@ class TestInsight:
 def test_content_decides_the_order(calibration):
     """The hash of a pair's content says when its turn is: names may tell the camera, or the day."""
     pairs = [
-        replace(pair, staircase=Staircase(np.float32([0.5]), np.float32([1.2 if k % 2 else 0.02])))
+        replace(pair, loss_curve=LossCurve(np.float32([0.5]), np.float32([1.2 if k % 2 else 0.02])))
         for k, pair in enumerate(calibration.measured_pairs())
     ]
     names = [pair.info.name for pair in pairs]
@@ -151,8 +151,8 @@ def test_content_decides_the_order(calibration):
     )
     for other in others:
         np.testing.assert_array_equal(other.risks, first.risks)
-    easy_first = sorted(pairs, key=lambda pair: pair.staircase.errors[0])
-    sorted_by_loss = LIKELY.curve([pair.staircase for pair in easy_first], calibration.bound)
+    easy_first = sorted(pairs, key=lambda pair: pair.loss_curve.errors[0])
+    sorted_by_loss = LIKELY.curve([pair.loss_curve for pair in easy_first], calibration.bound)
     assert not np.array_equal(sorted_by_loss.risks, first.risks)  # the order matters
 
 
@@ -164,7 +164,7 @@ def test_coarser_is_never_lower(levels, most):
     """A curve in fewer steps is at least the curve everywhere; with enough steps it is equal."""
     sigma = np.array([levels], np.float32) / 1000
     error = np.linspace(0.1, 1, len(levels), dtype=np.float32)[None]
-    curve = RiskCurve.from_staircases([Staircase.from_maps(sigma, error)], 1.0)
+    curve = RiskCurve.from_loss_curves([LossCurve.from_maps(sigma, error)], 1.0)
     thresholds, risks = coarser(curve, most)
     assert len(risks) <= most
     assert thresholds[0] == curve.thresholds[0]

@@ -24,8 +24,8 @@ from trustscale_server.calibration.intake import (
     take_in,
 )
 from trustscale_server.calibration.layout import (
+    GroupingRule,
     NamedFile,
-    Naming,
     arrange,
     claimed_predictions,
     placed,
@@ -53,7 +53,9 @@ def sent(files):
 
 async def taken(files, pipeline=PIPELINE, naming=None, table=None, **options):
     named = sent(files) if isinstance(files, dict) else files
-    return await take_in(lambda: named, find(named, naming or Naming(), table), pipeline, **options)
+    return await take_in(
+        lambda: named, find(named, naming or GroupingRule(), table), pipeline, **options
+    )
 
 
 def by_name(items):
@@ -80,7 +82,7 @@ class TestOneRoad:
     async def test_folder_and_archive(self, tmp_path, way):
         files, blobs = way(self, tmp_path / "set"), open_blobs(None, tmp_path / "blobs")
         found = await take_in(
-            files, find(files(), Naming()), PIPELINE, keep=functools.partial(blobs.put, "job")
+            files, find(files(), GroupingRule()), PIPELINE, keep=functools.partial(blobs.put, "job")
         )
         assert [(pair.name, pair.group) for pair in found.usable] == [("b", None), ("day.a", "day")]
         assert found.usable[0].y_sha256 == hashlib.sha256(FILES["y/b.png"]).hexdigest()
@@ -121,7 +123,7 @@ class TestOneRoad:
         names = st.sampled_from(["a.png", "b.png", "a.jpg", "g.a.png"])
         paths = {f"{folder}{data.draw(names)}" for folder in folders}
         archive = io.BytesIO(zipped(dict.fromkeys(sorted(paths), b"")))
-        pairs, items = find(archive_files(archive, ArchiveLimits()), Naming())
+        pairs, items = find(archive_files(archive, ArchiveLimits()), GroupingRule())
         used = [path for pair in pairs for path in pair.by_role.values()]
         assert len(used) == len(set(used))
         named = " ".join(f"{item['name']} {item['reason']}" for item in items)
@@ -220,24 +222,26 @@ class TestNaming:
 
     def named(self, naming=None, table=None, paths=PATHS, **texts):
         files = sent({**dict.fromkeys(paths, b""), **texts})
-        return {p.name: (p.group, p.scene) for p in find(files, naming or Naming(), table).pairs}
+        return {
+            p.name: (p.group, p.scene) for p in find(files, naming or GroupingRule(), table).pairs
+        }
 
     @pytest.mark.parametrize(
         ("naming", "table", "expected"),
         [
-            (Naming(), None, {"a": (None, None), "b": (None, None), "day.c": ("day", None)}),
+            (GroupingRule(), None, {"a": (None, None), "b": (None, None), "day.c": ("day", None)}),
             (
-                Naming(scene_by="folder"),
+                GroupingRule(scene_by="folder"),
                 None,
                 {"a": (None, None), "b": (None, None), "day.c": (None, "day")},
             ),
             (
-                Naming("camera"),
+                GroupingRule("camera"),
                 b"file,camera,pool_id\na.png,old,s\nb.png,,s\nc,new,\nmissing.png,new,t\n",
                 {"a": ("old", "s"), "b": (None, "s"), "day.c": (None, None)},
             ),
             (
-                Naming("folder", "kind"),
+                GroupingRule("folder", "kind"),
                 b"\xef\xbb\xbfname,kind\nday.c,one\n",
                 {"a": (None, None), "b": (None, None), "day.c": ("day", "one")},
             ),
@@ -252,18 +256,18 @@ class TestNaming:
     @pytest.mark.parametrize(
         ("naming", "table", "words"),
         [
-            (Naming("camera"), None, "manifest.csv is missing"),
-            (Naming(None, "manifest"), b"name,camera\na,old\n", "no column 'scene'"),
-            (Naming("camera"), b"name,subject\na,cat\n", "no column 'camera'"),
-            (Naming("camera"), b"name,camera\nmissing,old\n", "No pair has a group"),
-            (Naming(None, "folder"), b"", "No pair has a scene"),
-            (Naming("camera"), b"name,camera\na," + b"x" * 101, "more than 100 letters"),
-            (Naming(), b"name,scene\na,b\x00c\n", "control characters"),
-            (Naming(), b"name,scene\na,b\na,c\n", "twice"),
-            (Naming(), b"scene\nb\n", "needs a column name or file"),
-            (Naming(), b'name,scene\n"a', "not CSV"),
-            (Naming(), b"name,scene\na,\xff\n", "UTF-8"),
-            (Naming("folder", "folder"), None, "not both"),
+            (GroupingRule("camera"), None, "manifest.csv is missing"),
+            (GroupingRule(None, "manifest"), b"name,camera\na,old\n", "no column 'scene'"),
+            (GroupingRule("camera"), b"name,subject\na,cat\n", "no column 'camera'"),
+            (GroupingRule("camera"), b"name,camera\nmissing,old\n", "No pair has a group"),
+            (GroupingRule(None, "folder"), b"", "No pair has a scene"),
+            (GroupingRule("camera"), b"name,camera\na," + b"x" * 101, "more than 100 letters"),
+            (GroupingRule(), b"name,scene\na,b\x00c\n", "control characters"),
+            (GroupingRule(), b"name,scene\na,b\na,c\n", "twice"),
+            (GroupingRule(), b"scene\nb\n", "needs a column name or file"),
+            (GroupingRule(), b'name,scene\n"a', "not CSV"),
+            (GroupingRule(), b"name,scene\na,\xff\n", "UTF-8"),
+            (GroupingRule("folder", "folder"), None, "not both"),
         ],
     )
     def test_what_names_nothing(self, naming, table, words):

@@ -14,11 +14,11 @@ from tests.factories import calibration_of, encoded, photo, truths
 from tests.fakes import FakeUpscaler
 from trustscale_server.calibration import pairs, pictures
 from trustscale_server.calibration.active import Calibrations
-from trustscale_server.calibration.config import AskedPair, CalibrationConfig, CalibrationRequest
+from trustscale_server.calibration.config import CalibrationConfig, CalibrationRequest, PairSpec
 from trustscale_server.calibration.fit import DRAWN, SEEN
 from trustscale_server.calibration.intake import find, folder_files, take_in
 from trustscale_server.calibration.job import CalibrationHandler
-from trustscale_server.calibration.layout import Naming
+from trustscale_server.calibration.layout import GroupingRule
 from trustscale_server.calibration.local import run_id
 from trustscale_server.calibration.measure import (
     BAD,
@@ -68,7 +68,7 @@ async def submitted(stores, upscaler, count=3, *, job_id="job-c", parent=None, f
         await stores.blobs.put(job_id, f"y/{name}", y)
         await stores.blobs.put(job_id, f"labels/{name}", encoded(np.zeros((48, 48, 3), np.uint8)))
         digest = hashlib.sha256(y).hexdigest()
-        asked.append(AskedPair(name=name, source=name, y_sha256=digest, group="day", scene=name))
+        asked.append(PairSpec(name=name, source=name, y_sha256=digest, group="day", scene=name))
     request = CalibrationRequest.asking(
         settings,
         settings.pipeline(upscaler),
@@ -226,7 +226,7 @@ async def test_the_id_of_a_run(tmp_path):
     async def made(config=CONFIG, upscaler=None, folder=None, **renamed):
         upscaler = upscaler or FakeUpscaler()
         files = partial(folder_files, folder or truths(tmp_path / "photos", 3))
-        found = find(files(), Naming())
+        found = find(files(), GroupingRule())
         pairs = [pair._replace(**renamed.get(f"p{pair.name}", {})) for pair in found.pairs]
         pipeline = config.pipeline(upscaler)
         taken = await take_in(files, found._replace(pairs=pairs), pipeline)
@@ -271,5 +271,5 @@ async def test_round_trip():
     assert pack(reduce_pair(pair, found, one)) == pack(reduce_pair(pair, unseen, one))
     again = unpack(pack(measured))
     assert again.info == measured.info
-    assert again.staircase == measured.staircase
+    assert again.loss_curve == measured.loss_curve
     np.testing.assert_array_equal(again.sigma_quantiles, measured.sigma_quantiles)

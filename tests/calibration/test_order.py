@@ -9,8 +9,8 @@ from tests.fakes import FakeUpscaler
 from trustscale_server.calibration import file
 from trustscale_server.calibration.active import (
     EVERY,
+    CalibrationPriority,
     Calibrations,
-    Order,
     shipped_calibration,
     shipped_names,
 )
@@ -18,16 +18,16 @@ from trustscale_server.calibration.record import Calibration
 from trustscale_server.errors import NoCalibration
 from trustscale_server.images.compression import LOSSLESS, PALETTE, Compression, class_of
 from trustscale_server.images.degrade import USUAL, Degradation
-from trustscale_server.images.facts import UPLOAD, Facts, classify
+from trustscale_server.images.facts import UPLOAD, InputFeatures, classify
 from trustscale_server.sampling.pipeline import guard
-from trustscale_server.serving.promise import Subject
+from trustscale_server.serving.promise import ApplicableCalibration
 from trustscale_server.sigma.estimators import SHIPPED as FITS
 from trustscale_server.sigma.estimators import shipped as shipped_fit
 from trustscale_server.upscalers.embedded import EmbeddedUpscaler, FaithfulWitness
 from trustscale_server.upscalers.runtime import SHIPPED, has_bf16
 
 UPLOADS = [
-    Facts(compression, detail, 0.0, 3.0, 0.5, 3.0, softness)
+    InputFeatures(compression, detail, 0.0, 3.0, 0.5, 3.0, softness)
     for compression in (
         LOSSLESS,
         *(Compression("jpeg", quality) for quality in (85, 75, 40)),
@@ -61,10 +61,10 @@ several = st.lists(st.tuples(scenes, st.sampled_from([UPLOAD, None])), min_size=
 def test_a_curve_is_asked_for_its_own_pairs(calibration, parts, upload, side):
     """A later calibration answers what it covers, by a curve of pairs that none before covers."""
     active = [made(calibration, some, rule) for some, rule in parts]
-    order = Order(active)
+    order = CalibrationPriority(active)
     chosen = order.choose(upload, side, side)
     assert order.choose(upload, side, side) is chosen
-    assert Order(active).choose(upload, side, side) is chosen
+    assert CalibrationPriority(active).choose(upload, side, side) is chosen
     place = active.index(chosen)
     if place == 0:
         return
@@ -85,7 +85,7 @@ def test_a_curve_is_asked_for_its_own_pairs(calibration, parts, upload, side):
 @given(several)
 def test_what_each_answers(calibration, parts):
     """A class is told of a calibration if, and only if, uploads of it are answered from it."""
-    order = Order([made(calibration, some, rule) for some, rule in parts])
+    order = CalibrationPriority([made(calibration, some, rule) for some, rule in parts])
     found = [set() for _ in parts]
     for upload in UPLOADS:
         for side in (*SIDES, 400):
@@ -104,11 +104,11 @@ def test_the_first_that_covers(calibration):
     png, jpeg, webp = UPLOADS[0], UPLOADS[4], UPLOADS[-1]
     old = made(calibration, [(png, 48, 0.1), (jpeg, 48, 0.1)] * 4, UPLOAD)
     new = made(calibration, [(png, 48, 0.1)] * 4, UPLOAD)
-    order = Order([new, old])
+    order = CalibrationPriority([new, old])
     chosen = [order.choose(upload, 48, 48) for upload in (png, jpeg, webp)]
     assert chosen == [new, old, new]
     assert order.answers() == [["lossless"], [class_of(jpeg.compression)]]
-    assert Order([new]).choose(jpeg, 48, 48) is new
+    assert CalibrationPriority([new]).choose(jpeg, 48, 48) is new
 
 
 @pytest.mark.parametrize(("count", "asked"), [(40, 1), (1, 0)])
@@ -119,7 +119,7 @@ def test_a_mixed_calibration(calibration, count, asked):
     far = {**first.document["pipeline"], "indecision": {"blur": 20}}  # σ looks beyond a window
     first = changed(first, pipeline=far)
     mixed = made(calibration, [(png, 48, 0.1)] * 40 + [(png, 96, 0.4)] * count, UPLOAD)
-    order = Order([first, mixed])
+    order = CalibrationPriority([first, mixed])
     assert order.choose(png, 48, 48) is first
     assert order.choose(png, 96, 96) is order.calibrations[asked]
     assert order.answers() == [["lossless"], ["lossless"][:asked]]
@@ -130,11 +130,11 @@ def test_without_a_rule(calibration, upload):
     """Given X without classes cover every upload; X that were made cover how they were made."""
     given_x = made(calibration, [(upload, 48, 0.1)] * 4, None)
     jpeg = {"degradation": Degradation(jpeg=75).model_dump(mode="json")}
-    made_x = Calibration({**given_x.document, **jpeg}, given_x.staircases, given_x.sigma_quantiles)
-    assert Order([given_x]).answers() == [[EVERY]]
-    assert Order([given_x, made_x]).choose(upload, 48, 48) is given_x
-    assert Order([given_x, made_x]).answers()[1] == []
-    assert Order([made_x, given_x]).answers() == [["jpeg-68"], []]
+    made_x = Calibration({**given_x.document, **jpeg}, given_x.loss_curves, given_x.sigma_quantiles)
+    assert CalibrationPriority([given_x]).answers() == [[EVERY]]
+    assert CalibrationPriority([given_x, made_x]).choose(upload, 48, 48) is given_x
+    assert CalibrationPriority([given_x, made_x]).answers()[1] == []
+    assert CalibrationPriority([made_x, given_x]).answers() == [["jpeg-68"], []]
 
 
 async def test_what_cannot_be_read_stops_nobody(stores, calibration):
@@ -168,8 +168,8 @@ def shipped(name):
 
 
 def subject(shipped, compression, size=(512, 512), **looks):
-    facts = Facts(compression, 2.0, 0.0, 3.0, 0.5, 3.0, **{"softness": 0.0, **looks})
-    return Subject.of(shipped, None, facts, size=size)
+    facts = InputFeatures(compression, 2.0, 0.0, 3.0, 0.5, 3.0, **{"softness": 0.0, **looks})
+    return ApplicableCalibration.of(shipped, None, facts, size=size)
 
 
 def test_every_model_has_one():

@@ -9,7 +9,7 @@ import pytest
 from tests.factories import changed, made_of
 from trustscale_server.calibration import record
 from trustscale_server.images.compression import LOSSLESS
-from trustscale_server.images.facts import Facts
+from trustscale_server.images.facts import InputFeatures
 from trustscale_server.sampling.pipeline import Pipeline
 
 PIPELINE = Pipeline(fingerprint="fake:1", scale=2, samples=4)
@@ -57,7 +57,7 @@ class TestTypicality:
         many, scenes = made_of(calibration, updates), [updates[k : k + 6] for k in range(0, 60, 6)]
         alone = made_of(calibration, [min(one, key=lambda x: x["x_sha256"]) for one in scenes])
         for z, *facts in random.normal(size=(30, 7)):
-            for known in (Facts(LOSSLESS, *facts), None):
+            for known in (InputFeatures(LOSSLESS, *facts), None):
                 assert many.typicality(z, known) == alone.typicality(z, known)
 
 

@@ -16,7 +16,7 @@ from tests.fakes import FakeUpscaler
 from tests.waiting import until
 from trustscale import Problem, Tar
 from trustscale_server.calibration import file
-from trustscale_server.calibration.like import Likeness
+from trustscale_server.calibration.like import InputProfile
 from trustscale_server.calibration.local import listed
 from trustscale_server.cli.service import inside
 from trustscale_server.errors import UpscalerRejected
@@ -167,7 +167,7 @@ def test_what_is_covered(counts, not_covered):
         for name, count in counts.items()
         for _ in range(count)
     ]
-    found = Likeness(uploads, [])
+    found = InputProfile(uploads, [])
     lines = [line.split()[1].rstrip(":") for line in found.report() if "; not covered" in line]
     assert set(lines) == not_covered
     made = found.mixture().variants()

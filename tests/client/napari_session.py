@@ -30,7 +30,7 @@ told = [
         "scale": layer.scale.tolist(),
         "extent": layer.extent.world.tolist(),
         "mean": float(np.mean(layer.data)),
-        "sentence": layer.metadata["trustscale"]["guarantee"]["sentence"],
+        "sentence": layer.metadata["trustscale"]["guarantee"]["plain"],
     }
     for layer in viewer.layers[1:]
 ]

@@ -7,14 +7,14 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import ndimage
 
-from trustscale_server.conformal import HighProbabilityCurve, RiskCurve, Staircase
+from trustscale_server.conformal import HighProbabilityCurve, LossCurve, RiskCurve
 from trustscale_server.sigma.estimators import Accumulator
 
 BOUND, DELTA = 2.0, 0.1
 
 CURVES = {
-    "expectation": RiskCurve.from_staircases,
-    "high_probability": partial(HighProbabilityCurve.from_staircases, delta=DELTA),
+    "expectation": RiskCurve.from_loss_curves,
+    "high_probability": partial(HighProbabilityCurve.from_loss_curves, delta=DELTA),
 }
 """Every guarantee, by name."""
 
@@ -43,10 +43,10 @@ ALPHAS = st.one_of(
 
 
 def staircases_of(images):
-    return [Staircase.from_maps(sigma, error) for sigma, error in images]
+    return [LossCurve.from_maps(sigma, error) for sigma, error in images]
 
 
-NEVER = Staircase([], [])
+NEVER = LossCurve([], [])
 """The staircase of an image without error."""
 
 

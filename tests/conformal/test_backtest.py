@@ -5,7 +5,7 @@ from dataclasses import astuple
 import numpy as np
 import pytest
 
-from trustscale_server.conformal import Staircase
+from trustscale_server.conformal import LossCurve
 from trustscale_server.conformal.backtest import backtest, sigma_quantiles
 
 from . import oracle
@@ -31,9 +31,9 @@ def test_quantiles_have_the_bits_of_numpys(size):
 
 
 def reduced(sigmas, errors):
-    staircases = [Staircase.from_maps(s, e) for s, e in zip(sigmas, errors, strict=True)]
+    loss_curves = [LossCurve.from_maps(s, e) for s, e in zip(sigmas, errors, strict=True)]
     quantiles = np.quantile(sigmas, LEVELS, axis=(1, 2)).T.astype(np.float32)
-    return staircases, quantiles
+    return loss_curves, quantiles
 
 
 def test_against_splitting_by_hand():

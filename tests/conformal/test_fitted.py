@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from trustscale_server.conformal import RiskCurve, Staircase
+from trustscale_server.conformal import LossCurve, RiskCurve
 from trustscale_server.images.facts import UPLOAD
 from trustscale_server.sampling.pipeline import Pipeline
 from trustscale_server.sigma import fitting, terms, texture
@@ -202,8 +202,8 @@ def area(sigma_of, alpha=0.06, of=photograph):
     """Mean trusted area on other photographs, calibrated on yet others."""
     found = [of(seed) for seed in range(100, 140)]
     sigmas = [sigma_of(maps) for maps, _ in found]
-    stairs = [Staircase.from_maps(s, error) for s, (_, error) in zip(sigmas, found, strict=True)]
-    threshold = RiskCurve.from_staircases(stairs[:28], 0.5).threshold(alpha)
+    stairs = [LossCurve.from_maps(s, error) for s, (_, error) in zip(sigmas, found, strict=True)]
+    threshold = RiskCurve.from_loss_curves(stairs[:28], 0.5).threshold(alpha)
     return np.mean([(sigma < threshold).mean() for sigma in sigmas[28:]])
 
 
@@ -235,7 +235,7 @@ def test_units_find_what_no_sum_can():
 def test_it_tells_the_shape_of_its_risk(made):
     """The risk curve of other photographs rises by about as much between two of its knots."""
     other = [photograph(seed) for seed in range(100, 140)]
-    stairs = [Staircase.from_maps(made.sigma(maps), error) for maps, error in other]
+    stairs = [LossCurve.from_maps(made.sigma(maps), error) for maps, error in other]
     (low, risk_low), (high, risk_high) = made.shape[-6], made.shape[-2]
     means = [np.mean([one.loss(level) for one in stairs]) for level in (low, high)]
     assert means[1] / means[0] == pytest.approx(risk_high / risk_low, rel=0.4)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from trustscale_server.conformal import RiskCurve, Staircase
+from trustscale_server.conformal import LossCurve, RiskCurve
 from trustscale_server.conformal.risk import lab_psnr_lower_bound_db, leakage_bound, minimal_n
 
 from .simulation import expected_losses, thresholds
@@ -22,7 +22,7 @@ def image(random, levels):
     error = np.minimum(1, sigma * random.random(64) * random.choice([0.6, 2.5]))
     if levels:
         sigma = np.floor(sigma * levels) / levels
-    return Staircase.from_maps(sigma.astype(np.float32), error.astype(np.float32))
+    return LossCurve.from_maps(sigma.astype(np.float32), error.astype(np.float32))
 
 
 @pytest.mark.parametrize("levels", [0, 16, 8, 2])
@@ -40,7 +40,7 @@ def test_the_promised_expectation_holds(levels):
 def test_two_levels_make_the_literal_rule_lose_everything():
     """The exact counterexample: σ = 0, 1 with D = 0, 1 in every image; loss 0 against loss 1."""
     sigma, error = np.float32([[0, 1]]), np.float32([[0, 1]])
-    curve = RiskCurve.from_staircases([Staircase.from_maps(sigma, error)] * 99, 1.0)
+    curve = RiskCurve.from_loss_curves([LossCurve.from_maps(sigma, error)] * 99, 1.0)
     for alpha in (0.01, 0.3, 0.99):
         assert error[curve.mask(sigma, alpha)].max() == 0
         assert error[sigma <= curve.threshold(alpha)].max() == 1

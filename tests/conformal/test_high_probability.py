@@ -20,7 +20,7 @@ DELTAS = st.sampled_from([0.01, 0.1, 0.3])
 
 
 def curve_of(images, delta=0.1):
-    return HighProbabilityCurve.from_staircases(staircases_of(images), BOUND, delta=delta)
+    return HighProbabilityCurve.from_loss_curves(staircases_of(images), BOUND, delta=delta)
 
 
 def betting(x, share, delta):
@@ -38,25 +38,25 @@ def betting(x, share, delta):
     return 1 / best
 
 
-def going_up(staircases, delta, alpha):
+def going_up(loss_curves, delta, alpha):
     """t̂ by the definition: thresholds in turn, from below, until the first that is not certified.
 
     t̂ is the first breakpoint whose inclusion is not certified; before all of them stands the mask
     without any error.
     """
-    if not staircases:
+    if not loss_curves:
         return math.inf if alpha >= BOUND else -math.inf
     share = alpha / BOUND
 
     def certified(t):
         if share >= 1:
             return True  # no loss exceeds B
-        x = np.array([staircase.loss(t) for staircase in staircases]) / BOUND
+        x = np.array([loss_curve.loss(t) for loss_curve in loss_curves]) / BOUND
         return betting(x, share, delta) <= delta
 
     if share <= 0 or not certified(-math.inf):
         return -math.inf
-    for t in sorted({float(level) for staircase in staircases for level in staircase.levels}):
+    for t in sorted({float(level) for loss_curve in loss_curves for level in loss_curve.levels}):
         if not certified(t):
             return t
     return math.inf
@@ -125,7 +125,7 @@ def test_it_is_where_the_curve_begins_to_certify(alpha, delta, method):
     n = minimal_n(alpha, BOUND, delta, method)
 
     def threshold(count):
-        return HighProbabilityCurve.from_staircases(
+        return HighProbabilityCurve.from_loss_curves(
             [NEVER] * count, BOUND, delta=delta, method=method
         ).threshold(alpha)
 

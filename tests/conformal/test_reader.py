@@ -52,7 +52,7 @@ class TestSettings:
         settings = FidelitySettings(metric="text")
         assert settings.bound == 1
         assert settings.reader == ReaderSettings(version=reader.VERSION)
-        assert f"text reader rapidocr version {reader.VERSION}, a program" in settings.sentence
+        assert f"text reader rapidocr version {reader.VERSION}, a program" in settings.clause
         adapter = TypeAdapter(FidelitySettings)
         assert adapter.validate_json(adapter.dump_json(settings)) == settings
         assert settings.missing is None

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from trustscale_server.conformal import RiskCurve, Staircase
+from trustscale_server.conformal import LossCurve, RiskCurve
 from trustscale_server.conformal.backtest import backtest
 from trustscale_server.conformal.fidelity import largest_float32
 
@@ -21,7 +21,7 @@ SCENES = st.lists(st.lists(strategies.maps(), min_size=1, max_size=3), max_size=
 
 
 def listed(scenes):
-    crops = [(k, Staircase.from_maps(*maps)) for k, scene in enumerate(scenes) for maps in scene]
+    crops = [(k, LossCurve.from_maps(*maps)) for k, scene in enumerate(scenes) for maps in scene]
     return [crop for _, crop in crops], [k for k, _ in crops]
 
 
@@ -30,7 +30,7 @@ class TestDefinition:
     def test_risk_is_the_mean_over_scenes_of_the_mean_over_crops(self, scenes):
         """R_S(t) = (Σ_i (1/n_i) Σ_j L_ij(t) + B)/(K + 1) at every value of σ."""
         crops, names = listed(scenes)
-        curve = RiskCurve.from_staircases(crops, BOUND, scenes=names)
+        curve = RiskCurve.from_loss_curves(crops, BOUND, scenes=names)
         assert curve.n == len(scenes)
         levels = {float(t) for scene in scenes for sigma, _ in scene for t in sigma.ravel()}
         for t in [*levels, -math.inf, math.inf]:
@@ -62,10 +62,10 @@ class TestTheEnd:
         sigma = np.append(served[0].ravel(), np.float32([4, 1e30, np.inf]))
         highest = max(float(s.max()) for s, _ in images)
         stairs = staircases_of(images)
-        curve = RiskCurve.from_staircases(stairs, BOUND, highest=highest)
+        curve = RiskCurve.from_loss_curves(stairs, BOUND, highest=highest)
         mask = curve.mask(sigma, alpha)
         assert not mask[sigma > highest].any()
-        free = RiskCurve.from_staircases(stairs, BOUND).mask(sigma, alpha)
+        free = RiskCurve.from_loss_curves(stairs, BOUND).mask(sigma, alpha)
         np.testing.assert_array_equal(mask, free & (sigma <= highest))
         code = curve.trust_code(sigma)
         assert (code[sigma > highest] == 65535).all()
@@ -92,7 +92,7 @@ def scene(random):
     hardness = random.gamma(2.0, 0.5)
     count = 6 if hardness < 0.6 else 4 if hardness < 1.2 else 2
     worst = np.float32(hardness * random.uniform(0.5, 1.5, count))
-    return [Staircase(LEVELS, (LEVELS / len(LEVELS)) ** 2 * one).counted(1.0) for one in worst]
+    return [LossCurve(LEVELS, (LEVELS / len(LEVELS)) ** 2 * one).counted(1.0) for one in worst]
 
 
 SCENES_OF_THE_LAW = [scene(np.random.default_rng(k)) for k in range(200)]
@@ -137,9 +137,9 @@ def test_counting_errors_up_to_c_is_cutting_the_map():
     """The staircase of min(D, c) follows from that of D, so no image is needed again."""
     random = np.random.default_rng(0)
     sigma, error = random.random((2, 40, 50), dtype=np.float32)
-    whole = Staircase.from_maps(sigma, error)
+    whole = LossCurve.from_maps(sigma, error)
     for most in (0.2, float(whole.errors[3]), 0.999, 5.0):
-        cut = Staircase.from_maps(sigma, np.minimum(error, largest_float32(most)))
+        cut = LossCurve.from_maps(sigma, np.minimum(error, largest_float32(most)))
         assert whole.counted(most) == cut
     with pytest.raises(ValueError, match="positive"):
         whole.counted(0)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from scipy import ndimage
 
-from trustscale_server.conformal import RiskCurve, Staircase
+from trustscale_server.conformal import LossCurve, RiskCurve
 
 from . import oracle, strategies
 from .strategies import ALPHAS, BOUND, CURVES, staircases_of
@@ -30,12 +30,12 @@ class TestFromMaps:
     def test_equals_the_definition_at_every_level(self, maps):
         """L(t) of the staircase is max{D : σ ≤ t} at, between and outside all values of σ."""
         sigma, error = maps
-        staircase = Staircase.from_maps(sigma, error)
+        loss_curve = LossCurve.from_maps(sigma, error)
         values = np.unique(sigma)
         for t in [*values, *np.nextafter(values, -np.inf), *np.nextafter(values, np.inf)]:
-            assert staircase.loss(t) == oracle.loss(sigma, error, t)
-        assert staircase.loss(-np.inf) == 0
-        assert staircase.loss(np.inf) == error.max()
+            assert loss_curve.loss(t) == oracle.loss(sigma, error, t)
+        assert loss_curve.loss(-np.inf) == 0
+        assert loss_curve.loss(np.inf) == error.max()
 
     @pytest.mark.parametrize("sigma", ["rough", "smooth", "tied", "clipped"])
     @pytest.mark.parametrize("error", ["rough", "smooth", "tied"])
@@ -47,9 +47,9 @@ class TestFromMaps:
         last = np.append(np.diff(levels) > 0, True)
         levels, running = levels[last], running[last]
         rises = np.diff(running, prepend=0) > 0
-        staircase = Staircase.from_maps(s, d)
-        np.testing.assert_array_equal(staircase.levels, levels[rises])
-        np.testing.assert_array_equal(staircase.errors, running[rises])
+        loss_curve = LossCurve.from_maps(s, d)
+        np.testing.assert_array_equal(loss_curve.levels, levels[rises])
+        np.testing.assert_array_equal(loss_curve.errors, running[rises])
 
     @pytest.mark.parametrize(
         ("sigma", "error"),
@@ -65,7 +65,7 @@ class TestFromMaps:
     )
     def test_refuses_maps_without_a_meaning(self, sigma, error):
         with pytest.raises(ValueError, match=r"σ|D"):
-            Staircase.from_maps(sigma.astype(np.float32), error.astype(np.float32))
+            LossCurve.from_maps(sigma.astype(np.float32), error.astype(np.float32))
 
 
 class TestStaircase:
@@ -73,13 +73,13 @@ class TestStaircase:
     def test_loss_below_is_the_loss_of_the_strict_mask(self, maps):
         """L(t−) is max{D : σ < t}; of many thresholds at once it is the same, and so is L(t)."""
         sigma, error = maps
-        staircase = Staircase.from_maps(sigma, error)
+        loss_curve = LossCurve.from_maps(sigma, error)
         thresholds = np.array([*np.unique(sigma), np.inf, -np.inf])
         below = [error[sigma < t].max(initial=0) for t in thresholds]
-        assert [staircase.loss_below(t) for t in thresholds] == below
-        assert staircase.losses(thresholds, "left").tolist() == below
-        expected = [staircase.loss(t) for t in thresholds]
-        assert staircase.losses(thresholds, "right").tolist() == expected
+        assert [loss_curve.loss_below(t) for t in thresholds] == below
+        assert loss_curve.losses(thresholds, "left").tolist() == below
+        expected = [loss_curve.loss(t) for t in thresholds]
+        assert loss_curve.losses(thresholds, "right").tolist() == expected
 
     @pytest.mark.parametrize(
         ("levels", "errors"),
@@ -96,26 +96,26 @@ class TestStaircase:
     def test_refuses_what_is_not_a_staircase(self, levels, errors):
         """A stored staircase that does not rise strictly, or is not finite, is refused."""
         with pytest.raises(ValueError, match="levels and errors"):
-            Staircase(np.array(levels, np.float32), np.array(errors, np.float32))
+            LossCurve(np.array(levels, np.float32), np.array(errors, np.float32))
 
     def test_many_at_once(self):
         """Staircases that lie one after the other are those, empty ones too, and are checked."""
         sizes = (0, 3, 0, 0, 1, 2, 0)
-        one_by_one = [Staircase(np.arange(size), np.arange(1, size + 1)) for size in sizes]
+        one_by_one = [LossCurve(np.arange(size), np.arange(1, size + 1)) for size in sizes]
         levels = np.concatenate([one.levels for one in one_by_one])
         errors = np.concatenate([one.errors for one in one_by_one])
-        assert Staircase.split(levels, errors, np.array(sizes)) == one_by_one
+        assert LossCurve.split(levels, errors, np.array(sizes)) == one_by_one
         for place in range(len(levels)):
             for wrong in (np.nan, -1.0):
                 changed = np.where(np.arange(len(errors)) == place, wrong, errors)
                 with pytest.raises(ValueError, match="errors above 0"):
-                    Staircase.split(levels, changed, np.array(sizes))
+                    LossCurve.split(levels, changed, np.array(sizes))
         with pytest.raises(ValueError, match="add up"):
-            Staircase.split(levels, errors, np.array([2, 3]))
+            LossCurve.split(levels, errors, np.array([2, 3]))
 
 
 def curve_of(images, bound=BOUND):
-    return RiskCurve.from_staircases(staircases_of(images), bound)
+    return RiskCurve.from_loss_curves(staircases_of(images), bound)
 
 
 class TestRiskCurve:
@@ -169,7 +169,7 @@ class TestRiskCurve:
     @pytest.mark.parametrize("rule", CURVES)
     def test_a_declared_bound_is_enforced(self, rule):
         with pytest.raises(ValueError, match="exceeds the bound"):
-            CURVES[rule]([Staircase([1], [1.5])], 1.0)
+            CURVES[rule]([LossCurve([1], [1.5])], 1.0)
         for bound in (0.0, -1.0, math.nan, math.inf):
             with pytest.raises(ValueError, match="positive"):
                 CURVES[rule]([], bound)

@@ -39,8 +39,8 @@ def test_the_share_that_exceeds_it(losses, share):
 @given(strategies.maps(), st.floats(0, BOUND))
 def test_a_tolerance_makes_one_step(maps, tolerance):
     """Its loss is 1 from where the largest error exceeds τ, else 0."""
-    (staircase,) = staircases_of([maps])
-    step = staircase.exceeding(tolerance)
+    (loss_curve,) = staircases_of([maps])
+    step = loss_curve.exceeding(tolerance)
     for t in maps[0].ravel():
         assert step.loss(t) == (oracle.loss(*maps, t) > tolerance)
 
@@ -80,7 +80,7 @@ def calibrations(population, n, draws):
 def test_one_of_ten_exceeds_it(population):
     """τ̂ and the mask are of the same scenes, and still at most one of ten new ones exceeds τ̂."""
     places, drawn = calibrations(population, 99, 300)
-    curves = [RiskCurve.from_staircases(images, 1.0) for images in drawn]
+    curves = [RiskCurve.from_loss_curves(images, 1.0) for images in drawn]
     cuts = np.array([curve.threshold(0.2) for curve in curves])
     lost = np.array([one.losses(cuts, "left") for one in population]).T  # [draw, image]
     usual = [

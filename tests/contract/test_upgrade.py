@@ -71,7 +71,7 @@ def test_sqlite(told, tmp_path):
 
 @pytest.mark.servers
 def test_redis(told, filled, tmp_path):
-    read_again(told, tmp_path / "data", store=filled, queue=filled, run_jobs=True)
+    read_again(told, tmp_path / "data", store=filled, queue=filled, embedded_job_worker=True)
 
 
 def test_a_migration(told, tmp_path, monkeypatch, opened):

@@ -18,9 +18,9 @@ from trustscale_evaluation.tables import (
 from trustscale_server.calibration.guarantee import HighProbability
 from trustscale_server.calibration.manifest import MeasuredPair, PairInfo
 from trustscale_server.calibration.record import Calibration
-from trustscale_server.conformal import RiskCurve, Staircase
+from trustscale_server.conformal import LossCurve, RiskCurve
 from trustscale_server.sampling.pipeline import Pipeline
-from trustscale_server.serving.promise import Subject
+from trustscale_server.serving.promise import ApplicableCalibration
 
 ALPHAS = (0.05, 0.3, 0.5, 0.9)
 
@@ -56,10 +56,10 @@ class TestMeanIntervals:
         assert (copied.low, copied.high) == pytest.approx((alone.low, alone.high))
 
 
-def staircase(random):
+def loss_curve(random):
     steps = np.unique(random.random(6).astype(np.float32))
     errors = np.sort(random.random(len(steps)).astype(np.float32) + np.float32(0.01))
-    return Staircase(steps, errors)
+    return LossCurve(steps, errors)
 
 
 def cell_of(stairs, scenes, test, guarantee=None):
@@ -76,7 +76,7 @@ def cell_of(stairs, scenes, test, guarantee=None):
     variant = Variant("given", calibration=made)
     cell = Cell(variant, FakeUpscaler(), pipeline, None, np.array(ALPHAS))
     cell.calibration = made
-    subject = Subject.of(made, None, None, size=(8, 8))
+    subject = ApplicableCalibration.of(made, None, None, size=(8, 8))
     thresholds = cell.thresholds(made)
     losses = [one.losses(thresholds, "left") for one in test]
     cell.gather(
@@ -90,7 +90,7 @@ def cell_of(stairs, scenes, test, guarantee=None):
 
 def test_joint_intervals_by_hand():
     random = np.random.default_rng(0)
-    calibration, test = ([staircase(random) for _ in range(n)] for n in (30, 12))
+    calibration, test = ([loss_curve(random) for _ in range(n)] for n in (30, 12))
     scenes = [f"{k * k // 60}" for k in range(30)]  # of one to eight images
     cell = cell_of(calibration, scenes, test)
     draws = Resamples.of(names(12), 2)
@@ -106,7 +106,7 @@ def test_joint_intervals_by_hand():
             if own == scene
         ]
         images, of_scenes = zip(*again, strict=True)
-        curve = RiskCurve.from_staircases(images, cell.calibration.bound, scenes=of_scenes)
+        curve = RiskCurve.from_loss_curves(images, cell.calibration.bound, scenes=of_scenes)
         losses = [[s.loss_below(curve.threshold(t)) for t in ALPHAS] for s in test]
         realised.append(np.average(losses, axis=0, weights=b))
     ends = np.quantile(realised, [0.025, 0.975], axis=0).T
@@ -119,12 +119,12 @@ def test_joint_intervals_by_hand():
 def test_a_threshold_that_is_too_large_is_found(alpha):
     """Power: masks of 1.25 α that are passed off as those of α are judged broken."""
     random = np.random.default_rng(4)
-    calibration, test = ([staircase(random) for _ in range(400)] for _ in range(2))
+    calibration, test = ([loss_curve(random) for _ in range(400)] for _ in range(2))
     cell = cell_of(calibration, names(400), test, HighProbability())  # judged by the test alone
     draws = Resamples.of(names(400), 0)
     honest, _ = cell_rows("fake", cell, draws, [alpha])
     assert honest.status == "kept"
-    false = RiskCurve.from_staircases(calibration, cell.calibration.bound).threshold(1.25 * alpha)
+    false = RiskCurve.from_loss_curves(calibration, cell.calibration.bound).threshold(1.25 * alpha)
     losses = np.array([one.loss_below(false) for one in test])
     cell.quantities = dict.fromkeys(QUANTITIES, np.tile(losses[:, None], len(cell.alphas) + 1))
     cheat, _ = cell_rows("fake", cell, draws, [alpha])

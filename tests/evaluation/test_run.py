@@ -18,12 +18,12 @@ from tests.waiting import until
 from trustscale_evaluation.measure import SampleCache, Samples, decode, encode, image_of
 from trustscale_evaluation.report import advice
 from trustscale_server.calibration.pairs import load_pair
-from trustscale_server.conformal import HighProbabilityCurve, RiskCurve, Staircase, fidelity
+from trustscale_server.conformal import HighProbabilityCurve, LossCurve, RiskCurve, fidelity
 from trustscale_server.conformal.fidelity import FidelitySettings
 from trustscale_server.conformal.lab import normalised_lab
 from trustscale_server.errors import BadRequest, UpscalerFailed
 from trustscale_server.sampling.pipeline import Pipeline, measure
-from trustscale_server.serving.promise import Subject
+from trustscale_server.serving.promise import ApplicableCalibration
 from trustscale_server.sigma.estimators import IndecisionSettings
 from trustscale_server.upscalers.base import Source
 
@@ -82,13 +82,13 @@ def test_the_table_by_brute_force(findings, number):
     assert len(set(scenes)) < len(scenes)  # both crops of a photograph count as one
     rows = [row for row in findings.rows if row.variant == cell.name]
     assert [row.alpha for row in rows] == [*ALPHAS, None]
-    stairs = [Staircase.from_maps(sigma, counted) for _, _, sigma, counted, _ in calibration]
+    stairs = [LossCurve.from_maps(sigma, counted) for _, _, sigma, counted, _ in calibration]
     bound = fidelity.bound(cell.pipeline.fidelity)
     known = {"scenes": scenes, "highest": max(sigma.max() for _, _, sigma, *_ in calibration)}
     curve = (
-        HighProbabilityCurve.from_staircases(stairs, bound, delta=0.1, **known)
+        HighProbabilityCurve.from_loss_curves(stairs, bound, delta=0.1, **known)
         if cell.name == "paper, certain"
-        else RiskCurve.from_staircases(stairs, bound, **known)
+        else RiskCurve.from_loss_curves(stairs, bound, **known)
     )
     test = raw_maps(result, result.test, cell)
     check_rows(rows, test, lambda _, alpha: curve.threshold(alpha))
@@ -102,7 +102,7 @@ def test_served_by_brute_force(as_served):
     test = raw_maps(result, result.test, cell)
 
     def threshold(one, alpha):
-        subject = Subject.of(cell.calibration, None, one[0].facts, size=one[2].shape)
+        subject = ApplicableCalibration.of(cell.calibration, None, one[0].facts, size=one[2].shape)
         return subject.part.curve.threshold(alpha)
 
     rows = [row for row in as_served.rows if row.variant == cell.name]

@@ -41,7 +41,7 @@ async def test_a_calibration(place, stores, lost):
         await queue.submit(place.job("c", pairs=4))
         await ended(stores, "c")
     found = numbers_of(metrics)
-    assert found["trustscale_job_tasks_total", "ok"] == 4
+    assert found["trustscale_calibration_pairs_total", "ok"] == 4
     assert found["trustscale_job_task_seconds_count",] == 4
     assert found["trustscale_job_attempts_total", "calibration", "succeeded"] == 1
     assert found["trustscale_job_seconds_count", "calibration", "succeeded"] == 1

@@ -12,15 +12,15 @@ from tests.jobs.conftest import EAGER, ended
 from tests.jobs.work import new_job
 from tests.waiting import PATIENCE_S
 from trustscale_server.errors import NotFound, TimedOut, TrustscaleError, UpscalerUnavailable
-from trustscale_server.jobs.handlers import Interrupted, JobCancelled, Over, Supervisor
-from trustscale_server.jobs.runner import RetryPolicy, Turns
+from trustscale_server.jobs.handlers import Interrupted, JobCancelled, JobEndedElsewhere, Supervisor
+from trustscale_server.jobs.runner import ExclusiveLock, RetryPolicy
 from trustscale_server.stores.base import JobState, StoreUnavailable
 from trustscale_server.upscalers.remote.responses import BadCredentials
 
 
 async def test_turns_alone():
     """Tasks run side by side; those that must be alone run first, one after the other."""
-    turns, running, together = Turns(), set(), []
+    turns, running, together = ExclusiveLock(), set(), []
 
     async def task(name):
         async with turns.take(alone=name.isupper()):
@@ -40,7 +40,7 @@ async def test_turns_cancelled():
     """Whenever tasks are cancelled, and however often, one that must be alone starts afterwards."""
     dice = random.Random(1)
     for _ in range(50):
-        turns = Turns()
+        turns = ExclusiveLock()
 
         async def task(alone, turns=turns):
             async with turns.take(alone=alone):
@@ -91,13 +91,15 @@ class TestSupervisor:
         await stores.jobs.create(new_job("v", "upscale", Path("log")))
         await stores.jobs.start("v", "", "ann")
         await stores.jobs.finish("v", JobState.SUCCEEDED)
-        with pytest.raises(Over):
+        with pytest.raises(JobEndedElsewhere):
             await watching.run("v", for_ever())
         watching.interrupt()
         with pytest.raises(Interrupted):
             await watching.run("v", for_ever())
 
-    @pytest.mark.parametrize(("end", "reason"), [("finish", Over), ("request", JobCancelled)])
+    @pytest.mark.parametrize(
+        ("end", "reason"), [("finish", JobEndedElsewhere), ("request", JobCancelled)]
+    )
     async def test_fails_after_the_end(self, stores, end, reason):
         """Work that fails once its job has ended, or is to, is no failure: its uploads are gone."""
 
@@ -205,7 +207,7 @@ async def test_it_holds_no_slot(place, stores, error):
         assert (await ended(stores, "v")).result == "another"
         waiting = await stores.jobs.get("u")
         assert (waiting.state, handler.runs) == (JobState.QUEUED, 1)
-        assert waiting.away_since is not None
+        assert waiting.dependency_down_since is not None
         assert (await queue.cancel("u")).state is JobState.CANCELLED
 
 
@@ -214,9 +216,9 @@ async def test_progress_forgives(stores, place):
     await stores.jobs.create(place.job("c", pairs=2))
     await stores.jobs.start("c", "pair0000", "ann")
     await stores.jobs.end("c", "pair0000", away=True)
-    first = (await stores.jobs.get("c")).away_since
+    first = (await stores.jobs.get("c")).dependency_down_since
     assert first is not None
     await stores.jobs.end("c", "pair0000", away=True)
-    assert (await stores.jobs.get("c")).away_since == first
+    assert (await stores.jobs.get("c")).dependency_down_since == first
     await stores.jobs.record("c", "pair0001", b"")
-    assert (await stores.jobs.get("c")).away_since is None
+    assert (await stores.jobs.get("c")).dependency_down_since is None

@@ -15,7 +15,7 @@ from tests.jobs.conftest import ended
 from tests.jobs.work import new_job
 from tests.servers import ProcessGroup, free_port
 from trustscale_server.errors import BadRequest, ConfigError
-from trustscale_server.jobs.handlers import GivenUp, JobContext, Later
+from trustscale_server.jobs.handlers import JobContext, RetriesExhausted, RetryLater
 from trustscale_server.jobs.webhooks import WebhookHandler, Webhooks, delivery_of, secret_of
 from trustscale_server.settings import load_settings
 from trustscale_server.stores.base import JobState
@@ -120,7 +120,7 @@ class TestDelivery:
     async def test_private_addresses(self, stores, private):
         """A listed name that leads into the network is not followed, not even among others."""
         told = Told(stores, addresses=("93.184.216.34", private))
-        with pytest.raises(GivenUp, match="private"):
+        with pytest.raises(RetriesExhausted, match="private"):
             await told.tell(await told.job(), waits_s=())
         assert not told.asked
         await told.tell(await stores.jobs.load("hook-job-1-succeeded"), allow_private=True)
@@ -130,10 +130,10 @@ class TestDelivery:
         told = Told(stores, *[answer] * 3)
         delivery = await told.job()
         for wait in (1.0, 2.0):
-            with pytest.raises(Later) as later:
+            with pytest.raises(RetryLater) as later:
                 await told.tell(delivery)
             assert wait <= later.value.seconds <= 1.2 * wait
-        with pytest.raises(GivenUp, match="3 times"):
+        with pytest.raises(RetriesExhausted, match="3 times"):
             await told.tell(delivery)
         assert len({request.headers["webhook-id"] for request in told.asked}) == 1
         assert {request.url.host for request in told.asked} == {"93.184.216.34"}
@@ -142,7 +142,7 @@ class TestDelivery:
         """A delivery that a crash has left before the end of its job waits for that end."""
         told = Told(stores)
         delivery = await told.job(JobState.RUNNING)
-        with pytest.raises(Later):
+        with pytest.raises(RetryLater):
             await told.tell(delivery)
         await stores.jobs.finish("job-1", JobState.FAILED, error={"detail": "No."})
         assert await told.tell(delivery) == "/v1/jobs/job-1"

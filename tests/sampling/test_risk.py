@@ -15,16 +15,16 @@ from trustscale_server.conformal import fidelity
 from trustscale_server.images.compression import LOSSLESS
 from trustscale_server.images.decode import Limits
 from trustscale_server.images.degrade import Degradation, degrade
-from trustscale_server.images.facts import Facts
+from trustscale_server.images.facts import InputFeatures
 from trustscale_server.sampling.pipeline import Pipeline, measure
 from trustscale_server.serving.choose import UpscaleRequest
 from trustscale_server.serving.service import UpscaleService
 from trustscale_server.stores.base import open_stores
-from trustscale_server.system import Slots
+from trustscale_server.system import AdmissionController
 from trustscale_server.upscalers.base import Source
 
 PIPELINE = Pipeline(fingerprint="fake:1", scale=2, samples=4)
-UNUSED = Facts(LOSSLESS, 2.0, 0.0, 3.0, 0.5, 3.0, 0.0)  # there are no classes
+UNUSED = InputFeatures(LOSSLESS, 2.0, 0.0, 3.0, 0.5, 3.0, 0.0)  # there are no classes
 
 
 @pytest.mark.slow
@@ -66,7 +66,13 @@ class TestRisk:
         calibrations = Calibrations(stores.calibrations)
         await calibrations.add(calibration, activate=True)
         service = UpscaleService(
-            {"fake": upscaler}, "fake", calibrations, stores.results, Slots(2, 9), Limits(), 60
+            {"fake": upscaler},
+            "fake",
+            calibrations,
+            stores.results,
+            AdmissionController(2, 9),
+            Limits(),
+            60,
         )
         fresh = pairs[self.PAIRS :]
         served = [[await self.serve(service, one, a) for a in self.ALPHAS] for one in fresh]

@@ -10,13 +10,13 @@ import pytest
 from tests.factories import calibration_of, changed
 from tests.fakes import FakeUpscaler
 from trustscale_server.calibration.guarantee import HighProbability, Probability, rounded_up
-from trustscale_server.conformal import Staircase
+from trustscale_server.conformal import LossCurve
 from trustscale_server.conformal.fidelity import LAB_BOUND, METRICS, FidelitySettings
 from trustscale_server.errors import BadRequest
 from trustscale_server.images.compression import LOSSLESS, Compression
 from trustscale_server.images.degrade import Degradation
-from trustscale_server.images.facts import UPLOAD, Facts
-from trustscale_server.serving.promise import Subject, guarantee, warnings_of
+from trustscale_server.images.facts import UPLOAD, InputFeatures
+from trustscale_server.serving.promise import ApplicableCalibration, guarantee, warnings_of
 
 
 @pytest.fixture(scope="module")
@@ -32,13 +32,13 @@ def with_fidelity(calibration, **fields):
 
 
 def promised(calibration, alpha=0.1, side=48, facts=None):
-    return guarantee(Subject.of(calibration, None, facts, size=(side, side)), alpha)
+    return guarantee(ApplicableCalibration.of(calibration, None, facts, size=(side, side)), alpha)
 
 
 def warnings(calibration, alpha=0.1, facts=None, **changes):
     known = {"size": (48, 48), "trusted": 0.5, "typicality": 0.5, "notes": [], "lossless": True}
     known |= changes
-    subject = Subject.of(calibration, None, facts, size=known.pop("size"))
+    subject = ApplicableCalibration.of(calibration, None, facts, size=known.pop("size"))
     return warnings_of(subject, alpha, **known)
 
 
@@ -47,33 +47,33 @@ class TestGuarantee:
         """It names n, metric, α, and that it is an expectation over images of the same law."""
         promise = promised(calibration, 0.125)
         for words in ("20 calibration images", "the expected value", "at most 0.125", "exchange"):
-            assert words in promise.statement
-        assert "window" not in promise.statement
+            assert words in promise.theorem
+        assert "window" not in promise.theorem
         assert (promise.n, promise.bound, promise.alpha) == (20, LAB_BOUND, 0.125)
         assert (promise.kind, promise.delta) == ("expectation", None)
-        assert promise.counted_up_to is None
+        assert promise.loss_clipped_at is None
 
     def test_other_outputs(self, calibration):
         """Of larger ones a random window is meant, so the mean over windows; else nothing is."""
         promise = promised(calibration, side=480)
         assert promise.applicability == "per_window"
-        assert "a window of 48×48 pixels" in promise.statement
-        assert "placed at random, and approximately" in promise.statement
-        assert "the mean over its windows" in promise.statement
+        assert "a window of 48×48 pixels" in promise.theorem
+        assert "placed at random, and approximately" in promise.theorem
+        assert "the mean over its windows" in promise.theorem
         smaller = promised(calibration, side=8)
         assert smaller.applicability == "unknown"
-        assert smaller.statement.startswith("No promise")
-        assert smaller.sentence.startswith("No promise: this output is of another size")
+        assert smaller.theorem.startswith("No promise")
+        assert smaller.plain.startswith("No promise: this output is of another size")
 
     def test_what_voids_it(self, calibration):
         """Windows chosen by looking, the best of several results, pairs taken out by hand."""
-        whole, larger = (promised(calibration, side=side).voids for side in (48, 480))
+        whole, larger = (promised(calibration, side=side).void_if for side in (48, 480))
         assert len(larger) == len(whole) + 1
         assert any("a part of a larger image" in text for text in larger)
         assert any("several results" in text for text in whole)
         assert not any("independent" in text for text in whole)  # an expectation needs none
         skipped = [{"name": "a", "reason": "removed by key 1"}, {"name": "b", "reason": "damaged"}]
-        fewer = promised(changed(calibration, skipped=skipped)).voids
+        fewer = promised(changed(calibration, skipped=skipped)).void_if
         assert [text for text in fewer if text not in whole] == [
             "pairs that were taken out because of their errors (1 were taken out by hand)"
         ]
@@ -83,16 +83,16 @@ class TestGuarantee:
         settings = FidelitySettings(metric=metric)
         made = with_fidelity(calibration, metric=metric)
         promise = promised(made)
-        assert f"the largest {settings.sentence} in the mask" in promise.statement
-        assert (promise.error, promise.unit) == (settings.row.words, settings.row.unit)
+        assert f"the largest {settings.clause} in the mask" in promise.theorem
+        assert (promise.error, promise.unit) == (settings.row.summary, settings.row.unit)
         assert (promise.lab_psnr_lower_bound_db is not None) == (metric == "pointwise")
         # Windows bound no root mean square of all.
         assert promised(made, side=480).lab_psnr_lower_bound_db is None
 
     def test_clipped_errors(self, calibration):
         promise = promised(with_fidelity(calibration, metric="pointwise", bound=0.5))
-        assert "(where errors above 0.5 count as 0.5)" in promise.statement
-        assert (promise.bound, promise.counted_up_to) == (0.5, 0.5)
+        assert "(where errors above 0.5 count as 0.5)" in promise.theorem
+        assert (promise.bound, promise.loss_clipped_at) == (0.5, 0.5)
         assert promise.lab_psnr_lower_bound_db is None
 
     @pytest.mark.parametrize(
@@ -106,16 +106,16 @@ class TestGuarantee:
     def test_the_degradation_is_told(self, calibration, degradation, words):
         """What the inputs were made by is part of what would void the promise."""
         made_by = None if degradation is None else Degradation(**degradation).model_dump()
-        told = promised(changed(calibration, degradation=made_by)).voids[0]
+        told = promised(changed(calibration, degradation=made_by)).void_if[0]
         assert told.endswith(words)
 
     def test_a_reader_is_told(self, calibration):
         """Of text the promise says who read it, and what nobody read."""
         text = promised(with_fidelity(calibration, metric="text", bound=1))
         assert text.metric == "text"
-        assert "no word of the truth is read otherwise in the trusted part" in text.sentence
-        assert "rapidocr version" in text.statement
-        assert any("cannot read in the truth" in reason for reason in text.voids)
+        assert "no word of the truth is read otherwise in the trusted part" in text.plain
+        assert "rapidocr version" in text.theorem
+        assert any("cannot read in the truth" in reason for reason in text.void_if)
 
 
 @pytest.mark.parametrize(
@@ -196,10 +196,14 @@ class TestProbability:
         """The loss is whether τ is exceeded: nothing is cut, B is 1, and α is that of the level."""
         promise = promised(made)
         assert (promise.kind, promise.tolerance, promise.level) == ("probability", 0.1, 0.1)
-        assert (promise.bound, promise.counted_up_to, made.manifest.default_alpha) == (1, None, 0.1)
-        assert "exceeds 0.1 with a probability of at most 0.1" in promise.statement
-        assert "With these very 20 the probability is at most 0.22" in promise.statement
-        assert promise.sentence.startswith(
+        assert (promise.bound, promise.loss_clipped_at, made.manifest.default_alpha) == (
+            1,
+            None,
+            0.1,
+        )
+        assert "exceeds 0.1 with a probability of at most 0.1" in promise.theorem
+        assert "With these very 20 the probability is at most 0.22" in promise.theorem
+        assert promise.plain.startswith(
             "In 9 of 10 such pictures nothing in the trusted part is off by more than 0.1:"
         )
         assert promise.share_of_windows is None
@@ -214,8 +218,8 @@ class TestSizes:
         for k in range(24):
             pair = small[k % 20]
             info = pair.info.model_copy(update={"name": f"large{k}", "width": 96, "height": 96})
-            stairs = Staircase(pair.staircase.levels, 4 * pair.staircase.errors)
-            large.append(replace(pair, info=info, staircase=stairs))
+            stairs = LossCurve(pair.loss_curve.levels, 4 * pair.loss_curve.errors)
+            large.append(replace(pair, info=info, loss_curve=stairs))
         more = [
             replace(pair, info=pair.info.model_copy(update={"name": f"small{k}"}))
             for k, pair in enumerate([*small, *small, *small[:8]])
@@ -228,16 +232,16 @@ class TestSizes:
     )
     def test_those_as_large_calibrate_alone(self, mixed, side, how, n):
         """The curve, n and the words are those of the scenes that are at least as large."""
-        subject = Subject.of(mixed, size=(side, side))
+        subject = ApplicableCalibration.of(mixed, size=(side, side))
         promise = guarantee(subject, 0.5)
         assert (promise.applicability, promise.n, subject.part.curve.n) == (how, n, n)
-        assert ("speaks about all of the image" in promise.statement) == (how == "whole")
-        assert ("fit of a window may differ" in promise.statement) == (how == "per_window")
-        assert "times as large" not in promise.statement
+        assert ("speaks about all of the image" in promise.theorem) == (how == "whole")
+        assert ("fit of a window may differ" in promise.theorem) == (how == "per_window")
+        assert "times as large" not in promise.theorem
 
     def test_small_scenes_do_not_hide_the_loss_of_large_ones(self, mixed):
         """Of all together the mask would be larger than what large pictures bear."""
-        alone = Subject.of(mixed, size=(96, 96)).part
+        alone = ApplicableCalibration.of(mixed, size=(96, 96)).part
         assert np.mean(alone.losses(alone.curve.threshold(0.2))) <= 0.2
         assert np.mean(alone.losses(mixed.curve.threshold(0.2))) > 0.2
 
@@ -251,9 +255,9 @@ class TestAfterLooking:
         free = cut.under("post_hoc")
         promise, named = promised(free, 0.1), promised(cut, 0.1)
         assert (promise.kind, promise.between, promise.menu) == ("post_hoc", (0.05, 0.15), None)
-        assert "the expected ratio of the largest" in promise.statement
-        assert promise.sentence.endswith(", though α is chosen after looking.")
-        assert [void for void in named.voids if void not in promise.voids] == [
+        assert "the expected ratio of the largest" in promise.theorem
+        assert promise.plain.endswith(", though α is chosen after looking.")
+        assert [void for void in named.void_if if void not in promise.void_if] == [
             "choosing alpha after looking at this image or its mask"
         ]
         assert free.curve.threshold(0.1) <= cut.curve.threshold(0.1)
@@ -267,7 +271,7 @@ class TestAfterLooking:
             likely.under("post_hoc")
 
 
-JPEG = Facts(Compression("jpeg", 75), 2.0, 0.0, 3.0, 0.5, 3.0, 0.0)
+JPEG = InputFeatures(Compression("jpeg", 75), 2.0, 0.0, 3.0, 0.5, 3.0, 0.0)
 PNG = replace(JPEG, compression=LOSSLESS)
 
 
@@ -277,8 +281,8 @@ def test_scenes_are_what_is_counted(calibration):
     few = changed(calibration, pairs=pairs)
     promise = promised(few, 0.5)
     assert (promise.n, promise.pairs) == (5, 20)
-    assert "5 calibration scenes (20 images, each scene counting once)" in promise.statement
-    assert "of a new scene" in promise.statement
+    assert "5 calibration scenes (20 images, each scene counting once)" in promise.theorem
+    assert "of a new scene" in promise.theorem
     assert few.curve.min_alpha == pytest.approx(LAB_BOUND / 6)
     (text,) = warnings(few, 0.1)
     assert "n = 5 scenes" in text
@@ -301,22 +305,24 @@ class TestClasses:
     )
     def test_the_curve_of_its_own_class(self, sorted_, compression, name, n):
         """n, statement and curve are those of the pairs whose input was of the upload's class."""
-        subject = Subject.of(sorted_, None, replace(JPEG, compression=compression), size=(48, 48))
+        subject = ApplicableCalibration.of(
+            sorted_, None, replace(JPEG, compression=compression), size=(48, 48)
+        )
         promise = guarantee(subject, 0.5)
         assert (promise.n, subject.document.n, subject.document.name) == (n, n, name)
         assert subject.part.curve.n == n
-        assert f"{n} calibration images whose input was of the class {name!r}" in promise.statement
-        assert any("saving the upload anew" in void for void in promise.voids)
-        assert not any("scenes with many" in void for void in promise.voids)
+        assert f"{n} calibration images whose input was of the class {name!r}" in promise.theorem
+        assert any("saving the upload anew" in void for void in promise.void_if)
+        assert not any("scenes with many" in void for void in promise.void_if)
         assert promise.applicability == "exact"
 
     def test_a_class_that_is_missing(self, sorted_):
         """Nothing is promised, the answer says it first, and names what there is."""
-        subject = Subject.of(sorted_, None, JPEG, size=(48, 48))
+        subject = ApplicableCalibration.of(sorted_, None, JPEG, size=(48, 48))
         promise = guarantee(subject, 0.5)
         assert promise.applicability == "unknown"
-        assert promise.sentence.startswith("No promise")
-        assert promise.statement.startswith("No promise: too few calibration images")
+        assert promise.plain.startswith("No promise")
+        assert promise.theorem.startswith("No promise: too few calibration images")
         assert (subject.document.name, subject.document.n) == ("jpeg-68", 0)
         text, *_ = warnings(sorted_, 0.5, JPEG, notes=["A note."])
         assert "JPEG of quality 68 to 79" in text

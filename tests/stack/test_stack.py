@@ -39,7 +39,7 @@ def test_curl_gets_a_mask_through_the_proxy(stack):
         capture_output=True,
         check=True,
     )
-    assert json.loads(done.stdout)["guarantee"]["statement"]
+    assert json.loads(done.stdout)["guarantee"]["theorem"]
 
 
 def test_a_worker_is_found_by_env_alone(stack, client, tmp_path):

@@ -228,7 +228,7 @@ def psnr(image, truth):
     return float(10 * np.log10(255**2 / np.mean((image.astype(float) - truth) ** 2)))
 
 
-class Parts:
+class Services:
     """Parts that note their order; the first one waits until the test lets it."""
 
     def __init__(self):
@@ -246,7 +246,7 @@ class Parts:
 
 @pytest.fixture
 def parts():
-    return Parts()
+    return Services()
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from tests.upscalers.resilient import SOURCE, Inner, counted, guarded
 from tests.waiting import cancelled, until
 from trustscale_server.errors import UpscalerRejected, UpscalerUnavailable
 from trustscale_server.sampling.draw import draw
-from trustscale_server.upscalers.base import Source, Turn
+from trustscale_server.upscalers.base import MemoryPermit, Source
 from trustscale_server.upscalers.remote.responses import (
     BadCredentials,
     BreakerOpen,
@@ -60,7 +60,7 @@ class TestRetries:
         """A patient call waits as long as the server asks; others are made meanwhile."""
         inner, clock = Inner([TooManyCalls("x", asked=1200)]), LoopClock()
         up = guarded(inner)
-        patient = asyncio.create_task(up.generate(SOURCE, [7], Turn(patience_s=6000)))
+        patient = asyncio.create_task(up.generate(SOURCE, [7], MemoryPermit(patience_s=6000)))
         await until(lambda: counted(up, "calls"))
         await up.generate(Source(SOURCE.rgb), [1])
         clock.jump(1080)  # two minutes less, in which a machine may stall
@@ -71,7 +71,7 @@ class TestRetries:
         assert inner.calls == [[7], [1], [7]]
         inner.errors = [TooManyCalls("x", asked=120)]
         with pytest.raises(TooManyCalls):
-            await up.generate(SOURCE, [7], Turn(patience_s=100))
+            await up.generate(SOURCE, [7], MemoryPermit(patience_s=100))
 
     async def test_no_waiting_beyond_the_deadline(self):
         up = guarded(Inner([TooManyCalls("x", asked=55)]))
@@ -82,7 +82,7 @@ class TestRetries:
     async def test_budget(self):
         """A request has one retry per call and four to spare; the next has its own."""
         inner = Inner([GenerationFailed("x")] * 1000)
-        up = guarded(inner, attempts=20)
+        up = guarded(inner, max_attempts=20)
         for seed in range(1, 4):
             with pytest.raises(GenerationFailed):
                 await up.generate(SOURCE, [seed])
@@ -93,7 +93,7 @@ class TestRetries:
 
     async def test_slow_try(self):
         inner = Inner(seconds=3600)
-        up = guarded(inner, call_timeout_s=0.05, attempts=2)
+        up = guarded(inner, call_timeout_s=0.05, max_attempts=2)
         with pytest.raises(UpscalerUnavailable, match=r"within 0\.05 s"):
             await up.generate(SOURCE, [7])
         assert (len(inner.calls), inner.cancelled) == (2, 2)
@@ -111,7 +111,7 @@ class TestRetries:
         inner = Decoding()
         await shared.acquire()
         up = guarded(inner, call_timeout_s=60)
-        task = asyncio.create_task(up.generate(SOURCE, [7], Turn(shared)))
+        task = asyncio.create_task(up.generate(SOURCE, [7], MemoryPermit(shared)))
         await taken.wait()
         clock.jump(600)
         await asyncio.sleep(0.01)
@@ -168,8 +168,10 @@ class TestColdStart:
     async def test_waited_for(self, way, cold_start_s):
         """A call waits for it so long and no longer, and is counted as open all the while."""
         inner = self.Cold()
-        up = guarded(inner, attempts=1, breaker_rest_s=0.01, cold_start_s=cold_start_s)
-        inner.calls_open = lambda: numbers_of(up.metrics)["trustscale_upstream_calls_open", "inner"]
+        up = guarded(inner, max_attempts=1, breaker_rest_s=0.01, cold_start_s=cold_start_s)
+        inner.calls_open = lambda: numbers_of(up.metrics)[
+            "trustscale_upstream_calls_in_flight", "inner"
+        ]
         assert inner.calls_open() == 0
         call = up.generate(SOURCE, [7]) if way == "generate" else up.wake()
         if cold_start_s:
@@ -195,7 +197,7 @@ class TestWorstCase:
         policy, clock, inner = RetryPolicy(), LoopClock(), Inner([error] * 1000, seconds=119)
         up = guarded(inner, call_timeout_s=120, longest_s=8.0)
         now = asyncio.get_running_loop().time
-        began, turn = now(), Turn(patience_s=patience_s)
+        began, turn = now(), MemoryPermit(patience_s=patience_s)
         call = asyncio.create_task(up.generate(SOURCE, [7], turn))
         while not call.done():
             clock.jump(1)
@@ -261,7 +263,7 @@ class TestBreaker:
 
     async def test_dead_upstream(self, dead):
         """Once open, answers come at once, without a call, until the health check succeeds."""
-        up, inner = dead(breaker_failures=4, breaker_rest_s=0.05, attempts=3)
+        up, inner = dead(breaker_failures=4, breaker_rest_s=0.05, max_attempts=3)
         for _ in range(2):
             with pytest.raises(UpscalerUnavailable):
                 await up.generate(Source(SOURCE.rgb), [1])
@@ -279,7 +281,7 @@ class TestBreaker:
         """An answer in flight closes the breaker and a failure opens it: one waits for its turn."""
         gate = asyncio.Event()
         inner = Inner(concurrency=2)
-        up, _ = dead(inner, breaker_failures=1, breaker_rest_s=3600, attempts=1)
+        up, _ = dead(inner, breaker_failures=1, breaker_rest_s=3600, max_attempts=1)
         inner.gate, inner.failure = gate, None
         slow = asyncio.create_task(up.generate(Source(SOURCE.rgb), [1]))
         await until(lambda: inner.in_flight)
@@ -294,7 +296,7 @@ class TestBreaker:
 
     async def test_none_after_the_end(self, dead):
         """A call that fails while the upscaler is closed starts no health check."""
-        up, inner = dead(breaker_failures=1, breaker_rest_s=3600, attempts=1)
+        up, inner = dead(breaker_failures=1, breaker_rest_s=3600, max_attempts=1)
         call = up.generate(Source(SOURCE.rgb), [1])
         await up.close()
         with pytest.raises(UpscalerUnavailable):
@@ -305,7 +307,7 @@ class TestBreaker:
 
     async def test_half_open(self, dead):
         """After its own health check, one more failure is enough to open it again."""
-        up, inner = dead(breaker_failures=3, attempts=5, breaker_rest_s=0.05)
+        up, inner = dead(breaker_failures=3, max_attempts=5, breaker_rest_s=0.05)
         with pytest.raises(BreakerOpen):
             await up.generate(SOURCE, [1])
         inner.failure = None
@@ -330,8 +332,8 @@ class TestBreaker:
 
     async def test_patience(self, dead):
         """A call with patience waits for the health check; others fail at once."""
-        up, inner = dead(breaker_rest_s=0.01, attempts=2)
-        patient = asyncio.create_task(up.generate(SOURCE, [1], Turn(patience_s=3600)))
+        up, inner = dead(breaker_rest_s=0.01, max_attempts=2)
+        patient = asyncio.create_task(up.generate(SOURCE, [1], MemoryPermit(patience_s=3600)))
         await until(lambda: inner.checks > 2)
         assert len(inner.calls) == 2  # only the free health check asks meanwhile
         with pytest.raises(BreakerOpen):
@@ -343,14 +345,16 @@ class TestBreaker:
     async def test_patience_ends(self, dead):
         """Patience ends, at once if only an operator can help."""
         clock = LoopClock()
-        up, _ = dead(breaker_rest_s=3600, attempts=1)
-        patient = asyncio.create_task(up.generate(SOURCE, [1], Turn(patience_s=60)))
+        up, _ = dead(breaker_rest_s=3600, max_attempts=1)
+        patient = asyncio.create_task(up.generate(SOURCE, [1], MemoryPermit(patience_s=60)))
         await until(lambda: up.breaker_open)
         clock.jump(61)
         with pytest.raises(UpscalerUnavailable):
             await patient
         with pytest.raises(BadCredentials):
-            await guarded(Inner([BadCredentials("x")])).generate(SOURCE, [1], Turn(patience_s=60))
+            await guarded(Inner([BadCredentials("x")])).generate(
+                SOURCE, [1], MemoryPermit(patience_s=60)
+            )
 
 
 async def test_spend_limit():

@@ -35,9 +35,14 @@ def follow(count, *, shift=0.0, state=None, first=0):
 class TestFold:
     def test_what_is_counted(self):
         """An input counts once in a run; again it is seen, and changes nothing else."""
-        state = fold(MonitorState(), seen(2**64 - 1, 0.3, unusual=True), 0.5)
+        state = fold(MonitorState(), seen(2**64 - 1, 0.3, out_of_distribution=True), 0.5)
         again = fold(state, seen(2**64 - 1, 9.0), 0.5)
-        assert (again.seen, again.counted, again.unusual, again.trusted_sum) == (2, 1, 1, 0.25)
+        assert (again.seen, again.counted, again.out_of_distribution, again.trusted_sum) == (
+            2,
+            1,
+            1,
+            0.25,
+        )
         assert again.pictures is state.pictures
 
     def test_an_alarm_lasts_until_a_run_has_passed_without(self):

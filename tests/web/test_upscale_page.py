@@ -125,12 +125,12 @@ def test_the_promise(open_page, site):
     expect(promise.get_by_role("img")).to_have_attribute(
         "aria-label", re.compile(r"\d+ of 100 steps")
     )
-    expect(promise.get_by_text(result["guarantee"]["statement"])).to_be_hidden()
+    expect(promise.get_by_text(result["guarantee"]["theorem"])).to_be_hidden()
     promise.get_by_text("How exactly?").click()
     alerts = page.locator("#alerts")
-    said = [SENTENCE, result["guarantee"]["statement"]]
+    said = [SENTENCE, result["guarantee"]["theorem"]]
     for part, sentences in (
-        (promise, [*said, *result["guarantee"]["voids"]]),
+        (promise, [*said, *result["guarantee"]["void_if"]]),
         (alerts, result["warnings"]),
     ):
         assert sentences

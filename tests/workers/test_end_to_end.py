@@ -39,7 +39,7 @@ def workers(data, tmp_path):
 def client(workers, tmp_path):
     """A client of a gateway whose only upscaler is those workers; the model is not named."""
     urls = [worker.url for worker in workers]
-    told = {"name": "sinsr", "kind": "worker", "urls": urls, "attempts": 2}
+    told = {"name": "sinsr", "kind": "worker", "urls": urls, "max_attempts": 2}
     settings = Settings(data_dir=tmp_path / "data", admin_keys=[ADMIN_KEY], upscalers=[told])
     with TestClient(create_app(settings, build=patiently), raise_server_exceptions=False) as client:
         yield client
@@ -116,7 +116,7 @@ def test_from_a_folder_to_a_picture(data, tmp_path, monkeypatch):
     command, environment, url = _compose(tmp_path, **told)
     with ProcessGroup(command, log=tmp_path / "log", env=environment) as group:
         group.wait_for(f"{url}/v2/health/ready", "worker")
-        monkeypatch.setenv("TRUSTSCALE_WORKERS", f"worker={url}")
+        monkeypatch.setenv("TRUSTSCALE_WORKER_URLS", f"worker={url}")
         settings = load_settings(data_dir=tmp_path / "data", admin_keys=[ADMIN_KEY])
         with TestClient(create_app(settings, build=patiently)) as client:
             answer = post(client, encoded(photo(99, 16, 16)), upscaler="worker", mask="none")

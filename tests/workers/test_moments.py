@@ -8,7 +8,7 @@ from tests.upscalers.remote.pictures import patiently
 from tests.workers.fakes import SleepingEngine, noise
 from trustscale_server.sampling.pipeline import Pipeline, measure
 from trustscale_server.sigma.estimators import IndecisionSettings
-from trustscale_server.sigma.moments import Moments, Spread
+from trustscale_server.sigma.moments import Moments, SampleMoments
 from trustscale_server.upscalers.base import Source
 from trustscale_server.upscalers.registry import WorkerConfig
 from trustscale_worker.service import create_app, fold, variance_in_torch
@@ -42,13 +42,13 @@ def test_there_and_back():
     for sample in SAMPLES:
         whole.add(sample)
     data = np.frombuffer(b"x" + spread.packed().tobytes(), np.uint8)[1:]  # nowhere aligned
-    back = Spread.unpacked(data, len(SAMPLES), SAMPLES.shape[1:3])
+    back = SampleMoments.unpacked(data, len(SAMPLES), SAMPLES.shape[1:3])
     assert back.variance.tobytes() == whole.pixel_variance().tobytes()
     assert np.array_equal(back.prediction, np.floor(SAMPLES.mean(0) + 0.5))
     with pytest.raises(ValueError, match="bytes"):
-        Spread.unpacked(data[:-1], 9, SAMPLES.shape[1:3])
+        SampleMoments.unpacked(data[:-1], 9, SAMPLES.shape[1:3])
     with pytest.raises(ValueError, match="variance"):
-        Spread.unpacked(np.full_like(data, 255), 9, SAMPLES.shape[1:3])
+        SampleMoments.unpacked(np.full_like(data, 255), 9, SAMPLES.shape[1:3])
     with pytest.raises(ValueError, match="all samples"):
         whole.take(back)
 

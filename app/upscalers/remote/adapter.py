@@ -19,7 +19,7 @@ from trustscale_server.errors import (
 )
 from trustscale_server.images.drawings import holes_of
 from trustscale_server.images.encode import png_mask
-from trustscale_server.upscalers.base import RGB, Capabilities, Source, Turn, fingerprint_of
+from trustscale_server.upscalers.base import RGB, Capabilities, MemoryPermit, Source, fingerprint_of
 from trustscale_server.upscalers.config import OneAddress
 from trustscale_server.upscalers.remote.http import SMALL_ANSWER, Upstream
 from trustscale_server.upscalers.remote.responses import ProtocolError, Reply, first, retry_after
@@ -37,7 +37,7 @@ T = TypeVar("T")
 class Adapter(abc.ABC, Generic[Config]):
     """An `Upscaler` that makes one sample per call unless a subclass says more.
 
-    The fingerprint covers the adapter, the address (or `identity`), every setting that reaches the
+    The fingerprint covers the adapter, the address (or `fingerprint_alias`), every setting that reaches the
     model, and the version that `_identify` found.
     """
 
@@ -74,7 +74,7 @@ class Adapter(abc.ABC, Generic[Config]):
             for key, value in self._config.model_dump(mode="json").items()
             if key not in self._config.HOW_TO_CALL
         }
-        where = self._config.identity or [self._upstream.base]
+        where = self._config.fingerprint_alias or [self._upstream.base]
         return {"model": where, "settings": settings, "learned": self._identified}
 
     @property
@@ -87,10 +87,10 @@ class Adapter(abc.ABC, Generic[Config]):
         )
 
     async def generate(
-        self, source: Source, seeds: Sequence[int], turn: Turn | None = None
+        self, source: Source, seeds: Sequence[int], turn: MemoryPermit | None = None
     ) -> list[RGB]:
         refuse_large(source, self._config.max_input_pixels, self.name)
-        turn = turn or Turn()
+        turn = turn or MemoryPermit()
         pixels = self._reader.largest(source)
         turn.most_bytes = SMALL_ANSWER + len(seeds) * pixels * self._bytes_per_pixel
         try:
@@ -129,10 +129,10 @@ class Adapter(abc.ABC, Generic[Config]):
     @abc.abstractmethod
     def _takes_seeds(self) -> bool: ...
 
-    async def _samples(self, source: Source, seeds: Sequence[int], turn: Turn) -> list[RGB]:
+    async def _samples(self, source: Source, seeds: Sequence[int], turn: MemoryPermit) -> list[RGB]:
         return [await self._sample(source, seed, turn) for seed in seeds]
 
-    async def _sample(self, source: Source, seed: int, turn: Turn) -> RGB:
+    async def _sample(self, source: Source, seed: int, turn: MemoryPermit) -> RGB:
         raise NotImplementedError
 
     async def _uploaded(self, source: Source, path: str, field: str, pointer: str) -> str:
@@ -160,7 +160,7 @@ class Adapter(abc.ABC, Generic[Config]):
             return value
         raise ProtocolError(f"{self.name!r} did not say where the next step is.")
 
-    async def _ask(self, url: str, interval: float, turn: Turn | None) -> Reply:
+    async def _ask(self, url: str, interval: float, turn: MemoryPermit | None) -> Reply:
         """Poll once, after the interval.
 
         A failed poll is repeated: polling is free, the work is not.

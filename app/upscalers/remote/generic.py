@@ -19,7 +19,7 @@ from urllib.parse import quote
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, model_validator
 
 from trustscale_server.errors import UpscalerError, UpscalerRejected, UpscalerUnavailable
-from trustscale_server.upscalers.base import RGB, Source, Turn
+from trustscale_server.upscalers.base import RGB, MemoryPermit, Source
 from trustscale_server.upscalers.config import OneAddress
 from trustscale_server.upscalers.remote.adapter import (
     PLACEHOLDER,
@@ -210,7 +210,7 @@ class HttpUpscaler(Adapter[HttpConfig]):
                 raise self._failure(reply)
         return {}
 
-    async def _sample(self, source: Source, seed: int, turn: Turn) -> RGB:
+    async def _sample(self, source: Source, seed: int, turn: MemoryPermit) -> RGB:
         reply = await self._call(source, seed, turn)
         if self._config.answer.image == "body":
             return await self._reader.read(reply.body, source, turn)
@@ -222,7 +222,7 @@ class HttpUpscaler(Adapter[HttpConfig]):
             raise NoImage(self.name, where, reply.document, said)
         return await self._reader.read_text(image, source, turn)
 
-    async def _call(self, source: Source, seed: int, turn: Turn) -> Reply:
+    async def _call(self, source: Source, seed: int, turn: MemoryPermit) -> Reply:
         request, config = self._config.request, self._config
         values = await asyncio.to_thread(self._values, source, seed)
         arguments: dict[str, Any] = {}
@@ -272,7 +272,7 @@ class HttpUpscaler(Adapter[HttpConfig]):
             _ = source.png  # encoded here, in a thread
         return values
 
-    async def _polled(self, poll: Poll, submitted: Reply, turn: Turn) -> Reply:
+    async def _polled(self, poll: Poll, submitted: Reply, turn: MemoryPermit) -> Reply:
         """Poll until the generation is done; cancel it when the caller leaves."""
         document = submitted.json()
         status_url = self._link(document, poll.url_pointer, poll.path, poll.id_pointer)

@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 from pydantic import Field
 
-from trustscale_server.upscalers.base import RGB, Source, Turn
+from trustscale_server.upscalers.base import RGB, MemoryPermit, Source
 from trustscale_server.upscalers.config import OneAddress
 from trustscale_server.upscalers.remote.adapter import Adapter, fill
 from trustscale_server.upscalers.remote.http import Upstream
@@ -66,7 +66,7 @@ class GradioUpscaler(Adapter[GradioConfig]):
             raise Misconfigured(f"{self.name!r} has no endpoint {endpoint}; it has: {names}.")
         return {"version": first(config, "/version")}
 
-    async def _sample(self, source: Source, seed: int, turn: Turn) -> RGB:
+    async def _sample(self, source: Source, seed: int, turn: MemoryPermit) -> RGB:
         if self._identified is None:
             await self.check()
         path = await self._uploaded(source, f"{self._prefix}/upload", "files", "/0")
@@ -90,7 +90,7 @@ class GradioUpscaler(Adapter[GradioConfig]):
             raise NoImage(self.name, self._config.output_pointer, held, setting="output_pointer")
         return await self._reader.read_text(found, source, turn)
 
-    async def _result(self, path: str, turn: Turn) -> Any:
+    async def _result(self, path: str, turn: MemoryPermit) -> Any:
         async for event, data in self._upstream.events(path, turn):
             if event == "complete":
                 try:

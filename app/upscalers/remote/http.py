@@ -27,7 +27,7 @@ from trustscale_server.outbound.guard import (
     system_resolver,
     target,
 )
-from trustscale_server.upscalers.base import Turn
+from trustscale_server.upscalers.base import MemoryPermit
 from trustscale_server.upscalers.config import RemoteConfig
 from trustscale_server.upscalers.remote.responses import (
     AnswerLost,
@@ -162,7 +162,7 @@ class Upstream:
         path: str,
         *,
         content: bytes | Sequence[bytes | memoryview] | None = None,
-        turn: Turn | None = None,
+        turn: MemoryPermit | None = None,
         **options: Any,
     ) -> Reply:
         """One exchange, whatever its status; `options` are those of httpx.
@@ -181,7 +181,7 @@ class Upstream:
         raise_for_status(reply, self.name)
         return reply
 
-    async def fetch(self, url: str, turn: Turn) -> bytes | bytearray:
+    async def fetch(self, url: str, turn: MemoryPermit) -> bytes | bytearray:
         """The bytes behind a result URL; ProtocolError if it is not allowed."""
         place = await target(url, self._policy, self.network.resolve)
         if place.is_own:
@@ -200,7 +200,7 @@ class Upstream:
         raise_for_status(reply, self.name)
         return reply.body
 
-    async def events(self, path: str, turn: Turn) -> AsyncIterator[tuple[str, str]]:
+    async def events(self, path: str, turn: MemoryPermit) -> AsyncIterator[tuple[str, str]]:
         """Server-sent events as (event, data)."""
         request = self._client.build_request("GET", self.url(path))
         async with self._send(self._client, request) as response:
@@ -217,7 +217,7 @@ class Upstream:
                     yield event.decode("utf-8", "replace"), data[:-1].decode("utf-8", "replace")
                     event, data = b"message", bytearray()
 
-    async def _lines(self, response: httpx.Response, turn: Turn) -> AsyncIterator[bytes]:
+    async def _lines(self, response: httpx.Response, turn: MemoryPermit) -> AsyncIterator[bytes]:
         begun = bytearray()
         async for chunk in self._received(response, self._most(turn)):
             begun += chunk
@@ -257,7 +257,7 @@ class Upstream:
         await self._anonymous_client.aclose()
 
     async def _exchange(
-        self, client: httpx.AsyncClient, request: httpx.Request, turn: Turn | None
+        self, client: httpx.AsyncClient, request: httpx.Request, turn: MemoryPermit | None
     ) -> Reply:
         try:
             # A turn has a limit.
@@ -296,7 +296,7 @@ class Upstream:
         except (httpx.InvalidURL, httpx.StreamError) as error:
             raise ProtocolError(f"{self.name!r} cannot be called: {error}.") from error
 
-    async def _read(self, response: httpx.Response, turn: Turn | None) -> bytearray:
+    async def _read(self, response: httpx.Response, turn: MemoryPermit | None) -> bytearray:
         body = bytearray()
         async for chunk in self._received(response, self._most(turn)):
             body += chunk
@@ -304,7 +304,7 @@ class Upstream:
                 await turn.take()
         return body
 
-    def _most(self, turn: Turn | None) -> int:
+    def _most(self, turn: MemoryPermit | None) -> int:
         most = SMALL_ANSWER if turn is None else turn.most_bytes
         return self._max_bytes if most is None else min(self._max_bytes, most)
 

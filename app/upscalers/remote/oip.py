@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from pydantic import Field, PositiveInt
 
 from trustscale_server.errors import UpscalerUnavailable
-from trustscale_server.upscalers.base import RGB, Capabilities, Source, Turn
+from trustscale_server.upscalers.base import RGB, Capabilities, MemoryPermit, Source
 from trustscale_server.upscalers.config import OneAddress
 from trustscale_server.upscalers.remote.adapter import Adapter
 from trustscale_server.upscalers.remote.http import Upstream
@@ -101,7 +101,7 @@ class OipUpscaler(Adapter[OipConfig]):
         document = metadata.json()
         return {key: first(document, f"/{key}") for key in ("name", "versions", "platform")}
 
-    async def _samples(self, source: Source, seeds: Sequence[int], turn: Turn) -> list[RGB]:
+    async def _samples(self, source: Source, seeds: Sequence[int], turn: MemoryPermit) -> list[RGB]:
         if self._identified is None:
             await self.check()
         config = self._config

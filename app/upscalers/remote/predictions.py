@@ -18,7 +18,7 @@ from typing import Any, Literal, TypeVar
 from pydantic import Field, PositiveFloat, PositiveInt, field_validator
 
 from trustscale_server.errors import UpscalerError, UpscalerUnavailable
-from trustscale_server.upscalers.base import RGB, Source, Turn
+from trustscale_server.upscalers.base import RGB, MemoryPermit, Source
 from trustscale_server.upscalers.config import BaseUrl, EnvName, HostName, OneAddress
 from trustscale_server.upscalers.remote.adapter import Adapter, data_uri, mask_png, png_of
 from trustscale_server.upscalers.remote.responses import (
@@ -91,7 +91,7 @@ class PredictionsUpscaler(Adapter[Config]):
     def _takes_seeds(self) -> bool:
         return self._config.seed_field is not None
 
-    async def _sample(self, source: Source, seed: int, turn: Turn) -> RGB:
+    async def _sample(self, source: Source, seed: int, turn: MemoryPermit) -> RGB:
         config = self._config
         values = {**config.input, config.image_field: await self._image(source)}
         if config.mask_field is not None and config.mask_color is not None:
@@ -103,7 +103,7 @@ class PredictionsUpscaler(Adapter[Config]):
         return await self._reader.read_text(self._output(document), source, turn)
 
     @abstractmethod
-    async def _predict(self, values: dict[str, Any], turn: Turn) -> Any:
+    async def _predict(self, values: dict[str, Any], turn: MemoryPermit) -> Any:
         """The finished prediction of an input."""
 
     async def _image(self, source: Source) -> str:
@@ -145,7 +145,7 @@ class CogUpscaler(PredictionsUpscaler[CogConfig]):
             raise UpscalerUnavailable(f"{self.name!r} is not ready: it reports {status}.")
         return {}
 
-    async def _predict(self, values: dict[str, Any], turn: Turn) -> Any:
+    async def _predict(self, values: dict[str, Any], turn: MemoryPermit) -> Any:
         path = f"/predictions/{uuid.uuid4().hex}"
         try:
             reply = await self._upstream.call("PUT", path, json={"input": values}, turn=turn)
@@ -184,7 +184,7 @@ class ReplicateUpscaler(PredictionsUpscaler[ReplicateConfig]):
         official = bool(first(document, "/is_official"))
         return {"latest": latest, "official": official}
 
-    async def _predict(self, values: dict[str, Any], turn: Turn) -> Any:
+    async def _predict(self, values: dict[str, Any], turn: MemoryPermit) -> Any:
         config = self._config
         if self._identified is None:
             await self.check()

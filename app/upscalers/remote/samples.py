@@ -19,7 +19,7 @@ from trustscale_server.errors import BadInput, ImageTooLarge
 from trustscale_server.images.decode import Limits, decode
 from trustscale_server.images.drawings import holes_of
 from trustscale_server.images.sandbox import decoding
-from trustscale_server.upscalers.base import RGB, Source, Turn
+from trustscale_server.upscalers.base import RGB, MemoryPermit, Source
 from trustscale_server.upscalers.config import OneAddress
 from trustscale_server.upscalers.remote.http import Upstream
 from trustscale_server.upscalers.remote.responses import ProtocolError, WrongSample, WrongSize
@@ -80,7 +80,7 @@ class SampleReader:
     def close(self) -> None:
         self._threads.shutdown(wait=False)
 
-    async def read_text(self, value: object, source: Source, turn: Turn) -> RGB:
+    async def read_text(self, value: object, source: Source, turn: MemoryPermit) -> RGB:
         """A sample from a data URI, a URL or bare base64; errors as of `read`."""
         if not isinstance(value, str) or not value:
             raise ProtocolError(f"{self._name!r} sent no image where one was expected.")
@@ -93,7 +93,7 @@ class SampleReader:
         return await self.read(lambda: self._from_base64(value), source, turn)
 
     async def read(
-        self, data: bytes | bytearray | Callable[[], bytes], source: Source, turn: Turn
+        self, data: bytes | bytearray | Callable[[], bytes], source: Source, turn: MemoryPermit
     ) -> RGB:
         """A sample from an encoded file.
 

@@ -18,10 +18,10 @@ import structlog
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
 
 from trustscale_server.errors import UpscalerError, UpscalerUnavailable
-from trustscale_server.sigma.moments import MOMENTS_VERSION, Spread
+from trustscale_server.sigma.moments import MOMENTS_VERSION, SampleMoments
 from trustscale_server.system import side_by_side
 from trustscale_server.telemetry import signals
-from trustscale_server.upscalers.base import RGB, Capabilities, MomentsRequest, Source, Turn
+from trustscale_server.upscalers.base import RGB, Capabilities, MemoryPermit, MomentsRequest, Source
 from trustscale_server.upscalers.config import BaseUrl, CanaryPolicy, RemoteConfig
 from trustscale_server.upscalers.remote.adapter import refuse_large
 from trustscale_server.upscalers.remote.http import Upstream
@@ -149,9 +149,9 @@ class WorkerUpscaler:
         self._model = models[0]
 
     async def generate(
-        self, source: Source, seeds: Sequence[int], turn: Turn | None = None
+        self, source: Source, seeds: Sequence[int], turn: MemoryPermit | None = None
     ) -> list[RGB]:
-        turn = turn or Turn()
+        turn = turn or MemoryPermit()
         if self._model is None:
             await self.check()
         model = self._known()
@@ -222,7 +222,7 @@ class WorkerUpscaler:
         )
 
     async def _part(
-        self, first: _Worker, source: Source, seeds: list[int], turn: Turn
+        self, first: _Worker, source: Source, seeds: list[int], turn: MemoryPermit
     ) -> list[RGB]:
         others = [worker for worker in self._by_load() if worker is not first]
         failure: UpscalerError | None = None
@@ -244,7 +244,7 @@ class WorkerUpscaler:
         raise failure
 
     async def _infer(
-        self, worker: _Worker, source: Source, seeds: list[int], turn: Turn
+        self, worker: _Worker, source: Source, seeds: list[int], turn: MemoryPermit
     ) -> list[RGB]:
         model = self._known()
         moments = turn.moments
@@ -271,7 +271,7 @@ class WorkerUpscaler:
         shape = (model.scale * source.height, model.scale * source.width)
         if moments is not None:
             try:
-                moments.answer = Spread.unpacked(array, len(seeds), shape)
+                moments.answer = SampleMoments.unpacked(array, len(seeds), shape)
             except ValueError as error:
                 raise ProtocolError(f"A worker of {self.name!r}: {error}.") from error
             return []

@@ -35,7 +35,7 @@ def main() -> int:
                 is_bad = True
                 continue
             keep(result, out / path)
-            share, sentence = result.trusted_fraction, result.guarantee["sentence"]
+            share, sentence = result.trusted_fraction, result.guarantee["plain"]
             shares.append(share)
             rows.append(f"| `{path}` | {share:.1%} {'✓' if share >= least else '✗'} |")
             if share < least:

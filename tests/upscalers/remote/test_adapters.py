@@ -123,12 +123,12 @@ class TestCog:
 
         base = await fingerprint()
         assert base == await fingerprint(
-            concurrency=2, attempts=3, token_env="TOKEN", allow_private=True
+            concurrency=2, max_attempts=3, token_env="TOKEN", allow_private=True
         )
         assert base != await fingerprint(input={"steps": 5})
         assert base != await fingerprint(seed_field=None)
         assert base != await fingerprint(headers={"x-model": "b"})
-        assert await fingerprint(identity="m") != base
+        assert await fingerprint(fingerprint_alias="m") != base
 
 
 PATH = "/tmp/gradio/out 1.png"

@@ -17,7 +17,7 @@ from tests.upscalers.remote.faults import (
 from tests.upscalers.remote.pictures import TOKEN, config, patient, resolving
 from trustscale_server.errors import UpscalerRejected, UpscalerUnavailable
 from trustscale_server.outbound.guard import FetchPolicy, Origin, is_public, own_url, target
-from trustscale_server.upscalers.base import Turn
+from trustscale_server.upscalers.base import MemoryPermit
 from trustscale_server.upscalers.remote.http import Upstream
 from trustscale_server.upscalers.remote.responses import BadCredentials, ProtocolError
 
@@ -57,7 +57,7 @@ class TestFaults:
     @pytest.mark.parametrize(
         ("behaviour", "settings", "turn", "words"),
         [
-            (answer(body=b"x" * 5000), {"max_answer_bytes": 4999}, Turn, "more than 4,999"),
+            (answer(body=b"x" * 5000), {"max_answer_bytes": 4999}, MemoryPermit, "more than 4,999"),
             (endless, {}, lambda: None, "more than"),  # its size is not declared
             # Compression is the way to small bombs.
             (answer(headers={"content-encoding": "gzip"}), {}, lambda: None, "compressed"),
@@ -75,7 +75,7 @@ class TestFaults:
         async with facing(moved) as (server, up):
             assert (await up.request("GET", "/x")).status == 307
             with pytest.raises(ProtocolError, match="redirects are refused"):
-                await up.fetch(f"{server.url}/a.png", Turn())
+                await up.fetch(f"{server.url}/a.png", MemoryPermit())
             assert len(server.asked) == 2
 
 
@@ -90,12 +90,12 @@ class TestEvents:
 
         network = patient(lambda _: httpx.Response(200, content=body()))
         async with upstream("http://127.0.0.1", network) as up:
-            assert [event async for event in up.events("/x", Turn())] == [("complete", "ä")]
+            assert [event async for event in up.events("/x", MemoryPermit())] == [("complete", "ä")]
 
     async def test_a_line_without_an_end(self):
         async with facing(endless, max_answer_bytes=4999) as (_, up):
             with pytest.raises(ProtocolError, match="more than 4,999"):
-                [event async for event in up.events("/x", Turn())]
+                [event async for event in up.events("/x", MemoryPermit())]
 
 
 class TestToken:
@@ -169,10 +169,10 @@ class TestFetch:
             headers={"x-org": "1"},
             allowed_hosts=["cdn.example.net"],
         ) as up:
-            assert await up.fetch("https://cdn.example.net/a.png", Turn()) == b"png"
+            assert await up.fetch("https://cdn.example.net/a.png", MemoryPermit()) == b"png"
             assert looked_up == ["cdn.example.net"]
             with pytest.raises(ProtocolError, match="private"):
-                await up.fetch("https://cdn.example.net/a.png", Turn())
+                await up.fetch("https://cdn.example.net/a.png", MemoryPermit())
         [request] = seen
         assert request.url.host == "93.184.216.34"
         assert request.headers["host"] == "cdn.example.net"
@@ -185,9 +185,9 @@ class TestFetch:
             async with upstream("http://127.0.0.1:9") as up:
                 # Same host, another port: not the upscaler's origin.
                 with pytest.raises(ProtocolError, match="https"):
-                    await up.fetch(f"{server.url}/a.png", Turn())
+                    await up.fetch(f"{server.url}/a.png", MemoryPermit())
             async with upstream("http://127.0.0.1:9", allow_private=True) as up:
-                assert await up.fetch(f"{server.url}/a.png", Turn()) == b"x"
+                assert await up.fetch(f"{server.url}/a.png", MemoryPermit()) == b"x"
 
 
 OWN = Origin.of("https://api.example.com/v1")

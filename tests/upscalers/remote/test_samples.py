@@ -6,7 +6,7 @@ from PIL import Image
 
 from tests.factories import encoded
 from tests.upscalers.remote.pictures import config, sample, source, uri
-from trustscale_server.upscalers.base import Turn
+from trustscale_server.upscalers.base import MemoryPermit
 from trustscale_server.upscalers.probe import pattern
 from trustscale_server.upscalers.remote.http import Upstream
 from trustscale_server.upscalers.remote.responses import ProtocolError, WrongSample
@@ -45,46 +45,46 @@ class TestRead:
          ("WEBP", {}, True)],
     )  # fmt: skip
     async def test_files(self, reader, kind, options, lossy):
-        got = await reader.read(encoded(SAMPLE, kind, **options), SOURCE, Turn())
+        got = await reader.read(encoded(SAMPLE, kind, **options), SOURCE, MemoryPermit())
         assert (reader.lossy, np.array_equal(got, SAMPLE)) == (lossy, not lossy)
 
     async def test_data_uri_and_base64(self, reader):
         text = uri(encoded(SAMPLE))
         for value in (text, text.partition(",")[2]):
-            assert np.array_equal(await reader.read_text(value, SOURCE, Turn()), SAMPLE)
+            assert np.array_equal(await reader.read_text(value, SOURCE, MemoryPermit()), SAMPLE)
 
     @pytest.mark.parametrize(
         "value", [None, "", 7, ["x"], "not base64!", "data:image/png,raw", "aGVsbG8="]
     )
     async def test_no_image(self, reader, value):
         with pytest.raises(ProtocolError):
-            await reader.read_text(value, SOURCE, Turn())
+            await reader.read_text(value, SOURCE, MemoryPermit())
 
     async def test_refused(self, reader):
         bomb = encoded(np.zeros((1200, 1200, 3), np.uint8))
         assert len(bomb) < 30_000
         with pytest.raises(WrongSample, match="larger than 96×96"):
-            await reader.read(bomb, SOURCE, Turn())
+            await reader.read(bomb, SOURCE, MemoryPermit())
         with pytest.raises(WrongSample, match="of 48×48 pixels; expected 96×96, 2 times"):
-            await reader.read(encoded(SOURCE.rgb), SOURCE, Turn())
+            await reader.read(encoded(SOURCE.rgb), SOURCE, MemoryPermit())
 
         large = np.asarray(Image.fromarray(SOURCE.rgb).resize((96, 96)))
         with pytest.raises(WrongSample, match="no model has run"):
-            await reader.read(encoded(large), SOURCE, Turn())
+            await reader.read(encoded(large), SOURCE, MemoryPermit())
 
     async def test_misaligned(self, reader_of, reader):
         shifted = encoded(np.roll(SAMPLE, 6, 1))
         with pytest.raises(WrongSample, match=r"shifted by \+[56]\.\d pixels horizontally"):
-            await reader.read(shifted, SOURCE, Turn())
+            await reader.read(shifted, SOURCE, MemoryPermit())
         tolerant = reader_of(alignment="ignore")
-        assert (await tolerant.read(shifted, SOURCE, Turn())).shape == (96, 96, 3)
+        assert (await tolerant.read(shifted, SOURCE, MemoryPermit())).shape == (96, 96, 3)
 
     async def test_fit(self, reader_of):
         reader = reader_of(fit="resize")
         other = np.asarray(Image.fromarray(SAMPLE).resize((120, 120)))
-        assert (await reader.read(encoded(other), SOURCE, Turn())).shape == (96, 96, 3)
+        assert (await reader.read(encoded(other), SOURCE, MemoryPermit())).shape == (96, 96, 3)
         with pytest.raises(WrongSample, match="of 120×96"):
-            await reader.read(encoded(np.ascontiguousarray(other[:96])), SOURCE, Turn())
+            await reader.read(encoded(np.ascontiguousarray(other[:96])), SOURCE, MemoryPermit())
 
 
 async def test_unchanged_or_shifted(reader_of):

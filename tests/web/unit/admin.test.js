@@ -49,7 +49,7 @@ test("scenes fit the score, unless people mark the errors or there are too few",
 test("a stretch goes into the configuration as it was typed, and none is none", async () => {
   const { configOf } = await at("calibrations/settings.js");
   const { options } = await at("calibrations/service.js");
-  options.metrics = [{ metric: "intensity", counted_up_to: 0.5 }];
+  options.metrics = [{ metric: "intensity", loss_clipped_at: 0.5 }];
   const chosen = { metric: "intensity", "guarantee.kind": "expectation", "indecision.estimator": "" };
   const numbers = { "indecision.size": "7", "fidelity.blur": "4" };
   const form = (stretch) => ({

@@ -9,7 +9,7 @@ const words = await at("upscale/words.js");
 
 const range = { kind: "post_hoc", between: [0.05, 0.15], applicability: "exact" };
 const guarantee = { ...range, sentence: "In 9 of 10 …", alpha: 0.1, bound: 0.5 };
-const usual = { trusted_fraction: 0.5, warnings: [], typicality: 0.5, unusual: false };
+const usual = { trusted_fraction: 0.5, warnings: [], typicality: 0.5, out_of_distribution: false };
 const result = { ...usual, guarantee, alpha: 0.1 };
 
 test("the promise is a sentence and two greys; of an α chosen after looking another one holds", () => {
@@ -31,7 +31,7 @@ test("the promise is a sentence and two greys; of an α chosen after looking ano
   assert.equal(Math.round(said(0.07, true).error), 7);
   assert.equal(said(0.07, true, { unit: "label" }).error, null);
   const none = { ...result, guarantee: { ...guarantee, applicability: "unknown" } };
-  assert.equal(words.promise(none, 0.07, true).text, guarantee.sentence);
+  assert.equal(words.promise(none, 0.07, true).text, guarantee.plain);
   const warnings = ["… speaks about is 512×512: send a picture of at least 128×128 pixels, or calibrate …"];
   assert.match(
     words.promise({ ...none, warnings }, 0.1, false).text,
@@ -100,7 +100,7 @@ test("Strict, Balanced and Lenient come from the calibration's table, as far as 
 });
 
 test("what is unlike the calibration images is grave; what was done to it has a name", () => {
-  const grave = { ...result, warnings: ["Unlike."], unusual: true };
+  const grave = { ...result, warnings: ["Unlike."], out_of_distribution: true };
   assert.deepEqual(words.alertsOf(grave), { lines: ["Unlike."], grave: true });
   assert.deepEqual(words.alertsOf(result), { lines: [], grave: false });
   assert.equal(words.done({ scale: 1 }), "restored");

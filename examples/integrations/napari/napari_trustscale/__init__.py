@@ -47,7 +47,7 @@ def upscale(
 def tell(layers: list[LayerDataTuple]) -> None:
     """Show the promise and its warnings."""
     document = layers[0][1]["metadata"]["trustscale"]
-    show_info(document["guarantee"]["sentence"])
+    show_info(document["guarantee"]["plain"])
     for warning in document["warnings"]:
         show_warning(warning)
 

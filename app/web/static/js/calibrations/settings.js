@@ -38,7 +38,7 @@ const MADE = Object.entries({
   own: "In one way of your own",
 });
 
-export const boundOf = ({ metric, bound }) => bound ?? metricOf(metric).counted_up_to;
+export const boundOf = ({ metric, bound }) => bound ?? metricOf(metric).loss_clipped_at;
 
 /** state: {upscalers, upscaler, metric}; set(changes) when one of those is chosen. */
 export function settingsFields({ upscalers, upscaler, metric, isCamera }, set) {
@@ -68,7 +68,7 @@ export function settingsFields({ upscalers, upscaler, metric, isCamera }, set) {
 }
 
 function advanced(metric, set) {
-  const bounds = [...new Set(options.metrics.map((row) => level(row.counted_up_to)))].join(" or ");
+  const bounds = [...new Set(options.metrics.map((row) => level(row.loss_clipped_at)))].join(" or ");
   const metrics = options.metrics.map(({ listed, title }) => [listed, title]);
   return html`<div class="form-grid">
     ${select("metric", "What counts as an error", metrics, { term: "metric D", chosen: metric, run: (chosen) => set({ metric: chosen }) })}

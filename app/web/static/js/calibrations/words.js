@@ -14,7 +14,7 @@ const FIELD_WORDS = {
 
 export const above = html`<p class="hint"><a href="/calibrations">Calibrations</a></p>`;
 
-export const metricWords = (metric) => metricOf(metric)?.words ?? metric;
+export const metricWords = (metric) => metricOf(metric)?.summary ?? metric;
 
 export const howSure = ({ kind, delta }) =>
   kind === "high_probability" ? `with probability ${certainty(delta ?? 0.1)}` : "";

@@ -56,7 +56,7 @@ function tiles({ calibration, requests, inputs, feedback }) {
     tile(
       "Unusual inputs",
       "typicality so small that it is warned of",
-      percent(inputs.unusual),
+      percent(inputs.out_of_distribution),
       "2 % would be usual",
     );
     tile(

@@ -258,7 +258,7 @@ async function held(picture, now, seconds) {
   removeEventListener("online", wake);
 }
 
-function follow(picture, { state: now, progress, draft, estimate_s: estimate, away_since: away }) {
+function follow(picture, { state: now, progress, draft, estimate_s: estimate, dependency_down_since: away }) {
   change(picture, { isAway: Boolean(away) });
   if (now !== "running") return;
   picture.pace.saw(progress.done);

@@ -109,7 +109,7 @@ function exactly({ guarantee }) {
     <p>${statement}</p>
     <p>${words.APPLICABILITY[applicability]}</p>
     <p>The promise is void with:</p>
-    ${items(voids)}
+    ${items(void_if)}
     ${psnr === null ? nothing : html`<p>PSNR in CIELAB inside the mask: at least ${level(psnr)} dB.</p>`}
   </details>`;
 }
