@@ -11,16 +11,17 @@ from typing import Final
 
 import structlog
 
+from trustscale_server.admission import AdmissionController, memory_limit
 from trustscale_server.calibration.active import Calibrations
 from trustscale_server.calibration.admin import CalibrationAdmin, Costs, Tariff
 from trustscale_server.calibration.canaries import CanaryStore
 from trustscale_server.calibration.job import CalibrationHandler
 from trustscale_server.errors import ConfigError, TrustscaleError, UpscalerError
 from trustscale_server.images import sandbox
+from trustscale_server.jobs.deliveries import WebhookHandler
 from trustscale_server.jobs.handlers import FanOut, Handler
 from trustscale_server.jobs.queue import JobQueue, check_queue_url
 from trustscale_server.jobs.runner import RetryPolicy
-from trustscale_server.jobs.webhooks import WebhookHandler
 from trustscale_server.monitoring.canaries import CanaryWatch, policies
 from trustscale_server.monitoring.monitor import Monitor
 from trustscale_server.sampling.draw import Throughput
@@ -36,8 +37,8 @@ from trustscale_server.stores.base import (
     open_stores,
 )
 from trustscale_server.stores.blobs import check_blobs_url
-from trustscale_server.stores.files import check_temporary, held
-from trustscale_server.system import AdmissionController, memory_limit
+from trustscale_server.stores.locks import held
+from trustscale_server.stores.spooling import check_temporary
 from trustscale_server.telemetry.signals import Metrics, exporting
 from trustscale_server.upscalers.base import Upscaler
 from trustscale_server.upscalers.config import RemoteConfig

@@ -99,6 +99,10 @@ class UpscalerFailed(UpscalerError):
     """The upscaler answered with an error, or with no sample."""
 
 
+class ProtocolError(UpscalerFailed):
+    """The answer does not follow the protocol."""
+
+
 class UpscalerRejected(UpscalerFailed):
     """The upscaler refuses this input for good."""
 

@@ -28,10 +28,10 @@ from trustscale_server.assembly import (
     single_process_lock,
 )
 from trustscale_server.calibration.retention import remove_orphans
+from trustscale_server.concurrency import beside
 from trustscale_server.errors import TrustscaleError
 from trustscale_server.settings import Settings
 from trustscale_server.stores.base import Stores
-from trustscale_server.system import beside
 from trustscale_server.telemetry.signals import Metrics, exporting
 from trustscale_server.web.routes import web_router
 

@@ -43,8 +43,8 @@ from trustscale_server.config_sources import (
 )
 from trustscale_server.errors import ConfigError
 from trustscale_server.images.decode import Limits
-from trustscale_server.jobs.webhooks import Webhooks, secret_of
 from trustscale_server.outbound.fetch import ImageHosts
+from trustscale_server.outbound.webhooks import Webhooks, secret_of
 from trustscale_server.serving.credentials import Credentials
 from trustscale_server.upscalers.base import AUTO
 from trustscale_server.upscalers.config import BaseUrl, EmbeddedConfig, Name

@@ -148,7 +148,7 @@ async def rate(y: bytes, loads: Callable[[Pipeline], Sequence[Load]]) -> Rate:
 
 
 def many() -> Calibration:
-    """A calibration of 2,000 pairs whose staircases are as long as those of photographs."""
+    """A calibration of 2,000 pairs whose loss curves are as long as those of photographs."""
     shipped = shipped_calibration()
     random = np.random.default_rng(0)
     pairs, loss_curves, quantiles = [], [], []
@@ -166,7 +166,7 @@ def many() -> Calibration:
 
 
 def merging(calibration: Calibration) -> float:
-    """Seconds to merge all staircases and answer 100 values of α: the best of 5."""
+    """Seconds to merge all loss curves and answer 100 values of α: the best of 5."""
     times = []
     for _ in range(5):
         began = time.perf_counter()
@@ -201,7 +201,7 @@ def main(folder: Path, count: int) -> None:
         ("the same, with decoding X and Y", str(files), ""),
         ("the usual ways of one Y, decoded for each", str(ways), ""),
         ("the same, Y and its colours shared", str(shared), ""),
-        (f"{MERGED} staircases, 100 α", f"{1e3 * merging(calibration):.0f} ms", "< 100 ms"),
+        (f"{MERGED} loss curves, 100 α", f"{1e3 * merging(calibration):.0f} ms", "< 100 ms"),
         (f"file of {MERGED} pairs, {breakpoints:.0f} steps each", f"{size:.1f} MB", "< 20 MB"),
     ]
     print_table(("what", "measured", "wanted"), rows)

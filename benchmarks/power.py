@@ -102,7 +102,7 @@ def photographs(
 
 
 def measured(path: Path, name: str, calls: int) -> Steps:
-    """The staircase of one photograph and its sorted σ, under each estimator of an upscaler."""
+    """The loss curve of one photograph and its sorted σ, under each estimator of an upscaler."""
     with np.load(path) as arrays:
         x, truth, samples, witness = (arrays[key] for key in ("x", "y", "s", "w"))
         facts, input_class = json.loads(str(arrays["facts"])), str(arrays["name"])

@@ -22,9 +22,9 @@ from PIL import Image
 
 from benchmarks.table import print_table
 from benchmarks.timing import timed
+from trustscale_server.concurrency import usable_cores
 from trustscale_server.main import create_app
 from trustscale_server.settings import Settings
-from trustscale_server.system import usable_cores
 from trustscale_server.upscalers.embedded import EmbeddedUpscaler, symmetric_sample
 from trustscale_server.upscalers.runtime import CPU, SHIPPED, has_bf16, load_session
 

@@ -145,7 +145,7 @@ UPLOADS: dict[str, Callable[[Image.Image], bytes]] = {
 
 
 class Measured(NamedTuple):
-    """An upload: what is known of it, its staircase, and quantiles of its σ, float32 [1001]."""
+    """An upload: what is known of it, its loss curve, and quantiles of its σ, float32 [1001]."""
 
     facts: InputFeatures
     mean_log_sigma: float

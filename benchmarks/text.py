@@ -239,8 +239,8 @@ def tried(trial: Trial, pairs: Sequence[Pair], tests: Sequence[Pair]) -> None:
         )
     blank = sum(not seen.right and not seen.error.any() for seen in found)
     print(
-        f"\n{trial.upscaler.name}: σ of {len(photographs)}, calibrated on {len(loss_curves)}, tried "
-        f"on {n} pictures; in {blank} of these the reader reads no word of the truth\n",
+        f"\n{trial.upscaler.name}: σ of {len(photographs)}, calibrated on {len(loss_curves)}, "
+        f"tried on {n} pictures; in {blank} of these the reader reads no word of the truth\n",
         flush=True,
     )
     head = ("α", "a wrong word in the mask", "trusted", "right words in it", "invented in it")

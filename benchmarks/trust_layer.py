@@ -1,6 +1,6 @@
 """The trust layer against the straightforward way: `python -m benchmarks.trust_layer`.
 
-1. Staircase of a 2048×2048 pair (σ, D) against argsort + running maximum.
+1. Loss curve of a 2048×2048 pair (σ, D) against argsort + running maximum.
 2. σ, mask and trust level of 8 decoded samples against float64 scikit-image and scipy.
 
 Each ratio is the median over interleaved rounds of one run. Memory is the peak above the inputs,

@@ -18,9 +18,9 @@ from trustscale_evaluation.reduce import Cell, Part
 from trustscale_server.calibration.config import PairSpec
 from trustscale_server.calibration.layout import PairFiles
 from trustscale_server.calibration.pairs import Pair, load_pair, variant_name, variants_of
+from trustscale_server.concurrency import usable_cores
 from trustscale_server.errors import BadRequest
 from trustscale_server.images.degrade import Degradation, Mixture
-from trustscale_server.system import usable_cores
 from trustscale_server.upscalers.base import Upscaler
 
 Result = TypeVar("Result")

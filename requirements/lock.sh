@@ -27,11 +27,16 @@ image() {
 
 # Which build of torch a machine needs, its own pip knows: the lock for tests has neither it nor what
 # comes with it alone. httpx2-jsfetch is for browsers; pip and setuptools are the environment's own.
-printf "%s; sys_platform == 'none'\n" torch torchvision trustscale > "$work/without"
-printf "trustscale; sys_platform == 'none'\n" > "$work/ours"
+printf "%s; sys_platform == 'none'\n" torch torchvision > "$work/without"
+# What the other distributions need, but for our own one.
+for part in workers evaluation; do
+  mkdir "$work/$part"
+  sed 's/"trustscale", //' "$part/pyproject.toml" > "$work/$part/pyproject.toml"
+done
 extras=$(sed -n "s/.*--editable '.*\[\(.*\)\]'.*/\1/p" Makefile | tr ',\n' '  ')
 # shellcheck disable=SC2046,SC2086 - words
-lock dev pyproject.toml workers/pyproject.toml evaluation/pyproject.toml $(printf ' --extra %s' $extras) --group dev \
+lock dev pyproject.toml "$work/workers/pyproject.toml" "$work/evaluation/pyproject.toml" \
+  $(printf ' --extra %s' $extras) --group dev \
   --overrides "$work/without" --no-emit-package torch --no-emit-package torchvision \
   --no-emit-package httpx2-jsfetch --no-emit-package pip --no-emit-package setuptools "$@"
 
@@ -42,5 +47,6 @@ lock dev pyproject.toml workers/pyproject.toml evaluation/pyproject.toml $(print
 } > "$work/tested"
 image gateway pyproject.toml --extra tracing "$@"
 image gateway-extras pyproject.toml --extra tracing --extra credentials "$@"
-image worker pyproject.toml workers/pyproject.toml --overrides "$work/ours" --extra tracing --extra diffusers --no-emit-package httpx2-jsfetch "$@"
+image worker pyproject.toml "$work/workers/pyproject.toml" --extra tracing --extra diffusers \
+  --no-emit-package httpx2-jsfetch "$@"
 image build requirements/build.in "$@"

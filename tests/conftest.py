@@ -1,6 +1,7 @@
 """Fixtures that many test packages share: stores and real servers; and the order of the tests."""
 
 import os
+from pathlib import Path
 from uuid import uuid4
 
 import pytest
@@ -11,6 +12,12 @@ from hypothesis import settings
 from tests.missing import needed
 from tests.servers import RedisServer, S3Server
 from trustscale_server.stores.base import open_stores
+
+# Programs that tests start find this checkout's code, whichever one is installed.
+_ROOT = Path(__file__).parents[1]
+os.environ["PYTHONPATH"] = os.pathsep.join(
+    filter(None, [str(_ROOT / "src"), str(_ROOT), os.environ.get("PYTHONPATH")])
+)
 
 
 @pytest.hookimpl(trylast=True)
@@ -80,7 +87,7 @@ def redis_url(redis_server):
 
 
 # Machines that run tests are noisy: a slow example is no failure.
-settings.register_profile("default", deadline=None)
+settings.register_profile("default", deadline=None, derandomize="CI" in os.environ)
 settings.load_profile("default")
 
 # Drawing tracebacks takes seconds.

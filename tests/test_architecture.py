@@ -25,7 +25,7 @@ def test_the_conformal_core_is_pure():
 
     A text reader is a function of arrays, too.
     """
-    graph = build_graph("app", include_external_packages=True, cache_dir=None)
+    graph = build_graph("trustscale_server", include_external_packages=True, cache_dir=None)
     core = graph.find_descendants("trustscale_server.conformal") | {"trustscale_server.conformal"}
     outside = set().union(*map(graph.find_modules_directly_imported_by, core)) - core
     impure = {"os", "io", "pathlib", "time", "datetime", "socket", "asyncio", "threading"}
@@ -50,7 +50,7 @@ def test_the_document_of_the_api():
 
 def test_only_the_edges_read_the_environment():
     """os.environ appears where settings are read, upscalers built and programs begun."""
-    files = ("app/config_sources.py", "app/settings.py", "app/assembly.py", "app/system.py")
+    files = ("app/config_sources.py", "app/settings.py", "app/assembly.py", "app/concurrency.py")
     readers = [path for path in MODULES if "os.environ" in path.read_text("utf-8")]
     names = {path.relative_to(ROOT).as_posix() for path in readers}
     assert not {name for name in names if not name.startswith(("app/cli/", "workers/", *files))}
@@ -65,8 +65,8 @@ def brightness(truth, prediction, settings):
 TOY = Metric(
     error=brightness,
     bound=1.0,
-    sentence="difference of a pixel's brightness, blurred by {blur:g} px",
-    words="error of brightness",
+    clause="difference of a pixel's brightness, blurred by {blur:g} px",
+    summary="error of brightness",
     title="Brightness",
     radius=lambda _: 0,
     bytes_per_pixel=16,
@@ -81,7 +81,7 @@ def test_a_metric_is_a_row(start, monkeypatch):
     assert options["metrics"][-1] == {
         "metric": "brightness",
         "title": "Brightness",
-        "words": "error of brightness",
+        "summary": "error of brightness",
         "bound": 1.0,
         "loss_clipped_at": 1.0,
         "unit": "lab",

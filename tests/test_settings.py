@@ -175,9 +175,9 @@ class TestMistakes:
             ("MAX_SIDE", "x"),
             ("UPSCALERS", "[not json"),
             ("LOG_FORMAT", "xml"),
-            ("WORKERS", "a=ftp://b"),
-            ("WORKERS", "a b=http://c"),
-            ("WORKERS", "http://u:p@c"),
+            ("WORKER_URLS", "a=ftp://b"),
+            ("WORKER_URLS", "a b=http://c"),
+            ("WORKER_URLS", "http://u:p@c"),
         ],
     )
     def test_in_the_environment(self, monkeypatch, name, value):

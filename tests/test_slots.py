@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from trustscale_server.admission import AdmissionController, Room, current_client
 from trustscale_server.errors import ImageTooLarge, Overloaded
-from trustscale_server.system import AdmissionController, Room, current_client
 
 
 async def settled():

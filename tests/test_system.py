@@ -7,7 +7,8 @@ from typing import ClassVar
 
 import pytest
 
-from trustscale_server.system import memory_limit, shielded
+from trustscale_server.admission import memory_limit
+from trustscale_server.concurrency import shielded
 
 GIB = 2**30
 

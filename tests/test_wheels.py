@@ -79,7 +79,7 @@ def test_a_command_that_is_not_installed(tmp_path):
 
 
 def test_only_workers_need_torch():
-    """Each distribution names what it needs: the service has no torch, the client three packages."""
+    """The service has no torch, and the client needs three packages."""
     needs = {
         part: {
             name.split(">")[0].split("=")[0].split("[")[0]

@@ -18,6 +18,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from trustscale_server import __version__
+from trustscale_server.concurrency import usable_cores
 from trustscale_server.conformal.lab import XYZ_FIELD, XYZ_WIDTH, Pixels, lab_tables
 from trustscale_server.sigma.moments import (
     MOMENTS_VERSION,
@@ -26,7 +27,6 @@ from trustscale_server.sigma.moments import (
     SampleMoments,
     mean_image,
 )
-from trustscale_server.system import usable_cores
 from trustscale_server.telemetry.signals import span
 from trustscale_server.upscalers.base import RGB
 from trustscale_server.upscalers.tensors import HEADER_LENGTH, Part, encode

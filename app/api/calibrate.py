@@ -259,7 +259,7 @@ class DeriveIn(BaseModel):
 async def derive_calibration(
     calibration_id: str, asked: DeriveIn, response: Response, state: StateDep, actor: AdminDep
 ) -> CalibrationDetail:
-    """A new calibration with another guarantee or bound, from the stored staircases."""
+    """A new calibration with another guarantee or bound, from the stored loss curves."""
     parent = await state.admin.finished(calibration_id)
     if asked.activate:
         # First, or a refusal would leave a calibration behind.

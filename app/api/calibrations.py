@@ -204,7 +204,7 @@ async def list_pairs(
 async def remove_pair(
     calibration_id: str, name: str, response: Response, state: StateDep, actor: AdminDep
 ) -> CalibrationDetail:
-    """A new calibration without this pair, from the stored staircases."""
+    """A new calibration without this pair, from the stored loss curves."""
     parent = await state.admin.finished(calibration_id)
     smaller = await state.admin.without_pair(parent, name, created_by=actor)
     await state.audit(

@@ -45,9 +45,9 @@ from typing import Annotated, BinaryIO, Final, NamedTuple
 
 from fastapi import Header
 
+from trustscale_server.concurrency import beside
 from trustscale_server.errors import BadRequest, NotFound
 from trustscale_server.stores.base import ClaimStore, StoreUnavailable
-from trustscale_server.system import beside
 
 Value = TypeVar("Value")
 Unit = Literal["requests", "pixels"]

@@ -25,6 +25,7 @@ from starlette.datastructures import FormData
 from starlette.exceptions import HTTPException
 from starlette.types import Message
 
+from trustscale_server.admission import Room, current_client
 from trustscale_server.api.clients import ClientLimits, IdempotencyKeys, client_name
 from trustscale_server.api.middleware import note
 from trustscale_server.api.problems import problem_responses
@@ -42,7 +43,6 @@ from trustscale_server.errors import (
 )
 from trustscale_server.monitoring.truth import MAX_TRUTH_BYTES
 from trustscale_server.stores.files import PRIVATE, create_file
-from trustscale_server.system import Room, current_client
 from trustscale_server.telemetry.signals import Metrics
 from trustscale_server.upscalers.base import Upscaler
 

@@ -166,7 +166,7 @@ class PairDetail(PairInfo):
 
     model_config = ConfigDict(extra="ignore")
 
-    breakpoints: int = Field(description="Of its staircase.")
+    breakpoints: int = Field(description="Of its loss curve.")
 
 
 class CurvePoint(BaseModel):

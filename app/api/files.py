@@ -8,7 +8,7 @@ from typing import IO, Final
 from fastapi.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from trustscale_server.stores.files import size_of
+from trustscale_server.stores.spooling import byte_size
 
 _PART: Final = 2**20
 
@@ -17,7 +17,7 @@ class Sent(StreamingResponse):
     """A file, which is closed then, also when the client hangs up; a slow one costs no memory."""
 
     def __init__(self, file: IO[bytes], media_type: str, **headers: str) -> None:
-        length = {"Content-Length": str(size_of(file))}
+        length = {"Content-Length": str(byte_size(file))}
         super().__init__(_parts(file), media_type=media_type, headers={**headers, **length})
         self._file = file
 

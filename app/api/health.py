@@ -18,6 +18,7 @@ from fastapi.responses import PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel
 
+from trustscale_server.admission import AdmissionController
 from trustscale_server.api.deps import State, StateDep
 from trustscale_server.api.documents import Difference
 from trustscale_server.assembly import Services
@@ -26,7 +27,6 @@ from trustscale_server.errors import BadCalibration, NotFound, TrustscaleError, 
 from trustscale_server.monitoring.state import MonitorState
 from trustscale_server.sampling.pipeline import differences
 from trustscale_server.stores.base import JobKind, JobStatus, StoreUnavailable
-from trustscale_server.system import AdmissionController
 from trustscale_server.telemetry.signals import Metrics
 from trustscale_server.upscalers.base import Upscaler
 from trustscale_server.upscalers.resilience import HealthFacts

@@ -13,11 +13,13 @@ from fastapi import APIRouter, File, Path, Query, Request, UploadFile
 from fastapi.responses import RedirectResponse, Response
 from PIL import Image
 
+from trustscale_server.admission import current_client
 from trustscale_server.api.clients import while_connected
 from trustscale_server.api.deps import ClientDep, ClientRoute, State, StateDep
 from trustscale_server.api.files import Sent
 from trustscale_server.api.openapi import file_response
 from trustscale_server.api.problems import limited_responses, problem_responses
+from trustscale_server.concurrency import shielded
 from trustscale_server.errors import BadRequest, Conflict
 from trustscale_server.images.encode import FORMS, FormName, Pages, picture, png_mask
 from trustscale_server.images.metadata import metadata_of
@@ -54,8 +56,7 @@ from trustscale_server.serving.answer import (
     stored_result,
 )
 from trustscale_server.stores.base import Label
-from trustscale_server.stores.files import spooled
-from trustscale_server.system import current_client, shielded
+from trustscale_server.stores.spooling import spooled
 
 router = APIRouter(
     route_class=ClientRoute,

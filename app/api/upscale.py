@@ -24,6 +24,7 @@ from fastapi import APIRouter, File, Form, Header, Request, UploadFile
 from fastapi.responses import Response
 from pydantic import BaseModel, Field
 
+from trustscale_server.admission import current_client
 from trustscale_server.api.clients import (
     IdempotencyKey,
     StoredResponse,
@@ -60,8 +61,7 @@ from trustscale_server.stores.base import (
     direct_folder,
     uploads_for,
 )
-from trustscale_server.stores.files import size_of, spooled
-from trustscale_server.system import current_client
+from trustscale_server.stores.spooling import byte_size, spooled
 
 router = APIRouter(route_class=ClientRoute, tags=["upscale"])
 
@@ -393,6 +393,6 @@ def _zip(out: IO[bytes], parts: Mapping[str, IO[bytes]]) -> None:
     with zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as archive:  # PNGs are compressed already
         for name, file in parts.items():
             about = zipfile.ZipInfo(name, time.localtime()[:6])
-            about.file_size = size_of(file)  # from 4 GB on its header has another form
+            about.file_size = byte_size(file)  # from 4 GB on its header has another form
             with file, archive.open(about, "w") as part:
                 shutil.copyfileobj(file, part, 2**20)

@@ -175,7 +175,7 @@ def _split(steps: NDArray[np.float32], pairs: NDArray[np.float32], n: int) -> li
         raise BadCalibration("The calibration file contradicts itself: array sizes do not match.")
     lengths = pairs[:, 0].astype(np.int64)
     if (lengths < 0).any() or lengths.sum() != steps.shape[1]:
-        raise BadCalibration("The calibration file contradicts itself: staircases do not match.")
+        raise BadCalibration("The calibration file contradicts itself: loss curves do not match.")
     return LossCurve.split(steps[0], steps[1], lengths)
 
 

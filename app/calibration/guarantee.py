@@ -45,7 +45,7 @@ Threshold: TypeAlias = float | Literal["-inf", "inf"]
 """t_α in JSON, where infinities are texts."""
 
 Scenes: TypeAlias = Sequence[Sequence[LossCurve]]
-"""The staircases of the images of each scene."""
+"""The loss curves of the images of each scene."""
 
 Level: TypeAlias = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -81,7 +81,7 @@ class GuaranteeSettings(BaseModel, ABC):
     kind: str
 
     def loss(self, loss_curve: LossCurve) -> LossCurve:
-        """The loss of an image whose largest error has this staircase."""
+        """The loss of an image whose largest error has this loss curve."""
         return loss_curve
 
     def loss_of(self, error: float) -> float:

@@ -42,13 +42,13 @@ from trustscale_server.calibration.pairs import (
     bad_pairs,
     decoded,
     duplicates,
-    size_of,
+    image_size,
     wrong_size,
 )
+from trustscale_server.concurrency import usable_cores
 from trustscale_server.conformal.lab import Pixels, shallow
 from trustscale_server.errors import BadInput, BadPairs
 from trustscale_server.sampling.pipeline import Pipeline
-from trustscale_server.system import usable_cores
 from trustscale_server.upscalers.base import image_digest
 
 MOST_FILES: Final = 1_000_000
@@ -224,8 +224,8 @@ def _look(data: bytes | OSError, role: Role, *, is_data: bool) -> FileFacts | st
         return str(error).rstrip(".")
     sha256 = hashlib.sha256(data).hexdigest()
     if role != "y":
-        return FileFacts(size_of(rgb), sha256)
-    return FileFacts(size_of(rgb), sha256, image_digest(rgb), look_of(rgb))
+        return FileFacts(image_size(rgb), sha256)
+    return FileFacts(image_size(rgb), sha256, image_digest(rgb), look_of(rgb))
 
 
 def _checked(

@@ -22,7 +22,7 @@ from trustscale_server.calibration.intake import Files
 from trustscale_server.calibration.layout import NamedFile, PairFiles
 from trustscale_server.errors import BadRequest, NotFound
 from trustscale_server.stores.base import Blobs, JobState, JobStatus, Stores, open_stores
-from trustscale_server.stores.files import held
+from trustscale_server.stores.locks import held
 
 DATABASE: Final = "calibrate.sqlite3"
 """In the data folder: jobs of the command line, apart from a server's."""

@@ -21,7 +21,7 @@ REMOVED: Final = "removed by "
 
 
 class PairInfo(BaseModel):
-    """What is kept of one pair besides its staircase. Sizes are those of Y in pixels.
+    """What is kept of one pair besides its loss curve. Sizes are those of Y in pixels.
 
     group, scene: see `layout.py`; a pair without a scene is its own.
     variant: the way in which X was made, where one Y gave several pairs; they are one scene.

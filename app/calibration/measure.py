@@ -1,4 +1,4 @@
-"""One pair in, its staircase out: the step that a calibration repeats for every pair."""
+"""One pair in, its loss curve out: the step that a calibration repeats for every pair."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def check_measurable(settings: FidelitySettings) -> None:
 
 
 def reduce_pair(pair: Pair, measurement: Measurement, pipeline: Pipeline) -> MeasuredPair:
-    """Reduce σ and D to a staircase, where no label is needed."""
+    """Reduce σ and D to a loss curve, where no label is needed."""
     error = fidelity.error(
         pair.y, measurement.prediction, pipeline.fidelity, distance=measurement.distance
     )
@@ -101,7 +101,7 @@ def reduced(info: PairInfo, sigma: NDArray[np.float32], error: NDArray[np.float3
 
 
 def pair_info(pair: Pair, measurement: Measurement, pipeline: Pipeline) -> PairInfo:
-    """What is kept of a pair besides its staircase."""
+    """What is kept of a pair besides its loss curve."""
     rule = pipeline.input_rule
     height, width = measurement.sigma.shape
     return PairInfo(

@@ -225,7 +225,7 @@ def _data(
 
 
 def _check_size(y: NDArray[Any], x: NDArray[Any] | None, pipeline: Pipeline) -> None:
-    if reason := wrong_size(size_of(y), None if x is None else size_of(x), None, pipeline):
+    if reason := wrong_size(image_size(y), None if x is None else image_size(x), None, pipeline):
         raise BadImage(reason)
 
 
@@ -294,7 +294,7 @@ def check_left_out(items: Sequence[dict[str, str]], usable: int, on_bad_pair: On
         raise BadPairs("There are no pairs: send archive, or files x and y.", items=[])
 
 
-def size_of(image: NDArray[Any]) -> Size:
+def image_size(image: NDArray[Any]) -> Size:
     """Width and height."""
     return image.shape[1], image.shape[0]
 

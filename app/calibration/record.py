@@ -1,4 +1,4 @@
-"""A calibration: pipeline, staircases of n pairs, provenance. Immutable once made."""
+"""A calibration: pipeline, loss curves of n pairs, provenance. Immutable once made."""
 
 from __future__ import annotations
 

@@ -25,12 +25,12 @@ from trustscale_server.api.clients import ClientLimits, IdempotencyKeys
 from trustscale_server.api.deps import TIMINGS, Keyring, State
 from trustscale_server.assembly import Services, open_parts, opened_stores
 from trustscale_server.calibration.local import LocalAdmin, private_stores
+from trustscale_server.concurrency import usable_cores
 from trustscale_server.config_sources import KEY_VARIABLE
 from trustscale_server.errors import ConfigError, TrustscaleError, reason_of
 from trustscale_server.main import ROUTES, application, working
 from trustscale_server.settings import Settings, load_settings
 from trustscale_server.stores.base import Stores
-from trustscale_server.system import usable_cores
 from trustscale_server.telemetry.logs import configure_logs
 from trustscale_server.telemetry.signals import Metrics
 from trustscale_server.upscalers.base import AUTO

@@ -1,8 +1,8 @@
 """The conformal core: pure functions on arrays, no I/O.
 
-`fidelity` D from a truth and a prediction. `LossCurve`
-reduces one image's (σ, D) to its loss as a function of the threshold. `RiskCurve` and
-`HighProbabilityCurve` turn the staircases of a calibration into thresholds, masks and trust levels.
+`fidelity` makes D from a truth and a prediction. `LossCurve` reduces one image's (σ, D) to its loss
+as a function of the threshold. `RiskCurve` and `HighProbabilityCurve` turn the loss curves of a
+calibration into thresholds, masks and trust levels.
 """
 
 from trustscale_server.conformal import fidelity

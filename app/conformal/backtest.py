@@ -1,4 +1,4 @@
-"""What to expect of a calibration, from its own staircases: repeated random splits.
+"""What to expect of a calibration, from its own loss curves: repeated random splits.
 
 Half of the scenes calibrate, the others are served; nothing is generated. The splits are not
 independent, so the intervals describe the spread over splits.
@@ -52,7 +52,7 @@ def backtest(
     sigma_quantiles: float32 [images, q], evenly spaced quantiles of σ of each, from 0 to 1.
     scenes: the scene of each image, which is never divided; None: every image is its own.
     curve_of: as `RiskCurve.from_loss_curves`.
-    loss_of: what is counted of an image, given the staircase of its error.
+    loss_of: what is counted of an image, given the loss curve of its error.
 
     Raises:
         ValueError: fewer than 2 scenes, or no splits.

@@ -143,7 +143,7 @@ def places_of(scenes: Iterable[Hashable]) -> list[list[int]]:
 def by_scene(
     loss_curves: Iterable[LossCurve], bound: float, scenes: Iterable[Hashable] | None
 ) -> list[list[LossCurve]]:
-    """The staircases of each scene; without names every image is a scene.
+    """The loss curves of each scene; without names every image is a scene.
 
     Raises:
         ValueError: the bound is not positive, an error exceeds it, or not as many scenes as images.

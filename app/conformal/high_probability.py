@@ -146,7 +146,7 @@ def _wsr_steps(
     """The levels, and U from each on, for levels on a grid fixed before any measurement.
 
     This bound may fall when a loss grows, so the data must not choose its thresholds. Each level of
-    each staircase is rounded down to the grid, which can only raise a loss.
+    each loss curve is rounded down to the grid, which can only raise a loss.
     """
     rounded = [[rounded_down(crop.levels) for crop in crops] for crops in scenes]
     steps = [

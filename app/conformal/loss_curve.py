@@ -6,7 +6,7 @@ each image through these breakpoints only.
 
 To avoid sorting the image, two cheap passes drop pixels that cannot be breakpoints:
 
-1. The staircase of every 64th pixel is made by sorting. A table over the upper 16 bits of σ (for
+1. The loss curve of every 64th pixel is made by sorting. A table over the upper 16 bits of σ (for
    non-negative floats, the order of the bits is the order of the numbers) holds its loss at the
    lower edge of each bucket. A pixel whose D does not exceed the entry of its bucket is dropped,
    and before that a group of them whose largest D does not exceed the entry of their smallest σ.
@@ -68,7 +68,7 @@ class LossCurve:
 
     @classmethod
     def from_maps(cls, indecision: NDArray[np.float32], error: NDArray[np.float32]) -> LossCurve:
-        """The staircase of one image, from float32 [H, W] (any shape): finite σ, and finite D ≥ 0.
+        """The loss curve of one image, from float32 [H, W] (any shape): finite σ, and finite D ≥ 0.
 
         Raises:
             ValueError: shapes differ, the maps are empty, or a value is not finite or negative.
@@ -102,7 +102,7 @@ class LossCurve:
     def split(
         cls, levels: NDArray[np.float32], errors: NDArray[np.float32], lengths: NDArray[np.int64]
     ) -> list[LossCurve]:
-        """Staircases stored one after the other, of these lengths, checked at once.
+        """Loss curves stored one after the other, of these lengths, checked at once.
 
         Raises:
             ValueError: as of each of them, or the lengths do not add up.
@@ -125,7 +125,7 @@ class LossCurve:
         return made
 
     def counted(self, most: float) -> LossCurve:
-        """The staircase of min(D, most).
+        """The loss curve of min(D, most).
 
         Raises:
             ValueError: `most` is not positive.
@@ -138,7 +138,7 @@ class LossCurve:
         return LossCurve(self.levels[:kept], np.minimum(self.errors[:kept], limit))
 
     def exceeding(self, tolerance: float) -> LossCurve:
-        """The staircase of 1{D > τ}: it rises once, to 1, where L first exceeds the tolerance."""
+        """The loss curve of 1{D > τ}: it rises once, to 1, where L first exceeds the tolerance."""
         first = int(np.searchsorted(self.errors.astype(np.float64), tolerance, side="right"))
         return LossCurve(
             self.levels[first : first + 1], np.ones_like(self.errors[first : first + 1])

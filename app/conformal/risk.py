@@ -56,7 +56,7 @@ class RiskCurve(StepCurve):
         """The curve of a set of images, in any order.
 
         Args:
-            staircases: of the images.
+            loss_curves: of the images.
             bound: B.
             scenes: the scene of each image; None: every image is its own.
             highest: the largest σ of the images, beyond which nothing is trusted.

@@ -36,6 +36,8 @@ from typing import Any, BinaryIO, Concatenate, Final, ParamSpec, Self, TypeAlias
 
 import numpy as np
 
+from trustscale_server.admission import current_client, memory_limit
+from trustscale_server.concurrency import plain_environment, usable_cores
 from trustscale_server.errors import BadImage, BadInput, Overloaded, shortened
 from trustscale_server.images import sandbox_server
 from trustscale_server.images.sandbox_server import (
@@ -49,7 +51,6 @@ from trustscale_server.images.sandbox_server import (
     REFUSED,
 )
 from trustscale_server.images.turns import ExclusiveLock, Stopped
-from trustscale_server.system import current_client, memory_limit, plain_environment, usable_cores
 
 Given = ParamSpec("Given")
 Result = TypeVar("Result")
@@ -138,7 +139,7 @@ async def decoding(
             raise
 
 
-def size_of(file: File) -> int:
+def file_size(file: File) -> int:
     """Bytes of a file."""
     if isinstance(file, bytes):
         return len(file)

@@ -33,9 +33,9 @@ from typing import TYPE_CHECKING, Final, Self, get_args
 from uuid import uuid4
 
 from trustscale_server.errors import ConfigError
+from trustscale_server.jobs.deliveries import delivery_of
 from trustscale_server.jobs.handlers import FanOut, Handler, Supervisor
 from trustscale_server.jobs.runner import Coordinator, OnEnd, RetryPolicy, TaskRunner
-from trustscale_server.jobs.webhooks import delivery_of
 from trustscale_server.stores.base import (
     Job,
     JobKind,

@@ -10,14 +10,15 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import re
 import socket
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from urllib.parse import SplitResult, urljoin
+from urllib.parse import SplitResult, urljoin, urlsplit
 
-from trustscale_server.errors import UpscalerUnavailable
-from trustscale_server.upscalers.config import http_url
-from trustscale_server.upscalers.remote.responses import ForeignHost, ProtocolError
+from trustscale_server.errors import ProtocolError, UpscalerUnavailable
+
+_HOST = re.compile(r"[0-9a-f]*:[0-9a-f:.]*(%[a-z0-9]+)?|([a-z0-9_-]{1,63}\.)*[a-z0-9_-]{1,63}\.?")
 
 Resolver = Callable[[str, int], Awaitable[Sequence[str]]]
 """(host, port) to IP addresses; raises OSError."""
@@ -40,6 +41,31 @@ _NEVER = tuple(
         "25.0.0.0/8",
     )
 )
+
+
+class ForeignHost(ProtocolError):
+    """The result is on a `host` that is not allowed."""
+
+    def __init__(self, detail: str, host: str) -> None:
+        super().__init__(detail)
+        self.host = host
+
+
+def http_url(url: str) -> SplitResult:
+    """The parts of an absolute http(s) URL; else ValueError says what it is instead."""
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port
+    except ValueError as error:
+        raise ValueError("a URL that cannot be read, or with an impossible port") from error
+    if parts.scheme not in {"http", "https"} or not host:
+        raise ValueError("something that is no http(s) URL")
+    if parts.username is not None or not url.isascii() or not url.isprintable() or " " in url:
+        raise ValueError("a URL with credentials or odd characters")
+    # A resolver, a proxy or a list of hosts might read it differently.
+    if not _HOST.fullmatch(host):
+        raise ValueError("a URL with an impossible host")
+    return parts
 
 
 async def system_resolver(host: str, port: int) -> Sequence[str]:

@@ -1,8 +1,8 @@
 """Draw the M samples of one request from an upscaler, and how long that takes (`Throughput`).
 
 Exactly M samples or an error: a calibration is valid for one M. Every sample goes to `on_sample` as
-it arrives, and the next call may decode its answer only then (`MemoryPermit`), so memory does not grow with
-M.
+it arrives, and the next call may decode its answer only then (`MemoryPermit`), so memory does not
+grow with M.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from typing import Any, Final
 
 import numpy as np
 
+from trustscale_server.concurrency import shielded, side_by_side
 from trustscale_server.errors import TimedOut, UpscalerError, UpscalerFailed, UpscalerRejected
 from trustscale_server.stores.files import replace_file
-from trustscale_server.system import shielded, side_by_side
 from trustscale_server.telemetry.signals import span
 from trustscale_server.upscalers.base import (
     RGB,

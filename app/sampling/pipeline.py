@@ -2,7 +2,7 @@
 
     source ──▶ M samples ──▶ σ ──▶ threshold ──▶ mask, trust level ──▶ answer
                (fan-out)     │
-                             └──▶ with the truth Y: D ──▶ staircase   (calibration)
+                             └──▶ with the truth Y: D ──▶ loss curve   (calibration)
 
 The same code makes Ŷ and σ in calibration and in serving, and a mask is served only under the very
 pipeline that was calibrated: the guarantee rests on both.
@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
+from trustscale_server.concurrency import beside, score_cores, shielded
 from trustscale_server.conformal.fidelity import FidelitySettings
 from trustscale_server.conformal.lab import Seen
 from trustscale_server.errors import (
@@ -36,7 +37,6 @@ from trustscale_server.sampling.draw import OnProgress, draw
 from trustscale_server.sigma import estimators
 from trustscale_server.sigma.estimators import IndecisionSettings, shipped_for
 from trustscale_server.sigma.moments import MAX_SAMPLES, mean_image
-from trustscale_server.system import beside, score_cores, shielded
 from trustscale_server.telemetry.signals import span
 from trustscale_server.upscalers.base import (
     RGB,

@@ -17,6 +17,7 @@ from typing import Annotated, Any, Final, Literal, Protocol, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from trustscale_server.admission import AdmissionController, Room
 from trustscale_server.calibration.active import CalibrationPriority, Calibrations
 from trustscale_server.calibration.guarantee import GuaranteeKind
 from trustscale_server.calibration.record import Calibration
@@ -33,7 +34,6 @@ from trustscale_server.serving.answer import ChosenForm, form_of
 from trustscale_server.serving.credentials import Credentials
 from trustscale_server.sigma.estimators import IndecisionSettings
 from trustscale_server.stores.base import ResultStore
-from trustscale_server.system import AdmissionController, Room
 from trustscale_server.upscalers.base import AUTO, MAX_REQUEST_SEED, Upscaler, named
 
 Pixels = Annotated[int, Field(ge=1)]

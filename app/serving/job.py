@@ -11,6 +11,7 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 from PIL import Image
 
+from trustscale_server.admission import current_client
 from trustscale_server.conformal.lab import shallow
 from trustscale_server.images.encode import picture
 from trustscale_server.jobs.handlers import JobContext
@@ -18,7 +19,6 @@ from trustscale_server.serving.choose import UpscaleRequest
 from trustscale_server.serving.prepare import Admitted
 from trustscale_server.serving.service import UpscaleService
 from trustscale_server.stores.base import IMAGE, Blobs, Job, StoreUnavailable
-from trustscale_server.system import current_client
 from trustscale_server.upscalers.base import RGB
 
 DRAFT: Final = "draft.jpeg"

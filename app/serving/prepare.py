@@ -19,11 +19,12 @@ from functools import partial
 from typing import Final
 
 from trustscale_server.calibration.record import Calibration
+from trustscale_server.concurrency import score_threads, shielded
 from trustscale_server.errors import BadRequest, ImageTooLarge, TooSlow
 from trustscale_server.images import decode as images
 from trustscale_server.images.facts import InputFeatures, look_at
 from trustscale_server.images.raster import read_picture
-from trustscale_server.images.sandbox import File, decoding, size_of, waiting_at_most
+from trustscale_server.images.sandbox import File, decoding, file_size, waiting_at_most
 from trustscale_server.sampling.draw import largest_call
 from trustscale_server.sampling.pipeline import Pipeline
 from trustscale_server.serving.answer import check_alpha
@@ -31,8 +32,7 @@ from trustscale_server.serving.choose import Chosen, ServiceContext
 from trustscale_server.serving.credentials import UNSIGNED, Parent, parent_of
 from trustscale_server.serving.promise import ApplicableCalibration
 from trustscale_server.sigma.moments import MOST_KEPT
-from trustscale_server.stores.files import IN_MEMORY
-from trustscale_server.system import score_threads, shielded
+from trustscale_server.stores.spooling import IN_MEMORY
 from trustscale_server.telemetry.signals import span
 from trustscale_server.upscalers.base import Capabilities, Upscaler
 from trustscale_server.upscalers.runtime import SCALE
@@ -137,7 +137,7 @@ async def decode(
     file = upload if isinstance(upload, bytes) else await upload()
     async with nullcontext() if patient else context.decoding.held():
         with (
-            span("decode", {"trustscale.upload_bytes": size_of(file)}),
+            span("decode", {"trustscale.upload_bytes": file_size(file)}),
             waiting_at_most(math.inf if patient else _LONGEST_WAIT_S),
         ):
             try:

@@ -3,9 +3,9 @@
     UpscaleRequest ──choose, decode, settle, admit──▶ Admitted      (choose.py, prepare.py)
     Admitted ──generate──▶ Masked ──encode──▶ Encoded ──sign, store──▶ answer      (here)
 
-The second line runs in a slot (`AdmissionController`). What a step has used up is released with it, and σ
-becomes mask and trust levels strip by strip. They become files meanwhile (`trust.py`), and so does
-the picture where it is a PNG.
+The second line runs in a slot (`AdmissionController`). What a step has used up is released with it,
+and σ becomes mask and trust levels strip by strip. They become files meanwhile (`trust.py`), and so
+does the picture where it is a PNG.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from typing import IO, Final
 import numpy as np
 
 from trustscale_server.calibration.guarantee import threshold_json
+from trustscale_server.concurrency import beside, shielded
 from trustscale_server.conformal.lab import Pixels, shallow
 from trustscale_server.images.encode import FORMS, Pages, write_picture, write_trust_cog
 from trustscale_server.sampling.draw import OnProgress
@@ -53,9 +54,8 @@ from trustscale_server.serving.prepare import Admitted, Upload, admit, decode
 from trustscale_server.serving.promise import guarantee, warnings_of
 from trustscale_server.serving.trust import Trust, enlarged, reduced
 from trustscale_server.stores.base import Blob, Usage
-from trustscale_server.stores.files import spooled
+from trustscale_server.stores.spooling import spooled
 from trustscale_server.stores.usage import used_by
-from trustscale_server.system import beside, shielded
 from trustscale_server.telemetry.signals import Metrics, span
 from trustscale_server.upscalers.base import Source
 

@@ -18,7 +18,7 @@ from trustscale_server.images.encode import png_in_turns
 from trustscale_server.images.resize import largest_within, resized, size_within
 from trustscale_server.serving.answer import MASK, TRUST, png_text
 from trustscale_server.serving.prepare import Mask
-from trustscale_server.stores.files import spooled_in_turns
+from trustscale_server.stores.spooling import spooled_in_turns
 
 _ROWS: Final = 64  # of a whole σ that are thresholded at once
 

@@ -40,7 +40,7 @@ _Moments: TypeAlias = (
 )
 
 MOMENTS_VERSION = 2
-"""Raised whenever equal samples would give other bits, or `SampleMoments` another layout of bytes."""
+"""Raised whenever equal samples would give other bits, or `SampleMoments` another layout."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,13 +25,8 @@ from obstore.store import AzureStore, GCSStore, LocalStore, ObjectStore, S3Store
 
 from trustscale_server.errors import BadRequest, ConfigError, ImageTooLarge, NotFound
 from trustscale_server.stores.documents import StoreUnavailable
-from trustscale_server.stores.files import (
-    PRIVATE,
-    SCRATCH_LIFE_S,
-    spooled_parts,
-    sync,
-    usable_folder,
-)
+from trustscale_server.stores.files import PRIVATE, SCRATCH_LIFE_S, sync, usable_folder
+from trustscale_server.stores.spooling import spooled_parts
 
 SCHEMES: Final = ("s3", "gs", "az")
 

@@ -68,8 +68,9 @@ JobKind = Literal["upscale", "calibration", "webhook"]
 class JobStatus(BaseModel):
     """A job without its request, small enough to be read again and again.
 
-    about: what lists show of the request. dependency_down_since: when a dependency was first found unavailable
-    since there was progress. trace: of the submitting request (`app/telemetry/otel.py`).
+    about: what lists show of the request. dependency_down_since: when a dependency was first found
+    unavailable since there was progress. trace: of the submitting request
+    (`app/telemetry/otel.py`).
     """
 
     id: str

@@ -29,7 +29,7 @@ from trustscale_server.stores.documents import (
     StoreUnavailable,
     read_folder,
 )
-from trustscale_server.stores.files import size_of
+from trustscale_server.stores.spooling import byte_size
 
 KEY: Final = "result-"
 """Prefix of folders of results."""
@@ -108,7 +108,7 @@ class ResultStore:
         row = StoredResult(
             result,
             f"{KEY}{result}:{secrets.token_hex(8)}",
-            len(document) + sum(map(size_of, files.values())),
+            len(document) + sum(map(byte_size, files.values())),
             stored,
             stored + (self._ttl_s if ttl_s is None else ttl_s),
             document,

@@ -5,10 +5,9 @@ They hold no secrets: `token_env` names the environment variable that holds the 
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal, Self
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -21,6 +20,7 @@ from pydantic import (
 )
 
 from trustscale_server.images.drawings import Color
+from trustscale_server.outbound.guard import http_url
 from trustscale_server.upscalers.runtime import SHIPPED, Character, PrecisionSetting, ShippedName
 
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
@@ -31,25 +31,6 @@ EnvName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 HeaderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$")]
 HeaderValue = Annotated[str, Field(pattern=r"^([!-~]([\t -~]*[!-~])?)?$")]
 HostName = Annotated[str, Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?$")]
-
-_HOST = re.compile(r"[0-9a-f]*:[0-9a-f:.]*(%[a-z0-9]+)?|([a-z0-9_-]{1,63}\.)*[a-z0-9_-]{1,63}\.?")
-
-
-def http_url(url: str) -> SplitResult:
-    """The parts of an absolute http(s) URL; else ValueError says what it is instead."""
-    try:
-        parts = urlsplit(url)
-        host, _ = parts.hostname, parts.port
-    except ValueError as error:
-        raise ValueError("a URL that cannot be read, or with an impossible port") from error
-    if parts.scheme not in {"http", "https"} or not host:
-        raise ValueError("something that is no http(s) URL")
-    if parts.username is not None or not url.isascii() or not url.isprintable() or " " in url:
-        raise ValueError("a URL with credentials or odd characters")
-    # A resolver, a proxy or a list of hosts might read it differently.
-    if not _HOST.fullmatch(host):
-        raise ValueError("a URL with an impossible host")
-    return parts
 
 
 def _base_url(value: str) -> str:
@@ -128,8 +109,9 @@ class RemoteConfig(_Config):
     HOW_TO_CALL: ClassVar[frozenset[str]] = frozenset(
         {
             "name", "title", "character", "price_per_call", "token_env", "token_header",
-            "token_scheme", "fingerprint_alias", "max_input_pixels", "concurrency", "call_timeout_s",
-            "max_attempts", "max_calls_per_hour", "cold_start_s", "allowed_hosts", "allow_private",
+            "token_scheme", "fingerprint_alias", "max_input_pixels", "concurrency",
+            "call_timeout_s", "max_attempts", "max_calls_per_hour", "cold_start_s", "allowed_hosts",
+            "allow_private",
             "max_answer_bytes", "alignment", "canary",
         }
     )  # fmt: skip

@@ -23,20 +23,25 @@ import httpx
 from pydantic import SecretStr, TypeAdapter, ValidationError
 
 from trustscale_server.config_errors import mistakes
-from trustscale_server.errors import BadRequest, ConfigError, UpscalerError, UpscalerUnavailable
-from trustscale_server.outbound.guard import FetchPolicy, target
+from trustscale_server.errors import (
+    BadRequest,
+    ConfigError,
+    ProtocolError,
+    UpscalerError,
+    UpscalerUnavailable,
+)
+from trustscale_server.outbound.client import Network
+from trustscale_server.outbound.guard import FetchPolicy, ForeignHost, http_url, target
 from trustscale_server.upscalers import entries
 from trustscale_server.upscalers.base import Source
-from trustscale_server.upscalers.config import EmbeddedConfig, OneAddress, http_url
+from trustscale_server.upscalers.config import EmbeddedConfig, OneAddress
 from trustscale_server.upscalers.entries import Entry, Suggestion
 from trustscale_server.upscalers.probe import pattern
 from trustscale_server.upscalers.registry import UpscalerConfig, build_adapter, build_upscaler
 from trustscale_server.upscalers.remote.generic import load_preset, merge, preset_names
-from trustscale_server.upscalers.remote.http import Network, Upstream
+from trustscale_server.upscalers.remote.http import Upstream
 from trustscale_server.upscalers.remote.responses import (
-    ForeignHost,
     NoImage,
-    ProtocolError,
     WrongSize,
     failure,
     find,

@@ -26,9 +26,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from trustscale_server.concurrency import shielded, usable_cores
 from trustscale_server.errors import ConfigError, UpscalerUnavailable
 from trustscale_server.images.resize import resized
-from trustscale_server.system import shielded, usable_cores
 from trustscale_server.upscalers.base import (
     GROUP_ORDER,
     RGB,

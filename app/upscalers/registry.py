@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
+from trustscale_server.outbound.client import Network
 from trustscale_server.stores.base import CallStore, Usage
 from trustscale_server.telemetry.signals import Metrics
 from trustscale_server.upscalers.base import Upscaler
@@ -16,7 +17,7 @@ from trustscale_server.upscalers.embedded import WITNESS, EmbeddedUpscaler, Fait
 from trustscale_server.upscalers.remote.adapter import Adapter
 from trustscale_server.upscalers.remote.generic import HttpConfig, HttpUpscaler
 from trustscale_server.upscalers.remote.gradio import GradioConfig, GradioUpscaler
-from trustscale_server.upscalers.remote.http import Network, Upstream
+from trustscale_server.upscalers.remote.http import Upstream
 from trustscale_server.upscalers.remote.oip import OipConfig, OipUpscaler
 from trustscale_server.upscalers.remote.predictions import (
     CogConfig,

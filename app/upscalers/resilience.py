@@ -8,7 +8,8 @@
 
 A retry uses the same seed, so it makes the same sample. While the upstream is away, the breaker
 fails at once, and a free health check finds out when it is back; a call with patience
-(`MemoryPermit.patience_s`) waits for that. Any other exception of an adapter becomes an upscaler error.
+(`MemoryPermit.patience_s`) waits for that. Any other exception of an adapter becomes an upscaler
+error.
 """
 
 from __future__ import annotations
@@ -27,7 +28,13 @@ import anyio
 import structlog
 from pydantic import BaseModel
 
-from trustscale_server.errors import TimedOut, TrustscaleError, UpscalerError, UpscalerUnavailable
+from trustscale_server.errors import (
+    ProtocolError,
+    TimedOut,
+    TrustscaleError,
+    UpscalerError,
+    UpscalerUnavailable,
+)
 from trustscale_server.stores.base import CallStore, Usage
 from trustscale_server.telemetry.signals import Metrics, span
 from trustscale_server.upscalers.base import (
@@ -42,7 +49,6 @@ from trustscale_server.upscalers.config import RemoteConfig
 from trustscale_server.upscalers.remote.responses import (
     BreakerOpen,
     Busy,
-    ProtocolError,
     QuotaSpent,
     asked_wait,
     needs_operator,

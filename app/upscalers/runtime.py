@@ -23,8 +23,8 @@ import numpy as np
 import structlog
 from numpy.typing import NDArray
 
+from trustscale_server.concurrency import usable_cores
 from trustscale_server.errors import ConfigError, UpscalerFailed, reason_of
-from trustscale_server.system import usable_cores
 from trustscale_server.upscalers.base import RGB
 
 Tensor = NDArray[np.float32]

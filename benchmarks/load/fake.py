@@ -1,7 +1,7 @@
 """`python -m benchmarks.load.fake PORT`: the gateway with an upscaler that costs nothing.
 
 It has the name and fingerprint of the embedded one, so that the shipped calibration serves: curve
-and staircases are as large as in earnest, only the masks mean nothing. `LOAD_SLEEP_S` is what a
+and loss curves are as large as in earnest, only the masks mean nothing. `LOAD_SLEEP_S` is what a
 sample sleeps.
 """
 

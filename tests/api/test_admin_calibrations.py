@@ -65,7 +65,7 @@ class TestReading:
 
 class TestExtend:
     def test_only_new_pairs_are_generated(self, admin, upscaler, made):
-        """The old staircases are used again, bit for bit; the new calibration names its parent."""
+        """The old loss curves are used again, bit for bit; the new calibration names its parent."""
         before = len(upscaler.calls)
         longer = admin.made(admin.post_files(truth_files(2, first=50), f"/{made['id']}/pairs"))
         assert len(upscaler.calls) - before == 2 * SAMPLES

@@ -19,7 +19,7 @@ from tests.factories import encoded, photo
 from trustscale_server.errors import ConfigError
 from trustscale_server.serving.credentials import ASSERTION, Credentials, Parent
 from trustscale_server.stores.base import StoreUnavailable
-from trustscale_server.stores.files import spooled
+from trustscale_server.stores.spooling import spooled
 
 _USES = (
     "digital_signature", "content_commitment", "key_encipherment", "data_encipherment",
@@ -179,7 +179,7 @@ def test_what_cannot_sign(chain):
 
 @pytest.mark.parametrize("form", ["png", "webp", "avif", "jpeg"])
 def test_a_full_disk(chain, monkeypatch, form):
-    monkeypatch.setattr("trustscale_server.stores.files.IN_MEMORY", 1000)
+    monkeypatch.setattr("trustscale_server.stores.spooling.IN_MEMORY", 1000)
     sign, data = Credentials.of(*chain[:2]).sign, encoded(photo(1, 99, 99), form)
     about = {"upload": Parent("0" * 64), "mask": io.BytesIO(encoded(photo(1, 9, 9))), "promise": {}}
     with full_disk(), pytest.raises(StoreUnavailable):

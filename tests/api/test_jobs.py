@@ -38,7 +38,8 @@ def test_what_a_client_prefers(headers, wanted):
 
 FIELDS = {
     "id", "kind", "state", "progress", "created_at", "started_at", "finished_at", "result",
-    "draft", "error", "warnings", "estimate_s", "calls", "price", "width", "height", "dependency_down_since",
+    "draft", "error", "warnings", "estimate_s", "calls", "price", "width", "height",
+    "dependency_down_since",
 }  # fmt: skip
 
 

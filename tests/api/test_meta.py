@@ -314,7 +314,6 @@ def test_a_request(spans, client):
     tree = {(span.name, spans.parent(span)) for span in spans.all()}
     assert tree == {
         ("POST /v1/upscale", None),
-        ("wait", "POST /v1/upscale"),
         ("decode", "POST /v1/upscale"),
         ("upscale", "POST /v1/upscale"),
         ("wait", "upscale"),

@@ -193,9 +193,9 @@ async def test_it_follows_the_class(serve, calibrations):
             assert (made["upscaler"], made["calibration"]) == (FAITHFUL, calibrations[0].id)
             made = (await served.post(jpeg, **fields)).json()
             assert (made["upscaler"], made["calibration"]) == (SHARP, calibrations[1].id)
-            assert "JPEG of quality" in made["chosen"]
+            assert "JPEG of quality" in made["upscaler_reason"]
         named = (await served.post(jpeg, upscaler=FAITHFUL)).json()
-        assert (named["upscaler"], named["chosen"]) == (FAITHFUL, None)
+        assert (named["upscaler"], named["upscaler_reason"]) == (FAITHFUL, None)
         listed = (await served.client.get("/v1/upscalers")).json()
         assert [row["default"] for row in listed] == [True, True]
 
@@ -205,7 +205,7 @@ async def test_one_is_not_calibrated(serve, calibrations):
     async with serve(*upscalers(), calibrations=calibrations[:1]) as served:
         made = (await served.post(jpeg)).json()
         assert made["upscaler"] == FAITHFUL
-        assert f"{SHARP}, for uploads of this class" in made["chosen"]
+        assert f"{SHARP}, for uploads of this class" in made["upscaler_reason"]
     async with serve(*upscalers(), calibrations=(), folder="empty") as served:
         check_problem(await served.post(jpeg), "no-calibration")
 
@@ -229,7 +229,7 @@ async def test_one_cannot_be_read(serve, tmp_path, calibrations, monkeypatch, un
 async def test_without_the_models(serve, calibration):
     """Where an upscaler of the table is not there the first one is the default, and no auto."""
     async with serve() as served:
-        assert (await served.post()).json()["chosen"] is None
+        assert (await served.post()).json()["upscaler_reason"] is None
         check_problem(await served.post(upscaler="auto"), "not-found")
 
 
@@ -247,8 +247,8 @@ def test_every_class_has_an_upscaler(codec, noise, softness):
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"auto": {"lossless": FAITHFUL}}, r"no pattern \*"),
-        ({"auto": {"*": "other"}}, "there is not"),
+        ({"routing": {"lossless": FAITHFUL}}, r"no pattern \*"),
+        ({"routing": {"*": "other"}}, "there is not"),
         ({"upscalers": [{"name": "auto", "kind": "embedded"}]}, "can be called auto"),
         ({"upscalers": [{"name": "a", "kind": "embedded"}], "default_upscaler": "auto"}, "auto"),
     ],

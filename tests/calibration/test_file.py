@@ -78,7 +78,7 @@ def check_refused(parts, words=None):
 
 class TestRoundTrip:
     def test_everything_comes_back(self, calibration, data):
-        """Document, staircases, quantiles, id and curve are exactly those that were written."""
+        """Document, loss curves, quantiles, id and curve are exactly those that were written."""
         again = file.load(data)
         assert again.id == calibration.id
         assert again.document == calibration.document

@@ -16,9 +16,9 @@ from tests.factories import encoded, photo, pictures, truths
 from tests.servers import ran
 from tests.waiting import block_until
 from trustscale_server.cli.service import inside, local
+from trustscale_server.concurrency import usable_cores
 from trustscale_server.serving.answer import Result
 from trustscale_server.serving.service import watcher
-from trustscale_server.system import usable_cores
 
 
 @pytest.fixture

@@ -47,7 +47,7 @@ def staircases_of(images):
 
 
 NEVER = LossCurve([], [])
-"""The staircase of an image without error."""
+"""The loss curve of an image without error."""
 
 
 def samples(count=5, height=24, width=31, seed=0):

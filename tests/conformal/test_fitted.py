@@ -9,12 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
+from trustscale_server.concurrency import score_cores
 from trustscale_server.conformal import LossCurve, RiskCurve
 from trustscale_server.images.facts import UPLOAD
 from trustscale_server.sampling.pipeline import Pipeline
 from trustscale_server.sigma import fitting, terms, texture
 from trustscale_server.sigma.estimators import Fit, IndecisionSettings, shipped
-from trustscale_server.system import score_cores
 
 from .strategies import accumulated, samples
 

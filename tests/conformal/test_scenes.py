@@ -134,7 +134,7 @@ def test_high_probability_counts_scenes(cut):
 
 
 def test_counting_errors_up_to_c_is_cutting_the_map():
-    """The staircase of min(D, c) follows from that of D, so no image is needed again."""
+    """The loss curve of min(D, c) follows from that of D, so no image is needed again."""
     random = np.random.default_rng(0)
     sigma, error = random.random((2, 40, 50), dtype=np.float32)
     whole = LossCurve.from_maps(sigma, error)

@@ -1,4 +1,4 @@
-"""The staircase, the risk curve and its masks against brute force."""
+"""The loss curve, the risk curve and its masks against brute force."""
 
 import math
 
@@ -28,7 +28,7 @@ def field(kind, size, seed=0):
 class TestFromMaps:
     @given(strategies.maps())
     def test_equals_the_definition_at_every_level(self, maps):
-        """L(t) of the staircase is max{D : σ ≤ t} at, between and outside all values of σ."""
+        """L(t) of the loss curve is max{D : σ ≤ t} at, between and outside all values of σ."""
         sigma, error = maps
         loss_curve = LossCurve.from_maps(sigma, error)
         values = np.unique(sigma)
@@ -94,12 +94,12 @@ class TestStaircase:
         ],
     )
     def test_refuses_what_is_not_a_staircase(self, levels, errors):
-        """A stored staircase that does not rise strictly, or is not finite, is refused."""
+        """A stored loss curve that does not rise strictly, or is not finite, is refused."""
         with pytest.raises(ValueError, match="levels and errors"):
             LossCurve(np.array(levels, np.float32), np.array(errors, np.float32))
 
     def test_many_at_once(self):
-        """Staircases that lie one after the other are those, empty ones too, and are checked."""
+        """Loss curves that lie one after the other are those, empty ones too, and are checked."""
         sizes = (0, 3, 0, 0, 1, 2, 0)
         one_by_one = [LossCurve(np.arange(size), np.arange(1, size + 1)) for size in sizes]
         levels = np.concatenate([one.levels for one in one_by_one])

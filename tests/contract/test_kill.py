@@ -33,8 +33,8 @@ from trustscale_server.stores.base import (
     StoreUnavailable,
     open_stores,
 )
-from trustscale_server.stores.files import IN_MEMORY, spooled
 from trustscale_server.stores.redis import RedisDocuments, connected, redis_errors
+from trustscale_server.stores.spooling import IN_MEMORY, spooled
 from trustscale_server.stores.sqlite import SqliteDocuments
 
 LIVES = 4

@@ -21,10 +21,10 @@ from tests.factories import calibration_of, encoded, photo
 from tests.fakes import FakeUpscaler
 from trustscale_server.calibration import file
 from trustscale_server.calibration.archive import ArchiveLimits, archive_files
-from trustscale_server.errors import BadCalibration, BadInput
+from trustscale_server.errors import BadCalibration, BadInput, ProtocolError
 from trustscale_server.images.decode import Limits, decode, image_size
 from trustscale_server.upscalers.remote.oip import output_of, understood
-from trustscale_server.upscalers.remote.responses import ProtocolError, Reply
+from trustscale_server.upscalers.remote.responses import Reply
 from trustscale_server.upscalers.tensors import HEADER_LENGTH
 
 LIMITS = Limits(max_bytes=2**20, max_pixels=2**16, max_side=2**12)

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 from tests.fuzz import targets
 from tests.fuzz.targets import TARGETS
-from trustscale_server.errors import BadInput
+from trustscale_server.errors import BadInput, ProtocolError
 from trustscale_server.images.decode import Limits, decode
 from trustscale_server.upscalers.remote.oip import output_of
-from trustscale_server.upscalers.remote.responses import ProtocolError, Reply
+from trustscale_server.upscalers.remote.responses import Reply
 
 MIB = 2**20
 NUMBERS = st.sampled_from([0, 1, 127, 128, 255, 2**15, 2**16 - 1, 2**31 - 1, 2**31, 2**32 - 1])

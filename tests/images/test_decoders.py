@@ -15,6 +15,7 @@ import pytest
 from tests.factories import encoded, photo
 from tests.images import hostile, work
 from tests.waiting import PATIENCE_S, block_until, cancelled, until
+from trustscale_server.concurrency import usable_cores
 from trustscale_server.errors import BadImage, DecodeLimit, ImageTooLarge, Overloaded
 from trustscale_server.images.decode import Limits, decode
 from trustscale_server.images.sandbox import (
@@ -24,7 +25,6 @@ from trustscale_server.images.sandbox import (
     in_decoder,
     waiting_at_most,
 )
-from trustscale_server.system import usable_cores
 
 LIMITS = Limits()
 

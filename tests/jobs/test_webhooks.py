@@ -15,11 +15,12 @@ from tests.jobs.conftest import ended
 from tests.jobs.work import new_job
 from tests.servers import ProcessGroup, free_port
 from trustscale_server.errors import BadRequest, ConfigError
+from trustscale_server.jobs.deliveries import WebhookHandler, delivery_of
 from trustscale_server.jobs.handlers import JobContext, RetriesExhausted, RetryLater
-from trustscale_server.jobs.webhooks import WebhookHandler, Webhooks, delivery_of, secret_of
+from trustscale_server.outbound.client import Network
+from trustscale_server.outbound.webhooks import Webhooks, secret_of
 from trustscale_server.settings import load_settings
 from trustscale_server.stores.base import JobState
-from trustscale_server.upscalers.remote.http import Network
 
 SECRET = "whsec_" + base64.b64encode(b"a secret of 24 bytes, or").decode()
 NEXT = "whsec_" + base64.b64encode(b"the next secret of many bytes").decode()

@@ -7,6 +7,7 @@ from scipy import ndimage
 
 from tests.factories import encoded, photo
 from tests.fakes import FakeUpscaler
+from trustscale_server.admission import AdmissionController
 from trustscale_server.calibration.active import Calibrations
 from trustscale_server.calibration.measure import reduce_pair
 from trustscale_server.calibration.pairs import Pair
@@ -20,7 +21,6 @@ from trustscale_server.sampling.pipeline import Pipeline, measure
 from trustscale_server.serving.choose import UpscaleRequest
 from trustscale_server.serving.service import UpscaleService
 from trustscale_server.stores.base import open_stores
-from trustscale_server.system import AdmissionController
 from trustscale_server.upscalers.base import Source
 
 PIPELINE = Pipeline(fingerprint="fake:1", scale=2, samples=4)

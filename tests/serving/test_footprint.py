@@ -22,7 +22,7 @@ from trustscale_server.serving.prepare import footprint
 from trustscale_server.sigma.estimators import ESTIMATORS, SHIPPED, Fit, IndecisionSettings, shipped
 from trustscale_server.sigma.moments import Moments
 from trustscale_server.sigma.terms import is_fact
-from trustscale_server.stores.files import IN_MEMORY, spooled
+from trustscale_server.stores.spooling import IN_MEMORY, spooled
 from trustscale_server.upscalers.base import Capabilities, Source
 
 SIDE, SCALE = 256, 4
@@ -129,7 +129,7 @@ def pipeline(estimator="smoothed_variance", prediction="first", samples=8, scale
 @pytest.mark.parametrize("cores", [1, 64])
 async def test_covers_what_is_allocated(asked, capabilities, cores, monkeypatch):
     """What is counted, but for files, is above the peak, whatever makes σ."""
-    monkeypatch.setattr("trustscale_server.system.usable_cores", lambda: cores)
+    monkeypatch.setattr("trustscale_server.concurrency.usable_cores", lambda: cores)
     expected = footprint(SIDE, SIDE, asked, capabilities, 0) - 8 * (SIDE * asked.scale) ** 2
     # A thread that is put to sleep between its answer and its end holds its sample a while longer.
     async with traced():
@@ -153,7 +153,7 @@ async def test_covers_what_is_allocated(asked, capabilities, cores, monkeypatch)
 )
 async def test_covers_the_answer(tmp_path, monkeypatch, options, in_memory):
     """From samples to stored files of a picture of noise, a request stays below its cost."""
-    monkeypatch.setattr("trustscale_server.stores.files.IN_MEMORY", in_memory)
+    monkeypatch.setattr("trustscale_server.stores.spooling.IN_MEMORY", in_memory)
     monkeypatch.setattr("trustscale_server.serving.prepare._MOST_FILES", 3 * in_memory)
     upscaler = NoisyUpscaler(scale=SCALE, capabilities=Capabilities())
     calibration = await calibration_of(upscaler, samples=2)
@@ -176,7 +176,7 @@ async def test_covers_the_answer(tmp_path, monkeypatch, options, in_memory):
 @pytest.mark.parametrize("form", ["png", "tiff", "ome.tiff"])
 async def test_large_files_are_written_and_sent_in_parts(tmp_path, monkeypatch, form):
     """A file of noise is never whole in memory, has no name on the disk, and equals the whole."""
-    monkeypatch.setattr("trustscale_server.stores.files.IN_MEMORY", 1000)
+    monkeypatch.setattr("trustscale_server.stores.spooling.IN_MEMORY", 1000)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     random = np.random.default_rng(0)
     pixels = random.integers(0, 256, (6000, 1000, 3), np.uint8)

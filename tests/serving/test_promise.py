@@ -164,23 +164,23 @@ class TestSentence:
     def test_nine_of_ten(self, calibration):
         """In expectation it tells the error that nine of ten do not exceed, in steps of colour."""
         error = rounded_up(calibration.usual(0.125).error)
-        assert promised(calibration, 0.125).sentence == (
+        assert promised(calibration, 0.125).plain == (
             "In 9 of 10 such pictures nothing in the trusted part is off by more than "
             f"{error:g}: {100 * error:.2g} of the 100 steps of lightness, or {254 * error:.2g} of "
             "the 254 of a colour axis, as a mean over about 9 pixels."
         )
         exceeds = f"exceeds {error:g} with a probability of at most 0.1"
-        assert exceeds in promised(calibration, 0.125).statement
-        windows = promised(calibration, 0.125, side=480).sentence
+        assert exceeds in promised(calibration, 0.125).theorem
+        windows = promised(calibration, 0.125, side=480).plain
         assert windows.startswith("In 9 of 10 windows of 48×48 pixels of such pictures nothing")
 
     def test_too_few_to_tell(self, calibration):
         """Eight scenes say nothing about one of ten: then the mean is told; below B/9 nothing."""
         few = calibration.with_pairs(calibration.measured_pairs()[:8], created_by="test")
         assert few.usual(0.5) is None
-        told = promised(few, 0.5).sentence
+        told = promised(few, 0.5).plain
         assert told.startswith("On average over such pictures the largest error in the trusted")
-        assert promised(few, 0.1).sentence.startswith("Nothing is trusted")
+        assert promised(few, 0.1).plain.startswith("Nothing is trusted")
 
 
 class TestProbability:

@@ -19,13 +19,13 @@ from tests.fakes import FakeUpscaler
 from tests.upscalers.remote.pictures import resolving
 from trustscale_server.errors import BadRequest, Conflict, DegenerateSamples, ImageTooLarge
 from trustscale_server.images.encode import png, png_in_turns, write_picture
+from trustscale_server.outbound.client import Network
 from trustscale_server.outbound.fetch import ImageHosts
 from trustscale_server.serving import job as upscale
 from trustscale_server.serving import service, trust
 from trustscale_server.serving.choose import UpscaleRequest
 from trustscale_server.serving.job import UpscaleHandler
 from trustscale_server.stores.base import Job, StoreUnavailable
-from trustscale_server.upscalers.remote.http import Network
 
 
 def room(is_there):
@@ -142,7 +142,7 @@ class Context:
 
 
 async def test_progress_is_told_before_the_end():
-    """All of it and in order; what forbids that, such as the end of the job, ends this attempt."""
+    """The newest; what forbids that, such as the end of the job, ends this attempt."""
 
     async def get(job, name):
         return b"image"
@@ -151,7 +151,7 @@ async def test_progress_is_told_before_the_end():
     job = Job(id="job-a", kind="upscale", created_at=datetime.now(UTC), request=request)
     handle, context = UpscaleHandler(Service(), SimpleNamespace(get=get)), Context()
     await handle(job, context)
-    assert context.told == [(1, 2), (2, 2)]
+    assert context.told[-1] == (2, 2)
     with pytest.raises(Conflict):
         await handle(job, Context(Conflict("It has ended.")))
 

@@ -23,7 +23,7 @@ from tests.upscalers.remote.pictures import (
     sample,
     uri,
 )
-from trustscale_server.errors import BadRequest, UpscalerError
+from trustscale_server.errors import BadRequest, ProtocolError, UpscalerError
 from trustscale_server.upscalers.connect import ConnectRequest, attempt, look
 from trustscale_server.upscalers.entries import (
     add,
@@ -33,7 +33,7 @@ from trustscale_server.upscalers.entries import (
     of_predictions,
     table,
 )
-from trustscale_server.upscalers.remote.responses import BadCredentials, ProtocolError, WrongSample
+from trustscale_server.upscalers.remote.responses import BadCredentials, WrongSample
 
 BASE, PUBLIC = "http://127.0.0.1", resolving("93.184.216.34")
 

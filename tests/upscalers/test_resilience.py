@@ -10,7 +10,7 @@ from tests.clock import LoopClock
 from tests.numbers import numbers_of
 from tests.upscalers.resilient import SOURCE, Inner, counted, guarded
 from tests.waiting import cancelled, until
-from trustscale_server.errors import UpscalerRejected, UpscalerUnavailable
+from trustscale_server.errors import ProtocolError, UpscalerRejected, UpscalerUnavailable
 from trustscale_server.sampling.draw import draw
 from trustscale_server.upscalers.base import MemoryPermit, Source
 from trustscale_server.upscalers.remote.responses import (
@@ -19,7 +19,6 @@ from trustscale_server.upscalers.remote.responses import (
     Busy,
     Filtered,
     GenerationFailed,
-    ProtocolError,
     QuotaSpent,
     TooManyCalls,
 )

@@ -12,6 +12,7 @@ from contextlib import suppress
 from typing import Any, Final, Generic, TypeVar
 
 from trustscale_server.errors import (
+    ProtocolError,
     UpscalerError,
     UpscalerFailed,
     UpscalerRejected,
@@ -22,7 +23,7 @@ from trustscale_server.images.encode import png_mask
 from trustscale_server.upscalers.base import RGB, Capabilities, MemoryPermit, Source, fingerprint_of
 from trustscale_server.upscalers.config import OneAddress
 from trustscale_server.upscalers.remote.http import SMALL_ANSWER, Upstream
-from trustscale_server.upscalers.remote.responses import ProtocolError, Reply, first, retry_after
+from trustscale_server.upscalers.remote.responses import Reply, first, retry_after
 from trustscale_server.upscalers.remote.samples import SampleReader
 
 PLACEHOLDER: Final = re.compile(r"\{([a-z_][a-z0-9_]*)\}")
@@ -37,8 +38,8 @@ T = TypeVar("T")
 class Adapter(abc.ABC, Generic[Config]):
     """An `Upscaler` that makes one sample per call unless a subclass says more.
 
-    The fingerprint covers the adapter, the address (or `fingerprint_alias`), every setting that reaches the
-    model, and the version that `_identify` found.
+    The fingerprint covers the adapter, the address (or `fingerprint_alias`), every setting that
+    reaches the model, and the version that `_identify` found.
     """
 
     # Base64 of a PNG of noise, with 16 bits and alpha.

@@ -18,7 +18,12 @@ from urllib.parse import quote
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, model_validator
 
-from trustscale_server.errors import UpscalerError, UpscalerRejected, UpscalerUnavailable
+from trustscale_server.errors import (
+    ProtocolError,
+    UpscalerError,
+    UpscalerRejected,
+    UpscalerUnavailable,
+)
 from trustscale_server.upscalers.base import RGB, MemoryPermit, Source
 from trustscale_server.upscalers.config import OneAddress
 from trustscale_server.upscalers.remote.adapter import (
@@ -33,7 +38,6 @@ from trustscale_server.upscalers.remote.responses import (
     GenerationFailed,
     NoImage,
     Pointer,
-    ProtocolError,
     QuotaSpent,
     Reply,
     explanation,

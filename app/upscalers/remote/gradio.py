@@ -13,6 +13,7 @@ from urllib.parse import quote
 
 from pydantic import Field
 
+from trustscale_server.errors import ProtocolError
 from trustscale_server.upscalers.base import RGB, MemoryPermit, Source
 from trustscale_server.upscalers.config import OneAddress
 from trustscale_server.upscalers.remote.adapter import Adapter, fill
@@ -22,7 +23,6 @@ from trustscale_server.upscalers.remote.responses import (
     Misconfigured,
     NoImage,
     Pointer,
-    ProtocolError,
     QuotaSpent,
     first,
 )

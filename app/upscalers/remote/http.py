@@ -9,22 +9,18 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import ssl
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
-from functools import cache
 from typing import Any
 
 import httpx
 
-from trustscale_server.errors import ConfigError, UpscalerError, UpscalerUnavailable
+from trustscale_server.errors import ConfigError, ProtocolError, UpscalerError, UpscalerUnavailable
+from trustscale_server.outbound.client import Network, certificate_authorities
 from trustscale_server.outbound.guard import (
     FetchPolicy,
     Origin,
-    Resolver,
     own_url,
-    system_resolver,
     target,
 )
 from trustscale_server.upscalers.base import MemoryPermit
@@ -32,7 +28,6 @@ from trustscale_server.upscalers.config import RemoteConfig
 from trustscale_server.upscalers.remote.responses import (
     AnswerLost,
     BadCredentials,
-    ProtocolError,
     Reply,
     raise_for_status,
 )
@@ -41,73 +36,6 @@ SMALL_ANSWER = 8 * 2**20  # metadata, status and error answers
 
 # Bytes that are read before the turn; the rest of the M answers waits at the server.
 _READ_AHEAD = 4 * 2**20
-
-
-@dataclass(frozen=True, slots=True)
-class Network:
-    """What tests replace: the transport under httpx, the resolver, and the timeout of each step.
-
-    `cancel_timeout_s` is for cancelling abandoned work at the server.
-    """
-
-    transport: httpx.AsyncBaseTransport | None = None
-    resolve: Resolver = field(default=system_resolver)
-    connect_s: float = 3.0
-    pool_s: float = 5.0
-    write_s: float = 30.0
-    cancel_timeout_s: float = 5.0
-
-
-@cache
-def _authorities() -> ssl.SSLContext:
-    """The certificate authorities, read once: it takes 20 ms, during which nothing else runs."""
-    return httpx.create_ssl_context()
-
-
-@asynccontextmanager
-async def foreign_answer(
-    method: str, url: str, policy: FetchPolicy, network: Network, *, limit_s: float, **options: Any
-) -> AsyncIterator[httpx.Response]:
-    """The answer, unread, of an address that somebody chose whom nobody trusts.
-
-    No connection is kept: they are to addresses, and a certificate was checked for one host only.
-
-    Args:
-        method: of HTTP.
-        url: to check and to call.
-        policy: what is allowed.
-        network: of tests.
-        limit_s: of the body of the `async with`, too.
-        options: those of httpx.
-
-    Raises:
-        ProtocolError: it is not allowed.
-        UpscalerUnavailable: it did not answer.
-    """
-    headers = {"User-Agent": "trustscale", "Accept-Encoding": "identity"} | options.pop(
-        "headers", {}
-    )
-    try:
-        async with asyncio.timeout(limit_s):
-            place = await target(url, policy, network.resolve)
-            async with (
-                httpx.AsyncClient(
-                    timeout=limit_s, transport=network.transport, verify=_authorities()
-                ) as client,
-                client.stream(
-                    method,
-                    place.url,
-                    headers={"Host": place.origin.authority, **headers},
-                    extensions={"sni_hostname": place.origin.host},
-                    **options,
-                ) as response,
-            ):
-                yield response
-    except TimeoutError as error:
-        raise UpscalerUnavailable(f"The {policy.what} did not answer in time.") from error
-    except httpx.HTTPError as error:
-        kind = type(error).__name__
-        raise UpscalerUnavailable(f"The {policy.what} cannot be reached ({kind}).") from error
 
 
 class Upstream:
@@ -146,7 +74,7 @@ class Upstream:
             "limits": httpx.Limits(max_connections=most, max_keepalive_connections=kept),
             "follow_redirects": False,
             "transport": self.network.transport,
-            "verify": _authorities(),
+            "verify": certificate_authorities(),
         }
         common = {"Accept-Encoding": "identity", "User-Agent": "trustscale"}
         own = {**common, **config.headers}

@@ -16,18 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, PositiveInt
 
-from trustscale_server.errors import UpscalerUnavailable
+from trustscale_server.errors import ProtocolError, UpscalerUnavailable
 from trustscale_server.upscalers.base import RGB, Capabilities, MemoryPermit, Source
 from trustscale_server.upscalers.config import OneAddress
 from trustscale_server.upscalers.remote.adapter import Adapter
 from trustscale_server.upscalers.remote.http import Upstream
-from trustscale_server.upscalers.remote.responses import (
-    ProtocolError,
-    Reply,
-    explanation,
-    find,
-    first,
-)
+from trustscale_server.upscalers.remote.responses import Reply, explanation, find, first
 from trustscale_server.upscalers.tensors import HEADER_LENGTH, Malformed, Tensor, decode, encode
 
 T = TypeVar("T")

@@ -17,7 +17,7 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import Field, PositiveFloat, PositiveInt, field_validator
 
-from trustscale_server.errors import UpscalerError, UpscalerUnavailable
+from trustscale_server.errors import ProtocolError, UpscalerError, UpscalerUnavailable
 from trustscale_server.upscalers.base import RGB, MemoryPermit, Source
 from trustscale_server.upscalers.config import BaseUrl, EnvName, HostName, OneAddress
 from trustscale_server.upscalers.remote.adapter import Adapter, data_uri, mask_png, png_of
@@ -27,7 +27,6 @@ from trustscale_server.upscalers.remote.responses import (
     GenerationFailed,
     NoImage,
     Pointer,
-    ProtocolError,
     find,
     first,
     raise_for_status,

@@ -23,6 +23,7 @@ from jsonpointer import EndOfList, JsonPointer, JsonPointerException
 from pydantic import AfterValidator, Field
 
 from trustscale_server.errors import (
+    ProtocolError,
     UpscalerError,
     UpscalerFailed,
     UpscalerRejected,
@@ -86,10 +87,6 @@ class Filtered(UpscalerFailed):
     """A content filter withheld the sample."""
 
 
-class ProtocolError(UpscalerFailed):
-    """The answer does not follow the protocol."""
-
-
 class NoImage(ProtocolError):
     """No image at `where` the settings say; `document`: what came, None if it is no JSON.
 
@@ -106,14 +103,6 @@ class NoImage(ProtocolError):
             f"{who!r} sent no image at {where!r}{because}; its answer {holds}{advice}."
         )
         self.document = document
-
-
-class ForeignHost(ProtocolError):
-    """The result is on a `host` that is not allowed."""
-
-    def __init__(self, detail: str, host: str) -> None:
-        super().__init__(detail)
-        self.host = host
 
 
 class WrongSample(ProtocolError):

@@ -15,14 +15,14 @@ import structlog
 from numpy.typing import NDArray
 from PIL import Image
 
-from trustscale_server.errors import BadInput, ImageTooLarge
+from trustscale_server.errors import BadInput, ImageTooLarge, ProtocolError
 from trustscale_server.images.decode import Limits, decode
 from trustscale_server.images.drawings import holes_of
 from trustscale_server.images.sandbox import decoding
 from trustscale_server.upscalers.base import RGB, MemoryPermit, Source
 from trustscale_server.upscalers.config import OneAddress
 from trustscale_server.upscalers.remote.http import Upstream
-from trustscale_server.upscalers.remote.responses import ProtocolError, WrongSample, WrongSize
+from trustscale_server.upscalers.remote.responses import WrongSample, WrongSize
 
 log = structlog.get_logger()
 

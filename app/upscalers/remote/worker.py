@@ -17,9 +17,9 @@ import numpy as np
 import structlog
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
 
-from trustscale_server.errors import UpscalerError, UpscalerUnavailable
+from trustscale_server.concurrency import side_by_side
+from trustscale_server.errors import ProtocolError, UpscalerError, UpscalerUnavailable
 from trustscale_server.sigma.moments import MOMENTS_VERSION, SampleMoments
-from trustscale_server.system import side_by_side
 from trustscale_server.telemetry import signals
 from trustscale_server.upscalers.base import RGB, Capabilities, MemoryPermit, MomentsRequest, Source
 from trustscale_server.upscalers.config import BaseUrl, CanaryPolicy, RemoteConfig
@@ -28,7 +28,6 @@ from trustscale_server.upscalers.remote.http import Upstream
 from trustscale_server.upscalers.remote.oip import output_of, request, understood
 from trustscale_server.upscalers.remote.responses import (
     Misconfigured,
-    ProtocolError,
     SomeFailed,
     find,
     first,

@@ -12,12 +12,11 @@ from tests.factories import encoded
 from tests.upscalers.remote.faults import FaultServer, answer, reset, silent
 from tests.upscalers.remote.pictures import adapter, decoded, from_uri, sample, uri
 from tests.waiting import cancelled
-from trustscale_server.errors import UpscalerFailed, UpscalerUnavailable
+from trustscale_server.errors import ProtocolError, UpscalerFailed, UpscalerUnavailable
 from trustscale_server.upscalers.remote.responses import (
     AnswerLost,
     Filtered,
     GenerationFailed,
-    ProtocolError,
     QuotaSpent,
 )
 from trustscale_server.upscalers.tensors import HEADER_LENGTH, decode, encode

@@ -12,6 +12,7 @@ from tests.api.admin import Admin, truth_files
 from tests.api.gateway import ADMIN_KEY, pixels, post
 from tests.factories import encoded, photo
 from tests.upscalers.remote.pictures import adapter, config, decoded, from_uri, patient, sample, uri
+from trustscale_server.errors import ProtocolError
 from trustscale_server.images.drawings import Inpaint, cut_holes, hole_mask
 from trustscale_server.main import create_app
 from trustscale_server.settings import Settings
@@ -19,7 +20,7 @@ from trustscale_server.upscalers.base import Source
 from trustscale_server.upscalers.probe import pattern
 from trustscale_server.upscalers.registry import build_adapter
 from trustscale_server.upscalers.remote.generic import SeedField, fill, fill_path, preset_names
-from trustscale_server.upscalers.remote.responses import GenerationFailed, ProtocolError, find
+from trustscale_server.upscalers.remote.responses import GenerationFailed, find
 
 BASE = {"kind": "http", "url": "http://127.0.0.1", "scale": 2}
 

@@ -10,7 +10,7 @@ from tests.factories import encoded
 from tests.upscalers.remote.hosted import State, hosted
 from tests.upscalers.remote.pictures import TOKEN, adapter, sample, uri
 from tests.waiting import cancelled
-from trustscale_server.errors import UpscalerRejected
+from trustscale_server.errors import ProtocolError, UpscalerRejected
 from trustscale_server.upscalers.base import Source
 from trustscale_server.upscalers.remote.responses import (
     AnswerLost,
@@ -18,7 +18,6 @@ from trustscale_server.upscalers.remote.responses import (
     Busy,
     Filtered,
     GenerationFailed,
-    ProtocolError,
     QuotaSpent,
     TooManyCalls,
     WrongSample,

@@ -15,11 +15,11 @@ from tests.upscalers.remote.faults import (
     truncated,
 )
 from tests.upscalers.remote.pictures import TOKEN, config, patient, resolving
-from trustscale_server.errors import UpscalerRejected, UpscalerUnavailable
+from trustscale_server.errors import ProtocolError, UpscalerRejected, UpscalerUnavailable
 from trustscale_server.outbound.guard import FetchPolicy, Origin, is_public, own_url, target
 from trustscale_server.upscalers.base import MemoryPermit
 from trustscale_server.upscalers.remote.http import Upstream
-from trustscale_server.upscalers.remote.responses import BadCredentials, ProtocolError
+from trustscale_server.upscalers.remote.responses import BadCredentials
 
 
 @asynccontextmanager

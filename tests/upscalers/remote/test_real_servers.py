@@ -16,11 +16,16 @@ from tests.upscalers.remote.pictures import adapter, patient, resilient, sample
 from tests.upscalers.remote.real import RealServer
 from tests.waiting import PATIENCE_S
 from tests.workers.fakes import SleepingEngine, textured
-from trustscale_server.errors import UpscalerFailed, UpscalerRejected, UpscalerUnavailable
+from trustscale_server.errors import (
+    ProtocolError,
+    UpscalerFailed,
+    UpscalerRejected,
+    UpscalerUnavailable,
+)
 from trustscale_server.sampling.draw import draw
 from trustscale_server.upscalers.connect import ConnectRequest, attempt, look
 from trustscale_server.upscalers.entries import table
-from trustscale_server.upscalers.remote.responses import Busy, GenerationFailed, ProtocolError
+from trustscale_server.upscalers.remote.responses import Busy, GenerationFailed
 from trustscale_worker.service import create_app
 
 pytestmark = [pytest.mark.servers, pytest.mark.slow]

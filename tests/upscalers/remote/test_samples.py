@@ -6,10 +6,11 @@ from PIL import Image
 
 from tests.factories import encoded
 from tests.upscalers.remote.pictures import config, sample, source, uri
+from trustscale_server.errors import ProtocolError
 from trustscale_server.upscalers.base import MemoryPermit
 from trustscale_server.upscalers.probe import pattern
 from trustscale_server.upscalers.remote.http import Upstream
-from trustscale_server.upscalers.remote.responses import ProtocolError, WrongSample
+from trustscale_server.upscalers.remote.responses import WrongSample
 from trustscale_server.upscalers.remote.samples import SampleReader, alignment
 
 URL = "http://127.0.0.1:9"

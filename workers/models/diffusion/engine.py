@@ -18,7 +18,7 @@ import diffusers
 import numpy as np
 import torch
 
-from trustscale_server.system import usable_cores
+from trustscale_server.concurrency import usable_cores
 from trustscale_server.upscalers.base import RGB
 from trustscale_worker.errors import ConfigError
 from trustscale_worker.files import read_settings

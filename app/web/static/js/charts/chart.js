@@ -116,7 +116,7 @@ export function chart(spec) {
   return figure;
 }
 
-/** The x of the nearest data point; any x on a staircase. */
+/** The x of the nearest data point; any x on a loss curve. */
 function snapped(spec, { x }, place) {
   const value = x.invert(place);
   const dense = spec.series.find((one) => one.points.length && one.kind !== "step");

@@ -1,4 +1,4 @@
-"""Cores, memory and threads that this process may use, and how requests take turns.
+"""Who may work now: slots, waiting places and memory, shared fairly by clients.
 
 Work and memory are bounded: a few requests generate, some wait, the rest is refused. A request's
 memory is known before (`app/serving/prepare.py`), so it asks for a slot with that number of bytes,
@@ -14,21 +14,16 @@ from __future__ import annotations
 import asyncio
 import math
 import os
-import sys
-from collections import Counter, deque
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import asynccontextmanager, contextmanager, nullcontext, suppress
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, nullcontext, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, ParamSpec, TypeVar
+from typing import Final
 
 from trustscale_server.errors import ImageTooLarge, Overloaded
 from trustscale_server.telemetry.signals import span
-
-Given = ParamSpec("Given")
-Result = TypeVar("Result")
 
 current_client: ContextVar[str] = ContextVar("current_client", default="")
 """For whom this task works: a key's name or an address; empty for the service itself.
@@ -38,13 +33,6 @@ Clients share decoders, memory and slots in turns, so that one cannot keep the o
 
 _CGROUPS = Path("/sys/fs/cgroup")
 _OWN_GROUP = Path("/proc/self/cgroup")
-
-
-def usable_cores() -> int:
-    """Cores that this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def memory_limit(cgroups: Path = _CGROUPS, own_group: Path = _OWN_GROUP) -> int | None:
@@ -78,130 +66,6 @@ def _machine_memory() -> int | None:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, ValueError, OSError):
         return None
-
-
-def plain_environment() -> dict[str, str]:
-    """The environment, without secrets, for a child process that imports our modules."""
-    kept = {"PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "TMPDIR", "PYTHONDONTWRITEBYTECODE"}
-    return {
-        **{name: value for name, value in os.environ.items() if name in kept},
-        "PYTHONPATH": os.pathsep.join(path or str(Path.cwd()) for path in sys.path),
-        "PYTHONSAFEPATH": "1",
-    }
-
-
-def score_threads() -> int:
-    """Threads for one score: more would gain little, and each holds its own strips."""
-    return min(usable_cores(), 4)
-
-
-@contextmanager
-def score_cores(
-    name: str,
-) -> Iterator[Callable[[Callable[[int], Result], range], Iterator[Result]]]:
-    """`map` over numbers in `score_threads`: results come in order, few in advance."""
-    most = score_threads()
-
-    with ThreadPoolExecutor(most, name) as threads:
-
-        def each(function: Callable[[int], Result], numbers: range) -> Iterator[Result]:
-            begun: deque[Future[Result]] = deque()
-            for number in numbers:
-                begun.append(threads.submit(function, number))
-                if len(begun) > 2 * most:
-                    yield begun.popleft().result()
-            while begun:
-                yield begun.popleft().result()
-
-        yield each
-
-
-@asynccontextmanager
-async def beside(work: Coroutine[Any, Any, Result]) -> AsyncIterator[asyncio.Task[Result]]:
-    """A task that runs beside the body, and is cancelled at its end.
-
-    A frame that names what holds its own exception lives, with all that it holds, until the
-    collector of circles comes: this one names neither at its end, and the body's should not.
-    """
-    task = asyncio.create_task(work)
-    cancelled = None
-    try:
-        yield task
-    finally:
-        task.cancel()
-        cancelled = await _ended(task)
-        if not task.cancelled():
-            task.exception()  # retrieved, or asyncio would log it
-        try:
-            if cancelled is not None:
-                raise cancelled
-        finally:
-            del task, cancelled
-
-
-async def side_by_side(works: Iterable[Coroutine[Any, Any, None]]) -> None:
-    """Run works until all have ended; the first failure cancels the others, and is raised.
-
-    After a failure `asyncio.TaskGroup` holds, in a circle, all that its callers' frames name.
-    """
-    tasks = [asyncio.create_task(work) for work in works]
-    first, cancelled = set[asyncio.Task[None]](), None
-    try:
-        try:
-            first, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
-        finally:
-            for task in tasks:
-                task.cancel()
-            for task in tasks:
-                cancelled = await _ended(task) or cancelled
-                _ = task.cancelled() or task.exception()  # retrieved, or asyncio would log it
-        if cancelled is not None:
-            raise cancelled
-        for task in first:
-            task.result()
-    finally:
-        del tasks, task, first, cancelled  # as in `beside`
-
-
-async def shielded(
-    function: Callable[Given, Result], *args: Given.args, **kwargs: Given.kwargs
-) -> Result:
-    """`asyncio.to_thread` that, when cancelled, waits for the thread's end before it raises.
-
-    Until then the thread's memory is in use, so its slot must stay taken. Afterwards the thread
-    holds nothing: a pool's thread keeps its last call until it runs again, which on a busy machine
-    would add a decoded sample to what the request was admitted with.
-    """
-    given = [(args, kwargs)]
-    del args, kwargs
-
-    def call() -> Result:
-        positional, named = given.pop()
-        return function(*positional, **named)
-
-    task = asyncio.ensure_future(asyncio.to_thread(call))
-    cancelled = None
-    try:
-        cancelled = await _ended(task)
-        if cancelled is not None:
-            raise cancelled
-        return task.result()
-    finally:
-        del task, cancelled  # as in `beside`
-
-
-async def _ended(task: asyncio.Future[Any]) -> asyncio.CancelledError | None:
-    """Wait for the end of a task; what cancelled this meanwhile, once or again and again."""
-    cancelled: asyncio.CancelledError | None = None
-    while not task.done():
-        try:
-            await asyncio.wait([task])
-        except asyncio.CancelledError as error:
-            cancelled = error
-    try:
-        return cancelled
-    finally:
-        del cancelled  # as in `beside`
 
 
 _FEWEST_PLACES: Final = 16

@@ -1,96 +1,31 @@
-"""Webhooks: notify a receiver that a job has ended, signed as in standardwebhooks.com.
+"""Deliveries of webhooks: jobs that notify a receiver that another job has ended.
 
-A delivery is a job, created before the end that it reports, so that no crash loses it. Delivery is
-at least once; a repetition has the same `webhook-id`.
-
-An address comes from a client, so the operator must allow the host, all its addresses must be
-public, the connection goes to the checked address, and redirects are not followed
-(`app/outbound/guard.py`).
+A delivery is created before the end that it reports, so that no crash loses it. Delivery is at
+least once; a repetition has the same `webhook-id`.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
 import json
 import logging
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Final
 
-from standardwebhooks import Webhook
-
-from trustscale_server.errors import BadRequest, TrustscaleError, UpscalerError
+from trustscale_server.errors import UpscalerError
 from trustscale_server.jobs.handlers import JobContext, RetriesExhausted, RetryLater
-from trustscale_server.outbound.guard import FetchPolicy, Origin, is_listed
+from trustscale_server.outbound.client import Network, foreign_answer
+from trustscale_server.outbound.guard import FetchPolicy
+from trustscale_server.outbound.webhooks import Webhooks
 from trustscale_server.stores.base import Job, JobState, JobStatus, JobStore
-from trustscale_server.upscalers.remote.http import Network, foreign_answer
 
 # After each failed attempt, plus up to a fifth at random: over a day in all.
 WAITS_S: Final = (5.0, 60.0, 300.0, 1800.0, 7200.0, 5 * 3600.0, 10 * 3600.0, 10 * 3600.0)
 ANSWER_S: Final = 15.0
 
-_PREFIX: Final = "whsec_"
-_SECRET_BYTES: Final = range(24, 65)
-
 log = logging.getLogger(__name__)
-
-
-def secret_of(text: str) -> bytes:
-    """The bytes of a signing secret, `whsec_` and base64. Raises ValueError."""
-    try:
-        secret = base64.b64decode(text.removeprefix(_PREFIX), validate=True)
-    except binascii.Error:
-        secret = b""
-    if not text.startswith(_PREFIX) or len(secret) not in _SECRET_BYTES:
-        raise ValueError(
-            f"a secret is {_PREFIX} and base64 of 24 to 64 bytes, as of openssl rand -base64 32"
-        )
-    return secret
-
-
-@dataclass(frozen=True, slots=True)
-class Webhooks:
-    """What the operator allows.
-
-    Attributes:
-        hosts: allowed receivers, with their subdomains; empty: no webhooks.
-        secrets: each signs, so that receivers can rotate them.
-        allow_private: whether hosts may have private addresses, and use http.
-    """
-
-    hosts: tuple[str, ...] = ()
-    secrets: tuple[bytes, ...] = ()
-    allow_private: bool = False
-
-    def check(self, url: str | None, *, is_job: bool = True) -> None:
-        """Raise BadRequest unless a request may name this receiver."""
-        if url is None:
-            return
-        if not is_job:
-            raise BadRequest("webhook is for requests that are not waited for: respond-async.")
-        if not self.hosts:
-            raise BadRequest("This service sends no webhooks: its webhook_hosts are empty.")
-        try:
-            place = Origin.of(url)
-        except TrustscaleError as error:
-            raise BadRequest("webhook must be an http(s) URL without credentials.") from error
-        if not is_listed(place.host, self.hosts):
-            raise BadRequest(f"The host {place.host} is not among the webhook_hosts.")
-        if place.scheme != "https" and not self.allow_private:
-            raise BadRequest("The webhook must be an https URL.")
-
-    def headers(self, delivery: str, at: datetime, body: str) -> dict[str, str]:
-        """Headers that identify and sign a delivery."""
-        signatures = (Webhook(secret).sign(delivery, at, body) for secret in self.secrets)
-        return {
-            "webhook-id": delivery,
-            "webhook-timestamp": str(int(at.timestamp())),
-            "webhook-signature": " ".join(signatures),
-        }
 
 
 def delivery_of(job: JobStatus, state: JobState) -> Job | None:
