@@ -102,11 +102,11 @@ function little({ upscalers }, result) {
 }
 
 function exactly({ guarantee }) {
-  const { sentence: said, statement, applicability, voids, lab_psnr_lower_bound_db: psnr } = guarantee;
+  const { plain, theorem, applicability, void_if, lab_psnr_lower_bound_db: psnr } = guarantee;
   return html`<details class="conditions">
     <summary>How exactly?</summary>
-    <p>${said}</p>
-    <p>${statement}</p>
+    <p>${plain}</p>
+    <p>${theorem}</p>
     <p>${words.APPLICABILITY[applicability]}</p>
     <p>The promise is void with:</p>
     ${items(void_if)}
