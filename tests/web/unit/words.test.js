@@ -8,7 +8,7 @@ import { at } from "./page.js";
 const words = await at("upscale/words.js");
 
 const range = { kind: "post_hoc", between: [0.05, 0.15], applicability: "exact" };
-const guarantee = { ...range, sentence: "In 9 of 10 …", alpha: 0.1, bound: 0.5 };
+const guarantee = { ...range, plain: "In 9 of 10 …", alpha: 0.1, bound: 0.5 };
 const usual = { trusted_fraction: 0.5, warnings: [], typicality: 0.5, out_of_distribution: false };
 const result = { ...usual, guarantee, alpha: 0.1 };
 
@@ -17,7 +17,7 @@ test("the promise is a sentence and two greys; of an α chosen after looking ano
     "In 9 of 10 such pictures nothing … is off by more than 0.16: 16 of the 100 steps of lightness.";
   const said = (alpha, isMoved, changes = {}) =>
     words.promise(
-      { ...result, guarantee: { ...guarantee, unit: "lab", sentence, ...changes } },
+      { ...result, guarantee: { ...guarantee, unit: "lab", plain: sentence, ...changes } },
       alpha,
       isMoved,
     );
@@ -26,7 +26,7 @@ test("the promise is a sentence and two greys; of an α chosen after looking ano
     error: 16,
   });
   assert.match(said(0.1, false, { applicability: "per_window" }).text, /such parts of pictures/);
-  assert.deepEqual(said(0.1, false, { sentence: "Else." }), { text: "Else.", error: null });
+  assert.deepEqual(said(0.1, false, { plain: "Else." }), { text: "Else.", error: null });
   assert.match(said(0.07, true).text, /^On average/);
   assert.equal(Math.round(said(0.07, true).error), 7);
   assert.equal(said(0.07, true, { unit: "label" }).error, null);
@@ -207,7 +207,7 @@ test("why not here: what was added and the fine detail, against the trusted plac
   assert.match(second, /Finer detail/);
   assert.match(third, /JPEG of quality 30/);
   assert.match(reasons({ detail: 1, added: 1 }, { ...jpeg, input_class: null })[0], /picture around it/);
-  assert.equal(neighbourhood({ guarantee: { statement: "Gaussian neighbourhood of 4 px" } }), 4);
+  assert.equal(neighbourhood({ guarantee: { theorem: "Gaussian neighbourhood of 4 px" } }), 4);
 });
 
 test("what is usual of a kind of upload, at the error that was accepted", () => {

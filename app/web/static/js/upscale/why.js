@@ -92,5 +92,5 @@ export function reasons({ detail, added }, { input_class: kind, samples }) {
 }
 
 /** Pixels over which an error is averaged, from the service's statement, or null. */
-export const neighbourhood = ({ guarantee: { statement } }) =>
-  Number(/neighbou?rhood of (\d+(?:\.\d+)?) px/.exec(statement)?.[1]) || null;
+export const neighbourhood = ({ guarantee: { theorem } }) =>
+  Number(/neighbou?rhood of (\d+(?:\.\d+)?) px/.exec(theorem)?.[1]) || null;

@@ -19,16 +19,16 @@ export const hasPromise = ({ guarantee }) => guarantee.applicability !== "unknow
  * null: text says all.
  */
 export function promise({ guarantee, warnings = [] }, alpha, isMoved) {
-  const { sentence, applicability, unit } = guarantee;
-  if (applicability === "unknown") return { text: noPromise(warnings) || sentence, error: null };
+  const { plain, applicability, unit } = guarantee;
+  if (applicability === "unknown") return { text: noPromise(warnings) || plain, error: null };
   const such = applicability === "per_window" ? "such parts of pictures" : "such pictures";
   if (isMoved)
     return {
       text: `On average over ${such}, the worst trusted spot is off by at most this`,
       error: unit === "lab" ? 100 * alpha : null,
     };
-  const error = /(\d+(?:\.\d+)?) of the 100 steps of lightness/.exec(sentence)?.[1];
-  if (!error) return { text: sentence, error: null };
+  const error = /(\d+(?:\.\d+)?) of the 100 steps of lightness/.exec(plain)?.[1];
+  if (!error) return { text: plain, error: null };
   return { text: `In 9 of 10 ${such}, no trusted spot is off by more than this`, error: Number(error) };
 }
 
