@@ -17,7 +17,12 @@ of() {
 up() {  # of service $1 so many, $2; none that runs is touched
   docker compose up --detach --no-build --no-deps --no-recreate --scale "$1=$2" "$1"
   for one in $(of "$1"); do
-    until [ "$(docker inspect --format '{{.State.Health.Status}}' "$one")" = healthy ]; do sleep 1; done
+    patience=300
+    until [ "$(docker inspect --format '{{.State.Health.Status}}' "$one")" = healthy ]; do
+      [ "$patience" -gt 0 ] || { echo "$one is not healthy; the others still serve." >&2; exit 1; }
+      patience=$((patience - 1))
+      sleep 1
+    done
   done
   sleep 10  # until the proxy has asked for the names again
 }
