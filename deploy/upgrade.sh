@@ -5,7 +5,8 @@
 #     sh deploy/upgrade.sh
 #
 # One more of each is started first; then the old ones go one after another, each with the time to
-# finish what it works on, and a new one takes its place.
+# finish what it works on, and a new one takes its place. Where a release also changes the proxy or
+# Redis, `docker compose up --detach` replaces these, within seconds.
 set -eu
 project=${COMPOSE_PROJECT_NAME:-trustscale}
 
@@ -46,4 +47,3 @@ for service in gateway jobs; do
   done
   retire "$spare"
 done
-docker compose up --detach --no-build  # the rest

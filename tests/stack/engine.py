@@ -145,7 +145,8 @@ class Stack(Engine):
         # podman-compose takes one --scale at a time, and leaves those beyond it as they are.
         for word in words or [""]:
             flags = [word] if word else []
-            self.compose("up", "--detach", "--no-build", *flags, *names, profiles=profiles)
+            started = ("proxy-volumes", *names)
+            self.compose("up", "--detach", "--no-build", *flags, *started, profiles=profiles)
         for service in names:
             for name in self.containers(service)[scale.get(service, 1) :]:
                 self.call("rm", "--force", name)
