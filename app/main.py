@@ -178,11 +178,14 @@ async def _start(
 
 
 async def _when_stopping(state: State) -> None:
-    """End decoding at once when the service stops, and uploads that still arrive soon."""
+    """End soon, when the service stops, uploads that still arrive or take long to decode.
+
+    What arrived at that moment is answered: a proxy does not send an upload twice.
+    """
     await state.stopping.wait()
-    state.service.decoding.end(0)
     for arriving in (state.bodies, state.service.fetching):
         arriving.end(state.timings.drain_s)
+    state.service.decoding.end(2 * state.timings.drain_s)
 
 
 def _admin_keys(settings: Settings) -> list[str]:

@@ -224,7 +224,8 @@ def pushed(clone: Path, version: str) -> Iterator[str]:
     yield f"  package index    {sized('dist/*')}"
     yield f"  registry         trustscale-gateway:{version}, trustscale-worker:{version}"
     yield f"  registry, chart  {sized('package/*.tgz')}"
-    yield f"  release page     {sized('package/*.yaml')}, .env.example, {sized('sbom/*')}"
+    beside = ".env.example, upgrade.sh"
+    yield f"  release page     {sized('package/*.yaml')}, {beside}, {sized('sbom/*')}"
     yield f"  site             {pages} pages"
 
 

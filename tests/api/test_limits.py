@@ -76,10 +76,29 @@ class TestDisconnect:
             assert (await served.post()).status_code == 200
 
     async def test_decoding_ends_when_the_service_stops(self, serve, slow_uploads):
-        async with serve(max_in_flight=1, max_waiting=1) as served:
+        brief = PATIENT._replace(drain_s=0.1)
+        async with serve(max_in_flight=1, max_waiting=1, timings=brief) as served:
             uploads = await slow_uploads(served)
             served.state.stopping.set()
             assert {await one.answered for one in uploads} == {503}
+
+    async def test_what_arrived_before_is_answered(self, serve, monkeypatch):
+        """A proxy sends no upload twice, so one that is being decoded then has its time."""
+        really, begun, go = prepare.decoding, asyncio.Event(), asyncio.Event()
+
+        async def decoding(*args, **kwargs):
+            begun.set()
+            await go.wait()
+            return await really(*args, **kwargs)
+
+        monkeypatch.setattr(prepare, "decoding", decoding)
+        async with serve() as served:
+            sent = asyncio.create_task(served.post())
+            await begun.wait()
+            served.state.stopping.set()
+            await asyncio.sleep(0.05)
+            go.set()
+            assert (await sent).status_code == 200
 
     @pytest.mark.parametrize(
         ("method", "path", "kind"),
