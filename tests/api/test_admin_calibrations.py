@@ -349,7 +349,7 @@ def test_the_first_one(start):
 def test_a_far_smaller_area(calibration):
     """At the same promise, less than half of the trusted area is worse; a little less is not."""
     strict = calibration.with_pairs(
-        calibration.measured_pairs(), created_by="test", guarantee=HighProbability(delta=0.5)
+        calibration.measured_pairs(), created_by="test", guarantee=HighProbability(delta=0.1)
     )
     for alpha in (0.1, 0.15, 0.2, 0.3, 0.5):
         one, other = (changed(it, default_alpha=alpha) for it in (strict, calibration))

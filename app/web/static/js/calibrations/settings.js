@@ -69,7 +69,7 @@ export function settingsFields({ upscalers, upscaler, metric, isCamera }, set) {
 
 function advanced(metric, set) {
   const bounds = [...new Set(options.metrics.map((row) => level(row.loss_clipped_at)))].join(" or ");
-  const metrics = options.metrics.map(({ listed, title }) => [listed, title]);
+  const metrics = options.metrics.map(({ metric, title }) => [metric, title]);
   return html`<div class="form-grid">
     ${select("metric", "What counts as an error", metrics, { term: "metric D", chosen: metric, run: (chosen) => set({ metric: chosen }) })}
     ${select("guarantee.kind", "Promise", PROMISES, { hint: "The second needs more pairs for the same error." })}
