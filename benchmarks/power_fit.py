@@ -320,7 +320,7 @@ def main() -> None:
             name=given.upscaler,
             upscaler=maker.upscaler.exact_fingerprint,
             samples=1,
-            metric=fidelity.FidelitySettings().title,
+            metric=fidelity.FidelitySettings().metric,
             classes=tuple(given.classes),
             note=given.note,
         )

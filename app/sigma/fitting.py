@@ -1,7 +1,7 @@
-"""Fit the weights of σ to the trade itself: area against the worst error.
+"""Fit the weights of σ to the trade itself: area against the worst error of a spot.
 
 For thresholds t_k and prices λ_k, with s = sigmoid((t_k − log σ)/0.2) for the mask, the mean over
-the photographs of
+the spots of the photographs, windows of 128×128 pixels, of
 
     Σ_k  λ_k · ‖s · D‖_p  −  mean of s
 
@@ -27,7 +27,7 @@ from trustscale_server.sigma.estimators import Fit
 from trustscale_server.sigma.terms import CELL, Maps
 from trustscale_server.sigma.texture import dense_terms
 
-PRICES = (14.0, 8.0, 5.5, 4.0, 2.8)  # area per unit of loss, as the trade goes for α .03 to .13
+PRICES = (45.0, 30.0, 20.0, 13.0, 8.0)  # area per unit of loss; lower ones trust less at α .03
 EDGE = 0.2  # of the soft mask, in log σ
 NORM = 32
 QUANTILE, BEND = 0.97, 0.1  # of the regression that is begun with
@@ -36,9 +36,12 @@ RIDGE, TERMS = 0.03, 24  # cross-validated over scenes
 UNITS, BENDING = 16, 0.003  # that bend, and the ridge of their weights
 MANY_SCENES = 150  # from which on units gain more than they learn by heart
 
-# Cells of a photograph that the fit sees, from those with the largest D on: how many of which
-# shares. Among the second lies the largest D in the masks for small α.
-_SEEN = ((0, 1 / 23, 300), (1 / 23, 1 / 5, 800), (1 / 5, 1, 400))
+SPOT = 128  # output pixels
+_SPOTS = 16  # of a photograph at most, evenly spread
+
+# Cells of a spot that the fit sees, from those with the largest D on: how many of which shares.
+# Among the second lies the largest D in the masks for small α.
+_SEEN = ((0, 0.08, 4), (0.08, 0.7, 16), (0.7, 1, 3))
 MOST_CELLS = 600_000  # of all photographs: half a gigabyte of terms
 _CHOICE = 3  # the terms are chosen on every third cell, and weighed on all
 
@@ -50,12 +53,12 @@ Array = NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True)
 class FitSample:
-    """The cells of one photograph that the fit sees.
+    """The cells of one photograph that the fit sees, of S spots the same number.
 
     names: the terms, as `terms.term_names()` calls them.
-    terms: float32 [P, T].
-    error: the largest D in each cell, float32 [P].
-    share: the share of the photograph that each cell stands for, float32 [P].
+    terms: float32 [S, P, T].
+    error: the largest D in each cell, float32 [S, P].
+    share: the share of the spot that each cell stands for, float32 [S, P].
     """
 
     names: tuple[str, ...]
@@ -65,7 +68,7 @@ class FitSample:
 
 
 def fit_sample(maps: Maps, error: Array) -> FitSample:
-    """The cells of one photograph: those that can become the worst of a mask, and others.
+    """Cells of one photograph: those that can become the worst of a mask in their spot, and others.
 
     `error`: D of the prediction, float32 [H, W] ≥ 0.
 
@@ -80,20 +83,40 @@ def seen_of(terms: Mapping[str, Array], error: Array) -> FitSample:
 
     Raises ValueError as `fit_sample`.
     """
-    worst_of_cell = error.reshape(-1)
-    count = len(worst_of_cell)
-    if count < 2:
+    if error.size < 2:
         raise ValueError("the photograph is too small to fit σ on")
-    order = np.argsort(-worst_of_cell, kind="stable")
-    parts = [(order[int(begin * count) : int(end * count)], most) for begin, end, most in _SEEN]
-    chosen = [part[_spread(len(part), most)] for part, most in parts]
-    share = [
-        np.full(len(some), len(part) / max(len(some), 1) / count, np.float32)
-        for some, (part, _) in zip(chosen, parts, strict=True)
-    ]
-    cells = np.concatenate(chosen)
-    seen = np.stack([plane.reshape(-1)[cells] for plane in terms.values()], axis=1)
-    return FitSample(tuple(terms), seen, worst_of_cell[cells], np.concatenate(share))
+    windows = _windows(*error.shape)
+    seen, errors, shares = [], [], []
+    for place in _spread(len(windows), _SPOTS):
+        worst = error[windows[place]].reshape(-1)
+        order, count = np.argsort(-worst, kind="stable"), len(worst)
+        parts = [(order[int(begin * count) : int(end * count)], most) for begin, end, most in _SEEN]
+        chosen = [part[_spread(len(part), most)] for part, most in parts]
+        cells = np.concatenate(chosen)
+        seen.append(
+            np.stack([t[windows[place]].reshape(-1)[cells] for t in terms.values()], axis=1)
+        )
+        errors.append(worst[cells])
+        shares.append(
+            np.concatenate(
+                [
+                    np.full(len(some), len(part) / max(len(some), 1) / count, np.float32)
+                    for some, (part, _) in zip(chosen, parts, strict=True)
+                ]
+            )
+        )
+    return FitSample(tuple(terms), np.stack(seen), np.stack(errors), np.stack(shares))
+
+
+def _windows(height: int, width: int) -> list[tuple[slice, slice]]:
+    """The spots of a photograph of so many cells, which overlap where they would not fill it."""
+
+    def along(length: int) -> list[slice]:
+        side = min(SPOT // CELL, length)
+        starts = np.linspace(0, length - side, -(-length // side)).astype(int)
+        return [slice(start, start + side) for start in starts]
+
+    return [(rows, columns) for rows in along(height) for columns in along(width)]
 
 
 def largest(error: Array) -> Array:
@@ -163,7 +186,7 @@ def _shape(made: Fit, rows: _Rows) -> tuple[tuple[float, float], ...]:
 
 @dataclass(frozen=True, slots=True)
 class _Rows:
-    """The cells of all photographs: terms [N, P, T], D [N, P], share of the image [N, P]."""
+    """The cells of N spots: terms [N, P, T], D [N, P], share of the spot [N, P]."""
 
     terms: Array
     error: Array
@@ -185,19 +208,21 @@ class _Rows:
 
     @classmethod
     def of(cls, photographs: Sequence[FitSample], cells: int) -> _Rows:
-        """All photographs with as many cells as the smallest one has."""
+        """All spots with as many cells as the smallest one has."""
         if not photographs:
             raise ValueError("there are no photographs to fit σ on")
         if len({photo.names for photo in photographs}) > 1:
             raise ValueError("the photographs have different terms")
-        most = min(cells // len(photographs), *(len(p.error) for p in photographs))
+        spots = sum(len(photo.error) for photo in photographs)
+        most = min(cells // spots, *(photo.error.shape[1] for photo in photographs))
         parts = []
         for photo in photographs:
             # Cells are in order: the worst of all first.
-            places = _spread(len(photo.error), max(1, most))
-            share = photo.share[places]
-            parts.append((photo.terms[places], photo.error[places], share / share.sum()))
-        return cls(*(np.stack(part) for part in zip(*parts, strict=True)))
+            places = _spread(photo.error.shape[1], max(1, most))
+            share = photo.share[:, places]
+            share = share / share.sum(axis=1, keepdims=True)
+            parts.append((photo.terms[:, places], photo.error[:, places], share))
+        return cls(*(np.concatenate(part) for part in zip(*parts, strict=True)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,9 +249,9 @@ class _Net:
 
 def _minimise(rows: _Rows, ridge: float, units: int) -> _Net:
     """The net with the lowest objective on the photographs in `rows`."""
-    photos, _, count = rows.terms.shape
+    spots, _, count = rows.terms.shape
     z = ((rows.terms - rows.mean) / rows.deviation).reshape(-1, count)
-    share = (rows.share / photos).reshape(-1)
+    share = (rows.share / spots).reshape(-1)
     target = np.log(rows.error + ERROR_FLOOR).reshape(-1)
 
     def regression(x: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
@@ -246,14 +271,14 @@ def _minimise(rows: _Rows, ridge: float, units: int) -> _Net:
         value, slope, slopes = 0.0, np.zeros_like(log_sigma), []
         for price, threshold in zip(PRICES, x[:steps], strict=True):
             soft = scipy.special.expit((np.float32(threshold) - log_sigma) / np.float32(EDGE))
-            # An image without any error has none in its mask either.
-            masked = np.maximum(soft.reshape(photos, -1) * rows.error, np.float32(1e-12))
+            # A spot without any error has none in its mask either.
+            masked = np.maximum(soft.reshape(spots, -1) * rows.error, np.float32(1e-12))
             largest = masked.max(axis=1, keepdims=True)
             ratio = masked / largest
             total = (ratio**NORM).sum(axis=1, keepdims=True)
             value += price * float((largest * total ** (1 / NORM)).mean())
             value -= float((soft * share).sum())
-            rising = ratio ** (NORM - 1) * total ** (1 / NORM - 1) * rows.error * price / photos
+            rising = ratio ** (NORM - 1) * total ** (1 / NORM - 1) * rows.error * price / spots
             step = (rising.reshape(-1) - share) * soft * (1 - soft) / EDGE
             slope -= step.astype(np.float32)
             slopes.append(step.sum())
