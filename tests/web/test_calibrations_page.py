@@ -1,7 +1,5 @@
-"""Finished calibrations: the list, one in detail, two compared, used as an admin uses them."""
+"""Finished calibrations: the list, one in detail, used as an admin uses them."""
 
-import csv
-import io
 import json
 import re
 
@@ -15,7 +13,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.servers]
 
 
 def test_charts_and_pictures(as_admin, api, made):
-    """Curves are read by pointer, keys and table, and taken away; pairs have pictures."""
+    """Curves are read by pointer, keys and table; pairs have pictures."""
     page = as_admin(f"/calibrations?id={made}")
     expect(page.get_by_role("heading", level=1)).to_have_text(f"{MARKUP} streets")
     expect(page.locator(".dominant")).to_have_count(5)
@@ -29,12 +27,6 @@ def test_charts_and_pictures(as_admin, api, made):
     backtest.get_by_role("button", name="Table").click()
     # All tabled α, none of them below B/(n+1) = 0.024; and the origin of the dashed line.
     expect(backtest.locator("tbody tr")).to_have_count(10)
-    with page.expect_download() as saved:
-        risk.get_by_role("button", name="CSV").click()
-    rows = list(csv.reader(io.StringIO(saved.value.path().read_text("utf-8"))))
-    wanted = [[point["threshold"], point["risk"]] for point in api.get(f"{BASE}/{made}/curve")]
-    assert [[float(cell) for cell in row] for row in rows[1:]] == wanted
-
     expect(page.locator(".tile", has_text="Calls per picture")).to_contain_text("4")
 
     page.get_by_text("20 pairs by name").click()
@@ -47,14 +39,13 @@ def test_charts_and_pictures(as_admin, api, made):
 
 @pytest.mark.parametrize("look", AXED, ids=str)
 def test_every_screen(as_admin, api, made, look):
-    """List, form, detail and comparison fit every screen, and ask for nothing in vain."""
+    """List, form and detail fit every screen, and ask for nothing in vain."""
     page, missing = as_admin("/healthz", **look), []
     page.on("response", lambda one: one.status == 404 and missing.append(one.url))
     for name, query, seen in (
         ("list", "", ".pipeline:not(:empty)"),
         ("new", "?new", "#cost"),
         ("detail", f"?id={made}", "figure.chart svg"),
-        ("compare", f"?compare={made},{api.active()}", ".chart-step"),
     ):
         page.goto(f"/calibrations{query}")
         expect(page.locator(seen).first).to_be_visible()
@@ -86,26 +77,6 @@ def test_worse_needs_force(as_admin, small):
     dialog.get_by_role("button", name="Activate anyway").click()
     expect(page.locator(".toast")).to_contain_text("is active now")
     assert json.loads(asked[1]) == {"force": True}
-
-
-def test_compared(as_admin, api, made):
-    """Two are chosen in the list and laid over each other; what differs is named."""
-    page = as_admin("/calibrations")
-    for chosen in (made, api.active()):
-        page.locator(f"tr[data-id='{chosen}'] input").check()
-    page.get_by_role("button", name="Compare two").click()
-    expect(page.locator(".chart-step")).to_have_count(2)
-    differing = page.get_by_role("region", name="Different settings")
-    expect(differing.get_by_role("row", name="Scenes 20 30")).to_be_visible()
-
-    def other(route):
-        found = route.fetch().json()
-        fidelity = {"metric": "structure", "bound": 1, "blur": 4}
-        route.fulfill(json={**found, "pipeline": {**found["pipeline"], "fidelity": fidelity}})
-
-    page.route(f"**{BASE}/{made}", other)
-    page.reload()
-    expect(page.locator(".callout.warn").first).to_contain_text("They bound different errors")
 
 
 def test_exported_deleted_imported(as_admin, api):

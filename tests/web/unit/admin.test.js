@@ -20,14 +20,6 @@ test("before a switch: kinds and sizes that come, and those that only the others
   assert.match(said, /answers first, then old\./);
 });
 
-test("a comparison ends with who is better for you, and by how much", async () => {
-  const { verdict } = await at("calibrations/compare.js");
-  const own = (area) => ({ default_alpha: 0.1, thresholds: [{ alpha: 0.1, trusted_fraction: area }] });
-  assert.match(verdict([own(0.6), own(0.7)], ["a", "b"]), /^For you: b is better.*70.0 %.*a 60.0 %/);
-  assert.match(verdict([own(0.6), own(0.601)], ["a", "b"]), /the same/);
-  assert.equal(verdict([own(0.6), { ...own(0.7), default_alpha: 0.2 }], ["a", "b"]), "");
-});
-
 test("scenes fit the score, unless people mark the errors or there are too few", async () => {
   const [{ learners }, { options }] = await Promise.all([
     at("calibrations/create.js"),

@@ -62,15 +62,6 @@ test("ticks are round and within the axis; the nearest point and the step before
   assert.deepEqual([1e-12, 0.01234, 23456].map(small), ["10⁻¹²", "0.0123", "2.35·10⁴"]);
 });
 
-test("CSV: series are joined by x; hostile names are quoted and are no formulae", async () => {
-  const { csv } = await at("charts/data.js");
-  const points = [1, 3].map((x) => ({ x, y: 3 * x - 5 }));
-  const band = { name: "band, wide", kind: "ranges", points: [{ x: 1, low: 5, high: 6 }] };
-  const series = [{ name: '=HYPERLINK("x")', points }, band];
-  const head = `α,"'=HYPERLINK(""x"")","band, wide, lower","band, wide, upper"`;
-  assert.equal(csv({ x: { label: "α" }, series }), [head, "1,-2,5,6", "3,4,,", ""].join("\r\n"));
-});
-
 test("areas are steps, realised risks are apart, and left of the smallest α there is nothing", async () => {
   const { areaChart, backtestChart } = await at("calibrations/curves.js");
   const alphas = [0.05, 0.1, 0.12];
@@ -78,7 +69,7 @@ test("areas are steps, realised risks are apart, and left of the smallest α the
   const found = { id: "cal-1", min_alpha: 0.09, thresholds };
   const spread = { risk: 0.1, risk_low: 0, risk_high: 0.2, trusted_low: 0, trusted_high: 1 };
   const rows = alphas.map((alpha) => ({ alpha, ...spread }));
-  const area = areaChart([found], rows);
+  const area = areaChart(found, rows);
   assert.deepEqual(
     area.series.map(({ kind }) => kind),
     ["ranges", "step"],

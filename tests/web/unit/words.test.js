@@ -130,8 +130,8 @@ test("a typed α may have a comma; nothing is the calibration's own", async () =
 });
 
 test("sizes are told as people ask for them", () => {
-  const side = (name) => words.SIZES[name][1](640);
-  assert.deepEqual(["", "x2", "4k", "a3"].map(side), [null, 1280, 3840, 4961]);
+  const fields = (name) => words.SIZES[name][1];
+  assert.deepEqual(["", "x2", "4k"].map(fields), [{}, { scale: "2" }, { to: "3840" }]);
 });
 
 test("a file that is broken says only that", () => {
@@ -154,6 +154,7 @@ test("what takes long is told, of the slowest model that may answer, with its ma
   assert.equal(words.fitFor(plan, 4, 30), 600);
   assert.equal(words.planOf(models, usual, 4000, 3000, { fit: "400" }).seconds, 10.8);
   assert.equal(words.planOf(models, usual, 4000, 3000, { to: "8000" }).height, 6000);
+  assert.equal(words.planOf(models, usual, 4000, 3000, { scale: "2" }).height, 6000);
   assert.equal(words.planOf([{ ...slow, seconds_per_megapixel: null }], usual, 9, 9), null);
   const timings_ms = { wait: 500, samples: 1000, sigma: 200, mask: 300 };
   const seen = { upscaler: "slow", scale: 4, width: 4000, height: 4000, timings_ms };

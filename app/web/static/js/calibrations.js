@@ -1,6 +1,5 @@
 // The view follows from the address, so that reloading, the back button and links work.
 
-import * as compare from "./calibrations/compare.js";
 import * as connect from "./calibrations/connect.js";
 import * as create from "./calibrations/create.js";
 import * as detail from "./calibrations/detail.js";
@@ -10,10 +9,10 @@ import { load } from "./calibrations/service.js";
 import { html } from "./lib/html.js";
 import { begin, root } from "./lib/shell.js";
 
-const VIEWS = { list, new: create, connect, job, detail, compare };
+const VIEWS = { list, new: create, connect, job, detail };
 
 const viewOf = (query) =>
-  ["new", "connect", "compare"].find((name) => query.has(name)) ??
+  ["new", "connect"].find((name) => query.has(name)) ??
   (query.get("id")?.startsWith("job-") ? "job" : query.has("id") ? "detail" : "list");
 
 async function show() {

@@ -35,7 +35,7 @@ function screen(now, picture) {
   if (picture) return html`${picked(picture, now)} ${strip(now, pick)}`;
   if (now.lost) return lost(now.lost);
   if (now.shown) return result(now);
-  return now.isOpening ? opening("") : first(now, pick);
+  return now.isOpening ? opening(null) : first(now, pick);
 }
 
 viewer.onPick = probe;

@@ -5,21 +5,15 @@ import { level, small } from "../lib/format.js";
 
 export const STEPS = 3000;
 
-/** Risk against the threshold on σ. curve: its steps; threshold: that of the default α; whole(): fetches all steps. */
-export function riskChart({ id, default_alpha: alpha }, curve, threshold, whole) {
-  const seriesOf = (steps) => {
-    const points = steps.map((step) => ({ x: step.threshold, y: step.risk }));
-    return [{ name: "Largest error, on average", tone: 1, kind: "step", points }];
-  };
-  const series = seriesOf(curve);
-  const [{ points }] = series;
+/** Risk against the threshold on σ. curve: its steps; threshold: that of the default α. */
+export function riskChart({ id, default_alpha: alpha }, curve, threshold) {
+  const points = curve.map((step) => ({ x: step.threshold, y: step.risk }));
   const highest = Math.max(points.at(-1)?.y ?? 0, alpha);
   const t = { axis: "x", value: threshold, tone: "soft" };
   return {
     title: "Error by score",
     term: "risk curve R(t)",
     name: `${id}-risk`,
-    whole: async () => seriesOf(await whole()),
     x: {
       label: "Score up to which a pixel is trusted",
       scale: "log",
@@ -27,7 +21,7 @@ export function riskChart({ id, default_alpha: alpha }, curve, threshold, whole)
       format: small,
     },
     y: { label: "Largest error there, on average", domain: [0, highest * 1.08 || 1], format: level },
-    series,
+    series: [{ name: "Largest error, on average", tone: 1, kind: "step", points }],
     marks: [
       { axis: "y", value: alpha, label: `accepted ${level(alpha)}` },
       ...(Number.isFinite(threshold) ? [{ ...t, label: `trusted up to ${small(threshold)}` }] : []),
@@ -46,18 +40,18 @@ function interesting(points) {
 }
 
 /**
- * The trusted area of one or more calibrations at common α, and the spread of repeated splits. The area grows with α,
- * so steps hold between two α; below the smallest possible α it is 0.
+ * The trusted area at common α, and the spread of repeated splits. The area grows with α, so steps hold between two α;
+ * below the smallest possible α it is 0.
  */
-export function areaChart(calibrations, splits = [], names = []) {
-  const [{ id, min_alpha: least }] = calibrations;
+export function areaChart({ id, min_alpha: least, thresholds }, splits = []) {
   const rows = splits.filter(({ alpha }) => alpha >= least);
-  const isOne = calibrations.length === 1;
-  const areas = calibrations.map(({ thresholds, min_alpha: from }, k) => {
-    const reached = thresholds.filter(({ alpha }) => alpha >= from);
-    const points = reached.map((row) => ({ x: row.alpha, y: row.trusted_fraction }));
-    return { name: isOne ? "All pairs, at least" : names[k], tone: k + 1, kind: "step", points };
-  });
+  const reached = thresholds.filter(({ alpha }) => alpha >= least);
+  const area = {
+    name: "All pairs, at least",
+    tone: 1,
+    kind: "step",
+    points: reached.map((row) => ({ x: row.alpha, y: row.trusted_fraction })),
+  };
   const spread = {
     name: "With half of the pairs, 90 % of the draws",
     tone: 2,
@@ -67,16 +61,16 @@ export function areaChart(calibrations, splits = [], names = []) {
   return {
     title: "Trusted area by accepted error",
     term: "against the risk level α",
-    name: isOne ? `${id}-area` : "area-compared",
-    x: { label: "Accepted error", format: level, domain: [0, Math.max(...calibrations.map(end))] },
+    name: `${id}-area`,
+    x: { label: "Accepted error", format: level, domain: [0, end(thresholds)] },
     y: { label: "Mean share of trusted pixels", domain: [0, 1], ...PERCENT },
-    series: rows.length ? [spread, ...areas] : areas,
-    marks: isOne ? [{ axis: "x", value: least, label: `smallest ${level(least)}`, tone: "soft" }] : [],
+    series: rows.length ? [spread, area] : [area],
+    marks: [{ axis: "x", value: least, label: `smallest ${level(least)}`, tone: "soft" }],
   };
 }
 
 /** The α at which everything is trusted, with a margin. */
-function end({ thresholds }) {
+function end(thresholds) {
   const whole = thresholds.find((row) => row.trusted_fraction >= 1) ?? thresholds.at(-1);
   return 1.2 * whole.alpha;
 }

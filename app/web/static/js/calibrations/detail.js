@@ -28,9 +28,8 @@ export async function show(root, query) {
     await show(root, query);
     $("#main").focus(); // what had the focus is gone
   };
-  const whole = () => service.curve(found.id, null, group);
-  const risk = chart(riskChart(found, curve, promised?.threshold, whole));
-  const area = chart(areaChart([found]));
+  const risk = chart(riskChart(found, curve, promised?.threshold));
+  const area = chart(areaChart(found));
   const expected = expectations(found, group, area);
   const log = history(found, rows);
   render(
@@ -85,11 +84,6 @@ function head(found, rows, again) {
     ${row?.active ? nothing : act("Activate", serve(found, false), { kind: "primary" })}
     ${before ? act(`Back to ${service.title(before)}`, serve(before, true)) : nothing}
     <a class="button" href="/calibrations?new&extend=${id}">Add pairs</a>
-    ${
-      !row?.active && present
-        ? html`<a class="button" href="/calibrations?compare=${encodeURIComponent(present.id)},${id}">Compare with the active one</a>`
-        : nothing
-    }
     ${act("Another promise", derive)} ${act("Export", () => service.exported(found.id))}
     ${row?.active ? undeletable : act("Delete", remove, { kind: "danger" })}
   </div>`;
@@ -168,7 +162,7 @@ async function expectations(found, group, area) {
   }
   const expected = await service.backtest(found.id, SPLITS, group);
   const { rows, checks, splits } = expected;
-  area.update(areaChart([found], rows));
+  area.update(areaChart(found, rows));
   const backtest = html`${chart(backtestChart(found, rows))}
     <p class="hint">
       In ${splits} random splits, one half of the scenes makes the promise and the other half checks it, from stored measurements. The dots should lie at or

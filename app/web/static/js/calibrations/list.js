@@ -21,7 +21,7 @@ const EMPTY = html`<div class="empty card">
 
 export async function show(root) {
   document.title = "Calibrations · Trustscale";
-  const store = new Store({ rows: [], jobs: [], upscalers: [], details: new Map(), chosen: new Set() });
+  const store = new Store({ rows: [], jobs: [], upscalers: [], details: new Map() });
   const { state } = store;
   const act = {
     again: async () => {
@@ -42,10 +42,6 @@ export async function show(root) {
         await act.again();
         $("#main").focus(); // what had the focus is gone
       }),
-    choose: (id, isChosen) => {
-      state.chosen[isChosen ? "add" : "delete"](id);
-      store.notify();
-    },
     bring: (input) =>
       guarded(async () => {
         const [file] = input.files;
@@ -61,10 +57,7 @@ export async function show(root) {
   store.watch(() => render(view(state, act), root));
 }
 
-function view({ rows, jobs, upscalers, details, chosen }, act) {
-  const compare = () => {
-    location.href = `/calibrations?compare=${[...chosen].map(encodeURIComponent).join(",")}`;
-  };
+function view({ rows, jobs, upscalers, details }, act) {
   const bare = ({ name }) =>
     html`<p class="callout warn">
       <strong>${name} has no active calibration</strong>It answers no request until one is made or activated.
@@ -73,7 +66,7 @@ function view({ rows, jobs, upscalers, details, chosen }, act) {
     Each makes a promise about pictures of one upscaler. If several are active, the first that covers the kind and size of an upload answers.
   </p>`;
   const tools = html`<div class="button-row">
-    ${rows.length > 1 ? button("Compare two", compare, { off: chosen.size !== 2 }) : nothing} ${button("Import…", () => $("#import").click())}
+    ${button("Import…", () => $("#import").click())}
     <a class="button" href="/calibrations?connect">Your upscaler…</a>
     <a class="button" href="/calibrations?new=camera">Your camera in ten minutes</a>
     <a class="button primary" href="/calibrations?new">New calibration</a>
@@ -96,11 +89,11 @@ function table(rows, details, upscalers, act) {
     -1;
   const head = (name, kind = "", title = "") =>
     html`<th scope="col" class=${kind} title=${title || nothing}>${name}</th>`;
-  const silent = html`<span class="visually-hidden">Choose or act</span>`;
+  const silent = html`<span class="visually-hidden">Act</span>`;
   return html`<table class="calibrations">
     <thead>
       <tr>
-        ${head(silent)}${head("Calibration")}${head("Upscaler")}${head("State")}${head("Trusted area", "number", "mean trusted area at the default α")}
+        ${head("Calibration")}${head("Upscaler")}${head("State")}${head("Trusted area", "number", "mean trusted area at the default α")}
         ${head("Scenes", "number")}${head("Smallest error", "number", "smallest α for this number of scenes")}${head("Counts as an error", "", "metric D")}
         ${head("Made")}${head(silent)}
       </tr>
@@ -115,10 +108,6 @@ function line(row, rows, { found, place }, act) {
   const own = found?.thresholds.find(({ alpha }) => alpha === row.default_alpha);
   const small = (words, run, label = words) => button(words, run, { kind: "small", label });
   return html`<tr data-id=${row.id}>
-    <td>
-      <input type="checkbox" name="compare" aria-label="Compare ${service.title(row)}"
-        @change=${({ target }) => act.choose(row.id, target.checked)} />
-    </td>
     <td class="name" data-head="Calibration">
       <a href=${service.page(row.id)}>${service.title(row)}</a>
       ${row.name ? html`<div><code class="hint">${row.id}</code></div>` : nothing}

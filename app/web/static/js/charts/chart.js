@@ -1,11 +1,8 @@
-// Charts of all pages: SVG with a read-out that follows the pointer or the arrow keys, and the same data as a table
-// and as CSV.
+// Charts of all pages: SVG with a read-out that follows the pointer or the arrow keys, and the same data as a table.
 
-import { download } from "../lib/dom.js";
 import { html, nothing, render } from "../lib/html.js";
-import { guarded } from "../lib/toast.js";
-import { button, hint, table } from "../lib/widgets.js";
-import { csv, nearest, tabulate } from "./data.js";
+import { hint, table } from "../lib/widgets.js";
+import { nearest, tabulate } from "./data.js";
 import { prepared, reading } from "./draw.js";
 
 const MOST_ROWS = 300;
@@ -14,11 +11,11 @@ const HEIGHT = 280;
 /**
  * A chart as a <figure>, redrawn when its width changes or `figure.update(spec)` is called.
  *
- * spec: {title, term? (the statistician's word), name (of the file), x, y, series, marks?, whole?}
+ * spec: {title, term? (the statistician's word), name (of the file), x, y, series, marks?}
  * x, y: {label, domain: [low, high], format(value), tick?(value)}; x may have {scale: "log" | "time"} and no domain
  * series: [{name, tone: 1…4, kind?: "line" | "step" | "ranges" | "bars", dashed?, points}],
  *   points in ascending order of x: {x, y}, with {low, high} for an interval, `to` for a bar's end
- * whole(): fetches the series with all points, for the CSV file; marks: lines [{axis, value, label, tone?}]
+ * marks: lines [{axis, value, label, tone?}]
  */
 export function chart(spec) {
   const own = { className: "chart", ariaLabel: spec.title, update };
@@ -46,7 +43,6 @@ export function chart(spec) {
           <span class="chart-title" title=${spec.term ?? nothing}>${spec.title}</span>
           <span class="chart-tools">
             <button type="button" class="quiet small" aria-expanded=${isOpen} @click=${toggle}>Table</button>
-            ${button("CSV", () => guarded(saveCsv), { kind: "quiet small" })}
           </span>
         </figcaption>
         <div class="chart-legend">${spec.series.length > 1 ? spec.series.map(legendOf) : nothing}</div>
@@ -102,11 +98,6 @@ export function chart(spec) {
     show();
   }
 
-  async function saveCsv() {
-    const text = csv({ ...spec, series: (await spec.whole?.()) ?? spec.series });
-    download(new Blob([text], { type: "text/csv" }), `${spec.name}.csv`);
-  }
-
   let width = 0;
   new ResizeObserver(([{ contentRect }]) => {
     if (Math.floor(contentRect.width) === width) return; // only the height, which we set
@@ -141,7 +132,7 @@ function tableOf(spec) {
   const write = (value) => (Number.isFinite(value) ? spec.y.format(value) : "");
   const some = rows.filter((_, k) => k % every === 0);
   const cells = some.map(([x, ...values]) => [spec.x.format(x), ...values.map(write)]);
-  return html`${every > 1 ? hint(`One row of ${every} is shown; the CSV file has all ${rows.length}.`) : nothing}
+  return html`${every > 1 ? hint(`One row of ${every} is shown, of ${rows.length}.`) : nothing}
   ${table(`${spec.title}: data`, head, cells, "chart-table")}`;
 }
 

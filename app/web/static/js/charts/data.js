@@ -1,4 +1,4 @@
-// The data behind a chart: looked up under the pointer, as a table, as CSV.
+// The data behind a chart: looked up under the pointer, and as a table.
 
 /** The index of the nearest x, among points in ascending order. */
 export function nearest(points, x) {
@@ -39,23 +39,7 @@ export function tabulate({ x, series }) {
   return { head: [x.label, ...columns], rows: sorted };
 }
 
-/** CSV (RFC 4180) with times in ISO 8601. */
-export function csv(spec) {
-  const { head, rows } = tabulate(spec);
-  const isTime = spec.x.scale === "time";
-  const lines = rows.map(([x, ...values]) => [isTime ? new Date(x).toISOString() : x, ...values]);
-  return [head, ...lines].map((line) => line.map(cell).join(",")).join("\r\n") + "\r\n";
-}
-
 function fieldsOf({ points }) {
   if (points.length && !("y" in points[0])) return ["low", "high"];
   return points.some((p) => "low" in p) ? ["y", "low", "high"] : ["y"];
-}
-
-function cell(value) {
-  if (value === null || value === undefined) return "";
-  const text = String(value);
-  // A leading sign that a spreadsheet would take for a formula is escaped.
-  const safe = typeof value === "string" && /^[=+\-@\t\r]/.test(text) ? `'${text}` : text;
-  return /[",\r\n]/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe;
 }

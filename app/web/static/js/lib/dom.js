@@ -56,3 +56,10 @@ export function onKey(run) {
     if (run(event.key.length === 1 ? event.key.toLowerCase() : event.key, event)) event.preventDefault();
   });
 }
+
+/** Change the document, and let the browser lead over from what was shown, where people want motion. */
+export function transition(change) {
+  const isStill = matchMedia("(prefers-reduced-motion: reduce)").matches;
+  if (document.startViewTransition && !isStill && !document.hidden) document.startViewTransition(change);
+  else change();
+}

@@ -1,6 +1,6 @@
 // The viewer of the page that people share: its text, with that of the modules named here, is the script of one HTML file.
 
-import { codePyramid, markLevels } from "./levels.js";
+import { masked } from "./masked.js";
 import { CpuPainter } from "./paint.js";
 import { Viewport } from "../viewport/viewport.js";
 
@@ -12,20 +12,6 @@ const LEGEND = {
   plain: "As the model made it, nothing marked",
 };
 
-/** A mask file as codes: 0 where it is white, and otherwise the largest. */
-function codesOf(bitmap) {
-  const { width, height } = bitmap;
-  const context = new OffscreenCanvas(width, height).getContext("2d");
-  context.drawImage(bitmap, 0, 0);
-  const pixels = context.getImageData(0, 0, width, height).data;
-  return {
-    width,
-    height,
-    cell: 1,
-    data: Uint16Array.from({ length: width * height }, (_, i) => (pixels[4 * i] > 127 ? 0 : 65535)),
-  };
-}
-
 async function start() {
   const bitmapOf = async (name) => {
     const image = get(`#${name}`);
@@ -33,18 +19,7 @@ async function start() {
     return image && createImageBitmap(image);
   };
   const [made, mask, soft] = await Promise.all(["made", "mask", "soft"].map(bitmapOf));
-  const codes = codesOf(mask);
-  const { width, height } = made;
-  const layer = {
-    width,
-    height,
-    pictures: [made],
-    soft,
-    codes,
-    marks: markLevels(codePyramid(codes)),
-    limit: 0,
-    isOpaque: true,
-  };
+  const layer = masked(mask, made, soft);
   const canvas = get("canvas");
   const painter = new CpuPainter(canvas);
   let mode = soft ? "believable" : "marked";

@@ -7,7 +7,7 @@ import { state, store, upscalerOf } from "./state.js";
 import { SIZES, guaranteeFor, looksFirst } from "./words.js";
 
 export const events = {
-  /** @param {File[]} _files @param {Record<string, string>[]} _settings of each file */
+  /** @param {File[]} _files @param {Record<string, string>} _settings */
   onFiles: (_files, _settings) => {},
 };
 
@@ -81,21 +81,7 @@ export async function take(files) {
   const wrong = isBare ? words : fault(alpha);
   if (wrong) return toast(wrong, { kind: "error" });
   const guarantee = guaranteeFor(upscalerOf(state) ?? {}, numberOf(alpha), group);
-  const settings = { upscaler, group, alpha: alphaToSend(), guarantee, metadata };
-  const sides = await Promise.all(usable.map((file) => sideOf(file, size)));
-  events.onFiles(
-    usable,
-    sides.map((to) => ({ ...settings, to })),
-  );
-}
-
-/** The longest side of a result of this size; "" for what the model makes, also of a file that this browser cannot read. */
-async function sideOf(file, size) {
-  if (!size) return "";
-  const image = await createImageBitmap(file).catch(() => null);
-  const found = image ? String(SIZES[size][1](Math.max(image.width, image.height))) : "";
-  image?.close();
-  return found;
+  events.onFiles(usable, { upscaler, group, alpha: alphaToSend(), guarantee, metadata, ...SIZES[size][1] });
 }
 
 /** The second of two clicks is the same wish. */

@@ -87,11 +87,11 @@ function restored(facts) {
 const exclusively = (picture, run) =>
   navigator.locks ? navigator.locks.request(`trustscale.${picture.id}`, run) : run();
 
-/** settings: form fields of the request of each file; the new pictures. */
+/** settings: form fields of the request; the new pictures. */
 export function add(files, settings) {
   const fresh = files.map((file, k) => {
     const own = { id: newId(), name: file.name || "pasted image", file, created: Date.now() + k };
-    return built({ ...FRESH, ...own, settings: { ...settings[k] } });
+    return built({ ...FRESH, ...own, settings: { ...settings } });
   });
   fresh.forEach(save);
   store.set({ pictures: [...state.pictures, ...fresh] });
@@ -263,7 +263,8 @@ function follow(picture, { state: now, progress, draft, estimate_s: estimate, de
   if (now !== "running") return;
   picture.pace.saw(progress.done);
   change(picture, { state: "running", progress, estimate, isLost: false });
-  if (draft && picture.draft === null) look(picture, draft);
+  // The last answer and the result come together: then there is no draft any more.
+  if (draft && picture.draft === null && progress.done < progress.total) look(picture, draft);
 }
 
 /** Fetch the draft, which is shown until the result is there. */

@@ -17,6 +17,7 @@ const MODULES = [
   "../viewport/viewport.js",
   "./levels.js",
   "./paint.js",
+  "./masked.js",
   "./alone.js",
 ];
 

@@ -114,16 +114,13 @@ export function choices(upscaler) {
   ].filter(Boolean);
 }
 
-/**
- * Sizes as people ask for them: {name: [words, longest side of a result from that of the upload]}. A print has 300 points
- * to the inch.
- */
+/** Sizes as people ask for them: [words, fields of the request]. A print has 300 points to the inch. */
 export const SIZES = {
-  "": ["As large as the model makes it", () => null],
-  x2: ["×2", (side) => 2 * side],
-  "4k": ["4K screen, 3,840 pixels wide", () => 3840],
-  a4: ["A4 print", () => 3508],
-  a3: ["A3 print", () => 4961],
+  "": ["As large as the model makes it", {}],
+  x2: ["×2", { scale: "2" }],
+  "4k": ["4K screen, 3,840 pixels wide", { to: "3840" }],
+  a4: ["A4 print", { to: "3508" }],
+  a3: ["A3 print", { to: "4961" }],
 };
 
 /** The models that may answer: for "auto" the file decides. */
@@ -136,7 +133,7 @@ export const answering = (upscalers, name) =>
  * {seconds, width, height} of a result with these settings, mask included, by the slowest model that may answer; null:
  * unknown. seen: {paces, ratio} of earlier results (state.js).
  */
-export function planOf(upscalers, seen, width, height, { fit = "", to = "" } = {}) {
+export function planOf(upscalers, seen, width, height, { fit = "", to = "", scale = "" } = {}) {
   const longest = Math.max(width, height);
   const part = Math.min(1, (Number(fit) || Infinity) / longest);
   const times = upscalers.map(
@@ -145,8 +142,8 @@ export function planOf(upscalers, seen, width, height, { fit = "", to = "" } = {
   );
   if (!times.length || times.some((time) => !time)) return null;
   const seconds = (Math.max(...times) * width * height * part * part) / 1e6;
-  const scale = Math.max(...upscalers.map((one) => one.scale ?? 1));
-  const made = Math.min(part * scale, (Number(to) || Infinity) / longest);
+  const most = Math.max(...upscalers.map((one) => one.scale ?? 1));
+  const made = Math.min(part * most, (Number(to) || Infinity) / longest, Number(scale) || Infinity);
   return { seconds, width: Math.round(width * made), height: Math.round(height * made) };
 }
 
@@ -209,7 +206,9 @@ export function curl({ origin, name, settings = /** @type {any} */ ({}), result,
     `alpha=${result.alpha}`,
     ...(result.guarantee.kind === "post_hoc" ? ["guarantee=post_hoc"] : []),
     `seed=${result.seed}`,
-    ...["metadata", "fit", "to"].filter((name) => settings[name]).map((name) => `${name}=${settings[name]}`),
+    ...["metadata", "fit", "to", "scale"]
+      .filter((name) => settings[name])
+      .map((name) => `${name}=${settings[name]}`),
   ];
   return [
     "curl --fail-with-body",

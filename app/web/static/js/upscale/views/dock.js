@@ -99,11 +99,8 @@ function leftOf({ pictures, selected, left, upscalers }) {
     ...others.map(({ id, result: { upscaler } }) => [id, name(upscaler)]),
   ];
   const run = (chosen) => {
-    if (chosen.startsWith("+"))
-      add(
-        [new File([own.file], own.name, { type: own.file.type })],
-        [{ ...own.settings, upscaler: chosen.slice(1) }],
-      );
+    const again = () => new File([own.file], own.name, { type: own.file.type });
+    if (chosen.startsWith("+")) add([again()], { ...own.settings, upscaler: chosen.slice(1) });
     else compareWith(pictures.find(({ id }) => id === chosen));
   };
   const wanted = more.map((one) => [`+${one.name}`, `Compare with ${one.title}`]);

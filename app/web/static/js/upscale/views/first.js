@@ -2,8 +2,7 @@
 
 import { html, nothing } from "../../lib/html.js";
 import { load, take, takeExample } from "../intake.js";
-import { codePyramid, markLevels } from "../levels.js";
-import { CpuPainter } from "../paint.js";
+import { drawWhole, masked } from "../masked.js";
 import { upscalerOf } from "../state.js";
 import { openSettings } from "./settings.js";
 import { strip } from "./strip.js";
@@ -62,41 +61,11 @@ const EXAMPLE = html`<figure class="lie" id="example">
 async function mark(picture) {
   const canvas = picture.parentElement.querySelector("canvas");
   const response = await fetch(image("first/mask.png"));
-  const mask = await createImageBitmap(await response.blob());
-  const { width, height } = mask;
-  const context = new OffscreenCanvas(width, height).getContext("2d");
-  context.drawImage(mask, 0, 0);
-  const { data } = context.getImageData(0, 0, width, height);
-  const codes = {
-    width,
-    height,
-    cell: 1,
-    data: Uint16Array.from({ length: width * height }, (_, k) => (data[4 * k] ? 0 : 65535)),
-  };
-  const pictures = [await createImageBitmap(picture)];
-  const layer = {
-    width,
-    height,
-    pictures,
-    soft: null,
-    codes,
-    marks: markLevels(codePyramid(codes)),
-    limit: 0,
-    isOpaque: true,
-  };
+  const [mask, made] = await Promise.all(
+    [response.blob(), picture].map(async (one) => createImageBitmap(await one)),
+  );
   const density = devicePixelRatio || 1;
-  const screen = {
-    width: Math.round(canvas.clientWidth * density),
-    height: Math.round(canvas.clientHeight * density),
-  };
-  Object.assign(canvas, screen);
-  const view = { scale: screen.width / width, x: 0, y: 0 };
-  new CpuPainter(canvas).draw({
-    view,
-    screen,
-    density,
-    parts: [{ layer, mode: "marked", left: 0, right: screen.width }],
-  });
+  drawWhole(canvas, masked(mask, made), canvas.clientWidth * density, density);
   canvas.dataset.shown = "example";
 }
 

@@ -1,6 +1,7 @@
 // One picture. The reader's question: what of it can I believe? The main action: download it.
 
 import { html, nothing } from "../../lib/html.js";
+import { transition } from "../../lib/dom.js";
 import { count } from "../../lib/format.js";
 import { icon } from "../../lib/icons.js";
 import { button, segments } from "../../lib/widgets.js";
@@ -19,13 +20,26 @@ import { whyCard } from "./why.js";
 export function picked(picture, state) {
   if (["failed", "cancelled", "expired"].includes(picture.state)) return ended(picture);
   if (picture.state !== "done") return waiting(picture, state);
-  return state.shown ? result(state) : opening(picture.name);
+  return state.shown ? result(state) : opening(picture);
 }
 
-export const opening = (name) => html`<section class="result" aria-busy="true">
-  ${bar(name, nothing)}
-  <p class="busy-first" role="status">Opening the result …</p>
-</section>`;
+/** picture: whose result is fetched; null: nobody knows. */
+export const opening = (picture) =>
+  html`<section class="result" aria-busy="true">
+    ${bar(picture?.name ?? "", nothing)}
+    <div class="stage">${picture ? making(picture, nothing) : nothing}<p class="legend" role="status">Opening the result …</p></div>
+  </section>`;
+
+/** The upload, as large as the result will be seen, once it is clear that this browser can show it. */
+function making({ url }, over) {
+  const loaded = ({ target }) => {
+    const { naturalWidth: width, naturalHeight: height } = target;
+    target.parentElement.style.setProperty("--shape", String(width / height));
+    target.parentElement.hidden = false;
+  };
+  const broken = ({ target }) => (target.parentElement.hidden = true);
+  return html`<div class="making" hidden><img src=${url} alt="" @load=${loaded} @error=${broken} />${over}</div>`;
+}
 
 const NAMES = { believable: "Believable", marked: "Marked", original: "Original" };
 
@@ -43,7 +57,7 @@ export function result(now) {
   const { isDrawer } = now;
   const open = () => store.set({ isDrawer: !isDrawer });
   const views = VIEWS.map((one) => [one, NAMES[one]]);
-  const tools = html`${segments("View", views, now.view, (view) => setView({ view }), { id: "views" })}
+  const tools = html`${segments("View", views, now.view, (view) => transition(() => setView({ view })), { id: "views" })}
     <button type="button" class="quiet" id="open-drawer" aria-expanded=${isDrawer} aria-controls="drawer" aria-label="Promise and details" @click=${open}>
       ${icon("promise")}<span class="wide">Promise</span>
     </button>
@@ -64,15 +78,9 @@ const MOST_TILES = 400;
 
 /** The upload while the model works: what is not made yet is hatched, part by part. */
 function waiting(picture, { pictures }) {
-  const { state, url, draft, name, progress } = picture;
+  const { state, draft, name, progress } = picture;
   const canWake = ["full", "away"].includes(state);
   const legend = draft ? "Draft: the model’s first answer, not checked yet" : "Hatched: not made yet";
-  const loaded = ({ target }) => {
-    const { naturalWidth: width, naturalHeight: height } = target;
-    target.parentElement.style.setProperty("--shape", String(width / height));
-    target.parentElement.hidden = false;
-  };
-  const broken = ({ target }) => (target.parentElement.hidden = true);
   return html`<section class="result waiting" id="waiting" aria-label="At work">
     ${bar(
       name,
@@ -80,10 +88,7 @@ function waiting(picture, { pictures }) {
     )}
     <div class="stage">
       <p class="no-view">${icon("picture")} ${name}</p>
-      <div class="making" hidden>
-        <img src=${url} alt="" @load=${loaded} @error=${broken} />
-        ${draft ? html`<img class="draft" src=${draft} alt="" />` : tiles(progress, state === "running")}
-      </div>
+      ${making(picture, draft ? html`<img class="draft" src=${draft} alt="" />` : tiles(progress, state === "running"))}
       <p class="legend">${draft ? nothing : html`<i></i>`}<span>${legend}</span></p>
       <div class="dock waiting-words">
         <p id="waiting-state" role="status">${stateWords(picture)}</p>

@@ -1,13 +1,12 @@
 // All pictures. The reader's question: which of them need a look? The main action: open one.
 
 import { getBlob } from "../../lib/api.js";
-import { $$ } from "../../lib/dom.js";
+import { $$, transition } from "../../lib/dom.js";
 import { html, nothing } from "../../lib/html.js";
 import { icon } from "../../lib/icons.js";
 import { button, keyed } from "../../lib/widgets.js";
 import { saveAll } from "../downloads.js";
-import { codePyramid, markLevels } from "../levels.js";
-import { CpuPainter } from "../paint.js";
+import { drawWhole, masked } from "../masked.js";
 import { remove } from "../queue.js";
 import { isEnded, modelOf, store } from "../state.js";
 import { alertsOf, hasPromise, stateWords } from "../words.js";
@@ -57,6 +56,10 @@ export function wall(now, onPick) {
     if (!set.delete(one)) set.add(one);
     store.notify();
   };
+  const open = ({ currentTarget }, one) => {
+    currentTarget.querySelector(".wall-picture").style.viewTransitionName = "picture"; // it grows into the stage
+    transition(() => onPick(one));
+  };
   const filter = ([name, words, , count]) =>
     button(html`${words} <small>${count}</small>`, () => toggle(filters, name), {
       kind: "chip",
@@ -65,7 +68,7 @@ export function wall(now, onPick) {
   const tile = (
     one,
   ) => html`<li class="tile-of" .style=${`--shape: ${one.shape ?? 1}`} data-state=${one.state}>
-    <button type="button" class="wall-tile" aria-label="${one.name}: ${stateWords(one)}" @click=${() => onPick(one)}>
+    <button type="button" class="wall-tile" aria-label="${one.name}: ${stateWords(one)}" @click=${(event) => open(event, one)}>
       ${thumbnail(one)}
       <span class="wall-words"><b>${one.name}</b> ${stateWords(one)}</span>
     </button>
@@ -131,33 +134,11 @@ async function draw({ file, result, marked }) {
   const { links, width, height } = result;
   if (!links.mask) return;
   const scale = Math.min(1, SIDE / Math.max(width, height));
-  const screen = { width: Math.round(width * scale), height: Math.round(height * scale) };
-  const small = { resizeWidth: screen.width, resizeHeight: screen.height };
+  const small = { resizeWidth: Math.round(width * scale), resizeHeight: Math.round(height * scale) };
   const mask = await createImageBitmap(await getBlob(links.mask, { ask: false }), {
     ...small,
     resizeQuality: "medium",
   });
-  const picture = await createImageBitmap(file, small).catch(() => null);
-  const context = new OffscreenCanvas(screen.width, screen.height).getContext("2d");
-  context.drawImage(mask, 0, 0);
-  const { data } = context.getImageData(0, 0, screen.width, screen.height);
-  // Whatever is not trusted to its last pixel is marked.
-  const codes = {
-    ...screen,
-    cell: 1,
-    data: Uint16Array.from({ length: data.length / 4 }, (_, k) => (data[4 * k] < 255 ? 65535 : 0)),
-  };
-  const marks = markLevels(codePyramid(codes));
-  const layer = {
-    ...screen,
-    pictures: [picture ?? mask],
-    soft: null,
-    codes,
-    marks,
-    limit: 0,
-    isOpaque: true,
-  };
-  Object.assign(marked.canvas, screen);
-  const parts = [{ layer, mode: "marked", left: 0, right: screen.width }];
-  new CpuPainter(marked.canvas).draw({ view: { scale: 1, x: 0, y: 0 }, screen, density: 1, parts });
+  const picture = await createImageBitmap(file, small);
+  drawWhole(marked.canvas, masked(mask, picture), small.resizeWidth);
 }

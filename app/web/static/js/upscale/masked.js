@@ -1,0 +1,30 @@
+// A picture with its marking from a mask file, where no levels of trust are at hand.
+
+import { codePyramid, markLevels } from "./levels.js";
+import { CpuPainter } from "./paint.js";
+
+/** A layer as the painters draw it; what is not white to its last pixel is not trusted. */
+export function masked(mask, picture, soft = null) {
+  const { width, height } = mask;
+  const context = new OffscreenCanvas(width, height).getContext("2d");
+  context.drawImage(mask, 0, 0);
+  const { data } = context.getImageData(0, 0, width, height);
+  const length = width * height;
+  const codes = {
+    width,
+    height,
+    cell: 1,
+    data: Uint16Array.from({ length }, (_, k) => (data[4 * k] < 255 ? 65535 : 0)),
+  };
+  const marks = markLevels(codePyramid(codes));
+  return { width, height, pictures: [picture], soft, codes, marks, limit: 0, isOpaque: true };
+}
+
+/** Draw all of a layer on a canvas that is `width` pixels wide. */
+export function drawWhole(canvas, layer, width, density = 1) {
+  const scale = width / layer.width;
+  const screen = { width: Math.round(width), height: Math.round(layer.height * scale) };
+  Object.assign(canvas, screen);
+  const parts = [{ layer, mode: "marked", left: 0, right: screen.width }];
+  new CpuPainter(canvas).draw({ view: { scale, x: 0, y: 0 }, screen, density, parts });
+}
