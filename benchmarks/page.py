@@ -23,6 +23,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from playwright.sync_api import Browser, Page, sync_playwright
 
+from trustscale_server.images.encode import png, png_mask, png_rgb
+from trustscale_server.serving.answer import MASK, REST, TRUST, Result
+from trustscale_server.stores.base import open_stores
 from benchmarks.table import print_table
 from tests.web.browser import DESKTOP, launched, serving
 from trustscale_server.images.encode import png, png_mask, png_rgb
@@ -85,6 +88,7 @@ def store_result(folder: Path, result_id: str, side: int, *, alpha: float = 0.1)
         IMAGE: png_rgb(blobs(6, side, (24, 24, 3))),
         MASK: png_mask(mask),
         TRUST: png(codes),
+        REST: png_rgb(blobs(6, side // 4, (24, 24, 3))),
     }
     document = _document(result_id, side, alpha, float(mask.mean()))
 

@@ -115,57 +115,82 @@ PATIENCE_MS = 120_000
 
 
 def ready(page: Page) -> None:
-    """The first screen, its example shown."""
+    """The first screen, its example marked."""
     page.goto("/")
-    page.wait_for_selector("#example[data-shown]")
-    page.wait_for_selector(".choices button")
+    page.wait_for_selector(".lie-marks[data-shown]")
+    page.wait_for_selector("html[data-ready]")
 
 
-def upscaled(page: Page) -> None:
-    """The example photograph of the bridge."""
+def upscaled(page: Page, name: str = "bridge") -> None:
+    """An example photograph as its result is first seen."""
     ready(page)
-    page.click(".example[data-name=bridge]")
+    page.click(f".example[data-name={name}]")
     page.wait_for_selector("#canvas[data-shown]", timeout=PATIENCE_MS)
 
 
-def pixels(page: Page) -> None:
-    """The same close up, hatched, with an α that was chosen after looking."""
+def marked(page: Page) -> None:
+    """The same with its doubts, and one of them asked about."""
     upscaled(page)
-    page.click("#looks [data-value=hatch]")
-    page.locator("#alpha-slider").fill("560")
-    for _ in range(3):
-        page.click("#zoom-in")
-    page.focus("#alpha-slider")
+    page.click("#views [data-value=marked]")
+    page.click("#next-doubt")
+
+
+def wall(page: Page) -> None:
+    """The three photographs of the examples, and one of the repainted ones."""
+    ready(page)
+    files = [EXAMPLES / f"{name}.png" for name in ("bridge", "coast", "dog")]
+    page.set_input_files("#files", [*files, EXAMPLES / "repainted" / "astronaut.webp"])
+    page.wait_for_selector("[data-state=done] >> nth=3", timeout=PATIENCE_MS)
+    page.wait_for_timeout(1000)
 
 
 SCENES: dict[str, tuple[Callable[[Page], None], dict]] = {
     "page-upscale": (upscaled, {"viewport": WIDE}),
-    "page-pixels": (pixels, {"viewport": WIDE, "color_scheme": "dark"}),
+    "page-marked": (marked, {"viewport": WIDE}),
+    "page-wall": (wall, {"viewport": WIDE}),
     "page-intake": (ready, {"viewport": WIDE}),
-    "page-phone": (upscaled, {"viewport": PHONE, "device_scale_factor": 2}),
+    "page-phone": (marked, {"viewport": PHONE, "device_scale_factor": 2}),
     "page-calibration": (calibration, {"viewport": WIDE}),
     "page-annotate": (annotate, {"viewport": WIDE}),
     "page-monitor": (monitor, {"viewport": WIDE}),
 }
+PARTS = {"first": (ready, "#example", {"viewport": WIDE, "device_scale_factor": 1.5})}
+"""Pictures of a part of a screen, with a margin, by a selector."""
+MARGIN = 56
+
+
+def around(page: Page, part: str) -> Any:
+    """The place of a part of the screen, with a margin."""
+    x, y, width, height = page.locator(part).evaluate(
+        "(one) => { const box = one.getBoundingClientRect();"
+        " return [box.x, box.y, box.width, box.height]; }"
+    )
+    return {
+        "x": x - MARGIN,
+        "y": max(0, y - MARGIN / 2),
+        "width": width + 2 * MARGIN,
+        "height": height + MARGIN,
+    }
 
 
 def picture(
-    browser: Browser, url: str, scene: Callable[[Page], None], options: dict
+    browser: Browser, url: str, scene: Callable[[Page], None], options: dict, part: str = ""
 ) -> Image.Image:
-    """A screenshot of a scene in a fresh context."""
+    """A screenshot of a scene, or of a part of it, in a fresh context."""
     context = browser.new_context(base_url=url, reduced_motion="reduce", **options)
     page = context.new_page()
     scene(page)
     page.mouse.move(0, 0)
     page.wait_for_timeout(300)
-    shot = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
+    found = page.screenshot(clip=around(page, part) if part else None)
+    shot = Image.open(io.BytesIO(found)).convert("RGB")
     context.close()
     return shot
 
 
 def main() -> int:
     """Make all pictures, or those that are named."""
-    wanted = sys.argv[1:] or list(SCENES)
+    wanted = sys.argv[1:] or [*SCENES, *PARTS]
     with (
         tempfile.TemporaryDirectory() as folder,
         serving(Path(folder)) as url,
@@ -174,7 +199,8 @@ def main() -> int:
     ):
         for name in wanted:
             path = IMAGES / f"{name}.webp"
-            picture(browser, url, *SCENES[name]).save(path, quality=84, method=6)
+            scene, part, options = PARTS.get(name) or (SCENES[name][0], "", SCENES[name][1])
+            picture(browser, url, scene, options, part).save(path, quality=84, method=6)
             print(f"{path.name}: {path.stat().st_size / 1e3:.0f} kB")  # noqa: T201 - a report
     return 0
 

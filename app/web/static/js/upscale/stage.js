@@ -149,26 +149,24 @@ export function nextDoubt() {
     return false;
   }
   viewer.viewport.flyTo(part, 4 * viewer.viewport.density);
-  viewer.pick(worst(part));
+  viewer.pick(doubtful(part) ?? null);
   announce(`Doubtful part ${doubtAt + 1} of ${parts.length}.`);
   return true;
 }
 
-const TRIED = 60; // places a side
+const TRIED = 41; // places a side
 
-/** The pixel of a part with the largest code, of some; of equal ones that next to the middle. */
-function worst({ left, top, right, bottom }) {
+/** The pixel next to the middle of a part that is not trusted. */
+function doubtful({ left, top, right, bottom }) {
   const { width, height } = viewer.result;
   const along = (from, to, most) =>
-    Array.from({ length: TRIED }, (_, k) =>
-      Math.min(most - 1, Math.floor(from + ((k + 0.5) / TRIED) * (to - from))),
+    Array.from({ length: TRIED }, (_, k) => from + ((k + 0.5) / TRIED) * (to - from)).map((at) =>
+      Math.min(most - 1, Math.max(0, Math.floor(at))),
     );
+  const [xs, ys] = [along(left, right, width), along(top, bottom, height)];
   const from = ({ x, y }) => Math.hypot(x - (left + right) / 2, y - (top + bottom) / 2);
-  const all = along(top, bottom, height).flatMap((y) => along(left, right, width).map((x) => ({ x, y })));
-  const { width: row, data } = viewer.result.codes;
-  const code = ({ x, y }) => data[y * row + x];
-  const found = all.reduce((a, b) => ((code(b) - code(a) || from(a) - from(b)) > 0 ? b : a));
-  return viewer.pixel(found);
+  const all = ys.flatMap((y) => xs.map((x) => ({ x, y }))).sort((a, b) => from(a) - from(b));
+  return all.map((at) => viewer.pixel(at)).find(({ code }) => code > dial.state.code);
 }
 
 /** Fit the picture into what bars and drawer leave free. */
