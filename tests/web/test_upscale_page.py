@@ -171,7 +171,7 @@ def test_the_promise(open_page, site):
 
     alone = open_page(f"/r/{result_id}")  # no scene is as small, and the page says so first
     alone.click("#no-promise")
-    expect(alone.locator("#share")).to_contain_text("would be")
+    expect(alone.locator("#share")).to_contain_text("no promise")
     expect(alone.locator("#promise .plain")).to_contain_text("Too small for a promise")
 
     [found] = httpx.get(f"{site}/v1/upscalers").json()

@@ -10,7 +10,7 @@ import { CpuPainter } from "./paint.js";
 const MOST = { card: 8_400_000, cpu: 1_500_000 }; // device pixels of the canvas
 
 export const LEGENDS = {
-  believable: "Soft: not trusted. Hold to see what the model made.",
+  believable: "Soft: not trusted. Hold to reveal.",
   marked: "Hatched: don’t rely on it",
   original: "Your picture, enlarged",
   plain: "As the model made it, nothing marked",

@@ -33,7 +33,7 @@ function drawStrictness() {
   const { result } = state.shown;
   const share = shareAt(dial.state.code);
   const isPromised = hasPromise(result);
-  const words = html`<output id="share" data-alpha=${alphaNow()} class=${isPromised ? "" : "without"}><b>${percent(share, 0)}</b> ${isPromised ? "trusted" : "would be"}</output>`;
+  const words = html`<output id="share" data-alpha=${alphaNow()} class=${isPromised ? "" : "without"}><b>${percent(share, 0)}</b> ${isPromised ? "trusted" : "no promise"}</output>`;
   render(html`${slider(share, isPromised)} ${words}`, strictness);
   const left = shareLeft();
   const side = (place, name, value) => {
