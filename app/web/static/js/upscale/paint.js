@@ -120,95 +120,106 @@ export function drawMarks(out, grid, limit, { view, density }, area, table) {
   const cell = grid.cell * view.scale;
   const columns = spans(area.x0, area.x1, view.x, cell, grid.width);
   const rows = spans(area.y0, area.y1, view.y, cell, grid.height);
-  const fill = /** @type {typeof exactRow} */ (grid.isExact ? exactRow : smoothRow(grid, limit, columns));
+  const fill = (grid.isExact ? exactRow : smoothRow)(grid, limit, columns, rows, density);
   const line = new Uint8Array(columns.length);
   const phase = area.x0 - view.x + area.y0 - view.y;
   const first = ((phase % places) + places) % places;
   for (let y = 0, at = 0; y < rows.length; y += 1) {
-    fill(line, rows[y], grid, limit, columns, density);
-    let place = (first + y) % places;
+    fill(line, y);
+    let place = 256 * ((first + y) % places);
     for (let x = 0; x < line.length; x += 1, at += 1) {
-      out[at] = table[place * 256 + line[x]];
-      place = place + 1 === places ? 0 : place + 1;
+      out[at] = table[place + line[x]];
+      place = place + 256 === table.length ? 0 : place + 256;
     }
   }
 }
 
-/** Where each screen pixel lies: its cell, the cells around and their weights, and its distances to both of its sides. */
+const WIDE = 2 * REACH + 1;
+
+/** Where screen pixels lie: their cells, the weights of the cells around, and their distances to both sides of a cell. */
 function spans(from, to, origin, cell, count) {
-  return Array.from({ length: to - from }, (_, i) => {
+  const length = to - from;
+  const [weights, near, far] = [WIDE * length, length, length].map((size) => new Float32Array(size));
+  const k = new Int32Array(length);
+  for (let i = 0; i < length; i += 1) {
     const at = (from + i + 0.5 - origin) / cell;
-    const within = (k) => Math.min(Math.max(k, 0), count - 1);
-    const k = within(Math.floor(at));
-    const t = Math.min(Math.max(at - k, 0), 1);
-    const around = Int32Array.from({ length: 2 * REACH + 1 }, (_, j) => within(k + j - REACH));
-    const bell = Float32Array.from(around, (_, j) =>
-      Math.exp(-((j - REACH + 0.5 - t) ** 2) / (2 * SIGMA ** 2)),
-    );
-    const sum = bell.reduce((total, weight) => total + weight, 0);
-    return { k, around, weights: bell.map((weight) => weight / sum), near: t * cell, far: (1 - t) * cell };
-  });
+    k[i] = Math.min(Math.max(Math.floor(at), 0), count - 1);
+    const t = Math.min(Math.max(at - k[i], 0), 1);
+    [near[i], far[i]] = [t * cell, (1 - t) * cell];
+    let sum = 0;
+    for (let j = 0; j < WIDE; j += 1) sum += bell(j - REACH + 0.5 - t);
+    for (let j = 0; j < WIDE; j += 1) weights[WIDE * i + j] = bell(j - REACH + 0.5 - t) / sum;
+  }
+  return { length, count, k, weights, near, far };
 }
 
-function smoothRow(grid, limit, columns) {
+const bell = (x) => Math.exp((-x * x) / (2 * SIGMA ** 2));
+
+/** A function that fills a row of the screen, 0 … 255. */
+function smoothRow({ width, data }, limit, columns, rows) {
   const kept = new Map();
-  const { width, data } = grid;
   /** A row of cells, smoothed along x: 0 … 255. */
-  const along = (k) => {
-    let found = kept.get(k);
+  const along = (row) => {
+    let found = kept.get(row);
     if (found) return found;
     found = new Float32Array(columns.length);
-    const start = k * width;
+    const start = row * width;
     // How many cells up to each are not trusted: most pixels have all or none of them around.
-    const counts = new Uint16Array(width + 1);
+    const counts = new Uint32Array(width + 1);
     for (let x = 0; x < width; x += 1) counts[x + 1] = counts[x] + (data[start + x] > limit ? 1 : 0);
     for (let x = 0; x < found.length; x += 1) {
-      const { around, weights } = columns[x];
-      const [first, last] = [around[0], around[2 * REACH]];
+      const k = columns.k[x];
+      const [first, last] = [Math.max(k - REACH, 0), Math.min(k + REACH, width - 1)];
       const doubted = counts[last + 1] - counts[first];
       if (doubted === last + 1 - first) found[x] = 255;
       else if (doubted) {
         let sum = 0;
-        for (let j = 0; j <= 2 * REACH; j += 1) if (data[start + around[j]] > limit) sum += weights[j];
+        for (let j = 0; j < WIDE; j += 1) {
+          const at = Math.min(Math.max(k + j - REACH, 0), width - 1);
+          if (data[start + at] > limit) sum += columns.weights[WIDE * x + j];
+        }
         found[x] = 255 * sum;
       }
     }
-    if (kept.size > 2 * REACH + 1) kept.delete(kept.keys().next().value);
-    kept.set(k, found);
+    if (kept.size > WIDE) kept.delete(kept.keys().next().value);
+    kept.set(row, found);
     return found;
   };
-  return (line, { around, weights }) => {
-    const rows = Array.from(around, along);
-    const [a, b, c, d, e, f, g] = rows;
-    const [p, q, r, s, t, u, v] = weights;
-    for (let x = 0; x < line.length; x += 1)
-      line[x] = p * a[x] + q * b[x] + r * c[x] + s * d[x] + t * e[x] + u * f[x] + v * g[x] + 0.5;
+  return (line, y) => {
+    const row = (j) => along(Math.min(Math.max(rows.k[y] + j - REACH, 0), rows.count - 1));
+    const [a, b, c, d, e, f, g] = [row(0), row(1), row(2), row(3), row(4), row(5), row(6)];
+    const [p, q, r, s, t, u, v] = rows.weights.subarray(WIDE * y, WIDE * (y + 1));
+    for (let x = 0; x < line.length; x += 1) {
+      const middle = d[x];
+      // A mark is five cells wide at least, so that none lies between these three.
+      if (a[x] === middle && g[x] === middle && (middle === 0 || middle === 255)) line[x] = middle;
+      else line[x] = p * a[x] + q * b[x] + r * c[x] + s * middle + t * e[x] + u * f[x] + v * g[x] + 0.5;
+    }
   };
 }
 
-function exactRow(
-  line,
-  { k, around: rows, near: top, far: bottom },
-  { width, data },
-  limit,
-  columns,
-  density,
-) {
+/** The same of exact cells. */
+function exactRow({ width, data }, limit, columns, rows, density) {
   const reach = STYLE.inner * density;
-  const [before, after] = [rows[REACH - 1], rows[REACH + 1]];
-  for (let x = 0; x < line.length; x += 1) {
-    const { k: here, around, near, far } = columns[x];
-    const [west, east] = [around[REACH - 1], around[REACH + 1]];
-    if (data[k * width + here] <= limit) line[x] = 0;
-    else {
-      let edge = reach;
-      if (near < edge && data[k * width + west] <= limit) edge = near;
-      if (far < edge && data[k * width + east] <= limit) edge = far;
-      if (top < edge && data[before * width + here] <= limit) edge = top;
-      if (bottom < edge && data[after * width + here] <= limit) edge = bottom;
-      line[x] = edge >= reach ? 255 : edge < STYLE.half * density ? OUTER : INNER;
+  return (line, y) => {
+    const k = rows.k[y];
+    const [before, after] = [Math.max(k - 1, 0), Math.min(k + 1, rows.count - 1)];
+    for (let x = 0; x < line.length; x += 1) {
+      const here = columns.k[x];
+      if (data[k * width + here] <= limit) line[x] = 0;
+      else {
+        let edge = reach;
+        const nearer = (distance, row, column) => {
+          if (distance < edge && data[row * width + column] <= limit) edge = distance;
+        };
+        nearer(columns.near[x], k, Math.max(here - 1, 0));
+        nearer(columns.far[x], k, Math.min(here + 1, width - 1));
+        nearer(rows.near[y], before, here);
+        nearer(rows.far[y], after, here);
+        line[x] = edge >= reach ? 255 : edge < STYLE.half * density ? OUTER : INNER;
+      }
     }
-  }
+  };
 }
 
 export class CpuPainter {
@@ -216,9 +227,21 @@ export class CpuPainter {
     new OffscreenCanvas(1, 1).getContext("2d", { willReadFrequently: true })
   );
 
+  /** @type {ImageData | null} */
+  image = null;
+  /** @type {{key: string, table: Uint32Array} | null} */
+  made = null;
+
   /** @param {HTMLCanvasElement | OffscreenCanvas} canvas */
   constructor(canvas) {
     this.context = /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d"));
+  }
+
+  /** The table of marks, which only a change of zoom or view makes anew. */
+  tableOf(mode, grid, scene) {
+    const key = `${mode} ${grid.isExact} ${grid.cell * scene.view.scale} ${scene.density}`;
+    if (this.made?.key !== key) this.made = { key, table: tableOf(mode, grid, scene) };
+    return this.made.table;
   }
 
   /** @param {Scene} scene */
@@ -244,17 +267,12 @@ export class CpuPainter {
       const [width, height] = [area.x1 - area.x0, area.y1 - area.y0];
       if (marks.canvas.width !== width || marks.canvas.height !== height)
         Object.assign(marks.canvas, { width, height });
-      const image = marks.createImageData(width, height);
+      if (this.image?.width !== width || this.image.height !== height)
+        this.image = marks.createImageData(width, height);
       const grid = gridOf(layer, view, density);
-      drawMarks(
-        new Uint32Array(image.data.buffer),
-        grid,
-        layer.limit,
-        scene,
-        area,
-        tableOf(mode, grid, scene),
-      );
-      marks.putImageData(image, 0, 0);
+      const out = new Uint32Array(this.image.data.buffer);
+      drawMarks(out, grid, layer.limit, scene, area, this.tableOf(mode, grid, scene));
+      marks.putImageData(this.image, 0, 0);
       if (mode === "believable") {
         marks.globalCompositeOperation = "source-in";
         const moved = { ...view, x: view.x - area.x0, y: view.y - area.y0 };
