@@ -23,9 +23,6 @@ from numpy.typing import NDArray
 from PIL import Image
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from trustscale_server.images.encode import png, png_mask, png_rgb
-from trustscale_server.serving.answer import MASK, TRUST, Result
-from trustscale_server.stores.base import open_stores
 from benchmarks.table import print_table
 from tests.web.browser import DESKTOP, launched, serving
 from trustscale_server.images.encode import png, png_mask, png_rgb

@@ -6,7 +6,7 @@ import re
 import pytest
 from playwright.sync_api import expect
 
-from tests.web.admin import BASE, MARKUP, truths
+from tests.web.admin import MARKUP, truths
 from tests.web.browser import AXED, barriers, check_screen
 
 pytestmark = [pytest.mark.slow, pytest.mark.servers]

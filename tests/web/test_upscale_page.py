@@ -105,7 +105,7 @@ SENTENCE = "In 9 of 10 such pictures nothing is off by more than 16 of the 100 s
 def as_if_covered(route):
     """A result as if scenes of its size had been calibrated: pieces this small are quick."""
     found = route.fetch().json()
-    found["guarantee"] |= {"applicability": "exact", "sentence": SENTENCE}
+    found["guarantee"] |= {"applicability": "exact", "plain": SENTENCE}
     route.fulfill(json=found)
 
 

@@ -47,7 +47,7 @@ export const APPLICABILITY = {
 };
 
 /** Warnings as {lines, grave}; grave: the promise may not hold, or says nothing. */
-export function alertsOf({ warnings, guarantee, unusual, trusted_fraction: share }) {
+export function alertsOf({ warnings, guarantee, out_of_distribution: unusual, trusted_fraction: share }) {
   const lines = [...warnings];
   if (share === 0 && !lines.length) {
     lines.push("Nothing in this picture can be trusted at this strictness.");
@@ -57,7 +57,7 @@ export function alertsOf({ warnings, guarantee, unusual, trusted_fraction: share
   return { lines, grave: grave && lines.length > 0 };
 }
 
-export const typicality = ({ unusual }) =>
+export const typicality = ({ out_of_distribution: unusual }) =>
   unusual ? "Unlike the pictures that the promise was measured on." : "A usual picture for this promise.";
 
 /** `found`: {x, y, code, isClear} or null. */
