@@ -12,13 +12,23 @@ export const events = {
 };
 
 let loading = null;
+let isWhole = false; // whether what calibrations promise is read, too, which the first view does not need
 
 /** Read the upscalers, one call at a time. `ask`: for a key, if one is needed. */
 export const load = (ask = true) => (loading ??= read(ask).finally(() => (loading = null)));
 
+/** The same with all that their calibrations promise. */
+export async function loadWhole() {
+  await loading;
+  if (isWhole) return;
+  isWhole = true;
+  await load();
+}
+
 async function read(ask) {
   try {
-    const found = withAuto((await getJson("/v1/upscalers", { ask })).map(seen));
+    const answer = await getJson(`/v1/upscalers${isWhole ? "" : "?brief=true"}`, { ask });
+    const found = withAuto(answer.map(seen));
     if (state.problem) store.set({ problem: null });
     if (JSON.stringify(found) === JSON.stringify(state.upscalers)) return;
     const chosen = upscalerOf({ ...state, upscalers: found }) ?? found.find((one) => one.default) ?? found[0];
@@ -27,6 +37,7 @@ async function read(ask) {
   } catch (error) {
     // Old knowledge is better than none.
     if (!state.upscalers.length) store.set({ problem: error.message });
+    isWhole = false; // the next one asks again
   }
 }
 
@@ -74,7 +85,7 @@ export async function take(files) {
   const usable = files.filter((file) => file.size > 0);
   if (usable.length < files.length) toast("Empty files are left out.");
   if (!usable.length) return;
-  if (!state.upscalers.length) await load();
+  await loadWhole();
   const { upscaler, group, metadata, size, alpha } = state;
   const isBare = upscalerOf(state)?.calibration === null;
   const words = `${upscaler} is not calibrated, so nothing can be marked as trusted. Calibrate it first.`;
@@ -99,6 +110,9 @@ export function listen() {
     event.preventDefault();
     take(pasted);
   });
+  // By the time that a file is chosen the answer is there.
+  for (const name of ["pointerdown", "keydown", "dragenter"])
+    addEventListener(name, () => loadWhole(), { once: true });
   const missing = async () => {
     await loading; // what is under way may have begun while the service was away
     if (!state.upscalers.length) await load();

@@ -4,7 +4,7 @@ import { openDialog } from "../../lib/dialog.js";
 import { count } from "../../lib/format.js";
 import { html, live, nothing, render } from "../../lib/html.js";
 import { items, segments, select } from "../../lib/widgets.js";
-import { choose, fault, numberOf, setAlpha } from "../intake.js";
+import { choose, fault, loadWhole, numberOf, setAlpha } from "../intake.js";
 import { state, store, upscalerOf } from "../state.js";
 import { SIZES, choices, guaranteeFor, shown } from "../words.js";
 
@@ -108,6 +108,7 @@ function coverage({ classes = [] }) {
 }
 
 export async function openSettings() {
+  await loadWhole();
   const place = document.createElement("div");
   const draw = () => render(settings(state), place);
   store.watch(draw);
