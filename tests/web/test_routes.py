@@ -110,7 +110,7 @@ def test_an_address_that_leads_nowhere(client, accept):
 
 
 def test_pages_can_be_switched_off(tmp_path):
-    response = TestClient(gateway(tmp_path, web=False)).get("/")
+    response = TestClient(gateway(tmp_path, pages=False)).get("/")
     assert response.status_code == 404
     assert response.headers["content-type"] == "application/problem+json"
 
