@@ -54,18 +54,20 @@ _REASONS: Final = (
     (failures.ConnectionError, "no connection"),
 )
 
-SCHEMA_VERSION: Final = 6
+SCHEMA_VERSION: Final = 7
 
-# Data of the schema before become data of this one, at the first look of a newer process; those of
-# older releases that still run can read, and no longer change anything (`RedisDocuments._CHANGE`).
+MIGRATIONS: Final[dict[int, str]] = {}
+"""Lua that makes of a schema the next one; its `prefix` is that of all keys.
+
+The first look of a newer process takes older data over. Processes of the release before that still
+run can read then, and no longer change anything (`RedisDocuments._CHANGE`).
+"""
+
 _MIGRATE: Final = """
-local schema = KEYS[1] .. 'schema'
-if redis.call('GET', schema) == '5' then
-    -- Above all versions of schema 5, which counted the changes of each document.
-    redis.call('SET', KEYS[1] .. 'changes', '1099511627776')
-    redis.call('SET', schema, '6')
-end
-return redis.call('GET', schema)
+local prefix, step = KEYS[1], ARGV[1]
+if redis.call('GET', prefix .. 'schema') ~= step then return end
+STEP
+redis.call('SET', prefix .. 'schema', string.format('%d', step + 1))
 """
 
 _BLOBS: Final = f"{PREFIX}blobs"
@@ -120,7 +122,11 @@ async def check(client: Client) -> None:
     async with redis_errors():
         policy = await _policy(client)
         await client.set(f"{PREFIX}schema", SCHEMA_VERSION, nx=True)
-        found = int(await client.eval(_MIGRATE, 1, PREFIX))
+        found = int(await client.get(f"{PREFIX}schema"))
+        while found in MIGRATIONS:
+            script = _MIGRATE.replace("STEP", MIGRATIONS[found])
+            await client.eval(script, 1, PREFIX, found)
+            found = int(await client.get(f"{PREFIX}schema"))
     if found != SCHEMA_VERSION:
         raise ConfigError(
             f"The data in Redis was written by another release (schema {found}, "

@@ -1,5 +1,6 @@
 """What an earlier release has stored: it is read, and taken over where its layout changed."""
 
+import asyncio
 import base64
 import hashlib
 import json
@@ -15,6 +16,7 @@ from starlette.testclient import TestClient
 from tests.api.gateway import AS_ADMIN, gateway, post
 from tests.contract.stored import FOR_EVER, ONCE
 from trustscale_server.errors import ConfigError
+from trustscale_server.stores import redis as redis_store
 from trustscale_server.stores import sqlite
 from trustscale_server.stores.base import StoreUnavailable
 
@@ -97,16 +99,24 @@ def test_a_migration(told, tmp_path, monkeypatch, opened):
 
 
 @pytest.mark.servers
-async def test_versions_go_on(told, filled, opened, tmp_path):
-    """Documents of the old layout in Redis are changed and removed like those of the new."""
-    stores = opened(filled, tmp_path / "data")
-    await stores.check()
-    before = await stores.jobs.get(told["job"]["id"])
-    await stores.jobs.renew(await stores.jobs.load(before.id))
-    entries = await stores.audit.entries(limit=10)
-    await stores.audit.append("after", "key", {})
-    after = await stores.audit.entries(limit=10)
-    assert [one.action for one in after] == ["after", *(one.action for one in entries)]
+async def test_a_migration_of_redis(told, filled, opened, tmp_path, monkeypatch):
+    """The first look of a newer process takes the data over, once; then they change as ever."""
+    before = redis_store.SCHEMA_VERSION - 1
+    step = "redis.call('INCR', prefix .. 'steps')"
+    with redis.Redis.from_url(filled) as client:
+        client.set("trustscale:schema", before)
+        stores = [opened(filled, tmp_path / "data") for _ in range(3)]
+        with pytest.raises(ConfigError, match="another release"):
+            await stores[0].check()
+        monkeypatch.setattr(redis_store, "MIGRATIONS", {before: step})
+        await asyncio.gather(*(one.check() for one in stores))
+        assert client.get("trustscale:schema") == str(before + 1).encode()
+        assert client.get("trustscale:steps") == b"1"
+    entries = await stores[0].audit.entries(limit=10)
+    await stores[1].audit.append("after", "key", {})
+    found = [one.action for one in await stores[2].audit.entries(limit=10)]
+    assert found == ["after", *(one.action for one in entries)]
+    assert (await stores[0].jobs.get(told["job"]["id"])).result
 
 
 @pytest.mark.servers
