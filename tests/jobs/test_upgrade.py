@@ -62,7 +62,7 @@ class Fleet:
             [sys.executable, "-c", f"from {module} import {function}; {function}()", *listens],
             log=self.folder / f"{place}.log",
             env={
-                "PYTHONPATH": str(release),
+                "PYTHONPATH": f"{release}/src:{release}",
                 "TRUSTSCALE_STORE": self.redis_url,
                 "TRUSTSCALE_QUEUE": self.redis_url,
                 "TRUSTSCALE_BLOBS": f"file://{self.folder}/blobs",
