@@ -8,7 +8,7 @@ the spots of the photographs, windows of 128×128 pixels, of
 is minimised over the weights and the t_k; the p-norm stands for the maximum. It begins at a linear
 regression of the 97 % quantile of log D. Then the terms that matter least are removed, and the rest
 is fitted again; with many photographs, with units that bend where the linear sum cannot
-(docs/mask-power.md has what else was tried).
+(docs/decisions.md has what else was tried).
 """
 
 from __future__ import annotations
