@@ -300,7 +300,6 @@ def _queue(settings: Settings, stores: Stores, metrics: Metrics | None = None) -
     return JobQueue(
         settings.queue,
         stores.jobs,
-        lease_s=settings.job_lease_s,
         policy=RetryPolicy(away_s=settings.dependency_timeout_s),
         metrics=metrics,
         on_end=functools.partial(forget_uploads, stores.blobs),

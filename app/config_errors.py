@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -27,13 +28,20 @@ def together(items: Iterable[tuple[str, str]]) -> str:
     return text if text.endswith("?") else f"{text}."
 
 
-def reason(item: Item, known: Iterable[str] = ()) -> str:
-    """The mistake in one field, without the parser's jargon."""
+def reason(
+    item: Item, known: Iterable[str] = (), obsolete: Mapping[str, str] = MappingProxyType({})
+) -> str:
+    """Describe the mistake in one field without the parser's jargon.
+
+    known: names that may have been meant. obsolete: old names and what replaces them.
+    """
     match item["type"]:
         case "missing":
             return "this is missing"
         case "extra_forbidden" | "unexpected_keyword_argument":
-            return f"there is no such name{did_you_mean(str(item['loc'][-1]), known)}"
+            name = str(item["loc"][-1])
+            meant = f"; {obsolete[name]}" if name in obsolete else did_you_mean(name, known)
+            return f"there is no such name{meant}"
         case "union_tag_invalid":
             expected = item["ctx"]["expected_tags"].replace("'", "").split(", ")
             given = str(item["ctx"]["tag"])

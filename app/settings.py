@@ -77,6 +77,33 @@ SPAN is nearer to the truth of clean input, but turns traces of compression and 
 grain, which the generative model cleans (docs/upscalers.md).
 """
 
+_RENAMED = {
+    "attempts": "max_attempts",
+    "auto": "routing",
+    "connect_private": "connect_allow_private_networks",
+    "identity": "fingerprint_alias",
+    "image_hosts": "image_url_allowed_hosts",
+    "image_private": "image_allow_private_networks",
+    "job_patience_s": "dependency_timeout_s",
+    "run_jobs": "embedded_job_worker",
+    "web": "pages",
+    "webhook_private": "webhook_allow_private_networks",
+    "workers": "worker_urls",
+}
+
+OBSOLETE_SETTINGS: Final[Mapping[str, str]] = MappingProxyType(
+    {old: f"it is called {new} now" for old, new in _RENAMED.items()}
+    | {
+        "job_lease_s": "a dead worker's job is always retried after 20 s",
+        "log_format": "logs are JSON unless they are written to a terminal",
+        "max_answer_bytes": "each kind has its own limit",
+        "max_side": "max_input_pixels limits the size of an image",
+        "precision": "the service's setting precision counts for all embedded models",
+        "upload_above_bytes": "images above 256,000 bytes are uploaded once",
+    }
+)
+"""Names of settings, of the service and of upscalers, that are gone, and what replaces them."""
+
 _file: ContextVar[Mapping[str, Any]] = ContextVar("file", default={})  # noqa: B039 - never changed
 """What `load_settings` has read."""
 
@@ -90,187 +117,218 @@ class Settings(BaseSettings):
 
     data_dir: Path = Field(
         default_factory=lambda: platformdirs.user_data_path("trustscale"),
-        description="Folder of database, results, uploads and admin key.",
+        description="The folder that holds the database, results, uploads and the admin key.",
         json_schema_extra=shown("the platform's user data folder"),
     )
     store: str = Field(
-        "sqlite:///", description="`sqlite:///PATH` (empty: in the data folder) or `redis://…`."
+        "sqlite:///",
+        description="The database of calibrations, jobs and keys: `sqlite:///PATH` (without a PATH "
+        "it lies in the data folder) or `redis://…`.",
     )
     queue: str = Field(
         "memory://",
-        description="`memory://` (jobs run in the gateway) or `redis://…` (run `trustscale jobs`).",
+        description="The queue of jobs: with `memory://` the gateway runs them itself, with "
+        "`redis://…` separate `trustscale jobs` processes do.",
     )
     blobs: str | None = Field(
         None,
-        description="Where results and uploads are: `file:///PATH`, `s3://BUCKET/PREFIX`, `gs://…` "
-        "or `az://CONTAINER/…`, the same for all processes.",
+        description="Where results and uploads are stored: `file:///PATH`, `s3://BUCKET/PREFIX`, "
+        "`gs://…` or `az://CONTAINER/…`. All processes must name the same place.",
         json_schema_extra=shown("in the data folder"),
     )
     presigned_links: bool = Field(
         True,
-        description="Whether clients fetch results from an object store directly, and may send "
-        "uploads there.",
+        description="Whether clients exchange results and uploads with the object store directly, "
+        "by links that expire, instead of through the gateway.",
     )
 
     worker_urls: Annotated[dict[Name, tuple[BaseUrl, ...]], NoDecode] = Field(
         default_factory=dict,
-        description="Further upscalers, short form: `[NAME=]URL`; addresses of one name (default "
-        "`worker`) serve the same model.",
+        description="Model workers as `[NAME=]URL`, in addition to `upscalers`. Workers of one "
+        "name (`worker` if none is given) must serve the same model.",
     )
     upscalers: list[UpscalerConfig] = Field(
         default_factory=_embedded_default,
         min_length=1,
         validate_default=True,
-        description="A list of the entries below.",
+        description="The upscalers that the service offers, as a list of the entries below.",
         json_schema_extra=shown("the shipped models"),
     )
     default_upscaler: str | None = Field(
         None,
-        description="The upscaler of requests that name none.",
+        description="The upscaler that answers requests which name none.",
         json_schema_extra=shown("`auto` if its upscalers are configured, else the first"),
     )
     routing: dict[str, Name] = Field(
         default_factory=lambda: dict(TABLE),
-        description="Upscalers by patterns of classes of uploads; "
-        "[`auto`](upscalers.md#embedded) takes the first match.",
+        description="The upscaler for each pattern of upload classes. "
+        "[`auto`](upscalers.md#embedded) uses the first pattern that matches an upload.",
     )
     precision: PrecisionSetting = Field(
         "auto",
-        description="Of [embedded models](upscalers.md#embedded) and of the "
-        "[witness](mask-power.md#the-witness): `auto` is bfloat16 if the processor has it, "
-        "else float32.",
+        description="The precision in which [embedded models](upscalers.md#embedded) and the "
+        "[witness](mask-power.md#the-witness) compute. `auto` takes bfloat16 if the processor has "
+        "it, else float32.",
     )
 
     client_keys: Annotated[list[SecretStr], NoDecode] = Field(
         default_factory=list,
-        description="Keys of clients, each `[NAME:]KEY`; none: the public API is open. Logs and "
-        "reports say NAME; keys of one name are one client.",
+        description="The API keys of clients, each `[NAME:]KEY`. Without any, the API is open to "
+        "everybody. Logs and reports show NAME; keys of the same name count as one client.",
     )
     admin_keys: Annotated[list[SecretStr], NoDecode] = Field(
         default_factory=list,
-        description="Keys of admins, likewise.",
+        description="The API keys of administrators, in the same form.",
         json_schema_extra=shown("one made at the first start"),
     )
 
     max_upload_bytes: int = Field(
-        32 * 1024 * 1024, gt=0, description="Of one image; checked before it is decoded."
+        32 * 1024 * 1024,
+        gt=0,
+        description="The largest image file that is accepted, in bytes.",
     )
     max_input_pixels: int = Field(
         24 * 1024 * 1024,
         gt=0,
-        description="Of one image; default: at most `client_pixels_per_minute`.",
+        description="The largest image that is accepted, in pixels. Unless it is set, it is at "
+        "most `client_pixels_per_minute`.",
     )
-    max_side: int = Field(16384, gt=0, description="Of one image, pixels.")
     max_in_flight: int = Field(
         2,
         gt=0,
-        description="Requests that generate at the same time. Decoding, and drawing for another "
-        "α, have as many separate slots.",
+        description="How many requests generate samples at the same time. Decoding, and drawing "
+        "for another α, each have as many slots of their own.",
     )
     max_waiting: int = Field(
-        16, ge=0, description="Requests that wait for a slot; then 503 with Retry-After."
+        16,
+        ge=0,
+        description="How many requests may wait for a slot. Further ones get 503 with Retry-After.",
     )
     max_in_flight_bytes: int | None = Field(
         None,
         gt=0,
-        description="Memory of all requests that generate "
-        "([arithmetic](deployment.md#memory)); an image that alone exceeds it: 413.",
+        description="How much memory all generating requests may use together, in bytes "
+        "([arithmetic](deployment.md#memory)). An image that needs more alone gets 413.",
         json_schema_extra=shown("half of the container's or machine's memory"),
     )
-    max_queued_jobs: int = Field(100, gt=0, description="Unfinished upscaling jobs; then 503.")
+    max_queued_jobs: int = Field(
+        100,
+        gt=0,
+        description="How many upscaling jobs may be unfinished. Further ones get 503.",
+    )
     client_requests_per_minute: int | None = Field(
         None,
         gt=0,
-        description="Upscalings and drawings of one key (open API: one address); then 429.",
+        description="How many upscalings and drawings one client may ask for in a minute; more get "
+        "429. In an open API each address is one client.",
     )
     client_pixels_per_minute: int | None = Field(
-        None, gt=0, description="Input pixels of one key (open API: one address); then 429."
+        None,
+        gt=0,
+        description="How many input pixels one client may send in a minute; more get 429.",
     )
     request_timeout_s: Seconds = Field(
         600.0,
-        description="Deadline of the samples of a request; a request that would take longer at the "
-        "measured pace is refused at once.",
+        description="Time limit for the samples of a request, in seconds. A request that would "
+        "take longer at the measured pace is refused at once.",
     )
-    job_timeout_s: Seconds = Field(86400.0, description="The same for a job.")
-    result_ttl_s: Seconds = Field(3600.0, description="How long results are kept.")
+    job_timeout_s: Seconds = Field(
+        86400.0, description="Time limit for the samples of an upscaling job, in seconds."
+    )
+    result_ttl_s: Seconds = Field(3600.0, description="How long results are kept, in seconds.")
     image_url_allowed_hosts: Annotated[list[str], NoDecode] = Field(
         default_factory=list,
-        description="Hosts, with their subdomains, that `image_url` may name; checked like "
-        "[webhooks](security.md#webhooks).",
+        description="Hosts, with their subdomains, from which clients may have pictures fetched by "
+        "`image_url`. Addresses are checked like those of [webhooks](security.md#webhooks).",
     )
     image_allow_private_networks: bool = Field(
-        False, description="Whether they may have private addresses, and use http."
+        False,
+        description="Whether the hosts of `image_url` may have private addresses and use http.",
     )
     connect_allow_private_networks: bool = Field(
         False,
-        description="Whether admins may "
-        "[try upscalers](upscalers.md#connect-one-by-its-address) with private addresses, or "
-        "without TLS, over HTTP.",
+        description="Whether administrators may "
+        "[try upscalers](upscalers.md#connect-one-by-its-address) that have private addresses or "
+        "use http.",
     )
     webhook_hosts: Annotated[list[str], NoDecode] = Field(
         default_factory=list,
         description="Hosts, with their subdomains, that may be "
-        "[notified of ended jobs](security.md#webhooks).",
+        "[notified when a job ends](security.md#webhooks).",
     )
     webhook_secrets: Annotated[list[SecretStr], NoDecode] = Field(
-        default_factory=list, description="`whsec_…`: each signs the events."
+        default_factory=list,
+        description="The secrets (`whsec_…`) that sign notifications. Each adds a signature.",
     )
     webhook_allow_private_networks: bool = Field(
-        False, description="Whether they may have private addresses, and use http."
+        False,
+        description="Whether the hosts of webhooks may have private addresses and use http.",
     )
     credentials_certificate: str | None = Field(
-        None, description="PEM chain that [signs pictures](deployment.md#content-credentials)."
+        None,
+        description="The certificate chain (PEM) that "
+        "[signs pictures](deployment.md#content-credentials).",
     )
-    credentials_key: SecretStr | None = Field(None, description="PEM key of that certificate.")
+    credentials_key: SecretStr | None = Field(
+        None, description="The private key (PEM) of `credentials_certificate`."
+    )
     idempotency_ttl_s: Seconds = Field(
-        86400.0, description="How long an `Idempotency-Key` and the result under it are kept."
+        86400.0,
+        description="How long an `Idempotency-Key` and its result are kept, in seconds.",
     )
-    max_result_bytes: int = Field(4 * 1024**3, gt=0, description="Total size of the kept results.")
+    max_result_bytes: int = Field(
+        4 * 1024**3,
+        gt=0,
+        description="The total size of kept results, in bytes. Beyond it the oldest are removed.",
+    )
     embedded_job_worker: bool | None = Field(
         None,
-        description="Whether the gateway runs jobs itself.",
+        description="Whether the gateway runs jobs in its own process.",
         json_schema_extra=shown("with `queue=memory://` only"),
     )
     job_upscalings: int | None = Field(
         None,
         gt=0,
-        description="Upscalings that `trustscale jobs` makes at the same time; behind an API they "
-        "can be more than the cores.",
+        description="How many upscalings a `trustscale jobs` process runs at the same time. With "
+        "upscalers behind an API it can exceed the number of cores.",
         json_schema_extra=shown("`max_in_flight`"),
     )
-    job_concurrency: int = Field(2, gt=0, description="Pairs that one process measures at once.")
-    job_lease_s: Seconds = Field(20.0, description="After this, a dead worker's job is retried.")
+    job_concurrency: int = Field(
+        2, gt=0, description="How many calibration pairs one process measures at the same time."
+    )
     job_drain_s: Seconds = Field(
         16.0,
-        description="How long a stopping `trustscale jobs` lets calls end that are paid for, below "
-        "its grace period. At most four fifths of `job_lease_s` count.",
+        description="How long a stopping `trustscale jobs` waits for paid calls to end, in "
+        "seconds: less than its grace period, and at most 16.",
     )
     dependency_timeout_s: Seconds = Field(
         600.0,
-        description="How long a job waits in the queue for an absent upscaler or store; then it "
-        "fails.",
+        description="How long a job waits for an unavailable upscaler or store before it fails, in "
+        "seconds.",
     )
     job_ttl_s: Seconds = Field(
         7 * 86400.0,
-        description="Ended jobs and uploads of calibrations are removed after this, and jobs that "
-        "await labels after as long without one.",
+        description="How long ended jobs and uploads of calibrations are kept, in seconds, and "
+        "jobs that wait for labels and get none.",
     )
     canary_interval_s: Seconds = Field(
-        86400.0, description="How often remote models are checked for a silent change."
+        86400.0,
+        description="How often remote models are checked for a silent change: once in this many "
+        "seconds.",
     )
 
-    pages: bool = Field(True, description="Whether `serve` has [pages for people](page.md) at `/`.")
+    pages: bool = Field(True, description="Whether `serve` offers [web pages](page.md) at `/`.")
 
     otlp_endpoint: str | None = Field(
         default_factory=lambda: os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT") or None,
-        description="Base URL of a collector for [traces](deployment.md#traces).",
+        description="The base URL of the OTLP collector that receives "
+        "[traces](deployment.md#traces).",
         json_schema_extra=shown("`OTEL_EXPORTER_OTLP_ENDPOINT`, or none"),
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
-        "info", description="`debug`, `info`, `warning` or `error`."
-    )
-    log_format: Literal["auto", "json", "console"] = Field(
-        "auto", description="`json` or `console`; `auto`: `console` on a terminal."
+        "info",
+        description="The least severe events that are logged: `debug`, `info`, `warning` or "
+        "`error`.",
     )
 
     @field_validator("worker_urls", mode="before")
@@ -422,7 +480,7 @@ class Settings(BaseSettings):
         most = self.max_input_pixels
         if "max_input_pixels" not in self.model_fields_set:
             most = min(most, self.client_pixels_per_minute or most)
-        return Limits(self.max_upload_bytes, most, self.max_side)
+        return Limits(self.max_upload_bytes, most)
 
     @classmethod
     def settings_customise_sources(
@@ -444,6 +502,11 @@ def load_settings(**overrides: Any) -> Settings:
         ConfigError: one line that names every wrong setting and what is wrong with it.
     """
     document, mistakes = read_file()
+    mistakes += [
+        f"{PREFIX}{name.upper()}: there is no such name; {replacement}"
+        for name, replacement in OBSOLETE_SETTINGS.items()
+        if name not in Settings.model_fields and f"{PREFIX}{name.upper()}" in os.environ
+    ]
     token = _file.set(document)
     try:
         settings = Settings(**overrides)
@@ -451,7 +514,7 @@ def load_settings(**overrides: Any) -> Settings:
         names = [_name_of(entry) for entry in _entries(overrides, document)]
         known = field_names(Settings)
         problems = [
-            (_place(item["loc"], names), reason(item, known))
+            (_place(item["loc"], names), reason(item, known, OBSOLETE_SETTINGS))
             for item in error.errors(include_input=False, include_url=False)
         ]
         found = "; ".join([*mistakes, together(problems)])

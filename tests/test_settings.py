@@ -8,7 +8,12 @@ from trustscale_server.cli.serve import effective
 from trustscale_server.config_errors import did_you_mean
 from trustscale_server.config_sources import read_secret_files
 from trustscale_server.errors import ConfigError
-from trustscale_server.settings import Settings, load_settings, unknown_variables
+from trustscale_server.settings import (
+    OBSOLETE_SETTINGS,
+    Settings,
+    load_settings,
+    unknown_variables,
+)
 
 COG = {"name": "mine", "kind": "cog", "url": "http://127.0.0.1:5000", "scale": 4}
 
@@ -39,18 +44,19 @@ class TestSources:
     def test_the_file_is_read_once(self, monkeypatch):
         """So it may be a pipe, such as a shell's <(…)."""
         read, write = os.pipe()
-        os.write(write, b"max_side = 77\n")
+        os.write(write, b"max_queued_jobs = 77\n")
         os.close(write)
         monkeypatch.setenv("TRUSTSCALE_CONFIG", f"/dev/fd/{read}")
-        assert load_settings().max_side == 77
+        assert load_settings().max_queued_jobs == 77
         os.close(read)
 
     def test_precedence(self, toml, monkeypatch):
-        toml("max_in_flight = 3\nmax_waiting = 3\nmax_side = 3")
+        toml("max_in_flight = 3\nmax_waiting = 3\njob_concurrency = 3")
         monkeypatch.setenv("TRUSTSCALE_MAX_WAITING", "4")
-        monkeypatch.setenv("TRUSTSCALE_MAX_SIDE", "4")
-        settings = load_settings(max_side=5)
-        assert (settings.max_in_flight, settings.max_waiting, settings.max_side) == (3, 4, 5)
+        monkeypatch.setenv("TRUSTSCALE_JOB_CONCURRENCY", "4")
+        settings = load_settings(job_concurrency=5)
+        counts = (settings.max_in_flight, settings.max_waiting, settings.job_concurrency)
+        assert counts == (3, 4, 5)
         assert settings.data_dir.is_absolute()
 
     def test_workers_in_the_environment(self, toml, monkeypatch):
@@ -145,9 +151,15 @@ class TestMistakes:
 
     def test_all_in_the_file(self, toml, monkeypatch):
         references = 'data_dir = "${NOWHERE}"\nspool = "${ELSEWHERE}"'
-        toml(f'client_keys = ["plain"]\nmax_side = 0\n{references}')
+        toml(f'client_keys = ["plain"]\nmax_waiting = -1\n{references}')
         detail = refused()
-        for words in ("client_keys", "NOWHERE is not", "ELSEWHERE", "max_side: ", "spool: there"):
+        for words in (
+            "client_keys",
+            "NOWHERE is not",
+            "ELSEWHERE",
+            "max_waiting: ",
+            "spool: there",
+        ):
             assert words in detail
         monkeypatch.setenv("TRUSTSCALE_CONFIG", "missing.toml")
         assert "missing.toml" in refused()
@@ -172,9 +184,9 @@ class TestMistakes:
     @pytest.mark.parametrize(
         ("name", "value"),
         [
-            ("MAX_SIDE", "x"),
+            ("MAX_WAITING", "x"),
             ("UPSCALERS", "[not json"),
-            ("LOG_FORMAT", "xml"),
+            ("LOG_LEVEL", "loud"),
             ("WORKER_URLS", "a=ftp://b"),
             ("WORKER_URLS", "a b=http://c"),
             ("WORKER_URLS", "http://u:p@c"),
@@ -184,11 +196,25 @@ class TestMistakes:
         monkeypatch.setenv(f"TRUSTSCALE_{name}", value)
         assert name.lower() in refused()
 
+    @pytest.mark.parametrize(("old", "replacement"), OBSOLETE_SETTINGS.items())
+    def test_old_names(self, toml, monkeypatch, old, replacement):
+        """An old name is an error that says what replaces it, wherever it stands."""
+        toml(f'[[upscalers]]\nname = "a"\nkind = "embedded"\n{old} = 1')
+        assert f"upscaler 'a': {old}: there is no such name; {replacement}." in refused()
+        if old in Settings.model_fields:  # it is gone from the entries of upscalers only
+            return
+        toml(f"{old} = 1")
+        assert f"{old}: there is no such name; {replacement}." in refused()
+        toml("")
+        monkeypatch.setenv(f"TRUSTSCALE_{old.upper()}", "1")
+        variable = f"TRUSTSCALE_{old.upper()}: there is no such name; {replacement}."
+        assert variable in refused()
+
     def test_misspelt_variables(self):
         """A variable that no setting reads is found; what resembles none is not corrected."""
         assert did_you_mean("colour_of_the_sky", Settings.model_fields) == ""
-        environ = {"TRUSTSCALE_MAX_SIDES": "1", "TRUSTSCALE_CONFIG": "", "TRUSTSCALE_STORE": ""}
-        assert unknown_variables(environ) == ["TRUSTSCALE_MAX_SIDES"]
+        environ = {"TRUSTSCALE_MAX_WAITINGS": "1", "TRUSTSCALE_CONFIG": "", "TRUSTSCALE_STORE": ""}
+        assert unknown_variables(environ) == ["TRUSTSCALE_MAX_WAITINGS"]
 
 
 @pytest.mark.parametrize(

@@ -50,7 +50,7 @@ def jobs(
     if context.invoked_subcommand is not None:
         return
     settings = load_settings()
-    configure_logs(settings.log_level, settings.log_format)
+    configure_logs(settings.log_level)
     if settings.queue.startswith("memory:"):
         raise ConfigError(
             "A separate job worker needs a queue that it shares with the gateway: set "

@@ -61,7 +61,7 @@ def serve(
     """Serve the HTTP API."""
     settings = load_settings()
     _check_free(host, port)
-    configure_logs(settings.log_level, settings.log_format)
+    configure_logs(settings.log_level)
     for name in unknown_variables(os.environ):
         structlog.get_logger(__name__).warning("unknown_setting", variable=name)
     asyncio.run(check_start(settings))

@@ -91,7 +91,7 @@ def _trace(_: object, __: str, event: structlog.typing.EventDict) -> structlog.t
     return event
 
 
-def configure_logs(level: str, style: Literal["auto", "json", "console"]) -> None:
+def configure_logs(level: str, style: Literal["auto", "json", "console"] = "auto") -> None:
     """Log our events and those of libraries to standard error; auto: JSON unless on a terminal."""
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,

@@ -21,7 +21,7 @@ from pydantic import (
 
 from trustscale_server.images.drawings import Color
 from trustscale_server.outbound.guard import http_url
-from trustscale_server.upscalers.runtime import SHIPPED, Character, PrecisionSetting, ShippedName
+from trustscale_server.upscalers.runtime import SHIPPED, Character, ShippedName
 
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 _SECRET_HEADERS = frozenset({"authorization", "proxy-authorization", "cookie", "x-api-key"})
@@ -56,17 +56,21 @@ class _Config(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: str
-    name: Name = Field(description="Name in requests and answers.")
+    name: Name = Field(description="The name of the upscaler in requests and answers.")
     price_per_call: float | None = Field(
         None,
         ge=0,
         allow_inf_nan=False,
-        description="Price of a call, in any currency; shown by `GET /v1/upscalers` and the "
-        "backtest, counted by `GET /v1/admin/usage`.",
+        description="The price of one call, in any currency. `GET /v1/upscalers` and the backtest "
+        "show it, `GET /v1/admin/usage` adds it up.",
     )
-    title: str | None = Field(None, max_length=80, description="Name for people.")
+    title: str | None = Field(
+        None, max_length=80, description="The name that people see instead of `name`."
+    )
     character: Character | None = Field(
-        None, description="For people: `faithful` hardly invents, soft; `sharp` repaints, crisp."
+        None,
+        description="What people are told of its pictures: a `faithful` model invents little and "
+        "is softer, a `sharp` one repaints and looks crisper.",
     )
 
     @property
@@ -80,14 +84,18 @@ class EmbeddedConfig(_Config):
     kind: Literal["embedded"] = "embedded"
     model: ShippedName | Path = Field(
         "span-x4",
-        description="The shipped `span-x4` or `realesr-x4`, or an ONNX file.",
+        description="The model: the shipped `span-x4` or `realesr-x4`, or the path of an ONNX "
+        "file.",
     )
-    threads: int = Field(0, ge=0, description="Threads; 0: one per core.")
-    tile: PositiveInt | None = Field(None, description="Largest side of a tile, input pixels.")
-    halo: int | None = Field(None, ge=0, description="Overlap of tiles, input pixels.")
-    concurrency: PositiveInt = Field(1, description="Samples made at once; threads are divided.")
-    precision: PrecisionSetting | None = Field(
-        None, description="Of the network; default: the service's."
+    threads: int = Field(
+        0, ge=0, description="How many threads compute. 0 takes one for each core."
+    )
+    tile: PositiveInt | None = Field(
+        None, description="The largest side of a tile, in input pixels."
+    )
+    halo: int | None = Field(None, ge=0, description="How far tiles overlap, in input pixels.")
+    concurrency: PositiveInt = Field(
+        1, description="How many samples are made at the same time. They share the threads."
     )
 
     @property
@@ -101,81 +109,90 @@ class EmbeddedConfig(_Config):
 class RemoteConfig(_Config):
     """What every upscaler behind HTTP has.
 
-    `KEEPS_CONNECTIONS`: whether calls share connections. `HOW_TO_CALL` names the settings that say
-    how to call; the fingerprint covers all others, since they say what is computed.
+    `KEEPS_CONNECTIONS`: whether calls share connections. `MAX_ANSWER_BYTES`: longer answers are
+    refused, those of hosted APIs earlier (8 MB and what the pictures need). `HOW_TO_CALL` names the
+    settings that say how to call; the fingerprint covers all others, since they say what is
+    computed.
     """
 
     KEEPS_CONNECTIONS: ClassVar[bool] = True
+    MAX_ANSWER_BYTES: ClassVar[int] = 256 * 2**20
     HOW_TO_CALL: ClassVar[frozenset[str]] = frozenset(
         {
             "name", "title", "character", "price_per_call", "token_env", "token_header",
             "token_scheme", "fingerprint_alias", "max_input_pixels", "concurrency",
             "call_timeout_s", "max_attempts", "max_calls_per_hour", "cold_start_s", "allowed_hosts",
-            "allow_private",
-            "max_answer_bytes", "alignment", "canary",
+            "allow_private", "alignment", "canary",
         }
     )  # fmt: skip
 
     token_env: EnvName | None = Field(
         None,
-        description="Environment variable with the token, which goes to the configured address "
-        "and nowhere else, over TLS (but to loopback, or with `allow_private`).",
+        description="The environment variable that holds the token. The token is sent to the "
+        "configured address only, and over TLS except to loopback or with `allow_private`.",
     )
-    token_header: HeaderName = Field("Authorization", description="How the token is sent.")
+    token_header: HeaderName = Field(
+        "Authorization", description="The header in which the token is sent."
+    )
     token_scheme: HeaderValue = Field(
         "Bearer",
-        description="Word before the token; `Basic` encodes `user:password`; empty: none.",
+        description="The word before the token, or nothing if empty. With `Basic`, the token "
+        "`user:password` is encoded.",
     )
     headers: dict[HeaderName, HeaderValue] = Field(
-        default_factory=dict, description="Further headers; no secrets."
+        default_factory=dict, description="Further headers of each call. They may hold no secrets."
     )
 
     fingerprint_alias: str | None = Field(
         None,
-        description="Stands for the address in the fingerprint: set it if the same model may move.",
+        description="Replaces the address in the fingerprint, so that calibrations stay valid when "
+        "the same model moves to another address.",
     )
     max_input_pixels: PositiveInt | None = Field(
-        None, description="Larger inputs are refused before anything is sent."
+        None,
+        description="The largest input that the upscaler takes, in pixels. Larger ones are refused "
+        "before anything is sent.",
     )
     concurrency: PositiveInt = Field(
         4,
-        description="Calls in flight over all requests of this process; reduced when "
-        "the server says that it is busy.",
+        description="How many calls one process has in flight, over all its requests. They become "
+        "fewer while the server says that it is busy.",
     )
-    call_timeout_s: PositiveFloat = Field(120.0, description="Longest time of one generation.")
-    max_attempts: PositiveInt = Field(8, description="Tries of one call, the first one included.")
+    call_timeout_s: PositiveFloat = Field(120.0, description="Time limit for one call, in seconds.")
+    max_attempts: PositiveInt = Field(
+        8, description="How often a call is tried, the first time included."
+    )
     max_calls_per_hour: PositiveInt | None = Field(
-        None, description="Spend limit of all processes that share a store."
+        None,
+        description="How many calls all processes that share a store may make in an hour.",
     )
     cold_start_s: float = Field(
         0.0,
         ge=0,
         allow_inf_nan=False,
-        description="How long a call waits for an absent upscaler, within the deadline of its "
-        "request: for one that is started by load.",
+        description="How long a call waits for an upscaler that starts on demand, in seconds, "
+        "within the deadline of its request.",
     )
 
     allowed_hosts: tuple[HostName, ...] = Field(
         (),
-        description="Hosts, with their subdomains, that results may be fetched from over https, "
-        "besides the configured address; redirects are not followed.",
+        description="Hosts, with their subdomains, from which results may be fetched over https, "
+        "besides the configured address. Redirects are not followed.",
     )
     allow_private: bool = Field(
-        False, description="Results may be fetched from private addresses, also without TLS."
-    )
-    max_answer_bytes: PositiveInt = Field(
-        256 * 2**20,
-        description="Longest answer; of hosted APIs at most 8 MB and what pictures of the expected "
-        "size need as base64.",
+        False,
+        description="Whether results may be fetched from private addresses, also without TLS.",
     )
     alignment: Literal["refuse", "ignore"] = Field(
         "refuse",
-        description="`ignore`: accept samples that are not aligned with the input.",
+        description="What happens to samples that are not aligned with the input: `refuse` or "
+        "`ignore`.",
     )
     canary: CanaryPolicy = Field(
         "warn",
-        description="`off`, `warn` or `refuse` "
-        "[when the model seems to have changed](upscalers.md#when-the-provider-changes-the-model).",
+        description="What happens "
+        "[when the model seems to have changed](upscalers.md#when-the-provider-changes-the-model): "
+        "nothing (`off`), a warning (`warn`), or no answers (`refuse`).",
     )
 
     @property
@@ -207,21 +224,22 @@ class OneAddress(RemoteConfig):
 
     HOW_TO_CALL = RemoteConfig.HOW_TO_CALL | {"url"}
 
-    url: BaseUrl = Field(description="Its address.")
-    scale: PositiveInt = Field(description="Output side divided by input side.")
+    url: BaseUrl = Field(description="The address of the upscaler.")
+    scale: PositiveInt = Field(description="How many times longer the output's sides are.")
     fit: Literal["exact", "resize"] = Field(
         "exact",
-        description="`resize`: bring samples of the right aspect ratio to the wanted size.",
+        description="What happens to samples of another size: `exact` refuses them, `resize` "
+        "scales those of the right aspect ratio to the expected size.",
     )
     mask_color: Color | None = Field(
         None,
-        description="[Inpainting](restoration.md#inpainting): pixels of exactly this colour, such "
-        'as `"#ff00ff"`, are the holes.',
+        description='The colour, such as `"#ff00ff"`, that marks the holes for '
+        "[inpainting](restoration.md#inpainting). Only pixels of exactly this colour count.",
     )
     mask_field: str | None = Field(
         None,
-        description="Kinds `cog`, `replicate` and `http` forms: the field in which the holes are "
-        "also sent, as a PNG that is white there.",
+        description="The field in which `cog`, `replicate` and `http` forms also get the holes, as "
+        "a PNG that is white there.",
     )
 
     @model_validator(mode="after")

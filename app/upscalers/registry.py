@@ -66,8 +66,9 @@ def build_upscaler(
     """Build an upscaler; a remote one is not contacted yet.
 
     `calls` counts over all processes; without it, as in a probe, `max_calls_per_hour` does nothing.
-    `precision` is for embedded models whose entry names none; `witness` is shared by all upscalers
-    but itself. Raises ConfigError for an unset variable or an unreadable model file.
+    `precision` is that of embedded models; `witness` is shared by all upscalers but itself.
+
+    Raises ConfigError for an unset variable or an unreadable model file.
     """
     if isinstance(config, EmbeddedConfig):
         upscaler = EmbeddedUpscaler(
@@ -77,11 +78,11 @@ def build_upscaler(
             config.tile,
             config.halo,
             config.concurrency,
-            config.precision or precision,
+            precision,
             None if config.model == WITNESS else witness,
         )
-        usual = (config.model, config.tile, config.halo, config.precision or precision)
-        if witness is not None and usual == (WITNESS, None, None, precision):
+        plan = (config.model, config.tile, config.halo)
+        if witness is not None and plan == (WITNESS, None, None):
             witness.upscaler = upscaler
         return upscaler
     adapter = build_adapter(config, environ, network=network)

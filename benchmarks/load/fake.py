@@ -71,7 +71,7 @@ class InstantUpscaler:
 
 def main(port: int) -> None:
     settings = load_settings()
-    configure_logs(settings.log_level, settings.log_format)
+    configure_logs(settings.log_level)
     fingerprint = EmbeddedUpscaler().fingerprint
     seconds = float(os.environ.get("LOAD_SLEEP_S", "0"))
     app = create_app(settings, build=lambda *_: InstantUpscaler(fingerprint, seconds))

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, get_args
@@ -18,6 +19,7 @@ from trustscale_server.problems import PROBLEMS
 from trustscale_server.settings import Settings
 from trustscale_server.upscalers.config import OneAddress
 from trustscale_server.upscalers.registry import UpscalerConfig
+from trustscale_server.upscalers.remote.predictions import CogConfig, ReplicateConfig
 
 DOCS: Final = Path(__file__).parents[2] / "docs"
 
@@ -46,17 +48,25 @@ def settings() -> str:
         *_fields(shared := _common(kinds)),
         "",
         (
-            "All kinds but `embedded`, where their own table has no other default (`worker` has no "
-            "`url`, `scale`, `fit`, `mask_color` and `mask_field`):"
+            "All kinds but `embedded` also have these (`worker` has no `url`, `scale`, `fit`, "
+            "`mask_color` and `mask_field`):"
         ),
         "",
         *_fields(remote_rows := [row for row in _rows(OneAddress) if row not in shared]),
     ]
     shared += remote_rows
+    predictions = [row for row in _common((CogConfig, ReplicateConfig)) if row not in shared]
+    lines += ["", "### `cog` and `replicate`", "", *_fields(predictions)]
+    shared += predictions
     for kind in (embedded, *remote):
         (name,) = get_args(kind.model_fields["kind"].annotation)
-        own = [row for row in _rows(kind) if row not in shared]
-        lines += ["", f"### `{name}`", "", *_fields(own)]
+        rows = [row for row in _rows(kind) if row not in shared]
+        others = {_without_default(row): row for row in shared}
+        own = [row for row in rows if _without_default(row) not in others]
+        if rows:
+            lines += ["", f"### `{name}`", *_other_defaults(row for row in rows if row not in own)]
+        if own:
+            lines += ["", *_fields(own)]
     return _page(lines)
 
 
@@ -120,6 +130,17 @@ def _common(models: Sequence[type[BaseModel]]) -> list[str]:
     """The rows that all tables share."""
     first, *others = map(_rows, models)
     return [row for row in first if all(row in other for other in others)]
+
+
+def _without_default(row: str) -> tuple[str, str]:
+    _, name, _, meaning, _ = re.split(r"(?<!\\)\|", row)
+    return name, meaning
+
+
+def _other_defaults(rows: Iterable[str]) -> list[str]:
+    """A sentence about the settings that only have another default, if there are any."""
+    defaults = [" = ".join(map(str.strip, row.split("|")[1:3])) for row in rows]
+    return ["", f"Its own defaults: {', '.join(defaults)}."] if defaults else []
 
 
 def _fields(rows: Iterable[str]) -> Iterator[str]:

@@ -166,16 +166,22 @@ class HttpConfig(OneAddress):
 
     kind: Literal["http"] = "http"
     preset: str | None = Field(
-        None, description="A [shipped description](upscalers.md); other settings override it."
+        None,
+        description="The name of a [shipped description](upscalers.md), which the other settings "
+        "override.",
     )
-    request: Request = Field(description="The call.")
-    seed: SeedField | None = Field(None, description="None: the API takes no seed.")
-    answer: Answer = Field(Answer(), description="Where the image is in the answer.")
-    poll: Poll | None = Field(None, description="For APIs with a queue.")
-    cancel: Cancel | None = Field(None, description="How queued work is cancelled.")
-    health_path: str | None = Field(None, description="GET must answer 2xx; none: no check.")
+    request: Request = Field(description="The HTTP request that makes a sample.")
+    seed: SeedField | None = Field(None, description="The range of seeds, if the API takes seeds.")
+    answer: Answer = Field(Answer(), description="Where the answer holds the image.")
+    poll: Poll | None = Field(
+        None, description="How the result is asked for, if the API has a queue."
+    )
+    cancel: Cancel | None = Field(None, description="How queued work is cancelled, if the API can.")
+    health_path: str | None = Field(
+        None, description="The path whose GET answers 2xx while the API is available."
+    )
     parameters: dict[str, Any] = Field(
-        default_factory=dict, description="Values of further placeholders, such as a prompt."
+        default_factory=dict, description="The values of further placeholders, such as a prompt."
     )
 
     @model_validator(mode="before")

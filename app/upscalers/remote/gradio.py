@@ -34,11 +34,16 @@ class GradioConfig(OneAddress):
     """A Gradio app, such as a Hugging Face Space."""
 
     kind: Literal["gradio"] = "gradio"
-    api_name: str = Field(description="Endpoint, such as upscale.", pattern=r"^/?[\w-]+$")
-    inputs: tuple[Any, ...] = Field(
-        ("{image}", "{seed}"), description='Arguments in order; "{image}" and "{seed}" are filled.'
+    api_name: str = Field(
+        description="The endpoint of the app, such as `upscale`.", pattern=r"^/?[\w-]+$"
     )
-    output_pointer: Pointer = Field("/0", description="JSON pointer to the image in the answer.")
+    inputs: tuple[Any, ...] = Field(
+        ("{image}", "{seed}"),
+        description='The arguments in order. "{image}" and "{seed}" are filled in.',
+    )
+    output_pointer: Pointer = Field(
+        "/0", description="The JSON pointer to the image in the answer."
+    )
 
 
 class GradioUpscaler(Adapter[GradioConfig]):

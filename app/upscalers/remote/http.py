@@ -58,7 +58,7 @@ class Upstream:
         self._no_token = missing_token(config, environ)
         token, sent = _token(config, environ)
         self._secrets = {token, sent} - {""}
-        self._max_bytes = config.max_answer_bytes
+        self._max_bytes = config.MAX_ANSWER_BYTES
         self._limit_s = config.call_timeout_s
         self._policy = FetchPolicy(Origin.of(base), config.allowed_hosts, config.allow_private)
         # Spare connections: polling and cancelling never queue.

@@ -33,27 +33,35 @@ class OipConfig(OneAddress):
     HOW_TO_CALL = OneAddress.HOW_TO_CALL | {"tensor_format", "samples_per_call"}
 
     kind: Literal["oip"] = "oip"
-    model: str = Field(description="Name of the model on the server.")
-    version: str | None = Field(None, description="Its version; none: the server's choice.")
+    model: str = Field(description="The name of the model on the server.")
+    version: str | None = Field(
+        None, description="The version of the model. Without one the server chooses."
+    )
     tensor_format: Literal["auto", "binary", "json"] = Field(
-        "auto", description="`binary` or `json`; `auto`: binary where the server has it."
+        "auto",
+        description="How tensors are sent: `binary` or `json`. `auto` takes binary if the server "
+        "announces it.",
     )
-    image_input: str = Field("image", description="Name of the input tensor.")
+    image_input: str = Field("image", description="The name of the input tensor.")
     image_layout: Literal["HWC", "NHWC", "CHW", "NCHW", "PNG"] = Field(
-        "HWC", description="Axes of the image tensor; PNG: an encoded file as BYTES."
+        "HWC", description="The axes of the image tensor. `PNG` sends an encoded file as BYTES."
     )
-    image_datatype: Literal["UINT8", "FP32"] = Field("UINT8", description="FP32 means 0..1.")
-    seed_input: str | None = Field(None, description="INT64 tensor of seeds; none: no seeds.")
-    samples_per_call: PositiveInt = Field(1, description="The most seeds of one call.")
+    image_datatype: Literal["UINT8", "FP32"] = Field(
+        "UINT8", description="The data type of the image tensor. FP32 values lie in 0..1."
+    )
+    seed_input: str | None = Field(
+        None, description="The name of the INT64 tensor of seeds, if the model takes seeds."
+    )
+    samples_per_call: PositiveInt = Field(1, description="How many seeds one call may hold.")
     seed_shape: tuple[int, ...] = Field(
-        (-1,), description="Shape of the seed tensor; -1 is the number of seeds."
+        (-1,), description="The shape of the seed tensor, in which -1 is the number of seeds."
     )
-    output: str = Field("samples", description="Name of the output tensor.")
+    output: str = Field("samples", description="The name of the output tensor.")
     output_layout: Literal["HWC", "NHWC", "CHW", "NCHW", "PNG"] = Field(
-        "NHWC", description="Its axes; `PNG`: encoded files as BYTES."
+        "NHWC", description="The axes of the output tensor. `PNG` expects encoded files as BYTES."
     )
     parameters: dict[str, bool | int | float | str] = Field(
-        default_factory=dict, description="Parameters of every request."
+        default_factory=dict, description="Parameters that are sent with each request."
     )
 
 

@@ -39,16 +39,22 @@ _WITHHELD = re.compile(
 _RUNNING = ("starting", "processing", "queued")
 _SHORTEST_CANCEL_AFTER_S, _LONGEST_CANCEL_AFTER_S = 5, 24 * 3600
 _CANCEL_AGAIN_S = 0.25
+_UPLOAD_ABOVE_BYTES = 256_000  # smaller images are sent inline with each call
 
 
 class _PredictionsConfig(OneAddress):
-    image_field: str = Field("image", description="Field of the image in `input`.")
+    image_field: str = Field("image", description="The field of `input` that holds the image.")
     seed_field: str | None = Field(
-        "seed", description='Field of the seed; none, or "" where there is no null: no seeds.'
+        "seed",
+        description='The field of `input` that holds the seed; "" if the model takes no seed.',
     )
-    seed_max: PositiveInt = Field(2**31 - 1, description="The largest seed it takes.")
-    input: dict[str, Any] = Field(default_factory=dict, description="Further fields of `input`.")
-    output_pointer: Pointer = Field("", description="JSON pointer to the image inside `output`.")
+    seed_max: PositiveInt = Field(2**31 - 1, description="The largest seed that the model takes.")
+    input: dict[str, Any] = Field(
+        default_factory=dict, description="Further fields of `input`, sent with each call."
+    )
+    output_pointer: Pointer = Field(
+        "", description="The JSON pointer to the image inside `output`."
+    )
 
     @field_validator("seed_field")
     @classmethod
@@ -65,18 +71,17 @@ class CogConfig(_PredictionsConfig):
 class ReplicateConfig(_PredictionsConfig):
     """A model, version or deployment on Replicate."""
 
-    HOW_TO_CALL = OneAddress.HOW_TO_CALL | {"poll_interval_s", "upload_above_bytes"}
+    HOW_TO_CALL = OneAddress.HOW_TO_CALL | {"poll_interval_s"}
 
     kind: Literal["replicate"] = "replicate"
     url: BaseUrl = "https://api.replicate.com/v1"
     token_env: EnvName | None = "REPLICATE_API_TOKEN"  # noqa: S105 - the name of a variable
     model: str = Field(
-        description="`owner/name`, `owner/name:version`, or `deployments/owner/name`.",
+        description="The model: `owner/name`, `owner/name:version` or `deployments/owner/name`.",
         pattern=r"^(deployments/)?[\w.-]+/[\w.-]+(:[0-9a-f]{64})?$",
     )
-    poll_interval_s: PositiveFloat = Field(0.5, description="Pause between polls.")
-    upload_above_bytes: int = Field(
-        256_000, ge=0, description="Larger images are uploaded once, smaller ones sent inline."
+    poll_interval_s: PositiveFloat = Field(
+        0.5, description="The pause between two questions for the result, in seconds."
     )
     allowed_hosts: tuple[HostName, ...] = ("replicate.delivery",)
 
@@ -256,6 +261,6 @@ class ReplicateUpscaler(PredictionsUpscaler[ReplicateConfig]):
         return f"{prefix}/{name}/predictions", {}
 
     async def _image(self, source: Source) -> str:
-        if len(await png_of(source)) <= self._config.upload_above_bytes:
+        if len(await png_of(source)) <= _UPLOAD_ABOVE_BYTES:
             return await super()._image(source)
         return await self._uploaded(source, "/files", "content", "/urls/get")

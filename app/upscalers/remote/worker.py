@@ -43,14 +43,20 @@ class WorkerConfig(RemoteConfig):
 
     # One name may stand for many workers, among which only new connections are spread.
     KEEPS_CONNECTIONS = False
+    MAX_ANSWER_BYTES = 2**30
 
     kind: Literal["worker"] = "worker"
-    urls: tuple[BaseUrl, ...] = Field(min_length=1, description="Workers of the same model.")
-    model: str | None = Field(None, description="Model name; none: the only one of the worker.")
-    concurrency: PositiveInt = Field(2, description="Calls in flight per worker.")
-    max_answer_bytes: PositiveInt = 2**30
+    urls: tuple[BaseUrl, ...] = Field(
+        min_length=1, description="The addresses of workers that serve the same model."
+    )
+    model: str | None = Field(
+        None, description="The name of the model, if the workers serve several."
+    )
+    concurrency: PositiveInt = Field(2, description="How many calls are in flight to each worker.")
     canary: CanaryPolicy = Field(
-        "off", description="As for others; a worker's fingerprint already covers its content."
+        "off",
+        description="The same as for others. It is off because the fingerprint of a worker already "
+        "covers the content of its model.",
     )
 
     @property

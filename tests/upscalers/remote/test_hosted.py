@@ -12,6 +12,7 @@ from tests.upscalers.remote.pictures import TOKEN, adapter, sample, uri
 from tests.waiting import cancelled
 from trustscale_server.errors import ProtocolError, UpscalerRejected
 from trustscale_server.upscalers.base import Source
+from trustscale_server.upscalers.remote import predictions
 from trustscale_server.upscalers.remote.responses import (
     AnswerLost,
     BadCredentials,
@@ -199,8 +200,9 @@ class TestReplicate:
         await hosted_by(fakes, "replicate", model=model).generate(source, [7])
         assert state.predictions["p0"]["now"]["version"] == version
 
-    async def test_upload_once(self, source, state, fakes):
-        up = hosted_by(fakes, "replicate", upload_above_bytes=10)
+    async def test_upload_once(self, source, state, fakes, monkeypatch):
+        monkeypatch.setattr(predictions, "_UPLOAD_ABOVE_BYTES", 10)
+        up = hosted_by(fakes, "replicate")
         await asyncio.gather(*(up.generate(source, [seed]) for seed in range(1, 5)))
         assert state.uploads == 1
 

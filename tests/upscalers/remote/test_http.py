@@ -19,6 +19,7 @@ from trustscale_server.errors import ProtocolError, UpscalerRejected, UpscalerUn
 from trustscale_server.outbound.guard import FetchPolicy, Origin, is_public, own_url, target
 from trustscale_server.upscalers.base import MemoryPermit
 from trustscale_server.upscalers.remote.http import Upstream
+from trustscale_server.upscalers.remote.predictions import CogConfig
 from trustscale_server.upscalers.remote.responses import BadCredentials
 
 
@@ -55,17 +56,18 @@ class TestFaults:
                 await up.request("GET", "/x")
 
     @pytest.mark.parametrize(
-        ("behaviour", "settings", "turn", "words"),
+        ("behaviour", "most", "turn", "words"),
         [
-            (answer(body=b"x" * 5000), {"max_answer_bytes": 4999}, MemoryPermit, "more than 4,999"),
-            (endless, {}, lambda: None, "more than"),  # its size is not declared
+            (answer(body=b"x" * 5000), 4999, MemoryPermit, "more than 4,999"),
+            (endless, 2**30, lambda: None, "more than"),  # its size is not declared
             # Compression is the way to small bombs.
-            (answer(headers={"content-encoding": "gzip"}), {}, lambda: None, "compressed"),
+            (answer(headers={"content-encoding": "gzip"}), 2**30, lambda: None, "compressed"),
         ],
     )
-    async def test_refused_bodies(self, behaviour, settings, turn, words):
+    async def test_refused_bodies(self, monkeypatch, behaviour, most, turn, words):
         """A body that is, or may become, too large is not read to its end."""
-        async with facing(behaviour, **settings) as (server, up):
+        monkeypatch.setattr(CogConfig, "MAX_ANSWER_BYTES", most)
+        async with facing(behaviour) as (server, up):
             with pytest.raises(ProtocolError, match=words):
                 await up.request("GET", "/x", turn=turn())
             assert server.asked[0].headers["accept-encoding"] == "identity"
@@ -92,8 +94,9 @@ class TestEvents:
         async with upstream("http://127.0.0.1", network) as up:
             assert [event async for event in up.events("/x", MemoryPermit())] == [("complete", "ä")]
 
-    async def test_a_line_without_an_end(self):
-        async with facing(endless, max_answer_bytes=4999) as (_, up):
+    async def test_a_line_without_an_end(self, monkeypatch):
+        monkeypatch.setattr(CogConfig, "MAX_ANSWER_BYTES", 4999)
+        async with facing(endless) as (_, up):
             with pytest.raises(ProtocolError, match="more than 4,999"):
                 [event async for event in up.events("/x", MemoryPermit())]
 
