@@ -139,11 +139,12 @@ def installed(clone: Path, tried: Path) -> tuple[Path, Path]:
 
 
 def readme(clone: Path, tried: Path, service: Path, client: Path) -> None:
-    """The README's commands by the service's wheel, its program by the client's."""
+    """Run the first pages' commands by the service's wheel, their program by the client's."""
     port = str(free_port())
     shutil.copytree(clone / "examples", tried / "examples")
     script = ["trap 'kill $(jobs -p)' EXIT", f"export TRUSTSCALE_DATA_DIR={tried}/data"]
-    for block in blocks_of(ROOT / "README.md"):
+    pages = (ROOT / "README.md", ROOT / "docs/for-developers.md")
+    for block in (block for page in pages for block in blocks_of(page)):
         if block.kind == "sh":
             script += [line for line in block.commands if not line.startswith("make ")]
         elif block.kind == "python":
@@ -151,7 +152,7 @@ def readme(clone: Path, tried: Path, service: Path, client: Path) -> None:
     text = "\n".join(script).replace("8000", port).replace(".venv/bin", str(service))
     text = text.replace("serve &", f"serve --port {port} >serve.log 2>&1 &")
     run("bash", "-euo", "pipefail", cwd=tried, text=text)
-    report("the README's commands ran: upscale, a folder, serve, curl, the Python client")
+    report("the first pages' commands ran: upscale, a folder, serve, curl, the Python client")
 
 
 def chart(clone: Path, version: str) -> None:

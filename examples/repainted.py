@@ -1,8 +1,8 @@
-"""What a generative model repaints, in four photographs: `python -m examples.repainted`.
+"""Show what a generative model repaints, in four photographs: `python -m examples.repainted`.
 
-The sharp model enlarges a sixteenth of the pixels of each; the marked results are the pictures of
-docs/evidence.md, and the first one the example of the page. Run again when model or calibration
-change.
+The sharp model enlarges a sixteenth of the pixels of each. The results are the pictures of README
+and docs/evidence.md, and the first one is the example of the page. Run it again when the model or
+the calibration changes.
 """
 
 from __future__ import annotations
@@ -15,13 +15,17 @@ import tempfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 HERE = Path(__file__).parent
 IMAGES = HERE.parent / "docs" / "images"
 FIRST = HERE.parent / "app" / "web" / "static" / "img" / "first"
 SCALE, ALPHA = 4, 0.1
 GAP, HEIGHT = 8, 300
+CAPTIONS = ("what was uploaded", "what the model made", "the truth", "tinted: not trusted")
+CAPTION_HEIGHT = 40
+STEPS = (0.05, 0.1, 0.15)
+GREY = 50  # the lightness of the swatches, of 100
 
 
 class Lie(NamedTuple):
@@ -56,6 +60,10 @@ def main() -> int:
             stem = Path(folder, "out", lie.name)
             sheet(lie, stem).save(IMAGES / f"repainted-{lie.name}.webp", quality=85, method=6)
         write_first(LIES[0], Path(folder, "out", LIES[0].name))
+        with_captions(sheet(LIES[0], Path(folder, "out", LIES[0].name))).save(
+            IMAGES / "badge.webp", quality=88, method=6
+        )
+    swatches().save(IMAGES / "alpha.webp", lossless=True)
     for name, answer in answers.items():
         print(f"{name}: {answer['trusted_fraction']:.1%} trusted")  # noqa: T201 - a report
     return 0
@@ -92,14 +100,13 @@ def answers_to(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def sheet(lie: Lie, stem: Path) -> Image.Image:
-    """Input, result, marked result and truth side by side."""
+    """Draw input, result, truth and marked result side by side."""
     small = Image.open(stem.parents[1] / f"{lie.name}.png")
     truth = lie.truth
-    parts = [
-        small.resize(truth.size, Image.Resampling.BICUBIC),
-        *(Image.open(f"{stem}.{part}.png").convert("RGB") for part in ("image", "overlay")),
-        truth,
-    ]
+    made, marked = (
+        Image.open(f"{stem}.{part}.png").convert("RGB") for part in ("image", "overlay")
+    )
+    parts = [small.resize(truth.size, Image.Resampling.BICUBIC), made, truth, marked]
     left, top, right, bottom = lie.look
     width = HEIGHT * (right - left) // (bottom - top)
     drawn = Image.new("RGB", (4 * (width + GAP) - GAP, HEIGHT), "white")
@@ -109,8 +116,46 @@ def sheet(lie: Lie, stem: Path) -> Image.Image:
     return drawn
 
 
+def with_captions(row: Image.Image) -> Image.Image:
+    """Write above each part of a row what it is."""
+    drawn = Image.new("RGB", (row.width, row.height + CAPTION_HEIGHT), "white")
+    drawn.paste(row, (0, CAPTION_HEIGHT))
+    width = (row.width + GAP) / len(CAPTIONS)
+    for place, caption in enumerate(CAPTIONS):
+        middle = (place * width + (width - GAP) / 2, CAPTION_HEIGHT / 2)
+        write(drawn, middle, caption)
+    return drawn
+
+
+def swatches() -> Image.Image:
+    """Draw for some α two greys that are this far apart: the largest error that is accepted."""
+    side, width = 96, 200
+    drawn = Image.new("RGB", (len(STEPS) * (width + GAP) - GAP, side + CAPTION_HEIGHT), "white")
+    pen = ImageDraw.Draw(drawn)
+    for place, alpha in enumerate(STEPS):
+        left = place * (width + GAP)
+        for half, lightness in enumerate((GREY, GREY + 100 * alpha)):
+            start = left + half * width // 2
+            box = (start, CAPTION_HEIGHT, start + width // 2 - 1, CAPTION_HEIGHT + side)
+            pen.rectangle(box, fill=(grey(lightness),) * 3)
+        write(drawn, (left + width / 2, CAPTION_HEIGHT / 2), f"{alpha}")
+    return drawn
+
+
+def grey(lightness: float) -> int:
+    """Return the sRGB value, 0 to 255, of a grey of a CIE lightness of 8 to 100."""
+    linear = float(((lightness + 16) / 116) ** 3)
+    return round(255 * (1.055 * linear ** (1 / 2.4) - 0.055))
+
+
+def write(drawn: Image.Image, middle: tuple[float, float], text: str) -> None:
+    """Write a caption around a point."""
+    font = ImageFont.load_default(24)
+    ImageDraw.Draw(drawn).text(middle, text, fill="black", font=font, anchor="mm")
+
+
 def write_first(lie: Lie, stem: Path) -> None:
-    """The example of the first screen: of the truth only the part to look at."""
+    """Write the example of the page's first screen; of the truth only the part to look at."""
     FIRST.mkdir(parents=True, exist_ok=True)
     Image.open(stem.parents[1] / f"{lie.name}.png").save(FIRST / "input.webp", quality=85)
     made = Image.open(f"{stem}.image.png").convert("RGB")
