@@ -1,5 +1,5 @@
 #!/bin/sh
-# Replaces gateways and job workers by what `.env` and the images say now, and no client notices:
+# Replaces gateways and job workers by what `.env` and the images say now, while requests go on:
 #
 #     docker compose build        # or pull, after another IMAGE_TAG in .env
 #     sh deploy/upgrade.sh

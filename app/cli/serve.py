@@ -28,6 +28,9 @@ from trustscale_server.telemetry.logs import configure_logs
 # requests into closing ones.
 KEEP_ALIVE_S = 75
 
+# Longer than the event loop is busy at a time.
+ACCEPT_S = 0.25
+
 
 class _Server(uvicorn.Server):
     """Sets `stopping` of the state when it begins to stop, so that what is endless ends."""
@@ -41,6 +44,12 @@ class _Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         if self.started:
+            # What the kernel has taken is accepted first, and has time to say what it asks for:
+            # otherwise it is reset, and a proxy does not send an upload twice.
+            await asyncio.sleep(ACCEPT_S)
+            for server in self.servers:
+                server.close()
+            await asyncio.sleep(ACCEPT_S)
             self.lifespan.state["trustscale"].stopping.set()
         await super().shutdown(sockets)
 
