@@ -119,7 +119,7 @@ def _document(result_id: str, side: int, alpha: float, share: float) -> Result:
     parts = ("mask", "trust", "overlay", "believed")
     links = {"self": base} | {part: f"{base}/{part}.png" for part in parts}
     guarantee = {"metric": "neighborhood", "alpha": alpha, "bound": BOUND, "n": 243}
-    guarantee |= {"statement": "A synthetic result, about which nothing is promised."}
+    guarantee |= {"theorem": "A synthetic result, about which nothing is promised."}
     guarantee |= {"applicability": "per_window", "kind": "post_hoc"}
     guarantee |= {"between": (0.05, 0.15), "void_if": ["that it is synthetic"]}
     made = {"upscaler": "span-x4", "calibration": "cal-synthetic", "scale": 4, "samples": 8}

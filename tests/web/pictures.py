@@ -80,10 +80,9 @@ def zoom(page):
 SHOWN = """
 async (side) => {
   const canvas = document.querySelector("#canvas");
-  const drawn = () => new Promise((resolve) => requestAnimationFrame(() => setTimeout(resolve)));
   const read = async () => {
-    await drawn();
-    await drawn();
+    await new Promise((resolve) => setTimeout(resolve, 400)); // until it is drawn finely
+    await new Promise((resolve) => requestAnimationFrame(() => setTimeout(resolve)));
     const own = new OffscreenCanvas(canvas.width, canvas.height).getContext("2d");
     own.drawImage(canvas, 0, 0);
     return new Uint32Array(own.getImageData(0, 0, canvas.width, canvas.height).data.buffer);

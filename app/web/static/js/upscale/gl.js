@@ -1,6 +1,6 @@
 // The marking of paint.js on a graphics card: one fragment shader, to which zoom, place, α and view are numbers.
 
-import { REACH, SIGMA, SLOPE, STYLE, areaOf, gridOf } from "./paint.js";
+import { REACH, SIGMA, SLOPE, STEP, STYLE, areaOf, gridOf } from "./paint.js";
 
 const MOST_PIXELS = 40_000_000; // of a picture: what is larger is drawn from its parts in view, by the other painter
 
@@ -76,7 +76,7 @@ void main() {
     else if (f > 0.) {
       float inside = (isExact ? border(at) : f > .999 ? 1e6 : (f - .5) * cell * view.x / ${number(SLOPE)}) / density;
       if (inside > ${number(STYLE.inner)}) {
-        float along = mod(place.x + place.y, 7. * density), wide = ${number(STYLE.stripeWidth)} * density;
+        float along = mod(place.x + place.y, ${number(STEP)} * density), wide = ${number(STYLE.stripeWidth)} * density;
         if (along < wide) ink = over(ink, ${colour(STYLE.stripe)});
         else if (along < 2. * wide) ink = over(ink, ${colour(STYLE.shade)});
       }

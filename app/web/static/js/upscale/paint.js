@@ -10,7 +10,7 @@ const COARSE = 1.25; // CSS pixels of a mark's cell at least, where there are se
 export const [REACH, SIGMA] = [3, 1.3];
 /** The slope of a smoothed border per cell, in its middle. */
 export const SLOPE = 1 / (SIGMA * Math.sqrt(2 * Math.PI));
-const STEP = 7; // CSS pixels from stripe to stripe, along an axis
+export const STEP = 8; // CSS pixels from stripe to stripe, along an axis
 export const STYLE = {
   line: /** @type {Rgba} */ ([255, 255, 255, 0.95]),
   rim: /** @type {Rgba} */ ([224, 0, 140, 0.9]), // inside the line, so that it is seen on white
@@ -40,6 +40,7 @@ const [OUTER, INNER] = [253, 254]; // of a border that is drawn pixel by pixel
  * @property {{scale: number, x: number, y: number}} view
  * @property {{width: number, height: number}} screen
  * @property {number} density device pixels of a CSS pixel
+ * @property {boolean} [isMoving] whether another one follows at once, so that marks may be coarser
  * @property {{layer: Layer, mode: string, left: number, right: number}[]} parts columns; mode: one of VIEWS or "plain"
  */
 
@@ -122,7 +123,7 @@ export function drawMarks(out, grid, limit, { view, density }, area, table) {
   const rows = spans(area.y0, area.y1, view.y, cell, grid.height);
   const fill = (grid.isExact ? exactRow : smoothRow)(grid, limit, columns, rows, density);
   const line = new Uint8Array(columns.length);
-  const phase = area.x0 - view.x + area.y0 - view.y;
+  const phase = Math.round(area.x0 - view.x + area.y0 - view.y);
   const first = ((phase % places) + places) % places;
   for (let y = 0, at = 0; y < rows.length; y += 1) {
     fill(line, y);
@@ -264,24 +265,15 @@ export class CpuPainter {
     if (mode === "original" && layer.soft) drawPart(context, [layer.soft], layer, view, area, true);
     else drawPart(context, layer.pictures, layer, view, area, view.scale < 3 * density);
     if (mode === "marked" || (mode === "believable" && layer.soft)) {
-      const [width, height] = [area.x1 - area.x0, area.y1 - area.y0];
-      if (marks.canvas.width !== width || marks.canvas.height !== height)
-        Object.assign(marks.canvas, { width, height });
-      if (this.image?.width !== width || this.image.height !== height)
-        this.image = marks.createImageData(width, height);
-      const grid = gridOf(layer, view, density);
-      const out = new Uint32Array(this.image.data.buffer);
-      drawMarks(out, grid, layer.limit, scene, area, this.tableOf(mode, grid, scene));
-      marks.putImageData(this.image, 0, 0);
-      if (mode === "believable") {
-        marks.globalCompositeOperation = "source-in";
-        const moved = { ...view, x: view.x - area.x0, y: view.y - area.y0 };
-        drawPart(marks, [layer.soft], layer, moved, { x0: 0, y0: 0, x1: width, y1: height }, true);
-        marks.globalCompositeOperation = "source-over";
-      }
+      const moved = { ...view, x: view.x - area.x0, y: view.y - area.y0 };
+      const whole = { x0: 0, y0: 0, x1: area.x1 - area.x0, y1: area.y1 - area.y0 };
+      this.mark(scene, { layer, mode }, moved, whole);
       // What is transparent is not marked.
       context.globalCompositeOperation = "source-atop";
-      context.drawImage(marks.canvas, area.x0, area.y0);
+      context.imageSmoothingEnabled = true;
+      const step = scene.isMoving ? 2 : 1;
+      const [width, height] = [whole.x1, whole.y1];
+      context.drawImage(marks.canvas, 0, 0, width / step, height / step, area.x0, area.y0, width, height);
     }
     if (!layer.isOpaque) {
       context.globalCompositeOperation = "destination-over";
@@ -290,6 +282,27 @@ export class CpuPainter {
       context.fillRect(area.x0 - view.x, area.y0 - view.y, area.x1 - area.x0, area.y1 - area.y0);
     }
     context.restore();
+  }
+
+  /** Draw the marks alone, or the soft picture where it is seen; of a moving scene with half as many pixels a side. */
+  mark({ density: fine, isMoving }, { layer, mode }, { scale, x, y }, { x1, y1 }) {
+    const { marks } = this;
+    const step = isMoving ? 2 : 1;
+    const [width, height] = [Math.ceil(x1 / step), Math.ceil(y1 / step)];
+    const view = { scale: scale / step, x: x / step, y: y / step };
+    const [density, area] = [fine / step, { x0: 0, y0: 0, x1: width, y1: height }];
+    if (this.image?.width !== width || this.image.height !== height) {
+      Object.assign(marks.canvas, { width, height });
+      this.image = marks.createImageData(width, height);
+    }
+    const grid = gridOf(layer, view, density);
+    const out = new Uint32Array(this.image.data.buffer);
+    drawMarks(out, grid, layer.limit, { view, density }, area, this.tableOf(mode, grid, { view, density }));
+    marks.putImageData(this.image, 0, 0);
+    if (mode !== "believable") return;
+    marks.globalCompositeOperation = "source-in";
+    drawPart(marks, [layer.soft], layer, view, area, true);
+    marks.globalCompositeOperation = "source-over";
   }
 }
 

@@ -199,5 +199,6 @@ addEventListener("resize", () => makeRoom());
 
 function showZoom() {
   const { view, density } = viewer.viewport;
-  store.set({ zoom: `${Number(((100 * view.scale) / density).toPrecision(3))} %` });
+  const zoom = `${Number(((100 * view.scale) / density).toPrecision(3))} %`;
+  if (zoom !== state.zoom) store.set({ zoom });
 }

@@ -7,6 +7,7 @@ import { Viewport } from "../viewport/viewport.js";
 import { GlPainter } from "./gl.js";
 import { CpuPainter } from "./paint.js";
 
+const MOVING_MS = 120; // between two drawings that are one movement
 const MOST = { card: 8_400_000, cpu: 1_500_000 }; // device pixels of the canvas
 
 export const LEGENDS = {
@@ -29,6 +30,9 @@ export class Viewer {
   compares = false;
   share = 0.5; // of the visible picture, that is left of the divider
   frame = 0;
+  drawn = 0; // when it was drawn last
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  rest = undefined; // draws finely after a movement
   /** @type {{x: number, y: number, radius: number} | null} */
   spot = null;
 
@@ -179,7 +183,12 @@ export class Viewer {
       ...(this.compares ? [{ ...beside, left: 0, right: edge }] : []),
       { layer: this.result, mode: this.mode, left: edge, right: screen.width },
     ];
-    const scene = { view, screen, density, parts };
+    const now = performance.now();
+    const isMoving = now - this.drawn < MOVING_MS;
+    this.drawn = now;
+    clearTimeout(this.rest);
+    if (isMoving) this.rest = setTimeout(() => this.request(), MOVING_MS);
+    const scene = { view, screen, density, parts, isMoving };
     const isCard = this.card && parts.every(({ layer }) => this.card.canDraw(layer));
     if (isCard !== this.wasCard) this.cpu.draw({ ...scene, parts: [] });
     if (this.card && !isCard) this.card.draw({ ...scene, parts: [] });
