@@ -154,43 +154,25 @@ SCENES: dict[str, tuple[Callable[[Page], None], dict]] = {
     "page-annotate": (annotate, {"viewport": WIDE}),
     "page-monitor": (monitor, {"viewport": WIDE}),
 }
-PARTS = {"first": (ready, "#example", {"viewport": WIDE, "device_scale_factor": 1.5})}
-"""Pictures of a part of a screen, with a margin, by a selector."""
-MARGIN = 56
-
-
-def around(page: Page, part: str) -> Any:
-    """The place of a part of the screen, with a margin."""
-    x, y, width, height = page.locator(part).evaluate(
-        "(one) => { const box = one.getBoundingClientRect();"
-        " return [box.x, box.y, box.width, box.height]; }"
-    )
-    return {
-        "x": x - MARGIN,
-        "y": max(0, y - MARGIN / 2),
-        "width": width + 2 * MARGIN,
-        "height": height + MARGIN,
-    }
 
 
 def picture(
-    browser: Browser, url: str, scene: Callable[[Page], None], options: dict, part: str = ""
+    browser: Browser, url: str, scene: Callable[[Page], None], options: dict
 ) -> Image.Image:
-    """A screenshot of a scene, or of a part of it, in a fresh context."""
+    """Return a screenshot of a scene, in a fresh context."""
     context = browser.new_context(base_url=url, reduced_motion="reduce", **options)
     page = context.new_page()
     scene(page)
     page.mouse.move(0, 0)
     page.wait_for_timeout(300)
-    found = page.screenshot(clip=around(page, part) if part else None)
-    shot = Image.open(io.BytesIO(found)).convert("RGB")
+    shot = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
     context.close()
     return shot
 
 
 def main() -> int:
     """Make all pictures, or those that are named."""
-    wanted = sys.argv[1:] or [*SCENES, *PARTS]
+    wanted = sys.argv[1:] or [*SCENES]
     with (
         tempfile.TemporaryDirectory() as folder,
         serving(Path(folder)) as url,
@@ -199,8 +181,7 @@ def main() -> int:
     ):
         for name in wanted:
             path = IMAGES / f"{name}.webp"
-            scene, part, options = PARTS.get(name) or (SCENES[name][0], "", SCENES[name][1])
-            picture(browser, url, scene, options, part).save(path, quality=84, method=6)
+            picture(browser, url, *SCENES[name]).save(path, quality=84, method=6)
             print(f"{path.name}: {path.stat().st_size / 1e3:.0f} kB")  # noqa: T201 - a report
     return 0
 

@@ -25,15 +25,15 @@ def upscale(
         list[str],
         typer.Argument(
             metavar="SOURCE...",
-            help="Images, folders, quoted patterns such as 'photos/**/*.jpg', URLs such as "
-            "s3://bucket/photos, or - for standard input.",
+            help="Images, folders, quoted patterns such as 'photos/**/*.jpg', or - for standard "
+            "input.",
         ),
     ],
     out: Annotated[
         str | None,
         typer.Option(
             metavar="FOLDER",
-            help="Folder or URL for the answers; default: this folder. -: the picture alone, to "
+            help="Folder for the answers; default: this folder. -: the picture alone, to "
             "standard output, which is the default when the source is -.",
         ),
     ] = None,
