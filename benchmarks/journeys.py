@@ -13,6 +13,7 @@ import threading
 from contextvars import ContextVar
 from pathlib import Path
 
+import trustscale_server
 from tests.api.admin import BASE, truth_files, zipped
 from tests.api.gateway import ADMIN_KEY, AS_ADMIN, running
 from tests.factories import encoded, photo
@@ -21,7 +22,7 @@ from tests.upscalers.remote.pictures import decoded, sample
 from trustscale_server.main import create_app
 from trustscale_server.settings import Settings
 
-ROOT = f"{Path(__file__).parent.parent}/app/"
+ROOT = f"{Path(trustscale_server.__file__).parent}/"
 CALL = {"request": {"path": "/", "form": "raw"}, "answer": {"image": "body"}, "canary": "off"}
 CONFIG = '{"upscaler": "paid", "degradation": {}, "activate": true}'
 is_background = ContextVar("is_background", default=False)

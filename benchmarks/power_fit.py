@@ -39,9 +39,9 @@ from trustscale_server.conformal import fidelity
 from trustscale_server.images.degrade import USUAL, Degradation, Mixture
 from trustscale_server.images.resize import Enlarged
 from trustscale_server.sampling.pipeline import Pipeline
-from trustscale_server.sigma import fitting, texture
+from trustscale_server.sigma import features, fitting
 from trustscale_server.sigma.estimators import Accumulator, Fit, IndecisionSettings, shipped
-from trustscale_server.sigma.terms import CELL, FACTS, LEVELS, energy_of
+from trustscale_server.sigma.features import CELL, FACTS, LEVELS, energy_of
 from trustscale_server.upscalers.base import Source, sample_seeds, witness_of
 from trustscale_server.upscalers.embedded import EmbeddedUpscaler, FaithfulWitness
 from trustscale_server.upscalers.runtime import SHIPPED, PrecisionSetting, ShippedName
@@ -69,7 +69,7 @@ class Seen(NamedTuple):
     scene: str
     way: str
     digest: str
-    levels: list[texture.Level]
+    levels: list[features.Level]
     facts: Mapping[str, float]
     error: Plane
     plain: Mapping[str, Plane]
@@ -80,7 +80,7 @@ class Seen(NamedTuple):
             level._replace(terms={name: t for name, t in level.terms.items() if wanted(name)})
             for level in self.levels
         ]
-        found = texture.dense(some, self.error.shape)
+        found = features.dense(some, self.error.shape)
         facts = {f"fact {name}": value for name, value in self.facts.items()}
         return found | {n: np.full_like(self.error, v) for n, v in facts.items() if wanted(n)}
 
@@ -140,7 +140,7 @@ class Maker:
         if witness is None:
             maps = maps._replace(witness=None)
         error = fidelity.error(pair.y, sample, fidelity.FidelitySettings(bound=CUT))
-        levels = texture.pyramid(maps, maps.known, map)
+        levels = features.pyramid(maps, maps.known, map)
         kept.write_bytes(
             packed(
                 digest=pair.pixels_sha256[:FIT_DIGITS],
@@ -166,7 +166,7 @@ def read(kept: Path, scene: str, way: str) -> Seen:
     """What `Maker` kept."""
     with np.load(kept) as arrays:
         error = arrays["error"]
-        levels = [texture.Level((), {}) for _ in range(LEVELS)]
+        levels = [features.Level((), {}) for _ in range(LEVELS)]
         for key in arrays.files:
             depth, _, name = key.partition(" ")
             if depth.isdigit():

@@ -26,8 +26,8 @@ from trustscale_evaluation.reduce import Cell
 from trustscale_evaluation.run import Evaluation
 from trustscale_evaluation.tables import Resamples, mean_intervals
 from trustscale_server.conformal import LossCurve, RiskCurve
+from trustscale_server.conformal.curve import lab_psnr_lower_bound_db, leakage_bound
 from trustscale_server.conformal.lab import shallow
-from trustscale_server.conformal.risk import lab_psnr_lower_bound_db, leakage_bound
 from trustscale_server.images.drawings import overlay
 
 ALPHA = "α, the promised level"

@@ -16,14 +16,19 @@ from typing import Annotated, Any, Final, Literal, NamedTuple, TypeAlias
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
 
-from trustscale_server.conformal import HighProbabilityCurve, LossCurve, RiskCurve, StepCurve, risk
+from trustscale_server.conformal import HighProbabilityCurve, LossCurve, RiskCurve, StepCurve
 from trustscale_server.conformal import high_probability as hp
-from trustscale_server.conformal.curve import LARGEST
+from trustscale_server.conformal.curve import (
+    LARGEST,
+    USUALLY,
+    exceeded_by,
+    leakage_bound,
+    minimal_n,
+)
 from trustscale_server.conformal.fidelity import FidelitySettings
 from trustscale_server.conformal.high_probability import clopper_pearson_bound
 from trustscale_server.conformal.post_hoc import PostHocCurve, Shape, menu_between, on_codes
-from trustscale_server.conformal.risk import USUALLY, exceeded_by
-from trustscale_server.sigma import terms
+from trustscale_server.sigma import features
 from trustscale_server.sigma.estimators import IndecisionSettings
 
 AT_HAND: Final = 0.95
@@ -117,7 +122,7 @@ class GuaranteeSettings(BaseModel, ABC):
 
     def minimal_n(self, alpha: float, bound: float) -> int:
         """The number of scenes below which no pixel can be trusted at α, whatever their losses."""
-        return risk.minimal_n(alpha, self.largest(bound))
+        return minimal_n(alpha, self.largest(bound))
 
     def min_alpha(self, bound: float, n: int) -> float:
         """The smallest α that n scenes can hold: that of their curve if none has any loss."""
@@ -135,7 +140,7 @@ class GuaranteeSettings(BaseModel, ABC):
 
     def leakage_bound(self, alpha: float, n: int, n_leaked: int, bound: float) -> float | None:
         """What is left of α when a model was trained on some of the scenes; None: unknown."""
-        return risk.leakage_bound(alpha, n, n_leaked, self.largest(bound))
+        return leakage_bound(alpha, n, n_leaked, self.largest(bound))
 
     def usual(self, curve: StepCurve, scenes: Scenes, alpha: float) -> ErrorQuantile | None:
         """What few pictures exceed inside a mask of α of the scenes' curve; None: not known."""
@@ -302,7 +307,7 @@ class PostHoc(GuaranteeSettings):
 
     def minimal_n(self, alpha: float, bound: float) -> int:
         del alpha  # the smallest of all decides
-        return risk.minimal_n(float(on_codes(np.array(self.alphas), bound)[0]), bound)
+        return minimal_n(float(on_codes(np.array(self.alphas), bound)[0]), bound)
 
     def shortfall(self, alpha: float, bound: float, n: int) -> str | None:
         more = self.minimal_n(alpha, bound) - n
@@ -394,5 +399,5 @@ class Sizes:
 def _reach(sigma: IndecisionSettings) -> int | None:
     """How many pixels σ of a pixel depends on, along a side; None: on the whole image."""
     if sigma.fit is not None:
-        return terms.WIDEST
+        return features.WIDEST
     return None if sigma.radius is None else 2 * sigma.radius + 1

@@ -34,7 +34,8 @@ from trustscale_server.calibration.manifest import (
 )
 from trustscale_server.conformal import LossCurve, StepCurve, fidelity
 from trustscale_server.conformal.backtest import mean_losses, trusted_shares
-from trustscale_server.conformal.curve import p_value, places_of
+from trustscale_server.conformal.curve import places_of
+from trustscale_server.conformal.evidence import p_value
 from trustscale_server.errors import BadGroup, BadRequest
 from trustscale_server.images.compression import class_of
 from trustscale_server.images.degrade import Mixture

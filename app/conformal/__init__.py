@@ -6,9 +6,8 @@ calibration into thresholds, masks and trust levels.
 """
 
 from trustscale_server.conformal import fidelity
-from trustscale_server.conformal.curve import StepCurve
+from trustscale_server.conformal.curve import RiskCurve, StepCurve
 from trustscale_server.conformal.high_probability import HighProbabilityCurve
 from trustscale_server.conformal.loss_curve import LossCurve
-from trustscale_server.conformal.risk import RiskCurve
 
 __all__ = ["HighProbabilityCurve", "LossCurve", "RiskCurve", "StepCurve", "fidelity"]

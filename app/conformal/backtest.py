@@ -12,9 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from trustscale_server.conformal.curve import StepCurve, places_of
+from trustscale_server.conformal.curve import RiskCurve, StepCurve, places_of
 from trustscale_server.conformal.loss_curve import LossCurve
-from trustscale_server.conformal.risk import RiskCurve
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,6 @@
-"""Evidence against two promises, as the capital of bets that cannot win while the promise holds.
+"""Whether new pictures are like the calibration's, and whether the promise holds for them.
+
+Evidence is the capital of bets that cannot win while a hypothesis holds.
 
 A non-negative supermartingale that begins with 1 ever reaches 1/δ with probability at most δ
 (Ville's inequality), however often somebody looks. So an alarm at 1/δ is false with probability δ.
@@ -19,6 +21,12 @@ a_j. The hypothesis is E[L_j | the past] ≤ a_j for every j. With r_j = L_j/a_j
 several c. α bounds the expectation over calibrations too; for a given one the mean loss may be
 somewhat above α, so a_j = α_j + `tolerance`. **Labels must be a random sample.** If people label
 what looks bad, the evidence says so.
+
+**Is one picture like the calibration's?** `p_value` is exact for a picture that is exchangeable
+with one picture of each calibration scene, since ranks among all n + 1 are symmetric in them.
+(Crops of one scene are alike: only one may count.) Each picture is a point, one coordinate per
+fact. Its strangeness is its Mahalanobis distance from the mean of all points, **including the new
+one**. So P(p ≤ u) ≤ u for every u, whatever the law and the number of scenes.
 """
 
 from __future__ import annotations
@@ -230,3 +238,17 @@ def log_mean_exp(values: Sequence[float]) -> float:
     """The logarithm of the mean of exponentials, without overflow."""
     top = max(values)
     return top + math.log(math.fsum(math.exp(value - top) for value in values) / len(values))
+
+
+_RIDGE = 1e-9  # of the variance: facts that never vary, or that repeat each other
+
+
+def p_value(known: NDArray[np.float64], new: NDArray[np.float64]) -> float:
+    """The conformal p-value, in [1/(n + 1), 1], of a point [f] among [n, f] of a scene each."""
+    points = np.vstack([known, new])
+    spread = points.std(axis=0)
+    points = (points - points.mean(axis=0)) / np.where(spread > 0, spread, 1)
+    # The variance that a far point brings itself cannot hide it: only ranks are used.
+    covariance = points.T @ points / len(points) + _RIDGE * np.eye(points.shape[1])
+    strange = np.einsum("nf,fg,ng->n", points, np.linalg.inv(covariance), points)
+    return float(np.mean(strange >= strange[-1]))  # it is as strange as itself

@@ -49,7 +49,7 @@ class Metric:
     marks the pixel.
     blurs: whether `blur` changes D.
     loss_clipped_at: c, what calibrations count errors up to by default; None: B.
-    bounds_psnr: whether `risk.lab_psnr_lower_bound_db` applies.
+    bounds_psnr: whether `curve.lab_psnr_lower_bound_db` applies.
     reads: whether a text reader labels.
     right: what is promised, where labels mark the pixels.
     void_if: readings of the promise that have no foundation.

@@ -11,7 +11,7 @@ to it, at level 1. With Ḡ_i the mean over the crops of scene i, and K scenes,
     ŝ = some s with (Σ_i Ḡ_i(s) + B / min A) / (K + 1) ≤ 1
     ⇒    E[max over α ∈ A of L(t_α(ŝ)−)/α] ≤ 1
 
-for one new crop of a new scene (conditions as in `risk.py`), hence E[L(t_α̃(ŝ)−)/α̃] ≤ 1 for any
+for one new crop of a new scene (conditions as in `curve.py`), hence E[L(t_α̃(ŝ)−)/α̃] ≤ 1 for any
 α̃ ∈ A, however chosen. Below min A the mask is empty, above max A it is that of max A, so any α ≥ 0
 may be chosen. *Why any such s:* let s′ = sup{s : Σ_{i ≤ K+1} Ḡ_i(s) ≤ K + 1} and H_i = Ḡ_i(s′) if
 s′ itself is in this set, else Ḡ_i(s′−). H is symmetric in the K + 1 scenes and sums to at most
@@ -32,9 +32,8 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from trustscale_server.conformal.curve import CODE_STEPS, LARGEST, StepCurve, by_scene
+from trustscale_server.conformal.curve import CODE_STEPS, LARGEST, StepCurve, by_scene, exceeded_by
 from trustscale_server.conformal.loss_curve import LossCurve
-from trustscale_server.conformal.risk import exceeded_by
 
 _PER_DOUBLING = 512  # scales s: a fixed grid, so fine that it costs at most 0.14 % of α
 _STEPS = 256  # of a menu that stands for an interval

@@ -2,7 +2,7 @@
 
 A calibration holds for any σ: one that suits other pictures gives a smaller mask, never a broken
 promise. Only, it must not be fitted to the pairs that calibrate it, so a `Fit`, the weights of the
-terms of `terms.py`, names its photographs.
+terms of `features.py`, names its photographs.
 
 To add an estimator, write a function of the accumulated samples and enter its row in `ESTIMATORS`,
 which forms, commands, checks, admission and answers read.
@@ -24,9 +24,9 @@ from numpy.typing import NDArray
 
 from trustscale_server.conformal.filters import Kernel, gaussian_blur, gaussian_radius, smooth
 from trustscale_server.conformal.post_hoc import Shape
-from trustscale_server.sigma import terms, texture
+from trustscale_server.sigma import features
+from trustscale_server.sigma.features import Each, Look, Measured
 from trustscale_server.sigma.moments import Image, Moments
-from trustscale_server.sigma.terms import Each, Look, Measured
 
 T = TypeVar("T")
 
@@ -43,7 +43,7 @@ class Fit:
 
         log σ = w₀ + Σ_j w_j f_j + Σ_k v_k max(0, b_k + Σ_j u_kj f_j)
 
-    weights: (term, w_j) pairs; the terms are those of `terms.term_names()`.
+    weights: (term, w_j) pairs; the terms are those of `features.term_names()`.
     units: (v_k, b_k, u_k1, u_k2, …) of each unit that bends, one u_kj per term, in their order.
     offset: w₀, which puts σ on the scale of D; the mask does not depend on it.
     upscaler: fingerprint of the upscaler whose errors were fitted.
@@ -76,7 +76,7 @@ class Fit:
         object.__setattr__(self, "shape", tuple((float(t), float(a)) for t, a in self.shape))
         object.__setattr__(self, "units", tuple(tuple(map(float, unit)) for unit in self.units))
         names = [term for term, _ in self.weights]
-        if unknown := set(names) - set(terms.term_names()):
+        if unknown := set(names) - set(features.term_names()):
             raise ValueError(f"there are no terms {sorted(unknown)}")
         if not names or len(set(names)) < len(names):
             raise ValueError("a fit has at least one term, and each once")
@@ -107,28 +107,28 @@ class Fit:
         return 2 if self._looks_at("variance") else 1
 
     def _looks_at(self, energy: str) -> bool:
-        return any(terms.energy_of(term) == energy for term, _ in self.weights)
+        return any(features.energy_of(term) == energy for term, _ in self.weights)
 
     def log_sigma(self, terms: NDArray[Any]) -> NDArray[np.float64]:
         """From the values of its terms, float [T, ...] in their order: float64 [...]."""
         total, *sums = np.tensordot(self._matrix, terms, 1)
         for plane, (v, b, *_) in zip(sums, self.units, strict=True):
-            texture.add_unit(total, plane, (v, b))
+            features.add_unit(total, plane, (v, b))
         return np.asarray(total + self.offset)
 
     def sigma(self, maps: Measured) -> NDArray[np.float32]:
         """σ, float32 [H, W], finite and > 0."""
-        return texture.whole(maps.shape, lambda look: self.strips(maps, look))
+        return features.whole(maps.shape, lambda look: self.strips(maps, look))
 
     def strips(self, maps: Measured, look: Look[T], each: Each = map) -> Iterable[T]:
         """What `look` returns for σ, some rows after the others; `each` is that of `log_sigma`."""
         names = [term for term, _ in self.weights]
         weights = dict(zip(names, self._matrix.T, strict=True))
-        sigma = texture.log_sigma(maps, weights, [(v, b) for v, b, *_ in self.units], each)
+        sigma = features.log_sigma(maps, weights, [(v, b) for v, b, *_ in self.units], each)
         sigma += self.offset
         np.clip(sigma, -_MOST_LOG, _MOST_LOG, out=sigma)
         np.exp(sigma, out=sigma)
-        return texture.enlarged(sigma, maps.shape, look, each)
+        return features.enlarged(sigma, maps.shape, look, each)
 
     @property
     def _matrix(self) -> NDArray[np.float64]:

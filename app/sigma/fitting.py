@@ -24,8 +24,7 @@ from numpy.typing import NDArray
 from trustscale_server.conformal.loss_curve import LossCurve
 from trustscale_server.conformal.post_hoc import Shape
 from trustscale_server.sigma.estimators import Fit
-from trustscale_server.sigma.terms import CELL, Maps
-from trustscale_server.sigma.texture import dense_terms
+from trustscale_server.sigma.features import CELL, Maps, dense_terms
 
 PRICES = (45.0, 30.0, 20.0, 13.0, 8.0)  # area per unit of loss; lower ones trust less at α .03
 EDGE = 0.2  # of the soft mask, in log σ
@@ -55,7 +54,7 @@ Array = NDArray[np.float32]
 class FitSample:
     """The cells of one photograph that the fit sees, of S spots the same number.
 
-    names: the terms, as `terms.term_names()` calls them.
+    names: the terms, as `features.term_names()` calls them.
     terms: float32 [S, P, T].
     error: the largest D in each cell, float32 [S, P].
     share: the share of the spot that each cell stands for, float32 [S, P].

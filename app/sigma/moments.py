@@ -23,7 +23,7 @@ from trustscale_server.conformal.lab import (
     lab_block,
     pixel_blocks,
 )
-from trustscale_server.sigma.terms import Maps, known_terms
+from trustscale_server.sigma.features import Maps, known_terms
 
 # Samples enter the sums as integers in units of 2^-20. The unit is below the error of the Lab
 # tables, and 1,024 samples still fit: the largest product M · S2 stays under 2^63.
@@ -96,7 +96,7 @@ class Moments:
         samples: how many there will be; None: unknown.
 
     To be set at any time: `witness` W, its answer to X, uint8 [H, W, 3]; `facts`, those of
-    `terms.FACTS` of X; `is_asked_once`: a fitted σ may drop samples and W once it has measured
+    `features.FACTS` of X; `is_asked_once`: a fitted σ may drop samples and W once it has measured
     them; `truth`, Y for `distance`.
     """
 
@@ -317,7 +317,7 @@ class Moments:
 
     @property
     def known(self) -> frozenset[str]:
-        """The names of all terms that can be measured (`terms.Measured`)."""
+        """The names of all terms that can be measured (`features.Measured`)."""
         there = {
             "variance": self.count > 1,
             "residual": self._enlarged is not None,
@@ -330,7 +330,7 @@ class Moments:
         return self.rows(0, self.shape[0])
 
     def rows(self, top: int, bottom: int) -> Maps:
-        """What the terms of a fitted σ are measured on, of some rows (`terms.Measured`)."""
+        """What the terms of a fitted σ are measured on, of some rows (`features.Measured`)."""
         self.check_any()
         shape = (bottom - top, self.shape[1])
         mean = np.empty((3, *shape), np.float32)
@@ -359,7 +359,7 @@ class Moments:
         )
 
     def let_go(self) -> None:
-        """See `terms.Measured`."""
+        """See `features.Measured`."""
         if self.is_asked_once:
             self._unfolded.clear()
             self._witness = None

@@ -13,7 +13,7 @@ from trustscale_server.concurrency import score_cores
 from trustscale_server.conformal import LossCurve, RiskCurve
 from trustscale_server.images.facts import UPLOAD
 from trustscale_server.sampling.pipeline import Pipeline
-from trustscale_server.sigma import fitting, terms, texture
+from trustscale_server.sigma import features, fitting
 from trustscale_server.sigma.estimators import Fit, IndecisionSettings, shipped
 
 from .strategies import accumulated, samples
@@ -49,13 +49,13 @@ class TestSigma:
         """σ = exp(w₀ + Σ w_j f_j + Σ v_k max(0, b_k + Σ u_kj f_j)), from cells of 4×4 pixels."""
         accumulator = measured(samples(5, 48, 56), config)
         fit = config.fit
-        dense = texture.dense_terms(accumulator.maps())
+        dense = features.dense_terms(accumulator.maps())
         f = np.stack([dense[name].astype(np.float64) for name, _ in fit.weights])
         total = sum(weight * plane for (_, weight), plane in zip(fit.weights, f, strict=True))
         for out, bias, *bent in fit.units:
             total += out * np.maximum(0, bias + sum(u * p for u, p in zip(bent, f, strict=True)))
         sigma = np.exp(total + fit.offset)
-        expected = texture.whole((48, 56), lambda look: texture.enlarged(sigma, (48, 56), look))
+        expected = features.whole((48, 56), lambda look: features.enlarged(sigma, (48, 56), look))
         np.testing.assert_allclose(accumulator.result(), expected, rtol=1e-4)
         np.testing.assert_allclose(fit.log_sigma(f), total + fit.offset, atol=1e-9)
 
@@ -76,7 +76,7 @@ class TestSigma:
             "loss": 0.25, "lossy": 1.0, "jpeg": 1.0, "softness": 0.5, "noise": 0.3, "detail": 2.0
         }  # fmt: skip
         mean, residual, witness = (part.astype(np.float32) for part in (mean, residual, witness))
-        maps = terms.Maps(mean, None, residual, witness, facts)
+        maps = features.Maps(mean, None, residual, witness, facts)
         sigma = shipped(name).sigma(maps)
         found = [sigma[0, 0], sigma[10, 33], sigma[63, 63], sigma.mean(dtype=np.float64)]
         np.testing.assert_allclose(found, expected, rtol=3e-6)
@@ -189,7 +189,7 @@ def photograph(seed):
     variance = np.exp(2 * field(6)) * 1e-3
     mean = np.clip(0.5 + 0.1 * np.stack([field(2) for _ in range(3)]), 0, 1)
     error = np.exp(truth + 0.1 * field(4)) * 0.02
-    maps = terms.Maps(*(x.astype(np.float32) for x in (mean, variance, residual)))
+    maps = features.Maps(*(x.astype(np.float32) for x in (mean, variance, residual)))
     return maps, np.minimum(error, 0.5).astype(np.float32)
 
 
@@ -247,7 +247,7 @@ def test_a_photograph_is_counted_whole(shape):
     maps, error = photograph(1)
     grown = [np.resize(plane, (*plane.shape[:-2], *shape)) for plane in maps[:3]]
     error = np.resize(error, shape)
-    seen = fitting.fit_sample(terms.Maps(*grown), error)
+    seen = fitting.fit_sample(features.Maps(*grown), error)
     np.testing.assert_allclose(seen.share.sum(axis=1), 1, atol=1e-4)
     assert seen.error.max() == error.max()
     assert np.isfinite(seen.terms).all()
@@ -260,13 +260,13 @@ def test_what_cannot_be_fitted_is_refused():
     other = fitting.fit_sample(maps._replace(variance=None), error)
     with pytest.raises(ValueError, match="different terms"):
         fitting.fit([fitting.fit_sample(maps, error), other])
-    dot = terms.Maps(*(plane[..., :4, :4] for plane in maps[:3]))
+    dot = features.Maps(*(plane[..., :4, :4] for plane in maps[:3]))
     with pytest.raises(ValueError, match="too small"):
         fitting.fit_sample(dot, error[:4, :4])
 
 
-NAMES = terms.term_names()
-FACTS = {name: 0.1 * place - 0.3 for place, name in enumerate(terms.FACTS)}
+NAMES = features.term_names()
+FACTS = {name: 0.1 * place - 0.3 for place, name in enumerate(features.FACTS)}
 
 
 def maps(height=96, width=64, seed=0):
@@ -278,13 +278,13 @@ def maps(height=96, width=64, seed=0):
     residual = random.random((height, width)) ** 2 * 1e-2
     witness = random.random((height, width)) ** 2 * 1e-2
     planes = (x.astype(np.float32) for x in (mean, variance, residual, witness))
-    return terms.Maps(*planes, FACTS)
+    return features.Maps(*planes, FACTS)
 
 
 def weighted(found, weights):
     """Σ_j w_j f_j, rounded."""
     rows = {name: np.array([weight]) for name, weight in weights.items()}
-    return texture.log_sigma(found, rows)
+    return features.log_sigma(found, rows)
 
 
 def term(name, found):
@@ -292,7 +292,7 @@ def term(name, found):
 
 
 def enlarged(logs, shape):
-    return texture.whole(shape, lambda look: texture.enlarged(logs, shape, look))
+    return features.whole(shape, lambda look: features.enlarged(logs, shape, look))
 
 
 def blocks(plane, cell):
@@ -307,7 +307,7 @@ def test_a_fact_is_a_term_of_every_cell():
     both = weighted(found, {"slope@2": 0.7, "fact noise": 2.0, "fact loss": -1.0})
     shift = 2 * FACTS["noise"] - FACTS["loss"]
     np.testing.assert_allclose(both, weighted(found, {"slope@2": 0.7}) + shift, atol=2e-6)
-    dense = texture.dense_terms(found)["fact detail"]
+    dense = features.dense_terms(found)["fact detail"]
     assert (dense == np.float32(FACTS["detail"])).all()
 
 
@@ -344,7 +344,7 @@ class TestTerms:
         means = blocks(found.mean[0], 8).mean(axis=(1, 3))
         lost = np.log((means - ndimage.gaussian_filter(means, 1)) ** 2 + 1e-7)
         got = term("light1@1", found)
-        np.testing.assert_allclose(got, texture.double(lost), atol=1e-5)
+        np.testing.assert_allclose(got, features.double(lost), atol=1e-5)
 
     @settings(max_examples=20, deadline=None)
     @given(st.integers(1, 80), st.integers(1, 80), st.integers(0, 9))
@@ -352,7 +352,7 @@ class TestTerms:
         """Fits were made with scipy's, and σ must not change under them."""
         plane = np.random.default_rng(seed).random((height, width))
         expected = (plane - ndimage.gaussian_filter(plane, 1.0, mode="reflect")) ** 2
-        np.testing.assert_array_equal(texture.lost_by_a_blur(plane), expected)
+        np.testing.assert_array_equal(features.lost_by_a_blur(plane), expected)
 
     def test_both_averages_are_the_ones_they_are_called(self):
         """variance@2 is the log of the mean of 16×16 pixels, log variance@2 the mean log."""
@@ -362,7 +362,7 @@ class TestTerms:
             ("variance@2", np.log(blocks(means, 4).mean(axis=(1, 3)) + 1e-9)),
             ("log variance@2", blocks(np.log(means + 1e-9), 4).mean(axis=(1, 3))),
         ):
-            expected = texture.double(texture.double(coarse))
+            expected = features.double(features.double(coarse))
             np.testing.assert_allclose(term(name, found), expected, atol=1e-5)
 
     @pytest.mark.parametrize("energy", ["variance", "residual", "witness"])
@@ -370,7 +370,7 @@ class TestTerms:
         """A single sample has no variance, and without X there is no residual."""
         found = maps()._replace(**{energy: None})
         assert set(NAMES) - found.known == {name for name in NAMES if energy in name}
-        assert set(texture.dense_terms(found)) == found.known
+        assert set(features.dense_terms(found)) == found.known
         for name in (f"{energy}@3", "variance@9"):  # it is an error, not a term of zero
             with pytest.raises(ValueError, match=f"no terms .*{name}"):
                 weighted(found, {name: 1.0})
@@ -386,7 +386,7 @@ class TestSum:
     def test_it_is_the_weighted_sum_of_the_terms(self, height, width, weights):
         """log σ = Σ_j w_j f_j for any size and weights, finite, whatever else is not measured."""
         found = maps(height, width)
-        dense = texture.dense_terms(found)
+        dense = features.dense_terms(found)
         assert tuple(dense) == NAMES
         assert {plane.shape for plane in dense.values()} == {(-(-height // 4), -(-width // 4))}
         assert all(np.isfinite(plane).all() for plane in dense.values())
@@ -402,5 +402,5 @@ class TestSum:
 def test_strips_leave_no_seam():
     """Pixels are made a few rows of cells at a time, and are the same as made at once."""
     logs = np.random.default_rng(0).random((53, 9))
-    at_once = texture.double(texture.double(logs.astype(np.float32)))[:210, :35]
+    at_once = features.double(features.double(logs.astype(np.float32)))[:210, :35]
     np.testing.assert_array_equal(enlarged(logs, (210, 35)), at_once)

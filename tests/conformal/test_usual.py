@@ -10,9 +10,9 @@ from scipy import stats
 
 from trustscale_server.calibration.guarantee import Expectation, Probability
 from trustscale_server.conformal import RiskCurve
-from trustscale_server.conformal.curve import p_value
+from trustscale_server.conformal.curve import exceeded_by
+from trustscale_server.conformal.evidence import p_value
 from trustscale_server.conformal.high_probability import clopper_pearson_bound
-from trustscale_server.conformal.risk import exceeded_by
 
 from . import oracle, strategies
 from .strategies import ALPHAS, BOUND, staircases_of

@@ -20,8 +20,8 @@ from trustscale_server.sampling.pipeline import Pipeline, measure
 from trustscale_server.serving.choose import UpscaleRequest
 from trustscale_server.serving.prepare import footprint
 from trustscale_server.sigma.estimators import ESTIMATORS, SHIPPED, Fit, IndecisionSettings, shipped
+from trustscale_server.sigma.features import is_fact
 from trustscale_server.sigma.moments import Moments
-from trustscale_server.sigma.terms import is_fact
 from trustscale_server.stores.spooling import IN_MEMORY, spooled
 from trustscale_server.upscalers.base import Capabilities, Source
 
