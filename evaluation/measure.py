@@ -24,7 +24,14 @@ from trustscale_server.conformal import fidelity
 from trustscale_server.conformal.fidelity import FidelitySettings
 from trustscale_server.conformal.lab import normalised_lab
 from trustscale_server.errors import ConfigError
-from trustscale_server.sampling.pipeline import Measurement, Pipeline, measure, measured_again
+from trustscale_server.sampling.draw import TimeLimits
+from trustscale_server.sampling.pipeline import (
+    Measurement,
+    MeasurementSink,
+    Pipeline,
+    measure,
+    measured_again,
+)
 from trustscale_server.stores.files import replace_file
 from trustscale_server.upscalers.base import RGB, Source, Upscaler, witness_of
 
@@ -210,6 +217,18 @@ def mask_quantities(
     return found
 
 
+@dataclass(frozen=True, slots=True)
+class _ArraySink(MeasurementSink):
+    """Writes each sample into its place of an array, [M, H, W, 3]."""
+
+    images: NDArray[Any]
+
+    takes_samples = True
+
+    def on_sample(self, index: int, sample: RGB) -> None:
+        self.images[index] = sample
+
+
 async def image_of(
     place: int,
     pair: Pair,
@@ -230,12 +249,9 @@ async def image_of(
     if samples is None:
         k = upscaler.scale
         images = np.empty((count, k * source.height, k * source.width, 3), source.rgb.dtype)
-
-        def keep(index: int, sample: RGB) -> None:
-            images[index] = sample
-
+        limits = TimeLimits(patience_s=PATIENCE_S)
         made = await measure(
-            upscaler, source, largest, pair.seed, patience_s=PATIENCE_S, on_sample=keep
+            upscaler, source, largest, pair.seed, sink=_ArraySink(images), limits=limits
         )
         samples = Samples(images, made.timings_ms["samples"] / 1e3)
         await asyncio.to_thread(cache.put, path, samples)

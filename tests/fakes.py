@@ -4,6 +4,7 @@ import asyncio
 
 import numpy as np
 
+from trustscale_server.sampling.pipeline import MeasurementSink
 from trustscale_server.upscalers.base import Capabilities
 
 
@@ -85,3 +86,12 @@ class FakeUpscaler:
             raise self.failure
 
     async def close(self): ...
+
+
+class Sink(MeasurementSink):
+    """Calls functions: `Sink(on_sample=…)` takes samples, `Sink(on_sigma=…)` takes σ."""
+
+    def __init__(self, **functions):
+        self.takes_samples = "on_sample" in functions
+        self.takes_sigma = "on_sigma" in functions
+        vars(self).update(functions)

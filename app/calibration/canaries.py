@@ -27,7 +27,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from trustscale_server.conformal.evidence import START, Accounts, bet, rank
 from trustscale_server.errors import NotFound, UpscalerError
 from trustscale_server.images.encode import png_rgb
-from trustscale_server.sampling.draw import draw
+from trustscale_server.sampling.draw import NO_LIMITS, CollectingSink, TimeLimits, draw
 from trustscale_server.stores.base import Blobs, MonitorStore, Update
 from trustscale_server.upscalers.base import RGB, Source, Upscaler, image_digest
 
@@ -196,19 +196,12 @@ async def answer(
     seed: int,
     *,
     spare_seeds: Sequence[int] = (),
-    deadline: float | None = None,
+    limits: TimeLimits = NO_LIMITS,
 ) -> RGB:
-    """One sample, drawn as a request draws its own; `deadline` as for `draw`."""
-    samples: list[RGB] = []
-    await draw(
-        upscaler,
-        Source(x),
-        [seed],
-        spare_seeds=spare_seeds,
-        on_sample=lambda _, sample: samples.append(sample),
-        deadline=deadline,
-    )
-    return samples[0]
+    """Draw one sample as a request draws its own; arguments as those of `draw`."""
+    collected = CollectingSink()
+    await draw(upscaler, Source(x), [seed], sink=collected, spare_seeds=spare_seeds, limits=limits)
+    return collected.samples[0]
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -22,7 +22,8 @@ from trustscale_server.conformal.backtest import sigma_quantiles
 from trustscale_server.conformal.fidelity import FidelitySettings
 from trustscale_server.errors import BadCalibration, BadRequest
 from trustscale_server.images.facts import classify
-from trustscale_server.sampling.pipeline import Measurement, Pipeline, measure
+from trustscale_server.sampling.draw import TimeLimits
+from trustscale_server.sampling.pipeline import Measurement, MeasurementSink, Pipeline, measure
 from trustscale_server.stores.usage import used_by
 from trustscale_server.upscalers.base import RGB, Source, Upscaler
 
@@ -43,6 +44,19 @@ class Unlabelled(BaseModel):
 
 
 @dataclass(frozen=True, slots=True)
+class _PairSink(MeasurementSink):
+    """Passes every sample to the canary and to the fit of σ."""
+
+    takers: Sequence[Callable[[int, RGB], None]]
+
+    takes_samples = True
+
+    def on_sample(self, index: int, sample: RGB) -> None:
+        for take in self.takers:
+            take(index, sample)
+
+
+@dataclass(frozen=True, slots=True)
 class PairTask:
     """One pair of a job and its upscaler; `canary`: set if the pair is one."""
 
@@ -59,21 +73,17 @@ class PairTask:
             UpscalerError: the samples could not be had.
         """
         canary, pair = self.canary, self.pair
-        listeners = [one for one in (canary.see if canary else None, on_sample) if one is not None]
-
-        def see(index: int, sample: RGB) -> None:
-            for listener in listeners:
-                listener(index, sample)
-
+        takers = (canary.see if canary else None, on_sample)
+        sink = _PairSink([taker for taker in takers if taker is not None])
         with used_by(self.request.created_by.removeprefix("key "), "calibrate"):
             measurement = await measure(
                 self.upscaler,
                 Source(pair.x, pair.facts),
                 self.request.pipeline,
                 pair.seed,
-                patience_s=PATIENCE_S,
+                sink=sink,
+                limits=TimeLimits(patience_s=PATIENCE_S),
                 truth=pair.seen,
-                on_sample=see,
             )
         if canary is not None:
             await canary.keep(self.upscaler, pair.x, measurement.seeds)

@@ -32,6 +32,7 @@ from trustscale_server.cli.sources import Source, targets
 from trustscale_server.errors import ConfigError, TrustscaleError
 from trustscale_server.images.decode import Limits, image_size
 from trustscale_server.images.resize import size_within
+from trustscale_server.sampling.pipeline import MeasurementSink
 from trustscale_server.serving.answer import MASK, png_overlay
 from trustscale_server.serving.choose import UpscaleRequest
 from trustscale_server.serving.prepare import duration
@@ -333,7 +334,7 @@ class Run:
     async def _result(self, source: Source, bar: _Bar) -> Result:
         data = await asyncio.to_thread(_content, source)
         options, key = self.request.chosen(), self._key(data)
-        watcher.set(lambda done, total, _: bar.show(source, done, total))
+        watcher.set(_BarSink(bar, source))
         with refusals(self.server):
             try:
                 return await self.service.upscale(data, idempotency_key=key, **options)
@@ -492,3 +493,15 @@ def _skipped(paths: Sequence[Path]) -> str:
     return (
         f", {len(paths)} skipped that {'is' if len(paths) == 1 else 'are'} no image: {named}{more}"
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _BarSink(MeasurementSink):
+    """Shows the progress of one image in the bar of all."""
+
+    bar: _Bar
+    source: Source
+
+    def on_progress(self, done: int, total: int, unit: str) -> None:
+        del unit
+        self.bar.show(self.source, done, total)

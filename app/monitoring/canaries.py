@@ -28,6 +28,7 @@ from trustscale_server.calibration.canaries import (
 )
 from trustscale_server.errors import CalibrationMismatch, TrustscaleError, UpscalerError
 from trustscale_server.images.raster import stored_pixels
+from trustscale_server.sampling.draw import TimeLimits
 from trustscale_server.sampling.pipeline import SPARES, identify
 from trustscale_server.stores.base import StoreUnavailable
 from trustscale_server.stores.usage import used_by
@@ -190,9 +191,9 @@ class CanaryWatch:
             seeds = sample_seeds(self.chance.getrandbits(53), samples)
             self.chance.shuffle(seeds)
             seed, *spares = seeds[: 1 + SPARES]
-        deadline = asyncio.get_running_loop().time() + self.timeout_s
+        limits = TimeLimits.within(self.timeout_s)
         with used_by(None, "canary"):
-            return await answer(model, x, seed, spare_seeds=spares, deadline=deadline)
+            return await answer(model, x, seed, spare_seeds=spares, limits=limits)
 
     async def _watch(self, upscaler: str) -> None:
         """Make rounds for ever, due after the last round, since gateways restart."""

@@ -1,7 +1,7 @@
 """Draw the M samples of one request from an upscaler, and how long that takes (`Throughput`).
 
-Exactly M samples or an error: a calibration is valid for one M. Every sample goes to `on_sample` as
-it arrives, and the next call may decode its answer only then (`MemoryPermit`), so memory does not
+Exactly M samples or an error: a calibration is valid for one M. Every sample goes to a sink as it
+arrives, and the next call may decode its answer only then (`MemoryPermit`), so memory does not
 grow with M.
 """
 
@@ -12,7 +12,7 @@ import json
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -36,14 +36,56 @@ from trustscale_server.upscalers.base import (
 )
 from trustscale_server.upscalers.remote.responses import SomeFailed, replaceable
 
-OnProgress = Callable[[int, int, str], None]
-"""Called in the event loop with (done, of how many, of what: samples, or tiles of samples)."""
-
 MOMENTS_FROM = 3
 """Samples from which on moments, 7 bytes a pixel, are smaller than the samples, 3 bytes each."""
 
 _CALL_BYTES = 128 * 2**20
 """Of the decoded samples of one call: ten of 2048 × 2048, two of 4096 × 4096."""
+
+
+class SampleSink:
+    """Receive the samples of one request; by default they are dropped."""
+
+    def on_sample(self, index: int, sample: RGB) -> None:
+        """Take a sample, in a thread, one at a time and in order of *arrival*."""
+
+    def on_progress(self, done: int, total: int, unit: str) -> None:
+        """Note, in the event loop, how many samples, or tiles of samples, are there."""
+
+
+class CollectingSink(SampleSink):
+    """Keep the samples by their index, and pass the progress on."""
+
+    def __init__(self, progress: SampleSink | None = None) -> None:
+        self.samples: dict[int, RGB] = {}
+        self._progress = progress or SampleSink()
+
+    def on_sample(self, index: int, sample: RGB) -> None:
+        self.samples[index] = sample
+
+    def on_progress(self, done: int, total: int, unit: str) -> None:
+        self._progress.on_progress(done, total, unit)
+
+
+@dataclass(frozen=True, slots=True)
+class TimeLimits:
+    """How long samples may take.
+
+    deadline: of all of them, on the running loop's clock; None: no limit.
+    patience_s: how long a call waits for an unavailable upscaler.
+    """
+
+    deadline: float | None = None
+    patience_s: float = 0.0
+
+    @classmethod
+    def within(cls, seconds: float | None) -> TimeLimits:
+        """Set the deadline to so many seconds from now; None: no limit."""
+        now = asyncio.get_running_loop().time()
+        return cls(None if seconds is None else now + seconds)
+
+
+NO_LIMITS: Final = TimeLimits()
 
 
 @dataclass(slots=True)
@@ -54,11 +96,9 @@ class _Draw:
     source: Source
     seeds: list[int]
     spares: deque[int]
-    on_sample: Callable[[int, RGB], None]
-    on_progress: OnProgress | None
+    sink: SampleSink
     calls: deque[list[int]]
-    deadline: float | None
-    patience_s: float
+    limits: TimeLimits
     moments: MomentsRequest | None
     turns: asyncio.Lock = field(default_factory=asyncio.Lock)
     came: int = 0
@@ -71,27 +111,22 @@ async def draw(
     source: Source,
     seeds: Sequence[int],
     *,
-    on_sample: Callable[[int, RGB], None],
+    sink: SampleSink,
     spare_seeds: Sequence[int] = (),
-    deadline: float | None = None,
-    patience_s: float = 0.0,
-    on_progress: OnProgress | None = None,
+    limits: TimeLimits = NO_LIMITS,
     moments: MomentsRequest | None = None,
 ) -> list[int]:
-    """Draw one sample per seed and hand each to `on_sample(index, sample)`.
+    """Draw one sample per seed and hand each to the sink.
 
     Args:
         upscaler: μ; its capabilities say how the seeds are split into calls.
         source: X.
         seeds: distinct, one per index.
-        on_sample: runs in a thread, one sample at a time, in order of *arrival*; never after this
-            function has ended.
+        sink: gets the samples, and is never called after this function has ended.
         spare_seeds: replace, in this order, seeds whose generation failed for good.
-        deadline: a time of the running loop's clock.
-        patience_s: how long a call waits for an unavailable upscaler.
-        on_progress: called for every sample, or every tile.
+        limits: how long it may take.
         moments: asks for the moments of all samples. An upscaler that accumulates, and brings all
-            samples in one call, sets `answer`; then `on_sample` is never called.
+            samples in one call, sets `answer`; then the sink gets no sample.
 
     Returns:
         The seed behind each sample; differs from `seeds` where a spare seed was used.
@@ -112,15 +147,13 @@ async def draw(
         source,
         list(seeds),
         deque(spare_seeds),
-        on_sample,
-        on_progress,
+        sink,
         calls,
-        deadline,
-        patience_s,
+        limits,
         moments,
     )
     try:
-        async with asyncio.timeout_at(deadline) as scope:
+        async with asyncio.timeout_at(limits.deadline) as scope:
             await side_by_side(_make_calls(state) for _ in range(runners))
     except TimeoutError as error:
         if not scope.expired():
@@ -163,8 +196,8 @@ async def _make_calls(state: _Draw) -> None:
         moments = state.moments if accumulates else None
         turn = MemoryPermit(
             state.turns,
-            deadline=state.deadline,
-            patience_s=state.patience_s,
+            deadline=state.limits.deadline,
+            patience_s=state.limits.patience_s,
             moments=moments,
             on_part=partial(_part_done, state, indices),
         )
@@ -195,7 +228,7 @@ def _given(state: _Draw) -> Source:
 
 
 def _hand_over(state: _Draw, index: int, sample: RGB) -> None:
-    state.on_sample(index, state.source.like(sample))
+    state.sink.on_sample(index, state.source.like(sample))
 
 
 def _part_done(state: _Draw, indices: Sequence[int], parts: int) -> None:
@@ -203,20 +236,19 @@ def _part_done(state: _Draw, indices: Sequence[int], parts: int) -> None:
         state.tiles = parts // len(indices)
         state.done[indices[0]] += 1
         if state.tiles > 1:
-            _tell(state)
+            _report(state)
 
 
 def _came(state: _Draw, indices: Sequence[int], count: int) -> None:
     state.came += count
     state.done[indices[0]] = max(0, state.done[indices[0]] - count * state.tiles)
-    _tell(state)
+    _report(state)
 
 
-def _tell(state: _Draw) -> None:
-    if state.on_progress is not None:
-        done = state.came * state.tiles + sum(state.done.values())
-        unit = "samples" if state.tiles == 1 else "tiles"
-        state.on_progress(done, len(state.seeds) * state.tiles, unit)
+def _report(state: _Draw) -> None:
+    done = state.came * state.tiles + sum(state.done.values())
+    unit = "samples" if state.tiles == 1 else "tiles"
+    state.sink.on_progress(done, len(state.seeds) * state.tiles, unit)
 
 
 async def _call(

@@ -15,7 +15,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,7 +33,7 @@ from trustscale_server.errors import (
 from trustscale_server.images.facts import RULES, UPLOAD, InputFeatures, classify
 from trustscale_server.images.raster import Stretch
 from trustscale_server.images.resize import Enlarged
-from trustscale_server.sampling.draw import OnProgress, draw
+from trustscale_server.sampling.draw import NO_LIMITS, CollectingSink, SampleSink, TimeLimits, draw
 from trustscale_server.sigma import estimators
 from trustscale_server.sigma.estimators import IndecisionSettings, shipped_for
 from trustscale_server.sigma.moments import MAX_SAMPLES, mean_image
@@ -208,9 +208,35 @@ def default_indecision(
     return IndecisionSettings(default_estimator(samples, witness=witness))
 
 
-OnFirst = Callable[[RGB], None]
 OnSigma = Callable[[int, NDArray[np.float32]], None]
-"""Called with the number of a row of σ, and the rows from there."""
+"""Called as `MeasurementSink.on_sigma`."""
+
+
+class MeasurementSink(SampleSink):
+    """Receive what `measure` makes while it works; by default it is dropped.
+
+    takes_samples: whether `on_sample` is needed; the moments of all samples cannot replace them
+    then.
+    takes_sigma: whether `on_sigma` gets σ, which is not returned then, nor the witness's answer.
+    """
+
+    takes_samples: bool = False
+    takes_sigma: bool = False
+
+    def on_first(self, sample: RGB) -> None:
+        """Take the sample that arrives first, in a thread; not called where moments come."""
+
+    def on_prediction(self, prediction: RGB) -> None:
+        """Take Ŷ, in the event loop, as soon as the samples are there; not if it is their mean."""
+
+    def on_witness(self, answer: RGB) -> None:
+        """Take the witness's answer, in a thread, while samples are drawn."""
+
+    def on_sigma(self, top: int, rows: NDArray[np.float32]) -> None:
+        """Take the rows of σ from row `top` on, in threads; they may be changed."""
+
+
+_DROP: Final = MeasurementSink()
 
 SPARES = 4
 """Seeds in reserve for samples that fail for good, such as filtered ones."""
@@ -223,7 +249,7 @@ _AT_ONCE = 8192
 class Measurement:
     """Ŷ and σ of one input, and the time they took in milliseconds.
 
-    sigma: no rows where `on_sigma` got them. seeds: behind the samples, in order, if known.
+    sigma: no rows where the sink took them. seeds: behind the samples, in order, if known.
     witness: its answer, uint8 as Ŷ; None also where σ is not kept.
     distance: of the truth from Ŷ in normalised Lab, float32 [H, W], if it was seen on the way.
     """
@@ -243,15 +269,9 @@ async def measure(
     pipeline: Pipeline,
     seed: int,
     *,
-    deadline: float | None = None,
-    patience_s: float = 0.0,
+    sink: MeasurementSink = _DROP,
+    limits: TimeLimits = NO_LIMITS,
     truth: Seen | None = None,
-    on_sample: Callable[[int, RGB], None] | None = None,
-    on_progress: OnProgress | None = None,
-    on_first: OnFirst | None = None,
-    on_prediction: Callable[[RGB], None] | None = None,
-    on_sigma: OnSigma | None = None,
-    on_witness: Callable[[RGB], None] | None = None,
 ) -> Measurement:
     """Draw M samples and reduce them to Ŷ and σ; memory does not grow with M.
 
@@ -260,16 +280,9 @@ async def measure(
         source: X.
         pipeline: M, the prediction rule and the σ settings.
         seed: of the request; the sample seeds follow from it.
-        deadline: seconds that the samples may take; None: no limit.
-        patience_s: see `draw`.
+        sink: gets intermediate results as soon as they are there.
+        limits: how long the samples may take.
         truth: Y, for `Measurement.distance`.
-        on_sample: gets every sample, in a thread and in order of arrival.
-        on_progress: see `draw`.
-        on_first: gets the first sample that arrives, in a thread; not where moments come.
-        on_prediction: gets Ŷ when the samples are there, unless it is their mean.
-        on_sigma: gets σ in strips, which it may change, in threads; then σ and the witness's answer
-            are not returned.
-        on_witness: gets the witness's answer, in a thread, beside the samples.
 
     Raises:
         CalibrationMismatch: the upscaler is not, or no longer, the one of the pipeline.
@@ -280,54 +293,40 @@ async def measure(
     shape = (source.height * pipeline.scale, source.width * pipeline.scale)
     accumulator = _accumulator(source, pipeline, truth)
     prediction = _Prediction(pipeline.prediction, shape, source.rgb.dtype.type)
+    reducer = _Reducer(accumulator, prediction, sink)
     started = time.perf_counter()
-    accumulating = 0.0
-
-    def accumulate(index: int, sample: RGB) -> None:
-        nonlocal accumulating, on_first
-        before = time.perf_counter()
-        if on_first is not None:
-            on_first(sample)
-            on_first = None
-        accumulator.add(sample)
-        prediction.add(index, sample)
-        if on_sample is not None:
-            on_sample(index, sample)
-        accumulating += time.perf_counter() - before
-
-    # `on_sample` and other estimators need the samples themselves.
-    accumulates = on_sample is None and not source.is_deep and pipeline.indecision.row.of_variance
+    # Other estimators, and who takes them, need the samples themselves.
+    accumulates = (
+        not sink.takes_samples and not source.is_deep and pipeline.indecision.row.of_variance
+    )
     wish = MomentsRequest(mean=pipeline.prediction == "mean") if accumulates else None
     seeds = sample_seeds(seed, pipeline.samples + _spares(upscaler, pipeline.samples))
-    ends_at = None if deadline is None else asyncio.get_running_loop().time() + deadline
     with span(
         "samples", {"trustscale.upscaler": upscaler.name, "trustscale.samples": pipeline.samples}
     ):
-        async with beside(_ask_witness(upscaler, source, pipeline, ends_at, on_witness)) as asked:
+        async with beside(_ask_witness(upscaler, source, pipeline, limits.deadline, sink)) as asked:
             try:
                 used = await draw(
                     upscaler,
                     source,
                     seeds[: pipeline.samples],
-                    on_sample=accumulate,
+                    sink=reducer,
                     spare_seeds=seeds[pipeline.samples :],
-                    deadline=ends_at,
-                    patience_s=patience_s,
-                    on_progress=on_progress,
+                    limits=limits,
                     moments=wish,
                 )
                 if wish is not None and wish.answer is not None:
                     accumulator.take(wish.answer)
                     prediction.take(wish.answer.prediction)
-                if on_prediction is not None and pipeline.prediction == "first":
-                    on_prediction(prediction.result())
+                if pipeline.prediction == "first":
+                    sink.on_prediction(prediction.result())
                 witness = await asked
             finally:
                 del asked  # it would hold the answer, or this frame
     guard(pipeline, upscaler)  # it may have been replaced meanwhile
     if witness is not None:
         accumulator.witness = witness
-    if on_sigma is not None:
+    if sink.takes_sigma:
         witness = None
     sampled = time.perf_counter()
     if await shielded(accumulator.identical) and not source.is_flat:
@@ -337,7 +336,9 @@ async def measure(
             "would be confident without reason."
         )
     with span("indecision"):
-        sigma, mean_log_sigma = await shielded(_finish, accumulator, on_sigma)
+        sigma, mean_log_sigma = await shielded(
+            _finish, accumulator, sink.on_sigma if sink.takes_sigma else None
+        )
     finished = time.perf_counter()
     return Measurement(
         prediction.result(),
@@ -346,11 +347,36 @@ async def measure(
         used,
         witness,
         {
-            "samples": 1e3 * (sampled - started - accumulating),
-            "indecision": 1e3 * (accumulating + finished - sampled),
+            "samples": 1e3 * (sampled - started - reducer.seconds),
+            "indecision": 1e3 * (reducer.seconds + finished - sampled),
         },
         accumulator.distance,
     )
+
+
+class _Reducer(SampleSink):
+    """Accumulates samples for σ and Ŷ, and passes them on; `seconds`: how long that took."""
+
+    def __init__(
+        self,
+        accumulator: estimators.Accumulator,
+        prediction: _Prediction,
+        sink: MeasurementSink,
+    ) -> None:
+        self._accumulator, self._prediction, self._sink = accumulator, prediction, sink
+        self.seconds = 0.0
+
+    def on_sample(self, index: int, sample: RGB) -> None:
+        started = time.perf_counter()
+        if not self._accumulator.count:
+            self._sink.on_first(sample)
+        self._accumulator.add(sample)
+        self._prediction.add(index, sample)
+        self._sink.on_sample(index, sample)
+        self.seconds += time.perf_counter() - started
+
+    def on_progress(self, done: int, total: int, unit: str) -> None:
+        self._sink.on_progress(done, total, unit)
 
 
 def _spares(upscaler: Upscaler, samples: int) -> int:
@@ -363,26 +389,25 @@ async def predict(
     source: Source,
     seed: int,
     *,
-    deadline: float | None = None,
-    on_progress: OnProgress | None = None,
+    sink: MeasurementSink = _DROP,
+    limits: TimeLimits = NO_LIMITS,
 ) -> RGB:
-    """The Ŷ of `measure` by the rule `first`, from one sample and without σ.
+    """Make the Ŷ of `measure` by the rule `first`, from one sample and without σ.
 
-    Arguments and errors are those of `measure`.
+    Arguments and errors are those of `measure`; the sink gets the progress alone.
     """
-    found: list[RGB] = []
+    collected = CollectingSink(sink)
     seeds = sample_seeds(seed, 1 + _spares(upscaler, 1))
     with span("samples", {"trustscale.upscaler": upscaler.name, "trustscale.samples": 1}):
         await draw(
             upscaler,
             source,
             seeds[:1],
-            on_sample=lambda _, sample: found.append(sample),
+            sink=collected,
             spare_seeds=seeds[1:],
-            deadline=None if deadline is None else asyncio.get_running_loop().time() + deadline,
-            on_progress=on_progress,
+            limits=limits,
         )
-    return found[0]
+    return collected.samples[0]
 
 
 def measured_again(
@@ -417,20 +442,19 @@ async def _ask_witness(
     upscaler: Upscaler,
     source: Source,
     pipeline: Pipeline,
-    ends_at: float | None,
-    on_witness: Callable[[RGB], None] | None,
+    deadline: float | None,
+    sink: MeasurementSink,
 ) -> RGB | None:
     """The witness's answer, if the pipeline needs it. Raises TimedOut."""
     witness = witness_of(upscaler)
     if pipeline.witness is None or witness is None:
         return None
     try:
-        async with asyncio.timeout_at(ends_at):
+        async with asyncio.timeout_at(deadline):
             answer = source.like(await witness.answer(source, pipeline.scale))
     except TimeoutError as error:
         raise TimedOut("The deadline passed before the witness had answered.") from error
-    if on_witness is not None:
-        await shielded(on_witness, answer)
+    await shielded(sink.on_witness, answer)
     return answer
 
 

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, TypeAlias
 
 import numpy as np
@@ -15,6 +16,7 @@ from trustscale_server.admission import current_client
 from trustscale_server.conformal.lab import shallow
 from trustscale_server.images.encode import picture
 from trustscale_server.jobs.handlers import JobContext
+from trustscale_server.sampling.pipeline import MeasurementSink
 from trustscale_server.serving.choose import UpscaleRequest
 from trustscale_server.serving.prepare import Admitted
 from trustscale_server.serving.service import UpscaleService
@@ -63,19 +65,12 @@ class UpscaleHandler:
             patient=True,
             as_job=True,
         )
-        loop = asyncio.get_running_loop()
         async with _reporting() as report:
-
-            def on_first(sample: RGB) -> None:
-                small = draft(sample)
-                loop.call_soon_threadsafe(report, "draft", lambda: self._keep(job.id, small))
-
             answer = await self.service.run(
                 prepared,
                 result_id=job.id.replace("job-", "res-", 1),
                 patient=True,
-                on_progress=lambda *step: report("progress", lambda: context.progress(*step)),
-                on_first=on_first,
+                sink=_JobSink(context, report, partial(self._keep, job.id)),
             )
         return answer.picture.links.self
 
@@ -83,6 +78,26 @@ class UpscaleHandler:
         # The draft is not worth the job.
         with suppress(StoreUnavailable):
             await self.blobs.put(job, DRAFT, small)
+
+
+class _JobSink(MeasurementSink):
+    """Reports progress, and a draft of the first sample, to the stores."""
+
+    def __init__(
+        self,
+        context: JobContext,
+        report: Callable[[str, _Report], None],
+        keep: Callable[[bytes], Awaitable[None]],
+    ) -> None:
+        self._context, self._report, self._keep = context, report, keep
+        self._loop = asyncio.get_running_loop()
+
+    def on_progress(self, done: int, total: int, unit: str) -> None:
+        self._report("progress", lambda: self._context.progress(done, total, unit))
+
+    def on_first(self, sample: RGB) -> None:
+        small = draft(sample)
+        self._loop.call_soon_threadsafe(self._report, "draft", lambda: self._keep(small))
 
 
 def draft(sample: RGB) -> bytes:

@@ -22,13 +22,14 @@ from dataclasses import dataclass, field, replace
 from typing import IO, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from trustscale_server.calibration.guarantee import threshold_json
 from trustscale_server.concurrency import beside, shielded
 from trustscale_server.conformal.lab import Pixels, shallow
 from trustscale_server.images.encode import FORMS, Pages, write_picture, write_trust_cog
-from trustscale_server.sampling.draw import OnProgress
-from trustscale_server.sampling.pipeline import OnFirst, measure, predict
+from trustscale_server.sampling.draw import TimeLimits
+from trustscale_server.sampling.pipeline import MeasurementSink, measure, predict
 from trustscale_server.serving.answer import (
     BELIEVED,
     INPUT,
@@ -57,7 +58,7 @@ from trustscale_server.stores.base import Blob, Usage
 from trustscale_server.stores.spooling import spooled
 from trustscale_server.stores.usage import used_by
 from trustscale_server.telemetry.signals import Metrics, span
-from trustscale_server.upscalers.base import Source
+from trustscale_server.upscalers.base import RGB, Source
 
 Timings = Mapping[str, float]
 """Milliseconds by what was done."""
@@ -105,31 +106,27 @@ async def generate(
     context: ServiceContext,
     admitted: Admitted,
     timings_ms: Timings,
-    *,
-    on_progress: OnProgress | None,
-    on_first: OnFirst | None,
+    sink: MeasurementSink,
 ) -> Masked:
-    """Ŷ and its trust from M samples, or Ŷ from one.
+    """Make Ŷ and its trust from M samples, or Ŷ from one; the sink gets what comes before.
 
     Raises UpscalerError, DegenerateSamples, StoreUnavailable: the disk is full.
     """
     chosen, image = admitted.chosen, admitted.decoded.image
     source = Source(image.rgb, admitted.mask.facts if admitted.mask else None)
-    deadline, mean_log_sigma = admitted.deadline_s, math.nan
+    mean_log_sigma = math.nan
     height, width = (side * chosen.pipeline.scale for side in admitted.size)
     alpha = await shielded(enlarged, image.alpha, height, width)
     trust = Trust.of(admitted.mask, alpha, height, width) if admitted.mask else None
     if trust is None:
         started = time.perf_counter()
-        rgb = await predict(
-            chosen.upscaler, source, chosen.seed, deadline=deadline, on_progress=on_progress
-        )
+        limits = TimeLimits.within(admitted.deadline_s)
+        rgb = await predict(chosen.upscaler, source, chosen.seed, sink=sink, limits=limits)
         took = {"samples": 1e3 * (time.perf_counter() - started)}
         rest = file = None
     else:
         facts = admitted.decoded.facts
-        kept: list[tuple[Outside, bytes]] = []
-        is_first: asyncio.Future[Pixels] = asyncio.get_running_loop().create_future()
+        prediction: asyncio.Future[Pixels] = asyncio.get_running_loop().create_future()
         if chosen.request.to is None:
             trust.begin()
 
@@ -141,8 +138,9 @@ async def generate(
             return await shielded(outside, None) if chosen.pipeline.witness is None else None
 
         async def picture() -> IO[bytes]:
-            return await shielded(_image, admitted, trust, await is_first, None)
+            return await shielded(_image, admitted, trust, await prediction, None)
 
+        serving = _ServingSink(sink, trust, outside, prediction if _is_final(admitted) else None)
         async with beside(plain()) as beside_samples, beside(picture()) as beside_sigma:
             try:
                 measured = await measure(
@@ -150,18 +148,14 @@ async def generate(
                     source,
                     chosen.pipeline,
                     chosen.seed,
-                    deadline=deadline,
-                    on_progress=on_progress,
-                    on_first=on_first,
-                    on_prediction=is_first.set_result if _is_final(admitted) else None,
-                    on_sigma=trust.put,
-                    on_witness=lambda witness: kept.append(outside(witness)),
+                    sink=serving,
+                    limits=TimeLimits.within(admitted.deadline_s),
                 )
                 mean_log_sigma = measured.mean_log_sigma
                 rgb, took = measured.prediction, measured.timings_ms
-                shown, data = await beside_samples or kept[0]
+                shown, data = await beside_samples or serving.outside[0]
                 started = time.perf_counter()
-                file = await beside_sigma if is_first.done() else None
+                file = await beside_sigma if prediction.done() else None
                 took["encode"] = 1e3 * (time.perf_counter() - started)
             finally:
                 del beside_samples, beside_sigma  # as `beside` asks
@@ -174,6 +168,39 @@ async def generate(
     if chosen.request.to is not None and chosen.request.to < max(height, width):
         rgb, trust = await shielded(reduced, rgb, trust, chosen.request.to)
     return Masked(admitted, rgb, trust, rest, mean_log_sigma, {**timings_ms, **took}, file)
+
+
+@dataclass(slots=True)
+class _ServingSink(MeasurementSink):
+    """Begins with the answer while samples and σ are still being made, and passes the rest on.
+
+    prediction: is set to Ŷ; None: the picture is written at the end.
+    outside: what `outside_of` makes of the witness's answer.
+    """
+
+    rest: MeasurementSink
+    trust: Trust
+    outside_of: Callable[[Pixels], tuple[Outside, bytes]]
+    prediction: asyncio.Future[Pixels] | None
+    outside: list[tuple[Outside, bytes]] = field(default_factory=list)
+
+    takes_sigma = True
+
+    def on_progress(self, done: int, total: int, unit: str) -> None:
+        self.rest.on_progress(done, total, unit)
+
+    def on_first(self, sample: RGB) -> None:
+        self.rest.on_first(sample)
+
+    def on_prediction(self, prediction: RGB) -> None:
+        if self.prediction is not None:
+            self.prediction.set_result(prediction)
+
+    def on_witness(self, answer: RGB) -> None:
+        self.outside.append(self.outside_of(answer))
+
+    def on_sigma(self, top: int, rows: NDArray[np.float32]) -> None:
+        self.trust.put(top, rows)
 
 
 def _is_final(admitted: Admitted) -> bool:
@@ -349,8 +376,8 @@ def _timed(timings_ms: dict[str, float], name: str) -> Iterator[None]:
 Observer = Callable[[Encoded], None]
 """Called with every answer that was stored; it returns at once, and raises nothing."""
 
-watcher: ContextVar[OnProgress | None] = ContextVar("watcher", default=None)
-"""Called with the progress of requests that this process makes in its context."""
+watcher: ContextVar[MeasurementSink] = ContextVar("watcher", default=MeasurementSink())  # noqa: B039
+"""What gets the progress of requests that this process makes in its context."""
 
 
 @dataclass(slots=True)
@@ -392,8 +419,7 @@ class UpscaleService(ServiceContext):
         result_id: str | None = None,
         patient: bool = False,
         on_begin: Callable[[], None] = lambda: None,
-        on_progress: OnProgress | None = None,
-        on_first: OnFirst | None = None,
+        sink: MeasurementSink | None = None,
     ) -> Encoded:
         """Generate, mask and store.
 
@@ -402,8 +428,7 @@ class UpscaleService(ServiceContext):
             result_id: default: a fresh one.
             patient: whether to wait for a slot however long the queue is.
             on_begin: called when it has its slot: from then on samples are paid for.
-            on_progress: see `measure`; None: the `watcher` of the context.
-            on_first: see `measure`.
+            sink: gets progress and the first sample; None: the `watcher` of the context.
 
         Raises:
             Overloaded, UpscalerError, DegenerateSamples; StoreUnavailable, before samples are
@@ -424,8 +449,7 @@ class UpscaleService(ServiceContext):
                         self,
                         admitted,
                         {"wait": 1e3 * wait_s},
-                        on_progress=on_progress or watcher.get(),
-                        on_first=on_first,
+                        sink or watcher.get(),
                     ),
                     result_id or f"res-{secrets.token_urlsafe(15)}",
                 )

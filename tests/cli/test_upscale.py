@@ -13,6 +13,7 @@ from PIL import Image
 
 from tests.cli.conftest import PARTS, stopped
 from tests.factories import encoded, photo, pictures, truths
+from tests.fakes import Sink
 from tests.servers import ran
 from tests.waiting import block_until
 from trustscale_server.cli.service import inside, local
@@ -165,7 +166,7 @@ async def test_many_images(tmp_path, monkeypatch, lines, together):
 
 async def test_progress_within_a_picture(place):
     told = []
-    watcher.set(lambda *step: told.append(step))
+    watcher.set(Sink(on_progress=lambda *step: told.append(step)))
     async with inside() as service:
         await service.upscale(encoded(photo(1, 24, 24)), mask="none")
     assert told[-1] == (1, 1, "samples")

@@ -8,10 +8,10 @@ import pytest
 
 from tests.clock import LoopClock
 from tests.factories import photo
-from tests.fakes import FakeUpscaler
+from tests.fakes import FakeUpscaler, Sink
 from tests.waiting import until
 from trustscale_server.errors import UpscalerFailed, UpscalerRejected, UpscalerUnavailable
-from trustscale_server.sampling.draw import draw
+from trustscale_server.sampling.draw import TimeLimits, draw
 from trustscale_server.upscalers.base import Capabilities, Source
 from trustscale_server.upscalers.remote.responses import Filtered, SomeFailed, WrongSample
 
@@ -52,35 +52,37 @@ class Collector:
 class TestSplitting:
     async def test_each_index_gets_the_sample_of_its_seed(self):
         upscaler, got, seeds = Fake(concurrency=4), Collector(), [5, 3, 9, 7, 1]
-        assert await draw(upscaler, SOURCE, seeds, on_sample=got) == seeds
+        assert await draw(upscaler, SOURCE, seeds, sink=Sink(on_sample=got)) == seeds
         for index, seed in enumerate(seeds):
             assert np.array_equal(got.samples[index], upscaler.sample(SOURCE.rgb, seed))
 
     async def test_calls(self):
         """As few as the upscaler allows, of nearly equal size; as many at once as it takes."""
         upscaler = Fake(samples_per_call=4, concurrency=8)
-        await draw(upscaler, SOURCE, range(1, 10), on_sample=Collector())
+        await draw(upscaler, SOURCE, range(1, 10), sink=Sink(on_sample=Collector()))
         assert sorted(map(len, upscaler.calls)) == [3, 3, 3]
         upscaler = Fake(concurrency=3, seconds=0.01)
-        await draw(upscaler, SOURCE, range(1, 9), on_sample=Collector())
+        await draw(upscaler, SOURCE, range(1, 9), sink=Sink(on_sample=Collector()))
         assert upscaler.most_in_flight == 3
         upscaler = Fake(scale=4, samples_per_call=8)
         upscaler.sample = lambda rgb, seed: np.zeros((4096, 4096, 3), np.uint8)
         large = Source(np.zeros((1024, 1024, 3), np.uint8))
-        await draw(upscaler, large, [1, 2, 3], on_sample=lambda *_: None)
+        await draw(upscaler, large, [1, 2, 3], sink=Sink())
         assert sorted(map(len, upscaler.calls)) == [1, 2]
 
     @pytest.mark.parametrize(("seeds", "spares"), [([], []), ([1, 1], []), ([1, 2], [2])])
     async def test_wrong_seeds(self, seeds, spares):
         with pytest.raises(ValueError, match="distinct"):
-            await draw(Fake(), SOURCE, seeds, spare_seeds=spares, on_sample=Collector())
+            await draw(Fake(), SOURCE, seeds, spare_seeds=spares, sink=Sink(on_sample=Collector()))
 
 
 class TestAccumulating:
     async def test_one_sample_at_a_time_outside_the_loop(self):
         upscaler, got, told = Fake(concurrency=8), Collector(), []
         got.open.clear()
-        options = {"on_sample": got, "on_progress": lambda *step: told.append(step)}
+        options = {
+            "sink": Sink(sink=Sink(on_sample=got), on_progress=lambda *step: told.append(step))
+        }
         task = asyncio.create_task(draw(upscaler, SOURCE, range(1, 9), **options))
         await until(lambda: got.running and len(upscaler.calls) == 8 and not upscaler.in_flight)
         got.open.set()
@@ -105,7 +107,7 @@ class TestAccumulating:
             nonlocal waiting
             waiting -= 1
 
-        await draw(Decoding(concurrency=8), SOURCE, range(1, 9), on_sample=on_sample)
+        await draw(Decoding(concurrency=8), SOURCE, range(1, 9), sink=Sink(on_sample=on_sample))
         assert most == 1
 
 
@@ -114,24 +116,24 @@ class TestFailures:
         upscaler = Fake()
         upscaler.sample = lambda rgb, seed: np.zeros((5, 5, 3), np.uint8)
         with pytest.raises(UpscalerFailed, match=r"\(5, 5, 3\), expected uint8 \(12, 16, 3\)"):
-            await draw(upscaler, SOURCE, [1], on_sample=Collector())
+            await draw(upscaler, SOURCE, [1], sink=Sink(on_sample=Collector()))
 
     async def test_a_failed_seed_is_replaced(self):
         upscaler = Fake(fail=lambda seeds: Filtered("Withheld.") if 2 in seeds else None)
         got = Collector()
-        used = await draw(upscaler, SOURCE, [1, 2, 3], spare_seeds=[8, 9], on_sample=got)
+        used = await draw(upscaler, SOURCE, [1, 2, 3], spare_seeds=[8, 9], sink=Sink(on_sample=got))
         assert used == [1, 8, 3]
         assert np.array_equal(got.samples[1], upscaler.sample(SOURCE.rgb, 8))
         assert len(upscaler.calls) == 4
         with pytest.raises(UpscalerFailed, match="1 of 3 samples came") as failure:
-            await draw(upscaler, SOURCE, [1, 2, 3], on_sample=got)
+            await draw(upscaler, SOURCE, [1, 2, 3], sink=Sink(on_sample=got))
         assert failure.value.members == {"came": 1, "needed": 3}
 
     @pytest.mark.parametrize("error", [UpscalerRejected("too large"), WrongSample("shifted")])
     async def test_hopeless_errors_use_no_spare_seeds(self, error):
         upscaler = Fake(fail=lambda seeds: error)
         with pytest.raises(type(error)):
-            await draw(upscaler, SOURCE, [1, 2], spare_seeds=[3], on_sample=Collector())
+            await draw(upscaler, SOURCE, [1, 2], spare_seeds=[3], sink=Sink(on_sample=Collector()))
         assert len(upscaler.calls) == 1
 
     async def test_what_came_is_kept(self):
@@ -142,7 +144,7 @@ class TestFailures:
             return None
 
         upscaler, got = Fake(samples_per_call=3, fail=fail), Collector()
-        await draw(upscaler, SOURCE, [1, 2, 3], on_sample=got)
+        await draw(upscaler, SOURCE, [1, 2, 3], sink=Sink(on_sample=got))
         assert upscaler.calls == [[1, 2, 3], [2], [3]]
         assert sorted(got.samples) == [0, 1, 2]
 
@@ -156,7 +158,7 @@ class TestFailures:
 
         upscaler = OneFails(concurrency=4, seconds=3600)
         with pytest.raises(UpscalerUnavailable, match="gone"):
-            await draw(upscaler, SOURCE, [1, 2, 3], on_sample=Collector())
+            await draw(upscaler, SOURCE, [1, 2, 3], sink=Sink(on_sample=Collector()))
         assert (upscaler.cancelled, upscaler.in_flight) == (2, 0)
 
 
@@ -169,9 +171,11 @@ class TestEnd:
                 return await super().generate(source, seeds, turn)
 
         upscaler, got, clock = Slow(concurrency=2), [], LoopClock()
-        options = {"on_sample": lambda *_: None, "on_progress": lambda *told: got.append(told)}
+        options = {"sink": Sink(sink=Sink(), on_progress=lambda *told: got.append(told))}
         deadline = asyncio.get_running_loop().time() + 600
-        task = asyncio.create_task(draw(upscaler, SOURCE, [1, 2, 3], deadline=deadline, **options))
+        task = asyncio.create_task(
+            draw(upscaler, SOURCE, [1, 2, 3], limits=TimeLimits(deadline), **options)
+        )
         await until(lambda: got and len(upscaler.calls) == 3)
         clock.jump(601)
         with pytest.raises(UpscalerUnavailable, match="1 of 3 samples") as failure:
@@ -182,7 +186,7 @@ class TestEnd:
     async def test_cancelling_waits_for_the_thread(self):
         got = Collector()
         got.open.clear()
-        task = asyncio.create_task(draw(Fake(), SOURCE, [1, 2], on_sample=got))
+        task = asyncio.create_task(draw(Fake(), SOURCE, [1, 2], sink=Sink(on_sample=got)))
         await until(lambda: got.running == 1)
         task.cancel()
         for _ in range(20):  # turns of the loop, in which it would end if it could

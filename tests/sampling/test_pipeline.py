@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests.factories import photo
-from tests.fakes import FakeUpscaler, FakeWitness
+from tests.fakes import FakeUpscaler, FakeWitness, Sink
 from tests.sampling.test_draw import Fake
 from trustscale_server.calibration.config import CalibrationConfig
 from trustscale_server.errors import (
@@ -20,7 +20,7 @@ from trustscale_server.errors import (
 )
 from trustscale_server.images.compression import LOSSLESS, Compression
 from trustscale_server.images.facts import TRACE, UPLOAD, classify, look_at
-from trustscale_server.sampling.draw import Throughput
+from trustscale_server.sampling.draw import Throughput, TimeLimits
 from trustscale_server.sampling.pipeline import (
     Pipeline,
     differences,
@@ -109,7 +109,7 @@ class TestMeasure:
             rows[:] = np.inf
 
         whole = await measure(FakeUpscaler(), *asked)
-        seen = await measure(FakeUpscaler(), *asked, on_sigma=look)
+        seen = await measure(FakeUpscaler(), *asked, sink=Sink(on_sigma=look))
         found = np.concatenate([strips[top] for top in sorted(strips)])
         np.testing.assert_array_equal(found, whole.sigma)
         logs = np.log(np.maximum(whole.sigma, np.float32(1e-12)))
@@ -389,7 +389,13 @@ class TestWitness:
         witness = FakeWitness()
         witness.gate.clear()
         with pytest.raises(TimedOut, match="deadline"):
-            await measure(FakeUpscaler(witness=witness), source(), WITNESSED, 5, deadline=0.01)
+            await measure(
+                FakeUpscaler(witness=witness),
+                source(),
+                WITNESSED,
+                5,
+                limits=TimeLimits.within(0.01),
+            )
         witness, upscaler = FakeWitness(), FakeUpscaler()
         witness.gate.clear()
         upscaler.witness, upscaler.failure = witness, UpscalerUnavailable("It sleeps.")

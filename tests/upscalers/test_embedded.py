@@ -13,6 +13,7 @@ from PIL import Image
 from skimage import data
 
 from tests.factories import photo
+from tests.fakes import Sink
 from tests.waiting import cancelled
 from trustscale_server.errors import ConfigError, UpscalerUnavailable
 from trustscale_server.sampling.draw import draw
@@ -122,8 +123,8 @@ class TestGenerate:
     async def test_progress_counts_tiles(self, tmp_path):
         upscaler = EmbeddedUpscaler(model=file_of(tmp_path / "m.onnx", TWICE), tile=16, halo=2)
         steps = []
-        report = {"on_sample": lambda *_: None, "on_progress": lambda *step: steps.append(step)}
-        await draw(upscaler, Source(photo(0, 20, 30)), [1, 2], **report)
+        sink = Sink(on_progress=lambda *step: steps.append(step))
+        await draw(upscaler, Source(photo(0, 20, 30)), [1, 2], sink=sink)
         assert [*dict.fromkeys(steps)] == [(done, 12, "tiles") for done in range(1, 13)]
 
     async def test_close_stops_calls(self, tmp_path):

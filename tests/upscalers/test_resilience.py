@@ -7,11 +7,12 @@ import pytest
 from structlog.testing import capture_logs
 
 from tests.clock import LoopClock
+from tests.fakes import Sink
 from tests.numbers import numbers_of
 from tests.upscalers.resilient import SOURCE, Inner, counted, guarded
 from tests.waiting import cancelled, until
 from trustscale_server.errors import ProtocolError, UpscalerRejected, UpscalerUnavailable
-from trustscale_server.sampling.draw import draw
+from trustscale_server.sampling.draw import TimeLimits, draw
 from trustscale_server.upscalers.base import MemoryPermit, Source
 from trustscale_server.upscalers.remote.responses import (
     BadCredentials,
@@ -76,7 +77,7 @@ class TestRetries:
         up = guarded(Inner([TooManyCalls("x", asked=55)]))
         deadline = asyncio.get_running_loop().time() + 50
         with pytest.raises(TooManyCalls):  # at the deadline it would be another error
-            await draw(up, SOURCE, [1], on_sample=lambda *_: None, deadline=deadline)
+            await draw(up, SOURCE, [1], sink=Sink(), limits=TimeLimits(deadline))
 
     async def test_budget(self):
         """A request has one retry per call and four to spare; the next has its own."""

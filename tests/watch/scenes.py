@@ -3,7 +3,7 @@
 import numpy as np
 
 from tests.factories import photo
-from tests.fakes import FakeUpscaler
+from tests.fakes import FakeUpscaler, Sink
 from tests.numbers import numbers_of
 from trustscale_server.calibration.canaries import CanaryStore, CanaryTaker
 from trustscale_server.calibration.config import CalibrationConfig
@@ -82,9 +82,8 @@ async def calibrate(upscaler, store, *, samples=4, count=8, side=48, watched=Tru
         truth = png_rgb(photo(100 * seed + k, side, side))
         pair = load_pair(f"p{k}", truth, None, pipeline, degradation=None, seed=seed)
         taker = CanaryTaker(store.blobs, "run", pair.name) if watched else None
-        measurement = await measure(
-            upscaler, Source(pair.x), pipeline, pair.seed, on_sample=taker and taker.see
-        )
+        sink = Sink(on_sample=taker.see) if taker else Sink()
+        measurement = await measure(upscaler, Source(pair.x), pipeline, pair.seed, sink=sink)
         if taker is not None:
             await taker.keep(upscaler, pair.x, measurement.seeds)
         pairs.append(reduce_pair(pair, measurement, pipeline))

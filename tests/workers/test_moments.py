@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from tests.fakes import Sink
 from tests.live import serving
 from tests.upscalers.remote.pictures import patiently
 from tests.workers.fakes import SleepingEngine, noise
@@ -89,7 +90,7 @@ async def test_the_same_measurement(samples, settings, prediction, accumulates):
         )
         moments = await measure(up, Source(IMAGE), pipeline, 5)
         # Whoever looks at each sample gets the samples.
-        plain = await measure(up, Source(IMAGE), pipeline, 5, on_sample=lambda *_: None)
+        plain = await measure(up, Source(IMAGE), pipeline, 5, sink=Sink(on_sample=lambda *_: None))
         await up.close()
     assert moments.sigma.tobytes() == plain.sigma.tobytes()
     assert np.array_equal(moments.prediction, plain.prediction)

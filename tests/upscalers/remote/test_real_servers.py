@@ -9,6 +9,7 @@ import httpx
 import numpy as np
 import pytest
 
+from tests.fakes import Sink
 from tests.live import serving
 from tests.missing import not_here
 from tests.servers import ServerMissing
@@ -189,7 +190,9 @@ async def reported(client, status):
 
 async def drawn(up, source, seeds):
     got = {}
-    await draw(up, source, seeds, on_sample=lambda i, image: got.update({i: image.copy()}))
+    await draw(
+        up, source, seeds, sink=Sink(on_sample=lambda i, image: got.update({i: image.copy()}))
+    )
     return np.stack([got[row] for row in range(len(seeds))])
 
 

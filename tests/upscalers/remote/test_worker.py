@@ -7,6 +7,7 @@ import httpx
 import numpy as np
 import pytest
 
+from tests.fakes import Sink
 from tests.live import serving
 from tests.upscalers.remote.faults import FaultServer, reset
 from tests.upscalers.remote.pictures import adapter, config, patient
@@ -90,7 +91,9 @@ class TestSeveralWorkers:
         up = worker(start(*engines))
         await up.check()
         got = {}
-        drawing = draw(up, source, range(1, 9), on_sample=lambda i, image: got.update({i: image}))
+        drawing = draw(
+            up, source, range(1, 9), sink=Sink(on_sample=lambda i, image: got.update({i: image}))
+        )
         task = asyncio.create_task(drawing)
         await until(lambda: all(engine.calls for engine in engines))
         for engine in engines:
