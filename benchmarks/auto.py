@@ -49,8 +49,8 @@ def main() -> None:
     given = parser.parse_args()
     shipped = [shipped_calibration(f"{name}-{given.precision}") for name in SHIPPED]
     rows = []
-    for name in shipped[0].classes:
-        parts = [one.of_class(name) for one in shipped]
+    for name in shipped[0].partitions.classes:
+        parts = [one.partitions.of_class(name) for one in shipped]
         errors = " / ".join(f"{worst(part):.3f}" for part in parts)
         chosen = chosen_from(TABLE, name)
         cells = [compared(parts, alpha) for alpha in ALPHAS]

@@ -54,9 +54,9 @@ def law_and_shape(input_class: str | None) -> tuple[Law, Shape]:
     input_class: None means the one with most scenes that were saved without loss.
     """
     shipped = shipped_calibration("span-x4-bf16")
-    clean = [name for name in shipped.classes if name.startswith("lossless")]
-    input_class = input_class or max(clean, key=shipped.classes.__getitem__)
-    part = shipped.of_class(input_class)
+    clean = [name for name in shipped.partitions.classes if name.startswith("lossless")]
+    input_class = input_class or max(clean, key=shipped.partitions.classes.__getitem__)
+    part = shipped.partitions.of_class(input_class)
     # One picture of each scene: both of a photograph would be in the shape and in the law.
     ones = [min(of, key=lambda k: part.manifest.pairs[k].x_sha256) for of in part.members]
     order = np.random.default_rng(0).permutation(ones)

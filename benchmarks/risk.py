@@ -197,11 +197,11 @@ def read(path: Path, facts: InputFeatures) -> Measured:
 def answered(calibration: Calibration, found: Measured, size: tuple[int, int]) -> Seen:
     """As the service answers from this calibration."""
     subject = ApplicableCalibration.of(calibration, None, found.facts, size=size)
-    typicality = subject.part.typicality(found.mean_log_sigma, found.facts)
+    typicality = subject.part.report.typicality(found.mean_log_sigma, found.facts)
     thresholds = [subject.part.curve.threshold(alpha) for alpha in ALPHAS]
     return Seen(
         subject.input_class or "all",
-        bool(not subject.is_covered or typicality <= subject.part.out_of_distribution),
+        bool(not subject.is_covered or typicality <= subject.part.report.out_of_distribution),
         [float(found.stairs.loss_below(t)) for t in thresholds],
         [float((found.quantiles < t).mean()) for t in thresholds],
     )

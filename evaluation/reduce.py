@@ -202,7 +202,7 @@ class Cell(Part):
             self.calibration, None, facts, size=measurement.sigma.shape
         )
         part = subject.part
-        typicality = part.typicality(measurement.mean_log_sigma, facts)
+        typicality = part.report.typicality(measurement.mean_log_sigma, facts)
         thresholds = self.thresholds(part)
         settings = pipeline.fidelity
         stairs = LossCurve.from_maps(measurement.sigma, image.error(pipeline, settings))
@@ -214,7 +214,7 @@ class Cell(Part):
         quantities = image.quantities(pipeline, thresholds)
         for name, one in (("loss", losses), ("error", shown)):
             quantities[name] = one.losses(thresholds, "left").astype(np.float64)
-        warned = not subject.is_covered or typicality <= part.out_of_distribution
+        warned = not subject.is_covered or typicality <= part.report.out_of_distribution
         return Answered(subject, warned, losses, quantities)
 
     def gather(self, images: Sequence[Answered]) -> None:

@@ -255,7 +255,9 @@ def _of(row: Row, whole: Row, result: Evaluation) -> str:
 def _uploads(cell: Cell) -> str:
     made = cell.calibration
     what = "images" if made.pairs == made.n else f"uploads of {made.n} scenes"
-    classes = f" in {len(made.classes)} classes" if len(made.classes) > 1 else ""
+    classes = (
+        f" in {len(made.partitions.classes)} classes" if len(made.partitions.classes) > 1 else ""
+    )
     return f"{made.pairs} {what}{classes}"
 
 

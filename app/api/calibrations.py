@@ -91,7 +91,7 @@ async def get_calibration(
         return PendingCalibration(id=found.id, state=found.state, job=PendingRow.of(found))
     document = await detail(state, found, group)
     if n_leaked is not None:
-        bound = leaked(found.of_group(group), n_leaked)
+        bound = leaked(found.partitions.of_group(group), n_leaked)
         document.leakage = Leakage(n_leaked=n_leaked, bound=bound)
     return document
 
@@ -110,7 +110,7 @@ async def get_curve(
     calibration = await state.admin.finished(calibration_id)
 
     def answer() -> Response:
-        curve = calibration.of_group(group).curve
+        curve = calibration.partitions.of_group(group).curve
         steps = zip(*coarser(curve, points or len(curve.risks)), strict=True)
         rows = ({"threshold": t, "risk": r} for t, r in steps)
         # In parts: encoding one long list would block all other threads.
@@ -131,7 +131,7 @@ async def get_backtest(
     group: Group = None,
 ) -> Backtest:
     """What to expect: realised risk and trusted area over random halvings, and checks."""
-    calibration = (await state.admin.finished(calibration_id)).of_group(group)
+    calibration = (await state.admin.finished(calibration_id)).partitions.of_group(group)
     return await asyncio.to_thread(expected, calibration, splits)
 
 

@@ -218,7 +218,7 @@ async def detail(
     changes = await parts.calibrations.changes(calibration, force=True)
 
     def made() -> CalibrationDetail:
-        part = calibration.of_group(group)
+        part = calibration.partitions.of_group(group)
         ways = calibration.manifest.degradation
         return CalibrationDetail.model_validate(
             {

@@ -145,8 +145,8 @@ def _calibrated(calibration: Calibration | None) -> dict[str, Any]:
     return {
         "samples": calibration.pipeline.samples,
         "guarantee": calibration.guarantee.facts(),
-        "calibrated_on": calibration.made_of,
-        "groups": dict(calibration.groups),
+        "calibrated_on": calibration.report.made_of,
+        "groups": dict(calibration.partitions.groups),
         "default_alpha": calibration.manifest.default_alpha,
         "min_alpha": calibration.min_alpha,
         "bound": calibration.bound,

@@ -62,8 +62,8 @@ class CalibrationPriority:
     def choose(self, facts: InputFeatures, height: int, width: int) -> Calibration:
         """The one that answers an upload whose output has this size."""
         for place, calibration in enumerate(self.calibrations):
-            name = calibration.class_of(facts)
-            if calibration.covers(facts) and self._speaks(place, name, height, width):
+            name = calibration.partitions.class_of(facts)
+            if calibration.partitions.covers(facts) and self._speaks(place, name, height, width):
                 return calibration
         return self.first
 
@@ -82,7 +82,7 @@ class CalibrationPriority:
         return found
 
     def _speaks_somewhere(self, place: int, name: str | None) -> bool:
-        sizes = self.calibrations[place].of_class(name).sizes.all
+        sizes = self.calibrations[place].partitions.of_class(name).sizes.all
         return any(self._speaks(place, name, h, w) for w, h in (*sizes, _LARGE))
 
     def _speaks(self, place: int, name: str | None, height: int, width: int) -> bool:
@@ -90,7 +90,7 @@ class CalibrationPriority:
 
         No calibration before it may cover a pair that it would use.
         """
-        part = self.calibrations[place].of_class(name)
+        part = self.calibrations[place].partitions.of_class(name)
         speaking = part.sizes.speaking_about(height, width, part.pipeline.indecision)
         if speaking.how == "unknown":
             return False
@@ -113,13 +113,13 @@ class CalibrationPriority:
             same = rule is not None and other.pipeline.input_rule == rule
             for known in covered_classes(other):
                 if known == name if same else any(_meet(known, one) for one in names):
-                    yield other.of_class(known)
+                    yield other.partitions.of_class(known)
 
 
 def covered_classes(calibration: Calibration) -> list[str]:
     """The classes that a calibration covers; without a rule how its X were made, or `EVERY`."""
     if calibration.pipeline.input_rule is not None:
-        return [*calibration.classes]
+        return [*calibration.partitions.classes]
     made = calibration.manifest.degradation
     if made is None:
         return [EVERY]
@@ -168,7 +168,7 @@ class Changes(BaseModel):
         alpha = after.manifest.default_alpha
 
         def area(calibration: Calibration) -> float:
-            return calibration.mean_trusted_fraction(calibration.curve.threshold(alpha))
+            return calibration.report.mean_trusted_fraction(calibration.curve.threshold(alpha))
 
         return cls(
             alpha=alpha,

@@ -92,7 +92,7 @@ def thresholds(calibration: Calibration) -> list[ThresholdRow]:
     rows = []
     for alpha in sorted({*COMMON_ALPHAS, calibration.manifest.default_alpha}):
         threshold = calibration.curve.threshold(alpha)
-        area = calibration.mean_trusted_fraction(threshold)
+        area = calibration.report.mean_trusted_fraction(threshold)
         shown = threshold_json(threshold)
         rows.append(ThresholdRow(alpha=alpha, threshold=shown, trusted_fraction=area))
     return rows
@@ -121,7 +121,7 @@ def expected(calibration: Calibration, splits: int) -> Backtest:
 
 def groups_of(calibration: Calibration) -> list[Group]:
     """The groups."""
-    parts = {name: calibration.of_group(name) for name in calibration.groups}
+    parts = {name: calibration.partitions.of_group(name) for name in calibration.partitions.groups}
     return [
         Group(group=name, n=part.n, pairs=part.pairs, min_alpha=part.min_alpha)
         for name, part in parts.items()
@@ -135,14 +135,17 @@ def tables(calibration: Calibration) -> Mapping[str, Mapping[str, list[Threshold
     if calibration.guarantee.kind == "expectation":
         kinds.add("post_hoc")
     return {
-        name: {kind: thresholds(calibration.under(kind).of_class(name)) for kind in sorted(kinds)}
-        for name in calibration.classes
+        name: {
+            kind: thresholds(calibration.partitions.under(kind).partitions.of_class(name))
+            for kind in sorted(kinds)
+        }
+        for name in calibration.partitions.classes
     }
 
 
 def classes_of(calibration: Calibration) -> list[CalibratedClass]:
     """The classes of inputs."""
-    parts = {name: calibration.of_class(name) for name in calibration.classes}
+    parts = {name: calibration.partitions.of_class(name) for name in calibration.partitions.classes}
     return [
         CalibratedClass(name=name, title=class_in_words(name), n=part.n, min_alpha=part.min_alpha)
         for name, part in parts.items()
@@ -201,7 +204,9 @@ def leaked(calibration: Calibration, n_leaked: int) -> float:
     if n_leaked > calibration.n:
         raise BadRequest(f"n_leaked must be between 0 and n = {calibration.n}, got {n_leaked}.")
     bounds = []
-    parts = [calibration.of_class(name) for name in calibration.classes or [None]]
+    parts = [
+        calibration.partitions.of_class(name) for name in calibration.partitions.classes or [None]
+    ]
     for n in {one.n for one in parts}:
         bound = calibration.guarantee.leakage_bound(
             calibration.manifest.default_alpha, n, min(n_leaked, n), calibration.error_bound

@@ -49,50 +49,29 @@ UNUSUAL = 0.02
 SIGMA_QUANTILES = np.linspace(0, 1, 101)
 """Levels of the per-image quantiles of σ that are kept: the mask size as a function of t."""
 
-
 MOST_PARTS = 64
-"""Parts that a calibration keeps; each holds a curve."""
+"""Parts that a calibration caches; each holds a curve."""
 
 _MADE_ANEW: Final = {"created_at", "pairs"}
-
-
-class _Parts:
-    """Parts of a calibration: the `MOST_PARTS` that were used last.
-
-    The sizes and scores of uploads choose parts, so any number of them is asked for. Threads that
-    ask for one at the same time get the same.
-    """
-
-    def __init__(self) -> None:
-        self._lock = Lock()
-        self._kept: OrderedDict[Hashable, Calibration] = OrderedDict()
-
-    def __len__(self) -> int:
-        return len(self._kept)
-
-    def get(self, key: Hashable, make: Callable[[], Calibration]) -> Calibration:
-        """The part of this key, made at the first request."""
-        with self._lock:
-            part = self._kept.get(key) or make()
-            self._kept[key] = part
-            self._kept.move_to_end(key)
-            if len(self._kept) > MOST_PARTS:
-                self._kept.popitem(last=False)
-            return part
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Calibration:
     """A finished calibration. `id` is derived from the content, so equal content has equal id.
 
-    `document` is the manifest as JSON values as first written: a later version of the program, with
-    more fields, finds the same id.
+    document: the manifest as JSON values as first written, so that a later version of the program,
+    with more fields, finds the same id.
+    partitions: its groups, classes and sizes, each as a calibration.
     """
 
     document: Mapping[str, Any]
     loss_curves: Sequence[LossCurve]
     sigma_quantiles: NDArray[np.float32]  # [n, 101]
-    _parts: _Parts = field(init=False, default_factory=_Parts)
+    partitions: Partitions = field(init=False)
+
+    def __post_init__(self) -> None:
+        # Not a cached property: threads that ask at the same time would get different caches.
+        object.__setattr__(self, "partitions", Partitions(self))
 
     def __repr__(self) -> str:
         return f"<Calibration {self.id}>"
@@ -137,6 +116,11 @@ class Calibration:
     def manifest(self) -> Manifest:
         """The document, checked and typed; ValidationError if it is none."""
         return Manifest.model_validate(self.document)
+
+    @cached_property
+    def report(self) -> Report:
+        """What it says about itself and about pictures besides their masks."""
+        return Report(self)
 
     @cached_property
     def id(self) -> str:
@@ -231,16 +215,6 @@ class Calibration:
         """That of its curve, without making it."""
         return self.guarantee.min_alpha(self.error_bound, self.n)
 
-    @property
-    def made_of(self) -> str:
-        """What its pictures are, from the note."""
-        note = self.manifest.provenance.note or ""
-        pictures = f"{self.n} scenes" if self.pairs > self.n else f"{self.n} pictures"
-        first = note.partition("\n")[0]
-        # How σ was fitted is nothing that pictures show.
-        shown = "" if first.startswith("σ ") else first
-        return shown or f"{pictures}, of which nothing more is said"
-
     def minimal_n(self, alpha: float) -> int:
         """The number of scenes below which its guarantee trusts no pixel at α."""
         return self.guarantee.minimal_n(alpha, self.error_bound)
@@ -249,112 +223,6 @@ class Calibration:
         """What few pictures exceed inside the mask of α; None: its guarantee does not say."""
         scenes = [[self.loss_curves[place] for place in places] for places in self.members]
         return self.guarantee.usual(self.curve, scenes, alpha)
-
-    @cached_property
-    def groups(self) -> Mapping[str, int]:
-        """The number of pairs of each group, by name."""
-        counts = Counter(pair.group for pair in self.manifest.pairs if pair.group is not None)
-        return dict(sorted(counts.items()))
-
-    @cached_property
-    def classes(self) -> Mapping[str, int]:
-        """The number of pairs of each covered class: with `COVERED` scenes, or a quarter of all."""
-        scenes: dict[str, set[tuple[str, str]]] = defaultdict(set)
-        counts: Counter[str] = Counter()
-        for pair, scene in zip(self.manifest.pairs, self.scenes, strict=True):
-            if (name := pair.input_class) is not None and _is_of(pair, name):
-                counts[name] += 1
-                scenes[name].add(scene)
-        least = min(COVERED, -(-self.n // 4))
-        return {name: counts[name] for name in sorted(counts) if len(scenes[name]) >= least}
-
-    def class_of(self, facts: InputFeatures) -> str | None:
-        """The class of an upload under the calibration's rule; None without a rule."""
-        rule = self.pipeline.input_rule
-        return None if rule is None else classify(rule, facts)
-
-    def covers(self, facts: InputFeatures) -> bool:
-        """Whether the X of some pairs were like an upload, as far as classes show.
-
-        Without a rule only a made X shows it, by its compression.
-        """
-        name = self.class_of(facts)
-        if name is not None:
-            return name in self.classes
-        made = self.manifest.degradation
-        if made is None:
-            return True
-        parts = made if isinstance(made, Mixture) else Mixture.single(made)
-        return class_of(facts.compression, facts.look) in parts.variants()
-
-    def under(self, kind: str | None) -> Calibration:
-        """The same for a request that wants a guarantee of this kind; None: its own.
-
-        One in expectation also gives `post_hoc`. BadRequest: it does not give this one.
-        """
-        if kind in {None, self.guarantee.kind}:
-            return self
-        if (kind, self.guarantee.kind) != ("post_hoc", "expectation"):
-            raise BadRequest(
-                f"The calibration's guarantee is of the kind {self.guarantee.kind}, not {kind}: "
-                "leave `guarantee` out, or derive a calibration."
-            )
-
-        def made() -> Calibration:
-            settings = PostHoc().fitted_to(self.pipeline.indecision)
-            document = {**self.document, "guarantee": settings.model_dump(mode="json")}
-            return Calibration(document, self.loss_curves, self.sigma_quantiles)
-
-        return self._parts.get(("guarantee", kind), made)
-
-    def of_class(self, name: str | None) -> Calibration:
-        """The part of one class of inputs; all of it if that is not covered, or None."""
-        if name not in self.classes:
-            return self
-        return self._part(("class", name), [_is_of(pair, name) for pair in self.manifest.pairs])
-
-    def part(
-        self, group: str | None, input_class: str | None, size: tuple[int, int]
-    ) -> Calibration:
-        """The part that speaks about a group, a class and a size (height, width)."""
-        return self.of_group(group).of_class(input_class).of_size(*size)
-
-    def parts(self) -> list[tuple[str, Calibration]]:
-        """The parts of its groups, of its classes, and of both together, by name."""
-        found = []
-        for group in (None, *self.groups):
-            of_group = self.of_group(group)
-            if group is not None:
-                found.append((group, of_group))
-            found += [
-                (name if group is None else f"{group}, {name}", of_group.of_class(name))
-                for name in of_group.classes
-            ]
-        return found
-
-    def of_group(self, group: str | None) -> Calibration:
-        """The part of one group; None: all of it; BadGroup if no pair is of the group."""
-        if group is None:
-            return self
-        if group not in self.groups:
-            known = ", ".join(self.groups) or "none"
-            raise BadGroup(
-                f"The calibration has no group {group[:80]!r}; its groups: {known}.",
-                groups=list(self.groups),
-            )
-        return self._part(("group", group), [p.group == group for p in self.manifest.pairs])
-
-    def _part(self, key: tuple[str, Hashable], belongs: Sequence[bool]) -> Calibration:
-        def made() -> Calibration:
-            places = [place for place, is_part in enumerate(belongs) if is_part]
-            pairs = self.document["pairs"]
-            return Calibration(
-                {**self.document, "pairs": [pairs[i] for i in places]},
-                [self.loss_curves[i] for i in places],
-                self.sigma_quantiles[places],
-            )
-
-        return self._parts.get(key, made)
 
     @property
     def head(self) -> CalibrationHead:
@@ -405,50 +273,6 @@ class Calibration:
             )
         ]
 
-    def typicality(self, mean_log_sigma: float, facts: InputFeatures | None = None) -> float:
-        """The conformal p-value of an image among one of each calibration scene, in (0, 1].
-
-        From the facts about X and the mean log σ; without kept facts from the latter alone, on both
-        sides. For an image of a new scene that is exchangeable with these, P(p ≤ u) ≤ u.
-        """
-        if facts is not None and len(self._known):
-            numbers, kept = facts.numbers(), self.manifest.pairs[0].facts or {}
-            new = np.array([*(numbers[name] for name in kept), mean_log_sigma])
-            return p_value(self._known, new)
-        values = np.array([pair.mean_log_sigma for pair in self.one_of_each])
-        rank = 1 + min((values >= mean_log_sigma).sum(), (values <= mean_log_sigma).sum())
-        return float(min(1.0, 2 * rank / (self.n + 1)))
-
-    @cached_property
-    def one_of_each(self) -> Sequence[PairInfo]:
-        """One pair of each scene, chosen by a digest of its file, not by what it shows.
-
-        Only these are exchangeable with an image of a new scene.
-        """
-        pairs = self.manifest.pairs
-        return [
-            min((pairs[place] for place in places), key=lambda pair: (pair.x_sha256, pair.name))
-            for places in self.members
-        ]
-
-    @cached_property
-    def _known(self) -> NDArray[np.float64]:
-        """Facts and mean log σ of `one_of_each`, float64 [n, f]; no rows if one has no facts."""
-        found = [
-            [*pair.facts.values(), pair.mean_log_sigma]
-            for pair in self.one_of_each
-            if pair.facts is not None
-        ]
-        return np.array(found) if len(found) == self.n else np.empty((0, 0))
-
-    @property
-    def out_of_distribution(self) -> float:
-        """Up to this typicality a picture earns a warning; no more exchangeable ones do by chance.
-
-        With few scenes, a quarter more than what the most unlike image gets.
-        """
-        return max(UNUSUAL, (1.25 if len(self._known) else 2.5) / (self.n + 1))
-
     @cached_property
     def sizes(self) -> Sizes:
         """The sizes of the pairs, and which outputs they speak about."""
@@ -462,27 +286,239 @@ class Calibration:
         """How the guarantee speaks about an output of this size."""
         return self.sizes.speaking_about(height, width, self.pipeline.indecision).how
 
+
+class Partitions:
+    """Divide a calibration by group, class of input and size, and by kind of guarantee."""
+
+    def __init__(self, whole: Calibration) -> None:
+        self._whole = whole
+        self._cache = _Cache()
+
+    @cached_property
+    def groups(self) -> Mapping[str, int]:
+        """The number of pairs of each group, by name."""
+        counts = Counter(
+            pair.group for pair in self._whole.manifest.pairs if pair.group is not None
+        )
+        return dict(sorted(counts.items()))
+
+    @cached_property
+    def classes(self) -> Mapping[str, int]:
+        """The number of pairs of each covered class: with `COVERED` scenes, or a quarter of all."""
+        scenes: dict[str, set[tuple[str, str]]] = defaultdict(set)
+        counts: Counter[str] = Counter()
+        for pair, scene in zip(self._whole.manifest.pairs, self._whole.scenes, strict=True):
+            if (name := pair.input_class) is not None and _is_of(pair, name):
+                counts[name] += 1
+                scenes[name].add(scene)
+        least = min(COVERED, -(-self._whole.n // 4))
+        return {name: counts[name] for name in sorted(counts) if len(scenes[name]) >= least}
+
+    def class_of(self, facts: InputFeatures) -> str | None:
+        """The class of an upload under the calibration's rule; None without a rule."""
+        rule = self._whole.pipeline.input_rule
+        return None if rule is None else classify(rule, facts)
+
+    def covers(self, facts: InputFeatures) -> bool:
+        """Whether the X of some pairs were like an upload, as far as classes show.
+
+        Without a rule only a made X shows it, by its compression.
+        """
+        name = self.class_of(facts)
+        if name is not None:
+            return name in self.classes
+        made = self._whole.manifest.degradation
+        if made is None:
+            return True
+        parts = made if isinstance(made, Mixture) else Mixture.single(made)
+        return class_of(facts.compression, facts.look) in parts.variants()
+
+    def under(self, kind: str | None) -> Calibration:
+        """The same for a request that wants a guarantee of this kind; None: its own.
+
+        One in expectation also gives `post_hoc`. BadRequest: it does not give this one.
+        """
+        if kind in {None, self._whole.guarantee.kind}:
+            return self._whole
+        if (kind, self._whole.guarantee.kind) != ("post_hoc", "expectation"):
+            raise BadRequest(
+                f"The calibration's guarantee is of the kind {self._whole.guarantee.kind}, "
+                f"not {kind}: leave `guarantee` out, or derive a calibration."
+            )
+
+        def made() -> Calibration:
+            settings = PostHoc().fitted_to(self._whole.pipeline.indecision)
+            document = {**self._whole.document, "guarantee": settings.model_dump(mode="json")}
+            return Calibration(document, self._whole.loss_curves, self._whole.sigma_quantiles)
+
+        return self._cache.get(("guarantee", kind), made)
+
+    def of_class(self, name: str | None) -> Calibration:
+        """The part of one class of inputs; all of it if that is not covered, or None."""
+        if name not in self.classes:
+            return self._whole
+        return self._part(
+            ("class", name), [_is_of(pair, name) for pair in self._whole.manifest.pairs]
+        )
+
+    def part(
+        self, group: str | None, input_class: str | None, size: tuple[int, int]
+    ) -> Calibration:
+        """The part that speaks about a group, a class and a size (height, width)."""
+        return self.of_group(group).partitions.of_class(input_class).partitions.of_size(*size)
+
+    def parts(self) -> list[tuple[str, Calibration]]:
+        """The parts of its groups, of its classes, and of both together, by name."""
+        named = []
+        for group in (None, *self.groups):
+            of_group = self.of_group(group)
+            if group is not None:
+                named.append((group, of_group))
+            named += [
+                (name if group is None else f"{group}, {name}", of_group.partitions.of_class(name))
+                for name in of_group.partitions.classes
+            ]
+        return named
+
+    def of_group(self, group: str | None) -> Calibration:
+        """The part of one group; None: all of it; BadGroup if no pair is of the group."""
+        if group is None:
+            return self._whole
+        if group not in self.groups:
+            known = ", ".join(self.groups) or "none"
+            raise BadGroup(
+                f"The calibration has no group {group[:80]!r}; its groups: {known}.",
+                groups=list(self.groups),
+            )
+        return self._part(("group", group), [p.group == group for p in self._whole.manifest.pairs])
+
+    def _part(self, key: tuple[str, Hashable], belongs: Sequence[bool]) -> Calibration:
+        def made() -> Calibration:
+            places = [place for place, is_part in enumerate(belongs) if is_part]
+            pairs = self._whole.document["pairs"]
+            return Calibration(
+                {**self._whole.document, "pairs": [pairs[i] for i in places]},
+                [self._whole.loss_curves[i] for i in places],
+                self._whole.sigma_quantiles[places],
+            )
+
+        return self._cache.get(key, made)
+
     def of_size(self, height: int, width: int) -> Calibration:
         """The part whose scenes speak about an output of this size; all if none does."""
-        sizes = self.sizes.speaking_about(height, width, self.pipeline.indecision).sizes
-        belongs = [(pair.width, pair.height) in sizes for pair in self.manifest.pairs]
-        return self if all(belongs) else self._part(("size", sizes), belongs)
+        sizes = self._whole.sizes.speaking_about(
+            height, width, self._whole.pipeline.indecision
+        ).sizes
+        belongs = [(pair.width, pair.height) in sizes for pair in self._whole.manifest.pairs]
+        return self._whole if all(belongs) else self._part(("size", sizes), belongs)
+
+
+class Report:
+    """Describe a calibration, how typical a picture is of it, and how much its masks trust."""
+
+    def __init__(self, calibration: Calibration) -> None:
+        self._calibration = calibration
+
+    @property
+    def made_of(self) -> str:
+        """Short description of the data set."""
+        note = self._calibration.manifest.provenance.note or ""
+        pictures = (
+            f"{self._calibration.n} scenes"
+            if self._calibration.pairs > self._calibration.n
+            else f"{self._calibration.n} pictures"
+        )
+        first = note.partition("\n")[0]
+        # How σ was fitted is nothing that pictures show.
+        shown = "" if first.startswith("σ ") else first
+        return shown or f"{pictures}, of which nothing more is said"
+
+    def typicality(self, mean_log_sigma: float, facts: InputFeatures | None = None) -> float:
+        """The conformal p-value of an image among one of each calibration scene, in (0, 1].
+
+        From the facts about X and the mean log σ; without kept facts from the latter alone, on both
+        sides. For an image of a new scene that is exchangeable with these, P(p ≤ u) ≤ u.
+        """
+        if facts is not None and len(self._known):
+            numbers, kept = facts.numbers(), self._calibration.manifest.pairs[0].facts or {}
+            new = np.array([*(numbers[name] for name in kept), mean_log_sigma])
+            return p_value(self._known, new)
+        values = np.array([pair.mean_log_sigma for pair in self.one_of_each])
+        rank = 1 + min((values >= mean_log_sigma).sum(), (values <= mean_log_sigma).sum())
+        return float(min(1.0, 2 * rank / (self._calibration.n + 1)))
+
+    @cached_property
+    def one_of_each(self) -> Sequence[PairInfo]:
+        """One pair of each scene, chosen by a digest of its file, not by what it shows.
+
+        Only these are exchangeable with an image of a new scene.
+        """
+        pairs = self._calibration.manifest.pairs
+        return [
+            min((pairs[place] for place in places), key=lambda pair: (pair.x_sha256, pair.name))
+            for places in self._calibration.members
+        ]
+
+    @cached_property
+    def _known(self) -> NDArray[np.float64]:
+        """Facts and mean log σ of `one_of_each`, float64 [n, f]; no rows if one has no facts."""
+        found = [
+            [*pair.facts.values(), pair.mean_log_sigma]
+            for pair in self.one_of_each
+            if pair.facts is not None
+        ]
+        return np.array(found) if len(found) == self._calibration.n else np.empty((0, 0))
+
+    @property
+    def out_of_distribution(self) -> float:
+        """Up to this typicality a picture earns a warning; no more exchangeable ones do by chance.
+
+        With few scenes, a quarter more than what the most unlike image gets.
+        """
+        return max(UNUSUAL, (1.25 if len(self._known) else 2.5) / (self._calibration.n + 1))
 
     def mean_trusted_fraction(self, threshold: float) -> float:
         """Mean over the scenes of the share of pixels with σ < t, from the stored quantiles."""
-        if not self.pairs:
+        if not self._calibration.pairs:
             return float("nan")
         return float(self.trusted_fractions(threshold).mean())
 
     def trusted_fractions(self, threshold: float) -> NDArray[np.float64]:
         """The same of each scene, in the order of `members`."""
-        return trusted_shares(self.sigma_quantiles, threshold, self.members)
+        return trusted_shares(
+            self._calibration.sigma_quantiles, threshold, self._calibration.members
+        )
+
+
+class _Cache:
+    """The `MOST_PARTS` parts of a calibration that were used last.
+
+    The sizes of uploads choose parts, so any number of them is asked for. Threads that ask for one
+    at the same time get the same.
+    """
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._parts: OrderedDict[Hashable, Calibration] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._parts)
+
+    def get(self, key: Hashable, make: Callable[[], Calibration]) -> Calibration:
+        """Return the part of this key, which the first request makes."""
+        with self._lock:
+            part = self._parts.get(key) or make()
+            self._parts[key] = part
+            self._parts.move_to_end(key)
+            if len(self._parts) > MOST_PARTS:
+                self._parts.popitem(last=False)
+            return part
 
 
 def _is_of(pair: PairInfo, name: str | None) -> bool:
     """Whether a pair speaks about a class: X is of it, and, if made, was made for it.
 
-    Strays of other ways of making X follow a law that no upload follows.
+    Pairs that were synthesised for another class are excluded.
     """
     is_meant = pair.variant is None or (name or "").startswith(pair.variant)
     return pair.input_class == name and is_meant

@@ -83,9 +83,9 @@ class Monitor:
         result, chosen = answer.result, answer.admitted.chosen
         if result is None or chosen.calibration is None:
             return  # without a mask nothing was promised
-        group = chosen.calibration.of_group(result.group)
+        group = chosen.calibration.partitions.of_group(result.group)
         name = result.input_class.name if result.input_class else None
-        part = group.of_class(name)
+        part = group.partitions.of_class(name)
         seen = Observation(
             at=time.time(),
             part=f"{result.group or ''}/{name if part is not group else ''}",
@@ -196,4 +196,6 @@ def reference(part: Calibration) -> NDArray[np.float32]:
 
     With more of a scene, requests of new scenes would not be exchangeable with them.
     """
-    return reference_of(np.array([pair.mean_log_sigma for pair in part.one_of_each], np.float64))
+    return reference_of(
+        np.array([pair.mean_log_sigma for pair in part.report.one_of_each], np.float64)
+    )

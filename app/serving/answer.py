@@ -214,7 +214,9 @@ class Result(Picture):
         """The part of its calibration that gave the mask."""
         name = self.input_class.name if self.input_class else None
         width, height = self.reduced_from or (self.width, self.height)
-        return calibration.under(self.guarantee.kind).part(self.group, name, (height, width))
+        return calibration.partitions.under(self.guarantee.kind).partitions.part(
+            self.group, name, (height, width)
+        )
 
 
 _STORED: Final[TypeAdapter[Result | Unmasked]] = TypeAdapter(

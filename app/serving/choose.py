@@ -350,7 +350,7 @@ async def _choose(context: ServiceContext, request: UpscaleRequest, upscaler: Up
         if context.canaries is not None:
             warnings += await context.canaries.check(upscaler.name, calibration.id)
         if not any(_promises(one, request) for one in order.calibrations):
-            calibration.under(request.guarantee).of_group(request.group)
+            calibration.partitions.under(request.guarantee).partitions.of_group(request.group)
     seed = secrets.randbits(53) if request.seed is None else request.seed
     form = form_of(request.format, request.quality)
     return Chosen(request, upscaler, pipeline, calibration, order, seed, form, tuple(warnings))
@@ -384,7 +384,7 @@ def _of_stretch(order: CalibrationPriority, stretch: str | None) -> CalibrationP
 def _promises(calibration: Calibration, request: UpscaleRequest) -> bool:
     """Whether a calibration has the group and gives the guarantee of a request."""
     try:
-        calibration.under(request.guarantee).of_group(request.group)
+        calibration.partitions.under(request.guarantee).partitions.of_group(request.group)
     except (BadGroup, BadRequest):
         return False
     return True

@@ -207,7 +207,7 @@ def _wanted(chosen: Chosen, decoded: Decoded, calibration: Calibration) -> Mask:
     For a class that the calibration lacks all pairs are used, and the answer says so.
     """
     request, facts = chosen.request, decoded.facts
-    promised = calibration.under(request.guarantee)
+    promised = calibration.partitions.under(request.guarantee)
     height, width = (side * promised.pipeline.scale for side in decoded.size)
     subject = ApplicableCalibration.of(promised, request.group, facts, size=(height, width))
     _ = subject.part.curve  # computed here, in a thread, and kept

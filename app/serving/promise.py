@@ -52,13 +52,13 @@ class ApplicableCalibration:
         size: tuple[int, int],
     ) -> Self:
         """An upload of these facts, and an output of this size. Raises BadGroup."""
-        whole = calibration.of_group(group)
-        name = None if facts is None else whole.class_of(facts)
-        is_covered = facts is None or whole.covers(facts)
-        own = whole.of_class(name)
+        whole = calibration.partitions.of_group(group)
+        name = None if facts is None else whole.partitions.class_of(facts)
+        is_covered = facts is None or whole.partitions.covers(facts)
+        own = whole.partitions.of_class(name)
         return cls(
             whole=calibration,
-            part=own.of_size(*size),
+            part=own.partitions.of_size(*size),
             size=size,
             applicability=own.applicability(*size) if is_covered else "unknown",
             group=group,
@@ -113,7 +113,7 @@ def guarantee(subject: ApplicableCalibration, alpha: float) -> Guarantee:
         loss_clipped_at=calibration.bound if counts_errors and clips(settings) else None,
         n=calibration.n,
         pairs=calibration.pairs,
-        calibrated_on=calibration.made_of,
+        calibrated_on=calibration.report.made_of,
         plain=plain(subject, alpha, usual),
         theorem=theorem(subject, alpha, usual),
         lab_psnr_lower_bound_db=(
@@ -206,7 +206,7 @@ def warnings_of(
             f"The output is {_outside(calibration)}; whether the guarantee applies is not known. "
             f"{_within(subject)}, or calibrate with pictures of this size."
         )
-    if typicality <= calibration.out_of_distribution:
+    if typicality <= calibration.report.out_of_distribution:
         found.append(
             f"This image is unlike the calibration images (typicality {typicality:.3g}): in "
             "detail, noise, contrast, light, colour or σ, so the guarantee may not speak about it."

@@ -326,7 +326,7 @@ def _document(masked: Masked, result_id: str) -> Picture:
         return Unmasked(**common, warnings=list(admitted.warnings), links=PictureLinks(**links))
     alpha, subject, part = trust.wanted.alpha, trust.wanted.subject, trust.wanted.subject.part
     trusted, opaque = trust.shares
-    typicality = part.typicality(masked.mean_log_sigma, trust.wanted.facts)
+    typicality = part.report.typicality(masked.mean_log_sigma, trust.wanted.facts)
     return Result(
         **common,
         calibration=trust.wanted.calibration.id,
@@ -339,7 +339,7 @@ def _document(masked: Masked, result_id: str) -> Picture:
         guarantee=guarantee(subject, alpha),
         believed=masked.rest.believed,
         typicality=typicality,
-        out_of_distribution=typicality <= part.out_of_distribution,
+        out_of_distribution=typicality <= part.report.out_of_distribution,
         warnings=warnings_of(
             subject,
             alpha,

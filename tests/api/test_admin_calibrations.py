@@ -245,7 +245,7 @@ def check_refused(response, refused, active):
 
 
 def trusted(calibration):
-    area = calibration.mean_trusted_fraction(calibration.curve.threshold(0.1))
+    area = calibration.report.mean_trusted_fraction(calibration.curve.threshold(0.1))
     assert area > 0
     return area
 

@@ -54,7 +54,7 @@ class TestServing:
         assert (row["guarantee"], row["groups"]) == (FACTS, {"day": 24, "night": 4})
 
     def test_of_a_group(self, client, likely):
-        part = likely.of_group("day")
+        part = likely.partitions.of_group("day")
         answer = post(client, alpha=ALPHA, seed=1, group="day").json()
         assert float(answer["threshold"]) == part.curve.threshold(ALPHA)
         assert (answer["group"], answer["guarantee"]["n"]) == ("day", 24)
@@ -69,7 +69,7 @@ class TestServing:
         answer = client.get(ended(client, accepted.headers["location"])["result"]).json()
         links = answer["links"]
         trust = pixels(client.get(links["trust"]).content).astype(int)
-        part = likely.of_group("day")
+        part = likely.partitions.of_group("day")
         for alpha in (0.14, 0.17, 0.19):
             mask = client.get(links["mask"], params={"alpha": alpha}).content
             text = text_chunks(mask)
@@ -88,7 +88,7 @@ class TestServing:
 
 class TestAdmin:
     def test_a_group_alone(self, admin, likely):
-        part = likely.of_group("day")
+        part = likely.partitions.of_group("day")
         shown = admin.get(f"/{likely.id}", group="day")
         assert (shown["n"], shown["min_alpha"]) == (24, part.curve.min_alpha)
         rows = admin.get(f"/{likely.id}/curve", group="day")

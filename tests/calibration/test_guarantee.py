@@ -71,7 +71,7 @@ class TestRecord:
         made = under(grouped, settings)
         again = file.load(file.dump(made))
         assert (again.id, again.guarantee) == (made.id, settings)
-        assert again.groups == {"day": 4, "night": 6}
+        assert again.partitions.groups == {"day": 4, "night": 6}
         assert again.id != grouped.id
         expected = HighProbabilityCurve.from_loss_curves(
             grouped.loss_curves, grouped.bound, delta=settings.delta
@@ -107,12 +107,12 @@ class TestRecord:
 
 def test_a_group_is_a_calibration_of_its_pairs(grouped):
     """Its curve, n and quantiles are those of its pairs alone."""
-    part = grouped.of_group("night")
+    part = grouped.partitions.of_group("night")
     assert [pair.name for pair in part.manifest.pairs] == [f"{k:03}" for k in range(4, 10)]
     expected = RiskCurve.from_loss_curves(grouped.loss_curves[4:10], grouped.bound)
     np.testing.assert_array_equal(part.curve.risks, expected.risks)
     np.testing.assert_array_equal(part.sigma_quantiles, grouped.sigma_quantiles[4:10])
-    assert grouped.of_group("night") is part
+    assert grouped.partitions.of_group("night") is part
 
 
 class TestInsight:

@@ -68,16 +68,16 @@ def test_a_curve_is_asked_for_its_own_pairs(calibration, parts, upload, side):
     place = active.index(chosen)
     if place == 0:
         return
-    name = chosen.class_of(upload)
-    part = chosen.of_class(name)
-    assert chosen.covers(upload)
+    name = chosen.partitions.class_of(upload)
+    part = chosen.partitions.of_class(name)
+    assert chosen.partitions.covers(upload)
     assert part.applicability(side, side) != "unknown"
-    used = part.of_size(side, side).sizes.all
+    used = part.partitions.of_size(side, side).sizes.all
     for facts, its_side, _ in parts[place][0]:
-        if (its_side, its_side) in used and name in {None, chosen.class_of(facts)}:
+        if (its_side, its_side) in used and name in {None, chosen.partitions.class_of(facts)}:
             for before in active[:place]:
-                own = before.of_class(before.class_of(facts))
-                covers = before.covers(facts)
+                own = before.partitions.of_class(before.partitions.class_of(facts))
+                covers = before.partitions.covers(facts)
                 assert not covers or own.applicability(its_side, its_side) == "unknown"
 
 
@@ -90,10 +90,10 @@ def test_what_each_answers(calibration, parts):
     for upload in UPLOADS:
         for side in (*SIDES, 400):
             chosen = order.choose(upload, side, side)
-            name = chosen.class_of(upload)
+            name = chosen.partitions.class_of(upload)
             if (
-                chosen.covers(upload)
-                and chosen.of_class(name).applicability(side, side) != "unknown"
+                chosen.partitions.covers(upload)
+                and chosen.partitions.of_class(name).applicability(side, side) != "unknown"
             ):
                 found[order.calibrations.index(chosen)].add(name or EVERY)
     assert [set(classes) for classes in order.answers()] == found
@@ -189,7 +189,7 @@ def test_it_fits_the_embedded_upscaler(name, shipped):
     assert shipped.bound == 0.5
     assert 200 < shipped.n <= 247
     # What has detail in every pixel nobody makes: it is a part of what is made for `lossless`.
-    assert shipped.classes.keys() == {*USUAL.variants(), "lossless/fine"}
+    assert shipped.partitions.classes.keys() == {*USUAL.variants(), "lossless/fine"}
     assert shipped.manifest.degradation == USUAL
     assert shipped.pipeline.input_rule == UPLOAD
     assert len(shipped.manifest.provenance.attributions) > 100
@@ -221,7 +221,7 @@ async def test_older_shipped_ones_are_replaced(stores, monkeypatch, fields, vers
     origin |= {key: fields[key] for key in origin.keys() & fields.keys()}
     own = {key: fields[key] for key in ("name", "default_alpha") if key in fields}
     parts = {"pipeline": pipeline, "provenance": origin, **own}
-    old = changed(current.of_class("palette"), upscaler="mine", **parts)
+    old = changed(current.partitions.of_class("palette"), upscaler="mine", **parts)
     with monkeypatch.context() as older:
         older.setattr(file, "VERSION", version)
         blob = b"text" if "is_damaged" in fields else file.dump(old)
@@ -242,7 +242,7 @@ def test_common_uploads_are_covered(shipped, compression):
     found = subject(shipped, compression)
     assert found.applicability == "exact"
     assert found.part.n >= (100 if compression == LOSSLESS else 80)
-    assert found.part.mean_trusted_fraction(found.part.curve.threshold(0.1)) > 0.1
+    assert found.part.report.mean_trusted_fraction(found.part.curve.threshold(0.1)) > 0.1
 
 
 LOOKS = {
@@ -264,7 +264,7 @@ def test_other_looks_are_covered(shipped, look, quality):
     assert found.is_covered
     assert found.input_class.startswith(f"{look}/")
     assert found.part.n >= 60
-    assert found.part.mean_trusted_fraction(found.part.curve.threshold(0.1)) > 0.1
+    assert found.part.report.mean_trusted_fraction(found.part.curve.threshold(0.1)) > 0.1
 
 
 @pytest.mark.parametrize(

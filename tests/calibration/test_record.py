@@ -32,7 +32,7 @@ class TestTypicality:
         for draw in (random.random((20, 20)), random.integers(0, 4, (20, 20)).astype(float)):
             for row in draw:
                 made = calibration_with(calibration, row[:-1])
-                assert made.typicality(row[-1]) == self.p_value(row[:-1], row[-1])
+                assert made.report.typicality(row[-1]) == self.p_value(row[:-1], row[-1])
 
     @staticmethod
     def p_value(values, value):
@@ -58,7 +58,7 @@ class TestTypicality:
         alone = made_of(calibration, [min(one, key=lambda x: x["x_sha256"]) for one in scenes])
         for z, *facts in random.normal(size=(30, 7)):
             for known in (InputFeatures(LOSSLESS, *facts), None):
-                assert many.typicality(z, known) == alone.typicality(z, known)
+                assert many.report.typicality(z, known) == alone.report.typicality(z, known)
 
 
 class TestApplicability:
@@ -114,19 +114,19 @@ def test_parts_are_bounded_and_shared_by_threads(calibration, monkeypatch):
 
     def asked(_):
         begin.wait()
-        return many.of_size(16, 16)
+        return many.partitions.of_size(16, 16)
 
     with ThreadPoolExecutor(8) as threads:
         [first] = set(threads.map(asked, range(8)))
-    assert len({many.of_size(side, side) for side in sides}) > 2
-    assert len(many._parts) == 2
-    assert many.of_size(16, 16).id == first.id
+    assert len({many.partitions.of_size(side, side) for side in sides}) > 2
+    assert len(many.partitions._cache) == 2
+    assert many.partitions.of_size(16, 16).id == first.id
 
 
 def test_from_the_quantiles(calibration):
     made = calibration_with(calibration, range(3))
-    assert made.mean_trusted_fraction(-np.inf) == 0
-    assert made.mean_trusted_fraction(np.inf) == 1
-    assert made.mean_trusted_fraction(0.5) == pytest.approx(0.5, abs=0.011)
-    shares = [made.mean_trusted_fraction(t) for t in np.linspace(-0.1, 1.1, 50)]
+    assert made.report.mean_trusted_fraction(-np.inf) == 0
+    assert made.report.mean_trusted_fraction(np.inf) == 1
+    assert made.report.mean_trusted_fraction(0.5) == pytest.approx(0.5, abs=0.011)
+    shares = [made.report.mean_trusted_fraction(t) for t in np.linspace(-0.1, 1.1, 50)]
     assert shares == sorted(shares)

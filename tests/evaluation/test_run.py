@@ -98,7 +98,7 @@ def test_the_table_by_brute_force(findings, number):
 def test_served_by_brute_force(as_served):
     (result,) = as_served.results
     cell = result.main
-    assert len(cell.calibration.classes) > 10
+    assert len(cell.calibration.partitions.classes) > 10
     test = raw_maps(result, result.test, cell)
 
     def threshold(one, alpha):
@@ -110,9 +110,9 @@ def test_served_by_brute_force(as_served):
     by_class = {row.input_class: row for row in rows if row.input_class is not None}
     assert sum(row.quantities["loss"].images for row in by_class.values()) == len(test)
     for name, row in by_class.items():
-        own = [one for one in test if cell.calibration.class_of(one[0].facts) == name]
+        own = [one for one in test if cell.calibration.partitions.class_of(one[0].facts) == name]
         check_rows([row], own, threshold)
-        assert (row.status is None) == (name not in cell.calibration.classes)
+        assert (row.status is None) == (name not in cell.calibration.partitions.classes)
     assert "fake, as this service would serve it: masks set from" in as_served.verdict.findings[0]
 
 

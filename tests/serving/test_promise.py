@@ -252,7 +252,7 @@ class TestAfterLooking:
     def test_the_promise(self, calibration):
         """The same calibration serves both kinds; the void of choosing α goes, the others stay."""
         cut = with_fidelity(calibration, bound=0.5)
-        free = cut.under("post_hoc")
+        free = cut.partitions.under("post_hoc")
         promise, named = promised(free, 0.1), promised(cut, 0.1)
         assert (promise.kind, promise.between, promise.menu) == ("post_hoc", (0.05, 0.15), None)
         assert "the expected ratio of the largest" in promise.theorem
@@ -262,13 +262,13 @@ class TestAfterLooking:
         ]
         assert free.curve.threshold(0.1) <= cut.curve.threshold(0.1)
         assert free.curve.threshold(0.2) == free.curve.threshold(0.15)
-        assert cut.under("post_hoc") is free
-        assert cut.under("expectation") is cut.under(None) is cut
+        assert cut.partitions.under("post_hoc") is free
+        assert cut.partitions.under("expectation") is cut.partitions.under(None) is cut
 
     def test_only_from_one_in_expectation(self, likely):
         """Of another kind its own masks can be had only."""
         with pytest.raises(BadRequest, match="derive"):
-            likely.under("post_hoc")
+            likely.partitions.under("post_hoc")
 
 
 JPEG = InputFeatures(Compression("jpeg", 75), 2.0, 0.0, 3.0, 0.5, 3.0, 0.0)
@@ -341,7 +341,10 @@ class TestClasses:
         left = next(k for k, pair in enumerate(pairs) if pair["variant"])
         one = [{**p, "variant": p["variant"] if k == left else None} for k, p in enumerate(pairs)]
         alone = changed(sorted_, pairs=one)
-        assert alone.of_class("jpeg-80").pairs == sorted_.of_class("jpeg-80").pairs - 1
+        assert (
+            alone.partitions.of_class("jpeg-80").pairs
+            == sorted_.partitions.of_class("jpeg-80").pairs - 1
+        )
 
     def test_loss_under_a_calibration_that_had_none(self, calibration):
         """Without classes it is known where X was made from Y, and said too."""
