@@ -80,9 +80,7 @@ class TestAccumulating:
     async def test_one_sample_at_a_time_outside_the_loop(self):
         upscaler, got, told = Fake(concurrency=8), Collector(), []
         got.open.clear()
-        options = {
-            "sink": Sink(sink=Sink(on_sample=got), on_progress=lambda *step: told.append(step))
-        }
+        options = {"sink": Sink(on_sample=got, on_progress=lambda *step: told.append(step))}
         task = asyncio.create_task(draw(upscaler, SOURCE, range(1, 9), **options))
         await until(lambda: got.running and len(upscaler.calls) == 8 and not upscaler.in_flight)
         got.open.set()
@@ -171,7 +169,7 @@ class TestEnd:
                 return await super().generate(source, seeds, turn)
 
         upscaler, got, clock = Slow(concurrency=2), [], LoopClock()
-        options = {"sink": Sink(sink=Sink(), on_progress=lambda *told: got.append(told))}
+        options = {"sink": Sink(on_progress=lambda *told: got.append(told))}
         deadline = asyncio.get_running_loop().time() + 600
         task = asyncio.create_task(
             draw(upscaler, SOURCE, [1, 2, 3], limits=TimeLimits(deadline), **options)
