@@ -7,6 +7,8 @@ from contextlib import contextmanager
 
 import uvicorn
 
+from trustscale_server.api.server import server_config
+
 
 @contextmanager
 def serving(app, drain_s=30):
@@ -17,11 +19,9 @@ def serving(app, drain_s=30):
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port = listener.getsockname()[1]
-        config = uvicorn.Config(
+        config = server_config(
             app,
-            log_config=None,
             log_level="critical",
-            ws="none",
             # Longer than clients keep idle connections, or one might use what is being closed.
             timeout_keep_alive=600,
             timeout_graceful_shutdown=drain_s,

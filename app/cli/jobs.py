@@ -20,6 +20,7 @@ from starlette.routing import Route
 from trustscale import AsyncTrustscale
 from trustscale_server import __version__
 from trustscale_server.api.health import observe
+from trustscale_server.api.server import server_config
 from trustscale_server.assembly import Services, open_parts
 from trustscale_server.cli import options
 from trustscale_server.cli.options import lines, output
@@ -143,16 +144,7 @@ async def listening(app: Starlette, host: str, port: int | None) -> AsyncIterato
     except OSError as error:
         reason = error.strerror or str(error)
         raise ConfigError(f"Cannot listen on {host}:{port} for metrics: {reason}.") from None
-    server = _Server(
-        uvicorn.Config(
-            app,
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            lifespan="off",
-            ws="none",  # its import may fail
-        )
-    )
+    server = _Server(server_config(app, lifespan="off"))
     task = asyncio.create_task(server.serve(sockets=[listener]))
     try:
         yield

@@ -11,9 +11,9 @@ from typing import Annotated, Any
 
 import structlog
 import typer
-import uvicorn
 
 from trustscale_server.api.middleware import is_local
+from trustscale_server.api.server import KEEP_ALIVE_S, Server, server_config
 from trustscale_server.assembly import check_settings, check_start
 from trustscale_server.cli import options
 from trustscale_server.cli.options import output
@@ -23,35 +23,6 @@ from trustscale_server.errors import ConfigError
 from trustscale_server.main import create_app
 from trustscale_server.settings import Settings, load_settings, unknown_variables
 from trustscale_server.telemetry.logs import configure_logs
-
-# Longer than proxies keep idle connections (Caddy here 30 s, nginx 60 s), or they would send
-# requests into closing ones.
-KEEP_ALIVE_S = 75
-
-# Longer than the event loop is busy at a time.
-ACCEPT_S = 0.25
-
-
-class _Server(uvicorn.Server):
-    """Sets `stopping` of the state when it begins to stop, so that what is endless ends."""
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        if self.started:
-            host, port = self.servers[0].sockets[0].getsockname()[:2]
-            address = f"http://{f'[{host}]' if ':' in host else host}:{port}/"
-            structlog.get_logger(__name__).info("serving", address=address)
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        if self.started:
-            # What the kernel has taken is accepted first, and has time to say what it asks for:
-            # otherwise it is reset, and a proxy does not send an upload twice.
-            await asyncio.sleep(ACCEPT_S)
-            for server in self.servers:
-                server.close()
-            await asyncio.sleep(ACCEPT_S)
-            self.lifespan.state["trustscale"].stopping.set()
-        await super().shutdown(sockets)
 
 
 def _check_free(host: str, port: int) -> None:
@@ -76,20 +47,17 @@ def serve(
     asyncio.run(check_start(settings))
     is_behind_proxy = bool(os.environ.get("FORWARDED_ALLOW_IPS"))
     app = create_app(settings, is_local=is_local(host) and not is_behind_proxy)
-    config = uvicorn.Config(
+    config = server_config(
         app,
         host=host,
         port=port,
-        log_config=None,
-        access_log=False,
-        server_header=False,
         # Otherwise local clients could claim other addresses, with fresh limits.
         proxy_headers=is_behind_proxy,
         timeout_keep_alive=KEEP_ALIVE_S,
         # Requests in progress may finish (streams of events end); a second signal stops at once.
         timeout_graceful_shutdown=int(settings.request_timeout_s),
     )
-    server = _Server(config)
+    server = Server(config)
     asyncio.run(server.serve())
     if not server.started:
         raise typer.Exit(1)

@@ -7,10 +7,12 @@ cut. Every event is bounded, since writing it blocks everything else.
 from __future__ import annotations
 
 import logging
+import math
 import re
 import sys
 import traceback
 import warnings
+from collections import Counter
 from collections.abc import Iterator
 from itertools import islice
 from typing import Final, Literal
@@ -91,6 +93,27 @@ def _trace(_: object, __: str, event: structlog.typing.EventDict) -> structlog.t
     return event
 
 
+class _AtMost(logging.Filter):
+    """Lets so many equal events of a logger pass in a while: each connection could cause one."""
+
+    def __init__(self, count: int, *, seconds: float) -> None:
+        super().__init__()
+        self._count, self._seconds = count, seconds
+        self._since = -math.inf
+        self._seen: Counter[str] = Counter()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.created - self._since > self._seconds:
+            self._since = record.created
+            self._seen.clear()
+        # The first words: what follows may be an address, a number, or a stranger's text.
+        kind = str(record.msg)[:40]
+        self._seen[kind] += 1
+        if self._seen[kind] == self._count:
+            record.msg = f"{record.msg} (further ones are not logged for up to a minute)"
+        return self._seen[kind] <= self._count
+
+
 def configure_logs(level: str, style: Literal["auto", "json", "console"] = "auto") -> None:
     """Log our events and those of libraries to standard error; auto: JSON unless on a terminal."""
     shared: list[structlog.typing.Processor] = [
@@ -133,5 +156,7 @@ def configure_logs(level: str, style: Literal["auto", "json", "console"] = "auto
         logging.getLogger(chatty).setLevel(logging.WARNING)
     # Pillow's remarks on a client's file do not concern operators, and may be endless.
     warnings.filterwarnings("ignore", module=r"PIL\.")
+    for caused_by_strangers in ("asyncio", "uvicorn.error"):
+        logging.getLogger(caused_by_strangers).filters = [_AtMost(10, seconds=60.0)]
     # docket logs a traceback per poll while Redis is away; our queue logs one line.
     logging.getLogger("docket").setLevel(logging.CRITICAL)

@@ -16,7 +16,7 @@ import numpy as np
 import uvicorn
 from PIL import Image
 
-from trustscale_server.cli.serve import KEEP_ALIVE_S
+from trustscale_server.api.server import KEEP_ALIVE_S
 from trustscale_server.main import create_app
 from trustscale_server.settings import load_settings
 from trustscale_server.telemetry.logs import configure_logs

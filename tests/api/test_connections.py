@@ -1,0 +1,155 @@
+"""Connections of strangers without a proxy in front: bounded in number, headers and time."""
+
+import logging
+import resource
+import socket
+import time
+from contextlib import ExitStack
+
+import httpx
+import pytest
+
+from tests.live import serving
+from tests.logs import logging_as
+from trustscale_server.api import server
+from trustscale_server.api.server import MAX_HEAD_BYTES, BoundedConnection, most_connections
+
+
+async def app(scope, receive, send):
+    assert scope["type"] == "http"
+    while (await receive()).get("more_body"):
+        pass
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"x-is", b"here")]})
+    await send({"type": "http.response.body", "body": b"yes"})
+
+
+@pytest.fixture
+def place():
+    with serving(app) as address:
+        host, port = address.split(":")
+        yield host, int(port)
+
+
+@pytest.fixture
+def brief(monkeypatch):
+    monkeypatch.setattr(BoundedConnection, "HEAD_TIMEOUT_S", 0.3)
+
+
+def is_closed(connection, within_s=30):
+    """Whether the other side closes within this time; what it answers before is read."""
+    connection.settimeout(within_s)
+    try:
+        while connection.recv(65536):
+            pass
+    except TimeoutError:
+        return False
+    except OSError:
+        pass
+    return True
+
+
+def sent_until_refused(connection, first, endless, *, pause_s=0):
+    """How many bytes the other side took before it refused."""
+    connection.settimeout(30)
+    connection.sendall(first)
+    sent = 0
+    try:
+        while sent < 64 * 2**20:
+            sent += connection.send(endless)
+            time.sleep(pause_s)
+    except OSError:
+        pass
+    return sent
+
+
+@pytest.mark.parametrize(
+    ("first", "endless"),
+    [
+        (b"GET / HTTP/1.1\r\n", b"X-A: " + b"a" * 4000 + b"\r\n"),
+        (b"GET / HTTP/1.1\r\nX-A: ", b"a" * 4096),
+        (b"GET /", b"a" * 4096),
+        (
+            b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n",
+            b"X-A: " + b"a" * 4000 + b"\r\n",
+        ),
+    ],
+    ids=["many headers", "one header", "a path", "trailers"],
+)
+def test_endless_headers(place, first, endless):
+    """The connection ends when its head, or what follows a body, is too long."""
+    with socket.create_connection(place) as connection:
+        # What the kernel's buffers take counts as sent.
+        assert sent_until_refused(connection, first, endless) < 16 * 2**20
+        assert is_closed(connection)
+
+
+def test_long_headers_that_end(place):
+    """Headers of any usual length are served."""
+    with httpx.Client(base_url="http://{}:{}".format(*place)) as client:
+        assert client.get("/", headers={"x-a": "a" * (MAX_HEAD_BYTES // 2)}).text == "yes"
+
+
+@pytest.mark.parametrize("sent", [b"", b"GET / HTTP/1.1\r\nHost: a\r\n"], ids=["nothing", "half"])
+def test_a_head_that_does_not_come(brief, place, sent):
+    """Neither a silent connection nor one whose head stops stays open."""
+    with socket.create_connection(place) as connection:
+        connection.sendall(sent)
+        assert is_closed(connection)
+
+
+def test_a_head_that_drips(brief, place):
+    """The time limit counts from the first byte, not from the last one."""
+    with socket.create_connection(place) as connection:
+        began = time.monotonic()
+        connection.sendall(b"GET /")
+        assert sent_until_refused(connection, b"", b"a", pause_s=0.05) > 0
+        assert time.monotonic() - began < 20
+
+
+def test_a_second_head_that_stops(brief, place):
+    """A kept connection has the same time limit from the first byte of its next request."""
+    with socket.create_connection(place) as connection:
+        connection.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert b"200 OK" in connection.recv(65536)
+        assert not is_closed(connection, within_s=1)  # idle for longer than the limit
+        connection.sendall(b"GET / HT")
+        assert is_closed(connection)
+
+
+def test_a_slow_body_is_no_slow_head(brief, place):
+    with socket.create_connection(place) as connection:
+        connection.sendall(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\n")
+        time.sleep(1)
+        connection.sendall(b"abc")
+        assert b"200 OK" in connection.recv(65536)
+
+
+def test_idle_connections_keep_nobody_out(monkeypatch):
+    """When all connections are taken, the one that was idle for longest is closed."""
+    monkeypatch.setattr(server, "most_connections", lambda: 8)
+    with serving(app) as address, ExitStack() as stack:
+        host, port = address.split(":")
+        idle = [stack.enter_context(socket.create_connection((host, int(port)))) for _ in range(8)]
+        with httpx.Client(base_url=f"http://{address}") as client:
+            assert client.get("/").text == "yes"
+        assert is_closed(idle[0])
+        assert not is_closed(idle[-1], within_s=0.2)
+
+
+def test_connections_leave_descriptors_for_the_rest(monkeypatch):
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (256, 4096))
+    assert most_connections() == 128
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (resource.RLIM_INFINITY,) * 2)
+    assert most_connections() == 1000
+
+
+def test_no_flood_of_equal_events(capsys):
+    """Whatever each connection could cause is logged a few times a minute; the last says so."""
+    with logging_as("json"):
+        for number in range(1000):
+            logging.getLogger("asyncio").error("socket.accept() failed %s", number)
+        logging.getLogger("asyncio").error("something else")
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 11
+    assert "further ones are not logged" in lines[9]
+    assert "something else" in lines[10]
