@@ -68,7 +68,6 @@ class Fleet:
                 "TRUSTSCALE_BLOBS": f"file://{self.folder}/blobs",
                 "TRUSTSCALE_DATA_DIR": str(self.folder / place),
                 "TRUSTSCALE_ADMIN_KEYS": "key",
-                "TRUSTSCALE_JOB_LEASE_S": "5",
                 "TRUSTSCALE_UPSCALERS": '[{"name": "up", "kind": "embedded", "threads": 1}]',
             },
         )
