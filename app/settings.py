@@ -208,7 +208,7 @@ class Settings(BaseSettings):
         None,
         gt=0,
         description="How much memory all generating requests may use together, in bytes "
-        "([arithmetic](deployment.md#memory)). An image that needs more alone gets 413.",
+        "([arithmetic](sizing.md#memory)). An image that needs more alone gets 413.",
         json_schema_extra=shown("half of the container's or machine's memory"),
     )
     max_queued_jobs: int = Field(

@@ -191,7 +191,7 @@ class RemoteConfig(_Config):
     canary: CanaryPolicy = Field(
         "warn",
         description="What happens "
-        "[when the model seems to have changed](upscalers.md#when-the-provider-changes-the-model): "
+        "[when the model seems to have changed](upstream.md#when-the-provider-changes-the-model): "
         "nothing (`off`), a warning (`warn`), or no answers (`refuse`).",
     )
 
