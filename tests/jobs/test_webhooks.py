@@ -25,7 +25,7 @@ from trustscale_server.stores.base import JobState
 SECRET = "whsec_" + base64.b64encode(b"a secret of 24 bytes, or").decode()
 NEXT = "whsec_" + base64.b64encode(b"the next secret of many bytes").decode()
 URL = "https://hooks.example.com/told?by=us"
-BLOCKS = blocks_of(ROOT / "docs/http.md")
+BLOCKS = blocks_of(ROOT / "docs/http-admin.md")
 RECEIVER = next(block.text for block in BLOCKS if block.kind == "python")
 
 

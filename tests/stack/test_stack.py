@@ -141,9 +141,9 @@ def test_a_full_volume_is_an_error_and_no_loss(stack, client):
 
 
 def test_a_backup_is_restored(stack, client, tmp_path):
-    """The commands of docs/operations.md: all is there again, and Redis can rewrite its file."""
+    """The commands of docs/maintenance.md: all is there again, and Redis can rewrite its file."""
     stack.up()
-    save, restore = commands_of(ROOT / "docs" / "operations.md", "Backup")
+    save, restore = commands_of(ROOT / "docs" / "maintenance.md", "Backup")
     before, result = client.calibrations(), client.upscale().json()["links"]["self"]
     stack.shell(save, tmp_path)
     client.answers()
@@ -179,7 +179,7 @@ def test_secrets_in_files_are_not_seen(stack, client, tmp_path):
 
 
 def test_an_upgrade_is_not_noticed(stack, client, tmp_path):
-    """The command of docs/operations.md, even with one of each: no request fails, all is kept."""
+    """The command of docs/maintenance.md, even with one of each: no request fails, all is kept."""
     before = client.calibrations()
     result = client.upscale().json()["links"]["self"]
     old = {*stack.containers("gateway"), *stack.containers("jobs")}
