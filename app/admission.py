@@ -5,8 +5,8 @@ memory is known before (`app/serving/prepare.py`), so it asks for a slot with th
 and all slots together never exceed the budget. Clients share slots, memory and waiting places
 (`current_client`): the turn is that of the client with the smallest share, then that of the first,
 and a large request whose turn it is lets nobody pass. But jobs, for which nobody holds a connection
-open, let others pass while they cannot go themselves, and leave `spare` slots to them: two pictures
-of minutes must not block those of seconds.
+open, let others pass while they cannot go themselves, and leave `reserved` slots to them: two
+pictures of minutes must not block those of seconds.
 """
 
 from __future__ import annotations
@@ -218,7 +218,7 @@ class AdmissionController:
     equals the first. So while two clients wait, neither keeps more than half.
 
     budget: bytes of all slots together; None: no limit. seconds: first estimate of the time a slot
-    is held. spare: slots that patient requests leave to others.
+    is held. reserved: slots that jobs leave to others.
     """
 
     def __init__(
@@ -228,12 +228,12 @@ class AdmissionController:
         budget: int | None = None,
         *,
         seconds: float = 10.0,
-        spare: int = 0,
+        reserved: int = 0,
     ) -> None:
         self.running = running
         self.most_waiting = most_waiting
         self.budget = budget
-        self.spare = spare
+        self.reserved = reserved
         self._holding: list[_Turn] = []
         self._queue: list[_Turn] = []
         self._places = Room(most_waiting, "waiting places")
@@ -288,15 +288,15 @@ class AdmissionController:
             raise self._refusal()
 
     @asynccontextmanager
-    async def slot(self, cost: int = 0, *, patient: bool = False) -> AsyncIterator[None]:
-        """Wait for a slot and hold it; `patient`: however many wait.
+    async def slot(self, cost: int = 0, *, unbounded_wait: bool = False) -> AsyncIterator[None]:
+        """Wait for a slot and hold it; with `unbounded_wait` however many wait already.
 
         Raises:
             Overloaded: all waiting places are taken, also later by clients with fewer of them.
             ImageTooLarge: the cost in bytes is over the budget.
         """
         self.check_size(cost)
-        turn = _Turn(current_client.get(), cost, is_job=patient)
+        turn = _Turn(current_client.get(), cost, is_job=unbounded_wait)
         try:
             with span("wait"):
                 await self._wait(turn)
@@ -347,7 +347,7 @@ class AdmissionController:
         passed: list[_Turn] = []
         jobs = sum(turn.is_job for turn in self._holding)
         for turn in sorted(queue, key=lambda turn: self._share(turn.client)):
-            has_place = not turn.is_job or jobs < self.running - self.spare
+            has_place = not turn.is_job or jobs < self.running - self.reserved
             if has_place and self._fits(turn.cost):
                 return turn, passed
             if not turn.is_job or turn.passed >= _MOST_PASSES:

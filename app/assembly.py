@@ -153,14 +153,14 @@ async def open_parts(
         observers.append(monitor.answered)
     throughput = Throughput(settings.data_dir / "throughput.json")
     # Jobs that run beside requests leave them a slot.
-    spare = int(serves and settings.gateway_runs_jobs and settings.max_in_flight > 1)
+    reserved = int(serves and settings.gateway_runs_jobs and settings.max_in_flight > 1)
     service = UpscaleService(
         upscalers,
         settings.default,
         calibrations,
         stores.results,
         AdmissionController(
-            settings.max_in_flight, settings.max_waiting, _budget(settings), spare=spare
+            settings.max_in_flight, settings.max_waiting, _budget(settings), reserved=reserved
         ),
         settings.limits,
         settings.request_timeout_s,

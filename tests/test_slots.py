@@ -67,7 +67,7 @@ async def test_slots_and_waiting_places(work):
         async with work.slots.slot():
             pytest.fail("no slot was free")
     assert caught.value.retry_after >= 1
-    await work.start("job", patient=True)
+    await work.start("job", unbounded_wait=True)
     assert work.slots.waiting == 3
     await work.let_go("b")
     assert work.begun == ["a", "b", "c"]
@@ -107,14 +107,14 @@ async def test_no_waiting_places():
 class TestJobs:
     @pytest.fixture
     async def work(self):
-        work = Work(AdmissionController(3, 2, budget=10, spare=1))
+        work = Work(AdmissionController(3, 2, budget=10, reserved=1))
         yield work
         await work.end()
 
     async def test_leave_a_slot(self, work):
         """Two jobs run; a third one waits, and whoever comes later passes it."""
         for name in ("job1", "job2", "job3"):
-            await work.start(name, patient=True)
+            await work.start(name, unbounded_wait=True)
         for _ in range(100):
             await work.start("small")
             await work.let_go("small")
@@ -129,7 +129,7 @@ class TestJobs:
     async def test_are_not_starved(self, work):
         """A job that waits for memory lets others past for a while, then nobody."""
         await work.start("a", cost=5)
-        await work.start("job", cost=8, patient=True)
+        await work.start("job", cost=8, unbounded_wait=True)
         for passed in range(100):
             await work.start(f"small{passed}", cost=2)
             if f"small{passed}" not in work.begun:
@@ -302,7 +302,7 @@ async def test_never_more_than_the_limits(steps):
     tasks = {}
 
     async def hold(number, cost):
-        async with slots.slot(cost, patient=number % 2 == 1):
+        async with slots.slot(cost, unbounded_wait=number % 2 == 1):
             assert slots.in_flight <= 3
             assert slots.bytes_in_flight <= 10
             begun.append(number)

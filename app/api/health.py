@@ -90,7 +90,7 @@ async def _components(state: State) -> dict[str, ServicePart]:
 @router.get("/metrics", response_class=PlainTextResponse)
 async def get_metrics(state: StateDep) -> Response:
     """Metrics in the Prometheus text format."""
-    await asyncio.gather(observe(state.metrics, state), _components(state))
+    await asyncio.gather(update_gauges(state.metrics, state), _components(state))
     return Response(state.metrics.text(), media_type=CONTENT_TYPE_LATEST)
 
 
@@ -146,7 +146,7 @@ async def _upscaler(state: State, upscaler: Upscaler) -> ServicePart:
     return ServicePart(**{"ready": True, "calibration": active, **canary})
 
 
-async def observe(metrics: Metrics, parts: Services) -> None:
+async def update_gauges(metrics: Metrics, parts: Services) -> None:
     """Set the gauges of slots, jobs, calibrations and upstreams."""
     _observe_slots(metrics, parts.service.slots)
     try:

@@ -28,7 +28,7 @@ from trustscale import AsyncTrustscale, Problem, Result
 from trustscale_server.cli.bars import Bars, progress_bars
 from trustscale_server.cli.options import spoken
 from trustscale_server.cli.service import AWAY, refusals
-from trustscale_server.cli.sources import Source, targets
+from trustscale_server.cli.sources import InputFile, targets
 from trustscale_server.errors import ConfigError, TrustscaleError
 from trustscale_server.images.decode import Limits, image_size
 from trustscale_server.images.resize import size_within
@@ -205,7 +205,7 @@ class Run:
     stopped: str = ""  # why the remaining images were not made
     left: int = 0
 
-    async def to_stream(self, source: Source) -> None:
+    async def to_stream(self, source: InputFile) -> None:
         """The picture to standard output, text to standard error."""
         self.asked = await self._served()
         with progress_bars() as bars:
@@ -214,7 +214,7 @@ class Run:
         sys.stdout.buffer.flush()
         typer.echo(self._said(source, result.document), err=True)
 
-    async def all(self, images: Sequence[Source], folder: Path, at_once: int) -> None:
+    async def all(self, images: Sequence[InputFile], folder: Path, at_once: int) -> None:
         """Upscale what is not done, several at once.
 
         Raises:
@@ -265,7 +265,7 @@ class Run:
         smaller = ". --to 4k writes less, --fit 1000 is faster" if longest > _4K else ""
         return f"This takes {long}some {decimal(int(size))} of files{smaller}."
 
-    def _plan(self, images: Sequence[Source], folder: Path) -> list[_Task]:
+    def _plan(self, images: Sequence[InputFile], folder: Path) -> list[_Task]:
         """The answers to make. Raises ConfigError: files would be lost."""
         stems = targets(images, folder)
         folder.mkdir(parents=True, exist_ok=True)
@@ -331,7 +331,7 @@ class Run:
             self.left -= 1
         bar.show(task.source, 1, 1)
 
-    async def _result(self, source: Source, bar: _Bar) -> Result:
+    async def _result(self, source: InputFile, bar: _Bar) -> Result:
         data = await asyncio.to_thread(_content, source)
         options, key = self.request.chosen(), self._key(data)
         watcher.set(_BarSink(bar, source))
@@ -346,7 +346,7 @@ class Run:
                 result: Result = await job.wait(functools.partial(bar.show, source))
                 return result
 
-    def _fail(self, source: Source, error: TrustscaleError | OSError) -> None:
+    def _fail(self, source: InputFile, error: TrustscaleError | OSError) -> None:
         if isinstance(error, OSError):
             self.failed[str(source)] = error.strerror or str(error)
         elif error.members.get("type") in FATAL_PROBLEMS:
@@ -356,11 +356,11 @@ class Run:
             self.failed[str(source)] = spoken(error.detail)
         self.left -= 1
 
-    def _report(self, source: Source, record: Mapping[str, Any], note: str = "") -> None:
+    def _report(self, source: InputFile, record: Mapping[str, Any], note: str = "") -> None:
         self.done[str(source)] = record
         typer.echo(json.dumps(record) if self.as_json else self._said(source, record, note))
 
-    def _said(self, source: Source, record: Mapping[str, Any], note: str = "") -> str:
+    def _said(self, source: InputFile, record: Mapping[str, Any], note: str = "") -> str:
         """What is shown of a picture at once; what holds for many is shown at the end."""
         if self.verbose:
             return _details(source, record, note)
@@ -412,7 +412,7 @@ class Run:
 class _Task(NamedTuple):
     """An image, its target, and its record besides the answer."""
 
-    source: Source
+    source: InputFile
     place: Place
     asked: Mapping[str, Any]
 
@@ -423,19 +423,19 @@ class _Bar:
     def __init__(self, bars: Bars, total: int) -> None:
         self._show = functools.partial(bars, "upscaling", total=total)
         self._show(0)
-        self._shares: dict[Source, float] = {}
+        self._shares: dict[InputFile, float] = {}
 
-    def show(self, source: Source, done: int, total: int) -> None:
+    def show(self, source: InputFile, done: int, total: int) -> None:
         """Show the progress of an image in samples."""
         self._shares[source] = done / total
         self._show(sum(self._shares.values()))
 
 
-def _content(source: Source) -> bytes:
+def _content(source: InputFile) -> bytes:
     return source.data if source.path is None else source.path.read_bytes()
 
 
-def _facts(source: Source) -> dict[str, Any]:
+def _facts(source: InputFile) -> dict[str, Any]:
     """What identifies a file: modification time, or else content."""
     stat = None if source.path is None else source.path.stat()
     if stat is not None and stat.st_mtime:
@@ -453,7 +453,7 @@ def _lost(place: Place, asked: Mapping[str, Any]) -> str:
     return f"The answer {place.stem}.* would be lost: it was made {how}"
 
 
-def _line(source: Source, record: Mapping[str, Any], note: str) -> str:
+def _line(source: InputFile, record: Mapping[str, Any], note: str) -> str:
     if record["mask"] == "none":
         trusted = f"{record['width']}×{record['height']}, without a mask"
     else:
@@ -462,7 +462,7 @@ def _line(source: Source, record: Mapping[str, Any], note: str) -> str:
     return f"{source}  {trusted}  {record['upscaler']}  {seconds:.1f} s{note}"
 
 
-def _details(source: Source, record: Mapping[str, Any], note: str = "") -> str:
+def _details(source: InputFile, record: Mapping[str, Any], note: str = "") -> str:
     warnings = [f"  warning: {spoken(warning)}" for warning in record["warnings"]]
     if record.get("upscaler_reason"):
         warnings.insert(0, f"  {record['upscaler_reason']}")
@@ -500,7 +500,7 @@ class _BarSink(MeasurementSink):
     """Shows the progress of one image in the bar of all."""
 
     bar: _Bar
-    source: Source
+    source: InputFile
 
     def on_progress(self, done: int, total: int, unit: str) -> None:
         del unit

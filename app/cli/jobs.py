@@ -19,7 +19,7 @@ from starlette.routing import Route
 
 from trustscale import AsyncTrustscale
 from trustscale_server import __version__
-from trustscale_server.api.health import observe
+from trustscale_server.api.health import update_gauges
 from trustscale_server.api.server import server_config
 from trustscale_server.assembly import Services, open_parts
 from trustscale_server.cli import options
@@ -122,7 +122,7 @@ def worker_app(parts: Services, metrics: Metrics) -> Starlette:
         return PlainTextResponse("ok\n")
 
     async def text(_: Request) -> Response:
-        await observe(metrics, parts)
+        await update_gauges(metrics, parts)
         return Response(metrics.text(), media_type=CONTENT_TYPE_LATEST)
 
     return Starlette(routes=[Route("/healthz", healthz), Route("/metrics", text)])

@@ -25,7 +25,7 @@ _PATTERN = re.compile(r"[*?\[]")
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class InputFile:
     """An image to upscale.
 
     path: None: standard input. place: of its answer below the output folder. data: from standard
@@ -42,7 +42,7 @@ class Source:
 
 def found(
     texts: Sequence[str], out: Path | None, *, recursive: bool
-) -> tuple[list[Source], list[Path]]:
+) -> tuple[list[InputFile], list[Path]]:
     """The images that the arguments name, in order, and other files in folders.
 
     Answers keep the tree of a folder or pattern; of several folders each keeps its name, too.
@@ -51,11 +51,11 @@ def found(
         ConfigError: a folder or pattern without images, or the output folder is one of them.
     """
     folders = [text for text in texts if _is_folder(text)]
-    sources: list[Source] = []
+    sources: list[InputFile] = []
     skipped: list[Path] = []
     for text in texts:
         if text == STREAM:
-            sources.append(Source(None, PurePosixPath("stdin"), sys.stdin.buffer.read()))
+            sources.append(InputFile(None, PurePosixPath("stdin"), sys.stdin.buffer.read()))
         elif text in folders:
             base = Path(text)
             under = base.resolve().name if len(folders) > 1 else ""
@@ -66,11 +66,11 @@ def found(
             sources += _matching(text)
         else:
             path = Path(text)
-            sources.append(Source(path, PurePosixPath(path.name)))
+            sources.append(InputFile(path, PurePosixPath(path.name)))
     return sources, skipped
 
 
-def check_there(sources: Sequence[Source]) -> None:
+def check_there(sources: Sequence[InputFile]) -> None:
     """Return unless the only source is missing. Raises FileNotFoundError."""
     path = sources[0].path if len(sources) == 1 else None
     if path is not None and not path.exists():
@@ -82,14 +82,14 @@ def is_tree(texts: Sequence[str]) -> bool:
     return any(_is_folder(text) or _PATTERN.search(text) for text in texts)
 
 
-def targets(sources: Sequence[Source], out: Path) -> list[Path]:
+def targets(sources: Sequence[InputFile], out: Path) -> list[Path]:
     """The stem of each source's answer: its path without the suffix, unless only that differs.
 
     Raises:
         ConfigError: two sources have the same.
     """
     stems = Counter(str(source.place.with_suffix("")).casefold() for source in sources)
-    places: dict[str, Source] = {}
+    places: dict[str, InputFile] = {}
     found = []
     for source in sources:
         shared = stems[str(source.place.with_suffix("")).casefold()] > 1
@@ -110,10 +110,10 @@ def _is_folder(text: str) -> bool:
 
 def _in_folder(
     base: Path, under: PurePosixPath, out: Path | None, *, recursive: bool
-) -> tuple[list[Source], list[Path]]:
+) -> tuple[list[InputFile], list[Path]]:
     if out is not None and _same(base, out):
         raise ConfigError(f"{base} cannot also hold the answers: name another folder with --out.")
-    sources, deeper = list[Source](), 0
+    sources, deeper = list[InputFile](), 0
     skipped: list[Path] = []
     for folder, names, files in _walk(base):
         # Hidden folders are skipped, and the folder of answers.
@@ -125,7 +125,7 @@ def _in_folder(
         shown = [name for name in sorted(files) if not name.startswith(".")]
         images = [name for name in shown if PurePosixPath(name).suffix.lower() in SUFFIXES]
         skipped += [folder / name for name in shown if name not in images]
-        sources += [Source(folder / name, under / below / name) for name in images]
+        sources += [InputFile(folder / name, under / below / name) for name in images]
     if not sources:
         hint = f"; --recursive looks into the {deeper} folders in it, too" if deeper else ""
         raise ConfigError(f"{base} holds no images{hint}.")
@@ -137,7 +137,7 @@ def _walk(base: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
     yield from ((Path(folder), names, files) for folder, names, files in os.walk(base))
 
 
-def _matching(pattern: str) -> list[Source]:
+def _matching(pattern: str) -> list[InputFile]:
     fixed, slash, _ = re.split(_PATTERN, pattern, maxsplit=1)[0].rpartition("/")
     start = fixed + slash
     base = Path(start or ".")
@@ -147,7 +147,7 @@ def _matching(pattern: str) -> list[Source]:
         raise ConfigError(f"{pattern}: {reason_of(error)}.") from None
     if not paths:
         raise ConfigError(f"No file matches {pattern}.")
-    return [Source(path, PurePosixPath(*path.relative_to(base).parts)) for path in paths]
+    return [InputFile(path, PurePosixPath(*path.relative_to(base).parts)) for path in paths]
 
 
 def _same(one: Path, other: Path) -> bool:

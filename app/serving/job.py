@@ -62,14 +62,14 @@ class UpscaleHandler:
         prepared = await self.service.prepare(
             lambda: self.blobs.get(job.id, IMAGE),
             request,
-            patient=True,
+            unbounded_wait=True,
             as_job=True,
         )
         async with _reporting() as report:
             answer = await self.service.run(
                 prepared,
                 result_id=job.id.replace("job-", "res-", 1),
-                patient=True,
+                unbounded_wait=True,
                 sink=_JobSink(context, report, partial(self._keep, job.id)),
             )
         return answer.picture.links.self

@@ -1,6 +1,6 @@
 """What is checked of an upload before anything is generated.
 
-    Chosen ──decode──▶ Decoded ──(settle)──▶ admit ──▶ Admitted
+    Chosen ──decode──▶ DecodedUpload ──(settle)──▶ admit ──▶ Admitted
 
 Each step makes what the next one needs, so none can be called too early.
 """
@@ -60,7 +60,7 @@ _STRIP: Final = 64 * 70  # of rows that are scored together, per pixel of width 
 
 
 @dataclass(frozen=True, slots=True)
-class Decoded:
+class DecodedUpload:
     """The upload as pixels.
 
     digest: of the file. parent: the file as an ingredient of content credentials, if they are made.
@@ -99,7 +99,7 @@ class Admitted:
     """
 
     chosen: Chosen
-    decoded: Decoded
+    decoded: DecodedUpload
     mask: Mask | None
     footprint: int
     deadline_s: float
@@ -126,19 +126,19 @@ class Admitted:
 
 
 async def decode(
-    context: ServiceContext, chosen: Chosen, upload: Upload, *, patient: bool
-) -> Decoded:
-    """Pixels of the upload; `patient` needs no place: there are few jobs.
+    context: ServiceContext, chosen: Chosen, upload: Upload, *, unbounded_wait: bool
+) -> DecodedUpload:
+    """Decode the pixels of the upload; `unbounded_wait` needs no place: there are few jobs.
 
     Raises:
         BadInput, Overloaded.
     """
     request = chosen.request
     file = upload if isinstance(upload, bytes) else await upload()
-    async with nullcontext() if patient else context.decoding.held():
+    async with nullcontext() if unbounded_wait else context.decoding.held():
         with (
             span("decode", {"trustscale.upload_bytes": file_size(file)}),
-            waiting_at_most(math.inf if patient else _LONGEST_WAIT_S),
+            waiting_at_most(math.inf if unbounded_wait else _LONGEST_WAIT_S),
         ):
             try:
                 image = await decoding(
@@ -165,11 +165,11 @@ async def decode(
                 parent_of, file, image.format, with_credentials=keeps_place
             )
     facts = await asyncio.to_thread(look_at, image.rgb, image.compression)
-    return Decoded(image, facts, digest, parent, notes)
+    return DecodedUpload(image, facts, digest, parent, notes)
 
 
 async def admit(
-    context: ServiceContext, chosen: Chosen, decoded: Decoded, *, as_job: bool
+    context: ServiceContext, chosen: Chosen, decoded: DecodedUpload, *, as_job: bool
 ) -> Admitted:
     """Check that the picture fits its form and memory, and can be made in time.
 
@@ -201,7 +201,7 @@ async def admit(
     return Admitted(chosen, decoded, mask, footprint, deadline, estimate, warnings)
 
 
-def _wanted(chosen: Chosen, decoded: Decoded, calibration: Calibration) -> Mask:
+def _wanted(chosen: Chosen, decoded: DecodedUpload, calibration: Calibration) -> Mask:
     """The mask of the request, by the curve of its group, class and size.
 
     For a class that the calibration lacks all pairs are used, and the answer says so.
@@ -215,7 +215,7 @@ def _wanted(chosen: Chosen, decoded: Decoded, calibration: Calibration) -> Mask:
     return Mask(calibration, alpha, subject, facts)
 
 
-def _form_warnings(context: ServiceContext, chosen: Chosen, decoded: Decoded) -> list[str]:
+def _form_warnings(context: ServiceContext, chosen: Chosen, decoded: DecodedUpload) -> list[str]:
     """Warnings of what the form does to the picture. Raises BadRequest: it cannot hold it."""
     form, is_transparent = chosen.form, decoded.image.alpha is not None
     longest, wanted = max(decoded.size) * chosen.pipeline.scale, chosen.request.to

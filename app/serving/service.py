@@ -393,7 +393,7 @@ class UpscaleService(ServiceContext):
         upload: Upload,
         request: UpscaleRequest,
         *,
-        patient: bool = False,
+        unbounded_wait: bool = False,
         as_job: bool = False,
     ) -> Admitted:
         """Check everything that can be checked without generating.
@@ -401,14 +401,14 @@ class UpscaleService(ServiceContext):
         Args:
             upload: the file, or a function that gives it once it may be decoded.
             request: the other fields.
-            patient: whether to wait for that however long the queue is.
+            unbounded_wait: whether to wait for that however long the queue is.
             as_job: whether it has the deadline of a job.
 
         Raises:
             BadInput, NotFound, NoCalibration, CalibrationMismatch, UpscalerUnavailable, Overloaded.
         """
         chosen = await choose(self, request)
-        decoded = await decode(self, chosen, upload, patient=patient)
+        decoded = await decode(self, chosen, upload, unbounded_wait=unbounded_wait)
         chosen = await settle(self, chosen, decoded.facts, decoded.size)
         return await admit(self, chosen, decoded, as_job=as_job)
 
@@ -417,7 +417,7 @@ class UpscaleService(ServiceContext):
         admitted: Admitted,
         *,
         result_id: str | None = None,
-        patient: bool = False,
+        unbounded_wait: bool = False,
         on_begin: Callable[[], None] = lambda: None,
         sink: MeasurementSink | None = None,
     ) -> Encoded:
@@ -426,7 +426,7 @@ class UpscaleService(ServiceContext):
         Args:
             admitted: from `prepare`.
             result_id: default: a fresh one.
-            patient: whether to wait for a slot however long the queue is.
+            unbounded_wait: whether to wait for a slot however long the queue is.
             on_begin: called when it has its slot: from then on samples are paid for.
             sink: gets progress and the first sample; None: the `watcher` of the context.
 
@@ -437,7 +437,7 @@ class UpscaleService(ServiceContext):
         arrived = time.perf_counter()
         key = admitted.chosen.request.key
         with span("upscale", admitted.facts), used_by(key, "upscale"):
-            async with self.slots.slot(admitted.footprint, patient=patient):
+            async with self.slots.slot(admitted.footprint, unbounded_wait=unbounded_wait):
                 wait_s = time.perf_counter() - arrived
                 self.metrics.observe("slot_wait_seconds", wait_s)
                 if self.results is not None:

@@ -117,14 +117,14 @@ def test_files_follow_rows_in_any_order(seed):
 
 
 class Service:
-    async def prepare(self, upload, request, *, patient, as_job):
-        assert (patient, as_job) == (True, True)
+    async def prepare(self, upload, request, *, unbounded_wait, as_job):
+        assert (unbounded_wait, as_job) == (True, True)
         assert await upload() == b"image"
         return request
 
     async def run(self, prepared, **options):
         for done in (1, 2):
-            options["on_progress"](done, 2, "samples")
+            options["sink"].on_progress(done, 2, "samples")
         return SimpleNamespace(picture=SimpleNamespace(links=SimpleNamespace(self="/v1/results/a")))
 
 
