@@ -125,7 +125,7 @@ def check_installed() -> None:
         import zstandard  # noqa: F401, PLC0415
     except ImportError as error:
         raise ConfigError(
-            f"The report needs {error.name}: install trustscale with the extra “evaluate”."
+            f"The report needs {error.name}: install trustscale-evaluation."
         ) from error
 
 

@@ -220,7 +220,7 @@ def import_(
     as_json: AsJson = False,
 ) -> None:
     """Make an embedded upscaler of a model file, checked against the original."""
-    with _one_line_errors("import"):
+    with _one_line_errors("[import]"):
         from trustscale_worker.importing.importer import import_model, picture_of  # noqa: PLC0415
 
         found = import_model(
@@ -287,10 +287,10 @@ def _identify(folder: Path, *, as_json: bool) -> None:
 
 
 @contextmanager
-def _one_line_errors(extra: str = "worker", *, whole: bool = False) -> Iterator[None]:
+def _one_line_errors(extra: str = "", *, whole: bool = False) -> Iterator[None]:
     """Turn what the operator can correct into one line and an exit code.
 
-    With `whole` the line names every fault; `extra` installs a missing module.
+    With `whole` the line names every fault; `extra`, in brackets, installs a missing module.
     """
     try:
         yield
@@ -302,7 +302,7 @@ def _one_line_errors(extra: str = "worker", *, whole: bool = False) -> Iterator[
     except OSError as error:
         _fail(f"{error.filename}: {error.strerror}", FAILURE, error)
     except ModuleNotFoundError as error:
-        text = f"{error.name} is not installed; this needs trustscale[{extra}]"
+        text = f"{error.name} is not installed; this needs trustscale-worker{extra}"
         _fail(text, FAILURE, error)
 
 

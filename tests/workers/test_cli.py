@@ -126,7 +126,7 @@ def test_another_file_of_the_name(tmp_path):
 
 def test_a_pipeline(tmp_path, run):
     """A pipeline is known by its class, in a folder inside, and a part without weights is named."""
-    pytest.importorskip("diffusers", reason="needs trustscale[diffusers]")
+    pytest.importorskip("diffusers", reason="needs trustscale-worker[diffusers]")
     from tests.workers.diffusion.tiny import make  # noqa: PLC0415
 
     folder = make("ldm", tmp_path)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-pytest.importorskip("spandrel", reason="needs trustscale[worker]")
+pytest.importorskip("spandrel", reason="needs trustscale-worker")
 
 from spandrel.architectures.AuraSR.__arch.aura_sr import UnetUpsampler
 from spandrel.architectures.Compact.__arch.SRVGG import SRVGGNetCompact

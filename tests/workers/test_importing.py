@@ -8,8 +8,8 @@ import onnx.parser
 import pytest
 import torch
 
-pytest.importorskip("spandrel", reason="needs trustscale[import]")
-pytest.importorskip("ncnn", reason="needs trustscale[import]")
+pytest.importorskip("spandrel", reason="needs trustscale-worker[import]")
+pytest.importorskip("ncnn", reason="needs trustscale-worker[import]")
 
 from spandrel.architectures.SwinIR.__arch.SwinIR import SwinIR
 
@@ -203,4 +203,6 @@ def test_extra(load, tmp_path, monkeypatch, module, file):
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, module, None)
     result = load(dense(tmp_path / file))
-    assert result.stderr == f"error: {module} is not installed; this needs trustscale[import]\n"
+    assert (
+        result.stderr == f"error: {module} is not installed; this needs trustscale-worker[import]\n"
+    )

@@ -20,7 +20,7 @@ SAMPLES = np.random.default_rng(1).integers(0, 256, (9, 28, 44, 3), np.uint8)
 
 
 def test_torch_has_the_same_bits():
-    pytest.importorskip("torch", reason="needs trustscale[worker]")
+    pytest.importorskip("torch", reason="needs trustscale-worker")
     levels = np.arange(256, dtype=np.uint8)
     red, green = np.meshgrid(levels, levels, indexing="ij")
     colours = np.stack([np.stack([red, green, np.full_like(red, blue)], 2) for blue in levels[::5]])

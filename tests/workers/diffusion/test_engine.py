@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-pytest.importorskip("diffusers", reason="needs trustscale[diffusers]")
+pytest.importorskip("diffusers", reason="needs trustscale-worker[diffusers]")
 
 import diffusers
 
