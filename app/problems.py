@@ -54,7 +54,7 @@ PROBLEMS: dict[str, ProblemType] = {
         413,
         "Image too large",
         "The upload is over a limit on bytes, pixels or sides. The members `limit` and `maximum` "
-        "name it; the limits are settings of the service.",
+        "name it; most limits are settings of the service.",
     ),
     "unsupported-media": ProblemType(
         415,
