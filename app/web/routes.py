@@ -22,6 +22,7 @@ POLICY = (
 )
 _FOR_EVER = "public, max-age=31536000, immutable"
 _ASK_FIRST = "no-cache"
+_WORKER = "worker.js"
 
 
 # Read and packed once, however many applications a process makes (tests make hundreds).
@@ -42,7 +43,10 @@ def web_router() -> APIRouter:
         file = site.static.get(path)
         if file is None:
             raise NotFound(f"No file {path[:80]!r}.")
-        return _answer(request, file, _FOR_EVER if digest == site.digest else _ASK_FIRST)
+        answer = _answer(request, file, _FOR_EVER if digest == site.digest else _ASK_FIRST)
+        if not path.endswith(_WORKER):  # of files only a worker has a policy of its own
+            del answer.headers["Content-Security-Policy"]
+        return answer
 
     router.add_api_route("/static/{digest}/{path:path}", static, methods=["GET", "HEAD"])
     router.add_api_route("/favicon.ico", _serve(site.static["img/icon.svg"]), methods=["GET"])
