@@ -477,7 +477,7 @@ def _finish(
     """σ, without rows if `on_sigma` gets them, and the mean of its logarithm."""
     sigma = np.empty(accumulator.shape if on_sigma is None else (0, 0), np.float32)
 
-    def look(top: int, rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    def on_rows(top: int, rows: NDArray[np.float32]) -> NDArray[np.float32]:
         # The floor keeps flat regions (σ = 0) finite; it is far below any σ of 8-bit samples.
         logs = np.maximum(rows, np.float32(1e-12))
         np.log(logs, out=logs)
@@ -488,9 +488,9 @@ def _finish(
         return logs.reshape(-1)
 
     total, rest = np.float64(0), np.empty(0, np.float32)
-    with score_cores("trustscale-score") as each:
-        accumulator.each, accumulator.is_asked_once = each, True
-        for logs in accumulator.strips(look):
+    with score_cores("trustscale-score") as map_fn:
+        accumulator.map_fn, accumulator.is_asked_once = map_fn, True
+        for logs in accumulator.strips(on_rows):
             found = np.concatenate([rest, logs]) if len(rest) else logs
             whole = len(found) - len(found) % _AT_ONCE
             total = np.add.reduce(found[:whole], dtype=np.float64, initial=total)

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from trustscale_server.conformal.filters import Kernel, gaussian_blur, gaussian_radius, smooth
 from trustscale_server.conformal.post_hoc import Shape
 from trustscale_server.sigma import features
-from trustscale_server.sigma.features import Each, Look, Measured
+from trustscale_server.sigma.features import MapFn, MapSource, OnRows
 from trustscale_server.sigma.moments import Image, Moments
 
 T = TypeVar("T")
@@ -116,19 +116,19 @@ class Fit:
             features.add_unit(total, plane, (v, b))
         return np.asarray(total + self.offset)
 
-    def sigma(self, maps: Measured) -> NDArray[np.float32]:
+    def sigma(self, maps: MapSource) -> NDArray[np.float32]:
         """σ, float32 [H, W], finite and > 0."""
-        return features.whole(maps.shape, lambda look: self.strips(maps, look))
+        return features.whole(maps.shape, lambda on_rows: self.strips(maps, on_rows))
 
-    def strips(self, maps: Measured, look: Look[T], each: Each = map) -> Iterable[T]:
-        """What `look` returns for σ, some rows after the others; `each` is that of `log_sigma`."""
+    def strips(self, maps: MapSource, on_rows: OnRows[T], map_fn: MapFn = map) -> Iterable[T]:
+        """Call `on_rows` for all rows of σ, a strip at a time, in the threads of `map_fn`."""
         names = [term for term, _ in self.weights]
         weights = dict(zip(names, self._matrix.T, strict=True))
-        sigma = features.log_sigma(maps, weights, [(v, b) for v, b, *_ in self.units], each)
+        sigma = features.log_sigma(maps, weights, [(v, b) for v, b, *_ in self.units], map_fn)
         sigma += self.offset
         np.clip(sigma, -_MOST_LOG, _MOST_LOG, out=sigma)
         np.exp(sigma, out=sigma)
-        return features.enlarged(sigma, maps.shape, look, each)
+        return features.enlarged(sigma, maps.shape, on_rows, map_fn)
 
     @property
     def _matrix(self) -> NDArray[np.float64]:
@@ -271,7 +271,7 @@ class Accumulator(Moments):
     """Accumulates samples for σ.
 
     `enlarged` and `samples` are of `Moments`; only some estimators (`needs_input`) need the first.
-    `each` goes through strips of σ, as `map` does, or in threads.
+    `map_fn` goes through strips of σ, as `map` does, or in threads.
     """
 
     def __init__(
@@ -283,7 +283,7 @@ class Accumulator(Moments):
     ) -> None:
         super().__init__(shape, enlarged, samples)
         self.settings = settings or IndecisionSettings()
-        self.each: Each = map
+        self.map_fn: MapFn = map
 
     def result(self) -> NDArray[np.float32]:
         """σ, float32 [H, W], finite and ≥ 0.
@@ -301,18 +301,18 @@ class Accumulator(Moments):
                 f"{self.settings.estimator} needs at least {self.settings.least_samples} samples"
             )
 
-    def strips(self, look: Look[T]) -> Iterable[T]:
-        """What `look` returns for `result`, some rows after the others; a fitted σ is never whole.
+    def strips(self, on_rows: OnRows[T]) -> Iterable[T]:
+        """Call `on_rows` for all rows of `result`, a strip at a time; a fitted σ is never whole.
 
-        `look` may change its rows. Raises ValueError as `result`.
+        `on_rows` may change its rows; what it returns is passed on. Raises ValueError as `result`.
         """
         fit = self.settings.fit
         if fit is not None:
             self._check_enough()
-            return fit.strips(self, look, self.each)
+            return fit.strips(self, on_rows, self.map_fn)
         sigma = self.result()
-        return self.each(
-            lambda top: look(top, sigma[top : top + _STRIP]), range(0, len(sigma), _STRIP)
+        return self.map_fn(
+            lambda top: on_rows(top, sigma[top : top + _STRIP]), range(0, len(sigma), _STRIP)
         )
 
 

@@ -118,21 +118,21 @@ class Maps(NamedTuple):
             *(None if plane is None else plane[top:bottom] for plane in planes),
         )
 
-    def let_go(self) -> None:
+    def release(self) -> None:
         """Nothing: these are held by others."""
 
 
-class Each(Protocol):
+class MapFn(Protocol):
     """Like `map` over some numbers, in threads or not."""
 
     def __call__(self, function: Callable[[int], T], numbers: range, /) -> Iterable[T]: ...
 
 
-Look = Callable[[int, NDArray[np.float32]], T]
+OnRows = Callable[[int, NDArray[np.float32]], T]
 """Gets some rows of a plane, and the number of the first of them."""
 
 
-class Measured(Protocol):
+class MapSource(Protocol):
     """`Maps` of an image that are made strip by strip, and never whole."""
 
     @property
@@ -142,7 +142,7 @@ class Measured(Protocol):
     @property
     def facts(self) -> Mapping[str, float] | None: ...
     def rows(self, top: int, bottom: int) -> Maps: ...
-    def let_go(self) -> None:
+    def release(self) -> None:
         """All terms are measured: no more rows are needed."""
 
 
@@ -183,7 +183,7 @@ def is_fact(term: str) -> bool:
     return term.startswith(_FACT)
 
 
-def fact_of(maps: Measured, term: str) -> float:
+def fact_of(maps: MapSource, term: str) -> float:
     """The value of a term that is a fact."""
     assert maps.facts is not None  # noqa: S101 - it is known
     return maps.facts[term.removeprefix(_FACT)]
@@ -195,10 +195,10 @@ def wait_for(results: Iterable[None]) -> None:
 
 
 def log_sigma(
-    maps: Measured,
+    maps: MapSource,
     weights: Mapping[str, NDArray[np.float64]],
     units: Sequence[Unit] = (),
-    each: Each = map,
+    map_fn: MapFn = map,
 ) -> Plane:
     """Σ_j w_0j f_j + Σ_k v_k max(0, b_k + Σ_j w_kj f_j) on the cells of level 0.
 
@@ -211,7 +211,7 @@ def log_sigma(
         maps: of one image.
         weights: w_kj, float64 [1 + K] by the name of the term.
         units: (v_k, b_k) of the K.
-        each: goes through the strips, in any order.
+        map_fn: goes through the strips, in any order.
 
     Raises:
         ValueError: a name is not that of a term, or the maps do not have it.
@@ -224,7 +224,7 @@ def log_sigma(
         start=np.zeros(len(next(iter(weights.values())))),
     )
     weights = {name: weight for name, weight in weights.items() if name not in of_facts}
-    finest, *coarser = pyramid(maps, frozenset(weights), each)
+    finest, *coarser = pyramid(maps, frozenset(weights), map_fn)
     height, width = (-(-side // CELL) for side in maps.shape)
     joined = np.empty((height, width))
 
@@ -250,7 +250,7 @@ def log_sigma(
         np.rint(place, out=place)
         place *= 1 / _ROUNDING  # exact
 
-    wait_for(each(strip, range(0, height, _JOINED)))
+    wait_for(map_fn(strip, range(0, height, _JOINED)))
     return joined
 
 
@@ -289,7 +289,7 @@ def _between(rows: slice, coarser: Level) -> tuple[int, int, slice]:
     return above, below, slice(rows.start - 2 * above, rows.stop - 2 * above)
 
 
-def dense_terms(maps: Measured) -> dict[str, NDArray[np.float32]]:
+def dense_terms(maps: MapSource) -> dict[str, NDArray[np.float32]]:
     """Every known term on the cells of level 0, float32 [⌈H/4⌉, ⌈W/4⌉] each."""
     height, width = (-(-side // CELL) for side in maps.shape)
     terms = dense(pyramid(maps, maps.known, map), (height, width))
@@ -312,7 +312,7 @@ def dense(levels: Iterable[Level], shape: tuple[int, int]) -> dict[str, NDArray[
 
 
 def whole(
-    shape: tuple[int, int], strips: Callable[[Look[None]], Iterable[None]]
+    shape: tuple[int, int], strips: Callable[[OnRows[None]], Iterable[None]]
 ) -> NDArray[np.float32]:
     """The plane, float32 [H, W], whose rows `strips` passes on."""
     plane = np.empty(shape, np.float32)
@@ -324,17 +324,19 @@ def whole(
     return plane
 
 
-def enlarged(cells: Plane, shape: tuple[int, int], look: Look[T], each: Each = map) -> Iterable[T]:
-    """What `look` returns for cells of level 0 as interpolated pixels, some rows at a time."""
+def enlarged(
+    cells: Plane, shape: tuple[int, int], on_rows: OnRows[T], map_fn: MapFn = map
+) -> Iterable[T]:
+    """Call `on_rows` for the pixels interpolated from cells of level 0, a strip at a time."""
 
     def strip(top: int) -> T:
         # Two more rows of cells on either side, since pixels are interpolated twice.
         above, below = max(0, top - 2), min(len(cells), top + STRIP + 2)
         first, end = CELL * top, min(CELL * (top + STRIP), shape[0])
         large = double(double(cells[above:below].astype(np.float32)))[first - CELL * above :]
-        return look(first, large[: end - first, : shape[1]])
+        return on_rows(first, large[: end - first, : shape[1]])
 
-    return each(strip, range(0, len(cells), STRIP))
+    return map_fn(strip, range(0, len(cells), STRIP))
 
 
 def double(plane: NDArray[Any]) -> NDArray[Any]:
@@ -375,9 +377,9 @@ class _Energy(NamedTuple):
     logs: Plane | None = None
 
 
-def pyramid(maps: Measured, wanted: frozenset[str], each: Each) -> list[Level]:
+def pyramid(maps: MapSource, wanted: frozenset[str], map_fn: MapFn) -> list[Level]:
     """The levels from fine to coarse, with what the wanted terms need."""
-    color, measured = _cells(maps, wanted, each)
+    color, measured = _cells(maps, wanted, map_fn)
     height, width = color[0].shape
     terms: dict[str, Plane] = {}
     # One by one: on the finest level each is large.
@@ -466,7 +468,7 @@ class _Growing:
 
 
 def _cells(
-    maps: Measured, wanted: frozenset[str], each: Each
+    maps: MapSource, wanted: frozenset[str], map_fn: MapFn
 ) -> tuple[list[Plane], dict[str, _Energy]]:
     """Mean L, a and b of the cells of level 0, and the wanted energies of the pixels.
 
@@ -524,8 +526,8 @@ def _cells(
         for name, cells in found.items():
             measures[name].put(first_cell, cells)
 
-    wait_for(each(measure, range(0, len(places) - 2, rows)))
-    maps.let_go()
+    wait_for(map_fn(measure, range(0, len(places) - 2, rows)))
+    maps.release()
     coarsest = 1 << (LEVELS - 1)
     mapped = [
         np.pad(np.arange(side), (0, -side % coarsest), mode="symmetric") for side in (height, width)

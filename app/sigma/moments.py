@@ -317,7 +317,7 @@ class Moments:
 
     @property
     def known(self) -> frozenset[str]:
-        """The names of all terms that can be measured (`features.Measured`)."""
+        """The names of all terms that can be measured (`features.MapSource`)."""
         there = {
             "variance": self.count > 1,
             "residual": self._enlarged is not None,
@@ -330,7 +330,7 @@ class Moments:
         return self.rows(0, self.shape[0])
 
     def rows(self, top: int, bottom: int) -> Maps:
-        """What the terms of a fitted σ are measured on, of some rows (`features.Measured`)."""
+        """What the terms of a fitted σ are measured on, of some rows (`features.MapSource`)."""
         self.check_any()
         shape = (bottom - top, self.shape[1])
         mean = np.empty((3, *shape), np.float32)
@@ -358,8 +358,8 @@ class Moments:
             self.facts,
         )
 
-    def let_go(self) -> None:
-        """See `features.Measured`."""
+    def release(self) -> None:
+        """See `features.MapSource`."""
         if self.is_asked_once:
             self._unfolded.clear()
             self._witness = None

@@ -213,7 +213,7 @@ def test_nothing_holds_sums_when_sigma_is_measured():
     for _ in range(2):
         moments.add(np.zeros((8, 8, 3), np.uint8))
     sums, moments.is_asked_once = weakref.ref(moments.sums), True
-    moments.let_go()
+    moments.release()
     assert sums() is None
 
 
