@@ -309,7 +309,7 @@ def _document(masked: Masked, result_id: str) -> Picture:
     common = {
         "id": result_id,
         "upscaler": chosen.upscaler.name,
-        "chosen": chosen.why,
+        "upscaler_reason": chosen.why,
         "scale": chosen.pipeline.scale,
         "width": width,
         "height": height,

@@ -200,7 +200,7 @@ class TestCalibration:
             "active": 1,
             "mismatch": 0,
             "created_timestamp_seconds": calibration.manifest.created_at.timestamp(),
-            "pairs": calibration.n,
+            "scenes": calibration.n,
             "min_alpha": calibration.curve.min_alpha,
             "default_alpha": 0.1,
         }

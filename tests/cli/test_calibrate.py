@@ -64,7 +64,7 @@ def test_nothing_is_spent_unasked(request, place, where, monkeypatch):
     truths(place / "photos", 3)
     model.kind = "http"
     arguments = ("calibrate", "photos", "--mixture", "none", "--json")
-    said = "3 pictures: 3 calls of the upscaler, how long they take shows with the first. Begin?"
+    said = "3 pictures: 3 calls of the upscaler, "  # and how long, as earlier calls took
     for answer, code in (("", 2), ("n\n", 1)):
         monkeypatch.setattr(sys, "stdin", io.StringIO(answer))
         refused = command(*arguments)
@@ -177,7 +177,7 @@ def test_what_is_covered(counts, not_covered):
 @pytest.mark.parametrize(
     ("options", "code", "words"),
     [
-        (("--upscaler", "other"), 1, "'other'"),
+        (("--upscaler", "other"), 2, "'other'"),
         (("--export", "no/such/file"), 1, "no/such/file"),
         (("--attributions", "photos/000.png"), 1, "000.png"),
         (("--metric", "semantic"), 1, "label"),

@@ -125,7 +125,7 @@ class TestRetries:
 
     async def test_foreign_exceptions(self):
         with pytest.raises(ProtocolError) as failure:
-            await guarded(Inner([KeyError("the secret")]), attempts=1).generate(SOURCE, [7])
+            await guarded(Inner([KeyError("the secret")]), max_attempts=1).generate(SOURCE, [7])
         assert "secret" not in failure.value.detail
 
     async def test_cancelling(self):
@@ -209,7 +209,7 @@ class TestWorstCase:
         assert len(inner.calls) <= policy.most_calls(1, patient=patience_s > 0)
 
     def test_what_the_page_says(self):
-        policy, page = RetryPolicy(), (ROOT / "docs/upscalers.md").read_text("utf-8")
+        policy, page = RetryPolicy(), (ROOT / "docs/upstream.md").read_text("utf-8")
         minutes, calls = policy.most_s(120) / 60, policy.most_calls(4)
         patient = policy.most_calls(4, patient=True)
         for words in (f"{minutes:g} minutes", f"{calls} calls", f"{patient} for a pair"):

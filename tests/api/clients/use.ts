@@ -38,7 +38,8 @@ const created = await client.POST("/v1/admin/calibrations", {
   body: { archive: upload(archive), config },
   bodySerializer: form,
 });
-const job = await ended(created.data!);
+check(created.data !== undefined && "state" in created.data, created);
+const job = await ended(created.data);
 check(job.state === "succeeded", job);
 const params = { path: { calibration_id: job.result!.split("/").at(-1)! } };
 const { data: made } = await client.GET("/v1/admin/calibrations/{calibration_id}", { params });
