@@ -23,4 +23,4 @@ uv pip install --quiet --python .venv-oldest/bin/python --constraint "$work/own"
 .venv-oldest/bin/python -m pytest -q -n 3 --dist worksteal \
   -m "not (slow or servers or gpu or stack or hosts)" \
   tests/api tests/calibration tests/cli tests/client tests/conformal tests/contract tests/images \
-  tests/jobs tests/sampling tests/serving tests/telemetry tests/upscalers tests/watch
+  tests/jobs tests/sampling tests/serving tests/telemetry tests/upscalers tests/monitoring

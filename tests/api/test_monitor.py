@@ -9,7 +9,7 @@ import pytest
 from tests.api.gateway import AS_ADMIN, check_problem, ended, gateway, pixels, post, running
 from tests.factories import changed, encoded, in_groups, photo
 from tests.fakes import FakeUpscaler
-from tests.watch.scenes import REMOTE, calibrate
+from tests.monitoring.scenes import REMOTE, calibrate
 from trustscale_server.calibration.active import Calibrations
 from trustscale_server.calibration.canaries import CanaryStore
 from trustscale_server.calibration.insight import COMMON_ALPHAS

@@ -7,7 +7,7 @@ import pytest
 
 from tests.calibration.test_job import measured, submitted
 from tests.fakes import FakeUpscaler
-from tests.watch.scenes import Moody, Scene, calibrate
+from tests.monitoring.scenes import Moody, Scene, calibrate
 from trustscale_server.calibration.active import Calibrations
 from trustscale_server.calibration.admin import CalibrationAdmin
 from trustscale_server.calibration.canaries import Canary, CanaryStore, sharpness, start

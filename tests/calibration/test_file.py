@@ -190,7 +190,7 @@ class TestDamage:
             (1, lambda values: np.where(values == values[0], np.inf, values)),
         ],
     )
-    def test_staircases_that_are_none(self, parts, row, change):
+    def test_loss_curves_that_are_none(self, parts, row, change):
         """Steps that fall, are infinite or exceed the bound are refused whatever the checksum."""
         steps = read(parts[STEPS])
         steps[row] = change(steps[row])

@@ -8,8 +8,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from tests.fakes import FakeUpscaler
+from tests.monitoring.scenes import REMOTE, Moody, Scene
 from tests.waiting import until
-from tests.watch.scenes import REMOTE, Moody, Scene
 from trustscale_server.errors import UpscalerUnavailable
 from trustscale_server.monitoring.canaries import policies
 from trustscale_server.settings import Settings
