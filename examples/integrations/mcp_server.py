@@ -1,4 +1,4 @@
-"""An MCP server: agents enlarge pictures, and learn where text and faces may be read.
+"""An MCP server: agents enlarge pictures, and learn where their colours can be trusted.
 
 An MCP client starts it (docs/integrations.md): `python mcp_server.py FOLDER`; agents may send the
 pictures of FOLDER. TRUSTSCALE_URL and TRUSTSCALE_KEY name the service.
@@ -20,8 +20,10 @@ from PIL import Image as Pillow
 from trustscale import Problem, Trustscale
 
 RULE = (
-    "Read text, numbers and faces in the enlarged picture only where the mask is white, as the "
-    "statement says. Elsewhere the picture is a guess: say that it cannot be read."
+    "The promise is about colours: where the mask is white, local colours are right within the "
+    "error that the statement names. Fine detail can be invented everywhere, so do not report "
+    "text, numbers or faces that only the enlarged picture shows: read them in the original, or "
+    "say that they cannot be read."
 )
 
 
@@ -33,8 +35,9 @@ def server(folder: Path, service: Trustscale) -> MCPServer:
     def upscale_with_trust(path: str, alpha: float | None = None) -> list[str | Image]:
         """Enlarge a picture of the folder, and mark where it can be trusted.
 
-        Read text, numbers and faces only where the mask, the second picture, is white; elsewhere
-        the first one is a guess. Decide on `alpha`, the tolerated error, before looking.
+        Where the mask, the second picture, is white, colours are right within `alpha`. Text,
+        numbers and faces can be invented anywhere: read them in the original only. Decide on
+        `alpha`, the tolerated error, before looking.
 
         Args:
             path: of the picture, inside the folder.

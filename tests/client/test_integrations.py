@@ -44,7 +44,7 @@ class TestMcp:
             said, image, mask = (await agent.call_tool(tool.name, call)).content
             refused = await agent.call_tool(tool.name, {"path": "../secret.png"})
         assert tool.name == "upscale_with_trust"
-        assert "only where the mask" in tool.description
+        assert "faces can be invented anywhere" in " ".join(tool.description.split())
         large, white = (Image.open(io.BytesIO(b64decode(one.data))) for one in (image, mask))
         assert (large.mode, white.mode, large.size, white.size) == ("RGB", "1", (48, 48), (48, 48))
         share = float(re.search(r"([\d.]+)% of it is trusted", said.text)[1])
