@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, get_args
@@ -71,7 +72,7 @@ def settings() -> str:
 
 
 def commands() -> str:
-    """Every command with its arguments and options."""
+    """Every command with its arguments and options; what it shares with earlier ones, by name."""
     lines = [
         "# All commands",
         "",
@@ -80,11 +81,20 @@ def commands() -> str:
             "`make reference`."
         ),
     ]
+    first: dict[tuple[str, str], str] = {}
     for name, command in all_commands():
         lines += ["", f"## `{name}`", "", " ".join((command.help or "").split())]
-        rows = [row for parameter in command.params for row in _parameter(parameter)]
-        if rows:
-            lines += ["", "| | |", "|---|---|", *rows]
+        own, shared = [], defaultdict[str, list[str]](list)
+        for parameter in filter(None, map(_parameter, command.params)):
+            if first.setdefault(parameter, name) == name:
+                own.append("- {}: {}".format(*parameter))
+            else:
+                shared[first[parameter]].append(parameter[0])
+        if own or shared:
+            lines += ["", *own]
+        for other, options in shared.items():
+            anchor = other.replace(" ", "-")
+            lines.append(f"- As in [`{other}`](#{anchor}): {', '.join(options)}.")
     return _page(lines)
 
 
@@ -177,11 +187,12 @@ def all_commands(name: str = "trustscale", command: Any = None) -> Iterator[tupl
             yield from all_commands(f"{name} {word}", command.get_command(None, word))
 
 
-def _parameter(parameter: Any) -> Iterator[str]:
-    if getattr(parameter, "hidden", False):
-        return
-    names = [*parameter.opts, *parameter.secondary_opts]
-    shown = ", ".join(f"`{name}`" for name in names if name.startswith("-")) or (
+def _parameter(parameter: Any) -> tuple[str, str] | None:
+    """The names of an argument or option, and its meaning; none for what every shell offers."""
+    if getattr(parameter, "hidden", False) or "completion" in parameter.name:
+        return None
+    options = [*parameter.opts, *parameter.secondary_opts]
+    names = ", ".join(f"`{name}`" for name in options if name.startswith("-")) or (
         f"`{parameter.name.upper()}`"
     )
     text = getattr(parameter, "help", None) or ""
@@ -191,7 +202,7 @@ def _parameter(parameter: Any) -> Iterator[str]:
     default = parameter.default
     if default not in (None, False, True, (), []) and not callable(default) and default != "":
         text += f" Default: `{default}`."
-    yield f"| {shown} | {_cell(text.strip())} |"
+    return names, " ".join(text.split())
 
 
 def _cell(text: str) -> str:
