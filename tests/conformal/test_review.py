@@ -1,0 +1,162 @@
+"""Which pictures may go out without a look: the decision, its two promises, and what they cost."""
+
+import math
+from itertools import combinations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from trustscale_server.conformal import LossCurve, RiskCurve
+from trustscale_server.conformal.review import (
+    TOLERANCES,
+    SigmaCounts,
+    accepted,
+    high_sigma,
+    off_shares,
+    p_value,
+)
+
+from . import strategies
+
+PICTURES = st.tuples(st.booleans(), st.sampled_from([0.0, 0.25, 0.5, 1.0]))
+"""Whether a picture is bad, and its σ_high, with ties."""
+DELTAS = st.sampled_from([0.05, 0.2, 1 / 3, 0.5, 0.8])
+
+
+def p_of(calibrating, picture):
+    """p of a picture."""
+    return p_value(
+        np.array([high for bad, high in calibrating if bad]), len(calibrating), picture[1]
+    )
+
+
+def share_of_bad(pictures, p_values, delta):
+    """The share of bad ones among the accepted pictures of a batch; 0 of none."""
+    kept = [bad for (bad, _), fits in zip(pictures, accepted(p_values, delta), strict=True) if fits]
+    return np.mean(kept) if kept else 0.0
+
+
+class TestOnePicture:
+    @given(st.lists(PICTURES, min_size=1, max_size=9), DELTAS)
+    def test_at_most_the_share_delta_is_bad_and_accepted(self, pictures, delta):
+        """Whichever of n + 1 pictures is the new one, all as likely: exact, with ties, any n."""
+        wrong = 0
+        for k, picture in enumerate(pictures):
+            others = pictures[:k] + pictures[k + 1 :]
+            wrong += picture[0] and p_of(others, picture) <= delta
+        assert wrong <= delta * len(pictures)
+
+    def test_without_the_one_for_the_new_picture_it_would_break(self):
+        """All bad, of different σ_high: of five the two lowest would pass at δ = .2."""
+        highs = [0.1, 0.2, 0.3, 0.4, 0.5]
+        naive = sum(sum(other < high for other in highs) / 4 <= 0.25 for high in highs)
+        kept = sum(p_of([(True, o) for o in highs if o != h], (True, h)) <= 0.25 for h in highs)
+        assert (naive, kept) == (2, 1)
+
+    @given(st.lists(PICTURES, min_size=1, max_size=9), PICTURES, DELTAS)
+    def test_it_is_conformal_risk_control(self, calibrating, picture, delta):
+        """p is R of the loss 1{bad and σ_high ≤ t}, and accepted is what lies below t_δ."""
+        curve = RiskCurve.from_loss_curves(
+            [
+                LossCurve(np.float32([high]), np.float32([1])) if bad else strategies.NEVER
+                for bad, high in calibrating
+            ],
+            1.0,
+        )
+        p = p_of(calibrating, picture)
+        assert p == curve.risk(picture[1])
+        assert (p <= delta) == (picture[1] < curve.threshold(delta))
+
+    @pytest.mark.parametrize(("n", "some"), [(18, False), (19, True)])
+    def test_needs_19_scenes(self, n, some):
+        """With fewer nothing is accepted at δ = .05, however good all are."""
+        assert (p_of([(False, 0.5)] * n, (False, 0.0)) <= 0.05) == some
+
+
+class TestABatch:
+    @given(st.integers(1, 3), st.lists(PICTURES, min_size=4, max_size=7), DELTAS)
+    def test_of_the_accepted_at_most_the_share_delta_is_bad(self, count, pictures, delta):
+        """The mean over all ways to divide n + m pictures is exact."""
+        shares = []
+        for chosen in combinations(range(len(pictures)), count):
+            batch = [pictures[k] for k in chosen]
+            others = [one for k, one in enumerate(pictures) if k not in chosen]
+            shares.append(share_of_bad(batch, [p_of(others, one) for one in batch], delta))
+        assert math.fsum(shares) / len(shares) <= delta * (1 + 1e-9)
+
+    @given(st.lists(st.sampled_from([0.01, 0.05, 0.1, 0.2, 0.5, 1.0]), max_size=8), DELTAS)
+    def test_follows_the_definition(self, p_values, delta):
+        """K is the largest k for which k p-values are at most δ k/m; those up to δ K/m pass."""
+        m = len(p_values)
+
+        def fitting(k):
+            return [p * m <= delta * k * (1 + 1e-9) for p in p_values]
+
+        most = max((k for k in range(m + 1) if sum(fitting(k)) >= k), default=0)
+        assert accepted(p_values, delta) == (fitting(most) if most else [False] * m)
+
+    def test_one_by_one_most_accepted_may_be_bad(self):
+        """Where σ says nothing, one by one 5 % bad ones pass of about 5 %; a batch accepts none."""
+        random = np.random.default_rng(0)
+        alone, together = [], []
+        for _ in range(200):
+            is_bad, high = random.random(240) < 0.95, random.random(240)
+            pictures = list(zip(is_bad, high, strict=True))
+            p_values = [p_of(pictures[:200], one) for one in pictures[200:]]
+            kept = [bad for (bad, _), p in zip(pictures[200:], p_values, strict=True) if p <= 0.05]
+            alone.append(np.mean(kept) if kept else 0.0)
+            together.append(share_of_bad(pictures[200:], p_values, 0.05))
+        assert np.mean(alone) > 0.5
+        assert np.mean(together) <= 0.05 + 5 * stats.sem(together)
+
+
+def test_both_hold_and_are_no_empty_caution():
+    """Where σ knows something: shares near δ, and most good pictures are accepted."""
+    random = np.random.default_rng(1)
+    wrong, of_accepted, good = [], [], []
+    for _ in range(300):
+        high = random.random(180)
+        is_bad = random.random(180) < high**2
+        pictures = list(zip(is_bad, high, strict=True))
+        p_values = [p_of(pictures[:120], one) for one in pictures[120:]]
+        passed = np.array(p_values) <= 0.05
+        wrong.append(np.mean(passed & is_bad[120:]))
+        good.append(passed.mean())
+        of_accepted.append(share_of_bad(pictures[120:], p_values, 0.05))
+    assert 0.03 < np.mean(wrong) <= 0.05 + 5 * stats.sem(wrong)
+    assert 0.02 < np.mean(of_accepted) <= 0.05 + 5 * stats.sem(of_accepted)
+    assert np.mean(good) > 0.4
+
+
+class TestNumbersOfAPicture:
+    @given(strategies.maps())
+    def test_shares_are_rounded_up(self, maps):
+        """Of pixels that are off by more than τ, strictly: never below the true share."""
+        _, error = maps
+        for tolerance, share in zip(TOLERANCES, off_shares(error), strict=True):
+            true = np.mean(error > np.float32(tolerance))
+            assert true <= share < true + 1.01e-4
+
+    @given(strategies.maps(), st.integers(1, 5))
+    def test_high_sigma_in_any_strips(self, maps, rows):
+        """At most 5 % of the pixels lie above it, to 7 binary digits, and more above less of it."""
+        sigma, _ = maps
+        counts = SigmaCounts()
+        for top in reversed(range(0, len(sigma), rows)):
+            counts.add(sigma[top : top + rows])
+        high, largest = counts.high()
+        assert (high, largest) == high_sigma(sigma)
+        step = 1 + 2**-7
+        tiny = 2e-38  # below the normal numbers steps are coarser
+        assert np.mean(sigma > high * step + tiny) <= 0.05
+        assert high == 0 or np.mean(sigma >= high) > 0.05
+        assert largest <= sigma.max() <= largest * step + tiny
+
+    def test_high_sigma_by_hand(self):
+        """Of 20 pixels one may exceed it; of 19 none."""
+        assert high_sigma(np.float32([*[0.25] * 19, 8])) == (0.25, 8.0)
+        assert high_sigma(np.float32([*[0.25] * 18, 8])) == (8.0, 8.0)
+        assert SigmaCounts().high() == (0.0, 0.0)
