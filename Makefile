@@ -60,10 +60,10 @@ images: install  ## the container images, by docker or else buildah
 	$(BIN)/python deploy/images/build.py $(TARGETS)
 
 stack-test: images  ## docker-compose.yml as real containers: used, killed, filled, upgraded
-	$(BIN)/python -m pytest tests/stack -m stack
+	$(BIN)/python -m pytest tests/stack -m stack -o faulthandler_timeout=2400
 
 hosts-test: install  ## the examples for QGIS and napari in their hosts; napari gets an environment of its own
-	$(BIN)/python -m pytest tests/client -m hosts
+	$(BIN)/python -m pytest tests/client -m hosts -o faulthandler_timeout=2400
 
 chart: install $(BIN)/helm  ## the Helm chart, judged by checkov; `make test` has the other judges
 	for values in deploy/chart/values/*.yaml; do \

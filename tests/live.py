@@ -2,11 +2,11 @@
 
 import socket
 import threading
-import time
 from contextlib import contextmanager
 
 import uvicorn
 
+from tests.waiting import PATIENCE_S, block_until
 from trustscale_server.api.server import server_config
 
 
@@ -27,13 +27,13 @@ def serving(app, drain_s=30):
             timeout_graceful_shutdown=drain_s,
         )
         server = uvicorn.Server(config)
-        thread = threading.Thread(target=server.run, args=([listener],))
+        thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
         thread.start()
         try:
-            while not server.started:
-                assert thread.is_alive()
-                time.sleep(0.01)
+            block_until(lambda: server.started or not thread.is_alive())
+            assert server.started
             yield f"127.0.0.1:{port}"
         finally:
             server.should_exit = True
-            thread.join()
+            thread.join(drain_s + PATIENCE_S)
+            assert not thread.is_alive(), "the application does not end"

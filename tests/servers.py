@@ -107,10 +107,11 @@ class ProcessGroup:
         self.wait_until(answers, what)
 
 
-def ran(*command, **options):
+def ran(*command, timeout=START_TIMEOUT_S, **options):
     """A program that has ended, however, and what it said as text."""
     command = [str(part) for part in command]
-    return subprocess.run(command, capture_output=True, text=True, check=False, **options)
+    given = {"capture_output": True, "text": True, "timeout": timeout, **options}
+    return subprocess.run(command, check=False, **given)
 
 
 def redis_program():

@@ -38,6 +38,7 @@ class Firefox:
     def read(self):
         size = b""
         while (byte := self.stream.read(1)) != b":":
+            assert byte, "Firefox has gone"
             size += byte
         return json.loads(self.stream.read(int(size)))
 
