@@ -23,7 +23,7 @@ class UpscaleOptions(TypedDict, total=False):
     quality: int | None
     metadata: Literal["none", "keep", "keep-gps"]
     fit: int | None
-    to: int | None
+    to: int | str | None
     scale: float | None
     stretch: str | None
     bands: str | None

@@ -51,7 +51,7 @@ from trustscale_server.serving.answer import (
     stored_picture,
 )
 from trustscale_server.serving.choose import UpscaleOptions, UpscaleRequest
-from trustscale_server.serving.job import expected, uploaded_request
+from trustscale_server.serving.job import expected
 from trustscale_server.serving.prepare import Admitted
 from trustscale_server.stores.base import (
     IMAGE,
@@ -364,7 +364,7 @@ async def _submit(
                 kind="upscale",
                 created_at=datetime.now(UTC),
                 about={"webhook": webhook, "key": fields.key, **expected(prepared)},
-                request=uploaded_request(fields, prepared.chosen.seed),
+                request=fields.model_dump(),
             )
         )
 

@@ -39,26 +39,6 @@ def spoken(text: str) -> str:
     return _FIELD.sub(lambda found: f"--{found[1]} ", text)
 
 
-_LONGEST: Final = {"4k": 3840, "8k": 7680}
-_PAPER_MM: Final = {"a0": 1189, "a1": 841, "a2": 594, "a3": 420, "a4": 297, "a5": 210, "a6": 148}
-
-
-def longest_side(text: str) -> int:
-    """A longest side in pixels: `3000`, `4k`, `8k`. Raises BadParameter."""
-    if not (text.isascii() and text.isdigit() and int(text)) and text.lower() not in _LONGEST:
-        raise typer.BadParameter(f"{text!r} is neither pixels nor {' nor '.join(_LONGEST)}.")
-    return _LONGEST.get(text.lower()) or int(text)
-
-
-def longest_print(text: str) -> int:
-    """The longest side in pixels of a print, such as `a3@300`. Raises BadParameter."""
-    paper, _, dots = text.lower().partition("@")
-    if paper not in _PAPER_MM or not (dots.isascii() and dots.isdigit() and int(dots)):
-        sizes = f"{min(_PAPER_MM)} to {max(_PAPER_MM)}"
-        raise typer.BadParameter(f"a print is PAPER@DPI, such as a3@300, of {sizes}; not {text!r}.")
-    return round(_PAPER_MM[paper] / 25.4 * int(dots))
-
-
 Stretch = Annotated[
     str | None,
     typer.Option(

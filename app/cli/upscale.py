@@ -57,7 +57,12 @@ def upscale(
     alpha: Annotated[
         float | None, typer.Option(help="Largest expected error tolerated in the mask.")
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="The same seed gives the same bytes.")] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option(
+            help="The same seed gives the same bytes; default: it follows from the pixels."
+        ),
+    ] = None,
     mask: Annotated[
         Literal["trust", "none"],
         typer.Option(
@@ -158,10 +163,9 @@ def upscale(
 
     if to is not None and print_ is not None:
         raise typer.BadParameter("--to and --print both name a size: give one.")
-    longest = options.longest_print(print_) if print_ else to and options.longest_side(to)
     given = {name: context.params[name] for name in UpscaleOptions.model_fields}
     try:
-        request = options_of(**{**given, "to": longest})
+        request = options_of(**{**given, "to": print_ or to})
     except BadRequest as error:
         raise ConfigError(options.spoken(error.detail)) from None
     chosen: list[tuple[Extra, bool]] = [("trust", trust), ("overlay", overlay)]

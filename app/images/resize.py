@@ -2,15 +2,47 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+import re
+from typing import Annotated, Any, Final, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from pydantic import BeforeValidator, Field
 
 from trustscale_server.conformal.lab import Pixels
 
 Scalar = TypeVar("Scalar", np.bool_, np.uint16)
+
+_SCREENS: Final = {"4k": 3840, "8k": 7680}
+_PAPER_MM: Final = {"a0": 1189, "a1": 841, "a2": 594, "a3": 420, "a4": 297, "a5": 210, "a6": 148}
+_PRINT: Final = re.compile(r"(a\d)@([1-9]\d{0,4})", re.ASCII)
+_NUMBER: Final = re.compile(r"[1-9]\d{0,8}", re.ASCII)
+
+
+def longest_side(value: Any) -> int:
+    """The longest side in pixels that a number, a screen or a print such as `a3@300` has.
+
+    Raises ValueError.
+    """
+    text = str(value).strip().lower()
+    if text in _SCREENS:
+        return _SCREENS[text]
+    if _NUMBER.fullmatch(text):
+        return int(text)
+    printed = _PRINT.fullmatch(text)
+    if printed is None or printed[1] not in _PAPER_MM:
+        raise ValueError(
+            f"{value!r} is no longest side in pixels (3000), no screen ({', '.join(_SCREENS)}) and "
+            f"no print with its dots per inch (a3@300; {min(_PAPER_MM)} to {max(_PAPER_MM)})"
+        )
+    return round(_PAPER_MM[printed[1]] / 25.4 * int(printed[2]))
+
+
+LongestSide = Annotated[
+    int,
+    BeforeValidator(longest_side, json_schema_input_type=Annotated[int, Field(ge=1)] | str),
+]
 
 
 def resized(

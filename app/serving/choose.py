@@ -9,7 +9,6 @@ are possible, the class of the upload decides, and nothing else about it.
 from __future__ import annotations
 
 import asyncio
-import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
@@ -28,6 +27,7 @@ from trustscale_server.images.decode import KeepMetadata, Limits
 from trustscale_server.images.encode import BEST_QUALITY, FormName
 from trustscale_server.images.facts import UPLOAD, InputFeatures, classify
 from trustscale_server.images.raster import Bands, Stretch
+from trustscale_server.images.resize import LongestSide
 from trustscale_server.sampling.draw import Throughput
 from trustscale_server.sampling.pipeline import Pipeline, differences, guard, identify
 from trustscale_server.serving.answer import ChosenForm, form_of
@@ -58,7 +58,11 @@ class UpscaleOptions(BaseModel):
         examples=[0.1],
     )
     seed: int | None = Field(
-        None, ge=0, le=MAX_REQUEST_SEED, description="Same seed and pipeline: same bytes."
+        None,
+        ge=0,
+        le=MAX_REQUEST_SEED,
+        description="The same seed and pipeline give the same bytes. Default: the seed follows "
+        "from the pixels of the image, so the same image gives the same answer.",
     )
     mask: Literal["trust", "none"] = Field(
         "trust",
@@ -103,10 +107,12 @@ class UpscaleOptions(BaseModel):
     page: Annotated[int, Field(ge=1, le=MOST_PAGES)] | None = Field(
         None, description="Of a TIFF file with several, from 1; default: the first."
     )
-    to: Pixels | None = Field(
+    to: LongestSide | None = Field(
         None,
-        description="Longest side in pixels of the picture, which is upscaled and then reduced to "
-        "it; a pixel is trusted where all that it was made of is.",
+        description="The longest side of the picture, which is upscaled and then reduced to it: "
+        "pixels, `4k`, `8k`, or a print such as `a3@300`. A pixel is trusted where all that it was "
+        "made of is.",
+        examples=["4k"],
     )
     scale: float | None = Field(
         None,
@@ -251,7 +257,6 @@ class Chosen:
     pipeline: Pipeline
     calibration: Calibration | None
     order: CalibrationPriority | None
-    seed: int
     form: ChosenForm
     warnings: tuple[str, ...]
     why: str | None = None
@@ -351,9 +356,8 @@ async def _choose(context: ServiceContext, request: UpscaleRequest, upscaler: Up
             warnings += await context.canaries.check(upscaler.name, calibration.id)
         if not any(_promises(one, request) for one in order.calibrations):
             calibration.partitions.under(request.guarantee).partitions.of_group(request.group)
-    seed = secrets.randbits(53) if request.seed is None else request.seed
     form = form_of(request.format, request.quality)
-    return Chosen(request, upscaler, pipeline, calibration, order, seed, form, tuple(warnings))
+    return Chosen(request, upscaler, pipeline, calibration, order, form, tuple(warnings))
 
 
 def _live(order: CalibrationPriority, upscaler: Upscaler) -> CalibrationPriority:

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final, TypeAlias
+from typing import Final, TypeAlias
 
 import numpy as np
 from PIL import Image
@@ -29,11 +29,6 @@ DRAFT: Final = "draft.jpeg"
 _DRAFT_SIDE: Final = 1024
 _DRAFT_QUALITY: Final = 80
 _Report: TypeAlias = Callable[[], Awaitable[None]]
-
-
-def uploaded_request(request: UpscaleRequest, seed: int) -> dict[str, Any]:
-    """The request as the job store keeps it, with a seed, so that a second attempt is the same."""
-    return {**request.model_dump(), "seed": seed}
 
 
 def expected(admitted: Admitted) -> dict[str, str]:

@@ -34,7 +34,7 @@ from trustscale_server.serving.promise import ApplicableCalibration
 from trustscale_server.sigma.moments import MOST_KEPT
 from trustscale_server.stores.spooling import IN_MEMORY
 from trustscale_server.telemetry.signals import span
-from trustscale_server.upscalers.base import Capabilities, Upscaler
+from trustscale_server.upscalers.base import RGB, Capabilities, Upscaler, image_digest
 from trustscale_server.upscalers.runtime import SCALE
 
 Upload = bytes | Callable[[], Awaitable[File]]
@@ -63,13 +63,15 @@ _STRIP: Final = 64 * 70  # of rows that are scored together, per pixel of width 
 class DecodedUpload:
     """The upload as pixels.
 
-    digest: of the file. parent: the file as an ingredient of content credentials, if they are made.
+    digest: of the file. seed: of its pixels, for requests that name none.
+    parent: the file as an ingredient of content credentials, if they are made.
     notes: on what of its own credentials was not kept.
     """
 
     image: images.Decoded
     facts: InputFeatures
     digest: int
+    seed: int
     parent: Parent | None
     notes: list[str]
 
@@ -110,6 +112,12 @@ class Admitted:
     def size(self) -> tuple[int, int]:
         """Height and width of the upload."""
         return self.decoded.size
+
+    @property
+    def seed(self) -> int:
+        """Of the samples: the request's, or else that of the pixels."""
+        wanted = self.chosen.request.seed
+        return self.decoded.seed if wanted is None else wanted
 
     @property
     def facts(self) -> dict[str, str | int]:
@@ -158,6 +166,7 @@ async def decode(
                     raise
                 raise _with_cost(error, context, chosen, error.members["actual"]) from None
         digest = await shielded(digest_of, file)
+        seed = await shielded(seed_of, image.rgb)
         parent, notes = None, list[str]()
         if context.credentials:
             keeps_place = request.metadata == "keep-gps"
@@ -165,7 +174,7 @@ async def decode(
                 parent_of, file, image.format, with_credentials=keeps_place
             )
     facts = await asyncio.to_thread(look_at, image.rgb, image.compression)
-    return DecodedUpload(image, facts, digest, parent, notes)
+    return DecodedUpload(image, facts, digest, seed, parent, notes)
 
 
 async def admit(
@@ -305,6 +314,14 @@ def digest_of(file: File) -> int:
     for piece in iter(partial(opened.read, 2**20), b""):
         digest.update(piece)
     return int.from_bytes(digest.digest(), "little")
+
+
+def seed_of(rgb: RGB) -> int:
+    """The first 52 bits of the SHA-256 of an image: equal images get equal answers.
+
+    A seed must not depend on the image in a way that matters for the errors; a digest does not.
+    """
+    return int(image_digest(rgb)[:13], 16)
 
 
 def _cost(chosen: Chosen, height: int, width: int) -> int:

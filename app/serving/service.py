@@ -121,7 +121,7 @@ async def generate(
     if trust is None:
         started = time.perf_counter()
         limits = TimeLimits.within(admitted.deadline_s)
-        rgb = await predict(chosen.upscaler, source, chosen.seed, sink=sink, limits=limits)
+        rgb = await predict(chosen.upscaler, source, admitted.seed, sink=sink, limits=limits)
         took = {"samples": 1e3 * (time.perf_counter() - started)}
         rest = file = None
     else:
@@ -147,7 +147,7 @@ async def generate(
                     chosen.upscaler,
                     source,
                     chosen.pipeline,
-                    chosen.seed,
+                    admitted.seed,
                     sink=serving,
                     limits=TimeLimits.within(admitted.deadline_s),
                 )
@@ -315,7 +315,7 @@ def _document(masked: Masked, result_id: str) -> Picture:
         "height": height,
         "reduced_from": _reduced_from(masked),
         "samples": chosen.pipeline.samples,
-        "seed": chosen.seed,
+        "seed": admitted.seed,
         "prediction": chosen.pipeline.prediction,
         "format": chosen.form.name,
         "quality": chosen.form.quality,

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from tests.api.gateway import IMAGE, check_problem, gateway, pixels, post, text_chunks
+from tests.api.gateway import IMAGE, check_problem, ended, gateway, pixels, post, text_chunks
 from tests.factories import calibration_of, encoded, sharp
 from tests.fakes import FakeUpscaler
 from trustscale_server import __version__
@@ -24,6 +24,7 @@ from trustscale_server.images.facts import look_at
 from trustscale_server.serving.answer import Result
 from trustscale_server.serving.choose import chosen_for
 from trustscale_server.settings import TABLE, Settings
+from trustscale_server.upscalers.base import image_digest
 
 PARTS = ("image", "mask", "trust", "overlay", "believed")
 
@@ -56,10 +57,21 @@ class TestDocument:
     def test_defaults(self, client, calibration):
         first, second = post(client).json(), post(client).json()
         assert first["alpha"] == calibration.manifest.default_alpha
-        assert first["seed"] != second["seed"]
         images = [client.get(one["links"]["image"]).content for one in (first, second)]
-        assert images[0] != images[1]
+        assert images[0] == images[1]  # the seed follows from the pixels
         assert post(client, alpha="", seed=first["seed"]).json()["alpha"] == first["alpha"]
+
+
+def test_the_seed_follows_from_the_pixels(client, calibration):
+    """Not from the file, and not from who asks how; other pixels have another seed."""
+    png = post(client).json()
+    rgb = pixels(IMAGE).copy()
+    tiff = post(client, encoded(rgb, "TIFF")).json()
+    job = post(client, headers={"Prefer": "respond-async"}).headers["location"]
+    as_job = client.get(ended(client, job)["result"]).json()
+    assert png["seed"] == tiff["seed"] == as_job["seed"] == int(image_digest(rgb)[:13], 16)
+    rgb[0, 0] ^= 1
+    assert post(client, encoded(rgb)).json()["seed"] != png["seed"]
 
 
 def test_below_the_smallest_possible(client):

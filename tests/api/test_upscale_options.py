@@ -17,6 +17,7 @@ from tests.factories import calibration_of, encoded, photo, sharp
 from tests.fakes import FakeUpscaler, FakeWitness
 from tests.live import serving
 from trustscale_server.images.encode import FORMS
+from trustscale_server.serving.choose import UpscaleOptions
 from trustscale_server.sigma.estimators import IndecisionSettings
 
 
@@ -46,6 +47,22 @@ def test_the_bounds(client, mask):
     assert post(client, to=1, mask=mask).json()["width"] == 1
     assert "48" in check_problem(post(client, to=49, mask=mask), "bad-request")["detail"]
     check_problem(post(client, to=0, mask=mask), "bad-request")
+
+
+@pytest.mark.parametrize(
+    ("asked", "longest"),
+    [("3000", 3000), (30, 30), ("4k", 3840), ("8K", 7680), ("a3@300", 4961), ("a6@72", 420)],
+)
+def test_sizes_have_names(asked, longest):
+    """A screen or a print is its longest side; DIN A3 is 420 mm long, 4961 pixels at 300 dpi."""
+    assert UpscaleOptions(to=asked).to == longest
+
+
+@pytest.mark.parametrize("asked", ["-1", "1.5", "huge", "a9@300", "a3@0", "a3", "1e9", "٣"])
+def test_no_sizes(client, asked):
+    detail = check_problem(post(client, to=asked), "bad-request")["detail"]
+    assert f"{asked!r}" in detail
+    assert "a3@300" in detail
 
 
 def test_the_way_out_is_named(start):

@@ -20,7 +20,6 @@ from trustscale_server.assembly import open_parts
 from trustscale_server.cli import jobs
 from trustscale_server.cli.jobs import listening, of_worker, worker_app
 from trustscale_server.serving.choose import UpscaleRequest
-from trustscale_server.serving.job import uploaded_request
 from trustscale_server.settings import Settings
 from trustscale_server.stores.base import Job
 from trustscale_server.telemetry.signals import Metrics
@@ -87,7 +86,7 @@ async def test_port_a_worker(tmp_path):
         client = await stack.enter_async_context(asking)
         assert (await client.get("/healthz")).text == "ok\n"
         await parts.stores.blobs.put("job-1", "image", IMAGE)
-        request = uploaded_request(UpscaleRequest(), 1)
+        request = UpscaleRequest().model_dump()
         await parts.queue.submit(
             Job(id="job-1", kind="upscale", created_at=datetime.now(UTC), request=request)
         )

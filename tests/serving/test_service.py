@@ -21,7 +21,6 @@ from trustscale_server.errors import BadRequest, Conflict, DegenerateSamples, Im
 from trustscale_server.images.encode import png, png_in_turns, write_picture
 from trustscale_server.outbound.client import Network
 from trustscale_server.outbound.fetch import ImageHosts
-from trustscale_server.serving import job as upscale
 from trustscale_server.serving import service, trust
 from trustscale_server.serving.choose import UpscaleRequest
 from trustscale_server.serving.job import UpscaleHandler
@@ -147,7 +146,7 @@ async def test_progress_is_told_before_the_end():
     async def get(job, name):
         return b"image"
 
-    request = upscale.uploaded_request(UpscaleRequest(), 3)
+    request = UpscaleRequest().model_dump()
     job = Job(id="job-a", kind="upscale", created_at=datetime.now(UTC), request=request)
     handle, context = UpscaleHandler(Service(), SimpleNamespace(get=get)), Context()
     await handle(job, context)
