@@ -5,6 +5,7 @@ Also what a form needs before: the choices, and which file names make pairs.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -340,6 +341,14 @@ class NamesIn(BaseModel):
     folders: bool = Field(
         False, description="Whether images in DIR/NAME, without x/ and y/, are truths in groups."
     )
+    pixels: dict[str, str] = Field(
+        default_factory=dict,
+        max_length=MAX_NAMES,
+        description="Of truths, by path: the SHA-256 of `HEIGHTxWIDTH:` and their RGB bytes, row "
+        "by row.",
+    )
+    upscaler: str | None = Field(None, description="That is calibrated, to compare `pixels`.")
+    metric: str | None = Field(None, description="The fidelity metric of this calibration.")
 
 
 class ArrangedPair(BaseModel):
@@ -358,16 +367,25 @@ class ArrangedOut(BaseModel):
     pairs: list[ArrangedPair]
     groups: list[str]
     items: list[Item] = Field(description="What cannot be used.")
+    used: list[str] = Field(
+        description="Pairs whose photograph σ was fitted on, by its `pixels`: they cannot be used."
+    )
 
 
-@router.post("/pairs/check", responses=problem_responses("bad-request"))
-async def check_pairs(asked: NamesIn, _: AdminDep) -> ArrangedOut:
+@router.post("/pairs/check", responses=problem_responses("bad-request", "not-found"))
+async def check_pairs(asked: NamesIn, state: StateDep, _: AdminDep) -> ArrangedOut:
     """Which files make pairs, in which groups, and what is wrong with the others, by their names.
 
     Sizes and contents are checked when the files are sent.
     """
     found = arrange(map(placed, asked.names), folders=asked.folders)
+    seen: set[str] = set()
+    if asked.pixels:
+        fidelity = {} if asked.metric is None else {"fidelity": {"metric": asked.metric}}
+        config = config_of(json.dumps({"upscaler": asked.upscaler, **fidelity}))
+        seen = await state.admin.seen(config, asked.pixels)
     return ArrangedOut(
+        used=[pair.name for pair in found.pairs if pair.y in seen],
         pairs=[
             ArrangedPair(name=pair.name, x=pair.x, y=pair.y, label=pair.label, group=pair.folder)
             for pair in found.pairs

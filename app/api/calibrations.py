@@ -200,7 +200,7 @@ async def list_pairs(
     ]
 
 
-@router.delete("/{calibration_id}/pairs/{name}", status_code=201)
+@router.delete("/{calibration_id}/pairs/{name:path}", status_code=201)
 async def remove_pair(
     calibration_id: str, name: str, response: Response, state: StateDep, actor: AdminDep
 ) -> CalibrationDetail:
@@ -215,7 +215,7 @@ async def remove_pair(
 
 
 @router.get(
-    "/{calibration_id}/pairs/{name}/{part}.png",
+    "/{calibration_id}/pairs/{name:path}/{part}.png",
     response_class=Response,
     responses=file_response("image/png"),
 )
@@ -244,7 +244,7 @@ async def get_pair_image(
 
 
 @router.put(
-    "/{calibration_id}/pairs/{name}/label.png",
+    "/{calibration_id}/pairs/{name:path}/label.png",
     status_code=204,
     responses={
         **problem_responses("bad-image", "decode-limit", "bad-request"),

@@ -254,12 +254,13 @@ def _client_key(request: Request, state: State) -> str | None:
 
 
 async def _admin(request: Request, state: StateDep, _: _Keys = None) -> str:
-    key = _admin_key(request, state)
+    key = require_admin(request, state)
     await check_form(request)
     return key
 
 
-def _admin_key(request: Request, state: State) -> str:
+def require_admin(request: Request, state: State) -> str:
+    """The name of the admin whose key was sent. Raises Unauthorized, Forbidden: a client's."""
     if state.operator is not None:
         return state.operator
     key = sent_key(request.headers)
@@ -305,7 +306,7 @@ class AdminRoute(APIRoute):
         handle = super().get_route_handler()
 
         async def check_and_handle(request: Request) -> Response:
-            _admin_key(request, _state(request))
+            require_admin(request, _state(request))
             try:
                 return await handle(request)
             except HTTPException as error:

@@ -31,7 +31,7 @@ from trustscale_server.api.clients import (
     client_digest,
     while_connected,
 )
-from trustscale_server.api.deps import ClientDep, ClientRoute, State, StateDep
+from trustscale_server.api.deps import ClientDep, ClientRoute, State, StateDep, require_admin
 from trustscale_server.api.files import Sent
 from trustscale_server.api.jobs import JobOut, Webhook, accepted, shown
 from trustscale_server.api.middleware import note
@@ -103,6 +103,14 @@ class UpscaleForm(UpscaleOptions):
         ),
     ] = None
     webhook: Webhook = None
+    calibration: Annotated[
+        str | None,
+        Form(
+            max_length=200,
+            description="For an admin: the id of a calibration that answers in place of the active "
+            "ones, to try it before it is activated.",
+        ),
+    ] = None
 
 
 @router.post(
@@ -134,7 +142,7 @@ async def upscale(
     results = state.stores.results
     keep_s = None if idempotency_key is None else state.settings.idempotency_ttl_s
     facts = {"client": client_digest(client), "key": key, "keep_s": keep_s}
-    fields = UpscaleRequest(**form.chosen(), **facts)
+    fields = UpscaleRequest(**{**form.chosen(), **facts, **await _tried(request, state, form)})
     webhook = form.webhook
     upload = _Upload(form, state, key)
     as_job = prefers("respond-async", request.headers.getlist("prefer"))
@@ -191,6 +199,20 @@ async def upscale(
         return await _respond(result, {n: await results.file(made, n) for n in names}, media_type)
 
     return await state.idempotency.once(request, client, make, recall)
+
+
+async def _tried(request: Request, state: State, form: UpscaleForm) -> dict[str, str]:
+    """The calibration that an admin tries, and its upscaler.
+
+    Raises:
+        Unauthorized, Forbidden: it is no admin.
+        NotFound: no such calibration.
+    """
+    if not form.calibration:
+        return {}
+    require_admin(request, state)
+    found = await state.calibrations.get(form.calibration)
+    return {"calibration": found.id, "upscaler": found.manifest.upscaler}
 
 
 class UploadOut(BaseModel):

@@ -22,6 +22,7 @@ from trustscale_server.calibration import file, pictures
 from trustscale_server.calibration.active import Calibrations, Changes
 from trustscale_server.calibration.canaries import CanaryStore
 from trustscale_server.calibration.config import CalibrationConfig, CalibrationRequest
+from trustscale_server.calibration.fit import seen_by
 from trustscale_server.calibration.guarantee import GuaranteeSettings
 from trustscale_server.calibration.intake import Files, Keep, alike_in_words, find, take_in
 from trustscale_server.calibration.labels import Labelling
@@ -236,6 +237,17 @@ class CalibrationAdmin:
         request = asked.request
         costs = await self._costs(asked, measured)
         return request.as_job(job_id, warnings=asked.warnings, **about, **costs)
+
+    async def seen(self, config: CalibrationConfig, photographs: Mapping[str, str]) -> set[str]:
+        """Of photographs, those that σ of such a calibration was fitted on.
+
+        photographs: the digest of the pixels of each (`image_digest`), by any name.
+
+        Raises:
+            NotFound, BadRequest, UpscalerUnavailable: as `create`.
+        """
+        sigma = config.pipeline(await self._identified(config.upscaler)).indecision
+        return {name for name, digest in photographs.items() if seen_by(sigma, digest)}
 
     async def plan(self, config: CalibrationConfig, files: Files, **more: Any) -> Plan:
         """What `create` with the same arguments would take. Raises as it does."""

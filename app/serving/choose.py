@@ -172,8 +172,11 @@ class UpscaleRequest(UpscaleOptions):
     """The options of a request, with what the service adds.
 
     client: a digest of the client, with whom its job shares turns. key: the name of its key.
-    keep_s: how long the result is kept.
+    keep_s: how long the result is kept. calibration: the id of one to be tried in place of the
+    active ones.
     """
+
+    calibration: str | None = None
 
     client: str | None = None
     key: str | None = None
@@ -348,7 +351,10 @@ async def _choose(context: ServiceContext, request: UpscaleRequest, upscaler: Up
             stretch=request.stretch,
         )
     else:
-        active = await context.calibrations.order(upscaler.name)
+        if request.calibration is None:
+            active = await context.calibrations.order(upscaler.name)
+        else:
+            active = CalibrationPriority([await context.calibrations.get(request.calibration)])
         await identify(upscaler)
         order = _of_stretch(_live(active, upscaler), request.stretch)
         calibration, pipeline, warnings = order.first, order.first.pipeline, []

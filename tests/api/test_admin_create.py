@@ -1,18 +1,23 @@
 """Creating calibrations over HTTP: every form of upload, every bad pair; and new upscalers."""
 
 import threading
+from urllib.parse import quote
 
 import pytest
 
 from tests.api.admin import Admin, sharp_files, truth_files, zipped
 from tests.api.gateway import AS_ADMIN, check_problem
+from tests.factories import photo
 from tests.fakes import FakeUpscaler
 from tests.live import serving
 from tests.upscalers.remote.pictures import TOKEN
 from tests.upscalers.test_connect import answering
 from trustscale_server.api.calibrate import MAX_FILES
+from trustscale_server.calibration.fit import FIT_DIGITS
 from trustscale_server.images.degrade import USUAL
-from trustscale_server.upscalers.base import Capabilities
+from trustscale_server.sampling import pipeline
+from trustscale_server.sigma.estimators import Fit
+from trustscale_server.upscalers.base import Capabilities, image_digest
 
 
 def test_an_empty_config(admin):
@@ -31,8 +36,11 @@ def test_an_empty_config(admin):
     pairs = admin.get(f"/{made['id']}/pairs")
     assert {pair["name"].partition("~")[0] for pair in pairs} == {"000"}
     assert all(len(pair["y_sha256"]) == 64 and pair["breakpoints"] >= 1 for pair in pairs)
-    for variant in ("jpeg-80", "lossless"):
-        shown = admin.send("GET", f"/{made['id']}/pairs/000~{variant}/y.png").content
+    named = [pair["name"] for pair in pairs]
+    divided = next(name for name in named if "/" in name)
+    for name in ("000~jpeg-80", divided):
+        path = f"/{made['id']}/pairs/{quote(name, safe='')}/y.png"
+        shown = admin.send("GET", path).content
         assert shown == sharp_files(1)["y/000.png"]
 
 
@@ -116,11 +124,29 @@ def test_names(admin):
     names = ["x/day/a.png", "y/day/a.png", "x/b.png"]
     pair = {"name": "day.a", "x": names[0], "y": names[1], "label": None, "group": "day"}
     items = [{"name": "b", "reason": "y/ has no image of this name"}]
-    assert check(names=names).json() == {"pairs": [pair], "groups": ["day"], "items": items}
+    found = {"pairs": [pair], "groups": ["day"], "items": items, "used": []}
+    assert check(names=names).json() == found
     names = ["p/a.png", "q/a.png"]
     assert check(names=names).json()["pairs"] == []
     assert check(names=names, folders=True).json()["groups"] == ["p", "q"]
     check_problem(check(names="a"), "bad-request")
+
+
+def test_photographs_of_the_fit(admin, monkeypatch):
+    """They are named by their pixels before any file is sent; other photographs are not."""
+    seen, other = (image_digest(photo(k, 48, 48)) for k in (0, 1))
+    fit = Fit(weights=(("detail@0", 1.0),), photographs=(seen[:FIT_DIGITS],))
+    monkeypatch.setattr(pipeline, "shipped_for", lambda *_: (fit,))
+    digests = {"y/a.png": seen, "y/b.png": other}
+
+    def check(**more):
+        asked = {"names": [*digests], "pixels": digests, **more}
+        return admin.client.post("/v1/admin/pairs/check", json=asked, headers=AS_ADMIN)
+
+    found = check().json()
+    assert (found["used"], len(found["pairs"])) == (["a"], 2)
+    check_problem(check(upscaler="no"), "not-found")
+    check_problem(check(metric="no"), "bad-request")
 
 
 PROBE = "/v1/admin/upscalers/probe"

@@ -12,8 +12,17 @@ from starlette.applications import Starlette
 from starlette.responses import Response
 from starlette.routing import Route
 
-from tests.api.gateway import IMAGE, aside, check_problem, ended, pixels, post, text_chunks
-from tests.factories import calibration_of, encoded, photo, sharp
+from tests.api.gateway import (
+    AS_ADMIN,
+    IMAGE,
+    aside,
+    check_problem,
+    ended,
+    pixels,
+    post,
+    text_chunks,
+)
+from tests.factories import calibration_of, changed, encoded, photo, sharp
 from tests.fakes import FakeUpscaler, FakeWitness
 from tests.live import serving
 from trustscale_server.images.encode import FORMS
@@ -38,6 +47,18 @@ def test_reduced(client):
     assert other.shape == (24, 20)
     truth = {"image": ("y.png", encoded(photo(0, 24, 20)), "image/png")}
     check_problem(client.post(f"{small['links']['self']}/truth", files=truth), "conflict")
+
+
+def test_a_calibration_is_tried(start, calibration):
+    """An admin gets answers from one that is not active; a client does not."""
+    other = changed(calibration, default_alpha=0.3)
+    guarded = start(calibrations=[other, calibration], client_keys=["client-key"])
+    tried = post(guarded, headers=AS_ADMIN, calibration=other.id).json()
+    assert (tried["calibration"], tried["alpha"]) == (other.id, 0.3)
+    assert post(guarded, headers=AS_ADMIN).json()["calibration"] == calibration.id
+    as_client = {"Authorization": "Bearer client-key"}
+    check_problem(post(guarded, headers=as_client, calibration=other.id), "forbidden")
+    check_problem(post(guarded, headers=AS_ADMIN, calibration="cal-none"), "not-found")
 
 
 @pytest.mark.parametrize("mask", ["trust", "none"])
