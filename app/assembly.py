@@ -48,6 +48,9 @@ from trustscale_server.upscalers.remote.http import missing_token
 
 Build = Callable[[UpscalerConfig, Mapping[str, str]], Upscaler]
 
+CANARY_INTERVAL_S: Final = 86400.0
+"""How often remote models are checked for a silent change."""
+
 # They mostly wait for their receivers.
 _WEBHOOKS: Final = 32
 
@@ -143,7 +146,7 @@ async def open_parts(
         calibrations,
         CanaryStore(stores.blobs, stores.monitor),
         metrics,
-        interval_s=settings.canary_interval_s,
+        interval_s=CANARY_INTERVAL_S,
         timeout_s=settings.request_timeout_s,
     )
     observers: list[Observer] = []
@@ -167,7 +170,6 @@ async def open_parts(
         canaries if canaries.policies else None,
         observers,
         credentials=settings.credentials,
-        job_timeout_s=settings.job_timeout_s,
         auto=settings.routing_table,
         prefers_auto=settings.prefers_auto,
         throughput=throughput,

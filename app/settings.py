@@ -65,6 +65,8 @@ def _embedded_default() -> list[UpscalerConfig]:
 # 31 years: more overflows dates and timers.
 _MOST_SECONDS = 1e9
 
+PrivateUse = Literal["connect", "image_url", "webhooks"]
+
 Seconds = Annotated[float, Field(gt=0, le=_MOST_SECONDS, allow_inf_nan=False)]
 
 
@@ -78,22 +80,29 @@ grain, which the generative model cleans (docs/upscalers.md).
 """
 
 _RENAMED = {
-    "attempts": "max_attempts",
     "auto": "routing",
-    "connect_private": "connect_allow_private_networks",
     "identity": "fingerprint_alias",
     "image_hosts": "image_url_allowed_hosts",
-    "image_private": "image_allow_private_networks",
     "job_patience_s": "dependency_timeout_s",
     "run_jobs": "embedded_job_worker",
     "web": "pages",
-    "webhook_private": "webhook_allow_private_networks",
     "workers": "worker_urls",
 }
 
 OBSOLETE_SETTINGS: Final[Mapping[str, str]] = MappingProxyType(
     {old: f"it is called {new} now" for old, new in _RENAMED.items()}
     | {
+        "attempts": "a call is tried eight times at most",
+        "canary_interval_s": 'canaries are sent once a day; canary = "off" ends them',
+        "connect_private": "allow_private_networks names connect",
+        "idempotency_ttl_s": "a key and its result are kept for a day",
+        "image_private": "allow_private_networks names image_url",
+        "job_drain_s": "paid calls have 16 s to end",
+        "job_timeout_s": "a job has a day",
+        "job_upscalings": "max_in_flight of the job worker",
+        "max_attempts": "a call is tried eight times at most",
+        "poll_interval_s": "results are asked for every half second",
+        "webhook_private": "allow_private_networks names webhooks",
         "job_lease_s": "a dead worker's job is always retried after 20 s",
         "log_format": "logs are JSON unless they are written to a terminal",
         "max_answer_bytes": "each kind has its own limit",
@@ -196,8 +205,8 @@ class Settings(BaseSettings):
     max_in_flight: int = Field(
         2,
         gt=0,
-        description="How many requests generate samples at the same time. Decoding, and drawing "
-        "for another α, each have as many slots of their own.",
+        description="How many requests, or jobs of a `trustscale jobs` process, generate samples "
+        "at the same time. With upscalers behind an API it can exceed the number of cores.",
     )
     max_waiting: int = Field(
         16,
@@ -232,24 +241,11 @@ class Settings(BaseSettings):
         description="Time limit for the samples of a request, in seconds. A request that would "
         "take longer at the measured pace is refused at once.",
     )
-    job_timeout_s: Seconds = Field(
-        86400.0, description="Time limit for the samples of an upscaling job, in seconds."
-    )
     result_ttl_s: Seconds = Field(3600.0, description="How long results are kept, in seconds.")
     image_url_allowed_hosts: Annotated[list[str], NoDecode] = Field(
         default_factory=list,
         description="Hosts, with their subdomains, from which clients may have pictures fetched by "
         "`image_url`. Addresses are checked like those of [webhooks](security.md#webhooks).",
-    )
-    image_allow_private_networks: bool = Field(
-        False,
-        description="Whether the hosts of `image_url` may have private addresses and use http.",
-    )
-    connect_allow_private_networks: bool = Field(
-        False,
-        description="Whether administrators may "
-        "[try upscalers](upscalers.md#connect-one-by-its-address) that have private addresses or "
-        "use http.",
     )
     webhook_hosts: Annotated[list[str], NoDecode] = Field(
         default_factory=list,
@@ -260,9 +256,13 @@ class Settings(BaseSettings):
         default_factory=list,
         description="The secrets (`whsec_…`) that sign notifications. Each adds a signature.",
     )
-    webhook_allow_private_networks: bool = Field(
-        False,
-        description="Whether the hosts of webhooks may have private addresses and use http.",
+    allow_private_networks: Annotated[
+        list[Literal["connect", "image_url", "webhooks"]], NoDecode
+    ] = Field(
+        default_factory=list,
+        description="Who may name private addresses, and use http: the hosts of `image_url`, those "
+        "of `webhooks`, and administrators who "
+        "[`connect`](upscalers.md#connect-one-by-its-address) an upscaler.",
     )
     credentials_certificate: str | None = Field(
         None,
@@ -271,10 +271,6 @@ class Settings(BaseSettings):
     )
     credentials_key: SecretStr | None = Field(
         None, description="The private key (PEM) of `credentials_certificate`."
-    )
-    idempotency_ttl_s: Seconds = Field(
-        86400.0,
-        description="How long an `Idempotency-Key` and its result are kept, in seconds.",
     )
     max_result_bytes: int = Field(
         4 * 1024**3,
@@ -286,20 +282,8 @@ class Settings(BaseSettings):
         description="Whether the gateway runs jobs in its own process.",
         json_schema_extra=shown("with `queue=memory://` only"),
     )
-    job_upscalings: int | None = Field(
-        None,
-        gt=0,
-        description="How many upscalings a `trustscale jobs` process runs at the same time. With "
-        "upscalers behind an API it can exceed the number of cores.",
-        json_schema_extra=shown("`max_in_flight`"),
-    )
     job_concurrency: int = Field(
         2, gt=0, description="How many calibration pairs one process measures at the same time."
-    )
-    job_drain_s: Seconds = Field(
-        16.0,
-        description="How long a stopping `trustscale jobs` waits for paid calls to end, in "
-        "seconds: less than its grace period, and at most 16.",
     )
     dependency_timeout_s: Seconds = Field(
         600.0,
@@ -310,11 +294,6 @@ class Settings(BaseSettings):
         7 * 86400.0,
         description="How long ended jobs and uploads of calibrations are kept, in seconds, and "
         "jobs that wait for labels and get none.",
-    )
-    canary_interval_s: Seconds = Field(
-        86400.0,
-        description="How often remote models are checked for a silent change: once in this many "
-        "seconds.",
     )
 
     pages: bool = Field(True, description="Whether `serve` offers [web pages](page.md) at `/`.")
@@ -357,6 +336,7 @@ class Settings(BaseSettings):
         "webhook_secrets",
         "webhook_hosts",
         "image_url_allowed_hosts",
+        "allow_private_networks",
         mode="before",
     )
     @classmethod
@@ -422,12 +402,15 @@ class Settings(BaseSettings):
     def webhooks(self) -> Webhooks:
         """Receivers of ended jobs."""
         secrets = tuple(secret_of(one.get_secret_value()) for one in self.webhook_secrets)
-        return Webhooks(tuple(self.webhook_hosts), secrets, self.webhook_allow_private_networks)
+        return Webhooks(
+            tuple(self.webhook_hosts), secrets, "webhooks" in self.allow_private_networks
+        )
 
     @property
     def image_sources(self) -> ImageHosts:
         """Hosts that pictures may be fetched from."""
-        return ImageHosts(tuple(self.image_url_allowed_hosts), self.image_allow_private_networks)
+        allow_private = "image_url" in self.allow_private_networks
+        return ImageHosts(tuple(self.image_url_allowed_hosts), allow_private)
 
     @property
     def credentials(self) -> Credentials | None:

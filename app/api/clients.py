@@ -222,17 +222,20 @@ class StoredResponse(NamedTuple):
     answer: Response
 
 
+KEPT_S: Final = 86400.0
+"""How long an `Idempotency-Key` is kept, with the result that was made under it."""
+
+
 @dataclass(frozen=True, slots=True)
 class IdempotencyKeys:
     """Recognises repeated requests.
 
-    claims: shared by all gateways. kept_s: how long a key is kept. lease_s: when the claim of a
+    claims: shared by all gateways. lease_s: when the claim of a
     dead gateway expires. look_s: the interval of polling a request in flight. ignored: whether keys
     mean nothing.
     """
 
     claims: ClaimStore
-    kept_s: float
     lease_s: float = 15.0
     look_s: float = 0.2
     ignored: bool = False
@@ -289,7 +292,7 @@ class IdempotencyKeys:
     async def _settle(self, name: str, mine: bytes, end: bytes | None) -> None:
         """End a claim; what was made stays valid if the store is unavailable."""
         try:
-            await self.claims.replace(name, mine, end, seconds=self.kept_s)
+            await self.claims.replace(name, mine, end, seconds=KEPT_S)
         except StoreUnavailable as error:
             log.warning("An idempotency key is not kept: %s", error.detail)
 

@@ -84,7 +84,7 @@ async def probe_upscaler(wish: ProbeIn, state: StateDep, actor: AdminDep) -> Pro
         wish.address,
         wish.token,
         variable | wish.settings,
-        allow_private=is_own or state.settings.connect_allow_private_networks,
+        allow_private=is_own or "connect" in state.settings.allow_private_networks,
     )
     found = await look(asked)
     if not is_own:

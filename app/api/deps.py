@@ -204,7 +204,7 @@ class State(Services):
         held = {field.name: getattr(parts, field.name) for field in fields(parts)}
         common = {
             "probes": await stack.enter_async_context(aclosing(Probes(timings.probe_s))),
-            "idempotency": IdempotencyKeys(parts.stores.claims, parts.settings.idempotency_ttl_s),
+            "idempotency": IdempotencyKeys(parts.stores.claims),
             "stopping": asyncio.Event(),
             "bodies": Room(
                 _MOST_BODIES * max(parts.settings.max_upload_bytes, MAX_TRUTH_BYTES),

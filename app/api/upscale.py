@@ -26,6 +26,7 @@ from pydantic import BaseModel, Field
 
 from trustscale_server.admission import current_client
 from trustscale_server.api.clients import (
+    KEPT_S,
     IdempotencyKey,
     StoredResponse,
     client_digest,
@@ -140,7 +141,7 @@ async def upscale(
     media_type = negotiate(accept)
     client = current_client.get()
     results = state.stores.results
-    keep_s = None if idempotency_key is None else state.settings.idempotency_ttl_s
+    keep_s = None if idempotency_key is None else KEPT_S
     facts = {"client": client_digest(client), "key": key, "keep_s": keep_s}
     fields = UpscaleRequest(**{**form.chosen(), **facts, **await _tried(request, state, form)})
     webhook = form.webhook
@@ -240,8 +241,7 @@ async def create_upload(
     upload = secrets.token_urlsafe(15)
     if idempotency_key is not None:
         name = hashlib.sha256(f"upload\0{client}\0{idempotency_key}".encode()).hexdigest()
-        kept_s = state.settings.idempotency_ttl_s
-        upload = (await state.stores.claims.claim(name, upload.encode(), seconds=kept_s)).decode()
+        upload = (await state.stores.claims.claim(name, upload.encode(), seconds=KEPT_S)).decode()
     link = None
     if state.settings.presigned_links:
         folder = direct_folder(key, upload)

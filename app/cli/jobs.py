@@ -6,7 +6,7 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import structlog
 import typer
@@ -32,6 +32,9 @@ from trustscale_server.telemetry.logs import configure_logs
 from trustscale_server.telemetry.signals import Metrics, exporting
 
 log = structlog.get_logger(__name__)
+
+_DRAIN_S: Final = 16.0
+"""For paid calls to end when a worker stops: less than its grace period, and than a lease."""
 
 app = typer.Typer(invoke_without_command=True)
 
@@ -97,22 +100,13 @@ def _line(job: dict[str, Any]) -> str:
 async def _run(settings: Settings, host: str, port: int | None) -> None:
     metrics = Metrics()
     async with AsyncExitStack() as stack:
-        parts = await open_parts(of_worker(settings), stack, metrics=metrics)
+        parts = await open_parts(settings, stack, metrics=metrics)
         await stack.enter_async_context(listening(worker_app(parts, metrics), host, port))
         log.info("jobs_started", version=__version__, upscalers=list(parts.upscalers))
         await run_until_signalled(
-            parts.queue,
-            parts.handlers,
-            concurrency=parts.concurrency,
-            drain_s=settings.job_drain_s,
+            parts.queue, parts.handlers, concurrency=parts.concurrency, drain_s=_DRAIN_S
         )
         log.info("jobs_stopped")
-
-
-def of_worker(settings: Settings) -> Settings:
-    """The settings of a process whose slots are for jobs alone."""
-    slots = settings.job_upscalings or settings.max_in_flight
-    return settings.model_copy(update={"max_in_flight": slots})
 
 
 def worker_app(parts: Services, metrics: Metrics) -> Starlette:

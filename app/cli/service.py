@@ -29,6 +29,7 @@ from trustscale_server.concurrency import usable_cores
 from trustscale_server.config_sources import KEY_VARIABLE
 from trustscale_server.errors import ConfigError, TrustscaleError, reason_of
 from trustscale_server.main import ROUTES, application, working
+from trustscale_server.serving.prepare import JOB_TIMEOUT_S
 from trustscale_server.settings import Settings, load_settings
 from trustscale_server.stores.base import Stores
 from trustscale_server.telemetry.logs import configure_logs
@@ -224,7 +225,7 @@ async def _start(
         admin_keys=nobody,
         operator=ACTOR,
         limits=ClientLimits(),
-        idempotency=IdempotencyKeys(parts.stores.claims, 0, ignored=True),
+        idempotency=IdempotencyKeys(parts.stores.claims, ignored=True),
         **more,
     )
 
@@ -257,7 +258,7 @@ def _narrowed(settings: Settings, upscaler: str | None, *, many: bool) -> Settin
         # Others' jobs do not run here; a shared queue need not be reachable.
         "queue": f"memory://{uuid4().hex}",
         "max_waiting": 1_000_000,
-        "request_timeout_s": settings.job_timeout_s,
+        "request_timeout_s": JOB_TIMEOUT_S,
         # One pair is prepared while the upscaler is busy.
         "job_concurrency": 1 + max(getattr(one, "concurrency", None) or 1 for one in upscalers),
     }

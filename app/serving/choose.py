@@ -208,7 +208,7 @@ class ModelCheck(Protocol):
 class ServiceContext:
     """What the steps of a request use: upscalers, calibrations, stores, and room for the work.
 
-    results: None: answers are not kept. timeout_s, job_timeout_s: deadlines of requests and jobs.
+    results: None: answers are not kept. timeout_s: the deadline of requests.
     auto: upscalers by class of upload; empty: there is no `auto`. prefers_auto: whether a request
     without an upscaler means `auto`. decoding, fetching: for uploads. drawing: for stored results
     under another α.
@@ -222,7 +222,6 @@ class ServiceContext:
     limits: Limits
     timeout_s: float
     canaries: ModelCheck | None = None
-    job_timeout_s: float = field(default=86400.0, kw_only=True)
     throughput: Throughput = field(default_factory=Throughput, kw_only=True)
     credentials: Credentials | None = field(default=None, kw_only=True)
     auto: Mapping[str, str] = field(default_factory=dict, kw_only=True)

@@ -37,6 +37,9 @@ from trustscale_server.telemetry.signals import span
 from trustscale_server.upscalers.base import RGB, Capabilities, Upscaler, image_digest
 from trustscale_server.upscalers.runtime import SCALE
 
+JOB_TIMEOUT_S: Final = 86400.0
+"""Time limit for the samples of an upscaling job."""
+
 Upload = bytes | Callable[[], Awaitable[File]]
 """A file, or a function that gives it once it may be decoded."""
 
@@ -200,7 +203,7 @@ async def admit(
         raise _with_cost(error, context, chosen, height * width) from None
     samples = chosen.pipeline.samples
     estimate = context.throughput.estimate(chosen.upscaler, height * width, samples)
-    deadline = context.job_timeout_s if as_job else context.timeout_s
+    deadline = JOB_TIMEOUT_S if as_job else context.timeout_s
     if estimate is not None and estimate > deadline:
         raise _too_slow(decoded.size, estimate, deadline, as_job=as_job)
     mask = None

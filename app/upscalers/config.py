@@ -121,7 +121,7 @@ class RemoteConfig(_Config):
         {
             "name", "title", "character", "price_per_call", "token_env", "token_header",
             "token_scheme", "fingerprint_alias", "max_input_pixels", "concurrency",
-            "call_timeout_s", "max_attempts", "max_calls_per_hour", "cold_start_s", "allowed_hosts",
+            "call_timeout_s", "max_calls_per_hour", "cold_start_s", "allowed_hosts",
             "allow_private", "alignment", "canary",
         }
     )  # fmt: skip
@@ -159,9 +159,6 @@ class RemoteConfig(_Config):
         "fewer while the server says that it is busy.",
     )
     call_timeout_s: PositiveFloat = Field(120.0, description="Time limit for one call, in seconds.")
-    max_attempts: PositiveInt = Field(
-        8, description="How often a call is tried, the first time included."
-    )
     max_calls_per_hour: PositiveInt | None = Field(
         None,
         description="How many calls all processes that share a store may make in an hour.",

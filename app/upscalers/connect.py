@@ -260,11 +260,10 @@ async def _oip(upstream: Upstream, path: str, settings: Entry) -> Suggestion | N
     server = await _document(upstream, "/v2")
     if not isinstance(server, dict) or "extensions" not in server:
         return None
+    if server.get("name") == _WORKER:
+        return Suggestion("a worker of ours", {"kind": "worker", "urls": [upstream.base]})
     named = re.match(r"/v2/models/([^/]+)", path)
     model = settings.get("model") or (named and named[1])
-    if server.get("name") == _WORKER:
-        own = {"model": model} if model else {}
-        return Suggestion("a worker of ours", {"kind": "worker", "urls": [upstream.base], **own})
     if not model:
         reply = await upstream.request("POST", "/v2/repository/index", json={})
         names = sorted(str(name) for name in find(reply.document, "/*/name"))

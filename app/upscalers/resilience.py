@@ -271,7 +271,7 @@ class ResilientUpscaler:
         self.name, self.kind = inner.name, inner.kind
         self.metrics = metrics or Metrics()
         self._config = config
-        self._policy = policy or RetryPolicy(max_attempts=config.max_attempts)
+        self._policy = policy or RetryPolicy()
         self._rest_s = breaker.rest_s
         self._breaker = Breaker(breaker, changed=self._breaker_changed)
         self._calls = calls

@@ -157,7 +157,7 @@ def test_an_admin_may(client, start):
     with serving(answering()) as address:
         wish = {"address": f"http://{address}", "token": TOKEN, "settings": {"price_per_call": 2}}
         check_problem(client.post(PROBE, json=wish, headers=AS_ADMIN), "bad-request")
-        opened = start(connect_allow_private_networks=True)
+        opened = start(allow_private_networks=["connect"])
 
         def ask(**more):
             return opened.post(PROBE, json={**wish, **more}, headers=AS_ADMIN)

@@ -200,7 +200,7 @@ class TestWebhook:
 
     async def test_told(self, serve):
         """The receiver hears of the result, and the delivery is a job that can be looked at."""
-        settings = {"webhook_hosts": "127.0.0.1", "webhook_allow_private_networks": True}
+        settings = {"webhook_hosts": "127.0.0.1", "allow_private_networks": "webhooks"}
         settings["webhook_secrets"] = "whsec_" + "c2VjcmV0" * 4
         async with FaultServer([answer(204)]) as receiver, serve(**settings) as served:
             webhook = f"{receiver.url}/told"

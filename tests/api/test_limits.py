@@ -614,9 +614,10 @@ def test_refused_with_ways_out(client, upscaler):
     assert post(client, fit=problem["fit"]).status_code == 200
 
 
-def test_a_job_has_a_deadline_too(start, upscaler):
+def test_a_job_has_a_deadline_too(start, upscaler, monkeypatch):
     """One that is longer than its deadline is refused as well; then only `fit` helps."""
-    client = start(upscaler, job_timeout_s=10)
+    monkeypatch.setattr(prepare, "JOB_TIMEOUT_S", 10.0)
+    client = start(upscaler)
     client.app_state["trustscale"].service.throughput.note(upscaler, PIXELS, SAMPLES, 24)
     problem = check_problem(post(client, headers={"Prefer": "respond-async"}), "too-slow")
     assert (problem["fit"], "prefer" in problem) == (13, False)

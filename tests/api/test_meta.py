@@ -387,7 +387,7 @@ async def test_our_worker_is_told(spans):
         await app(scope, receive, send)
 
     with serving(listening) as address:
-        upscaler = adapter(None, kind="worker", urls=[f"http://{address}"], model="sleeper")
+        upscaler = adapter(None, kind="worker", urls=[f"http://{address}"])
         with signals.span("call", parent=HEADERS):
             await upscaler.generate(picture(), [1])
         await upscaler.close()

@@ -10,6 +10,7 @@ from tests.api.gateway import AS_ADMIN, check_problem, ended, gateway, pixels, p
 from tests.factories import changed, encoded, in_groups, photo
 from tests.fakes import FakeUpscaler
 from tests.monitoring.scenes import REMOTE, calibrate
+from trustscale_server import assembly
 from trustscale_server.calibration.active import Calibrations
 from trustscale_server.calibration.canaries import CanaryStore
 from trustscale_server.calibration.insight import COMMON_ALPHAS
@@ -108,13 +109,14 @@ class TestCanaries:
                     return component
                 await asyncio.sleep(0.02)
 
-    async def test_policies(self, tmp_path):
+    async def test_policies(self, tmp_path, monkeypatch):
         """`refuse`: 409 with what differs and what to do, not ready; a fresh gateway knows it too.
 
         `warn`: every answer carries the warning, and the gateway stays ready and shows the alarm.
         """
         upscaler = FakeUpscaler()
-        async with self.gateway(tmp_path, upscaler, "refuse", canary_interval_s=0.1) as served:
+        monkeypatch.setattr(assembly, "CANARY_INTERVAL_S", 0.1)
+        async with self.gateway(tmp_path, upscaler, "refuse") as served:
             assert (await served.post()).status_code == 200
             component = await self.component(served, lambda canary: canary["rounds"] >= 2)
             assert (component["ready"], component["canary"]["evidence"]) == (True, 1.0)

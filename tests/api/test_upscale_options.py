@@ -136,7 +136,7 @@ def ask(client, headers=None, **fields):
 
 
 def test_the_same_answer(start, url):
-    client = start(image_url_allowed_hosts="127.0.0.1", image_allow_private_networks=True)
+    client = start(image_url_allowed_hosts="127.0.0.1", allow_private_networks="image_url")
     sent = post(client, seed=3).json()
     fetched = ask(client, image_url=url, seed="3").json()
     accepted = ask(client, {"Prefer": "respond-async"}, image_url=url, seed="3")
@@ -148,7 +148,7 @@ def test_the_same_answer(start, url):
 
 def test_refusals(start, client, url):
     check_problem(ask(client, image_url=url), "bad-request")
-    allowed = start(image_url_allowed_hosts="127.0.0.1", image_allow_private_networks=True)
+    allowed = start(image_url_allowed_hosts="127.0.0.1", allow_private_networks="image_url")
     check_problem(ask(allowed, image_url=url.replace("127.0.0.1", "localhost")), "bad-request")
     assert "404" in check_problem(ask(allowed, image_url=f"{url}x"), "bad-request")["detail"]
     check_problem(post(allowed, image_url=url), "bad-request")

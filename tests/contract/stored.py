@@ -15,6 +15,7 @@ import tarfile
 import tempfile
 from contextlib import closing
 from pathlib import Path
+from unittest import mock
 
 import redis
 from redis.asyncio import Redis
@@ -24,11 +25,12 @@ from tests.api.gateway import AS_ADMIN, aside, ended, gateway, post
 from tests.factories import calibration_of, encoded, photo
 from tests.fakes import FakeUpscaler
 from tests.servers import RedisServer
+from trustscale_server.api import clients, upscale
 from trustscale_server.stores.documents import Key, Put
 from trustscale_server.stores.redis import RedisDocuments, check
 
 # Nothing expires before the test reads it.
-FOR_EVER = dict.fromkeys(("result_ttl_s", "job_ttl_s", "idempotency_ttl_s"), 1e9)
+FOR_EVER = dict.fromkeys(("result_ttl_s", "job_ttl_s"), 1e9)
 ONCE = {"Idempotency-Key": "once"}
 
 
@@ -36,7 +38,11 @@ def served(folder):
     """Use a gateway on a folder; what its clients and admins saw."""
     calibration = aside(calibration_of(FakeUpscaler()))
     app = gateway(folder, calibrations=[calibration], **FOR_EVER)
-    with TestClient(app) as client:
+    with (
+        mock.patch.object(clients, "KEPT_S", 1e9),
+        mock.patch.object(upscale, "KEPT_S", 1e9),
+        TestClient(app) as client,
+    ):
         answer = post(client, headers=ONCE).json()
         job = post(client, headers={"Prefer": "respond-async"}).headers["location"]
         made = ended(client, job)

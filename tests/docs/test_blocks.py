@@ -223,7 +223,7 @@ def test_configurations(page, tmp_path, monkeypatch):
         path.write_text(block.text)
         monkeypatch.setenv("TRUSTSCALE_CONFIG", str(path))
         tables = tomllib.loads(block.text)
-        if not {"upscalers", "canary_interval_s", "routing"} & tables.keys():
+        if not {"upscalers", "routing"} & tables.keys():
             assert read_variants(path), block.where
             continue
         if any("kind" not in entry for entry in tables.get("upscalers", [])):

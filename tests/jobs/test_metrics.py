@@ -4,7 +4,6 @@ import asyncio
 import sys
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
-from functools import partial
 
 import httpx
 import pytest
@@ -17,8 +16,7 @@ from tests.numbers import numbers_of, parsed_metrics
 from tests.servers import ProcessGroup, free_port
 from tests.upscalers.resilient import guarded as limited
 from trustscale_server.assembly import open_parts
-from trustscale_server.cli import jobs
-from trustscale_server.cli.jobs import listening, of_worker, worker_app
+from trustscale_server.cli.jobs import listening, worker_app
 from trustscale_server.serving.choose import UpscaleRequest
 from trustscale_server.settings import Settings
 from trustscale_server.stores.base import Job
@@ -48,28 +46,12 @@ async def test_a_calibration(place, stores, lost):
 
 
 async def test_slots_of_a_worker(tmp_path):
-    """Job workers take as many upscalings at once as they are told, gateways beside them fewer."""
+    """A job worker has `max_in_flight` slots, and takes as many upscalings at once."""
     upscalers = [{"name": "fake", "kind": "embedded"}]
-    settings = Settings(data_dir=tmp_path, upscalers=upscalers, max_in_flight=1, job_upscalings=8)
+    settings = Settings(data_dir=tmp_path, upscalers=upscalers, max_in_flight=8)
     async with AsyncExitStack() as stack:
-        parts = await open_parts(of_worker(settings), stack, lambda *_: FakeUpscaler())
+        parts = await open_parts(settings, stack, lambda *_: FakeUpscaler())
         assert (parts.concurrency["upscale"], parts.service.slots.running) == (8, 8)
-    assert of_worker(Settings(data_dir=tmp_path, max_in_flight=3)).max_in_flight == 3
-
-
-async def test_drain(tmp_path, monkeypatch):
-    """A stopping worker lets its work end for as long as the operator allows."""
-    allowed = []
-
-    async def run(*_, drain_s, **__):
-        allowed.append(drain_s)
-
-    monkeypatch.setattr(jobs, "run_until_signalled", run)
-    monkeypatch.setattr(jobs, "open_parts", partial(open_parts, build=lambda *_: FakeUpscaler()))
-    upscalers = [{"name": "fake", "kind": "embedded"}]
-    settings = Settings(data_dir=tmp_path, upscalers=upscalers, job_drain_s=90.0)
-    await jobs._run(settings, "127.0.0.1", free_port())
-    assert allowed == [90.0]
 
 
 async def test_port_a_worker(tmp_path):

@@ -272,7 +272,7 @@ async def test_replicate():
     wish = ConnectRequest(
         f"{BASE}/v1/models/o/m",
         SecretStr(TOKEN),
-        {"token_env": "KEY", "poll_interval_s": 0.01, "price_per_call": 0.25},
+        {"token_env": "KEY", "price_per_call": 0.25},
         allow_private=True,
         network=patient(httpx.ASGITransport(hosted(state))),
     )
@@ -282,7 +282,7 @@ async def test_replicate():
     assert len(state.seeds) == 1
     assert tried.entry == {
         "name": "m", "kind": "replicate", "model": "o/m", "url": f"{BASE}/v1", "scale": 2,
-        "image_field": "image", "seed_field": "seed", "token_env": "KEY", "poll_interval_s": 0.01,
+        "image_field": "image", "seed_field": "seed", "token_env": "KEY",
         "input": {"output_format": "png", "scale_factor": 2}, "price_per_call": 0.25,
     }  # fmt: skip
     assert TOKEN not in table(tried.entry) + repr(wish)

@@ -54,7 +54,7 @@ def main():
     fast = FakeUpscaler("fast", strength=2.0)
     stuck = Stuck("stuck", capabilities=Capabilities(concurrency=1))
     made = [asyncio.run(calibration_of(one)) for one in (fast, FakeUpscaler("stuck"))]
-    settings = {"admin_keys": [ADMIN_KEY], "connect_allow_private_networks": True}
+    settings = {"admin_keys": [ADMIN_KEY], "allow_private_networks": ["connect"]}
     app = gateway(folder, fast, FakeUpscaler("bare"), stuck, calibrations=made, **settings)
     uvicorn.run(
         holding(app, folder),

@@ -39,7 +39,7 @@ def workers(data, tmp_path):
 def client(workers, tmp_path):
     """A client of a gateway whose only upscaler is those workers; the model is not named."""
     urls = [worker.url for worker in workers]
-    told = {"name": "sinsr", "kind": "worker", "urls": urls, "max_attempts": 2}
+    told = {"name": "sinsr", "kind": "worker", "urls": urls}
     settings = Settings(data_dir=tmp_path / "data", admin_keys=[ADMIN_KEY], upscalers=[told])
     with TestClient(create_app(settings, build=patiently), raise_server_exceptions=False) as client:
         yield client

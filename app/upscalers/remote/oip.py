@@ -60,9 +60,6 @@ class OipConfig(OneAddress):
     output_layout: Literal["HWC", "NHWC", "CHW", "NCHW", "PNG"] = Field(
         "NHWC", description="The axes of the output tensor. `PNG` expects encoded files as BYTES."
     )
-    parameters: dict[str, bool | int | float | str] = Field(
-        default_factory=dict, description="Parameters that are sent with each request."
-    )
 
 
 class OipUpscaler(Adapter[OipConfig]):
@@ -110,7 +107,7 @@ class OipUpscaler(Adapter[OipConfig]):
         inputs = {config.image_input: _image(config, source)}
         if config.seed_input is not None:
             inputs[config.seed_input] = np.array(seeds, np.int64).reshape(config.seed_shape)
-        wish = request(config.output, config.parameters, binary=self.binary)
+        wish = request(config.output, {}, binary=self.binary)
         parts, headers = await asyncio.to_thread(encode, wish, "inputs", inputs, binary=self.binary)
         reply = await self._upstream.call(
             "POST", f"{self._path}/infer", content=parts, headers=headers, turn=turn

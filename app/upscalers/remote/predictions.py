@@ -15,7 +15,7 @@ from abc import abstractmethod
 from contextlib import suppress
 from typing import Any, Literal, TypeVar
 
-from pydantic import Field, PositiveFloat, PositiveInt, field_validator
+from pydantic import Field, PositiveInt, field_validator
 
 from trustscale_server.errors import ProtocolError, UpscalerError, UpscalerUnavailable
 from trustscale_server.upscalers.base import RGB, MemoryPermit, Source
@@ -37,6 +37,7 @@ _WITHHELD = re.compile(
     r"nsfw|flagged as sensitive|safety (checker|filter)|content filter", re.IGNORECASE
 )
 _RUNNING = ("starting", "processing", "queued")
+_POLL_INTERVAL_S = 0.5
 _SHORTEST_CANCEL_AFTER_S, _LONGEST_CANCEL_AFTER_S = 5, 24 * 3600
 _CANCEL_AGAIN_S = 0.25
 _UPLOAD_ABOVE_BYTES = 256_000  # smaller images are sent inline with each call
@@ -71,17 +72,12 @@ class CogConfig(_PredictionsConfig):
 class ReplicateConfig(_PredictionsConfig):
     """A model, version or deployment on Replicate."""
 
-    HOW_TO_CALL = OneAddress.HOW_TO_CALL | {"poll_interval_s"}
-
     kind: Literal["replicate"] = "replicate"
     url: BaseUrl = "https://api.replicate.com/v1"
     token_env: EnvName | None = "REPLICATE_API_TOKEN"  # noqa: S105 - the name of a variable
     model: str = Field(
         description="The model: `owner/name`, `owner/name:version` or `deployments/owner/name`.",
         pattern=r"^(deployments/)?[\w.-]+/[\w.-]+(:[0-9a-f]{64})?$",
-    )
-    poll_interval_s: PositiveFloat = Field(
-        0.5, description="The pause between two questions for the result, in seconds."
     )
     allowed_hosts: tuple[HostName, ...] = ("replicate.delivery",)
 
@@ -189,7 +185,6 @@ class ReplicateUpscaler(PredictionsUpscaler[ReplicateConfig]):
         return {"latest": latest, "official": official}
 
     async def _predict(self, values: dict[str, Any], turn: MemoryPermit) -> Any:
-        config = self._config
         if self._identified is None:
             await self.check()
         document = await self._started(self._created(values), self._cancelled)
@@ -197,7 +192,7 @@ class ReplicateUpscaler(PredictionsUpscaler[ReplicateConfig]):
             # A prediction may say "processing" beside its output.
             while first(document, "/status") in _RUNNING:
                 url = self._place(first(document, "/urls/get"))
-                reply = await self._ask(url, config.poll_interval_s, turn)
+                reply = await self._ask(url, _POLL_INTERVAL_S, turn)
                 raise_for_status(reply, self.name)
                 await self._parse(reply)
                 document = reply.json()
@@ -231,7 +226,7 @@ class ReplicateUpscaler(PredictionsUpscaler[ReplicateConfig]):
         """
         while self._takes_seeds():
             with suppress(UpscalerUnavailable):
-                reply = await self._ask("/predictions", self._config.poll_interval_s, None)
+                reply = await self._ask("/predictions", _POLL_INTERVAL_S, None)
                 raise_for_status(reply, self.name)
                 return next(
                     (

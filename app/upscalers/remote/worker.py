@@ -49,15 +49,8 @@ class WorkerConfig(RemoteConfig):
     urls: tuple[BaseUrl, ...] = Field(
         min_length=1, description="The addresses of workers that serve the same model."
     )
-    model: str | None = Field(
-        None, description="The name of the model, if the workers serve several."
-    )
-    concurrency: PositiveInt = Field(2, description="How many calls are in flight to each worker.")
-    canary: CanaryPolicy = Field(
-        "off",
-        description="The same as for others. It is off because the fingerprint of a worker already "
-        "covers the content of its model.",
-    )
+    concurrency: PositiveInt = 2  # to each worker
+    canary: CanaryPolicy = "off"  # the fingerprint of a worker covers the content of its model
 
     @property
     def addresses(self) -> tuple[str, ...]:
@@ -287,13 +280,13 @@ class WorkerUpscaler:
         return list(array)
 
     async def _describe(self, worker: _Worker) -> Model:
-        name = self._config.model
-        if name is None:
-            server = await worker.upstream.call("GET", "/v2")
-            names = find(server.json(), "/models/*")
-            if len(names) != 1 or not isinstance(names[0], str):
-                raise Misconfigured(f"{self.name!r} must name its model: set `model`.")
-            name = names[0]
+        server = await worker.upstream.call("GET", "/v2")
+        names = find(server.json(), "/models/*")
+        if len(names) != 1 or not isinstance(names[0], str):
+            raise Misconfigured(
+                f'{self.name!r} is no worker with one model; another server is of kind = "oip".'
+            )
+        name = names[0]
         await worker.upstream.call("GET", f"{_path(name)}/ready")
         reply = await worker.upstream.call("GET", _path(name))
         return _model(reply.json(), name)

@@ -3,6 +3,12 @@
 import pytest
 
 from tests.upscalers.remote.pictures import source as picture
+from trustscale_server.upscalers.remote import predictions
+
+
+@pytest.fixture(autouse=True)
+def _impatient(monkeypatch):
+    monkeypatch.setattr(predictions, "_POLL_INTERVAL_S", 0.01)
 
 
 @pytest.fixture

@@ -121,9 +121,7 @@ class TestCog:
             return up.fingerprint
 
         base = await fingerprint()
-        assert base == await fingerprint(
-            concurrency=2, max_attempts=3, token_env="TOKEN", allow_private=True
-        )
+        assert base == await fingerprint(concurrency=2, token_env="TOKEN", allow_private=True)
         assert base != await fingerprint(input={"steps": 5})
         assert base != await fingerprint(seed_field=None)
         assert base != await fingerprint(headers={"x-model": "b"})

@@ -54,7 +54,7 @@ UPSCALERS = {
     "cog": {"kind": "cog", "url": URL, "scale": 2},
     "replicate": {
         "kind": "replicate", "url": URL, "scale": 2, "model": "a/b", "token_env": None,
-        "poll_interval_s": 0.001, "allow_private": True,
+        "allow_private": True,
     },
     "oip": {"kind": "oip", "url": URL, "scale": 2, "model": "m", "seed_input": "seeds"},
     "oip-png": {

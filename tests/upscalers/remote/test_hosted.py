@@ -25,7 +25,7 @@ from trustscale_server.upscalers.remote.responses import (
 )
 
 BASE = "http://127.0.0.1"
-REPLICATE = {"kind": "replicate", "model": "o/m", "scale": 2, "poll_interval_s": 0.01}
+REPLICATE = {"kind": "replicate", "model": "o/m", "scale": 2}
 PRESETS = {
     "fal-queue": {"poll": {"interval_s": 0.01}},
     "stability-creative": {"poll": {"interval_s": 0.01}},

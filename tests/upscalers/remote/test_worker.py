@@ -39,7 +39,7 @@ def start():
 
 @pytest.fixture
 def worker(opened):
-    told = {"kind": "worker", "model": "sleeper"}
+    told = {"kind": "worker"}
     return lambda urls, make=adapter, **settings: opened(make, urls=urls, **{**told, **settings})
 
 
@@ -119,7 +119,7 @@ class TestSeveralWorkers:
         urls = start(engine)
         async with FaultServer([reset]) as dying:
             urls.append(dying.url)
-            told = config(kind="worker", urls=urls, model="sleeper")
+            told = config(kind="worker", urls=urls)
             up = WorkerUpscaler(told, [Upstream(told, url, {}, patient()) for url in urls], 600)
             await up.check()  # one worker is enough to start with
             got = await up.generate(source, [1, 2, 3, 4])
@@ -162,8 +162,8 @@ class TestSeveralWorkers:
 )  # fmt: skip
 async def test_foreign_servers(parameters):
     def handler(request):
-        return httpx.Response(200, json={"name": "m", "parameters": parameters})
+        return httpx.Response(200, json={"name": "m", "models": ["m"], "parameters": parameters})
 
-    up = adapter(handler, kind="worker", urls=["http://127.0.0.1"], model="m")
+    up = adapter(handler, kind="worker", urls=["http://127.0.0.1"])
     with pytest.raises(UpscalerUnavailable, match='kind = "oip"'):
         await up.check()
