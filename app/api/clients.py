@@ -142,7 +142,7 @@ async def open_limits(
 
     pool = ConnectionPool.from_url(
         store,
-        socket_timeout=ANSWER_TIMEOUT_S,
+        socket_timeout=None,  # see `redis.connected`
         socket_connect_timeout=ANSWER_TIMEOUT_S,
         retry=retry(),
     )

@@ -172,13 +172,17 @@ async def check_blobs(client: Client, blobs: Blobs) -> None:
         )
 
 
-def connected(url: str, *, answer_timeout_s: float = ANSWER_TIMEOUT_S) -> Client:
-    """The client of a Redis URL, which connects at the first call. Raises ConfigError."""
+def connected(url: str) -> Client:
+    """The client of a Redis URL, which connects at the first call. Raises ConfigError.
+
+    `redis_errors` limits the time of its commands. A `socket_timeout` of its own would swallow a
+    cancellation that comes while it writes (`asyncio.wait_for` of Python 3.11).
+    """
     check_url(url, "Redis")
     return Redis.from_url(
         url,
-        socket_timeout=answer_timeout_s,
-        socket_connect_timeout=answer_timeout_s,
+        socket_timeout=None,
+        socket_connect_timeout=ANSWER_TIMEOUT_S,
         socket_keepalive=True,
         health_check_interval=30,
         retry=retry(),

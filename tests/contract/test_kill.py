@@ -27,7 +27,6 @@ from tests.waiting import PATIENCE_S
 from trustscale_server.errors import ConfigError, NotFound
 from trustscale_server.stores.base import (
     AuditLog,
-    CalibrationStore,
     JobState,
     Stores,
     StoreUnavailable,
@@ -122,9 +121,10 @@ class TestRedis:
 
         async with await asyncio.start_server(freeze, "127.0.0.1", 0) as server:
             port = server.sockets[0].getsockname()[1]
-            client = connected(f"redis://127.0.0.1:{port}", answer_timeout_s=0.2)
+            client = connected(f"redis://127.0.0.1:{port}")
             with pytest.raises(StoreUnavailable, match="in time"):
-                await CalibrationStore(RedisDocuments(client)).active()
+                async with redis_errors(0.2):
+                    await RedisDocuments(client).count("x")
             assert connections <= 1  # 0 if this process stalled while it connected
             await client.aclose()
 

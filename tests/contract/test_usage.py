@@ -7,6 +7,7 @@ import pytest
 
 from tests.upscalers.resilient import SOURCE, Inner, guarded
 from trustscale_server.stores.base import StoreUnavailable
+from trustscale_server.stores.documents import Key, Put
 from trustscale_server.stores.usage import used_by
 from trustscale_server.upscalers.remote.responses import Busy
 
@@ -50,6 +51,21 @@ async def test_the_store_fails(stores, monkeypatch, is_made):
     stores.usage.called("m", 1.0)
     (use,) = await stores.usage.report(month())
     assert (use.key, use.calls) == (None, 2)
+
+
+async def test_a_cancellation_is_never_swallowed(stores):
+    """Wherever it comes while the store is written; its task would run on, and be waited for."""
+    documents = stores.usage._documents
+    for turns in range(200):
+        writing = asyncio.create_task(
+            documents.change([Key("x", "y")], lambda _: (None, {Key("x", "y"): Put(b"z")}))
+        )
+        for _ in range(turns % 20):
+            await asyncio.sleep(0)
+        if not writing.done():
+            writing.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await writing
 
 
 async def test_calls_of_an_upscaler(stores):
