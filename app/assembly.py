@@ -42,7 +42,6 @@ from trustscale_server.stores.spooling import check_temporary
 from trustscale_server.telemetry.signals import Metrics, exporting
 from trustscale_server.upscalers.base import Upscaler
 from trustscale_server.upscalers.config import RemoteConfig
-from trustscale_server.upscalers.embedded import FaithfulWitness
 from trustscale_server.upscalers.registry import UpscalerConfig, build_upscaler
 from trustscale_server.upscalers.remote.http import missing_token
 
@@ -127,15 +126,12 @@ async def open_parts(
     metrics = metrics or Metrics()
     stores = stores or await opened_stores(settings, stack, metrics)
     await stack.enter_async_context(stores.usage.running())
-    witness = FaithfulWitness(settings.precision)
-    stack.push_async_callback(witness.close)
     build = build or functools.partial(
         build_upscaler,
         metrics=metrics,
         calls=stores.calls,
         usage=stores.usage,
         precision=settings.precision,
-        witness=witness,
     )
     upscalers = await _open_upscalers(settings, stack, build)
     calibrations = Calibrations(stores.calibrations)

@@ -175,9 +175,8 @@ class Settings(BaseSettings):
     )
     precision: PrecisionSetting = Field(
         "auto",
-        description="The precision in which [embedded models](upscalers.md#embedded) and the "
-        "[witness](mask-power.md#the-witness) compute. `auto` takes bfloat16 if the processor has "
-        "it, else float32.",
+        description="The precision in which [embedded models](upscalers.md#embedded) compute. "
+        "`auto` takes bfloat16 if the processor has it, else float32.",
     )
 
     client_keys: Annotated[list[SecretStr], NoDecode] = Field(

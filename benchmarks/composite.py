@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import io
 import zlib
 from pathlib import Path
 
@@ -32,10 +31,9 @@ from trustscale_server.images.degrade import crop_to_multiple
 from trustscale_server.images.drawings import composed
 from trustscale_server.images.facts import look_at
 from trustscale_server.sampling.pipeline import measure
-from trustscale_server.serving.answer import rest_of
 from trustscale_server.serving.promise import ApplicableCalibration
 from trustscale_server.upscalers.base import RGB, Source
-from trustscale_server.upscalers.embedded import EmbeddedUpscaler, FaithfulWitness
+from trustscale_server.upscalers.embedded import EmbeddedUpscaler
 from trustscale_server.upscalers.runtime import SHIPPED
 
 ALPHAS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3, np.inf)
@@ -52,8 +50,7 @@ async def errors(
     seed = zlib.crc32(upload.rgb.tobytes())
     found = await measure(upscaler, Source(upload.rgb, facts), calibration.pipeline, seed)
     curve = ApplicableCalibration.of(calibration, None, facts, size=truth.shape[:2]).part.curve
-    _, data = rest_of(upload.rgb, facts, found.witness)
-    rest, own = Image.open(io.BytesIO(data)), lost(truth, found.prediction, settings)
+    rest, own = Image.fromarray(upload.rgb), lost(truth, found.prediction, settings)
     rows = []
     for alpha in ALPHAS:
         mask = curve.mask(found.sigma, alpha) if alpha < np.inf else np.ones_like(own, np.bool_)
@@ -77,10 +74,7 @@ def main() -> None:
     parser.add_argument("--kind", choices=list(UPLOADS), nargs="+", default=["PNG", "JPEG 75"])
     parser.add_argument("--every", type=int, default=1, help="take every so manieth photograph")
     given = parser.parse_args()
-    witness = FaithfulWitness(given.precision)
-    upscaler = EmbeddedUpscaler(
-        given.upscaler, given.upscaler, precision=given.precision, witness=witness
-    )
+    upscaler = EmbeddedUpscaler(given.upscaler, given.upscaler, precision=given.precision)
     calibration = shipped_calibration(f"{given.upscaler}-{given.precision}")
     paths = [Path(str(files.y)) for files in find_in(given.folder)][:: given.every]
     with asyncio.Runner() as runner:

@@ -1,7 +1,7 @@
 """Memory and time of one request against megapixels, ×4, with a shipped calibration.
 
 `python -m benchmarks.memory MEGAPIXELS … [--embedded] [--format FORM] [--upscaler NAME]`. A JPEG of
-4:3 goes through the whole service in a separate process. Without `--embedded` upscaler and witness
+4:3 goes through the whole service in a separate process. Without `--embedded` the upscaler
 repeat pixels, so only the service counts. Memory is the peak above that after a small request;
 then, that of one client that fetches the picture. Linux only.
 """
@@ -29,7 +29,6 @@ from trustscale_server.serving.answer import form_of
 from trustscale_server.serving.prepare import footprint
 from trustscale_server.settings import Settings
 from trustscale_server.upscalers.base import Capabilities, Source
-from trustscale_server.upscalers.embedded import FaithfulWitness
 from trustscale_server.upscalers.registry import build_upscaler
 from trustscale_server.upscalers.runtime import SHIPPED
 
@@ -41,7 +40,6 @@ class Repeated:
         self.name, self.kind, self.scale = embedded.name, embedded.kind, embedded.scale
         self.fingerprint = embedded.fingerprint
         self.capabilities = Capabilities(by_tiles=True)
-        self.witness = None if embedded.witness is None else RepeatedWitness(embedded.witness)
 
     async def generate(self, source: Source, seeds, turn=None):  # noqa: ARG002 - the protocol
         return [await asyncio.to_thread(repeated, source.rgb, self.scale) for _ in seeds]
@@ -49,16 +47,6 @@ class Repeated:
     async def check(self) -> None: ...
 
     async def close(self) -> None: ...
-
-
-class RepeatedWitness:
-    """The same under the fingerprint of the witness."""
-
-    def __init__(self, real) -> None:
-        self.fingerprint = real.fingerprint
-
-    async def answer(self, source: Source, scale: int):
-        return await asyncio.to_thread(repeated, source.rgb, scale)
 
 
 def repeated(rgb, scale: int):
@@ -78,10 +66,8 @@ def photo(megapixels: float) -> bytes:
 
 
 async def one(megapixels: float, form: str, upscaler: str, *, embedded: bool) -> None:
-    witness = FaithfulWitness()
-
     def build(config, environ):
-        real = build_upscaler(config, environ, witness=witness)
+        real = build_upscaler(config, environ)
         return real if embedded else Repeated(real)
 
     with tempfile.TemporaryDirectory() as folder:

@@ -34,8 +34,8 @@ from trustscale_server.images.resize import Enlarged
 from trustscale_server.sampling.pipeline import TRUST_LAYER_VERSION, Pipeline
 from trustscale_server.sigma.estimators import SHIPPED as SHIPPED_FITS
 from trustscale_server.sigma.estimators import Accumulator, IndecisionSettings, shipped
-from trustscale_server.upscalers.base import Source, sample_seeds, witness_of
-from trustscale_server.upscalers.embedded import EmbeddedUpscaler, FaithfulWitness
+from trustscale_server.upscalers.base import Source, sample_seeds
+from trustscale_server.upscalers.embedded import EmbeddedUpscaler
 from trustscale_server.upscalers.runtime import SHIPPED
 
 ALPHAS = (0.05, 0.075, 0.1, 0.125, 0.15)
@@ -55,12 +55,9 @@ def estimators(upscaler: str, calls: int) -> dict[str, tuple[int, IndecisionSett
         ),
         "smoothed_variance, M = 8": (SAMPLES, IndecisionSettings()),
         "smoothed_variance, M = 2": (2, IndecisionSettings()),
-        "residual, M = 1": (1, IndecisionSettings("residual")),
-        "witness, M = 1": (1, IndecisionSettings("witness")),
+        "departure, M = 1": (1, IndecisionSettings("departure")),
         "fitted, M = 1": (1, IndecisionSettings("fitted", fit=fit, fits=tuple(fits))),
     }
-    if not fit.needs_witness:
-        del found["witness, M = 1"]
     return {name: one for name, one in found.items() if one[0] <= calls}
 
 
@@ -72,14 +69,14 @@ Steps = dict[str, tuple[LossCurve, NDArray[np.float32]]]
 def photographs(
     folder: Path, upscaler: EmbeddedUpscaler, degradation: Degradation, calls: int, cache: Path
 ) -> list[Path]:
-    """One .npz per photograph of x, y, samples s [M, H, W, 3], the witness w, facts and class."""
+    """One .npz per photograph of x, y, samples s [M, H, W, 3], facts and class."""
     kept = cache / "-".join(folder.resolve().parts[-2:])
     kept.mkdir(parents=True, exist_ok=True)
     pipeline = Pipeline(
         fingerprint=upscaler.fingerprint,
         scale=upscaler.scale,
         samples=calls,
-        indecision=IndecisionSettings("residual"),
+        indecision=IndecisionSettings("departure"),
     )
     out = []
     with asyncio.Runner() as runner:
@@ -90,13 +87,9 @@ def photographs(
                 pair = load_pair(files.name, data, None, pipeline, degradation=degradation, seed=0)
                 source = Source(pair.x)
                 made = runner.run(upscaler.generate(source, sample_seeds(pair.seed, calls)))
-                witness = witness_of(upscaler)
-                answer = runner.run(witness.answer(source, upscaler.scale)) if witness else pair.x
                 facts = json.dumps(pair.facts.terms())
                 name = "" if pair.facts.is_nearly_soft else classify(UPLOAD, pair.facts)
-                np.savez(
-                    path, x=pair.x, y=pair.y, s=np.stack(made), w=answer, facts=facts, name=name
-                )
+                np.savez(path, x=pair.x, y=pair.y, s=np.stack(made), facts=facts, name=name)
             out.append(path)
     return out
 
@@ -104,7 +97,7 @@ def photographs(
 def measured(path: Path, name: str, calls: int) -> Steps:
     """The loss curve of one photograph and its sorted σ, under each estimator of an upscaler."""
     with np.load(path) as arrays:
-        x, truth, samples, witness = (arrays[key] for key in ("x", "y", "s", "w"))
+        x, truth, samples = (arrays[key] for key in ("x", "y", "s"))
         facts, input_class = json.loads(str(arrays["facts"])), str(arrays["name"])
     error = fidelity.error(truth, samples[0], fidelity.FidelitySettings(bound=CUT))
     sigmas = {ORACLE: error}
@@ -115,8 +108,6 @@ def measured(path: Path, name: str, calls: int) -> Steps:
         accumulator.facts = facts
         for sample in samples[:count]:
             accumulator.add(sample)
-        if settings.needs_witness:
-            accumulator.witness = witness
         sigmas[title] = accumulator.result()
     return {
         title: (LossCurve.from_maps(sigma, error), np.sort(sigma, axis=None)[::_EVERY])
@@ -161,12 +152,7 @@ def main() -> None:
     parser.add_argument("--calls", type=int, default=SAMPLES, help="the most that a σ may need")
     parser.add_argument("--cache", type=Path, default=Path(gettempdir()) / "trustscale-power")
     given = parser.parse_args()
-    upscaler = EmbeddedUpscaler(
-        given.upscaler,
-        given.upscaler,
-        precision=given.precision,
-        witness=FaithfulWitness(given.precision),
-    )
+    upscaler = EmbeddedUpscaler(given.upscaler, given.upscaler, precision=given.precision)
     degradation = Degradation.model_validate_json(given.degradation)
     made = "".join(filter(str.isalnum, given.degradation))
     kind = f"{given.upscaler}-{given.precision}-{made}-{given.calls}-{TRUST_LAYER_VERSION}"

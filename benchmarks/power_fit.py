@@ -42,8 +42,8 @@ from trustscale_server.sampling.pipeline import Pipeline
 from trustscale_server.sigma import features, fitting
 from trustscale_server.sigma.estimators import Accumulator, Fit, IndecisionSettings, shipped
 from trustscale_server.sigma.features import CELL, FACTS, LEVELS, energy_of
-from trustscale_server.upscalers.base import Source, sample_seeds, witness_of
-from trustscale_server.upscalers.embedded import EmbeddedUpscaler, FaithfulWitness
+from trustscale_server.upscalers.base import Source, sample_seeds
+from trustscale_server.upscalers.embedded import EmbeddedUpscaler
 from trustscale_server.upscalers.runtime import SHIPPED, PrecisionSetting, ShippedName
 
 ALPHAS = (0.03, 0.05)
@@ -63,7 +63,7 @@ class Seen(NamedTuple):
     """A photograph in one way of making X, in cells of 4×4 pixels; all planes are [h, w].
 
     digest: of the pixels of Y. levels, facts: its terms. error: the largest D of each cell. plain:
-    σ without a fit, by name, the mean of each cell.
+    σ without a fit, the mean of each cell.
     """
 
     scene: str
@@ -72,7 +72,7 @@ class Seen(NamedTuple):
     levels: list[features.Level]
     facts: Mapping[str, float]
     error: Plane
-    plain: Mapping[str, Plane]
+    plain: Plane
 
     def terms(self, wanted: Callable[[str], bool]) -> dict[str, Plane]:
         """Those that are wanted."""
@@ -95,14 +95,12 @@ class Maker:
     """Makes X, answers it, and keeps what is seen of it."""
 
     def __init__(self, name: ShippedName, precision: PrecisionSetting, cache: Path) -> None:
-        self.upscaler = EmbeddedUpscaler(
-            name, name, precision=precision, witness=FaithfulWitness(precision)
-        )
+        self.upscaler = EmbeddedUpscaler(name, name, precision=precision)
         self.pipeline = Pipeline(
             fingerprint=self.upscaler.fingerprint,
             scale=self.upscaler.scale,
             samples=1,
-            indecision=IndecisionSettings("residual"),
+            indecision=IndecisionSettings("departure"),
         )
         self.cache = cache / f"{name}-{precision}"
         self.cache.mkdir(parents=True, exist_ok=True)
@@ -129,16 +127,9 @@ class Maker:
         )
         source, enlarged = Source(pair.x, pair.facts), Enlarged(pair.x, self.upscaler.scale)
         [sample] = self.runner.run(self.upscaler.generate(source, sample_seeds(pair.seed, 1)))
-        found = Accumulator(pair.y.shape, IndecisionSettings("witness"), enlarged)
+        found = Accumulator(pair.y.shape, self.pipeline.indecision, enlarged)
         found.add(sample)
-        found.witness = enlarged[:]
-        plain = {"departure": found.result()}
-        if witness := witness_of(self.upscaler):
-            found.witness = self.runner.run(witness.answer(source, self.upscaler.scale))
-            plain["witness"] = found.result()
         maps = found.maps()
-        if witness is None:
-            maps = maps._replace(witness=None)
         error = fidelity.error(pair.y, sample, fidelity.FidelitySettings(bound=CUT))
         levels = features.pyramid(maps, maps.known, map)
         kept.write_bytes(
@@ -146,7 +137,7 @@ class Maker:
                 digest=pair.pixels_sha256[:FIT_DIGITS],
                 error=fitting.largest(error),
                 facts=[pair.facts.terms()[name] for name in FACTS],
-                **{f"plain {name}": means(sigma) for name, sigma in plain.items()},
+                plain=means(found.result()),
                 **{
                     f"{depth} {name}": plane.astype(np.float16)
                     for depth, level in enumerate(levels)
@@ -171,9 +162,8 @@ def read(kept: Path, scene: str, way: str) -> Seen:
             depth, _, name = key.partition(" ")
             if depth.isdigit():
                 levels[int(depth)].terms[name] = arrays[key].astype(np.float32)
-        plain = {key[6:]: arrays[key] for key in arrays.files if key.startswith("plain ")}
         facts = dict(zip(FACTS, arrays["facts"].tolist(), strict=True))
-        return Seen(scene, way, str(arrays["digest"]), levels, facts, error, plain)
+        return Seen(scene, way, str(arrays["digest"]), levels, facts, error, arrays["plain"])
 
 
 def ways_of(classes: Sequence[str]) -> Mapping[str, Way]:
@@ -252,7 +242,7 @@ def spots(plane: Plane) -> Plane:
 
 def judge(seen: Sequence[Seen], fits: Mapping[str, Fit], alphas: Sequence[float]) -> None:
     """Print what each σ trusts, by the way of making X."""
-    names = [*fits, *seen[0].plain, "oracle"]
+    names = [*fits, "plain", "oracle"]
     rows = []
     for way in dict.fromkeys(one.way for one in seen):
         some = [one for one in seen if one.way == way]
@@ -276,7 +266,7 @@ def sigma_of(one: Seen, name: str, fits: Mapping[str, Fit]) -> Plane:
     """σ, or its logarithm, by the name of its row in the table."""
     if name in fits:
         return one.log_sigma(fits[name])
-    return one.error if name == "oracle" else one.plain[name]
+    return one.error if name == "oracle" else one.plain
 
 
 def in_words(areas: NDArray[np.float64], first: NDArray[np.float64]) -> str:

@@ -48,7 +48,7 @@ from trustscale_server.images.facts import UPLOAD, InputFeatures, look_at
 from trustscale_server.sampling.pipeline import TRUST_LAYER_VERSION, Pipeline, measure
 from trustscale_server.serving.promise import ApplicableCalibration
 from trustscale_server.upscalers.base import RGB, Source
-from trustscale_server.upscalers.embedded import EmbeddedUpscaler, FaithfulWitness
+from trustscale_server.upscalers.embedded import EmbeddedUpscaler
 from trustscale_server.upscalers.runtime import SHIPPED
 
 ALPHAS = (0.025, 0.05, 0.075, 0.1, 0.15)
@@ -272,12 +272,7 @@ def main() -> None:
     parser.add_argument("--kind", nargs="+", choices=list(UPLOADS), default=list(UPLOADS))
     given = parser.parse_args()
     given.keep.mkdir(parents=True, exist_ok=True)
-    upscaler = EmbeddedUpscaler(
-        given.upscaler,
-        given.upscaler,
-        precision=given.precision,
-        witness=FaithfulWitness(given.precision),
-    )
+    upscaler = EmbeddedUpscaler(given.upscaler, given.upscaler, precision=given.precision)
     every = [Path(str(files.y)) for files in find_in(given.folder)]
     paths = [path for first in given.first for path in every[first :: given.every]]
     if given.measure:

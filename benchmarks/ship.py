@@ -34,7 +34,7 @@ from trustscale_server.images.degrade import USUAL
 from trustscale_server.images.facts import InputFeatures, classify
 from trustscale_server.sampling.pipeline import Pipeline, measure
 from trustscale_server.upscalers.base import Source, settings_of
-from trustscale_server.upscalers.embedded import EmbeddedUpscaler, FaithfulWitness
+from trustscale_server.upscalers.embedded import EmbeddedUpscaler
 
 SHIPPED = Path("app/calibration/shipped")
 MORE = "lossless"  # the way of making X that all photographs go through
@@ -52,10 +52,9 @@ class Shipment:
         name, _, every = name.partition("/")
         self.every = int(every or 1)
         model, _, precision = name.rpartition("-")
-        witness = FaithfulWitness(precision)
         self.name, self.keep = name, keep / name
         self.keep.mkdir(parents=True, exist_ok=True)
-        self.upscaler = EmbeddedUpscaler(model, model, precision=precision, witness=witness)
+        self.upscaler = EmbeddedUpscaler(model, model, precision=precision)
         self.config = CalibrationConfig(name=name)
         self.pipeline = self.config.pipeline(self.upscaler)
         self.before, self.known = known(name, self.pipeline)

@@ -1,4 +1,4 @@
-"""What do more samples add to the witness? `python -m benchmarks.stochastic DIR`.
+"""What do more samples add to one? `python -m benchmarks.stochastic DIR`.
 
 The model is `realesr-x4`, which is deterministic: samples come from its symmetries, or from noise
 in X as a latent. DIR holds high-resolution photographs; one crop of 256×256 of each is a scene: 100
@@ -26,7 +26,7 @@ from trustscale_server.images.resize import Enlarged
 from trustscale_server.sigma import fitting
 from trustscale_server.sigma.estimators import Accumulator, IndecisionSettings
 from trustscale_server.upscalers.base import GROUP_ORDER, Source
-from trustscale_server.upscalers.embedded import EmbeddedUpscaler, FaithfulWitness
+from trustscale_server.upscalers.embedded import EmbeddedUpscaler
 
 ALPHAS = (0.05, 0.075, 0.1, 0.15)
 BOUND = 0.5  # errors are counted up to it
@@ -38,11 +38,10 @@ Pixels = NDArray[np.uint8]
 
 
 class Scene(NamedTuple):
-    """X, the samples by the strength of their noise [M, H, W, 3], W, and D of the plain answer."""
+    """X, the samples by the strength of their noise [M, H, W, 3], and D of the plain answer."""
 
     x: Pixels
     samples: dict[float, Pixels]
-    witness: Pixels
     error: NDArray[np.float32]
 
 
@@ -63,7 +62,6 @@ class Sampler:
 
     def __init__(self) -> None:
         self.upscaler = EmbeddedUpscaler("realesr-x4", "realesr-x4", precision="auto")
-        self.witness = FaithfulWitness("auto")
 
     async def scene(self, truth: Pixels, seed: int) -> Scene:
         x = degrade(truth, self.upscaler.scale, Degradation(), 0)
@@ -73,9 +71,8 @@ class Sampler:
         for strength in STRENGTHS:
             noisy = [await self._noisy(x, strength, 1000 * seed + m) for m in range(1, SAMPLES)]
             samples[strength] = np.stack([samples[SYMMETRIES][0], *noisy])
-        witness = await self.witness.answer(Source(x), self.upscaler.scale)
         settings = fidelity.FidelitySettings(bound=BOUND)
-        return Scene(x, samples, witness, fidelity.error(truth, samples[SYMMETRIES][0], settings))
+        return Scene(x, samples, fidelity.error(truth, samples[SYMMETRIES][0], settings))
 
     async def _noisy(self, x: Pixels, strength: float, seed: int) -> Pixels:
         noise = np.random.default_rng(seed).normal(0, strength, x.shape)
@@ -90,7 +87,6 @@ def accumulated(scene: Scene, kind: float, count: int, estimator: str) -> Accumu
     accumulator = Accumulator(enlarged.shape, IndecisionSettings(estimator), enlarged, count)
     for sample in scene.samples[kind][:count]:
         accumulator.add(sample)
-    accumulator.witness = scene.witness
     return accumulator
 
 
@@ -115,13 +111,10 @@ def plain(own: Sequence[Scene], test: Sequence[Scene], *how: float | str) -> lis
     return areas(*sigmas)
 
 
-def fitted(
-    own: Sequence[Scene], test: Sequence[Scene], kind: float, count: int, *, witness: bool
-) -> list[str]:
+def fitted(own: Sequence[Scene], test: Sequence[Scene], kind: float, count: int) -> list[str]:
 
     def maps(scene: Scene):
-        found = accumulated(scene, kind, count, "residual").maps()
-        return found if witness else found._replace(witness=None)
+        return accumulated(scene, kind, count, "departure").maps()
 
     seen = [fitting.fit_sample(maps(s), s.error) for s in own[:FITTED_ON]]
     fit = fitting.fit(seen, units=fitting.units_for(FITTED_ON))
@@ -141,24 +134,14 @@ def main() -> None:
     print(f"generated in {time.perf_counter() - begun:.0f} s\n")
     both = scenes[:SCENES], scenes[SCENES:]
     names = {SYMMETRIES: "symmetries", **{s: f"noise of {s:g}" for s in STRENGTHS}}
-    rows = [
-        ("residual, M = 1", *plain(*both, SYMMETRIES, 1, "residual")),
-        ("witness, M = 1", *plain(*both, SYMMETRIES, 1, "witness")),
-    ]
+    rows = [("departure, M = 1", *plain(*both, SYMMETRIES, 1, "departure"))]
     for count in (2, SAMPLES):
         for kind, name in names.items():
             cells = plain(*both, kind, count, "smoothed_variance")
             rows.append((f"smoothed_variance, {name}, M = {count}", *cells))
-    for kind, count, witness in (
-        (SYMMETRIES, 1, False),
-        (SYMMETRIES, 1, True),
-        (SYMMETRIES, SAMPLES, True),
-        (4.0, SAMPLES, True),
-    ):
-        tail = ", with the witness" if witness else ""
+    for kind, count in ((SYMMETRIES, 1), (SYMMETRIES, SAMPLES), (4.0, SAMPLES)):
         how = "" if count == 1 else f", {names[kind]}"
-        cells = fitted(*both, kind, count, witness=witness)
-        rows.append((f"fitted{tail}{how}, M = {count}", *cells))
+        rows.append((f"fitted{how}, M = {count}", *fitted(*both, kind, count)))
     print_table(("σ", *(f"α = {alpha:g}" for alpha in ALPHAS)), rows)
 
 

@@ -41,7 +41,7 @@ from trustscale_server.images.degrade import Degradation
 from trustscale_server.images.encode import png_rgb
 from trustscale_server.sampling.pipeline import Pipeline, measure, measured_again
 from trustscale_server.upscalers.base import RGB, Source
-from trustscale_server.upscalers.embedded import EmbeddedUpscaler, FaithfulWitness
+from trustscale_server.upscalers.embedded import EmbeddedUpscaler
 from trustscale_server.upscalers.runtime import SHIPPED
 
 T = TypeVar("T")
@@ -120,7 +120,6 @@ class Seen(NamedTuple):
     """
 
     samples: list[RGB]
-    witness: RGB | None
     error: NDArray[np.bool_]
     right: list[tuple[slice, slice]]
     invented: list[tuple[slice, slice]]
@@ -130,7 +129,7 @@ class Trial:
     """One upscaler: measured, fitted, calibrated, tried."""
 
     def __init__(self, name: str, keep: Path) -> None:
-        self.upscaler = EmbeddedUpscaler(name, name, witness=FaithfulWitness("f32"))
+        self.upscaler = EmbeddedUpscaler(name, name)
         self.config = CalibrationConfig(fidelity={"metric": "text"})
         self.pipeline = self.config.pipeline(self.upscaler)
         self.keep = keep / name
@@ -146,23 +145,23 @@ class Trial:
         found: T = pickle.loads(path.read_bytes())
         return found
 
-    def samples(self, pair: Pair) -> tuple[list[RGB], RGB | None]:
+    def samples(self, pair: Pair) -> list[RGB]:
         drawn: dict[int, RGB] = {}
         source = Source(pair.x, pair.facts)
-        found = self.runner.run(
+        self.runner.run(
             measure(self.upscaler, source, self.pipeline, pair.seed, on_sample=drawn.__setitem__)
         )
-        return list(drawn.values()), found.witness
+        return list(drawn.values())
 
     def photograph(self, pair: Pair) -> Photograph:
         """What a fit sees of a pair."""
-        return self.kept(pair, "fit", lambda: fit_sample(pair, *self.samples(pair), self.pipeline))
+        return self.kept(pair, "fit", lambda: fit_sample(pair, self.samples(pair), self.pipeline))
 
     def seen(self, pair: Pair, *, both_ways: bool) -> Seen:
         return self.kept(pair, f"seen{both_ways:d}", lambda: self._seen(pair, both_ways))
 
     def _seen(self, pair: Pair, both_ways: bool) -> Seen:
-        samples, witness = self.samples(pair)
+        samples = self.samples(pair)
         settings = self.pipeline.fidelity.reader
         assert isinstance(settings, reader.ReaderSettings)
         error, right = np.zeros(pair.y.shape[:2], bool), []
@@ -173,11 +172,11 @@ class Trial:
                 right.append(box)
         back = words(samples[0], pair.y, settings) if both_ways else ()
         invented = [box for box, is_wrong in back if is_wrong and not error[box].any()]
-        return Seen(samples, witness, error, right, invented)
+        return Seen(samples, error, right, invented)
 
     def sigma(self, pair: Pair, seen: Seen, pipeline: Pipeline) -> NDArray[np.float32]:
         source = Source(pair.x, pair.facts)
-        return measured_again(seen.samples, source, pipeline, seen.witness).sigma
+        return measured_again(seen.samples, source, pipeline).sigma
 
 
 def words(

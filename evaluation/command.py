@@ -207,7 +207,7 @@ async def _variants(
     if asked.is_paper:
         wanted = max(asked.samples, default=PAPER_SAMPLES)
         side = typical_side([*plan.calibration, *plan.test])
-        return paper(upscalers, min(wanted, limit), side, options.delta)
+        return paper(min(wanted, limit), side, options.delta)
     variants = [*(asked.variants or served())]
     return variants + compared(variants[0], [count for count in asked.samples if count <= limit])
 

@@ -33,7 +33,7 @@ from trustscale_server.sampling.pipeline import (
     measured_again,
 )
 from trustscale_server.stores.files import replace_file
-from trustscale_server.upscalers.base import RGB, Source, Upscaler, witness_of
+from trustscale_server.upscalers.base import RGB, Source, Upscaler
 
 T = TypeVar("T")
 
@@ -112,7 +112,6 @@ class Image:
     Args:
         place: on its side of the plan.
         samples: the M samples of X.
-        witness: the witness's answer to X, if used.
         is_new: whether they were generated now.
         known: measurements by `measurement_key`.
     """
@@ -122,13 +121,11 @@ class Image:
         place: int,
         pair: Pair,
         samples: Samples,
-        witness: RGB | None,
         *,
         is_new: bool,
         known: Mapping[Hashable, Measurement],
     ) -> None:
         self.place, self.pair, self.samples, self.is_new = place, pair, samples, is_new
-        self.witness = witness
         self._made: dict[Hashable, Any] = dict(known)
 
     def drawn(self, count: int) -> list[RGB]:
@@ -143,7 +140,6 @@ class Image:
                 self.drawn(pipeline.samples),
                 Source(self.pair.x, self.pair.facts),
                 pipeline,
-                self.witness,
             ),
         )
 
@@ -235,8 +231,6 @@ async def image_of(
     upscaler: Upscaler,
     largest: Pipeline,
     cache: SampleCache,
-    *,
-    witnessed: bool,
 ) -> Image:
     """An image with the samples of `largest`, the pipeline with the largest M.
 
@@ -255,8 +249,5 @@ async def image_of(
         )
         samples = Samples(images, made.timings_ms["samples"] / 1e3)
         await asyncio.to_thread(cache.put, path, samples)
-    answer = None if made is None else made.witness
-    if answer is None and witnessed and (witness := witness_of(upscaler)) is not None:
-        answer = await witness.answer(source, upscaler.scale)
     known = {} if made is None else {measurement_key(largest): made}
-    return Image(place, pair, samples, answer, is_new=made is not None, known=known)
+    return Image(place, pair, samples, is_new=made is not None, known=known)

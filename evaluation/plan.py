@@ -35,7 +35,7 @@ from trustscale_server.errors import BadRequest
 from trustscale_server.images.degrade import Degradation, Mixture
 from trustscale_server.sampling.pipeline import DEFAULT_SAMPLES, Pipeline, default_estimator
 from trustscale_server.sigma.estimators import IndecisionSettings
-from trustscale_server.upscalers.base import Upscaler, witness_of
+from trustscale_server.upscalers.base import Upscaler
 
 CALIBRATION, TEST = "calibration", "test"
 
@@ -198,14 +198,13 @@ class Variant:
 
 
 def served() -> list[Variant]:
-    """The service's defaults, and σ without fit and witness."""
+    """The service's defaults, and σ without a fit."""
     return [
         Variant(SERVED, note="What `trustscale calibrate` makes of these images by default."),
         Variant(
-            "no witness",
-            CalibrationConfig(indecision=IndecisionSettings("residual")),
-            "The same with a σ that compares one sample with the enlarged input: no fit, no "
-            "witness.",
+            "no fit",
+            CalibrationConfig(indecision=IndecisionSettings("departure")),
+            "The same with a σ that compares one sample with the enlarged input.",
         ),
     ]
 
@@ -220,7 +219,7 @@ def compared(first: Variant, samples: Sequence[int]) -> list[Variant]:
     ]
 
 
-def paper(upscalers: Sequence[Upscaler], samples: int, side: float, delta: float) -> list[Variant]:
+def paper(samples: int, side: float, delta: float) -> list[Variant]:
     """The paper's setting: M samples, errors not cut, σ not fitted, no classes of uploads.
 
     Its blurs are scaled to images of `side` pixels.
@@ -250,7 +249,7 @@ def paper(upscalers: Sequence[Upscaler], samples: int, side: float, delta: float
             DEFAULT_SAMPLES,
             indecision=None,
         ),
-        uncut("no witness", "One sample against the enlarged input.", 1, "residual"),
+        uncut("no fit", "One sample against the enlarged input.", 1, "departure"),
     ]
     if samples > 1:
         blur = min(256.0, round(PAPER_BLUR * side / PAPER_SIDE, 2))
@@ -265,8 +264,6 @@ def paper(upscalers: Sequence[Upscaler], samples: int, side: float, delta: float
                 fidelity=FidelitySettings(blur=blur, bound=PAPER_BOUND),
             )
         )
-    if all(witness_of(upscaler) is not None for upscaler in upscalers):
-        found.append(uncut("witness", "One sample against the witness.", 1, "witness"))
     return found
 
 

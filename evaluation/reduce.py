@@ -146,7 +146,7 @@ class Cell(Part):
         if not self.fits_on(image.pair.name):
             return None
         drawn = image.drawn(self.pipeline.samples)
-        return fit_sample(image.pair, drawn, image.witness, self.pipeline)
+        return fit_sample(image.pair, drawn, self.pipeline)
 
     def fit(self, photographs: Sequence[Photograph | None]) -> None:
         """Fit σ, if it is to be fitted."""

@@ -96,7 +96,6 @@ class Evaluation:
             raise BadRequest("All settings need the same stretch: it makes X.")
         self._largest = max(pipelines, key=lambda pipeline: pipeline.samples)
         self._widest = max(pipelines, key=lambda pipeline: pipeline.indecision.window)
-        self._witnessed = any(pipeline.witness for pipeline in pipelines)
         self.calibration, self.test = map(self._uploads, (plan.calibration, plan.test))
         self.earlier = Earlier(self.main.pipeline, options.delta) if options.with_earlier else None
         self.added = Added(self.main.pipeline)
@@ -215,7 +214,6 @@ class Evaluation:
                     self.upscaler,
                     self._largest,
                     self._cache,
-                    witnessed=self._witnessed,
                 )
                 result = await asyncio.to_thread(reduce, image)
                 self._count(image)

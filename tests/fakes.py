@@ -8,22 +8,6 @@ from trustscale_server.sampling.pipeline import MeasurementSink
 from trustscale_server.upscalers.base import Capabilities
 
 
-class FakeWitness:
-    def __init__(self, name="witness:1"):
-        self.name = name
-        self.asked = 0
-        self.gate = asyncio.Event()
-        self.gate.set()
-
-    def fingerprint(self, scale):
-        return f"{self.name} x{scale}"
-
-    async def answer(self, source, scale):
-        self.asked += 1
-        await self.gate.wait()
-        return source.rgb.repeat(scale, 0).repeat(scale, 1)
-
-
 class FakeUpscaler:
     """Repeats pixels and adds seeded noise that grows with the local contrast of the input.
 
@@ -42,9 +26,7 @@ class FakeUpscaler:
         seconds=0.0,
         kind="embedded",
         gate=None,
-        witness=None,
     ):
-        self.witness = witness
         self.name = name
         self.kind = kind
         self.scale = scale

@@ -37,7 +37,7 @@ from trustscale_server.sigma import fitting
 from trustscale_server.sigma.estimators import IndecisionSettings
 from trustscale_server.sigma.moments import MAX_SAMPLES
 from trustscale_server.stores.base import Job, Progress
-from trustscale_server.upscalers.base import Upscaler, settings_of, witness_of
+from trustscale_server.upscalers.base import Upscaler, settings_of
 
 
 class CalibrationConfig(BaseModel):
@@ -216,19 +216,11 @@ class CalibrationConfig(BaseModel):
         indecision = self.indecision or default_indecision(
             upscaler, samples, self.fidelity, self.input_rule
         )
-        witness = witness_of(upscaler)
-        if indecision.needs_witness and witness is None:
-            raise BadRequest(
-                f"The estimator {indecision.estimator} compares with span-x4, and the upscaler "
-                f"{upscaler.name!r} is that itself or has nothing to compare with."
-            )
         if samples < indecision.least_samples:
             raise BadRequest(
                 f"The estimator {indecision.estimator} needs at least {indecision.least_samples} "
                 f"samples, and {samples} is asked for."
             )
-        # A fit decides later whether it looks at the witness.
-        compares = indecision.needs_witness or self.may_fit(indecision)
         most = upscaler.capabilities.max_samples
         if most is not None and samples > most:
             raise BadRequest(f"The upscaler {upscaler.name!r} draws at most {most} samples.")
@@ -241,7 +233,6 @@ class CalibrationConfig(BaseModel):
             fidelity=self.fidelity,
             input_rule=self.input_rule,
             stretch=self.stretch,
-            witness=witness.fingerprint(upscaler.scale) if witness and compares else None,
         )
 
 
@@ -391,8 +382,6 @@ class CalibrationRequest(BaseModel):
         share = config.fit_indecision or 0.0
         if config.fit_indecision is None and config.may_fit(pipeline.indecision):
             share = usual_share(len(set(scenes.values())))
-        if not share and not pipeline.indecision.needs_witness:
-            pipeline = pipeline.model_copy(update={"witness": None})
         chosen = {"degradation": made_by, "fit_indecision": share}
         return cls(
             config=config.model_copy(update=chosen),

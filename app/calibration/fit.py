@@ -51,12 +51,10 @@ async def drawn(blobs: Blobs, task: PairTask) -> tuple[bytes, Measurement]:
     ordered = [samples[index] for index in range(pipeline.samples)]
     # What came first stays: an upscaler without seeds answers differently the second time.
     if pair.name not in task.request.shares.fitted:
-        kept = await asyncio.to_thread(_pack_samples, ordered, measurement.witness)
+        kept = await asyncio.to_thread(_pack_samples, ordered)
         await blobs.create(task.job, f"{_PLACE}/{pair.name}", kept)
         return DRAWN, measurement
-    kept = await asyncio.to_thread(
-        lambda: _pack_photograph(fit_sample(pair, ordered, measurement.witness, pipeline))
-    )
+    kept = await asyncio.to_thread(lambda: _pack_photograph(fit_sample(pair, ordered, pipeline)))
     await blobs.create(task.job, f"{_PLACE}/{pair.name}", kept)
     return SEEN, measurement
 
@@ -89,16 +87,12 @@ async def fitted(
     return pipeline, measured
 
 
-def fit_sample(
-    pair: Pair, samples: Sequence[RGB], witness: RGB | None, pipeline: Pipeline
-) -> Photograph:
+def fit_sample(pair: Pair, samples: Sequence[RGB], pipeline: Pipeline) -> Photograph:
     """What the fit sees of a pair."""
     moments = Moments(pair.y.shape, Enlarged(pair.x, pipeline.scale))
     for sample in samples:
         moments.add(sample)
     moments.facts = pair.facts.terms()
-    if witness is not None:
-        moments.witness = witness
     prediction = predicted(samples, pipeline.prediction)
     seen = fitting.fit_sample(moments.maps(), fidelity.error(pair.y, prediction, pipeline.fidelity))
     return Photograph(_digest(pair.pixels_sha256), seen)
@@ -122,9 +116,7 @@ def fit(
         pairs=len(found),
         photographs=tuple(one.digest for one in found),
     )
-    witness = pipeline.witness if made.needs_witness else None
-    indecision = IndecisionSettings("fitted", fit=made)
-    return pipeline.model_copy(update={"indecision": indecision, "witness": witness})
+    return pipeline.model_copy(update={"indecision": IndecisionSettings("fitted", fit=made)})
 
 
 def _pack_photograph(photograph: Photograph) -> bytes:
@@ -142,20 +134,16 @@ def _unpack_seen(record: bytes) -> Photograph:
         return Photograph(str(arrays["digest"]), seen)
 
 
-def _pack_samples(samples: Sequence[RGB], witness: RGB | None) -> bytes:
+def _pack_samples(samples: Sequence[RGB]) -> bytes:
     out = io.BytesIO()
-    if witness is None:
-        np.savez_compressed(out, samples=np.stack(samples))
-    else:
-        np.savez_compressed(out, samples=np.stack(samples), witness=witness)
+    np.savez_compressed(out, samples=np.stack(samples))
     return out.getvalue()
 
 
 def _reduced(pair: Pair, drawn: bytes, pipeline: Pipeline) -> MeasuredPair:
     with np.load(io.BytesIO(drawn), allow_pickle=False) as arrays:
         samples = list(arrays["samples"])
-        witness = arrays.get("witness")
-    measured = measured_again(samples, Source(pair.x, pair.facts), pipeline, witness, pair.seen)
+    measured = measured_again(samples, Source(pair.x, pair.facts), pipeline, pair.seen)
     return reduce_pair(pair, measured, pipeline)
 
 

@@ -40,7 +40,7 @@ def calibrate(
     ] = "first",
     estimator: Annotated[
         str | None,
-        typer.Option(help="Indecision σ, such as residual; default: what suits upscaler and M."),
+        typer.Option(help="Indecision σ, such as departure; default: what suits upscaler and M."),
     ] = None,
     fit_indecision: Annotated[
         float | None,

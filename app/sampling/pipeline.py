@@ -10,7 +10,6 @@ pipeline that was calibrated: the guarantee rests on both.
 
 from __future__ import annotations
 
-import asyncio
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -21,13 +20,12 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
-from trustscale_server.concurrency import beside, score_cores, shielded
+from trustscale_server.concurrency import score_cores, shielded
 from trustscale_server.conformal.fidelity import FidelitySettings
 from trustscale_server.conformal.lab import Seen
 from trustscale_server.errors import (
     CalibrationMismatch,
     DegenerateSamples,
-    TimedOut,
     UpscalerUnavailable,
 )
 from trustscale_server.images.facts import RULES, UPLOAD, InputFeatures, classify
@@ -45,7 +43,6 @@ from trustscale_server.upscalers.base import (
     Upscaler,
     sample_seeds,
     settings_of,
-    witness_of,
 )
 from trustscale_server.upscalers.resilience import ResilientUpscaler
 
@@ -61,7 +58,6 @@ class Pipeline(BaseModel):
     """Everything that a calibration is valid for: all that changes Ŷ, σ or D.
 
     input_rule: of the classes of uploads (`app/images/facts.py`); None: no classes.
-    witness: its fingerprint, if samples are compared with one.
     stretch: how values become X of 16 bits (`app/images/raster.py`); None: X has 8 bits.
     """
 
@@ -76,15 +72,7 @@ class Pipeline(BaseModel):
     color_space: Literal["normalised_lab_d65"] = COLOR_SPACE
     trust_layer: int = TRUST_LAYER_VERSION
     input_rule: str | None = None
-
-    witness: str | None = Field(None, exclude_if=lambda witness: witness is None)
     stretch: Stretch | None = Field(None, exclude_if=lambda stretch: stretch is None)
-
-    @model_validator(mode="after")
-    def _has_a_witness(self) -> Pipeline:
-        if self.indecision.needs_witness and self.witness is None:
-            raise ValueError(f"the estimator {self.indecision.estimator} needs a witness")
-        return self
 
     @model_validator(mode="after")
     def _has_classes(self) -> Pipeline:
@@ -145,11 +133,6 @@ def differences(
         found.append(
             {"field": "input_rule", "calibrated": calibrated.input_rule, "live": list(RULES)}
         )
-    if calibrated.witness is not None:
-        witness = witness_of(upscaler)
-        seen = None if witness is None else witness.fingerprint(calibrated.scale)
-        if seen != calibrated.witness:
-            found.append({"field": "witness", "calibrated": calibrated.witness, "live": seen})
     most = upscaler.capabilities.max_samples
     if most is not None and calibrated.samples > most:
         found.append({"field": "samples", "calibrated": calibrated.samples, "live": most})
@@ -184,28 +167,24 @@ async def identify(upscaler: Upscaler) -> None:
 
 
 DEFAULT_SAMPLES = 1
-"""M by default. One sample with the witness trusts as much as two, and more than four without it
-(docs/mask-power.md)."""
+"""M by default: more calls gain little (docs/mask-power.md)."""
 
 
-def default_estimator(samples: int, *, witness: bool = False) -> str:
+def default_estimator(samples: int) -> str:
     """The plain σ for M samples: a single one has no variance."""
-    if samples > 1:
-        return IndecisionSettings().estimator
-    return "witness" if witness else "residual"
+    return IndecisionSettings().estimator if samples > 1 else "departure"
 
 
 def default_indecision(
     upscaler: Upscaler, samples: int, fidelity: FidelitySettings, input_rule: str | None = UPLOAD
 ) -> IndecisionSettings:
     """The σ that was fitted to this very upscaler, or else the plain one."""
-    witness = witness_of(upscaler) is not None
     exact = getattr(upscaler, "exact_fingerprint", upscaler.fingerprint)
     fits = shipped_for(exact, samples, fidelity.metric)
-    if fits and (witness or not fits[0].needs_witness):
+    if fits:
         of_classes = fits[1:] if input_rule is not None else ()
         return IndecisionSettings("fitted", fit=fits[0], fits=of_classes)
-    return IndecisionSettings(default_estimator(samples, witness=witness))
+    return IndecisionSettings(default_estimator(samples))
 
 
 OnSigma = Callable[[int, NDArray[np.float32]], None]
@@ -217,7 +196,7 @@ class MeasurementSink(SampleSink):
 
     takes_samples: whether `on_sample` is needed; the moments of all samples cannot replace them
     then.
-    takes_sigma: whether `on_sigma` gets σ, which is not returned then, nor the witness's answer.
+    takes_sigma: whether `on_sigma` gets σ, which is not returned then.
     """
 
     takes_samples: bool = False
@@ -228,9 +207,6 @@ class MeasurementSink(SampleSink):
 
     def on_prediction(self, prediction: RGB) -> None:
         """Take Ŷ, in the event loop, as soon as the samples are there; not if it is their mean."""
-
-    def on_witness(self, answer: RGB) -> None:
-        """Take the witness's answer, in a thread, while samples are drawn."""
 
     def on_sigma(self, top: int, rows: NDArray[np.float32]) -> None:
         """Take the rows of σ from row `top` on, in threads; they may be changed."""
@@ -250,7 +226,6 @@ class Measurement:
     """Ŷ and σ of one input, and the time they took in milliseconds.
 
     sigma: no rows where the sink took them. seeds: behind the samples, in order, if known.
-    witness: its answer, uint8 as Ŷ; None also where σ is not kept.
     distance: of the truth from Ŷ in normalised Lab, float32 [H, W], if it was seen on the way.
     """
 
@@ -258,7 +233,6 @@ class Measurement:
     sigma: NDArray[np.float32]
     mean_log_sigma: float
     seeds: Sequence[int] = ()
-    witness: RGB | None = None
     timings_ms: dict[str, float] = field(default_factory=dict)
     distance: NDArray[np.float32] | None = None
 
@@ -304,30 +278,21 @@ async def measure(
     with span(
         "samples", {"trustscale.upscaler": upscaler.name, "trustscale.samples": pipeline.samples}
     ):
-        async with beside(_ask_witness(upscaler, source, pipeline, limits.deadline, sink)) as asked:
-            try:
-                used = await draw(
-                    upscaler,
-                    source,
-                    seeds[: pipeline.samples],
-                    sink=reducer,
-                    spare_seeds=seeds[pipeline.samples :],
-                    limits=limits,
-                    moments=wish,
-                )
-                if wish is not None and wish.answer is not None:
-                    accumulator.take(wish.answer)
-                    prediction.take(wish.answer.prediction)
-                if pipeline.prediction == "first":
-                    sink.on_prediction(prediction.result())
-                witness = await asked
-            finally:
-                del asked  # it would hold the answer, or this frame
+        used = await draw(
+            upscaler,
+            source,
+            seeds[: pipeline.samples],
+            sink=reducer,
+            spare_seeds=seeds[pipeline.samples :],
+            limits=limits,
+            moments=wish,
+        )
+        if wish is not None and wish.answer is not None:
+            accumulator.take(wish.answer)
+            prediction.take(wish.answer.prediction)
+        if pipeline.prediction == "first":
+            sink.on_prediction(prediction.result())
     guard(pipeline, upscaler)  # it may have been replaced meanwhile
-    if witness is not None:
-        accumulator.witness = witness
-    if sink.takes_sigma:
-        witness = None
     sampled = time.perf_counter()
     if await shielded(accumulator.identical) and not source.is_flat:
         raise DegenerateSamples(
@@ -345,7 +310,6 @@ async def measure(
         sigma,
         mean_log_sigma,
         used,
-        witness,
         {
             "samples": 1e3 * (sampled - started - reducer.seconds),
             "indecision": 1e3 * (reducer.seconds + finished - sampled),
@@ -414,20 +378,15 @@ def measured_again(
     samples: Sequence[RGB],
     source: Source,
     pipeline: Pipeline,
-    witness: RGB | None = None,
     truth: Seen | None = None,
 ) -> Measurement:
-    """What `measure` makes of the same samples and witness's answer under another σ."""
+    """What `measure` makes of the same samples under another σ."""
     accumulator = _accumulator(source, pipeline, truth)
     for sample in samples:
         accumulator.add(sample)
-    if witness is not None and pipeline.indecision.needs_witness:
-        accumulator.witness = witness
     sigma, mean_log_sigma = _finish(accumulator, None)
     prediction = predicted(samples, pipeline.prediction)
-    return Measurement(
-        prediction, sigma, mean_log_sigma, witness=witness, distance=accumulator.distance
-    )
+    return Measurement(prediction, sigma, mean_log_sigma, distance=accumulator.distance)
 
 
 def predicted(samples: Sequence[RGB], rule: Prediction) -> RGB:
@@ -436,26 +395,6 @@ def predicted(samples: Sequence[RGB], rule: Prediction) -> RGB:
     for index, sample in enumerate(samples):
         prediction.add(index, sample)
     return prediction.result()
-
-
-async def _ask_witness(
-    upscaler: Upscaler,
-    source: Source,
-    pipeline: Pipeline,
-    deadline: float | None,
-    sink: MeasurementSink,
-) -> RGB | None:
-    """The witness's answer, if the pipeline needs it. Raises TimedOut."""
-    witness = witness_of(upscaler)
-    if pipeline.witness is None or witness is None:
-        return None
-    try:
-        async with asyncio.timeout_at(deadline):
-            answer = source.like(await witness.answer(source, pipeline.scale))
-    except TimeoutError as error:
-        raise TimedOut("The deadline passed before the witness had answered.") from error
-    await shielded(sink.on_witness, answer)
-    return answer
 
 
 def _accumulator(source: Source, pipeline: Pipeline, truth: Seen | None) -> estimators.Accumulator:

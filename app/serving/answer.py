@@ -30,15 +30,11 @@ from trustscale_server.images.encode import (
     DEFAULT_QUALITY,
     FORMS,
     FormName,
-    picture,
     png_rgb,
     whole,
     write_png,
 )
-from trustscale_server.images.facts import UPLOAD, InputFeatures, classify
 from trustscale_server.sampling.pipeline import Prediction
-from trustscale_server.upscalers.base import RGB
-from trustscale_server.upscalers.embedded import WITNESS
 
 MASK: Final = "mask.png"
 TRUST: Final = "trust.png"
@@ -52,14 +48,7 @@ UNMASKED: Final = {"Software": f"trustscale {__version__}", "trustscale:mask": "
 INPUT: Final = "input.digest"
 """The stored digest of the upload: equal for results of one image."""
 
-Outside = Literal["upload", "witness"]
-
 _FADE: Final = 2  # pixels of the upload
-_REST_QUALITY: Final = 95
-_OUTSIDE: Final[Mapping[Outside, str]] = {
-    "upload": "the upload, enlarged without a model",
-    "witness": f"what the faithful model ({WITNESS}) made of the upload",
-}
 
 
 class Guarantee(BaseModel):
@@ -111,7 +100,6 @@ class Guarantee(BaseModel):
 class BelievedPicture(BaseModel):
     """What `believed.png` is."""
 
-    outside: Outside = Field(description="What it shows outside the mask.")
     statement: str = Field(description="What is promised of it.")
     is_sent: bool = Field(description="Whether zips of this answer hold it (`believed=true`).")
 
@@ -362,35 +350,19 @@ class FallbackLayer:
     data: bytes
 
 
-def rest_of(upload: RGB, facts: InputFeatures, witness: RGB | None) -> tuple[Outside, bytes]:
-    """The witness's answer to a sharp, lossless upload, if there is one, else the upload.
-
-    The witness turns traces of compression and noise into wires.
-    """
-    if (
-        witness is None
-        or classify(UPLOAD, facts) != "lossless"
-        or witness.shape == upload.shape
-        or max(witness.shape) > FORMS["jpeg"].most
-    ):
-        return "upload", png_rgb(upload)
-    # Nothing is promised of it, so it may be small.
-    return "witness", picture(witness, "jpeg", quality=_REST_QUALITY)
-
-
-def believed_of(outside: Outside, *, blurs: bool, is_sent: bool) -> BelievedPicture:
+def believed_of(*, blurs: bool, is_sent: bool) -> BelievedPicture:
     """The file's description; blurs: whether an error is a mean over neighbours."""
     statement = (
         "Inside the mask these are the pixels of the picture, unchanged, and the promise about "
-        f"the mask is about them. Outside it is {_OUTSIDE[outside]}, faded in beside the mask: "
-        "nothing is promised of it."
+        "the mask is about them. Outside it is the upload, enlarged without a model and faded in "
+        "beside the mask: nothing is promised of it."
     )
     if blurs:
         statement += (
             " The error at a pixel is a mean over its neighbours in the picture itself, also where "
             "this file shows something else."
         )
-    return BelievedPicture(outside=outside, statement=statement, is_sent=is_sent)
+    return BelievedPicture(statement=statement, is_sent=is_sent)
 
 
 def write_believed(

@@ -346,7 +346,7 @@ async def _choose(context: ServiceContext, request: UpscaleRequest, upscaler: Up
             fingerprint=upscaler.fingerprint,
             scale=upscaler.scale,
             samples=1,
-            indecision=IndecisionSettings("residual"),
+            indecision=IndecisionSettings("departure"),
             stretch=request.stretch,
         )
     else:

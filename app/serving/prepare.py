@@ -35,7 +35,6 @@ from trustscale_server.sigma.moments import MOST_KEPT
 from trustscale_server.stores.spooling import IN_MEMORY
 from trustscale_server.telemetry.signals import span
 from trustscale_server.upscalers.base import RGB, Capabilities, Upscaler, image_digest
-from trustscale_server.upscalers.runtime import SCALE
 
 JOB_TIMEOUT_S: Final = 86400.0
 """Time limit for the samples of an upscaling job."""
@@ -50,14 +49,13 @@ _LONGEST_WAIT_S: Final = 60.0
 _IN_TIME: Final = 0.8
 
 # Bytes per pixel of the output.
-_SAMPLE: Final = 3  # or the witness's answer before its reduction
+_SAMPLE: Final = 3
 _SUMS: Final = 23  # of more samples than are kept, and Ŷ
 _MEAN: Final = 15  # more where Ŷ is the mean of the samples
 _ANSWER: Final = 6  # Ŷ, mask and trust levels
 _FILES: Final = 8  # of noise, while they are small
 _MOST_FILES: Final = 3 * IN_MEMORY  # bytes; larger ones are on the disk
 _BELIEVED: Final = 16  # more where `believed.png` is made
-_REST: Final = 9  # while the witness's answer becomes a file
 _INPUT: Final = 3  # per pixel of X
 _STRIP: Final = 64 * 70  # of rows that are scored together, per pixel of width and thread
 
@@ -352,10 +350,6 @@ def footprint(
     if pipeline.prediction == "mean":
         measuring += _MEAN
     scoring: float = pipeline.indecision.row.bytes_per_pixel
-    if pipeline.witness is not None:
-        is_reduced = 1 < pipeline.scale < SCALE
-        network = _SAMPLE * (SCALE / pipeline.scale) ** 2 if is_reduced else 0
-        scoring = _SAMPLE + max(scoring, network, _REST)
     files = min(output * _FILES, _MOST_FILES)  # made beside σ, or after it
     answer = output * (_ANSWER + form_bytes)
     strips = width * pipeline.scale * _STRIP * score_threads()

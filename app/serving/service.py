@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from trustscale_server.calibration.guarantee import threshold_json
 from trustscale_server.concurrency import beside, shielded
 from trustscale_server.conformal.lab import Pixels, shallow
-from trustscale_server.images.encode import FORMS, Pages, write_picture, write_trust_cog
+from trustscale_server.images.encode import FORMS, Pages, png_rgb, write_picture, write_trust_cog
 from trustscale_server.sampling.draw import TimeLimits
 from trustscale_server.sampling.pipeline import MeasurementSink, measure, predict
 from trustscale_server.serving.answer import (
@@ -40,13 +40,11 @@ from trustscale_server.serving.answer import (
     UNMASKED,
     FallbackLayer,
     Links,
-    Outside,
     Picture,
     PictureLinks,
     Result,
     Unmasked,
     believed_of,
-    rest_of,
     write_believed,
 )
 from trustscale_server.serving.choose import ServiceContext, UpscaleRequest, choose, settle
@@ -125,23 +123,16 @@ async def generate(
         took = {"samples": 1e3 * (time.perf_counter() - started)}
         rest = file = None
     else:
-        facts = admitted.decoded.facts
         prediction: asyncio.Future[Pixels] = asyncio.get_running_loop().create_future()
         if chosen.request.to is None:
             trust.begin()
 
-        def outside(witness: Pixels | None) -> tuple[Outside, bytes]:
-            seen = None if witness is None else shallow(witness)
-            return rest_of(shallow(image.rgb), facts, seen)
-
-        async def plain() -> tuple[Outside, bytes] | None:
-            return await shielded(outside, None) if chosen.pipeline.witness is None else None
-
         async def picture() -> IO[bytes]:
             return await shielded(_image, admitted, trust, await prediction, None)
 
-        serving = _ServingSink(sink, trust, outside, prediction if _is_final(admitted) else None)
-        async with beside(plain()) as beside_samples, beside(picture()) as beside_sigma:
+        upload = shielded(png_rgb, shallow(image.rgb))
+        serving = _ServingSink(sink, trust, prediction if _is_final(admitted) else None)
+        async with beside(upload) as beside_samples, beside(picture()) as beside_sigma:
             try:
                 measured = await measure(
                     chosen.upscaler,
@@ -153,14 +144,14 @@ async def generate(
                 )
                 mean_log_sigma = measured.mean_log_sigma
                 rgb, took = measured.prediction, measured.timings_ms
-                shown, data = await beside_samples or serving.outside[0]
+                data = await beside_samples
                 started = time.perf_counter()
                 file = await beside_sigma if prediction.done() else None
                 took["encode"] = 1e3 * (time.perf_counter() - started)
             finally:
                 del beside_samples, beside_sigma  # as `beside` asks
         blurs, is_sent = chosen.pipeline.fidelity.row.blurs, chosen.request.believed
-        rest = FallbackLayer(believed_of(shown, blurs=blurs, is_sent=is_sent), data)
+        rest = FallbackLayer(believed_of(blurs=blurs, is_sent=is_sent), data)
     pixels, samples = math.prod(admitted.size), chosen.pipeline.samples
     context.throughput.note(chosen.upscaler, pixels, samples, took["samples"] / 1e3)
     if alpha is not None and not source.is_deep:
@@ -175,14 +166,11 @@ class _ServingSink(MeasurementSink):
     """Begins with the answer while samples and σ are still being made, and passes the rest on.
 
     prediction: is set to Ŷ; None: the picture is written at the end.
-    outside: what `outside_of` makes of the witness's answer.
     """
 
     rest: MeasurementSink
     trust: Trust
-    outside_of: Callable[[Pixels], tuple[Outside, bytes]]
     prediction: asyncio.Future[Pixels] | None
-    outside: list[tuple[Outside, bytes]] = field(default_factory=list)
 
     takes_sigma = True
 
@@ -195,9 +183,6 @@ class _ServingSink(MeasurementSink):
     def on_prediction(self, prediction: RGB) -> None:
         if self.prediction is not None:
             self.prediction.set_result(prediction)
-
-    def on_witness(self, answer: RGB) -> None:
-        self.outside.append(self.outside_of(answer))
 
     def on_sigma(self, top: int, rows: NDArray[np.float32]) -> None:
         self.trust.put(top, rows)

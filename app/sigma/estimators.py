@@ -31,7 +31,7 @@ from trustscale_server.sigma.moments import Image, Moments
 T = TypeVar("T")
 
 _STRIP = 64  # rows of σ that are looked at together
-WITNESS_BLURS = (4.0, 8.0)  # in pixels; the larger of both counts (docs/mask-power.md)
+_BLURS = 4.0, 8.0  # of a departure, in pixels; the larger of both counts (docs/mask-power.md)
 MOST_WEIGHT = 100.0  # of one term of a fit
 MOST_UNITS, MOST_OF_UNIT = 64, 1e4
 _MOST_LOG = 60.0  # of σ, so that it stays a float32 above 0
@@ -97,11 +97,6 @@ class Fit:
         return self._looks_at("residual")
 
     @property
-    def needs_witness(self) -> bool:
-        """Whether σ looks at the witness's answer."""
-        return self._looks_at("witness")
-
-    @property
     def least_samples(self) -> int:
         """M from which on all of its terms are defined."""
         return 2 if self._looks_at("variance") else 1
@@ -164,8 +159,8 @@ class Estimator:
     window: the smallest image side, in pixels, that it is meant for.
     least_samples: M from which on it is defined.
     of_variance: whether it uses `pixel_variance` of the samples only.
-    needs_input, needs_witness: whether it uses the input X, or the witness's answer to it.
-    bytes_per_pixel: what it allocates at most beside the samples and the witness's answer.
+    needs_input: whether it uses the input X.
+    bytes_per_pixel: what it allocates at most beside the samples.
     smooths: whether kernel, size, blur and clip_quantile change it.
     takes_fit: whether the settings carry its weights.
     """
@@ -177,7 +172,6 @@ class Estimator:
     least_samples: int = 1
     of_variance: bool = False
     needs_input: bool = False
-    needs_witness: bool = False
     bytes_per_pixel: int = 12
     smooths: bool = True
     takes_fit: bool = False
@@ -257,11 +251,6 @@ class IndecisionSettings:
         return self.row.needs_input and (not fits or any(fit.needs_input for fit in fits))
 
     @property
-    def needs_witness(self) -> bool:
-        """Whether the accumulator needs the witness's answer."""
-        return self.row.needs_witness or any(fit.needs_witness for fit in self.all_fits)
-
-    @property
     def least_samples(self) -> int:
         """M from which on σ is defined."""
         return max(self.row.least_samples, *(fit.least_samples for fit in self.all_fits), 1)
@@ -334,7 +323,7 @@ def _windowed(values: NDArray[np.float32], settings: IndecisionSettings) -> NDAr
 def _departed(accumulator: Accumulator) -> NDArray[np.float32]:
     departure = accumulator.departure()
     wide = departure.copy()
-    for plane, blur in zip((departure, wide), WITNESS_BLURS, strict=True):
+    for plane, blur in zip((departure, wide), _BLURS, strict=True):
         gaussian_blur(plane, blur, out=plane)
     np.maximum(departure, wide, out=departure)
     return np.maximum(departure, np.float32(0), out=departure)  # running sums may leave −1e-20
@@ -376,18 +365,11 @@ ESTIMATORS: dict[str, Estimator] = {
         smooths=False,
         takes_fit=True,
     ),
-    "residual": Estimator(
-        sigma=lambda accumulator: _windowed(accumulator.residual(), accumulator.settings),
-        title="What the upscaler adds to its input, smoothed (one sample suffices)",
-        radius=_window_radius,
-        window=lambda settings: settings.size,
-        needs_input=True,
-    ),
-    "witness": Estimator(
+    "departure": Estimator(
         sigma=_departed,
-        title="How far the upscaler departs from a faithful one (one sample suffices)",
-        radius=lambda _: gaussian_radius(max(WITNESS_BLURS)),
-        needs_witness=True,
+        title="How far the upscaler departs from its enlarged input (one sample suffices)",
+        radius=lambda _: gaussian_radius(max(_BLURS)),
+        needs_input=True,
         bytes_per_pixel=14,
         smooths=False,
     ),
@@ -414,8 +396,7 @@ ESTIMATORS: dict[str, Estimator] = {
 
 `pixel_variance` is the paper's σ^var, the variance over the samples summed over the normalised Lab
 channels. `patch_variance` is the paper's σ^ker read literally, E_M[μ² * K] − (E_M[μ * K])²; it also
-measures local contrast, with one sample that alone. `smoothed_variance` is K * σ^var. `residual` is
-K * E_M‖μ − E‖², E the enlarged input. `witness` is the larger of G_b * ‖E_M[μ] − W‖₁ for two
-Gaussian blurs G_b, W a faithful network's answer to X. `fitted` weighs all of these against the
-texture of the mean image.
+measures local contrast, with one sample that alone. `smoothed_variance` is K * σ^var. `departure`
+is the larger of G_b * ‖E_M[μ] − E‖₁ for two Gaussian blurs G_b, E the enlarged input. `fitted`
+weighs variance and what the samples add to E against the texture of the mean image.
 """

@@ -8,7 +8,6 @@ term is interpolated linearly to the cells of level 0. The energies are
 
     variance          Σ_c Var_M, the disagreement of the samples; it needs two of them
     residual          E_M Σ_c (μ − E)², what the samples add to E, the enlarged input
-    witness           E_M Σ_c (μ − W)², how far they are from W, the witness's answer to that input
     detail            the variance of L within a cell of level 0, of the mean of the samples
     slope, curve      |∇L|² and (ΔL)² of the mean of the samples
     light<b>, color<b>  what the mean image loses in L, and in a and b, by a small blur at level b:
@@ -19,8 +18,8 @@ is the logarithm of the mean over a cell of level 2, `log variance@2` the mean o
 
 Where the truth has more detail than any upscaler can return, samples often agree on too little; the
 fall of the energy from octave to octave shows how much is missing, the coarsest levels how hard the
-photograph is. What the upscaler adds may be invented, the more so where it departs from a network
-that hardly invents; one sample shows it.
+photograph is. What the upscaler adds may be invented; one
+sample shows it.
 
 The weights are an `estimators.Fit`, which `fitting.py` finds.
 """
@@ -48,7 +47,7 @@ FACTS = ("loss", "lossy", "jpeg", "softness", "noise", "detail")
 _FACT = "fact "
 
 # Fields of `Maps` that some images lack.
-OPTIONAL = ("variance", "residual", "witness")
+OPTIONAL = ("variance", "residual")
 OF_PIXELS = (*OPTIONAL, "detail", "slope", "curve")
 
 # Levels with terms. Coarse neighbours are almost alike, means of logarithms the more so.
@@ -74,7 +73,6 @@ _BLUR /= _BLUR.sum()
 _FLOORS = {
     "variance": 1e-9,
     "residual": 1e-8,
-    "witness": 1e-8,
     "detail": 1e-7,
     "slope": 1e-7,
     "curve": 1e-7,
@@ -89,14 +87,12 @@ class Maps(NamedTuple):
     mean: E_M[μ] in normalised Lab, float32 [3, H, W].
     variance: Σ_c Var_M over the channels, float32 [H, W] ≥ 0; None: of a single sample.
     residual: E_M Σ_c (μ − E)² in normalised Lab, float32 [H, W] ≥ 0; None: X is unknown.
-    witness: the same for W in place of E; None: there is no witness.
     facts: those of `FACTS` of the input, if known.
     """
 
     mean: NDArray[np.float32]
     variance: NDArray[np.float32] | None = None
     residual: NDArray[np.float32] | None = None
-    witness: NDArray[np.float32] | None = None
     facts: Mapping[str, float] | None = None
 
     @property

@@ -5,7 +5,7 @@ Memory does not depend on M, nor any bit of the result on the order of arrival.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
@@ -95,9 +95,8 @@ class Moments:
             residual.
         samples: how many there will be; None: unknown.
 
-    To be set at any time: `witness` W, its answer to X, uint8 [H, W, 3]; `facts`, those of
-    `features.FACTS` of X; `is_asked_once`: a fitted σ may drop samples and W once it has measured
-    them; `truth`, Y for `distance`.
+    To be set at any time: `facts`, those of `features.FACTS` of X; `is_asked_once`: a fitted σ may
+    drop the samples once it has measured them; `truth`, Y for `distance`.
     """
 
     def __init__(
@@ -117,7 +116,6 @@ class Moments:
         if enlarged is not None:
             check_rgb(enlarged[:1])
             self._check_size(enlarged.shape)
-        self._witness: Pixels | None = None
         self.facts: Mapping[str, float] | None = None
         self.is_asked_once = False
         self._truth: Seen | None = None
@@ -132,15 +130,6 @@ class Moments:
         self._unfolded.append(rgb)
         if self.count > self._most_kept:
             self._accumulate_all()
-
-    @property
-    def witness(self) -> Pixels | None:
-        return self._witness
-
-    @witness.setter
-    def witness(self, rgb: Pixels) -> None:
-        self._check(rgb)
-        self._witness = rgb
 
     @property
     def distance(self) -> NDArray[np.float32] | None:
@@ -237,28 +226,18 @@ class Moments:
             for block in pixel_blocks(self.shape[0] * self.shape[1])
         )
 
-    def residual(self) -> NDArray[np.float32]:
-        """E_M Σ_c (μ − E)² in normalised Lab, what the samples add to X, float32 [H, W] ≥ 0."""
+    def departure(self) -> NDArray[np.float32]:
+        """Σ_c |E_M[μ] − E| in normalised Lab, how far the mean is from E, float32 [H, W] ≥ 0."""
         if self._enlarged is None:
             raise ValueError("σ needs the enlarged input, which was not given")
-        return self._between(self._enlarged, self._distance)
-
-    def departure(self) -> NDArray[np.float32]:
-        """Σ_c |E_M[μ] − W| in normalised Lab, how far Ŷ is from the witness, float32 [H, W] ≥ 0."""
-        if self._witness is None:
-            raise ValueError("σ needs the witness's answer, which was not given")
-        return self._between(self._witness, self._apart)
-
-    def _between(
-        self, image: Image, measured: Callable[[Pixels, _Moments], NDArray[np.float32]]
-    ) -> NDArray[np.float32]:
         self.check_any()
         plane = np.empty(self.shape, np.float32)
         for top in range(0, self.shape[0], _STRIP):
             bottom = min(top + _STRIP, self.shape[0])
-            other, place = image[top:bottom].reshape(-1, 3), plane[top:bottom].reshape(-1)
+            strip, place = self._enlarged[top:bottom].reshape(-1, 3), plane[top:bottom].reshape(-1)
             for part, block in self._blocks(top, bottom):
-                place[part] = measured(other[part], self._moments(block))
+                lab = _lab(strip[part])
+                place[part] = l1_apart(self._mean(self._moments(block)), lab, out=lab)
         return plane
 
     def _blocks(self, top: int, bottom: int) -> Iterator[tuple[slice, slice]]:
@@ -292,13 +271,8 @@ class Moments:
             mean *= np.float32(1.0 / (self.count * float(UNIT)))
         return mean
 
-    def _apart(self, other: Pixels, moments: _Moments) -> NDArray[np.float32]:
-        """Σ_c |E_M[μ] − other|; other: the same pixels of another image, uint8 [n, 3]."""
-        lab = _lab(other)
-        return l1_apart(self._mean(moments), lab, out=lab)
-
     def _distance(self, other: Pixels, moments: _Moments) -> NDArray[np.float32]:
-        """E_M Σ_c (μ − other)²; other: the same pixels of another image, uint8 [n, 3]."""
+        """E_M Σ_c (μ − other)²; other: the same pixels of E, uint8 [n, 3]."""
         own, squares = moments
         lab = _lab(other)
         if squares is None:
@@ -321,7 +295,6 @@ class Moments:
         there = {
             "variance": self.count > 1,
             "residual": self._enlarged is not None,
-            "witness": self._witness is not None,
         }
         known = {name for name, is_known in there.items() if is_known}
         return known_terms(known, facts=self.facts is not None)
@@ -335,11 +308,8 @@ class Moments:
         shape = (bottom - top, self.shape[1])
         mean = np.empty((3, *shape), np.float32)
         variance = np.empty(shape, np.float32) if self.count > 1 else None
-        distances = [
-            (np.empty(shape, np.float32), other[top:bottom].reshape(-1, 3))
-            for other in (self._enlarged, self._witness)
-            if other is not None
-        ]
+        residual = None if self._enlarged is None else np.empty(shape, np.float32)
+        enlarged = None if self._enlarged is None else self._enlarged[top:bottom].reshape(-1, 3)
         for part, block in self._blocks(top, bottom):
             own = mean.reshape(3, -1)[:, part]
             moments = self._moments(block, own)
@@ -347,22 +317,14 @@ class Moments:
                 own[:] = self._mean(moments)
             if variance is not None:
                 variance.reshape(-1)[part] = self._variance_of(*self._sums(block))
-            for place, other in distances:
-                place.reshape(-1)[part] = self._distance(other[part], moments)
-        planes = iter(place for place, _ in distances)
-        return Maps(
-            mean,
-            variance,
-            None if self._enlarged is None else next(planes),
-            None if self._witness is None else next(planes),
-            self.facts,
-        )
+            if residual is not None and enlarged is not None:
+                residual.reshape(-1)[part] = self._distance(enlarged[part], moments)
+        return Maps(mean, variance, residual, self.facts)
 
     def release(self) -> None:
         """See `features.MapSource`."""
         if self.is_asked_once:
             self._unfolded.clear()
-            self._witness = None
             # Not slices of them, which would hold them.
             self.sums, self.squares = np.zeros((3, 0), np.int32), np.zeros(0, np.float64)
 

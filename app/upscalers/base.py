@@ -307,26 +307,6 @@ class Upscaler(Protocol):
     async def close(self) -> None: ...
 
 
-class Witness(Protocol):
-    """Another network's answer to the same input, which samples are compared with."""
-
-    def fingerprint(self, scale: int) -> str:
-        """Identity of what answers at this scale."""
-        ...
-
-    async def answer(self, source: Source, scale: int) -> RGB:
-        """[scale·h, scale·w, 3]; the same input always has the same answer."""
-        ...
-
-
-def witness_of(upscaler: Upscaler) -> Witness | None:
-    """The witness of an upscaler; None: it has none, or would be its own."""
-    witness: Witness | None = getattr(upscaler, "witness", None)
-    if witness is None or witness.fingerprint(upscaler.scale) == upscaler.fingerprint:
-        return None
-    return witness
-
-
 def fingerprint_of(facts: object) -> str:
     """SHA-256 over all facts that distinguish what produces samples, as JSON."""
     canonical = json.dumps(facts, sort_keys=True, ensure_ascii=True)

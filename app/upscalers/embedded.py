@@ -24,18 +24,15 @@ from itertools import product
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
-from trustscale_server.concurrency import shielded, usable_cores
+from trustscale_server.concurrency import usable_cores
 from trustscale_server.errors import ConfigError, UpscalerUnavailable
-from trustscale_server.images.resize import resized
 from trustscale_server.upscalers.base import (
     GROUP_ORDER,
     RGB,
     Capabilities,
     MemoryPermit,
     Source,
-    Witness,
     apply,
     fingerprint_of,
     undo,
@@ -52,8 +49,6 @@ from trustscale_server.upscalers.runtime import (
 
 # Of models that are not shipped; influence fades with distance.
 DEFAULT_TILE, DEFAULT_HALO = 288, 32
-
-WITNESS: ShippedName = "span-x4"
 
 # Version of the rules that change pixels and have no name below.
 _ADAPTER = "embedded/1"
@@ -315,12 +310,10 @@ class EmbeddedUpscaler:
         halo: int | None = None,
         concurrency: int = 1,
         precision: PrecisionSetting = "f32",
-        witness: Witness | None = None,
     ) -> None:
         if threads < 0:
             raise ConfigError(f"{name}: threads must be 0 (all cores) or more, got {threads}")
         self.name = name
-        self.witness = witness
         weights = _weights(model)
         tile, halo = tile_and_halo(model, tile, halo)
         try:
@@ -407,40 +400,6 @@ class EmbeddedUpscaler:
     async def close(self) -> None:
         self._is_closed = True
         self._threads.close()
-
-
-class FaithfulWitness:
-    """`Witness` by the shipped SPAN, loaded at first use.
-
-    A generative model invents where it departs from a network that rarely does (DeSRA, Xie et al.,
-    ICML 2023).
-    """
-
-    def __init__(self, precision: PrecisionSetting = "f32") -> None:
-        self._precision: PrecisionSetting = precision
-
-    @cached_property
-    def upscaler(self) -> EmbeddedUpscaler:
-        """What answers; another one of the same fingerprint may be set instead."""
-        return EmbeddedUpscaler("witness", WITNESS, precision=self._precision)
-
-    def fingerprint(self, scale: int) -> str:
-        return "input" if scale == 1 else self.upscaler.fingerprint
-
-    async def answer(self, source: Source, scale: int) -> RGB:
-        """See `Witness`; at scale 1 the input, else the bicubically resized answer at scale 4."""
-        if scale == 1:
-            return source.rgb
-        # A multiple of the order is the identity of the symmetries.
-        [large] = await self.upscaler.generate(source, [GROUP_ORDER])
-        if scale == self.upscaler.scale:
-            return large
-        size = (scale * source.width, scale * source.height)
-        return await shielded(resized, large, size, Image.Resampling.BICUBIC)
-
-    async def close(self) -> None:
-        if "upscaler" in self.__dict__:
-            await self.upscaler.close()
 
 
 def tile_and_halo(model: ShippedName | Path, tile: int | None, halo: int | None) -> tuple[int, int]:

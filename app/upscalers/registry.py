@@ -13,7 +13,7 @@ from trustscale_server.stores.base import CallStore, Usage
 from trustscale_server.telemetry.signals import Metrics
 from trustscale_server.upscalers.base import Upscaler
 from trustscale_server.upscalers.config import EmbeddedConfig, OneAddress
-from trustscale_server.upscalers.embedded import WITNESS, EmbeddedUpscaler, FaithfulWitness
+from trustscale_server.upscalers.embedded import EmbeddedUpscaler
 from trustscale_server.upscalers.remote.adapter import Adapter
 from trustscale_server.upscalers.remote.generic import HttpConfig, HttpUpscaler
 from trustscale_server.upscalers.remote.gradio import GradioConfig, GradioUpscaler
@@ -61,17 +61,16 @@ def build_upscaler(
     usage: Usage | None = None,
     network: Network | None = None,
     precision: PrecisionSetting = "f32",
-    witness: FaithfulWitness | None = None,
 ) -> Upscaler:
     """Build an upscaler; a remote one is not contacted yet.
 
     `calls` counts over all processes; without it, as in a probe, `max_calls_per_hour` does nothing.
-    `precision` is that of embedded models; `witness` is shared by all upscalers but itself.
+    `precision` is that of embedded models.
 
     Raises ConfigError for an unset variable or an unreadable model file.
     """
     if isinstance(config, EmbeddedConfig):
-        upscaler = EmbeddedUpscaler(
+        return EmbeddedUpscaler(
             config.name,
             config.model,
             config.threads,
@@ -79,14 +78,9 @@ def build_upscaler(
             config.halo,
             config.concurrency,
             precision,
-            None if config.model == WITNESS else witness,
         )
-        plan = (config.model, config.tile, config.halo)
-        if witness is not None and plan == (WITNESS, None, None):
-            witness.upscaler = upscaler
-        return upscaler
     adapter = build_adapter(config, environ, network=network)
-    return ResilientUpscaler(adapter, config, metrics, witness=witness, calls=calls, usage=usage)
+    return ResilientUpscaler(adapter, config, metrics, calls=calls, usage=usage)
 
 
 def build_adapter(

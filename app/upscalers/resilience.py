@@ -43,7 +43,6 @@ from trustscale_server.upscalers.base import (
     MemoryPermit,
     Source,
     Upscaler,
-    Witness,
 )
 from trustscale_server.upscalers.config import RemoteConfig
 from trustscale_server.upscalers.remote.responses import (
@@ -262,12 +261,10 @@ class ResilientUpscaler:
         metrics: Metrics | None = None,
         policy: RetryPolicy | None = None,
         breaker: BreakerPolicy = _BREAKER,
-        witness: Witness | None = None,
         calls: CallStore | None = None,
         usage: Usage | None = None,
     ) -> None:
         self.inner = inner
-        self.witness = witness
         self.name, self.kind = inner.name, inner.kind
         self.metrics = metrics or Metrics()
         self._config = config

@@ -27,7 +27,7 @@ def test_an_empty_config(admin):
     assert made["provenance"]["created_by"].startswith("key ")
     pipeline = made["pipeline"]
     assert (made["default_alpha"], made["bound"], pipeline["samples"]) == (0.1, 0.5, 1)
-    assert pipeline["indecision"]["estimator"] == "residual"
+    assert pipeline["indecision"]["estimator"] == "departure"
     assert pipeline["fidelity"]["metric"] == "neighborhood"
     assert made["degradation"] == USUAL.model_dump(mode="json")
     assert (made["n"], made["pairs"]) == (1, len(USUAL.variants()))

@@ -33,7 +33,7 @@ UPLOAD = raster(cells(1000), transform=PLACE, crs="EPSG:32633")
 FIELDS = {"metadata": "keep-gps", "seed": 1, "alpha": 0.045}
 PIPELINE = {
     "samples": 1,
-    "indecision": IndecisionSettings("residual"),
+    "indecision": IndecisionSettings("departure"),
     "fidelity": FidelitySettings("intensity"),
     "input_rule": BANDS,
     "stretch": "p0,p100",

@@ -15,19 +15,17 @@ from starlette.routing import Route
 from tests.api.gateway import (
     AS_ADMIN,
     IMAGE,
-    aside,
     check_problem,
     ended,
     pixels,
     post,
     text_chunks,
 )
-from tests.factories import calibration_of, changed, encoded, photo, sharp
-from tests.fakes import FakeUpscaler, FakeWitness
+from tests.factories import changed, encoded, photo
+from tests.fakes import FakeUpscaler
 from tests.live import serving
 from trustscale_server.images.encode import FORMS
 from trustscale_server.serving.choose import UpscaleOptions
-from trustscale_server.sigma.estimators import IndecisionSettings
 
 
 def test_reduced(client):
@@ -276,22 +274,7 @@ def test_the_mask_holds_the_pixels_of_the_picture(client, upscaler, image, field
     plain = Image.open(io.BytesIO(image)).convert("RGB").resize(picture.shape[1::-1], 3)
     np.testing.assert_array_equal(nothing[..., :3], np.asarray(plain))
     text, said = text_chunks(client.get(answer["links"]["believed"]).content), answer["believed"]
-    assert (said["outside"], said["statement"]) == ("upload", text["trustscale:believed"])
+    assert said["statement"] == text["trustscale:believed"]
     assert "enlarged without a model" in said["statement"]
     assert "nothing is promised of it" in said["statement"]
     assert len(upscaler.calls) == calls
-
-
-def test_the_witness(start):
-    """What samples were compared with is shown outside the mask, and is not asked again."""
-    upscaler = FakeUpscaler(witness=FakeWitness())
-    settings = {"indecision": IndecisionSettings("witness"), "witness": "witness:1 x2"}
-    client = start(upscaler, calibrations=[aside(calibration_of(upscaler, samples=1, **settings))])
-    asked = upscaler.witness.asked
-    answer = post(client, encoded(sharp()), alpha=0.1, seed=3).json()
-    assert answer["believed"]["outside"] == "witness"
-    assert "span-x4" in answer["believed"]["statement"]
-    nothing = parts_of(client, answer, 0)[2].astype(int)
-    large = sharp().repeat(2, 0).repeat(2, 1)
-    assert np.abs(nothing - large).mean() < 3  # kept with a little loss
-    assert upscaler.witness.asked == asked + 1

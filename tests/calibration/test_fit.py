@@ -44,7 +44,7 @@ class TestShares:
     [
         {"fit_indecision": 0.95},
         {"fit_indecision": -0.1},
-        {"fit_indecision": 0.3, "indecision": {"estimator": "residual"}},
+        {"fit_indecision": 0.3, "indecision": {"estimator": "departure"}},
         {"fit_indecision": 0.3, "fidelity": {"metric": "semantic"}},
         {"indecision": {**FITTED, "fits": [OF_A_CLASS]}, "input_rule": None},
     ],
@@ -108,5 +108,5 @@ def test_too_few_scenes_keep_the_default(admin):
     """All pairs calibrate under the plain σ, and the calibration says why."""
     made = admin.create(truth_files(4), fit_indecision=0.3, samples=1)
     assert made["n"] == 4
-    assert made["pipeline"]["indecision"]["estimator"] == "residual"
+    assert made["pipeline"]["indecision"]["estimator"] == "departure"
     assert "σ was not fitted" in made["provenance"]["note"]

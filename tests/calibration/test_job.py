@@ -130,7 +130,7 @@ class TestUnits:
         decodings, decoded = [], pairs.decoded
         monkeypatch.setattr(pairs, "decoded", lambda *of: decodings.append(of) or decoded(*of))
         ways = Mixture.of([{}], [{}, {"jpeg": 60}, {"webp": 60}])
-        settings = {"samples": 1, "indecision": IndecisionSettings("residual")}
+        settings = {"samples": 1, "indecision": IndecisionSettings("departure")}
         job = await submitted(stores, upscaler, 1, degradation=ways, **settings)
         tasks = await handler.tasks(job)
         alone = [await replace(handler, truths=None).run(job, one) for one in tasks]
@@ -264,7 +264,7 @@ async def test_round_trip():
     measurement = await measure(FakeUpscaler(), Source(pair.x), pipeline, pair.seed)
     measured = reduce_pair(pair, measurement, pipeline)
     # Whether the distance of the truth was seen on the way, or not.
-    one = pipeline.model_copy(update={"samples": 1, "indecision": IndecisionSettings("residual")})
+    one = pipeline.model_copy(update={"samples": 1, "indecision": IndecisionSettings("departure")})
     found = await measure(FakeUpscaler(), Source(pair.x), one, pair.seed, truth=pair.y)
     unseen = replace(found, distance=None)
     assert found.distance is not None

@@ -23,7 +23,7 @@ from trustscale_server.sampling.pipeline import guard
 from trustscale_server.serving.promise import ApplicableCalibration
 from trustscale_server.sigma.estimators import SHIPPED as FITS
 from trustscale_server.sigma.estimators import shipped as shipped_fit
-from trustscale_server.upscalers.embedded import EmbeddedUpscaler, FaithfulWitness
+from trustscale_server.upscalers.embedded import EmbeddedUpscaler
 from trustscale_server.upscalers.runtime import SHIPPED, has_bf16
 
 UPLOADS = [
@@ -181,8 +181,7 @@ def test_it_fits_the_embedded_upscaler(name, shipped):
     """Its pipeline is the live one, errors count up to 0.5, and every scene is one photograph."""
     model, _, precision = name.rpartition("-")
     if precision == "f32" or has_bf16():
-        witness = FaithfulWitness(precision)
-        upscaler = EmbeddedUpscaler(model, model, precision=precision, witness=witness, threads=1)
+        upscaler = EmbeddedUpscaler(model, model, precision=precision, threads=1)
         guard(shipped.pipeline, upscaler)
     fits = [shipped_fit(fit) for fit in FITS if fit.startswith(f"{model}-m1")]
     assert shipped.pipeline.indecision.all_fits == tuple(fits)
@@ -202,7 +201,6 @@ def test_it_fits_the_embedded_upscaler(name, shipped):
         ({"rule": "upload/1"}, file.VERSION, True),
         ({"trust_layer": 0}, file.VERSION, True),
         ({"default_alpha": 0.2}, file.VERSION, False),  # it can be served
-        ({"default_alpha": 0.2, "witness": "sha256:other"}, file.VERSION, False),  # elsewhere
         ({"name": "ours"}, 0, False),
         ({"parent": "cal-1"}, 0, False),  # derived from the shipped one, or extends it
         ({"created_by": "admin"}, 0, False),

@@ -45,7 +45,7 @@ def variants():
         indecision=IndecisionSettings("pixel_variance", blur=1.0),
         fidelity=FidelitySettings(blur=2.0, bound=3.0),
     )
-    return [*paper([FakeUpscaler()], 4, 48, 0.1)[:4], mean]
+    return [*paper(4, 48, 0.1)[:4], mean]
 
 
 def evaluated(folder, *models, settings=(), **options):

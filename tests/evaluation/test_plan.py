@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.factories import pictures
-from tests.fakes import FakeUpscaler, FakeWitness
+from tests.fakes import FakeUpscaler
 from trustscale_evaluation.plan import Plan, make_plan, paper, read_variants, scene_of, split
 from trustscale_server.calibration.layout import PairFiles
 from trustscale_server.errors import BadRequest
@@ -82,8 +82,8 @@ def test_other_images_are_scenes_of_their_own():
 
 
 def test_paper():
-    model = FakeUpscaler(witness=FakeWitness())
-    found = {variant.name: variant for variant in paper([model], 8, 512, 0.2)}
+    model = FakeUpscaler()
+    found = {variant.name: variant for variant in paper(8, 512, 0.2)}
     assert next(iter(found)) == "paper"
     pipelines = {name: variant.pipeline(model) for name, variant in found.items()}
     assert all(one.input_rule is None and one.indecision.fit is None for one in pipelines.values())
@@ -92,9 +92,8 @@ def test_paper():
     assert (own.samples, own.indecision, own.fidelity.bound) == (8, IndecisionSettings(), 1.9576)
     assert (recipe.indecision.blur, recipe.fidelity.blur, recipe.fidelity.bound) == (16, 16, 3)
     assert found["paper, certain"].config.guarantee.delta == 0.2
-    for name in ("witness", "one call"):
-        assert pipelines[name].indecision.estimator == "witness"
-    assert pipelines["no witness"].indecision.estimator == "residual"
+    for name in ("no fit", "one call"):
+        assert pipelines[name].indecision.estimator == "departure"
 
 
 def test_read(tmp_path):

@@ -201,9 +201,9 @@ async def test_as_served(tmp_path, pair, cached):
     """Every Ŷ and σ is what `measure` gives a request, from the cache as from the upscaler."""
     upscaler, cache = FakeUpscaler(), SampleCache(tmp_path)
     if cached:
-        await image_of(0, pair, upscaler, BASE, cache, witnessed=False)
+        await image_of(0, pair, upscaler, BASE, cache)
         upscaler.calls.clear()
-    image = await image_of(0, pair, upscaler, BASE, cache, witnessed=False)
+    image = await image_of(0, pair, upscaler, BASE, cache)
     assert image.is_new is not cached
     assert len(upscaler.calls) == (0 if cached else 5)
     for pipeline in PIPELINES:
@@ -214,7 +214,7 @@ async def test_as_served(tmp_path, pair, cached):
 
 async def test_errors_are_those_of_the_core(tmp_path, pair):
     """A map that two settings share is the one that `fidelity.error` makes."""
-    image = await image_of(0, pair, FakeUpscaler(), BASE, SampleCache(tmp_path), witnessed=False)
+    image = await image_of(0, pair, FakeUpscaler(), BASE, SampleCache(tmp_path))
     for settings in (
         FidelitySettings(),
         FidelitySettings(bound=0.01),

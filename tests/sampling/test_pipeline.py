@@ -1,4 +1,4 @@
-"""Sources become predictions and scores; the witness beside them, and how long it takes."""
+"""Sources become predictions and scores, and how long it takes."""
 
 import asyncio
 from dataclasses import replace
@@ -8,31 +8,29 @@ import numpy as np
 import pytest
 
 from tests.factories import photo
-from tests.fakes import FakeUpscaler, FakeWitness, Sink
+from tests.fakes import FakeUpscaler, Sink
 from tests.sampling.test_draw import Fake
 from trustscale_server.calibration.config import CalibrationConfig
 from trustscale_server.errors import (
-    BadRequest,
     CalibrationMismatch,
     DegenerateSamples,
-    TimedOut,
     UpscalerUnavailable,
 )
 from trustscale_server.images.compression import LOSSLESS, Compression
 from trustscale_server.images.facts import TRACE, UPLOAD, classify, look_at
-from trustscale_server.sampling.draw import Throughput, TimeLimits
+from trustscale_server.images.resize import Enlarged
+from trustscale_server.sampling.draw import Throughput
 from trustscale_server.sampling.pipeline import (
     Pipeline,
     differences,
     guard,
     identify,
     measure,
-    measured_again,
 )
 from trustscale_server.sigma.estimators import SHIPPED as FITS
 from trustscale_server.sigma.estimators import Fit, IndecisionSettings, shipped
 from trustscale_server.upscalers.base import Capabilities, Source, sample_seeds, settings_of
-from trustscale_server.upscalers.embedded import WITNESS, EmbeddedUpscaler, FaithfulWitness
+from trustscale_server.upscalers.embedded import EmbeddedUpscaler
 from trustscale_server.upscalers.remote.responses import Filtered
 from trustscale_server.upscalers.runtime import SHIPPED as MODELS
 
@@ -275,15 +273,13 @@ async def test_one_that_was_away_is_asked_once():
 @pytest.mark.parametrize("precision", ["f32", "auto"])
 @pytest.mark.parametrize("name", MODELS)
 def test_shipped_models_are_served_with_their_fits(name, precision):
-    upscaler = EmbeddedUpscaler(
-        name, name, precision=precision, witness=FaithfulWitness(precision), threads=1
-    )
+    upscaler = EmbeddedUpscaler(name, name, precision=precision, threads=1)
     made = CalibrationConfig().pipeline(upscaler)
     assert made.indecision.fit == shipped(f"{name}-m1")
     own = [each for each in FITS if each.startswith(f"{name}-m1-")]
     assert made.indecision.fits == tuple(map(shipped, own))
     assert not CalibrationConfig(input_rule=None).pipeline(upscaler).indecision.fits
-    assert (made.samples, made.witness is None) == (1, name == WITNESS)
+    assert made.samples == 1
 
 
 @pytest.mark.parametrize(
@@ -291,9 +287,9 @@ def test_shipped_models_are_served_with_their_fits(name, precision):
     [
         ({"samples": 8}, "smoothed_variance"),
         ({"samples": 2}, "smoothed_variance"),
-        ({"fidelity": {"metric": "pointwise"}}, "residual"),
+        ({"fidelity": {"metric": "pointwise"}}, "departure"),
         ({"indecision": {"estimator": "patch_variance"}}, "patch_variance"),
-        ({"indecision": {"size": 3}, "samples": 1}, "residual"),
+        ({"indecision": {"size": 3}, "samples": 1}, "departure"),
     ],
 )
 def test_a_fit_serves_only_what_it_was_made_for(config, estimator):
@@ -352,64 +348,17 @@ def test_kept(tmp_path):
         assert Throughput(file).estimate(upscaler, MEGA, 1) is None
 
 
-WITNESSED = Pipeline(
-    fingerprint="fake:1",
-    scale=2,
-    samples=1,
-    indecision=IndecisionSettings("witness"),
-    witness="witness:1 x2",
-)
+async def test_what_departs_from_the_enlarged_input():
+    """Where the only sample departs from it σ is large; where they agree it is nearly 0."""
 
+    class Inventing(FakeUpscaler):
+        def sample(self, rgb, seed):
+            large = np.array(Enlarged(rgb, 2)[:])
+            large[:, :4] ^= 64
+            return large
 
-class TestWitness:
-    async def test_it_is_asked_once_beside_the_samples(self):
-        """Where the sample departs from its answer σ is large; where they agree it is 0."""
-
-        class Inventing(FakeUpscaler):
-            def sample(self, rgb, seed):
-                large = rgb.repeat(2, 0).repeat(2, 1)
-                large[:, :4] ^= 64
-                return large
-
-        witness = FakeWitness()
-        wide = Source(photo(1, 20, 100))
-        found = await measure(Inventing(witness=witness), wide, WITNESSED, 5)
-        assert witness.asked == 1
-        assert found.sigma[:, :8].min() > 10 * found.sigma[:, -60:].max()
-        again = measured_again([found.prediction], wide, WITNESSED, found.witness)
-        assert equal(found, again)
-
-    @pytest.mark.parametrize("witness", [FakeWitness("witness:2"), None])
-    async def test_another_witness(self, witness):
-        with pytest.raises(CalibrationMismatch, match="witness"):
-            await measure(FakeUpscaler(witness=witness), source(), WITNESSED, 5)
-
-    async def test_late(self):
-        """The deadline is the witness's, too; an error of the samples does not wait for it."""
-        witness = FakeWitness()
-        witness.gate.clear()
-        with pytest.raises(TimedOut, match="deadline"):
-            await measure(
-                FakeUpscaler(witness=witness),
-                source(),
-                WITNESSED,
-                5,
-                limits=TimeLimits.within(0.01),
-            )
-        witness, upscaler = FakeWitness(), FakeUpscaler()
-        witness.gate.clear()
-        upscaler.witness, upscaler.failure = witness, UpscalerUnavailable("It sleeps.")
-        with pytest.raises(UpscalerUnavailable, match="It sleeps"):
-            await measure(upscaler, source(), WITNESSED, 5)
-
-    def test_default(self):
-        """One sample is compared with the witness, where there is one that is not the upscaler."""
-        one = CalibrationConfig(samples=1)
-        witnessed = one.pipeline(FakeUpscaler(witness=FakeWitness()))
-        assert (witnessed.indecision.estimator, witnessed.witness) == ("witness", "witness:1 x2")
-        itself = FakeUpscaler(witness=FakeWitness(), fingerprint="witness:1 x2")
-        for upscaler in (FakeUpscaler(), itself):
-            assert one.pipeline(upscaler).indecision.estimator == "residual"
-            chosen = CalibrationConfig(samples=1, indecision=IndecisionSettings("witness"))
-            with pytest.raises(BadRequest, match="span-x4"):
-                chosen.pipeline(upscaler)
+    upscaler = Inventing()
+    pipeline = CalibrationConfig().pipeline(upscaler)
+    assert (pipeline.samples, pipeline.indecision.estimator) == (1, "departure")
+    found = await measure(upscaler, Source(photo(1, 20, 100)), pipeline, 5)
+    assert found.sigma[:, :8].min() > 10 * found.sigma[:, -60:].max()

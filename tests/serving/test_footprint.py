@@ -11,7 +11,7 @@ import pytest
 
 from tests.api.gateway import gateway
 from tests.factories import calibration_of, encoded
-from tests.fakes import FakeUpscaler, FakeWitness
+from tests.fakes import FakeUpscaler
 from tests.waiting import until
 from trustscale_server.api.files import Sent
 from trustscale_server.conformal.lab import lab_tables
@@ -48,14 +48,6 @@ class InstantUpscaler(FakeUpscaler):
         return large
 
 
-class InstantWitness(FakeWitness):
-    """Answers as the real one does: a network of scale 4, and then reduced."""
-
-    async def answer(self, source, scale):
-        large = await super().answer(source, 4)
-        return large[:: 4 // scale, :: 4 // scale].copy() if scale < 4 else large
-
-
 @asynccontextmanager
 async def traced():
     """Allocations are traced inside. Python 3.11 crashes if a thread allocates when that ends."""
@@ -69,9 +61,7 @@ async def traced():
 
 
 async def peak_of(pipeline, capabilities):
-    upscaler = InstantUpscaler(
-        scale=pipeline.scale, capabilities=capabilities, witness=InstantWitness()
-    )
+    upscaler = InstantUpscaler(scale=pipeline.scale, capabilities=capabilities)
     source = Source(np.random.default_rng(0).integers(0, 256, (SIDE, SIDE, 3), np.uint8))
     await measure(upscaler, source, pipeline, seed=1)  # threads are made once
     await until(lambda: tracemalloc.get_traced_memory()[0] < SMALL)  # of which one may hold σ yet
@@ -87,7 +77,6 @@ def served(name):
     fit = Fit(weights=tuple((term, 0.1) for term in terms))
     return Pipeline(
         fingerprint="fake:1",
-        witness="witness:1 x4" if fit.needs_witness else None,
         scale=SCALE,
         samples=1,
         indecision=IndecisionSettings("fitted", fit=fit),
@@ -97,7 +86,6 @@ def served(name):
 def pipeline(estimator="smoothed_variance", prediction="first", samples=8, scale=SCALE):
     return Pipeline(
         fingerprint="fake:1",
-        witness=f"witness:1 x{scale}" if ESTIMATORS[estimator].needs_witness else None,
         scale=scale,
         samples=samples,
         prediction=prediction,
@@ -117,10 +105,8 @@ def pipeline(estimator="smoothed_variance", prediction="first", samples=8, scale
             for capabilities in (Capabilities(concurrency=4), Capabilities(samples_per_call=8))
         ),
         # Up to six samples need no sums, and are counted without them.
-        (pipeline("residual", samples=1), Capabilities()),
         (pipeline("fitted", samples=2), Capabilities()),
-        (pipeline("witness", samples=1), Capabilities()),
-        (pipeline("witness", samples=1, scale=2), Capabilities()),
+        (pipeline("departure", samples=1), Capabilities()),
         (pipeline(samples=4), Capabilities(concurrency=4)),
         (pipeline("fitted", "mean", samples=6), Capabilities()),
         *((served(name), Capabilities(by_tiles=True)) for name in SHIPPED),

@@ -1,17 +1,13 @@
-"""The runtimes of the embedded networks, the witness, and the probe of an upscaler."""
+"""The runtimes of the embedded networks, and the probe of an upscaler."""
 
 import numpy as np
 import pytest
-from PIL import Image
 from skimage import data
 
-from tests.factories import photo
 from tests.fakes import FakeUpscaler
-from trustscale_server.upscalers.base import Capabilities, Source, witness_of
-from trustscale_server.upscalers.config import EmbeddedConfig
-from trustscale_server.upscalers.embedded import EmbeddedUpscaler, FaithfulWitness
+from trustscale_server.upscalers.base import Capabilities
+from trustscale_server.upscalers.embedded import EmbeddedUpscaler
 from trustscale_server.upscalers.probe import probe
-from trustscale_server.upscalers.registry import build_upscaler
 from trustscale_server.upscalers.remote.responses import BadCredentials
 from trustscale_server.upscalers.runtime import (
     CPU,
@@ -78,36 +74,6 @@ def test_bfloat16_is_another_upscaler():
     assert 0.02 < moved.mean() < 1
     assert EmbeddedUpscaler(precision="auto").fingerprint == half.fingerprint
     assert exact.fingerprint != half.fingerprint
-
-
-@pytest.fixture(scope="module")
-def witness():
-    return FaithfulWitness()
-
-
-@pytest.mark.parametrize("scale", [1, 2, 3, 4, 8])
-async def test_answer(witness, scale):
-    """The input, enlarged as faithfully as any upscaler of this scale is compared with."""
-    source = Source(photo(3, 30, 41))
-    answer = await witness.answer(source, scale)
-    assert (answer.shape, answer.dtype) == ((30 * scale, 41 * scale, 3), np.uint8)
-    plain = Image.fromarray(source.rgb).resize((41 * scale, 30 * scale), Image.Resampling.BICUBIC)
-    assert np.abs(answer.astype(int) - np.asarray(plain)).mean() < 6
-    assert np.array_equal(answer, await witness.answer(source, scale))
-
-
-async def test_of_whom():
-    """Every upscaler but the faithful one has it, which it shares when both are the same."""
-    witness = FaithfulWitness("f32")
-    span, sharp, small = (
-        build_upscaler(EmbeddedConfig(name="up", model=model, tile=tile), {}, witness=witness)
-        for model, tile in (("span-x4", None), ("realesr-x4", None), ("span-x4", 64))
-    )
-    assert witness_of(sharp) is witness
-    assert witness_of(span) is witness_of(small) is None
-    assert witness.upscaler is span
-    assert witness.fingerprint(2) == witness.fingerprint(4) == span.fingerprint
-    assert witness.fingerprint(1) == "input"
 
 
 class Odd(FakeUpscaler):

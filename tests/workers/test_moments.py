@@ -59,7 +59,7 @@ def test_there_and_back():
     [
         (8, {}, "first", True),
         (3, {"estimator": "pixel_variance"}, "mean", True),
-        (4, {"estimator": "residual"}, "first", False),
+        (4, {"estimator": "departure"}, "first", False),
         (2, {}, "first", False),
     ],
 )
