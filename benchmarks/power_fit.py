@@ -49,7 +49,7 @@ from trustscale_server.upscalers.runtime import SHIPPED, PrecisionSetting, Shipp
 ALPHAS = (0.03, 0.05)
 CELLS = 600_000  # as many as one core fits on in two minutes
 TERMS = 32
-CUT = 0.5
+CUT = 0.25
 SPOT = 128
 THRESHOLDS = 1200  # at which losses are compared
 DRAWS = 400  # of the bootstrap
